@@ -1,0 +1,254 @@
+"""Every error a user can meet, in one tree.
+
+The docstring of a class is the message its user reads: a format string over the
+keyword arguments the error is raised with. ``code`` is stable and may be matched
+by programs, ``hint`` says what to do, and ``retryable`` says whether the same
+call may succeed later.
+
+    PhotoWorkerError
+    ├── InputError            the caller's input is wrong; never retried
+    ├── DependencyError       something the worker needs is away; retried
+    ├── ConfigurationError    the settings are wrong; the process does not start
+    └── StackError            the local development stack
+"""
+
+from __future__ import annotations
+
+import inspect
+from typing import ClassVar
+
+
+class PhotoWorkerError(Exception):
+    """Something went wrong in photo-worker."""
+
+    code: ClassVar[str] = "error"
+    retryable: ClassVar[bool] = False
+    hint: ClassVar[str] = "Run the command again with --debug to see the details."
+
+    def __init__(self, **context: object) -> None:
+        self.context = context
+        template = inspect.cleandoc(type(self).__doc__ or self.code).replace("\n", " ")
+        self.message = template.format(**context)
+        super().__init__(self.message)
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return _rebuild, (type(self), self.context)
+
+
+def _rebuild(kind: type[PhotoWorkerError], context: dict[str, object]) -> PhotoWorkerError:
+    return kind(**context)
+
+
+class InputError(PhotoWorkerError):
+    """The input cannot be processed."""
+
+    code = "input_invalid"
+    hint = "Correct the input and submit it as a new job."
+
+
+class InvalidJobId(InputError):
+    """The job id {job_id!r} is not a UUID in its usual lower-case form."""
+
+    code = "job_id_invalid"
+    hint = "Use a UUID such as 8c5b4f0e-7a51-4a52-9f3a-2f6f3c1d9b77, or leave the job id out to get a new one."
+
+
+class JobConflict(InputError):
+    """The job id {job_id} already belongs to another asset ({known}); it cannot be used for {asked}."""
+
+    code = "job_conflict"
+    hint = "Submit the asset under a new job id."
+
+
+class JobMissing(InputError):
+    """There is no job {job_id}."""
+
+    code = "job_missing"
+    hint = "Check the id, and that you look at the stack or database the job was submitted to."
+
+
+class InvalidContract(InputError):
+    """The input does not have the form that {contract} asks for: {reason}."""
+
+    code = "contract_invalid"
+    hint = "Send the fields that the contract in docs/reference lists, with their types."
+
+
+class InvalidKey(InputError):
+    """The object key {key!r} cannot be used: {reason}."""
+
+    code = "key_invalid"
+    hint = "Use a key of 1 to 1,024 bytes of UTF-8 without '.' or '..' as a path segment and without control characters."
+
+
+class SourceMissing(InputError):
+    """There is no file that matches {path!r}."""
+
+    code = "source_missing"
+    hint = "Check the path; quote a glob so that the shell leaves it alone."
+
+
+class SourceUnreadable(InputError):
+    """The file {path!r} cannot be read: {reason}."""
+
+    code = "source_unreadable"
+    hint = "Check that it is a file and that you may read it."
+
+
+class ObjectMissing(InputError):
+    """There is no object {key!r} in bucket {bucket!r}."""
+
+    code = "object_missing"
+    hint = "Upload the object first, and check the key letter by letter: S3 keys are case-sensitive."
+
+
+class BucketMissing(InputError):
+    """There is no bucket {bucket!r}."""
+
+    code = "bucket_missing"
+    hint = "Create the bucket, or correct its name and region."
+
+
+class ObjectForbidden(InputError):
+    """Access to {key!r} in bucket {bucket!r} is refused."""
+
+    code = "object_forbidden"
+    hint = "Give the worker's credentials s3:GetObject and s3:PutObject on the bucket."
+
+
+class EmptyObject(InputError):
+    """The object {key!r} in bucket {bucket!r} has zero bytes."""
+
+    code = "object_empty"
+    hint = "Upload the photo again; the first upload did not finish."
+
+
+class ContentTypeMismatch(InputError):
+    """The object {key!r} is stored as {actual}, but {expected} was expected."""
+
+    code = "content_type_mismatch"
+    hint = "Upload it with the right Content-Type, or leave expected_content_type out."
+
+
+class ContentMismatch(InputError):
+    """The object {key!r} is stored as {declared}, but its content is {actual}."""
+
+    code = "content_mismatch"
+    hint = "Upload the object with the Content-Type of what it holds."
+
+
+class UnsupportedDocument(InputError):
+    """The document {name!r} is {actual}, which OCR does not read."""
+
+    code = "document_unsupported"
+    hint = "Convert it to PNG, JPEG, single-page TIFF or single-page PDF."
+
+
+class UnreadableDocument(InputError):
+    """The document {name!r} is damaged or cut off: {reason}."""
+
+    code = "document_unreadable"
+    hint = "Open it in an image viewer, save it again, and submit the new file."
+
+
+class DocumentTooLarge(InputError):
+    """The document {name!r} has {size_bytes} bytes; synchronous OCR reads at most {limit_bytes}."""
+
+    code = "document_too_large"
+    hint = "Scale the photo down or save it with stronger JPEG compression."
+
+
+class ImageTooLarge(InputError):
+    """The image {name!r} is {width} x {height} pixels; {limit}."""
+
+    code = "image_too_large"
+    hint = "Scale the image down; 1,500 to 4,000 pixels on the longer side are enough for OCR."
+
+
+class RecordingMissing(InputError):
+    """There is no recorded OCR result for the document with sha256 {sha256}."""
+
+    code = "recording_missing"
+    hint = "Use a document from fixtures/, or choose another OCR backend with OCR_ENGINE."
+
+
+class UnknownEngine(InputError):
+    """There is no OCR backend {engine!r}; known are {known}."""
+
+    code = "engine_unknown"
+    hint = "Set OCR_ENGINE, or the job's engine, to one of these, or install the package that provides it."
+
+
+class EngineUnavailable(InputError):
+    """The OCR backend {engine!r} cannot be used here: {reason}."""
+
+    code = "engine_unavailable"
+    hint = "Install the extra it needs: pip install 'photo-worker[local-ocr]'."
+
+
+class JobCancelled(PhotoWorkerError):
+    """The job was cancelled."""
+
+    code = "job_cancelled"
+    hint = "Submit the asset as a new job if it is still wanted."
+
+
+class DependencyError(PhotoWorkerError):
+    """Something that the worker needs does not answer."""
+
+    code = "dependency_unavailable"
+    retryable = True
+    hint = "Look at `photo-worker status`; the job goes on by itself when the service is back."
+
+
+class StorageUnavailable(DependencyError):
+    """The object store does not answer ({store}): {reason}."""
+
+    code = "storage_unavailable"
+
+
+class DatabaseUnavailable(DependencyError):
+    """Postgres does not answer ({database}): {reason}."""
+
+    code = "database_unavailable"
+
+
+class OcrUnavailable(DependencyError):
+    """The OCR service does not answer ({engine}): {reason}."""
+
+    code = "ocr_unavailable"
+
+
+class OcrThrottled(DependencyError):
+    """The OCR service asks to slow down ({engine}): {reason}."""
+
+    code = "ocr_throttled"
+    hint = "The job is retried by itself; lower MAX_ACTIVITIES or raise the service's quota if it lasts."
+
+
+class TemporalUnavailable(DependencyError):
+    """Temporal does not answer at {target}: {reason}."""
+
+    code = "temporal_unavailable"
+    hint = "Start the stack with `photo-worker up`, or correct TEMPORAL_TARGET, its TLS settings and TEMPORAL_NAMESPACE."
+
+
+class ConfigurationError(PhotoWorkerError):
+    """The settings are not valid: {problems}."""
+
+    code = "config_invalid"
+    hint = "Correct the variable in the environment or in the .env file that the message names."
+
+
+class ServiceRefused(ConfigurationError):
+    """{service} refuses the worker's credentials or request: {reason}."""
+
+    code = "service_refused"
+    hint = "Check the credentials, the region and the permissions; they are read from the standard variables."
+
+
+class StackError(PhotoWorkerError):
+    """The local stack has a problem: {reason}."""
+
+    code = "stack_error"
+    hint = "Look at `photo-worker status` and `photo-worker logs`."
