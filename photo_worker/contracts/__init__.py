@@ -1,0 +1,1 @@
+"""Models that cross a process boundary. No I/O."""

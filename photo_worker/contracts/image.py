@@ -1,0 +1,147 @@
+"""Contracts of image processing: one model in, one out, for the workflow and each activity.
+
+These are a wire format: they stand in workflow histories. Fields are added with a default,
+never renamed or removed. Large results travel as object keys, and every string is bounded, so
+that an oversized payload fails where it is made.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+
+JobId = Annotated[str, StringConstraints(max_length=200)]
+Bucket = Annotated[str, StringConstraints(max_length=255)]
+Key = Annotated[str, StringConstraints(max_length=2048)]
+ContentType = Annotated[str, StringConstraints(max_length=255)]
+Sha256 = Annotated[str, StringConstraints(max_length=64)]
+Name = Annotated[str, StringConstraints(max_length=200)]
+Reason = Annotated[str, StringConstraints(max_length=4000)]
+
+
+class Contract(BaseModel):
+    """A model whose instances do not change; unknown fields of a newer release are ignored."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+
+class ImageProcessingInput(Contract):
+    """Start of ``image_processing_workflow``. ``job_id`` is the workflow id and the database key.
+
+    ``job_id`` and ``key`` are only bounded here; the workflow checks their form, so that a bad
+    one ends the job with a reason instead of an undecodable payload.
+    """
+
+    job_id: JobId
+    bucket: Bucket
+    key: Key
+    expected_content_type: ContentType | None = None
+    engine: Name | None = None
+
+
+class ImageProcessingResult(Contract):
+    """The small manifest that a finished job returns."""
+
+    job_id: JobId
+    status: Literal["succeeded"]
+    s3_raw_key: Key
+    sha256: Sha256
+    s3_ocr_key: Key
+    ocr_engine: Name
+    ocr_version: Name
+    page_count: int
+    s3_manifest_key: Key
+
+
+class LocateAssetInput(Contract):
+    """Start of ``verify_and_locate_asset``."""
+
+    bucket: Bucket
+    key: Key
+    expected_content_type: ContentType | None = None
+    job_id: JobId | None = None
+
+
+class LocatedAsset(Contract):
+    """An asset that exists, has the type it says, and hashes to ``sha256`` (hex)."""
+
+    bucket: Bucket
+    key: Key
+    content_type: ContentType
+    size_bytes: int
+    sha256: Sha256
+
+
+class OcrInput(Contract):
+    """Start of ``ocr_textract``. The optional fields spare a second look at the object."""
+
+    bucket: Bucket
+    key: Key
+    engine: Name = "textract"
+    job_id: JobId | None = None
+    sha256: Sha256 | None = None
+    content_type: ContentType | None = None
+    size_bytes: int | None = None
+
+
+class OcrResult(Contract):
+    """Where the full OCR result lies, and what made it."""
+
+    ocr_engine: Name
+    ocr_version: Name
+    s3_ocr_key: Key
+    page_count: int
+
+
+class PersistInput(Contract):
+    """Start of ``persist_artifacts``."""
+
+    job_id: JobId
+    s3_raw_key: Key
+    sha256: Sha256
+    ocr_s3_key: Key
+    ocr_engine: Name
+    ocr_version: Name
+    page_count: int
+    bucket: Bucket | None = None
+    content_type: ContentType | None = None
+    size_bytes: int | None = None
+
+
+class PersistResult(Contract):
+    """End of ``persist_artifacts``."""
+
+    s3_manifest_key: Key
+
+
+class FailureInput(Contract):
+    """Start of ``record_failure``: why a job ended without a result."""
+
+    job_id: JobId
+    bucket: Bucket
+    key: Key
+    code: Name
+    message: Reason
+
+
+class FailureResult(Contract):
+    """End of ``record_failure``: the status that the job's row has now."""
+
+    status: Name
+
+
+class Manifest(Contract):
+    """``artifacts/{job_id}/manifest.json``: what a job read and what it made."""
+
+    schema_version: Literal[1] = 1
+    job_id: JobId
+    s3_raw_bucket: Bucket
+    s3_raw_key: Key
+    sha256: Sha256
+    content_type: ContentType | None = None
+    size_bytes: int | None = None
+    s3_ocr_key: Key
+    ocr_engine: Name
+    ocr_version: Name
+    page_count: int = Field(ge=1)

@@ -1,0 +1,173 @@
+"""The small interfaces that the application depends on, and the values that cross them.
+
+Adapters live in ``storage``, ``ocr`` and ``orchestration``; ``bootstrap`` chooses them.
+Every port has one contract test suite that each of its adapters passes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Protocol
+from uuid import UUID
+
+from photo_worker.contracts.image import ImageProcessingInput, ImageProcessingResult
+
+
+@dataclass(frozen=True)
+class ObjectInfo:
+    """What the store says of an object without sending its bytes."""
+
+    bucket: str
+    key: str
+    size_bytes: int
+    content_type: str
+    etag: str
+    metadata: Mapping[str, str]
+
+
+class ObjectStore(Protocol):
+    """Objects by bucket and key. Methods raise ``InputError`` or ``StorageUnavailable``."""
+
+    def describe(self) -> str:
+        """Name the store for messages, without credentials."""
+
+    def head(self, bucket: str, key: str) -> ObjectInfo:
+        """Return an object's size, type and metadata."""
+
+    def open(self, bucket: str, key: str) -> AbstractContextManager[tuple[ObjectInfo, Iterator[bytes]]]:
+        """Stream an object in pieces of at most 1 MiB; one request for information and bytes."""
+
+    def get(self, bucket: str, key: str, *, limit_bytes: int) -> bytes:
+        """Return an object's bytes, or raise ``DocumentTooLarge`` where it has more than the limit."""
+
+    def put(
+        self, bucket: str, key: str, body: bytes, *, content_type: str, metadata: Mapping[str, str] | None = None
+    ) -> None:
+        """Write an object whole; a second write of the same key replaces it."""
+
+    def ensure_bucket(self, bucket: str) -> None:
+        """Create the bucket where it is missing."""
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """One job's row, joined with its OCR row where there is one."""
+
+    id: UUID
+    status: str
+    s3_raw_bucket: str
+    s3_raw_key: str
+    content_sha256: str
+    created_at: datetime
+    updated_at: datetime
+    error_code: str | None = None
+    error_message: str | None = None
+    s3_bucket: str | None = None
+    s3_ocr_key: str | None = None
+    s3_manifest_key: str | None = None
+    ocr_engine: str | None = None
+    ocr_version: str | None = None
+    page_count: int | None = None
+
+
+@dataclass(frozen=True)
+class RecipeOcr:
+    """What is stored of a finished OCR run."""
+
+    s3_bucket: str
+    s3_ocr_key: str
+    s3_manifest_key: str
+    ocr_engine: str
+    ocr_version: str
+    page_count: int
+
+
+class RecipeRepository(Protocol):
+    """Job rows. Each write is one upsert that may run again, also beside a late copy of itself.
+
+    A final status (succeeded, failed) never changes back. Methods raise ``JobConflict`` where
+    the job id belongs to another asset, and ``DatabaseUnavailable``.
+    """
+
+    def describe(self) -> str:
+        """Name the database for messages, without its password."""
+
+    def queue(self, job_id: UUID, *, bucket: str, key: str, sha256: str = "") -> Recipe:
+        """Record a job as queued, or return the row it has."""
+
+    def start(self, job_id: UUID, *, bucket: str, key: str, sha256: str) -> Recipe:
+        """Record that a job runs and what its bytes hash to."""
+
+    def succeed(self, job_id: UUID, *, bucket: str, key: str, sha256: str, ocr: RecipeOcr) -> Recipe:
+        """Record a job's result and its final status in one transaction."""
+
+    def fail(self, job_id: UUID, *, bucket: str, key: str, code: str, message: str) -> Recipe:
+        """Record a job's final failure with its reason."""
+
+    def get(self, job_id: UUID) -> Recipe | None:
+        """Return a job's row."""
+
+
+@dataclass(frozen=True)
+class DocumentRef:
+    """A verified document in the object store."""
+
+    bucket: str
+    key: str
+    content_type: str
+    size_bytes: int
+    sha256: str
+
+
+@dataclass(frozen=True)
+class DetectedText:
+    """A document's text in the structure that Textract's DetectDocumentText answers with.
+
+    ``response`` has the keys DocumentMetadata, Blocks and DetectDocumentTextModelVersion; no
+    ResponseMetadata. The same document gives the same response, block ids included, wherever
+    the backend decides them.
+    """
+
+    response: Mapping[str, Any]
+    ocr_version: str
+
+    @property
+    def page_count(self) -> int:
+        """How many pages were read."""
+        return int(self.response["DocumentMetadata"]["Pages"])
+
+
+class OcrBackend(Protocol):
+    """Reads the text of one document. Raises ``InputError``, ``OcrThrottled`` or ``OcrUnavailable``."""
+
+    @property
+    def engine(self) -> str:
+        """The backend's name, as it stands in a job's ``engine`` and in ``ocr_engine``."""
+
+    def detect_text(self, document: DocumentRef) -> DetectedText:
+        """Return the document's PAGE, LINE and WORD blocks."""
+
+
+@dataclass(frozen=True)
+class JobHandle:
+    """Where a started (or joined) job runs."""
+
+    job_id: UUID
+    run_id: str
+    joined: bool
+
+
+class WorkflowOrchestrator(Protocol):
+    """Starts workflows and waits for them, whatever engine runs them."""
+
+    async def start_image_processing(self, request: ImageProcessingInput) -> JobHandle:
+        """Start the job, or join the one that has this id."""
+
+    async def result(self, job_id: UUID) -> ImageProcessingResult:
+        """Wait for the job's end; raises the ``PhotoWorkerError`` it failed with."""
+
+    async def cancel(self, job_id: UUID) -> None:
+        """Ask a running job to stop; its row ends as failed with code ``job_cancelled``."""
