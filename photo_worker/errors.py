@@ -78,7 +78,9 @@ class InvalidKey(InputError):
     """The object key {key!r} cannot be used: {reason}."""
 
     code = "key_invalid"
-    hint = "Use a key of 1 to 1,024 bytes of UTF-8 without '.' or '..' as a path segment and without control characters."
+    hint = (
+        "Use a key of 1 to 1,024 bytes of UTF-8 without '.' or '..' as a path segment and without control characters."
+    )
 
 
 class SourceMissing(InputError):
@@ -230,7 +232,9 @@ class TemporalUnavailable(DependencyError):
     """Temporal does not answer at {target}: {reason}."""
 
     code = "temporal_unavailable"
-    hint = "Start the stack with `photo-worker up`, or correct TEMPORAL_TARGET, its TLS settings and TEMPORAL_NAMESPACE."
+    hint = (
+        "Start the stack with `photo-worker up`, or correct TEMPORAL_TARGET, its TLS settings and TEMPORAL_NAMESPACE."
+    )
 
 
 class ConfigurationError(PhotoWorkerError):

@@ -1,0 +1,98 @@
+"""The ``photo-worker`` command.
+
+Commands load when they are called: `photo-worker --help` imports click and nothing else.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from importlib import import_module
+from pathlib import Path
+from typing import NamedTuple
+
+import click
+
+from photo_worker import __version__
+
+
+class _Entry(NamedTuple):
+    """Where a command lives, and the line that `--help` shows without importing it."""
+
+    target: str
+    summary: str
+
+
+_COMMANDS = {
+    "demo": _Entry("photo_worker.cli.demo:demo", "Bring up the stack and process the fixture photos."),
+    "up": _Entry("photo_worker.cli.stack:up", "Start the local stack, or report the one that runs."),
+    "down": _Entry("photo_worker.cli.stack:down", "Stop the local stack; its data stays."),
+    "status": _Entry("photo_worker.cli.stack:status", "Show what runs, where, and whether it answers."),
+    "logs": _Entry("photo_worker.cli.stack:logs", "Show what the stack's services wrote."),
+    "reset": _Entry("photo_worker.cli.stack:reset", "Delete the local stack's data and start it empty."),
+    "env": _Entry("photo_worker.cli.stack:env", "Print the variables that point at the local stack."),
+    "migrate": _Entry("photo_worker.cli.migrate:migrate", "Bring the database schema up to date."),
+    "worker": _Entry("photo_worker.cli.worker:worker", "Run the worker until it is told to stop."),
+    "submit": _Entry("photo_worker.cli.submit:submit", "Submit photos: files, globs or s3:// locations."),
+    "show": _Entry("photo_worker.cli.show:show", "Show a job's state, artifacts and text."),
+}
+
+
+class _LazyGroup(click.Group):
+    """A group whose commands are imported when they run."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(_COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        entry = _COMMANDS.get(cmd_name)
+        if entry is None:
+            return None
+        module_name, _, attribute = entry.target.partition(":")
+        command: click.Command = getattr(import_module(module_name), attribute)
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, entry.summary) for name, entry in _COMMANDS.items()])
+
+
+@click.command(
+    cls=_LazyGroup,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+    epilog="Exit codes: 0 done, 1 failed, 2 wrong use, 130 interrupted.",
+)
+@click.version_option(__version__, prog_name="photo-worker")
+@click.option(
+    "--env-file",
+    type=click.Path(path_type=Path),
+    help="Read settings from this file; without it, from .env in this directory where there is one.",
+)
+@click.option("--debug", is_flag=True, help="Show a traceback with an error.")
+@click.pass_context
+def cli(ctx: click.Context, env_file: Path | None, debug: bool) -> None:
+    """Turn recipe photos into durable, structured results, on a laptop or in the cloud."""
+    ctx.obj = {"env_file": env_file, "debug": debug}
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run one command and end the process with its exit code."""
+    sys.exit(run(arguments))
+
+
+def run(arguments: Sequence[str] | None = None) -> int:
+    """Run one command and return its exit code."""
+    try:
+        outcome = cli.main(args=None if arguments is None else list(arguments), standalone_mode=False)
+    except click.ClickException as error:
+        error.show()
+        return error.exit_code
+    except (click.Abort, KeyboardInterrupt):
+        click.echo("interrupted", err=True)
+        return 130
+    except BrokenPipeError:
+        # The reader of our output (head, less) has gone: nothing is left to say, and the
+        # interpreter's own flush at exit would complain once more.
+        sys.stdout = None  # type: ignore[assignment]
+        return 1
+    return outcome if isinstance(outcome, int) else 0

@@ -1,0 +1,98 @@
+"""What commands print: text for people, one JSON envelope for programs, variables for shells.
+
+Results go to stdout, everything else to stderr. In the envelope every key is always present;
+what does not apply is null.
+"""
+
+from __future__ import annotations
+
+import json
+import shlex
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Literal, TypeVar
+
+import click
+
+from photo_worker.errors import PhotoWorkerError
+
+OutputFormat = Literal["text", "json", "env"]
+_F = TypeVar("_F", bound=Callable[..., Any])
+_SCHEMA_VERSION = 1
+
+
+class Command(click.Command):
+    """A command that turns a ``PhotoWorkerError`` into one message and exit code 1."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except PhotoWorkerError as error:
+            if (ctx.find_root().obj or {}).get("debug"):
+                import traceback
+
+                traceback.print_exception(error)
+            emit_error(ctx.info_name or "", ctx.params.get("output", "text"), error)
+            ctx.exit(1)
+
+
+def output_option(*formats: OutputFormat) -> Callable[[_F], _F]:
+    """Add ``-o/--output`` with the formats that a command knows; the first is the default."""
+    return click.option("-o", "--output", type=click.Choice(formats), default=formats[0], show_default=True)
+
+
+def envelope(
+    command: str,
+    *,
+    status: Literal["ok", "failed"],
+    data: Mapping[str, Any] | None = None,
+    warnings: Sequence[str] = (),
+    error: PhotoWorkerError | None = None,
+) -> dict[str, Any]:
+    """Return the one shape that ``-o json`` prints, for success and failure alike."""
+    return {
+        "schemaVersion": _SCHEMA_VERSION,
+        "command": command,
+        "status": status,
+        "data": None if data is None else dict(data),
+        "warnings": list(warnings),
+        "error": None
+        if error is None
+        else {"code": error.code, "message": error.message, "retryable": error.retryable, "hint": error.hint},
+    }
+
+
+def emit(
+    command: str,
+    output: OutputFormat,
+    *,
+    data: Mapping[str, Any],
+    text: str | Callable[[], None],
+    env: Mapping[str, str] | None = None,
+    status: Literal["ok", "failed"] = "ok",
+    warnings: Sequence[str] = (),
+) -> None:
+    """Print a result. ``text`` is what people read, or a function that prints it."""
+    if output == "json":
+        click.echo(json.dumps(envelope(command, status=status, data=data, warnings=warnings), indent=2, default=str))
+        return
+    if output == "env":
+        click.echo(env_lines(env or {}))
+    elif callable(text):
+        text()
+    else:
+        click.echo(text)
+    for warning in warnings:
+        click.echo(f"warning: {warning}", err=True)
+
+
+def emit_error(command: str, output: OutputFormat, error: PhotoWorkerError) -> None:
+    """Print an error: the envelope on stdout for programs, the message and its hint on stderr for people."""
+    if output == "json":
+        click.echo(json.dumps(envelope(command, status="failed", error=error), indent=2, default=str))
+    click.echo(f"error [{error.code}]: {error.message}", err=True)
+    click.echo(f"hint: {error.hint}", err=True)
+
+
+def env_lines(variables: Mapping[str, str]) -> str:
+    """Return KEY=value lines that a shell's ``.`` and dotenv readers both take."""
+    return "\n".join(f"{name}={shlex.quote(value)}" for name, value in variables.items())
