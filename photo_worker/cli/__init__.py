@@ -93,6 +93,6 @@ def run(arguments: Sequence[str] | None = None) -> int:
     except BrokenPipeError:
         # The reader of our output (head, less) has gone: nothing is left to say, and the
         # interpreter's own flush at exit would complain once more.
-        sys.stdout = None  # type: ignore[assignment]
+        sys.stdout = None
         return 1
     return outcome if isinstance(outcome, int) else 0

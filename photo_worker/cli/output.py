@@ -24,6 +24,7 @@ class Command(click.Command):
     """A command that turns a ``PhotoWorkerError`` into one message and exit code 1."""
 
     def invoke(self, ctx: click.Context) -> Any:
+        """Run the command; end with exit code 1 where it fails with an error that users can cause."""
         try:
             return super().invoke(ctx)
         except PhotoWorkerError as error:

@@ -1,0 +1,1 @@
+"""Idempotent units of work: a class per concern that holds its ports."""

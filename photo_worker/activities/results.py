@@ -1,0 +1,67 @@
+"""Writing down how a job ended."""
+
+from __future__ import annotations
+
+from temporalio import activity
+
+from photo_worker.contracts.image import FailureInput, FailureResult, Manifest, PersistInput, PersistResult
+from photo_worker.contracts.keys import manifest_key, parse_job_id
+from photo_worker.ports import ObjectStore, RecipeOcr, RecipeRepository
+
+
+class ResultActivities:
+    """Activities that write manifests and final rows."""
+
+    def __init__(self, store: ObjectStore, repository: RecipeRepository, bucket: str) -> None:
+        self._store = store
+        self._repository = repository
+        self._bucket = bucket
+
+    @activity.defn
+    def persist_artifacts(self, request: PersistInput) -> PersistResult:
+        """Write the manifest, then the rows: a row that says succeeded always has its objects."""
+        job_id = parse_job_id(request.job_id)
+        raw_bucket = request.bucket or self._bucket
+        key = manifest_key(job_id)
+        manifest = Manifest(
+            job_id=request.job_id,
+            s3_raw_bucket=raw_bucket,
+            s3_raw_key=request.s3_raw_key,
+            sha256=request.sha256,
+            content_type=request.content_type,
+            size_bytes=request.size_bytes,
+            s3_ocr_key=request.ocr_s3_key,
+            ocr_engine=request.ocr_engine,
+            ocr_version=request.ocr_version,
+            page_count=request.page_count,
+        )
+        self._store.put(
+            self._bucket, key, manifest.model_dump_json(indent=2).encode() + b"\n", content_type="application/json"
+        )
+        self._repository.succeed(
+            job_id,
+            bucket=raw_bucket,
+            key=request.s3_raw_key,
+            sha256=request.sha256,
+            ocr=RecipeOcr(
+                s3_bucket=self._bucket,
+                s3_ocr_key=request.ocr_s3_key,
+                s3_manifest_key=key,
+                ocr_engine=request.ocr_engine,
+                ocr_version=request.ocr_version,
+                page_count=request.page_count,
+            ),
+        )
+        return PersistResult(s3_manifest_key=key)
+
+    @activity.defn
+    def record_failure(self, request: FailureInput) -> FailureResult:
+        """Write why a job ended without a result, unless its row is final already; return the row's status."""
+        recipe = self._repository.fail(
+            parse_job_id(request.job_id),
+            bucket=request.bucket,
+            key=request.key,
+            code=request.code,
+            message=request.message,
+        )
+        return FailureResult(status=recipe.status)

@@ -1,0 +1,126 @@
+"""Settings: the environment, a .env file, and Temporal's own profiles.
+
+AWS settings are botocore's and keep their names (AWS_REGION, AWS_PROFILE, AWS_ENDPOINT_URL_S3 ...);
+Temporal's connection is read by ``temporalio.envconfig`` (TEMPORAL_PROFILE, TEMPORAL_CONFIG_FILE,
+TEMPORAL_API_KEY, TEMPORAL_TLS_* ...), so that going from a laptop to Temporal Cloud changes
+configuration alone.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Literal
+from urllib.parse import urlsplit
+
+from dotenv.parser import parse_stream
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator
+
+from photo_worker.errors import ConfigurationError
+
+DEFAULT_TASK_QUEUE = "recipe-process"
+DEFAULT_TEMPORAL_TARGET = "localhost:7233"
+
+
+class Settings(BaseModel):
+    """What the application reads. Each field's alias is its variable's name."""
+
+    model_config = ConfigDict(frozen=True, populate_by_name=True, extra="ignore", str_strip_whitespace=True)
+
+    temporal_target: Annotated[str | None, Field(alias="TEMPORAL_TARGET", pattern=r"^[^\s/]+:\d{1,5}$")] = None
+    temporal_task_queue: Annotated[str, Field(alias="TEMPORAL_TASK_QUEUE", min_length=1, max_length=200)] = (
+        DEFAULT_TASK_QUEUE
+    )
+    database_url: Annotated[SecretStr | None, Field(alias="DATABASE_URL")] = None
+    s3_bucket: Annotated[str, Field(alias="S3_BUCKET", pattern=r"^[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]$")] = "photo-worker"
+    ocr_engine: Annotated[str, Field(alias="OCR_ENGINE", pattern=r"^[a-z][a-z0-9_-]{0,63}$")] = "textract"
+    ocr_recorded_dir: Annotated[Path | None, Field(alias="OCR_RECORDED_DIR")] = None
+    max_activities: Annotated[int, Field(alias="MAX_ACTIVITIES", ge=1, le=1000)] = 16
+    max_workflow_tasks: Annotated[int, Field(alias="MAX_WF_TASKS", ge=2, le=1000)] = 100
+    log_level: Annotated[Literal["DEBUG", "INFO", "WARNING", "ERROR"], Field(alias="LOG_LEVEL")] = "INFO"
+    log_format: Annotated[Literal["json", "console"], Field(alias="LOG_FORMAT")] = "json"
+    graceful_shutdown_seconds: Annotated[float, Field(alias="GRACEFUL_SHUTDOWN_SECONDS", ge=0, le=3600)] = 25.0
+
+    @field_validator("log_level", mode="before")
+    @classmethod
+    def _upper(cls, value: object) -> object:
+        return value.upper() if isinstance(value, str) else value
+
+    @field_validator("database_url")
+    @classmethod
+    def _is_postgres(cls, value: SecretStr | None) -> SecretStr | None:
+        if value is None:
+            return None
+        url = urlsplit(value.get_secret_value())
+        if url.scheme not in {"postgresql", "postgres"} or not url.path.strip("/"):
+            raise ValueError("must look like postgresql://user:password@host:5432/database")
+        return value
+
+    def require_database_url(self) -> str:
+        """Return the database URL, or raise ``ConfigurationError`` where none is set."""
+        if self.database_url is None:
+            raise ConfigurationError(problems="DATABASE_URL is not set")
+        return self.database_url.get_secret_value()
+
+
+@dataclass(frozen=True)
+class Environment:
+    """Variables with where each came from, the environment before the file."""
+
+    variables: Mapping[str, str]
+    origins: Mapping[str, str]
+
+
+def read_environment(environ: Mapping[str, str], env_file: Path | None, *, required: bool = False) -> Environment:
+    """Merge the process environment over a .env file.
+
+    Raises ``ConfigurationError`` where the file cannot be read or has a line that is no
+    assignment, naming the line. ``required`` says that the file was asked for by name.
+    """
+    variables: dict[str, str] = {}
+    origins: dict[str, str] = {}
+    if env_file is not None and (required or env_file.exists()):
+        for name, value in _parse(env_file).items():
+            variables[name] = value
+            origins[name] = str(env_file)
+    for name, value in environ.items():
+        variables[name] = value
+        origins[name] = "the environment"
+    return Environment(variables, origins)
+
+
+def _parse(path: Path) -> dict[str, str]:
+    try:
+        text = path.read_text(encoding="utf-8")
+    except OSError as error:
+        raise ConfigurationError(problems=f"{path} cannot be read: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise ConfigurationError(problems=f"{path} is not UTF-8 text (byte {error.start})") from error
+    values: dict[str, str] = {}
+    for binding in parse_stream(io.StringIO(text)):
+        if binding.error or (binding.key is not None and binding.value is None):
+            line = binding.original.line
+            raise ConfigurationError(problems=f"{path}, line {line}: expected NAME=value")
+        if binding.key is not None and binding.value is not None:
+            values[binding.key] = binding.value
+    return values
+
+
+def load_settings(environment: Environment) -> Settings:
+    """Validate the settings; raises ``ConfigurationError`` that names each bad variable and its origin.
+
+    Values are left out of the message: a bad value may be a misplaced secret. An empty variable
+    counts as not set.
+    """
+    given = {name: value for name, value in environment.variables.items() if value.strip()}
+    try:
+        return Settings.model_validate(given)
+    except ValidationError as error:
+        problems = []
+        for fault in error.errors(include_url=False, include_input=False, include_context=False):
+            name = str(fault["loc"][0]) if fault["loc"] else "settings"
+            origin = environment.origins.get(name, "the defaults")
+            problems.append(f"{name} in {origin}: {fault['msg']}")
+        raise ConfigurationError(problems="; ".join(problems)) from None

@@ -1,0 +1,65 @@
+"""Structured logs on stderr: one JSON object a line, or coloured text on a terminal.
+
+Records made inside a workflow or activity carry workflow_id, run_id and activity_id, taken from
+what Temporal's loggers add to each record.
+"""
+
+from __future__ import annotations
+
+import logging
+import sys
+from typing import Literal
+
+import structlog
+from structlog.typing import EventDict, Processor, WrappedLogger
+
+_WORKFLOW_FIELDS = ("workflow_id", "run_id", "workflow_type", "attempt", "task_queue")
+_ACTIVITY_FIELDS = ("workflow_id", "workflow_run_id", "activity_id", "activity_type", "attempt", "task_queue")
+_RENAMED = {"workflow_run_id": "run_id"}
+
+
+def _temporal_context(_: WrappedLogger, __: str, event: EventDict) -> EventDict:
+    """Lift the ids out of the dictionaries that Temporal attaches to a record."""
+    record = event.get("_record")
+    for attribute, fields in (("temporal_workflow", _WORKFLOW_FIELDS), ("temporal_activity", _ACTIVITY_FIELDS)):
+        details = getattr(record, attribute, None)
+        if isinstance(details, dict):
+            for field in fields:
+                if field in details:
+                    event[_RENAMED.get(field, field)] = details[field]
+    return event
+
+
+def configure_logging(level: str, style: Literal["json", "console"]) -> None:
+    """Send every log record of this process to stderr in one style."""
+    # Temporal appends its context to the message as text as well; the fields say it once.
+    from temporalio import activity, workflow
+
+    activity.logger.activity_info_on_message = False
+    workflow.logger.workflow_info_on_message = False
+
+    shared: list[Processor] = [
+        structlog.stdlib.add_log_level,
+        structlog.stdlib.add_logger_name,
+        structlog.stdlib.ExtraAdder(allow=["photo"]),
+        _temporal_context,
+        structlog.processors.TimeStamper(fmt="iso", utc=True),
+        structlog.processors.StackInfoRenderer(),
+    ]
+    last: list[Processor]
+    if style == "json":
+        last = [structlog.processors.dict_tracebacks, structlog.processors.JSONRenderer()]
+    else:
+        last = [structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())]
+    formatter = structlog.stdlib.ProcessorFormatter(
+        foreign_pre_chain=shared,
+        processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, *last],
+    )
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(formatter)
+    root = logging.getLogger()
+    root.handlers[:] = [handler]
+    root.setLevel(level)
+    # Both log every request at INFO or DEBUG, with signed headers at DEBUG: secrets stay out of logs.
+    for noisy in ("botocore", "boto3", "urllib3", "s3transfer"):
+        logging.getLogger(noisy).setLevel(logging.WARNING)
