@@ -83,6 +83,13 @@ class InvalidKey(InputError):
     )
 
 
+class InvalidBucket(InputError):
+    """The bucket name {bucket!r} cannot be used: {reason}."""
+
+    code = "bucket_invalid"
+    hint = "Use 3 to 63 lower-case letters, digits, dots and hyphens, as S3 asks."
+
+
 class SourceMissing(InputError):
     """There is no file that matches {path!r}."""
 
@@ -109,6 +116,13 @@ class BucketMissing(InputError):
 
     code = "bucket_missing"
     hint = "Create the bucket, or correct its name and region."
+
+
+class BucketForbidden(InputError):
+    """Access to bucket {bucket!r} is refused, or it belongs to somebody else."""
+
+    code = "bucket_forbidden"
+    hint = "Give the worker's credentials s3:ListBucket on it, or choose another name: bucket names are global."
 
 
 class ObjectForbidden(InputError):
@@ -249,6 +263,27 @@ class ServiceRefused(ConfigurationError):
 
     code = "service_refused"
     hint = "Check the credentials, the region and the permissions; they are read from the standard variables."
+
+
+class DatabaseMissing(ConfigurationError):
+    """The Postgres server has no database {database}."""
+
+    code = "database_missing"
+    hint = "Create the database, or correct the last part of DATABASE_URL."
+
+
+class SchemaMissing(ConfigurationError):
+    """The database {database} lacks tables or columns that this release needs: {reason}."""
+
+    code = "schema_missing"
+    hint = "Run `photo-worker migrate`."
+
+
+class SchemaUnknown(ConfigurationError):
+    """The database {database} has a schema that this release does not know: {reason}."""
+
+    code = "schema_unknown"
+    hint = "A newer release was here before; use that one, or another database."
 
 
 class StackError(PhotoWorkerError):

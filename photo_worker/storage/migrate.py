@@ -1,0 +1,130 @@
+"""Brings a database to this release's schema, with Alembic and the steps in ``storage/migrations``.
+
+Alembic and SQLAlchemy are imported where they are used: they cost more start-up time than the
+rest of the command line together. Steps go forward only.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import psycopg
+
+from photo_worker.errors import DatabaseUnavailable, SchemaMissing, SchemaUnknown
+from photo_worker.storage.pg_errors import describe_database, translate, translated
+
+if TYPE_CHECKING:
+    from alembic.config import Config
+    from sqlalchemy import Connection
+
+CONNECT_TIMEOUT_SECONDS = 5
+LOCK_TIMEOUT_SECONDS = 60
+# "photo-wk": advisory locks of one database share a space of 64-bit numbers.
+LOCK_ID = 0x70686F746F2D776B
+STEPS = Path(__file__).parent / "migrations"
+
+
+def upgrade(database_url: str, *, lock_timeout_seconds: float = LOCK_TIMEOUT_SECONDS) -> None:
+    """Apply the steps that the database lacks; all of them, or none where one fails.
+
+    Safe to run twice at once: the second waits for the first, at most ``lock_timeout_seconds``,
+    and then finds nothing to do. Raises ``DatabaseUnavailable``, ``DatabaseMissing``,
+    ``ServiceRefused``, or ``SchemaUnknown`` where a newer release was here before.
+    """
+    from alembic import command
+    from alembic.util import CommandError
+    from sqlalchemy.exc import DBAPIError
+
+    database = describe_database(database_url)
+    with _engine_connection(database_url) as connection, connection.begin():
+        _lock(connection, database, lock_timeout_seconds)
+        config = _config()
+        config.attributes["connection"] = connection
+        try:
+            command.upgrade(config, "head")
+        except CommandError as error:
+            raise SchemaUnknown(database=database, reason=str(error)) from error
+        except DBAPIError as error:
+            known = translate(error.orig, database) if isinstance(error.orig, psycopg.Error) else None
+            if known is None:
+                raise
+            raise known from error
+
+
+def current(database_url: str) -> str | None:
+    """Return the step that the database is at, or None where none ran. Cheap: no Alembic."""
+    with translated(describe_database(database_url)), _connect(database_url) as connection:
+        if connection.execute("SELECT to_regclass('alembic_version') IS NULL").fetchone() == (True,):
+            return None
+        row = connection.execute("SELECT version_num FROM alembic_version").fetchone()
+    return None if row is None else str(row[0])
+
+
+def head() -> str:
+    """Return the newest step that this release knows."""
+    from alembic.script import ScriptDirectory
+
+    newest = ScriptDirectory.from_config(_config()).get_current_head()
+    if newest is None:
+        raise FileNotFoundError(STEPS / "versions")
+    return newest
+
+
+def require_schema(database_url: str) -> None:
+    """Raise ``SchemaMissing`` where the database lacks a step of this release; a newer schema is fine."""
+    from alembic.script import ScriptDirectory
+
+    found = current(database_url)
+    script = ScriptDirectory.from_config(_config())
+    older = {step.revision for step in script.walk_revisions()} - {script.get_current_head()}
+    if found is None or found in older:
+        reason = "no step was applied" if found is None else f"it is at step {found}"
+        raise SchemaMissing(database=describe_database(database_url), reason=reason)
+
+
+def _config() -> Config:
+    from alembic.config import Config
+
+    config = Config()
+    # Alembic's options are read with interpolation, in which a percent sign of the path is special.
+    config.set_main_option("script_location", str(STEPS).replace("%", "%%"))
+    config.set_main_option("path_separator", "os")
+    return config
+
+
+def _connect(database_url: str) -> psycopg.Connection[tuple[object, ...]]:
+    return psycopg.connect(database_url, connect_timeout=CONNECT_TIMEOUT_SECONDS, application_name="photo-worker")
+
+
+@contextmanager
+def _engine_connection(database_url: str) -> Iterator[Connection]:
+    """Connect by libpq's own reading of the URL, which knows more forms than SQLAlchemy's."""
+    from sqlalchemy import create_engine
+    from sqlalchemy.pool import StaticPool
+
+    with translated(describe_database(database_url)):
+        raw = _connect(database_url)
+    engine = create_engine("postgresql+psycopg://", creator=lambda: raw, poolclass=StaticPool)
+    try:
+        with engine.connect() as connection:
+            yield connection
+    finally:
+        engine.dispose()
+        raw.close()
+
+
+def _lock(connection: Connection, database: str, timeout_seconds: float) -> None:
+    from sqlalchemy import text
+    from sqlalchemy.exc import OperationalError
+
+    connection.execute(text("SELECT set_config('lock_timeout', :limit, true)"), {"limit": f"{timeout_seconds:.3f}s"})
+    try:
+        connection.execute(text("SELECT pg_advisory_xact_lock(:id)"), {"id": LOCK_ID})
+    except OperationalError as error:
+        if not isinstance(error.orig, psycopg.errors.LockNotAvailable):
+            raise
+        reason = f"another migration has been running for {timeout_seconds:g} s"
+        raise DatabaseUnavailable(database=database, reason=reason) from error

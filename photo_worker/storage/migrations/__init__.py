@@ -1,0 +1,1 @@
+"""The database's schema as a line of forward steps; ``photo_worker.storage.migrate`` runs them."""

@@ -1,0 +1,78 @@
+"""What psycopg raises, in the words of ``photo_worker.errors``.
+
+SQLSTATEs are those of the Postgres manual, appendix A. An attempt to connect that fails carries
+no SQLSTATE in psycopg 3, so that there the server's message decides; a message in another
+language falls back to the retryable error, never to a wrong one.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import psycopg
+from psycopg import conninfo as pg_conninfo
+
+from photo_worker.errors import (
+    ConfigurationError,
+    DatabaseMissing,
+    DatabaseUnavailable,
+    PhotoWorkerError,
+    SchemaMissing,
+    ServiceRefused,
+)
+
+UNDEFINED_NAMES = frozenset({"42P01", "42703", "3F000", "42883"})
+READ_ONLY_SERVER = "25006"
+INSUFFICIENT_PRIVILEGE = "42501"
+DATABASE_UNKNOWN = "3D000"
+
+_UNKNOWN_DATABASE_MESSAGE = re.compile(r'FATAL: +database ".*" does not exist')
+_REFUSED_MESSAGE = re.compile(
+    r"authentication failed|no password supplied|no pg_hba\.conf entry|permission denied"
+    r'|FATAL: +role ".*" (does not exist|is not permitted)|SASL authentication|password retrieval'
+)
+
+
+def describe_database(conninfo: str) -> str:
+    """Name a database as user@host:port/name: the parts of a connection string that are no secret."""
+    try:
+        parts = pg_conninfo.conninfo_to_dict(conninfo)
+    except psycopg.ProgrammingError:
+        # libpq's message quotes the string, and with it the password.
+        raise ConfigurationError(problems="DATABASE_URL is not a Postgres connection string") from None
+    host = parts.get("host") or parts.get("hostaddr") or "localhost"
+    user = f"{parts['user']}@" if parts.get("user") else ""
+    return f"{user}{host}:{parts.get('port') or 5432}/{parts.get('dbname') or parts.get('user') or ''}"
+
+
+def translate(error: psycopg.Error, database: str) -> PhotoWorkerError | None:
+    """Return the error to raise in place of ``error``, or None where it is a defect of ours."""
+    reason = " ".join(str(error).split())
+    state = error.sqlstate
+    if state in UNDEFINED_NAMES:
+        return SchemaMissing(database=database, reason=reason)
+    if state == DATABASE_UNKNOWN or (state is None and _UNKNOWN_DATABASE_MESSAGE.search(reason)):
+        return DatabaseMissing(database=database)
+    if state is None:
+        refused = bool(_REFUSED_MESSAGE.search(reason))
+    else:
+        refused = state == INSUFFICIENT_PRIVILEGE or state.startswith("28")
+    if refused:
+        return ServiceRefused(service=f"Postgres ({database})", reason=reason)
+    if isinstance(error, (psycopg.OperationalError, psycopg.InterfaceError)) or state == READ_ONLY_SERVER:
+        return DatabaseUnavailable(database=database, reason=reason)
+    return None
+
+
+@contextmanager
+def translated(database: str) -> Iterator[None]:
+    """Raise what ``translate`` says in place of psycopg's errors; others pass."""
+    try:
+        yield
+    except psycopg.Error as error:
+        known = translate(error, database)
+        if known is None:
+            raise
+        raise known from error
