@@ -209,6 +209,27 @@ class JobCancelled(PhotoWorkerError):
     hint = "Submit the asset as a new job if it is still wanted."
 
 
+class JobFailed(PhotoWorkerError):
+    """The job {job_id} failed [{reason_code}]: {reason}"""
+
+    code = "job_failed"
+    hint = "Correct what the reason names and submit the asset as a new job."
+
+
+class StepTimeout(PhotoWorkerError):
+    """The step {step} did not end in its time: {reason}."""
+
+    code = "step_timeout"
+    hint = "Look at the worker's log for the step; if the document is ordinary, raise the timeout in policies."
+
+
+class StepFailed(PhotoWorkerError):
+    """The step {step} failed unexpectedly: {reason}."""
+
+    code = "step_failed"
+    hint = "This is a defect: report it with the job's history from the Temporal UI."
+
+
 class DependencyError(PhotoWorkerError):
     """Something that the worker needs does not answer."""
 
@@ -291,3 +312,89 @@ class StackError(PhotoWorkerError):
 
     code = "stack_error"
     hint = "Look at `photo-worker status` and `photo-worker logs`."
+
+
+class InvalidStackName(StackError):
+    """The stack name {name!r} cannot be used: {reason}."""
+
+    code = "stack_name_invalid"
+    hint = "Choose a short name such as dev, ci or my-branch."
+
+
+class StackNotRunning(StackError):
+    """The stack {name!r} does not run."""
+
+    code = "stack_not_running"
+    hint = "Start it with `photo-worker up`; `photo-worker status` shows what there is."
+
+
+class StackBusy(StackError):
+    """Another command still works on the stack in {path!r}; {doing} gave up after {seconds} seconds."""
+
+    code = "stack_busy"
+    retryable = True
+    hint = "Wait for the other command to end, or end it, and try again."
+
+
+class StackMoved(StackError):
+    """The stack {name!r} runs on ports from {base_port}, not from {asked}."""
+
+    code = "stack_moved"
+    hint = "Stop it with `photo-worker down` first; its ports change at the next start."
+
+
+class PortTaken(StackError):
+    """Port {port}, which {service} needs, is taken by {owner}."""
+
+    code = "port_taken"
+    hint = "End that process, or start the stack on other ports with --base-port."
+
+
+class NoFreePorts(StackError):
+    """No block of free ports was found on 127.0.0.1."""
+
+    code = "ports_exhausted"
+    retryable = True
+    hint = "Stop stacks that are no longer used, or choose the ports with --base-port."
+
+
+class DataUnwritable(StackError):
+    """The stack cannot use {path!r}: {reason}."""
+
+    code = "data_unwritable"
+    hint = "Make the path writable for your user, or put the stacks elsewhere with PHOTO_WORKER_HOME."
+
+
+class DataMismatch(StackError):
+    """The stack's data in {path!r} cannot be used: {reason}."""
+
+    code = "data_mismatch"
+    hint = "Go back to the version that wrote it, or delete the data with `photo-worker reset`."
+
+
+class UnsafeStackPath(StackError):
+    """The stack does not touch {path!r}: {reason}."""
+
+    code = "stack_path_unsafe"
+    hint = "Look at what is there; move it away, or choose another --name or PHOTO_WORKER_HOME."
+
+
+class ServiceMissing(StackError):
+    """The program for {service} is not installed: {reason}."""
+
+    code = "service_missing"
+    hint = "Install the development kit: pip install 'photo-worker[devkit]'."
+
+
+class ServiceFailed(StackError):
+    """The service {service} is not ready: {reason}.{log}"""
+
+    code = "service_failed"
+    hint = "The other services stay up; see `photo-worker logs`, then `photo-worker up` again."
+
+
+class ConfirmationRequired(StackError):
+    """This deletes the data of the stack {name!r}, and nobody is there to confirm it."""
+
+    code = "confirmation_required"
+    hint = "Add --yes."

@@ -20,6 +20,10 @@ Name = Annotated[str, StringConstraints(max_length=200)]
 Reason = Annotated[str, StringConstraints(max_length=4000)]
 
 
+# The engine of a job that names none: whichever backend the worker is configured with.
+CONFIGURED_ENGINE = "configured"
+
+
 class Contract(BaseModel):
     """A model whose instances do not change; unknown fields of a newer release are ignored."""
 
@@ -74,7 +78,10 @@ class LocatedAsset(Contract):
 
 
 class OcrInput(Contract):
-    """Start of ``ocr_textract``. The optional fields spare a second look at the object."""
+    """Start of ``ocr_textract``. The optional fields spare a second look at the object.
+
+    ``engine`` is a backend's name, or ``CONFIGURED_ENGINE``.
+    """
 
     bucket: Bucket
     key: Key

@@ -1,0 +1,92 @@
+"""The one place that chooses and wires adapters. Objects are made here and passed; nothing is global."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from photo_worker.config import Settings
+from photo_worker.contracts.image import CONFIGURED_ENGINE
+from photo_worker.ports import ObjectStore, OcrBackend, RecipeRepository, WorkflowOrchestrator
+
+
+@dataclass
+class Application:
+    """The ports of one process, and how to let go of them."""
+
+    settings: Settings
+    store: ObjectStore
+    repository: RecipeRepository
+    close: Callable[[], None]
+
+
+def build_application(settings: Settings) -> Application:
+    """Wire S3 and Postgres. Nothing is connected yet: a process may start before its services.
+
+    Raises ``ConfigurationError`` where DATABASE_URL is missing or no AWS region is set.
+    """
+    from photo_worker.storage.postgres import PostgresRecipeRepository, make_pool
+    from photo_worker.storage.s3_boto import BotoObjectStore, make_client
+
+    pool = make_pool(settings.require_database_url(), max_size=settings.max_activities)
+    store = BotoObjectStore(make_client(max_pool_connections=settings.max_activities))
+    return Application(settings=settings, store=store, repository=PostgresRecipeRepository(pool), close=pool.close)
+
+
+class BackendRegistry:
+    """OCR backends by engine name, each made at its first use and then kept."""
+
+    def __init__(self, settings: Settings, store: ObjectStore) -> None:
+        self._settings = settings
+        self._store = store
+        self._made: dict[str, OcrBackend] = {}
+        self._lock = threading.Lock()
+
+    def __call__(self, engine: str) -> OcrBackend:
+        """Return the backend of ``engine``, or of the settings for ``CONFIGURED_ENGINE``. Raises ``UnknownEngine``."""
+        from photo_worker.ocr.registry import BackendContext, make_backend
+
+        name = self._settings.ocr_engine if engine == CONFIGURED_ENGINE else engine
+        with self._lock:
+            if name not in self._made:
+                self._made[name] = make_backend(
+                    name, BackendContext(store=self._store, recorded_dir=self._settings.ocr_recorded_dir)
+                )
+            return self._made[name]
+
+
+def build_activities(
+    application: Application, backends: Callable[[str], OcrBackend] | None = None
+) -> list[Callable[..., Any]]:
+    """Return every activity that the worker offers, holding this process's ports."""
+    from photo_worker.activities.assets import AssetActivities
+    from photo_worker.activities.ocr import OcrActivities
+    from photo_worker.activities.results import ResultActivities
+
+    store, repository, bucket = application.store, application.repository, application.settings.s3_bucket
+    assets = AssetActivities(store, repository)
+    ocr = OcrActivities(store, backends or BackendRegistry(application.settings, store), bucket)
+    results = ResultActivities(store, repository, bucket)
+    return [
+        assets.verify_and_locate_asset,
+        ocr.ocr_textract,
+        results.persist_artifacts,
+        results.record_failure,
+    ]
+
+
+def workflow_types() -> list[type]:
+    """Return every workflow class of the worker."""
+    from photo_worker.workflows.image import ImageProcessingWorkflow
+
+    return [ImageProcessingWorkflow]
+
+
+async def build_orchestrator(settings: Settings, variables: Mapping[str, str]) -> WorkflowOrchestrator:
+    """Connect to Temporal and return the orchestrator; raises ``TemporalUnavailable``."""
+    from photo_worker.orchestration.connection import connect
+    from photo_worker.orchestration.temporal import TemporalOrchestrator
+
+    return TemporalOrchestrator(await connect(settings, variables), settings.temporal_task_queue)

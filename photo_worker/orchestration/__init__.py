@@ -1,0 +1,1 @@
+"""The Temporal client's side: connecting, starting workflows, waiting for them."""

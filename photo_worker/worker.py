@@ -1,0 +1,112 @@
+"""The worker process: polls one task queue until it is told to stop, then lets running work finish."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import signal
+from collections.abc import Callable, Sequence
+from concurrent.futures import Executor, ThreadPoolExecutor
+from datetime import timedelta
+from typing import Any
+
+from temporalio.client import Client
+from temporalio.worker import Worker
+
+from photo_worker.activities.boundary import ErrorBoundary
+from photo_worker.config import Settings
+
+logger = logging.getLogger(__name__)
+
+# After the grace period activities are cancelled; a thread that does not notice within this
+# many seconds more never will (threads cannot be ended), and must not keep the process alive.
+_CANCEL_SECONDS = 5.0
+
+
+def build_worker(
+    client: Client,
+    settings: Settings,
+    workflows: Sequence[type],
+    activities: Sequence[Callable[..., Any]],
+    executor: Executor,
+) -> Worker:
+    """Return a worker with the settings' limits, in the sandboxed workflow runner.
+
+    Activities are plain functions on ``executor``'s threads, because boto3 and psycopg's pool are
+    made for threads.
+    """
+    return Worker(
+        client,
+        task_queue=settings.temporal_task_queue,
+        workflows=list(workflows),
+        activities=list(activities),
+        activity_executor=executor,
+        max_concurrent_activities=settings.max_activities,
+        max_concurrent_workflow_tasks=settings.max_workflow_tasks,
+        interceptors=[ErrorBoundary()],
+        graceful_shutdown_timeout=timedelta(seconds=settings.graceful_shutdown_seconds),
+    )
+
+
+async def run_until_stopped(
+    worker: Worker,
+    *,
+    stop: asyncio.Event,
+    limit_seconds: float,
+    give_up: Callable[[int], Any] = os._exit,
+) -> None:
+    """Run the worker until ``stop`` is set, then drain it.
+
+    ``give_up`` ends the process when the drain takes longer than ``limit_seconds``: Temporal
+    gives what was running to another worker when its timeout passes.
+    """
+    running = asyncio.create_task(worker.run())
+    stopping = asyncio.create_task(stop.wait())
+    await asyncio.wait({running, stopping}, return_when=asyncio.FIRST_COMPLETED)
+    if running.done():
+        stopping.cancel()
+        await running
+        return
+    logger.info("worker stops: running activities may finish", extra={"photo": {"limit_seconds": limit_seconds}})
+    shutdown = asyncio.create_task(worker.shutdown())
+    done, _ = await asyncio.wait({shutdown}, timeout=limit_seconds)
+    if not done:
+        logger.error("worker did not drain in time; the work goes to another worker")
+        give_up(1)
+        return
+    await shutdown
+    await running
+
+
+async def serve(
+    client: Client,
+    settings: Settings,
+    workflows: Sequence[type],
+    activities: Sequence[Callable[..., Any]],
+) -> None:
+    """Run a worker until SIGTERM or SIGINT; a second signal ends the process at once."""
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+
+    def on_signal() -> None:
+        if stop.is_set():
+            os._exit(130)
+        stop.set()
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, on_signal)
+    with ThreadPoolExecutor(settings.max_activities, thread_name_prefix="activity") as executor:
+        worker = build_worker(client, settings, workflows, activities, executor)
+        logger.info(
+            "worker polls",
+            extra={
+                "photo": {
+                    "task_queue": settings.temporal_task_queue,
+                    "namespace": client.namespace,
+                    "max_activities": settings.max_activities,
+                }
+            },
+        )
+        await run_until_stopped(worker, stop=stop, limit_seconds=settings.graceful_shutdown_seconds + _CANCEL_SECONDS)
+    logger.info("worker stopped")
