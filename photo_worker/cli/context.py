@@ -1,0 +1,88 @@
+"""What a command knows of its surroundings: settings, and the variables they came from."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, MutableMapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import click
+
+from photo_worker.config import Environment, Settings, load_settings, read_environment
+
+# One of these says where the services are; then the local stack is not asked.
+_ENDPOINT_VARIABLES = (
+    "TEMPORAL_TARGET",
+    "TEMPORAL_ADDRESS",
+    "TEMPORAL_PROFILE",
+    "TEMPORAL_CONFIG_FILE",
+    "DATABASE_URL",
+    "AWS_ENDPOINT_URL",
+    "AWS_ENDPOINT_URL_S3",
+    "AWS_ENDPOINT_URL_TEXTRACT",
+)
+
+
+@dataclass(frozen=True)
+class Surroundings:
+    """Settings with the variables behind them; ``stack`` is the local stack in use, where one is."""
+
+    settings: Settings
+    variables: Mapping[str, str]
+    stack: str | None
+
+
+def env_file_of(ctx: click.Context) -> Path | None:
+    """Return the file that ``--env-file`` names."""
+    found: Path | None = (ctx.find_root().obj or {}).get("env_file")
+    return found
+
+
+def surroundings(
+    ctx: click.Context,
+    *,
+    stack_name: str | None = None,
+    stack_variables: Mapping[str, str] | None = None,
+    environ: MutableMapping[str, str] | None = None,
+) -> Surroundings:
+    """Resolve the settings: the environment first, then the .env file, then the local stack that runs here.
+
+    The stack is used whole or not at all: as soon as one service's location is set elsewhere, none
+    of its variables counts, so that no job mixes a laptop's credentials with a cloud's endpoints. An
+    explicit ``stack_variables`` or ``--name`` goes before everything.
+
+    What is resolved is put into the process environment, where botocore reads it.
+    """
+    target = os.environ if environ is None else environ
+    asked = env_file_of(ctx)
+    environment = read_environment(target, asked or Path(".env"), required=asked is not None)
+    used: str | None = None
+    explicit = stack_variables is not None or stack_name is not None
+    if explicit or not any(environment.variables.get(name, "").strip() for name in _ENDPOINT_VARIABLES):
+        found = stack_variables if stack_variables is not None else _running_stack(stack_name)
+        if found:
+            used = stack_name or "default"
+            environment = _merge(environment, found, first=explicit, origin=f"the local stack {used!r}")
+    settings = load_settings(environment)
+    target.update(environment.variables)
+    return Surroundings(settings=settings, variables=environment.variables, stack=used)
+
+
+def _running_stack(name: str | None) -> Mapping[str, str] | None:
+    try:
+        from photo_worker.devkit.environment import stack_environment
+    except ImportError:
+        # The worker's own image has no dev kit.
+        return None
+    return stack_environment(name)
+
+
+def _merge(environment: Environment, stack: Mapping[str, str], *, first: bool, origin: str) -> Environment:
+    variables = dict(environment.variables)
+    origins = dict(environment.origins)
+    for name, value in stack.items():
+        if first or not variables.get(name, "").strip():
+            variables[name] = value
+            origins[name] = origin
+    return Environment(variables, origins)

@@ -1,0 +1,119 @@
+"""``photo-worker submit``: photos in, jobs out."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+from uuid import UUID
+
+import click
+
+from photo_worker.cli.context import Surroundings, surroundings
+from photo_worker.cli.output import Command, OutputFormat, emit, output_option
+from photo_worker.errors import PhotoWorkerError
+
+if TYPE_CHECKING:
+    from photo_worker.cli.view import JobRow
+    from photo_worker.jobs import Source
+
+# Enough to keep a worker busy from the first moment, few enough not to flood a laptop's services.
+_PARALLEL_SUBMISSIONS = 8
+
+
+@click.command(cls=Command)
+@click.argument("sources", metavar="PATH|s3://BUCKET/KEY...", nargs=-1, required=True)
+@click.option("--job-id", help="The job's id, a UUID; only with one source. Used again, it joins the first job.")
+@click.option("--engine", help="OCR backend for these jobs: textract, local, recorded, or an installed one.")
+@click.option("--expect", "expected_content_type", metavar="TYPE", help="Refuse the asset unless it has this type.")
+@click.option("--wait", is_flag=True, help="Wait for the results and show them.")
+@click.option("--name", "stack_name", metavar="STACK", help="Use the local stack of this name.")
+@output_option("text", "json")
+@click.pass_context
+def submit(
+    ctx: click.Context,
+    sources: tuple[str, ...],
+    job_id: str | None,
+    engine: str | None,
+    expected_content_type: str | None,
+    wait: bool,
+    stack_name: str | None,
+    output: OutputFormat,
+) -> None:
+    """Submit photos: files, folders, quoted globs, or objects that are in S3 already.
+
+    Each becomes a job that a worker processes. With --wait the command ends with code 1 where a
+    job failed. Submitting a job id again never runs it twice: it joins the job, or reports it.
+    """
+    from photo_worker.contracts.keys import parse_job_id
+    from photo_worker.jobs import expand_sources
+
+    wanted = parse_job_id(job_id) if job_id else None
+    found = expand_sources(sources)
+    if wanted is not None and len(found) != 1:
+        raise click.UsageError(f"--job-id goes with one source; {len(found)} were given")
+    around = surroundings(ctx, stack_name=stack_name)
+    rows = asyncio.run(submit_all(around, [(source, wanted) for source in found], engine, expected_content_type, wait))
+    failed = any(row.reason for row in rows)
+    emit(
+        "submit",
+        output,
+        data={"jobs": [row.as_dict(around.variables) for row in rows]},
+        text=lambda: _print(around, rows, wait),
+        status="failed" if failed else "ok",
+    )
+    ctx.exit(1 if failed else 0)
+
+
+async def submit_all(
+    around: Surroundings,
+    sources: Sequence[tuple[Source, UUID | None]],
+    engine: str | None,
+    expected_content_type: str | None,
+    wait: bool,
+) -> list[JobRow]:
+    """Submit each source under its job id, or a new one; where ``wait`` is set, wait for the results.
+
+    One source's refusal is its row's error and leaves the others running; a single source's is raised.
+    """
+    from photo_worker.bootstrap import build_application, build_orchestrator
+    from photo_worker.cli.view import JobRow, with_progress
+    from photo_worker.jobs import JobService
+
+    application = build_application(around.settings)
+    try:
+        # Before anything is written: where Temporal is away, nothing is left half-submitted.
+        orchestrator = await build_orchestrator(around.settings, around.variables)
+        service = JobService(application.store, application.repository, orchestrator, around.settings.s3_bucket)
+        gate = asyncio.Semaphore(_PARALLEL_SUBMISSIONS)
+
+        async def one(source: Source, job_id: UUID | None) -> JobRow:
+            row = JobRow(source.label)
+            try:
+                async with gate:
+                    submission = await service.submit(
+                        source, job_id=job_id, engine=engine, expected_content_type=expected_content_type
+                    )
+                row.job_id, row.joined = submission.job_id, submission.joined
+                if wait:
+                    row.report = await service.wait(submission.job_id)
+            except PhotoWorkerError as error:
+                if len(sources) == 1:
+                    raise
+                row.error = error
+            return row
+
+        label = "processed" if wait else "submitted"
+        return await with_progress(label, [one(source, job_id) for source, job_id in sources])
+    finally:
+        application.close()
+
+
+def _print(around: Surroundings, rows: Sequence[JobRow], wait: bool) -> None:
+    from photo_worker.cli.view import print_rows
+
+    print_rows(rows)
+    if not wait and any(row.job_id for row in rows):
+        click.echo("\nSee a job with: photo-worker show JOB")
+    if ui := around.variables.get("TEMPORAL_UI_URL"):
+        click.echo(f"\nTemporal UI: {ui}")

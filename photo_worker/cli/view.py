@@ -1,0 +1,156 @@
+"""How jobs look in a terminal: a progress bar on stderr, a table on stdout, and where to look further."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeVar
+from urllib.parse import quote
+from uuid import UUID
+
+import click
+
+from photo_worker.errors import PhotoWorkerError
+from photo_worker.jobs import FINAL_STATUSES, JobReport
+
+_T = TypeVar("_T")
+# Wide enough for the whole table where output is no terminal: logs and files do not wrap.
+_PLAIN_WIDTH = 140
+
+
+async def with_progress(label: str, work: Sequence[Awaitable[_T]]) -> list[_T]:
+    """Await all of ``work``, showing how many are done: a bar on a terminal, a line a tenth elsewhere."""
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+    total = len(work)
+    if sys.stderr.isatty():
+        with Progress(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeElapsedColumn(),
+            console=Console(stderr=True),
+        ) as progress:
+            task = progress.add_task(label, total=total)
+            return await _gather(work, lambda: progress.advance(task))
+    done = 0
+    step = max(1, total // 10)
+
+    def report() -> None:
+        nonlocal done
+        done += 1
+        if done % step == 0 or done == total:
+            click.echo(f"{label}: {done}/{total}", err=True)
+
+    return await _gather(work, report)
+
+
+async def _gather(work: Sequence[Awaitable[_T]], on_done: Callable[[], object]) -> list[_T]:
+    async def one(item: Awaitable[_T]) -> _T:
+        result = await item
+        on_done()
+        return result
+
+    tasks = [asyncio.ensure_future(one(item)) for item in work]
+    try:
+        return list(await asyncio.gather(*tasks))
+    finally:
+        for task in tasks:
+            task.cancel()
+
+
+@dataclass
+class JobRow:
+    """One submitted asset and what became of it."""
+
+    label: str
+    job_id: UUID | None = None
+    joined: bool | None = None
+    report: JobReport | None = None
+    error: PhotoWorkerError | None = None
+
+    @property
+    def reason(self) -> tuple[str, str] | None:
+        """Return the code and message of what went wrong, here or in the job."""
+        if self.error is not None:
+            return self.error.code, self.error.message
+        if self.report is not None and self.report.recipe.error_code:
+            return self.report.recipe.error_code, self.report.recipe.error_message or ""
+        return None
+
+    def as_dict(self, variables: Mapping[str, str]) -> dict[str, Any]:
+        """Return the row as JSON shows it; keys are always present."""
+        reason = self.reason
+        return {
+            "source": self.label,
+            "job_id": None if self.job_id is None else str(self.job_id),
+            "joined": self.joined,
+            "report": None if self.report is None else self.report.as_dict(),
+            "links": None if self.report is None else links(variables, self.report),
+            "error": None if reason is None else {"code": reason[0], "message": reason[1]},
+        }
+
+
+def print_rows(rows: Sequence[JobRow]) -> None:
+    """Print a line for each job: what it was made of, how it ended, and its text in numbers."""
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    table.add_column("asset", overflow="fold")
+    table.add_column("status")
+    for numeric in ("seconds", "words", "confidence"):
+        table.add_column(numeric, justify="right")
+    table.add_column("job", no_wrap=True)
+    for row in rows:
+        table.add_row(row.label, *_cells(row))
+    console = Console(width=None if sys.stdout.isatty() else _PLAIN_WIDTH, markup=False, highlight=False)
+    console.print(table)
+    for row in rows:
+        if row.reason is not None:
+            click.echo(f"\n{row.label}: [{row.reason[0]}] {row.reason[1]}")
+
+
+def _cells(row: JobRow) -> tuple[str, str, str, str, str]:
+    job = "-" if row.job_id is None else str(row.job_id)
+    if row.report is None:
+        submitted = "joined" if row.joined else "submitted"
+        return ("refused" if row.error else submitted), "-", "-", "-", job
+    report = row.report
+    return (
+        report.recipe.status,
+        f"{report.seconds:.1f}" if report.recipe.status in FINAL_STATUSES else "-",
+        "-" if report.words is None else str(report.words),
+        "-" if report.mean_confidence is None else f"{report.mean_confidence:.1f}",
+        job,
+    )
+
+
+def object_link(variables: Mapping[str, str], location: str | None) -> str | None:
+    """Return where a browser finds an object of the local stack, or its s3:// location elsewhere."""
+    endpoint = variables.get("AWS_ENDPOINT_URL_S3") or variables.get("AWS_ENDPOINT_URL")
+    if location is None or not endpoint:
+        return location
+    return f"{endpoint.rstrip('/')}/{quote(location.removeprefix('s3://'))}"
+
+
+def workflow_link(variables: Mapping[str, str], job_id: UUID) -> str | None:
+    """Return a job's page in the Temporal UI, where the surroundings say where that is."""
+    base = variables.get("TEMPORAL_UI_URL")
+    if not base:
+        return None
+    return f"{base.rstrip('/')}/namespaces/{variables.get('TEMPORAL_NAMESPACE', 'default')}/workflows/{job_id}"
+
+
+def links(variables: Mapping[str, str], report: JobReport) -> dict[str, str | None]:
+    """Return where to look at a job: its workflow and each of its objects."""
+    facts = report.as_dict()
+    return {
+        "workflow": workflow_link(variables, report.recipe.id),
+        "photo": object_link(variables, facts["raw"]),
+        "text": object_link(variables, facts["ocr"]),
+        "manifest": object_link(variables, facts["manifest"]),
+    }

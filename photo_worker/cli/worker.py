@@ -1,0 +1,39 @@
+"""``photo-worker worker``: the worker process."""
+
+from __future__ import annotations
+
+import asyncio
+
+import click
+
+from photo_worker.cli.context import Surroundings, surroundings
+from photo_worker.cli.output import Command
+
+
+@click.command(cls=Command)
+@click.option("--name", "stack_name", metavar="STACK", help="Use the local stack of this name.")
+@click.pass_context
+def worker(ctx: click.Context, stack_name: str | None) -> None:
+    """Run the worker until it is told to stop.
+
+    It polls the task queue TEMPORAL_TASK_QUEUE. On SIGTERM or Ctrl-C it takes no new work and lets
+    running activities finish within GRACEFUL_SHUTDOWN_SECONDS; a second signal ends it at once.
+    Without settings for its services it uses the local stack that runs here.
+    """
+    asyncio.run(_run(surroundings(ctx, stack_name=stack_name)))
+
+
+async def _run(around: Surroundings) -> None:
+    from photo_worker.bootstrap import build_activities, build_application, workflow_types
+    from photo_worker.logs import configure_logging
+    from photo_worker.orchestration.connection import connect
+    from photo_worker.worker import serve
+
+    configure_logging(around.settings.log_level, around.settings.log_format)
+    application = build_application(around.settings)
+    try:
+        activities = build_activities(application)
+        client = await connect(around.settings, around.variables)
+        await serve(client, around.settings, workflow_types(), activities)
+    finally:
+        application.close()

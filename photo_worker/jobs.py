@@ -1,0 +1,221 @@
+"""What a user does with jobs: submit assets, wait for them, look at one. No terminal, no adapter."""
+
+from __future__ import annotations
+
+import asyncio
+import glob
+import hashlib
+import mimetypes
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from uuid import UUID, uuid4
+
+from photo_worker import media
+from photo_worker.activities.ocr import load_response
+from photo_worker.contracts.image import ImageProcessingInput
+from photo_worker.contracts.keys import raw_key, validate_key
+from photo_worker.errors import DocumentTooLarge, JobMissing, PhotoWorkerError, SourceMissing, SourceUnreadable
+from photo_worker.ports import ObjectStore, Recipe, RecipeRepository, WorkflowOrchestrator
+
+# An upload is read into memory once; what is larger than this no OCR reads anyway.
+UPLOAD_LIMIT_BYTES = 64 * 1024 * 1024
+
+FINAL_STATUSES = frozenset({"succeeded", "failed"})
+
+
+@dataclass(frozen=True)
+class Source:
+    """An asset to process: a local file, or an object that is already in a bucket."""
+
+    label: str
+    path: Path | None = None
+    bucket: str = ""
+    key: str = ""
+
+
+@dataclass(frozen=True)
+class Submission:
+    """A job that was started or joined."""
+
+    label: str
+    job_id: UUID
+    joined: bool
+
+
+@dataclass(frozen=True)
+class JobReport:
+    """A job's row with what its OCR answer says. Confidence is Textract's, 0 to 100."""
+
+    recipe: Recipe
+    lines: Sequence[str] = ()
+    words: int | None = None
+    mean_confidence: float | None = None
+
+    @property
+    def seconds(self) -> float:
+        """Seconds from the row's first to its last change: for a finished job, how long it took."""
+        return (self.recipe.updated_at - self.recipe.created_at).total_seconds()
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the report as JSON shows it; keys are always present."""
+        recipe = self.recipe
+        return {
+            "job_id": str(recipe.id),
+            "status": recipe.status,
+            "error": None
+            if recipe.error_code is None
+            else {"code": recipe.error_code, "message": recipe.error_message},
+            "raw": f"s3://{recipe.s3_raw_bucket}/{recipe.s3_raw_key}",
+            "sha256": recipe.content_sha256 or None,
+            "ocr": _location(recipe.s3_bucket, recipe.s3_ocr_key),
+            "manifest": _location(recipe.s3_bucket, recipe.s3_manifest_key),
+            "ocr_engine": recipe.ocr_engine,
+            "ocr_version": recipe.ocr_version,
+            "page_count": recipe.page_count,
+            "words": self.words,
+            "mean_confidence": None if self.mean_confidence is None else round(self.mean_confidence, 2),
+            "created_at": recipe.created_at.isoformat(),
+            "updated_at": recipe.updated_at.isoformat(),
+            "seconds": round(self.seconds, 3),
+            "lines": list(self.lines),
+        }
+
+
+def _location(bucket: str | None, key: str | None) -> str | None:
+    return f"s3://{bucket}/{key}" if bucket and key else None
+
+
+def expand_sources(arguments: Sequence[str]) -> list[Source]:
+    """Return the sources that paths, glob patterns, folders and s3:// locations name, in order.
+
+    A folder stands for the files in it. Raises ``SourceMissing`` where an argument names nothing,
+    and ``InvalidKey`` for an s3:// key that cannot be used.
+    """
+    sources: list[Source] = []
+    for argument in arguments:
+        if argument.startswith("s3://"):
+            sources.append(_s3_source(argument))
+            continue
+        path = Path(argument)
+        if path.is_dir():
+            found = sorted(entry for entry in path.iterdir() if entry.is_file() and not entry.name.startswith("."))
+        elif path.exists():
+            found = [path]
+        else:
+            # Path.glob refuses absolute patterns.
+            matches = glob.glob(argument, recursive=True)  # noqa: PTH207
+            found = sorted(Path(match) for match in matches if Path(match).is_file())
+        if not found:
+            raise SourceMissing(path=argument)
+        sources.extend(Source(label=str(entry), path=entry) for entry in found)
+    return sources
+
+
+def _s3_source(location: str) -> Source:
+    """Take an s3:// location apart. The key is everything behind the bucket, to the letter: no URL decoding."""
+    bucket, _, key = location.removeprefix("s3://").partition("/")
+    validate_key(key)
+    return Source(label=location, bucket=bucket, key=key)
+
+
+class JobService:
+    """Submits jobs and reports on them, over the ports."""
+
+    def __init__(
+        self,
+        store: ObjectStore,
+        repository: RecipeRepository,
+        orchestrator: WorkflowOrchestrator | None,
+        bucket: str,
+    ) -> None:
+        """``orchestrator`` may be left out by who only reports."""
+        self._store = store
+        self._repository = repository
+        self._orchestrator = orchestrator
+        self._bucket = bucket
+
+    async def submit(
+        self,
+        source: Source,
+        *,
+        job_id: UUID | None = None,
+        engine: str | None = None,
+        expected_content_type: str | None = None,
+    ) -> Submission:
+        """Upload a file where one is given, record the job as queued, and start it.
+
+        In this order every crash leaves something that the same call completes: an object under
+        the hash of its bytes, a queued row, a workflow that is joined. Raises ``JobConflict``
+        where the id belongs to another asset, before anything is written under it.
+        """
+        chosen = job_id or uuid4()
+        bucket, key, sha256 = source.bucket, source.key, ""
+        if source.path is not None:
+            bucket = self._bucket
+            key, sha256 = await asyncio.to_thread(self._upload, source.path)
+        recipe = await asyncio.to_thread(self._repository.queue, chosen, bucket=bucket, key=key, sha256=sha256)
+        if recipe.status in FINAL_STATUSES:
+            return Submission(source.label, chosen, joined=True)
+        handle = await self._started().start_image_processing(
+            ImageProcessingInput(
+                job_id=str(chosen),
+                bucket=bucket,
+                key=key,
+                engine=engine,
+                expected_content_type=expected_content_type,
+            )
+        )
+        return Submission(source.label, chosen, joined=handle.joined)
+
+    async def wait(self, job_id: UUID) -> JobReport:
+        """Wait for a job's end, however it ends, and report it."""
+        recipe = await asyncio.to_thread(self._repository.get, job_id)
+        if recipe is None or recipe.status not in FINAL_STATUSES:
+            try:
+                await self._started().result(job_id)
+            except PhotoWorkerError as error:
+                if error.retryable or isinstance(error, JobMissing):
+                    raise
+                # The reason stands in the row, which the report reads.
+        return await asyncio.to_thread(self.report, job_id)
+
+    def report(self, job_id: UUID) -> JobReport:
+        """Report a job as it is now. Raises ``JobMissing``."""
+        recipe = self._repository.get(job_id)
+        if recipe is None:
+            raise JobMissing(job_id=job_id)
+        if recipe.status != "succeeded" or not recipe.s3_bucket or not recipe.s3_ocr_key:
+            return JobReport(recipe)
+        return _with_text(recipe, load_response(self._store, recipe.s3_bucket, recipe.s3_ocr_key))
+
+    def _started(self) -> WorkflowOrchestrator:
+        if self._orchestrator is None:
+            raise RuntimeError("this service was made without an orchestrator: it only reports")
+        return self._orchestrator
+
+    def _upload(self, path: Path) -> tuple[str, str]:
+        try:
+            size = path.stat().st_size
+            if size > UPLOAD_LIMIT_BYTES:
+                raise DocumentTooLarge(name=str(path), size_bytes=size, limit_bytes=UPLOAD_LIMIT_BYTES)
+            body = path.read_bytes()
+        except OSError as error:
+            raise SourceUnreadable(path=str(path), reason=error.strerror or str(error)) from error
+        sha256 = hashlib.sha256(body).hexdigest()
+        key = raw_key(sha256, path.suffix)
+        guessed = media.sniff(body) or mimetypes.guess_type(path.name)[0] or "application/octet-stream"
+        self._store.put(self._bucket, key, body, content_type=guessed)
+        return key, sha256
+
+
+def _with_text(recipe: Recipe, response: dict[str, Any]) -> JobReport:
+    blocks = response["Blocks"]
+    confidences = [block["Confidence"] for block in blocks if block["BlockType"] == "WORD"]
+    return JobReport(
+        recipe=recipe,
+        lines=[block["Text"] for block in blocks if block["BlockType"] == "LINE"],
+        words=len(confidences),
+        mean_confidence=sum(confidences) / len(confidences) if confidences else None,
+    )
