@@ -1,0 +1,29 @@
+"""Rules of job rows that every repository keeps."""
+
+from __future__ import annotations
+
+from photo_worker.ports import Recipe
+
+FINAL = frozenset({"succeeded", "failed"})
+
+
+def same_asset(row: Recipe, bucket: str, key: str, sha256: str) -> bool:
+    """Tell whether a row may be about this asset; an empty bucket or hash is one not known yet."""
+    return (
+        row.s3_raw_key == key
+        and (row.s3_raw_bucket == bucket or "" in {row.s3_raw_bucket, bucket})
+        and (row.content_sha256 == sha256 or "" in {row.content_sha256, sha256})
+    )
+
+
+def asset(bucket: str, key: str, sha256: str) -> str:
+    """Name an asset in a message."""
+    return f"s3://{bucket}/{key}" + (f" with sha256 {sha256}" if sha256 else "")
+
+
+def storable(text: str) -> str:
+    """Return the text without what Postgres cannot hold: NUL and lone surrogates become U+FFFD.
+
+    A job whose key is invalid still gets a row that says so.
+    """
+    return text.replace("\x00", "\ufffd").encode("utf-16", "surrogatepass").decode("utf-16", "replace")

@@ -1,0 +1,208 @@
+"""Objects in S3, or in what speaks its protocol, over boto3."""
+
+from __future__ import annotations
+
+import hashlib
+from base64 import b64encode
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import closing, contextmanager
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+
+from botocore.exceptions import BotoCoreError, ClientError
+
+from photo_worker.contracts.keys import validate_key
+from photo_worker.errors import BucketMissing, ConfigurationError, DocumentTooLarge, ObjectMissing, PhotoWorkerError
+from photo_worker.ports import ObjectInfo
+from photo_worker.storage import s3_errors
+from photo_worker.storage.metadata import decode_metadata, encode_metadata
+
+if TYPE_CHECKING:
+    import boto3
+    from mypy_boto3_s3 import S3Client
+    from mypy_boto3_s3.type_defs import GetObjectOutputTypeDef, HeadObjectOutputTypeDef
+
+CHUNK_BYTES = 1 << 20
+CONNECT_TIMEOUT_SECONDS = 5
+READ_TIMEOUT_SECONDS = 60
+# What S3 stores for an object that was uploaded without a Content-Type.
+DEFAULT_CONTENT_TYPE = "binary/octet-stream"
+# CreateBucket refuses this one region's name as a location: it is the protocol's default.
+DEFAULT_REGION = "us-east-1"
+
+
+def make_client(
+    *,
+    session: boto3.Session | None = None,
+    endpoint_url: str | None = None,
+    region: str | None = None,
+    max_connections: int = 10,
+    connect_timeout: float = CONNECT_TIMEOUT_SECONDS,
+    read_timeout: float = READ_TIMEOUT_SECONDS,
+) -> S3Client:
+    """Return an S3 client; what is not given comes from the standard AWS variables and profiles.
+
+    It tries once: the workflow's retry policy does the retrying, where it is seen and counted.
+    boto3 itself addresses buckets by path where an endpoint is set. ``max_connections`` is how
+    many threads can call at once without opening a connection each time; timeouts are seconds.
+    Raises ``ConfigurationError``.
+    """
+    import boto3
+    from botocore.config import Config
+
+    config = Config(
+        connect_timeout=connect_timeout,
+        read_timeout=read_timeout,
+        max_pool_connections=max_connections,
+        retries={"total_max_attempts": 1},
+        # put sends Content-MD5, which every store checks; checksums in trailers are not known to all.
+        request_checksum_calculation="when_required",
+        tcp_keepalive=True,
+    )
+    try:
+        return (session or boto3.Session()).client(
+            "s3", endpoint_url=endpoint_url or None, region_name=region, config=config
+        )
+    except (BotoCoreError, ValueError) as error:
+        raise ConfigurationError(problems=f"S3: {error}") from error
+
+
+class BotoObjectStore:
+    """``ports.ObjectStore`` over a boto3 S3 client. Thread-safe, as the client is."""
+
+    def __init__(self, client: S3Client) -> None:
+        self._client = client
+
+    def describe(self) -> str:
+        """Name the store by its endpoint."""
+        parts = urlsplit(self._client.meta.endpoint_url)
+        return f"S3 at {parts.scheme}://{parts.netloc.rpartition('@')[2]}"
+
+    def head(self, bucket: str, key: str) -> ObjectInfo:
+        """Return an object's size, type and metadata.
+
+        The answer to HEAD has no body, so that only its status tells what is wrong; where that is
+        not enough one more request asks. S3 answers 403 for a missing object to those who may not
+        list the bucket.
+        """
+        validate_key(key)
+        try:
+            return _info(bucket, key, self._client.head_object(Bucket=bucket, Key=key))
+        except s3_errors.FAILURES as error:
+            raise self._explain(error, bucket, key) from error
+
+    @contextmanager
+    def open(self, bucket: str, key: str) -> Iterator[tuple[ObjectInfo, Iterator[bytes]]]:
+        """Stream an object in pieces of at most 1 MiB; one request for information and bytes.
+
+        A connection that is cut, or bytes that do not match the object's own checksum, raise
+        ``StorageUnavailable`` from the iterator.
+        """
+        validate_key(key)
+        try:
+            answer = self._client.get_object(Bucket=bucket, Key=key)
+        except s3_errors.FAILURES as error:
+            raise self._explain(error, bucket, key) from error
+        with closing(answer["Body"]) as body:
+            yield _info(bucket, key, answer), self._pieces(body.read, bucket, key)
+
+    def get(self, bucket: str, key: str, *, limit_bytes: int) -> bytes:
+        """Return an object's bytes; one over the limit is refused before it is read."""
+        with self.open(bucket, key) as (info, pieces):
+            if info.size_bytes > limit_bytes:
+                raise DocumentTooLarge(name=key, size_bytes=info.size_bytes, limit_bytes=limit_bytes)
+            return b"".join(pieces)
+
+    def put(
+        self, bucket: str, key: str, body: bytes, *, content_type: str, metadata: Mapping[str, str] | None = None
+    ) -> None:
+        """Write an object whole; the store refuses a body that was torn on its way."""
+        validate_key(key)
+        digest = hashlib.md5(body, usedforsecurity=False).digest()
+        try:
+            self._client.put_object(
+                Bucket=bucket,
+                Key=key,
+                Body=body,
+                ContentMD5=b64encode(digest).decode(),
+                ContentType=content_type,
+                Metadata=encode_metadata(metadata or {}),
+            )
+        except s3_errors.FAILURES as error:
+            raise self._explain(error, bucket, key) from error
+
+    def ensure_bucket(self, bucket: str) -> None:
+        """Create the bucket where it is missing, in the client's region."""
+        try:
+            self._client.head_bucket(Bucket=bucket)
+        except s3_errors.FAILURES as error:
+            explained = self._explain(error, bucket, None)
+            if not isinstance(explained, BucketMissing):
+                raise explained from error
+            self._create_bucket(bucket)
+
+    def _create_bucket(self, bucket: str) -> None:
+        region: Any = self._client.meta.region_name
+        try:
+            if region in {DEFAULT_REGION, "aws-global"}:
+                self._client.create_bucket(Bucket=bucket)
+            else:
+                self._client.create_bucket(Bucket=bucket, CreateBucketConfiguration={"LocationConstraint": region})
+        except s3_errors.FAILURES as error:
+            # Another process has created it since.
+            if isinstance(error, ClientError) and s3_errors.code_of(error) == "BucketAlreadyOwnedByYou":
+                return
+            raise self._explain(error, bucket, None) from error
+
+    def _pieces(self, read: Callable[[int], bytes], bucket: str, key: str) -> Iterator[bytes]:
+        while True:
+            try:
+                piece = read(CHUNK_BYTES)
+            except s3_errors.FAILURES as error:
+                raise self._explain(error, bucket, key) from error
+            if not piece:
+                return
+            yield piece
+
+    def _explain(self, error: Exception, bucket: str, key: str | None) -> Exception:
+        """Return what to raise for ``error``, which is ``error`` itself where it is a defect of ours."""
+        code = s3_errors.code_of(error) if isinstance(error, ClientError) else ""
+        if code in s3_errors.OPAQUE_CODES:
+            error = self._ask_again(bucket, key) or error
+        explained = s3_errors.translate(error, store=self.describe(), bucket=bucket, key=key)
+        if code == "404" and isinstance(explained, ObjectMissing):
+            return self._missing_bucket(bucket) or explained
+        return explained or error
+
+    def _ask_again(self, bucket: str, key: str | None) -> ClientError | None:
+        """Repeat a refused HEAD in a form whose answer has a body, and return that answer's error."""
+        try:
+            if key is None:
+                self._client.list_objects_v2(Bucket=bucket, MaxKeys=1)
+            else:
+                self._client.get_object(Bucket=bucket, Key=key, Range="bytes=0-0")["Body"].close()
+        except ClientError as error:
+            return error
+        except s3_errors.UNREACHABLE:
+            return None
+        return None
+
+    def _missing_bucket(self, bucket: str) -> PhotoWorkerError | None:
+        try:
+            self._client.head_bucket(Bucket=bucket)
+        except ClientError as error:
+            return BucketMissing(bucket=bucket) if s3_errors.status_of(error) == 404 else None
+        except s3_errors.UNREACHABLE as error:
+            return s3_errors.translate(error, store=self.describe(), bucket=bucket, key=None)
+        return None
+
+
+def _info(bucket: str, key: str, answer: HeadObjectOutputTypeDef | GetObjectOutputTypeDef) -> ObjectInfo:
+    return ObjectInfo(
+        bucket=bucket,
+        key=key,
+        size_bytes=answer["ContentLength"],
+        content_type=answer.get("ContentType") or DEFAULT_CONTENT_TYPE,
+        etag=answer["ETag"].strip('"'),
+        metadata=decode_metadata(answer.get("Metadata", {})),
+    )

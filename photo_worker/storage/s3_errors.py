@@ -1,0 +1,135 @@
+"""What botocore raises for S3, in the words of ``photo_worker.errors``.
+
+Codes are those of "Error responses" in the Amazon S3 API reference. The rule behind the table:
+what may pass by itself is ``StorageUnavailable``, what is wrong with one job's bucket or key is
+an ``InputError``, and what is wrong with the credentials, the region or the request is
+``ServiceRefused``, which is not retried, because the same call would be refused again.
+"""
+
+from __future__ import annotations
+
+from typing import Any, cast
+
+from botocore import exceptions as boto
+from urllib3.exceptions import HTTPError
+
+from photo_worker.errors import (
+    BucketForbidden,
+    BucketMissing,
+    InvalidBucket,
+    InvalidKey,
+    ObjectForbidden,
+    ObjectMissing,
+    PhotoWorkerError,
+    ServiceRefused,
+    StorageUnavailable,
+)
+
+TRANSIENT_CODES = frozenset(
+    {
+        "BadDigest",  # the body was torn on its way; the next attempt sends it again
+        "IncompleteBody",
+        "InternalError",
+        "OperationAborted",
+        "RequestTimeout",
+        "ServiceUnavailable",
+        "SlowDown",
+        "Throttling",
+        "ThrottlingException",
+        "TooManyRequestsException",
+        "XAmzContentSHA256Mismatch",
+    }
+)
+# boto3 reports the bare HTTP status as the code where the answer has no body.
+FORBIDDEN_CODES = frozenset({"AccessDenied", "AllAccessDisabled", "Forbidden", "403"})
+OPAQUE_CODES = frozenset({"400", "403", "Bad Request", "Forbidden"})
+
+UNREACHABLE = (
+    boto.HTTPClientError,
+    boto.IncompleteReadError,
+    boto.FlexibleChecksumError,
+    boto.MetadataRetrievalError,
+    HTTPError,
+    OSError,
+)
+NO_CREDENTIALS = (
+    boto.NoCredentialsError,
+    boto.PartialCredentialsError,
+    boto.CredentialRetrievalError,
+    boto.TokenRetrievalError,
+    boto.NoAuthTokenError,
+    boto.SSOError,
+    boto.RefreshWithMFAUnsupportedError,
+)
+FAILURES = (boto.BotoCoreError, boto.ClientError, HTTPError, OSError)
+
+
+def code_of(error: boto.ClientError) -> str:
+    """Return the S3 error code, or the HTTP status where the answer had no body."""
+    return str(error.response.get("Error", {}).get("Code", ""))
+
+
+def status_of(error: boto.ClientError) -> int:
+    """Return the HTTP status, 0 where there was none."""
+    return int(error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0))
+
+
+def translate(error: Exception, *, store: str, bucket: str, key: str | None) -> PhotoWorkerError | None:
+    """Return the error to raise in place of ``error``, or None where it is a defect of ours.
+
+    ``key`` is None where the request was for the bucket. A bare 404 counts as the object's; who
+    has asked with HEAD must look at the bucket first.
+    """
+    if isinstance(error, boto.ClientError):
+        return _translate_answer(error, store=store, bucket=bucket, key=key)
+    reason = " ".join(str(error).split())
+    if isinstance(error, boto.ParamValidationError):
+        return InvalidBucket(bucket=bucket, reason=reason.removeprefix("Parameter validation failed: "))
+    if isinstance(error, NO_CREDENTIALS):
+        return ServiceRefused(service=store, reason=reason)
+    if isinstance(error, UNREACHABLE):
+        return StorageUnavailable(store=store, reason=reason or type(error).__name__)
+    return None
+
+
+def _translate_answer(error: boto.ClientError, *, store: str, bucket: str, key: str | None) -> PhotoWorkerError:
+    code, status = code_of(error), status_of(error)
+    message = error.response.get("Error", {}).get("Message", "")
+    reason = f"{code} {message}".strip() or f"HTTP status {status}"
+    found: PhotoWorkerError
+    if code == "NoSuchBucket" or (status == 404 and key is None):
+        found = BucketMissing(bucket=bucket)
+    elif status == 404:
+        found = ObjectMissing(bucket=bucket, key=key)
+    elif code in TRANSIENT_CODES or status >= 500 or status == 429:
+        found = StorageUnavailable(store=store, reason=reason)
+    elif code == "InvalidBucketName":
+        found = InvalidBucket(bucket=bucket, reason=message or "the store says that it is not valid")
+    elif code == "KeyTooLongError":
+        found = InvalidKey(key=key, reason=message or "it is too long")
+    elif code == "BucketAlreadyExists" or (code in FORBIDDEN_CODES and key is None):
+        found = BucketForbidden(bucket=bucket)
+    elif code in FORBIDDEN_CODES:
+        found = ObjectForbidden(bucket=bucket, key=key)
+    elif _is_elsewhere(error, code, status):
+        found = ServiceRefused(service=store, reason=f"bucket {bucket!r} is in {_region(error)} ({reason})")
+    else:
+        found = ServiceRefused(service=store, reason=reason)
+    return found
+
+
+def _is_elsewhere(error: boto.ClientError, code: str, status: int) -> bool:
+    moved = code in {"PermanentRedirect", "AuthorizationHeaderMalformed", "IllegalLocationConstraintException"}
+    return moved or status in {301, 307} or (status == 400 and _bucket_region(error) is not None)
+
+
+def _bucket_region(error: boto.ClientError) -> str | None:
+    answer = cast(dict[str, Any], error.response)
+    headers = answer.get("ResponseMetadata", {}).get("HTTPHeaders", {})
+    found = headers.get("x-amz-bucket-region") or answer.get("Error", {}).get("Region")
+    return str(found) if found else None
+
+
+def _region(error: boto.ClientError) -> str:
+    region = _bucket_region(error)
+    return f"region {region}; set AWS_REGION to it" if region else "another region than AWS_REGION names"

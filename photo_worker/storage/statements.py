@@ -1,0 +1,57 @@
+"""The statements of the Postgres repository: constants, composed of constants.
+
+Each is one round trip. An empty bucket or hash means "not known yet", on either side (see
+``rows.same_asset``); where the row is another asset's, nothing is written and no row comes back.
+"""
+# ruff: noqa: S608
+
+from __future__ import annotations
+
+from typing import LiteralString
+
+_COLUMNS: LiteralString = """
+    job.id, job.status, job.s3_raw_bucket, job.s3_raw_key, job.content_sha256, job.created_at, job.updated_at,
+    job.error_code, job.error_message,
+    ocr.s3_bucket, ocr.s3_ocr_key, ocr.s3_manifest_key, ocr.ocr_engine, ocr.ocr_version, ocr.page_count"""
+
+_UPSERT: LiteralString = """
+    INSERT INTO recipes (id, s3_raw_bucket, s3_raw_key, content_sha256, status, error_code, error_message)
+    VALUES (%(id)s, %(bucket)s, %(key)s, %(sha256)s, %(status)s, %(code)s, %(message)s)
+    ON CONFLICT (id) DO UPDATE SET
+        s3_raw_bucket = COALESCE(NULLIF(recipes.s3_raw_bucket, ''), EXCLUDED.s3_raw_bucket),
+        content_sha256 = COALESCE(NULLIF(recipes.content_sha256, ''), EXCLUDED.content_sha256),
+        status = CASE WHEN recipes.status IN ('succeeded', 'failed') OR EXCLUDED.status = 'queued'
+            THEN recipes.status ELSE EXCLUDED.status END,
+        error_code = CASE WHEN recipes.status IN ('succeeded', 'failed')
+            THEN recipes.error_code ELSE EXCLUDED.error_code END,
+        error_message = CASE WHEN recipes.status IN ('succeeded', 'failed')
+            THEN recipes.error_message ELSE EXCLUDED.error_message END
+    WHERE recipes.s3_raw_key = EXCLUDED.s3_raw_key
+        AND (recipes.s3_raw_bucket = EXCLUDED.s3_raw_bucket
+            OR '' IN (recipes.s3_raw_bucket, EXCLUDED.s3_raw_bucket))
+        AND (recipes.content_sha256 = EXCLUDED.content_sha256
+            OR '' IN (recipes.content_sha256, EXCLUDED.content_sha256))
+    RETURNING *"""
+
+WRITE_STATUS: LiteralString = f"""
+    WITH job AS ({_UPSERT})
+    SELECT {_COLUMNS} FROM job LEFT JOIN recipe_ocr AS ocr ON ocr.recipe_id = job.id"""
+
+WRITE_RESULT: LiteralString = f"""
+    WITH job AS ({_UPSERT}),
+    ocr AS (
+        INSERT INTO recipe_ocr
+            (recipe_id, s3_bucket, s3_ocr_key, s3_manifest_key, ocr_engine, ocr_version, page_count)
+        SELECT id, %(s3_bucket)s, %(s3_ocr_key)s, %(s3_manifest_key)s, %(ocr_engine)s, %(ocr_version)s, %(page_count)s
+        FROM job WHERE status = 'succeeded'
+        ON CONFLICT (recipe_id) DO UPDATE SET
+            s3_bucket = EXCLUDED.s3_bucket, s3_ocr_key = EXCLUDED.s3_ocr_key,
+            s3_manifest_key = EXCLUDED.s3_manifest_key, ocr_engine = EXCLUDED.ocr_engine,
+            ocr_version = EXCLUDED.ocr_version, page_count = EXCLUDED.page_count
+        RETURNING *
+    )
+    SELECT {_COLUMNS} FROM job LEFT JOIN ocr ON ocr.recipe_id = job.id"""
+
+READ: LiteralString = f"""
+    SELECT {_COLUMNS} FROM recipes AS job LEFT JOIN recipe_ocr AS ocr ON ocr.recipe_id = job.id
+    WHERE job.id = %(id)s"""
