@@ -230,6 +230,13 @@ class StepFailed(PhotoWorkerError):
     hint = "This is a defect: report it with the job's history from the Temporal UI."
 
 
+class WorkerFailed(PhotoWorkerError):
+    """The worker ended {starts} times in a row; its log is {log}."""
+
+    code = "worker_failed"
+    hint = "Read the end of the log; the jobs are kept and go on when a worker runs again."
+
+
 class DependencyError(PhotoWorkerError):
     """Something that the worker needs does not answer."""
 

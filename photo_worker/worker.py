@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import os
 import signal
+import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
 from datetime import timedelta
@@ -79,15 +81,31 @@ async def run_until_stopped(
     await running
 
 
+def _watch_stdin(loop: asyncio.AbstractEventLoop, stop: asyncio.Event) -> None:
+    # os.read, not sys.stdin: a thread inside a buffered reader breaks the interpreter's shutdown.
+    while os.read(0, 1024):
+        pass
+    with contextlib.suppress(RuntimeError):
+        loop.call_soon_threadsafe(stop.set)
+
+
 async def serve(
     client: Client,
     settings: Settings,
     workflows: Sequence[type],
     activities: Sequence[Callable[..., Any]],
+    *,
+    stop_on_eof: bool = False,
 ) -> None:
-    """Run a worker until SIGTERM or SIGINT; a second signal ends the process at once."""
+    """Run a worker until SIGTERM or SIGINT; a second signal ends the process at once.
+
+    ``stop_on_eof`` also stops it when standard input ends, so that it cannot outlive a parent
+    that holds the other end, however that parent dies.
+    """
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
+    if stop_on_eof:
+        threading.Thread(target=_watch_stdin, args=(loop, stop), name="stdin", daemon=True).start()
 
     def on_signal() -> None:
         if stop.is_set():

@@ -12,18 +12,19 @@ from photo_worker.cli.output import Command
 
 @click.command(cls=Command)
 @click.option("--name", "stack_name", metavar="STACK", help="Use the local stack of this name.")
+@click.option("--stop-on-eof", is_flag=True, hidden=True, help="Stop when standard input ends.")
 @click.pass_context
-def worker(ctx: click.Context, stack_name: str | None) -> None:
+def worker(ctx: click.Context, stack_name: str | None, stop_on_eof: bool) -> None:
     """Run the worker until it is told to stop.
 
     It polls the task queue TEMPORAL_TASK_QUEUE. On SIGTERM or Ctrl-C it takes no new work and lets
     running activities finish within GRACEFUL_SHUTDOWN_SECONDS; a second signal ends it at once.
     Without settings for its services it uses the local stack that runs here.
     """
-    asyncio.run(_run(surroundings(ctx, stack_name=stack_name)))
+    asyncio.run(_run(surroundings(ctx, stack_name=stack_name), stop_on_eof))
 
 
-async def _run(around: Surroundings) -> None:
+async def _run(around: Surroundings, stop_on_eof: bool) -> None:
     from photo_worker.bootstrap import build_activities, build_application, workflow_types
     from photo_worker.logs import configure_logging
     from photo_worker.orchestration.connection import connect
@@ -34,6 +35,6 @@ async def _run(around: Surroundings) -> None:
     try:
         activities = build_activities(application)
         client = await connect(around.settings, around.variables)
-        await serve(client, around.settings, workflow_types(), activities)
+        await serve(client, around.settings, workflow_types(), activities, stop_on_eof=stop_on_eof)
     finally:
         application.close()

@@ -1,0 +1,160 @@
+"""``photo-worker demo``: the whole product on a laptop, in one command."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import hashlib
+import signal
+import sys
+from collections.abc import AsyncIterator, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+from uuid import UUID, uuid4, uuid5
+
+import click
+
+from photo_worker.cli.context import Surroundings, surroundings
+from photo_worker.cli.output import Command, OutputFormat, emit, output_option
+from photo_worker.errors import SourceMissing, WorkerFailed
+
+if TYPE_CHECKING:
+    from photo_worker.cli.view import JobRow
+    from photo_worker.jobs import Source
+
+# Job ids of the demo are made from the photos' hashes, so that running it again, or after a
+# crash, goes on with the same jobs instead of adding others.
+_JOBS = UUID("5d3b9b3e-6f0c-4a8e-9a55-2f1f6a7f3c11")
+
+# A worker that dies this often does not die of an accident.
+_STARTS = 5
+_STOP_SECONDS = 30.0
+
+
+@click.command(cls=Command)
+@click.option("--fixtures", type=click.Path(path_type=Path), help="Folder of photos; fixtures/photos by default.")
+@click.option("--engine", help="OCR backend: textract (the emulator, by default), local or recorded.")
+@click.option("--fresh", is_flag=True, help="Process the photos again under new job ids.")
+@click.option("--name", "stack_name", metavar="STACK", help="Use the local stack of this name.")
+@output_option("text", "json")
+@click.pass_context
+def demo(
+    ctx: click.Context,
+    *,
+    fixtures: Path | None,
+    engine: str | None,
+    fresh: bool,
+    stack_name: str | None,
+    output: OutputFormat,
+) -> None:
+    """Bring up the stack, process the fixture photos, and show what came of them.
+
+    Starts a worker for as long as it needs one; the stack stays up, to look around. Running it
+    again reports the same jobs, and goes on with those that an interruption left.
+    """
+    from photo_worker.jobs import expand_sources
+
+    folder = fixtures or _fixture_folder()
+    sources = [(source, uuid4() if fresh else _job_id(source)) for source in expand_sources([str(folder)])]
+    stack = _start_stack(stack_name)
+    around = surroundings(ctx, stack_name=stack_name, stack_variables=stack.env())
+    rows = asyncio.run(_process(around, sources, engine, stack.paths.logs / "worker.log"))
+    failed = any(row.reason for row in rows)
+    emit(
+        "demo",
+        output,
+        data={"jobs": [row.as_dict(around.variables) for row in rows]},
+        text=lambda: _print(around.variables, rows),
+        status="failed" if failed else "ok",
+    )
+    ctx.exit(1 if failed else 0)
+
+
+def _fixture_folder() -> Path:
+    from photo_worker.devkit.layout import worktree_root
+
+    folder = worktree_root(Path.cwd()) / "fixtures" / "photos"
+    if not folder.is_dir():
+        raise SourceMissing(path=str(folder))
+    return folder
+
+
+def _job_id(source: Source) -> UUID:
+    content = source.path.read_bytes() if source.path else source.key.encode()
+    return uuid5(_JOBS, hashlib.sha256(content).hexdigest())
+
+
+async def _process(
+    around: Surroundings, sources: Sequence[tuple[Source, UUID]], engine: str | None, log: Path
+) -> list[JobRow]:
+    from photo_worker.cli.submit import submit_all
+
+    async with _worker(around.variables, log) as ended:
+        jobs = asyncio.ensure_future(submit_all(around, list(sources), engine, None, wait=True))
+        await asyncio.wait({jobs, ended}, return_when=asyncio.FIRST_COMPLETED)
+        if not jobs.done():
+            jobs.cancel()
+            await asyncio.gather(jobs, return_exceptions=True)
+            ended.result()
+        return await jobs
+
+
+@contextlib.asynccontextmanager
+async def _worker(variables: Mapping[str, str], log: Path) -> AsyncIterator[asyncio.Future[None]]:
+    """Run a worker beside the block, again where it dies; the future ends with why it cannot."""
+    keeper = asyncio.ensure_future(_keep_worker(variables, log))
+    try:
+        yield keeper
+    finally:
+        keeper.cancel()
+        await asyncio.gather(keeper, return_exceptions=True)
+
+
+async def _keep_worker(variables: Mapping[str, str], log: Path) -> None:
+    for start in range(_STARTS):
+        with log.open("ab") as output:
+            # Its standard input is a pipe that ends with this process, however that ends.
+            process = await asyncio.create_subprocess_exec(
+                *(sys.executable, "-m", "photo_worker.cli", "worker", "--stop-on-eof"),
+                stdin=asyncio.subprocess.PIPE,
+                stdout=output,
+                stderr=output,
+                env=dict(variables),
+                # A Ctrl-C at the terminal is for this process, which then stops the worker in order.
+                start_new_session=True,
+            )
+        try:
+            code = await process.wait()
+        finally:
+            await _stop(process)
+        again = "; starting it again" if start + 1 < _STARTS else ""
+        click.echo(f"the worker ended with code {code}{again} (log: {log})", err=True)
+    raise WorkerFailed(starts=_STARTS, log=log)
+
+
+async def _stop(process: asyncio.subprocess.Process) -> None:
+    if process.returncode is not None:
+        return
+    with contextlib.suppress(ProcessLookupError):
+        process.send_signal(signal.SIGTERM)
+    try:
+        await asyncio.wait_for(process.wait(), _STOP_SECONDS)
+    except TimeoutError:
+        process.kill()
+        await process.wait()
+
+
+def _print(variables: Mapping[str, str], rows: Sequence[JobRow]) -> None:
+    from photo_worker.cli.view import links, print_rows
+
+    print_rows(rows)
+    click.echo("\nWhere to look")
+    for row in rows:
+        if row.report is None:
+            continue
+        click.echo(f"  {row.label}")
+        for what, where in links(variables, row.report).items():
+            if where:
+                click.echo(f"    {what:<9} {where}")
+    click.echo(f"\nTemporal UI  {variables.get('TEMPORAL_UI_URL')}")
+    click.echo("A job, whole:  photo-worker show JOB    The stack:  photo-worker status, photo-worker down")

@@ -1,0 +1,280 @@
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import io
+import json
+from collections.abc import Callable
+from typing import Any
+from uuid import UUID, uuid4
+
+import pytest
+from PIL import Image
+from temporalio.testing import ActivityEnvironment
+
+from photo_worker.activities.assets import AssetActivities
+from photo_worker.activities.ocr import OcrActivities
+from photo_worker.activities.results import ResultActivities
+from photo_worker.contracts.image import (
+    FailureInput,
+    LocateAssetInput,
+    LocatedAsset,
+    OcrInput,
+    OcrResult,
+    PersistInput,
+)
+from photo_worker.errors import (
+    ContentMismatch,
+    ContentTypeMismatch,
+    DocumentTooLarge,
+    EmptyObject,
+    ImageTooLarge,
+    InputError,
+    InvalidJobId,
+    InvalidKey,
+    JobConflict,
+    ObjectMissing,
+    UnknownEngine,
+    UnsupportedDocument,
+)
+from photo_worker.ports import DetectedText, DocumentRef, OcrBackend
+from photo_worker.storage.memory import MemoryObjectStore, MemoryRecipeRepository
+
+BUCKET = "photos"
+
+
+class CountingBackend:
+    """An OCR backend that answers one word and counts its calls."""
+
+    engine = "counting"
+
+    def __init__(self) -> None:
+        self.documents: list[DocumentRef] = []
+
+    def detect_text(self, document: DocumentRef) -> DetectedText:
+        self.documents.append(document)
+        blocks = [{"BlockType": "PAGE", "Id": str(uuid4())}]
+        return DetectedText({"DocumentMetadata": {"Pages": 1}, "Blocks": blocks}, "1.0")
+
+
+@pytest.fixture
+def store() -> MemoryObjectStore:
+    store = MemoryObjectStore()
+    store.ensure_bucket(BUCKET)
+    return store
+
+
+@pytest.fixture
+def repository() -> MemoryRecipeRepository:
+    return MemoryRecipeRepository()
+
+
+def image(kind: str = "PNG", size: tuple[int, int] = (40, 30)) -> bytes:
+    buffer = io.BytesIO()
+    Image.new("RGB", size, "white").save(buffer, kind)
+    return buffer.getvalue()
+
+
+def run(function: Callable[[Any], Any], request: Any, *, job_id: UUID | None = None, attempt: int = 1) -> Any:
+    environment = ActivityEnvironment()
+    environment.info = dataclasses.replace(
+        ActivityEnvironment.default_info(), attempt=attempt, workflow_id=str(job_id or uuid4())
+    )
+    return environment.run(function, request)
+
+
+class TestVerify:
+    def located(self, store: MemoryObjectStore, repository: MemoryRecipeRepository, **request: Any) -> LocatedAsset:
+        job_id = request.pop("job_id", None) or uuid4()
+        activities = AssetActivities(store, repository)
+        found: LocatedAsset = run(
+            activities.verify_and_locate_asset,
+            LocateAssetInput(bucket=BUCKET, job_id=str(job_id), **request),
+            job_id=job_id,
+        )
+        return found
+
+    def test_a_good_asset_is_hashed_and_its_row_runs(
+        self, store: MemoryObjectStore, repository: MemoryRecipeRepository
+    ) -> None:
+        body, job_id = image(), uuid4()
+        store.put(BUCKET, "a b+ü.png", body, content_type="image/png")
+        found = self.located(store, repository, key="a b+ü.png", job_id=job_id)
+        assert found == LocatedAsset(
+            bucket=BUCKET,
+            key="a b+ü.png",
+            content_type="image/png",
+            size_bytes=len(body),
+            sha256=hashlib.sha256(body).hexdigest(),
+        )
+        row = repository.get(job_id)
+        assert row is not None
+        assert (row.status, row.content_sha256) == ("running", found.sha256)
+
+    def test_the_workflow_id_stands_in_for_a_missing_job_id(
+        self, store: MemoryObjectStore, repository: MemoryRecipeRepository
+    ) -> None:
+        store.put(BUCKET, "k", image(), content_type="image/png")
+        job_id = uuid4()
+        run(
+            AssetActivities(store, repository).verify_and_locate_asset,
+            LocateAssetInput(bucket=BUCKET, key="k"),
+            job_id=job_id,
+        )
+        assert repository.get(job_id) is not None
+
+    def test_an_undeclared_type_is_told_by_content(
+        self, store: MemoryObjectStore, repository: MemoryRecipeRepository
+    ) -> None:
+        store.put(BUCKET, "k", image("JPEG"), content_type="binary/octet-stream")
+        assert self.located(store, repository, key="k", expected_content_type="image/jpg").content_type == "image/jpeg"
+
+    @pytest.mark.parametrize(
+        ("body", "content_type", "expected", "error"),
+        [
+            (b"", "image/png", None, EmptyObject),
+            (image(), "image/png", "image/jpeg", ContentTypeMismatch),
+            (image(), "application/octet-stream", "image/jpeg", ContentTypeMismatch),
+            (image("JPEG"), "image/png", None, ContentMismatch),
+            (b"plain text", "image/png", None, ContentMismatch),
+            (b"plain text", "text/plain", None, UnsupportedDocument),
+            (b"plain text", "application/octet-stream", None, UnsupportedDocument),
+            (image("GIF"), "image/gif", None, UnsupportedDocument),
+            (image("PNG", (10_001, 2)), "image/png", None, ImageTooLarge),
+            (image("PNG", (2, 10_001)), "image/png", None, ImageTooLarge),
+        ],
+    )
+    def test_what_can_never_work_is_refused(
+        self,
+        store: MemoryObjectStore,
+        repository: MemoryRecipeRepository,
+        body: bytes,
+        content_type: str,
+        expected: str | None,
+        error: type[InputError],
+    ) -> None:
+        store.put(BUCKET, "k", body, content_type=content_type)
+        with pytest.raises(error):
+            self.located(store, repository, key="k", expected_content_type=expected)
+
+    def test_ten_thousand_pixels_are_still_fine(
+        self, store: MemoryObjectStore, repository: MemoryRecipeRepository
+    ) -> None:
+        store.put(BUCKET, "k", image("PNG", (10_000, 2)), content_type="image/png")
+        assert self.located(store, repository, key="k").content_type == "image/png"
+
+    def test_missing_objects_traversing_keys_and_bad_ids_are_refused(
+        self, store: MemoryObjectStore, repository: MemoryRecipeRepository
+    ) -> None:
+        with pytest.raises(ObjectMissing):
+            self.located(store, repository, key="absent")
+        with pytest.raises(InvalidKey):
+            self.located(store, repository, key="a/../b")
+        with pytest.raises(InvalidJobId):
+            run(
+                AssetActivities(store, repository).verify_and_locate_asset,
+                LocateAssetInput(bucket=BUCKET, key="k", job_id="42"),
+            )
+
+    def test_a_job_keeps_its_asset(self, store: MemoryObjectStore, repository: MemoryRecipeRepository) -> None:
+        job_id = uuid4()
+        for key in ("one", "two"):
+            store.put(BUCKET, key, image(), content_type="image/png")
+        self.located(store, repository, key="one", job_id=job_id)
+        with pytest.raises(JobConflict):
+            self.located(store, repository, key="two", job_id=job_id)
+
+
+class TestOcr:
+    def read(self, store: MemoryObjectStore, backend: OcrBackend, attempt: int = 1, **request: Any) -> OcrResult:
+        given = {"bucket": BUCKET, "key": "k", "engine": "counting", "job_id": str(uuid4())} | request
+        activities = OcrActivities(store, {"counting": backend}.__getitem__, BUCKET)
+        result: OcrResult = run(activities.ocr_textract, OcrInput(**given), attempt=attempt)
+        return result
+
+    def test_the_whole_answer_is_stored_under_the_job(self, store: MemoryObjectStore) -> None:
+        store.put(BUCKET, "k", image(), content_type="image/png")
+        backend, job_id = CountingBackend(), uuid4()
+        result = self.read(store, backend, job_id=str(job_id))
+        assert result.s3_ocr_key == f"artifacts/{job_id}/textract.json"
+        answer = json.loads(store.get(BUCKET, result.s3_ocr_key, limit_bytes=10_000))
+        assert [block["BlockType"] for block in answer["Blocks"]] == ["PAGE"]
+        assert (result.page_count, result.ocr_engine, result.ocr_version) == (1, "counting", "1.0")
+
+    def test_a_retry_takes_the_answer_that_is_there(self, store: MemoryObjectStore) -> None:
+        store.put(BUCKET, "k", image(), content_type="image/png")
+        backend, job_id = CountingBackend(), str(uuid4())
+        first = self.read(store, backend, job_id=job_id, sha256="a" * 64)
+        again = self.read(store, backend, job_id=job_id, sha256="a" * 64, attempt=2)
+        assert again == first
+        assert len(backend.documents) == 1
+
+    def test_a_retry_does_not_take_the_answer_for_other_bytes(self, store: MemoryObjectStore) -> None:
+        store.put(BUCKET, "k", image(), content_type="image/png")
+        backend, job_id = CountingBackend(), str(uuid4())
+        self.read(store, backend, job_id=job_id, sha256="a" * 64)
+        self.read(store, backend, job_id=job_id, sha256="b" * 64, attempt=2)
+        assert len(backend.documents) == 2
+
+    def test_more_than_ten_megabytes_are_refused_before_the_engine(self, store: MemoryObjectStore) -> None:
+        store.put(BUCKET, "k", b"\xff\xd8\xff" + bytes(10 * 1024 * 1024), content_type="image/jpeg")
+        backend = CountingBackend()
+        with pytest.raises(DocumentTooLarge, match="10485763"):
+            self.read(store, backend)
+        assert backend.documents == []
+
+    def test_an_unknown_engine_is_an_input_error(self, store: MemoryObjectStore) -> None:
+        def unknown(engine: str) -> OcrBackend:
+            raise UnknownEngine(engine=engine, known="none")
+
+        with pytest.raises(UnknownEngine):
+            run(
+                OcrActivities(store, unknown, BUCKET).ocr_textract,
+                OcrInput(bucket=BUCKET, key="k", engine="x", job_id=str(uuid4())),
+            )
+
+
+class TestResults:
+    def persist(self, job_id: UUID) -> PersistInput:
+        return PersistInput(
+            job_id=str(job_id),
+            s3_raw_key="raw/k",
+            sha256="c" * 64,
+            ocr_s3_key=f"artifacts/{job_id}/textract.json",
+            ocr_engine="counting",
+            ocr_version="1.0",
+            page_count=1,
+            bucket=BUCKET,
+        )
+
+    def test_repeating_it_leaves_the_same_bytes_and_row(
+        self, store: MemoryObjectStore, repository: MemoryRecipeRepository
+    ) -> None:
+        activities, job_id = ResultActivities(store, repository, BUCKET), uuid4()
+        key = run(activities.persist_artifacts, self.persist(job_id)).s3_manifest_key
+        first = store.get(BUCKET, key, limit_bytes=10_000)
+        assert run(activities.persist_artifacts, self.persist(job_id)).s3_manifest_key == key
+        assert store.get(BUCKET, key, limit_bytes=10_000) == first
+        assert json.loads(first)["sha256"] == "c" * 64
+        row = repository.get(job_id)
+        assert row is not None
+        assert (row.status, row.s3_manifest_key, row.s3_bucket) == ("succeeded", key, BUCKET)
+
+    def test_a_late_failure_does_not_undo_success_and_says_so(
+        self, store: MemoryObjectStore, repository: MemoryRecipeRepository
+    ) -> None:
+        activities, job_id = ResultActivities(store, repository, BUCKET), uuid4()
+        run(activities.persist_artifacts, self.persist(job_id))
+        failure = FailureInput(job_id=str(job_id), bucket=BUCKET, key="raw/k", code="x", message="late")
+        assert run(activities.record_failure, failure).status == "succeeded"
+
+    def test_a_late_success_does_not_undo_failure(
+        self, store: MemoryObjectStore, repository: MemoryRecipeRepository
+    ) -> None:
+        activities, job_id = ResultActivities(store, repository, BUCKET), uuid4()
+        failure = FailureInput(job_id=str(job_id), bucket=BUCKET, key="raw/k", code="job_cancelled", message="stop")
+        assert run(activities.record_failure, failure).status == "failed"
+        run(activities.persist_artifacts, self.persist(job_id))
+        row = repository.get(job_id)
+        assert row is not None
+        assert (row.status, row.error_code) == ("failed", "job_cancelled")

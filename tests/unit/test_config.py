@@ -1,0 +1,78 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from photo_worker.config import load_settings, read_environment
+from photo_worker.errors import ConfigurationError
+
+
+def test_environment_goes_before_the_file(tmp_path: Path) -> None:
+    file = tmp_path / ".env"
+    file.write_text("TEMPORAL_TASK_QUEUE=from-file\nS3_BUCKET='quoted-bucket'\n")
+    settings = load_settings(read_environment({"TEMPORAL_TASK_QUEUE": "from-environment"}, file))
+    assert settings.temporal_task_queue == "from-environment"
+    assert settings.s3_bucket == "quoted-bucket"
+
+
+def test_empty_variables_count_as_not_set() -> None:
+    settings = load_settings(read_environment({"MAX_ACTIVITIES": "", "LOG_LEVEL": "debug"}, None))
+    assert settings.max_activities == 16
+    assert settings.log_level == "DEBUG"
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("MAX_ACTIVITIES", "lots"),
+        ("MAX_ACTIVITIES", "0"),
+        ("LOG_LEVEL", "chatty"),
+        ("DATABASE_URL", "mysql://user:hunter2@db/photos"),
+        ("DATABASE_URL", "postgresql://user:hunter2@db"),
+        ("TEMPORAL_TARGET", "not a target"),
+        ("S3_BUCKET", "No_Such_Form"),
+        ("GRACEFUL_SHUTDOWN_SECONDS", "-1"),
+    ],
+)
+def test_a_bad_value_names_variable_and_origin_but_not_the_value(tmp_path: Path, name: str, value: str) -> None:
+    file = tmp_path / ".env"
+    file.write_text(f"{name}={value!r}\n")
+    with pytest.raises(ConfigurationError) as caught:
+        load_settings(read_environment({}, file))
+    assert caught.value.code == "config_invalid"
+    assert name in caught.value.message
+    assert str(file) in caught.value.message
+    assert value not in caught.value.message or value == "0"
+    assert "hunter2" not in str(caught.value)
+
+
+def test_a_line_that_is_no_assignment_is_named(tmp_path: Path) -> None:
+    file = tmp_path / ".env"
+    file.write_text("GOOD=1\nthis is no assignment\n")
+    with pytest.raises(ConfigurationError, match="line 2"):
+        read_environment({}, file)
+
+
+def test_a_file_that_is_no_text_is_refused(tmp_path: Path) -> None:
+    file = tmp_path / ".env"
+    file.write_bytes(b"NAME=\xff\xfe")
+    with pytest.raises(ConfigurationError, match="UTF-8"):
+        read_environment({}, file)
+
+
+def test_a_file_asked_for_by_name_must_exist(tmp_path: Path) -> None:
+    assert read_environment({}, tmp_path / "absent").variables == {}
+    with pytest.raises(ConfigurationError, match="cannot be read"):
+        read_environment({}, tmp_path / "absent", required=True)
+
+
+def test_the_database_url_stays_out_of_representations() -> None:
+    settings = load_settings(read_environment({"DATABASE_URL": "postgresql://u:hunter2@h/d"}, None))
+    assert "hunter2" not in repr(settings)
+    assert settings.require_database_url() == "postgresql://u:hunter2@h/d"
+
+
+def test_a_missing_database_url_is_named_when_it_is_needed() -> None:
+    with pytest.raises(ConfigurationError, match="DATABASE_URL"):
+        load_settings(read_environment({}, None)).require_database_url()
