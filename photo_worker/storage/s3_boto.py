@@ -36,14 +36,14 @@ def make_client(
     session: boto3.Session | None = None,
     endpoint_url: str | None = None,
     region: str | None = None,
-    max_connections: int = 10,
+    max_pool_connections: int = 10,
     connect_timeout: float = CONNECT_TIMEOUT_SECONDS,
     read_timeout: float = READ_TIMEOUT_SECONDS,
 ) -> S3Client:
     """Return an S3 client; what is not given comes from the standard AWS variables and profiles.
 
     It tries once: the workflow's retry policy does the retrying, where it is seen and counted.
-    boto3 itself addresses buckets by path where an endpoint is set. ``max_connections`` is how
+    boto3 itself addresses buckets by path where an endpoint is set. ``max_pool_connections`` is how
     many threads can call at once without opening a connection each time; timeouts are seconds.
     Raises ``ConfigurationError``.
     """
@@ -53,7 +53,7 @@ def make_client(
     config = Config(
         connect_timeout=connect_timeout,
         read_timeout=read_timeout,
-        max_pool_connections=max_connections,
+        max_pool_connections=max_pool_connections,
         retries={"total_max_attempts": 1},
         # put sends Content-MD5, which every store checks; checksums in trailers are not known to all.
         request_checksum_calculation="when_required",
