@@ -1,0 +1,1 @@
+"""The emulated cloud: Temporal, Postgres, S3, SNS, SQS and Textract as processes on loopback."""

@@ -1,0 +1,207 @@
+"""Where a stack lives on disk, and how it is created and deleted there.
+
+A stack is one directory, ``<home>/<name>``. The home is ``.photo-worker`` in the worktree, so that
+two worktrees of the same project never share a stack.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import hashlib
+import os
+import re
+import shutil
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from photo_worker.errors import DataUnwritable, InvalidStackName, StackBusy, UnsafeStackPath
+
+DEFAULT_NAME = "dev"
+HOME_VARIABLE = "PHOTO_WORKER_HOME"
+
+# Short enough that every name made from it (bucket: 63 characters) stays legal.
+_NAME = re.compile(r"[a-z0-9]([a-z0-9-]{0,28}[a-z0-9])?")
+_ROOT_SIGNS = (".git", "pyproject.toml")
+_MARKER = ".photo-worker-stack"
+
+
+def worktree_root(start: Path) -> Path:
+    """Return the nearest ancestor of ``start`` that is a project's root, or ``start`` itself."""
+    start = start.resolve()
+    for directory in (start, *start.parents):
+        if any((directory / sign).exists() for sign in _ROOT_SIGNS):
+            return directory
+    return start
+
+
+def default_home() -> Path:
+    """Return the directory that holds this worktree's stacks; PHOTO_WORKER_HOME overrides it."""
+    override = os.environ.get(HOME_VARIABLE, "")
+    if override:
+        return Path(override).expanduser().absolute()
+    return worktree_root(Path.cwd()) / ".photo-worker"
+
+
+def check_name(name: str) -> str:
+    """Return the name, or raise ``InvalidStackName``."""
+    if not _NAME.fullmatch(name):
+        raise InvalidStackName(name=name, reason="it needs 1 to 30 of a-z, 0-9 and inner hyphens")
+    return name
+
+
+@dataclass(frozen=True)
+class StackPaths:
+    """The files and directories of one stack."""
+
+    home: Path
+    name: str
+
+    @property
+    def root(self) -> Path:
+        """The stack's own directory; nothing outside it belongs to the stack."""
+        return self.home / self.name
+
+    @property
+    def record(self) -> Path:
+        """What the stack is: ports, names, password (mode 0600)."""
+        return self.root / "stack.json"
+
+    @property
+    def processes(self) -> Path:
+        """What the supervisor last wrote of its processes."""
+        return self.root / "processes.json"
+
+    @property
+    def command_lock(self) -> Path:
+        """Held by the one command that changes the stack."""
+        return self.root / "command.lock"
+
+    @property
+    def supervisor_lock(self) -> Path:
+        """Held by the supervisor for as long as it lives."""
+        return self.root / "supervisor.lock"
+
+    @property
+    def data(self) -> Path:
+        """What the services store."""
+        return self.root / "data"
+
+    @property
+    def logs(self) -> Path:
+        """One log file a service."""
+        return self.root / "logs"
+
+    @property
+    def run(self) -> Path:
+        """Short-lived files; emptied at every start."""
+        return self.root / "run"
+
+    def log(self, service: str) -> Path:
+        """Return a service's log file."""
+        return self.logs / f"{service}.log"
+
+    @property
+    def key(self) -> str:
+        """A short name for this directory, the same in every run."""
+        return hashlib.sha256(os.fsencode(self.root.absolute())).hexdigest()[:16]
+
+    def create(self) -> None:
+        """Make the directories; raises ``DataUnwritable`` and ``UnsafeStackPath``.
+
+        Root runs Postgres as another user, who has to pass through the stack's directory; for
+        everyone else it is private.
+        """
+        try:
+            self.home.mkdir(parents=True, exist_ok=True)
+            # The data never shows up in `git status`, whatever the project ignores.
+            with contextlib.suppress(FileExistsError), (self.home / ".gitignore").open("x") as ignore:
+                ignore.write("*\n")
+            self.refuse_symlink()
+            passable = 0o711 if os.geteuid() == 0 else 0o700
+            self.root.mkdir(exist_ok=True)
+            self.root.chmod(passable)
+            (self.root / _MARKER).touch()
+            for directory in (self.data, self.run):
+                directory.mkdir(exist_ok=True)
+                directory.chmod(passable)
+            self.logs.mkdir(mode=0o700, exist_ok=True)
+        except OSError as error:
+            raise DataUnwritable(path=error.filename or str(self.root), reason=error.strerror or str(error)) from error
+
+    def refuse_symlink(self) -> None:
+        """Raise ``UnsafeStackPath`` where the stack's directory, or one inside that it fills, is a symbolic link."""
+        for path in (self.root, self.data, self.logs, self.run):
+            if path.is_symlink():
+                raise UnsafeStackPath(path=str(path), reason="it is a symbolic link")
+
+    def delete_contents(self) -> None:
+        """Delete the stack's data, logs and records, but not its locks; raises ``UnsafeStackPath``.
+
+        Links are removed, never followed. A directory that lacks the marker was not made by
+        ``create`` and is left alone.
+        """
+        if not self.root.exists() and not self.root.is_symlink():
+            return
+        self.refuse_symlink()
+        if not (self.root / _MARKER).is_file():
+            raise UnsafeStackPath(path=str(self.root), reason="it was not made by photo-worker")
+        for directory in (self.data, self.logs, self.run):
+            delete_tree(directory)
+        for file in (self.record, self.processes):
+            file.unlink(missing_ok=True)
+
+
+def delete_tree(path: Path) -> None:
+    """Delete a directory without following links in it; a missing one is no error."""
+    if path.is_symlink() or path.is_file():
+        raise UnsafeStackPath(path=str(path), reason="it is not a directory")
+    if not shutil.rmtree.avoids_symlink_attacks:
+        raise UnsafeStackPath(path=str(path), reason="this platform cannot delete it safely")
+    try:
+        shutil.rmtree(path)
+    except FileNotFoundError:
+        return
+    except OSError as error:
+        raise DataUnwritable(path=error.filename or str(path), reason=error.strerror or str(error)) from error
+
+
+@contextlib.contextmanager
+def exclusive(path: Path, *, timeout: float, doing: str) -> Iterator[None]:
+    """Hold a lock file; raises ``StackBusy`` where another process still holds it after ``timeout`` seconds.
+
+    The kernel drops the lock when its holder dies, however it dies.
+    """
+    try:
+        handle = path.open("a")
+    except OSError as error:
+        raise DataUnwritable(path=str(path), reason=error.strerror or str(error)) from error
+    deadline = time.monotonic() + timeout
+    with handle:
+        while True:
+            try:
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                if time.monotonic() > deadline:
+                    raise StackBusy(path=str(path.parent), doing=doing, seconds=int(timeout)) from None
+                time.sleep(0.05)
+        yield
+
+
+def is_locked(path: Path) -> bool:
+    """Say whether a living process holds this lock file exclusively."""
+    try:
+        handle = path.open("r")
+    except FileNotFoundError:
+        return False
+    except OSError as error:
+        raise DataUnwritable(path=str(path), reason=error.strerror or str(error)) from error
+    with handle:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+    return False

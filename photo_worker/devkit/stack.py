@@ -1,0 +1,272 @@
+"""Starting, stopping and looking at a stack. The command line and the tests both use ``Stack``."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from photo_worker.devkit import logs, ports
+from photo_worker.devkit.environment import environment_of
+from photo_worker.devkit.layout import (
+    DEFAULT_NAME,
+    StackPaths,
+    check_name,
+    default_home,
+    delete_tree,
+    exclusive,
+    is_locked,
+)
+from photo_worker.devkit.services import SERVICES, Service
+from photo_worker.devkit.start import Start
+from photo_worker.devkit.state import Processes, StackRecord
+from photo_worker.devkit.timeline import Timeline
+from photo_worker.errors import StackError, StackMoved, StackNotRunning
+
+# Two stages, each asked and then killed within the supervisor's own limits.
+_STOP_SECONDS = 25.0
+_GRACE_SECONDS = 5.0
+
+
+@dataclass(frozen=True)
+class ServiceStatus:
+    """One line of ``photo-worker status``."""
+
+    name: str
+    state: str
+    """running, starting, silent (its process lives but does not answer), exited or stopped."""
+    version: str | None
+    url: str
+    port: int
+    pid: int | None
+    uptime_seconds: float | None
+    exit_code: int | None
+
+
+@dataclass(frozen=True)
+class StackStatus:
+    """A stack as it is now."""
+
+    name: str
+    directory: Path
+    running: bool
+    """Whether every service answers."""
+    services: list[ServiceStatus]
+
+
+@dataclass(frozen=True)
+class UpReport:
+    """What ``up`` did."""
+
+    status: StackStatus
+    started: bool
+    """False where the stack ran already."""
+    seconds: float
+    timeline: Timeline = field(repr=False)
+
+
+class Stack:
+    """One stack: a directory below ``home`` and the processes that belong to it.
+
+    ``base_port`` is the first of its ten ports: None for the ones it had, or those that its path
+    and name give; 0 for a free block, kept from then on. ``durable=False`` trades safety against
+    power cuts for speed, for tests. ``timeout`` (seconds) bounds each service's start. Methods may
+    be called from several processes at once; they take turns.
+    """
+
+    def __init__(
+        self,
+        home: Path,
+        name: str = DEFAULT_NAME,
+        *,
+        base_port: int | None = None,
+        durable: bool = True,
+        timeout: float = 90.0,
+        services: Sequence[Service] = SERVICES,
+    ) -> None:
+        self.paths = StackPaths(home.expanduser().absolute(), check_name(name))
+        self._base_port = base_port
+        self._durable = durable
+        self._timeout = timeout
+        self._services = tuple(services)
+
+    @classmethod
+    def here(cls, name: str | None = None, *, base_port: int | None = None) -> Stack:
+        """Return the stack of this worktree, or of PHOTO_WORKER_HOME where that is set."""
+        return cls(default_home(), name or DEFAULT_NAME, base_port=base_port)
+
+    @property
+    def name(self) -> str:
+        """The stack's name."""
+        return self.paths.name
+
+    @property
+    def services(self) -> tuple[str, ...]:
+        """The names of its services."""
+        return tuple(service.name for service in self._services)
+
+    def up(self) -> UpReport:
+        """Start what does not run and wait until all of it is usable.
+
+        Raises ``StackError``. ``ServiceFailed`` leaves the other services up; after an interrupt
+        nothing stays.
+        """
+        timeline = Timeline()
+        with self._alone("up"):
+            return self._up(timeline)
+
+    def down(self) -> bool:
+        """Stop the stack; false where nothing ran. Its data stays. Bounded by about 40 seconds."""
+        if not self.paths.root.exists():
+            return False
+        with self._alone("down"):
+            return self._down()
+
+    def reset(self) -> UpReport:
+        """Stop the stack, delete its data, its logs and its password, and start it empty."""
+        timeline = Timeline()
+        with self._alone("reset"):
+            base = self._known_base()
+            self._down()
+            from photo_worker.devkit import postgres
+
+            self.paths.delete_contents()
+            for directory in postgres.shared_data(self.paths):
+                delete_tree(directory)
+            return self._up(timeline, base=base)
+
+    def env(self) -> dict[str, str]:
+        """Return the variables that point at the stack; raises ``StackNotRunning``."""
+        record = StackRecord.load(self.paths)
+        if record is None or not is_locked(self.paths.supervisor_lock):
+            raise StackNotRunning(name=self.name)
+        return environment_of(record)
+
+    def status(self) -> StackStatus:
+        """Ask every service; takes at most some 200 ms."""
+        from concurrent.futures import ThreadPoolExecutor
+
+        record = StackRecord.load(self.paths)
+        processes = Processes.load(self.paths)
+        if record is None:
+            record = StackRecord.new(self.name, self._fresh_base(), durable=self._durable)
+        known = record
+        with ThreadPoolExecutor(max(1, len(self._services))) as pool:
+            lines = list(pool.map(lambda service: _status_of(service, known, processes), self._services))
+        running = processes.alive and all(line.state == "running" for line in lines)
+        return StackStatus(self.name, self.paths.root, running, lines)
+
+    def tail(self, service: str, lines: int) -> list[str]:
+        """Return the last lines of a service's log."""
+        return logs.tail(self.paths.log(service), lines)
+
+    def follow(self, services: Sequence[str], stop: Callable[[], bool]) -> Iterator[tuple[str, str]]:
+        """Yield (service, line) as the services write, until ``stop`` says so."""
+        return logs.follow(self.paths, services, stop)
+
+    @contextmanager
+    def _alone(self, doing: str) -> Iterator[None]:
+        self.paths.create()
+        with exclusive(self.paths.command_lock, timeout=self._timeout + _STOP_SECONDS, doing=doing):
+            yield
+
+    def _up(self, timeline: Timeline, *, base: int | None = None) -> UpReport:
+        processes = self._settled()
+        record = StackRecord.load(self.paths)
+        if processes.alive and record is not None:
+            if self._base_port and self._base_port != record.base_port:
+                raise StackMoved(name=self.name, base_port=record.base_port, asked=self._base_port)
+            wanted = set(self.services)
+            if wanted <= {entry.name for entry in processes.services.values() if entry.state == "running"}:
+                self._start(record, timeline).make_ready()
+                return UpReport(self.status(), started=False, seconds=timeline.elapsed(), timeline=timeline)
+        # A stack of which a part has died starts as a whole: what one service lost, another may rely on.
+        self._down()
+        record = self._new_record(record, base)
+        record.save(self.paths)
+        uses = {use: service.name for service in self._services for use in service.uses}
+        ports.require_free(record.ports, uses)
+        start = self._start(record, timeline)
+        start.launch_and_make_ready()
+        return UpReport(self.status(), started=True, seconds=timeline.elapsed(), timeline=timeline)
+
+    def _start(self, record: StackRecord, timeline: Timeline) -> Start:
+        return Start(self.paths, record, self._services, timeline, self._timeout)
+
+    def _settled(self) -> Processes:
+        """Return the processes once a supervisor that nobody waits for has ended by itself."""
+        deadline = time.monotonic() + _STOP_SECONDS
+        while True:
+            processes = Processes.load(self.paths)
+            # We hold the command lock: whoever started a supervisor that is not kept is gone.
+            if not processes.alive or processes.phase == "kept" or time.monotonic() > deadline:
+                return processes
+            time.sleep(0.05)
+
+    def _new_record(self, known: StackRecord | None, base: int | None) -> StackRecord:
+        chosen = self._base_port or base or (known.base_port if known else self._fresh_base())
+        record = known or StackRecord.new(self.name, chosen, durable=self._durable)
+        versions = {service.name: service.version() for service in self._services}
+        return record.with_(base_port=chosen, durable=self._durable, versions=versions)
+
+    def _known_base(self) -> int | None:
+        """Return the ports to keep over a reset, also where the record is of no use any more."""
+        with suppress(StackError):
+            known = StackRecord.load(self.paths)
+            return None if known is None else known.base_port
+        return None
+
+    def _fresh_base(self) -> int:
+        if self._base_port == 0:
+            return ports.free_base()
+        return self._base_port or ports.derived_base(self.paths.home, self.name)
+
+    def _down(self) -> bool:
+        """End the supervisor and, should it have been killed, what it left."""
+        from photo_worker.devkit import processes as system
+
+        known = self._settled()
+        leftovers = []
+        if known.pid is not None and known.started is not None:
+            supervisor = system.ProcessId(known.pid, known.started)
+            leftovers.append(supervisor)
+            process = supervisor.process() if known.alive else None
+            if process is not None:
+                process.terminate()
+                if not system.wait_gone(supervisor, timeout=_STOP_SECONDS):
+                    process.kill()
+        if known.reaper is not None:
+            # After a killed supervisor the reaper ends the services in order; it goes last.
+            system.wait_gone(system.ProcessId(*known.reaper), timeout=_GRACE_SECONDS + 2)
+            leftovers.append(system.ProcessId(*known.reaper))
+        leftovers += [
+            system.ProcessId(entry.pid, entry.started)
+            for entry in Processes.load(self.paths).services.values()
+            if entry.pid is not None and entry.started is not None
+        ]
+        ended = system.end(leftovers, grace=_GRACE_SECONDS)
+        return known.alive or bool(ended)
+
+
+def _status_of(service: Service, record: StackRecord, processes: Processes) -> ServiceStatus:
+    entry = processes.services.get(service.name) if processes.alive else None
+    state = (
+        "stopped"
+        if entry is None
+        else {"failed": "exited", "waiting": "starting", "preparing": "starting"}.get(entry.state, entry.state)
+    )
+    if state == "running" and not service.answers(record):
+        state = "silent" if processes.phase == "kept" else "starting"
+    alive = entry is not None and state not in {"exited", "stopped"}
+    return ServiceStatus(
+        name=service.name,
+        state=state,
+        version=record.versions.get(service.name),
+        url=service.url(record),
+        port=record.ports[service.uses[0]],
+        pid=entry.pid if entry is not None and alive else None,
+        uptime_seconds=round(time.time() - entry.started, 1) if entry and entry.started and alive else None,
+        exit_code=None if entry is None else entry.exit_code,
+    )

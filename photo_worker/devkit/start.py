@@ -1,0 +1,209 @@
+"""One start of a stack: launching its supervisor and waiting until every service is usable."""
+
+from __future__ import annotations
+
+import json
+import queue
+import secrets
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Sequence
+from dataclasses import asdict
+from typing import IO
+
+from photo_worker.devkit import logs, probes
+from photo_worker.devkit.layout import StackPaths, delete_tree, is_locked
+from photo_worker.devkit.plan import StackPlan
+from photo_worker.devkit.services import Service
+from photo_worker.devkit.state import Processes, StackRecord
+from photo_worker.devkit.timeline import Timeline
+from photo_worker.errors import DataUnwritable, PhotoWorkerError, ServiceFailed, StackError
+
+_LAUNCH_SECONDS = 20.0
+_STOP_SECONDS = 25.0
+_SHOWN_LINES = 20
+
+
+class _Stopped(Exception):
+    """The start is over for another reason; this service's wait has no result."""
+
+
+class Start:
+    """Brings a stack's services to the point where each has done a real round trip."""
+
+    def __init__(
+        self, paths: StackPaths, record: StackRecord, services: Sequence[Service], timeline: Timeline, timeout: float
+    ) -> None:
+        self._paths = paths
+        self._record = record
+        self._services = services
+        self._timeline = timeline
+        self._timeout = timeout
+        self._token = ""
+        self._over = threading.Event()
+
+    def launch_and_make_ready(self) -> None:
+        """Start the supervisor, wait for the services, and let the supervisor stay.
+
+        If this process dies first, or is interrupted, the supervisor ends everything; a service that
+        fails leaves the others up.
+        """
+        with self._timeline.span("stack", "plan"):
+            plan = self._plan()
+        with self._timeline.span("stack", "launch supervisor"):
+            lifeline = self._launch(plan)
+        try:
+            self.make_ready()
+        except PhotoWorkerError:
+            self._keep(lifeline)
+            raise
+        except BaseException:
+            lifeline.close()
+            self._wait_unlocked()
+            raise
+        self._keep(lifeline)
+
+    def make_ready(self) -> None:
+        """Use every service once, all at the same time; raises the first failure, ``ServiceFailed`` mostly."""
+        results: queue.SimpleQueue[BaseException | None] = queue.SimpleQueue()
+        for service in self._services:
+            # Daemons: an interrupt must not wait for a client's own timeout.
+            threading.Thread(target=self._follow, args=(service, results), daemon=True).start()
+        failure: BaseException | None = None
+        try:
+            for _ in self._services:
+                outcome = results.get()
+                if outcome is not None and not isinstance(outcome, _Stopped):
+                    failure = failure or outcome
+                    self._over.set()
+        finally:
+            self._over.set()
+        if failure is not None:
+            raise failure
+
+    def _plan(self) -> StackPlan:
+        delete_tree(self._paths.run)
+        self._paths.create()
+        for service in self._services:
+            logs.rotate(self._paths.log(service.name))
+        self._token = secrets.token_hex(8)
+        return StackPlan(
+            token=self._token,
+            lock=str(self._paths.supervisor_lock),
+            processes=str(self._paths.processes),
+            services=[service.plan(self._record, self._paths) for service in self._services],
+        )
+
+    def _launch(self, plan: StackPlan) -> IO[bytes]:
+        log = self._paths.log("supervisor")
+        try:
+            with log.open("ab") as output:
+                child = subprocess.Popen(
+                    [sys.executable, "-m", "photo_worker.devkit.supervisor"],
+                    stdin=subprocess.PIPE,
+                    stdout=output,
+                    stderr=output,
+                    cwd="/",
+                    start_new_session=True,
+                )
+        except OSError as error:
+            raise DataUnwritable(path=error.filename or str(log), reason=error.strerror or str(error)) from error
+        lifeline = child.stdin
+        if lifeline is None:
+            raise StackError(reason="the supervisor has no pipe")
+        try:
+            lifeline.write(json.dumps(asdict(plan)).encode() + b"\n")
+            lifeline.flush()
+            # The child forks the supervisor and ends at once, so that nobody is left with a zombie.
+            code = child.wait(timeout=_LAUNCH_SECONDS)
+            if code != 0 or not self._is_launched():
+                raise BrokenPipeError
+        except (BrokenPipeError, subprocess.TimeoutExpired) as error:
+            lifeline.close()
+            raise StackError(reason=f"its supervisor did not start.{self._shown('supervisor')}") from error
+        except BaseException:
+            lifeline.close()
+            raise
+        return lifeline
+
+    def _is_launched(self) -> bool:
+        deadline = time.monotonic() + _LAUNCH_SECONDS
+        while time.monotonic() < deadline:
+            processes = Processes.load(self._paths)
+            if processes.alive and processes.token == self._token:
+                return True
+            time.sleep(0.005)
+        return False
+
+    def _keep(self, lifeline: IO[bytes]) -> None:
+        try:
+            lifeline.write(b"keep\n")
+            lifeline.close()
+        except BrokenPipeError as error:
+            raise StackError(reason=f"its supervisor has ended.{self._shown('supervisor')}") from error
+        deadline = time.monotonic() + _LAUNCH_SECONDS
+        while Processes.load(self._paths).phase == "starting" and time.monotonic() < deadline:
+            time.sleep(0.005)
+
+    def _wait_unlocked(self) -> None:
+        deadline = time.monotonic() + _STOP_SECONDS
+        while is_locked(self._paths.supervisor_lock) and time.monotonic() < deadline:
+            time.sleep(0.02)
+
+    def _follow(self, service: Service, results: queue.SimpleQueue[BaseException | None]) -> None:
+        """Wait for one service in a thread of its own and hand its outcome to the caller's."""
+        try:
+            self._make_one_ready(service)
+        except BaseException as error:
+            results.put(error)
+        else:
+            results.put(None)
+
+    def _make_one_ready(self, service: Service) -> None:
+        from photo_worker.devkit.readiness import NotReady
+
+        deadline = time.monotonic() + self._timeout
+        port = self._record.ports[service.uses[0]]
+        reason = f"nothing listens on port {port}"
+        with self._timeline.span(service.name, "load client"):
+            service.load()
+        with self._timeline.span(service.name, "listen"):
+            while not probes.listens(port):
+                self._give_up(service, deadline, reason)
+                time.sleep(0.01)
+        with self._timeline.span(service.name, "round trip"):
+            while True:
+                try:
+                    service.check(self._record)
+                except NotReady as error:
+                    self._give_up(service, deadline, str(error))
+                    time.sleep(0.02)
+                else:
+                    return
+
+    def _give_up(self, service: Service, deadline: float, reason: str) -> None:
+        """Raise where waiting longer is of no use."""
+        if self._over.is_set():
+            raise _Stopped
+        processes = Processes.load(self._paths)
+        entry = processes.services.get(service.name)
+        if not processes.alive:
+            raise StackError(reason=f"its supervisor has ended.{self._shown('supervisor')}")
+        if entry is not None and entry.state in {"exited", "failed"}:
+            raise ServiceFailed(
+                service=service.name,
+                reason=f"its process ended with code {entry.exit_code}",
+                log=self._shown(service.name),
+            )
+        if time.monotonic() > deadline:
+            raise ServiceFailed(
+                service=service.name,
+                reason=f"{reason} after {self._timeout:g} seconds",
+                log=self._shown(service.name),
+            )
+
+    def _shown(self, service: str) -> str:
+        lines = logs.tail(self._paths.log(service), _SHOWN_LINES)
+        return "".join(f"\n  {service} | {line}" for line in lines)

@@ -1,0 +1,145 @@
+"""What a stack writes down about itself.
+
+Two files, each with one writer: the record, by the command that starts the stack, and the list of
+processes, by the supervisor. Both are hints: whether a supervisor lives is told by its lock, and
+whether a service works by asking the service.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+import tempfile
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from photo_worker.devkit.layout import DEFAULT_NAME, StackPaths, is_locked
+from photo_worker.devkit.ports import Ports
+from photo_worker.errors import DataMismatch, DataUnwritable
+
+FORMAT = 1
+DATABASE = "photo_worker"
+DATABASE_USER = "photo_worker"
+REGION = "us-east-1"
+TASK_QUEUE = "recipe-process"
+
+
+@dataclass(frozen=True)
+class StackRecord:
+    """The facts of a stack that outlive its processes."""
+
+    name: str
+    base_port: int
+    password: str = field(repr=False)
+    durable: bool = True
+    versions: dict[str, str] = field(default_factory=dict)
+    format: int = FORMAT
+
+    @property
+    def ports(self) -> Ports:
+        """The stack's ports."""
+        return Ports(self.base_port)
+
+    @property
+    def prefix(self) -> str:
+        """What the names of the stack's namespace, bucket, topic and queue begin with."""
+        return "photo-worker" if self.name == DEFAULT_NAME else f"photo-worker-{self.name}"
+
+    @classmethod
+    def new(cls, name: str, base_port: int, *, durable: bool) -> StackRecord:
+        """Return the record of a stack that never ran, with a new database password."""
+        return cls(name=name, base_port=base_port, password=secrets.token_urlsafe(24), durable=durable)
+
+    def with_(self, **changes: Any) -> StackRecord:
+        """Return a copy with some facts replaced."""
+        return replace(self, **changes)
+
+    def save(self, paths: StackPaths) -> None:
+        """Write the record with mode 0600; raises ``DataUnwritable``."""
+        write_private(paths.record, asdict(self))
+
+    @classmethod
+    def load(cls, paths: StackPaths) -> StackRecord | None:
+        """Read the record; raises ``DataMismatch`` where this version cannot know what it means."""
+        values = read_json(paths.record)
+        if values is None:
+            return None
+        if not isinstance(values, dict) or values.get("format") != FORMAT:
+            raise DataMismatch(path=str(paths.record), reason="another version of photo-worker wrote it")
+        try:
+            return cls(**values)
+        except TypeError as error:
+            raise DataMismatch(path=str(paths.record), reason="it is not a stack's record") from error
+
+
+@dataclass(frozen=True)
+class ServiceProcess:
+    """A service's process as the supervisor knows it."""
+
+    name: str
+    state: str
+    pid: int | None = None
+    started: float | None = None
+    exit_code: int | None = None
+
+
+@dataclass(frozen=True)
+class Processes:
+    """What the supervisor last wrote; ``alive`` is the truth of its lock, asked now."""
+
+    alive: bool
+    token: str = ""
+    pid: int | None = None
+    started: float | None = None
+    phase: str = "ended"
+    reaper: tuple[int, float] | None = None
+    services: dict[str, ServiceProcess] = field(default_factory=dict)
+
+    @classmethod
+    def load(cls, paths: StackPaths) -> Processes:
+        """Read the list and ask the lock; a list that is missing or cut off counts as empty."""
+        alive = is_locked(paths.supervisor_lock)
+        try:
+            values = read_json(paths.processes)
+        except DataMismatch:
+            values = None
+        if not isinstance(values, dict):
+            return cls(alive=alive)
+        return cls(
+            alive=alive,
+            token=values["token"],
+            pid=values["pid"],
+            started=values["started"],
+            phase=values["phase"],
+            reaper=None if values["reaper"] is None else (values["reaper"][0], values["reaper"][1]),
+            services={entry["name"]: ServiceProcess(**entry) for entry in values["services"]},
+        )
+
+
+def read_json(path: Path) -> Any:
+    """Return a JSON file's value, or None where the file is missing; raises ``DataMismatch``."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return None
+    except PermissionError as error:
+        raise DataUnwritable(path=str(path), reason="it belongs to another user") from error
+    except (OSError, ValueError) as error:
+        raise DataMismatch(path=str(path), reason="it cannot be read") from error
+
+
+def write_private(path: Path, value: object) -> None:
+    """Replace a JSON file in one step, readable by its owner alone; raises ``DataUnwritable``."""
+    temporary = ""
+    try:
+        # mkstemp makes the file with mode 0600 before anything is in it.
+        descriptor, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+        with os.fdopen(descriptor, "w", encoding="utf-8") as handle:
+            json.dump(value, handle, indent=1)
+        Path(temporary).replace(path)
+    except OSError as error:
+        if temporary:
+            Path(temporary).unlink(missing_ok=True)
+        raise DataUnwritable(path=str(path), reason=error.strerror or str(error)) from error

@@ -1,0 +1,291 @@
+"""The process that owns a running stack's services.
+
+``up`` starts it and writes the plan, one line of JSON, to its stdin, and keeps that pipe open. The
+line ``keep`` says that the stack is up and stays; if the pipe closes without it, ``up`` was
+interrupted or killed and everything ends again. One thread, the standard library and psutil, no
+work while the services run.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+import os
+import select
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from photo_worker.devkit import reaper
+from photo_worker.devkit.plan import ServicePlan, StackPlan
+
+_STAGE_SECONDS = 6.0
+
+
+class _Service:
+    """A service's current process and how it got there."""
+
+    def __init__(self, plan: ServicePlan) -> None:
+        self.plan = plan
+        self.state = "waiting"
+        self.process: subprocess.Popen[bytes] | None = None
+        self.started: float | None = None
+        self.exit_code: int | None = None
+
+    @property
+    def runs(self) -> bool:
+        """Whether its process, the preparation's included, is not known to have ended."""
+        return self.process is not None and self.exit_code is None
+
+    def report(self) -> dict[str, Any]:
+        return {
+            "name": self.plan.name,
+            "state": self.state,
+            "pid": None if self.process is None else self.process.pid,
+            "started": self.started,
+            "exit_code": self.exit_code,
+        }
+
+
+class Supervisor:
+    """Starts the services of a plan, notes what they do, and ends them."""
+
+    def __init__(self, plan: StackPlan) -> None:
+        self._plan = plan
+        self._services = [_Service(entry) for entry in plan.services]
+        self._phase = "starting"
+        self._stopping = False
+        self._reaper = self._start_reaper()
+        self._me = psutil.Process().create_time()
+
+    def run(self, lifeline: int, wakeup: int) -> None:
+        """Start everything and stay until told to stop."""
+        for service in self._services:
+            self._begin(service)
+        self._save()
+        pending = b""
+        watched = [lifeline, wakeup]
+        while not self._stopping:
+            ready, _, _ = select.select(watched, [], [])
+            if wakeup in ready:
+                with contextlib.suppress(BlockingIOError):
+                    os.read(wakeup, 4096)
+                self._collect()
+            if lifeline in ready:
+                received = os.read(lifeline, 4096)
+                pending += received
+                if b"keep\n" in pending:
+                    self._phase = "kept"
+                    watched.remove(lifeline)
+                    self._save()
+                elif not received:
+                    self._stopping = True
+        self._stop()
+
+    def request_stop(self, *_: object) -> None:
+        """Note that the stack has to end; safe in a signal handler."""
+        self._stopping = True
+
+    def _begin(self, service: _Service) -> None:
+        plan = service.plan
+        if plan.prepare is not None and not Path(plan.prepare.creates).exists():
+            self._spawn(service, plan.prepare.argv, state="preparing")
+        else:
+            self._spawn(service, plan.argv, state="running")
+
+    def _spawn(self, service: _Service, argv: list[str], *, state: str) -> None:
+        plan = service.plan
+        number = int(plan.stop_signal) if state == "running" else int(signal.SIGTERM)
+        user: dict[str, Any] = {}
+        if plan.user is not None:
+            user = {"user": plan.user[0], "group": plan.user[1], "extra_groups": []}
+        with Path(plan.log).open("ab") as log:
+            try:
+                service.process = subprocess.Popen(
+                    argv,
+                    stdin=subprocess.DEVNULL,
+                    stdout=log,
+                    stderr=log,
+                    env=plan.env,
+                    cwd=plan.cwd,
+                    start_new_session=True,
+                    preexec_fn=self._enlist(number),  # noqa: PLW1509 - this process has one thread
+                    **user,
+                )
+            except (OSError, subprocess.SubprocessError) as error:
+                log.write(f"{argv[0]}: {error}\n".encode())
+                service.state, service.exit_code = "failed", 127
+                return
+        service.state = state
+        service.started = psutil.Process(service.process.pid).create_time()
+
+    def _enlist(self, number: int) -> Callable[[], None]:
+        """Return what a child does before it becomes a service: it tells the reaper of itself.
+
+        Told by the supervisor instead, a child that was just forked would be unknown to the reaper
+        if the supervisor were killed in that moment.
+        """
+        pipe = self._reaper.stdin
+        if pipe is None:
+            raise RuntimeError("the reaper has no pipe")
+        descriptor = pipe.fileno()
+
+        def enlist() -> None:
+            os.write(descriptor, f"+{os.getpid()} {number}\n".encode())
+
+        return enlist
+
+    def _collect(self) -> None:
+        """Take note of processes that ended."""
+        for service in self._services:
+            process = service.process
+            if process is None or not service.runs or process.poll() is None:
+                continue
+            reaper.signal_group(process.pid, signal.SIGKILL)
+            self._dismiss(process.pid)
+            if service.state == "preparing":
+                self._finish_preparing(service, process.returncode)
+            else:
+                service.exit_code = process.returncode
+                service.state = "exited"
+        if self._reaper.poll() is not None and not self._stopping:
+            self._reaper = self._start_reaper()
+        self._save()
+
+    def _finish_preparing(self, service: _Service, code: int) -> None:
+        prepare = service.plan.prepare
+        if prepare is None:
+            return
+        Path(prepare.secret).unlink(missing_ok=True)
+        if code != 0 or self._stopping:
+            service.state, service.exit_code = "failed", code
+            return
+        try:
+            Path(prepare.into).rename(prepare.creates)
+        except OSError as error:
+            _note(f"cannot rename {prepare.into}: {error}")
+            service.state, service.exit_code = "failed", 1
+            return
+        self._spawn(service, service.plan.argv, state="running")
+
+    def _start_reaper(self) -> subprocess.Popen[bytes]:
+        process = subprocess.Popen(
+            [sys.executable, "-I", "-S", str(Path(reaper.__file__))],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,
+            cwd="/",
+        )
+        for service in self._services:
+            if service.process is not None and service.runs and process.stdin is not None:
+                process.stdin.write(f"+{service.process.pid} {int(service.plan.stop_signal)}\n".encode())
+                process.stdin.flush()
+        return process
+
+    def _dismiss(self, pid: int) -> None:
+        if self._reaper.stdin is not None:
+            # A reaper that has just died is replaced in the same round.
+            with contextlib.suppress(BrokenPipeError):
+                self._reaper.stdin.write(f"-{pid}\n".encode())
+                self._reaper.stdin.flush()
+
+    def _stop(self) -> None:
+        """End the services stage by stage, each within a bounded time."""
+        self._phase = "stopping"
+        self._save()
+        for stage in sorted({service.plan.stop_stage for service in self._services}):
+            members = [service for service in self._services if service.plan.stop_stage == stage]
+            self._end(members, None)
+            self._end(members, signal.SIGKILL)
+        self._phase = "ended"
+        self._save()
+        if self._reaper.stdin is not None:
+            self._reaper.stdin.close()
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self._reaper.wait(timeout=_STAGE_SECONDS)
+
+    def _end(self, members: list[_Service], number: signal.Signals | None) -> None:
+        """Signal those that still run, by default each with its own signal, and wait a bounded time."""
+        for service in members:
+            if service.runs and service.process is not None:
+                reaper.signal_group(service.process.pid, number or service.plan.stop_signal)
+        deadline = time.monotonic() + _STAGE_SECONDS
+        while any(service.runs for service in members) and time.monotonic() < deadline:
+            time.sleep(0.01)
+            if any(service.runs and service.process and service.process.poll() is not None for service in members):
+                self._collect()
+
+    def _save(self) -> None:
+        """Replace the list of processes in one step. A full disk must not end the services."""
+        started = None
+        with contextlib.suppress(psutil.Error):
+            started = psutil.Process(self._reaper.pid).create_time()
+        value = {
+            "token": self._plan.token,
+            "pid": os.getpid(),
+            "started": self._me,
+            "phase": self._phase,
+            "reaper": None if started is None else [self._reaper.pid, started],
+            "services": [service.report() for service in self._services],
+        }
+        path = Path(self._plan.processes)
+        temporary = path.with_name(f".{path.name}.{os.getpid()}")
+        try:
+            temporary.write_text(json.dumps(value), encoding="utf-8")
+            temporary.replace(path)
+        except OSError as error:
+            _note(f"cannot write {path}: {error}")
+
+
+def main() -> None:
+    """Detach, take the stack's lock, read the plan from stdin and run it."""
+    # A child of `up` would stay a zombie of whichever process called it, for as long as that lives.
+    if os.fork() > 0:
+        os._exit(0)
+    os.setsid()
+    os.umask(0o077)
+    values = _read_line(0)
+    if not values:
+        return
+    plan = StackPlan.of(json.loads(values))
+    with Path(plan.lock).open("a") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        wakeup, signalled = os.pipe()
+        os.set_blocking(wakeup, False)
+        os.set_blocking(signalled, False)
+        signal.set_wakeup_fd(signalled, warn_on_full_buffer=False)
+        supervisor = Supervisor(plan)
+        signal.signal(signal.SIGTERM, supervisor.request_stop)
+        # Not SIG_IGN: what is ignored stays ignored in every service that is started from here.
+        for number in (signal.SIGINT, signal.SIGHUP, signal.SIGCHLD):
+            signal.signal(number, lambda *_: None)
+        supervisor.run(0, wakeup)
+
+
+def _note(text: str) -> None:
+    """Write a line to this process's log, which is its stderr."""
+    sys.stderr.write(f"{text}\n")
+    sys.stderr.flush()
+
+
+def _read_line(descriptor: int) -> bytes:
+    """Read up to a newline and not a byte more; empty where the pipe closes before it."""
+    received = bytearray()
+    while not received.endswith(b"\n"):
+        piece = os.read(descriptor, 1)
+        if not piece:
+            return b""
+        received += piece
+    return bytes(received)
+
+
+if __name__ == "__main__":
+    main()
