@@ -43,7 +43,7 @@ def test_a_bad_value_names_variable_and_origin_but_not_the_value(tmp_path: Path,
     assert caught.value.code == "config_invalid"
     assert name in caught.value.message
     assert str(file) in caught.value.message
-    assert value not in caught.value.message or value == "0"
+    assert value not in caught.value.message.replace(str(file), "") or len(value) < 3
     assert "hunter2" not in str(caught.value)
 
 

@@ -1,0 +1,65 @@
+"""The surroundings of every test: a clean environment, and one stack that all test processes share.
+
+The stack starts with the first test that asks for ``stack_env`` and ends with the run. Tests are
+kept apart by what they make in it: a database, a bucket and a task queue each.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+import shutil
+import tempfile
+from pathlib import Path
+
+import pytest
+
+pytest_plugins = ["tests.support.resources", "tests.support.harness"]
+
+_HOME = "PHOTO_WORKER_TEST_HOME"
+_STACK = "PHOTO_WORKER_TEST_STACK"
+
+# What a developer's shell may hold and a test must not see.
+_FOREIGN = ("AWS_", "TEMPORAL_", "DATABASE_URL", "S3_BUCKET", "OCR_", "LOG_", "MAX_", "PG", "PHOTO_WORKER_HOME")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Choose, in the process that starts the others, where this run's stack lives."""
+    if not hasattr(config, "workerinput"):
+        os.environ[_HOME] = tempfile.mkdtemp(prefix="photo-worker-tests-")
+        os.environ[_STACK] = f"t-{secrets.token_hex(4)}"
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    """Stop the run's stack, where a test started it, and delete what it stored."""
+    if hasattr(config, "workerinput") or _HOME not in os.environ:
+        return
+    home = Path(os.environ.pop(_HOME))
+    name = os.environ.pop(_STACK)
+    if (home / name).exists():
+        from photo_worker.devkit.stack import Stack
+
+        Stack(home, name).down()
+    shutil.rmtree(home, ignore_errors=True)
+
+
+@pytest.fixture(scope="session")
+def stack_env() -> dict[str, str]:
+    """Return the variables of the run's stack, started by whichever test process asks first."""
+    from photo_worker.devkit.stack import Stack
+
+    stack = Stack(Path(os.environ[_HOME]), os.environ[_STACK], base_port=0, durable=False)
+    stack.up()
+    return stack.env()
+
+
+@pytest.fixture(autouse=True)
+def _scrubbed_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in list(os.environ):
+        if name.startswith(_FOREIGN) and name not in {_HOME, _STACK}:
+            monkeypatch.delenv(name)
+    # No test reads a developer's own profiles, or asks for credentials on the network.
+    monkeypatch.setenv("AWS_CONFIG_FILE", os.devnull)
+    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", os.devnull)
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+    monkeypatch.setenv("TEMPORAL_CONFIG_FILE", os.devnull)

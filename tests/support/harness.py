@@ -1,0 +1,97 @@
+"""A worker of one's own inside the shared stack: own database, bucket and task queue."""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+from collections.abc import AsyncIterator, Awaitable, Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar
+from urllib.parse import urlsplit
+
+import pytest
+from psycopg.conninfo import conninfo_to_dict
+from temporalio.client import Client
+from temporalio.worker import Worker
+
+from photo_worker.bootstrap import Application, build_activities, build_application, workflow_types
+from photo_worker.config import Settings, load_settings, read_environment
+from photo_worker.jobs import JobService
+from photo_worker.orchestration.connection import connect
+from photo_worker.orchestration.temporal import TemporalOrchestrator
+from photo_worker.worker import build_worker
+
+FIXTURES = Path(__file__).resolve().parents[2] / "fixtures"
+
+_T = TypeVar("_T")
+
+
+async def eventually(probe: Callable[[], Awaitable[_T | None]], *, seconds: float = 30.0) -> _T:
+    """Return the first true result of ``probe``, or fail when there is none within ``seconds``."""
+    async with asyncio.timeout(seconds):
+        while True:
+            found = await probe()
+            if found:
+                return found
+            await asyncio.sleep(0.05)
+
+
+@dataclass
+class Harness:
+    """A product of one's own: settings, ports, a client, and workers when they are asked for."""
+
+    variables: dict[str, str]
+    settings: Settings
+    application: Application
+    client: Client
+    service: JobService
+
+    @asynccontextmanager
+    async def worker(self) -> AsyncIterator[Worker]:
+        """Run a worker of this harness while the block runs."""
+        with ThreadPoolExecutor(self.settings.max_activities) as executor:
+            worker = build_worker(
+                self.client, self.settings, workflow_types(), build_activities(self.application), executor
+            )
+            async with worker:
+                yield worker
+
+
+@pytest.fixture
+def stack_variables(stack_env: dict[str, str], database_url: str, bucket: str) -> dict[str, str]:
+    """Return the shared stack's variables with a database, bucket and task queue of the test's own."""
+    own = urlsplit(stack_env["DATABASE_URL"])._replace(path=conninfo_to_dict(database_url)["dbname"])
+    return stack_env | {
+        "DATABASE_URL": own.geturl(),
+        "S3_BUCKET": bucket,
+        "TEMPORAL_TASK_QUEUE": f"test-{secrets.token_hex(6)}",
+        "OCR_RECORDED_DIR": str(FIXTURES / "recorded"),
+        "GRACEFUL_SHUTDOWN_SECONDS": "5",
+        "MAX_ACTIVITIES": "4",
+    }
+
+
+@asynccontextmanager
+async def open_harness(variables: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Harness]:
+    """Wire the product with ``variables``, which botocore reads from the process environment."""
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    settings = load_settings(read_environment(variables, None))
+    application = build_application(settings)
+    try:
+        client = await connect(settings, variables)
+        orchestrator = TemporalOrchestrator(client, settings.temporal_task_queue)
+        service = JobService(application.store, application.repository, orchestrator, settings.s3_bucket)
+        yield Harness(variables, settings, application, client, service)
+    finally:
+        application.close()
+
+
+@pytest.fixture
+async def harness(stack_variables: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Harness]:
+    """Return the product over the shared stack, without a worker yet."""
+    async with open_harness(stack_variables, monkeypatch) as made:
+        yield made
