@@ -1,0 +1,173 @@
+"""What every ``ObjectStore`` does. A subclass gives the fixture ``store``, and ``bucket`` where it cleans up."""
+
+from __future__ import annotations
+
+import hashlib
+from concurrent.futures import ThreadPoolExecutor
+from uuid import uuid4
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from photo_worker.errors import BucketMissing, DocumentTooLarge, InvalidBucket, InvalidKey, ObjectMissing
+from photo_worker.ports import ObjectStore
+
+MIB = 1 << 20
+KEYS = [
+    "photo.jpg",
+    "photos/grandma's apple pie.jpg",
+    "photos/50%+butter & flour=1.png",
+    "фото/рецепт.jpg",
+    "写真/レシピ 1.jpg",
+    "cre\u0300me bru\u0302le\u0301e.jpg",
+    "🥧/?#[]@!$'()*,;:~.jpg",
+    "a/.hidden/..b",
+    "100%25.jpg",
+    " leading and trailing ",
+    "x/" * 300 + "deep",
+]
+
+
+class ObjectStoreContract:
+    @pytest.fixture
+    def store(self) -> ObjectStore:
+        raise NotImplementedError
+
+    @pytest.fixture
+    def bucket(self, store: ObjectStore) -> str:
+        name = f"pw-test-{uuid4().hex}"
+        store.ensure_bucket(name)
+        return name
+
+    @pytest.mark.parametrize("key", KEYS)
+    def test_an_object_comes_back_as_it_was_written(self, store: ObjectStore, bucket: str, key: str) -> None:
+        body = f"recipe of {key}".encode()
+        store.put(bucket, key, body, content_type="image/jpeg", metadata={"job": "1"})
+        info = store.head(bucket, key)
+        assert (info.bucket, info.key, info.size_bytes, info.content_type) == (bucket, key, len(body), "image/jpeg")
+        assert dict(info.metadata) == {"job": "1"}
+        with store.open(bucket, key) as (opened, pieces):
+            assert opened == info
+            assert b"".join(pieces) == body
+        assert store.get(bucket, key, limit_bytes=len(body)) == body
+
+    def test_keys_that_look_alike_are_different_objects(self, store: ObjectStore, bucket: str) -> None:
+        alike = ["a b", "a+b", "a%20b", "a%2Bb", "A b", "é", "e\u0301"]
+        for key in alike:
+            store.put(bucket, key, key.encode(), content_type="text/plain")
+        assert [store.get(bucket, key, limit_bytes=100).decode() for key in alike] == alike
+
+    def test_zero_bytes_are_an_object(self, store: ObjectStore, bucket: str) -> None:
+        store.put(bucket, "empty", b"", content_type="image/png")
+        assert store.head(bucket, "empty").size_bytes == 0
+        with store.open(bucket, "empty") as (info, pieces):
+            assert info.size_bytes == 0
+            assert list(pieces) == []
+
+    def test_pieces_are_at_most_one_mebibyte(self, store: ObjectStore, bucket: str) -> None:
+        body = hashlib.shake_256(b"pieces").digest(3 * MIB + 17)
+        store.put(bucket, "big", body, content_type="image/png")
+        with store.open(bucket, "big") as (info, pieces):
+            parts = list(pieces)
+        assert info.size_bytes == len(body)
+        assert max(map(len, parts)) <= MIB
+        assert b"".join(parts) == body
+
+    def test_a_stream_left_early_does_not_harm_the_next_call(self, store: ObjectStore, bucket: str) -> None:
+        body = bytes(3 * MIB)
+        store.put(bucket, "big", body, content_type="image/png")
+        for _ in range(3):
+            with store.open(bucket, "big") as (_, pieces):
+                next(iter(pieces))
+        assert store.get(bucket, "big", limit_bytes=len(body)) == body
+
+    def test_an_error_of_the_reader_passes_unchanged(self, store: ObjectStore, bucket: str) -> None:
+        store.put(bucket, "k", b"x", content_type="image/png")
+        with pytest.raises(OSError, match="disk full"), store.open(bucket, "k"):
+            raise OSError("disk full")
+
+    def test_a_second_write_replaces_the_first_whole(self, store: ObjectStore, bucket: str) -> None:
+        store.put(bucket, "k", b"a long first body", content_type="image/png", metadata={"first": "1"})
+        before = store.head(bucket, "k").etag
+        store.put(bucket, "k", b"second", content_type="image/jpeg")
+        after = store.head(bucket, "k")
+        assert (after.size_bytes, after.content_type, dict(after.metadata)) == (6, "image/jpeg", {})
+        assert after.etag != before
+
+    def test_the_same_bytes_have_the_same_etag(self, store: ObjectStore, bucket: str) -> None:
+        store.put(bucket, "k", b"same", content_type="image/png")
+        first = store.head(bucket, "k").etag
+        store.put(bucket, "k", b"same", content_type="image/png")
+        assert store.head(bucket, "k").etag == first
+
+    @settings(max_examples=15, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+    @given(value=st.text(st.characters(exclude_categories=["Cs"]), max_size=60))
+    def test_metadata_holds_any_text(self, store: ObjectStore, bucket: str, value: str) -> None:
+        store.put(bucket, "k", b"x", content_type="image/png", metadata={"original-name": value})
+        assert store.head(bucket, "k").metadata["original-name"] == value
+
+    @pytest.mark.parametrize("name", ["Upper", "under_score", "", "a b", "é", "x:y", "a\r\nb"])
+    def test_metadata_names_that_would_change_are_refused(self, store: ObjectStore, bucket: str, name: str) -> None:
+        with pytest.raises(ValueError, match="metadata names"):
+            store.put(bucket, "k", b"x", content_type="image/png", metadata={name: "1"})
+
+    def test_a_missing_object_and_a_missing_bucket_are_told_apart(self, store: ObjectStore, bucket: str) -> None:
+        nowhere = f"pw-test-{uuid4().hex}"
+        for where, kind in [(bucket, ObjectMissing), (nowhere, BucketMissing)]:
+            with pytest.raises(kind):
+                store.head(where, "missing.jpg")
+            with pytest.raises(kind), store.open(where, "missing.jpg"):
+                pass
+            with pytest.raises(kind):
+                store.get(where, "missing.jpg", limit_bytes=1)
+        with pytest.raises(BucketMissing):
+            store.put(nowhere, "k", b"x", content_type="image/png")
+
+    def test_keys_are_case_sensitive(self, store: ObjectStore, bucket: str) -> None:
+        store.put(bucket, "Photo.JPG", b"x", content_type="image/jpeg")
+        with pytest.raises(ObjectMissing):
+            store.head(bucket, "photo.jpg")
+
+    @pytest.mark.parametrize("key", ["", "../x", "a/../../b", "a/./b", "a\x00b", "a\nb", "x" * 1025])
+    def test_a_key_with_two_readings_is_refused_by_every_method(
+        self, store: ObjectStore, bucket: str, key: str
+    ) -> None:
+        with pytest.raises(InvalidKey):
+            store.head(bucket, key)
+        with pytest.raises(InvalidKey), store.open(bucket, key):
+            pass
+        with pytest.raises(InvalidKey):
+            store.get(bucket, key, limit_bytes=1)
+        with pytest.raises(InvalidKey):
+            store.put(bucket, key, b"x", content_type="image/png")
+
+    def test_get_refuses_an_object_over_the_limit(self, store: ObjectStore, bucket: str) -> None:
+        store.put(bucket, "k", b"12345", content_type="image/png")
+        assert store.get(bucket, "k", limit_bytes=5) == b"12345"
+        with pytest.raises(DocumentTooLarge) as caught:
+            store.get(bucket, "k", limit_bytes=4)
+        assert caught.value.context == {"name": "k", "size_bytes": 5, "limit_bytes": 4}
+
+    def test_a_bucket_can_be_ensured_twice_and_keeps_its_objects(self, store: ObjectStore, bucket: str) -> None:
+        store.put(bucket, "k", b"x", content_type="image/png")
+        store.ensure_bucket(bucket)
+        assert store.get(bucket, "k", limit_bytes=1) == b"x"
+
+    @pytest.mark.parametrize("name", ["", "a/b"])
+    def test_a_bucket_name_that_cannot_be_is_refused(self, store: ObjectStore, name: str) -> None:
+        with pytest.raises(InvalidBucket):
+            store.ensure_bucket(name)
+
+    def test_parallel_writers_of_one_key_leave_one_whole_body(self, store: ObjectStore, bucket: str) -> None:
+        bodies = [bytes([number]) * 200_000 for number in range(16)]
+
+        def write(body: bytes) -> None:
+            store.put(bucket, "k", body, content_type="image/png")
+
+        with ThreadPoolExecutor(16) as pool:
+            list(pool.map(write, bodies))
+        assert store.get(bucket, "k", limit_bytes=MIB) in bodies
+
+    def test_it_describes_itself(self, store: ObjectStore) -> None:
+        assert store.describe()

@@ -1,0 +1,245 @@
+"""What every ``RecipeRepository`` does. A subclass gives the fixture ``repository``."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from threading import Barrier
+from uuid import UUID, uuid4
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from photo_worker.errors import JobConflict
+from photo_worker.ports import Recipe, RecipeOcr, RecipeRepository
+
+BUCKET, KEY, SHA = "photos", "raw/pie.jpg", "a" * 64
+OTHER_SHA = "b" * 64
+OCR = RecipeOcr(
+    s3_bucket="artifacts",
+    s3_ocr_key="artifacts/1/textract.json",
+    s3_manifest_key="artifacts/1/manifest.json",
+    ocr_engine="textract",
+    ocr_version="1.0",
+    page_count=1,
+)
+FINAL = {"succeeded", "failed"}
+STEPS = ("queue", "start", "succeed", "fail")
+
+
+def step(repository: RecipeRepository, name: str, job_id: UUID, *, sha256: str = SHA) -> Recipe:
+    """Make one of the writes, always about the same asset."""
+    if name == "queue":
+        return repository.queue(job_id, bucket=BUCKET, key=KEY)
+    if name == "start":
+        return repository.start(job_id, bucket=BUCKET, key=KEY, sha256=sha256)
+    if name == "succeed":
+        return repository.succeed(job_id, bucket=BUCKET, key=KEY, sha256=sha256, ocr=OCR)
+    return repository.fail(job_id, bucket=BUCKET, key=KEY, code="object_missing", message="There is no object.")
+
+
+def in_parallel(calls: list[Callable[[], Recipe]]) -> list[Recipe]:
+    """Make all calls at the same moment."""
+    barrier = Barrier(len(calls))
+
+    def call(one: Callable[[], Recipe]) -> Recipe:
+        barrier.wait(timeout=10)
+        return one()
+
+    with ThreadPoolExecutor(len(calls)) as pool:
+        return list(pool.map(call, calls))
+
+
+class RecipeRepositoryContract:
+    @pytest.fixture
+    def repository(self) -> RecipeRepository:
+        raise NotImplementedError
+
+    @pytest.fixture
+    def job_id(self) -> UUID:
+        return uuid4()
+
+    def test_a_job_that_was_never_written_is_not_there(self, repository: RecipeRepository, job_id: UUID) -> None:
+        assert repository.get(job_id) is None
+
+    def test_a_job_goes_from_queued_over_running_to_its_result(
+        self, repository: RecipeRepository, job_id: UUID
+    ) -> None:
+        queued = repository.queue(job_id, bucket=BUCKET, key=KEY)
+        assert (queued.id, queued.status, queued.content_sha256) == (job_id, "queued", "")
+        assert (queued.s3_raw_bucket, queued.s3_raw_key) == (BUCKET, KEY)
+        assert queued.created_at.tzinfo is not None
+        assert queued.created_at == queued.updated_at
+        running = repository.start(job_id, bucket=BUCKET, key=KEY, sha256="")
+        assert (running.status, running.content_sha256) == ("running", "")
+        running = repository.start(job_id, bucket=BUCKET, key=KEY, sha256=SHA)
+        assert (running.status, running.content_sha256) == ("running", SHA)
+        assert running.s3_ocr_key is None
+        done = repository.succeed(job_id, bucket=BUCKET, key=KEY, sha256=SHA, ocr=OCR)
+        assert (done.status, done.error_code, done.error_message) == ("succeeded", None, None)
+        assert (
+            RecipeOcr(
+                done.s3_bucket or "",
+                done.s3_ocr_key or "",
+                done.s3_manifest_key or "",
+                done.ocr_engine or "",
+                done.ocr_version or "",
+                done.page_count or 0,
+            )
+            == OCR
+        )
+        assert done.created_at == queued.created_at
+        assert done.updated_at > queued.updated_at
+        assert repository.get(job_id) == done
+
+    @pytest.mark.parametrize("name", STEPS)
+    def test_every_write_can_be_a_jobs_first(self, repository: RecipeRepository, job_id: UUID, name: str) -> None:
+        row = step(repository, name, job_id)
+        assert row.status == {"queue": "queued", "start": "running", "succeed": "succeeded", "fail": "failed"}[name]
+        assert repository.get(job_id) == row
+
+    @pytest.mark.parametrize("name", STEPS)
+    def test_a_repeated_write_changes_nothing(self, repository: RecipeRepository, job_id: UUID, name: str) -> None:
+        first = step(repository, name, job_id)
+        assert step(repository, name, job_id) == first
+        assert step(repository, name, job_id) == first
+        assert repository.get(job_id) == first
+
+    def test_a_failure_keeps_its_first_reason(self, repository: RecipeRepository, job_id: UUID) -> None:
+        repository.fail(job_id, bucket=BUCKET, key=KEY, code="object_missing", message="There is no object.")
+        row = repository.fail(job_id, bucket=BUCKET, key=KEY, code="job_cancelled", message="The job was cancelled.")
+        assert (row.status, row.error_code, row.error_message) == ("failed", "object_missing", "There is no object.")
+
+    @pytest.mark.parametrize("final", ["succeed", "fail"])
+    @pytest.mark.parametrize("late", STEPS)
+    def test_a_final_status_never_changes(
+        self, repository: RecipeRepository, job_id: UUID, final: str, late: str
+    ) -> None:
+        before = step(repository, final, job_id)
+        after = step(repository, late, job_id)
+        assert replace(after, updated_at=before.updated_at, content_sha256=before.content_sha256) == before
+        assert repository.get(job_id) == after
+
+    def test_a_result_after_a_failure_leaves_no_ocr_row(self, repository: RecipeRepository, job_id: UUID) -> None:
+        step(repository, "fail", job_id)
+        row = step(repository, "succeed", job_id)
+        assert (row.status, row.s3_ocr_key, row.page_count) == ("failed", None, None)
+
+    def test_a_queue_call_does_not_put_a_running_job_back(self, repository: RecipeRepository, job_id: UUID) -> None:
+        step(repository, "start", job_id)
+        assert step(repository, "queue", job_id).status == "running"
+
+    def test_a_hash_once_known_stays(self, repository: RecipeRepository, job_id: UUID) -> None:
+        step(repository, "start", job_id)
+        assert step(repository, "start", job_id, sha256="").content_sha256 == SHA
+        assert step(repository, "fail", job_id).content_sha256 == SHA
+
+    @pytest.mark.parametrize(
+        ("bucket", "key", "sha256"),
+        [("elsewhere", KEY, SHA), (BUCKET, "raw/cake.jpg", SHA), (BUCKET, KEY, OTHER_SHA)],
+    )
+    @pytest.mark.parametrize("name", ["queue", "start", "succeed"])
+    def test_a_job_id_of_another_asset_is_refused(
+        self, repository: RecipeRepository, job_id: UUID, name: str, bucket: str, key: str, sha256: str
+    ) -> None:
+        before = step(repository, "start", job_id)
+        with pytest.raises(JobConflict) as caught:
+            if name == "succeed":
+                repository.succeed(job_id, bucket=bucket, key=key, sha256=sha256, ocr=OCR)
+            else:
+                {"queue": repository.queue, "start": repository.start}[name](
+                    job_id, bucket=bucket, key=key, sha256=sha256
+                )
+        assert str(job_id) in str(caught.value)
+        assert f"s3://{BUCKET}/{KEY} with sha256 {SHA}" in str(caught.value)
+        assert f"s3://{bucket}/{key}" in str(caught.value)
+        assert repository.get(job_id) == before
+
+    @pytest.mark.parametrize(("bucket", "key"), [("elsewhere", KEY), (BUCKET, "raw/cake.jpg")])
+    def test_another_assets_job_cannot_be_failed(
+        self, repository: RecipeRepository, job_id: UUID, bucket: str, key: str
+    ) -> None:
+        before = step(repository, "start", job_id)
+        with pytest.raises(JobConflict):
+            repository.fail(job_id, bucket=bucket, key=key, code="object_missing", message="no")
+        assert repository.get(job_id) == before
+
+    def test_a_bucket_that_is_not_known_yet_is_filled_in(self, repository: RecipeRepository, job_id: UUID) -> None:
+        repository.start(job_id, bucket="", key=KEY, sha256=SHA)
+        assert step(repository, "start", job_id).s3_raw_bucket == BUCKET
+        row = repository.succeed(job_id, bucket="", key=KEY, sha256=SHA, ocr=OCR)
+        assert (row.status, row.s3_raw_bucket) == ("succeeded", BUCKET)
+
+    def test_jobs_do_not_touch_each_other(self, repository: RecipeRepository) -> None:
+        one, other = uuid4(), uuid4()
+        step(repository, "start", one)
+        step(repository, "fail", other)
+        assert (step(repository, "queue", one).status, step(repository, "queue", other).status) == ("running", "failed")
+
+    @pytest.mark.parametrize("key", ["写真/レシピ 1.jpg", "a'; DROP TABLE recipes; --", "100% %s %(id)s", "../x", ""])
+    def test_any_key_can_be_recorded(self, repository: RecipeRepository, job_id: UUID, key: str) -> None:
+        repository.fail(job_id, bucket=BUCKET, key=key, code="key_invalid", message=f"bad {key}")
+        row = repository.get(job_id)
+        assert row is not None
+        assert (row.s3_raw_key, row.error_message) == (key, f"bad {key}")
+
+    @pytest.mark.parametrize("key", ["a\x00b", "a\ud800b"])
+    def test_what_cannot_be_stored_is_replaced_so_that_the_failure_is(
+        self, repository: RecipeRepository, job_id: UUID, key: str
+    ) -> None:
+        row = repository.fail(job_id, bucket=BUCKET, key=key, code="key_invalid", message=f"bad {key}")
+        assert (row.status, row.s3_raw_key, row.error_message) == ("failed", "a\ufffdb", "bad a\ufffdb")
+        assert repository.fail(job_id, bucket=BUCKET, key=key, code="key_invalid", message="again") == row
+
+    def test_sixteen_threads_with_one_job_id_make_one_row(self, repository: RecipeRepository, job_id: UUID) -> None:
+        rows = in_parallel([lambda: step(repository, "start", job_id)] * 16)
+        assert len({(row.id, row.created_at) for row in rows}) == 1
+        assert {row.status for row in rows} == {"running"}
+
+    def test_of_parallel_assets_with_one_job_id_one_wins(self, repository: RecipeRepository, job_id: UUID) -> None:
+        barrier = Barrier(16)
+
+        def queue(number: int) -> str:
+            barrier.wait(timeout=10)
+            try:
+                return repository.queue(job_id, bucket=BUCKET, key=f"raw/{number}.jpg").s3_raw_key
+            except JobConflict:
+                return "refused"
+
+        with ThreadPoolExecutor(16) as pool:
+            answers = list(pool.map(queue, range(16)))
+        row = repository.get(job_id)
+        assert row is not None
+        assert sorted(set(answers)) == sorted({"refused", row.s3_raw_key})
+        assert answers.count("refused") == 15
+
+    def test_a_result_and_a_failure_at_once_leave_one_whole_outcome(self, repository: RecipeRepository) -> None:
+        for _ in range(8):
+            job_id = uuid4()
+            step(repository, "start", job_id)
+            names = ["succeed", "fail", "start", "queue"] * 3
+            rows = in_parallel([lambda name=name: step(repository, name, job_id) for name in names])  # type: ignore[misc]
+            row = repository.get(job_id)
+            assert row is not None
+            assert {one.status for one in rows if one.status in FINAL} == {row.status}
+            assert (row.status == "succeeded") == (row.s3_ocr_key is not None) == (row.error_code is None)
+            assert all(one.s3_ocr_key == row.s3_ocr_key for one in rows if one.status == row.status)
+
+    @settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+    @given(names=st.lists(st.sampled_from(STEPS), min_size=1, max_size=12))
+    def test_in_any_order_the_first_final_write_decides(self, repository: RecipeRepository, names: list[str]) -> None:
+        job_id = uuid4()
+        seen = [step(repository, name, job_id).status for name in names]
+        finals = [{"succeed": "succeeded", "fail": "failed"}[name] for name in names if name in {"succeed", "fail"}]
+        if finals:
+            expected = finals[0]
+        else:
+            expected = "running" if "start" in names else "queued"
+        assert seen[-1] == expected
+        order = {"queued": 0, "running": 1, "succeeded": 2, "failed": 2}
+        assert [order[status] for status in seen] == sorted(order[status] for status in seen)
+
+    def test_it_describes_itself(self, repository: RecipeRepository) -> None:
+        assert repository.describe()

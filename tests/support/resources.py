@@ -1,0 +1,106 @@
+"""Fixtures that give each test a database and a bucket of its own on the stack of ``stack_env``.
+
+A database is a copy of a migrated template, one template per test process; copying files takes
+some 15 ms where migrating takes 100. All names are random, so that any number of runs can share a stack.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+from uuid import uuid4
+
+import boto3
+import psycopg
+import pytest
+from psycopg import conninfo, sql
+
+from photo_worker.storage import migrate
+from photo_worker.storage.s3_boto import make_client
+
+if TYPE_CHECKING:
+    from mypy_boto3_s3 import S3Client
+
+pytest.register_assert_rewrite("tests.contracts")
+
+
+def database_named(database_url: str, name: str) -> str:
+    """Return the connection string of another database on the same server."""
+    return conninfo.make_conninfo(database_url, dbname=name)
+
+
+def create_database(server_url: str, *, template: str | None = None) -> str:
+    """Create an empty database, or a copy of ``template``, and return its random name."""
+    name = f"pw_test_{uuid4().hex}"
+    statement = sql.SQL("CREATE DATABASE {}").format(sql.Identifier(name))
+    if template:
+        statement += sql.SQL(" TEMPLATE {} STRATEGY FILE_COPY").format(sql.Identifier(template))
+    with psycopg.connect(server_url, autocommit=True) as connection:
+        connection.execute(statement)
+    return name
+
+
+def drop_database(server_url: str, name: str) -> None:
+    with psycopg.connect(server_url, autocommit=True) as connection:
+        connection.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(name)))
+
+
+@pytest.fixture(scope="session")
+def template_database(stack_env: dict[str, str]) -> Iterator[str]:
+    """The name of a migrated database that nobody is connected to."""
+    server = stack_env["DATABASE_URL"]
+    name = create_database(server)
+    try:
+        migrate.upgrade(database_named(server, name))
+        yield name
+    finally:
+        drop_database(server, name)
+
+
+@pytest.fixture
+def database_url(stack_env: dict[str, str], template_database: str) -> Iterator[str]:
+    """A fresh migrated database."""
+    server = stack_env["DATABASE_URL"]
+    name = create_database(server, template=template_database)
+    yield database_named(server, name)
+    drop_database(server, name)
+
+
+@pytest.fixture
+def empty_database_url(stack_env: dict[str, str]) -> Iterator[str]:
+    """A fresh database without tables."""
+    server = stack_env["DATABASE_URL"]
+    name = create_database(server)
+    yield database_named(server, name)
+    drop_database(server, name)
+
+
+def session_of(variables: dict[str, str]) -> boto3.Session:
+    """Return a session with the stack's credentials, whatever the environment of the tests says."""
+    return boto3.Session(
+        aws_access_key_id=variables["AWS_ACCESS_KEY_ID"],
+        aws_secret_access_key=variables["AWS_SECRET_ACCESS_KEY"],
+        region_name=variables["AWS_REGION"],
+    )
+
+
+@pytest.fixture(scope="session")
+def s3_client(stack_env: dict[str, str]) -> Iterator[S3Client]:
+    """The worker's own S3 client on the stack's store."""
+    client = make_client(
+        session=session_of(stack_env), endpoint_url=stack_env["AWS_ENDPOINT_URL_S3"], max_pool_connections=20
+    )
+    yield client
+    client.close()
+
+
+@pytest.fixture
+def bucket(s3_client: S3Client) -> Iterator[str]:
+    """A fresh, empty bucket."""
+    name = f"pw-test-{uuid4().hex}"
+    s3_client.create_bucket(Bucket=name)
+    yield name
+    for page in s3_client.get_paginator("list_objects_v2").paginate(Bucket=name):
+        for item in page.get("Contents", []):
+            s3_client.delete_object(Bucket=name, Key=item["Key"])
+    s3_client.delete_bucket(Bucket=name)

@@ -1,0 +1,21 @@
+"""The in-memory adapters keep the contracts."""
+
+from __future__ import annotations
+
+import pytest
+
+from photo_worker.storage.memory import MemoryObjectStore, MemoryRecipeRepository
+from tests.contracts.object_store import ObjectStoreContract
+from tests.contracts.recipe_repository import RecipeRepositoryContract
+
+
+class TestMemoryObjectStore(ObjectStoreContract):
+    @pytest.fixture
+    def store(self) -> MemoryObjectStore:
+        return MemoryObjectStore()
+
+
+class TestMemoryRecipeRepository(RecipeRepositoryContract):
+    @pytest.fixture
+    def repository(self) -> MemoryRecipeRepository:
+        return MemoryRecipeRepository()
