@@ -12,7 +12,14 @@ from urllib.parse import urlsplit
 from botocore.exceptions import BotoCoreError, ClientError
 
 from photo_worker.contracts.keys import validate_key
-from photo_worker.errors import BucketMissing, ConfigurationError, DocumentTooLarge, ObjectMissing, PhotoWorkerError
+from photo_worker.errors import (
+    BucketMissing,
+    ConfigurationError,
+    DocumentTooLarge,
+    ObjectMissing,
+    PhotoWorkerError,
+    StorageUnavailable,
+)
 from photo_worker.ports import ObjectInfo
 from photo_worker.storage import s3_errors
 from photo_worker.storage.metadata import decode_metadata, encode_metadata
@@ -171,7 +178,7 @@ class BotoObjectStore:
             error = self._ask_again(bucket, key) or error
         explained = s3_errors.translate(error, store=self.describe(), bucket=bucket, key=key)
         if code == "404" and isinstance(explained, ObjectMissing):
-            return self._missing_bucket(bucket) or explained
+            return self._bucket_problem(bucket) or explained
         return explained or error
 
     def _ask_again(self, bucket: str, key: str | None) -> ClientError | None:
@@ -187,13 +194,13 @@ class BotoObjectStore:
             return None
         return None
 
-    def _missing_bucket(self, bucket: str) -> PhotoWorkerError | None:
+    def _bucket_problem(self, bucket: str) -> PhotoWorkerError | None:
+        """Return what is wrong with a missing object's bucket; that it may not be looked at is nothing."""
         try:
             self._client.head_bucket(Bucket=bucket)
-        except ClientError as error:
-            return BucketMissing(bucket=bucket) if s3_errors.status_of(error) == 404 else None
-        except s3_errors.UNREACHABLE as error:
-            return s3_errors.translate(error, store=self.describe(), bucket=bucket, key=None)
+        except s3_errors.FAILURES as error:
+            found = s3_errors.translate(error, store=self.describe(), bucket=bucket, key=None)
+            return found if isinstance(found, (BucketMissing, StorageUnavailable)) else None
         return None
 
 

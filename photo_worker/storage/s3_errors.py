@@ -46,6 +46,7 @@ OPAQUE_CODES = frozenset({"400", "403", "Bad Request", "Forbidden"})
 
 UNREACHABLE = (
     boto.HTTPClientError,
+    boto.ConnectionError,
     boto.IncompleteReadError,
     boto.FlexibleChecksumError,
     boto.MetadataRetrievalError,
@@ -87,6 +88,9 @@ def translate(error: Exception, *, store: str, bucket: str, key: str | None) -> 
         return InvalidBucket(bucket=bucket, reason=reason.removeprefix("Parameter validation failed: "))
     if isinstance(error, NO_CREDENTIALS):
         return ServiceRefused(service=store, reason=reason)
+    if isinstance(error, boto.ReadTimeoutError):
+        # Where it happens in the middle of a body, botocore's own text names no endpoint.
+        return StorageUnavailable(store=store, reason="it sent nothing within the read timeout")
     if isinstance(error, UNREACHABLE):
         return StorageUnavailable(store=store, reason=reason or type(error).__name__)
     return None

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from functools import partial
 from threading import Barrier
 from uuid import UUID, uuid4
 
@@ -145,13 +146,13 @@ class RecipeRepositoryContract:
         self, repository: RecipeRepository, job_id: UUID, name: str, bucket: str, key: str, sha256: str
     ) -> None:
         before = step(repository, "start", job_id)
+        writes: dict[str, Callable[..., Recipe]] = {
+            "queue": repository.queue,
+            "start": repository.start,
+            "succeed": partial(repository.succeed, ocr=OCR),
+        }
         with pytest.raises(JobConflict) as caught:
-            if name == "succeed":
-                repository.succeed(job_id, bucket=bucket, key=key, sha256=sha256, ocr=OCR)
-            else:
-                {"queue": repository.queue, "start": repository.start}[name](
-                    job_id, bucket=bucket, key=key, sha256=sha256
-                )
+            writes[name](job_id, bucket=bucket, key=key, sha256=sha256)
         assert str(job_id) in str(caught.value)
         assert f"s3://{BUCKET}/{KEY} with sha256 {SHA}" in str(caught.value)
         assert f"s3://{bucket}/{key}" in str(caught.value)
@@ -220,7 +221,7 @@ class RecipeRepositoryContract:
             job_id = uuid4()
             step(repository, "start", job_id)
             names = ["succeed", "fail", "start", "queue"] * 3
-            rows = in_parallel([lambda name=name: step(repository, name, job_id) for name in names])  # type: ignore[misc]
+            rows = in_parallel([partial(step, repository, name, job_id) for name in names])
             row = repository.get(job_id)
             assert row is not None
             assert {one.status for one in rows if one.status in FINAL} == {row.status}
@@ -233,10 +234,8 @@ class RecipeRepositoryContract:
         job_id = uuid4()
         seen = [step(repository, name, job_id).status for name in names]
         finals = [{"succeed": "succeeded", "fail": "failed"}[name] for name in names if name in {"succeed", "fail"}]
-        if finals:
-            expected = finals[0]
-        else:
-            expected = "running" if "start" in names else "queued"
+        opened = "running" if "start" in names else "queued"
+        expected = finals[0] if finals else opened
         assert seen[-1] == expected
         order = {"queued": 0, "running": 1, "succeeded": 2, "failed": 2}
         assert [order[status] for status in seen] == sorted(order[status] for status in seen)

@@ -1,0 +1,336 @@
+"""How S3's refusals, and a network that fails, reach the user."""
+
+from __future__ import annotations
+
+import hashlib
+import socket
+import zlib
+from base64 import b64encode
+from collections import deque
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import cache
+from pathlib import Path
+
+import boto3
+import pytest
+
+from photo_worker.errors import (
+    BucketForbidden,
+    BucketMissing,
+    ConfigurationError,
+    InvalidBucket,
+    InvalidKey,
+    ObjectForbidden,
+    ObjectMissing,
+    PhotoWorkerError,
+    ServiceRefused,
+    StorageUnavailable,
+)
+from photo_worker.storage.s3_boto import BotoObjectStore, make_client
+from tests.support.s3_answers import Answer, Request, S3Answers, refusal, s3_answering
+
+ACCESS_KEY, SECRET_KEY = "AKIDEXAMPLE", "a-secret-that-no-message-shows"
+MIB = 1 << 20
+
+
+@cache
+def session(region: str = "us-east-1") -> boto3.Session:
+    """Kept, because reading the service's description takes longer than most tests."""
+    return boto3.Session(aws_access_key_id=ACCESS_KEY, aws_secret_access_key=SECRET_KEY, region_name=region)
+
+
+@contextmanager
+def store_at(url: str, *, read_timeout: float = 5, region: str = "us-east-1") -> Iterator[BotoObjectStore]:
+    client = make_client(session=session(region), endpoint_url=url, read_timeout=read_timeout, connect_timeout=2)
+    try:
+        yield BotoObjectStore(client)
+    finally:
+        client.close()
+
+
+@contextmanager
+def store_answering(
+    answer: Callable[[Request], Answer], *, read_timeout: float = 5, region: str = "us-east-1"
+) -> Iterator[tuple[BotoObjectStore, S3Answers]]:
+    with s3_answering(answer) as server, store_at(server.url, read_timeout=read_timeout, region=region) as store:
+        yield store, server
+
+
+def read_all(store: BotoObjectStore) -> bytes:
+    with store.open("photos", "pie.jpg") as (_, pieces):
+        return b"".join(pieces)
+
+
+CALLS: dict[str, Callable[[BotoObjectStore], object]] = {
+    "head": lambda store: store.head("photos", "pie.jpg"),
+    "open": read_all,
+    "get": lambda store: store.get("photos", "pie.jpg", limit_bytes=10),
+    "put": lambda store: store.put("photos", "pie.jpg", b"x", content_type="image/jpeg"),
+}
+
+# The same table holds for HEAD, whose answers have a status and nothing else.
+REFUSALS: list[tuple[Answer, type[PhotoWorkerError], str]] = [
+    (refusal(403, "AccessDenied", "Access Denied"), ObjectForbidden, "pie.jpg"),
+    (refusal(403, "InvalidAccessKeyId", "no such key id"), ServiceRefused, "InvalidAccessKeyId"),
+    (refusal(403, "SignatureDoesNotMatch", "check your secret"), ServiceRefused, "SignatureDoesNotMatch"),
+    (refusal(403, "RequestTimeTooSkewed", "clock"), ServiceRefused, "RequestTimeTooSkewed"),
+    (refusal(403, "InvalidObjectState", "archived"), ServiceRefused, "InvalidObjectState"),
+    (refusal(400, "ExpiredToken", "The provided token has expired."), ServiceRefused, "ExpiredToken"),
+    (refusal(400, "InvalidBucketName", "not valid"), InvalidBucket, "photos"),
+    (refusal(400, "KeyTooLongError", "Your key is too long"), InvalidKey, "too long"),
+    (refusal(400, "RequestTimeout", "idle"), StorageUnavailable, "RequestTimeout"),
+    (refusal(404, "NoSuchBucket", "none"), BucketMissing, "photos"),
+    (refusal(500, "InternalError", "We encountered an internal error."), StorageUnavailable, ""),
+    (refusal(503, "SlowDown", "Please reduce your request rate."), StorageUnavailable, ""),
+    (Answer(502, b"<html>bad gateway</html>"), StorageUnavailable, ""),
+    (Answer(429), StorageUnavailable, ""),
+]
+
+
+@pytest.mark.parametrize("call", list(CALLS))
+@pytest.mark.parametrize(
+    ("answer", "kind", "says"), REFUSALS, ids=[f"{kind.code}-{index}" for index, (_, kind, _) in enumerate(REFUSALS)]
+)
+def test_a_refusal_has_its_own_error_whichever_call_meets_it(
+    answer: Answer, kind: type[PhotoWorkerError], says: str, call: str
+) -> None:
+    with store_answering(lambda _: answer) as (store, _), pytest.raises(PhotoWorkerError) as caught:
+        CALLS[call](store)
+    assert type(caught.value) is kind
+    assert says in caught.value.message
+    assert SECRET_KEY not in caught.value.message
+    assert caught.value.retryable is (kind is StorageUnavailable)
+
+
+@pytest.mark.parametrize("call", ["head", "open", "get"])
+def test_a_missing_object_in_a_bucket_that_is_there(call: str) -> None:
+    def answer(request: Request) -> Answer:
+        return Answer() if request.path.split("?")[0] == "/photos" else refusal(404, "NoSuchKey")
+
+    with store_answering(answer) as (store, _), pytest.raises(ObjectMissing):
+        CALLS[call](store)
+
+
+def test_a_missing_object_is_missing_also_where_the_bucket_may_not_be_listed() -> None:
+    def answer(request: Request) -> Answer:
+        return refusal(403, "AccessDenied") if request.path == "/photos" else refusal(404, "NoSuchKey")
+
+    with store_answering(answer) as (store, _), pytest.raises(ObjectMissing):
+        store.head("photos", "pie.jpg")
+
+
+def test_a_store_that_goes_away_between_the_two_looks_is_unavailable() -> None:
+    def answer(request: Request) -> Answer:
+        return Answer(503) if request.path == "/photos" else Answer(404)
+
+    with store_answering(answer) as (store, _), pytest.raises(StorageUnavailable):
+        store.head("photos", "pie.jpg")
+
+
+@pytest.mark.parametrize("call", list(CALLS))
+@pytest.mark.parametrize(
+    "answer",
+    [
+        refusal(400, "AuthorizationHeaderMalformed", "the region is wrong", Region="eu-central-1"),
+        Answer(301, refusal(301, "PermanentRedirect").body, {"x-amz-bucket-region": "eu-central-1"}),
+        Answer(400, b"", {"x-amz-bucket-region": "eu-central-1"}),
+    ],
+    ids=["malformed", "redirect", "bare"],
+)
+def test_a_bucket_of_another_region_names_the_region(call: str, answer: Answer) -> None:
+    with store_answering(lambda _: answer) as (store, _), pytest.raises(ServiceRefused, match="eu-central-1") as caught:
+        CALLS[call](store)
+    assert "AWS_REGION" in caught.value.message
+
+
+@pytest.mark.parametrize(
+    ("answer", "kind"),
+    [
+        (refusal(403, "AccessDenied"), BucketForbidden),
+        (refusal(403, "InvalidAccessKeyId"), ServiceRefused),
+        (refusal(503, "SlowDown"), StorageUnavailable),
+    ],
+)
+def test_a_bucket_that_cannot_be_ensured_says_why(answer: Answer, kind: type[PhotoWorkerError]) -> None:
+    with store_answering(lambda _: answer) as (store, _), pytest.raises(kind):
+        store.ensure_bucket("photos")
+
+
+@pytest.mark.parametrize(
+    ("code", "kind"), [("BucketAlreadyExists", BucketForbidden), ("TooManyBuckets", ServiceRefused)]
+)
+def test_a_bucket_that_cannot_be_created_says_why(code: str, kind: type[PhotoWorkerError]) -> None:
+    def answer(request: Request) -> Answer:
+        return Answer(404) if request.method == "HEAD" else refusal(409 if "Exists" in code else 400, code)
+
+    with store_answering(answer) as (store, _), pytest.raises(kind):
+        store.ensure_bucket("photos")
+
+
+@pytest.mark.parametrize(("region", "location"), [("us-east-1", b""), ("eu-central-1", b"eu-central-1")])
+def test_a_bucket_is_created_in_the_clients_region(region: str, location: bytes) -> None:
+    def answer(request: Request) -> Answer:
+        return Answer(404) if request.method == "HEAD" else refusal(409, "BucketAlreadyOwnedByYou")
+
+    with store_answering(answer, region=region) as (store, server):
+        store.ensure_bucket("photos")
+    created = next(request for request in server.requests if request.method == "PUT")
+    assert (b"LocationConstraint" in created.body, location in created.body) == (bool(location), True)
+
+
+@pytest.mark.parametrize("call", list(CALLS))
+def test_a_refused_connection_is_retryable_and_names_the_store(call: str) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        url = f"http://127.0.0.1:{taken.getsockname()[1]}"
+        with store_at(url) as store, pytest.raises(StorageUnavailable) as caught:
+            CALLS[call](store)
+    assert url in caught.value.message
+    assert caught.value.retryable
+
+
+def test_a_connection_cut_in_the_middle_is_not_mistaken_for_the_end() -> None:
+    answer = Answer(body=b"x" * (2 * MIB + 5), announced=10 * MIB)
+    with store_answering(lambda _: answer) as (store, _), store.open("photos", "pie.jpg") as (info, pieces):
+        assert info.size_bytes == 10 * MIB
+        with pytest.raises(StorageUnavailable):
+            deque(pieces, maxlen=0)
+
+
+def test_a_store_that_falls_silent_in_the_middle_is_given_up() -> None:
+    answer = Answer(body=b"x" * 10, announced=10 * MIB, stall=True)
+    with store_answering(lambda _: answer, read_timeout=0.3) as (store, server):
+        with pytest.raises(StorageUnavailable, match="read timeout"):
+            read_all(store)
+        server.released.set()
+
+
+def test_a_store_that_never_answers_is_given_up() -> None:
+    answer = Answer(announced=5, stall=True)
+    with store_answering(lambda _: answer, read_timeout=0.3) as (store, server):
+        with pytest.raises(StorageUnavailable):
+            store.get("photos", "pie.jpg", limit_bytes=10)
+        server.released.set()
+
+
+def test_bytes_that_changed_on_their_way_here_are_refused() -> None:
+    wrong = b64encode(zlib.crc32(b"another body").to_bytes(4, "big")).decode()
+    answer = Answer(body=b"body", headers={"x-amz-checksum-crc32": wrong})
+    with store_answering(lambda _: answer) as (store, _), pytest.raises(StorageUnavailable, match="checksum"):
+        read_all(store)
+
+
+def test_a_body_that_was_torn_on_its_way_there_is_sent_again_later() -> None:
+    with (
+        store_answering(lambda _: refusal(400, "BadDigest", "The Content-MD5 did not match")) as (
+            store,
+            _,
+        ),
+        pytest.raises(StorageUnavailable),
+    ):
+        store.put("photos", "pie.jpg", b"x", content_type="image/jpeg")
+
+
+def test_put_sends_what_the_store_needs_to_check_the_body() -> None:
+    body = b"a pie"
+    with store_answering(lambda _: Answer()) as (store, server):
+        store.put("photos", "pie.jpg", body, content_type="image/jpeg", metadata={"name": "crème"})
+    (request,) = server.requests
+    assert (request.method, request.path, request.body) == ("PUT", "/photos/pie.jpg", body)
+    assert request.headers["content-md5"] == b64encode(hashlib.md5(body, usedforsecurity=False).digest()).decode()
+    assert request.headers["content-type"] == "image/jpeg"
+    assert request.headers["x-amz-meta-name"].isascii()
+
+
+def test_a_call_is_made_once_because_the_workflow_does_the_retrying() -> None:
+    with store_answering(lambda _: refusal(503, "SlowDown")) as (store, server):
+        with pytest.raises(StorageUnavailable):
+            store.get("photos", "pie.jpg", limit_bytes=10)
+        assert len(server.requests) == 1
+
+
+def test_opening_an_object_takes_one_request_and_no_bytes_are_read_before_they_are_asked_for() -> None:
+    with store_answering(lambda _: Answer(body=b"body")) as (store, server):
+        assert read_all(store) == b"body"
+        assert [request.method for request in server.requests] == ["GET"]
+
+
+def test_an_object_over_the_limit_is_not_read() -> None:
+    answer = Answer(body=b"x", announced=1 << 40)
+    with store_answering(lambda _: answer) as (store, _), pytest.raises(PhotoWorkerError, match="1099511627776 bytes"):
+        store.get("photos", "pie.jpg", limit_bytes=10)
+
+
+@pytest.mark.parametrize("bucket", ["", "a/b", "a b", "ü"])
+def test_a_bucket_name_that_cannot_be_is_refused_before_it_is_asked_for(bucket: str) -> None:
+    with store_answering(lambda _: Answer()) as (store, server):
+        for call in (
+            lambda: store.head(bucket, "k"),
+            lambda: store.get(bucket, "k", limit_bytes=1),
+            lambda: store.put(bucket, "k", b"", content_type="image/png"),
+            lambda: store.ensure_bucket(bucket),
+        ):
+            with pytest.raises(InvalidBucket) as caught:
+                call()
+            assert repr(bucket) in caught.value.message
+        assert not server.requests
+
+
+@pytest.fixture
+def no_aws_settings(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    for name in (
+        "AWS_PROFILE",
+        "AWS_DEFAULT_PROFILE",
+        "AWS_ACCESS_KEY_ID",
+        "AWS_SECRET_ACCESS_KEY",
+        "AWS_SESSION_TOKEN",
+    ):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+    monkeypatch.setenv("AWS_CONFIG_FILE", str(tmp_path / "config"))
+    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(tmp_path / "credentials"))
+
+
+@pytest.mark.usefixtures("no_aws_settings")
+@pytest.mark.parametrize("call", list(CALLS))
+def test_without_credentials_the_reason_is_said_and_nothing_is_retried(call: str) -> None:
+    client = make_client(session=boto3.Session(region_name="us-east-1"), endpoint_url="http://127.0.0.1:9")
+    with pytest.raises(ServiceRefused, match="credentials") as caught:
+        CALLS[call](BotoObjectStore(client))
+    assert caught.value.retryable is False
+    client.close()
+
+
+@pytest.mark.usefixtures("no_aws_settings")
+def test_half_a_pair_of_credentials_is_said_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", ACCESS_KEY)
+    with pytest.raises((ServiceRefused, ConfigurationError), match="credentials"):
+        BotoObjectStore(make_client(region="us-east-1", endpoint_url="http://127.0.0.1:9")).head("photos", "k")
+
+
+@pytest.mark.usefixtures("no_aws_settings")
+def test_a_profile_that_does_not_exist_is_a_wrong_setting(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AWS_PROFILE", "nobody")
+    with pytest.raises(ConfigurationError, match="nobody"):
+        make_client()
+
+
+@pytest.mark.parametrize("settings", [{"endpoint_url": "not a url"}, {"region": "no such region"}])
+def test_a_setting_that_cannot_be_is_a_wrong_setting(settings: dict[str, str]) -> None:
+    with pytest.raises(ConfigurationError):
+        make_client(session=session(), **settings)  # type: ignore[arg-type]
+
+
+def test_the_standard_variable_for_the_endpoint_is_enough(monkeypatch: pytest.MonkeyPatch) -> None:
+    with s3_answering(lambda _: Answer(body=b"body")) as server:
+        monkeypatch.setenv("AWS_ENDPOINT_URL_S3", server.url.replace("127.0.0.1", "localhost"))
+        client = make_client(session=session())
+        assert BotoObjectStore(client).get("photos", "pie.jpg", limit_bytes=10) == b"body"
+        client.close()
+    assert server.requests[0].path == "/photos/pie.jpg"
+
+
+def test_the_description_holds_no_credentials() -> None:
+    with store_at("http://user:password@127.0.0.1:9") as store:
+        assert store.describe() == "S3 at http://127.0.0.1:9"
