@@ -63,7 +63,7 @@ class Harness:
 @pytest.fixture
 def stack_variables(stack_env: dict[str, str], database_url: str, bucket: str) -> dict[str, str]:
     """Return the shared stack's variables with a database, bucket and task queue of the test's own."""
-    own = urlsplit(stack_env["DATABASE_URL"])._replace(path=conninfo_to_dict(database_url)["dbname"])
+    own = urlsplit(stack_env["DATABASE_URL"])._replace(path=str(conninfo_to_dict(database_url)["dbname"]))
     return stack_env | {
         "DATABASE_URL": own.geturl(),
         "S3_BUCKET": bucket,

@@ -1,0 +1,311 @@
+"""The image workflow on the real stack: every way it ends."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+from urllib.parse import urlsplit
+from uuid import UUID, uuid4
+
+import pytest
+from temporalio.client import WorkflowExecutionStatus, WorkflowFailureError
+
+from photo_worker.contracts.image import ImageProcessingInput, ImageProcessingResult
+from photo_worker.errors import JobCancelled, JobFailed
+from photo_worker.jobs import Source
+from photo_worker.ports import DetectedText, DocumentRef, Recipe
+from photo_worker.workflows.image import ImageProcessingWorkflow
+from tests.support.harness import FIXTURES, Harness, eventually, open_harness
+from tests.support.proxy import proxy_to
+
+pytestmark = pytest.mark.stack
+
+
+def a_photo() -> Source:
+    path = sorted((FIXTURES / "photos").glob("*.png"))[0]
+    return Source(label=path.name, path=path)
+
+
+@pytest.fixture
+async def running(harness: Harness) -> AsyncIterator[Harness]:
+    async with harness.worker():
+        yield harness
+
+
+async def row(harness: Harness, job_id: UUID) -> Recipe:
+    found = await asyncio.to_thread(harness.application.repository.get, job_id)
+    assert found is not None
+    return found
+
+
+async def status_of(harness: Harness, job_id: UUID) -> str:
+    found = await asyncio.to_thread(harness.application.repository.get, job_id)
+    return "" if found is None else found.status
+
+
+class TestSuccess:
+    async def test_a_photo_ends_as_rows_and_objects(self, running: Harness) -> None:
+        submission = await running.service.submit(a_photo(), engine="recorded")
+        report = await running.service.wait(submission.job_id)
+        recipe = report.recipe
+        assert (recipe.status, recipe.error_code, recipe.ocr_engine) == ("succeeded", None, "recorded")
+        assert recipe.s3_ocr_key == f"artifacts/{submission.job_id}/textract.json"
+        assert report.words is not None
+        assert report.words > 10
+        store, bucket = running.application.store, running.settings.s3_bucket
+        manifest = json.loads(store.get(bucket, f"artifacts/{submission.job_id}/manifest.json", limit_bytes=10_000))
+        assert manifest["sha256"] == recipe.content_sha256
+        assert manifest["s3_raw_key"] == recipe.s3_raw_key
+
+    async def test_the_result_is_the_small_manifest(self, running: Harness) -> None:
+        submission = await running.service.submit(a_photo(), engine="recorded")
+        handle = running.client.get_workflow_handle_for(ImageProcessingWorkflow.run, str(submission.job_id))
+        result: ImageProcessingResult = await handle.result()
+        assert result.job_id == str(submission.job_id)
+        assert result.status == "succeeded"
+        assert result.page_count == 1
+
+    async def test_history_carries_pointers_only(self, running: Harness) -> None:
+        submission = await running.service.submit(a_photo(), engine="recorded")
+        report = await running.service.wait(submission.job_id)
+        history = await running.client.get_workflow_handle(str(submission.job_id)).fetch_history()
+        text = history.to_json()
+        assert len(text) < 40_000
+        longest = max(report.lines, key=len)
+        assert longest not in text
+
+    async def test_the_same_job_id_runs_once(self, running: Harness) -> None:
+        job_id = uuid4()
+        submissions = await asyncio.gather(
+            *(running.service.submit(a_photo(), job_id=job_id, engine="recorded") for _ in range(8))
+        )
+        assert sum(not submission.joined for submission in submissions) == 1
+        first = await running.service.wait(job_id)
+        again = await running.service.submit(a_photo(), job_id=job_id, engine="recorded")
+        assert again.joined
+        assert (await running.service.wait(job_id)).recipe == first.recipe
+        runs = [execution async for execution in running.client.list_workflows(f"WorkflowId = '{job_id}'")]
+        assert len(runs) <= 1
+
+    async def test_a_job_that_names_no_engine_gets_the_configured_one(
+        self, stack_variables: dict[str, str], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        async with open_harness(stack_variables | {"OCR_ENGINE": "recorded"}, monkeypatch) as harness, harness.worker():
+            submission = await harness.service.submit(a_photo())
+            assert (await harness.service.wait(submission.job_id)).recipe.ocr_engine == "recorded"
+
+
+class TestFailure:
+    async def test_a_bad_job_id_ends_the_workflow_with_a_reason(self, running: Harness) -> None:
+        with pytest.raises(WorkflowFailureError) as caught:
+            await running.client.execute_workflow(
+                ImageProcessingWorkflow.run,
+                ImageProcessingInput(job_id="42", bucket="b", key="k"),
+                id=f"bad-{uuid4()}",
+                task_queue=running.settings.temporal_task_queue,
+            )
+        assert getattr(caught.value.cause, "type", None) == "job_id_invalid"
+
+    async def test_an_input_that_breaks_the_contract_ends_with_a_reason(self, running: Harness) -> None:
+        with pytest.raises(WorkflowFailureError) as caught:
+            await running.client.execute_workflow(
+                "image_processing_workflow",
+                {"bucket": "b", "key": 7},
+                id=f"bad-{uuid4()}",
+                task_queue=running.settings.temporal_task_queue,
+            )
+        assert getattr(caught.value.cause, "type", None) == "contract_invalid"
+        assert "job_id" in str(caught.value.cause)
+
+    async def test_the_orchestrator_raises_the_reason(self, running: Harness) -> None:
+        source = Source("s3", bucket=running.settings.s3_bucket, key="absent.png")
+        submission = await running.service.submit(source)
+        orchestrator = running.service._started()
+        with pytest.raises(JobFailed) as caught:
+            await orchestrator.result(submission.job_id)
+        assert caught.value.context["reason_code"] == "object_missing"
+
+    async def test_a_defect_in_a_backend_fails_the_job_after_its_attempts(
+        self, harness: Harness, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def broken(self: object, document: DocumentRef) -> DetectedText:
+            raise ZeroDivisionError("a defect")
+
+        monkeypatch.setattr("photo_worker.ocr.recorded.RecordedBackend.detect_text", broken)
+        quick_retries(monkeypatch)
+        async with harness.worker():
+            submission = await harness.service.submit(a_photo(), engine="recorded")
+            recipe = (await harness.service.wait(submission.job_id)).recipe
+        assert (recipe.status, recipe.error_code) == ("failed", "step_failed")
+        assert "ocr_textract" in (recipe.error_message or "")
+        assert "ZeroDivisionError" in (recipe.error_message or "")
+
+
+def quick_retries(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Keep the number of attempts and shorten the waits between them."""
+    import dataclasses
+    from datetime import timedelta
+
+    from photo_worker import policies
+
+    for name in ("VERIFY", "OCR", "PERSIST", "RECORD_FAILURE"):
+        policy = getattr(policies, name)
+        quick = dataclasses.replace(
+            policy, initial_interval=timedelta(milliseconds=20), maximum_interval=timedelta(milliseconds=100)
+        )
+        monkeypatch.setattr(policies, name, quick)
+
+
+class TestCancellation:
+    async def test_before_a_worker_ran(self, harness: Harness) -> None:
+        submission = await harness.service.submit(a_photo(), engine="recorded")
+        await harness.service._started().cancel(submission.job_id)
+        async with harness.worker():
+            with pytest.raises(JobCancelled):
+                await harness.service._started().result(submission.job_id)
+        recipe = await row(harness, submission.job_id)
+        assert (recipe.status, recipe.error_code) == ("failed", "job_cancelled")
+
+    async def test_in_the_middle_of_ocr(self, harness: Harness, monkeypatch: pytest.MonkeyPatch) -> None:
+        entered, leave = asyncio.Event(), asyncio.Event()
+        loop = asyncio.get_running_loop()
+
+        def slow(self: object, document: DocumentRef) -> DetectedText:
+            loop.call_soon_threadsafe(entered.set)
+            asyncio.run_coroutine_threadsafe(leave.wait(), loop).result(30)
+            return DetectedText({"DocumentMetadata": {"Pages": 1}, "Blocks": []}, "1.0")
+
+        monkeypatch.setattr("photo_worker.ocr.recorded.RecordedBackend.detect_text", slow)
+        async with harness.worker():
+            submission = await harness.service.submit(a_photo(), engine="recorded")
+            await asyncio.wait_for(entered.wait(), 30)
+            assert await status_of(harness, submission.job_id) == "running"
+            await harness.service._started().cancel(submission.job_id)
+            with pytest.raises(JobCancelled):
+                await harness.service._started().result(submission.job_id)
+            leave.set()
+        recipe = await row(harness, submission.job_id)
+        assert (recipe.status, recipe.error_code) == ("failed", "job_cancelled")
+        description = await harness.client.get_workflow_handle(str(submission.job_id)).describe()
+        assert description.status == WorkflowExecutionStatus.CANCELED
+
+    async def test_a_cancellation_while_results_are_written_comes_too_late(
+        self, harness: Harness, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        entered, leave = asyncio.Event(), asyncio.Event()
+        loop = asyncio.get_running_loop()
+        repository = harness.application.repository
+        succeed = type(repository).succeed
+
+        def slow(self: object, *given: object, **named: object) -> object:
+            loop.call_soon_threadsafe(entered.set)
+            asyncio.run_coroutine_threadsafe(leave.wait(), loop).result(30)
+            return succeed(self, *given, **named)  # type: ignore[arg-type]
+
+        monkeypatch.setattr(type(repository), "succeed", slow)
+        async with harness.worker():
+            submission = await harness.service.submit(a_photo(), engine="recorded")
+            await asyncio.wait_for(entered.wait(), 30)
+            await harness.service._started().cancel(submission.job_id)
+            leave.set()
+            result = await harness.service._started().result(submission.job_id)
+        assert result.status == "succeeded"
+        assert (await row(harness, submission.job_id)).status == "succeeded"
+
+
+class TestOutages:
+    """A service that goes away, by a forwarder that is cut; the worker goes on in every case."""
+
+    @pytest.mark.parametrize(
+        ("variable", "code"),
+        [
+            ("DATABASE_URL", "database_unavailable"),
+            ("AWS_ENDPOINT_URL_S3", "storage_unavailable"),
+            ("AWS_ENDPOINT_URL_TEXTRACT", "ocr_unavailable"),
+        ],
+    )
+    async def test_a_service_that_stays_away_fails_the_job_with_its_reason(
+        self, stack_variables: dict[str, str], monkeypatch: pytest.MonkeyPatch, variable: str, code: str
+    ) -> None:
+        quick_retries(monkeypatch)
+        url = urlsplit(stack_variables[variable])
+        assert url.port is not None
+        with proxy_to("127.0.0.1", url.port) as proxy:
+            through = url._replace(netloc=url.netloc.replace(f":{url.port}", f":{proxy.port}")).geturl()
+            async with open_harness(stack_variables | {variable: through}, monkeypatch) as harness:
+                submission = await harness.service.submit(a_photo())
+                proxy.down()
+                async with harness.worker():
+                    if variable == "DATABASE_URL":
+                        # The reason itself is written to Postgres, so it waits until that is back.
+                        await asyncio.wait_for(failed_activity(harness, submission.job_id), 60)
+                        proxy.up()
+                    report = await harness.service.wait(submission.job_id)
+                    assert (report.recipe.status, report.recipe.error_code) == ("failed", code)
+                    proxy.up()
+                    again = await harness.service.submit(a_photo(), engine="recorded")
+                    assert (await harness.service.wait(again.job_id)).recipe.status == "succeeded"
+
+    @pytest.mark.parametrize("variable", ["DATABASE_URL", "AWS_ENDPOINT_URL_S3"])
+    async def test_a_short_outage_is_not_seen_in_the_end(
+        self, stack_variables: dict[str, str], monkeypatch: pytest.MonkeyPatch, variable: str
+    ) -> None:
+        url = urlsplit(stack_variables[variable])
+        assert url.port is not None
+        with proxy_to("127.0.0.1", url.port) as proxy:
+            through = url._replace(netloc=url.netloc.replace(f":{url.port}", f":{proxy.port}")).geturl()
+            async with open_harness(stack_variables | {variable: through}, monkeypatch) as harness:
+                submission = await harness.service.submit(a_photo(), engine="recorded")
+                proxy.down()
+                async with harness.worker():
+                    await asyncio.wait_for(retrying_activity(harness, submission.job_id), 60)
+                    proxy.up()
+                    assert (await harness.service.wait(submission.job_id)).recipe.status == "succeeded"
+
+    async def test_temporal_away_in_the_middle(
+        self, stack_variables: dict[str, str], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        host, _, port = stack_variables["TEMPORAL_TARGET"].rpartition(":")
+        with proxy_to(host, int(port)) as proxy:
+            variables = stack_variables | {"TEMPORAL_TARGET": f"127.0.0.1:{proxy.port}"}
+            async with open_harness(variables, monkeypatch) as harness, harness.worker():
+                proxy.down()
+                async with open_harness(stack_variables, monkeypatch) as direct:
+                    submission = await direct.service.submit(a_photo(), engine="recorded")
+                    assert await status_of(direct, submission.job_id) == "queued"
+                    proxy.up()
+                    assert (await direct.service.wait(submission.job_id)).recipe.status == "succeeded"
+
+
+async def failed_activity(harness: Harness, job_id: UUID) -> None:
+    """Wait until the job's first step has used up its attempts."""
+
+    async def probe() -> bool:
+        history = await harness.client.get_workflow_handle(str(job_id)).fetch_history()
+        return any(event.HasField("activity_task_failed_event_attributes") for event in history.events)
+
+    await eventually(probe, seconds=60)
+
+
+async def retrying_activity(harness: Harness, job_id: UUID) -> None:
+    """Wait until an attempt of the job's running step has failed."""
+
+    async def probe() -> bool:
+        description = await harness.client.get_workflow_handle(str(job_id)).describe()
+        return any(pending.attempt > 1 for pending in description.raw_description.pending_activities)
+
+    await eventually(probe, seconds=60)
+
+
+async def test_a_worker_that_dies_is_replaced_by_another(harness: Harness) -> None:
+    submission = await harness.service.submit(a_photo(), engine="recorded")
+    async with harness.worker():
+        await eventually(lambda: _is_running_or_done(harness, submission.job_id))
+    async with harness.worker():
+        assert (await harness.service.wait(submission.job_id)).recipe.status == "succeeded"
+
+
+async def _is_running_or_done(harness: Harness, job_id: UUID) -> bool:
+    return await status_of(harness, job_id) in {"running", "succeeded"}
+
