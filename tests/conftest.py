@@ -39,7 +39,7 @@ def pytest_unconfigure(config: pytest.Config) -> None:
     if (home / name).exists():
         from photo_worker.devkit.stack import Stack
 
-        Stack(home, name).down()
+        Stack(home, name).delete()
     shutil.rmtree(home, ignore_errors=True)
 
 

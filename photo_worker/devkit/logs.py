@@ -38,11 +38,14 @@ def tail(path: Path, lines: int) -> list[str]:
 
 
 def follow(paths: StackPaths, services: Iterable[str], stop: Callable[[], bool]) -> Iterator[tuple[str, str]]:
-    """Yield each new complete line as (service, line) until ``stop`` says so.
+    """Return each complete line that is written from now on as (service, line), until ``stop`` says so.
 
     A log that was replaced or cut short is read from its beginning.
     """
-    tailed = [_Tailed(service, paths.log(service)) for service in services]
+    return _lines_of([_Tailed(service, paths.log(service)) for service in services], stop)
+
+
+def _lines_of(tailed: list[_Tailed], stop: Callable[[], bool]) -> Iterator[tuple[str, str]]:
     while not stop():
         quiet = True
         for log in tailed:

@@ -130,12 +130,17 @@ class Stack:
         with self._alone("reset"):
             base = self._known_base()
             self._down()
-            from photo_worker.devkit import postgres
-
-            self.paths.delete_contents()
-            for directory in postgres.shared_data(self.paths):
-                delete_tree(directory)
+            self._delete_contents()
             return self._up(timeline, base=base)
+
+    def delete(self) -> None:
+        """Stop the stack and remove all of it, its directory included."""
+        if not self.paths.root.exists():
+            return
+        with self._alone("delete"):
+            self._down()
+            self._delete_contents()
+            delete_tree(self.paths.root)
 
     def env(self) -> dict[str, str]:
         """Return the variables that point at the stack; raises ``StackNotRunning``."""
@@ -171,6 +176,13 @@ class Stack:
         self.paths.create()
         with exclusive(self.paths.command_lock, timeout=self._timeout + _STOP_SECONDS, doing=doing):
             yield
+
+    def _delete_contents(self) -> None:
+        from photo_worker.devkit import postgres
+
+        self.paths.delete_contents()
+        for directory in postgres.shared_data(self.paths):
+            delete_tree(directory)
 
     def _up(self, timeline: Timeline, *, base: int | None = None) -> UpReport:
         processes = self._settled()

@@ -101,7 +101,7 @@ class Start:
         try:
             with log.open("ab") as output:
                 child = subprocess.Popen(
-                    [sys.executable, "-m", "photo_worker.devkit.supervisor"],
+                    [sys.executable, "-m", "photo_worker.devkit.supervisor", str(self._paths.root)],
                     stdin=subprocess.PIPE,
                     stdout=output,
                     stderr=output,

@@ -177,7 +177,8 @@ class Supervisor:
 
     def _start_reaper(self) -> subprocess.Popen[bytes]:
         process = subprocess.Popen(
-            [sys.executable, "-I", "-S", str(Path(reaper.__file__))],
+            # The directory is for people who look at a list of processes.
+            [sys.executable, "-I", "-S", str(Path(reaper.__file__)), str(Path(self._plan.lock).parent)],
             stdin=subprocess.PIPE,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,

@@ -1,0 +1,206 @@
+"""``up``, ``down``, ``status``, ``logs``, ``reset`` and ``env``: the local stack."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from photo_worker.cli.output import Command, OutputFormat, emit, output_option
+from photo_worker.errors import ConfirmationRequired
+
+if TYPE_CHECKING:
+    from photo_worker.devkit.stack import Stack, StackStatus, UpReport
+    from photo_worker.devkit.timeline import Timeline
+
+_COLUMNS = ("SERVICE", "STATE", "VERSION", "URL", "PORT", "PID", "UPTIME")
+# Spelled out: the table of services need not be imported for `logs --help`.
+_LOGS = ("temporal", "postgres", "aws", "textract", "supervisor")
+
+_name = click.option(
+    "--name",
+    envvar="PHOTO_WORKER_STACK",
+    help="Which stack of this worktree; ports, data and the names of all resources follow from it.  [default: dev]",
+)
+_base_port = click.option(
+    "--base-port",
+    type=click.IntRange(1024, 65_526),
+    help="The first of the stack's ten ports; without it, they follow from the worktree's path and the name.",
+)
+_timings = click.option("--timings", is_flag=True, help="Show when each step began and how long it took.")
+
+
+@click.command(cls=Command)
+@_name
+@_base_port
+@_timings
+@output_option("text", "json", "env")
+def up(name: str | None, base_port: int | None, timings: bool, output: OutputFormat) -> None:
+    """Start the local stack, or report the one that runs.
+
+    It is ready when every service has done a real round trip. Interrupted, it leaves no process.
+    """
+    stack = _stack(name, base_port)
+    _emit_up("up", stack, stack.up(), timings, output)
+
+
+@click.command(cls=Command)
+@_name
+@output_option("text", "json")
+def down(name: str | None, output: OutputFormat) -> None:
+    """Stop the local stack; its data stays."""
+    stack = _stack(name)
+    stopped = stack.down()
+    text = f"The stack {stack.name} is stopped." if stopped else f"The stack {stack.name} did not run."
+    emit("down", output, data={"name": stack.name, "stopped": stopped}, text=text)
+
+
+@click.command(cls=Command)
+@_name
+@output_option("text", "json")
+@click.pass_context
+def status(ctx: click.Context, name: str | None, output: OutputFormat) -> None:
+    """Show what runs, where, and whether it answers.
+
+    The exit code is 0 where every service answers, and 1 otherwise.
+    """
+    found = _stack(name).status()
+    emit(
+        "status",
+        output,
+        data=_status_data(found),
+        text=lambda: _print_status(found),
+        status="ok" if found.running else "failed",
+    )
+    ctx.exit(0 if found.running else 1)
+
+
+@click.command(cls=Command)
+@_name
+@click.option("-n", "--lines", type=click.IntRange(0, 100_000), default=50, show_default=True, help="Lines a service.")
+@click.option("-f", "--follow", is_flag=True, help="Go on with what is written from now on, until interrupted.")
+@click.argument("services", nargs=-1, type=click.Choice(_LOGS), metavar="[SERVICE]...")
+def logs(name: str | None, lines: int, follow: bool, services: tuple[str, ...]) -> None:
+    """Show what the stack's services wrote: temporal, postgres, aws, textract, supervisor."""
+    stack = _stack(name)
+    chosen = services or _LOGS
+    # Followed from before the old lines are read, so that none falls between.
+    news = stack.follow(chosen, lambda: False) if follow else None
+    width = max(len(service) for service in chosen)
+    for service in chosen:
+        for line in stack.tail(service, lines):
+            click.echo(f"{service:<{width}} | {line}")
+    if news is not None:
+        for service, line in news:
+            click.echo(f"{service:<{width}} | {line}")
+
+
+@click.command(cls=Command)
+@_name
+@_base_port
+@click.option("--yes", is_flag=True, help="Do not ask.")
+@_timings
+@output_option("text", "json", "env")
+def reset(name: str | None, base_port: int | None, yes: bool, timings: bool, output: OutputFormat) -> None:
+    """Delete the local stack's data and start it empty."""
+    stack = _stack(name, base_port)
+    if not yes:
+        if not sys.stdin.isatty():
+            raise ConfirmationRequired(name=stack.name)
+        click.confirm(f"Delete the data of the stack {stack.name} in {stack.paths.root}?", abort=True, err=True)
+    _emit_up("reset", stack, stack.reset(), timings, output)
+
+
+@click.command(cls=Command)
+@_name
+@output_option("env", "json")
+def env(name: str | None, output: OutputFormat) -> None:
+    """Print the variables that point at the local stack.
+
+    For a shell: set -a; eval "$(photo-worker env)"; set +a. The lines are also a .env file.
+    """
+    variables = _stack(name).env()
+    emit("env", output, data=variables, text="", env=variables)
+
+
+def _stack(name: str | None, base_port: int | None = None) -> Stack:
+    from photo_worker.devkit.stack import Stack
+
+    return Stack.here(name, base_port=base_port)
+
+
+def _emit_up(command: str, stack: Stack, report: UpReport, timings: bool, output: OutputFormat) -> None:
+    variables = stack.env()
+    spans = [asdict(span) for span in report.timeline.spans()] if timings else None
+    data = {
+        **_status_data(report.status),
+        "started": report.started,
+        "seconds": round(report.seconds, 3),
+        "env": variables,
+        "timings": spans,
+    }
+
+    def text() -> None:
+        _print_status(report.status)
+        if report.started:
+            click.echo(f"\nThe stack {stack.name} is up after {report.seconds:.1f} s.")
+        else:
+            click.echo(f"\nThe stack {stack.name} runs already.")
+        click.echo("Its variables: photo-worker env; its logs: photo-worker logs; stop it: photo-worker down")
+
+    emit(command, output, data=data, text=text, env=variables)
+    if timings and output != "json":
+        _print_timings(report.timeline)
+
+
+def _status_data(found: StackStatus) -> dict[str, Any]:
+    return {
+        "name": found.name,
+        "directory": str(found.directory),
+        "running": found.running,
+        "services": [asdict(service) for service in found.services],
+    }
+
+
+def _print_status(found: StackStatus) -> None:
+    rows = [
+        (
+            service.name,
+            service.state if service.exit_code is None else f"{service.state} ({service.exit_code})",
+            service.version or "-",
+            service.url,
+            str(service.port),
+            "-" if service.pid is None else str(service.pid),
+            "-" if service.uptime_seconds is None else _duration(service.uptime_seconds),
+        )
+        for service in found.services
+    ]
+    for line in _table([_COLUMNS, *rows]):
+        click.echo(line)
+
+
+def _table(rows: Sequence[Sequence[str]]) -> list[str]:
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    return ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
+
+
+def _duration(seconds: float) -> str:
+    whole = int(seconds)
+    if whole < 60:
+        return f"{whole}s"
+    if whole < 3600:
+        return f"{whole // 60}m {whole % 60}s"
+    return f"{whole // 3600}h {whole % 3600 // 60}m"
+
+
+def _print_timings(timeline: Timeline) -> None:
+    """Print the tree of steps to stderr, where it does not mix with what programs read."""
+    group = None
+    for span in timeline.spans():
+        if span.group != group:
+            group = span.group
+            click.echo(group, err=True)
+        click.echo(f"  {span.step:<18} @{span.offset:6.2f}s +{span.duration:.2f}s", err=True)
