@@ -1,0 +1,104 @@
+"""The documents that readings are measured on, and how they are turned.
+
+``fixtures/`` has exactly known text. The truth set has documents with the answers of the real
+Textract; it is not part of this repository and is found beside it, or by ``PHOTO_WORKER_TRUTH``.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from PIL import Image, ImageOps
+
+from scripts.fixture_render import turn
+
+ROOT = Path(__file__).resolve().parent.parent
+ANGLES = (0, 90, 180, 270, 5)
+
+
+@dataclass(frozen=True)
+class TruthDocument:
+    """A document and what the real Textract answered for it."""
+
+    name: str
+    content: bytes
+    response: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Fixture:
+    """A photo of this project and the text in it; ``rotation`` in degrees clockwise."""
+
+    name: str
+    content: bytes
+    content_type: str
+    lines: tuple[str, ...]
+    words: tuple[str, ...]
+    tags: frozenset[str]
+    rotation: int
+    min_word_recall: float
+
+    def at(self, angle: int) -> bytes | None:
+        """Return the photo with its text turned by ``angle`` in all, or None where it cannot be.
+
+        Right angles lose nothing; others are bicubic on white. A photo that is skewed already is
+        only used as it is, and a PDF is not turned.
+        """
+        if angle == self.rotation:
+            return self.content
+        if self.rotation % 90 or self.content_type == "application/pdf":
+            return None
+        return turned(self.content, angle - self.rotation)
+
+
+def truth_folder() -> Path | None:
+    """Return where the truth set lies, or None where there is none."""
+    folder = Path(os.environ.get("PHOTO_WORKER_TRUTH") or ROOT.parent / "shared" / "truth")
+    return folder if (folder / "index.json").is_file() else None
+
+
+def truth_documents() -> list[TruthDocument]:
+    """Return the truth set; empty where there is none."""
+    folder = truth_folder()
+    if folder is None:
+        return []
+    documents = []
+    for entry in json.loads((folder / "index.json").read_text("utf-8")):
+        answer = next(name for name in entry["files"] if name.endswith(".json"))
+        document = next(name for name in entry["files"] if name != answer)
+        response = json.loads((folder / answer).read_text("utf-8"))
+        documents.append(TruthDocument(entry["name"], (folder / document).read_bytes(), response))
+    return documents
+
+
+def fixtures() -> list[Fixture]:
+    """Return the project's own photos."""
+    folder = ROOT / "fixtures"
+    return [
+        Fixture(
+            name=entry["name"],
+            content=(folder / entry["file"]).read_bytes(),
+            content_type=entry["content_type"],
+            lines=tuple(entry["lines"]),
+            words=tuple(entry["words"]),
+            tags=frozenset(entry["tags"]),
+            rotation=entry["rotation"],
+            min_word_recall=entry["expected"]["min_word_recall"],
+        )
+        for entry in json.loads((folder / "index.json").read_text("utf-8"))["fixtures"]
+    ]
+
+
+def turned(content: bytes, degrees: float) -> bytes:
+    """Return an image as PNG, its EXIF orientation followed, then turned clockwise."""
+    with Image.open(io.BytesIO(content)) as stored:
+        image = turn(ImageOps.exif_transpose(stored).convert("RGB"), degrees)
+    file = io.BytesIO()
+    image.save(file, "PNG", compress_level=1)
+    return file.getvalue()
