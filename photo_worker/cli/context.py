@@ -10,6 +10,7 @@ from pathlib import Path
 import click
 
 from photo_worker.config import Environment, Settings, load_settings, read_environment
+from photo_worker.errors import StackNotRunning
 
 # One of these says where the services are; then the local stack is not asked.
 _ENDPOINT_VARIABLES = (
@@ -21,6 +22,11 @@ _ENDPOINT_VARIABLES = (
     "AWS_ENDPOINT_URL",
     "AWS_ENDPOINT_URL_S3",
     "AWS_ENDPOINT_URL_TEXTRACT",
+)
+
+
+stack_option = click.option(
+    "--name", "stack_name", metavar="STACK", envvar="PHOTO_WORKER_STACK", help="Use the local stack of this name."
 )
 
 
@@ -61,9 +67,11 @@ def surroundings(
     explicit = stack_variables is not None or stack_name is not None
     if explicit or not any(environment.variables.get(name, "").strip() for name in _ENDPOINT_VARIABLES):
         found = stack_variables if stack_variables is not None else _running_stack(stack_name)
+        if found is None and explicit:
+            raise StackNotRunning(name=stack_name)
         if found:
-            used = stack_name or "default"
-            environment = _merge(environment, found, first=explicit, origin=f"the local stack {used!r}")
+            used = stack_name or "here"
+            environment = _merge(environment, found, first=explicit, origin="the local stack")
     settings = load_settings(environment)
     target.update(environment.variables)
     return Surroundings(settings=settings, variables=environment.variables, stack=used)

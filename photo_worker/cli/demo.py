@@ -9,17 +9,18 @@ import signal
 import sys
 from collections.abc import AsyncIterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from uuid import UUID, uuid4, uuid5
 
 import click
 
-from photo_worker.cli.context import Surroundings, surroundings
+from photo_worker.cli.context import Surroundings, stack_option, surroundings
 from photo_worker.cli.output import Command, OutputFormat, emit, output_option
 from photo_worker.errors import SourceMissing, WorkerFailed
 
 if TYPE_CHECKING:
     from photo_worker.cli.view import JobRow
+    from photo_worker.devkit.stack import Stack
     from photo_worker.jobs import Source
 
 # Job ids of the demo are made from the photos' hashes, so that running it again, or after a
@@ -35,7 +36,7 @@ _STOP_SECONDS = 30.0
 @click.option("--fixtures", type=click.Path(path_type=Path), help="Folder of photos; fixtures/photos by default.")
 @click.option("--engine", help="OCR backend: textract (the emulator, by default), local or recorded.")
 @click.option("--fresh", is_flag=True, help="Process the photos again under new job ids.")
-@click.option("--name", "stack_name", metavar="STACK", help="Use the local stack of this name.")
+@stack_option
 @output_option("text", "json")
 @click.pass_context
 def demo(
@@ -56,7 +57,7 @@ def demo(
 
     folder = fixtures or _fixture_folder()
     sources = [(source, uuid4() if fresh else _job_id(source)) for source in expand_sources([str(folder)])]
-    stack = _start_stack(stack_name)
+    stack = _stack_up(stack_name)
     around = surroundings(ctx, stack_name=stack_name, stack_variables=stack.env())
     rows = asyncio.run(_process(around, sources, engine, stack.paths.logs / "worker.log"))
     failed = any(row.reason for row in rows)
@@ -68,6 +69,17 @@ def demo(
         status="failed" if failed else "ok",
     )
     ctx.exit(1 if failed else 0)
+
+
+def _stack_up(name: str | None) -> Stack:
+    """Start the stack, or join the one that runs, and say which."""
+    from photo_worker.devkit.stack import Stack
+
+    stack = Stack.here(name)
+    click.echo(f"stack {stack.name}: starting in {stack.paths.root}", err=True)
+    report = stack.up()
+    click.echo(f"stack {stack.name}: {'ready' if report.started else 'ran already'} ({report.seconds:.1f} s)", err=True)
+    return stack
 
 
 def _fixture_folder() -> Path:
@@ -91,7 +103,8 @@ async def _process(
 
     async with _worker(around.variables, log) as ended:
         jobs = asyncio.ensure_future(submit_all(around, list(sources), engine, None, wait=True))
-        await asyncio.wait({jobs, ended}, return_when=asyncio.FIRST_COMPLETED)
+        either: set[asyncio.Future[Any]] = {jobs, ended}
+        await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
         if not jobs.done():
             jobs.cancel()
             await asyncio.gather(jobs, return_exceptions=True)

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import click
 
-from photo_worker.cli.context import surroundings
+from photo_worker.cli.context import stack_option, surroundings
 from photo_worker.cli.output import Command, OutputFormat, emit, output_option
 
 
 @click.command(cls=Command)
-@click.option("--name", "stack_name", metavar="STACK", help="Use the local stack of this name.")
+@stack_option
 @output_option("text", "json")
 @click.pass_context
 def migrate(ctx: click.Context, stack_name: str | None, output: OutputFormat) -> None:

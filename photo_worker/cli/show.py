@@ -6,13 +6,13 @@ from collections.abc import Mapping
 
 import click
 
-from photo_worker.cli.context import surroundings
+from photo_worker.cli.context import stack_option, surroundings
 from photo_worker.cli.output import Command, OutputFormat, emit, output_option
 
 
 @click.command(cls=Command)
 @click.argument("job_id", metavar="JOB")
-@click.option("--name", "stack_name", metavar="STACK", help="Use the local stack of this name.")
+@stack_option
 @output_option("text", "json")
 @click.pass_context
 def show(ctx: click.Context, job_id: str, stack_name: str | None, output: OutputFormat) -> None:

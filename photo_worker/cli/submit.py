@@ -9,7 +9,7 @@ from uuid import UUID
 
 import click
 
-from photo_worker.cli.context import Surroundings, surroundings
+from photo_worker.cli.context import Surroundings, stack_option, surroundings
 from photo_worker.cli.output import Command, OutputFormat, emit, output_option
 from photo_worker.errors import PhotoWorkerError
 
@@ -27,7 +27,7 @@ _PARALLEL_SUBMISSIONS = 8
 @click.option("--engine", help="OCR backend for these jobs: textract, local, recorded, or an installed one.")
 @click.option("--expect", "expected_content_type", metavar="TYPE", help="Refuse the asset unless it has this type.")
 @click.option("--wait", is_flag=True, help="Wait for the results and show them.")
-@click.option("--name", "stack_name", metavar="STACK", help="Use the local stack of this name.")
+@stack_option
 @output_option("text", "json")
 @click.pass_context
 def submit(

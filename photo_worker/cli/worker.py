@@ -6,12 +6,12 @@ import asyncio
 
 import click
 
-from photo_worker.cli.context import Surroundings, surroundings
+from photo_worker.cli.context import Surroundings, stack_option, surroundings
 from photo_worker.cli.output import Command
 
 
 @click.command(cls=Command)
-@click.option("--name", "stack_name", metavar="STACK", help="Use the local stack of this name.")
+@stack_option
 @click.option("--stop-on-eof", is_flag=True, hidden=True, help="Stop when standard input ends.")
 @click.pass_context
 def worker(ctx: click.Context, stack_name: str | None, stop_on_eof: bool) -> None:

@@ -1,0 +1,125 @@
+"""Writes docs/reference from the code: errors, settings, policies. A test compares the files with it.
+
+python scripts/make_reference.py            write the pages
+python scripts/make_reference.py --check    end with 1 where a page is not up to date
+"""
+
+from __future__ import annotations
+
+import argparse
+import inspect
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+from photo_worker import errors, policies
+from photo_worker.config import Settings
+
+PAGES = Path(__file__).resolve().parents[1] / "docs" / "reference"
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--check", action="store_true", help="write nothing; end with 1 where a page differs")
+    check = parser.parse_args().check
+    stale = []
+    for name, text in pages().items():
+        path = PAGES / name
+        if path.exists() and path.read_text(encoding="utf-8") == text:
+            continue
+        stale.append(name)
+        if not check:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(text, encoding="utf-8")
+    for name in stale:
+        print(f"{'stale' if check else 'written'}: docs/reference/{name}")
+    return 1 if check and stale else 0
+
+
+def pages() -> dict[str, str]:
+    """Return the text of each generated page by its file name."""
+    return {"errors.md": _errors(), "settings.md": _settings(), "policies.md": _policies()}
+
+
+def _errors() -> str:
+    lines = [
+        "# Errors",
+        "",
+        "Each error has a stable code. It is the type of a failed activity in a workflow's history, the",
+        "`error_code` of a failed job's row, and `error.code` in a command's `-o json`. Names in braces stand for",
+        "what the message fills in. Retryable errors are tried again within the step's policy.",
+        "",
+        "| code | message | what to do | retried |",
+        "| --- | --- | --- | --- |",
+    ]
+    for kind in sorted(_tree(errors.PhotoWorkerError), key=lambda kind: kind.code):
+        message = _cell(inspect.cleandoc(kind.__doc__ or ""))
+        lines.append(f"| `{kind.code}` | {message} | {_cell(kind.hint)} | {'yes' if kind.retryable else 'no'} |")
+    return "\n".join(lines) + "\n"
+
+
+def _tree(kind: type[errors.PhotoWorkerError]) -> Iterator[type[errors.PhotoWorkerError]]:
+    yield kind
+    for child in kind.__subclasses__():
+        yield from _tree(child)
+
+
+def _settings() -> str:
+    lines = [
+        "# Settings",
+        "",
+        "Read from the environment, then from the file that `--env-file` names or `.env` in the current directory,",
+        "then, where none of them says where a service is, from the local stack that runs here. An empty variable",
+        "counts as not set.",
+        "",
+        "| variable | default |",
+        "| --- | --- |",
+    ]
+    for field in Settings.model_fields.values():
+        default = "" if field.default is None else f"`{field.default}`"
+        lines.append(f"| `{field.alias}` | {default} |")
+    lines += [
+        "",
+        "Services' own variables keep their names and are read by their own libraries:",
+        "",
+        "- Temporal (`temporalio.envconfig`): `TEMPORAL_NAMESPACE`, `TEMPORAL_PROFILE`, `TEMPORAL_CONFIG_FILE`,",
+        "  `TEMPORAL_ADDRESS`, `TEMPORAL_API_KEY`, `TEMPORAL_TLS`, `TEMPORAL_TLS_CLIENT_CERT_PATH`,",
+        "  `TEMPORAL_TLS_CLIENT_KEY_PATH`, `TEMPORAL_TLS_SERVER_CA_CERT_PATH`, `TEMPORAL_TLS_SERVER_NAME`.",
+        "  `TEMPORAL_TARGET` goes before the address of a profile.",
+        "- AWS (botocore): `AWS_REGION`, `AWS_PROFILE`, `AWS_ACCESS_KEY_ID`, `AWS_SECRET_ACCESS_KEY`,",
+        "  `AWS_SESSION_TOKEN`, `AWS_ENDPOINT_URL_S3`, `AWS_ENDPOINT_URL_TEXTRACT`, `AWS_CA_BUNDLE` and the rest.",
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _policies() -> str:
+    lines = [
+        "# Policies",
+        "",
+        "Timeouts and retries of each step, from `photo_worker/policies.py`. Attempts of 0 mean without end.",
+        "",
+        "| step | one attempt | heartbeat | first wait | longest wait | attempts |",
+        "| --- | --- | --- | --- | --- | --- |",
+    ]
+    steps = {
+        "verify_and_locate_asset": policies.VERIFY,
+        "ocr_textract": policies.OCR,
+        "persist_artifacts": policies.PERSIST,
+        "record_failure": policies.RECORD_FAILURE,
+    }
+    for name, policy in steps.items():
+        beat = f"{policy.heartbeat_timeout.total_seconds():g} s" if policy.heartbeat_timeout else "none"
+        lines.append(
+            f"| `{name}` | {policy.start_to_close_timeout.total_seconds():g} s | {beat}"
+            f" | {policy.initial_interval.total_seconds():g} s | {policy.maximum_interval.total_seconds():g} s"
+            f" | {policy.maximum_attempts} |"
+        )
+    return "\n".join(lines) + "\n"
+
+
+def _cell(text: str) -> str:
+    return " ".join(text.split()).replace("|", "\\|")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,229 @@
+"""The job commands as a user runs them: real processes over the real stack."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import pytest
+
+from photo_worker.config import load_settings, read_environment
+from photo_worker.orchestration.connection import connect
+from tests.support.harness import FIXTURES, eventually
+
+pytestmark = pytest.mark.stack
+
+PHOTO = sorted((FIXTURES / "photos").glob("*.png"))[0]
+
+
+def photo_worker(
+    *arguments: str | Path, variables: dict[str, str], cwd: Path, timeout: float = 60
+) -> subprocess.CompletedProcess[str]:
+    """Run a command to its end, with nothing in its environment but what it needs."""
+    return subprocess.run(
+        [sys.executable, "-m", "photo_worker.cli", *map(str, arguments)],
+        env=clean(variables),
+        cwd=cwd,
+        capture_output=True,
+        text=True,
+        timeout=timeout,
+        check=False,
+        stdin=subprocess.DEVNULL,
+    )
+
+
+def clean(variables: dict[str, str]) -> dict[str, str]:
+    kept = {name: os.environ[name] for name in ("PATH", "HOME", "TMPDIR") if name in os.environ}
+    return kept | {"AWS_CONFIG_FILE": os.devnull, "AWS_SHARED_CREDENTIALS_FILE": os.devnull} | variables
+
+
+@contextmanager
+def worker_process(variables: dict[str, str], log: Path) -> Iterator[subprocess.Popen[bytes]]:
+    with log.open("ab") as output:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "photo_worker.cli", "worker"],
+            env=clean(variables),
+            cwd=log.parent,
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=output,
+        )
+    try:
+        yield process
+    finally:
+        process.kill()
+        process.wait(20)
+
+
+def test_submit_wait_show(stack_variables: dict[str, str], tmp_path: Path) -> None:
+    with worker_process(stack_variables, tmp_path / "worker.log"):
+        submitted = photo_worker(
+            *("submit", PHOTO, "--engine", "recorded", "--wait", "-o", "json"), variables=stack_variables, cwd=tmp_path
+        )
+        assert submitted.returncode == 0, submitted.stderr
+        answer = json.loads(submitted.stdout)
+        (job,) = answer["data"]["jobs"]
+        assert (answer["status"], job["report"]["status"], job["joined"]) == ("ok", "succeeded", False)
+        assert job["links"]["workflow"].startswith("http://127.0.0.1:")
+
+        text = photo_worker("show", job["job_id"], variables=stack_variables, cwd=tmp_path)
+        assert text.returncode == 0, text.stderr
+        for line in job["report"]["lines"]:
+            assert line in text.stdout
+
+        again = photo_worker(
+            *("submit", PHOTO, "--job-id", job["job_id"], "--wait", "-o", "json"),
+            variables=stack_variables,
+            cwd=tmp_path,
+        )
+        (reported,) = json.loads(again.stdout)["data"]["jobs"]
+        assert reported["joined"]
+        assert reported["report"] == job["report"]
+
+
+def test_many_sources_show_one_table(stack_variables: dict[str, str], tmp_path: Path) -> None:
+    photos = tmp_path / "photos of ünïcode + plus"
+    photos.mkdir()
+    for index in range(3):
+        (photos / f"photo {index}.png").write_bytes(PHOTO.read_bytes())
+    (photos / "notes.txt").write_text("no photo at all")
+    with worker_process(stack_variables, tmp_path / "worker.log"):
+        done = photo_worker(
+            *("submit", f"{photos}/*.png", photos / "notes.txt", "--engine", "recorded", "--wait"),
+            variables=stack_variables,
+            cwd=tmp_path,
+        )
+    assert done.returncode == 1
+    assert done.stdout.count("succeeded") == 3
+    assert "[document_unsupported]" in done.stdout
+    assert "4/4" in done.stderr
+
+
+def test_a_job_id_of_another_asset_is_refused(stack_variables: dict[str, str], tmp_path: Path) -> None:
+    job_id = str(uuid4())
+    other = tmp_path / "other.png"
+    other.write_bytes(PHOTO.read_bytes() + b"\0")
+    first = photo_worker("submit", PHOTO, "--job-id", job_id, variables=stack_variables, cwd=tmp_path)
+    assert first.returncode == 0, first.stderr
+    second = photo_worker("submit", other, "--job-id", job_id, "-o", "json", variables=stack_variables, cwd=tmp_path)
+    assert second.returncode == 1
+    assert json.loads(second.stdout)["error"]["code"] == "job_conflict"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code"),
+    [
+        (("submit", "absent.png"), "source_missing"),
+        (("submit", "s3://bucket/a/../b.png"), "key_invalid"),
+        (("submit", "s3://bucket"), "key_invalid"),
+        (("submit", str(PHOTO), "--job-id", "42"), "job_id_invalid"),
+        (("show", "not-a-uuid"), "job_id_invalid"),
+        (("show", str(uuid4())), "job_missing"),
+        (("show", str(uuid4()), "--name", "no-such-stack"), "stack_not_running"),
+    ],
+)
+def test_each_mistake_has_one_message_and_a_code(
+    stack_variables: dict[str, str], tmp_path: Path, arguments: tuple[str, ...], code: str
+) -> None:
+    done = photo_worker(*arguments, "-o", "json", variables=stack_variables, cwd=tmp_path)
+    assert done.returncode == 1
+    error = json.loads(done.stdout)["error"]
+    assert error["code"] == code
+    assert error["hint"]
+    assert done.stderr.splitlines()[0] == f"error [{code}]: {error['message']}"
+    assert "Traceback" not in done.stderr
+
+
+UNREACHABLE = "127.0.0.1:9"
+
+
+@pytest.mark.parametrize(
+    ("change", "code"),
+    [
+        ({"TEMPORAL_TARGET": UNREACHABLE}, "temporal_unavailable"),
+        ({"DATABASE_URL": f"postgresql://user:hunter2@{UNREACHABLE}/photos"}, "database_unavailable"),
+        ({"AWS_ENDPOINT_URL_S3": f"http://{UNREACHABLE}"}, "storage_unavailable"),
+        ({"DATABASE_URL": ""}, "config_invalid"),
+        ({"MAX_ACTIVITIES": "many"}, "config_invalid"),
+        ({"TEMPORAL_PROFILE": "no-such-profile"}, "config_invalid"),
+        ({"S3_BUCKET": "no-such-bucket-here"}, "bucket_missing"),
+    ],
+)
+def test_submit_says_which_service_or_setting_is_wrong(
+    stack_variables: dict[str, str], tmp_path: Path, change: dict[str, str], code: str
+) -> None:
+    done = photo_worker("submit", PHOTO, "-o", "json", variables=stack_variables | change, cwd=tmp_path)
+    assert done.returncode == 1
+    assert json.loads(done.stdout)["error"]["code"] == code, done.stdout
+    assert "hunter2" not in done.stdout + done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_a_worker_without_temporal_says_so_and_ends(stack_variables: dict[str, str], tmp_path: Path) -> None:
+    done = photo_worker("worker", variables=stack_variables | {"TEMPORAL_TARGET": UNREACHABLE}, cwd=tmp_path)
+    assert done.returncode == 1
+    assert "error [temporal_unavailable]" in done.stderr
+
+
+def test_a_bad_env_file_is_named_with_its_line(stack_variables: dict[str, str], tmp_path: Path) -> None:
+    (tmp_path / ".env").write_text("LOG_LEVEL=INFO\nMAX_ACTIVITIES=lots\n")
+    done = photo_worker("worker", variables=stack_variables | {"MAX_ACTIVITIES": ""}, cwd=tmp_path)
+    assert done.returncode == 1
+    assert "MAX_ACTIVITIES" in done.stderr
+    assert ".env" in done.stderr
+
+
+async def test_sigterm_lets_running_work_finish(stack_variables: dict[str, str], tmp_path: Path) -> None:
+    log = tmp_path / "worker.log"
+    submitted = photo_worker("submit", PHOTO, "-o", "json", variables=stack_variables, cwd=tmp_path)
+    (job,) = json.loads(submitted.stdout)["data"]["jobs"]
+    settings = load_settings(read_environment(stack_variables, None))
+    client = await connect(settings, stack_variables)
+    handle = client.get_workflow_handle(job["job_id"])
+
+    async def ocr_runs() -> bool:
+        pending = (await handle.describe()).raw_description.pending_activities
+        return any(
+            entry.activity_type.name == "ocr_textract" and entry.HasField("last_started_time") for entry in pending
+        )
+
+    with worker_process(stack_variables, log) as process:
+        await eventually(ocr_runs)
+        process.send_signal(signal.SIGTERM)
+        assert await asyncio.to_thread(process.wait, 20) == 0
+
+    async def ocr_attempts() -> list[int]:
+        history = await handle.fetch_history()
+        done = [event for event in history.events if event.HasField("activity_task_completed_event_attributes")]
+        return [len(done)] if len(done) >= 2 else []
+
+    # The answer of the activity that ran was delivered, so that nobody reads the photo again.
+    assert await eventually(ocr_attempts) == [2]
+    records = [json.loads(line) for line in log.read_text().splitlines()]
+    assert records[-1]["event"] == "worker stopped"
+
+
+async def test_logs_are_structured_and_carry_ids(stack_variables: dict[str, str], tmp_path: Path) -> None:
+    log = tmp_path / "worker.log"
+    missing = f"s3://{stack_variables['S3_BUCKET']}/absent.png"
+    with worker_process(stack_variables, log):
+        done = photo_worker("submit", missing, "--wait", "-o", "json", variables=stack_variables, cwd=tmp_path)
+    (job,) = json.loads(done.stdout)["data"]["jobs"]
+    assert job["error"]["code"] == "object_missing"
+    records: list[dict[str, Any]] = [json.loads(line) for line in log.read_text().splitlines()]
+    failed = [record for record in records if record.get("photo", {}).get("code") == "object_missing"]
+    assert failed
+    assert failed[0]["workflow_id"] == job["job_id"]
+    assert failed[0]["run_id"]
+    assert failed[0]["activity_id"]
+    secret = stack_variables["DATABASE_URL"].split("@")[0].rsplit(":", 1)[-1]
+    assert secret not in log.read_text()
