@@ -1,0 +1,190 @@
+"""Migrations: from nothing, again, twice at once, after a newer release, and what the tables promise."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from datetime import datetime
+from threading import Barrier
+from typing import Any
+from uuid import UUID, uuid4
+
+import psycopg
+import pytest
+from psycopg import conninfo
+
+from photo_worker.errors import (
+    ConfigurationError,
+    DatabaseMissing,
+    DatabaseUnavailable,
+    SchemaMissing,
+    SchemaUnknown,
+    ServiceRefused,
+)
+from photo_worker.storage import migrate
+
+pytestmark = pytest.mark.stack
+
+
+def columns(database_url: str, table: str) -> dict[str, tuple[str, bool, str | None]]:
+    """Return type, not null and default of a table's columns."""
+    with psycopg.connect(database_url) as connection:
+        found = connection.execute(
+            "SELECT column_name, data_type, is_nullable = 'NO', column_default"
+            " FROM information_schema.columns WHERE table_name = %s",
+            [table],
+        )
+        return {name: (kind, required, default) for name, kind, required, default in found}
+
+
+def test_an_empty_database_comes_to_the_head(empty_database_url: str) -> None:
+    assert migrate.current(empty_database_url) is None
+    with pytest.raises(SchemaMissing, match="no step was applied"):
+        migrate.require_schema(empty_database_url)
+    migrate.upgrade(empty_database_url)
+    assert migrate.current(empty_database_url) == migrate.head()
+    migrate.require_schema(empty_database_url)
+
+
+def test_a_second_run_finds_nothing_to_do_and_keeps_the_rows(empty_database_url: str) -> None:
+    migrate.upgrade(empty_database_url)
+    with psycopg.connect(empty_database_url) as connection:
+        connection.execute("INSERT INTO recipes (id, s3_raw_key, content_sha256) VALUES (%s, 'k', '')", [uuid4()])
+    migrate.upgrade(empty_database_url)
+    with psycopg.connect(empty_database_url) as connection:
+        assert connection.execute("SELECT count(*) FROM recipes").fetchone() == (1,)
+
+
+def test_several_at_once_all_succeed(empty_database_url: str) -> None:
+    barrier = Barrier(4)
+
+    def run(_: int) -> None:
+        barrier.wait(timeout=10)
+        migrate.upgrade(empty_database_url)
+
+    with ThreadPoolExecutor(4) as threads:
+        list(threads.map(run, range(4)))
+    assert migrate.current(empty_database_url) == migrate.head()
+
+
+def test_a_run_does_not_wait_for_ever_for_another(empty_database_url: str) -> None:
+    with psycopg.connect(empty_database_url) as other:
+        other.execute("SELECT pg_advisory_xact_lock(%s)", [migrate.LOCK_ID])
+        with pytest.raises(DatabaseUnavailable, match="another migration"):
+            migrate.upgrade(empty_database_url, lock_timeout_seconds=0.1)
+    migrate.upgrade(empty_database_url)
+
+
+def test_a_step_that_fails_leaves_nothing_behind(empty_database_url: str) -> None:
+    with psycopg.connect(empty_database_url) as connection:
+        connection.execute("CREATE TABLE recipe_ocr (mine int)")
+    with pytest.raises(Exception, match="already exists"):
+        migrate.upgrade(empty_database_url)
+    assert migrate.current(empty_database_url) is None
+    assert columns(empty_database_url, "recipes") == {}
+
+
+def test_the_schema_of_a_newer_release_is_left_alone(empty_database_url: str) -> None:
+    migrate.upgrade(empty_database_url)
+    with psycopg.connect(empty_database_url) as connection:
+        connection.execute("UPDATE alembic_version SET version_num = '9999'")
+    with pytest.raises(SchemaUnknown, match="9999"):
+        migrate.upgrade(empty_database_url)
+    assert migrate.current(empty_database_url) == "9999"
+    migrate.require_schema(empty_database_url)
+
+
+def test_a_wrong_address_is_named(empty_database_url: str) -> None:
+    with pytest.raises(DatabaseMissing):
+        migrate.upgrade(conninfo.make_conninfo(empty_database_url, dbname="no_such_database"))
+    with pytest.raises(ServiceRefused):
+        migrate.upgrade(conninfo.make_conninfo(empty_database_url, password="wrong"))
+    with pytest.raises(ConfigurationError, match="DATABASE_URL"):
+        migrate.current("not a url")
+
+
+def test_a_percent_sign_in_the_url_is_nothing_special(empty_database_url: str) -> None:
+    parts: dict[str, Any] = conninfo.conninfo_to_dict(empty_database_url)
+    url = "postgresql://{user}:%70{rest}@{host}:{port}/{dbname}"
+    if not parts["password"].startswith("p"):
+        url = "postgresql://{user}:{password}@{host}:{port}/{dbname}?application_name=%70w"
+    migrate.upgrade(url.format(rest=parts["password"][1:], **parts))
+    assert migrate.current(empty_database_url) == migrate.head()
+
+
+def test_the_tables_are_those_of_the_data_model(database_url: str) -> None:
+    recipes = columns(database_url, "recipes")
+    assert recipes["id"][:2] == ("uuid", True)
+    assert recipes["s3_raw_key"] == ("text", True, None)
+    assert recipes["content_sha256"] == ("text", True, None)
+    assert recipes["status"] == ("text", True, "'queued'::text")
+    stamp = ("timestamp with time zone", True, "now()")
+    assert recipes["created_at"] == recipes["updated_at"] == stamp
+    ocr = columns(database_url, "recipe_ocr")
+    assert ocr["page_count"] == ("integer", False, "1")
+    assert ocr["created_at"] == stamp
+    assert {name for name, (_, required, _) in ocr.items() if required} == {
+        "recipe_id",
+        "s3_ocr_key",
+        "ocr_engine",
+        "ocr_version",
+        "created_at",
+    }
+    with psycopg.connect(database_url) as connection:
+        found = connection.execute("SELECT indexdef FROM pg_indexes WHERE tablename = 'recipes'").fetchall()
+    indexed = " ".join(str(row[0]) for row in found)
+    assert "(content_sha256)" in indexed
+    assert "(status)" in indexed
+
+
+def insert(connection: psycopg.Connection[Any], status: str = "queued") -> UUID:
+    job_id = uuid4()
+    connection.execute(
+        "INSERT INTO recipes (id, s3_raw_key, content_sha256, status) VALUES (%s, 'k', '', %s)", [job_id, status]
+    )
+    connection.commit()
+    return job_id
+
+
+def test_an_unknown_status_is_refused(database_url: str) -> None:
+    with psycopg.connect(database_url) as connection, pytest.raises(psycopg.errors.CheckViolation):
+        insert(connection, "done")
+
+
+def test_the_ocr_row_goes_with_its_recipe(database_url: str) -> None:
+    with psycopg.connect(database_url) as connection:
+        job_id = insert(connection)
+        connection.execute(
+            "INSERT INTO recipe_ocr (recipe_id, s3_ocr_key, ocr_engine, ocr_version) VALUES (%s, 'k', 'e', 'v')",
+            [job_id],
+        )
+        assert connection.execute("SELECT page_count FROM recipe_ocr").fetchone() == (1,)
+        connection.execute("DELETE FROM recipes WHERE id = %s", [job_id])
+        assert connection.execute("SELECT count(*) FROM recipe_ocr").fetchone() == (0,)
+
+
+def test_updated_at_moves_with_a_change_and_only_then(database_url: str) -> None:
+    def updated(connection: psycopg.Connection[Any], status: str) -> datetime:
+        connection.execute("UPDATE recipes SET status = %s", [status])
+        connection.commit()
+        row = connection.execute("SELECT updated_at FROM recipes").fetchone()
+        connection.commit()
+        assert row is not None
+        return row[0]  # type: ignore[no-any-return]
+
+    with psycopg.connect(database_url) as connection:
+        insert(connection)
+        unchanged = updated(connection, "queued")
+        changed = updated(connection, "running")
+        assert changed > unchanged
+        assert updated(connection, "running") == changed
+
+
+def test_looking_at_a_schema_does_not_load_the_migration_tools(database_url: str) -> None:
+    code = (
+        "import sys; from photo_worker.storage import migrate;"
+        "migrate.current(sys.argv[1]);"
+        "sys.exit(bool({'alembic', 'sqlalchemy'} & set(sys.modules)))"
+    )
+    assert subprocess.run([sys.executable, "-c", code, database_url], check=False).returncode == 0

@@ -1,0 +1,222 @@
+"""The Postgres repository where the server is away, restarts, refuses or lacks its tables."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+from uuid import uuid4
+
+import psycopg
+import pytest
+from psycopg import conninfo
+
+from photo_worker.errors import (
+    DatabaseMissing,
+    DatabaseUnavailable,
+    PhotoWorkerError,
+    SchemaMissing,
+    ServiceRefused,
+)
+from photo_worker.ports import Recipe, RecipeOcr
+from photo_worker.storage.postgres import PostgresRecipeRepository, make_pool
+from tests.support.tcp_proxy import TcpProxy
+
+pytestmark = pytest.mark.stack
+
+OCR = RecipeOcr("artifacts", "a/textract.json", "a/manifest.json", "textract", "1.0", 1)
+
+
+def queue(repository: PostgresRecipeRepository) -> Recipe:
+    return repository.queue(uuid4(), bucket="photos", key="pie.jpg")
+
+
+def eventually(call: Callable[[], Recipe], *, seconds: float = 20) -> Recipe:
+    """Repeat a call, as a workflow's retry policy does, until Postgres answers."""
+    deadline = time.monotonic() + seconds
+    while True:
+        try:
+            return call()
+        except DatabaseUnavailable:
+            if time.monotonic() > deadline:
+                raise
+
+
+def backends(database_url: str) -> list[int]:
+    """Return the server processes of the pool's connections."""
+    with psycopg.connect(database_url) as connection:
+        found = connection.execute(
+            "SELECT pid FROM pg_stat_activity WHERE datname = current_database() AND application_name = 'photo-worker'"
+        )
+        return [row[0] for row in found]
+
+
+@pytest.fixture
+def proxy(database_url: str) -> Iterator[TcpProxy]:
+    parts: dict[str, Any] = conninfo.conninfo_to_dict(database_url)
+    made = TcpProxy((str(parts["host"]), int(parts["port"])))
+    yield made
+    made.down()
+
+
+@pytest.fixture
+def repository_behind_proxy(database_url: str, proxy: TcpProxy) -> Iterator[PostgresRecipeRepository]:
+    url = conninfo.make_conninfo(database_url, host="127.0.0.1", port=proxy.port)
+    with make_pool(url, timeout=0.5) as pool:
+        yield PostgresRecipeRepository(pool)
+
+
+def test_a_process_starts_while_postgres_is_away_and_works_when_it_comes(database_url: str, proxy: TcpProxy) -> None:
+    proxy.down()
+    url = conninfo.make_conninfo(database_url, host="127.0.0.1", port=proxy.port)
+    pool = make_pool(url, timeout=0.2)
+    repository = PostgresRecipeRepository(pool)
+    try:
+        with pytest.raises(DatabaseUnavailable, match="onnection refused") as caught:
+            queue(repository)
+        assert caught.value.retryable
+        assert f":{proxy.port}/" in caught.value.message
+        proxy.up()
+        assert eventually(lambda: queue(repository)).status == "queued"
+    finally:
+        pool.close()
+
+
+def test_the_pool_recovers_when_postgres_was_away(
+    repository_behind_proxy: PostgresRecipeRepository, proxy: TcpProxy
+) -> None:
+    row = queue(repository_behind_proxy)
+    proxy.down()
+    with pytest.raises(DatabaseUnavailable):
+        repository_behind_proxy.get(row.id)
+    proxy.up()
+    assert eventually(lambda: repository_behind_proxy.get(row.id) or pytest.fail("the row is lost")) == row
+
+
+def test_a_restart_that_is_over_goes_unnoticed(database_url: str) -> None:
+    with make_pool(database_url, min_size=4, max_size=4) as pool:
+        pool.wait(timeout=10)
+        repository = PostgresRecipeRepository(pool)
+        pids = backends(database_url)
+        assert len(pids) == 4
+        with psycopg.connect(database_url, autocommit=True) as connection:
+            for pid in pids:
+                connection.execute("SELECT pg_terminate_backend(%s, 5000)", [pid])
+        with ThreadPoolExecutor(4) as threads:
+            assert {row.status for row in threads.map(lambda _: queue(repository), range(4))} == {"queued"}
+
+
+def test_a_busy_pool_says_so(database_url: str) -> None:
+    with make_pool(database_url, max_size=1, timeout=0.2) as pool:
+        repository = PostgresRecipeRepository(pool)
+        queue(repository)
+        with pool.connection(), pytest.raises(DatabaseUnavailable, match="all 1 connections are busy"):
+            queue(repository)
+
+
+def test_a_statement_that_waits_too_long_is_given_up(database_url: str) -> None:
+    with make_pool(database_url, statement_timeout=0.3) as pool:
+        repository = PostgresRecipeRepository(pool)
+        row = queue(repository)
+        with psycopg.connect(database_url) as other:
+            other.execute("SELECT 1 FROM recipes WHERE id = %s FOR UPDATE", [row.id])
+            with pytest.raises(DatabaseUnavailable, match="statement timeout"):
+                repository.start(row.id, bucket="photos", key="pie.jpg", sha256="")
+        assert repository.start(row.id, bucket="photos", key="pie.jpg", sha256="").status == "running"
+
+
+@pytest.mark.parametrize(
+    ("change", "kind", "says"),
+    [
+        ({"password": "wrong"}, ServiceRefused, "password authentication failed"),
+        ({"user": "nobody_of_that_name"}, ServiceRefused, "nobody_of_that_name"),
+        ({"dbname": "no_such_database"}, DatabaseMissing, "no_such_database"),
+    ],
+)
+def test_a_wrong_setting_is_named_and_not_retried(
+    database_url: str, change: dict[str, str], kind: type[PhotoWorkerError], says: str
+) -> None:
+    with make_pool(conninfo.make_conninfo(database_url, **change), timeout=0.2) as pool:
+        repository = PostgresRecipeRepository(pool)
+        with pytest.raises(kind, match=says) as caught:
+            queue(repository)
+    assert caught.value.retryable is False
+    assert "wrong" not in caught.value.message
+
+
+def test_a_database_without_tables_asks_for_the_migration(empty_database_url: str) -> None:
+    with make_pool(empty_database_url) as pool, pytest.raises(SchemaMissing) as caught:
+        queue(PostgresRecipeRepository(pool))
+    assert caught.value.retryable is False
+    assert "photo-worker migrate" in caught.value.hint
+
+
+def test_the_description_holds_no_password(database_url: str) -> None:
+    url = conninfo.make_conninfo(database_url, password="a-secret")
+    name = PostgresRecipeRepository(make_pool(url)).describe()
+    assert "a-secret" not in name
+    assert str(conninfo.conninfo_to_dict(database_url)["port"]) in name
+
+
+def test_the_result_of_a_job_finished_meanwhile_comes_back_whole(database_url: str) -> None:
+    """A late ``start`` waits for the row that ``succeed`` holds, and then returns what that wrote."""
+    job_id = uuid4()
+    with make_pool(database_url) as pool, psycopg.connect(database_url) as other:
+        repository = PostgresRecipeRepository(pool)
+        repository.start(job_id, bucket="photos", key="pie.jpg", sha256="")
+        other.execute("UPDATE recipes SET status = 'succeeded' WHERE id = %s", [job_id])
+        other.execute(
+            "INSERT INTO recipe_ocr (recipe_id, s3_ocr_key, ocr_engine, ocr_version) VALUES (%s, 'k', 'textract', '1')",
+            [job_id],
+        )
+        with ThreadPoolExecutor(1) as threads:
+            late = threads.submit(repository.start, job_id, bucket="photos", key="pie.jpg", sha256="")
+            wait_until_blocked(database_url)
+            other.commit()
+            row = late.result(timeout=10)
+    assert (row.status, row.s3_ocr_key, row.ocr_engine) == ("succeeded", "k", "textract")
+
+
+def test_a_row_erased_while_a_conflict_is_looked_at_is_written_anew(database_url: str) -> None:
+    job_id = uuid4()
+    erased = threading.Event()
+
+    class Erasing(PostgresRecipeRepository):
+        def get(self, job_id: Any) -> Recipe | None:
+            if not erased.is_set():
+                with psycopg.connect(database_url) as connection:
+                    connection.execute("DELETE FROM recipes WHERE id = %s", [job_id])
+                erased.set()
+            return super().get(job_id)
+
+    with make_pool(database_url) as pool:
+        repository = Erasing(pool)
+        repository.queue(job_id, bucket="photos", key="cake.jpg")
+        assert repository.queue(job_id, bucket="photos", key="pie.jpg").s3_raw_key == "pie.jpg"
+
+
+def test_a_write_is_one_statement_and_one_transaction(database_url: str) -> None:
+    """The rows of a job that succeeded carry the same transaction id, also where both are new."""
+    job_id = uuid4()
+    with make_pool(database_url) as pool, psycopg.connect(database_url) as other:
+        PostgresRecipeRepository(pool).succeed(job_id, bucket="photos", key="pie.jpg", sha256="", ocr=OCR)
+        found = other.execute(
+            "SELECT r.xmin = o.xmin FROM recipes r JOIN recipe_ocr o ON o.recipe_id = r.id WHERE r.id = %s", [job_id]
+        )
+        assert found.fetchone() == (True,)
+
+
+def wait_until_blocked(database_url: str, *, seconds: float = 10) -> None:
+    """Wait until a statement of the pool waits for a lock."""
+    deadline = time.monotonic() + seconds
+    with psycopg.connect(database_url, autocommit=True) as connection:
+        while time.monotonic() < deadline:
+            found = connection.execute(
+                "SELECT 1 FROM pg_stat_activity WHERE datname = current_database()"
+                " AND application_name = 'photo-worker' AND wait_event_type = 'Lock'"
+            )
+            if found.fetchone():
+                return
+    raise TimeoutError("no statement waits for a lock")

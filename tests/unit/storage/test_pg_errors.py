@@ -1,0 +1,83 @@
+"""What Postgres' errors become, and what of a connection string is shown."""
+
+from __future__ import annotations
+
+import psycopg
+import pytest
+from psycopg import errors as pg
+
+from photo_worker.errors import (
+    ConfigurationError,
+    DatabaseMissing,
+    DatabaseUnavailable,
+    PhotoWorkerError,
+    SchemaMissing,
+    ServiceRefused,
+)
+from photo_worker.storage.pg_errors import describe_database, translate, translated
+from photo_worker.storage.postgres import make_pool
+
+FATAL = 'connection failed: connection to server at "127.0.0.1", port 1 failed: FATAL:  '
+
+
+@pytest.mark.parametrize(
+    ("error", "kind"),
+    [
+        (pg.UndefinedTable('relation "recipes" does not exist'), SchemaMissing),
+        (pg.UndefinedColumn('column "s3_raw_bucket" does not exist'), SchemaMissing),
+        (pg.InvalidPassword("no"), ServiceRefused),
+        (pg.InvalidAuthorizationSpecification("no"), ServiceRefused),
+        (pg.InsufficientPrivilege("permission denied for table recipes"), ServiceRefused),
+        (pg.InvalidCatalogName('database "x" does not exist'), DatabaseMissing),
+        (pg.AdminShutdown("terminating connection"), DatabaseUnavailable),
+        (pg.CannotConnectNow("the database system is starting up"), DatabaseUnavailable),
+        (pg.TooManyConnections("sorry, too many clients already"), DatabaseUnavailable),
+        (pg.DiskFull("could not extend file"), DatabaseUnavailable),
+        (pg.DeadlockDetected("deadlock detected"), DatabaseUnavailable),
+        (pg.QueryCanceled("canceling statement due to statement timeout"), DatabaseUnavailable),
+        (pg.ReadOnlySqlTransaction("cannot execute INSERT in a read-only transaction"), DatabaseUnavailable),
+        (psycopg.InterfaceError("connection already closed"), DatabaseUnavailable),
+        (psycopg.OperationalError("server closed the connection unexpectedly"), DatabaseUnavailable),
+        (psycopg.OperationalError(FATAL + 'password authentication failed for user "photo"'), ServiceRefused),
+        (psycopg.OperationalError("connection failed: fe_sendauth: no password supplied"), ServiceRefused),
+        (psycopg.OperationalError(FATAL + 'no pg_hba.conf entry for host "10.0.0.1"'), ServiceRefused),
+        (psycopg.OperationalError(FATAL + 'role "photo" does not exist'), ServiceRefused),
+        (psycopg.OperationalError(FATAL + 'database "photo" does not exist'), DatabaseMissing),
+        (psycopg.OperationalError(FATAL + "the database system is starting up"), DatabaseUnavailable),
+        (psycopg.OperationalError(FATAL + "Passwort-Authentifizierung fehlgeschlagen"), DatabaseUnavailable),
+    ],
+    ids=lambda value: type(value).__name__ if isinstance(value, Exception) else value.code,
+)
+def test_each_failure_has_its_own_error(error: psycopg.Error, kind: type[PhotoWorkerError]) -> None:
+    found = translate(error, "db:5432/photo")
+    assert type(found) is kind
+    assert "db:5432/photo" in found.message
+    assert found.retryable is (kind is DatabaseUnavailable)
+
+
+@pytest.mark.parametrize("error", [pg.SyntaxError("at or near"), pg.CheckViolation("status"), psycopg.DataError("nul")])
+def test_a_defect_of_ours_is_not_dressed_up(error: psycopg.Error) -> None:
+    assert translate(error, "db") is None
+    with pytest.raises(type(error)), translated("db"):
+        raise error
+
+
+@pytest.mark.parametrize(
+    ("conninfo", "name"),
+    [
+        ("postgresql://photo:secret@db:6432/recipes?sslmode=require", "photo@db:6432/recipes"),
+        ("postgres://photo:secret@db/recipes", "photo@db:5432/recipes"),
+        ("host=db user=photo password=secret dbname=recipes", "photo@db:5432/recipes"),
+        ("postgresql:///recipes?host=/run/pg", "/run/pg:5432/recipes"),
+        ("postgresql://photo:se%25cret@[::1]:5433/recipes", "photo@::1:5433/recipes"),
+    ],
+)
+def test_a_database_is_named_without_its_password(conninfo: str, name: str) -> None:
+    assert describe_database(conninfo) == name
+
+
+def test_a_text_that_is_no_connection_string_is_not_repeated() -> None:
+    with pytest.raises(ConfigurationError, match="DATABASE_URL") as caught:
+        make_pool("postgresql//photo:secret@db/recipes")
+    assert "secret" not in caught.value.message
+    assert caught.value.__cause__ is None
