@@ -1,0 +1,135 @@
+"""What can be run on this repository: `nox --list`, or `python3 dev.py nox --list`.
+
+In the environment that dev.py made, sessions run in place. Under any other nox each
+gets an environment of its own with the same hash-pinned requirements.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+from pathlib import Path
+
+import nox
+
+ROOT = Path(__file__).resolve().parent
+DEVELOPMENT = "requirements-dev.txt"
+PYTHONS = ["3.11", "3.12", "3.13", "3.14"]
+IN_PLACE = (Path(sys.prefix) / "photo-worker-env.json").exists()
+BACKEND = "none" if IN_PLACE else None
+
+nox.needs_version = ">=2026.4"
+nox.options.sessions = ["lint", "types", "tests"]
+nox.options.default_venv_backend = "uv|virtualenv"
+nox.options.reuse_venv = "yes"
+nox.options.error_on_missing_interpreters = False
+# An interpreter comes from the machine; a session fetches none.
+nox.options.download_python = "never"
+
+# uv reads none of pip's settings; whoever has set these for pip means them for every install.
+for pip_name, uv_name in (("PIP_INDEX_URL", "UV_DEFAULT_INDEX"), ("PIP_CERT", "SSL_CERT_FILE")):
+    if pip_name in os.environ:
+        os.environ.setdefault(uv_name, os.environ[pip_name])
+
+
+def prepare(session: nox.Session) -> str:
+    """Fill the session's environment where it has one of its own, and return its Python."""
+    if session.virtualenv.venv_backend == "none":
+        return sys.executable
+    session.install("--quiet", "--no-deps", "--require-hashes", "--only-binary", ":all:", "-r", DEVELOPMENT)
+    session.install("--quiet", "--no-deps", "--no-build-isolation", "--editable", ".")
+    return str(Path(session.bin) / "python")
+
+
+def workers() -> int:
+    """Test processes: one a core, at least two so that a test that cannot run beside another shows."""
+    return max(2, min(os.cpu_count() or 2, 8))
+
+
+def pytest(session: nox.Session, *folders: str) -> None:
+    """Run pytest in parallel on folders, or on what the caller named."""
+    python = prepare(session)
+    named = any(not argument.startswith("-") and Path(argument.split("::")[0]).exists() for argument in session.posargs)
+    chosen = [] if named else [folder for folder in folders if (ROOT / folder).is_dir()]
+    parallel = ["--numprocesses", str(workers()), "--dist", "worksteal"]
+    session.run(python, "-m", "pytest", *parallel, *chosen, *session.posargs)
+
+
+@nox.session(venv_backend=BACKEND)
+def demo(session: nox.Session) -> None:
+    """Bring up the emulated cloud and process the fixture photos."""
+    session.run(prepare(session), "-m", "photo_worker.cli", "demo", *session.posargs)
+
+
+@nox.session(venv_backend=BACKEND)
+def tests(session: nox.Session) -> None:
+    """Run the unit, integration and end-to-end tests."""
+    pytest(session, "tests/unit", "tests/integration", "tests/e2e")
+
+
+@nox.session(python=PYTHONS)
+def unit(session: nox.Session) -> None:
+    """Run the unit tests on every supported Python that is installed."""
+    pytest(session, "tests/unit")
+
+
+@nox.session(venv_backend=BACKEND)
+def integration(session: nox.Session) -> None:
+    """Run the tests of the adapters against the native stack."""
+    pytest(session, "tests/integration")
+
+
+@nox.session(venv_backend=BACKEND)
+def e2e(session: nox.Session) -> None:
+    """Run the whole application against the native stack."""
+    pytest(session, "tests/e2e")
+
+
+@nox.session(venv_backend=BACKEND)
+def lint(session: nox.Session) -> None:
+    """Check style, imports between packages, and what may not be committed."""
+    python = prepare(session)
+    session.run(python, "-m", "ruff", "check", ".")
+    session.run(python, "-m", "ruff", "format", "--check", ".")
+    session.run(str(Path(python).parent / "lint-imports"))
+    session.run(python, "scripts/check_committed.py")
+
+
+@nox.session(venv_backend=BACKEND)
+def types(session: nox.Session) -> None:
+    """Check types, strictly, tests included."""
+    targets = [name for name in ("photo_worker", "tests", "benchmarks", "scripts") if any(Path(name).rglob("*.py"))]
+    session.run(prepare(session), "-m", "mypy", *(session.posargs or [*targets, "dev.py", "noxfile.py"]))
+
+
+@nox.session(venv_backend=BACKEND)
+def bench(session: nox.Session) -> None:
+    """Measure, and print the ratios as a table and as JSON."""
+    session.run(prepare(session), "-m", "benchmarks", *session.posargs)
+
+
+@nox.session(venv_backend=BACKEND)
+def requirements(session: nox.Session) -> None:
+    """Write the requirements files again from pyproject.toml."""
+    session.run(prepare(session), "scripts/compile_requirements.py", *session.posargs)
+
+
+@nox.session(venv_backend="virtualenv")
+def build(session: nox.Session) -> None:
+    """Build the wheel, and try it where the worker's requirements are all there is."""
+    pinned = ("--quiet", "--no-deps", "--require-hashes", "--only-binary", ":all:")
+    session.install(*pinned, "-r", "requirements-build.txt", "-r", "requirements.txt")
+    wheels = Path(session.create_tmp()) / "wheels"
+    shutil.rmtree(wheels, ignore_errors=True)
+    session.run("pip", "wheel", "--quiet", "--no-deps", "--no-build-isolation", "--wheel-dir", str(wheels), ".")
+    (wheel,) = wheels.glob("*.whl")
+    session.install("--quiet", "--no-deps", "--no-index", "--force-reinstall", str(wheel))
+    with session.chdir(wheels):
+        session.run("python", "-I", str(ROOT / "scripts" / "check_wheel.py"), wheel.name)
+        session.run("photo-worker", "--help", silent=True)
+    session.log(f"{wheel.name}: {wheel.stat().st_size // 1024} KiB, works without the checkout")
+
+
+if __name__ == "__main__":
+    nox.main()

@@ -1,0 +1,49 @@
+"""Check a built wheel, run by an interpreter that has it installed: what it holds, and that it is the one imported."""
+
+from __future__ import annotations
+
+import sys
+import zipfile
+from email import message_from_bytes
+from importlib import import_module
+from pathlib import Path, PurePosixPath
+
+NEEDED = ("photo_worker/py.typed", "photo_worker/storage/migrations/env.py")
+# The worker's own modules: they have to load with requirements.txt alone, without any extra.
+WORKER = ("photo_worker.cli", "photo_worker.config", "photo_worker.bootstrap", "photo_worker.worker")
+
+
+def problems(wheel: Path, version: str) -> list[str]:
+    """Say what is wrong with the wheel's contents."""
+    with zipfile.ZipFile(wheel) as archive:
+        names = archive.namelist()
+        metadata = next((name for name in names if name.endswith(".dist-info/METADATA")), None)
+        released = message_from_bytes(archive.read(metadata))["Version"] if metadata else None
+    found = [f"{name} is missing" for name in NEEDED if name not in names]
+    tops = {PurePosixPath(name).parts[0] for name in names}
+    found += [f"{top} does not belong in it" for top in sorted(tops) if not top.startswith("photo_worker")]
+    if not any(name.endswith("licenses/LICENSE") for name in names):
+        found.append("LICENSE is missing")
+    if released != version:
+        found.append(f"its version is {released}, the package says {version}")
+    return found
+
+
+def main() -> None:
+    """Exit with 1 and the list of problems where there are any."""
+    import photo_worker
+
+    found = problems(Path(sys.argv[1]), photo_worker.__version__)
+    where = Path(photo_worker.__file__).resolve()
+    if not where.is_relative_to(Path(sys.prefix).resolve()):
+        found.append(f"photo_worker was imported from {where}, not from the wheel")
+    for name in WORKER:
+        try:
+            import_module(name)
+        except ImportError as error:
+            found.append(f"{name} does not load with the worker's requirements: {error}")
+    sys.exit("\n".join(found) if found else 0)
+
+
+if __name__ == "__main__":
+    main()
