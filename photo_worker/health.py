@@ -1,0 +1,77 @@
+"""Whether this machine's worker does its job, for a container's health check: ``python -m photo_worker.health``.
+
+A process can be alive and do nothing. Temporal knows better: DescribeTaskQueue lists the workers that
+have asked for work lately, by identity, and the SDK's identity is ``PID@HOST``. In a container the host
+name is the container's own.
+
+Exit codes: 0 healthy, 1 not healthy with the reason on standard error.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import socket
+import sys
+from collections.abc import Mapping
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+from temporalio.api.enums.v1 import TaskQueueType
+from temporalio.api.taskqueue.v1 import TaskQueue
+from temporalio.api.workflowservice.v1 import DescribeTaskQueueRequest
+from temporalio.client import Client
+from temporalio.service import RPCError
+
+from photo_worker.config import load_settings, read_environment
+from photo_worker.errors import PhotoWorkerError
+from photo_worker.orchestration.connection import connect
+
+# A poll that finds no work lasts a minute, and only its start is noted.
+RECENT = timedelta(seconds=90)
+
+
+async def last_poll(client: Client, task_queue: str, host: str) -> datetime | None:
+    """Return when a worker of this host last asked for an activity; None where Temporal knows of none."""
+    answer = await client.workflow_service.describe_task_queue(
+        DescribeTaskQueueRequest(
+            namespace=client.namespace,
+            task_queue=TaskQueue(name=task_queue),
+            task_queue_type=TaskQueueType.TASK_QUEUE_TYPE_ACTIVITY,
+        ),
+        timeout=timedelta(seconds=10),
+    )
+    polls = [
+        poller.last_access_time.ToDatetime(tzinfo=UTC)
+        for poller in answer.pollers
+        if poller.identity.partition("@")[2] == host
+    ]
+    return max(polls, default=None)
+
+
+async def check(variables: Mapping[str, str], env_file: Path | None, host: str) -> str:
+    """Return why the worker is not healthy; nothing where it is. Raises ``PhotoWorkerError``."""
+    environment = read_environment(variables, env_file)
+    settings = load_settings(environment)
+    client = await connect(settings, environment.variables)
+    try:
+        polled = await last_poll(client, settings.temporal_task_queue, host)
+    except RPCError as error:
+        return f"Temporal does not describe the task queue {settings.temporal_task_queue}: {error.message}"
+    if polled is None:
+        return f"no worker of {host} polls {settings.temporal_task_queue}"
+    age = datetime.now(UTC) - polled
+    return f"the last poll is {age.total_seconds():.0f} s old" if age > RECENT else ""
+
+
+def main() -> None:
+    """Exit with 0 where the worker is healthy."""
+    try:
+        reason = asyncio.run(check(os.environ, Path(".env"), socket.gethostname()))
+    except PhotoWorkerError as error:
+        reason = error.message
+    sys.exit(reason or 0)
+
+
+if __name__ == "__main__":
+    main()
