@@ -34,20 +34,32 @@ class ProcessId:
             return None
 
 
-def end(recorded: Iterable[ProcessId], *, grace: float) -> list[int]:
-    """End the recorded processes and what they started: SIGTERM, then SIGKILL after ``grace`` seconds.
+def find(pid: int | None, *arguments: str) -> psutil.Process | None:
+    """Return a process that still runs, where its command line has all of these arguments.
 
-    Returns the pids that had to be ended.
+    Unlike a start time, a command line does not depend on the clock.
+    """
+    if pid is None:
+        return None
+    try:
+        process = psutil.Process(pid)
+        return process if set(arguments) <= set(process.cmdline()) else None
+    except psutil.Error:
+        return None
+
+
+def end(processes: Iterable[psutil.Process], *, grace: float) -> list[int]:
+    """End processes and what they started: SIGTERM, then SIGKILL after ``grace`` seconds.
+
+    Returns the pids of those that had to be ended.
     """
     family: dict[int, psutil.Process] = {}
-    for identity in recorded:
-        process = identity.process()
-        if process is not None:
-            family[process.pid] = process
-            try:
-                family.update({child.pid: child for child in process.children(recursive=True)})
-            except psutil.Error:
-                continue
+    for process in processes:
+        family[process.pid] = process
+        try:
+            family.update({child.pid: child for child in process.children(recursive=True)})
+        except psutil.Error:
+            continue
     for process in family.values():
         _signal(process, kill=False)
     _, alive = psutil.wait_procs(list(family.values()), timeout=grace)
@@ -57,14 +69,21 @@ def end(recorded: Iterable[ProcessId], *, grace: float) -> list[int]:
     return sorted(family)
 
 
-def wait_gone(identity: ProcessId, *, timeout: float) -> bool:
+def wait_gone(process: psutil.Process, *, timeout: float) -> bool:
     """Wait until a process has ended; false where it still runs after ``timeout`` seconds."""
     deadline = time.monotonic() + timeout
-    while identity.process() is not None:
+    while _runs(process):
         if time.monotonic() > deadline:
             return False
         time.sleep(0.02)
     return True
+
+
+def _runs(process: psutil.Process) -> bool:
+    try:
+        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+    except psutil.Error:
+        return False
 
 
 def _signal(process: psutil.Process, *, kill: bool) -> None:

@@ -240,25 +240,23 @@ class Stack:
         from photo_worker.devkit import processes as system
 
         known = self._settled()
-        leftovers = []
-        if known.pid is not None and known.started is not None:
-            supervisor = system.ProcessId(known.pid, known.started)
-            leftovers.append(supervisor)
-            process = supervisor.process() if known.alive else None
-            if process is not None:
-                process.terminate()
-                if not system.wait_gone(supervisor, timeout=_STOP_SECONDS):
-                    process.kill()
-        if known.reaper is not None:
-            # After a killed supervisor the reaper ends the services in order; it goes last.
-            system.wait_gone(system.ProcessId(*known.reaper), timeout=_GRACE_SECONDS + 2)
-            leftovers.append(system.ProcessId(*known.reaper))
-        leftovers += [
-            system.ProcessId(entry.pid, entry.started)
+        directory = str(self.paths.root)
+        supervisor = system.find(known.pid, "photo_worker.devkit.supervisor", directory) if known.alive else None
+        if supervisor is not None:
+            supervisor.terminate()
+            if not system.wait_gone(supervisor, timeout=_STOP_SECONDS):
+                supervisor.kill()
+        # After a killed supervisor, its reaper ends the services one last time and then itself.
+        reaper = system.find(known.reaper, directory)
+        if reaper is not None:
+            system.wait_gone(reaper, timeout=_STOP_SECONDS)
+        left = [
+            process
             for entry in Processes.load(self.paths).services.values()
             if entry.pid is not None and entry.started is not None
+            if (process := system.ProcessId(entry.pid, entry.started).process()) is not None
         ]
-        ended = system.end(leftovers, grace=_GRACE_SECONDS)
+        ended = system.end(left, grace=_GRACE_SECONDS)
         return known.alive or bool(ended)
 
 

@@ -92,9 +92,8 @@ class Processes:
     alive: bool
     token: str = ""
     pid: int | None = None
-    started: float | None = None
     phase: str = "ended"
-    reaper: tuple[int, float] | None = None
+    reaper: int | None = None
     services: dict[str, ServiceProcess] = field(default_factory=dict)
 
     @classmethod
@@ -111,9 +110,8 @@ class Processes:
             alive=alive,
             token=values["token"],
             pid=values["pid"],
-            started=values["started"],
             phase=values["phase"],
-            reaper=None if values["reaper"] is None else (values["reaper"][0], values["reaper"][1]),
+            reaper=values["reaper"],
             services={entry["name"]: ServiceProcess(**entry) for entry in values["services"]},
         )
 

@@ -63,7 +63,6 @@ class Supervisor:
         self._phase = "starting"
         self._stopping = False
         self._reaper = self._start_reaper()
-        self._me = psutil.Process().create_time()
 
     def run(self, lifeline: int, wakeup: int) -> None:
         """Start everything and stay until told to stop."""
@@ -226,15 +225,11 @@ class Supervisor:
 
     def _save(self) -> None:
         """Replace the list of processes in one step. A full disk must not end the services."""
-        started = None
-        with contextlib.suppress(psutil.Error):
-            started = psutil.Process(self._reaper.pid).create_time()
         value = {
             "token": self._plan.token,
             "pid": os.getpid(),
-            "started": self._me,
             "phase": self._phase,
-            "reaper": None if started is None else [self._reaper.pid, started],
+            "reaper": self._reaper.pid,
             "services": [service.report() for service in self._services],
         }
         path = Path(self._plan.processes)

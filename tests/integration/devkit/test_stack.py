@@ -1,0 +1,266 @@
+"""The real services: what a stack stores and keeps, who can reach it, and that it goes as it came."""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+import shutil
+import signal
+import socket
+import stat
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import boto3
+import psutil
+import psycopg
+import pytest
+
+from photo_worker.devkit.stack import Stack
+from photo_worker.devkit.state import Processes
+from tests.integration.devkit.toys import processes_of, wait_until
+
+pytestmark = pytest.mark.stack
+
+ROOT = Path(__file__).parents[3]
+NOBODY = 65_534
+as_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root runs commands as another user")
+
+
+@pytest.fixture
+def home() -> Iterator[Path]:
+    """A short path that other users can pass through, as most worktrees are."""
+    directory = Path(tempfile.mkdtemp(prefix="pw-")).resolve()
+    directory.chmod(0o755)
+    yield directory
+    left = processes_of(directory)
+    for process in left:
+        process.kill()
+    shutil.rmtree(directory)
+    assert left == []
+
+
+def cli(
+    *arguments: str, home: Path, user: int | None = None, timeout: float = 100, **variables: str
+) -> subprocess.CompletedProcess[str]:
+    environment = {**os.environ, "PHOTO_WORKER_HOME": str(home), **variables}
+    return subprocess.run(
+        [sys.executable, "-m", "photo_worker.cli", *arguments],
+        env=environment,
+        cwd="/",
+        user=user,
+        group=user,
+        extra_groups=None if user is None else [],
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=timeout,
+        check=False,
+    )
+
+
+def client(service: str, env: Mapping[str, str]) -> Any:
+    return boto3.client(
+        service,  # type: ignore[call-overload]
+        endpoint_url=env[f"AWS_ENDPOINT_URL_{service.upper()}"],
+        aws_access_key_id=env["AWS_ACCESS_KEY_ID"],
+        aws_secret_access_key=env["AWS_SECRET_ACCESS_KEY"],
+        region_name=env["AWS_REGION"],
+    )
+
+
+def family(stack: Stack) -> list[psutil.Process]:
+    known = Processes.load(stack.paths)
+    supervisor = psutil.Process(known.pid)
+    return [supervisor, *supervisor.children(recursive=True)]
+
+
+def test_the_life_of_a_stack(home: Path) -> None:
+    stack = Stack(home, f"t-{secrets.token_hex(3)}", base_port=0, durable=False)
+    report = stack.up()
+    assert report.started
+    assert {service.name for service in report.status.services} == {"temporal", "postgres", "aws", "textract"}
+    env = stack.env()
+    password = psycopg.conninfo.conninfo_to_dict(env["DATABASE_URL"])["password"]
+    assert isinstance(password, str)
+
+    processes = family(stack)
+    listening = [
+        connection.laddr
+        for process in processes
+        for connection in process.net_connections("inet")
+        if connection.status == psutil.CONN_LISTEN
+    ]
+    assert len(listening) >= 7
+    assert {address[0] for address in listening} == {"127.0.0.1"}
+    assert not [process for process in processes if password in " ".join(process.cmdline())]
+    assert password not in json.dumps([str(service) for service in report.status.services])
+    for log in stack.paths.logs.iterdir():
+        assert password not in log.read_text(errors="replace")
+    assert stat.S_IMODE(stack.paths.record.stat().st_mode) == 0o600
+    with pytest.raises(psycopg.OperationalError):
+        psycopg.connect(env["DATABASE_URL"].replace(password, "wrong"))
+
+    s3, sqs, sns = client("s3", env), client("sqs", env), client("sns", env)
+    s3.put_object(Bucket=env["S3_BUCKET"], Key="kept/é +.txt", Body=b"bytes")
+    insert = (
+        "INSERT INTO recipes (id, s3_raw_bucket, s3_raw_key, content_sha256) VALUES (gen_random_uuid(), 'b', 'k', '')"
+    )
+    with psycopg.connect(env["DATABASE_URL"]) as connection:
+        connection.execute(insert)
+    sns.publish(TopicArn=env["SNS_TOPIC_ARN"], Message="hello")
+    received = sqs.receive_message(QueueUrl=env["SQS_QUEUE_URL"], WaitTimeSeconds=5)["Messages"]
+    assert [json.loads(message["Body"])["Message"] for message in received] == ["hello"]
+
+    # ministack forgets queues and subscriptions when it is killed; the next `up` has to bring them back.
+    victim = Processes.load(stack.paths).services["aws"].pid
+    assert victim is not None
+    os.kill(victim, signal.SIGKILL)
+    wait_until(lambda: not stack.status().running, "the death is noticed")
+    assert stack.up().started
+    assert len(sns.list_subscriptions_by_topic(TopicArn=env["SNS_TOPIC_ARN"])["Subscriptions"]) == 1
+    assert not stack.up().started
+    assert len(sns.list_subscriptions_by_topic(TopicArn=env["SNS_TOPIC_ARN"])["Subscriptions"]) == 1
+
+    processes = family(stack)
+    assert stack.down()
+    wait_until(lambda: not [process for process in processes if process.is_running()], "every process has ended")
+    assert processes_of(stack.paths.root) == []
+
+    stack.up()
+    assert stack.env() == env
+    assert s3.get_object(Bucket=env["S3_BUCKET"], Key="kept/é +.txt")["Body"].read() == b"bytes"
+    with psycopg.connect(env["DATABASE_URL"]) as connection:
+        assert connection.execute("SELECT count(*) FROM recipes").fetchone() == (1,)
+
+    stack.reset()
+    assert s3.list_objects_v2(Bucket=env["S3_BUCKET"])["KeyCount"] == 0
+    with psycopg.connect(stack.env()["DATABASE_URL"]) as connection:
+        assert connection.execute("SELECT count(*) FROM recipes").fetchone() == (0,)
+    stack.delete()
+    assert not stack.paths.root.exists()
+
+
+def test_the_commands_agree_on_a_running_stack(stack_env: dict[str, str]) -> None:
+    home, name = Path(os.environ["PHOTO_WORKER_TEST_HOME"]), os.environ["PHOTO_WORKER_TEST_STACK"]
+    up = json.loads(cli("up", "--name", name, "-o", "json", "--timings", home=home).stdout)
+    assert up["status"] == "ok"
+    assert up["data"]["started"] is False
+    assert up["data"]["env"] == stack_env
+    assert {span["group"] for span in up["data"]["timings"]} == {"temporal", "postgres", "aws", "textract"}
+
+    status = cli("status", "--name", name, "-o", "json", home=home)
+    assert status.returncode == 0
+    services = json.loads(status.stdout)["data"]["services"]
+    assert [service["state"] for service in services] == ["running"] * 4
+    keys = {"name", "state", "version", "url", "port", "pid", "uptime_seconds", "exit_code"}
+    assert all(service.keys() == keys for service in services)
+
+    text = cli("status", "--name", name, home=home).stdout
+    assert text.splitlines()[0].split() == ["SERVICE", "STATE", "VERSION", "URL", "PORT", "PID", "UPTIME"]
+    assert json.loads(cli("env", "--name", name, "-o", "json", home=home).stdout)["data"] == stack_env
+    assert "TEMPORAL_NAMESPACE=" in cli("up", "--name", name, "-o", "env", home=home).stdout
+    assert "database system is ready" in cli("logs", "--name", name, "postgres", home=home).stdout
+
+
+@pytest.mark.parametrize("delay", [0.6, 1.5])
+def test_a_killed_up_of_the_real_services_leaves_no_process(home: Path, delay: float) -> None:
+    # A block of its own: the derived one may belong to a test that runs beside this one.
+    from photo_worker.devkit.ports import free_base
+
+    up = subprocess.Popen(
+        [sys.executable, "-m", "photo_worker.cli", "up", "--base-port", str(free_base())],
+        env={**os.environ, "PHOTO_WORKER_HOME": str(home)},
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    stack = Stack(home, "dev")
+    wait_until(lambda: up.poll() is not None or Processes.load(stack.paths).alive, "the supervisor runs")
+    with pytest.raises(subprocess.TimeoutExpired):
+        up.wait(timeout=delay)
+    processes = family(stack)
+    up.kill()
+    up.wait(timeout=10)
+    wait_until(lambda: not [process for process in processes if process.is_running()], "every process has ended")
+    wait_until(lambda: processes_of(home) == [], "nothing mentions the stack any more")
+
+
+@as_root
+def test_an_ordinary_user_runs_the_stack_too(home: Path) -> None:
+    from photo_worker.devkit.ports import free_base
+
+    os.chown(home, NOBODY, NOBODY)
+    environment = {"HOME": str(home), "USER": "nobody"}
+    up = cli("up", "--base-port", str(free_base()), "-o", "json", home=home, user=NOBODY, **environment)
+    stack = Stack(home, "dev")
+    try:
+        assert up.returncode == 0, up.stderr
+        assert {process.uids().real for process in family(stack)} == {NOBODY}
+        assert {path.stat().st_uid for path in stack.paths.root.iterdir()} == {NOBODY}
+    finally:
+        down = cli("down", home=home, user=NOBODY, **environment)
+    assert down.returncode == 0
+    assert processes_of(home) == []
+
+
+@as_root
+@pytest.mark.parametrize("command", ["up", "reset"])
+def test_a_directory_that_cannot_be_written_is_named_and_nothing_starts(home: Path, command: str) -> None:
+    arguments = [command, "--yes"] if command == "reset" else [command]
+    answer = cli(*arguments, "-o", "json", home=home / "stacks", user=NOBODY)
+    assert answer.returncode == 1
+    error = json.loads(answer.stdout)["error"]
+    assert error["code"] == "data_unwritable"
+    assert str(home / "stacks") in error["message"]
+    assert "Permission denied" in error["message"]
+
+
+def test_a_taken_port_ends_up_with_exit_code_1(home: Path) -> None:
+    from photo_worker.devkit.ports import free_base
+
+    base = free_base()
+    with socket.create_server(("127.0.0.1", base + 5)):
+        answer = cli("up", "--base-port", str(base), home=home)
+    assert answer.returncode == 1
+    assert answer.stdout == ""
+    assert f"error [port_taken]: Port {base + 5}, which aws needs, is taken by process {os.getpid()}" in answer.stderr
+    assert "--base-port" in answer.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "error"),
+    [
+        (["env", "-o", "json"], 1, "stack_not_running"),
+        (["reset", "-o", "json"], 1, "confirmation_required"),
+        (["up", "--name", "../up", "-o", "json"], 1, "stack_name_invalid"),
+        (["up", "--base-port", "80"], 2, None),
+        (["logs", "mailserver"], 2, None),
+        (["status", "-o", "yaml"], 2, None),
+    ],
+)
+def test_wrong_use_has_a_stable_code(home: Path, arguments: list[str], code: int, error: str | None) -> None:
+    answer = cli(*arguments, home=home)
+    assert answer.returncode == code
+    if error is None:
+        assert answer.stdout == ""
+    else:
+        envelope = json.loads(answer.stdout)
+        assert envelope.keys() == {"schemaVersion", "command", "status", "data", "warnings", "error"}
+        assert envelope["status"] == "failed"
+        assert envelope["error"]["code"] == error
+
+
+def test_looking_at_a_stack_that_never_ran_makes_nothing(home: Path) -> None:
+    status = cli("status", "-o", "json", home=home)
+    assert status.returncode == 1
+    assert {service["state"] for service in json.loads(status.stdout)["data"]["services"]} == {"stopped"}
+    down = cli("down", "-o", "json", home=home)
+    assert down.returncode == 0
+    assert json.loads(down.stdout)["data"] == {"name": "dev", "stopped": False}
+    assert cli("logs", home=home).stdout == ""
+    assert list(home.iterdir()) == []

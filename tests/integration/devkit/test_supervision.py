@@ -1,0 +1,280 @@
+"""No process outlives its stack, whoever is killed when."""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+import signal
+import socket
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+
+from photo_worker.devkit.ports import free_base
+from photo_worker.devkit.stack import Stack, UpReport
+from photo_worker.devkit.state import Processes
+from photo_worker.errors import PortTaken, ServiceFailed, StackMoved
+from tests.integration.devkit.toys import Toy, processes_of, wait_until
+
+SECOND = Toy(name="second", uses=("postgres",))
+
+
+@pytest.fixture
+def name() -> str:
+    return f"t-{secrets.token_hex(4)}"
+
+
+@pytest.fixture(autouse=True)
+def _nothing_left(tmp_path: Path) -> Iterator[None]:
+    yield
+    left = processes_of(tmp_path)
+    for process in left:
+        process.kill()
+    assert left == []
+
+
+def toy_stack(home: Path, name: str, *toys: Toy, timeout: float = 30.0) -> Stack:
+    return Stack(home, name, base_port=0, services=toys or (Toy(),), timeout=timeout)
+
+
+def start_up(home: Path, name: str, mode: str) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, "-m", "tests.integration.devkit.toys", str(home), name, mode],
+        stdout=subprocess.PIPE,
+        text=True,
+        cwd=Path(__file__).parents[3],
+    )
+
+
+def supervised(stack: Stack) -> Processes:
+    return Processes.load(stack.paths)
+
+
+def service_pid(stack: Stack, service: str = "toy") -> int:
+    pid = supervised(stack).services[service].pid
+    assert pid is not None
+    return pid
+
+
+def has_ended(pid: int) -> bool:
+    try:
+        return psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return True
+
+
+def supervisor_pid(stack: Stack) -> int:
+    pid = supervised(stack).pid
+    assert pid is not None
+    return pid
+
+
+def test_up_down_and_up_again(tmp_path: Path, name: str) -> None:
+    stack = toy_stack(tmp_path, name)
+    first = stack.up()
+    assert first.started
+    assert first.status.running
+    base = first.status.services[0].port
+    again = toy_stack(tmp_path, name).up()
+    assert not again.started
+    assert again.status.services[0].pid == first.status.services[0].pid
+    assert stack.down()
+    assert processes_of(stack.paths.root) == []
+    assert not stack.down()
+    assert [service.state for service in stack.status().services] == ["stopped"]
+    assert stack.up().status.services[0].port == base
+    stack.down()
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT, signal.SIGTERM])
+def test_an_up_that_is_ended_before_the_stack_is_ready_leaves_nothing(
+    tmp_path: Path, name: str, number: signal.Signals
+) -> None:
+    stack = toy_stack(tmp_path, name)
+    up = start_up(tmp_path, name, "never")
+    wait_until(lambda: "toy" in supervised(stack).services, "the toy was started")
+    pid = service_pid(stack)
+    up.send_signal(number)
+    code = up.wait(timeout=30)
+    if up.stdout:
+        up.stdout.close()
+    assert code == (130 if number == signal.SIGINT else -number)
+    wait_until(lambda: has_ended(pid) and processes_of(stack.paths.root) == [], "all processes ended")
+    assert not supervised(stack).alive
+
+
+@pytest.mark.parametrize("delay", [0.0, 0.1, 0.2, 0.3])
+def test_an_up_that_is_killed_at_any_moment_leaves_nothing(tmp_path: Path, name: str, delay: float) -> None:
+    stack = toy_stack(tmp_path, name)
+    up = start_up(tmp_path, name, "never")
+    wait_until(stack.paths.root.exists, "the stack's directory is there")
+    with pytest.raises(subprocess.TimeoutExpired):
+        up.wait(timeout=delay)
+    up.kill()
+    up.wait(timeout=30)
+    if up.stdout:
+        up.stdout.close()
+    wait_until(lambda: processes_of(stack.paths.root) == [], "all processes ended")
+    # What is left on disk is no obstacle.
+    assert stack.up().started
+    stack.down()
+
+
+def test_services_end_with_a_killed_supervisor(tmp_path: Path, name: str) -> None:
+    stack = toy_stack(tmp_path, name, Toy(mode="parent"), SECOND)
+    stack.up()
+    assert len(processes_of(stack.paths.root)) == 5, "supervisor, reaper, two toys and the child of one"
+    os.kill(supervisor_pid(stack), signal.SIGKILL)
+    wait_until(lambda: processes_of(stack.paths.root) == [], "the services ended")
+    assert {service.state for service in stack.status().services} == {"stopped"}
+    assert stack.up().started
+    stack.down()
+
+
+def test_a_killed_reaper_is_replaced_and_its_successor_knows_the_services(tmp_path: Path, name: str) -> None:
+    stack = toy_stack(tmp_path, name)
+    stack.up()
+    first = supervised(stack).reaper
+    assert first is not None
+    os.kill(first, signal.SIGKILL)
+    wait_until(lambda: supervised(stack).reaper not in {first, None}, "there is a new reaper")
+    os.kill(supervisor_pid(stack), signal.SIGKILL)
+    wait_until(lambda: processes_of(stack.paths.root) == [], "the services ended")
+
+
+def test_down_ends_what_a_killed_supervisor_and_reaper_left(tmp_path: Path, name: str) -> None:
+    stack = toy_stack(tmp_path, name, Toy(mode="parent"))
+    stack.up()
+    pid, reaper = service_pid(stack), supervised(stack).reaper
+    assert reaper is not None
+    # Stopped first: neither may see the other's end.
+    for victim in (supervisor_pid(stack), reaper):
+        os.kill(victim, signal.SIGSTOP)
+    for victim in (reaper, supervisor_pid(stack)):
+        os.kill(victim, signal.SIGKILL)
+    wait_until(lambda: not supervised(stack).alive, "the supervisor is gone")
+    assert not has_ended(pid)
+    assert stack.down()
+    assert has_ended(pid)
+    assert processes_of(stack.paths.root) == []
+
+
+def test_down_leaves_a_process_alone_that_only_has_the_recorded_number(tmp_path: Path, name: str) -> None:
+    stack = toy_stack(tmp_path, name)
+    stack.up()
+    stack.down()
+    bystander = subprocess.Popen([sys.executable, "-I", "-S", "-c", "import time; time.sleep(600)"])
+    try:
+        # As after a restart of the machine: the numbers are taken by others now.
+        values = json.loads(stack.paths.processes.read_text())
+        known = values["services"][0]
+        values |= {"pid": bystander.pid, "phase": "kept", "reaper": bystander.pid}
+        values["services"] = [{**known, "pid": bystander.pid, "started": known["started"] - 60, "exit_code": None}]
+        stack.paths.processes.write_text(json.dumps(values))
+        assert [service.state for service in stack.status().services] == ["stopped"]
+        assert not stack.down()
+        assert stack.up().started
+        stack.down()
+        assert bystander.poll() is None
+    finally:
+        bystander.kill()
+        bystander.wait()
+
+
+def test_a_service_that_does_not_listen_to_sigterm_is_killed(tmp_path: Path, name: str) -> None:
+    stack = toy_stack(tmp_path, name, Toy(mode="deaf"))
+    stack.up()
+    assert stack.down()
+    assert processes_of(stack.paths.root) == []
+
+
+def test_a_service_that_fails_is_named_with_its_last_words_and_the_others_stay(tmp_path: Path, name: str) -> None:
+    stack = toy_stack(tmp_path, name, SECOND, Toy(mode="fails"))
+    with pytest.raises(ServiceFailed) as failure:
+        stack.up()
+    assert "toy is not ready: its process ended with code 3" in failure.value.message
+    assert "toy | the disk of the toy is on fire" in failure.value.message
+    states = {service.name: (service.state, service.exit_code) for service in stack.status().services}
+    assert states == {"second": ("running", None), "toy": ("exited", 3)}
+    assert stack.env()["TEMPORAL_NAMESPACE"] == f"photo-worker-{name}"
+    stack.down()
+
+
+def test_a_service_that_never_gets_ready_fails_in_time_with_the_reason(tmp_path: Path, name: str) -> None:
+    stack = toy_stack(tmp_path, name, Toy(mode="never"), timeout=0.5)
+    with pytest.raises(ServiceFailed, match=r"the toy does not want to after 0\.5 seconds"):
+        stack.up()
+    stack.down()
+
+
+def test_up_replaces_a_stack_of_which_a_part_has_died(tmp_path: Path, name: str) -> None:
+    stack = toy_stack(tmp_path, name, Toy(), SECOND)
+    stack.up()
+    os.kill(service_pid(stack, "second"), signal.SIGKILL)
+    wait_until(lambda: stack.status().services[1].state == "exited", "the death is noticed")
+    assert not stack.status().running
+    report = stack.up()
+    assert report.started
+    assert report.status.running
+    stack.down()
+
+
+def test_of_two_ups_at_once_one_starts_and_the_other_reports(tmp_path: Path, name: str) -> None:
+    reports: list[UpReport] = []
+    threads = [threading.Thread(target=lambda: reports.append(toy_stack(tmp_path, name).up())) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sorted(report.started for report in reports) == [False, False, True]
+    assert len({report.status.services[0].pid for report in reports}) == 1
+    toy_stack(tmp_path, name).down()
+
+
+def test_a_taken_port_is_reported_with_its_owner_and_nothing_starts(tmp_path: Path, name: str) -> None:
+    base = free_base()
+    with socket.create_server(("127.0.0.1", base)):
+        stack = Stack(tmp_path, name, base_port=base, services=[Toy()])
+        with pytest.raises(PortTaken) as failure:
+            stack.up()
+        assert f"Port {base}, which toy needs, is taken by process {os.getpid()}" in failure.value.message
+    assert processes_of(stack.paths.root) == []
+    assert stack.up().status.services[0].port == base
+    with pytest.raises(StackMoved):
+        Stack(tmp_path, name, base_port=base + 10, services=[Toy()]).up()
+    stack.down()
+
+
+def test_reset_starts_empty_on_the_same_ports(tmp_path: Path, name: str) -> None:
+    stack = toy_stack(tmp_path, name)
+    before = stack.up()
+    password = stack.env()["DATABASE_URL"]
+    (stack.paths.data / "kept").write_text("x")
+    after = stack.reset()
+    assert after.status.running
+    assert after.status.services[0].port == before.status.services[0].port
+    assert stack.env()["DATABASE_URL"] != password
+    assert not (stack.paths.data / "kept").exists()
+    stack.delete()
+    assert not stack.paths.root.exists()
+
+
+def test_logs_follow_what_is_written_from_now_on(tmp_path: Path, name: str) -> None:
+    stack = toy_stack(tmp_path, name)
+    stack.up()
+    assert stack.tail("toy", 10) == ["toy starts serves"]
+    with stack.paths.log("toy").open("a") as log:
+        news = stack.follow(["toy"], lambda: False)
+        log.write("one\x1b[31m line\nhalf a ")
+        log.flush()
+        assert next(news) == ("toy", "one\ufffd[31m line")
+        log.write("line\n")
+        log.flush()
+        assert next(news) == ("toy", "half a line")
+    stack.down()

@@ -1,0 +1,115 @@
+"""Services that start in no time and behave as badly as a test asks, and a way to see what is left of them.
+
+Run as a program, this module brings a stack of one toy up, so that a test can kill that `up`.
+"""
+
+from __future__ import annotations
+
+import signal
+import socket
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import psutil
+
+from photo_worker.devkit.layout import StackPaths
+from photo_worker.devkit.plan import ServicePlan
+from photo_worker.devkit.readiness import NotReady
+from photo_worker.devkit.stack import Stack
+from photo_worker.devkit.state import StackRecord
+
+_SERVE = """
+import signal, socket, subprocess, sys, time
+mode, port = sys.argv[1], int(sys.argv[2])
+print("toy starts", mode, flush=True)
+if mode == "fails":
+    print("the disk of the toy is on fire", flush=True)
+    sys.exit(3)
+if mode == "deaf":
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+if mode == "parent":
+    subprocess.Popen([sys.executable, "-I", "-S", "-c", "import time; time.sleep(600)", sys.argv[3]])
+server = socket.create_server(("127.0.0.1", port))
+while True:
+    client, _ = server.accept()
+    client.close()
+"""
+
+
+@dataclass(frozen=True)
+class Toy:
+    """A service of a test. Modes: serves, fails, deaf, parent, never (ready)."""
+
+    name: str = "toy"
+    mode: str = "serves"
+    uses: tuple[str, ...] = ("temporal",)
+
+    def version(self) -> str:
+        return "toy 1"
+
+    def url(self, record: StackRecord) -> str:
+        return f"http://127.0.0.1:{record.ports[self.uses[0]]}"
+
+    def plan(self, record: StackRecord, paths: StackPaths) -> ServicePlan:
+        code = [sys.executable, "-I", "-S", "-c", _SERVE, self.mode, str(record.ports[self.uses[0]])]
+        return ServicePlan(
+            name=self.name,
+            argv=[*code, str(paths.root)],
+            env={},
+            cwd="/",
+            log=str(paths.log(self.name)),
+            stop_signal=signal.SIGTERM,
+            stop_stage=0,
+        )
+
+    def load(self) -> None:
+        return
+
+    def check(self, record: StackRecord) -> None:
+        if self.mode == "never":
+            raise NotReady("the toy does not want to")
+
+    def answers(self, record: StackRecord) -> bool:
+        try:
+            socket.create_connection(("127.0.0.1", record.ports[self.uses[0]]), timeout=1).close()
+        except OSError:
+            return False
+        return True
+
+
+def processes_of(root: Path) -> list[psutil.Process]:
+    """Return the processes that mention a stack's directory, this one's helpers aside."""
+    found = []
+    for process in psutil.process_iter():
+        try:
+            mentioned = " ".join([*process.cmdline(), *process.environ().values()])
+            if str(root) in mentioned and process.status() != psutil.STATUS_ZOMBIE:
+                found.append(process)
+        except psutil.Error:
+            continue
+    return found
+
+
+def wait_until(condition: Callable[[], bool], what: str, *, seconds: float = 30.0) -> None:
+    """Ask again and again until a condition holds; fail the test where it never does."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        if time.monotonic() > deadline:
+            raise AssertionError(f"still not so after {seconds:g} s: {what}")
+        time.sleep(0.02)
+
+
+def main() -> None:
+    """Bring up a stack: the home, the name and the toy's mode are the arguments."""
+    home, name, mode = sys.argv[1:]
+    try:
+        Stack(Path(home), name, base_port=0, services=[Toy(mode=mode)]).up()
+    except KeyboardInterrupt:
+        sys.exit(130)
+
+
+if __name__ == "__main__":
+    main()

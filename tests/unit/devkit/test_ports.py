@@ -1,0 +1,82 @@
+from __future__ import annotations
+
+import os
+import socket
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from photo_worker.devkit import ports
+from photo_worker.devkit.ports import Ports, derived_base, free_base, is_taken, owner_of, require_free
+from photo_worker.errors import NoFreePorts, PortTaken
+
+USES = ["temporal", "temporal-ui", "temporal-http", "temporal-metrics", "postgres", "aws", "textract"]
+
+
+@given(
+    st.text(alphabet=st.characters(codec="utf-8", exclude_characters="\0"), min_size=1), st.from_regex(r"[a-z]{1,9}")
+)
+def test_derived_ports_are_stable_and_below_every_ephemeral_range(path: str, name: str) -> None:
+    base = derived_base(Path("/") / path, name)
+    assert base == derived_base(Path("/") / path, name)
+    assert base >= 15_000
+    assert base + 9 < 32_768
+    assert base % 10 == 0
+
+
+def test_other_worktrees_and_names_get_other_blocks() -> None:
+    bases = {derived_base(Path(f"/src/w{number}"), name) for number in range(20) for name in ("dev", "ci")}
+    assert len(bases) > 35
+
+
+def test_the_ports_of_a_block_are_distinct_and_inside_it() -> None:
+    block = Ports(20_000)
+    chosen = {block[use] for use in USES}
+    assert len(chosen) == len(USES)
+    assert all(20_000 <= port < 20_010 for port in chosen)
+
+
+@pytest.mark.parametrize("address", ["127.0.0.1", "0.0.0.0"])  # noqa: S104 - a listener on all interfaces is the case
+def test_a_listener_takes_a_port_and_is_named(address: str) -> None:
+    base = free_base()
+    require_free(Ports(base), {"postgres": "postgres"})
+    port = Ports(base)["postgres"]
+    assert not is_taken(port)
+    with socket.create_server((address, port)):
+        assert is_taken(port)
+        assert owner_of(port).startswith(f"process {os.getpid()} (")
+        with pytest.raises(PortTaken, match=f"Port {port}, which postgres needs, is taken by process {os.getpid()}"):
+            require_free(Ports(base), {"temporal": "temporal", "postgres": "postgres"})
+    assert not is_taken(port)
+
+
+def test_a_port_that_is_bound_and_does_not_listen_yet_is_taken() -> None:
+    port = free_base()
+    with socket.socket() as bound:
+        bound.bind(("127.0.0.1", port))
+        assert is_taken(port)
+
+
+def test_an_owner_that_cannot_be_seen_is_not_invented(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("psutil.net_connections", lambda _kind: [])
+    assert owner_of(15_000) == "a process of another user"
+
+
+def test_the_owner_is_found_where_only_own_processes_may_be_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+    import psutil
+
+    def refuse(_kind: str) -> None:
+        raise psutil.AccessDenied
+
+    monkeypatch.setattr("psutil.net_connections", refuse)
+    port = free_base()
+    with socket.create_server(("127.0.0.1", port)):
+        assert owner_of(port).startswith(f"process {os.getpid()} (")
+
+
+def test_no_free_block_is_an_error_and_not_an_endless_search(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ports, "is_taken", lambda _port: True)
+    with pytest.raises(NoFreePorts):
+        free_base()

