@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import socket
 import threading
+from collections.abc import Callable
 
 
 class TcpProxy:
@@ -18,10 +19,11 @@ class TcpProxy:
         self._threads: list[threading.Thread] = []
         self._listener = self._listen(0)
         self.port: int = self._listener.getsockname()[1]
-        self._accept_in_background()
+        self._acceptor = self._spawn(self._accept, self._listener)
 
     def down(self) -> None:
         self._closing.set()
+        self._acceptor.join(timeout=10)
         self._listener.close()
         with self._lock:
             connections, self._open = self._open, []
@@ -37,7 +39,7 @@ class TcpProxy:
     def up(self) -> None:
         self._closing.clear()
         self._listener = self._listen(self.port)
-        self._accept_in_background()
+        self._acceptor = self._spawn(self._accept, self._listener)
 
     @staticmethod
     def _listen(port: int) -> socket.socket:
@@ -49,13 +51,11 @@ class TcpProxy:
         listener.settimeout(0.05)
         return listener
 
-    def _accept_in_background(self) -> None:
-        self._spawn(self._accept, self._listener)
-
-    def _spawn(self, target: object, *args: socket.socket) -> None:
-        thread = threading.Thread(target=target, args=args, daemon=True)  # type: ignore[arg-type]
+    def _spawn(self, target: Callable[..., None], *args: socket.socket) -> threading.Thread:
+        thread = threading.Thread(target=target, args=args, daemon=True)
         self._threads.append(thread)
         thread.start()
+        return thread
 
     def _accept(self, listener: socket.socket) -> None:
         while not self._closing.is_set():

@@ -1,0 +1,44 @@
+"""A large object passes through the worker in constant memory."""
+
+from __future__ import annotations
+
+import hashlib
+import tracemalloc
+from typing import TYPE_CHECKING
+
+import pytest
+
+from benchmarks import hashing
+from photo_worker.storage.s3_boto import BotoObjectStore
+
+if TYPE_CHECKING:
+    from mypy_boto3_s3 import S3Client
+
+pytestmark = pytest.mark.stack
+
+MIB = 1 << 20
+
+
+def test_verifying_64_mib_grows_the_process_by_less_than_its_bar(stack_env: dict[str, str]) -> None:
+    result = hashing.run(stack_env, size_bytes=64 * MIB)
+    assert result["met"], result
+    assert result["growth_mib"] < 32
+
+
+def test_streaming_holds_a_few_pieces_at_a_time(s3_client: S3Client, bucket: str) -> None:
+    body = hashlib.shake_256(b"large").digest(MIB) * 48
+    store = BotoObjectStore(s3_client)
+    store.put(bucket, "large", body, content_type="image/png")
+    expected = hashlib.sha256(body).hexdigest()
+    del body
+    digest = hashlib.sha256()
+    tracemalloc.start()
+    try:
+        with store.open(bucket, "large") as (_, pieces):
+            for piece in pieces:
+                digest.update(piece)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert digest.hexdigest() == expected
+    assert peak < 8 * MIB
