@@ -21,6 +21,8 @@ import psutil
 import psycopg
 import pytest
 
+from photo_worker.devkit.ports import free_base
+from photo_worker.devkit.postgres import User, reachable
 from photo_worker.devkit.stack import Stack
 from photo_worker.devkit.state import Processes
 from tests.integration.devkit.toys import processes_of, wait_until
@@ -45,21 +47,39 @@ def home() -> Iterator[Path]:
     assert left == []
 
 
-def cli(
-    *arguments: str, home: Path, user: int | None = None, timeout: float = 100, **variables: str
-) -> subprocess.CompletedProcess[str]:
-    environment = {**os.environ, "PHOTO_WORKER_HOME": str(home), **variables}
+def cli(*arguments: str, home: Path) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [sys.executable, "-m", "photo_worker.cli", *arguments],
-        env=environment,
+        env={**os.environ, "PHOTO_WORKER_HOME": str(home)},
         cwd="/",
-        user=user,
-        group=user,
-        extra_groups=None if user is None else [],
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,
-        timeout=timeout,
+        timeout=100,
+        check=False,
+    )
+
+
+def cli_as_nobody(*arguments: str, home: Path) -> subprocess.CompletedProcess[str]:
+    """Run a command as a user without rights, with an interpreter of this version that the user can reach."""
+    user = User(NOBODY, NOBODY)
+    name = f"python{sys.version_info.major}.{sys.version_info.minor}"
+    candidates = [Path(sys.executable), *(Path(directory, name) for directory in ("/usr/bin", "/usr/local/bin"))]
+    python = next((path for path in candidates if path.exists() and reachable(path, user)), None)
+    packages = [str(ROOT), *(path for path in sys.path if path.endswith("-packages"))]
+    if python is None or not all(reachable(Path(path), user) for path in packages):
+        pytest.skip("no interpreter or packages that another user can reach")
+    return subprocess.run(
+        [python, "-m", "photo_worker.cli", *arguments],
+        env={"PHOTO_WORKER_HOME": str(home), "PYTHONPATH": os.pathsep.join(packages), "HOME": str(home)},
+        cwd="/",
+        user=user.uid,
+        group=user.gid,
+        extra_groups=[],
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=100,
         check=False,
     )
 
@@ -170,9 +190,6 @@ def test_the_commands_agree_on_a_running_stack(stack_env: dict[str, str]) -> Non
 
 @pytest.mark.parametrize("delay", [0.6, 1.5])
 def test_a_killed_up_of_the_real_services_leaves_no_process(home: Path, delay: float) -> None:
-    # A block of its own: the derived one may belong to a test that runs beside this one.
-    from photo_worker.devkit.ports import free_base
-
     up = subprocess.Popen(
         [sys.executable, "-m", "photo_worker.cli", "up", "--base-port", str(free_base())],
         env={**os.environ, "PHOTO_WORKER_HOME": str(home)},
@@ -192,27 +209,24 @@ def test_a_killed_up_of_the_real_services_leaves_no_process(home: Path, delay: f
 
 @as_root
 def test_an_ordinary_user_runs_the_stack_too(home: Path) -> None:
-    from photo_worker.devkit.ports import free_base
-
     os.chown(home, NOBODY, NOBODY)
-    environment = {"HOME": str(home), "USER": "nobody"}
-    up = cli("up", "--base-port", str(free_base()), "-o", "json", home=home, user=NOBODY, **environment)
+    up = cli_as_nobody("up", "--base-port", str(free_base()), "-o", "json", home=home)
     stack = Stack(home, "dev")
     try:
         assert up.returncode == 0, up.stderr
         assert {process.uids().real for process in family(stack)} == {NOBODY}
         assert {path.stat().st_uid for path in stack.paths.root.iterdir()} == {NOBODY}
     finally:
-        down = cli("down", home=home, user=NOBODY, **environment)
+        down = cli_as_nobody("down", home=home)
     assert down.returncode == 0
     assert processes_of(home) == []
 
 
 @as_root
 @pytest.mark.parametrize("command", ["up", "reset"])
-def test_a_directory_that_cannot_be_written_is_named_and_nothing_starts(home: Path, command: str) -> None:
+def test_a_directory_of_another_user_is_named_and_nothing_starts(home: Path, command: str) -> None:
     arguments = [command, "--yes"] if command == "reset" else [command]
-    answer = cli(*arguments, "-o", "json", home=home / "stacks", user=NOBODY)
+    answer = cli_as_nobody(*arguments, "-o", "json", home=home / "stacks")
     assert answer.returncode == 1
     error = json.loads(answer.stdout)["error"]
     assert error["code"] == "data_unwritable"
@@ -221,8 +235,6 @@ def test_a_directory_that_cannot_be_written_is_named_and_nothing_starts(home: Pa
 
 
 def test_a_taken_port_ends_up_with_exit_code_1(home: Path) -> None:
-    from photo_worker.devkit.ports import free_base
-
     base = free_base()
     with socket.create_server(("127.0.0.1", base + 5)):
         answer = cli("up", "--base-port", str(base), home=home)
