@@ -308,4 +308,3 @@ async def test_a_worker_that_dies_is_replaced_by_another(harness: Harness) -> No
 
 async def _is_running_or_done(harness: Harness, job_id: UUID) -> bool:
     return await status_of(harness, job_id) in {"running", "succeeded"}
-

@@ -1,0 +1,180 @@
+"""Whatever is submitted, the job ends failed with its reason, and the worker goes on with the next."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import threading
+from collections.abc import AsyncIterator, Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from uuid import uuid4
+
+import pytest
+
+from photo_worker.errors import JobConflict
+from photo_worker.jobs import JobReport, Source
+from tests.support.bad_inputs import BAD_INPUTS
+from tests.support.harness import FIXTURES, Harness, open_harness
+
+pytestmark = pytest.mark.stack
+
+PHOTO = sorted((FIXTURES / "photos").glob("*.png"))[0]
+
+# What each bad file is called in the end. Where the bytes look right from outside, only the engine finds out.
+CODES = {
+    "zero bytes": "object_empty",
+    "text named PNG": "content_mismatch",
+    "HTML named JPEG": "content_mismatch",
+    "truncated JPEG": "document_unreadable",
+    "truncated PNG": "document_unreadable",
+    "truncated TIFF": "document_unreadable",
+    "truncated PDF": "document_unreadable",
+    "damaged PNG": "document_unreadable",
+    "side of 10,001 pixels": "image_too_large",
+    "decompression bomb": "image_too_large",
+    "lying header": "image_too_large",
+    "over 10 MB": "document_too_large",
+    "GIF": "document_unsupported",
+    "two-page TIFF": "document_unsupported",
+    "two-page PDF": "document_unsupported",
+}
+
+
+@pytest.fixture
+async def running(harness: Harness) -> AsyncIterator[Harness]:
+    async with harness.worker():
+        yield harness
+
+
+async def process(harness: Harness, key: str, *, bucket: str | None = None, engine: str = "recorded") -> JobReport:
+    source = Source(key, bucket=bucket or harness.settings.s3_bucket, key=key)
+    submission = await harness.service.submit(source, engine=engine)
+    return await asyncio.wait_for(harness.service.wait(submission.job_id), 60)
+
+
+async def put(harness: Harness, key: str, body: bytes, content_type: str) -> None:
+    await asyncio.to_thread(
+        harness.application.store.put, harness.settings.s3_bucket, key, body, content_type=content_type
+    )
+
+
+async def assert_worker_goes_on(harness: Harness) -> None:
+    key = f"good/{uuid4()}.png"
+    await put(harness, key, PHOTO.read_bytes(), "image/png")
+    assert (await process(harness, key)).recipe.status == "succeeded"
+
+
+def assert_failed(harness: Harness, report: JobReport, code: str) -> None:
+    recipe = report.recipe
+    assert (recipe.status, recipe.error_code) == ("failed", code), recipe.error_message
+    assert recipe.error_message
+    # Nothing half-written: no result without its success.
+    assert recipe.s3_ocr_key is None
+    assert recipe.s3_manifest_key is None
+
+
+def test_every_bad_file_has_its_code() -> None:
+    assert CODES.keys() == BAD_INPUTS.keys()
+
+
+@pytest.mark.parametrize("engine", ["textract", "local"])
+async def test_bad_files(running: Harness, engine: str) -> None:
+    async def one(name: str) -> tuple[str, JobReport]:
+        bad = BAD_INPUTS[name]
+        key = f"bad/{bad.filename}"
+        await put(running, key, bad.content(), bad.content_type)
+        return name, await process(running, key, engine=engine)
+
+    for name, report in await asyncio.gather(*(one(name) for name in BAD_INPUTS)):
+        assert_failed(running, report, CODES[name])
+    await assert_worker_goes_on(running)
+
+
+async def test_missing_object_and_missing_bucket(running: Harness) -> None:
+    assert_failed(running, await process(running, "absent.png"), "object_missing")
+    assert_failed(running, await process(running, "k.png", bucket=f"absent-{uuid4()}"), "bucket_missing")
+    await assert_worker_goes_on(running)
+
+
+async def test_wrong_type_against_expected(running: Harness) -> None:
+    await put(running, "photo.png", PHOTO.read_bytes(), "image/png")
+    source = Source("photo", bucket=running.settings.s3_bucket, key="photo.png")
+    submission = await running.service.submit(source, engine="recorded", expected_content_type="image/jpeg")
+    assert_failed(running, await running.service.wait(submission.job_id), "content_type_mismatch")
+
+
+@pytest.mark.parametrize(
+    "key", ["with space.png", "a+b.png", "crème brûlée/写真.png", "per%20cent.png", "q?a=b&c#d.png"]
+)
+@pytest.mark.parametrize("engine", ["recorded", "textract"])
+async def test_unusual_keys_work(running: Harness, key: str, engine: str) -> None:
+    await put(running, key, PHOTO.read_bytes(), "image/png")
+    report = await process(running, key, engine=engine)
+    assert report.recipe.status == "succeeded", report.recipe.error_message
+    assert report.recipe.content_sha256 == hashlib.sha256(PHOTO.read_bytes()).hexdigest()
+
+
+@pytest.mark.parametrize("key", ["../secret.png", "a/../b.png", "a/./b.png"])
+async def test_traversing_keys_are_refused(running: Harness, key: str) -> None:
+    assert_failed(running, await process(running, key), "key_invalid")
+
+
+async def test_unknown_engine_and_unknown_recording(running: Harness) -> None:
+    await put(running, "photo.png", PHOTO.read_bytes(), "image/png")
+    assert_failed(running, await process(running, "photo.png", engine="no-such"), "engine_unknown")
+    # A valid photo with a byte behind its end: nobody recorded that one.
+    await put(running, "other.png", PHOTO.read_bytes() + b"\0", "image/png")
+    assert_failed(running, await process(running, "other.png"), "recording_missing")
+
+
+async def test_the_same_job_id_with_another_asset(running: Harness) -> None:
+    await put(running, "one.png", PHOTO.read_bytes(), "image/png")
+    await put(running, "two.png", PHOTO.read_bytes(), "image/png")
+    bucket, job_id = running.settings.s3_bucket, uuid4()
+    await running.service.submit(Source("one", bucket=bucket, key="one.png"), job_id=job_id, engine="recorded")
+    with pytest.raises(JobConflict):
+        await running.service.submit(Source("two", bucket=bucket, key="two.png"), job_id=job_id, engine="recorded")
+    report = await running.service.wait(job_id)
+    assert (report.recipe.status, report.recipe.s3_raw_key) == ("succeeded", "one.png")
+
+
+class _Refusing(BaseHTTPRequestHandler):
+    """Answers as S3 does to credentials without permission; the emulated S3 grants everything."""
+
+    protocol_version = "HTTP/1.1"
+
+    def _refuse(self) -> None:
+        body = b'<?xml version="1.0"?><Error><Code>AccessDenied</Code><Message>Access Denied</Message></Error>'
+        self.rfile.read(int(self.headers.get("Content-Length", 0)))
+        self.send_response(403)
+        self.send_header("Content-Type", "application/xml")
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        if self.command != "HEAD":
+            self.wfile.write(body)
+
+    do_GET = do_HEAD = do_PUT = _refuse
+
+    def log_message(self, format: str, *args: object) -> None:
+        pass
+
+
+@pytest.fixture
+def refusing_s3() -> Iterator[str]:
+    server = ThreadingHTTPServer(("127.0.0.1", 0), _Refusing)
+    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread.start()
+    yield f"http://127.0.0.1:{server.server_port}"
+    server.shutdown()
+    server.server_close()
+    thread.join(10)
+
+
+async def test_no_permission(
+    stack_variables: dict[str, str], monkeypatch: pytest.MonkeyPatch, refusing_s3: str
+) -> None:
+    async with (
+        open_harness(stack_variables | {"AWS_ENDPOINT_URL_S3": refusing_s3}, monkeypatch) as harness,
+        harness.worker(),
+    ):
+        assert_failed(harness, await process(harness, "photo.png"), "object_forbidden")
