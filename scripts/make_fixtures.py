@@ -16,7 +16,7 @@ import hashlib
 import json
 import os
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -29,6 +29,9 @@ FIXTURES = Path(__file__).resolve().parent.parent / "fixtures"
 CONTENT_TYPES = {"jpg": "image/jpeg", "png": "image/png", "tif": "image/tiff", "pdf": "application/pdf"}
 # Tests pass the folder of the fonts in this variable, so that none has to be named on every run.
 FONTS_VARIABLE = "PHOTO_WORKER_FONTS"
+
+Reader = Callable[[bytes], Mapping[str, Any]]
+"""A document's bytes in, a DetectDocumentText response out."""
 
 
 def font_folders(named: list[Path]) -> list[Path]:
@@ -109,25 +112,32 @@ def dump_recording(response: Mapping[str, Any]) -> str:
     return json.dumps(response, ensure_ascii=False, separators=(",", ":")) + "\n"
 
 
-def record(folder: Path, *, force: bool) -> None:
-    """Read photos with the project's own OCR and store what it answers; drop stale recordings."""
-    # Drawing needs no engine, so it is loaded for recording alone.
-    from photo_worker.ocr.reader import PageReader
+def record(folder: Path, load: Callable[[], Reader], *, force: bool) -> list[str]:
+    """Read photos and store what was read; return their names.
 
+    Photos that have a recording are left alone unless forced, and recordings whose photo is gone are
+    removed. ``load`` makes the reader and is only called where there is something to read.
+    """
     fixtures = read_index(folder)["fixtures"]
     recorded = folder / "recorded"
     recorded.mkdir(exist_ok=True)
     known = {recording_path(folder, each["sha256"]) for each in fixtures}
     for stale in set(recorded.glob(f"{'[0-9a-f]' * 64}.json")) - known:
         stale.unlink()
-    reader = None
-    for each in fixtures:
-        path = recording_path(folder, each["sha256"])
-        if path.exists() and not force:
-            continue
-        reader = reader or PageReader()
-        path.write_text(dump_recording(reader.read((folder / each["file"]).read_bytes())), "utf-8")
-        print(f"recorded {each['name']}")
+    waiting = [each for each in fixtures if force or not recording_path(folder, each["sha256"]).exists()]
+    if waiting:
+        read = load()
+        for each in waiting:
+            response = read((folder / each["file"]).read_bytes())
+            recording_path(folder, each["sha256"]).write_text(dump_recording(response), "utf-8")
+    return [each["name"] for each in waiting]
+
+
+def load_reader() -> Reader:
+    """Return the product's own OCR; drawing needs none, so it is loaded here alone."""
+    from photo_worker.ocr.reader import read_document
+
+    return read_document
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -146,7 +156,8 @@ def main(arguments: list[str] | None = None) -> int:
         parser.error("--force goes with --record")
     try:
         if options.record:
-            record(options.out, force=options.force)
+            names = record(options.out, load_reader, force=options.force)
+            print("\n".join(f"recorded: {name}" for name in names) or "every photo has a recording")
         elif options.check:
             changed = check_photos(options.out, FontShelf(font_folders(options.fonts)))
             print("\n".join(f"differs: {name}" for name in changed) or "all photos are as stored")

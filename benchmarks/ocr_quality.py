@@ -1,0 +1,185 @@
+"""The bars for text quality, on the path that a document takes through the product.
+
+    python -m benchmarks.ocr_quality --json .reports/ocr-quality.json
+
+| measured | bar |
+| --- | --- |
+| word recall, pooled over the truth set | 0.93 |
+| word recall, pooled over the printed fixtures, at 0, 90, 180, 270 and 5 degrees each | 0.95 |
+| median word box IoU with the real Textract's, where geometry aligns | 0.6 |
+
+Words are compared as a multiset without case. Without a truth set, its two bars are not measured.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+from benchmarks.documents import ANGLES, fixtures, truth_documents
+from benchmarks.scoring import (
+    Overlap,
+    align,
+    character_error_rate,
+    lines_of,
+    row_order_cer,
+    word_overlap,
+    words_of,
+)
+
+TRUTH_RECALL = 0.93
+PRINTED_RECALL = 0.95
+TRUTH_IOU = 0.6
+
+Reader = Callable[[bytes], Mapping[str, Any]]
+"""A document's bytes in, a DetectDocumentText response out."""
+
+
+@dataclass(frozen=True)
+class Row:
+    """One document at one angle. ``cer`` compares in the reader's own order, ``row_cer`` in row order."""
+
+    name: str
+    kind: str
+    angle: int
+    recall: float
+    precision: float
+    words: int
+    cer: float
+    row_cer: float | None = None
+    iou: float | None = None
+
+
+@dataclass(frozen=True)
+class Bar:
+    """One number and what it has to reach."""
+
+    name: str
+    value: float
+    at_least: float
+
+    @property
+    def met(self) -> bool:
+        """Whether the number reaches its bar."""
+        return self.value >= self.at_least
+
+
+@dataclass(frozen=True)
+class Quality:
+    """All documents and all bars of one run."""
+
+    rows: tuple[Row, ...]
+    bars: tuple[Bar, ...]
+
+    @property
+    def worst(self) -> tuple[Row, ...]:
+        """The two documents of which the smallest share of words was found."""
+        return tuple(sorted(self.rows, key=lambda row: row.recall)[:2])
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return everything as plain data."""
+        return {
+            "bars": [asdict(bar) | {"met": bar.met} for bar in self.bars],
+            "worst": [asdict(row) for row in self.worst],
+            "documents": [asdict(row) for row in self.rows],
+        }
+
+    def table(self) -> str:
+        """Return the bars, the documents and the two worst as text."""
+        lines = [
+            f"{'yes' if bar.met else 'NO':>3}  {bar.value:.3f}  (at least {bar.at_least:.2f})  {bar.name}"
+            for bar in self.bars
+        ]
+        lines += ["", f"{'document':32} {'angle':>5} {'recall':>7} {'prec.':>6} {'CER':>6} {'row CER':>7} {'IoU':>6}"]
+        lines += [
+            f"{row.name:32} {row.angle:>5} {row.recall:>7.3f} {row.precision:>6.3f} {row.cer:>6.3f}"
+            f" {_number(row.row_cer):>7} {_number(row.iou):>6}"
+            for row in self.rows
+        ]
+        worst = ", ".join(f"{row.name} at {row.angle} ({row.recall:.3f})" for row in self.worst)
+        return "\n".join([*lines, "", f"worst: {worst}"])
+
+
+def _number(value: float | None) -> str:
+    return "-" if value is None else f"{value:.3f}"
+
+
+def measure(read: Reader, *, angles: Sequence[int] = ANGLES) -> Quality:
+    """Read the truth set as it is, and the fixtures at every angle; errors of the reader are not caught."""
+    rows: list[Row] = []
+    bars: list[Bar] = []
+    pooled = Overlap()
+    ious: list[float] = []
+    documents = truth_documents()
+    for document in documents:
+        response = read(document.content)
+        expected, found = words_of(document.response), words_of(response)
+        overlap = word_overlap((word.text for word in expected), (word.text for word in found))
+        alignment = align(expected, found)
+        pooled += overlap
+        ious += alignment.ious
+        rows.append(
+            Row(
+                name=document.name,
+                kind="truth",
+                angle=0,
+                recall=overlap.recall,
+                precision=overlap.precision,
+                words=overlap.expected,
+                cer=character_error_rate(" ".join(lines_of(document.response)), " ".join(lines_of(response))),
+                row_cer=row_order_cer(expected, found),
+                iou=median(alignment.ious) if alignment.aligns else None,
+            )
+        )
+    if documents:
+        bars.append(Bar("word recall, truth set", pooled.recall, TRUTH_RECALL))
+        bars.append(Bar("median word box IoU, truth set", median(ious) if ious else 0.0, TRUTH_IOU))
+    photos = fixtures()
+    for angle in angles:
+        printed = Overlap()
+        for photo in photos:
+            content = photo.at(angle)
+            if content is None:
+                continue
+            response = read(content)
+            overlap = word_overlap(photo.words, (word.text for word in words_of(response)))
+            kind = "printed" if "printed" in photo.tags else "handwriting-like"
+            if kind == "printed":
+                printed += overlap
+            cer = character_error_rate(" ".join(photo.lines), " ".join(lines_of(response)))
+            rows.append(Row(photo.name, kind, angle, overlap.recall, overlap.precision, overlap.expected, cer))
+        bars.append(Bar(f"word recall, printed fixtures at {angle} degrees", printed.recall, PRINTED_RECALL))
+    return Quality(tuple(rows), tuple(bars))
+
+
+def product_reader() -> Reader:
+    """Return the product's own way from a document's bytes to a response."""
+    from photo_worker.ocr.reader import read_document
+
+    return read_document
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the measurement; the exit code is 1 where a bar is missed."""
+    parser = argparse.ArgumentParser(description="Measure text quality on the truth set and the fixtures.")
+    parser.add_argument("--json", type=Path, help="also write the numbers to this file")
+    parser.add_argument("--angles", type=int, nargs="*", default=list(ANGLES))
+    options = parser.parse_args(arguments)
+    if not truth_documents():
+        print("no truth set found (PHOTO_WORKER_TRUTH): measuring on the fixtures alone", file=sys.stderr)
+    quality = measure(product_reader(), angles=options.angles)
+    print(quality.table())
+    if options.json:
+        options.json.parent.mkdir(parents=True, exist_ok=True)
+        options.json.write_text(json.dumps(quality.as_dict(), indent=1) + "\n", "utf-8")
+    return int(not all(bar.met for bar in quality.bars))
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
