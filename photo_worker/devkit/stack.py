@@ -257,6 +257,8 @@ class Stack:
             if (process := system.ProcessId(entry.pid, entry.started).process()) is not None
         ]
         ended = system.end(left, grace=_GRACE_SECONDS)
+        if is_locked(self.paths.supervisor_lock):
+            raise StackError(reason=f"its supervisor (process {known.pid}) does not end")
         return known.alive or bool(ended)
 
 

@@ -98,22 +98,23 @@ class Processes:
 
     @classmethod
     def load(cls, paths: StackPaths) -> Processes:
-        """Read the list and ask the lock; a list that is missing or cut off counts as empty."""
+        """Read the list and ask the lock; a list that is missing or damaged counts as empty."""
         alive = is_locked(paths.supervisor_lock)
         try:
             values = read_json(paths.processes)
         except DataMismatch:
             values = None
-        if not isinstance(values, dict):
+        try:
+            return cls(
+                alive=alive,
+                token=str(values["token"]),
+                pid=int(values["pid"]),
+                phase=str(values["phase"]),
+                reaper=int(values["reaper"]),
+                services={entry["name"]: ServiceProcess(**entry) for entry in values["services"]},
+            )
+        except (KeyError, TypeError, ValueError):
             return cls(alive=alive)
-        return cls(
-            alive=alive,
-            token=values["token"],
-            pid=values["pid"],
-            phase=values["phase"],
-            reaper=values["reaper"],
-            services={entry["name"]: ServiceProcess(**entry) for entry in values["services"]},
-        )
 
 
 def read_json(path: Path) -> Any:

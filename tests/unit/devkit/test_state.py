@@ -58,8 +58,8 @@ def test_a_missing_record_is_no_stack(paths: StackPaths) -> None:
     assert not Processes.load(paths).alive
 
 
-@pytest.mark.parametrize("content", ["", "{", "[]"])
-def test_a_list_of_processes_that_was_cut_off_counts_as_empty(paths: StackPaths, content: str) -> None:
+@pytest.mark.parametrize("content", ["", "{", "[]", "{}", '{"pid": [1]}', '{"services": {}}'])
+def test_a_list_of_processes_that_is_damaged_counts_as_empty(paths: StackPaths, content: str) -> None:
     paths.processes.write_text(content)
     assert Processes.load(paths).services == {}
 
@@ -96,7 +96,7 @@ def test_the_lines_mean_the_same_to_a_shell_and_to_a_dotenv_reader(tmp_path: Pat
 def test_the_environment_is_that_of_a_stack_whose_supervisor_lives(paths: StackPaths) -> None:
     made = record()
     made.save(paths)
-    paths.processes.write_text(json.dumps({"token": "t", "pid": 1, "phase": "kept", "reaper": None, "services": []}))
+    paths.processes.write_text(json.dumps({"token": "t", "pid": 1, "phase": "kept", "reaper": 2, "services": []}))
     assert stack_environment("dev", paths.home) is None
     with exclusive(paths.supervisor_lock, timeout=1, doing="test"):
         assert stack_environment("dev", paths.home) == environment_of(made)

@@ -1,0 +1,149 @@
+"""How long a cold `photo-worker up` takes, against the slowest of its services started alone and bare.
+
+Bare means: the service's own command and nothing of this project around it, timed from its start
+to its first successful round trip, with the client that makes it already imported. `up` is timed
+as its user sees it, interpreter, imports, migrations and all. Both start from nothing, in turn, in one run.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+from photo_worker.devkit.layout import StackPaths
+from photo_worker.devkit.plan import ServicePlan
+from photo_worker.devkit.ports import free_base
+from photo_worker.devkit.readiness import NotReady
+from photo_worker.devkit.services import SERVICES, Service
+from photo_worker.devkit.stack import Stack
+from photo_worker.devkit.state import StackRecord
+
+BAR = 2.0
+_TIMEOUT_SECONDS = 120.0
+
+
+def measure(rounds: int = 3) -> dict[str, Any]:
+    """Return seconds of `up`, of each service alone, and their ratio (medians over ``rounds``)."""
+    alone: dict[str, list[float]] = {service.name: [] for service in SERVICES}
+    up, warm = [], []
+    for service in SERVICES:
+        service.load()
+    for _ in range(rounds):
+        for service in SERVICES:
+            alone[service.name].append(_in_new_home(lambda home, service=service: _start_alone(service, home)))
+        cold_and_warm = _in_new_home(_start_all)
+        up.append(cold_and_warm[0])
+        warm.append(cold_and_warm[1])
+    medians = {name: statistics.median(times) for name, times in alone.items()}
+    slowest = max(medians, key=medians.__getitem__)
+    ratio = statistics.median(up) / medians[slowest]
+    return {
+        "rounds": rounds,
+        "up_cold_seconds": statistics.median(up),
+        "up_warm_seconds": statistics.median(warm),
+        "alone_seconds": medians,
+        "slowest": slowest,
+        "ratio": ratio,
+        "bar": BAR,
+        "passed": ratio <= BAR,
+    }
+
+
+def _in_new_home(action: Any) -> Any:
+    home = Path(tempfile.mkdtemp(prefix="pw-bench-"))
+    # Root's Postgres has to pass through; otherwise its data would be kept elsewhere.
+    home.chmod(0o711)
+    try:
+        return action(home)
+    finally:
+        shutil.rmtree(home)
+
+
+def _start_alone(service: Service, home: Path) -> float:
+    paths = StackPaths(home, "bench")
+    paths.create()
+    record = StackRecord.new("bench", free_base(), durable=True)
+    plan = service.plan(record, paths)
+    begin = time.monotonic()
+    if plan.prepare is not None:
+        _spawn(plan, plan.prepare.argv).wait(timeout=_TIMEOUT_SECONDS)
+        Path(plan.prepare.into).rename(plan.prepare.creates)
+    process = _spawn(plan, plan.argv)
+    try:
+        while True:
+            try:
+                service.check(record)
+            except NotReady:
+                if process.poll() is not None or time.monotonic() - begin > _TIMEOUT_SECONDS:
+                    raise
+                time.sleep(0.01)
+            else:
+                return time.monotonic() - begin
+    finally:
+        os.killpg(process.pid, plan.stop_signal)
+        try:
+            process.wait(timeout=20)
+        except subprocess.TimeoutExpired:
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+
+
+def _spawn(plan: ServicePlan, argv: list[str]) -> subprocess.Popen[bytes]:
+    return subprocess.Popen(
+        argv,
+        env=plan.env,
+        cwd=plan.cwd,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+        user=None if plan.user is None else plan.user[0],
+        group=None if plan.user is None else plan.user[1],
+        extra_groups=None if plan.user is None else [],
+    )
+
+
+def _start_all(home: Path) -> tuple[float, float]:
+    stack = Stack(home, "bench")
+    command = [sys.executable, "-m", "photo_worker.cli", "up", "--name", "bench", "--base-port", str(free_base())]
+    environment = {**os.environ, "PHOTO_WORKER_HOME": str(home)}
+    times = []
+    try:
+        for _ in range(2):
+            begin = time.monotonic()
+            subprocess.run(command, env=environment, check=True, capture_output=True, timeout=_TIMEOUT_SECONDS)
+            times.append(time.monotonic() - begin)
+            stack.down()
+    finally:
+        stack.delete()
+    return times[0], times[1]
+
+
+def print_table(result: dict[str, Any]) -> None:
+    print(f"{'cold start':<28}{'seconds':>9}")
+    for name, seconds in sorted(result["alone_seconds"].items(), key=lambda item: item[1]):
+        print(f"{name + ' alone, bare':<28}{seconds:>9.2f}")
+    print(f"{'up':<28}{result['up_cold_seconds']:>9.2f}")
+    print(f"{'up, data present':<28}{result['up_warm_seconds']:>9.2f}")
+    verdict = "within" if result["passed"] else "over"
+    print(f"up is {result['ratio']:.2f} x {result['slowest']} alone: {verdict} the bar of {result['bar']:.1f} x")
+
+
+def main() -> int:
+    result = measure()
+    print_table(result)
+    print(json.dumps(result), file=sys.stderr)
+    return 0 if result["passed"] else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
