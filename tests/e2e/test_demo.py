@@ -1,0 +1,147 @@
+"""The README's first command, whole, on a stack of its own; also with the worker killed half-way."""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+from tests.support.harness import FIXTURES
+
+pytestmark = [pytest.mark.stack, pytest.mark.timeout(300)]
+
+ROOT = FIXTURES.parent
+INDEX = {entry["file"]: entry for entry in json.loads((FIXTURES / "index.json").read_text())["fixtures"]}
+
+
+@dataclass
+class Checkout:
+    """Runs commands as a user in this worktree would, with the stacks kept elsewhere."""
+
+    home: Path
+    stack: str
+
+    def start(self, *arguments: str) -> subprocess.Popen[str]:
+        kept = {name: os.environ[name] for name in ("PATH", "HOME", "TMPDIR") if name in os.environ}
+        return subprocess.Popen(
+            [sys.executable, "-m", "photo_worker.cli", *arguments, "--name", self.stack],
+            cwd=ROOT,
+            env=kept | {"PHOTO_WORKER_HOME": str(self.home)},
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+
+    def run(self, *arguments: str) -> tuple[int, str, str]:
+        process = self.start(*arguments)
+        stdout, stderr = process.communicate(timeout=240)
+        return process.returncode, stdout, stderr
+
+
+@pytest.fixture(scope="module")
+def checkout(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Checkout]:
+    made = Checkout(tmp_path_factory.mktemp("stacks"), f"e2e-{secrets.token_hex(3)}")
+    yield made
+    code, _, stderr = made.run("down")
+    assert code == 0, stderr
+    here = str(made.home)
+    left = [process.info for process in psutil.process_iter(["pid", "cmdline"]) if here in str(process.info["cmdline"])]
+    assert left == []
+
+
+def jobs_of(stdout: str) -> list[dict[str, Any]]:
+    jobs: list[dict[str, Any]] = json.loads(stdout)["data"]["jobs"]
+    return jobs
+
+
+def comparable(jobs: list[dict[str, Any]]) -> list[tuple[Any, ...]]:
+    """Return what two runs of the demo must agree on: everything but ids and times."""
+    return [
+        (job["source"], job["report"]["status"], job["report"]["words"], job["report"]["mean_confidence"])
+        for job in jobs
+    ]
+
+
+@pytest.fixture(scope="module")
+def first(checkout: Checkout) -> list[dict[str, Any]]:
+    code, stdout, stderr = checkout.run("demo", "-o", "json")
+    assert code == 0, stderr
+    return jobs_of(stdout)
+
+
+def words(lines: list[str]) -> Counter[str]:
+    return Counter(word for line in lines for word in line.casefold().split())
+
+
+def test_every_fixture_is_processed_and_read(first: list[dict[str, Any]]) -> None:
+    assert {Path(job["source"]).name for job in first} == {Path(file).name for file in INDEX}
+    assert {job["report"]["status"] for job in first} == {"succeeded"}
+    assert {job["report"]["ocr_engine"] for job in first} == {"textract"}
+    found = total = 0
+    for job in first:
+        expected = words(next(entry["lines"] for file, entry in INDEX.items() if job["source"].endswith(file)))
+        found += (expected & words(job["report"]["lines"])).total()
+        total += expected.total()
+    assert found / total >= 0.85
+
+
+def test_running_it_again_reports_the_same_jobs(checkout: Checkout, first: list[dict[str, Any]]) -> None:
+    code, stdout, stderr = checkout.run("demo", "-o", "json")
+    assert code == 0, stderr
+    assert [job["job_id"] for job in jobs_of(stdout)] == [job["job_id"] for job in first]
+    assert [job["report"] for job in jobs_of(stdout)] == [job["report"] for job in first]
+
+
+def test_the_table_and_the_links(checkout: Checkout, first: list[dict[str, Any]]) -> None:
+    code, stdout, _ = checkout.run("demo")
+    assert code == 0
+    assert stdout.count("succeeded") == len(first)
+    for job in first:
+        assert job["links"]["text"] in stdout
+        assert job["links"]["workflow"] in stdout
+
+
+def test_a_worker_killed_in_the_middle_changes_nothing(checkout: Checkout, first: list[dict[str, Any]]) -> None:
+    process = checkout.start("demo", "--fresh", "-o", "json")
+    try:
+        worker = wait_for_worker(process)
+        wait_for_work(worker)
+        worker.kill()
+        stdout, stderr = process.communicate(timeout=240)
+    finally:
+        process.kill()
+    assert process.returncode == 0, stderr
+    assert "starting it again" in stderr
+    assert comparable(jobs_of(stdout)) == comparable(first)
+
+
+def wait_for_worker(demo: subprocess.Popen[str]) -> psutil.Process:
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline:
+        for child in psutil.Process(demo.pid).children():
+            if "worker" in child.cmdline():
+                return child
+        time.sleep(0.02)
+    raise AssertionError("the demo started no worker")
+
+
+def wait_for_work(worker: psutil.Process) -> None:
+    """Wait until the worker talks to its services: it is in the middle of work."""
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline:
+        if len(worker.net_connections()) >= 4:
+            return
+        time.sleep(0.02)
+    raise AssertionError("the worker opened no connections to its services")
