@@ -1,0 +1,202 @@
+"""Rules that hold for every file of the project."""
+
+from __future__ import annotations
+
+import ast
+import importlib.util
+import re
+import string
+import subprocess
+import sys
+import tomllib
+from importlib import import_module
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+
+import photo_worker
+from photo_worker import errors
+
+ROOT = Path(__file__).resolve().parents[3]
+MODULES = sorted((ROOT / "photo_worker").rglob("*.py"))
+PYPROJECT: dict[str, Any] = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+REQUIREMENTS = ("requirements.txt", "requirements-devkit.txt", "requirements-dev.txt", "requirements-build.txt")
+
+
+def script(name: str) -> ModuleType:
+    """Import one of the maintainer's scripts by its path."""
+    spec = importlib.util.spec_from_file_location(f"project_{name}", ROOT / "scripts" / f"{name}.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def tree(kind: type[errors.PhotoWorkerError]) -> list[type[errors.PhotoWorkerError]]:
+    return [kind, *(below for child in kind.__subclasses__() for below in tree(child))]
+
+
+ERRORS = [kind for kind in tree(errors.PhotoWorkerError) if kind.__module__.startswith("photo_worker.")]
+
+
+@pytest.mark.parametrize("kind", ERRORS, ids=lambda kind: kind.__name__)
+def test_an_error_says_what_happened_and_what_to_do(kind: type[errors.PhotoWorkerError]) -> None:
+    assert kind.__doc__, "the docstring is the message"
+    fields = {field.split(".")[0].split("[")[0] for _, field, _, _ in string.Formatter().parse(kind.__doc__) if field}
+    raised = kind(**dict.fromkeys(fields, 7))
+    assert raised.message.endswith((".", "?", "7"))
+    assert "{" not in raised.message
+    assert "\n" not in raised.message
+    assert re.fullmatch(r"[a-z][a-z0-9_]*", kind.code)
+    assert kind.hint.strip()
+    assert isinstance(kind.retryable, bool)
+
+
+def test_no_two_kinds_of_error_share_a_code() -> None:
+    by_code: dict[str, set[str]] = {}
+    for kind in ERRORS:
+        if "code" in vars(kind):
+            by_code.setdefault(kind.code, set()).add(kind.__name__)
+    assert {code: names for code, names in by_code.items() if len(names) > 1} == {}
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_a_module_exports_what_it_says(path: Path) -> None:
+    source = ast.parse(path.read_text(encoding="utf-8"))
+    if path.stat().st_size:
+        assert ast.get_docstring(source), "a module says what it is for"
+    lists = [
+        node.value
+        for node in source.body
+        if isinstance(node, ast.Assign) and any(getattr(target, "id", "") == "__all__" for target in node.targets)
+    ]
+    for value in lists:
+        exported = ast.literal_eval(value)
+        assert exported == sorted(set(exported))
+        name = ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
+        module = import_module(name)
+        assert [missing for missing in exported if not hasattr(module, missing)] == []
+
+
+def test_modules_are_small() -> None:
+    sizes = sorted(len(path.read_text(encoding="utf-8").splitlines()) for path in MODULES)
+    assert sizes[len(sizes) // 2] <= 200
+    assert sizes[-1] <= 600
+
+
+def test_nothing_is_committed_that_belongs_to_one_machine() -> None:
+    assert list(script("check_committed").problems(ROOT)) == []
+
+
+@pytest.mark.parametrize(
+    ("name", "line"),
+    [
+        ("requirements.txt", "--index-url https://" + "py" + "pi.org/simple"),
+        ("a.md", "see /ro" + "ot/.cache"),
+        ("Dockerfile", "FROM python:late" + "st"),
+        ("compose.yml", "    image: postgres:late" + "st"),
+        ("values.yaml", "  tag: late" + "st"),
+    ],
+)
+def test_the_check_of_committed_files_finds(name: str, line: str) -> None:
+    found = list(script("check_committed").problems_in(name, f"fine\n{line}\n"))
+    assert len(found) == 1
+    assert found[0].startswith(f"{name}:2: ")
+
+
+def test_the_check_of_committed_files_finds_long_modules_and_lets_words_be() -> None:
+    check = script("check_committed")
+    assert len(list(check.problems_in("a.py", "x = 1\n" * 601))) == 1
+    assert list(check.problems_in("a.py", "x = 1\n" * 600)) == []
+    assert list(check.problems_in("a.md", "the latest run; photo-worker/workflows; ~/work/here")) == []
+
+
+def pins(name: str) -> dict[str, list[Requirement]]:
+    found: dict[str, list[Requirement]] = {}
+    for line in (ROOT / name).read_text(encoding="utf-8").splitlines():
+        if line and line[0] not in "# ":
+            pinned = Requirement(line.removesuffix("\\").strip())
+            found.setdefault(canonicalize_name(pinned.name), []).append(pinned)
+    return found
+
+
+def asked(name: str) -> list[Requirement]:
+    """Return what pyproject.toml asks of a requirements file, the extras behind an extra included."""
+    project, groups = PYPROJECT["project"], PYPROJECT["dependency-groups"]
+    extras = project["optional-dependencies"]
+    lines = list(groups["build"]) if name != "requirements.txt" else []
+    if name != "requirements-build.txt":
+        lines += project["dependencies"]
+    if name in {"requirements-devkit.txt", "requirements-dev.txt"}:
+        lines += extras["devkit"] + extras["local-ocr"]
+    if name == "requirements-dev.txt":
+        lines += groups["dev"]
+    return [wanted for wanted in map(Requirement, lines) if wanted.name != "photo-worker"]
+
+
+@pytest.mark.parametrize("name", REQUIREMENTS)
+def test_a_requirements_file_pins_what_the_project_asks_for(name: str) -> None:
+    found = pins(name)
+    for wanted in asked(name):
+        versions = [str(pin.specifier).removeprefix("==") for pin in found.get(canonicalize_name(wanted.name), [])]
+        assert any(wanted.specifier.contains(version) for version in versions), (
+            f"{wanted} has no fitting pin in {name}; run: python3 dev.py nox -s requirements"
+        )
+
+
+@pytest.mark.parametrize("name", REQUIREMENTS)
+def test_every_pin_is_exact_and_has_its_hashes(name: str) -> None:
+    text = (ROOT / name).read_text(encoding="utf-8")
+    assert "://" not in text
+    blocks = re.split(r"\n(?=[A-Za-z0-9])", text)[1:]
+    assert len(blocks) > 5
+    for block in blocks:
+        assert re.match(r"[A-Za-z0-9._-]+==[^\s;]+ ", block), block.splitlines()[0]
+        assert re.search(r"--hash=sha256:[0-9a-f]{64}", block), block.splitlines()[0]
+
+
+def test_a_package_has_one_pin_in_all_files() -> None:
+    development = pins("requirements-dev.txt")
+    for name in REQUIREMENTS:
+        for package, pinned in pins(name).items():
+            assert {str(pin.specifier) for pin in pinned} <= {str(pin.specifier) for pin in development[package]}
+
+
+def test_the_changelog_opens_with_this_version() -> None:
+    text = (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
+    top = re.search(r"^## \[([^\]]+)\] - (?:unreleased|\d{4}-\d{2}-\d{2})$", text, re.MULTILINE)
+    assert top is not None
+    assert top[1] == photo_worker.__version__
+
+
+def test_the_readme_has_two_commands_and_the_gate_runs_the_second() -> None:
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    commands = re.findall(r"```sh\n(.*?)```", readme, re.DOTALL)
+    assert [block.strip() for block in commands[:2]] == ["python3 dev.py demo", "python3 dev.py test"]
+    gate = (ROOT / ".ci" / "run").read_text(encoding="utf-8")
+    assert "set -euo pipefail" in gate
+    assert re.search(r"^step tests python3 dev\.py test$", gate, re.MULTILINE)
+
+
+def test_every_command_that_the_documents_name_exists() -> None:
+    sessions = set(
+        re.findall(r"^def (\w+)\(session: nox", (ROOT / "noxfile.py").read_text(encoding="utf-8"), re.MULTILINE)
+    )
+    for name in ("README.md", "CONTRIBUTING.md", ".ci/run", "docs/decisions/packaging.md"):
+        text = (ROOT / name).read_text(encoding="utf-8")
+        for words in re.findall(r"nox (?:-s|--session) ([a-z0-9_ ]+?)(?: --|`| *\||\n|#|$)", text):
+            assert set(words.split()) <= sessions, f"{name} names {words}"
+
+
+def test_help_needs_no_heavy_import() -> None:
+    code = "import sys; from photo_worker.cli import run; run(['--help']); print(*sorted(sys.modules))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    loaded = set(done.stdout.splitlines()[-1].split())
+    assert loaded.isdisjoint(
+        {"temporalio", "boto3", "psycopg", "sqlalchemy", "pydantic", "rich", "numpy", "onnxruntime"}
+    )
