@@ -1,0 +1,1 @@
+"""OCR backends and the Textract block structure."""

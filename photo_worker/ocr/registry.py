@@ -1,0 +1,70 @@
+"""OCR backends by name: those of this package, and those of installed packages by entry point.
+
+A package adds a backend with an entry point of the group ``photo_worker.ocr_backends`` whose name
+is the engine's and whose object is a function from ``BackendContext`` to an ``OcrBackend``. A name
+of this package cannot be taken over.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from importlib.metadata import EntryPoint, entry_points
+from pathlib import Path
+
+from photo_worker.errors import ConfigurationError, EngineUnavailable, UnknownEngine
+from photo_worker.ports import ObjectStore, OcrBackend
+
+ENTRY_POINT_GROUP = "photo_worker.ocr_backends"
+
+
+@dataclass(frozen=True)
+class BackendContext:
+    """What a backend may be made of. ``max_parallel`` is how many threads will call it at once."""
+
+    store: ObjectStore
+    recorded_dir: Path | None = None
+    max_parallel: int = 10
+
+
+def make_backend(engine: str, context: BackendContext) -> OcrBackend:
+    """Return the backend of a name. Raises ``UnknownEngine``, ``EngineUnavailable`` or ``ConfigurationError``."""
+    own = _own_backends()
+    if engine in own:
+        return own[engine](context)
+    installed = {entry.name: entry for entry in entry_points(group=ENTRY_POINT_GROUP)}
+    if engine in installed:
+        return _load(installed[engine], context)
+    raise UnknownEngine(engine=engine, known=", ".join(sorted({*own, *installed})))
+
+
+def _own_backends() -> Mapping[str, Callable[[BackendContext], OcrBackend]]:
+    return {"textract": _textract, "local": _local, "recorded": _recorded}
+
+
+def _load(entry: EntryPoint, context: BackendContext) -> OcrBackend:
+    try:
+        factory: Callable[[BackendContext], OcrBackend] = entry.load()
+    except (ImportError, AttributeError) as error:
+        raise EngineUnavailable(engine=entry.name, reason=f"{entry.value}: {error}") from error
+    return factory(context)
+
+
+def _textract(context: BackendContext) -> OcrBackend:
+    from photo_worker.ocr.textract import TextractBackend, make_client
+
+    return TextractBackend(make_client(max_pool_connections=context.max_parallel))
+
+
+def _recorded(context: BackendContext) -> OcrBackend:
+    from photo_worker.ocr.recorded import RecordedBackend
+
+    if context.recorded_dir is None:
+        raise ConfigurationError(problems="OCR_RECORDED_DIR is not set, and the recorded backend plays from it")
+    return RecordedBackend(context.recorded_dir)
+
+
+def _local(context: BackendContext) -> OcrBackend:
+    from photo_worker.ocr.local import LocalBackend
+
+    return LocalBackend(context.store)
