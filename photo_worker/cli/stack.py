@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 _COLUMNS = ("SERVICE", "STATE", "VERSION", "URL", "PORT", "PID", "UPTIME")
 # Spelled out: the table of services need not be imported for `logs --help`.
-_LOGS = ("temporal", "postgres", "aws", "textract", "supervisor")
+_LOGS = ("temporal", "postgres", "aws", "textract", "supervisor", "worker")
 
 _name = click.option(
     "--name",
@@ -84,7 +84,7 @@ def status(ctx: click.Context, name: str | None, output: OutputFormat) -> None:
 @click.option("-f", "--follow", is_flag=True, help="Go on with what is written from now on, until interrupted.")
 @click.argument("services", nargs=-1, type=click.Choice(_LOGS), metavar="[SERVICE]...")
 def logs(name: str | None, lines: int, follow: bool, services: tuple[str, ...]) -> None:
-    """Show what the stack's services wrote: temporal, postgres, aws, textract, supervisor."""
+    """Show what the stack's services wrote: temporal, postgres, aws, textract, supervisor, and the demo's worker."""
     stack = _stack(name)
     chosen = services or _LOGS
     # Followed from before the old lines are read, so that none falls between.

@@ -191,7 +191,18 @@ def test_a_service_that_does_not_listen_to_sigterm_is_killed(tmp_path: Path, nam
     stack = toy_stack(tmp_path, name, Toy(mode="deaf"))
     stack.up()
     assert stack.down()
+    assert supervised(stack).services["toy"].exit_code == -signal.SIGKILL
     assert processes_of(stack.paths.root) == []
+
+
+def test_what_a_service_started_ends_with_it(tmp_path: Path, name: str) -> None:
+    stack = toy_stack(tmp_path, name, Toy(mode="parent"), SECOND)
+    stack.up()
+    (child,) = psutil.Process(service_pid(stack)).children()
+    os.kill(service_pid(stack), signal.SIGKILL)
+    wait_until(lambda: has_ended(child.pid), "the child of the killed service has ended")
+    assert stack.status().services[1].state == "running"
+    stack.down()
 
 
 def test_a_service_that_fails_is_named_with_its_last_words_and_the_others_stay(tmp_path: Path, name: str) -> None:
