@@ -62,7 +62,7 @@ def make_client(
         read_timeout=read_timeout,
         max_pool_connections=max_pool_connections,
         retries={"total_max_attempts": 1},
-        # put sends Content-MD5, which every store checks; checksums in trailers are not known to all.
+        # put sends Content-MD5; checksums in trailers are not known to every store.
         request_checksum_calculation="when_required",
         tcp_keepalive=True,
     )
@@ -171,15 +171,15 @@ class BotoObjectStore:
                 return
             yield piece
 
-    def _explain(self, error: Exception, bucket: str, key: str | None) -> Exception:
-        """Return what to raise for ``error``, which is ``error`` itself where it is a defect of ours."""
+    def _explain(self, error: Exception, bucket: str, key: str | None) -> PhotoWorkerError:
+        """Return what to raise for ``error``; asks the store again where its answer is not enough."""
         code = s3_errors.code_of(error) if isinstance(error, ClientError) else ""
         if code in s3_errors.OPAQUE_CODES:
             error = self._ask_again(bucket, key) or error
         explained = s3_errors.translate(error, store=self.describe(), bucket=bucket, key=key)
         if code == "404" and isinstance(explained, ObjectMissing):
             return self._bucket_problem(bucket) or explained
-        return explained or error
+        return explained
 
     def _ask_again(self, bucket: str, key: str | None) -> ClientError | None:
         """Repeat a refused HEAD in a form whose answer has a body, and return that answer's error."""

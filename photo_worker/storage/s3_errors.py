@@ -53,15 +53,6 @@ UNREACHABLE = (
     HTTPError,
     OSError,
 )
-NO_CREDENTIALS = (
-    boto.NoCredentialsError,
-    boto.PartialCredentialsError,
-    boto.CredentialRetrievalError,
-    boto.TokenRetrievalError,
-    boto.NoAuthTokenError,
-    boto.SSOError,
-    boto.RefreshWithMFAUnsupportedError,
-)
 FAILURES = (boto.BotoCoreError, boto.ClientError, HTTPError, OSError)
 
 
@@ -75,8 +66,8 @@ def status_of(error: boto.ClientError) -> int:
     return int(error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0))
 
 
-def translate(error: Exception, *, store: str, bucket: str, key: str | None) -> PhotoWorkerError | None:
-    """Return the error to raise in place of ``error``, or None where it is a defect of ours.
+def translate(error: Exception, *, store: str, bucket: str, key: str | None) -> PhotoWorkerError:
+    """Return the error to raise in place of ``error``, one of ``FAILURES``.
 
     ``key`` is None where the request was for the bucket. A bare 404 counts as the object's; who
     has asked with HEAD must look at the bucket first.
@@ -84,16 +75,14 @@ def translate(error: Exception, *, store: str, bucket: str, key: str | None) -> 
     if isinstance(error, boto.ClientError):
         return _translate_answer(error, store=store, bucket=bucket, key=key)
     reason = " ".join(str(error).split())
-    if isinstance(error, boto.ParamValidationError):
+    if isinstance(error, boto.ParamValidationError) and "bucket" in reason.lower():
         return InvalidBucket(bucket=bucket, reason=reason.removeprefix("Parameter validation failed: "))
-    if isinstance(error, NO_CREDENTIALS):
-        return ServiceRefused(service=store, reason=reason)
     if isinstance(error, boto.ReadTimeoutError):
         # Where it happens in the middle of a body, botocore's own text names no endpoint.
         return StorageUnavailable(store=store, reason="it sent nothing within the read timeout")
     if isinstance(error, UNREACHABLE):
         return StorageUnavailable(store=store, reason=reason or type(error).__name__)
-    return None
+    return ServiceRefused(service=store, reason=reason or type(error).__name__)
 
 
 def _translate_answer(error: boto.ClientError, *, store: str, bucket: str, key: str | None) -> PhotoWorkerError:
