@@ -70,7 +70,12 @@ def main() -> None:
         reason = asyncio.run(check(os.environ, Path(".env"), socket.gethostname()))
     except PhotoWorkerError as error:
         reason = error.message
-    sys.exit(reason or 0)
+    if reason:
+        sys.stderr.write(f"{reason}\n")
+        sys.stderr.flush()
+    # The SDK's threads may still be letting go of the interpreter after a refused connection; an
+    # orderly end races with them and aborts the process now and then (temporalio 1.35).
+    os._exit(1 if reason else 0)
 
 
 if __name__ == "__main__":
