@@ -36,7 +36,7 @@ def measure(rounds: int = 3) -> dict[str, Any]:
     alone: dict[str, list[float]] = {service.name: [] for service in SERVICES}
     up, warm = [], []
     for service in SERVICES:
-        service.load()
+        service.load(fresh=True)
     for _ in range(rounds):
         for service in SERVICES:
             alone[service.name].append(_in_new_home(lambda home, service=service: _start_alone(service, home)))

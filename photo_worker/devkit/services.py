@@ -46,8 +46,8 @@ class Service(Protocol):
     def plan(self, record: StackRecord, paths: StackPaths) -> ServicePlan:
         """Return how to run it, its files made; raises ``StackError``."""
 
-    def load(self) -> None:
-        """Import what ``check`` uses, while the service is still starting."""
+    def load(self, *, fresh: bool) -> None:
+        """Import what ``check`` uses, while the service is still starting; ``fresh`` where it has no data yet."""
 
     def check(self, record: StackRecord) -> None:
         """Use it once for real, making what the stack needs in it; raises ``NotReady``."""
@@ -81,13 +81,13 @@ class _Temporal:
         env = {**_base_environment(paths), "TEMPORAL_VERSION_CHECK_DISABLED": "1"}
         return _plan(self.name, argv, env, paths, cwd=data)
 
-    def load(self) -> None:
-        _import("temporalio.client")
+    def load(self, *, fresh: bool) -> None:
+        return
 
     def check(self, record: StackRecord) -> None:
         from photo_worker.devkit import readiness
 
-        readiness.describe_namespace(environment_of(record))
+        readiness.describe_namespace(environment_of(record), _temporal_program())
 
     def answers(self, record: StackRecord) -> bool:
         return probes.http_ok(record.ports["temporal-http"], f"/api/v1/namespaces/{record.prefix}")
@@ -133,8 +133,10 @@ class _Postgres:
             prepare=prepare,
         )
 
-    def load(self) -> None:
-        _import("photo_worker.storage.migrate", "alembic.command", "sqlalchemy")
+    def load(self, *, fresh: bool) -> None:
+        _import("photo_worker.storage.migrate")
+        if fresh:
+            _import("alembic.command", "sqlalchemy")
 
     def check(self, record: StackRecord) -> None:
         from photo_worker.devkit import readiness
@@ -181,7 +183,7 @@ class _Aws:
         }
         return _plan(self.name, [sys.executable, "-m", "ministack"], env, paths, cwd=data, stop_stage=1)
 
-    def load(self) -> None:
+    def load(self, *, fresh: bool) -> None:
         _import("botocore.session", "botocore.config")
 
     def check(self, record: StackRecord) -> None:
@@ -213,7 +215,7 @@ class _Textract:
         argv += ["--host", LOOPBACK, "--port", str(record.ports["textract"])]
         return _plan(self.name, argv, env, paths, cwd=_make(paths.run / "textract"))
 
-    def load(self) -> None:
+    def load(self, *, fresh: bool) -> None:
         _import("botocore.session", "PIL.ImageFont", "PIL.ImageDraw")
 
     def check(self, record: StackRecord) -> None:

@@ -42,6 +42,7 @@ class Start:
         self._timeline = timeline
         self._timeout = timeout
         self._token = ""
+        self._fresh: set[str] = set()
         self._over = threading.Event()
 
     def launch_and_make_ready(self) -> None:
@@ -89,11 +90,13 @@ class Start:
         for service in self._services:
             logs.rotate(self._paths.log(service.name))
         self._token = secrets.token_hex(8)
+        services = [service.plan(self._record, self._paths) for service in self._services]
+        self._fresh = {plan.name for plan in services if plan.prepare is not None}
         return StackPlan(
             token=self._token,
             lock=str(self._paths.supervisor_lock),
             processes=str(self._paths.processes),
-            services=[service.plan(self._record, self._paths) for service in self._services],
+            services=services,
         )
 
     def _launch(self, plan: StackPlan) -> IO[bytes]:
@@ -168,7 +171,7 @@ class Start:
         port = self._record.ports[service.uses[0]]
         reason = f"nothing listens on port {port}"
         with self._timeline.span(service.name, "load client"):
-            service.load()
+            service.load(fresh=service.name in self._fresh)
         with self._timeline.span(service.name, "listen"):
             while not probes.listens(port):
                 self._give_up(service, deadline, reason)

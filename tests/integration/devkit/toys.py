@@ -65,7 +65,7 @@ class Toy:
             stop_stage=0,
         )
 
-    def load(self) -> None:
+    def load(self, *, fresh: bool) -> None:
         return
 
     def check(self, record: StackRecord) -> None:
