@@ -140,7 +140,8 @@ def data_directory(paths: StackPaths, postgres: Postgres, user: User | None) -> 
         parent.mkdir(mode=0o711, exist_ok=True)
         parent.chmod(0o711)
     wanted = parent / f"postgres-{postgres.major}"
-    present = sorted(path.name for path in parent.glob("postgres-*") if not path.name.endswith(".new"))
+    # Not what an interrupted preparation leaves: a half-made directory and the password for it.
+    present = sorted(path.name for path in parent.glob("postgres-*") if re.fullmatch(r"postgres-\d+", path.name))
     if present and wanted.name not in present:
         raise DataMismatch(path=str(parent / present[-1]), reason=f"Postgres {postgres.version} does not read it")
     if wanted.exists():

@@ -49,7 +49,7 @@ def migrate_and_query(env: dict[str, str]) -> None:
     import psycopg
     from psycopg import sql
 
-    from photo_worker.errors import DatabaseUnavailable
+    from photo_worker.errors import DatabaseUnavailable, DataMismatch
 
     # The stack is ready when a worker could start, and a worker needs the schema. This one module
     # of the storage layer is all that the development kit uses of the application's adapters.
@@ -77,6 +77,9 @@ def migrate_and_query(env: dict[str, str]) -> None:
             connection.execute("SELECT count(*) FROM recipes").fetchone()
     except (psycopg.OperationalError, DatabaseUnavailable) as error:
         raise NotReady(str(error).strip()) from error
+    except psycopg.ProgrammingError as error:
+        # The steps were applied once and a table is gone: waiting does not bring it back.
+        raise DataMismatch(path=f"database {name}", reason=str(error).strip().splitlines()[0]) from error
 
 
 def _digest(directory: Path) -> str:

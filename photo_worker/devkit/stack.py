@@ -118,10 +118,10 @@ class Stack:
             return self._up(timeline)
 
     def down(self) -> bool:
-        """Stop the stack; false where nothing ran. Its data stays. Bounded by about 40 seconds."""
+        """Stop the stack; false where nothing ran. Its data stays. Bounded by about a minute."""
         if not self.paths.root.exists():
             return False
-        with self._alone("down"):
+        with self._alone("down", seconds=_STOP_SECONDS):
             return self._down()
 
     def reset(self) -> UpReport:
@@ -172,9 +172,11 @@ class Stack:
         return logs.follow(self.paths, services, stop)
 
     @contextmanager
-    def _alone(self, doing: str) -> Iterator[None]:
+    def _alone(self, doing: str, *, seconds: float | None = None) -> Iterator[None]:
+        """Keep other commands off this stack, after waiting for the one at work; by default as long as a start."""
         self.paths.create()
-        with exclusive(self.paths.command_lock, timeout=self._timeout + _STOP_SECONDS, doing=doing):
+        limit = self._timeout + _STOP_SECONDS if seconds is None else seconds
+        with exclusive(self.paths.command_lock, timeout=limit, doing=doing):
             yield
 
     def _delete_contents(self) -> None:

@@ -123,7 +123,9 @@ class Supervisor:
                 service.state, service.exit_code = "failed", 127
                 return
         service.state = state
-        service.started = psutil.Process(service.process.pid).create_time()
+        # macOS does not tell of a process that has ended already.
+        with contextlib.suppress(psutil.Error):
+            service.started = psutil.Process(service.process.pid).create_time()
 
     def _enlist(self, number: int) -> Callable[[], None]:
         """Return what a child does before it becomes a service: it tells the reaper of itself.

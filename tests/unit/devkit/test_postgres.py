@@ -80,6 +80,7 @@ def test_data_lies_in_the_stack_and_names_its_major_version(paths: StackPaths) -
 
 def test_an_interrupted_preparation_is_not_taken_for_data(paths: StackPaths) -> None:
     (paths.data / "postgres-17.new").mkdir()
+    (paths.data / "postgres-18.password").touch()
     assert data_directory(paths, Postgres(Path("/bin"), "18.6"), None) == paths.data / "postgres-18"
 
 
