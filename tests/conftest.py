@@ -26,7 +26,10 @@ _FOREIGN = ("AWS_", "TEMPORAL_", "DATABASE_URL", "S3_BUCKET", "OCR_", "LOG_", "M
 def pytest_configure(config: pytest.Config) -> None:
     """Choose, in the process that starts the others, where this run's stack lives."""
     if not hasattr(config, "workerinput"):
-        os.environ[_HOME] = tempfile.mkdtemp(prefix="photo-worker-tests-")
+        home = Path(tempfile.mkdtemp(prefix="photo-worker-tests-"))
+        # Root's Postgres runs as another user: behind a closed door its data would be kept elsewhere.
+        home.chmod(0o711)
+        os.environ[_HOME] = str(home)
         os.environ[_STACK] = f"t-{secrets.token_hex(4)}"
 
 

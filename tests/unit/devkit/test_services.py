@@ -57,7 +57,7 @@ def test_nothing_of_the_real_cloud_reaches_a_service(paths: StackPaths, monkeypa
         "HTTPS_PROXY": "http://proxy.example",
         "DATABASE_URL": "postgresql://real",
         "MINISTACK_ACCOUNT_ID": "123456789012",
-        "USE_SSL": "1",
+        "USE_SSL": "real-tls",
     }
     for name, value in foreign.items():
         monkeypatch.setenv(name, value)
