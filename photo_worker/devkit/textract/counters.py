@@ -1,0 +1,77 @@
+"""What was asked and answered since the start or the last reset, for tests to assert on."""
+
+from __future__ import annotations
+
+from collections import Counter, OrderedDict
+from dataclasses import dataclass, field
+from typing import Any
+
+# More documents than any test run reads; each costs some 400 bytes.
+_MOST_DOCUMENTS = 100_000
+
+
+@dataclass
+class _Tally:
+    requests: int = 0
+    answered: int = 0
+    errors: Counter[str] = field(default_factory=Counter)
+
+    def shown(self) -> dict[str, Any]:
+        return {"requests": self.requests, "answered": self.answered, "errors": dict(self.errors)}
+
+
+@dataclass
+class _DocumentTally:
+    requests: int = 0
+    billed: int = 0
+    recognised: int = 0
+
+
+class Counters:
+    """Counts by operation and by document. To be used from one thread."""
+
+    def __init__(self) -> None:
+        self._operations: dict[str, _Tally] = {}
+        self._documents: OrderedDict[str, _DocumentTally] = OrderedDict()
+        self._refused: Counter[str] = Counter()
+        self._forgotten = 0
+
+    def asked(self, operation: str) -> None:
+        """Count a request that names an operation of the model."""
+        self._operations.setdefault(operation, _Tally()).requests += 1
+
+    def answered(self, operation: str) -> None:
+        """Count a request that was answered."""
+        self._operations.setdefault(operation, _Tally()).answered += 1
+
+    def failed(self, operation: str | None, code: str) -> None:
+        """Count a request that ended in an error; without an operation it never got to one."""
+        errors = self._refused if operation is None else self._operations.setdefault(operation, _Tally()).errors
+        errors[code] += 1
+
+    def requested(self, sha256: str) -> None:
+        """Count a request for a document, whatever comes of it."""
+        self._document(sha256).requests += 1
+
+    def recognised(self, sha256: str) -> None:
+        """Count a run of the OCR engine over a document."""
+        self._document(sha256).recognised += 1
+
+    def billed(self, sha256: str) -> None:
+        """Count an answer that the real service would charge for: every one with blocks, cached or not."""
+        self._document(sha256).billed += 1
+
+    def shown(self) -> dict[str, Any]:
+        """Return everything as JSON data."""
+        return {
+            "operations": {name: tally.shown() for name, tally in sorted(self._operations.items())},
+            "refused": dict(self._refused),
+            "documents": {sha256: vars(tally) for sha256, tally in self._documents.items()},
+            "documents_forgotten": self._forgotten,
+        }
+
+    def _document(self, sha256: str) -> _DocumentTally:
+        if sha256 not in self._documents and len(self._documents) >= _MOST_DOCUMENTS:
+            self._documents.popitem(last=False)
+            self._forgotten += 1
+        return self._documents.setdefault(sha256, _DocumentTally())

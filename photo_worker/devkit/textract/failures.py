@@ -1,0 +1,123 @@
+"""The errors that the emulator answers with, and how sure each is.
+
+Real Textract is the measure. ``Basis`` says where a code or a message comes from, so that a reader can
+tell what is known from what was chosen here because something had to be said.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+
+class Basis(StrEnum):
+    """Where a fact about the real service comes from."""
+
+    DOCUMENTED = "D"
+    """Amazon Textract's API reference, its quotas page, or botocore's service model."""
+    OBSERVED = "O"
+    """Seen in recorded traffic of the real service, or quoted from it by its users."""
+    CONVENTION = "C"
+    """What AWS services that speak JSON 1.1 do; not seen on Textract itself."""
+    UNKNOWN = "?"
+    """Nothing is known; the simplest sane choice."""
+
+
+@dataclass(frozen=True)
+class Failure:
+    """One answer that is an error.
+
+    ``message`` is a format string over the details it is raised with; messages without fields are
+    the real service's own, letter by letter. All errors have HTTP status 400 [O] save the few whose
+    status the API reference gives otherwise.
+    """
+
+    code: str
+    message: str
+    code_basis: Basis
+    message_basis: Basis
+    status: int = 400
+
+
+class Refusal(Exception):
+    """A call that ends in an error. ``reason`` is for people: logs and a header, never the body."""
+
+    def __init__(self, failure: Failure, reason: str = "", **details: object) -> None:
+        self.failure = failure
+        self.message = failure.message.format(**details)
+        self.reason = reason
+        super().__init__(f"{failure.code}: {self.message} {reason}".rstrip())
+
+
+INVALID_PARAMETER = Failure(
+    "InvalidParameterException", "Request has invalid parameters", Basis.DOCUMENTED, Basis.OBSERVED
+)
+INVALID_S3_OBJECT = Failure(
+    "InvalidS3ObjectException",
+    "Unable to get object metadata from S3. Check object key, region and/or access permissions.",
+    Basis.DOCUMENTED,
+    Basis.OBSERVED,
+)
+UNSUPPORTED_DOCUMENT = Failure(
+    "UnsupportedDocumentException", "Request has unsupported document format", Basis.DOCUMENTED, Basis.OBSERVED
+)
+# The limit is documented, the code that it is answered with is not.
+IMAGE_TOO_LARGE = Failure(
+    "UnsupportedDocumentException", "The image has {width} x {height} pixels; {limit}", Basis.UNKNOWN, Basis.UNKNOWN
+)
+# Whether a cut-off file is Bad or Unsupported is not known; Bad says more.
+BAD_DOCUMENT = Failure("BadDocumentException", "{problem}", Basis.UNKNOWN, Basis.UNKNOWN)
+DOCUMENT_TOO_LARGE = Failure(
+    "DocumentTooLargeException",
+    "The document has {size}; synchronous operations read at most {limit_bytes} bytes",
+    Basis.DOCUMENTED,
+    Basis.UNKNOWN,
+)
+# Every operation's model lists it, and no client tries it again.
+NOT_EMULATED = Failure(
+    "AccessDeniedException",
+    "textract:{operation} is not emulated; this server emulates {emulated}",
+    Basis.UNKNOWN,
+    Basis.UNKNOWN,
+)
+INTERNAL_ERROR = Failure("InternalServerError", "{problem}", Basis.DOCUMENTED, Basis.UNKNOWN, status=500)
+
+MISSING_AUTHENTICATION = Failure(
+    "MissingAuthenticationTokenException",
+    "Request is missing Authentication Token",
+    Basis.CONVENTION,
+    Basis.CONVENTION,
+)
+INCOMPLETE_SIGNATURE = Failure("IncompleteSignatureException", "{problem}", Basis.CONVENTION, Basis.CONVENTION)
+UNKNOWN_OPERATION = Failure(
+    "UnknownOperationException", "There is no operation {target}", Basis.CONVENTION, Basis.UNKNOWN
+)
+NO_SUCH_PAGE = Failure(
+    "UnknownOperationException", "There is nothing at {path}", Basis.CONVENTION, Basis.UNKNOWN, status=404
+)
+NO_SUCH_METHOD = Failure(
+    "UnknownOperationException",
+    "{path} does not take the method {method}",
+    Basis.CONVENTION,
+    Basis.UNKNOWN,
+    status=405,
+)
+MALFORMED = Failure("SerializationException", "{problem}", Basis.CONVENTION, Basis.UNKNOWN)
+
+FAILURES: tuple[Failure, ...] = (
+    INVALID_PARAMETER,
+    INVALID_S3_OBJECT,
+    UNSUPPORTED_DOCUMENT,
+    IMAGE_TOO_LARGE,
+    BAD_DOCUMENT,
+    DOCUMENT_TOO_LARGE,
+    NOT_EMULATED,
+    INTERNAL_ERROR,
+    MISSING_AUTHENTICATION,
+    INCOMPLETE_SIGNATURE,
+    UNKNOWN_OPERATION,
+    NO_SUCH_PAGE,
+    NO_SUCH_METHOD,
+    MALFORMED,
+)
+"""All of them, for tables and tests."""

@@ -1,0 +1,224 @@
+"""The emulator's HTTP server: Textract at ``/``, its own controls under ``/_emulator/``."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+import signal
+import socket
+import time
+from collections.abc import AsyncIterator
+from http import HTTPStatus
+from types import FrameType
+from typing import Any
+
+import uvicorn
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+
+from photo_worker import __version__
+from photo_worker.devkit.textract import wire
+from photo_worker.devkit.textract.counters import Counters
+from photo_worker.devkit.textract.documents import DocumentSource
+from photo_worker.devkit.textract.failures import INTERNAL_ERROR, MALFORMED, NO_SUCH_METHOD, NO_SUCH_PAGE, Refusal
+from photo_worker.devkit.textract.model import TextractModel, WrongType
+from photo_worker.devkit.textract.operations import Call, Operations
+from photo_worker.devkit.textract.recognition import Reader, Recogniser
+from photo_worker.errors import PhotoWorkerError
+
+logger = logging.getLogger(__name__)
+
+# Recognition holds some 100 MB a thread at its peak; more than this is no laptop's emulator.
+MOST_THREADS = 8
+
+# Bodies above this are parsed beside the event loop, which must not stand still for them.
+_PARSED_INLINE_BYTES = 64 * 1024
+
+# A client reuses connections; one that the server closes at that moment looks like a broken network.
+_KEEP_ALIVE_SECONDS = 300
+_SHUTDOWN_SECONDS = 1
+
+
+class Emulator:
+    """One emulator: a reader and everything that was asked of it. Make it, then serve ``app``."""
+
+    def __init__(self, reader: Reader, *, threads: int) -> None:
+        self._reader = reader
+        self._threads = threads
+        self._model = TextractModel()
+        self._documents = DocumentSource()
+        self._recogniser = Recogniser(
+            reader, threads=threads, check=lambda given: self._model.check_answer("DetectDocumentText", given)
+        )
+        self._operations = Operations(self._model, self._documents, self._recogniser)
+        self._counters = Counters()
+        self._ready = False
+        self._broken = ""
+        self.app = Starlette(
+            routes=[
+                Route("/", self._post, methods=["POST"]),
+                Route("/_emulator/health", self._health, methods=["GET"]),
+                Route("/_emulator/counters", self._show_counters, methods=["GET"]),
+                Route("/_emulator/reset", self._reset, methods=["POST"]),
+            ],
+            exception_handlers={HTTPException: _no_such_thing, Exception: _defect},
+            lifespan=self._lifespan,
+        )
+        self.app.router.redirect_slashes = False
+
+    @contextlib.asynccontextmanager
+    async def _lifespan(self, _: Starlette) -> AsyncIterator[None]:
+        warming = asyncio.create_task(self._warm())
+        yield
+        warming.cancel()
+        self._recogniser.close()
+        self._documents.close()
+
+    async def _warm(self) -> None:
+        began = time.perf_counter()
+        engine = self._recogniser.warm()
+        await asyncio.to_thread(self._documents.warm)
+        try:
+            await engine
+        except PhotoWorkerError as error:
+            self._broken = error.message
+            logger.error("[%s] %s %s", error.code, error.message, error.hint)
+        else:
+            self._ready = True
+            logger.info("%s %s is ready, %.1f s", *self._engine(), time.perf_counter() - began)
+
+    async def _post(self, request: Request) -> Response:
+        began = time.perf_counter()
+        operation = None
+        counters = self._counters
+        try:
+            body = await wire.read_body(request)
+            operation = wire.operation_of(request, self._model)
+            counters.asked(operation)
+            wire.require_signature(request)
+            if body is None:
+                raise self._operations.oversized(operation, "too many bytes")
+            response = wire.answer(await self._answer(operation, body, counters))
+        except Refusal as refusal:
+            counters.failed(operation, refusal.failure.code)
+            response = wire.error(refusal)
+            outcome = f"{refusal.failure.code} {refusal.reason}".rstrip()
+        except Exception:
+            counters.failed(operation, INTERNAL_ERROR.code)
+            raise
+        else:
+            counters.answered(operation)
+            outcome = f"{len(response.body)} bytes"
+        logger.info(
+            "%s %d, %.0f ms, %r", operation, response.status_code, 1000 * (time.perf_counter() - began), outcome
+        )
+        return response
+
+    async def _answer(self, operation: str, body: bytes, counters: Counters) -> bytes:
+        if len(body) > _PARSED_INLINE_BYTES:
+            given = await asyncio.to_thread(self._parse, operation, body)
+        else:
+            given = self._parse(operation, body)
+        return await self._operations.answer(Call(operation, given, counters))
+
+    def _parse(self, operation: str, body: bytes) -> dict[str, Any]:
+        try:
+            return self._operations.read_request(operation, wire.parse_json(body))
+        except WrongType as error:
+            raise Refusal(MALFORMED, problem=str(error)) from error
+
+    async def _health(self, _: Request) -> Response:
+        engine, version = self._engine()
+        state: dict[str, Any] = {
+            "service": "textract",
+            "version": __version__,
+            "engine": engine,
+            "engine_version": version,
+            "ready": self._ready,
+            "threads": self._threads,
+            "operations": self._operations.emulated,
+        }
+        if self._broken:
+            return JSONResponse({**state, "problem": self._broken}, status_code=HTTPStatus.SERVICE_UNAVAILABLE)
+        return JSONResponse(state)
+
+    async def _show_counters(self, _: Request) -> Response:
+        return JSONResponse(self._counters.shown())
+
+    async def _reset(self, _: Request) -> Response:
+        """Begin as if started anew; calls on their way still count where they began."""
+        self._counters = Counters()
+        self._recogniser.forget()
+        return JSONResponse({})
+
+    def _engine(self) -> tuple[str, str]:
+        return self._reader.engine, self._reader.version
+
+
+async def _no_such_thing(request: Request, exception: Exception) -> Response:
+    """Answer what Starlette refuses: an unknown path, or a method that a path does not take."""
+    with contextlib.suppress(Refusal):
+        await wire.read_body(request)
+    path, method = ascii(request.url.path)[:200], ascii(request.method)[:40]
+    if isinstance(exception, HTTPException) and exception.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
+        return wire.error(Refusal(NO_SUCH_METHOD, path=path, method=method), exception.headers)
+    return wire.error(Refusal(NO_SUCH_PAGE, path=path))
+
+
+async def _defect(_: Request, exception: Exception) -> Response:
+    """Answer after an error that nobody foresaw; the server logs it with its traceback."""
+    return wire.error(Refusal(INTERNAL_ERROR, problem=f"The emulator has a defect: {type(exception).__name__}"))
+
+
+def default_threads() -> int:
+    """Return one thread a core that this process may use."""
+    usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(1, min(usable, MOST_THREADS))
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """Return a socket that listens on a port, or on a free one for 0. Raises ``OSError``."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    bound = socket.socket(family)
+    try:
+        bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        bound.bind((host, port))
+        # From here on callers wait instead of being refused, while the server is still being made.
+        bound.listen()
+    except OSError:
+        bound.close()
+        raise
+    return bound
+
+
+def serve(reader: Reader, bound: socket.socket, *, threads: int) -> None:
+    """Serve until SIGTERM or SIGINT, which end the process with status 0 within two seconds."""
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, _leave)
+    config = uvicorn.Config(
+        Emulator(reader, threads=threads).app,
+        loop="asyncio",
+        http="h11",
+        ws="none",
+        lifespan="on",
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        timeout_keep_alive=_KEEP_ALIVE_SECONDS,
+        timeout_graceful_shutdown=_SHUTDOWN_SECONDS,
+    )
+    uvicorn.Server(config).run(sockets=[bound])
+
+
+def _leave(_: int, __: FrameType | None) -> None:
+    """End at once. uvicorn raises the signal again after it has closed its connections.
+
+    Python would wait for threads in the middle of a page, and nothing here needs to be saved.
+    """
+    logging.shutdown()
+    os._exit(0)
