@@ -2,7 +2,8 @@
 
 A supervisor killed by SIGKILL cannot end its children, and macOS has no way to tie their lives to
 its own. So each child writes its number into this process's pipe before it becomes the service:
-``+<pid> <signal>``; the supervisor writes ``-<pid>`` once it has seen the service end. When the pipe
+``+<pid> <signal>``; the supervisor writes ``-<pid>`` once it has seen the service end, and ``?`` when
+a child ended before it told its number, so that those that are gone leave the list. When the pipe
 closes, nobody is left who could write, and what is still listed is ended. Standard library only,
 started by path with ``-I -S``: it should cost next to nothing.
 """
@@ -27,8 +28,10 @@ def main() -> None:
         pid, _, number = line[1:].strip().partition(" ")
         if line.startswith("+"):
             running[int(pid)] = int(number)
-        else:
+        elif line.startswith("-"):
             running.pop(int(pid), None)
+        else:
+            running = {group: stop for group, stop in running.items() if signal_group(group, 0)}
     end_groups(running, grace=_GRACE_SECONDS)
 
 

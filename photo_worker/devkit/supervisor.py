@@ -121,6 +121,7 @@ class Supervisor:
             except (OSError, subprocess.SubprocessError) as error:
                 log.write(f"{argv[0]}: {error}\n".encode())
                 service.state, service.exit_code = "failed", 127
+                self._tell_reaper("?")
                 return
         service.state = state
         # macOS does not tell of a process that has ended already.
@@ -150,7 +151,7 @@ class Supervisor:
             if process is None or not service.runs or process.poll() is None:
                 continue
             reaper.signal_group(process.pid, signal.SIGKILL)
-            self._dismiss(process.pid)
+            self._tell_reaper(f"-{process.pid}")
             if service.state == "preparing":
                 self._finish_preparing(service, process.returncode)
             else:
@@ -192,11 +193,11 @@ class Supervisor:
                 process.stdin.flush()
         return process
 
-    def _dismiss(self, pid: int) -> None:
+    def _tell_reaper(self, line: str) -> None:
         if self._reaper.stdin is not None:
             # A reaper that has just died is replaced in the same round.
             with contextlib.suppress(BrokenPipeError):
-                self._reaper.stdin.write(f"-{pid}\n".encode())
+                self._reaper.stdin.write(f"{line}\n".encode())
                 self._reaper.stdin.flush()
 
     def _stop(self) -> None:

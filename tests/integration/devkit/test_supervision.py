@@ -217,6 +217,14 @@ def test_a_service_that_fails_is_named_with_its_last_words_and_the_others_stay(t
     stack.down()
 
 
+def test_a_program_that_cannot_be_run_is_named(tmp_path: Path, name: str) -> None:
+    stack = toy_stack(tmp_path, name, SECOND, Toy(mode="missing"))
+    with pytest.raises(ServiceFailed, match="/nowhere/toy.*No such file"):
+        stack.up()
+    os.kill(supervisor_pid(stack), signal.SIGKILL)
+    wait_until(lambda: processes_of(stack.paths.root) == [], "the other service ended")
+
+
 def test_a_service_that_never_gets_ready_fails_in_time_with_the_reason(tmp_path: Path, name: str) -> None:
     stack = toy_stack(tmp_path, name, Toy(mode="never"), timeout=0.5)
     with pytest.raises(ServiceFailed, match=r"the toy does not want to after 0\.5 seconds"):

@@ -41,7 +41,7 @@ while True:
 
 @dataclass(frozen=True)
 class Toy:
-    """A service of a test. Modes: serves, fails, deaf, parent, never (ready)."""
+    """A service of a test. Modes: serves, fails, missing, deaf, parent, never (ready)."""
 
     name: str = "toy"
     mode: str = "serves"
@@ -55,9 +55,10 @@ class Toy:
 
     def plan(self, record: StackRecord, paths: StackPaths) -> ServicePlan:
         code = [sys.executable, "-I", "-S", "-c", _SERVE, self.mode, str(record.ports[self.uses[0]])]
+        program = ["/nowhere/toy"] if self.mode == "missing" else code
         return ServicePlan(
             name=self.name,
-            argv=[*code, str(paths.root)],
+            argv=[*program, str(paths.root)],
             env={},
             cwd="/",
             log=str(paths.log(self.name)),

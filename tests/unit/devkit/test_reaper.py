@@ -1,0 +1,48 @@
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from photo_worker.devkit import reaper
+
+SLEEP = [sys.executable, "-I", "-S", "-c", "import time; time.sleep(600)"]
+
+
+@pytest.fixture
+def sleepers() -> Iterator[list[subprocess.Popen[bytes]]]:
+    started = [subprocess.Popen(SLEEP, start_new_session=True) for _ in range(3)]
+    yield started
+    for process in started:
+        process.kill()
+        process.wait()
+
+
+def test_it_ends_what_is_listed_when_its_pipe_closes_and_nothing_else(
+    sleepers: list[subprocess.Popen[bytes]],
+) -> None:
+    listed, ended, gone = sleepers
+    gone.kill()
+    gone.wait()
+    lines = [f"+{listed.pid} {int(signal.SIGTERM)}", f"+{ended.pid} 15", f"+{gone.pid} 15", f"-{ended.pid}", "?"]
+    net = subprocess.Popen([sys.executable, "-I", "-S", str(Path(reaper.__file__))], stdin=subprocess.PIPE)
+    assert net.stdin is not None
+    net.stdin.write("".join(f"{line}\n" for line in lines).encode())
+    net.stdin.flush()
+    assert net.poll() is None
+    net.stdin.close()
+    assert net.wait(timeout=30) == 0
+    assert listed.wait(timeout=30) == -signal.SIGTERM
+    assert ended.poll() is None
+
+
+def test_a_group_that_is_gone_is_told_from_one_that_is_there(sleepers: list[subprocess.Popen[bytes]]) -> None:
+    first, second, _ = sleepers
+    assert reaper.signal_group(first.pid, 0)
+    second.kill()
+    second.wait()
+    assert not reaper.signal_group(second.pid, 0)
