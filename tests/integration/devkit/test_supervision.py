@@ -219,7 +219,7 @@ def test_a_service_that_fails_is_named_with_its_last_words_and_the_others_stay(t
 
 def test_a_program_that_cannot_be_run_is_named(tmp_path: Path, name: str) -> None:
     stack = toy_stack(tmp_path, name, SECOND, Toy(mode="missing"))
-    with pytest.raises(ServiceFailed, match="/nowhere/toy.*No such file"):
+    with pytest.raises(ServiceFailed, match=r"/nowhere/toy.*No such file"):
         stack.up()
     os.kill(supervisor_pid(stack), signal.SIGKILL)
     wait_until(lambda: processes_of(stack.paths.root) == [], "the other service ended")
