@@ -23,7 +23,7 @@ from photo_worker.devkit.services import SERVICES, Service
 from photo_worker.devkit.start import Start
 from photo_worker.devkit.state import Processes, StackRecord
 from photo_worker.devkit.timeline import Timeline
-from photo_worker.errors import StackError, StackMoved, StackNotRunning
+from photo_worker.errors import ServiceFailed, StackError, StackMoved, StackNotRunning
 
 # Two stages, each asked and then killed within the supervisor's own limits.
 _STOP_SECONDS = 25.0
@@ -192,10 +192,15 @@ class Stack:
         if processes.alive and record is not None:
             if self._base_port and self._base_port != record.base_port:
                 raise StackMoved(name=self.name, base_port=record.base_port, asked=self._base_port)
-            wanted = set(self.services)
-            if wanted <= {entry.name for entry in processes.services.values() if entry.state == "running"}:
-                self._start(record, timeline).make_ready()
-                return UpReport(self.status(), started=False, seconds=timeline.elapsed(), timeline=timeline)
+            if self._all_run(processes):
+                try:
+                    self._start(record, timeline).make_ready()
+                except ServiceFailed:
+                    # The supervisor may have learnt of a death only now.
+                    if self._all_run(Processes.load(self.paths)):
+                        raise
+                else:
+                    return UpReport(self.status(), started=False, seconds=timeline.elapsed(), timeline=timeline)
         # A stack of which a part has died starts as a whole: what one service lost, another may rely on.
         self._down()
         record = self._new_record(record, base)
@@ -205,6 +210,9 @@ class Stack:
         start = self._start(record, timeline)
         start.launch_and_make_ready()
         return UpReport(self.status(), started=True, seconds=timeline.elapsed(), timeline=timeline)
+
+    def _all_run(self, processes: Processes) -> bool:
+        return set(self.services) <= {entry.name for entry in processes.services.values() if entry.state == "running"}
 
     def _start(self, record: StackRecord, timeline: Timeline) -> Start:
         return Start(self.paths, record, self._services, timeline, self._timeout)

@@ -244,6 +244,19 @@ def test_up_replaces_a_stack_of_which_a_part_has_died(tmp_path: Path, name: str)
     stack.down()
 
 
+def test_up_right_after_a_death_replaces_the_stack_too(tmp_path: Path, name: str) -> None:
+    stack = toy_stack(tmp_path, name, Toy(), SECOND)
+    stack.up()
+    # Held, so that the supervisor cannot write the death down before `up` has looked.
+    os.kill(supervisor_pid(stack), signal.SIGSTOP)
+    os.kill(service_pid(stack, "second"), signal.SIGKILL)
+    release = threading.Timer(0.5, os.kill, (supervisor_pid(stack), signal.SIGCONT))
+    release.start()
+    assert stack.up().started
+    release.join()
+    stack.down()
+
+
 def test_of_two_ups_at_once_one_starts_and_the_other_reports(tmp_path: Path, name: str) -> None:
     reports: list[UpReport] = []
     threads = [threading.Thread(target=lambda: reports.append(toy_stack(tmp_path, name).up())) for _ in range(3)]
