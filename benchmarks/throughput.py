@@ -15,44 +15,20 @@ import statistics
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from datetime import timedelta
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
-from temporalio import activity, workflow
+from temporalio import activity
 from temporalio.client import Client
 from temporalio.worker import Worker
+
+from benchmarks.floor import Floor, Noop
 
 ROOT = Path(__file__).resolve().parents[1]
 JOBS = 200
 ROUNDS = 3
 BAR = 0.9
-
-_STEP = timedelta(minutes=1)
-
-
-@workflow.defn(name="floor")
-class Floor:
-    """The same steps, by hand."""
-
-    @workflow.run
-    async def run(self, job: dict[str, str]) -> dict[str, str]:
-        located = await workflow.execute_activity("floor_verify", job, start_to_close_timeout=_STEP)
-        read = await workflow.execute_activity("floor_ocr", {**job, **located}, start_to_close_timeout=_STEP)
-        await workflow.execute_activity("floor_persist", {**job, **located, **read}, start_to_close_timeout=_STEP)
-        return {**job, **read}
-
-
-@workflow.defn(name="noop")
-class Noop:
-    """Three activities that do nothing."""
-
-    @workflow.run
-    async def run(self, job: dict[str, str]) -> dict[str, str]:
-        for _ in range(3):
-            await workflow.execute_activity("noop_step", job, start_to_close_timeout=_STEP)
-        return job
 
 
 def floor_activities(s3: Any, pool: Any, bucket: str, recorded: Path) -> list[Callable[..., Any]]:

@@ -18,6 +18,9 @@ DOCUMENT_TYPES = frozenset({PNG, JPEG, TIFF, PDF})
 # What stores and uploaders say where nobody told them the type.
 UNDECLARED_TYPES = frozenset({"", "application/octet-stream", "binary/octet-stream"})
 
+# The first bytes that tell a type: PDF's may stand behind others.
+HEAD_BYTES = 4096
+
 # A PDF may begin with other bytes; readers look for its header in the first 1,024 (ISO 32000-1, annex H.3).
 _PDF_HEADER_WINDOW = 1024
 
