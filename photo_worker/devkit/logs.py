@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -9,18 +10,14 @@ from pathlib import Path
 
 from photo_worker.devkit.layout import StackPaths
 
-_KEPT_BYTES = 8 * 1024 * 1024
 _TAIL_BYTES = 256 * 1024
 _POLL_SECONDS = 0.2
 
 
 def rotate(path: Path) -> None:
-    """Set a log that has grown large aside, replacing the one set aside before."""
-    try:
-        if path.stat().st_size > _KEPT_BYTES:
-            path.replace(path.with_suffix(".log.1"))
-    except FileNotFoundError:
-        return
+    """Set the log of the run before aside as ``.log.1``, so that a log tells of one run alone."""
+    with contextlib.suppress(FileNotFoundError):
+        path.replace(path.with_suffix(".log.1"))
 
 
 def tail(path: Path, lines: int) -> list[str]:

@@ -87,8 +87,8 @@ class Start:
     def _plan(self) -> StackPlan:
         delete_tree(self._paths.run)
         self._paths.create()
-        for service in self._services:
-            logs.rotate(self._paths.log(service.name))
+        for name in ("supervisor", *(service.name for service in self._services)):
+            logs.rotate(self._paths.log(name))
         self._token = secrets.token_hex(8)
         services = [service.plan(self._record, self._paths) for service in self._services]
         self._fresh = {plan.name for plan in services if plan.prepare is not None}

@@ -89,6 +89,8 @@ def test_up_down_and_up_again(tmp_path: Path, name: str) -> None:
     assert not stack.down()
     assert [service.state for service in stack.status().services] == ["stopped"]
     assert stack.up().status.services[0].port == base
+    assert stack.tail("toy", 10) == ["toy starts serves"], "a log tells of one run"
+    assert stack.paths.log("toy").with_suffix(".log.1").read_text() == "toy starts serves\n"
     stack.down()
 
 
