@@ -69,7 +69,7 @@ class DocumentSource:
         # The model requires neither of them.
         missing = [name for name in ("Bucket", "Name") if name not in stored]
         if missing:
-            raise Refusal(INVALID_PARAMETER, f"S3Object has no {' and no '.join(missing)}")
+            raise Refusal(INVALID_PARAMETER, f"Document.S3Object has no {' and no '.join(missing)}")
         return await loop.run_in_executor(self._threads, self._download, stored)
 
     def warm(self) -> None:

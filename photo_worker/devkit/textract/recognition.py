@@ -8,6 +8,7 @@ import logging
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from functools import cached_property
 from typing import Any, Protocol
 
 from photo_worker.devkit.textract.counters import Counters
@@ -45,7 +46,7 @@ class Reader(Protocol):
     def version(self) -> str:
         """Its version, which changes whenever the same document may be read differently."""
 
-    def read(self, document: bytes, name: str) -> Mapping[str, Any]:
+    def read(self, document: bytes, name: str, /) -> Mapping[str, Any]:
         """Return the DetectDocumentText answer for a document of one page.
 
         Raises ``UnsupportedDocument``, ``UnreadableDocument``, ``DocumentTooLarge``, ``ImageTooLarge``
@@ -78,9 +79,14 @@ class Recogniser:
         self._answers = _Remembered(remembered_bytes)
         self._running: dict[tuple[str, str, str], asyncio.Future[bytes]] = {}
 
+    @cached_property
+    def identity(self) -> tuple[str, str]:
+        """The reader's name and version; asked for once, since an installed package's version is read from disk."""
+        return self._reader.engine, self._reader.version
+
     async def read(self, document: Document, counters: Counters) -> bytes:
         """Return the answer as JSON. Raises ``Refusal``, or what a defect of the reader raises."""
-        key = (document.sha256, self._reader.engine, self._reader.version)
+        key = (document.sha256, *self.identity)
         known = self._answers.get(key)
         if known is not None:
             return known

@@ -48,7 +48,6 @@ class Emulator:
     """One emulator: a reader and everything that was asked of it. Make it, then serve ``app``."""
 
     def __init__(self, reader: Reader, *, threads: int) -> None:
-        self._reader = reader
         self._threads = threads
         self._model = TextractModel()
         self._documents = DocumentSource()
@@ -81,16 +80,16 @@ class Emulator:
 
     async def _warm(self) -> None:
         began = time.perf_counter()
-        engine = self._recogniser.warm()
-        await asyncio.to_thread(self._documents.warm)
         try:
-            await engine
+            await self._recogniser.warm()
         except PhotoWorkerError as error:
             self._broken = error.message
             logger.error("[%s] %s %s", error.code, error.message, error.hint)
         else:
             self._ready = True
-            logger.info("%s %s is ready, %.1f s", *self._engine(), time.perf_counter() - began)
+            logger.info("%s %s is ready, %.1f s", *self._recogniser.identity, time.perf_counter() - began)
+        # After the engine, which is needed first and would be slowed down by it.
+        await asyncio.to_thread(self._documents.warm)
 
     async def _post(self, request: Request) -> Response:
         began = time.perf_counter()
@@ -133,7 +132,7 @@ class Emulator:
             raise Refusal(MALFORMED, problem=str(error)) from error
 
     async def _health(self, _: Request) -> Response:
-        engine, version = self._engine()
+        engine, version = self._recogniser.identity
         state: dict[str, Any] = {
             "service": "textract",
             "version": __version__,
@@ -156,9 +155,6 @@ class Emulator:
         self._recogniser.forget()
         return JSONResponse({})
 
-    def _engine(self) -> tuple[str, str]:
-        return self._reader.engine, self._reader.version
-
 
 async def _no_such_thing(request: Request, exception: Exception) -> Response:
     """Answer what Starlette refuses: an unknown path, or a method that a path does not take."""
@@ -179,6 +175,13 @@ def default_threads() -> int:
     """Return one thread a core that this process may use."""
     usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return max(1, min(usable, MOST_THREADS))
+
+
+def default_reader() -> Reader:
+    """Return this project's own reader, one thread a page: pages are read beside each other instead."""
+    from photo_worker.ocr.reader import DocumentReader
+
+    return DocumentReader(threads=1)
 
 
 def listen(host: str, port: int) -> socket.socket:
@@ -207,6 +210,7 @@ def serve(reader: Reader, bound: socket.socket, *, threads: int) -> None:
         ws="none",
         lifespan="on",
         log_config=None,
+        log_level="warning",
         access_log=False,
         server_header=False,
         timeout_keep_alive=_KEEP_ALIVE_SECONDS,
