@@ -7,7 +7,7 @@ where rows and gaps mean something; ``Frame`` maps them back to the image that w
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
@@ -36,6 +36,10 @@ class EngineWord:
     def middle(self) -> float:
         """The vertical centre."""
         return (self.top + self.bottom) / 2
+
+    def scaled(self, by: float) -> EngineWord:
+        """Return the word in a frame of another scale."""
+        return replace(self, left=self.left * by, top=self.top * by, right=self.right * by, bottom=self.bottom * by)
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from photo_worker.errors import EngineUnavailable
 from photo_worker.ocr.engine import EngineWord, Frame, Reading
+from photo_worker.ocr.strips import read_long_lines
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -24,11 +25,6 @@ DETECTION_SIDE = 1600
 
 # The detector leaves air around letters: this share of a box's height is ink, as Textract measures it.
 INK_SHARE = 0.7
-
-# A strip that is longer than this many times its height is squeezed before it is read; in
-# pieces it is read as it is.
-_LONG_STRIP = 24.0
-_PIECE = 16.0
 
 # Code points that stand for two characters, which Textract spells out, and dashes that it does not use.
 _SPELLING = str.maketrans({"\u2103": "\u00b0C", "\u2109": "\u00b0F", "\u2013": "-", "\u2014": "-"})
@@ -69,8 +65,21 @@ class OcrustEngine:
             page_height=page.height,
             rotation=page.rotation,
         )
-        rows = tuple(tuple(_words(line.words)) for line in page.lines)
-        return Reading(frame, tuple(row for row in rows if row))
+        rows = [row for row in (tuple(_words(line.words)) for line in page.lines) if row]
+        rows += read_long_lines(image, frame, rows, self._read_as_it_is)
+        return Reading(frame, tuple(rows))
+
+    def _read_as_it_is(self, image: Image.Image) -> Iterable[EngineWord]:
+        """Read an image that is upright, in its own pixels."""
+        import numpy as np
+
+        page = self._engine().scan(np.asarray(image)).pages[0]
+        if page.rotation:
+            # The engine straightened what is straight: it took it for something else than text.
+            return []
+        # Small images are enlarged before they are read.
+        scale = image.width / page.width
+        return [word.scaled(scale) for line in page.lines for word in _words(line.words)]
 
     def _engine(self) -> Any:
         with self._lock:

@@ -1,0 +1,188 @@
+"""Long lines of small print, which the engine's detector sees and its recogniser cannot take.
+
+A line that is some sixty times as long as it is high, such as a footer across a landscape page, is
+squeezed into the recogniser's fixed width and comes back empty. Here such lines are found as ink
+that no word covers, cut at their widest gaps, and stacked into a page of their own to be read again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from itertools import pairwise
+from typing import TYPE_CHECKING
+
+from photo_worker.ocr.engine import EngineWord, Frame
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+    from PIL import Image
+
+    Mask = NDArray[np.bool_]
+
+# Letters lower than this are not legible; higher ones do not make lines too long for a page.
+_LOWEST_PX = 6
+_HIGHEST_PX = 80
+
+# A strip is long from this many times its height on. Pieces are cut at about the second.
+_LONG = 30.0
+_PIECE = 14.0
+
+# Text covers between these shares of its strip with ink; rules are denser, specks sparser.
+_SPARSEST = 0.04
+_DENSEST = 0.6
+
+# Darker than its surroundings by this much of the grey scale is ink.
+_CONTRAST = 60
+
+
+@dataclass(frozen=True)
+class _Piece:
+    """A part of the straightened page, in its pixels, and where it lies on the stacked page."""
+
+    left: int
+    top: int
+    right: int
+    bottom: int
+    stacked_left: int = 0
+    stacked_top: int = 0
+
+    def back(self, word: EngineWord) -> EngineWord:
+        """Return a word of the stacked page as a word of the straightened one."""
+        dx, dy = self.left - self.stacked_left, self.top - self.stacked_top
+        return replace(word, left=word.left + dx, right=word.right + dx, top=word.top + dy, bottom=word.bottom + dy)
+
+    def holds(self, word: EngineWord) -> bool:
+        """Tell whether a word of the stacked page lies on this piece."""
+        top, bottom = self.stacked_top, self.stacked_top + self.bottom - self.top
+        return top <= word.middle <= bottom
+
+
+def straighten(image: Image.Image, frame: Frame) -> Image.Image:
+    """Return the page as the engine read it: upright, in its own scale."""
+    from PIL import Image as Pillow
+
+    x0, y0 = frame.to_image(0, 0)
+    x1, y1 = frame.to_image(1, 0)
+    x2, y2 = frame.to_image(0, 1)
+    size = round(frame.page_width), round(frame.page_height)
+    return image.transform(
+        size,
+        Pillow.Transform.AFFINE,
+        (x1 - x0, x2 - x0, x0, y1 - y0, y2 - y0, y0),
+        Pillow.Resampling.BICUBIC,
+        fillcolor="white",
+    )
+
+
+def read_long_lines(
+    image: Image.Image,
+    frame: Frame,
+    rows: Sequence[Sequence[EngineWord]],
+    read: Callable[[Image.Image], Iterable[EngineWord]],
+) -> list[tuple[EngineWord, ...]]:
+    """Return the rows of words that a first reading left out; ``read`` reads a page of pieces."""
+    page = straighten(image, frame)
+    strips = list(_uncovered_strips(_ink(page), [word for row in rows for word in row]))
+    if not strips:
+        return []
+    found = []
+    for strip in strips:
+        pieces, stacked = _stack(page, strip)
+        words = [piece.back(word) for word in read(stacked) for piece in pieces if piece.holds(word)]
+        if words:
+            found.append(tuple(sorted(words, key=lambda word: word.left)))
+    return found
+
+
+def _ink(page: Image.Image) -> Mask:
+    import numpy as np
+    from PIL import ImageChops, ImageFilter
+
+    grey = page.convert("L")
+    # Paper is what a wide blur of the page's bright parts shows, so that shadows are no ink.
+    paper = grey.filter(ImageFilter.BoxBlur(25))
+    return np.asarray(ImageChops.subtract(paper, grey)) > _CONTRAST
+
+
+def _uncovered_strips(ink: Mask, words: Iterable[EngineWord]) -> Iterator[tuple[_Piece, Mask]]:
+    """Yield long, low bands of ink outside all words, with the ink in them."""
+    import numpy as np
+
+    left = ink.copy()
+    for word in words:
+        # The ink's own height and a little more: descenders stand out of a word's box.
+        air = word.height * 0.5
+        left[_span(word.top - air, word.bottom + air), _span(word.left - air, word.right + air)] = False
+    for top, bottom in _runs(np.any(left, axis=1), gap=1):
+        if not _LOWEST_PX <= bottom - top <= _HIGHEST_PX:
+            continue
+        band = left[top:bottom]
+        height = bottom - top
+        for start, end in _runs(np.any(band, axis=0), gap=3 * height):
+            if end - start >= _LONG * height and _SPARSEST <= band[:, start:end].mean() <= _DENSEST:
+                yield _Piece(start, top, end, bottom), band[:, start:end]
+
+
+def _span(start: float, end: float) -> slice:
+    return slice(max(int(start), 0), max(int(end) + 1, 0))
+
+
+def _runs(marked: Mask, *, gap: int) -> list[tuple[int, int]]:
+    """Return the (start, end) of marked stretches, joined where less than ``gap`` lies between them."""
+    import numpy as np
+
+    places = np.flatnonzero(marked)
+    if len(places) == 0:
+        return []
+    breaks = np.flatnonzero(np.diff(places) > gap)
+    starts = [int(places[0]), *(int(places[index + 1]) for index in breaks)]
+    ends = [*(int(places[index]) + 1 for index in breaks), int(places[-1]) + 1]
+    return list(zip(starts, ends, strict=True))
+
+
+def _stack(page: Image.Image, strip: tuple[_Piece, Mask]) -> tuple[list[_Piece], Image.Image]:
+    """Cut a strip at gaps and put the pieces one below the other on white."""
+    from PIL import Image as Pillow
+
+    whole, ink = strip
+    height = whole.bottom - whole.top
+    edge = max(height // 3, 3)
+    cuts = [0, *_cuts(ink, height), whole.right - whole.left]
+    pieces = []
+    for index, (start, end) in enumerate(pairwise(cuts)):
+        pieces.append(
+            _Piece(
+                left=max(whole.left + start - edge, 0) if index == 0 else whole.left + start,
+                top=max(whole.top - edge, 0),
+                right=whole.left + end,
+                bottom=min(whole.bottom + edge, page.height),
+                stacked_left=2 * height,
+                stacked_top=height + index * 3 * height,
+            )
+        )
+    width = max(piece.right - piece.left for piece in pieces) + 4 * height
+    stacked = Pillow.new("RGB", (width, (3 * len(pieces) + 2) * height), "white")
+    for piece in pieces:
+        part = page.crop((piece.left, piece.top, piece.right, piece.bottom))
+        stacked.paste(part, (piece.stacked_left, piece.stacked_top))
+    return pieces, stacked
+
+
+def _cuts(ink: Mask, height: int) -> list[int]:
+    """Return where to cut: about every ``_PIECE`` heights, in the middle of the widest gap near there."""
+    import numpy as np
+
+    blank: Mask = ~np.any(ink, axis=0)
+    width = ink.shape[1]
+    count = max(round(width / (_PIECE * height)), 1)
+    cuts: list[int] = []
+    for index in range(1, count):
+        ideal = index * width // count
+        near = slice(max(ideal - 4 * height, 0), min(ideal + 4 * height, width))
+        gaps = _runs(blank[near], gap=1)
+        if gaps:
+            start, end = max(gaps, key=lambda run: run[1] - run[0])
+            cuts.append(near.start + (start + end) // 2)
+    return cuts
