@@ -1,0 +1,107 @@
+"""Pages a second through the Textract emulator, against its reader alone on the same threads.
+
+Both read every photo anew in every round: the emulator is told to forget them. Between the two
+numbers lie the client, HTTP, base64, JSON and the check of each answer against the service's model.
+"""
+
+from __future__ import annotations
+
+import json
+import statistics
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+from urllib.request import Request, urlopen
+
+ROOT = Path(__file__).resolve().parents[1]
+PAGES = 20
+ROUNDS = 3
+BAR = 0.9
+
+
+def photos() -> list[bytes]:
+    """Return the first fixture photos."""
+    index = json.loads((ROOT / "fixtures" / "index.json").read_text("utf-8"))["fixtures"]
+    assert len(index) >= PAGES
+    return [(ROOT / "fixtures" / entry["file"]).read_bytes() for entry in index[:PAGES]]
+
+
+def control(url: str, path: str, method: str) -> Any:
+    """Use one of the emulator's own controls."""
+    # The address is that of a stack on this machine.
+    with urlopen(Request(f"{url}/_emulator/{path}", method=method), timeout=10) as answer:  # noqa: S310
+        return json.load(answer)
+
+
+def rate(read: Callable[[bytes], Any], documents: Sequence[bytes], threads: int) -> float:
+    """Return pages a second, with ``threads`` calls at once."""
+    began = time.perf_counter()
+    with ThreadPoolExecutor(threads) as pool:
+        list(pool.map(read, documents))
+    return len(documents) / (time.perf_counter() - began)
+
+
+def measure(variables: dict[str, str], *, rounds: int = ROUNDS) -> dict[str, Any]:
+    """Read the photos by turns, ``rounds`` times each, and return medians and ratios."""
+    import boto3
+
+    from photo_worker.devkit.textract.server import default_reader
+    from photo_worker.ocr.textract import make_client
+
+    url = variables["AWS_ENDPOINT_URL_TEXTRACT"]
+    session = boto3.Session(
+        aws_access_key_id=variables["AWS_ACCESS_KEY_ID"],
+        aws_secret_access_key=variables["AWS_SECRET_ACCESS_KEY"],
+        region_name=variables["AWS_REGION"],
+    )
+    threads = int(control(url, "health", "GET")["threads"])
+    client = make_client(session=session, max_pool_connections=threads)
+    reader = default_reader()
+    documents = photos()
+
+    def bare(content: bytes) -> None:
+        reader.read(content, "photo")
+
+    def emulated(content: bytes) -> None:
+        client.detect_document_text(Document={"Bytes": content})
+
+    for warming in (bare, emulated):
+        warming(documents[0])
+    rates: dict[str, list[float]] = {"bare": [], "emulator": []}
+    for turn in range(rounds):
+        # Each goes first in turn, so that a machine that slows down favours neither.
+        for name in ("bare", "emulator") if turn % 2 == 0 else ("emulator", "bare"):
+            control(url, "reset", "POST")
+            rates[name].append(rate(bare if name == "bare" else emulated, documents, threads))
+            if name == "emulator":
+                tallies = control(url, "counters", "GET")["documents"].values()
+                assert sum(tally["recognised"] for tally in tallies) == len(documents), "an answer was not a reading"
+    client.close()
+    pairs = [ours / alone for ours, alone in zip(rates["emulator"], rates["bare"], strict=True)]
+    return {
+        "pages": len(documents),
+        "rounds": rounds,
+        "threads": threads,
+        "pages_per_second": {name: round(statistics.median(values), 3) for name, values in rates.items()},
+        "ratio": round(statistics.median(pairs), 3),
+        "ratio_by_round": [round(pair, 3) for pair in pairs],
+        "bar": BAR,
+        "met": statistics.median(pairs) >= BAR,
+    }
+
+
+def run(variables: dict[str, str]) -> dict[str, Any]:
+    """Measure on a stack that runs."""
+    return measure(variables)
+
+
+def table(result: dict[str, Any]) -> Sequence[tuple[str, str]]:
+    """Return the lines to show."""
+    rates = result["pages_per_second"]
+    return [
+        ("emulator, pages/s", f"{rates['emulator']} ({result['threads']} threads)"),
+        ("bare reader, pages/s", str(rates["bare"])),
+        ("emulator / bare reader", f"{result['ratio']} (bar {BAR}; by round {result['ratio_by_round']})"),
+    ]

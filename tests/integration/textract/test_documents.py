@@ -1,0 +1,296 @@
+"""Documents: inline and from S3, those that are refused, and what is counted."""
+
+from __future__ import annotations
+
+import hashlib
+import socket
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from botocore.exceptions import ClientError
+
+from photo_worker.policies import SYNC_OCR_LIMIT_BYTES
+from tests.integration.textract.conftest import JSON_11, SIGNED, call, client_of, send
+from tests.integration.textract.emulator import Running, document, running
+from tests.integration.textract.test_protocol import DETECT, sent
+
+if TYPE_CHECKING:
+    from mypy_boto3_s3 import S3Client
+    from mypy_boto3_textract import TextractClient
+
+NO_OBJECT = "Unable to get object metadata from S3. Check object key, region and/or access permissions."
+Tallies = Callable[[str], dict[str, int]]
+
+
+def hash_of(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()
+
+
+def words(answer: Any) -> list[str]:
+    return [block["Text"] for block in answer["Blocks"] if block["BlockType"] == "WORD"]
+
+
+def refused(textract: TextractClient, asked: Any) -> tuple[str, str, int]:
+    with pytest.raises(ClientError) as caught:
+        textract.detect_document_text(Document=asked)
+    response = caught.value.response
+    return response["Error"]["Code"], response["Error"]["Message"], response["ResponseMetadata"]["HTTPStatusCode"]
+
+
+def test_inline_bytes_are_read(textract: TextractClient) -> None:
+    answer = textract.detect_document_text(Document={"Bytes": document("80 g brown sugar")})
+    assert words(answer) == ["80", "g", "brown", "sugar"]
+    assert answer["DocumentMetadata"] == {"Pages": 1}
+    assert answer["DetectDocumentTextModelVersion"] == "1.0"
+
+
+@pytest.mark.parametrize(
+    "key",
+    ["card.png", "two words.png", "a+b.png", "Käse/Brötchen \u96ea.png", "100%25.png", "a/../b.png", "q?a=b&c#d.png"],
+)
+def test_an_object_is_read_whatever_its_key(
+    textract: TextractClient, s3_client: S3Client, bucket: str, key: str
+) -> None:
+    s3_client.put_object(Bucket=bucket, Key=key, Body=document(f"this is {hash_of(key.encode())}"))
+    answer = textract.detect_document_text(Document={"S3Object": {"Bucket": bucket, "Name": key}})
+    assert words(answer) == ["this", "is", hash_of(key.encode())]
+
+
+def test_an_object_is_read_in_its_version(textract: TextractClient, s3_client: S3Client, bucket: str) -> None:
+    s3_client.put_bucket_versioning(Bucket=bucket, VersioningConfiguration={"Status": "Enabled"})
+    versions = [
+        s3_client.put_object(Bucket=bucket, Key="a", Body=document(text))["VersionId"] for text in ("old", "new")
+    ]
+
+    def read(**version: str) -> list[str]:
+        where: Any = {"Bucket": bucket, "Name": "a", **version}
+        return words(textract.detect_document_text(Document={"S3Object": where}))
+
+    assert [read(), read(Version=versions[0]), read(Version=versions[1])] == [["new"], ["old"], ["new"]]
+    missing = {"S3Object": {"Bucket": bucket, "Name": "a", "Version": "0" * 32}}
+    assert refused(textract, missing) == ("InvalidS3ObjectException", NO_OBJECT, 400)
+    for version in versions:
+        s3_client.delete_object(Bucket=bucket, Key="a", VersionId=version)
+
+
+def test_a_missing_object_or_bucket_is_said_so(textract: TextractClient, bucket: str) -> None:
+    for where in ({"Bucket": bucket, "Name": "missing.png"}, {"Bucket": f"{bucket}-missing", "Name": "a.png"}):
+        assert refused(textract, {"S3Object": where}) == ("InvalidS3ObjectException", NO_OBJECT, 400)
+
+
+def test_a_bucket_name_that_s3_does_not_take_is_no_server_error(textract: TextractClient) -> None:
+    code, message, _ = refused(textract, {"S3Object": {"Bucket": "---", "Name": "a.png"}})
+    assert (code, message) == ("InvalidS3ObjectException", NO_OBJECT)
+
+
+def test_a_store_that_is_away_is_a_server_error(stack_env: dict[str, str], tmp_path: Path) -> None:
+    with socket.socket() as unused:
+        unused.bind(("127.0.0.1", 0))
+        away = {**stack_env, "AWS_ENDPOINT_URL_S3": f"http://127.0.0.1:{unused.getsockname()[1]}"}
+        with running(tmp_path, {name: value for name, value in away.items() if name.startswith("AWS_")}) as started:
+            client = client_of(stack_env, started.url)
+            code, message, status = refused(client, {"S3Object": {"Bucket": "photos", "Name": "a.png"}})
+            client.close()
+    assert (code, message, status) == ("InternalServerError", "S3 does not answer", 500)
+
+
+@pytest.mark.parametrize(
+    ("fail", "details", "code", "message"),
+    [
+        (
+            "UnsupportedDocument",
+            {"actual": "a PDF of 2 pages"},
+            "UnsupportedDocumentException",
+            "Request has unsupported document format",
+        ),
+        ("UnreadableDocument", {"reason": "it ends in the middle"}, "BadDocumentException", "it ends in the middle"),
+        (
+            "ImageTooLarge",
+            {"width": 10_001, "height": 20, "limit": "a side may have 10,000"},
+            "UnsupportedDocumentException",
+            "The image has 10001 x 20 pixels; a side may have 10,000",
+        ),
+        (
+            "DocumentTooLarge",
+            {"size_bytes": 11, "limit_bytes": 10},
+            "DocumentTooLargeException",
+            "The document has 11 bytes; synchronous operations read at most 10 bytes",
+        ),
+    ],
+)
+def test_what_the_reader_refuses_has_its_code(
+    textract: TextractClient, fail: str, details: dict[str, Any], code: str, message: str
+) -> None:
+    assert refused(textract, {"Bytes": document(fail=fail, details=details)}) == (code, message, 400)
+
+
+def test_no_document_at_all_is_unsupported(textract: TextractClient) -> None:
+    code, message, _ = refused(textract, {"Bytes": b"flour, butter, sugar"})
+    assert (code, message) == ("UnsupportedDocumentException", "Request has unsupported document format")
+
+
+def test_a_defect_is_a_modelled_server_error_and_the_next_call_works(
+    textract: TextractClient, emulator: Running
+) -> None:
+    code, message, status = refused(textract, {"Bytes": document(fail="RuntimeError", details={})})
+    assert (code, status) == ("InternalServerError", 500)
+    assert "RuntimeError" in message
+    assert "the reader fell over" in emulator.log.read_text("utf-8")
+    assert textract.detect_document_text(Document={"Bytes": document()})["Blocks"]
+
+
+def test_an_answer_that_breaks_the_model_never_leaves(textract: TextractClient) -> None:
+    code, _, status = refused(textract, {"Bytes": document(block_type="SENTENCE")})
+    assert (code, status) == ("InternalServerError", 500)
+
+
+def test_10_mb_are_read_and_a_byte_more_is_too_large(
+    textract: TextractClient, s3_client: S3Client, bucket: str, tallies: Tallies
+) -> None:
+    start = document()
+    largest = start + b" " * (SYNC_OCR_LIMIT_BYTES - len(start))
+    s3_client.put_object(Bucket=bucket, Key="largest", Body=largest)
+    s3_client.put_object(Bucket=bucket, Key="larger", Body=largest + b" ")
+    assert textract.detect_document_text(Document={"S3Object": {"Bucket": bucket, "Name": "largest"}})["Blocks"]
+    assert textract.detect_document_text(Document={"Bytes": largest})["Blocks"]
+    assert tallies(hash_of(largest)) == {"requests": 2, "billed": 2, "recognised": 1}
+    stored = refused(textract, {"S3Object": {"Bucket": bucket, "Name": "larger"}})
+    inline = refused(textract, {"Bytes": largest + b" "})
+    assert (stored[0], inline[0]) == ("DocumentTooLargeException", "DocumentTooLargeException")
+    assert str(SYNC_OCR_LIMIT_BYTES + 1) in stored[1]
+
+
+def test_a_body_of_40_mb_is_refused_and_leaves_no_trace_in_memory(textract: TextractClient, emulator: Running) -> None:
+    psutil = pytest.importorskip("psutil")
+    process = psutil.Process(emulator.process.pid)
+    before = process.memory_info().rss
+    body = sent(bytes(30 * 1024 * 1024))
+    assert len(body) > 40_000_000
+    for _ in range(3):
+        answer = call(emulator.port, DETECT, body)
+        assert (answer.status, answer.json["__type"]) == (400, "DocumentTooLargeException")
+    assert process.memory_info().rss - before < 32 * 1024 * 1024
+    other = call(emulator.port, "Textract.GetDocumentAnalysis", body)
+    assert (other.status, other.json["__type"]) == (400, "InvalidParameterException")
+    assert textract.detect_document_text(Document={"Bytes": document()})["Blocks"]
+
+
+def test_a_body_of_unknown_length_has_the_same_limit(emulator: Running) -> None:
+    headers = {"X-Amz-Target": DETECT, "Content-Type": JSON_11, "Authorization": SIGNED}
+
+    def pieces() -> Any:
+        for _ in range(20):
+            yield bytes(1024 * 1024)
+
+    import http.client
+
+    connection = http.client.HTTPConnection("127.0.0.1", emulator.port, timeout=30)
+    connection.request("POST", "/", body=pieces(), headers=headers, encode_chunked=True)
+    response = connection.getresponse()
+    assert (response.status, b"DocumentTooLargeException" in response.read()) == (400, True)
+    connection.close()
+
+
+def test_a_client_that_asks_first_need_not_send(emulator: Running) -> None:
+    with socket.create_connection(("127.0.0.1", emulator.port), timeout=10) as connection:
+        connection.sendall(
+            f"POST / HTTP/1.1\r\nHost: a\r\nX-Amz-Target: {DETECT}\r\nAuthorization: {SIGNED}\r\n"
+            f"Expect: 100-continue\r\nContent-Length: {1 << 40}\r\n\r\n".encode()
+        )
+        received = b""
+        while b"DocumentTooLarge" not in received:
+            piece = connection.recv(4096)
+            assert piece, received
+            received += piece
+    assert received.startswith(b"HTTP/1.1 400")
+
+
+def test_the_same_document_is_recognised_once(textract: TextractClient, tallies: Tallies) -> None:
+    content = document()
+    first, second = (textract.detect_document_text(Document={"Bytes": content}) for _ in range(2))
+    assert first["ResponseMetadata"]["RequestId"] != second["ResponseMetadata"]["RequestId"]
+    assert first["Blocks"] == second["Blocks"]
+    assert tallies(hash_of(content)) == {"requests": 2, "billed": 2, "recognised": 1}
+
+
+def test_a_failure_is_not_billed_and_not_remembered(textract: TextractClient, tallies: Tallies) -> None:
+    content = document(fail="UnreadableDocument", details={"reason": "it is torn"})
+    for _ in range(2):
+        refused(textract, {"Bytes": content})
+    assert tallies(hash_of(content)) == {"requests": 2, "billed": 0, "recognised": 2}
+
+
+def test_16_calls_at_once_get_one_recognition_and_16_answers(
+    textract: TextractClient, emulator: Running, tallies: Tallies, tmp_path: Path
+) -> None:
+    gate = tmp_path / "gate"
+    content = document("one answer for all", wait_for=str(gate))
+    with ThreadPoolExecutor(16) as threads:
+        calls = [threads.submit(textract.detect_document_text, Document={"Bytes": content}) for _ in range(16)]
+        assert not any(call.done() for call in calls)
+        gate.touch()
+        answers = [call.result() for call in calls]
+    assert len({answer["ResponseMetadata"]["RequestId"] for answer in answers}) == 16
+    assert len({str(answer["Blocks"]) for answer in answers}) == 1
+    assert tallies(hash_of(content)) == {"requests": 16, "billed": 16, "recognised": 1}
+
+
+def test_16_documents_at_once_are_not_mixed_up(textract: TextractClient, s3_client: S3Client, bucket: str) -> None:
+    for number in range(16):
+        s3_client.put_object(Bucket=bucket, Key=f"card {number}", Body=document(f"card {number}"))
+
+    def read(number: int) -> list[str]:
+        where: Any = {"Bucket": bucket, "Name": f"card {number}"}
+        return words(textract.detect_document_text(Document={"S3Object": where}))
+
+    with ThreadPoolExecutor(16) as threads:
+        assert list(threads.map(read, range(16))) == [["card", str(number)] for number in range(16)]
+
+
+def test_slow_documents_hold_up_nothing_but_documents(
+    textract: TextractClient, emulator: Running, tmp_path: Path
+) -> None:
+    gate = tmp_path / "gate"
+    with ThreadPoolExecutor(4) as threads:
+        slow = [
+            threads.submit(textract.detect_document_text, Document={"Bytes": document(wait_for=str(gate))})
+            for _ in range(4)
+        ]
+        try:
+            assert send(emulator.port, "GET", "/_emulator/health").json["ready"] is True
+            assert call(emulator.port, DETECT, b"{").json["__type"] == "SerializationException"
+            assert not any(call.done() for call in slow)
+        finally:
+            gate.touch()
+        assert all(call.result()["Blocks"] for call in slow)
+
+
+def test_operations_are_counted_with_their_errors(stack_env: dict[str, str], tmp_path: Path) -> None:
+    with running(tmp_path, {}) as started:
+        content = document()
+        call(started.port, DETECT, sent(content))
+        call(started.port, DETECT, b"{")
+        call(started.port, DETECT, b"{}", Authorization="")
+        call(started.port, "Textract.AnalyzeExpense", b"{}")
+        call(started.port, "Textract.Nothing", b"{}")
+        counted = send(started.port, "GET", "/_emulator/counters").json
+        assert counted["operations"] == {
+            "DetectDocumentText": {
+                "requests": 3,
+                "answered": 1,
+                "errors": {"SerializationException": 1, "MissingAuthenticationTokenException": 1},
+            },
+            "AnalyzeExpense": {"requests": 1, "answered": 0, "errors": {"InvalidParameterException": 1}},
+        }
+        assert counted["refused"] == {"UnknownOperationException": 1}
+        assert counted["documents"] == {hash_of(content): {"requests": 1, "billed": 1, "recognised": 1}}
+
+        assert send(started.port, "POST", "/_emulator/reset").status == 200
+        emptied = send(started.port, "GET", "/_emulator/counters").json
+        assert (emptied["operations"], emptied["documents"]) == ({}, {})
+        call(started.port, DETECT, sent(content))
+        after = send(started.port, "GET", "/_emulator/counters").json["documents"]
+        assert after == {hash_of(content): {"requests": 1, "billed": 1, "recognised": 1}}

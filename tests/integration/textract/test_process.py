@@ -1,0 +1,107 @@
+"""The process: how it starts, what it says of itself, and how it ends."""
+
+from __future__ import annotations
+
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import psutil
+import pytest
+
+import photo_worker
+from tests.integration.textract.conftest import call, send
+from tests.integration.textract.emulator import DEADLINE_SECONDS, ROOT, Running, document, running
+from tests.integration.textract.test_protocol import DETECT, sent
+
+END_SECONDS = 2.0
+
+
+def until(condition: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + DEADLINE_SECONDS
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+def seconds_to_end(started: Running, number: signal.Signals) -> float:
+    began = time.monotonic()
+    started.process.send_signal(number)
+    started.process.wait(timeout=DEADLINE_SECONDS)
+    return time.monotonic() - began
+
+
+def test_health_names_the_engine(emulator: Running) -> None:
+    until(lambda: bool(send(emulator.port, "GET", "/_emulator/health").json["ready"]))
+    assert send(emulator.port, "GET", "/_emulator/health").json == {
+        "service": "textract",
+        "version": photo_worker.__version__,
+        "engine": "obedient",
+        "engine_version": "1",
+        "ready": True,
+        "threads": 2,
+        "operations": ["DetectDocumentText"],
+    }
+
+
+def test_an_engine_that_cannot_load_shows_in_health_and_in_the_log(tmp_path: Path) -> None:
+    with running(tmp_path, {"PHOTO_WORKER_TEST_BROKEN": "1"}) as started:
+        until(lambda: send(started.port, "GET", "/_emulator/health").status == 503)
+        told = send(started.port, "GET", "/_emulator/health").json
+        assert (told["ready"], "its weights are missing" in told["problem"]) == (False, True)
+        assert "engine_unavailable" in started.log.read_text("utf-8")
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_ends_it_with_an_idle_connection_open(tmp_path: Path, number: signal.Signals) -> None:
+    with running(tmp_path, {}) as started, socket.create_connection(("127.0.0.1", started.port)) as idle:
+        idle.sendall(b"GET /_emulator/health HTTP/1.1\r\nHost: a\r\n\r\n")
+        assert idle.recv(4096).startswith(b"HTTP/1.1 200")
+        assert seconds_to_end(started, number) < END_SECONDS
+        assert started.process.returncode == 0
+
+
+def test_a_signal_ends_it_in_the_middle_of_a_document(tmp_path: Path) -> None:
+    with running(tmp_path, {}) as started, ThreadPoolExecutor(3) as threads:
+        body = sent(document(wait_for=str(tmp_path / "never")))
+        reading = threads.submit(call, started.port, DETECT, body)
+        until(lambda: bool(send(started.port, "GET", "/_emulator/counters").json["documents"]))
+        assert seconds_to_end(started, signal.SIGTERM) < END_SECONDS
+        assert started.process.returncode == 0
+        # What it is answered with, if at all, is no success.
+        error = reading.exception(timeout=DEADLINE_SECONDS)
+        assert error is not None or reading.result().status == 500
+    assert not psutil.pid_exists(started.process.pid)
+
+
+def test_a_taken_port_is_said_so(tmp_path: Path, emulator: Running) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "photo_worker.devkit.textract", "--port", str(emulator.port)],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == 1
+    assert f"cannot listen on 127.0.0.1:{emulator.port}" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("arguments", [[], ["--port", "x"], ["--port", "0", "--threads", "0"]])
+def test_wrong_arguments_are_refused(arguments: list[str]) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "photo_worker.devkit.textract", *arguments],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == 2
+    assert "usage:" in done.stderr

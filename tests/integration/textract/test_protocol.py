@@ -1,0 +1,213 @@
+"""The wire: what a request must carry, what an error looks like, and what is never answered."""
+
+from __future__ import annotations
+
+import base64
+import json
+import socket
+from email.utils import parsedate_to_datetime
+from typing import TYPE_CHECKING, Any
+from uuid import UUID
+
+import pytest
+from botocore.exceptions import ClientError
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from photo_worker.devkit.textract.model import TextractModel
+from tests.integration.textract.conftest import JSON_11, SIGNED, Answer, call, send
+from tests.integration.textract.emulator import Running, document
+from tests.unit.textract.requests import VALID
+
+if TYPE_CHECKING:
+    from mypy_boto3_textract import TextractClient
+
+DETECT = "Textract.DetectDocumentText"
+DEEP = b"[" * 200_000
+
+
+def sent(content: bytes) -> bytes:
+    return json.dumps({"Document": {"Bytes": base64.b64encode(content).decode()}}).encode()
+
+
+def assert_error(answer: Answer, status: int, code: str) -> str:
+    assert (answer.status, answer.json["__type"]) == (status, code)
+    assert set(answer.json) == {"__type", "Message"}
+    assert answer.headers["content-type"] == JSON_11
+    assert str(UUID(answer.headers["x-amzn-requestid"])) == answer.headers["x-amzn-requestid"]
+    assert parsedate_to_datetime(answer.headers["date"])
+    message: str = answer.json["Message"]
+    assert message
+    return message
+
+
+def test_an_answer_has_the_headers_of_the_service(emulator: Running) -> None:
+    first, second = (call(emulator.port, DETECT, sent(document())) for _ in range(2))
+    assert first.status == 200
+    assert first.headers["content-type"] == JSON_11
+    assert parsedate_to_datetime(first.headers["date"])
+    assert UUID(first.headers["x-amzn-requestid"]) != UUID(second.headers["x-amzn-requestid"])
+    assert int(first.headers["content-length"]) == len(first.body)
+    assert [block["BlockType"] for block in first.json["Blocks"]] == ["PAGE", "LINE", "WORD", "WORD", "WORD"]
+
+
+def test_members_that_nobody_knows_do_no_harm(emulator: Running) -> None:
+    body = json.loads(sent(document())) | {"Surprise": [1]}
+    assert call(emulator.port, DETECT, json.dumps(body).encode()).status == 200
+
+
+@pytest.mark.parametrize(
+    "target",
+    ["", "DetectDocumentText", "Textract.", "Textract.detectDocumentText", "Rekognition.DetectText", "Textract.\u00e9"],
+)
+def test_an_unknown_target_is_said_so(emulator: Running, target: str) -> None:
+    assert_error(call(emulator.port, target, b"{}"), 400, "UnknownOperationException")
+
+
+def test_a_request_without_authorization_is_refused(emulator: Running) -> None:
+    message = assert_error(
+        call(emulator.port, DETECT, sent(document()), Authorization=""), 400, "MissingAuthenticationTokenException"
+    )
+    assert message == "Request is missing Authentication Token"
+
+
+@pytest.mark.parametrize("part", ["Credential", "SignedHeaders", "Signature"])
+def test_a_signature_has_all_of_its_parts(emulator: Running, part: str) -> None:
+    header = SIGNED.replace(f"{part}=", "Other=", 1)
+    message = assert_error(
+        call(emulator.port, DETECT, sent(document()), Authorization=header), 400, "IncompleteSignatureException"
+    )
+    assert message == f"Authorization header requires '{part}' parameter."
+
+
+@pytest.mark.parametrize("header", ["Bearer abc", "AWS4-HMAC-SHA256", "x", ",", SIGNED.rpartition("=")[0] + "="])
+def test_what_is_no_signature_is_refused(emulator: Running, header: str) -> None:
+    assert_error(
+        call(emulator.port, DETECT, sent(document()), Authorization=header), 400, "IncompleteSignatureException"
+    )
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"{",
+        b"\xff\xfe{}",
+        b"[]",
+        b'"text"',
+        b"null",
+        b"NaN",
+        b'{"Document": NaN}',
+        b'{"Document": "x"}',
+        b'{"Document": {"Bytes": 7}}',
+        b'{"Document": {"Bytes": "not base64"}}',
+        b'{"Document": {"S3Object": {"Bucket": "photos", "Name": ["a"]}}}',
+        b'{"Document": {"S3Object": {"Bucket": "photos", "Name": "\\ud83d"}}}',
+        b'{"Document": ' + b"9" * 10_000 + b"}",
+        b'{"Document": ' + DEEP,
+        DEEP,
+    ],
+    ids=lambda body: body[:40].decode("ascii", "replace"),
+)
+def test_what_cannot_be_parsed_is_a_serialization_error(emulator: Running, body: bytes) -> None:
+    assert_error(call(emulator.port, DETECT, body), 400, "SerializationException")
+    assert call(emulator.port, DETECT, sent(document())).status == 200
+
+
+@pytest.mark.parametrize(
+    "request_body",
+    [
+        {},
+        {"Document": None},
+        {"Document": {}},
+        {"Document": {"Bytes": ""}},
+        {"Document": {"S3Object": {}}},
+        {"Document": {"S3Object": {"Bucket": "photos"}}},
+        {"Document": {"S3Object": {"Name": "a.png"}}},
+        {"Document": {"S3Object": {"Bucket": "ab", "Name": "a.png"}}},
+        {"Document": {"S3Object": {"Bucket": "photos\n", "Name": "a.png"}}},
+        {"Document": {"S3Object": {"Bucket": "photos", "Name": " "}}},
+        {"Document": {"S3Object": {"Bucket": "photos", "Name": "a" * 1025}}},
+        {"Document": {"S3Object": {"Bucket": "photos", "Name": "a", "Version": ""}}},
+        {"Document": {"Bytes": "cGhvdG8=", "S3Object": {"Bucket": "photos", "Name": "a.png"}}},
+    ],
+    ids=str,
+)
+def test_what_is_not_allowed_is_an_invalid_parameter(emulator: Running, request_body: dict[str, Any]) -> None:
+    answer = call(emulator.port, DETECT, json.dumps(request_body).encode())
+    assert assert_error(answer, 400, "InvalidParameterException") == "Request has invalid parameters"
+    assert "Document" in answer.headers["x-emulator-reason"]
+
+
+def test_no_body_stands_for_no_members(emulator: Running) -> None:
+    assert_error(call(emulator.port, DETECT, b""), 400, "InvalidParameterException")
+
+
+OTHERS = sorted(set(VALID) - {"DetectDocumentText"})
+
+
+@pytest.mark.parametrize("operation", OTHERS)
+def test_an_operation_that_is_not_emulated_says_so(emulator: Running, operation: str) -> None:
+    answer = call(emulator.port, f"Textract.{operation}", json.dumps(VALID[operation]).encode())
+    message = assert_error(answer, 400, "AccessDeniedException")
+    assert operation in message
+    assert "DetectDocumentText" in message
+    model = TextractModel()
+    assert model.lists_error(operation, answer.json["__type"])
+
+
+@pytest.mark.parametrize("operation", sorted(set(OTHERS) - {"ListAdapters", "ListAdapterVersions"}))
+def test_an_operation_that_is_not_emulated_is_validated_first(emulator: Running, operation: str) -> None:
+    assert_error(call(emulator.port, f"Textract.{operation}", b"{}"), 400, "InvalidParameterException")
+    assert_error(call(emulator.port, f"Textract.{operation}", b"{"), 400, "SerializationException")
+
+
+def test_a_client_sees_the_modelled_error(textract: TextractClient) -> None:
+    with pytest.raises(textract.exceptions.AccessDeniedException, match="not emulated"):
+        textract.analyze_expense(Document={"Bytes": b"x"})
+    with pytest.raises(textract.exceptions.InvalidParameterException):
+        textract.detect_document_text(Document={})
+    with pytest.raises(ClientError) as caught:
+        textract.get_document_text_detection(JobId="not a job")
+    assert caught.value.response["Error"]["Code"] == "InvalidParameterException"
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "status"),
+    [
+        ("GET", "/", 405),
+        ("PUT", "/", 405),
+        ("DELETE", "/_emulator/health", 405),
+        ("GET", "/_emulator/reset", 405),
+        ("BREW", "/", 405),
+        ("GET", "/index.html", 404),
+        ("POST", "/_emulator", 404),
+        ("GET", "/_emulator/health/", 404),
+        ("POST", "/service/Textract/operation/DetectDocumentText", 404),
+        ("GET", "/%00%0d%0aX:%20y", 404),
+    ],
+)
+def test_a_wrong_path_or_method_is_answered_in_json(emulator: Running, method: str, path: str, status: int) -> None:
+    assert_error(
+        send(emulator.port, method, path, b"{}" if method == "POST" else None), status, "UnknownOperationException"
+    )
+
+
+def test_a_large_body_to_a_wrong_path_is_answered_too(emulator: Running) -> None:
+    assert_error(send(emulator.port, "POST", "/upload", bytes(8_000_000)), 404, "UnknownOperationException")
+
+
+def test_a_client_that_hangs_up_in_the_middle_leaves_nothing_behind(emulator: Running) -> None:
+    with socket.create_connection(("127.0.0.1", emulator.port)) as connection:
+        connection.sendall(
+            f"POST / HTTP/1.1\r\nHost: a\r\nX-Amz-Target: {DETECT}\r\nContent-Length: 1000\r\n\r\n{{".encode()
+        )
+    assert call(emulator.port, DETECT, sent(document())).status == 200
+    assert "Traceback" not in emulator.log.read_text("utf-8").replace("the reader fell over", "")
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(operation=st.sampled_from(sorted(VALID)), body=st.binary(max_size=200) | st.text(max_size=100).map(str.encode))
+def test_no_body_brings_a_server_error(emulator: Running, operation: str, body: bytes) -> None:
+    answer = call(emulator.port, f"Textract.{operation}", body)
+    assert answer.status == 400
+    assert answer.json["__type"] in {"SerializationException", "InvalidParameterException", "AccessDeniedException"}

@@ -1,0 +1,264 @@
+"""What the service's model forbids, for every operation it has."""
+
+from __future__ import annotations
+
+import base64
+import re
+import warnings
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from botocore.model import ListShape, MapShape, Shape, StructureShape
+from hypothesis import given
+from hypothesis import strategies as st
+
+from photo_worker.devkit.textract.model import TextractModel, WrongType, whole
+from tests.unit.textract.requests import LOCATION, PHOTO, VALID
+
+MODEL = TextractModel()
+
+
+def scalars(shape: Shape, path: tuple[str | int, ...] = ()) -> Iterator[tuple[tuple[str | int, ...], Shape]]:
+    """Every scalar that an input can hold, with the way to it."""
+    if isinstance(shape, StructureShape):
+        for name, member in shape.members.items():
+            yield from scalars(member, (*path, name))
+    elif isinstance(shape, ListShape):
+        yield from scalars(shape.member, (*path, 0))
+    elif not isinstance(shape, MapShape):
+        yield path, shape
+
+
+def request_with(operation: str, path: tuple[str | int, ...], value: object) -> object:
+    """A valid request of an operation in which one scalar is replaced."""
+
+    def put(into: object, steps: tuple[str | int, ...]) -> object:
+        if not steps:
+            return value
+        if isinstance(steps[0], int):
+            return [put(None, steps[1:])]
+        known = into if isinstance(into, dict) else {}
+        return {**known, steps[0]: put(known.get(steps[0]), steps[1:])}
+
+    return put(VALID[operation], path)
+
+
+INPUTS = [
+    (operation, path, scalar)
+    for operation in MODEL.operations
+    if (shape := MODEL.operation(operation).input_shape) is not None
+    for path, scalar in scalars(shape)
+]
+SCALARS = [pytest.param(*entry, id=f"{entry[0]}-{'.'.join(map(str, entry[1]))}") for entry in INPUTS]
+PATTERNED = [param for param, entry in zip(SCALARS, INPUTS, strict=True) if "pattern" in entry[2].metadata]
+
+
+def named(path: tuple[str | int, ...]) -> str:
+    return re.sub(r"\.(\[\d+\])", r"\1", ".".join(f"[{step}]" if isinstance(step, int) else step for step in path))
+
+
+def violations(operation: str, request: object, path: tuple[str | int, ...]) -> set[str]:
+    return {found.rule for found in MODEL.read_request(operation, request)[1] if found.path == named(path)}
+
+
+def test_the_model_has_25_operations() -> None:
+    assert set(VALID) == set(MODEL.operations)
+    assert len(VALID) == 25
+
+
+@pytest.mark.parametrize("operation", sorted(VALID))
+def test_a_valid_request_is_accepted(operation: str) -> None:
+    assert MODEL.read_request(operation, VALID[operation])[1] == []
+
+
+@pytest.mark.parametrize("operation", sorted(VALID))
+def test_a_missing_member_is_found(operation: str) -> None:
+    shape = MODEL.operation(operation).input_shape
+    assert shape is not None
+    for member in shape.required_members:
+        for request in (
+            {name: value for name, value in VALID[operation].items() if name != member},
+            {**VALID[operation], member: None},
+        ):
+            assert [(found.path, found.rule) for found in MODEL.read_request(operation, request)[1]] == [
+                (member, "required")
+            ]
+
+
+@pytest.mark.parametrize(("operation", "path", "shape"), SCALARS)
+def test_a_value_of_another_type_is_refused(operation: str, path: tuple[str | int, ...], shape: Shape) -> None:
+    accepted = {"string": str, "blob": str, "integer": int, "timestamp": int | float, "boolean": bool}[shape.type_name]
+    for value in ("text!", 7, 1.5, True, ["text"], {"a": "b"}):
+        if isinstance(value, accepted) and (not isinstance(value, bool) or accepted is bool) and value != "text!":
+            continue
+        if shape.type_name == "string" and value == "text!":
+            continue
+        with pytest.raises(WrongType, match=re.escape(named(path))):
+            MODEL.read_request(operation, request_with(operation, path, value))
+
+
+@pytest.mark.parametrize(("operation", "path", "shape"), SCALARS)
+def test_a_value_outside_of_its_range_is_found(operation: str, path: tuple[str | int, ...], shape: Shape) -> None:
+    least, most = shape.metadata.get("min"), shape.metadata.get("max")
+
+    def found(size: int) -> set[str]:
+        value: object = size
+        if shape.type_name == "string":
+            value = "a" * size
+        elif shape.type_name == "blob":
+            value = base64.b64encode(bytes(size)).decode()
+        return violations(operation, request_with(operation, path, value), path)
+
+    if least:
+        assert found(least - 1) == {"min"}
+        assert "min" not in found(least)
+    if most:
+        assert found(most + 1) == {"max"}
+        assert "max" not in found(most)
+
+
+@pytest.mark.parametrize(("operation", "path", "shape"), PATTERNED)
+def test_a_pattern_holds_for_the_whole_string(operation: str, path: tuple[str | int, ...], shape: Shape) -> None:
+    sound = {
+        "HumanLoopName": "loop-1",
+        "SNSTopicArn": "arn:aws:sns:us-east-1:000000000000:done",
+        "RoleArn": "arn:aws:iam::000000000000:role/textract",
+        "QueryPage": "1",
+        "AdapterPage": "1",
+    }.get(shape.name, "abc")
+    assert violations(operation, request_with(operation, path, sound), path) == set()
+    for bad in (f"{sound}\n", f"\n{sound}"):
+        if r"\s!" not in shape.metadata["pattern"]:
+            assert violations(operation, request_with(operation, path, bad), path) == {"pattern"}
+
+
+@pytest.mark.parametrize(
+    ("operation", "path", "bad"),
+    [
+        ("DetectDocumentText", ("Document", "S3Object", "Bucket"), "my bucket"),
+        ("DetectDocumentText", ("Document", "S3Object", "Bucket"), "büchse"),
+        ("DetectDocumentText", ("Document", "S3Object", "Name"), "   "),
+        ("StartDocumentTextDetection", ("ClientRequestToken",), "a b"),
+        ("StartDocumentTextDetection", ("JobTag",), "a/b"),
+        ("GetDocumentTextDetection", ("JobId",), "Invalid Job Id"),
+        (
+            "StartDocumentTextDetection",
+            ("NotificationChannel", "RoleArn"),
+            "arn:aws:iam::00000000000\u0660:role/textract",
+        ),
+        ("CreateAdapter", ("Tags", "a*b"), "c"),
+        ("CreateAdapter", ("Tags", "aws:b"), "c"),
+    ],
+)
+def test_a_letter_that_is_not_allowed_is_found(operation: str, path: tuple[str, ...], bad: str) -> None:
+    found = MODEL.read_request(operation, request_with(operation, path, bad))[1]
+    assert [violation.rule for violation in found] == ["pattern"]
+
+
+def test_a_value_of_no_enumeration_is_found() -> None:
+    request = {"Document": LOCATION, "FeatureTypes": ["TABLES", "tables"]}
+    found = MODEL.read_request("AnalyzeDocument", request)[1]
+    assert [(violation.path, violation.rule) for violation in found] == [("FeatureTypes[1]", "enum")]
+
+
+def test_lists_have_their_lengths() -> None:
+    found = MODEL.read_request("AnalyzeID", {"DocumentPages": [LOCATION] * 3})[1]
+    assert [(violation.path, violation.rule) for violation in found] == [("DocumentPages", "max")]
+
+
+def test_what_the_model_does_not_know_is_left_out() -> None:
+    request = {"Document": {**LOCATION, "Colour": {"deep": [1]}}, "Mood": 7}
+    assert MODEL.read_request("DetectDocumentText", request) == ({"Document": LOCATION}, [])
+
+
+def test_base64_becomes_bytes() -> None:
+    value, found = MODEL.read_request("DetectDocumentText", {"Document": {"Bytes": PHOTO}})
+    assert (value, found) == ({"Document": {"Bytes": b"photo"}}, [])
+
+
+@pytest.mark.parametrize("text", ["cGhvdG8", "cGhv dG8=", "cGhvdG8=\n", "photo!!!", "фото"])
+def test_what_is_not_base64_is_refused(text: str) -> None:
+    with pytest.raises(WrongType, match=r"Document\.Bytes"):
+        MODEL.read_request("DetectDocumentText", {"Document": {"Bytes": text}})
+
+
+@pytest.mark.parametrize("number", [1 << 31, -(1 << 31) - 1])
+def test_an_integer_has_32_bits(number: int) -> None:
+    with pytest.raises(WrongType, match="MaxResults"):
+        MODEL.read_request("GetDocumentTextDetection", {"JobId": "a", "MaxResults": number})
+
+
+def test_half_of_a_character_is_refused() -> None:
+    with pytest.raises(WrongType, match="half"):
+        MODEL.read_request(
+            "DetectDocumentText", request_with("DetectDocumentText", ("Document", "S3Object", "Name"), "\ud83d")
+        )
+
+
+def test_every_pattern_of_the_model_can_be_used() -> None:
+    patterns = {str(scalar.metadata["pattern"]) for _, _, scalar in INPUTS if "pattern" in scalar.metadata}
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        for pattern in patterns:
+            assert r"\p" not in whole(pattern).pattern
+    assert len(patterns) >= 10
+
+
+MEMBERS = sorted(
+    {name for _, path, _ in INPUTS for name in path if isinstance(name, str)} | {"Tags", "TagKeys", "Unknown"}
+)
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=20) | st.just(PHOTO),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(MEMBERS), inner, max_size=4),
+    max_leaves=12,
+)
+
+
+@given(operation=st.sampled_from(sorted(VALID)), body=JSON)
+def test_any_json_is_read_or_refused(operation: str, body: object) -> None:
+    try:
+        value, _ = MODEL.read_request(operation, body)
+    except WrongType:
+        return
+    assert isinstance(body, dict)
+    assert set(value) <= {name for name, item in body.items() if item is not None}
+
+
+@given(operation=st.sampled_from(sorted(VALID)), junk=st.dictionaries(st.sampled_from(MEMBERS), JSON, max_size=3))
+def test_a_valid_request_stays_as_it_is_beside_members_of_other_operations(
+    operation: str, junk: dict[str, Any]
+) -> None:
+    shape = MODEL.operation(operation).input_shape
+    assert shape is not None
+    foreign = {name: value for name, value in junk.items() if name not in shape.members}
+    assert MODEL.read_request(operation, foreign | VALID[operation]) == MODEL.read_request(operation, VALID[operation])
+
+
+GEOMETRY = {
+    "BoundingBox": {"Width": 1.0, "Height": 1.0, "Left": 0, "Top": 0},
+    "Polygon": [{"X": 0.0, "Y": 0.0}],
+}
+BLOCK = {"BlockType": "PAGE", "Geometry": GEOMETRY, "Id": "a"}
+
+
+def test_a_sound_answer_is_accepted() -> None:
+    MODEL.check_answer("DetectDocumentText", {"DocumentMetadata": {"Pages": 1}, "Blocks": [BLOCK]})
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        {"DocumentMetadata": {"Pages": {"Pages": 1}}},
+        {"DocumentMetadata": {"Pages": 1.0}},
+        {"Blocks": [{**BLOCK, "BlockType": "SENTENCE"}]},
+        {"Blocks": [{**BLOCK, "Confidence": "99"}]},
+        {"Blocks": [{**BLOCK, "childText": "a"}]},
+        {"Blocks": [{**BLOCK, "Id": " "}]},
+        {"Blocks": [{**BLOCK, "Page": -1}]},
+        {"JobStatus": "SUCCEEDED"},
+    ],
+)
+def test_an_answer_that_breaks_the_model_is_found(answer: dict[str, Any]) -> None:
+    with pytest.raises((WrongType, ValueError)):
+        MODEL.check_answer("DetectDocumentText", answer)

@@ -1,0 +1,56 @@
+"""What holds for the emulator as a whole."""
+
+from __future__ import annotations
+
+import ast
+import string
+from pathlib import Path
+
+import pytest
+
+from photo_worker.devkit import textract
+from photo_worker.devkit.textract.counters import Counters
+from photo_worker.devkit.textract.failures import FAILURES, Basis, Failure
+from photo_worker.devkit.textract.model import TextractModel
+
+PACKAGE = Path(textract.__file__).parent
+ALLOWED = ("devkit.textract", "ocr", "contracts", "errors", "policies", "ports", "media", "__version__")
+MODEL = TextractModel()
+
+
+def imported(path: Path) -> set[str]:
+    """The modules of the project that a file imports, below ``photo_worker``."""
+    found: set[str] = set()
+    for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+        names: list[str] = []
+        if isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0
+            names = [f"{node.module}.{alias.name}" for alias in node.names]
+        found |= {name.removeprefix("photo_worker.") for name in names if name.startswith("photo_worker")}
+    return found
+
+
+@pytest.mark.parametrize("path", sorted(PACKAGE.glob("*.py")), ids=lambda path: path.name)
+def test_the_emulator_can_be_lifted_out(path: Path) -> None:
+    assert {name for name in imported(path) if not name.startswith(ALLOWED)} == set()
+
+
+@pytest.mark.parametrize("failure", FAILURES, ids=lambda failure: f"{failure.code}-{failure.message[:20]}")
+def test_a_failure_is_modelled_or_marked(failure: Failure) -> None:
+    modelled = MODEL.lists_error("DetectDocumentText", failure.code)
+    assert modelled == (failure.code_basis in {Basis.DOCUMENTED, Basis.UNKNOWN})
+    fields = [field for _, field, _, _ in string.Formatter().parse(failure.message) if field is not None]
+    if failure.message_basis is Basis.OBSERVED:
+        assert fields == []
+    assert failure.status in {400, 404, 405, 500}
+
+
+def test_the_oldest_documents_are_forgotten_and_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("photo_worker.devkit.textract.counters._MOST_DOCUMENTS", 2)
+    counters = Counters()
+    for sha256 in ("a", "b", "a", "c"):
+        counters.requested(sha256)
+    shown = counters.shown()
+    assert (sorted(shown["documents"]), shown["documents_forgotten"]) == (["b", "c"], 1)
