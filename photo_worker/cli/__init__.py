@@ -5,6 +5,8 @@ Commands load when they are called: `photo-worker --help` imports click and noth
 
 from __future__ import annotations
 
+import contextlib
+import os
 import sys
 from collections.abc import Sequence
 from importlib import import_module
@@ -77,7 +79,15 @@ def cli(ctx: click.Context, env_file: Path | None, debug: bool) -> None:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run one command and end the process with its exit code."""
-    sys.exit(run(arguments))
+    code = run(arguments)
+    if "temporalio.bridge.temporal_bridge" in sys.modules:
+        # Temporal's own threads outlive a connection that failed, and abort the process when they
+        # reach for an interpreter that is being torn down.
+        for stream in (sys.stdout, sys.stderr):
+            with contextlib.suppress(OSError, ValueError, AttributeError):
+                stream.flush()
+        os._exit(code)
+    sys.exit(code)
 
 
 def run(arguments: Sequence[str] | None = None) -> int:

@@ -73,7 +73,8 @@ def surroundings(
             used = stack_name or "here"
             environment = _merge(environment, found, first=explicit, origin="the local stack")
     settings = load_settings(environment)
-    target.update(environment.variables)
+    # An empty variable counts as not set; botocore would look for a profile without a name.
+    target.update({name: value for name, value in environment.variables.items() if value.strip() or name in target})
     return Surroundings(settings=settings, variables=environment.variables, stack=used)
 
 

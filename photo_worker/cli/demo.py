@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import dataclasses
 import hashlib
 import signal
 import sys
@@ -56,7 +57,7 @@ def demo(
     from photo_worker.jobs import expand_sources
 
     folder = fixtures or _fixture_folder()
-    sources = [(source, uuid4() if fresh else _job_id(source)) for source in expand_sources([str(folder)])]
+    sources = [(_named(source), uuid4() if fresh else _job_id(source)) for source in expand_sources([str(folder)])]
     stack = _stack_up(stack_name)
     around = surroundings(ctx, stack_name=stack_name, stack_variables=stack.env())
     rows = asyncio.run(_process(around, sources, engine, stack.paths.logs / "worker.log"))
@@ -89,6 +90,11 @@ def _fixture_folder() -> Path:
     if not folder.is_dir():
         raise SourceMissing(path=str(folder))
     return folder
+
+
+def _named(source: Source) -> Source:
+    """Label a photo with its file's name: they all lie in one folder."""
+    return source if source.path is None else dataclasses.replace(source, label=source.path.name)
 
 
 def _job_id(source: Source) -> UUID:
@@ -160,8 +166,7 @@ async def _stop(process: asyncio.subprocess.Process) -> None:
 def _print(variables: Mapping[str, str], rows: Sequence[JobRow]) -> None:
     from photo_worker.cli.view import links, print_rows
 
-    print_rows(rows)
-    click.echo("\nWhere to look")
+    click.echo("Where to look")
     for row in rows:
         if row.report is None:
             continue
@@ -170,4 +175,5 @@ def _print(variables: Mapping[str, str], rows: Sequence[JobRow]) -> None:
             if where:
                 click.echo(f"    {what:<9} {where}")
     click.echo(f"\nTemporal UI  {variables.get('TEMPORAL_UI_URL')}")
-    click.echo("A job, whole:  photo-worker show JOB    The stack:  photo-worker status, photo-worker down")
+    click.echo("A job, whole:  photo-worker show JOB    The stack:  photo-worker status, photo-worker down\n")
+    print_rows(rows)
