@@ -17,6 +17,7 @@ from urllib.request import Request, urlopen
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = 20
+CHUNK = 4
 ROUNDS = 3
 BAR = 0.9
 
@@ -35,12 +36,11 @@ def control(url: str, path: str, method: str) -> Any:
         return json.load(answer)
 
 
-def rate(read: Callable[[bytes], Any], documents: Sequence[bytes], threads: int) -> float:
-    """Return pages a second, with ``threads`` calls at once."""
+def seconds(read: Callable[[bytes], Any], documents: Sequence[bytes], pool: ThreadPoolExecutor) -> float:
+    """Return how long the pool takes to read documents."""
     began = time.perf_counter()
-    with ThreadPoolExecutor(threads) as pool:
-        list(pool.map(read, documents))
-    return len(documents) / (time.perf_counter() - began)
+    list(pool.map(read, documents))
+    return time.perf_counter() - began
 
 
 def measure(variables: dict[str, str], *, rounds: int = ROUNDS) -> dict[str, Any]:
@@ -69,15 +69,21 @@ def measure(variables: dict[str, str], *, rounds: int = ROUNDS) -> dict[str, Any
 
     for warming in (bare, emulated):
         warming(documents[0])
+    readers = [("bare", bare), ("emulator", emulated)]
     rates: dict[str, list[float]] = {"bare": [], "emulator": []}
-    for turn in range(rounds):
-        # Each goes first in turn, so that a machine that slows down favours neither.
-        for name in ("bare", "emulator") if turn % 2 == 0 else ("emulator", "bare"):
+    with ThreadPoolExecutor(threads) as pool:
+        for _ in range(rounds):
             control(url, "reset", "POST")
-            rates[name].append(rate(bare if name == "bare" else emulated, documents, threads))
-            if name == "emulator":
-                tallies = control(url, "counters", "GET")["documents"].values()
-                assert sum(tally["recognised"] for tally in tallies) == len(documents), "an answer was not a reading"
+            spent = {"bare": 0.0, "emulator": 0.0}
+            # In small turns, each going first by turns: what else the machine does then slows both down.
+            for start in range(0, len(documents), CHUNK):
+                readers.reverse()
+                for name, read in readers:
+                    spent[name] += seconds(read, documents[start : start + CHUNK], pool)
+            tallies = control(url, "counters", "GET")["documents"].values()
+            assert sum(tally["recognised"] for tally in tallies) == len(documents), "an answer was not a reading"
+            for name, total in spent.items():
+                rates[name].append(len(documents) / total)
     client.close()
     pairs = [ours / alone for ours, alone in zip(rates["emulator"], rates["bare"], strict=True)]
     return {

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import logging
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -21,6 +22,8 @@ from photo_worker.policies import SYNC_OCR_LIMIT_BYTES
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
+
+logger = logging.getLogger(__name__)
 
 INLINE_NAME = "Document.Bytes"
 
@@ -74,7 +77,12 @@ class DocumentSource:
 
     def warm(self) -> None:
         """Make the S3 client, which takes longer than most requests to it."""
-        self._s3()
+        from botocore.exceptions import BotoCoreError
+
+        try:
+            self._s3()
+        except (BotoCoreError, ValueError) as error:
+            logger.error("S3 cannot be used: %s", error)
 
     def close(self) -> None:
         """Begin no further download."""
@@ -118,6 +126,9 @@ class DocumentSource:
             raise Refusal(INVALID_S3_OBJECT, str(error)) from error
         except (ParamValidationError, NoCredentialsError) as error:
             raise Refusal(INVALID_S3_OBJECT, str(error)) from error
+        except ValueError as error:
+            # botocore's word for an endpoint that is no URL.
+            raise Refusal(INTERNAL_ERROR, str(error), problem="S3 cannot be used") from error
         except (BotoCoreError, OSError) as error:
             raise Refusal(INTERNAL_ERROR, str(error), problem="S3 does not answer") from error
         return Document.of(content, f"s3://{stored['Bucket']}/{stored['Name']}")

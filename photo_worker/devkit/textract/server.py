@@ -85,6 +85,9 @@ class Emulator:
         except PhotoWorkerError as error:
             self._broken = error.message
             logger.error("[%s] %s %s", error.code, error.message, error.hint)
+        except Exception as error:
+            self._broken = f"{type(error).__name__}: {error}"
+            logger.exception("the engine does not load")
         else:
             self._ready = True
             logger.info("%s %s is ready, %.1f s", *self._recogniser.identity, time.perf_counter() - began)

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import hashlib
+import http.client
 import socket
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import psutil
 import pytest
 from botocore.exceptions import ClientError
 
@@ -89,12 +91,18 @@ def test_a_bucket_name_that_s3_does_not_take_is_no_server_error(textract: Textra
 def test_a_store_that_is_away_is_a_server_error(stack_env: dict[str, str], tmp_path: Path) -> None:
     with socket.socket() as unused:
         unused.bind(("127.0.0.1", 0))
-        away = {**stack_env, "AWS_ENDPOINT_URL_S3": f"http://127.0.0.1:{unused.getsockname()[1]}"}
-        with running(tmp_path, {name: value for name, value in away.items() if name.startswith("AWS_")}) as started:
-            client = client_of(stack_env, started.url)
-            code, message, status = refused(client, {"S3Object": {"Bucket": "photos", "Name": "a.png"}})
-            client.close()
-    assert (code, message, status) == ("InternalServerError", "S3 does not answer", 500)
+        endpoints = {
+            f"http://127.0.0.1:{unused.getsockname()[1]}": "S3 does not answer",
+            "no address": "S3 cannot be used",
+        }
+        for endpoint, problem in endpoints.items():
+            variables = {name: value for name, value in stack_env.items() if name.startswith("AWS_")}
+            with running(tmp_path, {**variables, "AWS_ENDPOINT_URL_S3": endpoint}) as started:
+                client = client_of(stack_env, started.url)
+                error = refused(client, {"S3Object": {"Bucket": "photos", "Name": "a.png"}})
+                assert error == ("InternalServerError", problem, 500)
+                assert client.detect_document_text(Document={"Bytes": document()})["Blocks"]
+                client.close()
 
 
 @pytest.mark.parametrize(
@@ -164,7 +172,6 @@ def test_10_mb_are_read_and_a_byte_more_is_too_large(
 
 
 def test_a_body_of_40_mb_is_refused_and_leaves_no_trace_in_memory(textract: TextractClient, emulator: Running) -> None:
-    psutil = pytest.importorskip("psutil")
     process = psutil.Process(emulator.process.pid)
     before = process.memory_info().rss
     body = sent(bytes(30 * 1024 * 1024))
@@ -184,8 +191,6 @@ def test_a_body_of_unknown_length_has_the_same_limit(emulator: Running) -> None:
     def pieces() -> Any:
         for _ in range(20):
             yield bytes(1024 * 1024)
-
-    import http.client
 
     connection = http.client.HTTPConnection("127.0.0.1", emulator.port, timeout=30)
     connection.request("POST", "/", body=pieces(), headers=headers, encode_chunked=True)

@@ -197,12 +197,13 @@ def test_a_large_body_to_a_wrong_path_is_answered_too(emulator: Running) -> None
 
 
 def test_a_client_that_hangs_up_in_the_middle_leaves_nothing_behind(emulator: Running) -> None:
+    known = emulator.log.stat().st_size
     with socket.create_connection(("127.0.0.1", emulator.port)) as connection:
         connection.sendall(
             f"POST / HTTP/1.1\r\nHost: a\r\nX-Amz-Target: {DETECT}\r\nContent-Length: 1000\r\n\r\n{{".encode()
         )
     assert call(emulator.port, DETECT, sent(document())).status == 200
-    assert "Traceback" not in emulator.log.read_text("utf-8").replace("the reader fell over", "")
+    assert b"Traceback" not in emulator.log.read_bytes()[known:]
 
 
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
