@@ -188,6 +188,13 @@ class RecordingMissing(InputError):
     hint = "Use a document from fixtures/, or choose another OCR backend with OCR_ENGINE."
 
 
+class RecordingInvalid(InputError):
+    """The recorded OCR result {path!r} cannot be played: {reason}."""
+
+    code = "recording_invalid"
+    hint = "Record it again, or delete it; each is the JSON answer of DetectDocumentText for one document."
+
+
 class UnknownEngine(InputError):
     """There is no OCR backend {engine!r}; known are {known}."""
 

@@ -6,6 +6,7 @@ import hashlib
 from functools import lru_cache
 from typing import Any
 
+from photo_worker.errors import EngineUnavailable
 from photo_worker.ocr.blocks import detect_text_response
 from photo_worker.ocr.document import load_image
 from photo_worker.ocr.layout import lines_of
@@ -39,7 +40,11 @@ class DocumentReader:
         The same bytes give the same answer, ids included. Raises the errors of ``load_image``, and
         ``EngineUnavailable``.
         """
-        reading = self._engine.read(load_image(content, name))
+        try:
+            reading = self._engine.read(load_image(content, name))
+        except ImportError as error:
+            # Decoding needs packages of the same extra as the engine.
+            raise EngineUnavailable(engine=self.engine, reason=str(error)) from error
         return detect_text_response(lines_of(reading.rows), reading.frame, hashlib.sha256(content).hexdigest())
 
 

@@ -19,6 +19,7 @@ from photo_worker.errors import (
     UnreadableDocument,
     UnsupportedDocument,
 )
+from photo_worker.ocr.answers import flaw_of
 from photo_worker.policies import SYNC_OCR_LIMIT_BYTES
 from photo_worker.ports import DetectedText, DocumentRef
 
@@ -40,18 +41,12 @@ _THROTTLED = frozenset(
         "TooManyRequestsException",
     }
 )
-_REFUSED = frozenset(
-    {
-        "AccessDeniedException",
-        "ExpiredTokenException",
-        "IncompleteSignatureException",
-        "InvalidClientTokenId",
-        "InvalidSignatureException",
-        "MissingAuthenticationTokenException",
-        "SubscriptionRequiredException",
-        "UnrecognizedClientException",
-    }
-)
+# The service's own trouble, whatever its HTTP status.
+_TRANSIENT = frozenset({"InternalServerError", "InternalFailure", "RequestTimeout", "ServiceUnavailable"})
+
+# HTTP statuses whose callers may try again (RFC 9110, 15.5.9; RFC 6585, 4).
+_REQUEST_TIMEOUT = 408
+_TOO_MANY_REQUESTS = 429
 
 
 def make_client(*, session: boto3.Session | None = None, max_pool_connections: int = 10) -> TextractClient:
@@ -96,20 +91,28 @@ class TextractBackend:
         except ParamValidationError as error:
             raise InvalidKey(key=document.key, reason=str(error)) from error
         except NoCredentialsError as error:
-            raise ServiceRefused(service="Textract", reason=str(error)) from error
+            raise ServiceRefused(service=self._name(), reason=str(error)) from error
         except BotoCoreError as error:
             raise OcrUnavailable(engine=self._name(), reason=str(error)) from error
         answer.pop("ResponseMetadata", None)
-        return DetectedText(answer, str(answer.get("DetectDocumentTextModelVersion", "unknown")))
+        flaw = flaw_of(answer)
+        if flaw:
+            raise OcrUnavailable(engine=self._name(), reason=f"its answer cannot be used: {flaw}")
+        return DetectedText(answer, answer["DetectDocumentTextModelVersion"])
 
     def _explain(self, error: ClientError, document: DocumentRef) -> PhotoWorkerError:
         code = str(error.response.get("Error", {}).get("Code", ""))
         message = str(error.response.get("Error", {}).get("Message", "")) or code
-        if code in _THROTTLED:
+        status = int(error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 500))
+        if code in _THROTTLED or status == _TOO_MANY_REQUESTS:
             return OcrThrottled(engine=self._name(), reason=message)
-        if code in _REFUSED:
-            return ServiceRefused(service="Textract", reason=f"{code}: {message}")
-        return _input_error(code, message, document) or OcrUnavailable(engine=self._name(), reason=f"{code}: {message}")
+        about_document = _input_error(code, message, document)
+        if about_document:
+            return about_document
+        if code in _TRANSIENT or status == _REQUEST_TIMEOUT or status >= 500:
+            return OcrUnavailable(engine=self._name(), reason=f"{code}: {message}")
+        # Credentials, permissions, the clock, or a server that is no Textract: the same call fails again.
+        return ServiceRefused(service=self._name(), reason=f"{code}: {message}")
 
     def _name(self) -> str:
         return f"textract at {self._client.meta.endpoint_url}"

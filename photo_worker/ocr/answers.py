@@ -1,0 +1,26 @@
+"""What an answer of DetectDocumentText must have before the worker stores it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+KINDS = frozenset({"PAGE", "LINE", "WORD"})
+
+
+def flaw_of(answer: Any) -> str | None:
+    """Return what keeps an answer from being one of DetectDocumentText, or None where nothing does."""
+    if not isinstance(answer, Mapping):
+        return "it is not an object"
+    metadata, blocks = answer.get("DocumentMetadata"), answer.get("Blocks")
+    pages = metadata.get("Pages") if isinstance(metadata, Mapping) else None
+    if type(pages) is not int or pages < 1:
+        return "DocumentMetadata.Pages is not a number of pages"
+    if not isinstance(blocks, list) or not blocks:
+        return "it has no Blocks"
+    for number, block in enumerate(blocks):
+        if not isinstance(block, Mapping) or block.get("BlockType") not in KINDS or not block.get("Id"):
+            return f"Blocks[{number}] is not a PAGE, LINE or WORD with an Id"
+    if not isinstance(answer.get("DetectDocumentTextModelVersion"), str):
+        return "it has no DetectDocumentTextModelVersion"
+    return None
