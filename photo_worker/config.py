@@ -76,8 +76,8 @@ class Environment:
 def read_environment(environ: Mapping[str, str], env_file: Path | None, *, required: bool = False) -> Environment:
     """Merge the process environment over a .env file.
 
-    Raises ``ConfigurationError`` where the file cannot be read or has a line that is no
-    assignment, naming the line. ``required`` says that the file was asked for by name.
+    An empty variable counts as not set. Raises ``ConfigurationError`` where the file cannot be
+    read or has a line that is no assignment, naming the line. ``required`` says that the file was asked for by name.
     """
     variables: dict[str, str] = {}
     origins: dict[str, str] = {}
@@ -86,8 +86,9 @@ def read_environment(environ: Mapping[str, str], env_file: Path | None, *, requi
             variables[name] = value
             origins[name] = str(env_file)
     for name, value in environ.items():
-        variables[name] = value
-        origins[name] = "the environment"
+        if value.strip() or name not in variables:
+            variables[name] = value
+            origins[name] = "the environment"
     return Environment(variables, origins)
 
 

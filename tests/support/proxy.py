@@ -48,6 +48,8 @@ class Proxy:
         asyncio.run_coroutine_threadsafe(run(), self._loop).result(10)
 
     async def _listen(self) -> None:
+        if self._server is not None:
+            return
         self._server = await asyncio.start_server(self._forward, "127.0.0.1", self.port)
         self.port = self._server.sockets[0].getsockname()[1]
 

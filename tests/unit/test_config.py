@@ -16,9 +16,12 @@ def test_environment_goes_before_the_file(tmp_path: Path) -> None:
     assert settings.s3_bucket == "quoted-bucket"
 
 
-def test_empty_variables_count_as_not_set() -> None:
-    settings = load_settings(read_environment({"MAX_ACTIVITIES": "", "LOG_LEVEL": "debug"}, None))
-    assert settings.max_activities == 16
+def test_empty_variables_count_as_not_set(tmp_path: Path) -> None:
+    file = tmp_path / ".env"
+    file.write_text("MAX_WF_TASKS=7\n")
+    given = {"MAX_ACTIVITIES": "", "MAX_WF_TASKS": "", "LOG_LEVEL": "debug"}
+    settings = load_settings(read_environment(given, file))
+    assert (settings.max_activities, settings.max_workflow_tasks) == (16, 7)
     assert settings.log_level == "DEBUG"
 
 

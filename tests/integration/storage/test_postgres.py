@@ -22,7 +22,7 @@ from photo_worker.errors import (
 )
 from photo_worker.ports import Recipe, RecipeOcr
 from photo_worker.storage.postgres import PostgresRecipeRepository, make_pool
-from tests.support.tcp_proxy import TcpProxy
+from tests.support.proxy import Proxy, proxy_to
 
 pytestmark = pytest.mark.stack
 
@@ -54,21 +54,20 @@ def backends(database_url: str) -> list[int]:
 
 
 @pytest.fixture
-def proxy(database_url: str) -> Iterator[TcpProxy]:
+def proxy(database_url: str) -> Iterator[Proxy]:
     parts: dict[str, Any] = conninfo.conninfo_to_dict(database_url)
-    made = TcpProxy((str(parts["host"]), int(parts["port"])))
-    yield made
-    made.down()
+    with proxy_to(str(parts["host"]), int(parts["port"])) as made:
+        yield made
 
 
 @pytest.fixture
-def repository_behind_proxy(database_url: str, proxy: TcpProxy) -> Iterator[PostgresRecipeRepository]:
+def repository_behind_proxy(database_url: str, proxy: Proxy) -> Iterator[PostgresRecipeRepository]:
     url = conninfo.make_conninfo(database_url, host="127.0.0.1", port=proxy.port)
     with make_pool(url, timeout=0.5) as pool:
         yield PostgresRecipeRepository(pool)
 
 
-def test_a_process_starts_while_postgres_is_away_and_works_when_it_comes(database_url: str, proxy: TcpProxy) -> None:
+def test_a_process_starts_while_postgres_is_away_and_works_when_it_comes(database_url: str, proxy: Proxy) -> None:
     proxy.down()
     url = conninfo.make_conninfo(database_url, host="127.0.0.1", port=proxy.port)
     pool = make_pool(url, timeout=0.2)
@@ -85,7 +84,7 @@ def test_a_process_starts_while_postgres_is_away_and_works_when_it_comes(databas
 
 
 def test_the_pool_recovers_when_postgres_was_away(
-    repository_behind_proxy: PostgresRecipeRepository, proxy: TcpProxy
+    repository_behind_proxy: PostgresRecipeRepository, proxy: Proxy
 ) -> None:
     row = queue(repository_behind_proxy)
     proxy.down()
