@@ -11,6 +11,9 @@ from photo_worker.config import Settings
 from photo_worker.contracts.image import CONFIGURED_ENGINE
 from photo_worker.ports import ObjectStore, OcrBackend, RecipeRepository, WorkflowOrchestrator
 
+# A statement takes a millisecond of an activity's time, and Postgres allows 100 connections in all by default.
+_MAX_CONNECTIONS = 20
+
 
 @dataclass
 class Application:
@@ -30,7 +33,7 @@ def build_application(settings: Settings) -> Application:
     from photo_worker.storage.postgres import PostgresRecipeRepository, make_pool
     from photo_worker.storage.s3_boto import BotoObjectStore, make_client
 
-    pool = make_pool(settings.require_database_url(), max_size=settings.max_activities)
+    pool = make_pool(settings.require_database_url(), max_size=min(settings.max_activities, _MAX_CONNECTIONS))
     store = BotoObjectStore(make_client(max_pool_connections=settings.max_activities))
     return Application(settings=settings, store=store, repository=PostgresRecipeRepository(pool), close=pool.close)
 
@@ -52,7 +55,12 @@ class BackendRegistry:
         with self._lock:
             if name not in self._made:
                 self._made[name] = make_backend(
-                    name, BackendContext(store=self._store, recorded_dir=self._settings.ocr_recorded_dir)
+                    name,
+                    BackendContext(
+                        store=self._store,
+                        recorded_dir=self._settings.ocr_recorded_dir,
+                        max_parallel=self._settings.max_activities,
+                    ),
                 )
             return self._made[name]
 

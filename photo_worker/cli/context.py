@@ -68,7 +68,7 @@ def surroundings(
     if explicit or not any(environment.variables.get(name, "").strip() for name in _ENDPOINT_VARIABLES):
         found = stack_variables if stack_variables is not None else _running_stack(stack_name)
         if found is None and explicit:
-            raise StackNotRunning(name=stack_name)
+            raise StackNotRunning(name=stack_name or "dev")
         if found:
             used = stack_name or "here"
             environment = _merge(environment, found, first=explicit, origin="the local stack")

@@ -1,0 +1,119 @@
+"""Run the measurements: ``python -m benchmarks [NAME ...]``.
+
+Prints a table and writes ``.reports/bench.json``. Ends with 1 where a bar is missed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+Result = dict[str, Any]
+Lines = Sequence[tuple[str, str]]
+
+REPORT = Path(__file__).resolve().parents[1] / ".reports" / "bench.json"
+
+
+def _startup() -> tuple[Result, Lines]:
+    from benchmarks import startup
+
+    result = startup.run()
+    return result, startup.table(result)
+
+
+def _stack() -> tuple[Result, Lines]:
+    from benchmarks import stack
+
+    result = stack.measure()
+    return result, stack.table(result)
+
+
+def _throughput() -> tuple[Result, Lines]:
+    from benchmarks import throughput
+
+    with _running_stack() as variables:
+        result = throughput.run(variables)
+    return result, throughput.table(result)
+
+
+def _emulator() -> tuple[Result, Lines]:
+    from benchmarks import emulator
+
+    with _running_stack() as variables:
+        result = emulator.run(variables)
+    return result, emulator.table(result)
+
+
+def _hashing() -> tuple[Result, Lines]:
+    from benchmarks import hashing
+
+    with _running_stack() as variables:
+        result = hashing.run(variables)
+    return result, hashing.table(result)
+
+
+def _ocr() -> tuple[Result, Lines]:
+    from benchmarks import ocr_quality
+
+    result = ocr_quality.run()
+    return result, ocr_quality.table(result)
+
+
+MEASUREMENTS: dict[str, Callable[[], tuple[Result, Lines]]] = {
+    "startup": _startup,
+    "stack": _stack,
+    "throughput": _throughput,
+    "emulator": _emulator,
+    "hashing": _hashing,
+    "ocr": _ocr,
+}
+
+
+@contextmanager
+def _running_stack() -> Iterator[dict[str, str]]:
+    """Run a stack of one's own, with its variables in the environment, where botocore reads them."""
+    from photo_worker.devkit.stack import Stack
+
+    with tempfile.TemporaryDirectory(prefix="photo-worker-bench-") as home:
+        Path(home).chmod(0o711)
+        stack = Stack(Path(home), "bench", base_port=0)
+        before = dict(os.environ)
+        try:
+            stack.up()
+            os.environ.update(stack.env())
+            yield stack.env()
+        finally:
+            os.environ.clear()
+            os.environ.update(before)
+            stack.delete()
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description="Measure, as ratios within one run.")
+    parser.add_argument("names", nargs="*", metavar="NAME", help=f"which of: {', '.join(MEASUREMENTS)} (default: all)")
+    names = parser.parse_args().names or list(MEASUREMENTS)
+    if unknown := sorted(set(names) - set(MEASUREMENTS)):
+        parser.error(f"there is no measurement {', '.join(unknown)}")
+    results: dict[str, Result] = {}
+    for name in names:
+        print(f"{name} ...", file=sys.stderr, flush=True)
+        results[name], lines = MEASUREMENTS[name]()
+        print(f"\n{name}")
+        for label, value in lines:
+            print(f"  {label:<44} {value}", flush=True)
+    REPORT.parent.mkdir(exist_ok=True)
+    REPORT.write_text(json.dumps(results, indent=2) + "\n", encoding="utf-8")
+    missed = [name for name, result in results.items() if not result["met"]]
+    print(f"\nwritten: {REPORT}" + (f"\nmissed a bar: {', '.join(missed)}" if missed else ""))
+    return 1 if missed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
