@@ -58,7 +58,7 @@ class Operations:
         return Refusal(INVALID_PARAMETER, f"the request has {size}")
 
     async def answer(self, call: Call) -> bytes:
-        """Carry a call out. Raises ``Refusal``, which never says that an operation is emulated where it is not."""
+        """Carry a call out, or raise ``Refusal``; what is not emulated says so."""
         handler = self._emulated.get(call.operation)
         if handler is None:
             raise Refusal(NOT_EMULATED, operation=call.operation, emulated=", ".join(self._emulated))
