@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import time
 
 from temporalio import activity
 
@@ -18,6 +19,9 @@ from photo_worker.errors import (
 )
 from photo_worker.policies import IMAGE_PIXEL_LIMIT, IMAGE_SIDE_LIMIT_PX, SNIFF_BYTES
 from photo_worker.ports import ObjectInfo, ObjectStore, RecipeRepository
+
+# Well within the heartbeat timeout, and rarely enough that an ordinary photo costs the server none.
+_BEAT_SECONDS = 5.0
 
 
 class AssetActivities:
@@ -36,11 +40,12 @@ class AssetActivities:
         processed, ``StorageUnavailable`` and ``DatabaseUnavailable`` for what may pass.
         """
         validate_key(request.key)
-        job_id = parse_job_id(request.job_id or activity.info().workflow_id)
+        job_id = parse_job_id(request.job_id or activity.info().workflow_id or "")
         self._repository.start(job_id, bucket=request.bucket, key=request.key, sha256="")
         digest = hashlib.sha256()
         head = bytearray()
         size = 0
+        beat = time.monotonic()
         with self._store.open(request.bucket, request.key) as (info, chunks):
             declared = _check_declared(info, request.expected_content_type)
             for chunk in chunks:
@@ -48,7 +53,9 @@ class AssetActivities:
                 size += len(chunk)
                 if len(head) < SNIFF_BYTES:
                     head += chunk[: SNIFF_BYTES - len(head)]
-                activity.heartbeat(size)
+                if time.monotonic() - beat > _BEAT_SECONDS:
+                    activity.heartbeat(size)
+                    beat = time.monotonic()
         content_type = check_content(info, bytes(head), declared, request.expected_content_type)
         sha256 = digest.hexdigest()
         self._repository.start(job_id, bucket=request.bucket, key=request.key, sha256=sha256)

@@ -30,6 +30,8 @@ class _Inbound(ActivityInboundInterceptor):
             return await super().execute_activity(input)
         except PhotoWorkerError as error:
             activity.logger.warning(
-                "activity failed: %s", error.message, extra={"photo": {"code": error.code, "final": not error.retryable}}
+                "activity failed: %s",
+                error.message,
+                extra={"photo": {"code": error.code, "final": not error.retryable}},
             )
             raise to_application_error(error) from error

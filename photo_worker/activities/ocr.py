@@ -36,7 +36,7 @@ class OcrActivities:
         answer is the only thing that keeps a crash from being charged twice.
         """
         info = activity.info()
-        job_id = parse_job_id(request.job_id or info.workflow_id)
+        job_id = parse_job_id(request.job_id or info.workflow_id or "")
         backend = self._backends(request.engine)
         document = self._document(request)
         key = ocr_key(job_id)
@@ -45,9 +45,7 @@ class OcrActivities:
             if kept is not None:
                 return kept
         if document.size_bytes > SYNC_OCR_LIMIT_BYTES:
-            raise DocumentTooLarge(
-                name=document.key, size_bytes=document.size_bytes, limit_bytes=SYNC_OCR_LIMIT_BYTES
-            )
+            raise DocumentTooLarge(name=document.key, size_bytes=document.size_bytes, limit_bytes=SYNC_OCR_LIMIT_BYTES)
         detected = backend.detect_text(document)
         self._store.put(
             self._bucket,
