@@ -47,7 +47,7 @@ class Frame:
     """How the straightened page lies over the given image.
 
     ``width`` and ``height`` are the image's pixels; the straightened page has ``page_width`` and
-    ``page_height``. The page was turned by ``rotation`` degrees (counter-clockwise) and scaled
+    ``page_height``. The page was turned by ``rotation`` degrees (clockwise) and scaled
     about the centre to become upright; turning by 90 degrees swaps its sides.
     """
 

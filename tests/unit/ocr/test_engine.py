@@ -1,0 +1,100 @@
+"""The real engine, on pages whose words and places are known."""
+
+from __future__ import annotations
+
+import cmath
+import math
+from statistics import median
+from typing import Any
+
+import pytest
+from PIL import Image, ImageDraw
+
+from photo_worker.ocr.ocrust_engine import _words
+from photo_worker.ocr.reader import DocumentReader
+from tests.unit.ocr.pages import encoded, envelope, font, overlap, recipe_page
+
+
+class _Spoken:
+    """A word as the engine tells it."""
+
+    def __init__(self, text: str, confidence: float = 0.9) -> None:
+        self.text = text
+        self.confidence = confidence
+        self.box = _Box()
+
+
+class _Box:
+    x0, y0, x1, y1 = 10.0, 100.0, 60.0, 200.0
+
+
+def words_of(answer: dict[str, Any]) -> dict[str, list[complex]]:
+    """Each word's corners in ratios of the page, as complex numbers."""
+    return {
+        block["Text"]: [complex(point["X"], point["Y"]) for point in block["Geometry"]["Polygon"]]
+        for block in answer["Blocks"]
+        if block["BlockType"] == "WORD"
+    }
+
+
+@pytest.mark.parametrize("degrees", [0, 90, 180, 270, 5, -5])
+def test_each_word_lies_where_it_was_drawn(reader: DocumentReader, degrees: int) -> None:
+    image, drawn = recipe_page().turned(degrees)
+    answer = reader.read(encoded(image), "page.png")
+    found = words_of(answer)
+    assert set(found) == set(drawn)
+    overlaps = []
+    for text, corners in drawn.items():
+        read = [complex(point.real * image.width, point.imag * image.height) for point in found[text]]
+        read_box = envelope(tuple((point.real, point.imag) for point in read))
+        overlaps.append(overlap(envelope(corners), read_box))
+        # The first side of a polygon runs along the text, whichever way that is.
+        slant = math.degrees(cmath.phase(read[1] - read[0])) - degrees
+        assert abs((slant + 180) % 360 - 180) < 2, text
+    assert median(overlaps) > 0.6
+    assert min(overlaps) > 0.4
+    lines = [block["Text"] for block in answer["Blocks"] if block["BlockType"] == "LINE"]
+    assert lines == ["Lemon Biscuits", "flour 250 grams", "butter sugar vanilla", "bake for twenty minutes"]
+
+
+def test_small_pages_are_read_in_their_own_frame(reader: DocumentReader) -> None:
+    drawn = recipe_page()
+    half = drawn.image.resize((500, 350), Image.Resampling.LANCZOS)
+    found = words_of(reader.read(encoded(half), "small.png"))
+    for text, box in drawn.places.items():
+        place = sum(found[text]) / 4
+        assert place.real == pytest.approx((box[0] + box[2]) / 2 / 1000, abs=0.02)
+        assert place.imag == pytest.approx((box[1] + box[3]) / 2 / 700, abs=0.02)
+
+
+def test_degrees_are_two_characters() -> None:
+    texts = ["180\u2103", "350\u2109", "12\u201314", "salt\u2014pepper", "\u00bd", "cr\u00e8me"]
+    spelled = [word.text for word in _words([_Spoken(text) for text in texts])]
+    assert spelled == ["180\u00b0C", "350\u00b0F", "12-14", "salt-pepper", "\u00bd", "cr\u00e8me"]
+
+
+def test_a_word_keeps_the_middle_of_its_height_and_a_confidence_within_bounds() -> None:
+    (word,) = _words([_Spoken("salt", 1.0000001)])
+    assert (word.left, word.right, word.confidence) == (10, 60, 1)
+    assert (word.top, word.bottom) == pytest.approx((115, 185))
+    assert list(_words([_Spoken(""), _Spoken(" \u3000")])) == []
+
+
+def test_degrees_on_a_page_are_read_as_the_service_spells_them(reader: DocumentReader) -> None:
+    image = Image.new("RGB", (900, 240), "white")
+    ImageDraw.Draw(image).text((60, 80), "Bake at 180 \u00b0C now", fill="black", font=font(64))
+    text = " ".join(words_of(reader.read(encoded(image), "oven.png")))
+    assert "\u00b0C" in text
+    assert "\u2103" not in text
+
+
+@pytest.mark.parametrize("size", [(1, 1), (3, 200), (200, 3), (40, 40), (2000, 9)])
+def test_pages_too_small_for_text_are_blank(reader: DocumentReader, size: tuple[int, int]) -> None:
+    answer = reader.read(encoded(Image.new("L", size, 255)), "dot.png")
+    assert [block["BlockType"] for block in answer["Blocks"]] == ["PAGE"]
+
+
+def test_versions_name_the_engine_and_its_models(reader: DocumentReader) -> None:
+    assert reader.engine == "ocrust"
+    engine, models = reader.version.split("+models.")
+    assert all(part[0].isdigit() for part in (engine, models))

@@ -1,0 +1,104 @@
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from itertools import pairwise
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from benchmarks.documents import truth_documents
+from benchmarks.scoring import lines_of as recorded_lines
+from photo_worker.ocr.engine import EngineWord
+from photo_worker.ocr.layout import Line, lines_of
+from photo_worker.ocr.reader import DocumentReader
+from tests.unit.ocr.pages import word
+
+_words = st.builds(
+    lambda text, left, top, height: word(text, left, top, height=height),
+    st.text("abcdef", min_size=1, max_size=6),
+    st.floats(0, 2000),
+    st.floats(0, 2000),
+    st.floats(5, 60),
+)
+_rows = st.lists(st.lists(_words, max_size=6), max_size=8)
+
+
+def texts(lines: Sequence[Line]) -> list[str]:
+    return [" ".join(word.text for word in line) for line in lines]
+
+
+@given(rows=_rows)
+def test_no_word_is_lost_or_made(rows: list[list[EngineWord]]) -> None:
+    assert Counter(each for line in lines_of(rows) for each in line) == Counter(each for row in rows for each in row)
+
+
+@given(rows=_rows)
+def test_words_of_a_line_go_from_left_to_right_without_a_wide_gap(rows: list[list[EngineWord]]) -> None:
+    for line in lines_of(rows):
+        assert [each.left for each in line] == sorted(each.left for each in line)
+        tallest = max(each.height for row in rows for each in row)
+        reach = line[0].right
+        for each in line[1:]:
+            assert each.left - reach <= 1.5 * tallest
+            reach = max(reach, each.right)
+
+
+@given(rows=_rows, by=st.floats(0.2, 5))
+def test_lines_do_not_depend_on_the_scale(rows: list[list[EngineWord]], by: float) -> None:
+    # Away from the edge of a decision, which rounding may move.
+    steps = [[word(each.text, round(each.left), round(each.top), height=20) for each in row] for row in rows]
+    if any(abs(b.middle - a.middle) == 10 or b.left - a.right == 30 for row in steps for a in row for b in row):
+        return
+    scaled = [[each.scaled(2.0 ** round(by)) for each in row] for row in steps]
+    assert texts(lines_of(scaled)) == texts(lines_of(steps))
+
+
+@given(st.permutations(range(4)))
+def test_the_order_of_an_engines_rows_does_not_matter(order: list[int]) -> None:
+    rows = [
+        [word("2", 10, 100), word("eggs", 40, 100)],
+        [word("flour", 600, 103)],
+        [word("Biscuits", 10, 20, height=40)],
+        [word("bake", 10, 150)],
+    ]
+    assert texts(lines_of([rows[place] for place in order])) == ["Biscuits", "2 eggs", "flour", "bake"]
+
+
+def test_a_row_is_cut_at_a_gap_wider_than_one_and_a_half_letters() -> None:
+    near, far = word("near", 100, 0, width=50), word("far", 180.1, 0)
+    assert texts(lines_of([[near, far]])) == ["near", "far"]
+    assert texts(lines_of([[near, word("far", 179.9, 0)]])) == ["near far"]
+
+
+def test_columns_are_told_row_by_row() -> None:
+    left = [[word(f"left-{number}", 0, 40 * number)] for number in range(3)]
+    right = [[word(f"right-{number}", 700, 40 * number + 4)] for number in range(3)]
+    assert texts(lines_of([*left, *right])) == ["left-0", "right-0", "left-1", "right-1", "left-2", "right-2"]
+
+
+def test_lines_that_each_lie_a_little_lower_do_not_become_one_row() -> None:
+    rows = [[word(f"step-{number}", 500 - 100 * number, 8 * number)] for number in range(5)]
+    # The second is on the first one's row, and stands to the left of it; the third is on no row before.
+    assert texts(lines_of(rows)) == ["step-1", "step-0", "step-3", "step-2", "step-4"]
+
+
+def test_nothing_comes_of_nothing() -> None:
+    assert lines_of([]) == []
+    assert lines_of([[]]) == []
+
+
+@pytest.mark.truth
+@pytest.mark.parametrize("name", ["tx-detect-single-page-1", "tx-reading_order", "trp-multicol"])
+def test_lines_come_in_the_order_of_the_real_service(reader: DocumentReader, name: str) -> None:
+    document = next((document for document in truth_documents() if document.name == name), None)
+    if document is None:
+        pytest.skip("no truth set here")
+    wanted, found = recorded_lines(document.response), recorded_lines(reader.read(document.content, name))
+    once = {text for text in wanted if wanted.count(text) == 1 and found.count(text) == 1}
+    assert len(once) >= 0.6 * len(wanted)
+    places = [wanted.index(text) for text in found if text in once]
+    # Two lines on one row whose heights differ may change places.
+    ordered = sum(first < second for first, second in pairwise(places))
+    assert ordered >= 0.95 * (len(places) - 1), [text for text in found if text in once]

@@ -1,0 +1,125 @@
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from photo_worker.errors import ConfigurationError, RecordingInvalid, RecordingMissing
+from photo_worker.ocr.recorded import RecordedBackend
+from photo_worker.policies import OCR_RESULT_LIMIT_BYTES
+from photo_worker.ports import DetectedText, DocumentRef
+
+SHA = "0123456789abcdef" * 4
+ANSWER: dict[str, Any] = {
+    "DocumentMetadata": {"Pages": 1},
+    "Blocks": [{"BlockType": "PAGE", "Id": "c0ffee00-0000-4000-8000-000000000000"}],
+    "DetectDocumentTextModelVersion": "1.0",
+}
+FIXTURES = Path(__file__).resolve().parents[3] / "fixtures"
+
+
+def play(directory: Path, sha256: str = SHA) -> DetectedText:
+    return RecordedBackend(directory).detect_text(DocumentRef("photos", "card.jpg", "image/jpeg", 1, sha256))
+
+
+def record(directory: Path, content: bytes) -> None:
+    (directory / f"{SHA}.json").write_bytes(content)
+
+
+def test_a_recording_is_played_as_it_is(tmp_path: Path) -> None:
+    record(tmp_path, json.dumps(ANSWER).encode())
+    detected = play(tmp_path)
+    assert detected.response == ANSWER
+    assert (detected.ocr_version, detected.page_count) == ("1.0", 1)
+
+
+def test_every_recording_of_the_fixtures_can_be_played() -> None:
+    recorded = sorted((FIXTURES / "recorded").glob("*.json"))
+    assert recorded
+    for path in recorded:
+        assert play(path.parent, path.stem).page_count == 1
+
+
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [
+        (b"", "Expecting value"),
+        (b"{", "Expecting"),
+        (b"\xff\xfe\xfd", "decode"),
+        (b"[" * 200_000, "recursion"),
+        (b"[]", "not an object"),
+        (b"{}", "Pages"),
+        (json.dumps(ANSWER | {"DocumentMetadata": {"Pages": "1"}}).encode(), "Pages"),
+        (json.dumps(ANSWER | {"DocumentMetadata": {"Pages": True}}).encode(), "Pages"),
+        (json.dumps(ANSWER | {"Blocks": []}).encode(), "Blocks"),
+        (json.dumps(ANSWER | {"Blocks": [{"BlockType": "WORD"}]}).encode(), "Blocks[0]"),
+        (json.dumps(ANSWER | {"Blocks": [*ANSWER["Blocks"], 7]}).encode(), "Blocks[1]"),
+        (json.dumps(ANSWER | {"DetectDocumentTextModelVersion": None}).encode(), "ModelVersion"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_a_broken_recording_is_named(tmp_path: Path, content: bytes, says: str) -> None:
+    record(tmp_path, content)
+    with pytest.raises(RecordingInvalid, match=re.escape(says)) as caught:
+        play(tmp_path)
+    assert (caught.value.code, caught.value.retryable) == ("recording_invalid", False)
+    assert f"{SHA}.json" in caught.value.message
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    content=st.binary(max_size=60)
+    | st.recursive(
+        st.none() | st.booleans() | st.integers() | st.text(max_size=5),
+        lambda inner: (
+            st.lists(inner, max_size=3)
+            | st.dictionaries(
+                st.sampled_from(["DocumentMetadata", "Pages", "Blocks", "BlockType", "Id", "x"]), inner, max_size=4
+            )
+        ),
+    ).map(lambda value: json.dumps(value).encode())
+)
+def test_no_file_brings_another_error(tmp_path: Path, content: bytes) -> None:
+    record(tmp_path, content)
+    with pytest.raises(RecordingInvalid):
+        play(tmp_path)
+
+
+def test_a_recording_over_the_limit_is_not_loaded(tmp_path: Path) -> None:
+    path = tmp_path / f"{SHA}.json"
+    with path.open("wb") as file:
+        file.truncate(OCR_RESULT_LIMIT_BYTES + 1)
+    with pytest.raises(RecordingInvalid, match=str(OCR_RESULT_LIMIT_BYTES)):
+        play(tmp_path)
+
+
+def test_a_recording_that_is_a_folder_is_named(tmp_path: Path) -> None:
+    (tmp_path / f"{SHA}.json").mkdir()
+    with pytest.raises(RecordingInvalid):
+        play(tmp_path)
+
+
+@pytest.mark.parametrize("sha256", ["", "f" * 64, "f" * 63, SHA.upper(), f"../{SHA}", f"{SHA}\n", "\x00" * 64])
+def test_an_unknown_document_is_named_by_its_hash(tmp_path: Path, sha256: str) -> None:
+    folder = tmp_path / "recorded"
+    folder.mkdir()
+    record(folder, json.dumps(ANSWER).encode())
+    record(tmp_path, json.dumps(ANSWER).encode())
+    with pytest.raises(RecordingMissing) as caught:
+        play(folder, sha256)
+    assert sha256 in caught.value.message
+    assert not caught.value.retryable
+
+
+@pytest.mark.parametrize("name", ["nowhere", "file"])
+def test_a_folder_that_is_none_is_a_setting_to_correct(tmp_path: Path, name: str) -> None:
+    (tmp_path / "file").write_text("x")
+    with pytest.raises(ConfigurationError, match="OCR_RECORDED_DIR") as caught:
+        RecordedBackend(tmp_path / name)
+    assert name in caught.value.message
+    assert str(tmp_path) in caught.value.message

@@ -1,0 +1,153 @@
+"""Long lines of small print, and pages that have something else in their place."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import pytest
+from PIL import Image, ImageDraw
+
+from photo_worker.ocr.engine import EngineWord
+from photo_worker.ocr.reader import DocumentReader
+from photo_worker.ocr.strips import read_long_lines
+from tests.unit.ocr.pages import encoded, font, frame, recipe_page
+
+FOOTER = (
+    "These biscuits keep for three weeks in a tin and taste better after the second day; store them away from light"
+    " and heat, never beside onions, and write the date of baking on the lid so that nobody has to guess how old they"
+    " are when the next guests come to the house and ask for something sweet with their coffee or tea on a Sunday"
+)
+
+
+def landscape() -> Image.Image:
+    image = Image.new("RGB", (2800, 900), "white")
+    ImageDraw.Draw(image).text((150, 150), "Lemon Oat Biscuits", fill="black", font=font(80))
+    return image
+
+
+def texts(reader: DocumentReader, image: Image.Image) -> list[str]:
+    answer = reader.read(encoded(image), "page.png")
+    return [block["Text"] for block in answer["Blocks"] if block["BlockType"] == "WORD"]
+
+
+class Told:
+    """A reader of pieces that keeps what it was given."""
+
+    def __init__(self) -> None:
+        self.given: list[Image.Image] = []
+
+    def __call__(self, image: Image.Image) -> Iterable[EngineWord]:
+        self.given.append(image)
+        return []
+
+
+def test_a_footer_sixty_times_as_long_as_high_is_read(reader: DocumentReader) -> None:
+    image = landscape()
+    draw = ImageDraw.Draw(image)
+    left, top, right, bottom = draw.textbbox((60, 840), FOOTER, font=font(17))
+    assert right < image.width
+    assert right - left >= 60 * (bottom - top)
+    draw.text((60, 840), FOOTER, fill="black", font=font(17))
+    found = texts(reader, image)
+    assert found[:3] == ["Lemon", "Oat", "Biscuits"]
+    wanted = FOOTER.split()
+    assert sum(word in found for word in wanted) >= 0.9 * len(wanted), found
+    # Its words come once each, from left to right, at the foot of the page.
+    answer = reader.read(encoded(image), "page.png")
+    places = [
+        block["Geometry"]["BoundingBox"]
+        for block in answer["Blocks"]
+        if block["BlockType"] == "WORD" and block["Text"] not in {"Lemon", "Oat", "Biscuits"}
+    ]
+    assert all(abs((place["Top"] + place["Height"] / 2) * 900 - (top + bottom) / 2) < 12 for place in places)
+    lefts = [place["Left"] for place in places]
+    assert lefts == sorted(lefts)
+
+
+def page_full_of_rules() -> Image.Image:
+    image = Image.new("RGB", (1200, 900), "white")
+    draw = ImageDraw.Draw(image)
+    for number in range(20):
+        draw.line((60, 60 + 40 * number, 1140, 60 + 40 * number), fill="black", width=1 + number % 9)
+    return image
+
+
+def dotted_leaders() -> Image.Image:
+    image = Image.new("RGB", (1200, 900), "white")
+    draw = ImageDraw.Draw(image)
+    for number in range(12):
+        for left in range(60, 1140, 24):
+            draw.ellipse((left, 60 + 60 * number, left + 6, 66 + 60 * number), fill="black")
+    return image
+
+
+def squared_paper() -> Image.Image:
+    image = page_full_of_rules()
+    draw = ImageDraw.Draw(image)
+    for left in range(60, 1141, 40):
+        draw.line((left, 60, left, 820), fill="black", width=2)
+    return image
+
+
+def shadow() -> Image.Image:
+    image = Image.new("RGB", (1200, 900), "white")
+    for row in range(900):
+        image.paste((255 - row // 9,) * 3, (0, row, 1200, row + 1))
+    return image
+
+
+@pytest.mark.parametrize("draw", [page_full_of_rules, squared_paper, dotted_leaders, shadow])
+def test_a_page_without_letters_has_no_words(reader: DocumentReader, draw: object) -> None:
+    assert callable(draw)
+    assert [text for text in texts(reader, draw()) if any(letter.isalnum() for letter in text)] == []
+
+
+def test_rules_under_a_text_add_nothing_to_it(reader: DocumentReader) -> None:
+    drawn = recipe_page()
+    image = drawn.image.copy()
+    for top in (70, 200, 330, 460, 590):
+        ImageDraw.Draw(image).line((60, top, 940, top), fill="black", width=4)
+    assert sorted(texts(reader, image)) == sorted(drawn.places)
+
+
+def test_nothing_is_read_again_where_words_cover_all_ink() -> None:
+    drawn, told = recipe_page(), Told()
+    words = [EngineWord(text, 0.9, *box) for text, box in drawn.places.items()]
+    page = frame(drawn.image.width, drawn.image.height)
+    assert read_long_lines(drawn.image, page, [words], told) == []
+    assert told.given == []
+
+
+def test_what_is_not_long_is_not_read_again() -> None:
+    drawn, told = recipe_page(), Told()
+    assert read_long_lines(drawn.image, frame(drawn.image.width, drawn.image.height), [], told) == []
+    assert told.given == []
+
+
+def test_pieces_of_a_strip_go_back_to_where_they_were() -> None:
+    image = landscape()
+    ImageDraw.Draw(image).text((60, 840), FOOTER, fill="black", font=font(17))
+    page = frame(image.width, image.height)
+    title = EngineWord("Lemon Oat Biscuits", 0.9, 140, 150, 900, 260)
+
+    def ink(stacked: Image.Image) -> Iterable[EngineWord]:
+        """Each row of the stacked page as one word, exactly as wide as its ink."""
+        rows = stacked.convert("L").point(lambda value: 255 * (value < 128))
+        height = None
+        for top in range(rows.height):
+            part = rows.crop((0, top, rows.width, top + 1)).getbbox()
+            if part and height is None:
+                height = top
+            if not part and height is not None:
+                box = rows.crop((0, height, rows.width, top)).getbbox()
+                assert box
+                yield EngineWord("row", 0.9, box[0], height, box[2], top)
+                height = None
+
+    (row,) = read_long_lines(image, page, [[title]], ink)
+    assert len(row) > 3
+    box = ImageDraw.Draw(image).textbbox((60, 840), FOOTER, font=font(17))
+    assert row[0].left == pytest.approx(box[0], abs=2)
+    assert row[-1].right == pytest.approx(box[2], abs=2)
+    assert min(word.top for word in row) == pytest.approx(box[1], abs=2)
+    assert max(word.bottom for word in row) == pytest.approx(box[3], abs=2)
