@@ -83,8 +83,8 @@ class Emulator:
         try:
             await self._recogniser.warm()
         except PhotoWorkerError as error:
-            self._broken = error.message
             logger.error("[%s] %s %s", error.code, error.message, error.hint)
+            self._broken = error.message
         except Exception as error:
             self._broken = f"{type(error).__name__}: {error}"
             logger.exception("the engine does not load")

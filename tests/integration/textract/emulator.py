@@ -14,7 +14,7 @@ import secrets
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,6 +31,13 @@ DEADLINE_SECONDS = 20
 def document(text: str = "Lemon Oat Biscuits", **told: Any) -> bytes:
     """A document of its own each time. ``wait_for`` names a file to wait for, ``fail`` and ``details`` an error."""
     return MAGIC + json.dumps({"text": text, "nonce": secrets.token_hex(8), **told}).encode()
+
+
+def until(condition: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + DEADLINE_SECONDS
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
 
 
 class ObedientReader:

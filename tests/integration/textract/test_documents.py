@@ -16,7 +16,7 @@ from botocore.exceptions import ClientError
 
 from photo_worker.policies import SYNC_OCR_LIMIT_BYTES
 from tests.integration.textract.conftest import JSON_11, SIGNED, call, client_of, send
-from tests.integration.textract.emulator import Running, document, running
+from tests.integration.textract.emulator import Running, document, running, until
 from tests.integration.textract.test_protocol import DETECT, sent
 
 if TYPE_CHECKING:
@@ -146,7 +146,8 @@ def test_a_defect_is_a_modelled_server_error_and_the_next_call_works(
     code, message, status = refused(textract, {"Bytes": document(fail="RuntimeError", details={})})
     assert (code, status) == ("InternalServerError", 500)
     assert "RuntimeError" in message
-    assert "the reader fell over" in emulator.log.read_text("utf-8")
+    # The server logs the cause after it has answered.
+    until(lambda: "the reader fell over" in emulator.log.read_text("utf-8"))
     assert textract.detect_document_text(Document={"Bytes": document()})["Blocks"]
 
 

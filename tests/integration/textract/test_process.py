@@ -7,7 +7,6 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -16,17 +15,10 @@ import pytest
 
 import photo_worker
 from tests.integration.textract.conftest import call, send
-from tests.integration.textract.emulator import DEADLINE_SECONDS, ROOT, Running, document, running
+from tests.integration.textract.emulator import DEADLINE_SECONDS, ROOT, Running, document, running, until
 from tests.integration.textract.test_protocol import DETECT, sent
 
 END_SECONDS = 2.0
-
-
-def until(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + DEADLINE_SECONDS
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
 
 
 def seconds_to_end(started: Running, number: signal.Signals) -> float:
