@@ -9,6 +9,8 @@ from typing import Any
 from uuid import UUID, uuid4
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from PIL import Image
 from temporalio.testing import ActivityEnvironment
 
@@ -110,6 +112,15 @@ class TestVerify:
         row = repository.get(job_id)
         assert row is not None
         assert (row.status, row.content_sha256) == ("running", found.sha256)
+
+    @given(st.binary(min_size=1, max_size=3 << 20))
+    @settings(max_examples=20, deadline=None)
+    def test_the_hash_is_that_of_all_bytes_in_their_order(self, tail: bytes) -> None:
+        store, body = MemoryObjectStore(), image() + tail
+        store.ensure_bucket(BUCKET)
+        store.put(BUCKET, "k", body, content_type="image/png")
+        found = self.located(store, MemoryRecipeRepository(), key="k")
+        assert (found.sha256, found.size_bytes) == (hashlib.sha256(body).hexdigest(), len(body))
 
     def test_the_workflow_id_stands_in_for_a_missing_job_id(
         self, store: MemoryObjectStore, repository: MemoryRecipeRepository

@@ -1,0 +1,58 @@
+from __future__ import annotations
+
+import asyncio
+from typing import Any, cast
+
+import pytest
+from temporalio.worker import Worker
+
+from photo_worker.worker import run_until_stopped
+
+
+class Draining:
+    """A worker whose drain takes as long as the test wants; the real one is tested on the stack."""
+
+    def __init__(self) -> None:
+        self.drained = asyncio.Event()
+        self.asked = asyncio.Event()
+        self.failure: Exception | None = None
+
+    async def run(self) -> None:
+        if self.failure is not None:
+            raise self.failure
+        await self.drained.wait()
+
+    async def shutdown(self) -> None:
+        self.asked.set()
+        await self.drained.wait()
+
+
+def as_worker(draining: Draining) -> Worker:
+    return cast(Worker, draining)
+
+
+async def test_a_drain_that_ends_in_time_ends_the_run() -> None:
+    draining, stop = Draining(), asyncio.Event()
+    run = asyncio.create_task(run_until_stopped(as_worker(draining), stop=stop, limit_seconds=30))
+    stop.set()
+    await asyncio.wait_for(draining.asked.wait(), 10)
+    assert not run.done()
+    draining.drained.set()
+    await asyncio.wait_for(run, 10)
+
+
+async def test_a_drain_that_hangs_gives_the_process_up() -> None:
+    draining, stop = Draining(), asyncio.Event()
+    codes: list[Any] = []
+    stop.set()
+    await asyncio.wait_for(
+        run_until_stopped(as_worker(draining), stop=stop, limit_seconds=0.05, give_up=codes.append), 10
+    )
+    assert codes == [1]
+
+
+async def test_a_worker_that_fails_by_itself_says_why() -> None:
+    draining = Draining()
+    draining.failure = RuntimeError("namespace not found")
+    with pytest.raises(RuntimeError, match="namespace not found"):
+        await run_until_stopped(as_worker(draining), stop=asyncio.Event(), limit_seconds=30)
