@@ -1,0 +1,62 @@
+"""The ``textract`` backend keeps the contract with the emulator of the stack behind it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+import pytest
+
+from photo_worker.errors import ObjectForbidden, ServiceRefused
+from photo_worker.ocr.textract import TextractBackend, make_client
+from photo_worker.ports import DocumentRef
+from photo_worker.storage.s3_boto import BotoObjectStore
+from tests.contracts.ocr_backend import Place, ReadingBackendContract, photo, place_in
+from tests.support.resources import session_of
+
+if TYPE_CHECKING:
+    from mypy_boto3_s3 import S3Client
+
+pytestmark = pytest.mark.stack
+
+
+@pytest.fixture
+def textract(stack_env: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> Iterator[TextractBackend]:
+    monkeypatch.setenv("AWS_ENDPOINT_URL_TEXTRACT", stack_env["AWS_ENDPOINT_URL_TEXTRACT"])
+    client = make_client(session=session_of(stack_env))
+    yield TextractBackend(client)
+    client.close()
+
+
+class TestTextractBackend(ReadingBackendContract):
+    engine = "textract"
+    # Without the object or without access to it, the service says the same.
+    missing = "object_forbidden"
+    # The service has no code of its own for an image of too many pixels.
+    codes = dict.fromkeys(
+        ["side of 10,001 pixels", "decompression bomb", "lying header"],
+        "document_unsupported",
+    )
+
+    @pytest.fixture
+    def backend(self, textract: TextractBackend) -> TextractBackend:
+        return textract
+
+    @pytest.fixture
+    def place(self, s3_client: S3Client, bucket: str) -> Place:
+        return place_in(BotoObjectStore(s3_client), bucket)
+
+    def test_a_missing_bucket_is_refused_for_good(self, textract: TextractBackend) -> None:
+        with pytest.raises(ObjectForbidden, match="pw-test-nowhere"):
+            textract.detect_text(DocumentRef("pw-test-nowhere", "a.jpg", "image/jpeg", 1, "ab" * 32))
+
+    def test_an_endpoint_that_is_another_service_is_refused_for_good(
+        self, stack_env: dict[str, str], place: Place, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        document = place(photo("clean-print"))
+        elsewhere = f"{stack_env['AWS_ENDPOINT_URL_TEXTRACT']}/not-textract"
+        monkeypatch.setenv("AWS_ENDPOINT_URL_TEXTRACT", elsewhere)
+        backend = TextractBackend(make_client(session=session_of(stack_env)))
+        with pytest.raises(ServiceRefused, match="not-textract") as caught:
+            backend.detect_text(document)
+        assert not caught.value.retryable

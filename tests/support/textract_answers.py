@@ -1,0 +1,89 @@
+"""A server that gives one prepared answer to every call, for what a healthy Textract does not do."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import TYPE_CHECKING
+
+import boto3
+
+from photo_worker.ocr.textract import TextractBackend, make_client
+
+if TYPE_CHECKING:
+    import pytest
+
+NEVER_SECONDS = 30
+
+
+@dataclass(frozen=True)
+class Reply:
+    """``held`` answers only when the server ends, and ``cut`` closes the connection without a word."""
+
+    status: int = 200
+    body: bytes = b"{}"
+    content_type: str = "application/x-amz-json-1.1"
+    held: bool = False
+    cut: bool = False
+
+
+def refusal(code: str, message: str = "as asked", status: int = 400) -> Reply:
+    """An error as AWS's JSON services tell it."""
+    return Reply(status, json.dumps({"__type": code, "Message": message}).encode())
+
+
+@dataclass
+class Served:
+    """Where the server is, and the bodies of the calls it got."""
+
+    url: str
+    calls: list[dict[str, object]] = field(default_factory=list)
+
+
+@contextmanager
+def textract_answering(reply: Reply) -> Iterator[Served]:
+    """Serve ``reply`` on a free port of the loopback while the block runs."""
+    ended = threading.Event()
+
+    class Handler(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def do_POST(self) -> None:
+            body = self.rfile.read(int(self.headers["Content-Length"]))
+            served.calls.append({"target": self.headers["X-Amz-Target"], "body": json.loads(body)})
+            if reply.held:
+                ended.wait(NEVER_SECONDS)
+            if reply.cut or reply.held:
+                self.close_connection = True
+                return
+            self.send_response(reply.status)
+            self.send_header("Content-Type", reply.content_type)
+            self.send_header("Content-Length", str(len(reply.body)))
+            self.end_headers()
+            self.wfile.write(reply.body)
+
+        def log_message(self, format: str, *args: object) -> None:
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    served = Served(f"http://127.0.0.1:{server.server_address[1]}")
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+    thread.start()
+    try:
+        yield served
+    finally:
+        ended.set()
+        server.shutdown()
+        thread.join()
+        server.server_close()
+
+
+def backend_at(url: str, monkeypatch: pytest.MonkeyPatch) -> TextractBackend:
+    """Return the backend as a worker with this endpoint in its environment makes it."""
+    monkeypatch.setenv("AWS_ENDPOINT_URL_TEXTRACT", url)
+    session = boto3.Session(aws_access_key_id="test", aws_secret_access_key="test", region_name="eu-central-1")
+    return TextractBackend(make_client(session=session))

@@ -1,0 +1,54 @@
+"""The backends that need no service keep the contract."""
+
+from __future__ import annotations
+
+import pytest
+
+from photo_worker.errors import RecordingMissing
+from photo_worker.ocr.local import LocalBackend
+from photo_worker.ocr.reader import DocumentReader
+from photo_worker.ocr.recorded import RecordedBackend
+from photo_worker.ports import OcrBackend
+from photo_worker.storage.memory import MemoryObjectStore
+from tests.contracts.ocr_backend import FIXTURES, OcrBackendContract, Place, ReadingBackendContract, photo, place_in
+
+
+@pytest.fixture
+def store() -> MemoryObjectStore:
+    store = MemoryObjectStore()
+    store.ensure_bucket("photos")
+    return store
+
+
+@pytest.fixture
+def place(store: MemoryObjectStore) -> Place:
+    return place_in(store, "photos")
+
+
+class TestLocalBackend(ReadingBackendContract):
+    engine = "local"
+
+    @pytest.fixture
+    def backend(self, store: MemoryObjectStore, reader: DocumentReader) -> LocalBackend:
+        return LocalBackend(store, reader)
+
+    @pytest.fixture
+    def place(self, place: Place) -> Place:
+        return place
+
+
+class TestRecordedBackend(OcrBackendContract):
+    engine = "recorded"
+
+    @pytest.fixture
+    def backend(self) -> RecordedBackend:
+        return RecordedBackend(FIXTURES / "recorded")
+
+    @pytest.fixture
+    def place(self, place: Place) -> Place:
+        return place
+
+    def test_a_document_nobody_recorded_is_named_by_its_hash(self, backend: OcrBackend, place: Place) -> None:
+        document = place(photo("form") + b"1")
+        with pytest.raises(RecordingMissing, match=document.sha256):
+            backend.detect_text(document)

