@@ -171,3 +171,6 @@ class WorkflowOrchestrator(Protocol):
 
     async def cancel(self, job_id: UUID) -> None:
         """Ask a running job to stop; its row ends as failed with code ``job_cancelled``."""
+
+    async def has_worker(self) -> bool:
+        """Tell whether a worker has asked for work lately: without one, jobs wait."""

@@ -108,7 +108,7 @@ async def _process(
     from photo_worker.cli.submit import submit_all
 
     async with _worker(around.variables, log) as ended:
-        jobs = asyncio.ensure_future(submit_all(around, list(sources), engine, None, wait=True))
+        jobs = asyncio.ensure_future(submit_all(around, list(sources), engine, None, wait=True, worker_comes=True))
         either: set[asyncio.Future[Any]] = {jobs, ended}
         await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
         if not jobs.done():

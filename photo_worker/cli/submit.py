@@ -53,7 +53,9 @@ def submit(
     if wanted is not None and len(found) != 1:
         raise click.UsageError(f"--job-id goes with one source; {len(found)} were given")
     around = surroundings(ctx, stack_name=stack_name)
-    rows = asyncio.run(submit_all(around, [(source, wanted) for source in found], engine, expected_content_type, wait))
+    rows = asyncio.run(
+        submit_all(around, [(source, wanted) for source in found], engine, expected_content_type, wait=wait)
+    )
     failed = any(row.reason for row in rows)
     emit(
         "submit",
@@ -70,10 +72,13 @@ async def submit_all(
     sources: Sequence[tuple[Source, UUID | None]],
     engine: str | None,
     expected_content_type: str | None,
+    *,
     wait: bool,
+    worker_comes: bool = False,
 ) -> list[JobRow]:
     """Submit each source under its job id, or a new one; where ``wait`` is set, wait for the results.
 
+    Says so where no worker is there to do the work, unless the caller knows that one comes.
     One source's refusal is its row's error and leaves the others running; a single source's is raised.
     """
     from photo_worker.bootstrap import build_application, build_orchestrator
@@ -85,6 +90,9 @@ async def submit_all(
         # Before anything is written: where Temporal is away, nothing is left half-submitted.
         orchestrator = await build_orchestrator(around.settings, around.variables)
         service = JobService(application.store, application.repository, orchestrator, around.settings.s3_bucket)
+        if not worker_comes and not await orchestrator.has_worker():
+            queue = around.settings.temporal_task_queue
+            click.echo(f"no worker polls the task queue {queue!r}: start one with `photo-worker worker`", err=True)
         gate = asyncio.Semaphore(_PARALLEL_SUBMISSIONS)
 
         async def one(source: Source, job_id: UUID | None) -> JobRow:

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime, timedelta
 from uuid import UUID
 
+from temporalio.api.enums.v1 import TaskQueueType
+from temporalio.api.taskqueue.v1 import TaskQueue
+from temporalio.api.workflowservice.v1 import DescribeTaskQueueRequest
 from temporalio.client import Client, WorkflowFailureError
 from temporalio.common import WorkflowIDConflictPolicy, WorkflowIDReusePolicy
 from temporalio.exceptions import (
@@ -19,6 +23,9 @@ from photo_worker.contracts.image import ImageProcessingInput, ImageProcessingRe
 from photo_worker.errors import JobCancelled, JobFailed, JobMissing, PhotoWorkerError, TemporalUnavailable
 from photo_worker.ports import JobHandle
 from photo_worker.workflows.image import ImageProcessingWorkflow
+
+# A poll that finds no work lasts a minute, and only its start is noted.
+RECENT_POLL = timedelta(seconds=90)
 
 
 class TemporalOrchestrator:
@@ -69,6 +76,20 @@ class TemporalOrchestrator:
             if error.status == RPCStatusCode.NOT_FOUND:
                 raise JobMissing(job_id=job_id) from error
             raise self._unavailable(error) from error
+
+    async def has_worker(self) -> bool:
+        """Tell whether a worker has polled the task queue within ``RECENT_POLL``."""
+        request = DescribeTaskQueueRequest(
+            namespace=self._client.namespace,
+            task_queue=TaskQueue(name=self._task_queue),
+            task_queue_type=TaskQueueType.TASK_QUEUE_TYPE_ACTIVITY,
+        )
+        try:
+            answer = await self._client.workflow_service.describe_task_queue(request)
+        except RPCError as error:
+            raise self._unavailable(error) from error
+        now = datetime.now(UTC)
+        return any(now - poller.last_access_time.ToDatetime(tzinfo=UTC) < RECENT_POLL for poller in answer.pollers)
 
     def _unavailable(self, error: RPCError) -> TemporalUnavailable:
         return TemporalUnavailable(target=self._client.service_client.config.target_host, reason=error.message)

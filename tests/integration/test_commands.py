@@ -90,6 +90,17 @@ def test_submit_wait_show(stack_variables: dict[str, str], tmp_path: Path) -> No
         assert reported["report"] == job["report"]
 
 
+def test_submit_says_where_no_worker_is(stack_variables: dict[str, str], tmp_path: Path) -> None:
+    alone = photo_worker("submit", PHOTO, "--engine", "recorded", variables=stack_variables, cwd=tmp_path)
+    assert alone.returncode == 0
+    assert "no worker polls" in alone.stderr
+    with worker_process(stack_variables, tmp_path / "worker.log"):
+        first = photo_worker("submit", PHOTO, "--engine", "recorded", "--wait", variables=stack_variables, cwd=tmp_path)
+        assert first.returncode == 0, first.stderr
+        again = photo_worker("submit", PHOTO, "--engine", "recorded", variables=stack_variables, cwd=tmp_path)
+    assert "no worker polls" not in again.stderr
+
+
 def test_many_sources_show_one_table(stack_variables: dict[str, str], tmp_path: Path) -> None:
     photos = tmp_path / "photos of ünïcode + plus"
     photos.mkdir()
