@@ -80,7 +80,7 @@ def cli(ctx: click.Context, env_file: Path | None, debug: bool) -> None:
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run one command and end the process with its exit code."""
     code = run(arguments)
-    if "temporalio.bridge.temporal_bridge" in sys.modules:
+    if "temporalio.bridge" in sys.modules:
         # Temporal's own threads outlive a connection that failed, and abort the process when they
         # reach for an interpreter that is being torn down.
         for stream in (sys.stdout, sys.stderr):

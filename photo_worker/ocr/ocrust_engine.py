@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 from photo_worker.errors import EngineUnavailable
 from photo_worker.ocr.engine import EngineWord, Frame, Reading
-from photo_worker.ocr.strips import read_long_lines
+from photo_worker.ocr.ink import fit_to_ink, ink_of
+from photo_worker.ocr.strips import read_long_lines, straighten
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -65,8 +66,10 @@ class OcrustEngine:
             page_height=page.height,
             rotation=page.rotation,
         )
-        rows = [row for row in (tuple(_words(line.words)) for line in page.lines) if row]
-        rows += read_long_lines(image, frame, rows, self._read_as_it_is)
+        straight = straighten(image, frame)
+        ink = ink_of(straight)
+        rows = [fit_to_ink(row, ink) for row in (tuple(_words(line.words)) for line in page.lines) if row]
+        rows += read_long_lines(straight, ink, rows, self._read_as_it_is)
         return Reading(frame, tuple(rows))
 
     def _read_as_it_is(self, image: Image.Image) -> Iterable[EngineWord]:

@@ -13,13 +13,12 @@ from itertools import pairwise
 from typing import TYPE_CHECKING
 
 from photo_worker.ocr.engine import EngineWord, Frame
+from photo_worker.ocr.ink import runs_of
 
 if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
     from PIL import Image
 
-    Mask = NDArray[np.bool_]
+    from photo_worker.ocr.ink import Mask
 
 # Letters lower than this are not legible; higher ones do not make lines too long for a page.
 _LOWEST_PX = 6
@@ -32,9 +31,6 @@ _PIECE = 14.0
 # Text covers between these shares of its strip with ink; rules are denser, specks sparser.
 _SPARSEST = 0.04
 _DENSEST = 0.6
-
-# Darker than its surroundings by this much of the grey scale is ink.
-_CONTRAST = 60
 
 
 @dataclass(frozen=True)
@@ -77,14 +73,16 @@ def straighten(image: Image.Image, frame: Frame) -> Image.Image:
 
 
 def read_long_lines(
-    image: Image.Image,
-    frame: Frame,
+    page: Image.Image,
+    ink: Mask,
     rows: Sequence[Sequence[EngineWord]],
     read: Callable[[Image.Image], Iterable[EngineWord]],
 ) -> list[tuple[EngineWord, ...]]:
-    """Return the rows of words that a first reading left out; ``read`` reads a page of pieces."""
-    page = straighten(image, frame)
-    strips = list(_uncovered_strips(_ink(page), [word for row in rows for word in row]))
+    """Return the rows of words that a first reading of a straightened page left out.
+
+    ``ink`` tells where the page has any; ``read`` reads a page of pieces.
+    """
+    strips = list(_uncovered_strips(ink, [word for row in rows for word in row]))
     if not strips:
         return []
     found = []
@@ -96,16 +94,6 @@ def read_long_lines(
     return found
 
 
-def _ink(page: Image.Image) -> Mask:
-    import numpy as np
-    from PIL import ImageChops, ImageFilter
-
-    grey = page.convert("L")
-    # Paper is what a wide blur of the page's bright parts shows, so that shadows are no ink.
-    paper = grey.filter(ImageFilter.BoxBlur(25))
-    return np.asarray(ImageChops.subtract(paper, grey)) > _CONTRAST
-
-
 def _uncovered_strips(ink: Mask, words: Iterable[EngineWord]) -> Iterator[tuple[_Piece, Mask]]:
     """Yield long, low bands of ink outside all words, with the ink in them."""
     import numpy as np
@@ -115,31 +103,18 @@ def _uncovered_strips(ink: Mask, words: Iterable[EngineWord]) -> Iterator[tuple[
         # The ink's own height and a little more: descenders stand out of a word's box.
         air = word.height * 0.5
         left[_span(word.top - air, word.bottom + air), _span(word.left - air, word.right + air)] = False
-    for top, bottom in _runs(np.any(left, axis=1), gap=1):
+    for top, bottom in runs_of(np.any(left, axis=1), gap=1):
         if not _LOWEST_PX <= bottom - top <= _HIGHEST_PX:
             continue
         band = left[top:bottom]
         height = bottom - top
-        for start, end in _runs(np.any(band, axis=0), gap=3 * height):
+        for start, end in runs_of(np.any(band, axis=0), gap=3 * height):
             if end - start >= _LONG * height and _SPARSEST <= band[:, start:end].mean() <= _DENSEST:
                 yield _Piece(start, top, end, bottom), band[:, start:end]
 
 
 def _span(start: float, end: float) -> slice:
     return slice(max(int(start), 0), max(int(end) + 1, 0))
-
-
-def _runs(marked: Mask, *, gap: int) -> list[tuple[int, int]]:
-    """Return the (start, end) of marked stretches, joined where less than ``gap`` lies between them."""
-    import numpy as np
-
-    places = np.flatnonzero(marked)
-    if len(places) == 0:
-        return []
-    breaks = np.flatnonzero(np.diff(places) > gap)
-    starts = [int(places[0]), *(int(places[index + 1]) for index in breaks)]
-    ends = [*(int(places[index]) + 1 for index in breaks), int(places[-1]) + 1]
-    return list(zip(starts, ends, strict=True))
 
 
 def _stack(page: Image.Image, strip: tuple[_Piece, Mask]) -> tuple[list[_Piece], Image.Image]:
@@ -181,7 +156,7 @@ def _cuts(ink: Mask, height: int) -> list[int]:
     for index in range(1, count):
         ideal = index * width // count
         near = slice(max(ideal - 4 * height, 0), min(ideal + 4 * height, width))
-        gaps = _runs(blank[near], gap=1)
+        gaps = runs_of(blank[near], gap=1)
         if gaps:
             start, end = max(gaps, key=lambda run: run[1] - run[0])
             cuts.append(near.start + (start + end) // 2)

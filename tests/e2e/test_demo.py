@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import secrets
@@ -122,6 +123,7 @@ def test_a_worker_killed_in_the_middle_changes_nothing(checkout: Checkout, first
         stdout, stderr = process.communicate(timeout=240)
     finally:
         process.kill()
+        process.communicate()
     assert process.returncode == 0, stderr
     assert "starting it again" in stderr
     assert comparable(jobs_of(stdout)) == comparable(first)
@@ -131,8 +133,10 @@ def wait_for_worker(demo: subprocess.Popen[str]) -> psutil.Process:
     deadline = time.monotonic() + 60
     while time.monotonic() < deadline:
         for child in psutil.Process(demo.pid).children():
-            if "worker" in child.cmdline():
-                return child
+            # A child may end between being listed and being asked.
+            with contextlib.suppress(psutil.Error):
+                if "worker" in child.cmdline():
+                    return child
         time.sleep(0.02)
     raise AssertionError("the demo started no worker")
 

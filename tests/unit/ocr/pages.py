@@ -72,7 +72,7 @@ def recipe_page() -> DrawnPage:
             box = draw.textbbox((left, 100 + 130 * number), text, font=font(52))
             draw.text((left, 100 + 130 * number), text, fill="black", font=font(52))
             places[text] = (box[0], box[1], box[2], box[3])
-            left = box[2] + 16
+            left = box[2] + 26
     return DrawnPage(image, places)
 
 

@@ -201,9 +201,10 @@ def test_an_orientation_that_does_not_exist_changes_nothing(orientation: int) ->
 
 
 @pytest.mark.filterwarnings("ignore:Corrupt EXIF data")
+@pytest.mark.parametrize("kind", ["JPEG", "PNG"])
 @pytest.mark.parametrize("exif", [b"Exif\x00\x00", b"Exif\x00\x00II*\x00\xff\xff\xff\xff", b"Exif\x00\x00not a TIFF"])
-def test_damage_in_what_a_camera_noted_does_not_spoil_the_photo(exif: bytes) -> None:
-    assert_shows_the_card(load_image(encoded(card(), "JPEG", quality=95, exif=exif), "odd.jpg"))
+def test_damage_in_what_a_camera_noted_does_not_spoil_the_photo(kind: str, exif: bytes) -> None:
+    assert_shows_the_card(load_image(encoded(card(), kind, quality=95, exif=exif), "odd"))
 
 
 def test_a_pdf_page_is_drawn_at_200_dots_per_inch() -> None:

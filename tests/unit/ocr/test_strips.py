@@ -8,9 +8,10 @@ import pytest
 from PIL import Image, ImageDraw
 
 from photo_worker.ocr.engine import EngineWord
+from photo_worker.ocr.ink import ink_of
 from photo_worker.ocr.reader import DocumentReader
 from photo_worker.ocr.strips import read_long_lines
-from tests.unit.ocr.pages import encoded, font, frame, recipe_page
+from tests.unit.ocr.pages import encoded, font, recipe_page
 
 FOOTER = (
     "These biscuits keep for three weeks in a tin and taste better after the second day; store them away from light"
@@ -113,21 +114,27 @@ def test_rules_under_a_text_add_nothing_to_it(reader: DocumentReader) -> None:
 def test_nothing_is_read_again_where_words_cover_all_ink() -> None:
     drawn, told = recipe_page(), Told()
     words = [EngineWord(text, 0.9, *box) for text, box in drawn.places.items()]
-    page = frame(drawn.image.width, drawn.image.height)
-    assert read_long_lines(drawn.image, page, [words], told) == []
+    assert read_long_lines(drawn.image, ink_of(drawn.image), [words], told) == []
+    assert told.given == []
+
+
+@pytest.mark.parametrize("draw", [page_full_of_rules, squared_paper])
+def test_rules_are_not_even_looked_at_again(draw: object) -> None:
+    assert callable(draw)
+    told, image = Told(), draw()
+    assert read_long_lines(image, ink_of(image), [], told) == []
     assert told.given == []
 
 
 def test_what_is_not_long_is_not_read_again() -> None:
     drawn, told = recipe_page(), Told()
-    assert read_long_lines(drawn.image, frame(drawn.image.width, drawn.image.height), [], told) == []
+    assert read_long_lines(drawn.image, ink_of(drawn.image), [], told) == []
     assert told.given == []
 
 
 def test_pieces_of_a_strip_go_back_to_where_they_were() -> None:
     image = landscape()
     ImageDraw.Draw(image).text((60, 840), FOOTER, fill="black", font=font(17))
-    page = frame(image.width, image.height)
     title = EngineWord("Lemon Oat Biscuits", 0.9, 140, 150, 900, 260)
 
     def ink(stacked: Image.Image) -> Iterable[EngineWord]:
@@ -144,7 +151,7 @@ def test_pieces_of_a_strip_go_back_to_where_they_were() -> None:
                 yield EngineWord("row", 0.9, box[0], height, box[2], top)
                 height = None
 
-    (row,) = read_long_lines(image, page, [[title]], ink)
+    (row,) = read_long_lines(image, ink_of(image), [[title]], ink)
     assert len(row) > 3
     box = ImageDraw.Draw(image).textbbox((60, 840), FOOTER, font=font(17))
     assert row[0].left == pytest.approx(box[0], abs=2)
