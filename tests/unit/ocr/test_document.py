@@ -103,6 +103,11 @@ def test_bad_files_are_refused_by_name(name: str) -> None:
     assert "their photo.jpg" in caught.value.message
 
 
+def test_a_header_that_lies_is_quoted() -> None:
+    with pytest.raises(ImageTooLarge, match="2147483647 x 2147483647"):
+        load_image(BAD_INPUTS["lying header"].content(), "lying.png")
+
+
 def wide_grey(top: int, mode: str = "I;16") -> Image.Image:
     """The card in 16 bits, where ``top`` is white."""
     kind = ">H" if mode.endswith("B") else "<H"

@@ -132,6 +132,18 @@ def test_what_is_not_long_is_not_read_again() -> None:
     assert told.given == []
 
 
+def test_a_long_line_that_was_read_is_not_read_again() -> None:
+    image, told = landscape(), Told()
+    draw = ImageDraw.Draw(image)
+    draw.text((60, 840), FOOTER, fill="black", font=font(17))
+    title = EngineWord("Lemon Oat Biscuits", 0.9, 140, 150, 900, 260)
+    footer = EngineWord(FOOTER, 0.9, *draw.textbbox((60, 840), FOOTER, font=font(17)))
+    assert read_long_lines(image, ink_of(image), [[title], [footer]], told) == []
+    assert told.given == []
+    read_long_lines(image, ink_of(image), [[title]], told)
+    assert len(told.given) == 1
+
+
 def test_pieces_of_a_strip_go_back_to_where_they_were() -> None:
     image = landscape()
     ImageDraw.Draw(image).text((60, 840), FOOTER, fill="black", font=font(17))

