@@ -44,6 +44,10 @@ def test_edges_without_a_clear_place_stay() -> None:
     assert fitted(bars(), seen(60, 120)) == [(60, 120)]
 
 
+def test_a_word_beside_blank_paper_keeps_a_width() -> None:
+    assert fitted(bars((100, 150)), seen(60, 62), seen(104, 148)) == [(60, 61), (100, 150)]
+
+
 @pytest.mark.parametrize("narrower", [3, 6, 9])
 def test_drawn_words_get_their_own_ink_back(narrower: int) -> None:
     drawn = recipe_page()
