@@ -17,14 +17,30 @@ Line = tuple[EngineWord, ...]
 # A gap of this many letter heights begins a new LINE.
 _GAP = 1.5
 
+# Words whose middles are this many heights of the tallest apart stand on two rows: even set solid, rows are
+# farther apart, and no mark within a row stands out by as much.
+_NEXT_ROW = 0.9
+
 # Two lines stand on the same row where the middle of one lies within this share of the other's height.
 _SAME_ROW = 0.5
 
 
 def lines_of(rows: Iterable[Sequence[EngineWord]]) -> list[Line]:
     """Cut rows at wide gaps, and return the lines row by row, each row from left to right."""
-    pieces = [piece for row in rows for piece in _cut(row)]
+    pieces = [piece for row in rows for level in _levels(row) for piece in _cut(level)]
     return [line for row in _rows(pieces) for line in sorted(row, key=lambda line: line[0].left)]
+
+
+def _levels(row: Sequence[EngineWord]) -> Iterator[list[EngineWord]]:
+    """Take apart what an engine merged into one row although it stands on two."""
+    level: list[EngineWord] = []
+    for word in sorted(row, key=lambda word: word.middle):
+        if level and word.middle - level[0].middle > _NEXT_ROW * max(word.height for word in row):
+            yield level
+            level = []
+        level.append(word)
+    if level:
+        yield level
 
 
 def _cut(row: Sequence[EngineWord]) -> Iterator[Line]:

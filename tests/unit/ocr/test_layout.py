@@ -102,3 +102,18 @@ def test_lines_come_in_the_order_of_the_real_service(reader: DocumentReader, nam
     # Two lines on one row whose heights differ may change places.
     ordered = sum(first < second for first, second in pairwise(places))
     assert ordered >= 0.95 * (len(places) - 1), [text for text in found if text in once]
+
+
+def test_two_rows_that_the_engine_merged_are_taken_apart() -> None:
+    merged = [
+        word("order", 0, 100, height=20),
+        word("read", 10, 132, height=20),
+        word("on", 60, 101, height=20),
+        word("last.", 70, 133, height=20),
+    ]
+    assert texts(lines_of([merged])) == ["order on", "read last."]
+
+
+def test_marks_above_and_below_stay_in_their_row() -> None:
+    row = [word("1", 0, 100, height=20), word("°", 12, 98, height=8), word("C", 22, 100, height=20)]
+    assert texts(lines_of([[*row, word(",", 36, 116, height=6)]])) == ["1 ° C ,"]
