@@ -178,8 +178,20 @@ class JobService:
             except PhotoWorkerError as error:
                 if error.retryable or isinstance(error, JobMissing):
                     raise
-                # The reason stands in the row, which the report reads.
+                await asyncio.to_thread(self._settle, job_id, error)
         return await asyncio.to_thread(self.report, job_id)
+
+    def _settle(self, job_id: UUID, error: PhotoWorkerError) -> None:
+        """Write down the reason of a job that could not do so itself, such as one that was terminated."""
+        recipe = self._repository.get(job_id)
+        if recipe is not None and recipe.status not in FINAL_STATUSES:
+            self._repository.fail(
+                job_id,
+                bucket=recipe.s3_raw_bucket,
+                key=recipe.s3_raw_key,
+                code=str(error.context.get("reason_code") or error.code),
+                message=str(error.context.get("reason") or error.message),
+            )
 
     def report(self, job_id: UUID) -> JobReport:
         """Report a job as it is now. Raises ``JobMissing``."""

@@ -216,6 +216,13 @@ class TestCancellation:
         assert (await row(harness, submission.job_id)).status == "succeeded"
 
 
+async def test_a_terminated_job_is_settled_by_who_waits_for_it(harness: Harness) -> None:
+    submission = await harness.service.submit(a_photo(), engine="recorded")
+    await harness.client.get_workflow_handle(str(submission.job_id)).terminate("by hand")
+    recipe = (await harness.service.wait(submission.job_id)).recipe
+    assert (recipe.status, recipe.error_code) == ("failed", "terminated")
+
+
 class TestOutages:
     """A service that goes away, by a forwarder that is cut; the worker goes on in every case."""
 
