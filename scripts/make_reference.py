@@ -1,4 +1,4 @@
-"""Writes docs/reference from the code: errors, settings, policies. A test compares the files with it.
+"""Writes docs/reference from the code: contracts, errors, policies, settings. A test compares the files with it.
 
 python scripts/make_reference.py            write the pages
 python scripts/make_reference.py --check    end with 1 where a page is not up to date
@@ -8,12 +8,15 @@ from __future__ import annotations
 
 import argparse
 import inspect
+import json
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from photo_worker import errors, policies
 from photo_worker.config import Settings
+from photo_worker.contracts import image
 
 PAGES = Path(__file__).resolve().parents[1] / "docs" / "reference"
 
@@ -38,7 +41,41 @@ def main() -> int:
 
 def pages() -> dict[str, str]:
     """Return the text of each generated page by its file name."""
-    return {"errors.md": _errors(), "settings.md": _settings(), "policies.md": _policies()}
+    return {
+        "contracts.md": _contracts(),
+        "errors.md": _errors(),
+        "policies.md": _policies(),
+        "settings.md": _settings(),
+    }
+
+
+def _contracts() -> str:
+    lines = [
+        "# Contracts",
+        "",
+        "What crosses a process boundary, from `photo_worker/contracts/image.py`, as JSON objects. Fields are added",
+        "with a default and never renamed; unknown fields are ignored. Lengths are in characters.",
+    ]
+    kinds = [kind for kind in vars(image).values() if isinstance(kind, type) and issubclass(kind, image.Contract)]
+    for kind in kinds:
+        if kind is image.Contract:
+            continue
+        lines += ["", f"## {kind.__name__}", "", inspect.cleandoc(kind.__doc__ or ""), ""]
+        lines += ["| field | type | default |", "| --- | --- | --- |"]
+        schema = kind.model_json_schema()
+        for name, field in schema["properties"].items():
+            default = "required" if name in schema.get("required", []) else f"`{json.dumps(field.get('default'))}`"
+            lines.append(f"| `{name}` | {_type(field)} | {default} |")
+    return "\n".join(lines) + "\n"
+
+
+def _type(field: dict[str, Any]) -> str:
+    if "anyOf" in field:
+        return " or ".join(_type(choice) for choice in field["anyOf"])
+    if "const" in field:
+        return f"`{json.dumps(field['const'])}`"
+    limit = f", at most {field['maxLength']}" if "maxLength" in field else ""
+    return f"{field['type']}{limit}"
 
 
 def _errors() -> str:
