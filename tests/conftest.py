@@ -9,10 +9,16 @@ from __future__ import annotations
 import os
 import secrets
 import shutil
+import signal
 import tempfile
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
+
+# A loaded machine is slow for reasons that are not the test's.
+settings.register_profile("project", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("project")
 
 pytest_plugins = ["tests.support.resources", "tests.support.harness"]
 
@@ -25,6 +31,9 @@ _FOREIGN = ("AWS_", "TEMPORAL_", "DATABASE_URL", "S3_BUCKET", "OCR_", "LOG_", "M
 
 def pytest_configure(config: pytest.Config) -> None:
     """Choose, in the process that starts the others, where this run's stack lives."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        # Started in the background by a shell; the commands under test would ignore Ctrl-C as well.
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     if not hasattr(config, "workerinput"):
         home = Path(tempfile.mkdtemp(prefix="photo-worker-tests-"))
         # Root's Postgres runs as another user: behind a closed door its data would be kept elsewhere.

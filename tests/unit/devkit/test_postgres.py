@@ -10,7 +10,8 @@ from photo_worker.devkit.layout import StackPaths
 from photo_worker.devkit.postgres import Postgres, User, data_directory, find_postgres, reachable, reachable_programs
 from photo_worker.errors import DataMismatch, DataUnwritable, ServiceMissing
 
-NOBODY = User(65_534, 65_534)
+# Neither root, nor whoever runs the tests, nobody included.
+NOBODY = User(65_533, 65_533)
 as_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root gives files to another user")
 
 
