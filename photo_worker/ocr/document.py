@@ -28,7 +28,7 @@ _POINTS_PER_INCH = 72
 _WHITES = (1, 255, 4095, 65535)
 
 # What Pillow's parsers raise for damaged files, beyond their own UnidentifiedImageError (an OSError).
-_DAMAGE = (OSError, SyntaxError, ValueError, EOFError, struct.error, IndexError, KeyError, TypeError)
+_DAMAGE = (OSError, SyntaxError, ValueError, EOFError, struct.error, IndexError, KeyError, TypeError, ArithmeticError)
 
 # PDFium is not thread-safe.
 _PDFIUM = threading.Lock()

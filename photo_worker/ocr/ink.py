@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
+from functools import cached_property
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
@@ -34,35 +35,68 @@ _NARROWEST_GAP = 0.1
 # Blanks of at least this share of the widest one's width are no gaps between letters either.
 _ALSO_WIDE = 0.5
 
+# The paper around a word, in its heights: as far as a band of colour reaches, and not to the next row's letters.
+_AROUND = 0.4
+
 # Ink this close to a word's own, in heights, belongs to it.
 _TOUCHING = 0.2
 
 
-def ink_of(page: Image.Image) -> Mask:
-    """Return where a straightened page has ink."""
+class Ink:
+    """Where a straightened page has ink: dark on light, or light on dark as in a headline's coloured band."""
+
+    def __init__(self, page: Image.Image) -> None:
+        import numpy as np
+
+        self._grey = page.convert("L")
+        self._pixels = np.asarray(self._grey)
+        self.dark = _darker(self._grey)
+
+    def under(self, words: Sequence[EngineWord]) -> Mask:
+        """Return the ink that the words of one row are written in: what they have and the paper around has not."""
+        import numpy as np
+
+        inside = np.concatenate([self._within(word, 0.0).ravel() for word in words])
+        around = np.concatenate([self._within(word, _AROUND * word.height).ravel() for word in words])
+        if inside.size == 0 or inside.mean() <= np.median(around):
+            return self.dark
+        return self._light
+
+    def _within(self, word: EngineWord, more: float) -> NDArray[np.uint8]:
+        return self._pixels[span(word.top - more, word.bottom + more), span(word.left - more, word.right + more)]
+
+    @cached_property
+    def _light(self) -> Mask:
+        from PIL import ImageChops
+
+        return _darker(ImageChops.invert(self._grey))
+
+
+def _darker(grey: Image.Image) -> Mask:
     import numpy as np
     from PIL import ImageChops, ImageFilter
 
-    grey = page.convert("L")
     # Paper is what a wide blur of the page's bright parts shows, so that shadows are no ink.
     paper = grey.filter(ImageFilter.BoxBlur(25))
     return np.asarray(ImageChops.subtract(paper, grey)) > _CONTRAST
 
 
-def fit_to_ink(row: Sequence[EngineWord], ink: Mask) -> tuple[EngineWord, ...]:
+def fit_to_ink(row: Sequence[EngineWord], page: Ink) -> tuple[EngineWord, ...]:
     """Return a row's words from left to right, their left and right edges moved to the ink.
 
     An edge stays where the page shows no clear place for it.
     """
+    if not row:
+        return ()
+    ink = page.under(row)
     words = sorted(row, key=lambda word: word.left)
     for index, (word, following) in enumerate(pairwise(tuple(words))):
         gap = _gap(word, following, ink)
         if gap:
             words[index] = replace(words[index], right=max(gap[0], words[index].left + 1))
             words[index + 1] = replace(following, left=min(gap[1], following.right - 1))
-    if words:
-        words[0] = _to_the_left(words[0], ink)
-        words[-1] = _to_the_right(words[-1], ink)
+    words[0] = _to_the_left(words[0], ink)
+    words[-1] = _to_the_right(words[-1], ink)
     return tuple(words)
 
 
@@ -79,6 +113,11 @@ def runs_of(marked: Mask, *, gap: int) -> list[tuple[int, int]]:
     return list(zip(starts, ends, strict=True))
 
 
+def span(start: float, end: float) -> slice:
+    """Return the pixels from ``start`` to ``end``, as far as they are on the page."""
+    return slice(max(int(start), 0), max(int(end) + 1, 0))
+
+
 def _gap(word: EngineWord, following: EngineWord, ink: Mask) -> tuple[float, float] | None:
     """Return where the blank between two words begins and ends; a rule may stand in it, as between two cells."""
     if following.left < word.right:
@@ -87,6 +126,9 @@ def _gap(word: EngineWord, following: EngineWord, ink: Mask) -> tuple[float, flo
     start, columns = _columns(
         (word, following), word.right - _INWARDS * height, following.left + _INWARDS * height, ink
     )
+    if not columns.any():
+        # Ink too pale to be seen: the blank between the words is not all that looks blank.
+        return None
     blanks = runs_of(~columns, gap=1)
     widest = max((end - begin for begin, end in blanks), default=0)
     if widest < max(_NARROWEST_GAP * height, 1):

@@ -13,7 +13,7 @@ from itertools import pairwise
 from typing import TYPE_CHECKING
 
 from photo_worker.ocr.engine import EngineWord, Frame
-from photo_worker.ocr.ink import runs_of
+from photo_worker.ocr.ink import runs_of, span
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -102,7 +102,7 @@ def _uncovered_strips(ink: Mask, words: Iterable[EngineWord]) -> Iterator[tuple[
     for word in words:
         # The ink's own height and a little more: descenders stand out of a word's box.
         air = word.height * 0.5
-        left[_span(word.top - air, word.bottom + air), _span(word.left - air, word.right + air)] = False
+        left[span(word.top - air, word.bottom + air), span(word.left - air, word.right + air)] = False
     for top, bottom in runs_of(np.any(left, axis=1), gap=1):
         if not _LOWEST_PX <= bottom - top <= _HIGHEST_PX:
             continue
@@ -111,10 +111,6 @@ def _uncovered_strips(ink: Mask, words: Iterable[EngineWord]) -> Iterator[tuple[
         for start, end in runs_of(np.any(band, axis=0), gap=3 * height):
             if end - start >= _LONG * height and _SPARSEST <= band[:, start:end].mean() <= _DENSEST:
                 yield _Piece(start, top, end, bottom), band[:, start:end]
-
-
-def _span(start: float, end: float) -> slice:
-    return slice(max(int(start), 0), max(int(end) + 1, 0))
 
 
 def _stack(page: Image.Image, strip: tuple[_Piece, Mask]) -> tuple[list[_Piece], Image.Image]:

@@ -322,6 +322,20 @@ def test_a_directory_that_points_to_itself_ends() -> None:
     assert_shows_the_card(image)
 
 
+def test_a_palette_of_numbers_too_large_for_a_colour_is_damage() -> None:
+    image = Image.new("P", (40, 40))
+    image.putpalette([9] * 768)
+    content = bytearray(encoded(image, "TIFF"))
+    (directory,) = struct.unpack_from("<I", content, 4)
+    (entries,) = struct.unpack_from("<H", content, directory)
+    places = [directory + 2 + 12 * number for number in range(entries)]
+    (colours,) = (place for place in places if struct.unpack_from("<H", content, place) == (320,))
+    # The same bytes, told as half as many 32-bit numbers.
+    struct.pack_into("<HI", content, colours + 2, 4, 384)
+    with pytest.raises(UnreadableDocument):
+        load_image(bytes(content), "palette.tif")
+
+
 @pytest.mark.filterwarnings("ignore")
 @settings(max_examples=150, deadline=None)
 @given(

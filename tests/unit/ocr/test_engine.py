@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from PIL import Image, ImageDraw
 
-from photo_worker.ocr.ocrust_engine import _words
+from photo_worker.ocr.ocrust_engine import READING_SIDE, _words
 from photo_worker.ocr.reader import DocumentReader
 from tests.unit.ocr.pages import encoded, envelope, font, overlap, recipe_page
 
@@ -64,6 +64,31 @@ def test_small_pages_are_read_in_their_own_frame(reader: DocumentReader) -> None
     for text, box in drawn.places.items():
         place = sum(found[text]) / 4
         assert place.real == pytest.approx((box[0] + box[2]) / 2 / 1000, abs=0.02)
+        assert place.imag == pytest.approx((box[1] + box[3]) / 2 / 700, abs=0.02)
+
+
+def test_light_print_on_a_dark_band_is_one_line(reader: DocumentReader) -> None:
+    image = Image.new("RGB", (1000, 300), "teal")
+    draw = ImageDraw.Draw(image)
+    draw.text((60, 110), "Lemon Biscuits for eight people", fill="white", font=font(52))
+    answer = reader.read(encoded(image), "band.png")
+    lines = [block["Text"] for block in answer["Blocks"] if block["BlockType"] == "LINE"]
+    assert lines == ["Lemon Biscuits for eight people"]
+    (line,) = (block["Geometry"]["BoundingBox"] for block in answer["Blocks"] if block["BlockType"] == "LINE")
+    left, _, right, _ = draw.textbbox((60, 110), "Lemon Biscuits for eight people", font=font(52))
+    assert (line["Left"] * 1000, line["Width"] * 1000) == pytest.approx((left, right - left), abs=10)
+
+
+def test_a_page_larger_than_the_engine_reads_is_told_in_its_own_frame(reader: DocumentReader) -> None:
+    drawn = recipe_page()
+    large = drawn.image.resize((2 * READING_SIDE, round(1.4 * READING_SIDE)), Image.Resampling.BICUBIC)
+    answer = reader.read(encoded(large), "large.png")
+    # Read in tiles, words at the seams would be there twice.
+    assert sorted(block["Text"] for block in answer["Blocks"] if block["BlockType"] == "WORD") == sorted(drawn.places)
+    for text, corners in words_of(answer).items():
+        box = drawn.places[text]
+        place = sum(corners) / 4
+        assert place.real == pytest.approx((box[0] + box[2]) / 2 / 1000, abs=0.01)
         assert place.imag == pytest.approx((box[1] + box[3]) / 2 / 700, abs=0.02)
 
 

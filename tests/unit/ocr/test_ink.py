@@ -6,16 +6,22 @@ from hypothesis import strategies as st
 from PIL import Image, ImageDraw
 
 from photo_worker.ocr.engine import EngineWord
-from photo_worker.ocr.ink import fit_to_ink, ink_of
+from photo_worker.ocr.ink import Ink, fit_to_ink
 from tests.unit.ocr.pages import recipe_page
 
 
-def bars(*spans: tuple[int, int]) -> Image.Image:
-    """A page with a black bar for each word, from 40 to 60 pixels down."""
-    image = Image.new("RGB", (400, 100), "white")
+def bars(*spans: tuple[int, int], paper: str = "white", ink: str = "black") -> Image.Image:
+    """A page with a bar for each word, from 40 to 60 pixels down."""
+    image = Image.new("RGB", (400, 100), paper)
     for left, right in spans:
-        ImageDraw.Draw(image).rectangle((left, 40, right - 1, 59), fill="black")
+        ImageDraw.Draw(image).rectangle((left, 40, right - 1, 59), fill=ink)
     return image
+
+
+def letters(*spans: tuple[int, int], paper: str, ink: str) -> Image.Image:
+    """The same with words of strokes, which cover less than the paper between them."""
+    strokes = [(left, left + 3) for start, end in spans for left in range(start, end - 3, 6)]
+    return bars(*strokes, *((end - 3, end) for _, end in spans), paper=paper, ink=ink)
 
 
 def seen(left: float, right: float) -> EngineWord:
@@ -23,11 +29,22 @@ def seen(left: float, right: float) -> EngineWord:
 
 
 def fitted(image: Image.Image, *words: EngineWord) -> list[tuple[float, float]]:
-    return [(word.left, word.right) for word in fit_to_ink(words, ink_of(image))]
+    return [(word.left, word.right) for word in fit_to_ink(words, Ink(image))]
 
 
 def test_words_end_where_their_ink_ends() -> None:
     assert fitted(bars((50, 120), (140, 200)), seen(56, 114), seen(146, 196)) == [(50, 120), (140, 200)]
+
+
+@pytest.mark.parametrize(("paper", "ink"), [("white", "black"), ("black", "white"), ("teal", "white")])
+def test_ink_may_be_darker_or_lighter_than_its_paper(paper: str, ink: str) -> None:
+    page = letters((50, 120), (140, 200), paper=paper, ink=ink)
+    assert fitted(page, seen(56, 114), seen(146, 196)) == [(50, 120), (140, 200)]
+
+
+def test_words_whose_ink_is_too_pale_to_see_are_not_drawn_apart() -> None:
+    page = letters((50, 120), (140, 200), paper="white", ink="#e0e0e0")
+    assert fitted(page, seen(56, 114), seen(146, 196)) == [(56, 114), (146, 196)]
 
 
 def test_a_word_that_reaches_too_far_is_drawn_in() -> None:
@@ -55,7 +72,7 @@ def test_drawn_words_get_their_own_ink_back(narrower: int) -> None:
     for text, (left, top, right, bottom) in drawn.places.items():
         word = EngineWord(text, 0.9, left + narrower, top, right - narrower, bottom)
         rows.setdefault(int((top + bottom) / 2) // 100, []).append(word)
-    ink = ink_of(drawn.image)
+    ink = Ink(drawn.image)
     for row in rows.values():
         for word in fit_to_ink(row, ink):
             left, _, right, _ = drawn.places[word.text]
@@ -74,7 +91,7 @@ def test_no_word_is_lost_or_turned_inside_out(boxes: list[tuple[float, float, fl
         EngineWord(f"w{number}", 0.9, left, top, left + width, top + height)
         for number, (left, top, width, height) in enumerate(boxes)
     ]
-    found = fit_to_ink(words, ink_of(bars((50, 120), (140, 200), (203, 390))))
+    found = fit_to_ink(words, Ink(bars((50, 120), (140, 200), (203, 390))))
     assert sorted(word.text for word in found) == sorted(word.text for word in words)
     before = {word.text: word for word in words}
     for word in found:

@@ -8,7 +8,7 @@ import pytest
 from PIL import Image, ImageDraw
 
 from photo_worker.ocr.engine import EngineWord
-from photo_worker.ocr.ink import ink_of
+from photo_worker.ocr.ink import Ink
 from photo_worker.ocr.reader import DocumentReader
 from photo_worker.ocr.strips import read_long_lines
 from tests.unit.ocr.pages import encoded, font, recipe_page
@@ -114,7 +114,7 @@ def test_rules_under_a_text_add_nothing_to_it(reader: DocumentReader) -> None:
 def test_nothing_is_read_again_where_words_cover_all_ink() -> None:
     drawn, told = recipe_page(), Told()
     words = [EngineWord(text, 0.9, *box) for text, box in drawn.places.items()]
-    assert read_long_lines(drawn.image, ink_of(drawn.image), [words], told) == []
+    assert read_long_lines(drawn.image, Ink(drawn.image).dark, [words], told) == []
     assert told.given == []
 
 
@@ -122,13 +122,13 @@ def test_nothing_is_read_again_where_words_cover_all_ink() -> None:
 def test_rules_are_not_even_looked_at_again(draw: object) -> None:
     assert callable(draw)
     told, image = Told(), draw()
-    assert read_long_lines(image, ink_of(image), [], told) == []
+    assert read_long_lines(image, Ink(image).dark, [], told) == []
     assert told.given == []
 
 
 def test_what_is_not_long_is_not_read_again() -> None:
     drawn, told = recipe_page(), Told()
-    assert read_long_lines(drawn.image, ink_of(drawn.image), [], told) == []
+    assert read_long_lines(drawn.image, Ink(drawn.image).dark, [], told) == []
     assert told.given == []
 
 
@@ -138,9 +138,9 @@ def test_a_long_line_that_was_read_is_not_read_again() -> None:
     draw.text((60, 840), FOOTER, fill="black", font=font(17))
     title = EngineWord("Lemon Oat Biscuits", 0.9, 140, 150, 900, 260)
     footer = EngineWord(FOOTER, 0.9, *draw.textbbox((60, 840), FOOTER, font=font(17)))
-    assert read_long_lines(image, ink_of(image), [[title], [footer]], told) == []
+    assert read_long_lines(image, Ink(image).dark, [[title], [footer]], told) == []
     assert told.given == []
-    read_long_lines(image, ink_of(image), [[title]], told)
+    read_long_lines(image, Ink(image).dark, [[title]], told)
     assert len(told.given) == 1
 
 
@@ -163,7 +163,7 @@ def test_pieces_of_a_strip_go_back_to_where_they_were() -> None:
                 yield EngineWord("row", 0.9, box[0], height, box[2], top)
                 height = None
 
-    (row,) = read_long_lines(image, ink_of(image), [[title]], ink)
+    (row,) = read_long_lines(image, Ink(image).dark, [[title]], ink)
     assert len(row) > 3
     box = ImageDraw.Draw(image).textbbox((60, 840), FOOTER, font=font(17))
     assert row[0].left == pytest.approx(box[0], abs=2)
