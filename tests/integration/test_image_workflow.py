@@ -308,6 +308,8 @@ async def retrying_activity(harness: Harness, job_id: UUID) -> None:
     await eventually(probe, seconds=60)
 
 
+# A task that was on its way to the worker as it went away is given out again after its step's own timeout.
+@pytest.mark.timeout(300)
 async def test_a_worker_that_dies_is_replaced_by_another(harness: Harness) -> None:
     submission = await harness.service.submit(a_photo(), engine="recorded")
     async with harness.worker():
