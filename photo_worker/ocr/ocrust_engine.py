@@ -24,9 +24,10 @@ NAME = "ocrust"
 # seen (word recall over the truth set 0.86 instead of 0.92).
 DETECTION_SIDE = 1600
 
-# Longest side that is read. From twice the detector's side on, ocrust reads a page in tiles: five times as slow,
-# in gigabytes of memory, and with words at the seams doubled. Letters that are lost by scaling down to this
-# are too small for the detector anyway (the truth set's largest page: word recall 0.97 instead of 0.95).
+# Longest side that is read. From about twice the detector's side on, reading was measured to take five times as
+# long and gigabytes of memory, and words came back doubled, as if the page were read in overlapping tiles.
+# Letters that are lost by scaling down to this are too small for the detector anyway (the truth set's largest page:
+# word recall 0.97 instead of 0.95).
 READING_SIDE = 3000
 
 # The detector leaves air around letters: this share of a box's height is ink, as Textract measures it.
