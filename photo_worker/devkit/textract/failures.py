@@ -81,6 +81,14 @@ NOT_EMULATED = Failure(
     Basis.UNKNOWN,
 )
 INTERNAL_ERROR = Failure("InternalServerError", "{problem}", Basis.DOCUMENTED, Basis.UNKNOWN, status=500)
+# The three that a fault script asks for. The API reference gives throttling the status of a server's fault.
+INTERNAL_FAULT = Failure(
+    "InternalServerError", "The emulator was told to fail this call", Basis.DOCUMENTED, Basis.UNKNOWN, status=500
+)
+THROTTLED = Failure("ThrottlingException", "Rate exceeded", Basis.DOCUMENTED, Basis.CONVENTION, status=500)
+PROVISIONED_THROUGHPUT_EXCEEDED = Failure(
+    "ProvisionedThroughputExceededException", "Provisioned rate exceeded", Basis.DOCUMENTED, Basis.OBSERVED
+)
 
 MISSING_AUTHENTICATION = Failure(
     "MissingAuthenticationTokenException",
@@ -113,6 +121,9 @@ FAILURES: tuple[Failure, ...] = (
     DOCUMENT_TOO_LARGE,
     NOT_EMULATED,
     INTERNAL_ERROR,
+    INTERNAL_FAULT,
+    THROTTLED,
+    PROVISIONED_THROUGHPUT_EXCEEDED,
     MISSING_AUTHENTICATION,
     INCOMPLETE_SIGNATURE,
     UNKNOWN_OPERATION,
