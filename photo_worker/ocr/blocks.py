@@ -1,4 +1,4 @@
-"""Textract's block structure, as recorded answers of the real DetectDocumentText show it.
+"""Textract's block structure for text, as recorded answers of the real service show it.
 
 Per page: PAGE, then all LINEs, then all WORDs in line order. LINE.Text is its words joined by a
 space, LINE.Confidence the mean of theirs on a scale of 100. A BoundingBox is the envelope of a
@@ -9,7 +9,9 @@ those of the recordings; empty fields are left out.
 from __future__ import annotations
 
 import struct
+from collections import Counter
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from typing import Any
 from uuid import NAMESPACE_OID, UUID, uuid5
 
@@ -24,45 +26,73 @@ _CORNERS: Sequence[Point] = ((0.0, 0.0), (1.0, 0.0), (1.0, 1.0), (0.0, 1.0))
 Block = dict[str, Any]
 
 
-class _Ids:
-    """Block ids: the same for the same document, so that reading it again gives the same bytes.
+class Ids:
+    """A page's block ids: the same for the same document, so that reading it again gives the same bytes.
 
     They have the form of the random UUIDs that the service gives (version 4).
     """
 
-    def __init__(self, sha256: str) -> None:
-        self._space = uuid5(NAMESPACE_OID, sha256)
-        self._count = 0
+    def __init__(self, seed: str, page: int = 1) -> None:
+        """``seed`` stands for the document; ``page`` counts from 1."""
+        document = uuid5(NAMESPACE_OID, seed)
+        self._space = document if page == 1 else uuid5(document, f"page {page}")
+        self._counts: Counter[str] = Counter()
 
-    def next(self) -> str:
-        self._count += 1
-        return str(UUID(bytes=uuid5(self._space, str(self._count)).bytes, version=4))
+    def next(self, role: str = "") -> str:
+        """Return the next id of a role: what blocks one feature has changes no id of another."""
+        self._counts[role] += 1
+        name = f"{role} {self._counts[role]}" if role else str(self._counts[role])
+        return str(UUID(bytes=uuid5(self._space, name).bytes, version=4))
+
+
+@dataclass(frozen=True)
+class TextBlocks:
+    """A page's text: its PAGE, its LINEs, and the WORDs of each LINE."""
+
+    page: Block
+    lines: tuple[Block, ...]
+    words: tuple[tuple[Block, ...], ...]
+
+    def in_order(self) -> list[Block]:
+        """Return PAGE, all LINEs, all WORDs."""
+        return [self.page, *self.lines, *(word for words in self.words for word in words)]
 
 
 def detect_text_response(lines: Sequence[Line], frame: Frame, sha256: str) -> dict[str, Any]:
     """Return the answer of DetectDocumentText for a page of ``lines``."""
     return {
         "DocumentMetadata": {"Pages": 1},
-        "Blocks": page_blocks(lines, frame, sha256),
+        "Blocks": text_blocks(lines, frame, Ids(sha256)).in_order(),
         "DetectDocumentTextModelVersion": MODEL_VERSION,
     }
 
 
-def page_blocks(lines: Sequence[Line], frame: Frame, sha256: str) -> list[Block]:
+def text_blocks(lines: Sequence[Line], frame: Frame, ids: Ids) -> TextBlocks:
     """Return one page's PAGE, LINE and WORD blocks. A page without text has its PAGE alone."""
-    ids = _Ids(sha256)
-    page_id = ids.next()
+    page: Block = {"BlockType": "PAGE", "Geometry": _geometry(_CORNERS), "Id": ids.next()}
     line_ids = [ids.next() for _ in lines]
-    line_blocks: list[Block] = []
-    word_blocks: list[Block] = []
-    for line, line_id in zip(lines, line_ids, strict=True):
-        words = [_word(word, frame, ids.next()) for word in line]
-        word_blocks += words
-        line_blocks.append(_line(line, words, frame, line_id))
-    page: Block = {"BlockType": "PAGE", "Geometry": _geometry(_CORNERS), "Id": page_id}
+    words = tuple(tuple(_word(word, frame, ids.next()) for word in line) for line in lines)
+    line_blocks = tuple(
+        _line(line, of_line, frame, line_id) for line, of_line, line_id in zip(lines, words, line_ids, strict=True)
+    )
     if line_ids:
-        page["Relationships"] = _children(line_ids)
-    return [page, *line_blocks, *word_blocks]
+        page["Relationships"] = [relation("CHILD", line_ids)]
+    return TextBlocks(page, line_blocks, words)
+
+
+def relation(kind: str, ids: Iterable[str]) -> dict[str, Any]:
+    """Return a block's relation of a kind, such as CHILD, to others."""
+    return {"Type": kind, "Ids": list(ids)}
+
+
+def geometry(left: float, top: float, right: float, bottom: float, frame: Frame) -> dict[str, Any]:
+    """Return the Geometry of a box that is given in pixels of the straightened page."""
+    return _geometry(_ratios(left, top, right, bottom, frame))
+
+
+def percent(share: float) -> float:
+    """Return a share of 0 to 1 as a Confidence, on the service's scale of 100."""
+    return _single(min(max(share, 0.0), 1.0) * 100)
 
 
 def _line(line: Line, words: Sequence[Block], frame: Frame, block_id: str) -> Block:
@@ -70,17 +100,15 @@ def _line(line: Line, words: Sequence[Block], frame: Frame, block_id: str) -> Bl
         "BlockType": "LINE",
         "Confidence": _single(sum(word["Confidence"] for word in words) / len(words)),
         "Text": " ".join(word["Text"] for word in words),
-        "Geometry": _geometry(
-            _ratios(
-                min(word.left for word in line),
-                min(word.top for word in line),
-                max(word.right for word in line),
-                max(word.bottom for word in line),
-                frame,
-            )
+        "Geometry": geometry(
+            min(word.left for word in line),
+            min(word.top for word in line),
+            max(word.right for word in line),
+            max(word.bottom for word in line),
+            frame,
         ),
         "Id": block_id,
-        "Relationships": _children([word["Id"] for word in words]),
+        "Relationships": [relation("CHILD", (word["Id"] for word in words))],
     }
 
 
@@ -90,13 +118,9 @@ def _word(word: EngineWord, frame: Frame, block_id: str) -> Block:
         "Confidence": _single(word.confidence * 100),
         "Text": word.text,
         "TextType": "PRINTED",
-        "Geometry": _geometry(_ratios(word.left, word.top, word.right, word.bottom, frame)),
+        "Geometry": geometry(word.left, word.top, word.right, word.bottom, frame),
         "Id": block_id,
     }
-
-
-def _children(ids: Iterable[str]) -> list[dict[str, Any]]:
-    return [{"Type": "CHILD", "Ids": list(ids)}]
 
 
 def _ratios(left: float, top: float, right: float, bottom: float, frame: Frame) -> list[Point]:

@@ -1,0 +1,1 @@
+"""Document analysis: what a page's words and marks say about its tables, forms and layout."""
