@@ -14,39 +14,15 @@ import os
 import socket
 import sys
 from collections.abc import Mapping
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from pathlib import Path
 
-from temporalio.api.enums.v1 import TaskQueueType
-from temporalio.api.taskqueue.v1 import TaskQueue
-from temporalio.api.workflowservice.v1 import DescribeTaskQueueRequest
-from temporalio.client import Client
 from temporalio.service import RPCError
 
 from photo_worker.config import load_settings, read_environment
 from photo_worker.errors import PhotoWorkerError
 from photo_worker.orchestration.connection import connect
-
-# A poll that finds no work lasts a minute, and only its start is noted.
-RECENT = timedelta(seconds=90)
-
-
-async def last_poll(client: Client, task_queue: str, host: str) -> datetime | None:
-    """Return when a worker of this host last asked for an activity; None where Temporal knows of none."""
-    answer = await client.workflow_service.describe_task_queue(
-        DescribeTaskQueueRequest(
-            namespace=client.namespace,
-            task_queue=TaskQueue(name=task_queue),
-            task_queue_type=TaskQueueType.TASK_QUEUE_TYPE_ACTIVITY,
-        ),
-        timeout=timedelta(seconds=10),
-    )
-    polls = [
-        poller.last_access_time.ToDatetime(tzinfo=UTC)
-        for poller in answer.pollers
-        if poller.identity.partition("@")[2] == host
-    ]
-    return max(polls, default=None)
+from photo_worker.orchestration.pollers import RECENT_POLL, last_poll
 
 
 async def check(variables: Mapping[str, str], env_file: Path | None, host: str) -> str:
@@ -61,7 +37,7 @@ async def check(variables: Mapping[str, str], env_file: Path | None, host: str) 
     if polled is None:
         return f"no worker of {host} polls {settings.temporal_task_queue}"
     age = datetime.now(UTC) - polled
-    return f"the last poll is {age.total_seconds():.0f} s old" if age > RECENT else ""
+    return f"the last poll is {age.total_seconds():.0f} s old" if age > RECENT_POLL else ""
 
 
 def main() -> None:

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from uuid import UUID
 
-from temporalio.api.enums.v1 import TaskQueueType
-from temporalio.api.taskqueue.v1 import TaskQueue
-from temporalio.api.workflowservice.v1 import DescribeTaskQueueRequest
 from temporalio.client import Client, WorkflowFailureError
 from temporalio.common import WorkflowIDConflictPolicy, WorkflowIDReusePolicy
 from temporalio.exceptions import (
@@ -21,11 +18,9 @@ from temporalio.service import RPCError, RPCStatusCode
 
 from photo_worker.contracts.image import ImageProcessingInput, ImageProcessingResult
 from photo_worker.errors import JobCancelled, JobFailed, JobMissing, PhotoWorkerError, TemporalUnavailable
+from photo_worker.orchestration.pollers import RECENT_POLL, last_poll
 from photo_worker.ports import JobHandle
 from photo_worker.workflows.image import ImageProcessingWorkflow
-
-# A poll that finds no work lasts a minute, and only its start is noted.
-RECENT_POLL = timedelta(seconds=90)
 
 
 class TemporalOrchestrator:
@@ -79,17 +74,11 @@ class TemporalOrchestrator:
 
     async def has_worker(self) -> bool:
         """Tell whether a worker has polled the task queue within ``RECENT_POLL``."""
-        request = DescribeTaskQueueRequest(
-            namespace=self._client.namespace,
-            task_queue=TaskQueue(name=self._task_queue),
-            task_queue_type=TaskQueueType.TASK_QUEUE_TYPE_ACTIVITY,
-        )
         try:
-            answer = await self._client.workflow_service.describe_task_queue(request)
+            polled = await last_poll(self._client, self._task_queue)
         except RPCError as error:
             raise self._unavailable(error) from error
-        now = datetime.now(UTC)
-        return any(now - poller.last_access_time.ToDatetime(tzinfo=UTC) < RECENT_POLL for poller in answer.pollers)
+        return polled is not None and datetime.now(UTC) - polled < RECENT_POLL
 
     def _unavailable(self, error: RPCError) -> TemporalUnavailable:
         return TemporalUnavailable(target=self._client.service_client.config.target_host, reason=error.message)
