@@ -10,14 +10,18 @@ from __future__ import annotations
 
 import base64
 import binascii
+import math
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
+import cbor2
 from botocore.loaders import Loader
 from botocore.model import ListShape, MapShape, OperationModel, ServiceModel, Shape, StringShape, StructureShape
+
+from photo_worker.devkit.textract.codecs import Timestamp
 
 _INTEGERS = {"integer": 1 << 31, "long": 1 << 63}
 
@@ -70,15 +74,18 @@ class TextractModel:
         """Say whether the model names an error among those of an operation."""
         return any(shape.name == code for shape in self.operation(operation).error_shapes)
 
-    def read_request(self, operation: str, body: object) -> tuple[dict[str, Any], list[Violation]]:
-        """Return a decoded JSON body as the operation's input, base64 as bytes, and what is not allowed in it.
+    def read_request(
+        self, operation: str, body: object, *, binary: bool = False
+    ) -> tuple[dict[str, Any], list[Violation]]:
+        """Return a decoded body as the operation's input, binary data as bytes, and what is not allowed in it.
 
-        Members that the model does not know are left out, and so are those that are null. Raises ``WrongType``.
+        ``binary`` is whether the encoding has bytes and timestamps of its own, which JSON has not. Members
+        that the model does not know are left out, and so are those that are null. Raises ``WrongType``.
         """
         shape = self.operation(operation).input_shape
         if shape is None:
             return {}, []
-        value = _read(shape, body, "", unknown_members=True)
+        value = _Reader(binary=binary, unknown_members=True).read(shape, body, "")
         return value, list(_violations(shape, value, ""))
 
     def check_answer(self, operation: str, answer: Mapping[str, Any]) -> None:
@@ -86,60 +93,73 @@ class TextractModel:
         shape = self.operation(operation).output_shape
         if shape is None:
             return
-        for violation in _violations(shape, _read(shape, answer, "", unknown_members=False), ""):
+        value = _Reader(binary=False, unknown_members=False).read(shape, answer, "")
+        for violation in _violations(shape, value, ""):
             raise ValueError(str(violation))
 
 
-def _read(shape: Shape, value: object, path: str, *, unknown_members: bool) -> Any:
-    """Return a JSON value as the type that its shape asks for, or raise ``WrongType``."""
-    if isinstance(shape, StructureShape):
-        given = _expect(dict, value, path, "an object")
-        for name in given:
-            if name not in shape.members and not unknown_members:
-                raise WrongType(f"{path or 'the answer'} has a member {name!r} that the model does not know")
-        return {
-            name: _read(member, given[name], _join(path, name), unknown_members=unknown_members)
-            for name, member in shape.members.items()
-            if given.get(name) is not None
-        }
-    if isinstance(shape, ListShape):
-        items = _expect(list, value, path, "a list")
-        return [
-            _read(shape.member, item, f"{path}[{index}]", unknown_members=unknown_members)
-            for index, item in enumerate(items)
-        ]
-    if isinstance(shape, MapShape):
-        entries = _expect(dict, value, path, "an object")
-        return {
-            _text(key, path): _read(shape.value, item, _join(path, key), unknown_members=unknown_members)
-            for key, item in entries.items()
-        }
-    return _read_scalar(shape.type_name, value, path)
+@dataclass(frozen=True)
+class _Reader:
+    """Reads decoded values as what their shapes ask for."""
+
+    binary: bool
+    unknown_members: bool
+
+    def read(self, shape: Shape, value: object, path: str) -> Any:
+        """Return a value as the type of its shape, or raise ``WrongType``."""
+        if isinstance(shape, StructureShape):
+            given = _expect(dict, value, path, "an object")
+            for name in given:
+                if name not in shape.members and not self.unknown_members:
+                    raise WrongType(f"{path or 'the answer'} has a member {name!r} that the model does not know")
+            return {
+                name: self.read(member, given[name], _join(path, name))
+                for name, member in shape.members.items()
+                if not _absent(given.get(name))
+            }
+        if isinstance(shape, ListShape):
+            items = _expect(list, value, path, "a list")
+            return [self.read(shape.member, item, f"{path}[{index}]") for index, item in enumerate(items)]
+        if isinstance(shape, MapShape):
+            entries = _expect(dict, value, path, "an object")
+            return {
+                _text(key, path): self.read(shape.value, item, _join(path, str(key))) for key, item in entries.items()
+            }
+        return self._scalar(shape.type_name, value, path)
+
+    def _scalar(self, kind: str, value: object, path: str) -> Any:
+        match kind:
+            case "string" | "char":
+                return _text(value, path)
+            case "blob":
+                return _expect(bytes, value, path, "binary data") if self.binary else _decoded(value, path)
+            case "integer" | "long":
+                if isinstance(value, bool) or not isinstance(value, int):
+                    raise WrongType(f"{path} must be an integer")
+                if not -_INTEGERS[kind] <= value < _INTEGERS[kind]:
+                    raise WrongType(f"{path} is too large for an integer")
+                return value
+            case "float" | "double" | "timestamp":
+                if kind == "timestamp" and self.binary:
+                    value = _expect(Timestamp, value, path, "a timestamp").seconds
+                # A timestamp is seconds since 1970, in JSON without a tag.
+                if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+                    raise WrongType(f"{path} must be a number")
+                return value
+            case "boolean":
+                return _expect(bool, value, path, "true or false")
+        raise WrongType(f"{path} is of a type that is not known here: {kind}")
 
 
-def _read_scalar(kind: str, value: object, path: str) -> Any:
-    match kind:
-        case "string" | "char":
-            return _text(value, path)
-        case "blob":
-            try:
-                return base64.b64decode(_text(value, path).encode("ascii"), validate=True)
-            except (UnicodeEncodeError, binascii.Error) as error:
-                raise WrongType(f"{path} is not base64: {error}") from error
-        case "integer" | "long":
-            if isinstance(value, bool) or not isinstance(value, int):
-                raise WrongType(f"{path} must be an integer")
-            if not -_INTEGERS[kind] <= value < _INTEGERS[kind]:
-                raise WrongType(f"{path} is too large for an integer")
-            return value
-        case "float" | "double" | "timestamp":
-            # A timestamp is seconds since 1970 (AWS JSON 1.1).
-            if isinstance(value, bool) or not isinstance(value, int | float):
-                raise WrongType(f"{path} must be a number")
-            return value
-        case "boolean":
-            return _expect(bool, value, path, "true or false")
-    raise WrongType(f"{path} is of a type that is not known here: {kind}")
+def _absent(value: object) -> bool:
+    return value is None or value is cbor2.undefined
+
+
+def _decoded(value: object, path: str) -> bytes:
+    try:
+        return base64.b64decode(_text(value, path).encode("ascii"), validate=True)
+    except (UnicodeEncodeError, binascii.Error) as error:
+        raise WrongType(f"{path} is not base64: {error}") from error
 
 
 def _expect(kind: type, value: object, path: str, shown: str) -> Any:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from photo_worker.devkit.textract.codecs import CBOR, JSON, Codec
 from photo_worker.devkit.textract.counters import Counters
 from photo_worker.devkit.textract.documents import DocumentSource
 from photo_worker.devkit.textract.failures import (
@@ -26,6 +28,7 @@ class Call:
     operation: str
     given: Mapping[str, Any]
     counters: Counters
+    codec: Codec = JSON
 
 
 class Operations:
@@ -44,9 +47,9 @@ class Operations:
         """The names of those that are answered for real."""
         return tuple(self._emulated)
 
-    def read_request(self, operation: str, body: object) -> dict[str, Any]:
+    def read_request(self, operation: str, body: object, *, binary: bool) -> dict[str, Any]:
         """Return a call's decoded input; raises ``WrongType``, or ``Refusal`` where a constraint is broken."""
-        given, violations = self._model.read_request(operation, body)
+        given, violations = self._model.read_request(operation, body, binary=binary)
         if violations:
             raise self._refusal(operation, violations)
         return given
@@ -75,4 +78,4 @@ class Operations:
         call.counters.requested(document.sha256)
         answer = await self._recogniser.read(document, call.counters)
         call.counters.billed(document.sha256)
-        return answer
+        return CBOR.dump(json.loads(answer)) if call.codec is CBOR else answer

@@ -9,7 +9,7 @@ import os
 import signal
 import socket
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from http import HTTPStatus
 from types import FrameType
 from typing import Any
@@ -18,14 +18,16 @@ import uvicorn
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
-from starlette.responses import JSONResponse, Response
+from starlette.responses import Response
 from starlette.routing import Route
 
 from photo_worker import __version__
-from photo_worker.devkit.textract import wire
+from photo_worker.devkit.textract import control, wire
+from photo_worker.devkit.textract.codecs import Codec
 from photo_worker.devkit.textract.counters import Counters
 from photo_worker.devkit.textract.documents import DocumentSource
 from photo_worker.devkit.textract.failures import INTERNAL_ERROR, MALFORMED, NO_SUCH_METHOD, NO_SUCH_PAGE, Refusal
+from photo_worker.devkit.textract.faults import Faults, Script
 from photo_worker.devkit.textract.model import TextractModel, WrongType
 from photo_worker.devkit.textract.operations import Call, Operations
 from photo_worker.devkit.textract.recognition import Reader, Recogniser
@@ -56,14 +58,14 @@ class Emulator:
         )
         self._operations = Operations(self._model, self._documents, self._recogniser)
         self._counters = Counters()
+        self._faults = Faults()
         self._ready = False
         self._broken = ""
         self.app = Starlette(
             routes=[
                 Route("/", self._post, methods=["POST"]),
-                Route("/_emulator/health", self._health, methods=["GET"]),
-                Route("/_emulator/counters", self._show_counters, methods=["GET"]),
-                Route("/_emulator/reset", self._reset, methods=["POST"]),
+                Route(f"{wire.RPC_V2_PREFIX}{{service}}/operation/{{operation}}", self._post, methods=["POST"]),
+                *control.routes(self),
             ],
             exception_handlers={HTTPException: _no_such_thing, Exception: _defect},
             lifespan=self._lifespan,
@@ -98,17 +100,20 @@ class Emulator:
         began = time.perf_counter()
         operation = None
         counters = self._counters
+        codec = wire.codec_of(request)
         try:
             body = await wire.read_body(request)
             operation = wire.operation_of(request, self._model)
             counters.asked(operation)
             wire.require_signature(request)
+            await self._fail(operation)
             if body is None:
                 raise self._operations.oversized(operation, "too many bytes")
-            response = wire.answer(await self._answer(operation, body, counters))
+            wire.require_content_type(request, codec)
+            response = wire.answer(await self._answer(operation, body, counters, codec), codec)
         except Refusal as refusal:
             counters.failed(operation, refusal.failure.code)
-            response = wire.error(refusal)
+            response = wire.error(refusal, codec)
             outcome = f"{refusal.failure.code} {refusal.reason}".rstrip()
         except Exception:
             counters.failed(operation, INTERNAL_ERROR.code)
@@ -121,20 +126,35 @@ class Emulator:
         )
         return response
 
-    async def _answer(self, operation: str, body: bytes, counters: Counters) -> bytes:
-        if len(body) > _PARSED_INLINE_BYTES:
-            given = await asyncio.to_thread(self._parse, operation, body)
-        else:
-            given = self._parse(operation, body)
-        return await self._operations.answer(Call(operation, given, counters))
+    async def _fail(self, operation: str) -> None:
+        """Do to a call what the fault script has for it."""
+        fault = self._faults.for_request(operation)
+        if fault is None:
+            return
+        await asyncio.sleep(fault.seconds)
+        if fault.failure is not None:
+            raise Refusal(fault.failure, "the fault script says so")
 
-    def _parse(self, operation: str, body: bytes) -> dict[str, Any]:
+    async def _answer(self, operation: str, body: bytes, counters: Counters, codec: Codec) -> bytes:
+        if len(body) > _PARSED_INLINE_BYTES:
+            given = await asyncio.to_thread(self._parse, operation, body, codec)
+        else:
+            given = self._parse(operation, body, codec)
+        return await self._operations.answer(Call(operation, given, counters, codec))
+
+    def _parse(self, operation: str, body: bytes, codec: Codec) -> dict[str, Any]:
         try:
-            return self._operations.read_request(operation, wire.parse_json(body))
+            return self._operations.read_request(operation, codec.parse(body), binary=codec.binary)
         except WrongType as error:
             raise Refusal(MALFORMED, problem=str(error)) from error
 
-    async def _health(self, _: Request) -> Response:
+    @property
+    def operations(self) -> tuple[str, ...]:
+        """The names of all operations of the service."""
+        return self._model.operations
+
+    def health(self) -> tuple[Mapping[str, Any], bool]:
+        """Return the state of the server as JSON data, and whether it is in order."""
         engine, version = self._recogniser.identity
         state: dict[str, Any] = {
             "service": "textract",
@@ -145,18 +165,33 @@ class Emulator:
             "threads": self._threads,
             "operations": self._operations.emulated,
         }
-        if self._broken:
-            return JSONResponse({**state, "problem": self._broken}, status_code=HTTPStatus.SERVICE_UNAVAILABLE)
-        return JSONResponse(state)
+        return ({**state, "problem": self._broken}, False) if self._broken else (state, True)
 
-    async def _show_counters(self, _: Request) -> Response:
-        return JSONResponse(self._counters.shown())
+    def counted(self) -> Mapping[str, Any]:
+        """Return the counters as JSON data."""
+        return self._counters.shown()
 
-    async def _reset(self, _: Request) -> Response:
+    def faults_shown(self) -> Mapping[str, Any]:
+        """Return the fault script and how far it is."""
+        return self._faults.shown()
+
+    def replace_faults(self, script: Script) -> None:
+        """Follow another fault script."""
+        self._faults.replace(script)
+
+    async def jobs_shown(self) -> list[Mapping[str, Any]]:
+        """Return what there is to know of each job, without results."""
+        return []
+
+    async def age(self, job_id: str | None, seconds: float) -> int:
+        """Make one job, or all, older; return how many there were."""
+        return 0
+
+    async def reset(self) -> None:
         """Begin as if started anew; calls on their way still count where they began."""
         self._counters = Counters()
+        self._faults = Faults()
         self._recogniser.forget()
-        return JSONResponse({})
 
 
 async def _no_such_thing(request: Request, exception: Exception) -> Response:
@@ -165,13 +200,14 @@ async def _no_such_thing(request: Request, exception: Exception) -> Response:
         await wire.read_body(request)
     path, method = ascii(request.url.path)[:200], ascii(request.method)[:40]
     if isinstance(exception, HTTPException) and exception.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
-        return wire.error(Refusal(NO_SUCH_METHOD, path=path, method=method), exception.headers)
-    return wire.error(Refusal(NO_SUCH_PAGE, path=path))
+        return wire.error(Refusal(NO_SUCH_METHOD, path=path, method=method), wire.codec_of(request), exception.headers)
+    return wire.error(Refusal(NO_SUCH_PAGE, path=path), wire.codec_of(request))
 
 
-async def _defect(_: Request, exception: Exception) -> Response:
+async def _defect(request: Request, exception: Exception) -> Response:
     """Answer after an error that nobody foresaw; the server logs it with its traceback."""
-    return wire.error(Refusal(INTERNAL_ERROR, problem=f"The emulator has a defect: {type(exception).__name__}"))
+    problem = f"The emulator has a defect: {type(exception).__name__}"
+    return wire.error(Refusal(INTERNAL_ERROR, problem=problem), wire.codec_of(request))
 
 
 def default_threads() -> int:

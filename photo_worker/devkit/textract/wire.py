@@ -1,29 +1,29 @@
-"""AWS JSON 1.1: what a request must carry, and the form of answers and errors.
+"""HTTP: what a request must carry, and the form of answers and errors.
 
 Signatures are asked for and not checked: every caller is let in, whatever its keys.
 """
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
-from typing import Any
 from uuid import uuid4
 
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 
+from photo_worker.devkit.textract.codecs import CBOR, JSON, Codec
 from photo_worker.devkit.textract.failures import (
     INCOMPLETE_SIGNATURE,
     MALFORMED,
     MISSING_AUTHENTICATION,
+    NO_SUCH_PAGE,
     UNKNOWN_OPERATION,
     Refusal,
 )
 from photo_worker.devkit.textract.model import TextractModel
 
-CONTENT_TYPE = "application/x-amz-json-1.1"
 REASON_HEADER = "x-emulator-reason"
+RPC_V2_PREFIX = "/service/"
 
 # 10 MB in base64 are 14 million letters; the rest of the largest request is a few thousand.
 BODY_LIMIT_BYTES = 16 * 1024 * 1024
@@ -62,12 +62,44 @@ async def read_body(request: Request) -> bytes | None:
     return bytes(kept) if size <= BODY_LIMIT_BYTES else None
 
 
+def codec_of(request: Request) -> Codec:
+    """Return how a request is encoded, which is also how it is answered, its errors included."""
+    by_path = request.url.path.startswith(RPC_V2_PREFIX)
+    return CBOR if by_path and request.headers.get("smithy-protocol") == CBOR.name else JSON
+
+
 def operation_of(request: Request, model: TextractModel) -> str:
-    """Return the operation that X-Amz-Target names; raises UnknownOperationException."""
+    """Return the operation that a request is for; raises UnknownOperationException.
+
+    By path in RPC v2 CBOR, and by the header X-Amz-Target in JSON, which has one path.
+    """
+    if request.url.path.startswith(RPC_V2_PREFIX):
+        return _operation_of_path(request, model)
     target = request.headers.get("x-amz-target", "")
     prefix, _, operation = target.partition(".")
     if prefix != model.target_prefix or operation not in model.operations:
         raise Refusal(UNKNOWN_OPERATION, target=_ascii(repr(target)) if target else "without X-Amz-Target")
+    return operation
+
+
+def require_content_type(request: Request, codec: Codec) -> None:
+    """Raise SerializationException where a body's type is another than the one it is read as.
+
+    JSON's is left open: the first clients of AWS JSON sent no type at all.
+    """
+    given = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if codec.binary and given != codec.content_type:
+        raise Refusal(MALFORMED, problem=f"The body's type is {_ascii(given) or 'not given'}, not {codec.content_type}")
+
+
+def _operation_of_path(request: Request, model: TextractModel) -> str:
+    path = request.url.path
+    # The specification has servers look at the header before anything else.
+    if codec_of(request) is not CBOR:
+        raise Refusal(NO_SUCH_PAGE, f"the header smithy-protocol is not {CBOR.name}", path=_ascii(path))
+    service, _, operation = path.removeprefix(RPC_V2_PREFIX).partition("/operation/")
+    if service != model.target_prefix or operation not in model.operations:
+        raise Refusal(UNKNOWN_OPERATION, target=_ascii(path))
     return operation
 
 
@@ -85,37 +117,23 @@ def require_signature(request: Request) -> None:
         raise Refusal(INCOMPLETE_SIGNATURE, problem=problem)
 
 
-def parse_json(body: bytes) -> object:
-    """Return a body's JSON; no body at all stands for no members. Raises SerializationException."""
-    if not body:
-        return {}
-    try:
-        return json.loads(body.decode("utf-8"), parse_constant=_not_json)
-    except UnicodeDecodeError as error:
-        raise Refusal(MALFORMED, problem="The body is not UTF-8") from error
-    except RecursionError as error:
-        raise Refusal(MALFORMED, problem="The body is nested too deeply") from error
-    except ValueError as error:
-        raise Refusal(MALFORMED, problem=f"The body is not JSON: {error}") from error
-
-
-def answer(content: bytes) -> Response:
+def answer(content: bytes, codec: Codec) -> Response:
     """Return an operation's answer."""
-    return Response(content, media_type=CONTENT_TYPE, headers=_request_id())
+    return Response(content, media_type=codec.content_type, headers={**_request_id(), **codec.headers})
 
 
-def error(refusal: Refusal, headers: Mapping[str, str] | None = None) -> Response:
-    """Return an error in the form that was seen of the real service: a bare type and a capital M.
+def error(refusal: Refusal, codec: Codec = JSON, headers: Mapping[str, str] | None = None) -> Response:
+    """Return an error.
 
     What it does not say, and what a developer wants to know, is in a header of the emulator's own.
     """
-    body = {"__type": refusal.failure.code, "Message": refusal.message}
     return Response(
-        json.dumps(body).encode(),
+        codec.dump_error(refusal.failure, refusal.message),
         status_code=refusal.failure.status,
-        media_type=CONTENT_TYPE,
+        media_type=codec.content_type,
         headers={
             **_request_id(),
+            **codec.headers,
             **({REASON_HEADER: _ascii(refusal.reason)} if refusal.reason else {}),
             **(headers or {}),
         },
@@ -132,7 +150,3 @@ def _assignment(text: str) -> tuple[str, str, str]:
 
 def _ascii(text: str) -> str:
     return text.encode("unicode_escape").decode("ascii")[:_LONGEST_REASON]
-
-
-def _not_json(constant: str) -> Any:
-    raise ValueError(f"{constant} is no JSON value")

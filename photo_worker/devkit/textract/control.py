@@ -1,0 +1,177 @@
+"""The emulator's own interface under ``/_emulator/``, for tests and people; no part of AWS's API.
+
+It does what it is told without credentials, so nothing but programs may reach it: a page that a browser
+shows on the same machine, from wherever it came, is turned away.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import json
+from collections.abc import Awaitable, Callable, Mapping
+from http import HTTPStatus
+from typing import Any, Protocol
+
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+
+from photo_worker.devkit.textract.fault_script import WrongScript, read_script
+
+PREFIX = "/_emulator"
+BODY_LIMIT_BYTES = 1024 * 1024
+
+# Names without a dot are those of containers and of the local network. The other two can be
+# registered by nobody: RFC 6761 reserves the first, ICANN the second.
+_PRIVATE_SUFFIXES = (".localhost", ".internal")
+
+_Handler = Callable[[Request], Awaitable[Response]]
+
+
+class Problem(Exception):
+    """A control request that is not followed; ``status`` is of 4xx."""
+
+    def __init__(self, message: str, status: int = HTTPStatus.BAD_REQUEST) -> None:
+        super().__init__(message)
+        self.status = status
+
+
+class Controlled(Protocol):
+    """What the control interface drives."""
+
+    @property
+    def operations(self) -> tuple[str, ...]:
+        """The names of all operations of the service."""
+
+    def health(self) -> tuple[Mapping[str, Any], bool]:
+        """Return the state of the server as JSON data, and whether it is in order."""
+
+    def counted(self) -> Mapping[str, Any]:
+        """Return the counters as JSON data."""
+
+    def faults_shown(self) -> Mapping[str, Any]:
+        """Return the fault script and how far it is."""
+
+    def replace_faults(self, script: Any) -> None:
+        """Follow another fault script."""
+
+    async def jobs_shown(self) -> list[Mapping[str, Any]]:
+        """Return what there is to know of each job, without results."""
+
+    async def age(self, job_id: str | None, seconds: float) -> int:
+        """Make one job, or all, older; return how many there were."""
+
+    async def reset(self) -> None:
+        """Begin as if started anew with an empty data folder."""
+
+
+def routes(controlled: Controlled) -> list[Route]:
+    """Return the routes of the control interface."""
+    control = _Control(controlled)
+    table: tuple[tuple[str, tuple[str, ...], _Handler], ...] = (
+        ("health", ("GET",), control.health),
+        ("counters", ("GET",), control.counters),
+        ("faults", ("GET", "PUT", "POST", "DELETE"), control.faults),
+        ("jobs", ("GET",), control.jobs),
+        ("jobs/age", ("POST",), control.age),
+        ("reset", ("POST",), control.reset),
+    )
+    return [Route(f"{PREFIX}/{path}", _guarded(handler), methods=list(methods)) for path, methods, handler in table]
+
+
+class _Control:
+    def __init__(self, controlled: Controlled) -> None:
+        self._controlled = controlled
+
+    async def health(self, _: Request) -> Response:
+        state, in_order = self._controlled.health()
+        return JSONResponse(state, status_code=HTTPStatus.OK if in_order else HTTPStatus.SERVICE_UNAVAILABLE)
+
+    async def counters(self, _: Request) -> Response:
+        return JSONResponse(self._controlled.counted())
+
+    async def faults(self, request: Request) -> Response:
+        if request.method in {"PUT", "POST", "DELETE"}:
+            given = {} if request.method == "DELETE" else await _json(request)
+            try:
+                self._controlled.replace_faults(read_script(given, self._controlled.operations))
+            except WrongScript as error:
+                raise Problem(str(error)) from error
+        return JSONResponse(self._controlled.faults_shown())
+
+    async def jobs(self, _: Request) -> Response:
+        return JSONResponse({"jobs": await self._controlled.jobs_shown()})
+
+    async def age(self, request: Request) -> Response:
+        given = await _json(request)
+        if not isinstance(given, dict) or not set(given) <= {"JobId", "seconds"}:
+            raise Problem("the body must be an object of JobId, or none for all jobs, and seconds")
+        job_id, seconds = given.get("JobId"), given.get("seconds")
+        if job_id is not None and not isinstance(job_id, str):
+            raise Problem("JobId: must be a string")
+        if isinstance(seconds, bool) or not isinstance(seconds, int | float) or not 0 <= seconds < 1 << 32:
+            raise Problem("seconds: must be a number from 0")
+        aged = await self._controlled.age(job_id, seconds)
+        if job_id is not None and not aged:
+            raise Problem(f"JobId: there is no job {job_id[:80]!r}", HTTPStatus.NOT_FOUND)
+        return JSONResponse({"aged": aged})
+
+    async def reset(self, _: Request) -> Response:
+        await self._controlled.reset()
+        return JSONResponse({})
+
+
+def _guarded(handler: _Handler) -> _Handler:
+    async def guarded(request: Request) -> Response:
+        try:
+            _refuse_browsers(request)
+            return await handler(request)
+        except Problem as problem:
+            return JSONResponse({"message": str(problem)}, status_code=problem.status)
+
+    return guarded
+
+
+def _refuse_browsers(request: Request) -> None:
+    """Raise ``Problem`` where a page may have made the request.
+
+    A browser adds Origin to what one site sends to another, unless it is a plain GET, whose answer it
+    then keeps from the page. A page whose name was made to point here afterwards sends no Origin, but
+    still its own name as Host.
+    """
+    if "origin" in request.headers:
+        raise Problem("requests of web pages are not taken: there is an Origin header", HTTPStatus.FORBIDDEN)
+    if request.headers.get("sec-fetch-site", "none") not in {"none", "same-origin"}:
+        raise Problem("requests of web pages are not taken: Sec-Fetch-Site says so", HTTPStatus.FORBIDDEN)
+    host = request.headers.get("host", "")
+    if not _private(host):
+        raise Problem(f"Host: {host[:100]!r} is no address or private name of this machine", HTTPStatus.FORBIDDEN)
+
+
+def _private(host: str) -> bool:
+    name = host.rpartition(":")[0] if ":" in host and not host.endswith("]") else host
+    name = name.lower()
+    try:
+        ipaddress.ip_address(name.removeprefix("[").removesuffix("]"))
+    except ValueError:
+        # The last dot of a full name is not part of the name.
+        bare = name.removesuffix(".")
+        return bool(bare) and ("." not in bare or bare.endswith(_PRIVATE_SUFFIXES))
+    return True
+
+
+async def _json(request: Request) -> Any:
+    body = bytearray()
+    try:
+        async for chunk in request.stream():
+            body += chunk
+            if len(body) > BODY_LIMIT_BYTES:
+                raise Problem(f"the body has more than {BODY_LIMIT_BYTES} bytes", HTTPStatus.REQUEST_ENTITY_TOO_LARGE)
+    except ClientDisconnect as error:
+        raise Problem("the request is cut off") from error
+    try:
+        return json.loads(bytes(body).decode("utf-8"))
+    except RecursionError as error:
+        raise Problem("the body is nested too deeply") from error
+    except ValueError as error:
+        raise Problem(f"the body is not JSON: {error}") from error
