@@ -1,16 +1,59 @@
-"""A document's bytes in, the answer of DetectDocumentText out: engine, layout and blocks together."""
+"""From a document to blocks: pages as images, engine, lines, marks and Textract's structure together."""
 
 from __future__ import annotations
 
 import hashlib
+from contextlib import closing
+from dataclasses import dataclass, replace
 from functools import lru_cache
-from typing import Any
+from importlib.metadata import PackageNotFoundError
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from photo_worker.errors import EngineUnavailable
 from photo_worker.ocr.blocks import detect_text_response
-from photo_worker.ocr.document import load_image
+from photo_worker.ocr.document import SYNC, Limits, load_image, open_document
 from photo_worker.ocr.layout import lines_of
-from photo_worker.ocr.ocrust_engine import OcrustEngine
+from photo_worker.ocr.ocrust_engine import NAME, OcrustEngine
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+    from photo_worker.ocr.analysis.reading import PageReading
+    from photo_worker.ocr.analysis.request import Analysis
+    from photo_worker.ocr.engine import Frame
+
+
+@dataclass(frozen=True)
+class PageRequest:
+    """One page of a document that is a file, and what is wanted of it.
+
+    ``number`` counts from 1. ``seed`` stands for the document, what reads it and the analysis: the same gives
+    the same block ids. ``kept`` is what an earlier reading of the page left, and ``checked`` says that the
+    document was opened within ``limits`` before. ``name`` is for messages.
+    """
+
+    path: Path
+    name: str
+    number: int
+    seed: str
+    limits: Limits = SYNC
+    analysis: Analysis | None = None
+    kept: bytes | None = None
+    checked: bool = False
+
+
+@dataclass(frozen=True)
+class PageAnswer:
+    """A page's blocks as a synchronous answer has them, without ``Page``.
+
+    ``reading`` is what to keep, so that the next request for the page needs no OCR; None where nothing new
+    was found out. ``recognised`` says that the engine ran.
+    """
+
+    blocks: list[dict[str, Any]]
+    reading: bytes | None
+    recognised: bool
 
 
 class DocumentReader:
@@ -27,8 +70,11 @@ class DocumentReader:
 
     @property
     def version(self) -> str:
-        """The engine's and its models' version."""
-        return self._engine.version
+        """The engine's and its models' version. Raises ``EngineUnavailable`` where they are not installed."""
+        try:
+            return self._engine.version
+        except PackageNotFoundError as error:
+            raise EngineUnavailable(engine=NAME, reason=str(error)) from error
 
     def warm(self) -> None:
         """Load the models, so that the first document does not wait for them."""
@@ -46,6 +92,68 @@ class DocumentReader:
             # Decoding needs packages of the same extra as the engine.
             raise EngineUnavailable(engine=self.engine, reason=str(error)) from error
         return detect_text_response(lines_of(reading.rows), reading.frame, hashlib.sha256(content).hexdigest())
+
+    def pages(self, path: Path, name: str, limits: Limits) -> int:
+        """Return how many pages a document has. Raises the errors of ``open_document``."""
+        with closing(open_document(path, name, limits)) as document:
+            return document.pages
+
+    def page(self, request: PageRequest) -> PageAnswer:
+        """Return one page's blocks. Raises the errors of ``open_document``, and ``EngineUnavailable``.
+
+        A kept reading that cannot be used is made anew. Where only its text was looked at, an analysis has
+        the page drawn again, and not read again.
+        """
+        from photo_worker.ocr.analysis.blocks import page_blocks
+
+        try:
+            known = None if request.kept is None else _restored(request.kept)
+            reading = known
+            needs_marks = request.analysis is not None
+            if reading is None or not request.checked or (needs_marks and reading.marks is None):
+                reading = self._look(request, reading)
+            blocks = page_blocks(reading, request.analysis, request.seed, request.number)
+        except ImportError as error:
+            raise EngineUnavailable(engine=self.engine, reason=str(error)) from error
+        new = None if reading is known else reading.to_json()
+        return PageAnswer(blocks, new, recognised=known is None)
+
+    def _look(self, request: PageRequest, known: PageReading | None) -> PageReading:
+        from photo_worker.ocr.analysis.reading import PageReading
+
+        with closing(open_document(request.path, request.name, request.limits)) as document:
+            needs_marks = request.analysis is not None
+            if known is not None and (known.marks is not None or not needs_marks):
+                return known
+            image = document.image(request.number)
+        if known is None:
+            read = self._engine.read(image)
+            known = PageReading(read.frame, tuple(lines_of(read.rows)))
+        if not needs_marks:
+            return known
+        from photo_worker.ocr.analysis.marks import find_marks
+
+        return replace(known, marks=find_marks(_straight(image, known.frame), known.lines))
+
+
+def _restored(kept: bytes) -> PageReading | None:
+    from photo_worker.ocr.analysis.reading import PageReading
+
+    try:
+        return PageReading.from_json(kept)
+    except ValueError:
+        # Of another version, or cut off by a full disk.
+        return None
+
+
+def _straight(image: Image.Image, frame: Frame) -> Image.Image:
+    """Return the page as the engine saw it."""
+    from PIL import Image as Pillow
+
+    from photo_worker.ocr.strips import straighten
+
+    size = round(frame.width), round(frame.height)
+    return straighten(image if image.size == size else image.resize(size, Pillow.Resampling.LANCZOS), frame)
 
 
 @lru_cache(maxsize=1)
