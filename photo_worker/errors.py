@@ -386,6 +386,13 @@ class DataMismatch(StackError):
     hint = "Go back to the version that wrote it, or delete the data with `photo-worker reset`."
 
 
+class DataInUse(StackError):
+    """Another Textract emulator uses the data folder {path!r}."""
+
+    code = "data_in_use"
+    hint = "End that one first, or give this one a folder of its own."
+
+
 class UnsafeStackPath(StackError):
     """The stack does not touch {path!r}: {reason}."""
 

@@ -90,6 +90,20 @@ PROVISIONED_THROUGHPUT_EXCEEDED = Failure(
     "ProvisionedThroughputExceededException", "Provisioned rate exceeded", Basis.DOCUMENTED, Basis.OBSERVED
 )
 
+INVALID_JOB_ID = Failure("InvalidJobIdException", "Request has invalid Job Id", Basis.DOCUMENTED, Basis.OBSERVED)
+IDEMPOTENT_PARAMETER_MISMATCH = Failure(
+    "IdempotentParameterMismatchException",
+    "The ClientRequestToken was used with other parameters",
+    Basis.DOCUMENTED,
+    Basis.UNKNOWN,
+)
+LIMIT_EXCEEDED = Failure(
+    "LimitExceededException", "Open jobs exceed maximum concurrent job limit", Basis.DOCUMENTED, Basis.OBSERVED
+)
+INVALID_KMS_KEY = Failure(
+    "InvalidKMSKeyException", "S3 does not take the KMS key: {problem}", Basis.DOCUMENTED, Basis.UNKNOWN
+)
+
 MISSING_AUTHENTICATION = Failure(
     "MissingAuthenticationTokenException",
     "Request is missing Authentication Token",
@@ -124,6 +138,10 @@ FAILURES: tuple[Failure, ...] = (
     INTERNAL_FAULT,
     THROTTLED,
     PROVISIONED_THROUGHPUT_EXCEEDED,
+    INVALID_JOB_ID,
+    IDEMPOTENT_PARAMETER_MISMATCH,
+    LIMIT_EXCEEDED,
+    INVALID_KMS_KEY,
     MISSING_AUTHENTICATION,
     INCOMPLETE_SIGNATURE,
     UNKNOWN_OPERATION,
