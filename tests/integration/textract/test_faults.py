@@ -1,0 +1,117 @@
+"""Faults as clients see them: asked for over the control interface, met over the service's own."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Any
+
+import cbor2
+import pytest
+from botocore.config import Config
+from botocore.exceptions import ClientError
+
+from tests.integration.textract.conftest import Answer, call, send
+from tests.integration.textract.emulator import Running, document
+from tests.integration.textract.test_protocol import DETECT, sent
+from tests.integration.textract.test_protocol_cbor import error_of, post
+from tests.support.resources import session_of
+
+if TYPE_CHECKING:
+    from mypy_boto3_textract import TextractClient
+
+Tell = Callable[[dict[str, Any]], Answer]
+
+
+@pytest.fixture
+def tell(emulator: Running) -> Iterator[Tell]:
+    """Give the emulator a script that ends with the test."""
+    yield lambda script: send(emulator.port, "PUT", "/_emulator/faults", json.dumps(script).encode())
+    send(emulator.port, "DELETE", "/_emulator/faults")
+
+
+def statuses(port: int, calls: int) -> list[int]:
+    return [call(port, DETECT, sent(document())).status for _ in range(calls)]
+
+
+def test_a_client_gets_the_modelled_exception(textract: TextractClient, tell: Tell) -> None:
+    rules = [
+        {"kind": "throttle", "calls": [1]},
+        {"kind": "provisioned-throughput", "calls": [1]},
+        {"kind": "internal-error", "calls": [1]},
+    ]
+    assert tell({"rules": rules}).status == 200
+    failures = []
+    for _ in rules:
+        with pytest.raises(ClientError) as caught:
+            textract.detect_document_text(Document={"Bytes": document()})
+        metadata = caught.value.response["ResponseMetadata"]
+        failures.append((type(caught.value).__name__, metadata["HTTPStatusCode"], caught.value.response["Error"]))
+    assert [failure[:2] for failure in failures] == [
+        ("ThrottlingException", 500),
+        ("ProvisionedThroughputExceededException", 400),
+        ("InternalServerError", 500),
+    ]
+    assert failures[1][2]["Message"] == "Provisioned rate exceeded"
+    assert textract.detect_document_text(Document={"Bytes": document()})["Blocks"]
+
+
+def test_a_clients_own_retries_get_over_it(emulator: Running, stack_env: dict[str, str], tell: Tell) -> None:
+    tell({"rules": [{"kind": "throttle", "calls": [1, 2]}]})
+    config = Config(retries={"total_max_attempts": 4, "mode": "standard"})
+    client = session_of(dict(stack_env)).client("textract", endpoint_url=emulator.url, config=config)
+    answer = client.detect_document_text(Document={"Bytes": document()})
+    client.close()
+    assert answer["ResponseMetadata"]["RetryAttempts"] == 2
+
+
+def test_faults_speak_both_protocols(emulator: Running, tell: Tell) -> None:
+    tell({"rules": [{"kind": "throttle"}]})
+    body = cbor2.dumps({"Document": {"Bytes": document()}})
+    assert error_of(post(emulator.port, "DetectDocumentText", body)) == (
+        500,
+        "com.amazonaws.textract#ThrottlingException",
+    )
+
+
+def test_slow_is_slow_and_holds_up_nobody_else(emulator: Running, tell: Tell) -> None:
+    tell({"rules": [{"kind": "slow", "seconds": 0.5, "times": 1, "operation": "DetectDocumentText"}]})
+    began = time.monotonic()
+    assert statuses(emulator.port, 1) == [200]
+    assert time.monotonic() - began >= 0.5
+
+
+def test_the_same_script_and_calls_give_the_same_faults(emulator: Running, tell: Tell) -> None:
+    script = {"seed": 7, "rules": [{"kind": "provisioned-throughput", "probability": 0.5}]}
+    runs = []
+    for _ in range(2):
+        tell(script)
+        runs.append(statuses(emulator.port, 12))
+    assert runs[0] == runs[1]
+    assert set(runs[0]) == {200, 400}
+
+
+def test_what_was_taken_is_shown_until_it_is_deleted(emulator: Running, tell: Tell) -> None:
+    told = tell({"seed": 3, "rules": [{"kind": "throttle", "operation": "DetectDocumentText", "times": 1}]})
+    rule = {"kind": "throttle", "operations": ["DetectDocumentText"], "probability": 1.0, "times": 1}
+    assert told.json == {"seed": 3, "rules": [{**rule, "seen": 0, "taken": 0}]}
+    assert statuses(emulator.port, 2) == [500, 200]
+    shown = send(emulator.port, "GET", "/_emulator/faults").json
+    assert shown == {"seed": 3, "rules": [{**rule, "seen": 2, "taken": 1}]}
+    assert send(emulator.port, "DELETE", "/_emulator/faults").json == {"seed": 0, "rules": []}
+    assert statuses(emulator.port, 1) == [200]
+
+
+def test_a_reset_ends_the_script(emulator: Running, tell: Tell) -> None:
+    tell({"rules": [{"kind": "throttle"}]})
+    assert send(emulator.port, "POST", "/_emulator/reset").status == 200
+    assert statuses(emulator.port, 1) == [200]
+
+
+def test_a_wrong_script_changes_nothing(emulator: Running, tell: Tell) -> None:
+    tell({"rules": [{"kind": "throttle"}]})
+    refused = tell({"rules": [{"kind": "throttle", "operation": "ReadMinds"}]})
+    assert refused.status == 400
+    assert refused.json == {"message": "rules[0].operation: there is no operation 'ReadMinds'"}
+    assert statuses(emulator.port, 1) == [500]
