@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -72,80 +72,3 @@ class CheckBox:
     selected: bool
     round: bool = False
     confidence: float = 1.0
-
-
-@dataclass(frozen=True)
-class PageMarks:
-    """The marks of one page, each kind from top to bottom.
-
-    ``horizontal`` and ``vertical`` are ruling lines; ``bands`` are filled areas behind text, such as
-    zebra rows and header bars; ``rectangles`` are closed frames; ``pictures`` are large areas of ink
-    or colour that are no text; ``strokes`` are smaller areas of ink that are neither text nor anything
-    of the above, such as handwriting that was not read, logos and stamps.
-    """
-
-    width: float
-    height: float
-    horizontal: tuple[Rule, ...] = ()
-    vertical: tuple[Rule, ...] = ()
-    bands: tuple[Box, ...] = ()
-    rectangles: tuple[Box, ...] = ()
-    check_boxes: tuple[CheckBox, ...] = ()
-    pictures: tuple[Box, ...] = ()
-    strokes: tuple[Box, ...] = ()
-
-    def as_json(self) -> dict[str, object]:
-        """Return the marks as JSON values; ``from_json`` reads them."""
-        return {
-            "width": self.width,
-            "height": self.height,
-            "horizontal": [[*rule.box, rule.solid] for rule in self.horizontal],
-            "vertical": [[*rule.box, rule.solid] for rule in self.vertical],
-            "bands": [list(box) for box in self.bands],
-            "rectangles": [list(box) for box in self.rectangles],
-            "check_boxes": [[*mark.box, mark.selected, mark.round, mark.confidence] for mark in self.check_boxes],
-            "pictures": [list(box) for box in self.pictures],
-            "strokes": [list(box) for box in self.strokes],
-        }
-
-    @classmethod
-    def from_json(cls, stored: dict[str, object]) -> PageMarks:
-        """Return the marks that ``as_json`` told. Raises ``KeyError``, ``TypeError`` or ``ValueError`` for others."""
-        return cls(
-            width=_number(stored["width"]),
-            height=_number(stored["height"]),
-            horizontal=tuple(_rule(row) for row in _rows(stored["horizontal"])),
-            vertical=tuple(_rule(row) for row in _rows(stored["vertical"])),
-            bands=tuple(_box(row) for row in _rows(stored["bands"])),
-            rectangles=tuple(_box(row) for row in _rows(stored["rectangles"])),
-            check_boxes=tuple(_check_box(row) for row in _rows(stored["check_boxes"])),
-            pictures=tuple(_box(row) for row in _rows(stored["pictures"])),
-            strokes=tuple(_box(row) for row in _rows(stored["strokes"])),
-        )
-
-
-def _number(value: object) -> float:
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        raise TypeError(value)
-    return float(value)
-
-
-def _rows(value: object) -> Iterable[Sequence[object]]:
-    if not isinstance(value, list):
-        raise TypeError(value)
-    return value
-
-
-def _box(row: Sequence[object]) -> Box:
-    left, top, right, bottom = row
-    return Box(_number(left), _number(top), _number(right), _number(bottom))
-
-
-def _rule(row: Sequence[object]) -> Rule:
-    *box, solid = row
-    return Rule(_box(box), _number(solid))
-
-
-def _check_box(row: Sequence[object]) -> CheckBox:
-    *box, selected, is_round, confidence = row
-    return CheckBox(_box(box), bool(selected), bool(is_round), _number(confidence))

@@ -1,0 +1,131 @@
+"""Check boxes and radio buttons: small frames and rings, empty or marked.
+
+A frame has four straight, inked sides and stands apart from words: letters with a bow, such as O and D,
+have no corners. A ring is taken for a button where it is no letter of a word.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from photo_worker.ocr.analysis.components import components, runs_in
+from photo_worker.ocr.analysis.shapes import Box, CheckBox
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    Grey = NDArray[np.uint8]
+    Mask = NDArray[np.bool_]
+
+# Sides in letter heights, and the most that width and height differ.
+_SMALLEST = 0.7
+_LARGEST = 3.2
+_SQUARE = 1.3
+
+# Each side of a frame has ink along this share of it; within a ring there is ink at this share of the angles.
+_SIDE = 0.9
+_RING = 0.92
+
+# Darker than the paper by this much of 255.
+_CONTRAST = 40
+
+# Ink over more than this share of the inside marks a box; a box is surely empty below a third of it.
+_MARKED = 0.06
+
+_MOST = 400
+_MOST_LOOKED_AT = 4_000
+
+
+def find_check_boxes(grey: Grey, words: Sequence[Box], letter: float) -> list[CheckBox]:
+    """Return check boxes and radio buttons from top to bottom, in the pixels of ``grey``."""
+    import numpy as np
+
+    paper = int(np.median(grey))
+    dark: Mask = grey < max(paper - _CONTRAST, 1)
+    found = components(runs_in(dark))
+    smallest, largest = max(_SMALLEST * letter, 7), _LARGEST * letter
+    width, height = found.boxes[:, 2] - found.boxes[:, 0], found.boxes[:, 3] - found.boxes[:, 1]
+    fitting = (
+        (np.minimum(width, height) >= smallest)
+        & (np.maximum(width, height) <= largest)
+        & (np.maximum(width, height) <= _SQUARE * np.minimum(width, height))
+    )
+    marks = []
+    for left, top, right, bottom in found.boxes[fitting][:_MOST_LOOKED_AT].tolist():
+        box = Box(left, top, right, bottom)
+        if _in_a_word(box, words):
+            continue
+        part = dark[top:bottom, left:right]
+        if _is_frame(part):
+            marks.append(_frame(box, part))
+        elif _is_ring(part) and not _beside_ink(box, words):
+            marks.append(_button(box, part))
+    return sorted(marks[:_MOST], key=lambda mark: (mark.box.top, mark.box.left))
+
+
+def _in_a_word(box: Box, words: Sequence[Box]) -> bool:
+    """A letter stands in a word longer than itself; a box that was read as one letter is the word."""
+    return any(box.shared(word) > 0.5 * box.area and word.width > 1.6 * box.width for word in words)
+
+
+def _beside_ink(box: Box, words: Sequence[Box]) -> bool:
+    """A ring that is a word by itself may be the letter O or a nought."""
+    return any(box.shared(word) > 0.3 * box.area for word in words)
+
+
+def _rim(part: Mask) -> int:
+    return max(round(min(part.shape) * 0.18), 1)
+
+
+def _is_frame(part: Mask) -> bool:
+    import numpy as np
+
+    rim = _rim(part)
+    height, width = part.shape
+    corner = max(round(min(part.shape) * 0.12), 1)
+    sides = (
+        np.any(part[:rim], axis=0).mean(),
+        np.any(part[-rim:], axis=0).mean(),
+        np.any(part[:, :rim], axis=1).mean(),
+        np.any(part[:, -rim:], axis=1).mean(),
+    )
+    corners = (part[:corner, :corner], part[:corner, -corner:], part[-corner:, :corner], part[-corner:, -corner:])
+    hollow = part[rim : height - rim, rim : width - rim]
+    # A bullet is filled through and through; a marked box shows paper somewhere.
+    return min(sides) >= _SIDE and all(each.any() for each in corners) and hollow.size > 0 and hollow.mean() < 0.9
+
+
+def _is_ring(part: Mask) -> bool:
+    import numpy as np
+
+    height, width = part.shape
+    y, x = np.mgrid[0:height, 0:width]
+    dy, dx = (y - (height - 1) / 2) / (height / 2), (x - (width - 1) / 2) / (width / 2)
+    far = np.hypot(dx, dy)
+    rim = part & (far >= 0.72)
+    angles = (np.degrees(np.arctan2(dy, dx)) // 10).astype(np.int64) + 18
+    covered = len(np.unique(angles[rim])) / 36
+    corners = far > 1.15
+    between = (far > 0.55) & (far < 0.72)
+    return bool(covered >= _RING and part[corners].mean() < 0.05 and part[between].mean() < 0.35)
+
+
+def _frame(box: Box, part: Mask) -> CheckBox:
+    rim = _rim(part) + 1
+    inside = part[rim:-rim, rim:-rim]
+    return _told(box, float(inside.mean()) if inside.size else 0.0, is_round=False)
+
+
+def _button(box: Box, part: Mask) -> CheckBox:
+    height, width = part.shape
+    inside = part[height // 3 : height - height // 3, width // 3 : width - width // 3]
+    return _told(box, float(inside.mean()) / 4 if inside.size else 0.0, is_round=True)
+
+
+def _told(box: Box, inked: float, *, is_round: bool) -> CheckBox:
+    selected = inked > _MARKED
+    # Sure where the ink inside is far from the bar, on either side.
+    distance = (inked - _MARKED) / (2 * _MARKED) if selected else (_MARKED - inked) / _MARKED
+    return CheckBox(box, selected, is_round, round(0.5 + 0.5 * min(distance, 1.0), 4))

@@ -1,0 +1,132 @@
+"""What is drawn on a page besides its text: ruling lines, bands, frames, check boxes, pictures."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from statistics import median
+from typing import TYPE_CHECKING
+
+from photo_worker.ocr.analysis.areas import find_areas
+from photo_worker.ocr.analysis.check_boxes import find_check_boxes
+from photo_worker.ocr.analysis.rules import find_rules
+from photo_worker.ocr.analysis.shapes import Box, CheckBox, Rule
+from photo_worker.ocr.layout import Line
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+# Longest side that is looked at, in pixels: the engine reads no finer page either. It bounds time and memory.
+_LONGEST = 3000
+
+# More marks of one kind than this are a pattern or noise: the largest are kept.
+_MOST = 1500
+
+
+@dataclass(frozen=True)
+class PageMarks:
+    """The marks of one page in pixels of the straightened page, each kind from top to bottom.
+
+    ``horizontal`` and ``vertical`` are ruling lines; ``bands`` are evenly filled areas behind text, such
+    as zebra rows and header bars; ``rectangles`` are closed frames of ruling lines; ``pictures`` are large
+    areas of ink or colour that are no text; ``strokes`` are smaller areas of ink that are neither text nor
+    anything of the above, such as handwriting that was not read, logos and icons.
+    """
+
+    width: float
+    height: float
+    horizontal: tuple[Rule, ...] = ()
+    vertical: tuple[Rule, ...] = ()
+    bands: tuple[Box, ...] = ()
+    rectangles: tuple[Box, ...] = ()
+    check_boxes: tuple[CheckBox, ...] = ()
+    pictures: tuple[Box, ...] = ()
+    strokes: tuple[Box, ...] = ()
+
+
+def find_marks(straight: Image.Image, lines: Sequence[Line]) -> PageMarks:
+    """Return the marks of a straightened page; ``lines`` are its words in that page's pixels.
+
+    Time and memory are bounded by the engine's largest page: a larger one is looked at in a smaller copy.
+    """
+    import numpy as np
+    from PIL import Image as Pillow
+
+    scale = min(_LONGEST / max(straight.size), 1.0)
+    page = straight
+    if scale < 1:
+        size = max(round(straight.width * scale), 1), max(round(straight.height * scale), 1)
+        page = straight.resize(size, Pillow.Resampling.BOX)
+    words = [
+        Box(word.left * scale, word.top * scale, word.right * scale, word.bottom * scale)
+        for line in lines
+        for word in line
+    ]
+    letter = _letter(words, page.width, page.height)
+    grey = np.asarray(page.convert("L"))
+    horizontal, vertical = find_rules(grey, words, letter)
+    check_boxes = find_check_boxes(grey, words, letter)
+    horizontal, vertical = (
+        [rule for rule in rules if not any(_is_side(rule.box, mark.box, letter) for mark in check_boxes)]
+        for rules in (horizontal, vertical)
+    )
+    known = [rule.box for rule in (*horizontal, *vertical)] + [mark.box for mark in check_boxes]
+    areas = find_areas(page, words, known, letter)
+    by = 1 / scale
+    return PageMarks(
+        width=straight.width,
+        height=straight.height,
+        horizontal=tuple(replace(rule, box=_scaled(rule.box, by)) for rule in _ordered(horizontal)),
+        vertical=tuple(replace(rule, box=_scaled(rule.box, by)) for rule in _ordered(vertical)),
+        bands=tuple(_scaled(box, by) for box in areas.bands),
+        rectangles=tuple(_scaled(box, by) for box in _rectangles(horizontal, vertical, letter)),
+        check_boxes=tuple(replace(mark, box=_scaled(mark.box, by)) for mark in check_boxes),
+        pictures=tuple(_scaled(box, by) for box in areas.pictures),
+        strokes=tuple(_scaled(box, by) for box in areas.strokes),
+    )
+
+
+def _letter(words: Sequence[Box], width: int, height: int) -> float:
+    """Return how high a letter is: half of the words are lower. A page without words has the usual share of it."""
+    usual = min(width, height) / 60
+    return max(median(word.height for word in words) if words else usual, 6.0)
+
+
+def _scaled(box: Box, by: float) -> Box:
+    return box if by == 1 else Box(*(edge * by for edge in box))
+
+
+def _ordered(rules: Sequence[Rule]) -> list[Rule]:
+    return sorted(rules, key=lambda rule: (rule.box.top, rule.box.left))
+
+
+def _is_side(rule: Box, mark: Box, letter: float) -> bool:
+    """The sides of a check box are no ruling lines of the page."""
+    held = mark.grown(0.3 * letter)
+    return held.holds(rule.left, rule.top) and held.holds(rule.right, rule.bottom)
+
+
+def _rectangles(horizontal: Sequence[Rule], vertical: Sequence[Rule], letter: float) -> list[Box]:
+    """Return frames that two horizontal and two vertical rules of their own make."""
+    near = 0.6 * letter
+    frames = []
+    for top in horizontal[:_MOST]:
+        below = [
+            rule
+            for rule in horizontal
+            if rule.box.top > top.box.bottom
+            and abs(rule.box.left - top.box.left) <= near
+            and abs(rule.box.right - top.box.right) <= near
+        ]
+        for bottom in sorted(below, key=lambda rule: rule.box.top)[:3]:
+            sides = [
+                side
+                for side in vertical
+                if abs(side.box.top - top.box.top) <= near and abs(side.box.bottom - bottom.box.bottom) <= near
+            ]
+            if any(abs(side.box.left - top.box.left) <= near for side in sides) and any(
+                abs(side.box.right - top.box.right) <= near for side in sides
+            ):
+                frames.append(Box(top.box.left, top.box.top, top.box.right, bottom.box.bottom))
+                break
+    return frames[:_MOST]

@@ -1,0 +1,262 @@
+"""Ruling lines: thin, long ink, horizontal or vertical, solid, dashed or dotted, a little askew.
+
+A pixel belongs to a thin horizontal mark where it is darker than the page a few pixels above and below.
+Stretches of such pixels that are longer than any stroke of a letter are joined from row to row, which
+follows a line that is askew, and then end to end.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from photo_worker.ocr.analysis.components import Runs, components, runs_in
+from photo_worker.ocr.analysis.shapes import Box, Rule
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    Grey = NDArray[np.uint8]
+    Mask = NDArray[np.bool_]
+
+# Darker than the paper on both sides by this much of 255: light grey rules of screens are some 25 darker than white.
+_CONTRAST = 14
+
+# Share of a letter's height. A rule is thinner than _THICK, its parts are longer than _PART, and all of it is longer
+# than _SHORTEST; between two parts lies at most _BREAK, as where another rule crosses or a scan is worn.
+_THICK = 0.45
+_PART = 0.8
+_SHORTEST = 1.6
+_BREAK = 0.9
+
+# Dots and dashes: no longer than _DASH letter heights, with gaps up to that, in a line of at least _DOTTED.
+_DASH = 0.6
+_DOTTED = 5.0
+
+# A dot is at most this high; two rules closer than _DOUBLE are one double rule. In letter heights, both.
+_DOT = 0.25
+_DOUBLE = 0.35
+
+# Words that cover this share of a line are what it is made of, where it is shorter than _SHORT letter heights or
+# all in one word.
+_COVERED = 0.8
+_SHORT = 6.0
+_AIR = 0.15
+
+# A line askew moves by this share of its length at most: the page was straightened before.
+_SLANT = 0.012
+
+# More parts than this are noise or a screen of dots: the longest are kept.
+_MOST_PARTS = 60_000
+_MOST_RULES = 1_500
+
+
+@dataclass
+class _Part:
+    """A stretch of a line along its own direction: from ``start`` to ``end``, between ``low`` and ``high`` across."""
+
+    start: float
+    end: float
+    low: float
+    high: float
+    inked: float
+
+    @property
+    def middle(self) -> float:
+        return (self.low + self.high) / 2
+
+
+def find_rules(grey: Grey, words: Sequence[Box], letter: float) -> tuple[list[Rule], list[Rule]]:
+    """Return the horizontal and the vertical rules of a page, in its pixels; ``letter`` is a letter's height there."""
+    paper = _unwritten(grey, words, letter)
+    along, down = _along(grey, paper, letter), _along(grey.T, paper.T, letter)
+    horizontal = [Rule(Box(part.start, part.low, part.end, part.high), _solid(part)) for part in along]
+    vertical = [Rule(Box(part.low, part.start, part.high, part.end), _solid(part)) for part in down]
+    written = _Written(words, letter)
+    return (
+        [rule for rule in horizontal if not written.holds(rule.box, upright=False)],
+        [rule for rule in vertical if not written.holds(rule.box, upright=True)],
+    )
+
+
+def _solid(part: _Part) -> float:
+    return min(part.inked / max(part.end - part.start, 1.0), 1.0)
+
+
+def _unwritten(grey: Grey, words: Sequence[Box], letter: float) -> Mask:
+    """Return where no word stands: in words, serifs and crossbars look like rows of dots."""
+    import numpy as np
+
+    paper = np.ones(grey.shape, dtype=bool)
+    for word in words:
+        left, top, right, bottom = (max(round(edge), 0) for edge in word.grown(_AIR * letter))
+        paper[top:bottom, left:right] = False
+    return paper
+
+
+def _along(grey: Grey, paper: Mask, letter: float) -> list[_Part]:
+    """Return the lines along the rows of ``grey``."""
+    thick = max(round(_THICK * letter), 2)
+    thin = _thin(grey, thick)
+    runs = runs_in(thin)
+    is_part = runs.length >= max(_PART * letter, 4)
+    lines = [
+        line
+        for line in _joined(_parts(runs.chosen(is_part), thick), letter)
+        if line.end - line.start >= _SHORTEST * letter
+    ]
+    lines = _longest(lines)
+    dots = _longest(_dotted(runs.chosen(~is_part).painted(len(grey)) & paper, letter))
+    lines += [dot for dot in dots if not any(_overlap(dot, line, letter) for line in lines)]
+    return _single(lines, letter)
+
+
+def _longest(lines: list[_Part]) -> list[_Part]:
+    return sorted(lines, key=lambda line: line.start - line.end)[:_MOST_RULES]
+
+
+def _thin(grey: Grey, thick: int) -> Mask:
+    """Return where the page is darker than what lies at most ``thick`` pixels above and as much below."""
+    import numpy as np
+
+    above = np.zeros_like(grey)
+    below = np.zeros_like(grey)
+    for distance in range(1, thick + 1):
+        np.maximum(above[distance:], grey[:-distance], out=above[distance:])
+        np.maximum(below[:-distance], grey[distance:], out=below[:-distance])
+    paper = np.minimum(above, below)
+    # At the very edge there is no page beyond: a scan's dark rim is no rule.
+    return (paper > grey) & (paper - grey > _CONTRAST)
+
+
+def _parts(runs: Runs, thick: int) -> list[_Part]:
+    found = components(runs.longest(_MOST_PARTS))
+    parts = []
+    for (left, top, right, bottom), pixels in zip(found.boxes.tolist(), found.pixels.tolist(), strict=True):
+        length = right - left
+        # What is thicker in the mean than a rule is a block of ink; what climbs steeply is a drawing.
+        if pixels <= length * (thick + 1) and bottom - top <= thick + _SLANT * length + 1:
+            parts.append(_Part(left, right, top, bottom, length))
+    return parts
+
+
+def _joined(parts: list[_Part], letter: float) -> list[_Part]:
+    """Join parts that lie end to end on one line."""
+    lines: list[_Part] = []
+    open_lines: list[_Part] = []
+    for part in sorted(parts, key=lambda each: (each.start, each.low)):
+        open_lines = [line for line in open_lines if part.start - line.end <= _BREAK * letter]
+        best = min(
+            (line for line in open_lines if _in_line(line, part)),
+            key=lambda line: abs(line.middle - part.middle),
+            default=None,
+        )
+        if best is None:
+            lines.append(part)
+            open_lines.append(part)
+        else:
+            best.inked += max(min(part.end - best.end, part.end - part.start), 0)
+            best.end = max(best.end, part.end)
+            best.low, best.high = min(best.low, part.low), max(best.high, part.high)
+    return lines
+
+
+def _in_line(line: _Part, part: _Part) -> bool:
+    slack = 2 + _SLANT * (part.end - line.start)
+    return (
+        part.low <= line.high + slack / 2
+        and line.low <= part.high + slack / 2
+        and (
+            max(line.high, part.high) - min(line.low, part.low)
+            <= max(line.high - line.low, part.high - part.low) + slack
+        )
+    )
+
+
+def _dotted(mask: Mask, letter: float) -> list[_Part]:
+    """Return lines of dots or dashes: thin marks one beside the other with even gaps, and nothing else there."""
+    import numpy as np
+
+    reach = max(round(_DASH * letter), 3)
+    long = runs_in(mask).closed(reach)
+    long = long.chosen(long.length >= _DOTTED * letter).longest(_MOST_PARTS)
+    if len(long) == 0:
+        return []
+    found = components(long)
+    thickest = max(_DOT * letter, 3)
+    lines = []
+    for left, top, right, bottom in found.boxes.tolist():
+        # Letters have thin strokes too, but a row of them is as high as they are.
+        if bottom - top > thickest + _SLANT * (right - left):
+            continue
+        columns = np.any(mask[top:bottom, left:right], axis=0)
+        inked, changes = int(columns.sum()), int(np.count_nonzero(np.diff(columns.astype(np.int8))))
+        if changes >= (right - left) / (2 * reach):
+            lines.append(_Part(left, right, top, bottom, inked))
+    return lines
+
+
+def _overlap(first: _Part, second: _Part, letter: float) -> bool:
+    near = _DOUBLE * letter
+    return (
+        first.low <= second.high + near
+        and second.low <= first.high + near
+        and first.start < second.end
+        and second.start < first.end
+    )
+
+
+def _single(lines: list[_Part], letter: float) -> list[_Part]:
+    """Merge double rules: two lines close together and of about the same extent. Ordered across the lines."""
+    merged: list[_Part] = []
+    recent: list[_Part] = []
+    for line in sorted(lines, key=lambda each: (each.middle, each.start)):
+        recent = [other for other in recent if line.low - other.high <= _DOUBLE * letter]
+        twin = next((other for other in recent if _twins(other, line, letter)), None)
+        if twin is None:
+            merged.append(line)
+            recent.append(line)
+            continue
+        twin.start, twin.end = min(twin.start, line.start), max(twin.end, line.end)
+        twin.low, twin.high = min(twin.low, line.low), max(twin.high, line.high)
+        twin.inked = max(twin.inked, line.inked)
+    return merged
+
+
+def _twins(first: _Part, second: _Part, letter: float) -> bool:
+    return abs(first.start - second.start) <= letter and abs(first.end - second.end) <= letter
+
+
+class _Written:
+    """Where words stand: strokes of letters, underscores and dashes are no rules."""
+
+    def __init__(self, words: Sequence[Box], letter: float) -> None:
+        import numpy as np
+
+        self._letter = letter
+        self._boxes = np.array(words, dtype=float).reshape(-1, 4)
+
+    def holds(self, rule: Box, *, upright: bool) -> bool:
+        """Tell whether one word, or for a short stroke all words together, cover a rule."""
+        import numpy as np
+
+        if len(self._boxes) == 0:
+            return False
+        left, top, right, bottom = self._boxes.T
+        air = self._letter * _AIR
+        if upright:
+            middle, start, end = rule.centre[0], rule.top, rule.bottom
+            over = (left - air <= middle) & (middle <= right + air)
+            begins, stops = top - air, bottom + air
+        else:
+            middle, start, end = rule.centre[1], rule.left, rule.right
+            over = (top - air <= middle) & (middle <= bottom + air)
+            begins, stops = left - air, right + air
+        shared = np.minimum(stops, end) - np.maximum(begins, start)
+        shared = np.where(over, np.maximum(shared, 0.0), 0.0)
+        length = max(end - start, 1.0)
+        if float(shared.max()) >= _COVERED * length:
+            return True
+        return length < _SHORT * self._letter and float(shared.sum()) >= _COVERED * length
