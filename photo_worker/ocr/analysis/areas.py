@@ -36,6 +36,7 @@ _NEAR = 0.8
 _PICTURE_SHARE = 0.004
 _PICTURE_SIDE = 3.0
 _SPECK = 0.6
+_THINNEST = 0.08
 
 _MOST = 1_500
 
@@ -129,10 +130,12 @@ def _inked(drawn: Mask, letter: float) -> tuple[list[Box], list[Box]]:
     found = components(runs_in(joined))
     page = drawn.shape[0] * drawn.shape[1]
     pictures, strokes = [], []
-    for left, top, right, bottom in found.boxes.tolist():
+    for (left, top, right, bottom), pixels in zip(found.boxes.tolist(), found.pixels.tolist(), strict=True):
         box = Box(left, top, right, bottom)
         if min(box.width, box.height) >= _PICTURE_SIDE * letter and box.area >= _PICTURE_SHARE * page:
-            pictures.append(box)
+            # A frame around the page is no picture of what it holds.
+            if pixels >= _THINNEST * box.area:
+                pictures.append(box)
         elif max(box.width, box.height) >= _SPECK * letter:
             strokes.append(box)
     return _largest(pictures), _largest(strokes)

@@ -70,15 +70,17 @@ class _Part:
 
 def find_rules(grey: Grey, words: Sequence[Box], letter: float) -> tuple[list[Rule], list[Rule]]:
     """Return the horizontal and the vertical rules of a page, in its pixels; ``letter`` is a letter's height there."""
+    written = _Written(words, letter)
     paper = _unwritten(grey, words, letter)
-    along, down = _along(grey, paper, letter), _along(grey.T, paper.T, letter)
+    along = _along(grey, paper, written, letter)
+    down = _along(grey.T, paper.T, _Written([_turned(word) for word in words], letter), letter)
     horizontal = [Rule(Box(part.start, part.low, part.end, part.high), _solid(part)) for part in along]
     vertical = [Rule(Box(part.low, part.start, part.high, part.end), _solid(part)) for part in down]
-    written = _Written(words, letter)
-    return (
-        [rule for rule in horizontal if not written.holds(rule.box, upright=False)],
-        [rule for rule in vertical if not written.holds(rule.box, upright=True)],
-    )
+    return horizontal, vertical
+
+
+def _turned(box: Box) -> Box:
+    return Box(box.top, box.left, box.bottom, box.right)
 
 
 def _solid(part: _Part) -> float:
@@ -96,16 +98,18 @@ def _unwritten(grey: Grey, words: Sequence[Box], letter: float) -> Mask:
     return paper
 
 
-def _along(grey: Grey, paper: Mask, letter: float) -> list[_Part]:
+def _along(grey: Grey, paper: Mask, written: _Written, letter: float) -> list[_Part]:
     """Return the lines along the rows of ``grey``."""
     thick = max(round(_THICK * letter), 2)
     thin = _thin(grey, thick)
     runs = runs_in(thin)
     is_part = runs.length >= max(_PART * letter, 4)
+    # Strokes of letters go first: those of one row would join those of the next.
+    parts = [part for part in _parts(runs.chosen(is_part), thick) if not written.hold(part)]
     lines = [
         line
-        for line in _joined(_parts(runs.chosen(is_part), thick), letter)
-        if line.end - line.start >= _SHORTEST * letter
+        for line in _joined(parts, letter)
+        if line.end - line.start >= _SHORTEST * letter and not written.make_up(line)
     ]
     lines = _longest(lines)
     dots = _longest(_dotted(runs.chosen(~is_part).painted(len(grey)) & paper, letter))
@@ -236,27 +240,23 @@ class _Written:
         import numpy as np
 
         self._letter = letter
-        self._boxes = np.array(words, dtype=float).reshape(-1, 4)
+        self._boxes = np.array([word.grown(_AIR * letter) for word in words], dtype=float).reshape(-1, 4)
 
-    def holds(self, rule: Box, *, upright: bool) -> bool:
-        """Tell whether one word, or for a short stroke all words together, cover a rule."""
+    def hold(self, part: _Part) -> bool:
+        """Tell whether one word covers most of a line."""
+        shared = self._shared(part)
+        return bool(len(shared) and shared.max() >= _COVERED * max(part.end - part.start, 1.0))
+
+    def make_up(self, line: _Part) -> bool:
+        """Tell whether words cover most of a short line, one beside the other."""
+        length = max(line.end - line.start, 1.0)
+        return length < _SHORT * self._letter and float(self._shared(line).sum()) >= _COVERED * length
+
+    def _shared(self, line: _Part) -> NDArray[np.float64]:
+        """Return for each word how much of a line along it lies in it."""
         import numpy as np
 
-        if len(self._boxes) == 0:
-            return False
         left, top, right, bottom = self._boxes.T
-        air = self._letter * _AIR
-        if upright:
-            middle, start, end = rule.centre[0], rule.top, rule.bottom
-            over = (left - air <= middle) & (middle <= right + air)
-            begins, stops = top - air, bottom + air
-        else:
-            middle, start, end = rule.centre[1], rule.left, rule.right
-            over = (top - air <= middle) & (middle <= bottom + air)
-            begins, stops = left - air, right + air
-        shared = np.minimum(stops, end) - np.maximum(begins, start)
-        shared = np.where(over, np.maximum(shared, 0.0), 0.0)
-        length = max(end - start, 1.0)
-        if float(shared.max()) >= _COVERED * length:
-            return True
-        return length < _SHORT * self._letter and float(shared.sum()) >= _COVERED * length
+        over = (top <= line.middle) & (line.middle <= bottom)
+        shared: NDArray[np.float64] = np.maximum(np.minimum(right, line.end) - np.maximum(left, line.start), 0.0)
+        return np.where(over, shared, 0.0)
