@@ -7,7 +7,7 @@ from functools import lru_cache
 
 from pydantic import TypeAdapter
 
-from photo_worker.ocr.analysis.shapes import PageMarks
+from photo_worker.ocr.analysis.marks import PageMarks
 from photo_worker.ocr.engine import Frame
 from photo_worker.ocr.layout import Line
 

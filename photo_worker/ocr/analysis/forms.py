@@ -1,0 +1,395 @@
+"""Fields of a form: labels with their values, where the page's own layout shows them.
+
+What counts as a field: a label that ends with a colon or a number sign, with what stands beside or
+below it; a check box with the text beside it; a label and an amount, date or number alone on one row;
+two rows or two columns of a table, one of labels and one of values; a label at the top of a box that is
+otherwise empty or holds one value. Sentences are no fields, and no field gets a value that is
+not printed beside, below or in the same box.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from statistics import mean, median
+
+from photo_worker.ocr.analysis.labels import (
+    LABEL_WORDS,
+    ends_with_colon,
+    has_digit,
+    is_bullet,
+    is_label,
+    is_value,
+    label_ends,
+)
+from photo_worker.ocr.analysis.passages import Page, Passage
+from photo_worker.ocr.analysis.shapes import Box, CheckBox
+from photo_worker.ocr.analysis.table_model import Table, WordPlace
+from photo_worker.ocr.engine import EngineWord
+
+# How sure a pair is beside the confidence of its words, by what shows it.
+_BY_CHECK_BOX = 0.95
+_BY_COLON = 0.95
+_BY_TABLE = 0.9
+_BY_ROW = 0.8
+_BY_SIGN = 0.85
+_BY_BOX = 0.8
+_BELOW = 0.7
+
+# A check box's text begins within this many heights of the box.
+_NEAR = 2.5
+
+# A value on the label's row stands within this many letter heights.
+_ALONG = 22.0
+
+# A gap this much wider than a line's usual ones parts what stands on it.
+_WIDER = 1.6
+
+# A value of more words than this is a sentence.
+_VALUE_WORDS = 12
+
+# A line above, of at least this many words and without an end, makes the next line's beginning a sentence's.
+_PROSE_WORDS = 7
+
+# Lines of an address or the like, below their label.
+_LINES_BELOW = 5
+
+
+@dataclass(frozen=True)
+class Field:
+    """A key with its value. An empty field has neither words nor a check box.
+
+    ``check_box`` is the index of the value in ``PageMarks.check_boxes``; confidence is 0 to 1.
+    """
+
+    key: tuple[WordPlace, ...]
+    value: tuple[WordPlace, ...]
+    confidence: float
+    check_box: int | None = None
+
+
+def find_fields(page: Page, tables: Sequence[Table]) -> list[Field]:
+    """Return the fields of a page, in the order of their keys."""
+    return _Finder(page, tables).find()
+
+
+class _Finder:
+    def __init__(self, page: Page, tables: Sequence[Table]) -> None:
+        self._page = page
+        self._tables = tables
+        self._check_boxes: Sequence[CheckBox] = page.reading.marks.check_boxes if page.reading.marks else ()
+        self._taken: set[WordPlace] = set()
+        self._fields: list[Field] = []
+
+    def find(self) -> list[Field]:
+        for index in range(len(self._check_boxes)):
+            self._beside_check_box(index)
+        labelled = [list(self._labelled(passage)) for passage in self._page.passages]
+        self._keys = {place for fields in labelled for key, _, _ in fields for place in key}
+        for fields in labelled:
+            self._with_labels(fields)
+        for table in self._tables:
+            self._of_table(table)
+        for passage in self._page.passages:
+            self._row_under_row(passage)
+        for passage in self._page.passages:
+            self._label_and_value_of_a_row(passage)
+        return sorted(self._fields, key=lambda field: field.key[0])
+
+    def _add(
+        self, key: Sequence[WordPlace], value: Sequence[WordPlace], by: float, check_box: int | None = None
+    ) -> None:
+        key, value = tuple(key), tuple(value)
+        if not key or self._taken & {*key, *value}:
+            return
+        self._taken.update(key, value)
+        confidence = by * mean([self._page.confidence(key), self._page.confidence(value or key)])
+        self._fields.append(Field(key, value, confidence, check_box))
+
+    # Check boxes
+
+    def _beside_check_box(self, index: int) -> None:
+        box = self._check_boxes[index].box
+        row = [
+            (word, place)
+            for word, place in self._words()
+            if box.top - 0.3 * box.height <= word.middle <= box.bottom + 0.3 * box.height
+            and not box.holds((word.left + word.right) / 2, word.middle)
+        ]
+        right = self._run(sorted((each for each in row if each[0].left >= box.centre[0]), key=_left), box, ahead=True)
+        left = self._run(
+            sorted((each for each in row if each[0].right <= box.centre[0]), key=_right, reverse=True), box, ahead=False
+        )
+        nearest = min(
+            (run for run in (right, left) if run), key=lambda run: _apart(run[0][0], box) - (run is right), default=None
+        )
+        if nearest is None:
+            return
+        words = [word for word, _ in nearest]
+        if is_label([word.text for word in words]) or len(words) == 1:
+            self._add(
+                sorted(place for _, place in nearest), (), _BY_CHECK_BOX * self._check_boxes[index].confidence, index
+            )
+
+    def _run(
+        self, row: list[tuple[EngineWord, WordPlace]], box: Box, *, ahead: bool
+    ) -> list[tuple[EngineWord, WordPlace]]:
+        """Return the words from a check box on, as far as they stand close together."""
+        run: list[tuple[EngineWord, WordPlace]] = []
+        edge, near = (box.right if ahead else box.left), _NEAR * box.height
+        for word, place in row:
+            gap = word.left - edge if ahead else edge - word.right
+            beyond = any(
+                min(edge, word.left) < other.box.centre[0] < max(edge, word.right)
+                and other.box.top < word.middle < other.box.bottom
+                for other in self._check_boxes
+                if other.box != box
+            )
+            if gap > near or beyond or place in self._taken:
+                break
+            run.append((word, place))
+            edge, near = (word.right if ahead else word.left), 1.2 * word.height
+        return run
+
+    def _words(self) -> Iterator[tuple[EngineWord, WordPlace]]:
+        for passage in self._page.passages:
+            yield from zip(passage.words, passage.places(), strict=True)
+
+    # Labels that end with a sign
+
+    def _labelled(self, passage: Passage) -> Iterator[tuple[tuple[WordPlace, ...], tuple[WordPlace, ...], float]]:
+        """Yield a line's labels, what follows each, and how sure the sign is."""
+        texts = [word.text for word in passage.words]
+        ends = label_ends(texts)
+        if not ends or self._in_prose(passage):
+            return
+        starts = [self._start(passage, 0, ends[0])]
+        starts += [self._start(passage, before + 1, end) for before, end in pairwise(ends)]
+        for number, (start, end) in enumerate(zip(starts, ends, strict=True)):
+            until = starts[number + 1] if number + 1 < len(starts) else len(texts)
+            words = texts[start : end + 1]
+            if start > end or until - end - 1 > _VALUE_WORDS or not is_label(words):
+                continue
+            yield (
+                passage.places(start, end + 1),
+                passage.places(end + 1, until),
+                _BY_COLON if ends_with_colon(texts[end]) else _BY_SIGN,
+            )
+
+    def _start(self, passage: Passage, first: int, end: int) -> int:
+        """Return where the label begins that ends at ``end``: behind the widest gap, or what it follows."""
+        words = passage.words
+        if first == 0 and is_bullet(words[0].text) and end > 0:
+            first = 1
+        gaps = {index: words[index].left - words[index - 1].right for index in range(max(first, 1), end + 1)}
+        if not gaps:
+            return first
+        widest = max(gaps, key=lambda index: gaps[index])
+        usual = median(word.left - before.right for before, word in pairwise(words))
+        if gaps[widest] > _WIDER * max(usual, 0.15 * passage.height):
+            return widest
+        if first == 0 or (first == 1 and is_bullet(words[0].text)):
+            return first
+        # Nothing parts value and label: the label is what is written like one, behind at least one word of value.
+        start = end
+        while start - 1 > first and words[start - 1].text[:1].isupper() and words[start - 1].text.isalpha():
+            start -= 1
+        return max(start, min(first + 1, end))
+
+    def _in_prose(self, passage: Passage) -> bool:
+        over = self._page.over(passage)
+        if over is None or passage.box.top - over.box.bottom > passage.height:
+            return False
+        ended = over.text.endswith((".", ":", "!", "?")) or ends_with_colon(passage.words[0].text)
+        return len(over.words) >= _PROSE_WORDS and not ended and not label_ends([word.text for word in over.words])
+
+    def _with_labels(self, fields: list[tuple[tuple[WordPlace, ...], tuple[WordPlace, ...], float]]) -> None:
+        for key, value, by in fields:
+            if value or by == _BY_SIGN:
+                self._add(key, value or self._along(key), by)
+                continue
+            beside = self._along(key)
+            if beside:
+                self._add(key, beside, by)
+                continue
+            below = self._under(key)
+            if below:
+                self._add(key, below, by * _BELOW)
+            elif self._is_open(key, alone=len(fields) == 1):
+                self._add(key, (), by * _BELOW)
+
+    def _along(self, key: Sequence[WordPlace]) -> tuple[WordPlace, ...]:
+        """Return what stands behind a label on its row, up to the next label."""
+        passage = self._passage(key[-1])
+        if key[-1][1] != len(passage.words) - 1:
+            return ()
+        found: list[WordPlace] = []
+        reach = _ALONG * passage.height
+        while True:
+            after = self._page.right_of(passage)
+            if after is None or after.box.left - passage.box.right > reach or self._blocked(after):
+                return tuple(found) if len(found) <= _VALUE_WORDS else ()
+            if any(passage.box.right < mark.box.centre[0] < after.box.left for mark in self._on_row(passage)):
+                return tuple(found)
+            found += after.places()
+            passage, reach = after, 2.5 * after.height
+
+    def _under(self, key: Sequence[WordPlace]) -> tuple[WordPlace, ...]:
+        """Return what stands below a label and begins where it does."""
+        above = self._passage(key[-1])
+        left = self._page.box(key).left
+        if key[0][1] != 0 or len(key) != len(above.words):
+            return ()
+        found: list[WordPlace] = []
+        for _ in range(_LINES_BELOW + 1):
+            under = self._page.below(above)
+            if under is None or under.box.top - above.box.bottom > 1.2 * above.height:
+                return tuple(found)
+            aligned = abs(under.box.left - left) < 1.5 * above.height
+            if not aligned or self._blocked(under) or is_bullet(under.words[0].text):
+                # A list or further fields follow: the label is a heading.
+                return () if aligned else tuple(found)
+            if len(under.words) > LABEL_WORDS or under.height > 1.4 * above.height:
+                return ()
+            found += under.places()
+            above = under
+        return ()
+
+    def _blocked(self, passage: Passage) -> bool:
+        return bool(self._keys.intersection(passage.places()) or self._taken.intersection(passage.places()))
+
+    def _is_open(self, key: Sequence[WordPlace], *, alone: bool) -> bool:
+        """Say whether an empty field shows: a rule or a box behind the label, or other fields on its row."""
+        if not alone:
+            return True
+        box, marks = self._page.box(key), self._page.reading.marks
+        row = self._page.row_of(self._passage(key[0]))
+        if any(self._keys.intersection(other.places()) for other in row if other.index != key[0][0]):
+            return True
+        if marks is None:
+            return False
+        ruled = any(
+            rule.box.right > box.right + 2 * box.height
+            and rule.box.left > box.left + 0.5 * box.width
+            and box.centre[1] < rule.box.centre[1] < box.bottom + box.height
+            for rule in marks.horizontal
+        )
+        boxed = any(frame.holds(*box.centre) and frame.right > box.right + 2 * box.height for frame in marks.rectangles)
+        return ruled or boxed
+
+    def _passage(self, place: WordPlace) -> Passage:
+        return next(passage for passage in self._page.passages if passage.index == place[0])
+
+    def _on_row(self, passage: Passage) -> Iterable[CheckBox]:
+        middle = passage.box.centre[1]
+        return (mark for mark in self._check_boxes if mark.box.top < middle < mark.box.bottom)
+
+    # Tables
+
+    def _of_table(self, table: Table) -> None:
+        rows = [[cell for cell in table.cells if cell.row == row + 1] for row in range(table.rows)]
+        texts = [[[self._page.word(place).text for place in cell.words] for cell in row] for row in rows]
+        if table.columns == 2 and all(is_label(row[0]) and not has_digit(row[0]) for row in texts if len(row) == 2):
+            if rows[0][0].role != "COLUMN_HEADER":
+                for row in rows:
+                    if len(row) == 2 and row[1].words:
+                        self._add(row[0].words, row[1].words, _BY_TABLE)
+        elif table.rows == 2 and table.columns > 2:
+            labels, values = texts
+            if all(is_label(text) and not has_digit(text) for text in labels) and any(map(has_digit, values)):
+                for label, value in zip(*rows, strict=True):
+                    if value.words:
+                        self._add(label.words, value.words, _BY_TABLE)
+        else:
+            self._captions(table)
+
+    def _captions(self, table: Table) -> None:
+        """Labels at the top of a form's boxes: every box of the table has one, and room below it."""
+        filled = [cell for cell in table.cells if cell.words]
+        if len(filled) < 2:
+            return
+        captions = []
+        for cell in filled:
+            first = self._page.box(cell.words[:1])
+            label = [place for place in cell.words if self._page.word(place).middle <= first.bottom]
+            rest = cell.words[len(label) :]
+            room = cell.box.bottom - first.bottom
+            on_top = first.top - cell.box.top < 0.8 * first.height and room > 1.1 * first.height
+            if on_top and is_label([self._page.word(place).text for place in label]) and not cell.check_boxes:
+                captions.append((label, rest))
+        if len(captions) >= 0.8 * len(filled):
+            for label, rest in captions:
+                self._add(label, rest, _BY_BOX)
+
+    # Rows
+
+    def _row_under_row(self, passage: Passage) -> None:
+        """A row of labels above a row of values, word by word."""
+        under = self._page.below(passage)
+        texts = [word.text for word in passage.words]
+        if under is None or len(passage.words) < 3 or self._blocked(passage) or self._blocked(under):
+            return
+        if has_digit(texts) or under.box.top - passage.box.bottom > passage.height:
+            return
+        pairs = []
+        for number, label in enumerate(passage.words):
+            below = [
+                index
+                for index, word in enumerate(under.words)
+                if min(word.right, label.right) - max(word.left, label.left) > 0
+            ]
+            if len(below) != 1:
+                return
+            pairs.append((number, below[0]))
+        numbers = [under.words[index].text for _, index in pairs]
+        if (
+            len({index for _, index in pairs}) == len(pairs)
+            and sum(has_digit([text]) for text in numbers) > len(pairs) / 2
+        ):
+            for number, index in pairs:
+                self._add([(passage.index, number)], [(under.index, index)], _BY_ROW)
+
+    def _label_and_value_of_a_row(self, passage: Passage) -> None:
+        """A label and an amount, date or number alone on a row: in two lines, or in one behind a wide gap."""
+        if self._blocked(passage):
+            return
+        row = self._page.row_of(passage)
+        words = list(passage.words)
+        if len(row) == 2 and row[0].index == passage.index:
+            value = row[1]
+            label, texts = words, [word.text for word in value.words]
+            if (
+                is_label([word.text for word in label])
+                and not has_digit([word.text for word in label])
+                and is_value(texts)
+                and not self._blocked(value)
+                and value.box.left - passage.box.right < _ALONG * passage.height
+                and not self._in_prose(passage)
+            ):
+                self._add(passage.places(), value.places(), _BY_ROW)
+        elif len(row) == 1 and 2 <= len(words) <= LABEL_WORDS:
+            gaps = [word.left - before.right for before, word in pairwise(words)]
+            widest = max(range(len(gaps)), key=lambda index: gaps[index])
+            others = [gap for index, gap in enumerate(gaps) if index != widest]
+            usual = max([*others, 0.45 * passage.height])
+            label, value_words = words[: widest + 1], words[widest + 1 :]
+            if (
+                gaps[widest] > _WIDER * usual
+                and is_label([word.text for word in label])
+                and not has_digit([word.text for word in label])
+                and is_value([word.text for word in value_words])
+            ):
+                self._add(passage.places(0, widest + 1), passage.places(widest + 1), _BY_ROW)
+
+
+def _left(each: tuple[EngineWord, WordPlace]) -> float:
+    return each[0].left
+
+
+def _right(each: tuple[EngineWord, WordPlace]) -> float:
+    return each[0].right
+
+
+def _apart(word: EngineWord, box: Box) -> float:
+    return max(word.left - box.right, box.left - word.right, 0.0)

@@ -1,0 +1,147 @@
+"""A page's lines with their boxes and their neighbours: what stands beside and below what."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from statistics import median
+
+from photo_worker.ocr.analysis.reading import PageReading
+from photo_worker.ocr.analysis.shapes import Box, Rule, around
+from photo_worker.ocr.analysis.table_model import WordPlace
+from photo_worker.ocr.engine import EngineWord
+
+# Lines share a row where they overlap by this share of the lower one's height.
+_SAME_ROW = 0.5
+
+
+@dataclass(frozen=True)
+class Passage:
+    """One LINE of the page: its place among the lines, its words and the box round them."""
+
+    index: int
+    words: tuple[EngineWord, ...]
+    box: Box
+
+    @cached_property
+    def height(self) -> float:
+        """The height of its letters, in pixels."""
+        return median(word.height for word in self.words)
+
+    @cached_property
+    def text(self) -> str:
+        """Its words, joined by a space."""
+        return " ".join(word.text for word in self.words)
+
+    def places(self, first: int = 0, end: int | None = None) -> tuple[WordPlace, ...]:
+        """Return the places of its words from ``first`` up to ``end``, which is not among them."""
+        return tuple((self.index, number) for number in range(*slice(first, end).indices(len(self.words))))
+
+    def beside(self, other: Passage) -> bool:
+        """Say whether two lines stand on the same row."""
+        return overlap(self.box.top, self.box.bottom, other.box.top, other.box.bottom) > _SAME_ROW
+
+    def above(self, other: Passage) -> bool:
+        """Say whether the other stands lower, in the same column."""
+        return other.box.centre[1] > self.box.bottom and _spread(self.box, other.box) > 0
+
+
+class Page:
+    """The lines of a reading and what lies round them."""
+
+    def __init__(self, reading: PageReading) -> None:
+        self.reading = reading
+        self.width, self.height = reading.frame.page_width, reading.frame.page_height
+        self.passages = [Passage(index, line, box_of(line)) for index, line in enumerate(reading.lines) if line]
+
+    @cached_property
+    def letter_height(self) -> float:
+        """The height of most of the text's letters, in pixels; 1 where there is no text."""
+        heights = sorted((passage.height, len(passage.text)) for passage in self.passages)
+        half, seen = sum(letters for _, letters in heights) / 2, 0
+        for height, letters in heights:
+            seen += letters
+            if seen >= half:
+                return max(height, 1.0)
+        return 1.0
+
+    def word(self, place: WordPlace) -> EngineWord:
+        """Return the word at a place."""
+        return self.reading.lines[place[0]][place[1]]
+
+    def text(self, places: Iterable[WordPlace]) -> str:
+        """Return words joined by a space."""
+        return " ".join(self.word(place).text for place in places)
+
+    def box(self, places: Iterable[WordPlace]) -> Box:
+        """Return the box round words, of which there is at least one."""
+        return box_of([self.word(place) for place in places])
+
+    def confidence(self, places: Iterable[WordPlace]) -> float:
+        """Return the mean confidence of words, 0 to 1; 1 of none."""
+        found = [self.word(place).confidence for place in places]
+        return sum(found) / len(found) if found else 1.0
+
+    def right_of(self, passage: Passage) -> Passage | None:
+        """Return the next line on the same row, unless a ruling line stands between."""
+        beside = [
+            other
+            for other in self.passages
+            if other.index != passage.index and other.box.left >= passage.box.right and passage.beside(other)
+        ]
+        found = min(beside, key=lambda other: other.box.left, default=None)
+        if found is None or self._divided(passage.box, found.box):
+            return None
+        return found
+
+    def row_of(self, passage: Passage) -> list[Passage]:
+        """Return all lines on a line's row, itself among them, from left to right."""
+        row = [other for other in self.passages if other.index == passage.index or passage.beside(other)]
+        return sorted(row, key=lambda other: other.box.left)
+
+    def below(self, passage: Passage) -> Passage | None:
+        """Return the nearest line below in the same column, unless a ruling line lies between."""
+        under = [other for other in self.passages if other.index != passage.index and passage.above(other)]
+        found = min(under, key=lambda other: (other.box.top, abs(other.box.left - passage.box.left)), default=None)
+        if found is None or any(
+            passage.box.centre[1] < rule.box.centre[1] < found.box.centre[1] and _spread(rule.box, found.box) > 0
+            for rule in self._horizontal
+        ):
+            return None
+        return found
+
+    def over(self, passage: Passage) -> Passage | None:
+        """Return the nearest line above in the same column."""
+        above = [other for other in self.passages if other.index != passage.index and other.above(passage)]
+        return max(above, key=lambda other: other.box.bottom, default=None)
+
+    def _divided(self, left: Box, right: Box) -> bool:
+        middle = left.centre[1]
+        return any(
+            left.right - 1 <= rule.box.centre[0] <= right.left + 1 and rule.box.top <= middle <= rule.box.bottom
+            for rule in self._vertical
+        )
+
+    @cached_property
+    def _horizontal(self) -> Sequence[Rule]:
+        return self.reading.marks.horizontal if self.reading.marks else ()
+
+    @cached_property
+    def _vertical(self) -> Sequence[Rule]:
+        return self.reading.marks.vertical if self.reading.marks else ()
+
+
+def box_of(words: Sequence[EngineWord]) -> Box:
+    """Return the box round words, of which there is at least one."""
+    return around(Box(word.left, word.top, word.right, word.bottom) for word in words)
+
+
+def overlap(first: float, last: float, other_first: float, other_last: float) -> float:
+    """Return how much two stretches share, as a share of the shorter; below 0 where they lie apart."""
+    shorter = max(min(last - first, other_last - other_first), 1e-6)
+    return (min(last, other_last) - max(first, other_first)) / shorter
+
+
+def _spread(first: Box, second: Box) -> float:
+    return overlap(first.left, first.right, second.left, second.right)

@@ -1,0 +1,63 @@
+"""Reading order: top to bottom, and column by column where regions stand side by side.
+
+Of two regions, the upper is read first where they share a column; the left one is read first where they
+stand apart, unless something as wide as both lies between them (T. Breuel, "High performance document
+layout analysis", 2003, gives these two rules).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol, TypeVar
+
+from photo_worker.ocr.analysis.shapes import Box
+
+# The rules compare every three regions. A page of more is no page of columns.
+_MOST = 150
+
+# Boxes that share less than this of the narrower's width are in different columns.
+_SHARED = 0.1
+
+
+class _Boxed(Protocol):
+    @property
+    def box(self) -> Box: ...
+
+
+_Part = TypeVar("_Part", bound=_Boxed)
+
+
+def in_reading_order(parts: Sequence[_Part]) -> list[_Part]:
+    """Return regions in the order in which they are read."""
+    down = sorted(parts, key=lambda part: (part.box.top, part.box.left))
+    if len(down) > _MOST:
+        return down
+    first = [
+        [other != index and _comes_first(down[other].box, down[index].box, down) for other in range(len(down))]
+        for index in range(len(down))
+    ]
+    waiting, ordered = list(range(len(down))), []
+    while waiting:
+        # The rules may contradict each other where boxes overlap: then the uppermost comes next.
+        ready = (index for index in waiting if not any(first[index][other] for other in waiting))
+        chosen = next(ready, waiting[0])
+        waiting.remove(chosen)
+        ordered.append(down[chosen])
+    return ordered
+
+
+def _comes_first(one: Box, other: Box, parts: Sequence[_Boxed]) -> bool:
+    if _share_column(one, other):
+        return one.centre[1] < other.centre[1]
+    if one.left > other.left:
+        return False
+    top, bottom = sorted((one.centre[1], other.centre[1]))
+    return not any(
+        top < part.box.centre[1] < bottom and _share_column(part.box, one) and _share_column(part.box, other)
+        for part in parts
+    )
+
+
+def _share_column(one: Box, other: Box) -> bool:
+    width = min(one.right, other.right) - max(one.left, other.left)
+    return width > _SHARED * min(one.width, other.width)

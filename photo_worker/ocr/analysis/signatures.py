@@ -1,0 +1,89 @@
+"""Signatures: ink that is no text, where the page asks for a signature.
+
+The evidence is twofold, and both are needed: strokes as wide and high as handwriting that no word was read
+from, and a label that asks for a signature beside or below them. Ink alone is a logo or a stain.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from photo_worker.ocr.analysis.passages import Page, box_of
+from photo_worker.ocr.analysis.shapes import Box, around
+
+# "Signature" in the languages that the service reads (D: en, fr, de, it, pt, es).
+_LABEL = re.compile(r"(?:signature|signatures|signed|sign|unterschrift|firma|firmado|assinatura|assinado|sign\u00e9)$")
+
+# In letter heights: how large handwriting is, how near its label stands, and how near its strokes.
+_LEAST_WIDTH = 2.5
+_LEAST_HEIGHT = 0.7
+_MOST_HEIGHT = 8.0
+_MOST_WIDTH = 40.0
+_NEAR = 2.5
+_STROKES = 1.0
+
+# Where strokes and label agree, handwriting is likely and no more: nothing here reads it.
+_SURE = 0.6
+
+
+@dataclass(frozen=True)
+class Signature:
+    """Where a signature is, and how sure that is, 0 to 1."""
+
+    box: Box
+    confidence: float
+
+
+def find_signatures(page: Page) -> list[Signature]:
+    """Return the page's signatures from top to bottom; none where the page's drawing was not looked at."""
+    if page.reading.marks is None:
+        return []
+    letter = page.letter_height
+    labels = [
+        box_of([word])
+        for passage in page.passages
+        for word in passage.words
+        if _LABEL.match(re.sub(r"[^\w]+$", "", word.text.casefold()).lstrip("(*[/"))
+    ]
+    if not labels:
+        return []
+    found = [
+        Signature(ink, _SURE)
+        for ink in _together(page.reading.marks.strokes, _STROKES * letter)
+        if _is_handwriting(ink, letter) and any(_asks(label, ink, letter) for label in labels)
+    ]
+    return sorted(found, key=lambda signature: signature.box.top)
+
+
+def _is_handwriting(ink: Box, letter: float) -> bool:
+    return (
+        _LEAST_WIDTH * letter <= ink.width <= _MOST_WIDTH * letter
+        and _LEAST_HEIGHT * letter <= ink.height <= _MOST_HEIGHT * letter
+        and ink.width > ink.height
+    )
+
+
+def _asks(label: Box, ink: Box, letter: float) -> bool:
+    """Say whether a label stands below, before or above ink as that of a signature does."""
+    below = -letter < label.top - ink.bottom < _NEAR * letter and ink.left < label.right and label.left < ink.right
+    before = label.centre[1] > ink.top - letter and label.centre[1] < ink.bottom + letter
+    beside = before and 0 < ink.left - label.right < 4 * _NEAR * letter
+    above = -letter < ink.top - label.bottom < _NEAR * letter and ink.left < label.right and label.left < ink.right
+    return below or beside or above
+
+
+def _together(strokes: Iterable[Box], near: float) -> Sequence[Box]:
+    """Join strokes that lie near each other on one row: a name is several of them."""
+    joined: list[Box] = []
+    for stroke in sorted(strokes, key=lambda box: box.left):
+        for index, other in enumerate(joined):
+            apart = max(stroke.left - other.right, other.left - stroke.right)
+            level = min(stroke.bottom, other.bottom) - max(stroke.top, other.top)
+            if apart < near and level > 0:
+                joined[index] = around([stroke, other])
+                break
+        else:
+            joined.append(stroke)
+    return joined
