@@ -1,0 +1,77 @@
+"""The S3 and SNS that jobs write to: those that the standard AWS variables name."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from threading import Lock
+from typing import TYPE_CHECKING, Any, TypeVar
+
+if TYPE_CHECKING:
+    from botocore.exceptions import ClientError
+    from mypy_boto3_s3 import S3Client
+    from mypy_boto3_sns import SNSClient
+
+_THREADS = 4
+_CONNECT_SECONDS = 2
+_READ_SECONDS = 20
+_FALLBACK_REGION = "us-east-1"
+
+# What AWS answers where the same call may succeed later, with a status that says otherwise.
+_TEMPORARY = frozenset({"Throttling", "ThrottlingException", "RequestTimeout", "SlowDown", "RequestTimeTooSkewed"})
+
+_Result = TypeVar("_Result")
+
+
+class Clients:
+    """Makes clients where they are first needed, which takes longer than most calls, and calls them in threads."""
+
+    def __init__(self) -> None:
+        self._threads = ThreadPoolExecutor(_THREADS, thread_name_prefix="aws")
+        self._lock = Lock()
+        self._clients: dict[tuple[str, str], Any] = {}
+
+    async def call(self, work: Callable[[], _Result]) -> _Result:
+        """Do something that waits for a service, beside the event loop."""
+        return await asyncio.get_running_loop().run_in_executor(self._threads, work)
+
+    def s3(self) -> S3Client:
+        """Return the client of S3. Raises ``ValueError`` where its endpoint is no URL."""
+        client: S3Client = self._client("s3", None)
+        return client
+
+    def sns(self, topic: str) -> SNSClient:
+        """Return the client of SNS in a topic's region."""
+        client: SNSClient = self._client("sns", topic.split(":")[3])
+        return client
+
+    def close(self) -> None:
+        """Begin no further call."""
+        self._threads.shutdown(wait=False, cancel_futures=True)
+
+    def _client(self, service: str, region: str | None) -> Any:
+        with self._lock:
+            key = (service, region or "")
+            if key not in self._clients:
+                import boto3
+                from botocore.config import Config
+
+                session = boto3.Session()
+                self._clients[key] = session.client(
+                    service,  # type: ignore[call-overload]
+                    region_name=region or session.region_name or _FALLBACK_REGION,
+                    config=Config(
+                        connect_timeout=_CONNECT_SECONDS,
+                        read_timeout=_READ_SECONDS,
+                        max_pool_connections=_THREADS,
+                        retries={"total_max_attempts": 2, "mode": "standard"},
+                    ),
+                )
+            return self._clients[key]
+
+
+def is_final(error: ClientError) -> bool:
+    """Say whether a service will give the same answer to the same call again."""
+    status = error.response["ResponseMetadata"]["HTTPStatusCode"]
+    return 400 <= status < 500 and status != 429 and error.response["Error"]["Code"] not in _TEMPORARY

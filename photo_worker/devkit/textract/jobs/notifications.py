@@ -1,0 +1,131 @@
+"""What is published to SNS when a job ends.
+
+The message is compact JSON in the order of real ones, without a JobTag where none was given, and has no
+subject (O). Its Status is SUCCEEDED or FAILED; that a job of PARTIAL_SUCCESS says SUCCEEDED is a choice (?)
+among the values that are documented.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import logging
+from collections.abc import Mapping
+from typing import Any
+
+from photo_worker.devkit.textract.failures import INVALID_PARAMETER, Refusal
+from photo_worker.devkit.textract.faults import NotificationFault
+from photo_worker.devkit.textract.jobs.aws import Clients, is_final
+from photo_worker.devkit.textract.jobs.records import Job, Status
+from photo_worker.devkit.textract.jobs.store import NewNotification, Notification
+from photo_worker.devkit.textract.jobs.thread import Clock, StoreThread
+
+logger = logging.getLogger(__name__)
+
+_FIRST_RETRY_SECONDS = 0.5
+_LONGEST_RETRY_SECONDS = 60.0
+
+
+def notification_of(job: Job, status: Status, ended: float, fault: NotificationFault | None) -> NewNotification | None:
+    """Return the notification of a job that ends now (seconds since 1970), None where nobody asked for one."""
+    channel = job.given.get("NotificationChannel")
+    if channel is None:
+        return None
+    stored = job.location["S3Object"]
+    message: dict[str, Any] = {
+        "JobId": job.id,
+        "Status": (Status.FAILED if status is Status.FAILED else Status.SUCCEEDED).value,
+        "API": job.operation,
+    }
+    if "JobTag" in job.given:
+        message["JobTag"] = job.given["JobTag"]
+    message["Timestamp"] = int(ended * 1000)
+    message["DocumentLocation"] = {"S3ObjectName": stored["Name"], "S3Bucket": stored["Bucket"]}
+    text = json.dumps(message, ensure_ascii=False, separators=(",", ":"))
+    fault = fault or NotificationFault()
+    return NewNotification(channel["SNSTopicArn"], text, ended + fault.seconds, fault.copies, fault.held)
+
+
+class Notifier:
+    """Sends what the store says is due, one after the other.
+
+    A notification goes out once, and once more where the process dies between SNS's answer and the note of
+    it. What SNS refuses for good is logged and dropped; where it does not answer, it is tried again for
+    as long as the job is known.
+    """
+
+    def __init__(self, store: StoreThread, clients: Clients, clock: Clock) -> None:
+        self._store = store
+        self._clients = clients
+        self._clock = clock
+        self._changed = asyncio.Event()
+        self._stopping = False
+
+    async def check(self, given: Mapping[str, Any]) -> None:
+        """Raise InvalidParameterException where the topic of a NotificationChannel does not exist (?).
+
+        Where that cannot be found out the job may begin: its notification is tried until SNS answers.
+        """
+        channel = given.get("NotificationChannel")
+        if channel is None:
+            return
+        problem = await self._clients.call(lambda: self._problem(channel["SNSTopicArn"]))
+        if problem:
+            raise Refusal(INVALID_PARAMETER, problem)
+
+    def look(self) -> None:
+        """Look again at what is due."""
+        self._changed.set()
+
+    def stop(self) -> None:
+        """Let ``run`` return, after the notification that it is about."""
+        self._stopping = True
+        self._changed.set()
+
+    async def run(self) -> None:
+        """Send what is due until stopped."""
+        while not self._stopping:
+            now = self._clock()
+            notification, due = await self._store.do(lambda store, now=now: store.next_notification(now))  # type: ignore[misc]
+            if notification is not None:
+                await self._send(notification)
+                continue
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._changed.wait(), None if due is None else max(0.0, due - now))
+            self._changed.clear()
+
+    async def _send(self, notification: Notification) -> None:
+        from botocore.exceptions import BotoCoreError, ClientError
+
+        try:
+            await self._clients.call(lambda: self._publish(notification))
+        except (BotoCoreError, ClientError, OSError, ValueError) as error:
+            if isinstance(error, ClientError) and is_final(error):
+                logger.error("SNS refuses the notification of job %s: %s", notification.job_id, error)
+                await self._store.do(lambda store: store.give_up(notification))
+                return
+            # The exponent is bounded, since there is no bound on the attempts.
+            wait = min(_LONGEST_RETRY_SECONDS, _FIRST_RETRY_SECONDS * 2 ** min(notification.attempts, 10))
+            logger.warning("the notification of job %s is tried again in %.1f s: %s", notification.job_id, wait, error)
+            due = self._clock() + wait
+            await self._store.do(lambda store: store.postpone(notification, due))
+            return
+        await self._store.do(lambda store: store.sent(notification))
+        logger.info("job %s is notified to %s", notification.job_id, notification.topic)
+
+    def _publish(self, notification: Notification) -> None:
+        self._clients.sns(notification.topic).publish(TopicArn=notification.topic, Message=notification.message)
+
+    def _problem(self, topic: str) -> str:
+        from botocore.exceptions import BotoCoreError, ClientError
+
+        try:
+            self._clients.sns(topic).get_topic_attributes(TopicArn=topic)
+        except ClientError as error:
+            if error.response["Error"]["Code"] in {"NotFound", "NotFoundException", "InvalidParameter"}:
+                return f"the topic cannot be notified: {error}"
+            logger.warning("the topic %s cannot be looked at: %s", topic, error)
+        except (BotoCoreError, ValueError) as error:
+            logger.warning("SNS cannot be asked for the topic %s: %s", topic, error)
+        return ""

@@ -1,0 +1,64 @@
+"""OutputConfig: a job's answers as objects in the caller's bucket.
+
+``<prefix>/<JobId>/1``, ``/2`` and so on (O) hold a Get answer each, of up to 1,000 blocks (?) and without a
+NextToken (?). The prefix is not normalised: one that ends in a slash gives two of them (O). A failed job
+writes nothing (?).
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from photo_worker.devkit.textract.failures import INTERNAL_ERROR, INVALID_KMS_KEY, INVALID_S3_OBJECT, Refusal
+from photo_worker.devkit.textract.jobs.aws import Clients, is_final
+
+DEFAULT_PREFIX = "textract_output"
+ACCESS_CHECK = ".s3_access_check"
+
+
+class Output:
+    """Writes to the bucket of a job's OutputConfig, encrypted with its KMSKeyId where it has one."""
+
+    def __init__(self, clients: Clients) -> None:
+        self._clients = clients
+
+    async def check(self, job_id: str, given: Mapping[str, Any]) -> None:
+        """Write the empty object that shows that the bucket can be written to; nothing without an OutputConfig.
+
+        Raises ``Refusal``: InvalidS3ObjectException where it cannot (?), InvalidKMSKeyException,
+        InternalServerError where S3 does not answer.
+        """
+        if "OutputConfig" in given:
+            await self._write(job_id, given, ACCESS_CHECK, b"")
+
+    async def write(self, job_id: str, given: Mapping[str, Any], number: int, answer: Mapping[str, Any]) -> None:
+        """Write one answer, counted from 1. Raises like ``check``."""
+        body = json.dumps(answer, ensure_ascii=False, separators=(",", ":")).encode()
+        await self._write(job_id, given, str(number), body)
+
+    async def _write(self, job_id: str, given: Mapping[str, Any], name: str, body: bytes) -> None:
+        config = given["OutputConfig"]
+        prefix = config.get("S3Prefix", DEFAULT_PREFIX)
+        encryption: dict[str, Any] = {}
+        if "KMSKeyId" in given:
+            encryption = {"ServerSideEncryption": "aws:kms", "SSEKMSKeyId": given["KMSKeyId"]}
+        await self._clients.call(lambda: self._put(config["S3Bucket"], f"{prefix}/{job_id}/{name}", body, encryption))
+
+    def _put(self, bucket: str, key: str, body: bytes, encryption: Mapping[str, Any]) -> None:
+        from botocore.exceptions import BotoCoreError, ClientError, NoCredentialsError, ParamValidationError
+
+        try:
+            self._clients.s3().put_object(Bucket=bucket, Key=key, Body=body, **encryption)
+        except ClientError as error:
+            if error.response["Error"]["Code"].startswith("KMS."):
+                raise Refusal(INVALID_KMS_KEY, str(error), problem=error.response["Error"]["Code"]) from error
+            if is_final(error):
+                raise Refusal(INVALID_S3_OBJECT, f"the output cannot be written: {error}") from error
+            raise Refusal(INTERNAL_ERROR, str(error), problem="S3 failed") from error
+        except (ParamValidationError, NoCredentialsError) as error:
+            raise Refusal(INVALID_S3_OBJECT, f"the output cannot be written: {error}") from error
+        except (BotoCoreError, ValueError) as error:
+            # ValueError is botocore's word for an endpoint that is no URL.
+            raise Refusal(INTERNAL_ERROR, str(error), problem="S3 does not answer") from error

@@ -1,0 +1,98 @@
+"""What is kept of a job, and what its Start and Get operations are called."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from enum import StrEnum
+from typing import Any
+
+from photo_worker.devkit.textract.faults import JobFault
+
+EXPIRY_SECONDS = 7 * 24 * 3600
+"""How long a job and its ClientRequestToken are known, from the start of the job (D: StartDocumentAnalysis)."""
+
+
+class Status(StrEnum):
+    """The values of JobStatus."""
+
+    IN_PROGRESS = "IN_PROGRESS"
+    SUCCEEDED = "SUCCEEDED"
+    FAILED = "FAILED"
+    PARTIAL_SUCCESS = "PARTIAL_SUCCESS"
+
+
+@dataclass(frozen=True)
+class JobKind:
+    """A Start operation, the Get operation for its jobs, and the name that answers have for the model's version."""
+
+    start: str
+    get: str
+    version_member: str
+
+
+TEXT_DETECTION = JobKind("StartDocumentTextDetection", "GetDocumentTextDetection", "DetectDocumentTextModelVersion")
+ANALYSIS = JobKind("StartDocumentAnalysis", "GetDocumentAnalysis", "AnalyzeDocumentModelVersion")
+KINDS = (TEXT_DETECTION, ANALYSIS)
+
+
+@dataclass(frozen=True)
+class Job:
+    """A job as the store has it. ``given`` is its whole input but the token; ``blocks`` is known at its end.
+
+    ``engine`` is the name and version that read the pages so far, ``sha256`` the document's, both empty
+    before the first; ``created`` is in seconds since 1970, and moves when the job is aged.
+    """
+
+    id: str
+    operation: str
+    given: Mapping[str, Any]
+    created: float
+    status: Status
+    fault: JobFault | None = None
+    hold_until: float = 0.0
+    engine: str = ""
+    sha256: str = ""
+    status_message: str | None = None
+    pages: int | None = None
+    blocks: int | None = None
+    unread: Mapping[int, str] | None = None
+    notified: int = 0
+
+    @property
+    def kind(self) -> JobKind:
+        """The operations that it belongs to."""
+        return next(kind for kind in KINDS if kind.start == self.operation)
+
+    @property
+    def location(self) -> Mapping[str, Any]:
+        """Its DocumentLocation."""
+        location: Mapping[str, Any] = self.given["DocumentLocation"]
+        return location
+
+    @property
+    def document_name(self) -> str:
+        """Its document as faults and logs name it, ``s3://bucket/key``."""
+        return name_of(self.given)
+
+
+def name_of(given: Mapping[str, Any]) -> str:
+    """Return the document of a Start operation's valid input as ``s3://bucket/key``."""
+    stored = given["DocumentLocation"]["S3Object"]
+    return f"s3://{stored['Bucket']}/{stored['Name']}"
+
+
+def canonical(given: Mapping[str, Any]) -> str:
+    """Return an input as text that is the same for the same input, whatever the order of its members."""
+    return json.dumps(given, sort_keys=True, separators=(",", ":"))
+
+
+def fault_to_json(fault: JobFault | None) -> str | None:
+    """Return a fault as the store keeps it."""
+    return None if fault is None else json.dumps(asdict(fault))
+
+
+def fault_from_json(text: str | None) -> JobFault | None:
+    """Return the fault that ``fault_to_json`` gave."""
+    return None if text is None else JobFault(**json.loads(text))

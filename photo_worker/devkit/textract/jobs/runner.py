@@ -1,0 +1,210 @@
+"""Carries jobs out, page by page, so that a page that was read is never read again.
+
+Everything that a job needs to go on is in the store. A process that dies in the middle of a job goes on
+with it after its next start, from the pages that it has.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Iterable
+from dataclasses import dataclass
+from typing import TypeVar
+
+from photo_worker.devkit.textract.counters import Counters
+from photo_worker.devkit.textract.documents import Document, Limits
+from photo_worker.devkit.textract.failures import INTERNAL_ERROR, Refusal
+from photo_worker.devkit.textract.jobs.answers import finished, warning_code
+from photo_worker.devkit.textract.jobs.notifications import Notifier, notification_of
+from photo_worker.devkit.textract.jobs.output import Output
+from photo_worker.devkit.textract.jobs.ports import Documents, JobFaults, Pages
+from photo_worker.devkit.textract.jobs.records import ANALYSIS, Job, Status
+from photo_worker.devkit.textract.jobs.thread import Clock, StoreThread
+from photo_worker.ocr.analysis.request import Analysis
+
+logger = logging.getLogger(__name__)
+
+BLOCKS_AN_ANSWER = 1000
+"""The most blocks in one answer, and their number by default (D: GetDocumentTextDetection, MaxResults)."""
+
+# Jobs that wait for their turn hold no document. More than this wait for each other's pages anyway.
+_MOST_RUNNING = 16
+# Enough to keep as many processes at work as a laptop has; a job's pages take turns with those of others.
+_PAGES_AT_ONCE = 4
+# How long S3 may be away before it is the job's end.
+_RETRY_SECONDS = (0.5, 1.0, 2.0, 4.0)
+
+_Result = TypeVar("_Result")
+
+
+@dataclass(frozen=True)
+class _Ending:
+    status: Status
+    message: str | None = None
+
+
+class Runner:
+    """Runs jobs of the store. Its methods belong to the event loop."""
+
+    def __init__(
+        self,
+        store: StoreThread,
+        documents: Documents,
+        recogniser: Pages,
+        *,
+        output: Output,
+        notifier: Notifier,
+        faults: JobFaults,
+        limits: Limits,
+        clock: Clock,
+    ) -> None:
+        self._store = store
+        self._documents = documents
+        self._recogniser = recogniser
+        self._output = output
+        self._notifier = notifier
+        self._faults = faults
+        self._limits = limits
+        self._clock = clock
+        self._slots = asyncio.Semaphore(_MOST_RUNNING)
+        self._tasks: dict[str, asyncio.Task[None]] = {}
+
+    def start(self, job_id: str, counters: Counters) -> None:
+        """Begin, or go on with, a job; its work is counted in ``counters``."""
+        task = asyncio.create_task(self._run(job_id, counters), name=f"job {job_id}")
+        self._tasks[job_id] = task
+
+        def ended(done: asyncio.Task[None]) -> None:
+            if self._tasks.get(job_id) is done:
+                del self._tasks[job_id]
+            if not done.cancelled() and done.exception() is not None:
+                logger.error("job %s goes on after the next start", job_id, exc_info=done.exception())
+
+        task.add_done_callback(ended)
+
+    async def stop(self, job_ids: Iterable[str] | None = None) -> None:
+        """Stop the work on some jobs, or on all of them; in the store they are as they were."""
+        ids = list(self._tasks) if job_ids is None else job_ids
+        tasks = [self._tasks[job_id] for job_id in ids if job_id in self._tasks]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def _run(self, job_id: str, counters: Counters) -> None:
+        async with self._slots:
+            job = await self._store.do(lambda store: store.job(job_id, self._clock()))
+            if job is None or job.status is not Status.IN_PROGRESS:
+                return
+            try:
+                ending = await self._carry_out(job, counters)
+            except Exception as error:
+                logger.exception("job %s meets a defect", job_id)
+                ending = _Ending(Status.FAILED, f"The emulator has a defect: {type(error).__name__}")
+        # A job that only waits keeps nobody else waiting.
+        await asyncio.sleep(max(0.0, job.hold_until - self._clock()))
+        await self._end(job_id, ending, counters)
+
+    async def _carry_out(self, job: Job, counters: Counters) -> _Ending:
+        """Read what is still unread, and return how the job ends."""
+        fault = job.fault
+        if fault is not None and fault.status == "FAILED":
+            return _Ending(Status.FAILED, fault.status_message)
+        try:
+            document = await _patiently(lambda: self._documents.get(job.location, self._limits))
+            counters.requested(document.sha256)
+            pages = await self._recogniser.pages(document, self._limits)
+        except Refusal as refusal:
+            logger.info("job %s cannot read its document: %s", job.id, refusal)
+            return _Ending(Status.FAILED, refusal.message)
+        engine = " ".join(self._recogniser.identity)
+        await self._store.do(lambda store: store.begin_document(job.id, engine, document.sha256, pages))
+        last = pages
+        if fault is not None and fault.status == "PARTIAL_SUCCESS":
+            last = min(fault.pages, pages)
+        problem = await self._read(job, document, range(1, last + 1), counters)
+        for number in range(last + 1, pages + 1):
+            code = warning_code(INTERNAL_ERROR.code)
+            await self._store.do(lambda store, number=number, code=code: store.put_unread(job.id, number, code))  # type: ignore[misc]
+        if fault is not None and fault.status == "PARTIAL_SUCCESS":
+            return _Ending(Status.PARTIAL_SUCCESS, fault.status_message)
+        done = await self._store.do(lambda store: store.done(job.id))
+        unread = [number for number, code in done.items() if code is not None]
+        if len(unread) == pages:
+            return _Ending(Status.FAILED, problem or "No page could be read")
+        return _Ending(Status.PARTIAL_SUCCESS if unread else Status.SUCCEEDED)
+
+    async def _read(self, job: Job, document: Document, numbers: Iterable[int], counters: Counters) -> str | None:
+        """Read the pages that the store lacks, some at a time; return why the first that cannot be read cannot."""
+        done = await self._store.do(lambda store: store.done(job.id))
+        analysis = Analysis.of(job.given) if job.kind is ANALYSIS else None
+        left = iter([number for number in numbers if number not in done])
+        problems: dict[int, str] = {}
+
+        async def work() -> None:
+            for number in left:
+                try:
+                    blocks = await self._recogniser.page(
+                        document, number, analysis, limits=self._limits, counters=counters, urgent=False
+                    )
+                except Refusal as refusal:
+                    logger.warning("job %s cannot read page %d: %s", job.id, number, refusal)
+                    problems[number] = refusal.message
+                    code = warning_code(refusal.failure.code)
+                    await self._store.do(lambda store, number=number, code=code: store.put_unread(job.id, number, code))  # type: ignore[misc]
+                else:
+                    await self._store.do(
+                        lambda store, number=number, blocks=blocks: store.put_page(job.id, number, blocks)  # type: ignore[misc]
+                    )
+
+        async with asyncio.TaskGroup() as group:
+            for _ in range(_PAGES_AT_ONCE):
+                group.create_task(work())
+        return problems[min(problems)] if problems else None
+
+    async def _end(self, job_id: str, ending: _Ending, counters: Counters) -> None:
+        """Write the output, then let Get say how the job ended, and only then have it notified."""
+        if ending.status is not Status.FAILED:
+            total = await self._store.do(lambda store: store.count_blocks(job_id))
+            try:
+                await self._write_output(job_id, ending, total)
+            except Refusal as refusal:
+                logger.warning("job %s cannot write its output: %s", job_id, refusal)
+                ending = _Ending(Status.FAILED, refusal.message)
+        job = await self._store.do(lambda store: store.job(job_id, self._clock()))
+        if job is None:
+            return
+        fault = None
+        if "NotificationChannel" in job.given:
+            fault = self._faults.for_notification(job.operation, job.document_name)
+        notification = notification_of(job, ending.status, self._clock(), fault)
+        if not await self._store.do(lambda store: store.finish(job_id, ending.status, ending.message, notification)):
+            return
+        if ending.status is not Status.FAILED:
+            counters.billed(job.sha256)
+        logger.info("job %s of %s ends: %s", job_id, job.document_name, ending.status.value)
+        self._notifier.look()
+
+    async def _write_output(self, job_id: str, ending: _Ending, total: int) -> None:
+        job = await self._store.do(lambda store: store.job(job_id, self._clock()))
+        if job is None or "OutputConfig" not in job.given:
+            return
+        for number, first in enumerate(range(0, max(total, 1), BLOCKS_AN_ANSWER), start=1):
+            blocks = await self._store.do(lambda store, first=first: store.blocks(job_id, first, BLOCKS_AN_ANSWER))  # type: ignore[misc]
+            answer = finished(job, ending.status, ending.message, blocks)
+            await _patiently(
+                lambda number=number, answer=answer: self._output.write(job_id, job.given, number, answer)  # type: ignore[misc]
+            )
+
+
+async def _patiently(work: Callable[[], Awaitable[_Result]]) -> _Result:
+    """Do something with S3, and again where S3 did not answer."""
+    for seconds in _RETRY_SECONDS:
+        try:
+            return await work()
+        except Refusal as refusal:
+            if refusal.failure is not INTERNAL_ERROR:
+                raise
+            logger.warning("tried again in %.1f s: %s", seconds, refusal)
+        await asyncio.sleep(seconds)
+    return await work()

@@ -1,0 +1,238 @@
+"""The asynchronous operations: what Start begins and Get answers."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import secrets
+import time
+from collections import Counter
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from photo_worker.devkit.textract.counters import Counters
+from photo_worker.devkit.textract.documents import Limits
+from photo_worker.devkit.textract.failures import INVALID_JOB_ID, Refusal
+from photo_worker.devkit.textract.jobs.answers import finished, unfinished
+from photo_worker.devkit.textract.jobs.aws import Clients
+from photo_worker.devkit.textract.jobs.notifications import Notifier
+from photo_worker.devkit.textract.jobs.output import Output
+from photo_worker.devkit.textract.jobs.ports import Call, Documents, JobFaults, Pages
+from photo_worker.devkit.textract.jobs.records import KINDS, Job, Status, name_of
+from photo_worker.devkit.textract.jobs.runner import BLOCKS_AN_ANSWER, Runner
+from photo_worker.devkit.textract.jobs.store import Store
+from photo_worker.devkit.textract.jobs.thread import Clock, StoreThread
+from photo_worker.devkit.textract.jobs.tokens import PageTokens
+
+logger = logging.getLogger(__name__)
+
+MOST_OPEN_JOBS = 100
+"""How many jobs may be in progress at once by default, that of an AWS account in most regions (D: quotas)."""
+
+_SWEEP_SECONDS = 60.0
+_STOP_SECONDS = 1.0
+
+_START_OF = {kind.get: kind.start for kind in KINDS}
+
+
+class Jobs:
+    """All jobs of one data folder. Make it, ``open`` it in the event loop that uses it, and ``close`` it there."""
+
+    def __init__(
+        self,
+        data: Path,
+        documents: Documents,
+        recogniser: Pages,
+        *,
+        faults: JobFaults,
+        counters: Callable[[], Counters],
+        limits: Limits,
+        most_open: int = MOST_OPEN_JOBS,
+        clock: Clock = time.time,
+    ) -> None:
+        """``counters`` returns those of now, for jobs that go on after a restart."""
+        self._documents = documents
+        self._faults = faults
+        self._counters = counters
+        self._limits = limits
+        self._most_open = most_open
+        self._clock = clock
+        self._clients = Clients()
+        self._output = Output(self._clients)
+        self._store = StoreThread(Store(data / "jobs"))
+        self._notifier = Notifier(self._store, self._clients, clock)
+        self._runner = Runner(
+            self._store,
+            documents,
+            recogniser,
+            output=self._output,
+            notifier=self._notifier,
+            faults=faults,
+            limits=limits,
+            clock=clock,
+        )
+        self._tokens = PageTokens(b"")
+        self._turns: dict[tuple[str, str], asyncio.Lock] = {}
+        self._waiting: Counter[tuple[str, str]] = Counter()
+        self._background: set[asyncio.Task[Any]] = set()
+        self._notifying: asyncio.Task[None] | None = None
+
+    async def open(self) -> None:
+        """Take the folder and go on with what was in progress. Raises like ``Store.open``."""
+        await self._store.do(Store.open)
+        self._tokens = PageTokens(await self._store.do(Store.page_token_key))
+        await self._expire()
+        for job in await self._store.do(Store.jobs):
+            if job.status is Status.IN_PROGRESS:
+                logger.info("job %s goes on", job.id)
+                self._runner.start(job.id, self._counters())
+        self._notifying = self._keep(self._notifier.run())
+        self._keep(self._sweep())
+
+    async def close(self) -> None:
+        """Stop all work; what was in progress goes on after the next ``open``."""
+        await self._runner.stop()
+        self._notifier.stop()
+        if self._notifying is not None:
+            # What SNS has taken is noted, so that it is not sent again.
+            await asyncio.wait([self._notifying], timeout=_STOP_SECONDS)
+        for task in list(self._background):
+            task.cancel()
+        await asyncio.gather(*self._background, return_exceptions=True)
+        self._clients.close()
+        await self._store.close()
+
+    def handlers(self) -> Mapping[str, Callable[[Call], Awaitable[dict[str, Any]]]]:
+        """Return what answers each operation. Inputs must be valid, as to features and queries too."""
+        starts = {kind.start: self._start for kind in KINDS}
+        gets = {kind.get: self._get for kind in KINDS}
+        return {**starts, **gets}
+
+    async def start(self, operation: str, given: Mapping[str, Any], counters: Counters) -> dict[str, Any]:
+        """Begin a job, or find the one that the same token began, and return the answer.
+
+        Raises ``Refusal``: what ``DocumentSource.check`` raises for the object, InvalidS3ObjectException and
+        InvalidKMSKeyException for the output, InvalidParameterException for the topic,
+        IdempotentParameterMismatchException, LimitExceededException.
+        """
+        token = given.get("ClientRequestToken")
+        told = {name: value for name, value in given.items() if name != "ClientRequestToken"}
+        async with self._turn(operation, token):
+            if token is not None:
+                known = await self._store.do(lambda store: store.known(operation, token, told, self._clock()))
+                if known is not None:
+                    return {"JobId": known}
+            await self._store.do(lambda store: store.require_room(self._most_open, self._clock()))
+            await self._documents.check(given["DocumentLocation"], self._limits)
+            await self._notifier.check(told)
+            job_id = secrets.token_hex(32)
+            await self._output.check(job_id, told)
+            # A caller that goes away now must not leave a job that is kept and does not run.
+            beginning = self._keep(self._begin(job_id, operation, told, token, counters))
+            return {"JobId": await asyncio.shield(beginning)}
+
+    async def get(self, operation: str, given: Mapping[str, Any]) -> dict[str, Any]:
+        """Return what there is of a job: its status, and some of its blocks where it has ended well.
+
+        Raises ``Refusal``: InvalidJobIdException, and InvalidParameterException for a NextToken of another's.
+        """
+        job_id = given["JobId"]
+        job = await self._store.do(lambda store: store.job(job_id, self._clock()))
+        if job is None or job.operation != _START_OF[operation]:
+            raise Refusal(INVALID_JOB_ID, "there is no such job" if job is None else f"{job.operation} began it")
+        first = self._tokens.read(given["NextToken"], job_id) if "NextToken" in given else 0
+        if job.blocks is None or job.status in {Status.IN_PROGRESS, Status.FAILED}:
+            return unfinished(job)
+        most = min(given.get("MaxResults", BLOCKS_AN_ANSWER), BLOCKS_AN_ANSWER)
+        blocks = await self._store.do(lambda store: store.blocks(job_id, first, most))
+        end = first + len(blocks)
+        next_token = self._tokens.make(job_id, end) if end < job.blocks else None
+        return finished(job, job.status, job.status_message, blocks, next_token)
+
+    async def age(self, job_id: str | None, seconds: float) -> int:
+        """Move a job, or all of them, into the past as to its expiry; return how many that are."""
+        aged = await self._store.do(lambda store: store.age(job_id, seconds))
+        await self._expire()
+        return aged
+
+    async def reset(self) -> None:
+        """Forget all jobs, and stop their work."""
+        await self._runner.stop()
+        await self._store.do(Store.clear)
+
+    async def shown(self) -> list[dict[str, Any]]:
+        """Return all jobs as JSON data, the oldest first, for people and tests."""
+
+        def look(store: Store) -> list[dict[str, Any]]:
+            return [_shown(job, len(store.done(job.id))) for job in store.jobs()]
+
+        return await self._store.do(look)
+
+    async def _start(self, call: Call) -> dict[str, Any]:
+        return await self.start(call.operation, call.given, call.counters)
+
+    async def _get(self, call: Call) -> dict[str, Any]:
+        return await self.get(call.operation, call.given)
+
+    async def _begin(
+        self, job_id: str, operation: str, told: Mapping[str, Any], token: str | None, counters: Counters
+    ) -> str:
+        now = self._clock()
+        fault = self._faults.for_job(operation, name_of(told))
+        hold_until = now + fault.seconds if fault is not None else now
+        job = Job(job_id, operation, told, now, Status.IN_PROGRESS, fault, hold_until)
+        begun = await self._store.do(lambda store: store.begin(job, token, self._most_open))
+        if begun == job_id:
+            self._runner.start(job_id, counters)
+        return begun
+
+    @contextlib.asynccontextmanager
+    async def _turn(self, operation: str, token: str | None) -> AsyncIterator[None]:
+        """Let calls with the same token go one after the other.
+
+        That there is one job for a token is the database's doing; this spares the others from looking at
+        S3 and leaving an access check for a job that will never be.
+        """
+        if token is None:
+            yield
+            return
+        key = (operation, token)
+        self._waiting[key] += 1
+        try:
+            async with self._turns.setdefault(key, asyncio.Lock()):
+                yield
+        finally:
+            self._waiting[key] -= 1
+            if not self._waiting[key]:
+                del self._waiting[key], self._turns[key]
+
+    async def _expire(self) -> None:
+        gone = await self._store.do(lambda store: store.expire(self._clock()))
+        await self._runner.stop(gone)
+
+    async def _sweep(self) -> None:
+        while True:
+            await asyncio.sleep(_SWEEP_SECONDS)
+            await self._expire()
+
+    def _keep(self, work: Any) -> asyncio.Task[Any]:
+        """Run something in the background, where a task that nobody holds may vanish."""
+        task = asyncio.create_task(work)
+        self._background.add(task)
+        task.add_done_callback(self._background.discard)
+        return task
+
+
+def _shown(job: Job, done: int) -> dict[str, Any]:
+    return {
+        "JobId": job.id,
+        "JobStatus": job.status.value,
+        "API": job.operation,
+        "JobTag": job.given.get("JobTag"),
+        "Document": job.document_name,
+        "Pages": job.pages,
+        "PagesDone": done,
+        "NotificationsSent": job.notified,
+    }
