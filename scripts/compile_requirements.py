@@ -6,7 +6,8 @@
     python scripts/compile_requirements.py --check-wheels          write nothing; say which platforms lack a wheel
 
 The development file is resolved first and constrains the others, so that a package
-has one version in all of them: the worker runs with what the tests ran with.
+has one version in all of them: the worker runs with what the tests ran with. The clients'
+file is resolved alone: its programs never share an environment with the project.
 """
 
 from __future__ import annotations
@@ -22,9 +23,12 @@ DEVELOPMENT = "requirements-dev.txt"
 SOURCES: dict[str, list[str]] = {
     DEVELOPMENT: ["pyproject.toml", "--extra", "devkit", "--group", "dev", "--group", "build"],
     "requirements-devkit.txt": ["pyproject.toml", "--extra", "devkit", "--group", "build"],
+    "requirements-textract-emulator.txt": ["pyproject.toml", "--extra", "textract-emulator"],
     "requirements.txt": ["pyproject.toml"],
     "requirements-build.txt": ["--group", "build"],
+    "requirements-clients.txt": ["--group", "clients"],
 }
+ALONE = {DEVELOPMENT, "requirements-clients.txt"}
 PYTHONS = ["3.11", "3.12", "3.13", "3.14"]
 # glibc 2.36 is Debian 12's.
 PLATFORMS = ["x86_64-manylinux_2_36", "aarch64-manylinux_2_36", "aarch64-apple-darwin", "x86_64-apple-darwin"]
@@ -43,7 +47,7 @@ def uv(*arguments: str) -> subprocess.CompletedProcess[str]:
 
 def compile_file(name: str, upgrades: list[str]) -> None:
     """Resolve one file for every supported platform and Python at once."""
-    constraint = [] if name == DEVELOPMENT else ["--constraint", DEVELOPMENT]
+    constraint = [] if name in ALONE else ["--constraint", DEVELOPMENT]
     done = uv(
         "pip", "compile", *SOURCES[name], *constraint, *upgrades,
         "--universal", "--python-version", PYTHONS[0], "--generate-hashes", "--quiet", "--no-annotate",

@@ -24,7 +24,15 @@ from photo_worker import errors
 ROOT = Path(__file__).resolve().parents[3]
 MODULES = sorted((ROOT / "photo_worker").rglob("*.py"))
 PYPROJECT: dict[str, Any] = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
-REQUIREMENTS = ("requirements.txt", "requirements-devkit.txt", "requirements-dev.txt", "requirements-build.txt")
+EMULATOR = "requirements-textract-emulator.txt"
+REQUIREMENTS = (
+    "requirements.txt",
+    "requirements-devkit.txt",
+    EMULATOR,
+    "requirements-dev.txt",
+    "requirements-build.txt",
+)
+CLIENTS = "requirements-clients.txt"
 
 
 def script(name: str) -> ModuleType:
@@ -129,17 +137,21 @@ def asked(name: str) -> list[Requirement]:
     """Return what pyproject.toml asks of a requirements file, the extras behind an extra included."""
     project, groups = PYPROJECT["project"], PYPROJECT["dependency-groups"]
     extras = project["optional-dependencies"]
-    lines = list(groups["build"]) if name != "requirements.txt" else []
+    if name == CLIENTS:
+        return list(map(Requirement, groups["clients"]))
+    lines = list(groups["build"]) if name not in {"requirements.txt", EMULATOR} else []
     if name != "requirements-build.txt":
         lines += project["dependencies"]
     if name in {"requirements-devkit.txt", "requirements-dev.txt"}:
-        lines += extras["devkit"] + extras["local-ocr"]
+        lines += extras["devkit"]
+    if name in {"requirements-devkit.txt", "requirements-dev.txt", EMULATOR}:
+        lines += extras["textract-emulator"] + extras["local-ocr"]
     if name == "requirements-dev.txt":
         lines += groups["dev"]
     return [wanted for wanted in map(Requirement, lines) if wanted.name != "photo-worker"]
 
 
-@pytest.mark.parametrize("name", REQUIREMENTS)
+@pytest.mark.parametrize("name", [*REQUIREMENTS, CLIENTS])
 def test_a_requirements_file_pins_what_the_project_asks_for(name: str) -> None:
     found = pins(name)
     for wanted in asked(name):
@@ -149,7 +161,7 @@ def test_a_requirements_file_pins_what_the_project_asks_for(name: str) -> None:
         )
 
 
-@pytest.mark.parametrize("name", REQUIREMENTS)
+@pytest.mark.parametrize("name", [*REQUIREMENTS, CLIENTS])
 def test_every_pin_is_exact_and_has_its_hashes(name: str) -> None:
     text = (ROOT / name).read_text(encoding="utf-8")
     assert "://" not in text
@@ -160,7 +172,7 @@ def test_every_pin_is_exact_and_has_its_hashes(name: str) -> None:
         assert re.search(r"--hash=sha256:[0-9a-f]{64}", block), block.splitlines()[0]
 
 
-def test_a_package_has_one_pin_in_all_files() -> None:
+def test_a_package_has_one_pin_in_all_files_that_the_project_is_installed_from() -> None:
     development = pins("requirements-dev.txt")
     for name in REQUIREMENTS:
         for package, pinned in pins(name).items():
