@@ -102,7 +102,7 @@ class _Analysis:
         if request.SIGNATURES in features:
             found += [
                 self._block("SIGNATURE", signature.box, signature.confidence)
-                for signature in find_signatures(self._page)
+                for signature in find_signatures(self._page, self._fields)
             ]
         if request.QUERIES in features:
             found += [block for query in analysis.queries if query.asks(page) for block in self._answered(query)]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -87,8 +88,8 @@ class Page:
         """Return the next line on the same row, unless a ruling line stands between."""
         beside = [
             other
-            for other in self.passages
-            if other.index != passage.index and other.box.left >= passage.box.right and passage.beside(other)
+            for other in self._level_with(passage.box)
+            if other.box.left >= passage.box.right and passage.beside(other)
         ]
         found = min(beside, key=lambda other: other.box.left, default=None)
         if found is None or self._divided(passage.box, found.box):
@@ -97,13 +98,22 @@ class Page:
 
     def row_of(self, passage: Passage) -> list[Passage]:
         """Return all lines on a line's row, itself among them, from left to right."""
-        row = [other for other in self.passages if other.index == passage.index or passage.beside(other)]
+        row = [
+            other for other in self._level_with(passage.box) if other.index == passage.index or passage.beside(other)
+        ]
         return sorted(row, key=lambda other: other.box.left)
 
     def below(self, passage: Passage) -> Passage | None:
         """Return the nearest line below in the same column, unless a ruling line lies between."""
-        under = [other for other in self.passages if other.index != passage.index and passage.above(other)]
-        found = min(under, key=lambda other: (other.box.top, abs(other.box.left - passage.box.left)), default=None)
+        begin = bisect_right(self._by_top, passage.box.bottom - self._tallest, key=_top)
+        found = next(
+            (
+                other
+                for other in self._by_top[begin:]
+                if other.index != passage.index and passage.above(other) and other.box.top > passage.box.top
+            ),
+            None,
+        )
         if found is None or any(
             passage.box.centre[1] < rule.box.centre[1] < found.box.centre[1] and _spread(rule.box, found.box) > 0
             for rule in self._horizontal
@@ -113,8 +123,24 @@ class Page:
 
     def over(self, passage: Passage) -> Passage | None:
         """Return the nearest line above in the same column."""
-        above = [other for other in self.passages if other.index != passage.index and other.above(passage)]
-        return max(above, key=lambda other: other.box.bottom, default=None)
+        end = bisect_left(self._by_top, passage.box.centre[1], key=_top)
+        above = (
+            other for other in reversed(self._by_top[:end]) if other.index != passage.index and other.above(passage)
+        )
+        return next(above, None)
+
+    @cached_property
+    def _by_top(self) -> list[Passage]:
+        return sorted(self.passages, key=_top)
+
+    @cached_property
+    def _tallest(self) -> float:
+        return max((passage.box.height for passage in self.passages), default=0.0)
+
+    def _level_with(self, box: Box) -> list[Passage]:
+        """Return the lines that share some height with a box."""
+        begin = bisect_left(self._by_top, box.top - self._tallest, key=_top)
+        return self._by_top[begin : bisect_right(self._by_top, box.bottom, key=_top)]
 
     def _divided(self, left: Box, right: Box) -> bool:
         middle = left.centre[1]
@@ -135,6 +161,10 @@ class Page:
 def box_of(words: Sequence[EngineWord]) -> Box:
     """Return the box round words, of which there is at least one."""
     return around(Box(word.left, word.top, word.right, word.bottom) for word in words)
+
+
+def _top(passage: Passage) -> float:
+    return passage.box.top
 
 
 def overlap(first: float, last: float, other_first: float, other_last: float) -> float:

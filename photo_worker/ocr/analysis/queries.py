@@ -1,9 +1,8 @@
 """Answers to queries, where a field of the page is what was asked for.
 
-A query is answered by the value of the one field whose label is in the question: every word of the label
-that carries meaning stands in the question, and they are at least half of the question's own. The page's
-title answers a question for the title. Nothing else is understood: then there is no answer, which is what
-the service says of a question that the page does not answer (O).
+A query is answered by the value of the one field whose label it names: the words that carry meaning are the
+same in question and label. The page's title answers a question for the title. Nothing else is understood:
+then there is no answer, which is what the service says of a question that the page does not answer (O).
 """
 
 from __future__ import annotations
@@ -19,15 +18,15 @@ from photo_worker.ocr.analysis.table_model import WordPlace
 
 # Words of questions, in the language that the service understands queries in (D: English alone).
 _ASKING = frozenset(
-    "a an and are as at by can could did do does for from give has have how i in is it its me much many my of on or "
-    "please show tell that the their there these this those to was were what when where which who whom whose will "
-    "with you your s document form page".split()
+    re.findall(
+        r"\w+",
+        "a an and are as at by can could did do does field for from give given has have how i in is it its listed "
+        "me much many my of on or please show shown tell that the their there these this those to value was were "
+        "what when where which who whom whose will with written you your s document form page",
+    )
 )
 
 _TITLE = frozenset({"title"})
-
-# At least this share of what the question asks for is in the label.
-_ASKED = 0.5
 
 _WORD = re.compile(r"[^\W_]+")
 
@@ -43,28 +42,14 @@ class Answer:
 def answer(question: str, page: Page, fields: Sequence[Field], regions: Sequence[Region]) -> Answer | None:
     """Return what answers a question, or None where nothing on the page clearly does."""
     asked = _meaning(question)
-    if not asked:
-        title = [region for region in regions if region.kind == "TITLE"]
-        return _of_title(page, title[0]) if title and _TITLE & set(_words(question)) else None
     if asked == _TITLE:
-        title = [region for region in regions if region.kind == "TITLE"]
-        return _of_title(page, title[0]) if title else None
-    best: list[tuple[float, Field]] = []
-    for field in fields:
-        label = _meaning(page.text(field.key))
-        if not field.value or not label or not label <= asked:
-            continue
-        share = len(label) / len(asked)
-        if share >= _ASKED:
-            best.append((share, field))
-    if not best:
+        titles = [region for region in regions if region.kind == "TITLE"]
+        return _of_title(page, titles[0]) if titles else None
+    found = [field for field in fields if asked and field.value and _meaning(page.text(field.key)) == asked]
+    if len({page.text(field.value) for field in found}) != 1:
+        # Of several fields with one label, the question does not say which is meant.
         return None
-    most = max(share for share, _ in best)
-    found = [field for share, field in best if share == most]
-    if len({page.text(field.value) for field in found}) > 1:
-        # Several fields of one label: which of them is meant, the question does not say.
-        return None
-    return Answer(found[0].value, found[0].confidence * most**0.5)
+    return Answer(found[0].value, found[0].confidence)
 
 
 def _of_title(page: Page, title: Region) -> Answer:

@@ -32,30 +32,26 @@ def in_reading_order(parts: Sequence[_Part]) -> list[_Part]:
     down = sorted(parts, key=lambda part: (part.box.top, part.box.left))
     if len(down) > _MOST:
         return down
-    first = [
-        [other != index and _comes_first(down[other].box, down[index].box, down) for other in range(len(down))]
-        for index in range(len(down))
-    ]
+    numbers = range(len(down))
+    middles = [part.box.centre[1] for part in down]
+    beside = [{other for other in numbers if _share_column(down[index].box, down[other].box)} for index in numbers]
+
+    def comes_first(one: int, other: int) -> bool:
+        if other in beside[one]:
+            return middles[one] < middles[other]
+        if down[one].box.left > down[other].box.left:
+            return False
+        top, bottom = sorted((middles[one], middles[other]))
+        return not any(top < middles[part] < bottom for part in beside[one] & beside[other])
+
+    first = [{other for other in numbers if other != index and comes_first(other, index)} for index in numbers]
     waiting, ordered = list(range(len(down))), []
     while waiting:
         # The rules may contradict each other where boxes overlap: then the uppermost comes next.
-        ready = (index for index in waiting if not any(first[index][other] for other in waiting))
-        chosen = next(ready, waiting[0])
+        chosen = next((index for index in waiting if first[index].isdisjoint(waiting)), waiting[0])
         waiting.remove(chosen)
         ordered.append(down[chosen])
     return ordered
-
-
-def _comes_first(one: Box, other: Box, parts: Sequence[_Boxed]) -> bool:
-    if _share_column(one, other):
-        return one.centre[1] < other.centre[1]
-    if one.left > other.left:
-        return False
-    top, bottom = sorted((one.centre[1], other.centre[1]))
-    return not any(
-        top < part.box.centre[1] < bottom and _share_column(part.box, one) and _share_column(part.box, other)
-        for part in parts
-    )
 
 
 def _share_column(one: Box, other: Box) -> bool:

@@ -1,15 +1,19 @@
 """Signatures: ink that is no text, where the page asks for a signature.
 
-The evidence is twofold, and both are needed: strokes as wide and high as handwriting that no word was read
-from, and a label that asks for a signature beside or below them. Ink alone is a logo or a stain.
+The evidence is twofold, and both are needed: a label that asks for a signature, which no sentence is, and beside
+or below it either strokes as wide and high as handwriting that no word was read from, or words written much
+larger than the label. Ink alone is a logo or a stain.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from statistics import median
 
+from photo_worker.ocr.analysis.forms import Field
+from photo_worker.ocr.analysis.labels import LABEL_WORDS
 from photo_worker.ocr.analysis.passages import Page, box_of
 from photo_worker.ocr.analysis.shapes import Box, around
 
@@ -24,6 +28,9 @@ _MOST_WIDTH = 40.0
 _NEAR = 2.5
 _STROKES = 1.0
 
+# What is written by hand is this much higher than the print of its label.
+_WRITTEN = 1.6
+
 # Where strokes and label agree, handwriting is likely and no more: nothing here reads it.
 _SURE = 0.6
 
@@ -36,25 +43,43 @@ class Signature:
     confidence: float
 
 
-def find_signatures(page: Page) -> list[Signature]:
-    """Return the page's signatures from top to bottom; none where the page's drawing was not looked at."""
+def find_signatures(page: Page, fields: Sequence[Field]) -> list[Signature]:
+    """Return the page's signatures from top to bottom."""
+    found = [*_in_strokes(page), *_in_fields(page, fields)]
+    return sorted(found, key=lambda signature: signature.box.top)
+
+
+def _in_fields(page: Page, fields: Sequence[Field]) -> Iterator[Signature]:
+    """Yield what is written into a field for a signature, in letters much larger than the label's."""
+    for field in fields:
+        if field.value and any(_is_label(page.word(place).text) for place in field.key):
+            label = median(page.word(place).height for place in field.key)
+            if median(page.word(place).height for place in field.value) > _WRITTEN * label:
+                yield Signature(page.box(field.value), _SURE * page.confidence(field.value))
+
+
+def _in_strokes(page: Page) -> list[Signature]:
     if page.reading.marks is None:
         return []
     letter = page.letter_height
     labels = [
         box_of([word])
         for passage in page.passages
+        if len(passage.words) <= LABEL_WORDS
         for word in passage.words
-        if _LABEL.match(re.sub(r"[^\w]+$", "", word.text.casefold()).lstrip("(*[/"))
+        if _is_label(word.text)
     ]
     if not labels:
         return []
-    found = [
+    return [
         Signature(ink, _SURE)
         for ink in _together(page.reading.marks.strokes, _STROKES * letter)
         if _is_handwriting(ink, letter) and any(_asks(label, ink, letter) for label in labels)
     ]
-    return sorted(found, key=lambda signature: signature.box.top)
+
+
+def _is_label(word: str) -> bool:
+    return bool(_LABEL.match(re.sub(r"[^\w]+$", "", word.casefold()).lstrip("(*[/")))
 
 
 def _is_handwriting(ink: Box, letter: float) -> bool:
