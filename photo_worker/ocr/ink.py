@@ -22,8 +22,9 @@ if TYPE_CHECKING:
 
     Mask = NDArray[np.bool_]
 
-# Darker than its surroundings by this much of the grey scale is ink.
+# Darker than its surroundings by this much of the grey scale is ink; half of that is faint ink.
 _CONTRAST = 60
+_FAINT = 30
 
 # How far an edge may move, in heights of the word: inwards beside a neighbour, and at the end of a row.
 _INWARDS = 0.35
@@ -50,7 +51,7 @@ class Ink:
 
         self._grey = page.convert("L")
         self._pixels = np.asarray(self._grey)
-        self.dark = _darker(self._grey)
+        self.dark = _darker(self._grey, _CONTRAST)
 
     def under(self, words: Sequence[EngineWord]) -> Mask:
         """Return the ink that the words of one row are written in: what they have and the paper around has not."""
@@ -62,6 +63,23 @@ class Ink:
             return self.dark
         return self._light
 
+    @cached_property
+    def faint(self) -> tuple[Mask, Mask]:
+        """Dark ink and light ink, pale ink included: to look for what a reading left out."""
+        from PIL import ImageChops
+
+        return _darker(self._grey, _FAINT), _darker(ImageChops.invert(self._grey), _FAINT)
+
+    def stands_out(self, left: int, top: int, right: int, bottom: int, *, light: bool) -> bool:
+        """Tell whether a mark is lighter, or darker, than the pixels right around its box."""
+        import numpy as np
+
+        ring = self._pixels[span(top - 2, bottom + 1), span(left - 2, right + 1)].astype(np.int16)
+        inside = self._pixels[top:bottom, left:right].astype(np.int16)
+        edge = np.concatenate([ring[0], ring[-1], ring[:, 0], ring[:, -1]])
+        paper = float(np.median(edge))
+        return bool(inside.max() - paper > _FAINT if light else paper - inside.min() > _FAINT)
+
     def _within(self, word: EngineWord, more: float) -> NDArray[np.uint8]:
         return self._pixels[span(word.top - more, word.bottom + more), span(word.left - more, word.right + more)]
 
@@ -69,16 +87,16 @@ class Ink:
     def _light(self) -> Mask:
         from PIL import ImageChops
 
-        return _darker(ImageChops.invert(self._grey))
+        return _darker(ImageChops.invert(self._grey), _CONTRAST)
 
 
-def _darker(grey: Image.Image) -> Mask:
+def _darker(grey: Image.Image, by: int) -> Mask:
     import numpy as np
     from PIL import ImageChops, ImageFilter
 
     # Paper is what a wide blur of the page's bright parts shows, so that shadows are no ink.
     paper = grey.filter(ImageFilter.BoxBlur(25))
-    return np.asarray(ImageChops.subtract(paper, grey)) > _CONTRAST
+    return np.asarray(ImageChops.subtract(paper, grey)) > by
 
 
 def fit_to_ink(row: Sequence[EngineWord], page: Ink) -> tuple[EngineWord, ...]:

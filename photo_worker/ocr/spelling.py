@@ -1,0 +1,20 @@
+"""How Textract spells what an engine read, and what it does not spell at all."""
+
+from __future__ import annotations
+
+# Code points that stand for two characters, which Textract spells out, and dashes that it does not use.
+_SPELLING = str.maketrans({"\u2103": "\u00b0C", "\u2109": "\u00b0F", "\u2013": "-", "\u2014": "-"})
+
+# Textract reads English, French, German, Italian, Portuguese and Spanish (Amazon Textract FAQ, "Which languages
+# does it support"): Latin letters with their accents, punctuation, currency, trade marks and fractions.
+_WRITTEN = ((0x21, 0x24F), (0x2010, 0x205E), (0x20A0, 0x20CF), (0x2100, 0x218F))
+
+
+def spelled(text: str) -> str:
+    """Return a text as Textract would spell it, without blanks at its ends."""
+    return text.translate(_SPELLING).strip()
+
+
+def writable(text: str) -> bool:
+    """Tell whether any character of a word is of those that Textract writes: pictograms, for one, are not."""
+    return any(first <= ord(character) <= last for character in text for first, last in _WRITTEN)
