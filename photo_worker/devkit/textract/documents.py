@@ -5,11 +5,15 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import logging
-from collections.abc import Mapping
+import time
+import weakref
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
 from threading import Lock
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
 from photo_worker.devkit.textract.failures import (
     DOCUMENT_TOO_LARGE,
@@ -18,62 +22,97 @@ from photo_worker.devkit.textract.failures import (
     INVALID_S3_OBJECT,
     Refusal,
 )
-from photo_worker.policies import SYNC_OCR_LIMIT_BYTES
+from photo_worker.devkit.textract.spool import Spool
+from photo_worker.ocr.document import ASYNC, SYNC, Limits
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
 
+__all__ = ["ASYNC", "SYNC", "Document", "DocumentSource", "Limits"]
+
 logger = logging.getLogger(__name__)
+
+_P = ParamSpec("_P")
+_T = TypeVar("_T")
 
 INLINE_NAME = "Document.Bytes"
 
 _CONNECT_SECONDS = 2
 _READ_SECONDS = 20
 _DOWNLOADS = 8
+# 500 MB at 1 MB/s.
+_DOWNLOAD_SECONDS = 600
+_PIECE_BYTES = 256 * 1024
 _FALLBACK_REGION = "us-east-1"
 
 
-@dataclass(frozen=True)
 class Document:
-    """A document's bytes and their hash, in lower-case hex. ``name`` is for messages."""
+    """A document: ``sha256`` in lower-case hex, ``size`` in bytes, and ``name`` for messages.
 
-    content: bytes
-    name: str
-    sha256: str
+    Its bytes are in memory or in a file of the spool, which goes when the document does.
+    """
+
+    def __init__(self, name: str, sha256: str, size: int, content: bytes | Path) -> None:
+        self.name, self.sha256, self.size = name, sha256, size
+        self._content = content
+        self._forget = weakref.finalize(self, _remove, content) if isinstance(content, Path) else None
 
     @classmethod
     def of(cls, content: bytes, name: str) -> Document:
         """Return the document of these bytes."""
-        return cls(content, name, hashlib.sha256(content).hexdigest())
+        return cls(name, hashlib.sha256(content).hexdigest(), len(content), content)
+
+    @contextmanager
+    def file(self, spool: Spool) -> Iterator[Path]:
+        """Give the document as a file, for as long as the block takes. Raises ``OSError`` where the disk is full."""
+        if isinstance(self._content, Path):
+            yield self._content
+            return
+        path = spool.write(self._content)
+        try:
+            yield path
+        finally:
+            path.unlink(missing_ok=True)
+
+    def close(self) -> None:
+        """Remove its file now instead of when nobody has the document any more."""
+        if self._forget is not None:
+            self._forget()
+
+
+def _remove(path: Path) -> None:
+    path.unlink(missing_ok=True)
 
 
 class DocumentSource:
     """Gets the documents of requests. S3 is the one that the standard AWS variables name."""
 
-    def __init__(self) -> None:
+    def __init__(self, spool: Spool) -> None:
+        """Documents that are larger than synchronous operations read become files of ``spool``."""
+        self._spool = spool
         self._threads = ThreadPoolExecutor(_DOWNLOADS, thread_name_prefix="download")
         self._lock = Lock()
         self._client: S3Client | None = None
 
-    async def get(self, document: Mapping[str, Any]) -> Document:
+    async def get(self, document: Mapping[str, Any], limits: Limits = SYNC) -> Document:
         """Return the document of a Document or DocumentLocation member, its hash taken.
 
         Raises ``Refusal``: InvalidParameterException where it is neither or both, InvalidS3ObjectException,
-        DocumentTooLargeException for over 10 MB, InternalServerError where S3 does not answer.
+        DocumentTooLargeException, InternalServerError where S3 does not answer.
         """
         inline, stored = document.get("Bytes"), document.get("S3Object")
         if inline is not None and stored is not None:
             raise Refusal(INVALID_PARAMETER, "Document has both Bytes and S3Object")
-        loop = asyncio.get_running_loop()
         if inline is not None:
-            return await loop.run_in_executor(self._threads, Document.of, inline, INLINE_NAME)
-        if stored is None:
-            raise Refusal(INVALID_PARAMETER, "Document has neither Bytes nor S3Object")
-        # The model requires neither of them.
-        missing = [name for name in ("Bucket", "Name") if name not in stored]
-        if missing:
-            raise Refusal(INVALID_PARAMETER, f"Document.S3Object has no {' and no '.join(missing)}")
-        return await loop.run_in_executor(self._threads, self._download, stored)
+            return await self._run(Document.of, inline, INLINE_NAME)
+        return await self._run(self._download, self._place(document), limits)
+
+    async def check(self, location: Mapping[str, Any], limits: Limits) -> None:
+        """Look whether the object of a DocumentLocation is there and no larger than any that is read.
+
+        Raises ``Refusal`` as ``get`` does; the object itself is not fetched.
+        """
+        await self._run(self._head, self._place(location), limits)
 
     def warm(self) -> None:
         """Make the S3 client, which takes longer than most requests to it."""
@@ -107,28 +146,82 @@ class DocumentSource:
                 )
             return self._client
 
-    def _download(self, stored: Mapping[str, str]) -> Document:
-        from botocore.exceptions import BotoCoreError, ClientError, NoCredentialsError, ParamValidationError
+    async def _run(self, call: Callable[_P, _T], *given: _P.args, **named: _P.kwargs) -> _T:
+        return await asyncio.get_running_loop().run_in_executor(self._threads, partial(call, *given, **named))
 
-        where: Any = {"Bucket": stored["Bucket"], "Key": stored["Name"]}
-        if "Version" in stored:
-            where["VersionId"] = stored["Version"]
-        try:
-            answer = self._s3().get_object(**where)
+    def _place(self, document: Mapping[str, Any]) -> dict[str, str]:
+        """Return S3's parameters for a document's place. The model requires none of them."""
+        stored = document.get("S3Object")
+        if stored is None:
+            raise Refusal(INVALID_PARAMETER, "Document has neither Bytes nor S3Object")
+        missing = [name for name in ("Bucket", "Name") if name not in stored]
+        if missing:
+            raise Refusal(INVALID_PARAMETER, f"Document.S3Object has no {' and no '.join(missing)}")
+        place = {"Bucket": stored["Bucket"], "Key": stored["Name"]}
+        return {**place, "VersionId": stored["Version"]} if "Version" in stored else place
+
+    def _head(self, place: Any, limits: Limits) -> None:
+        with _s3_errors():
+            _check_size(self._s3().head_object(**place)["ContentLength"], limits)
+
+    def _download(self, place: Any, limits: Limits) -> Document:
+        name = f"s3://{place['Bucket']}/{place['Key']}"
+        with _s3_errors():
+            answer = self._s3().get_object(**place)
             with answer["Body"] as body:
                 size = answer["ContentLength"]
-                if size > SYNC_OCR_LIMIT_BYTES:
-                    raise Refusal(DOCUMENT_TOO_LARGE, size=f"{size} bytes", limit_bytes=SYNC_OCR_LIMIT_BYTES)
-                content = body.read()
-        except ClientError as error:
-            if error.response["ResponseMetadata"]["HTTPStatusCode"] >= 500:
-                raise Refusal(INTERNAL_ERROR, str(error), problem="S3 failed") from error
-            raise Refusal(INVALID_S3_OBJECT, str(error)) from error
-        except (ParamValidationError, NoCredentialsError) as error:
-            raise Refusal(INVALID_S3_OBJECT, str(error)) from error
-        except ValueError as error:
-            # botocore's word for an endpoint that is no URL.
-            raise Refusal(INTERNAL_ERROR, str(error), problem="S3 cannot be used") from error
-        except (BotoCoreError, OSError) as error:
-            raise Refusal(INTERNAL_ERROR, str(error), problem="S3 does not answer") from error
-        return Document.of(content, f"s3://{stored['Bucket']}/{stored['Name']}")
+                _check_size(size, limits)
+                pieces = _pieces(body, limits)
+                if size <= SYNC.most_bytes:
+                    return Document.of(b"".join(pieces), name)
+                return self._spooled(pieces, name)
+
+    def _spooled(self, pieces: Iterator[bytes], name: str) -> Document:
+        path, file = self._spool.new()
+        digest, size = hashlib.sha256(), 0
+        try:
+            with file:
+                for piece in pieces:
+                    digest.update(piece)
+                    size += len(piece)
+                    file.write(piece)
+        except BaseException:
+            path.unlink(missing_ok=True)
+            raise
+        return Document(name, digest.hexdigest(), size, path)
+
+
+def _pieces(body: Any, limits: Limits) -> Iterator[bytes]:
+    """Yield an object's bytes; what it declared need not be what it sends, nor need it ever end."""
+    size, deadline = 0, time.monotonic() + _DOWNLOAD_SECONDS
+    while piece := body.read(_PIECE_BYTES):
+        size += len(piece)
+        _check_size(size, limits)
+        if time.monotonic() > deadline:
+            raise Refusal(INTERNAL_ERROR, f"after {_DOWNLOAD_SECONDS} s", problem="S3 is too slow")
+        yield piece
+
+
+def _check_size(size: int, limits: Limits) -> None:
+    if size > limits.most_bytes:
+        raise Refusal(DOCUMENT_TOO_LARGE, size=f"{size} bytes", limit_bytes=limits.most_bytes)
+
+
+@contextmanager
+def _s3_errors() -> Iterator[None]:
+    """Raise what boto3 raises as what the service would answer."""
+    from botocore.exceptions import BotoCoreError, ClientError, NoCredentialsError, ParamValidationError
+
+    try:
+        yield
+    except ClientError as error:
+        if error.response["ResponseMetadata"]["HTTPStatusCode"] >= 500:
+            raise Refusal(INTERNAL_ERROR, str(error), problem="S3 failed") from error
+        raise Refusal(INVALID_S3_OBJECT, str(error)) from error
+    except (ParamValidationError, NoCredentialsError) as error:
+        raise Refusal(INVALID_S3_OBJECT, str(error)) from error
+    except ValueError as error:
+        # botocore's word for an endpoint that is no URL.
+        raise Refusal(INTERNAL_ERROR, str(error), problem="S3 cannot be used") from error
+    except (BotoCoreError, OSError) as error:
+        raise Refusal(INTERNAL_ERROR, str(error), problem="S3 does not answer") from error

@@ -1,4 +1,4 @@
-"""Runs the OCR engine: in a few threads, once per document, and remembers what it read."""
+"""Reads documents' pages: each once, in processes of their own, and remembers what was read."""
 
 from __future__ import annotations
 
@@ -6,13 +6,14 @@ import asyncio
 import json
 import logging
 from collections import OrderedDict
-from collections.abc import Callable, Mapping
-from concurrent.futures import ThreadPoolExecutor
-from functools import cached_property
-from typing import Any, Protocol
+from collections.abc import AsyncIterator, Callable, Coroutine, Hashable, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import astuple, dataclass, field, replace
+from pathlib import Path
+from typing import Any, Generic, TypeVar
 
 from photo_worker.devkit.textract.counters import Counters
-from photo_worker.devkit.textract.documents import Document
+from photo_worker.devkit.textract.documents import SYNC, Document, Limits
 from photo_worker.devkit.textract.failures import (
     BAD_DOCUMENT,
     DOCUMENT_TOO_LARGE,
@@ -21,147 +22,422 @@ from photo_worker.devkit.textract.failures import (
     UNSUPPORTED_DOCUMENT,
     Refusal,
 )
+from photo_worker.devkit.textract.pool import Pool, Work
+from photo_worker.devkit.textract.reading_child import Bounds, ProcessEnded, ReaderUnavailable
+from photo_worker.devkit.textract.spool import Readings, Spool, private_folder
 from photo_worker.errors import (
     DocumentTooLarge,
+    EngineUnavailable,
     ImageTooLarge,
     PhotoWorkerError,
     UnreadableDocument,
     UnsupportedDocument,
 )
+from photo_worker.ocr.analysis.request import Analysis
 
 logger = logging.getLogger(__name__)
+
+OWN_READER = "photo_worker.devkit.textract.reading_process:own_reader"
 
 # An answer for a full page has some 200 kB; this is a few hundred pages.
 REMEMBERED_BYTES = 32 * 1024 * 1024
 
+# What is known of a document besides its blocks takes some 200 bytes.
+_REMEMBERED_DOCUMENTS = 10_000
 
-class Reader(Protocol):
-    """An OCR engine that answers in Textract's block structure. Called from several threads at once."""
+# Larger answers are parsed beside the event loop, which must not stand still for them.
+_LOADED_INLINE_BYTES = 64 * 1024
 
-    @property
-    def engine(self) -> str:
-        """The engine's name."""
+# How often a document may end the process that reads it.
+_ENDS = 2
 
-    @property
-    def version(self) -> str:
-        """Its version, which changes whenever the same document may be read differently."""
+_ERRORS: Mapping[str, type[PhotoWorkerError]] = {
+    kind.code: kind
+    for kind in (UnsupportedDocument, UnreadableDocument, DocumentTooLarge, ImageTooLarge, EngineUnavailable)
+}
 
-    def read(self, document: bytes, name: str, /) -> Mapping[str, Any]:
-        """Return the DetectDocumentText answer for a document of one page.
-
-        Raises ``UnsupportedDocument``, ``UnreadableDocument``, ``DocumentTooLarge``, ``ImageTooLarge``
-        or ``EngineUnavailable``. The name is for their messages.
-        """
-
-    def warm(self) -> None:
-        """Load what the first call would load. Raises ``EngineUnavailable``."""
+Check = Callable[[list[dict[str, Any]]], None]
+T = TypeVar("T")
 
 
-class Recogniser:
-    """Reads documents with a reader. Its methods belong to the event loop; the reading happens in threads.
+@dataclass
+class _Running(Generic[T]):
+    """A reading that goes on, for all who wait for it."""
 
-    Answers are kept as they go over the wire, keyed by document, engine and version, the least used
-    leaving first. Requests for a document that is being read wait for that reading.
-    """
-
-    def __init__(
-        self,
-        reader: Reader,
-        *,
-        threads: int,
-        check: Callable[[Mapping[str, Any]], None],
-        remembered_bytes: int = REMEMBERED_BYTES,
-    ) -> None:
-        """``check`` raises where an answer breaks the service's model."""
-        self._reader = reader
-        self._check = check
-        self._threads = ThreadPoolExecutor(threads, thread_name_prefix="recognition")
-        self._answers = _Remembered(remembered_bytes)
-        self._running: dict[tuple[str, str, str], asyncio.Future[bytes]] = {}
-
-    @cached_property
-    def identity(self) -> tuple[str, str]:
-        """The reader's name and version; asked for once, since an installed package's version is read from disk."""
-        return self._reader.engine, self._reader.version
-
-    async def read(self, document: Document, counters: Counters) -> bytes:
-        """Return the answer as JSON. Raises ``Refusal``, or what a defect of the reader raises."""
-        key = (document.sha256, *self.identity)
-        known = self._answers.get(key)
-        if known is not None:
-            return known
-        running = self._running.get(key)
-        if running is None:
-            counters.recognised(document.sha256)
-            running = asyncio.get_running_loop().run_in_executor(self._threads, self._read, document)
-            answers, readings = self._answers, self._running
-            readings[key] = running
-
-            def ended(done: asyncio.Future[bytes]) -> None:
-                # A reset in between has put others in the place of both.
-                readings.pop(key, None)
-                if not done.cancelled() and done.exception() is None:
-                    answers.put(key, done.result())
-
-            running.add_done_callback(ended)
-        # A caller that goes away must not take the reading from those who wait with it.
-        return await asyncio.shield(running)
-
-    def warm(self) -> asyncio.Future[None]:
-        """Load the engine in one of the threads."""
-        return asyncio.get_running_loop().run_in_executor(self._threads, self._reader.warm)
-
-    def forget(self) -> None:
-        """Read every document anew from now on, also those that are being read."""
-        self._answers = _Remembered(self._answers.limit)
-        self._running = {}
-
-    def close(self) -> None:
-        """Begin no further reading."""
-        self._threads.shutdown(wait=False, cancel_futures=True)
-
-    def _read(self, document: Document) -> bytes:
-        try:
-            answer = self._reader.read(document.content, document.name)
-        except PhotoWorkerError as error:
-            raise _refusal(error) from error
-        self._check(answer)
-        return json.dumps(answer, ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode()
+    urgent: bool
+    work: Work | None = None
+    task: asyncio.Task[T] = field(init=False)
 
 
 class _Remembered:
-    """Answers up to a total size in bytes."""
+    """Answers up to a total size in bytes, the least used leaving first."""
 
     def __init__(self, limit: int) -> None:
         self.limit = limit
         self._size = 0
-        self._answers: OrderedDict[tuple[str, str, str], bytes] = OrderedDict()
+        self._answers: OrderedDict[Hashable, bytes] = OrderedDict()
 
-    def get(self, key: tuple[str, str, str]) -> bytes | None:
+    def get(self, key: Hashable) -> bytes | None:
         answer = self._answers.get(key)
         if answer is not None:
             self._answers.move_to_end(key)
         return answer
 
-    def put(self, key: tuple[str, str, str], answer: bytes) -> None:
+    def put(self, key: Hashable, answer: bytes) -> None:
         self._size += len(answer) - len(self._answers.pop(key, b""))
         self._answers[key] = answer
         while self._size > self.limit:
             self._size -= len(self._answers.popitem(last=False)[1])
 
 
-def _refusal(error: PhotoWorkerError) -> Refusal:
+class _Recent(OrderedDict[Hashable, T]):
+    """The last few thousand things that were set."""
+
+    def __setitem__(self, key: Hashable, value: T) -> None:
+        super().__setitem__(key, value)
+        self.move_to_end(key)
+        while len(self) > _REMEMBERED_DOCUMENTS:
+            self.popitem(last=False)
+
+
+@dataclass
+class _Memory:
+    """What is known since the start or the last reset."""
+
+    answers: _Remembered
+    running: dict[Hashable, _Running[Any]] = field(default_factory=dict)
+    read_now: dict[Hashable, asyncio.Event] = field(default_factory=dict)
+    """The pages that a process reads at this moment."""
+    pages: _Recent[int | None] = field(default_factory=_Recent)
+    """Documents that are within limits, and how many pages they have, where that was asked."""
+    ends: _Recent[tuple[int, str]] = field(default_factory=_Recent)
+    """How many processes a document ended, and how the last."""
+
+
+class Recogniser:
+    """Reads pages. Its methods belong to one event loop.
+
+    Blocks are kept in memory as JSON, and what was read of a page on disk, so that the same page is recognised
+    once, whatever is asked of it. Requests for a page that is being read wait for that reading.
+    """
+
+    def __init__(
+        self,
+        pool: Pool,
+        spool: Spool,
+        readings: Readings,
+        *,
+        check: Check | None = None,
+        remembered_bytes: int = REMEMBERED_BYTES,
+    ) -> None:
+        """``check`` raises ``ValueError`` or ``TypeError`` where blocks break the service's model."""
+        self.pool, self.spool = pool, spool
+        self._readings = readings
+        self.check = check
+        self._memory = _Memory(_Remembered(remembered_bytes))
+
+    @property
+    def identity(self) -> tuple[str, str]:
+        """The engine's name and version; empty until the first process has said them."""
+        return self.pool.identity.get("engine", ""), self.pool.identity.get("version", "")
+
+    @property
+    def ready(self) -> bool:
+        """Say whether a page would be read at once."""
+        return self.pool.ready
+
+    @property
+    def problem(self) -> str:
+        """Why no page can be read; empty where nothing is known to be wrong."""
+        return "" if self.pool.problem is None else self.pool.problem.problem
+
+    async def start(self) -> None:
+        """Begin to serve; does not wait until the engine is loaded."""
+        self.pool.start()
+
+    async def warm(self) -> None:
+        """Wait until a page can be read. Raises ``EngineUnavailable``."""
+        try:
+            await self.pool.up()
+        except ReaderUnavailable as error:
+            raise EngineUnavailable(engine=self.identity[0] or "the reader's", reason=error.problem) from error
+
+    async def close(self) -> None:
+        """End the processes and remove the documents that they read."""
+        running = [reading.task for reading in self._memory.running.values()]
+        await self.pool.close()
+        if running:
+            await asyncio.wait(running)
+        self.spool.close()
+
+    def forget(self) -> None:
+        """Read every document anew from now on, also those that are being read."""
+        self._memory = _Memory(_Remembered(self._memory.answers.limit))
+        self._readings.clear()
+
+    async def pages(self, document: Document, limits: Limits) -> int:
+        """Return how many pages a document has. Raises ``Refusal`` where it is none that is read."""
+        memory, key = self._memory, (document.sha256, limits)
+        known = memory.pages.get(key)
+        if known is not None:
+            return known
+
+        async def count(reading: _Running[int]) -> int:
+            async with self._file(document) as path:
+                request = {"do": "pages", "path": str(path), **_of(document, limits)}
+                header, _ = await self._ask(memory, document, request, reading)
+            pages = header.get("pages")
+            if type(pages) is not int or pages < 1:
+                raise _defect("ValueError", f"the reader counted {pages!r} pages")
+            memory.pages[key] = pages
+            return pages
+
+        return await self._shared(memory, ("pages", *key), count, urgent=True)
+
+    async def page(
+        self,
+        document: Document,
+        number: int,
+        analysis: Analysis | None,
+        *,
+        limits: Limits,
+        counters: Counters,
+        urgent: bool,
+    ) -> list[dict[str, Any]]:
+        """Return the blocks of page ``number`` (from 1) in synchronous form. Raises ``Refusal``.
+
+        The list is the caller's own. Ids are the same for the same document, page, engine, version and
+        analysis. ``analysis`` None asks for text alone. Pages that are not urgent are read by turns of documents.
+        """
+        text = await self.page_json(document, number, analysis, limits=limits, counters=counters, urgent=urgent)
+        if len(text) > _LOADED_INLINE_BYTES:
+            return await asyncio.to_thread(_loaded, text)
+        return _loaded(text)
+
+    async def page_json(
+        self,
+        document: Document,
+        number: int,
+        analysis: Analysis | None,
+        *,
+        limits: Limits,
+        counters: Counters,
+        urgent: bool,
+    ) -> bytes:
+        """Return what ``page`` returns as JSON, as it is remembered."""
+        memory = self._memory
+        if not self.pool.identity:
+            await self._identified()
+        key = (document.sha256, number, analysis, limits, *self.pool.identity.values())
+        known = memory.answers.get(key)
+        if known is not None:
+            return known
+
+        async def read(reading: _Running[bytes]) -> bytes:
+            text = await self._read(memory, document, number, analysis, limits, counters, reading)
+            memory.answers.put(key, text)
+            return text
+
+        return await self._shared(memory, key, read, urgent=urgent)
+
+    async def read(self, document: Document, counters: Counters) -> bytes:
+        """Return the answer of DetectDocumentText for a document of one page, as JSON."""
+        blocks = await self.page_json(document, 1, None, limits=SYNC, counters=counters, urgent=True)
+        return b'{"DocumentMetadata":{"Pages":1},"Blocks":%b,"DetectDocumentTextModelVersion":"1.0"}' % blocks
+
+    async def _shared(
+        self, memory: _Memory, key: Hashable, read: Callable[[_Running[T]], Coroutine[Any, Any, T]], *, urgent: bool
+    ) -> T:
+        """Wait for the reading of this key, begun here where nobody began it."""
+        reading: _Running[T] | None = memory.running.get(key)
+        if reading is None:
+            reading = memory.running[key] = _Running(urgent)
+            reading.task = asyncio.create_task(read(reading))
+            reading.task.add_done_callback(lambda task: _ended(memory, key, task))
+        elif urgent and not reading.urgent:
+            reading.urgent = True
+            if reading.work is not None:
+                self.pool.hurry(reading.work)
+        # A caller that goes away must not take the reading from those who wait with it.
+        return await asyncio.shield(reading.task)
+
+    async def _read(
+        self,
+        memory: _Memory,
+        document: Document,
+        number: int,
+        analysis: Analysis | None,
+        limits: Limits,
+        counters: Counters,
+        reading: _Running[bytes],
+    ) -> bytes:
+        place = (document.sha256, number)
+        async with _alone(memory, place):
+            kept = self._readings.get(*place, *self.pool.identity.values())
+            if kept is None:
+                counters.recognised(document.sha256)
+            known = (document.sha256, limits)
+            request = {
+                "do": "page",
+                "number": number,
+                "seed": " ".join((document.sha256, *self.identity, _shown(analysis))),
+                "analysis": None if analysis is None else _asked(analysis),
+                "kept": None if kept is None else str(kept),
+                "checked": known in memory.pages,
+                **_of(document, limits),
+            }
+            async with self._file(document) as path:
+                header, body = await self._ask(memory, document, {**request, "path": str(path)}, reading)
+            if kept is not None and header["recognised"]:
+                counters.recognised(document.sha256)
+            size = header["blocks"]
+            text, found = body[:size], body[size:]
+            await asyncio.to_thread(self._accept, text)
+            # How many there are was not asked for; that they are not too many is known.
+            memory.pages.setdefault(known, None)
+            if found and memory is self._memory:
+                self._keep(found, *place, *self.pool.identity.values())
+            return text
+
+    async def _ask(
+        self, memory: _Memory, document: Document, request: Mapping[str, Any], reading: _Running[Any]
+    ) -> tuple[dict[str, Any], bytes]:
+        sha256 = document.sha256
+        ends, problem = memory.ends.get(sha256, (0, ""))
+        if ends >= _ENDS:
+            raise Refusal(BAD_DOCUMENT, f"not tried again after {ends} lost processes", problem=problem)
+        work = self.pool.submit(request, turn=sha256, urgent=reading.urgent)
+        reading.work = work
+        try:
+            header, body = await work.done
+        except ProcessEnded as error:
+            problem = f"Reading the document {error}"
+            memory.ends[sha256] = memory.ends.get(sha256, (0, ""))[0] + 1, problem
+            raise Refusal(BAD_DOCUMENT, f"the process that read it is gone: {error}", problem=problem) from error
+        except ReaderUnavailable as error:
+            raise _unavailable(error) from error
+        if "error" in header:
+            raise _refusal(header["error"], header["context"])
+        if "defect" in header:
+            raise _defect(header["defect"], header["trace"])
+        return header, body
+
+    async def _identified(self) -> None:
+        try:
+            await self.pool.up()
+        except ReaderUnavailable as error:
+            raise _unavailable(error) from error
+
+    @asynccontextmanager
+    async def _file(self, document: Document) -> AsyncIterator[Path]:
+        file = document.file(self.spool)
+        try:
+            path = await asyncio.to_thread(file.__enter__)
+        except OSError as error:
+            raise Refusal(INTERNAL_ERROR, str(error), problem="The emulator cannot write its files") from error
+        try:
+            yield path
+        finally:
+            file.__exit__(None, None, None)
+
+    def _accept(self, text: bytes) -> None:
+        if self.check is None:
+            return
+        try:
+            self.check(_loaded(text))
+        except (ValueError, TypeError) as error:
+            raise _defect(type(error).__name__, str(error)) from error
+
+    def _keep(self, found: bytes, *key: object) -> None:
+        try:
+            self._readings.put(found, *key)
+        except OSError as error:
+            # The page has been read: what is lost is time, the next time.
+            logger.warning("a reading cannot be kept: %s", error)
+
+
+@asynccontextmanager
+async def _alone(memory: _Memory, page: Hashable) -> AsyncIterator[None]:
+    """Wait until nobody reads this page: what they found out is of use to whoever comes next."""
+    while (other := memory.read_now.get(page)) is not None:
+        await other.wait()
+    memory.read_now[page] = done = asyncio.Event()
+    try:
+        yield
+    finally:
+        del memory.read_now[page]
+        done.set()
+
+
+def _ended(memory: _Memory, key: Hashable, task: asyncio.Task[Any]) -> None:
+    del memory.running[key]
+    # Looked at, so that a failure that nobody waits for any more is no news for the log.
+    if not task.cancelled():
+        task.exception()
+
+
+def _loaded(text: bytes) -> list[dict[str, Any]]:
+    blocks: list[dict[str, Any]] = json.loads(text)
+    return blocks
+
+
+def _of(document: Document, limits: Limits) -> dict[str, Any]:
+    return {"name": document.name, "limits": astuple(limits)}
+
+
+def _asked(analysis: Analysis) -> dict[str, Any]:
+    """Return an analysis as the members of a request, which ``Analysis.of`` reads."""
+    queries = [query.as_json() for query in analysis.queries]
+    return {"FeatureTypes": sorted(analysis.features), "QueriesConfig": {"Queries": queries}}
+
+
+def _shown(analysis: Analysis | None) -> str:
+    return "text" if analysis is None else json.dumps(_asked(analysis))
+
+
+def _refusal(code: str, context: Mapping[str, Any]) -> Refusal:
     """Return what the real service would answer where our reader gives up."""
-    details = error.context
+    kind = _ERRORS.get(code)
+    if kind is None:
+        return _defect(code, str(context))
+    error = kind(**context)
     match error:
         case UnsupportedDocument():
             return Refusal(UNSUPPORTED_DOCUMENT, error.message)
         case UnreadableDocument():
-            return Refusal(BAD_DOCUMENT, error.message, problem=details.get("reason", error.message))
+            return Refusal(BAD_DOCUMENT, error.message, problem=context.get("reason", error.message))
         case DocumentTooLarge():
-            size, limit = details["size_bytes"], details["limit_bytes"]
+            size, limit = context["size_bytes"], context["limit_bytes"]
             return Refusal(DOCUMENT_TOO_LARGE, error.message, size=f"{size} bytes", limit_bytes=limit)
         case ImageTooLarge():
-            return Refusal(IMAGE_TOO_LARGE, error.message, **details)
+            return Refusal(IMAGE_TOO_LARGE, error.message, **context)
     logger.error("the reader failed [%s]: %s", error.code, error.message)
     return Refusal(INTERNAL_ERROR, error.hint, problem=error.message)
+
+
+def _unavailable(error: ReaderUnavailable) -> Refusal:
+    return Refusal(INTERNAL_ERROR, error.hint, problem=error.problem)
+
+
+def _defect(kind: str, trace: str) -> Refusal:
+    logger.error("the reader has a defect: %s\n%s", kind, trace)
+    return Refusal(INTERNAL_ERROR, problem=f"The emulator has a defect: {kind}")
+
+
+def make(
+    data: Path,
+    *,
+    processes: int,
+    reader: str = OWN_READER,
+    check: Check | None = None,
+    bounds: Bounds | None = None,
+) -> Recogniser:
+    """Return a recogniser whose first process is already loading. ``start`` it in the event loop.
+
+    ``data`` is a folder, made where it is missing; ``reader`` the dotted path of a factory of a
+    ``reading_process.PageReader``, ``module:factory``; ``bounds`` what reading may cost. Raises ``OSError``
+    where the folder cannot be used.
+    """
+    private_folder(data)
+    spool, readings = Spool(data / "spool"), Readings(data / "readings")
+    return Recogniser(Pool(reader, replace(bounds or Bounds(), processes=processes)), spool, readings, check=check)

@@ -30,7 +30,7 @@ from photo_worker.devkit.textract.failures import INTERNAL_ERROR, MALFORMED, NO_
 from photo_worker.devkit.textract.faults import Faults, Script
 from photo_worker.devkit.textract.model import TextractModel, WrongType
 from photo_worker.devkit.textract.operations import Call, Operations
-from photo_worker.devkit.textract.recognition import Reader, Recogniser
+from photo_worker.devkit.textract.recognition import Recogniser
 from photo_worker.errors import PhotoWorkerError
 
 logger = logging.getLogger(__name__)
@@ -47,15 +47,14 @@ _SHUTDOWN_SECONDS = 1
 
 
 class Emulator:
-    """One emulator: a reader and everything that was asked of it. Make it, then serve ``app``."""
+    """One emulator: what reads, and everything that was asked of it. Make it, then serve ``app``."""
 
-    def __init__(self, reader: Reader, *, threads: int) -> None:
+    def __init__(self, recogniser: Recogniser, *, threads: int) -> None:
         self._threads = threads
         self._model = TextractModel()
-        self._documents = DocumentSource()
-        self._recogniser = Recogniser(
-            reader, threads=threads, check=lambda given: self._model.check_answer("DetectDocumentText", given)
-        )
+        self._documents = DocumentSource(recogniser.spool)
+        self._recogniser = recogniser
+        recogniser.check = self._check_blocks
         self._operations = Operations(self._model, self._documents, self._recogniser)
         self._counters = Counters()
         self._faults = Faults()
@@ -74,10 +73,11 @@ class Emulator:
 
     @contextlib.asynccontextmanager
     async def _lifespan(self, _: Starlette) -> AsyncIterator[None]:
+        await self._recogniser.start()
         warming = asyncio.create_task(self._warm())
         yield
         warming.cancel()
-        self._recogniser.close()
+        await self._recogniser.close()
         self._documents.close()
 
     async def _warm(self) -> None:
@@ -148,6 +148,10 @@ class Emulator:
         except WrongType as error:
             raise Refusal(MALFORMED, problem=str(error)) from error
 
+    def _check_blocks(self, blocks: list[dict[str, Any]]) -> None:
+        """Raise where blocks break the service's model; those of an analysis may have all that others have."""
+        self._model.check_answer("AnalyzeDocument", {"Blocks": blocks})
+
     @property
     def operations(self) -> tuple[str, ...]:
         """The names of all operations of the service."""
@@ -216,13 +220,6 @@ def default_threads() -> int:
     return max(1, min(usable, MOST_THREADS))
 
 
-def default_reader() -> Reader:
-    """Return this project's own reader, one thread a page: pages are read beside each other instead."""
-    from photo_worker.ocr.reader import DocumentReader
-
-    return DocumentReader(threads=1)
-
-
 def listen(host: str, port: int) -> socket.socket:
     """Return a socket that listens on a port, or on a free one for 0. Raises ``OSError``."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
@@ -238,12 +235,12 @@ def listen(host: str, port: int) -> socket.socket:
     return bound
 
 
-def serve(reader: Reader, bound: socket.socket, *, threads: int) -> None:
-    """Serve until SIGTERM or SIGINT, which end the process with status 0 within two seconds."""
+def serve(recogniser: Recogniser, bound: socket.socket, *, threads: int) -> None:
+    """Serve until SIGTERM or SIGINT, which take less than two seconds."""
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, _leave)
     config = uvicorn.Config(
-        Emulator(reader, threads=threads).app,
+        Emulator(recogniser, threads=threads).app,
         loop="asyncio",
         http="h11",
         ws="none",
@@ -255,13 +252,10 @@ def serve(reader: Reader, bound: socket.socket, *, threads: int) -> None:
         timeout_keep_alive=_KEEP_ALIVE_SECONDS,
         timeout_graceful_shutdown=_SHUTDOWN_SECONDS,
     )
-    uvicorn.Server(config).run(sockets=[bound])
+    with contextlib.suppress(SystemExit):
+        uvicorn.Server(config).run(sockets=[bound])
 
 
 def _leave(_: int, __: FrameType | None) -> None:
-    """End at once. uvicorn raises the signal again after it has closed its connections.
-
-    Python would wait for threads in the middle of a page, and nothing here needs to be saved.
-    """
-    logging.shutdown()
-    os._exit(0)
+    """End. uvicorn raises the signal again after it has closed its connections."""
+    raise SystemExit(0)

@@ -1,12 +1,12 @@
-"""An emulator process for tests, and a reader that does what a document tells it.
+"""An emulator process for tests.
 
-Run as a program, this module serves with that reader; the server around it is the real one. What is
-under test is how documents and answers travel, so that these need no OCR.
+Run as a program, this module serves with a reader that does what a document tells it; the server and the
+processes around it are the real ones. What is under test is how documents and answers travel, so that these
+need no OCR.
 """
 
 from __future__ import annotations
 
-import json
 import logging
 import os
 import re
@@ -18,19 +18,15 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-from photo_worker import errors
+from photo_worker.devkit.textract.reading_child import Bounds
+from photo_worker.devkit.textract.recognition import make
 from photo_worker.devkit.textract.server import listen, serve
+from tests.integration.textract.obedient import DEADLINE_SECONDS, FACTORY, MAGIC, document
+
+__all__ = ["DEADLINE_SECONDS", "MAGIC", "ROOT", "Running", "document", "running", "until"]
 
 ROOT = Path(__file__).resolve().parents[3]
-MAGIC = b"\x89PNG\r\n\x1a\n"
-DEADLINE_SECONDS = 20
-
-
-def document(text: str = "Lemon Oat Biscuits", **told: Any) -> bytes:
-    """A document of its own each time. ``wait_for`` names a file to wait for, ``fail`` and ``details`` an error."""
-    return MAGIC + json.dumps({"text": text, "nonce": secrets.token_hex(8), **told}).encode()
 
 
 def until(condition: Callable[[], bool]) -> None:
@@ -38,49 +34,6 @@ def until(condition: Callable[[], bool]) -> None:
     while not condition():
         assert time.monotonic() < deadline
         time.sleep(0.02)
-
-
-class ObedientReader:
-    """Reads the documents of ``document``."""
-
-    engine = "obedient"
-    version = "1"
-
-    def warm(self) -> None:
-        if os.environ.get("PHOTO_WORKER_TEST_BROKEN"):
-            raise errors.EngineUnavailable(engine=self.engine, reason="its weights are missing")
-
-    def read(self, document: bytes, name: str) -> Mapping[str, Any]:
-        if not document.startswith(MAGIC):
-            raise errors.UnsupportedDocument(name=name, actual="no image")
-        told = json.loads(document[len(MAGIC) :])
-        deadline = time.monotonic() + DEADLINE_SECONDS
-        while "wait_for" in told and not Path(told["wait_for"]).exists() and time.monotonic() < deadline:
-            time.sleep(0.01)
-        if told.get("fail") == "RuntimeError":
-            raise RuntimeError("the reader fell over")
-        if "fail" in told:
-            raise getattr(errors, told["fail"])(name=name, **told["details"])
-        words = [_block("WORD", word, told.get("block_type")) for word in told["text"].split()]
-        line = _block("LINE", told["text"], children=words)
-        blocks = [_block("PAGE", None, children=[line]), line, *words]
-        return {"DocumentMetadata": {"Pages": 1}, "Blocks": blocks, "DetectDocumentTextModelVersion": "1.0"}
-
-
-def _block(
-    kind: str, text: str | None, shown_kind: str | None = None, *, children: list[dict[str, Any]] | None = None
-) -> dict[str, Any]:
-    corners = [{"X": x, "Y": y} for x, y in ((0.0, 0.0), (1.0, 0.0), (1.0, 1.0), (0.0, 1.0))]
-    block: dict[str, Any] = {"BlockType": shown_kind or kind}
-    if text is not None:
-        block |= {"Confidence": 99.5, "Text": text}
-    if kind == "WORD":
-        block["TextType"] = "PRINTED"
-    block["Geometry"] = {"BoundingBox": {"Width": 1.0, "Height": 1.0, "Left": 0.0, "Top": 0.0}, "Polygon": corners}
-    block["Id"] = secrets.token_hex(8)
-    if children:
-        block["Relationships"] = [{"Type": "CHILD", "Ids": [child["Id"] for child in children]}]
-    return block
 
 
 @dataclass(frozen=True)
@@ -103,7 +56,14 @@ def running(folder: Path, variables: Mapping[str, str], *arguments: str) -> Iter
     with log.open("wb") as output:
         process = subprocess.Popen(
             [sys.executable, *(arguments or ("-m", __name__))],
-            env={**os.environ, "PYTHONUNBUFFERED": "1", **variables},
+            env={
+                **os.environ,
+                "PYTHONUNBUFFERED": "1",
+                # Reading processes import from no folder that they happen to be in.
+                "PYTHONPATH": str(ROOT),
+                "PHOTO_WORKER_TEST_DATA": str(folder / f"data-{secrets.token_hex(4)}"),
+                **variables,
+            },
             stdout=output,
             stderr=output,
             cwd=ROOT,
@@ -129,4 +89,9 @@ if __name__ == "__main__":
     logging.basicConfig(level=logging.INFO, stream=sys.stderr)
     bound = listen("127.0.0.1", 0)
     logging.getLogger().info("listening on 127.0.0.1:%d", bound.getsockname()[1])
-    serve(ObedientReader(), bound, threads=2)
+    # A process that waits for a gate takes its time; one that hangs is told so by its test.
+    bounds = Bounds(page_seconds=float(os.environ.get("PHOTO_WORKER_TEST_PAGE_SECONDS", "60")))
+    recogniser = make(Path(os.environ["PHOTO_WORKER_TEST_DATA"]), processes=2, reader=FACTORY, bounds=bounds)
+    serve(recogniser, bound, threads=2)
+    logging.shutdown()
+    os._exit(0)

@@ -1,0 +1,249 @@
+"""The server's end of one reading process: its start, its questions and answers, its limits and its end."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import psutil
+
+from photo_worker.devkit.textract.protocol import HEAD
+
+# How often a busy process's memory is looked at. Filling a gigabyte takes longer.
+_WATCH_SECONDS = 0.1
+
+# A process that closed its output is at its end; one that is not is helped along.
+_END_SECONDS = 1.0
+
+MIB = 1024**2
+_BUFFER_BYTES = MIB
+
+NO_ANSWER = "gave something that is no answer"
+
+
+@dataclass(frozen=True)
+class Bounds:
+    """What reading may cost. Times are seconds, memory is resident.
+
+    Measured on this project's own reader: 145 MiB after the start, 300 to 450 after a page, 700 after many.
+    """
+
+    processes: int = 1
+    start_seconds: float = 60.0
+    page_seconds: float = 60.0
+    """Some 30 times what a full page takes: whoever needs longer does not end."""
+    memory_bytes: int = 2048 * MIB
+    """A page of the largest area that is read, with transparency, takes 1.2 GiB while it is decoded."""
+    retire_bytes: int = 768 * MIB
+    """A process that kept more than this after a page makes room for a new one."""
+    idle_growth_bytes: int = 48 * MIB
+    """And so does one that keeps this much more than it began with while nothing is asked for."""
+    idle_seconds: float = 10.0
+    answer_bytes: int = 64 * MIB
+
+
+class ProcessEnded(Exception):
+    """A process was ended, or ended itself, over what it was asked; the text completes "Reading the document ..."."""
+
+
+class ReaderUnavailable(Exception):
+    """No process can be started. The text is for the log and for health."""
+
+    def __init__(self, problem: str, code: str = "engine_unavailable", hint: str = "", trace: str = "") -> None:
+        self.problem, self.code, self.hint, self.trace = problem, code, hint, trace
+        super().__init__(problem)
+
+
+class ReadingChild:
+    """One process. It is started by ``__init__``, so that it loads its engine while others still prepare."""
+
+    def __init__(self, reader: str, bounds: Bounds) -> None:
+        """Raises ``ReaderUnavailable`` where the machine has no process left to give."""
+        self.identity: Mapping[str, str] = {}
+        self.idle_since = time.monotonic()
+        self._bounds = bounds
+        self._fresh = 0
+        self._asked = False
+        self._incoming: asyncio.StreamReader | None = None
+        self._transports: tuple[Any, ...] = ()
+        # -P: a document's folder, or any other that the server was started in, is no place to import from.
+        command = [sys.executable, "-P", "-m", "photo_worker.devkit.textract.reading_process"]
+        try:
+            self._process = subprocess.Popen(
+                [*command, reader, str(bounds.page_seconds), str(bounds.memory_bytes)],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                bufsize=0,
+                close_fds=True,
+                # A terminal's interrupt is the server's to answer.
+                start_new_session=True,
+                env=_environment(),
+            )
+        except OSError as error:
+            raise ReaderUnavailable(f"no process can be started: {error.strerror}") from error
+
+    @property
+    def pid(self) -> int:
+        """The process's id."""
+        return self._process.pid
+
+    @property
+    def memory(self) -> int:
+        """Resident memory in bytes; 0 where the process is gone."""
+        try:
+            return int(psutil.Process(self.pid).memory_info().rss)
+        except psutil.Error:
+            return 0
+
+    async def ready(self) -> None:
+        """Wait until it can read. Raises ``ReaderUnavailable``, and then the process is gone."""
+        try:
+            async with asyncio.timeout(self._bounds.start_seconds):
+                await self._connect()
+                self.identity = dict((await self._started())["hello"])
+                await self._started()
+        except (ProcessEnded, KeyError, TypeError, ValueError) as error:
+            await self.end()
+            raise ReaderUnavailable(f"the process that reads {error} while it started") from error
+        except TimeoutError as error:
+            await self.end()
+            seconds = f"{self._bounds.start_seconds:g}"
+            raise ReaderUnavailable(f"the process that reads did not start within {seconds} seconds") from error
+        except BaseException:
+            await self.end()
+            raise
+        self.idle_since = time.monotonic()
+        self._fresh = self.memory
+
+    async def ask(self, request: Mapping[str, Any]) -> tuple[dict[str, Any], bytes]:
+        """Return the answer's header and body. Raises ``ProcessEnded``, and then the process is gone."""
+        self._asked = True
+        answering = asyncio.ensure_future(self._exchange(request))
+        try:
+            return await self._watched(answering)
+        except BaseException:
+            answering.cancel()
+            await self.end()
+            raise
+        finally:
+            self.idle_since = time.monotonic()
+
+    @property
+    def grown(self) -> bool:
+        """Say whether it keeps much more memory than it began with."""
+        return self._asked and self.memory > self._fresh + self._bounds.idle_growth_bytes
+
+    async def end(self) -> None:
+        """End the process, whatever it does, and take back its pipes. May be called twice."""
+        self._process.kill()
+        for end in self._transports or (self._process.stdin, self._process.stdout):
+            if end is not None:
+                end.close()
+        await asyncio.to_thread(self._process.wait)
+
+    async def _connect(self) -> None:
+        loop = asyncio.get_running_loop()
+        incoming = asyncio.StreamReader(limit=_BUFFER_BYTES)
+        receiving, _ = await loop.connect_read_pipe(
+            lambda: asyncio.StreamReaderProtocol(incoming), self._process.stdout
+        )
+        sending, _ = await loop.connect_write_pipe(asyncio.BaseProtocol, self._process.stdin)
+        self._incoming, self._transports = incoming, (receiving, sending)
+
+    async def _started(self) -> dict[str, Any]:
+        header, _ = await self._receive()
+        if "unavailable" in header:
+            told = {name: str(header[name]) for name in ("code", "hint", "trace") if name in header}
+            raise ReaderUnavailable(str(header["unavailable"]), **told)
+        return header
+
+    async def _watched(self, answering: asyncio.Future[tuple[dict[str, Any], bytes]]) -> tuple[dict[str, Any], bytes]:
+        bounds = self._bounds
+        deadline = time.monotonic() + bounds.page_seconds
+        while True:
+            left = deadline - time.monotonic()
+            done, _ = await asyncio.wait({answering}, timeout=max(min(_WATCH_SECONDS, left), 0))
+            if done:
+                return answering.result()
+            if left <= 0:
+                raise ProcessEnded(f"took more than {bounds.page_seconds:g} seconds")
+            if self.memory > bounds.memory_bytes:
+                raise ProcessEnded(f"took more than {bounds.memory_bytes // MIB} MiB of memory")
+
+    async def _exchange(self, request: Mapping[str, Any]) -> tuple[dict[str, Any], bytes]:
+        text = json.dumps(request, ensure_ascii=False).encode(errors="backslashreplace")
+        # What does not fit into the pipe waits in memory; requests are small, and there is one at a time.
+        self._transports[1].write(HEAD.pack(len(text), 0) + text)
+        header, body = await self._receive()
+        if header.get("memory"):
+            raise ProcessEnded("took more memory than it may have")
+        if not _is_answer(header, body) or not await asyncio.to_thread(_are_blocks, body[: header.get("blocks", 0)]):
+            raise ProcessEnded(NO_ANSWER)
+        return header, body
+
+    async def _receive(self) -> tuple[dict[str, Any], bytes]:
+        reader = self._incoming
+        if reader is None:
+            raise ProcessEnded("was asked before it was connected")
+        try:
+            sizes = HEAD.unpack(await reader.readexactly(HEAD.size))
+            if sum(sizes) > self._bounds.answer_bytes:
+                raise ProcessEnded(NO_ANSWER)
+            text, body = await reader.readexactly(sizes[0]), await reader.readexactly(sizes[1])
+        except asyncio.IncompleteReadError as error:
+            raise ProcessEnded(await self._how()) from error
+        try:
+            header = json.loads(text)
+        except ValueError as error:
+            raise ProcessEnded(NO_ANSWER) from error
+        if not isinstance(header, dict):
+            raise ProcessEnded(NO_ANSWER)
+        return header, body
+
+    async def _how(self) -> str:
+        """Say how a process ended that closed its pipe."""
+        try:
+            status = await asyncio.to_thread(self._process.wait, _END_SECONDS)
+        except subprocess.TimeoutExpired:
+            return "broke off without a word"
+        if status >= 0:
+            return f"ended with status {status}"
+        try:
+            return f"ended with the signal {signal.Signals(-status).name}"
+        except ValueError:
+            return f"ended with the signal {-status}"
+
+
+def _is_answer(header: Mapping[str, Any], body: bytes) -> bool:
+    """Say whether a message is one of those that ``reading_process`` sends."""
+    size = header.get("blocks")
+    return (
+        type(header.get("pages")) is int
+        or (type(size) is int and 0 <= size <= len(body) and type(header.get("recognised")) is bool)
+        or (isinstance(header.get("error"), str) and isinstance(header.get("context"), dict))
+        or (isinstance(header.get("defect"), str) and isinstance(header.get("trace"), str))
+    )
+
+
+def _are_blocks(text: bytes) -> bool:
+    if not text:
+        return True
+    try:
+        blocks = json.loads(text)
+    except ValueError:
+        return False
+    return isinstance(blocks, list) and all(isinstance(block, dict) for block in blocks)
+
+
+def _environment() -> dict[str, str]:
+    """Return the environment without what is nobody's business who parses hostile files."""
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("AWS_")}
+    return {**kept, "OMP_NUM_THREADS": "1"}

@@ -1,0 +1,200 @@
+"""One reading process: hostile documents are parsed here, where they can break nothing else.
+
+``python -P -m photo_worker.devkit.textract.reading_process MODULE:FACTORY PAGE_SECONDS MEMORY_BYTES`` reads
+requests from standard input and answers on standard output. A message is the lengths of a JSON header and of a
+body, as 32-bit big-endian numbers, and then these two. After the start come ``hello``, with what the reader is,
+and ``ready``; then one answer for each request. It ends when its input does, also in the middle of a page.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import importlib
+import json
+import os
+import resource
+import signal
+import sys
+import threading
+import traceback
+from collections.abc import Mapping
+from pathlib import Path
+from queue import SimpleQueue
+from typing import Any, BinaryIO, Protocol
+
+from photo_worker.devkit.textract.protocol import HEAD
+from photo_worker.errors import PhotoWorkerError
+from photo_worker.ocr.analysis.request import Analysis
+from photo_worker.ocr.document import Limits
+from photo_worker.ocr.reader import DocumentReader, PageAnswer, PageRequest
+
+# The parent gives up on a page first and says why; this is for one that has no parent any more.
+_GRACE_SECONDS = 5
+
+# Address space is more than memory: libraries, stacks, and arenas that are reserved and never touched.
+_ADDRESS_SPACE_BYTES = 2 * 1024**3
+
+# Nothing is written but a log.
+_FILE_BYTES = 64 * 1024**2
+
+
+class PageReader(Protocol):
+    """What a factory returns: something that reads pages. Called from one thread."""
+
+    @property
+    def engine(self) -> str:
+        """The engine's name."""
+
+    @property
+    def version(self) -> str:
+        """Its version, which changes whenever the same document may be read differently."""
+
+    def warm(self) -> None:
+        """Load what the first page would load. Raises ``EngineUnavailable``."""
+
+    def pages(self, path: Path, name: str, limits: Limits, /) -> int:
+        """Return how many pages a document has, or raise as ``page`` does."""
+
+    def page(self, request: PageRequest, /) -> PageAnswer:
+        """Return one page's blocks.
+
+        Raises ``UnsupportedDocument``, ``UnreadableDocument``, ``DocumentTooLarge``, ``ImageTooLarge`` or
+        ``EngineUnavailable``.
+        """
+
+
+def own_reader() -> PageReader:
+    """Return this project's own reader, one thread a page: pages are read beside each other instead."""
+    return DocumentReader(threads=1)
+
+
+def main(arguments: list[str]) -> int:
+    """Serve until the input ends."""
+    name, page_seconds, memory_bytes = arguments[0], float(arguments[1]), int(arguments[2])
+    requests, answers = _take_streams()
+    _limit(memory_bytes)
+    waiting: SimpleQueue[Mapping[str, Any]] = SimpleQueue()
+    threading.Thread(target=_listen, args=(requests, waiting), daemon=True).start()
+    try:
+        reader = _load(name)
+        identity = {"engine": reader.engine, "version": reader.version, "form": _form()}
+        _send(answers, {"hello": identity})
+        reader.warm()
+    except PhotoWorkerError as error:
+        _send(answers, {"unavailable": error.message, "code": error.code, "hint": error.hint})
+        return 1
+    except Exception as error:
+        # Whatever keeps a reader from loading, the server has to say so.
+        _send(answers, {"unavailable": f"{type(error).__name__}: {error}", "trace": traceback.format_exc()})
+        return 1
+    _send(answers, {"ready": True})
+    while True:
+        request = waiting.get()
+        signal.setitimer(signal.ITIMER_REAL, page_seconds + _GRACE_SECONDS)
+        header, body = _answer(reader, request)
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        _send(answers, header, body)
+
+
+def _take_streams() -> tuple[BinaryIO, BinaryIO]:
+    """Keep the two pipes for messages alone: what libraries print goes to the log."""
+    requests, answers = os.dup(0), os.dup(1)
+    nothing = os.open(os.devnull, os.O_RDONLY)
+    os.dup2(nothing, 0)
+    os.close(nothing)
+    os.dup2(2, 1)
+    return os.fdopen(requests, "rb"), os.fdopen(answers, "wb")
+
+
+def _limit(memory_bytes: int) -> None:
+    """Bound what a document may cost, as far as the platform does it; the parent watches the memory itself."""
+    limits = {
+        resource.RLIMIT_CORE: 0,
+        resource.RLIMIT_FSIZE: _FILE_BYTES,
+        resource.RLIMIT_AS: memory_bytes + _ADDRESS_SPACE_BYTES,
+    }
+    for kind, value in limits.items():
+        hard = resource.getrlimit(kind)[1]
+        least = value if hard == resource.RLIM_INFINITY else min(value, hard)
+        # macOS takes no limit of the address space.
+        with contextlib.suppress(ValueError, OSError):
+            resource.setrlimit(kind, (least, least))
+    # By default the alarm ends the process whatever native code is doing.
+    signal.signal(signal.SIGALRM, signal.SIG_DFL)
+
+
+def _load(name: str) -> PageReader:
+    module, _, factory = name.partition(":")
+    reader: PageReader = getattr(importlib.import_module(module), factory)()
+    return reader
+
+
+def _form() -> str:
+    """Return what changes with the code that makes readings: one that older code kept may not fit."""
+    from photo_worker import ocr
+
+    digest = hashlib.sha256()
+    for file in sorted(Path(str(ocr.__file__)).parent.rglob("*.py")):
+        digest.update(file.read_bytes())
+    return digest.hexdigest()[:16]
+
+
+def _listen(requests: BinaryIO, waiting: SimpleQueue[Mapping[str, Any]]) -> None:
+    try:
+        while True:
+            size, _ = HEAD.unpack(requests.read(HEAD.size))
+            waiting.put(json.loads(requests.read(size)))
+    finally:
+        # The parent closed the pipe, or is gone. Native code that is still at work would hold up any other end.
+        os._exit(0)
+
+
+def _send(answers: BinaryIO, header: Mapping[str, Any], body: bytes = b"") -> None:
+    text = json.dumps(header, default=str).encode()
+    answers.write(HEAD.pack(len(text), len(body)) + text)
+    answers.write(body)
+    answers.flush()
+
+
+def _answer(reader: PageReader, request: Mapping[str, Any]) -> tuple[dict[str, Any], bytes]:
+    try:
+        limits = Limits(*request["limits"])
+        path = Path(request["path"])
+        if request["do"] == "pages":
+            return {"pages": reader.pages(path, request["name"], limits)}, b""
+        answer = reader.page(
+            PageRequest(
+                path=path,
+                name=request["name"],
+                number=request["number"],
+                seed=request["seed"],
+                limits=limits,
+                analysis=None if request["analysis"] is None else Analysis.of(request["analysis"]),
+                kept=_kept(request["kept"]),
+                checked=request["checked"],
+            )
+        )
+        blocks = json.dumps(answer.blocks, ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode()
+    except PhotoWorkerError as error:
+        return {"error": error.code, "context": error.context}, b""
+    except MemoryError:
+        return {"memory": True}, b""
+    except Exception as error:
+        # A defect of the reader's: the process can go on, and the server logs it.
+        return {"defect": type(error).__name__, "trace": traceback.format_exc()}, b""
+    return {"blocks": len(blocks), "recognised": answer.recognised}, blocks + (answer.reading or b"")
+
+
+def _kept(path: str | None) -> bytes | None:
+    if path is None:
+        return None
+    try:
+        return Path(path).read_bytes()
+    except FileNotFoundError:
+        # Another server that shares the folder made room.
+        return None
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,132 @@
+"""A reader that does what a document tells it, in the real reading processes."""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+import signal
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+from photo_worker import errors
+from photo_worker.ocr.document import Limits
+from photo_worker.ocr.reader import PageAnswer, PageRequest
+
+FACTORY = "tests.integration.textract.obedient:ObedientReader"
+MAGIC = b"\x89PNG\r\n\x1a\n"
+DEADLINE_SECONDS = 20
+
+
+def document(text: str = "Lemon Oat Biscuits", **told: Any) -> bytes:
+    """A document of its own each time.
+
+    ``wait_for`` names a file to wait for, ``begun`` one to make, ``log`` one to add the page's number to,
+    ``fail`` and ``details`` an error, ``pages`` their number, and ``harm`` what to do to the process that reads.
+    """
+    return MAGIC + json.dumps({"text": text, "nonce": secrets.token_hex(8), **told}).encode()
+
+
+class ObedientReader:
+    """Reads the documents of ``document``."""
+
+    engine = "obedient"
+    version = "1"
+
+    def warm(self) -> None:
+        if os.environ.get("PHOTO_WORKER_TEST_BROKEN"):
+            raise errors.EngineUnavailable(engine=self.engine, reason="its weights are missing")
+        if os.environ.get("PHOTO_WORKER_TEST_DIES"):
+            os.kill(os.getpid(), signal.SIGSEGV)
+
+    def pages(self, path: Path, name: str, limits: Limits, /) -> int:
+        pages: int = _told(path, name, limits).get("pages", 1)
+        return pages
+
+    def page(self, request: PageRequest, /) -> PageAnswer:
+        told = _told(request.path, request.name, request.limits)
+        if "log" in told:
+            with Path(told["log"]).open("a", encoding="utf-8") as log:
+                log.write(f"{told['text']} {request.number}\n")
+        if "begun" in told:
+            Path(told["begun"]).touch()
+        deadline = time.monotonic() + DEADLINE_SECONDS
+        while "wait_for" in told and not Path(told["wait_for"]).exists() and time.monotonic() < deadline:
+            time.sleep(0.01)
+        _harm(told.get("harm", ""))
+        if told.get("fail") == "RuntimeError":
+            raise RuntimeError("the reader fell over")
+        if "fail" in told:
+            raise getattr(errors, told["fail"])(name=request.name, **told["details"])
+        text = told["text"] if request.number == 1 else f"{told['text']} {request.number}"
+        if request.analysis is not None:
+            text += " " + " ".join(sorted(request.analysis.features))
+        words = [_block("WORD", word, told.get("block_type")) for word in text.split()]
+        line = _block("LINE", text, children=words)
+        blocks = [_block("PAGE", None, children=[line]), line, *words]
+        recognised = request.kept is None or told.get("never_kept", False)
+        return PageAnswer(blocks, b"kept" if recognised else None, recognised)
+
+
+def _told(path: Path, name: str, limits: Limits) -> dict[str, Any]:
+    content = path.read_bytes()
+    if not content.startswith(MAGIC):
+        raise errors.UnsupportedDocument(name=name, actual="no image")
+    told: dict[str, Any] = json.loads(content[len(MAGIC) :])
+    if told.get("pages", 1) > limits.pages:
+        raise errors.UnsupportedDocument(name=name, actual=f"a PDF of {told['pages']} pages")
+    return told
+
+
+def _harm(kind: str) -> None:  # noqa: PLR0912
+    match kind:
+        case "crash":
+            os.kill(os.getpid(), signal.SIGSEGV)
+        case "leave":
+            os._exit(3)
+        case "hang":
+            # As native code does that never gives Python a turn.
+            signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM, signal.SIGINT})
+            while True:
+                pass
+        case "memory":
+            held = []
+            while True:
+                held.append(bytes(32 * 1024 * 1024).replace(b"\0", b"\1"))
+        case "noise":
+            # What libraries print.
+            os.write(1, b"noise on the standard output\n" * 1000)
+            print("and more of it", flush=True)  # noqa: T201
+        case "nonsense":
+            for descriptor in range(3, 64):
+                try:
+                    os.write(descriptor, b"\xff" * 4096)
+                except OSError:
+                    continue
+            time.sleep(DEADLINE_SECONDS)
+        case "file":
+            with Path(os.devnull).open("wb"), Path(f"/tmp/{secrets.token_hex(8)}").open("wb") as file:  # noqa: S108
+                try:
+                    file.truncate(1 << 40)
+                finally:
+                    Path(file.name).unlink()
+        case "swell":
+            sys.modules[__name__].__dict__["_swollen"] = bytes(200 * 1024 * 1024).replace(b"\0", b"\1")
+
+
+def _block(
+    kind: str, text: str | None, shown_kind: str | None = None, *, children: list[dict[str, Any]] | None = None
+) -> dict[str, Any]:
+    corners = [{"X": x, "Y": y} for x, y in ((0.0, 0.0), (1.0, 0.0), (1.0, 1.0), (0.0, 1.0))]
+    block: dict[str, Any] = {"BlockType": shown_kind or kind}
+    if text is not None:
+        block |= {"Confidence": 99.5, "Text": text}
+    if kind == "WORD":
+        block["TextType"] = "PRINTED"
+    block["Geometry"] = {"BoundingBox": {"Width": 1.0, "Height": 1.0, "Left": 0.0, "Top": 0.0}, "Polygon": corners}
+    block["Id"] = secrets.token_hex(8)
+    if children:
+        block["Relationships"] = [{"Type": "CHILD", "Ids": [child["Id"] for child in children]}]
+    return block
