@@ -7,6 +7,9 @@ from botocore import handlers
 
 from tests.support.shape import judge
 
+# Before anything imports them: its checks are plain assertions in modules that are no tests.
+pytest.register_assert_rewrite("tests.conformance")
+
 _HANDLER = ("after-call.textract", judge)
 
 

@@ -55,10 +55,10 @@ LAYOUTS = (
     "LAYOUT_TEXT",
 )
 
-# Children of the page in recorded answers: these, all of them, in the order of the blocks. QUERY is documented.
-PAGE_CHILDREN = frozenset({"LINE", "TABLE", "KEY_VALUE_SET", "SIGNATURE", "QUERY", *LAYOUTS})
-# Seen among the children of every page they are on. Of queries nothing is recorded.
-CERTAIN_PAGE_CHILDREN = PAGE_CHILDREN - {"QUERY", "LAYOUT_LIST"}
+# Children of the page in recorded answers: all of them, in the order of the blocks. Of queries nothing is recorded.
+PAGE_CHILDREN = frozenset({"LINE", "TABLE", "KEY_VALUE_SET", "SIGNATURE", "QUERY", "QUERY_RESULT", *LAYOUTS})
+# Those that no page with such blocks leaves out.
+CERTAIN_PAGE_CHILDREN = PAGE_CHILDREN - {"QUERY", "QUERY_RESULT", "LAYOUT_LIST"}
 
 _WORDS = ("WORD", "SELECTION_ELEMENT", "SIGNATURE")
 

@@ -1,0 +1,97 @@
+"""What one row of the conformance suite is."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from tests.conformance.service import Service
+
+REQUEST_INVALID = "Request has invalid parameters"
+NO_OBJECT = "Unable to get object metadata from S3. Check object key, region and/or access permissions."
+NO_FORMAT = "Request has unsupported document format"
+NO_JOB = "Request has invalid Job Id"
+
+
+class Basis(StrEnum):
+    """Where an expectation comes from, in the letters of the emulator's own table of errors."""
+
+    DOCUMENTED = "D"
+    OBSERVED = "O"
+    CONVENTION = "C"
+    UNKNOWN = "?"
+    OWN = "E"
+    """The emulator's own interface, of which AWS knows nothing."""
+
+    @property
+    def certain(self) -> bool:
+        """Whether the real service is known to do so."""
+        return self in {Basis.DOCUMENTED, Basis.OBSERVED}
+
+
+D, O, C, UNKNOWN, OWN = Basis.DOCUMENTED, Basis.OBSERVED, Basis.CONVENTION, Basis.UNKNOWN, Basis.OWN  # noqa: E741
+
+
+@dataclass(frozen=True)
+class Expectation:
+    """One thing that a client can observe. ``check`` raises ``AssertionError`` where it is not so.
+
+    ``emulator_only`` says why it cannot be asked of AWS; empty where it can.
+    """
+
+    id: str
+    basis: Basis
+    sent: str
+    expected: str
+    check: Callable[[Service], None]
+    emulator_only: str = ""
+
+    @property
+    def chapter(self) -> str:
+        """The part of the id before the first dot."""
+        return self.id.partition(".")[0]
+
+
+def refusal(
+    id: str,
+    basis: Basis,
+    operation: str,
+    given: Mapping[str, Any] | Callable[[Service], Mapping[str, Any]],
+    code: str,
+    message: str = "",
+    *,
+    sent: str = "",
+    emulator_only: str = "",
+) -> Expectation:
+    """Return the expectation that a request is answered with an error of status 400.
+
+    A message is expected only where it was observed.
+    """
+    expected = f"400 `{code}`" + (f", `{message}`" if message else "")
+    check = functools.partial(_refused, operation=operation, given=given, code=code, message=message)
+    return Expectation(id, basis, sent or f"`{operation}` `{_short(given)}`", expected, check, emulator_only)
+
+
+def _refused(
+    service: Service,
+    *,
+    operation: str,
+    given: Mapping[str, Any] | Callable[[Service], Mapping[str, Any]],
+    code: str,
+    message: str,
+) -> None:
+    answer = service.send(operation, given(service) if callable(given) else given)
+    assert (answer.status, answer.json.get("__type")) == (400, code), (answer.status, answer.body[:500])
+    assert set(answer.json) == {"__type", "Message"}
+    assert answer.json["Message"]
+    if message:
+        assert answer.json["Message"] == message
+
+
+def _short(given: object) -> str:
+    text = str(given)
+    return text if len(text) <= 90 else text[:87] + "..."

@@ -1,0 +1,19 @@
+"""All rows of the conformance suite, in the order of the reference page."""
+
+from __future__ import annotations
+
+from tests.conformance import analysis, jobs, reading, requests, wire
+from tests.conformance.expectation import Expectation
+
+EXPECTATIONS: tuple[Expectation, ...] = (
+    *wire.EXPECTATIONS,
+    *requests.EXPECTATIONS,
+    *reading.EXPECTATIONS,
+    *analysis.EXPECTATIONS,
+    *jobs.EXPECTATIONS,
+)
+
+
+def named(identity: str) -> Expectation:
+    """Return one of them. Raises ``KeyError``."""
+    return {expectation.id: expectation for expectation in EXPECTATIONS}[identity]

@@ -1,0 +1,293 @@
+"""The Textract that a conformance run speaks to: an emulator of its own, or the real one.
+
+Requests are written by hand and signed by botocore's signer, since its client refuses to send much of what
+is to be refused here, and hides what it does not know of an answer. Every answer's shape is judged.
+"""
+
+from __future__ import annotations
+
+import base64
+import http.client
+import json
+import secrets
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, TypeVar
+from urllib.parse import urlsplit
+
+from botocore.auth import SigV4Auth
+from botocore.awsrequest import AWSRequest
+
+from tests.support import shape
+
+if TYPE_CHECKING:
+    import boto3
+    from mypy_boto3_s3 import S3Client
+    from mypy_boto3_sns import SNSClient
+    from mypy_boto3_sqs import SQSClient
+
+    from tests.integration.textract.emulator import Running
+
+JSON_11 = "application/x-amz-json-1.1"
+GET = {
+    "StartDocumentTextDetection": "GetDocumentTextDetection",
+    "StartDocumentAnalysis": "GetDocumentAnalysis",
+}
+START, ANALYSE = tuple(GET)
+TERMINAL = {"SUCCEEDED", "FAILED", "PARTIAL_SUCCESS"}
+JOB_SECONDS = 90.0
+# A throttled call is no answer to what was asked. The emulator is never asked again.
+_THROTTLES = {"ProvisionedThroughputExceededException", "ThrottlingException", "LimitExceededException"}
+_THROTTLED_SECONDS = 60.0
+_SEVEN_DAYS = 7 * 24 * 3600
+
+_T = TypeVar("_T")
+
+
+@dataclass(frozen=True)
+class Answer:
+    """An HTTP answer; header names in lower case."""
+
+    status: int
+    headers: Mapping[str, str]
+    body: bytes
+
+    @property
+    def json(self) -> Any:
+        return json.loads(self.body)
+
+
+@dataclass(frozen=True)
+class Channel:
+    """A topic and the queue that gets its messages."""
+
+    member: Mapping[str, str]
+    queue: str
+
+
+@dataclass
+class Control:
+    """The emulator's own interface, and its process."""
+
+    running: Running
+    start_again: Callable[[], Running]
+
+    def restart(self) -> None:
+        """Kill the process and start it again with the same data and port."""
+        self.running = self.start_again()
+
+    def request(self, method: str, path: str, body: Any = None) -> Answer:
+        content = None if body is None else json.dumps(body).encode()
+        url = f"http://127.0.0.1:{self.running.port}/_emulator/{path}"
+        return exchange(url, method, content, {"Content-Type": "application/json"} if content else {})
+
+    def counters(self) -> Any:
+        return self.request("GET", "counters").json
+
+    def billed(self, content: bytes) -> int:
+        """Return how often a document was charged for."""
+        from hashlib import sha256
+
+        tally = self.counters()["documents"].get(sha256(content).hexdigest(), {})
+        return int(tally.get("billed", 0))
+
+    def age(self, job_id: str, seconds: float) -> None:
+        answer = self.request("POST", "jobs/age", {"JobId": job_id, "seconds": seconds})
+        assert answer.status == 200, answer.body
+
+    def expire(self, job_id: str) -> None:
+        """Let the seven days of a job pass."""
+        self.age(job_id, _SEVEN_DAYS + 60)
+
+    @contextmanager
+    def faults(self, *rules: Mapping[str, Any]) -> Iterator[None]:
+        """Follow these rules while the block runs."""
+        answer = self.request("PUT", "faults", {"seed": 1, "rules": list(rules)})
+        assert answer.status == 200, answer.body
+        try:
+            yield
+        finally:
+            assert self.request("DELETE", "faults").status == 200
+
+
+@dataclass
+class Service:
+    """The service under test and what surrounds it."""
+
+    url: str
+    session: boto3.Session
+    region: str
+    bucket: str
+    s3: S3Client
+    sns: SNSClient
+    sqs: SQSClient
+    control: Control | None = None
+    given_channel: Channel | None = None
+    """A topic and queue that exist already; without, each channel is made anew."""
+    prefix: str = field(default_factory=lambda: f"conformance/{secrets.token_hex(6)}")
+
+    @property
+    def emulator(self) -> Control:
+        """The emulator's controls, for expectations that are of it alone."""
+        assert self.control is not None, "only the emulator has controls"
+        return self.control
+
+    def send(self, operation: str, given: Any, headers: Mapping[str, str | None] | None = None) -> Answer:
+        """Send a request, its bytes in base64 already or not, and judge the answer's shape."""
+        return self.post(f"Textract.{operation}", json.dumps(_encodable(given)).encode(), headers)
+
+    def post(self, target: str, body: bytes, headers: Mapping[str, str | None] | None = None) -> Answer:
+        """Send a body as it is. ``headers`` replace the signed request's own; None takes one out."""
+        deadline = time.monotonic() + _THROTTLED_SECONDS
+        while True:
+            answer = self._post(target, body, headers)
+            throttled = answer.status >= 400 and any(name.encode() in answer.body for name in _THROTTLES)
+            if self.control is not None or not throttled or time.monotonic() > deadline:
+                break
+            time.sleep(1.0)
+        operation = target.partition(".")[2]
+        if answer.status == 200 and JSON_11 in answer.headers.get("content-type", ""):
+            shape.require(operation, answer.json)
+        return answer
+
+    def _post(self, target: str, body: bytes, headers: Mapping[str, str | None] | None) -> Answer:
+        sent = self.signed("/", body, {"Content-Type": JSON_11, "X-Amz-Target": target})
+        for name, value in (headers or {}).items():
+            for known in [known for known in sent if known.lower() == name.lower()]:
+                del sent[known]
+            if value is not None:
+                sent[name] = value
+        return exchange(f"{self.url}/", "POST", body, sent)
+
+    def signed(self, path: str, body: bytes, headers: Mapping[str, str]) -> dict[str, str]:
+        """Return the headers of a signed request."""
+        request = AWSRequest("POST", f"{self.url}{path}", data=body, headers=dict(headers))
+        credentials = self.session.get_credentials()
+        assert credentials is not None, "there are no credentials"
+        SigV4Auth(credentials, "textract", self.region).add_auth(request)
+        return dict(request.headers.items())
+
+    def ask(self, operation: str, **given: Any) -> Any:
+        """Return an operation's answer; an error is a failure of the test."""
+        answer = self.send(operation, given)
+        assert answer.status == 200, f"{operation} answered {answer.status} {answer.body[:500]!r}"
+        return answer.json
+
+    def refused(self, operation: str, **given: Any) -> tuple[str, str]:
+        """Return the code and message of the error that an operation answers with."""
+        answer = self.send(operation, given)
+        assert answer.status >= 400, f"{operation} answered {answer.body[:500]!r}"
+        return answer.json["__type"], answer.json["Message"]
+
+    def stored(self, content: bytes, key: str | None = None) -> dict[str, Any]:
+        """Put a document in the bucket and return its location."""
+        name = f"{self.prefix}/{key or secrets.token_hex(8)}"
+        self.s3.put_object(Bucket=self.bucket, Key=name, Body=content)
+        return {"S3Object": {"Bucket": self.bucket, "Name": name}}
+
+    def start(self, content: bytes | Mapping[str, Any], operation: str = START, **given: Any) -> str:
+        """Start a job for a document, or a location, and return its id."""
+        location = self.stored(content) if isinstance(content, bytes) else content
+        if operation == ANALYSE:
+            given.setdefault("FeatureTypes", ["TABLES"])
+        job_id: str = self.ask(operation, DocumentLocation=location, **given)["JobId"]
+        return job_id
+
+    def finished(self, job_id: str, operation: str = START, **given: Any) -> Any:
+        """Wait for a job's end and return Get's answer."""
+
+        def probe() -> Any:
+            answer = self.ask(GET[operation], JobId=job_id, **given)
+            return answer if answer["JobStatus"] in TERMINAL else None
+
+        return self.until(probe, seconds=JOB_SECONDS)
+
+    def succeeded(self, job_id: str, operation: str = START, **given: Any) -> Any:
+        """As ``finished``, of a job that must have succeeded."""
+        answer = self.finished(job_id, operation, **given)
+        assert answer["JobStatus"] == "SUCCEEDED", {name: answer[name] for name in answer if name != "Blocks"}
+        return answer
+
+    def pages_of(self, job_id: str, operation: str = START, **given: Any) -> list[Any]:
+        """Return all answers that a finished job's paging gives."""
+        answers = [self.succeeded(job_id, operation, **given)]
+        while "NextToken" in answers[-1]:
+            assert len(answers) < 2000, "paging does not end"
+            token = answers[-1]["NextToken"]
+            answers.append(self.ask(GET[operation], JobId=job_id, NextToken=token, **given))
+        return answers
+
+    def blocks_of(self, job_id: str, operation: str = START, **given: Any) -> list[Any]:
+        """Return all blocks of a finished job, their shape judged as a whole."""
+        blocks = [block for answer in self.pages_of(job_id, operation, **given) for block in answer["Blocks"]]
+        found = list(shape.block_faults(blocks, asynchronous=True))
+        assert found == []
+        return blocks
+
+    def channel(self) -> Channel:
+        """Return a topic with a queue that gets its messages."""
+        if self.given_channel is not None:
+            return self.given_channel
+        name = f"conformance-{secrets.token_hex(6)}"
+        topic = self.sns.create_topic(Name=name)["TopicArn"]
+        queue = self.sqs.create_queue(QueueName=name)["QueueUrl"]
+        arn = self.sqs.get_queue_attributes(QueueUrl=queue, AttributeNames=["QueueArn"])["Attributes"]["QueueArn"]
+        self.sns.subscribe(TopicArn=topic, Protocol="sqs", Endpoint=arn)
+        role = "arn:aws:iam::000000000000:role/textract"
+        return Channel({"SNSTopicArn": topic, "RoleArn": role}, queue)
+
+    def until_told(self, channel: Channel, job_id: str) -> list[Any]:
+        """Return the messages of a channel, in their order, up to the first one about a job."""
+        found: list[Any] = []
+
+        def probe() -> bool:
+            waiting = self.sqs.receive_message(QueueUrl=channel.queue, MaxNumberOfMessages=10, WaitTimeSeconds=1)
+            for message in waiting.get("Messages", []):
+                found.append(json.loads(json.loads(message["Body"])["Message"]))
+                self.sqs.delete_message(QueueUrl=channel.queue, ReceiptHandle=message["ReceiptHandle"])
+            return any(message["JobId"] == job_id for message in found)
+
+        self.until(probe, seconds=JOB_SECONDS)
+        return found
+
+    def until(self, probe: Callable[[], _T | None], *, seconds: float) -> _T:
+        """Return the first true result of a probe."""
+        pause = 0.05 if self.control else 1.0
+        deadline = time.monotonic() + seconds
+        while True:
+            result = probe()
+            if result:
+                return result
+            assert time.monotonic() < deadline, f"nothing within {seconds} s"
+            time.sleep(pause)
+
+
+def exchange(url: str, method: str, body: bytes | None, headers: Mapping[str, str]) -> Answer:
+    """Send one HTTP request over a connection of its own."""
+    parts = urlsplit(url)
+    kind = http.client.HTTPSConnection if parts.scheme == "https" else http.client.HTTPConnection
+    connection = kind(parts.hostname or "", parts.port, timeout=120)
+    try:
+        connection.request(method, parts.path, body=body, headers=dict(headers))
+        response = connection.getresponse()
+        names = {name.lower(): value for name, value in response.getheaders()}
+        return Answer(response.status, names, response.read())
+    finally:
+        connection.close()
+
+
+def texts(blocks: list[Any], kind: str = "LINE") -> list[str]:
+    """Return the texts of the blocks of a kind."""
+    return [block["Text"] for block in blocks if block["BlockType"] == kind]
+
+
+def _encodable(given: Any) -> Any:
+    if isinstance(given, bytes):
+        return base64.b64encode(given).decode()
+    if isinstance(given, Mapping):
+        return {name: _encodable(value) for name, value in given.items()}
+    if isinstance(given, list | tuple):
+        return [_encodable(value) for value in given]
+    return given

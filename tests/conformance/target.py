@@ -1,0 +1,121 @@
+"""What a run is pointed at: variables for the real service, and an emulator's process otherwise."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import socket
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+import boto3
+from botocore.config import Config
+
+from tests.conformance.service import Channel, Control, Service
+from tests.integration.textract.emulator import Running, running
+from tests.support.resources import session_of
+
+TARGET = "PHOTO_WORKER_CONFORMANCE"
+BUCKET = "PHOTO_WORKER_CONFORMANCE_BUCKET"
+TOPIC = "PHOTO_WORKER_CONFORMANCE_TOPIC_ARN"
+ROLE = "PHOTO_WORKER_CONFORMANCE_ROLE_ARN"
+QUEUE = "PHOTO_WORKER_CONFORMANCE_QUEUE_URL"
+_MODULE = "photo_worker.devkit.textract"
+
+
+def is_aws(variables: Mapping[str, str] = os.environ) -> bool:
+    """Say whether the run is pointed at the real service. Raises ``ValueError`` for a target that is none."""
+    given = variables.get(TARGET, "emulator")
+    if given not in {"emulator", "aws"}:
+        raise ValueError(f"{TARGET} is {given!r}; it may be emulator or aws")
+    return given == "aws"
+
+
+def aws(session: boto3.Session, variables: Mapping[str, str]) -> Service:
+    """Return the real service in the session's region. Raises ``ValueError`` where a variable is missing."""
+    missing = [name for name in (BUCKET, TOPIC, ROLE, QUEUE) if not variables.get(name)]
+    if missing or not session.region_name:
+        raise ValueError(f"a run against AWS needs {', '.join(missing or ['AWS_REGION'])}")
+    # Now, while the caller's own variables are there: a test sees none of them.
+    session.get_credentials()
+    region = session.region_name
+    return Service(
+        url=f"https://textract.{region}.amazonaws.com",
+        session=session,
+        region=region,
+        bucket=variables[BUCKET],
+        s3=session.client("s3"),
+        sns=session.client("sns"),
+        sqs=session.client("sqs"),
+        given_channel=Channel({"SNSTopicArn": variables[TOPIC], "RoleArn": variables[ROLE]}, variables[QUEUE]),
+    )
+
+
+@contextmanager
+def emulated(
+    stack_env: Mapping[str, str], folder: Path, *program: str, variables: Mapping[str, str] | None = None
+) -> Iterator[Service]:
+    """Start an emulator with data of its own on a stack's S3, SNS and SQS, and end it with the block.
+
+    ``program`` are Python's arguments before the emulator's own: another way to start it.
+    """
+    session = session_of(dict(stack_env))
+    config = Config(max_pool_connections=20)
+    s3 = session.client("s3", endpoint_url=stack_env["AWS_ENDPOINT_URL_S3"], config=config)
+    sns = session.client("sns", endpoint_url=stack_env["AWS_ENDPOINT_URL_SNS"], config=config)
+    sqs = session.client("sqs", endpoint_url=stack_env["AWS_ENDPOINT_URL_SQS"], config=config)
+    bucket = f"conformance-{secrets.token_hex(8)}"
+    s3.create_bucket(Bucket=bucket)
+    s3.put_bucket_versioning(Bucket=bucket, VersioningConfiguration={"Status": "Enabled"})
+    processes = _Processes(stack_env, folder, program or ("-m", _MODULE), variables or {})
+    try:
+        started = processes.start()
+        control = Control(started, processes.start)
+        yield Service(
+            url=started.url,
+            session=session,
+            region=stack_env["AWS_REGION"],
+            bucket=bucket,
+            s3=s3,
+            sns=sns,
+            sqs=sqs,
+            control=control,
+        )
+    finally:
+        processes.end()
+        for page in s3.get_paginator("list_object_versions").paginate(Bucket=bucket):
+            for item in (*page.get("Versions", ()), *page.get("DeleteMarkers", ())):
+                s3.delete_object(Bucket=bucket, Key=item["Key"], VersionId=item["VersionId"])
+        s3.delete_bucket(Bucket=bucket)
+        for client in (s3, sns, sqs):
+            client.close()
+
+
+class _Processes:
+    """One emulator process after the other, on one port and with one data folder."""
+
+    def __init__(
+        self, stack_env: Mapping[str, str], folder: Path, program: tuple[str, ...], variables: Mapping[str, str]
+    ) -> None:
+        self._variables = {name: value for name, value in stack_env.items() if name.startswith("AWS_")} | dict(
+            variables
+        )
+        self._folder = folder
+        self._arguments = [*program, "--port", str(_free_port())]
+        self._running = ExitStack()
+
+    def start(self) -> Running:
+        """Kill the process, where there is one, and start another."""
+        self._running.close()
+        return self._running.enter_context(running(self._folder, self._variables, *self._arguments))
+
+    def end(self) -> None:
+        self._running.close()
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port

@@ -1,0 +1,36 @@
+"""Every row of the conformance suite, asked of the emulator or of the real service."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+import pytest
+
+from tests.conformance import target
+from tests.conformance.expectation import Expectation
+from tests.conformance.expectations import EXPECTATIONS
+from tests.conformance.service import Service
+
+
+@pytest.mark.stack
+@pytest.mark.parametrize("expectation", EXPECTATIONS, ids=lambda expectation: expectation.id)
+def test_expectation(service: Service, expectation: Expectation) -> None:
+    if not target.is_aws():
+        expectation.check(service)
+        return
+    if expectation.emulator_only:
+        pytest.skip(expectation.emulator_only)
+    try:
+        expectation.check(service)
+    except AssertionError as error:
+        if expectation.basis.certain:
+            raise
+        pytest.xfail(f"basis {expectation.basis}, the real service does otherwise: {error}")
+
+
+def test_no_two_rows_have_one_id() -> None:
+    assert [name for name, number in Counter(row.id for row in EXPECTATIONS).items() if number > 1] == []
+
+
+def test_only_what_needs_the_emulators_own_interface_is_kept_from_aws() -> None:
+    assert all(row.emulator_only for row in EXPECTATIONS if row.basis == "E")
