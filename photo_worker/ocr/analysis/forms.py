@@ -43,6 +43,9 @@ _NEAR = 2.5
 # A value on the label's row stands within this many letter heights.
 _ALONG = 22.0
 
+# Farther than this, a line of another block may stand on the row.
+_FAR = 6.0
+
 # A gap this much wider than a line's usual ones parts what stands on it.
 _WIDER = 1.6
 
@@ -51,6 +54,9 @@ _VALUE_WORDS = 12
 
 # A line above, of at least this many words and without an end, makes the next line's beginning a sentence's.
 _PROSE_WORDS = 7
+
+# A pattern of print alone is a form's where it repeats.
+_REPEATED = 3
 
 # Lines of an address or the like, below their label.
 _LINES_BELOW = 5
@@ -91,6 +97,9 @@ class _Finder:
             self._with_labels(fields)
         for table in self._tables:
             self._of_table(table)
+        self._small_labels()
+        for passage in self._page.passages:
+            self._in_cell(passage)
         for passage in self._page.passages:
             self._row_under_row(passage)
         for passage in self._page.passages:
@@ -171,31 +180,44 @@ class _Finder:
             words = texts[start : end + 1]
             if start > end or until - end - 1 > _VALUE_WORDS or not is_label(words):
                 continue
+            key = passage.places(start, end + 1)
+            if words[0][:1].islower():
+                before = self._before(passage) if start == 0 else ()
+                if not before:
+                    continue
+                key = (*before, *key)
             yield (
-                passage.places(start, end + 1),
+                key,
                 passage.places(end + 1, until),
                 _BY_COLON if ends_with_colon(texts[end]) else _BY_SIGN,
             )
 
     def _start(self, passage: Passage, first: int, end: int) -> int:
         """Return where the label begins that ends at ``end``: behind the widest gap, or what it follows."""
-        words = passage.words
-        if first == 0 and is_bullet(words[0].text) and end > 0:
-            first = 1
-        gaps = {index: words[index].left - words[index - 1].right for index in range(max(first, 1), end + 1)}
-        if not gaps:
-            return first
-        widest = max(gaps, key=lambda index: gaps[index])
-        usual = median(word.left - before.right for before, word in pairwise(words))
-        if gaps[widest] > _WIDER * max(usual, 0.15 * passage.height):
+        words, texts = passage.words, [word.text for word in passage.words]
+        head = 1 if first == 0 and is_bullet(texts[0]) and end > 0 else first
+        # What holds digits behind another label is that one's value.
+        starts = [start for start in range(head, end + 1) if start == 0 or not has_digit(texts[start:end])]
+        gaps = {start: words[start].left - words[start - 1].right for start in starts if start > 0}
+        usual = median([after.left - before.right for before, after in pairwise(words)] or [0.0])
+        widest = max(gaps, key=lambda start: gaps[start], default=head)
+        if gaps and gaps[widest] > _WIDER * max(usual, 0.15 * passage.height):
             return widest
-        if first == 0 or (first == 1 and is_bullet(words[0].text)):
-            return first
+        if first == 0:
+            return head
         # Nothing parts value and label: the label is what is written like one, behind at least one word of value.
         start = end
-        while start - 1 > first and words[start - 1].text[:1].isupper() and words[start - 1].text.isalpha():
+        while start - 1 > first and texts[start - 1][:1].isupper() and texts[start - 1].isalpha():
             start -= 1
         return max(start, min(first + 1, end))
+
+    def _before(self, passage: Passage) -> tuple[WordPlace, ...]:
+        """Return the line above where it is the beginning of the same label."""
+        over = self._page.over(passage)
+        near = over is not None and passage.box.top - over.box.bottom < 0.8 * passage.height
+        if over is None or not near or abs(over.box.left - passage.box.left) > 0.5 * passage.height:
+            return ()
+        return over.places() if len(over.words) <= 4 and over.text[:1].isupper() and over.text[-1:].isalpha() else ()
 
     def _in_prose(self, passage: Passage) -> bool:
         over = self._page.over(passage)
@@ -232,8 +254,23 @@ class _Finder:
                 return tuple(found) if len(found) <= _VALUE_WORDS else ()
             if any(passage.box.right < mark.box.centre[0] < after.box.left for mark in self._on_row(passage)):
                 return tuple(found)
+            far = after.box.left - passage.box.right > _FAR * passage.height
+            if far and not found and self._of_another_block(after):
+                return ()
             found += after.places()
-            passage, reach = after, 2.5 * after.height
+            open_bracket = after.text.count("(") > after.text.count(")")
+            passage, reach = after, (3 if open_bracket else 1) * 2.5 * after.height
+
+    def _of_another_block(self, value: Passage) -> bool:
+        """Say whether a line belongs to one above or below it that no label stands before."""
+        for other in (self._page.over(value), self._page.below(value)):
+            if other is None or abs(other.box.left - value.box.left) > value.height:
+                continue
+            near = max(other.box.top - value.box.bottom, value.box.top - other.box.bottom) < value.height
+            row = self._page.row_of(other)
+            if near and not any(self._keys.intersection(each.places()) for each in row):
+                return True
+        return False
 
     def _under(self, key: Sequence[WordPlace]) -> tuple[WordPlace, ...]:
         """Return what stands below a label and begins where it does."""
@@ -291,10 +328,9 @@ class _Finder:
         rows = [[cell for cell in table.cells if cell.row == row + 1] for row in range(table.rows)]
         texts = [[[self._page.word(place).text for place in cell.words] for cell in row] for row in rows]
         if table.columns == 2 and all(is_label(row[0]) and not has_digit(row[0]) for row in texts if len(row) == 2):
-            if rows[0][0].role != "COLUMN_HEADER":
-                for row in rows:
-                    if len(row) == 2 and row[1].words:
-                        self._add(row[0].words, row[1].words, _BY_TABLE)
+            for row in rows:
+                if len(row) == 2 and row[1].words:
+                    self._add(row[0].words, row[1].words, _BY_TABLE)
         elif table.rows == 2 and table.columns > 2:
             labels, values = texts
             if all(is_label(text) and not has_digit(text) for text in labels) and any(map(has_digit, values)):
@@ -321,6 +357,51 @@ class _Finder:
         if len(captions) >= 0.8 * len(filled):
             for label, rest in captions:
                 self._add(label, rest, _BY_BOX)
+
+    # Boxes and small print
+
+    def _in_cell(self, passage: Passage) -> None:
+        """A label at the top of a box of ruling lines, with one line below it or room for one."""
+        cell = self._page.cell_of(passage)
+        texts = [word.text for word in passage.words]
+        if cell is None or self._blocked(passage) or not is_label(texts) or has_digit(texts):
+            return
+        if passage.box.top - cell.top > 0.8 * passage.height or any(
+            passage.places()[0] in table.words for table in self._tables
+        ):
+            return
+        inside = [
+            other for other in self._page.passages if other.index != passage.index and cell.holds(*other.box.centre)
+        ]
+        if any(cell.holds(*mark.box.centre) for mark in self._check_boxes):
+            return
+        if not inside and cell.bottom - passage.box.bottom > 1.1 * passage.height:
+            self._add(passage.places(), (), _BY_BOX * _BELOW)
+        elif len(inside) == 1 and inside[0].box.top > passage.box.centre[1] and not self._blocked(inside[0]):
+            self._add(passage.places(), inside[0].places(), _BY_BOX)
+
+    def _small_labels(self) -> None:
+        """Values in large print, each under its label in small print: several of them, as on a card."""
+        found = []
+        for passage in self._page.passages:
+            texts = [word.text for word in passage.words]
+            under = self._page.below(passage)
+            if under is None or len(texts) > 3 or not is_label(texts) or self._blocked(passage) or self._blocked(under):
+                continue
+            small = passage.height < 0.85 * under.height
+            near = under.box.top - passage.box.bottom < 0.6 * under.height
+            below = -0.5 * under.height < under.box.left - passage.box.left < 2.5 * under.height
+            if (
+                small
+                and near
+                and below
+                and len(under.words) <= 4
+                and (is_value([word.text for word in under.words]) or under.text.isupper())
+            ):
+                found.append((passage, under))
+        if len(found) >= _REPEATED:
+            for passage, under in found:
+                self._add(passage.places(), under.places(), _BY_ROW)
 
     # Rows
 
@@ -364,7 +445,13 @@ class _Finder:
                 and not has_digit([word.text for word in label])
                 and is_value(texts)
                 and not self._blocked(value)
-                and value.box.left - passage.box.right < _ALONG * passage.height
+                and (
+                    value.box.left - passage.box.right < _ALONG * passage.height
+                    or any(
+                        table.box.holds(*passage.box.centre) and table.box.holds(*value.box.centre)
+                        for table in self._tables
+                    )
+                )
                 and not self._in_prose(passage)
             ):
                 self._add(passage.places(), value.places(), _BY_ROW)

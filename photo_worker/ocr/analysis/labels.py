@@ -61,8 +61,11 @@ def ends_with_colon(word: str) -> bool:
 def _ends_label(words: Sequence[str], index: int) -> bool:
     word, after = words[index], words[index + 1 : index + 2]
     if ends_with_colon(word):
-        # What ends in digits and a colon is a time or a numbered step, unless a word stands before it.
-        return bool(_LETTERS.search(" ".join(words[: index + 1]))) and not word[:-1].isdigit()
+        numbered = word[:-1].isdigit()
+        # What ends in digits and a colon is a time or a step, unless it is a name such as "Year 2:" before numbers.
+        if numbered and not (index > 0 and words[index - 1][:1].isupper() and has_digit(words[index + 1 :])):
+            return False
+        return bool(_LETTERS.search(" ".join(words[: index + 1])))
     if _NUMBER_SIGN.match(word):
         return index + len(word) > 1 and (not after or has_digit(after))
     if _DASH.match(word) and len(word) == 1:

@@ -129,6 +129,19 @@ class Page:
         )
         return next(above, None)
 
+    def cell_of(self, passage: Passage) -> Box | None:
+        """Return the box that the ruling lines round a line make, or None where a side is open."""
+        x, y = passage.box.centre
+        across = [rule.box for rule in self._horizontal if rule.box.left <= x <= rule.box.right]
+        down = [rule.box for rule in self._vertical if rule.box.top <= y <= rule.box.bottom]
+        top = max((rule.bottom for rule in across if rule.centre[1] < y), default=None)
+        bottom = min((rule.top for rule in across if rule.centre[1] > y), default=None)
+        left = max((rule.right for rule in down if rule.centre[0] < passage.box.left + 1), default=None)
+        right = min((rule.left for rule in down if rule.centre[0] > passage.box.right - 1), default=None)
+        if top is None or bottom is None or left is None or right is None:
+            return None
+        return Box(left, top, right, bottom)
+
     @cached_property
     def _by_top(self) -> list[Passage]:
         return sorted(self.passages, key=_top)

@@ -31,6 +31,10 @@ _SECTION = 1.15
 _TITLE_WORDS = 18
 _SECTION_WORDS = 12
 
+# An area with this many fields is a form; its fields are at most this many letter heights apart.
+_FORM_FIELDS = 6
+_FORM_GAP = 4.0
+
 # What stands in the first or last this share of the page may be a header or footer.
 _MARGIN = 0.08
 
@@ -81,18 +85,22 @@ KINDS = frozenset(_SURE)
 def find_regions(page: Page, tables: Sequence[Table], fields: Sequence[Field]) -> list[Region]:
     """Return the page's regions in reading order: column by column where the page is set in columns."""
     by_line = {passage.index: passage for passage in page.passages}
-    regions, free = _fixed(page, tables)
+    regions, free = _fixed(page, tables, fields)
+    forms, free = _forms(page, free, fields)
+    regions += forms
     groups = [_in_rows(group) for group in _groups(page, free, fields)]
     regions += [_told(page, group, groups, fields) for group in groups]
     regions = _with_one_title(regions, by_line)
     return in_reading_order(regions)
 
 
-def _fixed(page: Page, tables: Sequence[Table]) -> tuple[list[Region], list[Passage]]:
+def _fixed(page: Page, tables: Sequence[Table], fields: Sequence[Field]) -> tuple[list[Region], list[Passage]]:
     """Return tables and figures with the lines in them, and the lines that are left."""
     free = list(page.passages)
     regions: list[Region] = []
     for table in tables:
+        if _is_form(page, table, fields):
+            continue
         inside = [passage for passage in free if _inside(passage, table.box, table)]
         if inside:
             regions.append(_region("TABLE", inside, table.box, confidence=table.confidence))
@@ -100,13 +108,56 @@ def _fixed(page: Page, tables: Sequence[Table]) -> tuple[list[Region], list[Pass
     pictures = page.reading.marks.pictures if page.reading.marks else ()
     for picture in pictures:
         inside = [passage for passage in free if picture.holds(*passage.box.centre)]
-        large = picture.area > _FIGURE_SHARE * page.width * page.height
+        large = picture.area > _FIGURE_SHARE * page.width * page.height or _reads_as_text(inside)
         in_table = any(picture.shared(region.box) > 0.5 * picture.area for region in regions)
         if in_table or (inside and (large or len(inside) > _FIGURE_LINES)):
             continue
         regions.append(_region("FIGURE", inside, picture))
         free = [passage for passage in free if passage not in inside]
     return regions, free
+
+
+def _is_form(page: Page, table: Table, fields: Sequence[Field]) -> bool:
+    """Say whether a table is labels and values without a ruling line."""
+    rules = page.reading.marks.horizontal if page.reading.marks else ()
+    ruled = sum(table.box.grown(page.letter_height).holds(*rule.box.centre) for rule in rules)
+    words = table.words
+    named = sum(place in words for field in fields for place in (*field.key, *field.value))
+    return ruled < 2 and named >= 0.8 * len(words)
+
+
+def _forms(page: Page, free: Sequence[Passage], fields: Sequence[Field]) -> tuple[list[Region], list[Passage]]:
+    """Return areas that are full of fields, and the lines that are left."""
+    lines = {place[0] for field in fields for place in (*field.key, *field.value)}
+    left, regions = list(free), []
+    for area in _areas([passage for passage in free if passage.index in lines], page.letter_height):
+        box = around(passage.box for passage in area)
+        inside = [passage for passage in left if box.holds(*passage.box.centre)]
+        members = {passage.index for passage in inside}
+        held = [field for field in fields if field.key[0][0] in members]
+        if len(held) >= _FORM_FIELDS and sum(line in lines for line in members) >= 0.6 * len(members):
+            regions.append(_region("KEY_VALUE", inside))
+            left = [passage for passage in left if passage.index not in members]
+    return regions, left
+
+
+def _areas(passages: Sequence[Passage], letter: float) -> list[list[Passage]]:
+    """Cut lines into areas where more than a few lines of height are between them."""
+    areas: list[list[Passage]] = []
+    bottom = 0.0
+    for passage in sorted(passages, key=lambda passage: passage.box.top):
+        if not areas or passage.box.top - bottom > _FORM_GAP * letter:
+            areas.append([])
+        areas[-1].append(passage)
+        bottom = max(bottom, passage.box.bottom)
+    return areas
+
+
+def _reads_as_text(inside: Sequence[Passage]) -> bool:
+    """Say whether lines in a picture are text on a ground, and no captions of a drawing."""
+    return bool(inside) and (
+        median(len(passage.words) for passage in inside) > 1 or median(len(passage.text) for passage in inside) > 12
+    )
 
 
 def _inside(passage: Passage, box: Box, table: Table) -> bool:
