@@ -23,6 +23,7 @@ from photo_worker.ocr.analysis.shapes import Box, CheckBox
 from photo_worker.ocr.analysis.signatures import find_signatures
 from photo_worker.ocr.analysis.table_blocks import table_blocks
 from photo_worker.ocr.analysis.table_model import Table, WordPlace
+from photo_worker.ocr.analysis.tables import find_tables
 from photo_worker.ocr.blocks import Block, Ids, geometry, percent, relation, text_blocks
 
 # What PAGE names as its children beside LINEs, in this order (O; queries' place among the others: C).
@@ -71,9 +72,8 @@ class _Analysis:
 
     @cached_property
     def _tables(self) -> Sequence[Table]:
-        from photo_worker.ocr.analysis.tables import find_tables
-
-        return find_tables(self._reading)
+        marks = self._reading.marks
+        return find_tables(self._reading.lines, marks) if marks else ()
 
     @cached_property
     def _fields(self) -> Sequence[Field]:

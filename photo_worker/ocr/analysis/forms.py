@@ -98,8 +98,10 @@ class _Finder:
         for table in self._tables:
             self._of_table(table)
         self._small_labels()
-        for passage in self._page.passages:
-            self._in_cell(passage)
+        empty = [passage for passage in self._page.passages if self._in_cell(passage)]
+        if len(empty) >= _REPEATED:
+            for passage in empty:
+                self._add(passage.places(), (), _BY_BOX * _BELOW)
         for passage in self._page.passages:
             self._row_under_row(passage)
         for passage in self._page.passages:
@@ -268,7 +270,7 @@ class _Finder:
                 continue
             near = max(other.box.top - value.box.bottom, value.box.top - other.box.bottom) < value.height
             row = self._page.row_of(other)
-            if near and not any(self._keys.intersection(each.places()) for each in row):
+            if near and not any(each.places()[-1] in self._keys for each in row):
                 return True
         return False
 
@@ -360,25 +362,24 @@ class _Finder:
 
     # Boxes and small print
 
-    def _in_cell(self, passage: Passage) -> None:
-        """A label at the top of a box of ruling lines, with one line below it or room for one."""
+    def _in_cell(self, passage: Passage) -> bool:
+        """Take a label at the top of a ruled box with the one line below it; say whether there is only room for one."""
         cell = self._page.cell_of(passage)
         texts = [word.text for word in passage.words]
         if cell is None or self._blocked(passage) or not is_label(texts) or has_digit(texts):
-            return
+            return False
         if passage.box.top - cell.top > 0.8 * passage.height or any(
             passage.places()[0] in table.words for table in self._tables
         ):
-            return
+            return False
+        if any(cell.holds(*mark.box.centre) for mark in self._check_boxes):
+            return False
         inside = [
             other for other in self._page.passages if other.index != passage.index and cell.holds(*other.box.centre)
         ]
-        if any(cell.holds(*mark.box.centre) for mark in self._check_boxes):
-            return
-        if not inside and cell.bottom - passage.box.bottom > 1.1 * passage.height:
-            self._add(passage.places(), (), _BY_BOX * _BELOW)
-        elif len(inside) == 1 and inside[0].box.top > passage.box.centre[1] and not self._blocked(inside[0]):
+        if len(inside) == 1 and inside[0].box.top > passage.box.centre[1] and not self._blocked(inside[0]):
             self._add(passage.places(), inside[0].places(), _BY_BOX)
+        return not inside and cell.bottom - passage.box.bottom > 1.1 * passage.height
 
     def _small_labels(self) -> None:
         """Values in large print, each under its label in small print: several of them, as on a card."""

@@ -63,7 +63,8 @@ def _ends_label(words: Sequence[str], index: int) -> bool:
     if ends_with_colon(word):
         numbered = word[:-1].isdigit()
         # What ends in digits and a colon is a time or a step, unless it is a name such as "Year 2:" before numbers.
-        if numbered and not (index > 0 and words[index - 1][:1].isupper() and has_digit(words[index + 1 :])):
+        named = 0 < index <= 3 and len(word) <= 3 and words[index - 1][:1].isupper() and not has_digit(words[:index])
+        if numbered and not named:
             return False
         return bool(_LETTERS.search(" ".join(words[: index + 1])))
     if _NUMBER_SIGN.match(word):

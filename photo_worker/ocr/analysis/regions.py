@@ -33,7 +33,8 @@ _SECTION_WORDS = 12
 
 # An area with this many fields is a form; its fields are at most this many letter heights apart.
 _FORM_FIELDS = 6
-_FORM_GAP = 4.0
+_FORM_GAP = 6.0
+_FORM_SHARE = 0.7
 
 # What stands in the first or last this share of the page may be a header or footer.
 _MARGIN = 0.08
@@ -135,7 +136,7 @@ def _forms(page: Page, free: Sequence[Passage], fields: Sequence[Field]) -> tupl
         inside = [passage for passage in left if box.holds(*passage.box.centre)]
         members = {passage.index for passage in inside}
         held = [field for field in fields if field.key[0][0] in members]
-        if len(held) >= _FORM_FIELDS and sum(line in lines for line in members) >= 0.6 * len(members):
+        if len(held) >= _FORM_FIELDS and sum(line in lines for line in members) >= _FORM_SHARE * len(members):
             regions.append(_region("KEY_VALUE", inside))
             left = [passage for passage in left if passage.index not in members]
     return regions, left
@@ -256,20 +257,29 @@ def _items(group: Sequence[Passage]) -> list[Region]:
 def _kind(page: Page, group: Sequence[Passage], groups: Sequence[list[Passage]], fields: Sequence[Field]) -> str:
     box = around(passage.box for passage in group)
     text = " ".join(passage.text for passage in group)
-    words, size = len(text.split()), median(passage.height for passage in group) / page.letter_height
+    size = median(passage.height for passage in group) / page.letter_height
     edge = _edge(page, box, group, groups)
+    lines = {passage.index for passage in group}
+    in_fields = any(field.key[0][0] in lines and (field.value or field.check_box is not None) for field in fields)
     if edge and _PAGE_NUMBER.match(text):
         return "PAGE_NUMBER"
     if _is_key_value(group, fields):
         return "KEY_VALUE"
+    if in_fields:
+        return "TEXT"
     if edge and size < _SECTION and len(group) <= 3:
         return edge
+    return "SECTION_HEADER" if _is_header(group, size) else "TEXT"
+
+
+def _is_header(group: Sequence[Passage], size: float) -> bool:
+    """Say whether a group is short, and larger than the page's text or numbered like a section."""
+    text = " ".join(passage.text for passage in group)
+    words = len(text.split())
     if size >= _SECTION and len(group) <= 3 and words <= _SECTION_WORDS and any(map(str.isalpha, text)):
-        return "SECTION_HEADER"
+        return True
     numbered = _NUMBERED.match(group[0].words[0].text) and "." in group[0].words[0].text[:-1]
-    if numbered and 1 < words <= _SECTION_WORDS and not text.endswith("."):
-        return "SECTION_HEADER"
-    return "TEXT"
+    return bool(numbered) and 1 < words <= _SECTION_WORDS and not text.endswith(".")
 
 
 def _edge(page: Page, box: Box, group: Sequence[Passage], groups: Sequence[list[Passage]]) -> str | None:
