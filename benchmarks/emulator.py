@@ -47,7 +47,7 @@ def measure(variables: dict[str, str], *, rounds: int = ROUNDS) -> dict[str, Any
     """Read the photos by turns, ``rounds`` times each, and return medians and ratios."""
     import boto3
 
-    from photo_worker.devkit.textract.server import default_reader
+    from photo_worker.ocr.reader import DocumentReader
     from photo_worker.ocr.textract import make_client
 
     url = variables["AWS_ENDPOINT_URL_TEXTRACT"]
@@ -58,7 +58,7 @@ def measure(variables: dict[str, str], *, rounds: int = ROUNDS) -> dict[str, Any
     )
     threads = int(control(url, "health", "GET")["threads"])
     client = make_client(session=session, max_pool_connections=threads)
-    reader = default_reader()
+    reader = DocumentReader(threads=1)
     documents = photos()
 
     def bare(content: bytes) -> None:
