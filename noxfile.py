@@ -20,7 +20,7 @@ IN_PLACE = (Path(sys.prefix) / "photo-worker-env.json").exists()
 BACKEND = "none" if IN_PLACE else None
 
 nox.needs_version = ">=2026.4"
-nox.options.sessions = ["lint", "types", "tests"]
+nox.options.sessions = ["lint", "types", "tests", "conformance"]
 nox.options.default_venv_backend = "uv|virtualenv"
 nox.options.reuse_venv = "yes"
 nox.options.error_on_missing_interpreters = False
@@ -78,6 +78,12 @@ def unit(session: nox.Session) -> None:
 def integration(session: nox.Session) -> None:
     """Run the tests of the adapters against the native stack."""
     pytest(session, "tests/integration")
+
+
+@nox.session(venv_backend=BACKEND)
+def conformance(session: nox.Session) -> None:
+    """Hold the Textract emulator, or by PHOTO_WORKER_CONFORMANCE=aws the real service, to the conformance suite."""
+    pytest(session, "tests/conformance")
 
 
 @nox.session(venv_backend=BACKEND)

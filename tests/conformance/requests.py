@@ -117,7 +117,8 @@ def _refusals() -> list[Expectation]:
         more = {"FeatureTypes": ["TABLES"]} if "Analy" in operation else {}
         for name, document in {"no-document": None, **_DOCUMENTS}.items():
             given = {**more, **({} if document is None else {member: document})}
-            found.append(refusal(f"request.{operation}.{name}", O, operation, given, _INVALID, REQUEST_INVALID))
+            basis = O if name in {"no-document", "neither"} else D
+            found.append(refusal(f"request.{operation}.{name}", basis, operation, given, _INVALID, REQUEST_INVALID))
         for bucket in (False, True):
             make = _missing_analysis if more else _missing
             found.append(

@@ -1,0 +1,370 @@
+"""The real emulator with one promise broken: `python -m tests.conformance.plants PLANT ...`, the rest as ever.
+
+Each plant sits between the emulator and its client, or between it and what it calls, and breaks one thing
+there. It stands for a defect that someone could make inside; the named check has to see it.
+"""
+
+from __future__ import annotations
+
+import json
+import secrets
+import sys
+import tempfile
+from collections.abc import Awaitable, Callable, MutableMapping
+from dataclasses import dataclass
+from typing import Any
+
+Message = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[Message]]
+Send = Callable[[Message], Awaitable[None]]
+App = Callable[[Message, Receive, Send], Awaitable[None]]
+
+
+@dataclass
+class Exchange:
+    """One call: its operation and members, and what the emulator answered."""
+
+    operation: str
+    given: Any
+    status: int = 0
+    answer: Any = None
+
+
+class Plant:
+    """Changes calls before the emulator sees them, and answers before the client does."""
+
+    def before(self, exchange: Exchange) -> None:
+        """Change ``exchange.given``; an answer that is set here is given without asking the emulator."""
+
+    def after(self, exchange: Exchange) -> None:
+        """Change ``exchange.status`` and ``exchange.answer``."""
+
+
+def _without(member: str) -> type[Plant]:
+    class Without(Plant):
+        def before(self, exchange: Exchange) -> None:
+            exchange.given.pop(member, None)
+
+    return Without
+
+
+class _OnBlocks(Plant):
+    def after(self, exchange: Exchange) -> None:
+        if exchange.status == 200 and "Blocks" in exchange.answer:
+            self.change(exchange.answer, exchange.answer["Blocks"])
+
+    def change(self, answer: Any, blocks: list[Any]) -> None:
+        raise NotImplementedError
+
+
+class _PageInSynchronousAnswers(_OnBlocks):
+    def change(self, answer: Any, blocks: list[Any]) -> None:
+        for block in blocks:
+            block["Page"] = 1
+
+
+class _NoPageInJobs(_OnBlocks):
+    def change(self, answer: Any, blocks: list[Any]) -> None:
+        for block in blocks:
+            block.pop("Page", None)
+
+
+class _ConfidenceOfOne(_OnBlocks):
+    def change(self, answer: Any, blocks: list[Any]) -> None:
+        for block in blocks:
+            if "Confidence" in block:
+                block["Confidence"] /= 100
+
+
+class _WordsFirst(_OnBlocks):
+    def change(self, answer: Any, blocks: list[Any]) -> None:
+        blocks.sort(key=lambda block: ["WORD", "LINE", "PAGE"].index(block["BlockType"]))
+
+
+class _IdsThatLeadNowhere(_OnBlocks):
+    def change(self, answer: Any, blocks: list[Any]) -> None:
+        for block in blocks:
+            for relationship in block.get("Relationships", ()):
+                relationship["Ids"] = [secrets.token_hex(16) for _ in relationship["Ids"]]
+
+
+class _BoxesInPixels(_OnBlocks):
+    def change(self, answer: Any, blocks: list[Any]) -> None:
+        for block in blocks:
+            for name in block["Geometry"]["BoundingBox"]:
+                block["Geometry"]["BoundingBox"][name] *= 800
+
+
+class _InventedText(_OnBlocks):
+    def change(self, answer: Any, blocks: list[Any]) -> None:
+        for block in blocks:
+            if "Text" in block:
+                block["Text"] = "Hello World" if block["BlockType"] == "LINE" else "Hello"
+
+
+class _TablesNobodyAskedFor(_OnBlocks):
+    def change(self, answer: Any, blocks: list[Any]) -> None:
+        first = next(block for block in blocks if block["BlockType"] == "WORD")
+        blocks.append(
+            {
+                "BlockType": "KEY_VALUE_SET",
+                "Confidence": 50.0,
+                "Geometry": first["Geometry"],
+                "Id": secrets.token_hex(16),
+                "EntityTypes": ["VALUE"],
+            }
+        )
+        blocks[0]["Relationships"][0]["Ids"].append(blocks[-1]["Id"])
+
+
+class _PagesAsAnObject(Plant):
+    def after(self, exchange: Exchange) -> None:
+        if "DocumentMetadata" in exchange.answer:
+            exchange.answer["DocumentMetadata"] = {"Pages": exchange.answer["DocumentMetadata"]}
+
+
+class _QualifiedType(Plant):
+    def after(self, exchange: Exchange) -> None:
+        if "__type" in exchange.answer:
+            exchange.answer["__type"] = f"com.amazonaws.textract#{exchange.answer['__type']}"
+
+
+class _SmallMessage(Plant):
+    def after(self, exchange: Exchange) -> None:
+        if "Message" in exchange.answer:
+            exchange.answer["message"] = exchange.answer.pop("Message")
+
+
+class _ErrorsAs500(Plant):
+    def after(self, exchange: Exchange) -> None:
+        if exchange.status == 400:
+            exchange.status = 500
+
+
+class _MissingObjectsAreEmpty(Plant):
+    def after(self, exchange: Exchange) -> None:
+        if exchange.answer.get("__type") == "InvalidS3ObjectException":
+            exchange.status = 200
+            exchange.answer = {
+                "DocumentMetadata": {"Pages": 1},
+                "Blocks": [],
+                "DetectDocumentTextModelVersion": "1.0",
+            }
+
+
+class _JobsForgottenAfterGet(Plant):
+    def __init__(self) -> None:
+        self._read: set[str] = set()
+
+    def before(self, exchange: Exchange) -> None:
+        if exchange.operation.startswith("Get") and exchange.given.get("JobId") in self._read:
+            exchange.given["JobId"] = "0" * 64
+
+    def after(self, exchange: Exchange) -> None:
+        if exchange.answer.get("JobStatus") == "SUCCEEDED":
+            self._read.add(exchange.given["JobId"])
+
+
+class _OneJobForEachToken(Plant):
+    """A used token gives its first job, whatever else the call asks for."""
+
+    def __init__(self) -> None:
+        self._first: dict[str, Any] = {}
+
+    def before(self, exchange: Exchange) -> None:
+        known = self._first.get(exchange.given.get("ClientRequestToken", ""))
+        if known and exchange.operation.startswith("Start"):
+            exchange.status, exchange.answer = 200, known
+
+    def after(self, exchange: Exchange) -> None:
+        if exchange.status == 200 and exchange.operation.startswith("Start"):
+            self._first.setdefault(exchange.given.get("ClientRequestToken", secrets.token_hex(8)), exchange.answer)
+
+
+class _JobIdsAreUuids(Plant):
+    def after(self, exchange: Exchange) -> None:
+        if exchange.operation.startswith("Start") and exchange.status == 200:
+            exchange.answer["JobId"] = exchange.answer["JobId"][:36]
+
+
+class _EveryGetWorks(Plant):
+    """A job of the one operation can be read with the Get of the other."""
+
+    def __init__(self) -> None:
+        self._operations: dict[str, str] = {}
+
+    def before(self, exchange: Exchange) -> None:
+        if exchange.operation.startswith("Get"):
+            exchange.operation = self._operations.get(exchange.given.get("JobId", ""), exchange.operation)
+
+    def after(self, exchange: Exchange) -> None:
+        if exchange.operation.startswith("Start") and exchange.status == 200:
+            self._operations[exchange.answer["JobId"]] = exchange.operation.replace("Start", "Get", 1)
+
+
+class _TidyPrefix(Plant):
+    def before(self, exchange: Exchange) -> None:
+        config = exchange.given.get("OutputConfig", {})
+        if "S3Prefix" in config:
+            config["S3Prefix"] = config["S3Prefix"].strip("/")
+
+
+class _ZeroResultsAreTaken(Plant):
+    def before(self, exchange: Exchange) -> None:
+        if exchange.given.get("MaxResults") == 0:
+            exchange.given["MaxResults"] = 1000
+
+
+class _AnyFeatures(Plant):
+    def before(self, exchange: Exchange) -> None:
+        if exchange.operation == "AnalyzeDocument":
+            exchange.given.setdefault("FeatureTypes", ["TABLES"])
+
+
+class _SecondNotification(Plant):
+    def __init__(self) -> None:
+        from botocore import client as botocore_client
+
+        base: Any = botocore_client.BaseClient
+        once = base._make_api_call
+
+        def twice(client: Any, operation: str, given: Any) -> Any:
+            if operation == "Publish":
+                once(client, operation, given)
+            return once(client, operation, given)
+
+        base._make_api_call = twice
+
+
+class _BilledTwice(Plant):
+    def __init__(self) -> None:
+        from photo_worker.devkit.textract.counters import Counters
+
+        once = Counters.billed
+
+        def twice(counters: Counters, sha256: str) -> None:
+            once(counters, sha256)
+            once(counters, sha256)
+
+        setattr(Counters, "billed", twice)  # noqa: B010
+
+
+class _NothingIsKept(Plant):
+    def __init__(self) -> None:
+        where = sys.argv.index("--data") + 1
+        sys.argv[where] = tempfile.mkdtemp(dir=sys.argv[where].rpartition("/")[0])
+
+
+NOTHING = "nothing"
+"""The plant that breaks nothing: what is red without it is not red by the way that plants work."""
+
+PLANTS: dict[str, tuple[type[Plant], str]] = {
+    "token ignored": (_without("ClientRequestToken"), "job.token.StartDocumentTextDetection"),
+    "token ignored, 16 at once": (_without("ClientRequestToken"), "job.16-starts"),
+    "token without its request": (
+        _OneJobForEachToken,
+        "job.token-mismatch.DocumentLocation.StartDocumentTextDetection",
+    ),
+    "token for both operations": (_OneJobForEachToken, "job.token-other-operation"),
+    "NextToken ignored": (_without("NextToken"), "job.paging.replay"),
+    "MaxResults ignored": (_without("MaxResults"), "job.paging.4.StartDocumentTextDetection"),
+    "MaxResults of 0 taken": (_ZeroResultsAreTaken, "request.GetDocumentTextDetection.max-results-0"),
+    "Page in synchronous answers": (_PageInSynchronousAnswers, "block.no-page"),
+    "no Page in jobs": (_NoPageInJobs, "job.page.StartDocumentTextDetection"),
+    "confidence on a scale of 1": (_ConfidenceOfOne, "block.confidence"),
+    "words before lines": (_WordsFirst, "block.order"),
+    "ids that lead nowhere": (_IdsThatLeadNowhere, "block.ids"),
+    "boxes in pixels": (_BoxesInPixels, "block.geometry"),
+    "invented text": (_InventedText, "document.png.inline"),
+    "blocks of a feature nobody asked for": (_TablesNobodyAskedFor, "analysis.nothing-else.TABLES"),
+    "Pages as an object": (_PagesAsAnObject, "job.pages-integer"),
+    "qualified __type": (_QualifiedType, "wire.error-form"),
+    "message with a small m": (_SmallMessage, "wire.error-form"),
+    "errors as 500": (_ErrorsAs500, "wire.error-form"),
+    "missing objects are empty": (_MissingObjectsAreEmpty, "request.DetectDocumentText.object-missing"),
+    "FeatureTypes not needed": (_AnyFeatures, "request.AnalyzeDocument.no-features"),
+    "job forgotten after Get": (_JobsForgottenAfterGet, "job.read-again.StartDocumentTextDetection"),
+    "job lost with the process": (_NothingIsKept, "job.restart.done"),
+    "job for the other Get": (_EveryGetWorks, "job.other-operation.StartDocumentAnalysis"),
+    "job ids of 36 letters": (_JobIdsAreUuids, "job.id.StartDocumentTextDetection"),
+    "second notification": (_SecondNotification, "job.told-once"),
+    "charged twice": (_BilledTwice, "counter.synchronous"),
+    "prefix made tidy": (_TidyPrefix, "job.output.slash.StartDocumentTextDetection"),
+}
+"""Each plant by the promise that it breaks, with the check that turns red."""
+
+
+def planted(app: App, plant: Plant) -> App:
+    """Return the emulator with a plant around its JSON calls."""
+
+    async def around(scope: Message, receive: Receive, send: Send) -> None:
+        headers = {name.lower(): value for name, value in scope.get("headers", ())}
+        target = headers.get(b"x-amz-target", b"").decode("latin-1")
+        if scope["type"] != "http" or not target.startswith("Textract."):
+            await app(scope, receive, send)
+            return
+        body = await _whole(receive)
+        exchange = Exchange(target.removeprefix("Textract."), json.loads(body))
+        plant.before(exchange)
+        started: Message = {
+            "type": "http.response.start",
+            "headers": [(b"content-type", b"application/x-amz-json-1.1")],
+        }
+        if exchange.answer is None:
+            started, exchange.answer = await _asked(app, scope, exchange)
+            exchange.status = started["status"]
+        plant.after(exchange)
+        content = json.dumps(exchange.answer).encode()
+        kept = [(name, value) for name, value in started["headers"] if name.lower() != b"content-length"]
+        length = (b"content-length", str(len(content)).encode())
+        await send({**started, "status": exchange.status, "headers": [*kept, length]})
+        await send({"type": "http.response.body", "body": content})
+
+    return around
+
+
+async def _asked(app: App, scope: Message, exchange: Exchange) -> tuple[Message, Any]:
+    body = json.dumps(exchange.given).encode()
+    changed = {b"content-length": str(len(body)).encode(), b"x-amz-target": f"Textract.{exchange.operation}".encode()}
+    headers = [(name, changed.get(name.lower(), value)) for name, value in scope["headers"]]
+    sent = iter([{"type": "http.request", "body": body, "more_body": False}])
+    answered: list[Message] = []
+
+    async def receive() -> Message:
+        return next(sent, {"type": "http.disconnect"})
+
+    async def send(message: Message) -> None:
+        answered.append(message)
+
+    await app({**scope, "headers": headers}, receive, send)
+    return answered[0], json.loads(b"".join(message.get("body", b"") for message in answered[1:]))
+
+
+async def _whole(receive: Receive) -> bytes:
+    body = bytearray()
+    while True:
+        message = await receive()
+        body += message.get("body", b"")
+        if not message.get("more_body"):
+            return bytes(body)
+
+
+def main() -> int:
+    """Run the emulator's own program with the plant that the first argument names."""
+    import uvicorn
+
+    from photo_worker.devkit.textract.__main__ import main as emulator
+
+    name = sys.argv.pop(1)
+    plant = Plant() if name == NOTHING else PLANTS[name][0]()
+    sound = uvicorn.Config.__init__
+
+    def broken(config: uvicorn.Config, app: Any, **options: Any) -> None:
+        sound(config, planted(app, plant), **options)
+
+    setattr(uvicorn.Config, "__init__", broken)  # noqa: B010
+    return emulator()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

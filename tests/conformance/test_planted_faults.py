@@ -1,0 +1,41 @@
+"""For each promise, an emulator that breaks it: the named check of the suite turns red, and is green without."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.conformance import target
+from tests.conformance.expectations import named
+from tests.conformance.plants import NOTHING, PLANTS
+from tests.conformance.service import Service
+
+pytestmark = [
+    pytest.mark.stack,
+    pytest.mark.skipif(target.is_aws(), reason="nothing can be planted in the real service"),
+]
+
+
+@pytest.mark.parametrize("plant", PLANTS)
+def test_a_broken_promise_turns_its_check_red(stack_env: dict[str, str], tmp_path: Path, plant: str) -> None:
+    check = named(PLANTS[plant][1]).check
+    with (
+        target.emulated(stack_env, tmp_path, "-m", "tests.conformance.plants", plant) as broken,
+        pytest.raises(AssertionError),
+    ):
+        check(broken)
+
+
+@pytest.fixture(scope="module")
+def unbroken(stack_env: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
+    """The emulator with a plant that breaks nothing."""
+    folder = tmp_path_factory.mktemp("unbroken")
+    with target.emulated(stack_env, folder, "-m", "tests.conformance.plants", NOTHING) as made:
+        yield made
+
+
+@pytest.mark.parametrize("check", sorted({check for _, check in PLANTS.values()}))
+def test_the_check_is_green_where_nothing_is_broken(unbroken: Service, check: str) -> None:
+    named(check).check(unbroken)
