@@ -16,6 +16,7 @@ from photo_worker.devkit.textract.counters import Counters
 from photo_worker.devkit.textract.documents import Document, Limits
 from photo_worker.devkit.textract.failures import INTERNAL_ERROR, Refusal
 from photo_worker.devkit.textract.jobs.answers import finished, warning_code
+from photo_worker.devkit.textract.jobs.kept import KeptDocuments
 from photo_worker.devkit.textract.jobs.notifications import Notifier, notification_of
 from photo_worker.devkit.textract.jobs.output import Output
 from photo_worker.devkit.textract.jobs.ports import Documents, JobFaults, Pages
@@ -53,6 +54,7 @@ class Runner:
         documents: Documents,
         recogniser: Pages,
         *,
+        kept: KeptDocuments,
         output: Output,
         notifier: Notifier,
         faults: JobFaults,
@@ -62,6 +64,7 @@ class Runner:
         self._store = store
         self._documents = documents
         self._recogniser = recogniser
+        self._kept = kept
         self._output = output
         self._notifier = notifier
         self._faults = faults
@@ -111,7 +114,7 @@ class Runner:
         if fault is not None and fault.status == "FAILED":
             return _Ending(Status.FAILED, fault.status_message)
         try:
-            document = await _patiently(lambda: self._documents.get(job.location, self._limits))
+            document = await self._document(job)
             counters.requested(document.sha256)
             pages = await self._recogniser.pages(document, self._limits)
         except Refusal as refusal:
@@ -133,6 +136,18 @@ class Runner:
         if len(unread) == pages:
             return _Ending(Status.FAILED, problem or "No page could be read")
         return _Ending(Status.PARTIAL_SUCCESS if unread else Status.SUCCEEDED)
+
+    async def _document(self, job: Job) -> Document:
+        """Return the document that the job has begun to read, or what is in S3 now."""
+        try:
+            kept = await asyncio.to_thread(self._kept.get, job)
+            if kept is not None:
+                return kept
+            document = await _patiently(lambda: self._documents.get(job.location, self._limits))
+            await asyncio.to_thread(self._kept.keep, job.id, document)
+        except OSError as error:
+            raise Refusal(INTERNAL_ERROR, problem=f"The document cannot be kept: {error.strerror}") from error
+        return document
 
     async def _read(self, job: Job, document: Document, numbers: Iterable[int], counters: Counters) -> str | None:
         """Read the pages that the store lacks, some at a time; return why the first that cannot be read cannot."""
@@ -180,6 +195,7 @@ class Runner:
         notification = notification_of(job, ending.status, self._clock(), fault)
         if not await self._store.do(lambda store: store.finish(job_id, ending.status, ending.message, notification)):
             return
+        await asyncio.to_thread(self._kept.remove, [job_id])
         if ending.status is not Status.FAILED:
             counters.billed(job.sha256)
         logger.info("job %s of %s ends: %s", job_id, job.document_name, ending.status.value)

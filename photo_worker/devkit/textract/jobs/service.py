@@ -17,6 +17,7 @@ from photo_worker.devkit.textract.documents import Limits
 from photo_worker.devkit.textract.failures import INVALID_JOB_ID, Refusal
 from photo_worker.devkit.textract.jobs.answers import finished, unfinished
 from photo_worker.devkit.textract.jobs.aws import Clients
+from photo_worker.devkit.textract.jobs.kept import KeptDocuments
 from photo_worker.devkit.textract.jobs.notifications import Notifier
 from photo_worker.devkit.textract.jobs.output import Output
 from photo_worker.devkit.textract.jobs.ports import Call, Documents, JobFaults, Pages
@@ -25,6 +26,8 @@ from photo_worker.devkit.textract.jobs.runner import BLOCKS_AN_ANSWER, Runner
 from photo_worker.devkit.textract.jobs.store import Store
 from photo_worker.devkit.textract.jobs.thread import Clock, StoreThread
 from photo_worker.devkit.textract.jobs.tokens import PageTokens
+from photo_worker.devkit.textract.spool import Spool
+from photo_worker.errors import DataUnwritable, PhotoWorkerError
 
 logger = logging.getLogger(__name__)
 
@@ -45,6 +48,7 @@ class Jobs:
         data: Path,
         documents: Documents,
         recogniser: Pages,
+        spool: Spool,
         *,
         faults: JobFaults,
         counters: Callable[[], Counters],
@@ -62,11 +66,13 @@ class Jobs:
         self._clients = Clients()
         self._output = Output(self._clients)
         self._store = StoreThread(Store(data / "jobs"))
+        self._kept = KeptDocuments(data / "jobs" / "documents", spool)
         self._notifier = Notifier(self._store, self._clients, clock)
         self._runner = Runner(
             self._store,
             documents,
             recogniser,
+            kept=self._kept,
             output=self._output,
             notifier=self._notifier,
             faults=faults,
@@ -81,13 +87,21 @@ class Jobs:
 
     async def open(self) -> None:
         """Take the folder and go on with what was in progress. Raises like ``Store.open``."""
-        await self._store.do(Store.open)
-        self._tokens = PageTokens(await self._store.do(Store.page_token_key))
-        await self._expire()
-        for job in await self._store.do(Store.jobs):
-            if job.status is Status.IN_PROGRESS:
-                logger.info("job %s goes on", job.id)
-                self._runner.start(job.id, self._counters())
+        try:
+            await self._store.do(Store.open)
+            self._tokens = PageTokens(await self._store.do(Store.page_token_key))
+            await self._store.do(lambda store: store.expire(self._clock()))
+            open_ids = [job.id for job in await self._store.do(Store.jobs) if job.status is Status.IN_PROGRESS]
+            await asyncio.to_thread(self._kept.open, open_ids)
+        except OSError as error:
+            await self._store.close()
+            raise DataUnwritable(path=str(error.filename), reason=error.strerror or str(error)) from error
+        except PhotoWorkerError:
+            await self._store.close()
+            raise
+        for job_id in open_ids:
+            logger.info("job %s goes on", job_id)
+            self._runner.start(job_id, self._counters())
         self._notifying = self._keep(self._notifier.run())
         self._keep(self._sweep())
 
@@ -160,7 +174,9 @@ class Jobs:
     async def reset(self) -> None:
         """Forget all jobs, and stop their work."""
         await self._runner.stop()
+        ids = [job.id for job in await self._store.do(Store.jobs)]
         await self._store.do(Store.clear)
+        await asyncio.to_thread(self._kept.remove, ids)
 
     async def shown(self) -> list[dict[str, Any]]:
         """Return all jobs as JSON data, the oldest first, for people and tests."""
@@ -211,6 +227,7 @@ class Jobs:
     async def _expire(self) -> None:
         gone = await self._store.do(lambda store: store.expire(self._clock()))
         await self._runner.stop(gone)
+        await asyncio.to_thread(self._kept.remove, gone)
 
     async def _sweep(self) -> None:
         while True:

@@ -301,13 +301,13 @@ class Store:
         with self._transaction():
             gone = self._delete_expired(now)
         if gone:
-            self._run("PRAGMA incremental_vacuum").fetchall()
+            self._shrink()
         return gone
 
     def clear(self) -> None:
         """Delete all jobs. The key of the tokens stays, which means nothing without them."""
         self._run("DELETE FROM jobs")
-        self._run("PRAGMA incremental_vacuum").fetchall()
+        self._shrink()
 
     def _prepare(self, database: sqlite3.Connection) -> None:
         # Before the first table, or never.
@@ -344,6 +344,10 @@ class Store:
 
     def _delete_expired(self, now: float) -> list[str]:
         return [row[0] for row in self._rows("DELETE FROM jobs WHERE created <= ? RETURNING id", now - EXPIRY_SECONDS)]
+
+    def _shrink(self) -> None:
+        # ``execute`` would free one page of the file: it stops at the first step of a statement without rows.
+        self._connected.executescript("PRAGMA incremental_vacuum")
 
     @property
     def _connected(self) -> sqlite3.Connection:

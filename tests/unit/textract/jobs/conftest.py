@@ -1,0 +1,40 @@
+"""Jobs that are open for the length of a test, and opened again in the middle of it."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AsyncExitStack
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.unit.textract.jobs.parts import Emulated, Objects
+
+Open = Callable[..., Awaitable[Emulated]]
+
+
+@pytest.fixture
+def objects() -> Objects:
+    return Objects()
+
+
+@pytest.fixture
+async def opened(tmp_path: Path, objects: Objects) -> AsyncIterator[Open]:
+    """Opens jobs in the test's folder; those that were open before are closed first."""
+    async with AsyncExitStack() as stack:
+
+        async def open_again(**options: Any) -> Emulated:
+            await stack.aclose()
+            emulated = Emulated(tmp_path, objects, **options)
+            await emulated.jobs.open()
+            stack.push_async_callback(emulated.jobs.close)
+            stack.callback(emulated.spool.close)
+            return emulated
+
+        yield open_again
+
+
+@pytest.fixture
+async def emulated(opened: Open) -> Emulated:
+    return await opened()

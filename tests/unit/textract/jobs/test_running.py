@@ -1,0 +1,233 @@
+"""The work on a job: how it ends, what is counted, and how it goes on after a stop."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from photo_worker.devkit.textract.failures import BAD_DOCUMENT, INTERNAL_ERROR, INVALID_JOB_ID, Refusal
+from photo_worker.devkit.textract.faults import Faults, Kind, Rule, Script
+from photo_worker.devkit.textract.jobs import runner
+from photo_worker.devkit.textract.jobs.answers import warning_code
+from photo_worker.devkit.textract.jobs.records import EXPIRY_SECONDS
+from tests.unit.textract.jobs.conftest import Open
+from tests.unit.textract.jobs.parts import TEXT, Emulated, Objects, until
+
+FAILED = ["JobStatus", "StatusMessage", "DetectDocumentTextModelVersion"]
+
+
+def script(faults: Faults, *rules: Rule) -> None:
+    faults.replace(Script(rules=rules))
+
+
+async def until_read(emulated: Emulated, pages: int) -> None:
+    async def are_read() -> bool:
+        return [job["PagesDone"] for job in await emulated.jobs.shown()] == [pages]
+
+    await until(are_read)
+
+
+async def until_kept(folder: Path, documents: int) -> None:
+    async def are_kept() -> bool:
+        return len(list((folder / "jobs" / "documents").iterdir())) == documents
+
+    await until(are_kept)
+
+
+@pytest.mark.parametrize("kind", ["unsupported", "gone"])
+async def test_a_document_that_cannot_be_read_fails_the_job(emulated: Emulated, objects: Objects, kind: str) -> None:
+    sha256 = objects.put(pages=None)
+    if kind == "gone":
+        objects.failing = [Refusal(BAD_DOCUMENT, problem="it went away")]
+    answer = await emulated.ended(await emulated.start())
+    assert list(answer) == FAILED
+    assert answer["JobStatus"] == "FAILED"
+    assert (
+        answer["StatusMessage"]
+        == {
+            "unsupported": "Request has unsupported document format",
+            "gone": "it went away",
+        }[kind]
+    )
+    assert emulated.billed(sha256) == 0
+
+
+async def test_pages_that_cannot_be_read_are_named(emulated: Emulated, objects: Objects) -> None:
+    sha256 = objects.put(pages=[2, -1, 1, -1])
+    answer = await emulated.ended(await emulated.start())
+    assert list(answer) == ["DocumentMetadata", "JobStatus", "Blocks", "Warnings", "DetectDocumentTextModelVersion"]
+    assert (answer["JobStatus"], answer["DocumentMetadata"]) == ("PARTIAL_SUCCESS", {"Pages": 4})
+    assert answer["Warnings"] == [{"ErrorCode": "BAD_DOCUMENT", "Pages": [2, 4]}]
+    assert [block["Page"] for block in answer["Blocks"]] == [1, 1, 3]
+    assert emulated.billed(sha256) == 1
+
+
+async def test_a_document_without_a_readable_page_fails_the_job(emulated: Emulated, objects: Objects) -> None:
+    sha256 = objects.put(pages=[-1, -1])
+    answer = await emulated.ended(await emulated.start())
+    assert (answer["JobStatus"], answer["StatusMessage"]) == ("FAILED", "page 1 is damaged")
+    assert emulated.billed(sha256) == 0
+
+
+async def test_a_defect_of_a_reader_ends_one_job_and_says_so(
+    emulated: Emulated, objects: Objects, caplog: pytest.LogCaptureFixture
+) -> None:
+    objects.put(defect=True)
+    objects.put("good.pdf")
+    answer = await emulated.ended(await emulated.start())
+    assert (answer["JobStatus"], "ZeroDivisionError" in answer["StatusMessage"]) == ("FAILED", True)
+    assert "the reader fell over" in caplog.text
+    assert (await emulated.ended(await emulated.start(name="good.pdf")))["JobStatus"] == "SUCCEEDED"
+
+
+async def test_s3_may_be_away_for_a_while(
+    emulated: Emulated, objects: Objects, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(runner, "_RETRY_SECONDS", (0.01, 0.01))
+    objects.put()
+    objects.failing = [Refusal(INTERNAL_ERROR, problem="S3 does not answer")] * 2
+    assert (await emulated.ended(await emulated.start()))["JobStatus"] == "SUCCEEDED"
+    objects.failing = [Refusal(INTERNAL_ERROR, problem="S3 does not answer")] * 3
+    answer = await emulated.ended(await emulated.start())
+    assert (answer["JobStatus"], answer["StatusMessage"]) == ("FAILED", "S3 does not answer")
+
+
+async def test_a_job_goes_on_from_the_pages_it_has(opened: Open, objects: Objects) -> None:
+    emulated = await opened()
+    sha256 = objects.put(pages=[2, 3, 1, 1, 1], free=2)
+    emulated.reader.gate.clear()
+    job_id = await emulated.start(ClientRequestToken="t")
+    await until_read(emulated, 2)
+    # What happens to the object in the meantime is no matter.
+    objects.put(pages=[1])
+    again = await opened()
+    assert again.reader is not emulated.reader
+    answer = await again.ended(job_id)
+    assert [block["Page"] for block in answer["Blocks"]] == [1, 1, 2, 2, 2, 3, 4, 5]
+    assert dict(again.reader.read) == {(sha256, number): 1 for number in (3, 4, 5)}
+    assert objects.fetched["scan.pdf"] == 1
+    assert await again.start(ClientRequestToken="t") == job_id
+    assert again.billed(sha256) == 1
+
+
+async def test_another_engine_begins_anew(opened: Open, objects: Objects) -> None:
+    emulated = await opened()
+    sha256 = objects.put(pages=[2, 3], free=1)
+    emulated.reader.gate.clear()
+    job_id = await emulated.start()
+    await until_read(emulated, 1)
+    again = await opened(version="2")
+    assert len((await again.ended(job_id))["Blocks"]) == 5
+    assert dict(again.reader.read) == {(sha256, 1): 1, (sha256, 2): 1}
+
+
+async def test_a_finished_job_keeps_no_document(emulated: Emulated, objects: Objects, tmp_path: Path) -> None:
+    objects.put()
+    emulated.reader.gate.clear()
+    job_id = await emulated.start()
+    await until_kept(tmp_path, 1)
+    emulated.reader.gate.set()
+    await emulated.ended(job_id)
+    await until_kept(tmp_path, 0)
+
+
+@pytest.mark.parametrize("how", ["reset", "age"])
+async def test_what_is_forgotten_is_not_worked_on(
+    emulated: Emulated, objects: Objects, tmp_path: Path, how: str
+) -> None:
+    sha256 = objects.put(pages=[1, 1])
+    emulated.reader.gate.clear()
+    job_id = await emulated.start(ClientRequestToken="t")
+    await until_kept(tmp_path, 1)
+    if how == "reset":
+        await emulated.jobs.reset()
+    else:
+        await emulated.jobs.age(job_id, EXPIRY_SECONDS)
+    with pytest.raises(Refusal) as raised:
+        await emulated.get(job_id)
+    assert raised.value.failure is INVALID_JOB_ID
+    assert await emulated.jobs.shown() == []
+    await until_kept(tmp_path, 0)
+    emulated.reader.gate.set()
+    again = await emulated.start(ClientRequestToken="t")
+    assert again != job_id
+    await emulated.ended(again)
+    # The first job's pages were never read.
+    assert (emulated.reader.read[sha256, 1], emulated.billed(sha256)) == (1, 1)
+
+
+async def test_a_script_fails_a_job_without_reading_it(emulated: Emulated, objects: Objects) -> None:
+    sha256 = objects.put()
+    script(emulated.faults, Rule(Kind.JOB_FAILS, calls=(1,), message="out of paper"))
+    answer = await emulated.ended(await emulated.start())
+    assert list(answer) == FAILED
+    assert (answer["JobStatus"], answer["StatusMessage"]) == ("FAILED", "out of paper")
+    assert (emulated.billed(sha256), objects.fetched["scan.pdf"]) == (0, 0)
+    assert (await emulated.ended(await emulated.start()))["JobStatus"] == "SUCCEEDED"
+
+
+@pytest.mark.parametrize(("pages", "unread"), [(0, [1, 2, 3]), (1, [2, 3]), (3, []), (9, [])])
+async def test_a_script_leaves_pages_unread(
+    emulated: Emulated, objects: Objects, pages: int, unread: list[int]
+) -> None:
+    objects.put(pages=[2, 1, 1])
+    script(emulated.faults, Rule(Kind.JOB_PARTIAL, pages=pages, message="out of paper"))
+    answer = await emulated.ended(await emulated.start())
+    assert (answer["JobStatus"], answer["StatusMessage"]) == ("PARTIAL_SUCCESS", "out of paper")
+    assert answer["DocumentMetadata"] == {"Pages": 3}
+    assert sorted({1, 2, 3} - {block["Page"] for block in answer["Blocks"]}) == unread
+    assert answer.get("Warnings", []) == ([{"ErrorCode": "INTERNAL_SERVER_ERROR", "Pages": unread}] if unread else [])
+
+
+async def test_a_script_keeps_a_job_in_progress_also_over_a_restart(opened: Open, objects: Objects) -> None:
+    emulated = await opened()
+    objects.put()
+    script(emulated.faults, Rule(Kind.JOB_SLOW, seconds=3600))
+    job_id = await emulated.start()
+    await until_read(emulated, 1)
+    again = await opened()
+    await until_read(again, 1)
+    assert (await again.get(job_id))["JobStatus"] == "IN_PROGRESS"
+    later = await opened(later=3600)
+    assert (await later.ended(job_id))["JobStatus"] == "SUCCEEDED"
+
+
+async def test_jobs_that_only_wait_keep_nobody_waiting(emulated: Emulated, objects: Objects) -> None:
+    objects.put()
+    objects.put("quick.pdf")
+    script(emulated.faults, Rule(Kind.JOB_SLOW, document="scan.pdf", seconds=3600))
+    for _ in range(40):
+        await emulated.start()
+    assert (await emulated.ended(await emulated.start(name="quick.pdf")))["JobStatus"] == "SUCCEEDED"
+
+
+@pytest.mark.parametrize(
+    ("code", "shown"),
+    [
+        ("BadDocumentException", "BAD_DOCUMENT"),
+        ("InternalServerError", "INTERNAL_SERVER_ERROR"),
+        ("InvalidS3ObjectException", "INVALID_S3_OBJECT"),
+        ("InvalidKMSKeyException", "INVALID_KMS_KEY"),
+    ],
+)
+def test_warnings_are_spelled_like_codes(code: str, shown: str) -> None:
+    assert warning_code(code) == shown
+
+
+async def test_jobs_are_shown_to_people(emulated: Emulated, objects: Objects) -> None:
+    objects.put(pages=[1, 1])
+    job_id = await emulated.start(JobTag="tag")
+    await emulated.ended(job_id)
+    assert await emulated.jobs.shown() == [
+        {
+            "JobId": job_id,
+            "JobStatus": "SUCCEEDED",
+            "API": TEXT,
+            "JobTag": "tag",
+            "Document": "s3://scans/scan.pdf",
+            "Pages": 2,
+            "PagesDone": 2,
+            "NotificationsSent": 0,
+        }
+    ]

@@ -1,0 +1,176 @@
+"""Start: what begins a job, what finds one, and what is refused."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from typing import Any
+
+import pytest
+
+from photo_worker.devkit.textract.failures import (
+    IDEMPOTENT_PARAMETER_MISMATCH,
+    INVALID_S3_OBJECT,
+    LIMIT_EXCEEDED,
+    Failure,
+    Refusal,
+)
+from photo_worker.devkit.textract.jobs.records import EXPIRY_SECONDS
+from tests.unit.textract.jobs.conftest import Open
+from tests.unit.textract.jobs.parts import ANALYSIS, TEXT, Emulated, Objects, given
+
+
+async def refused(emulated: Emulated, failure: Failure, operation: str = TEXT, /, **members: Any) -> None:
+    with pytest.raises(Refusal) as raised:
+        await emulated.start(operation, **members)
+    assert raised.value.failure is failure
+
+
+async def test_a_job_id_is_64_hex_digits_and_new_without_a_token(emulated: Emulated, objects: Objects) -> None:
+    objects.put()
+    ids = [await emulated.start() for _ in range(3)]
+    assert len(set(ids)) == 3
+    assert all(re.fullmatch("[0-9a-f]{64}", job_id) for job_id in ids)
+
+
+async def test_an_object_that_is_not_there_begins_nothing(emulated: Emulated, objects: Objects) -> None:
+    await refused(emulated, INVALID_S3_OBJECT, ClientRequestToken="t")
+    assert await emulated.jobs.shown() == []
+    objects.put()
+    # The token is still free.
+    assert (await emulated.ended(await emulated.start(ClientRequestToken="t")))["JobStatus"] == "SUCCEEDED"
+
+
+async def test_a_token_finds_its_job_even_where_the_object_is_gone(emulated: Emulated, objects: Objects) -> None:
+    sha256 = objects.put()
+    job_id = await emulated.start(ClientRequestToken="t")
+    await emulated.ended(job_id)
+    objects.content.clear()
+    assert await emulated.start(ClientRequestToken="t") == job_id
+    assert (emulated.billed(sha256), objects.fetched["scan.pdf"]) == (1, 1)
+
+
+OTHER_INPUTS: dict[str, dict[str, Any]] = {
+    "object": {"name": "other.pdf"},
+    "tag": {"JobTag": "b"},
+    "no-tag": {},
+    "prefix": {"JobTag": "a", "OutputConfig": {"S3Bucket": "scans", "S3Prefix": "x"}},
+    "key": {"JobTag": "a", "KMSKeyId": "alias/key"},
+    "channel": {
+        "JobTag": "a",
+        "NotificationChannel": {
+            "SNSTopicArn": "arn:aws:sns:us-east-1:000000000000:done",
+            "RoleArn": "arn:aws:iam::000000000000:role/r",
+        },
+    },
+}
+
+
+@pytest.mark.parametrize("other", OTHER_INPUTS.values(), ids=OTHER_INPUTS)
+async def test_a_token_with_another_input_is_refused(
+    emulated: Emulated, objects: Objects, other: dict[str, Any]
+) -> None:
+    objects.put()
+    objects.put("other.pdf")
+    job_id = await emulated.start(JobTag="a", ClientRequestToken="t")
+    await refused(emulated, IDEMPOTENT_PARAMETER_MISMATCH, **other, ClientRequestToken="t")
+    assert await emulated.start(JobTag="a", ClientRequestToken="t") == job_id
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"FeatureTypes": ["TABLES"]},
+        {"QueriesConfig": {"Queries": [{"Text": "Who?"}]}},
+        {"QueriesConfig": {"Queries": [{"Text": "When?", "Alias": "a"}]}},
+    ],
+)
+async def test_features_and_queries_belong_to_the_input(
+    emulated: Emulated, objects: Objects, changed: dict[str, Any]
+) -> None:
+    objects.put()
+    asked = {"FeatureTypes": ["QUERIES"], "QueriesConfig": {"Queries": [{"Text": "When?"}]}}
+    job_id = await emulated.start(ANALYSIS, **asked, ClientRequestToken="t")
+    await refused(emulated, IDEMPOTENT_PARAMETER_MISMATCH, ANALYSIS, **{**asked, **changed}, ClientRequestToken="t")
+    assert await emulated.start(ANALYSIS, **asked, ClientRequestToken="t") == job_id
+
+
+async def test_the_order_of_members_is_no_other_input(emulated: Emulated, objects: Objects) -> None:
+    objects.put()
+    there = {**given(), "JobTag": "a", "ClientRequestToken": "t"}
+    back = dict(reversed(list(there.items())))
+    first = await emulated.jobs.start(TEXT, there, emulated.counters)
+    assert await emulated.jobs.start(TEXT, back, emulated.counters) == first
+
+
+async def test_the_other_start_operation_has_tokens_of_its_own(emulated: Emulated, objects: Objects) -> None:
+    objects.put()
+    text = await emulated.start(ClientRequestToken="t")
+    analysis = await emulated.start(ANALYSIS, FeatureTypes=["TABLES"], ClientRequestToken="t")
+    assert text != analysis
+    assert (await emulated.ended(analysis, ANALYSIS))["JobStatus"] == "SUCCEEDED"
+
+
+async def test_16_starts_at_once_with_one_token_are_one_job(emulated: Emulated, objects: Objects) -> None:
+    sha256 = objects.put()
+    ids = await asyncio.gather(*(emulated.start(ClientRequestToken="t") for _ in range(16)))
+    assert len(set(ids)) == 1
+    await emulated.ended(ids[0])
+    assert len(await emulated.jobs.shown()) == 1
+    assert emulated.billed(sha256) == 1
+    assert (objects.checked["scan.pdf"], objects.fetched["scan.pdf"], emulated.reader.read[sha256, 1]) == (1, 1, 1)
+
+
+async def test_of_16_starts_at_once_with_other_inputs_one_wins(emulated: Emulated, objects: Objects) -> None:
+    objects.put()
+    starts = (emulated.start(ClientRequestToken="t", JobTag=f"tag-{number % 2}") for number in range(16))
+    outcomes = await asyncio.gather(*starts, return_exceptions=True)
+    won = [outcome for outcome in outcomes if isinstance(outcome, str)]
+    lost = [outcome.failure for outcome in outcomes if isinstance(outcome, Refusal)]
+    assert (len(won), len(set(won)), lost) == (8, 1, [IDEMPOTENT_PARAMETER_MISMATCH] * 8)
+
+
+async def test_a_token_is_forgotten_with_its_job(emulated: Emulated, objects: Objects) -> None:
+    objects.put()
+    first = await emulated.start(ClientRequestToken="t")
+    emulated.clock.now += EXPIRY_SECONDS - 1
+    assert await emulated.start(ClientRequestToken="t") == first
+    emulated.clock.now += 1
+    second = await emulated.start(ClientRequestToken="t", JobTag="another")
+    assert second != first
+    assert (await emulated.ended(second))["JobStatus"] == "SUCCEEDED"
+
+
+async def test_more_open_jobs_than_the_quota_are_refused(opened: Open, objects: Objects) -> None:
+    emulated = await opened(most_open=2)
+    objects.put()
+    emulated.reader.gate.clear()
+    ids = [await emulated.start(ClientRequestToken="t"), await emulated.start()]
+    await refused(emulated, LIMIT_EXCEEDED)
+    # A token that is known begins nothing, so that there need be no room for it.
+    assert await emulated.start(ClientRequestToken="t") == ids[0]
+    emulated.reader.gate.set()
+    await emulated.ended(ids[0])
+    await emulated.ended(ids[1])
+    await emulated.start()
+
+
+async def test_the_quota_holds_for_starts_at_once(opened: Open, objects: Objects) -> None:
+    emulated = await opened(most_open=3)
+    objects.put()
+    emulated.reader.gate.clear()
+    outcomes = await asyncio.gather(*(emulated.start() for _ in range(12)), return_exceptions=True)
+    assert len([outcome for outcome in outcomes if isinstance(outcome, str)]) == 3
+    emulated.reader.gate.set()
+
+
+async def test_a_caller_that_goes_away_leaves_no_job_that_stands_still(emulated: Emulated, objects: Objects) -> None:
+    objects.put()
+    for steps in range(1, 30):
+        starting = asyncio.create_task(emulated.start(ClientRequestToken=f"t{steps}"))
+        for _ in range(steps):
+            await asyncio.sleep(0.0005)
+        starting.cancel()
+        await asyncio.gather(starting, return_exceptions=True)
+        job_id = await emulated.start(ClientRequestToken=f"t{steps}")
+        assert (await emulated.ended(job_id))["JobStatus"] == "SUCCEEDED"
