@@ -17,8 +17,12 @@ from photo_worker.ocr.analysis.table_drafts import Draft
 from photo_worker.ocr.analysis.table_words import Piece, Placed, pieces_of, rows_of
 
 # In letter heights: pieces are this far apart at least, and so wide is a lane in all its rows.
-_GAP = 1.0
-_LANE = 0.8
+_GAP = 0.8
+_LANE = 0.7
+
+# Pieces are also farther apart than words usually are, which is at most _WIDEST_SPACE letter heights.
+_USUAL = 1.7
+_WIDEST_SPACE = 1.4
 
 # Rows of one table are at most this far apart, in letter heights, and in multiples of the table's usual distance.
 _NEXT_ROW = 2.6
@@ -61,7 +65,9 @@ class _Chain:
 
 def open_drafts(words: Sequence[Placed], letter: float) -> list[Draft]:
     """Return the tables without rules among words that belong to none yet."""
-    rows = [pieces_of(row, _GAP * letter) for row in rows_of(words, letter)]
+    lines = rows_of(words, letter)
+    gap = max(_GAP * letter, _USUAL * _usual_space(lines, letter))
+    rows = [pieces_of(row, gap) for row in lines]
     chains = [chain for chain in _chains(rows, letter) if len(chain.sides) >= 2 and not _beside_prose(chain)]
     drafts: list[Draft] = []
     for group in _tables(chains, letter):
@@ -70,6 +76,17 @@ def open_drafts(words: Sequence[Placed], letter: float) -> list[Draft]:
             if draft and not any(draft.box.shared(other.box) for other in drafts):
                 drafts.append(draft)
     return drafts
+
+
+def _usual_space(rows: Sequence[Sequence[Placed]], letter: float) -> float:
+    """Return the space between words: print of one width, as on receipts, has wide ones."""
+    spaces = [
+        space
+        for row in rows
+        for left, right in pairwise(row)
+        if 0 < (space := right.box.left - left.box.right) <= _WIDEST_SPACE * letter
+    ]
+    return median(spaces) if spaces else 0.0
 
 
 def _chains(rows: Sequence[Sequence[Piece]], letter: float) -> list[_Chain]:

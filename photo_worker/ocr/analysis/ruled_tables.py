@@ -19,6 +19,9 @@ _FILLED = 0.15
 # Rows between rules are a table where this share of the cells has text.
 _STRIPE_FILLED = 0.5
 
+# So much of the text of its columns stands on one edge, in the mean; in each of them where there are few rows.
+_STRIPE_ALIGNED = 0.65
+
 # Rules of one table begin and end within this many letter heights of each other; so do bands.
 _SAME_EXTENT = 1.0
 
@@ -214,7 +217,10 @@ def _striped(box: Box, ys: Sequence[float], words: Sequence[Placed], letter: flo
         [Piece(tuple(part)) for row in rows if (part := [word for word in row if start <= word.box.centre[0] < end])]
         for start, end in pairwise(xs)
     ]
-    if 2 * sum(map(is_prose, columns)) >= len(columns):
+    if not _by_line(ys, rows) and 2 * sum(map(is_prose, columns)) >= len(columns):
+        return None
+    several = sum(len(pieces_of(row, 0.75 * letter)) > 1 for row in rows)
+    if several < _STRIPE_FILLED * len(rows):
         return None
     edges = _stripe_rows(xs, ys, rows)
     if len(edges) < 3 or (len(ys) < 3 and len(edges) < 4):
@@ -224,7 +230,15 @@ def _striped(box: Box, ys: Sequence[float], words: Sequence[Placed], letter: flo
     draft = Draft(xs, draft.ys, draft.support, tuple(_crossing(draft, inside, letter)), ruled=True)
     cells = draft.rows * draft.columns
     filled = len(draft.words_by_cell(inside)) + sum(width - 1 for _, _, _, width in draft.spans)
-    return draft if filled >= _STRIPE_FILLED * cells else None
+    if filled < _STRIPE_FILLED * cells or draft.confidence < _STRIPE_ALIGNED:
+        return None
+    return draft if draft.rows > 3 or min(support) >= _STRIPE_ALIGNED else None
+
+
+def _by_line(ys: Sequence[float], rows: Sequence[Sequence[Placed]]) -> bool:
+    """Tell whether rules part nearly every line of text from the next: nothing runs on there."""
+    lines = [sum(top <= row[0].middle < bottom for row in rows) for top, bottom in pairwise(ys)]
+    return len(ys) > 3 and sum(count <= 1 for count in lines) >= 0.8 * len(lines)
 
 
 def _stripe_rows(xs: Sequence[float], ys: Sequence[float], rows: Sequence[Sequence[Placed]]) -> list[float]:

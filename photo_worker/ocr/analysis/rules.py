@@ -22,7 +22,9 @@ if TYPE_CHECKING:
     Mask = NDArray[np.bool_]
 
 # Darker than the paper on both sides by this much of 255: light grey rules of screens are some 25 darker than white.
+# On a grainy page, by this many times what neighbouring pixels usually differ.
 _CONTRAST = 14
+_GRAIN = 6
 
 # Share of a letter's height. A rule is thinner than _THICK, its parts are longer than _PART, and all of it is longer
 # than _SHORTEST; between two parts lies at most _BREAK, as where another rule crosses or a scan is worn.
@@ -39,10 +41,8 @@ _DOTTED = 5.0
 _DOT = 0.25
 _DOUBLE = 0.35
 
-# Words that cover this share of a line are what it is made of, where it is shorter than _SHORT letter heights or
-# all in one word.
-_COVERED = 0.8
-_SHORT = 6.0
+# A word that covers this share of a line, with some air around it in letter heights, is what the line is part of.
+_COVERED = 0.88
 _AIR = 0.15
 
 # A line askew moves by this share of its length at most: the page was straightened before.
@@ -105,16 +105,33 @@ def _along(grey: Grey, paper: Mask, written: _Written, letter: float) -> list[_P
     runs = runs_in(thin)
     is_part = runs.length >= max(_PART * letter, 4)
     # Strokes of letters go first: those of one row would join those of the next.
-    parts = [part for part in _parts(runs.chosen(is_part), thick) if not written.hold(part)]
+    found = _parts(runs.chosen(is_part), thick)
+    parts = [part for part in found if not written.hold(part)]
+    parts += _recovered([part for part in found if written.hold(part)], parts, letter)
     lines = [
         line
         for line in _joined(parts, letter)
-        if line.end - line.start >= _SHORTEST * letter and not written.make_up(line)
+        if line.end - line.start >= _SHORTEST * letter and not written.hold(line)
     ]
     lines = _longest(lines)
     dots = _longest(_dotted(runs.chosen(~is_part).painted(len(grey)) & paper, letter))
     lines += [dot for dot in dots if not any(_overlap(dot, line, letter) for line in lines)]
     return _single(lines, letter)
+
+
+def _recovered(held: list[_Part], parts: list[_Part], letter: float) -> list[_Part]:
+    """Return parts in words' boxes that go on a rule above or below: a word may reach to the border of its cell."""
+    import numpy as np
+
+    if not held or not parts:
+        return []
+    places = np.sort([part.middle for part in parts if part.end - part.start >= _SHORTEST * letter])
+    found = []
+    for part in held:
+        nearest = np.searchsorted(places, [part.middle - 1, part.middle + 1])
+        if nearest[1] - nearest[0] >= 2 and part.end - part.start >= _SHORTEST * letter:
+            found.append(part)
+    return found
 
 
 def _longest(lines: list[_Part]) -> list[_Part]:
@@ -131,8 +148,10 @@ def _thin(grey: Grey, thick: int) -> Mask:
         np.maximum(above[distance:], grey[:-distance], out=above[distance:])
         np.maximum(below[:-distance], grey[distance:], out=below[:-distance])
     paper = np.minimum(above, below)
+    grain = float(np.median(np.abs(np.diff(grey[:: max(len(grey) // 200, 1)].astype(np.int16), axis=1))))
+    contrast = max(_CONTRAST, round(_GRAIN * grain))
     # At the very edge there is no page beyond: a scan's dark rim is no rule.
-    return (paper > grey) & (paper - grey > _CONTRAST)
+    return (paper > grey) & (paper - grey > contrast)
 
 
 def _parts(runs: Runs, thick: int) -> list[_Part]:
@@ -226,7 +245,8 @@ def _single(lines: list[_Part], letter: float) -> list[_Part]:
         twin.start, twin.end = min(twin.start, line.start), max(twin.end, line.end)
         twin.low, twin.high = min(twin.low, line.low), max(twin.high, line.high)
         twin.inked = max(twin.inked, line.inked)
-    return merged
+    # Many lines side by side are a bar code or a hatched area.
+    return [line for line in merged if line.high - line.low <= letter]
 
 
 def _twins(first: _Part, second: _Part, letter: float) -> bool:
@@ -246,11 +266,6 @@ class _Written:
         """Tell whether one word covers most of a line."""
         shared = self._shared(part)
         return bool(len(shared) and shared.max() >= _COVERED * max(part.end - part.start, 1.0))
-
-    def make_up(self, line: _Part) -> bool:
-        """Tell whether words cover most of a short line, one beside the other."""
-        length = max(line.end - line.start, 1.0)
-        return length < _SHORT * self._letter and float(self._shared(line).sum()) >= _COVERED * length
 
     def _shared(self, line: _Part) -> NDArray[np.float64]:
         """Return for each word how much of a line along it lies in it."""

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from photo_worker.ocr.analysis.marks import PageMarks
 from photo_worker.ocr.analysis.open_tables import open_drafts
 from photo_worker.ocr.analysis.ruled_tables import ruled_drafts
+from photo_worker.ocr.analysis.shapes import Box, around
 from photo_worker.ocr.analysis.table_drafts import Draft
 from photo_worker.ocr.analysis.table_model import Table
 from photo_worker.ocr.analysis.table_roles import footers_of, roles_of, titles_of, with_roles
@@ -18,6 +19,9 @@ _MOST_WORDS = 20_000
 
 # Every cell as sure as this, and most of them filled, is a structured table (D: rows and columns clearly defined).
 _CLEAR = 0.75
+
+# Bands less than this many letters apart are one area, which is at least as high.
+_STACKED = 2.5
 _FILLED = 0.6
 
 
@@ -29,9 +33,41 @@ def find_tables(lines: Sequence[Line], marks: PageMarks) -> tuple[Table, ...]:
     letter = letter_height(words)
     drafts = ruled_drafts(marks, words, letter)
     free = [word for word in words if not _in_any(word, drafts, marks)]
-    drafts += open_drafts(free, letter)
+    for part in _by_zone(free, marks, letter):
+        drafts += open_drafts(part, letter)
     drafts.sort(key=lambda draft: (draft.ys[0], draft.xs[0]))
     return tuple(_table(draft, drafts, words, marks, letter) for draft in drafts)
+
+
+def _by_zone(words: Sequence[Placed], marks: PageMarks, letter: float) -> list[list[Placed]]:
+    """Return words that stand on one tinted area, or in one frame, apart from those beside it."""
+    zones = sorted((*_stacked(marks.bands, letter), *marks.rectangles), key=lambda zone: zone.area)
+    parts: dict[int, list[Placed]] = {}
+    for word in words:
+        zone = next((number for number, zone in enumerate(zones) if zone.holds(*word.box.centre)), -1)
+        parts.setdefault(zone, []).append(word)
+    return list(parts.values())
+
+
+def _stacked(bands: Sequence[Box], letter: float) -> list[Box]:
+    """Return bands as areas: those of one extent, one closely below the other, are one."""
+    areas: list[Box] = []
+    for band in bands:
+        above = next(
+            (
+                index
+                for index, area in enumerate(areas)
+                if abs(area.left - band.left) <= letter
+                and abs(area.right - band.right) <= letter
+                and band.top - area.bottom <= _STACKED * letter
+            ),
+            None,
+        )
+        if above is None:
+            areas.append(band)
+        else:
+            areas[above] = around((areas[above], band))
+    return [area for area in areas if area.height >= _STACKED * letter]
 
 
 def _in_any(word: Placed, drafts: Sequence[Draft], marks: PageMarks) -> bool:
