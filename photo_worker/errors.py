@@ -386,6 +386,20 @@ class DataMismatch(StackError):
     hint = "Go back to the version that wrote it, or delete the data with `photo-worker reset`."
 
 
+class AddressUnusable(StackError):
+    """The Textract emulator cannot listen on {host}:{port}: {reason}."""
+
+    code = "address_unusable"
+    hint = "End the process that has the port, or choose another one with --port; 0 takes a free one."
+
+
+class ExtraMissing(StackError):
+    """The command {command} needs a package that is not installed: {reason}."""
+
+    code = "extra_missing"
+    hint = "Install what it needs: pip install 'photo-worker[textract-emulator]'."
+
+
 class DataInUse(StackError):
     """Another Textract emulator uses the data folder {path!r}."""
 

@@ -36,6 +36,9 @@ _COMMANDS = {
     "migrate": _Entry("photo_worker.cli.migrate:migrate", "Bring the database schema up to date."),
     "worker": _Entry("photo_worker.cli.worker:worker", "Run the worker until it is told to stop."),
     "submit": _Entry("photo_worker.cli.submit:submit", "Submit photos: files, globs or s3:// locations."),
+    "textract-emulator": _Entry(
+        "photo_worker.cli.textract_emulator:textract_emulator", "Run an emulated Amazon Textract that reads documents."
+    ),
     "show": _Entry("photo_worker.cli.show:show", "Show a job's state, artifacts and text."),
 }
 

@@ -1,46 +1,46 @@
-"""`python -m photo_worker.devkit.textract`: the emulator as a process of its own.
-
-S3 is the one that AWS_ENDPOINT_URL_S3 and the other standard variables name.
-"""
+"""`python -m photo_worker.devkit.textract`: what the command `photo-worker textract-emulator` does, without click."""
 
 from __future__ import annotations
 
 import argparse
-import logging
-import os
 import sys
-import tempfile
 from pathlib import Path
 
-from photo_worker.devkit.textract.recognition import make
-from photo_worker.devkit.textract.server import default_threads, listen, serve
-
-logger = logging.getLogger(__name__)
+from photo_worker.devkit.textract.command import DEFAULT_PORT, Options, configure_logging, run
+from photo_worker.errors import PhotoWorkerError
 
 
 def main() -> int:
     """Serve until a signal ends it. Returns 1 where it cannot start."""
-    parser = argparse.ArgumentParser(prog="python -m photo_worker.devkit.textract", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m photo_worker.devkit.textract")
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on (default: %(default)s)")
-    parser.add_argument("--port", type=int, required=True, help="port to listen on; 0 takes a free one")
-    parser.add_argument("--threads", type=int, default=default_threads(), help="pages read at once (default: cores)")
-    parser.add_argument("--data", type=Path, help="folder to keep readings in (default: one that goes at the end)")
-    options = parser.parse_args()
-    if options.threads < 1:
-        parser.error("--threads must be at least 1")
-    logging.basicConfig(level=logging.INFO, stream=sys.stderr, format="%(asctime)s %(levelname)s %(message)s")
+    parser.add_argument("--port", type=_port, default=DEFAULT_PORT, help="0 takes a free one (default: %(default)s)")
+    parser.add_argument(
+        "--data", type=Path, help="folder that jobs are kept in (default: one that follows from the port)"
+    )
+    parser.add_argument("--processes", type=_processes, default=0, help="pages read at once (default: one a core)")
+    given = parser.parse_args()
+    configure_logging()
     try:
-        bound = listen(options.host, options.port)
-    except OSError as error:
-        logger.error("cannot listen on %s:%d: %s", options.host, options.port, error.strerror)
+        run(Options(given.host, given.port, given.data, given.processes))
+    except PhotoWorkerError as error:
+        print(f"error [{error.code}]: {error.message}\nhint: {error.hint}", file=sys.stderr)  # noqa: T201
         return 1
-    logger.info("listening on %s:%d", *bound.getsockname()[:2])
-    with tempfile.TemporaryDirectory(prefix="photo-worker-textract-") as passing:
-        recogniser = make(options.data or Path(passing), processes=options.threads)
-        serve(recogniser, bound, threads=options.threads)
-    # Python would wait for threads in the middle of a download, and nothing more needs to be saved.
-    logging.shutdown()
-    os._exit(0)
+
+
+def _port(text: str) -> int:
+    return _integer(text, 0, 65_535)
+
+
+def _processes(text: str) -> int:
+    return _integer(text, 1, 64)
+
+
+def _integer(text: str, least: int, most: int) -> int:
+    value = int(text)
+    if not least <= value <= most:
+        raise argparse.ArgumentTypeError(f"{value} is not from {least} to {most}")
+    return value
 
 
 if __name__ == "__main__":

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import ipaddress
 import json
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from http import HTTPStatus
 from typing import Any, Protocol
 
@@ -55,7 +55,7 @@ class Controlled(Protocol):
     def replace_faults(self, script: Any) -> None:
         """Follow another fault script."""
 
-    async def jobs_shown(self) -> list[Mapping[str, Any]]:
+    async def jobs_shown(self) -> Sequence[Mapping[str, Any]]:
         """Return what there is to know of each job, without results."""
 
     async def age(self, job_id: str | None, seconds: float) -> int:

@@ -80,6 +80,7 @@ NOT_EMULATED = Failure(
     Basis.UNKNOWN,
     Basis.UNKNOWN,
 )
+PART_NOT_EMULATED = Failure("AccessDeniedException", "{part} is not emulated", Basis.UNKNOWN, Basis.UNKNOWN)
 INTERNAL_ERROR = Failure("InternalServerError", "{problem}", Basis.DOCUMENTED, Basis.UNKNOWN, status=500)
 # The three that a fault script asks for. The API reference gives throttling the status of a server's fault.
 INTERNAL_FAULT = Failure(
@@ -134,6 +135,7 @@ FAILURES: tuple[Failure, ...] = (
     BAD_DOCUMENT,
     DOCUMENT_TOO_LARGE,
     NOT_EMULATED,
+    PART_NOT_EMULATED,
     INTERNAL_ERROR,
     INTERNAL_FAULT,
     THROTTLED,

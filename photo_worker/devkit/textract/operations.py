@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from photo_worker.devkit.textract.codecs import CBOR, JSON, Codec
+from photo_worker.devkit.textract.answers import Answers, Question
+from photo_worker.devkit.textract.codecs import JSON, Codec
+from photo_worker.devkit.textract.constraints import check_input
 from photo_worker.devkit.textract.counters import Counters
-from photo_worker.devkit.textract.documents import DocumentSource
+from photo_worker.devkit.textract.documents import SYNC, Document, DocumentSource
 from photo_worker.devkit.textract.failures import (
     DOCUMENT_TOO_LARGE,
     INVALID_PARAMETER,
@@ -18,28 +21,51 @@ from photo_worker.devkit.textract.failures import (
 )
 from photo_worker.devkit.textract.model import TextractModel, Violation
 from photo_worker.devkit.textract.recognition import Recogniser
+from photo_worker.ocr.analysis.request import Analysis
 from photo_worker.policies import SYNC_OCR_LIMIT_BYTES
+
+if TYPE_CHECKING:
+    from photo_worker.devkit.textract.jobs import Jobs
+
+# O: in all recordings, as is the order of the members.
+MODEL_VERSION = b"1.0"
+_DETECTED, _ANALYSED = b"DetectDocumentTextModelVersion", b"AnalyzeDocumentModelVersion"
+_PAGE = b'{"DocumentMetadata":{"Pages":1},"Blocks":%b,"%b":"%b"}'
+
+# Answers of more blocks are checked and encoded beside the event loop.
+_FEW_BLOCKS = 50
 
 
 @dataclass(frozen=True)
 class Call:
-    """One call whose input is valid. ``counters`` are those of the moment it arrived."""
+    """One call whose input is valid. ``counters`` are those of the moment it arrived.
+
+    ``digest`` stands for the request's bytes.
+    """
 
     operation: str
     given: Mapping[str, Any]
     counters: Counters
-    codec: Codec = JSON
+    codec: Codec
+    digest: bytes
 
 
 class Operations:
-    """All operations of the service's model. A call's answer is the JSON that goes over the wire."""
+    """All operations of the service's model. A call's answer is what goes over the wire."""
 
-    def __init__(self, model: TextractModel, documents: DocumentSource, recogniser: Recogniser) -> None:
+    def __init__(self, model: TextractModel, documents: DocumentSource, recogniser: Recogniser, jobs: Jobs) -> None:
         self._model = model
         self._documents = documents
         self._recogniser = recogniser
+        self._jobs = jobs
+        self._answers = Answers()
         self._emulated: Mapping[str, Callable[[Call], Awaitable[bytes]]] = {
-            "DetectDocumentText": self._detect_document_text,
+            "DetectDocumentText": self._read,
+            "AnalyzeDocument": self._read,
+            "StartDocumentTextDetection": self._start,
+            "GetDocumentTextDetection": self._get,
+            "StartDocumentAnalysis": self._start,
+            "GetDocumentAnalysis": self._get,
         }
 
     @property
@@ -52,6 +78,7 @@ class Operations:
         given, violations = self._model.read_request(operation, body, binary=binary)
         if violations:
             raise self._refusal(operation, violations)
+        check_input(operation, given)
         return given
 
     def oversized(self, operation: str, size: str) -> Refusal:
@@ -60,6 +87,18 @@ class Operations:
             return Refusal(DOCUMENT_TOO_LARGE, size=size, limit_bytes=SYNC_OCR_LIMIT_BYTES)
         return Refusal(INVALID_PARAMETER, f"the request has {size}")
 
+    def known(self, digest: bytes, counters: Counters) -> bytes | None:
+        """Return the answer to a request that came before with its document in it, where it is still remembered."""
+        question = self._answers.question(digest)
+        # An engine that was replaced under way reads anew.
+        if question is None or question.engine != self._recogniser.identity:
+            return None
+        answer = self._answers.get(question)
+        if answer is not None:
+            counters.requested(question.sha256)
+            counters.billed(question.sha256)
+        return answer
+
     async def answer(self, call: Call) -> bytes:
         """Carry a call out, or raise ``Refusal``; what is not emulated says so."""
         handler = self._emulated.get(call.operation)
@@ -67,15 +106,67 @@ class Operations:
             raise Refusal(NOT_EMULATED, operation=call.operation, emulated=", ".join(self._emulated))
         return await handler(call)
 
+    def forget(self) -> None:
+        """Remember no answer."""
+        self._answers.forget()
+
     def _refusal(self, operation: str, violations: list[Violation]) -> Refusal:
         # Which of the two codes the real service gives for too many inline bytes is not known.
         if all(violation.oversized_blob for violation in violations):
             return self.oversized(operation, "too many bytes")
         return Refusal(INVALID_PARAMETER, "; ".join(map(str, violations)))
 
-    async def _detect_document_text(self, call: Call) -> bytes:
-        document = await self._documents.get(call.given["Document"])
+    async def _read(self, call: Call) -> bytes:
+        """DetectDocumentText and AnalyzeDocument."""
+        analysis = Analysis.of(call.given) if call.operation == "AnalyzeDocument" else None
+        document = await self._documents.get(call.given["Document"], SYNC)
         call.counters.requested(document.sha256)
-        answer = await self._recogniser.read(document, call.counters)
+        answer = await self._page(call, document, analysis)
         call.counters.billed(document.sha256)
-        return CBOR.dump(json.loads(answer)) if call.codec is CBOR else answer
+        return answer
+
+    async def _page(self, call: Call, document: Document, analysis: Analysis | None) -> bytes:
+        question = self._question(call, document, analysis)
+        known = self._answers.get(question)
+        if known is not None:
+            self._remember(call, question, known)
+            return known
+        # Its blocks are checked, once, by the recogniser.
+        blocks = await self._recogniser.page_json(
+            document, 1, analysis, limits=SYNC, counters=call.counters, urgent=True
+        )
+        version = _DETECTED if analysis is None else _ANALYSED
+        answer = _PAGE % (blocks, version, MODEL_VERSION)
+        if call.codec is not JSON:
+            answer = await asyncio.to_thread(_translated, answer, call.codec)
+        # Whose version is known only after the first page.
+        self._remember(call, self._question(call, document, analysis), answer)
+        return answer
+
+    def _question(self, call: Call, document: Document, analysis: Analysis | None) -> Question:
+        return Question(call.operation, document.sha256, self._recogniser.identity, analysis, call.codec.name)
+
+    def _remember(self, call: Call, question: Question, answer: bytes) -> None:
+        self._answers.put(question, answer)
+        # What an S3 object holds may change.
+        if "Bytes" in call.given["Document"]:
+            self._answers.asked(call.digest, question)
+
+    async def _start(self, call: Call) -> bytes:
+        return await self._encoded(call, await self._jobs.start(call.operation, call.given, call.counters))
+
+    async def _get(self, call: Call) -> bytes:
+        return await self._encoded(call, await self._jobs.get(call.operation, call.given))
+
+    async def _encoded(self, call: Call, answer: Mapping[str, Any]) -> bytes:
+        if len(answer.get("Blocks", ())) > _FEW_BLOCKS:
+            return await asyncio.to_thread(self._encode, call, answer)
+        return self._encode(call, answer)
+
+    def _encode(self, call: Call, answer: Mapping[str, Any]) -> bytes:
+        self._model.check_answer(call.operation, answer)
+        return call.codec.dump(answer)
+
+
+def _translated(answer: bytes, codec: Codec) -> bytes:
+    return codec.dump(json.loads(answer))

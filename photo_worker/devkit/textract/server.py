@@ -1,20 +1,16 @@
-"""The emulator's HTTP server: Textract at ``/``, its own controls under ``/_emulator/``."""
+"""The emulator's HTTP server: Textract at ``/`` and ``/service/``, its own controls under ``/_emulator/``."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
 import logging
-import os
-import signal
-import socket
 import time
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import Mapping
 from http import HTTPStatus
-from types import FrameType
+from pathlib import Path
 from typing import Any
 
-import uvicorn
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
@@ -23,11 +19,13 @@ from starlette.routing import Route
 
 from photo_worker import __version__
 from photo_worker.devkit.textract import control, wire
+from photo_worker.devkit.textract.answers import digest
 from photo_worker.devkit.textract.codecs import Codec
 from photo_worker.devkit.textract.counters import Counters
-from photo_worker.devkit.textract.documents import DocumentSource
+from photo_worker.devkit.textract.documents import ASYNC, DocumentSource
 from photo_worker.devkit.textract.failures import INTERNAL_ERROR, MALFORMED, NO_SUCH_METHOD, NO_SUCH_PAGE, Refusal
 from photo_worker.devkit.textract.faults import Faults, Script
+from photo_worker.devkit.textract.jobs import Jobs
 from photo_worker.devkit.textract.model import TextractModel, WrongType
 from photo_worker.devkit.textract.operations import Call, Operations
 from photo_worker.devkit.textract.recognition import Recogniser
@@ -35,31 +33,34 @@ from photo_worker.errors import PhotoWorkerError
 
 logger = logging.getLogger(__name__)
 
-# Recognition holds some 100 MB a thread at its peak; more than this is no laptop's emulator.
-MOST_THREADS = 8
-
-# Bodies above this are parsed beside the event loop, which must not stand still for them.
+# Bodies above these are hashed, and parsed, beside the event loop, which must not stand still for them.
+_HASHED_INLINE_BYTES = 1024 * 1024
 _PARSED_INLINE_BYTES = 64 * 1024
-
-# A client reuses connections; one that the server closes at that moment looks like a broken network.
-_KEEP_ALIVE_SECONDS = 300
-_SHUTDOWN_SECONDS = 1
 
 
 class Emulator:
-    """One emulator: what reads, and everything that was asked of it. Make it, then serve ``app``."""
+    """One emulator: what reads, and everything that was asked of it. ``open`` it, serve ``app``, and ``close`` it."""
 
-    def __init__(self, recogniser: Recogniser, *, threads: int) -> None:
-        self._threads = threads
+    def __init__(self, recogniser: Recogniser, data: Path) -> None:
+        """``data`` is the folder that jobs are kept in."""
         self._model = TextractModel()
         self._documents = DocumentSource(recogniser.spool)
         self._recogniser = recogniser
         recogniser.check = self._check_blocks
-        self._operations = Operations(self._model, self._documents, self._recogniser)
         self._counters = Counters()
         self._faults = Faults()
-        self._ready = False
-        self._broken = ""
+        self._jobs = Jobs(
+            data,
+            self._documents,
+            recogniser,
+            recogniser.spool,
+            faults=self._faults,
+            counters=lambda: self._counters,
+            limits=ASYNC,
+        )
+        self._operations = Operations(self._model, self._documents, recogniser, self._jobs)
+        self._warming: asyncio.Task[None] | None = None
+        self._defect = ""
         self.app = Starlette(
             routes=[
                 Route("/", self._post, methods=["POST"]),
@@ -67,16 +68,20 @@ class Emulator:
                 *control.routes(self),
             ],
             exception_handlers={HTTPException: _no_such_thing, Exception: _defect},
-            lifespan=self._lifespan,
         )
         self.app.router.redirect_slashes = False
 
-    @contextlib.asynccontextmanager
-    async def _lifespan(self, _: Starlette) -> AsyncIterator[None]:
+    async def open(self) -> None:
+        """Take the data folder and begin to load the engine. Raises ``DataInUse`` and ``DataUnwritable``."""
         await self._recogniser.start()
-        warming = asyncio.create_task(self._warm())
-        yield
-        warming.cancel()
+        await self._jobs.open()
+        self._warming = asyncio.create_task(self._warm())
+
+    async def close(self) -> None:
+        """End what was begun; jobs in progress go on at the next start."""
+        if self._warming is not None:
+            self._warming.cancel()
+        await self._jobs.close()
         await self._recogniser.close()
         self._documents.close()
 
@@ -86,12 +91,10 @@ class Emulator:
             await self._recogniser.warm()
         except PhotoWorkerError as error:
             logger.error("[%s] %s %s", error.code, error.message, error.hint)
-            self._broken = error.message
         except Exception as error:
-            self._broken = f"{type(error).__name__}: {error}"
+            self._defect = f"{type(error).__name__}: {error}"
             logger.exception("the engine does not load")
         else:
-            self._ready = True
             logger.info("%s %s is ready, %.1f s", *self._recogniser.identity, time.perf_counter() - began)
         # After the engine, which is needed first and would be slowed down by it.
         await asyncio.to_thread(self._documents.warm)
@@ -136,11 +139,18 @@ class Emulator:
             raise Refusal(fault.failure, "the fault script says so")
 
     async def _answer(self, operation: str, body: bytes, counters: Counters, codec: Codec) -> bytes:
+        if len(body) > _HASHED_INLINE_BYTES:
+            asked = await asyncio.to_thread(digest, operation, codec, body)
+        else:
+            asked = digest(operation, codec, body)
+        known = self._operations.known(asked, counters)
+        if known is not None:
+            return known
         if len(body) > _PARSED_INLINE_BYTES:
             given = await asyncio.to_thread(self._parse, operation, body, codec)
         else:
             given = self._parse(operation, body, codec)
-        return await self._operations.answer(Call(operation, given, counters, codec))
+        return await self._operations.answer(Call(operation, given, counters, codec, asked))
 
     def _parse(self, operation: str, body: bytes, codec: Codec) -> dict[str, Any]:
         try:
@@ -165,11 +175,12 @@ class Emulator:
             "version": __version__,
             "engine": engine,
             "engine_version": version,
-            "ready": self._ready,
-            "threads": self._threads,
+            "ready": self._recogniser.ready,
+            "processes": self._recogniser.pool.bounds.processes,
             "operations": self._operations.emulated,
         }
-        return ({**state, "problem": self._broken}, False) if self._broken else (state, True)
+        problem = self._defect or self._recogniser.problem
+        return ({**state, "problem": problem}, False) if problem else (state, True)
 
     def counted(self) -> Mapping[str, Any]:
         """Return the counters as JSON data."""
@@ -183,19 +194,21 @@ class Emulator:
         """Follow another fault script."""
         self._faults.replace(script)
 
-    async def jobs_shown(self) -> list[Mapping[str, Any]]:
+    async def jobs_shown(self) -> list[dict[str, Any]]:
         """Return what there is to know of each job, without results."""
-        return []
+        return await self._jobs.shown()
 
     async def age(self, job_id: str | None, seconds: float) -> int:
         """Make one job, or all, older; return how many there were."""
-        return 0
+        return await self._jobs.age(job_id, seconds)
 
     async def reset(self) -> None:
-        """Begin as if started anew; calls on their way still count where they began."""
+        """Begin as if started anew with an empty folder; calls on their way still count where they began."""
         self._counters = Counters()
-        self._faults = Faults()
+        self._faults.replace(Script())
+        await self._jobs.reset()
         self._recogniser.forget()
+        self._operations.forget()
 
 
 async def _no_such_thing(request: Request, exception: Exception) -> Response:
@@ -212,50 +225,3 @@ async def _defect(request: Request, exception: Exception) -> Response:
     """Answer after an error that nobody foresaw; the server logs it with its traceback."""
     problem = f"The emulator has a defect: {type(exception).__name__}"
     return wire.error(Refusal(INTERNAL_ERROR, problem=problem), wire.codec_of(request))
-
-
-def default_threads() -> int:
-    """Return one thread a core that this process may use."""
-    usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return max(1, min(usable, MOST_THREADS))
-
-
-def listen(host: str, port: int) -> socket.socket:
-    """Return a socket that listens on a port, or on a free one for 0. Raises ``OSError``."""
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    bound = socket.socket(family)
-    try:
-        bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        bound.bind((host, port))
-        # From here on callers wait instead of being refused, while the server is still being made.
-        bound.listen()
-    except OSError:
-        bound.close()
-        raise
-    return bound
-
-
-def serve(recogniser: Recogniser, bound: socket.socket, *, threads: int) -> None:
-    """Serve until SIGTERM or SIGINT, which take less than two seconds."""
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, _leave)
-    config = uvicorn.Config(
-        Emulator(recogniser, threads=threads).app,
-        loop="asyncio",
-        http="h11",
-        ws="none",
-        lifespan="on",
-        log_config=None,
-        log_level="warning",
-        access_log=False,
-        server_header=False,
-        timeout_keep_alive=_KEEP_ALIVE_SECONDS,
-        timeout_graceful_shutdown=_SHUTDOWN_SECONDS,
-    )
-    with contextlib.suppress(SystemExit):
-        uvicorn.Server(config).run(sockets=[bound])
-
-
-def _leave(_: int, __: FrameType | None) -> None:
-    """End. uvicorn raises the signal again after it has closed its connections."""
-    raise SystemExit(0)

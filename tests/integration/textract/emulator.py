@@ -19,9 +19,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from photo_worker.devkit.textract.command import Options, run
 from photo_worker.devkit.textract.reading_child import Bounds
-from photo_worker.devkit.textract.recognition import make
-from photo_worker.devkit.textract.server import listen, serve
 from tests.integration.textract.obedient import DEADLINE_SECONDS, FACTORY, MAGIC, document
 
 __all__ = ["DEADLINE_SECONDS", "MAGIC", "ROOT", "Running", "document", "running", "until"]
@@ -87,11 +86,6 @@ def _port(process: subprocess.Popen[bytes], log: Path) -> int:
 
 if __name__ == "__main__":
     logging.basicConfig(level=logging.INFO, stream=sys.stderr)
-    bound = listen("127.0.0.1", 0)
-    logging.getLogger().info("listening on 127.0.0.1:%d", bound.getsockname()[1])
     # A process that waits for a gate takes its time; one that hangs is told so by its test.
     bounds = Bounds(page_seconds=float(os.environ.get("PHOTO_WORKER_TEST_PAGE_SECONDS", "60")))
-    recogniser = make(Path(os.environ["PHOTO_WORKER_TEST_DATA"]), processes=2, reader=FACTORY, bounds=bounds)
-    serve(recogniser, bound, threads=2)
-    logging.shutdown()
-    os._exit(0)
+    run(Options(port=0, data=Path(os.environ["PHOTO_WORKER_TEST_DATA"]), processes=2, reader=FACTORY, bounds=bounds))

@@ -16,7 +16,7 @@ import pytest
 import photo_worker
 from tests.integration.textract.conftest import call, send
 from tests.integration.textract.emulator import DEADLINE_SECONDS, ROOT, Running, document, running, until
-from tests.integration.textract.test_protocol import DETECT, sent
+from tests.integration.textract.test_protocol import DETECT, EMULATED, sent
 
 END_SECONDS = 2.0
 
@@ -36,8 +36,8 @@ def test_health_names_the_engine(emulator: Running) -> None:
         "engine": "obedient",
         "engine_version": "1",
         "ready": True,
-        "threads": 2,
-        "operations": ["DetectDocumentText"],
+        "processes": 2,
+        "operations": list(EMULATED),
     }
 
 
@@ -85,7 +85,9 @@ def test_a_taken_port_is_said_so(tmp_path: Path, emulator: Running) -> None:
     assert "Traceback" not in done.stderr
 
 
-@pytest.mark.parametrize("arguments", [[], ["--port", "x"], ["--port", "0", "--threads", "0"]])
+@pytest.mark.parametrize(
+    "arguments", [["--port", "x"], ["--port", "65536"], ["--port", "0", "--processes", "0"], ["--threads", "2"]]
+)
 def test_wrong_arguments_are_refused(arguments: list[str]) -> None:
     done = subprocess.run(
         [sys.executable, "-m", "photo_worker.devkit.textract", *arguments],

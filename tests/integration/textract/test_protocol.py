@@ -143,7 +143,15 @@ def test_no_body_stands_for_no_members(emulator: Running) -> None:
     assert_error(call(emulator.port, DETECT, b""), 400, "InvalidParameterException")
 
 
-OTHERS = sorted(set(VALID) - {"DetectDocumentText"})
+EMULATED = (
+    "DetectDocumentText",
+    "AnalyzeDocument",
+    "StartDocumentTextDetection",
+    "GetDocumentTextDetection",
+    "StartDocumentAnalysis",
+    "GetDocumentAnalysis",
+)
+OTHERS = sorted(set(VALID) - set(EMULATED))
 
 
 @pytest.mark.parametrize("operation", OTHERS)
@@ -172,6 +180,57 @@ def test_a_client_sees_the_modelled_error(textract: TextractClient) -> None:
     assert caught.value.response["Error"]["Code"] == "InvalidParameterException"
 
 
+ANALYSIS = {"Document": {"Bytes": base64.b64encode(document()).decode()}, "FeatureTypes": ["TABLES"]}
+QUERY = {"Text": "How much flour?"}
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        {"FeatureTypes": []},
+        {"FeatureTypes": ["TABLES", "PICTURES"]},
+        {"FeatureTypes": ["QUERIES"]},
+        {"FeatureTypes": ["QUERIES"], "QueriesConfig": {"Queries": []}},
+        {"FeatureTypes": ["QUERIES"], "QueriesConfig": {"Queries": [QUERY] * 16}},
+        {"FeatureTypes": ["TABLES"], "QueriesConfig": {"Queries": [QUERY]}},
+        {"Document": {}},
+    ],
+    ids=str,
+)
+def test_an_analysis_has_rules_of_its_own(emulator: Running, given: dict[str, Any]) -> None:
+    answer = call(emulator.port, "Textract.AnalyzeDocument", json.dumps({**ANALYSIS, **given}).encode())
+    assert assert_error(answer, 400, "InvalidParameterException") == "Request has invalid parameters"
+
+
+@pytest.mark.parametrize(("queries", "accepted"), [(30, True), (31, False)])
+def test_a_job_may_be_asked_twice_as_much(emulator: Running, queries: int, accepted: bool) -> None:
+    given = {
+        "DocumentLocation": {"S3Object": {"Bucket": "no-such-bucket-here", "Name": "a.png"}},
+        "FeatureTypes": ["QUERIES"],
+        "QueriesConfig": {"Queries": [QUERY] * queries},
+    }
+    answer = call(emulator.port, "Textract.StartDocumentAnalysis", json.dumps(given).encode())
+    # The object is looked for where nothing else is wrong.
+    assert_error(answer, 400, "InvalidS3ObjectException" if accepted else "InvalidParameterException")
+
+
+@pytest.mark.parametrize(
+    ("part", "value"),
+    [
+        ("HumanLoopConfig", {"HumanLoopName": "a", "FlowDefinitionArn": "arn:aws:sagemaker:us-east-1:1:flow/a"}),
+        ("AdaptersConfig", {"Adapters": [{"AdapterId": "a" * 12, "Version": "1"}]}),
+    ],
+)
+def test_parts_that_are_not_emulated_are_validated_and_say_so(
+    emulator: Running, part: str, value: dict[str, Any]
+) -> None:
+    body = json.dumps({**ANALYSIS, part: value}).encode()
+    message = assert_error(call(emulator.port, "Textract.AnalyzeDocument", body), 400, "AccessDeniedException")
+    assert message == f"{part} is not emulated"
+    body = json.dumps({**ANALYSIS, part: {}}).encode()
+    assert_error(call(emulator.port, "Textract.AnalyzeDocument", body), 400, "InvalidParameterException")
+
+
 @pytest.mark.parametrize(
     ("method", "path", "status"),
     [
@@ -179,8 +238,9 @@ def test_a_client_sees_the_modelled_error(textract: TextractClient) -> None:
         ("PUT", "/", 405),
         ("DELETE", "/_emulator/health", 405),
         ("GET", "/_emulator/reset", 405),
-        ("BREW", "/", 405),
+        ("PROPFIND", "/", 405),
         ("GET", "/index.html", 404),
+        ("GET", "/service/Textract/operation/DetectDocumentText", 405),
         ("POST", "/_emulator", 404),
         ("GET", "/_emulator/health/", 404),
         ("POST", "/service/Textract/operation/DetectDocumentText", 404),

@@ -1,0 +1,35 @@
+"""``photo-worker textract-emulator``: the Textract emulator alone, without the rest of the stack."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from photo_worker.cli.output import Command
+from photo_worker.errors import ExtraMissing
+
+
+@click.command(cls=Command)
+@click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
+@click.option(
+    "--port", type=click.IntRange(0, 65_535), default=8765, show_default=True, help="Port; 0 takes a free one."
+)
+@click.option(
+    "--data",
+    type=click.Path(path_type=Path, file_okay=False),
+    help="Folder that jobs are kept in.  [default: one in your folder for state that follows from the port]",
+)
+@click.option("--processes", type=click.IntRange(1, 64), help="Pages read at once.  [default: one a core]")
+def textract_emulator(host: str, port: int, data: Path | None, processes: int | None) -> None:
+    """Run an emulated Amazon Textract that really reads documents, until it is told to stop.
+
+    AWS SDKs use it with AWS_ENDPOINT_URL_TEXTRACT, which the first line names. S3 and SNS are those that
+    AWS_ENDPOINT_URL_S3, AWS_ENDPOINT_URL_SNS and the other standard variables name.
+    """
+    try:
+        from photo_worker.devkit.textract.command import Options, configure_logging, run
+    except ImportError as error:
+        raise ExtraMissing(command="textract-emulator", reason=str(error)) from error
+    configure_logging()
+    run(Options(host, port, data, processes or 0))

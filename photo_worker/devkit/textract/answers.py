@@ -1,0 +1,105 @@
+"""Answers as they go over the wire, kept so that the same question costs next to nothing.
+
+Two questions are the same where document, engine, version, analysis, operation and encoding are. The second
+memory is by the request's own bytes: where they came before with a document in them, they need not be parsed
+again, which for a photo costs more than everything else.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections import OrderedDict
+from collections.abc import Hashable
+from dataclasses import dataclass
+from typing import Generic, TypeVar
+
+from photo_worker.devkit.textract.codecs import Codec
+from photo_worker.ocr.analysis.request import Analysis
+
+# An answer for a full page has some 200 kB; this is a few hundred pages.
+REMEMBERED_BYTES = 32 * 1024 * 1024
+_MOST_QUESTIONS = 20_000
+
+_K = TypeVar("_K", bound=Hashable)
+_V = TypeVar("_V")
+
+
+@dataclass(frozen=True)
+class Question:
+    """What an answer depends on. ``sha256`` is the document's, ``engine`` the engine's name and version."""
+
+    operation: str
+    sha256: str
+    engine: tuple[str, str]
+    analysis: Analysis | None
+    encoding: str
+
+
+class Answers:
+    """Remembers answers up to a total size, the least used leaving first, and which request asked what."""
+
+    def __init__(self, limit_bytes: int = REMEMBERED_BYTES) -> None:
+        self._limit = limit_bytes
+        self._size = 0
+        self._answers: _Recent[Question, bytes] = _Recent()
+        self._questions: _Recent[bytes, Question] = _Recent()
+
+    def get(self, question: Question) -> bytes | None:
+        """Return the answer to a question, where it is remembered."""
+        return self._answers.get(question)
+
+    def put(self, question: Question, answer: bytes) -> None:
+        """Remember an answer."""
+        self._size += len(answer) - len(self._answers.pop(question) or b"")
+        self._answers.put(question, answer)
+        while self._size > self._limit:
+            self._size -= len(self._answers.drop())
+
+    def asked(self, digest: bytes, question: Question) -> None:
+        """Remember that a request of this ``digest`` asks a question, whenever it comes."""
+        self._questions.put(digest, question)
+        while len(self._questions) > _MOST_QUESTIONS:
+            self._questions.drop()
+
+    def question(self, digest: bytes) -> Question | None:
+        """Return what a request asks, where it came before."""
+        return self._questions.get(digest)
+
+    def forget(self) -> None:
+        """Forget everything."""
+        self._size = 0
+        self._answers, self._questions = _Recent(), _Recent()
+
+
+def digest(operation: str, codec: Codec, body: bytes) -> bytes:
+    """Return what stands for a request."""
+    hashed = hashlib.sha256(f"{operation} {codec.name} ".encode())
+    hashed.update(body)
+    return hashed.digest()
+
+
+class _Recent(Generic[_K, _V]):
+    """A mapping in the order of last use."""
+
+    def __init__(self) -> None:
+        self._items: OrderedDict[_K, _V] = OrderedDict()
+
+    def __len__(self) -> int:
+        return len(self._items)
+
+    def get(self, key: _K) -> _V | None:
+        found = self._items.get(key)
+        if found is not None:
+            self._items.move_to_end(key)
+        return found
+
+    def put(self, key: _K, value: _V) -> None:
+        self._items[key] = value
+        self._items.move_to_end(key)
+
+    def pop(self, key: _K) -> _V | None:
+        return self._items.pop(key, None)
+
+    def drop(self) -> _V:
+        """Take the one out that was used least lately."""
+        return self._items.popitem(last=False)[1]

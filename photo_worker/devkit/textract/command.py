@@ -1,0 +1,185 @@
+"""The emulator as a process: its options, what it says when it starts, and how it ends.
+
+S3 and SNS are those that AWS_ENDPOINT_URL_S3, AWS_ENDPOINT_URL_SNS and the other standard variables name.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+import signal
+import socket
+import sys
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from types import FrameType
+from typing import TYPE_CHECKING, NoReturn
+
+from photo_worker.devkit.textract.reading_child import Bounds
+from photo_worker.devkit.textract.recognition import OWN_READER, make
+from photo_worker.errors import AddressUnusable, DataUnwritable
+
+if TYPE_CHECKING:
+    from photo_worker.devkit.textract.recognition import Recogniser
+
+logger = logging.getLogger(__name__)
+
+DEFAULT_PORT = 8765
+
+# A process that reads holds some 300 MB; more of them are no laptop's emulator.
+MOST_PROCESSES = 8
+
+_HOME_VARIABLE = "PHOTO_WORKER_HOME"
+_STATE_VARIABLE = "XDG_STATE_HOME"
+
+# A client reuses connections; one that the server closes at that moment looks like a broken network.
+_KEEP_ALIVE_SECONDS = 300
+# Together less than the two seconds within which a signal ends the process.
+_SHUTDOWN_SECONDS = 1
+_CLOSE_SECONDS = 0.7
+
+
+@dataclass(frozen=True)
+class Options:
+    """How to run. Port 0 takes a free one; without ``data`` the folder follows from the port.
+
+    ``reader`` names the function, as ``module:name``, that makes what reads pages, and ``bounds`` says what
+    that may cost.
+    """
+
+    host: str = "127.0.0.1"
+    port: int = DEFAULT_PORT
+    data: Path | None = None
+    processes: int = 0
+    reader: str = OWN_READER
+    bounds: Bounds | None = None
+
+    @property
+    def most_processes(self) -> int:
+        """How many pages are read at once: as many as told, or as this process may use cores."""
+        return self.processes or default_processes()
+
+
+def run(options: Options) -> NoReturn:
+    """Serve until SIGTERM or SIGINT, which end the process with status 0 within two seconds.
+
+    Raises ``AddressUnusable``, ``DataInUse``, ``DataUnwritable`` and ``DataMismatch``.
+    """
+    ending = _Ending()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, ending)
+    bound = listen(options.host, options.port)
+    with bound, _data_folder(options, bound) as data:
+        logger.info("%s", greeting(bound))
+        try:
+            recogniser = make(data, processes=options.most_processes, reader=options.reader, bounds=options.bounds)
+        except OSError as error:
+            raise DataUnwritable(path=str(error.filename or data), reason=error.strerror or str(error)) from error
+        asyncio.new_event_loop().run_until_complete(_serve(recogniser, data, bound, ending))
+    logging.shutdown()
+    # Python would wait for threads in the middle of a call, and nothing in them needs to be saved.
+    os._exit(0)
+
+
+def greeting(bound: socket.socket) -> str:
+    """Return the first line: where the emulator is, and how an SDK finds it."""
+    host, port = bound.getsockname()[:2]
+    reached = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104
+    url = f"http://[{reached}]:{port}" if ":" in reached else f"http://{reached}:{port}"
+    return f"listening on {host}:{port}; for an AWS SDK or the AWS CLI: export AWS_ENDPOINT_URL_TEXTRACT={url}"
+
+
+def default_processes() -> int:
+    """Return one process a core that this one may use."""
+    usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(1, min(usable, MOST_PROCESSES))
+
+
+def default_data(port: int) -> Path:
+    """Return the folder for an emulator of this port, below PHOTO_WORKER_HOME or the user's folder for state."""
+    home = os.environ.get(_HOME_VARIABLE, "")
+    if home:
+        # No name that a stack can have.
+        return Path(home).expanduser().absolute() / f"Textract-{port}"
+    state = os.environ.get(_STATE_VARIABLE, "")
+    return (Path(state) if state else Path.home() / ".local" / "state") / "photo-worker" / f"textract-{port}"
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """Return a socket that listens on a port, or on a free one for 0. Raises ``AddressUnusable``."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        bound = socket.socket(family)
+        try:
+            bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            bound.bind((host, port))
+            # From here on callers wait instead of being refused, while the server is still being made.
+            bound.listen()
+        except BaseException:
+            bound.close()
+            raise
+    except (OSError, OverflowError) as error:
+        reason = getattr(error, "strerror", None) or str(error)
+        raise AddressUnusable(host=host, port=port, reason=reason) from error
+    return bound
+
+
+@contextlib.contextmanager
+def _data_folder(options: Options, bound: socket.socket) -> Iterator[Path]:
+    """Give the folder to keep jobs in: one that goes in the end where the port was left to chance."""
+    if options.data is None and options.port == 0:
+        with tempfile.TemporaryDirectory(prefix="photo-worker-textract-", ignore_cleanup_errors=True) as passing:
+            yield Path(passing)
+        return
+    yield options.data.absolute() if options.data is not None else default_data(bound.getsockname()[1])
+
+
+async def _serve(recogniser: Recogniser, data: Path, bound: socket.socket, ending: _Ending) -> None:
+    # The first reading process loads meanwhile.
+    import uvicorn
+
+    from photo_worker.devkit.textract.server import Emulator
+
+    emulator = Emulator(recogniser, data)
+    try:
+        await emulator.open()
+        server = uvicorn.Server(
+            uvicorn.Config(
+                emulator.app,
+                loop="asyncio",
+                http="httptools",
+                ws="none",
+                lifespan="off",
+                log_config=None,
+                log_level="warning",
+                access_log=False,
+                server_header=False,
+                timeout_keep_alive=_KEEP_ALIVE_SECONDS,
+                timeout_graceful_shutdown=_SHUTDOWN_SECONDS,
+            )
+        )
+        ending.is_left_to_others = True
+        await server.serve(sockets=[bound])
+    finally:
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(emulator.close(), _CLOSE_SECONDS)
+
+
+class _Ending:
+    """The answer to signals: at once before the server serves, then uvicorn's own, which raises them again after."""
+
+    def __init__(self) -> None:
+        self.is_left_to_others = False
+
+    def __call__(self, _: int, __: FrameType | None) -> None:
+        if not self.is_left_to_others:
+            sys.exit(0)
+
+
+def configure_logging() -> None:
+    """Log to standard error."""
+    logging.basicConfig(level=logging.INFO, stream=sys.stderr, format="%(asctime)s %(levelname)s %(message)s")
