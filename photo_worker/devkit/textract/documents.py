@@ -162,17 +162,18 @@ class DocumentSource:
 
     def _head(self, place: Any, limits: Limits) -> None:
         with _s3_errors():
-            _check_size(self._s3().head_object(**place)["ContentLength"], limits)
+            _check_size(self._s3().head_object(**place).get("ContentLength", 0), limits)
 
     def _download(self, place: Any, limits: Limits) -> Document:
         name = f"s3://{place['Bucket']}/{place['Key']}"
         with _s3_errors():
             answer = self._s3().get_object(**place)
             with answer["Body"] as body:
-                size = answer["ContentLength"]
-                _check_size(size, limits)
+                # Some stores leave it out.
+                size = answer.get("ContentLength")
+                _check_size(size or 0, limits)
                 pieces = _pieces(body, limits)
-                if size <= SYNC.most_bytes:
+                if size is not None and size <= SYNC.most_bytes:
                     return Document.of(b"".join(pieces), name)
                 return self._spooled(pieces, name)
 

@@ -77,6 +77,7 @@ class Pool:
         self._idle: list[ReadingChild] = []
         self._busy: dict[asyncio.Task[None], ReadingChild] = {}
         self._starting: dict[asyncio.Task[None], ReadingChild] = {}
+        self._ending: set[asyncio.Task[None]] = set()
         self._changed = asyncio.Event()
         self._keeper: asyncio.Task[None] | None = None
         self.identity: Mapping[str, str] = {}
@@ -148,8 +149,8 @@ class Pool:
         tasks = [*self._busy, *self._starting]
         for task in tasks:
             task.cancel()
-        if tasks:
-            await asyncio.wait(tasks)
+        if tasks or self._ending:
+            await asyncio.wait([*tasks, *self._ending])
         await asyncio.gather(*(child.end() for child in children))
         self._idle.clear()
         self._first = None
@@ -161,6 +162,7 @@ class Pool:
 
     def _pump(self) -> None:
         """Give work to who is free, and start another process where all have work."""
+        self._bury()
         while self._idle and (work := self._queue.take()) is not None:
             if work.done.cancelled():
                 continue
@@ -172,6 +174,15 @@ class Pool:
         while len(self._starting) < len(self._queue) and len(self._children()) < self.bounds.processes:
             if not self._spawn():
                 break
+
+    def _bury(self) -> None:
+        """Drop the processes that were ended from outside while they had nothing to do."""
+        for child in [child for child in self._idle if not child.alive]:
+            logger.warning("process %d is gone while nothing was asked of it", child.pid)
+            self._idle.remove(child)
+            task = asyncio.get_running_loop().create_task(child.end())
+            self._ending.add(task)
+            task.add_done_callback(self._ending.discard)
 
     def _spawn(self) -> bool:
         try:
@@ -250,6 +261,9 @@ class Pool:
         """Let processes go that nobody needs, and those that grew while nobody asks for anything."""
         while True:
             await asyncio.sleep(min(self.bounds.idle_seconds / 4, 1.0))
+            self._bury()
+            if not self._children() and self.problem is None:
+                self._spawn()
             rested = time.monotonic() - self.bounds.idle_seconds
             for child in [child for child in self._idle if child.idle_since <= rested]:
                 others = len(self._children()) - 1

@@ -96,6 +96,11 @@ class ReadingChild:
         return self._process.pid
 
     @property
+    def alive(self) -> bool:
+        """Say whether the process is there."""
+        return self._process.poll() is None
+
+    @property
     def memory(self) -> int:
         """Resident memory in bytes; 0 where the process is gone."""
         try:

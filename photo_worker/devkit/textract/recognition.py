@@ -128,13 +128,12 @@ class Recogniser:
         readings: Readings,
         *,
         check: Check | None = None,
-        remembered_bytes: int = REMEMBERED_BYTES,
     ) -> None:
         """``check`` raises ``ValueError`` or ``TypeError`` where blocks break the service's model."""
         self.pool, self.spool = pool, spool
         self._readings = readings
         self.check = check
-        self._memory = _Memory(_Remembered(remembered_bytes))
+        self._memory = _Memory(_Remembered(REMEMBERED_BYTES))
 
     @property
     def identity(self) -> tuple[str, str]:
@@ -174,6 +173,10 @@ class Recogniser:
         """Read every document anew from now on, also those that are being read."""
         self._memory = _Memory(_Remembered(self._memory.answers.limit))
         self._readings.clear()
+
+    def remember(self, limit_bytes: int) -> None:
+        """Keep answers up to another size from now on."""
+        self._memory.answers = _Remembered(limit_bytes)
 
     async def pages(self, document: Document, limits: Limits) -> int:
         """Return how many pages a document has. Raises ``Refusal`` where it is none that is read."""

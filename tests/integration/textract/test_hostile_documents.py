@@ -1,0 +1,143 @@
+"""Documents that hang, crash, swell or garble the process that reads them: each ends its own call alone."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import psutil
+import pytest
+
+from photo_worker.devkit.textract.reading_child import MIB
+from tests.integration.textract.conftest import call, send
+from tests.integration.textract.emulator import Running, document, running, until
+from tests.integration.textract.obedient import DEADLINE_SECONDS
+from tests.integration.textract.test_protocol import DETECT, sent
+from tests.integration.textract.test_recognition import Make, alive, doc, lines, made, read, refused
+from tests.integration.textract.test_recognition import until as until_async
+
+__all__ = ["made"]
+
+# Above what a process has after its start, so that only the harm is caught.
+LITTLE = 400 * MIB
+
+HARMS = {
+    "crash": "ended with the signal SIGSEGV",
+    "leave": "ended with status 3",
+    "hang": "took more than 1.5 seconds",
+    "memory": "took more",
+    "nonsense": "gave something that is no answer",
+}
+
+
+@pytest.mark.parametrize("harm", HARMS)
+async def test_what_ends_a_process_ends_one_call(made: Make, tmp_path: Path, harm: str) -> None:
+    ours = made(processes=2, page_seconds=1.5 if harm == "hang" else 60, memory_bytes=LITTLE)
+    await ours.warm()
+    # The other process is at work meanwhile, and its page is not lost.
+    gate, log = tmp_path / "gate", tmp_path / "log"
+    if harm != "hang":
+        beside = asyncio.create_task(read(ours, doc("beside", log=str(log), wait_for=str(gate))))
+        await until_async(lambda: lines(log) == ["beside 1"])
+    error = await refused(read(ours, doc(harm=harm)))
+    assert (error.failure.code, error.failure.status) == ("BadDocumentException", 400)
+    assert HARMS[harm] in error.message
+    assert await read(ours, doc("next")) == "next"
+    if harm != "hang":
+        gate.touch()
+        assert await beside == "beside"
+
+
+async def test_a_document_that_ended_two_processes_gets_no_third(made: Make, tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    ours, given = made(), doc("killer", harm="crash", log=str(log))
+    messages = [(await refused(read(ours, given))).message for _ in range(4)]
+    assert len(set(messages)) == 1
+    assert "SIGSEGV" in messages[0]
+    assert lines(log) == ["killer 1"] * 2
+    # The memory of it goes with a reset, and is of this document alone.
+    assert await read(ours, doc("other")) == "other"
+    ours.forget()
+    await refused(read(ours, given))
+    assert len(lines(log)) == 3
+
+
+async def test_what_libraries_print_is_no_answer(made: Make, capfd: pytest.CaptureFixture[str]) -> None:
+    assert await read(made(), doc(harm="noise")) == "a"
+    assert "noise on the standard output" in capfd.readouterr().err
+
+
+async def test_a_file_of_a_terabyte_is_not_written(made: Make) -> None:
+    ours = made()
+    assert "OSError" in (await refused(read(ours, doc(harm="file")))).message
+    assert await read(ours, doc("next")) == "next"
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells the limits of another process")
+async def test_a_process_has_limits_and_no_secrets(made: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "of the server")
+    ours = made()
+    await ours.warm()
+    process = psutil.Process(ours.pool.pids[0])
+    assert process.rlimit(psutil.RLIMIT_CORE) == (0, 0)
+    assert process.rlimit(psutil.RLIMIT_FSIZE)[1] < 1 << 30
+    assert process.rlimit(psutil.RLIMIT_AS)[1] < 1 << 33
+    assert "AWS_SECRET_ACCESS_KEY" not in process.environ()
+    # It has nothing but its three streams, twice: no socket of the server's.
+    assert not process.net_connections()
+
+
+async def test_a_process_that_is_killed_while_idle_is_replaced(made: Make) -> None:
+    ours = made()
+    await ours.warm()
+    (before,) = ours.pool.pids
+    os.kill(before, signal.SIGKILL)
+    await until_async(lambda: not alive(before))
+    # No document is to blame for it.
+    assert await read(ours, doc("next")) == "next"
+    assert ours.pool.pids != [before]
+
+
+def children(started: Running) -> list[psutil.Process]:
+    return psutil.Process(started.process.pid).children(recursive=True)
+
+
+def gone(processes: list[psutil.Process]) -> bool:
+    return not any(alive(process.pid) for process in processes)
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
+def test_no_process_outlives_its_server(tmp_path: Path, number: signal.Signals) -> None:
+    with running(tmp_path, {}) as started:
+        until(lambda: bool(send(started.port, "GET", "/_emulator/health").json["ready"]))
+        left = children(started)
+        assert left
+        started.process.send_signal(number)
+        started.process.wait(timeout=DEADLINE_SECONDS)
+        until(lambda: gone(left))
+
+
+def test_not_even_one_that_hangs(tmp_path: Path) -> None:
+    begun = tmp_path / "begun"
+    # Long enough that the server, which would end it at 3 seconds, is killed before.
+    with running(tmp_path, {"PHOTO_WORKER_TEST_PAGE_SECONDS": "3"}) as started, ThreadPoolExecutor(1) as threads:
+        answer = threads.submit(call, started.port, DETECT, sent(document(harm="hang", begun=str(begun))))
+        until(begun.exists)
+        left = children(started)
+        started.process.kill()
+        until(lambda: gone(left))
+        assert answer.exception(timeout=DEADLINE_SECONDS) is not None
+
+
+def test_the_server_says_what_a_document_did_and_goes_on(tmp_path: Path) -> None:
+    with running(tmp_path, {"PHOTO_WORKER_TEST_PAGE_SECONDS": "1.5"}) as started:
+        for harm in ("crash", "hang"):
+            answer = call(started.port, DETECT, sent(document(harm=harm)))
+            assert (answer.status, answer.json["__type"]) == (400, "BadDocumentException")
+            assert HARMS[harm] in answer.json["Message"]
+        assert call(started.port, DETECT, sent(document())).status == 200
+        assert send(started.port, "GET", "/_emulator/health").json["ready"]

@@ -1,0 +1,300 @@
+"""What is read, when, and when what was read before is enough: the recogniser with its real processes."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+from photo_worker.devkit.textract.counters import Counters
+from photo_worker.devkit.textract.documents import ASYNC, SYNC, Document, Limits
+from photo_worker.devkit.textract.failures import Refusal
+from photo_worker.devkit.textract.reading_child import MIB, Bounds
+from photo_worker.devkit.textract.recognition import Recogniser, make
+from photo_worker.errors import EngineUnavailable
+from photo_worker.ocr.analysis.request import Analysis
+from tests.integration.textract.emulator import ROOT
+from tests.integration.textract.obedient import DEADLINE_SECONDS, FACTORY, document
+
+TABLES = Analysis(frozenset({"TABLES"}))
+Make = Callable[..., Recogniser]
+
+
+@pytest.fixture
+async def made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Make]:
+    """Make recognisers of the obedient reader, each started; in the end, none of their processes is left."""
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    begun: list[Recogniser] = []
+
+    def of(*, processes: int = 1, data: str = "data", reader: str = FACTORY, **bounds: float) -> Recogniser:
+        limits = Bounds(**bounds)  # type: ignore[arg-type]
+        recogniser = make(tmp_path / data, processes=processes, reader=reader, bounds=limits)
+        begun.append(recogniser)
+        recogniser.pool.start()
+        return recogniser
+
+    yield of
+    before = [pid for recogniser in begun for pid in recogniser.pool.pids]
+    for recogniser in begun:
+        await recogniser.close()
+    assert not [pid for pid in before if alive(pid)]
+
+
+def alive(pid: int) -> bool:
+    try:
+        return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    async with asyncio.timeout(DEADLINE_SECONDS):
+        while not condition():  # noqa: ASYNC110 - what is waited for happens in other processes
+            await asyncio.sleep(0.02)
+
+
+def doc(text: str = "a", **told: Any) -> Document:
+    return Document.of(document(text, **told), text)
+
+
+async def read(
+    ours: Recogniser,
+    given: Document,
+    number: int = 1,
+    analysis: Analysis | None = None,
+    *,
+    limits: Limits = SYNC,
+    counters: Counters | None = None,
+    urgent: bool = True,
+) -> str:
+    """Return a page's words."""
+    blocks = await ours.page(given, number, analysis, limits=limits, counters=counters or Counters(), urgent=urgent)
+    return " ".join(block["Text"] for block in blocks if block["BlockType"] == "WORD")
+
+
+def lines(path: Path) -> list[str]:
+    return path.read_text("utf-8").splitlines() if path.exists() else []
+
+
+async def refused(call: Any) -> Refusal:
+    with pytest.raises(Refusal) as caught:
+        await call
+    return caught.value
+
+
+async def test_a_page_is_read_once_and_remembered(made: Make, tmp_path: Path) -> None:
+    log, counters = tmp_path / "log", Counters()
+    ours, given = made(), doc("a", log=str(log))
+    assert [await read(ours, given, counters=counters) for _ in range(3)] == ["a"] * 3
+    assert lines(log) == ["a 1"]
+    assert counters.shown()["documents"][given.sha256]["recognised"] == 1
+    assert ours.identity == ("obedient", "1")
+
+
+async def test_the_blocks_of_a_call_are_its_own(made: Make) -> None:
+    ours, given = made(), doc()
+    first = await ours.page(given, 1, None, limits=SYNC, counters=Counters(), urgent=True)
+    first[0]["Page"] = 7
+    second = await ours.page(given, 1, None, limits=SYNC, counters=Counters(), urgent=True)
+    assert "Page" not in second[0]
+    assert [block["Id"] for block in first] == [block["Id"] for block in second]
+
+
+async def test_another_analysis_of_a_page_needs_no_second_recognition(made: Make) -> None:
+    ours, given, counters = made(), doc(), Counters()
+    assert await read(ours, given, counters=counters) == "a"
+    assert await read(ours, given, analysis=TABLES, counters=counters) == "a TABLES"
+    assert counters.shown()["documents"][given.sha256]["recognised"] == 1
+
+
+async def test_two_analyses_at_once_share_the_recognition(made: Make) -> None:
+    ours, given, counters = made(processes=2), doc(), Counters()
+    calls = (read(ours, given, analysis=analysis, counters=counters) for analysis in (None, TABLES))
+    assert await asyncio.gather(*calls) == ["a", "a TABLES"]
+    assert counters.shown()["documents"][given.sha256]["recognised"] == 1
+
+
+async def test_what_was_read_outlives_the_server(made: Make) -> None:
+    given, counters = doc(), Counters()
+    ours = made()
+    await read(ours, given)
+    await ours.close()
+    assert await read(made(), given, counters=counters) == "a"
+    assert given.sha256 not in counters.shown()["documents"]
+
+
+async def test_calls_at_the_same_time_share_a_reading(made: Make, tmp_path: Path) -> None:
+    log, gate = tmp_path / "log", tmp_path / "gate"
+    ours, given = made(processes=2), doc("a", log=str(log), wait_for=str(gate))
+    calls = [asyncio.create_task(read(ours, given)) for _ in range(16)]
+    await until(lambda: lines(log) == ["a 1"])
+    gate.touch()
+    assert set(await asyncio.gather(*calls)) == {"a"}
+    assert lines(log) == ["a 1"]
+
+
+async def test_a_caller_that_goes_away_takes_nothing_from_the_others(made: Make, tmp_path: Path) -> None:
+    log, gate = tmp_path / "log", tmp_path / "gate"
+    ours, given = made(), doc("a", log=str(log), wait_for=str(gate))
+    first, second = (asyncio.create_task(read(ours, given)) for _ in range(2))
+    await until(lambda: lines(log) == ["a 1"])
+    first.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await first
+    gate.touch()
+    assert await second == "a"
+    assert lines(log) == ["a 1"]
+
+
+async def test_no_more_pages_are_read_at_once_than_there_are_processes(made: Make, tmp_path: Path) -> None:
+    log, gate = tmp_path / "log", tmp_path / "gate"
+    ours = made(processes=2)
+    calls = [asyncio.create_task(read(ours, doc(f"{n}", log=str(log), wait_for=str(gate)))) for n in range(6)]
+    await until(lambda: len(lines(log)) == 2)
+    assert (len(ours.pool.pids), ours.pool.busy, ours.pool.waiting) == (2, 2, 4)
+    gate.touch()
+    assert await asyncio.gather(*calls) == [str(n) for n in range(6)]
+
+
+async def test_urgent_pages_go_first_and_jobs_take_turns(made: Make, tmp_path: Path) -> None:
+    log, gate = tmp_path / "log", tmp_path / "gate"
+    ours = made()
+    first = asyncio.create_task(read(ours, doc("first", log=str(log), wait_for=str(gate))))
+    await until(lambda: lines(log) == ["first 1"])
+    jobs = [doc(name, log=str(log), pages=3) for name in ("long", "other")]
+    pages = [
+        asyncio.create_task(read(ours, job, number, limits=ASYNC, urgent=False)) for job in jobs for number in (1, 2, 3)
+    ]
+    await until(lambda: ours.pool.waiting == 6)
+    short = asyncio.create_task(read(ours, doc("short", log=str(log))))
+    # One that waits already, and is wanted at once now.
+    hurried = asyncio.create_task(read(ours, jobs[1], 3, limits=ASYNC, urgent=True))
+    await until(lambda: ours.pool.waiting == 7)
+    gate.touch()
+    await asyncio.gather(first, short, hurried, *pages)
+    order = lines(log)
+    assert sorted(order[1:3]) == ["other 3", "short 1"]
+    turns = [line.split()[0] for line in order[3:]]
+    assert turns in (["long", "other"] * 2 + ["long"], ["other", "long"] * 2 + ["long"])
+
+
+async def test_what_is_remembered_has_a_limit_and_the_least_used_leaves(made: Make, tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    ours = made()
+    given = {name: doc(name, log=str(log)) for name in "abc"}
+    size = len(await ours.page_json(given["a"], 1, None, limits=SYNC, counters=Counters(), urgent=True))
+    ours.forget()
+    ours.remember(int(2.5 * size))
+    for name in "abaca":
+        await read(ours, given[name])
+    assert lines(log)[1:] == ["a 1", "b 1", "c 1"]
+    await read(ours, given["b"])
+    assert lines(log)[1:] == ["a 1", "b 1", "c 1", "b 1"]
+
+
+async def test_a_reset_forgets_also_what_is_being_read(made: Make, tmp_path: Path) -> None:
+    log, gate, counters = tmp_path / "log", tmp_path / "gate", Counters()
+    ours, given = made(processes=2), doc("a", log=str(log), wait_for=str(gate))
+    before = asyncio.create_task(read(ours, given, counters=counters))
+    await until(lambda: len(lines(log)) == 1)
+    ours.forget()
+    after = asyncio.create_task(read(ours, given, counters=counters))
+    await until(lambda: len(lines(log)) == 2)
+    gate.touch()
+    assert await before == await after == "a"
+    assert counters.shown()["documents"][given.sha256]["recognised"] == 2
+
+
+async def test_a_failure_reaches_all_who_wait_and_is_not_kept(made: Make, tmp_path: Path) -> None:
+    log, gate = tmp_path / "log", tmp_path / "gate"
+    failing = {"fail": "UnreadableDocument", "details": {"reason": "it is torn"}}
+    ours, given = made(), doc("a", log=str(log), wait_for=str(gate), **failing)
+    calls = [asyncio.create_task(refused(read(ours, given))) for _ in range(3)]
+    await until(lambda: len(lines(log)) == 1)
+    gate.touch()
+    assert {str(error).partition(":")[0] for error in await asyncio.gather(*calls)} == {"BadDocumentException"}
+    assert "it is torn" in (await refused(read(ours, given))).message
+    assert len(lines(log)) == 2
+
+
+async def test_a_document_is_judged_by_the_limits_of_its_call(made: Make) -> None:
+    ours, given = made(), doc("book", pages=2)
+    assert await ours.pages(given, ASYNC) == 2
+    assert await read(ours, given, 2, limits=ASYNC) == "book 2"
+    assert await read(ours, given, 1, limits=ASYNC) == "book"
+    error = await refused(read(ours, given))
+    assert error.failure.code == "UnsupportedDocumentException"
+
+
+async def test_an_engine_that_is_missing_is_the_servers_fault(made: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PHOTO_WORKER_TEST_BROKEN", "1")
+    ours = made()
+    with pytest.raises(EngineUnavailable, match="its weights are missing"):
+        await ours.warm()
+    assert (ours.ready, "its weights are missing" in ours.problem, ours.identity) == (False, True, ("obedient", "1"))
+    error = await refused(read(ours, doc()))
+    assert (error.failure.code, error.failure.status) == ("InternalServerError", 500)
+    # What was missing is there now: no restart is needed.
+    monkeypatch.delenv("PHOTO_WORKER_TEST_BROKEN")
+    assert await read(ours, doc()) == "a"
+    assert (ours.ready, ours.problem) == (True, "")
+
+
+@pytest.mark.parametrize(
+    ("reader", "problem"),
+    [
+        ("tests.integration.textract.obedient:Nobody", "AttributeError"),
+        ("tests.integration.textract.nowhere:Reader", "ModuleNotFoundError"),
+    ],
+)
+async def test_a_reader_that_is_not_there_is_said_so(made: Make, reader: str, problem: str) -> None:
+    with pytest.raises(EngineUnavailable, match=problem):
+        await made(reader=reader).warm()
+
+
+async def test_a_process_that_dies_while_it_starts_is_said_so(made: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PHOTO_WORKER_TEST_DIES", "1")
+    ours = made()
+    with pytest.raises(EngineUnavailable, match="SIGSEGV while it started"):
+        await ours.warm()
+    assert (await refused(read(ours, doc()))).failure.code == "InternalServerError"
+
+
+async def test_blocks_that_break_the_model_never_leave(made: Make) -> None:
+    def check(blocks: Iterable[dict[str, Any]]) -> None:
+        raise ValueError("SENTENCE is no block")
+
+    ours = made()
+    ours.check = check
+    assert (await refused(read(ours, doc()))).failure.code == "InternalServerError"
+
+
+async def test_a_grown_process_makes_room_for_a_new_one(made: Make) -> None:
+    ours = made(retire_bytes=150 * MIB)
+    await read(ours, doc())
+    before = ours.pool.pids
+    assert await read(ours, doc("b")) == "b"
+    assert ours.pool.pids == before
+    await read(ours, doc(harm="swell"))
+    await until(lambda: ours.ready and len(ours.pool.pids) == 1 and ours.pool.pids != before)
+    assert not alive(before[0])
+
+
+async def test_nobody_keeps_what_nobody_needs(made: Make, tmp_path: Path) -> None:
+    gate, log = tmp_path / "gate", tmp_path / "log"
+    ours = made(processes=2, idle_seconds=0.4)
+    calls = [
+        asyncio.create_task(read(ours, doc(f"{n}", log=str(log), wait_for=str(gate), harm="swell"))) for n in range(2)
+    ]
+    await until(lambda: len(lines(log)) == 2)
+    before = ours.pool.pids
+    gate.touch()
+    await asyncio.gather(*calls)
+    await until(lambda: len(ours.pool.pids) == 1 and ours.ready and ours.pool.pids[0] not in before)
+    (kept,) = ours.pool.pids
+    assert psutil.Process(kept).memory_info().rss < 150 * MIB
+    assert await read(ours, doc("c")) == "c"

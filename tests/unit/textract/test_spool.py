@@ -1,0 +1,151 @@
+"""Files that the emulator keeps: whose they are, and when they go."""
+
+from __future__ import annotations
+
+import gc
+import hashlib
+import os
+import stat
+from pathlib import Path
+
+import pytest
+
+from photo_worker.devkit.textract.documents import Document
+from photo_worker.devkit.textract.spool import Readings, Spool, private_folder
+
+
+def mode(path: Path) -> int:
+    return stat.S_IMODE(path.lstat().st_mode)
+
+
+def documents(spool: Spool) -> list[Path]:
+    return [path for path in spool.folder.iterdir() if path.name != ".lock"]
+
+
+def test_nobody_else_can_look_into_a_spool(tmp_path: Path) -> None:
+    spool = Spool(tmp_path / "data" / "spool")
+    path = spool.write(b"of a document")
+    assert [mode(folder) for folder in (tmp_path / "data" / "spool", spool.folder)] == [0o700, 0o700]
+    assert mode(path) == 0o600
+    spool.close()
+    assert not spool.folder.exists()
+
+
+def test_a_folder_that_was_open_to_others_is_closed(tmp_path: Path) -> None:
+    folder = tmp_path / "spool"
+    folder.mkdir(mode=0o777)
+    folder.chmod(0o777)
+    Spool(folder).close()
+    assert mode(folder) == 0o700
+
+
+def test_a_link_in_the_place_of_a_folder_is_refused(tmp_path: Path) -> None:
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    (tmp_path / "spool").symlink_to(elsewhere)
+    with pytest.raises(OSError, match="spool"):
+        Spool(tmp_path / "spool")
+    assert list(elsewhere.iterdir()) == []
+
+
+def test_a_folder_of_somebody_else_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "spool").mkdir(mode=0o700)
+    monkeypatch.setattr(os, "geteuid", lambda: os.getuid() + 1)
+    with pytest.raises(PermissionError, match="belongs to another user"):
+        private_folder(tmp_path / "spool")
+
+
+def test_what_dead_processes_left_goes_and_what_living_ones_use_stays(tmp_path: Path) -> None:
+    living, dead = Spool(tmp_path), Spool(tmp_path)
+    kept, left = living.write(b"kept"), dead.write(b"left")
+    # As the end of a process does it: the lock is gone and the files are not.
+    os.close(dead._lock)
+    dead._lock = -1
+    secret = tmp_path.parent / f"{tmp_path.name}-secret"
+    secret.write_bytes(b"not the spool's")
+    (tmp_path / "link").symlink_to(secret)
+    (tmp_path / "stray").write_bytes(b"")
+    after = Spool(tmp_path)
+    assert (kept.exists(), left.exists()) == (True, False)
+    assert not (tmp_path / "stray").exists()
+    assert not (tmp_path / "link").is_symlink()
+    assert secret.read_bytes() == b"not the spool's"
+    for spool in (living, after):
+        spool.close()
+
+
+def test_a_link_under_a_documents_name_is_not_followed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    spool = Spool(tmp_path / "spool")
+    monkeypatch.setattr("secrets.token_hex", lambda _: "foreseen")
+    victim = tmp_path / "victim"
+    victim.write_bytes(b"whole")
+    (spool.folder / "foreseen").symlink_to(victim)
+    with pytest.raises(FileExistsError):
+        spool.write(b"overwritten")
+    assert victim.read_bytes() == b"whole"
+    spool.close()
+
+
+def test_a_document_in_memory_is_a_file_only_while_it_is_needed(tmp_path: Path) -> None:
+    spool = Spool(tmp_path)
+    document = Document.of(b"flour", "a")
+    with document.file(spool) as path:
+        assert path.read_bytes() == b"flour"
+    assert documents(spool) == []
+    spool.close()
+
+
+@pytest.mark.parametrize("explicitly", [True, False])
+def test_a_document_takes_its_file_with_it(tmp_path: Path, explicitly: bool) -> None:
+    spool = Spool(tmp_path)
+    document = Document("a", hashlib.sha256(b"flour").hexdigest(), 5, spool.write(b"flour"))
+    with document.file(spool) as path:
+        assert path.read_bytes() == b"flour"
+    assert documents(spool) == [path]
+    if explicitly:
+        document.close()
+    else:
+        del document
+        gc.collect()
+    assert documents(spool) == []
+    spool.close()
+
+
+def test_readings_are_found_again_after_a_restart(tmp_path: Path) -> None:
+    Readings(tmp_path).put(b"read", "document", 1)
+    found = Readings(tmp_path).get("document", 1)
+    assert found is not None
+    assert (found.read_bytes(), mode(found)) == (b"read", 0o600)
+    assert Readings(tmp_path).get("document", 2) is None
+
+
+def test_the_least_used_reading_makes_room(tmp_path: Path) -> None:
+    readings = Readings(tmp_path, limit_bytes=25)
+    readings.put(b"0" * 10, "a")
+    readings.put(b"0" * 10, "b")
+    assert readings.get("a")
+    readings.put(b"0" * 10, "c")
+    assert [readings.get(name) is not None for name in "abc"] == [True, False, True]
+    readings.put(b"0" * 26, "too large")
+    assert readings.get("too large") is None
+    assert sum(path.stat().st_size for path in tmp_path.iterdir()) == 20
+
+
+def test_a_limit_holds_for_what_was_there_before(tmp_path: Path) -> None:
+    for name in "abc":
+        Readings(tmp_path).put(b"0" * 10, name)
+    readings = Readings(tmp_path, limit_bytes=25)
+    readings.put(b"0" * 10, "d")
+    assert sum(path.stat().st_size for path in tmp_path.iterdir()) == 20
+    readings.clear()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_reading_that_somebody_removed_is_not_there(tmp_path: Path) -> None:
+    readings = Readings(tmp_path)
+    readings.put(b"read", "a")
+    for path in tmp_path.iterdir():
+        path.unlink()
+    assert readings.get("a") is None
+    readings.put(b"again", "a")
+    assert readings.get("a")
