@@ -92,6 +92,20 @@ def e2e(session: nox.Session) -> None:
     pytest(session, "tests/e2e")
 
 
+def prepare_clients(session: nox.Session, python: str) -> None:
+    """Make the environment of the programs that drive the emulator, and name it to what runs next."""
+    folder = ROOT / ".nox" / "client-programs"
+    session.run(python, "scripts/make_clients.py", str(folder), silent=True)
+    session.env["PHOTO_WORKER_CLIENTS"] = str(folder)
+
+
+@nox.session(venv_backend=BACKEND)
+def clients(session: nox.Session) -> None:
+    """Drive the emulator with awscli, the AWS SDK for JavaScript and the readers of Textract's answers."""
+    prepare_clients(session, prepare(session))
+    pytest(session, "tests/clients")
+
+
 @nox.session(venv_backend=BACKEND)
 def lint(session: nox.Session) -> None:
     """Check style, imports between packages, and what may not be committed."""
@@ -112,7 +126,9 @@ def types(session: nox.Session) -> None:
 @nox.session(venv_backend=BACKEND)
 def bench(session: nox.Session) -> None:
     """Measure, and print the ratios as a table and as JSON."""
-    session.run(prepare(session), "-m", "benchmarks", *session.posargs)
+    python = prepare(session)
+    prepare_clients(session, python)
+    session.run(python, "-m", "benchmarks", *session.posargs)
 
 
 @nox.session(venv_backend=BACKEND)
