@@ -129,7 +129,7 @@ def _recovered(held: list[_Part], parts: list[_Part], letter: float) -> list[_Pa
     found = []
     for part in held:
         nearest = np.searchsorted(places, [part.middle - 1, part.middle + 1])
-        if nearest[1] - nearest[0] >= 2 and part.end - part.start >= _SHORTEST * letter:
+        if nearest[1] > nearest[0] and part.end - part.start >= _SHORTEST * letter:
             found.append(part)
     return found
 

@@ -1,0 +1,226 @@
+"""Compare tables with those of recorded answers of the real Textract: found or not, cells, spans, roles.
+
+    python -m benchmarks.table_quality --words both --json .reports/table-quality.json
+
+``recorded`` takes Textract's own words, so that only the analysis is measured; ``own`` reads the page with
+the project's engine first. Needs the truth set, which is not part of this repository. A table is found where
+its box overlaps the service's by half of what both cover. Cells of tables that were found are compared as
+(row, column, text), the text in letters and digits alone; where the service saw a row or a column more
+at the beginning, one shift for the whole table brings them together. Cells of tables that were not found, or that
+the service has not, count as missed and as too many.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import re
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from benchmarks.analysis_quality import with_own_words, with_recorded_words
+from benchmarks.documents import truth_documents
+from benchmarks.scoring import Overlap, box_iou
+from photo_worker.ocr.reader import DocumentReader
+
+# Two tables are the same where they share this much of what both cover.
+SAME = 0.5
+
+# How many rows and columns a table may begin earlier or later than the service's.
+_SHIFT = 2
+
+_NOTHING = Overlap()
+
+Block = Mapping[str, Any]
+Place = tuple[int, int]
+
+
+@dataclass(frozen=True)
+class FoundTable:
+    """A table of an answer: texts and roles by (row, column), spans as (row, column, rows, columns)."""
+
+    box: tuple[float, float, float, float]
+    texts: Mapping[Place, str]
+    spans: frozenset[tuple[int, int, int, int]]
+    roles: Mapping[Place, str]
+    kind: str
+    titles: int
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """Counts of one document; add them to pool documents. ``kinds`` and ``titles`` are of tables found by both."""
+
+    tables: Overlap = _NOTHING
+    cells: Overlap = _NOTHING
+    spans: Overlap = _NOTHING
+    roles: Overlap = _NOTHING
+    kinds: Overlap = _NOTHING
+    titles: Overlap = _NOTHING
+
+    def __add__(self, other: Agreement) -> Agreement:
+        return Agreement(
+            self.tables + other.tables,
+            self.cells + other.cells,
+            self.spans + other.spans,
+            self.roles + other.roles,
+            self.kinds + other.kinds,
+            self.titles + other.titles,
+        )
+
+    def measures(self) -> dict[str, float]:
+        """Return shares of 0 to 1; 1 where there is nothing to agree on."""
+        return {
+            "tables found": self.tables.recall,
+            "tables right": self.tables.precision,
+            "cell F1": f1(self.cells),
+            "span F1": f1(self.spans),
+            "role F1": f1(self.roles),
+            "kind": self.kinds.recall,
+            "title F1": f1(self.titles),
+        }
+
+
+def f1(overlap: Overlap) -> float:
+    """Return the harmonic mean of recall and precision; 1 where nothing was expected and nothing found."""
+    if not overlap.expected and not overlap.found:
+        return 1.0
+    return 2 * overlap.matched / (overlap.expected + overlap.found)
+
+
+def tables_of(blocks: Iterable[Block]) -> list[FoundTable]:
+    """Return the tables of an answer in its order."""
+    by_id = {block["Id"]: block for block in blocks}
+    return [_table(block, by_id) for block in by_id.values() if block["BlockType"] == "TABLE"]
+
+
+def _table(block: Block, by_id: Mapping[str, Block]) -> FoundTable:
+    box = block["Geometry"]["BoundingBox"]
+    cells = [by_id[each] for each in _related(block, "CHILD") if by_id[each]["BlockType"] == "CELL"]
+    merged = [by_id[each] for each in _related(block, "MERGED_CELL")]
+    return FoundTable(
+        box=(box["Left"], box["Top"], box["Width"], box["Height"]),
+        texts={
+            (cell["RowIndex"], cell["ColumnIndex"]): text
+            for cell in cells
+            if (text := _plain(" ".join(by_id[word].get("Text", "") for word in _related(cell, "CHILD"))))
+        },
+        spans=frozenset(
+            (cell["RowIndex"], cell["ColumnIndex"], cell["RowSpan"], cell["ColumnSpan"]) for cell in merged
+        ),
+        roles={
+            (cell["RowIndex"], cell["ColumnIndex"]): cell["EntityTypes"][0] for cell in cells if cell.get("EntityTypes")
+        },
+        kind=block["EntityTypes"][0],
+        titles=len(_related(block, "TABLE_TITLE")),
+    )
+
+
+def _related(block: Block, kind: str) -> list[str]:
+    return [
+        each for relation in block.get("Relationships") or () if relation["Type"] == kind for each in relation["Ids"]
+    ]
+
+
+def _plain(text: str) -> str:
+    return re.sub(r"[\W_]+", "", text.casefold())
+
+
+def compare(truth: Sequence[Block], answer: Sequence[Block]) -> Agreement:
+    """Compare the tables of two answers for one page."""
+    expected, found = tables_of(truth), tables_of(answer)
+    pairs = _pairs(expected, found)
+    total = Agreement(
+        tables=Overlap(len(pairs), len(expected), len(found)),
+        cells=_count(0, [table.texts for table in expected], [table.texts for table in found]),
+        spans=_count(0, [table.spans for table in expected], [table.spans for table in found]),
+        roles=_count(0, [table.roles for table in expected], [table.roles for table in found]),
+    )
+    for one, other in pairs:
+        total += _agreement(one, other)
+    return total
+
+
+def _count(matched: int, expected: Iterable[Any], found: Iterable[Any]) -> Overlap:
+    return Overlap(matched, sum(map(len, expected)), sum(map(len, found)))
+
+
+def _pairs(expected: Sequence[FoundTable], found: Sequence[FoundTable]) -> list[tuple[FoundTable, FoundTable]]:
+    candidates = sorted(
+        ((box_iou(one.box, other.box), i, j) for i, one in enumerate(expected) for j, other in enumerate(found)),
+        reverse=True,
+    )
+    pairs: dict[int, int] = {}
+    for share, i, j in candidates:
+        if share >= SAME and i not in pairs and j not in pairs.values():
+            pairs[i] = j
+    return [(expected[i], found[j]) for i, j in pairs.items()]
+
+
+def _agreement(expected: FoundTable, found: FoundTable) -> Agreement:
+    """Count what two tables have in common; what each has by itself is counted already."""
+    shifts = [(down, right) for down in range(-_SHIFT, _SHIFT + 1) for right in range(-_SHIFT, _SHIFT + 1)]
+    # The least shift of those that bring as many cells together.
+    down, right = max(
+        shifts, key=lambda shift: (len(_moved(found.texts, shift) & set(expected.texts.items())), -sum(map(abs, shift)))
+    )
+    cells = _moved(found.texts, (down, right)) & set(expected.texts.items())
+    roles = _moved(found.roles, (down, right)) & set(expected.roles.items())
+    spans = {(row + down, column + right, *size) for row, column, *size in found.spans} & set(expected.spans)
+    return Agreement(
+        cells=Overlap(matched=len(cells)),
+        spans=Overlap(matched=len(spans)),
+        roles=Overlap(matched=len(roles)),
+        kinds=Overlap(int(expected.kind == found.kind), 1, 1),
+        titles=Overlap(min(expected.titles, found.titles), expected.titles, found.titles),
+    )
+
+
+def _moved(values: Mapping[Place, str], shift: tuple[int, int]) -> set[tuple[Place, str]]:
+    return {((row + shift[0], column + shift[1]), value) for (row, column), value in values.items()}
+
+
+def main(arguments: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--words", choices=["recorded", "own", "both"], default="both")
+    parser.add_argument("--json", type=Path, help="also write the measures to this file")
+    options = parser.parse_args(arguments)
+    # Answers of DetectDocumentText say nothing of tables, and neither do recordings without any analysis.
+    documents = [
+        each
+        for each in truth_documents()
+        if {block["BlockType"] for block in each.response["Blocks"]} - {"PAGE", "LINE", "WORD"}
+    ]
+    if not documents:
+        print("no truth set here; PHOTO_WORKER_TRUTH names its folder", file=sys.stderr)
+        return 1
+    report: dict[str, dict[str, dict[str, float]]] = {}
+    for words in ["recorded", "own"] if options.words == "both" else [options.words]:
+        reader = DocumentReader() if words == "own" else None
+        total = Agreement()
+        report[words] = {}
+        for document in documents:
+            answer = with_own_words(document, reader) if reader else with_recorded_words(document)
+            agreement = compare(document.response["Blocks"], answer)
+            total += agreement
+            report[words][document.name] = agreement.measures()
+            _print(f"{words} {document.name}", agreement)
+        report[words]["all"] = total.measures()
+        _print(f"{words} all", total)
+    if options.json:
+        options.json.parent.mkdir(parents=True, exist_ok=True)
+        options.json.write_text(json.dumps(report, indent=2) + "\n", "utf-8")
+    return 0
+
+
+def _print(name: str, agreement: Agreement) -> None:
+    shown = ", ".join(f"{measure} {value:.2f}" for measure, value in agreement.measures().items())
+    tables = agreement.tables
+    print(f"{name}: {shown} ({tables.matched} of {tables.expected} tables, {tables.found} found)")
+
+
+if __name__ == "__main__":
+    sys.exit(main())
