@@ -1,0 +1,109 @@
+"""Pages set from plain descriptions, to be analysed: text at places, ruling lines, boxes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from photo_worker.ocr.analysis.blocks import page_blocks
+from photo_worker.ocr.analysis.marks import PageMarks
+from photo_worker.ocr.analysis.reading import PageReading
+from photo_worker.ocr.analysis.request import Analysis, Query
+from photo_worker.ocr.analysis.shapes import Box, CheckBox, Rule
+from photo_worker.ocr.engine import EngineWord
+from photo_worker.ocr.layout import Line
+from tests.unit.ocr.pages import frame
+
+WIDTH, HEIGHT = 1000, 1400
+
+Block = dict[str, Any]
+
+
+def text(left: float, top: float, words: str, *, height: float = 20.0, gap: float = 8.0) -> Line:
+    """A line of print: a letter is half as wide as high; two spaces in ``words`` make a gap three times as wide."""
+    line, space = [], gap
+    for word in words.split(" "):
+        if not word:
+            left, space = left + 2 * gap, gap
+            continue
+        right = left + 0.5 * height * len(word)
+        line.append(EngineWord(word, 0.9, left, top, right, top + height))
+        left = right + space
+    return tuple(line)
+
+
+def marks(
+    *,
+    across: Sequence[tuple[float, float, float]] = (),
+    down: Sequence[tuple[float, float, float]] = (),
+    check_boxes: Sequence[CheckBox] = (),
+    pictures: Sequence[Box] = (),
+    strokes: Sequence[Box] = (),
+    rectangles: Sequence[Box] = (),
+) -> PageMarks:
+    """What is drawn: rules across as (left, right, y) and down as (x, top, bottom), and the rest as it is."""
+    return PageMarks(
+        WIDTH,
+        HEIGHT,
+        horizontal=tuple(Rule(Box(left, y - 1, right, y + 1)) for left, right, y in across),
+        vertical=tuple(Rule(Box(x - 1, top, x + 1, bottom)) for x, top, bottom in down),
+        check_boxes=tuple(check_boxes),
+        pictures=tuple(pictures),
+        strokes=tuple(strokes),
+        rectangles=tuple(rectangles),
+    )
+
+
+def check_box(left: float, top: float, *, selected: bool) -> CheckBox:
+    return CheckBox(Box(left, top, left + 20, top + 20), selected)
+
+
+def sheet(lines: Sequence[Line], drawn: PageMarks | None = None) -> PageReading:
+    """A page of lines, row by row as a reading has them."""
+    ordered = sorted(lines, key=lambda line: (line[0].top, line[0].left))
+    return PageReading(frame(WIDTH, HEIGHT), tuple(ordered), drawn or marks())
+
+
+def analysed(reading: PageReading, *features: str, queries: Sequence[Query] = (), page: int = 1) -> list[Block]:
+    return page_blocks(reading, Analysis(frozenset(features), tuple(queries)), "ab" * 32, page)
+
+
+def of_kind(blocks: Sequence[Block], kind: str) -> list[Block]:
+    return [block for block in blocks if block["BlockType"] == kind]
+
+
+def related(block: Block, kind: str) -> list[str]:
+    return [each for relation in block.get("Relationships", []) if relation["Type"] == kind for each in relation["Ids"]]
+
+
+def pairs(blocks: Sequence[Block]) -> list[tuple[str, str]]:
+    """An answer's keys and values as a reader of it sees them."""
+    by_id = {block["Id"]: block for block in blocks}
+
+    def shown(block: Block) -> str:
+        children = [by_id[child] for child in related(block, "CHILD")]
+        return " ".join(child.get("Text") or child["SelectionStatus"] for child in children)
+
+    return [
+        (shown(block), shown(by_id[related(block, "VALUE")[0]]))
+        for block in blocks
+        if block.get("EntityTypes") == ["KEY"]
+    ]
+
+
+def fields(reading: PageReading) -> list[tuple[str, str]]:
+    return pairs(analysed(reading, "FORMS"))
+
+
+def layout(reading: PageReading) -> list[tuple[str, list[str]]]:
+    """The kinds of a page's regions with the lines in them, in reading order."""
+    blocks = analysed(reading, "LAYOUT")
+    by_id = {block["Id"]: block for block in blocks}
+    return [
+        (
+            block["BlockType"].removeprefix("LAYOUT_"),
+            [by_id[child].get("Text", "") for child in related(block, "CHILD")],
+        )
+        for block in blocks
+        if block["BlockType"].startswith("LAYOUT_")
+    ]
