@@ -1,0 +1,213 @@
+"""What an analysed page's blocks promise, whatever stands on the page."""
+
+from __future__ import annotations
+
+import json
+from itertools import chain, combinations
+from typing import Any
+from uuid import UUID
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from trp import Document as FirstDocument
+from trp.trp2 import TDocumentSchema
+
+from benchmarks.documents import truth_documents
+from photo_worker.devkit.textract.model import TextractModel
+from photo_worker.ocr.analysis.blocks import page_blocks
+from photo_worker.ocr.analysis.reading import PageReading
+from photo_worker.ocr.analysis.request import Analysis, Query
+from photo_worker.ocr.analysis.shapes import Box
+from photo_worker.ocr.blocks import detect_text_response
+from tests.unit.ocr.analysis.sheets import Block, analysed, check_box, marks, of_kind, related, sheet, text
+
+FEATURES = ("TABLES", "FORMS", "LAYOUT", "QUERIES", "SIGNATURES")
+COMBINATIONS = list(chain.from_iterable(combinations(FEATURES, size) for size in range(1, len(FEATURES) + 1)))
+QUERIES = (Query("What is the pay date?", "PAY"), Query("Lorem ipsum?"))
+
+# The order of an answer's blocks, and what comes with which feature.
+ORDER = ["PAGE", "LINE", "WORD", "SELECTION_ELEMENT", "TABLE", "KEY_VALUE_SET", "SIGNATURE", "QUERY", "LAYOUT"]
+OF_FEATURE = {
+    "TABLES": {"TABLE", "SELECTION_ELEMENT"},
+    "FORMS": {"KEY_VALUE_SET", "SELECTION_ELEMENT"},
+    "LAYOUT": {"LAYOUT"},
+    "QUERIES": {"QUERY"},
+    "SIGNATURES": {"SIGNATURE"},
+}
+
+
+def full_page() -> PageReading:
+    """A page with something for every feature."""
+    drawn = marks(
+        across=[(100, 700, y) for y in (600, 640, 680, 720)],
+        down=[(x, 600, 720) for x in (100, 300, 500, 700)],
+        check_boxes=[check_box(100, 400, selected=True), check_box(300, 400, selected=False)],
+        strokes=[Box(120, 900, 300, 950)],
+    )
+    cells = [text(110 + 200 * column, 610 + 40 * row, f"cell{row}{column}") for row in range(3) for column in range(3)]
+    return sheet(
+        [
+            text(100, 120, "Earnings statement", height=50),
+            text(100, 300, "Pay date: 7/25/2008"),
+            text(126, 400, "Married"),
+            text(326, 400, "Single"),
+            *cells,
+            text(130, 960, "Signature"),
+        ],
+        drawn,
+    )
+
+
+def family(block: Block) -> str:
+    kind: str = block["BlockType"]
+    for of_many in ("LAYOUT", "QUERY"):
+        if kind.startswith(of_many):
+            return of_many
+    return "TABLE" if kind.startswith("TABLE") or kind in {"CELL", "MERGED_CELL"} else kind
+
+
+def check(blocks: list[Block]) -> None:
+    """What holds of every answer: the model, ids that are unique and known, one parent a child."""
+    answer = {"DocumentMetadata": {"Pages": 1}, "Blocks": blocks, "AnalyzeDocumentModelVersion": "1.0"}
+    TextractModel().check_answer("AnalyzeDocument", answer)
+    ids = [block["Id"] for block in blocks]
+    assert len(set(ids)) == len(ids)
+    assert {UUID(block_id).version for block_id in ids} == {4}
+    assert {child for block in blocks for each in block.get("Relationships", []) for child in each["Ids"]} <= set(ids)
+    assert all(each["Ids"] for block in blocks for each in block.get("Relationships", []))
+    assert [ORDER.index(family(block)) for block in blocks] == sorted(ORDER.index(family(block)) for block in blocks)
+    assert "Page" not in chain.from_iterable(blocks)
+    named = related(blocks[0], "CHILD")
+    kinds = {block["Id"]: block["BlockType"] for block in blocks}
+    expected = [
+        block["Id"]
+        for block in blocks
+        if block["BlockType"].startswith(("LAYOUT_", "QUERY"))
+        or block["BlockType"] in {"LINE", "TABLE", "KEY_VALUE_SET", "SIGNATURE"}
+    ]
+    assert named == expected, [kinds[each] for each in named]
+
+
+@pytest.mark.parametrize("features", COMBINATIONS, ids="+".join)
+def test_only_what_was_asked_for_appears(features: tuple[str, ...]) -> None:
+    blocks = analysed(full_page(), *features, queries=QUERIES)
+    check(blocks)
+    asked = set().union(*(OF_FEATURE[feature] for feature in features))
+    assert {family(block) for block in blocks} == {"PAGE", "LINE", "WORD"} | asked
+
+
+def test_a_feature_has_the_same_blocks_whatever_else_is_asked_for() -> None:
+    together = analysed(full_page(), *FEATURES, queries=QUERIES)
+    for feature in FEATURES:
+        alone = analysed(full_page(), feature, queries=QUERIES)
+        assert [each for each in alone if each["BlockType"] != "PAGE"] == [
+            each for each in together if family(each) in {"LINE", "WORD"} | OF_FEATURE[feature]
+        ]
+
+
+def test_text_alone_is_the_answer_of_text_detection() -> None:
+    page = full_page()
+    detected = detect_text_response(page.lines, page.frame, "ab" * 32)["Blocks"]
+    assert json.dumps(page_blocks(page, None, "ab" * 32, 1)) == json.dumps(detected)
+    assert json.dumps(analysed(page, "TABLES")[1 : len(detected)]) == json.dumps(detected[1:])
+
+
+def test_without_marks_the_text_is_analysed_all_the_same() -> None:
+    page = full_page()
+    blocks = analysed(PageReading(page.frame, page.lines), *FEATURES, queries=QUERIES)
+    check(blocks)
+    assert {family(block) for block in blocks} == {"PAGE", "LINE", "WORD", "KEY_VALUE_SET", "QUERY", "LAYOUT"}
+
+
+def test_ids_follow_from_document_and_page() -> None:
+    def ids(seed: str, page: int) -> list[str]:
+        queries = (Query("What is the pay date?", None, ("*",)),)
+        return [block["Id"] for block in page_blocks(full_page(), Analysis(frozenset(FEATURES), queries), seed, page)]
+
+    assert ids("a", 1) == ids("a", 1)
+    assert not set(ids("a", 1)) & set(ids("a", 2))
+    assert not set(ids("a", 1)) & set(ids("b", 1))
+
+
+def test_an_empty_page_is_its_page_block_and_its_queries() -> None:
+    assert [list(block) for block in analysed(sheet([]), "TABLES", "FORMS", "LAYOUT", "SIGNATURES")] == [
+        ["BlockType", "Geometry", "Id"]
+    ]
+    blocks = analysed(sheet([]), *FEATURES, queries=[Query("Who?")])
+    assert [block["BlockType"] for block in blocks] == ["PAGE", "QUERY"]
+    assert related(blocks[0], "CHILD") == [blocks[1]["Id"]]
+
+
+def test_a_turned_page_has_its_fields_where_they_are_in_the_image() -> None:
+    page = full_page()
+    turned = PageReading(type(page.frame)(1400, 1000, 1000, 1400, 90.0), page.lines, page.marks)
+    upright, blocks = analysed(page, *FEATURES), analysed(turned, *FEATURES)
+    check(blocks)
+    assert [block["BlockType"] for block in blocks] == [block["BlockType"] for block in upright]
+    boxes = [block["Geometry"]["BoundingBox"] for block in (*of_kind(upright, "TABLE"), *of_kind(blocks, "TABLE"))]
+    assert boxes[0]["Width"] == pytest.approx(boxes[1]["Height"], abs=1e-6)
+    assert boxes[0]["Height"] == pytest.approx(boxes[1]["Width"], abs=1e-6)
+
+
+def test_both_versions_of_the_response_parser_read_it() -> None:
+    answer: dict[str, Any] = {
+        "DocumentMetadata": {"Pages": 1},
+        "Blocks": analysed(full_page(), *FEATURES, queries=QUERIES),
+        "AnalyzeDocumentModelVersion": "1.0",
+    }
+    (page,) = FirstDocument(answer).pages
+    assert [(field.key.text, field.value.text) for field in page.form.fields if field.value] == [
+        ("Pay date:", "7/25/2008"),
+        ("Married", "SELECTED"),
+        ("Single", "NOT_SELECTED"),
+    ]
+    assert [[cell.text.strip() for cell in row.cells] for row in page.tables[0].rows] == [
+        [f"cell{row}{column}" for column in range(3)] for row in range(3)
+    ]
+    second = TDocumentSchema().load(answer)
+    assert [[alias, text_] for _, alias, text_ in second.get_query_answers(second.pages[0])] == [
+        ["PAY", "7/25/2008"],
+        [None, ""],
+    ]
+
+
+_marks = st.builds(
+    marks,
+    across=st.lists(st.tuples(st.integers(0, 400), st.integers(500, 999), st.integers(0, 1399)), max_size=6),
+    down=st.lists(st.tuples(st.integers(0, 999), st.integers(0, 500), st.integers(600, 1399)), max_size=6),
+    check_boxes=st.lists(
+        st.builds(check_box, st.integers(0, 970), st.integers(0, 1370), selected=st.booleans()), max_size=4
+    ),
+    pictures=st.lists(st.just(Box(200, 200, 500, 600)), max_size=1),
+    strokes=st.lists(st.just(Box(600, 600, 800, 650)), max_size=1),
+)
+_words = st.lists(
+    st.one_of(st.sampled_from(["Name:", "#", "-", "12", "Signature", "$5"]), st.text("aB3:.", min_size=1, max_size=6)),
+    min_size=1,
+    max_size=5,
+)
+_lines = st.lists(st.tuples(st.integers(-20, 990), st.integers(-20, 1390), st.integers(1, 90), _words), max_size=14)
+
+
+@given(_lines, _marks, st.sampled_from(COMBINATIONS), st.integers(1, 3))
+def test_whatever_stands_on_the_page_the_answer_holds_together(
+    lines: list[tuple[int, int, int, list[str]]], drawn: Any, features: tuple[str, ...], page: int
+) -> None:
+    reading = sheet([text(left, top, " ".join(words), height=height) for left, top, height, words in lines], drawn)
+    check(analysed(reading, *features, queries=[Query("Name", None, ("*",)), Query("x")], page=page))
+
+
+@pytest.mark.truth
+def test_blocks_have_keys_that_recorded_answers_have() -> None:
+    recorded = [
+        block
+        for document in truth_documents()
+        for block in document.response["Blocks"]
+        if "SearchKey" not in block and "childText" not in block
+    ]
+    if not recorded:
+        pytest.skip("no truth set here")
+    shapes = {(block["BlockType"], tuple(block)) for block in recorded}
+    blocks = analysed(full_page(), *(feature for feature in FEATURES if feature != "QUERIES"))
+    assert {(block["BlockType"], tuple(block)) for block in blocks} <= shapes

@@ -1,0 +1,78 @@
+from __future__ import annotations
+
+import pickle
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from photo_worker.ocr.analysis.marks import PageMarks
+from photo_worker.ocr.analysis.reading import PageReading
+from photo_worker.ocr.analysis.request import Analysis, Query
+from photo_worker.ocr.analysis.shapes import Box, CheckBox, Rule
+from photo_worker.ocr.engine import EngineWord, Frame
+
+
+@pytest.mark.parametrize(
+    ("pages", "asked"),
+    [
+        ((), {1}),
+        (("1",), {1}),
+        (("3",), {3}),
+        (("*",), {1, 2, 3, 4, 5}),
+        (("2-4",), {2, 3, 4}),
+        (("2-*",), {2, 3, 4, 5}),
+        (("*-2",), {1, 2}),
+        (("1", "4-5"), {1, 4, 5}),
+        (("4-2",), set()),
+        (("-", "--", "1-2-3", "**"), set()),
+    ],
+)
+def test_a_query_is_asked_of_the_pages_it_names(pages: tuple[str, ...], asked: set[int]) -> None:
+    assert {page for page in range(1, 6) if Query("?", None, pages).asks(page)} == asked
+
+
+@given(st.text("0123456789*-", min_size=1, max_size=9), st.integers(1, 3000))
+def test_any_page_that_the_model_allows_is_understood(pages: str, page: int) -> None:
+    assert Query("?", None, (pages,)).asks(page) in {True, False}
+
+
+def test_an_analysis_is_what_the_request_says() -> None:
+    config = {"Queries": [{"Text": "Who?", "Alias": "W", "Pages": ["2"]}, {"Text": "What?"}]}
+    asked = Analysis.of({"FeatureTypes": ["QUERIES", "TABLES", "TABLES"], "QueriesConfig": config})
+    assert asked == Analysis(frozenset({"QUERIES", "TABLES"}), (Query("Who?", "W", ("2",)), Query("What?")))
+    assert [query.as_json() for query in asked.queries] == config["Queries"]
+    assert pickle.loads(pickle.dumps(asked)) == asked  # noqa: S301
+    # Queries without the feature are not asked.
+    assert Analysis.of({"FeatureTypes": ["LAYOUT"], "QueriesConfig": config}).queries == ()
+
+
+_number = st.floats(allow_nan=False, allow_infinity=False, width=64)
+_box = st.builds(Box, _number, _number, _number, _number)
+_word = st.builds(EngineWord, st.text(min_size=1), _number, _number, _number, _number, _number)
+_marks = st.builds(
+    PageMarks,
+    _number,
+    _number,
+    horizontal=st.lists(st.builds(Rule, _box, _number), max_size=2).map(tuple),
+    pictures=st.lists(_box, max_size=2).map(tuple),
+    check_boxes=st.lists(st.builds(CheckBox, _box, st.booleans(), st.booleans(), _number), max_size=2).map(tuple),
+)
+
+
+@given(
+    st.builds(
+        PageReading,
+        st.builds(Frame, _number, _number, _number, _number, _number),
+        st.lists(st.lists(_word, min_size=1, max_size=3).map(tuple), max_size=3).map(tuple),
+        st.none() | _marks,
+    )
+)
+def test_a_reading_comes_back_from_json_to_the_last_bit(reading: PageReading) -> None:
+    assert PageReading.from_json(reading.to_json()) == reading
+
+
+@pytest.mark.parametrize("text", [b"", b"{}", b"[1]", b'{"frame": 1}', b"\xff", b'{"frame":{},"lines":[]}'])
+def test_what_is_no_reading_is_a_value_error(text: bytes) -> None:
+    with pytest.raises(ValueError, match="PageReading"):
+        PageReading.from_json(text)
