@@ -88,4 +88,5 @@ if __name__ == "__main__":
     logging.basicConfig(level=logging.INFO, stream=sys.stderr)
     # A process that waits for a gate takes its time; one that hangs is told so by its test.
     bounds = Bounds(page_seconds=float(os.environ.get("PHOTO_WORKER_TEST_PAGE_SECONDS", "60")))
-    run(Options(port=0, data=Path(os.environ["PHOTO_WORKER_TEST_DATA"]), processes=2, reader=FACTORY, bounds=bounds))
+    data, reader = Path(os.environ["PHOTO_WORKER_TEST_DATA"]), os.environ.get("PHOTO_WORKER_TEST_READER", FACTORY)
+    run(Options(port=0, data=data, processes=2, reader=reader, bounds=bounds))

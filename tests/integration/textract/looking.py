@@ -1,0 +1,40 @@
+"""A reader that decodes documents as the project's own does, and recognises nothing."""
+
+from __future__ import annotations
+
+from contextlib import closing
+from pathlib import Path
+
+from photo_worker.ocr.blocks import Ids
+from photo_worker.ocr.document import Limits, open_document
+from photo_worker.ocr.reader import PageAnswer, PageRequest
+
+FACTORY = "tests.integration.textract.looking:LookingReader"
+CORNERS = [{"X": x, "Y": y} for x, y in ((0.0, 0.0), (1.0, 0.0), (1.0, 1.0), (0.0, 1.0))]
+WHOLE = {"BoundingBox": {"Width": 1.0, "Height": 1.0, "Left": 0.0, "Top": 0.0}, "Polygon": CORNERS}
+
+
+class LookingReader:
+    """Answers with a page's PAGE block once its picture is there."""
+
+    engine = "looking"
+    version = "1"
+
+    def warm(self) -> None:
+        import PIL.Image
+        import pypdfium2  # noqa: F401
+
+        PIL.Image.init()
+
+    def pages(self, path: Path, name: str, limits: Limits, /) -> int:
+        with closing(open_document(path, name, limits)) as document:
+            return document.pages
+
+    def page(self, request: PageRequest, /) -> PageAnswer:
+        with closing(open_document(request.path, request.name, request.limits)) as document:
+            image = document.image(request.number)
+        # As for the engine: the whole picture in its own mode.
+        assert image.mode == "RGB"
+        image.tobytes()
+        block = {"BlockType": "PAGE", "Geometry": WHOLE, "Id": Ids(request.seed, request.number).next()}
+        return PageAnswer([block], None, recognised=True)

@@ -1,0 +1,119 @@
+"""10,000 damaged documents through the real server, processes and decoders, and some with the real engine."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import time
+from collections import Counter
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
+from pathlib import Path
+from threading import local
+
+import psutil
+import pytest
+
+from photo_worker.devkit.textract.recognition import OWN_READER
+from tests.integration.textract.conftest import JSON_11, SIGNED, call
+from tests.integration.textract.emulator import Running, running, until
+from tests.integration.textract.looking import FACTORY
+from tests.integration.textract.mutants import KINDS, mutants
+from tests.integration.textract.test_protocol import DETECT, sent
+from tests.integration.textract.test_recognition import alive
+
+SEED = 20260101
+MUTANTS_OF_A_KIND = 2500
+ENGINE_MUTANTS_OF_A_KIND = 25
+CALLERS = 8
+
+# A decoder that needs longer for 64 x 48 pixels does not end.
+PAGE_SECONDS = 10.0
+
+# What the model lists for a document of DetectDocumentText that cannot be read.
+CODES = {
+    "UnsupportedDocumentException",
+    "BadDocumentException",
+    "DocumentTooLargeException",
+    "InvalidParameterException",
+}
+
+
+class Caller:
+    """Calls over one connection a thread, as SDKs do."""
+
+    def __init__(self, port: int) -> None:
+        self._port = port
+        self._own = local()
+        self._connections: list[http.client.HTTPConnection] = []
+
+    def __call__(self, content: bytes) -> tuple[str, float]:
+        """Return what a document was answered with, ``blocks`` or an error's code, and after how many seconds."""
+        began = time.monotonic()
+        connection = self._connection()
+        headers = {"X-Amz-Target": DETECT, "Content-Type": JSON_11, "Authorization": SIGNED}
+        connection.request("POST", "/", body=sent(content), headers=headers)
+        response = connection.getresponse()
+        answer = json.loads(response.read())
+        seconds = time.monotonic() - began
+        if response.status == 200:
+            assert answer["Blocks"][0]["BlockType"] == "PAGE"
+            return "blocks", seconds
+        assert response.status == 400, (response.status, answer, content)
+        return answer["__type"], seconds
+
+    def _connection(self) -> http.client.HTTPConnection:
+        connection: http.client.HTTPConnection | None = getattr(self._own, "connection", None)
+        if connection is None:
+            connection = http.client.HTTPConnection("127.0.0.1", self._port, timeout=60)
+            self._own.connection = connection
+            self._connections.append(connection)
+        return connection
+
+    def close(self) -> None:
+        for connection in self._connections:
+            connection.close()
+
+
+def judged(started: Running, documents: Iterator[bytes], page_seconds: float) -> Counter[str]:
+    """Send documents and return how often each answer came; fails for any that is no answer of the service."""
+    with closing(Caller(started.port)) as caller, ThreadPoolExecutor(CALLERS) as threads:
+        answers = list(threads.map(caller, documents))
+    outcomes = Counter(outcome for outcome, _ in answers)
+    assert set(outcomes) <= {"blocks", *CODES}, outcomes
+    # A page waits for those of the other callers too.
+    assert max(seconds for _, seconds in answers) < page_seconds * CALLERS
+    return outcomes
+
+
+def end(started: Running) -> None:
+    """The server answers still, and takes its processes with it."""
+    assert started.process.poll() is None
+    assert call(started.port, DETECT, sent(b"flour, butter, sugar")).json["__type"] == "UnsupportedDocumentException"
+    left = psutil.Process(started.process.pid).children(recursive=True)
+    assert 1 <= len(left) <= 2
+    started.process.terminate()
+    started.process.wait(timeout=20)
+    until(lambda: not any(alive(process.pid) for process in left))
+
+
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize("kind", KINDS)
+def test_damaged_documents_are_read_or_refused(tmp_path: Path, kind: str) -> None:
+    variables = {"PHOTO_WORKER_TEST_READER": FACTORY, "PHOTO_WORKER_TEST_PAGE_SECONDS": str(PAGE_SECONDS)}
+    with running(tmp_path, variables) as started:
+        outcomes = judged(started, mutants(kind, MUTANTS_OF_A_KIND, SEED), PAGE_SECONDS)
+        # Damage that is never noticed, or always at the first byte, would show nothing.
+        assert min(outcomes["blocks"], outcomes["BadDocumentException"]) > MUTANTS_OF_A_KIND / 50, outcomes
+        end(started)
+
+
+@pytest.mark.timeout(900)
+def test_damaged_documents_do_not_harm_the_engine(tmp_path: Path) -> None:
+    with running(tmp_path, {"PHOTO_WORKER_TEST_READER": OWN_READER}) as started:
+        outcomes: Counter[str] = Counter()
+        for kind in KINDS:
+            outcomes += judged(started, mutants(kind, ENGINE_MUTANTS_OF_A_KIND, SEED + 1), 60)
+        assert outcomes["blocks"] > 10, outcomes
+        end(started)
