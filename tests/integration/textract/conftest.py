@@ -17,6 +17,8 @@ from tests.support.resources import session_of
 if TYPE_CHECKING:
     from mypy_boto3_textract import TextractClient
 
+    from tests.integration.textract.jobs_world import Channel
+
 JSON_11 = "application/x-amz-json-1.1"
 SIGNED = (
     "AWS4-HMAC-SHA256 Credential=local/20260101/us-east-1/textract/aws4_request,"
@@ -83,3 +85,12 @@ def tallies(emulator: Running) -> Callable[[str], dict[str, int]]:
         return counted[sha256]
 
     return of
+
+
+@pytest.fixture
+def channel(stack_env: dict[str, str]) -> Iterator[Channel]:
+    """A topic, and a queue that gets its messages."""
+    from tests.integration.textract.jobs_world import channel_of
+
+    with channel_of(stack_env) as made:
+        yield made

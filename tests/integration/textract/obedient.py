@@ -24,8 +24,9 @@ DEADLINE_SECONDS = 20
 def document(text: str = "Lemon Oat Biscuits", **told: Any) -> bytes:
     """A document of its own each time.
 
-    ``wait_for`` names a file to wait for, ``begun`` one to make, ``log`` one to add the page's number to,
-    ``fail`` and ``details`` an error, ``pages`` their number, and ``harm`` what to do to the process that reads.
+    ``wait_for`` names a file that pages from ``wait_from`` on wait for, ``begun`` one to make, ``log`` one to
+    add the page's number to, ``fail`` and ``details`` an error, ``pages`` their number, and ``harm`` what to do
+    to the process that reads.
     """
     return MAGIC + json.dumps({"text": text, "nonce": secrets.token_hex(8), **told}).encode()
 
@@ -54,7 +55,8 @@ class ObedientReader:
         if "begun" in told:
             Path(told["begun"]).touch()
         deadline = time.monotonic() + DEADLINE_SECONDS
-        while "wait_for" in told and not Path(told["wait_for"]).exists() and time.monotonic() < deadline:
+        waits = "wait_for" in told and request.number >= told.get("wait_from", 1)
+        while waits and not Path(told["wait_for"]).exists() and time.monotonic() < deadline:
             time.sleep(0.01)
         _harm(told.get("harm", ""))
         if told.get("fail") == "RuntimeError":

@@ -35,7 +35,7 @@ MOST_OPEN_JOBS = 100
 """How many jobs may be in progress at once by default, that of an AWS account in most regions (D: quotas)."""
 
 _SWEEP_SECONDS = 60.0
-_STOP_SECONDS = 1.0
+_STOP_SECONDS = 0.5
 
 _START_OF = {kind.get: kind.start for kind in KINDS}
 
@@ -106,7 +106,7 @@ class Jobs:
         self._keep(self._sweep())
 
     async def close(self) -> None:
-        """Stop all work; what was in progress goes on after the next ``open``."""
+        """Stop all work; what was in progress goes on after the next ``open``. Does nothing more than once."""
         await self._runner.stop()
         self._notifier.stop()
         if self._notifying is not None:

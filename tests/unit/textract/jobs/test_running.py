@@ -11,6 +11,7 @@ from photo_worker.devkit.textract.faults import Faults, Kind, Rule, Script
 from photo_worker.devkit.textract.jobs import runner
 from photo_worker.devkit.textract.jobs.answers import warning_code
 from photo_worker.devkit.textract.jobs.records import EXPIRY_SECONDS
+from photo_worker.errors import DataInUse
 from tests.unit.textract.jobs.conftest import Open
 from tests.unit.textract.jobs.parts import TEXT, Emulated, Objects, until
 
@@ -231,3 +232,15 @@ async def test_jobs_are_shown_to_people(emulated: Emulated, objects: Objects) ->
             "NotificationsSent": 0,
         }
     ]
+
+
+async def test_jobs_whose_folder_is_taken_can_be_closed_like_any_others(
+    emulated: Emulated, objects: Objects, tmp_path: Path
+) -> None:
+    second = Emulated(tmp_path, objects)
+    with pytest.raises(DataInUse):
+        await second.jobs.open()
+    await second.jobs.close()
+    second.spool.close()
+    objects.put()
+    assert (await emulated.ended(await emulated.start()))["JobStatus"] == "SUCCEEDED"
