@@ -213,6 +213,8 @@ class _Textract:
         env = {**_base_environment(paths), **_aws_only(environment_of(record))}
         argv = [sys.executable, "-m", "photo_worker.devkit.textract"]
         argv += ["--host", LOOPBACK, "--port", str(record.ports["textract"])]
+        # Jobs outlive `down` and go with `reset`, as the objects that they are about do.
+        argv += ["--data", str(_make(paths.data / "textract"))]
         return _plan(self.name, argv, env, paths, cwd=_make(paths.run / "textract"))
 
     def load(self, *, fresh: bool) -> None:

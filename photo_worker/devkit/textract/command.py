@@ -21,10 +21,13 @@ from typing import TYPE_CHECKING, NoReturn
 
 from photo_worker.devkit.textract.reading_child import Bounds
 from photo_worker.devkit.textract.recognition import OWN_READER, make
-from photo_worker.errors import AddressUnusable, DataUnwritable
+from photo_worker.errors import AddressUnusable, DataUnwritable, ExtraMissing
 
 if TYPE_CHECKING:
+    import uvicorn
+
     from photo_worker.devkit.textract.recognition import Recogniser
+    from photo_worker.devkit.textract.server import Emulator
 
 logger = logging.getLogger(__name__)
 
@@ -113,7 +116,9 @@ def listen(host: str, port: int) -> socket.socket:
     """Return a socket that listens on a port, or on a free one for 0. Raises ``AddressUnusable``."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:
-        bound = socket.socket(family)
+        # With the protocol named, asyncio has answers leave at once. Without, their second half waits 40 ms
+        # for the client to acknowledge the first.
+        bound = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
         try:
             bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             bound.bind((host, port))
@@ -139,34 +144,42 @@ def _data_folder(options: Options, bound: socket.socket) -> Iterator[Path]:
 
 
 async def _serve(recogniser: Recogniser, data: Path, bound: socket.socket, ending: _Ending) -> None:
-    # The first reading process loads meanwhile.
-    import uvicorn
-
-    from photo_worker.devkit.textract.server import Emulator
-
-    emulator = Emulator(recogniser, data)
+    emulator: Emulator | None = None
     try:
-        await emulator.open()
-        server = uvicorn.Server(
-            uvicorn.Config(
-                emulator.app,
-                loop="asyncio",
-                http="httptools",
-                ws="none",
-                lifespan="off",
-                log_config=None,
-                log_level="warning",
-                access_log=False,
-                server_header=False,
-                timeout_keep_alive=_KEEP_ALIVE_SECONDS,
-                timeout_graceful_shutdown=_SHUTDOWN_SECONDS,
-            )
-        )
+        # The first reading process loads meanwhile.
+        server, made = _made(recogniser, data)
+        await made.open()
+        emulator = made
         ending.is_left_to_others = True
         await server.serve(sockets=[bound])
     finally:
+        closing = recogniser.close() if emulator is None else emulator.close()
         with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(emulator.close(), _CLOSE_SECONDS)
+            await asyncio.wait_for(closing, _CLOSE_SECONDS)
+
+
+def _made(recogniser: Recogniser, data: Path) -> tuple[uvicorn.Server, Emulator]:
+    try:
+        import uvicorn
+
+        from photo_worker.devkit.textract.server import Emulator
+    except ImportError as error:
+        raise ExtraMissing(command="textract-emulator", reason=str(error)) from error
+    emulator = Emulator(recogniser, data)
+    config = uvicorn.Config(
+        emulator.app,
+        loop="asyncio",
+        http="httptools",
+        ws="none",
+        lifespan="off",
+        log_config=None,
+        log_level="warning",
+        access_log=False,
+        server_header=False,
+        timeout_keep_alive=_KEEP_ALIVE_SECONDS,
+        timeout_graceful_shutdown=_SHUTDOWN_SECONDS,
+    )
+    return uvicorn.Server(config), emulator
 
 
 class _Ending:

@@ -72,9 +72,9 @@ class Emulator:
         self.app.router.redirect_slashes = False
 
     async def open(self) -> None:
-        """Take the data folder and begin to load the engine. Raises ``DataInUse`` and ``DataUnwritable``."""
-        await self._recogniser.start()
+        """Take the data folder and begin to serve. Raises ``DataInUse``, ``DataUnwritable`` and ``DataMismatch``."""
         await self._jobs.open()
+        await self._recogniser.start()
         self._warming = asyncio.create_task(self._warm())
 
     async def close(self) -> None:

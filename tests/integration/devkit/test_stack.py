@@ -128,6 +128,10 @@ def test_the_life_of_a_stack(home: Path) -> None:
 
     s3, sqs, sns = client("s3", env), client("sqs", env), client("sns", env)
     s3.put_object(Bucket=env["S3_BUCKET"], Key="kept/é +.txt", Body=b"bytes")
+    # The job fails, since this is no document, and is a job that is kept all the same.
+    textract = client("textract", env)
+    location = {"S3Object": {"Bucket": env["S3_BUCKET"], "Name": "kept/é +.txt"}}
+    job = textract.start_document_text_detection(DocumentLocation=location)["JobId"]
     insert = (
         "INSERT INTO recipes (id, s3_raw_bucket, s3_raw_key, content_sha256) VALUES (gen_random_uuid(), 'b', 'k', '')"
     )
@@ -157,8 +161,11 @@ def test_the_life_of_a_stack(home: Path) -> None:
     assert s3.get_object(Bucket=env["S3_BUCKET"], Key="kept/é +.txt")["Body"].read() == b"bytes"
     with psycopg.connect(env["DATABASE_URL"]) as connection:
         assert connection.execute("SELECT count(*) FROM recipes").fetchone() == (1,)
+    wait_until(lambda: textract.get_document_text_detection(JobId=job)["JobStatus"] == "FAILED", "the job is known")
 
     stack.reset()
+    with pytest.raises(textract.exceptions.InvalidJobIdException):
+        textract.get_document_text_detection(JobId=job)
     assert s3.list_objects_v2(Bucket=env["S3_BUCKET"])["KeyCount"] == 0
     with psycopg.connect(stack.env()["DATABASE_URL"]) as connection:
         assert connection.execute("SELECT count(*) FROM recipes").fetchone() == (0,)
