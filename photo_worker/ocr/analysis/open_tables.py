@@ -275,4 +275,7 @@ def _enough(columns: Sequence[Sequence[Piece]], rows: int) -> bool:
 
 
 def _figures(column: Sequence[Piece]) -> bool:
-    return sum(any(word.has_digit for word in piece.words) for piece in column) >= 0.75 * len(column)
+    """Prices, amounts and dates, and not the number of a house behind its street."""
+    return sum(2 * sum(word.is_figure for word in piece.words) >= len(piece.words) for piece in column) >= (
+        0.75 * len(column)
+    )
