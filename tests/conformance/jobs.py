@@ -210,6 +210,7 @@ def _default_size(service: Service) -> None:
     answers = service.pages_of(job_id)
     assert len(answers[0]["Blocks"]) == 1000
     assert len(answers) == 2
+    assert answers[0]["DocumentMetadata"] == answers[1]["DocumentMetadata"] == {"Pages": 3}
     larger = service.pages_of(job_id, MaxResults=5000)
     assert [len(answer["Blocks"]) for answer in larger] == [len(answer["Blocks"]) for answer in answers]
     assert [answer["Blocks"] for answer in larger] == [answer["Blocks"] for answer in answers]

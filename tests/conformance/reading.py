@@ -17,6 +17,14 @@ from tests.support import bad_inputs
 _DETECT = "DetectDocumentText"
 _TEN_MB = 10 * 1024 * 1024
 _LINES = ("LEMON 2468", "FLOUR 1357")
+_PROSE = (
+    "Anna bakes a lemon cake",
+    "with flour and sugar",
+    "for twelve people",
+    "on a Sunday morning",
+    "and brings it along",
+    "to the garden party",
+)
 _SYNC_VERSIONS = {
     "DetectDocumentText": "DetectDocumentTextModelVersion",
     "AnalyzeDocument": "AnalyzeDocumentModelVersion",
@@ -156,9 +164,9 @@ def _boxes_in_place(service: Service) -> None:
 
 
 def _first_corner(service: Service, *, degrees: int) -> None:
-    answer = service.ask(_DETECT, Document={"Bytes": documents.turned(degrees, *_LINES)})
-    assert sorted(texts(answer["Blocks"])) == sorted(_LINES)
-    line = next(block for block in answer["Blocks"] if block.get("Text") == _LINES[0])
+    answer = service.ask(_DETECT, Document={"Bytes": documents.turned(degrees, *_PROSE)})
+    assert sorted(texts(answer["Blocks"])) == sorted(_PROSE)
+    line = next(block for block in answer["Blocks"] if block.get("Text") == _PROSE[0])
     corner, following = line["Geometry"]["Polygon"][:2]
     across, down = following["X"] - corner["X"], following["Y"] - corner["Y"]
     along = {0: across, 90: down, 180: -across, 270: -down}[degrees]

@@ -102,7 +102,7 @@ class _Processes:
             variables
         )
         self._folder = folder
-        self._arguments = [*program, "--port", str(_free_port())]
+        self._arguments = [*program, "--port", str(_free_port()), "--data", str(folder / "data")]
         self._running = ExitStack()
 
     def start(self) -> Running:
