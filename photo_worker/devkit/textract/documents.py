@@ -212,6 +212,7 @@ def _check_size(size: int, limits: Limits) -> None:
 def _s3_errors() -> Iterator[None]:
     """Raise what boto3 raises as what the service would answer."""
     from botocore.exceptions import BotoCoreError, ClientError, NoCredentialsError, ParamValidationError
+    from urllib3.exceptions import HTTPError
 
     try:
         yield
@@ -224,5 +225,6 @@ def _s3_errors() -> Iterator[None]:
     except ValueError as error:
         # botocore's word for an endpoint that is no URL.
         raise Refusal(INTERNAL_ERROR, str(error), problem="S3 cannot be used") from error
-    except (BotoCoreError, OSError) as error:
+    except (BotoCoreError, HTTPError, OSError) as error:
+        # botocore lets some of urllib3's through while a body is read.
         raise Refusal(INTERNAL_ERROR, str(error), problem="S3 does not answer") from error

@@ -23,14 +23,14 @@ def mutants(kind: str, count: int, seed: int) -> Iterator[bytes]:
     own, others = _documents()[kind], [content for contents in _documents().values() for content in contents]
     for _ in range(count):
         content = chance.choice(own)
-        for _ in range(chance.choice((1, 1, 1, 2, 3))):
+        for _harm in range(chance.choice((1, 1, 1, 2, 3))):
             content = chance.choice(_HARMS)(content, chance, others)
         yield _checked(content) if kind == "PNG" and chance.random() < 0.7 else content
 
 
 def _flip(content: bytes, chance: Random, _: Sequence[bytes]) -> bytes:
     damaged = bytearray(content)
-    for _ in range(chance.choice((1, 1, 4, 16)) if damaged else 0):
+    for _bit in range(chance.choice((1, 1, 4, 16)) if damaged else 0):
         damaged[chance.randrange(len(damaged))] ^= 1 << chance.randrange(8)
     return bytes(damaged)
 

@@ -1,0 +1,179 @@
+"""Where documents come from: S3 as it should be, and servers that break their word."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import socket
+import threading
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from photo_worker.devkit.textract.documents import ASYNC, SYNC, Document, DocumentSource
+from photo_worker.devkit.textract.failures import Refusal
+from photo_worker.devkit.textract.spool import Spool
+from photo_worker.policies import SYNC_OCR_LIMIT_BYTES
+
+if TYPE_CHECKING:
+    from mypy_boto3_s3 import S3Client
+
+LARGE = SYNC_OCR_LIMIT_BYTES + 1_000_000
+
+
+@pytest.fixture
+def spool(tmp_path: Path) -> Iterator[Spool]:
+    spool = Spool(tmp_path / "spool")
+    yield spool
+    spool.close()
+
+
+@pytest.fixture
+async def source(spool: Spool, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[DocumentSource]:
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.setenv(name, "local")
+    monkeypatch.setenv("AWS_REGION", "us-east-1")
+    source = DocumentSource(spool)
+    yield source
+    source.close()
+
+
+@pytest.fixture
+def stack_source(source: DocumentSource, stack_env: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> DocumentSource:
+    for name, value in stack_env.items():
+        if name.startswith("AWS_"):
+            monkeypatch.setenv(name, value)
+    return source
+
+
+def stored(bucket: str, key: str) -> dict[str, Any]:
+    return {"S3Object": {"Bucket": bucket, "Name": key}}
+
+
+def files(spool: Spool) -> list[Path]:
+    return [path for path in spool.folder.iterdir() if path.name != ".lock"]
+
+
+async def code_of(call: Any) -> tuple[str, str]:
+    with pytest.raises(Refusal) as caught:
+        await call
+    return caught.value.failure.code, caught.value.message
+
+
+def content_of(document: Document, spool: Spool) -> bytes:
+    with document.file(spool) as path:
+        return path.read_bytes()
+
+
+@pytest.mark.stack
+async def test_a_large_object_is_a_file_and_not_in_memory(
+    stack_source: DocumentSource, spool: Spool, s3_client: S3Client, bucket: str
+) -> None:
+    content = bytes(range(256)) * (LARGE // 256)
+    s3_client.put_object(Bucket=bucket, Key="book.pdf", Body=content)
+    document = await stack_source.get(stored(bucket, "book.pdf"), ASYNC)
+    assert (document.name, document.size) == (f"s3://{bucket}/book.pdf", len(content))
+    assert document.sha256 == hashlib.sha256(content).hexdigest()
+    assert [path.stat().st_size for path in files(spool)] == [len(content)]
+    assert content_of(document, spool) == content
+    document.close()
+    assert files(spool) == []
+    assert (await code_of(stack_source.get(stored(bucket, "book.pdf"), SYNC)))[0] == "DocumentTooLargeException"
+
+
+@pytest.mark.stack
+async def test_a_check_tells_what_is_there_without_getting_it(
+    stack_source: DocumentSource, s3_client: S3Client, bucket: str
+) -> None:
+    s3_client.put_object(Bucket=bucket, Key="a", Body=b"flour")
+    s3_client.put_object(Bucket=bucket, Key="large", Body=bytes(LARGE))
+    await stack_source.check(stored(bucket, "a"), ASYNC)
+    await stack_source.check(stored(bucket, "large"), ASYNC)
+    assert (await code_of(stack_source.check(stored(bucket, "large"), SYNC)))[0] == "DocumentTooLargeException"
+    for location in (stored(bucket, "b"), stored(f"{bucket}-b", "a"), stored("---", "a")):
+        assert (await code_of(stack_source.check(location, ASYNC)))[0] == "InvalidS3ObjectException"
+    assert (await code_of(stack_source.check({}, ASYNC)))[0] == "InvalidParameterException"
+
+
+@contextmanager
+def answering(monkeypatch: pytest.MonkeyPatch, answer: Callable[[socket.socket], None]) -> Iterator[None]:
+    """A server in the place of S3 that answers each connection's request as told, and then hangs up."""
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        monkeypatch.setenv("AWS_ENDPOINT_URL_S3", f"http://127.0.0.1:{listening.getsockname()[1]}")
+
+        def serve() -> None:
+            while True:
+                try:
+                    connection, _ = listening.accept()
+                except OSError:
+                    return
+                with connection:
+                    connection.recv(65536)
+                    try:
+                        answer(connection)
+                    except OSError:
+                        # The other side has heard enough.
+                        continue
+
+        thread = threading.Thread(target=serve)
+        thread.start()
+        try:
+            yield
+        finally:
+            listening.shutdown(socket.SHUT_RDWR)
+            thread.join()
+
+
+def cut_off(declared: int, sent: int) -> Callable[[socket.socket], None]:
+    def answer(connection: socket.socket) -> None:
+        connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % declared + bytes(sent))
+
+    return answer
+
+
+@pytest.mark.parametrize("declared", [1000, LARGE])
+async def test_an_object_that_breaks_off_is_nobodys_document(
+    source: DocumentSource, spool: Spool, monkeypatch: pytest.MonkeyPatch, declared: int
+) -> None:
+    with answering(monkeypatch, cut_off(declared, declared - 1)):
+        error = await code_of(source.get(stored("photos", "a"), ASYNC))
+    assert error == ("InternalServerError", "S3 does not answer")
+    assert files(spool) == []
+
+
+async def test_an_object_without_end_ends_at_the_limit(
+    source: DocumentSource, spool: Spool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    piece = bytes(1024 * 1024)
+
+    def answer(connection: socket.socket) -> None:
+        connection.sendall(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n")
+        while True:
+            connection.sendall(b"%x\r\n%b\r\n" % (len(piece), piece))
+
+    with answering(monkeypatch, answer):
+        error = await code_of(source.get(stored("photos", "a"), SYNC))
+    assert error[0] == "DocumentTooLargeException"
+    assert files(spool) == []
+
+
+async def test_what_goes_on_elsewhere_waits_for_no_download(
+    source: DocumentSource, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked, go_on = threading.Event(), threading.Event()
+
+    def answer(connection: socket.socket) -> None:
+        asked.set()
+        go_on.wait(20)
+        connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nflour")
+
+    with answering(monkeypatch, answer):
+        slow = asyncio.create_task(source.get(stored("photos", "a")))
+        assert await asyncio.to_thread(asked.wait, 20)
+        inline = await source.get({"Bytes": b"butter"})
+        assert (inline.size, slow.done()) == (6, False)
+        go_on.set()
+        assert (await slow).size == 5
