@@ -52,31 +52,38 @@ def find_check_boxes(grey: Grey, words: Sequence[Box], letter: float) -> list[Ch
         & (np.maximum(width, height) <= largest)
         & (np.maximum(width, height) <= _SQUARE * np.minimum(width, height))
     )
+    written = np.array(words, dtype=float).reshape(-1, 4)
     marks = []
     for left, top, right, bottom in found.boxes[fitting][:_MOST_LOOKED_AT].tolist():
         box = Box(left, top, right, bottom)
-        if _in_a_word(box, words):
-            continue
         part = dark[top:bottom, left:right]
-        if _is_frame(part):
+        is_frame = _is_frame(part)
+        if not is_frame and not _is_ring(part):
+            continue
+        covered = _covered(box, written)
+        # A letter stands in a word longer than itself, and a box that was read as one letter is the word; a ring that
+        # is a word by itself may be the letter O or a nought.
+        if np.any(covered[written[:, 2] - written[:, 0] > 1.6 * box.width] > 0.5):
+            continue
+        if is_frame:
             marks.append(_frame(box, part))
-        elif _is_ring(part) and not _beside_ink(box, words):
+        elif not np.any(covered > 0.3):
             marks.append(_button(box, part))
     return sorted(marks[:_MOST], key=lambda mark: (mark.box.top, mark.box.left))
 
 
-def _in_a_word(box: Box, words: Sequence[Box]) -> bool:
-    """A letter stands in a word longer than itself; a box that was read as one letter is the word."""
-    return any(box.shared(word) > 0.5 * box.area and word.width > 1.6 * box.width for word in words)
+def _covered(box: Box, written: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return for each word which share of a box it covers."""
+    import numpy as np
 
-
-def _beside_ink(box: Box, words: Sequence[Box]) -> bool:
-    """A ring that is a word by itself may be the letter O or a nought."""
-    return any(box.shared(word) > 0.3 * box.area for word in words)
+    width = np.minimum(written[:, 2], box.right) - np.maximum(written[:, 0], box.left)
+    height = np.minimum(written[:, 3], box.bottom) - np.maximum(written[:, 1], box.top)
+    share: NDArray[np.float64] = np.maximum(width, 0.0) * np.maximum(height, 0.0) / box.area
+    return share
 
 
 def _rim(part: Mask) -> int:
-    return max(round(min(part.shape) * 0.18), 1)
+    return max(round(0.18 * min(part.shape[0], part.shape[1])), 1)
 
 
 def _is_frame(part: Mask) -> bool:

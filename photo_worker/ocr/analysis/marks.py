@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 # Longest side that is looked at, in pixels: the engine reads no finer page either. It bounds time and memory.
 _LONGEST = 3000
 
-# More marks of one kind than this are a pattern or noise: the largest are kept.
-_MOST = 1500
+# Frames are looked for among so many rules of either direction, the longest.
+_MOST_SIDES = 300
 
 
 @dataclass(frozen=True)
@@ -109,8 +109,10 @@ def _is_side(rule: Box, mark: Box, letter: float) -> bool:
 def _rectangles(horizontal: Sequence[Rule], vertical: Sequence[Rule], letter: float) -> list[Box]:
     """Return frames that two horizontal and two vertical rules of their own make."""
     near = 0.6 * letter
+    horizontal = sorted(horizontal, key=lambda rule: -rule.box.width)[:_MOST_SIDES]
+    vertical = sorted(vertical, key=lambda rule: -rule.box.height)[:_MOST_SIDES]
     frames = []
-    for top in horizontal[:_MOST]:
+    for top in sorted(horizontal, key=lambda rule: (rule.box.top, rule.box.left)):
         below = [
             rule
             for rule in horizontal
@@ -129,4 +131,4 @@ def _rectangles(horizontal: Sequence[Rule], vertical: Sequence[Rule], letter: fl
             ):
                 frames.append(Box(top.box.left, top.box.top, top.box.right, bottom.box.bottom))
                 break
-    return frames[:_MOST]
+    return frames

@@ -35,6 +35,9 @@ _ONE_SIZE = 1.45
 _ALIGNED = 0.75
 _FILLED = 0.7
 
+# Lanes that are looked at, the longest.
+_MOST_CHAINS = 500
+
 # A cell has few words.
 _WORDS = 6.0
 
@@ -69,6 +72,7 @@ def open_drafts(words: Sequence[Placed], letter: float) -> list[Draft]:
     gap = max(_GAP * letter, _USUAL * _usual_space(lines, letter))
     rows = [pieces_of(row, gap) for row in lines]
     chains = [chain for chain in _chains(rows, letter) if len(chain.sides) >= 2 and not _beside_prose(chain)]
+    chains = sorted(chains, key=lambda chain: -len(chain.sides))[:_MOST_CHAINS]
     drafts: list[Draft] = []
     for group in _tables(chains, letter):
         for numbers in _even_runs(group, rows):

@@ -24,6 +24,7 @@ _CAPTION = re.compile(r"(?i)^(table|tab\.|tabelle|tableau|tabla|exhibit|schedule
 _TITLE_NEAR = 4.0
 _TITLE_LINES = 1.0
 _FOOTER_NEAR = 1.6
+_AROUND = 15.0
 _MOST_TITLE_LINES = 3
 _MOST_SECTION_WORDS = 4
 
@@ -158,6 +159,7 @@ def footers_of(draft: Draft, words: Sequence[Placed], letter: float) -> list[Pas
 def _lines_beside(draft: Draft, words: Sequence[Placed], letter: float) -> list[list[Placed]]:
     """Return the rows of text that begin and end over or under the table, from top to bottom."""
     box = draft.box
+    words = [word for word in words if box.top - _AROUND * letter <= word.middle <= box.bottom + _AROUND * letter]
     rows = []
     inside = {id(word) for word in words if box.holds(*word.box.centre)}
     for row in rows_of((word for word in words if id(word) not in inside), letter):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from statistics import median
 
 from photo_worker.ocr.analysis.shapes import Box, around
@@ -46,7 +47,7 @@ class Piece:
 
     words: tuple[Placed, ...]
 
-    @property
+    @cached_property
     def box(self) -> Box:
         """What the words cover."""
         return around(word.box for word in self.words)

@@ -15,7 +15,11 @@ from photo_worker.ocr.analysis.table_words import Placed, letter_height, placed_
 from photo_worker.ocr.layout import Line
 
 # Words per page that are looked at; a page of more is noise.
-_MOST_WORDS = 20_000
+_MOST_WORDS = 10_000
+
+# Tables per page, and tinted areas and frames that part words: the first and the largest are kept.
+_MOST_TABLES = 200
+_MOST_ZONES = 100
 
 # Every cell as sure as this, and most of them filled, is a structured table (D: rows and columns clearly defined).
 _CLEAR = 0.75
@@ -36,12 +40,13 @@ def find_tables(lines: Sequence[Line], marks: PageMarks) -> tuple[Table, ...]:
     for part in _by_zone(free, marks, letter):
         drafts += open_drafts(part, letter)
     drafts.sort(key=lambda draft: (draft.ys[0], draft.xs[0]))
+    drafts = drafts[:_MOST_TABLES]
     return tuple(_table(draft, drafts, words, marks, letter) for draft in drafts)
 
 
 def _by_zone(words: Sequence[Placed], marks: PageMarks, letter: float) -> list[list[Placed]]:
     """Return words that stand on one tinted area, or in one frame, apart from those beside it."""
-    zones = sorted((*_stacked(marks.bands, letter), *marks.rectangles), key=lambda zone: zone.area)
+    zones = sorted((*_stacked(marks.bands, letter), *marks.rectangles), key=lambda zone: zone.area)[-_MOST_ZONES:]
     parts: dict[int, list[Placed]] = {}
     for word in words:
         zone = next((number for number, zone in enumerate(zones) if zone.holds(*word.box.centre)), -1)

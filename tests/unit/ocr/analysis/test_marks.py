@@ -142,14 +142,14 @@ def test_a_tinted_row_is_a_band_and_a_photo_a_picture() -> None:
     marks = page.marks()
     assert [tuple(round(edge, -1) for edge in band) for band in marks.bands] == [(100, 100, 900, 150)]
     (picture,) = marks.pictures
-    assert picture == pytest.approx((300, 400, 600, 600), abs=8)
+    assert picture == pytest.approx((300, 400, 600, 600), abs=14)
 
 
 def test_a_frame_is_a_rectangle_and_a_scribble_a_stroke() -> None:
     page = Drawing()
     page.write(120, 130, "Inside")
     page.pen.rectangle((100, 100, 500, 200), outline="black", width=2)
-    page.pen.line([(600, 400), (640, 360), (660, 420), (700, 350), (720, 410)], fill="black", width=3)
+    page.pen.line([(600, 390), (640, 370), (660, 400), (700, 365), (720, 400)], fill="black", width=3)
     marks = page.marks()
     assert [tuple(round(edge, -1) for edge in box) for box in marks.rectangles] == [(100, 100, 500, 200)]
     assert any(abs(box.left - 600) < 10 and abs(box.right - 720) < 10 for box in marks.strokes)
@@ -196,7 +196,7 @@ def test_a_hostile_page_takes_seconds_and_gives_a_bounded_answer(make) -> None: 
     words = tuple((EngineWord("x", 0.5, 40 * i, 40, 40 * i + 20, 60),) for i in range(200))
     begun = time.process_time()
     marks = find_marks(page, words)
-    assert time.process_time() - begun < 60
+    assert time.process_time() - begun < 30
     counts = [
         len(kind)
         for kind in (marks.horizontal, marks.vertical, marks.bands, marks.check_boxes, marks.pictures, marks.strokes)

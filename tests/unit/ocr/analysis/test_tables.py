@@ -1,8 +1,14 @@
 from __future__ import annotations
 
+import time
+
 import pytest
 
+from photo_worker.ocr.analysis.marks import PageMarks
+from photo_worker.ocr.analysis.shapes import Box, Rule
 from photo_worker.ocr.analysis.table_model import Table
+from photo_worker.ocr.analysis.tables import find_tables
+from photo_worker.ocr.engine import EngineWord
 from tests.unit.ocr.analysis.drawn import MERIDIAN, Drawing, dotted, draw_grid, solid, table_text
 
 PROSE = [
@@ -269,6 +275,23 @@ def test_boxes_of_a_form_are_no_table() -> None:
 
 def test_a_blank_page_and_a_page_of_text_have_none() -> None:
     assert Drawing().tables() == ()
+
+
+def test_a_page_of_thousands_of_words_and_rules_takes_seconds() -> None:
+    lines = tuple(
+        tuple(
+            EngineWord(str(row * column), 0.9, 40 * column, 30 * row, 40 * column + 20, 30 * row + 18)
+            for column in range(66)
+        )
+        for row in range(150)
+    )
+    rules = tuple(Rule(Box(7 * (row % 5), 2 * row, 2700, 2 * row + 1)) for row in range(1500))
+    down = tuple(Rule(Box(2 * column, 0, 2 * column + 1, 3000)) for column in range(1500))
+    bands = tuple(Box(0, 3 * row, 2000 + row, 3 * row + 2) for row in range(1000))
+    begun = time.process_time()
+    for marks in (PageMarks(2700, 4500), PageMarks(2700, 4500, rules, (), bands), PageMarks(2700, 4500, rules, down)):
+        assert len(find_tables(lines, marks)) <= 200
+    assert time.process_time() - begun < 30
 
 
 def test_words_of_a_line_may_fall_into_several_cells() -> None:
