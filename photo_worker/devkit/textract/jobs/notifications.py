@@ -50,8 +50,8 @@ def notification_of(job: Job, status: Status, ended: float, fault: NotificationF
 class Notifier:
     """Sends what the store says is due, one after the other.
 
-    A notification goes out once, and once more where the process dies between SNS's answer and the note of
-    it. What SNS refuses for good is logged and dropped; where it does not answer, it is tried again for
+    A notification goes out once, and once more where SNS took it and its answer was lost, or the process died
+    before that was noted. What SNS refuses for good is logged and dropped; where it does not answer, it is tried again for
     as long as the job is known.
     """
 

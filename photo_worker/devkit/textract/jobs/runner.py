@@ -103,7 +103,7 @@ class Runner:
                 ending = await self._carry_out(job, counters)
             except Exception as error:
                 logger.exception("job %s meets a defect", job_id)
-                ending = _Ending(Status.FAILED, f"The emulator has a defect: {type(error).__name__}")
+                ending = _Ending(Status.FAILED, f"The emulator has a defect: {type(_cause(error)).__name__}")
         # A job that only waits keeps nobody else waiting.
         await asyncio.sleep(max(0.0, job.hold_until - self._clock()))
         await self._end(job_id, ending, counters)
@@ -211,6 +211,13 @@ class Runner:
             await _patiently(
                 lambda number=number, answer=answer: self._output.write(job_id, job.given, number, answer)  # type: ignore[misc]
             )
+
+
+def _cause(error: Exception) -> Exception:
+    """Return the first of the errors of pages that were read beside each other."""
+    while isinstance(error, ExceptionGroup):
+        error = error.exceptions[0]
+    return error
 
 
 async def _patiently(work: Callable[[], Awaitable[_Result]]) -> _Result:

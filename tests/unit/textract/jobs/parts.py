@@ -80,7 +80,7 @@ class Obedient:
 
     async def pages(self, document: Document, limits: Limits) -> int:
         told = self._told(document)
-        if told.get("defect"):
+        if told.get("defect") == "pages":
             raise ZeroDivisionError("the reader fell over")
         if told["pages"] is None:
             raise Refusal(UNSUPPORTED_DOCUMENT, "it is no document")
@@ -102,6 +102,8 @@ class Obedient:
             await self.gate.wait()
         self.read[document.sha256, number] += 1
         self.asked.append(analysis)
+        if self._told(document).get("defect") == "page":
+            raise ZeroDivisionError("the reader fell over")
         blocks = self._told(document)["pages"][number - 1]
         if blocks < 0:
             raise Refusal(BAD_DOCUMENT, problem=f"page {number} is damaged")

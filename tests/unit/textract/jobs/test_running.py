@@ -71,10 +71,11 @@ async def test_a_document_without_a_readable_page_fails_the_job(emulated: Emulat
     assert emulated.billed(sha256) == 0
 
 
+@pytest.mark.parametrize("where", ["pages", "page"])
 async def test_a_defect_of_a_reader_ends_one_job_and_says_so(
-    emulated: Emulated, objects: Objects, caplog: pytest.LogCaptureFixture
+    emulated: Emulated, objects: Objects, caplog: pytest.LogCaptureFixture, where: str
 ) -> None:
-    objects.put(defect=True)
+    objects.put(defect=where)
     objects.put("good.pdf")
     answer = await emulated.ended(await emulated.start())
     assert (answer["JobStatus"], "ZeroDivisionError" in answer["StatusMessage"]) == ("FAILED", True)
