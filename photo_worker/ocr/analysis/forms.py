@@ -124,7 +124,7 @@ class _Finder:
         box = self._check_boxes[index].box
         row = [
             (word, place)
-            for word, place in self._words()
+            for word, place in self._placed(self._page.passages)
             if box.top - 0.3 * box.height <= word.middle <= box.bottom + 0.3 * box.height
             and not box.holds((word.left + word.right) / 2, word.middle)
         ]
@@ -162,10 +162,6 @@ class _Finder:
             run.append((word, place))
             edge, near = (word.right if ahead else word.left), 1.2 * word.height
         return run
-
-    def _words(self) -> Iterator[tuple[EngineWord, WordPlace]]:
-        for passage in self._page.passages:
-            yield from zip(passage.words, passage.places(), strict=True)
 
     # Labels that end with a sign
 
@@ -407,30 +403,36 @@ class _Finder:
     # Rows
 
     def _row_under_row(self, passage: Passage) -> None:
-        """A row of labels above a row of values, word by word."""
+        """Take a row of labels above a row of numbers, word by word, from its first line on."""
+        row = self._page.row_of(passage)
         under = self._page.below(passage)
-        texts = [word.text for word in passage.words]
-        if under is None or len(passage.words) < 3 or self._blocked(passage) or self._blocked(under):
+        if row[0].index != passage.index or under is None or under.box.top - passage.box.bottom > passage.height:
             return
-        if has_digit(texts) or under.box.top - passage.box.bottom > passage.height:
+        labels, numbers = list(self._close(row)), list(self._placed(self._page.row_of(under)))
+        if len(labels) < 3 or has_digit([word.text for word, _ in labels]):
             return
-        pairs = []
-        for number, label in enumerate(passage.words):
-            below = [
-                index
-                for index, word in enumerate(under.words)
-                if min(word.right, label.right) - max(word.left, label.left) > 0
-            ]
-            if len(below) != 1:
+        pairs: list[tuple[WordPlace, WordPlace]] = []
+        for word, place in labels:
+            below = [each for each in numbers if min(each[0].right, word.right) > max(each[0].left, word.left)]
+            if len(below) != 1 or below[0][1] in [value for _, value in pairs] or self._taken & {place, below[0][1]}:
                 return
-            pairs.append((number, below[0]))
-        numbers = [under.words[index].text for _, index in pairs]
-        if (
-            len({index for _, index in pairs}) == len(pairs)
-            and sum(has_digit([text]) for text in numbers) > len(pairs) / 2
-        ):
-            for number, index in pairs:
-                self._add([(passage.index, number)], [(under.index, index)], _BY_ROW)
+            pairs.append((place, below[0][1]))
+        if sum(has_digit([self._page.word(value).text]) for _, value in pairs) > len(pairs) / 2:
+            for label, value in pairs:
+                self._add([label], [value], _BY_ROW)
+
+    def _close(self, row: Sequence[Passage]) -> Iterator[tuple[EngineWord, WordPlace]]:
+        """Yield the words of a row as far as its lines stand together."""
+        end = row[0].box.right
+        for passage in row:
+            if passage.box.left - end > _FAR * passage.height:
+                return
+            yield from self._placed([passage])
+            end = passage.box.right
+
+    def _placed(self, passages: Iterable[Passage]) -> Iterator[tuple[EngineWord, WordPlace]]:
+        for passage in passages:
+            yield from zip(passage.words, passage.places(), strict=True)
 
     def _label_and_value_of_a_row(self, passage: Passage) -> None:
         """A label and an amount, date or number alone on a row: in two lines, or in one behind a wide gap."""

@@ -29,7 +29,7 @@ _Part = TypeVar("_Part", bound=_Boxed)
 
 def in_reading_order(parts: Sequence[_Part]) -> list[_Part]:
     """Return regions in the order in which they are read."""
-    down = sorted(parts, key=lambda part: (part.box.top, part.box.left))
+    down = sorted(parts, key=lambda part: (part.box.top, part.box))
     if len(down) > _MOST:
         return down
     numbers = range(len(down))

@@ -31,9 +31,10 @@ _SECTION = 1.15
 _TITLE_WORDS = 18
 _SECTION_WORDS = 12
 
-# An area with this many fields is a form; its fields are at most this many letter heights apart.
+# An area with this many fields is a form; its fields are at most so many letter heights apart, below and beside.
 _FORM_FIELDS = 6
 _FORM_GAP = 6.0
+_FORM_APART = 8.0
 _FORM_SHARE = 0.7
 
 # What stands in the first or last this share of the page may be a header or footer.
@@ -131,8 +132,7 @@ def _forms(page: Page, free: Sequence[Passage], fields: Sequence[Field]) -> tupl
     """Return areas that are full of fields, and the lines that are left."""
     lines = {place[0] for field in fields for place in (*field.key, *field.value)}
     left, regions = list(free), []
-    for area in _areas([passage for passage in free if passage.index in lines], page.letter_height):
-        box = around(passage.box for passage in area)
+    for box in _areas([page.box((*field.key, *field.value)) for field in fields], page.letter_height):
         inside = [passage for passage in left if box.holds(*passage.box.centre)]
         members = {passage.index for passage in inside}
         held = [field for field in fields if field.key[0][0] in members]
@@ -142,15 +142,19 @@ def _forms(page: Page, free: Sequence[Passage], fields: Sequence[Field]) -> tupl
     return regions, left
 
 
-def _areas(passages: Sequence[Passage], letter: float) -> list[list[Passage]]:
-    """Cut lines into areas where more than a few lines of height are between them."""
-    areas: list[list[Passage]] = []
-    bottom = 0.0
-    for passage in sorted(passages, key=lambda passage: passage.box.top):
-        if not areas or passage.box.top - bottom > _FORM_GAP * letter:
-            areas.append([])
-        areas[-1].append(passage)
-        bottom = max(bottom, passage.box.bottom)
+def _areas(boxes: Sequence[Box], letter: float) -> list[Box]:
+    """Join fields that are near each other, below or beside, to areas."""
+    areas: list[Box] = []
+    for box in sorted(boxes, key=lambda box: (box.top, box)):
+        joined, apart = box, []
+        for area in areas:
+            near = max(area.left - joined.right, joined.left - area.right) <= _FORM_APART * letter
+            near = near and joined.top - area.bottom <= _FORM_GAP * letter
+            if near:
+                joined = around([joined, area])
+            else:
+                apart.append(area)
+        areas = [*apart, joined]
     return areas
 
 
@@ -276,7 +280,7 @@ def _is_header(group: Sequence[Passage], size: float) -> bool:
     """Say whether a group is short, and larger than the page's text or numbered like a section."""
     text = " ".join(passage.text for passage in group)
     words = len(text.split())
-    if size >= _SECTION and len(group) <= 3 and words <= _SECTION_WORDS and any(map(str.isalpha, text)):
+    if size >= _SECTION and len(group) <= 2 and words <= _SECTION_WORDS and any(map(str.isalpha, text)):
         return True
     numbered = _NUMBERED.match(group[0].words[0].text) and "." in group[0].words[0].text[:-1]
     return bool(numbered) and 1 < words <= _SECTION_WORDS and not text.endswith(".")

@@ -91,7 +91,7 @@ INK = Box(300, 480, 480, 530)
         (text(150, 505, "Signed:"), 1),
         (text(300, 540, "Surname"), 0),
         (text(300, 900, "Signature"), 0),
-        (text(100, 540, "You have to sign the form before you send it to the office"), 0),
+        (text(200, 540, "You have to sign the form before you send it to the office"), 0),
     ],
 )
 def test_ink_is_a_signature_where_the_page_asks_for_one(label: Any, found: int) -> None:

@@ -47,7 +47,10 @@ def test_a_label_and_an_amount_alone_on_a_row_are_a_field() -> None:
 def test_a_row_of_labels_names_the_row_of_numbers_below_it() -> None:
     labels = (*text(60, 100, "FILE"), *text(160, 100, "DEPT."), *text(260, 100, "CLOCK"))
     numbers = (*text(60, 124, "1265"), *text(160, 124, "12345"), *text(260, 124, "98765"))
-    assert fields(sheet([labels, numbers])) == [("FILE", "1265"), ("DEPT.", "12345"), ("CLOCK", "98765")]
+    expected = [("FILE", "1265"), ("DEPT.", "12345"), ("CLOCK", "98765")]
+    assert fields(sheet([labels, numbers])) == expected
+    apart = [text(word.left, word.top, word.text) for word in (*labels, *numbers)]
+    assert fields(sheet(apart)) == expected
 
 
 @pytest.mark.parametrize(
@@ -80,6 +83,11 @@ def test_a_check_box_is_the_value_of_the_text_beside_it() -> None:
     drawn = marks(check_boxes=[check_box(100, 100, selected=True), check_box(100, 140, selected=False)])
     page = sheet([text(130, 100, "Studio"), text(130, 140, "Mobile Home")], drawn)
     assert fields(page) == [("Studio", "SELECTED"), ("Mobile Home", "NOT_SELECTED")]
+
+
+def test_a_label_of_a_check_box_is_no_other_fields_label() -> None:
+    drawn = marks(check_boxes=[check_box(100, 100, selected=True)], across=[(195, 600, 122)])
+    assert fields(sheet([text(130, 100, "Other:")], drawn)) == [("Other:", "SELECTED")]
 
 
 def test_check_boxes_of_one_row_take_the_nearer_text() -> None:
