@@ -51,8 +51,8 @@ class Notifier:
     """Sends what the store says is due, one after the other.
 
     A notification goes out once, and once more where SNS took it and its answer was lost, or the process died
-    before that was noted. What SNS refuses for good is logged and dropped; where it does not answer, it is tried again for
-    as long as the job is known.
+    before that was noted. What SNS refuses for good is logged and dropped; where it does not answer, it is
+    tried again for as long as the job is known.
     """
 
     def __init__(self, store: StoreThread, clients: Clients, clock: Clock) -> None:
