@@ -51,6 +51,21 @@ def _emulator() -> tuple[Result, Lines]:
     return result, emulator.table(result)
 
 
+def _cached() -> tuple[Result, Lines]:
+    from benchmarks import cached
+
+    with _running_stack() as variables:
+        result = cached.run(variables)
+    return result, cached.table(result)
+
+
+def _footprint() -> tuple[Result, Lines]:
+    from benchmarks import footprint
+
+    result = footprint.run()
+    return result, footprint.table(result)
+
+
 def _hashing() -> tuple[Result, Lines]:
     from benchmarks import hashing
 
@@ -71,6 +86,8 @@ MEASUREMENTS: dict[str, Callable[[], tuple[Result, Lines]]] = {
     "stack": _stack,
     "throughput": _throughput,
     "emulator": _emulator,
+    "cached": _cached,
+    "footprint": _footprint,
     "hashing": _hashing,
     "ocr": _ocr,
 }

@@ -1,7 +1,8 @@
-"""Pages a second through the Textract emulator, against its reader alone on the same threads.
+"""Pages a second through the Textract emulator, against its reader alone in as many processes.
 
 Both read every photo anew in every round: the emulator is told to forget them. Between the two
-numbers lie the client, HTTP, base64, JSON and the check of each answer against the service's model.
+numbers lie the client, HTTP, base64, JSON, the files between the emulator's processes and the check of
+each answer against the service's model.
 """
 
 from __future__ import annotations
@@ -10,7 +11,9 @@ import json
 import statistics
 import time
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Executor, ProcessPoolExecutor, ThreadPoolExecutor
+from functools import lru_cache
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 from urllib.request import Request, urlopen
@@ -36,7 +39,19 @@ def control(url: str, path: str, method: str) -> Any:
         return json.load(answer)
 
 
-def seconds(read: Callable[[bytes], Any], documents: Sequence[bytes], pool: ThreadPoolExecutor) -> float:
+@lru_cache(maxsize=1)
+def _reader() -> Any:
+    from photo_worker.ocr.reader import DocumentReader
+
+    return DocumentReader(threads=1)
+
+
+def bare(content: bytes) -> None:
+    """Read a photo in this process; the engine is loaded once in each."""
+    _reader().read(content, "photo")
+
+
+def seconds(read: Callable[[bytes], Any], documents: Sequence[bytes], pool: Executor) -> float:
     """Return how long the pool takes to read documents."""
     began = time.perf_counter()
     list(pool.map(read, documents))
@@ -47,7 +62,6 @@ def measure(variables: dict[str, str], *, rounds: int = ROUNDS) -> dict[str, Any
     """Read the photos by turns, ``rounds`` times each, and return medians and ratios."""
     import boto3
 
-    from photo_worker.ocr.reader import DocumentReader
     from photo_worker.ocr.textract import make_client
 
     url = variables["AWS_ENDPOINT_URL_TEXTRACT"]
@@ -56,40 +70,43 @@ def measure(variables: dict[str, str], *, rounds: int = ROUNDS) -> dict[str, Any
         aws_secret_access_key=variables["AWS_SECRET_ACCESS_KEY"],
         region_name=variables["AWS_REGION"],
     )
-    threads = int(control(url, "health", "GET")["threads"])
-    client = make_client(session=session, max_pool_connections=threads)
-    reader = DocumentReader(threads=1)
+    processes = int(control(url, "health", "GET")["processes"])
+    client = make_client(session=session, max_pool_connections=processes)
     documents = photos()
-
-    def bare(content: bytes) -> None:
-        reader.read(content, "photo")
 
     def emulated(content: bytes) -> None:
         client.detect_document_text(Document={"Bytes": content})
 
-    for warming in (bare, emulated):
-        warming(documents[0])
-    readers = [("bare", bare), ("emulator", emulated)]
     rates: dict[str, list[float]] = {"bare": [], "emulator": []}
-    with ThreadPoolExecutor(threads) as pool:
+    with (
+        ProcessPoolExecutor(processes, mp_context=get_context("spawn")) as alone,
+        ThreadPoolExecutor(processes) as asking,
+    ):
+        readers: list[tuple[str, Callable[[bytes], None], Executor]] = [
+            ("bare", bare, alone),
+            ("emulator", emulated, asking),
+        ]
+        for _, read, pool in readers:
+            # As many at once as there are processes, more than once: each has loaded its engine then.
+            list(pool.map(read, documents[: 4 * processes]))
         for _ in range(rounds):
             control(url, "reset", "POST")
             spent = {"bare": 0.0, "emulator": 0.0}
             # In small turns, each going first by turns: what else the machine does then slows both down.
             for start in range(0, len(documents), CHUNK):
                 readers.reverse()
-                for name, read in readers:
+                for name, read, pool in readers:
                     spent[name] += seconds(read, documents[start : start + CHUNK], pool)
             tallies = control(url, "counters", "GET")["documents"].values()
             assert sum(tally["recognised"] for tally in tallies) == len(documents), "an answer was not a reading"
             for name, total in spent.items():
                 rates[name].append(len(documents) / total)
     client.close()
-    pairs = [ours / alone for ours, alone in zip(rates["emulator"], rates["bare"], strict=True)]
+    pairs = [ours / other for ours, other in zip(rates["emulator"], rates["bare"], strict=True)]
     return {
         "pages": len(documents),
         "rounds": rounds,
-        "threads": threads,
+        "processes": processes,
         "pages_per_second": {name: round(statistics.median(values), 3) for name, values in rates.items()},
         "ratio": round(statistics.median(pairs), 3),
         "ratio_by_round": [round(pair, 3) for pair in pairs],
@@ -107,7 +124,7 @@ def table(result: dict[str, Any]) -> Sequence[tuple[str, str]]:
     """Return the lines to show."""
     rates = result["pages_per_second"]
     return [
-        ("emulator, pages/s", f"{rates['emulator']} ({result['threads']} threads)"),
+        ("emulator, pages/s", f"{rates['emulator']} ({result['processes']} processes)"),
         ("bare reader, pages/s", str(rates["bare"])),
         ("emulator / bare reader", f"{result['ratio']} (bar {BAR}; by round {result['ratio_by_round']})"),
     ]

@@ -1,0 +1,146 @@
+"""What an emulator costs before it is used: memory while idle, and the time to the first answer.
+
+It is started alone, by the command that its users type. Memory is that of all its processes, shared pages
+counted once between them (PSS) where the system says so, which Linux does.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+from urllib.request import urlopen
+
+import psutil
+
+from benchmarks.cached import Connection
+
+ROOT = Path(__file__).resolve().parents[1]
+PAGE = "photos/clean-print.png"
+STARTS = 5
+IDLE_BAR_MB = 250
+FIRST_ANSWER_BAR_SECONDS = 3.0
+# After a page, a process that kept memory gives it back within this time.
+SETTLING_SECONDS = 25
+DEADLINE_SECONDS = 60
+
+
+@contextmanager
+def started(*arguments: str) -> Iterator[tuple[psutil.Process, str, float]]:
+    """Start an emulator on a free port; give its process, its address, and when the start began."""
+    with tempfile.TemporaryDirectory(prefix="photo-worker-bench-") as folder:
+        log = Path(folder) / "log"
+        began = time.perf_counter()
+        with log.open("wb") as output:
+            command = [sys.executable, "-m", "photo_worker.devkit.textract", "--port", "0", *arguments]
+            process = psutil.Popen(command, stdout=output, stderr=output, cwd=ROOT)
+        try:
+            yield process, _address(process, log), began
+        finally:
+            process.terminate()
+            process.wait(10)
+
+
+def _address(process: psutil.Process, log: Path) -> str:
+    while True:
+        text = log.read_text("utf-8")
+        found = re.search(r"listening on (127\.0\.0\.1:\d+)", text)
+        if found:
+            return f"http://{found[1]}"
+        if not process.is_running() or process.status() == psutil.STATUS_ZOMBIE:
+            raise RuntimeError(text)
+        time.sleep(0.002)
+
+
+def is_ready(url: str) -> bool:
+    # The address is that of an emulator on this machine.
+    with urlopen(f"{url}/_emulator/health", timeout=30) as answer:  # noqa: S310
+        return bool(json.load(answer)["ready"])
+
+
+def memory_mb(process: psutil.Process) -> tuple[float, str]:
+    """Return the memory of a process and all it started, and which measure that is."""
+    family = [process, *process.children(recursive=True)]
+    details = [member.memory_full_info() for member in family]
+    if all(hasattr(detail, "pss") for detail in details):
+        return sum(detail.pss for detail in details) / 1e6, "PSS"
+    return sum(detail.uss for detail in details) / 1e6, "USS"
+
+
+def first_answer_seconds(document: bytes) -> float:
+    """Return the time from the start of the process to the first page's blocks."""
+    with started() as (_, url, began):
+        client = Connection(url, document)
+        blocks = json.loads(client.ask())["Blocks"]
+        spent = time.perf_counter() - began
+        client.close()
+    assert any(block["BlockType"] == "WORD" for block in blocks)
+    return spent
+
+
+def measure_idle(document: bytes) -> dict[str, float | str]:
+    """Return the memory when it is ready, and some time after it has read a page."""
+    with started() as (process, url, _):
+        deadline = time.monotonic() + DEADLINE_SECONDS
+        while not is_ready(url):
+            assert time.monotonic() < deadline, "the emulator does not get ready"
+            time.sleep(0.1)
+        client = Connection(url, document)
+        fresh, measure = least_memory(process, 3)
+        client.ask()
+        used, _ = memory_mb(process)
+        settled, _ = least_memory(process, SETTLING_SECONDS)
+        client.close()
+    return {"measure": measure, "ready": round(fresh), "just_used": round(used), "idle_again": round(settled)}
+
+
+def least_memory(process: psutil.Process, seconds: float) -> tuple[float, str]:
+    """Return the least memory within a time, as it is at rest."""
+    deadline = time.monotonic() + seconds
+    least, measure = memory_mb(process)
+    while time.monotonic() < deadline:
+        time.sleep(0.5)
+        try:
+            least = min(least, memory_mb(process)[0])
+        except psutil.NoSuchProcess:
+            # One reading process left while it was looked at; the next comes.
+            continue
+    return least, measure
+
+
+def run() -> dict[str, Any]:
+    """Start emulators one after the other and measure them."""
+    document = (ROOT / "fixtures" / PAGE).read_bytes()
+    times = [first_answer_seconds(document) for _ in range(STARTS)]
+    first = statistics.median(times)
+    idle = measure_idle(document)
+    worst = max(float(idle["ready"]), float(idle["idle_again"]))
+    return {
+        "first_answer_seconds": round(first, 2),
+        "first_answers": [round(seconds, 2) for seconds in times],
+        "idle_mb": idle,
+        "ratio": {"first_answer": round(first / FIRST_ANSWER_BAR_SECONDS, 2), "idle": round(worst / IDLE_BAR_MB, 2)},
+        "bar": {"first_answer_seconds": FIRST_ANSWER_BAR_SECONDS, "idle_mb": IDLE_BAR_MB},
+        "met": first <= FIRST_ANSWER_BAR_SECONDS and worst <= IDLE_BAR_MB,
+    }
+
+
+def table(result: dict[str, Any]) -> Sequence[tuple[str, str]]:
+    """Return the lines to show."""
+    idle = result["idle_mb"]
+    return [
+        (
+            "start to first page read, s",
+            f"{result['first_answer_seconds']} (bar {FIRST_ANSWER_BAR_SECONDS}; {result['first_answers']})",
+        ),
+        (f"memory when ready, MB ({idle['measure']})", f"{idle['ready']} (bar {IDLE_BAR_MB})"),
+        ("memory right after a page, MB", str(idle["just_used"])),
+        ("memory idle again, MB", f"{idle['idle_again']} (bar {IDLE_BAR_MB})"),
+    ]

@@ -1,0 +1,57 @@
+"""moto's server, from the clients' environment, on a free port of this machine."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from scripts import make_clients
+
+DEADLINE_SECONDS = 60
+
+
+def programs() -> Path:
+    """Return the clients' environment; make it where nobody named one."""
+    named = os.environ.get("PHOTO_WORKER_CLIENTS")
+    folder = Path(named) if named else make_clients.DEFAULT
+    if not named:
+        make_clients.make(folder)
+    return folder
+
+
+def version(folder: Path) -> str:
+    """Return which moto an environment holds."""
+    command = [str(folder / "bin" / "python"), "-c", "import moto; print(moto.__version__)"]
+    return subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
+
+
+@contextmanager
+def running(folder: Path) -> Iterator[str]:
+    """Run the server and give its address; it takes the port that the system gives it."""
+    with tempfile.TemporaryFile("w+b") as log:
+        process = subprocess.Popen(
+            [str(folder / "bin" / "moto_server"), "-H", "127.0.0.1", "-p", "0"], stdout=log, stderr=log
+        )
+        try:
+            yield _address(process, log.fileno())
+        finally:
+            process.kill()
+            process.wait()
+
+
+def _address(process: subprocess.Popen[bytes], log: int) -> str:
+    deadline = time.monotonic() + DEADLINE_SECONDS
+    written = b""
+    while time.monotonic() < deadline and process.poll() is None:
+        written = os.pread(log, 64 * 1024, 0)
+        found = re.search(rb"Running on (http://127\.0\.0\.1:\d+)", written)
+        if found:
+            return found[1].decode()
+        time.sleep(0.05)
+    raise RuntimeError(f"moto's server does not start: {written.decode(errors='replace')}")

@@ -1,0 +1,26 @@
+"""How long an answer takes that costs nothing to find."""
+
+from __future__ import annotations
+
+import http.client
+import time
+
+from tests.integration.textract.conftest import JSON_11, SIGNED
+from tests.integration.textract.emulator import Running
+
+# What a client's system waits before it acknowledges half an answer.
+DELAYED_ACKNOWLEDGEMENT_SECONDS = 0.04
+
+
+def test_an_answer_does_not_wait_for_an_acknowledgement(emulator: Running) -> None:
+    connection = http.client.HTTPConnection("127.0.0.1", emulator.port, timeout=30)
+    headers = {"X-Amz-Target": "Textract.ListAdapters", "Content-Type": JSON_11, "Authorization": SIGNED}
+    times = []
+    # A new connection acknowledges at once; the least of many is not the machine's load.
+    for _ in range(60):
+        began = time.perf_counter()
+        connection.request("POST", "/", body=b"{}", headers=headers)
+        connection.getresponse().read()
+        times.append(time.perf_counter() - began)
+    connection.close()
+    assert min(times[20:]) < DELAYED_ACKNOWLEDGEMENT_SECONDS / 2
