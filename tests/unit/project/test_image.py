@@ -1,4 +1,4 @@
-"""The worker's Dockerfile, as far as it can be judged without a container engine."""
+"""The Dockerfiles of the worker and of the emulator, as far as they can be judged without a container engine."""
 
 from __future__ import annotations
 
@@ -9,12 +9,28 @@ from pathlib import Path
 
 import pytest
 
+from photo_worker.cli.textract_emulator import textract_emulator
+from photo_worker.devkit.textract.control import PREFIX
+
 ROOT = Path(__file__).resolve().parents[3]
 
 
+FILES = {"worker": "Dockerfile", "emulator": "compose/textract-emulator/Dockerfile"}
+
+
+@pytest.fixture(scope="module", params=list(FILES))
+def image(request: pytest.FixtureRequest) -> str:
+    name: str = request.param
+    return name
+
+
 @pytest.fixture(scope="module")
-def instructions() -> list[tuple[str, str]]:
-    text = (ROOT / "Dockerfile").read_text(encoding="utf-8")
+def instructions(image: str) -> list[tuple[str, str]]:
+    return instructions_of(FILES[image])
+
+
+def instructions_of(file: str) -> list[tuple[str, str]]:
+    text = (ROOT / file).read_text(encoding="utf-8")
     lines = [line for line in text.splitlines() if not line.lstrip().startswith("#")]
     joined = "\n".join(lines).replace("\\\n", " ")
     return [(word, rest.strip()) for word, _, rest in (line.partition(" ") for line in joined.splitlines() if line)]
@@ -38,13 +54,27 @@ def test_it_runs_as_a_numbered_user_that_is_not_root(instructions: list[tuple[st
     assert words.index("USER") > words.index("FROM", words.index("FROM") + 1)
 
 
-def test_the_worker_itself_gets_the_signal(instructions: list[tuple[str, str]]) -> None:
-    assert json.loads(last(instructions, "ENTRYPOINT")) == ["photo-worker"]
-    assert json.loads(last(instructions, "CMD")) == ["worker"]
+def test_the_program_itself_gets_the_signal(instructions: list[tuple[str, str]], image: str) -> None:
+    program = ["photo-worker", "textract-emulator", "--data", "/data", "--port", "8765"]
+    entry, command = json.loads(last(instructions, "ENTRYPOINT")), json.loads(last(instructions, "CMD"))
+    assert (entry, command) == ((program[:1], ["worker"]) if image == "worker" else (program, ["--host", "0.0.0.0"]))  # noqa: S104
     assert last(instructions, "STOPSIGNAL") == "SIGTERM"
 
 
-def test_the_health_check_asks_a_module_that_is_there(instructions: list[tuple[str, str]]) -> None:
+def test_the_emulators_arguments_are_options_that_it_has() -> None:
+    instructions = instructions_of(FILES["emulator"])
+    arguments = json.loads(last(instructions, "ENTRYPOINT"))[2:] + json.loads(last(instructions, "CMD"))
+    given = textract_emulator.make_context("textract-emulator", arguments).params
+    assert given == {"host": "0.0.0.0", "port": 8765, "data": Path("/data"), "processes": None}  # noqa: S104
+    assert int(last(instructions, "EXPOSE")) == given["port"]
+    assert last(instructions, "VOLUME") == str(given["data"])
+    # It asks without packages of the project's, at the path and port that there are.
+    asked = json.loads(last(instructions, "HEALTHCHECK").partition("CMD ")[2])[-1]
+    assert f"http://127.0.0.1:{given['port']}{PREFIX}/health" in asked
+
+
+def test_the_health_check_asks_a_module_that_is_there() -> None:
+    instructions = instructions_of(FILES["worker"])
     command = json.loads(last(instructions, "HEALTHCHECK").partition("CMD ")[2])
     assert command[:2] == ["python", "-m"]
     assert callable(importlib.import_module(command[2]).main)
@@ -63,9 +93,13 @@ def test_every_download_is_pinned_by_hash(instructions: list[tuple[str, str]]) -
         assert "--no-index" in install or {"--require-hashes", "--only-binary"} <= set(install.split()), install
 
 
-def test_what_it_copies_is_what_the_builder_is_given(instructions: list[tuple[str, str]]) -> None:
+def test_what_they_copy_is_what_the_builder_is_given() -> None:
     copied = {
-        name for word, rest in instructions if word == "COPY" and "--from" not in rest for name in rest.split()[:-1]
+        name
+        for file in FILES.values()
+        for word, rest in instructions_of(file)
+        if word == "COPY" and "--from" not in rest
+        for name in rest.split()[:-1]
     }
     given = (ROOT / ".dockerignore").read_text(encoding="utf-8").splitlines()
     assert {f"!{name}" for name in copied} == {line for line in given if line.startswith("!")}
