@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, Generic, TypeVar
 
 from photo_worker.devkit.textract.counters import Counters
-from photo_worker.devkit.textract.documents import SYNC, Document, Limits
+from photo_worker.devkit.textract.documents import Document, Limits
 from photo_worker.devkit.textract.failures import (
     BAD_DOCUMENT,
     DOCUMENT_TOO_LARGE,
@@ -242,11 +242,6 @@ class Recogniser:
             return text
 
         return await self._shared(memory, key, read, urgent=urgent)
-
-    async def read(self, document: Document, counters: Counters) -> bytes:
-        """Return the answer of DetectDocumentText for a document of one page, as JSON."""
-        blocks = await self.page_json(document, 1, None, limits=SYNC, counters=counters, urgent=True)
-        return b'{"DocumentMetadata":{"Pages":1},"Blocks":%b,"DetectDocumentTextModelVersion":"1.0"}' % blocks
 
     async def _shared(
         self, memory: _Memory, key: Hashable, read: Callable[[_Running[T]], Coroutine[Any, Any, T]], *, urgent: bool
