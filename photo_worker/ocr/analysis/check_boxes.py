@@ -83,7 +83,8 @@ def _covered(box: Box, written: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def _rim(part: Mask) -> int:
-    return max(round(0.18 * min(part.shape[0], part.shape[1])), 1)
+    rim: int = max(round(0.18 * min(part.shape)), 1)
+    return rim
 
 
 def _is_frame(part: Mask) -> bool:

@@ -223,7 +223,8 @@ def _striped(box: Box, ys: Sequence[float], words: Sequence[Placed], letter: flo
     if several < _STRIPE_FILLED * len(rows):
         return None
     edges = _stripe_rows(xs, ys, rows)
-    if len(edges) < 3 or (len(ys) < 3 and len(edges) < 4):
+    # Two rows are few for a table that no vertical rule draws, and two columns then too few.
+    if len(edges) < 3 or (len(edges) == 3 and (len(ys) < 3 or len(columns) < 3)):
         return None
     support = tuple(aligned(column, letter) for column in columns)
     draft = Draft(xs, tuple(edges), (support,) * (len(edges) - 1), (), ruled=True)

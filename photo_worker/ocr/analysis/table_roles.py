@@ -47,9 +47,9 @@ def roles_of(
         count = sum(map(len, rows[row]))
         if row in whole and row + 1 not in whole and 0 < count <= _MOST_SECTION_WORDS:
             roles[row] = "TABLE_SECTION_TITLE"
-    for row in range(max(first + 2, 2), draft.rows):
+    for row in range(first + 2, draft.rows):
         text = " ".join(word.text for cell in rows[row] for word in cell)
-        if row not in whole and _SUMMARY.match(text):
+        if roles[first] == "COLUMN_HEADER" and row not in whole and _SUMMARY.match(text):
             roles[row] = "TABLE_SUMMARY"
     last = draft.rows - 1
     if last > first + 2 and roles[last] is None and _set_off(draft, rules, letter):
