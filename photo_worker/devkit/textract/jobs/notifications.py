@@ -11,6 +11,7 @@ import asyncio
 import contextlib
 import json
 import logging
+import sqlite3
 from collections.abc import Mapping
 from typing import Any
 
@@ -86,14 +87,23 @@ class Notifier:
     async def run(self) -> None:
         """Send what is due until stopped."""
         while not self._stopping:
-            now = self._clock()
-            notification, due = await self._store.do(lambda store, now=now: store.next_notification(now))  # type: ignore[misc]
-            if notification is not None:
-                await self._send(notification)
-                continue
+            try:
+                wait = await self._send_next()
+            except sqlite3.Error:
+                logger.exception("notifications cannot be looked up or noted")
+                wait = _LONGEST_RETRY_SECONDS
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._changed.wait(), None if due is None else max(0.0, due - now))
+                await asyncio.wait_for(self._changed.wait(), wait)
             self._changed.clear()
+
+    async def _send_next(self) -> float | None:
+        """Send what is due; return in how many seconds to look again, None where nothing waits."""
+        now = self._clock()
+        notification, due = await self._store.do(lambda store: store.next_notification(now))
+        if notification is None:
+            return None if due is None else max(0.0, due - now)
+        await self._send(notification)
+        return 0.0
 
     async def _send(self, notification: Notification) -> None:
         from botocore.exceptions import BotoCoreError, ClientError

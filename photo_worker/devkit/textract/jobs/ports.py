@@ -52,19 +52,3 @@ class JobFaults(Protocol):
 
     def for_notification(self, operation: str, document_name: str | None = None) -> NotificationFault | None:
         """Return what becomes of a notification; asked once for each."""
-
-
-class Call(Protocol):
-    """One call of an operation whose input is valid."""
-
-    @property
-    def operation(self) -> str:
-        """The operation's name."""
-
-    @property
-    def given(self) -> Mapping[str, Any]:
-        """Its input."""
-
-    @property
-    def counters(self) -> Counters:
-        """Where it is counted."""

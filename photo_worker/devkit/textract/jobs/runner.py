@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Coroutine, Iterable
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from photo_worker.devkit.textract.counters import Counters
 from photo_worker.devkit.textract.documents import Document, Limits
@@ -144,7 +144,7 @@ class Runner:
             if kept is not None:
                 return kept
             document = await _patiently(lambda: self._documents.get(job.location, self._limits))
-            await asyncio.to_thread(self._kept.keep, job.id, document)
+            await _to_its_end(asyncio.to_thread(self._kept.keep, job.id, document))
         except OSError as error:
             raise Refusal(INTERNAL_ERROR, problem=f"The document cannot be kept: {error.strerror}") from error
         return document
@@ -195,11 +195,12 @@ class Runner:
         notification = notification_of(job, ending.status, self._clock(), fault)
         if not await self._store.do(lambda store: store.finish(job_id, ending.status, ending.message, notification)):
             return
-        await asyncio.to_thread(self._kept.remove, [job_id])
+        # Before anything else is waited for: who asks after Get has said so shall find it counted.
         if ending.status is not Status.FAILED:
             counters.billed(job.sha256)
         logger.info("job %s of %s ends: %s", job_id, job.document_name, ending.status.value)
         self._notifier.look()
+        await asyncio.to_thread(self._kept.remove, [job_id])
 
     async def _write_output(self, job_id: str, ending: _Ending, total: int) -> None:
         job = await self._store.do(lambda store: store.job(job_id, self._clock()))
@@ -211,6 +212,16 @@ class Runner:
             await _patiently(
                 lambda number=number, answer=answer: self._output.write(job_id, job.given, number, answer)  # type: ignore[misc]
             )
+
+
+async def _to_its_end(work: Coroutine[Any, Any, None]) -> None:
+    """Do something in a thread; a caller that is cancelled still waits, since the thread does not stop."""
+    task = asyncio.create_task(work)
+    try:
+        await asyncio.shield(task)
+    except asyncio.CancelledError:
+        await asyncio.wait([task])
+        raise
 
 
 def _cause(error: Exception) -> Exception:

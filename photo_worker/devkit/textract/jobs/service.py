@@ -6,9 +6,10 @@ import asyncio
 import contextlib
 import logging
 import secrets
+import sqlite3
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ from photo_worker.devkit.textract.jobs.aws import Clients
 from photo_worker.devkit.textract.jobs.kept import KeptDocuments
 from photo_worker.devkit.textract.jobs.notifications import Notifier
 from photo_worker.devkit.textract.jobs.output import Output
-from photo_worker.devkit.textract.jobs.ports import Call, Documents, JobFaults, Pages
+from photo_worker.devkit.textract.jobs.ports import Documents, JobFaults, Pages
 from photo_worker.devkit.textract.jobs.records import KINDS, Job, Status, name_of
 from photo_worker.devkit.textract.jobs.runner import BLOCKS_AN_ANSWER, Runner
 from photo_worker.devkit.textract.jobs.store import Store
@@ -118,14 +119,10 @@ class Jobs:
         self._clients.close()
         await self._store.close()
 
-    def handlers(self) -> Mapping[str, Callable[[Call], Awaitable[dict[str, Any]]]]:
-        """Return what answers each operation. Inputs must be valid, as to features and queries too."""
-        starts = {kind.start: self._start for kind in KINDS}
-        gets = {kind.get: self._get for kind in KINDS}
-        return {**starts, **gets}
-
     async def start(self, operation: str, given: Mapping[str, Any], counters: Counters) -> dict[str, Any]:
         """Begin a job, or find the one that the same token began, and return the answer.
+
+        The input must be valid, as to features and queries too.
 
         Raises ``Refusal``: what ``DocumentSource.check`` raises for the object, InvalidS3ObjectException and
         InvalidKMSKeyException for the output, InvalidParameterException for the topic,
@@ -186,12 +183,6 @@ class Jobs:
 
         return await self._store.do(look)
 
-    async def _start(self, call: Call) -> dict[str, Any]:
-        return await self.start(call.operation, call.given, call.counters)
-
-    async def _get(self, call: Call) -> dict[str, Any]:
-        return await self.get(call.operation, call.given)
-
     async def _begin(
         self, job_id: str, operation: str, told: Mapping[str, Any], token: str | None, counters: Counters
     ) -> str:
@@ -232,7 +223,10 @@ class Jobs:
     async def _sweep(self) -> None:
         while True:
             await asyncio.sleep(_SWEEP_SECONDS)
-            await self._expire()
+            try:
+                await self._expire()
+            except (OSError, sqlite3.Error):
+                logger.exception("expired jobs cannot be deleted")
 
     def _keep(self, work: Any) -> asyncio.Task[Any]:
         """Run something in the background, where a task that nobody holds may vanish."""

@@ -146,7 +146,9 @@ async def test_more_open_jobs_than_the_quota_are_refused(opened: Open, objects: 
     objects.put()
     emulated.reader.gate.clear()
     ids = [await emulated.start(ClientRequestToken="t"), await emulated.start()]
+    looked_at = objects.checked["scan.pdf"]
     await refused(emulated, LIMIT_EXCEEDED)
+    assert objects.checked["scan.pdf"] == looked_at
     # A token that is known begins nothing, so that there need be no room for it.
     assert await emulated.start(ClientRequestToken="t") == ids[0]
     emulated.reader.gate.set()

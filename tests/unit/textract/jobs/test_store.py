@@ -131,6 +131,12 @@ def test_a_job_ends_once(tmp_path: Path) -> None:
         assert _outgoing(store) == ["message"]
 
 
+def test_the_database_gives_a_token_one_job(tmp_path: Path) -> None:
+    with store_in(tmp_path) as store:
+        assert [store.begin(job(name), "token", 100) for name in ("a", "b")] == ["a", "a"]
+        assert [found.id for found in store.jobs()] == ["a"]
+
+
 def test_pages_of_another_document_or_engine_are_thrown_away(tmp_path: Path) -> None:
     with store_in(tmp_path) as store:
         store.begin(job("a"), None, 100)
