@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tests.conformance import analysis, jobs, reading, requests, wire
+from tests.conformance import analysis, control, jobs, reading, requests, wire
 from tests.conformance.expectation import Expectation
 
 EXPECTATIONS: tuple[Expectation, ...] = (
@@ -11,6 +11,7 @@ EXPECTATIONS: tuple[Expectation, ...] = (
     *reading.EXPECTATIONS,
     *analysis.EXPECTATIONS,
     *jobs.EXPECTATIONS,
+    *control.EXPECTATIONS,
 )
 
 

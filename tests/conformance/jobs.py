@@ -7,7 +7,7 @@ import json
 import re
 import secrets
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -295,27 +295,9 @@ def _failure_is_told(service: Service) -> None:
         {"DocumentLocation": service.stored(bad_inputs.truncated_pdf()), "NotificationChannel": channel.member},
     )
     assert answer.status == 200, answer.body
-    (message,) = service.until_told(channel, answer.json["JobId"])
+    message = service.until_told(channel, answer.json["JobId"])[-1]
     assert message["Status"] == "FAILED"
     assert service.ask(GET[START], JobId=answer.json["JobId"])["JobStatus"] == "FAILED"
-
-
-def _told_to_fail(service: Service) -> None:
-    rule = {"kind": "job-fails", "document": f"{service.prefix}/*", "message": "as asked"}
-    with service.emulator.faults(rule):
-        finished = service.finished(service.start(_one_page()))
-    assert (finished["JobStatus"], finished["StatusMessage"]) == ("FAILED", "as asked")
-    assert "Blocks" not in finished
-
-
-def _told_to_be_partial(service: Service) -> None:
-    rule = {"kind": "job-partial", "document": f"{service.prefix}/*", "pages": 1}
-    with service.emulator.faults(rule):
-        job_id = service.start(documents.many_pages("TIFF", [["ONE 1111"], ["TWO 2222"]]))
-        finished = service.finished(job_id)
-    assert finished["JobStatus"] == "PARTIAL_SUCCESS"
-    assert finished["StatusMessage"]
-    assert texts(finished["Blocks"]) == ["ONE 1111"]
 
 
 def _message(service: Service, *, operation: str) -> None:
@@ -343,7 +325,8 @@ def _output(service: Service, *, prefix: str | None, folder: str, operation: str
     job_id = service.start(content, operation, OutputConfig=config)
     blocks = service.blocks_of(job_id, operation)
     where = f"{folder.replace('ROOT', root)}/{job_id}/"
-    listed = service.s3.list_objects_v2(Bucket=service.bucket, Prefix=where)["Contents"]
+    listed = service.s3.list_objects_v2(Bucket=service.bucket, Prefix=where).get("Contents", [])
+    assert listed, f"there is nothing below {where}"
     sizes = {item["Key"].removeprefix(where): item["Size"] for item in listed}
     assert sizes.pop(".s3_access_check") == 0
     assert sorted(sizes, key=int) == [str(number) for number in range(1, len(sizes) + 1)]
@@ -356,39 +339,33 @@ def _output(service: Service, *, prefix: str | None, folder: str, operation: str
         assert (part["JobStatus"], part["DocumentMetadata"]) == ("SUCCEEDED", {"Pages": 2})
 
 
-def _faulty_calls(service: Service, *, kind: str, status: int, code: str, message: str) -> None:
-    rule = {"kind": kind, "operation": "GetDocumentTextDetection", "times": 1}
-    job_id = service.start(_one_page())
-    service.succeeded(job_id)
-    with service.emulator.faults(rule):
-        answer = service.send(GET[START], {"JobId": job_id})
-        assert (answer.status, answer.json["__type"]) == (status, code)
-        if message:
-            assert answer.json["Message"] == message
-        service.succeeded(job_id)
+def _output_refused(service: Service, *, given: Mapping[str, Any], codes: set[str]) -> None:
+    code, _ = service.refused(START, DocumentLocation=service.stored(_one_page()), **given)
+    assert code in codes
 
 
-def _notified(service: Service, *, kind: str, times: int) -> None:
+def _message_without_tag(service: Service) -> None:
     channel = service.channel()
-    rule = {"kind": kind, "document": f"{service.prefix}/*", "calls": [1]}
-    with service.emulator.faults(rule):
-        job_id = service.start(_one_page(), NotificationChannel=channel.member)
-        service.succeeded(job_id)
-        # The rule takes the first notification only; the job's own has to have gone its way before the next.
-        fence = service.start(_one_page(), NotificationChannel=channel.member)
-        told = service.until_told(channel, fence)
-        if kind == "notification-out-of-order":
-            told += service.until_told(channel, job_id)
-            assert [message["JobId"] for message in told] == [fence, job_id]
-    assert [message["JobId"] for message in told].count(job_id) == times
+    job_id = service.start(_one_page(), NotificationChannel=channel.member)
+    message = service.until_told(channel, job_id)[-1]
+    assert list(message) == ["JobId", "Status", "API", "Timestamp", "DocumentLocation"]
 
 
-def _health(service: Service) -> None:
-    health = service.emulator.request("GET", "health").json
-    assert health["service"] == "textract"
-    assert health["engine"]
-    assert health["engine_version"]
-    assert set(health["operations"]) >= {*GET, *GET.values(), "DetectDocumentText", "AnalyzeDocument"}
+def _queries_by_page(service: Service) -> None:
+    content = documents.many_pages("TIFF", [["ONE 1111"], ["TWO 2222"], ["THREE 3333"]])
+    queries: list[dict[str, Any]] = [
+        {"Text": "What is first?"},
+        {"Text": "What is next?", "Pages": ["2-*"]},
+        {"Text": "All?", "Pages": ["*"]},
+    ]
+    job_id = service.start(content, ANALYSE, FeatureTypes=["QUERIES"], QueriesConfig={"Queries": queries})
+    asked = [
+        (block["Page"], block["Query"]["Text"])
+        for block in service.blocks_of(job_id, ANALYSE)
+        if block["BlockType"] == "QUERY"
+    ]
+    first, following, every = (query["Text"] for query in queries)
+    assert asked == [(1, first), (1, every), (2, following), (2, every), (3, following), (3, every)]
 
 
 EXPECTATIONS: tuple[Expectation, ...] = (
@@ -537,51 +514,43 @@ EXPECTATIONS: tuple[Expectation, ...] = (
             ("slash", "a prefix with a slash at its end, which is kept", "ROOT/out/", "ROOT/out/"),
         )
     ),
-    *(
-        Expectation(
-            f"control.{kind}",
-            OWN,
-            f"a call that the fault script has down for `{kind}`",
-            f"{status} `{code}`" + (f", `{message}`" if message else "") + "; the next is answered",
-            functools.partial(_faulty_calls, kind=kind, status=status, code=code, message=message),
-            _CONTROLS,
-        )
-        for kind, status, code, message in (
-            ("throttle", 500, "ThrottlingException", ""),
-            (
-                "provisioned-throughput",
-                400,
-                "ProvisionedThroughputExceededException",
-                "Provisioned rate exceeded",
-            ),
-            ("internal-error", 500, "InternalServerError", ""),
-        )
-    ),
-    Expectation("control.job-fails", OWN, "a job that is down for it", "FAILED as asked", _told_to_fail, _CONTROLS),
     Expectation(
-        "control.job-partial",
-        OWN,
-        "a job that is down for it",
-        "PARTIAL_SUCCESS, first page",
-        _told_to_be_partial,
-        _CONTROLS,
+        "job.message-without-tag", UNKNOWN, "a job without JobTag", "a message without JobTag", _message_without_tag
     ),
-    *(
-        Expectation(
-            f"control.{kind}",
-            OWN,
-            f"a notification that is down for `{kind}`",
-            said,
-            functools.partial(_notified, kind=kind, times=times),
-            _CONTROLS,
-        )
-        for kind, times, said in (
-            ("notification-doubled", 2, "it comes twice"),
-            ("notification-lost", 0, "it does not come"),
-            ("notification-out-of-order", 1, "it comes after the next one"),
-        )
+    Expectation(
+        "job.queries-by-page",
+        D,
+        "queries without Pages, with `2-*` and `*`",
+        "asked of the first page, from the second on, of all",
+        _queries_by_page,
     ),
-    Expectation("control.health", OWN, "GET `/_emulator/health`", "engine, versions, operations", _health, _CONTROLS),
+    Expectation(
+        "job.output.no-bucket",
+        UNKNOWN,
+        "OutputConfig with a bucket that is not there",
+        "400 `InvalidS3ObjectException` or `InvalidParameterException`",
+        functools.partial(
+            _output_refused,
+            given={"OutputConfig": {"S3Bucket": "a-missing-bucket-of-conformance-2718281828"}},
+            codes={"InvalidS3ObjectException", "InvalidParameterException"},
+        ),
+    ),
+    Expectation(
+        "job.no-topic",
+        UNKNOWN,
+        "a NotificationChannel with a topic that is not there",
+        "400 `InvalidParameterException`",
+        functools.partial(
+            _output_refused,
+            given={
+                "NotificationChannel": {
+                    "SNSTopicArn": "arn:aws:sns:us-east-1:000000000000:a-missing-topic-of-conformance",
+                    "RoleArn": "arn:aws:iam::000000000000:role/textract",
+                }
+            },
+            codes={"InvalidParameterException"},
+        ),
+    ),
     refusal(
         "job.max-results-text",
         D,

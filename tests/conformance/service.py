@@ -37,7 +37,8 @@ GET = {
 }
 START, ANALYSE = tuple(GET)
 TERMINAL = {"SUCCEEDED", "FAILED", "PARTIAL_SUCCESS"}
-JOB_SECONDS = 90.0
+# A page of a thousand words takes seconds, and a test machine may be busy.
+JOB_SECONDS = 120.0
 # A throttled call is no answer to what was asked. The emulator is never asked again.
 _THROTTLES = {"ProvisionedThroughputExceededException", "ThrottlingException", "LimitExceededException"}
 _THROTTLED_SECONDS = 60.0
@@ -238,8 +239,8 @@ class Service:
         role = "arn:aws:iam::000000000000:role/textract"
         return Channel({"SNSTopicArn": topic, "RoleArn": role}, queue)
 
-    def until_told(self, channel: Channel, job_id: str) -> list[Any]:
-        """Return the messages of a channel, in their order, up to the first one about a job."""
+    def until_told(self, channel: Channel, *job_ids: str) -> list[Any]:
+        """Return the messages of a channel, in their order, until each of these jobs has one."""
         found: list[Any] = []
 
         def probe() -> bool:
@@ -247,7 +248,7 @@ class Service:
             for message in waiting.get("Messages", []):
                 found.append(json.loads(json.loads(message["Body"])["Message"]))
                 self.sqs.delete_message(QueueUrl=channel.queue, ReceiptHandle=message["ReceiptHandle"])
-            return any(message["JobId"] == job_id for message in found)
+            return set(job_ids) <= {message["JobId"] for message in found}
 
         self.until(probe, seconds=JOB_SECONDS)
         return found

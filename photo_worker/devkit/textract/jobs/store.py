@@ -213,8 +213,8 @@ class Store:
             self._run("UPDATE jobs SET engine = ?, sha256 = ?, pages = ? WHERE id = ?", engine, sha256, pages, job_id)
 
     def put_page(self, job_id: str, number: int, blocks: list[dict[str, Any]]) -> None:
-        """Keep a page, counted from 1, of a job in progress; ``Page`` becomes each block's last member."""
-        paged = [{**block, "Page": number} for block in blocks]
+        """Keep a page, counted from 1, of a job in progress; each block gets its ``Page``."""
+        paged = [_paged(block, number) for block in blocks]
         packed = zlib.compress(json.dumps(paged, ensure_ascii=False, separators=(",", ":")).encode(), 1)
         self._put(job_id, number, None, len(blocks), packed)
 
@@ -377,3 +377,11 @@ class Store:
 
     def _one(self, statement: str, *values: object) -> tuple[Any, ...]:
         return self._rows(statement, *values)[0]
+
+
+def _paged(block: Mapping[str, Any], page: int) -> dict[str, Any]:
+    """Return a block of an asynchronous answer, its keys in the order of the service's model: Page, then Query."""
+    paged = {**block, "Page": page}
+    if "Query" in paged:
+        paged["Query"] = paged.pop("Query")
+    return paged
