@@ -17,9 +17,10 @@ Line = tuple[EngineWord, ...]
 # A gap of this many letter heights begins a new LINE.
 _GAP = 1.5
 
-# Words whose middles are this many heights of the tallest apart stand on two rows: even set solid, rows are
-# farther apart, and no mark within a row stands out by as much.
-_NEXT_ROW = 0.9
+# Words stand on the same level where the lower one has this share of its height beside the other. A mark such as
+# a quote may stand beside none of the small letters next to it, so that more than one word is asked.
+_SAME_LEVEL = 0.5
+_LATE = 3
 
 # Two lines stand on the same row where the middle of one lies within this share of the other's height.
 _SAME_ROW = 0.5
@@ -31,22 +32,38 @@ def lines_of(rows: Iterable[Sequence[EngineWord]]) -> list[Line]:
     return [line for row in _rows(pieces) for line in sorted(row, key=lambda line: line[0].left)]
 
 
-def _levels(row: Sequence[EngineWord]) -> Iterator[list[EngineWord]]:
-    """Take apart what an engine merged into one row although it stands on two."""
-    level: list[EngineWord] = []
-    for word in sorted(row, key=lambda word: word.middle):
-        if level and word.middle - level[0].middle > _NEXT_ROW * max(word.height for word in row):
-            yield level
-            level = []
-        level.append(word)
-    if level:
-        yield level
+def _levels(row: Sequence[EngineWord]) -> list[list[EngineWord]]:
+    """Take apart what an engine merged into one row although it stands on two.
+
+    From left to right, each word joins the level of which a late word stands beside it: rows that rise or fall
+    across the page stay whole.
+    """
+    levels: list[list[EngineWord]] = []
+    for word in sorted(row, key=lambda word: word.left):
+        shared, level = max(
+            ((max(_beside(word, late) for late in level[-_LATE:]), level) for level in levels),
+            key=lambda each: each[0],
+            default=(0.0, []),
+        )
+        if shared >= _SAME_LEVEL:
+            level.append(word)
+        else:
+            levels.append([word])
+    return levels
+
+
+def _beside(word: EngineWord, other: EngineWord) -> float:
+    """Return which share of the lower word's height both words have in common."""
+    shared = min(word.bottom, other.bottom) - max(word.top, other.top)
+    return shared / max(min(word.height, other.height), 1e-6)
 
 
 def _cut(row: Sequence[EngineWord]) -> Iterator[Line]:
     words = sorted(row, key=lambda word: word.left)
     line: list[EngineWord] = []
-    height = median(word.height for word in words) if words else 0.0
+    heights = sorted(word.height for word in words)
+    # As high as its capitals: words such as "are" have none.
+    height = heights[len(heights) * 3 // 4] if heights else 0.0
     for word in words:
         if line and word.left - max(before.right for before in line) > _GAP * height:
             yield tuple(line)

@@ -8,11 +8,12 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterable
 from importlib.metadata import version
+from statistics import median
 from typing import TYPE_CHECKING, Any
 
 from photo_worker.errors import EngineUnavailable
 from photo_worker.ocr.engine import EngineWord, Frame, Reading
-from photo_worker.ocr.ink import Ink, fit_to_ink
+from photo_worker.ocr.ink import Ink, fit_height, fit_to_ink
 from photo_worker.ocr.recogniser import LineRecogniser
 from photo_worker.ocr.second_look import look_again
 from photo_worker.ocr.spelling import spelled, writable
@@ -85,9 +86,10 @@ class OcrustEngine:
         straight = straighten(image, frame)
         ink = Ink(straight)
         rows = [fit_to_ink(row, ink) for row in (tuple(_words(line.words)) for line in page.lines) if row]
-        rows = [row for row in rows if row]
+        rows = _level([row for row in rows if row])
         rows += [fit_to_ink(row, ink) for row in read_long_lines(straight, ink.dark, rows, self._read_as_it_is)]
-        return Reading(frame, tuple(look_again(straight, ink, rows, self._recogniser)))
+        rows = look_again(straight, ink, rows, self._recogniser)
+        return Reading(frame, tuple(tuple(fit_height(word, ink) for word in row) for row in rows))
 
     def _read_as_it_is(self, image: Image.Image) -> Iterable[EngineWord]:
         """Read an image that is upright, in its own pixels."""
@@ -135,6 +137,22 @@ def _at_most(image: Image.Image, side: int) -> Image.Image:
         return image
     smaller = max(round(image.width * scale), 1), max(round(image.height * scale), 1)
     return image.resize(smaller, Pillow.Resampling.LANCZOS)
+
+
+def _level(rows: list[tuple[EngineWord, ...]]) -> list[tuple[EngineWord, ...]]:
+    """Leave out words that run up or down a page of level ones.
+
+    Textract reads a page at any angle, but no vertical text on it (Amazon Textract quotas, "Text alignment").
+    """
+    if not rows:
+        return []
+    usual = median(word.height for row in rows for word in row)
+    level = [tuple(word for word in row if not _is_vertical(word, usual)) for row in rows]
+    return [row for row in level if row]
+
+
+def _is_vertical(word: EngineWord, usual: float) -> bool:
+    return len(word.text) > 2 and word.height > 2 * max(word.right - word.left, usual)
 
 
 def _words(words: Iterable[Any]) -> Iterable[EngineWord]:

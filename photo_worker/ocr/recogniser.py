@@ -80,7 +80,7 @@ def _load(threads: int | None) -> tuple[Any, tuple[str, ...]]:
         import onnxruntime
     except ImportError as error:
         raise EngineUnavailable(engine="ocrust", reason=str(error)) from error
-    folder = ocrust.default_models_dir()
+    folder = ocrust.default_models_dir()  # type: ignore[attr-defined]
     if folder is None or not (folder / _MODEL).is_file():
         raise EngineUnavailable(engine="ocrust", reason=f"there is no {_MODEL} among its models")
     options = onnxruntime.SessionOptions()
