@@ -85,6 +85,7 @@ class _Finder:
         self._page = page
         self._tables = tables
         self._check_boxes: Sequence[CheckBox] = page.reading.marks.check_boxes if page.reading.marks else ()
+        self._by_index = {passage.index: passage for passage in page.passages}
         self._taken: set[WordPlace] = set()
         self._fields: list[Field] = []
 
@@ -124,7 +125,7 @@ class _Finder:
         box = self._check_boxes[index].box
         row = [
             (word, place)
-            for word, place in self._placed(self._page.passages)
+            for word, place in self._placed(self._page.level_with(box.grown(0.3 * box.height)))
             if box.top - 0.3 * box.height <= word.middle <= box.bottom + 0.3 * box.height
             and not box.holds((word.left + word.right) / 2, word.middle)
         ]
@@ -314,7 +315,7 @@ class _Finder:
         return ruled or boxed
 
     def _passage(self, place: WordPlace) -> Passage:
-        return next(passage for passage in self._page.passages if passage.index == place[0])
+        return self._by_index[place[0]]
 
     def _on_row(self, passage: Passage) -> Iterable[CheckBox]:
         middle = passage.box.centre[1]
@@ -360,9 +361,11 @@ class _Finder:
 
     def _in_cell(self, passage: Passage) -> bool:
         """Take a label at the top of a ruled box with the one line below it; say whether there is only room for one."""
-        cell = self._page.cell_of(passage)
         texts = [word.text for word in passage.words]
-        if cell is None or self._blocked(passage) or not is_label(texts) or has_digit(texts):
+        if self._blocked(passage) or not is_label(texts) or has_digit(texts):
+            return False
+        cell = self._page.cell_of(passage)
+        if cell is None:
             return False
         if passage.box.top - cell.top > 0.8 * passage.height or any(
             passage.places()[0] in table.words for table in self._tables
@@ -371,7 +374,9 @@ class _Finder:
         if any(cell.holds(*mark.box.centre) for mark in self._check_boxes):
             return False
         inside = [
-            other for other in self._page.passages if other.index != passage.index and cell.holds(*other.box.centre)
+            other
+            for other in self._page.level_with(cell)
+            if other.index != passage.index and cell.holds(*other.box.centre)
         ]
         if len(inside) == 1 and inside[0].box.top > passage.box.centre[1] and not self._blocked(inside[0]):
             self._add(passage.places(), inside[0].places(), _BY_BOX)

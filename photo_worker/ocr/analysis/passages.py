@@ -88,7 +88,7 @@ class Page:
         """Return the next line on the same row, unless a ruling line stands between."""
         beside = [
             other
-            for other in self._level_with(passage.box)
+            for other in self.level_with(passage.box)
             if other.box.left >= passage.box.right and passage.beside(other)
         ]
         found = min(beside, key=lambda other: other.box.left, default=None)
@@ -98,9 +98,7 @@ class Page:
 
     def row_of(self, passage: Passage) -> list[Passage]:
         """Return all lines on a line's row, itself among them, from left to right."""
-        row = [
-            other for other in self._level_with(passage.box) if other.index == passage.index or passage.beside(other)
-        ]
+        row = [other for other in self.level_with(passage.box) if other.index == passage.index or passage.beside(other)]
         return sorted(row, key=lambda other: other.box.left)
 
     def below(self, passage: Passage) -> Passage | None:
@@ -114,12 +112,10 @@ class Page:
             ),
             None,
         )
-        if found is None or any(
-            passage.box.centre[1] < rule.box.centre[1] < found.box.centre[1] and _spread(rule.box, found.box) > 0
-            for rule in self._horizontal
-        ):
+        if found is None:
             return None
-        return found
+        rules = _between(self._horizontal, passage.box.centre[1], found.box.centre[1], axis=1)
+        return None if any(_spread(rule.box, found.box) > 0 for rule in rules) else found
 
     def over(self, passage: Passage) -> Passage | None:
         """Return the nearest line above in the same column."""
@@ -150,25 +146,25 @@ class Page:
     def _tallest(self) -> float:
         return max((passage.box.height for passage in self.passages), default=0.0)
 
-    def _level_with(self, box: Box) -> list[Passage]:
+    def level_with(self, box: Box) -> list[Passage]:
         """Return the lines that share some height with a box."""
         begin = bisect_left(self._by_top, box.top - self._tallest, key=_top)
         return self._by_top[begin : bisect_right(self._by_top, box.bottom, key=_top)]
 
     def _divided(self, left: Box, right: Box) -> bool:
         middle = left.centre[1]
-        return any(
-            left.right - 1 <= rule.box.centre[0] <= right.left + 1 and rule.box.top <= middle <= rule.box.bottom
-            for rule in self._vertical
-        )
+        rules = _between(self._vertical, left.right - 1, right.left + 1, axis=0)
+        return any(rule.box.top <= middle <= rule.box.bottom for rule in rules)
 
     @cached_property
     def _horizontal(self) -> Sequence[Rule]:
-        return self.reading.marks.horizontal if self.reading.marks else ()
+        marks = self.reading.marks
+        return sorted(marks.horizontal, key=lambda rule: rule.box.centre[1]) if marks else ()
 
     @cached_property
     def _vertical(self) -> Sequence[Rule]:
-        return self.reading.marks.vertical if self.reading.marks else ()
+        marks = self.reading.marks
+        return sorted(marks.vertical, key=lambda rule: rule.box.centre[0]) if marks else ()
 
 
 def box_of(words: Sequence[EngineWord]) -> Box:
@@ -184,6 +180,12 @@ def overlap(first: float, last: float, other_first: float, other_last: float) ->
     """Return how much two stretches share, as a share of the shorter; below 0 where they lie apart."""
     shorter = max(min(last - first, other_last - other_first), 1e-6)
     return (min(last, other_last) - max(first, other_first)) / shorter
+
+
+def _between(rules: Sequence[Rule], first: float, last: float, *, axis: int) -> Sequence[Rule]:
+    """Return the rules whose middle lies between two places, of rules in the order of their middles."""
+    begin = bisect_right(rules, first, key=lambda rule: rule.box.centre[axis])
+    return rules[begin : bisect_left(rules, last, key=lambda rule: rule.box.centre[axis])]
 
 
 def _spread(first: Box, second: Box) -> float:
