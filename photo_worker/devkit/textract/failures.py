@@ -69,7 +69,7 @@ IMAGE_TOO_LARGE = Failure(
 BAD_DOCUMENT = Failure("BadDocumentException", "{problem}", Basis.UNKNOWN, Basis.UNKNOWN)
 DOCUMENT_TOO_LARGE = Failure(
     "DocumentTooLargeException",
-    "The document has {size}; synchronous operations read at most {limit_bytes} bytes",
+    "The document has {size}; this operation reads at most {limit_bytes} bytes",
     Basis.DOCUMENTED,
     Basis.UNKNOWN,
 )

@@ -43,10 +43,14 @@ class _Queue:
         else:
             self._turns.setdefault(work.turn, deque()).append(work)
 
-    def take(self) -> Work | None:
+    @property
+    def urgent(self) -> int:
+        return len(self._urgent)
+
+    def take(self, *, urgent_only: bool = False) -> Work | None:
         if self._urgent:
             return self._urgent.popleft()
-        if not self._turns:
+        if not self._turns or urgent_only:
             return None
         turn, waiting = self._turns.popitem(last=False)
         work = waiting.popleft()
@@ -68,6 +72,8 @@ class _Queue:
 class Pool:
     """Keeps at most ``bounds.processes`` processes of a reader. Its methods belong to one event loop.
 
+    Where all of them read pages that are not urgent, which may take until the bound of time, one more is
+    started for those that are.
     The first process is started by ``__init__``, which needs no loop, so that it loads while the server does.
     """
 
@@ -75,7 +81,7 @@ class Pool:
         self._reader, self.bounds = reader, bounds
         self._queue = _Queue()
         self._idle: list[ReadingChild] = []
-        self._busy: dict[asyncio.Task[None], ReadingChild] = {}
+        self._busy: dict[asyncio.Task[None], tuple[ReadingChild, Work]] = {}
         self._starting: dict[asyncio.Task[None], ReadingChild] = {}
         self._ending: set[asyncio.Task[None]] = set()
         self._changed = asyncio.Event()
@@ -146,7 +152,7 @@ class Pool:
             self._keeper.cancel()
             await asyncio.wait({self._keeper})
         children = self._children()
-        tasks = [*self._busy, *self._starting]
+        tasks: list[asyncio.Task[None]] = [*self._busy, *self._starting]
         for task in tasks:
             task.cancel()
         if tasks or self._ending:
@@ -158,22 +164,32 @@ class Pool:
 
     def _children(self) -> list[ReadingChild]:
         first = [] if self._first is None else [self._first]
-        return [*first, *self._idle, *self._busy.values(), *self._starting.values()]
+        return [*first, *self._idle, *(child for child, _ in self._busy.values()), *self._starting.values()]
 
     def _pump(self) -> None:
         """Give work to who is free, and start another process where all have work."""
         self._bury()
-        while self._idle and (work := self._queue.take()) is not None:
+        while self._idle and (work := self._queue.take(urgent_only=self._full)) is not None:
             if work.done.cancelled():
                 continue
             # The last to fall idle: its caches are warm, and the others may be let go.
             child = self._idle.pop()
             task = asyncio.get_running_loop().create_task(self._serve(child, work))
-            self._busy[task] = child
+            self._busy[task] = child, work
             task.add_done_callback(self._served)
-        while len(self._starting) < len(self._queue) and len(self._children()) < self.bounds.processes:
+        while self._wanted() > len(self._children()):
             if not self._spawn():
                 break
+
+    @property
+    def _full(self) -> bool:
+        return len(self._busy) >= self.bounds.processes
+
+    def _wanted(self) -> int:
+        """Return how many processes there should be for the work that waits."""
+        if self._full and self._queue.urgent and not any(work.urgent for _, work in self._busy.values()):
+            return self.bounds.processes + 1
+        return min(len(self._busy) + len(self._queue), self.bounds.processes)
 
     def _bury(self) -> None:
         """Drop the processes that were ended from outside while they had nothing to do."""

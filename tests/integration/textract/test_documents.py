@@ -125,7 +125,7 @@ def test_a_store_that_is_away_is_a_server_error(stack_env: dict[str, str], tmp_p
             "DocumentTooLarge",
             {"size_bytes": 11, "limit_bytes": 10},
             "DocumentTooLargeException",
-            "The document has 11 bytes; synchronous operations read at most 10 bytes",
+            "The document has 11 bytes; this operation reads at most 10 bytes",
         ),
     ],
 )

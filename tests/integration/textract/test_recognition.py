@@ -182,6 +182,22 @@ async def test_urgent_pages_go_first_and_jobs_take_turns(made: Make, tmp_path: P
     assert turns in (["long", "other"] * 2 + ["long"], ["other", "long"] * 2 + ["long"])
 
 
+async def test_a_short_document_does_not_wait_for_long_ones(made: Make, tmp_path: Path) -> None:
+    log, gate = tmp_path / "log", tmp_path / "gate"
+    ours = made(processes=2)
+    long = doc("long", log=str(log), wait_for=str(gate), pages=4)
+    pages = [asyncio.create_task(read(ours, long, number, limits=ASYNC, urgent=False)) for number in (1, 2, 3, 4)]
+    await until(lambda: len(lines(log)) == 2)
+    # All processes are at work on what may take a minute, and it is read at once.
+    assert await read(ours, doc("short")) == "short"
+    assert not any(page.done() for page in pages)
+    # The process that did it is for such calls alone.
+    assert await read(ours, doc("other")) == "other"
+    assert (len(lines(log)), ours.pool.busy, len(ours.pool.pids)) == (2, 2, 3)
+    gate.touch()
+    assert await asyncio.gather(*pages) == ["long", "long 2", "long 3", "long 4"]
+
+
 async def test_what_is_remembered_has_a_limit_and_the_least_used_leaves(made: Make, tmp_path: Path) -> None:
     log = tmp_path / "log"
     ours = made()
