@@ -28,7 +28,7 @@ from photo_worker.ocr.document import ASYNC, SYNC, Limits
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
 
-__all__ = ["ASYNC", "SYNC", "Document", "DocumentSource", "Limits"]
+__all__ = ["ASYNC", "Document", "DocumentSource", "Limits", "SYNC"]  # noqa: RUF022
 
 logger = logging.getLogger(__name__)
 
