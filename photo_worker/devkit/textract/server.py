@@ -118,9 +118,13 @@ class Emulator:
             counters.failed(operation, refusal.failure.code)
             response = wire.error(refusal, codec)
             outcome = f"{refusal.failure.code} {refusal.reason}".rstrip()
-        except Exception:
+        except Exception as error:
+            # Answered here: uvicorn closes the connection of what is raised, also after the answer, and a client
+            # that has kept it for its next call meets a reset.
+            logger.exception("%s met a defect", operation)
             counters.failed(operation, INTERNAL_ERROR.code)
-            raise
+            outcome = f"The emulator has a defect: {type(error).__name__}"
+            response = wire.error(Refusal(INTERNAL_ERROR, problem=outcome), codec)
         else:
             counters.answered(operation)
             outcome = f"{len(response.body)} bytes"

@@ -151,6 +151,23 @@ def test_a_defect_is_a_modelled_server_error_and_the_next_call_works(
     assert textract.detect_document_text(Document={"Bytes": document()})["Blocks"]
 
 
+def test_a_connection_outlives_the_errors_on_it(emulator: Running) -> None:
+    connection = http.client.HTTPConnection("127.0.0.1", emulator.port, timeout=30)
+    headers = {"X-Amz-Target": DETECT, "Content-Type": JSON_11, "Authorization": SIGNED}
+    torn = {"fail": "UnreadableDocument", "details": {"reason": "it is torn"}}
+    sockets = set()
+    for told, status in (({"fail": "RuntimeError"}, 500), ({}, 200), (torn, 400), ({}, 200)):
+        connection.request("POST", "/", body=sent(document(**told)), headers=headers)
+        response = connection.getresponse()
+        assert (response.status, bool(response.read())) == (status, True)
+        assert connection.sock is not None
+        sockets.add(connection.sock.getsockname())
+        # Whoever closed it has done so by now.
+        assert call(emulator.port, DETECT, sent(document())).status == 200
+    assert len(sockets) == 1
+    connection.close()
+
+
 def test_an_answer_that_breaks_the_model_never_leaves(textract: TextractClient) -> None:
     code, _, status = refused(textract, {"Bytes": document(block_type="SENTENCE")})
     assert (code, status) == ("InternalServerError", 500)
