@@ -38,12 +38,10 @@ _HIGHEST_STRIPE = 40.0
 def ruled_drafts(marks: PageMarks, words: Sequence[Placed], letter: float) -> list[Draft]:
     """Return the tables that are drawn, those whole grids first."""
     drafts: list[Draft] = []
-    framed: list[Box] = []
     for grid in find_grids(marks.horizontal, marks.vertical, letter):
         draft = _from_grid(grid, words, letter)
         if draft and not any(_overlap(draft.box, other.box) for other in drafts):
             drafts.append(draft)
-        framed.append(grid.box)
     for ys, left, right in (*_stacks(marks, letter), *_zebras(marks, letter)):
         box = Box(left, ys[0], right, ys[-1])
         if any(_overlap(box, draft.box) for draft in drafts):
@@ -118,13 +116,12 @@ def _split_rows(draft: Draft, words: Sequence[Placed], letter: float) -> Draft:
     ys = [draft.ys[0]]
     support: list[tuple[float, ...]] = []
     origin: list[int] = []
-    for row, (top, bottom) in enumerate(pairwise(draft.ys)):
+    for row, bottom in enumerate(draft.ys[1:]):
         edges = [] if _is_spanned(draft, row) else _common_rows(draft, words, row, letter)
         for edge in (*edges, bottom):
             ys.append(edge)
             support.append(draft.support[row])
             origin.append(row)
-        _ = top
     if len(ys) == len(draft.ys):
         return draft
     first = {row: origin.index(row) for row in origin}

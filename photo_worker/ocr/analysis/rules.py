@@ -7,6 +7,7 @@ follows a line that is askew, and then end to end.
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -47,6 +48,9 @@ _AIR = 0.15
 
 # A line askew moves by this share of its length at most: the page was straightened before.
 _SLANT = 0.012
+
+# Pixels: a line that drifts farther than this from where it began is no longer followed.
+_SHELF = 32
 
 # More parts than this are noise or a screen of dots: the longest are kept.
 _MOST_PARTS = 60_000
@@ -106,8 +110,9 @@ def _along(grey: Grey, paper: Mask, written: _Written, letter: float) -> list[_P
     is_part = runs.length >= max(_PART * letter, 4)
     # Strokes of letters go first: those of one row would join those of the next.
     found = _parts(runs.chosen(is_part), thick)
-    parts = [part for part in found if not written.hold(part)]
-    parts += _recovered([part for part in found if written.hold(part)], parts, letter)
+    held = [written.hold(part) for part in found]
+    parts = [part for part, is_held in zip(found, held, strict=True) if not is_held]
+    parts += _recovered([part for part, is_held in zip(found, held, strict=True) if is_held], parts, letter)
     lines = [
         line
         for line in _joined(parts, letter)
@@ -168,17 +173,22 @@ def _parts(runs: Runs, thick: int) -> list[_Part]:
 def _joined(parts: list[_Part], letter: float) -> list[_Part]:
     """Join parts that lie end to end on one line."""
     lines: list[_Part] = []
-    open_lines: list[_Part] = []
+    # Lines by where they lie across: a part is compared with those near it alone.
+    near: dict[int, list[_Part]] = defaultdict(list)
     for part in sorted(parts, key=lambda each: (each.start, each.low)):
-        open_lines = [line for line in open_lines if part.start - line.end <= _BREAK * letter]
-        best = min(
-            (line for line in open_lines if _in_line(line, part)),
-            key=lambda line: abs(line.middle - part.middle),
-            default=None,
-        )
+        place = int(part.middle) // _SHELF
+        best: _Part | None = None
+        for shelf in (place - 1, place, place + 1):
+            still_open = [line for line in near[shelf] if part.start - line.end <= _BREAK * letter]
+            near[shelf] = still_open
+            for line in still_open:
+                if _in_line(line, part) and (
+                    best is None or abs(line.middle - part.middle) < abs(best.middle - part.middle)
+                ):
+                    best = line
         if best is None:
             lines.append(part)
-            open_lines.append(part)
+            near[place].append(part)
         else:
             best.inked += max(min(part.end - best.end, part.end - part.start), 0)
             best.end = max(best.end, part.end)
@@ -259,7 +269,6 @@ class _Written:
     def __init__(self, words: Sequence[Box], letter: float) -> None:
         import numpy as np
 
-        self._letter = letter
         self._boxes = np.array([word.grown(_AIR * letter) for word in words], dtype=float).reshape(-1, 4)
 
     def hold(self, part: _Part) -> bool:

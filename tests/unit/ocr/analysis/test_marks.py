@@ -185,12 +185,20 @@ def _many_lines(side: int) -> Image.Image:
     return Image.fromarray(grey).convert("RGB")
 
 
+def _broken_lines(side: int) -> Image.Image:
+    grey = np.full((side, side), 255, dtype=np.uint8)
+    grey[::8] = 0
+    grey[1::8] = 0
+    grey[:, ::90] = grey[:, 1::90] = grey[:, 2::90] = grey[:, 3::90] = 255
+    return Image.fromarray(grey).convert("RGB")
+
+
 def _checked(side: int) -> Image.Image:
     y, x = np.mgrid[0:side, 0:side]
     return Image.fromarray((((x // 12 + y // 12) % 2) * 255).astype(np.uint8)).convert("RGB")
 
 
-@pytest.mark.parametrize("make", [_noise, _many_lines, _checked])
+@pytest.mark.parametrize("make", [_noise, _many_lines, _broken_lines, _checked])
 def test_a_hostile_page_takes_seconds_and_gives_a_bounded_answer(make) -> None:  # type: ignore[no-untyped-def]
     page = make(10_000)
     words = tuple((EngineWord("x", 0.5, 40 * i, 40, 40 * i + 20, 60),) for i in range(200))
