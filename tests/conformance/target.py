@@ -41,7 +41,8 @@ def aws(session: boto3.Session, variables: Mapping[str, str]) -> Service:
     session.get_credentials()
     region = session.region_name
     return Service(
-        url=f"https://textract.{region}.amazonaws.com",
+        # Of the region, or what AWS_ENDPOINT_URL_TEXTRACT names: whatever else claims to be Textract.
+        url=session.client("textract").meta.endpoint_url.rstrip("/"),
         session=session,
         region=region,
         bucket=variables[BUCKET],

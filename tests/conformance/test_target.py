@@ -1,0 +1,64 @@
+"""A run that is pointed elsewhere: what it needs, what it asserts, what it reports and what it leaves out."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.conformance import target
+from tests.conformance.service import Service
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def run_as_aws(variables: dict[str, str], *rows: str) -> subprocess.CompletedProcess[str]:
+    """Run some rows as against the real service."""
+    names = [f"tests/conformance/test_conformance.py::test_expectation[{row}]" for row in rows]
+    return subprocess.run(
+        [sys.executable, "-m", "pytest", "-q", "-p", "no:randomly", *names],
+        cwd=ROOT,
+        env={**os.environ, target.TARGET: "aws", **variables},
+        capture_output=True,
+        text=True,
+        timeout=200,
+        check=False,
+    )
+
+
+def test_a_target_that_is_none_is_refused() -> None:
+    assert target.is_aws({}) is False
+    assert target.is_aws({target.TARGET: "aws"}) is True
+    with pytest.raises(ValueError, match="emulator or aws"):
+        target.is_aws({target.TARGET: "moon"})
+
+
+@pytest.mark.skipif(target.is_aws(), reason="it is about runs against an emulator that passes for AWS")
+@pytest.mark.stack
+@pytest.mark.timeout(700)
+def test_a_run_by_the_standard_variables_asserts_what_is_known_and_reports_the_rest(
+    service: Service, stack_env: dict[str, str]
+) -> None:
+    channel = service.channel()
+    variables = {name: value for name, value in stack_env.items() if name.startswith("AWS_")}
+    variables |= {
+        "AWS_ENDPOINT_URL_TEXTRACT": service.url,
+        target.BUCKET: service.bucket,
+        target.TOPIC: channel.member["SNSTopicArn"],
+        target.ROLE: channel.member["RoleArn"],
+        target.QUEUE: channel.queue,
+    }
+    done = run_as_aws(variables, "wire.headers", "job.told-once", "wire.no-authorization", "control.health")
+    assert "3 passed, 1 skipped" in done.stdout, done.stdout[-3000:]
+
+    # An emulator that throttles nothing but errs everywhere: of what is known it fails, of the rest it is reported.
+    with service.emulator.faults({"kind": "internal-error", "operations": ["DetectDocumentText"]}):
+        done = run_as_aws(variables, "wire.headers", "wire.no-body", "control.health")
+    assert "1 failed, 1 skipped, 1 xfailed" in done.stdout, done.stdout[-3000:]
+
+    del variables[target.QUEUE]
+    done = run_as_aws(variables, "wire.headers")
+    assert f"a run against AWS needs {target.QUEUE}" in done.stdout
