@@ -10,6 +10,7 @@ import unicodedata
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from statistics import median
 from typing import Any
 
@@ -157,9 +158,33 @@ def row_order(words: Sequence[Word]) -> list[Word]:
     return [word for row in rows for word in sorted(row, key=lambda each: each.centre[0])]
 
 
+def row_order_text(words: Sequence[Word]) -> str:
+    """Return a reading's words in row order, in composed characters."""
+    return unicodedata.normalize("NFC", " ".join(word.text for word in row_order(words)))
+
+
 def row_order_cer(expected: Sequence[Word], found: Sequence[Word]) -> float:
     """Return the character error rate after both readings are put into row order."""
-    return character_error_rate(*(" ".join(word.text for word in row_order(words)) for words in (expected, found)))
+    return character_error_rate(row_order_text(expected), row_order_text(found))
+
+
+def reading_order_error(expected: Sequence[Word], found: Sequence[Word]) -> float:
+    """Return the share of neighbours that a reader tells in another order: from 0 to 1.
+
+    Equal words of both readings are paired by place, as in ``align``. Of each two of them that follow one another in
+    ``expected``, it counts whether the first also comes before the second in ``found``: characters that were read
+    wrongly, and words that were missed, do not count. 0 where fewer than two words are paired.
+    """
+    places = {id(word): place for place, word in enumerate(found)}
+    order = [places[id(other)] for _, other in _pair(expected, found)]
+    return sum(second < first for first, second in pairwise(order)) / (len(order) - 1) if len(order) > 1 else 0.0
+
+
+def unpaired(expected: Sequence[Word], found: Sequence[Word]) -> tuple[list[Word], list[Word]]:
+    """Return the words that were missed, and those that were invented: all that ``align`` finds no partner for."""
+    pairs = _pair(expected, found)
+    ours, theirs = {id(word) for word, _ in pairs}, {id(word) for _, word in pairs}
+    return [w for w in expected if id(w) not in ours], [w for w in found if id(w) not in theirs]
 
 
 def box_iou(first: Box, second: Box) -> float:

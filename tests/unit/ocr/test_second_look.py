@@ -1,0 +1,128 @@
+"""What is looked at again, with a recogniser that says what the test tells it to."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import pytest
+from PIL import Image, ImageDraw
+
+from photo_worker.ocr.engine import EngineWord
+from photo_worker.ocr.ink import Ink, fit_height
+from photo_worker.ocr.recogniser import Glyph
+from photo_worker.ocr.second_look import look_again
+from photo_worker.ocr.spelling import writable
+
+
+class Told:
+    """A recogniser that reads each piece as it is told, and counts them."""
+
+    def __init__(self, *glyphs: Glyph) -> None:
+        self.glyphs = glyphs
+        self.pieces: list[Image.Image] = []
+
+    def read(self, piece: Image.Image) -> tuple[Glyph, ...]:
+        self.pieces.append(piece)
+        return self.glyphs
+
+
+def page(*spans: tuple[int, int], top: int = 40, bottom: int = 60) -> Image.Image:
+    """A bar for each letter, from 40 to 60 pixels down."""
+    image = Image.new("RGB", (400, 100), "white")
+    for left, right in spans:
+        ImageDraw.Draw(image).rectangle((left, top, right - 1, bottom - 1), fill="black")
+    return image
+
+
+def texts(rows: Sequence[Sequence[EngineWord]]) -> list[list[str]]:
+    return [[word.text for word in row] for row in rows]
+
+
+# Four letters with a blank of 10 pixels, half their height, in the middle; a piece begins 5 pixels before its word.
+LETTERS = ((100, 112), (114, 126), (136, 148), (150, 162))
+PLACES = (11.0, 25.0, 47.0, 61.0)
+
+
+def glyphs(text: str, blank: float, places: Sequence[float] = PLACES) -> list[Glyph]:
+    return [
+        Glyph(character, 0.99, blank if index == 2 else 0.0, place)
+        for index, (character, place) in enumerate(zip(text, places, strict=True))
+    ]
+
+
+def looked(text: str, read: str, blank: float) -> list[list[str]]:
+    image = page(*LETTERS)
+    word = EngineWord(text, 0.97, 100, 40, 162, 60)
+    return texts(look_again(image, Ink(image), [(word,)], Told(*glyphs(read, blank))))
+
+
+def test_words_are_taken_apart_where_the_recogniser_sees_a_blank_and_the_page_has_one() -> None:
+    assert looked("ofit", "ofit", 0.9) == [["of", "it"]]
+    assert looked("ofit", "ofit", 0.1) == [["ofit"]]
+
+
+@pytest.mark.parametrize("text", ["of20", "20of", "ofIt"])
+def test_words_are_taken_apart_where_the_kind_of_character_changes_at_the_widest_blank(text: str) -> None:
+    assert looked(text, text, 0.0) == [[text[:2], text[2:]]]
+
+
+def test_a_word_that_reads_differently_the_second_time_stays_as_it_is() -> None:
+    assert looked("ofit", "otit", 0.9) == [["ofit"]]
+
+
+def test_loosely_set_punctuation_stays_with_its_word() -> None:
+    assert looked("it?!", "it?!", 0.9) == [["it?!"]]
+
+
+def test_the_parts_of_a_word_end_at_the_blank() -> None:
+    image = page(*LETTERS)
+    word = EngineWord("ofit", 0.97, 100, 40, 162, 60)
+    ((first, second),) = look_again(image, Ink(image), [(word,)], Told(*glyphs("ofit", 0.9)))
+    assert (first.left, first.right, second.left, second.right) == (100, 126, 136, 162)
+    assert first.confidence == second.confidence == 0.97
+
+
+def test_words_without_a_blank_are_not_read_again() -> None:
+    image = page((100, 126), (128, 162))
+    recogniser = Told()
+    word = EngineWord("ofit", 0.97, 100, 40, 162, 60)
+    assert look_again(image, Ink(image), [(word,)], recogniser) == [(word,)]
+    assert recogniser.pieces == []
+
+
+def alone(image: Image.Image, *read: Glyph) -> list[list[str]]:
+    word = EngineWord("ofit", 0.97, 100, 40, 162, 60)
+    return texts(look_again(image, Ink(image), [(word,)], Told(*read)))
+
+
+def test_a_character_that_stands_alone_on_a_row_is_added() -> None:
+    image = page((100, 162), (300, 306))
+    assert alone(image, Glyph("7", 0.95, 0.0, 10)) == [["ofit"], ["7"]]
+    # Neither where the recogniser is in doubt, nor where it sees a pictogram.
+    assert alone(image, Glyph("7", 0.6, 0.0, 10)) == [["ofit"]]
+    assert alone(image, Glyph("\u7530", 0.95, 0.0, 10)) == [["ofit"]]
+
+
+def test_marks_off_the_row_or_with_something_beside_them_are_left_alone() -> None:
+    image = page((100, 162))
+    ImageDraw.Draw(image).rectangle((300, 2, 307, 20), fill="black")
+    assert alone(image, Glyph("7", 0.95, 0.0, 10)) == [["ofit"]]
+    assert alone(page((100, 162), (300, 308), (309, 360)), Glyph("7", 0.95, 0.0, 10)) == [["ofit"]]
+
+
+def test_pictograms_are_no_words() -> None:
+    assert [text for text in ("\u2605", "\u6587", "\u00bd", "\u20ac", "cr\u00e8me", "<>") if writable(text)] == [
+        "\u00bd",
+        "\u20ac",
+        "cr\u00e8me",
+        "<>",
+    ]
+
+
+def test_a_word_is_as_high_as_its_letters() -> None:
+    image = page((100, 112), (114, 126), top=38, bottom=66)
+    fitted = fit_height(EngineWord("py", 0.9, 100, 40, 126, 60), Ink(image))
+    assert (fitted.top, fitted.bottom) == pytest.approx((38, 66), abs=1)
+    # No ink to go by.
+    blank = EngineWord("py", 0.9, 200, 40, 226, 60)
+    assert fit_height(blank, Ink(image)) == blank
