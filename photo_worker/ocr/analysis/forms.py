@@ -150,15 +150,18 @@ class _Finder:
         """Return the words from a check box on, as far as they stand close together."""
         run: list[tuple[EngineWord, WordPlace]] = []
         edge, near = (box.right if ahead else box.left), _NEAR * box.height
+        others = [
+            other.box.centre[0]
+            for other in self._check_boxes
+            if other.box.top < box.centre[1] < other.box.bottom and other.box != box
+        ]
         for word, place in row:
             gap = word.left - edge if ahead else edge - word.right
-            beyond = any(
-                min(edge, word.left) < other.box.centre[0] < max(edge, word.right)
-                and other.box.top < word.middle < other.box.bottom
-                for other in self._check_boxes
-                if other.box != box
-            )
-            if gap > near or beyond or place in self._taken:
+            if (
+                gap > near
+                or place in self._taken
+                or any(min(edge, word.left) < x < max(edge, word.right) for x in others)
+            ):
                 break
             run.append((word, place))
             edge, near = (word.right if ahead else word.left), 1.2 * word.height
