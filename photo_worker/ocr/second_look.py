@@ -74,7 +74,9 @@ _MOST = 48
 def look_again(page: Image.Image, ink: Ink, rows: Iterable[Row], recogniser: Recogniser) -> list[Row]:
     """Return the rows of a straightened page with run-together words taken apart and single characters added."""
     rows = [tuple(_apart(page, ink, row, recogniser)) for row in rows]
-    return [*rows, *_alone(page, ink, rows, recogniser)]
+    for word in list(_alone(page, ink, rows, recogniser)):
+        _join(rows, word)
+    return rows
 
 
 def _apart(page: Image.Image, ink: Ink, row: Row, recogniser: Recogniser) -> Iterator[EngineWord]:
@@ -188,12 +190,27 @@ class _Mark:
         return EngineWord(text, glyph.confidence, self.left, self.top, self.right, self.bottom)
 
 
-def _alone(page: Image.Image, ink: Ink, rows: Sequence[Row], recogniser: Recogniser) -> Iterator[Row]:
+def _join(rows: list[Row], word: EngineWord) -> None:
+    """Add a word to the row that it stands in, where it is near a word of it; elsewhere it is a row of its own."""
+    for index, row in enumerate(rows):
+        if any(_next_to(word, other) for other in row):
+            rows[index] = tuple(sorted((*row, word), key=lambda each: each.left))
+            return
+    rows.append((word,))
+
+
+def _next_to(word: EngineWord, other: EngineWord) -> bool:
+    """Tell whether nothing but a space lies between two words of one line."""
+    gap = max(word.left - other.right, other.left - word.right)
+    return other.top <= word.middle <= other.bottom and gap <= _BETWEEN_COLUMNS * other.height
+
+
+def _alone(page: Image.Image, ink: Ink, rows: Sequence[Row], recogniser: Recogniser) -> Iterator[EngineWord]:
     """Yield characters that stand by themselves on a row that was read, and that no word covers."""
     for mark in islice(_marks(ink, rows), _MOST):
         glyphs = recogniser.read(mark.piece(page))
         if len(glyphs) == 1 and _is_believed(mark, glyphs[0]):
-            yield (mark.word(glyphs[0]),)
+            yield mark.word(glyphs[0])
 
 
 def _is_believed(mark: _Mark, glyph: Glyph) -> bool:

@@ -103,6 +103,12 @@ def test_a_character_that_stands_alone_on_a_row_is_added() -> None:
     assert alone(image, Glyph("\u7530", 0.95, 0.0, 10)) == [["ofit"]]
 
 
+def test_a_character_a_space_away_from_a_word_joins_its_row() -> None:
+    assert alone(page((100, 162), (182, 190)), Glyph("7", 0.95, 0.0, 10)) == [["ofit", "7"]]
+    assert alone(page((72, 80), (100, 162)), Glyph("7", 0.95, 0.0, 10)) == [["7", "ofit"]]
+    assert alone(page((100, 162), (200, 208)), Glyph("7", 0.95, 0.0, 10)) == [["ofit"], ["7"]]
+
+
 def test_marks_off_the_row_or_with_something_beside_them_are_left_alone() -> None:
     image = page((100, 162))
     ImageDraw.Draw(image).rectangle((300, 2, 307, 20), fill="black")
