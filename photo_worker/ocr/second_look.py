@@ -75,7 +75,8 @@ def look_again(page: Image.Image, ink: Ink, rows: Iterable[Row], recogniser: Rec
     """Return the rows of a straightened page with run-together words taken apart and single characters added."""
     rows = [tuple(_apart(page, ink, row, recogniser)) for row in rows]
     for word in list(_alone(page, ink, rows, recogniser)):
-        _join(rows, word)
+        if not _give_back(page, rows, word, recogniser):
+            _join(rows, word)
     return rows
 
 
@@ -203,6 +204,32 @@ def _next_to(word: EngineWord, other: EngineWord) -> bool:
     """Tell whether nothing but a space lies between two words of one line."""
     gap = max(word.left - other.right, other.left - word.right)
     return other.top <= word.middle <= other.bottom and gap <= _BETWEEN_COLUMNS * other.height
+
+
+def _give_back(page: Image.Image, rows: list[Row], letter: EngineWord, recogniser: Recogniser) -> bool:
+    """Widen a word over a character beside it that is its own first or last, and tell whether there is one.
+
+    Where letters stand as far apart as words, as a 1 among other figures may, a word can be placed without them.
+    """
+    for index, row in enumerate(rows):
+        for place, word in enumerate(row):
+            if not _next_to(letter, word) or not _ends_with(word, letter):
+                continue
+            left, right = min(word.left, letter.left), max(word.right, letter.right)
+            top, bottom = min(word.top, letter.top), max(word.bottom, letter.bottom)
+            air = word.height / 4
+            box = (max(int(left - air), 0), max(int(top - air), 0), int(right + air), int(bottom + air))
+            if spelled("".join(glyph.text for glyph in recogniser.read(page.crop(box)))) == word.text:
+                rows[index] = (*row[:place], replace(word, left=left, right=right), *row[place + 1 :])
+                return True
+    return False
+
+
+def _ends_with(word: EngineWord, letter: EngineWord) -> bool:
+    """Tell whether a word ends, on the side where a character stands, with it, or was widened over it already."""
+    if letter.right <= word.left:
+        return word.text.startswith(letter.text)
+    return word.text.endswith(letter.text) or letter.right <= word.right
 
 
 def _alone(page: Image.Image, ink: Ink, rows: Sequence[Row], recogniser: Recogniser) -> Iterator[EngineWord]:

@@ -26,6 +26,17 @@ class Told:
         return self.glyphs
 
 
+class Sized:
+    """A recogniser that reads a mark of some width in one way, and everything broader in another."""
+
+    def __init__(self, marks: dict[int, list[Glyph]], whole: Sequence[Glyph]) -> None:
+        self.marks, self.whole = marks, whole
+
+    def read(self, piece: Image.Image) -> tuple[Glyph, ...]:
+        # A mark has half its height of paper on either side.
+        return tuple(self.marks.get(piece.width - 20, self.whole))
+
+
 def page(*spans: tuple[int, int], top: int = 40, bottom: int = 60) -> Image.Image:
     """A bar for each letter, from 40 to 60 pixels down."""
     image = Image.new("RGB", (400, 100), "white")
@@ -104,9 +115,24 @@ def test_a_character_that_stands_alone_on_a_row_is_added() -> None:
 
 
 def test_a_character_a_space_away_from_a_word_joins_its_row() -> None:
-    assert alone(page((100, 162), (182, 190)), Glyph("7", 0.95, 0.0, 10)) == [["ofit", "7"]]
-    assert alone(page((72, 80), (100, 162)), Glyph("7", 0.95, 0.0, 10)) == [["7", "ofit"]]
-    assert alone(page((100, 162), (200, 208)), Glyph("7", 0.95, 0.0, 10)) == [["ofit"], ["7"]]
+    assert alone(page((100, 162), (182, 188)), Glyph("7", 0.95, 0.0, 10)) == [["ofit", "7"]]
+    assert alone(page((74, 80), (100, 162)), Glyph("7", 0.95, 0.0, 10)) == [["7", "ofit"]]
+    assert alone(page((100, 162), (200, 206)), Glyph("7", 0.95, 0.0, 10)) == [["ofit"], ["7"]]
+
+
+@pytest.mark.parametrize(("text", "left"), [("7ofit", 72), ("ofit7", 182)])
+def test_a_character_that_a_word_was_placed_without_is_given_back_to_it(text: str, left: int) -> None:
+    image = page((100, 162), (left, left + 6))
+    word = EngineWord(text, 0.97, 100, 40, 162, 60)
+
+    def look(around: str) -> list[tuple[EngineWord, ...]]:
+        whole = glyphs(around, 0.0, range(len(around)))
+        return look_again(image, Ink(image), [(word,)], Sized({6: [Glyph("7", 0.95, 0.0, 10)]}, whole))
+
+    ((whole,),) = look(text)
+    assert (whole.text, whole.left, whole.right) == (text, min(left, 100), max(left + 6, 162))
+    # The two together read as more than the word: it has a neighbour that is as its end.
+    assert sorted(texts(look(f"7{text}7"))[0]) == ["7", text]
 
 
 def test_marks_off_the_row_or_with_something_beside_them_are_left_alone() -> None:
