@@ -1,0 +1,42 @@
+"""What the gate found: one shape for a broken file, a divergence, drift, missing coverage and a gate that sees nothing."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, replace
+from typing import Any, Literal
+
+Kind = Literal["preflight", "replay", "drift", "coverage", "control", "gate"]
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One reason for the gate to be red.
+
+    ``code`` is stable. ``event_id`` and ``event_type`` name the recorded event; ``source`` is
+    ``FILE:LINE`` of the workflow code that issued what differs, where it is known. ``what``,
+    ``why`` and ``fix`` are sentences for people.
+    """
+
+    kind: Kind
+    code: str
+    what: str
+    why: str
+    fix: str
+    file: str | None = None
+    workflow_type: str | None = None
+    workflow_id: str | None = None
+    run_id: str | None = None
+    event_id: int | None = None
+    event_type: str | None = None
+    source: str | None = None
+    recorded: Any = None
+    issued: Any = None
+    where: str | None = None
+
+    def about(self, **facts: Any) -> Finding:
+        """Return this finding with further facts."""
+        return replace(self, **facts)
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return every field; what does not apply is null."""
+        return asdict(self)

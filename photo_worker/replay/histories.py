@@ -1,0 +1,181 @@
+"""Recorded histories on disk: where they lie, what they say, and where they come from.
+
+A history is Temporal's own JSON, as ``temporal workflow show --output json`` writes it. Beside
+``SCENARIO.json`` lies ``SCENARIO.provenance.json``, which says what recorded it. The layout of a
+corpus is ``WORKFLOW/RELEASE/SCENARIO.json``.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import hashlib
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any, Literal
+
+PROVENANCE_SUFFIX = ".provenance.json"
+
+Exit = Literal["success", "failure", "cancellation", "continued", "timeout", "terminated", "open"]
+
+_EXITS: dict[str, Exit] = {
+    "WorkflowExecutionCompleted": "success",
+    "WorkflowExecutionFailed": "failure",
+    "WorkflowExecutionCanceled": "cancellation",
+    "WorkflowExecutionContinuedAsNew": "continued",
+    "WorkflowExecutionTimedOut": "timeout",
+    "WorkflowExecutionTerminated": "terminated",
+}
+
+
+@dataclass(frozen=True)
+class Provenance:
+    """Where a recorded history comes from.
+
+    ``sha256`` is over the file's bytes. ``core_flags`` and ``patch_ids`` are what the history
+    itself carries, kept so that a later scrubbing that loses them shows. ``recorded_at`` is ISO 8601 in UTC.
+    """
+
+    sha256: str
+    sdk_version: str
+    core_flags: tuple[int, ...]
+    patch_ids: tuple[str, ...]
+    app_version: str
+    recorded_at: str
+    scenario: str
+    exit: Exit
+    scrubbed: bool
+
+    def to_json(self) -> str:
+        """Return the text of the provenance file."""
+        return json.dumps(asdict(self), indent=2) + "\n"
+
+    @classmethod
+    def from_json(cls, text: str) -> Provenance:
+        """Read a provenance file. Raises ``ValueError`` that names the field at fault."""
+        document = json.loads(text)
+        if not isinstance(document, dict):
+            raise ValueError("it is not a JSON object")
+        names = {field.name for field in fields(cls)}
+        if missing := sorted(names - document.keys()):
+            raise ValueError(f"it lacks {', '.join(missing)}")
+        values = {name: document[name] for name in names}
+        for name in ("core_flags", "patch_ids"):
+            if not isinstance(values[name], list):
+                raise ValueError(f"{name} is not a list")
+            values[name] = tuple(values[name])
+        return cls(**values)
+
+
+@dataclass(frozen=True)
+class HistoryFile:
+    """One recorded run of a workflow, whose events have passed the preflight's shape checks."""
+
+    path: Path
+    workflow_type: str
+    workflow_id: str
+    run_id: str
+    events: Sequence[Mapping[str, Any]]
+    sha256: str
+    provenance: Provenance | None = None
+
+    @property
+    def exit(self) -> Exit:
+        """How the run ended; ``open`` where it was still running."""
+        return exit_of(self.events)
+
+    @property
+    def core_flags(self) -> tuple[int, ...]:
+        """The SDK core's flags that the run used, in ascending order."""
+        return core_flags(self.events)
+
+    @property
+    def patch_ids(self) -> tuple[str, ...]:
+        """The ids of the patches whose new branch the run took."""
+        return patch_ids(self.events)
+
+    @property
+    def scenario(self) -> str:
+        """The file's name without its suffix."""
+        return self.path.name.removesuffix(".json")
+
+
+def provenance_path(history: Path) -> Path:
+    """Return where the provenance of ``history`` lies."""
+    return history.with_name(history.name.removesuffix(".json") + PROVENANCE_SUFFIX)
+
+
+def discover(paths: Iterable[Path]) -> list[Path]:
+    """Return the histories under ``paths``: files as they are named, folders searched, each file once, sorted."""
+    found: set[Path] = set()
+    for path in paths:
+        if path.is_dir():
+            found.update(entry for entry in path.rglob("*.json") if not entry.name.endswith(PROVENANCE_SUFFIX))
+        else:
+            found.add(path)
+    return sorted(found)
+
+
+def event_name(event: Mapping[str, Any]) -> str:
+    """Return an event's type without prefix: ``EVENT_TYPE_TIMER_STARTED`` and ``TimerStarted`` are both written."""
+    name = str(event.get("eventType", ""))
+    if not name.startswith("EVENT_TYPE_"):
+        return name
+    return "".join(word.capitalize() for word in name.removeprefix("EVENT_TYPE_").split("_"))
+
+
+def attributes(event: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return an event's own attributes, empty where it has none."""
+    for name, value in event.items():
+        if name.endswith("EventAttributes") and isinstance(value, dict):
+            return value
+    return {}
+
+
+def exit_of(events: Sequence[Mapping[str, Any]]) -> Exit:
+    """Return how the run that ``events`` record ended."""
+    return _EXITS.get(event_name(events[-1]), "open") if events else "open"
+
+
+def core_flags(events: Iterable[Mapping[str, Any]]) -> tuple[int, ...]:
+    """Return the SDK core's flags that the workflow tasks noted; flag 1 turns on id and type checks."""
+    flags: set[int] = set()
+    for event in events:
+        metadata = attributes(event).get("sdkMetadata")
+        used = metadata.get("coreUsedFlags") if isinstance(metadata, dict) else None
+        if isinstance(used, list):
+            flags.update(flag for flag in used if isinstance(flag, int))
+    return tuple(sorted(flags))
+
+
+def patch_ids(events: Iterable[Mapping[str, Any]]) -> tuple[str, ...]:
+    """Return the ids in the SDK core's patch markers, sorted."""
+    found: set[str] = set()
+    for event in events:
+        marker = attributes(event)
+        if event_name(event) != "MarkerRecorded" or marker.get("markerName") != "core_patch":
+            continue
+        try:
+            payload = marker["details"]["patch-data"]["payloads"][0]
+            found.add(str(json.loads(base64.b64decode(payload["data"]))["id"]))
+        except (KeyError, IndexError, TypeError, ValueError, binascii.Error):
+            # A marker of another form is the replay's to judge; here it only names no patch.
+            continue
+    return tuple(sorted(found))
+
+
+def sdk_version(events: Iterable[Mapping[str, Any]]) -> str:
+    """Return the newest SDK version that the workflow tasks noted, empty where none did."""
+    version = ""
+    for event in events:
+        metadata = attributes(event).get("sdkMetadata")
+        if isinstance(metadata, dict) and metadata.get("sdkVersion"):
+            version = str(metadata["sdkVersion"])
+    return version
+
+
+def sha256_of(content: bytes) -> str:
+    """Return the digest that provenance keeps."""
+    return hashlib.sha256(content).hexdigest()
