@@ -433,3 +433,27 @@ class ConfirmationRequired(StackError):
 
     code = "confirmation_required"
     hint = "Add --yes."
+
+
+class ReplayError(PhotoWorkerError):
+    """The replay gate cannot do its work: {reason}."""
+
+    code = "replay_error"
+    hint = "See docs/how-to/replay.md."
+
+
+class ReplayNothingFound(ReplayError):
+    """The service has no history to replay of {asked}."""
+
+    code = "replay_nothing_found"
+    hint = (
+        "A gate that replayed nothing proves nothing. Widen --since, check the namespace and the --query, "
+        "or leave --from-server out where nothing runs yet."
+    )
+
+
+class ReplayQueryRefused(ReplayError):
+    """Temporal does not list the runs of namespace {namespace}: {reason}."""
+
+    code = "replay_query_refused"
+    hint = "Correct --query (Temporal's list filters), the namespace, or the credentials' permissions."

@@ -1,0 +1,288 @@
+"""Histories of a running service: recent closed runs and open ones, found by visibility query.
+
+The committed histories show what was thought of; the service shows what happened. Files are
+written as ``temporal workflow show --output json`` writes them, payloads as the service has them:
+encrypted ones stay encrypted until the gate's data converter reads them.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import re
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+from temporalio.client import Client, WorkflowExecution, WorkflowExecutionStatus, WorkflowHistory
+from temporalio.service import RPCError, RPCStatusCode
+
+from photo_worker.errors import ReplayNothingFound, ReplayQueryRefused, TemporalUnavailable
+
+# Histories are fetched page by page; more at once only queue at the service, which counts requests by namespace.
+_AT_ONCE = 8
+
+# One request's answer; a service that needs longer is as good as down for a deploy that waits.
+_TIMEOUT = timedelta(seconds=30)
+
+# In what order the newest runs of each way to end are taken, so that rare ends are not crowded out.
+_ENDS = (
+    WorkflowExecutionStatus.COMPLETED,
+    WorkflowExecutionStatus.FAILED,
+    WorkflowExecutionStatus.CANCELED,
+    WorkflowExecutionStatus.CONTINUED_AS_NEW,
+    WorkflowExecutionStatus.TIMED_OUT,
+    WorkflowExecutionStatus.TERMINATED,
+)
+
+# Temporal's names in visibility queries.
+_QUERY_NAMES = {
+    WorkflowExecutionStatus.COMPLETED: "Completed",
+    WorkflowExecutionStatus.FAILED: "Failed",
+    WorkflowExecutionStatus.CANCELED: "Canceled",
+    WorkflowExecutionStatus.CONTINUED_AS_NEW: "ContinuedAsNew",
+    WorkflowExecutionStatus.TIMED_OUT: "TimedOut",
+    WorkflowExecutionStatus.TERMINATED: "Terminated",
+}
+
+
+@dataclass(frozen=True)
+class Selection:
+    """Which runs to take.
+
+    ``closed`` is how many closed runs of each type are taken at most, from those that closed within
+    ``window``; ``closed_by_type`` goes before it. ``opened`` is the same for open runs, whose age
+    does not matter: each of them goes on with the new code. ``query`` is one more condition, in
+    Temporal's own query language.
+    """
+
+    workflow_types: tuple[str, ...]
+    window: timedelta = timedelta(days=7)
+    closed: int = 50
+    closed_by_type: Mapping[str, int] | None = None
+    opened: int = 500
+    query: str | None = None
+
+    def closed_of(self, workflow_type: str) -> int:
+        """Return the cap of one type's closed runs."""
+        return (self.closed_by_type or {}).get(workflow_type, self.closed)
+
+
+@dataclass(frozen=True)
+class FetchedRun:
+    """One history in ``path``. An open one can only be checked as far as it got."""
+
+    path: Path
+    workflow_type: str
+    workflow_id: str
+    run_id: str
+    status: str
+    is_open: bool
+    events: int
+
+
+@dataclass(frozen=True)
+class Fetched:
+    """What a download brought, and what it left out.
+
+    ``not_begun`` are runs without a workflow task: no code has run, so none can differ. ``gone`` are
+    runs whose history the service deleted meanwhile. ``left_out`` counts open runs above the cap, by type.
+    """
+
+    runs: tuple[FetchedRun, ...]
+    not_begun: tuple[str, ...]
+    gone: tuple[str, ...]
+    left_out: Mapping[str, int]
+    selection: Selection
+    namespace: str
+
+    @property
+    def partly_checked(self) -> tuple[FetchedRun, ...]:
+        """Return the open runs: what they will do next is in no history yet."""
+        return tuple(run for run in self.runs if run.is_open)
+
+    def lines(self) -> list[str]:
+        """Say in words what was taken, by type, and what a reader must not take for checked."""
+        lines = []
+        for workflow_type in self.selection.workflow_types:
+            of_type = [run for run in self.runs if run.workflow_type == workflow_type]
+            open_runs = sum(run.is_open for run in of_type)
+            if of_type:
+                lines.append(
+                    f"{workflow_type}: {len(of_type) - open_runs} closed, "
+                    f"{open_runs} open (partly checked: as far as they got)"
+                )
+            else:
+                lines.append(f"{workflow_type}: no run found; nothing of it is checked")
+            if left_out := self.left_out.get(workflow_type):
+                lines.append(f"{workflow_type}: {left_out} more open runs are above the cap and not checked")
+        if self.not_begun:
+            lines.append(f"{len(self.not_begun)} runs have not begun: no code ran that could differ")
+        if self.gone:
+            lines.append(f"{len(self.gone)} runs were deleted by the service before they could be read")
+        return lines
+
+
+async def download(
+    client: Client,
+    selection: Selection,
+    folder: Path,
+    *,
+    scrub: Callable[[dict[str, Any]], dict[str, Any]] | None = None,
+    now: Callable[[], datetime] = lambda: datetime.now(UTC),
+) -> Fetched:
+    """Write the selected runs' histories below ``folder``, one folder a type, readable by this user alone.
+
+    ``scrub`` is applied to each before it is written. Raises ``ReplayNothingFound`` where nothing is left
+    to replay, ``ReplayQueryRefused`` for a query or namespace that the service does not take, and
+    ``TemporalUnavailable``.
+    """
+    try:
+        chosen: dict[str, WorkflowExecution] = {}
+        left_out: dict[str, int] = {}
+        for workflow_type in selection.workflow_types:
+            opened, more = await _open_runs(client, selection, workflow_type)
+            left_out[workflow_type] = more
+            closed = await _closed_runs(client, selection, workflow_type, now())
+            chosen.update({run.run_id: run for run in (*opened, *closed)})
+        limit = asyncio.Semaphore(_AT_ONCE)
+        fetched = await asyncio.gather(*(_fetch(client, run, folder, scrub, limit) for run in chosen.values()))
+    except RPCError as error:
+        raise _explained(client, error) from error
+    runs = tuple(sorted((run for run in fetched if isinstance(run, FetchedRun)), key=lambda run: str(run.path)))
+    outcome = Fetched(
+        runs=runs,
+        not_begun=tuple(run.run_id for run in fetched if isinstance(run, _NotBegun)),
+        gone=tuple(run.run_id for run in fetched if isinstance(run, _Gone)),
+        left_out={name: count for name, count in left_out.items() if count},
+        selection=selection,
+        namespace=client.namespace,
+    )
+    if not runs:
+        asked = (
+            f"{', '.join(selection.workflow_types)} in namespace {client.namespace}, closed within {selection.window}"
+        )
+        passed = f"; {len(outcome.not_begun)} have not begun" if outcome.not_begun else ""
+        raise ReplayNothingFound(asked=asked + (f", and {selection.query}" if selection.query else "") + passed)
+    return outcome
+
+
+@dataclass(frozen=True)
+class _NotBegun:
+    run_id: str
+
+
+@dataclass(frozen=True)
+class _Gone:
+    run_id: str
+
+
+async def _open_runs(client: Client, selection: Selection, workflow_type: str) -> tuple[list[WorkflowExecution], int]:
+    query = _query(selection, workflow_type, "ExecutionStatus = 'Running'")
+    if selection.opened == 0:
+        return [], (await client.count_workflows(query, rpc_timeout=_TIMEOUT)).count
+    runs = await _listed(client.list_workflows(query, limit=selection.opened, rpc_timeout=_TIMEOUT))
+    if len(runs) < selection.opened:
+        return runs, 0
+    everything = (await client.count_workflows(query, rpc_timeout=_TIMEOUT)).count
+    return runs, max(0, everything - len(runs))
+
+
+async def _closed_runs(
+    client: Client, selection: Selection, workflow_type: str, now: datetime
+) -> list[WorkflowExecution]:
+    cap = selection.closed_of(workflow_type)
+    if cap == 0:
+        return []
+    since = (now - selection.window).strftime("%Y-%m-%dT%H:%M:%SZ")
+    by_end = []
+    for status in _ENDS:
+        condition = f"ExecutionStatus = '{_QUERY_NAMES[status]}' AND CloseTime >= '{since}'"
+        query = _query(selection, workflow_type, condition)
+        by_end.append(await _listed(client.list_workflows(query, limit=cap, rpc_timeout=_TIMEOUT)))
+    return list(_in_turn(by_end))[:cap]
+
+
+def _query(selection: Selection, workflow_type: str, condition: str) -> str:
+    # Temporal's queries take a backslash before a quote within quotes.
+    quoted = workflow_type.replace("\\", "\\\\").replace("'", "\\'")
+    extra = f" AND ({selection.query})" if selection.query else ""
+    return f"WorkflowType = '{quoted}' AND {condition}{extra}"
+
+
+async def _listed(runs: AsyncIterator[WorkflowExecution]) -> list[WorkflowExecution]:
+    return [run async for run in runs]
+
+
+def _in_turn(groups: Sequence[Sequence[WorkflowExecution]]) -> Iterable[WorkflowExecution]:
+    """Yield the first of each group, then the second of each."""
+    for index in range(max((len(group) for group in groups), default=0)):
+        for group in groups:
+            if index < len(group):
+                yield group[index]
+
+
+async def _fetch(
+    client: Client,
+    run: WorkflowExecution,
+    folder: Path,
+    scrub: Callable[[dict[str, Any]], dict[str, Any]] | None,
+    limit: asyncio.Semaphore,
+) -> FetchedRun | _NotBegun | _Gone:
+    handle = client.get_workflow_handle(run.id, run_id=run.run_id)
+    async with limit:
+        try:
+            history = await handle.fetch_history(rpc_timeout=_TIMEOUT)
+        except RPCError as error:
+            if error.status == RPCStatusCode.NOT_FOUND:
+                return _Gone(run.run_id)
+            raise
+    if not any(event.HasField("workflow_task_completed_event_attributes") for event in history.events):
+        return _NotBegun(run.run_id)
+    # The list is older than the history: a run may have closed in between.
+    is_open = not _is_closed(history)
+    target = folder / _file_name(run.workflow_type)
+    path = target / f"{_file_name(run.id)}.{run.run_id}.json"
+    await asyncio.to_thread(_write, path, history, scrub)
+    return FetchedRun(
+        path=path,
+        workflow_type=run.workflow_type,
+        workflow_id=run.id,
+        run_id=run.run_id,
+        status="open" if is_open else (run.status.name.lower() if run.status else "closed"),
+        is_open=is_open,
+        events=len(history.events),
+    )
+
+
+def _write(path: Path, history: WorkflowHistory, scrub: Callable[[dict[str, Any]], dict[str, Any]] | None) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    document = json.loads(history.to_json())
+    text = json.dumps(scrub(document) if scrub else document, indent=2)
+    path.touch(mode=0o600)
+    path.write_text(text + "\n", encoding="utf-8")
+
+
+_CLOSING = frozenset(
+    f"workflow_execution_{end}_event_attributes"
+    for end in ("completed", "failed", "canceled", "continued_as_new", "timed_out", "terminated")
+)
+
+
+def _is_closed(history: WorkflowHistory) -> bool:
+    return history.events[-1].WhichOneof("attributes") in _CLOSING
+
+
+def _file_name(name: str) -> str:
+    """Return a name that every file system takes; ids may hold slashes and be a thousand characters long."""
+    return re.sub(r"[^A-Za-z0-9._-]+", "_", name).lstrip(".")[:80] or "_"
+
+
+def _explained(client: Client, error: RPCError) -> Exception:
+    refused = {RPCStatusCode.INVALID_ARGUMENT, RPCStatusCode.NOT_FOUND, RPCStatusCode.PERMISSION_DENIED}
+    if error.status in refused or error.status == RPCStatusCode.UNAUTHENTICATED:
+        return ReplayQueryRefused(namespace=client.namespace, reason=error.message)
+    target = client.service_client.config.target_host
+    return TemporalUnavailable(target=target, reason=error.message or error.status.name)
