@@ -21,7 +21,14 @@ from photo_worker.errors import ExtraMissing
     help="Folder that jobs are kept in.  [default: one in your folder for state that follows from the port]",
 )
 @click.option("--processes", type=click.IntRange(1, 64), help="Pages read at once.  [default: one a core]")
-def textract_emulator(host: str, port: int, data: Path | None, processes: int | None) -> None:
+@click.option(
+    "--most-open-jobs",
+    type=click.IntRange(1, 10_000),
+    default=100,
+    show_default=True,
+    help="Jobs in progress at once; others are refused with LimitExceededException.",
+)
+def textract_emulator(host: str, port: int, data: Path | None, processes: int | None, most_open_jobs: int) -> None:
     """Run an emulated Amazon Textract that really reads documents, until it is told to stop.
 
     AWS SDKs use it with AWS_ENDPOINT_URL_TEXTRACT, which the first line names. S3 and SNS are those that
@@ -32,4 +39,4 @@ def textract_emulator(host: str, port: int, data: Path | None, processes: int | 
     except ImportError as error:
         raise ExtraMissing(command="textract-emulator", reason=str(error)) from error
     configure_logging()
-    run(Options(host, port, data, processes or 0))
+    run(Options(host, port, data, processes or 0, most_open_jobs=most_open_jobs))

@@ -165,6 +165,20 @@ class _JobsForgottenAfterGet(Plant):
             self._read.add(exchange.given["JobId"])
 
 
+class _NotifiedBeforeGetSaysSo(Plant):
+    """The first Get of a finished job still says that it runs, whatever was published before."""
+
+    def __init__(self) -> None:
+        self._late: set[str] = set()
+
+    def after(self, exchange: Exchange) -> None:
+        job_id = exchange.given.get("JobId")
+        if exchange.answer.get("JobStatus") == "SUCCEEDED" and job_id not in self._late:
+            self._late.add(job_id)
+            version = {name: value for name, value in exchange.answer.items() if name.endswith("ModelVersion")}
+            exchange.answer = {"JobStatus": "IN_PROGRESS", **version}
+
+
 class _OneJobForEachToken(Plant):
     """A used token gives its first job, whatever else the call asks for."""
 
@@ -288,6 +302,7 @@ PLANTS: dict[str, tuple[type[Plant], str]] = {
     "job for the other Get": (_EveryGetWorks, "job.other-operation.StartDocumentAnalysis"),
     "job ids of 36 letters": (_JobIdsAreUuids, "job.id.StartDocumentTextDetection"),
     "second notification": (_SecondNotification, "job.told-once"),
+    "notified before Get says so": (_NotifiedBeforeGetSaysSo, "job.message.StartDocumentTextDetection"),
     "charged twice": (_BilledTwice, "counter.synchronous"),
     "prefix made tidy": (_TidyPrefix, "job.output.slash.StartDocumentTextDetection"),
 }

@@ -82,9 +82,9 @@ _GETS: Mapping[str, Any] = {
     "max-results-negative": {"JobId": "0" * 64, "MaxResults": -1},
     "token-empty": {"JobId": "0" * 64, "NextToken": ""},
     "token-blank": {"JobId": "0" * 64, "NextToken": "  "},
-    "job-id-empty": {"JobId": ""},
-    "job-id-long": {"JobId": "a" * 65},
+    "no-job-id": {"MaxResults": 1},
 }
+_JOB_IDS = {"empty": "", "long": "a" * 65, "spaces": "Invalid Job Id"}
 
 
 def _several(count: int, *, operation: str) -> Mapping[str, Any]:
@@ -165,6 +165,9 @@ def _refusals() -> list[Expectation]:
     for operation in ("GetDocumentTextDetection", "GetDocumentAnalysis"):
         for name, given in _GETS.items():
             found.append(refusal(f"request.{operation}.{name}", D, operation, given, _INVALID, REQUEST_INVALID))
+        for name, job_id in _JOB_IDS.items():
+            identity, given = f"request.{operation}.job-id-{name}", {"JobId": job_id}
+            found.append(refusal(identity, UNKNOWN, operation, given, "InvalidJobIdException", NO_JOB))
         found.append(
             refusal(
                 f"request.{operation}.unknown-job", O, operation, {"JobId": "0" * 64}, "InvalidJobIdException", NO_JOB

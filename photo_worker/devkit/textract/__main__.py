@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 from photo_worker.devkit.textract.command import DEFAULT_PORT, Options, configure_logging, run
+from photo_worker.devkit.textract.waiting import MOST_OPEN_JOBS
 from photo_worker.errors import PhotoWorkerError
 
 
@@ -19,10 +20,17 @@ def main() -> int:
         "--data", type=Path, help="folder that jobs are kept in (default: one that follows from the port)"
     )
     parser.add_argument("--processes", type=_processes, default=0, help="pages read at once (default: one a core)")
+    parser.add_argument(
+        "--most-open-jobs",
+        type=_open_jobs,
+        default=MOST_OPEN_JOBS,
+        help="jobs in progress at once, others are refused (default: %(default)s)",
+    )
     given = parser.parse_args()
     configure_logging()
+    options = Options(given.host, given.port, given.data, given.processes, most_open_jobs=given.most_open_jobs)
     try:
-        run(Options(given.host, given.port, given.data, given.processes))
+        run(options)
     except PhotoWorkerError as error:
         print(f"error [{error.code}]: {error.message}\nhint: {error.hint}", file=sys.stderr)  # noqa: T201
         return 1
@@ -34,6 +42,10 @@ def _port(text: str) -> int:
 
 def _processes(text: str) -> int:
     return _integer(text, 1, 64)
+
+
+def _open_jobs(text: str) -> int:
+    return _integer(text, 1, 10_000)
 
 
 def _integer(text: str, least: int, most: int) -> int:

@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, NoReturn
 
 from photo_worker.devkit.textract.reading_child import Bounds
 from photo_worker.devkit.textract.recognition import OWN_READER, make
+from photo_worker.devkit.textract.waiting import MOST_OPEN_JOBS
 from photo_worker.errors import AddressUnusable, DataUnwritable, ExtraMissing
 
 if TYPE_CHECKING:
@@ -51,7 +52,7 @@ class Options:
     """How to run. Port 0 takes a free one; without ``data`` the folder follows from the port.
 
     ``reader`` names the function, as ``module:name``, that makes what reads pages, and ``bounds`` says what
-    that may cost.
+    that may cost. More jobs in progress than ``most_open_jobs`` are refused.
     """
 
     host: str = "127.0.0.1"
@@ -60,6 +61,7 @@ class Options:
     processes: int = 0
     reader: str = OWN_READER
     bounds: Bounds | None = None
+    most_open_jobs: int = MOST_OPEN_JOBS
 
     @property
     def most_processes(self) -> int:
@@ -82,7 +84,7 @@ def run(options: Options) -> NoReturn:
             recogniser = make(data, processes=options.most_processes, reader=options.reader, bounds=options.bounds)
         except OSError as error:
             raise DataUnwritable(path=str(error.filename or data), reason=error.strerror or str(error)) from error
-        asyncio.new_event_loop().run_until_complete(_serve(recogniser, data, bound, ending))
+        asyncio.new_event_loop().run_until_complete(_serve(recogniser, data, options, bound, ending))
     logging.shutdown()
     # Python would wait for threads in the middle of a call, and nothing in them needs to be saved.
     os._exit(0)
@@ -143,11 +145,11 @@ def _data_folder(options: Options, bound: socket.socket) -> Iterator[Path]:
     yield options.data.absolute() if options.data is not None else default_data(bound.getsockname()[1])
 
 
-async def _serve(recogniser: Recogniser, data: Path, bound: socket.socket, ending: _Ending) -> None:
+async def _serve(recogniser: Recogniser, data: Path, options: Options, bound: socket.socket, ending: _Ending) -> None:
     emulator: Emulator | None = None
     try:
         # The first reading process loads meanwhile.
-        server, made = _made(recogniser, data)
+        server, made = _made(recogniser, data, options.most_open_jobs)
         await made.open()
         emulator = made
         ending.is_left_to_others = True
@@ -158,14 +160,14 @@ async def _serve(recogniser: Recogniser, data: Path, bound: socket.socket, endin
             await asyncio.wait_for(closing, _CLOSE_SECONDS)
 
 
-def _made(recogniser: Recogniser, data: Path) -> tuple[uvicorn.Server, Emulator]:
+def _made(recogniser: Recogniser, data: Path, most_open_jobs: int) -> tuple[uvicorn.Server, Emulator]:
     try:
         import uvicorn
 
         from photo_worker.devkit.textract.server import Emulator
     except ImportError as error:
         raise ExtraMissing(command="textract-emulator", reason=str(error)) from error
-    emulator = Emulator(recogniser, data)
+    emulator = Emulator(recogniser, data, most_open_jobs=most_open_jobs)
     config = uvicorn.Config(
         emulator.app,
         loop="asyncio",

@@ -15,12 +15,14 @@ from photo_worker.devkit.textract.counters import Counters
 from photo_worker.devkit.textract.documents import SYNC, Document, DocumentSource
 from photo_worker.devkit.textract.failures import (
     DOCUMENT_TOO_LARGE,
+    INVALID_JOB_ID,
     INVALID_PARAMETER,
     NOT_EMULATED,
     Refusal,
 )
 from photo_worker.devkit.textract.model import TextractModel, Violation
 from photo_worker.devkit.textract.recognition import Recogniser
+from photo_worker.devkit.textract.waiting import Waiting
 from photo_worker.ocr.analysis.request import Analysis
 from photo_worker.policies import SYNC_OCR_LIMIT_BYTES
 
@@ -59,6 +61,7 @@ class Operations:
         self._recogniser = recogniser
         self._jobs = jobs
         self._answers = Answers()
+        self._waiting = Waiting()
         self._emulated: Mapping[str, Callable[[Call], Awaitable[bytes]]] = {
             "DetectDocumentText": self._read,
             "AnalyzeDocument": self._read,
@@ -114,14 +117,22 @@ class Operations:
         # Which of the two codes the real service gives for too many inline bytes is not known.
         if all(violation.oversized_blob for violation in violations):
             return self.oversized(operation, "too many bytes")
-        return Refusal(INVALID_PARAMETER, "; ".join(map(str, violations)))
+        said = "; ".join(map(str, violations))
+        # Nor which for an id that no job can have (?): clients expect this one where they can expect it.
+        if all(violation.path == "JobId" and violation.rule != "required" for violation in violations) and (
+            self._model.lists_error(operation, INVALID_JOB_ID.code)
+        ):
+            return Refusal(INVALID_JOB_ID, said)
+        return Refusal(INVALID_PARAMETER, said)
 
     async def _read(self, call: Call) -> bytes:
         """DetectDocumentText and AnalyzeDocument."""
         analysis = Analysis.of(call.given) if call.operation == "AnalyzeDocument" else None
-        document = await self._documents.get(call.given["Document"], SYNC)
-        call.counters.requested(document.sha256)
-        answer = await self._page(call, document, analysis)
+        with self._waiting.place() as place:
+            document = await self._documents.get(call.given["Document"], SYNC)
+            place.hold(document.size)
+            call.counters.requested(document.sha256)
+            answer = await self._page(call, document, analysis)
         call.counters.billed(document.sha256)
         return answer
 

@@ -48,8 +48,9 @@ _REMEMBERED_DOCUMENTS = 10_000
 # Larger answers are parsed beside the event loop, which must not stand still for them.
 _LOADED_INLINE_BYTES = 64 * 1024
 
-# How often a document may end the process that reads it.
+# How often a page may end the process that reads it, and how often all pages of a document together.
 _ENDS = 2
+_ENDS_OF_DOCUMENT = 20
 
 _ERRORS: Mapping[str, type[PhotoWorkerError]] = {
     kind.code: kind
@@ -111,7 +112,7 @@ class _Memory:
     pages: _Recent[int | None] = field(default_factory=_Recent)
     """Documents that are within limits, and how many pages they have, where that was asked."""
     ends: _Recent[tuple[int, str]] = field(default_factory=_Recent)
-    """How many processes a document ended, and how the last."""
+    """How many processes a page of a document ended, and how the last; and, without a page, the whole document."""
 
 
 class Recogniser:
@@ -300,17 +301,19 @@ class Recogniser:
     async def _ask(
         self, memory: _Memory, document: Document, request: Mapping[str, Any], reading: _Running[Any]
     ) -> tuple[dict[str, Any], bytes]:
-        sha256 = document.sha256
-        ends, problem = memory.ends.get(sha256, (0, ""))
-        if ends >= _ENDS:
-            raise Refusal(BAD_DOCUMENT, f"not tried again after {ends} lost processes", problem=problem)
-        work = self.pool.submit(request, turn=sha256, urgent=reading.urgent)
+        whole, page = document.sha256, (document.sha256, request.get("number"))
+        for place, most in ((page, _ENDS), (whole, _ENDS_OF_DOCUMENT)):
+            ends, problem = memory.ends.get(place, (0, ""))
+            if ends >= most:
+                raise Refusal(BAD_DOCUMENT, f"not tried again after {ends} lost processes", problem=problem)
+        work = self.pool.submit(request, turn=document.sha256, urgent=reading.urgent)
         reading.work = work
         try:
             header, body = await work.done
         except ProcessEnded as error:
             problem = f"Reading the document {error}"
-            memory.ends[sha256] = memory.ends.get(sha256, (0, ""))[0] + 1, problem
+            for place in (page, whole):
+                memory.ends[place] = memory.ends.get(place, (0, ""))[0] + 1, problem
             raise Refusal(BAD_DOCUMENT, f"the process that read it is gone: {error}", problem=problem) from error
         except ReaderUnavailable as error:
             raise _unavailable(error) from error

@@ -29,6 +29,7 @@ from photo_worker.devkit.textract.jobs import Jobs
 from photo_worker.devkit.textract.model import TextractModel, WrongType
 from photo_worker.devkit.textract.operations import Call, Operations
 from photo_worker.devkit.textract.recognition import Recogniser
+from photo_worker.devkit.textract.waiting import MOST_OPEN_JOBS
 from photo_worker.errors import PhotoWorkerError
 
 logger = logging.getLogger(__name__)
@@ -41,8 +42,8 @@ _PARSED_INLINE_BYTES = 64 * 1024
 class Emulator:
     """One emulator: what reads, and everything that was asked of it. ``open`` it, serve ``app``, and ``close`` it."""
 
-    def __init__(self, recogniser: Recogniser, data: Path) -> None:
-        """``data`` is the folder that jobs are kept in."""
+    def __init__(self, recogniser: Recogniser, data: Path, *, most_open_jobs: int = MOST_OPEN_JOBS) -> None:
+        """``data`` is the folder that jobs are kept in, ``most_open_jobs`` how many may be in progress at once."""
         self._model = TextractModel()
         self._documents = DocumentSource(recogniser.spool)
         self._recogniser = recogniser
@@ -57,6 +58,7 @@ class Emulator:
             faults=self._faults,
             counters=lambda: self._counters,
             limits=ASYNC,
+            most_open=most_open_jobs,
         )
         self._operations = Operations(self._model, self._documents, recogniser, self._jobs)
         self._warming: asyncio.Task[None] | None = None

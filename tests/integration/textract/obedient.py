@@ -26,7 +26,7 @@ def document(text: str = "Lemon Oat Biscuits", **told: Any) -> bytes:
 
     ``wait_for`` names a file that pages from ``wait_from`` on wait for, ``begun`` one to make, ``log`` one to
     add the page's number to, ``fail`` and ``details`` an error, ``pages`` their number, and ``harm`` what to do
-    to the process that reads.
+    to the process that reads, at every page or at those of ``harm_at``.
     """
     return MAGIC + json.dumps({"text": text, "nonce": secrets.token_hex(8), **told}).encode()
 
@@ -58,7 +58,8 @@ class ObedientReader:
         waits = "wait_for" in told and request.number >= told.get("wait_from", 1)
         while waits and not Path(told["wait_for"]).exists() and time.monotonic() < deadline:
             time.sleep(0.01)
-        _harm(told.get("harm", ""))
+        if request.number in told.get("harm_at", [request.number]):
+            _harm(told.get("harm", ""))
         if told.get("fail") == "RuntimeError":
             raise RuntimeError("the reader fell over")
         if "fail" in told:

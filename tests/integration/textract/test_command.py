@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import signal
@@ -145,6 +146,24 @@ def test_jobs_are_there_again_in_the_same_folder(
         client.close()
 
 
+@pytest.mark.stack
+@pytest.mark.parametrize("how", list(COMMANDS))
+def test_more_open_jobs_than_told_are_refused(
+    tmp_path: Path, stack_env: dict[str, str], s3_client: S3Client, bucket: str, how: str
+) -> None:
+    s3_client.put_object(Bucket=bucket, Key="card.png", Body=picture("CARD 1357"))
+    variables = {name: value for name, value in stack_env.items() if name.startswith("AWS_")}
+    location: Any = {"S3Object": {"Bucket": bucket, "Name": "card.png"}}
+    with alone(tmp_path, "--port", "0", "--most-open-jobs", "1", how=how, **variables) as (_, line):
+        slow = json.dumps({"rules": [{"kind": "job-slow", "seconds": 600}]}).encode()
+        assert send(port_of(line), "PUT", "/_emulator/faults", slow).status == 200
+        client = client_of(stack_env, url_of(line))
+        assert client.start_document_text_detection(DocumentLocation=location)["JobId"]
+        with pytest.raises(client.exceptions.LimitExceededException):
+            client.start_document_text_detection(DocumentLocation=location)
+        client.close()
+
+
 @pytest.mark.parametrize(
     ("variables", "folder"),
     [
@@ -221,7 +240,10 @@ def assert_refused(done: subprocess.CompletedProcess[str], code: str, said: str)
     assert done.stdout == ""
 
 
-@pytest.mark.parametrize("arguments", [["--port", "x"], ["--port", "65536"], ["--processes", "0"], ["--threads", "2"]])
+@pytest.mark.parametrize(
+    "arguments",
+    [["--port", "x"], ["--port", "65536"], ["--processes", "0"], ["--most-open-jobs", "0"], ["--threads", "2"]],
+)
 @pytest.mark.parametrize("how", list(COMMANDS))
 def test_wrong_use_is_exit_code_2(tmp_path: Path, how: str, arguments: list[str]) -> None:
     done = ended(how, tmp_path, *arguments)
@@ -230,4 +252,4 @@ def test_wrong_use_is_exit_code_2(tmp_path: Path, how: str, arguments: list[str]
 
 def test_both_ways_take_the_same_options(tmp_path: Path) -> None:
     options = [set(re.findall(r"--[a-z-]+", ended(how, tmp_path, "--help").stdout)) for how in COMMANDS]
-    assert options[0] == options[1] == {"--host", "--port", "--data", "--processes", "--help"}
+    assert options[0] == options[1] == {"--host", "--port", "--data", "--processes", "--most-open-jobs", "--help"}

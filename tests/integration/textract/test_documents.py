@@ -14,6 +14,7 @@ import psutil
 import pytest
 from botocore.exceptions import ClientError
 
+from photo_worker.devkit.textract.waiting import MOST_DOCUMENTS
 from photo_worker.policies import SYNC_OCR_LIMIT_BYTES
 from tests.integration.textract.conftest import JSON_11, SIGNED, call, client_of, send
 from tests.integration.textract.emulator import Running, document, running, until
@@ -318,3 +319,30 @@ def test_operations_are_counted_with_their_errors(stack_env: dict[str, str], tmp
         call(started.port, DETECT, sent(content))
         after = send(started.port, "GET", "/_emulator/counters").json["documents"]
         assert after == {hash_of(content): {"requests": 1, "billed": 1, "recognised": 1}}
+
+
+def test_more_documents_than_may_wait_are_refused_and_the_others_read(
+    stack_env: dict[str, str], tmp_path: Path
+) -> None:
+    gate = tmp_path / "gate"
+    with running(tmp_path, {}) as emulator, ThreadPoolExecutor(MOST_DOCUMENTS) as threads:
+
+        def read(text: str) -> list[str]:
+            client = client_of(stack_env, emulator.url)
+            answer = client.detect_document_text(Document={"Bytes": document(text, wait_for=str(gate))})
+            client.close()
+            return words(answer)
+
+        waiting = [threads.submit(read, str(number)) for number in range(MOST_DOCUMENTS)]
+        try:
+            until(lambda: len(send(emulator.port, "GET", "/_emulator/counters").json["documents"]) == MOST_DOCUMENTS)
+            with pytest.raises(ClientError) as caught:
+                read("one more")
+        finally:
+            gate.touch()
+        assert [call.result() for call in waiting] == [[str(number)] for number in range(MOST_DOCUMENTS)]
+        assert caught.value.response["Error"] == {
+            "Code": "ProvisionedThroughputExceededException",
+            "Message": "Provisioned rate exceeded",
+        }
+        assert read("one more") == ["one", "more"]

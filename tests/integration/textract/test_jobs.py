@@ -51,6 +51,16 @@ def test_a_job_is_in_progress_and_then_has_every_page(world: World, tmp_path: Pa
     assert [list(block)[-1] for block in answer["Blocks"]] == ["Page"] * 14
 
 
+def test_pages_that_end_the_process_that_reads_them_cost_a_job_these_pages_alone(world: World) -> None:
+    job_id = world.start(world.stored(document("Oats", pages=6, harm="leave", harm_at=[1, 2, 3])))
+    answer = world.ended(job_id)
+    assert (answer["JobStatus"], answer["Warnings"]) == (
+        "PARTIAL_SUCCESS",
+        [{"ErrorCode": "BAD_DOCUMENT", "Pages": [1, 2, 3]}],
+    )
+    assert texts(answer) == ["Oats 4", "Oats 5", "Oats 6"]
+
+
 def test_an_analysis_asks_for_its_features(world: World) -> None:
     job_id = world.start(world.stored(document("Oats")), ANALYSIS, FeatureTypes=["FORMS", "TABLES"])
     answer = world.ended(job_id, ANALYSIS)

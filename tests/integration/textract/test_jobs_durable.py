@@ -17,7 +17,7 @@ import pytest
 
 from tests.integration.textract.emulator import DEADLINE_SECONDS, ROOT, document, until
 from tests.integration.textract.jobs_world import ANALYSIS, Channel, World, world_in
-from tests.support.proxy import Proxy
+from tests.support.proxy import Proxy, proxy_to
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
@@ -92,11 +92,48 @@ def test_results_and_tokens_hold_after_the_emulator_was_killed(begin: Begin) -> 
 
 @pytest.fixture
 def sns_proxy(stack_env: dict[str, str]) -> Iterator[Proxy]:
-    address = urlsplit(stack_env["AWS_ENDPOINT_URL_SNS"])
-    proxy = Proxy((address.hostname or "", address.port or 0))
-    proxy.start()
-    yield proxy
-    proxy.close()
+    with proxy_of(stack_env, "AWS_ENDPOINT_URL_SNS") as proxy:
+        yield proxy
+
+
+@pytest.fixture
+def s3_proxy(stack_env: dict[str, str]) -> Iterator[Proxy]:
+    with proxy_of(stack_env, "AWS_ENDPOINT_URL_S3") as proxy:
+        yield proxy
+
+
+def proxy_of(stack_env: dict[str, str], name: str) -> AbstractContextManager[Proxy]:
+    address = urlsplit(stack_env[name])
+    return proxy_to(address.hostname or "", address.port or 0)
+
+
+def test_a_job_waits_for_s3_to_write_its_output(begin: Begin, s3_proxy: Proxy, tmp_path: Path, bucket: str) -> None:
+    gate, begun = tmp_path / "gate", tmp_path / "begun"
+    with begin(AWS_ENDPOINT_URL_S3=f"http://127.0.0.1:{s3_proxy.port}") as world:
+        key = world.stored(document("Oats", wait_for=str(gate), begun=str(begun)))
+        job_id = world.start(key, OutputConfig={"S3Bucket": bucket, "S3Prefix": "out"})
+        until(begun.exists)
+        s3_proxy.down()
+        gate.touch()
+        until(lambda: "tried again in 0.5 s: InternalServerError" in world.running.log.read_text("utf-8"))
+        s3_proxy.up()
+        assert world.ended(job_id)["JobStatus"] == "SUCCEEDED"
+        written = world.s3.get_object(Bucket=bucket, Key=f"out/{job_id}/1")["Body"].read()
+    assert json.loads(written)["JobStatus"] == "SUCCEEDED"
+
+
+def test_a_job_waits_for_s3_to_give_its_document(begin: Begin, s3_proxy: Proxy, tmp_path: Path) -> None:
+    gate = tmp_path / "gate"
+    with begin(AWS_ENDPOINT_URL_S3=f"http://127.0.0.1:{s3_proxy.port}") as world:
+        # As many as are carried out at once: the next one fetches its document after them.
+        first = [world.start(world.stored(document(f"{n}", wait_for=str(gate)))) for n in range(16)]
+        until(lambda: all(world.jobs()[job_id]["Pages"] == 1 for job_id in first))
+        job_id = world.start(world.stored(document("Oats")))
+        s3_proxy.down()
+        gate.touch()
+        until(lambda: "tried again in 0.5 s: InternalServerError" in world.running.log.read_text("utf-8"))
+        s3_proxy.up()
+        assert world.ended(job_id)["JobStatus"] == "SUCCEEDED"
 
 
 @pytest.mark.parametrize("killed", [False, True])

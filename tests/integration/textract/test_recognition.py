@@ -10,6 +10,7 @@ from typing import Any
 import psutil
 import pytest
 
+from photo_worker.devkit.textract import recognition
 from photo_worker.devkit.textract.counters import Counters
 from photo_worker.devkit.textract.documents import ASYNC, SYNC, Document, Limits
 from photo_worker.devkit.textract.failures import Refusal
@@ -235,6 +236,30 @@ async def test_a_failure_reaches_all_who_wait_and_is_not_kept(made: Make, tmp_pa
     assert {str(error).partition(":")[0] for error in await asyncio.gather(*calls)} == {"BadDocumentException"}
     assert "it is torn" in (await refused(read(ours, given))).message
     assert len(lines(log)) == 2
+
+
+async def test_pages_that_end_processes_leave_the_others_of_their_document_readable(made: Make, tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    ours, given = made(), doc("book", pages=30, log=str(log), harm="leave", harm_at=[1, 2, 3])
+    for number in (1, 2, 3, 1):
+        assert (await refused(read(ours, given, number, limits=ASYNC))).failure.code == "BadDocumentException"
+    assert await read(ours, given, 4, limits=ASYNC) == "book 4"
+    before = lines(log)
+    # Twice is enough for a page.
+    assert "not tried again after 2" in (await refused(read(ours, given, 1, limits=ASYNC))).reason
+    assert lines(log) == before
+
+
+async def test_a_document_whose_pages_end_many_processes_is_given_up(
+    made: Make, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(recognition, "_ENDS_OF_DOCUMENT", 3)
+    log = tmp_path / "log"
+    ours, given = made(), doc("book", pages=30, log=str(log), harm="leave", harm_at=[1, 2, 3])
+    for number in (1, 2, 3):
+        await refused(read(ours, given, number, limits=ASYNC))
+    assert "not tried again after 3" in (await refused(read(ours, given, 4, limits=ASYNC))).reason
+    assert lines(log) == ["book 1", "book 2", "book 3"]
 
 
 async def test_a_document_is_judged_by_the_limits_of_its_call(made: Make) -> None:

@@ -28,12 +28,10 @@ from photo_worker.devkit.textract.jobs.store import Store
 from photo_worker.devkit.textract.jobs.thread import Clock, StoreThread
 from photo_worker.devkit.textract.jobs.tokens import PageTokens
 from photo_worker.devkit.textract.spool import Spool
+from photo_worker.devkit.textract.waiting import MOST_OPEN_JOBS
 from photo_worker.errors import DataUnwritable, PhotoWorkerError
 
 logger = logging.getLogger(__name__)
-
-MOST_OPEN_JOBS = 100
-"""How many jobs may be in progress at once by default, that of an AWS account in most regions (D: quotas)."""
 
 _SWEEP_SECONDS = 60.0
 _STOP_SECONDS = 0.5

@@ -15,9 +15,10 @@ from photo_worker.devkit.textract.failures import (
     Failure,
     Refusal,
 )
+from photo_worker.devkit.textract.faults import JobFault
 from photo_worker.devkit.textract.jobs.records import EXPIRY_SECONDS
 from tests.unit.textract.jobs.conftest import Open
-from tests.unit.textract.jobs.parts import ANALYSIS, TEXT, Emulated, Objects, given
+from tests.unit.textract.jobs.parts import ANALYSIS, TEXT, Emulated, Objects, given, until
 
 
 async def refused(emulated: Emulated, failure: Failure, operation: str = TEXT, /, **members: Any) -> None:
@@ -109,6 +110,28 @@ async def test_the_other_start_operation_has_tokens_of_its_own(emulated: Emulate
     analysis = await emulated.start(ANALYSIS, FeatureTypes=["TABLES"], ClientRequestToken="t")
     assert text != analysis
     assert (await emulated.ended(analysis, ANALYSIS))["JobStatus"] == "SUCCEEDED"
+
+
+async def test_a_caller_that_goes_away_leaves_a_job_that_runs(
+    emulated: Emulated, objects: Objects, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    objects.put()
+    for_job = emulated.faults.for_job
+
+    def goes_away(operation: str, document_name: str) -> JobFault | None:
+        # Asked right before the job is kept.
+        caller.cancel()
+        return for_job(operation, document_name)
+
+    monkeypatch.setattr(emulated.faults, "for_job", goes_away)
+    caller = asyncio.create_task(emulated.start(ClientRequestToken="t"))
+    with pytest.raises(asyncio.CancelledError):
+        await caller
+
+    async def has_ended() -> bool:
+        return [job["JobStatus"] for job in await emulated.jobs.shown()] == ["SUCCEEDED"]
+
+    await until(has_ended)
 
 
 async def test_16_starts_at_once_with_one_token_are_one_job(emulated: Emulated, objects: Objects) -> None:

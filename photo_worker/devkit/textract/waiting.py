@@ -1,0 +1,64 @@
+"""How much may be under way at once. A call that waits for its page keeps its document in memory."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+from photo_worker.devkit.textract.failures import PROVISIONED_THROUGHPUT_EXCEEDED, Refusal
+
+MOST_DOCUMENTS = 64
+"""More than test runs ask for at once, and what two cores read in a minute."""
+
+MOST_BYTES = 256 * 1024 * 1024
+"""Some 25 of the largest documents; a call holds its document twice, as it came and decoded."""
+
+
+MOST_OPEN_JOBS = 100
+"""How many jobs may be in progress at once by default, that of an AWS account in most regions (D: quotas)."""
+
+
+@dataclass
+class Place:
+    """One call's place among those that wait."""
+
+    waiting: Waiting
+    size: int = 0
+
+    def hold(self, size: int) -> None:
+        """Count a document's bytes. Raises ``Refusal`` where there are too many with them."""
+        self.waiting.require_room(size)
+        self.waiting.size += size
+        self.size += size
+
+
+@dataclass
+class Waiting:
+    """The synchronous calls that are being answered, and the ``size`` of their documents in bytes."""
+
+    most_documents: int = MOST_DOCUMENTS
+    most_bytes: int = MOST_BYTES
+    size: int = field(default=0, init=False)
+    documents: int = field(default=0, init=False)
+
+    @contextmanager
+    def place(self) -> Iterator[Place]:
+        """Give a call a place for as long as the block takes.
+
+        Raises ProvisionedThroughputExceededException where there is none, which AWS's SDKs try again later.
+        """
+        if self.documents >= self.most_documents:
+            raise Refusal(PROVISIONED_THROUGHPUT_EXCEEDED, f"{self.documents} documents wait to be read")
+        self.documents += 1
+        place = Place(self)
+        try:
+            yield place
+        finally:
+            self.documents -= 1
+            self.size -= place.size
+
+    def require_room(self, size: int) -> None:
+        """Raise ``Refusal`` where so many bytes more are too many; one document alone always has room."""
+        if self.size and self.size + size > self.most_bytes:
+            raise Refusal(PROVISIONED_THROUGHPUT_EXCEEDED, f"documents of {self.size} bytes wait to be read")
