@@ -1,0 +1,258 @@
+"""Histories from a running service: which are taken, which are left out, and what is said of them."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import secrets
+import stat
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from temporalio import workflow
+from temporalio.client import Client, WorkflowFailureError, WorkflowHistory
+from temporalio.common import RawValue
+from temporalio.exceptions import ApplicationError
+from temporalio.worker import Replayer, Worker
+
+from photo_worker.errors import ReplayNothingFound, ReplayQueryRefused, TemporalUnavailable
+from photo_worker.replay.server import Selection, download
+from tests.support.harness import eventually
+from tests.support.proxy import proxy_to
+
+pytestmark = pytest.mark.stack
+
+
+@dataclass
+class Service:
+    """A workflow type and a task queue of the test's own."""
+
+    client: Client
+    workflow_type: str
+    queue: str
+    selection: Selection
+
+    @asynccontextmanager
+    async def worker(self) -> AsyncIterator[None]:
+        async with Worker(self.client, task_queue=self.queue, workflows=[EndsAsAsked]):
+            yield
+
+    async def run(self, how: str) -> str:
+        """Start one run; wait for its end unless it is to stay open. Return its run id."""
+        workflow_id = f"test/{secrets.token_hex(6)}"
+        handle = await self.client.start_workflow(self.workflow_type, how, id=workflow_id, task_queue=self.queue)
+        if how == "cancel":
+            await handle.cancel()
+        if how not in {"wait", "not begun"}:
+            try:
+                await handle.result(follow_runs=False)
+            except WorkflowFailureError:
+                assert how != "complete"
+        return handle.result_run_id or ""
+
+    async def shows(self, count: int) -> None:
+        """Wait until visibility, which lags behind, lists this many runs in their last state."""
+
+        async def probe() -> bool:
+            listed = [run async for run in self.client.list_workflows(f"WorkflowType = '{self.workflow_type}'")]
+            return len(listed) == count
+
+        await eventually(probe)
+
+
+@workflow.defn(dynamic=True, sandboxed=False)
+class EndsAsAsked:
+    """Takes every type name, so that each test has one of its own, and ends as its argument says."""
+
+    @workflow.run
+    async def run(self, arguments: Sequence[RawValue]) -> str:
+        how = workflow.payload_converter().from_payload(arguments[0].payload, str)
+        if how == "fail":
+            raise ApplicationError("asked to", non_retryable=True)
+        if how in {"wait", "cancel"}:
+            await workflow.wait_condition(lambda: False)
+        return how
+
+
+@workflow.defn(dynamic=True, sandboxed=False)
+class WaitsFirst:
+    """What a careless change would make of it: a timer that no history has."""
+
+    @workflow.run
+    async def run(self, arguments: Sequence[RawValue]) -> str:
+        await asyncio.sleep(1)
+        return "complete"
+
+
+@pytest.fixture
+async def service(stack_env: dict[str, str]) -> Service:
+    client = await Client.connect(stack_env["TEMPORAL_TARGET"])
+    name = f"sample-{secrets.token_hex(6)}"
+    return Service(client, name, f"queue-{name}", Selection((name,)))
+
+
+async def settled(service: Service, selection: Selection, folder: Path, *, closed: int, opened: int) -> Any:
+    """Download until visibility has caught up with how the runs ended."""
+
+    async def probe() -> Any:
+        try:
+            fetched = await download(service.client, selection, folder)
+        except ReplayNothingFound:
+            return None
+        seen = sum(not run.is_open for run in fetched.runs), sum(run.is_open for run in fetched.runs)
+        return fetched if seen == (closed, opened) else None
+
+    return await eventually(probe)
+
+
+async def test_closed_and_open_runs_are_brought(service: Service, tmp_path: Path) -> None:
+    async with service.worker():
+        runs = {how: await service.run(how) for how in ("complete", "fail", "cancel", "wait")}
+        await eventually(lambda: began(service, runs["wait"]))
+    waiting = await service.run("not begun")
+    await service.shows(5)
+    fetched = await settled(service, service.selection, tmp_path, closed=3, opened=1)
+    assert {run.run_id: run.status for run in fetched.runs} == {
+        runs["complete"]: "completed",
+        runs["fail"]: "failed",
+        runs["cancel"]: "canceled",
+        runs["wait"]: "open",
+    }
+    assert [run.run_id for run in fetched.partly_checked] == [runs["wait"]]
+    assert fetched.not_begun == (waiting,)
+    said = "\n".join(fetched.lines())
+    assert f"{service.workflow_type}: 3 closed, 1 open (partly checked" in said
+    assert "1 runs have not begun" in said
+
+
+async def began(service: Service, run_id: str) -> bool:
+    query = f"WorkflowType = '{service.workflow_type}' AND RunId = '{run_id}'"
+    async for run in service.client.list_workflows(query):
+        history = await service.client.get_workflow_handle(run.id, run_id=run.run_id).fetch_history()
+        return any(event.HasField("workflow_task_completed_event_attributes") for event in history.events)
+    return False
+
+
+async def test_files_replay_and_show_a_diverging_change(service: Service, tmp_path: Path) -> None:
+    async with service.worker():
+        await service.run("complete")
+    fetched = await settled(service, service.selection, tmp_path, closed=1, opened=0)
+    (run,) = fetched.runs
+    history = WorkflowHistory.from_json(run.workflow_id, run.path.read_text())
+    await Replayer(workflows=[EndsAsAsked]).replay_workflow(history)
+    with pytest.raises(workflow.NondeterminismError):
+        await Replayer(workflows=[WaitsFirst]).replay_workflow(history)
+
+
+async def test_files_are_for_this_user_alone_and_stay_in_the_folder(service: Service, tmp_path: Path) -> None:
+    service = replace(service, workflow_type=f"../../{service.workflow_type}")
+    service.selection = Selection((service.workflow_type,))
+    async with service.worker():
+        await service.run("complete")
+    (run,) = (await settled(service, service.selection, tmp_path, closed=1, opened=0)).runs
+    assert run.path.parent.parent == tmp_path
+    assert stat.S_IMODE(run.path.stat().st_mode) == 0o600
+    assert stat.S_IMODE(run.path.parent.stat().st_mode) == 0o700
+
+
+class TestLimits:
+    async def test_the_cap_holds_and_takes_every_way_to_end_in_turn(self, service: Service, tmp_path: Path) -> None:
+        async with service.worker():
+            failed = await service.run("fail")
+            for _ in range(4):
+                await service.run("complete")
+        await settled(service, service.selection, tmp_path / "all", closed=5, opened=0)
+        capped = await download(service.client, replace(service.selection, closed=2), tmp_path / "two")
+        assert sorted(run.status for run in capped.runs) == ["completed", "failed"]
+        assert failed in {run.run_id for run in capped.runs}
+
+    async def test_a_type_can_have_a_cap_of_its_own(self, service: Service, tmp_path: Path) -> None:
+        async with service.worker():
+            for _ in range(3):
+                await service.run("complete")
+        await settled(service, service.selection, tmp_path / "all", closed=3, opened=0)
+        own = replace(service.selection, closed=3, closed_by_type={service.workflow_type: 1})
+        assert len((await download(service.client, own, tmp_path / "one")).runs) == 1
+
+    async def test_open_runs_above_the_cap_are_counted(self, service: Service, tmp_path: Path) -> None:
+        async with service.worker():
+            runs = [await service.run("wait") for _ in range(3)]
+            for run in runs:
+                await eventually(lambda run=run: began(service, run))  # type: ignore[misc]
+        await settled(service, service.selection, tmp_path / "all", closed=0, opened=3)
+        capped = await download(service.client, replace(service.selection, opened=1), tmp_path / "one")
+        assert len(capped.runs) == 1
+        assert capped.left_out == {service.workflow_type: 2}
+        assert "2 more open runs are above the cap and not checked" in "\n".join(capped.lines())
+
+    async def test_runs_that_closed_before_the_window_are_left(self, service: Service, tmp_path: Path) -> None:
+        async with service.worker():
+            await service.run("complete")
+        await settled(service, service.selection, tmp_path / "all", closed=1, opened=0)
+        with pytest.raises(ReplayNothingFound) as caught:
+            await download(
+                service.client,
+                replace(service.selection, window=timedelta(days=3)),
+                tmp_path / "none",
+                now=lambda: datetime.now(UTC) + timedelta(days=4),
+            )
+        assert service.workflow_type in caught.value.message
+        assert "3 days" in caught.value.message
+
+    async def test_one_more_condition_narrows(self, service: Service, tmp_path: Path) -> None:
+        async with service.worker():
+            await service.run("fail")
+            await service.run("complete")
+        await settled(service, service.selection, tmp_path / "all", closed=2, opened=0)
+        narrowed = replace(service.selection, query="ExecutionStatus = 'Failed'")
+        assert [r.status for r in (await download(service.client, narrowed, tmp_path / "one")).runs] == ["failed"]
+
+
+class TestRefusals:
+    async def test_nothing_found_is_an_error(self, service: Service, tmp_path: Path) -> None:
+        with pytest.raises(ReplayNothingFound):
+            await download(service.client, service.selection, tmp_path)
+
+    async def test_only_runs_without_a_task_is_nothing_found(self, service: Service, tmp_path: Path) -> None:
+        await service.run("not begun")
+        await service.shows(1)
+        with pytest.raises(ReplayNothingFound) as caught:
+            await download(service.client, service.selection, tmp_path)
+        assert "1 have not begun" in caught.value.message
+
+    async def test_a_query_that_temporal_refuses(self, service: Service, tmp_path: Path) -> None:
+        with pytest.raises(ReplayQueryRefused) as caught:
+            await download(service.client, replace(service.selection, query="NoSuchField = 1"), tmp_path)
+        assert "NoSuchField" in caught.value.message
+
+    async def test_a_namespace_that_is_not_there(self, stack_env: dict[str, str], tmp_path: Path) -> None:
+        client = await Client.connect(stack_env["TEMPORAL_TARGET"], namespace="absent")
+        with pytest.raises(ReplayQueryRefused) as caught:
+            await download(client, Selection(("any",)), tmp_path)
+        assert "absent" in caught.value.message
+
+    async def test_a_service_that_goes_away(self, stack_env: dict[str, str], tmp_path: Path) -> None:
+        host, _, port = stack_env["TEMPORAL_TARGET"].rpartition(":")
+        with proxy_to(host, int(port)) as proxy:
+            client = await Client.connect(f"127.0.0.1:{proxy.port}")
+            proxy.down()
+            with pytest.raises(TemporalUnavailable) as caught:
+                await download(client, Selection(("any",)), tmp_path)
+        assert str(proxy.port) in caught.value.message
+
+
+async def test_what_is_kept_can_be_scrubbed_first(service: Service, tmp_path: Path) -> None:
+    async with service.worker():
+        await service.run("complete")
+    await settled(service, service.selection, tmp_path / "raw", closed=1, opened=0)
+
+    def scrub(document: dict[str, Any]) -> dict[str, Any]:
+        return {"events": [event | {"taskId": "0"} for event in document["events"]]}
+
+    (run,) = (await download(service.client, service.selection, tmp_path / "kept", scrub=scrub)).runs
+    assert {event["taskId"] for event in json.loads(run.path.read_text())["events"]} == {"0"}
