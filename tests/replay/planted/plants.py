@@ -1,0 +1,324 @@
+"""Small wrong changes to real workflows: each is one edit of their text, and what the gate must say of it.
+
+``kind`` is the kind of finding, ``says`` a word of it. A plant of the kind ``replay`` is one that
+Temporal's own replay refuses; one of the kind ``drift`` is one that it lets pass.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import photo_worker.workflows.image
+
+KITCHEN = Path(__file__).with_name("kitchen.py")
+IMAGE = Path(photo_worker.workflows.image.__file__)
+
+# Which recorded run shows the change.
+Shown = Literal["kitchen", "success", "failure", "cancellation"]
+
+
+@dataclass(frozen=True)
+class Plant:
+    """One edit: ``old``, which is in the text exactly once, becomes ``new``."""
+
+    name: str
+    shown_by: Shown
+    old: str
+    new: str
+    kind: Literal["replay", "drift"]
+    says: str
+
+    @property
+    def source(self) -> Path:
+        """The file whose text is edited."""
+        return KITCHEN if self.shown_by == "kitchen" else IMAGE
+
+    def text(self) -> str:
+        """Return the edited text."""
+        whole = self.source.read_text(encoding="utf-8")
+        assert whole.count(self.old) == 1, f"{self.name}: {self.old!r} is {whole.count(self.old)} times in the text"
+        return whole.replace(self.old, self.new)
+
+
+_WASH = "            wash,\n            order.dish,\n            start_to_close_timeout=timedelta(minutes=1),\n"
+_SALTED = '        return f"{baked} with {self._salt + second + spoon} salt"\n'
+_CUT = "workflow.execute_activity(cut, args=[washed, pieces], start_to_close_timeout=timedelta(minutes=1)),"
+_TASTE = "workflow.execute_activity(taste, washed, start_to_close_timeout=timedelta(minutes=1)),"
+_CHILD = 'id=f"{workflow.info().workflow_id}-oven", execution_timeout=timedelta(hours=1)'
+_SPOON = (
+    "        spoon = await workflow.execute_local_activity"
+    "(taste, baked, start_to_close_timeout=timedelta(seconds=10))\n"
+)
+_FIRST = "        self._located = await workflow.execute_activity_method("
+_EXTRA = "        await workflow.execute_activity('x', 1, start_to_close_timeout=policies.OCR.start_to_close_timeout)\n"
+_KITCHEN_EXTRA = "        await workflow.execute_activity(taste, 'x', start_to_close_timeout=timedelta(minutes=1))\n"
+_LAST = "        return _result(request, self._located, self._ocr)\n\n\nasync def _to_the_end"
+
+PLANTS = [
+    # What is asked for.
+    Plant("activity added first", "success", _FIRST, _EXTRA + _FIRST, "replay", "activity"),
+    Plant("activity added last", "success", _LAST, _EXTRA + _LAST, "replay", "activity"),
+    Plant("activity added in the middle", "kitchen", _SPOON, _KITCHEN_EXTRA + _SPOON, "replay", "activity"),
+    Plant(
+        "activity removed",
+        "success",
+        "        await workflow.execute_activity_method(\n            ResultActivities.persist_artifacts,",
+        "        if 0: await workflow.execute_activity_method(\n            ResultActivities.persist_artifacts,",
+        "replay",
+        "activity",
+    ),
+    Plant(
+        "activity renamed",
+        "kitchen",
+        "@activity.defn\ndef wash",
+        "@activity.defn(name='rinse')\ndef wash",
+        "replay",
+        "rinse",
+    ),
+    Plant(
+        "activity swapped for another", "success", "OcrActivities.ocr_textract,", '"ocr_other",', "replay", "ocr_other"
+    ),
+    Plant(
+        "activities reordered",
+        "kitchen",
+        f"{_CUT}\n            {_TASTE}",
+        f"{_TASTE}\n            {_CUT}",
+        "replay",
+        "activity",
+    ),
+    Plant(
+        "activity made local",
+        "kitchen",
+        "workflow.execute_activity(\n            wash,",
+        "workflow.execute_local_activity(\n            wash,",
+        "replay",
+        "wash",
+    ),
+    Plant("local activity removed", "kitchen", _SPOON, "        spoon = 0\n", "replay", "local"),
+    Plant(
+        "local activity made remote",
+        "kitchen",
+        "workflow.execute_local_activity(taste",
+        "workflow.execute_activity(taste",
+        "replay",
+        "activity",
+    ),
+    Plant(
+        "timer added",
+        "kitchen",
+        "        pieces = 2\n",
+        "        pieces = 2\n        await workflow.sleep(1)\n",
+        "replay",
+        "timer",
+    ),
+    Plant("timer removed", "kitchen", "        await workflow.sleep(0.05)\n", "", "replay", "timer"),
+    Plant("wait without its timeout", "kitchen", ", timeout=timedelta(seconds=30)", "", "replay", "timer"),
+    Plant("child by another id", "kitchen", "-oven", "-stove", "replay", "stove"),
+    Plant("child of another type", "kitchen", '"planted_oven"', '"planted_stove"', "replay", "planted_stove"),
+    Plant(
+        "child without an id of its own", "kitchen", 'id=f"{workflow.info().workflow_id}-oven", ', "", "replay", "child"
+    ),
+    Plant(
+        "patch removed",
+        "kitchen",
+        '        if workflow.patched("finer"):\n            pieces = 4\n',
+        "        pieces = 4\n",
+        "replay",
+        "patch",
+    ),
+    Plant("patch renamed", "kitchen", '"finer"', '"thinner"', "replay", "finer"),
+    Plant("memo removed", "kitchen", '        workflow.upsert_memo({"dish": order.dish})\n', "", "replay", "memo"),
+    Plant(
+        "memo before the timer",
+        "kitchen",
+        "        await workflow.sleep(0.05)\n",
+        "        workflow.upsert_memo({'a': 1})\n        await workflow.sleep(0.05)\n",
+        "replay",
+        "memo",
+    ),
+    Plant("signal removed", "kitchen", "        await bell.signal(Bell.ring, baked)\n", "", "replay", "signal"),
+    Plant(
+        "signal by another name",
+        "kitchen",
+        "bell.signal(Bell.ring, baked)",
+        "bell.signal('clang', baked)",
+        "drift",
+        "clang",
+    ),
+    Plant("signal to another workflow", "kitchen", "order.bell)", "order.bell + 'x')", "drift", "signal"),
+    # How it ends.
+    Plant("early return", "success", _FIRST, "        return None\n" + _FIRST, "replay", "end"),
+    Plant("exception", "kitchen", _SALTED, "        raise ValueError('no salt')\n", "replay", "ValueError"),
+    Plant(
+        "failure where there was a result",
+        "success",
+        _LAST,
+        "        raise to_application_error(JobCancelled())\n" + _LAST,
+        "replay",
+        "failure",
+    ),
+    Plant(
+        "result where there was a failure",
+        "failure",
+        "            raise reason from error\n",
+        "            return None\n",
+        "replay",
+        "result",
+    ),
+    Plant(
+        "cancellation swallowed",
+        "cancellation",
+        "            if is_cancelled_exception(error):\n                raise\n",
+        "",
+        "replay",
+        "cancelled",
+    ),
+    Plant("continued as new", "kitchen", _SALTED, "        workflow.continue_as_new(order)\n", "replay", "continue"),
+    Plant(
+        "reason not recorded",
+        "failure",
+        "await _to_the_end(_record_failure(request, reason))",
+        "'failed'",
+        "replay",
+        "record_failure",
+    ),
+    # How it is asked for: Temporal's replay says nothing to any of these.
+    Plant(
+        "longer timeout",
+        "success",
+        "policies.VERIFY.start_to_close_timeout",
+        "policies.VERIFY.start_to_close_timeout * 2",
+        "drift",
+        "start_to_close_timeout",
+    ),
+    Plant(
+        "heartbeat dropped",
+        "success",
+        "            heartbeat_timeout=policies.VERIFY.heartbeat_timeout,\n",
+        "",
+        "drift",
+        "heartbeat_timeout",
+    ),
+    Plant("another task queue", "kitchen", _WASH, _WASH + "            task_queue='sink',\n", "drift", "task_queue"),
+    Plant("more attempts", "kitchen", "maximum_attempts=3", "maximum_attempts=30", "drift", "maximum_attempts"),
+    Plant(
+        "no retry policy",
+        "kitchen",
+        "            retry_policy=RetryPolicy(maximum_attempts=3),\n",
+        "",
+        "drift",
+        "maximum_attempts",
+    ),
+    Plant(
+        "slower retries",
+        "success",
+        "backoff_coefficient=policy.backoff_coefficient",
+        "backoff_coefficient=5.0",
+        "drift",
+        "backoff_coefficient",
+    ),
+    Plant(
+        "another argument",
+        "success",
+        "                key=request.key,\n                expected",
+        "                key=request.key + '2',\n                expected",
+        "drift",
+        "argument",
+    ),
+    Plant("one argument more", "kitchen", "args=[washed, pieces]", "args=[washed, pieces, 1]", "drift", "argument"),
+    Plant("one argument less", "kitchen", "args=[washed, pieces]", "args=[washed]", "drift", "argument"),
+    Plant(
+        "another result", "success", "page_count=ocr.page_count,", "page_count=ocr.page_count + 1,", "drift", "result"
+    ),
+    Plant("another result text", "kitchen", ' salt"\n', ' pepper"\n', "drift", "result"),
+    Plant(
+        "another failure code",
+        "failure",
+        "type=cause.type, non_retryable",
+        "type='other', non_retryable",
+        "drift",
+        "failure",
+    ),
+    Plant(
+        "another failure text",
+        "failure",
+        "ApplicationError(cause.message, *",
+        "ApplicationError('sorry', *",
+        "drift",
+        "failure",
+    ),
+    Plant("a longer rest", "kitchen", "workflow.sleep(0.05)", "workflow.sleep(5)", "drift", "duration"),
+    Plant(
+        "a longer wait for a signal",
+        "kitchen",
+        "timeout=timedelta(seconds=30)",
+        "timeout=timedelta(seconds=31)",
+        "drift",
+        "duration",
+    ),
+    Plant(
+        "child with another time limit",
+        "kitchen",
+        "execution_timeout=timedelta(hours=1)",
+        "execution_timeout=timedelta(hours=2)",
+        "drift",
+        "execution_timeout",
+    ),
+    Plant(
+        "child with another argument",
+        "kitchen",
+        "            Oven.run, first, ",
+        "            Oven.run, washed, ",
+        "drift",
+        "argument",
+    ),
+    Plant(
+        "child that outlives its parent",
+        "kitchen",
+        _CHILD,
+        _CHILD + ", parent_close_policy=workflow.ParentClosePolicy.ABANDON",
+        "drift",
+        "parent_close_policy",
+    ),
+    Plant(
+        "signal with another argument",
+        "kitchen",
+        "bell.signal(Bell.ring, baked)",
+        "bell.signal(Bell.ring, washed)",
+        "drift",
+        "argument",
+    ),
+    Plant("memo with another value", "kitchen", '{"dish": order.dish}', '{"dish": washed}', "drift", "memo"),
+]
+
+# Right changes, which must stay green.
+HARMLESS = [
+    Plant("nothing", "kitchen", "        pieces = 2\n", "        pieces = 2\n", "drift", ""),
+    Plant(
+        "patch added",
+        "kitchen",
+        "        washed = ",
+        "        if workflow.patched('new'):\n            await workflow.sleep(1)\n        washed = ",
+        "drift",
+        "",
+    ),
+    Plant("summary added", "kitchen", _WASH, _WASH + "            summary='wash it',\n", "drift", ""),
+    Plant(
+        "patch deprecated",
+        "kitchen",
+        '        if workflow.patched("finer"):\n            pieces = 4\n',
+        '        workflow.deprecate_patch("finer")\n        pieces = 4\n',
+        "drift",
+        "",
+    ),
+    Plant(
+        "query added",
+        "kitchen",
+        "    @workflow.signal\n    def salt",
+        "    @workflow.query\n    def salty(self) -> int:\n        return 1\n\n    @workflow.signal\n    def salt",
+        "drift",
+        "",
+    ),
+]
