@@ -196,8 +196,8 @@ def test_a_bad_env_file_is_named_with_its_line(stack_variables: dict[str, str], 
 async def test_sigterm_lets_running_work_finish(stack_variables: dict[str, str], tmp_path: Path) -> None:
     log = tmp_path / "worker.log"
     # A document that nobody has read before: a cached answer would come too fast to stop in its middle.
-    photo = tmp_path / "photo.jpg"
-    photo.write_bytes((FIXTURES / "photos" / "large-3000.jpg").read_bytes() + uuid4().bytes)
+    photo = tmp_path / "photo.png"
+    photo.write_bytes((FIXTURES / "photos" / "clean-print.png").read_bytes() + uuid4().bytes)
     submitted = photo_worker("submit", photo, "-o", "json", variables=stack_variables, cwd=tmp_path)
     (job,) = json.loads(submitted.stdout)["data"]["jobs"]
     settings = load_settings(read_environment(stack_variables, None))
