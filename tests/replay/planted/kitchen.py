@@ -101,7 +101,7 @@ class Kitchen:
             await workflow.wait_condition(lambda: self._salt > 0, timeout=timedelta(seconds=30))
         except TimeoutError:
             self._salt = 1
-        bell = workflow.get_external_workflow_handle_for(Bell.run, order.bell)
+        bell: workflow.ExternalWorkflowHandle[Bell] = workflow.get_external_workflow_handle_for(Bell.run, order.bell)
         await bell.signal(Bell.ring, baked)
         return f"{baked} with {self._salt + second + spoon} salt"
 
