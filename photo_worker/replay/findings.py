@@ -1,4 +1,4 @@
-"""What the gate found: one shape for a broken file, a divergence, drift, missing coverage and a gate that sees nothing."""
+"""What the gate found: one shape for broken files, divergences, drift and missing coverage."""
 
 from __future__ import annotations
 

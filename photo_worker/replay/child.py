@@ -1,0 +1,185 @@
+"""The process that replays: reads requests as JSON lines, answers each with one, and can be killed at any moment.
+
+The first line names the code under test. Each request names a file, and where a fault is to be
+planted, which. Nothing inside a process can end a replay that hangs, so the parent holds the clock.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import sys
+import threading
+import traceback
+from collections.abc import AsyncIterator, Callable
+from contextlib import AsyncExitStack
+from pathlib import Path
+from typing import Any, TextIO
+
+from temporalio.client import WorkflowHistory
+from temporalio.worker import Replayer, WorkflowReplayResult
+from temporalio.workflow import NondeterminismError
+
+from photo_worker.replay.codec import decoded
+from photo_worker.replay.control import Planted
+from photo_worker.replay.divergence import diagnose
+from photo_worker.replay.drift import compare
+from photo_worker.replay.findings import Finding
+from photo_worker.replay.steps import END_KINDS, Issued, failure_source, recorded_steps
+from photo_worker.replay.target import Target, TargetInvalid, load, patches_in
+from photo_worker.replay.trace import ListeningRunner, Trace
+
+Answer = dict[str, Any]
+
+
+class _Replays:
+    """One Replayer that is fed history by history."""
+
+    def __init__(self, target: Target, plant: Any) -> None:
+        self._runner = ListeningRunner()
+        self._histories: asyncio.Queue[WorkflowHistory] = asyncio.Queue()
+        self._results: AsyncIterator[WorkflowReplayResult] | None = None
+        self._stack = AsyncExitStack()
+        self._converter = target.converter
+        self._replayer = Replayer(
+            workflows=target.workflows,
+            data_converter=target.converter,
+            workflow_runner=self._runner,
+            interceptors=[] if plant is None else [Planted(plant)],
+        )
+
+    async def _feed(self) -> AsyncIterator[WorkflowHistory]:
+        while True:
+            yield await self._histories.get()
+
+    async def replay(self, path: str) -> Answer:
+        """Replay one file and compare what it records with what the code issues."""
+        try:
+            history = _read(Path(path))
+        except Exception as error:
+            return _answer([_unparsable(error)])
+        if self._results is None:
+            self._results = await self._stack.enter_async_context(self._replayer.workflow_replay_iterator(self._feed()))
+        self._runner.traces.clear()
+        await self._histories.put(history)
+        result = await anext(self._results)
+        trace = next(iter(self._runner.traces.values()), Trace())
+        return await self._judge(history, result, trace)
+
+    async def _judge(self, history: WorkflowHistory, result: WorkflowReplayResult, trace: Trace) -> Answer:
+        try:
+            events = await decoded(self._converter, history.events)
+        except Exception as error:
+            return _answer([_undecodable(error)], trace)
+        started = events[0].workflow_execution_started_event_attributes
+        recorded, issued = recorded_steps(events), Issued(trace, started).steps()
+        workflow_type = started.workflow_type.name
+        if result.replay_failure is None:
+            return _answer(compare(recorded, issued, workflow_type), trace)
+        message = str(result.replay_failure)
+        if isinstance(result.replay_failure, NondeterminismError) and trace.failure is None:
+            closed = any(step.kind in END_KINDS for step in recorded)
+            return _answer([diagnose(message, recorded, issued, workflow_type, closed=closed)], trace)
+        return _answer([_task_failed(message, trace, workflow_type)], trace)
+
+
+def _read(path: Path) -> WorkflowHistory:
+    history = WorkflowHistory.from_json(path.stem, path.read_text(encoding="utf-8-sig"))
+    started = history.events[0].workflow_execution_started_event_attributes
+    # Code that makes ids of its own workflow's id has to get the one that it had.
+    return WorkflowHistory(started.workflow_id or history.workflow_id, history.events)
+
+
+def _unparsable(error: Exception) -> Finding:
+    return Finding(
+        "preflight",
+        "history_unparsable",
+        f"Temporal's SDK cannot read it: {type(error).__name__}: {str(error)[:500]}.",
+        "what it recorded would go unchecked",
+        "Export it again: temporal workflow show --workflow-id ID --run-id RUN --output json > FILE",
+    )
+
+
+def _undecodable(error: Exception) -> Finding:
+    return Finding(
+        "preflight",
+        "payload_undecodable",
+        f"The data converter's codec cannot decode it: {type(error).__name__}: {str(error)[:500]}.",
+        "what it recorded cannot be compared with what the code issues",
+        "Name the data converter that the worker used, with its keys: --converter MODULE:ATTRIBUTE.",
+    )
+
+
+def _task_failed(message: str, trace: Trace, workflow_type: str) -> Finding:
+    failure = trace.failure
+    said = failure.message if failure is not None and failure.message else message
+    return Finding(
+        "replay",
+        "workflow_task_failed",
+        f"The code fails while it replays: {said[:1000]}",
+        "every running workflow that comes to this line fails its workflow task again and again, and never moves on",
+        "Correct the code; where it must behave otherwise, put the change under workflow.patched.",
+        workflow_type=workflow_type,
+        source=failure_source(failure) if failure is not None else None,
+    )
+
+
+def _answer(findings: list[Finding], trace: Trace | None = None) -> Answer:
+    trace = trace or Trace()
+    return {
+        "findings": [finding.as_dict() for finding in findings],
+        "commands": len(trace.commands),
+        "patches": sorted(trace.patches),
+    }
+
+
+async def _serve(target: Target, requests: asyncio.Queue[Answer | None], say: Callable[[Answer], None]) -> None:
+    replays: dict[Any, _Replays] = {}
+    while (request := await requests.get()) is not None:
+        plant = request.get("plant")
+        if plant not in replays:
+            replays[plant] = _Replays(target, plant)
+        say(await replays[plant].replay(request["path"]))
+
+
+def _listen(stream: TextIO, loop: asyncio.AbstractEventLoop, requests: asyncio.Queue[Answer | None]) -> None:
+    for line in stream:
+        loop.call_soon_threadsafe(requests.put_nowait, json.loads(line))
+    # The parent is done or dead. Temporal's threads may never end by themselves.
+    os._exit(0)
+
+
+def main() -> None:
+    """Serve one parent until it closes standard input."""
+    # Workflow code may print; answers go where no print reaches.
+    answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
+    os.dup2(2, 1)
+
+    def say(answer: Answer) -> None:
+        answers.write(json.dumps(answer) + "\n")
+        answers.flush()
+
+    about = json.loads(sys.stdin.readline())
+    sys.path[:] = [*about["sys_path"], *(entry for entry in sys.path if entry not in about["sys_path"])]
+    try:
+        target = load(about["workflows"], about["converter"])
+        say({"types": {name: patches_in(cls) for name, cls in target.types.items()}})
+    except TargetInvalid as error:
+        say({"refused": str(error)})
+        return
+    except BaseException as error:
+        say({"broken": f"{type(error).__name__}: {error}", "traceback": traceback.format_exc()})
+        return
+
+    async def run() -> None:
+        requests: asyncio.Queue[Answer | None] = asyncio.Queue()
+        loop = asyncio.get_running_loop()
+        threading.Thread(target=_listen, args=(sys.stdin, loop, requests), daemon=True).start()
+        await _serve(target, requests, say)
+
+    asyncio.run(run())
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,106 @@
+"""The negative control: divergences planted on purpose, which the same run must catch.
+
+A gate that is wired wrongly is green whatever happens. For each workflow type one good history is
+replayed again with two deliberate faults: a command too many, which the SDK must refuse, and a
+changed detail, which only the drift check can see.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from datetime import timedelta
+from typing import Any, Literal
+
+from temporalio import workflow
+from temporalio.exceptions import ApplicationError
+from temporalio.worker import (
+    ContinueAsNewInput,
+    ExecuteWorkflowInput,
+    Interceptor,
+    StartActivityInput,
+    StartChildWorkflowInput,
+    WorkflowInboundInterceptor,
+    WorkflowInterceptorClassInput,
+    WorkflowOutboundInterceptor,
+)
+
+from photo_worker.replay.findings import Finding
+from photo_worker.replay.histories import HistoryFile, event_name
+from photo_worker.replay.preflight import identity
+
+Plant = Literal["command", "drift"]
+PLANTS: tuple[Plant, ...] = ("command", "drift")
+
+_MARK = "photo-worker-replay-control"
+
+
+def choose(histories: Sequence[HistoryFile]) -> dict[str, HistoryFile]:
+    """Return for each workflow type the history that lets a plant show best: one that ended, with an activity."""
+    chosen: dict[str, HistoryFile] = {}
+    for history in sorted(histories, key=_usefulness, reverse=True):
+        chosen.setdefault(history.workflow_type, history)
+    return chosen
+
+
+def _usefulness(history: HistoryFile) -> tuple[int, int]:
+    names = {event_name(event) for event in history.events}
+    detail = ("WorkflowExecutionCompleted" in names) + 2 * bool(
+        names & {"ActivityTaskScheduled", "StartChildWorkflowExecutionInitiated"}
+    )
+    return (history.exit != "open") + detail, -len(history.events)
+
+
+def missed(history: HistoryFile, plant: Plant, outcome: str) -> Finding:
+    """Return the finding for a plant that was not caught."""
+    planted = "an activity too many" if plant == "command" else "another task queue or another end"
+    return Finding(
+        "control",
+        f"control_missed_{plant}",
+        f"The gate replayed {history.workflow_type} with {planted} on purpose, and did not see it: {outcome}.",
+        "a gate that misses a planted fault proves nothing about the real ones; no green result of this run counts",
+        "Look whether the replay's data converter, runner and workflow classes are production's; where the run has "
+        "too little in it, record one with an activity.",
+        file=str(history.path),
+        **identity(history),
+    )
+
+
+class Planted(Interceptor):
+    """Plants one fault in every workflow that it sees."""
+
+    def __init__(self, plant: Plant) -> None:
+        self._plant = plant
+
+    def workflow_interceptor_class(self, input: WorkflowInterceptorClassInput) -> type[WorkflowInboundInterceptor]:
+        """Return the class that plants the fault."""
+        return _OneCommandMore if self._plant == "command" else _OtherDetails
+
+
+class _OneCommandMore(WorkflowInboundInterceptor):
+    async def execute_workflow(self, input: ExecuteWorkflowInput) -> Any:
+        workflow.start_activity(_MARK, activity_id=_MARK, start_to_close_timeout=timedelta(seconds=1))
+        return await super().execute_workflow(input)
+
+
+class _OtherDetails(WorkflowInboundInterceptor):
+    def init(self, outbound: WorkflowOutboundInterceptor) -> None:
+        super().init(_OtherQueue(outbound))
+
+    async def execute_workflow(self, input: ExecuteWorkflowInput) -> Any:
+        try:
+            await super().execute_workflow(input)
+        except ApplicationError as error:
+            raise ApplicationError(_MARK, type=_MARK) from error
+        return _MARK
+
+
+class _OtherQueue(WorkflowOutboundInterceptor):
+    def start_activity(self, input: StartActivityInput) -> workflow.ActivityHandle[Any]:
+        return super().start_activity(dataclasses.replace(input, task_queue=_MARK))
+
+    async def start_child_workflow(self, input: StartChildWorkflowInput) -> workflow.ChildWorkflowHandle[Any, Any]:
+        return await super().start_child_workflow(dataclasses.replace(input, task_queue=_MARK))
+
+    def continue_as_new(self, input: ContinueAsNewInput) -> Any:
+        return super().continue_as_new(dataclasses.replace(input, task_queue=_MARK))

@@ -1,0 +1,139 @@
+"""Says what a failed replay means: which recorded event today's code no longer leads to, and what it does instead."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+
+from photo_worker.replay.findings import Finding
+from photo_worker.replay.steps import END_KINDS, Step
+
+_EVENT_IN_MESSAGE = re.compile(r"HistoryEvent\(id: (\d+), (\w+)\)")
+
+# These follow from events of their own, or come where they please: core compares them, order tells nothing.
+_UNORDERED = frozenset({"local_activity", "update", "search_attributes", "memo"})
+
+_ENDS = {
+    "complete": "completes",
+    "fail": "fails",
+    "cancel": "ends as cancelled",
+    "continue_as_new": "continues as new",
+}
+
+_WHY = (
+    "every running workflow that has passed this point would fail its next workflow task, and be stuck until the code "
+    "is put right"
+)
+
+FIX = (
+    "Keep the old way for running workflows: "
+    'if workflow.patched("{patch}"): NEW else: OLD; then record the new branch: photo-worker replay record. '
+    "Never change the recorded history."
+)
+
+
+def diagnose(
+    message: str, recorded: Sequence[Step], issued: Sequence[Step], workflow_type: str, *, closed: bool
+) -> Finding:
+    """Return the finding for a replay that the SDK stopped with ``message`` as nondeterministic."""
+    old = [step for step in recorded if step.kind not in _UNORDERED]
+    new = [step for step in issued if step.kind not in _UNORDERED]
+    # A patch marker is issued anew where its event is replayed, so both lists have it in its place.
+    position = 0
+    while position < min(len(old), len(new)) and _same(old[position], new[position]):
+        position += 1
+    was = old[position] if position < len(old) else None
+    now = new[position] if position < len(new) else None
+    subject = was or now
+    code, what = _difference(was, now, old[position:], new[position:], closed)
+    found = _EVENT_IN_MESSAGE.search(message)
+    event_id, event_type = (int(found[1]), found[2]) if found else (None, None)
+    if was is not None and code != "replay_diverged":
+        event_id, event_type = was.event_id, was.event_type
+    if code == "replay_diverged":
+        what = f"{what} The SDK says: {message}"
+    return Finding(
+        "replay",
+        code,
+        what,
+        _WHY,
+        FIX.format(patch=f"{subject.label or subject.kind}-changed" if subject else "what-changes"),
+        workflow_type=workflow_type,
+        event_id=event_id,
+        event_type=event_type,
+        source=now.source if now else None,
+        recorded=was.title if was else None,
+        issued=now.title if now else None,
+    )
+
+
+def _same(old: Step, new: Step) -> bool:
+    if old.kind != new.kind or old.label != new.label:
+        return False
+    return old.kind not in {"activity", "child", "timer"} or old.key == new.key
+
+
+def _difference(  # noqa: PLR0911 - one return a kind
+    was: Step | None, now: Step | None, old: Sequence[Step], new: Sequence[Step], closed: bool
+) -> tuple[str, str]:
+    if was is None and now is None:
+        return "replay_diverged", "The code asks for what was recorded, but not when it was recorded."
+    if was is None:
+        return "command_added", f"The code goes on with {_a(now)} where the recorded run {_ended(closed)}."
+    if now is None:
+        return "command_removed", f"The recorded {was.title} is not asked for any more; the code waits or is done."
+    if was.kind == "patch" and not any(step.kind == "patch" and step.key == was.key for step in new):
+        return "patch_removed", f"The run took the new branch of patch {was.label!r}, which the code does not know."
+    if now.kind in END_KINDS and was.kind not in END_KINDS:
+        verb = {
+            "complete": "completes",
+            "fail": "fails",
+            "cancel": "ends as cancelled",
+            "continue_as_new": "continues as new",
+        }
+        return f"ends_early_{now.kind}", f"The workflow now {verb[now.kind]} where it recorded {_a(was)}."
+    if was.kind in END_KINDS:
+        if now.kind in END_KINDS:
+            return "end_changed", f"The workflow now comes to the {now.title}; recorded is the {was.title}."
+        return "command_added", f"The code asks for {_a(now)} before the recorded {was.title}."
+    return _replaced(was, now, old, new)
+
+
+def _replaced(  # noqa: PLR0911 - one return a kind
+    was: Step, now: Step, old: Sequence[Step], new: Sequence[Step]
+) -> tuple[str, str]:
+    later_old = any(_alike(step, now) for step in old[1:])
+    later_new = any(_alike(step, was) for step in new[1:])
+    if later_old and later_new:
+        return "command_reordered", f"The code asks for {_a(now)} first; recorded is {_a(was)} before it."
+    if later_new:
+        return "command_added", f"The code asks for {_a(now)} before the recorded {was.title}."
+    if later_old and was.kind != now.kind:
+        return "command_removed", f"The recorded {was.title} is left out or moved: the code goes on with {_a(now)}."
+    if was.kind == now.kind:
+        if was.label == now.label:
+            return "command_id_changed", f"The id of the {was.title} was {was.key!r} and is now {now.key!r}."
+        if later_old:
+            return "command_removed", f"The recorded {was.title} is left out or moved: the code goes on with {_a(now)}."
+        return (
+            "command_replaced",
+            f"The code asks for {_a(now)} in the place of the recorded {was.title}: "
+            "it was renamed, or another was put before it.",
+        )
+    return "command_added", f"The code asks for {_a(now)} where {_a(was)} is recorded."
+
+
+def _alike(one: Step, other: Step) -> bool:
+    return one.kind == other.kind and one.label == other.label
+
+
+def _a(step: Step | None) -> str:
+    if step is None:
+        return "nothing"
+    if step.kind in END_KINDS:
+        return f"the {step.title}"
+    return f"{'an' if step.title[0] in 'aeiou' else 'a'} {step.title}"
+
+
+def _ended(closed: bool) -> str:
+    return "ended" if closed else "asked for nothing"

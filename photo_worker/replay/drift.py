@@ -1,0 +1,137 @@
+"""Drift: the code replays, but asks Temporal for something else than it did when the history was recorded.
+
+The SDK compares the order, types and ids of commands. Timeouts, task queues, retry policies,
+arguments, timer durations and results may all change unseen; here they are compared with the
+recorded events. Each difference is red unless an entry of the allow list gives a reason.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import defaultdict, deque
+from collections.abc import Sequence
+from typing import Any
+
+from photo_worker.replay.findings import Finding
+from photo_worker.replay.steps import END_KINDS, Step
+
+_SHOWN = 300
+
+_WHY = {
+    "arguments": "running workflows hand other arguments to what they call than the code that started them did",
+    "result": "whoever waits for the workflow gets another result than the one that was recorded",
+    "failure": "whoever waits for the workflow gets another failure than the one that was recorded",
+    "task_queue": "work goes to another queue, where perhaps nobody polls",
+    "duration": "a timer that is already running keeps its old duration, new ones get the new one",
+}
+_WHY_TIMEOUT = "work that used to fit may now be timed out, or a hanging attempt may be noticed later"
+_WHY_RETRY = "failures are retried at other times, or more or less often, than when this was recorded"
+_WHY_ELSE = "Temporal is asked for something else than when this was recorded; the SDK's Replayer lets it pass"
+
+FIX = (
+    "If it is not meant, take the change back. If it is, add to the allow list: "
+    '[[drift]] workflow = "{workflow}", where = "{where}", what = "{what}", reason = "why"; and record the new '
+    "behaviour: photo-worker replay record."
+)
+
+
+def compare(recorded: Sequence[Step], issued: Sequence[Step], workflow_type: str) -> list[Finding]:
+    """Return every difference between what was recorded and what the code of today issues.
+
+    Steps belong together by kind and key. What was issued and not recorded is no drift: it was
+    taken back in the same turn, or lies behind the end of an open history; where it matters, the replay
+    itself has failed.
+    """
+    waiting: dict[tuple[str, str], deque[Step]] = defaultdict(deque)
+    for step in issued:
+        waiting[_belongs(step)].append(step)
+    findings = []
+    for step in recorded:
+        candidates = waiting[_belongs(step)]
+        if not candidates:
+            if step.kind in END_KINDS | {"activity", "child", "timer", "local_activity", "nexus", "signal"}:
+                findings.append(_missing(step, workflow_type))
+            continue
+        findings.extend(_differences(step, candidates.popleft(), workflow_type))
+    return findings
+
+
+def _belongs(step: Step) -> tuple[str, str]:
+    # An update is answered under the id of the message that brought it, which history gives only to the acceptance.
+    return step.kind, "" if step.kind == "update" else step.key
+
+
+def _missing(step: Step, workflow_type: str) -> Finding:
+    what = f"The recorded {step.title} ({step.event_type}) is not asked for any more, and the replay did not notice."
+    return _finding("drift_not_issued", step, workflow_type, "presence", what, _WHY_ELSE, True, False)
+
+
+def _differences(recorded: Step, issued: Step, workflow_type: str) -> list[Finding]:
+    findings = []
+    if recorded.label != issued.label:
+        findings.append(_changed(recorded, issued, workflow_type, "type", recorded.label, issued.label))
+    names = [*recorded.fields, *(name for name in issued.fields if name not in recorded.fields)]
+    for name in names:
+        old, new = recorded.fields.get(name), issued.fields.get(name)
+        if json.dumps(old, sort_keys=True) != json.dumps(new, sort_keys=True):
+            findings.append(_changed(recorded, issued, workflow_type, name, old, new))
+    return findings
+
+
+def where_of(step: Step) -> str:
+    """Return how an allow list names a step: ``activity:ocr_textract``, ``timer``, ``complete``."""
+    return f"{step.kind}:{step.label}" if step.label else step.kind
+
+
+def _changed(recorded: Step, issued: Step, workflow_type: str, name: str, old: Any, new: Any) -> Finding:
+    old_part, new_part = _smallest_difference(old, new)
+    what = f"{name} of the {recorded.title} was {_show(old_part)} and is now {_show(new_part)}."
+    if name.endswith("_timeout"):
+        why = _WHY_TIMEOUT
+    elif name.startswith("retry_policy"):
+        why = _WHY_RETRY
+    else:
+        why = _WHY.get(name, _WHY_ELSE)
+    code = "drift_" + name.split(".", maxsplit=1)[0]
+    return _finding(code, recorded, workflow_type, name, what, why, old, new).about(source=issued.source)
+
+
+def _finding(
+    code: str, step: Step, workflow_type: str, name: str, what: str, why: str, recorded: Any, issued: Any
+) -> Finding:
+    where = where_of(step)
+    return Finding(
+        "drift",
+        code,
+        what,
+        why,
+        FIX.format(workflow=workflow_type, where=where, what=name),
+        workflow_type=workflow_type,
+        event_id=step.event_id,
+        event_type=step.event_type,
+        recorded=recorded,
+        issued=issued,
+        where=f"{where} {name}",
+    )
+
+
+def _smallest_difference(old: Any, new: Any) -> tuple[Any, Any]:
+    # One changed field in a large argument: show the field, not the argument.
+    if isinstance(old, list) and isinstance(new, list) and len(old) == len(new) == 1:
+        return _smallest_difference(old[0], new[0])
+    if isinstance(old, dict) and isinstance(new, dict):
+        names = [*old, *(name for name in new if name not in old)]
+        changed = [name for name in names if name not in old or name not in new or old[name] != new[name]]
+        if len(changed) < len(names):
+            return (
+                {name: old[name] for name in changed if name in old},
+                {name: new[name] for name in changed if name in new},
+            )
+    return old, new
+
+
+def _show(value: Any) -> str:
+    if isinstance(value, float):
+        return f"{value:g}"
+    text = json.dumps(value, ensure_ascii=False)
+    return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}… ({len(text)} characters)"

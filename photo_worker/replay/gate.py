@@ -1,0 +1,227 @@
+"""The gate: every recorded history against the code of today, and every way to be green by accident closed."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from photo_worker.replay import allow, control, coverage, preflight
+from photo_worker.replay.engine import DEFAULT_LIMIT_SECONDS, Code, Engine, Job, Outcome
+from photo_worker.replay.findings import Finding
+from photo_worker.replay.histories import HistoryFile, discover
+
+
+@dataclass(frozen=True)
+class Options:
+    """What is checked, and how strictly.
+
+    ``coverage`` and ``provenance`` of None mean: asked for where a folder is checked, which is a corpus,
+    and not for single files. ``workflow`` keeps to histories of one type. ``extra`` are findings of other
+    checks that belong into the same report.
+    """
+
+    paths: tuple[Path, ...]
+    code: Code = Code()  # noqa: RUF009 - it is frozen
+    limit_seconds: float = DEFAULT_LIMIT_SECONDS
+    jobs: int | None = None
+    allow: Path | None = None
+    workflow: str | None = None
+    coverage: bool | None = None
+    provenance: bool | None = None
+    extra: tuple[Finding, ...] = ()
+
+    @property
+    def corpus(self) -> bool:
+        """Whether a folder is checked."""
+        return any(path.is_dir() for path in self.paths)
+
+
+@dataclass(frozen=True)
+class Checked:
+    """One history that was looked at: replayed, or refused before."""
+
+    path: Path
+    history: HistoryFile | None
+    findings: tuple[Finding, ...]
+    allowed: tuple[Finding, ...]
+    replayed: bool
+    commands: int = 0
+    seconds: float = 0.0
+
+    @property
+    def state(self) -> str:
+        """``ok``, ``partly checked`` for an open run, or ``failed``."""
+        if self.findings or not self.replayed:
+            return "failed"
+        return "partly checked" if self.history is not None and self.history.exit == "open" else "ok"
+
+
+@dataclass
+class Report:
+    """All that one run of the gate found. ``findings`` make it red; ``allowed`` are excused by the allow list."""
+
+    checked: list[Checked] = field(default_factory=list)
+    findings: list[Finding] = field(default_factory=list)
+    allowed: list[Finding] = field(default_factory=list)
+    coverage: list[coverage.Coverage] = field(default_factory=list)
+    controls: dict[str, dict[str, bool]] = field(default_factory=dict)
+    seconds: float = 0.0
+
+    @property
+    def green(self) -> bool:
+        """Whether nothing was found."""
+        return not self.findings
+
+
+def check(options: Options, on_progress: Callable[[int, int], None] = lambda done, total: None) -> Report:
+    """Run the gate.
+
+    Raises ``ReplayTargetInvalid``, ``ReplayTargetBroken`` and ``AllowListInvalid``; everything
+    else that is wrong is a finding.
+    """
+    began = time.monotonic()
+    allowances = allow.read(options.allow) if options.allow is not None else []
+    with Engine(options.code, limit_seconds=options.limit_seconds, jobs=options.jobs) as engine:
+        engine.warm_up()
+        files = _files(options)
+        types = engine.types()
+        report = _run(options, engine, files, types, on_progress)
+    if options.allow is not None:
+        _excuse(report, allowances, options.allow, options.workflow)
+    report.seconds = time.monotonic() - began
+    return report
+
+
+_File = tuple[Path, HistoryFile | None, list[Finding]]
+
+
+def _files(options: Options) -> list[_File]:
+    need = options.corpus if options.provenance is None else options.provenance
+    files: list[_File] = [(path, *preflight.inspect(path, need_provenance=need)) for path in discover(options.paths)]
+    if options.workflow is None:
+        return files
+    return [entry for entry in files if entry[1] is None or entry[1].workflow_type == options.workflow]
+
+
+def _run(
+    options: Options,
+    engine: Engine,
+    files: Sequence[_File],
+    types: dict[str, dict[str, str]],
+    on_progress: Callable[[int, int], None],
+) -> Report:
+    faults: dict[Path, list[Finding]] = {path: list(found) for path, _, found in files}
+    readable = [history for _, history, _ in files if history is not None]
+    for fault in preflight.duplicates(readable):
+        faults[Path(str(fault.file))].append(fault)
+    for history in readable:
+        unknown = preflight.unknown_type(history, list(types))
+        if unknown is not None:
+            faults[history.path].append(unknown)
+    ready = [history for history in readable if history.workflow_type in types]
+    total = len(ready)
+    done = 0
+
+    def count(outcome: Outcome) -> None:
+        nonlocal done
+        done += 1
+        on_progress(done, total)
+
+    outcomes = {outcome.job.path: outcome for outcome in engine.run([Job(each.path) for each in ready], count)}
+    report = Report(checked=[_checked(path, history, faults[path], outcomes.get(path)) for path, history, _ in files])
+    for entry in report.checked:
+        report.findings.extend(entry.findings)
+    good = [entry.history for entry in report.checked if entry.history is not None and entry.state != "failed"]
+    drifted = [history for history in ready if history not in good and not _stopped(outcomes[history.path])]
+    report.findings.extend(_control(engine, good + drifted, report))
+    _measure(options, report, good, outcomes, types)
+    report.findings.extend(options.extra)
+    if not files:
+        report.findings.append(_nothing(options))
+    return report
+
+
+def _stopped(outcome: Outcome) -> bool:
+    return any(finding.kind != "drift" for finding in outcome.findings)
+
+
+def _checked(path: Path, history: HistoryFile | None, faults: Sequence[Finding], outcome: Outcome | None) -> Checked:
+    found = list(faults)
+    if outcome is not None and history is not None:
+        found += [finding.about(file=str(path), **preflight.identity(history)) for finding in outcome.findings]
+    return Checked(
+        path,
+        history,
+        tuple(found),
+        (),
+        outcome is not None,
+        outcome.commands if outcome else 0,
+        outcome.seconds if outcome else 0.0,
+    )
+
+
+def _control(engine: Engine, histories: Sequence[HistoryFile], report: Report) -> list[Finding]:
+    """Plant faults in one history of each type; whatever is not caught is a finding."""
+    chosen = control.choose(histories)
+    planted: dict[tuple[str, str], HistoryFile] = {
+        (str(each.path), plant): each for each in chosen.values() for plant in control.PLANTS
+    }
+    outcomes = engine.run([Job(each.path, plant) for (_, plant), each in planted.items()])
+    findings = []
+    for outcome in outcomes:
+        history = planted[str(outcome.job.path), outcome.job.plant or ""]
+        plant = "command" if outcome.job.plant == "command" else "drift"
+        caught = any(finding.kind == ("replay" if plant == "command" else "drift") for finding in outcome.findings)
+        report.controls.setdefault(history.workflow_type, {})[plant] = caught
+        if not caught:
+            said = "; ".join(finding.code for finding in outcome.findings) or "it was green"
+            findings.append(control.missed(history, "command" if plant == "command" else "drift", said))
+    return findings
+
+
+def _measure(
+    options: Options,
+    report: Report,
+    good: Sequence[HistoryFile],
+    outcomes: dict[Path, Outcome],
+    types: dict[str, dict[str, str]],
+) -> None:
+    asked = {str(path): outcome.patches for path, outcome in outcomes.items()}
+    wanted = {name: ids for name, ids in types.items() if options.workflow in {None, name}}
+    # A history that fails still shows that somebody recorded this way; only unreadable ones count for nothing.
+    replayed = [entry.history for entry in report.checked if entry.history is not None and entry.replayed]
+    report.coverage = coverage.measure(replayed, asked, wanted)
+    if options.corpus if options.coverage is None else options.coverage:
+        report.findings.extend(coverage.gaps(report.coverage, replayed))
+
+
+def _nothing(options: Options) -> Finding:
+    where = ", ".join(str(path) for path in options.paths) or "no path"
+    about = f" of {options.workflow}" if options.workflow else ""
+    return Finding(
+        "gate",
+        "no_histories",
+        f"There are no histories{about} in {where}.",
+        "a gate that replayed nothing would be green whatever the code does",
+        "Check the path, or record histories: photo-worker replay record.",
+    )
+
+
+def _excuse(report: Report, entries: Sequence[allow.Entry], path: Path, workflow: str | None) -> None:
+    wanted = [entry for entry in entries if workflow in {None, entry.workflow}]
+    report.findings, report.allowed = allow.apply(wanted, report.findings, path)
+    kept, excused = set(map(id, report.findings)), set(map(id, report.allowed))
+    report.checked = [
+        Checked(
+            entry.path,
+            entry.history,
+            tuple(finding for finding in entry.findings if id(finding) in kept),
+            tuple(finding for finding in entry.findings if id(finding) in excused),
+            entry.replayed,
+            entry.commands,
+            entry.seconds,
+        )
+        for entry in report.checked
+    ]

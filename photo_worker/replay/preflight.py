@@ -1,0 +1,347 @@
+"""What must be true of a history file before it may be replayed.
+
+The SDK's Replayer never returns for a history without events, without its head or without a
+finished workflow task, and lets renamed activities pass in a history without the SDK's flags.
+Every fault here has a stable code, and says what to do.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from photo_worker.replay.findings import Finding
+from photo_worker.replay.histories import (
+    HistoryFile,
+    Provenance,
+    attributes,
+    core_flags,
+    event_name,
+    exit_of,
+    patch_ids,
+    provenance_path,
+    sha256_of,
+)
+
+# Temporal ends a run at 50 MiB or 51,200 events; base64 and JSON make three times that at most.
+SIZE_LIMIT_BYTES = 150 * 1024 * 1024
+
+_EXPORT = "Export it again: temporal workflow show --workflow-id ID --run-id RUN --output json > FILE"
+_HANGS = "the SDK's Replayer would wait for ever on it, and whatever comes after it would go unchecked"
+_UNCHECKED = "what it recorded would go unchecked"
+
+
+class _Faulty(Exception):
+    def __init__(self, code: str, what: str, why: str = _UNCHECKED, fix: str = _EXPORT, **facts: Any) -> None:
+        super().__init__(what)
+        self.finding = Finding("preflight", code, what, why, fix, **facts)
+
+
+def inspect(path: Path, *, need_provenance: bool = False) -> tuple[HistoryFile | None, list[Finding]]:
+    """Read one file. Return the history where it may be replayed, and every fault that was found.
+
+    Faults of the provenance leave the history replayable, so that one run shows all there is.
+    """
+    try:
+        content = _content(path)
+        events = _events(_document(content))
+        _check_order(events)
+        _check_head(events)
+        _check_tasks(events)
+        _check_payloads(events)
+        history = _history(path, content, events)
+    except _Faulty as fault:
+        return None, [fault.finding.about(file=str(path))]
+    provenance, faults = _provenance(history, need_provenance)
+    if provenance is not None:
+        history = HistoryFile(**{**vars(history), "provenance": provenance})
+    return history, [fault.about(file=str(path), **identity(history)) for fault in faults]
+
+
+def identity(history: HistoryFile) -> dict[str, Any]:
+    """Return what a finding says about the run it speaks of."""
+    return {
+        "workflow_type": history.workflow_type,
+        "workflow_id": history.workflow_id,
+        "run_id": history.run_id,
+    }
+
+
+def duplicates(histories: Sequence[HistoryFile]) -> list[Finding]:
+    """Return a fault for every history whose run id another one, earlier in the list, has as well."""
+    first: dict[str, HistoryFile] = {}
+    faults = []
+    for history in histories:
+        earlier = first.setdefault(history.run_id, history)
+        if earlier is not history:
+            faults.append(
+                Finding(
+                    "preflight",
+                    "run_id_duplicate",
+                    f"It has the run id of {earlier.path}.",
+                    "one of the two is a copy: a run that was edited by hand, or counted twice for coverage",
+                    "Delete the copy, or record a run of its own.",
+                    file=str(history.path),
+                    **identity(history),
+                )
+            )
+    return faults
+
+
+def unknown_type(history: HistoryFile, known: Sequence[str]) -> Finding | None:
+    """Return a fault where no workflow of today's code has the history's type."""
+    if history.workflow_type in known:
+        return None
+    return Finding(
+        "preflight",
+        "workflow_type_unknown",
+        f"No workflow class has the type {history.workflow_type!r}; known are {', '.join(sorted(known)) or 'none'}.",
+        "running workflows of this type would stop at their next task, and fail it again and again",
+        "Bring the class back under its recorded name; or name the right classes with --workflows MODULE:ATTRIBUTE.",
+        file=str(history.path),
+        **identity(history),
+    )
+
+
+def _content(path: Path) -> bytes:
+    if path.is_dir():
+        raise _Faulty("history_not_a_file", "It is a folder, not a file.", fix="Name a file, or the folder above it.")
+    try:
+        size = path.stat().st_size
+        if size > SIZE_LIMIT_BYTES:
+            raise _Faulty(
+                "history_too_large",
+                f"It has {size} bytes, more than the {SIZE_LIMIT_BYTES} that a run of 50 MiB can need.",
+                fix="Check that it is one run's history; " + _EXPORT[0].lower() + _EXPORT[1:],
+            )
+        return path.read_bytes()
+    except OSError as error:
+        raise _Faulty(
+            "history_unreadable",
+            f"It cannot be read: {error.strerror or error}.",
+            fix="Check that the file is there and that you may read it.",
+        ) from error
+
+
+def _document(content: bytes) -> Mapping[str, Any]:
+    if not content.strip():
+        raise _Faulty("history_empty_file", "The file is empty.")
+    try:
+        document = json.loads(content.decode("utf-8-sig"))
+    except UnicodeDecodeError as error:
+        raise _Faulty("history_not_text", f"It is not UTF-8 text: byte {error.start} is not.") from error
+    except RecursionError as error:
+        raise _Faulty("history_not_json", "Its JSON is nested too deeply to be a history.") from error
+    except ValueError as error:
+        raise _Faulty("history_not_json", f"It is not JSON: {error}.") from error
+    if not isinstance(document, dict):
+        shape = {"list": "a bare list", "NoneType": "null"}.get(type(document).__name__, type(document).__name__)
+        raise _Faulty("history_not_an_object", f"Its JSON is {shape}, not an object with the key 'events'.")
+    return document
+
+
+def _events(document: Mapping[str, Any]) -> list[dict[str, Any]]:
+    events = document.get("events")
+    if not isinstance(events, list):
+        raise _Faulty("history_without_events", "It has no list 'events'.")
+    if not events:
+        raise _Faulty("history_without_events", "Its list 'events' is empty.", _HANGS)
+    for position, event in enumerate(events, start=1):
+        if not isinstance(event, dict) or not isinstance(event.get("eventType"), str):
+            raise _Faulty("event_malformed", f"Entry {position} of 'events' is not an event with an 'eventType'.")
+    return events
+
+
+def _id_of(event: Mapping[str, Any]) -> int | None:
+    found = event.get("eventId")
+    if isinstance(found, bool) or not isinstance(found, (str, int)):
+        return None
+    text = str(found)
+    return int(text) if text.isascii() and text.isdigit() and len(text) < 19 else None
+
+
+def _check_order(events: Sequence[Mapping[str, Any]]) -> None:
+    numbers = [_id_of(event) for event in events]
+    if numbers[0] != 1 and event_name(events[0]) != "WorkflowExecutionStarted":
+        raise _Faulty(
+            "history_head_missing",
+            f"Its first event is {event_name(events[0])} with id {events[0].get('eventId')}; the head was cut off.",
+            _HANGS,
+        )
+    for expected, (number, event) in enumerate(zip(numbers, events, strict=True), start=1):
+        if number != expected:
+            raise _Faulty(
+                "event_id_gap",
+                f"Where event {expected} should stand there is {event_name(event)} with id {event.get('eventId')!r}.",
+                "events are missing, doubled or out of order, so that no replay of it means anything",
+                event_id=number,
+                event_type=event_name(event),
+            )
+
+
+def _check_head(events: Sequence[Mapping[str, Any]]) -> None:
+    name = event_name(events[0])
+    if name != "WorkflowExecutionStarted":
+        raise _Faulty("history_head_missing", f"Its first event is {name}, not WorkflowExecutionStarted.", _HANGS)
+    for event in events[1:]:
+        if event_name(event) == "WorkflowExecutionStarted":
+            raise _Faulty(
+                "history_of_two_runs",
+                f"Event {event['eventId']} is a second WorkflowExecutionStarted.",
+                _HANGS,
+                "Store each run in a file of its own. " + _EXPORT,
+            )
+
+
+def _check_tasks(events: Sequence[Mapping[str, Any]]) -> None:
+    if not any(event_name(event) == "WorkflowTaskCompleted" for event in events):
+        raise _Faulty(
+            "history_without_task",
+            "No workflow task of it was completed: there is nothing to compare code with.",
+            _HANGS,
+            "Leave it out, or export the run again after its first task.",
+        )
+    if 1 not in core_flags(events):
+        raise _Faulty(
+            "core_flag_missing",
+            "None of its workflow tasks carries sdkMetadata.coreUsedFlags with 1.",
+            "without it the SDK compares neither the types nor the ids of activities and children, so that a "
+            "renamed activity passes",
+            "Keep 'sdkMetadata' when a history is scrubbed; a run of an SDK without flags has to be recorded anew.",
+        )
+
+
+def _check_payloads(events: Sequence[Mapping[str, Any]]) -> None:
+    for event in events:
+        try:
+            fault = next(_payload_faults(attributes(event)), None)
+        except RecursionError:
+            fault = "its attributes are nested too deeply"
+        if fault is not None:
+            raise _Faulty(
+                "payload_not_base64",
+                f"Event {event['eventId']} ({event_name(event)}) holds a payload that is not in Temporal's form: "
+                f"{fault}.",
+                "payloads were decoded when the history was exported (the UI's 'Decode' switch, a codec), or edited; "
+                "the SDK cannot read them",
+                "Export it with decoding switched off. " + _EXPORT,
+                event_id=_id_of(event),
+                event_type=event_name(event),
+            )
+
+
+def _payload_faults(value: Any) -> Iterator[str]:
+    if isinstance(value, list):
+        for entry in value:
+            yield from _payload_faults(entry)
+    elif isinstance(value, dict):
+        if isinstance(value.get("metadata"), dict) and ("data" in value or "encoding" in value["metadata"]):
+            yield from _payload_fault(value)
+            return
+        for name, entry in value.items():
+            if name == "payloads":
+                if not isinstance(entry, list):
+                    yield "'payloads' is not a list"
+                    continue
+                for payload in entry:
+                    yield from _payload_fault(payload)
+            else:
+                yield from _payload_faults(entry)
+
+
+def _payload_fault(payload: Any) -> Iterator[str]:
+    if not isinstance(payload, dict):
+        yield f"it is {type(payload).__name__}, not an object with 'metadata' and 'data'"
+        return
+    metadata = payload.get("metadata")
+    if not isinstance(metadata, dict) or not isinstance(metadata.get("encoding"), str):
+        yield "it has no 'metadata' with an 'encoding'"
+        return
+    if not all(_is_base64(entry) for entry in metadata.values()):
+        yield "its 'metadata' is not base64"
+    elif "data" in payload and not _is_base64(payload["data"]):
+        yield "its 'data' is not base64"
+
+
+def _is_base64(value: Any) -> bool:
+    if not isinstance(value, str):
+        return False
+    try:
+        base64.b64decode(value, validate=True)
+    except (binascii.Error, ValueError):
+        return False
+    return True
+
+
+def _history(path: Path, content: bytes, events: list[dict[str, Any]]) -> HistoryFile:
+    started = attributes(events[0])
+    workflow_type = started.get("workflowType")
+    name = workflow_type.get("name") if isinstance(workflow_type, dict) else None
+    if not isinstance(name, str) or not name:
+        raise _Faulty("workflow_type_missing", "Its first event names no workflow type.")
+    run_id = started.get("originalExecutionRunId")
+    if not isinstance(run_id, str) or not run_id:
+        raise _Faulty("run_id_missing", "Its first event has no originalExecutionRunId.")
+    workflow_id = started.get("workflowId")
+    return HistoryFile(
+        path=path,
+        workflow_type=name,
+        # Servers before 1.22 did not write it.
+        workflow_id=workflow_id if isinstance(workflow_id, str) and workflow_id else path.stem,
+        run_id=run_id,
+        events=events,
+        sha256=sha256_of(content),
+    )
+
+
+_RECORDED_ONCE = "a recorded history is evidence of what earlier code did; edited, it proves nothing"
+
+
+def _provenance(history: HistoryFile, needed: bool) -> tuple[Provenance | None, list[Finding]]:
+    path = provenance_path(history.path)
+    try:
+        provenance = Provenance.from_json(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        missing = Finding(
+            "preflight",
+            "provenance_missing",
+            f"There is no {path.name} beside it.",
+            "nobody can tell which code recorded it, or whether it was edited since",
+            "Record it with `photo-worker replay record`, or check it with --no-provenance.",
+        )
+        return None, [missing] if needed else []
+    except (OSError, ValueError, TypeError, RecursionError) as error:
+        return None, [
+            Finding(
+                "preflight",
+                "provenance_invalid",
+                f"{path.name} cannot be used: {error}.",
+                "nobody can tell which code recorded the history",
+                "Take both files back from version control, or record the scenario under a new name.",
+            )
+        ]
+    wrong = [
+        f"{name} is {kept!r} there and {found!r} in the history"
+        for name, kept, found in (
+            ("sha256", provenance.sha256, history.sha256),
+            ("core_flags", sorted(provenance.core_flags), sorted(core_flags(history.events))),
+            ("patch_ids", sorted(provenance.patch_ids), sorted(patch_ids(history.events))),
+            ("exit", provenance.exit, exit_of(history.events)),
+        )
+        if kept != found
+    ]
+    if not wrong:
+        return provenance, []
+    return provenance, [
+        Finding(
+            "preflight",
+            "provenance_mismatch",
+            f"{path.name} does not belong to it: {'; '.join(wrong)}.",
+            _RECORDED_ONCE,
+            "Take both files back from version control; record new behaviour under a new scenario name.",
+        )
+    ]

@@ -1,0 +1,102 @@
+"""Which code the histories are replayed with: workflow classes and a data converter, by dotted path."""
+
+from __future__ import annotations
+
+import ast
+import inspect
+from collections.abc import Iterable
+from dataclasses import dataclass
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+from temporalio import workflow
+from temporalio.converter import DataConverter
+
+from photo_worker.replay.target_names import PRODUCT_CONVERTER, PRODUCT_WORKFLOWS
+
+
+class TargetInvalid(Exception):
+    """A dotted path does not lead to what it should."""
+
+
+@dataclass(frozen=True)
+class Target:
+    """The code under test."""
+
+    workflows: tuple[type, ...]
+    converter: DataConverter
+
+    @property
+    def types(self) -> dict[str, type]:
+        """Return the workflow classes by their type names."""
+        return {name_of(cls): cls for cls in self.workflows}
+
+
+def name_of(cls: type) -> str:
+    """Return the type name of a workflow class; a dynamic workflow goes by its class's."""
+    return workflow._Definition.must_from_class(cls).name or cls.__name__
+
+
+def load(workflows: str = PRODUCT_WORKFLOWS, converter: str = PRODUCT_CONVERTER) -> Target:
+    """Import what the dotted paths name: ``MODULE:ATTRIBUTE``, a class, a sequence of them, or a function.
+
+    Raises ``TargetInvalid`` where a path names nothing of use; an error inside the imported code
+    comes out as it is.
+    """
+    found = _attribute(workflows)
+    if callable(found) and not isinstance(found, type):
+        found = found()
+    classes = (found,) if isinstance(found, type) else tuple(found) if isinstance(found, Iterable) else ()
+    if not classes:
+        raise TargetInvalid(f"{workflows} holds no workflow classes")
+    for cls in classes:
+        if not isinstance(cls, type) or workflow._Definition.from_class(cls) is None:
+            raise TargetInvalid(f"{workflows} holds {cls!r}, which is no class with @workflow.defn")
+    data_converter = _attribute(converter)
+    if not isinstance(data_converter, DataConverter):
+        raise TargetInvalid(f"{converter} is {type(data_converter).__name__}, not a temporalio DataConverter")
+    return Target(classes, data_converter)
+
+
+def _attribute(path: str) -> Any:
+    module_name, _, attribute = path.partition(":")
+    if not module_name or not attribute:
+        raise TargetInvalid(f"{path!r} is not of the form MODULE:ATTRIBUTE")
+    try:
+        module = import_module(module_name)
+    except ModuleNotFoundError as error:
+        if error.name is None or not f"{module_name}.".startswith(f"{error.name}."):
+            raise
+        raise TargetInvalid(f"there is no module {error.name} (asked for by {path})") from error
+    try:
+        return getattr(module, attribute)
+    except AttributeError as error:
+        raise TargetInvalid(f"the module {module_name} has no {attribute}") from error
+
+
+def patches_in(cls: type) -> dict[str, str]:
+    """Return the patch ids that the module of ``cls`` asks for by literal inside the class, with ``FILE:LINE``."""
+    try:
+        file = inspect.getsourcefile(cls)
+        tree = ast.parse(Path(file).read_text(encoding="utf-8")) if file else None
+    except (OSError, TypeError, SyntaxError):
+        return {}
+    found: dict[str, str] = {}
+    for node in ast.walk(tree) if tree else ():
+        if isinstance(node, ast.ClassDef) and node.name == cls.__name__:
+            for call in ast.walk(node):
+                patch = _patch_of(call)
+                if patch is not None:
+                    found.setdefault(patch, f"{file}:{getattr(call, 'lineno', 0)}")
+    return found
+
+
+def _patch_of(node: ast.AST) -> str | None:
+    if not isinstance(node, ast.Call) or not node.args:
+        return None
+    name = node.func.attr if isinstance(node.func, ast.Attribute) else getattr(node.func, "id", None)
+    first = node.args[0]
+    if name == "patched" and isinstance(first, ast.Constant) and isinstance(first.value, str):
+        return first.value
+    return None

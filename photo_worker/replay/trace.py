@@ -1,0 +1,149 @@
+"""Listens to workflow code while it replays: every command it issues, from which line, and every patch it asks for.
+
+An interceptor sees activities and children, but no timers and no end of a run. The runner sees
+each workflow task's answer, before any codec has touched it, so nothing that Temporal will be
+asked for escapes. Workflow code runs in the same sandbox as in production.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import concurrent.futures
+import dataclasses
+import os
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import temporalio
+from temporalio.bridge.proto.workflow_activation import WorkflowActivation
+from temporalio.bridge.proto.workflow_commands import WorkflowCommand
+from temporalio.bridge.proto.workflow_completion import WorkflowActivationCompletion
+from temporalio.worker import WorkflowInstance, WorkflowInstanceDetails, WorkflowRunner
+from temporalio.worker._workflow_instance import _WorkflowInstanceImpl
+from temporalio.worker.workflow_sandbox import SandboxedWorkflowRunner, SandboxRestrictions
+
+_COMMAND = "photo_worker_replay_command"
+_PATCH = "photo_worker_replay_patch"
+
+# Frames of these are not the workflow's own code.
+_MACHINERY = tuple(
+    f"{Path(str(module.__file__)).parent}{os.sep}" for module in (temporalio, asyncio, concurrent.futures)
+)
+
+
+@dataclass
+class IssuedCommand:
+    """One command of the code of today; ``activation`` counts the workflow's turns."""
+
+    command: WorkflowCommand
+    activation: int
+    source: str | None
+
+
+@dataclass
+class Trace:
+    """What one run of a workflow did while it replayed."""
+
+    commands: list[IssuedCommand] = field(default_factory=list)
+    patches: set[tuple[str, bool]] = field(default_factory=set)
+    failure: Any = None
+    task_queue: str = ""
+    namespace: str = ""
+    activations: int = 0
+
+
+def is_machinery(filename: str) -> bool:
+    """Tell whether a file is Temporal's, asyncio's or the gate's rather than the workflow's."""
+    own = filename.endswith(".py") and os.sep in filename and filename != __file__
+    return not own or filename.startswith(_MACHINERY)
+
+
+def user_source(frame: FrameType | None) -> str | None:
+    """Return ``FILE:LINE`` of the innermost frame that is neither Temporal's, asyncio's nor the gate's."""
+    while frame is not None:
+        if not is_machinery(frame.f_code.co_filename):
+            return f"{frame.f_code.co_filename}:{frame.f_lineno}"
+        frame = frame.f_back
+    return None
+
+
+class _ListeningInstance(_WorkflowInstanceImpl):
+    # The SDK's own class is abstract on paper alone; _add_command is where every command begins,
+    # with the workflow's frames still on the stack. tests/replay holds the SDK to both names.
+    def __init__(self, details: WorkflowInstanceDetails) -> None:
+        self._on_command: Callable[[str | None], None] = details.extern_functions[_COMMAND]
+        self._on_patch: Callable[[str, bool], None] = details.extern_functions[_PATCH]
+        super().__init__(details)
+
+    def _add_command(self) -> WorkflowCommand:
+        command = super()._add_command()
+        self._on_command(user_source(sys._getframe(1)))
+        return command
+
+    def workflow_patch(self, id: str, *, deprecated: bool, **options: Any) -> bool:
+        taken = super().workflow_patch(id, deprecated=deprecated, **options)
+        if not deprecated:
+            self._on_patch(id, taken)
+        return taken
+
+
+class _ListeningInnerRunner(WorkflowRunner):
+    def prepare_workflow(self, defn: Any) -> None:
+        """Do nothing: the sandbox around this has validated the workflow."""
+
+    def create_instance(self, det: WorkflowInstanceDetails) -> WorkflowInstance:
+        """Return the SDK's instance with an ear in it."""
+        return _ListeningInstance(det)  # type: ignore[abstract]
+
+
+@dataclass(frozen=True)
+class ListeningRunner(SandboxedWorkflowRunner):
+    """Production's sandboxed runner that also notes what workflows do in ``traces``, by run id."""
+
+    # Only the gate's own modules pass; what workflow code may import is production's.
+    restrictions: SandboxRestrictions = field(
+        default_factory=lambda: SandboxRestrictions.default.with_passthrough_modules("photo_worker.replay")
+    )
+    traces: dict[str, Trace] = field(default_factory=dict)
+
+    def create_instance(self, det: WorkflowInstanceDetails) -> WorkflowInstance:
+        """Return a sandboxed instance whose answers are noted."""
+        trace = Trace(task_queue=det.info.task_queue, namespace=det.info.namespace)
+        sources: list[str | None] = []
+        extern: dict[str, Callable[..., Any]] = {
+            **det.extern_functions,
+            _COMMAND: sources.append,
+            _PATCH: lambda patch, taken: trace.patches.add((patch, taken)),
+        }
+        self.traces[det.info.run_id] = trace
+        # The SDK makes the runner inside the sandbox from its class, by name.
+        inner = SandboxedWorkflowRunner(restrictions=self.restrictions, runner_class=_ListeningInnerRunner)
+        instance = inner.create_instance(dataclasses.replace(det, extern_functions=extern))
+        activate = instance.activate
+
+        def listening(act: WorkflowActivation) -> WorkflowActivationCompletion:
+            sources.clear()
+            completion = activate(act)
+            _note(trace, completion, sources)
+            return completion
+
+        instance.activate = listening  # type: ignore[method-assign]
+        return instance
+
+
+def _note(trace: Trace, completion: WorkflowActivationCompletion, sources: list[str | None]) -> None:
+    trace.activations += 1
+    if completion.HasField("failed"):
+        trace.failure = completion.failed.failure
+    # Where a task failed, the SDK throws away the commands made before; their sources then match nothing.
+    commands = completion.successful.commands
+    matched = sources if len(sources) == len(commands) else [None] * len(commands)
+    for command, source in zip(commands, matched, strict=True):
+        kept = WorkflowCommand()
+        # A codec works on the answer in place after this.
+        kept.CopyFrom(command)
+        trace.commands.append(IssuedCommand(kept, trace.activations, source))
