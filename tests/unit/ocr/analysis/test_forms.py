@@ -4,6 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from photo_worker.ocr.layout import Line
 from tests.unit.ocr.analysis.sheets import analysed, check_box, fields, marks, pairs, related, sheet, text
 
 
@@ -74,6 +75,15 @@ def test_a_sentence_that_goes_on_is_no_label() -> None:
     assert fields(page) == []
 
 
+@pytest.mark.parametrize(
+    "rest", [[text(100, 126, "Golden rule: patience")], [text(100, 126, "Golden rule"), text(300, 126, "$5.00")]]
+)
+def test_what_a_sentence_goes_on_with_is_no_field_whatever_it_looks_like(rest: list[Line]) -> None:
+    before = text(100, 100, "Whoever bakes with butter or with oil follows the")
+    assert fields(sheet(rest)) != []
+    assert fields(sheet([before, *rest])) == []
+
+
 def test_a_heading_over_a_list_is_no_label() -> None:
     page = sheet([text(100, 100, "Ingredients:"), text(100, 126, "- 2 eggs"), text(100, 152, "- 100 g flour")])
     assert fields(page) == []
@@ -88,6 +98,30 @@ def test_a_check_box_is_the_value_of_the_text_beside_it() -> None:
 def test_a_label_of_a_check_box_is_no_other_fields_label() -> None:
     drawn = marks(check_boxes=[check_box(100, 100, selected=True)], across=[(195, 600, 122)])
     assert fields(sheet([text(130, 100, "Other:")], drawn)) == [("Other:", "SELECTED")]
+
+
+def test_a_label_of_a_check_box_is_not_empty_as_well() -> None:
+    page = sheet([text(130, 100, "Other:   Date:")], marks(check_boxes=[check_box(100, 100, selected=True)]))
+    assert fields(page) == [("Other:", "SELECTED"), ("Date:", "")]
+
+
+def test_a_check_box_passes_over_the_text_of_another() -> None:
+    drawn = marks(check_boxes=[check_box(100, 100, selected=True), check_box(166, 100, selected=False)])
+    page = sheet([text(126, 100, "Yes"), text(206, 100, "No")], drawn)
+    assert fields(page) == [("Yes", "SELECTED"), ("No", "NOT_SELECTED")]
+
+
+def test_the_text_of_a_check_box_is_no_value_of_the_label_before_it() -> None:
+    drawn = marks(check_boxes=[check_box(290, 100, selected=True)], across=[(170, 240, 122)])
+    page = sheet([text(100, 100, "Name:"), text(250, 100, "Yes")], drawn)
+    assert fields(page) == [("Name:", ""), ("Yes", "SELECTED")]
+
+
+def test_a_row_of_labels_with_the_text_of_a_check_box_names_no_numbers() -> None:
+    labels = [text(60, 100, "FILE"), text(160, 100, "DEPT."), text(260, 100, "CLOCK")]
+    numbers = [text(60, 124, "1265"), text(160, 124, "12345"), text(260, 124, "98765")]
+    drawn = marks(check_boxes=[check_box(30, 100, selected=True)])
+    assert fields(sheet([*labels, *numbers], drawn)) == [("FILE", "SELECTED")]
 
 
 def test_check_boxes_of_one_row_take_the_nearer_text() -> None:
