@@ -39,6 +39,7 @@ _COMMANDS = {
     "textract-emulator": _Entry(
         "photo_worker.cli.textract_emulator:textract_emulator", "Run an emulated Amazon Textract that reads documents."
     ),
+    "replay": _Entry("photo_worker.cli.replay:replay", "Check that today's code replays recorded histories."),
     "show": _Entry("photo_worker.cli.show:show", "Show a job's state, artifacts and text."),
 }
 

@@ -134,9 +134,32 @@ def _answer(findings: list[Finding], trace: Trace | None = None) -> Answer:
     }
 
 
+def _read_code(target: Target) -> Answer:
+    from photo_worker.replay.static import check_workflows
+
+    found = check_workflows(target.workflows).findings
+    return _answer(
+        [
+            Finding(
+                "static",
+                f"static_{each.code}",
+                each.what,
+                each.why,
+                f"Instead: {each.instead}.",
+                source=f"{each.path}:{each.line}",
+                where=" -> ".join(each.via),
+            )
+            for each in found
+        ]
+    )
+
+
 async def _serve(target: Target, requests: asyncio.Queue[Answer | None], say: Callable[[Answer], None]) -> None:
     replays: dict[Any, _Replays] = {}
     while (request := await requests.get()) is not None:
+        if "static" in request:
+            say(_read_code(target))
+            continue
         plant = request.get("plant")
         if plant not in replays:
             replays[plant] = _Replays(target, plant)

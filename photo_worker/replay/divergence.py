@@ -10,8 +10,8 @@ from photo_worker.replay.steps import END_KINDS, Step
 
 _EVENT_IN_MESSAGE = re.compile(r"HistoryEvent\(id: (\d+), (\w+)\)")
 
-# These follow from events of their own, or come where they please: core compares them, order tells nothing.
-_UNORDERED = frozenset({"local_activity", "update", "search_attributes", "memo"})
+# These are recorded when they end, not where they were asked for: their order tells nothing.
+_UNORDERED = frozenset({"local_activity", "update"})
 
 _ENDS = {
     "complete": "completes",
@@ -44,6 +44,9 @@ def diagnose(
         position += 1
     was = old[position] if position < len(old) else None
     now = new[position] if position < len(new) else None
+    lost = _lost(recorded, issued, was)
+    if lost is not None and now is None:
+        was = lost
     subject = was or now
     code, what = _difference(was, now, old[position:], new[position:], closed)
     found = _EVENT_IN_MESSAGE.search(message)
@@ -67,6 +70,17 @@ def diagnose(
     )
 
 
+def _lost(recorded: Sequence[Step], issued: Sequence[Step], was: Step | None) -> Step | None:
+    """Return a local activity that was recorded before ``was`` and is nowhere in what is issued."""
+    asked = {(step.kind, step.label) for step in issued}
+    for step in recorded:
+        if was is not None and (step.event_id or 0) >= (was.event_id or 0):
+            return None
+        if step.kind == "local_activity" and (step.kind, step.label) not in asked:
+            return step
+    return None
+
+
 def _same(old: Step, new: Step) -> bool:
     if old.kind != new.kind or old.label != new.label:
         return False
@@ -83,6 +97,10 @@ def _difference(  # noqa: PLR0911 - one return a kind
     if now is None:
         return "command_removed", f"The recorded {was.title} is not asked for any more; the code waits or is done."
     if was.kind == "patch" and not any(step.kind == "patch" and step.key == was.key for step in new):
+        if len(new) == 1 and now.kind not in END_KINDS:
+            # The code waits for what it asks for, so what it would have asked next is unknown.
+            what = f"The code asks for {_a(now)} where {_a(was)} is recorded: it is new, or the patch is gone."
+            return "command_added", what
         return "patch_removed", f"The run took the new branch of patch {was.label!r}, which the code does not know."
     if now.kind in END_KINDS and was.kind not in END_KINDS:
         verb = {

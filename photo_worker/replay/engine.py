@@ -119,10 +119,14 @@ class _Child:
 
     def ask(self, job: Job, limit: float) -> dict[str, Any]:
         """Have one history replayed."""
-        self._send({"path": str(job.path), "plant": job.plant})
-        answer = self.receive(limit)
+        answer = self.request({"path": str(job.path), "plant": job.plant}, limit)
         self.done += 1
         return answer
+
+    def request(self, message: dict[str, Any], limit: float) -> dict[str, Any]:
+        """Send a request and wait for its answer."""
+        self._send(message)
+        return self.receive(limit)
 
     def _gone(self, timed_out: bool) -> _Gone:
         if not timed_out:
@@ -223,6 +227,18 @@ class Engine:
         types = self._ready(self._spare[0])
         self._starting = (self._spare.popleft(), types)
         return types
+
+    def read_code(self) -> list[Finding]:
+        """Return what the static check refuses in the code. Raises ``ReplayTargetBroken`` where it does not end."""
+        first, self._starting = self._starting, None
+        child = first[0] if first else self._take()
+        try:
+            answer = child.request({"static": True}, START_LIMIT_SECONDS)
+        except _Gone as gone:
+            self._discard(child)
+            raise ReplayTargetBroken(reason=f"reading it did not end: {gone.said}") from gone
+        self._spare.append(child)
+        return [Finding(**found) for found in answer["findings"]]
 
     def run(self, work: Sequence[Job], on_outcome: Callable[[Outcome], None] = lambda outcome: None) -> list[Outcome]:
         """Replay every job, and return the outcomes in the order of ``work``.

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
 
-Kind = Literal["preflight", "replay", "drift", "coverage", "control", "gate"]
+Kind = Literal["preflight", "replay", "drift", "coverage", "control", "static", "gate"]
 
 
 @dataclass(frozen=True)

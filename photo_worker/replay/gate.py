@@ -17,9 +17,9 @@ from photo_worker.replay.histories import HistoryFile, discover
 class Options:
     """What is checked, and how strictly.
 
-    ``coverage`` and ``provenance`` of None mean: asked for where a folder is checked, which is a corpus,
-    and not for single files. ``workflow`` keeps to histories of one type. ``extra`` are findings of other
-    checks that belong into the same report.
+    ``coverage`` and ``provenance`` of None mean: asked for where a folder is checked, which is a
+    corpus, and not for single files. ``workflow`` keeps to histories of one type, ``static`` also
+    reads the code without running it, and ``extra`` are findings of other checks for the same report.
     """
 
     paths: tuple[Path, ...]
@@ -30,6 +30,7 @@ class Options:
     workflow: str | None = None
     coverage: bool | None = None
     provenance: bool | None = None
+    static: bool = True
     extra: tuple[Finding, ...] = ()
 
     @property
@@ -137,6 +138,8 @@ def _run(
     drifted = [history for history in ready if history not in good and not _stopped(outcomes[history.path])]
     report.findings.extend(_control(engine, good + drifted, report))
     _measure(options, report, good, outcomes, types)
+    if options.static:
+        report.findings.extend(engine.read_code())
     report.findings.extend(options.extra)
     if not files:
         report.findings.append(_nothing(options))

@@ -12,6 +12,7 @@ import concurrent.futures
 import dataclasses
 import os
 import sys
+import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -30,9 +31,8 @@ _COMMAND = "photo_worker_replay_command"
 _PATCH = "photo_worker_replay_patch"
 
 # Frames of these are not the workflow's own code.
-_MACHINERY = tuple(
-    f"{Path(str(module.__file__)).parent}{os.sep}" for module in (temporalio, asyncio, concurrent.futures)
-)
+_LIBRARIES = (temporalio, asyncio, concurrent.futures)
+_MACHINERY = (threading.__file__, *(f"{Path(str(module.__file__)).parent}{os.sep}" for module in _LIBRARIES))
 
 
 @dataclass

@@ -1,0 +1,300 @@
+"""``photo-worker replay``: recorded workflow histories against the code of today."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from collections.abc import Callable
+from importlib import import_module
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from photo_worker.cli.output import Command, OutputFormat, emit, emit_error, envelope, output_option
+from photo_worker.errors import AllowListInvalid, ReplayTargetInvalid
+from photo_worker.replay.target_names import PRODUCT_CONVERTER, PRODUCT_WORKFLOWS
+
+if TYPE_CHECKING:
+    from photo_worker.replay.gate import Options, Report
+
+HISTORIES = Path("tests/replay/histories")
+ALLOW_LIST = "allowed_drift.toml"
+_FORMATS = ("text", "json", "junit", "github")
+
+# A run that is done sooner needs no progress.
+_QUIET_SECONDS = 3.0
+
+
+class _Group(click.Group):
+    """A group whose commands are imported when they run."""
+
+    commands_elsewhere = {"record": "photo_worker.cli.replay_record:record"}  # noqa: RUF012
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return [*super().list_commands(ctx), *self.commands_elsewhere]
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        target = self.commands_elsewhere.get(cmd_name)
+        if target is None:
+            return super().get_command(ctx, cmd_name)
+        module_name, _, attribute = target.partition(":")
+        command: click.Command = getattr(import_module(module_name), attribute)
+        return command
+
+
+@click.group(cls=_Group, epilog="Exit codes: 0 all replayed, 1 a failure, 2 wrong use.")
+def replay() -> None:
+    """Check that the code of today replays what earlier code did, and record new histories."""
+
+
+class _Format(click.ParamType):  # type: ignore[type-arg]
+    name = "format"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[str, Path | None]:
+        if isinstance(value, tuple):
+            return value
+        name, _, file = str(value).partition("=")
+        if name not in _FORMATS:
+            self.fail(f"{name!r} is not one of {', '.join(_FORMATS)}", param, ctx)
+        return name, Path(file) if file else None
+
+
+_paths = click.argument("paths", metavar="[PATH]...", nargs=-1, type=click.Path(path_type=Path))
+
+
+@replay.command(cls=Command)
+@_paths
+@click.option(
+    "--format",
+    "formats",
+    type=_Format(),
+    metavar="FORMAT[=FILE]",
+    multiple=True,
+    default=("text",),
+    show_default=True,
+    help="text, json, junit or github; with =FILE written there. May be given several times.",
+)
+@click.option("--workflow", metavar="TYPE", help="Check the histories of this workflow type alone.")
+@click.option(
+    "--workflows",
+    metavar="MODULE:ATTRIBUTE",
+    default=PRODUCT_WORKFLOWS,
+    show_default=True,
+    help="The workflow classes to replay with; looked for from this directory on.",
+)
+@click.option(
+    "--converter", metavar="MODULE:ATTRIBUTE", default=PRODUCT_CONVERTER, show_default=True, help="The data converter."
+)
+@click.option(
+    "--allow",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help=f"The allow list; without it, {ALLOW_LIST} beside the folder of histories, where there is one.",
+)
+@click.option(
+    "--limit-seconds",
+    type=click.FloatRange(min=0, min_open=True),
+    default=30.0,
+    show_default=True,
+    help="How long one history may take before it counts as hanging.",
+)
+@click.option("--jobs", type=click.IntRange(1, 64), help="Processes at once; by default as many as there are cores.")
+@click.option(
+    "--coverage/--no-coverage", default=None, help="Whether missing exits are red; by default where PATH is a folder."
+)
+@click.option(
+    "--provenance/--no-provenance",
+    default=None,
+    help="Whether a history without provenance is red; by default where PATH is a folder.",
+)
+@click.option("--static/--no-static", default=True, help="Whether the code is also read without running it.")
+@click.pass_context
+def check(
+    ctx: click.Context,
+    paths: tuple[Path, ...],
+    formats: tuple[tuple[str, Path | None], ...],
+    workflow: str | None,
+    workflows: str,
+    converter: str,
+    allow: Path | None,
+    limit_seconds: float,
+    jobs: int | None,
+    coverage: bool | None,
+    provenance: bool | None,
+    static: bool,
+) -> None:
+    """Replay the histories under PATH (default: tests/replay/histories) with the code of today.
+
+    Red are: files that are no histories, histories that do not replay or hang, drift that no allow
+    list excuses, missing coverage, code that no replay can repeat, a planted fault that goes
+    unseen, and no histories at all.
+    """
+    from photo_worker.replay.engine import Code
+    from photo_worker.replay.gate import Options
+
+    _check_formats(formats)
+    chosen = paths or (HISTORIES,)
+    for path in chosen:
+        if not path.exists() and path != HISTORIES:
+            raise click.UsageError(f"There is no {str(path)!r} to check.", ctx)
+    options = Options(
+        paths=chosen,
+        # The worker's code is looked for where the command runs, as `python -m` would.
+        code=Code(workflows, converter, (str(Path.cwd()),)),
+        limit_seconds=limit_seconds,
+        jobs=jobs,
+        allow=allow or _allow_list(chosen),
+        workflow=workflow,
+        coverage=coverage,
+        provenance=provenance,
+        static=static,
+    )
+    report = run_check(ctx, options)
+    write(report, formats)
+    ctx.exit(0 if report.green else 1)
+
+
+def _check_formats(formats: tuple[tuple[str, Path | None], ...]) -> None:
+    if sum(file is None for _, file in formats) > 1:
+        raise click.UsageError("Only one format can go to standard output; give the others a file: --format junit=FILE")
+    for _, file in formats:
+        if file is not None and not file.absolute().parent.is_dir():
+            raise click.UsageError(f"There is no folder {str(file.parent)!r} to write {file.name!r} into.")
+
+
+def _allow_list(paths: tuple[Path, ...]) -> Path | None:
+    for path in paths:
+        beside = path.parent / ALLOW_LIST
+        if path.is_dir() and beside.is_file():
+            return beside
+    return None
+
+
+def run_check(ctx: click.Context, options: Options) -> Report:
+    """Run the gate with progress on standard error; wrong use ends the command with exit code 2."""
+    from photo_worker.replay.gate import check as run
+
+    try:
+        return run(options, _progress())
+    except (ReplayTargetInvalid, AllowListInvalid) as error:
+        emit_error("replay check", "text", error)
+        ctx.exit(2)
+
+
+def _progress() -> Callable[[int, int], None]:
+    began = last = time.monotonic()
+
+    def show(done: int, total: int) -> None:
+        nonlocal last
+        now = time.monotonic()
+        if now - began > _QUIET_SECONDS and now - last > _QUIET_SECONDS and done < total:
+            last = now
+            click.echo(f"replayed {done} of {total} histories, {now - began:.0f} s", err=True)
+
+    return show
+
+
+def write(report: Report, formats: tuple[tuple[str, Path | None], ...]) -> None:
+    """Write a report in every format that was asked for."""
+    for name, file in formats:
+        text = _rendered(report, name, file)
+        if file is None:
+            click.echo(text, nl=False)
+        else:
+            file.write_text(text, encoding="utf-8")
+
+
+def _rendered(report: Report, name: str, file: Path | None) -> str:
+    from photo_worker.replay import report as plain
+    from photo_worker.replay import report_ci
+
+    if name == "json":
+        status = "ok" if report.green else "failed"
+        document = envelope("replay check", status=status, data=plain.as_dict(report))  # type: ignore[arg-type]
+        return json.dumps(document, indent=2, default=str) + "\n"
+    if name == "junit":
+        return report_ci.to_junit(report)
+    if name == "github":
+        return report_ci.to_github(report)
+    from rich.console import Console
+
+    console = Console(force_terminal=file is None and sys.stdout.isatty(), highlight=False)
+    with console.capture() as captured:
+        plain.print_text(report, console)
+    return captured.get()
+
+
+@replay.command("list", cls=Command)
+@_paths
+@output_option("text", "json")
+def list_histories(paths: tuple[Path, ...], output: OutputFormat) -> None:
+    """List the histories under PATH (default: tests/replay/histories) and what they cover."""
+    from photo_worker.replay.histories import discover
+    from photo_worker.replay.preflight import inspect
+    from photo_worker.replay.report import short
+    from photo_worker.replay.view import list_row, recorded_coverage
+
+    looked = [(path, *inspect(path)) for path in discover(paths or (HISTORIES,))]
+    histories = [history for _, history, _ in looked if history is not None]
+    rows = [list_row(history) for history in histories]
+    faults = [finding.as_dict() for _, _, found in looked for finding in found]
+    coverage = recorded_coverage(histories)
+
+    def text() -> None:
+        from rich.console import Console
+        from rich.table import Table
+
+        from photo_worker.replay.report import coverage_table
+
+        table = Table()
+        for name in ("file", "workflow", "exit", "events", "patches", "recorded with", "at"):
+            table.add_column(name, overflow="fold")
+        for row in rows:
+            table.add_row(
+                short(row["file"]),
+                row["workflow_type"],
+                row["exit"],
+                str(row["events"]),
+                ", ".join(row["patch_ids"]) or "-",
+                f"{row['app_version']}, SDK {row['sdk_version']}" if row["app_version"] else "unknown",
+                row["recorded_at"] or "unknown",
+            )
+        console = Console()
+        console.print(table)
+        console.print(coverage_table(coverage))
+
+    warnings = [f"{fault['file']}: [{fault['code']}] {fault['what']}" for fault in faults]
+    data = {"histories": rows, "coverage": [row.as_dict() for row in coverage], "faults": faults}
+    emit("replay list", output, data=data, text=text if rows else "There are no histories.", warnings=warnings)
+
+
+@replay.command(cls=Command)
+@click.argument("file", type=click.Path(path_type=Path, exists=True, dir_okay=False))
+@output_option("text", "json")
+@click.pass_context
+def show(ctx: click.Context, file: Path, output: OutputFormat) -> None:
+    """Show the events of the history in FILE, with payloads decoded where they are JSON."""
+    from photo_worker.replay.preflight import inspect
+    from photo_worker.replay.view import event_line, event_rows, list_row
+
+    history, faults = inspect(file)
+    if history is None:
+        for fault in faults:
+            click.echo(f"error [{fault.code}]: {fault.file}: {fault.what}", err=True)
+            click.echo(f"hint: {fault.fix}", err=True)
+        ctx.exit(1)
+    rows = event_rows(history)
+    facts = list_row(history) | {"workflow_id": history.workflow_id, "run_id": history.run_id}
+
+    def text() -> None:
+        for name, value in facts.items():
+            click.echo(f"{name:<14}{value if value not in (None, []) else '-'}")
+        click.echo()
+        width = max(len(row["type"]) for row in rows)
+        for row in rows:
+            at = "" if row["seconds"] is None else f"{row['seconds']:.3f} s"
+            click.echo(f"{row['id']:>5}  {at:>11}  {row['type']:<{width}}  {event_line(row)}".rstrip())
+
+    warnings = [f"[{fault.code}] {fault.what}" for fault in faults]
+    emit("replay show", output, data={"history": facts, "events": rows}, text=text, warnings=warnings)

@@ -1,0 +1,95 @@
+"""The gate's report as JUnit XML and as GitHub's workflow commands."""
+
+from __future__ import annotations
+
+import re
+from xml.etree.ElementTree import Element, SubElement, indent, tostring
+
+from photo_worker.replay.findings import Finding
+from photo_worker.replay.gate import Checked, Report
+from photo_worker.replay.report import short, summary
+
+# XML 1.0 cannot hold these, not even escaped.
+_UNPRINTABLE = re.compile("[^\t\n\r\u0020-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
+
+
+def to_junit(report: Report) -> str:
+    """Return a JUnit document: a case for every history and every planted fault, one for what concerns no file."""
+    suite = Element("testsuite", name="photo-worker replay", time=f"{report.seconds:.3f}")
+    failures = 0
+    for entry in report.checked:
+        case = _case(suite, entry)
+        failures += bool(entry.findings)
+        for finding in entry.findings:
+            _failure(case, finding)
+    for workflow, plants in sorted(report.controls.items()):
+        for plant, caught in sorted(plants.items()):
+            case = SubElement(suite, "testcase", classname=_clean(workflow), name=f"planted {plant} is caught")
+            if not caught:
+                failures += 1
+                SubElement(case, "failure", type=f"control_missed_{plant}", message="the planted fault was not seen")
+    told = {id(finding) for entry in report.checked for finding in entry.findings}
+    rest = [finding for finding in report.findings if id(finding) not in told and finding.kind != "control"]
+    case = SubElement(suite, "testcase", classname="gate", name="coverage, code and allow list")
+    failures += bool(rest)
+    for finding in rest:
+        _failure(case, finding)
+    suite.set("tests", str(len(suite)))
+    suite.set("failures", str(failures))
+    suite.set("errors", "0")
+    root = Element("testsuites")
+    root.append(suite)
+    indent(root)
+    return '<?xml version="1.0" encoding="UTF-8"?>\n' + tostring(root, encoding="unicode") + "\n"
+
+
+def _case(suite: Element, entry: Checked) -> Element:
+    name = entry.history.workflow_type if entry.history else "unreadable"
+    return SubElement(
+        suite,
+        "testcase",
+        classname=_clean(name),
+        name=_clean(short(str(entry.path))),
+        time=f"{entry.seconds:.3f}",
+    )
+
+
+def _failure(case: Element, finding: Finding) -> None:
+    failure = SubElement(case, "failure", type=finding.code, message=_clean(finding.what))
+    source = f"\nat {short(finding.source)}" if finding.source else ""
+    failure.text = _clean(f"{finding.what}{source}\nwhy it matters: {finding.why}\ndo: {finding.fix}")
+
+
+def _clean(text: str) -> str:
+    return _UNPRINTABLE.sub("\ufffd", text)
+
+
+def to_github(report: Report) -> str:
+    """Return one annotation a finding, on the line of workflow code where it is known, and one for the result."""
+    lines = []
+    for finding in report.findings:
+        file, line = _position(finding)
+        place = f"file={_property(file)}," if file else ""
+        place += f"line={line}," if line else ""
+        event = f" (event {finding.event_id} {finding.event_type})" if finding.event_id is not None else ""
+        recorded = f"\n{short(finding.file)}" if finding.file and finding.source else ""
+        text = f"{finding.what}{event}{recorded}\nwhy it matters: {finding.why}\ndo: {finding.fix}"
+        lines.append(f"::error {place}title={_property(f'replay gate: {finding.code}')}::{_data(text)}")
+    level = "notice" if report.green else "error"
+    lines.append(f"::{level} title=replay gate::{_data(summary(report))}")
+    return "\n".join(lines) + "\n"
+
+
+def _position(finding: Finding) -> tuple[str, str]:
+    if finding.source:
+        file, _, line = finding.source.rpartition(":")
+        return short(file), line
+    return short(finding.file or ""), ""
+
+
+def _data(text: str) -> str:
+    return text.replace("%", "%25").replace("\r", "%0D").replace("\n", "%0A")
+
+
+def _property(text: str) -> str:
+    return _data(text).replace(":", "%3A").replace(",", "%2C")
