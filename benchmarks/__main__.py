@@ -15,6 +15,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from benchmarks.ending import STACK, ended_in_any_case, exit_on_signals
+
 Result = dict[str, Any]
 Lines = Sequence[tuple[str, str]]
 
@@ -46,8 +48,7 @@ def _throughput() -> tuple[Result, Lines]:
 def _emulator() -> tuple[Result, Lines]:
     from benchmarks import emulator
 
-    with _running_stack() as variables:
-        result = emulator.run(variables)
+    result = emulator.run()
     return result, emulator.table(result)
 
 
@@ -100,16 +101,18 @@ def _running_stack() -> Iterator[dict[str, str]]:
 
     with tempfile.TemporaryDirectory(prefix="photo-worker-bench-") as home:
         Path(home).chmod(0o711)
-        stack = Stack(Path(home), "bench", base_port=0)
+        stack = Stack(Path(home), STACK, base_port=0)
         before = dict(os.environ)
-        try:
-            stack.up()
-            os.environ.update(stack.env())
-            yield stack.env()
-        finally:
-            os.environ.clear()
-            os.environ.update(before)
-            stack.delete()
+        with ended_in_any_case() as ending:
+            ending.knows("stack", home)
+            try:
+                stack.up()
+                os.environ.update(stack.env())
+                yield stack.env()
+            finally:
+                os.environ.clear()
+                os.environ.update(before)
+                stack.delete()
 
 
 def main() -> int:
@@ -118,6 +121,7 @@ def main() -> int:
     names = parser.parse_args().names or list(MEASUREMENTS)
     if unknown := sorted(set(names) - set(MEASUREMENTS)):
         parser.error(f"there is no measurement {', '.join(unknown)}")
+    exit_on_signals()
     results: dict[str, Result] = {}
     for name in names:
         print(f"{name} ...", file=sys.stderr, flush=True)

@@ -21,6 +21,7 @@ from urllib.request import urlopen
 import psutil
 
 from benchmarks.cached import Connection
+from benchmarks.ending import ended_in_any_case
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGE = "photos/clean-print.png"
@@ -35,12 +36,13 @@ DEADLINE_SECONDS = 60
 @contextmanager
 def started(*arguments: str) -> Iterator[tuple[psutil.Process, str, float]]:
     """Start an emulator on a free port; give its process, its address, and when the start began."""
-    with tempfile.TemporaryDirectory(prefix="photo-worker-bench-") as folder:
+    with ended_in_any_case() as ending, tempfile.TemporaryDirectory(prefix="photo-worker-bench-") as folder:
         log = Path(folder) / "log"
         began = time.perf_counter()
         with log.open("wb") as output:
             command = [sys.executable, "-m", "photo_worker.devkit.textract", "--port", "0", *arguments]
             process = psutil.Popen(command, stdout=output, stderr=output, cwd=ROOT)
+        ending.knows("process", str(process.pid), str(process.create_time()))
         try:
             yield process, _address(process, log), began
         finally:

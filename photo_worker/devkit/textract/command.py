@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, NoReturn
 from photo_worker.devkit.textract.reading_child import Bounds
 from photo_worker.devkit.textract.recognition import OWN_READER, make
 from photo_worker.devkit.textract.waiting import MOST_OPEN_JOBS
-from photo_worker.errors import AddressUnusable, DataUnwritable, ExtraMissing
+from photo_worker.errors import AddressUnusable, DataUnwritable, ExtraMissing, PhotoWorkerError
 
 if TYPE_CHECKING:
     import uvicorn
@@ -84,7 +84,13 @@ def run(options: Options) -> NoReturn:
             recogniser = make(data, processes=options.most_processes, reader=options.reader, bounds=options.bounds)
         except OSError as error:
             raise DataUnwritable(path=str(error.filename or data), reason=error.strerror or str(error)) from error
-        asyncio.new_event_loop().run_until_complete(_serve(recogniser, data, options, bound, ending))
+        loop = asyncio.new_event_loop()
+        try:
+            loop.run_until_complete(_serve(recogniser, data, options, bound, ending))
+        except PhotoWorkerError:
+            # What Python says of a loop that is left open is no message for whoever cannot start it.
+            loop.close()
+            raise
     logging.shutdown()
     # Python would wait for threads in the middle of a call, and nothing in them needs to be saved.
     os._exit(0)

@@ -3,7 +3,7 @@
 Known of the real service (O): the order ``DocumentMetadata``, ``JobStatus``, ``Blocks``, the model's version;
 a job in progress has ``JobStatus`` and the version alone; nothing is null. Where ``NextToken``, ``Warnings``
 and ``StatusMessage`` stand is the model's order (D). Nothing is known of a failed job's answer but that it
-has a ``StatusMessage``, and of the words in it nothing (?).
+has a ``StatusMessage``, and of the words in it nothing (?); that a job of which a part failed has one is a choice (?).
 """
 
 from __future__ import annotations

@@ -135,7 +135,9 @@ class Runner:
         unread = [number for number, code in done.items() if code is not None]
         if len(unread) == pages:
             return _Ending(Status.FAILED, problem or "No page could be read")
-        return _Ending(Status.PARTIAL_SUCCESS if unread else Status.SUCCEEDED)
+        if unread:
+            return _Ending(Status.PARTIAL_SUCCESS, problem or "Some pages could not be read")
+        return _Ending(Status.SUCCEEDED)
 
     async def _document(self, job: Job) -> Document:
         """Return the document that the job has begun to read, or what is in S3 now."""

@@ -57,8 +57,12 @@ async def test_a_document_that_cannot_be_read_fails_the_job(emulated: Emulated, 
 async def test_pages_that_cannot_be_read_are_named(emulated: Emulated, objects: Objects) -> None:
     sha256 = objects.put(pages=[2, -1, 1, -1])
     answer = await emulated.ended(await emulated.start())
-    assert list(answer) == ["DocumentMetadata", "JobStatus", "Blocks", "Warnings", "DetectDocumentTextModelVersion"]
+    assert list(answer) == [
+        *("DocumentMetadata", "JobStatus", "Blocks", "Warnings", "StatusMessage"),
+        "DetectDocumentTextModelVersion",
+    ]
     assert (answer["JobStatus"], answer["DocumentMetadata"]) == ("PARTIAL_SUCCESS", {"Pages": 4})
+    assert answer["StatusMessage"] == "page 2 is damaged"
     assert answer["Warnings"] == [{"ErrorCode": "BAD_DOCUMENT", "Pages": [2, 4]}]
     assert [block["Page"] for block in answer["Blocks"]] == [1, 1, 3]
     assert emulated.billed(sha256) == 1

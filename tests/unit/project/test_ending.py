@@ -1,0 +1,46 @@
+"""What a measurement started ends with it, however it ends."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+
+import psutil
+import pytest
+
+from tests.unit.project.checkout import ROOT
+
+# Starts a process that would stay, tells of it, and waits to be ended.
+_MEASUREMENT = """
+import subprocess, sys, psutil
+from benchmarks.ending import ended_in_any_case, exit_on_signals
+
+exit_on_signals()
+left = psutil.Popen([sys.executable, "-c", "import time; time.sleep(600)"], start_new_session=True)
+with ended_in_any_case() as ending:
+    ending.knows("process", str(left.pid), str(left.create_time()))
+    print(left.pid, flush=True)
+    sys.stdin.read()
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL, None])
+def test_what_is_left_is_ended(number: signal.Signals | None) -> None:
+    with subprocess.Popen(
+        [sys.executable, "-c", _MEASUREMENT], cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as measurement:
+        assert measurement.stdout is not None
+        left = psutil.Process(int(measurement.stdout.readline()))
+        if number is not None:
+            measurement.send_signal(number)
+        measurement.communicate(timeout=20)
+        left.wait(20)
+    assert measurement.returncode == {signal.SIGTERM: 143, signal.SIGKILL: -9, None: 0}[number]
+
+
+def test_a_process_that_has_the_number_of_another_is_left_alone() -> None:
+    with subprocess.Popen([sys.executable, "-c", "import sys; sys.stdin.read()"], stdin=subprocess.PIPE) as other:
+        told = f"process {other.pid} 1.0\n"
+        subprocess.run([sys.executable, "-m", "benchmarks.ending"], input=told, text=True, check=True, cwd=ROOT)
+        assert other.poll() is None
