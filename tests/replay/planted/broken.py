@@ -116,13 +116,22 @@ BROKEN = [
     Broken("a gap", edited(lambda document: _drop(document, 6, 8)), "event_id_gap", "event 7"),
     Broken("two events swapped", edited(_swap), "event_id_gap", "event 5"),
     Broken("two runs in one file", edited(_second_start), "history_of_two_runs", "second"),
-    Broken("no SDK metadata", edited(lambda document: _strip(document, "sdkMetadata")), "core_flag_missing", "sdkMetadata"),
+    Broken(
+        "no SDK metadata", edited(lambda document: _strip(document, "sdkMetadata")), "core_flag_missing", "sdkMetadata"
+    ),
     Broken("no flags of the core", edited(lambda d: _strip(d, "coreUsedFlags")), "core_flag_missing", "coreUsedFlags"),
     Broken("payloads decoded by the UI", edited(_decoded), "payload_not_base64", "decod"),
     Broken("payload data decoded", edited(_decoded_data), "payload_not_base64", "decod"),
     Broken("bad base64", edited(lambda d: _payload(d).update(data="!!!")), "payload_not_base64", "base64"),
     Broken("a type that is gone", edited(_other_type), "workflow_type_unknown", "closed_restaurant"),
-    Broken("no workflow type", edited(lambda d: _started(d).pop("workflowType")and None), "workflow_type_missing", "type"),
-    Broken("no run id", edited(lambda d: _started(d).pop("originalExecutionRunId") and None), "run_id_missing", "originalExecutionRunId"),
+    Broken(
+        "no workflow type", edited(lambda d: _started(d).pop("workflowType") and None), "workflow_type_missing", "type"
+    ),
+    Broken(
+        "no run id",
+        edited(lambda d: _started(d).pop("originalExecutionRunId") and None),
+        "run_id_missing",
+        "originalExecutionRunId",
+    ),
     Broken("a folder of that name", lambda path: path.mkdir(), "", ""),
 ]

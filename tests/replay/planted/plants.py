@@ -150,7 +150,7 @@ PLANTS = [
     Plant("signal to another workflow", "kitchen", "order.bell)", "order.bell + 'x')", "drift", "signal"),
     # How it ends.
     Plant("early return", "success", _FIRST, "        return None\n" + _FIRST, "replay", "end"),
-    Plant("exception", "kitchen", _SALTED, "        raise ValueError('no salt')\n", "replay", "ValueError"),
+    Plant("exception", "kitchen", _SALTED, "        raise ValueError('no salt')\n", "replay", "no salt"),
     Plant(
         "failure where there was a result",
         "success",

@@ -1,0 +1,40 @@
+"""Lays out plants so that one run of the gate judges them all: each under a workflow type of its own."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from uuid import NAMESPACE_OID, uuid5
+
+from tests.replay.planted.plants import Plant, Shown
+
+_DEFN = re.compile(r'@workflow\.defn\(name="(planted_kitchen|image_processing_workflow)"\)\nclass (\w+)')
+
+
+def lay_out(plants: Sequence[Plant], histories: Mapping[Shown, Path], folder: Path) -> tuple[str, dict[str, Path]]:
+    """Write a module and a history for each plant below ``folder``.
+
+    Returns the dotted path of the workflow classes, importable with ``folder`` on the path, and
+    each plant's history by its name. Nothing but the type's name and the run's id differs from the original.
+    """
+    lines, files = [], {}
+    for number, plant in enumerate(plants):
+        text = plant.text()
+        found = _DEFN.search(text)
+        assert found is not None, f"{plant.name}: no workflow class"
+        module, kind = f"variant_{number:02}", f"{found[1]}_{number:02}"
+        (folder / f"{module}.py").write_text(text.replace(f'name="{found[1]}"', f'name="{kind}"'), encoding="utf-8")
+        lines.append(f"from {module} import {found[2]} as Variant{number}")
+        history = histories[plant.shown_by].read_text(encoding="utf-8")
+        started = json.loads(history)["events"][0]["workflowExecutionStartedEventAttributes"]
+        run_id = started["originalExecutionRunId"]
+        history = history.replace(run_id, str(uuid5(NAMESPACE_OID, f"{run_id}{number}")))
+        target = folder / "histories" / kind / "planted" / f"{module}.json"
+        target.parent.mkdir(parents=True)
+        target.write_text(history.replace(f'"{found[1]}"', f'"{kind}"'), encoding="utf-8")
+        files[plant.name] = target
+    classes = ", ".join(f"Variant{number}" for number in range(len(plants)))
+    (folder / "variants.py").write_text("\n".join([*lines, f"WORKFLOWS = [{classes}]", ""]), encoding="utf-8")
+    return "variants:WORKFLOWS", files

@@ -1,0 +1,82 @@
+"""Fifty wrong changes, each an edit of a real workflow's text against a real history: the gate catches every one."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from photo_worker.replay.engine import Code
+from photo_worker.replay.gate import Checked, Options, Report, check
+from tests.replay.planted.plants import HARMLESS, PLANTS, Plant, Shown
+from tests.replay.planted.variants import lay_out
+
+FOLDER = Path(__file__).parent / "planted"
+SHOWN: tuple[Shown, ...] = ("kitchen", "success", "failure", "cancellation")
+
+# These begin in tasks of their own, or are the end of the workflow: no line of it is being run.
+WITHOUT_A_LINE = {"one argument more", "one argument less", "signal to another workflow"}
+LOCATED = [
+    plant
+    for plant in PLANTS
+    if (plant.kind == "drift" or "added" in plant.name)
+    and plant.says not in {"result", "failure"}
+    and plant.name not in WITHOUT_A_LINE
+]
+
+
+@pytest.fixture(scope="module")
+def report(tmp_path_factory: pytest.TempPathFactory) -> tuple[Report, dict[str, Path]]:
+    """Return one run of the gate over all plants, and where each one's history lies."""
+    folder = tmp_path_factory.mktemp("planted")
+    workflows, files = lay_out([*PLANTS, *HARMLESS], {name: FOLDER / f"{name}.json" for name in SHOWN}, folder)
+    code = Code(workflows=workflows, path=(str(folder),))
+    return check(Options((folder / "histories",), code, coverage=False, provenance=False)), files
+
+
+def of(report: tuple[Report, dict[str, Path]], plant: Plant) -> Checked:
+    found, files = report
+    (checked,) = [each for each in found.checked if each.path == files[plant.name]]
+    return checked
+
+
+def named(plants: list[Plant]) -> list[object]:
+    return [pytest.param(plant, id=plant.name.replace(" ", "-")) for plant in plants]
+
+
+@pytest.mark.parametrize("plant", named(PLANTS))
+def test_caught_and_named(report: tuple[Report, dict[str, Path]], plant: Plant) -> None:
+    checked = of(report, plant)
+    assert checked.state == "failed"
+    assert {finding.kind for finding in checked.findings} == {plant.kind}
+    said = [f"{finding.code} {finding.what} {finding.issued}" for finding in checked.findings]
+    assert any(plant.says in text for text in said), said
+    for finding in checked.findings:
+        assert finding.file == str(checked.path)
+        assert finding.why
+        assert finding.fix
+
+
+@pytest.mark.parametrize("plant", named(LOCATED))
+def test_the_line_that_asks_for_it_is_named(report: tuple[Report, dict[str, Path]], plant: Plant) -> None:
+    checked = of(report, plant)
+    module = checked.path.stem
+    assert any(f"{module}.py:" in (finding.source or "") for finding in checked.findings), checked.findings
+
+
+@pytest.mark.parametrize("plant", named(HARMLESS))
+def test_a_right_change_stays_green(report: tuple[Report, dict[str, Path]], plant: Plant) -> None:
+    checked = of(report, plant)
+    assert (checked.state, checked.findings) == ("ok", ())
+
+
+def test_the_negative_control_ran_for_every_variant(report: tuple[Report, dict[str, Path]]) -> None:
+    found, _ = report
+    harmless = found.controls
+    assert all(harmless[f"planted_kitchen_{len(PLANTS) + number:02}"]["command"] for number in range(len(HARMLESS)))
+
+
+def test_there_are_enough_of_each_kind() -> None:
+    assert len(PLANTS) >= 25
+    assert sum(plant.kind == "drift" for plant in PLANTS) >= 15
+    assert len({plant.name for plant in [*PLANTS, *HARMLESS]}) == len(PLANTS) + len(HARMLESS)
