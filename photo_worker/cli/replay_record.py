@@ -1,0 +1,173 @@
+"""``photo-worker replay record``: new histories from named scenarios, by hand."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import sys
+from collections.abc import Sequence
+from importlib import import_module
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from photo_worker.cli.context import Surroundings, stack_option, surroundings
+from photo_worker.cli.output import Command, OutputFormat, emit, output_option
+from photo_worker.errors import PhotoWorkerError, ScenariosUnusable
+
+if TYPE_CHECKING:
+    from photo_worker.replay.record import Recorded
+    from photo_worker.replay.scenarios import Playbook, Scenario
+
+_HISTORIES = Path("tests/replay/histories")
+_PHOTO = Path("fixtures/photos/clean-print.png")
+
+
+@click.command(cls=Command)
+@click.argument("names", metavar="[SCENARIO]...", nargs=-1)
+@click.option("--list", "only_list", is_flag=True, help="List the scenarios and record nothing.")
+@click.option(
+    "--missing", is_flag=True, help="Record those alone that have no history in this release, instead of refusing."
+)
+@click.option("--to", "root", type=click.Path(path_type=Path), default=_HISTORIES, show_default=True)
+@click.option(
+    "--scenarios",
+    "target",
+    metavar="MODULE:ATTRIBUTE",
+    help="Record this playbook's scenarios in place of the product's; looked for from this directory on.",
+)
+@click.option(
+    "--photo",
+    type=click.Path(path_type=Path, dir_okay=False),
+    default=_PHOTO,
+    show_default=True,
+    help="The PNG that the product's scenarios process.",
+)
+@click.option("--parallel", type=click.IntRange(1, 32), default=8, show_default=True, help="Scenarios at once.")
+@stack_option
+@output_option("text", "json")
+@click.pass_context
+def record(
+    ctx: click.Context,
+    names: tuple[str, ...],
+    only_list: bool,
+    missing: bool,
+    root: Path,
+    target: str | None,
+    photo: Path,
+    parallel: int,
+    stack_name: str | None,
+    output: OutputFormat,
+) -> None:
+    """Record histories of named scenarios, all of them without a name, on the services in use.
+
+    Each scenario is played by a worker of its own on a task queue of its own. Its history is written
+    only if it ended as the scenario says and replays, as recorded and once scrubbed. A history that
+    is there is never written again: recorded histories are evidence of what earlier code did.
+    """
+    from photo_worker.replay.record import choose, history_paths
+
+    playbook = _playbook(target, photo)
+    chosen = choose(playbook.scenarios, names)
+    if missing:
+        chosen = [one for one in chosen if not any(path.exists() for path in history_paths(root, one))]
+    if only_list:
+        emit(
+            "replay record",
+            output,
+            data={"scenarios": [{"name": one.name, "workflow": one.workflow, "about": one.about} for one in chosen]},
+            text="\n".join(f"{one.name:28} {one.about}" for one in chosen),
+        )
+        return
+    around = surroundings(ctx, stack_name=stack_name)
+    ended = asyncio.run(
+        _record(around, playbook, chosen, root, photo.parent.parent / "recorded", parallel, quiet=output == "json")
+    )
+    failed = [one for one in ended if one.error is not None]
+    emit(
+        "replay record",
+        output,
+        data={"histories": [_as_dict(one) for one in ended]},
+        text=f"{len(ended) - len(failed)} of {len(ended)} scenarios recorded under {root}",
+        status="failed" if failed else "ok",
+    )
+    ctx.exit(1 if failed else 0)
+
+
+def _playbook(target: str | None, photo: Path) -> Playbook:
+    from photo_worker.replay.image_scenarios import playbook
+    from photo_worker.replay.scenarios import Playbook
+
+    if target is None:
+        if not photo.is_file():
+            raise ScenariosUnusable(target="of the product", reason=f"there is no photo {str(photo)!r}; name one")
+        return playbook(photo)
+    module_name, _, attribute = target.partition(":")
+    if not module_name or not attribute:
+        raise ScenariosUnusable(target=target, reason="it is not of the form module:attribute")
+    sys.path.insert(0, str(Path.cwd()))
+    try:
+        found = getattr(import_module(module_name), attribute)
+    except (ImportError, AttributeError) as error:
+        raise ScenariosUnusable(target=target, reason=str(error)) from error
+    finally:
+        sys.path.remove(str(Path.cwd()))
+    if not isinstance(found, Playbook):
+        raise ScenariosUnusable(target=target, reason=f"it is {type(found).__name__}, not Playbook")
+    return found
+
+
+async def _record(
+    around: Surroundings,
+    playbook: Playbook,
+    chosen: Sequence[Scenario],
+    root: Path,
+    recorded: Path,
+    parallel: int,
+    *,
+    quiet: bool,
+) -> list[Recorded]:
+    from photo_worker.bootstrap import build_application
+    from photo_worker.orchestration.connection import connect
+    from photo_worker.replay.record import record as record_all
+    from photo_worker.replay.stage import Stage
+    from photo_worker.worker import build_worker
+
+    # Failing activities are what most scenarios are about; what they must come to is checked.
+    logging.getLogger("temporalio").setLevel(logging.CRITICAL)
+    settings = around.settings
+    if settings.ocr_recorded_dir is None:
+        settings = settings.model_copy(update={"ocr_recorded_dir": recorded})
+    application = build_application(settings) if playbook.application else None
+    try:
+        client = await connect(settings, around.variables)
+        stage = Stage(client, settings, build_worker, playbook, application)
+        ended = []
+        async for one in record_all(stage, chosen, root, parallel=parallel):
+            ended.append(one)
+            if not quiet:
+                _say(one)
+        return ended
+    finally:
+        if application is not None:
+            application.close()
+
+
+def _say(one: Recorded) -> None:
+    if one.error is None:
+        for path in one.paths:
+            click.echo(f"recorded  {path}")
+        return
+    click.echo(f"failed    {one.scenario.name} [{one.error.code}]: {one.error.message}", err=True)
+    click.echo(f"hint: {one.error.hint}", err=True)
+
+
+def _as_dict(one: Recorded) -> dict[str, object]:
+    error: PhotoWorkerError | None = one.error
+    return {
+        "scenario": one.scenario.name,
+        "workflow": one.scenario.workflow,
+        "paths": [str(path) for path in one.paths],
+        "error": None if error is None else {"code": error.code, "message": error.message, "hint": error.hint},
+    }

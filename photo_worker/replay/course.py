@@ -1,0 +1,73 @@
+"""What a history says happened, in the words of a scenario's expectation, and where the two differ."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from photo_worker.replay.histories import attributes, event_name, exit_of, patch_ids
+from photo_worker.replay.scenarios import Expected, Outcome, Ran
+
+_OUTCOMES: dict[str, Outcome] = {
+    "ActivityTaskCompleted": "completed",
+    "ActivityTaskFailed": "failed",
+    "ActivityTaskTimedOut": "timed_out",
+    "ActivityTaskCanceled": "canceled",
+}
+
+
+def course_of(events: Sequence[Mapping[str, Any]]) -> list[Ran]:
+    """Return the activities in the order of their scheduling, with how each ended and in which attempt.
+
+    One that has no end in the history counts as ``cancel_requested``; then the attempts are None.
+    """
+    names: dict[str, str] = {}
+    attempts: dict[str, int] = {}
+    ends: dict[str, Outcome] = {}
+    for event in events:
+        name, about = event_name(event), attributes(event)
+        if name == "ActivityTaskScheduled":
+            names[str(event["eventId"])] = about["activityType"]["name"]
+        elif name == "ActivityTaskStarted":
+            attempts[str(about["scheduledEventId"])] = int(about.get("attempt", 1))
+        elif name in _OUTCOMES:
+            ends[str(about["scheduledEventId"])] = _OUTCOMES[name]
+    return [
+        Ran(activity, ends[number], attempts.get(number, 1))
+        if number in ends
+        else Ran(activity, "cancel_requested", None)
+        for number, activity in names.items()
+    ]
+
+
+def failure_type(events: Sequence[Mapping[str, Any]]) -> str | None:
+    """Return the type of the failure that closed the workflow, None where none did."""
+    if event_name(events[-1]) != "WorkflowExecutionFailed":
+        return None
+    failure = attributes(events[-1]).get("failure", {})
+    found = failure.get("applicationFailureInfo", {}).get("type")
+    return str(found) if found else None
+
+
+def deviation(expected: Expected, runs: Sequence[Mapping[str, Any]]) -> str | None:
+    """Say where the runs of a workflow went otherwise than expected; None where they went as expected.
+
+    ``runs`` are histories in Temporal's JSON form, a continue-as-new chain first to last.
+    """
+    if len(runs) != expected.runs:
+        return f"it took {len(runs)} runs, not {expected.runs}"
+    for number, run in enumerate(runs[:-1], start=1):
+        if exit_of(run["events"]) != "continued":
+            return f"run {number} ended as {exit_of(run['events'])}, not continued"
+    events = runs[-1]["events"]
+    counted = Counter(map(event_name, events))
+    found = {
+        "exit": (exit_of(events), expected.exit),
+        "failure": (failure_type(events), expected.failure),
+        "activities": (course_of(events), list(expected.activities)),
+        "patches": (patch_ids(events), tuple(sorted(expected.patches))),
+        "events": ({name: counted[name] for name in expected.events}, dict(expected.events)),
+    }
+    differing = [f"{what}: {is_} instead of {wanted}" for what, (is_, wanted) in found.items() if is_ != wanted]
+    return "; ".join(differing) or None

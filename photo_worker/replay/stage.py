@@ -1,0 +1,248 @@
+"""Plays one scenario on a Temporal server: a worker of its own, interferences, steps, and the raw histories."""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+from collections.abc import Callable, Sequence
+from concurrent.futures import Executor, ThreadPoolExecutor
+from contextlib import AsyncExitStack, suppress
+from dataclasses import dataclass, field
+from typing import Any, TypeAlias
+from uuid import uuid4
+
+from temporalio import activity
+from temporalio.client import Client, WorkflowFailureError, WorkflowHandle, WorkflowHistory, WorkflowUpdateFailedError
+from temporalio.client import Interceptor as ClientInterceptor
+from temporalio.exceptions import ApplicationError
+from temporalio.service import RPCError, RPCStatusCode
+from temporalio.worker import ActivityInboundInterceptor, ExecuteActivityInput, Interceptor, Worker
+
+from photo_worker.activities.boundary import to_application_error
+from photo_worker.bootstrap import Application
+from photo_worker.config import Settings
+from photo_worker.errors import PhotoWorkerError, ScenarioDeviated
+from photo_worker.replay import scenarios as play
+from photo_worker.replay.histories import event_name
+
+MakeWorker: TypeAlias = Callable[[Client, Settings, Sequence[type], Sequence[Callable[..., Any]], Executor], Worker]
+
+# Rare enough to leave a loaded server its time.
+_PROBE_SECONDS = 0.05
+
+
+class _Interfering(ClientInterceptor, Interceptor):
+    """Stands between worker and activities, for one scenario.
+
+    It comes with the client, because the worker is made as production makes it.
+    """
+
+    def __init__(self, interferences: Sequence[play.Interference]) -> None:
+        self.interferences = interferences
+        self.reached: dict[str, asyncio.Event] = {}
+        self.released: dict[str, asyncio.Event] = {}
+        for interference in interferences:
+            self.reached[interference.activity] = asyncio.Event()
+            self.released[interference.activity] = asyncio.Event()
+        self.over = asyncio.Event()
+
+    def intercept_activity(self, next: ActivityInboundInterceptor) -> ActivityInboundInterceptor:
+        return _Inbound(next, self)
+
+    def end(self, *, for_good: bool) -> None:
+        """Let go what is held: to do its work, or ``for_good`` without doing it."""
+        if for_good:
+            self.over.set()
+        for event in self.released.values():
+            event.set()
+
+
+class _Inbound(ActivityInboundInterceptor):
+    def __init__(self, next: ActivityInboundInterceptor, owner: _Interfering) -> None:
+        super().__init__(next)
+        self._owner = owner
+
+    async def execute_activity(self, input: ExecuteActivityInput) -> Any:
+        info = activity.info()
+        for interference in self._owner.interferences:
+            if not interference.applies(info.activity_type, info.attempt):
+                continue
+            if interference.what in {"hold", "hang"}:
+                self._owner.reached[info.activity_type].set()
+            if interference.what == "hang":
+                await self._owner.over.wait()
+            elif interference.what == "hold":
+                await self._owner.released[info.activity_type].wait()
+            else:
+                if interference.what == "lose_reply":
+                    await super().execute_activity(input)
+                raise _as_production_raises(interference)
+            if self._owner.over.is_set():
+                raise ApplicationError("nobody waits for this attempt any more", non_retryable=True)
+        return await super().execute_activity(input)
+
+
+def _as_production_raises(interference: play.Interference) -> Exception:
+    error = interference.error() if interference.error else RuntimeError("an interference of the scenario")
+    # This stands around the worker's own error boundary, so it has to do that one's work.
+    return to_application_error(error) if isinstance(error, PhotoWorkerError) else error
+
+
+@dataclass
+class Stage:
+    """Where scenarios are played: a connected client, the settings, and how a worker is made.
+
+    ``application`` is None for workflows that need none of the product's services.
+    """
+
+    client: Client
+    settings: Settings
+    make_worker: MakeWorker
+    playbook: play.Playbook
+    application: Application | None = None
+    queues: dict[str, str] = field(default_factory=dict)
+    """The task queues made so far, with the name that stands for each in a scrubbed history."""
+
+    async def perform(self, scenario: play.Scenario) -> list[WorkflowHistory]:
+        """Play ``scenario`` to its end and return the history of every run, first to last.
+
+        Raises ``ScenarioDeviated`` where it does not come to its end within the scenario's limit.
+        """
+        try:
+            async with asyncio.timeout(scenario.limit.total_seconds()):
+                return await self._perform(scenario)
+        except TimeoutError as error:
+            seconds = scenario.limit.total_seconds()
+            raise ScenarioDeviated(name=scenario.name, reason=f"it did not end within {seconds:g} s") from error
+
+    async def _perform(self, scenario: play.Scenario) -> list[WorkflowHistory]:
+        queue = f"replay-{secrets.token_hex(6)}"
+        self.queues[queue] = self.settings.temporal_task_queue
+        make_id = self.playbook.workflow_id
+        workflow_id = make_id(scenario) if make_id else str(uuid4())
+        request = await self.playbook.prepare(scenario, self.application, workflow_id)
+        # Without a timeout of its own: the server would cut the activities' timeouts to it, and record that.
+        handle = await self.client.start_workflow(scenario.workflow, request, id=workflow_id, task_queue=queue)
+        async with AsyncExitStack() as stack:
+            stack.push_async_callback(_leave_nothing, self.client.get_workflow_handle(workflow_id))
+            crew = _Crew(self, scenario, queue)
+            stack.push_async_callback(crew.stop, for_good=True)
+            if not scenario.worker_after_steps:
+                await crew.start()
+            for step in scenario.steps:
+                await self._take(step, scenario, handle, crew)
+            if scenario.worker_after_steps:
+                await crew.start()
+            # A failure stands in the history; the scenario says whether it was meant.
+            with suppress(WorkflowFailureError):
+                await handle.result()
+        return await self._chain(handle)
+
+    async def _take(
+        self, step: play.Step, scenario: play.Scenario, handle: WorkflowHandle[Any, Any], crew: _Crew
+    ) -> None:
+        match step:
+            case play.Reach(activity=name):
+                await crew.interfering.reached[name].wait()
+            case play.Release(activity=name):
+                crew.interfering.released[name].set()
+            case play.Cancel():
+                await handle.cancel()
+                await self._await(handle, "WorkflowExecutionCancelRequested", 1)
+            case play.Terminate():
+                await handle.terminate("by the scenario")
+            case play.Signal(name=name, args=args):
+                await handle.signal(name, args=args)
+            case play.Update(name=name, args=args, refused=refused):
+                await _update(scenario, handle, name, args, refused=refused)
+            case play.Query(name=name, answer=answer):
+                given = await handle.query(name)
+                if given != answer:
+                    raise ScenarioDeviated(name=scenario.name, reason=f"the query {name} answered {given!r}")
+            case play.Await(event=event, count=count):
+                await self._await(handle, event, count)
+            case play.RestartWorker():
+                await crew.stop(for_good=False)
+                await crew.start()
+
+    async def _await(self, handle: WorkflowHandle[Any, Any], event: str, count: int) -> None:
+        while True:
+            history = (await handle.fetch_history()).to_json_dict()
+            if sum(event_name(found) == event for found in history["events"]) >= count:
+                return
+            await asyncio.sleep(_PROBE_SECONDS)
+
+    async def _chain(self, handle: WorkflowHandle[Any, Any]) -> list[WorkflowHistory]:
+        """Return the histories of all runs, following each continue-as-new to the next."""
+        histories = []
+        run_id: str | None = handle.first_execution_run_id
+        while run_id:
+            history = await self.client.get_workflow_handle(handle.id, run_id=run_id).fetch_history()
+            histories.append(history)
+            last = history.events[-1]
+            run_id = last.workflow_execution_continued_as_new_event_attributes.new_execution_run_id or None
+        return histories
+
+
+async def _leave_nothing(handle: WorkflowHandle[Any, Any]) -> None:
+    """Terminate a workflow that is still open, because its scenario went wrong."""
+    try:
+        await handle.terminate("the scenario is over")
+    except RPCError as error:
+        if error.status != RPCStatusCode.NOT_FOUND:
+            raise
+
+
+async def _update(
+    scenario: play.Scenario, handle: WorkflowHandle[Any, Any], name: str, args: tuple[Any, ...], *, refused: bool
+) -> None:
+    try:
+        await handle.execute_update(name, args=args)
+    except WorkflowUpdateFailedError as error:
+        if not refused:
+            reason = f"the update {name} failed: {error.cause}"
+            raise ScenarioDeviated(name=scenario.name, reason=reason) from error
+        return
+    if refused:
+        raise ScenarioDeviated(name=scenario.name, reason=f"the update {name} was not refused")
+
+
+class _Crew:
+    """The worker of one scenario, which may be replaced in the middle."""
+
+    def __init__(self, stage: Stage, scenario: play.Scenario, queue: str) -> None:
+        self._stage = stage
+        self._scenario = scenario
+        self._settings = stage.settings.model_copy(
+            update={"temporal_task_queue": queue, "max_activities": 8, "graceful_shutdown_seconds": 5.0}
+        )
+        self._running: AsyncExitStack | None = None
+        self.interfering = _Interfering(scenario.interferences)
+
+    async def start(self) -> None:
+        stage, scenario = self._stage, self._scenario
+        stack = AsyncExitStack()
+        executor = stack.enter_context(ThreadPoolExecutor(self._settings.max_activities))
+        worker = stage.make_worker(
+            _with_interceptor(stage.client, self.interfering),
+            self._settings,
+            scenario.workflows or stage.playbook.workflows(),
+            stage.playbook.activities(scenario, stage.application),
+            executor,
+        )
+        await stack.enter_async_context(worker)
+        self._running = stack
+
+    async def stop(self, *, for_good: bool) -> None:
+        """Stop the worker; what is held is let go first, because a drain waits for it."""
+        self.interfering.end(for_good=for_good)
+        if self._running is not None:
+            running, self._running = self._running, None
+            await running.aclose()
+
+
+def _with_interceptor(client: Client, interceptor: _Interfering) -> Client:
+    """Return a client of the same connection whose workers run ``interceptor`` around their own."""
+    config = client.config()
+    config["interceptors"] = [*config["interceptors"], interceptor]
+    return Client(**config)
