@@ -107,6 +107,14 @@ def clients(session: nox.Session) -> None:
 
 
 @nox.session(venv_backend=BACKEND)
+def replay(session: nox.Session) -> None:
+    """Replay every recorded history with today's code; without arguments for the check, test the gate as well."""
+    session.run(prepare(session), "-m", "photo_worker.cli", "replay", "check", *session.posargs)
+    if not session.posargs:
+        pytest(session, "tests/replay")
+
+
+@nox.session(venv_backend=BACKEND)
 def lint(session: nox.Session) -> None:
     """Check style, imports between packages, and what may not be committed."""
     python = prepare(session)
