@@ -53,9 +53,10 @@ class TemporalOrchestrator:
 
     async def result(self, job_id: UUID) -> ImageProcessingResult:
         """Wait for the job's end. Raises ``JobFailed``, ``JobCancelled``, ``JobMissing`` or ``TemporalUnavailable``."""
-        handle = self._client.get_workflow_handle_for(ImageProcessingWorkflow.run, str(job_id))
+        handle = self._client.get_workflow_handle(str(job_id), result_type=ImageProcessingResult)
         try:
-            return await handle.result()
+            result: ImageProcessingResult = await handle.result()
+            return result
         except WorkflowFailureError as error:
             raise _failure(job_id, error) from error
         except RPCError as error:

@@ -60,8 +60,8 @@ class TestSuccess:
 
     async def test_the_result_is_the_small_manifest(self, running: Harness) -> None:
         submission = await running.service.submit(a_photo(), engine="recorded")
-        handle = running.client.get_workflow_handle_for(ImageProcessingWorkflow.run, str(submission.job_id))
-        result: ImageProcessingResult = await handle.result()
+        handle = running.client.get_workflow_handle(str(submission.job_id), result_type=ImageProcessingResult)
+        result = await handle.result()
         assert result.job_id == str(submission.job_id)
         assert result.status == "succeeded"
         assert result.page_count == 1
