@@ -109,8 +109,11 @@ def clients(session: nox.Session) -> None:
 @nox.session(venv_backend=BACKEND)
 def replay(session: nox.Session) -> None:
     """Replay every recorded history with today's code; without arguments for the check, test the gate as well."""
-    session.run(prepare(session), "-m", "photo_worker.cli", "replay", "check", *session.posargs)
+    python = prepare(session)
+    session.run(python, "-m", "photo_worker.cli", "replay", "check", *session.posargs)
     if not session.posargs:
+        features = ["tests/replay/features/histories", "--workflows", "tests.replay.features.workflows:WORKFLOWS"]
+        session.run(python, "-m", "photo_worker.cli", "replay", "check", *features)
         pytest(session, "tests/replay")
 
 
