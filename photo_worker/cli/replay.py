@@ -6,6 +6,7 @@ import json
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from photo_worker.cli.output import Command, OutputFormat, emit, emit_error, envelope, output_option
+from photo_worker.cli.replay_server import fetched, server_options, take
 from photo_worker.errors import AllowListInvalid, ReplayTargetInvalid
 from photo_worker.replay.target_names import PRODUCT_CONVERTER, PRODUCT_WORKFLOWS
 
@@ -109,9 +111,11 @@ _paths = click.argument("paths", metavar="[PATH]...", nargs=-1, type=click.Path(
     help="Whether a history without provenance is red; by default where PATH is a folder.",
 )
 @click.option("--static/--no-static", default=True, help="Whether the code is also read without running it.")
+@server_options
 @click.pass_context
 def check(
     ctx: click.Context,
+    /,
     paths: tuple[Path, ...],
     formats: tuple[tuple[str, Path | None], ...],
     workflow: str | None,
@@ -123,6 +127,7 @@ def check(
     coverage: bool | None,
     provenance: bool | None,
     static: bool,
+    **given: Any,
 ) -> None:
     """Replay the histories under PATH (default: tests/replay/histories) with the code of today.
 
@@ -134,14 +139,18 @@ def check(
     from photo_worker.replay.gate import Options
 
     _check_formats(formats)
+    server = take(ctx, given)
+    # The worker's code is looked for where the command runs, as `python -m` would.
+    code = Code(workflows, converter, (str(Path.cwd()),))
     chosen = paths or (HISTORIES,)
+    if server.from_server and paths:
+        raise click.UsageError("--from-server checks a service's runs in place of PATH; check the files apart.", ctx)
     for path in chosen:
         if not path.exists() and path != HISTORIES:
             raise click.UsageError(f"There is no {str(path)!r} to check.", ctx)
     options = Options(
         paths=chosen,
-        # The worker's code is looked for where the command runs, as `python -m` would.
-        code=Code(workflows, converter, (str(Path.cwd()),)),
+        code=code,
         limit_seconds=limit_seconds,
         jobs=jobs,
         allow=allow or _allow_list(chosen),
@@ -150,7 +159,13 @@ def check(
         provenance=provenance,
         static=static,
     )
-    report = run_check(ctx, options)
+    if not server.from_server:
+        report = run_check(ctx, options)
+    else:
+        with fetched(ctx, server, code, workflow) as folder:
+            # What a service happens to hold covers no list of exits, and nobody has said where it comes from.
+            options = replace(options, coverage=bool(coverage), provenance=bool(provenance))
+            report = run_check(ctx, replace(options, paths=(folder,), allow=allow))
     write(report, formats)
     ctx.exit(0 if report.green else 1)
 

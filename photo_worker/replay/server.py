@@ -130,14 +130,12 @@ async def download(
     selection: Selection,
     folder: Path,
     *,
-    scrub: Callable[[dict[str, Any]], dict[str, Any]] | None = None,
     now: Callable[[], datetime] = lambda: datetime.now(UTC),
 ) -> Fetched:
     """Write the selected runs' histories below ``folder``, one folder a type, readable by this user alone.
 
-    ``scrub`` is applied to each before it is written. Raises ``ReplayNothingFound`` where nothing is left
-    to replay, ``ReplayQueryRefused`` for a query or namespace that the service does not take, and
-    ``TemporalUnavailable``.
+    Raises ``ReplayNothingFound`` where nothing is left to replay, ``ReplayQueryRefused`` for a query
+    or namespace that the service does not take, and ``TemporalUnavailable``.
     """
     try:
         chosen: dict[str, WorkflowExecution] = {}
@@ -148,7 +146,7 @@ async def download(
             closed = await _closed_runs(client, selection, workflow_type, now())
             chosen.update({run.run_id: run for run in (*opened, *closed)})
         limit = asyncio.Semaphore(_AT_ONCE)
-        fetched = await asyncio.gather(*(_fetch(client, run, folder, scrub, limit) for run in chosen.values()))
+        fetched = await asyncio.gather(*(_fetch(client, run, folder, limit) for run in chosen.values()))
     except RPCError as error:
         raise _explained(client, error) from error
     runs = tuple(sorted((run for run in fetched if isinstance(run, FetchedRun)), key=lambda run: str(run.path)))
@@ -228,7 +226,6 @@ async def _fetch(
     client: Client,
     run: WorkflowExecution,
     folder: Path,
-    scrub: Callable[[dict[str, Any]], dict[str, Any]] | None,
     limit: asyncio.Semaphore,
 ) -> FetchedRun | _NotBegun | _Gone:
     handle = client.get_workflow_handle(run.id, run_id=run.run_id)
@@ -245,7 +242,7 @@ async def _fetch(
     is_open = not _is_closed(history)
     target = folder / _file_name(run.workflow_type)
     path = target / f"{_file_name(run.id)}.{run.run_id}.json"
-    await asyncio.to_thread(_write, path, history, scrub)
+    await asyncio.to_thread(_write, path, history.to_json())
     return FetchedRun(
         path=path,
         workflow_type=run.workflow_type,
@@ -257,12 +254,24 @@ async def _fetch(
     )
 
 
-def _write(path: Path, history: WorkflowHistory, scrub: Callable[[dict[str, Any]], dict[str, Any]] | None) -> None:
+def keep(runs: Iterable[FetchedRun], folder: Path, scrub: Callable[[Any], Mapping[str, Any]] | None) -> list[Path]:
+    """Copy downloaded histories into ``folder``, one folder a type, each through ``scrub`` where there is one.
+
+    Whatever ``scrub`` refuses comes out as it is; nothing of that history is written then.
+    """
+    kept = []
+    for run in runs:
+        text = run.path.read_text(encoding="utf-8")
+        path = folder / run.path.parent.name / run.path.name
+        _write(path, json.dumps(scrub(json.loads(text)), indent=2) + "\n" if scrub else text)
+        kept.append(path)
+    return kept
+
+
+def _write(path: Path, text: str) -> None:
     path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-    document = json.loads(history.to_json())
-    text = json.dumps(scrub(document) if scrub else document, indent=2)
     path.touch(mode=0o600)
-    path.write_text(text + "\n", encoding="utf-8")
+    path.write_text(text, encoding="utf-8")
 
 
 _CLOSING = frozenset(

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import secrets
 import stat
+import sys
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
@@ -21,8 +23,9 @@ from temporalio.exceptions import ApplicationError
 from temporalio.worker import Replayer, Worker
 
 from photo_worker.errors import ReplayNothingFound, ReplayQueryRefused, TemporalUnavailable
-from photo_worker.replay.server import Selection, download
-from tests.support.harness import eventually
+from photo_worker.jobs import Source
+from photo_worker.replay.server import Selection, download, keep
+from tests.support.harness import FIXTURES, Harness, eventually
 from tests.support.proxy import proxy_to
 
 pytestmark = pytest.mark.stack
@@ -249,10 +252,83 @@ class TestRefusals:
 async def test_what_is_kept_can_be_scrubbed_first(service: Service, tmp_path: Path) -> None:
     async with service.worker():
         await service.run("complete")
-    await settled(service, service.selection, tmp_path / "raw", closed=1, opened=0)
+    fetched = await settled(service, service.selection, tmp_path / "raw", closed=1, opened=0)
 
     def scrub(document: dict[str, Any]) -> dict[str, Any]:
         return {"events": [event | {"taskId": "0"} for event in document["events"]]}
 
-    (run,) = (await download(service.client, service.selection, tmp_path / "kept", scrub=scrub)).runs
-    assert {event["taskId"] for event in json.loads(run.path.read_text())["events"]} == {"0"}
+    (kept,) = keep(fetched.runs, tmp_path / "kept", scrub)
+    assert {event["taskId"] for event in json.loads(kept.read_text())["events"]} == {"0"}
+    assert stat.S_IMODE(kept.stat().st_mode) == 0o600
+    (raw,) = keep(fetched.runs, tmp_path / "whole", None)
+    assert raw.read_bytes() == fetched.runs[0].path.read_bytes()
+
+
+class TestCommand:
+    """``photo-worker replay check --from-server``, as it is typed before a deploy."""
+
+    async def run(self, service: Service, *arguments: str) -> tuple[int, str, str]:
+        command = [sys.executable, "-m", "photo_worker.cli", "replay", "check", "--from-server", *arguments]
+        process = await asyncio.create_subprocess_exec(
+            *command,
+            cwd=FIXTURES.parent,
+            env=os.environ | {"TEMPORAL_TARGET": service.client.service_client.config.target_host},
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.PIPE,
+        )
+        output, errors = await process.communicate()
+        assert process.returncode is not None
+        return process.returncode, output.decode(), errors.decode()
+
+    async def test_open_and_closed_runs_are_replayed(self, harness: Harness, tmp_path: Path) -> None:
+        path = sorted((FIXTURES / "photos").glob("*.png"))[0]
+        source = Source(label=path.name, path=path)
+        async with harness.worker():
+            done = await harness.service.submit(source, engine="recorded")
+            await harness.service.wait(done.job_id)
+        service = Service(harness.client, "image_processing_workflow", "", Selection(("image_processing_workflow",)))
+        query = f"WorkflowId = '{done.job_id}'"
+        await eventually(lambda: closed(service, query))
+        code, output, errors = await self.run(service, "--query", query, "--keep", str(tmp_path / "kept"))
+        assert (code, errors) == (
+            0,
+            "image_processing_workflow: 1 closed, 0 open (partly checked: as far as they got)\n"
+            f"kept 1 scrubbed histories in {tmp_path / 'kept'}\n",
+        ), output
+        assert "1 of 1 histories replayed alike" in output
+        (kept,) = (tmp_path / "kept").rglob("*.json")
+        assert str(done.job_id) in kept.name
+
+    async def test_nothing_found_is_red(self, service: Service) -> None:
+        code, output, errors = await self.run(service, "--query", "WorkflowId = 'absent'")
+        assert code == 1
+        assert "replay_nothing_found" in errors
+        assert "green" not in output
+
+    async def test_a_service_that_is_away_is_named(self, service: Service) -> None:
+        host, _, port = service.client.service_client.config.target_host.rpartition(":")
+        with proxy_to(host, int(port)) as proxy:
+            proxy.down()
+            away = replace(service, client=await Client.connect(f"127.0.0.1:{proxy.port}", lazy=True))
+            code, _, errors = await self.run(away)
+            assert code == 1
+            assert "temporal_unavailable" in errors
+            assert str(proxy.port) in errors
+
+    @pytest.mark.parametrize(
+        ("arguments", "says"),
+        [
+            (("--since", "soon"), "90m, 12h, 7d"),
+            (("--cap-of", "many"), "TYPE=COUNT"),
+            (("somewhere",), "in place of PATH"),
+            (("--keep-raw",), "needs --keep"),
+        ],
+    )
+    async def test_wrong_use(self, service: Service, arguments: tuple[str, ...], says: str) -> None:
+        code, _, errors = await self.run(service, *arguments)
+        assert code == 2
+        assert says in errors
+
+
+async def closed(service: Service, query: str) -> bool:
+    return [run async for run in service.client.list_workflows(f"{query} AND ExecutionStatus = 'Completed'")] != []

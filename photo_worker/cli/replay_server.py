@@ -1,0 +1,164 @@
+"""``photo-worker replay check --from-server``: the histories of a running service, before a deploy."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+from click.core import ParameterSource
+
+from photo_worker.cli.context import stack_option, surroundings
+
+if TYPE_CHECKING:
+    from photo_worker.replay.engine import Code
+    from photo_worker.replay.server import Fetched, Selection
+
+_F = TypeVar("_F", bound=Callable[..., Any])
+_UNITS = {"m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
+
+
+class _Duration(click.ParamType):  # type: ignore[type-arg]
+    name = "duration"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> timedelta:
+        if isinstance(value, timedelta):
+            return value
+        found = re.fullmatch(r"(\d{1,5})([mhdw])", str(value))
+        if found is None or int(found[1]) == 0:
+            self.fail(f"{value!r} is not a duration such as 90m, 12h, 7d or 4w", param, ctx)
+        return timedelta(**{_UNITS[found[2]]: int(found[1])})
+
+
+class _Cap(click.ParamType):  # type: ignore[type-arg]
+    name = "cap"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[str, int]:
+        if isinstance(value, tuple):
+            return value
+        workflow_type, _, count = str(value).rpartition("=")
+        if not workflow_type or not count.isdecimal():
+            self.fail(f"{value!r} is not TYPE=COUNT", param, ctx)
+        return workflow_type, int(count)
+
+
+@dataclass(frozen=True)
+class ServerOptions:
+    """What the command line says of a service."""
+
+    from_server: bool
+    since: timedelta
+    cap: int
+    cap_of: tuple[tuple[str, int], ...]
+    cap_open: int
+    query: str | None
+    keep: Path | None
+    keep_raw: bool
+    stack_name: str | None
+
+
+def server_options(command: _F) -> _F:
+    """Add the options of ``--from-server``; the command gets them as ``server``."""
+    options = [
+        click.option(
+            "--from-server",
+            is_flag=True,
+            help="Check recent closed and all open runs of the Temporal service in use, not files.",
+        ),
+        click.option(
+            "--since",
+            type=_Duration(),
+            default="7d",
+            show_default=True,
+            help="With --from-server: how far back closed runs are taken (90m, 12h, 7d, 4w).",
+        ),
+        click.option(
+            "--cap",
+            type=click.IntRange(min=0),
+            default=50,
+            show_default=True,
+            help="With --from-server: closed runs of each type at most; every way to end is taken in turn.",
+        ),
+        click.option(
+            "--cap-of", type=_Cap(), metavar="TYPE=COUNT", multiple=True, help="As --cap, for one workflow type."
+        ),
+        click.option(
+            "--cap-open",
+            type=click.IntRange(min=0),
+            default=500,
+            show_default=True,
+            help="With --from-server: open runs of each type at most.",
+        ),
+        click.option("--query", help="With --from-server: one more condition, as Temporal's list filters are written."),
+        click.option(
+            "--keep",
+            type=click.Path(path_type=Path, file_okay=False),
+            help="With --from-server: keep the histories in this folder, scrubbed.",
+        ),
+        click.option("--keep-raw", is_flag=True, help="With --keep: as they are, with all that payloads hold."),
+        stack_option,
+    ]
+    for option in reversed(options):
+        command = option(command)
+    return command
+
+
+def take(ctx: click.Context, given: dict[str, Any]) -> ServerOptions:
+    """Take the service's options out of what click gives a command; refuse those that would be ignored."""
+    for name in given:
+        set_by_hand = ctx.get_parameter_source(name) is ParameterSource.COMMANDLINE
+        if name != "from_server" and set_by_hand and not given["from_server"]:
+            option = next(param.opts[0] for param in ctx.command.params if param.name == name)
+            raise click.UsageError(f"{option} needs --from-server.", ctx)
+    if given["keep_raw"] and given["keep"] is None:
+        raise click.UsageError("--keep-raw needs --keep DIR.", ctx)
+    return ServerOptions(**given)
+
+
+@contextmanager
+def fetched(ctx: click.Context, server: ServerOptions, code: Code, workflow: str | None) -> Iterator[Path]:
+    """Download what ``server`` asks for into a folder that lasts as long as the block; say on stderr what came.
+
+    Raises what ``download`` and connecting raise, and ``ReplayTargetInvalid`` or ``ReplayTargetBroken``.
+    """
+    from photo_worker.orchestration.connection import connect
+    from photo_worker.replay.engine import Engine
+    from photo_worker.replay.server import Selection, download
+
+    around = surroundings(ctx, stack_name=server.stack_name)
+    with Engine(code) as engine:
+        known = tuple(engine.types())
+    selection = Selection(
+        workflow_types=known if workflow is None else (workflow,),
+        window=server.since,
+        closed=server.cap,
+        closed_by_type=dict(server.cap_of),
+        opened=server.cap_open,
+        query=server.query,
+    )
+
+    async def run(folder: Path, chosen: Selection) -> Fetched:
+        return await download(await connect(around.settings, around.variables), chosen, folder)
+
+    with TemporaryDirectory(prefix="photo-worker-replay-") as name:
+        found = asyncio.run(run(Path(name), selection))
+        for line in found.lines():
+            click.echo(line, err=True)
+        if server.keep is not None:
+            _keep(found, server.keep, raw=server.keep_raw)
+        yield Path(name)
+
+
+def _keep(found: Fetched, folder: Path, *, raw: bool) -> None:
+    from photo_worker.replay.scrub import scrub
+    from photo_worker.replay.server import keep
+
+    keep(found.runs, folder, None if raw else scrub)
+    click.echo(f"kept {len(found.runs)} {'raw' if raw else 'scrubbed'} histories in {folder}", err=True)
