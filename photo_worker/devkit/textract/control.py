@@ -16,6 +16,7 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
+from photo_worker.devkit.textract.failures import Refusal
 from photo_worker.devkit.textract.fault_script import WrongScript, read_script
 
 PREFIX = "/_emulator"
@@ -128,6 +129,8 @@ def _guarded(handler: _Handler) -> _Handler:
             return await handler(request)
         except Problem as problem:
             return JSONResponse({"message": str(problem)}, status_code=problem.status)
+        except Refusal as refusal:
+            return JSONResponse({"message": refusal.message}, status_code=refusal.failure.status)
 
     return guarded
 

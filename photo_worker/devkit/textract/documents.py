@@ -20,6 +20,7 @@ from photo_worker.devkit.textract.failures import (
     INTERNAL_ERROR,
     INVALID_PARAMETER,
     INVALID_S3_OBJECT,
+    DiskFails,
     Refusal,
 )
 from photo_worker.devkit.textract.spool import Spool
@@ -178,11 +179,16 @@ class DocumentSource:
                 return self._spooled(pieces, name)
 
     def _spooled(self, pieces: Iterator[bytes], name: str) -> Document:
-        path, file = self._spool.new()
         digest, size = hashlib.sha256(), 0
+        with _disk_errors():
+            path, file = self._spool.new()
         try:
-            with file:
-                for piece in pieces:
+            with _disk_errors(), file:
+                while True:
+                    with _s3_errors():
+                        piece = next(pieces, b"")
+                    if not piece:
+                        break
                     digest.update(piece)
                     size += len(piece)
                     file.write(piece)
@@ -206,6 +212,15 @@ def _pieces(body: Any, limits: Limits) -> Iterator[bytes]:
 def _check_size(size: int, limits: Limits) -> None:
     if size > limits.most_bytes:
         raise Refusal(DOCUMENT_TOO_LARGE, size=f"{size} bytes", limit_bytes=limits.most_bytes)
+
+
+@contextmanager
+def _disk_errors() -> Iterator[None]:
+    """Raise what the disk does not take as what it is: S3 has done its part."""
+    try:
+        yield
+    except OSError as error:
+        raise DiskFails(error.strerror or str(error)) from error
 
 
 @contextmanager

@@ -127,6 +127,14 @@ NO_SUCH_METHOD = Failure(
 )
 MALFORMED = Failure("SerializationException", "{problem}", Basis.CONVENTION, Basis.UNKNOWN)
 
+
+class DiskFails(Refusal):
+    """The emulator's own disk is full, read-only or broken. ``problem`` is the system's word for it."""
+
+    def __init__(self, problem: str) -> None:
+        super().__init__(INTERNAL_ERROR, problem=f"The emulator cannot write its files: {problem}")
+
+
 FAILURES: tuple[Failure, ...] = (
     INVALID_PARAMETER,
     INVALID_S3_OBJECT,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+import subprocess
 from collections import OrderedDict
 from collections.abc import AsyncIterator, Callable, Coroutine, Hashable, Mapping
 from contextlib import asynccontextmanager
@@ -20,10 +21,12 @@ from photo_worker.devkit.textract.failures import (
     IMAGE_TOO_LARGE,
     INTERNAL_ERROR,
     UNSUPPORTED_DOCUMENT,
+    DiskFails,
     Refusal,
 )
 from photo_worker.devkit.textract.pool import Pool, Work
-from photo_worker.devkit.textract.reading_child import Bounds, ProcessEnded, ReaderUnavailable
+from photo_worker.devkit.textract.reading_child import ProcessEnded, ReaderUnavailable
+from photo_worker.devkit.textract.spawning import OWN_READER, Bounds
 from photo_worker.devkit.textract.spool import Readings, Spool, private_folder
 from photo_worker.errors import (
     DocumentTooLarge,
@@ -36,8 +39,6 @@ from photo_worker.errors import (
 from photo_worker.ocr.analysis.request import Analysis
 
 logger = logging.getLogger(__name__)
-
-OWN_READER = "photo_worker.devkit.textract.reading_process:own_reader"
 
 # An answer for a full page has some 200 kB; this is a few hundred pages.
 REMEMBERED_BYTES = 32 * 1024 * 1024
@@ -335,7 +336,7 @@ class Recogniser:
         try:
             path = await asyncio.to_thread(file.__enter__)
         except OSError as error:
-            raise Refusal(INTERNAL_ERROR, str(error), problem="The emulator cannot write its files") from error
+            raise DiskFails(error.strerror or str(error)) from error
         try:
             yield path
         finally:
@@ -432,13 +433,15 @@ def make(
     reader: str = OWN_READER,
     check: Check | None = None,
     bounds: Bounds | None = None,
+    first: subprocess.Popen[bytes] | None = None,
 ) -> Recogniser:
     """Return a recogniser whose first process is already loading. ``start`` it in the event loop.
 
     ``data`` is a folder, made where it is missing; ``reader`` the dotted path of a factory of a
-    ``reading_process.PageReader``, ``module:factory``; ``bounds`` what reading may cost. Raises ``OSError``
-    where the folder cannot be used.
+    ``reading_process.PageReader``, ``module:factory``; ``bounds`` what reading may cost; ``first`` a process that
+    ``spawn`` has started for both. Raises ``OSError`` where the folder cannot be used.
     """
     private_folder(data)
     spool, readings = Spool(data / "spool"), Readings(data / "readings")
-    return Recogniser(Pool(reader, replace(bounds or Bounds(), processes=processes)), spool, readings, check=check)
+    pool = Pool(reader, replace(bounds or Bounds(), processes=processes), first)
+    return Recogniser(pool, spool, readings, check=check)

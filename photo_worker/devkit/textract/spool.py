@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import hashlib
+import logging
 import os
 import secrets
 import shutil
@@ -11,6 +12,8 @@ import stat
 from collections import OrderedDict
 from pathlib import Path
 from typing import BinaryIO
+
+logger = logging.getLogger(__name__)
 
 # A full page's reading has some 100 kB; this is a few thousand pages.
 READINGS_BYTES = 512 * 1024**2
@@ -67,8 +70,13 @@ class Spool:
     def write(self, content: bytes) -> Path:
         """Return a new file with this content."""
         path, file = self.new()
-        with file:
-            file.write(content)
+        try:
+            with file:
+                file.write(content)
+        except BaseException:
+            # Half a document would keep the space that it lacks.
+            path.unlink(missing_ok=True)
+            raise
         return path
 
     def close(self) -> None:
@@ -132,6 +140,9 @@ class Readings:
         except FileNotFoundError:
             self._size -= self._sizes.pop(name)
             return None
+        except OSError as error:
+            # On a disk that takes nothing any more, what is there can still be read.
+            logger.warning("a reading's last use cannot be noted: %s", error)
         return path
 
     def put(self, reading: bytes, *key: object) -> None:

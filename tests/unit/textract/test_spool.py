@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import errno
 import gc
 import hashlib
 import os
+import resource
+import signal
 import stat
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
-from photo_worker.devkit.textract.documents import Document
+from photo_worker.devkit.textract.documents import Document, DocumentSource
+from photo_worker.devkit.textract.failures import DiskFails
 from photo_worker.devkit.textract.spool import Readings, Spool, private_folder
 
 
@@ -20,6 +26,20 @@ def mode(path: Path) -> int:
 
 def documents(spool: Spool) -> list[Path]:
     return [path for path in spool.folder.iterdir() if path.name != ".lock"]
+
+
+@contextmanager
+def no_file_over(size: int) -> Iterator[None]:
+    """A disk that takes no more, as far as one process can have it."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    # Python ignores it too, unless a test run was told otherwise.
+    handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+        signal.signal(signal.SIGXFSZ, handler)
 
 
 def test_nobody_else_can_look_into_a_spool(tmp_path: Path) -> None:
@@ -149,3 +169,34 @@ def test_a_reading_that_somebody_removed_is_not_there(tmp_path: Path) -> None:
     assert readings.get("a") is None
     readings.put(b"again", "a")
     assert readings.get("a")
+
+
+def test_a_document_that_the_disk_does_not_take_leaves_nothing(tmp_path: Path) -> None:
+    spool = Spool(tmp_path / "spool")
+    with pytest.raises(OSError, match="too large"), no_file_over(1000):
+        spool.write(b"x" * 100_000)
+    assert documents(spool) == []
+    spool.close()
+
+
+def test_a_download_that_the_disk_does_not_take_is_not_said_to_be_the_fault_of_s3(tmp_path: Path) -> None:
+    spool = Spool(tmp_path / "spool")
+    source = DocumentSource(spool)
+    with pytest.raises(DiskFails, match="The emulator cannot write its files: File too large"), no_file_over(1000):
+        source._spooled(iter([b"x" * 500, b"x" * 100_000]), "s3://scans/scan.pdf")
+    assert documents(spool) == []
+    source.close()
+    spool.close()
+
+
+def test_a_reading_can_be_used_where_its_use_cannot_be_noted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    readings = Readings(tmp_path / "readings")
+    readings.put(b"what was read", "key")
+
+    def refuse(*_: object) -> None:
+        raise OSError(errno.EROFS, os.strerror(errno.EROFS))
+
+    monkeypatch.setattr(os, "utime", refuse)
+    kept = readings.get("key")
+    assert kept is not None
+    assert kept.read_bytes() == b"what was read"

@@ -15,7 +15,7 @@ import sqlite3
 from collections.abc import Mapping
 from typing import Any
 
-from photo_worker.devkit.textract.failures import INVALID_PARAMETER, Refusal
+from photo_worker.devkit.textract.failures import INVALID_PARAMETER, DiskFails, Refusal
 from photo_worker.devkit.textract.faults import NotificationFault
 from photo_worker.devkit.textract.jobs.aws import Clients, is_final
 from photo_worker.devkit.textract.jobs.records import Job, Status
@@ -89,7 +89,7 @@ class Notifier:
         while not self._stopping:
             try:
                 wait = await self._send_next()
-            except sqlite3.Error:
+            except (sqlite3.Error, DiskFails):
                 logger.exception("notifications cannot be looked up or noted")
                 wait = _LONGEST_RETRY_SECONDS
             with contextlib.suppress(TimeoutError):

@@ -10,18 +10,19 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Coroutine, Iterable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, TypeVar
 
 from photo_worker.devkit.textract.counters import Counters
 from photo_worker.devkit.textract.documents import Document, Limits
-from photo_worker.devkit.textract.failures import INTERNAL_ERROR, Refusal
+from photo_worker.devkit.textract.failures import INTERNAL_ERROR, DiskFails, Refusal
 from photo_worker.devkit.textract.jobs.answers import finished, warning_code
 from photo_worker.devkit.textract.jobs.kept import KeptDocuments
 from photo_worker.devkit.textract.jobs.notifications import Notifier, notification_of
 from photo_worker.devkit.textract.jobs.output import Output
 from photo_worker.devkit.textract.jobs.ports import Documents, JobFaults, Pages
 from photo_worker.devkit.textract.jobs.records import ANALYSIS, Job, Status
-from photo_worker.devkit.textract.jobs.thread import Clock, StoreThread
+from photo_worker.devkit.textract.jobs.thread import Clock, StoreThread, in_the_end
 from photo_worker.ocr.analysis.request import Analysis
 
 logger = logging.getLogger(__name__)
@@ -96,7 +97,7 @@ class Runner:
 
     async def _run(self, job_id: str, counters: Counters) -> None:
         async with self._slots:
-            job = await self._store.do(lambda store: store.job(job_id, self._clock()))
+            job = await self._store.insist(lambda store: store.job(job_id, self._clock()))
             if job is None or job.status is not Status.IN_PROGRESS:
                 return
             try:
@@ -116,22 +117,22 @@ class Runner:
         try:
             document = await self._document(job)
             counters.requested(document.sha256)
-            pages = await self._recogniser.pages(document, self._limits)
+            pages = await in_the_end(lambda: self._recogniser.pages(document, self._limits))
         except Refusal as refusal:
             logger.info("job %s cannot read its document: %s", job.id, refusal)
             return _Ending(Status.FAILED, refusal.message)
         engine = " ".join(self._recogniser.identity)
-        await self._store.do(lambda store: store.begin_document(job.id, engine, document.sha256, pages))
+        await self._store.insist(lambda store: store.begin_document(job.id, engine, document.sha256, pages))
         last = pages
         if fault is not None and fault.status == "PARTIAL_SUCCESS":
             last = min(fault.pages, pages)
         problem = await self._read(job, document, range(1, last + 1), counters)
         for number in range(last + 1, pages + 1):
             code = warning_code(INTERNAL_ERROR.code)
-            await self._store.do(lambda store, number=number, code=code: store.put_unread(job.id, number, code))  # type: ignore[misc]
+            await self._store.insist(lambda store, number=number, code=code: store.put_unread(job.id, number, code))  # type: ignore[misc]
         if fault is not None and fault.status == "PARTIAL_SUCCESS":
             return _Ending(Status.PARTIAL_SUCCESS, fault.status_message)
-        done = await self._store.do(lambda store: store.done(job.id))
+        done = await self._store.insist(lambda store: store.done(job.id))
         unread = [number for number, code in done.items() if code is not None]
         if len(unread) == pages:
             return _Ending(Status.FAILED, problem or "No page could be read")
@@ -148,29 +149,34 @@ class Runner:
             document = await _patiently(lambda: self._documents.get(job.location, self._limits))
             await _to_its_end(asyncio.to_thread(self._kept.keep, job.id, document))
         except OSError as error:
-            raise Refusal(INTERNAL_ERROR, problem=f"The document cannot be kept: {error.strerror}") from error
+            raise DiskFails(error.strerror or str(error)) from error
         return document
 
     async def _read(self, job: Job, document: Document, numbers: Iterable[int], counters: Counters) -> str | None:
         """Read the pages that the store lacks, some at a time; return why the first that cannot be read cannot."""
-        done = await self._store.do(lambda store: store.done(job.id))
+        done = await self._store.insist(lambda store: store.done(job.id))
         analysis = Analysis.of(job.given) if job.kind is ANALYSIS else None
         left = iter([number for number in numbers if number not in done])
         problems: dict[int, str] = {}
 
+        async def read(number: int) -> list[dict[str, Any]]:
+            return await self._recogniser.page(
+                document, number, analysis, limits=self._limits, counters=counters, urgent=False
+            )
+
         async def work() -> None:
             for number in left:
                 try:
-                    blocks = await self._recogniser.page(
-                        document, number, analysis, limits=self._limits, counters=counters, urgent=False
-                    )
+                    blocks = await in_the_end(partial(read, number))
                 except Refusal as refusal:
                     logger.warning("job %s cannot read page %d: %s", job.id, number, refusal)
                     problems[number] = refusal.message
                     code = warning_code(refusal.failure.code)
-                    await self._store.do(lambda store, number=number, code=code: store.put_unread(job.id, number, code))  # type: ignore[misc]
+                    await self._store.insist(
+                        lambda store, number=number, code=code: store.put_unread(job.id, number, code)  # type: ignore[misc]
+                    )
                 else:
-                    await self._store.do(
+                    await self._store.insist(
                         lambda store, number=number, blocks=blocks: store.put_page(job.id, number, blocks)  # type: ignore[misc]
                     )
 
@@ -182,20 +188,22 @@ class Runner:
     async def _end(self, job_id: str, ending: _Ending, counters: Counters) -> None:
         """Write the output, then let Get say how the job ended, and only then have it notified."""
         if ending.status is not Status.FAILED:
-            total = await self._store.do(lambda store: store.count_blocks(job_id))
+            total = await self._store.insist(lambda store: store.count_blocks(job_id))
             try:
                 await self._write_output(job_id, ending, total)
             except Refusal as refusal:
                 logger.warning("job %s cannot write its output: %s", job_id, refusal)
                 ending = _Ending(Status.FAILED, refusal.message)
-        job = await self._store.do(lambda store: store.job(job_id, self._clock()))
+        job = await self._store.insist(lambda store: store.job(job_id, self._clock()))
         if job is None:
             return
         fault = None
         if "NotificationChannel" in job.given:
             fault = self._faults.for_notification(job.operation, job.document_name)
         notification = notification_of(job, ending.status, self._clock(), fault)
-        if not await self._store.do(lambda store: store.finish(job_id, ending.status, ending.message, notification)):
+        if not await self._store.insist(
+            lambda store: store.finish(job_id, ending.status, ending.message, notification)
+        ):
             return
         # Before anything else is waited for: who asks after Get has said so shall find it counted.
         if ending.status is not Status.FAILED:
@@ -205,11 +213,11 @@ class Runner:
         await asyncio.to_thread(self._kept.remove, [job_id])
 
     async def _write_output(self, job_id: str, ending: _Ending, total: int) -> None:
-        job = await self._store.do(lambda store: store.job(job_id, self._clock()))
+        job = await self._store.insist(lambda store: store.job(job_id, self._clock()))
         if job is None or "OutputConfig" not in job.given:
             return
         for number, first in enumerate(range(0, max(total, 1), BLOCKS_AN_ANSWER), start=1):
-            blocks = await self._store.do(lambda store, first=first: store.blocks(job_id, first, BLOCKS_AN_ANSWER))  # type: ignore[misc]
+            blocks = await self._store.insist(lambda store, first=first: store.blocks(job_id, first, BLOCKS_AN_ANSWER))  # type: ignore[misc]
             answer = finished(job, ending.status, ending.message, blocks)
             await _patiently(
                 lambda number=number, answer=answer: self._output.write(job_id, job.given, number, answer)  # type: ignore[misc]

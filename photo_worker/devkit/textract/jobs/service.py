@@ -15,7 +15,7 @@ from typing import Any
 
 from photo_worker.devkit.textract.counters import Counters
 from photo_worker.devkit.textract.documents import Limits
-from photo_worker.devkit.textract.failures import INVALID_JOB_ID, Refusal
+from photo_worker.devkit.textract.failures import INVALID_JOB_ID, DiskFails, Refusal
 from photo_worker.devkit.textract.jobs.answers import finished, unfinished
 from photo_worker.devkit.textract.jobs.aws import Clients
 from photo_worker.devkit.textract.jobs.kept import KeptDocuments
@@ -64,8 +64,9 @@ class Jobs:
         self._clock = clock
         self._clients = Clients()
         self._output = Output(self._clients)
-        self._store = StoreThread(Store(data / "jobs"))
-        self._kept = KeptDocuments(data / "jobs" / "documents", spool)
+        self._folder = data / "jobs"
+        self._store = StoreThread(Store(self._folder))
+        self._kept = KeptDocuments(self._folder / "documents", spool)
         self._notifier = Notifier(self._store, self._clients, clock)
         self._runner = Runner(
             self._store,
@@ -95,6 +96,9 @@ class Jobs:
         except OSError as error:
             await self._store.close()
             raise DataUnwritable(path=str(error.filename), reason=error.strerror or str(error)) from error
+        except DiskFails as error:
+            await self._store.close()
+            raise DataUnwritable(path=str(self._folder), reason=error.message) from error
         except PhotoWorkerError:
             await self._store.close()
             raise
@@ -223,7 +227,7 @@ class Jobs:
             await asyncio.sleep(_SWEEP_SECONDS)
             try:
                 await self._expire()
-            except (OSError, sqlite3.Error):
+            except (OSError, sqlite3.Error, DiskFails):
                 logger.exception("expired jobs cannot be deleted")
 
     def _keep(self, work: Any) -> asyncio.Task[Any]:

@@ -360,10 +360,12 @@ class Store:
         self._connected.execute("BEGIN IMMEDIATE")
         try:
             yield
+            self._connected.execute("COMMIT")
         except BaseException:
-            self._connected.execute("ROLLBACK")
+            # A disk that is full ends a transaction by itself, or leaves it open where it fails to commit.
+            if self._connected.in_transaction:
+                self._connected.execute("ROLLBACK")
             raise
-        self._connected.execute("COMMIT")
 
     def _run(self, statement: str, *values: object) -> sqlite3.Cursor:
         return self._connected.execute(statement, values)

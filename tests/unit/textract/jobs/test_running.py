@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from photo_worker.devkit.textract.failures import BAD_DOCUMENT, INTERNAL_ERROR, INVALID_JOB_ID, Refusal
+from photo_worker.devkit.textract.failures import BAD_DOCUMENT, INTERNAL_ERROR, INVALID_JOB_ID, DiskFails, Refusal
 from photo_worker.devkit.textract.faults import Faults, Kind, Rule, Script
-from photo_worker.devkit.textract.jobs import runner
+from photo_worker.devkit.textract.jobs import runner, thread
 from photo_worker.devkit.textract.jobs.answers import warning_code
 from photo_worker.devkit.textract.jobs.records import EXPIRY_SECONDS
 from photo_worker.errors import DataInUse
@@ -249,3 +250,53 @@ async def test_jobs_whose_folder_is_taken_can_be_closed_like_any_others(
     second.spool.close()
     objects.put()
     assert (await emulated.ended(await emulated.start()))["JobStatus"] == "SUCCEEDED"
+
+
+async def test_a_full_disk_loses_nothing_and_the_job_goes_on_with_its_space(
+    emulated: Emulated, objects: Objects, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(thread, "_FIRST_RETRY_SECONDS", 0.01)
+    sha256 = objects.put(pages=[2000, 2000, 2000])
+    emulated.reader.gate.clear()
+    job_id = await emulated.start()
+    await until_kept(emulated.jobs._folder.parent, 1)
+    store = emulated.jobs._store
+
+    async def allow(pages: int) -> None:
+        await store.do(lambda store: store._connected.execute(f"PRAGMA max_page_count = {pages}").fetchall())
+
+    # SQLite never goes below what it has, and then is out of space.
+    await allow(1)
+    emulated.reader.gate.set()
+
+    async def is_refused() -> bool:
+        return "The emulator cannot write its files: database or disk is full" in caplog.text
+
+    await until(is_refused)
+    with pytest.raises(Refusal, match="InternalServerError: The emulator cannot write its files: database or disk"):
+        await emulated.start(JobTag="x" * 40_000)
+    assert (await emulated.get(job_id))["JobStatus"] == "IN_PROGRESS"
+    await allow(1_000_000)
+    answer = await emulated.ended(job_id)
+    assert (answer["JobStatus"], answer["DocumentMetadata"]) == ("SUCCEEDED", {"Pages": 3})
+    assert {emulated.reader.read[sha256, number] for number in (1, 2, 3)} == {1}
+    assert emulated.billed(sha256) == 1
+    assert (await emulated.ended(await emulated.start()))["JobStatus"] == "SUCCEEDED"
+
+
+async def test_a_job_waits_for_the_disk_that_its_page_needs(
+    emulated: Emulated, objects: Objects, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(thread, "_FIRST_RETRY_SECONDS", 0.01)
+    objects.put(pages=[2, 2])
+    failing = [DiskFails("No space left on device") for _ in range(5)]
+    page = emulated.reader.page
+
+    async def page_or_not(*given: Any, **named: Any) -> Any:
+        if failing:
+            raise failing.pop()
+        return await page(*given, **named)
+
+    monkeypatch.setattr(emulated.reader, "page", page_or_not)
+    assert (await emulated.ended(await emulated.start()))["JobStatus"] == "SUCCEEDED"
+    assert not failing
