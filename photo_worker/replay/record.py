@@ -7,22 +7,19 @@ from __future__ import annotations
 
 import asyncio
 import json
+import tempfile
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from temporalio.client import WorkflowHistory
-from temporalio.worker import Replayer
-
 from photo_worker import __version__
 from photo_worker.errors import HistoryExists, PhotoWorkerError, RecordingUnfit, ScenarioDeviated, ScenarioUnknown
-from photo_worker.orchestration.converter import data_converter
 from photo_worker.replay.course import deviation
+from photo_worker.replay.engine import Code, Engine, Job
 from photo_worker.replay.histories import (
     Provenance,
-    attributes,
     core_flags,
     exit_of,
     patch_ids,
@@ -99,30 +96,37 @@ async def _record(stage: Stage, scenario: Scenario, root: Path, release: str) ->
     if problem := deviation(scenario.expected, raw):
         raise ScenarioDeviated(name=scenario.name, reason=problem)
     scrubbed = [scrub(history, task_queues=stage.queues, keep=scenario.keep) for history in raw]
-    workflows = scenario.workflows or stage.playbook.workflows()
     for form, histories in (("as recorded", raw), ("once scrubbed", scrubbed)):
-        for history in histories:
-            if reason := await replay_problem(workflows, history):
-                raise RecordingUnfit(name=scenario.name, form=form, reason=reason)
+        if reason := await asyncio.to_thread(replay_problem, stage.playbook.code, histories):
+            raise RecordingUnfit(name=scenario.name, form=form, reason=reason)
     paths = history_paths(root, scenario, release)
     for path, history in zip(paths, scrubbed, strict=True):
         _write(path, history, scenario)
     return paths
 
 
-async def replay_problem(workflows: Sequence[type], history: Json) -> str | None:
-    """Replay one history with the SDK's Replayer; return what is wrong, or None."""
-    # Workflows make ids of children from their own.
-    workflow_id = str(attributes(history["events"][0])["workflowId"])
-    replayer = Replayer(workflows=list(workflows), data_converter=data_converter)
-    result = await replayer.replay_workflow(
-        WorkflowHistory.from_json(workflow_id, json.dumps(history)), raise_on_replay_failure=False
-    )
-    return None if result.replay_failure is None else str(result.replay_failure)
+def replay_problem(code: str, histories: Sequence[Json]) -> str | None:
+    """Replay histories with the workflows that ``code`` names and compare all that they issue; say what differs.
+
+    Today's code and not that of the recording: histories of an earlier release must replay with it as well.
+    """
+    with tempfile.TemporaryDirectory() as folder, Engine(Code(workflows=code), jobs=1) as engine:
+        engine.types()
+        jobs = []
+        for number, history in enumerate(histories):
+            path = Path(folder) / f"{number}.json"
+            path.write_text(_text_of(history), encoding="utf-8")
+            jobs.append(Job(path))
+        findings = [finding for outcome in engine.run(jobs) for finding in outcome.findings]
+    return "; ".join(finding.what for finding in findings) or None
+
+
+def _text_of(history: Json) -> str:
+    return json.dumps(history, indent=1, ensure_ascii=False) + "\n"
 
 
 def _write(path: Path, history: Json, scenario: Scenario) -> None:
-    content = (json.dumps(history, indent=1, ensure_ascii=False) + "\n").encode()
+    content = _text_of(history).encode()
     events = history["events"]
     provenance = Provenance(
         sha256=sha256_of(content),

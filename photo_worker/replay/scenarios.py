@@ -12,6 +12,8 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Literal
 
+from photo_worker.replay.target_names import PRODUCT_WORKFLOWS
+
 if TYPE_CHECKING:
     from temporalio.client import Client
 
@@ -161,6 +163,8 @@ class Playbook:
     workflows: Callable[[], Sequence[type]]
     activities: Callable[[Scenario, Application | None], Sequence[Callable[..., Any]]]
     prepare: Callable[[Scenario, Application | None, str], Awaitable[Any]]
+    code: str = PRODUCT_WORKFLOWS
+    """Where the replay finds the workflow classes of today: ``module:attribute``."""
     application: bool = True
     workflow_id: Callable[[Scenario], str] | None = None
     """Makes a workflow id; a random UUID without it."""

@@ -86,7 +86,9 @@ class _Scrubber:
         self._queues = task_queues
         self._keep = {*keep, *_vocabulary()}
         self._types = _types()
-        self._templates = list(_templates())
+        self._templates = [_template(kind) for kind in _tree(errors.PhotoWorkerError) if _telling(kind)]
+        # It names fields and what is wrong with them; the converter leaves their values out.
+        self._fieldwise = _template(errors.InvalidContract)
         self._masks = MaskTable()
         self._issued = False
 
@@ -134,7 +136,7 @@ class _Scrubber:
         return renamed
 
     def _message(self, failure: Mapping[str, Any]) -> str:
-        if failure["applicationFailureInfo"].get("type") in self._types:
+        if failure["message"] in self._keep or failure["applicationFailureInfo"].get("type") in self._types:
             return self._string(failure["message"])
         return self._masked(failure["message"])
 
@@ -167,6 +169,8 @@ class _Scrubber:
 
     def _string(self, value: str) -> str:
         if not value or value in self._keep or _HARMLESS.fullmatch(value):
+            return value
+        if self._fieldwise.fullmatch(value):
             return value
         for template in self._templates:
             if found := template.fullmatch(value):
@@ -205,14 +209,18 @@ def _vocabulary() -> Iterator[str]:
     yield from ("activity StartToClose timeout", "activity Heartbeat timeout", "Workflow cancelled", "Cancelled")
 
 
-def _templates() -> Iterator[re.Pattern[str]]:
-    """Yield a pattern for each error's message, with a group for each place that is filled in."""
-    for kind in _tree(errors.PhotoWorkerError):
-        text = inspect.cleandoc(kind.__doc__ or "").replace("\n", " ")
-        parts = re.split(r"\{[^}]*\}", text)
-        # A template that is almost nothing but places would take any text for its own.
-        if sum(map(len, parts)) >= 12:
-            yield re.compile("(.*?)".join(re.escape(part) for part in parts), re.DOTALL)
+def _fixed_parts(kind: type[errors.PhotoWorkerError]) -> list[str]:
+    return re.split(r"\{[^}]*\}", inspect.cleandoc(kind.__doc__ or "").replace("\n", " "))
+
+
+def _telling(kind: type[errors.PhotoWorkerError]) -> bool:
+    """Tell whether a message is more than the places that are filled in, which would match any text."""
+    return sum(map(len, _fixed_parts(kind))) >= 12
+
+
+def _template(kind: type[errors.PhotoWorkerError]) -> re.Pattern[str]:
+    """Return a pattern for an error's message, with a group for each place that is filled in."""
+    return re.compile("(.*?)".join(map(re.escape, _fixed_parts(kind))), re.DOTALL)
 
 
 def _tree(kind: type[errors.PhotoWorkerError]) -> Iterator[type[errors.PhotoWorkerError]]:

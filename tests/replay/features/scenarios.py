@@ -41,7 +41,7 @@ _NOT_COOKED = Ran(COOK, "failed")
 # What the workflows themselves put into payloads.
 _CONSTANTS = (
     "soup", "all", "slow", "burnt", "poison", "starter", "main", "refused", "nobody ate",
-    "a course failed", "at least one",
+    "a course failed", "at least one", "soup starter", "soup main", "slow starter", "slow main",
 )  # fmt: skip
 
 
@@ -350,6 +350,7 @@ PLAYBOOK = Playbook(
     workflows=lambda: WORKFLOWS,
     activities=_activities,
     prepare=_prepare,
+    code="tests.replay.features.workflows:WORKFLOWS",
     application=False,
     setup=_register_attributes,
 )
