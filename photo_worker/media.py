@@ -5,8 +5,6 @@ from __future__ import annotations
 import io
 from collections.abc import Iterator
 
-import imagesize
-
 PNG = "image/png"
 JPEG = "image/jpeg"
 TIFF = "image/tiff"
@@ -63,6 +61,9 @@ def _matches(head: bytes) -> Iterator[str]:
 
 def dimensions(head: bytes) -> tuple[int, int] | None:
     """Return an image's (width, height) in pixels from its header, or None where the header does not show it."""
+    # It brings an HTTP client along, which most programs that know media types have no use for.
+    import imagesize
+
     try:
         width, height = imagesize.get(io.BytesIO(head))
     except Exception:

@@ -34,9 +34,13 @@ def textract_emulator(host: str, port: int, data: Path | None, processes: int | 
     AWS SDKs use it with AWS_ENDPOINT_URL_TEXTRACT, which the first line names. S3 and SNS are those that
     AWS_ENDPOINT_URL_S3, AWS_ENDPOINT_URL_SNS and the other standard variables name.
     """
+    from photo_worker.devkit.textract.spawning import spawn_early
+
+    first = spawn_early()
     try:
+        # Imported while the process loads its engine.
         from photo_worker.devkit.textract.command import Options, configure_logging, run
     except ImportError as error:
         raise ExtraMissing(command="textract-emulator", reason=str(error)) from error
     configure_logging()
-    run(Options(host, port, data, processes or 0, most_open_jobs=most_open_jobs))
+    run(Options(host, port, data, processes or 0, most_open_jobs=most_open_jobs), first)

@@ -6,16 +6,15 @@ import argparse
 import sys
 from pathlib import Path
 
-from photo_worker.devkit.textract.command import DEFAULT_PORT, Options, configure_logging, run
+from photo_worker.devkit.textract.spawning import spawn_early
 from photo_worker.devkit.textract.waiting import MOST_OPEN_JOBS
-from photo_worker.errors import PhotoWorkerError
 
 
 def main() -> int:
     """Serve until a signal ends it. Returns 1 where it cannot start."""
     parser = argparse.ArgumentParser(prog="python -m photo_worker.devkit.textract")
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on (default: %(default)s)")
-    parser.add_argument("--port", type=_port, default=DEFAULT_PORT, help="0 takes a free one (default: %(default)s)")
+    parser.add_argument("--port", type=_port, default=8765, help="0 takes a free one (default: %(default)s)")
     parser.add_argument(
         "--data", type=Path, help="folder that jobs are kept in (default: one that follows from the port)"
     )
@@ -27,10 +26,15 @@ def main() -> int:
         help="jobs in progress at once, others are refused (default: %(default)s)",
     )
     given = parser.parse_args()
+    first = spawn_early()
+    # What this imports is imported while the process loads its engine.
+    from photo_worker.devkit.textract.command import Options, configure_logging, run
+    from photo_worker.errors import PhotoWorkerError
+
     configure_logging()
     options = Options(given.host, given.port, given.data, given.processes, most_open_jobs=given.most_open_jobs)
     try:
-        run(options)
+        run(options, first)
     except PhotoWorkerError as error:
         print(f"error [{error.code}]: {error.message}\nhint: {error.hint}", file=sys.stderr)  # noqa: T201
         return 1

@@ -11,6 +11,7 @@ import logging
 import os
 import signal
 import socket
+import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
@@ -19,8 +20,8 @@ from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, NoReturn
 
-from photo_worker.devkit.textract.reading_child import Bounds
-from photo_worker.devkit.textract.recognition import OWN_READER, make
+from photo_worker.devkit.textract.recognition import make
+from photo_worker.devkit.textract.spawning import OWN_READER, Bounds
 from photo_worker.devkit.textract.waiting import MOST_OPEN_JOBS
 from photo_worker.errors import AddressUnusable, DataUnwritable, ExtraMissing, PhotoWorkerError
 
@@ -69,8 +70,10 @@ class Options:
         return self.processes or default_processes()
 
 
-def run(options: Options) -> NoReturn:
+def run(options: Options, first: subprocess.Popen[bytes] | None = None) -> NoReturn:
     """Serve until SIGTERM or SIGINT, which end the process with status 0 within two seconds.
+
+    ``first`` is a process that ``spawn`` has started for the options' reader and bounds.
 
     Raises ``AddressUnusable``, ``DataInUse``, ``DataUnwritable`` and ``DataMismatch``.
     """
@@ -81,7 +84,13 @@ def run(options: Options) -> NoReturn:
     with bound, _data_folder(options, bound) as data:
         logger.info("%s", greeting(bound))
         try:
-            recogniser = make(data, processes=options.most_processes, reader=options.reader, bounds=options.bounds)
+            recogniser = make(
+                data,
+                processes=options.most_processes,
+                reader=options.reader,
+                bounds=options.bounds,
+                first=first,
+            )
         except OSError as error:
             raise DataUnwritable(path=str(error.filename or data), reason=error.strerror or str(error)) from error
         loop = asyncio.new_event_loop()

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import subprocess
 import time
 from collections import OrderedDict, deque
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from photo_worker.devkit.textract.reading_child import Bounds, ProcessEnded, ReaderUnavailable, ReadingChild
+from photo_worker.devkit.textract.reading_child import ProcessEnded, ReaderUnavailable, ReadingChild
+from photo_worker.devkit.textract.spawning import Bounds
 
 logger = logging.getLogger(__name__)
 
@@ -74,10 +76,11 @@ class Pool:
 
     Where all of them read pages that are not urgent, which may take until the bound of time, one more is
     started for those that are.
-    The first process is started by ``__init__``, which needs no loop, so that it loads while the server does.
+    The first process is started by ``__init__``, which needs no loop, so that it loads while the server does, or is
+    ``first``, where ``spawn`` has started it for this reader.
     """
 
-    def __init__(self, reader: str, bounds: Bounds) -> None:
+    def __init__(self, reader: str, bounds: Bounds, first: subprocess.Popen[bytes] | None = None) -> None:
         self._reader, self.bounds = reader, bounds
         self._queue = _Queue()
         self._idle: list[ReadingChild] = []
@@ -91,7 +94,7 @@ class Pool:
         self.problem: ReaderUnavailable | None = None
         """Why the last process could not start; None after one did."""
         try:
-            self._first: ReadingChild | None = ReadingChild(reader, bounds)
+            self._first: ReadingChild | None = ReadingChild(reader, bounds, first)
         except ReaderUnavailable as error:
             self._first, self.problem = None, error
 

@@ -4,18 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
 import psutil
 
 from photo_worker.devkit.textract.protocol import HEAD
+from photo_worker.devkit.textract.spawning import MIB, Bounds, spawn
 
 # How often a busy process's memory is looked at. Filling a gigabyte takes longer.
 _WATCH_SECONDS = 0.1
@@ -23,31 +21,9 @@ _WATCH_SECONDS = 0.1
 # A process that closed its output is at its end; one that is not is helped along.
 _END_SECONDS = 1.0
 
-MIB = 1024**2
 _BUFFER_BYTES = MIB
 
 NO_ANSWER = "gave something that is no answer"
-
-
-@dataclass(frozen=True)
-class Bounds:
-    """What reading may cost. Times are seconds, memory is resident.
-
-    Measured on this project's own reader: 145 MiB after the start, 300 to 450 after a page, 700 after many.
-    """
-
-    processes: int = 1
-    start_seconds: float = 60.0
-    page_seconds: float = 60.0
-    """Some 30 times what a full page takes: whoever needs longer does not end."""
-    memory_bytes: int = 2048 * MIB
-    """A page of the largest area that is read, with transparency, takes 1.2 GiB while it is decoded."""
-    retire_bytes: int = 768 * MIB
-    """A process that kept more than this after a page makes room for a new one."""
-    idle_growth_bytes: int = 48 * MIB
-    """And so does one that keeps this much more than it began with while nothing is asked for."""
-    idle_seconds: float = 10.0
-    answer_bytes: int = 64 * MIB
 
 
 class ProcessEnded(Exception):
@@ -65,8 +41,11 @@ class ReaderUnavailable(Exception):
 class ReadingChild:
     """One process. It is started by ``__init__``, so that it loads its engine while others still prepare."""
 
-    def __init__(self, reader: str, bounds: Bounds) -> None:
-        """Raises ``ReaderUnavailable`` where the machine has no process left to give."""
+    def __init__(self, reader: str, bounds: Bounds, process: subprocess.Popen[bytes] | None = None) -> None:
+        """``process`` is one that ``spawn`` has started for the same reader and bounds.
+
+        Raises ``ReaderUnavailable`` where the machine has no process left to give.
+        """
         self.identity: Mapping[str, str] = {}
         self.idle_since = time.monotonic()
         self._bounds = bounds
@@ -74,19 +53,8 @@ class ReadingChild:
         self._asked = False
         self._incoming: asyncio.StreamReader | None = None
         self._transports: tuple[Any, ...] = ()
-        # -P: a document's folder, or any other that the server was started in, is no place to import from.
-        command = [sys.executable, "-P", "-m", "photo_worker.devkit.textract.reading_process"]
         try:
-            self._process = subprocess.Popen(
-                [*command, reader, str(bounds.page_seconds), str(bounds.memory_bytes)],
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                bufsize=0,
-                close_fds=True,
-                # A terminal's interrupt is the server's to answer.
-                start_new_session=True,
-                env=_environment(),
-            )
+            self._process = process or spawn(reader, bounds)
         except OSError as error:
             raise ReaderUnavailable(f"no process can be started: {error.strerror}") from error
 
@@ -246,9 +214,3 @@ def _are_blocks(text: bytes) -> bool:
     except ValueError:
         return False
     return isinstance(blocks, list) and all(isinstance(block, dict) for block in blocks)
-
-
-def _environment() -> dict[str, str]:
-    """Return the environment without what is nobody's business who parses hostile files."""
-    kept = {name: value for name, value in os.environ.items() if not name.startswith("AWS_")}
-    return {**kept, "OMP_NUM_THREADS": "1"}

@@ -38,6 +38,9 @@ logger = logging.getLogger(__name__)
 _HASHED_INLINE_BYTES = 1024 * 1024
 _PARSED_INLINE_BYTES = 64 * 1024
 
+# How often to look whether nothing else is to do than to prepare for S3.
+_WARM_SECONDS = 0.25
+
 
 class Emulator:
     """One emulator: what reads, and everything that was asked of it. ``open`` it, serve ``app``, and ``close`` it."""
@@ -98,7 +101,9 @@ class Emulator:
             logger.exception("the engine does not load")
         else:
             logger.info("%s %s is ready, %.1f s", *self._recogniser.identity, time.perf_counter() - began)
-        # After the engine, which is needed first and would be slowed down by it.
+        # After the engine and the pages that wait for it, which are needed first and would be slowed down by it.
+        while self._recogniser.pool.busy or self._recogniser.pool.waiting:  # noqa: ASYNC110 - nobody tells of it
+            await asyncio.sleep(_WARM_SECONDS)
         await asyncio.to_thread(self._documents.warm)
 
     async def _post(self, request: Request) -> Response:

@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from photo_worker.devkit.textract.command import Options, run
-from photo_worker.devkit.textract.reading_child import Bounds
+from photo_worker.devkit.textract.spawning import Bounds
 from tests.integration.textract.obedient import DEADLINE_SECONDS, FACTORY, MAGIC, document
 
 __all__ = ["DEADLINE_SECONDS", "MAGIC", "ROOT", "Running", "document", "running", "until"]

@@ -253,3 +253,14 @@ def test_wrong_use_is_exit_code_2(tmp_path: Path, how: str, arguments: list[str]
 def test_both_ways_take_the_same_options(tmp_path: Path) -> None:
     options = [set(re.findall(r"--[a-z-]+", ended(how, tmp_path, "--help").stdout)) for how in COMMANDS]
     assert options[0] == options[1] == {"--host", "--port", "--data", "--processes", "--most-open-jobs", "--help"}
+
+
+@pytest.mark.parametrize("how", list(COMMANDS))
+def test_the_process_that_reads_is_started_before_the_rest_is_imported(tmp_path: Path, how: str) -> None:
+    # What the server imports first of what takes long.
+    (tmp_path / "asyncio.py").write_text(
+        "import psutil, sys\n"
+        "commands = [' '.join(each.cmdline()) for each in psutil.Process().children()]\n"
+        "sys.exit('started' if any('reading_process' in each for each in commands) else 'not started')"
+    )
+    assert ended(how, tmp_path, "--port", "0", PYTHONPATH=str(tmp_path)).stderr.splitlines()[-1] == "started"

@@ -12,7 +12,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from photo_worker.devkit.textract.reading_child import MIB
+from photo_worker.devkit.textract.spawning import MIB
 from tests.integration.textract.conftest import call, send
 from tests.integration.textract.emulator import Running, document, running, until
 from tests.integration.textract.obedient import DEADLINE_SECONDS

@@ -15,7 +15,7 @@ from threading import local
 import psutil
 import pytest
 
-from photo_worker.devkit.textract.recognition import OWN_READER
+from photo_worker.devkit.textract.spawning import OWN_READER
 from tests.integration.textract.conftest import JSON_11, SIGNED, call
 from tests.integration.textract.emulator import Running, running, until
 from tests.integration.textract.looking import FACTORY

@@ -14,8 +14,8 @@ from photo_worker.devkit.textract import recognition
 from photo_worker.devkit.textract.counters import Counters
 from photo_worker.devkit.textract.documents import ASYNC, SYNC, Document, Limits
 from photo_worker.devkit.textract.failures import Refusal
-from photo_worker.devkit.textract.reading_child import MIB, Bounds
 from photo_worker.devkit.textract.recognition import Recogniser, make
+from photo_worker.devkit.textract.spawning import MIB, Bounds
 from photo_worker.errors import EngineUnavailable
 from photo_worker.ocr.analysis.request import Analysis
 from tests.integration.textract.emulator import ROOT

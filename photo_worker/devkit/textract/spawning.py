@@ -1,0 +1,71 @@
+"""The start of a reading process, which takes longer than all else before the first answer.
+
+Nothing but the standard library's lightest is imported here, so that a program can start one first and import the
+rest of itself meanwhile.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from dataclasses import dataclass
+
+OWN_READER = "photo_worker.devkit.textract.reading_process:own_reader"
+
+MIB = 1024**2
+
+
+@dataclass(frozen=True)
+class Bounds:
+    """What reading may cost. Times are seconds, memory is resident.
+
+    Measured on this project's own reader: 145 MiB after the start, 300 to 450 after a page, 700 after many.
+    """
+
+    processes: int = 1
+    start_seconds: float = 60.0
+    page_seconds: float = 60.0
+    """Some 30 times what a full page takes: whoever needs longer does not end."""
+    memory_bytes: int = 2048 * MIB
+    """A page of the largest area that is read, with transparency, takes 1.2 GiB while it is decoded."""
+    retire_bytes: int = 768 * MIB
+    """A process that kept more than this after a page makes room for a new one."""
+    idle_growth_bytes: int = 48 * MIB
+    """And so does one that keeps this much more than it began with while nothing is asked for."""
+    idle_seconds: float = 10.0
+    answer_bytes: int = 64 * MIB
+
+
+def spawn(reader: str = OWN_READER, bounds: Bounds | None = None) -> subprocess.Popen[bytes]:
+    """Start a process that reads with ``reader``, a factory as ``module:name``. Raises ``OSError``.
+
+    It ends when its standard input does.
+    """
+    bounds = bounds or Bounds()
+    # -P: a document's folder, or any other that the server was started in, is no place to import from.
+    command = [sys.executable, "-P", "-m", "photo_worker.devkit.textract.reading_process"]
+    return subprocess.Popen(
+        [*command, reader, str(bounds.page_seconds), str(bounds.memory_bytes)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        bufsize=0,
+        close_fds=True,
+        # A terminal's interrupt is the server's to answer.
+        start_new_session=True,
+        env=_environment(),
+    )
+
+
+def spawn_early() -> subprocess.Popen[bytes] | None:
+    """Start a process of the own reader as ``spawn`` does, or None where it has to be tried again later."""
+    try:
+        return spawn()
+    except OSError:
+        return None
+
+
+def _environment() -> dict[str, str]:
+    """Return the environment without what is nobody's business who parses hostile files."""
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("AWS_")}
+    return {**kept, "OMP_NUM_THREADS": "1"}
