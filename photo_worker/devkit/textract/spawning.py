@@ -25,8 +25,8 @@ class Bounds:
 
     processes: int = 1
     start_seconds: float = 60.0
-    page_seconds: float = 60.0
-    """Some 30 times what a full page takes: whoever needs longer does not end."""
+    page_seconds: float = 120.0
+    """A dense page takes 5 s alone, and was seen to take 40 on a machine with five times the work that it can do."""
     memory_bytes: int = 2048 * MIB
     """A page of the largest area that is read, with transparency, takes 1.2 GiB while it is decoded."""
     retire_bytes: int = 768 * MIB
