@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 PROGRAMS = Path(__file__).parent / "programs"
 CLIENTS = "PHOTO_WORKER_CLIENTS"
 # Jobs wait for each other where many tests run at once.
-PATIENCE_SECONDS = 100
+PATIENCE_SECONDS = 200
 
 
 @dataclass(frozen=True)

@@ -74,7 +74,8 @@ def test_the_caller_reads_a_path_bytes_and_an_object(clients: Clients, form: Pat
     assert holds_the_form(seen["lines"][0])
     assert seen["lines"][0] == seen["lines"][1] == seen["lines"][2]
     assert sorted(seen["trp2"]) == sorted(seen["lines"][0])
-    assert seen["back_again"] == seen["lines"][0][0]
+    # Blocks on one row stand in an order of its own.
+    assert sorted(seen["back_again"]) == sorted(seen["lines"][0])
 
 
 def test_textractor_reads_a_path_a_picture_a_list_and_an_object(clients: Clients, form: Path, stored: Store) -> None:

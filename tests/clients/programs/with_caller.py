@@ -36,7 +36,9 @@ def read(given: dict[str, Any]) -> Any:
     return {
         "lines": [lines(answer) for answer in answers],
         "trp2": [line.text for line in ordered.lines(ordered.pages[0])],
-        "back_again": trp2.TDocumentSchema().dump(second)["Blocks"][1]["Text"],
+        "back_again": [
+            block["Text"] for block in trp2.TDocumentSchema().dump(second)["Blocks"] if block["BlockType"] == "LINE"
+        ],
     }
 
 
