@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from photo_worker.errors import EngineUnavailable
 from photo_worker.ocr.engine import EngineWord, Frame, Reading
 from photo_worker.ocr.ink import Ink, fit_height, fit_to_ink
+from photo_worker.ocr.privacy import keep_private
 from photo_worker.ocr.recogniser import LineRecogniser
 from photo_worker.ocr.second_look import look_again
 from photo_worker.ocr.spelling import spelled, writable
@@ -111,6 +112,7 @@ class OcrustEngine:
 
 
 def _load(threads: int | None) -> Any:
+    keep_private()
     try:
         import ocrust
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
 from photo_worker.errors import EngineUnavailable
+from photo_worker.ocr.privacy import keep_private
 
 if TYPE_CHECKING:
     import numpy as np
@@ -75,6 +76,7 @@ class LineRecogniser:
 
 
 def _load(threads: int | None) -> tuple[Any, tuple[str, ...]]:
+    keep_private()
     try:
         import ocrust
         import onnxruntime
