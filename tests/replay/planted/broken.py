@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import copy
 import json
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 GOOD = Path(__file__).with_name("kitchen.json")
 Document = dict[str, Any]
@@ -30,10 +32,11 @@ def good() -> Document:
 
 
 def edited(edit: Callable[[Document], Any]) -> Callable[[Path], object]:
-    """Return a maker that writes the good history after ``edit``, or what ``edit`` returns."""
+    """Return a maker that writes the good history, as a run of its own, after ``edit``, or what ``edit`` returns."""
 
     def make(path: Path) -> None:
-        document = copy.deepcopy(good())
+        document = good()
+        _started(document)["originalExecutionRunId"] = str(uuid4())
         returned = edit(document)
         path.write_text(json.dumps(document if returned is None else returned), encoding="utf-8")
 
@@ -93,6 +96,20 @@ def _other_type(document: Document) -> None:
     _started(document)["workflowType"]["name"] = "closed_restaurant"
 
 
+def _untyped(document: Document) -> None:
+    del _started(document)["workflowType"]
+
+
+def _without_run(document: Document) -> None:
+    del _started(document)["originalExecutionRunId"]
+
+
+def huge(path: Path) -> None:
+    """Write a file that takes no room and yet has 200 MB."""
+    path.touch()
+    os.truncate(path, 200_000_000)
+
+
 def _unknown_event(document: Document) -> None:
     document["events"][3]["eventType"] = "EVENT_TYPE_OF_ANOTHER_WORLD"
 
@@ -109,7 +126,7 @@ BROKEN = [
     Broken("a string", edited(lambda _: "history"), "history_not_an_object", "str"),
     Broken("deep nesting", as_bytes(lambda _: b"[" * 200_000), "history_not_json", "deep"),
     Broken("no events key", edited(lambda _: {"history": []}), "history_without_events", "events"),
-    Broken("no events", edited(lambda document: document["events"].clear()), "history_without_events", "empty"),
+    Broken("no events", edited(lambda _: {"events": []}), "history_without_events", "empty"),
     Broken("events that are text", edited(lambda _: {"events": ["a", "b"]}), "event_malformed", "Entry 1"),
     Broken("the head cut off", edited(lambda document: _drop(document, 0, 4)), "history_head_missing", "head"),
     Broken("only the start", edited(_without_tasks), "history_without_task", "workflow task"),
@@ -129,9 +146,13 @@ BROKEN = [
     ),
     Broken(
         "no run id",
-        edited(lambda d: _started(d).pop("originalExecutionRunId") and None),
+        edited(_without_run),
         "run_id_missing",
         "originalExecutionRunId",
     ),
-    Broken("a folder of that name", lambda path: path.mkdir(), "", ""),
+    Broken("a folder of that name", lambda path: path.mkdir(), "history_not_a_file", "folder"),
+    Broken("a file of 200 MB", huge, "history_too_large", "bytes"),
+    Broken("a link to nowhere", lambda path: path.symlink_to("nowhere"), "history_unreadable", "cannot be read"),
+    Broken("an event of another world", edited(_unknown_event), "replay_hang", "did not end"),
+    Broken("a copy of a good one", as_bytes(lambda whole: whole), "run_id_duplicate", "00-good.json"),
 ]

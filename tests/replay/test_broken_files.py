@@ -1,0 +1,81 @@
+"""Broken history files: each is named with its fault, and the good files beside it are still checked."""
+
+from __future__ import annotations
+
+import json
+import time
+from pathlib import Path
+from uuid import uuid4
+
+import pytest
+
+from photo_worker.replay.engine import Code
+from photo_worker.replay.gate import Options, Report, check
+from tests.replay.planted.broken import BROKEN, GOOD, Broken, good
+
+CODE = Code("tests.replay.planted.kitchen:Kitchen", path=(str(Path(__file__).resolve().parents[2]),))
+
+
+@pytest.fixture(scope="module")
+def report(tmp_path_factory: pytest.TempPathFactory) -> Report:
+    """Return one run of the gate over every broken file, with good ones before, between and after them."""
+    folder = tmp_path_factory.mktemp("broken")
+    for number, broken in enumerate(BROKEN):
+        broken.make(folder / f"{number:02}-{broken.name.replace(' ', '-')}.json")
+    text = GOOD.read_text(encoding="utf-8")
+    run_id = good()["events"][0]["workflowExecutionStartedEventAttributes"]["originalExecutionRunId"]
+    (folder / "00-good.json").write_text(text, encoding="utf-8")
+    for name in ("15-good", "99-good"):
+        (folder / f"{name}.json").write_text(text.replace(run_id, str(uuid4())), encoding="utf-8")
+    return check(Options((folder,), CODE, limit_seconds=8, coverage=False, provenance=False))
+
+
+@pytest.mark.parametrize("broken", [pytest.param(each, id=each.name.replace(" ", "-")) for each in BROKEN])
+def test_named_with_its_fault(report: Report, broken: Broken) -> None:
+    (checked,) = [each for each in report.checked if each.path.stem[3:] == broken.name.replace(" ", "-")]
+    assert checked.state == "failed"
+    (finding,) = checked.findings
+    assert finding.code == broken.code
+    assert broken.says in f"{finding.what} {finding.why}"
+    assert finding.file == str(checked.path)
+    assert finding.why
+    assert finding.fix
+    assert finding in report.findings
+
+
+def test_good_files_beside_them_are_checked(report: Report) -> None:
+    states = {each.path.name: each.state for each in report.checked if each.path.stem.endswith("good")}
+    assert states == {"00-good.json": "ok", "15-good.json": "ok", "99-good.json": "ok"}
+
+
+def test_there_are_enough_kinds() -> None:
+    assert len(BROKEN) >= 15
+    assert len({broken.code for broken in BROKEN}) >= 15
+
+
+def test_a_cut_tail_is_an_open_run_and_says_so(tmp_path: Path) -> None:
+    document = good()
+    del document["events"][-8:]
+    (tmp_path / "cut.json").write_text(json.dumps(document), encoding="utf-8")
+    report = check(Options((tmp_path / "cut.json",), CODE))
+    assert [each.state for each in report.checked] == ["partly checked"]
+
+
+def test_a_replay_that_never_ends_is_stopped_and_named(tmp_path: Path) -> None:
+    """A finished task that was never scheduled: every shape check passes, and the SDK waits for ever or refuses."""
+    document = good()
+    for event in document["events"]:
+        if event["eventType"] == "EVENT_TYPE_WORKFLOW_TASK_COMPLETED":
+            event["eventType"] = "EVENT_TYPE_WORKFLOW_TASK_FAILED"
+            event["workflowTaskFailedEventAttributes"] = event.pop("workflowTaskCompletedEventAttributes")
+            break
+    bad = tmp_path / "0-bad.json"
+    bad.write_text(json.dumps(document), encoding="utf-8")
+    fine = tmp_path / "1-good.json"
+    run_id = document["events"][0]["workflowExecutionStartedEventAttributes"]["originalExecutionRunId"]
+    fine.write_text(GOOD.read_text(encoding="utf-8").replace(run_id, str(uuid4())), encoding="utf-8")
+    began = time.monotonic()
+    report = check(Options((bad, fine), CODE, limit_seconds=3, jobs=1))
+    assert time.monotonic() - began < 60
+    states = {each.path.name: each.state for each in report.checked}
+    assert states == {"0-bad.json": "failed", "1-good.json": "ok"}
