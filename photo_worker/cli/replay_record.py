@@ -66,7 +66,7 @@ def record(
     only if it ended as the scenario says and replays, as recorded and once scrubbed. A history that
     is there is never written again: recorded histories are evidence of what earlier code did.
     """
-    from photo_worker.replay.record import choose, history_paths
+    from photo_worker.replay.record import choose, history_paths, refuse_existing
 
     playbook = _playbook(target, photo)
     chosen = choose(playbook.scenarios, names)
@@ -80,6 +80,7 @@ def record(
             text="\n".join(f"{one.name:28} {one.about}" for one in chosen),
         )
         return
+    refuse_existing(root, chosen)
     around = surroundings(ctx, stack_name=stack_name)
     ended = asyncio.run(
         _record(around, playbook, chosen, root, photo.parent.parent / "recorded", parallel, quiet=output == "json")

@@ -1,0 +1,46 @@
+"""The two collections of recorded histories, each with the scenarios that made it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from photo_worker.bootstrap import workflow_types
+from photo_worker.replay.histories import discover
+from photo_worker.replay.image_scenarios import SCENARIOS as IMAGE_SCENARIOS
+from photo_worker.replay.record import history_paths
+from photo_worker.replay.scenarios import Scenario
+from tests.replay.features.scenarios import SCENARIOS as FEATURE_SCENARIOS
+from tests.replay.features.workflows import WORKFLOWS
+
+HERE = Path(__file__).parent
+
+
+@dataclass(frozen=True)
+class Corpus:
+    root: Path
+    scenarios: Sequence[Scenario]
+    workflows: Sequence[type]
+
+    def files(self) -> list[Path]:
+        return discover([self.root])
+
+    def releases(self, scenario: Scenario) -> Iterator[list[Path]]:
+        """Yield the histories of a scenario, run by run, for each release that recorded it."""
+        for folder in sorted((self.root / scenario.workflow).iterdir()):
+            paths = history_paths(self.root, scenario, folder.name)
+            if paths[0].exists():
+                yield paths
+
+
+PRODUCT = Corpus(HERE / "histories", IMAGE_SCENARIOS, workflow_types())
+FEATURES = Corpus(HERE / "features" / "histories", FEATURE_SCENARIOS, WORKFLOWS)
+CORPORA = (PRODUCT, FEATURES)
+
+
+def load(path: Path) -> dict[str, Any]:
+    document: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    return document

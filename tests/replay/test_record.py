@@ -1,0 +1,172 @@
+"""Recording: scenarios played on the real stack, and everything that must keep a history from being written."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from photo_worker.cli import cli
+from photo_worker.errors import HistoryExists, HistoryUnscrubbable, RecordingUnfit, ScenarioDeviated, ScenarioUnknown
+from photo_worker.replay.histories import Provenance, provenance_path
+from photo_worker.replay.image_scenarios import SCENARIOS, playbook
+from photo_worker.replay.record import Recorded, choose, history_paths, record, refuse_existing, replay_problem
+from photo_worker.replay.scenarios import Expected, Scenario
+from photo_worker.replay.scrub import scrub
+from photo_worker.replay.stage import Stage
+from photo_worker.worker import build_worker
+from tests.replay.features.scenarios import PLAYBOOK
+from tests.support.harness import FIXTURES, Harness
+
+PHOTO = FIXTURES / "photos" / "clean-print.png"
+
+
+@pytest.fixture
+def stage(harness: Harness) -> Stage:
+    return Stage(harness.client, harness.settings, build_worker, playbook(PHOTO), harness.application)
+
+
+def named(name: str) -> Scenario:
+    return choose([*SCENARIOS, *PLAYBOOK.scenarios], [name])[0]
+
+
+def written(folder: Path) -> list[Path]:
+    return list(folder.iterdir())
+
+
+async def all_of(recording: AsyncIterator[Recorded]) -> list[Recorded]:
+    return [one async for one in recording]
+
+
+@pytest.mark.stack
+class TestOnTheStack:
+    async def test_what_is_recorded_today_is_what_stands_in_the_repository(self, stage: Stage, tmp_path: Path) -> None:
+        wanted = ["success-configured-engine", "object-missing", "cancelled-in-ocr", "worker-restarted"]
+        stage.playbook = dataclasses.replace(stage.playbook, scenarios=choose(SCENARIOS, wanted))
+        stage.settings = stage.settings.model_copy(update={"ocr_engine": "recorded"})
+        assert stage.application is not None
+        stage.application.settings = stage.settings
+        ended = await all_of(record(stage, stage.playbook.scenarios, tmp_path))
+        assert {one.scenario.name: one.error for one in ended} == dict.fromkeys(wanted)
+        for one in ended:
+            (path,) = one.paths
+            provenance = Provenance.from_json(provenance_path(path).read_text(encoding="utf-8"))
+            assert (provenance.scenario, provenance.exit) == (one.scenario.name, one.scenario.expected.exit)
+            assert str(stage.settings.s3_bucket) not in path.read_text(encoding="utf-8")
+        again = [named("success-configured-engine")]
+        with pytest.raises(HistoryExists):
+            await all_of(record(stage, again, tmp_path))
+
+    async def test_raw_and_scrubbed_replay_alike(self, stage: Stage) -> None:
+        for name in ("type-not-expected", "cancelled-in-verify"):
+            raw = [history.to_json_dict() for history in await stage.perform(named(name))]
+            scrubbed = [scrub(history, task_queues=stage.queues) for history in raw]
+            assert raw != scrubbed
+            assert replay_problem(stage.playbook.code, raw) is None
+            assert replay_problem(stage.playbook.code, scrubbed) is None
+
+    async def test_a_chain_is_recorded_run_by_run(self, harness: Harness, tmp_path: Path) -> None:
+        stage = Stage(harness.client, harness.settings, build_worker, PLAYBOOK)
+        (ended,) = await all_of(record(stage, [named("batch-success")], tmp_path))
+        assert ended.error is None
+        assert [path.name for path in ended.paths] == [f"batch-success-run{number}.json" for number in (1, 2, 3)]
+
+    async def test_a_scenario_that_ends_otherwise_writes_nothing(self, stage: Stage, tmp_path: Path) -> None:
+        wrong = dataclasses.replace(named("object-missing"), expected=Expected("success"))
+        (ended,) = await all_of(record(stage, [wrong], tmp_path))
+        assert isinstance(ended.error, ScenarioDeviated)
+        assert "failure instead of success" in ended.error.message
+        assert not written(tmp_path)
+
+    async def test_a_constant_that_scrubbing_would_change_writes_nothing(
+        self, harness: Harness, tmp_path: Path
+    ) -> None:
+        stage = Stage(harness.client, harness.settings, build_worker, PLAYBOOK)
+        (ended,) = await all_of(record(stage, [dataclasses.replace(named("patched-failure"), keep=())], tmp_path))
+        assert isinstance(ended.error, RecordingUnfit)
+        assert "once scrubbed" in ended.error.message
+        assert not written(tmp_path)
+
+
+class TestRefusals:
+    def test_a_history_that_is_there(self, tmp_path: Path) -> None:
+        scenario = named("success")
+        (path,) = history_paths(tmp_path, scenario)
+        path.parent.mkdir(parents=True)
+        path.write_text("evidence")
+        with pytest.raises(HistoryExists) as caught:
+            refuse_existing(tmp_path, [scenario])
+        assert str(path) in caught.value.message
+        assert path.read_text() == "evidence"
+
+    def test_a_run_of_a_chain_that_is_there(self, tmp_path: Path) -> None:
+        scenario = named("batch-success")
+        last = history_paths(tmp_path, scenario)[-1]
+        last.parent.mkdir(parents=True)
+        last.write_text("evidence")
+        with pytest.raises(HistoryExists):
+            refuse_existing(tmp_path, [scenario])
+
+    def test_an_unknown_scenario_is_answered_with_the_known(self) -> None:
+        with pytest.raises(ScenarioUnknown) as caught:
+            named("no-such-scenario")
+        assert "object-missing" in caught.value.message
+
+    def test_codes_are_stable(self) -> None:
+        kinds = (HistoryExists, HistoryUnscrubbable, RecordingUnfit, ScenarioDeviated, ScenarioUnknown)
+        assert [kind.code for kind in kinds] == [
+            "history_exists",
+            "history_unscrubbable",
+            "recording_unfit",
+            "scenario_deviated",
+            "scenario_unknown",
+        ]
+
+
+class TestCommand:
+    def test_it_lists_scenarios_without_any_service(self) -> None:
+        outcome = CliRunner().invoke(cli, ["replay", "record", "--list", "--photo", str(PHOTO), "-o", "json"])
+        assert outcome.exit_code == 0
+        listed = json.loads(outcome.stdout)["data"]["scenarios"]
+        assert {one["name"] for one in listed} == {one.name for one in SCENARIOS}
+
+    def test_missing_leaves_out_what_is_recorded(self, tmp_path: Path) -> None:
+        (path,) = history_paths(tmp_path, named("success"))
+        path.parent.mkdir(parents=True)
+        path.write_text("{}")
+        arguments = ["replay", "record", "--list", "--missing", "--to", str(tmp_path), "--photo", str(PHOTO)]
+        outcome = CliRunner().invoke(cli, arguments)
+        assert outcome.exit_code == 0
+        assert len(outcome.stdout.splitlines()) == len(SCENARIOS) - 1
+
+    @pytest.mark.parametrize(
+        ("arguments", "code"),
+        [
+            (["no-such-scenario"], "scenario_unknown"),
+            (["--scenarios", "tests.replay.features.scenarios"], "scenarios_unusable"),
+            (["--scenarios", "tests.replay.features.scenarios:NOTHING"], "scenarios_unusable"),
+            (["--scenarios", "tests.replay.features.scenarios:SCENARIOS"], "scenarios_unusable"),
+            (["--photo", "no-such.png"], "scenarios_unusable"),
+        ],
+    )
+    def test_wrong_use_says_what_is_wrong(self, arguments: list[str], code: str) -> None:
+        photo = [] if "--photo" in arguments else ["--photo", str(PHOTO)]
+        outcome = CliRunner().invoke(cli, ["replay", "record", *photo, *arguments])
+        assert outcome.exit_code == 1
+        assert f"[{code}]" in outcome.stderr
+        assert "hint:" in outcome.stderr
+
+    def test_a_recorded_history_is_refused_with_its_path(self, tmp_path: Path) -> None:
+        """The refusal comes before any service is asked, so that nothing is played in vain."""
+        (path,) = history_paths(tmp_path, named("success"))
+        path.parent.mkdir(parents=True)
+        path.write_text("{}")
+        arguments = ["replay", "record", "success", "--to", str(tmp_path), "--photo", str(PHOTO)]
+        outcome = CliRunner().invoke(cli, arguments)
+        assert outcome.exit_code == 1
+        assert "[history_exists]" in outcome.stderr
+        assert path.read_text() == "{}"

@@ -1,0 +1,210 @@
+"""Scrubbing: what enters a workflow is masked, what the workflow made of it still fits, the rest stays."""
+
+from __future__ import annotations
+
+import base64
+import copy
+import json
+import re
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from photo_worker.errors import HistoryUnscrubbable, ObjectMissing, StepFailed
+from photo_worker.replay.histories import attributes, core_flags, event_name
+from photo_worker.replay.masks import MaskTable
+from photo_worker.replay.record import replay_problem
+from photo_worker.replay.scrub import scrub
+from photo_worker.replay.target_names import PRODUCT_WORKFLOWS
+from tests.replay.corpora import PRODUCT, load
+
+_JOB = "8c5b4f0e-7a51-4a52-9f3a-2f6f3c1d9b77"
+_SECRET = "grandmother's plum cake, for Anna.png"
+
+
+def payload(value: Any) -> dict[str, Any]:
+    return {
+        "metadata": {"encoding": base64.b64encode(b"json/plain").decode()},
+        "data": base64.b64encode(json.dumps(value, separators=(",", ":")).encode()).decode(),
+    }
+
+
+def value_of(found: dict[str, Any]) -> Any:
+    return json.loads(base64.b64decode(found["data"]))
+
+
+def event(kind: str, **about: Any) -> dict[str, Any]:
+    camel = kind[0].lower() + kind[1:] + "EventAttributes"
+    return {"eventType": "EVENT_TYPE_" + re.sub(r"(?<!^)(?=[A-Z])", "_", kind).upper(), camel: about}
+
+
+def through(*events: dict[str, Any], **more: Any) -> list[dict[str, Any]]:
+    """Return the own attributes of the events once scrubbed."""
+    return [dict(attributes(one)) for one in scrub({"events": list(events)}, **more)["events"]]
+
+
+def test_what_enters_is_masked_and_what_comes_of_it_follows() -> None:
+    started, scheduled = through(
+        event("WorkflowExecutionStarted", input={"payloads": [payload({"job_id": _JOB, "key": _SECRET})]}),
+        event("ActivityTaskScheduled", input={"payloads": [payload({"key": _SECRET, "label": f"s3://{_SECRET}"})]}),
+    )
+    entered, issued = value_of(started["input"]["payloads"][0]), value_of(scheduled["input"]["payloads"][0])
+    assert entered["job_id"] == _JOB
+    assert entered["key"] != _SECRET
+    assert len(entered["key"]) == len(_SECRET)
+    assert issued == {"key": entered["key"], "label": f"s3://{entered['key']}"}
+
+
+def test_a_message_keeps_its_words_and_loses_what_was_filled_in() -> None:
+    error = ObjectMissing(key=_SECRET, bucket="family-photos")
+    failure = {"message": error.message, "applicationFailureInfo": {"type": error.code}}
+    (failed,) = through(event("ActivityTaskFailed", failure=failure))
+    message = failed["failure"]["message"]
+    assert re.fullmatch(r"There is no object .* in bucket .*\.", message)
+    assert "plum" not in message
+    assert "family" not in message
+
+
+def test_an_unknown_error_loses_all_its_words_and_the_reason_made_of_it_too() -> None:
+    reason = StepFailed(step="ocr_textract", reason="ValueError: butter is no number")
+    failed, scheduled = through(
+        event(
+            "ActivityTaskFailed",
+            failure={
+                "message": "butter is no number",
+                "stackTrace": '  File "/somewhere/ocr.py", line 3',
+                "applicationFailureInfo": {"type": "ValueError"},
+            },
+        ),
+        event("ActivityTaskScheduled", input={"payloads": [payload({"message": reason.message})]}),
+    )
+    masked = failed["failure"]["message"]
+    assert "butter" not in masked
+    assert failed["failure"]["stackTrace"] == ""
+    message = value_of(scheduled["input"]["payloads"][0])["message"]
+    assert message == StepFailed(step="ocr_textract", reason=f"ValueError: {masked}").message
+
+
+def test_machines_and_queues_of_the_recording_are_renamed() -> None:
+    scheduled, started = through(
+        event(
+            "WorkflowTaskScheduled",
+            taskQueue={"name": "7@host:abc", "kind": "TASK_QUEUE_KIND_STICKY", "normalName": "replay-1"},
+        ),
+        event("WorkflowTaskStarted", identity="7@host", taskQueue={"name": "other", "kind": "TASK_QUEUE_KIND_NORMAL"}),
+        task_queues={"replay-1": "recipe-process"},
+    )
+    assert scheduled["taskQueue"] == {
+        "name": "sticky",
+        "kind": "TASK_QUEUE_KIND_STICKY",
+        "normalName": "recipe-process",
+    }
+    assert started == {"identity": "scrubbed", "taskQueue": {"name": "other", "kind": "TASK_QUEUE_KIND_NORMAL"}}
+
+
+def test_kept_constants_stay() -> None:
+    completed = event("WorkflowExecutionCompleted", result={"payloads": [payload("served warm")]})
+    assert value_of(through(completed, keep=["served warm"])[0]["result"]["payloads"][0]) == "served warm"
+    assert value_of(through(completed)[0]["result"]["payloads"][0]) != "served warm"
+
+
+def test_bytes_become_as_many_zeros() -> None:
+    body = {"metadata": {"encoding": base64.b64encode(b"binary/plain").decode()}, "data": "iVBORw0KGgo="}
+    (completed,) = through(event("ActivityTaskCompleted", result={"payloads": [body]}))
+    assert base64.b64decode(completed["result"]["payloads"][0]["data"]) == bytes(8)
+
+
+@pytest.mark.parametrize(
+    "broken",
+    [
+        pytest.param({"encoding": "binary/encrypted", "data": "AAAA"}, id="encrypted"),
+        pytest.param({"encoding": "json/plain", "data": "{}"}, id="decoded"),
+        pytest.param({"encoding": "json/plain", "data": "AAAA"}, id="not-json"),
+    ],
+)
+def test_what_cannot_be_read_is_refused(broken: dict[str, str]) -> None:
+    encoded = {"metadata": {"encoding": base64.b64encode(broken["encoding"].encode()).decode()}, "data": broken["data"]}
+    with pytest.raises(HistoryUnscrubbable):
+        through(event("ActivityTaskCompleted", result={"payloads": [encoded]}))
+
+
+def test_local_activities_lose_their_result_and_keep_the_sdks_bookkeeping() -> None:
+    details = {"data": {"payloads": [payload({"activity_type": "cook"})]}, "result": {"payloads": [payload("my soup")]}}
+    (marker,) = through(event("MarkerRecorded", markerName="core_local_activity", details=copy.deepcopy(details)))
+    assert marker["details"]["data"] == details["data"]
+    assert value_of(marker["details"]["result"]["payloads"][0]) != "my soup"
+
+
+@pytest.mark.parametrize("path", PRODUCT.files()[:6], ids=lambda path: path.stem)
+def test_a_second_scrubbing_changes_text_alone(path: Any) -> None:
+    once = load(path)
+    again = scrub(once)
+    assert core_flags(again["events"]) == core_flags(once["events"])
+    assert [event_name(one) for one in again["events"]] == [event_name(one) for one in once["events"]]
+    assert [one["eventId"] for one in again["events"]] == [one["eventId"] for one in once["events"]]
+
+
+def test_a_history_of_foreign_text_replays_alike_before_and_after() -> None:
+    """Put a person's words where the recorded history has masks: both forms issue the same."""
+    history = load(PRODUCT.root / "image_processing_workflow" / "0.1.0" / "object-missing.json")
+    started = value_of(attributes(history["events"][0])["input"]["payloads"][0])
+    told = _replaced(history, {started["key"]: _SECRET, started["bucket"]: "family-photos"})
+    scrubbed = scrub(told)
+    assert _SECRET in _decoded(told)
+    assert "plum" not in _decoded(scrubbed)
+    assert "family" not in _decoded(scrubbed)
+    assert replay_problem(PRODUCT_WORKFLOWS, [told]) is None
+    assert replay_problem(PRODUCT_WORKFLOWS, [scrubbed]) is None
+
+
+def test_masking_each_string_by_itself_would_be_seen() -> None:
+    history = load(PRODUCT.root / "image_processing_workflow" / "0.1.0" / "object-missing.json")
+    key = value_of(attributes(history["events"][0])["input"]["payloads"][0])["key"]
+    first, rest = history["events"][:1], history["events"][1:]
+    torn = {"events": [*_replaced(first, {key: "another.png"}), *rest]}
+    assert "another.png" in (replay_problem(PRODUCT_WORKFLOWS, [torn]) or "")
+
+
+def _replaced(value: Any, words: dict[str, str]) -> Any:
+    """Return a copy with words replaced everywhere, inside payloads too."""
+    if isinstance(value, list):
+        return [_replaced(item, words) for item in value]
+    if isinstance(value, str):
+        for old, new in words.items():
+            value = value.replace(old, new)
+        return value
+    if not isinstance(value, dict):
+        return value
+    if "data" in value and "encoding" in value.get("metadata", {}):
+        return {**value, **{"data": payload(_replaced(value_of(value), words))["data"]}}
+    return {name: _replaced(item, words) for name, item in value.items()}
+
+
+def _decoded(history: dict[str, Any]) -> str:
+    bodies = re.findall(r'"data": "([^"]+)"', json.dumps(history))
+    return json.dumps(history) + "".join(base64.b64decode(body).decode("utf-8", "replace") for body in bodies)
+
+
+@given(st.lists(st.text(min_size=8), min_size=1, max_size=20, unique=True))
+def test_masks_have_the_form_of_their_text_and_are_told_apart(texts: list[str]) -> None:
+    table = MaskTable()
+    masks = [table.mask(text) for text in texts]
+    assert [table.mask(text) for text in texts] == masks
+    for text, mask in zip(texts, masks, strict=True):
+        assert len(mask) == len(text)
+        assert mask.isascii()
+        assert [character for character in mask if not character.isalnum()] == [
+            character for character in text if character.isascii() and not character.isalnum()
+        ]
+        assert table.substitute(f"<{text}>") != f"<{text}>" or mask == text
+
+
+@given(st.text(alphabet=st.characters(categories=["Ll", "Lu"]), min_size=6, max_size=40))
+def test_nothing_unknown_is_left(secret: str) -> None:
+    for kind, name in (("WorkflowExecutionStarted", "input"), ("WorkflowExecutionCompleted", "result")):
+        (found,) = through(event(kind, **{name: {"payloads": [payload({"text": secret, secret + " x": 1})]}}))
+        content = value_of(found[name]["payloads"][0])
+        assert content["text"] != secret
+        assert secret + " x" not in content
