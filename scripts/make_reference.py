@@ -1,4 +1,4 @@
-"""Writes docs/reference from the code: contracts, errors, policies, settings. A test compares the files with it.
+"""Writes docs/reference from code and recorded histories. A test compares the files with it.
 
 python scripts/make_reference.py            write the pages
 python scripts/make_reference.py --check    end with 1 where a page is not up to date
@@ -10,6 +10,7 @@ import argparse
 import inspect
 import json
 import sys
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,11 @@ from typing import Any
 from photo_worker import errors, policies
 from photo_worker.config import Settings
 from photo_worker.contracts import image
+from photo_worker.replay.course import course_of, failure_type
+from photo_worker.replay.histories import attributes, discover, exit_of, patch_ids
+from photo_worker.replay.image_scenarios import SCENARIOS
 
+HISTORIES = Path(__file__).resolve().parents[1] / "tests" / "replay"
 PAGES = Path(__file__).resolve().parents[1] / "docs" / "reference"
 
 
@@ -45,6 +50,7 @@ def pages() -> dict[str, str]:
         "contracts.md": _contracts(),
         "errors.md": _errors(),
         "policies.md": _policies(),
+        "replay-coverage.md": _replay_coverage(),
         "settings.md": _settings(),
     }
 
@@ -152,6 +158,59 @@ def _policies() -> str:
             f" | {policy.maximum_attempts} |"
         )
     return "\n".join(lines) + "\n"
+
+
+def _replay_coverage() -> str:
+    lines = [
+        "# What the recorded histories cover",
+        "",
+        "Read from the histories themselves. `photo-worker replay check` replays all of them, and",
+        "`photo-worker replay record` makes new ones.",
+    ]
+    about = {scenario.name: scenario.about for scenario in SCENARIOS}
+    for title, folder in (
+        ("The product's workflows", HISTORIES / "histories"),
+        ("Workflows for what the product does not use yet", HISTORIES / "features" / "histories"),
+    ):
+        lines += ["", f"## {title}"]
+        for workflow in sorted(path for path in folder.iterdir() if path.is_dir()):
+            documents = [
+                (path, json.loads(path.read_text(encoding="utf-8"))["events"]) for path in discover([workflow])
+            ]
+            lines += ["", f"### {workflow.name}", "", _exits([events for _, events in documents]), ""]
+            lines += ["| release | history | exit | activities (attempts) |", "| --- | --- | --- | --- |"]
+            for path, events in documents:
+                name = f"`{path.stem}`" + (f": {_cell(about[path.stem])}" if path.stem in about else "")
+                lines.append(f"| {path.parent.name} | {name} | {_end(events)} | {_activities(events)} |")
+    return "\n".join(lines) + "\n"
+
+
+def _exits(histories: list[list[dict[str, Any]]]) -> str:
+    counted = Counter(exit_of(events) for events in histories)
+    parts = [f"{number} {name}" for name, number in sorted(counted.items())]
+    for patch in sorted({patch for events in histories for patch in patch_ids(events)}):
+        sides = Counter(patch in patch_ids(events) for events in histories)
+        parts.append(f"patch `{patch}`: {sides[True]} with, {sides[False]} without")
+    chains = {attributes(events[0])["firstExecutionRunId"] for events in histories if exit_of(events) == "continued"}
+    if chains:
+        parts.append(f"{len(chains)} chains")
+    return f"{len(histories)} histories: {', '.join(parts)}."
+
+
+def _end(events: list[dict[str, Any]]) -> str:
+    failure = failure_type(events)
+    return exit_of(events) + (f" (`{failure}`)" if failure else "")
+
+
+def _activities(events: list[dict[str, Any]]) -> str:
+    course = course_of(events)
+    return (
+        ", ".join(
+            f"`{ran.activity}` {ran.outcome.replace('_', ' ')}" + (f" ({ran.attempts})" if ran.attempts else "")
+            for ran in course
+        )
+        or "none"
+    )
 
 
 def _cell(text: str) -> str:
