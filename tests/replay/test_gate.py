@@ -1,0 +1,304 @@
+"""The gate as a whole: what makes it red, and that nothing makes it green by accident."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from uuid import uuid4
+
+import psutil
+import pytest
+
+from photo_worker.errors import AllowListInvalid, ReplayTargetBroken, ReplayTargetInvalid
+from photo_worker.replay.engine import Code, Engine, Job, Outcome
+from photo_worker.replay.gate import Options, Report, check
+from photo_worker.replay.histories import Provenance, core_flags, patch_ids, provenance_path, sha256_of
+
+GOOD = Path(__file__).parent / "planted" / "kitchen.json"
+KITCHEN = Code(workflows="tests.replay.planted.kitchen:Kitchen")
+
+
+def copy(folder: Path, name: str, *, dish: str | None = None) -> Path:
+    """Write the kitchen's history under a run id of its own, with the dish that was ordered replaced."""
+    document = json.loads(GOOD.read_text(encoding="utf-8"))
+    started = document["events"][0]["workflowExecutionStartedEventAttributes"]
+    text = json.dumps(document).replace(started["originalExecutionRunId"], str(uuid4()))
+    if dish is not None:
+        import base64
+
+        order = json.loads(base64.b64decode(started["input"]["payloads"][0]["data"]))
+        changed = base64.b64encode(json.dumps(order | {"dish": dish}).encode()).decode()
+        text = text.replace(started["input"]["payloads"][0]["data"], changed, 1)
+    path = folder / f"{name}.json"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+def sign(path: Path) -> None:
+    """Put a provenance beside a history."""
+    content = path.read_bytes()
+    events = json.loads(content)["events"]
+    kept = Provenance(
+        sha256=sha256_of(content),
+        sdk_version="1.35.0",
+        core_flags=core_flags(events),
+        patch_ids=patch_ids(events),
+        app_version="0.1.0",
+        recorded_at="2026-11-22T22:00:00Z",
+        scenario=path.stem,
+        exit="success",
+        scrubbed=True,
+    )
+    provenance_path(path).write_text(kept.to_json(), encoding="utf-8")
+
+
+def codes(report: Report) -> set[str]:
+    return {finding.code for finding in report.findings}
+
+
+def loose(*paths: Path, code: Code = KITCHEN, limit_seconds: float = 60.0, jobs: int | None = None) -> Options:
+    """Return options that ask for neither coverage nor provenance."""
+    return Options(paths, code, limit_seconds=limit_seconds, jobs=jobs, coverage=False, provenance=False)
+
+
+def codec(folder: Path, body: str) -> Code:
+    """Write a data converter whose codec runs ``body`` for each sequence of payloads it decodes."""
+    (folder / "own_converter.py").write_text(
+        "import asyncio, os\n"
+        "from temporalio.converter import DataConverter, PayloadCodec\n"
+        "seen = set()\n"
+        "class Codec(PayloadCodec):\n"
+        "    async def encode(self, payloads):\n"
+        "        return list(payloads)\n"
+        "    async def decode(self, payloads):\n"
+        "        text = b''.join(payload.data for payload in payloads)\n"
+        f"        {body}\n"
+        "        return list(payloads)\n"
+        "converter = DataConverter(payload_codec=Codec())\n",
+        encoding="utf-8",
+    )
+    return replace(KITCHEN, converter="own_converter:converter", path=(str(folder),))
+
+
+class TestGreen:
+    def test_a_good_history_and_two_planted_faults_that_are_caught(self) -> None:
+        report = check(loose(GOOD))
+        assert report.findings == []
+        assert [entry.state for entry in report.checked] == ["ok"]
+        assert report.checked[0].commands > 8
+        assert report.controls == {"planted_kitchen": {"command": True, "drift": True}}
+
+    def test_the_same_in_two_processes(self, tmp_path: Path) -> None:
+        paths = [copy(tmp_path, f"run{number}") for number in range(4)]
+        told: list[tuple[int, int]] = []
+        report = check(loose(tmp_path, jobs=2), lambda done, total: told.append((done, total)))
+        assert [entry.path for entry in report.checked] == paths
+        assert report.green
+        assert told == [(number, 4) for number in range(1, 5)]
+
+    def test_an_open_history_is_partly_checked(self, tmp_path: Path) -> None:
+        path = copy(tmp_path, "open")
+        document = json.loads(path.read_text(encoding="utf-8"))
+        del document["events"][-1]
+        path.write_text(json.dumps(document), encoding="utf-8")
+        report = check(loose(path))
+        assert [entry.state for entry in report.checked] == ["partly checked"]
+        assert report.green
+
+
+class TestNothing:
+    def test_no_histories_is_red(self, tmp_path: Path) -> None:
+        assert codes(check(loose(tmp_path))) == {"no_histories"}
+
+    def test_no_history_of_the_type_asked_for_is_red(self) -> None:
+        assert codes(check(replace(loose(GOOD), workflow="planted_oven"))) == {"no_histories"}
+
+
+class TestLost:
+    def test_a_hang_is_red_by_name_and_the_others_go_on(self, tmp_path: Path) -> None:
+        code = codec(tmp_path, "await asyncio.Event().wait() if b'hang' in text else None")
+        first, hanging, last = copy(tmp_path, "a"), copy(tmp_path, "b", dish="hang"), copy(tmp_path, "c")
+        report = check(loose(first, hanging, last, code=code, limit_seconds=8.0, jobs=1))
+        assert [entry.state for entry in report.checked] == ["ok", "failed", "ok"]
+        assert [(finding.code, finding.file) for finding in report.findings] == [("replay_hang", str(hanging))]
+        assert "8 s" in report.findings[0].what
+        assert not [child for child in psutil.Process().children(recursive=True) if replays(child)]
+
+    def test_a_crash_is_red_by_name_and_the_others_go_on(self, tmp_path: Path) -> None:
+        code = codec(tmp_path, "os._exit(7) if b'crash' in text else None")
+        first, dying, last = copy(tmp_path, "a"), copy(tmp_path, "b", dish="crash"), copy(tmp_path, "c")
+        report = check(loose(first, dying, last, code=code, jobs=1))
+        assert [entry.state for entry in report.checked] == ["ok", "failed", "ok"]
+        assert [(finding.code, finding.file) for finding in report.findings] == [("replay_crash", str(dying))]
+        assert "exit status 7" in report.findings[0].what
+
+    def test_no_history_is_blamed_for_what_an_earlier_one_did(self, tmp_path: Path) -> None:
+        body = "seen.add(next((word for word in (b'plum', b'quince') if word in text), b'')); "
+        code = codec(tmp_path, body + "os._exit(7) if {b'plum', b'quince'} <= seen else None")
+        paths = [copy(tmp_path, "a", dish="plum"), copy(tmp_path, "b", dish="quince")]
+        report = check(loose(*paths, code=code, jobs=1))
+        assert "replay_crash" not in {finding.code for entry in report.checked for finding in entry.findings}
+        assert all(entry.replayed for entry in report.checked)
+
+
+def replays(process: psutil.Process) -> bool:
+    try:
+        return "photo_worker.replay.child" in process.cmdline()
+    except psutil.Error:
+        return False
+
+
+class TestFiles:
+    def test_a_broken_file_beside_a_good_one(self, tmp_path: Path) -> None:
+        good, broken = copy(tmp_path, "good"), tmp_path / "broken.json"
+        broken.write_text('{"events": []}', encoding="utf-8")
+        report = check(loose(tmp_path))
+        assert {entry.path: entry.state for entry in report.checked} == {good: "ok", broken: "failed"}
+        assert codes(report) == {"history_without_events"}
+
+    def test_a_copied_run_is_red_and_still_replayed(self, tmp_path: Path) -> None:
+        shutil.copy(GOOD, tmp_path / "a.json")
+        shutil.copy(GOOD, tmp_path / "b.json")
+        report = check(loose(tmp_path))
+        assert [(finding.code, finding.file) for finding in report.findings] == [
+            ("run_id_duplicate", str(tmp_path / "b.json"))
+        ]
+        assert all(entry.replayed for entry in report.checked)
+
+    def test_a_type_that_the_code_does_not_have(self) -> None:
+        report = check(loose(GOOD, code=Code(workflows="tests.replay.planted.kitchen:Oven")))
+        assert codes(report) == {"workflow_type_unknown"}
+        assert "planted_kitchen" in report.findings[0].what
+
+    def test_a_folder_asks_for_provenance(self, tmp_path: Path) -> None:
+        path = copy(tmp_path, "success")
+        options = replace(loose(tmp_path), provenance=None)
+        assert codes(check(options)) == {"provenance_missing"}
+        sign(path)
+        assert check(options).green
+
+    def test_an_edited_history_is_red(self, tmp_path: Path) -> None:
+        path = copy(tmp_path, "success")
+        sign(path)
+        path.write_text(path.read_text(encoding="utf-8") + "\n", encoding="utf-8")
+        report = check(loose(path))
+        assert codes(report) == {"provenance_mismatch"}
+        assert "sha256" in report.findings[0].what
+
+
+class TestControl:
+    @pytest.mark.parametrize("blind_to", ["command", "drift"])
+    def test_a_planted_fault_that_goes_unseen_is_red(self, blind_to: str, monkeypatch: pytest.MonkeyPatch) -> None:
+        run = Engine.run
+
+        def blind(self: Engine, work: Sequence[Job], on_outcome: Callable[[Outcome], None] = lambda _: None) -> object:
+            outcomes = run(self, work, on_outcome)
+            return [replace(each, findings=()) if each.job.plant == blind_to else each for each in outcomes]
+
+        monkeypatch.setattr(Engine, "run", blind)
+        report = check(loose(GOOD))
+        assert codes(report) == {f"control_missed_{blind_to}"}
+        assert report.controls["planted_kitchen"][blind_to] is False
+
+
+class TestCoverage:
+    def test_missing_exits_and_branches_are_red(self, tmp_path: Path) -> None:
+        copy(tmp_path, "success")
+        report = check(replace(loose(tmp_path), coverage=None))
+        assert {finding.where for finding in report.findings} == {"failure", "cancellation", "unpatched:finer"}
+        assert codes(report) == {"coverage_missing"}
+        assert report.coverage[0].exits == {"success": 1}
+
+    def test_a_workflow_without_any_history_is_red(self, tmp_path: Path) -> None:
+        copy(tmp_path, "success")
+        code = Code(workflows="own_workflows:WORKFLOWS", path=(str(tmp_path),))
+        module = "from tests.replay.planted.kitchen import Bell, Kitchen\nWORKFLOWS = [Bell, Kitchen]\n"
+        (tmp_path / "own_workflows.py").write_text(module, encoding="utf-8")
+        report = check(replace(loose(tmp_path, code=code), coverage=True))
+        assert ("planted_bell", "any") in {(finding.workflow_type, finding.where) for finding in report.findings}
+
+    def test_a_single_file_needs_none(self) -> None:
+        assert check(replace(loose(GOOD), coverage=None)).green
+
+    def test_a_chain_with_a_missing_run_is_red(self, tmp_path: Path) -> None:
+        path = copy(tmp_path, "second")
+        document = json.loads(path.read_text(encoding="utf-8"))
+        started = document["events"][0]["workflowExecutionStartedEventAttributes"]
+        started |= {"continuedExecutionRunId": str(uuid4()), "firstExecutionRunId": str(uuid4())}
+        path.write_text(json.dumps(document), encoding="utf-8")
+        report = check(replace(loose(path), coverage=True))
+        assert "chain_incomplete" in codes(report)
+
+
+class TestAllowList:
+    ENTRY = '[[coverage]]\nworkflow = "planted_kitchen"\nexit = "{exit}"\nreason = "no run of it lives"\n'
+
+    def options(self, folder: Path, text: str) -> Options:
+        allow = folder.parent / f"{folder.name}.toml"
+        allow.write_text(text, encoding="utf-8")
+        return replace(loose(folder), coverage=True, allow=allow)
+
+    def test_excuses_what_it_names(self, tmp_path: Path) -> None:
+        copy(tmp_path, "success")
+        text = "".join(self.ENTRY.format(exit=name) for name in ("failure", "cancellation", "unpatched:finer"))
+        report = check(self.options(tmp_path, text))
+        assert report.green
+        assert len(report.allowed) == 3
+
+    def test_an_entry_that_matches_nothing_is_red(self, tmp_path: Path) -> None:
+        copy(tmp_path, "success")
+        names = ("failure", "cancellation", "unpatched:finer", "success")
+        report = check(self.options(tmp_path, "".join(self.ENTRY.format(exit=name) for name in names)))
+        assert codes(report) == {"allow_entry_stale"}
+
+    @pytest.mark.parametrize(
+        ("text", "says"),
+        [
+            ("[[coverage]]\nworkflow = 'a'\nexit = 'b'\n", "reason"),
+            ("[[coverage]]\nworkflow = 'a'\nexit = 'b'\nreason = ' '\n", "empty"),
+            ("[[drifts]]\n", "drifts"),
+            ("[coverage]\n", "[[coverage]]"),
+            ("no toml", "="),
+        ],
+    )
+    def test_an_entry_needs_a_reason(self, tmp_path: Path, text: str, says: str) -> None:
+        with pytest.raises(AllowListInvalid, match=says.replace("[", r"\[")):
+            check(self.options(tmp_path, text))
+
+
+class TestCode:
+    @pytest.mark.parametrize(
+        "workflows",
+        ["nowhere:X", "tests.replay.planted.kitchen:Nobody", "no colon", "tests.replay.planted.kitchen:Order"],
+    )
+    def test_a_path_that_leads_to_no_workflow(self, workflows: str) -> None:
+        with pytest.raises(ReplayTargetInvalid):
+            check(loose(GOOD, code=Code(workflows=workflows)))
+
+    def test_code_that_cannot_be_imported(self, tmp_path: Path) -> None:
+        (tmp_path / "broken_code.py").write_text("import json\n1 / 0\n", encoding="utf-8")
+        with pytest.raises(ReplayTargetBroken, match="ZeroDivisionError"):
+            check(loose(GOOD, code=Code(workflows="broken_code:W", path=(str(tmp_path),))))
+
+    def test_code_that_prints_is_no_answer(self, tmp_path: Path) -> None:
+        text = "print('{}', flush=True)\nfrom tests.replay.planted.kitchen import Kitchen\n"
+        (tmp_path / "loud_code.py").write_text(text, encoding="utf-8")
+        assert check(loose(GOOD, code=Code(workflows="loud_code:Kitchen", path=(str(tmp_path),)))).green
+
+    def test_code_that_no_replay_can_repeat_is_red(self, tmp_path: Path) -> None:
+        text = (
+            "import random\nfrom temporalio import workflow\nfrom tests.replay.planted.kitchen import Kitchen\n"
+            "@workflow.defn\nclass Dice:\n    @workflow.run\n    async def run(self) -> float:\n"
+            "        return random.random()\n"
+            "WORKFLOWS = [Kitchen, Dice]\n"
+        )
+        (tmp_path / "dice_code.py").write_text(text, encoding="utf-8")
+        options = loose(GOOD, code=Code(workflows="dice_code:WORKFLOWS", path=(str(tmp_path),)))
+        report = check(options)
+        assert {finding.kind for finding in report.findings} == {"static"}
+        assert (report.findings[0].source or "").endswith("dice_code.py:8")
+        assert check(replace(options, static=False)).green
