@@ -82,6 +82,13 @@ def _ocr() -> tuple[Result, Lines]:
     return result, ocr_quality.table(result)
 
 
+def _replay() -> tuple[Result, Lines]:
+    from benchmarks import replay
+
+    result = replay.run()
+    return result, replay.table(result)
+
+
 MEASUREMENTS: dict[str, Callable[[], tuple[Result, Lines]]] = {
     "startup": _startup,
     "stack": _stack,
@@ -91,6 +98,7 @@ MEASUREMENTS: dict[str, Callable[[], tuple[Result, Lines]]] = {
     "footprint": _footprint,
     "hashing": _hashing,
     "ocr": _ocr,
+    "replay": _replay,
 }
 
 
