@@ -36,7 +36,7 @@ def aws(session: boto3.Session, variables: Mapping[str, str]) -> Service:
     """Return the real service in the session's region. Raises ``ValueError`` where a variable is missing."""
     missing = [name for name in (BUCKET, TOPIC, ROLE, QUEUE) if not variables.get(name)]
     if missing or not session.region_name:
-        raise ValueError(f"a run against AWS needs {', '.join(missing or ['AWS_REGION'])}")
+        raise ValueError(f"a run against AWS needs {', '.join(missing or ['AWS_DEFAULT_REGION'])}")
     # Now, while the caller's own variables are there: a test sees none of them.
     session.get_credentials()
     region = session.region_name

@@ -20,7 +20,7 @@ Clock = Callable[[], float]
 # What SQLite says where it is the disk that fails: read-only, input or output, full, no file can be made.
 _DISK = frozenset({sqlite3.SQLITE_READONLY, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_FULL, sqlite3.SQLITE_CANTOPEN})
 _FIRST_RETRY_SECONDS = 0.5
-_LONGEST_RETRY_SECONDS = 15.0
+_LONGEST_RETRY_SECONDS = 5.0
 
 _Result = TypeVar("_Result")
 
