@@ -1,0 +1,204 @@
+"""What counts as drift: the comparison, the server's own filling-in, and payloads behind a codec."""
+
+from __future__ import annotations
+
+import base64
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from google.protobuf.duration_pb2 import Duration
+from temporalio.api.common.v1 import Payload
+from temporalio.api.history.v1 import WorkflowExecutionStartedEventAttributes
+from temporalio.bridge.proto.workflow_commands import WorkflowCommand
+from temporalio.worker._workflow_instance import _WorkflowInstanceImpl
+
+from photo_worker.replay.divergence import diagnose
+from photo_worker.replay.drift import compare
+from photo_worker.replay.engine import Code
+from photo_worker.replay.gate import Options, check
+from photo_worker.replay.steps import Issued, Step
+from photo_worker.replay.trace import IssuedCommand, Trace
+
+GOOD = Path(__file__).parent / "planted" / "kitchen.json"
+
+
+def activity(name: str = "cut", key: str = "1", **fields: Any) -> Step:
+    return Step("activity", key, name, fields, event_id=5, event_type="ActivityTaskScheduled", source="w.py:3")
+
+
+class TestCompare:
+    def test_the_same_is_no_drift(self) -> None:
+        assert compare([activity(arguments=[1])], [activity(arguments=[1])], "W") == []
+
+    @pytest.mark.parametrize(
+        ("old", "new"), [([1], [2]), ([1], [1, 2]), ([1], ["1"]), ([True], [1]), ([{"a": 1}], [{"a": 1, "b": None}])]
+    )
+    def test_changed_arguments(self, old: list[Any], new: list[Any]) -> None:
+        (finding,) = compare([activity(arguments=old)], [activity(arguments=new)], "W")
+        assert (finding.code, finding.where, finding.recorded, finding.issued) == (
+            "drift_arguments",
+            "activity:cut arguments",
+            old,
+            new,
+        )
+        assert (finding.event_id, finding.source) == (5, "w.py:3")
+        assert 'where = "activity:cut"' in finding.fix
+
+    def test_only_the_changed_field_of_a_large_argument_is_shown(self) -> None:
+        old, new = {"kept": "x" * 50, "size": 1}, {"kept": "x" * 50, "size": 2}
+        (finding,) = compare([activity(arguments=[old])], [activity(arguments=[new])], "W")
+        assert "xxx" not in finding.what
+        assert '{"size": 1}' in finding.what
+
+    def test_every_changed_field_is_a_finding(self) -> None:
+        old = replace(
+            activity(), fields={"task_queue": "a", "heartbeat_timeout": 1, "retry_policy.maximum_attempts": 3}
+        )
+        new = replace(
+            activity(), fields={"task_queue": "b", "heartbeat_timeout": 2, "retry_policy.maximum_attempts": 4}
+        )
+        found = {finding.code for finding in compare([old], [new], "W")}
+        assert found == {"drift_task_queue", "drift_heartbeat_timeout", "drift_retry_policy"}
+
+    def test_a_renamed_activity_that_replayed(self) -> None:
+        (finding,) = compare([activity("cut")], [activity("slice")], "W")
+        assert finding.code == "drift_type"
+
+    def test_a_recorded_command_that_is_not_issued_any_more(self) -> None:
+        (finding,) = compare([activity()], [], "W")
+        assert finding.code == "drift_not_issued"
+
+    def test_what_lies_behind_an_open_history_is_no_drift(self) -> None:
+        assert compare([activity()], [activity(), activity("bake", "2")], "W") == []
+
+
+def issued(*commands: WorkflowCommand, run_timeout: int = 0) -> list[Step]:
+    started = WorkflowExecutionStartedEventAttributes(workflow_run_timeout=Duration(seconds=run_timeout))
+    started.task_queue.name = "own"
+    trace = Trace([IssuedCommand(command, 1, None) for command in commands], task_queue="replay-None")
+    return Issued(trace, started).steps()
+
+
+def schedule(**seconds: int) -> WorkflowCommand:
+    command = WorkflowCommand()
+    command.schedule_activity.seq = 1
+    command.schedule_activity.activity_id = "1"
+    command.schedule_activity.task_queue = "replay-None"
+    for name, value in seconds.items():
+        getattr(command.schedule_activity, name).CopyFrom(Duration(seconds=value))
+    return command
+
+
+class TestServerRules:
+    """The expected values are what a server (1.30) wrote for such commands."""
+
+    def test_schedule_to_close_fills_the_other_timeouts(self) -> None:
+        (step,) = issued(schedule(schedule_to_close_timeout=20))
+        assert step.fields["schedule_to_start_timeout"] == 20
+        assert step.fields["start_to_close_timeout"] == 20
+
+    def test_start_to_close_alone_leaves_them_open(self) -> None:
+        (step,) = issued(schedule(start_to_close_timeout=30, heartbeat_timeout=5))
+        assert step.fields["schedule_to_close_timeout"] == 0
+        assert step.fields["heartbeat_timeout"] == 5
+
+    def test_no_timeout_is_longer_than_the_run(self) -> None:
+        (step,) = issued(schedule(start_to_close_timeout=30), run_timeout=10)
+        assert step.fields["start_to_close_timeout"] == 10
+        assert step.fields["schedule_to_close_timeout"] == 10
+
+    def test_a_retry_policy_is_filled(self) -> None:
+        (step,) = issued(schedule(start_to_close_timeout=30))
+        assert step.fields["retry_policy.initial_interval"] == 1
+        assert step.fields["retry_policy.maximum_interval"] == 100
+
+    def test_the_replayers_queue_is_the_workflows_own(self) -> None:
+        (step,) = issued(schedule(start_to_close_timeout=30))
+        assert step.fields["task_queue"] == "own"
+
+    def test_what_is_taken_back_in_the_same_turn_never_reached_the_server(self) -> None:
+        started, cancelled = WorkflowCommand(), WorkflowCommand()
+        started.start_timer.seq = cancelled.cancel_timer.seq = 4
+        assert issued(started, cancelled) == []
+
+
+class TestDiagnosis:
+    def codes(self, old: list[Step], new: list[Step]) -> str:
+        return diagnose("Nondeterminism", old, new, "W", closed=True).code
+
+    END = Step("complete", "", "", {}, event_id=9)
+
+    def test_each_kind_has_its_name(self) -> None:
+        cut, bake, end = activity("cut", "1"), activity("bake", "2"), self.END
+        patch = Step("patch", "p", "p", {}, event_id=4)
+        assert self.codes([patch, cut, end], [cut, bake]) == "patch_removed"
+        assert self.codes([cut, end], [end]) == "ends_early_complete"
+        assert self.codes([cut, end], [cut, replace(end, kind="fail")]) == "end_changed"
+        assert self.codes([cut, end], [cut, bake]) == "command_added"
+        assert self.codes([cut, end], []) == "command_removed"
+        assert self.codes([cut, bake, end], [bake, cut]) == "command_reordered"
+        assert self.codes([cut, end], [activity("slice", "1")]) == "command_replaced"
+        assert self.codes([Step("child", "a", "Oven")], [Step("child", "b", "Oven")]) == "command_id_changed"
+
+    def test_the_text_has_the_next_command(self) -> None:
+        finding = diagnose("Nondeterminism", [activity("cut")], [activity("slice")], "W", closed=True)
+        assert 'workflow.patched("' in finding.fix
+        assert "photo-worker replay record" in finding.fix
+        assert (finding.event_id, finding.source) == (5, "w.py:3")
+
+
+def test_the_sdk_has_what_the_trace_listens_to() -> None:
+    assert callable(_WorkflowInstanceImpl._add_command)
+    assert callable(_WorkflowInstanceImpl.workflow_patch)
+
+
+class TestCodec:
+    """A history as a worker with an encrypting codec leaves it."""
+
+    MODULE = (
+        "from temporalio.api.common.v1 import Payload\n"
+        "from temporalio.converter import DataConverter, PayloadCodec\n"
+        "class Codec(PayloadCodec):\n"
+        "    async def encode(self, payloads):\n"
+        "        return [Payload(metadata={'encoding': b'binary/xor'}, data=bytes(b ^ 7 for b in "
+        "p.SerializeToString())) for p in payloads]\n"
+        "    async def decode(self, payloads):\n"
+        "        return [Payload.FromString(bytes(b ^ 7 for b in p.data)) "
+        "if p.metadata.get('encoding') == b'binary/xor' else p for p in payloads]\n"
+        "converter = DataConverter(payload_codec=Codec())\n"
+    )
+
+    def encrypted(self, folder: Path) -> Path:
+        def walk(value: Any) -> Any:
+            if isinstance(value, list):
+                return [walk(entry) for entry in value]
+            if not isinstance(value, dict):
+                return value
+            if isinstance(value.get("metadata"), dict) and "encoding" in value["metadata"]:
+                metadata = {name: base64.b64decode(entry) for name, entry in value["metadata"].items()}
+                plain = Payload(metadata=metadata, data=base64.b64decode(value.get("data", "")))
+                hidden = base64.b64encode(bytes(byte ^ 7 for byte in plain.SerializeToString())).decode()
+                return {"metadata": {"encoding": base64.b64encode(b"binary/xor").decode()}, "data": hidden}
+            # The core's own markers and search attributes are never encoded.
+            core = {"patch-data", "searchAttributes", "data"}
+            return {name: entry if name in core else walk(entry) for name, entry in value.items()}
+
+        path = folder / "encrypted.json"
+        path.write_text(json.dumps(walk(json.loads(GOOD.read_text(encoding="utf-8")))), encoding="utf-8")
+        (folder / "xor_converter.py").write_text(self.MODULE, encoding="utf-8")
+        return path
+
+    def test_is_compared_in_the_clear(self, tmp_path: Path) -> None:
+        path = self.encrypted(tmp_path)
+        assert b"leek" not in base64.b64decode(path.read_text(encoding="utf-8").split('"data": "')[1].split('"')[0])
+        code = Code("tests.replay.planted.kitchen:Kitchen", "xor_converter:converter", (str(tmp_path),))
+        report = check(Options((path,), code))
+        assert report.green, report.findings
+        assert report.controls["planted_kitchen"] == {"command": True, "drift": True}
+
+    def test_without_its_keys_is_red(self, tmp_path: Path) -> None:
+        report = check(Options((self.encrypted(tmp_path),), Code("tests.replay.planted.kitchen:Kitchen")))
+        assert not report.green

@@ -1,0 +1,193 @@
+"""The report as people, CI servers and programs read it; and the command's exit codes."""
+
+from __future__ import annotations
+
+import io
+import json
+from pathlib import Path
+from xml.etree.ElementTree import Element, fromstring
+
+import pytest
+from rich.console import Console
+
+from photo_worker.cli import run
+from photo_worker.replay.coverage import Coverage
+from photo_worker.replay.findings import Finding
+from photo_worker.replay.gate import Checked, Report
+from photo_worker.replay.preflight import inspect
+from photo_worker.replay.report import as_dict, print_text
+from photo_worker.replay.report_ci import to_github, to_junit
+
+GOOD = Path(__file__).parent / "planted" / "kitchen.json"
+TARGET = ["--workflows", "tests.replay.planted.kitchen:Kitchen"]
+
+DRIFT = Finding(
+    "drift",
+    "drift_arguments",
+    "arguments of the activity 'cut' were [red]1[/red] and are now 50%.\x00",
+    "WHY, it matters",
+    "DO this:\nphoto-worker replay record",
+    file=str(GOOD),
+    workflow_type="planted_kitchen",
+    workflow_id="kitchen-1",
+    run_id="run-1",
+    event_id=7,
+    event_type="ActivityTaskScheduled",
+    source="shop/a,b.py:12",
+)
+MISSING = Finding("coverage", "coverage_missing", "No failure.", "WHY", "DO", workflow_type="planted_kitchen")
+
+
+@pytest.fixture
+def red() -> Report:
+    history, _ = inspect(GOOD)
+    return Report(
+        checked=[Checked(GOOD, history, (DRIFT,), (), True, 9, 0.5)],
+        findings=[DRIFT, MISSING],
+        coverage=[Coverage("planted_kitchen", {"success": 1}, {"finer": 1}, {"finer": 0})],
+        controls={"planted_kitchen": {"command": True, "drift": False}},
+        seconds=1.25,
+    )
+
+
+def junit(text: str) -> Element:
+    """Return the one suite of a document that the gate itself wrote."""
+    (suite,) = fromstring(text)  # noqa: S314
+    return suite
+
+
+def text_of(report: Report) -> str:
+    out = io.StringIO()
+    print_text(report, Console(file=out, width=120))
+    return out.getvalue()
+
+
+class TestText:
+    def test_says_what_where_why_and_what_to_do(self, red: Report) -> None:
+        text = text_of(red)
+        for part in (DRIFT.why, "photo-worker replay record", "drift_arguments", "event 7 ActivityTaskScheduled"):
+            assert part in text
+        assert "planted_kitchen (workflow kitchen-1, run run-1), event 7" in text
+        assert "shop/a,b.py:12" in text
+        assert "[red]1[/red]" in text
+        assert "1 failed" in text.splitlines()[-1]
+        assert "1 of 2 planted faults caught" in text.splitlines()[-1]
+
+    def test_shows_what_is_covered(self, red: Report) -> None:
+        assert "finer 1/0" in text_of(red)
+
+
+class TestJson:
+    def test_has_every_fact(self, red: Report) -> None:
+        data = json.loads(json.dumps(as_dict(red)))
+        assert data["green"] is False
+        assert data["histories"][0]["findings"] == ["drift_arguments"]
+        assert data["findings"][0]["source"] == "shop/a,b.py:12"
+        assert data["coverage"][0]["unpatched"] == {"finer": 0}
+        assert data["controls"]["planted_kitchen"]["drift"] is False
+
+
+class TestJunit:
+    def test_counts_and_names_what_failed(self, red: Report) -> None:
+        suite = junit(to_junit(red))
+        cases = {case.get("name"): case for case in suite}
+        assert suite.get("tests") == str(len(cases)) == "4"
+        assert suite.get("failures") == "3"
+        (failure,) = cases[str(GOOD.relative_to(Path.cwd()))] if GOOD.is_relative_to(Path.cwd()) else cases[str(GOOD)]
+        assert failure.get("type") == "drift_arguments"
+        assert "shop/a,b.py:12" in (failure.text or "")
+        assert cases["planted drift is caught"].find("failure") is not None
+        assert cases["planted command is caught"].find("failure") is None
+
+    def test_green_has_no_failures(self) -> None:
+        suite = junit(to_junit(Report()))
+        assert (suite.get("failures"), suite.findall(".//failure")) == ("0", [])
+
+
+class TestGithub:
+    def test_points_at_the_line_of_the_code(self, red: Report) -> None:
+        first, second, last = to_github(red).splitlines()
+        assert first.startswith("::error file=shop/a%2Cb.py,line=12,title=replay gate%3A drift_arguments::")
+        assert "50%25" in first
+        assert "%0A" in first
+        assert second.startswith("::error title=replay gate%3A coverage_missing::No failure.")
+        assert last.startswith("::error title=replay gate::red")
+
+    def test_green_is_a_notice(self) -> None:
+        assert to_github(Report()).startswith("::notice")
+
+
+class TestCommand:
+    def test_green_ends_with_0_and_writes_every_format(
+        self, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        files = {name: tmp_path / name for name in ("json", "junit", "github")}
+        formats = [word for name, file in files.items() for word in ("--format", f"{name}={file}")]
+        assert run(["replay", "check", str(GOOD), *TARGET, "--format", "text", *formats]) == 0
+        assert "green: 1 of 1 histories" in capsys.readouterr().out
+        assert json.loads(files["json"].read_text(encoding="utf-8"))["status"] == "ok"
+        assert junit(files["junit"].read_text(encoding="utf-8")).get("failures") == "0"
+        assert files["github"].read_text(encoding="utf-8").startswith("::notice")
+
+    def test_red_ends_with_1(self, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        (tmp_path / "empty.json").write_text("", encoding="utf-8")
+        assert run(["replay", "check", str(tmp_path), *TARGET, "--no-coverage", "--format", "json"]) == 1
+        document = json.loads(capsys.readouterr().out)
+        assert document["status"] == "failed"
+        assert [finding["code"] for finding in document["data"]["findings"]] == ["history_empty_file"]
+
+    def test_an_empty_folder_ends_with_1(self, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        assert run(["replay", "check", str(tmp_path), *TARGET, "--no-coverage"]) == 1
+        assert "no_histories" in capsys.readouterr().out
+
+    @pytest.mark.parametrize(
+        "arguments",
+        [
+            ["/nowhere/at/all"],
+            ["--format", "yaml"],
+            ["--format", "text", "--format", "json"],
+            ["--format", "junit=/nowhere/at/all/report.xml"],
+            ["--limit-seconds", "0"],
+            ["--jobs", "0"],
+            ["--workflows", "nowhere:X"],
+            ["--converter", "json:dumps"],
+            ["--allow", "/nowhere/allow.toml"],
+        ],
+    )
+    def test_wrong_use_ends_with_2(self, arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+        paths = [] if arguments[0].startswith("/") else [str(GOOD)]
+        target = [] if arguments[0] == "--workflows" else TARGET
+        assert run(["replay", "check", *paths, *arguments, *target]) == 2
+        assert capsys.readouterr().err
+
+    def test_an_allow_list_beside_the_folder_is_found(self, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        folder = tmp_path / "histories"
+        folder.mkdir()
+        (folder / "success.json").write_bytes(GOOD.read_bytes())
+        (tmp_path / "allowed_drift.toml").write_text("[[drift]]\n", encoding="utf-8")
+        assert run(["replay", "check", str(folder), *TARGET]) == 2
+        assert "replay_allow_list_invalid" in capsys.readouterr().err
+
+    def test_list_names_each_history_and_each_fault(self, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        (tmp_path / "good.json").write_bytes(GOOD.read_bytes())
+        (tmp_path / "bad.json").write_text("[]", encoding="utf-8")
+        assert run(["replay", "list", str(tmp_path), "-o", "json"]) == 0
+        data = json.loads(capsys.readouterr().out)["data"]
+        assert [row["exit"] for row in data["histories"]] == ["success"]
+        assert data["coverage"][0]["patched"] == {"finer": 1}
+        assert [fault["code"] for fault in data["faults"]] == ["history_not_an_object"]
+
+    def test_show_decodes_what_the_events_say(self, capsys: pytest.CaptureFixture[str]) -> None:
+        assert run(["replay", "show", str(GOOD)]) == 0
+        out = capsys.readouterr().out
+        assert "TimerStarted" in out
+        assert '"dish": "leek"' in out
+        assert run(["replay", "show", str(GOOD), "-o", "json"]) == 0
+        rows = json.loads(capsys.readouterr().out)["data"]["events"]
+        assert rows[0]["details"]["workflowType"] == "planted_kitchen"
+
+    def test_show_says_why_it_cannot(self, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        path = tmp_path / "bad.json"
+        path.write_text("[]", encoding="utf-8")
+        assert run(["replay", "show", str(path)]) == 1
+        assert "history_not_an_object" in capsys.readouterr().err
