@@ -19,11 +19,15 @@ from photo_worker.errors import AllowListInvalid, ReplayTargetInvalid
 from photo_worker.replay.target_names import PRODUCT_CONVERTER, PRODUCT_WORKFLOWS
 
 if TYPE_CHECKING:
+    from rich.console import Console
+
     from photo_worker.replay.gate import Options, Report
 
 HISTORIES = Path("tests/replay/histories")
 ALLOW_LIST = "allowed_drift.toml"
 _FORMATS = ("text", "json", "junit", "github")
+
+_LOG_COLUMNS = 160
 
 # A run that is done sooner needs no progress.
 _QUIET_SECONDS = 3.0
@@ -220,6 +224,14 @@ def write(report: Report, formats: tuple[tuple[str, Path | None], ...]) -> None:
             file.write_text(text, encoding="utf-8")
 
 
+def _console(file: Path | None = None) -> Console:
+    from rich.console import Console
+
+    terminal = file is None and sys.stdout.isatty()
+    # A log or a file has no width of its own; a terminal's 80 columns would only break names apart.
+    return Console(force_terminal=terminal, width=None if terminal else _LOG_COLUMNS, highlight=False)
+
+
 def _rendered(report: Report, name: str, file: Path | None) -> str:
     from photo_worker.replay import report as plain
     from photo_worker.replay import report_ci
@@ -232,9 +244,7 @@ def _rendered(report: Report, name: str, file: Path | None) -> str:
         return report_ci.to_junit(report)
     if name == "github":
         return report_ci.to_github(report)
-    from rich.console import Console
-
-    console = Console(force_terminal=file is None and sys.stdout.isatty(), highlight=False)
+    console = _console(file)
     with console.capture() as captured:
         plain.print_text(report, console)
     return captured.get()
@@ -257,7 +267,6 @@ def list_histories(paths: tuple[Path, ...], output: OutputFormat) -> None:
     coverage = recorded_coverage(histories)
 
     def text() -> None:
-        from rich.console import Console
         from rich.table import Table
 
         from photo_worker.replay.report import coverage_table
@@ -275,7 +284,7 @@ def list_histories(paths: tuple[Path, ...], output: OutputFormat) -> None:
                 f"{row['app_version']}, SDK {row['sdk_version']}" if row["app_version"] else "unknown",
                 row["recorded_at"] or "unknown",
             )
-        console = Console()
+        console = _console()
         console.print(table)
         console.print(coverage_table(coverage))
 

@@ -54,14 +54,10 @@ class TestCompare:
         assert '{"size": 1}' in finding.what
 
     def test_every_changed_field_is_a_finding(self) -> None:
-        old = replace(
-            activity(), fields={"task_queue": "a", "heartbeat_timeout": 1, "retry_policy.maximum_attempts": 3}
-        )
-        new = replace(
-            activity(), fields={"task_queue": "b", "heartbeat_timeout": 2, "retry_policy.maximum_attempts": 4}
-        )
+        old = replace(activity(), fields={"task_queue": "a", "cron": 1, "retry_policy.backoff": 3})
+        new = replace(activity(), fields={"task_queue": "b", "cron": 2, "retry_policy.backoff": 4})
         found = {finding.code for finding in compare([old], [new], "W")}
-        assert found == {"drift_task_queue", "drift_heartbeat_timeout", "drift_retry_policy"}
+        assert found == {"drift_task_queue", "drift_cron", "drift_retry_policy"}
 
     def test_a_renamed_activity_that_replayed(self) -> None:
         (finding,) = compare([activity("cut")], [activity("slice")], "W")
