@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from contextlib import ExitStack
 
-import pytest
-
 from photo_worker.devkit.textract.failures import PROVISIONED_THROUGHPUT_EXCEEDED, Refusal
 from photo_worker.devkit.textract.waiting import Waiting
 
