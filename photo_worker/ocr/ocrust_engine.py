@@ -76,6 +76,10 @@ class OcrustEngine:
         import numpy as np
 
         image = _at_most(image, READING_SIDE)
+        width, height = image.size
+        if image.getcolors(1) is not None:
+            # Not a dot on it. The engine would look for text for as long as on any other page.
+            return Reading(Frame(width=width, height=height, page_width=width, page_height=height, rotation=0), ())
         page = self._engine().scan(np.asarray(image)).pages[0]
         frame = Frame(
             width=image.width,

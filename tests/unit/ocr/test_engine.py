@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from PIL import Image, ImageDraw
 
-from photo_worker.ocr.ocrust_engine import READING_SIDE, _words
+from photo_worker.ocr.ocrust_engine import READING_SIDE, OcrustEngine, _words
 from photo_worker.ocr.reader import DocumentReader
 from tests.unit.ocr.pages import encoded, envelope, font, overlap, recipe_page
 
@@ -117,6 +117,15 @@ def test_degrees_on_a_page_are_read_as_the_service_spells_them(reader: DocumentR
 def test_pages_too_small_for_text_are_blank(reader: DocumentReader, size: tuple[int, int]) -> None:
     answer = reader.read(encoded(Image.new("L", size, 255)), "dot.png")
     assert [block["BlockType"] for block in answer["Blocks"]] == ["PAGE"]
+
+
+@pytest.mark.parametrize("colour", ["white", "black", (200, 190, 170)])
+def test_a_page_of_one_colour_costs_no_reading(monkeypatch: pytest.MonkeyPatch, colour: Any) -> None:
+    engine = OcrustEngine()
+    monkeypatch.setattr(engine, "_engine", lambda: pytest.fail("it was read"))
+    reading = engine.read(Image.new("RGB", (300, 400), colour))
+    assert reading.rows == ()
+    assert (reading.frame.width, reading.frame.height) == (300, 400)
 
 
 def test_versions_name_the_engine_and_its_models(reader: DocumentReader) -> None:
