@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import json
 import os
 import secrets
@@ -20,11 +21,16 @@ from temporalio import workflow
 from temporalio.client import Client, WorkflowFailureError, WorkflowHistory
 from temporalio.common import RawValue
 from temporalio.exceptions import ApplicationError
-from temporalio.worker import Replayer, Worker
+from temporalio.worker import Replayer, UnsandboxedWorkflowRunner, Worker
 
-from photo_worker.errors import ReplayNothingFound, ReplayQueryRefused, TemporalUnavailable
+from photo_worker.errors import HistoryUnscrubbable, ReplayNothingFound, ReplayQueryRefused, TemporalUnavailable
 from photo_worker.jobs import Source
+from photo_worker.replay.engine import Code
+from photo_worker.replay.gate import Options, check
+from photo_worker.replay.scrub import scrub
 from photo_worker.replay.server import Selection, download, keep
+from photo_worker.replay.target_names import PRODUCT_CONVERTER
+from tests.replay.planted.sealed import Letter, data_converter
 from tests.support.harness import FIXTURES, Harness, eventually
 from tests.support.proxy import proxy_to
 
@@ -328,6 +334,34 @@ class TestCommand:
         code, _, errors = await self.run(service, *arguments)
         assert code == 2
         assert says in errors
+
+
+async def test_encrypted_payloads_are_read_with_the_converter_that_is_named(service: Service, tmp_path: Path) -> None:
+    client = await Client.connect(service.client.service_client.config.target_host, data_converter=data_converter)
+    workflow_id = f"letter-{secrets.token_hex(6)}"
+    runner = UnsandboxedWorkflowRunner()
+    async with Worker(client, task_queue=service.queue, workflows=[Letter], workflow_runner=runner):
+        await client.execute_workflow(Letter.run, "pepper", id=workflow_id, task_queue=service.queue)
+    letters = Selection(("planted_letter",), query=f"WorkflowId = '{workflow_id}'")
+    (run,) = (await settled(service, letters, tmp_path, closed=1, opened=0)).runs
+    assert "binary/sealed" in str(base64.b64decode(first_payload(run.path)["metadata"]["encoding"]))
+
+    def findings(workflows: str, converter: str) -> list[str]:
+        code = Code(f"tests.replay.planted.sealed:{workflows}", converter, (str(FIXTURES.parent),))
+        return [finding.code for finding in check(Options((run.path,), code, static=False)).findings]
+
+    named = "tests.replay.planted.sealed:data_converter"
+    assert await asyncio.to_thread(findings, "Letter", named) == []
+    assert await asyncio.to_thread(findings, "OtherLetter", named) == ["drift_result"]
+    assert await asyncio.to_thread(findings, "Letter", PRODUCT_CONVERTER) != []
+    with pytest.raises(HistoryUnscrubbable):
+        keep([run], tmp_path / "kept", scrub)
+
+
+def first_payload(path: Path) -> dict[str, Any]:
+    started = json.loads(path.read_text())["events"][0]["workflowExecutionStartedEventAttributes"]
+    payload: dict[str, Any] = started["input"]["payloads"][0]
+    return payload
 
 
 async def closed(service: Service, query: str) -> bool:
