@@ -473,6 +473,13 @@ class HistoryExists(InputError):
     hint = "Record new behaviour under a new scenario name or a new release; delete no history while its runs may live."
 
 
+class HistoryUnwritable(InputError):
+    """The history cannot be written to {path!r}: {reason}."""
+
+    code = "history_unwritable"
+    hint = "Make the folder writable for your user, or name another one with --to."
+
+
 class ScenarioUnknown(InputError):
     """There is no scenario {name!r}; known are {known}."""
 

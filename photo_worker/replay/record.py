@@ -14,8 +14,18 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from temporalio.service import RPCError
+
 from photo_worker import __version__
-from photo_worker.errors import HistoryExists, PhotoWorkerError, RecordingUnfit, ScenarioDeviated, ScenarioUnknown
+from photo_worker.errors import (
+    HistoryExists,
+    HistoryUnwritable,
+    PhotoWorkerError,
+    RecordingUnfit,
+    ScenarioDeviated,
+    ScenarioUnknown,
+    TemporalUnavailable,
+)
 from photo_worker.replay.course import deviation
 from photo_worker.replay.engine import Code, Engine, Job
 from photo_worker.replay.histories import (
@@ -86,6 +96,9 @@ async def record(
                 return Recorded(scenario, await _record(stage, scenario, root, release))
             except PhotoWorkerError as error:
                 return Recorded(scenario, error=error)
+            except RPCError as error:
+                target = stage.client.service_client.config.target_host
+                return Recorded(scenario, error=TemporalUnavailable(target=target, reason=error.message))
 
     for ended in asyncio.as_completed([one(scenario) for scenario in scenarios]):
         yield await ended
@@ -101,7 +114,7 @@ async def _record(stage: Stage, scenario: Scenario, root: Path, release: str) ->
             raise RecordingUnfit(name=scenario.name, form=form, reason=reason)
     paths = history_paths(root, scenario, release)
     for path, history in zip(paths, scrubbed, strict=True):
-        _write(path, history, scenario)
+        write(path, history, scenario)
     return paths
 
 
@@ -125,7 +138,8 @@ def _text_of(history: Json) -> str:
     return json.dumps(history, indent=1, ensure_ascii=False) + "\n"
 
 
-def _write(path: Path, history: Json, scenario: Scenario) -> None:
+def write(path: Path, history: Json, scenario: Scenario) -> None:
+    """Write a scrubbed history and its provenance. Raises ``HistoryExists`` and ``HistoryUnwritable``."""
     content = _text_of(history).encode()
     events = history["events"]
     provenance = Provenance(
@@ -139,11 +153,16 @@ def _write(path: Path, history: Json, scenario: Scenario) -> None:
         exit=exit_of(events),
         scrubbed=True,
     )
-    path.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise HistoryUnwritable(path=str(path), reason=error.strerror or str(error)) from error
     try:
         # Opened for creation alone: of two recorders that began together, one is refused.
         with path.open("xb") as file:
             file.write(content)
+        provenance_path(path).write_text(provenance.to_json(), encoding="utf-8")
     except FileExistsError as error:
         raise HistoryExists(path=str(path)) from error
-    provenance_path(path).write_text(provenance.to_json(), encoding="utf-8")
+    except OSError as error:
+        raise HistoryUnwritable(path=str(path), reason=error.strerror or str(error)) from error

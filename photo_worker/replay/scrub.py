@@ -67,6 +67,9 @@ _READABLE = frozenset({"json/plain", "json/protobuf"})
 _EMPTY = frozenset({"binary/null"})
 
 # Attributes whose text people or machines filled in, outside of any payload.
+
+# Failures whose message is a program's or a person's; those of all other kinds are the server's own.
+_PEOPLES_FAILURES = frozenset({"applicationFailureInfo", "canceledFailureInfo", "terminatedFailureInfo"})
 _FREE_TEXT = frozenset({"reason", "stackTrace", "binaryChecksum"})
 
 
@@ -108,7 +111,7 @@ class _Scrubber:
             return self._payload(value)
         if name in {"taskQueue", "stickyTaskQueue"} and "name" in value:
             return self._queue(value)
-        if "applicationFailureInfo" in value and isinstance(value.get("message"), str):
+        if isinstance(value.get("message"), str) and not _PEOPLES_FAILURES.isdisjoint(value):
             value = {**value, "message": self._message(value)}
         # A local activity's own bookkeeping is the SDK's, which reads it again; so is a patch's.
         return {
@@ -136,7 +139,8 @@ class _Scrubber:
         return renamed
 
     def _message(self, failure: Mapping[str, Any]) -> str:
-        if failure["message"] in self._keep or failure["applicationFailureInfo"].get("type") in self._types:
+        kind = failure.get("applicationFailureInfo", {}).get("type")
+        if failure["message"] in self._keep or kind in self._types:
             return self._string(failure["message"])
         return self._masked(failure["message"])
 

@@ -19,6 +19,8 @@ from temporalio.worker import Replayer
 
 from photo_worker.orchestration.converter import data_converter
 from photo_worker.replay.course import deviation
+from photo_worker.replay.engine import Code
+from photo_worker.replay.gate import Options, check
 from photo_worker.replay.histories import (
     Provenance,
     attributes,
@@ -30,6 +32,7 @@ from photo_worker.replay.histories import (
     sdk_version,
 )
 from photo_worker.replay.scenarios import Scenario
+from photo_worker.replay.target_names import PRODUCT_WORKFLOWS
 from scripts.check_committed import problems_in
 from tests.replay.corpora import CORPORA, FEATURES, PRODUCT, Corpus, load
 from tests.support.harness import FIXTURES
@@ -73,6 +76,19 @@ async def test_the_bare_replayer_accepts_it(corpus: Corpus, path: Path) -> None:
     replayer = Replayer(workflows=corpus.workflows, data_converter=data_converter)
     history = WorkflowHistory.from_json(started["workflowId"], document)
     assert (await replayer.replay_workflow(history, raise_on_replay_failure=False)).replay_failure is None
+
+
+@pytest.mark.parametrize(
+    ("corpus", "code"),
+    [
+        pytest.param(PRODUCT, PRODUCT_WORKFLOWS, id="product"),
+        pytest.param(FEATURES, "tests.replay.features.workflows:WORKFLOWS", id="features"),
+    ],
+)
+def test_the_gate_is_green_for_each_collection(corpus: Corpus, code: str) -> None:
+    report = check(Options(paths=(corpus.root,), code=Code(workflows=code), static=False))
+    assert [finding.what for finding in report.findings] == []
+    assert len(report.checked) == len(corpus.files())
 
 
 def test_the_patched_workflow_has_both_sides_of_its_patch() -> None:

@@ -11,14 +11,22 @@ import pytest
 from click.testing import CliRunner
 
 from photo_worker.cli import cli
-from photo_worker.errors import HistoryExists, HistoryUnscrubbable, RecordingUnfit, ScenarioDeviated, ScenarioUnknown
+from photo_worker.errors import (
+    HistoryExists,
+    HistoryUnscrubbable,
+    HistoryUnwritable,
+    RecordingUnfit,
+    ScenarioDeviated,
+    ScenarioUnknown,
+)
 from photo_worker.replay.histories import Provenance, provenance_path
 from photo_worker.replay.image_scenarios import SCENARIOS, playbook
-from photo_worker.replay.record import Recorded, choose, history_paths, record, refuse_existing, replay_problem
+from photo_worker.replay.record import Recorded, choose, history_paths, record, refuse_existing, replay_problem, write
 from photo_worker.replay.scenarios import Expected, Scenario
 from photo_worker.replay.scrub import scrub
 from photo_worker.replay.stage import Stage
 from photo_worker.worker import build_worker
+from tests.replay.corpora import PRODUCT, load
 from tests.replay.features.scenarios import PLAYBOOK
 from tests.support.harness import FIXTURES, Harness
 
@@ -93,6 +101,21 @@ class TestOnTheStack:
 
 
 class TestRefusals:
+    def test_a_folder_that_cannot_be_written(self, tmp_path: Path) -> None:
+        (tmp_path / "file").write_text("in the way")
+        history = json.loads((PRODUCT.root / "image_processing_workflow" / "0.1.0" / "success.json").read_bytes())
+        with pytest.raises(HistoryUnwritable) as caught:
+            write(tmp_path / "file" / "success.json", history, named("success"))
+        assert caught.value.code == "history_unwritable"
+        assert str(tmp_path) in caught.value.message
+
+    def test_what_another_recorder_wrote_meanwhile_stays(self, tmp_path: Path) -> None:
+        path = tmp_path / "success.json"
+        path.write_text("evidence")
+        with pytest.raises(HistoryExists):
+            write(path, {"events": load(PRODUCT.files()[0])["events"]}, named("success"))
+        assert path.read_text() == "evidence"
+
     def test_a_history_that_is_there(self, tmp_path: Path) -> None:
         scenario = named("success")
         (path,) = history_paths(tmp_path, scenario)
@@ -117,10 +140,18 @@ class TestRefusals:
         assert "object-missing" in caught.value.message
 
     def test_codes_are_stable(self) -> None:
-        kinds = (HistoryExists, HistoryUnscrubbable, RecordingUnfit, ScenarioDeviated, ScenarioUnknown)
+        kinds = (
+            HistoryExists,
+            HistoryUnscrubbable,
+            HistoryUnwritable,
+            RecordingUnfit,
+            ScenarioDeviated,
+            ScenarioUnknown,
+        )
         assert [kind.code for kind in kinds] == [
             "history_exists",
             "history_unscrubbable",
+            "history_unwritable",
             "recording_unfit",
             "scenario_deviated",
             "scenario_unknown",

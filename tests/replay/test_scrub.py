@@ -104,6 +104,15 @@ def test_machines_and_queues_of_the_recording_are_renamed() -> None:
     assert started == {"identity": "scrubbed", "taskQueue": {"name": "other", "kind": "TASK_QUEUE_KIND_NORMAL"}}
 
 
+@pytest.mark.parametrize("info", ["applicationFailureInfo", "canceledFailureInfo", "terminatedFailureInfo"])
+def test_what_a_program_or_a_person_says_of_an_end_is_masked(info: str) -> None:
+    words = "Anna wants it no more"
+    (ended,) = through(event("ActivityTaskCanceled", reason=words, failure={"message": words, info: {}}))
+    assert words not in {ended["reason"], ended["failure"]["message"]}
+    (timed_out,) = through(event("ActivityTaskTimedOut", failure={"message": "too late", "timeoutFailureInfo": {}}))
+    assert timed_out["failure"]["message"] == "too late"
+
+
 def test_kept_constants_stay() -> None:
     completed = event("WorkflowExecutionCompleted", result={"payloads": [payload("served warm")]})
     assert value_of(through(completed, keep=["served warm"])[0]["result"]["payloads"][0]) == "served warm"
@@ -119,14 +128,14 @@ def test_bytes_become_as_many_zeros() -> None:
 @pytest.mark.parametrize(
     "broken",
     [
-        pytest.param({"encoding": "binary/encrypted", "data": "AAAA"}, id="encrypted"),
-        pytest.param({"encoding": "json/plain", "data": "{}"}, id="decoded"),
-        pytest.param({"encoding": "json/plain", "data": "AAAA"}, id="not-json"),
+        pytest.param({"encoding": "binary/encrypted", "data": "e30=", "said": "cannot be looked into"}, id="encrypted"),
+        pytest.param({"encoding": "json/plain", "data": "{}", "said": "not base64"}, id="decoded"),
+        pytest.param({"encoding": "json/plain", "data": "AAAA", "said": "is no JSON"}, id="not-json"),
     ],
 )
 def test_what_cannot_be_read_is_refused(broken: dict[str, str]) -> None:
     encoded = {"metadata": {"encoding": base64.b64encode(broken["encoding"].encode()).decode()}, "data": broken["data"]}
-    with pytest.raises(HistoryUnscrubbable):
+    with pytest.raises(HistoryUnscrubbable, match=broken["said"]):
         through(event("ActivityTaskCompleted", result={"payloads": [encoded]}))
 
 
