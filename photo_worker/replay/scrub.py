@@ -23,7 +23,7 @@ from typing import Any
 
 from photo_worker import errors
 from photo_worker.errors import HistoryUnscrubbable
-from photo_worker.replay.histories import event_name
+from photo_worker.replay.histories import attributes, event_name
 from photo_worker.replay.masks import MaskTable
 
 Json = dict[str, Any]
@@ -66,11 +66,14 @@ _FIELD_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]{0,63}")
 _READABLE = frozenset({"json/plain", "json/protobuf"})
 _EMPTY = frozenset({"binary/null"})
 
-# Attributes whose text people or machines filled in, outside of any payload.
-
 # Failures whose message is a program's or a person's; those of all other kinds are the server's own.
 _PEOPLES_FAILURES = frozenset({"applicationFailureInfo", "canceledFailureInfo", "terminatedFailureInfo"})
-_FREE_TEXT = frozenset({"reason", "stackTrace", "binaryChecksum"})
+
+# Attributes whose text people or machines filled in, outside of any payload.
+_FREE_TEXT = frozenset({"reason", "binaryChecksum"})
+
+# Markers of the SDK's core with details that it reads again; other SDKs keep content under the same names.
+_CORE_MARKERS = {"core_patch": "patch-data", "core_local_activity": "data"}
 
 
 def scrub(
@@ -94,11 +97,13 @@ class _Scrubber:
         self._fieldwise = _template(errors.InvalidContract)
         self._masks = MaskTable()
         self._issued = False
+        self._bookkeeping: str | None = None
 
     def history(self, history: Mapping[str, Any]) -> Json:
         events = []
         for event in history["events"]:
             self._issued = event_name(event) in _ISSUED
+            self._bookkeeping = _CORE_MARKERS.get(str(attributes(event).get("markerName")))
             events.append(self._walk(event, ""))
         return {**{name: value for name, value in history.items() if name != "events"}, "events": events}
 
@@ -113,9 +118,8 @@ class _Scrubber:
             return self._queue(value)
         if isinstance(value.get("message"), str) and not _PEOPLES_FAILURES.isdisjoint(value):
             value = {**value, "message": self._message(value)}
-        # A local activity's own bookkeeping is the SDK's, which reads it again; so is a patch's.
         return {
-            key: item if key in {"patch-data", "data"} and name == "details" else self._walk(item, key)
+            key: item if name == "details" and key == self._bookkeeping else self._walk(item, key)
             for key, item in value.items()
             if key not in {"completionCallbacks", "links"}
         }

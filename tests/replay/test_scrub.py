@@ -146,6 +146,12 @@ def test_local_activities_lose_their_result_and_keep_the_sdks_bookkeeping() -> N
     assert value_of(marker["details"]["result"]["payloads"][0]) != "my soup"
 
 
+def test_a_marker_of_another_sdk_is_content() -> None:
+    details = {"data": {"payloads": [payload("my soup")]}}
+    (marker,) = through(event("MarkerRecorded", markerName="SideEffect", details=details))
+    assert value_of(marker["details"]["data"]["payloads"][0]) != "my soup"
+
+
 @pytest.mark.parametrize("path", PRODUCT.files()[:6], ids=lambda path: path.stem)
 def test_a_second_scrubbing_changes_text_alone(path: Any) -> None:
     once = load(path)
