@@ -75,6 +75,9 @@ def surroundings(
     settings = load_settings(environment)
     # An empty variable counts as not set; botocore would look for a profile without a name.
     target.update({name: value for name, value in environment.variables.items() if value.strip() or name in target})
+    if target.get("AWS_REGION", "").strip():
+        # boto3 reads only the second; all other SDKs of AWS, and so most deployments, use the first.
+        target["AWS_DEFAULT_REGION"] = target["AWS_REGION"]
     return Surroundings(settings=settings, variables=environment.variables, stack=used)
 
 
