@@ -130,7 +130,8 @@ def _settings() -> str:
         "  `TEMPORAL_TLS_CLIENT_KEY_PATH`, `TEMPORAL_TLS_SERVER_CA_CERT_PATH`, `TEMPORAL_TLS_SERVER_NAME`.",
         "  `TEMPORAL_TARGET` goes before the address of a profile.",
         "- AWS (botocore): `AWS_REGION` (or `AWS_DEFAULT_REGION`; the first goes before), `AWS_PROFILE`,",
-        "  `AWS_ACCESS_KEY_ID`, `AWS_SECRET_ACCESS_KEY`, `AWS_SESSION_TOKEN`, `AWS_ENDPOINT_URL_S3`, `AWS_ENDPOINT_URL_TEXTRACT`, `AWS_CA_BUNDLE` and the rest.",
+        "  `AWS_ACCESS_KEY_ID`, `AWS_SECRET_ACCESS_KEY`, `AWS_SESSION_TOKEN`, `AWS_ENDPOINT_URL_S3`,",
+        "  `AWS_ENDPOINT_URL_TEXTRACT`, `AWS_CA_BUNDLE` and the rest.",
     ]
     return "\n".join(lines) + "\n"
 
