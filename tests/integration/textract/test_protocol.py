@@ -177,7 +177,7 @@ def test_a_client_sees_the_modelled_error(textract: TextractClient) -> None:
         textract.detect_document_text(Document={})
     with pytest.raises(ClientError) as caught:
         textract.get_document_text_detection(JobId="not a job")
-    assert caught.value.response["Error"]["Code"] == "InvalidParameterException"
+    assert caught.value.response["Error"]["Code"] == "InvalidJobIdException"
 
 
 ANALYSIS = {"Document": {"Bytes": base64.b64encode(document()).decode()}, "FeatureTypes": ["TABLES"]}
