@@ -81,6 +81,13 @@ def test_straightening_undoes_a_turn(degrees: float) -> None:
         assert ink > 0.95 * all_ink
 
 
+@pytest.mark.parametrize(("rotation", "scale", "same"), [(0, 1, True), (180, 1, False), (0, 2, False)])
+def test_only_a_page_that_is_upright_and_in_scale_stays_as_it_is(rotation: float, scale: float, same: bool) -> None:
+    image = recipe_page().image
+    page = frame(image.width, image.height, rotation=rotation, scale=scale)
+    assert (straighten(image, page) is image) is same
+
+
 @given(by=_scales)
 def test_a_scaled_word_keeps_text_and_confidence(by: float) -> None:
     word = EngineWord("salt", 0.5, 10, 20, 30, 40)
