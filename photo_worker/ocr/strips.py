@@ -59,7 +59,7 @@ def straighten(image: Image.Image, frame: Frame) -> Image.Image:
     """Return the page as the engine read it: upright, in its own scale. Most pages are, and are not copied."""
     from PIL import Image as Pillow
 
-    if not frame.rotation and image.size == (frame.page_width, frame.page_height):
+    if not frame.rotation and image.width == frame.page_width and image.height == frame.page_height:
         return image
     x0, y0 = frame.to_image(0, 0)
     x1, y1 = frame.to_image(1, 0)
