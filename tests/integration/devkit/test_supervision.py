@@ -251,7 +251,10 @@ def test_up_right_after_a_death_replaces_the_stack_too(tmp_path: Path, name: str
     stack.up()
     # Held, so that the supervisor cannot write the death down before `up` has looked.
     os.kill(supervisor_pid(stack), signal.SIGSTOP)
-    os.kill(service_pid(stack, "second"), signal.SIGKILL)
+    second = psutil.Process(service_pid(stack, "second"))
+    second.kill()
+    # On a busy machine a killed process lives on for a moment.
+    wait_until(lambda: second.status() == psutil.STATUS_ZOMBIE)
     release = threading.Timer(0.5, os.kill, (supervisor_pid(stack), signal.SIGCONT))
     release.start()
     assert stack.up().started
