@@ -254,7 +254,7 @@ def test_up_right_after_a_death_replaces_the_stack_too(tmp_path: Path, name: str
     second = psutil.Process(service_pid(stack, "second"))
     second.kill()
     # On a busy machine a killed process lives on for a moment.
-    wait_until(lambda: second.status() == psutil.STATUS_ZOMBIE)
+    wait_until(lambda: second.status() == psutil.STATUS_ZOMBIE, "the service is dead")
     release = threading.Timer(0.5, os.kill, (supervisor_pid(stack), signal.SIGCONT))
     release.start()
     assert stack.up().started
