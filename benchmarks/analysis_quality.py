@@ -10,8 +10,6 @@ service's own fields are of little confidence, so that those of at least 80 are 
 
 from __future__ import annotations
 
-import argparse
-import json
 import re
 import sys
 import tempfile
@@ -21,6 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from benchmarks import agreements
 from benchmarks.documents import TruthDocument, truth_documents
 from photo_worker.ocr.analysis.blocks import page_blocks
 from photo_worker.ocr.analysis.marks import find_marks
@@ -198,37 +197,18 @@ def with_own_words(document: TruthDocument, reader: DocumentReader) -> list[dict
         return list(reader.page(PageRequest(path, document.name, 1, document.name, analysis=ANALYSIS)).blocks)
 
 
-def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--words", choices=["recorded", "own", "both"], default="both")
-    parser.add_argument("--json", type=Path, help="also write the measures to this file")
-    options = parser.parse_args()
+def main(arguments: list[str] | None = None) -> int:
     documents = [each for each in truth_documents() if layout_of(each.response["Blocks"])]
-    if not documents:
-        print("no truth set here; PHOTO_WORKER_TRUTH names its folder", file=sys.stderr)
-        return 1
-    report: dict[str, dict[str, dict[str, float]]] = {}
-    for words in ["recorded", "own"] if options.words == "both" else [options.words]:
-        reader = DocumentReader() if words == "own" else None
-        total = Agreement()
-        report[words] = {}
-        for document in documents:
-            answer = with_own_words(document, reader) if reader else with_recorded_words(document)
-            agreement = compare(document.response["Blocks"], answer)
-            total += agreement
-            report[words][document.name] = agreement.measures()
-            _print(f"{words} {document.name}", agreement)
-        report[words]["all"] = total.measures()
-        _print(f"{words} all", total)
-    if options.json:
-        options.json.parent.mkdir(parents=True, exist_ok=True)
-        options.json.write_text(json.dumps(report, indent=2) + "\n", "utf-8")
-    return 0
-
-
-def _print(name: str, agreement: Agreement) -> None:
-    shown = ", ".join(f"{measure} {value:.2f}" for measure, value in agreement.measures().items())
-    print(f"{name}: {shown} ({agreement.found} fields for {agreement.fields})")
+    return agreements.measure(
+        __doc__,
+        arguments,
+        documents,
+        nothing=Agreement,
+        compare=compare,
+        with_recorded_words=with_recorded_words,
+        with_own_words=with_own_words,
+        counts=lambda each: f"{each.found} fields for {each.fields}",
+    )
 
 
 if __name__ == "__main__":

@@ -12,19 +12,16 @@ the service has not, count as missed and as too many.
 
 from __future__ import annotations
 
-import argparse
-import json
 import re
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
+from benchmarks import agreements
 from benchmarks.analysis_quality import with_own_words, with_recorded_words
 from benchmarks.documents import truth_documents
 from benchmarks.scoring import Overlap, box_iou
-from photo_worker.ocr.reader import DocumentReader
 
 # Two tables are the same where they share this much of what both cover.
 SAME = 0.5
@@ -184,42 +181,22 @@ def _moved(values: Mapping[Place, str], shift: tuple[int, int]) -> set[tuple[Pla
 
 
 def main(arguments: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--words", choices=["recorded", "own", "both"], default="both")
-    parser.add_argument("--json", type=Path, help="also write the measures to this file")
-    options = parser.parse_args(arguments)
     # Answers of DetectDocumentText say nothing of tables, and neither do recordings without any analysis.
     documents = [
         each
         for each in truth_documents()
         if {block["BlockType"] for block in each.response["Blocks"]} - {"PAGE", "LINE", "WORD"}
     ]
-    if not documents:
-        print("no truth set here; PHOTO_WORKER_TRUTH names its folder", file=sys.stderr)
-        return 1
-    report: dict[str, dict[str, dict[str, float]]] = {}
-    for words in ["recorded", "own"] if options.words == "both" else [options.words]:
-        reader = DocumentReader() if words == "own" else None
-        total = Agreement()
-        report[words] = {}
-        for document in documents:
-            answer = with_own_words(document, reader) if reader else with_recorded_words(document)
-            agreement = compare(document.response["Blocks"], answer)
-            total += agreement
-            report[words][document.name] = agreement.measures()
-            _print(f"{words} {document.name}", agreement)
-        report[words]["all"] = total.measures()
-        _print(f"{words} all", total)
-    if options.json:
-        options.json.parent.mkdir(parents=True, exist_ok=True)
-        options.json.write_text(json.dumps(report, indent=2) + "\n", "utf-8")
-    return 0
-
-
-def _print(name: str, agreement: Agreement) -> None:
-    shown = ", ".join(f"{measure} {value:.2f}" for measure, value in agreement.measures().items())
-    tables = agreement.tables
-    print(f"{name}: {shown} ({tables.matched} of {tables.expected} tables, {tables.found} found)")
+    return agreements.measure(
+        __doc__,
+        arguments,
+        documents,
+        nothing=Agreement,
+        compare=compare,
+        with_recorded_words=with_recorded_words,
+        with_own_words=with_own_words,
+        counts=lambda each: f"{each.tables.matched} of {each.tables.expected} tables, {each.tables.found} found",
+    )
 
 
 if __name__ == "__main__":
