@@ -60,6 +60,13 @@ class JobConflict(InputError):
     hint = "Submit the asset under a new job id."
 
 
+class JobErased(InputError):
+    """Job {job_id} has been erased."""
+
+    code = "job_erased"
+    hint = "Its id cannot be used again. Submit the photo under a new job id."
+
+
 class JobMissing(InputError):
     """There is no job {job_id}."""
 

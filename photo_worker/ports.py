@@ -6,7 +6,7 @@ Every port has one contract test suite that each of its adapters passes.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import datetime
@@ -28,6 +28,16 @@ class ObjectInfo:
     metadata: Mapping[str, str]
 
 
+@dataclass(frozen=True)
+class ObjectEntry:
+    """What a listing says of an object."""
+
+    bucket: str
+    key: str
+    size_bytes: int
+    modified_at: datetime
+
+
 class ObjectStore(Protocol):
     """Objects by bucket and key. Methods raise ``InputError`` or ``StorageUnavailable``."""
 
@@ -47,6 +57,17 @@ class ObjectStore(Protocol):
         self, bucket: str, key: str, body: bytes, *, content_type: str, metadata: Mapping[str, str] | None = None
     ) -> None:
         """Write an object whole; a second write of the same key replaces it."""
+
+    def put_new(
+        self, bucket: str, key: str, body: bytes, *, content_type: str, metadata: Mapping[str, str] | None = None
+    ) -> bool:
+        """Write an object whole where the key has none, and tell whether it was written: of many writers one wins."""
+
+    def list(self, bucket: str, prefix: str) -> Iterator[ObjectEntry]:
+        """List the objects whose keys begin with ``prefix``, by key, page after page."""
+
+    def delete(self, bucket: str, key: str) -> int:
+        """Delete an object with every version and marker of it; return how many there were."""
 
     def ensure_bucket(self, bucket: str) -> None:
         """Create the bucket where it is missing."""
@@ -110,6 +131,27 @@ class RecipeRepository(Protocol):
     def get(self, job_id: UUID) -> Recipe | None:
         """Return a job's row."""
 
+    def all(self, *, page: int = 1000) -> Iterator[Recipe]:
+        """Return every job's row by id, ``page`` rows a round trip, none held for longer than that."""
+
+    def mark_erased(self, job_id: UUID) -> None:
+        """Write down that the job is erased: from now on its id raises ``JobErased`` at every write.
+
+        What is kept is a digest of the id and the time, nothing of the job.
+        """
+
+    def is_erased(self, job_id: UUID) -> bool:
+        """Tell whether the job was marked as erased."""
+
+    def delete(self, job_id: UUID) -> bool:
+        """Delete a job's rows; tell whether there were any."""
+
+    def sole_user(self, job_id: UUID, *, bucket: str, key: str) -> AbstractContextManager[bool]:
+        """Tell whether no other job's row refers to an object.
+
+        While the block runs, no other job can be queued for it: who queues one waits until the block ends.
+        """
+
 
 @dataclass(frozen=True)
 class DocumentRef:
@@ -160,6 +202,36 @@ class JobHandle:
     joined: bool
 
 
+@dataclass(frozen=True)
+class WorkflowState:
+    """What Temporal knows of a job's workflow.
+
+    ``status`` is running, completed, failed, cancelled, terminated, timed_out or continued. ``reason`` says why a
+    failed or terminated one closed; its code is in ``reason_code``.
+    """
+
+    status: str
+    started_at: datetime
+    closed_at: datetime | None = None
+    reason_code: str | None = None
+    reason: str | None = None
+
+    @property
+    def is_open(self) -> bool:
+        """Tell whether the workflow still runs."""
+        return self.status == "running"
+
+
+@dataclass(frozen=True)
+class QueueState:
+    """What waits for workers: tasks of a task queue that nobody has taken, and the age of the oldest in seconds."""
+
+    name: str
+    backlog: int
+    oldest_seconds: float
+    has_worker: bool
+
+
 class WorkflowOrchestrator(Protocol):
     """Starts workflows and waits for them, whatever engine runs them."""
 
@@ -174,3 +246,18 @@ class WorkflowOrchestrator(Protocol):
 
     async def has_worker(self) -> bool:
         """Tell whether a worker has asked for work lately: without one, jobs wait."""
+
+    async def state(self, job_id: UUID) -> WorkflowState | None:
+        """Return what Temporal knows of a job's workflow, None where it knows none."""
+
+    def open_jobs(self) -> AsyncIterator[str]:
+        """Return the workflow ids of all image processing that runs now."""
+
+    async def queue_state(self) -> QueueState:
+        """Return what waits for workers."""
+
+    async def erase(self, job_id: UUID) -> bool:
+        """Terminate a job's workflow where it runs, delete its history, and wait until it is gone.
+
+        Tell whether there was one.
+        """
