@@ -11,10 +11,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from photo_worker.devkit.textract.reading_child import ProcessEnded, ReaderUnavailable, ReadingChild
+from photo_worker.devkit.textract.reading_child import NotBegun, ProcessEnded, ReaderUnavailable, ReadingChild
 from photo_worker.devkit.textract.spawning import Bounds
 
 logger = logging.getLogger(__name__)
+
+# A machine that ends every process at once has no use for more of them.
+_MOST_LOSSES = 3
 
 Answer = tuple[dict[str, Any], bytes]
 
@@ -27,6 +30,8 @@ class Work:
     turn: str
     urgent: bool
     done: asyncio.Future[Answer]
+    losses: int = 0
+    """How often it was given to a process that was gone already."""
 
 
 class _Queue:
@@ -38,6 +43,11 @@ class _Queue:
 
     def __len__(self) -> int:
         return len(self._urgent) + sum(map(len, self._turns.values()))
+
+    def put_back(self, work: Work) -> None:
+        """Queue work that has had its turn, and did not get it, in front of all other."""
+        work.urgent = True
+        self._urgent.appendleft(work)
 
     def put(self, work: Work) -> None:
         if work.urgent:
@@ -234,6 +244,14 @@ class Pool:
     async def _serve(self, child: ReadingChild, work: Work) -> None:
         try:
             answer = await child.ask(work.request)
+        except NotBegun as error:
+            work.losses += 1
+            logger.warning("process %d was gone before it read %r: %s", child.pid, work.request.get("name"), error)
+            if work.losses < _MOST_LOSSES:
+                self._queue.put_back(work)
+            elif not work.done.done():
+                work.done.set_exception(error)
+            return
         except ProcessEnded as error:
             logger.warning("process %d is gone: reading %r %s", child.pid, work.request.get("name"), error)
             if not work.done.done():

@@ -30,6 +30,10 @@ class ProcessEnded(Exception):
     """A process was ended, or ended itself, over what it was asked; the text completes "Reading the document ..."."""
 
 
+class NotBegun(ProcessEnded):
+    """A process ended before it had looked at what it was asked."""
+
+
 class ReaderUnavailable(Exception):
     """No process can be started. The text is for the log and for health."""
 
@@ -97,7 +101,10 @@ class ReadingChild:
         self._fresh = self.memory
 
     async def ask(self, request: Mapping[str, Any]) -> tuple[dict[str, Any], bytes]:
-        """Return the answer's header and body. Raises ``ProcessEnded``, and then the process is gone."""
+        """Return the answer's header and body. Raises ``ProcessEnded``, and then the process is gone.
+
+        It is ``NotBegun`` where the request may be put to another process: this one was gone already.
+        """
         self._asked = True
         answering = asyncio.ensure_future(self._exchange(request))
         try:
@@ -155,6 +162,12 @@ class ReadingChild:
         text = json.dumps(request, ensure_ascii=False).encode(errors="backslashreplace")
         # What does not fit into the pipe waits in memory; requests are small, and there is one at a time.
         self._transports[1].write(HEAD.pack(len(text), 0) + text)
+        try:
+            begun, _ = await self._receive()
+        except ProcessEnded as error:
+            raise NotBegun(str(error)) from error
+        if "begun" not in begun:
+            raise ProcessEnded(NO_ANSWER)
         header, body = await self._receive()
         if header.get("memory"):
             raise ProcessEnded("took more memory than it may have")

@@ -3,7 +3,8 @@
 ``python -P -m photo_worker.devkit.textract.reading_process MODULE:FACTORY PAGE_SECONDS MEMORY_BYTES`` reads
 requests from standard input and answers on standard output. A message is the lengths of a JSON header and of a
 body, as 32-bit big-endian numbers, and then these two. After the start come ``hello``, with what the reader is,
-and ``ready``; then one answer for each request. It ends when its input does, also in the middle of a page.
+and ``ready``; then for each request ``begun`` and one answer. It ends when its input does, also in the middle of a
+page.
 """
 
 from __future__ import annotations
@@ -91,6 +92,8 @@ def main(arguments: list[str]) -> int:
     _send(answers, {"ready": True})
     while True:
         request = waiting.get()
+        # A process that ends without this word was ended by something else than the document.
+        _send(answers, {"begun": True})
         signal.setitimer(signal.ITIMER_REAL, page_seconds + _GRACE_SECONDS)
         header, body = _answer(reader, request)
         signal.setitimer(signal.ITIMER_REAL, 0)

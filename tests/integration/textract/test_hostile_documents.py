@@ -102,6 +102,19 @@ async def test_a_process_that_is_killed_while_idle_is_replaced(made: Make) -> No
     assert ours.pool.pids != [before]
 
 
+async def test_a_document_is_not_to_blame_for_a_process_that_ends_before_it_looked(made: Make) -> None:
+    ours = made()
+    await ours.warm()
+    (before,) = ours.pool.pids
+    # A process that stands still is asked, as one is whose end the server has not heard of yet.
+    os.kill(before, signal.SIGSTOP)
+    reading = asyncio.create_task(read(ours, doc("next")))
+    await until_async(lambda: ours.pool.busy == 1)
+    os.kill(before, signal.SIGKILL)
+    assert await reading == "next"
+    assert ours.pool.pids != [before]
+
+
 def children(started: Running) -> list[psutil.Process]:
     return psutil.Process(started.process.pid).children(recursive=True)
 
