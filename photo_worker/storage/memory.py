@@ -7,29 +7,50 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from threading import Lock
+from heapq import nsmallest
+from threading import Condition, Lock
 from uuid import UUID
 
 from photo_worker.contracts.keys import validate_key
-from photo_worker.errors import BucketMissing, DocumentTooLarge, InvalidBucket, JobConflict, ObjectMissing
-from photo_worker.ports import ObjectInfo, Recipe, RecipeOcr
+from photo_worker.errors import (
+    BucketMissing,
+    DatabaseUnavailable,
+    DocumentTooLarge,
+    InvalidBucket,
+    JobConflict,
+    JobErased,
+    ObjectMissing,
+)
+from photo_worker.ports import ObjectEntry, ObjectInfo, Recipe, RecipeOcr
 from photo_worker.storage.metadata import encode_metadata
-from photo_worker.storage.rows import FINAL, asset, same_asset, storable
+from photo_worker.storage.rows import FINAL, asset, job_digest, same_asset, storable
 
 CHUNK_BYTES = 1 << 20
+LIST_PAGE = 1000
+# What Postgres allows a statement that waits for a lock.
+PATIENCE_SECONDS = 15.0
+
+
+def _utc_now() -> datetime:
+    return datetime.now(UTC)
 
 
 @dataclass(frozen=True)
 class _StoredObject:
     info: ObjectInfo
     body: bytes
+    modified_at: datetime
 
 
 class MemoryObjectStore:
-    """``ports.ObjectStore`` in memory. Thread-safe; buckets exist once they are ensured."""
+    """``ports.ObjectStore`` in memory. Thread-safe; buckets exist once they are ensured.
 
-    def __init__(self) -> None:
+    ``now`` tells the time of a write.
+    """
+
+    def __init__(self, now: Callable[[], datetime] = _utc_now) -> None:
         self._lock = Lock()
+        self._now = now
         self._buckets: dict[str, dict[str, _StoredObject]] = {}
 
     def describe(self) -> str:
@@ -57,6 +78,42 @@ class MemoryObjectStore:
         self, bucket: str, key: str, body: bytes, *, content_type: str, metadata: Mapping[str, str] | None = None
     ) -> None:
         """Write an object whole; a second write of the same key replaces it."""
+        made = self._made(bucket, key, body, content_type, metadata)
+        with self._lock:
+            self._objects(bucket)[key] = made
+
+    def put_new(
+        self, bucket: str, key: str, body: bytes, *, content_type: str, metadata: Mapping[str, str] | None = None
+    ) -> bool:
+        """Write an object whole where the key has none, and tell whether it was written."""
+        made = self._made(bucket, key, body, content_type, metadata)
+        with self._lock:
+            return self._objects(bucket).setdefault(key, made) is made
+
+    def list(self, bucket: str, prefix: str) -> Iterator[ObjectEntry]:
+        """List the objects whose keys begin with ``prefix``, by key, as they are when their page is read."""
+        after: str | None = None
+        while True:
+            with self._lock:
+                found = self._objects(bucket)
+                keys = nsmallest(
+                    LIST_PAGE, (key for key in found if key.startswith(prefix) and (after is None or key > after))
+                )
+                page = [ObjectEntry(bucket, key, len(found[key].body), found[key].modified_at) for key in keys]
+            yield from page
+            if len(page) < LIST_PAGE:
+                return
+            after = page[-1].key
+
+    def delete(self, bucket: str, key: str) -> int:
+        """Delete an object, and tell how many there were."""
+        validate_key(key)
+        with self._lock:
+            return 0 if self._objects(bucket).pop(key, None) is None else 1
+
+    def _made(
+        self, bucket: str, key: str, body: bytes, content_type: str, metadata: Mapping[str, str] | None
+    ) -> _StoredObject:
         validate_key(key)
         # Names are checked as S3's adapter checks them.
         encode_metadata(metadata or {})
@@ -68,8 +125,7 @@ class MemoryObjectStore:
             etag=hashlib.md5(body, usedforsecurity=False).hexdigest(),
             metadata=dict(metadata or {}),
         )
-        with self._lock:
-            self._objects(bucket)[key] = _StoredObject(info, bytes(body))
+        return _StoredObject(info, bytes(body), self._now())
 
     def ensure_bucket(self, bucket: str) -> None:
         """Create the bucket where it is missing."""
@@ -94,12 +150,19 @@ class MemoryObjectStore:
 
 
 class MemoryRecipeRepository:
-    """``ports.RecipeRepository`` in memory. Thread-safe; ``now`` tells the time of a write."""
+    """``ports.RecipeRepository`` in memory. Thread-safe; ``now`` tells the time of a write.
 
-    def __init__(self, now: Callable[[], datetime] = lambda: datetime.now(UTC)) -> None:
-        self._lock = Lock()
+    Who waits for the end of somebody's ``sole_user`` waits ``patience_seconds`` at most, and then meets
+    ``DatabaseUnavailable``, as with Postgres.
+    """
+
+    def __init__(self, now: Callable[[], datetime] = _utc_now, *, patience_seconds: float = PATIENCE_SECONDS) -> None:
+        self._lock = Condition(Lock())
         self._now = now
+        self._patience = patience_seconds
         self._rows: dict[UUID, Recipe] = {}
+        self._erased: dict[bytes, datetime] = {}
+        self._held: set[str] = set()
 
     def describe(self) -> str:
         """Name the database."""
@@ -146,6 +209,59 @@ class MemoryRecipeRepository:
         with self._lock:
             return self._rows.get(job_id)
 
+    def all(self, *, page: int = 1000) -> Iterator[Recipe]:
+        """Return every job's row by id, as it is when its page is read."""
+        after: UUID | None = None
+        while True:
+            with self._lock:
+                ids = nsmallest(page, (one for one in self._rows if after is None or one > after))
+                rows = [self._rows[one] for one in ids]
+            yield from rows
+            if len(rows) < page:
+                return
+            after = rows[-1].id
+
+    def mark_erased(self, job_id: UUID) -> None:
+        """Write down that the job is erased; from now on its id raises ``JobErased`` at every write."""
+        with self._lock:
+            self._erased.setdefault(job_digest(job_id), self._now())
+            self._lock.notify_all()
+
+    def is_erased(self, job_id: UUID) -> bool:
+        """Tell whether the job was marked as erased."""
+        with self._lock:
+            return job_digest(job_id) in self._erased
+
+    def delete(self, job_id: UUID) -> bool:
+        """Delete a job's row; tell whether there was one."""
+        with self._lock:
+            return self._rows.pop(job_id, None) is not None
+
+    @contextmanager
+    def sole_user(self, job_id: UUID, *, bucket: str, key: str) -> Iterator[bool]:
+        """Tell whether no other job's row refers to an object; writes of others about it wait meanwhile."""
+        bucket, key = storable(bucket), storable(key)
+        with self._lock:
+            self._wait_until(lambda: key not in self._held)
+            self._held.add(key)
+            sole = not any(
+                row.id != job_id
+                and row.s3_raw_key == key
+                and (row.s3_raw_bucket == bucket or "" in {row.s3_raw_bucket, bucket})
+                and job_digest(row.id) not in self._erased
+                for row in self._rows.values()
+            )
+        try:
+            yield sole
+        finally:
+            with self._lock:
+                self._held.remove(key)
+                self._lock.notify_all()
+
+    def _wait_until(self, free: Callable[[], bool]) -> None:
+        if not self._lock.wait_for(free, timeout=self._patience):
+            raise DatabaseUnavailable(database=self.describe(), reason="another process holds the object for too long")
+
     def _upsert(
         self,
         job_id: UUID,
@@ -159,6 +275,9 @@ class MemoryRecipeRepository:
         """Apply ``change`` unless the row is final; ``again`` lists final statuses that it may be applied to."""
         bucket, key = storable(bucket), storable(key)
         with self._lock:
+            self._wait_until(lambda: key not in self._held or job_digest(job_id) in self._erased)
+            if job_digest(job_id) in self._erased:
+                raise JobErased(job_id=job_id)
             now = self._now()
             known = self._rows.get(job_id)
             if known is None:

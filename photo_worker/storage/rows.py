@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
+from uuid import UUID
+
 from photo_worker.ports import Recipe
 
 FINAL = frozenset({"succeeded", "failed"})
@@ -27,3 +30,8 @@ def storable(text: str) -> str:
     A job whose key is invalid still gets a row that says so.
     """
     return text.replace("\x00", "\ufffd").encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+
+
+def job_digest(job_id: UUID) -> bytes:
+    """Return what is kept of an erased job's id: the sha256 of its canonical text, which tells nobody a random id."""
+    return hashlib.sha256(str(job_id).encode()).digest()
