@@ -2,12 +2,15 @@
 
 Each is one round trip. An empty bucket or hash means "not known yet", on either side (see
 ``rows.same_asset``); where the row is another asset's, nothing is written and no row comes back.
+Every write of an erased job is refused with ``JOB_ERASED`` by the schema itself (step 0002).
 """
 # ruff: noqa: S608
 
 from __future__ import annotations
 
 from typing import LiteralString
+
+JOB_ERASED = "PW001"
 
 _COLUMNS: LiteralString = """
     job.id, job.status, job.s3_raw_bucket, job.s3_raw_key, job.content_sha256, job.created_at, job.updated_at,
@@ -55,3 +58,30 @@ WRITE_RESULT: LiteralString = f"""
 READ: LiteralString = f"""
     SELECT {_COLUMNS} FROM recipes AS job LEFT JOIN recipe_ocr AS ocr ON ocr.recipe_id = job.id
     WHERE job.id = %(id)s"""
+
+# A job id may be all zeros, so that the first page begins at it and not behind it.
+READ_PAGE: LiteralString = f"""
+    SELECT {_COLUMNS} FROM recipes AS job LEFT JOIN recipe_ocr AS ocr ON ocr.recipe_id = job.id
+    WHERE job.id >= %(first)s ORDER BY job.id LIMIT %(page)s"""
+
+# The lock waits for writers of this job that began before the mark and cannot have seen it.
+MARK_ERASED: LiteralString = """
+    WITH held AS MATERIALIZED (SELECT pg_advisory_xact_lock(recipes_job_lock(%(id)s)))
+    INSERT INTO erasures (job_digest) SELECT recipes_job_digest(%(id)s) FROM held
+    ON CONFLICT DO NOTHING RETURNING true"""
+
+IS_ERASED: LiteralString = "SELECT EXISTS (SELECT FROM erasures WHERE job_digest = recipes_job_digest(%(id)s))"
+
+DELETE: LiteralString = "DELETE FROM recipes WHERE id = %(id)s RETURNING true"
+
+# A statement of its own: the next one then sees every row that was written under the shared lock.
+LOCK_OBJECT: LiteralString = "SELECT pg_advisory_xact_lock(recipes_object_lock(%(key)s))"
+
+# A job that is being erased uses nothing any more, or two with one photo would keep it for each other.
+IS_SOLE_USER: LiteralString = """
+    SELECT NOT EXISTS (
+        SELECT FROM recipes
+        WHERE s3_raw_key = %(key)s AND (s3_raw_bucket = %(bucket)s OR '' IN (s3_raw_bucket, %(bucket)s))
+            AND id <> %(id)s
+            AND NOT EXISTS (SELECT FROM erasures WHERE job_digest = recipes_job_digest(recipes.id))
+    )"""

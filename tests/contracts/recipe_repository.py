@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import TimeoutError as NotYet
 from dataclasses import replace
 from functools import partial
 from threading import Barrier
+from typing import TypeVar
 from uuid import UUID, uuid4
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from photo_worker.errors import JobConflict
+from photo_worker.errors import JobConflict, JobErased
 from photo_worker.ports import Recipe, RecipeOcr, RecipeRepository
 
 BUCKET, KEY, SHA = "photos", "raw/pie.jpg", "a" * 64
@@ -29,6 +31,8 @@ OCR = RecipeOcr(
 FINAL = {"succeeded", "failed"}
 STEPS = ("queue", "start", "succeed", "fail")
 
+_Answer = TypeVar("_Answer")
+
 
 def step(repository: RecipeRepository, name: str, job_id: UUID, *, sha256: str = SHA) -> Recipe:
     """Make one of the writes, always about the same asset."""
@@ -41,11 +45,11 @@ def step(repository: RecipeRepository, name: str, job_id: UUID, *, sha256: str =
     return repository.fail(job_id, bucket=BUCKET, key=KEY, code="object_missing", message="There is no object.")
 
 
-def in_parallel(calls: list[Callable[[], Recipe]]) -> list[Recipe]:
+def in_parallel(calls: Sequence[Callable[[], _Answer]]) -> list[_Answer]:
     """Make all calls at the same moment."""
     barrier = Barrier(len(calls))
 
-    def call(one: Callable[[], Recipe]) -> Recipe:
+    def call(one: Callable[[], _Answer]) -> _Answer:
         barrier.wait(timeout=10)
         return one()
 
@@ -242,6 +246,147 @@ class RecipeRepositoryContract:
             assert [order[status] for status in seen] == sorted(order[status] for status in seen)
 
         decides()
+
+    def test_all_rows_come_by_id_whatever_the_page(self, repository: RecipeRepository) -> None:
+        assert list(repository.all()) == []
+        ids = [UUID(int=0), UUID(int=(1 << 128) - 1), *(uuid4() for _ in range(11))]
+        for number, job_id in enumerate(ids):
+            step(repository, STEPS[number % len(STEPS)], job_id)
+        rows = [repository.get(job_id) for job_id in sorted(ids)]
+        for page in (1, 2, 3, 13, 1000):
+            assert list(repository.all(page=page)) == rows
+
+    def test_rows_that_come_and_go_do_not_disturb_a_listing(self, repository: RecipeRepository) -> None:
+        ids = sorted(uuid4() for _ in range(9))
+        for job_id in ids[1:]:
+            step(repository, "queue", job_id)
+        listing = repository.all(page=2)
+        seen = [next(listing).id, next(listing).id]
+        step(repository, "queue", ids[0])
+        repository.delete(ids[2])
+        repository.delete(ids[4])
+        seen += [row.id for row in listing]
+        assert seen == [ids[1], ids[2], ids[3], *ids[5:]]
+
+    def test_a_deleted_job_leaves_no_rows(self, repository: RecipeRepository, job_id: UUID) -> None:
+        other = uuid4()
+        assert repository.delete(job_id) is False
+        step(repository, "succeed", job_id)
+        kept = step(repository, "succeed", other)
+        assert repository.delete(job_id) is True
+        assert repository.delete(job_id) is False
+        assert repository.get(job_id) is None
+        assert list(repository.all()) == [kept]
+        # It was not marked as erased: its id may begin anew, without a result.
+        assert step(repository, "start", job_id).s3_ocr_key is None
+
+    @pytest.mark.parametrize("before", [None, *STEPS])
+    @pytest.mark.parametrize("name", STEPS)
+    def test_an_erased_job_is_never_written_again(
+        self, repository: RecipeRepository, job_id: UUID, before: str | None, name: str
+    ) -> None:
+        if before is not None:
+            step(repository, before, job_id)
+        known = repository.get(job_id)
+        assert repository.is_erased(job_id) is False
+        for _ in range(2):
+            repository.mark_erased(job_id)
+            assert repository.is_erased(job_id) is True
+            with pytest.raises(JobErased, match=str(job_id)):
+                step(repository, name, job_id)
+        assert repository.get(job_id) == known
+        assert repository.delete(job_id) is (before is not None)
+        with pytest.raises(JobErased):
+            step(repository, name, job_id)
+        assert repository.get(job_id) is None
+        assert step(repository, name, uuid4()).id != job_id
+
+    def test_an_erased_job_says_so_to_another_asset_too(self, repository: RecipeRepository, job_id: UUID) -> None:
+        step(repository, "start", job_id)
+        repository.mark_erased(job_id)
+        with pytest.raises(JobErased):
+            repository.queue(job_id, bucket="elsewhere", key="raw/cake.jpg")
+
+    def test_no_write_slips_through_beside_a_mark(self, repository: RecipeRepository) -> None:
+        """What was written before the mark is there to be deleted after it; what comes later is refused."""
+
+        def write(job_id: UUID, name: str) -> Recipe | None:
+            try:
+                return step(repository, name, job_id)
+            except JobErased:
+                return None
+
+        def erase(job_id: UUID) -> Recipe | None:
+            repository.mark_erased(job_id)
+            repository.delete(job_id)
+            return repository.get(job_id)
+
+        for _ in range(12):
+            job_id = uuid4()
+            in_parallel([partial(write, job_id, name) for name in STEPS * 3] + [partial(erase, job_id)])
+            assert repository.get(job_id) is None
+
+    @pytest.mark.parametrize("bucket", [BUCKET, ""])
+    def test_another_jobs_row_about_an_object_is_seen(
+        self, repository: RecipeRepository, job_id: UUID, bucket: str
+    ) -> None:
+        def sole(where: str = BUCKET, key: str = KEY) -> bool:
+            with repository.sole_user(job_id, bucket=where, key=key) as answer:
+                return answer
+
+        assert sole()
+        step(repository, "succeed", job_id)
+        repository.queue(uuid4(), bucket="elsewhere", key=KEY)
+        repository.queue(uuid4(), bucket=BUCKET, key="raw/cake.jpg")
+        assert sole()
+        other = uuid4()
+        repository.fail(other, bucket=bucket, key=KEY, code="job_cancelled", message="The job was cancelled.")
+        assert not sole()
+        assert sole(key="raw/pie.JPG")
+        assert not sole(where="elsewhere")
+        repository.delete(other)
+        assert sole()
+
+    def test_jobs_that_are_erased_at_once_do_not_keep_their_object_for_each_other(
+        self, repository: RecipeRepository
+    ) -> None:
+        one, other = uuid4(), uuid4()
+        for job_id in (one, other):
+            step(repository, "start", job_id)
+            repository.mark_erased(job_id)
+        for job_id in (one, other):
+            with repository.sole_user(job_id, bucket=BUCKET, key=KEY) as sole:
+                assert sole
+
+    def test_who_queues_a_job_for_a_held_object_waits(self, repository: RecipeRepository, job_id: UUID) -> None:
+        with ThreadPoolExecutor(2) as pool:
+            with repository.sole_user(job_id, bucket=BUCKET, key=KEY) as sole:
+                assert sole
+                waiting = pool.submit(step, repository, "queue", uuid4())
+                # Other objects are free.
+                pool.submit(repository.queue, uuid4(), bucket=BUCKET, key="raw/cake.jpg").result(timeout=10)
+                with pytest.raises(NotYet):
+                    waiting.result(timeout=0.2)
+            assert waiting.result(timeout=10).status == "queued"
+        with repository.sole_user(job_id, bucket=BUCKET, key=KEY) as sole:
+            assert not sole
+
+    def test_a_held_object_is_free_again_after_an_error(self, repository: RecipeRepository, job_id: UUID) -> None:
+        with pytest.raises(OSError, match="disk full"), repository.sole_user(job_id, bucket=BUCKET, key=KEY):
+            raise OSError("disk full")
+        assert step(repository, "queue", uuid4()).status == "queued"
+
+    def test_of_two_that_look_at_an_object_one_waits(self, repository: RecipeRepository, job_id: UUID) -> None:
+        def look() -> bool:
+            with repository.sole_user(uuid4(), bucket=BUCKET, key=KEY) as sole:
+                return sole
+
+        with ThreadPoolExecutor(1) as pool:
+            with repository.sole_user(job_id, bucket=BUCKET, key=KEY):
+                waiting = pool.submit(look)
+                with pytest.raises(NotYet):
+                    waiting.result(timeout=0.2)
+            assert waiting.result(timeout=10) is True
 
     def test_it_describes_itself(self, repository: RecipeRepository) -> None:
         assert repository.describe()

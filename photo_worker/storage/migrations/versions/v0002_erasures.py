@@ -1,0 +1,67 @@
+"""The table ``erasures``, and the trigger that keeps an erased job from coming back.
+
+Of an erased job its id's sha256 and the time are kept: enough to recognise the id when a late writer comes with it, and
+nothing that says what the job was.
+
+The trigger runs within every statement that writes a job, whichever release sends it, a worker of the release before
+this one included. It holds two locks until the statement's transaction ends, both shared, so that writers do not wait
+for each other: on the job, which marking takes alone (a mark is not written while a writer that has not seen it still
+runs), and on the raw object's key, which ``sole_user`` takes alone. A statement sees the rows that were there when it
+began, but each query of a volatile function those that are there when that query begins; so a writer that waited for
+the mark sees it.
+
+SQLSTATE PW001 is of no class that the standard or Postgres uses. Its message leaves the id out, because it stands in
+the server's log. The index is a hash, because a key that S3 itself would refuse has its row too, and a tree's entry has
+a limit. Plain SQL for Postgres 15 to 18, without extensions.
+"""
+
+from __future__ import annotations
+
+from alembic import op
+
+revision = "0002"
+down_revision = "0001"
+
+STATEMENTS = (
+    """
+    CREATE TABLE erasures (
+        job_digest BYTEA PRIMARY KEY,
+        erased_at TIMESTAMPTZ NOT NULL DEFAULT now()
+    )
+    """,
+    """
+    CREATE FUNCTION recipes_job_digest(job UUID) RETURNS bytea LANGUAGE sql IMMUTABLE
+        AS $$ SELECT sha256(convert_to(job::text, 'UTF8')) $$
+    """,
+    """
+    CREATE FUNCTION recipes_job_lock(job UUID) RETURNS bigint LANGUAGE sql IMMUTABLE
+        AS $$ SELECT hashtextextended(job::text, 1) $$
+    """,
+    """
+    CREATE FUNCTION recipes_object_lock(raw_key TEXT) RETURNS bigint LANGUAGE sql IMMUTABLE
+        AS $$ SELECT hashtextextended(raw_key, 2) $$
+    """,
+    """
+    CREATE FUNCTION recipes_refuse_erased() RETURNS trigger LANGUAGE plpgsql VOLATILE AS $$
+    BEGIN
+        PERFORM pg_advisory_xact_lock_shared(recipes_job_lock(NEW.id));
+        IF EXISTS (SELECT FROM erasures WHERE job_digest = recipes_job_digest(NEW.id)) THEN
+            RAISE EXCEPTION 'the job has been erased' USING ERRCODE = 'PW001';
+        END IF;
+        PERFORM pg_advisory_xact_lock_shared(recipes_object_lock(NEW.s3_raw_key));
+        RETURN NEW;
+    END
+    $$
+    """,
+    """
+    CREATE TRIGGER recipes_refuse_erased BEFORE INSERT ON recipes
+        FOR EACH ROW EXECUTE FUNCTION recipes_refuse_erased()
+    """,
+    "CREATE INDEX recipes_s3_raw_key ON recipes USING hash (s3_raw_key)",
+)
+
+
+def upgrade() -> None:
+    """Create the table, the trigger with its functions, and the index that looks for an object's jobs."""
+    for statement in STATEMENTS:
+        op.execute(statement)
