@@ -6,6 +6,7 @@ kept apart by what they make in it: a database, a bucket and a task queue each.
 
 from __future__ import annotations
 
+import json
 import os
 import secrets
 import shutil
@@ -24,6 +25,9 @@ pytest_plugins = ["tests.support.resources", "tests.support.harness", "tests.sup
 
 _HOME = "PHOTO_WORKER_TEST_HOME"
 _STACK = "PHOTO_WORKER_TEST_STACK"
+# The stack's variables as JSON, from a run that has started it to a run inside it.
+STACK_VARIABLES = "PHOTO_WORKER_TEST_STACK_VARIABLES"
+_OWNED = pytest.StashKey[bool]()
 
 # What a developer's shell may hold and a test must not see.
 _FOREIGN = ("AWS_", "TEMPORAL_", "DATABASE_URL", "S3_BUCKET", "OCR_", "LOG_", "MAX_", "PG", "PHOTO_WORKER_HOME")
@@ -34,7 +38,9 @@ def pytest_configure(config: pytest.Config) -> None:
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         # Started in the background by a shell; the commands under test would ignore Ctrl-C as well.
         signal.signal(signal.SIGINT, signal.default_int_handler)
-    if not hasattr(config, "workerinput"):
+    # A run inside a run, such as that of a mutant, uses the outer one's stack.
+    if not hasattr(config, "workerinput") and _HOME not in os.environ:
+        config.stash[_OWNED] = True
         home = Path(tempfile.mkdtemp(prefix="photo-worker-tests-"))
         # Root's Postgres runs as another user: behind a closed door its data would be kept elsewhere.
         home.chmod(0o711)
@@ -44,7 +50,7 @@ def pytest_configure(config: pytest.Config) -> None:
 
 def pytest_unconfigure(config: pytest.Config) -> None:
     """Stop the run's stack, where a test started it, and delete what it stored."""
-    if hasattr(config, "workerinput") or _HOME not in os.environ:
+    if not config.stash.get(_OWNED, False):
         return
     home = Path(os.environ.pop(_HOME))
     name = os.environ.pop(_STACK)
@@ -58,6 +64,8 @@ def pytest_unconfigure(config: pytest.Config) -> None:
 @pytest.fixture(scope="session")
 def stack_env() -> dict[str, str]:
     """Return the variables of the run's stack, started by whichever test process asks first."""
+    if STACK_VARIABLES in os.environ:
+        return dict(json.loads(os.environ[STACK_VARIABLES]))
     from photo_worker.devkit.stack import Stack
 
     stack = Stack(Path(os.environ[_HOME]), os.environ[_STACK], base_port=0, durable=False)

@@ -6,6 +6,7 @@ some 15 ms where migrating takes 100. All names are random, so that any number o
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 from uuid import uuid4
@@ -22,6 +23,9 @@ if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
 
 pytest.register_assert_rewrite("tests.contracts")
+
+# The database that a run inside a run copies.
+TEMPLATE_VARIABLE = "PHOTO_WORKER_TEST_TEMPLATE"
 
 
 def database_named(database_url: str, name: str) -> str:
@@ -47,7 +51,10 @@ def drop_database(server_url: str, name: str) -> None:
 
 @pytest.fixture(scope="session")
 def template_database(stack_env: dict[str, str]) -> Iterator[str]:
-    """The name of a migrated database that nobody is connected to."""
+    """The name of a migrated database that nobody is connected to; a run inside a run has the outer one's."""
+    if TEMPLATE_VARIABLE in os.environ:
+        yield os.environ[TEMPLATE_VARIABLE]
+        return
     server = stack_env["DATABASE_URL"]
     name = create_database(server)
     try:

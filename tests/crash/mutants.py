@@ -1,0 +1,309 @@
+"""Running named tests with a piece of the product's source replaced, in a process of their own.
+
+A mutant is never written to disk: the child imports the changed text in place of the file's. Importing what the
+product stands on takes most of a test run's time, so that one server process per test process imports it once and
+forks for each mutant (where forking is safe: on Linux; elsewhere each mutant has a fresh server).
+"""
+
+from __future__ import annotations
+
+import gc
+import importlib
+import importlib.machinery
+import json
+import os
+import select
+import signal
+import subprocess
+import sys
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from types import CodeType, TracebackType
+from typing import IO, Any
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+
+# Well above what any named test takes; a mutant that hangs has to end before the outer test's own limit.
+LIMIT_SECONDS = 60.0
+TEST_LIMIT_SECONDS = 40.0
+
+_FORKS = sys.platform == "linux"
+_PACKAGE = "photo_worker"
+# What most of the product's modules import, and what starts no thread and no connection when it is.
+_WARM = (
+    "_hypothesis_pytestplugin",
+    "alembic.command",
+    "boto3",
+    "botocore.stub",
+    "click",
+    "hypothesis",
+    "imagesize",
+    "mypy_boto3_s3",
+    "psycopg",
+    "psycopg_pool",
+    "pydantic",
+    "pytest_asyncio.plugin",
+    "pytest_timeout",
+    "rich.console",
+    "sqlalchemy.dialects.postgresql",
+    "structlog",
+    "temporalio.client",
+    "temporalio.contrib.pydantic",
+    "temporalio.testing",
+    "temporalio.worker",
+)
+
+
+class SourceMovedError(Exception):
+    """A text that is to be replaced is not in its file exactly once."""
+
+
+@dataclass(frozen=True)
+class Edit:
+    """A text that stands exactly once in a file of the product, and what stands there in the mutant."""
+
+    file: str
+    text: str
+    instead: str
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What the named tests did. A failure is the test's own; an error is that of a fixture or of the import."""
+
+    code: int
+    passed: int
+    failures: list[str] = field(default_factory=list)
+    errors: list[str] = field(default_factory=list)
+    output: str = ""
+
+    @property
+    def green(self) -> bool:
+        """Tell whether all tests ran and passed."""
+        return self.code == 0 and self.passed > 0
+
+    @property
+    def red(self) -> bool:
+        """Tell whether a test failed by itself."""
+        return bool(self.failures) and not self.errors
+
+
+def changed_sources(edits: Sequence[Edit]) -> dict[str, str]:
+    """Return the text of each file that the edits change. Raises ``SourceMovedError``."""
+    sources: dict[str, str] = {}
+    for edit in edits:
+        path = ROOT / edit.file
+        text = sources.get(edit.file) or (path.read_text(encoding="utf-8") if path.exists() else "")
+        found = text.count(edit.text)
+        if found != 1:
+            raise SourceMovedError(f"{edit.file} has this {found} times instead of once:\n{edit.text}")
+        sources[edit.file] = text.replace(edit.text, edit.instead)
+        compile(sources[edit.file], edit.file, "exec")
+    return sources
+
+
+def _import_changed(sources: Mapping[str, str]) -> set[str]:
+    """Make every import of these files, whoever does it, see the changed text; return the set of those imported.
+
+    Alembic loads its steps by path and Temporal's sandbox imports workflows anew: both come to this one method.
+    """
+    by_path = {str(ROOT / file): file for file in sources}
+    imported: set[str] = set()
+    unchanged = importlib.machinery.SourceFileLoader.get_code
+
+    def get_code(self: importlib.machinery.SourceFileLoader, fullname: str) -> CodeType | None:
+        file = by_path.get(str(Path(self.path).resolve()))
+        if file is None:
+            return unchanged(self, fullname)
+        imported.add(file)
+        # Past the cache of compiled files, in either direction.
+        return compile(sources[file], self.path, "exec", dont_inherit=True)
+
+    setattr(importlib.machinery.SourceFileLoader, "get_code", get_code)  # noqa: B010
+    return imported
+
+
+class _Watcher:
+    """A pytest plugin that notes how each test ended."""
+
+    def __init__(self) -> None:
+        self.passed = 0
+        self.failures: list[str] = []
+        self.errors: list[str] = []
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        if report.failed:
+            crash = getattr(report.longrepr, "reprcrash", None)
+            reason = str(crash.message if crash else report.longreprtext).strip()
+            found = self.failures if report.when == "call" else self.errors
+            found.append(f"{report.nodeid}: {reason[:600]}")
+        elif report.when == "call" and report.passed:
+            self.passed += 1
+
+    def pytest_collectreport(self, report: pytest.CollectReport) -> None:
+        if report.failed:
+            self.errors.append(f"{report.nodeid}: {report.longreprtext[-600:]}")
+
+
+def run_here(edits: Sequence[Edit], tests: Sequence[str], output: Path, limit_seconds: float) -> Outcome:
+    """Run tests in this process, which must not have imported the product, with the edits in place."""
+    already = sorted(name for name in sys.modules if name.partition(".")[0] == _PACKAGE)
+    if already:
+        raise RuntimeError(f"a mutant of {already[0]} cannot be imported: the module itself has been")
+    imported = _import_changed(changed_sources(edits))
+    watcher = _Watcher()
+    with output.open("wb") as written:
+        os.dup2(written.fileno(), 1)
+        os.dup2(written.fileno(), 2)
+    arguments = ["--quiet", "--durations=5", "--durations-min=0.05", "--maxfail=1", "-o", f"timeout={limit_seconds:g}"]
+    arguments += [word for plugin in ("anyio", "randomly", "xdist") for word in ("-p", f"no:{plugin}")]
+    # The tests' tools are warm too, which keeps pytest from rewriting their assertions.
+    arguments += ["-W", "ignore::pytest.PytestAssertRewriteWarning"]
+    code = int(pytest.main([*arguments, *tests], plugins=[watcher]))
+    sys.stdout.flush()
+    unused = {edit.file for edit in edits} - imported
+    if unused and not watcher.errors:
+        watcher.errors.append(f"the named tests never import {', '.join(sorted(unused))}")
+    text = output.read_text(encoding="utf-8", errors="replace")
+    return Outcome(code, watcher.passed, watcher.failures, watcher.errors, text[-6000:])
+
+
+class Mutants:
+    """Runs tests against mutants through a warm server process. One call at a time; close it after use."""
+
+    def __init__(self) -> None:
+        self._server: subprocess.Popen[str] | None = None
+
+    def __enter__(self) -> Mutants:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def run(
+        self,
+        edits: Sequence[Edit],
+        tests: Sequence[str],
+        *,
+        environment: Mapping[str, str] | None = None,
+        limit_seconds: float = TEST_LIMIT_SECONDS,
+    ) -> Outcome:
+        """Run the tests of these ids; without edits, with the product as it is.
+
+        ``environment`` is added to that of the process; ``limit_seconds`` bounds each test.
+        """
+        request = {
+            "edits": [asdict(edit) for edit in edits],
+            "tests": list(tests),
+            "environment": dict(environment or {}),
+            "limit_seconds": limit_seconds,
+        }
+        server = self._server = self._server or self._start()
+        if server.stdin is None or server.stdout is None:
+            raise RuntimeError("the server has no pipes")
+        server.stdin.write(json.dumps(request) + "\n")
+        server.stdin.flush()
+        answer = server.stdout.readline()
+        if not _FORKS or not answer:
+            self.close()
+        if not answer:
+            return Outcome(-1, 0, errors=["the process that runs mutants ended"])
+        return Outcome(**json.loads(answer))
+
+    def close(self) -> None:
+        """End the server."""
+        server, self._server = self._server, None
+        if server is None:
+            return
+        # Its end of input is its order to end.
+        server.communicate(timeout=LIMIT_SECONDS)
+
+    @staticmethod
+    def _start() -> subprocess.Popen[str]:
+        command = [sys.executable, "-m", "tests.crash.mutants"]
+        return subprocess.Popen(command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+
+
+def serve(requests: IO[str], answers: IO[str]) -> None:
+    """Answer each line of ``requests`` with one line, until they end."""
+    with tempfile.TemporaryDirectory(prefix="photo-worker-mutants-") as folder:
+        for name in _WARM:
+            importlib.import_module(name)
+        # The forks' collector leaves alone what is here to stay.
+        gc.collect()
+        gc.freeze()
+        for line in requests:
+            request = json.loads(line)
+            output = Path(folder) / "output"
+            answers.write(json.dumps(_in_fork(request, output) if _FORKS else _here(request, output)) + "\n")
+            answers.flush()
+            if not _FORKS:
+                return
+
+
+def _here(request: dict[str, Any], output: Path) -> dict[str, Any]:
+    # A mutant's cells are no part of the report. The name is that of tests.crash.report, which imports the product.
+    os.environ["PHOTO_WORKER_CRASH_REPORTS"] = str(output.parent / "cells")
+    os.environ.update(request["environment"])
+    edits = [Edit(**edit) for edit in request["edits"]]
+    return asdict(run_here(edits, request["tests"], output, request["limit_seconds"]))
+
+
+def _in_fork(request: dict[str, Any], output: Path) -> dict[str, Any]:
+    reader, writer = os.pipe()
+    child = os.fork()
+    if child == 0:
+        _be_the_child(request, output, reader, writer)
+    os.close(writer)
+    parts: list[bytes] = []
+    with os.fdopen(reader, "rb", buffering=0) as answer:
+        while select.select([answer], [], [], LIMIT_SECONDS)[0]:
+            part = answer.read(1 << 16)
+            if not part:
+                break
+            parts.append(part)
+        else:
+            parts.clear()
+    # Also what the tests may have left: whoever is in the child's process group.
+    _end_group(child)
+    os.waitpid(child, 0)
+    if parts:
+        found: dict[str, Any] = json.loads(b"".join(parts))
+        return found
+    text = output.read_text(encoding="utf-8", errors="replace") if output.exists() else ""
+    return asdict(Outcome(-1, 0, errors=[f"no answer within {LIMIT_SECONDS:g} s"], output=text[-6000:]))
+
+
+def _be_the_child(request: dict[str, Any], output: Path, reader: int, writer: int) -> None:
+    code = 1
+    try:
+        os.setsid()
+        os.close(reader)
+        answer = json.dumps(_here(request, output)).encode()
+        with os.fdopen(writer, "wb") as pipe:
+            pipe.write(answer)
+        code = 0
+    finally:
+        # Not sys.exit: what the parent has prepared to do at its end is the parent's.
+        os._exit(code)
+
+
+def _end_group(leader: int) -> None:
+    try:
+        os.killpg(leader, signal.SIGKILL)
+    except (ProcessLookupError, PermissionError):
+        # All have ended, or (macOS) the one that is left is a zombie.
+        return
+
+
+if __name__ == "__main__":
+    # Tests print; the answers have a channel of their own.
+    channel = os.fdopen(os.dup(1), "w", encoding="utf-8")
+    os.dup2(2, 1)
+    serve(sys.stdin, channel)

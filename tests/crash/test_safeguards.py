@@ -1,0 +1,137 @@
+"""Layer 5: each safeguard, switched off, turns its named test red."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterator
+
+import pytest
+
+from tests.conftest import STACK_VARIABLES
+from tests.crash.mutants import ROOT, Edit, Mutants, Outcome, SourceMovedError, changed_sources
+from tests.crash.report import RED, SURVIVED, UNTESTED, SafeguardOutcome, record_safeguard
+from tests.crash.safeguards import SAFEGUARDS, Safeguard
+from tests.support.resources import TEMPLATE_VARIABLE
+
+TABLE = "tests/crash/safeguards.py"
+
+_EACH = pytest.mark.parametrize("safeguard", [pytest.param(found, id=found.name) for found in SAFEGUARDS])
+
+
+@pytest.fixture(scope="session")
+def mutants() -> Iterator[Mutants]:
+    with Mutants() as made:
+        yield made
+
+
+def test_each_has_its_name() -> None:
+    names = [safeguard.name for safeguard in SAFEGUARDS]
+    assert sorted(set(names)) == sorted(names)
+
+
+@_EACH
+def test_it_is_where_the_table_says(safeguard: Safeguard) -> None:
+    try:
+        changed_sources(safeguard.edits)
+    except SourceMovedError as moved:
+        pytest.fail(
+            f"The safeguard {safeguard.name!r} ({safeguard.title}) is gone or has moved. Without it, "
+            f"{safeguard.otherwise}.\n{moved}\nPut it back; or where its code only changed, say in {TABLE} how it is"
+            " switched off now."
+        )
+
+
+@pytest.mark.timeout(120)
+@pytest.mark.parametrize("needs_stack", [False, True], ids=["alone", "on-the-stack"])
+def test_the_named_tests_are_green_with_every_safeguard(
+    needs_stack: bool, mutants: Mutants, request: pytest.FixtureRequest
+) -> None:
+    chosen = [safeguard for safeguard in SAFEGUARDS if safeguard.needs_stack == needs_stack]
+    tests = list(dict.fromkeys(test for safeguard in chosen for test in safeguard.tests))
+    outcome = mutants.run([], tests, environment=_surroundings(request, chosen[0]))
+    assert outcome.green, f"a red test proves nothing while it is red anyway:\n{outcome.output}"
+    assert outcome.passed >= len(tests)
+
+
+@pytest.mark.timeout(120)
+@_EACH
+def test_without_it_its_test_goes_red(safeguard: Safeguard, mutants: Mutants, request: pytest.FixtureRequest) -> None:
+    environment = _surroundings(request, safeguard)
+    began = time.monotonic()
+    outcome = mutants.run(
+        safeguard.edits, safeguard.tests, environment=environment, limit_seconds=safeguard.limit_seconds
+    )
+    found = _judged(safeguard, outcome, time.monotonic() - began, request.node.nodeid)
+    record_safeguard(found)
+    assert found.outcome == RED, (
+        f"The safeguard {safeguard.name!r} ({safeguard.title}) was switched off ({safeguard.off}), and "
+        f"{' and '.join(safeguard.tests)} did not notice: {found.outcome}. Without it, {safeguard.otherwise}.\n"
+        f"{' '.join(outcome.errors)}\n{outcome.output}"
+    )
+
+
+def _surroundings(request: pytest.FixtureRequest, safeguard: Safeguard) -> dict[str, str]:
+    """Return what tells a child's tests to share this run's stack and, where it is of use, its migrated database."""
+    if not safeguard.needs_stack:
+        return {}
+    shared = {STACK_VARIABLES: json.dumps(request.getfixturevalue("stack_env"))}
+    if not any("/migrations/" in edit.file for edit in safeguard.edits):
+        shared[TEMPLATE_VARIABLE] = request.getfixturevalue("template_database")
+    return shared
+
+
+def _judged(safeguard: Safeguard, outcome: Outcome, seconds: float, test: str) -> SafeguardOutcome:
+    verdict = RED if outcome.red else SURVIVED if outcome.green else UNTESTED
+    return SafeguardOutcome(
+        name=safeguard.name,
+        protects=safeguard.title,
+        invariant=", ".join(map(str, safeguard.invariants)),
+        where=", ".join(sorted({_line(edit) for edit in safeguard.edits})),
+        test=", ".join(safeguard.tests),
+        outcome=verdict,
+        seconds=round(seconds, 3),
+        command=f"python3 dev.py nox --session crash -- '{test}'",
+        detail=(outcome.failures or outcome.errors or [""])[0].partition("\n")[0],
+    )
+
+
+def _line(edit: Edit) -> str:
+    before = (ROOT / edit.file).read_text(encoding="utf-8").partition(edit.text)[0]
+    return f"{edit.file}:{before.count(chr(10)) + 1}"
+
+
+class TestTheMechanism:
+    """The proof of the proof: it is red for the test's own failure and for nothing else."""
+
+    HARMLESS = Edit("photo_worker/activities/ocr.py", "if info.attempt > 1:", "if info.attempt >= 2:")
+    TEST = "tests/unit/test_activities.py::TestOcr::test_a_retry_takes_the_answer_that_is_there"
+
+    def test_a_mutant_that_changes_nothing_survives(self, mutants: Mutants) -> None:
+        outcome = mutants.run([self.HARMLESS], [self.TEST])
+        assert outcome.green
+        assert not outcome.red
+
+    def test_a_module_that_cannot_be_imported_is_not_red(self, mutants: Mutants) -> None:
+        broken = Edit(self.HARMLESS.file, "from __future__ import annotations\n", "import no_such_module\n")
+        outcome = mutants.run([broken], [self.TEST])
+        assert not outcome.red
+        assert not outcome.green
+
+    def test_a_test_that_does_not_exist_is_not_red(self, mutants: Mutants) -> None:
+        outcome = mutants.run([self.HARMLESS], [self.TEST + "_no_more"])
+        assert not outcome.red
+        assert not outcome.green
+
+    def test_a_test_that_never_sees_the_module_is_not_green(self, mutants: Mutants) -> None:
+        unseen = Edit("photo_worker/replay/view.py", "from __future__ import annotations\n", "import not_here\n")
+        outcome = mutants.run([unseen], ["tests/unit/test_media.py"])
+        assert "never import photo_worker/replay/view.py" in outcome.errors[0]
+
+    def test_a_text_that_is_gone_is_told(self) -> None:
+        with pytest.raises(SourceMovedError, match="0 times instead of once"):
+            changed_sources([Edit(self.HARMLESS.file, "if there.never.was:", "")])
+
+    def test_a_text_that_is_there_twice_is_told(self) -> None:
+        with pytest.raises(SourceMovedError, match="times instead of once"):
+            changed_sources([Edit(self.HARMLESS.file, "import", "")])
