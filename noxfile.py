@@ -118,6 +118,20 @@ def replay(session: nox.Session) -> None:
 
 
 @nox.session(venv_backend=BACKEND)
+def crash(session: nox.Session) -> None:
+    """Let processes die at every point and safeguards be missing, and report under .reports/crash.html."""
+    python = prepare(session)
+    session.run(python, "-m", "tests.crash.report", "--clean")
+    try:
+        pytest(session, "tests/crash")
+    except nox.command.CommandFailed:
+        # What failed is in the report too; the session ends with pytest's own failure.
+        session.run(python, "-m", "tests.crash.report", success_codes=[0, 1])
+        raise
+    session.run(python, "-m", "tests.crash.report")
+
+
+@nox.session(venv_backend=BACKEND)
 def lint(session: nox.Session) -> None:
     """Check style, imports between packages, and what may not be committed."""
     python = prepare(session)

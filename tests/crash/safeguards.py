@@ -364,4 +364,12 @@ _PROCESS = (
     ),
 )
 
-SAFEGUARDS: tuple[Safeguard, ...] = (*_ROWS, *_OBJECTS, *_WORKFLOW, *_ACTIVITIES, *_PROCESS)
+CHAPTERS: dict[str, tuple[Safeguard, ...]] = {
+    "Rows": _ROWS,
+    "Objects": _OBJECTS,
+    "The workflow": _WORKFLOW,
+    "Reading": _ACTIVITIES,
+    "Processes and submissions": _PROCESS,
+}
+
+SAFEGUARDS: tuple[Safeguard, ...] = tuple(safeguard for chapter in CHAPTERS.values() for safeguard in chapter)
