@@ -36,13 +36,13 @@ def page() -> str:
     lines = [
         "# Safeguards",
         "",
-        "Each line is one thing that the product does so that nothing is lost, doubled or charged twice. The crash tests",
-        "switch each of them off, one at a time, in a copy of the source that exists in memory alone, and run the test",
-        "named here: it must fail. So a safeguard that somebody removes, or that no test would miss, ends CI with its",
-        "name. Numbers are those of the [invariants](../explanation/crash-safety.md#invariants).",
+        "Each line is one thing that the product does so that nothing is lost, doubled or charged twice. The crash",
+        "tests switch each of them off, one at a time, in a copy of the source that only exists in memory, and run the",
+        "test named here: it must fail. So a safeguard that somebody removes, or that no test would miss, ends CI with",
+        "its name. Numbers are those of the [invariants](../explanation/crash-safety.md#invariants).",
         "",
-        f"{len(SAFEGUARDS)} safeguards. `python3 dev.py nox --session crash -- tests/crash/test_safeguards.py` runs them;",
-        "with `-k NAME` one of them.",
+        f"{len(SAFEGUARDS)} safeguards. `python3 dev.py nox --session crash -- tests/crash/test_safeguards.py` runs",
+        "them; with `-k NAME` one of them.",
     ]
     for chapter, safeguards in CHAPTERS.items():
         lines += ["", f"## {chapter}", ""]

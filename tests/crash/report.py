@@ -174,7 +174,9 @@ def collect(lines: Path, soak: Path) -> Report:
             torn += 1
             continue
         found[line.pop("kind")].append(line)
-    cells = {_place(cell): cell for cell in (Cell(**values) for values in found["cell"])}
+    # A cell that was run twice and broke once is broken.
+    ran = sorted((Cell(**values) for values in found["cell"]), key=lambda cell: cell.holds, reverse=True)
+    cells = {_place(cell): cell for cell in ran}
     outcomes = {outcome.name: outcome for outcome in (SafeguardOutcome(**values) for values in found["safeguard"])}
     return Report(
         version=photo_worker.__version__,
@@ -185,7 +187,7 @@ def collect(lines: Path, soak: Path) -> Report:
         cells=tuple(cells[place] for place in sorted(cells)),
         runs=tuple(LayerRun(**values) for values in sorted(found["run"], key=lambda run: str(run["layer"]))),
         safeguards=tuple(outcomes.values()),
-        soak=json.loads(soak.read_text(encoding="utf-8")) if soak.exists() else None,
+        soak=json.loads(soak.read_text(encoding="utf-8")) if soak.is_file() else None,
         torn=torn,
     )
 

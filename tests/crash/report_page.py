@@ -37,7 +37,8 @@ p { margin: 2px 0 10px; } .soft { color: var(--soft); } code { font: 12px/1.5 ui
 .tiles b { display: block; font-size: 20px; font-variant-numeric: tabular-nums; }
 table { border-collapse: separate; border-spacing: 0; margin: 6px 0 16px; }
 th, td { padding: 2px 8px; text-align: left; border-bottom: 1px solid var(--line); vertical-align: top; }
-thead th { position: sticky; top: 0; background: #fff; font-weight: 600; } th.mode { border-left: 2px solid var(--line); }
+thead th { position: sticky; top: 0; background: #fff; font-weight: 600; }
+th.mode { border-left: 2px solid var(--line); }
 .matrix td.cell { text-align: center; cursor: pointer; min-width: 52px; border: 1px solid var(--edge);
   vertical-align: middle; }
 .matrix th[scope=row] { font-weight: 400; white-space: nowrap; } .matrix tbody tr:hover th { background: #f4f6f8; }
@@ -70,7 +71,7 @@ def as_html(report: Report) -> str:
         "<!doctype html>",
         '<html lang="en"><head><meta charset="utf-8">',
         '<meta name="viewport" content="width=device-width, initial-scale=1">',
-        f"<title>{'Sound' if report.holds else 'Broken'}: crash report of photo-worker {escape(report.version)}</title>",
+        f"<title>{'Sound' if report.holds else 'Broken'}: photo-worker {escape(report.version)}, crash report</title>",
         f"<style>{_STYLE}</style></head><body>",
         *_head(report),
         *_faults(report),
@@ -106,7 +107,7 @@ def _head(report: Report) -> Iterator[str]:
     yield from (f"<li><b>{escape(str(value))}</b>{escape(name)}</li>" for value, name in tiles)
     yield "</ul>"
     if figures["torn_lines"]:
-        yield f"<p>{figures['torn_lines']} outcomes are missing: the processes that wrote them were killed meanwhile.</p>"
+        yield f"<p>{figures['torn_lines']} outcomes are missing: the processes that wrote them were killed.</p>"
 
 
 def _verdict(report: Report) -> str:
