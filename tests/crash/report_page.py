@@ -105,7 +105,7 @@ def _head(report: Report) -> Iterator[str]:
         tiles += [(report.soak[name], f"soak {name}") for name in ("uploads", "kills", "pauses") if name in report.soak]
     yield '<ul class="tiles">'
     yield from (f"<li><b>{escape(str(value))}</b>{escape(name)}</li>" for value, name in tiles)
-    yield "</ul>"
+    yield '</ul><p class="soft">Click a cell for the command that runs it again.</p>'
     if figures["torn_lines"]:
         yield f"<p>{figures['torn_lines']} outcomes are missing: the processes that wrote them were killed.</p>"
 
@@ -117,11 +117,11 @@ def _verdict(report: Report) -> str:
         return "Whatever died, every invariant held." if report.cells else "Every safeguard was missed when it was off."
     wrong = []
     if report.violations:
-        wrong.append(f"{len(report.violations)} cells broke an invariant")
+        wrong.append(f"cells that broke an invariant: {len(report.violations)}")
     if report.soak_violations:
-        wrong.append(f"the soak found {report.soak_violations} violations")
+        wrong.append(f"violations in the soak: {report.soak_violations}")
     if report.survivors:
-        wrong.append(f"{len(report.survivors)} safeguards were not missed by their tests")
+        wrong.append(f"safeguards that no test misses: {len(report.survivors)}")
     return "; ".join(wrong) + "."
 
 

@@ -308,6 +308,15 @@ _ACTIVITIES = (
 
 _PROCESS = (
     Safeguard(
+        "final-errors",
+        "what would fail again is not tried again",
+        "a document that Textract refuses is sent, and charged, once for each attempt of the policy",
+        (3, 11),
+        "every error may be retried",
+        (Edit("photo_worker/activities/boundary.py", "non_retryable=not error.retryable", "non_retryable=False"),),
+        ("tests/unit/test_boundary.py::test_what_would_fail_again_is_not_tried_again",),
+    ),
+    Safeguard(
         "drain-deadline",
         "a worker that does not drain gives its work up",
         "a deployment waits for ever for a worker whose activity hangs",
