@@ -49,6 +49,7 @@ class BackendRegistry:
 
     def __call__(self, engine: str) -> OcrBackend:
         """Return the backend of ``engine``, or of the settings for ``CONFIGURED_ENGINE``. Raises ``UnknownEngine``."""
+        from photo_worker.activities.heartbeats import wait
         from photo_worker.ocr.registry import BackendContext, make_backend
 
         name = self._settings.ocr_engine if engine == CONFIGURED_ENGINE else engine
@@ -60,6 +61,8 @@ class BackendRegistry:
                         store=self._store,
                         recorded_dir=self._settings.ocr_recorded_dir,
                         max_parallel=self._settings.max_activities,
+                        textract_api=self._settings.textract_api,
+                        wait=wait,
                     ),
                 )
             return self._made[name]
@@ -75,7 +78,7 @@ def build_activities(
 
     store, repository, bucket = application.store, application.repository, application.settings.s3_bucket
     assets = AssetActivities(store, repository)
-    ocr = OcrActivities(store, backends or BackendRegistry(application.settings, store), bucket)
+    ocr = OcrActivities(store, repository, backends or BackendRegistry(application.settings, store), bucket)
     results = ResultActivities(store, repository, bucket)
     return [
         assets.verify_and_locate_asset,

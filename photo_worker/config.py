@@ -36,6 +36,7 @@ class Settings(BaseModel):
     database_url: Annotated[SecretStr | None, Field(alias="DATABASE_URL")] = None
     s3_bucket: Annotated[str, Field(alias="S3_BUCKET", pattern=r"^[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]$")] = "photo-worker"
     ocr_engine: Annotated[str, Field(alias="OCR_ENGINE", pattern=r"^[a-z][a-z0-9_-]{0,63}$")] = "textract"
+    textract_api: Annotated[Literal["async", "sync"], Field(alias="TEXTRACT_API")] = "async"
     ocr_recorded_dir: Annotated[Path | None, Field(alias="OCR_RECORDED_DIR")] = None
     max_activities: Annotated[int, Field(alias="MAX_ACTIVITIES", ge=1, le=1000)] = 16
     max_workflow_tasks: Annotated[int, Field(alias="MAX_WF_TASKS", ge=2, le=1000)] = 100

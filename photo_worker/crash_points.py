@@ -28,7 +28,6 @@ class CrashPoint(StrEnum):
     MANIFEST_STORED = "manifest-stored"
     RESULT_COMMITTED = "result-committed"
     FAILURE_RECORDED = "failure-recorded"
-    WORKFLOW_TASK_COMPLETED = "workflow-task-completed"
     ERASURE_MARKED = "erasure-marked"
     WORKFLOW_ERASED = "workflow-erased"
     ARTIFACT_ERASED = "artifact-erased"

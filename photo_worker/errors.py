@@ -175,7 +175,7 @@ class UnreadableDocument(InputError):
 
 
 class DocumentTooLarge(InputError):
-    """The document {name!r} has {size_bytes} bytes; synchronous OCR reads at most {limit_bytes}."""
+    """The document {name!r} has {size_bytes} bytes; OCR reads at most {limit_bytes}."""
 
     code = "document_too_large"
     hint = "Scale the photo down or save it with stronger JPEG compression."
@@ -298,6 +298,16 @@ class ConfigurationError(PhotoWorkerError):
 
     code = "config_invalid"
     hint = "Correct the variable in the environment or in the .env file that the message names."
+
+
+class RequestTokenTaken(ConfigurationError):
+    """{service} knows the request token of {name!r} from another request: {reason}."""
+
+    code = "request_token_taken"
+    hint = (
+        "The token is a digest of bucket, key and content. Another program in this account and region uses the same "
+        "tokens for other input; end that, or wait the 7 days that Textract keeps them."
+    )
 
 
 class ServiceRefused(ConfigurationError):

@@ -16,7 +16,17 @@ from photo_worker import media
 from photo_worker.activities.ocr import load_response
 from photo_worker.contracts.image import ImageProcessingInput
 from photo_worker.contracts.keys import raw_key, validate_key
-from photo_worker.errors import DocumentTooLarge, JobMissing, PhotoWorkerError, SourceMissing, SourceUnreadable
+from photo_worker.crash_points import CrashPoint, at
+from photo_worker.errors import (
+    DocumentTooLarge,
+    JobConflict,
+    JobErased,
+    JobMissing,
+    ObjectMissing,
+    PhotoWorkerError,
+    SourceMissing,
+    SourceUnreadable,
+)
 from photo_worker.ports import ObjectStore, Recipe, RecipeRepository, WorkflowOrchestrator
 
 # An upload is read into memory once; what is larger than this no OCR reads anyway.
@@ -148,26 +158,71 @@ class JobService:
 
         In this order every crash leaves something that the same call completes: an object under
         the hash of its bytes, a queued row, a workflow that is joined. Raises ``JobConflict``
-        where the id belongs to another asset, before anything is written under it.
+        where the id belongs to another asset and ``JobErased`` where the job was erased, be it
+        meanwhile; nothing is left under the id then, and no object that no other job uses.
         """
         chosen = job_id or uuid4()
-        bucket, key, sha256 = source.bucket, source.key, ""
-        if source.path is not None:
-            bucket = self._bucket
-            key, sha256 = await asyncio.to_thread(self._upload, source.path)
-        recipe = await asyncio.to_thread(self._repository.queue, chosen, bucket=bucket, key=key, sha256=sha256)
+        bucket, key = source.bucket, source.key
+        if source.path is None:
+            recipe = await self._queue(chosen, bucket, key)
+        else:
+            photo = await asyncio.to_thread(_read, source.path)
+            bucket, key = self._bucket, photo.key
+            await self._store_raw(photo)
+            try:
+                recipe = await self._queue(chosen, bucket, key, photo.sha256)
+                await self._keep_raw(chosen, photo)
+            except (JobConflict, JobErased):
+                await asyncio.to_thread(self._withdraw, chosen, photo.key)
+                raise
         if recipe.status in FINAL_STATUSES:
             return Submission(source.label, chosen, joined=True)
-        handle = await self._started().start_image_processing(
-            ImageProcessingInput(
-                job_id=str(chosen),
-                bucket=bucket,
-                key=key,
-                engine=engine,
-                expected_content_type=expected_content_type,
+        orchestrator = self._started()
+        with at(CrashPoint.WORKFLOW_STARTED):
+            handle = await orchestrator.start_image_processing(
+                ImageProcessingInput(
+                    job_id=str(chosen),
+                    bucket=bucket,
+                    key=key,
+                    engine=engine,
+                    expected_content_type=expected_content_type,
+                )
             )
-        )
+        # An erasure either finds the workflow, or has left its mark before the workflow was started.
+        if await asyncio.to_thread(self._repository.is_erased, chosen):
+            await orchestrator.erase(chosen)
+            if source.path is not None:
+                await asyncio.to_thread(self._withdraw, chosen, key)
+            raise JobErased(job_id=chosen)
         return Submission(source.label, chosen, joined=handle.joined)
+
+    async def _queue(self, job_id: UUID, bucket: str, key: str, sha256: str = "") -> Recipe:
+        with at(CrashPoint.JOB_QUEUED):
+            return await asyncio.to_thread(self._repository.queue, job_id, bucket=bucket, key=key, sha256=sha256)
+
+    async def _store_raw(self, photo: _Photo) -> None:
+        with at(CrashPoint.RAW_OBJECT_STORED):
+            await asyncio.to_thread(
+                self._store.put, self._bucket, photo.key, photo.body, content_type=photo.content_type
+            )
+
+    async def _keep_raw(self, job_id: UUID, photo: _Photo) -> None:
+        """Store a queued job's photo again where the erasure of another job with the same one took it.
+
+        From now on no other job's erasure takes it: the row says that it is used.
+        """
+        try:
+            await asyncio.to_thread(self._store.head, self._bucket, photo.key)
+        except ObjectMissing:
+            if await asyncio.to_thread(self._repository.is_erased, job_id):
+                raise JobErased(job_id=job_id) from None
+            await self._store_raw(photo)
+
+    def _withdraw(self, job_id: UUID, key: str) -> None:
+        """Take an upload back that came to nothing, unless another job uses the same photo."""
+        with self._repository.sole_user(job_id, bucket=self._bucket, key=key) as sole:
+            if sole:
+                self._store.delete(self._bucket, key)
 
     async def wait(self, job_id: UUID) -> JobReport:
         """Wait for a job's end, however it ends, and report it."""
@@ -207,19 +262,29 @@ class JobService:
             raise RuntimeError("this service was made without an orchestrator: it only reports")
         return self._orchestrator
 
-    def _upload(self, path: Path) -> tuple[str, str]:
-        try:
-            size = path.stat().st_size
-            if size > UPLOAD_LIMIT_BYTES:
-                raise DocumentTooLarge(name=str(path), size_bytes=size, limit_bytes=UPLOAD_LIMIT_BYTES)
-            body = path.read_bytes()
-        except OSError as error:
-            raise SourceUnreadable(path=str(path), reason=error.strerror or str(error)) from error
+
+@dataclass(frozen=True)
+class _Photo:
+    """A file as it is stored."""
+
+    key: str
+    sha256: str
+    content_type: str
+    body: bytes
+
+
+def _read(path: Path) -> _Photo:
+    try:
+        size = path.stat().st_size
+        if size > UPLOAD_LIMIT_BYTES:
+            raise DocumentTooLarge(name=str(path), size_bytes=size, limit_bytes=UPLOAD_LIMIT_BYTES)
+        body = path.read_bytes()
+    except OSError as error:
+        raise SourceUnreadable(path=str(path), reason=error.strerror or str(error)) from error
+    with at(CrashPoint.PHOTO_HASHED):
         sha256 = hashlib.sha256(body).hexdigest()
-        key = raw_key(sha256, path.suffix)
-        guessed = media.sniff(body) or mimetypes.guess_type(path.name)[0] or "application/octet-stream"
-        self._store.put(self._bucket, key, body, content_type=guessed)
-        return key, sha256
+    guessed = media.sniff(body) or mimetypes.guess_type(path.name)[0] or "application/octet-stream"
+    return _Photo(raw_key(sha256, path.suffix), sha256, guessed, body)
 
 
 def _with_text(recipe: Recipe, response: dict[str, Any]) -> JobReport:

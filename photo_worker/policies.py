@@ -9,7 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import timedelta
 
-# Synchronous Textract reads at most 10 MB, whatever the type (Amazon Textract quotas).
+# Synchronous Textract reads at most 10 MB, whatever the type (Amazon Textract quotas). Jobs keep the same limit
+# here: above it they read PDF and TIFF alone.
 SYNC_OCR_LIMIT_BYTES = 10 * 1024 * 1024
 
 # Longest side of an image that Textract reads (Amazon Textract quotas).
@@ -52,6 +53,7 @@ VERIFY = ActivityPolicy(
 
 OCR = ActivityPolicy(
     start_to_close_timeout=timedelta(minutes=2),
+    heartbeat_timeout=timedelta(seconds=30),
     initial_interval=timedelta(seconds=1),
     maximum_interval=timedelta(seconds=30),
     maximum_attempts=5,

@@ -25,6 +25,9 @@ logger = logging.getLogger(__name__)
 # many seconds more never will (threads cannot be ended), and must not keep the process alive.
 _CANCEL_SECONDS = 5.0
 
+# The SDK sends heartbeats at four fifths of their timeout: one that is late then costs the attempt.
+_HEARTBEAT_INTERVAL = timedelta(seconds=10)
+
 
 def build_worker(
     client: Client,
@@ -46,6 +49,7 @@ def build_worker(
         activity_executor=executor,
         max_concurrent_activities=settings.max_activities,
         max_concurrent_workflow_tasks=settings.max_workflow_tasks,
+        max_heartbeat_throttle_interval=_HEARTBEAT_INTERVAL,
         interceptors=[ErrorBoundary()],
         graceful_shutdown_timeout=timedelta(seconds=settings.graceful_shutdown_seconds),
     )

@@ -123,6 +123,12 @@ def _settings() -> str:
         lines.append(f"| `{field.alias}` | {default} |")
     lines += [
         "",
+        "`TEXTRACT_API` chooses how the engine `textract` asks. `async` starts a job with a request token, a digest of",
+        "bucket, key and content, and asks until it has ended: whatever dies or is submitted twice, a document is",
+        "charged once in 7 days. `sync` calls DetectDocumentText, which answers in one call and has no such token: a",
+        "crash between the answer and its storing is charged again. A PDF or TIFF of several pages is refused either",
+        "way, with `async` only after Textract has read it.",
+        "",
         "Services' own variables keep their names and are read by their own libraries:",
         "",
         "- Temporal (`temporalio.envconfig`): `TEMPORAL_NAMESPACE`, `TEMPORAL_PROFILE`, `TEMPORAL_CONFIG_FILE`,",

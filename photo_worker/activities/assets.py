@@ -8,8 +8,10 @@ import time
 from temporalio import activity
 
 from photo_worker import media
+from photo_worker.activities.heartbeats import stop_if_cancelled
 from photo_worker.contracts.image import LocateAssetInput, LocatedAsset
 from photo_worker.contracts.keys import parse_job_id, validate_key
+from photo_worker.crash_points import CrashPoint, at
 from photo_worker.errors import (
     ContentMismatch,
     ContentTypeMismatch,
@@ -31,17 +33,20 @@ class AssetActivities:
         self._store = store
         self._repository = repository
 
-    @activity.defn
+    # An exception that a cancellation throws into the thread could break a connection that others use after it.
+    @activity.defn(no_thread_cancel_exception=True)
     def verify_and_locate_asset(self, request: LocateAssetInput) -> LocatedAsset:
         """Check an asset's existence, type and size, and hash it in constant memory.
 
         Writes the job's row as running first, and with the hash last, so that whoever looks
         sees that the job has begun. Raises ``InputError`` for an asset that can never be
-        processed, ``StorageUnavailable`` and ``DatabaseUnavailable`` for what may pass.
+        processed and ``JobErased`` for a job that was erased, ``StorageUnavailable`` and ``DatabaseUnavailable``
+        for what may pass.
         """
         validate_key(request.key)
         job_id = parse_job_id(request.job_id or activity.info().workflow_id or "")
-        self._repository.start(job_id, bucket=request.bucket, key=request.key, sha256="")
+        with at(CrashPoint.JOB_CLAIMED):
+            self._repository.start(job_id, bucket=request.bucket, key=request.key, sha256="")
         digest = hashlib.sha256()
         head = bytearray()
         size = 0
@@ -56,9 +61,11 @@ class AssetActivities:
                 if time.monotonic() - beat > _BEAT_SECONDS:
                     activity.heartbeat(size)
                     beat = time.monotonic()
+                stop_if_cancelled()
         content_type = check_content(info, bytes(head), declared, request.expected_content_type)
         sha256 = digest.hexdigest()
-        self._repository.start(job_id, bucket=request.bucket, key=request.key, sha256=sha256)
+        with at(CrashPoint.HASH_RECORDED):
+            self._repository.start(job_id, bucket=request.bucket, key=request.key, sha256=sha256)
         return LocatedAsset(
             bucket=request.bucket, key=request.key, content_type=content_type, size_bytes=size, sha256=sha256
         )

@@ -9,11 +9,13 @@ from typing import Any
 from temporalio import activity
 
 from photo_worker import media
+from photo_worker.activities.heartbeats import beating
 from photo_worker.contracts.image import OcrInput, OcrResult
 from photo_worker.contracts.keys import ocr_key, parse_job_id
-from photo_worker.errors import DocumentTooLarge, ObjectMissing
+from photo_worker.crash_points import CrashPoint, at
+from photo_worker.errors import DocumentTooLarge, JobErased, ObjectMissing
 from photo_worker.policies import OCR_RESULT_LIMIT_BYTES, SYNC_OCR_LIMIT_BYTES
-from photo_worker.ports import DetectedText, DocumentRef, ObjectStore, OcrBackend
+from photo_worker.ports import DetectedText, DocumentRef, ObjectStore, OcrBackend, RecipeRepository
 
 OCR_CONTENT_TYPE = "application/json"
 
@@ -21,45 +23,71 @@ OCR_CONTENT_TYPE = "application/json"
 class OcrActivities:
     """Activities that run an OCR backend and keep its whole answer in the object store."""
 
-    def __init__(self, store: ObjectStore, backends: Callable[[str], OcrBackend], bucket: str) -> None:
+    def __init__(
+        self,
+        store: ObjectStore,
+        repository: RecipeRepository,
+        backends: Callable[[str], OcrBackend],
+        bucket: str,
+    ) -> None:
         """``backends`` returns the backend of an engine's name, or raises ``UnknownEngine``."""
         self._store = store
+        self._repository = repository
         self._backends = backends
         self._bucket = bucket
 
-    @activity.defn
+    # An exception that a cancellation throws into the thread could land between Textract's answer and its storing.
+    @activity.defn(no_thread_cancel_exception=True)
     def ocr_textract(self, request: OcrInput) -> OcrResult:
         """Read the document and write the full OCR answer to ``artifacts/{job_id}/textract.json``.
 
-        The name stands in recorded histories, whichever backend runs. A retry looks first for the
-        answer of the attempt before it: synchronous Textract has no request token, so a stored
-        answer is the only thing that keeps a crash from being charged twice.
+        The name stands in recorded histories, whichever backend runs. Of several attempts that end, the first stored
+        answer is the job's, and the others report it: what an earlier one has reported never changes under it. A
+        retry looks first for the answer of the attempt before it. Raises ``JobErased`` where the job was erased
+        meanwhile; nothing of it is left then.
         """
+        with beating():
+            return self._read(request)
+
+    def _read(self, request: OcrInput) -> OcrResult:
         info = activity.info()
         job_id = parse_job_id(request.job_id or info.workflow_id or "")
         backend = self._backends(request.engine)
         document = self._document(request)
         key = ocr_key(job_id)
-        if info.attempt > 1:
-            kept = self._kept(key, document, backend.engine)
+        result = self._kept(key, document, backend.engine) if info.attempt > 1 else None
+        if result is None:
+            if document.size_bytes > SYNC_OCR_LIMIT_BYTES:
+                raise DocumentTooLarge(
+                    name=document.key, size_bytes=document.size_bytes, limit_bytes=SYNC_OCR_LIMIT_BYTES
+                )
+            result = self._keep(key, document, backend.engine, backend.detect_text(document))
+        # Asked after the writing: an erasure either finds the object, or has left its mark before.
+        if self._repository.is_erased(job_id):
+            self._store.delete(self._bucket, key)
+            raise JobErased(job_id=job_id)
+        return result
+
+    def _keep(self, key: str, document: DocumentRef, engine: str, detected: DetectedText) -> OcrResult:
+        """Store an answer where the job has none for these bytes, and report the one that is stored."""
+        body = encode_response(detected.response)
+        metadata = {
+            "source-sha256": document.sha256,
+            "ocr-engine": engine,
+            "ocr-version": detected.ocr_version,
+            "page-count": str(detected.page_count),
+        }
+        with at(CrashPoint.RESULT_OBJECT_STORED):
+            written = self._store.put_new(self._bucket, key, body, content_type=OCR_CONTENT_TYPE, metadata=metadata)
+        if not written:
+            kept = self._kept(key, document, engine)
             if kept is not None:
                 return kept
-        if document.size_bytes > SYNC_OCR_LIMIT_BYTES:
-            raise DocumentTooLarge(name=document.key, size_bytes=document.size_bytes, limit_bytes=SYNC_OCR_LIMIT_BYTES)
-        detected = backend.detect_text(document)
-        self._store.put(
-            self._bucket,
-            key,
-            encode_response(detected.response),
-            content_type=OCR_CONTENT_TYPE,
-            metadata={
-                "source-sha256": document.sha256,
-                "ocr-engine": backend.engine,
-                "ocr-version": detected.ocr_version,
-                "page-count": str(detected.page_count),
-            },
+            # Left by something else: other bytes, another engine, or bytes that nobody had hashed.
+            self._store.put(self._bucket, key, body, content_type=OCR_CONTENT_TYPE, metadata=metadata)
+        return OcrResult(
+            ocr_engine=engine, ocr_version=detected.ocr_version, s3_ocr_key=key, page_count=detected.page_count
         )
-        return _result(backend.engine, detected, key)
 
     def _document(self, request: OcrInput) -> DocumentRef:
         if request.size_bytes is None or request.content_type is None:
@@ -90,12 +118,6 @@ class OcrActivities:
             s3_ocr_key=key,
             page_count=int(about["page-count"]),
         )
-
-
-def _result(engine: str, detected: DetectedText, key: str) -> OcrResult:
-    return OcrResult(
-        ocr_engine=engine, ocr_version=detected.ocr_version, s3_ocr_key=key, page_count=detected.page_count
-    )
 
 
 def encode_response(response: Any) -> bytes:

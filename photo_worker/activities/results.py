@@ -6,6 +6,8 @@ from temporalio import activity
 
 from photo_worker.contracts.image import FailureInput, FailureResult, Manifest, PersistInput, PersistResult
 from photo_worker.contracts.keys import manifest_key, parse_job_id
+from photo_worker.crash_points import CrashPoint, at
+from photo_worker.errors import JobErased
 from photo_worker.ports import ObjectStore, RecipeOcr, RecipeRepository
 
 
@@ -17,9 +19,13 @@ class ResultActivities:
         self._repository = repository
         self._bucket = bucket
 
-    @activity.defn
+    # An exception that a cancellation throws into the thread could land in the middle of a commit.
+    @activity.defn(no_thread_cancel_exception=True)
     def persist_artifacts(self, request: PersistInput) -> PersistResult:
-        """Write the manifest, then the rows: a row that says succeeded always has its objects."""
+        """Write the manifest, then the rows: a row that says succeeded always has its objects.
+
+        Raises ``JobErased`` where the job was erased meanwhile; the manifest is taken away again then.
+        """
         job_id = parse_job_id(request.job_id)
         raw_bucket = request.bucket or self._bucket
         key = manifest_key(job_id)
@@ -35,33 +41,37 @@ class ResultActivities:
             ocr_version=request.ocr_version,
             page_count=request.page_count,
         )
-        self._store.put(
-            self._bucket, key, manifest.model_dump_json(indent=2).encode() + b"\n", content_type="application/json"
+        body = manifest.model_dump_json(indent=2).encode() + b"\n"
+        with at(CrashPoint.MANIFEST_STORED):
+            self._store.put(self._bucket, key, body, content_type="application/json")
+        ocr = RecipeOcr(
+            s3_bucket=self._bucket,
+            s3_ocr_key=request.ocr_s3_key,
+            s3_manifest_key=key,
+            ocr_engine=request.ocr_engine,
+            ocr_version=request.ocr_version,
+            page_count=request.page_count,
         )
-        self._repository.succeed(
-            job_id,
-            bucket=raw_bucket,
-            key=request.s3_raw_key,
-            sha256=request.sha256,
-            ocr=RecipeOcr(
-                s3_bucket=self._bucket,
-                s3_ocr_key=request.ocr_s3_key,
-                s3_manifest_key=key,
-                ocr_engine=request.ocr_engine,
-                ocr_version=request.ocr_version,
-                page_count=request.page_count,
-            ),
-        )
+        try:
+            with at(CrashPoint.RESULT_COMMITTED):
+                self._repository.succeed(
+                    job_id, bucket=raw_bucket, key=request.s3_raw_key, sha256=request.sha256, ocr=ocr
+                )
+        except JobErased:
+            self._store.delete(self._bucket, key)
+            raise
         return PersistResult(s3_manifest_key=key)
 
-    @activity.defn
+    # An exception that a cancellation throws into the thread could land in the middle of a commit.
+    @activity.defn(no_thread_cancel_exception=True)
     def record_failure(self, request: FailureInput) -> FailureResult:
         """Write why a job ended without a result, unless its row is final already; return the row's status."""
-        recipe = self._repository.fail(
-            parse_job_id(request.job_id),
-            bucket=request.bucket,
-            key=request.key,
-            code=request.code,
-            message=request.message,
-        )
+        with at(CrashPoint.FAILURE_RECORDED):
+            recipe = self._repository.fail(
+                parse_job_id(request.job_id),
+                bucket=request.bucket,
+                key=request.key,
+                code=request.code,
+                message=request.message,
+            )
         return FailureResult(status=recipe.status)

@@ -7,10 +7,12 @@ of this package cannot be taken over.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
+from typing import Literal
 
 from photo_worker.errors import ConfigurationError, EngineUnavailable, UnknownEngine
 from photo_worker.ports import ObjectStore, OcrBackend
@@ -20,11 +22,16 @@ ENTRY_POINT_GROUP = "photo_worker.ocr_backends"
 
 @dataclass(frozen=True)
 class BackendContext:
-    """What a backend may be made of. ``max_parallel`` is how many threads will call it at once."""
+    """What a backend may be made of. ``max_parallel`` is how many threads will call it at once.
+
+    ``wait`` passes seconds in the middle of a call; it raises where the attempt is to end there.
+    """
 
     store: ObjectStore
     recorded_dir: Path | None = None
     max_parallel: int = 10
+    textract_api: Literal["async", "sync"] = "async"
+    wait: Callable[[float], None] = time.sleep
 
 
 def make_backend(engine: str, context: BackendContext) -> OcrBackend:
@@ -53,7 +60,8 @@ def _load(entry: EntryPoint, context: BackendContext) -> OcrBackend:
 def _textract(context: BackendContext) -> OcrBackend:
     from photo_worker.ocr.textract import TextractBackend, make_client
 
-    return TextractBackend(make_client(max_pool_connections=context.max_parallel))
+    client = make_client(max_pool_connections=context.max_parallel, api=context.textract_api)
+    return TextractBackend(client, api=context.textract_api, wait=context.wait)
 
 
 def _recorded(context: BackendContext) -> OcrBackend:

@@ -2,25 +2,16 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
-from botocore.exceptions import BotoCoreError, ClientError, NoCredentialsError, ParamValidationError
+from botocore.exceptions import BotoCoreError
 
-from photo_worker.errors import (
-    ConfigurationError,
-    DocumentTooLarge,
-    InputError,
-    InvalidKey,
-    ObjectForbidden,
-    OcrThrottled,
-    OcrUnavailable,
-    PhotoWorkerError,
-    ServiceRefused,
-    UnreadableDocument,
-    UnsupportedDocument,
-)
+from photo_worker.errors import ConfigurationError, OcrUnavailable
 from photo_worker.ocr.answers import flaw_of
-from photo_worker.policies import SYNC_OCR_LIMIT_BYTES
+from photo_worker.ocr.textract_errors import explained
+from photo_worker.ocr.textract_jobs import TextDetectionJobs
 from photo_worker.ports import DetectedText, DocumentRef
 
 if TYPE_CHECKING:
@@ -31,25 +22,15 @@ ENGINE = "textract"
 CONNECT_TIMEOUT_SECONDS = 5
 # The synchronous API answers within seconds; a document that takes longer is tried again.
 READ_TIMEOUT_SECONDS = 90
+# The calls of the asynchronous one read no document. An attempt must outlast its polling and one of these.
+JOB_READ_TIMEOUT_SECONDS = 30
 
-# Amazon Textract API reference, DetectDocumentText, errors; and what AWS answers to every service's callers.
-_THROTTLED = frozenset(
-    {
-        "ProvisionedThroughputExceededException",
-        "ThrottlingException",
-        "LimitExceededException",
-        "TooManyRequestsException",
-    }
-)
-# The service's own trouble, whatever its HTTP status.
-_TRANSIENT = frozenset({"InternalServerError", "InternalFailure", "RequestTimeout", "ServiceUnavailable"})
-
-# HTTP statuses whose callers may try again (RFC 9110, 15.5.9; RFC 6585, 4).
-_REQUEST_TIMEOUT = 408
-_TOO_MANY_REQUESTS = 429
+TextractApi: TypeAlias = Literal["async", "sync"]
 
 
-def make_client(*, session: boto3.Session | None = None, max_pool_connections: int = 10) -> TextractClient:
+def make_client(
+    *, session: boto3.Session | None = None, max_pool_connections: int = 10, api: TextractApi = "async"
+) -> TextractClient:
     """Return a Textract client; endpoint, region and credentials come from the standard AWS variables.
 
     It tries once: the workflow's retry policy does the retrying. Raises ``ConfigurationError``.
@@ -59,7 +40,7 @@ def make_client(*, session: boto3.Session | None = None, max_pool_connections: i
 
     config = Config(
         connect_timeout=CONNECT_TIMEOUT_SECONDS,
-        read_timeout=READ_TIMEOUT_SECONDS,
+        read_timeout=READ_TIMEOUT_SECONDS if api == "sync" else JOB_READ_TIMEOUT_SECONDS,
         max_pool_connections=max_pool_connections,
         retries={"total_max_attempts": 1},
         tcp_keepalive=True,
@@ -71,68 +52,43 @@ def make_client(*, session: boto3.Session | None = None, max_pool_connections: i
 
 
 class TextractBackend:
-    """Calls DetectDocumentText on the object where it lies; its bytes do not pass through the worker."""
+    """Has the object read where it lies; its bytes do not pass through the worker.
+
+    ``api`` is ``async`` for jobs, which are charged once whatever crashes or is doubled (see ``textract_jobs``), or
+    ``sync`` for DetectDocumentText, which has no request token: where an attempt dies between its answer and the
+    storing of it, the next attempt is charged again.
+    """
 
     engine = ENGINE
 
-    def __init__(self, client: TextractClient) -> None:
+    def __init__(
+        self,
+        client: TextractClient,
+        *,
+        api: TextractApi = "async",
+        wait: Callable[[float], None] = time.sleep,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """``wait`` passes seconds, and may raise to end the attempt; ``clock`` tells seconds that only grow."""
         self._client = client
+        self._service = f"textract at {client.meta.endpoint_url}"
+        jobs = TextDetectionJobs(client, self._service, wait=wait, clock=clock)
+        self._answer = jobs.answer if api == "async" else self._detect
 
     def detect_text(self, document: DocumentRef) -> DetectedText:
         """Return the service's answer without its request's metadata, which differs from call to call."""
-        try:
+        answer = self._answer(document)
+        flaw = flaw_of(answer)
+        if flaw:
+            raise OcrUnavailable(engine=self._service, reason=f"its answer cannot be used: {flaw}")
+        return DetectedText(answer, answer["DetectDocumentTextModelVersion"])
+
+    def _detect(self, document: DocumentRef) -> dict[str, Any]:
+        with explained(self._service, document):
             answer: dict[str, Any] = dict(
                 self._client.detect_document_text(
                     Document={"S3Object": {"Bucket": document.bucket, "Name": document.key}}
                 )
             )
-        except ClientError as error:
-            raise self._explain(error, document) from error
-        except ParamValidationError as error:
-            raise InvalidKey(key=document.key, reason=str(error)) from error
-        except NoCredentialsError as error:
-            raise ServiceRefused(service=self._name(), reason=str(error)) from error
-        except BotoCoreError as error:
-            raise OcrUnavailable(engine=self._name(), reason=str(error)) from error
         answer.pop("ResponseMetadata", None)
-        flaw = flaw_of(answer)
-        if flaw:
-            raise OcrUnavailable(engine=self._name(), reason=f"its answer cannot be used: {flaw}")
-        return DetectedText(answer, answer["DetectDocumentTextModelVersion"])
-
-    def _explain(self, error: ClientError, document: DocumentRef) -> PhotoWorkerError:
-        code = str(error.response.get("Error", {}).get("Code", ""))
-        message = str(error.response.get("Error", {}).get("Message", "")) or code
-        status = int(error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 500))
-        if code in _THROTTLED or status == _TOO_MANY_REQUESTS:
-            return OcrThrottled(engine=self._name(), reason=message)
-        about_document = _input_error(code, message, document)
-        if about_document:
-            return about_document
-        if code in _TRANSIENT or status == _REQUEST_TIMEOUT or status >= 500:
-            return OcrUnavailable(engine=self._name(), reason=f"{code}: {message}")
-        # Credentials, permissions, the clock, or a server that is no Textract: the same call fails again.
-        return ServiceRefused(service=self._name(), reason=f"{code}: {message}")
-
-    def _name(self) -> str:
-        return f"textract at {self._client.meta.endpoint_url}"
-
-
-def _input_error(code: str, message: str, document: DocumentRef) -> InputError | None:
-    """Return what an answer says is wrong with the document, if it says so."""
-    match code:
-        case "UnsupportedDocumentException":
-            actual = f"{document.content_type} in a form that synchronous OCR refuses ({message})"
-            return UnsupportedDocument(name=document.key, actual=actual)
-        case "BadDocumentException":
-            return UnreadableDocument(name=document.key, reason=message)
-        case "DocumentTooLargeException":
-            return DocumentTooLarge(name=document.key, size_bytes=document.size_bytes, limit_bytes=SYNC_OCR_LIMIT_BYTES)
-        case "InvalidS3ObjectException":
-            # The worker has read the object before, so that what is missing is Textract's own access.
-            return ObjectForbidden(bucket=document.bucket, key=document.key)
-        case "InvalidParameterException":
-            # Bucket and key are all that was sent.
-            return InvalidKey(key=document.key, reason=f"Textract does not take it: {message}")
-        case _:
-            return None
+        return answer

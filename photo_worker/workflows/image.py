@@ -91,6 +91,7 @@ class ImageProcessingWorkflow:
                 size_bytes=self._located.size_bytes,
             ),
             start_to_close_timeout=policies.OCR.start_to_close_timeout,
+            heartbeat_timeout=policies.OCR.heartbeat_timeout,
             retry_policy=_retry_policy(policies.OCR),
         )
         await workflow.execute_activity_method(

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import boto3
 
-from photo_worker.ocr.textract import TextractBackend, make_client
+from photo_worker.ocr.textract import TextractApi, TextractBackend, make_client
 
 if TYPE_CHECKING:
     import pytest
@@ -88,8 +88,8 @@ def textract_answering(reply: Reply) -> Iterator[Served]:
         server.server_close()
 
 
-def backend_at(url: str, monkeypatch: pytest.MonkeyPatch) -> TextractBackend:
+def backend_at(url: str, monkeypatch: pytest.MonkeyPatch, api: TextractApi = "async") -> TextractBackend:
     """Return the backend as a worker with this endpoint in its environment makes it."""
     monkeypatch.setenv("AWS_ENDPOINT_URL_TEXTRACT", url)
     session = boto3.Session(aws_access_key_id="test", aws_secret_access_key="test", region_name="eu-central-1")
-    return TextractBackend(make_client(session=session))
+    return TextractBackend(make_client(session=session, api=api), api=api)

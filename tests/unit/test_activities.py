@@ -197,9 +197,19 @@ class TestVerify:
 
 
 class TestOcr:
-    def read(self, store: MemoryObjectStore, backend: OcrBackend, attempt: int = 1, **request: Any) -> OcrResult:
+    def read(
+        self,
+        store: MemoryObjectStore,
+        backend: OcrBackend,
+        attempt: int = 1,
+        *,
+        repository: MemoryRecipeRepository | None = None,
+        **request: Any,
+    ) -> OcrResult:
         given = {"bucket": BUCKET, "key": "k", "engine": "counting", "job_id": str(uuid4())} | request
-        activities = OcrActivities(store, {"counting": backend}.__getitem__, BUCKET)
+        activities = OcrActivities(
+            store, repository or MemoryRecipeRepository(), {"counting": backend}.__getitem__, BUCKET
+        )
         result: OcrResult = run(activities.ocr_textract, OcrInput(**given), attempt=attempt)
         return result
 
@@ -240,7 +250,7 @@ class TestOcr:
 
         with pytest.raises(UnknownEngine):
             run(
-                OcrActivities(store, unknown, BUCKET).ocr_textract,
+                OcrActivities(store, MemoryRecipeRepository(), unknown, BUCKET).ocr_textract,
                 OcrInput(bucket=BUCKET, key="k", engine="x", job_id=str(uuid4())),
             )
 

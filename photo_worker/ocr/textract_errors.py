@@ -1,0 +1,137 @@
+"""What Textract's refusals and failed jobs mean to a caller."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from botocore.exceptions import BotoCoreError, ClientError, NoCredentialsError, ParamValidationError
+
+from photo_worker.errors import (
+    DocumentTooLarge,
+    InputError,
+    InvalidKey,
+    ObjectForbidden,
+    OcrThrottled,
+    OcrUnavailable,
+    PhotoWorkerError,
+    RequestTokenTaken,
+    ServiceRefused,
+    UnreadableDocument,
+    UnsupportedDocument,
+)
+from photo_worker.policies import SYNC_OCR_LIMIT_BYTES
+from photo_worker.ports import DocumentRef
+
+# Amazon Textract API reference, errors; and what AWS answers to every service's callers.
+_THROTTLED = frozenset(
+    {
+        "ProvisionedThroughputExceededException",
+        "ThrottlingException",
+        "LimitExceededException",
+        "TooManyRequestsException",
+    }
+)
+# The service's own trouble, whatever its HTTP status.
+_TRANSIENT = frozenset({"InternalServerError", "InternalFailure", "RequestTimeout", "ServiceUnavailable"})
+
+# HTTP statuses whose callers may try again (RFC 9110, 15.5.9; RFC 6585, 4).
+_REQUEST_TIMEOUT = 408
+_TOO_MANY_REQUESTS = 429
+
+# The words of a failed job's StatusMessage are documented nowhere. These are Textract's own for the same fault
+# elsewhere, and what readers of images and PDFs say of theirs.
+_UNSUPPORTED = re.compile(r"unsupported|not supported|pixels", re.IGNORECASE)
+_TOO_LARGE = re.compile(r"too large|reads at most", re.IGNORECASE)
+_DAMAGED = re.compile(r"truncated|damaged|corrupt|broken|cannot identify|password|zero bytes", re.IGNORECASE)
+_FORBIDDEN = re.compile(r"unable to get object|access denied", re.IGNORECASE)
+_SERVICE = re.compile(r"internal|unavailable|timed? ?out|try again|throttl|\bS3\b|emulator", re.IGNORECASE)
+
+
+@contextmanager
+def explained(service: str, document: DocumentRef) -> Iterator[None]:
+    """Turn what a call about ``document`` raises into the ``PhotoWorkerError`` that says what can be done."""
+    try:
+        yield
+    except ClientError as error:
+        raise _explain(error, service, document) from error
+    except ParamValidationError as error:
+        raise InvalidKey(key=document.key, reason=str(error)) from error
+    except NoCredentialsError as error:
+        raise ServiceRefused(service=service, reason=str(error)) from error
+    except BotoCoreError as error:
+        raise OcrUnavailable(engine=service, reason=str(error)) from error
+
+
+def _explain(error: ClientError, service: str, document: DocumentRef) -> PhotoWorkerError:
+    code = str(error.response.get("Error", {}).get("Code", ""))
+    message = str(error.response.get("Error", {}).get("Message", "")) or code
+    status = int(error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 500))
+    if code in _THROTTLED or status == _TOO_MANY_REQUESTS:
+        return OcrThrottled(engine=service, reason=message)
+    about_request = _about_request(code, message, service, document)
+    if about_request:
+        return about_request
+    if code in _TRANSIENT or status == _REQUEST_TIMEOUT or status >= 500:
+        return OcrUnavailable(engine=service, reason=f"{code}: {message}")
+    # Credentials, permissions, the clock, or a server that is no Textract: the same call fails again.
+    return ServiceRefused(service=service, reason=f"{code}: {message}")
+
+
+def _about_request(code: str, message: str, service: str, document: DocumentRef) -> PhotoWorkerError | None:
+    """Return what an answer says is wrong with the document or the call, if it says so."""
+    error: PhotoWorkerError | None = None
+    match code:
+        case "UnsupportedDocumentException":
+            error = _unsupported(message, document)
+        case "BadDocumentException":
+            error = UnreadableDocument(name=document.key, reason=message)
+        case "DocumentTooLargeException":
+            error = too_large(document)
+        case "InvalidS3ObjectException":
+            # The worker has read the object before, so that what is missing is Textract's own access.
+            error = ObjectForbidden(bucket=document.bucket, key=document.key)
+        case "InvalidParameterException":
+            # Of what is sent, bucket and key alone are the caller's.
+            error = InvalidKey(key=document.key, reason=f"Textract does not take it: {message}")
+        case "IdempotentParameterMismatchException":
+            error = RequestTokenTaken(name=document.key, service=service, reason=message)
+        case "InvalidJobIdException":
+            # A job is forgotten after 7 days, and its token with it: the next attempt begins anew.
+            error = OcrUnavailable(engine=service, reason=f"it does not know the job that it began: {message}")
+    return error
+
+
+def too_large(document: DocumentRef) -> DocumentTooLarge:
+    """Return the error for a document above the limit of both APIs."""
+    return DocumentTooLarge(name=document.key, size_bytes=document.size_bytes, limit_bytes=SYNC_OCR_LIMIT_BYTES)
+
+
+def document_fault(message: str, document: DocumentRef) -> InputError | None:
+    """Return what a failed job's StatusMessage says is wrong with its document, if it says so."""
+    if _FORBIDDEN.search(message):
+        return ObjectForbidden(bucket=document.bucket, key=document.key)
+    if _UNSUPPORTED.search(message):
+        return _unsupported(message, document)
+    if _TOO_LARGE.search(message):
+        return too_large(document)
+    if _DAMAGED.search(message):
+        return UnreadableDocument(name=document.key, reason=message)
+    return None
+
+
+def last_word(message: str, jobs: int, service: str, document: DocumentRef) -> PhotoWorkerError:
+    """Return what to make of a document whose every job failed for a reason that is not plain.
+
+    Where the service does not call the trouble its own, a document on which it fails each time is at fault.
+    """
+    if _SERVICE.search(message):
+        return OcrUnavailable(engine=service, reason=f"{jobs} jobs for the document failed: {message}")
+    return UnreadableDocument(name=document.key, reason=f"{jobs} jobs for it failed: {message}")
+
+
+def _unsupported(message: str, document: DocumentRef) -> UnsupportedDocument:
+    return UnsupportedDocument(
+        name=document.key, actual=f"{document.content_type} in a form that Textract refuses ({message})"
+    )

@@ -1,0 +1,188 @@
+"""One document as a job of Textract's asynchronous API, charged once whatever dies or runs twice.
+
+StartDocumentTextDetection takes a ClientRequestToken: the same token with the same input is the same job, for
+7 days (Amazon Textract API reference). The token here is a digest of what is read. Whoever asks for the same
+bytes again, an attempt after a crash, an attempt beside this one, another job with the same photo, meets the
+job that there is, and its answer.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import secrets
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Any
+
+from photo_worker import policies
+from photo_worker.crash_points import CrashPoint, at
+from photo_worker.errors import OcrThrottled, OcrUnavailable, UnreadableDocument, UnsupportedDocument
+from photo_worker.ocr.textract_errors import document_fault, explained, last_word, too_large
+from photo_worker.ports import DocumentRef
+
+if TYPE_CHECKING:
+    from mypy_boto3_textract import TextractClient
+    from mypy_boto3_textract.type_defs import GetDocumentTextDetectionRequestTypeDef
+
+OPERATION = "StartDocumentTextDetection"
+
+# A failed job is not charged. Its token is used up all the same: who wants another job needs another token.
+GENERATIONS = 3
+
+FIRST_WAIT_SECONDS = 0.1
+LONGEST_WAIT_SECONDS = 5.0
+_GROWTH = 1.5
+_JITTER = 0.2
+
+# Of an attempt's time; in the rest the last call ends and the answer is stored.
+_SHARE_OF_ATTEMPT = 0.6
+
+# Textract's own limit is 3,000 pages (Amazon Textract quotas); an image of 10,000 words has 20 answers.
+_MOST_ANSWERS = 1000
+
+
+def request_token(document: DocumentRef, generation: int = 0) -> str:
+    """Return the token for a document's job, 64 hexadecimal digits; one by chance where its bytes are not known."""
+    if not document.sha256:
+        return secrets.token_hex(32)
+    read = [OPERATION, document.bucket, document.key, document.sha256]
+    again = [generation] if generation else []
+    return hashlib.sha256(json.dumps([*read, *again]).encode()).hexdigest()
+
+
+def waits(token: str) -> Iterator[float]:
+    """Yield the seconds between looks at a job, growing; jobs that began together do not look together."""
+    factor = 1 + _JITTER * (int(token[:4], 16) / 0xFFFF - 0.5)
+    seconds = FIRST_WAIT_SECONDS
+    while True:
+        yield seconds * factor
+        seconds = min(seconds * _GROWTH, LONGEST_WAIT_SECONDS)
+
+
+class TextDetectionJobs:
+    """Starts jobs, or joins them, and waits for their answers. Thread-safe as its client is."""
+
+    def __init__(
+        self, client: TextractClient, service: str, *, wait: Callable[[float], None], clock: Callable[[], float]
+    ) -> None:
+        """``wait`` passes seconds, and may raise to end the attempt; ``clock`` tells seconds that only grow."""
+        self._client = client
+        self._service = service
+        self._wait = wait
+        self._clock = clock
+
+    def answer(self, document: DocumentRef) -> dict[str, Any]:
+        """Return a document's text as DetectDocumentText would answer it.
+
+        Raises ``InputError`` where the document is at fault, ``OcrThrottled`` and ``OcrUnavailable`` where the next
+        attempt may go on with the same job, ``RequestTokenTaken`` and ``ServiceRefused``.
+        """
+        if document.size_bytes > policies.SYNC_OCR_LIMIT_BYTES:
+            # PDF and TIFF may be fifty times as large here, of which nothing else in the worker knows.
+            raise too_large(document)
+        deadline = self._clock() + policies.OCR.start_to_close_timeout.total_seconds() * _SHARE_OF_ATTEMPT
+        reason = ""
+        for generation in range(GENERATIONS):
+            token = request_token(document, generation)
+            job_id = self._start(document, token)
+            look = _Look(self, document, job_id, waits(token), deadline)
+            first = look.at_end()
+            reason = str(first.get("StatusMessage", "")) or "it gives no reason"
+            if first["JobStatus"] == "SUCCEEDED":
+                return look.whole(first)
+            if first["JobStatus"] == "PARTIAL_SUCCESS":
+                raise UnreadableDocument(name=document.key, reason=f"Textract read a part of it alone: {reason}")
+            fault = document_fault(reason, document)
+            if fault is not None:
+                raise fault
+        raise last_word(reason, GENERATIONS, self._service, document)
+
+    def _start(self, document: DocumentRef, token: str) -> str:
+        with explained(self._service, document), at(CrashPoint.TEXTRACT_STARTED):
+            answer = self._client.start_document_text_detection(
+                DocumentLocation={"S3Object": {"Bucket": document.bucket, "Name": document.key}},
+                ClientRequestToken=token,
+            )
+        job_id = answer.get("JobId")
+        if not job_id:
+            raise self.unusable("it has no JobId")
+        return job_id
+
+    def get(self, document: DocumentRef, job_id: str, next_token: str | None) -> dict[str, Any]:
+        """Return one answer about a job."""
+        asked: GetDocumentTextDetectionRequestTypeDef = {"JobId": job_id}
+        if next_token is not None:
+            asked["NextToken"] = next_token
+        with explained(self._service, document), at(CrashPoint.RESULT_PAGE_FETCHED):
+            return dict(self._client.get_document_text_detection(**asked))
+
+    def pause(self, seconds: float, deadline: float, error: OcrUnavailable | OcrThrottled | None = None) -> None:
+        """Wait until the next look, or end the attempt where its time is over."""
+        left = deadline - self._clock()
+        if left <= 0:
+            raise error or OcrUnavailable(
+                engine=self._service, reason="its job has not ended yet; the next attempt goes on with it"
+            )
+        self._wait(min(seconds, left))
+
+    def unusable(self, flaw: str) -> OcrUnavailable:
+        """Return the error for an answer that no Textract gives."""
+        return OcrUnavailable(engine=self._service, reason=f"its answer cannot be used: {flaw}")
+
+
+class _Look:
+    """One attempt's looks at one job."""
+
+    def __init__(
+        self, jobs: TextDetectionJobs, document: DocumentRef, job_id: str, waits: Iterator[float], deadline: float
+    ) -> None:
+        self._jobs = jobs
+        self._document = document
+        self._job_id = job_id
+        self._waits = waits
+        self._deadline = deadline
+
+    def at_end(self) -> dict[str, Any]:
+        """Return the first answer that says how the job ended."""
+        while True:
+            # It never ends within the time of a call, and looks are counted too.
+            self._jobs.pause(next(self._waits), self._deadline)
+            answer = self._get(None)
+            match answer.get("JobStatus"):
+                case "IN_PROGRESS":
+                    continue
+                case "SUCCEEDED" | "PARTIAL_SUCCESS" | "FAILED":
+                    return answer
+                case other:
+                    raise self._jobs.unusable(f"JobStatus is {other!r}")
+
+    def whole(self, first: dict[str, Any]) -> dict[str, Any]:
+        """Return all blocks as one answer, which has the members of DetectDocumentText's."""
+        pages = (first.get("DocumentMetadata") or {}).get("Pages")
+        if isinstance(pages, int) and pages > 1:
+            actual = f"{self._document.content_type} of {pages} pages"
+            raise UnsupportedDocument(name=self._document.key, actual=actual)
+        blocks = list(first.get("Blocks") or [])
+        seen: set[str] = set()
+        next_token = first.get("NextToken")
+        while next_token is not None:
+            if next_token in seen or len(seen) >= _MOST_ANSWERS:
+                raise self._jobs.unusable("its pages have no end")
+            seen.add(next_token)
+            answer = self._get(next_token)
+            blocks += answer.get("Blocks") or []
+            next_token = answer.get("NextToken")
+        return {
+            "DocumentMetadata": first.get("DocumentMetadata"),
+            # A synchronous answer has one page and does not number it.
+            "Blocks": [{name: value for name, value in block.items() if name != "Page"} for block in blocks],
+            "DetectDocumentTextModelVersion": first.get("DetectDocumentTextModelVersion"),
+        }
+
+    def _get(self, next_token: str | None) -> dict[str, Any]:
+        """Ask for one answer, and again where the service asks to slow down: the job goes on meanwhile."""
+        while True:
+            try:
+                return self._jobs.get(self._document, self._job_id, next_token)
+            except OcrThrottled as error:
+                self._jobs.pause(next(self._waits), self._deadline, error)
