@@ -14,11 +14,14 @@ from tests.crash.mutants import Edit
 MEMORY = "tests/unit/storage/test_memory.py::TestMemoryRecipeRepository::"
 POSTGRES = "tests/integration/storage/test_contracts.py::TestPostgresRecipeRepository::"
 POSTGRES_FAULTS = "tests/integration/storage/test_postgres.py::"
+ERASURES = "tests/integration/storage/test_erasures.py::"
 S3_UNIT = "tests/unit/storage/test_s3_boto.py::"
 ACTIVITIES = "tests/unit/test_activities.py::"
 WORKFLOW = "tests/integration/test_image_workflow.py::"
 STARTING = "tests/integration/orchestration/test_starting.py::"
 HISTORIES = "tests/replay/test_histories.py::test_the_bare_replayer_accepts_it"
+
+V0002 = "photo_worker/storage/migrations/versions/v0002_erasures.py"
 
 
 @dataclass(frozen=True)
@@ -192,6 +195,75 @@ _ROWS = (
             ),
         ),
         (POSTGRES_FAULTS + "test_the_result_of_a_job_finished_meanwhile_comes_back_whole",),
+    ),
+)
+
+_ERASURE = (
+    Safeguard(
+        "erased-is-refused",
+        "an erased job is refused by the statement that writes it",
+        "a late attempt, or somebody who submits the id again, brings an erased job back",
+        (9,),
+        "the trigger lets writes of marked jobs pass",
+        (Edit(V0002, "RAISE EXCEPTION 'the job has been erased' USING ERRCODE = 'PW001'", "NULL"),),
+        (POSTGRES + "test_an_erased_job_is_never_written_again",),
+    ),
+    Safeguard(
+        "mark-waits-for-writers",
+        "a mark waits for writers that have not seen it",
+        "an attempt that writes at the moment of the erasure commits after the rows were deleted",
+        (9,),
+        "marking takes no lock",
+        (
+            Edit(
+                "photo_worker/storage/statements.py",
+                "SELECT pg_advisory_xact_lock(recipes_job_lock(%(id)s))",
+                "SELECT 1",
+            ),
+        ),
+        (ERASURES + "test_a_mark_waits_for_a_writer_that_has_not_seen_it",),
+    ),
+    Safeguard(
+        "writers-wait-for-a-mark",
+        "a writer waits for a mark that is being made",
+        "a submission that begins beside an erasure does not see the mark",
+        (9,),
+        "writers take no lock on their job",
+        (Edit(V0002, "PERFORM pg_advisory_xact_lock_shared(recipes_job_lock(NEW.id));", "NULL;"),),
+        (ERASURES + "test_a_writer_that_waited_for_the_mark_sees_it",),
+    ),
+    Safeguard(
+        "sole-user-holds-the-object",
+        "nobody can queue a job for an object while it is being deleted",
+        "a photo that is uploaded again at the moment of an erasure is deleted under its new job",
+        (4, 9),
+        "writers take no lock on their object",
+        (Edit(V0002, "PERFORM pg_advisory_xact_lock_shared(recipes_object_lock(NEW.s3_raw_key));", "NULL;"),),
+        (POSTGRES + "test_who_queues_a_job_for_a_held_object_waits",),
+    ),
+    Safeguard(
+        "sole-user-looks-at-others",
+        "an object that another job uses stays",
+        "erasing one of two jobs with the same photo takes the other's photo away",
+        (4,),
+        "any number of users counts as one",
+        (Edit("photo_worker/storage/statements.py", "            AND id <> %(id)s\n", "            AND false\n"),),
+        (POSTGRES + "test_another_jobs_row_about_an_object_is_seen",),
+    ),
+    Safeguard(
+        "erased-jobs-use-nothing",
+        "a job that is being erased keeps no object",
+        "two jobs with one photo that are erased at once each leave the photo to the other",
+        (9,),
+        "jobs that are marked count as users",
+        (
+            Edit(
+                "photo_worker/storage/statements.py",
+                "AND NOT EXISTS (SELECT FROM erasures WHERE job_digest = recipes_job_digest(recipes.id))",
+                "AND true",
+            ),
+        ),
+        (POSTGRES + "test_jobs_that_are_erased_at_once_do_not_keep_their_object_for_each_other",),
     ),
 )
 
@@ -375,6 +447,7 @@ _PROCESS = (
 
 CHAPTERS: dict[str, tuple[Safeguard, ...]] = {
     "Rows": _ROWS,
+    "Erasure": _ERASURE,
     "Objects": _OBJECTS,
     "The workflow": _WORKFLOW,
     "Reading": _ACTIVITIES,
