@@ -45,12 +45,13 @@ class _StoredObject:
 class MemoryObjectStore:
     """``ports.ObjectStore`` in memory. Thread-safe; buckets exist once they are ensured.
 
-    ``now`` tells the time of a write.
+    ``now`` tells the time of a write, ``page`` how many keys a listing takes at once.
     """
 
-    def __init__(self, now: Callable[[], datetime] = _utc_now) -> None:
+    def __init__(self, now: Callable[[], datetime] = _utc_now, *, page: int = LIST_PAGE) -> None:
         self._lock = Lock()
         self._now = now
+        self._page = page
         self._buckets: dict[str, dict[str, _StoredObject]] = {}
 
     def describe(self) -> str:
@@ -97,11 +98,11 @@ class MemoryObjectStore:
             with self._lock:
                 found = self._objects(bucket)
                 keys = nsmallest(
-                    LIST_PAGE, (key for key in found if key.startswith(prefix) and (after is None or key > after))
+                    self._page, (key for key in found if key.startswith(prefix) and (after is None or key > after))
                 )
                 page = [ObjectEntry(bucket, key, len(found[key].body), found[key].modified_at) for key in keys]
             yield from page
-            if len(page) < LIST_PAGE:
+            if len(page) < self._page:
                 return
             after = page[-1].key
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from base64 import b64encode
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
@@ -20,14 +20,19 @@ from photo_worker.errors import (
     PhotoWorkerError,
     StorageUnavailable,
 )
-from photo_worker.ports import ObjectInfo
+from photo_worker.ports import ObjectEntry, ObjectInfo
 from photo_worker.storage import s3_errors
 from photo_worker.storage.metadata import decode_metadata, encode_metadata
 
 if TYPE_CHECKING:
     import boto3
     from mypy_boto3_s3 import S3Client
-    from mypy_boto3_s3.type_defs import GetObjectOutputTypeDef, HeadObjectOutputTypeDef
+    from mypy_boto3_s3.type_defs import (
+        GetObjectOutputTypeDef,
+        HeadObjectOutputTypeDef,
+        PaginatorConfigTypeDef,
+        PutObjectRequestTypeDef,
+    )
 
 CHUNK_BYTES = 1 << 20
 CONNECT_TIMEOUT_SECONDS = 5
@@ -75,10 +80,14 @@ def make_client(
 
 
 class BotoObjectStore:
-    """``ports.ObjectStore`` over a boto3 S3 client. Thread-safe, as the client is."""
+    """``ports.ObjectStore`` over a boto3 S3 client. Thread-safe, as the client is.
 
-    def __init__(self, client: S3Client) -> None:
+    ``page`` is how many keys a request lists, 1,000 at most.
+    """
+
+    def __init__(self, client: S3Client, *, page: int = 1000) -> None:
         self._client = client
+        self._paging: PaginatorConfigTypeDef = {"PageSize": page}
 
     def describe(self) -> str:
         """Name the store by its endpoint."""
@@ -124,19 +133,66 @@ class BotoObjectStore:
         self, bucket: str, key: str, body: bytes, *, content_type: str, metadata: Mapping[str, str] | None = None
     ) -> None:
         """Write an object whole; the store refuses a body that was torn on its way."""
-        validate_key(key)
-        digest = hashlib.md5(body, usedforsecurity=False).digest()
         try:
-            self._client.put_object(
-                Bucket=bucket,
-                Key=key,
-                Body=body,
-                ContentMD5=b64encode(digest).decode(),
-                ContentType=content_type,
-                Metadata=encode_metadata(metadata or {}),
-            )
+            self._client.put_object(**_upload(bucket, key, body, content_type, metadata))
         except s3_errors.FAILURES as error:
             raise self._explain(error, bucket, key) from error
+
+    def put_new(
+        self, bucket: str, key: str, body: bytes, *, content_type: str, metadata: Mapping[str, str] | None = None
+    ) -> bool:
+        """Write an object whole where the key has none, and tell whether it was written.
+
+        The store decides, by ``If-None-Match: *``: of many writers one wins ("Conditional writes" in S3's user
+        guide). False may also mean that an earlier call of this writer got through and its reply was lost.
+        """
+        request = _upload(bucket, key, body, content_type, metadata)
+        request["IfNoneMatch"] = "*"
+        try:
+            self._client.put_object(**request)
+        except s3_errors.FAILURES as error:
+            if isinstance(error, ClientError) and s3_errors.status_of(error) == s3_errors.PRECONDITION_FAILED:
+                return False
+            raise self._explain(error, bucket, key) from error
+        return True
+
+    def list(self, bucket: str, prefix: str) -> Iterator[ObjectEntry]:
+        """List the objects whose keys begin with ``prefix``, by key."""
+        lists = self._client.get_paginator("list_objects_v2")
+        pages = lists.paginate(Bucket=bucket, Prefix=prefix, PaginationConfig=self._paging)
+        try:
+            for page in pages:
+                for item in page.get("Contents", []):
+                    yield ObjectEntry(bucket, item["Key"], item["Size"], item["LastModified"])
+        except s3_errors.FAILURES as error:
+            raise self._explain(error, bucket, None) from error
+
+    def delete(self, bucket: str, key: str) -> int:
+        """Delete an object with every version and delete marker of it; return how many there were.
+
+        Needs s3:ListBucketVersions and s3:DeleteObjectVersion. In a bucket without versions, the object is the one
+        version that S3 calls null. What is written to the key while this runs may stay.
+        """
+        validate_key(key)
+        deleted = 0
+        try:
+            for version in self._versions(bucket, key):
+                self._client.delete_object(Bucket=bucket, Key=key, VersionId=version)
+                deleted += 1
+        except s3_errors.FAILURES as error:
+            raise self._explain(error, bucket, key) from error
+        return deleted
+
+    def _versions(self, bucket: str, key: str) -> Sequence[str]:
+        """Return the ids of a key's versions and delete markers. Keys are listed in order, the key itself first."""
+        found = []
+        lists = self._client.get_paginator("list_object_versions")
+        for page in lists.paginate(Bucket=bucket, Prefix=key, PaginationConfig=self._paging):
+            entries = [*page.get("Versions", []), *page.get("DeleteMarkers", [])]
+            found += [entry["VersionId"] for entry in entries if entry["Key"] == key]
+            if any(entry["Key"] != key for entry in entries):
+                break
+        return found
 
     def ensure_bucket(self, bucket: str) -> None:
         """Create the bucket where it is missing, in the client's region."""
@@ -202,6 +258,21 @@ class BotoObjectStore:
             found = s3_errors.translate(error, store=self.describe(), bucket=bucket, key=None)
             return found if isinstance(found, (BucketMissing, StorageUnavailable)) else None
         return None
+
+
+def _upload(
+    bucket: str, key: str, body: bytes, content_type: str, metadata: Mapping[str, str] | None
+) -> PutObjectRequestTypeDef:
+    validate_key(key)
+    digest = hashlib.md5(body, usedforsecurity=False).digest()
+    return {
+        "Bucket": bucket,
+        "Key": key,
+        "Body": body,
+        "ContentMD5": b64encode(digest).decode(),
+        "ContentType": content_type,
+        "Metadata": encode_metadata(metadata or {}),
+    }
 
 
 def _info(bucket: str, key: str, answer: HeadObjectOutputTypeDef | GetObjectOutputTypeDef) -> ObjectInfo:

@@ -28,6 +28,7 @@ from photo_worker.errors import (
 TRANSIENT_CODES = frozenset(
     {
         "BadDigest",  # the body was torn on its way; the next attempt sends it again
+        "ConditionalRequestConflict",  # another request for the key ran at the same moment
         "IncompleteBody",
         "InternalError",
         "OperationAborted",
@@ -43,6 +44,8 @@ TRANSIENT_CODES = frozenset(
 # boto3 reports the bare HTTP status as the code where the answer has no body.
 FORBIDDEN_CODES = frozenset({"AccessDenied", "AllAccessDisabled", "Forbidden", "403"})
 OPAQUE_CODES = frozenset({"400", "403", "Bad Request", "Forbidden"})
+
+PRECONDITION_FAILED = 412
 
 UNREACHABLE = (
     boto.HTTPClientError,

@@ -1,9 +1,14 @@
-"""What every ``ObjectStore`` does. A subclass gives the fixture ``store``, and ``bucket`` where it cleans up."""
+"""What every ``ObjectStore`` does.
+
+A subclass gives the fixture ``store``, which lists ``PAGE`` keys at once, and ``bucket`` where it cleans up.
+"""
 
 from __future__ import annotations
 
 import hashlib
 from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime, timedelta
+from threading import Barrier
 from uuid import uuid4
 
 import pytest
@@ -14,6 +19,8 @@ from photo_worker.errors import BucketMissing, DocumentTooLarge, InvalidBucket, 
 from photo_worker.ports import ObjectStore
 
 MIB = 1 << 20
+# How many keys a store under test lists at once.
+PAGE = 7
 KEYS = [
     "photo.jpg",
     "photos/grandma's apple pie.jpg",
@@ -114,6 +121,8 @@ class ObjectStoreContract:
     def test_metadata_names_that_would_change_are_refused(self, store: ObjectStore, bucket: str, name: str) -> None:
         with pytest.raises(ValueError, match="metadata names"):
             store.put(bucket, "k", b"x", content_type="image/png", metadata={name: "1"})
+        with pytest.raises(ValueError, match="metadata names"):
+            store.put_new(bucket, "k", b"x", content_type="image/png", metadata={name: "1"})
 
     def test_a_missing_object_and_a_missing_bucket_are_told_apart(self, store: ObjectStore, bucket: str) -> None:
         nowhere = f"pw-test-{uuid4().hex}"
@@ -144,6 +153,10 @@ class ObjectStoreContract:
             store.get(bucket, key, limit_bytes=1)
         with pytest.raises(InvalidKey):
             store.put(bucket, key, b"x", content_type="image/png")
+        with pytest.raises(InvalidKey):
+            store.put_new(bucket, key, b"x", content_type="image/png")
+        with pytest.raises(InvalidKey):
+            store.delete(bucket, key)
 
     def test_get_refuses_an_object_over_the_limit(self, store: ObjectStore, bucket: str) -> None:
         store.put(bucket, "k", b"12345", content_type="image/png")
@@ -171,6 +184,97 @@ class ObjectStoreContract:
         with ThreadPoolExecutor(16) as pool:
             list(pool.map(write, bodies))
         assert store.get(bucket, "k", limit_bytes=MIB) in bodies
+
+    @pytest.mark.parametrize("key", KEYS)
+    def test_a_new_object_is_written_once(self, store: ObjectStore, bucket: str, key: str) -> None:
+        assert store.put_new(bucket, key, b"first", content_type="image/png", metadata={"writer": "1"}) is True
+        assert store.put_new(bucket, key, b"second", content_type="image/jpeg") is False
+        info = store.head(bucket, key)
+        assert (info.content_type, dict(info.metadata)) == ("image/png", {"writer": "1"})
+        assert store.get(bucket, key, limit_bytes=10) == b"first"
+
+    def test_of_twenty_writers_of_a_new_object_one_wins(self, store: ObjectStore, bucket: str) -> None:
+        bodies = [bytes([number]) * 100_000 for number in range(20)]
+        barrier = Barrier(len(bodies))
+
+        def write(body: bytes) -> bool:
+            barrier.wait(timeout=10)
+            return store.put_new(bucket, "k", body, content_type="image/png")
+
+        with ThreadPoolExecutor(len(bodies)) as pool:
+            won = list(pool.map(write, bodies))
+        assert won.count(True) == 1
+        assert store.get(bucket, "k", limit_bytes=MIB) == bodies[won.index(True)]
+
+    def test_a_deleted_object_can_be_new_again(self, store: ObjectStore, bucket: str) -> None:
+        store.put(bucket, "k", b"first", content_type="image/png")
+        assert store.delete(bucket, "k") == 1
+        assert store.put_new(bucket, "k", b"second", content_type="image/png") is True
+        assert store.get(bucket, "k", limit_bytes=10) == b"second"
+
+    def test_a_listing_tells_keys_sizes_and_times_in_order(self, store: ObjectStore, bucket: str) -> None:
+        assert list(store.list(bucket, "")) == []
+        for number, key in enumerate(KEYS):
+            store.put(bucket, key, bytes(number), content_type="image/png")
+        entries = list(store.list(bucket, ""))
+        assert [entry.key for entry in entries] == sorted(KEYS, key=str.encode)
+        assert {entry.key: entry.size_bytes for entry in entries} == {key: n for n, key in enumerate(KEYS)}
+        assert {entry.bucket for entry in entries} == {bucket}
+        now = datetime.now(UTC)
+        assert all(abs(now - entry.modified_at) < timedelta(minutes=5) for entry in entries)
+
+    @pytest.mark.parametrize(
+        ("prefix", "found"),
+        [
+            ("artifacts/1/", ["artifacts/1/a", "artifacts/1/b/c"]),
+            ("artifacts/1", ["artifacts/1/a", "artifacts/1/b/c", "artifacts/10/a"]),
+            ("artifacts/1/a", ["artifacts/1/a"]),
+            ("Artifacts/", []),
+            ("фото/1+1 %", ["фото/1+1 %.jpg"]),
+            ("no such", []),
+        ],
+    )
+    def test_a_prefix_is_taken_to_the_letter(
+        self, store: ObjectStore, bucket: str, prefix: str, found: list[str]
+    ) -> None:
+        for key in ["artifacts/1/a", "artifacts/1/b/c", "artifacts/10/a", "artifact", "фото/1+1 %.jpg", "фото/1 1.jpg"]:
+            store.put(bucket, key, b"x", content_type="image/png")
+        assert [entry.key for entry in store.list(bucket, prefix)] == found
+
+    def test_a_listing_goes_on_behind_its_first_page(self, store: ObjectStore, bucket: str) -> None:
+        keys = [f"many/{number:02} é+&.json" for number in range(3 * PAGE)]
+        for key in keys:
+            store.put(bucket, key, b"", content_type="application/json")
+        assert [entry.key for entry in store.list(bucket, "many/")] == keys
+
+    def test_objects_deleted_while_they_are_listed_do_not_disturb_the_listing(
+        self, store: ObjectStore, bucket: str
+    ) -> None:
+        keys = [f"k/{number}" for number in range(9)]
+        for key in keys:
+            store.put(bucket, key, b"x", content_type="image/png")
+        assert [store.delete(bucket, entry.key) for entry in store.list(bucket, "k/")] == [1] * 9
+        assert list(store.list(bucket, "k/")) == []
+
+    @pytest.mark.parametrize("key", KEYS)
+    def test_a_deleted_object_is_gone_and_its_neighbours_stay(self, store: ObjectStore, bucket: str, key: str) -> None:
+        neighbours = [key + "x", "0" + key]
+        for one in (key, *neighbours):
+            store.put(bucket, one, b"x", content_type="image/png")
+        assert store.delete(bucket, key) == 1
+        with pytest.raises(ObjectMissing):
+            store.head(bucket, key)
+        assert store.delete(bucket, key) == 0
+        assert sorted(entry.key for entry in store.list(bucket, "")) == sorted(neighbours)
+
+    def test_a_missing_bucket_is_told_when_listing_and_deleting(self, store: ObjectStore) -> None:
+        nowhere = f"pw-test-{uuid4().hex}"
+        with pytest.raises(BucketMissing):
+            list(store.list(nowhere, ""))
+        with pytest.raises(BucketMissing):
+            store.delete(nowhere, "k")
+        with pytest.raises(BucketMissing):
+            store.put_new(nowhere, "k", b"x", content_type="image/png")
 
     def test_it_describes_itself(self, store: ObjectStore) -> None:
         assert store.describe()

@@ -107,7 +107,22 @@ def bucket(s3_client: S3Client) -> Iterator[str]:
     name = f"pw-test-{uuid4().hex}"
     s3_client.create_bucket(Bucket=name)
     yield name
-    for page in s3_client.get_paginator("list_objects_v2").paginate(Bucket=name):
-        for item in page.get("Contents", []):
-            s3_client.delete_object(Bucket=name, Key=item["Key"])
+    empty(s3_client, name)
+
+
+@pytest.fixture
+def versioned_bucket(s3_client: S3Client) -> Iterator[str]:
+    """A fresh, empty bucket that keeps every version."""
+    name = f"pw-test-{uuid4().hex}"
+    s3_client.create_bucket(Bucket=name)
+    s3_client.put_bucket_versioning(Bucket=name, VersioningConfiguration={"Status": "Enabled"})
+    yield name
+    empty(s3_client, name)
+
+
+def empty(s3_client: S3Client, name: str) -> None:
+    """Delete a bucket with everything in it, versions included."""
+    for page in s3_client.get_paginator("list_object_versions").paginate(Bucket=name):
+        for item in [*page.get("Versions", []), *page.get("DeleteMarkers", [])]:
+            s3_client.delete_object(Bucket=name, Key=item["Key"], VersionId=item["VersionId"])
     s3_client.delete_bucket(Bucket=name)

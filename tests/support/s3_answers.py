@@ -83,7 +83,7 @@ def s3_answering(answer: Callable[[Request], Answer]) -> Iterator[S3Answers]:
             if length != len(given.body) and self.command != "HEAD":
                 self.close_connection = True
 
-        do_GET = do_HEAD = do_PUT = answer
+        do_GET = do_HEAD = do_PUT = do_DELETE = answer
 
         def log_message(self, format: str, *args: object) -> None:
             pass

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
+from uuid import uuid4
 
 import pytest
 
+from photo_worker.errors import ObjectMissing
 from photo_worker.storage.postgres import PostgresRecipeRepository, make_pool
 from photo_worker.storage.s3_boto import BotoObjectStore
-from tests.contracts.object_store import ObjectStoreContract
+from tests.contracts.object_store import PAGE, ObjectStoreContract
 from tests.contracts.recipe_repository import RecipeRepositoryContract
+from tests.support.resources import empty
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
@@ -20,11 +23,63 @@ if TYPE_CHECKING:
 class TestBotoObjectStore(ObjectStoreContract):
     @pytest.fixture
     def store(self, s3_client: S3Client) -> BotoObjectStore:
-        return BotoObjectStore(s3_client)
+        return BotoObjectStore(s3_client, page=PAGE)
 
     @pytest.fixture
     def bucket(self, bucket: str) -> str:
         return bucket
+
+
+@pytest.mark.stack
+class TestBotoObjectStoreWithVersions(ObjectStoreContract):
+    """A bucket that keeps what is overwritten and deleted."""
+
+    @pytest.fixture
+    def store(self, s3_client: S3Client) -> BotoObjectStore:
+        return BotoObjectStore(s3_client, page=PAGE)
+
+    @pytest.fixture
+    def bucket(self, s3_client: S3Client, versioned_bucket: str) -> str:
+        return versioned_bucket
+
+    def test_every_version_and_marker_is_deleted(
+        self, store: BotoObjectStore, s3_client: S3Client, bucket: str
+    ) -> None:
+        for number in range(3):
+            store.put(bucket, "k", bytes(number), content_type="image/png")
+            store.put(bucket, "k2", bytes(number), content_type="image/png")
+        s3_client.delete_object(Bucket=bucket, Key="k")
+        store.put(bucket, "k", b"again", content_type="image/png")
+        s3_client.delete_object(Bucket=bucket, Key="k")
+        with pytest.raises(ObjectMissing):
+            store.head(bucket, "k")
+        assert store.delete(bucket, "k") == 6
+        left = s3_client.list_object_versions(Bucket=bucket)
+        assert [version["Key"] for version in left.get("Versions", [])] == ["k2"] * 3
+        assert left.get("DeleteMarkers", []) == []
+        assert store.delete(bucket, "k") == 0
+
+    def test_what_was_stored_before_the_bucket_kept_versions_is_deleted_too(
+        self, store: BotoObjectStore, s3_client: S3Client, stack_env: dict[str, str]
+    ) -> None:
+        name = f"pw-test-{uuid4().hex}"
+        s3_client.create_bucket(Bucket=name)
+        try:
+            store.put(name, "k", b"old", content_type="image/png")
+            s3_client.put_bucket_versioning(Bucket=name, VersioningConfiguration={"Status": "Enabled"})
+            store.put(name, "k", b"new", content_type="image/png")
+            assert store.delete(name, "k") == 2
+            assert "Versions" not in s3_client.list_object_versions(Bucket=name)
+        finally:
+            empty(s3_client, name)
+
+    def test_a_key_with_more_versions_than_a_page_is_deleted_whole(
+        self, store: BotoObjectStore, s3_client: S3Client, bucket: str
+    ) -> None:
+        for number in range(2 * PAGE + 1):
+            store.put(bucket, "k", bytes(number), content_type="image/png")
+        assert store.delete(bucket, "k") == 2 * PAGE + 1
+        assert "Versions" not in s3_client.list_object_versions(Bucket=bucket)
 
 
 @pytest.mark.stack

@@ -5,14 +5,14 @@ from __future__ import annotations
 import pytest
 
 from photo_worker.storage.memory import MemoryObjectStore, MemoryRecipeRepository
-from tests.contracts.object_store import ObjectStoreContract
+from tests.contracts.object_store import PAGE, ObjectStoreContract
 from tests.contracts.recipe_repository import RecipeRepositoryContract
 
 
 class TestMemoryObjectStore(ObjectStoreContract):
     @pytest.fixture
     def store(self) -> MemoryObjectStore:
-        return MemoryObjectStore()
+        return MemoryObjectStore(page=PAGE)
 
 
 class TestMemoryRecipeRepository(RecipeRepositoryContract):

@@ -67,6 +67,8 @@ CALLS: dict[str, Callable[[BotoObjectStore], object]] = {
     "open": read_all,
     "get": lambda store: store.get("photos", "pie.jpg", limit_bytes=10),
     "put": lambda store: store.put("photos", "pie.jpg", b"x", content_type="image/jpeg"),
+    "put_new": lambda store: store.put_new("photos", "pie.jpg", b"x", content_type="image/jpeg"),
+    "delete": lambda store: store.delete("photos", "pie.jpg"),
 }
 
 # The same table holds for HEAD, whose answers have a status and nothing else.
@@ -334,3 +336,35 @@ def test_the_standard_variable_for_the_endpoint_is_enough(monkeypatch: pytest.Mo
 def test_the_description_holds_no_credentials() -> None:
     with store_at("http://user:password@127.0.0.1:9") as store:
         assert store.describe() == "S3 at http://127.0.0.1:9"
+
+
+def test_a_conditional_write_asks_the_store_and_takes_its_no() -> None:
+    answers = deque([Answer(), refusal(412, "PreconditionFailed", "At least one of the pre-conditions did not hold")])
+    with store_answering(lambda _: answers.popleft()) as (store, server):
+        assert [CALLS["put_new"](store), CALLS["put_new"](store)] == [True, False]
+    assert [request.headers["if-none-match"] for request in server.requests] == ["*", "*"]
+    with store_answering(lambda _: Answer()) as (store, server):
+        CALLS["put"](store)
+    assert "if-none-match" not in server.requests[0].headers
+
+
+def test_a_conditional_write_beside_another_may_be_tried_again() -> None:
+    conflict = refusal(409, "ConditionalRequestConflict", "A conflicting operation occurred.")
+    with store_answering(lambda _: conflict) as (store, _), pytest.raises(StorageUnavailable) as caught:
+        CALLS["put_new"](store)
+    assert "ConditionalRequestConflict" in caught.value.message
+    assert caught.value.retryable
+
+
+@pytest.mark.parametrize(
+    ("answer", "kind"),
+    [
+        (refusal(403, "AccessDenied", "no s3:ListBucket"), BucketForbidden),
+        (refusal(404, "NoSuchBucket"), BucketMissing),
+        (refusal(503, "SlowDown"), StorageUnavailable),
+        (refusal(403, "SignatureDoesNotMatch"), ServiceRefused),
+    ],
+)
+def test_a_refused_listing_says_what_is_wrong_with_the_bucket(answer: Answer, kind: type[PhotoWorkerError]) -> None:
+    with store_answering(lambda _: answer) as (store, _), pytest.raises(kind):
+        list(store.list("photos", "artifacts/"))
