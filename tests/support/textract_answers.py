@@ -1,10 +1,12 @@
-"""A server that gives one prepared answer to every call, for what a healthy Textract does not do."""
+"""A server that gives prepared answers, for what a healthy Textract does not do."""
 
 from __future__ import annotations
 
+import itertools
 import json
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -49,15 +51,17 @@ class Served:
 
 
 @contextmanager
-def textract_answering(reply: Reply) -> Iterator[Served]:
-    """Serve ``reply`` on a free port of the loopback while the block runs."""
+def textract_answering(*replies: Reply) -> Iterator[Served]:
+    """Serve ``replies`` one after the other, and then the last one, on a free port of the loopback."""
     ended = threading.Event()
+    turn = itertools.count()
 
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
 
         def do_POST(self) -> None:
             body = self.rfile.read(int(self.headers["Content-Length"]))
+            reply = replies[min(next(turn), len(replies) - 1)]
             served.calls.append({"target": self.headers["X-Amz-Target"], "body": json.loads(body)})
             if reply.held:
                 ended.wait(NEVER_SECONDS)
@@ -88,8 +92,15 @@ def textract_answering(reply: Reply) -> Iterator[Served]:
         server.server_close()
 
 
-def backend_at(url: str, monkeypatch: pytest.MonkeyPatch, api: TextractApi = "async") -> TextractBackend:
+def backend_at(
+    url: str,
+    monkeypatch: pytest.MonkeyPatch,
+    api: TextractApi = "async",
+    *,
+    wait: Callable[[float], None] = time.sleep,
+    clock: Callable[[], float] = time.monotonic,
+) -> TextractBackend:
     """Return the backend as a worker with this endpoint in its environment makes it."""
     monkeypatch.setenv("AWS_ENDPOINT_URL_TEXTRACT", url)
     session = boto3.Session(aws_access_key_id="test", aws_secret_access_key="test", region_name="eu-central-1")
-    return TextractBackend(make_client(session=session, api=api), api=api)
+    return TextractBackend(make_client(session=session, api=api), api=api, wait=wait, clock=clock)

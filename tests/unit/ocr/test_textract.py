@@ -17,16 +17,17 @@ from photo_worker.errors import (
     OcrThrottled,
     OcrUnavailable,
     PhotoWorkerError,
+    RequestTokenTaken,
     ServiceRefused,
     UnreadableDocument,
     UnsupportedDocument,
 )
 from photo_worker.ocr import textract
-from photo_worker.ocr.textract import TextractBackend, make_client
+from photo_worker.ocr.textract import TextractApi, TextractBackend, make_client
 from photo_worker.ports import DocumentRef
 from tests.support.textract_answers import Reply, backend_at, refusal, textract_answering
 
-DOCUMENT = DocumentRef("photos", "Omas Karte.jpg", "image/jpeg", 11_000_000, "ab" * 32)
+DOCUMENT = DocumentRef("photos", "Omas Karte.jpg", "image/jpeg", 1_000_000, "ab" * 32)
 PAGE = {"BlockType": "PAGE", "Id": "c0ffee00-0000-4000-8000-000000000000"}
 ANSWER: dict[str, Any] = {
     "DocumentMetadata": {"Pages": 1},
@@ -45,6 +46,12 @@ MODELLED: dict[str, type[PhotoWorkerError]] = {
     "ThrottlingException": OcrThrottled,
     "UnsupportedDocumentException": UnsupportedDocument,
 }
+OF_START: dict[str, type[PhotoWorkerError]] = {
+    "IdempotentParameterMismatchException": RequestTokenTaken,
+    # No key is sent.
+    "InvalidKMSKeyException": ServiceRefused,
+    "LimitExceededException": OcrThrottled,
+}
 OTHERS: list[tuple[Reply, type[PhotoWorkerError]]] = [
     (refusal("LimitExceededException"), OcrThrottled),
     (refusal("TooManyRequestsException", status=429), OcrThrottled),
@@ -56,7 +63,6 @@ OTHERS: list[tuple[Reply, type[PhotoWorkerError]]] = [
     (Reply(503, b"<html>Bad gateway</html>", "text/html"), OcrUnavailable),
     (Reply(200, b"<html>Sign in to the network</html>", "text/html"), OcrUnavailable),
     (Reply(200, b"{}"), OcrUnavailable),
-    (Reply(200, json.dumps(ANSWER | {"Blocks": []}).encode()), OcrUnavailable),
     (Reply(cut=True), OcrUnavailable),
     (refusal("ExpiredTokenException"), ServiceRefused),
     (refusal("UnrecognizedClientException"), ServiceRefused),
@@ -71,7 +77,7 @@ OTHERS: list[tuple[Reply, type[PhotoWorkerError]]] = [
 
 def test_an_object_is_read_where_it_lies(monkeypatch: pytest.MonkeyPatch) -> None:
     with textract_answering(Reply(200, json.dumps(ANSWER).encode())) as served:
-        detected = backend_at(served.url, monkeypatch).detect_text(DOCUMENT)
+        detected = backend_at(served.url, monkeypatch, "sync").detect_text(DOCUMENT)
     assert detected.response == ANSWER
     assert (detected.ocr_version, detected.page_count) == ("1.0", 1)
     assert served.calls == [
@@ -82,22 +88,27 @@ def test_an_object_is_read_where_it_lies(monkeypatch: pytest.MonkeyPatch) -> Non
     ]
 
 
-def test_every_modelled_error_has_its_meaning_here() -> None:
+@pytest.mark.parametrize(
+    ("operation", "known"),
+    [("DetectDocumentText", MODELLED), ("StartDocumentTextDetection", MODELLED | OF_START)],
+)
+def test_every_modelled_error_has_its_meaning_here(operation: str, known: dict[str, type[PhotoWorkerError]]) -> None:
     model = Loader().load_service_model("textract", "service-2")
-    errors = {error["shape"] for error in model["operations"]["DetectDocumentText"]["errors"]}
-    assert errors == set(MODELLED)
+    errors = {error["shape"] for error in model["operations"][operation]["errors"]}
+    assert errors == set(known)
 
 
+@pytest.mark.parametrize("api", ["async", "sync"])
 @pytest.mark.parametrize(
     ("reply", "kind"),
-    [(refusal(code), kind) for code, kind in MODELLED.items()] + OTHERS,
+    [(refusal(code), kind) for code, kind in (MODELLED | OF_START).items()] + OTHERS,
     ids=lambda value: f"{value.status}-{value.body[:40]!r}" if isinstance(value, Reply) else "",
 )
 def test_an_error_is_told_by_what_can_be_done_about_it(
-    monkeypatch: pytest.MonkeyPatch, reply: Reply, kind: type[PhotoWorkerError]
+    monkeypatch: pytest.MonkeyPatch, reply: Reply, kind: type[PhotoWorkerError], api: TextractApi
 ) -> None:
     with textract_answering(reply) as served:
-        backend = backend_at(served.url, monkeypatch)
+        backend = backend_at(served.url, monkeypatch, api)
         with pytest.raises(PhotoWorkerError) as caught:
             backend.detect_text(DOCUMENT)
         assert type(caught.value) is kind
@@ -106,6 +117,12 @@ def test_an_error_is_told_by_what_can_be_done_about_it(
         where = served.url if issubclass(kind, OcrUnavailable | OcrThrottled | ServiceRefused) else "Omas Karte.jpg"
         assert where in caught.value.message
     assert caught.value.retryable == issubclass(kind, OcrUnavailable | OcrThrottled)
+
+
+def test_an_answer_without_blocks_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    reply = Reply(200, json.dumps(ANSWER | {"Blocks": []}).encode())
+    with textract_answering(reply) as served, pytest.raises(OcrUnavailable, match="no Blocks"):
+        backend_at(served.url, monkeypatch, "sync").detect_text(DOCUMENT)
 
 
 @pytest.mark.parametrize("code", ["ThrottlingException", "BadDocumentException", "AccessDeniedException"])
@@ -126,10 +143,13 @@ def test_a_service_that_is_not_there_is_tried_again_later(monkeypatch: pytest.Mo
     assert caught.value.retryable
 
 
-def test_a_service_that_does_not_answer_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(textract, "READ_TIMEOUT_SECONDS", 0.2)
+@pytest.mark.parametrize(("api", "constant"), [("sync", "READ_TIMEOUT_SECONDS"), ("async", "JOB_READ_TIMEOUT_SECONDS")])
+def test_a_service_that_does_not_answer_is_given_up(
+    monkeypatch: pytest.MonkeyPatch, api: TextractApi, constant: str
+) -> None:
+    monkeypatch.setattr(textract, constant, 0.2)
     with textract_answering(Reply(held=True)) as served, pytest.raises(OcrUnavailable, match="timeout"):
-        backend_at(served.url, monkeypatch).detect_text(DOCUMENT)
+        backend_at(served.url, monkeypatch, api).detect_text(DOCUMENT)
 
 
 def test_without_credentials_the_message_says_so(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,0 +1,290 @@
+"""How the ``textract`` backend carries a document through a job of the asynchronous API."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from itertools import islice, pairwise
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from photo_worker import policies
+from photo_worker.errors import (
+    DocumentTooLarge,
+    ObjectForbidden,
+    OcrThrottled,
+    OcrUnavailable,
+    PhotoWorkerError,
+    UnreadableDocument,
+    UnsupportedDocument,
+)
+from photo_worker.ocr import textract, textract_jobs
+from photo_worker.ocr.textract_jobs import GENERATIONS, LONGEST_WAIT_SECONDS, request_token, waits
+from photo_worker.ports import DocumentRef
+from tests.support.textract_answers import Reply, Served, backend_at, refusal, textract_answering
+
+DOCUMENT = DocumentRef("photos", "Omas Karte.jpg", "image/jpeg", 1_000_000, "ab" * 32)
+VERSION = {"DetectDocumentTextModelVersion": "1.0"}
+STARTED = Reply(200, json.dumps({"JobId": "c0ffee"}).encode())
+IN_PROGRESS = Reply(200, json.dumps({"JobStatus": "IN_PROGRESS"} | VERSION).encode())
+
+
+def block(number: int) -> dict[str, Any]:
+    return {"BlockType": "WORD" if number else "PAGE", "Id": f"block-{number}", "Page": 1}
+
+
+def ended(status: str = "SUCCEEDED", *numbers: int, then: str | None = None, pages: int = 1, says: str = "") -> Reply:
+    answer: dict[str, Any] = {"DocumentMetadata": {"Pages": pages}, "JobStatus": status}
+    if then is not None:
+        answer["NextToken"] = then
+    answer["Blocks"] = [block(number) for number in numbers]
+    if says:
+        answer["StatusMessage"] = says
+    return Reply(200, json.dumps(answer | VERSION).encode())
+
+
+def failed(says: str) -> Reply:
+    return Reply(200, json.dumps({"JobStatus": "FAILED", "StatusMessage": says} | VERSION).encode())
+
+
+@dataclass
+class Time:
+    """A clock that moves as it is waited on."""
+
+    now: float = 1000.0
+    waited: list[float] = field(default_factory=list)
+
+    def wait(self, seconds: float) -> None:
+        self.waited.append(seconds)
+        self.now += seconds
+
+
+@pytest.fixture
+def time_passes() -> Time:
+    return Time()
+
+
+@pytest.fixture
+def read(monkeypatch: pytest.MonkeyPatch, time_passes: Time) -> Callable[[Served], dict[str, Any]]:
+    def detect(served: Served, document: DocumentRef = DOCUMENT) -> dict[str, Any]:
+        backend = backend_at(served.url, monkeypatch, wait=time_passes.wait, clock=lambda: time_passes.now)
+        return dict(backend.detect_text(document).response)
+
+    return detect
+
+
+Read = Callable[[Served], dict[str, Any]]
+
+
+def asked(served: Served) -> list[tuple[str, Any]]:
+    return [(str(call["target"]).removeprefix("Textract."), call["body"]) for call in served.calls]
+
+
+def test_a_job_is_started_with_its_token_looked_at_and_read_to_its_end(read: Read, time_passes: Time) -> None:
+    with textract_answering(
+        STARTED, IN_PROGRESS, IN_PROGRESS, ended("SUCCEEDED", 0, 1, then="two"), ended("SUCCEEDED", 2)
+    ) as served:
+        answer = read(served)
+    assert list(answer) == ["DocumentMetadata", "Blocks", "DetectDocumentTextModelVersion"]
+    assert [found["Id"] for found in answer["Blocks"]] == ["block-0", "block-1", "block-2"]
+    # As in a synchronous answer, the one page has no number.
+    assert all("Page" not in found for found in answer["Blocks"])
+    get = ("GetDocumentTextDetection", {"JobId": "c0ffee"})
+    assert asked(served) == [
+        (
+            "StartDocumentTextDetection",
+            {
+                "DocumentLocation": {"S3Object": {"Bucket": "photos", "Name": "Omas Karte.jpg"}},
+                "ClientRequestToken": request_token(DOCUMENT),
+            },
+        ),
+        get,
+        get,
+        get,
+        (get[0], {"JobId": "c0ffee", "NextToken": "two"}),
+    ]
+    assert len(time_passes.waited) == 3
+
+
+class TestToken:
+    def test_it_stays_what_it_is(self) -> None:
+        # A release that makes other tokens is charged again for every document in work.
+        assert request_token(DOCUMENT) == "48c304bc0b751f451b9d1608c49530c6c69039c6c5fa659b53ce0283d376b1d0"
+
+    @given(st.text(), st.text(), st.integers(0, 9))
+    def test_it_is_one_that_textract_takes(self, bucket: str, key: str, generation: int) -> None:
+        token = request_token(replace(DOCUMENT, bucket=bucket, key=key), generation)
+        assert re.fullmatch(r"[0-9a-f]{64}", token)
+        assert token == request_token(replace(DOCUMENT, bucket=bucket, key=key), generation)
+
+    def test_whatever_is_read_otherwise_has_another(self) -> None:
+        documents = [
+            DOCUMENT,
+            replace(DOCUMENT, bucket="photosO"),
+            replace(DOCUMENT, key="mas Karte.jpg"),
+            replace(DOCUMENT, sha256="cd" * 32),
+        ]
+        tokens = {request_token(document, generation) for document in documents for generation in range(GENERATIONS)}
+        assert len(tokens) == len(documents) * GENERATIONS
+
+    def test_what_is_known_of_a_document_besides_its_bytes_and_place_changes_nothing(self) -> None:
+        assert request_token(replace(DOCUMENT, content_type="image/png", size_bytes=1)) == request_token(DOCUMENT)
+
+    def test_bytes_that_nobody_hashed_are_taken_for_no_others(self) -> None:
+        unknown = replace(DOCUMENT, sha256="")
+        assert request_token(unknown) != request_token(unknown)
+
+
+class TestWaiting:
+    @given(st.integers(0, 2**256 - 1))
+    def test_waits_grow_to_a_bound(self, number: int) -> None:
+        seconds = list(islice(waits(f"{number:064x}"), 30))
+        assert 0.05 < seconds[0] < 0.15
+        assert all(earlier <= later for earlier, later in pairwise(seconds))
+        assert 0.8 * LONGEST_WAIT_SECONDS < seconds[-1] < 1.2 * LONGEST_WAIT_SECONDS
+
+    def test_a_job_that_lasts_ends_the_attempt_in_time_to_be_retried(self, read: Read, time_passes: Time) -> None:
+        with (
+            textract_answering(STARTED, IN_PROGRESS) as served,
+            pytest.raises(OcrUnavailable, match="goes on") as caught,
+        ):
+            read(served)
+        assert caught.value.retryable
+        # A last call may take as long as it is given.
+        slowest = textract.JOB_READ_TIMEOUT_SECONDS + textract.CONNECT_TIMEOUT_SECONDS
+        assert sum(time_passes.waited) + slowest < policies.OCR.start_to_close_timeout.total_seconds()
+        assert sum(time_passes.waited) > 60
+
+    def test_the_next_attempt_joins_the_same_job(self, read: Read) -> None:
+        with textract_answering(STARTED, IN_PROGRESS) as first, pytest.raises(OcrUnavailable):
+            read(first)
+        with textract_answering(STARTED, ended("SUCCEEDED", 0)) as second:
+            read(second)
+        assert asked(first)[0] == asked(second)[0]
+
+    def test_being_asked_to_slow_down_while_looking_does_not_end_the_attempt(self, read: Read) -> None:
+        slowly = refusal("ProvisionedThroughputExceededException")
+        with textract_answering(
+            STARTED, slowly, IN_PROGRESS, slowly, ended("SUCCEEDED", 0, then="two"), slowly, ended("SUCCEEDED", 1)
+        ) as served:
+            assert len(read(served)["Blocks"]) == 2
+
+    def test_being_asked_to_slow_down_without_end_is_said(self, read: Read) -> None:
+        with (
+            textract_answering(STARTED, refusal("ThrottlingException", "Rate exceeded")) as served,
+            pytest.raises(OcrThrottled, match="Rate exceeded"),
+        ):
+            read(served)
+
+    def test_a_wait_that_ends_the_attempt_is_obeyed(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        class CancelledHereError(Exception):
+            pass
+
+        def cancelled(seconds: float) -> None:
+            raise CancelledHereError
+
+        with textract_answering(STARTED, IN_PROGRESS) as served, pytest.raises(CancelledHereError):
+            backend_at(served.url, monkeypatch, wait=cancelled).detect_text(DOCUMENT)
+        assert len(served.calls) == 1
+
+
+class TestFailedJobs:
+    @pytest.mark.parametrize(
+        ("says", "kind"),
+        [
+            ("Request has unsupported document format", UnsupportedDocument),
+            ("The image has 20000 x 20000 pixels; at most 10000 a side", UnsupportedDocument),
+            ("The document has 11000000 bytes; this operation reads at most 10485760 bytes", DocumentTooLarge),
+            ("image file is truncated (3 bytes not processed)", UnreadableDocument),
+            ("The PDF asks for a password", UnreadableDocument),
+            ("Unable to get object metadata from S3. Check object key, region", ObjectForbidden),
+        ],
+    )
+    def test_a_reason_that_is_the_documents_is_final_at_once(
+        self, read: Read, says: str, kind: type[PhotoWorkerError]
+    ) -> None:
+        with textract_answering(STARTED, failed(says)) as served, pytest.raises(kind) as caught:
+            read(served)
+        assert len(served.calls) == 2
+        assert not caught.value.retryable
+
+    def test_another_reason_gets_another_job_which_may_succeed(self, read: Read) -> None:
+        with textract_answering(STARTED, failed("Something"), STARTED, ended("SUCCEEDED", 0)) as served:
+            assert len(read(served)["Blocks"]) == 1
+        tokens = [body["ClientRequestToken"] for name, body in asked(served) if name.startswith("Start")]
+        assert tokens == [request_token(DOCUMENT), request_token(DOCUMENT, 1)]
+
+    @pytest.mark.parametrize(
+        ("says", "kind"), [("An internal problem", OcrUnavailable), ("Something", UnreadableDocument)]
+    )
+    def test_after_some_jobs_it_is_enough(self, read: Read, says: str, kind: type[PhotoWorkerError]) -> None:
+        with textract_answering(*[STARTED, failed(says)] * GENERATIONS) as served, pytest.raises(kind, match=says):
+            read(served)
+        tokens = [body["ClientRequestToken"] for name, body in asked(served) if name.startswith("Start")]
+        assert tokens == [request_token(DOCUMENT, generation) for generation in range(GENERATIONS)]
+        assert len(served.calls) == 2 * GENERATIONS
+
+    def test_a_part_of_a_document_is_no_result(self, read: Read) -> None:
+        with (
+            textract_answering(STARTED, ended("PARTIAL_SUCCESS", 0, says="Page 2 was left out")) as served,
+            pytest.raises(UnreadableDocument, match="Page 2 was left out"),
+        ):
+            read(served)
+        assert len(served.calls) == 2
+
+
+class TestOddAnswers:
+    @pytest.mark.parametrize(
+        "replies",
+        [
+            [Reply(200, b"{}")],
+            [STARTED, Reply(200, b"{}")],
+            [STARTED, ended("LOST")],
+            [STARTED, ended("SUCCEEDED")],
+            [STARTED, ended("SUCCEEDED", 0, then="two"), ended("SUCCEEDED", 1, then="two")],
+            [
+                STARTED,
+                ended("SUCCEEDED", 0, then="a"),
+                ended("SUCCEEDED", 1, then="b"),
+                ended("SUCCEEDED", 2, then="a"),
+            ],
+        ],
+        ids=["no job", "no status", "a strange status", "no blocks", "a page after itself", "pages in a circle"],
+    )
+    def test_an_answer_that_cannot_be_used_is_tried_again_later(self, read: Read, replies: list[Reply]) -> None:
+        with textract_answering(*replies) as served, pytest.raises(OcrUnavailable, match="cannot be used"):
+            read(served)
+
+    def test_pages_without_end_come_to_one(self, read: Read, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(textract_jobs, "_MOST_ANSWERS", 3)
+        endless = [ended("SUCCEEDED", number, then=f"token-{number}") for number in range(9)]
+        with textract_answering(STARTED, *endless) as served, pytest.raises(OcrUnavailable, match="no end"):
+            read(served)
+        assert len(served.calls) == 5
+
+    def test_a_job_that_is_forgotten_is_begun_anew_by_the_next_attempt(self, read: Read) -> None:
+        with (
+            textract_answering(STARTED, refusal("InvalidJobIdException")) as served,
+            pytest.raises(OcrUnavailable, match="does not know the job") as caught,
+        ):
+            read(served)
+        assert caught.value.retryable
+
+    def test_a_document_of_several_pages_is_refused(self, read: Read) -> None:
+        with (
+            textract_answering(STARTED, ended("SUCCEEDED", 0, pages=2, then="more")) as served,
+            pytest.raises(UnsupportedDocument, match="of 2 pages"),
+        ):
+            read(served)
+        assert len(served.calls) == 2
+
+
+def test_a_document_above_the_limit_is_not_sent(monkeypatch: pytest.MonkeyPatch) -> None:
+    with textract_answering(STARTED) as served, pytest.raises(DocumentTooLarge, match="10485761"):
+        backend_at(served.url, monkeypatch).detect_text(replace(DOCUMENT, size_bytes=10 * 1024 * 1024 + 1))
+    assert served.calls == []
