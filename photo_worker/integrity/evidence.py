@@ -1,0 +1,131 @@
+"""What was seen of a deployment at one time: all that the rules know. No I/O."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Container, Iterable, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import TypeAlias
+from uuid import UUID
+
+from photo_worker.contracts.keys import parse_job_id
+from photo_worker.errors import InvalidJobId, PhotoWorkerError
+from photo_worker.ports import QueueState, Recipe, WorkflowState
+
+Location: TypeAlias = tuple[str, str]
+"""A bucket and a key."""
+
+# Folders whose objects belong to the job that their second segment names.
+JOB_FOLDERS = ("artifacts/", "tags/")
+RAW_FOLDER = "raw/"
+
+DEFAULT_GRACE = timedelta(hours=1)
+
+_RAW_NAME = re.compile(r"raw/([0-9a-f]{64})(?:\.[a-z0-9]{1,8})?")
+
+
+def owner_of(key: str) -> UUID | None:
+    """Return the job that an object's name says it belongs to (``artifacts/{job id}/...``), None for other names."""
+    folder = next((folder for folder in JOB_FOLDERS if key.startswith(folder)), None)
+    if folder is None:
+        return None
+    name, slash, rest = key.removeprefix(folder).partition("/")
+    try:
+        return parse_job_id(name) if slash and rest else None
+    except InvalidJobId:
+        return None
+
+
+def uploaded_sha256(key: str) -> str | None:
+    """Return the hash in an uploaded photo's name (see ``contracts.keys.raw_key``), None for other names."""
+    found = _RAW_NAME.fullmatch(key)
+    return found[1] if found else None
+
+
+@dataclass(frozen=True)
+class StoredObject:
+    """An object. What has not been asked for is None: its metadata, its whole body, its bytes' hash in hexadecimal."""
+
+    bucket: str
+    key: str
+    size_bytes: int
+    modified_at: datetime | None = None
+    metadata: Mapping[str, str] | None = None
+    body: bytes | None = None
+    sha256: str | None = None
+
+    @property
+    def location(self) -> Location:
+        """The bucket and key."""
+        return self.bucket, self.key
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """Rows, objects and workflows of some jobs, or of all, with the time of looking.
+
+    ``objects`` holds what is there, ``unreadable`` what was asked for and could not be read, with the reason; what is
+    in neither was not asked for. A workflow of None is one that Temporal does not know; an id that is not in
+    ``workflows`` was not asked for.
+
+    ``referenced`` holds the location of every raw object that a row refers to, or is None where ``rows`` are all there
+    are. Objects without an owner are young, and no finding, up to an age of ``grace``.
+    """
+
+    looked_at: datetime
+    bucket: str
+    rows: Mapping[UUID, Recipe] = field(default_factory=dict)
+    objects: Mapping[Location, StoredObject] = field(default_factory=dict)
+    unreadable: Mapping[Location, PhotoWorkerError] = field(default_factory=dict)
+    workflows: Mapping[UUID, WorkflowState | None] = field(default_factory=dict)
+    erased: Container[UUID] = frozenset()
+    queues: tuple[QueueState, ...] = ()
+    referenced: Container[Location] | None = None
+    grace: timedelta = DEFAULT_GRACE
+
+    def raw_location(self, row: Recipe) -> Location:
+        """Return where a row's photo lies; a row without a bucket means the worker's."""
+        return row.s3_raw_bucket or self.bucket, row.s3_raw_key
+
+    def uploaded(self, row: Recipe) -> bool:
+        """Tell whether a row's photo was put there by ``submit``, rather than by its owner."""
+        bucket, key = self.raw_location(row)
+        return bucket == self.bucket and uploaded_sha256(key) is not None
+
+    def age(self, moment: datetime) -> timedelta:
+        """Return how long ago something happened."""
+        return self.looked_at - moment
+
+
+@dataclass(frozen=True)
+class JobEvidence:
+    """One job's share of the evidence. ``objects`` are those that its name owns, not the photo it reads."""
+
+    whole: Evidence
+    job_id: UUID
+    row: Recipe | None
+    objects: tuple[StoredObject, ...]
+    workflow: WorkflowState | None
+    workflow_known: bool
+    """Whether Temporal was asked; only then does ``workflow`` of None mean that there is none."""
+    erased: bool
+
+
+def jobs_of(evidence: Evidence) -> Iterable[JobEvidence]:
+    """Return every job that anything in the evidence names, by id."""
+    owned: dict[UUID, list[StoredObject]] = {}
+    for found in evidence.objects.values():
+        owner = owner_of(found.key) if found.bucket == evidence.bucket else None
+        if owner is not None:
+            owned.setdefault(owner, []).append(found)
+    for job_id in sorted({*evidence.rows, *owned, *evidence.workflows}):
+        yield JobEvidence(
+            whole=evidence,
+            job_id=job_id,
+            row=evidence.rows.get(job_id),
+            objects=tuple(sorted(owned.get(job_id, ()), key=lambda one: one.key)),
+            workflow=evidence.workflows.get(job_id),
+            workflow_known=job_id in evidence.workflows,
+            erased=job_id in evidence.erased,
+        )

@@ -1,0 +1,111 @@
+"""What a rule says where it does not hold."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Generic, TypeVar
+from uuid import UUID
+
+_E = TypeVar("_E")
+
+
+class Severity(StrEnum):
+    """How much a finding matters."""
+
+    ERROR = "error"
+    """Something that was promised does not hold."""
+    WARNING = "warning"
+    """Somebody should look: it may become an error, or hides one."""
+    NOTICE = "notice"
+    """Worth knowing, and nobody's fault; it does not make a check fail."""
+
+
+class Repair(StrEnum):
+    """What may be done about a finding without a person's decision: it costs and loses nothing, and may run again."""
+
+    START_WORKFLOW = "start_workflow"
+    RECORD_END = "record_end"
+    RECORD_RESULT = "record_result"
+    ERASE_TRACES = "erase_traces"
+    DELETE_ARTIFACTS = "delete_artifacts"
+    DELETE_PHOTO = "delete_photo"
+
+
+REPAIRS = {
+    Repair.START_WORKFLOW: "start the job's workflow, with the worker's own OCR engine; its submission was accepted",
+    Repair.RECORD_END: "write into the row why the workflow ended",
+    Repair.RECORD_RESULT: "write the result that the manifest describes into the row",
+    Repair.ERASE_TRACES: "run the erase to its end",
+    Repair.DELETE_ARTIFACTS: "delete the objects",
+    Repair.DELETE_PHOTO: "delete the photo, unless somebody submits it at this moment",
+}
+
+
+@dataclass(frozen=True)
+class Problem:
+    """A rule's words: where, what is wrong, why that can be, and what to do about it."""
+
+    where: str
+    problem: str
+    why: str
+    todo: str
+    repair: Repair | None = None
+
+
+@dataclass(frozen=True)
+class Finding:
+    """A problem with the rule that it breaks. ``job_id`` is None for what is nobody's job."""
+
+    code: str
+    severity: Severity
+    job_id: UUID | None
+    where: str
+    problem: str
+    why: str
+    todo: str
+    repair: Repair | None = None
+
+    def as_dict(self) -> dict[str, str | None]:
+        """Return the finding as JSON shows it; keys are always present."""
+        return {
+            "code": self.code,
+            "severity": self.severity.value,
+            "job_id": None if self.job_id is None else str(self.job_id),
+            "where": self.where,
+            "problem": self.problem,
+            "why": self.why,
+            "todo": self.todo,
+            "repair": None if self.repair is None else self.repair.value,
+        }
+
+
+@dataclass(frozen=True)
+class Rule(Generic[_E]):
+    """One rule: its name, what holds where it is kept, and the function that looks.
+
+    ``invariant`` is the number of the promise in docs/explanation/crash-safety.md that it belongs to. ``repair`` says
+    what a finding may offer; a single finding may still offer nothing.
+    """
+
+    code: str
+    invariant: int
+    severity: Severity
+    holds: str
+    check: Callable[[_E], Iterator[Problem]]
+    repair: Repair | None = None
+
+    def findings(self, evidence: _E, job_id: UUID | None = None) -> Iterator[Finding]:
+        """Return what breaks the rule."""
+        for found in self.check(evidence):
+            yield Finding(
+                self.code,
+                self.severity,
+                job_id,
+                found.where,
+                found.problem,
+                found.why,
+                found.todo,
+                found.repair,
+            )

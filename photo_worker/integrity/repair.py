@@ -1,0 +1,205 @@
+"""Mending what is safe to mend: each step may run again, costs nothing, loses nothing, and is said before and after.
+
+Between the survey and a repair the world has moved on, so every step looks again first and acts on what it sees then.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from uuid import UUID, uuid4
+
+from photo_worker.contracts.image import ImageProcessingInput
+from photo_worker.contracts.keys import manifest_key
+from photo_worker.errors import PhotoWorkerError
+from photo_worker.integrity.evidence import JobEvidence, jobs_of
+from photo_worker.integrity.finding import REPAIRS, Finding, Repair
+from photo_worker.integrity.rules import job_findings
+from photo_worker.integrity.rules_progress import end_of
+from photo_worker.integrity.rules_results import read_manifest
+from photo_worker.integrity.survey import Report, Survey
+from photo_worker.ports import RecipeOcr
+
+# A job's reason is cut to what its contract holds, as the workflow cuts it.
+_REASON_LENGTH = 4000
+
+_DELETIONS = frozenset({Repair.DELETE_ARTIFACTS, Repair.DELETE_PHOTO})
+
+# Each of these says that rows may have been lost; then what nobody owns may be theirs.
+_LOST_ROWS = frozenset({"result_without_row", "workflow_without_row", "result_not_recorded"})
+
+
+@dataclass(frozen=True)
+class Step:
+    """One repair. ``outcome`` is begun, done, unneeded, refused or failed; ``detail`` says more."""
+
+    finding: Finding
+    outcome: str
+    detail: str
+
+    def as_dict(self) -> dict[str, str | None]:
+        """Return the step as JSON shows it; keys are always present."""
+        return {
+            "code": self.finding.code,
+            "job_id": None if self.finding.job_id is None else str(self.finding.job_id),
+            "where": self.finding.where,
+            "repair": self.finding.repair,
+            "outcome": self.outcome,
+            "detail": self.detail,
+        }
+
+
+class Repairer:
+    """Does what findings offer. ``erase`` runs a job's erase to its end."""
+
+    def __init__(self, survey: Survey, erase: Callable[[UUID], Awaitable[object]]) -> None:
+        self._survey = survey
+        self._looker = survey.looker
+        self._ports = survey.looker.ports
+        self._erase = erase
+        self._actions: dict[Repair, Callable[[JobEvidence], Awaitable[str]]] = {
+            Repair.START_WORKFLOW: self._start,
+            Repair.RECORD_END: self._record_end,
+            Repair.RECORD_RESULT: self._record_result,
+            Repair.ERASE_TRACES: self._erase_traces,
+            Repair.DELETE_ARTIFACTS: self._delete_artifacts,
+        }
+
+    async def mend(self, report: Report, say: Callable[[Step], None]) -> list[Step]:
+        """Repair what the report offers, saying each step before and after, and put into it what is left."""
+        steps: list[Step] = []
+        for finding in [one for one in report.findings if one.repair is not None]:
+            refusal = _refusal(finding, report)
+            if refusal is None:
+                say(Step(finding, "begun", REPAIRS[finding.repair] if finding.repair else ""))
+                step = await self._step(finding)
+            else:
+                step = Step(finding, "refused", refusal)
+            say(step)
+            steps.append(step)
+        await self._look_again(report, [step.finding for step in steps if step.outcome != "refused"])
+        return steps
+
+    async def _step(self, finding: Finding) -> Step:
+        try:
+            if finding.repair is Repair.DELETE_PHOTO:
+                done = await self._delete_photo(finding)
+            else:
+                done = await self._act(finding)
+        except PhotoWorkerError as error:
+            return Step(finding, "failed", f"[{error.code}] {error.message} {error.hint}")
+        return Step(finding, "done", done) if done else Step(finding, "unneeded", "it is right by now")
+
+    async def _act(self, finding: Finding) -> str:
+        if finding.job_id is None or finding.repair is None:
+            raise ValueError(f"{finding.code} offers no repair of a job")
+        seen = await self._looker.again(finding.job_id, ())
+        for job in jobs_of(seen):
+            if any((one.code, one.repair) == (finding.code, finding.repair) for one in job_findings(job)):
+                return await self._actions[finding.repair](job)
+        return ""
+
+    async def _look_again(self, report: Report, mended: list[Finding]) -> None:
+        """Replace the findings of every job that was touched by what is wrong with it now."""
+        jobs = {finding.job_id for finding in mended if finding.job_id is not None}
+        photos = {finding.where for finding in mended if finding.repair is Repair.DELETE_PHOTO}
+        kept = [one for one in report.findings if one.job_id not in jobs and one.where not in photos]
+        for finding in mended:
+            if finding.repair is Repair.DELETE_PHOTO and await self._survey.is_nobodys(*_location(finding)):
+                kept.append(finding)
+        for job_id in sorted(jobs):
+            kept += await self._survey.confirmed(job_id)
+        report.findings = kept
+
+    async def _start(self, job: JobEvidence) -> str:
+        if job.row is None:
+            return ""
+        bucket, key = job.whole.raw_location(job.row)
+        handle = await self._ports.orchestrator.start_image_processing(
+            ImageProcessingInput(job_id=str(job.job_id), bucket=bucket, key=key)
+        )
+        return "somebody else has started it" if handle.joined else f"started as run {handle.run_id}"
+
+    async def _record_end(self, job: JobEvidence) -> str:
+        row, end = job.row, end_of(job)
+        if row is None or end is None:
+            return ""
+        written = await self._looker.in_thread(
+            lambda: self._ports.repository.fail(
+                job.job_id, bucket=row.s3_raw_bucket, key=row.s3_raw_key, code=end[0], message=end[1][:_REASON_LENGTH]
+            )
+        )
+        return f"the row says {written.status} [{written.error_code}] {written.error_message}"
+
+    async def _record_result(self, job: JobEvidence) -> str:
+        row, bucket = job.row, self._ports.bucket
+        manifest = read_manifest(job.whole.objects.get((bucket, manifest_key(job.job_id))))
+        if row is None or manifest is None:
+            return ""
+        written = await self._looker.in_thread(
+            lambda: self._ports.repository.succeed(
+                job.job_id,
+                bucket=manifest.s3_raw_bucket,
+                key=manifest.s3_raw_key,
+                sha256=manifest.sha256,
+                ocr=RecipeOcr(
+                    s3_bucket=bucket,
+                    s3_ocr_key=manifest.s3_ocr_key,
+                    s3_manifest_key=manifest_key(job.job_id),
+                    ocr_engine=manifest.ocr_engine,
+                    ocr_version=manifest.ocr_version,
+                    page_count=manifest.page_count,
+                ),
+            )
+        )
+        return f"the row says {written.status}"
+
+    async def _erase_traces(self, job: JobEvidence) -> str:
+        await self._erase(job.job_id)
+        return "the erase has run to its end"
+
+    async def _delete_artifacts(self, job: JobEvidence) -> str:
+        def delete() -> int:
+            return sum(bool(self._ports.store.delete(found.bucket, found.key)) for found in job.objects)
+
+        return f"{await self._looker.in_thread(delete)} objects deleted"
+
+    async def _delete_photo(self, finding: Finding) -> str:
+        bucket, key = _location(finding)
+
+        def delete() -> str:
+            # Nobody can be queued for the photo while this holds; a submission that waits puts it again.
+            with self._ports.repository.sole_user(uuid4(), bucket=bucket, key=key) as alone:
+                return "deleted" if alone and self._ports.store.delete(bucket, key) else ""
+
+        return await self._looker.in_thread(delete)
+
+
+def _location(finding: Finding) -> tuple[str, str]:
+    bucket, _, key = finding.where.removeprefix("s3://").partition("/")
+    return bucket, key
+
+
+def _refusal(finding: Finding, report: Report) -> str | None:
+    """Return why a step that is safe by itself is not, beside what else was seen.
+
+    With the settings of another deployment everything looks wrong, and all of it would be mended away.
+    """
+    if finding.repair is Repair.START_WORKFLOW:
+        for queue in report.queues:
+            if not queue.has_worker:
+                return (
+                    f"no worker asks for work on task queue {queue.name} of this namespace, so it may be the wrong one;"
+                    " start a worker, then repair"
+                )
+    if finding.repair in _DELETIONS:
+        lost = sorted({one.code for one in report.findings} & _LOST_ROWS)
+        if lost:
+            return f"rows seem to be lost ({', '.join(lost)}), and this may belong to one of them; mend those first"
+        orphans = sum(one.repair in _DELETIONS for one in report.findings)
+        if orphans > report.linked:
+            return (
+                f"{orphans} owners are missing, and {report.linked} rows have objects in this bucket: the bucket and"
+                " the database may not belong together; check S3_BUCKET and DATABASE_URL"
+            )
+    return None

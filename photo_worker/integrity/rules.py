@@ -1,0 +1,130 @@
+"""All rules, by name. ``docs/reference/check.md`` is made from these tables."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from photo_worker.integrity import rules_orphans as orphans
+from photo_worker.integrity import rules_progress as progress
+from photo_worker.integrity import rules_results as results
+from photo_worker.integrity.evidence import Evidence, JobEvidence, jobs_of
+from photo_worker.integrity.finding import Finding, Repair, Rule, Severity
+
+_ERROR, _WARNING, _NOTICE = Severity.ERROR, Severity.WARNING, Severity.NOTICE
+
+JOB_RULES: tuple[Rule[JobEvidence], ...] = (
+    Rule(
+        "photo_name_differs", 1, _ERROR, "An uploaded photo's name is the hash of its bytes", results.photo_name_differs
+    ),
+    Rule(
+        "failed_without_reason", 2, _ERROR, "A failed job's row has a code and a message", results.failed_without_reason
+    ),
+    Rule("succeeded_with_error", 2, _ERROR, "A succeeded job's row has no error", results.succeeded_with_error),
+    Rule(
+        "succeeded_without_result",
+        2,
+        _ERROR,
+        "A succeeded job's row names its result",
+        results.succeeded_without_result,
+    ),
+    Rule(
+        "queued_without_workflow",
+        2,
+        _ERROR,
+        "A queued job has a workflow",
+        progress.queued_without_workflow,
+        Repair.START_WORKFLOW,
+    ),
+    Rule("running_without_workflow", 2, _ERROR, "A running job has a workflow", progress.running_without_workflow),
+    Rule(
+        "workflow_ended_without_row",
+        2,
+        _ERROR,
+        "A workflow that ended without a result left its reason in the row",
+        progress.workflow_ended_without_row,
+        Repair.RECORD_END,
+    ),
+    Rule("job_stuck", 2, _ERROR, "A job moves on within the time that the policies allow", progress.job_stuck),
+    Rule("photo_missing", 4, _ERROR, "The uploaded photo of a row is there", results.photo_missing),
+    Rule("photo_differs", 4, _ERROR, "An uploaded photo has the bytes that its row says", results.photo_differs),
+    Rule(
+        "source_missing",
+        4,
+        _NOTICE,
+        "The object that a finished job read at its owner's is there",
+        results.source_missing,
+    ),
+    Rule(
+        "source_differs",
+        4,
+        _NOTICE,
+        "The object that a finished job read at its owner's is the same",
+        results.source_differs,
+    ),
+    Rule("ocr_missing", 4, _ERROR, "The OCR answer of a success is there", results.ocr_missing),
+    Rule("ocr_differs", 4, _ERROR, "The OCR answer says of itself what the row says of it", results.ocr_differs),
+    Rule("manifest_missing", 4, _ERROR, "The manifest of a success is there", results.manifest_missing),
+    Rule("manifest_differs", 4, _ERROR, "The manifest says what the row says", results.manifest_differs),
+    Rule("object_unreadable", 4, _WARNING, "These credentials can read what a row names", results.object_unreadable),
+    Rule(
+        "artifact_without_row",
+        4,
+        _ERROR,
+        "An artifact has a row, or is young",
+        orphans.artifact_without_row,
+        Repair.DELETE_ARTIFACTS,
+    ),
+    Rule("result_without_row", 4, _ERROR, "A finished result has a row, or is young", orphans.result_without_row),
+    Rule(
+        "workflow_contradicts_row",
+        6,
+        _ERROR,
+        "A final row and a closed workflow agree",
+        progress.workflow_contradicts_row,
+    ),
+    Rule("erased_traces", 9, _ERROR, "Nothing is left of an erased job", orphans.erased_traces, Repair.ERASE_TRACES),
+    Rule(
+        "result_not_recorded",
+        10,
+        _ERROR,
+        "A completed workflow's row has the result",
+        progress.result_not_recorded,
+        Repair.RECORD_RESULT,
+    ),
+    Rule("workflow_without_row", 10, _WARNING, "A running workflow has a row", progress.workflow_without_row),
+)
+
+# Queues of messages and their dead letters belong here as soon as the worker has any: Evidence.queues holds them.
+DEPLOYMENT_RULES: tuple[Rule[Evidence], ...] = (
+    Rule(
+        "photo_without_row",
+        4,
+        _WARNING,
+        "An uploaded photo is some row's, or is young",
+        orphans.photo_without_row,
+        Repair.DELETE_PHOTO,
+    ),
+    Rule("name_unknown", 4, _NOTICE, "Objects have names as the worker gives them", orphans.name_unknown),
+    Rule("queue_without_worker", 7, _ERROR, "Where tasks wait, a worker asks for them", progress.queue_without_worker),
+    Rule("queue_waits", 7, _WARNING, "No task waits for long", progress.queue_waits),
+)
+
+
+def findings(evidence: Evidence) -> Iterator[Finding]:
+    """Return everything in the evidence that breaks a rule, jobs by id and then the rest."""
+    for job in jobs_of(evidence):
+        yield from job_findings(job)
+    yield from deployment_findings(evidence)
+
+
+def job_findings(job: JobEvidence) -> Iterator[Finding]:
+    """Return what is wrong with one job. An erased one breaks one rule alone: that there is something of it."""
+    for rule in JOB_RULES:
+        if not job.erased or rule.repair is Repair.ERASE_TRACES:
+            yield from rule.findings(job, job.job_id)
+
+
+def deployment_findings(evidence: Evidence) -> Iterator[Finding]:
+    """Return what is wrong beside the jobs. Needs ``evidence.referenced``, or the rows of all jobs."""
+    for rule in DEPLOYMENT_RULES:
+        yield from rule.findings(evidence)

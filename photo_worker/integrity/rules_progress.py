@@ -1,0 +1,220 @@
+"""Rules about rows and the workflows that move them, and about the queues in between.
+
+Evidence is gathered in this order: workflow, row, objects. A row is final before its workflow closes, so a closed
+workflow beside an open row is no matter of who was looked at first.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import timedelta
+
+from photo_worker import policies
+from photo_worker.contracts.keys import manifest_key, ocr_key
+from photo_worker.errors import JobCancelled
+from photo_worker.integrity.evidence import Evidence, JobEvidence
+from photo_worker.integrity.finding import Problem, Repair
+from photo_worker.integrity.rules_results import OPEN_STATUSES, SUBMISSION_TIME, read_manifest, row_of, s3
+
+# What a busy service may add to the times that the policies allow.
+SLACK = timedelta(minutes=10)
+
+# A worker takes a task within milliseconds. After this long, more arrives than is done.
+QUEUE_WAIT = timedelta(minutes=15)
+
+# What a closed workflow means for its job where Temporal gives no reason; codes and words as a waiting client has them.
+_ENDS = {
+    "failed": ("unknown", "the workflow failed"),
+    "cancelled": (JobCancelled.code, JobCancelled().message),
+    "terminated": ("terminated", "the workflow was terminated by an operator"),
+    "timed_out": ("timeout", "the workflow did not end in its time"),
+}
+
+
+def longest(policy: policies.ActivityPolicy) -> timedelta:
+    """Return how long a step may take with all its attempts and the waits between them."""
+    total = policy.start_to_close_timeout * policy.maximum_attempts
+    wait = policy.initial_interval
+    for _ in range(policy.maximum_attempts - 1):
+        total += min(wait, policy.maximum_interval)
+        wait *= policy.backoff_coefficient
+    return total
+
+
+def end_of(job: JobEvidence) -> tuple[str, str] | None:
+    """Return the code and the reason of a job whose workflow ended without a result, None where it did not."""
+    state = job.workflow
+    if state is None or state.status not in _ENDS:
+        return None
+    code, reason = _ENDS[state.status]
+    return state.reason_code or code, state.reason or reason
+
+
+def queued_without_workflow(job: JobEvidence) -> Iterator[Problem]:
+    """Every queued job has a workflow."""
+    row = job.row
+    if row and row.status == "queued" and _has_none(job):
+        yield Problem(
+            row_of(job),
+            f"The job is queued since {row.created_at:%Y-%m-%d %H:%M:%S} UTC, and Temporal knows no workflow of it.",
+            "The process that submitted it ended between the row and the start.",
+            f"Submit it again under its id: `photo-worker submit {s3(job.whole.raw_location(row))}"
+            f" --job-id {job.job_id}`.",
+            Repair.START_WORKFLOW,
+        )
+
+
+def running_without_workflow(job: JobEvidence) -> Iterator[Problem]:
+    """Every running job has a workflow."""
+    row = job.row
+    if row and row.status == "running" and _has_none(job):
+        yield Problem(
+            row_of(job),
+            f"The job is running since {row.updated_at:%Y-%m-%d %H:%M:%S} UTC, and Temporal knows no workflow of it.",
+            "Temporal lost or deleted the workflow, or TEMPORAL_TARGET or TEMPORAL_NAMESPACE name another one.",
+            "Check the namespace first. If it is right, submit the photo as a new job, which may be charged again, and"
+            f" erase this one: `photo-worker erase {job.job_id}`.",
+        )
+
+
+def workflow_ended_without_row(job: JobEvidence) -> Iterator[Problem]:
+    """A workflow that ended without a result leaves its reason in the row."""
+    row, end = job.row, end_of(job)
+    if row and row.status in OPEN_STATUSES and end and job.workflow:
+        yield Problem(
+            row_of(job),
+            f"The job is {row.status}, and its workflow is {job.workflow.status.replace('_', ' ')}:"
+            f" [{end[0]}] {end[1]}",
+            "A terminated or timed-out workflow has no time to write its reason into the row.",
+            f"`photo-worker check --repair --job {job.job_id}` writes it; then submit the photo as a new job"
+            " if its text is still wanted.",
+            Repair.RECORD_END,
+        )
+
+
+def result_not_recorded(job: JobEvidence) -> Iterator[Problem]:
+    """A completed workflow's row has the result."""
+    row = job.row
+    if not (row and row.status in OPEN_STATUSES and job.workflow and job.workflow.status == "completed"):
+        return
+    manifest = read_manifest(job.whole.objects.get((job.whole.bucket, manifest_key(job.job_id))))
+    answer = (job.whole.bucket, ocr_key(job.job_id)) in job.whole.objects
+    same = manifest is not None and (manifest.job_id, manifest.s3_raw_key) == (str(job.job_id), row.s3_raw_key)
+    yield Problem(
+        row_of(job),
+        f"The job is {row.status}, and its workflow has completed with a result.",
+        "The row is written before a workflow completes: the database was set back, by a restore for example.",
+        "The manifest has what the row lacks."
+        if same and answer
+        else f"Its manifest or OCR answer is gone as well: submit the photo as a new job, and erase this one"
+        f" (`photo-worker erase {job.job_id}`).",
+        Repair.RECORD_RESULT if same and answer else None,
+    )
+
+
+def workflow_contradicts_row(job: JobEvidence) -> Iterator[Problem]:
+    """A final row and a closed workflow tell the same story."""
+    row, state = job.row, job.workflow
+    if row is None or state is None:
+        return
+    # A workflow that is terminated after its row was written is no contradiction.
+    told = {"succeeded": {"failed", "cancelled"}, "failed": {"completed"}}
+    if state.status in told.get(row.status, ()):
+        yield Problem(
+            row_of(job),
+            f"The row says {row.status}, and the workflow is {state.status}.",
+            "A final status never changes, and a workflow ends with what its row says: one of them was changed.",
+            f"Compare `photo-worker show {job.job_id}` with the workflow's history (Temporal UI), and correct the row.",
+        )
+
+
+def job_stuck(job: JobEvidence) -> Iterator[Problem]:
+    """A job moves on within the time that the policies allow."""
+    row, state = job.row, job.workflow
+    if row is None or state is None or not state.is_open:
+        return
+    since = max(row.updated_at, state.started_at) if row.status == "queued" else row.updated_at
+    allowed = _allowed(job, row.status, bool(row.content_sha256))
+    if job.whole.age(since) > allowed:
+        yield Problem(
+            f"workflow {job.job_id}",
+            f"The job is {row.status} and has not moved for {_say(job.whole.age(since))}; at most {_say(allowed)} are"
+            " allowed for this step.",
+            "No worker takes its tasks, its tasks fail one after the other (a deploy that does not replay its history),"
+            " or the database refuses its last write.",
+            "Open the workflow in the Temporal UI: its pending activity or task shows the error. After a deploy, run"
+            " `photo-worker replay check --from-server`.",
+        )
+
+
+def workflow_without_row(job: JobEvidence) -> Iterator[Problem]:
+    """Every running workflow has a row."""
+    state = job.workflow
+    if job.row is None and state is not None and state.is_open:
+        age = job.whole.age(state.started_at)
+        if age > _allowed(job, "queued", read=False):
+            yield Problem(
+                f"workflow {job.job_id}",
+                f"The workflow runs for {_say(age)}, and there is no row of its job.",
+                "Its first step writes the row. No worker takes it, the row was deleted, or DATABASE_URL names another"
+                " database.",
+                f"Check DATABASE_URL and the worker. If the job is not wanted: `photo-worker erase {job.job_id}`.",
+            )
+
+
+def queue_without_worker(evidence: Evidence) -> Iterator[Problem]:
+    """Where tasks wait, a worker asks for them."""
+    for queue in evidence.queues:
+        if queue.backlog and not queue.has_worker:
+            yield Problem(
+                f"task queue {queue.name}",
+                f"{queue.backlog} tasks wait, the oldest for {_say(timedelta(seconds=queue.oldest_seconds))}, and no"
+                " worker asks for them.",
+                "The workers are down, or they poll another task queue, namespace or Temporal.",
+                "Start `photo-worker worker` with this TEMPORAL_TASK_QUEUE; the jobs go on by themselves.",
+            )
+
+
+def queue_waits(evidence: Evidence) -> Iterator[Problem]:
+    """No task waits for long."""
+    for queue in evidence.queues:
+        waited = timedelta(seconds=queue.oldest_seconds)
+        if queue.backlog and queue.has_worker and waited > QUEUE_WAIT:
+            yield Problem(
+                f"task queue {queue.name}",
+                f"{queue.backlog} tasks wait, the oldest for {_say(waited)}; {_say(QUEUE_WAIT)} are normal at most.",
+                "More jobs arrive than the workers do, or OCR asks them to slow down.",
+                "Run more workers or raise MAX_ACTIVITIES; where OCR throttles, raise its quota.",
+            )
+
+
+def _has_none(job: JobEvidence) -> bool:
+    row = job.row
+    return (
+        row is not None
+        and job.workflow_known
+        and job.workflow is None
+        and job.whole.age(row.updated_at) > SUBMISSION_TIME
+    )
+
+
+def _allowed(job: JobEvidence, status: str, read: bool) -> timedelta:
+    """Return how long a row may stay as it is: the steps up to its next change, and their waits for a worker."""
+    if status == "running" and read:
+        steps = longest(policies.OCR) + longest(policies.PERSIST)
+    elif status in OPEN_STATUSES:
+        steps = longest(policies.VERIFY)
+    else:
+        # The result is written; its reply was lost, and the step runs again.
+        steps = longest(policies.PERSIST)
+    waiting = max((queue.oldest_seconds for queue in job.whole.queues), default=0.0)
+    return steps + SLACK + 3 * timedelta(seconds=waiting)
+
+
+def _say(time: timedelta) -> str:
+    """Say a time to the precision that matters."""
+    seconds = round(time.total_seconds())
+    for unit, size in (("d", 86400), ("h", 3600), ("min", 60)):
+        if seconds >= 2 * size:
+            return f"{seconds // size} {unit}"
+    return f"{seconds} s"

@@ -1,0 +1,319 @@
+"""Rules about a row and the objects that it names."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from datetime import timedelta
+
+from pydantic import ValidationError
+
+from photo_worker.contracts.image import Manifest
+from photo_worker.errors import BucketMissing, DocumentTooLarge, ObjectMissing
+from photo_worker.integrity.evidence import JobEvidence, Location, StoredObject, uploaded_sha256
+from photo_worker.integrity.finding import Problem
+from photo_worker.ports import Recipe
+
+OPEN_STATUSES = frozenset({"queued", "running"})
+
+# A submission looks at the photo again after its row is written, and puts it back where an erase took it.
+SUBMISSION_TIME = timedelta(minutes=1)
+
+# Failures that say themselves that the photo was not there to be read.
+_ABSENCE = frozenset(
+    {"object_missing", "bucket_missing", "object_forbidden", "bucket_forbidden", "key_invalid", "bucket_invalid"}
+)
+
+# Other rules speak of an object that is not there, and of a manifest that is none.
+_SAID_ELSEWHERE = (ObjectMissing, BucketMissing, DocumentTooLarge)
+
+# Longer than any hash or version, shorter than a page.
+_SHOWN_LENGTH = 120
+
+_RESTORE = "Restore the object from the bucket's versions or a backup"
+_AGAIN = "or submit the photo as a new job, which reads it again, and erase this one (`photo-worker erase {job}`)."
+
+
+def s3(location: Location) -> str:
+    """Name an object as S3's own tools do."""
+    return f"s3://{location[0]}/{location[1]}"
+
+
+def row_of(job: JobEvidence) -> str:
+    """Name a job's row in a message."""
+    return f"recipes row {job.job_id}"
+
+
+def read_manifest(found: StoredObject | None) -> Manifest | None:
+    """Return what a manifest says, None where it is not there, was not read, or is no manifest."""
+    if found is None or found.body is None:
+        return None
+    try:
+        return Manifest.model_validate_json(found.body)
+    except ValidationError:
+        return None
+
+
+def failed_without_reason(job: JobEvidence) -> Iterator[Problem]:
+    """A failure says why."""
+    row = job.row
+    if row and row.status == "failed" and not (row.error_code and row.error_message):
+        missing = "error_code" if not row.error_code else "error_message"
+        yield Problem(
+            row_of(job),
+            f"The job failed, and its row has no {missing}.",
+            "Every failure is written with its reason in one statement; something else has changed the row.",
+            "Look the reason up in the workflow's history (Temporal UI) and set the column by hand.",
+        )
+
+
+def succeeded_with_error(job: JobEvidence) -> Iterator[Problem]:
+    """A success has no error."""
+    row = job.row
+    if row and row.status == "succeeded" and (row.error_code or row.error_message):
+        yield Problem(
+            row_of(job),
+            f"The job succeeded, and its row still names an error ({row.error_code or row.error_message}).",
+            "A success clears the error in the same statement; something else has changed the row.",
+            "Look at the job's workflow. If it completed, set error_code and error_message to NULL.",
+        )
+
+
+def succeeded_without_result(job: JobEvidence) -> Iterator[Problem]:
+    """A success names its result and the hash of what was read."""
+    row = job.row
+    if row and row.status == "succeeded":
+        named = {
+            "s3_ocr_key": row.s3_ocr_key,
+            "s3_manifest_key": row.s3_manifest_key,
+            "content_sha256": row.content_sha256,
+        }
+        missing = [name for name, value in named.items() if not value]
+        if missing:
+            yield Problem(
+                row_of(job),
+                f"The job succeeded, and its row has no {', '.join(missing)}.",
+                "Status, hash and result are one transaction; a row was deleted from recipe_ocr, or changed by hand.",
+                f"Take the values from artifacts/{job.job_id}/manifest.json, {_AGAIN.format(job=job.job_id)}",
+            )
+
+
+def photo_name_differs(job: JobEvidence) -> Iterator[Problem]:
+    """An uploaded photo's name is the hash of its bytes, so that the same photo is known again."""
+    row = job.row
+    if row and row.content_sha256 and job.whole.uploaded(row):
+        named = uploaded_sha256(row.s3_raw_key)
+        if named != row.content_sha256:
+            yield Problem(
+                row_of(job),
+                f"The photo is stored as {row.s3_raw_key}, and the bytes that were read hash to {row.content_sha256}.",
+                "The object was replaced before the job read it, or the row was changed.",
+                "Submit the right photo as a new job, and erase this one"
+                f" (`photo-worker erase {job.job_id}`): its result is another photo's.",
+            )
+
+
+def photo_missing(job: JobEvidence) -> Iterator[Problem]:
+    """The uploaded photo of every row is there."""
+    row = job.row
+    if row is None or not job.whole.uploaded(row) or not _is_absent(job, job.whole.raw_location(row)):
+        return
+    young = row.status in OPEN_STATUSES and job.whole.age(row.updated_at) < SUBMISSION_TIME
+    if young or row.error_code in _ABSENCE:
+        return
+    yield Problem(
+        s3(job.whole.raw_location(row)),
+        f"The photo of the job ({row.status}) is gone.",
+        "Nothing here deletes a photo that a row refers to; the bucket was changed by something else.",
+        f"{_RESTORE}, or upload the photo under this key again: its bytes hash to "
+        f"{row.content_sha256 or uploaded_sha256(row.s3_raw_key)}.",
+    )
+
+
+def photo_differs(job: JobEvidence) -> Iterator[Problem]:
+    """An uploaded photo still has the bytes that its name and its row say."""
+    row = job.row
+    if row is None or not job.whole.uploaded(row):
+        return
+    found = job.whole.objects.get(job.whole.raw_location(row))
+    difference = _difference(job, row, found, row.content_sha256 or uploaded_sha256(row.s3_raw_key) or "")
+    if found and difference:
+        yield Problem(
+            s3(found.location),
+            f"The photo is not the one that was uploaded: {difference}.",
+            "An upload never changes an object with this name to other bytes; the object was overwritten or damaged.",
+            f"{_RESTORE}, or upload the original under this key again. The job's text is still that of the original.",
+        )
+
+
+def source_missing(job: JobEvidence) -> Iterator[Problem]:
+    """The object that a finished job read, where its owner keeps it."""
+    row = job.row
+    if row is None or row.status != "succeeded" or job.whole.uploaded(row):
+        return
+    if _is_absent(job, job.whole.raw_location(row)):
+        yield Problem(
+            s3(job.whole.raw_location(row)),
+            "The object that the job read is gone.",
+            "It was submitted from a place of its owner's, who may delete it.",
+            "Nothing, if it was deleted on purpose: the result is kept.",
+        )
+
+
+def source_differs(job: JobEvidence) -> Iterator[Problem]:
+    """The object that a finished job read still has the bytes that it read."""
+    row = job.row
+    if row is None or row.status != "succeeded" or job.whole.uploaded(row):
+        return
+    found = job.whole.objects.get(job.whole.raw_location(row))
+    difference = _difference(job, row, found, row.content_sha256)
+    if found and difference:
+        yield Problem(
+            s3(found.location),
+            f"The object has changed since the job read it: {difference}.",
+            "It was submitted from a place of its owner's, who may replace it.",
+            "Submit it as a new job if the text of the new bytes is wanted.",
+        )
+
+
+def ocr_missing(job: JobEvidence) -> Iterator[Problem]:
+    """The OCR answer of every success is there."""
+    location = ocr_location(job)
+    if location and _is_absent(job, location):
+        yield Problem(
+            s3(location),
+            "The job succeeded, and its OCR answer is gone.",
+            "The answer is stored before the row says succeeded, so it was there; the bucket was changed since.",
+            f"{_RESTORE}, {_AGAIN.format(job=job.job_id)}",
+        )
+
+
+def ocr_differs(job: JobEvidence) -> Iterator[Problem]:
+    """The OCR answer says of itself what the row says of it."""
+    row, location = job.row, ocr_location(job)
+    found = job.whole.objects.get(location) if location else None
+    if row is None or found is None or found.metadata is None:
+        return
+    expected = {
+        "source-sha256": row.content_sha256,
+        "ocr-engine": row.ocr_engine,
+        "ocr-version": row.ocr_version,
+        "page-count": "" if row.page_count is None else str(row.page_count),
+    }
+    differing = _differing(expected, found.metadata)
+    if found.size_bytes == 0:
+        differing = "it is empty"
+    if differing:
+        yield Problem(
+            s3(found.location),
+            f"The OCR answer is not the one that the row describes: {differing}.",
+            "The first answer stored is the one that counts; this object was overwritten, or the row was changed.",
+            f"{_RESTORE}, {_AGAIN.format(job=job.job_id)}",
+        )
+
+
+def manifest_missing(job: JobEvidence) -> Iterator[Problem]:
+    """The manifest of every success is there."""
+    location = manifest_location(job)
+    if location and _is_absent(job, location):
+        yield Problem(
+            s3(location),
+            "The job succeeded, and its manifest is gone.",
+            "The manifest is stored before the row says succeeded, so it was there; the bucket was changed since.",
+            f"{_RESTORE}; the row and the OCR answer hold what it said, save the photo's size and type.",
+        )
+
+
+def manifest_differs(job: JobEvidence) -> Iterator[Problem]:
+    """The manifest says what the row says."""
+    row, location = job.row, manifest_location(job)
+    if row is None or location is None:
+        return
+    found = job.whole.objects.get(location)
+    manifest = read_manifest(found)
+    if manifest is None:
+        unfit = isinstance(job.whole.unreadable.get(location), DocumentTooLarge)
+        difference = "it is no manifest" if unfit or (found and found.body is not None) else ""
+    else:
+        expected = {
+            "job_id": str(job.job_id),
+            "s3_raw_bucket": job.whole.raw_location(row)[0],
+            "s3_raw_key": row.s3_raw_key,
+            "sha256": row.content_sha256,
+            "s3_ocr_key": row.s3_ocr_key,
+            "ocr_engine": row.ocr_engine,
+            "ocr_version": row.ocr_version,
+            "page_count": row.page_count,
+        }
+        difference = _differing(expected, manifest.model_dump())
+    if difference:
+        yield Problem(
+            s3(location),
+            f"The manifest does not say what the row says: {difference}.",
+            "Both are written from the same values; one of them was changed since.",
+            f"{_RESTORE} if the row is right (`photo-worker show {job.job_id}`), or correct the row.",
+        )
+
+
+def object_unreadable(job: JobEvidence) -> Iterator[Problem]:
+    """Every object that a finished row names can be read by these credentials."""
+    row = job.row
+    if row is None or row.status in OPEN_STATUSES:
+        return
+    named = {job.whole.raw_location(row), ocr_location(job), manifest_location(job)}
+    for location in sorted(place for place in named if place):
+        error = job.whole.unreadable.get(location)
+        if error is None or isinstance(error, _SAID_ELSEWHERE) or row.error_code in _ABSENCE:
+            continue
+        yield Problem(
+            s3(location),
+            f"The object cannot be looked at: {error.message}",
+            "So nothing can be said about it.",
+            error.hint,
+        )
+
+
+def ocr_location(job: JobEvidence) -> Location | None:
+    """Return where the OCR answer of a success lies."""
+    row = job.row
+    if row is None or row.status != "succeeded" or not row.s3_ocr_key:
+        return None
+    return row.s3_bucket or job.whole.bucket, row.s3_ocr_key
+
+
+def manifest_location(job: JobEvidence) -> Location | None:
+    """Return where the manifest of a success lies."""
+    row = job.row
+    if row is None or row.status != "succeeded" or not row.s3_manifest_key:
+        return None
+    return row.s3_bucket or job.whole.bucket, row.s3_manifest_key
+
+
+def _is_absent(job: JobEvidence, location: Location) -> bool:
+    return isinstance(job.whole.unreadable.get(location), (ObjectMissing, BucketMissing))
+
+
+def _difference(job: JobEvidence, row: Recipe, found: StoredObject | None, sha256: str) -> str:
+    """Say how a photo differs from what was read: by its hash, or where that was not taken by its size."""
+    if found is None:
+        return ""
+    if found.sha256 is not None:
+        return f"its bytes hash to {found.sha256}, not to {sha256}" if sha256 and found.sha256 != sha256 else ""
+    location = manifest_location(job)
+    manifest = read_manifest(job.whole.objects.get(location)) if location else None
+    size = manifest.size_bytes if manifest and manifest.sha256 == row.content_sha256 else None
+    return f"it has {found.size_bytes} bytes, not {size}" if size not in {None, found.size_bytes} else ""
+
+
+def _differing(expected: Mapping[str, object], actual: Mapping[str, object]) -> str:
+    """Say which values differ; an expectation that is empty, as older rows may have it, expects nothing."""
+    return ", ".join(
+        f"{name} is {_short(actual.get(name))}, not {_short(value)}"
+        for name, value in expected.items()
+        if value not in {None, ""} and actual.get(name) != value
+    )
+
+
+def _short(value: object) -> str:
+    """Show a value that somebody else may have written."""
+    shown = repr(value)
+    return shown if len(shown) <= _SHOWN_LENGTH else f"{shown[:_SHOWN_LENGTH]}..."

@@ -1,0 +1,313 @@
+"""Looking at a whole deployment, or at single jobs, without changing anything.
+
+Rows and objects are merged by job as they are listed, so that what is held is a page of each, 8 bytes for every job's
+photo, the ids of the workflows that run, and the findings. Live data move: whatever looks wrong is looked at again, in
+an order that a job in progress cannot confuse, and reported only if it is still so.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Container, Coroutine, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field, replace
+from itertools import islice
+from typing import Any, TypeVar
+from uuid import UUID, uuid4
+
+from photo_worker.contracts.keys import parse_job_id
+from photo_worker.errors import InvalidJobId, JobMissing, ObjectMissing
+from photo_worker.integrity.evidence import (
+    JOB_FOLDERS,
+    RAW_FOLDER,
+    Evidence,
+    JobEvidence,
+    Location,
+    StoredObject,
+    jobs_of,
+)
+from photo_worker.integrity.finding import Finding
+from photo_worker.integrity.look import Looker, Means, Ports, of_entry
+from photo_worker.integrity.merge import Group, LocationIndex, by_job
+from photo_worker.integrity.rules import deployment_findings, job_findings
+from photo_worker.integrity.rules_orphans import (
+    is_named_here,
+    is_orphan,
+    is_young,
+    is_young_object,
+    orphan_photos,
+    references_of,
+)
+from photo_worker.ports import ObjectEntry, QueueState
+
+_T = TypeVar("_T")
+
+_BATCH = 256
+
+# How long an erase that runs beside the check may take to end, in steps of waiting.
+_ERASE_PAUSES_SECONDS = (0.5, 1.0, 2.0, 4.0, 8.0, 15.0)
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How far a survey is. Ids and hashes are spread evenly, so that an id's value tells the share that is done."""
+
+    stage: str
+    share: float
+    done: int
+
+
+@dataclass
+class Report:
+    """What a survey saw. ``young`` counts objects without an owner that are too young to be a finding.
+
+    ``linked`` counts the rows with an object in the worker's bucket: they show that the database belongs to it.
+    ``passing`` counts what looked wrong at first and was right when it was looked at again.
+    """
+
+    findings: list[Finding] = field(default_factory=list)
+    jobs: int = 0
+    objects: int = 0
+    linked: int = 0
+    young: int = 0
+    passing: int = 0
+    hashed_bytes: int = 0
+    queues: tuple[QueueState, ...] = ()
+
+
+def _ignore(progress: Progress) -> None:
+    """Take no notice."""
+
+
+@asynccontextmanager
+async def open_survey(ports: Ports, means: Means) -> AsyncIterator[Survey]:
+    """Return a survey with threads of its own for what blocks."""
+    with ThreadPoolExecutor(means.parallel, thread_name_prefix="check") as executor:
+        yield Survey(Looker(ports, means, executor))
+
+
+class Survey:
+    """Looks, and reports what breaks a rule."""
+
+    def __init__(self, looker: Looker) -> None:
+        self.looker = looker
+        self._ports = looker.ports
+        self._means = looker.means
+
+    async def everything(self, progress: Callable[[Progress], None] = _ignore) -> Report:
+        """Look at every row, every object of the worker's bucket and every running workflow.
+
+        Raises ``DependencyError`` where a service stays away, ``ConfigurationError`` or ``BucketMissing`` where the
+        settings lead nowhere.
+        """
+        report = Report(queues=(await self.looker.patiently(self._ports.orchestrator.queue_state),))
+        running = await self.looker.patiently(self._running)
+        used = LocationIndex()
+        suspects: list[UUID] = []
+        async for batch in self._batches(self._groups()):
+            for evidence in await self._look_at(batch, report, used, suspects):
+                running.difference_update(evidence.rows)
+            progress(Progress("jobs", _share_of_ids(batch), report.jobs))
+        await self._look_at([Group(job_id, None, ()) for job_id in sorted(running)], report, used, suspects)
+        await self._confirm(suspects, report)
+        async for entries in self._batches(self._ports.store.list(self._ports.bucket, RAW_FOLDER)):
+            await self._photos(entries, report, used)
+            progress(Progress("photos", _share_of_photos(entries), report.objects))
+        await self._look_at_queues(report)
+        report.hashed_bytes = self.looker.hashed_bytes
+        return report
+
+    async def only(self, job_ids: Iterable[UUID]) -> Report:
+        """Look at these jobs alone. Raises ``JobMissing`` for one of which there is and was nothing."""
+        report = Report(queues=(await self.looker.patiently(self._ports.orchestrator.queue_state),))
+        # A bucket that is not there must not look like objects that are gone.
+        await self.looker.in_thread(lambda: next(self._ports.store.list(self._ports.bucket, RAW_FOLDER), None))
+        suspects: list[UUID] = []
+        for job_id in sorted(set(job_ids)):
+            seen = await self.looker.again(job_id, report.queues)
+            if not (seen.rows or seen.objects or seen.workflows[job_id] or job_id in seen.erased):
+                raise JobMissing(job_id=job_id)
+            report.jobs += 1
+            report.objects += len(seen.objects)
+            for job in jobs_of(seen):
+                self._note(job, report, LocationIndex(), suspects)
+        await self._confirm(suspects, report)
+        await self._look_at_queues(report)
+        report.hashed_bytes = self.looker.hashed_bytes
+        return report
+
+    async def confirmed(self, job_id: UUID, codes: set[str] | None = None) -> list[Finding]:
+        """Look at a job anew and return what is wrong with it, of these codes or of any."""
+        seen = await self.looker.again(job_id, (await self.looker.patiently(self._ports.orchestrator.queue_state),))
+        return [found for job in jobs_of(seen) for found in job_findings(job) if codes is None or found.code in codes]
+
+    async def is_nobodys(self, bucket: str, key: str) -> bool:
+        """Tell whether an object is there and no row refers to it, asking the database about it alone."""
+
+        def ask() -> bool:
+            try:
+                self._ports.store.head(bucket, key)
+            except ObjectMissing:
+                return False
+            with self._ports.repository.sole_user(uuid4(), bucket=bucket, key=key) as alone:
+                return alone
+
+        return await self.looker.in_thread(ask)
+
+    def _groups(self) -> Iterator[Group]:
+        listings = (self._ports.store.list(self._ports.bucket, folder) for folder in JOB_FOLDERS)
+        return by_job(self._ports.repository.all(), *listings)
+
+    async def _running(self) -> set[UUID]:
+        found = set()
+        async for workflow_id in self._ports.orchestrator.open_jobs():
+            try:
+                found.add(parse_job_id(workflow_id))
+            except InvalidJobId:
+                # Such a workflow ends at its first step, with that reason.
+                continue
+        return found
+
+    async def _batches(self, items: Iterator[_T]) -> AsyncIterator[list[_T]]:
+        while batch := await self.looker.in_thread(lambda: list(islice(items, _BATCH))):
+            yield batch
+
+    async def _look_at(
+        self, batch: Sequence[Group], report: Report, used: LocationIndex, suspects: list[UUID]
+    ) -> list[Evidence]:
+        """Look at a batch once; remember the photos in use, and the jobs that need a second look."""
+        gate = asyncio.Semaphore(self._means.parallel)
+
+        async def one(job_id: UUID, group: Group) -> Evidence:
+            async with gate:
+                return await self.looker.first(job_id, group.row, group.entries, report.queues)
+
+        seen = await _all_of([one(group.job_id, group) for group in batch if group.job_id is not None])
+        report.objects += sum(len(group.entries) for group in batch)
+        for evidence in seen:
+            for job in jobs_of(evidence):
+                report.jobs += 1
+                self._note(job, report, used, suspects)
+        strange = [of_entry(entry) for group in batch if group.job_id is None for entry in group.entries]
+        report.findings += deployment_findings(self._evidence_of(strange, used))
+        return seen
+
+    def _note(self, job: JobEvidence, report: Report, used: LocationIndex, suspects: list[UUID]) -> None:
+        """Count a job, remember which photo it uses, and whether it needs a second look."""
+        for location in references_of(job):
+            used.add(location)
+        report.linked += job.row is not None and any(bucket == self._ports.bucket for bucket, _ in job.whole.objects)
+        if is_orphan(job) and is_young(job):
+            report.young += len(job.objects)
+        if any(True for _ in job_findings(job)):
+            suspects.append(job.job_id)
+
+    async def _confirm(self, suspects: Sequence[UUID], report: Report) -> None:
+        """Look again at what looked wrong; an erase that runs meanwhile gets the time to end."""
+        erasing: list[UUID] = []
+        for job_id in suspects:
+            seen = await self.looker.again(job_id, report.queues)
+            found = [one for job in jobs_of(seen) for one in job_findings(job)]
+            if found and job_id in seen.erased:
+                erasing.append(job_id)
+            else:
+                report.findings += found
+                report.passing += not found
+        for pause in _ERASE_PAUSES_SECONDS:
+            if not erasing:
+                return
+            await self._means.wait(pause)
+            left = {job_id: await self.confirmed(job_id) for job_id in erasing}
+            report.passing += sum(not found for found in left.values())
+            erasing = [job_id for job_id, found in left.items() if found]
+        for job_id in erasing:
+            report.findings += await self.confirmed(job_id)
+
+    async def _photos(self, entries: Sequence[ObjectEntry], report: Report, used: LocationIndex) -> None:
+        report.objects += len(entries)
+        evidence = self._evidence_of([of_entry(entry) for entry in entries], used)
+        orphans = list(orphan_photos(evidence))
+        report.young += sum(is_young_object(evidence, photo) for photo in orphans)
+        strange = [found for found in evidence.objects.values() if not is_named_here(found.key)]
+        old = [photo for photo in orphans if not is_young_object(evidence, photo)]
+        # Rows that came while the survey ran are not in the index.
+        doubted = [found for found in (*old, *strange) if found.location not in used]
+        taken = {found.location for found in doubted if not await self.is_nobodys(*found.location)}
+        report.passing += len(taken)
+        objects = {place: found for place, found in evidence.objects.items() if place not in taken}
+        report.findings += deployment_findings(replace(evidence, objects=objects))
+
+    async def _look_at_queues(self, report: Report) -> None:
+        """Judge the queues as they are now, where they were already so at the beginning."""
+        before = {found.code for found in deployment_findings(self._evidence_of((), (), report.queues))}
+        report.queues = (await self.looker.patiently(self._ports.orchestrator.queue_state),)
+        now = deployment_findings(self._evidence_of((), (), report.queues))
+        report.findings += (found for found in now if found.code in before)
+
+    def _evidence_of(
+        self, objects: Iterable[StoredObject], used: Container[Location], queues: tuple[QueueState, ...] = ()
+    ) -> Evidence:
+        return Evidence(
+            looked_at=self._means.now(),
+            bucket=self._ports.bucket,
+            objects={found.location: found for found in objects},
+            referenced=used,
+            queues=queues,
+            grace=self._means.grace,
+        )
+
+
+async def collect(ports: Ports, means: Means) -> Evidence:
+    """Return everything as one evidence, for deployments that fit into memory and stand still, as those of tests do."""
+    whole = Evidence(looked_at=means.now(), bucket=ports.bucket, grace=means.grace)
+    objects, unreadable = dict(whole.objects), dict(whole.unreadable)
+    rows, workflows, erased = dict(whole.rows), dict(whole.workflows), set[UUID]()
+    queues = (await ports.orchestrator.queue_state(),)
+    async with open_survey(ports, means) as survey:
+        names = {group.job_id for group in survey._groups() if group.job_id} | await survey._running()
+        for job_id in sorted(names):
+            seen = await survey.looker.again(job_id, queues)
+            rows |= seen.rows
+            objects |= seen.objects
+            unreadable |= seen.unreadable
+            workflows |= seen.workflows
+            erased |= {job_id} if job_id in seen.erased else set()
+        for folder in (*JOB_FOLDERS, RAW_FOLDER):
+            for entry in ports.store.list(ports.bucket, folder):
+                found = of_entry(entry)
+                known = objects.get(found.location)
+                objects[found.location] = replace(known, modified_at=found.modified_at) if known else found
+    return replace(
+        whole,
+        rows=rows,
+        objects=objects,
+        unreadable=unreadable,
+        workflows=workflows,
+        erased=frozenset(erased),
+        queues=queues,
+    )
+
+
+async def _all_of(work: Sequence[Coroutine[Any, Any, _T]]) -> list[_T]:
+    """Return what all of them return, or raise what the first one to fail raises once the others have stopped."""
+    tasks = [asyncio.ensure_future(one) for one in work]
+    try:
+        return list(await asyncio.gather(*tasks))
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+
+def _share_of_ids(batch: Sequence[Group]) -> float:
+    last = max((group.job_id.int for group in batch if group.job_id is not None), default=0)
+    return last / 2**128
+
+
+def _share_of_photos(entries: Sequence[ObjectEntry]) -> float:
+    digits = entries[-1].key.removeprefix(RAW_FOLDER)[:4]
+    try:
+        return int(digits, 16) / 16**4
+    except ValueError:
+        return 0.0
