@@ -78,6 +78,10 @@ class _Temporal:
         # Together these bring the file near the speed of memory and still survive a kill.
         argv += ["--sqlite-pragma", "journal_mode=wal", "--sqlite-pragma", "synchronous=normal"]
         argv += ["--ui-disable-news-fetch", "--dynamic-config-value", "frontend.enableServerVersionCheck=false"]
+        # A closed run is deleted when both queues are confirmed up to its close; the servers' own interval of half a
+        # minute would make erasing a job just processed take as long.
+        for queue in ("transfer", "visibility"):
+            argv += ["--dynamic-config-value", f'history.{queue}ProcessorUpdateAckInterval="1s"']
         env = {**_base_environment(paths), "TEMPORAL_VERSION_CHECK_DISABLED": "1"}
         return _plan(self.name, argv, env, paths, cwd=data)
 

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import AsyncIterator
 from datetime import UTC, datetime
 from uuid import UUID
 
-from temporalio.client import Client, WorkflowFailureError
+from temporalio.client import Client, WorkflowExecutionDescription, WorkflowExecutionStatus, WorkflowFailureError
 from temporalio.common import WorkflowIDConflictPolicy, WorkflowIDReusePolicy
 from temporalio.exceptions import (
+    ActivityError,
     ApplicationError,
     CancelledError,
     TerminatedError,
@@ -18,17 +21,40 @@ from temporalio.service import RPCError, RPCStatusCode
 
 from photo_worker.contracts.image import ImageProcessingInput, ImageProcessingResult
 from photo_worker.errors import JobCancelled, JobFailed, JobMissing, PhotoWorkerError, TemporalUnavailable
-from photo_worker.orchestration.pollers import RECENT_POLL, last_poll
-from photo_worker.ports import JobHandle
+from photo_worker.orchestration.erasure import ERASE_SECONDS, erase_runs
+from photo_worker.orchestration.pollers import RECENT_POLL, backlog, last_poll
+from photo_worker.ports import JobHandle, QueueState, WorkflowState
 from photo_worker.workflows.image import ImageProcessingWorkflow
+
+_STATUSES = {
+    WorkflowExecutionStatus.RUNNING: "running",
+    WorkflowExecutionStatus.COMPLETED: "completed",
+    WorkflowExecutionStatus.FAILED: "failed",
+    WorkflowExecutionStatus.CANCELED: "cancelled",
+    WorkflowExecutionStatus.TERMINATED: "terminated",
+    WorkflowExecutionStatus.TIMED_OUT: "timed_out",
+    WorkflowExecutionStatus.CONTINUED_AS_NEW: "continued",
+}
+
+
+_WITHOUT_REASON = frozenset({WorkflowExecutionStatus.COMPLETED, WorkflowExecutionStatus.CONTINUED_AS_NEW})
+
+# As the class says it: the name stands in recorded histories.
+WORKFLOW_TYPE = "image_processing_workflow"
+
+_PLAIN = re.compile(r"[\w./:@ -]+")
 
 
 class TemporalOrchestrator:
-    """Starts image processing with the job id as the workflow id, at most once for each id."""
+    """Starts image processing with the job id as the workflow id, at most once for each id.
 
-    def __init__(self, client: Client, task_queue: str) -> None:
+    ``erase_seconds`` is how long ``erase`` waits for Temporal to have deleted a history.
+    """
+
+    def __init__(self, client: Client, task_queue: str, *, erase_seconds: float = ERASE_SECONDS) -> None:
         self._client = client
         self._task_queue = task_queue
+        self._erase_seconds = erase_seconds
 
     async def start_image_processing(self, request: ImageProcessingInput) -> JobHandle:
         """Start the job, or join the one that has this id, running or closed.
@@ -81,18 +107,100 @@ class TemporalOrchestrator:
             raise self._unavailable(error) from error
         return polled is not None and datetime.now(UTC) - polled < RECENT_POLL
 
+    async def state(self, job_id: UUID) -> WorkflowState | None:
+        """Return what Temporal knows of a job's workflow, None where it knows none; its reason where it has failed."""
+        try:
+            found = await self._client.get_workflow_handle(str(job_id)).describe()
+            reason = await self._reason(job_id, found)
+        except RPCError as error:
+            if error.status == RPCStatusCode.NOT_FOUND:
+                return None
+            raise self._unavailable(error) from error
+        return WorkflowState(
+            # What a newer server calls otherwise, such as a paused workflow, has not ended.
+            status=_STATUSES.get(found.status, "running") if found.status is not None else "running",
+            started_at=found.start_time,
+            closed_at=found.close_time,
+            reason_code=str(reason.context.get("reason_code") or reason.code) if reason else None,
+            reason=str(reason.context.get("reason") or reason.message) if reason else None,
+        )
+
+    async def _reason(self, job_id: UUID, found: WorkflowExecutionDescription) -> PhotoWorkerError | None:
+        """Return why a closed run has no result, from its last event."""
+        if found.close_time is None or found.status in _WITHOUT_REASON:
+            return None
+        try:
+            await self._client.get_workflow_handle(str(job_id), run_id=found.run_id).result(follow_runs=False)
+        except WorkflowFailureError as error:
+            return _failure(job_id, error)
+        return None
+
+    async def open_jobs(self) -> AsyncIterator[str]:
+        """Return the workflow ids of the image processing that runs now on this task queue.
+
+        From Temporal's visibility store, which may be a moment behind. Other deployments may share the namespace.
+        """
+        query = f"WorkflowType = '{WORKFLOW_TYPE}' AND ExecutionStatus = 'Running'"
+        if _PLAIN.fullmatch(self._task_queue):
+            # Servers differ in how they read quotes and backslashes in a filter.
+            query += f" AND TaskQueue = '{self._task_queue}'"
+        try:
+            async for found in self._client.list_workflows(query):
+                if found.task_queue == self._task_queue:
+                    yield found.id
+        except RPCError as error:
+            raise self._unavailable(error) from error
+
+    async def queue_state(self) -> QueueState:
+        """Return how many workflow tasks and activities wait for a worker, and for how long the oldest of them has.
+
+        Temporal calls both approximate.
+        """
+        try:
+            waiting, oldest = await backlog(self._client, self._task_queue)
+        except RPCError as error:
+            raise self._unavailable(error) from error
+        return QueueState(
+            name=self._task_queue,
+            backlog=waiting,
+            oldest_seconds=oldest.total_seconds(),
+            has_worker=await self.has_worker(),
+        )
+
+    async def erase(self, job_id: UUID) -> bool:
+        """Delete every run of a job's workflow, terminating the one that runs, and wait until none is left.
+
+        A history that closed a moment ago takes Temporal a minute or two. Raises ``TemporalUnavailable`` where it is
+        still there after ``erase_seconds``; Temporal goes on deleting, and erasing again then waits again.
+        """
+        try:
+            return await erase_runs(self._client, str(job_id), seconds=self._erase_seconds)
+        except TimeoutError as error:
+            raise TemporalUnavailable(target=self._target, reason=str(error)) from error
+        except RPCError as error:
+            raise self._unavailable(error) from error
+
+    @property
+    def _target(self) -> str:
+        return self._client.service_client.config.target_host
+
     def _unavailable(self, error: RPCError) -> TemporalUnavailable:
-        return TemporalUnavailable(target=self._client.service_client.config.target_host, reason=error.message)
+        return TemporalUnavailable(target=self._target, reason=error.message)
 
 
 def _failure(job_id: UUID, error: WorkflowFailureError) -> PhotoWorkerError:
-    cause = error.cause
+    cause: BaseException | None = error.cause
     if isinstance(cause, CancelledError):
         return JobCancelled()
+    if isinstance(cause, ActivityError):
+        # Not even the reason could be written down.
+        cause = cause.cause
     if isinstance(cause, ApplicationError):
         return JobFailed(job_id=job_id, reason_code=cause.type or "", reason=cause.message)
     if isinstance(cause, TerminatedError):
-        return JobFailed(job_id=job_id, reason_code="terminated", reason="the workflow was terminated by an operator")
+        why = cause.message.removeprefix("Workflow terminated").strip()
+        reason = "the workflow was terminated by an operator" + (f": {why}" if why else "")
+        return JobFailed(job_id=job_id, reason_code="terminated", reason=reason)
     if isinstance(cause, TemporalTimeoutError):
         return JobFailed(job_id=job_id, reason_code="timeout", reason="the workflow did not end in its time")
     return JobFailed(job_id=job_id, reason_code="unknown", reason=str(cause))

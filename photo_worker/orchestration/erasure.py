@@ -1,0 +1,66 @@
+"""Deleting a workflow from Temporal: its runs, their histories and their entries in the visibility store."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from collections.abc import Iterator
+
+from temporalio.api.common.v1 import WorkflowExecution
+from temporalio.api.workflowservice.v1 import DeleteWorkflowExecutionRequest
+from temporalio.client import Client
+from temporalio.service import RPCError, RPCStatusCode
+
+# Temporal deletes a run that is open at once, and one that is closed when its queues have been confirmed up to its
+# close, which they are every half minute or so, and then tries again after a growing pause.
+ERASE_SECONDS = 300.0
+
+_FIRST_PAUSE, _LONGEST_PAUSE = 0.05, 2.0
+
+
+async def erase_runs(client: Client, workflow_id: str, *, seconds: float) -> bool:
+    """Delete all runs of a workflow id and wait until neither service nor visibility store knows one; tell of any.
+
+    A run that is open is terminated by being deleted. There may be several: an operator's reset begins another one.
+    Raises ``TimeoutError`` where some are left after ``seconds``, and ``RPCError``.
+    """
+    deadline = time.monotonic() + seconds
+    asked: set[str] = set()
+    pause = _FIRST_PAUSE
+    while runs := await _runs(client, workflow_id):
+        for run_id in sorted(runs - asked):
+            with _gone_is_fine():
+                await client.workflow_service.delete_workflow_execution(
+                    DeleteWorkflowExecutionRequest(
+                        namespace=client.namespace,
+                        workflow_execution=WorkflowExecution(workflow_id=workflow_id, run_id=run_id),
+                    )
+                )
+        asked |= runs
+        if time.monotonic() > deadline:
+            reason = f"the history of {workflow_id} is not yet deleted, {seconds:g} s after it was asked to"
+            raise TimeoutError(reason)
+        await asyncio.sleep(pause)
+        pause = min(pause * 1.5, _LONGEST_PAUSE)
+    return bool(asked)
+
+
+async def _runs(client: Client, workflow_id: str) -> set[str]:
+    """Return the ids of all runs: the latest from the service itself, others from the visibility store.
+
+    ``workflow_id`` is a job id, so that it needs no quoting.
+    """
+    found = {run.run_id async for run in client.list_workflows(f"WorkflowId = '{workflow_id}'")}
+    with _gone_is_fine():
+        found.add((await client.get_workflow_handle(workflow_id).describe()).run_id)
+    return found
+
+
+@contextlib.contextmanager
+def _gone_is_fine() -> Iterator[None]:
+    try:
+        yield
+    except RPCError as error:
+        if error.status != RPCStatusCode.NOT_FOUND:
+            raise

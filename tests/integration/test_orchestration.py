@@ -1,0 +1,200 @@
+"""What Temporal is asked about jobs and their task queue, and that it forgets what it is told to."""
+
+from __future__ import annotations
+
+import secrets
+from datetime import UTC, datetime, timedelta
+from uuid import UUID, uuid4
+
+import pytest
+from temporalio.client import Client, WorkflowHandle
+from temporalio.service import RPCError, RPCStatusCode
+
+from photo_worker.config import load_settings, read_environment
+from photo_worker.contracts.image import ImageProcessingInput
+from photo_worker.errors import PhotoWorkerError, TemporalUnavailable
+from photo_worker.orchestration.connection import connect
+from photo_worker.orchestration.temporal import TemporalOrchestrator
+from tests.support.harness import Harness, eventually
+
+pytestmark = pytest.mark.stack
+
+
+@pytest.fixture
+async def client(stack_env: dict[str, str]) -> Client:
+    return await connect(load_settings(read_environment(stack_env, None)), stack_env)
+
+
+@pytest.fixture
+def task_queue() -> str:
+    return f"test-{secrets.token_hex(6)}"
+
+
+@pytest.fixture
+def orchestrator(client: Client, task_queue: str) -> TemporalOrchestrator:
+    return TemporalOrchestrator(client, task_queue, erase_seconds=60)
+
+
+async def start(orchestrator: TemporalOrchestrator, key: str = "raw/missing.png") -> UUID:
+    job_id = uuid4()
+    await orchestrator.start_image_processing(ImageProcessingInput(job_id=str(job_id), bucket="photos", key=key))
+    return job_id
+
+
+async def runs_of(client: Client, job_id: UUID) -> list[str]:
+    return [run.run_id async for run in client.list_workflows(f"WorkflowId = '{job_id}'")]
+
+
+async def test_a_job_that_temporal_does_not_know_has_no_state(orchestrator: TemporalOrchestrator) -> None:
+    assert await orchestrator.state(uuid4()) is None
+
+
+async def test_a_running_job_is_open(orchestrator: TemporalOrchestrator) -> None:
+    state = await orchestrator.state(await start(orchestrator))
+    assert state is not None
+    assert (state.status, state.is_open, state.closed_at) == ("running", True, None)
+    assert abs(datetime.now(UTC) - state.started_at) < timedelta(minutes=5)
+    assert (state.reason_code, state.reason) == (None, None)
+
+
+async def test_a_terminated_job_says_who_and_why(orchestrator: TemporalOrchestrator, client: Client) -> None:
+    job_id = await start(orchestrator)
+    await client.get_workflow_handle(str(job_id)).terminate(reason="the wrong photo")
+    state = await orchestrator.state(job_id)
+    assert state is not None
+    assert (state.status, state.is_open, state.reason_code) == ("terminated", False, "terminated")
+    assert "the wrong photo" in (state.reason or "")
+    assert state.closed_at is not None
+
+
+async def test_a_failed_job_says_why_and_a_finished_one_has_no_reason(harness: Harness) -> None:
+    orchestrator = TemporalOrchestrator(harness.client, harness.settings.temporal_task_queue)
+    async with harness.worker():
+        job_id = uuid4()
+        request = ImageProcessingInput(job_id=str(job_id), bucket=harness.settings.s3_bucket, key="raw/missing.png")
+        await orchestrator.start_image_processing(request)
+        with pytest.raises(PhotoWorkerError):
+            await orchestrator.result(job_id)
+    state = await orchestrator.state(job_id)
+    assert state is not None
+    assert (state.status, state.reason_code) == ("failed", "object_missing")
+    assert "raw/missing.png" in (state.reason or "")
+
+
+async def test_a_cancelled_job_says_so(harness: Harness) -> None:
+    orchestrator = TemporalOrchestrator(harness.client, harness.settings.temporal_task_queue)
+    job_id = uuid4()
+    request = ImageProcessingInput(job_id=str(job_id), bucket=harness.settings.s3_bucket, key="raw/missing.png")
+    await orchestrator.start_image_processing(request)
+    await orchestrator.cancel(job_id)
+    async with harness.worker():
+        with pytest.raises(PhotoWorkerError):
+            await orchestrator.result(job_id)
+    state = await orchestrator.state(job_id)
+    assert state is not None
+    assert (state.status, state.reason_code) == ("cancelled", "job_cancelled")
+
+
+async def test_open_jobs_are_those_of_this_task_queue(orchestrator: TemporalOrchestrator, client: Client) -> None:
+    other = TemporalOrchestrator(client, f"other-{secrets.token_hex(6)}")
+    assert [job async for job in orchestrator.open_jobs()] == []
+    started = {str(await start(orchestrator)) for _ in range(3)}
+    closed = await start(orchestrator)
+    await client.get_workflow_handle(str(closed)).terminate()
+    await start(other)
+
+    async def listed() -> bool:
+        return {job async for job in orchestrator.open_jobs()} == started
+
+    await eventually(listed)
+
+
+@pytest.mark.parametrize("name", ["it's", 'a "quoted" one', "back\\slash", "фото %_*"])
+async def test_any_task_queue_can_be_asked_for(client: Client, name: str) -> None:
+    orchestrator = TemporalOrchestrator(client, f"{name} {secrets.token_hex(6)}")
+    job_id = await start(orchestrator)
+
+    async def listed() -> bool:
+        return [job async for job in orchestrator.open_jobs()] == [str(job_id)]
+
+    await eventually(listed)
+
+
+async def test_the_queue_tells_what_waits_and_whether_a_worker_asks(harness: Harness) -> None:
+    orchestrator = TemporalOrchestrator(harness.client, harness.settings.temporal_task_queue)
+    empty = await orchestrator.queue_state()
+    assert (empty.name, empty.backlog, empty.oldest_seconds, empty.has_worker) == (
+        harness.settings.temporal_task_queue,
+        0,
+        0.0,
+        False,
+    )
+    for _ in range(3):
+        await start(orchestrator)
+
+    async def three_wait() -> bool:
+        found = await orchestrator.queue_state()
+        return found.backlog == 3 and found.oldest_seconds > 0.5
+
+    await eventually(three_wait)
+    async with harness.worker():
+
+        async def none_waits() -> bool:
+            found = await orchestrator.queue_state()
+            return found.backlog == 0 and found.has_worker
+
+        await eventually(none_waits)
+
+
+async def test_an_erased_running_job_is_gone_at_once(orchestrator: TemporalOrchestrator, client: Client) -> None:
+    job_id, kept = await start(orchestrator), await start(orchestrator)
+    assert await orchestrator.erase(job_id) is True
+    assert await orchestrator.state(job_id) is None
+    assert await runs_of(client, job_id) == []
+    with pytest.raises(RPCError) as caught:
+        await client.get_workflow_handle(str(job_id)).fetch_history()
+    assert caught.value.status == RPCStatusCode.NOT_FOUND
+    state = await orchestrator.state(kept)
+    assert state is not None
+    assert state.is_open
+    assert await orchestrator.erase(job_id) is False
+
+
+async def test_every_run_of_an_erased_job_is_deleted(orchestrator: TemporalOrchestrator, client: Client) -> None:
+    """A second run under the same id is what an operator's start by hand leaves."""
+    job_id = await start(orchestrator)
+    handles: list[WorkflowHandle[object, object]] = [client.get_workflow_handle(str(job_id))]
+    await handles[0].terminate(reason="by hand")
+    again = await client.start_workflow(
+        "image_processing_workflow",
+        ImageProcessingInput(job_id=str(job_id), bucket="photos", key="raw/missing.png"),
+        id=str(job_id),
+        task_queue=f"nobody-{secrets.token_hex(6)}",
+    )
+
+    async def both_listed() -> bool:
+        return len(await runs_of(client, job_id)) == 2
+
+    await eventually(both_listed)
+    assert await orchestrator.erase(job_id) is True
+    assert await runs_of(client, job_id) == []
+    for run_id in (None, again.first_execution_run_id):
+        with pytest.raises(RPCError, match="not found"):
+            await client.get_workflow_handle(str(job_id), run_id=run_id).describe()
+
+
+async def test_erasing_what_temporal_does_not_know_is_no_error(orchestrator: TemporalOrchestrator) -> None:
+    assert await orchestrator.erase(uuid4()) is False
+
+
+async def test_a_deletion_that_does_not_end_is_told_and_can_be_asked_for_again(
+    client: Client, task_queue: str, orchestrator: TemporalOrchestrator
+) -> None:
+    hasty = TemporalOrchestrator(client, task_queue, erase_seconds=0)
+    job_id = await start(orchestrator)
+    await client.get_workflow_handle(str(job_id)).terminate()
+    with pytest.raises(TemporalUnavailable, match="not yet deleted") as caught:
+        await hasty.erase(job_id)
+    assert caught.value.retryable
+    await orchestrator.erase(job_id)
+    assert await orchestrator.state(job_id) is None
