@@ -11,10 +11,11 @@ import pytest
 from tests.conftest import STACK_VARIABLES
 from tests.crash.mutants import ROOT, Edit, Mutants, Outcome, SourceMovedError, changed_sources
 from tests.crash.report import RED, SURVIVED, UNTESTED, SafeguardOutcome, record_safeguard
-from tests.crash.safeguards import SAFEGUARDS, Safeguard
+from tests.crash.safeguard import Safeguard
+from tests.crash.safeguards import SAFEGUARDS
 from tests.support.resources import TEMPLATE_VARIABLE
 
-TABLE = "tests/crash/safeguards.py"
+TABLE = "tests/crash/safeguards*.py"
 
 _EACH = pytest.mark.parametrize("safeguard", [pytest.param(found, id=found.name) for found in SAFEGUARDS])
 
@@ -104,7 +105,7 @@ def _line(edit: Edit) -> str:
 class TestTheMechanism:
     """The proof of the proof: it is red for the test's own failure and for nothing else."""
 
-    HARMLESS = Edit("photo_worker/activities/ocr.py", "if info.attempt > 1:", "if info.attempt >= 2:")
+    HARMLESS = Edit("photo_worker/activities/ocr.py", "if info.attempt > 1 else", "if info.attempt >= 2 else")
     TEST = "tests/unit/test_activities.py::TestOcr::test_a_retry_takes_the_answer_that_is_there"
 
     def test_a_mutant_that_changes_nothing_survives(self, mutants: Mutants) -> None:

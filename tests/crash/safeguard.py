@@ -1,0 +1,31 @@
+"""What a safeguard is, as the table in ``safeguards.py`` says it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from tests.crash.mutants import Edit
+
+
+@dataclass(frozen=True)
+class Safeguard:
+    """One safeguard. ``otherwise`` is what a user would meet without it.
+
+    ``invariants`` are those of docs/explanation/crash-safety.md, ``off`` says in words what ``edits`` do, and
+    ``tests`` are the pytest ids of which at least one must fail then.
+    """
+
+    name: str
+    title: str
+    otherwise: str
+    invariants: tuple[int, ...]
+    off: str
+    edits: tuple[Edit, ...]
+    tests: tuple[str, ...]
+    limit_seconds: float = 40.0
+    """After which a test that hangs counts as red."""
+
+    @property
+    def needs_stack(self) -> bool:
+        """Tell whether its tests use the native stack."""
+        return any(test.startswith(("tests/integration", "tests/e2e")) for test in self.tests)

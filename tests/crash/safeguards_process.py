@@ -1,0 +1,158 @@
+"""The safeguards of who submits jobs and of the worker's process."""
+
+from __future__ import annotations
+
+from tests.crash.mutants import Edit
+from tests.crash.safeguard import Safeguard
+
+_JOBS = "tests/unit/test_jobs.py::"
+_WORKFLOWS = "tests/integration/test_image_workflow.py::"
+_STARTING = "tests/integration/orchestration/test_starting.py::"
+
+SUBMISSION: tuple[Safeguard, ...] = (
+    Safeguard(
+        "object-before-row",
+        "a row's object is there before the row",
+        "a job that is queued by a process that dies then has no photo",
+        (2, 4),
+        "the photo is stored after its row",
+        (
+            Edit(
+                "photo_worker/jobs.py",
+                "            await self._store_raw(photo)\n            try:\n",
+                "            try:\n",
+            ),
+        ),
+        (_JOBS + "test_the_object_is_there_before_its_row_and_the_row_before_its_workflow",),
+    ),
+    Safeguard(
+        "object-looked-at-again",
+        "a queued job's photo is there, whoever erased another job with it",
+        "a photo that an erasure took between its storing and its row is missing for good",
+        (2, 4),
+        "the photo is not looked at after the row was written",
+        (Edit("photo_worker/jobs.py", "                await self._keep_raw(chosen, photo)\n", ""),),
+        (_JOBS + "test_a_photo_that_an_erasure_took_meanwhile_is_stored_again",),
+    ),
+    Safeguard(
+        "final-job-is-joined",
+        "a finished job is not started again",
+        "once Temporal has forgotten a job, submitting its id again runs and charges it again",
+        (1, 3, 6),
+        "the row's status is not looked at",
+        (
+            Edit(
+                "photo_worker/jobs.py",
+                "        if recipe.status in FINAL_STATUSES:\n            return Submission(",
+                "        if False:\n            return Submission(",
+            ),
+        ),
+        (_JOBS + "test_a_finished_job_is_not_started_again_when_temporal_has_forgotten_it",),
+    ),
+    Safeguard(
+        "last-look",
+        "an erasure that runs beside a submission wins",
+        "a workflow and a photo of an erased job are left, because the erasure looked for them before they were there",
+        (9,),
+        "submit does not look for the mark after the start",
+        (Edit("photo_worker/jobs.py", "if await asyncio.to_thread(self._repository.is_erased, chosen):", "if False:"),),
+        (_JOBS + "test_an_erasure_between_row_and_start_wins",),
+    ),
+    Safeguard(
+        "refused-upload-is-taken-back",
+        "an upload whose job is refused leaves no photo",
+        "a photo that no job refers to stays, of an erased job even",
+        (4, 9),
+        "a refused upload stays",
+        (
+            Edit(
+                "photo_worker/jobs.py",
+                "                await asyncio.to_thread(self._withdraw, chosen, photo.key)\n                raise\n",
+                "                raise\n",
+            ),
+        ),
+        (_JOBS + "test_an_erasure_between_object_and_row_leaves_no_object",),
+    ),
+    Safeguard(
+        "shared-photo-stays",
+        "a refused upload takes no other job's photo away",
+        "a job fails because somebody submitted the same photo under a wrong id",
+        (4,),
+        "a refused upload is deleted whoever uses it",
+        (
+            Edit(
+                "photo_worker/jobs.py",
+                "            if sole:\n                self._store.delete(self._bucket, key)",
+                "            if True:\n                self._store.delete(self._bucket, key)",
+            ),
+        ),
+        (_JOBS + "test_a_refused_upload_stays_where_another_job_has_the_same_photo",),
+    ),
+)
+
+PROCESS: tuple[Safeguard, ...] = (
+    Safeguard(
+        "final-errors",
+        "what would fail again is not tried again",
+        "a document that Textract refuses is sent, and charged, once for each attempt of the policy",
+        (3, 11),
+        "every error may be retried",
+        (Edit("photo_worker/activities/boundary.py", "non_retryable=not error.retryable", "non_retryable=False"),),
+        ("tests/unit/test_boundary.py::test_what_would_fail_again_is_not_tried_again",),
+    ),
+    Safeguard(
+        "drain-deadline",
+        "a worker that does not drain gives its work up",
+        "a deployment waits for ever for a worker whose activity hangs",
+        (2,),
+        "the drain has no deadline's end",
+        (Edit("photo_worker/worker.py", "        give_up(1)\n", "        pass\n"),),
+        ("tests/unit/test_worker.py::test_a_drain_that_hangs_gives_the_process_up",),
+    ),
+    Safeguard(
+        "settled-by-who-waits",
+        "a terminated job gets its reason from whoever waits for it",
+        "the row of a job that was terminated by hand stays queued or running",
+        (2, 10),
+        "wait writes nothing",
+        (
+            Edit(
+                "photo_worker/jobs.py",
+                "await asyncio.to_thread(self._settle, job_id, error)",
+                "pass",
+            ),
+        ),
+        (_WORKFLOWS + "test_a_terminated_job_is_settled_by_who_waits_for_it",),
+    ),
+    Safeguard(
+        "id-used-once",
+        "a job id is never run twice",
+        "a second submit of a finished job runs and is charged again",
+        (1, 3),
+        "Temporal may use a closed workflow's id again",
+        (
+            Edit(
+                "photo_worker/orchestration/temporal.py",
+                "WorkflowIDReusePolicy.REJECT_DUPLICATE",
+                "WorkflowIDReusePolicy.ALLOW_DUPLICATE",
+            ),
+        ),
+        (_STARTING + "test_the_id_of_a_closed_job_is_not_run_again",),
+    ),
+    Safeguard(
+        "id-runs-once",
+        "a job that runs is joined",
+        "whoever submits a running job's id again ends it and starts it anew",
+        (1, 3),
+        "Temporal may end the running workflow for the new one",
+        (
+            Edit(
+                "photo_worker/orchestration/temporal.py",
+                "                id_reuse_policy=WorkflowIDReusePolicy.REJECT_DUPLICATE,\n"
+                "                id_conflict_policy=WorkflowIDConflictPolicy.FAIL,\n",
+                "                id_conflict_policy=WorkflowIDConflictPolicy.TERMINATE_EXISTING,\n",
+            ),
+        ),
+        (_STARTING + "test_of_many_starts_one_starts_and_the_others_join_it",),
+    ),
+)

@@ -1,0 +1,271 @@
+"""The safeguards of rows, objects and erasures."""
+
+from __future__ import annotations
+
+from tests.crash.mutants import Edit
+from tests.crash.safeguard import Safeguard
+
+_POSTGRES = "tests/integration/storage/test_contracts.py::TestPostgresRecipeRepository::"
+_POSTGRES_FAULTS = "tests/integration/storage/test_postgres.py::"
+_ERASURES = "tests/integration/storage/test_erasures.py::"
+_S3 = "tests/integration/storage/test_contracts.py::TestBotoObjectStore::"
+_S3_UNIT = "tests/unit/storage/test_s3_boto.py::"
+_V0002 = "photo_worker/storage/migrations/versions/v0002_erasures.py"
+
+ROWS: tuple[Safeguard, ...] = (
+    Safeguard(
+        "final-status",
+        "a final status stays",
+        "a late attempt puts a finished job back to running, or turns a result into a failure",
+        (6, 2),
+        "the upsert writes any status over a final one",
+        (
+            Edit(
+                "photo_worker/storage/statements.py",
+                "status = CASE WHEN recipes.status IN ('succeeded', 'failed') OR EXCLUDED.status = 'queued'",
+                "status = CASE WHEN EXCLUDED.status = 'queued'",
+            ),
+        ),
+        (_POSTGRES + "test_a_final_status_never_changes[start-succeed]",),
+    ),
+    Safeguard(
+        "queued-is-first",
+        "queueing again does not put a running job back",
+        "whoever submits the same id again turns a running job's row into a queued one",
+        (6,),
+        "the upsert lets queued replace running",
+        (Edit("photo_worker/storage/statements.py", " OR EXCLUDED.status = 'queued'\n", "\n"),),
+        (_POSTGRES + "test_a_queue_call_does_not_put_a_running_job_back",),
+    ),
+    Safeguard(
+        "first-reason",
+        "the first reason stays",
+        "a second failure hides why the job really failed",
+        (2, 6),
+        "the upsert takes the last error code",
+        (
+            Edit(
+                "photo_worker/storage/statements.py",
+                "error_code = CASE WHEN recipes.status IN ('succeeded', 'failed')\n"
+                "            THEN recipes.error_code ELSE EXCLUDED.error_code END",
+                "error_code = EXCLUDED.error_code",
+            ),
+        ),
+        (_POSTGRES + "test_a_failure_keeps_its_first_reason",),
+    ),
+    Safeguard(
+        "one-row",
+        "a job id has one row, however many write it",
+        "a write that is repeated fails, and with it a job whose first write was not acknowledged",
+        (1, 10),
+        "the upsert has no conflict clause",
+        (
+            Edit("photo_worker/storage/statements.py", "    ON CONFLICT (id) DO UPDATE SET", "    /*"),
+            Edit("photo_worker/storage/statements.py", '    RETURNING *"""', '    */ RETURNING *"""'),
+        ),
+        (_POSTGRES + "test_a_repeated_write_changes_nothing[succeed]",),
+    ),
+    Safeguard(
+        "same-asset-key",
+        "a job id belongs to one asset: its place",
+        "two photos under one job id overwrite each other's result",
+        (1,),
+        "the upsert takes a row of another key",
+        (
+            Edit(
+                "photo_worker/storage/statements.py",
+                "WHERE recipes.s3_raw_key = EXCLUDED.s3_raw_key",
+                "WHERE recipes.id = EXCLUDED.id",
+            ),
+        ),
+        (_POSTGRES + "test_another_assets_job_cannot_be_failed[photos-raw/cake.jpg]",),
+    ),
+    Safeguard(
+        "same-asset-hash",
+        "a job id belongs to one asset: its bytes",
+        "an object that is replaced while its job runs gives a row whose hash is not that of its text",
+        (1, 4),
+        "the upsert does not compare hashes",
+        (
+            Edit(
+                "photo_worker/storage/statements.py",
+                "AND (recipes.content_sha256 = EXCLUDED.content_sha256",
+                "AND (true",
+            ),
+        ),
+        (_POSTGRES + "test_a_job_id_of_another_asset_is_refused",),
+    ),
+    Safeguard(
+        "no-result-beside-a-failure",
+        "a failed job has no result row",
+        "a job that ended as failed shows the result of an attempt that came too late",
+        (6, 10),
+        "the result row is written whatever the job's status",
+        (Edit("photo_worker/storage/statements.py", "FROM job WHERE status = 'succeeded'", "FROM job"),),
+        (_POSTGRES + "test_a_result_after_a_failure_leaves_no_ocr_row",),
+    ),
+    Safeguard(
+        "result-written-twice",
+        "a result may be written again",
+        "a job whose commit was not acknowledged fails at the next attempt, although its result is there",
+        (2, 10),
+        "the result row's insert has no conflict clause",
+        (
+            Edit("photo_worker/storage/statements.py", "ON CONFLICT (recipe_id) DO UPDATE SET", "/*"),
+            Edit(
+                "photo_worker/storage/statements.py",
+                "page_count = EXCLUDED.page_count\n        RETURNING *",
+                "*/ RETURNING *",
+            ),
+        ),
+        (_POSTGRES + "test_a_repeated_write_changes_nothing[succeed]",),
+    ),
+    Safeguard(
+        "statement-again",
+        "a statement is run again on a new connection",
+        "after a restart of Postgres every connection of the pool fails one job's attempt",
+        (2, 11),
+        "a lost connection raises at once",
+        (Edit("photo_worker/storage/postgres.py", "if not _is_lost(error):", "if True or not _is_lost(error):"),),
+        (_POSTGRES_FAULTS + "test_a_restart_that_is_over_goes_unnoticed",),
+    ),
+    Safeguard(
+        "statement-timeout",
+        "a statement that waits for a lock ends",
+        "a worker whose peer was paused inside a transaction waits with it for ever",
+        (2,),
+        "connections have no statement timeout",
+        (
+            Edit(
+                "photo_worker/storage/postgres.py",
+                "configure=partial(_limit_statements, seconds=statement_timeout),\n",
+                "\n",
+            ),
+        ),
+        (_POSTGRES_FAULTS + "test_a_statement_that_waits_too_long_is_given_up",),
+        limit_seconds=5,
+    ),
+    Safeguard(
+        "result-of-a-peer",
+        "who waited for a row reads it again",
+        "an attempt beside another that finished the job hands out a succeeded row without its result",
+        (10,),
+        "the row is returned as the statement saw it",
+        (
+            Edit(
+                "photo_worker/storage/postgres.py",
+                'if row.status == "succeeded" and row.s3_ocr_key is None:',
+                'if row.status == "never":',
+            ),
+        ),
+        (_POSTGRES_FAULTS + "test_the_result_of_a_job_finished_meanwhile_comes_back_whole",),
+    ),
+)
+
+ERASURE: tuple[Safeguard, ...] = (
+    Safeguard(
+        "erased-is-refused",
+        "an erased job is refused by the statement that writes it",
+        "a late attempt, or somebody who submits the id again, brings an erased job back",
+        (9,),
+        "the trigger lets writes of marked jobs pass",
+        (Edit(_V0002, "RAISE EXCEPTION 'the job has been erased' USING ERRCODE = 'PW001'", "NULL"),),
+        (_POSTGRES + "test_an_erased_job_is_never_written_again[start-queue]",),
+    ),
+    Safeguard(
+        "mark-waits-for-writers",
+        "a mark waits for writers that have not seen it",
+        "an attempt that writes at the moment of the erasure commits after the rows were deleted",
+        (9,),
+        "marking takes no lock",
+        (
+            Edit(
+                "photo_worker/storage/statements.py",
+                "SELECT pg_advisory_xact_lock(recipes_job_lock(%(id)s))",
+                "SELECT 1",
+            ),
+        ),
+        (_ERASURES + "test_a_mark_waits_for_a_writer_that_has_not_seen_it",),
+    ),
+    Safeguard(
+        "writers-wait-for-a-mark",
+        "a writer waits for a mark that is being made",
+        "a submission that begins beside an erasure does not see the mark",
+        (9,),
+        "writers take no lock on their job",
+        (Edit(_V0002, "PERFORM pg_advisory_xact_lock_shared(recipes_job_lock(NEW.id));", "NULL;"),),
+        (_ERASURES + "test_a_writer_that_waited_for_the_mark_sees_it",),
+    ),
+    Safeguard(
+        "sole-user-holds-the-object",
+        "nobody can queue a job for an object while it is being deleted",
+        "a photo that is uploaded again at the moment of an erasure is deleted under its new job",
+        (4, 9),
+        "writers take no lock on their object",
+        (Edit(_V0002, "PERFORM pg_advisory_xact_lock_shared(recipes_object_lock(NEW.s3_raw_key));", "NULL;"),),
+        (_POSTGRES + "test_who_queues_a_job_for_a_held_object_waits",),
+    ),
+    Safeguard(
+        "sole-user-looks-at-others",
+        "an object that another job uses stays",
+        "erasing one of two jobs with the same photo takes the other's photo away",
+        (4,),
+        "any number of users counts as one",
+        (Edit("photo_worker/storage/statements.py", "            AND id <> %(id)s\n", "            AND false\n"),),
+        (_POSTGRES + "test_another_jobs_row_about_an_object_is_seen",),
+    ),
+    Safeguard(
+        "erased-jobs-use-nothing",
+        "a job that is being erased keeps no object",
+        "two jobs with one photo that are erased at once each leave the photo to the other",
+        (9,),
+        "jobs that are marked count as users",
+        (
+            Edit(
+                "photo_worker/storage/statements.py",
+                "AND NOT EXISTS (SELECT FROM erasures WHERE job_digest = recipes_job_digest(recipes.id))",
+                "AND true",
+            ),
+        ),
+        (_POSTGRES + "test_jobs_that_are_erased_at_once_do_not_keep_their_object_for_each_other",),
+    ),
+)
+
+OBJECTS: tuple[Safeguard, ...] = (
+    Safeguard(
+        "content-md5",
+        "the store refuses a body that was torn on its way",
+        "half an object is stored as if it were whole",
+        (4, 5),
+        "put sends no Content-MD5",
+        (Edit("photo_worker/storage/s3_boto.py", '        "ContentMD5": b64encode(digest).decode(),\n', ""),),
+        (_S3_UNIT + "test_put_sends_what_the_store_needs_to_check_the_body",),
+    ),
+    Safeguard(
+        "write-once",
+        "of many writers of a new object one wins",
+        "two attempts at once each believe that their answer is the job's",
+        (5,),
+        "put_new sends no If-None-Match",
+        (Edit("photo_worker/storage/s3_boto.py", '        request["IfNoneMatch"] = "*"\n', ""),),
+        (_S3 + "test_of_twenty_writers_of_a_new_object_one_wins",),
+    ),
+    Safeguard(
+        "listing-goes-on",
+        "a listing goes on behind its first page",
+        "what an erasure or a check does not see after 1,000 objects stays for ever",
+        (4, 9),
+        "only the first page is read",
+        (
+            Edit(
+                "photo_worker/storage/s3_boto.py",
+                '                for item in page.get("Contents", []):\n'
+                '                    yield ObjectEntry(bucket, item["Key"], item["Size"], item["LastModified"])\n',
+                '                for item in page.get("Contents", []):\n'
+                '                    yield ObjectEntry(bucket, item["Key"], item["Size"], item["LastModified"])\n'
+                "                return\n",
+            ),
+        ),
+        (_S3 + "test_a_listing_goes_on_behind_its_first_page",),
+    ),
+)

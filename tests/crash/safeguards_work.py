@@ -1,0 +1,173 @@
+"""The safeguards of the workflow and its activities."""
+
+from __future__ import annotations
+
+from tests.crash.mutants import Edit
+from tests.crash.safeguard import Safeguard
+
+_STEPS = "tests/unit/test_activities.py::"
+_LATE = "tests/unit/test_late_attempts.py::"
+_HISTORIES = "tests/replay/test_histories.py::test_the_bare_replayer_accepts_it"
+
+WORKFLOW: tuple[Safeguard, ...] = (
+    Safeguard(
+        "failure-is-recorded",
+        "every end of a job is written down",
+        "a job that failed or was cancelled stays running in its row for ever",
+        (2, 10),
+        "the workflow ends without record_failure",
+        (
+            Edit(
+                "photo_worker/workflows/image.py",
+                "status = await _to_the_end(_record_failure(request, reason))",
+                'status = "failed"',
+            ),
+        ),
+        (_HISTORIES + "[object-missing]",),
+    ),
+    Safeguard(
+        "failure-outlives-cancellation",
+        "a cancellation does not interrupt the writing of the reason",
+        "a job that is cancelled while its failure is written stays running in its row",
+        (2, 10),
+        "record_failure is not shielded",
+        (Edit("photo_worker/workflows/image.py", "return await asyncio.shield(task)", "return await task"),),
+        (_HISTORIES + "[cancelled-in-record-failure]",),
+    ),
+    Safeguard(
+        "committed-is-succeeded",
+        "a result whose reply was lost counts",
+        "the workflow reports a failure for a job whose rows say succeeded",
+        (2, 10),
+        "the status that record_failure found is not looked at",
+        (
+            Edit(
+                "photo_worker/workflows/image.py",
+                'if status == "succeeded" and self._located and self._ocr:',
+                'if status == "never" and self._located and self._ocr:',
+            ),
+        ),
+        (_HISTORIES + "[reply-lost-for-good]",),
+    ),
+    Safeguard(
+        "cancellation-waits-for-the-result",
+        "a cancellation that comes while results are written waits for them",
+        "row and workflow contradict each other: one succeeded, one cancelled",
+        (6, 10),
+        "a cancellation abandons persist_artifacts",
+        (
+            Edit(
+                "photo_worker/workflows/image.py",
+                "ActivityCancellationType.WAIT_CANCELLATION_COMPLETED",
+                "ActivityCancellationType.TRY_CANCEL",
+            ),
+        ),
+        (_HISTORIES + "[cancelled-in-persist]",),
+    ),
+    Safeguard(
+        "contract-ends-the-workflow",
+        "an input that breaks its contract ends the workflow",
+        "the workflow's first task fails and is tried again for ever",
+        (2, 11),
+        "the converter lets pydantic's own error pass",
+        (
+            Edit(
+                "photo_worker/orchestration/converter.py",
+                "except ValidationError as error:",
+                "except ZeroDivisionError as error:",
+            ),
+        ),
+        (_HISTORIES + "[contract-invalid]",),
+    ),
+)
+
+ACTIVITIES: tuple[Safeguard, ...] = (
+    Safeguard(
+        "kept-answer",
+        "a retry takes the answer that is stored",
+        "an attempt that died after storing is read by OCR once more",
+        (3, 11),
+        "no attempt looks for a stored answer",
+        (Edit("photo_worker/activities/ocr.py", "if info.attempt > 1 else None", "if info.attempt > 1_000 else None"),),
+        (_STEPS + "TestOcr::test_a_retry_takes_the_answer_that_is_there",),
+    ),
+    Safeguard(
+        "kept-answer-of-these-bytes",
+        "a stored answer counts for its own bytes alone",
+        "a job whose object was replaced between two attempts gets the other photo's text",
+        (4, 5),
+        "the stored answer's hash is not compared",
+        (
+            Edit(
+                "photo_worker/activities/ocr.py",
+                'about.get("source-sha256") != document.sha256',
+                "False",
+            ),
+        ),
+        (_STEPS + "TestOcr::test_a_retry_does_not_take_the_answer_for_other_bytes",),
+    ),
+    Safeguard(
+        "first-answer-stays",
+        "of several attempts the first stored answer is the job's",
+        "an attempt that was paused and goes on replaces the answer that the job has reported",
+        (5, 6),
+        "an answer is written over the one that is there",
+        (Edit("photo_worker/activities/ocr.py", "self._store.put_new(", "self._store.put("),),
+        (_LATE + "TestReading::test_an_attempt_that_wakes_up_late_leaves_the_answer_that_was_reported",),
+    ),
+    Safeguard(
+        "late-answer-is-taken-away",
+        "an attempt that stored the answer of an erased job deletes it",
+        "the text of an erased photo comes back with the attempt that was reading it",
+        (9,),
+        "the attempt does not ask whether its job was erased",
+        (Edit("photo_worker/activities/ocr.py", "if self._repository.is_erased(job_id):", "if False:"),),
+        (_LATE + "TestReading::test_what_it_stores_of_a_job_that_was_erased_meanwhile_is_taken_away",),
+    ),
+    Safeguard(
+        "late-manifest-is-taken-away",
+        "an attempt that stored the manifest of an erased job deletes it",
+        "the hash and the name of an erased photo stay in a manifest",
+        (9,),
+        "a refused row leaves its manifest",
+        (
+            Edit(
+                "photo_worker/activities/results.py",
+                "        except JobErased:\n            self._store.delete(self._bucket, key)\n",
+                "        except JobErased:\n",
+            ),
+        ),
+        (_LATE + "TestPersisting::test_a_manifest_of_a_job_that_was_erased_meanwhile_is_taken_away",),
+    ),
+    Safeguard(
+        "manifest-before-row",
+        "a row that says succeeded has its objects",
+        "a worker that dies in the last step leaves a succeeded job without its manifest",
+        (4,),
+        "the manifest is written after the row",
+        (
+            Edit(
+                "photo_worker/activities/results.py",
+                '            self._store.put(self._bucket, key, body, content_type="application/json")\n',
+                "            pass\n",
+            ),
+            Edit(
+                "photo_worker/activities/results.py",
+                "        return PersistResult(s3_manifest_key=key)\n",
+                '        self._store.put(self._bucket, key, body, content_type="application/json")\n'
+                "        return PersistResult(s3_manifest_key=key)\n",
+            ),
+        ),
+        (_LATE + "TestPersisting::test_a_row_that_says_succeeded_has_its_manifest",),
+    ),
+    Safeguard(
+        "heartbeats",
+        "a worker that dies or stops while it reads is noticed",
+        "the job waits for the attempt's whole time before another worker takes it",
+        (2,),
+        "the attempt sends no heartbeats",
+        (Edit("photo_worker/activities/ocr.py", "with beating():", "if True:"),),
+        (_LATE + "TestReading::test_a_sign_of_life_is_sent_while_somebody_else_works",),
+        limit_seconds=4,
+    ),
+)

@@ -1,0 +1,213 @@
+"""Submitting: what each crash leaves behind, and what the same call makes of it."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import AsyncIterator, Callable
+from datetime import UTC, datetime
+from pathlib import Path
+from uuid import UUID, uuid4
+
+import pytest
+
+from photo_worker.contracts.image import ImageProcessingInput, ImageProcessingResult
+from photo_worker.errors import JobConflict, JobErased, JobMissing, ObjectMissing, TemporalUnavailable
+from photo_worker.jobs import JobService, Source
+from photo_worker.ports import JobHandle, QueueState, Recipe, WorkflowState
+from photo_worker.storage.memory import MemoryObjectStore, MemoryRecipeRepository
+
+BUCKET = "photos"
+BODY = b"\x89PNG\r\n\x1a\n a photo"
+KEY = f"raw/{hashlib.sha256(BODY).hexdigest()}.png"
+
+
+class Starts:
+    """A Temporal that starts nothing and remembers ids; ``before`` and ``after`` are what happens around a start."""
+
+    def __init__(self) -> None:
+        self.before: Callable[[UUID], object] = lambda job_id: None
+        self.after: Callable[[UUID], object] = lambda job_id: None
+        self.known: list[UUID] = []
+
+    async def start_image_processing(self, request: ImageProcessingInput) -> JobHandle:
+        job_id = UUID(request.job_id)
+        self.before(job_id)
+        joined = job_id in self.known
+        if not joined:
+            self.known.append(job_id)
+        self.after(job_id)
+        return JobHandle(job_id, "run", joined)
+
+    async def erase(self, job_id: UUID) -> bool:
+        if job_id not in self.known:
+            return False
+        self.known.remove(job_id)
+        return True
+
+    async def result(self, job_id: UUID) -> ImageProcessingResult:
+        raise JobMissing(job_id=job_id)
+
+    async def cancel(self, job_id: UUID) -> None:
+        raise JobMissing(job_id=job_id)
+
+    async def has_worker(self) -> bool:
+        return True
+
+    async def state(self, job_id: UUID) -> WorkflowState | None:
+        return WorkflowState("running", datetime.now(UTC)) if job_id in self.known else None
+
+    async def open_jobs(self) -> AsyncIterator[str]:
+        for job_id in self.known:
+            yield str(job_id)
+
+    async def queue_state(self) -> QueueState:
+        return QueueState("queue", 0, 0.0, True)
+
+
+class Meddled(MemoryRecipeRepository):
+    """A repository in which something happens right after a job was queued."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.after_queue: Callable[[UUID], object] = lambda job_id: None
+        self.before_queue: Callable[[UUID], object] = lambda job_id: None
+
+    def queue(self, job_id: UUID, *, bucket: str, key: str, sha256: str = "") -> Recipe:
+        self.before_queue(job_id)
+        row = super().queue(job_id, bucket=bucket, key=key, sha256=sha256)
+        self.after_queue(job_id)
+        return row
+
+
+@pytest.fixture
+def store() -> MemoryObjectStore:
+    made = MemoryObjectStore()
+    made.ensure_bucket(BUCKET)
+    return made
+
+
+@pytest.fixture
+def repository() -> Meddled:
+    return Meddled()
+
+
+@pytest.fixture
+def starts() -> Starts:
+    return Starts()
+
+
+@pytest.fixture
+def service(store: MemoryObjectStore, repository: Meddled, starts: Starts) -> JobService:
+    return JobService(store, repository, starts, BUCKET)
+
+
+@pytest.fixture
+def photo(tmp_path: Path) -> Source:
+    path = tmp_path / "pie.png"
+    path.write_bytes(BODY)
+    return Source("pie.png", path=path)
+
+
+def stored(store: MemoryObjectStore) -> list[str]:
+    return [entry.key for entry in store.list(BUCKET, "")]
+
+
+async def test_the_object_is_there_before_its_row_and_the_row_before_its_workflow(
+    service: JobService, store: MemoryObjectStore, repository: Meddled, starts: Starts, photo: Source
+) -> None:
+    seen = []
+    repository.before_queue = lambda job_id: seen.append(stored(store))
+    starts.before = lambda job_id: seen.append([getattr(repository.get(job_id), "status", "no row")])
+    await service.submit(photo)
+    assert seen == [[KEY], ["queued"]]
+
+
+async def test_what_a_lost_start_leaves_the_same_call_completes(
+    service: JobService, repository: Meddled, starts: Starts, photo: Source
+) -> None:
+    job_id = uuid4()
+
+    def cut(_: UUID) -> None:
+        raise TemporalUnavailable(target="here", reason="the connection was cut")
+
+    starts.before = cut
+    with pytest.raises(TemporalUnavailable):
+        await service.submit(photo, job_id=job_id)
+    row = repository.get(job_id)
+    assert row is not None
+    assert (row.status, row.s3_raw_key) == ("queued", KEY)
+    starts.before = lambda _: None
+    starts.after = cut
+    with pytest.raises(TemporalUnavailable):
+        await service.submit(photo, job_id=job_id)
+    starts.after = lambda _: None
+    again = await service.submit(photo, job_id=job_id)
+    assert again.joined
+    assert starts.known == [job_id]
+
+
+async def test_a_finished_job_is_not_started_again_when_temporal_has_forgotten_it(
+    service: JobService, repository: Meddled, starts: Starts, photo: Source
+) -> None:
+    job_id = (await service.submit(photo)).job_id
+    repository.fail(job_id, bucket=BUCKET, key=KEY, code="object_missing", message="There is no object.")
+    starts.known.clear()
+    assert (await service.submit(photo, job_id=job_id)).joined
+    assert starts.known == []
+
+
+async def test_a_photo_that_an_erasure_took_meanwhile_is_stored_again(
+    service: JobService, store: MemoryObjectStore, repository: Meddled, photo: Source
+) -> None:
+    repository.before_queue = lambda job_id: store.delete(BUCKET, KEY)
+    await service.submit(photo)
+    assert store.get(BUCKET, KEY, limit_bytes=1000) == BODY
+
+
+async def test_an_erasure_between_row_and_start_wins(
+    service: JobService, store: MemoryObjectStore, repository: Meddled, starts: Starts, photo: Source
+) -> None:
+    """The erasure has found no workflow to end; the one that starts behind its back must not stay."""
+
+    def erase(job_id: UUID) -> None:
+        repository.mark_erased(job_id)
+        store.delete(BUCKET, KEY)
+        repository.delete(job_id)
+
+    starts.before = erase
+    with pytest.raises(JobErased):
+        await service.submit(photo)
+    assert starts.known == []
+    assert stored(store) == []
+
+
+async def test_an_erasure_between_object_and_row_leaves_no_object(
+    service: JobService, store: MemoryObjectStore, repository: Meddled, starts: Starts, photo: Source
+) -> None:
+    repository.before_queue = repository.mark_erased
+    with pytest.raises(JobErased):
+        await service.submit(photo)
+    assert stored(store) == []
+    assert starts.known == []
+
+
+async def test_a_refused_upload_is_taken_back(
+    service: JobService, store: MemoryObjectStore, photo: Source, tmp_path: Path
+) -> None:
+    store.put(BUCKET, "elsewhere.png", BODY, content_type="image/png")
+    job_id = (await service.submit(Source("elsewhere", bucket=BUCKET, key="elsewhere.png"))).job_id
+    with pytest.raises(JobConflict):
+        await service.submit(photo, job_id=job_id)
+    with pytest.raises(ObjectMissing):
+        store.head(BUCKET, KEY)
+
+
+async def test_a_refused_upload_stays_where_another_job_has_the_same_photo(
+    service: JobService, store: MemoryObjectStore, photo: Source
+) -> None:
+    store.put(BUCKET, "elsewhere.png", BODY, content_type="image/png")
+    await service.submit(photo)
+    job_id = (await service.submit(Source("elsewhere", bucket=BUCKET, key="elsewhere.png"))).job_id
+    with pytest.raises(JobConflict):
+        await service.submit(photo, job_id=job_id)
+    assert store.get(BUCKET, KEY, limit_bytes=1000) == BODY

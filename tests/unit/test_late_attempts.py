@@ -1,0 +1,180 @@
+"""Attempts that come too late: beside another one, after the job's end, after its erasure."""
+
+from __future__ import annotations
+
+import dataclasses
+import threading
+from collections.abc import Callable
+from datetime import timedelta
+from typing import Any
+from uuid import UUID, uuid4
+
+import pytest
+from temporalio.testing import ActivityEnvironment
+
+from photo_worker.activities.ocr import OcrActivities
+from photo_worker.activities.results import ResultActivities
+from photo_worker.contracts.image import OcrInput, OcrResult, PersistInput
+from photo_worker.errors import DatabaseUnavailable, JobErased, ObjectMissing
+from photo_worker.ports import DetectedText, DocumentRef, Recipe, RecipeOcr
+from photo_worker.storage.memory import MemoryObjectStore, MemoryRecipeRepository
+
+BUCKET = "photos"
+LIMIT = 10_000
+
+
+@pytest.fixture
+def store() -> MemoryObjectStore:
+    made = MemoryObjectStore()
+    made.ensure_bucket(BUCKET)
+    made.put(BUCKET, "k", b"a photo", content_type="image/png")
+    return made
+
+
+@pytest.fixture
+def repository() -> MemoryRecipeRepository:
+    return MemoryRecipeRepository()
+
+
+class Reading:
+    """A backend that does something while it reads, and answers differently each time, as a real one's ids may."""
+
+    engine = "reading"
+
+    def __init__(self, meanwhile: Callable[[], object] = lambda: None) -> None:
+        self._meanwhile = meanwhile
+
+    def detect_text(self, document: DocumentRef) -> DetectedText:
+        self._meanwhile()
+        blocks = [{"BlockType": "PAGE", "Id": str(uuid4())}]
+        return DetectedText({"DocumentMetadata": {"Pages": 1}, "Blocks": blocks}, "1.0")
+
+
+def environment(job_id: UUID, *, attempt: int = 1, heartbeat_timeout: timedelta | None = None) -> ActivityEnvironment:
+    made = ActivityEnvironment()
+    made.info = dataclasses.replace(
+        ActivityEnvironment.default_info(),
+        attempt=attempt,
+        workflow_id=str(job_id),
+        heartbeat_timeout=heartbeat_timeout,
+    )
+    return made
+
+
+def read(
+    store: MemoryObjectStore,
+    repository: MemoryRecipeRepository,
+    backend: Reading,
+    job_id: UUID,
+    within: ActivityEnvironment | None = None,
+) -> OcrResult:
+    activities = OcrActivities(store, repository, {"reading": backend}.__getitem__, BUCKET)
+    request = OcrInput(bucket=BUCKET, key="k", engine="reading", job_id=str(job_id), sha256="a" * 64)
+    result: OcrResult = (within or environment(job_id)).run(activities.ocr_textract, request)
+    return result
+
+
+def a_result(job_id: UUID) -> PersistInput:
+    return PersistInput(
+        job_id=str(job_id),
+        s3_raw_key="k",
+        sha256="a" * 64,
+        ocr_s3_key=f"artifacts/{job_id}/textract.json",
+        ocr_engine="reading",
+        ocr_version="1.0",
+        page_count=1,
+        bucket=BUCKET,
+    )
+
+
+def there(store: MemoryObjectStore, key: str) -> bool:
+    try:
+        store.head(BUCKET, key)
+    except ObjectMissing:
+        return False
+    return True
+
+
+class TestReading:
+    def test_an_attempt_that_wakes_up_late_leaves_the_answer_that_was_reported(
+        self, store: MemoryObjectStore, repository: MemoryRecipeRepository
+    ) -> None:
+        job_id = uuid4()
+        reported: list[tuple[OcrResult, bytes]] = []
+
+        def the_next_attempt_ends() -> None:
+            result = read(store, repository, Reading(), job_id, environment(job_id, attempt=2))
+            reported.append((result, store.get(BUCKET, result.s3_ocr_key, limit_bytes=LIMIT)))
+
+        late = read(store, repository, Reading(the_next_attempt_ends), job_id)
+        ((result, stored),) = reported
+        assert late == result
+        assert store.get(BUCKET, result.s3_ocr_key, limit_bytes=LIMIT) == stored
+
+    def test_what_it_stores_of_a_job_that_was_erased_meanwhile_is_taken_away(
+        self, store: MemoryObjectStore, repository: MemoryRecipeRepository
+    ) -> None:
+        job_id = uuid4()
+        with pytest.raises(JobErased):
+            read(store, repository, Reading(lambda: repository.mark_erased(job_id)), job_id)
+        assert [entry.key for entry in store.list(BUCKET, "artifacts/")] == []
+
+    def test_a_sign_of_life_is_sent_while_somebody_else_works(
+        self, store: MemoryObjectStore, repository: MemoryRecipeRepository
+    ) -> None:
+        beaten = threading.Event()
+
+        def until_a_beat() -> None:
+            if not beaten.wait(20):
+                pytest.fail("no heartbeat")
+
+        within = environment(uuid4(), heartbeat_timeout=timedelta(seconds=0.1))
+        within.on_heartbeat = lambda *details: beaten.set()
+        read(store, repository, Reading(until_a_beat), uuid4(), within)
+
+
+class Watching(MemoryRecipeRepository):
+    """Looks at the store as a job's final row is written; may lose the reply, or never get there."""
+
+    def __init__(self, store: MemoryObjectStore) -> None:
+        super().__init__()
+        self._store = store
+        self.found: list[bool] = []
+        self.away = False
+
+    def succeed(self, job_id: UUID, *, bucket: str, key: str, sha256: str, ocr: RecipeOcr) -> Recipe:
+        self.found.append(there(self._store, ocr.s3_manifest_key))
+        if self.away:
+            raise DatabaseUnavailable(database=self.describe(), reason="it is away")
+        return super().succeed(job_id, bucket=bucket, key=key, sha256=sha256, ocr=ocr)
+
+
+class TestPersisting:
+    def test_a_row_that_says_succeeded_has_its_manifest(self, store: MemoryObjectStore) -> None:
+        repository, job_id = Watching(store), uuid4()
+        within, activities = environment(job_id), ResultActivities(store, repository, BUCKET)
+        within.run(activities.persist_artifacts, a_result(job_id))
+        assert repository.found == [True]
+
+    def test_where_the_rows_cannot_be_written_the_next_attempt_writes_them(self, store: MemoryObjectStore) -> None:
+        repository, job_id = Watching(store), uuid4()
+        activities = ResultActivities(store, repository, BUCKET)
+        repository.away = True
+        with pytest.raises(DatabaseUnavailable):
+            environment(job_id).run(activities.persist_artifacts, a_result(job_id))
+        assert repository.get(job_id) is None
+        repository.away = False
+        environment(job_id, attempt=2).run(activities.persist_artifacts, a_result(job_id))
+        row = repository.get(job_id)
+        assert row is not None
+        assert row.status == "succeeded"
+
+    def test_a_manifest_of_a_job_that_was_erased_meanwhile_is_taken_away(
+        self, store: MemoryObjectStore, repository: MemoryRecipeRepository
+    ) -> None:
+        job_id: Any = uuid4()
+        repository.mark_erased(job_id)
+        activities = ResultActivities(store, repository, BUCKET)
+        with pytest.raises(JobErased):
+            environment(job_id).run(activities.persist_artifacts, a_result(job_id))
+        assert [entry.key for entry in store.list(BUCKET, "artifacts/")] == []
