@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import cache
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import TYPE_CHECKING
 
@@ -102,5 +103,10 @@ def backend_at(
 ) -> TextractBackend:
     """Return the backend as a worker with this endpoint in its environment makes it."""
     monkeypatch.setenv("AWS_ENDPOINT_URL_TEXTRACT", url)
-    session = boto3.Session(aws_access_key_id="test", aws_secret_access_key="test", region_name="eu-central-1")
-    return TextractBackend(make_client(session=session, api=api), api=api, wait=wait, clock=clock)
+    return TextractBackend(make_client(session=_session(), api=api), api=api, wait=wait, clock=clock)
+
+
+@cache
+def _session() -> boto3.Session:
+    """Return one session for all clients, of which the first alone reads the service's model."""
+    return boto3.Session(aws_access_key_id="test", aws_secret_access_key="test", region_name="eu-central-1")

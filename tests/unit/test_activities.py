@@ -4,6 +4,8 @@ import dataclasses
 import hashlib
 import io
 import json
+import threading
+import time
 from collections.abc import Callable
 from typing import Any
 from uuid import UUID, uuid4
@@ -12,9 +14,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
+from temporalio import activity
+from temporalio.exceptions import CancelledError
 from temporalio.testing import ActivityEnvironment
 
 from photo_worker.activities.assets import AssetActivities
+from photo_worker.activities.heartbeats import wait
 from photo_worker.activities.ocr import OcrActivities
 from photo_worker.activities.results import ResultActivities
 from photo_worker.contracts.image import (
@@ -299,3 +304,102 @@ class TestResults:
         row = repository.get(job_id)
         assert row is not None
         assert (row.status, row.error_code) == ("failed", "job_cancelled")
+
+
+class TestCancellation:
+    """A cancellation ends an attempt where nothing is half done, not by an exception anywhere in its thread."""
+
+    def attempt(self, job_id: UUID) -> ActivityEnvironment:
+        environment = ActivityEnvironment()
+        environment.info = dataclasses.replace(ActivityEnvironment.default_info(), workflow_id=str(job_id))
+        return environment
+
+    def test_an_answer_that_textract_has_given_is_stored(self, store: MemoryObjectStore) -> None:
+        store.put(BUCKET, "k", image(), content_type="image/png")
+        job_id = uuid4()
+        environment = self.attempt(job_id)
+
+        class Cancelled(CountingBackend):
+            def detect_text(self, document: DocumentRef) -> DetectedText:
+                detected = super().detect_text(document)
+                environment.cancel()
+                return detected
+
+        activities = OcrActivities(store, MemoryRecipeRepository(), lambda engine: Cancelled(), BUCKET)
+        result = environment.run(
+            activities.ocr_textract, OcrInput(bucket=BUCKET, key="k", engine="counting", job_id=str(job_id))
+        )
+        assert store.head(BUCKET, result.s3_ocr_key).size_bytes > 0
+
+    def test_a_result_that_is_being_committed_is_committed(
+        self, store: MemoryObjectStore, repository: MemoryRecipeRepository, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        job_id = uuid4()
+        environment = self.attempt(job_id)
+        self.cancel_in(repository, "succeed", environment, monkeypatch)
+        environment.run(ResultActivities(store, repository, BUCKET).persist_artifacts, TestResults().persist(job_id))
+        assert (row := repository.get(job_id)) is not None
+        assert row.status == "succeeded"
+
+    def test_a_failure_that_is_being_written_is_written(
+        self, store: MemoryObjectStore, repository: MemoryRecipeRepository, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        job_id = uuid4()
+        environment = self.attempt(job_id)
+        self.cancel_in(repository, "fail", environment, monkeypatch)
+        failure = FailureInput(job_id=str(job_id), bucket=BUCKET, key="k", code="x", message="why")
+        done = environment.run(ResultActivities(store, repository, BUCKET).record_failure, failure)
+        assert done.status == "failed"
+
+    def test_verification_ends_at_the_next_piece(
+        self, store: MemoryObjectStore, repository: MemoryRecipeRepository, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        store.put(BUCKET, "k", image() + bytes(3 << 20), content_type="image/png")
+        job_id = uuid4()
+        environment = self.attempt(job_id)
+        self.cancel_in(repository, "start", environment, monkeypatch)
+        with pytest.raises(CancelledError):
+            environment.run(
+                AssetActivities(store, repository).verify_and_locate_asset,
+                LocateAssetInput(bucket=BUCKET, key="k", job_id=str(job_id)),
+            )
+        # The row was claimed whole, and nobody has recorded a hash of a part.
+        assert (row := repository.get(job_id)) is not None
+        assert (row.status, row.content_sha256) == ("running", "")
+
+    def test_waiting_for_what_goes_on_alone_ends_at_once(self) -> None:
+        environment = ActivityEnvironment()
+
+        @activity.defn(no_thread_cancel_exception=True)
+        def waits() -> None:
+            threading.Timer(0.05, environment.cancel).start()
+            wait(60)
+
+        began = time.monotonic()
+        with pytest.raises(CancelledError):
+            environment.run(waits)
+        assert time.monotonic() - began < 30
+
+    def test_outside_of_an_attempt_waiting_is_sleeping(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        slept: list[float] = []
+        monkeypatch.setattr(time, "sleep", slept.append)
+        wait(1.5)
+        assert slept == [1.5]
+
+    def cancel_in(
+        self,
+        repository: MemoryRecipeRepository,
+        name: str,
+        environment: ActivityEnvironment,
+        monkeypatch: pytest.MonkeyPatch,
+    ) -> None:
+        """Have the attempt cancelled while one of the repository's methods runs."""
+        method = getattr(repository, name)
+
+        def cancelled(*given: Any, **named: Any) -> Any:
+            environment.cancel()
+            # Whatever is thrown into this thread arrives while it runs.
+            hashlib.sha256(b"some work").hexdigest()
+            return method(*given, **named)
+
+        monkeypatch.setattr(repository, name, cancelled)

@@ -1,17 +1,17 @@
-"""The ``textract`` backend keeps the contract with the emulator of the stack behind it."""
+"""The ``textract`` backend keeps the contract by either API, with the emulator of the stack behind it."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 import pytest
 
 from photo_worker.errors import ObjectForbidden, ServiceRefused
-from photo_worker.ocr.textract import TextractBackend, make_client
+from photo_worker.ocr.textract import TextractApi, TextractBackend, make_client
 from photo_worker.ports import DocumentRef
 from photo_worker.storage.s3_boto import BotoObjectStore
-from tests.contracts.ocr_backend import Place, ReadingBackendContract, photo, place_in
+from tests.contracts.ocr_backend import Place, ReadingBackendContract, as_stored, photo, place_in
 from tests.support.resources import session_of
 
 if TYPE_CHECKING:
@@ -20,15 +20,8 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.stack
 
 
-@pytest.fixture
-def textract(stack_env: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> Iterator[TextractBackend]:
-    monkeypatch.setenv("AWS_ENDPOINT_URL_TEXTRACT", stack_env["AWS_ENDPOINT_URL_TEXTRACT"])
-    client = make_client(session=session_of(stack_env))
-    yield TextractBackend(client)
-    client.close()
-
-
-class TestTextractBackend(ReadingBackendContract):
+class TextractBackendContract(ReadingBackendContract):
+    api: ClassVar[TextractApi]
     engine = "textract"
     # Without the object or without access to it, the service says the same.
     missing = "object_forbidden"
@@ -39,16 +32,19 @@ class TestTextractBackend(ReadingBackendContract):
     )
 
     @pytest.fixture
-    def backend(self, textract: TextractBackend) -> TextractBackend:
-        return textract
+    def backend(self, stack_env: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> Iterator[TextractBackend]:
+        monkeypatch.setenv("AWS_ENDPOINT_URL_TEXTRACT", stack_env["AWS_ENDPOINT_URL_TEXTRACT"])
+        client = make_client(session=session_of(stack_env), api=self.api)
+        yield TextractBackend(client, api=self.api)
+        client.close()
 
     @pytest.fixture
     def place(self, s3_client: S3Client, bucket: str) -> Place:
         return place_in(BotoObjectStore(s3_client), bucket)
 
-    def test_a_missing_bucket_is_refused_for_good(self, textract: TextractBackend) -> None:
+    def test_a_missing_bucket_is_refused_for_good(self, backend: TextractBackend) -> None:
         with pytest.raises(ObjectForbidden, match="pw-test-nowhere"):
-            textract.detect_text(DocumentRef("pw-test-nowhere", "a.jpg", "image/jpeg", 1, "ab" * 32))
+            backend.detect_text(DocumentRef("pw-test-nowhere", "a.jpg", "image/jpeg", 1, "ab" * 32))
 
     def test_an_endpoint_that_is_another_service_is_refused_for_good(
         self, stack_env: dict[str, str], place: Place, monkeypatch: pytest.MonkeyPatch
@@ -56,7 +52,24 @@ class TestTextractBackend(ReadingBackendContract):
         document = place(photo("clean-print"))
         elsewhere = f"{stack_env['AWS_ENDPOINT_URL_TEXTRACT']}/not-textract"
         monkeypatch.setenv("AWS_ENDPOINT_URL_TEXTRACT", elsewhere)
-        backend = TextractBackend(make_client(session=session_of(stack_env)))
+        backend = TextractBackend(make_client(session=session_of(stack_env), api=self.api), api=self.api)
         with pytest.raises(ServiceRefused, match="not-textract") as caught:
             backend.detect_text(document)
         assert not caught.value.retryable
+
+
+class TestJobs(TextractBackendContract):
+    api = "async"
+
+    def test_the_answer_is_the_synchronous_one(
+        self, backend: TextractBackend, stack_env: dict[str, str], place: Place
+    ) -> None:
+        document = place(photo("two-columns"))
+        client = make_client(session=session_of(stack_env), api="sync")
+        other = TextractBackend(client, api="sync").detect_text(document)
+        client.close()
+        assert as_stored(backend.detect_text(document)) == as_stored(other)
+
+
+class TestOneCall(TextractBackendContract):
+    api = "sync"

@@ -1,0 +1,252 @@
+"""Whatever dies, doubles or comes at once: one execution, one charge, one row. Charges are the emulator's count."""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import hashlib
+import io
+import json
+import secrets
+import threading
+from collections.abc import AsyncIterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+from urllib.request import urlopen
+from uuid import UUID, uuid4
+
+import pytest
+from PIL import Image, ImageDraw
+from temporalio import activity
+from temporalio.client import WorkflowExecution
+from temporalio.testing import ActivityEnvironment
+
+from photo_worker import policies
+from photo_worker.activities.ocr import OcrActivities
+from photo_worker.bootstrap import BackendRegistry
+from photo_worker.contracts.image import OcrInput, OcrResult
+from photo_worker.contracts.keys import ocr_key, raw_key
+from photo_worker.crash_points import CrashPoint, Phase, armed
+from photo_worker.jobs import Source, Submission
+from tests.integration.test_image_workflow import quick_retries
+from tests.support.harness import Harness, eventually
+
+pytestmark = pytest.mark.stack
+
+STARTS = 100
+
+# Where an attempt may end within the worker, and what it has done then that the next one must not do again.
+ENDS = [
+    (point, phase)
+    for point in (
+        CrashPoint.JOB_CLAIMED,
+        CrashPoint.HASH_RECORDED,
+        CrashPoint.TEXTRACT_STARTED,
+        CrashPoint.RESULT_PAGE_FETCHED,
+        CrashPoint.RESULT_OBJECT_STORED,
+        CrashPoint.MANIFEST_STORED,
+        CrashPoint.RESULT_COMMITTED,
+    )
+    for phase in Phase
+]
+
+
+class AttemptEndsError(Exception):
+    """An attempt that gets no further."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Photo:
+    source: Source
+    body: bytes
+
+    @property
+    def sha256(self) -> str:
+        return hashlib.sha256(self.body).hexdigest()
+
+
+def a_photo(folder: Path) -> Photo:
+    """Return a small photo that nobody had read before."""
+    image = Image.new("L", (240, 80), 235)
+    ImageDraw.Draw(image).text((20, 30), f"2 eggs {secrets.token_hex(4)}", fill=20)
+    buffer = io.BytesIO()
+    image.save(buffer, "PNG")
+    path = folder / f"{secrets.token_hex(8)}.png"
+    path.write_bytes(buffer.getvalue())
+    return Photo(Source(path.name, path=path), buffer.getvalue())
+
+
+def billed(harness: Harness, photo: Photo) -> int:
+    with urlopen(f"{harness.variables['AWS_ENDPOINT_URL_TEXTRACT']}/_emulator/counters", timeout=30) as answer:  # noqa: S310
+        documents: dict[str, Any] = json.load(answer)["documents"]
+    return int(documents.get(photo.sha256, {}).get("billed", 0))
+
+
+async def submit(harness: Harness, photo: Photo, job_id: UUID | None = None) -> Submission:
+    return await harness.service.submit(photo.source, job_id=job_id, engine="textract")
+
+
+def answer_of(harness: Harness, job_id: UUID) -> bytes:
+    return harness.application.store.get(harness.settings.s3_bucket, ocr_key(job_id), limit_bytes=1 << 20)
+
+
+@pytest.fixture
+async def running(harness: Harness, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Harness]:
+    quick_retries(monkeypatch)
+    async with harness.worker():
+        yield harness
+
+
+async def test_a_hundred_starts_at_once_are_one_job(running: Harness, tmp_path: Path) -> None:
+    photo, job_id = a_photo(tmp_path), uuid4()
+    submissions = await asyncio.gather(*(submit(running, photo, job_id) for _ in range(STARTS)))
+    assert {submission.job_id for submission in submissions} == {job_id}
+    assert sum(not submission.joined for submission in submissions) == 1
+    report = await running.service.wait(job_id)
+    assert report.recipe.status == "succeeded"
+    assert billed(running, photo) == 1
+    assert [row.id for row in running.application.repository.all()] == [job_id]
+    store, bucket = running.application.store, running.settings.s3_bucket
+    assert [entry.key for entry in store.list(bucket, "")] == [
+        f"artifacts/{job_id}/manifest.json",
+        f"artifacts/{job_id}/textract.json",
+        raw_key(photo.sha256, ".png"),
+    ]
+
+    async def executions() -> list[WorkflowExecution]:
+        query = f"TaskQueue = '{running.settings.temporal_task_queue}' AND ExecutionStatus = 'Completed'"
+        return [execution async for execution in running.client.list_workflows(query)]
+
+    # Executions are listed a little later than they are there.
+    assert [execution.id for execution in await eventually(executions)] == [str(job_id)]
+
+
+async def test_attempts_that_end_anywhere_are_charged_once(running: Harness, tmp_path: Path) -> None:
+    jobs = {uuid4(): end for end in ENDS}
+    photos = {job_id: a_photo(tmp_path) for job_id in jobs}
+    ended: dict[str, tuple[CrashPoint, Phase]] = {}
+
+    def end(point: CrashPoint, phase: Phase) -> None:
+        if not activity.in_activity():
+            return
+        info = activity.info()
+        job_id = info.workflow_id or ""
+        if job_id not in ended and jobs.get(UUID(job_id)) == (point, phase):
+            ended[job_id] = point, phase
+            raise AttemptEndsError(f"{phase} {point}")
+
+    with armed(end):
+        await asyncio.gather(*(submit(running, photo, job_id) for job_id, photo in photos.items()))
+        reports = await asyncio.gather(*(running.service.wait(job_id) for job_id in jobs))
+    assert sorted(ended.values()) == sorted(ENDS)
+    assert {report.recipe.status for report in reports} == {"succeeded"}
+    charges = {jobs[job_id]: billed(running, photo) for job_id, photo in photos.items()}
+    assert charges == dict.fromkeys(ENDS, 1)
+
+
+async def test_jobs_with_the_same_photo_are_charged_once_and_read_alike(running: Harness, tmp_path: Path) -> None:
+    photo = a_photo(tmp_path)
+    submissions = await asyncio.gather(*(submit(running, photo) for _ in range(4)))
+    reports = await asyncio.gather(*(running.service.wait(submission.job_id) for submission in submissions))
+    assert {report.recipe.status for report in reports} == {"succeeded"}
+    assert billed(running, photo) == 1
+    assert len({answer_of(running, submission.job_id) for submission in submissions}) == 1
+
+
+def read_in(harness: Harness, request: OcrInput, attempt: int) -> OcrResult:
+    """Read as an attempt in a process of its own would: nothing is shared but the services."""
+    application = harness.application
+    environment = ActivityEnvironment()
+    environment.info = dataclasses.replace(
+        ActivityEnvironment.default_info(), attempt=attempt, workflow_id=request.job_id
+    )
+    backends = BackendRegistry(application.settings, application.store)
+    activities = OcrActivities(application.store, application.repository, backends, harness.settings.s3_bucket)
+    result: OcrResult = environment.run(activities.ocr_textract, request)
+    return result
+
+
+async def stored(harness: Harness, photo: Photo) -> OcrInput:
+    """Return what an attempt is given for a photo that is stored and verified."""
+    key = raw_key(photo.sha256, ".png")
+    bucket = harness.settings.s3_bucket
+    await asyncio.to_thread(harness.application.store.put, bucket, key, photo.body, content_type="image/png")
+    return OcrInput(
+        bucket=bucket,
+        key=key,
+        engine="textract",
+        job_id=str(uuid4()),
+        sha256=photo.sha256,
+        content_type="image/png",
+        size_bytes=len(photo.body),
+    )
+
+
+async def test_attempts_beside_each_other_are_charged_once_and_tell_the_same(harness: Harness, tmp_path: Path) -> None:
+    photo = a_photo(tmp_path)
+    request = await stored(harness, photo)
+    together = threading.Barrier(2, timeout=30)
+
+    def meet(point: CrashPoint, phase: Phase) -> None:
+        # Both have started before either looks, and both have the answer before either stores it.
+        if (point, phase) in {
+            (CrashPoint.TEXTRACT_STARTED, Phase.AFTER),
+            (CrashPoint.RESULT_OBJECT_STORED, Phase.BEFORE),
+        }:
+            together.wait()
+
+    with armed(meet), ThreadPoolExecutor(2) as threads:
+        first, second = await asyncio.gather(
+            *(asyncio.wrap_future(threads.submit(read_in, harness, request, attempt)) for attempt in (1, 2))
+        )
+    assert first == second
+    assert billed(harness, photo) == 1
+
+
+async def test_an_attempt_that_was_stopped_for_long_changes_nothing(harness: Harness, tmp_path: Path) -> None:
+    photo = a_photo(tmp_path)
+    request = await stored(harness, photo)
+    asleep, awake = threading.Event(), threading.Event()
+
+    def sleep(point: CrashPoint, phase: Phase) -> None:
+        if (point, phase) == (CrashPoint.RESULT_OBJECT_STORED, Phase.BEFORE) and not asleep.is_set():
+            asleep.set()
+            assert awake.wait(30)
+
+    with armed(sleep), ThreadPoolExecutor(1) as threads:
+        zombie = threads.submit(read_in, harness, request, 1)
+        assert await asyncio.to_thread(asleep.wait, 30)
+        result = await asyncio.to_thread(read_in, harness, request, 2)
+        before = answer_of(harness, UUID(request.job_id))
+        awake.set()
+        assert await asyncio.wrap_future(zombie) == result
+    assert answer_of(harness, UUID(request.job_id)) == before
+    assert billed(harness, photo) == 1
+
+
+async def test_the_synchronous_api_is_charged_again(
+    harness: Harness, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # What the setting's documentation says it gives up: were it not so, nobody would need jobs.
+    photo = a_photo(tmp_path)
+    request = await stored(harness, photo)
+    settings = harness.settings.model_copy(update={"textract_api": "sync"})
+    monkeypatch.setattr(harness.application, "settings", settings)
+
+    def end(point: CrashPoint, phase: Phase) -> None:
+        if (point, phase) == (CrashPoint.RESULT_OBJECT_STORED, Phase.BEFORE):
+            raise AttemptEndsError
+
+    with armed(end), pytest.raises(AttemptEndsError):
+        await asyncio.to_thread(read_in, harness, request, 1)
+    await asyncio.to_thread(read_in, harness, request, 2)
+    assert billed(harness, photo) == 2
+
+
+async def test_a_heartbeat_that_is_lost_costs_no_attempt(harness: Harness) -> None:
+    async with harness.worker() as worker:
+        longest = worker.config()["max_heartbeat_throttle_interval"]
+    assert policies.OCR.heartbeat_timeout is not None
+    assert policies.VERIFY.heartbeat_timeout is not None
+    assert 2 * longest < min(policies.OCR.heartbeat_timeout, policies.VERIFY.heartbeat_timeout)

@@ -1,0 +1,67 @@
+"""Named crash points: each in one place, free when off."""
+
+from __future__ import annotations
+
+import ast
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import photo_worker
+from photo_worker.crash_points import CrashPoint, Phase, armed, at
+
+PACKAGE = Path(photo_worker.__file__).parent
+
+
+def places() -> Iterator[str]:
+    """Yield the point of each ``at(CrashPoint.X)`` in the package's source."""
+    for path in PACKAGE.rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.With | ast.AsyncWith):
+                for item in node.items:
+                    match item.context_expr:
+                        case ast.Call(
+                            func=ast.Name(id="at"), args=[ast.Attribute(value=ast.Name(id="CrashPoint"), attr=name)]
+                        ):
+                            yield name
+
+
+def test_each_point_stands_in_one_place() -> None:
+    assert Counter(places()) == dict.fromkeys(CrashPoint.__members__, 1)
+
+
+def test_a_point_tells_both_sides_of_its_effect() -> None:
+    told: list[object] = []
+    with armed(lambda point, phase: told.append((point, phase))), at(CrashPoint.JOB_QUEUED):
+        told.append("effect")
+    assert told == [(CrashPoint.JOB_QUEUED, Phase.BEFORE), "effect", (CrashPoint.JOB_QUEUED, Phase.AFTER)]
+
+
+def test_an_effect_that_failed_has_no_other_side() -> None:
+    told: list[Phase] = []
+    with armed(lambda point, phase: told.append(phase)):
+        with pytest.raises(ZeroDivisionError), at(CrashPoint.JOB_QUEUED):
+            raise ZeroDivisionError
+        assert told == [Phase.BEFORE]
+
+
+def test_nothing_happens_where_no_test_listens() -> None:
+    told: list[Phase] = []
+    with armed(lambda point, phase: told.append(phase)):
+        pass
+    with at(CrashPoint.JOB_QUEUED):
+        pass
+    assert told == []
+
+
+def test_the_last_that_listens_is_told_and_may_die_before_the_effect() -> None:
+    def die(point: CrashPoint, phase: Phase) -> None:
+        raise KeyboardInterrupt
+
+    told: list[Phase] = []
+    with armed(lambda point, phase: told.append(phase)):
+        with armed(die), pytest.raises(KeyboardInterrupt), at(CrashPoint.JOB_QUEUED):
+            told.append(Phase.AFTER)
+        assert told == []
