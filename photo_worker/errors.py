@@ -244,6 +244,13 @@ class StepFailed(PhotoWorkerError):
     hint = "This is a defect: report it with the job's history from the Temporal UI."
 
 
+class ConfirmationRequired(PhotoWorkerError):
+    """This deletes {what}, and nobody is there to confirm it."""
+
+    code = "confirmation_required"
+    hint = "Add --yes."
+
+
 class WorkerFailed(PhotoWorkerError):
     """The worker ended {starts} times in a row; its log is {log}."""
 
@@ -443,13 +450,6 @@ class ServiceFailed(StackError):
 
     code = "service_failed"
     hint = "The other services stay up; see `photo-worker logs`, then `photo-worker up` again."
-
-
-class ConfirmationRequired(StackError):
-    """This deletes the data of the stack {name!r}, and nobody is there to confirm it."""
-
-    code = "confirmation_required"
-    hint = "Add --yes."
 
 
 class ReplayError(PhotoWorkerError):

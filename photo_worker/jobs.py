@@ -225,13 +225,17 @@ class JobService:
                 self._store.delete(self._bucket, key)
 
     async def wait(self, job_id: UUID) -> JobReport:
-        """Wait for a job's end, however it ends, and report it."""
+        """Wait for a job's end, however it ends, and report it. Raises ``JobErased`` where it is erased meanwhile."""
         recipe = await asyncio.to_thread(self._repository.get, job_id)
         if recipe is None or recipe.status not in FINAL_STATUSES:
             try:
                 await self._started().result(job_id)
+            except JobMissing as error:
+                if await asyncio.to_thread(self._repository.is_erased, job_id):
+                    raise JobErased(job_id=job_id) from error
+                raise
             except PhotoWorkerError as error:
-                if error.retryable or isinstance(error, JobMissing):
+                if error.retryable:
                     raise
                 await asyncio.to_thread(self._settle, job_id, error)
         return await asyncio.to_thread(self.report, job_id)
@@ -249,7 +253,9 @@ class JobService:
             )
 
     def report(self, job_id: UUID) -> JobReport:
-        """Report a job as it is now. Raises ``JobMissing``."""
+        """Report a job as it is now. Raises ``JobMissing``, and ``JobErased`` from the moment its erasure begins."""
+        if self._repository.is_erased(job_id):
+            raise JobErased(job_id=job_id)
         recipe = self._repository.get(job_id)
         if recipe is None:
             raise JobMissing(job_id=job_id)

@@ -109,7 +109,7 @@ def reset(name: str | None, base_port: int | None, yes: bool, timings: bool, out
     stack = _stack(name, base_port)
     if not yes:
         if not sys.stdin.isatty():
-            raise ConfirmationRequired(name=stack.name)
+            raise ConfirmationRequired(what=f"the data of the stack {stack.name!r}")
         click.confirm(f"Delete the data of the stack {stack.name} in {stack.paths.root}?", abort=True, err=True)
     _emit_up("reset", stack, stack.reset(), timings, output)
 

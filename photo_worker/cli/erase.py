@@ -1,0 +1,103 @@
+"""``photo-worker erase``: every trace of a job, removed."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+from uuid import UUID
+
+import click
+
+from photo_worker.cli.context import Surroundings, stack_option, surroundings
+from photo_worker.cli.output import Command, OutputFormat, emit, output_option
+from photo_worker.errors import ConfirmationRequired, JobMissing
+
+if TYPE_CHECKING:
+    from photo_worker.integrity.erase import Step, Traces
+
+
+@click.command(cls=Command)
+@click.argument("job_id", metavar="JOB")
+@click.option("--with-source", is_flag=True, help="Delete the photo also where it was not uploaded by a submission.")
+@click.option("--yes", is_flag=True, help="Do not ask.")
+@stack_option
+@output_option("text", "json")
+@click.pass_context
+def erase(
+    ctx: click.Context, job_id: str, with_source: bool, yes: bool, stack_name: str | None, output: OutputFormat
+) -> None:
+    """Remove every trace of a job: its workflow, objects, photo and rows, running or not.
+
+    The photo stays where other jobs use it. The id cannot be used again; a digest of it is kept to
+    recognise it. Where the command was interrupted, the same command completes it.
+    """
+    from photo_worker.contracts.keys import parse_job_id
+
+    wanted = parse_job_id(job_id)
+    around = surroundings(ctx, stack_name=stack_name)
+    steps = asyncio.run(_erase(around, wanted, with_source=with_source, ask=not yes, output=output))
+    left = [f"{step.part}: {step.left}" for step in steps if step.left]
+    emit(
+        "erase",
+        output,
+        data={"job_id": str(wanted), "steps": [step.as_dict() for step in steps], "left": left},
+        text=f"Job {wanted} is erased." if not left else f"Job {wanted} is erased, with what is left above.",
+    )
+
+
+async def _erase(
+    around: Surroundings, job_id: UUID, *, with_source: bool, ask: bool, output: OutputFormat
+) -> Sequence[Step]:
+    from photo_worker.bootstrap import build_application, build_orchestrator
+    from photo_worker.integrity.erase import Erasure
+
+    application = build_application(around.settings)
+    try:
+        orchestrator = await build_orchestrator(around.settings, around.variables)
+        erasure = Erasure(application.store, application.repository, orchestrator, around.settings.s3_bucket)
+        traces = await erasure.traces(job_id)
+        if not traces.known:
+            raise JobMissing(job_id=job_id)
+        # Of an erased job there is nothing left to lose.
+        if ask and not traces.gone:
+            _confirm(traces, with_source)
+
+        def told(step: Step) -> None:
+            if output == "text":
+                click.echo(f"{step.part:<9} {step.done or 'left: ' + step.left}")
+
+        if output == "text" and traces.workflow is not None and not traces.workflow.is_open:
+            click.echo(
+                "Temporal deletes the history of a job that ended a moment ago within a minute or two.", err=True
+            )
+        return await erasure.erase(job_id, with_source=with_source, told=told)
+    finally:
+        application.close()
+
+
+def _confirm(traces: Traces, with_source: bool) -> None:
+    if not sys.stdin.isatty():
+        raise ConfirmationRequired(what=f"every trace of job {traces.job_id}")
+    click.echo(f"Job {traces.job_id} has:", err=True)
+    for line in described(traces, with_source):
+        click.echo(f"  {line}", err=True)
+    click.confirm("Delete all of this for good? Nobody can use the id again.", abort=True, err=True)
+
+
+def described(traces: Traces, with_source: bool) -> list[str]:
+    """Return what an erasure would delete, and what it would leave, a line each."""
+    lines = [f"objects   s3://{bucket}/{key}" for bucket, key in traces.objects]
+    if traces.workflow is not None:
+        lines.insert(0, f"workflow  {traces.workflow.status}, with its history")
+    if traces.photo is not None:
+        where = f"photo     s3://{traces.photo[0]}/{traces.photo[1]}"
+        if traces.shared:
+            where += " (stays: other jobs use it)"
+        elif not traces.uploaded and not with_source:
+            where += " (stays: it was not uploaded by a submission)"
+        lines.append(where)
+    if traces.row is not None:
+        lines.append(f"rows      {traces.row.status}")
+    return lines

@@ -1,0 +1,198 @@
+"""Removing every trace of a job. Each step may run again: what is interrupted, the same call completes.
+
+The order is what makes it complete. The mark comes first: from then on no write of the job's row is taken, and whoever
+stores one of its objects finds the mark and takes the object away again. Then the workflow, so that nobody begins
+anything for the job; then what it has stored; and the rows last, because they name the photo.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import StrEnum
+from uuid import UUID
+
+from photo_worker.contracts.image import Manifest
+from photo_worker.contracts.keys import manifest_key, ocr_key
+from photo_worker.crash_points import CrashPoint, at
+from photo_worker.errors import BucketMissing, DocumentTooLarge, InvalidBucket, InvalidKey, ObjectMissing
+from photo_worker.integrity.evidence import JOB_FOLDERS, Location, uploaded_sha256
+from photo_worker.policies import OCR_RESULT_LIMIT_BYTES
+from photo_worker.ports import ObjectStore, Recipe, RecipeRepository, WorkflowOrchestrator, WorkflowState
+
+
+class Part(StrEnum):
+    """What an erasure deals with, in its order."""
+
+    MARK = "mark"
+    WORKFLOW = "workflow"
+    OBJECTS = "objects"
+    PHOTO = "photo"
+    ROWS = "rows"
+
+
+@dataclass(frozen=True)
+class Step:
+    """One step: what was ``done``, or why something was ``left``. Both are sentences without their full stop."""
+
+    part: Part
+    done: str = ""
+    left: str = ""
+
+    def as_dict(self) -> dict[str, str | None]:
+        """Return the step as JSON shows it; keys are always present."""
+        return {"part": self.part, "done": self.done or None, "left": self.left or None}
+
+
+@dataclass(frozen=True)
+class Traces:
+    """What there is of a job.
+
+    ``photo`` is where its photo lies, None where nothing says it. ``uploaded`` tells whether the worker put it there
+    under the hash of its bytes; others belong to somebody else. ``shared`` tells whether other jobs use it.
+    """
+
+    job_id: UUID
+    marked: bool
+    row: Recipe | None
+    workflow: WorkflowState | None
+    objects: tuple[Location, ...]
+    photo: Location | None
+    uploaded: bool
+    shared: bool
+
+    @property
+    def known(self) -> bool:
+        """Tell whether there ever was such a job, as far as can be seen."""
+        return bool(self.marked or self.row or self.workflow or self.objects)
+
+    @property
+    def gone(self) -> bool:
+        """Tell whether the job was erased and nothing is left of it."""
+        return self.marked and not (self.row or self.workflow or self.objects)
+
+
+class Erasure:
+    """Erases jobs of one deployment. ``bucket`` is the worker's own."""
+
+    def __init__(
+        self, store: ObjectStore, repository: RecipeRepository, orchestrator: WorkflowOrchestrator, bucket: str
+    ) -> None:
+        self._store = store
+        self._repository = repository
+        self._orchestrator = orchestrator
+        self._bucket = bucket
+
+    async def traces(self, job_id: UUID) -> Traces:
+        """Look what there is of a job, without changing anything."""
+        workflow = await self._orchestrator.state(job_id)
+        return await asyncio.to_thread(self._look, job_id, workflow)
+
+    async def erase(
+        self, job_id: UUID, *, with_source: bool = False, told: Callable[[Step], None] = lambda step: None
+    ) -> list[Step]:
+        """Remove every trace of a job, whatever there is of it, and return what was done and left.
+
+        ``told`` hears of each step when it is done. ``with_source`` also deletes a photo that is somebody's own. It
+        may be called again at any time, also beside itself. Raises ``StorageUnavailable``, ``DatabaseUnavailable`` or
+        ``TemporalUnavailable`` where a service is away; the same call then completes what was begun.
+        """
+        steps: list[Step] = []
+
+        def tell(step: Step) -> None:
+            steps.append(step)
+            told(step)
+
+        tell(await asyncio.to_thread(self._mark, job_id))
+        with at(CrashPoint.WORKFLOW_ERASED):
+            found = await self._orchestrator.erase(job_id)
+        tell(Step(Part.WORKFLOW, done="deleted with its history" if found else "there was none"))
+        # The manifest names the photo of a job whose row is lost, so it is read before it is deleted.
+        photo = await asyncio.to_thread(self._photo, job_id, await asyncio.to_thread(self._repository.get, job_id))
+        tell(await asyncio.to_thread(self._erase_objects, job_id))
+        tell(await asyncio.to_thread(self._erase_photo, job_id, photo, with_source))
+        with at(CrashPoint.ROW_ERASED):
+            rows = await asyncio.to_thread(self._repository.delete, job_id)
+        tell(Step(Part.ROWS, done="deleted" if rows else "there were none"))
+        return steps
+
+    def _mark(self, job_id: UUID) -> Step:
+        known = self._repository.is_erased(job_id)
+        with at(CrashPoint.ERASURE_MARKED):
+            self._repository.mark_erased(job_id)
+        return Step(Part.MARK, done="was marked as erased before" if known else "marked as erased")
+
+    def _erase_objects(self, job_id: UUID) -> Step:
+        deleted = 0
+        for bucket, key in self._objects(job_id):
+            with at(CrashPoint.ARTIFACT_ERASED):
+                deleted += bool(self._store.delete(bucket, key))
+        return Step(Part.OBJECTS, done=f"{deleted} deleted" if deleted else "there were none")
+
+    def _erase_photo(self, job_id: UUID, photo: Location | None, with_source: bool) -> Step:
+        if photo is None:
+            return Step(Part.PHOTO, done="none is known")
+        bucket, key = photo
+        where = f"s3://{bucket}/{key}"
+        if not self._is_uploaded(photo) and not with_source:
+            return Step(Part.PHOTO, left=f"{where} was not uploaded by a submission; --with-source deletes it too")
+        with self._repository.sole_user(job_id, bucket=bucket, key=key) as sole:
+            if not sole:
+                return Step(Part.PHOTO, left=f"{where} is the photo of other jobs too; it goes with the last of them")
+            versions = 0
+            # A name that S3 cannot have made its job fail; there is nothing to delete.
+            with at(CrashPoint.RAW_OBJECT_ERASED), contextlib.suppress(BucketMissing, InvalidBucket, InvalidKey):
+                versions = self._store.delete(bucket, key)
+        return Step(Part.PHOTO, done=_counted(where, versions))
+
+    def _look(self, job_id: UUID, workflow: WorkflowState | None) -> Traces:
+        row = self._repository.get(job_id)
+        photo = self._photo(job_id, row)
+        shared = False
+        if photo is not None:
+            with self._repository.sole_user(job_id, bucket=photo[0], key=photo[1]) as sole:
+                shared = not sole
+        return Traces(
+            job_id=job_id,
+            marked=self._repository.is_erased(job_id),
+            row=row,
+            workflow=workflow,
+            objects=tuple(self._listed(job_id)),
+            photo=photo,
+            uploaded=photo is not None and self._is_uploaded(photo),
+            shared=shared,
+        )
+
+    def _listed(self, job_id: UUID) -> list[Location]:
+        found = [entry for folder in JOB_FOLDERS for entry in self._store.list(self._bucket, f"{folder}{job_id}/")]
+        return [(entry.bucket, entry.key) for entry in found]
+
+    def _objects(self, job_id: UUID) -> list[Location]:
+        """Return the job's objects, first those that every job has: a version behind a delete marker is not listed."""
+        return list(
+            dict.fromkeys(
+                [(self._bucket, ocr_key(job_id)), (self._bucket, manifest_key(job_id)), *self._listed(job_id)]
+            )
+        )
+
+    def _photo(self, job_id: UUID, row: Recipe | None) -> Location | None:
+        if row is not None:
+            return row.s3_raw_bucket or self._bucket, row.s3_raw_key
+        try:
+            text = self._store.get(self._bucket, manifest_key(job_id), limit_bytes=OCR_RESULT_LIMIT_BYTES)
+            manifest = Manifest.model_validate_json(text)
+        except (ObjectMissing, DocumentTooLarge, ValueError):
+            # Not there, or not a manifest of ours.
+            return None
+        return manifest.s3_raw_bucket or self._bucket, manifest.s3_raw_key
+
+    def _is_uploaded(self, photo: Location) -> bool:
+        return photo[0] == self._bucket and uploaded_sha256(photo[1]) is not None
+
+
+def _counted(where: str, versions: int) -> str:
+    if not versions:
+        return f"there is none at {where}"
+    return f"{where} deleted" + (f" in {versions} versions" if versions > 1 else "")

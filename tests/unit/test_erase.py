@@ -1,0 +1,331 @@
+"""An erasure's order, its end whatever dies in between, and what it leaves to whom."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import AsyncIterator, Callable
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+from uuid import UUID, uuid4
+
+import pytest
+
+from photo_worker.contracts.image import ImageProcessingInput, ImageProcessingResult, Manifest
+from photo_worker.contracts.keys import manifest_key, ocr_key, raw_key
+from photo_worker.crash_points import CrashPoint, Phase, armed
+from photo_worker.errors import JobErased, JobMissing, ObjectForbidden, TemporalUnavailable
+from photo_worker.integrity.erase import Erasure, Part, Step
+from photo_worker.jobs import JobService, Source
+from photo_worker.ports import JobHandle, QueueState, RecipeOcr, WorkflowState
+from photo_worker.storage.memory import MemoryObjectStore, MemoryRecipeRepository
+
+BUCKET = "photos"
+BODY = b"flour, butter and sugar"
+SHA = hashlib.sha256(BODY).hexdigest()
+RAW = raw_key(SHA, ".png")
+POINTS = [
+    CrashPoint.ERASURE_MARKED,
+    CrashPoint.WORKFLOW_ERASED,
+    CrashPoint.ARTIFACT_ERASED,
+    CrashPoint.RAW_OBJECT_ERASED,
+    CrashPoint.ROW_ERASED,
+]
+
+
+class Workflows:
+    """An orchestrator that knows which workflows there are."""
+
+    def __init__(self, calls: list[str]) -> None:
+        self.known: dict[UUID, ImageProcessingInput] = {}
+        self.away = False
+        self._calls = calls
+
+    async def start_image_processing(self, request: ImageProcessingInput) -> JobHandle:
+        self.known[UUID(request.job_id)] = request
+        return JobHandle(UUID(request.job_id), "run", joined=False)
+
+    async def result(self, job_id: UUID) -> ImageProcessingResult:
+        raise JobMissing(job_id=job_id)
+
+    async def cancel(self, job_id: UUID) -> None:
+        raise NotImplementedError
+
+    async def has_worker(self) -> bool:
+        return True
+
+    async def state(self, job_id: UUID) -> WorkflowState | None:
+        return WorkflowState("running", datetime.now(UTC)) if job_id in self.known else None
+
+    async def open_jobs(self) -> AsyncIterator[str]:
+        for job_id in self.known:
+            yield str(job_id)
+
+    async def queue_state(self) -> QueueState:
+        raise NotImplementedError
+
+    async def erase(self, job_id: UUID) -> bool:
+        self._calls.append("erase workflow")
+        if self.away:
+            raise TemporalUnavailable(target="here", reason="away")
+        return self.known.pop(job_id, None) is not None
+
+
+class World:
+    """A deployment in memory, with what an erasure asks of it in order."""
+
+    def __init__(self) -> None:
+        self.calls: list[str] = []
+        self.store = MemoryObjectStore()
+        self.store.ensure_bucket(BUCKET)
+        self.repository = MemoryRecipeRepository()
+        self.workflows = Workflows(self.calls)
+        self.erasure = Erasure(self.store, self.repository, self.workflows, BUCKET)
+        self.service = JobService(self.store, self.repository, self.workflows, BUCKET)
+
+    def observe(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        for port, name in [(self.store, "delete"), (self.repository, "mark_erased"), (self.repository, "delete")]:
+            monkeypatch.setattr(port, name, self._noting(getattr(port, name), port, name))
+
+    def _noting(self, call: Callable[..., Any], port: object, name: str) -> Callable[..., Any]:
+        what = {"mark_erased": "mark", "delete": "delete rows" if port is self.repository else "delete object"}[name]
+
+        def noted(*args: Any) -> Any:
+            self.calls.append(f"{what} {args[1]}" if what == "delete object" else what)
+            return call(*args)
+
+        return noted
+
+    async def finished(self, *, bucket: str = BUCKET, key: str = RAW) -> UUID:
+        """Leave what a finished job leaves."""
+        job_id = uuid4()
+        self.store.ensure_bucket(bucket)
+        self.store.put(bucket, key, BODY, content_type="image/png")
+        self.repository.start(job_id, bucket=bucket, key=key, sha256=SHA)
+        await self.workflows.start_image_processing(ImageProcessingInput(job_id=str(job_id), bucket=bucket, key=key))
+        self.store.put(BUCKET, ocr_key(job_id), b"{}", content_type="application/json")
+        self.store.put(BUCKET, f"tags/{job_id}/tags.json", b"{}", content_type="application/json")
+        manifest = Manifest(
+            job_id=str(job_id),
+            s3_raw_bucket=bucket,
+            s3_raw_key=key,
+            sha256=SHA,
+            s3_ocr_key=ocr_key(job_id),
+            ocr_engine="recorded",
+            ocr_version="1",
+            page_count=1,
+        )
+        self.store.put(
+            BUCKET, manifest_key(job_id), manifest.model_dump_json().encode(), content_type="application/json"
+        )
+        ocr = RecipeOcr(BUCKET, ocr_key(job_id), manifest_key(job_id), "recorded", "1", 1)
+        self.repository.succeed(job_id, bucket=bucket, key=key, sha256=SHA, ocr=ocr)
+        return job_id
+
+    def listing(self, bucket: str = BUCKET) -> list[str]:
+        return [entry.key for entry in self.store.list(bucket, "")]
+
+    def is_gone(self, job_id: UUID) -> bool:
+        named = [key for key in self.listing() if str(job_id) in key]
+        return not named and self.repository.get(job_id) is None and job_id not in self.workflows.known
+
+
+@pytest.fixture
+def world() -> World:
+    return World()
+
+
+def left(steps: list[Step]) -> dict[str, str]:
+    return {step.part: step.left for step in steps if step.left}
+
+
+async def test_everything_goes_and_the_rows_that_name_it_go_last(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    job_id = await world.finished()
+    world.observe(monkeypatch)
+    heard: list[Step] = []
+    steps = await world.erasure.erase(job_id, told=heard.append)
+    assert steps == heard
+    assert [step.part for step in steps] == list(Part)
+    assert left(steps) == {}
+    assert world.calls == [
+        "mark",
+        "erase workflow",
+        f"delete object {ocr_key(job_id)}",
+        f"delete object {manifest_key(job_id)}",
+        f"delete object tags/{job_id}/tags.json",
+        f"delete object {RAW}",
+        "delete rows",
+    ]
+    assert world.listing() == []
+    assert world.is_gone(job_id)
+    assert world.repository.is_erased(job_id)
+
+
+async def test_other_jobs_are_left_alone(world: World) -> None:
+    job_id, other = await world.finished(), await world.finished(key="raw/" + "b" * 64)
+    row, keys = world.repository.get(other), [key for key in world.listing() if str(other) in key]
+    await world.erasure.erase(job_id)
+    assert world.repository.get(other) == row
+    assert world.listing() == [*keys[:2], "raw/" + "b" * 64, *keys[2:]]
+    assert other in world.workflows.known
+
+
+@pytest.mark.parametrize("phase", list(Phase))
+@pytest.mark.parametrize("point", POINTS)
+async def test_an_erasure_that_dies_is_completed_by_the_next(world: World, point: CrashPoint, phase: Phase) -> None:
+    job_id = await world.finished()
+
+    class Died(BaseException):
+        pass
+
+    def die(at: CrashPoint, when: Phase) -> None:
+        if (at, when) == (point, phase):
+            raise Died
+
+    with armed(die), pytest.raises(Died):
+        await world.erasure.erase(job_id)
+    if (point, phase) != (CrashPoint.ERASURE_MARKED, Phase.BEFORE):
+        # Whatever is left, nobody can bring the job back meanwhile.
+        with pytest.raises(JobErased):
+            world.repository.start(job_id, bucket=BUCKET, key=RAW, sha256=SHA)
+    await world.erasure.erase(job_id)
+    assert world.is_gone(job_id)
+    assert world.listing() == []
+
+
+@pytest.mark.parametrize("point", POINTS)
+async def test_an_erasure_passes_each_of_its_points(world: World, point: CrashPoint) -> None:
+    passed: list[tuple[CrashPoint, Phase]] = []
+    with armed(lambda at, when: passed.append((at, when))):
+        await world.erasure.erase(await world.finished())
+    assert (point, Phase.BEFORE) in passed
+    assert (point, Phase.AFTER) in passed
+    assert {at for at, _ in passed} == set(POINTS)
+
+
+async def test_nothing_is_deleted_before_the_workflow_is_gone(world: World) -> None:
+    job_id = await world.finished()
+    keys = world.listing()
+    world.workflows.away = True
+    with pytest.raises(TemporalUnavailable):
+        await world.erasure.erase(job_id)
+    assert world.listing() == keys
+    assert world.repository.is_erased(job_id)
+    world.workflows.away = False
+    await world.erasure.erase(job_id)
+    assert world.is_gone(job_id)
+
+
+async def test_a_photo_that_two_jobs_share_goes_with_the_last(world: World) -> None:
+    one, other = await world.finished(), await world.finished()
+    assert (await world.erasure.traces(one)).shared
+    assert list(left(await world.erasure.erase(one))) == [Part.PHOTO]
+    assert RAW in world.listing()
+    assert not (await world.erasure.traces(other)).shared
+    assert left(await world.erasure.erase(other)) == {}
+    assert world.listing() == []
+
+
+@pytest.mark.parametrize(
+    ("bucket", "key"),
+    [("somebodys", "pie.png"), ("somebodys", RAW), (BUCKET, "inbox/pie.png"), (BUCKET, "raw/pie.png")],
+)
+async def test_somebodys_own_photo_goes_only_when_asked_for(world: World, bucket: str, key: str) -> None:
+    job_id = await world.finished(bucket=bucket, key=key)
+    assert "--with-source" in left(await world.erasure.erase(job_id))[Part.PHOTO]
+    assert world.listing(bucket) == [key]
+    assert world.is_gone(job_id)
+    again = await world.finished(bucket=bucket, key=key)
+    assert left(await world.erasure.erase(again, with_source=True)) == {}
+    assert world.listing(bucket) == []
+
+
+async def test_a_source_that_may_not_be_deleted_keeps_the_rows_that_name_it(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job_id = await world.finished(bucket="somebodys", key="pie.png")
+    delete = world.store.delete
+
+    def refused(bucket: str, key: str) -> int:
+        if bucket == "somebodys":
+            raise ObjectForbidden(bucket=bucket, key=key)
+        return delete(bucket, key)
+
+    monkeypatch.setattr(world.store, "delete", refused)
+    with pytest.raises(ObjectForbidden):
+        await world.erasure.erase(job_id, with_source=True)
+    assert world.repository.get(job_id) is not None
+    assert list(left(await world.erasure.erase(job_id))) == [Part.PHOTO]
+    assert world.is_gone(job_id)
+
+
+async def test_the_photo_of_a_job_whose_row_is_lost_is_found_by_its_manifest(world: World) -> None:
+    job_id = await world.finished()
+    world.repository.delete(job_id)
+    await world.erasure.erase(job_id)
+    assert world.listing() == []
+
+
+@pytest.mark.parametrize("body", [b"", b"no json", b"{}", b"[1]"])
+async def test_a_manifest_that_is_none_does_not_stop_an_erasure(world: World, body: bytes) -> None:
+    job_id = uuid4()
+    world.store.put(BUCKET, manifest_key(job_id), body, content_type="application/json")
+    await world.erasure.erase(job_id)
+    assert world.listing() == []
+
+
+@pytest.mark.parametrize("key", ["../x", "a\nb"])
+async def test_a_job_that_failed_for_its_key_can_be_erased(world: World, key: str) -> None:
+    job_id = uuid4()
+    world.repository.fail(job_id, bucket="no-such-bucket", key=key, code="key_invalid", message="no")
+    for with_source in (False, True):
+        await world.erasure.erase(job_id, with_source=with_source)
+    assert world.is_gone(job_id)
+
+
+async def test_looking_changes_nothing(world: World) -> None:
+    job_id = await world.finished()
+    keys, row = world.listing(), world.repository.get(job_id)
+    traces = await world.erasure.traces(job_id)
+    assert (traces.known, traces.gone, traces.marked, traces.shared, traces.uploaded) == (
+        True,
+        False,
+        False,
+        False,
+        True,
+    )
+    assert traces.photo == (BUCKET, RAW)
+    assert len(traces.objects) == 3
+    assert (world.listing(), world.repository.get(job_id)) == (keys, row)
+    assert not world.repository.is_erased(job_id)
+    await world.erasure.erase(job_id)
+    after = await world.erasure.traces(job_id)
+    assert (after.known, after.gone) == (True, True)
+    assert not (await world.erasure.traces(uuid4())).known
+
+
+async def test_an_erased_id_says_so_to_everybody(world: World, tmp_path: Path) -> None:
+    job_id = await world.finished()
+    await world.erasure.erase(job_id)
+    photo = tmp_path / "pie.png"
+    photo.write_bytes(BODY)
+    with pytest.raises(JobErased):
+        await world.service.submit(Source("pie", path=photo), job_id=job_id)
+    with pytest.raises(JobErased):
+        world.service.report(job_id)
+    with pytest.raises(JobErased):
+        await world.service.wait(job_id)
+    assert world.is_gone(job_id)
+    assert world.listing() == []
+    nobody = uuid4()
+    with pytest.raises(JobMissing):
+        world.service.report(nobody)
+    with pytest.raises(JobMissing):
+        await world.service.wait(nobody)
+
+
+async def test_a_job_is_erased_for_its_readers_from_the_mark_on(world: World) -> None:
+    job_id = await world.finished()
+    world.repository.mark_erased(job_id)
+    with pytest.raises(JobErased):
+        world.service.report(job_id)
