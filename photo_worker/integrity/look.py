@@ -44,7 +44,8 @@ class Ports:
 class Means:
     """How it is looked at: whether photos are read and hashed, the age up to which orphans are young, and the clock.
 
-    ``wait`` sleeps a number of seconds; ``parallel`` jobs are looked at at once.
+    ``wait`` sleeps a number of seconds; ``parallel`` jobs are looked at at once. An erase that may still run is given
+    ``erase_seconds``: Temporal takes a minute or two to delete the history of a job that has just ended.
     """
 
     now: Callable[[], datetime]
@@ -52,6 +53,7 @@ class Means:
     hashes: bool = True
     grace: timedelta = timedelta(hours=1)
     parallel: int = 16
+    erase_seconds: float = 150.0
 
 
 class Looker:

@@ -128,3 +128,8 @@ def deployment_findings(evidence: Evidence) -> Iterator[Finding]:
     """Return what is wrong beside the jobs. Needs ``evidence.referenced``, or the rows of all jobs."""
     for rule in DEPLOYMENT_RULES:
         yield from rule.findings(evidence)
+
+
+def all_rules() -> tuple[Rule[JobEvidence] | Rule[Evidence], ...]:
+    """Return every rule, by the invariant it belongs to."""
+    return tuple(sorted((*JOB_RULES, *DEPLOYMENT_RULES), key=lambda rule: rule.invariant))

@@ -34,7 +34,7 @@ def erased_traces(job: JobEvidence) -> Iterator[Problem]:
         yield Problem(
             f"job {job.job_id}",
             f"The job was erased, and this is left of it: {', '.join(traces)}.",
-            "The erase was interrupted, or a worker that was paused meanwhile wrote once more.",
+            "The erase was interrupted, or still runs, or a worker that was paused meanwhile wrote once more.",
             f"`photo-worker erase {job.job_id}` again, to its end.",
             Repair.ERASE_TRACES,
         )
@@ -130,9 +130,12 @@ def references(evidence: Evidence) -> Container[Location]:
 
 
 def references_of(job: JobEvidence) -> set[Location]:
-    """Return where the photo of a job's row lies, and the one that its manifest names."""
+    """Return where the photo of a job's row lies, and the one that its manifest names.
+
+    An erased job's row still counts: its erase takes the photo away, before the row.
+    """
     found = set()
-    if job.row is not None and not job.erased:
+    if job.row is not None:
         found.add(job.whole.raw_location(job.row))
     manifest = _manifest(job)
     if manifest is not None and not job.erased:

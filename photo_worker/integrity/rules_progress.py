@@ -83,8 +83,8 @@ def workflow_ended_without_row(job: JobEvidence) -> Iterator[Problem]:
     if row and row.status in OPEN_STATUSES and end and job.workflow:
         yield Problem(
             row_of(job),
-            f"The job is {row.status}, and its workflow is {job.workflow.status.replace('_', ' ')}:"
-            f" [{end[0]}] {end[1]}",
+            f"The job is {row.status}, and its workflow is {job.workflow.status.replace('_', ' ')}"
+            f" ({end[0]}: {end[1].rstrip('.')}).",
             "A terminated or timed-out workflow has no time to write its reason into the row.",
             f"`photo-worker check --repair --job {job.job_id}` writes it; then submit the photo as a new job"
             " if its text is still wanted.",

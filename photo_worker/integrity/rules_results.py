@@ -315,5 +315,7 @@ def _differing(expected: Mapping[str, object], actual: Mapping[str, object]) -> 
 
 def _short(value: object) -> str:
     """Show a value that somebody else may have written."""
+    if value is None:
+        return "missing"
     shown = repr(value)
     return shown if len(shown) <= _SHOWN_LENGTH else f"{shown[:_SHOWN_LENGTH]}..."

@@ -45,13 +45,15 @@ _T = TypeVar("_T")
 
 _BATCH = 256
 
-# How long an erase that runs beside the check may take to end, in steps of waiting.
-_ERASE_PAUSES_SECONDS = (0.5, 1.0, 2.0, 4.0, 8.0, 15.0)
+_LONGEST_PAUSE_SECONDS = 15.0
 
 
 @dataclass(frozen=True)
 class Progress:
-    """How far a survey is. Ids and hashes are spread evenly, so that an id's value tells the share that is done."""
+    """How far a survey is: with jobs, with photos, or waiting for erases to end.
+
+    Ids and hashes are spread evenly, so that the value of the last one tells the share that is done.
+    """
 
     stage: str
     share: float
@@ -110,7 +112,7 @@ class Survey:
                 running.difference_update(evidence.rows)
             progress(Progress("jobs", _share_of_ids(batch), report.jobs))
         await self._look_at([Group(job_id, None, ()) for job_id in sorted(running)], report, used, suspects)
-        await self._confirm(suspects, report)
+        await self._confirm(suspects, report, progress)
         async for entries in self._batches(self._ports.store.list(self._ports.bucket, RAW_FOLDER)):
             await self._photos(entries, report, used)
             progress(Progress("photos", _share_of_photos(entries), report.objects))
@@ -118,7 +120,7 @@ class Survey:
         report.hashed_bytes = self.looker.hashed_bytes
         return report
 
-    async def only(self, job_ids: Iterable[UUID]) -> Report:
+    async def only(self, job_ids: Iterable[UUID], progress: Callable[[Progress], None] = _ignore) -> Report:
         """Look at these jobs alone. Raises ``JobMissing`` for one of which there is and was nothing."""
         report = Report(queues=(await self.looker.patiently(self._ports.orchestrator.queue_state),))
         # A bucket that is not there must not look like objects that are gone.
@@ -132,7 +134,7 @@ class Survey:
             report.objects += len(seen.objects)
             for job in jobs_of(seen):
                 self._note(job, report, LocationIndex(), suspects)
-        await self._confirm(suspects, report)
+        await self._confirm(suspects, report, progress)
         await self._look_at_queues(report)
         report.hashed_bytes = self.looker.hashed_bytes
         return report
@@ -203,7 +205,7 @@ class Survey:
         if any(True for _ in job_findings(job)):
             suspects.append(job.job_id)
 
-    async def _confirm(self, suspects: Sequence[UUID], report: Report) -> None:
+    async def _confirm(self, suspects: Sequence[UUID], report: Report, progress: Callable[[Progress], None]) -> None:
         """Look again at what looked wrong; an erase that runs meanwhile gets the time to end."""
         erasing: list[UUID] = []
         for job_id in suspects:
@@ -214,13 +216,14 @@ class Survey:
             else:
                 report.findings += found
                 report.passing += not found
-        for pause in _ERASE_PAUSES_SECONDS:
-            if not erasing:
-                return
+        waited, pause = 0.0, 0.5
+        while erasing and waited < self._means.erase_seconds:
+            progress(Progress("erases", waited / self._means.erase_seconds, len(erasing)))
             await self._means.wait(pause)
-            left = {job_id: await self.confirmed(job_id) for job_id in erasing}
-            report.passing += sum(not found for found in left.values())
-            erasing = [job_id for job_id, found in left.items() if found]
+            waited, pause = waited + pause, min(2 * pause, _LONGEST_PAUSE_SECONDS)
+            left = [job_id for job_id in erasing if await self.confirmed(job_id)]
+            report.passing += len(erasing) - len(left)
+            erasing = left
         for job_id in erasing:
             report.findings += await self.confirmed(job_id)
 

@@ -1,0 +1,139 @@
+"""A sound deployment in memory, to damage at one place: stores, rows, and what Temporal would say."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from uuid import UUID
+
+from photo_worker.contracts.image import ImageProcessingInput, ImageProcessingResult, Manifest
+from photo_worker.contracts.keys import manifest_key, ocr_key, raw_key
+from photo_worker.integrity.look import Means, Ports
+from photo_worker.ports import JobHandle, QueueState, RecipeOcr, WorkflowState
+from photo_worker.storage.memory import MemoryObjectStore, MemoryRecipeRepository
+
+BUCKET = "worker-bucket"
+FOREIGN = "their-bucket"
+START = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
+
+JOB = UUID("00000000-0000-4000-8000-000000000001")
+OTHER = UUID("ffffffff-0000-4000-8000-000000000002")
+
+
+class KnownWorkflows:
+    """What Temporal knows, as a test sets it: ``ports.WorkflowOrchestrator`` for who only looks and starts."""
+
+    def __init__(self, now: Callable[[], datetime]) -> None:
+        self._now = now
+        self.states: dict[UUID, WorkflowState] = {}
+        self.queue = QueueState("recipe-process", backlog=0, oldest_seconds=0.0, has_worker=True)
+        self.started: list[ImageProcessingInput] = []
+
+    async def start_image_processing(self, request: ImageProcessingInput) -> JobHandle:
+        job_id = UUID(request.job_id)
+        joined = job_id in self.states
+        self.started.append(request)
+        self.states.setdefault(job_id, WorkflowState("running", self._now()))
+        return JobHandle(job_id, "run", joined=joined)
+
+    async def result(self, job_id: UUID) -> ImageProcessingResult:
+        raise NotImplementedError("nobody who looks waits for a result")
+
+    async def cancel(self, job_id: UUID) -> None:
+        raise NotImplementedError("nobody who looks cancels")
+
+    async def has_worker(self) -> bool:
+        return self.queue.has_worker
+
+    async def state(self, job_id: UUID) -> WorkflowState | None:
+        return self.states.get(job_id)
+
+    async def open_jobs(self) -> AsyncIterator[str]:
+        for job_id in [job_id for job_id, state in self.states.items() if state.is_open]:
+            yield str(job_id)
+
+    async def queue_state(self) -> QueueState:
+        return self.queue
+
+    async def erase(self, job_id: UUID) -> bool:
+        return self.states.pop(job_id, None) is not None
+
+
+@dataclass
+class Deployment:
+    """The ports over memory, at a time that the test moves."""
+
+    time: datetime = START
+    store: MemoryObjectStore = field(init=False)
+    rows: MemoryRecipeRepository = field(init=False)
+    temporal: KnownWorkflows = field(init=False)
+    waited: list[float] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.store = MemoryObjectStore(now=lambda: self.time)
+        self.rows = MemoryRecipeRepository(now=lambda: self.time, patience_seconds=0)
+        self.temporal = KnownWorkflows(now=lambda: self.time)
+        for bucket in (BUCKET, FOREIGN):
+            self.store.ensure_bucket(bucket)
+
+    @property
+    def ports(self) -> Ports:
+        return Ports(self.store, self.rows, self.temporal, BUCKET)
+
+    def means(self, *, hashes: bool = True, grace: timedelta = timedelta(hours=1)) -> Means:
+        async def wait(seconds: float) -> None:
+            self.waited.append(seconds)
+            self.time += timedelta(seconds=seconds)
+
+        return Means(now=lambda: self.time, wait=wait, hashes=hashes, grace=grace, parallel=2)
+
+    def photo(self, body: bytes) -> tuple[str, str]:
+        """Upload a photo and return its key and hash."""
+        sha256 = hashlib.sha256(body).hexdigest()
+        key = raw_key(sha256, ".png")
+        self.store.put(BUCKET, key, body, content_type="image/png")
+        return key, sha256
+
+    def queued(self, job_id: UUID = JOB, body: bytes = b"photo") -> str:
+        """Upload and queue; return the photo's key."""
+        key, sha256 = self.photo(body)
+        self.rows.queue(job_id, bucket=BUCKET, key=key, sha256=sha256)
+        return key
+
+    def succeeded(self, job_id: UUID = JOB, body: bytes = b"photo", *, at: tuple[str, str] | None = None) -> None:
+        """Leave what a finished job leaves, its photo uploaded or ``at`` a bucket and key of its owner's."""
+        if at is None:
+            bucket, (key, sha256) = BUCKET, self.photo(body)
+        else:
+            (bucket, key), sha256 = at, hashlib.sha256(body).hexdigest()
+            self.store.put(bucket, key, body, content_type="image/png")
+        self.rows.start(job_id, bucket=bucket, key=key, sha256=sha256)
+        about = {"source-sha256": sha256, "ocr-engine": "textract", "ocr-version": "1.0", "page-count": "1"}
+        self.store.put(BUCKET, ocr_key(job_id), b"{}", content_type="application/json", metadata=about)
+        manifest = Manifest(
+            job_id=str(job_id),
+            s3_raw_bucket=bucket,
+            s3_raw_key=key,
+            sha256=sha256,
+            content_type="image/png",
+            size_bytes=len(body),
+            s3_ocr_key=ocr_key(job_id),
+            ocr_engine="textract",
+            ocr_version="1.0",
+            page_count=1,
+        )
+        self.store.put(
+            BUCKET, manifest_key(job_id), manifest.model_dump_json().encode(), content_type="application/json"
+        )
+        ocr = RecipeOcr(BUCKET, ocr_key(job_id), manifest_key(job_id), "textract", "1.0", 1)
+        self.rows.succeed(job_id, bucket=bucket, key=key, sha256=sha256, ocr=ocr)
+        self.temporal.states[job_id] = WorkflowState("completed", self.time, self.time)
+
+    def failed(self, job_id: UUID = JOB, body: bytes = b"no photo", code: str = "document_unreadable") -> None:
+        """Leave what a failed job leaves."""
+        key, sha256 = self.photo(body)
+        self.rows.start(job_id, bucket=BUCKET, key=key, sha256=sha256)
+        self.rows.fail(job_id, bucket=BUCKET, key=key, code=code, message="It is damaged.")
+        self.temporal.states[job_id] = WorkflowState("failed", self.time, self.time, code, "It is damaged.")

@@ -1,0 +1,248 @@
+"""What is mended without a person's decision, and what is not."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from datetime import timedelta
+from typing import Any
+from uuid import UUID, uuid4
+
+import pytest
+
+from photo_worker.contracts.keys import manifest_key, ocr_key
+from photo_worker.errors import TemporalUnavailable
+from photo_worker.integrity.finding import Repair
+from photo_worker.integrity.look import Ports
+from photo_worker.integrity.repair import Repairer, Step
+from photo_worker.integrity.survey import Report, open_survey
+from photo_worker.ports import QueueState, WorkflowState
+from tests.support.sound import BUCKET, JOB, OTHER, START, Deployment
+
+LONG = timedelta(days=1)
+
+
+@dataclass
+class Repaired:
+    report: Report
+    said: list[tuple[str, str]] = field(default_factory=list)
+    details: list[str] = field(default_factory=list)
+    erased: list[UUID] = field(default_factory=list)
+
+    @property
+    def left(self) -> list[str]:
+        return sorted(found.code for found in self.report.findings)
+
+
+async def repair(deployment: Deployment, *only: UUID, ports: Ports | None = None, between: Any = None) -> Repaired:
+    """Check and repair; ``between`` happens after the survey."""
+    erased: list[UUID] = []
+
+    async def erase(job_id: UUID) -> None:
+        erased.append(job_id)
+        await deployment.temporal.erase(job_id)
+        for key in (ocr_key(job_id), manifest_key(job_id)):
+            deployment.store.delete(BUCKET, key)
+        deployment.rows.delete(job_id)
+
+    async with open_survey(ports or deployment.ports, deployment.means()) as survey:
+        report = await survey.only(only) if only else await survey.everything()
+        if between is not None:
+            between()
+        said: list[Step] = []
+        steps = await Repairer(survey, erase).mend(report, said.append)
+    assert [step for step in said if step.outcome != "begun"] == steps
+    return Repaired(
+        report, [(step.finding.code, step.outcome) for step in said], [step.detail for step in steps], erased
+    )
+
+
+def mended(code: str) -> list[tuple[str, str]]:
+    return [(code, "begun"), (code, "done")]
+
+
+async def test_a_queued_job_without_a_workflow_is_started_once() -> None:
+    deployment = Deployment()
+    key = deployment.queued(JOB)
+    deployment.time += LONG
+    done = await repair(deployment)
+    assert (done.said, done.left) == (mended("queued_without_workflow"), [])
+    (request,) = deployment.temporal.started
+    assert (request.job_id, request.bucket, request.key) == (str(JOB), BUCKET, key)
+    assert (await repair(deployment)).said == []
+
+
+async def test_nothing_is_started_where_no_worker_shows_that_the_namespace_is_right() -> None:
+    deployment = Deployment()
+    deployment.queued(JOB)
+    deployment.time += LONG
+    deployment.temporal.queue = QueueState("recipe-process", backlog=0, oldest_seconds=0.0, has_worker=False)
+    done = await repair(deployment)
+    assert (done.said, done.left) == ([("queued_without_workflow", "refused")], ["queued_without_workflow"])
+    assert deployment.temporal.started == []
+    assert "no worker" in done.details[0]
+
+
+@pytest.mark.parametrize(("status", "code"), [("terminated", "terminated"), ("timed_out", "timeout")])
+async def test_a_workflow_s_end_is_written_into_its_row(status: str, code: str) -> None:
+    deployment = Deployment()
+    deployment.queued(JOB)
+    deployment.temporal.states[JOB] = WorkflowState(status, START, START)
+    done = await repair(deployment)
+    assert (done.said, done.left) == (mended("workflow_ended_without_row"), [])
+    row = deployment.rows.get(JOB)
+    assert row is not None
+    assert (row.status, row.error_code) == ("failed", code)
+    assert row.error_message
+    assert row.error_message in done.details[0]
+
+
+async def test_a_result_that_the_database_lost_is_written_again() -> None:
+    deployment = Deployment()
+    deployment.succeeded(JOB)
+    row = deployment.rows.get(JOB)
+    assert row is not None
+    deployment.rows.delete(JOB)
+    deployment.rows.queue(JOB, bucket=BUCKET, key=row.s3_raw_key)
+    done = await repair(deployment)
+    assert (done.said, done.left) == (mended("result_not_recorded"), [])
+    again = deployment.rows.get(JOB)
+    assert again is not None
+    assert (again.status, again.s3_ocr_key, again.content_sha256) == ("succeeded", row.s3_ocr_key, row.content_sha256)
+
+
+async def test_traces_of_an_erased_job_are_erased() -> None:
+    deployment = Deployment()
+    deployment.succeeded(JOB)
+    deployment.rows.mark_erased(JOB)
+    done = await repair(deployment)
+    assert (done.said, done.erased) == (mended("erased_traces"), [JOB])
+    assert done.left == []
+
+
+async def test_orphans_are_deleted_where_bucket_and_database_belong_together() -> None:
+    deployment = Deployment()
+    for number in range(2):
+        deployment.succeeded(uuid4(), body=b"photo %d" % number)
+    kept = {entry.key for entry in deployment.store.list(BUCKET, "")}
+    deployment.photo(b"of nobody")
+    deployment.store.put(BUCKET, ocr_key(JOB), b"{}", content_type="application/json")
+    deployment.store.put(BUCKET, "artifacts/strange", b"{}", content_type="application/json")
+    deployment.time += LONG
+    done = await repair(deployment)
+    assert done.said == [*mended("artifact_without_row"), *mended("photo_without_row")]
+    assert done.left == ["name_unknown"]
+    assert {entry.key for entry in deployment.store.list(BUCKET, "")} == kept | {"artifacts/strange"}
+
+
+async def test_with_another_deployment_s_database_nothing_is_deleted() -> None:
+    deployment = Deployment()
+    for number in range(3):
+        deployment.photo(b"photo %d" % number)
+    deployment.succeeded(OTHER)
+    deployment.time += LONG
+    before = list(deployment.store.list(BUCKET, ""))
+    done = await repair(deployment)
+    assert done.said == [("photo_without_row", "refused")] * 3
+    assert "S3_BUCKET and DATABASE_URL" in done.details[0]
+    assert list(deployment.store.list(BUCKET, "")) == before
+
+
+async def test_after_a_restore_of_the_database_nothing_is_deleted() -> None:
+    """The photo of nobody may be that of a job whose row is lost, as a result's row is."""
+    deployment = Deployment()
+    for number in range(9):
+        deployment.succeeded(uuid4(), body=b"photo %d" % number)
+    deployment.succeeded(JOB, body=b"lost")
+    deployment.rows.delete(JOB)
+    deployment.photo(b"of nobody?")
+    deployment.time += LONG
+    before = list(deployment.store.list(BUCKET, ""))
+    done = await repair(deployment)
+    assert done.said == [("photo_without_row", "refused")]
+    assert done.left == ["photo_without_row", "result_without_row"]
+    assert list(deployment.store.list(BUCKET, "")) == before
+
+
+async def test_a_photo_that_was_submitted_since_stays() -> None:
+    deployment = Deployment()
+    deployment.succeeded(OTHER)
+    key, sha256 = deployment.photo(b"old")
+    deployment.time += LONG
+
+    def submit() -> None:
+        deployment.rows.queue(JOB, bucket=BUCKET, key=key, sha256=sha256)
+
+    done = await repair(deployment, between=submit)
+    assert done.said == [("photo_without_row", "begun"), ("photo_without_row", "unneeded")]
+    assert done.left == []
+    deployment.store.head(BUCKET, key)
+
+
+async def test_a_job_that_was_put_right_since_is_left_alone() -> None:
+    deployment = Deployment()
+    deployment.queued(JOB)
+    deployment.time += LONG
+
+    def start() -> None:
+        deployment.temporal.states[JOB] = WorkflowState("running", deployment.time)
+
+    done = await repair(deployment, between=start)
+    assert done.said == [("queued_without_workflow", "begun"), ("queued_without_workflow", "unneeded")]
+    assert (deployment.temporal.started, done.left) == ([], [])
+
+
+async def test_a_step_that_fails_says_why_and_the_next_is_done() -> None:
+    deployment = Deployment()
+    deployment.queued(JOB)
+    deployment.queued(OTHER, b"other")
+    deployment.temporal.states[OTHER] = WorkflowState("terminated", START, START)
+    deployment.time += LONG
+
+    async def away(request: object) -> Any:
+        raise TemporalUnavailable(target="localhost:1", reason="refused")
+
+    deployment.temporal.start_image_processing = away  # type: ignore[method-assign]
+    done = await repair(deployment)
+    assert done.said[1] == ("queued_without_workflow", "failed")
+    assert done.said[3] == ("workflow_ended_without_row", "done")
+    assert "temporal_unavailable" in done.details[0]
+    assert done.left == ["queued_without_workflow"]
+
+
+async def test_only_the_named_jobs_are_mended() -> None:
+    deployment = Deployment()
+    for job_id in (JOB, OTHER):
+        deployment.queued(job_id, str(job_id).encode())
+    deployment.time += LONG
+    done = await repair(deployment, JOB)
+    assert done.said == mended("queued_without_workflow")
+    assert [request.job_id for request in deployment.temporal.started] == [str(JOB)]
+
+
+async def test_what_costs_money_or_loses_data_is_told_and_not_done() -> None:
+    deployment = Deployment()
+    deployment.succeeded(JOB)
+    deployment.store.delete(BUCKET, ocr_key(JOB))
+    deployment.queued(OTHER, b"other")
+    deployment.rows.start(OTHER, bucket=BUCKET, key=deployment.photo(b"other")[0], sha256="")
+    deployment.time += LONG
+    done = await repair(deployment)
+    assert done.said == []
+    assert done.left == ["ocr_missing", "running_without_workflow"]
+    assert all(found.todo for found in done.report.findings)
+
+
+def test_every_repair_of_a_job_has_its_action() -> None:
+    deployment = Deployment()
+
+    async def erase(job_id: UUID) -> None:
+        """Do nothing."""
+
+    class Looks:
+        ports = deployment.ports
+
+    class Surveys:
+        looker = Looks()
+
+    actions = Repairer(Surveys(), erase)._actions  # type: ignore[arg-type]
+    assert {*actions, Repair.DELETE_PHOTO} == set(Repair)

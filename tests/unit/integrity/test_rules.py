@@ -1,0 +1,399 @@
+"""Each rule on evidence that was damaged at one place: exactly that rule is broken."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import timedelta
+from typing import Any
+from uuid import UUID, uuid4
+
+import pytest
+
+from photo_worker import policies
+from photo_worker.contracts.keys import manifest_key, ocr_key, raw_key
+from photo_worker.errors import BucketMissing, DocumentTooLarge, ObjectForbidden, ObjectMissing
+from photo_worker.integrity.evidence import Evidence, StoredObject, owner_of, uploaded_sha256
+from photo_worker.integrity.finding import REPAIRS, Repair, Severity
+from photo_worker.integrity.rules import all_rules, findings
+from photo_worker.integrity.rules_progress import QUEUE_WAIT, SLACK, longest
+from photo_worker.integrity.survey import collect
+from photo_worker.ports import QueueState, WorkflowState
+from tests.support.sound import BUCKET, FOREIGN, JOB, OTHER, START, Deployment
+
+SOURCE = (FOREIGN, "holidays/photo.png")
+LATER = START + timedelta(days=1)
+
+Damage = Callable[[Evidence], Evidence]
+
+
+async def sound() -> Evidence:
+    """A finished job and a failed one, a day ago."""
+    deployment = Deployment()
+    deployment.succeeded(JOB)
+    deployment.failed(OTHER)
+    deployment.time = LATER
+    return await collect(deployment.ports, deployment.means())
+
+
+def row(**changes: Any) -> Damage:
+    return lambda seen: replace(seen, rows=dict(seen.rows) | {JOB: replace(seen.rows[JOB], **changes)})
+
+
+def other_row(**changes: Any) -> Damage:
+    return lambda seen: replace(seen, rows=dict(seen.rows) | {OTHER: replace(seen.rows[OTHER], **changes)})
+
+
+def no_row(seen: Evidence) -> Evidence:
+    return replace(seen, rows={OTHER: seen.rows[OTHER]}, workflows={OTHER: seen.workflows[OTHER]})
+
+
+def workflow(status: str | None, **more: Any) -> Damage:
+    state = None if status is None else WorkflowState(status, START, **more)
+    return lambda seen: replace(seen, workflows=dict(seen.workflows) | {JOB: state})
+
+
+def thing(location: Callable[[Evidence], tuple[str, str]], **changes: Any) -> Damage:
+    def damage(seen: Evidence) -> Evidence:
+        place = location(seen)
+        return replace(seen, objects=dict(seen.objects) | {place: replace(seen.objects[place], **changes)})
+
+    return damage
+
+
+def gone(location: Callable[[Evidence], tuple[str, str]], error: type[Any] = ObjectMissing) -> Damage:
+    def damage(seen: Evidence) -> Evidence:
+        bucket, key = location(seen)
+        objects = {place: found for place, found in seen.objects.items() if place != (bucket, key)}
+        context = {"name": key, "size_bytes": 1, "limit_bytes": 0} if error is DocumentTooLarge else {}
+        return replace(seen, objects=objects, unreadable={(bucket, key): error(bucket=bucket, key=key, **context)})
+
+    return damage
+
+
+def added(*things: StoredObject) -> Damage:
+    return lambda seen: replace(seen, objects=dict(seen.objects) | {one.location: one for one in things})
+
+
+def both(*damages: Damage) -> Damage:
+    def damage(seen: Evidence) -> Evidence:
+        for one in damages:
+            seen = one(seen)
+        return seen
+
+    return damage
+
+
+def erased(seen: Evidence) -> Evidence:
+    return replace(seen, erased=frozenset({JOB}))
+
+
+def photo(seen: Evidence) -> tuple[str, str]:
+    return seen.raw_location(seen.rows[JOB])
+
+
+def ocr(seen: Evidence) -> tuple[str, str]:
+    return BUCKET, ocr_key(JOB)
+
+
+def manifest(seen: Evidence) -> tuple[str, str]:
+    return BUCKET, manifest_key(JOB)
+
+
+def body(old: bytes, new: bytes) -> Damage:
+    def damage(seen: Evidence) -> Evidence:
+        found = seen.objects[BUCKET, manifest_key(JOB)].body
+        assert found is not None
+        assert old in found
+        return thing(manifest, body=found.replace(old, new))(seen)
+
+    return damage
+
+
+def open_row(status: str, age: timedelta, **changes: Any) -> Damage:
+    """A job in progress whose row changed ``age`` ago: no result yet, no objects of its own."""
+    none = {"s3_bucket": None, "s3_ocr_key": None, "s3_manifest_key": None}
+    return both(
+        lambda seen: replace(
+            seen, objects={place: found for place, found in seen.objects.items() if owner_of(found.key) != JOB}
+        ),
+        row(status=status, updated_at=LATER - age, created_at=LATER - age, **none, **changes),
+    )
+
+
+def queue(**changes: Any) -> Damage:
+    state = QueueState("recipe-process", backlog=0, oldest_seconds=0.0, has_worker=True)
+    return lambda seen: replace(seen, queues=(replace(state, **changes),))
+
+
+def old(bucket: str, key: str, **changes: Any) -> StoredObject:
+    return replace(StoredObject(bucket, key, 5, START), **changes)
+
+
+MINUTE, HOUR = timedelta(minutes=1), timedelta(hours=1)
+READING = longest(policies.OCR) + longest(policies.PERSIST) + SLACK
+ORPHAN = raw_key("ab" * 32, ".png")
+
+DAMAGES: dict[str, tuple[Damage, str, Repair | None]] = {
+    "an error on a success": (row(error_code="odd"), "succeeded_with_error", None),
+    "no result on a success": (row(s3_ocr_key=None), "succeeded_without_result", None),
+    "no manifest on a success": (row(s3_manifest_key=None), "succeeded_without_result", None),
+    "no hash on a success": (row(content_sha256=""), "succeeded_without_result", None),
+    "no code on a failure": (other_row(error_code=None), "failed_without_reason", None),
+    "no message on a failure": (other_row(error_message=""), "failed_without_reason", None),
+    "photo gone": (gone(photo), "photo_missing", None),
+    "photo's bucket gone": (gone(photo, BucketMissing), "photo_missing", None),
+    "photo refused": (gone(photo, ObjectForbidden), "object_unreadable", None),
+    "photo overwritten": (thing(photo, sha256="0" * 64), "photo_differs", None),
+    "photo of another size, not hashed": (thing(photo, sha256=None, size_bytes=4), "photo_differs", None),
+    "OCR answer gone": (gone(ocr), "ocr_missing", None),
+    "OCR answer refused": (gone(ocr, ObjectForbidden), "object_unreadable", None),
+    "OCR answer without metadata": (thing(ocr, metadata={}), "ocr_differs", None),
+    "OCR answer empty": (thing(ocr, size_bytes=0), "ocr_differs", None),
+    "row of another engine": (
+        both(row(ocr_engine="local"), body(b'"textract"', b'"local"')),
+        "ocr_differs",
+        None,
+    ),
+    "manifest gone": (gone(manifest), "manifest_missing", None),
+    "manifest too large": (gone(manifest, DocumentTooLarge), "manifest_differs", None),
+    "manifest no JSON": (thing(manifest, body=b"<html>"), "manifest_differs", None),
+    "manifest of another job": (body(str(JOB).encode(), str(OTHER).encode()), "manifest_differs", None),
+    "manifest with more pages": (body(b'"page_count":1', b'"page_count":2'), "manifest_differs", None),
+    "row failed, workflow completed": (
+        both(open_row("failed", HOUR, error_code="x", error_message="y")),
+        "workflow_contradicts_row",
+        None,
+    ),
+    "row succeeded, workflow failed": (workflow("failed"), "workflow_contradicts_row", None),
+    "queued, no workflow": (
+        both(open_row("queued", 2 * MINUTE), workflow(None)),
+        "queued_without_workflow",
+        Repair.START_WORKFLOW,
+    ),
+    "running, no workflow": (both(open_row("running", 2 * MINUTE), workflow(None)), "running_without_workflow", None),
+    "running, workflow terminated": (
+        both(open_row("running", MINUTE), workflow("terminated")),
+        "workflow_ended_without_row",
+        Repair.RECORD_END,
+    ),
+    "queued, workflow timed out": (
+        both(open_row("queued", MINUTE), workflow("timed_out")),
+        "workflow_ended_without_row",
+        Repair.RECORD_END,
+    ),
+    "running, workflow completed, result gone": (open_row("running", MINUTE), "result_not_recorded", None),
+    "running, workflow completed, result there": (
+        row(status="running", updated_at=LATER, s3_ocr_key=None, s3_manifest_key=None),
+        "result_not_recorded",
+        Repair.RECORD_RESULT,
+    ),
+    "reading for too long": (both(open_row("running", READING + MINUTE), workflow("running")), "job_stuck", None),
+    "verifying for too long": (
+        both(open_row("running", longest(policies.VERIFY) + SLACK + MINUTE, content_sha256=""), workflow("running")),
+        "job_stuck",
+        None,
+    ),
+    "finished, workflow still open": (workflow("running"), "job_stuck", None),
+    "workflow without a row": (
+        both(no_row, lambda seen: replace(seen, objects={}, unreadable={}), workflow("running")),
+        "workflow_without_row",
+        None,
+    ),
+    "artifacts without a row": (
+        added(old(BUCKET, ocr_key(UUID(int=3)))),
+        "artifact_without_row",
+        Repair.DELETE_ARTIFACTS,
+    ),
+    "tags without a row": (
+        added(old(BUCKET, f"tags/{UUID(int=3)}/rules.json")),
+        "artifact_without_row",
+        Repair.DELETE_ARTIFACTS,
+    ),
+    "a result without a row, and so its photo": (no_row, "result_without_row", None),
+    "a photo without a row": (added(old(BUCKET, ORPHAN)), "photo_without_row", Repair.DELETE_PHOTO),
+    "a strange name under artifacts/": (added(old(BUCKET, "artifacts/notes.txt")), "name_unknown", None),
+    "a job's id in capitals": (added(old(BUCKET, f"artifacts/{str(OTHER).upper()}/a")), "name_unknown", None),
+    "a strange name under raw/": (added(old(BUCKET, "raw/photo.png")), "name_unknown", None),
+    "tasks and no worker": (queue(backlog=1, has_worker=False), "queue_without_worker", None),
+    "tasks that wait for long": (
+        queue(backlog=9, oldest_seconds=QUEUE_WAIT.total_seconds() + 1),
+        "queue_waits",
+        None,
+    ),
+    "erased, everything left": (erased, "erased_traces", Repair.ERASE_TRACES),
+    "erased, an object left": (
+        both(
+            no_row,
+            lambda seen: replace(seen, objects={(BUCKET, ocr_key(JOB)): seen.objects[BUCKET, ocr_key(JOB)]}),
+            erased,
+            lambda seen: replace(seen, rows={}, workflows={}),
+        ),
+        "erased_traces",
+        Repair.ERASE_TRACES,
+    ),
+}
+
+
+async def test_a_sound_deployment_breaks_no_rule() -> None:
+    assert list(findings(await sound())) == []
+
+
+@pytest.mark.parametrize("name", DAMAGES)
+async def test_a_damage_breaks_its_rule_alone(name: str) -> None:
+    damage, code, repair = DAMAGES[name]
+    found = list(findings(damage(await sound())))
+    assert [(one.code, one.repair) for one in found] == [(code, repair)]
+    (one,) = found
+    for text in (one.where, one.problem, one.why, one.todo):
+        assert text[-1:] not in {"", " "}
+        assert "  " not in text
+        assert "None" not in text
+    assert one.problem.endswith(".")
+    assert one.why.endswith(".")
+    assert one.todo.endswith((".", ".)"))
+
+
+def test_every_rule_has_a_damage() -> None:
+    seen = {code for _, code, _ in DAMAGES.values()} | {"photo_name_differs", "source_missing", "source_differs"}
+    assert {rule.code for rule in all_rules()} == seen
+
+
+def test_every_repair_is_some_rule_s_and_explained() -> None:
+    offered = {rule.repair for rule in all_rules()} - {None}
+    assert offered == set(Repair) == set(REPAIRS)
+
+
+async def test_a_finding_offers_no_repair_that_its_rule_does_not_name() -> None:
+    rules = {rule.code: rule for rule in all_rules()}
+    for damage, _, _ in DAMAGES.values():
+        for one in findings(damage(await sound())):
+            assert one.repair in {None, rules[one.code].repair}
+
+
+async def test_a_photo_under_another_hash_s_name() -> None:
+    deployment = Deployment()
+    deployment.store.put(BUCKET, ORPHAN, b"photo", content_type="image/png")
+    deployment.succeeded(JOB, at=(BUCKET, ORPHAN))
+    found = list(findings(await collect(deployment.ports, deployment.means())))
+    assert [one.code for one in found] == ["photo_name_differs"]
+    assert hashlib.sha256(b"photo").hexdigest() in found[0].problem
+
+
+async def test_somebody_s_own_object_is_a_notice() -> None:
+    deployment = Deployment()
+    deployment.succeeded(JOB, at=SOURCE)
+    assert list(findings(await collect(deployment.ports, deployment.means()))) == []
+    deployment.store.put(*SOURCE, b"another photo", content_type="image/png")
+    (changed,) = findings(await collect(deployment.ports, deployment.means()))
+    deployment.store.delete(*SOURCE)
+    (missing,) = findings(await collect(deployment.ports, deployment.means()))
+    assert [changed.code, missing.code] == ["source_differs", "source_missing"]
+    assert {changed.severity, missing.severity} == {Severity.NOTICE}
+
+
+QUIET: dict[str, Damage] = {
+    "a submission between its row and its start": both(open_row("queued", timedelta(seconds=50)), workflow(None)),
+    "a job that is being read": both(open_row("running", READING - MINUTE), workflow("running")),
+    "a job that waits behind a long queue": both(
+        open_row("queued", 100 * MINUTE),
+        workflow("running"),
+        queue(backlog=5, oldest_seconds=QUEUE_WAIT.total_seconds()),
+    ),
+    "a photo that is put back": both(gone(photo), open_row("queued", timedelta(seconds=30)), workflow("running")),
+    "a failure for want of the photo": both(
+        gone(photo), open_row("failed", HOUR, error_code="object_missing", error_message="x"), workflow("failed")
+    ),
+    "a workflow that Temporal has forgotten": workflow(None),
+    "a workflow terminated after its row was final": workflow("terminated"),
+    "a cancelled job": both(
+        open_row("failed", HOUR, error_code="job_cancelled", error_message="x"), workflow("cancelled")
+    ),
+    "a young photo without a row": added(old(BUCKET, ORPHAN, modified_at=LATER - 59 * MINUTE)),
+    "a young artifact without a row": added(old(BUCKET, ocr_key(uuid4()), modified_at=LATER)),
+    "an old artifact beside a young one": added(
+        old(BUCKET, ocr_key(UUID(int=3))), old(BUCKET, manifest_key(UUID(int=3)), modified_at=LATER)
+    ),
+    "an artifact whose workflow still runs": both(
+        added(old(BUCKET, ocr_key(UUID(int=3)))),
+        lambda seen: replace(
+            seen, workflows=dict(seen.workflows) | {UUID(int=3): WorkflowState("running", LATER - MINUTE)}
+        ),
+    ),
+    "an object of another bucket": added(old(FOREIGN, ORPHAN), old(FOREIGN, "artifacts/notes.txt")),
+    "another folder": added(old(BUCKET, "backups/notes.txt")),
+    "a queue without work or worker": queue(has_worker=False),
+    "a queue that a worker empties": queue(backlog=3, oldest_seconds=60.0),
+    "an erased job without a trace": both(
+        no_row,
+        lambda seen: replace(seen, objects={}, unreadable={}),
+        lambda seen: replace(seen, erased=frozenset({JOB}), rows={}, workflows={}),
+    ),
+}
+
+
+@pytest.mark.parametrize("name", QUIET)
+async def test_what_a_sound_deployment_may_show_is_no_finding(name: str) -> None:
+    assert [one.code for one in findings(QUIET[name](await sound()))] == []
+
+
+async def test_a_lost_row_s_photo_is_not_nobody_s() -> None:
+    """After a restore of the database the photos of lost results must not look like rubbish."""
+    found = list(findings(no_row(await sound())))
+    assert [one.code for one in found] == ["result_without_row"]
+
+
+async def test_the_end_is_told_in_temporal_s_words_where_it_has_any() -> None:
+    ended = both(
+        open_row("running", MINUTE),
+        workflow("terminated", reason_code="terminated", reason="stopped by the night shift"),
+    )
+    (one,) = findings(ended(await sound()))
+    assert "stopped by the night shift" in one.problem
+
+
+async def test_a_foreign_manifest_cannot_flood_the_message() -> None:
+    (one,) = findings(body(b'"ocr_version":"1.0"', b'"ocr_version":"' + b"x" * 200 + b'"')(await sound()))
+    assert len(one.problem) < 400
+
+
+@pytest.mark.parametrize(
+    ("key", "owner"),
+    [
+        (f"artifacts/{JOB}/textract.json", JOB),
+        (f"tags/{JOB}/deep/er.json", JOB),
+        (f"artifacts/{JOB}", None),
+        (f"artifacts/{JOB}/", None),
+        (f"artifacts/{str(OTHER).upper()}/textract.json", None),
+        (f"raw/{JOB}/textract.json", None),
+        ("artifacts/", None),
+    ],
+)
+def test_owner_of(key: str, owner: UUID | None) -> None:
+    assert owner_of(key) == owner
+
+
+@pytest.mark.parametrize(
+    ("key", "sha256"),
+    [
+        (raw_key("0" * 64), "0" * 64),
+        (raw_key("ab" * 32, ".JPG"), "ab" * 32),
+        ("raw/photo.png", None),
+        (f"raw/{'0' * 64}/x", None),
+        (f"raw/{'0' * 63}", None),
+        (f"other/{'0' * 64}", None),
+    ],
+)
+def test_uploaded_sha256(key: str, sha256: str | None) -> None:
+    assert uploaded_sha256(key) == sha256
+
+
+def test_longest_counts_every_attempt_and_wait() -> None:
+    policy = policies.ActivityPolicy(
+        start_to_close_timeout=timedelta(seconds=10),
+        initial_interval=timedelta(seconds=1),
+        maximum_interval=timedelta(seconds=3),
+        maximum_attempts=4,
+    )
+    assert longest(policy) == timedelta(seconds=40 + 1 + 2 + 3)

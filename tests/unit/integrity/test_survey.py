@@ -1,0 +1,304 @@
+"""Looking at a deployment that moves meanwhile."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from datetime import timedelta
+from typing import Any
+from uuid import UUID, uuid4
+
+import pytest
+
+from photo_worker.contracts.keys import manifest_key, ocr_key, raw_key
+from photo_worker.errors import BucketMissing, JobMissing, StorageUnavailable
+from photo_worker.integrity.look import Means, Ports
+from photo_worker.integrity.survey import Progress, Report, open_survey
+from photo_worker.ports import ObjectInfo, QueueState, Recipe, RecipeOcr, WorkflowState
+from photo_worker.storage.memory import MemoryObjectStore
+from tests.support.sound import BUCKET, FOREIGN, JOB, OTHER, Deployment
+
+HOUR = timedelta(hours=1)
+
+
+async def survey(deployment: Deployment, *only: UUID, ports: Ports | None = None, **means: Any) -> Report:
+    async with open_survey(ports or deployment.ports, deployment.means(**means)) as one:
+        return await one.only(only) if only else await one.everything()
+
+
+def codes(report: Report) -> list[str]:
+    return sorted(found.code for found in report.findings)
+
+
+async def test_a_sound_deployment() -> None:
+    deployment = Deployment()
+    deployment.succeeded(JOB)
+    deployment.failed(OTHER)
+    report = await survey(deployment)
+    assert (codes(report), report.jobs, report.objects, report.passing) == ([], 2, 4, 0)
+    assert report.hashed_bytes == len(b"photo") + len(b"no photo")
+
+
+async def test_an_empty_deployment() -> None:
+    report = await survey(Deployment())
+    assert (codes(report), report.jobs, report.objects) == ([], 0, 0)
+
+
+async def test_many_jobs_in_many_batches() -> None:
+    deployment = Deployment()
+    for number in range(600):
+        deployment.succeeded(uuid4(), body=b"photo %d" % (number // 2))
+    seen: list[Progress] = []
+    async with open_survey(deployment.ports, deployment.means()) as one:
+        report = await one.everything(seen.append)
+    assert (codes(report), report.jobs, report.objects) == ([], 600, 1500)
+    shares = [step.share for step in seen if step.stage == "jobs"]
+    assert shares == sorted(shares)
+    assert 0 < shares[0] < shares[-1] <= 1
+    assert report.hashed_bytes < 600 * len(b"photo 000")
+
+
+async def test_a_photo_that_many_share_is_read_once() -> None:
+    deployment = Deployment()
+    for _ in range(5):
+        deployment.succeeded(uuid4())
+    assert (await survey(deployment)).hashed_bytes <= 2 * len(b"photo")
+
+
+async def test_photos_are_not_read_where_that_is_not_wanted() -> None:
+    deployment = Deployment()
+    deployment.succeeded(JOB)
+    key, _ = deployment.photo(b"photo")
+    deployment.store.put(BUCKET, key, b"PHOTO", content_type="image/png")
+    assert codes(await survey(deployment)) == ["photo_differs"]
+    report = await survey(deployment, hashes=False)
+    assert (codes(report), report.hashed_bytes) == ([], 0)
+    deployment.store.put(BUCKET, key, b"a longer photo", content_type="image/png")
+    assert codes(await survey(deployment, hashes=False)) == ["photo_differs"]
+
+
+async def test_somebody_s_own_object_is_hashed_as_well() -> None:
+    deployment = Deployment()
+    deployment.succeeded(JOB, at=(FOREIGN, "a b+ü.png"))
+    assert codes(await survey(deployment)) == []
+    deployment.store.put(FOREIGN, "a b+ü.png", b"PHOTO", content_type="image/png")
+    assert codes(await survey(deployment)) == ["source_differs"]
+
+
+async def test_orphans_are_young_for_an_hour() -> None:
+    deployment = Deployment()
+    deployment.photo(b"of nobody")
+    deployment.store.put(BUCKET, ocr_key(JOB), b"{}", content_type="application/json")
+    report = await survey(deployment)
+    assert (codes(report), report.young) == ([], 2)
+    deployment.time += HOUR
+    report = await survey(deployment)
+    assert (codes(report), report.young) == (["artifact_without_row", "photo_without_row"], 0)
+
+
+async def test_a_photo_that_a_job_names_in_a_folder_of_its_own_is_not_strange() -> None:
+    deployment = Deployment()
+    deployment.succeeded(JOB, at=(BUCKET, "raw/by hand.png"))
+    assert codes(await survey(deployment)) == []
+    deployment.store.put(BUCKET, "raw/of nobody.png", b"x", content_type="image/png")
+    assert codes(await survey(deployment)) == ["name_unknown"]
+
+
+async def test_a_running_workflow_without_a_row_is_found_by_itself() -> None:
+    deployment = Deployment()
+    deployment.temporal.states[JOB] = WorkflowState("running", deployment.time - timedelta(days=1))
+    report = await survey(deployment)
+    assert (codes(report), report.jobs) == (["workflow_without_row"], 1)
+
+
+async def test_only_some_jobs() -> None:
+    deployment = Deployment()
+    deployment.succeeded(JOB)
+    deployment.succeeded(OTHER, body=b"other photo")
+    for job_id in (JOB, OTHER):
+        deployment.store.delete(BUCKET, ocr_key(job_id))
+    report = await survey(deployment, JOB)
+    assert [(found.code, found.job_id) for found in report.findings] == [("ocr_missing", JOB)]
+    assert report.jobs == 1
+    assert codes(await survey(deployment, JOB, OTHER, JOB)) == ["ocr_missing", "ocr_missing"]
+    with pytest.raises(JobMissing):
+        await survey(deployment, uuid4())
+
+
+async def test_an_erased_job_of_which_nothing_is_left_is_sound() -> None:
+    deployment = Deployment()
+    deployment.rows.mark_erased(JOB)
+    report = await survey(deployment, JOB)
+    assert (codes(report), report.jobs) == ([], 1)
+
+
+async def test_a_bucket_that_is_not_there_is_an_error_and_no_finding() -> None:
+    deployment = Deployment()
+    deployment.succeeded(JOB)
+    ports = Ports(deployment.store, deployment.rows, deployment.temporal, "no-such-bucket")
+    for only in ((), (JOB,)):
+        with pytest.raises(BucketMissing):
+            await survey(deployment, *only, ports=ports)
+
+
+class _Watched(MemoryObjectStore):
+    """A store that lets something happen as soon as a listing of photos or artifacts has begun."""
+
+    def __init__(self, inner: MemoryObjectStore, prefix: str, then: Callable[[], object]) -> None:
+        self.__dict__ = inner.__dict__
+        self._prefix = prefix
+        self._then = then
+
+    def list(self, bucket: str, prefix: str) -> Any:
+        found = list(super().list(bucket, prefix))
+        if prefix == self._prefix:
+            self._prefix = ""
+            self._then()
+        return iter(found)
+
+
+class _Stale(MemoryObjectStore):
+    """A store whose next request fails, as often as it is told."""
+
+    failures = 0
+
+    def __init__(self, inner: MemoryObjectStore) -> None:
+        self.__dict__ = inner.__dict__
+
+    def head(self, bucket: str, key: str) -> ObjectInfo:
+        if self.failures:
+            self.failures -= 1
+            raise StorageUnavailable(store="memory", reason="away for a moment")
+        return super().head(bucket, key)
+
+
+async def test_a_service_that_is_away_for_a_moment_does_not_end_the_check() -> None:
+    deployment = Deployment()
+    deployment.succeeded(JOB)
+    store = _Stale(deployment.store)
+    ports = Ports(store, deployment.rows, deployment.temporal, BUCKET)
+    store.failures = 3
+    assert codes(await survey(deployment, ports=ports)) == []
+    assert len(deployment.waited) == 3
+    store.failures = 99
+    with pytest.raises(StorageUnavailable):
+        await survey(deployment, ports=ports)
+
+
+async def test_a_job_that_ends_while_it_is_looked_at_is_no_finding() -> None:
+    """Its row is listed as running, and its workflow has completed when Temporal is asked."""
+    deployment = Deployment()
+    key = deployment.queued(JOB)
+    deployment.temporal.states[JOB] = WorkflowState("running", deployment.time)
+    listed = deployment.rows.get(JOB)
+    assert listed is not None
+    sha256 = hashlib.sha256(b"photo").hexdigest()
+
+    class Ending(type(deployment.rows)):  # type: ignore[misc]
+        def __init__(self, inner: object) -> None:
+            self.__dict__ = inner.__dict__
+
+        def all(self, *, page: int = 1000) -> Any:
+            yield listed
+            deployment.succeeded(JOB)
+
+    ports = Ports(deployment.store, Ending(deployment.rows), deployment.temporal, BUCKET)
+    report = await survey(deployment, ports=ports)
+    assert key == raw_key(sha256, ".png")
+    assert (codes(report), report.passing) == ([], 1)
+
+
+async def test_a_photo_that_is_submitted_while_it_is_looked_at_is_no_finding() -> None:
+    deployment = Deployment()
+    key, sha256 = deployment.photo(b"old and of nobody")
+    deployment.time += 2 * HOUR
+
+    def submit() -> None:
+        deployment.rows.queue(JOB, bucket=BUCKET, key=key, sha256=sha256)
+
+    store = _Watched(deployment.store, "raw/", submit)
+    report = await survey(deployment, ports=Ports(store, deployment.rows, deployment.temporal, BUCKET))
+    assert (codes(report), report.passing) == ([], 1)
+
+
+async def test_an_erase_that_runs_beside_the_check_is_given_the_time_to_end() -> None:
+    deployment = Deployment()
+    deployment.succeeded(JOB)
+    deployment.rows.mark_erased(JOB)
+    means = deployment.means()
+
+    async def wait(seconds: float) -> None:
+        await means.wait(seconds)
+        if len(deployment.waited) == 3:
+            for key in (ocr_key(JOB), manifest_key(JOB), raw_key(hashlib.sha256(b"photo").hexdigest(), ".png")):
+                deployment.store.delete(BUCKET, key)
+            deployment.temporal.states.clear()
+            deployment.rows.delete(JOB)
+
+    async with open_survey(deployment.ports, Means(now=means.now, wait=wait)) as one:
+        report = await one.everything()
+    assert (codes(report), report.passing, len(deployment.waited)) == ([], 1, 3)
+
+
+async def test_an_erase_that_stopped_in_the_middle_is_found() -> None:
+    deployment = Deployment()
+    deployment.succeeded(JOB)
+    deployment.rows.mark_erased(JOB)
+    report = await survey(deployment)
+    assert codes(report) == ["erased_traces"]
+    assert 150 <= sum(deployment.waited) < 180
+
+
+async def test_a_queue_that_was_emptied_meanwhile_is_no_finding() -> None:
+    deployment = Deployment()
+    waiting = QueueState("recipe-process", backlog=3, oldest_seconds=5.0, has_worker=False)
+    deployment.temporal.queue = waiting
+    assert codes(await survey(deployment)) == ["queue_without_worker"]
+
+    def recover() -> None:
+        deployment.temporal.queue = QueueState("recipe-process", backlog=0, oldest_seconds=0.0, has_worker=True)
+
+    store = _Watched(deployment.store, "raw/", recover)
+    assert codes(await survey(deployment, ports=Ports(store, deployment.rows, deployment.temporal, BUCKET))) == []
+
+
+async def test_looking_changes_nothing() -> None:
+    deployment = Deployment()
+    deployment.succeeded(JOB)
+    deployment.queued(OTHER, b"other")
+    deployment.photo(b"of nobody")
+    deployment.time += 2 * HOUR
+    before = dump(deployment)
+    assert codes(await survey(deployment)) == ["photo_without_row", "queued_without_workflow"]
+    assert dump(deployment) == before
+
+
+def dump(deployment: Deployment) -> tuple[list[Recipe], list[tuple[str, bytes]], dict[UUID, WorkflowState]]:
+    """Everything there is."""
+    keys = [entry.key for entry in deployment.store.list(BUCKET, "")]
+    objects = [(key, deployment.store.get(BUCKET, key, limit_bytes=1 << 20)) for key in keys]
+    return list(deployment.rows.all()), objects, dict(deployment.temporal.states)
+
+
+async def test_a_result_in_a_bucket_that_was_used_before() -> None:
+    """S3_BUCKET may change; rows keep the bucket that their objects are in."""
+    deployment = Deployment()
+    deployment.succeeded(JOB)
+    deployment.store.ensure_bucket("new-bucket")
+    ports = Ports(deployment.store, deployment.rows, deployment.temporal, "new-bucket")
+    report = await survey(deployment, ports=ports)
+    assert (codes(report), report.linked) == ([], 0)
+    deployment.store.delete(BUCKET, ocr_key(JOB))
+    assert codes(await survey(deployment, ports=ports)) == ["ocr_missing"]
+
+
+async def test_a_row_of_an_older_release_without_bucket_names() -> None:
+    deployment = Deployment()
+    key, sha256 = deployment.photo(b"photo")
+    deployment.rows.queue(JOB, bucket="", key=key, sha256=sha256)
+    deployment.temporal.states[JOB] = WorkflowState("running", deployment.time)
+    assert codes(await survey(deployment)) == []
+    deployment.succeeded(JOB)
+    ocr = RecipeOcr("", ocr_key(JOB), manifest_key(JOB), "textract", "1.0", 1)
+    deployment.rows.succeed(JOB, bucket="", key=key, sha256=sha256, ocr=ocr)
+    assert codes(await survey(deployment)) == []
