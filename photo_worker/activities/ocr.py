@@ -55,7 +55,7 @@ class OcrActivities:
         backend = self._backends(request.engine)
         document = self._document(request)
         key = ocr_key(job_id)
-        result = self._kept(key, document, backend.engine) if info.attempt > 1 else None
+        result = self._kept(key, document) if info.attempt > 1 else None
         if result is None:
             if document.size_bytes > SYNC_OCR_LIMIT_BYTES:
                 raise DocumentTooLarge(
@@ -80,10 +80,10 @@ class OcrActivities:
         with at(CrashPoint.RESULT_OBJECT_STORED):
             written = self._store.put_new(self._bucket, key, body, content_type=OCR_CONTENT_TYPE, metadata=metadata)
         if not written:
-            kept = self._kept(key, document, engine)
+            kept = self._kept(key, document)
             if kept is not None:
                 return kept
-            # Left by something else: other bytes, another engine, or bytes that nobody had hashed.
+            # Left by something else: the answer for other bytes, or for bytes that nobody had hashed.
             self._store.put(self._bucket, key, body, content_type=OCR_CONTENT_TYPE, metadata=metadata)
         return OcrResult(
             ocr_engine=engine, ocr_version=detected.ocr_version, s3_ocr_key=key, page_count=detected.page_count
@@ -103,17 +103,16 @@ class OcrActivities:
             sha256=request.sha256 or "",
         )
 
-    def _kept(self, key: str, document: DocumentRef, engine: str) -> OcrResult | None:
-        """Return what an earlier attempt stored for the same bytes and engine."""
+    def _kept(self, key: str, document: DocumentRef) -> OcrResult | None:
+        """Return what an attempt stored for the same bytes, by whatever engine: its worker may be set up otherwise."""
         try:
-            found = self._store.head(self._bucket, key)
+            about = self._store.head(self._bucket, key).metadata
         except ObjectMissing:
             return None
-        about = found.metadata
-        if not document.sha256 or about.get("source-sha256") != document.sha256 or about.get("ocr-engine") != engine:
+        if not document.sha256 or about.get("source-sha256") != document.sha256:
             return None
         return OcrResult(
-            ocr_engine=engine,
+            ocr_engine=about["ocr-engine"],
             ocr_version=about["ocr-version"],
             s3_ocr_key=key,
             page_count=int(about["page-count"]),

@@ -242,6 +242,20 @@ class TestOcr:
         self.read(store, backend, job_id=job_id, sha256="b" * 64, attempt=2)
         assert len(backend.documents) == 2
 
+    @pytest.mark.parametrize("attempt", [1, 2])
+    def test_the_first_answer_for_the_same_bytes_stays_whatever_engine_gave_it(
+        self, store: MemoryObjectStore, attempt: int
+    ) -> None:
+        # A worker that is set up for another engine may wake up when the job's row describes this answer.
+        store.put(BUCKET, "k", image(), content_type="image/png")
+        other, job_id = CountingBackend(), str(uuid4())
+        other.engine = "another"
+        first = self.read(store, other, job_id=job_id, sha256="a" * 64)
+        kept = store.get(BUCKET, first.s3_ocr_key, limit_bytes=10_000)
+        assert self.read(store, CountingBackend(), attempt, job_id=job_id, sha256="a" * 64) == first
+        assert first.ocr_engine == "another"
+        assert store.get(BUCKET, first.s3_ocr_key, limit_bytes=10_000) == kept
+
     def test_more_than_ten_megabytes_are_refused_before_the_engine(self, store: MemoryObjectStore) -> None:
         store.put(BUCKET, "k", b"\xff\xd8\xff" + bytes(10 * 1024 * 1024), content_type="image/jpeg")
         backend = CountingBackend()
