@@ -1,0 +1,210 @@
+"""One cell: a process of the real product dies or stops at one moment, another takes over, and all is as without."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import time
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from uuid import UUID, uuid4
+
+from temporalio.api.enums.v1 import EventType
+
+from photo_worker.crash_points import CrashPoint, Phase
+from tests.crash.real import documents
+from tests.crash.real.arming import KILL, STOP, Arm
+from tests.crash.real.facts import Facts, course_of, gather
+from tests.crash.real.laws import Violation, broken_rules, leaks, too_many_attempts, unreplayable, wrong_charges
+from tests.crash.real.processes import Child
+from tests.crash.real.site import Site, World
+
+# What an ordinary run takes, many times over: the machine may be busy.
+_PATIENCE_SECONDS = 75.0
+
+ACKNOWLEDGED = "acknowledged"
+
+TEXT = documents.words_of(4711)
+
+# Passed by a worker that reads a photo, and by one whose photo cannot be read.
+WORKER_POINTS = (
+    CrashPoint.JOB_CLAIMED,
+    CrashPoint.HASH_RECORDED,
+    CrashPoint.TEXTRACT_STARTED,
+    CrashPoint.RESULT_PAGE_FETCHED,
+    CrashPoint.RESULT_OBJECT_STORED,
+    CrashPoint.MANIFEST_STORED,
+    CrashPoint.RESULT_COMMITTED,
+)
+FAILURE_POINTS = (CrashPoint.FAILURE_RECORDED,)
+CLIENT_POINTS = (
+    CrashPoint.PHOTO_HASHED,
+    CrashPoint.RAW_OBJECT_STORED,
+    CrashPoint.JOB_QUEUED,
+    CrashPoint.WORKFLOW_STARTED,
+)
+
+WORKFLOW_TASK = "workflow-task"
+# What the server has heard of when it is too late for the process to matter.
+ANSWERS = (WORKFLOW_TASK, "verify_and_locate_asset", "ocr_textract", "persist_artifacts")
+
+
+@dataclass(frozen=True)
+class Case:
+    """Who is at which point of which pipeline, and what happens to it there."""
+
+    pipeline: str
+    point: str
+    phase: str
+    mode: str
+
+    @property
+    def name(self) -> str:
+        """The case in a word."""
+        return f"{self.pipeline}-{self.point}-{self.phase}-{self.mode}"
+
+
+@dataclass(frozen=True)
+class Ending:
+    """How a case's run went; ``reached`` tells whether anything came to its point."""
+
+    facts: Facts
+    violations: tuple[Violation, ...]
+    bucket: str
+    reached: bool
+    seconds: float
+
+    def comparable(self) -> dict[str, Any]:
+        """Return what must be as in a run without faults."""
+        return self.facts.comparable(self.bucket)
+
+
+def cases_of(point: str) -> list[Case]:
+    """Return every case at one point: both sides of it, killed and stopped."""
+    if point in ANSWERS:
+        return [Case("photo", point, ACKNOWLEDGED, KILL)]
+    pipeline = "damaged" if point in FAILURE_POINTS else "submit" if point in CLIENT_POINTS else "photo"
+    return [Case(pipeline, point, phase.value, mode) for phase in Phase for mode in (KILL, STOP)]
+
+
+def document_of(site: Site, pipeline: str) -> Path:
+    """Return the file that a pipeline's jobs are about."""
+    path = site.folder / f"{pipeline}.png"
+    body = documents.damaged(TEXT) if pipeline == "damaged" else documents.png_of(TEXT)
+    if not path.exists():
+        path.write_bytes(body)
+    return path
+
+
+async def run_without_faults(site: Site, pipeline: str) -> Ending:
+    """Run a pipeline once, undisturbed."""
+    started = time.monotonic()
+    async with site.world(f"{pipeline}-faultless") as world:
+        job_id = uuid4()
+        worker = await world.worker()
+        await world.submit(document_of(site, pipeline), job_id)
+        await world.ended(job_id, _PATIENCE_SECONDS)
+        await worker.drain()
+        facts, violations = await _judged(world, job_id)
+    return Ending(facts, violations, world.bucket, reached=True, seconds=time.monotonic() - started)
+
+
+async def run(site: Site, case: Case) -> Ending:
+    """Run a case to its end, in a world of its own. Raises ``TimeoutError`` where its job does not end."""
+    started = time.monotonic()
+    job_id = uuid4()
+    async with site.world(case.name) as world:
+        steps = _client_case if case.pipeline == "submit" else _worker_case
+        reached = await steps(world, case, job_id)
+        facts, violations = await _judged(world, job_id)
+    return Ending(facts, violations, world.bucket, reached, time.monotonic() - started)
+
+
+async def _judged(world: World, job_id: UUID) -> tuple[Facts, tuple[Violation, ...]]:
+    facts = await gather(world, [job_id])
+    return facts, (
+        *await broken_rules(world.ports),
+        *wrong_charges(facts),
+        *too_many_attempts(facts),
+        *leaks(facts, [TEXT], world.variables),
+        *await unreplayable(course.history for course in facts.courses.values()),
+    )
+
+
+async def _worker_case(world: World, case: Case, job_id: UUID) -> bool:
+    document = document_of(world.site, case.pipeline)
+    if case.phase == ACKNOWLEDGED:
+        first = await world.worker()
+        await world.submit(document, job_id)
+        await _until(lambda: _is_acknowledged(world, case.point, job_id))
+        await first.kill()
+        reached = True
+    else:
+        arm = _arm(world, case)
+        first = await world.worker(arm)
+        await world.submit(document, job_id)
+        reached = await _struck(case, arm, first)
+    second = await world.worker()
+    await world.ended(job_id, _PATIENCE_SECONDS)
+    if first.alive:
+        # Its attempt was given to the other one long ago; what it does now comes late.
+        await first.drain()
+    await second.drain()
+    return reached
+
+
+async def _client_case(world: World, case: Case, job_id: UUID) -> bool:
+    document = document_of(world.site, case.pipeline)
+    worker = await world.worker()
+    arm = _arm(world, case)
+    arguments = ("--env-file", "/dev/null", "submit", "--job-id", str(job_id), str(document))
+    first = await world.command(*arguments, arm=arm)
+    reached = await _struck(case, arm, first)
+    second = await world.command(*arguments)
+    if await second.end(_PATIENCE_SECONDS) != 0:
+        raise AssertionError(f"the same command again failed: {second.output()}")
+    await world.ended(job_id, _PATIENCE_SECONDS)
+    if first.alive:
+        first.signal(signal.SIGCONT)
+        if await first.end(_PATIENCE_SECONDS) != 0:
+            raise AssertionError(f"the command that went on late failed: {first.output()}")
+    await worker.drain()
+    return reached
+
+
+async def _struck(case: Case, arm: Arm, child: Child) -> bool:
+    """Wait until the child is dead or stopped where it was told to; false where it never came there."""
+
+    async def look() -> bool:
+        if case.mode == STOP:
+            return child.is_stopped() or not child.alive
+        return not child.alive
+
+    await _until(look, lambda: f"{case.name}: {child.output()[-2000:]}")
+    return await asyncio.to_thread(Path(arm.marker).exists)
+
+
+def _arm(world: World, case: Case) -> Arm:
+    return Arm(case.point, case.phase, case.mode, str(world.folder / f"{case.name}.reached"))
+
+
+async def _is_acknowledged(world: World, answer: str, job_id: UUID) -> bool:
+    history = await world.site.history(str(job_id))
+    if history is None:
+        return False
+    events = [event.event_type for event in history.events]
+    if answer == WORKFLOW_TASK:
+        return EventType.EVENT_TYPE_WORKFLOW_TASK_COMPLETED in events
+    completed = events.count(EventType.EVENT_TYPE_ACTIVITY_TASK_COMPLETED)
+    return completed > ANSWERS[1:].index(answer) and answer in course_of(history).attempts
+
+
+async def _until(look: Callable[[], Awaitable[bool]], about: Callable[[], str] | None = None) -> None:
+    try:
+        async with asyncio.timeout(_PATIENCE_SECONDS):
+            while not await look():  # noqa: ASYNC110 - a process and a server tell nobody
+                await asyncio.sleep(0.03)
+    except TimeoutError:
+        raise TimeoutError(about() if about else "nothing happened") from None

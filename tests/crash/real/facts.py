@@ -1,0 +1,141 @@
+"""What is left of a world's jobs when nothing moves any more: rows, objects, workflows, charges and words."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import re
+import urllib.request
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+from uuid import UUID
+
+from temporalio.api.enums.v1 import EventType
+from temporalio.client import WorkflowHistory
+
+from photo_worker.ports import ObjectStore, Recipe
+from tests.crash.real.site import World
+
+_OBJECT_LIMIT_BYTES = 1 << 24
+_CHARGED = frozenset({"SUCCEEDED", "PARTIAL_SUCCESS"})
+_UUID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")
+
+
+@dataclass(frozen=True)
+class Kept:
+    """An object as it is stored."""
+
+    body: bytes = field(repr=False)
+    content_type: str
+    metadata: Mapping[str, str]
+
+
+@dataclass(frozen=True)
+class Course:
+    """What a workflow's history tells: how it closed, and the highest attempt of each activity."""
+
+    status: str
+    attempts: Mapping[str, int]
+    history: WorkflowHistory = field(repr=False)
+
+
+@dataclass(frozen=True)
+class Facts:
+    """All that one world left behind. ``charges`` are by the document's s3:// name, as the emulator keeps them."""
+
+    rows: tuple[Recipe, ...]
+    objects: Mapping[str, Kept]
+    courses: Mapping[str, Course]
+    charges: Mapping[str, int]
+    logs: str = field(repr=False, default="")
+
+    def comparable(self, bucket: str) -> dict[str, Any]:
+        """Return what a run without faults must have left as well: no times, ids and bucket by a name."""
+        ids = {found: f"<job {number}>" for number, found in enumerate(sorted(self.courses))}
+
+        def named(text: str) -> str:
+            return _UUID.sub(lambda found: ids.get(found[0], found[0]), text.replace(bucket, "<bucket>"))
+
+        rows = sorted(
+            named(json.dumps({k: str(v) for k, v in vars(row).items() if k not in {"created_at", "updated_at"}}))
+            for row in self.rows
+        )
+        objects = {
+            named(key): (named(kept.body.decode("latin-1")), kept.content_type, dict(kept.metadata))
+            for key, kept in self.objects.items()
+        }
+        charges = {named(document): number for document, number in self.charges.items()}
+        statuses = sorted(course.status for course in self.courses.values())
+        return {"rows": rows, "objects": objects, "charges": charges, "workflows": statuses}
+
+
+async def gather(world: World, job_ids: list[UUID]) -> Facts:
+    """Look at everything a world has left."""
+    rows, objects, charges = await asyncio.gather(
+        asyncio.to_thread(lambda: tuple(world.repository.all())),
+        asyncio.to_thread(objects_of, world.store, world.bucket),
+        asyncio.to_thread(charges_of, world.site.stack),
+    )
+    courses = {}
+    for job_id in job_ids:
+        history = await world.site.history(str(job_id))
+        if history is not None:
+            courses[str(job_id)] = course_of(history)
+    own = {document: number for document, number in charges.items() if document.startswith(f"s3://{world.bucket}/")}
+    return Facts(rows, objects, courses, own, world.logs())
+
+
+def objects_of(store: ObjectStore, bucket: str) -> dict[str, Kept]:
+    """Return every object of a bucket by key."""
+    kept = {}
+    for entry in store.list(bucket, ""):
+        info = store.head(bucket, entry.key)
+        body = store.get(bucket, entry.key, limit_bytes=_OBJECT_LIMIT_BYTES)
+        kept[entry.key] = Kept(body, info.content_type, dict(info.metadata))
+    return kept
+
+
+def emulator(stack: Mapping[str, str], path: str, *, method: str = "GET", body: Any = None) -> Any:
+    """Ask the Textract emulator's own interface."""
+    request = urllib.request.Request(  # noqa: S310 - the stack's own address on loopback
+        f"{stack['AWS_ENDPOINT_URL_TEXTRACT']}/_emulator/{path}",
+        method=method,
+        data=None if body is None else json.dumps(body).encode(),
+    )
+    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+    with opener.open(request, timeout=30) as answer:
+        return json.load(answer)
+
+
+def charges_of(stack: Mapping[str, str]) -> Counter[str]:
+    """Count what the service would charge for, by document: each job that ended with blocks.
+
+    Jobs outlive the emulator's process, its counters do not; a restart is among the faults.
+    """
+    jobs = emulator(stack, "jobs")["jobs"]
+    return Counter(str(job["Document"]) for job in jobs if job["JobStatus"] in _CHARGED)
+
+
+_CLOSED = {
+    EventType.EVENT_TYPE_WORKFLOW_EXECUTION_COMPLETED: "completed",
+    EventType.EVENT_TYPE_WORKFLOW_EXECUTION_FAILED: "failed",
+    EventType.EVENT_TYPE_WORKFLOW_EXECUTION_CANCELED: "cancelled",
+    EventType.EVENT_TYPE_WORKFLOW_EXECUTION_TERMINATED: "terminated",
+    EventType.EVENT_TYPE_WORKFLOW_EXECUTION_TIMED_OUT: "timed out",
+}
+
+
+def course_of(history: WorkflowHistory) -> Course:
+    """Read a history: its last event says how it closed, its activities' starts how often each was tried."""
+    names: dict[int, str] = {}
+    attempts: Counter[str] = Counter()
+    for event in history.events:
+        if event.event_type == EventType.EVENT_TYPE_ACTIVITY_TASK_SCHEDULED:
+            names[event.event_id] = event.activity_task_scheduled_event_attributes.activity_type.name
+        elif event.event_type == EventType.EVENT_TYPE_ACTIVITY_TASK_STARTED:
+            started = event.activity_task_started_event_attributes
+            name = names[started.scheduled_event_id]
+            attempts[name] = max(attempts[name], started.attempt)
+    return Course(_CLOSED.get(history.events[-1].event_type, "running"), dict(attempts), history)

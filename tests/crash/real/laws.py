@@ -1,0 +1,100 @@
+"""What must hold of the facts that real processes leave, besides that they are those of a run without faults.
+
+What can also be seen on live data is judged by the product's own rules, ``photo_worker.integrity``. Numbers are
+those of the invariants in docs/explanation/crash-safety.md.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from urllib.parse import unquote, urlsplit
+
+from temporalio.client import WorkflowHistory
+from temporalio.worker import Replayer
+
+from photo_worker import policies
+from photo_worker.bootstrap import workflow_types
+from photo_worker.integrity.finding import Severity
+from photo_worker.integrity.look import Means, Ports
+from photo_worker.integrity.rules import all_rules
+from photo_worker.integrity.survey import open_survey
+from photo_worker.orchestration.converter import data_converter
+from tests.crash.real.facts import Facts
+
+_POLICIES = {
+    "verify_and_locate_asset": policies.VERIFY,
+    "ocr_textract": policies.OCR,
+    "persist_artifacts": policies.PERSIST,
+    "record_failure": policies.RECORD_FAILURE,
+}
+
+
+@dataclass(frozen=True)
+class Violation:
+    """An invariant that does not hold, and where."""
+
+    invariant: int
+    text: str
+
+    def __str__(self) -> str:
+        return f"invariant {self.invariant}: {self.text}"
+
+
+async def broken_rules(ports: Ports) -> list[Violation]:
+    """Return what the product's own check finds in a deployment at rest. Notices are no findings."""
+    means = Means(now=lambda: datetime.now(UTC), grace=timedelta(0), parallel=2)
+    async with open_survey(ports, means) as survey:
+        report = await survey.everything()
+    invariants = {rule.code: rule.invariant for rule in all_rules()}
+    return [
+        Violation(invariants[found.code], f"{found.code} at {found.where}: {found.problem}")
+        for found in report.findings
+        if found.severity is not Severity.NOTICE
+    ]
+
+
+def wrong_charges(facts: Facts) -> Iterator[Violation]:
+    """Each document is charged at most once, and each that was read exactly once."""
+    read = {f"s3://{row.s3_raw_bucket}/{row.s3_raw_key}" for row in facts.rows if row.status == "succeeded"}
+    for document, number in facts.charges.items():
+        if number > 1:
+            yield Violation(3, f"{document} was charged {number} times")
+    for document in sorted(read - set(facts.charges)):
+        yield Violation(3, f"{document} was read, and never charged: what is counted is not what happens")
+
+
+def too_many_attempts(facts: Facts) -> Iterator[Violation]:
+    """No activity was tried more often than its policy says."""
+    for job_id, course in facts.courses.items():
+        for activity, attempts in course.attempts.items():
+            limit = _POLICIES[activity].maximum_attempts
+            if limit and attempts > limit:
+                yield Violation(11, f"{activity} of {job_id} was tried {attempts} times, the policy says {limit}")
+
+
+def leaks(facts: Facts, words: Iterable[str], variables: Mapping[str, str]) -> Iterator[Violation]:
+    """Neither a document's words nor a password stand in logs or histories."""
+    password = unquote(urlsplit(variables["DATABASE_URL"]).password or "")
+    for secret in [password, *words] if password else words:
+        if secret in facts.logs:
+            yield Violation(12, f"a log holds {_hidden(secret, password)}")
+        for job_id, course in facts.courses.items():
+            if any(secret.encode() in event.SerializeToString() for event in course.history.events):
+                yield Violation(12, f"the history of {job_id} holds {_hidden(secret, password)}")
+
+
+def _hidden(secret: str, password: str) -> str:
+    return "the database's password" if secret == password else f"a document's words, {secret!r}"
+
+
+async def unreplayable(histories: Iterable[WorkflowHistory]) -> list[Violation]:
+    """Replay histories with today's code; return those that it cannot follow."""
+    replayer = Replayer(workflows=workflow_types(), data_converter=data_converter)
+    found = []
+    for history in histories:
+        result = await replayer.replay_workflow(history, raise_on_replay_failure=False)
+        if result.replay_failure is not None:
+            found.append(Violation(8, f"{history.workflow_id}: {result.replay_failure}"))
+    return found

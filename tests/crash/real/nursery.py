@@ -1,0 +1,140 @@
+"""A process that has imported the product once, and makes worker processes by fork.
+
+Importing takes a second, of which a test that starts a hundred workers would see nothing else. Before the fork
+there is one thread, no connection and no Temporal runtime; a child makes its own of everything.
+
+Requests are lines of JSON on stdin: ``{"spawn": ID, "main": "worker"|"command", "arguments": [...],
+"variables": {...}, "log": PATH}`` and ``{"signal": NUMBER, "pid": PID}``. Answers are lines on stdout:
+``{"spawned": ID, "pid": PID}`` and ``{"ended": PID, "status": CODE}``, negative for a signal.
+
+When stdin ends, so does every child, whatever state it is in. Should this process be killed, its workers read the
+end of their own stdin; the system continues one that was stopped, since its group is then an orphan.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+import json
+import os
+import select
+import signal
+import sys
+import traceback
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+
+def _mains() -> dict[str, Callable[[Sequence[str]], int]]:
+    """Import all that a child needs, so that it need not."""
+    import boto3.session  # noqa: F401
+
+    import photo_worker.cli.submit
+    import photo_worker.cli.view
+    import photo_worker.jobs
+    import photo_worker.ocr.registry
+    import photo_worker.ocr.textract
+    import photo_worker.storage.postgres
+    import photo_worker.storage.s3_boto  # noqa: F401
+    from tests.crash.real import command, worker
+
+    return {"worker": worker.main, "command": command.main}
+
+
+class _Nursery:
+    def __init__(self) -> None:
+        self._mains = _mains()
+        self._children: set[int] = set()
+        # Nobody writes: children read from it, and see its end with this process's.
+        self._stdin, self._lifeline = os.pipe()
+        self._wakeup, self._signalled = os.pipe()
+        for descriptor in (self._wakeup, self._signalled):
+            os.set_blocking(descriptor, False)
+        signal.set_wakeup_fd(self._signalled, warn_on_full_buffer=False)
+        signal.signal(signal.SIGCHLD, lambda *_: None)
+
+    def run(self) -> None:
+        pending = b""
+        while True:
+            ready, _, _ = select.select([0, self._wakeup], [], [])
+            if self._wakeup in ready:
+                with contextlib.suppress(BlockingIOError):
+                    os.read(self._wakeup, 4096)
+                self._reap()
+            if 0 in ready:
+                received = os.read(0, 65536)
+                if not received:
+                    break
+                *lines, pending = (pending + received).split(b"\n")
+                for line in lines:
+                    self._follow(json.loads(line))
+        for pid in self._children:
+            os.kill(pid, signal.SIGKILL)
+        while self._children:
+            self._children.discard(os.wait()[0])
+
+    def _follow(self, request: dict[str, Any]) -> None:
+        if "signal" in request:
+            # Not reaped yet, so that the number is still this child's.
+            if request["pid"] in self._children:
+                os.kill(request["pid"], request["signal"])
+            return
+        pid = os.fork()
+        if pid == 0:
+            os._exit(self._live(request))
+        self._children.add(pid)
+        _answer({"spawned": request["spawn"], "pid": pid})
+
+    def _live(self, request: dict[str, Any]) -> int:
+        """Be the child."""
+        try:
+            signal.set_wakeup_fd(-1)
+            signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+            os.setpgid(0, 0)
+            os.dup2(self._stdin, 0)
+            with Path(request["log"]).open("ab") as log:
+                os.dup2(log.fileno(), 1)
+                os.dup2(log.fileno(), 2)
+            for descriptor in (self._stdin, self._lifeline, self._wakeup, self._signalled):
+                os.close(descriptor)
+            os.environ.clear()
+            os.environ.update(request["variables"])
+            return self._mains[request["main"]](request["arguments"])
+        except BaseException:  # the last frame of a process: its log is told, its parent sees the code
+            traceback.print_exc()
+            return 70
+        finally:
+            sys.stdout.flush()
+            sys.stderr.flush()
+
+    def _reap(self) -> None:
+        while True:
+            try:
+                pid, status = os.waitpid(-1, os.WNOHANG)
+            except ChildProcessError:
+                return
+            if not pid:
+                return
+            self._children.discard(pid)
+            _answer({"ended": pid, "status": os.waitstatus_to_exitcode(status)})
+
+
+def _answer(value: dict[str, Any]) -> None:
+    # Past Python's buffer: a child would inherit what is in it.
+    os.write(1, json.dumps(value).encode() + b"\n")
+
+
+def main() -> int:
+    """Serve until stdin ends."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    nursery = _Nursery()
+    # A collection in a child would write to, and so copy, every page that holds an object.
+    gc.freeze()
+    _answer({"ready": os.getpid()})
+    nursery.run()
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,173 @@
+"""Worker and command processes as a test holds them: made by the nursery, ended whatever happens."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import itertools
+import json
+import os
+import signal
+import sys
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+ROOT = Path(__file__).resolve().parents[3]
+
+# What a child needs of this process's environment; all else it is given.
+_PASSED = ("PATH", "HOME", "TMPDIR", "LANG", "LC_ALL", "PYTHONPATH", "VIRTUAL_ENV")
+# Imports of a second on a machine that is busy with other things.
+_START_SECONDS = 60.0
+
+
+@dataclass
+class Child:
+    """One process of the nursery; ``status`` is its exit code, negative for a signal."""
+
+    nursery: Nursery = field(repr=False)
+    pid: int
+    log: Path
+    ended: asyncio.Event = field(default_factory=asyncio.Event, repr=False)
+    status: int | None = None
+
+    @property
+    def alive(self) -> bool:
+        """Whether it is not known to have ended; a stopped process lives."""
+        return self.status is None
+
+    def signal(self, number: int) -> None:
+        """Send a signal; one that has ended gets none."""
+        self.nursery.send({"signal": number, "pid": self.pid})
+
+    async def end(self, seconds: float = 30.0) -> int:
+        """Wait until it has ended; return its status."""
+        async with asyncio.timeout(seconds):
+            await self.ended.wait()
+        assert self.status is not None
+        return self.status
+
+    async def kill(self) -> None:
+        """End it at once, and wait until it is gone."""
+        self.signal(signal.SIGKILL)
+        await self.end()
+
+    async def drain(self, seconds: float = 30.0) -> int:
+        """Let it finish what it does, and end."""
+        self.signal(signal.SIGCONT)
+        self.signal(signal.SIGTERM)
+        return await self.end(seconds)
+
+    def is_stopped(self) -> bool:
+        """Whether SIGSTOP holds it."""
+        with contextlib.suppress(psutil.Error):
+            return psutil.Process(self.pid).status() == psutil.STATUS_STOPPED
+        return False
+
+    def output(self) -> str:
+        """Return all that it wrote."""
+        return self.log.read_text(encoding="utf-8", errors="replace") if self.log.exists() else ""
+
+
+class Nursery:
+    """The test's end of ``nursery``'s pipes. To be used from the loop that opened it."""
+
+    def __init__(self, process: asyncio.subprocess.Process) -> None:
+        self._process = process
+        self._numbers = itertools.count()
+        self._spawning: dict[int, tuple[asyncio.Future[Child], Path]] = {}
+        self._children: dict[int, Child] = {}
+        self._task: asyncio.Task[None] | None = None
+
+    async def spawn(self, main: str, variables: Mapping[str, str], log: Path, *arguments: str) -> Child:
+        """Start a ``worker`` or a ``command``; its words go to ``log``."""
+        number = next(self._numbers)
+        future: asyncio.Future[Child] = asyncio.get_running_loop().create_future()
+        self._spawning[number] = (future, log)
+        kept = {name: os.environ[name] for name in _PASSED if name in os.environ}
+        request = {"spawn": number, "main": main, "arguments": arguments, "log": str(log)}
+        self.send(request | {"variables": {**kept, **variables}})
+        async with asyncio.timeout(_START_SECONDS):
+            return await future
+
+    def send(self, request: dict[str, Any]) -> None:
+        """Write a request; the pipe is wide enough for the few there are."""
+        assert self._process.stdin is not None
+        self._process.stdin.write(json.dumps(request).encode() + b"\n")
+
+    async def ready(self) -> None:
+        """Wait until everything is imported, and listen from then on."""
+        async with asyncio.timeout(_START_SECONDS):
+            line = await self._line()
+        if "ready" not in line:
+            raise RuntimeError(f"the nursery did not start: {line}")
+        self._task = asyncio.create_task(self._listen())
+
+    async def close(self) -> None:
+        """End every child, and the nursery."""
+        assert self._process.stdin is not None
+        self._process.stdin.close()
+        try:
+            async with asyncio.timeout(20):
+                await self._process.wait()
+        finally:
+            if self._process.returncode is None:
+                self._process.kill()
+            if self._task is not None:
+                self._task.cancel()
+                await asyncio.gather(self._task, return_exceptions=True)
+
+    async def _line(self) -> dict[str, Any]:
+        assert self._process.stdout is not None
+        text = await self._process.stdout.readline()
+        value: dict[str, Any] = json.loads(text) if text else {}
+        return value
+
+    async def _listen(self) -> None:
+        while line := await self._line():
+            if "spawned" in line:
+                future, log = self._spawning.pop(line["spawned"])
+                child = Child(self, line["pid"], log)
+                self._children[child.pid] = child
+                if not future.done():
+                    future.set_result(child)
+            elif "ended" in line:
+                child = self._children.pop(line["ended"])
+                child.status = line["status"]
+                child.ended.set()
+
+
+@asynccontextmanager
+async def open_nursery() -> AsyncIterator[Nursery]:
+    """Return a nursery that ends with the block, children and all."""
+    process = await asyncio.create_subprocess_exec(
+        sys.executable,
+        "-m",
+        "tests.crash.real.nursery",
+        stdin=asyncio.subprocess.PIPE,
+        stdout=asyncio.subprocess.PIPE,
+        cwd=ROOT,
+        # A terminal's Ctrl-C is for the test, which ends the nursery.
+        start_new_session=True,
+    )
+    nursery = Nursery(process)
+    try:
+        await nursery.ready()
+        yield nursery
+    finally:
+        await nursery.close()
+
+
+def variables_for(stack: Mapping[str, str], **own: str) -> dict[str, str]:
+    """Return a child's variables: the stack's, its own, and no profile of anybody's."""
+    return {
+        **stack,
+        "AWS_CONFIG_FILE": os.devnull,
+        "AWS_SHARED_CREDENTIALS_FILE": os.devnull,
+        "TEMPORAL_CONFIG_FILE": os.devnull,
+        **own,
+    }

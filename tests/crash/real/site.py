@@ -1,0 +1,181 @@
+"""Where real cells happen: the stack's services, and for each world a database, bucket and task queue of its own."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import secrets
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+from uuid import UUID
+
+from temporalio.client import (
+    Client,
+    Interceptor,
+    OutboundInterceptor,
+    StartWorkflowInput,
+    WorkflowFailureError,
+    WorkflowHandle,
+)
+from temporalio.service import RPCError, RPCStatusCode
+
+from photo_worker.config import Settings, load_settings, read_environment
+from photo_worker.integrity.look import Ports
+from photo_worker.jobs import JobService, Source
+from photo_worker.orchestration.connection import connect
+from photo_worker.orchestration.temporal import TemporalOrchestrator
+from photo_worker.ports import ObjectStore, RecipeRepository, WorkflowOrchestrator
+from photo_worker.storage.postgres import PostgresRecipeRepository, make_pool
+from photo_worker.storage.s3_boto import BotoObjectStore, make_client
+from tests.crash.real.arming import Arm
+from tests.crash.real.processes import Child, Nursery, variables_for
+from tests.crash.real.scaled import Scale
+from tests.support.resources import create_database, database_named, drop_database, session_of
+
+# A worker that is stopped with a workflow task in its hands keeps it for so long.
+_WORKFLOW_TASK_SECONDS = 3.0
+
+
+class _ShortTasks(Interceptor):
+    """Gives the workflows of a client's starts a short time for each workflow task."""
+
+    def intercept_client(self, next: OutboundInterceptor) -> OutboundInterceptor:
+        return _ShortTasksOutbound(super().intercept_client(next))
+
+
+class _ShortTasksOutbound(OutboundInterceptor):
+    async def start_workflow(self, input: StartWorkflowInput) -> WorkflowHandle[Any, Any]:
+        input.task_timeout = timedelta(seconds=_WORKFLOW_TASK_SECONDS)
+        return await super().start_workflow(input)
+
+
+@dataclass
+class World:
+    """One product of its own: settings, ports and what starts its processes."""
+
+    site: Site
+    name: str
+    variables: dict[str, str]
+    settings: Settings
+    repository: RecipeRepository
+    orchestrator: WorkflowOrchestrator
+    service: JobService
+    scale: Scale
+    folder: Path
+    children: list[Child] = field(default_factory=list)
+
+    @property
+    def store(self) -> ObjectStore:
+        """The object store, which all worlds share; buckets keep them apart."""
+        return self.site.store
+
+    @property
+    def bucket(self) -> str:
+        """The world's own bucket."""
+        return self.settings.s3_bucket
+
+    @property
+    def ports(self) -> Ports:
+        """What the product's own check looks at."""
+        return Ports(self.store, self.repository, self.orchestrator, self.bucket)
+
+    async def worker(self, arm: Arm | None = None, **variables: str) -> Child:
+        """Start a worker process; ``arm`` says where it dies."""
+        return await self._spawn("worker", arm, variables)
+
+    async def command(self, *arguments: str, arm: Arm | None = None) -> Child:
+        """Start a ``photo-worker`` command."""
+        return await self._spawn("command", arm, {}, *arguments)
+
+    async def submit(self, path: Path, job_id: UUID) -> None:
+        """Submit a file from this process."""
+        await self.service.submit(Source(path.name, path=path), job_id=job_id)
+
+    async def ended(self, job_id: UUID, seconds: float = 60.0) -> None:
+        """Wait until the job's row is final and its workflow closed, however it did."""
+        async with asyncio.timeout(seconds):
+            await self.service.wait(job_id)
+            with contextlib.suppress(WorkflowFailureError):
+                await self.site.client.get_workflow_handle(str(job_id)).result()
+
+    def logs(self) -> str:
+        """Return what all of the world's processes wrote."""
+        return "\n".join(child.output() for child in self.children)
+
+    async def _spawn(self, main: str, arm: Arm | None, more: Mapping[str, str], *arguments: str) -> Child:
+        log = self.folder / f"{self.name}-{len(self.children)}.log"
+        variables = {**self.variables, **(arm.as_variables() if arm else {}), **more}
+        child = await self.site.nursery.spawn(main, variables, log, *arguments)
+        self.children.append(child)
+        return child
+
+
+@dataclass
+class Site:
+    """What worlds share: the stack's variables, its clients, a migrated database to copy, and the nursery."""
+
+    stack: dict[str, str]
+    template: str
+    client: Client
+    store: ObjectStore
+    nursery: Nursery
+    folder: Path
+
+    @asynccontextmanager
+    async def world(self, name: str, scale: Scale | None = None, **own: str) -> AsyncIterator[World]:
+        """Make a world, and end its processes and drop its database with the block; its bucket goes with the stack."""
+        scale = scale or Scale()
+        server = self.stack["DATABASE_URL"]
+        database = await asyncio.to_thread(create_database, server, template=self.template)
+        bucket = f"crash-{secrets.token_hex(8)}"
+        await asyncio.to_thread(self.store.ensure_bucket, bucket)
+        variables = variables_for(
+            self.stack,
+            DATABASE_URL=urlsplit(server)._replace(path=f"/{database}").geturl(),
+            S3_BUCKET=bucket,
+            TEMPORAL_TASK_QUEUE=f"crash-{secrets.token_hex(6)}",
+            MAX_ACTIVITIES="1",
+            GRACEFUL_SHUTDOWN_SECONDS="10",
+            **scale.as_variables(),
+            **own,
+        )
+        settings = load_settings(read_environment(variables, None))
+        pool = make_pool(database_named(server, database), max_size=2)
+        repository = PostgresRecipeRepository(pool)
+        orchestrator = TemporalOrchestrator(self.client, settings.temporal_task_queue)
+        service = JobService(self.store, repository, orchestrator, bucket)
+        world = World(self, name, variables, settings, repository, orchestrator, service, scale, self.folder)
+        try:
+            yield world
+        finally:
+            await asyncio.gather(*(child.kill() for child in world.children if child.alive))
+            await asyncio.to_thread(pool.close)
+            await asyncio.to_thread(drop_database, server, database)
+
+    async def history(self, workflow_id: str) -> Any:
+        """Return a workflow's history so far, None where Temporal knows none."""
+        try:
+            return await self.client.get_workflow_handle(workflow_id).fetch_history()
+        except RPCError as error:
+            if error.status == RPCStatusCode.NOT_FOUND:
+                return None
+            raise
+
+
+@asynccontextmanager
+async def open_site(stack: dict[str, str], template: str, nursery: Nursery, folder: Path) -> AsyncIterator[Site]:
+    """Connect to a stack."""
+    settings = load_settings(read_environment(stack, None))
+    client = await connect(settings, stack)
+    config = client.config()
+    config["interceptors"] = [_ShortTasks()]
+    s3 = make_client(session=session_of(stack), endpoint_url=stack["AWS_ENDPOINT_URL_S3"], max_pool_connections=20)
+    try:
+        yield Site(stack, template, Client(**config), BotoObjectStore(s3), nursery, folder)
+    finally:
+        s3.close()

@@ -1,0 +1,131 @@
+"""Worker and command processes die and stop at every crash point; what is left is as if nothing had happened.
+
+Cells mostly wait, for a heartbeat that does not come, so that many run at once, each in a world of its own.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+
+import photo_worker
+from photo_worker.crash_points import CrashPoint
+from tests.crash import report
+from tests.crash.real import cells
+from tests.crash.real.arming import KILL, STOP
+from tests.crash.real.cells import Case, Ending
+from tests.crash.real.site import Site
+
+pytestmark = [pytest.mark.stack, pytest.mark.timeout(240)]
+
+_AT_ONCE = 12
+
+# Points of the command that erases, which has tests of its own.
+_ERASING = frozenset(point for point in CrashPoint if point.value.endswith(("-erased", "-marked")))
+
+
+def cases(points: Sequence[str], mode: str | None = None) -> list[Case]:
+    """Return the cases at these points, of one mode where one is named."""
+    return [case for point in points for case in cells.cases_of(point) if mode in {None, case.mode}]
+
+
+def test_every_point_of_the_product_is_among_the_cells() -> None:
+    tried = {*cells.WORKER_POINTS, *cells.FAILURE_POINTS, *cells.CLIENT_POINTS}
+    assert tried == set(CrashPoint) - _ERASING
+
+
+async def test_a_worker_is_killed_at_every_point(site: Site, chosen_cell: str | None) -> None:
+    await all_end_as_without(site, cases([*cells.WORKER_POINTS, *cells.FAILURE_POINTS], KILL), chosen_cell)
+
+
+async def test_a_worker_stops_at_every_point_and_goes_on_when_all_is_done(site: Site, chosen_cell: str | None) -> None:
+    await all_end_as_without(site, cases([*cells.WORKER_POINTS, *cells.FAILURE_POINTS], STOP), chosen_cell)
+
+
+async def test_a_worker_is_killed_when_the_server_has_its_answer(site: Site, chosen_cell: str | None) -> None:
+    await all_end_as_without(site, cases(cells.ANSWERS), chosen_cell)
+
+
+async def test_the_command_is_killed_or_stopped_and_given_again(site: Site, chosen_cell: str | None) -> None:
+    await all_end_as_without(site, cases(cells.CLIENT_POINTS), chosen_cell)
+
+
+async def all_end_as_without(site: Site, wanted: Sequence[Case], chosen: str | None) -> None:
+    """Run cells at once and hold each to its pipeline's run without faults."""
+    if chosen is not None:
+        wanted = [case for case in wanted if case.name == chosen]
+        if not wanted:
+            pytest.skip(f"{chosen} is no cell of this test")
+    pipelines = sorted({case.pipeline for case in wanted})
+    endings = await asyncio.gather(*(cells.run_without_faults(site, pipeline) for pipeline in pipelines))
+    faultless = dict(zip(pipelines, endings, strict=True))
+    for ending in endings:
+        assert not ending.violations
+        assert len(ending.facts.rows) == 1
+    gate = asyncio.Semaphore(_AT_ONCE)
+
+    async def one(case: Case) -> str:
+        async with gate:
+            return await judged(site, case, faultless[case.pipeline])
+
+    problems = [problem for problem in await asyncio.gather(*map(one, wanted)) if problem]
+    assert not problems, "\n\n".join(problems)
+
+
+async def judged(site: Site, case: Case, faultless: Ending) -> str:
+    """Run a cell and report it; return what is wrong with it, and how to run it again."""
+    command = f"python3 dev.py nox -s crash -- tests/crash/real/test_points.py --real-cell {case.name}"
+    seconds = 0.0
+    try:
+        ending = await cells.run(site, case)
+    except (TimeoutError, AssertionError) as error:
+        problem = f"invariant 2: the job did not end as it should: {error}"
+    else:
+        seconds = ending.seconds
+        problem = "; ".join(map(str, ending.violations)) or difference(ending, faultless)
+        if not problem and not ending.reached:
+            problem = "the point was never passed, so that nothing is known of it"
+    report.record(
+        report.Cell(
+            layer="real",
+            pipeline=case.pipeline,
+            number=[*CrashPoint, *cells.ANSWERS].index(case.point),
+            call=case.point,
+            source=source_of(case.point),
+            mode=case.mode,
+            phase=case.phase,
+            outcome=report.VIOLATED if problem else report.SAME,
+            seconds=seconds,
+            command=command,
+            detail=problem,
+        )
+    )
+    return f"{case.name}: {problem}\n  again: {command}" if problem else ""
+
+
+def difference(ending: Ending, faultless: Ending) -> str:
+    """Say in what a run differs from that without faults; nothing where it does not."""
+    found, expected = ending.comparable(), faultless.comparable()
+    parts = [
+        f"{name}: {found[name]!r:.400} and not {expected[name]!r:.400}"
+        for name in found
+        if found[name] != expected[name]
+    ]
+    return "invariant 5: differs from the run without faults in " + "; ".join(parts) if parts else ""
+
+
+def source_of(point: str) -> str:
+    """Return the line of the product where a crash point stands; nothing for what a server tells."""
+    if point not in list(CrashPoint):
+        return ""
+    root = Path(inspect.getfile(photo_worker)).parent
+    needle = f"at(CrashPoint.{CrashPoint(point).name})"
+    for path in sorted(root.rglob("*.py")):
+        for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
+            if needle in line:
+                return f"{path.relative_to(root.parent).as_posix()}:{number}"
+    return ""

@@ -1,0 +1,49 @@
+"""A worker process that dies, stops or fails where it is told to: the product's own but for that.
+
+``python -m tests.crash.real.worker`` runs one by hand, with the variables of ``arming`` and ``scaled``.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import sys
+from collections.abc import Sequence
+
+from photo_worker.bootstrap import build_activities, build_application, workflow_types
+from photo_worker.config import load_settings, read_environment
+from photo_worker.crash_points import armed
+from photo_worker.logs import configure_logging
+from photo_worker.orchestration.connection import connect
+from photo_worker.worker import serve
+from tests.crash.real import scaled
+from tests.crash.real.arming import tripwire_of
+
+
+def main(arguments: Sequence[str] = ()) -> int:
+    """Run the worker until SIGTERM, or until standard input ends."""
+    if arguments:
+        raise SystemExit(f"this worker takes variables, not {arguments[0]!r}")
+    variables = dict(os.environ)
+    scaled.install(variables)
+    tripwire = tripwire_of(variables)
+    with armed(tripwire) if tripwire is not None else contextlib.nullcontext():
+        asyncio.run(_run(variables))
+    return 0
+
+
+async def _run(variables: dict[str, str]) -> None:
+    settings = load_settings(read_environment(variables, None))
+    configure_logging(settings.log_level, settings.log_format)
+    application = build_application(settings)
+    try:
+        activities = build_activities(application)
+        client = await connect(settings, variables)
+        await serve(client, settings, workflow_types(), activities, stop_on_eof=True)
+    finally:
+        application.close()
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
