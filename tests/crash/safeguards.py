@@ -8,11 +8,13 @@ or moves a safeguard hears so from ``test_safeguards.py``, which names it; whoev
 from __future__ import annotations
 
 from tests.crash.safeguard import Safeguard
+from tests.crash.safeguards_charging import CHARGING
 from tests.crash.safeguards_process import PROCESS, SUBMISSION
 from tests.crash.safeguards_storage import ERASURE, OBJECTS, ROWS
 from tests.crash.safeguards_work import ACTIVITIES, WORKFLOW
 
 CHAPTERS: dict[str, tuple[Safeguard, ...]] = {
+    "Charging": CHARGING,
     "Rows": ROWS,
     "Objects": OBJECTS,
     "Erasure": ERASURE,

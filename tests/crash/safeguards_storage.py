@@ -7,6 +7,7 @@ from tests.crash.safeguard import Safeguard
 
 _POSTGRES = "tests/integration/storage/test_contracts.py::TestPostgresRecipeRepository::"
 _POSTGRES_FAULTS = "tests/integration/storage/test_postgres.py::"
+_TEMPORAL = "tests/integration/test_orchestration.py::"
 _ERASURES = "tests/integration/storage/test_erasures.py::"
 _S3 = "tests/integration/storage/test_contracts.py::TestBotoObjectStore::"
 _S3_UNIT = "tests/unit/storage/test_s3_boto.py::"
@@ -228,6 +229,21 @@ ERASURE: tuple[Safeguard, ...] = (
             ),
         ),
         (_POSTGRES + "test_jobs_that_are_erased_at_once_do_not_keep_their_object_for_each_other",),
+    ),
+    Safeguard(
+        "every-run-is-deleted",
+        "every run of an erased job's workflow is deleted",
+        "a run that an operator's reset left behind keeps the name of the photo in its history",
+        (9,),
+        "only the latest run is looked for",
+        (
+            Edit(
+                "photo_worker/orchestration/erasure.py",
+                "found = {run.run_id async for run in client.list_workflows(f\"WorkflowId = '{workflow_id}'\")}",
+                "found = set[str]()",
+            ),
+        ),
+        (_TEMPORAL + "test_every_run_of_an_erased_job_is_deleted",),
     ),
 )
 
