@@ -3,6 +3,7 @@
 Bare means: the service's own command and nothing of this project around it, timed from its start
 to its first successful round trip, with the client that makes it already imported. `up` is timed
 as its user sees it, interpreter, imports, migrations and all. Both start from nothing, in turn, in one run.
+The other commands are timed on the stack that this leaves.
 """
 
 from __future__ import annotations
@@ -29,27 +30,27 @@ from photo_worker.devkit.state import StackRecord
 
 BAR = 2.0
 _TIMEOUT_SECONDS = 120.0
+_STEPS = ("up_cold", "reset", "status", "down", "up_warm")
 
 
 def measure(rounds: int = 3) -> dict[str, Any]:
     """Return seconds of `up`, of each service alone, and their ratio (medians over ``rounds``)."""
     alone: dict[str, list[float]] = {service.name: [] for service in SERVICES}
-    up, warm = [], []
+    whole: dict[str, list[float]] = {step: [] for step in _STEPS}
     for service in SERVICES:
         service.load(fresh=True)
     for _ in range(rounds):
         for service in SERVICES:
             alone[service.name].append(_in_new_home(lambda home, service=service: _start_alone(service, home)))
-        cold_and_warm = _in_new_home(_start_all)
-        up.append(cold_and_warm[0])
-        warm.append(cold_and_warm[1])
+        for step, seconds in _in_new_home(_use_all).items():
+            whole[step].append(seconds)
     medians = {name: statistics.median(times) for name, times in alone.items()}
     slowest = max(medians, key=medians.__getitem__)
-    ratio = statistics.median(up) / medians[slowest]
+    steps = {step: statistics.median(times) for step, times in whole.items()}
+    ratio = steps["up_cold"] / medians[slowest]
     return {
         "rounds": rounds,
-        "up_cold_seconds": statistics.median(up),
-        "up_warm_seconds": statistics.median(warm),
+        **{f"{step}_seconds": seconds for step, seconds in steps.items()},
         "alone_seconds": medians,
         "slowest": slowest,
         "ratio": ratio,
@@ -112,20 +113,26 @@ def _spawn(plan: ServicePlan, argv: list[str]) -> subprocess.Popen[bytes]:
     )
 
 
-def _start_all(home: Path) -> tuple[float, float]:
+def _use_all(home: Path) -> dict[str, float]:
+    """Return the seconds that each command of ``_STEPS`` takes, as its user sees it."""
     stack = Stack(home, "bench")
-    command = [sys.executable, "-m", "photo_worker.cli", "up", "--name", "bench", "--base-port", str(free_base())]
     environment = {**os.environ, "PHOTO_WORKER_HOME": str(home)}
-    times = []
+
+    def timed(*arguments: str) -> float:
+        command = [sys.executable, "-m", "photo_worker.cli", *arguments, "--name", "bench"]
+        begin = time.monotonic()
+        subprocess.run(command, env=environment, check=True, capture_output=True, timeout=_TIMEOUT_SECONDS)
+        return time.monotonic() - begin
+
     try:
-        for _ in range(2):
-            begin = time.monotonic()
-            subprocess.run(command, env=environment, check=True, capture_output=True, timeout=_TIMEOUT_SECONDS)
-            times.append(time.monotonic() - begin)
-            stack.down()
+        times = {"up_cold": timed("up", "--base-port", str(free_base()))}
+        times["reset"] = timed("reset", "--yes")
+        times["status"] = timed("status")
+        times["down"] = timed("down")
+        times["up_warm"] = timed("up")
     finally:
         stack.delete()
-    return times[0], times[1]
+    return times
 
 
 def table(result: dict[str, Any]) -> Sequence[tuple[str, str]]:
@@ -135,5 +142,8 @@ def table(result: dict[str, Any]) -> Sequence[tuple[str, str]]:
         *((f"{name} alone, bare, s", f"{seconds:.2f}") for name, seconds in alone),
         ("up, s", f"{result['up_cold_seconds']:.2f}"),
         ("up, data present, s", f"{result['up_warm_seconds']:.2f}"),
+        ("reset, s", f"{result['reset_seconds']:.2f}"),
+        ("status, s", f"{result['status_seconds']:.2f}"),
+        ("down, s", f"{result['down_seconds']:.2f}"),
         (f"up / {result['slowest']} alone", f"{result['ratio']:.2f} (bar {result['bar']:.1f} at most)"),
     ]

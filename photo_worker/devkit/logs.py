@@ -20,6 +20,17 @@ def rotate(path: Path) -> None:
         path.replace(path.with_suffix(".log.1"))
 
 
+def erase(directory: Path, writing: Iterable[str]) -> None:
+    """Empty the logs of the services that are ``writing``, and delete every other."""
+    kept = {f"{service}.log" for service in writing}
+    for path in directory.iterdir():
+        if path.name in kept:
+            # Services append, so the next line goes to the beginning.
+            os.truncate(path, 0)
+        else:
+            path.unlink()
+
+
 def tail(path: Path, lines: int) -> list[str]:
     """Return a log's last lines, without control characters; none where there is no log."""
     if lines <= 0:

@@ -35,6 +35,8 @@ class ServicePlan:
     user: tuple[int, int] | None = None
     """User and group id to run as; None for the supervisor's own."""
     prepare: Preparation | None = None
+    discard: str | None = None
+    """The directory that is emptied, with the service stopped, where the supervisor is asked to renew it."""
 
 
 @dataclass(frozen=True)

@@ -11,14 +11,14 @@ TIMEOUT_SECONDS = 0.2
 _LONGEST_ANSWER = 4096
 
 
-def http_ok(port: int, path: str) -> bool:
-    """Say whether a GET is answered with status 200.
+def http_ok(port: int, path: str, *, method: str = "GET", timeout: float = TIMEOUT_SECONDS) -> bool:
+    """Say whether a request without a body is answered with status 200.
 
     By hand: importing an HTTP client takes longer than the whole of `photo-worker status` may.
     """
-    request = f"GET {path} HTTP/1.1\r\nHost: {LOOPBACK}:{port}\r\nConnection: close\r\n\r\n"
+    request = f"{method} {path} HTTP/1.1\r\nHost: {LOOPBACK}:{port}\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
     try:
-        with socket.create_connection((LOOPBACK, port), timeout=TIMEOUT_SECONDS) as connection:
+        with socket.create_connection((LOOPBACK, port), timeout=timeout) as connection:
             connection.sendall(request.encode("ascii"))
             answer = connection.recv(_LONGEST_ANSWER)
     except OSError:

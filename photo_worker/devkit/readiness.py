@@ -7,7 +7,6 @@ than its service needs to start, and they are imported while the services start.
 
 from __future__ import annotations
 
-import hashlib
 import io
 import json
 import secrets
@@ -15,7 +14,6 @@ import subprocess
 import time
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit, urlunsplit
 
 _COMMAND_SECONDS = 5
 _DELIVERY_SECONDS = 5
@@ -24,6 +22,10 @@ _SHOWN_WORDS = "READY 2468"
 
 class NotReady(Exception):
     """A service does not do its work yet; the text says what was seen."""
+
+
+class NotEmptied(Exception):
+    """A service cannot be emptied while it runs; the text says why. It has to start anew, on no data."""
 
 
 def describe_namespace(env: dict[str, str], program: Path) -> None:
@@ -42,52 +44,6 @@ def describe_namespace(env: dict[str, str], program: Path) -> None:
         raise NotReady(answer.stderr.strip() or f"{program} ended with code {answer.returncode}")
     if json.loads(answer.stdout)["namespaceInfo"]["state"] != "NAMESPACE_STATE_REGISTERED":
         raise NotReady(f"the namespace {env['TEMPORAL_NAMESPACE']} is not registered")
-
-
-def migrate_and_query(env: dict[str, str]) -> None:
-    """Create the database where it is missing, bring its schema up to date, and query it."""
-    import psycopg
-    from psycopg import sql
-
-    from photo_worker.errors import DatabaseUnavailable, DataMismatch
-
-    # The stack is ready when a worker could start, and a worker needs the schema. This one module
-    # of the storage layer is all that the development kit uses of the application's adapters.
-    from photo_worker.storage import migrate
-
-    url = env["DATABASE_URL"]
-    parts = urlsplit(url)
-    name = parts.path.lstrip("/")
-    steps = _digest(migrate.STEPS)
-    try:
-        with psycopg.connect(
-            urlunsplit(parts._replace(path="/postgres")), autocommit=True, connect_timeout=5
-        ) as connection:
-            known = connection.execute("SELECT 1 FROM pg_database WHERE datname = %s", [name]).fetchone()
-            if known is None:
-                connection.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(name)))
-        with psycopg.connect(url, autocommit=True, connect_timeout=5) as connection:
-            # Left by the last start: with the same steps there is nothing to do, and Alembic, which
-            # takes longer to import than the rest of a start, stays out.
-            applied = connection.execute("SELECT obj_description(to_regclass('alembic_version'))").fetchone()
-            if applied != (steps,):
-                migrate.upgrade(url)
-                comment = sql.SQL("COMMENT ON TABLE alembic_version IS {}")
-                connection.execute(comment.format(sql.Literal(steps)))
-            connection.execute("SELECT count(*) FROM recipes").fetchone()
-    except (psycopg.OperationalError, DatabaseUnavailable) as error:
-        raise NotReady(str(error).strip()) from error
-    except psycopg.ProgrammingError as error:
-        # The steps were applied once and a table is gone: waiting does not bring it back.
-        raise DataMismatch(path=f"database {name}", reason=str(error).strip().splitlines()[0]) from error
-
-
-def _digest(directory: Path) -> str:
-    """Return a digest of a directory's Python files: their names and what is in them."""
-    digest = hashlib.sha256()
-    for file in sorted(directory.rglob("*.py")):
-        digest.update(str(file.relative_to(directory)).encode() + b"\0" + file.read_bytes() + b"\0")
-    return f"steps {digest.hexdigest()}"
 
 
 def store_and_deliver(env: dict[str, str]) -> None:

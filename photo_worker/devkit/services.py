@@ -6,6 +6,7 @@ import os
 import shutil
 import signal
 import sys
+from dataclasses import replace
 from importlib import import_module
 from importlib.metadata import PackageNotFoundError, distribution, version
 from importlib.util import find_spec
@@ -17,6 +18,7 @@ from photo_worker.devkit.environment import environment_of
 from photo_worker.devkit.layout import StackPaths
 from photo_worker.devkit.plan import ServicePlan
 from photo_worker.devkit.ports import LOOPBACK
+from photo_worker.devkit.readiness import NotEmptied
 from photo_worker.devkit.state import DATABASE, DATABASE_USER, REGION, StackRecord
 from photo_worker.errors import DataUnwritable, ServiceMissing
 
@@ -24,6 +26,7 @@ from photo_worker.errors import DataUnwritable, ServiceMissing
 # or an endpoint meant for the real cloud must not reach its emulation.
 _PASSED = ("PATH", "HOME", "USER", "LANG", "LC_ALL", "LC_CTYPE", "TZ", "VIRTUAL_ENV", "PYTHONPATH", "PYTHONHOME")
 _PASSED_PREFIXES = ("OCR_", "OMP_", "PHOTO_WORKER_", "LD_LIBRARY_", "DYLD_")
+_EMPTY_SECONDS = 10.0
 
 
 class Service(Protocol):
@@ -51,6 +54,12 @@ class Service(Protocol):
 
     def check(self, record: StackRecord) -> None:
         """Use it once for real, making what the stack needs in it; raises ``NotReady``."""
+
+    def empty(self, record: StackRecord, paths: StackPaths) -> None:
+        """Delete what it stores, while it runs; raises ``NotEmptied`` where only a new start can do that.
+
+        A service whose plan says what to ``discard`` has begun anew when this is called.
+        """
 
     def answers(self, record: StackRecord) -> bool:
         """Ask it something cheap."""
@@ -83,7 +92,8 @@ class _Temporal:
         for queue in ("transfer", "visibility"):
             argv += ["--dynamic-config-value", f'history.{queue}ProcessorUpdateAckInterval="1s"']
         env = {**_base_environment(paths), "TEMPORAL_VERSION_CHECK_DISABLED": "1"}
-        return _plan(self.name, argv, env, paths, cwd=data)
+        # Temporal cannot forget, but starts in a blink.
+        return replace(_plan(self.name, argv, env, paths, cwd=data), discard=str(data))
 
     def load(self, *, fresh: bool) -> None:
         return
@@ -92,6 +102,9 @@ class _Temporal:
         from photo_worker.devkit import readiness
 
         readiness.describe_namespace(environment_of(record), _temporal_program())
+
+    def empty(self, record: StackRecord, paths: StackPaths) -> None:
+        return
 
     def answers(self, record: StackRecord) -> bool:
         return probes.http_ok(record.ports["temporal-http"], f"/api/v1/namespaces/{record.prefix}")
@@ -138,14 +151,19 @@ class _Postgres:
         )
 
     def load(self, *, fresh: bool) -> None:
-        _import("photo_worker.storage.migrate")
+        _import("photo_worker.devkit.database", "photo_worker.storage.migrate")
         if fresh:
             _import("alembic.command", "sqlalchemy")
 
     def check(self, record: StackRecord) -> None:
-        from photo_worker.devkit import readiness
+        from photo_worker.devkit import database
 
-        readiness.migrate_and_query(environment_of(record))
+        database.migrate_and_query(environment_of(record))
+
+    def empty(self, record: StackRecord, paths: StackPaths) -> None:
+        from photo_worker.devkit import database
+
+        database.empty(environment_of(record))
 
     def answers(self, record: StackRecord) -> bool:
         return probes.postgres_asks_for_password(record.ports["postgres"], DATABASE_USER, DATABASE)
@@ -195,6 +213,14 @@ class _Aws:
 
         readiness.store_and_deliver(environment_of(record))
 
+    def empty(self, record: StackRecord, paths: StackPaths) -> None:
+        _post(self.name, record, "/_ministack/reset")
+        # It says that all went well also where it could not delete a file.
+        data = paths.data / "aws"
+        left = [*(data / "s3").iterdir(), *(data / "state").glob("*.json")]
+        if left:
+            raise NotEmptied(f"aws has kept {left[0]}")
+
     def answers(self, record: StackRecord) -> bool:
         return probes.http_ok(record.ports["aws"], "/_ministack/health")
 
@@ -229,11 +255,20 @@ class _Textract:
 
         readiness.read_an_image(environment_of(record))
 
+    def empty(self, record: StackRecord, paths: StackPaths) -> None:
+        _post(self.name, record, "/_emulator/reset")
+
     def answers(self, record: StackRecord) -> bool:
         return probes.http_ok(record.ports["textract"], "/_emulator/health")
 
 
 SERVICES: tuple[Service, ...] = (_Temporal(), _Postgres(), _Aws(), _Textract())
+
+
+def _post(service: str, record: StackRecord, path: str) -> None:
+    """Ask a service's own interface for a reset; raises ``NotEmptied``."""
+    if not probes.http_ok(record.ports[service], path, method="POST", timeout=_EMPTY_SECONDS):
+        raise NotEmptied(f"{service} does not answer {path}")
 
 
 def _import(*modules: str) -> None:

@@ -125,13 +125,22 @@ class Stack:
             return self._down()
 
     def reset(self) -> UpReport:
-        """Stop the stack, delete its data, its logs and its password, and start it empty."""
+        """Delete the stack's data and logs, and leave it running; its ports and its password stay.
+
+        Services that run are emptied, which takes a third of the time of starting them on no data.
+        They are started on no data where one does not run, or does not let itself be emptied whole.
+        """
         timeline = Timeline()
         with self._alone("reset"):
-            base = self._known_base()
-            self._down()
-            self._delete_contents()
-            return self._up(timeline, base=base)
+            known = self._known_record()
+            if known is not None and self._emptied(known, timeline):
+                return UpReport(self.status(), started=True, seconds=timeline.elapsed(), timeline=timeline)
+            with timeline.span("stack", "stop and delete"):
+                self._down()
+                self._delete_contents()
+            if known is not None:
+                known.save(self.paths)
+            return self._up(timeline)
 
     def delete(self) -> None:
         """Stop the stack and remove all of it, its directory included."""
@@ -179,6 +188,43 @@ class Stack:
         with exclusive(self.paths.command_lock, timeout=limit, doing=doing):
             yield
 
+    def _emptied(self, record: StackRecord, timeline: Timeline) -> bool:
+        """Empty the services that run and make what the stack needs in them; false where they have to start anew."""
+        from photo_worker.devkit.readiness import NotEmptied
+
+        processes = self._settled()
+        as_it_would_start = self._new_record(record)
+        if not processes.alive or not self._all_run(processes) or record != as_it_would_start:
+            return False
+        try:
+            with timeline.span("stack", "start anew"):
+                self._renew(processes)
+            for entry in self.paths.data.iterdir():
+                if entry.name.partition("-")[0] not in self.services:
+                    delete_tree(entry) if entry.is_dir() else entry.unlink()
+            logs.erase(self.paths.logs, ("supervisor", *self.services))
+            self._start(record, timeline).empty_and_make_ready()
+        except (NotEmptied, OSError, StackError) as error:
+            timeline.add("stack", f"not emptied: {error}", timeline.elapsed(), 0.0)
+            return False
+        return True
+
+    def _renew(self, known: Processes) -> None:
+        """Have the supervisor start those services without data that cannot be emptied; raises ``NotEmptied``."""
+        from photo_worker.devkit import processes as system
+        from photo_worker.devkit.readiness import NotEmptied
+        from photo_worker.devkit.supervisor import RENEW
+
+        supervisor = system.find(known.pid, "photo_worker.devkit.supervisor", str(self.paths.root))
+        if supervisor is None or known.renewals is None:
+            raise NotEmptied("the supervisor is of another version")
+        supervisor.send_signal(RENEW)
+        deadline = time.monotonic() + _GRACE_SECONDS
+        while Processes.load(self.paths).renewals == known.renewals:
+            if time.monotonic() > deadline:
+                raise NotEmptied("the supervisor does not answer")
+            time.sleep(0.005)
+
     def _delete_contents(self) -> None:
         from photo_worker.devkit import postgres
 
@@ -186,7 +232,7 @@ class Stack:
         for directory in postgres.shared_data(self.paths):
             delete_tree(directory)
 
-    def _up(self, timeline: Timeline, *, base: int | None = None) -> UpReport:
+    def _up(self, timeline: Timeline) -> UpReport:
         processes = self._settled()
         record = StackRecord.load(self.paths)
         if processes.alive and record is not None:
@@ -203,7 +249,7 @@ class Stack:
                     return UpReport(self.status(), started=False, seconds=timeline.elapsed(), timeline=timeline)
         # A stack of which a part has died starts as a whole: what one service lost, another may rely on.
         self._down()
-        record = self._new_record(record, base)
+        record = self._new_record(record)
         record.save(self.paths)
         uses = {use: service.name for service in self._services for use in service.uses}
         ports.require_free(record.ports, uses)
@@ -227,17 +273,16 @@ class Stack:
                 return processes
             time.sleep(0.05)
 
-    def _new_record(self, known: StackRecord | None, base: int | None) -> StackRecord:
-        chosen = self._base_port or base or (known.base_port if known else self._fresh_base())
+    def _new_record(self, known: StackRecord | None) -> StackRecord:
+        chosen = self._base_port or (known.base_port if known else self._fresh_base())
         record = known or StackRecord.new(self.name, chosen, durable=self._durable)
         versions = {service.name: service.version() for service in self._services}
         return record.with_(base_port=chosen, durable=self._durable, versions=versions)
 
-    def _known_base(self) -> int | None:
-        """Return the ports to keep over a reset, also where the record is of no use any more."""
+    def _known_record(self) -> StackRecord | None:
+        """Return what to keep over a reset; None where the record is missing or of no use any more."""
         with suppress(StackError):
-            known = StackRecord.load(self.paths)
-            return None if known is None else known.base_port
+            return StackRecord.load(self.paths)
         return None
 
     def _fresh_base(self) -> int:

@@ -43,6 +43,7 @@ class Start:
         self._timeout = timeout
         self._token = ""
         self._fresh: set[str] = set()
+        self._empties = False
         self._over = threading.Event()
 
     def launch_and_make_ready(self) -> None:
@@ -65,6 +66,11 @@ class Start:
             self._wait_unlocked()
             raise
         self._keep(lifeline)
+
+    def empty_and_make_ready(self) -> None:
+        """Delete what the services store, while they run, and use each once; raises ``NotEmptied``."""
+        self._empties = True
+        self.make_ready()
 
     def make_ready(self) -> None:
         """Use every service once, all at the same time; raises the first failure, ``ServiceFailed`` mostly."""
@@ -170,6 +176,9 @@ class Start:
         deadline = time.monotonic() + self._timeout
         port = self._record.ports[service.uses[0]]
         reason = f"nothing listens on port {port}"
+        if self._empties:
+            with self._timeline.span(service.name, "empty"):
+                service.empty(self._record, self._paths)
         with self._timeline.span(service.name, "load client"):
             service.load(fresh=service.name in self._fresh)
         with self._timeline.span(service.name, "listen"):

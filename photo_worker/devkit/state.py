@@ -94,6 +94,8 @@ class Processes:
     pid: int | None = None
     phase: str = "ended"
     reaper: int | None = None
+    renewals: int | None = None
+    """How often services were started anew without data; None from a supervisor that does not know how."""
     services: dict[str, ServiceProcess] = field(default_factory=dict)
 
     @classmethod
@@ -111,6 +113,7 @@ class Processes:
                 pid=int(values["pid"]),
                 phase=str(values["phase"]),
                 reaper=int(values["reaper"]),
+                renewals=values.get("renewals"),
                 services={entry["name"]: ServiceProcess(**entry) for entry in values["services"]},
             )
         except (KeyError, TypeError, ValueError):

@@ -13,6 +13,7 @@ import fcntl
 import json
 import os
 import select
+import shutil
 import signal
 import subprocess
 import sys
@@ -27,6 +28,8 @@ from photo_worker.devkit import reaper
 from photo_worker.devkit.plan import ServicePlan, StackPlan
 
 _STAGE_SECONDS = 6.0
+# Asks for services to be started anew without their data; `up` reads from `renewals` that it is understood.
+RENEW = signal.SIGUSR1
 
 
 class _Service:
@@ -62,6 +65,8 @@ class Supervisor:
         self._services = [_Service(entry) for entry in plan.services]
         self._phase = "starting"
         self._stopping = False
+        self._renewals = 0
+        self._renewals_asked = 0
         self._reaper = self._start_reaper()
 
     def run(self, lifeline: int, wakeup: int) -> None:
@@ -77,6 +82,7 @@ class Supervisor:
                 with contextlib.suppress(BlockingIOError):
                     os.read(wakeup, 4096)
                 self._collect()
+                self._renew()
             if lifeline in ready:
                 received = os.read(lifeline, 4096)
                 pending += received
@@ -91,6 +97,34 @@ class Supervisor:
     def request_stop(self, *_: object) -> None:
         """Note that the stack has to end; safe in a signal handler."""
         self._stopping = True
+
+    def request_renewal(self, *_: object) -> None:
+        """Note that services have to begin without data; safe in a signal handler."""
+        self._renewals_asked += 1
+
+    def _renew(self) -> None:
+        """Kill the services that keep data which may be thrown away, throw it away, and start them again."""
+        if self._renewals == self._renewals_asked or self._stopping:
+            return
+        asked = self._renewals_asked
+        for service in self._services:
+            if service.plan.discard is not None:
+                # Nothing is worth an orderly end: all that it would write is deleted.
+                self._end([service], signal.SIGKILL)
+                self._start_without_data(service, Path(service.plan.discard))
+        self._renewals = asked
+        self._save()
+
+    def _start_without_data(self, service: _Service, data: Path) -> None:
+        service.process, service.started, service.exit_code = None, None, None
+        try:
+            shutil.rmtree(data)
+            data.mkdir(mode=0o700)
+        except OSError as error:
+            _note(f"cannot empty {data}: {error}")
+            service.state, service.exit_code = "failed", 1
+            return
+        self._begin(service)
 
     def _begin(self, service: _Service) -> None:
         plan = service.plan
@@ -232,6 +266,7 @@ class Supervisor:
             "token": self._plan.token,
             "pid": os.getpid(),
             "phase": self._phase,
+            "renewals": self._renewals,
             "reaper": self._reaper.pid,
             "services": [service.report() for service in self._services],
         }
@@ -263,6 +298,7 @@ def main() -> None:
         signal.set_wakeup_fd(signalled, warn_on_full_buffer=False)
         supervisor = Supervisor(plan)
         signal.signal(signal.SIGTERM, supervisor.request_stop)
+        signal.signal(RENEW, supervisor.request_renewal)
         # Not SIG_IGN: what is ignored stays ignored in every service that is started from here.
         for number in (signal.SIGINT, signal.SIGHUP, signal.SIGCHLD):
             signal.signal(number, lambda *_: None)

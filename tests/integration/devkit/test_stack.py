@@ -12,6 +12,8 @@ import stat
 import subprocess
 import sys
 import tempfile
+import urllib.error
+import urllib.request
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -21,8 +23,10 @@ import psutil
 import psycopg
 import pytest
 
+from photo_worker.devkit import database
 from photo_worker.devkit.ports import free_base
 from photo_worker.devkit.postgres import User, reachable
+from photo_worker.devkit.readiness import NotEmptied
 from photo_worker.devkit.stack import Stack
 from photo_worker.devkit.state import Processes
 from tests.integration.devkit.toys import processes_of, wait_until
@@ -163,14 +167,67 @@ def test_the_life_of_a_stack(home: Path) -> None:
         assert connection.execute("SELECT count(*) FROM recipes").fetchone() == (1,)
     wait_until(lambda: textract.get_document_text_detection(JobId=job)["JobStatus"] == "FAILED", "the job is known")
 
+    workflow = f"{report.status.services[0].url.rpartition(':')[0]}:{stack.status().services[0].port + 2}"
+    workflow += f"/api/v1/namespaces/{env['TEMPORAL_NAMESPACE']}/workflows/kept"
+    assert http_status(workflow, {"workflowType": {"name": "Kept"}, "taskQueue": {"name": "nobody"}}) == 200
+    assert http_status(workflow) == 200
+    with server(env) as connection:
+        connection.execute("CREATE DATABASE mine")
+        connection.execute("COMMENT ON DATABASE photo_worker_pristine IS 'made by other steps'")
+    before = {service.name: service.pid for service in stack.status().services}
+
     stack.reset()
+    assert stack.env() == env
+    same = {service.name for service in stack.status().services if service.pid == before[service.name]}
+    assert same == {"postgres", "aws", "textract"}, "of a stack that runs, Temporal alone begins anew"
+    assert http_status(workflow) == 404
+    with server(env) as connection:
+        databases: list[tuple[str, str]] = connection.execute(
+            "SELECT datname, shobj_description(oid, 'pg_database') FROM pg_database WHERE NOT datistemplate"
+        ).fetchall()
+    comments = dict(databases)
+    assert comments.keys() == {"postgres", "photo_worker", "photo_worker_pristine"}
+    assert comments["photo_worker"] == comments["photo_worker_pristine"] != "made by other steps"
+    assert len(sns.list_subscriptions_by_topic(TopicArn=env["SNS_TOPIC_ARN"])["Subscriptions"]) == 1
     with pytest.raises(textract.exceptions.InvalidJobIdException):
         textract.get_document_text_detection(JobId=job)
     assert s3.list_objects_v2(Bucket=env["S3_BUCKET"])["KeyCount"] == 0
     with psycopg.connect(stack.env()["DATABASE_URL"]) as connection:
         assert connection.execute("SELECT count(*) FROM recipes").fetchone() == (0,)
+    for change, undo in (
+        ("CREATE ROLE guest", "DROP ROLE guest"),
+        ("ALTER ROLE photo_worker SET work_mem = '1MB'", "ALTER ROLE photo_worker RESET ALL"),
+        ("ALTER SYSTEM SET work_mem = '1MB'", "ALTER SYSTEM RESET ALL"),
+        ("CREATE TABLE guest ()", "DROP TABLE guest"),
+        ("CREATE FUNCTION guest() RETURNS int RETURN 1", "DROP FUNCTION guest"),
+    ):
+        with server(env) as connection:
+            connection.execute(change)
+        # Then a reset starts Postgres on new data, as it does where it cannot empty another service.
+        with pytest.raises(NotEmptied):
+            database.empty(env)
+        with server(env) as connection:
+            connection.execute(undo)
+    database.empty(env)
     stack.delete()
     assert not stack.paths.root.exists()
+
+
+def http_status(url: str, body: Any = None) -> int:
+    """Return what a GET, or a POST of JSON where there is a body, is answered with."""
+    content = None if body is None else json.dumps(body).encode()
+    try:
+        with urllib.request.urlopen(urllib.request.Request(url, content), timeout=10) as answer:  # noqa: S310
+            return int(answer.status)
+    except urllib.error.HTTPError as error:
+        with error:
+            return error.code
+
+
+def server(env: Mapping[str, str]) -> psycopg.Connection[Any]:
+    """Connect to the database that every server has."""
+    url = psycopg.conninfo.make_conninfo(env["DATABASE_URL"], dbname="postgres")
+    return psycopg.connect(url, autocommit=True)
 
 
 def test_the_commands_agree_on_a_running_stack(stack_env: dict[str, str]) -> None:

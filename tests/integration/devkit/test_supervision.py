@@ -296,10 +296,56 @@ def test_reset_starts_empty_on_the_same_ports(tmp_path: Path, name: str) -> None
     after = stack.reset()
     assert after.status.running
     assert after.status.services[0].port == before.status.services[0].port
-    assert stack.env()["DATABASE_URL"] != password
+    assert after.status.services[0].pid != before.status.services[0].pid, "this toy does not let itself be emptied"
+    assert stack.env()["DATABASE_URL"] == password, "what a shell has of it stays true"
     assert not (stack.paths.data / "kept").exists()
     stack.delete()
     assert not stack.paths.root.exists()
+
+
+def test_reset_empties_what_runs_and_starts_anew_what_cannot_forget(tmp_path: Path, name: str) -> None:
+    elephant = Toy(name="elephant", mode="empties", uses=("postgres",), discards=True)
+    stack = toy_stack(tmp_path, name, Toy(mode="empties"), elephant)
+    stack.up()
+    before, supervisor = {name: service_pid(stack, name) for name in ("toy", "elephant")}, supervisor_pid(stack)
+    memory, kept = stack.paths.data / "elephant" / "memory", stack.paths.data / "kept"
+    for file in (memory, kept):
+        file.write_text("x")
+    stack.paths.log("worker").write_text("an old line\n")
+    assert stack.reset().status.running
+    assert supervisor_pid(stack) == supervisor
+    assert service_pid(stack) == before["toy"]
+    assert has_ended(before["elephant"])
+    assert service_pid(stack, "elephant") != before["elephant"]
+    assert not memory.exists()
+    assert not kept.exists()
+    assert stack.tail("elephant", 10) == ["toy starts empties"], "of the new process alone"
+    assert stack.tail("toy", 10) == []
+    assert not stack.paths.log("worker").exists()
+    # What the reaper knows is what runs now.
+    os.kill(supervisor, signal.SIGKILL)
+    wait_until(lambda: processes_of(stack.paths.root) == [], "the services ended")
+    assert stack.reset().status.running, "a stack that does not run is started empty"
+    stack.delete()
+
+
+def test_reset_starts_anew_what_does_not_follow(tmp_path: Path, name: str) -> None:
+    elephant = Toy(mode="empties", discards=True)
+    stack = toy_stack(tmp_path, name, elephant)
+    stack.up()
+    data = stack.paths.data / "toy"
+    data.rmdir()
+    data.symlink_to(tmp_path)
+    (tmp_path / "not the stack's").touch()
+    before = supervisor_pid(stack)
+    report = stack.reset()
+    assert report.status.running
+    assert supervisor_pid(stack) != before
+    assert any("not emptied" in span.step for span in report.timeline.spans()), "it says why it took longer"
+    assert (tmp_path / "not the stack's").exists(), "what a link points at is not the stack's"
+    assert data.is_dir()
+    assert not data.is_symlink()
+    stack.delete()
 
 
 def test_logs_follow_what_is_written_from_now_on(tmp_path: Path, name: str) -> None:

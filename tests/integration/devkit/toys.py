@@ -17,7 +17,7 @@ import psutil
 
 from photo_worker.devkit.layout import StackPaths
 from photo_worker.devkit.plan import ServicePlan
-from photo_worker.devkit.readiness import NotReady
+from photo_worker.devkit.readiness import NotEmptied, NotReady
 from photo_worker.devkit.stack import Stack
 from photo_worker.devkit.state import StackRecord
 
@@ -41,11 +41,12 @@ while True:
 
 @dataclass(frozen=True)
 class Toy:
-    """A service of a test. Modes: serves, fails, missing, deaf, parent, never (ready)."""
+    """A service of a test. Modes: serves, fails, missing, deaf, parent, never (ready), empties (when it is told to)."""
 
     name: str = "toy"
     mode: str = "serves"
     uses: tuple[str, ...] = ("temporal",)
+    discards: bool = False
 
     def version(self) -> str:
         return "toy 1"
@@ -56,6 +57,9 @@ class Toy:
     def plan(self, record: StackRecord, paths: StackPaths) -> ServicePlan:
         code = [sys.executable, "-I", "-S", "-c", _SERVE, self.mode, str(record.ports[self.uses[0]])]
         program = ["/nowhere/toy"] if self.mode == "missing" else code
+        data = paths.data / self.name
+        if self.discards:
+            data.mkdir(exist_ok=True)
         return ServicePlan(
             name=self.name,
             argv=[*program, str(paths.root)],
@@ -64,6 +68,7 @@ class Toy:
             log=str(paths.log(self.name)),
             stop_signal=signal.SIGTERM,
             stop_stage=0,
+            discard=str(data) if self.discards else None,
         )
 
     def load(self, *, fresh: bool) -> None:
@@ -72,6 +77,10 @@ class Toy:
     def check(self, record: StackRecord) -> None:
         if self.mode == "never":
             raise NotReady("the toy does not want to")
+
+    def empty(self, record: StackRecord, paths: StackPaths) -> None:
+        if self.mode != "empties":
+            raise NotEmptied("the toy keeps what it has")
 
     def answers(self, record: StackRecord) -> bool:
         try:
