@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from tests.crash.safeguard import Safeguard
 from tests.crash.safeguards_charging import CHARGING
+from tests.crash.safeguards_integrity import CHECKING, ERASING
 from tests.crash.safeguards_process import PROCESS, SUBMISSION
 from tests.crash.safeguards_storage import ERASURE, OBJECTS, ROWS
 from tests.crash.safeguards_work import ACTIVITIES, WORKFLOW
@@ -17,10 +18,11 @@ CHAPTERS: dict[str, tuple[Safeguard, ...]] = {
     "Charging": CHARGING,
     "Rows": ROWS,
     "Objects": OBJECTS,
-    "Erasure": ERASURE,
+    "Erasure": (*ERASURE, *ERASING),
     "The workflow": WORKFLOW,
     "Reading and persisting": ACTIVITIES,
     "Submissions": SUBMISSION,
+    "Check and repair": CHECKING,
     "Processes": PROCESS,
 }
 

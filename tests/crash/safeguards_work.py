@@ -170,4 +170,49 @@ ACTIVITIES: tuple[Safeguard, ...] = (
         (_LATE + "TestReading::test_a_sign_of_life_is_sent_while_somebody_else_works",),
         limit_seconds=4,
     ),
+    Safeguard(
+        "answer-outlives-cancellation",
+        "a cancellation does not tear an answer from its storing",
+        "an answer that has been paid for is thrown away at a cancellation or a shutdown",
+        (3,),
+        "a cancellation raises in the middle of the attempt",
+        (
+            Edit(
+                "photo_worker/activities/ocr.py",
+                "@activity.defn(no_thread_cancel_exception=True)\n    def ocr_textract(",
+                "@activity.defn\n    def ocr_textract(",
+            ),
+        ),
+        (_STEPS + "TestCancellation::test_an_answer_that_textract_has_given_is_stored",),
+    ),
+    Safeguard(
+        "commit-outlives-cancellation",
+        "a cancellation does not tear a commit",
+        "a shutdown breaks a connection in the middle of a transaction",
+        (2, 6),
+        "a cancellation raises in the middle of the attempt",
+        (
+            Edit(
+                "photo_worker/activities/results.py",
+                "@activity.defn(no_thread_cancel_exception=True)\n    def persist_artifacts(",
+                "@activity.defn\n    def persist_artifacts(",
+            ),
+        ),
+        (_STEPS + "TestCancellation::test_a_result_that_is_being_committed_is_committed",),
+    ),
+    Safeguard(
+        "reason-outlives-cancellation",
+        "a cancellation does not tear the writing of a reason",
+        "a shutdown leaves a failed job running in its row until the next attempt",
+        (2,),
+        "a cancellation raises in the middle of the attempt",
+        (
+            Edit(
+                "photo_worker/activities/results.py",
+                "@activity.defn(no_thread_cancel_exception=True)\n    def record_failure(",
+                "@activity.defn\n    def record_failure(",
+            ),
+        ),
+        (_STEPS + "TestCancellation::test_a_failure_that_is_being_written_is_written",),
+    ),
 )

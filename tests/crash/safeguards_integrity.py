@@ -1,0 +1,194 @@
+"""The safeguards of the erasure's order, and of a check that looks at a deployment in motion."""
+
+from __future__ import annotations
+
+from tests.crash.mutants import Edit
+from tests.crash.safeguard import Safeguard
+
+_ERASE = "photo_worker/integrity/erase.py"
+_SURVEY = "photo_worker/integrity/survey.py"
+_REPAIR = "photo_worker/integrity/repair.py"
+_ERASURES = "tests/unit/test_erase.py::"
+_SURVEYS = "tests/unit/integrity/test_survey.py::"
+_REPAIRS = "tests/unit/integrity/test_repair.py::"
+
+ERASING: tuple[Safeguard, ...] = (
+    Safeguard(
+        "mark-first",
+        "an erasure begins with the mark",
+        "an attempt that runs meanwhile writes what has just been deleted",
+        (9,),
+        "the mark is made at the end",
+        (
+            Edit(_ERASE, "        tell(await asyncio.to_thread(self._mark, job_id))\n", ""),
+            Edit(
+                _ERASE,
+                "        tell(Step(Part.ROWS, done=",
+                "        tell(await asyncio.to_thread(self._mark, job_id))\n        tell(Step(Part.ROWS, done=",
+            ),
+        ),
+        (_ERASURES + "test_everything_goes_and_the_rows_that_name_it_go_last",),
+    ),
+    Safeguard(
+        "workflow-before-objects",
+        "what a workflow has stored is deleted when the workflow is gone",
+        "the workflow begins another step and stores the next object behind the erasure's back",
+        (9,),
+        "objects are deleted while the workflow may still run",
+        (
+            Edit(
+                _ERASE,
+                "            found = await self._orchestrator.erase(job_id)\n",
+                "            tell(await asyncio.to_thread(self._erase_objects, job_id))\n"
+                "            found = await self._orchestrator.erase(job_id)\n",
+            ),
+        ),
+        (_ERASURES + "test_nothing_is_deleted_before_the_workflow_is_gone",),
+    ),
+    Safeguard(
+        "rows-last",
+        "the rows, which name the photo, are deleted last",
+        "an erasure that is interrupted does not know any more which photo was the job's",
+        (9,),
+        "rows are deleted before objects",
+        (
+            Edit(
+                _ERASE,
+                "        tell(await asyncio.to_thread(self._erase_objects, job_id))\n",
+                "        await asyncio.to_thread(self._repository.delete, job_id)\n"
+                "        tell(await asyncio.to_thread(self._erase_objects, job_id))\n",
+            ),
+        ),
+        (_ERASURES + "test_an_erasure_that_dies_is_completed_by_the_next",),
+    ),
+    Safeguard(
+        "shared-photo-outlives-an-erasure",
+        "a photo that other jobs use goes with the last of them",
+        "erasing one job takes the photo of another away",
+        (4,),
+        "the photo is deleted whoever uses it",
+        (Edit(_ERASE, "            if not sole:\n", "            if False:\n"),),
+        (_ERASURES + "test_a_photo_that_two_jobs_share_goes_with_the_last",),
+    ),
+    Safeguard(
+        "somebodys-own-photo-stays",
+        "an object that somebody else put there is deleted only when asked for",
+        "erasing a job deletes the original out of its owner's bucket",
+        (4,),
+        "every photo counts as uploaded",
+        (Edit(_ERASE, "if not self._is_uploaded(photo) and not with_source:", "if False:"),),
+        (_ERASURES + "test_somebodys_own_photo_goes_only_when_asked_for",),
+    ),
+    Safeguard(
+        "every-version-goes",
+        "an object is deleted with all its versions",
+        "in a bucket with versions an erased photo can be had again",
+        (9,),
+        "only the latest version is deleted",
+        (
+            Edit(
+                "photo_worker/storage/s3_boto.py",
+                "            for version in self._versions(bucket, key):\n",
+                "            for version in self._versions(bucket, key)[:1]:\n",
+            ),
+        ),
+        (
+            "tests/integration/storage/test_contracts.py::TestBotoObjectStoreWithVersions"
+            "::test_every_version_and_marker_is_deleted",
+        ),
+    ),
+)
+
+CHECKING: tuple[Safeguard, ...] = (
+    Safeguard(
+        "second-look",
+        "the check looks again before it reports",
+        "each job that ends while the check runs is reported as damaged, and `--repair` mends what is right",
+        (2, 6),
+        "the first look is believed",
+        (
+            Edit(
+                _SURVEY,
+                "        if any(True for _ in job_findings(job)):\n            suspects.append(job.job_id)\n",
+                "        report.findings += job_findings(job)\n",
+            ),
+        ),
+        (_SURVEYS + "test_a_job_that_ends_while_it_is_looked_at_is_no_finding",),
+    ),
+    Safeguard(
+        "second-look-at-photos",
+        "the check asks the database again before it calls a photo nobody's",
+        "`--repair` deletes the photo of a job that was submitted while the check ran",
+        (4,),
+        "what the listing of rows has shown is believed",
+        (
+            Edit(
+                _SURVEY,
+                "taken = {found.location for found in doubted if not await self.is_nobodys(*found.location)}",
+                "taken = set[Location]()",
+            ),
+        ),
+        (_SURVEYS + "test_a_photo_that_is_submitted_while_it_is_looked_at_is_no_finding",),
+    ),
+    Safeguard(
+        "erasure-in-progress",
+        "the check gives an erasure the time to end",
+        "every erasure that runs beside a check is reported as incomplete",
+        (9,),
+        "what is left of a marked job is reported at once",
+        (Edit(_SURVEY, "            if found and job_id in seen.erased:\n", "            if False:\n"),),
+        (_SURVEYS + "test_an_erase_that_runs_beside_the_check_is_given_the_time_to_end",),
+    ),
+    Safeguard(
+        "repair-looks-first",
+        "a repair acts on what it sees then",
+        "a job that was put right after the check is written over",
+        (6,),
+        "the check's finding is believed",
+        (
+            Edit(
+                _REPAIR,
+                "            if any((one.code, one.repair) == (finding.code, finding.repair)"
+                " for one in job_findings(job)):\n",
+                "            if True:\n",
+            ),
+        ),
+        (_REPAIRS + "test_a_job_that_was_put_right_since_is_left_alone",),
+    ),
+    Safeguard(
+        "repair-leaves-used-photos",
+        "a repair deletes no photo that a job uses by then",
+        "a photo that is submitted between check and repair is gone, and its job fails",
+        (4,),
+        "the photo is deleted whoever uses it",
+        (Edit(_REPAIR, '"deleted" if alone and self._ports', '"deleted" if self._ports'),),
+        (_REPAIRS + "test_a_photo_that_was_submitted_since_stays",),
+    ),
+    Safeguard(
+        "repair-needs-the-right-database",
+        "nothing is deleted where bucket and database do not belong together",
+        "with another deployment's DATABASE_URL every object is nobody's, and `--repair` deletes them all",
+        (4,),
+        "any number of orphans is believed",
+        (Edit(_REPAIR, "        if orphans > report.linked:\n", "        if False:\n"),),
+        (_REPAIRS + "test_with_another_deployment_s_database_nothing_is_deleted",),
+    ),
+    Safeguard(
+        "repair-after-a-restore",
+        "nothing is deleted where rows seem to be lost",
+        "after a restore of yesterday's database `--repair` deletes today's results",
+        (4,),
+        "objects without a row are nobody's",
+        (Edit(_REPAIR, "        if lost:\n", "        if False:\n"),),
+        (_REPAIRS + "test_after_a_restore_of_the_database_nothing_is_deleted",),
+    ),
+    Safeguard(
+        "repair-needs-a-worker",
+        "no workflow is started where no worker asks for work",
+        "with another namespace's settings every queued job is started a second time there",
+        (1, 3),
+        "jobs are started wherever the settings lead",
+        (Edit(_REPAIR, "            if not queue.has_worker:\n", "            if False:\n"),),
+        (_REPAIRS + "test_nothing_is_started_where_no_worker_shows_that_the_namespace_is_right",),
+    ),
+)
