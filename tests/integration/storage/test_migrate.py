@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
@@ -23,6 +24,7 @@ from photo_worker.errors import (
     ServiceRefused,
 )
 from photo_worker.storage import migrate
+from photo_worker.storage.postgres import PostgresRecipeRepository, make_pool
 
 pytestmark = pytest.mark.stack
 
@@ -188,3 +190,90 @@ def test_looking_at_a_schema_does_not_load_the_migration_tools(database_url: str
         "sys.exit(bool({'alembic', 'sqlalchemy'} & set(sys.modules)))"
     )
     assert subprocess.run([sys.executable, "-c", code, database_url], check=False).returncode == 0
+
+
+# What the release before step 0002 sends, to the letter; its workers run beside new ones during a deploy.
+PREVIOUS_RELEASE = """
+    WITH job AS (
+    INSERT INTO recipes (id, s3_raw_bucket, s3_raw_key, content_sha256, status, error_code, error_message)
+    VALUES (%(id)s, %(bucket)s, %(key)s, %(sha256)s, %(status)s, %(code)s, %(message)s)
+    ON CONFLICT (id) DO UPDATE SET
+        s3_raw_bucket = COALESCE(NULLIF(recipes.s3_raw_bucket, ''), EXCLUDED.s3_raw_bucket),
+        content_sha256 = COALESCE(NULLIF(recipes.content_sha256, ''), EXCLUDED.content_sha256),
+        status = CASE WHEN recipes.status IN ('succeeded', 'failed') OR EXCLUDED.status = 'queued'
+            THEN recipes.status ELSE EXCLUDED.status END,
+        error_code = CASE WHEN recipes.status IN ('succeeded', 'failed')
+            THEN recipes.error_code ELSE EXCLUDED.error_code END,
+        error_message = CASE WHEN recipes.status IN ('succeeded', 'failed')
+            THEN recipes.error_message ELSE EXCLUDED.error_message END
+    WHERE recipes.s3_raw_key = EXCLUDED.s3_raw_key
+    RETURNING *)
+    SELECT job.id, job.status FROM job"""
+
+
+def previous_release(connection: psycopg.Connection[Any], job_id: UUID, status: str) -> object:
+    values = {"id": job_id, "bucket": "photos", "key": "pie.jpg", "sha256": "", "status": status}
+    row = connection.execute(PREVIOUS_RELEASE, values | {"code": None, "message": None}).fetchone()
+    connection.commit()
+    return row
+
+
+def upgrade_to(database_url: str, step: str) -> None:
+    """Bring a database to an older release's schema."""
+    from alembic import command
+    from sqlalchemy import create_engine
+
+    engine = create_engine("postgresql+psycopg://", creator=lambda: psycopg.connect(database_url))
+    with engine.connect() as connection, connection.begin():
+        config = migrate._config()
+        config.attributes["connection"] = connection
+        command.upgrade(config, step)
+    engine.dispose()
+
+
+def test_the_table_of_erasures_comes_to_a_database_with_jobs(empty_database_url: str) -> None:
+    upgrade_to(empty_database_url, "0001")
+    with pytest.raises(SchemaMissing, match="it is at step 0001"):
+        migrate.require_schema(empty_database_url)
+    with psycopg.connect(empty_database_url) as connection:
+        job_id, done = insert(connection), insert(connection, "succeeded")
+        connection.execute(
+            "INSERT INTO recipe_ocr (recipe_id, s3_ocr_key, ocr_engine, ocr_version) VALUES (%s, 'k', 'e', 'v')", [done]
+        )
+        connection.commit()
+        before = connection.execute("SELECT r, o FROM recipes r LEFT JOIN recipe_ocr o ON o.recipe_id = id").fetchall()
+    migrate.upgrade(empty_database_url)
+    migrate.require_schema(empty_database_url)
+    with psycopg.connect(empty_database_url) as connection:
+        after = connection.execute("SELECT r, o FROM recipes r LEFT JOIN recipe_ocr o ON o.recipe_id = id").fetchall()
+        assert sorted(map(str, after)) == sorted(map(str, before))
+        assert connection.execute("SELECT count(*) FROM erasures").fetchone() == (0,)
+    with make_pool(empty_database_url) as pool:
+        repository = PostgresRecipeRepository(pool)
+        assert {row.id for row in repository.all()} == {job_id, done}
+        repository.mark_erased(job_id)
+        assert repository.is_erased(job_id)
+
+
+def test_a_worker_of_the_release_before_goes_on_and_is_refused_as_well(database_url: str) -> None:
+    job_id, erased = uuid4(), uuid4()
+    with psycopg.connect(database_url) as connection, make_pool(database_url) as pool:
+        for status in ("queued", "running", "succeeded"):
+            assert previous_release(connection, job_id, status) == (job_id, status)
+        assert previous_release(connection, erased, "running") == (erased, "running")
+        PostgresRecipeRepository(pool).mark_erased(erased)
+        with pytest.raises(psycopg.DatabaseError, match="has been erased") as caught:
+            previous_release(connection, erased, "succeeded")
+        connection.rollback()
+        assert str(erased) not in str(caught.value)
+        assert connection.execute("SELECT status FROM recipes WHERE id = %s", [erased]).fetchone() == ("running",)
+
+
+def test_a_mark_says_nothing_of_the_job(database_url: str) -> None:
+    job_id = uuid4()
+    with make_pool(database_url) as pool:
+        PostgresRecipeRepository(pool).mark_erased(job_id)
+    with psycopg.connect(database_url) as connection:
+        found = connection.execute("SELECT * FROM erasures").fetchall()
+    assert [row[0] for row in found] == [hashlib.sha256(str(job_id).encode()).digest()]
+    assert len(found[0]) == 2

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from typing import Any
 from uuid import uuid4
 
 import psycopg
 import pytest
-from psycopg import conninfo
+from psycopg import conninfo, sql
 
 from photo_worker.errors import (
     DatabaseMissing,
@@ -205,6 +208,77 @@ def test_a_write_is_one_statement_and_one_transaction(database_url: str) -> None
             "SELECT r.xmin = o.xmin FROM recipes r JOIN recipe_ocr o ON o.recipe_id = r.id WHERE r.id = %s", [job_id]
         )
         assert found.fetchone() == (True,)
+
+
+def terminate_idle(database_url: str) -> int:
+    """End the server processes whose transactions wait for their client, as a network that is cut does."""
+    with psycopg.connect(database_url, autocommit=True) as connection:
+        found = connection.execute(
+            "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity WHERE datname = current_database()"
+            " AND application_name = 'photo-worker' AND state = 'idle in transaction'"
+        )
+        return len(found.fetchall())
+
+
+def test_who_loses_the_lock_hears_of_it(database_url: str) -> None:
+    """Another job may have been queued for the object meanwhile: that must not look like success."""
+    with make_pool(database_url) as pool, ExitStack() as block:
+        repository = PostgresRecipeRepository(pool)
+        assert block.enter_context(repository.sole_user(uuid4(), bucket="photos", key="pie.jpg"))
+        assert terminate_idle(database_url) == 1
+        assert queue(repository).status == "queued"
+        with pytest.raises(DatabaseUnavailable) as caught:
+            block.close()
+    assert caught.value.retryable
+
+
+def test_the_lock_on_an_object_ends_with_its_holder(database_url: str) -> None:
+    """A holder that is killed does not keep the photo from others."""
+    holder = (
+        "import os, sys, uuid; from photo_worker.storage.postgres import PostgresRecipeRepository, make_pool\n"
+        "repository = PostgresRecipeRepository(make_pool(sys.argv[1]))\n"
+        "with repository.sole_user(uuid.uuid4(), bucket='photos', key='pie.jpg'):\n"
+        "    print('held', flush=True); sys.stdin.read()\n"
+    )
+    process = subprocess.Popen(
+        [sys.executable, "-c", holder, database_url], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+    assert process.stdout is not None
+    assert process.stdin is not None
+    try:
+        assert process.stdout.readline() == "held\n"
+        with (
+            make_pool(database_url, statement_timeout=0.3) as pool,
+            pytest.raises(DatabaseUnavailable, match="timeout"),
+        ):
+            queue(PostgresRecipeRepository(pool))
+    finally:
+        process.kill()
+        process.wait(20)
+        process.stdin.close()
+        process.stdout.close()
+    with make_pool(database_url) as pool:
+        assert queue(PostgresRecipeRepository(pool)).status == "queued"
+
+
+def test_an_idle_transaction_limit_of_the_server_does_not_end_the_lock(database_url: str) -> None:
+    name = conninfo.conninfo_to_dict(database_url)["dbname"]
+    with psycopg.connect(database_url, autocommit=True) as connection:
+        connection.execute(
+            sql.SQL("ALTER DATABASE {} SET idle_in_transaction_session_timeout = '50ms'").format(
+                sql.Identifier(str(name))
+            )
+        )
+        shown = connection.execute("SELECT setconfig FROM pg_db_role_setting").fetchall()
+        assert "50ms" in str(shown)
+        with make_pool(database_url) as pool:
+            repository = PostgresRecipeRepository(pool)
+            with repository.sole_user(uuid4(), bucket="photos", key="pie.jpg"):
+                # Four times the server's limit, by the server's own clock.
+                connection.execute("SELECT pg_sleep(0.2)")
+                with psycopg.connect(database_url) as other:
+                    held = other.execute("SELECT count(*) FROM pg_locks WHERE locktype = 'advisory'").fetchone()
+                assert held == (1,)
 
 
 def wait_until_blocked(database_url: str, *, seconds: float = 10) -> None:
