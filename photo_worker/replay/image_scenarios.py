@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 from photo_worker import errors
 from photo_worker.bootstrap import Application, BackendRegistry, build_activities, workflow_types
@@ -56,6 +56,8 @@ class Photo:
     job_id: str | None = None
     raw: Any = None
     """Sent as it is, in place of a contract."""
+    erased: bool = False
+    """The job is marked as erased before it starts."""
 
 
 def _unavailable() -> Exception:
@@ -177,6 +179,14 @@ SCENARIOS: tuple[Scenario, ...] = (
         Ran(VERIFY, "timed_out", 5),
         interferences=(Interference(VERIFY, "hang"),),
         limit=timedelta(minutes=5),
+    ),
+    Scenario(
+        "job-erased",
+        WORKFLOW,
+        "The job was erased between its submission and its start: nothing is written any more, not even a reason.",
+        # What closes it is the failure of the step that writes the reason, which has no type of its own.
+        Expected("failure", (Ran(VERIFY, "failed"), Ran(RECORD, "failed"))),
+        request=Photo(erased=True),
     ),
     Scenario(
         "job-id-invalid",
@@ -310,6 +320,8 @@ def _stage_photo(application: Application, wanted: Photo, png: bytes, workflow_i
     bodies = {"photo": png, "damaged": png[:_PNG_START], "text": b"flour, butter and sugar\n" * 9, "empty": b""}
     bucket = application.settings.s3_bucket
     application.store.ensure_bucket(bucket)
+    if wanted.erased:
+        application.repository.mark_erased(UUID(workflow_id))
     if wanted.content == "absent":
         key = f"absent/{uuid4()}.png"
     else:
