@@ -7,6 +7,7 @@ from tests.crash.safeguard import Safeguard
 
 _STEPS = "tests/unit/test_activities.py::"
 _LATE = "tests/unit/test_late_attempts.py::"
+_OPTIONS = "tests/unit/test_step_options.py::"
 _HISTORIES = "tests/replay/test_histories.py::test_the_bare_replayer_accepts_it"
 
 WORKFLOW: tuple[Safeguard, ...] = (
@@ -78,6 +79,45 @@ WORKFLOW: tuple[Safeguard, ...] = (
             ),
         ),
         (_HISTORIES + "[contract-invalid]",),
+    ),
+    Safeguard(
+        "reason-without-end",
+        "the reason of a failure is written however late the database is back",
+        "a job whose database was away for long stays running in its row for ever",
+        (2, 10),
+        "record_failure has a last attempt",
+        (
+            Edit(
+                "photo_worker/policies.py",
+                "    maximum_attempts=0,\n",
+                "    maximum_attempts=5,\n",
+            ),
+        ),
+        (_OPTIONS + "test_the_reason_of_a_failure_is_written_however_late_the_database_is_back",),
+    ),
+    Safeguard(
+        "heartbeat-timeout",
+        "a worker that is killed or stopped while it reads is noticed after 30 s",
+        "the job waits for two minutes before another worker takes it",
+        (2,),
+        "the workflow asks for no heartbeats",
+        (
+            Edit(
+                "photo_worker/workflows/image.py",
+                "            heartbeat_timeout=policies.OCR.heartbeat_timeout,\n",
+                "",
+            ),
+        ),
+        (_OPTIONS + "test_a_worker_that_dies_in_a_long_step_is_noticed_within_half_a_minute",),
+    ),
+    Safeguard(
+        "attempts-end",
+        "a step is tried a bounded number of times",
+        "a job whose photo breaks the reader is tried, and charged, for ever",
+        (2, 11),
+        "persist_artifacts is tried without end",
+        (Edit("photo_worker/policies.py", "    maximum_attempts=8,\n", "    maximum_attempts=0,\n"),),
+        (_OPTIONS + "test_every_step_is_tried_again_and_none_but_the_last_without_end",),
     ),
 )
 

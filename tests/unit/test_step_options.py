@@ -1,0 +1,50 @@
+"""What the workflow asks Temporal for with each step, seen in its own commands while it replays."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from pathlib import Path
+
+from temporalio.bridge.proto.workflow_commands import ScheduleActivity
+from temporalio.client import WorkflowHistory
+from temporalio.worker import Replayer
+
+from photo_worker.orchestration.converter import data_converter
+from photo_worker.replay.trace import ListeningRunner
+from photo_worker.workflows.image import ImageProcessingWorkflow
+
+HISTORIES = Path(__file__).resolve().parents[1] / "replay" / "histories" / "image_processing_workflow" / "0.1.0"
+MINUTE = timedelta(minutes=1)
+
+
+async def steps(name: str) -> dict[str, ScheduleActivity]:
+    """Return each step that today's workflow asks for in the course of a recorded history."""
+    runner = ListeningRunner()
+    replayer = Replayer(workflows=[ImageProcessingWorkflow], data_converter=data_converter, workflow_runner=runner)
+    text = (HISTORIES / f"{name}.json").read_text(encoding="utf-8")
+    await replayer.replay_workflow(WorkflowHistory.from_json("any", text))
+    issued = [one.command for trace in runner.traces.values() for one in trace.commands]
+    asked = [command for command in issued if command.HasField("schedule_activity")]
+    return {command.schedule_activity.activity_type: command.schedule_activity for command in asked}
+
+
+async def test_a_worker_that_dies_in_a_long_step_is_noticed_within_half_a_minute() -> None:
+    asked = await steps("success")
+    assert list(asked) == ["verify_and_locate_asset", "ocr_textract", "persist_artifacts"]
+    for name, step in asked.items():
+        noticed = step.heartbeat_timeout if step.HasField("heartbeat_timeout") else step.start_to_close_timeout
+        assert noticed.ToTimedelta() <= timedelta(seconds=30), name
+
+
+async def test_the_reason_of_a_failure_is_written_however_late_the_database_is_back() -> None:
+    last = (await steps("object-missing"))["record_failure"]
+    # Zero is no bound, for the number of attempts as for the time of all of them.
+    assert last.retry_policy.maximum_attempts == 0
+    assert not last.HasField("schedule_to_close_timeout")
+    assert last.retry_policy.maximum_interval.ToTimedelta() <= MINUTE
+
+
+async def test_every_step_is_tried_again_and_none_but_the_last_without_end() -> None:
+    for name, step in (await steps("success")).items():
+        assert 3 <= step.retry_policy.maximum_attempts <= 10, name
+        assert step.retry_policy.maximum_interval.ToTimedelta() <= MINUTE, name
