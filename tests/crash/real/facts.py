@@ -8,6 +8,7 @@ import re
 import urllib.request
 from collections import Counter
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any
 from uuid import UUID
@@ -18,6 +19,7 @@ from temporalio.client import WorkflowHistory
 from photo_worker.ports import ObjectStore, Recipe
 from tests.crash.real.site import World
 
+_AT_ONCE = 8
 _OBJECT_LIMIT_BYTES = 1 << 24
 _CHARGED = frozenset({"SUCCEEDED", "PARTIAL_SUCCESS"})
 _UUID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")
@@ -78,23 +80,29 @@ async def gather(world: World, job_ids: list[UUID]) -> Facts:
         asyncio.to_thread(objects_of, world.store, world.bucket),
         asyncio.to_thread(charges_of, world.site.stack),
     )
-    courses = {}
-    for job_id in job_ids:
-        history = await world.site.history(str(job_id))
-        if history is not None:
-            courses[str(job_id)] = course_of(history)
+    gate = asyncio.Semaphore(_AT_ONCE)
+
+    async def history_of(job_id: UUID) -> WorkflowHistory | None:
+        async with gate:
+            return await world.site.history(str(job_id))
+
+    histories = await asyncio.gather(*map(history_of, job_ids))
+    courses = {found.workflow_id: course_of(found) for found in histories if found is not None}
     own = {document: number for document, number in charges.items() if document.startswith(f"s3://{world.bucket}/")}
     return Facts(rows, objects, courses, own, world.logs())
 
 
 def objects_of(store: ObjectStore, bucket: str) -> dict[str, Kept]:
     """Return every object of a bucket by key."""
-    kept = {}
-    for entry in store.list(bucket, ""):
-        info = store.head(bucket, entry.key)
-        body = store.get(bucket, entry.key, limit_bytes=_OBJECT_LIMIT_BYTES)
-        kept[entry.key] = Kept(body, info.content_type, dict(info.metadata))
-    return kept
+
+    def look(key: str) -> Kept:
+        info = store.head(bucket, key)
+        body = store.get(bucket, key, limit_bytes=_OBJECT_LIMIT_BYTES)
+        return Kept(body, info.content_type, dict(info.metadata))
+
+    keys = [entry.key for entry in store.list(bucket, "")]
+    with ThreadPoolExecutor(_AT_ONCE) as pool:
+        return dict(zip(keys, pool.map(look, keys), strict=True))
 
 
 def emulator(stack: Mapping[str, str], path: str, *, method: str = "GET", body: Any = None) -> Any:

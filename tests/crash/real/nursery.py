@@ -4,8 +4,11 @@ Importing takes a second, of which a test that starts a hundred workers would se
 there is one thread, no connection and no Temporal runtime; a child makes its own of everything.
 
 Requests are lines of JSON on stdin: ``{"spawn": ID, "main": "worker"|"command", "arguments": [...],
-"variables": {...}, "log": PATH}`` and ``{"signal": NUMBER, "pid": PID}``. Answers are lines on stdout:
-``{"spawned": ID, "pid": PID}`` and ``{"ended": PID, "status": CODE}``, negative for a signal.
+"variables": {...}, "log": PATH}`` and ``{"signal": NUMBER, "pid": PID}``. The main ``program`` becomes another
+program by exec: its arguments are that program's, ``cwd`` and ``user`` are where and as whom it runs.
+
+Answers are lines on stdout: ``{"spawned": ID, "pid": PID}`` and ``{"ended": PID, "status": CODE}``, negative for a
+signal.
 
 When stdin ends, so does every child, whatever state it is in. Should this process be killed, its workers read the
 end of their own stdin; the system continues one that was stopped, since its group is then an orphan.
@@ -70,7 +73,10 @@ class _Nursery:
                 for line in lines:
                     self._follow(json.loads(line))
         for pid in self._children:
-            os.kill(pid, signal.SIGKILL)
+            # Before its first step a child has no group yet; macOS refuses a group of zombies.
+            for end in (os.killpg, os.kill):
+                with contextlib.suppress(ProcessLookupError, PermissionError):
+                    end(pid, signal.SIGKILL)
         while self._children:
             self._children.discard(os.wait()[0])
 
@@ -100,6 +106,8 @@ class _Nursery:
                 os.close(descriptor)
             os.environ.clear()
             os.environ.update(request["variables"])
+            if request["main"] == "program":
+                _become(request)
             return self._mains[request["main"]](request["arguments"])
         except BaseException:  # the last frame of a process: its log is told, its parent sees the code
             traceback.print_exc()
@@ -117,7 +125,20 @@ class _Nursery:
             if not pid:
                 return
             self._children.discard(pid)
+            # What it started itself, such as an emulator's readers, goes with it.
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.killpg(pid, signal.SIGKILL)
             _answer({"ended": pid, "status": os.waitstatus_to_exitcode(status)})
+
+
+def _become(request: dict[str, Any]) -> None:
+    os.umask(0o077)
+    os.chdir(request["cwd"])
+    if request["user"] is not None:
+        os.setgroups([])
+        os.setgid(request["user"][1])
+        os.setuid(request["user"][0])
+    os.execve(request["arguments"][0], request["arguments"], request["variables"])  # noqa: S606 - no shell is meant
 
 
 def _answer(value: dict[str, Any]) -> None:

@@ -17,6 +17,8 @@ from typing import Any
 
 import psutil
 
+from photo_worker.devkit.plan import ServicePlan
+
 ROOT = Path(__file__).resolve().parents[3]
 
 # What a child needs of this process's environment; all else it is given.
@@ -85,12 +87,19 @@ class Nursery:
 
     async def spawn(self, main: str, variables: Mapping[str, str], log: Path, *arguments: str) -> Child:
         """Start a ``worker`` or a ``command``; its words go to ``log``."""
+        kept = {name: os.environ[name] for name in _PASSED if name in os.environ}
+        return await self._spawn({"main": main, "arguments": arguments, "variables": {**kept, **variables}}, log)
+
+    async def program(self, plan: ServicePlan) -> Child:
+        """Start a service of the stack, as its supervisor would."""
+        request = {"main": "program", "arguments": plan.argv, "variables": plan.env, "cwd": plan.cwd, "user": plan.user}
+        return await self._spawn(request, Path(plan.log))
+
+    async def _spawn(self, request: dict[str, Any], log: Path) -> Child:
         number = next(self._numbers)
         future: asyncio.Future[Child] = asyncio.get_running_loop().create_future()
         self._spawning[number] = (future, log)
-        kept = {name: os.environ[name] for name in _PASSED if name in os.environ}
-        request = {"spawn": number, "main": main, "arguments": arguments, "log": str(log)}
-        self.send(request | {"variables": {**kept, **variables}})
+        self.send(request | {"spawn": number, "log": str(log)})
         async with asyncio.timeout(_START_SECONDS):
             return await future
 

@@ -21,6 +21,7 @@ from temporalio.client import (
     StartWorkflowInput,
     WorkflowFailureError,
     WorkflowHandle,
+    WorkflowHistory,
 )
 from temporalio.service import RPCError, RPCStatusCode
 
@@ -134,15 +135,17 @@ class Site:
         database = await asyncio.to_thread(create_database, server, template=self.template)
         bucket = f"crash-{secrets.token_hex(8)}"
         await asyncio.to_thread(self.store.ensure_bucket, bucket)
-        variables = variables_for(
-            self.stack,
-            DATABASE_URL=urlsplit(server)._replace(path=f"/{database}").geturl(),
-            S3_BUCKET=bucket,
-            TEMPORAL_TASK_QUEUE=f"crash-{secrets.token_hex(6)}",
-            MAX_ACTIVITIES="1",
-            GRACEFUL_SHUTDOWN_SECONDS="10",
-            **scale.as_variables(),
-            **own,
+        variables = (
+            variables_for(
+                self.stack,
+                DATABASE_URL=urlsplit(server)._replace(path=f"/{database}").geturl(),
+                S3_BUCKET=bucket,
+                TEMPORAL_TASK_QUEUE=f"crash-{secrets.token_hex(6)}",
+                MAX_ACTIVITIES="1",
+                GRACEFUL_SHUTDOWN_SECONDS="10",
+                **scale.as_variables(),
+            )
+            | own
         )
         settings = load_settings(read_environment(variables, None))
         pool = make_pool(database_named(server, database), max_size=2)
@@ -157,7 +160,7 @@ class Site:
             await asyncio.to_thread(pool.close)
             await asyncio.to_thread(drop_database, server, database)
 
-    async def history(self, workflow_id: str) -> Any:
+    async def history(self, workflow_id: str) -> WorkflowHistory | None:
         """Return a workflow's history so far, None where Temporal knows none."""
         try:
             return await self.client.get_workflow_handle(workflow_id).fetch_history()

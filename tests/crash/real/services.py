@@ -1,0 +1,78 @@
+"""The backing services of a stack as something to kill: each can die by SIGKILL and be started again alone."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import signal
+import time
+
+import psutil
+
+from photo_worker.devkit.processes import ProcessId
+from photo_worker.devkit.services import SERVICES, Service
+from photo_worker.devkit.stack import Stack
+from photo_worker.devkit.state import Processes, StackRecord
+from tests.crash.real.processes import Child, Nursery
+
+NAMES = tuple(service.name for service in SERVICES)
+
+_PATIENCE_SECONDS = 60.0
+
+
+class Services:
+    """Restarts services of a running stack.
+
+    ``Stack.up`` would start all of them again. Here the others go on, which is what a crash looks like; a service
+    that was restarted is a child of the nursery and ends with it.
+    """
+
+    def __init__(self, stack: Stack, nursery: Nursery) -> None:
+        record = StackRecord.load(stack.paths)
+        if record is None:
+            raise RuntimeError(f"the stack {stack.name} does not run")
+        self._record = record
+        self._stack = stack
+        self._nursery = nursery
+        self._services = {service.name: service for service in SERVICES}
+        self._restarted: dict[str, Child] = {}
+
+    async def restart(self, name: str) -> float:
+        """Kill a service, start it again on its data, and return after how many seconds it answered."""
+        service = self._services[name]
+        began = time.monotonic()
+        await self._kill(name)
+        await self._start(service, began)
+        return time.monotonic() - began
+
+    async def close(self) -> None:
+        """End what was restarted; the supervisor ends the rest."""
+        await asyncio.gather(*(child.kill() for child in self._restarted.values() if child.alive))
+
+    async def _kill(self, name: str) -> None:
+        child = self._restarted.pop(name, None)
+        if child is not None:
+            await child.kill()
+            return
+        entry = Processes.load(self._stack.paths).services[name]
+        assert entry.pid is not None
+        assert entry.started is not None
+        process = ProcessId(entry.pid, entry.started).process()
+        if process is None:
+            raise RuntimeError(f"{name} does not run")
+        with contextlib.suppress(psutil.NoSuchProcess):
+            process.send_signal(signal.SIGKILL)
+        # Its parent, the supervisor, notes its end; what is left of its group the supervisor ends.
+        await asyncio.to_thread(psutil.wait_procs, [process], _PATIENCE_SECONDS)
+
+    async def _start(self, service: Service, began: float) -> None:
+        plan = await asyncio.to_thread(service.plan, self._record, self._stack.paths)
+        child = await self._nursery.program(plan)
+        while not await asyncio.to_thread(service.answers, self._record):
+            if not child.alive:
+                # Postgres' processes outlive their first one for a moment, and keep the data.
+                child = await self._nursery.program(plan)
+            if time.monotonic() - began > _PATIENCE_SECONDS:
+                raise TimeoutError(f"{service.name} does not answer after it was killed: {child.output()[-2000:]}")
+            await asyncio.sleep(0.05)
+        self._restarted[service.name] = child

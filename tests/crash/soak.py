@@ -1,0 +1,321 @@
+"""Many uploads while everything dies: workers, the services behind them, and the calls between.
+
+``python -m tests.crash.soak --uploads 300 --seconds 35 --kills 20 --seed 7`` starts a stack of its own, works on it,
+and ends it. Workers are killed and paused for longer than their heartbeats allow, each service is killed and started
+again, Textract refuses three calls of ten; users submit twice, cancel and erase. When the faults have ended every
+accepted upload must end, and every invariant hold. Exit codes: 0, or 1 with what does not hold.
+
+The seed decides what happens when, to which worker and which upload. It does not decide which of two processes is
+faster, so that the same seed brings the same faults but not the same interleaving.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import contextlib
+import json
+import secrets
+import shutil
+import signal
+import sys
+import tempfile
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+from uuid import UUID
+
+from photo_worker.devkit.stack import Stack
+from photo_worker.errors import DependencyError
+from photo_worker.jobs import FINAL_STATUSES
+from photo_worker.storage import migrate
+from tests.crash.real import services
+from tests.crash.real.facts import emulator
+from tests.crash.real.processes import ROOT, open_nursery
+from tests.crash.real.scaled import Scale
+from tests.crash.real.services import Services
+from tests.crash.real.site import Site, World, open_site
+from tests.crash.soaking.fleet import Fleet
+from tests.crash.soaking.schedule import Fault, Order, Schedule, schedule_of
+from tests.crash.soaking.uploads import Users
+from tests.crash.soaking.verdict import Verdict, judge
+from tests.support.resources import create_database, database_named
+
+# Attempts as in production, and waits between them that outlast the restart of a service.
+SCALE = Scale(heartbeat=3.0, start_to_close=6.0, initial_interval=1.0, maximum_interval=4.0)
+
+_PROGRESS_SECONDS = 4.0
+# From the last fault to the last job's end: all attempts of all activities, several times over.
+_END_SECONDS = 180.0
+_DRAIN_SECONDS = 30.0
+_DEFAULT_REPORT = ROOT / ".reports" / "soak.json"
+
+
+@dataclass
+class Soak:
+    """One run, under way."""
+
+    schedule: Schedule
+    world: World
+    services: Services
+    users: Users
+    fleet: Fleet
+    finals: dict[UUID, str] = field(default_factory=dict)
+    restarts: dict[str, int] = field(default_factory=dict)
+    throttles: int = 0
+    _throttling: bool = False
+    _began: float = field(default_factory=time.monotonic)
+    _over: asyncio.Event = field(default_factory=asyncio.Event)
+
+    async def run(self) -> None:
+        """Let uploads and faults happen, and wait until every job has ended."""
+        await self.fleet.start()
+        self._began = time.monotonic()
+        watching = [asyncio.create_task(self._watch()), asyncio.create_task(self._say())]
+        try:
+            async with asyncio.TaskGroup() as group:
+                for upload in self.schedule.uploads:
+                    group.create_task(self.users.live(upload, self._began))
+                group.create_task(self._disturb())
+            await self._calm()
+            async with asyncio.timeout(_END_SECONDS):
+                while not await self._all_ended():
+                    await self.fleet.mend()
+                    await asyncio.sleep(0.3)
+        finally:
+            self._over.set()
+            await asyncio.gather(*watching)
+        await self.fleet.drain(_DRAIN_SECONDS)
+
+    async def _disturb(self) -> None:
+        """Do the faults at their time. Restarts take their turns; workers go on dying meanwhile."""
+        turn = asyncio.Lock()
+        async with asyncio.TaskGroup() as group:
+            for fault in self.schedule.faults:
+                await asyncio.sleep(max(0.0, self._began + fault.at - time.monotonic()))
+                match fault.what:
+                    case "kill":
+                        await self.fleet.kill(fault.worker)
+                    case "pause":
+                        self.fleet.pause(fault.worker, fault.seconds)
+                    case "throttle":
+                        await self._throttle()
+                    case "restart":
+                        group.create_task(self._restart(fault, turn))
+
+    async def _restart(self, fault: Fault, turn: asyncio.Lock) -> None:
+        async with turn:
+            if fault.service == "textract":
+                await self._count_throttles()
+            await self.services.restart(fault.service)
+            self.restarts[fault.service] = self.restarts.get(fault.service, 0) + 1
+            if fault.service == "textract" and self._throttling:
+                # Fault scripts do not outlive the emulator's process.
+                await self._throttle()
+
+    async def _throttle(self) -> None:
+        self._throttling = True
+        rule = {
+            "kind": "throttle",
+            "operations": ["*DocumentTextDetection"],
+            "probability": self.schedule.order.throttle,
+        }
+        script = {"seed": self.schedule.order.seed, "rules": [rule]}
+        await asyncio.to_thread(emulator, self.world.site.stack, "faults", method="PUT", body=script)
+
+    async def _count_throttles(self) -> None:
+        shown = await asyncio.to_thread(emulator, self.world.site.stack, "faults")
+        self.throttles += sum(int(rule["taken"]) for rule in shown["rules"])
+
+    async def _calm(self) -> None:
+        """End the faults."""
+        await self._count_throttles()
+        self._throttling = False
+        await asyncio.to_thread(emulator, self.world.site.stack, "faults", method="DELETE")
+
+    async def _all_ended(self) -> bool:
+        rows = await asyncio.to_thread(lambda: {row.id: row.status for row in self.world.repository.all()})
+        left = [job_id for job_id in self.users.accepted if job_id not in self.users.erased]
+        if any(rows.get(job_id) not in FINAL_STATUSES for job_id in left):
+            return False
+        # A row is final a moment before its workflow has closed.
+        return not [job_id async for job_id in self.world.orchestrator.open_jobs()]
+
+    async def _watch(self) -> None:
+        """Note final statuses as they are seen, so that one that is taken back shows."""
+        while not self._over.is_set():
+            # Away for a moment, by our own doing.
+            with contextlib.suppress(DependencyError):
+                rows = await asyncio.to_thread(lambda: list(self.world.repository.all()))
+                for row in rows:
+                    if row.status in FINAL_STATUSES:
+                        self.finals.setdefault(row.id, row.status)
+            await self._nap(1.0)
+
+    async def _say(self) -> None:
+        while not self._over.is_set():
+            total = len(self.schedule.uploads)
+            say(
+                f"{time.monotonic() - self._began:4.0f} s: {len(self.users.accepted)} of {total} uploads accepted, "
+                f"{len(self.finals)} ended; {self.fleet.kills} kills, {self.fleet.pauses} pauses, "
+                f"{sum(self.restarts.values())} restarts"
+            )
+            await self._nap(_PROGRESS_SECONDS)
+
+    async def _nap(self, seconds: float) -> None:
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await self._over.wait()
+
+
+def say(text: str) -> None:
+    """Report progress on standard error."""
+    print(f"soak: {text}", file=sys.stderr, flush=True)  # noqa: T201 - a program
+
+
+@asynccontextmanager
+async def open_place(order: Order) -> AsyncIterator[tuple[Site, Services]]:
+    """Bring up a stack that ends with the block, whatever happens in it."""
+    home = Path(tempfile.mkdtemp(prefix="photo-worker-soak-"))
+    # Root's Postgres runs as another user: behind a closed door its data would be kept elsewhere.
+    await asyncio.to_thread(home.chmod, 0o711)
+    stack = Stack(home, f"soak-{secrets.token_hex(3)}", base_port=0, durable=True)
+    try:
+        started = await asyncio.to_thread(stack.up)
+        say(f"a stack of its own is up after {started.seconds:.1f} s")
+        variables = stack.env()
+        template = await asyncio.to_thread(create_database, variables["DATABASE_URL"])
+        await asyncio.to_thread(migrate.upgrade, database_named(variables["DATABASE_URL"], template))
+        logs = home / "workers"
+        logs.mkdir()
+        async with open_nursery() as nursery, open_site(variables, template, nursery, logs) as site:
+            restarter = Services(stack, nursery)
+            try:
+                yield site, restarter
+            finally:
+                await restarter.close()
+    finally:
+        await asyncio.to_thread(stack.delete)
+        shutil.rmtree(home, ignore_errors=True)
+
+
+async def soak(order: Order) -> tuple[Soak, Verdict]:
+    """Run a soak and judge it."""
+    schedule = schedule_of(order, services.NAMES, SCALE.heartbeat)
+    async with open_place(order) as (site, restarter), site.world("soak", SCALE, MAX_ACTIVITIES="4") as world:
+        damaged = frozenset(upload.document for upload in schedule.uploads if upload.damaged)
+        running = Soak(schedule, world, restarter, Users(world, damaged), Fleet(world.worker, order.workers))
+        await running.run()
+        say("everything has ended; looking at what is left")
+        return running, await judge(world, running.users, running.finals)
+
+
+def report_of(order: Order, running: Soak, verdict: Verdict, seconds: float) -> dict[str, Any]:
+    """Return the run's counts as flat JSON data."""
+    users, fleet = running.users, running.fleet
+    return {
+        "seed": order.seed,
+        "command": command_of(order),
+        "seconds": round(seconds, 1),
+        "uploads": len(users.accepted),
+        "refused": len(users.refused - set(users.accepted)),
+        "documents": len({upload.document for upload in running.schedule.uploads}),
+        "submissions": users.submissions,
+        "submissions_tried_again": users.tried_again,
+        "succeeded": verdict.succeeded,
+        "failed": verdict.failed,
+        "erased": verdict.erased,
+        "cancelled": len(users.cancelled),
+        "workflows_closed": verdict.closed,
+        "kills": fleet.kills,
+        "pauses": fleet.pauses,
+        "restarts": sum(running.restarts.values()),
+        **{f"restarts_{name}": number for name, number in sorted(running.restarts.items())},
+        "throttles": running.throttles,
+        "retries": verdict.retries,
+        "charges": verdict.charges,
+        **{f"failed_{code}": number for code, number in sorted(verdict.failures.items())},
+        "violations": [*map(str, verdict.violations), *(f"workers: {text}" for text in fleet.unexpected)],
+    }
+
+
+def command_of(order: Order) -> str:
+    """Return the one command that runs the same faults again."""
+    options = " ".join(f"--{name} {value:g}" for name, value in vars(order).items() if name != "seed")
+    return f"python3 dev.py nox -s soak -- {options} --seed {order.seed}"
+
+
+def summary_of(report: dict[str, Any]) -> str:
+    """Return the run in a line."""
+    return (
+        f"{report['uploads']} uploads, {report['kills']} kills, {report['pauses']} pauses, "
+        f"{report['restarts']} restarts, {report['throttles']} throttles, {report['retries']} retries: "
+        f"{report['succeeded']} succeeded, {report['failed']} failed with a reason, {report['erased']} erased, {report['charges']} charges for "
+        f"{report['documents']} documents; {len(report['violations'])} violations in {report['seconds']:.0f} s "
+        f"(seed {report['seed']})"
+    )
+
+
+def order_of(arguments: list[str] | None) -> tuple[Order, argparse.Namespace]:
+    """Read the command line."""
+    parser = argparse.ArgumentParser(prog="python -m tests.crash.soak", description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("--uploads", type=_positive, default=5000, help="accepted uploads (%(default)s)")
+    parser.add_argument("--seconds", type=float, default=900.0, help="how long faults go on (%(default)g)")
+    parser.add_argument("--seed", type=int, default=secrets.randbelow(10**6), help="of all that is drawn (by chance)")
+    parser.add_argument("--kills", type=int, default=260, help="kills and pauses of workers (%(default)s)")
+    parser.add_argument("--restarts", type=int, default=3, help="of each service (%(default)s)")
+    parser.add_argument("--workers", type=_positive, default=3, help="worker processes at a time (%(default)s)")
+    parser.add_argument("--throttle", type=float, default=0.3, help="share of Textract's calls refused (%(default)g)")
+    parser.add_argument("--report", type=Path, default=_DEFAULT_REPORT, help="file of the counts (.reports/soak.json)")
+    parser.add_argument("-o", "--output", choices=("text", "json"), default="text", help="what stdout shows")
+    chosen = parser.parse_args(arguments)
+    if not 0 <= chosen.throttle < 1 or chosen.seconds <= 0 or min(chosen.kills, chosen.restarts) < 0:
+        parser.error("--throttle lies from 0 to below 1, --seconds is above 0, --kills and --restarts from 0")
+    names = ("uploads", "seconds", "seed", "kills", "restarts", "workers", "throttle")
+    return Order(**{name: getattr(chosen, name) for name in names}), chosen
+
+
+def _positive(text: str) -> int:
+    number = int(text)
+    if number < 1:
+        raise argparse.ArgumentTypeError("must be 1 or more")
+    return number
+
+
+async def _run(order: Order) -> dict[str, Any]:
+    began = time.monotonic()
+    task = asyncio.current_task()
+    assert task is not None
+    for number in (signal.SIGTERM, signal.SIGINT):
+        # Cancelled, it ends what it has started.
+        asyncio.get_running_loop().add_signal_handler(number, task.cancel)
+    running, verdict = await soak(order)
+    return report_of(order, running, verdict, time.monotonic() - began)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run a soak, write its report, and return the exit code."""
+    order, chosen = order_of(arguments)
+    say(f"seed {order.seed}; again: {command_of(order)}")
+    try:
+        report = asyncio.run(_run(order))
+    except asyncio.CancelledError:
+        say("interrupted; nothing was judged")
+        return 130
+    chosen.report.parent.mkdir(parents=True, exist_ok=True)
+    chosen.report.write_text(json.dumps(report, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
+    for text in report["violations"]:
+        say(f"VIOLATED {text}")
+    say(summary_of(report))
+    if report["violations"]:
+        say(f"again: {report['command']}")
+    if chosen.output == "json":
+        print(json.dumps(report, ensure_ascii=False))  # noqa: T201 - what was asked for
+    return 1 if report["violations"] else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

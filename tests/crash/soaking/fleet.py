@@ -1,0 +1,66 @@
+"""The worker processes of a soak: as many as were asked for, whoever is killed or paused."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+from collections.abc import Awaitable, Callable
+
+from tests.crash.real.processes import Child
+
+
+class Fleet:
+    """Slots that hold one worker each; a slot whose worker is killed gets another at once."""
+
+    def __init__(self, hire: Callable[[], Awaitable[Child]], size: int) -> None:
+        self._hire = hire
+        self._slots: list[Child | None] = [None] * size
+        self._resuming: set[asyncio.Task[None]] = set()
+        self.kills = 0
+        self.pauses = 0
+        self.unexpected: list[str] = []
+
+    async def start(self) -> None:
+        """Fill every slot."""
+        for slot in range(len(self._slots)):
+            self._slots[slot] = await self._hire()
+
+    async def kill(self, slot: int) -> None:
+        """Kill a slot's worker, also a paused one, and put another in its place."""
+        child = self._at(slot)
+        self.kills += 1
+        await child.kill()
+        self._slots[slot] = await self._hire()
+
+    def pause(self, slot: int, seconds: float) -> None:
+        """Stop a slot's worker and let it go on after ``seconds``, unless it is killed before."""
+        child = self._at(slot)
+        self.pauses += 1
+        child.signal(signal.SIGSTOP)
+
+        async def resume() -> None:
+            await asyncio.sleep(seconds)
+            child.signal(signal.SIGCONT)
+
+        task = asyncio.create_task(resume())
+        self._resuming.add(task)
+        task.add_done_callback(self._resuming.discard)
+
+    async def mend(self) -> None:
+        """Replace workers that have ended by themselves, which none should."""
+        for slot, child in enumerate(self._slots):
+            if child is not None and not child.alive:
+                self.unexpected.append(f"a worker ended by itself with {child.status}: {child.output()[-1000:]}")
+                self._slots[slot] = await self._hire()
+
+    async def drain(self, seconds: float) -> None:
+        """Let everybody go on and finish."""
+        await asyncio.gather(*self._resuming)
+        await self.mend()
+        await asyncio.gather(*(child.drain(seconds) for child in self._slots if child is not None))
+
+    def _at(self, slot: int) -> Child:
+        child = self._slots[slot]
+        if child is None:
+            raise RuntimeError("the fleet has not started")
+        return child

@@ -1,0 +1,107 @@
+"""The users of a soak: they submit, submit again where a service was away, cancel and erase."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TypeVar
+from uuid import UUID
+
+from photo_worker.errors import JobErased, JobMissing, PhotoWorkerError
+from photo_worker.integrity.erase import Erasure
+from tests.crash.real import documents
+from tests.crash.real.site import World
+from tests.crash.soaking.schedule import Upload
+
+_T = TypeVar("_T")
+
+# A user's patience with a service that is away; restarts take seconds.
+_PATIENCE_SECONDS = 60.0
+_PAUSE_SECONDS = 0.3
+_AT_ONCE = 8
+
+
+@dataclass
+class Users:
+    """Everybody who uses the product during a soak, and what they were told."""
+
+    world: World
+    damaged: frozenset[int]
+    """Documents that nobody can read."""
+    accepted: dict[UUID, Upload] = field(default_factory=dict)
+    erased: set[UUID] = field(default_factory=set)
+    cancelled: set[UUID] = field(default_factory=set)
+    refused: set[UUID] = field(default_factory=set)
+    """Erased by somebody before their submission was accepted."""
+    submissions: int = 0
+    tried_again: int = 0
+
+    def __post_init__(self) -> None:
+        world = self.world
+        self._gate = asyncio.Semaphore(_AT_ONCE)
+        self._erasure = Erasure(world.store, world.repository, world.orchestrator, world.bucket)
+
+    async def live(self, upload: Upload, began: float) -> None:
+        """Do all that the schedule has for one upload."""
+        await asyncio.sleep(max(0.0, began + upload.at - time.monotonic()))
+        path = await asyncio.to_thread(self._file, upload)
+        doings: list[Awaitable[None]] = [self._submit(upload, path)]
+        if upload.twice:
+            doings.append(self._submit(upload, path))
+        if upload.cancel_after is not None:
+            doings.append(self._cancel(upload, upload.cancel_after))
+        if upload.erase_after is not None:
+            doings.append(self._erase(upload, upload.erase_after))
+        await asyncio.gather(*doings)
+
+    def _file(self, upload: Upload) -> Path:
+        path = self.world.folder / f"upload-{upload.document}.png"
+        if not path.exists():
+            path.write_bytes(self.body(upload.document))
+        return path
+
+    def body(self, document: int) -> bytes:
+        """Return a document's bytes; a damaged one is damaged for all who upload it."""
+        text = documents.words_of(document)
+        return documents.damaged(text) if document in self.damaged else documents.png_of(text)
+
+    async def _submit(self, upload: Upload, path: Path) -> None:
+        try:
+            async with self._gate:
+                self.submissions += 1
+                await self._insist(lambda: self.world.submit(path, upload.job_id))
+        except JobErased:
+            if upload.erase_after is None:
+                raise
+            self.refused.add(upload.job_id)
+        else:
+            self.accepted[upload.job_id] = upload
+
+    async def _cancel(self, upload: Upload, after: float) -> None:
+        await asyncio.sleep(after)
+        try:
+            await self._insist(lambda: self.world.orchestrator.cancel(upload.job_id))
+        except JobMissing:
+            # Not submitted yet, or erased by now.
+            return
+        self.cancelled.add(upload.job_id)
+
+    async def _erase(self, upload: Upload, after: float) -> None:
+        await asyncio.sleep(after)
+        await self._insist(lambda: self._erasure.erase(upload.job_id))
+        self.erased.add(upload.job_id)
+
+    async def _insist(self, act: Callable[[], Awaitable[_T]]) -> _T:
+        """Do the same again where a service is away, as the message says."""
+        deadline = time.monotonic() + _PATIENCE_SECONDS
+        while True:
+            try:
+                return await act()
+            except PhotoWorkerError as error:
+                if not error.retryable or time.monotonic() > deadline:
+                    raise
+                self.tried_again += 1
+                await asyncio.sleep(_PAUSE_SECONDS)

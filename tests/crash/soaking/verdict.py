@@ -1,0 +1,155 @@
+"""What must hold when a soak's faults have ended and nothing moves any more."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from uuid import UUID
+
+from temporalio.client import WorkflowHistory
+
+from photo_worker.activities.ocr import encode_response
+from photo_worker.contracts.keys import ocr_key
+from photo_worker.errors import DependencyError, PhotoWorkerError, StepTimeout, UnreadableDocument
+from photo_worker.ports import Recipe
+from tests.crash.real.documents import words_of
+from tests.crash.real.facts import Facts, gather
+from tests.crash.real.laws import Violation, broken_rules, leaks, too_many_attempts, unreplayable, wrong_charges
+from tests.crash.real.site import World
+from tests.crash.soaking.uploads import Users
+from tests.support.resources import session_of
+
+# What documents.words_of makes.
+_WORDS = re.compile(r"\b[a-z]{4,6} [0-9]{5}\b")
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What was found, and the figures that go with it."""
+
+    violations: tuple[Violation, ...]
+    succeeded: int
+    failed: int
+    erased: int
+    retries: int
+    charges: int
+    closed: int
+    failures: Mapping[str, int]
+    """Failed jobs by their row's code."""
+
+
+async def judge(world: World, users: Users, finals: Mapping[UUID, str]) -> Verdict:
+    """Look at everything. ``finals`` are the final statuses that were seen while the faults went on."""
+    left = [job_id for job_id in users.accepted if job_id not in users.erased]
+    facts = await gather(world, left)
+    rows = {row.id: row for row in facts.rows}
+    violations = [
+        *await broken_rules(world.ports),
+        *_conservation(users, rows, facts),
+        *_endings(users, rows),
+        *_went_back(users, rows, finals),
+        *wrong_charges(facts),
+        *await _texts(world, users, rows, facts),
+        *too_many_attempts(facts),
+        *leaks(facts, (), world.variables),
+        *_words(users, facts),
+        *await unreplayable(course.history for course in facts.courses.values()),
+    ]
+    failed = [row for row in rows.values() if row.status == "failed"]
+    return Verdict(
+        violations=tuple(violations),
+        succeeded=sum(row.status == "succeeded" for row in rows.values()),
+        failed=len(failed),
+        erased=len(users.erased),
+        retries=sum(attempt - 1 for course in facts.courses.values() for attempt in course.attempts.values()),
+        charges=sum(facts.charges.values()),
+        closed=sum(course.status != "running" for course in facts.courses.values()),
+        failures=dict(Counter(row.error_code or "" for row in failed)),
+    )
+
+
+def _conservation(users: Users, rows: Mapping[UUID, Recipe], facts: Facts) -> Iterator[Violation]:
+    """Uploads = succeeded + failed + erased, and as many rows and closed workflows as jobs that are not erased."""
+    expected = {job_id for job_id in users.accepted if job_id not in users.erased}
+    for job_id in expected - set(rows):
+        yield Violation(10, f"{job_id} was accepted and has no row")
+    for job_id in set(rows) - expected:
+        yield Violation(10, f"{job_id} has a row and was {'erased' if job_id in users.erased else 'never accepted'}")
+    for job_id in expected:
+        status = facts.courses[str(job_id)].status if str(job_id) in facts.courses else "missing"
+        if status in {"running", "missing"}:
+            yield Violation(10, f"the workflow of {job_id} is {status}")
+
+
+def _endings(users: Users, rows: Mapping[UUID, Recipe]) -> Iterator[Violation]:
+    """Each job ends succeeded, or failed with the reason that its upload or a fault gave it."""
+    for job_id, row in rows.items():
+        upload = users.accepted.get(job_id)
+        if upload is None:
+            continue
+        unreadable = upload.document in users.damaged
+        allowed = _from_faults()
+        if unreadable:
+            allowed |= {UnreadableDocument.code}
+        if upload.cancel_after is not None:
+            allowed |= {"job_cancelled"}
+        if row.status == "succeeded" and unreadable:
+            yield Violation(2, f"{job_id} succeeded although nobody can read its document")
+        elif row.status == "failed" and (row.error_code not in allowed or not row.error_message):
+            yield Violation(2, f"{job_id} failed with {row.error_code}: {row.error_message}")
+        elif row.status not in {"succeeded", "failed"}:
+            yield Violation(2, f"{job_id} is still {row.status}")
+
+
+def _from_faults() -> set[str]:
+    """Return the codes of failures that a service's long absence explains."""
+
+    def below(kind: type[PhotoWorkerError]) -> Iterator[type[PhotoWorkerError]]:
+        yield kind
+        for one in kind.__subclasses__():
+            yield from below(one)
+
+    return {kind.code for kind in below(DependencyError)} | {StepTimeout.code}
+
+
+def _went_back(users: Users, rows: Mapping[UUID, Recipe], finals: Mapping[UUID, str]) -> Iterator[Violation]:
+    for job_id, status in finals.items():
+        if job_id in rows and rows[job_id].status != status and job_id not in users.erased:
+            yield Violation(6, f"{job_id} was {status} and is {rows[job_id].status}")
+
+
+async def _texts(world: World, users: Users, rows: Mapping[UUID, Recipe], facts: Facts) -> list[Violation]:
+    """Hold each stored answer to the one that its document gets alone, byte for byte."""
+    succeeded = {job_id: users.accepted[job_id].document for job_id, row in rows.items() if row.status == "succeeded"}
+    stack = world.site.stack
+    client = session_of(stack).client("textract", endpoint_url=stack["AWS_ENDPOINT_URL_TEXTRACT"])
+
+    def read(document: int) -> bytes:
+        answer = dict(client.detect_document_text(Document={"Bytes": users.body(document)}))
+        members = ("DocumentMetadata", "Blocks", "DetectDocumentTextModelVersion")
+        return encode_response({name: answer[name] for name in members})
+
+    found = []
+    alone = {document: await asyncio.to_thread(read, document) for document in sorted(set(succeeded.values()))}
+    for job_id, document in succeeded.items():
+        kept = facts.objects.get(ocr_key(job_id))
+        if kept is None or kept.body != alone[document]:
+            found.append(Violation(5, f"{job_id} has another text than its document {document}"))
+    return found
+
+
+def _words(users: Users, facts: Facts) -> Iterator[Violation]:
+    """Look for documents' words in logs and histories, all at once."""
+    known = {words_of(upload.document) for upload in users.accepted.values()}
+    for found in known & set(_WORDS.findall(facts.logs)):
+        yield Violation(12, f"a log holds a document's words, {found!r}")
+    for job_id, course in facts.courses.items():
+        for found in known & set(_WORDS.findall(_text_of(course.history))):
+            yield Violation(12, f"the history of {job_id} holds a document's words, {found!r}")
+
+
+def _text_of(history: WorkflowHistory) -> str:
+    return "\n".join(event.SerializeToString().decode("latin-1") for event in history.events)
