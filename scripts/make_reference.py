@@ -18,6 +18,8 @@ from typing import Any
 from photo_worker import errors, policies
 from photo_worker.config import Settings
 from photo_worker.contracts import image
+from photo_worker.integrity.finding import REPAIRS
+from photo_worker.integrity.rules import PROMISES, all_rules
 from photo_worker.replay.course import course_of, failure_type
 from photo_worker.replay.histories import attributes, discover, exit_of, patch_ids
 from photo_worker.replay.image_scenarios import SCENARIOS
@@ -47,12 +49,34 @@ def main() -> int:
 def pages() -> dict[str, str]:
     """Return the text of each generated page by its file name."""
     return {
+        "check.md": _check(),
         "contracts.md": _contracts(),
         "errors.md": _errors(),
         "policies.md": _policies(),
         "replay-coverage.md": _replay_coverage(),
         "settings.md": _settings(),
     }
+
+
+def _check() -> str:
+    lines = [
+        "# What `photo-worker check` looks at",
+        "",
+        "From `photo_worker/integrity/rules.py`. The code stands in the command's `-o json`. An error breaks a",
+        "promise, a warning should be looked at, and a notice does not make a check fail. A repair is what",
+        "`--repair` may do; a single finding may still offer none. The promises are those of the last table.",
+        "",
+        "| code | severity | what holds | promise | repair |",
+        "| --- | --- | --- | --- | --- |",
+    ]
+    for rule in all_rules():
+        repair = f"`{rule.repair}`" if rule.repair else ""
+        lines.append(f"| `{rule.code}` | {rule.severity} | {_cell(rule.holds)} | {rule.invariant} | {repair} |")
+    lines += ["", "| repair | does |", "| --- | --- |"]
+    lines += [f"| `{repair}` | {_cell(does)} |" for repair, does in REPAIRS.items()]
+    lines += ["", "| promise | |", "| --- | --- |"]
+    lines += [f"| {number} | {_cell(promise)} |" for number, promise in PROMISES.items()]
+    return "\n".join(lines) + "\n"
 
 
 def _contracts() -> str:
@@ -113,7 +137,9 @@ def _settings() -> str:
         "",
         "Read from the environment, then from the file that `--env-file` names or `.env` in the current directory,",
         "then, where none of them says where a service is, from the local stack that runs here. An empty variable",
-        "counts as not set.",
+        "counts as not set. `photo-worker config show` prints each setting with its value and where that comes from,",
+        "down to the line of the file, without secrets; it ends with 1 where a worker would not start with them, and",
+        "warns of a misspelt name in the file.",
         "",
         "| variable | default |",
         "| --- | --- |",

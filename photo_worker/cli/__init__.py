@@ -42,6 +42,7 @@ _COMMANDS = {
     "replay": _Entry("photo_worker.cli.replay:replay", "Check that today's code replays recorded histories."),
     "show": _Entry("photo_worker.cli.show:show", "Show a job's state, artifacts and text."),
     "erase": _Entry("photo_worker.cli.erase:erase", "Remove every trace of a job."),
+    "check": _Entry("photo_worker.cli.check:check", "Check rows, objects and workflows against each other; repair."),
 }
 
 

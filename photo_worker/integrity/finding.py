@@ -85,7 +85,7 @@ class Finding:
 class Rule(Generic[_E]):
     """One rule: its name, what holds where it is kept, and the function that looks.
 
-    ``invariant`` is the number of the promise in docs/explanation/crash-safety.md that it belongs to. ``repair`` says
+    ``invariant`` is the number of the promise that it belongs to (``rules.PROMISES``). ``repair`` says
     what a finding may offer; a single finding may still offer nothing.
     """
 

@@ -10,6 +10,18 @@ from photo_worker.integrity import rules_results as results
 from photo_worker.integrity.evidence import Evidence, JobEvidence, jobs_of
 from photo_worker.integrity.finding import Finding, Repair, Rule, Severity
 
+PROMISES = {
+    1: "One job id has one row, and the same bytes are known again.",
+    2: "Every accepted photo ends as succeeded, or as failed with a reason.",
+    4: "The objects of every row are there and unchanged, and every object is somebody's, or young.",
+    6: "A final status never changes.",
+    7: "Nothing stays in a queue.",
+    9: "Of an erased job nothing is left.",
+    10: "Rows and workflows count the same jobs.",
+}
+"""What the worker promises whatever dies, as far as it can be seen from outside while jobs run; numbered as the crash
+tests number all of it."""
+
 _ERROR, _WARNING, _NOTICE = Severity.ERROR, Severity.WARNING, Severity.NOTICE
 
 JOB_RULES: tuple[Rule[JobEvidence], ...] = (

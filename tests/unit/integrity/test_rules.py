@@ -16,7 +16,7 @@ from photo_worker.contracts.keys import manifest_key, ocr_key, raw_key
 from photo_worker.errors import BucketMissing, DocumentTooLarge, ObjectForbidden, ObjectMissing
 from photo_worker.integrity.evidence import Evidence, StoredObject, owner_of, uploaded_sha256
 from photo_worker.integrity.finding import REPAIRS, Repair, Severity
-from photo_worker.integrity.rules import all_rules, findings
+from photo_worker.integrity.rules import PROMISES, all_rules, findings
 from photo_worker.integrity.rules_progress import QUEUE_WAIT, SLACK, longest
 from photo_worker.integrity.survey import collect
 from photo_worker.ports import QueueState, WorkflowState
@@ -258,6 +258,10 @@ async def test_a_damage_breaks_its_rule_alone(name: str) -> None:
 def test_every_rule_has_a_damage() -> None:
     seen = {code for _, code, _ in DAMAGES.values()} | {"photo_name_differs", "source_missing", "source_differs"}
     assert {rule.code for rule in all_rules()} == seen
+
+
+def test_every_promise_has_a_rule() -> None:
+    assert {rule.invariant for rule in all_rules()} == set(PROMISES)
 
 
 def test_every_repair_is_some_rule_s_and_explained() -> None:

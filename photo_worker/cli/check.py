@@ -1,0 +1,241 @@
+"""``photo-worker check``: does what must hold hold, on live data?"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import sys
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any
+from uuid import UUID
+
+import click
+
+from photo_worker.cli.context import Surroundings, stack_option, surroundings
+from photo_worker.cli.output import Command, OutputFormat, emit, output_option
+
+if TYPE_CHECKING:
+    from photo_worker.integrity.finding import Finding
+    from photo_worker.integrity.repair import Step
+    from photo_worker.integrity.survey import Progress, Report
+
+# What a person reads; -o json has all of them.
+_SHOWN_PER_RULE = 10
+
+# More requests at once than this wait for each other in the services.
+_PARALLEL = 16
+
+_UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
+
+# A repair runs an unfinished erase to its end itself, so it need not wait whether it ends by itself.
+_ERASE_SECONDS_BEFORE_REPAIR = 5.0
+
+
+class _Duration(click.ParamType):  # type: ignore[type-arg]
+    name = "duration"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> timedelta:
+        if isinstance(value, timedelta):
+            return value
+        found = re.fullmatch(r"(\d{1,5})([smhd])", str(value))
+        if found is None:
+            self.fail(f"{value!r} is not a duration such as 90s, 30m, 1h or 2d", param, ctx)
+        return timedelta(**{_UNITS[found[2]]: int(found[1])})
+
+
+@click.command(cls=Command)
+@click.option("--repair", is_flag=True, help="Mend what is safe to mend, saying each step; without it nothing changes.")
+@click.option("--job", "job_ids", metavar="JOB", multiple=True, help="Look at this job alone; may be given again.")
+@click.option("--no-hashes", is_flag=True, help="Do not read the photos; their sizes are still compared.")
+@click.option(
+    "--grace",
+    type=_Duration(),
+    default="1h",
+    show_default=True,
+    help="Objects without a job are no finding while they are younger than this.",
+)
+@stack_option
+@output_option("text", "json")
+@click.pass_context
+def check(
+    ctx: click.Context,
+    *,
+    repair: bool,
+    job_ids: tuple[str, ...],
+    no_hashes: bool,
+    grace: timedelta,
+    stack_name: str | None,
+    output: OutputFormat,
+) -> None:
+    """Check rows, objects, hashes, workflows and queues against each other.
+
+    Jobs may run meanwhile. Nothing is changed without --repair, which never does what could cost money or lose data.
+    Ends with code 1 where an error or a warning is left. The rules are in docs/reference/check.md.
+    """
+    from photo_worker.contracts.keys import parse_job_id
+
+    wanted = [parse_job_id(job_id) for job_id in job_ids]
+    around = surroundings(ctx, stack_name=stack_name)
+    begun = time.monotonic()
+    say = _sayer(output)
+    report, steps = asyncio.run(_run(around, wanted, hashes=not no_hashes, grace=grace, repair=repair, say=say))
+    failed = any(found.severity != "notice" for found in report.findings)
+    seconds = time.monotonic() - begun
+    emit(
+        "check",
+        output,
+        data=_data(report, steps, seconds, sound=not failed),
+        text=lambda: _print(report, seconds, repaired=repair),
+        status="failed" if failed else "ok",
+    )
+    ctx.exit(1 if failed else 0)
+
+
+async def _run(
+    around: Surroundings,
+    wanted: Sequence[UUID],
+    *,
+    hashes: bool,
+    grace: timedelta,
+    repair: bool,
+    say: Callable[[Step], None],
+) -> tuple[Report, list[Step]]:
+    from datetime import UTC, datetime
+
+    from photo_worker.bootstrap import build_application, build_orchestrator
+    from photo_worker.integrity.erase import Erasure
+    from photo_worker.integrity.look import Means, Ports
+    from photo_worker.integrity.repair import Repairer
+    from photo_worker.integrity.survey import open_survey
+
+    application = build_application(around.settings)
+    try:
+        orchestrator = await build_orchestrator(around.settings, around.variables)
+        store, repository, bucket = application.store, application.repository, around.settings.s3_bucket
+        means = Means(
+            now=lambda: datetime.now(UTC),
+            hashes=hashes,
+            grace=grace,
+            parallel=min(_PARALLEL, around.settings.max_activities),
+        )
+        if repair:
+            means = means.impatient(_ERASE_SECONDS_BEFORE_REPAIR)
+        async with open_survey(Ports(store, repository, orchestrator, bucket), means) as survey:
+            with _progress() as progress:
+                report = await (survey.only(wanted, progress) if wanted else survey.everything(progress))
+            if not repair:
+                return report, []
+            erasure = Erasure(store, repository, orchestrator, bucket)
+            return report, await Repairer(survey, erasure.erase).mend(report, say)
+    finally:
+        application.close()
+
+
+@contextmanager
+def _progress() -> Iterator[Callable[[Progress], None]]:
+    """Show on a terminal how far the survey is; elsewhere nothing, so that a cron job's mail has the findings alone."""
+    if not sys.stderr.isatty():
+        yield lambda progress: None
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, TaskProgressColumn, TextColumn, TimeElapsedColumn
+    from rich.progress import Progress as Bar
+
+    labels = {"jobs": "jobs", "photos": "objects", "erases": "erases that may still run"}
+    columns = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TimeElapsedColumn())
+    with Bar(*columns, console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task("checking", total=1.0)
+        yield lambda now: bar.update(task, completed=now.share, description=f"{now.done:,} {labels[now.stage]}")
+
+
+def _sayer(output: OutputFormat) -> Callable[[Step], None]:
+    """Say a repair's steps as they happen: to people as part of the answer, beside JSON to whoever watches."""
+
+    def say(step: Step) -> None:
+        subject = f"job {step.finding.job_id}" if step.finding.job_id else step.finding.where
+        click.echo(f"{step.outcome:<9} {step.finding.code}, {subject}: {step.detail}", err=output == "json")
+
+    return say
+
+
+def _data(report: Report, steps: Sequence[Step], seconds: float, *, sound: bool) -> dict[str, Any]:
+    from photo_worker.integrity.rules import all_rules
+
+    counts = Counter(found.code for found in report.findings)
+    return {
+        "sound": sound,
+        "jobs": report.jobs,
+        "objects": report.objects,
+        "hashed_bytes": report.hashed_bytes,
+        "young_objects": report.young,
+        "passing": report.passing,
+        "seconds": round(seconds, 3),
+        "queues": [
+            {
+                "name": queue.name,
+                "backlog": queue.backlog,
+                "oldest_seconds": queue.oldest_seconds,
+                "has_worker": queue.has_worker,
+            }
+            for queue in report.queues
+        ],
+        "rules": [
+            {"code": rule.code, "severity": rule.severity, "invariant": rule.invariant, "findings": counts[rule.code]}
+            for rule in all_rules()
+        ],
+        "findings": [found.as_dict() for found in report.findings],
+        "repairs": [step.as_dict() for step in steps],
+    }
+
+
+def _print(report: Report, seconds: float, *, repaired: bool) -> None:
+    from photo_worker.integrity.rules import all_rules
+
+    by_rule = {
+        rule.code: found for rule in all_rules() if (found := [one for one in report.findings if one.code == rule.code])
+    }
+    if by_rule:
+        _print_table(by_rule)
+    for found in by_rule.values():
+        for one in found[:_SHOWN_PER_RULE]:
+            _print_finding(one, repaired=repaired)
+        if len(found) > _SHOWN_PER_RULE:
+            click.echo(f"\n... and {len(found) - _SHOWN_PER_RULE:,} more of {found[0].code}; -o json shows all")
+    click.echo(("\n" if by_rule else "") + _summary(report, seconds))
+
+
+def _print_table(by_rule: dict[str, list[Finding]]) -> None:
+    from photo_worker.integrity.rules import all_rules
+
+    holds = {rule.code: rule.holds for rule in all_rules()}
+    width = max(len(code) for code in by_rule)
+    click.echo(f"{'rule':<{width}}  {'severity':<8}  findings  what does not hold")
+    for code, found in by_rule.items():
+        click.echo(f"{code:<{width}}  {found[0].severity:<8}  {len(found):>8,}  {holds[code]}")
+
+
+def _print_finding(one: Finding, *, repaired: bool) -> None:
+    from photo_worker.integrity.finding import REPAIRS
+
+    click.echo(f"\n{one.severity} [{one.code}]" + (f" job {one.job_id}" if one.job_id else ""))
+    click.echo(f"  {one.where}")
+    click.echo(f"  {one.problem}")
+    click.echo(f"  why: {one.why}")
+    click.echo(f"  do:  {one.todo}")
+    if one.repair and not repaired:
+        click.echo(f"  --repair would {REPAIRS[one.repair]}.")
+
+
+def _summary(report: Report, seconds: float) -> str:
+    severities = Counter(found.severity.value for found in report.findings)
+    counts = [f"{count} {name}{'' if count == 1 else 's'}" for name, count in sorted(severities.items())]
+    parts = [f"{report.jobs:,} jobs and {report.objects:,} objects checked in {seconds:.1f} s"]
+    if report.hashed_bytes:
+        parts.append(f"{report.hashed_bytes / 1e6:,.1f} MB of photos hashed")
+    if report.young:
+        parts.append(f"{report.young:,} young objects without a job left out")
+    return f"{'; '.join(parts)}: {', '.join(counts) or 'all is sound'}."

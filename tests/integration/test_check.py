@@ -1,0 +1,438 @@
+"""``photo-worker check`` on the real stack: every damage is found by its rule alone, and looking changes nothing."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from uuid import UUID, uuid4
+
+import psycopg
+import pytest
+from psycopg.conninfo import conninfo_to_dict
+
+from photo_worker import cli
+from photo_worker.contracts.image import ImageProcessingInput
+from photo_worker.contracts.keys import manifest_key, ocr_key, raw_key
+from photo_worker.integrity.erase import Erasure
+from photo_worker.integrity.look import Means, Ports
+from photo_worker.integrity.repair import Repairer
+from photo_worker.integrity.survey import Report, Survey, open_survey
+from photo_worker.jobs import Source
+from photo_worker.orchestration.temporal import TemporalOrchestrator
+from photo_worker.storage.s3_boto import BotoObjectStore
+from tests.support.harness import FIXTURES, Harness, eventually
+
+if TYPE_CHECKING:
+    from mypy_boto3_s3 import S3Client
+
+pytestmark = pytest.mark.stack
+
+PHOTOS = sorted(path for path in (FIXTURES / "photos").iterdir() if path.suffix in {".png", ".jpg", ".jpeg"})
+# Later than the grace time and than every policy allows: what has not moved since now is stuck then.
+LATER = timedelta(hours=3)
+ORPHAN = raw_key("ab" * 32, ".png")
+
+
+class Site:
+    """A deployment with two finished jobs and a failed one, and somebody who checks it."""
+
+    def __init__(self, harness: Harness) -> None:
+        self.harness = harness
+        self.bucket = harness.settings.s3_bucket
+        self.store = harness.application.store
+        self.repository = harness.application.repository
+        self.orchestrator = TemporalOrchestrator(harness.client, harness.settings.temporal_task_queue)
+        self.jobs: list[UUID] = []
+
+    async def process(self) -> None:
+        """Fill it with a worker that goes away again."""
+        async with self.harness.worker():
+            for photo in PHOTOS[:2]:
+                submitted = await self.harness.service.submit(Source(label=photo.name, path=photo), engine="recorded")
+                self.jobs.append(submitted.job_id)
+            missing = await self.harness.service.submit(Source(label="no", bucket=self.bucket, key="no/such.png"))
+            self.jobs.append(missing.job_id)
+            reports = [await self.harness.service.wait(job_id) for job_id in self.jobs]
+            # A row is final a moment before its workflow closes.
+            await eventually(self._all_closed)
+        assert [report.recipe.status for report in reports] == ["succeeded", "succeeded", "failed"]
+
+    async def _all_closed(self) -> bool:
+        states = [await self.orchestrator.state(job_id) for job_id in self.jobs]
+        return not any(state is None or state.is_open for state in states)
+
+    @asynccontextmanager
+    async def survey(self, later: timedelta = timedelta()) -> AsyncIterator[Survey]:
+        ports = Ports(self.store, self.repository, self.orchestrator, self.bucket)
+        means = Means(now=lambda: datetime.now(UTC) + later, parallel=4, erase_seconds=0.0)
+        async with open_survey(ports, means) as survey:
+            yield survey
+
+    async def check(self, later: timedelta = LATER) -> Report:
+        async with self.survey(later) as survey:
+            return await survey.everything()
+
+    async def repair(self, later: timedelta = LATER) -> tuple[list[tuple[str, str]], Report]:
+        erasure = Erasure(self.store, self.repository, self.orchestrator, self.bucket)
+        async with self.survey(later) as survey:
+            report = await survey.everything()
+            steps = await Repairer(survey, erasure.erase).mend(report, lambda step: None)
+        return [(step.finding.code, step.outcome) for step in steps], report
+
+    def sql(self, statement: str, *values: object) -> None:
+        with psycopg.connect(self.harness.settings.require_database_url(), autocommit=True) as connection:
+            assert connection.execute(statement, values).rowcount == 1
+
+    def put(self, key: str, body: bytes) -> None:
+        self.store.put(self.bucket, key, body, content_type="application/octet-stream")
+
+    async def dump(self) -> dict[str, Any]:
+        """Everything there is: each row as text, each object's bytes, type and metadata, each workflow's last event."""
+        seen: dict[str, Any] = {}
+        with psycopg.connect(self.harness.settings.require_database_url()) as connection:
+            for table in ("recipes", "recipe_ocr", "erasures"):
+                rows = connection.execute(f"SELECT t::text FROM {table} AS t ORDER BY 1")  # noqa: S608
+                seen[table] = rows.fetchall()
+        for entry in self.store.list(self.bucket, ""):
+            info = self.store.head(self.bucket, entry.key)
+            body = self.store.get(self.bucket, entry.key, limit_bytes=1 << 26)
+            seen[entry.key] = (entry.modified_at, info.content_type, dict(info.metadata), body)
+        for job_id in self.jobs:
+            if await self.orchestrator.state(job_id) is not None:
+                history = await self.harness.client.get_workflow_handle(str(job_id)).fetch_history()
+                seen[str(job_id)] = history.events[-1].event_id
+        return seen
+
+
+@pytest.fixture
+async def site(harness: Harness) -> Site:
+    made = Site(harness)
+    await made.process()
+    return made
+
+
+def codes(report: Report) -> list[str]:
+    return sorted(found.code for found in report.findings)
+
+
+@asynccontextmanager
+async def found(site: Site, code: str, *, later: timedelta = LATER) -> AsyncIterator[None]:
+    """Damage something in the block: exactly this rule is broken, and looking changes nothing."""
+    yield
+    before = await site.dump()
+    report = await site.check(later)
+    assert codes(report) == [code], [one.problem for one in report.findings]
+    assert await site.dump() == before, f"looking at {code} changed something"
+
+
+async def test_a_sound_deployment_is_sound_now_and_later(site: Site) -> None:
+    before = await site.dump()
+    for later in (timedelta(), LATER):
+        report = await site.check(later)
+        assert (codes(report), report.jobs) == ([], 3)
+        assert report.hashed_bytes >= sum(photo.stat().st_size for photo in PHOTOS[:2])
+    assert await site.dump() == before
+
+
+async def test_each_damage_to_an_object_is_found_by_its_rule_alone(site: Site, s3_client: S3Client) -> None:
+    job_id = site.jobs[0]
+    row = site.repository.get(job_id)
+    assert row is not None
+    damages = {
+        ocr_key(job_id): ("ocr_missing", b"{}", "ocr_differs"),
+        manifest_key(job_id): ("manifest_missing", b"{}", "manifest_differs"),
+        row.s3_raw_key: ("photo_missing", b"another photo", "photo_differs"),
+    }
+    for key, (gone, other, changed) in damages.items():
+        kept = site.store.head(site.bucket, key)
+        body = site.store.get(site.bucket, key, limit_bytes=1 << 26)
+        async with found(site, gone):
+            site.store.delete(site.bucket, key)
+        async with found(site, changed):
+            site.put(key, other)
+        site.store.put(site.bucket, key, body, content_type=kept.content_type, metadata=kept.metadata)
+        assert codes(await site.check()) == []
+    # A manifest that is one, and lies.
+    body = site.store.get(site.bucket, manifest_key(job_id), limit_bytes=1 << 20)
+    async with found(site, "manifest_differs"):
+        site.put(manifest_key(job_id), body.replace(row.content_sha256.encode(), b"0" * 64))
+
+
+async def test_each_damage_to_a_row_is_found_by_its_rule_alone(site: Site) -> None:
+    done, _, failed = site.jobs
+    async with found(site, "succeeded_with_error"):
+        site.sql("UPDATE recipes SET error_code = 'odd' WHERE id = %s", done)
+    site.sql("UPDATE recipes SET error_code = NULL WHERE id = %s", done)
+    async with found(site, "failed_without_reason"):
+        site.sql("UPDATE recipes SET error_message = NULL WHERE id = %s", failed)
+    site.sql("UPDATE recipes SET error_message = 'gone' WHERE id = %s", failed)
+    async with found(site, "workflow_contradicts_row"):
+        site.sql("UPDATE recipes SET status = 'failed', error_code = 'x', error_message = 'y' WHERE id = %s", done)
+    site.sql("UPDATE recipes SET status = 'succeeded', error_code = NULL, error_message = NULL WHERE id = %s", done)
+    async with found(site, "succeeded_without_result"):
+        site.sql("DELETE FROM recipe_ocr WHERE recipe_id = %s", done)
+    async with found(site, "result_not_recorded"):
+        site.sql("UPDATE recipes SET status = 'running' WHERE id = %s", done)
+    assert (await site.repair())[0] == [("result_not_recorded", "done")]
+    assert codes(await site.check()) == []
+    async with found(site, "running_without_workflow"):
+        site.repository.start(uuid4(), bucket="their-bucket", key="a photo.png", sha256="")
+    assert (await site.repair())[0] == []
+
+
+async def test_a_lost_row_s_result_is_told_and_never_deleted(site: Site) -> None:
+    async with found(site, "result_without_row"):
+        site.sql("DELETE FROM recipes WHERE id = %s", site.jobs[0])
+    before = await site.dump()
+    assert (await site.repair())[0] == []
+    assert await site.dump() == before
+
+
+async def test_what_has_no_owner_is_found_when_it_is_old_and_deleted_by_repair(site: Site) -> None:
+    nobody = uuid4()
+    sound = await site.dump()
+    for key, code in (
+        (ORPHAN, "photo_without_row"),
+        (ocr_key(nobody), "artifact_without_row"),
+        (f"tags/{nobody}/rules v1+ü.json", "artifact_without_row"),
+    ):
+        async with found(site, code):
+            site.put(key, b"of nobody")
+        young = await site.check(timedelta())
+        assert (codes(young), young.young) == ([], 1)
+        steps, left = await site.repair()
+        assert (steps, codes(left), codes(await site.check())) == ([(code, "done")], [], [])
+        assert await site.dump() == sound
+    for strange in ("artifacts/notes of mine.txt", f"artifacts/{str(nobody).upper()}/a.json", "raw/ünknown+name.png"):
+        async with found(site, "name_unknown"):
+            site.put(strange, b"of somebody")
+        before = await site.dump()
+        assert (await site.repair())[0] == []
+        assert await site.dump() == before
+        site.store.delete(site.bucket, strange)
+
+
+async def test_a_job_without_its_workflow_is_started_again(site: Site) -> None:
+    """As it is left by a process that ended between the row and the start."""
+    job_id = uuid4()
+    row = site.repository.get(site.jobs[0])
+    assert row is not None
+    async with found(site, "queued_without_workflow"):
+        site.repository.queue(job_id, bucket=site.bucket, key=row.s3_raw_key, sha256=row.content_sha256)
+    assert codes(await site.check(timedelta())) == []
+    steps, left = await site.repair(timedelta(minutes=2))
+    assert (steps, codes(left)) == ([("queued_without_workflow", "done")], [])
+    assert (await site.repair(timedelta(minutes=2)))[0] == []
+    async with site.harness.worker():
+        report = await site.harness.service.wait(job_id)
+    # The engine is the worker's own; what it says of the photo is not the matter here.
+    assert report.recipe.status in {"succeeded", "failed"}
+    assert codes(await site.check()) == []
+
+
+async def test_a_terminated_job_gets_its_reason(site: Site) -> None:
+    submitted = await site.harness.service.submit(Source(label="a", path=PHOTOS[0]), engine="recorded")
+    async with found(site, "job_stuck"):
+        assert codes(await site.check(timedelta())) == []
+    handle = site.harness.client.get_workflow_handle(str(submitted.job_id))
+    async with found(site, "workflow_ended_without_row"):
+        await handle.terminate(reason="the night shift said so")
+    steps, left = await site.repair()
+    assert (steps, codes(left), codes(await site.check())) == ([("workflow_ended_without_row", "done")], [], [])
+    row = site.repository.get(submitted.job_id)
+    assert row is not None
+    assert (row.status, row.error_code) == ("failed", "terminated")
+    assert "the night shift said so" in str(row.error_message)
+
+
+async def test_a_workflow_without_its_row_is_found_by_itself(site: Site) -> None:
+    job_id = uuid4()
+
+    async def visible() -> bool:
+        return str(job_id) in [name async for name in site.orchestrator.open_jobs()]
+
+    await site.orchestrator.start_image_processing(
+        ImageProcessingInput(job_id=str(job_id), bucket=site.bucket, key="no/such.png")
+    )
+    await eventually(visible)
+    async with found(site, "workflow_without_row"):
+        assert codes(await site.check(timedelta())) == []
+
+
+async def test_traces_of_an_erased_job_are_found_and_erased(site: Site) -> None:
+    job_id = site.jobs[0]
+    async with found(site, "erased_traces"):
+        site.repository.mark_erased(job_id)
+    steps, left = await site.repair()
+    assert (steps, codes(left), codes(await site.check())) == ([("erased_traces", "done")], [], [])
+    assert (site.repository.get(job_id), await site.orchestrator.state(job_id)) == (None, None)
+    # A worker that was paused meanwhile goes on.
+    async with found(site, "erased_traces"):
+        site.put(ocr_key(job_id), b"{}")
+    steps, left = await site.repair()
+    assert (steps, codes(left)) == ([("erased_traces", "done")], [])
+    async with site.survey() as survey:
+        alone = await survey.only([job_id])
+    assert (alone.jobs, codes(alone)) == (1, [])
+
+
+async def test_tasks_that_no_worker_takes(harness: Harness) -> None:
+    site = Site(harness)
+    await harness.service.submit(Source(label="a", path=PHOTOS[0]), engine="recorded")
+
+    async def backlog() -> bool:
+        return (await site.orchestrator.queue_state()).backlog > 0
+
+    await eventually(backlog)
+    report = await site.check(timedelta())
+    assert codes(report) == ["queue_without_worker"]
+    assert harness.settings.temporal_task_queue in report.findings[0].where
+    steps, _ = await site.repair(timedelta())
+    assert steps == []
+
+
+async def test_jobs_that_run_meanwhile_are_no_findings(harness: Harness) -> None:
+    """Check again and again while jobs are submitted, processed, cancelled and erased."""
+    site = Site(harness)
+    checks = 0
+
+    async def submit(number: int) -> None:
+        photo = PHOTOS[number % len(PHOTOS)]
+        submitted = await harness.service.submit(Source(label=photo.name, path=photo), engine="recorded")
+        if number % 5 == 3:
+            await site.orchestrator.cancel(submitted.job_id)
+        await harness.service.wait(submitted.job_id)
+        if number % 5 == 4:
+            erasure = Erasure(site.store, site.repository, site.orchestrator, site.bucket)
+            await erasure.erase(submitted.job_id)
+
+    async with harness.worker():
+        work = asyncio.gather(*(submit(number) for number in range(10)))
+        try:
+            ports = Ports(site.store, site.repository, site.orchestrator, site.bucket)
+            while not work.done() or not checks:
+                async with open_survey(ports, Means(now=lambda: datetime.now(UTC), parallel=4)) as survey:
+                    report = await survey.everything()
+                assert codes(report) == [], [found.problem for found in report.findings]
+                checks += 1
+            await work
+        finally:
+            work.cancel()
+    final = await site.check(timedelta())
+    assert (codes(final), final.jobs) == ([], 8)
+
+
+Run = Callable[..., "Ended"]
+
+
+@dataclass
+class Ended:
+    """What a command said, and its exit code."""
+
+    returncode: int
+    stdout: str
+    stderr: str
+
+
+@pytest.fixture
+def run(
+    stack_variables: dict[str, str],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    tmp_path: Path,
+) -> Run:
+    """Run a command with this test's settings, some of them changed."""
+    # The command writes this one into the process environment; here it must not outlive the test.
+    monkeypatch.setenv("AWS_DEFAULT_REGION", stack_variables["AWS_REGION"])
+    monkeypatch.chdir(tmp_path)
+
+    def runs(*arguments: str, **changes: str) -> Ended:
+        for name, value in (stack_variables | changes).items():
+            monkeypatch.setenv(name, value)
+        code = cli.run(arguments)
+        said = capsys.readouterr()
+        return Ended(code, said.out, said.err)
+
+    return runs
+
+
+def test_the_command_tells_people_and_programs(run: Run, bucket: str, s3_client: S3Client) -> None:
+    sound = run("check")
+    assert (sound.returncode, sound.stderr) == (0, "")
+    assert sound.stdout.startswith("0 jobs and 0 objects checked in ")
+    assert sound.stdout.endswith("all is sound.\n")
+
+    for number in range(12):
+        BotoObjectStore(s3_client).put(bucket, raw_key(f"{number:064x}"), b"x", content_type="image/png")
+    young = run("check")
+    assert (young.returncode, "12 young objects without a job left out" in young.stdout) == (0, True)
+
+    damaged = run("check", "--grace", "0s")
+    assert damaged.returncode == 1
+    assert "photo_without_row  warning         12  An uploaded photo is some row's, or is young" in damaged.stdout
+    assert damaged.stdout.count("warning [photo_without_row]") == 10
+    assert "... and 2 more of photo_without_row; -o json shows all" in damaged.stdout
+    assert "--repair would delete the photo, unless somebody submits it at this moment." in damaged.stdout
+
+    answer = json.loads(run("check", "--grace", "0s", "-o", "json").stdout)
+    assert (answer["command"], answer["status"], answer["error"]) == ("check", "failed", None)
+    assert (answer["data"]["sound"], len(answer["data"]["findings"]), answer["data"]["repairs"]) == (False, 12, [])
+    assert all(found["todo"] and found["job_id"] is None for found in answer["data"]["findings"])
+
+    refused = run("check", "--grace", "0s", "--repair")
+    assert refused.returncode == 1
+    assert refused.stdout.count("check S3_BUCKET and DATABASE_URL") == 12
+    assert len(list(BotoObjectStore(s3_client).list(bucket, ""))) == 12
+
+
+def test_the_command_repairs(run: Run, bucket: str, s3_client: S3Client, stack_variables: dict[str, str]) -> None:
+    submitted = run("submit", str(PHOTOS[0]), "-o", "json")
+    (job,) = json.loads(submitted.stdout)["data"]["jobs"]
+    BotoObjectStore(s3_client).put(bucket, ORPHAN, b"x", content_type="image/png")
+    mended = run("check", "--grace", "0s", "--repair")
+    lines = mended.stdout.splitlines()
+    assert lines[0].startswith("begun     photo_without_row, s3://")
+    assert lines[1].endswith(": deleted")
+    # The job itself waits: nobody works here.
+    assert mended.returncode == 1
+    assert "error [queue_without_worker]" in mended.stdout
+    answer = json.loads(run("check", "--job", job["job_id"], "-o", "json").stdout)
+    assert (answer["data"]["jobs"], [found["code"] for found in answer["data"]["findings"]]) == (
+        1,
+        ["queue_without_worker"],
+    )
+
+
+@pytest.mark.parametrize(
+    ("arguments", "changes", "code", "status"),
+    [
+        (("--job", "42"), {}, "job_id_invalid", 1),
+        (("--job", str(uuid4())), {}, "job_missing", 1),
+        ((), {"S3_BUCKET": "no-such-bucket-of-ours"}, "bucket_missing", 1),
+        (("--job", str(uuid4())), {"S3_BUCKET": "no-such-bucket-of-ours"}, "bucket_missing", 1),
+        ((), {"DATABASE_URL": ""}, "config_invalid", 1),
+        (("--grace", "soon"), {}, "", 2),
+    ],
+)
+def test_the_command_says_what_keeps_it_from_looking(
+    run: Run, arguments: tuple[str, ...], changes: dict[str, str], code: str, status: int
+) -> None:
+    ended = run("check", *arguments, **changes)
+    assert ended.returncode == status
+    assert (f"error [{code}]" if code else "is not a duration such as 90s, 30m, 1h or 2d") in ended.stderr
+    assert "Traceback" not in ended.stderr
+
+
+def test_a_database_without_the_schema(run: Run, stack_variables: dict[str, str], empty_database_url: str) -> None:
+    name = conninfo_to_dict(empty_database_url)["dbname"]
+    server, _, _ = stack_variables["DATABASE_URL"].rpartition("/")
+    ended = run("check", DATABASE_URL=f"{server}/{name}")
+    assert ended.returncode == 1
+    assert "error [schema_missing]" in ended.stderr
+    assert "photo-worker migrate" in ended.stderr
