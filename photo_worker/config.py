@@ -67,11 +67,30 @@ class Settings(BaseModel):
 
 
 @dataclass(frozen=True)
+class Origin:
+    """Where a value came from; a file with the line, counted from 1."""
+
+    kind: Literal["environment", "file", "stack", "profile", "default"]
+    file: str | None = None
+    line: int | None = None
+
+    def __str__(self) -> str:
+        if self.kind == "file":
+            return f"{self.file}, line {self.line}"
+        return {
+            "environment": "the environment",
+            "stack": "the local stack",
+            "profile": "Temporal's profile",
+            "default": "the defaults",
+        }[self.kind]
+
+
+@dataclass(frozen=True)
 class Environment:
     """Variables with where each came from, the environment before the file."""
 
     variables: Mapping[str, str]
-    origins: Mapping[str, str]
+    origins: Mapping[str, Origin]
 
 
 def read_environment(environ: Mapping[str, str], env_file: Path | None, *, required: bool = False) -> Environment:
@@ -81,32 +100,34 @@ def read_environment(environ: Mapping[str, str], env_file: Path | None, *, requi
     read or has a line that is no assignment, naming the line. ``required`` says that the file was asked for by name.
     """
     variables: dict[str, str] = {}
-    origins: dict[str, str] = {}
+    origins: dict[str, Origin] = {}
     if env_file is not None and (required or env_file.exists()):
-        for name, value in _parse(env_file).items():
+        for name, (value, line) in _parse(env_file).items():
             variables[name] = value
-            origins[name] = str(env_file)
+            origins[name] = Origin("file", str(env_file), line)
     for name, value in environ.items():
         if value.strip() or name not in variables:
             variables[name] = value
-            origins[name] = "the environment"
+            origins[name] = Origin("environment")
     return Environment(variables, origins)
 
 
-def _parse(path: Path) -> dict[str, str]:
+def _parse(path: Path) -> dict[str, tuple[str, int]]:
     try:
         text = path.read_text(encoding="utf-8")
     except OSError as error:
         raise ConfigurationError(problems=f"{path} cannot be read: {error.strerror}") from error
     except UnicodeDecodeError as error:
         raise ConfigurationError(problems=f"{path} is not UTF-8 text (byte {error.start})") from error
-    values: dict[str, str] = {}
+    values: dict[str, tuple[str, int]] = {}
     for binding in parse_stream(io.StringIO(text)):
+        # A binding begins with the empty lines before it.
+        text = binding.original.string
+        line = binding.original.line + text[: len(text) - len(text.lstrip())].count("\n")
         if binding.error or (binding.key is not None and binding.value is None):
-            line = binding.original.line
             raise ConfigurationError(problems=f"{path}, line {line}: expected NAME=value")
         if binding.key is not None and binding.value is not None:
-            values[binding.key] = binding.value
+            values[binding.key] = (binding.value, line)
     return values
 
 
@@ -123,6 +144,6 @@ def load_settings(environment: Environment) -> Settings:
         problems = []
         for fault in error.errors(include_url=False, include_input=False, include_context=False):
             name = str(fault["loc"][0]) if fault["loc"] else "settings"
-            origin = environment.origins.get(name, "the defaults")
+            origin = environment.origins.get(name, Origin("default"))
             problems.append(f"{name} in {origin}: {fault['msg']}")
         raise ConfigurationError(problems="; ".join(problems)) from None

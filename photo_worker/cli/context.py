@@ -9,7 +9,7 @@ from pathlib import Path
 
 import click
 
-from photo_worker.config import Environment, Settings, load_settings, read_environment
+from photo_worker.config import Environment, Origin, Settings, load_settings, read_environment
 from photo_worker.errors import StackNotRunning
 
 # One of these says where the services are; then the local stack is not asked.
@@ -61,8 +61,26 @@ def surroundings(
     What is resolved is put into the process environment, where botocore reads it.
     """
     target = os.environ if environ is None else environ
+    environment, used = resolve(ctx, target, stack_name=stack_name, stack_variables=stack_variables)
+    settings = load_settings(environment)
+    # An empty variable counts as not set; botocore would look for a profile without a name.
+    target.update({name: value for name, value in environment.variables.items() if value.strip() or name in target})
+    if target.get("AWS_REGION", "").strip():
+        # boto3 reads only the second; all other SDKs of AWS, and so most deployments, use the first.
+        target["AWS_DEFAULT_REGION"] = target["AWS_REGION"]
+    return Surroundings(settings=settings, variables=environment.variables, stack=used)
+
+
+def resolve(
+    ctx: click.Context,
+    environ: Mapping[str, str],
+    *,
+    stack_name: str | None = None,
+    stack_variables: Mapping[str, str] | None = None,
+) -> tuple[Environment, str | None]:
+    """Return the variables that ``surroundings`` reads settings from, and the local stack in use, where one is."""
     asked = env_file_of(ctx)
-    environment = read_environment(target, asked or Path(".env"), required=asked is not None)
+    environment = read_environment(environ, asked or Path(".env"), required=asked is not None)
     used: str | None = None
     explicit = stack_variables is not None or stack_name is not None
     if explicit or not any(environment.variables.get(name, "").strip() for name in _ENDPOINT_VARIABLES):
@@ -71,14 +89,8 @@ def surroundings(
             raise StackNotRunning(name=stack_name or "dev")
         if found:
             used = stack_name or "here"
-            environment = _merge(environment, found, first=explicit, origin="the local stack")
-    settings = load_settings(environment)
-    # An empty variable counts as not set; botocore would look for a profile without a name.
-    target.update({name: value for name, value in environment.variables.items() if value.strip() or name in target})
-    if target.get("AWS_REGION", "").strip():
-        # boto3 reads only the second; all other SDKs of AWS, and so most deployments, use the first.
-        target["AWS_DEFAULT_REGION"] = target["AWS_REGION"]
-    return Surroundings(settings=settings, variables=environment.variables, stack=used)
+            environment = _merge(environment, found, first=explicit)
+    return environment, used
 
 
 def _running_stack(name: str | None) -> Mapping[str, str] | None:
@@ -90,11 +102,11 @@ def _running_stack(name: str | None) -> Mapping[str, str] | None:
     return stack_environment(name)
 
 
-def _merge(environment: Environment, stack: Mapping[str, str], *, first: bool, origin: str) -> Environment:
+def _merge(environment: Environment, stack: Mapping[str, str], *, first: bool) -> Environment:
     variables = dict(environment.variables)
     origins = dict(environment.origins)
     for name, value in stack.items():
         if first or not variables.get(name, "").strip():
             variables[name] = value
-            origins[name] = origin
+            origins[name] = Origin("stack")
     return Environment(variables, origins)

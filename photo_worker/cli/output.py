@@ -86,12 +86,20 @@ def emit(
         click.echo(f"warning: {warning}", err=True)
 
 
-def emit_error(command: str, output: OutputFormat, error: PhotoWorkerError) -> None:
+def emit_error(
+    command: str, output: OutputFormat, error: PhotoWorkerError, *, data: Mapping[str, Any] | None = None
+) -> None:
     """Print an error: the envelope on stdout for programs, the message and its hint on stderr for people."""
     if output == "json":
-        click.echo(json.dumps(envelope(command, status="failed", error=error), indent=2, default=str))
+        click.echo(json.dumps(envelope(command, status="failed", data=data, error=error), indent=2, default=str))
     click.echo(f"error [{error.code}]: {error.message}", err=True)
     click.echo(f"hint: {error.hint}", err=True)
+
+
+def table(rows: Sequence[Sequence[str]]) -> list[str]:
+    """Return lines in which each column is as wide as its widest cell; the first row is the heading."""
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    return ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
 
 
 def env_lines(variables: Mapping[str, str]) -> str:

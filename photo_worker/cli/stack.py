@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from photo_worker.cli.output import Command, OutputFormat, emit, output_option
+from photo_worker.cli.output import Command, OutputFormat, emit, output_option, table
 from photo_worker.errors import ConfirmationRequired
 
 if TYPE_CHECKING:
@@ -178,13 +177,8 @@ def _print_status(found: StackStatus) -> None:
         )
         for service in found.services
     ]
-    for line in _table([_COLUMNS, *rows]):
+    for line in table([_COLUMNS, *rows]):
         click.echo(line)
-
-
-def _table(rows: Sequence[Sequence[str]]) -> list[str]:
-    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
-    return ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
 
 
 def _duration(seconds: float) -> str:

@@ -1,0 +1,176 @@
+"""``config show``: what each setting resolves to, and where that comes from."""
+
+from __future__ import annotations
+
+import difflib
+import os
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+from urllib.parse import parse_qsl, urlencode, urlsplit
+
+import click
+from pydantic import SecretStr
+
+from photo_worker.cli.context import resolve, stack_option
+from photo_worker.cli.output import Command, OutputFormat, emit, emit_error, output_option, table
+from photo_worker.config import DEFAULT_TEMPORAL_TARGET, Environment, Origin, Settings, load_settings
+from photo_worker.errors import ConfigurationError
+
+HIDDEN = "(hidden)"
+_MASK = "***"
+_SECRET = re.compile(r"SECRET|TOKEN|PASSW|API_KEY|PRIVATE|KEY_DATA|CREDENTIALS?$|ACCESS_KEY")
+# Read by Temporal's and AWS's own libraries, and shown also where they are not set.
+_SERVICES = (
+    "TEMPORAL_NAMESPACE",
+    "TEMPORAL_PROFILE",
+    "AWS_REGION",
+    "AWS_PROFILE",
+    "AWS_ENDPOINT_URL_S3",
+    "AWS_ENDPOINT_URL_TEXTRACT",
+)
+_SERVICE_PREFIXES = ("TEMPORAL_", "AWS_", "PHOTO_WORKER_", "SNS_", "SQS_")
+
+
+@dataclass(frozen=True)
+class Resolved:
+    """A setting as it is; ``value`` is None where it is not set, and without what is secret in it."""
+
+    name: str
+    value: str | None
+    origin: Origin
+
+
+@click.group()
+def config() -> None:
+    """Look at the settings."""
+
+
+@config.command(cls=Command)
+@stack_option
+@output_option("text", "json")
+@click.pass_context
+def show(ctx: click.Context, stack_name: str | None, output: OutputFormat) -> None:
+    """Show each setting, its value and where that comes from; secrets stay hidden.
+
+    The exit code is 1 where a worker would not start with these settings.
+    """
+    environment, stack = resolve(ctx, os.environ, stack_name=stack_name)
+    effective: dict[str, Resolved] = {}
+    error: ConfigurationError | None = None
+    try:
+        settings = load_settings(environment)
+        effective = {**_values(settings, environment), **_temporal(settings, environment)}
+    except ConfigurationError as problem:
+        # What is given is shown all the same: it may be what makes the mistake plain.
+        error = problem
+    rows = list(resolved(environment, effective))
+    data = {"stack": stack, "settings": [_as_data(row) for row in rows]}
+    if error is not None and output == "json":
+        emit_error("config show", output, error, data=data)
+        ctx.exit(1)
+
+    def text() -> None:
+        shown = [(row.name, "-" if row.value is None else row.value, str(row.origin)) for row in rows]
+        for line in table([("SETTING", "VALUE", "FROM"), *shown]):
+            click.echo(line)
+
+    emit("config show", output, data=data, text=text, warnings=list(misspelt(environment)))
+    if error is not None:
+        emit_error("config show", output, error)
+        ctx.exit(1)
+
+
+def resolved(environment: Environment, effective: Mapping[str, Resolved]) -> Iterator[Resolved]:
+    """Yield this project's settings in their order, then what the libraries of its services read, by name.
+
+    ``effective`` says what a setting has come to; without it, what was given is shown only where no
+    secret can be in it.
+    """
+    given = {name: value for name, value in environment.variables.items() if value.strip()}
+    own = _own_names()
+    others = {name for name in given if name.startswith(_SERVICE_PREFIXES)} | {*_SERVICES, *effective}
+    for name in (*own, *sorted(others - set(own))):
+        if name in effective:
+            yield effective[name]
+        elif name in given:
+            # Not known to be valid: it may be a secret that was put beside its place.
+            value = HIDDEN if name in own else without_secrets(name, given[name])
+            yield Resolved(name, value, environment.origins[name])
+        else:
+            yield Resolved(name, None, Origin("default"))
+
+
+def without_secrets(name: str, value: str) -> str:
+    """Return a value to show: nothing of a secret, and of a URL neither password nor what its query hides."""
+    if _SECRET.search(name):
+        return HIDDEN
+    if "://" not in value:
+        return value
+    try:
+        url = urlsplit(value)
+        port = "" if url.port is None else f":{url.port}"
+    except ValueError:
+        return HIDDEN
+    user, has_user, _ = url.netloc.rpartition("@")
+    if has_user:
+        name_of_user, has_password, _ = user.partition(":")
+        user = f"{name_of_user}:{_MASK}@" if has_password else f"{user}@"
+    host = f"[{url.hostname}]" if ":" in (url.hostname or "") else url.hostname or ""
+    query = [(key, _MASK if _SECRET.search(key.upper()) else entry) for key, entry in parse_qsl(url.query)]
+    rest = f"?{urlencode(query, safe='*/')}" if query else ""
+    return f"{url.scheme}://{user}{host}{port}{url.path}{rest}"
+
+
+def misspelt(environment: Environment) -> Iterator[str]:
+    """Yield a warning for each name in the .env file that nothing reads and that resembles one that is read."""
+    known = {*_own_names(), *_SERVICES}
+    for name, origin in environment.origins.items():
+        if origin.kind != "file" or name in known or name.startswith(_SERVICE_PREFIXES):
+            continue
+        for meant in difflib.get_close_matches(name, known, n=1, cutoff=0.85):
+            yield f"{name} in {origin} is read by nothing; is {meant} meant?"
+
+
+def _own_names() -> list[str]:
+    return [field.alias for field in Settings.model_fields.values() if field.alias]
+
+
+def _values(settings: Settings, environment: Environment) -> dict[str, Resolved]:
+    found = {}
+    for field, facts in Settings.model_fields.items():
+        name, value = facts.alias or field, getattr(settings, field)
+        if isinstance(value, SecretStr):
+            value = value.get_secret_value()
+        shown = None if value is None else without_secrets(name, str(value))
+        found[name] = Resolved(name, shown, _origin(name, environment))
+    return found
+
+
+def _temporal(settings: Settings, environment: Environment) -> dict[str, Resolved]:
+    """Resolve what Temporal's library reads from its variables and its profile; takes half a second to import."""
+    from photo_worker.orchestration.connection import connection_options
+
+    options = connection_options(settings, environment.variables)
+    profile = Origin("profile")
+    found = {}
+    for name, variables, option, default in (
+        ("TEMPORAL_TARGET", ("TEMPORAL_TARGET", "TEMPORAL_ADDRESS"), "target_host", DEFAULT_TEMPORAL_TARGET),
+        ("TEMPORAL_NAMESPACE", ("TEMPORAL_NAMESPACE",), "namespace", "default"),
+    ):
+        value = str(options[option])
+        given = [origin for variable in variables if (origin := _origin(variable, environment)).kind != "default"]
+        otherwise = Origin("default") if value == default else profile
+        found[name] = Resolved(name, value, given[0] if given else otherwise)
+    return found
+
+
+def _origin(name: str, environment: Environment) -> Origin:
+    given = environment.variables.get(name, "").strip()
+    return environment.origins[name] if given else Origin("default")
+
+
+def _as_data(row: Resolved) -> dict[str, Any]:
+    origin = asdict(row.origin)
+    return {"name": row.name, "value": row.value, "origin": origin.pop("kind"), **origin}
