@@ -33,6 +33,7 @@ _COMMANDS = {
     "logs": _Entry("photo_worker.cli.stack:logs", "Show what the stack's services wrote."),
     "reset": _Entry("photo_worker.cli.stack:reset", "Delete the local stack's data and start it empty."),
     "env": _Entry("photo_worker.cli.stack:env", "Print the variables that point at the local stack."),
+    "config": _Entry("photo_worker.cli.config:config", "Look at the settings."),
     "migrate": _Entry("photo_worker.cli.migrate:migrate", "Bring the database schema up to date."),
     "worker": _Entry("photo_worker.cli.worker:worker", "Run the worker until it is told to stop."),
     "submit": _Entry("photo_worker.cli.submit:submit", "Submit photos: files, globs or s3:// locations."),
@@ -41,8 +42,8 @@ _COMMANDS = {
     ),
     "replay": _Entry("photo_worker.cli.replay:replay", "Check that today's code replays recorded histories."),
     "show": _Entry("photo_worker.cli.show:show", "Show a job's state, artifacts and text."),
-    "erase": _Entry("photo_worker.cli.erase:erase", "Remove every trace of a job."),
     "check": _Entry("photo_worker.cli.check:check", "Check rows, objects and workflows against each other; repair."),
+    "erase": _Entry("photo_worker.cli.erase:erase", "Remove every trace of a job."),
 }
 
 
