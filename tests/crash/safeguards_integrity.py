@@ -97,6 +97,36 @@ ERASING: tuple[Safeguard, ...] = (
             "::test_every_version_and_marker_is_deleted",
         ),
     ),
+    Safeguard(
+        "unlisted-versions-go",
+        "an object that is behind a delete marker is deleted too",
+        "an answer that somebody deleted by hand in a bucket with versions outlives the erasure",
+        (9,),
+        "only what a listing shows is deleted",
+        (
+            Edit(
+                _ERASE,
+                "[(self._bucket, ocr_key(job_id)), (self._bucket, manifest_key(job_id)), *self._listed(job_id)]",
+                "self._listed(job_id)",
+            ),
+        ),
+        ("tests/integration/test_erase.py::test_nothing_is_left_of_jobs_that_have_ended",),
+    ),
+    Safeguard(
+        "lost-lock-is-told",
+        "who loses the lock on an object hears of it",
+        "a deletion whose connection was cut in the middle counts as done, though a job may have been queued meanwhile",
+        (4,),
+        "the end of the lock's transaction is not asked for",
+        (
+            Edit(
+                "photo_worker/storage/postgres.py",
+                '            with translated(self._name):\n                connection.execute("COMMIT")\n',
+                "",
+            ),
+        ),
+        ("tests/integration/storage/test_postgres.py::test_who_loses_the_lock_hears_of_it",),
+    ),
 )
 
 CHECKING: tuple[Safeguard, ...] = (
