@@ -219,10 +219,12 @@ async def test_sigterm_lets_running_work_finish(stack_variables: dict[str, str],
         # That Temporal gave the activity away does not say that the worker has it yet; that Textract was asked does.
         return digest in await asyncio.to_thread(documents_asked_for, stack_variables)
 
-    with worker_process(stack_variables, log) as process:
+    # As long as a loaded machine may take to read.
+    patient = stack_variables | {"GRACEFUL_SHUTDOWN_SECONDS": "60"}
+    with worker_process(patient, log) as process:
         await eventually(textract_reads)
         process.send_signal(signal.SIGTERM)
-        assert await asyncio.to_thread(process.wait, 20) == 0
+        assert await asyncio.to_thread(process.wait, 70) == 0
 
     async def ocr_attempts() -> list[int]:
         history = await handle.fetch_history()
