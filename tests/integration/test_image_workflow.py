@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
+import functools
 import json
 from collections.abc import AsyncIterator
+from datetime import timedelta
 from urllib.parse import urlsplit
 from uuid import UUID, uuid4
 
 import pytest
 from temporalio.client import WorkflowExecutionStatus, WorkflowFailureError
+from temporalio.worker import Worker
+from temporalio.worker.workflow_sandbox import SandboxedWorkflowRunner, SandboxRestrictions
 
+from photo_worker import policies
 from photo_worker.contracts.image import ImageProcessingInput, ImageProcessingResult
 from photo_worker.errors import JobCancelled, JobFailed
 from photo_worker.jobs import Source
@@ -140,15 +146,11 @@ class TestFailure:
         assert (recipe.status, recipe.error_code) == ("failed", "step_failed")
         assert "ocr_textract" in (recipe.error_message or "")
         assert "ZeroDivisionError" in (recipe.error_message or "")
+        assert await attempts_of_failed_step(harness, submission.job_id) == policies.OCR.maximum_attempts
 
 
 def quick_retries(monkeypatch: pytest.MonkeyPatch, *, attempts: int | None = None) -> None:
     """Shorten the waits between attempts, and where asked the attempts of all but the last step."""
-    import dataclasses
-    from datetime import timedelta
-
-    from photo_worker import policies
-
     for name in ("VERIFY", "OCR", "PERSIST", "RECORD_FAILURE"):
         policy = getattr(policies, name)
         quick = dataclasses.replace(
@@ -157,6 +159,18 @@ def quick_retries(monkeypatch: pytest.MonkeyPatch, *, attempts: int | None = Non
         if attempts is not None and policy.maximum_attempts:
             quick = dataclasses.replace(quick, maximum_attempts=attempts)
         monkeypatch.setattr(policies, name, quick)
+    # The sandbox imports the product's modules anew, constants and all; this one it takes from here.
+    restrictions = SandboxRestrictions.default.with_passthrough_modules(policies.__name__)
+    quick_worker = functools.partial(Worker, workflow_runner=SandboxedWorkflowRunner(restrictions))
+    monkeypatch.setattr("photo_worker.worker.Worker", quick_worker)
+
+
+async def attempts_of_failed_step(harness: Harness, job_id: UUID) -> int:
+    """Return how often the first step that gave up was tried, from the job's history."""
+    events = (await harness.client.get_workflow_handle(str(job_id)).fetch_history()).events
+    failed = next(event for event in events if event.HasField("activity_task_failed_event_attributes"))
+    started = failed.activity_task_failed_event_attributes.started_event_id
+    return next(event for event in events if event.event_id == started).activity_task_started_event_attributes.attempt
 
 
 class TestCancellation:
@@ -253,6 +267,7 @@ class TestOutages:
                         proxy.up()
                     report = await harness.service.wait(submission.job_id)
                     assert (report.recipe.status, report.recipe.error_code) == ("failed", code)
+                    assert await attempts_of_failed_step(harness, submission.job_id) == 2
                     proxy.up()
                     again = await harness.service.submit(a_photo(), engine="recorded")
                     assert (await harness.service.wait(again.job_id)).recipe.status == "succeeded"
