@@ -27,7 +27,7 @@ _MANIFEST_LIMIT_BYTES = 64 * 1024
 _REMEMBERED_HASHES = 4096
 
 # A check of hours does not end because one request of a million failed.
-_PAUSES_SECONDS = (1.0, 5.0, 15.0)
+PAUSES_SECONDS = (1.0, 5.0, 15.0)
 
 
 @dataclass(frozen=True)
@@ -121,13 +121,16 @@ class Looker:
         return await self.in_thread(rest)
 
     async def in_thread(self, work: Callable[[], _T]) -> _T:
-        """Run what blocks in the executor, again where it may pass."""
-        loop = asyncio.get_running_loop()
-        return await self.patiently(lambda: loop.run_in_executor(self._executor, work))
+        """Run what blocks in the executor, again where a service was away for a moment."""
+        return await self.patiently(lambda: self.once_in_thread(work))
+
+    async def once_in_thread(self, work: Callable[[], _T]) -> _T:
+        """Run what blocks in the executor."""
+        return await asyncio.get_running_loop().run_in_executor(self._executor, work)
 
     async def patiently(self, ask: Callable[[], Awaitable[_T]]) -> _T:
         """Ask, and ask again after a pause where a service was away for a moment."""
-        for pause in _PAUSES_SECONDS:
+        for pause in PAUSES_SECONDS:
             try:
                 return await ask()
             except PhotoWorkerError as error:

@@ -17,8 +17,12 @@ from photo_worker.ports import ObjectEntry, Recipe
 
 @dataclass(frozen=True)
 class Group:
-    """A row and the objects whose names say that they are its job's. ``job_id`` is None where they name no job."""
+    """A row and the objects whose names say that they are its job's. ``job_id`` is None where they name no job.
 
+    ``name`` is what groups are in order of: the id as text, or what stands in its place.
+    """
+
+    name: str
     job_id: UUID | None
     row: Recipe | None
     entries: tuple[ObjectEntry, ...]
@@ -33,7 +37,7 @@ def by_job(rows: Iterable[Recipe], *listings: Iterable[ObjectEntry]) -> Iterator
     """
     streams: list[Iterator[tuple[str, Recipe | ObjectEntry]]] = [((str(row.id), row) for row in rows)]
     streams += [_named(listing) for listing in listings]
-    for _, members in groupby(heapq.merge(*streams, key=lambda member: member[0]), key=lambda member: member[0]):
+    for name, members in groupby(heapq.merge(*streams, key=lambda member: member[0]), key=lambda member: member[0]):
         row: Recipe | None = None
         entries: list[ObjectEntry] = []
         for _, member in members:
@@ -43,9 +47,9 @@ def by_job(rows: Iterable[Recipe], *listings: Iterable[ObjectEntry]) -> Iterator
                 entries.append(member)
         owned = tuple(entry for entry in entries if owner_of(entry.key) is not None)
         if row is not None or owned:
-            yield Group(row.id if row else owner_of(owned[0].key), row, owned)
+            yield Group(name, row.id if row else owner_of(owned[0].key), row, owned)
         if strange := tuple(entry for entry in entries if owner_of(entry.key) is None):
-            yield Group(None, None, strange)
+            yield Group(name, None, None, strange)
 
 
 def _named(listing: Iterable[ObjectEntry]) -> Iterator[tuple[str, ObjectEntry]]:

@@ -8,16 +8,17 @@ an order that a job in progress cannot confuse, and reported only if it is still
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Container, Coroutine, Iterable, Iterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Container, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
-from itertools import islice
-from typing import Any, TypeVar
+from functools import partial
+from itertools import dropwhile, islice
+from typing import TypeVar
 from uuid import UUID, uuid4
 
 from photo_worker.contracts.keys import parse_job_id
-from photo_worker.errors import InvalidJobId, JobMissing, ObjectMissing
+from photo_worker.errors import InvalidJobId, JobMissing, ObjectMissing, PhotoWorkerError
 from photo_worker.integrity.evidence import (
     JOB_FOLDERS,
     RAW_FOLDER,
@@ -28,19 +29,20 @@ from photo_worker.integrity.evidence import (
     jobs_of,
 )
 from photo_worker.integrity.finding import Finding
-from photo_worker.integrity.look import Looker, Means, Ports, of_entry
+from photo_worker.integrity.look import PAUSES_SECONDS, Looker, Means, Ports, of_entry
 from photo_worker.integrity.merge import Group, LocationIndex, by_job
 from photo_worker.integrity.rules import deployment_findings, job_findings
 from photo_worker.integrity.rules_orphans import (
-    is_named_here,
     is_orphan,
     is_young,
     is_young_object,
     orphan_photos,
     references_of,
 )
+from photo_worker.integrity.rules_results import s3
 from photo_worker.ports import ObjectEntry, QueueState
 
+_A = TypeVar("_A")
 _T = TypeVar("_T")
 
 _BATCH = 256
@@ -107,13 +109,15 @@ class Survey:
         running = await self.looker.patiently(self._running)
         used = LocationIndex()
         suspects: list[UUID] = []
-        async for batch in self._batches(self._groups()):
+        async for batch in self._batches(self._groups, lambda group: group.name):
             for evidence in await self._look_at(batch, report, used, suspects):
                 running.difference_update(evidence.rows)
             progress(Progress("jobs", _share_of_ids(batch), report.jobs))
-        await self._look_at([Group(job_id, None, ()) for job_id in sorted(running)], report, used, suspects)
+        await self._look_at(
+            [Group(str(job_id), job_id, None, ()) for job_id in sorted(running)], report, used, suspects
+        )
         await self._confirm(suspects, report, progress)
-        async for entries in self._batches(self._ports.store.list(self._ports.bucket, RAW_FOLDER)):
+        async for entries in self._batches(self._photo_entries, lambda entry: entry.key):
             await self._photos(entries, report, used)
             progress(Progress("photos", _share_of_photos(entries), report.objects))
         await self._look_at_queues(report)
@@ -161,6 +165,9 @@ class Survey:
         listings = (self._ports.store.list(self._ports.bucket, folder) for folder in JOB_FOLDERS)
         return by_job(self._ports.repository.all(), *listings)
 
+    def _photo_entries(self) -> Iterator[ObjectEntry]:
+        return self._ports.store.list(self._ports.bucket, RAW_FOLDER)
+
     async def _running(self) -> set[UUID]:
         found = set()
         async for workflow_id in self._ports.orchestrator.open_jobs():
@@ -171,29 +178,72 @@ class Survey:
                 continue
         return found
 
-    async def _batches(self, items: Iterator[_T]) -> AsyncIterator[list[_T]]:
-        while batch := await self.looker.in_thread(lambda: list(islice(items, _BATCH))):
+    async def _batches(
+        self, begin: Callable[[], Iterator[_T]], position: Callable[[_T], str]
+    ) -> AsyncIterator[list[_T]]:
+        """Return what ``begin`` iterates over, by batches; ``position`` grows from one to the next."""
+        items = begin()
+        last = ""
+        pauses = iter(PAUSES_SECONDS)
+        while True:
+            try:
+                batch = await self.looker.once_in_thread(partial(_batch_of, items))
+            except PhotoWorkerError as error:
+                pause = next(pauses, None)
+                if not error.retryable or pause is None:
+                    raise
+                await self._means.wait(pause)
+                # An iterator that has raised is at its end, which must not look like the end of what there is.
+                items = _behind(last, begin(), position)
+                continue
+            if not batch:
+                return
+            last = position(batch[-1])
+            pauses = iter(PAUSES_SECONDS)
             yield batch
 
     async def _look_at(
         self, batch: Sequence[Group], report: Report, used: LocationIndex, suspects: list[UUID]
     ) -> list[Evidence]:
         """Look at a batch once; remember the photos in use, and the jobs that need a second look."""
-        gate = asyncio.Semaphore(self._means.parallel)
 
-        async def one(job_id: UUID, group: Group) -> Evidence:
-            async with gate:
-                return await self.looker.first(job_id, group.row, group.entries, report.queues)
+        async def look(group: Group) -> Evidence | None:
+            if group.job_id is None:
+                return None
+            return await self.looker.first(group.job_id, group.row, group.entries, report.queues)
 
-        seen = await _all_of([one(group.job_id, group) for group in batch if group.job_id is not None])
+        seen = [evidence for evidence in await self._each(look, batch) if evidence is not None]
         report.objects += sum(len(group.entries) for group in batch)
         for evidence in seen:
             for job in jobs_of(evidence):
                 report.jobs += 1
                 self._note(job, report, used, suspects)
         strange = [of_entry(entry) for group in batch if group.job_id is None for entry in group.entries]
-        report.findings += deployment_findings(self._evidence_of(strange, used))
+        report.findings += deployment_findings(self._evidence_of(await self._of_nobody(strange, report)))
         return seen
+
+    async def _each(self, work: Callable[[_A], Awaitable[_T]], items: Sequence[_A]) -> list[_T]:
+        """Do the same for all, some at once; raise what the first one to fail raises when the others have stopped."""
+        gate = asyncio.Semaphore(self._means.parallel)
+
+        async def one(item: _A) -> _T:
+            async with gate:
+                return await work(item)
+
+        tasks = [asyncio.ensure_future(one(item)) for item in items]
+        try:
+            return list(await asyncio.gather(*tasks))
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def _of_nobody(self, objects: Sequence[StoredObject], report: Report) -> list[StoredObject]:
+        """Return the objects that no row refers to now, whatever was seen before."""
+        alone = await self._each(lambda found: self.is_nobodys(*found.location), objects)
+        kept = [found for found, nobodys in zip(objects, alone, strict=True) if nobodys]
+        report.passing += len(objects) - len(kept)
+        return kept
 
     def _note(self, job: JobEvidence, report: Report, used: LocationIndex, suspects: list[UUID]) -> None:
         """Count a job, remember which photo it uses, and whether it needs a second look."""
@@ -208,20 +258,23 @@ class Survey:
     async def _confirm(self, suspects: Sequence[UUID], report: Report, progress: Callable[[Progress], None]) -> None:
         """Look again at what looked wrong; an erase that runs meanwhile gets the time to end."""
         erasing: list[UUID] = []
-        for job_id in suspects:
-            seen = await self.looker.again(job_id, report.queues)
-            found = [one for job in jobs_of(seen) for one in job_findings(job)]
-            if found and job_id in seen.erased:
-                erasing.append(job_id)
-            else:
-                report.findings += found
-                report.passing += not found
+        for first in range(0, len(suspects), _BATCH):
+            part = suspects[first : first + _BATCH]
+            looks = await self._each(lambda job_id: self.looker.again(job_id, report.queues), part)
+            for job_id, seen in zip(part, looks, strict=True):
+                found = [one for job in jobs_of(seen) for one in job_findings(job)]
+                if found and job_id in seen.erased:
+                    erasing.append(job_id)
+                else:
+                    report.findings += found
+                    report.passing += not found
         waited, pause = 0.0, 0.5
         while erasing and waited < self._means.erase_seconds:
             progress(Progress("erases", waited / self._means.erase_seconds, len(erasing)))
             await self._means.wait(pause)
             waited, pause = waited + pause, min(2 * pause, _LONGEST_PAUSE_SECONDS)
-            left = [job_id for job_id in erasing if await self.confirmed(job_id)]
+            still = await self._each(self.confirmed, erasing)
+            left = [job_id for job_id, wrong in zip(erasing, still, strict=True) if wrong]
             report.passing += len(erasing) - len(left)
             erasing = left
         for job_id in erasing:
@@ -230,26 +283,26 @@ class Survey:
     async def _photos(self, entries: Sequence[ObjectEntry], report: Report, used: LocationIndex) -> None:
         report.objects += len(entries)
         evidence = self._evidence_of([of_entry(entry) for entry in entries], used)
-        orphans = list(orphan_photos(evidence))
-        report.young += sum(is_young_object(evidence, photo) for photo in orphans)
-        strange = [found for found in evidence.objects.values() if not is_named_here(found.key)]
-        old = [photo for photo in orphans if not is_young_object(evidence, photo)]
+        young = [photo for photo in orphan_photos(evidence) if is_young_object(evidence, photo)]
+        report.young += len(young)
         # Rows that came while the survey ran are not in the index.
-        doubted = [found for found in (*old, *strange) if found.location not in used]
-        taken = {found.location for found in doubted if not await self.is_nobodys(*found.location)}
-        report.passing += len(taken)
-        objects = {place: found for place, found in evidence.objects.items() if place not in taken}
-        report.findings += deployment_findings(replace(evidence, objects=objects))
+        doubted = {found.where for found in deployment_findings(evidence)}
+        objects = [found for found in evidence.objects.values() if s3(found.location) in doubted]
+        report.findings += deployment_findings(self._evidence_of(await self._of_nobody(objects, report)))
 
     async def _look_at_queues(self, report: Report) -> None:
         """Judge the queues as they are now, where they were already so at the beginning."""
-        before = {found.code for found in deployment_findings(self._evidence_of((), (), report.queues))}
+        before = {found.code for found in deployment_findings(self._evidence_of((), queues=report.queues))}
         report.queues = (await self.looker.patiently(self._ports.orchestrator.queue_state),)
-        now = deployment_findings(self._evidence_of((), (), report.queues))
+        now = deployment_findings(self._evidence_of((), queues=report.queues))
         report.findings += (found for found in now if found.code in before)
 
     def _evidence_of(
-        self, objects: Iterable[StoredObject], used: Container[Location], queues: tuple[QueueState, ...] = ()
+        self,
+        objects: Iterable[StoredObject],
+        used: Container[Location] = frozenset(),
+        *,
+        queues: tuple[QueueState, ...] = (),
     ) -> Evidence:
         return Evidence(
             looked_at=self._means.now(),
@@ -292,15 +345,12 @@ async def collect(ports: Ports, means: Means) -> Evidence:
     )
 
 
-async def _all_of(work: Sequence[Coroutine[Any, Any, _T]]) -> list[_T]:
-    """Return what all of them return, or raise what the first one to fail raises once the others have stopped."""
-    tasks = [asyncio.ensure_future(one) for one in work]
-    try:
-        return list(await asyncio.gather(*tasks))
-    finally:
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+def _batch_of(items: Iterator[_T]) -> list[_T]:
+    return list(islice(items, _BATCH))
+
+
+def _behind(last: str, items: Iterator[_T], position: Callable[[_T], str]) -> Iterator[_T]:
+    return dropwhile(lambda item: position(item) <= last, items)
 
 
 def _share_of_ids(batch: Sequence[Group]) -> float:

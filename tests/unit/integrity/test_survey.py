@@ -185,6 +185,42 @@ async def test_a_service_that_is_away_for_a_moment_does_not_end_the_check() -> N
         await survey(deployment, ports=ports)
 
 
+class _Torn(MemoryObjectStore):
+    """A store whose listings end with an error after some objects, as often as it is told."""
+
+    def __init__(self, inner: MemoryObjectStore, failures: int, after: int) -> None:
+        self.__dict__ = inner.__dict__
+        self.failures, self.after = failures, after
+
+    def list(self, bucket: str, prefix: str) -> Any:
+        for number, entry in enumerate(super().list(bucket, prefix)):
+            if self.failures and number == self.after:
+                self.failures -= 1
+                raise StorageUnavailable(store="memory", reason="away for a moment")
+            yield entry
+
+
+@pytest.mark.parametrize("after", [0, 300, 599])
+async def test_a_listing_that_breaks_off_is_no_end(after: int) -> None:
+    deployment = Deployment()
+    for number in range(300):
+        deployment.succeeded(uuid4(), body=b"photo %d" % number)
+    deployment.store.put(BUCKET, "raw/zzz", b"last", content_type="image/png")
+    whole = await survey(deployment)
+    torn = _Torn(deployment.store, failures=3, after=after)
+    report = await survey(deployment, ports=Ports(torn, deployment.rows, deployment.temporal, BUCKET))
+    assert torn.failures == 0
+    assert (report.jobs, report.objects, codes(report)) == (whole.jobs, whole.objects, ["name_unknown"])
+
+
+async def test_a_listing_that_never_ends_well_is_an_error() -> None:
+    deployment = Deployment()
+    deployment.succeeded(JOB)
+    torn = _Torn(deployment.store, failures=99, after=1)
+    with pytest.raises(StorageUnavailable):
+        await survey(deployment, ports=Ports(torn, deployment.rows, deployment.temporal, BUCKET))
+
+
 async def test_a_job_that_ends_while_it_is_looked_at_is_no_finding() -> None:
     """Its row is listed as running, and its workflow has completed when Temporal is asked."""
     deployment = Deployment()
