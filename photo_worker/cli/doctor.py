@@ -1,0 +1,117 @@
+"""``doctor``: what keeps this machine from running the stack or the worker, and what to do about it."""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict
+from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
+
+import click
+
+from photo_worker.cli.context import ENDPOINT_VARIABLES, resolve
+from photo_worker.cli.output import Command, OutputFormat, emit, output_option
+from photo_worker.config import load_settings
+from photo_worker.errors import PhotoWorkerError
+
+if TYPE_CHECKING:
+    from photo_worker.config import Environment
+    from photo_worker.devkit.doctor import Finding
+
+_CONNECT_SECONDS = 3.0
+_MARKS = {"ok": "ok     ", "warning": "warning", "problem": "PROBLEM"}
+_DEFAULT_PORTS = {"postgresql": 5432, "postgres": 5432, "http": 80, "https": 443}
+_ADDRESSES = ("TEMPORAL_TARGET", "TEMPORAL_ADDRESS", "DATABASE_URL")
+
+
+@click.command(cls=Command)
+@click.option("--name", envvar="PHOTO_WORKER_STACK", help="The stack to look at.  [default: dev]")
+@output_option("text", "json")
+@click.pass_context
+def doctor(ctx: click.Context, name: str | None, output: OutputFormat) -> None:
+    """Look for what keeps the stack or the worker from running, and say what to do.
+
+    Nothing is started or changed. The exit code is 1 where there is a problem; a warning is none.
+    """
+    from photo_worker.devkit.doctor import examine
+    from photo_worker.devkit.layout import DEFAULT_NAME, StackPaths, check_name, default_home
+
+    findings = [*examine(StackPaths(default_home(), check_name(name or DEFAULT_NAME))), *_settings(ctx)]
+    counts = {state: sum(finding.state == state for finding in findings) for state in ("problem", "warning")}
+    failed = counts["problem"] > 0
+
+    def text() -> None:
+        for finding in findings:
+            click.echo(f"{_MARKS[finding.state]}  {finding.check:<10}  {finding.what}")
+            if finding.hint is not None:
+                click.echo(f"{'':<21}{finding.hint}")
+        summary = f"{_amount(counts['problem'], 'problem')}, {_amount(counts['warning'], 'warning')}."
+        click.echo(f"\n{summary.capitalize()}")
+
+    emit(
+        "doctor",
+        output,
+        data={"problems": counts["problem"], "warnings": counts["warning"], "checks": [asdict(f) for f in findings]},
+        text=text,
+        status="failed" if failed else "ok",
+    )
+    ctx.exit(1 if failed else 0)
+
+
+def _settings(ctx: click.Context) -> Iterator[Finding]:
+    """Look at the settings that the environment and the .env file give, and knock at the doors they name."""
+    from photo_worker.devkit.doctor import Finding
+
+    try:
+        # Its own stack is looked at by other checks, and without it nothing is asked for.
+        environment, _ = resolve(ctx, os.environ, use_stack=False)
+        load_settings(environment)
+    except PhotoWorkerError as error:
+        yield Finding("settings", "problem", error.message, error.hint)
+        return
+    yield Finding("settings", "ok", "valid; `photo-worker config show` prints them")
+    given = [name for name in ENDPOINT_VARIABLES if environment.variables.get(name, "").strip()]
+    if given and "DATABASE_URL" not in given:
+        what = f"{given[0]} in {environment.origins[given[0]]} leaves the stack out, and DATABASE_URL is not set"
+        yield Finding("settings", "problem", what, f"Set DATABASE_URL too, or unset {given[0]} to use the stack.")
+    named = addresses(environment.variables)
+    if named:
+        with ThreadPoolExecutor(len(named)) as pool:
+            yield from pool.map(lambda entry: _reached(environment, *entry), named.items())
+
+
+def addresses(variables: Mapping[str, str]) -> dict[str, tuple[str, int]]:
+    """Return the host and port of each variable that says where a service is."""
+    found = {}
+    for name, value in variables.items():
+        if not value.strip() or not (name in _ADDRESSES or name.startswith("AWS_ENDPOINT_URL")):
+            continue
+        try:
+            url = urlsplit(value if "://" in value else f"//{value}")
+            port = url.port or _DEFAULT_PORTS.get(url.scheme)
+        except ValueError:
+            # Several hosts, which libpq knows and this does not.
+            continue
+        if url.hostname and port:
+            found[name] = (url.hostname, port)
+    return found
+
+
+def _reached(environment: Environment, name: str, address: tuple[str, int]) -> Finding:
+    from photo_worker.devkit.doctor import Finding
+
+    host, port = address
+    try:
+        socket.create_connection(address, timeout=_CONNECT_SECONDS).close()
+    except OSError as error:
+        what = f"{host}:{port}, of {name} in {environment.origins[name]}, cannot be reached: {error}"
+        hint = f"Start what should be there, or correct {name}; without it, the stack that runs here is used."
+        return Finding("endpoint", "problem", what, hint)
+    return Finding("endpoint", "ok", f"{host}:{port}, of {name} in {environment.origins[name]}")
+
+
+def _amount(count: int, what: str) -> str:
+    return f"{count or 'no'} {what}{'' if count == 1 else 's'}"
