@@ -21,7 +21,12 @@ from hypothesis import HealthCheck, settings
 settings.register_profile("project", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("project")
 
-pytest_plugins = ["tests.support.resources", "tests.support.harness", "tests.support.shape_hook"]
+pytest_plugins = [
+    "tests.support.order",
+    "tests.support.resources",
+    "tests.support.harness",
+    "tests.support.shape_hook",
+]
 
 _HOME = "PHOTO_WORKER_TEST_HOME"
 _STACK = "PHOTO_WORKER_TEST_STACK"

@@ -237,6 +237,7 @@ async def test_a_terminated_job_is_settled_by_who_waits_for_it(harness: Harness)
     assert (recipe.status, recipe.error_code) == ("failed", "terminated")
 
 
+@pytest.mark.waits
 class TestOutages:
     """A service that goes away, by a forwarder that is cut; the worker goes on in every case."""
 

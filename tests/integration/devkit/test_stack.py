@@ -104,6 +104,7 @@ def family(stack: Stack) -> list[psutil.Process]:
     return [supervisor, *supervisor.children(recursive=True)]
 
 
+@pytest.mark.waits
 def test_the_life_of_a_stack(home: Path) -> None:
     stack = Stack(home, f"t-{secrets.token_hex(3)}", base_port=0, durable=False)
     report = stack.up()
