@@ -14,6 +14,7 @@ from uuid import UUID, uuid4
 from temporalio.api.enums.v1 import EventType
 
 from photo_worker.crash_points import CrashPoint, Phase
+from photo_worker.errors import DatabaseUnavailable
 from tests.crash.real import documents
 from tests.crash.real.arming import KILL, STOP, Arm
 from tests.crash.real.facts import Facts, course_of, gather
@@ -44,6 +45,13 @@ CLIENT_POINTS = (
     CrashPoint.RAW_OBJECT_STORED,
     CrashPoint.JOB_QUEUED,
     CrashPoint.WORKFLOW_STARTED,
+)
+ERASE_POINTS = (
+    CrashPoint.ERASURE_MARKED,
+    CrashPoint.WORKFLOW_ERASED,
+    CrashPoint.ARTIFACT_ERASED,
+    CrashPoint.RAW_OBJECT_ERASED,
+    CrashPoint.ROW_ERASED,
 )
 
 WORKFLOW_TASK = "workflow-task"
@@ -85,7 +93,8 @@ def cases_of(point: str) -> list[Case]:
     """Return every case at one point: both sides of it, killed and stopped."""
     if point in ANSWERS:
         return [Case("photo", point, ACKNOWLEDGED, KILL)]
-    pipeline = "damaged" if point in FAILURE_POINTS else "submit" if point in CLIENT_POINTS else "photo"
+    pipelines = {"damaged": FAILURE_POINTS, "submit": CLIENT_POINTS, "erase": ERASE_POINTS, "photo": WORKER_POINTS}
+    (pipeline,) = (name for name, points in pipelines.items() if point in points)
     return [Case(pipeline, point, phase.value, mode) for phase in Phase for mode in (KILL, STOP)]
 
 
@@ -107,6 +116,8 @@ async def run_without_faults(site: Site, pipeline: str) -> Ending:
         await world.submit(document_of(site, pipeline), job_id)
         await world.ended(job_id, _PATIENCE_SECONDS)
         await worker.drain()
+        if pipeline == "erase":
+            await _ends(await world.command(*_command_of(world, pipeline, job_id)), 0)
         facts, violations = await _judged(world, job_id)
     return Ending(facts, violations, world.bucket, reached=True, seconds=time.monotonic() - started)
 
@@ -116,7 +127,7 @@ async def run(site: Site, case: Case) -> Ending:
     started = time.monotonic()
     job_id = uuid4()
     async with site.world(case.name) as world:
-        steps = _client_case if case.pipeline == "submit" else _worker_case
+        steps = _command_case if case.pipeline in {"submit", "erase"} else _worker_case
         reached = await steps(world, case, job_id)
         facts, violations = await _judged(world, job_id)
     return Ending(facts, violations, world.bucket, reached, time.monotonic() - started)
@@ -155,23 +166,43 @@ async def _worker_case(world: World, case: Case, job_id: UUID) -> bool:
     return reached
 
 
-async def _client_case(world: World, case: Case, job_id: UUID) -> bool:
-    document = document_of(world.site, case.pipeline)
+async def _command_case(world: World, case: Case, job_id: UUID) -> bool:
     worker = await world.worker()
+    arguments = _command_of(world, case.pipeline, job_id)
+    if case.pipeline == "erase":
+        await world.submit(document_of(world.site, case.pipeline), job_id)
+        await world.ended(job_id, _PATIENCE_SECONDS)
     arm = _arm(world, case)
-    arguments = ("--env-file", "/dev/null", "submit", "--job-id", str(job_id), str(document))
     first = await world.command(*arguments, arm=arm)
     reached = await _struck(case, arm, first)
     second = await world.command(*arguments)
-    if await second.end(_PATIENCE_SECONDS) != 0:
-        raise AssertionError(f"the same command again failed: {second.output()}")
-    await world.ended(job_id, _PATIENCE_SECONDS)
+    if case.mode == STOP and case.point == CrashPoint.RAW_OBJECT_ERASED:
+        # The stopped one may yet delete the photo, so that it keeps the lock; the other is told to try again.
+        await _ends(second, 1, DatabaseUnavailable.code)
+    else:
+        await _ends(second, 0)
+    if case.pipeline == "submit":
+        await world.ended(job_id, _PATIENCE_SECONDS)
     if first.alive:
         first.signal(signal.SIGCONT)
-        if await first.end(_PATIENCE_SECONDS) != 0:
-            raise AssertionError(f"the command that went on late failed: {first.output()}")
+        await _ends(first, 0)
+        await _ends(await world.command(*arguments), 0)
     await worker.drain()
     return reached
+
+
+def _command_of(world: World, pipeline: str, job_id: UUID) -> tuple[str, ...]:
+    # No settings of whoever runs the tests.
+    common = ("--env-file", "/dev/null")
+    if pipeline == "erase":
+        return (*common, "erase", "--yes", str(job_id))
+    return (*common, "submit", "--job-id", str(job_id), str(document_of(world.site, pipeline)))
+
+
+async def _ends(command: Child, expected: int, word: str = "") -> None:
+    status = await command.end(_PATIENCE_SECONDS)
+    if status != expected or word not in command.output():
+        raise AssertionError(f"a command ended with {status} and not {expected}: {command.output()[-2000:]}")
 
 
 async def _struck(case: Case, arm: Arm, child: Child) -> bool:

@@ -16,6 +16,8 @@ _QUIET_SECONDS = 1.0
 _PAUSED = 0.35
 
 _SAME_BYTES, _DAMAGED, _TWICE, _CANCELLED, _ERASED = 0.08, 0.04, 0.06, 0.04, 0.05
+# Of the erasures.
+_RACING = 0.2
 
 
 @dataclass(frozen=True)
@@ -36,7 +38,8 @@ class Upload:
     """One accepted upload: a job of its own about document ``document``, at a second of the run.
 
     ``twice`` submits the job's id a second time at the same moment. ``cancel_after`` and ``erase_after`` are seconds
-    after the submission, None for a job that is left alone.
+    after the submission was accepted, None for a job that is left alone; where ``erase_races``, they are seconds after
+    it began.
     """
 
     at: float
@@ -46,6 +49,7 @@ class Upload:
     twice: bool = False
     cancel_after: float | None = None
     erase_after: float | None = None
+    erase_races: bool = False
 
 
 @dataclass(frozen=True)
@@ -101,6 +105,7 @@ def _uploads(order: Order, chance: random.Random) -> Iterator[Upload]:
             twice=chance.random() < _TWICE,
             cancel_after=chance.uniform(0, 2) if chance.random() < _CANCELLED else None,
             erase_after=chance.uniform(0, 6) if chance.random() < _ERASED else None,
+            erase_races=chance.random() < _RACING,
         )
 
 

@@ -36,6 +36,8 @@ class Users:
     cancelled: set[UUID] = field(default_factory=set)
     refused: set[UUID] = field(default_factory=set)
     """Erased by somebody before their submission was accepted."""
+    problems: list[str] = field(default_factory=list)
+    """What somebody was told who should have been served."""
     submissions: int = 0
     tried_again: int = 0
 
@@ -48,14 +50,18 @@ class Users:
         """Do all that the schedule has for one upload."""
         await asyncio.sleep(max(0.0, began + upload.at - time.monotonic()))
         path = await asyncio.to_thread(self._file, upload)
-        doings: list[Awaitable[None]] = [self._submit(upload, path)]
+        accepted = asyncio.Event()
+        doings: list[Awaitable[None]] = [self._submit(upload, path, accepted)]
         if upload.twice:
-            doings.append(self._submit(upload, path))
+            doings.append(self._submit(upload, path, accepted))
         if upload.cancel_after is not None:
-            doings.append(self._cancel(upload, upload.cancel_after))
+            doings.append(self._cancel(upload, upload.cancel_after, accepted))
         if upload.erase_after is not None:
-            doings.append(self._erase(upload, upload.erase_after))
-        await asyncio.gather(*doings)
+            doings.append(self._erase(upload, upload.erase_after, accepted))
+        try:
+            await asyncio.gather(*doings)
+        except PhotoWorkerError as error:
+            self.problems.append(f"{upload.job_id}: [{error.code}] {error.message}")
 
     def _file(self, upload: Upload) -> Path:
         path = self.world.folder / f"upload-{upload.document}.png"
@@ -68,7 +74,7 @@ class Users:
         text = documents.words_of(document)
         return documents.damaged(text) if document in self.damaged else documents.png_of(text)
 
-    async def _submit(self, upload: Upload, path: Path) -> None:
+    async def _submit(self, upload: Upload, path: Path, accepted: asyncio.Event) -> None:
         try:
             async with self._gate:
                 self.submissions += 1
@@ -79,17 +85,22 @@ class Users:
             self.refused.add(upload.job_id)
         else:
             self.accepted[upload.job_id] = upload
+        finally:
+            accepted.set()
 
-    async def _cancel(self, upload: Upload, after: float) -> None:
+    async def _cancel(self, upload: Upload, after: float, accepted: asyncio.Event) -> None:
+        await accepted.wait()
         await asyncio.sleep(after)
         try:
             await self._insist(lambda: self.world.orchestrator.cancel(upload.job_id))
         except JobMissing:
-            # Not submitted yet, or erased by now.
+            # Erased by now.
             return
         self.cancelled.add(upload.job_id)
 
-    async def _erase(self, upload: Upload, after: float) -> None:
+    async def _erase(self, upload: Upload, after: float, accepted: asyncio.Event) -> None:
+        if not upload.erase_races:
+            await accepted.wait()
         await asyncio.sleep(after)
         await self._insist(lambda: self._erasure.erase(upload.job_id))
         self.erased.add(upload.job_id)

@@ -48,6 +48,7 @@ async def judge(world: World, users: Users, finals: Mapping[UUID, str]) -> Verdi
     rows = {row.id: row for row in facts.rows}
     violations = [
         *await broken_rules(world.ports),
+        *(Violation(2, f"a user was turned away: {problem}") for problem in users.problems),
         *_conservation(users, rows, facts),
         *_endings(users, rows),
         *_went_back(users, rows, finals),
