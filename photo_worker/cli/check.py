@@ -231,8 +231,11 @@ def _print_finding(one: Finding, *, repaired: bool) -> None:
 
 
 def _summary(report: Report, seconds: float) -> str:
+    from photo_worker.integrity.finding import Severity
+
     severities = Counter(found.severity.value for found in report.findings)
-    counts = [f"{count} {name}{'' if count == 1 else 's'}" for name, count in sorted(severities.items())]
+    ordered = [(name.value, severities[name.value]) for name in Severity if severities[name.value]]
+    counts = [f"{count:,} {name}{'' if count == 1 else 's'}" for name, count in ordered]
     parts = [f"{report.jobs:,} jobs and {report.objects:,} objects checked in {seconds:.1f} s"]
     if report.hashed_bytes:
         parts.append(f"{report.hashed_bytes / 1e6:,.1f} MB of photos hashed")

@@ -196,6 +196,8 @@ def _refusal(finding: Finding, report: Report) -> str | None:
         lost = sorted({one.code for one in report.findings} & _LOST_ROWS)
         if lost:
             return f"rows seem to be lost ({', '.join(lost)}), and this may belong to one of them; mend those first"
+        if report.rowless:
+            return f"workflows run that have no row yet ({report.rowless}), and this may belong to one of them"
         orphans = sum(one.repair in _DELETIONS for one in report.findings)
         if orphans > report.linked:
             return (

@@ -15,6 +15,7 @@ from photo_worker.errors import JobCancelled
 from photo_worker.integrity.evidence import Evidence, JobEvidence
 from photo_worker.integrity.finding import Problem, Repair
 from photo_worker.integrity.rules_results import OPEN_STATUSES, SUBMISSION_TIME, read_manifest, row_of, s3
+from photo_worker.ports import QueueState
 
 # What a busy service may add to the times that the policies allow.
 SLACK = timedelta(minutes=10)
@@ -104,7 +105,7 @@ def result_not_recorded(job: JobEvidence) -> Iterator[Problem]:
         row_of(job),
         f"The job is {row.status}, and its workflow has completed with a result.",
         "The row is written before a workflow completes: the database was set back, by a restore for example.",
-        "The manifest has what the row lacks."
+        f"`photo-worker check --repair --job {job.job_id}` writes into the row what the manifest says."
         if same and answer
         else f"Its manifest or OCR answer is gone as well: submit the photo as a new job, and erase this one"
         f" (`photo-worker erase {job.job_id}`).",
@@ -135,10 +136,11 @@ def job_stuck(job: JobEvidence) -> Iterator[Problem]:
         return
     since = max(row.updated_at, state.started_at) if row.status == "queued" else row.updated_at
     allowed = _allowed(job, row.status, bool(row.content_sha256))
-    if job.whole.age(since) > allowed:
+    stood = job.whole.age(since)
+    if stood > allowed:
         yield Problem(
             f"workflow {job.job_id}",
-            f"The job is {row.status} and has not moved for {_say(job.whole.age(since))}; at most {_say(allowed)} are"
+            f"The row says {row.status} since {_say(stood)}, and the workflow still runs; at most {_say(allowed)} are"
             " allowed for this step.",
             "No worker takes its tasks, its tasks fail one after the other (a deploy that does not replay its history),"
             " or the database refuses its last write.",
@@ -168,7 +170,7 @@ def queue_without_worker(evidence: Evidence) -> Iterator[Problem]:
         if queue.backlog and not queue.has_worker:
             yield Problem(
                 f"task queue {queue.name}",
-                f"{queue.backlog} tasks wait, the oldest for {_say(timedelta(seconds=queue.oldest_seconds))}, and no"
+                f"{_tasks(queue)}, the oldest for {_say(timedelta(seconds=queue.oldest_seconds))}, and no"
                 " worker asks for them.",
                 "The workers are down, or they poll another task queue, namespace or Temporal.",
                 "Start `photo-worker worker` with this TEMPORAL_TASK_QUEUE; the jobs go on by themselves.",
@@ -182,10 +184,14 @@ def queue_waits(evidence: Evidence) -> Iterator[Problem]:
         if queue.backlog and queue.has_worker and waited > QUEUE_WAIT:
             yield Problem(
                 f"task queue {queue.name}",
-                f"{queue.backlog} tasks wait, the oldest for {_say(waited)}; {_say(QUEUE_WAIT)} are normal at most.",
+                f"{_tasks(queue)}, the oldest for {_say(waited)}; {_say(QUEUE_WAIT)} are normal at most.",
                 "More jobs arrive than the workers do, or OCR asks them to slow down.",
                 "Run more workers or raise MAX_ACTIVITIES; where OCR throttles, raise its quota.",
             )
+
+
+def _tasks(queue: QueueState) -> str:
+    return "1 task waits" if queue.backlog == 1 else f"{queue.backlog} tasks wait"
 
 
 def _has_none(job: JobEvidence) -> bool:

@@ -219,7 +219,7 @@ def manifest_missing(job: JobEvidence) -> Iterator[Problem]:
             s3(location),
             "The job succeeded, and its manifest is gone.",
             "The manifest is stored before the row says succeeded, so it was there; the bucket was changed since.",
-            f"{_RESTORE}; the row and the OCR answer hold what it said, save the photo's size and type.",
+            f"{_RESTORE}; the row and the OCR answer hold all it said but the photo's size and type.",
         )
 
 
@@ -267,7 +267,7 @@ def object_unreadable(job: JobEvidence) -> Iterator[Problem]:
         yield Problem(
             s3(location),
             f"The object cannot be looked at: {error.message}",
-            "So nothing can be said about it.",
+            "Without that, nothing can be said about it.",
             error.hint,
         )
 

@@ -67,6 +67,7 @@ class Report:
     """What a survey saw. ``young`` counts objects without an owner that are too young to be a finding.
 
     ``linked`` counts the rows with an object in the worker's bucket: they show that the database belongs to it.
+    ``rowless`` counts running workflows without a row, whatever their age: they may be about any photo.
     ``passing`` counts what looked wrong at first and was right when it was looked at again.
     """
 
@@ -74,6 +75,7 @@ class Report:
     jobs: int = 0
     objects: int = 0
     linked: int = 0
+    rowless: int = 0
     young: int = 0
     passing: int = 0
     hashed_bytes: int = 0
@@ -113,9 +115,11 @@ class Survey:
             for evidence in await self._look_at(batch, report, used, suspects):
                 running.difference_update(evidence.rows)
             progress(Progress("jobs", _share_of_ids(batch), report.jobs))
-        await self._look_at(
-            [Group(str(job_id), job_id, None, ()) for job_id in sorted(running)], report, used, suspects
-        )
+        left = await self._each(self._rowless, sorted(running))
+        for evidence in await self._look_at(left, report, used, suspects):
+            report.rowless += not evidence.rows and any(
+                state and state.is_open for state in evidence.workflows.values()
+            )
         await self._confirm(suspects, report, progress)
         async for entries in self._batches(self._photo_entries, lambda entry: entry.key):
             await self._photos(entries, report, used)
@@ -164,6 +168,11 @@ class Survey:
     def _groups(self) -> Iterator[Group]:
         listings = (self._ports.store.list(self._ports.bucket, folder) for folder in JOB_FOLDERS)
         return by_job(self._ports.repository.all(), *listings)
+
+    async def _rowless(self, job_id: UUID) -> Group:
+        """Return a running workflow's job, whose row may have come since rows were listed."""
+        row = await self.looker.in_thread(lambda: self._ports.repository.get(job_id))
+        return Group(str(job_id), job_id, row, ())
 
     def _photo_entries(self) -> Iterator[ObjectEntry]:
         return self._ports.store.list(self._ports.bucket, RAW_FOLDER)

@@ -163,6 +163,18 @@ async def test_after_a_restore_of_the_database_nothing_is_deleted() -> None:
     assert list(deployment.store.list(BUCKET, "")) == before
 
 
+async def test_nothing_is_deleted_while_a_workflow_has_no_row_yet() -> None:
+    """It may be about the photo that seems to be nobody's, and wait for a worker."""
+    deployment = Deployment()
+    deployment.succeeded(OTHER)
+    deployment.photo(b"of the workflow")
+    deployment.time += LONG
+    deployment.temporal.states[JOB] = WorkflowState("running", deployment.time)
+    done = await repair(deployment)
+    assert (done.said, done.left) == ([("photo_without_row", "refused")], ["photo_without_row"])
+    assert "have no row yet (1)" in done.details[0]
+
+
 async def test_a_photo_that_was_submitted_since_stays() -> None:
     deployment = Deployment()
     deployment.succeeded(OTHER)

@@ -185,6 +185,45 @@ async def test_a_service_that_is_away_for_a_moment_does_not_end_the_check() -> N
         await survey(deployment, ports=ports)
 
 
+async def test_a_job_that_ends_between_two_reads_of_it_is_no_finding() -> None:
+    deployment = Deployment()
+    deployment.queued(JOB)
+    deployment.temporal.states[JOB] = WorkflowState("running", deployment.time)
+
+    class Ending(type(deployment.rows)):  # type: ignore[misc]
+        def __init__(self, inner: object) -> None:
+            self.__dict__ = inner.__dict__
+
+        def get(self, job_id: UUID) -> Recipe | None:
+            found: Recipe | None = super().get(job_id)
+            deployment.succeeded(JOB)
+            return found
+
+    ports = Ports(deployment.store, Ending(deployment.rows), deployment.temporal, BUCKET)
+    async with open_survey(ports, deployment.means()) as one:
+        assert await one.confirmed(JOB) == []
+    assert deployment.temporal.states[JOB].status == "completed"
+
+
+async def test_an_erase_that_begins_between_two_reads_is_not_taken_for_a_loss() -> None:
+    deployment = Deployment()
+    deployment.succeeded(JOB)
+
+    class Erasing(MemoryObjectStore):
+        def __init__(self, inner: object) -> None:
+            self.__dict__ = inner.__dict__
+
+        def head(self, bucket: str, key: str) -> ObjectInfo:
+            deployment.rows.mark_erased(JOB)
+            for name in (ocr_key(JOB), manifest_key(JOB)):
+                deployment.store.delete(BUCKET, name)
+            return super().head(bucket, key)
+
+    ports = Ports(Erasing(deployment.store), deployment.rows, deployment.temporal, BUCKET)
+    async with open_survey(ports, deployment.means()) as one:
+        assert [found.code for found in await one.confirmed(JOB)] == ["erased_traces"]
+
+
 class _Torn(MemoryObjectStore):
     """A store whose listings end with an error after some objects, as often as it is told."""
 
