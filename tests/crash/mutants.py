@@ -28,7 +28,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 
 # Well above what any named test takes; a mutant that hangs has to end before the outer test's own limit.
-LIMIT_SECONDS = 60.0
+LIMIT_SECONDS = 100.0
 TEST_LIMIT_SECONDS = 40.0
 
 _FORKS = sys.platform == "linux"
@@ -196,8 +196,10 @@ class Mutants:
     ) -> Outcome:
         """Run the tests of these ids; without edits, with the product as it is.
 
-        ``environment`` is added to that of the process; ``limit_seconds`` bounds each test.
+        ``environment`` is added to that of the process; ``limit_seconds`` bounds each test. Raises
+        ``SourceMovedError``.
         """
+        changed_sources(edits)
         request = {
             "edits": [asdict(edit) for edit in edits],
             "tests": list(tests),
@@ -256,28 +258,29 @@ def _here(request: dict[str, Any], output: Path) -> dict[str, Any]:
 
 
 def _in_fork(request: dict[str, Any], output: Path) -> dict[str, Any]:
+    output.unlink(missing_ok=True)
     reader, writer = os.pipe()
     child = os.fork()
     if child == 0:
         _be_the_child(request, output, reader, writer)
     os.close(writer)
     parts: list[bytes] = []
+    problem = f"no answer within {LIMIT_SECONDS:g} s"
     with os.fdopen(reader, "rb", buffering=0) as answer:
         while select.select([answer], [], [], LIMIT_SECONDS)[0]:
             part = answer.read(1 << 16)
             if not part:
+                problem = "" if parts else "the process ended without an answer"
                 break
             parts.append(part)
-        else:
-            parts.clear()
     # Also what the tests may have left: whoever is in the child's process group.
     _end_group(child)
     os.waitpid(child, 0)
-    if parts:
+    if not problem:
         found: dict[str, Any] = json.loads(b"".join(parts))
         return found
     text = output.read_text(encoding="utf-8", errors="replace") if output.exists() else ""
-    return asdict(Outcome(-1, 0, errors=[f"no answer within {LIMIT_SECONDS:g} s"], output=text[-6000:]))
+    return asdict(Outcome(-1, 0, errors=[problem], output=text[-6000:]))
 
 
 def _be_the_child(request: dict[str, Any], output: Path, reader: int, writer: int) -> None:

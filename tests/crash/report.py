@@ -86,7 +86,7 @@ class SafeguardOutcome:
 
     @property
     def holds(self) -> bool:
-        """Tell whether the test noticed."""
+        """Tell whether the test noticed that it was off."""
         return self.outcome == RED
 
 
@@ -113,7 +113,7 @@ class Report:
 
     @property
     def survivors(self) -> tuple[SafeguardOutcome, ...]:
-        """Return the safeguards that no test misses."""
+        """Return the safeguards whose test stayed green, or could not be judged, without them."""
         return tuple(found for found in self.safeguards if not found.holds)
 
     @property
@@ -245,8 +245,8 @@ def summary(report: Report, pages: Iterable[Path]) -> str:
     by_layer = ", ".join(f"{number} {layer}" for layer, number in figures["cells_by_layer"].items())
     lines.append(
         f"crash report: {figures['cells']} cells ({by_layer or 'none'}) in {figures['pipelines']} pipelines, "
-        f"{figures['violations']} violations; of {figures['safeguards']} safeguards"
-        f" that were switched off, {figures['safeguards_red']} were missed by their tests"
+        f"{figures['violations']} violations; {figures['safeguards_red']} of {figures['safeguards']} safeguards turned"
+        " their test red when they were switched off"
     )
     if report.soak is not None:
         counts = ", ".join(f"{value} {name}" for name, value in report.soak.items() if isinstance(value, int))

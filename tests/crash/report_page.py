@@ -99,7 +99,7 @@ def _head(report: Report) -> Iterator[str]:
         (figures["places"], "places to crash"),
         (figures["pipelines"], "pipelines"),
         (figures["violations"], "violations"),
-        (f"{figures['safeguards_red']} / {figures['safeguards']}", "safeguards missed when off"),
+        (f"{figures['safeguards_red']} / {figures['safeguards']}", "safeguards off, test red"),
     ]
     if report.soak is not None:
         tiles += [(report.soak[name], f"soak {name}") for name in ("uploads", "kills", "pauses") if name in report.soak]
@@ -114,14 +114,18 @@ def _verdict(report: Report) -> str:
     if report.holds:
         if not report.cells and not report.safeguards:
             return "Nothing was run."
-        return "Whatever died, every invariant held." if report.cells else "Every safeguard was missed when it was off."
+        return (
+            "Whatever died, every invariant held."
+            if report.cells
+            else "Every safeguard that was switched off turned its test red."
+        )
     wrong = []
     if report.violations:
         wrong.append(f"cells that broke an invariant: {len(report.violations)}")
     if report.soak_violations:
         wrong.append(f"violations in the soak: {report.soak_violations}")
     if report.survivors:
-        wrong.append(f"safeguards that no test misses: {len(report.survivors)}")
+        wrong.append(f"safeguards whose test did not go red: {len(report.survivors)}")
     return "; ".join(wrong) + "."
 
 

@@ -154,8 +154,8 @@ CHECKING: tuple[Safeguard, ...] = (
         (
             Edit(
                 _SURVEY,
-                "taken = {found.location for found in doubted if not await self.is_nobodys(*found.location)}",
-                "taken = set[Location]()",
+                "alone = await self._each(lambda found: self.is_nobodys(*found.location), objects)",
+                "alone = [True] * len(objects)",
             ),
         ),
         (_SURVEYS + "test_a_photo_that_is_submitted_while_it_is_looked_at_is_no_finding",),

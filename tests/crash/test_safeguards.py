@@ -17,6 +17,9 @@ from tests.support.resources import TEMPLATE_VARIABLE
 
 TABLE = "tests/crash/safeguards*.py"
 
+# Processes that take part in making sure that the named tests are green as things are.
+_SHARES = 3
+
 _EACH = pytest.mark.parametrize("safeguard", [pytest.param(found, id=found.name) for found in SAFEGUARDS])
 
 
@@ -44,13 +47,15 @@ def test_it_is_where_the_table_says(safeguard: Safeguard) -> None:
 
 
 @pytest.mark.timeout(120)
-@pytest.mark.parametrize("needs_stack", [False, True], ids=["alone", "on-the-stack"])
+@pytest.mark.parametrize("share", range(_SHARES))
 def test_the_named_tests_are_green_with_every_safeguard(
-    needs_stack: bool, mutants: Mutants, request: pytest.FixtureRequest
+    share: int, mutants: Mutants, request: pytest.FixtureRequest
 ) -> None:
-    chosen = [safeguard for safeguard in SAFEGUARDS if safeguard.needs_stack == needs_stack]
+    ordered = sorted(SAFEGUARDS, key=lambda safeguard: (safeguard.needs_stack, safeguard.tests))
+    each = -(-len(ordered) // _SHARES)
+    chosen = ordered[share * each : (share + 1) * each]
     tests = list(dict.fromkeys(test for safeguard in chosen for test in safeguard.tests))
-    outcome = mutants.run([], tests, environment=_surroundings(request, chosen[0]))
+    outcome = mutants.run([], tests, environment=_surroundings(request, chosen[-1]))
     assert outcome.green, f"a red test proves nothing while it is red anyway:\n{outcome.output}"
     assert outcome.passed >= len(tests)
 
@@ -118,6 +123,13 @@ class TestTheMechanism:
         outcome = mutants.run([broken], [self.TEST])
         assert not outcome.red
         assert not outcome.green
+
+    def test_a_process_that_ends_is_not_red(self, mutants: Mutants) -> None:
+        ends = Edit(self.HARMLESS.file, "from __future__ import annotations\n", "import os\n\nos._exit(1)\n")
+        outcome = mutants.run([ends], [self.TEST])
+        assert not outcome.red
+        assert not outcome.green
+        assert mutants.run([], [self.TEST]).green
 
     def test_a_test_that_does_not_exist_is_not_red(self, mutants: Mutants) -> None:
         outcome = mutants.run([self.HARMLESS], [self.TEST + "_no_more"])
