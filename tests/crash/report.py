@@ -31,6 +31,9 @@ SAME = "same as fault-free"
 VIOLATED = "violated"
 NOT_REACHED = "not reached"
 
+# Of a soak's figures, those that a summary has room for.
+SOAK_FIGURES = ("uploads", "kills", "pauses", "restarts", "throttles", "succeeded", "failed", "erased", "charges")
+
 RED, SURVIVED, UNTESTED = "red", "survived", "not judged"
 
 
@@ -249,7 +252,7 @@ def summary(report: Report, pages: Iterable[Path]) -> str:
         " their test red when they were switched off"
     )
     if report.soak is not None:
-        counts = ", ".join(f"{value} {name}" for name, value in report.soak.items() if isinstance(value, int))
+        counts = ", ".join(f"{report.soak[name]} {name}" for name in SOAK_FIGURES if name in report.soak)
         lines.append(f"soak: {counts}")
     lines += [str(page.relative_to(ROOT) if page.is_relative_to(ROOT) else page) for page in pages]
     return "\n".join(lines)

@@ -7,7 +7,7 @@ from html import escape
 from itertools import groupby
 from typing import Any
 
-from tests.crash.report import NOT_REACHED, RED, Cell, LayerRun, Report, SafeguardOutcome, totals
+from tests.crash.report import NOT_REACHED, RED, SOAK_FIGURES, Cell, LayerRun, Report, SafeguardOutcome, totals
 
 _LAYERS = {
     "model": ("Layer 1: model", "Random interleavings of whole jobs, every invariant after every step."),
@@ -102,7 +102,7 @@ def _head(report: Report) -> Iterator[str]:
         (f"{figures['safeguards_red']} / {figures['safeguards']}", "safeguards off, test red"),
     ]
     if report.soak is not None:
-        tiles += [(report.soak[name], f"soak {name}") for name in ("uploads", "kills", "pauses") if name in report.soak]
+        tiles += [(report.soak[name], f"soak {name}") for name in SOAK_FIGURES[:4] if name in report.soak]
     yield '<ul class="tiles">'
     yield from (f"<li><b>{escape(str(value))}</b>{escape(name)}</li>" for value, name in tiles)
     yield '</ul><p class="soft">Click a cell for the command that runs it again.</p>'
