@@ -366,6 +366,14 @@ class StackNotRunning(StackError):
     hint = "Start it with `photo-worker up`; `photo-worker status` shows what there is."
 
 
+class StackNotReady(StackError):
+    """The stack {name!r} is not usable after {seconds:g} seconds: {reason}."""
+
+    code = "stack_not_ready"
+    retryable = True
+    hint = "Start it with `photo-worker up`, wait longer with --timeout, or look at `photo-worker status`."
+
+
 class StackBusy(StackError):
     """Another command still works on the stack in {path!r}; {doing} gave up after {seconds} seconds."""
 

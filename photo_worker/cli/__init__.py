@@ -14,8 +14,13 @@ from pathlib import Path
 from typing import NamedTuple
 
 import click
+from click.shell_completion import CompletionItem
 
 from photo_worker import __version__
+
+# The same for `photo-worker` and `python -m photo_worker.cli`.
+_NAME = "photo-worker"
+_COMPLETE_VARIABLE = "_PHOTO_WORKER_COMPLETE"
 
 
 class _Entry(NamedTuple):
@@ -30,6 +35,7 @@ _COMMANDS = {
     "up": _Entry("photo_worker.cli.stack:up", "Start the local stack, or report the one that runs."),
     "down": _Entry("photo_worker.cli.stack:down", "Stop the local stack; its data stays."),
     "status": _Entry("photo_worker.cli.stack:status", "Show what runs, where, and whether it answers."),
+    "wait": _Entry("photo_worker.cli.stack:wait", "Wait until the local stack is usable."),
     "logs": _Entry("photo_worker.cli.stack:logs", "Show what the stack's services wrote."),
     "reset": _Entry("photo_worker.cli.stack:reset", "Delete the local stack's data and start it empty."),
     "env": _Entry("photo_worker.cli.stack:env", "Print the variables that point at the local stack."),
@@ -62,6 +68,13 @@ class _LazyGroup(click.Group):
         command: click.Command = getattr(import_module(module_name), attribute)
         return command
 
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
+        # Of a command not typed yet, the line that is here is enough: importing all of them takes seconds.
+        names = [
+            CompletionItem(name, help=entry.summary) for name, entry in _COMMANDS.items() if name.startswith(incomplete)
+        ]
+        return [*names, *click.Command.shell_complete(self, ctx, incomplete)]
+
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Commands"):
             formatter.write_dl([(name, entry.summary) for name, entry in _COMMANDS.items()])
@@ -72,7 +85,7 @@ class _LazyGroup(click.Group):
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
     epilog="Exit codes: 0 done, 1 failed, 2 wrong use, 130 interrupted.",
 )
-@click.version_option(__version__, prog_name="photo-worker")
+@click.version_option(__version__, prog_name=_NAME)
 @click.option(
     "--env-file",
     type=click.Path(path_type=Path),
@@ -101,7 +114,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
 def run(arguments: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code."""
     try:
-        outcome = cli.main(args=None if arguments is None else list(arguments), standalone_mode=False)
+        outcome = cli.main(
+            args=None if arguments is None else list(arguments),
+            prog_name=_NAME,
+            complete_var=_COMPLETE_VARIABLE,
+            standalone_mode=False,
+        )
     except click.ClickException as error:
         error.show()
         return error.exit_code

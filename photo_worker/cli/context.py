@@ -25,8 +25,22 @@ ENDPOINT_VARIABLES = (
 )
 
 
+def complete_stack(_ctx: click.Context, _option: click.Parameter, incomplete: str) -> list[str]:
+    """Return the names of this worktree's stacks that begin so, for a shell."""
+    try:
+        from photo_worker.devkit.layout import default_home, stack_names
+    except ImportError:
+        return []
+    return [name for name in stack_names(default_home()) if name.startswith(incomplete)]
+
+
 stack_option = click.option(
-    "--name", "stack_name", metavar="STACK", envvar="PHOTO_WORKER_STACK", help="Use the local stack of this name."
+    "--name",
+    "stack_name",
+    metavar="STACK",
+    envvar="PHOTO_WORKER_STACK",
+    shell_complete=complete_stack,
+    help="Use the local stack of this name.",
 )
 
 

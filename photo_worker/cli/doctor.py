@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 
 import click
 
-from photo_worker.cli.context import ENDPOINT_VARIABLES, resolve
+from photo_worker.cli.context import ENDPOINT_VARIABLES, complete_stack, resolve
 from photo_worker.cli.output import Command, OutputFormat, emit, output_option
 from photo_worker.config import load_settings
 from photo_worker.errors import PhotoWorkerError
@@ -28,7 +28,9 @@ _ADDRESSES = ("TEMPORAL_TARGET", "TEMPORAL_ADDRESS", "DATABASE_URL")
 
 
 @click.command(cls=Command)
-@click.option("--name", envvar="PHOTO_WORKER_STACK", help="The stack to look at.  [default: dev]")
+@click.option(
+    "--name", envvar="PHOTO_WORKER_STACK", shell_complete=complete_stack, help="The stack to look at.  [default: dev]"
+)
 @output_option("text", "json")
 @click.pass_context
 def doctor(ctx: click.Context, name: str | None, output: OutputFormat) -> None:

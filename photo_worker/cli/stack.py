@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from photo_worker.cli.context import complete_stack
 from photo_worker.cli.output import Command, OutputFormat, emit, output_option, table
 from photo_worker.errors import ConfirmationRequired
 
@@ -22,6 +23,7 @@ _LOGS = ("temporal", "postgres", "aws", "textract", "supervisor", "worker")
 _name = click.option(
     "--name",
     envvar="PHOTO_WORKER_STACK",
+    shell_complete=complete_stack,
     help="Which stack of this worktree; ports, data and the names of all resources follow from it.  [default: dev]",
 )
 _base_port = click.option(
@@ -75,6 +77,25 @@ def status(ctx: click.Context, name: str | None, output: OutputFormat) -> None:
         status="ok" if found.running else "failed",
     )
     ctx.exit(0 if found.running else 1)
+
+
+@click.command(cls=Command)
+@_name
+@click.option(
+    "--timeout",
+    type=click.FloatRange(0, 86_400),
+    default=120.0,
+    show_default=True,
+    help="Seconds after which to give up.",
+)
+@output_option("text", "json")
+def wait(name: str | None, timeout: float, output: OutputFormat) -> None:
+    """Wait until the local stack, which something else starts, is usable.
+
+    It is when every service answers and no other command, such as up or reset, is still at work on it.
+    """
+    found = _stack(name).wait(timeout)
+    emit("wait", output, data=_status_data(found), text=lambda: _print_status(found))
 
 
 @click.command(cls=Command)

@@ -52,6 +52,14 @@ def check_name(name: str) -> str:
     return name
 
 
+def stack_names(home: Path) -> list[str]:
+    """Return the names of the stacks in a home, sorted; none where it cannot be read."""
+    try:
+        return sorted(path.name for path in home.iterdir() if (path / _MARKER).is_file())
+    except OSError:
+        return []
+
+
 @dataclass(frozen=True)
 class StackPaths:
     """The files and directories of one stack."""

@@ -23,11 +23,13 @@ from photo_worker.devkit.services import SERVICES, Service
 from photo_worker.devkit.start import Start
 from photo_worker.devkit.state import Processes, StackRecord
 from photo_worker.devkit.timeline import Timeline
-from photo_worker.errors import ServiceFailed, StackError, StackMoved, StackNotRunning
+from photo_worker.errors import ServiceFailed, StackError, StackMoved, StackNotReady, StackNotRunning
 
 # Two stages, each asked and then killed within the supervisor's own limits.
 _STOP_SECONDS = 25.0
 _GRACE_SECONDS = 5.0
+_POLL_SECONDS = 0.1
+_SHOWN_LINES = 20
 
 
 @dataclass(frozen=True)
@@ -172,6 +174,30 @@ class Stack:
         running = processes.alive and all(line.state == "running" for line in lines)
         return StackStatus(self.name, self.paths.root, running, lines)
 
+    def wait(self, seconds: float) -> StackStatus:
+        """Wait until the stack is usable: every service answers, and no command is still at work on it.
+
+        Starts nothing. Raises ``StackNotReady`` after ``seconds``, and at once ``ServiceFailed`` where a service
+        has ended and nobody is starting it.
+        """
+        deadline = time.monotonic() + seconds
+        while True:
+            processes = Processes.load(self.paths)
+            # `up` keeps the supervisor when all is made and usable; a reset empties what runs and is kept.
+            busy = is_locked(self.paths.command_lock)
+            settled = processes.alive and processes.phase == "kept" and not busy
+            status = self.status()
+            if settled and status.running:
+                return status
+            ended = [service for service in status.services if service.state == "exited"]
+            if settled and ended:
+                lines = logs.tail(self.paths.log(ended[0].name), _SHOWN_LINES)
+                log = "".join(f"\n  {ended[0].name} | {line}" for line in lines)
+                raise ServiceFailed(service=ended[0].name, reason=f"it ended with code {ended[0].exit_code}", log=log)
+            if time.monotonic() > deadline:
+                raise StackNotReady(name=self.name, seconds=seconds, reason=_what_is_missing(status, busy=busy))
+            time.sleep(_POLL_SECONDS)
+
     def tail(self, service: str, lines: int) -> list[str]:
         """Return the last lines of a service's log."""
         return logs.tail(self.paths.log(service), lines)
@@ -315,6 +341,13 @@ class Stack:
         if is_locked(self.paths.supervisor_lock):
             raise StackError(reason=f"its supervisor (process {known.pid}) does not end")
         return known.alive or bool(ended)
+
+
+def _what_is_missing(status: StackStatus, *, busy: bool) -> str:
+    missing = [f"{service.name} is {service.state}" for service in status.services if service.state != "running"]
+    if len(missing) == len(status.services) and not busy:
+        return "nothing has started it"
+    return ", ".join(missing) or "a command is still at work on it"
 
 
 def _status_of(service: Service, record: StackRecord, processes: Processes) -> ServiceStatus:

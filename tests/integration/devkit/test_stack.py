@@ -246,6 +246,9 @@ def test_the_commands_agree_on_a_running_stack(stack_env: dict[str, str]) -> Non
     keys = {"name", "state", "version", "url", "port", "pid", "uptime_seconds", "exit_code"}
     assert all(service.keys() == keys for service in services)
 
+    waited = cli("wait", "--name", name, "-o", "json", home=home)
+    assert waited.returncode == 0
+    assert json.loads(waited.stdout)["data"]["running"] is True
     text = cli("status", "--name", name, home=home).stdout
     assert text.splitlines()[0].split() == ["SERVICE", "STATE", "VERSION", "URL", "PORT", "PID", "UPTIME"]
     assert json.loads(cli("env", "--name", name, "-o", "json", home=home).stdout)["data"] == stack_env
@@ -313,6 +316,7 @@ def test_a_taken_port_ends_up_with_exit_code_1(home: Path) -> None:
     ("arguments", "code", "error"),
     [
         (["env", "-o", "json"], 1, "stack_not_running"),
+        (["wait", "--timeout", "0", "-o", "json"], 1, "stack_not_ready"),
         (["reset", "-o", "json"], 1, "confirmation_required"),
         (["up", "--name", "../up", "-o", "json"], 1, "stack_name_invalid"),
         (["up", "--base-port", "80"], 2, None),

@@ -11,15 +11,17 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
+from concurrent.futures import Future
 from pathlib import Path
 
 import psutil
 import pytest
 
+from photo_worker.devkit.layout import exclusive
 from photo_worker.devkit.ports import free_base
-from photo_worker.devkit.stack import Stack, UpReport
+from photo_worker.devkit.stack import Stack, StackStatus, UpReport
 from photo_worker.devkit.state import Processes
-from photo_worker.errors import PortTaken, ServiceFailed, StackMoved
+from photo_worker.errors import PortTaken, ServiceFailed, StackMoved, StackNotReady
 from tests.integration.devkit.toys import Toy, processes_of, wait_until
 
 SECOND = Toy(name="second", uses=("postgres",))
@@ -361,3 +363,42 @@ def test_logs_follow_what_is_written_from_now_on(tmp_path: Path, name: str) -> N
         log.flush()
         assert next(news) == ("toy", "half a line")
     stack.down()
+
+
+def test_wait_returns_when_the_stack_that_another_starts_is_usable(tmp_path: Path, name: str) -> None:
+    stack = toy_stack(tmp_path, name)
+    waiting = start_waiting(stack)
+    with pytest.raises(TimeoutError):
+        waiting.result(timeout=0.3)
+    stack.up()
+    assert waiting.result(timeout=30).running
+    with exclusive(stack.paths.command_lock, timeout=5, doing="reset"), pytest.raises(StackNotReady) as busy:
+        # Services may answer and still be halfway through a reset.
+        stack.wait(0.2)
+    assert "still at work" in busy.value.message
+    os.kill(service_pid(stack), signal.SIGKILL)
+    wait_until(lambda: not stack.status().running, "the death shows")
+    with pytest.raises(ServiceFailed, match="toy"):
+        stack.wait(30)
+    stack.delete()
+
+
+def test_wait_gives_up_on_a_stack_that_nobody_starts(tmp_path: Path, name: str) -> None:
+    with pytest.raises(StackNotReady) as failure:
+        toy_stack(tmp_path, name).wait(0.2)
+    assert "nothing has started it" in failure.value.message
+    assert list(tmp_path.iterdir()) == [], "waiting makes nothing"
+
+
+def start_waiting(stack: Stack) -> Future[StackStatus]:
+    """Wait in a thread that ends with the wait."""
+    future: Future[StackStatus] = Future()
+
+    def wait() -> None:
+        try:
+            future.set_result(stack.wait(30))
+        except BaseException as error:
+            future.set_exception(error)
+
+    threading.Thread(target=wait, daemon=True).start()
+    return future

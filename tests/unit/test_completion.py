@@ -1,0 +1,97 @@
+"""The shells complete commands, options, services and the names of stacks, and importing stays out of it."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from photo_worker.devkit.layout import StackPaths
+
+MODULE = [sys.executable, "-m", "photo_worker.cli"]
+
+
+def run(command: list[str], **variables: str) -> str:
+    done = subprocess.run(
+        command, env={**os.environ, **variables}, capture_output=True, text=True, timeout=30, check=True
+    )
+    return done.stdout
+
+
+def completed(words: str, *, home: Path | None = None) -> list[str]:
+    """Return what bash is offered for the last of these words."""
+    variables = {"COMP_WORDS": words, "COMP_CWORD": str(words.count(" ")), "_PHOTO_WORKER_COMPLETE": "bash_complete"}
+    if home is not None:
+        variables["PHOTO_WORKER_HOME"] = str(home)
+    return [line.partition(",")[2] for line in run(MODULE, **variables).splitlines() if line]
+
+
+@pytest.mark.parametrize(
+    ("words", "offered"),
+    [
+        ("photo-worker re", ["reset", "replay"]),
+        ("photo-worker config ", ["show"]),
+        ("photo-worker logs te", ["temporal", "textract"]),
+        ("photo-worker status --output ", ["text", "json"]),
+        ("photo-worker --env", ["--env-file"]),
+    ],
+)
+def test_commands_options_and_values_are_completed(words: str, offered: list[str]) -> None:
+    assert completed(words) == offered
+
+
+def test_stacks_are_completed_by_name(tmp_path: Path) -> None:
+    for name in ("review", "release"):
+        StackPaths(tmp_path, name).create()
+    (tmp_path / "recipes").mkdir()
+    assert completed("photo-worker status --name re", home=tmp_path) == ["release", "review"]
+    assert completed("photo-worker show --name rev", home=tmp_path) == ["review"]
+    assert completed("photo-worker down --name ", home=tmp_path / "absent") == []
+
+
+@pytest.mark.parametrize(
+    ("shell", "variables", "answer"),
+    [
+        ("zsh", {"COMP_WORDS": "photo-worker sta", "COMP_CWORD": "1"}, "plain\nstatus\nShow what runs"),
+        ("fish", {"COMP_WORDS": "photo-worker sta", "COMP_CWORD": "sta"}, "plain\nstatus\nShow what runs"),
+    ],
+)
+def test_other_shells_are_told_in_their_own_way(shell: str, variables: dict[str, str], answer: str) -> None:
+    told = run(MODULE, _PHOTO_WORKER_COMPLETE=f"{shell}_complete", **variables)
+    assert told.replace(",", "\n").replace("\t", "\n").startswith(answer)
+    script = run(MODULE, _PHOTO_WORKER_COMPLETE=f"{shell}_source")
+    assert f"_PHOTO_WORKER_COMPLETE={shell}_complete" in script
+
+
+@pytest.mark.skipif(shutil.which("bash") is None, reason="there is no bash")
+def test_a_real_bash_completes(tmp_path: Path) -> None:
+    program = tmp_path / "photo-worker"
+    program.write_text(f'#!/bin/sh\nexec "{sys.executable}" -m photo_worker.cli "$@"\n')
+    program.chmod(0o755)
+    version = run(["bash", "-c", "echo ${BASH_VERSINFO[0]}${BASH_VERSINFO[1]}"])
+    if int(version) < 44:
+        pytest.skip("this bash is older than 4.4, which click needs")
+    script = """
+        eval "$(_PHOTO_WORKER_COMPLETE=bash_source photo-worker)"
+        complete -p photo-worker >/dev/null || exit 3
+        COMP_WORDS=(photo-worker dow) COMP_CWORD=1
+        _photo_worker_completion photo-worker dow photo-worker
+        echo "${COMPREPLY[*]}"
+    """
+    assert run(["bash", "-c", script], PATH=f"{tmp_path}{os.pathsep}{os.environ['PATH']}") == "down\n"
+
+
+def test_completing_a_command_imports_none_of_them() -> None:
+    code = (
+        "import sys\n"
+        "from photo_worker.cli import cli\n"
+        "from click.shell_completion import ShellComplete\n"
+        "items = ShellComplete(cli, {}, 'photo-worker', '_X').get_completions([], '')\n"
+        "assert len(items) > 10, items\n"
+        "print([name for name in sys.modules if name.startswith('photo_worker.cli.')])\n"
+    )
+    assert run([sys.executable, "-c", code]) == "[]\n"
