@@ -66,7 +66,8 @@ async def _erase(
 
         def told(step: Step) -> None:
             if output == "text":
-                click.echo(f"{step.part:<9} {step.done or 'left: ' + step.left}")
+                said = [step.done, f"left: {step.left}" if step.left else ""]
+                click.echo(f"{step.part:<9} {'; '.join(filter(None, said))}")
 
         if output == "text" and traces.workflow is not None and not traces.workflow.is_open:
             click.echo(

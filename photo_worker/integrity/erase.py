@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from uuid import UUID
@@ -35,7 +35,7 @@ class Part(StrEnum):
 
 @dataclass(frozen=True)
 class Step:
-    """One step: what was ``done``, or why something was ``left``. Both are sentences without their full stop."""
+    """One step: what was ``done``, and what was ``left`` and why. Both are sentences without their full stop."""
 
     part: Part
     done: str = ""
@@ -110,9 +110,10 @@ class Erasure:
             found = await self._orchestrator.erase(job_id)
         tell(Step(Part.WORKFLOW, done="deleted with its history" if found else "there was none"))
         # The manifest names the photo of a job whose row is lost, so it is read before it is deleted.
-        photo = await asyncio.to_thread(self._photo, job_id, await asyncio.to_thread(self._repository.get, job_id))
-        tell(await asyncio.to_thread(self._erase_objects, job_id))
-        tell(await asyncio.to_thread(self._erase_photo, job_id, photo, with_source))
+        row = await asyncio.to_thread(self._repository.get, job_id)
+        photo = await asyncio.to_thread(self._photo, job_id, row)
+        tell(await asyncio.to_thread(self._erase_objects, job_id, row))
+        tell(await asyncio.to_thread(self._erase_photo, job_id, photo, self._own_buckets(row), with_source))
         with at(CrashPoint.ROW_ERASED):
             rows = await asyncio.to_thread(self._repository.delete, job_id)
         tell(Step(Part.ROWS, done="deleted" if rows else "there were none"))
@@ -124,19 +125,25 @@ class Erasure:
             self._repository.mark_erased(job_id)
         return Step(Part.MARK, done="was marked as erased before" if known else "marked as erased")
 
-    def _erase_objects(self, job_id: UUID) -> Step:
+    def _erase_objects(self, job_id: UUID, row: Recipe | None) -> Step:
         deleted = 0
-        for bucket, key in self._objects(job_id):
-            with at(CrashPoint.ARTIFACT_ERASED):
-                deleted += bool(self._store.delete(bucket, key))
-        return Step(Part.OBJECTS, done=f"{deleted} deleted" if deleted else "there were none")
+        foreign = []
+        for bucket, key in self._objects(job_id, row):
+            try:
+                with at(CrashPoint.ARTIFACT_ERASED):
+                    deleted += bool(self._store.delete(bucket, key))
+            except InvalidKey:
+                # Such a name is none of ours, and different programs delete different objects by it.
+                foreign.append(f"s3://{bucket}/{key}")
+        left = f"of names that no worker gives, delete them by hand: {', '.join(foreign)}" if foreign else ""
+        return Step(Part.OBJECTS, done=f"{deleted} deleted" if deleted else "there were none", left=left)
 
-    def _erase_photo(self, job_id: UUID, photo: Location | None, with_source: bool) -> Step:
+    def _erase_photo(self, job_id: UUID, photo: Location | None, own: Sequence[str], with_source: bool) -> Step:
         if photo is None:
             return Step(Part.PHOTO, done="none is known")
         bucket, key = photo
         where = f"s3://{bucket}/{key}"
-        if not self._is_uploaded(photo) and not with_source:
+        if not _is_uploaded(photo, own) and not with_source:
             return Step(Part.PHOTO, left=f"{where} was not uploaded by a submission; --with-source deletes it too")
         with self._repository.sole_user(job_id, bucket=bucket, key=key) as sole:
             if not sole:
@@ -159,23 +166,33 @@ class Erasure:
             marked=self._repository.is_erased(job_id),
             row=row,
             workflow=workflow,
-            objects=tuple(self._listed(job_id)),
+            objects=tuple(self._listed(job_id, row)),
             photo=photo,
-            uploaded=photo is not None and self._is_uploaded(photo),
+            uploaded=photo is not None and _is_uploaded(photo, self._own_buckets(row)),
             shared=shared,
         )
 
-    def _listed(self, job_id: UUID) -> list[Location]:
-        found = [entry for folder in JOB_FOLDERS for entry in self._store.list(self._bucket, f"{folder}{job_id}/")]
-        return [(entry.bucket, entry.key) for entry in found]
+    def _own_buckets(self, row: Recipe | None) -> Sequence[str]:
+        """Return the worker's bucket, and the one that was the worker's when the job was done."""
+        return list(dict.fromkeys([self._bucket, (row.s3_bucket if row else None) or self._bucket]))
 
-    def _objects(self, job_id: UUID) -> list[Location]:
+    def _listed(self, job_id: UUID, row: Recipe | None) -> list[Location]:
+        found: list[Location] = []
+        for bucket in self._own_buckets(row):
+            try:
+                for folder in JOB_FOLDERS:
+                    found += [(bucket, entry.key) for entry in self._store.list(bucket, f"{folder}{job_id}/")]
+            except BucketMissing:
+                if bucket == self._bucket:
+                    raise
+        return found
+
+    def _objects(self, job_id: UUID, row: Recipe | None) -> list[Location]:
         """Return the job's objects, first those that every job has: a version behind a delete marker is not listed."""
-        return list(
-            dict.fromkeys(
-                [(self._bucket, ocr_key(job_id)), (self._bucket, manifest_key(job_id)), *self._listed(job_id)]
-            )
-        )
+        listed = self._listed(job_id, row)
+        buckets = {self._bucket, *(bucket for bucket, _ in listed)}
+        named = [(bucket, key) for bucket in sorted(buckets) for key in (ocr_key(job_id), manifest_key(job_id))]
+        return list(dict.fromkeys([*named, *listed]))
 
     def _photo(self, job_id: UUID, row: Recipe | None) -> Location | None:
         if row is not None:
@@ -188,8 +205,9 @@ class Erasure:
             return None
         return manifest.s3_raw_bucket or self._bucket, manifest.s3_raw_key
 
-    def _is_uploaded(self, photo: Location) -> bool:
-        return photo[0] == self._bucket and uploaded_sha256(photo[1]) is not None
+
+def _is_uploaded(photo: Location, own: Sequence[str]) -> bool:
+    return photo[0] in own and uploaded_sha256(photo[1]) is not None
 
 
 def _counted(where: str, versions: int) -> str:

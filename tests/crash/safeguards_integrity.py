@@ -39,7 +39,7 @@ ERASING: tuple[Safeguard, ...] = (
             Edit(
                 _ERASE,
                 "            found = await self._orchestrator.erase(job_id)\n",
-                "            tell(await asyncio.to_thread(self._erase_objects, job_id))\n"
+                "            tell(await asyncio.to_thread(self._erase_objects, job_id, None))\n"
                 "            found = await self._orchestrator.erase(job_id)\n",
             ),
         ),
@@ -54,9 +54,9 @@ ERASING: tuple[Safeguard, ...] = (
         (
             Edit(
                 _ERASE,
-                "        tell(await asyncio.to_thread(self._erase_objects, job_id))\n",
+                "        tell(await asyncio.to_thread(self._erase_objects, job_id, row))\n",
                 "        await asyncio.to_thread(self._repository.delete, job_id)\n"
-                "        tell(await asyncio.to_thread(self._erase_objects, job_id))\n",
+                "        tell(await asyncio.to_thread(self._erase_objects, job_id, row))\n",
             ),
         ),
         (_ERASURES + "test_an_erasure_that_dies_is_completed_by_the_next",),
@@ -76,7 +76,7 @@ ERASING: tuple[Safeguard, ...] = (
         "erasing a job deletes the original out of its owner's bucket",
         (4,),
         "every photo counts as uploaded",
-        (Edit(_ERASE, "if not self._is_uploaded(photo) and not with_source:", "if False:"),),
+        (Edit(_ERASE, "if not _is_uploaded(photo, own) and not with_source:", "if False:"),),
         (_ERASURES + "test_somebodys_own_photo_goes_only_when_asked_for",),
     ),
     Safeguard(
@@ -106,8 +106,8 @@ ERASING: tuple[Safeguard, ...] = (
         (
             Edit(
                 _ERASE,
-                "[(self._bucket, ocr_key(job_id)), (self._bucket, manifest_key(job_id)), *self._listed(job_id)]",
-                "self._listed(job_id)",
+                "list(dict.fromkeys([*named, *listed]))",
+                "listed",
             ),
         ),
         ("tests/integration/test_erase.py::test_nothing_is_left_of_jobs_that_have_ended",),

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,7 @@ from photo_worker.crash_points import CrashPoint, Phase, armed
 from photo_worker.errors import JobErased, JobMissing, ObjectForbidden, TemporalUnavailable
 from photo_worker.integrity.erase import Erasure, Part, Step
 from photo_worker.jobs import JobService, Source
-from photo_worker.ports import JobHandle, QueueState, RecipeOcr, WorkflowState
+from photo_worker.ports import JobHandle, ObjectEntry, QueueState, RecipeOcr, WorkflowState
 from photo_worker.storage.memory import MemoryObjectStore, MemoryRecipeRepository
 
 BUCKET = "photos"
@@ -263,6 +264,51 @@ async def test_the_photo_of_a_job_whose_row_is_lost_is_found_by_its_manifest(wor
     job_id = await world.finished()
     world.repository.delete(job_id)
     await world.erasure.erase(job_id)
+    assert world.listing() == []
+
+
+async def test_what_was_stored_when_the_worker_had_another_bucket_goes_as_well(world: World) -> None:
+    job_id = await world.finished()
+    world.store.ensure_bucket("the-next-bucket")
+    moved = Erasure(world.store, world.repository, world.workflows, "the-next-bucket")
+    assert (await moved.traces(job_id)).uploaded
+    assert left(await moved.erase(job_id)) == {}
+    assert world.listing() == []
+    assert world.is_gone(job_id)
+
+
+async def test_a_former_bucket_that_is_no_more_does_not_stop_an_erasure(world: World) -> None:
+    job_id = await world.finished(bucket="somebodys", key="pie.png")
+    ocr = RecipeOcr("a-former-bucket", ocr_key(job_id), manifest_key(job_id), "recorded", "1", 1)
+    world.repository.succeed(job_id, bucket="somebodys", key="pie.png", sha256=SHA, ocr=ocr)
+    await world.erasure.erase(job_id)
+    assert world.is_gone(job_id)
+
+
+async def test_an_object_whose_name_has_two_readings_is_told_and_left(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job_id = await world.finished()
+    odd = f"artifacts/{job_id}/../pie.png"
+    listed = world.store.list
+
+    def listing(bucket: str, prefix: str) -> Iterator[ObjectEntry]:
+        yield from listed(bucket, prefix)
+        if odd.startswith(prefix):
+            yield ObjectEntry(bucket, odd, 1, datetime.now(UTC))
+
+    monkeypatch.setattr(world.store, "list", listing)
+    steps = await world.erasure.erase(job_id)
+    assert odd in left(steps)[Part.OBJECTS]
+    monkeypatch.undo()
+    assert world.listing() == []
+
+
+async def test_a_job_can_be_erased_twice_at_once(world: World) -> None:
+    job_id, other = await world.finished(), await world.finished()
+    await asyncio.gather(*(world.erasure.erase(one) for one in (job_id, other, job_id, other)))
+    assert world.is_gone(job_id)
+    assert world.is_gone(other)
     assert world.listing() == []
 
 
