@@ -132,6 +132,12 @@ def crash(session: nox.Session) -> None:
 
 
 @nox.session(venv_backend=BACKEND)
+def soak(session: nox.Session) -> None:
+    """Work on 5,000 uploads, or as many as asked for, while workers and services are killed."""
+    session.run(prepare(session), "-m", "tests.crash.soak", *session.posargs)
+
+
+@nox.session(venv_backend=BACKEND)
 def lint(session: nox.Session) -> None:
     """Check style, imports between packages, and what may not be committed."""
     python = prepare(session)

@@ -6,7 +6,7 @@ import asyncio
 import signal
 import time
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 from uuid import UUID, uuid4
@@ -81,8 +81,8 @@ class Ending:
     facts: Facts
     violations: tuple[Violation, ...]
     bucket: str
-    reached: bool
-    seconds: float
+    reached: bool = True
+    seconds: float = 0.0
 
     def comparable(self) -> dict[str, Any]:
         """Return what must be as in a run without faults."""
@@ -118,8 +118,7 @@ async def run_without_faults(site: Site, pipeline: str) -> Ending:
         await worker.drain()
         if pipeline == "erase":
             await _ends(await world.command(*_command_of(world, pipeline, job_id)), 0)
-        facts, violations = await _judged(world, job_id)
-    return Ending(facts, violations, world.bucket, reached=True, seconds=time.monotonic() - started)
+        return replace(await ending_of(world, job_id), seconds=time.monotonic() - started)
 
 
 async def run(site: Site, case: Case) -> Ending:
@@ -129,19 +128,32 @@ async def run(site: Site, case: Case) -> Ending:
     async with site.world(case.name) as world:
         steps = _command_case if case.pipeline in {"submit", "erase"} else _worker_case
         reached = await steps(world, case, job_id)
-        facts, violations = await _judged(world, job_id)
-    return Ending(facts, violations, world.bucket, reached, time.monotonic() - started)
+        ending = await ending_of(world, job_id)
+    return replace(ending, reached=reached, seconds=time.monotonic() - started)
 
 
-async def _judged(world: World, job_id: UUID) -> tuple[Facts, tuple[Violation, ...]]:
+async def ending_of(world: World, job_id: UUID) -> Ending:
+    """Look at a world whose one job has ended, and judge it."""
     facts = await gather(world, [job_id])
-    return facts, (
+    violations = (
         *await broken_rules(world.ports),
         *wrong_charges(facts),
         *too_many_attempts(facts),
         *leaks(facts, [TEXT], world.variables),
         *await unreplayable(course.history for course in facts.courses.values()),
     )
+    return Ending(facts, violations, world.bucket)
+
+
+def difference(ending: Ending, faultless: Ending) -> str:
+    """Say in what a run differs from that without faults; nothing where it does not."""
+    found, expected = ending.comparable(), faultless.comparable()
+    parts = [
+        f"{name}: {found[name]!r:.400} and not {expected[name]!r:.400}"
+        for name in found
+        if found[name] != expected[name]
+    ]
+    return "invariant 5: differs from the run without faults in " + "; ".join(parts) if parts else ""
 
 
 async def _worker_case(world: World, case: Case, job_id: UUID) -> bool:

@@ -89,9 +89,9 @@ class World:
         """Start a worker process; ``arm`` says where it dies."""
         return await self._spawn("worker", arm, variables)
 
-    async def command(self, *arguments: str, arm: Arm | None = None) -> Child:
+    async def command(self, *arguments: str, arm: Arm | None = None, **variables: str) -> Child:
         """Start a ``photo-worker`` command."""
-        return await self._spawn("command", arm, {}, *arguments)
+        return await self._spawn("command", arm, variables, *arguments)
 
     async def submit(self, path: Path, job_id: UUID) -> None:
         """Submit a file from this process."""

@@ -91,7 +91,7 @@ async def judged(site: Site, case: Case, faultless: Ending) -> str:
         problem = f"invariant 2: the job did not end as it should: {error}"
     else:
         seconds = ending.seconds
-        problem = "; ".join(map(str, ending.violations)) or difference(ending, faultless)
+        problem = "; ".join(map(str, ending.violations)) or cells.difference(ending, faultless)
         if not problem and not ending.reached:
             problem = "the point was never passed, so that nothing is known of it"
     report.record(
@@ -110,17 +110,6 @@ async def judged(site: Site, case: Case, faultless: Ending) -> str:
         )
     )
     return f"{case.name}: {problem}\n  again: {command}" if problem else ""
-
-
-def difference(ending: Ending, faultless: Ending) -> str:
-    """Say in what a run differs from that without faults; nothing where it does not."""
-    found, expected = ending.comparable(), faultless.comparable()
-    parts = [
-        f"{name}: {found[name]!r:.400} and not {expected[name]!r:.400}"
-        for name in found
-        if found[name] != expected[name]
-    ]
-    return "invariant 5: differs from the run without faults in " + "; ".join(parts) if parts else ""
 
 
 def source_of(point: str) -> str:

@@ -64,7 +64,7 @@ async def judge(world: World, users: Users, finals: Mapping[UUID, str]) -> Verdi
         violations=tuple(violations),
         succeeded=sum(row.status == "succeeded" for row in rows.values()),
         failed=len(failed),
-        erased=len(users.erased),
+        erased=len(users.erased & set(users.accepted)),
         retries=sum(attempt - 1 for course in facts.courses.values() for attempt in course.attempts.values()),
         charges=sum(facts.charges.values()),
         closed=sum(course.status != "running" for course in facts.courses.values()),

@@ -1,0 +1,150 @@
+"""Postgres is cut off in the middle of each write, and behind its COMMIT, before anybody hears of it."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+from urllib.parse import urlsplit
+from uuid import UUID, uuid4
+
+import psycopg
+import pytest
+
+from tests.crash import report
+from tests.crash.real import cells
+from tests.crash.real.cutting import INSIDE, REPLY_LOST, Cutter, cutter_to
+from tests.crash.real.site import Site, World
+
+pytestmark = [pytest.mark.stack, pytest.mark.timeout(240)]
+
+_PATIENCE_SECONDS = 60.0
+_WAITS_FOR_A_ROW = """
+    SELECT count(*) FROM pg_stat_activity
+    WHERE datname = current_database() AND wait_event_type = 'Lock' AND application_name = 'photo-worker'"""
+
+
+@dataclass(frozen=True)
+class Write:
+    """One write of a row: the ``nth`` that sets this status."""
+
+    pipeline: str
+    name: str
+    status: str
+    nth: int = 1
+
+
+WRITES = (
+    Write("submit", "queue", "queued"),
+    Write("photo", "start", "running"),
+    Write("photo", "start-with-hash", "running", nth=2),
+    Write("photo", "succeed", "succeeded"),
+    Write("damaged", "fail", "failed"),
+)
+CASES = [(write, how) for write in WRITES for how in (INSIDE, REPLY_LOST) if (write.name, how) != ("queue", INSIDE)]
+
+
+async def test_a_write_is_cut_off_in_and_behind_it(site: Site, chosen_cell: str | None) -> None:
+    chosen = [(write, how) for write, how in CASES if chosen_cell in {None, name_of(write, how)}]
+    if not chosen:
+        pytest.skip(f"{chosen_cell} is no cell of this test")
+    pipelines = sorted({write.pipeline for write, _ in chosen})
+    endings = await asyncio.gather(*(cells.run_without_faults(site, pipeline) for pipeline in pipelines))
+    faultless = dict(zip(pipelines, endings, strict=True))
+
+    async def one(write: Write, how: str) -> str:
+        return await judged(site, write, how, faultless[write.pipeline])
+
+    problems = [problem for problem in await asyncio.gather(*(one(*case) for case in chosen)) if problem]
+    assert not problems, "\n\n".join(problems)
+
+
+def name_of(write: Write, how: str) -> str:
+    """Return the cell in a word."""
+    return f"{write.pipeline}-{write.name}-{how.replace(' ', '-')}"
+
+
+async def judged(site: Site, write: Write, how: str, faultless: cells.Ending) -> str:
+    """Run a cell and report it; return what is wrong with it."""
+    name = name_of(write, how)
+    command = f"python3 dev.py nox -s crash -- tests/crash/real/test_database.py --real-cell {name}"
+    seconds = 0.0
+    try:
+        ending = await run(site, write, how)
+    except (TimeoutError, AssertionError) as error:
+        problem = f"invariant 2: the job did not end as it should: {error}"
+    else:
+        seconds = ending.seconds
+        problem = "; ".join(map(str, ending.violations)) or cells.difference(ending, faultless)
+    report.record(
+        report.Cell(
+            layer="real",
+            pipeline=write.pipeline,
+            number=100 + WRITES.index(write),
+            call=f"Postgres: {write.name}",
+            source="photo_worker/storage/statements.py",
+            mode="cut off" if how == INSIDE else "lost",
+            phase="before" if how == INSIDE else "after",
+            outcome=report.VIOLATED if problem else report.SAME,
+            seconds=seconds,
+            command=command,
+            detail=problem,
+        )
+    )
+    return f"{name}: {problem}\n  again: {command}" if problem else ""
+
+
+async def run(site: Site, write: Write, how: str) -> cells.Ending:
+    """Let one write of one job be cut off, and the job come to its end."""
+    job_id = uuid4()
+    name = name_of(write, how)
+    async with site.world(name) as world:
+        server = urlsplit(world.variables["DATABASE_URL"])
+        assert server.hostname
+        assert server.port
+        async with cutter_to((server.hostname, server.port), write.status, write.nth, how) as (cutter, port):
+            credentials, _, _ = server.netloc.rpartition("@")
+            through = server._replace(netloc=f"{credentials}@127.0.0.1:{port}").geturl()
+            document = await asyncio.to_thread(cells.document_of, site, write.pipeline)
+            if write.pipeline == "submit":
+                worker = await world.worker()
+                submitted = await world.command(
+                    "--env-file", "/dev/null", "submit", "--job-id", str(job_id), str(document), DATABASE_URL=through
+                )
+                assert await submitted.end(_PATIENCE_SECONDS) == 0, submitted.output()
+            else:
+                await world.submit(document, job_id)
+                worker = await world.worker(DATABASE_URL=through)
+            if how == INSIDE:
+                await cut_inside(world, cutter, job_id)
+            async with asyncio.timeout(_PATIENCE_SECONDS):
+                await cutter.done.wait()
+            await world.ended(job_id, _PATIENCE_SECONDS)
+            await worker.drain()
+        return await cells.ending_of(world, job_id)
+
+
+async def cut_inside(world: World, cutter: Cutter, job_id: UUID) -> None:
+    """Hold the job's row, so that the statement waits for it in the server, and cut it off there.
+
+    The server does not look at its client while it waits: it writes the row when it gets it, although nobody is there
+    any more. That late write is the point.
+    """
+    async with asyncio.timeout(_PATIENCE_SECONDS):
+        await cutter.held.wait()
+        async with await psycopg.AsyncConnection.connect(world.variables["DATABASE_URL"]) as holder:
+            await holder.execute("SELECT FROM recipes WHERE id = %s FOR UPDATE", [job_id])
+            cutter.go_on.set()
+            async with await psycopg.AsyncConnection.connect(
+                world.variables["DATABASE_URL"], autocommit=True
+            ) as looker:
+                while not await waiting(looker):  # noqa: ASYNC110 - the server tells nobody
+                    await asyncio.sleep(0.02)
+            cutter.cut.set()
+            await cutter.done.wait()
+
+
+async def waiting(looker: psycopg.AsyncConnection) -> int:
+    """Return how many of the product's statements wait for a row."""
+    found = await (await looker.execute(_WAITS_FOR_A_ROW)).fetchone()
+    assert found
+    return int(found[0])

@@ -1,0 +1,86 @@
+"""The soak in its short form, as a process of its own, and what its seed decides."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections import Counter
+from dataclasses import replace
+
+import pytest
+
+from tests.crash import report
+from tests.crash.real.processes import ROOT
+from tests.crash.real.services import NAMES
+from tests.crash.soaking.schedule import KILL, PAUSE, RESTART, Order, schedule_of
+
+UPLOADS, DISTURBANCES = 300, 20
+
+# Some of the uploads are erased before they are accepted.
+ORDER = Order(uploads=310, seconds=35.0, seed=20, kills=20, restarts=1, workers=3, throttle=0.3)
+
+
+@pytest.mark.stack
+@pytest.mark.timeout(600)
+def test_everything_dies_and_nothing_is_lost_or_doubled() -> None:
+    written = report.folder().parent / "soak.json"
+    options = [f"--{name}={value:g}" for name, value in vars(ORDER).items()]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "tests.crash.soak", *options, "--report", str(written)],
+        cwd=ROOT,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        _, said = process.communicate(timeout=540)
+    finally:
+        if process.poll() is None:
+            process.terminate()
+            process.communicate(timeout=60)
+    assert process.returncode == 0, said
+    found = json.loads(written.read_text(encoding="utf-8"))
+    assert found["violations"] == []
+    assert found["uploads"] >= UPLOADS
+    assert found["uploads"] == found["succeeded"] + found["failed"] + found["erased"]
+    assert found["kills"] + found["pauses"] >= DISTURBANCES
+    assert {name: found[f"restarts_{name}"] for name in NAMES} == dict.fromkeys(NAMES, 1)
+    assert found["throttles"] > 0
+    assert found["charges"] <= found["documents"]
+
+
+def test_the_seed_decides_what_happens_when_and_to_whom() -> None:
+    drawn = schedule_of(ORDER, NAMES, 3.0)
+    assert schedule_of(ORDER, NAMES, 3.0) == drawn
+    other = schedule_of(replace(ORDER, seed=ORDER.seed + 1), NAMES, 3.0)
+    assert {upload.job_id for upload in other.uploads}.isdisjoint(upload.job_id for upload in drawn.uploads)
+    assert [fault.at for fault in other.faults] != [fault.at for fault in drawn.faults]
+
+
+def test_a_schedule_has_what_was_ordered() -> None:
+    drawn = schedule_of(replace(ORDER, kills=9, restarts=2), NAMES, 3.0)
+    kinds = Counter(fault.what for fault in drawn.faults)
+    assert kinds[KILL] + kinds[PAUSE] == 9
+    assert min(kinds[KILL], kinds[PAUSE]) >= 2
+    assert Counter(fault.service for fault in drawn.faults if fault.what == RESTART) == dict.fromkeys(NAMES, 2)
+    assert len({upload.job_id for upload in drawn.uploads}) == ORDER.uploads
+    assert all(fault.seconds > 3.0 for fault in drawn.faults if fault.what == PAUSE)
+    assert {fault.worker for fault in drawn.faults} <= set(range(ORDER.workers))
+
+
+def test_a_schedule_has_bytes_in_common_and_every_kind_of_user() -> None:
+    uploads = schedule_of(ORDER, NAMES, 3.0).uploads
+    assert max(Counter(upload.document for upload in uploads).values()) > 1
+    assert any(upload.twice for upload in uploads)
+    assert any(upload.damaged for upload in uploads)
+    assert any(upload.cancel_after is not None for upload in uploads)
+    assert any(upload.erase_after is not None and upload.erase_races for upload in uploads)
+
+
+@pytest.mark.parametrize("option", ["--uploads=0", "--throttle=1", "--seconds=0", "--kills=-1", "--restarts=-1"])
+def test_a_soak_that_would_prove_nothing_is_refused(option: str) -> None:
+    refused = subprocess.run(
+        [sys.executable, "-m", "tests.crash.soak", option], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    assert refused.returncode == 2
+    assert option.partition("=")[0] in refused.stderr
