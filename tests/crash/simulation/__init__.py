@@ -1,0 +1,1 @@
+"""A Temporal service, workers and clients in one process: real workflows and activities, seeded order, virtual time."""

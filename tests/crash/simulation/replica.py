@@ -1,0 +1,137 @@
+"""One workflow execution in one worker's memory: the SDK runs the workflow's code, activation by activation."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from temporalio import workflow
+from temporalio.api.common.v1 import Payloads
+from temporalio.api.failure.v1 import ActivityFailureInfo, CanceledFailureInfo, Failure
+from temporalio.bridge.proto.activity_result.activity_result_pb2 import ActivityResolution, Cancellation
+from temporalio.bridge.proto.workflow_activation.workflow_activation_pb2 import (
+    ResolveActivity,
+    WorkflowActivation,
+    WorkflowActivationJob,
+)
+from temporalio.bridge.proto.workflow_commands.workflow_commands_pb2 import ActivityCancellationType, WorkflowCommand
+from temporalio.common import Priority, TypedSearchAttributes
+from temporalio.converter import DefaultFailureConverter
+from temporalio.worker import UnsandboxedWorkflowRunner, WorkflowInstanceDetails
+
+from photo_worker.orchestration.converter import ContractPayloadConverter
+
+# Workflow tasks end within this (Temporal's default), or are given to another worker.
+TASK_TIMEOUT = timedelta(seconds=10)
+
+
+class TaskFailed(Exception):
+    """A workflow task that the SDK failed: the code has a defect, or differs from what it did before."""
+
+
+class Replica:
+    """A workflow's code with its state. ``run_task`` is to be called with every task, first to last."""
+
+    def __init__(self, kind: type, workflow_id: str, run_id: str, started: datetime, task_queue: str) -> None:
+        definition = workflow._Definition.must_from_class(kind)
+        info = workflow.Info(
+            attempt=1,
+            continued_run_id=None,
+            cron_schedule=None,
+            execution_timeout=None,
+            first_execution_run_id=run_id,
+            headers={},
+            namespace="simulated",
+            original_execution_run_id=run_id,
+            parent=None,
+            root=None,
+            raw_memo={},
+            retry_policy=None,
+            run_id=run_id,
+            run_timeout=None,
+            search_attributes={},
+            start_time=started,
+            workflow_start_time=started,
+            task_queue=task_queue,
+            task_timeout=TASK_TIMEOUT,
+            typed_search_attributes=TypedSearchAttributes.empty,
+            workflow_id=workflow_id,
+            workflow_type=definition.name or kind.__name__,
+            priority=Priority.default,
+        )
+        self._run_id = run_id
+        self._instance = UnsandboxedWorkflowRunner().create_instance(
+            WorkflowInstanceDetails(
+                payload_converter_factory=ContractPayloadConverter,
+                failure_converter_class=DefaultFailureConverter,
+                interceptor_classes=[],
+                defn=definition,
+                info=info,
+                randomness_seed=0,
+                extern_functions={},
+                disable_eager_activity_execution=True,
+                worker_level_failure_exception_types=[],
+                patch_activation_callback=None,
+                last_completion_result=Payloads(),
+                last_failure=None,
+            )
+        )
+        self._waits_for_cancellation: dict[int, bool] = {}
+        self.tasks = 0
+        """How many tasks it has run: what it knows of the execution."""
+
+    def run_task(
+        self, jobs: Sequence[WorkflowActivationJob], at: datetime, *, replaying: bool
+    ) -> list[WorkflowCommand]:
+        """Return the commands of one workflow task.
+
+        An activity that is not waited for when it is cancelled is cancelled within the task, as the SDK's core does it.
+        """
+        commands: list[WorkflowCommand] = []
+        more = list(jobs)
+        while more:
+            found = self._activate(more, at, replaying=replaying)
+            commands += found
+            more = []
+            for command in found:
+                if command.HasField("schedule_activity"):
+                    about = command.schedule_activity
+                    waits = about.cancellation_type == ActivityCancellationType.WAIT_CANCELLATION_COMPLETED
+                    self._waits_for_cancellation[about.seq] = waits
+                elif command.HasField("request_cancel_activity"):
+                    seq = command.request_cancel_activity.seq
+                    if not self._waits_for_cancellation[seq]:
+                        more.append(cancelled(seq))
+        self.tasks += 1
+        return commands
+
+    def _activate(
+        self, jobs: Sequence[WorkflowActivationJob], at: datetime, *, replaying: bool
+    ) -> list[WorkflowCommand]:
+        activation = WorkflowActivation(run_id=self._run_id, is_replaying=replaying, jobs=jobs)
+        activation.timestamp.FromDatetime(at.astimezone(UTC).replace(tzinfo=None))
+        completion = self._instance.activate(activation)
+        if completion.HasField("failed"):
+            raise TaskFailed(str(completion.failed.failure))
+        return list(completion.successful.commands)
+
+
+def cancelled(seq: int) -> WorkflowActivationJob:
+    """Return the job that tells a workflow that an activity was cancelled."""
+    failure = Failure(
+        message="Activity cancelled",
+        activity_failure_info=ActivityFailureInfo(),
+        cause=Failure(message="Cancelled", canceled_failure_info=CanceledFailureInfo()),
+    )
+    result = ActivityResolution(cancelled=Cancellation(failure=failure))
+    return WorkflowActivationJob(resolve_activity=ResolveActivity(seq=seq, result=result))
+
+
+def same(one: Sequence[WorkflowCommand], other: Sequence[WorkflowCommand]) -> bool:
+    """Tell whether two runs of a task issued the same commands."""
+    return [_bytes(each) for each in one] == [_bytes(each) for each in other]
+
+
+def _bytes(command: WorkflowCommand) -> Any:
+    return command.SerializeToString(deterministic=True)

@@ -1,0 +1,358 @@
+"""Temporal's side: executions, tasks, attempts, timeouts and retries, on a clock that is told the time."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+
+from temporalio.api.common.v1 import Payload, RetryPolicy
+from temporalio.api.enums.v1 import TimeoutType
+from temporalio.api.failure.v1 import ActivityFailureInfo, Failure, TimeoutFailureInfo
+from temporalio.bridge.proto.activity_result.activity_result_pb2 import ActivityResolution, Success
+from temporalio.bridge.proto.activity_result.activity_result_pb2 import Failure as ActivityFailed
+from temporalio.bridge.proto.workflow_activation.workflow_activation_pb2 import (
+    CancelWorkflow,
+    InitializeWorkflow,
+    ResolveActivity,
+    WorkflowActivationJob,
+)
+from temporalio.bridge.proto.workflow_commands.workflow_commands_pb2 import ScheduleActivity, WorkflowCommand
+
+from tests.crash.simulation.replica import TASK_TIMEOUT, cancelled
+
+
+@dataclass
+class Attempt:
+    """One attempt of an activity, given to a worker."""
+
+    token: int
+    number: int
+    started: datetime
+    beat: datetime
+    cancel_requested: bool = False
+
+
+@dataclass
+class Activity:
+    """A scheduled activity until it ends."""
+
+    about: ScheduleActivity
+    due: datetime
+    number: int = 1
+    attempt: Attempt | None = None
+    cancel_requested: bool = False
+    last_failure: Failure | None = None
+
+    @property
+    def retry(self) -> RetryPolicy:
+        return self.about.retry_policy
+
+    def deadline(self) -> tuple[datetime, TimeoutType.ValueType] | None:
+        """Return when the running attempt is given up, and by which timeout."""
+        if self.attempt is None:
+            return None
+        found = [(self.attempt.started + self.about.start_to_close_timeout.ToTimedelta(), START_TO_CLOSE)]
+        if self.about.HasField("heartbeat_timeout"):
+            found.append((self.attempt.beat + self.about.heartbeat_timeout.ToTimedelta(), HEARTBEAT))
+        return min(found)
+
+
+START_TO_CLOSE = TimeoutType.TIMEOUT_TYPE_START_TO_CLOSE
+HEARTBEAT = TimeoutType.TIMEOUT_TYPE_HEARTBEAT
+
+
+@dataclass(frozen=True)
+class DoneTask:
+    """A workflow task that a worker completed."""
+
+    jobs: tuple[WorkflowActivationJob, ...]
+    at: datetime
+    commands: tuple[WorkflowCommand, ...]
+
+
+@dataclass
+class Execution:
+    """One run of a workflow."""
+
+    workflow_id: str
+    run_id: str
+    kind: str
+    arguments: tuple[Payload, ...]
+    started: datetime
+    status: str = "running"
+    closed: datetime | None = None
+    result: Payload | None = None
+    failure: Failure | None = None
+    events: list[str] = field(default_factory=list)
+    attempts: list[tuple[str, int]] = field(default_factory=list)
+    """Each activity that ended, with the number of its last attempt."""
+    done: list[DoneTask] = field(default_factory=list)
+    waiting: list[WorkflowActivationJob] = field(default_factory=list)
+    task: tuple[int, datetime, tuple[WorkflowActivationJob, ...]] | None = None
+    """The task that a worker has: token, until when, jobs."""
+    activities: dict[int, Activity] = field(default_factory=dict)
+
+
+class Stale(Exception):
+    """What was reported is about something that nobody waits for any more."""
+
+
+class Service:
+    """Executions by workflow id. ``now`` tells the time; nothing happens but by calls."""
+
+    def __init__(self, now: Callable[[], datetime]) -> None:
+        self._now = now
+        self._tokens = 0
+        self.executions: dict[str, Execution] = {}
+        self.deleted: list[str] = []
+        self.task_attempts_lost = 0
+
+    def _token(self) -> int:
+        self._tokens += 1
+        return self._tokens
+
+    # -- what clients do ------------------------------------------------------
+
+    def start(self, workflow_id: str, kind: str, arguments: Sequence[Payload]) -> tuple[Execution, bool]:
+        """Start, or return the execution that has the id, running or closed; and whether it is new."""
+        known = self.executions.get(workflow_id)
+        if known is not None:
+            return known, False
+        run_id = f"run-{self._token()}"
+        found = Execution(workflow_id, run_id, kind, tuple(arguments), self._now(), events=["WorkflowExecutionStarted"])
+        first = InitializeWorkflow(
+            workflow_type=kind,
+            workflow_id=workflow_id,
+            arguments=arguments,
+            first_execution_run_id=run_id,
+            attempt=1,
+        )
+        found.waiting.append(WorkflowActivationJob(initialize_workflow=first))
+        self.executions[workflow_id] = found
+        return found, True
+
+    def cancel(self, workflow_id: str) -> None:
+        """Ask a running workflow to stop, once. Raises ``KeyError`` and ``Stale``."""
+        found = self._running(workflow_id)
+        if "WorkflowExecutionCancelRequested" not in found.events:
+            found.events.append("WorkflowExecutionCancelRequested")
+            found.waiting.append(WorkflowActivationJob(cancel_workflow=CancelWorkflow()))
+
+    def terminate(self, workflow_id: str) -> None:
+        """Close a running workflow at once. Raises ``KeyError`` and ``Stale``."""
+        self._close(self._running(workflow_id), "terminated", "WorkflowExecutionTerminated")
+
+    def delete(self, workflow_id: str) -> bool:
+        """Forget a workflow; tell whether there was one."""
+        return self.executions.pop(workflow_id, None) is not None
+
+    def _running(self, workflow_id: str) -> Execution:
+        found = self.executions[workflow_id]
+        if found.status != "running":
+            raise Stale(f"{workflow_id} is closed")
+        return found
+
+    # -- what workers do ------------------------------------------------------
+
+    def tasks(self) -> list[Execution]:
+        """Return the executions whose workflow task can be given to a worker."""
+        return [
+            found
+            for found in self.executions.values()
+            if found.waiting and found.task is None and found.status == "running"
+        ]
+
+    def give_task(self, execution: Execution) -> int:
+        """Give a workflow task away; return its token."""
+        token = self._token()
+        execution.task = (token, self._now() + TASK_TIMEOUT, tuple(execution.waiting))
+        execution.events += ["WorkflowTaskScheduled", "WorkflowTaskStarted"]
+        return token
+
+    def complete_task(self, execution: Execution, token: int, commands: Sequence[WorkflowCommand]) -> None:
+        """Take a task's commands. Raises ``Stale`` where somebody else was given the task meanwhile."""
+        if self.executions.get(execution.workflow_id) is not execution or execution.status != "running":
+            raise Stale("the workflow is closed")
+        if execution.task is None or execution.task[0] != token:
+            raise Stale("the task was given to another worker")
+        jobs = execution.task[2]
+        closes = any(_closes(command) for command in commands)
+        if closes and len(execution.waiting) > len(jobs):
+            # Something came in between: the server refuses to close, and the task runs again with all of it.
+            execution.task = None
+            execution.events.append("WorkflowTaskFailed")
+            return
+        execution.task = None
+        execution.waiting = execution.waiting[len(jobs) :]
+        execution.done.append(DoneTask(jobs, self._now(), tuple(commands)))
+        execution.events.append("WorkflowTaskCompleted")
+        for command in commands:
+            self._obey(execution, command)
+
+    def _obey(self, execution: Execution, command: WorkflowCommand) -> None:
+        match command.WhichOneof("variant"):
+            case "schedule_activity":
+                about = command.schedule_activity
+                execution.activities[about.seq] = Activity(about, self._now())
+                execution.events.append("ActivityTaskScheduled")
+            case "request_cancel_activity":
+                self._cancel_activity(execution, command.request_cancel_activity.seq)
+            case "complete_workflow_execution":
+                execution.result = command.complete_workflow_execution.result
+                self._close(execution, "completed", "WorkflowExecutionCompleted")
+            case "fail_workflow_execution":
+                execution.failure = command.fail_workflow_execution.failure
+                self._close(execution, "failed", "WorkflowExecutionFailed")
+            case "cancel_workflow_execution":
+                self._close(execution, "cancelled", "WorkflowExecutionCanceled")
+            case other:
+                raise NotImplementedError(f"the simulation does not know the command {other}")
+
+    def _close(self, execution: Execution, status: str, event: str) -> None:
+        execution.status, execution.closed = status, self._now()
+        execution.events.append(event)
+        execution.activities.clear()
+        execution.waiting.clear()
+        execution.task = None
+
+    def _cancel_activity(self, execution: Execution, seq: int) -> None:
+        activity = execution.activities.get(seq)
+        if activity is None:
+            return
+        execution.events.append("ActivityTaskCancelRequested")
+        waits = activity.about.cancellation_type == 1
+        activity.cancel_requested = True
+        if activity.attempt is not None:
+            activity.attempt.cancel_requested = True
+        if not waits:
+            # The workflow has gone on without it. An attempt that runs may still report.
+            if activity.attempt is None:
+                self._end(execution, activity, "ActivityTaskCanceled", None)
+        elif activity.attempt is None:
+            self._end(execution, activity, "ActivityTaskCanceled", cancelled(seq))
+
+    def activities(self) -> list[tuple[Execution, Activity]]:
+        """Return the activities whose next attempt can be given to a worker now."""
+        now = self._now()
+        return [
+            (execution, activity)
+            for execution in self.executions.values()
+            for activity in execution.activities.values()
+            if activity.attempt is None and activity.due <= now
+        ]
+
+    def give_activity(self, activity: Activity) -> Attempt:
+        """Start the next attempt."""
+        now = self._now()
+        activity.attempt = Attempt(self._token(), activity.number, now, now, activity.cancel_requested)
+        return activity.attempt
+
+    def _find(self, execution: Execution, seq: int, token: int) -> Activity:
+        activity = execution.activities.get(seq)
+        if self.executions.get(execution.workflow_id) is not execution or activity is None:
+            raise Stale("nobody waits for the activity")
+        if activity.attempt is None or activity.attempt.token != token:
+            raise Stale("the attempt was given up")
+        return activity
+
+    def heartbeat(self, execution: Execution, seq: int, token: int) -> bool:
+        """Take a sign of life; tell whether the attempt should stop. Raises ``Stale``."""
+        activity = self._find(execution, seq, token)
+        assert activity.attempt is not None
+        activity.attempt.beat = self._now()
+        return activity.cancel_requested
+
+    def complete_activity(self, execution: Execution, seq: int, token: int, result: Payload | None) -> None:
+        """Take an attempt's result. Raises ``Stale``."""
+        activity = self._find(execution, seq, token)
+        resolution = ActivityResolution(completed=Success(result=result))
+        self._end(execution, activity, "ActivityTaskCompleted", _resolved(seq, resolution))
+
+    def fail_activity(self, execution: Execution, seq: int, token: int, failure: Failure) -> None:
+        """Take an attempt's failure: try again where the policy says so. Raises ``Stale``."""
+        activity = self._find(execution, seq, token)
+        final = (
+            failure.application_failure_info.non_retryable if failure.HasField("application_failure_info") else False
+        )
+        if failure.HasField("canceled_failure_info") and activity.cancel_requested:
+            self._end(execution, activity, "ActivityTaskCanceled", cancelled(seq))
+            return
+        self._failed(execution, activity, failure, final=final, event="ActivityTaskFailed")
+
+    def _failed(self, execution: Execution, activity: Activity, failure: Failure, *, final: bool, event: str) -> None:
+        most = activity.retry.maximum_attempts
+        if not final and not activity.cancel_requested and (most == 0 or activity.number < most):
+            activity.due = self._now() + _backoff(activity.retry, activity.number)
+            activity.number += 1
+            activity.attempt = None
+            activity.last_failure = failure
+            return
+        about = activity.about
+        whole = Failure(
+            message="Activity task failed" if event == "ActivityTaskFailed" else "Activity task timed out",
+            cause=failure,
+            activity_failure_info=ActivityFailureInfo(activity_id=about.activity_id),
+        )
+        whole.activity_failure_info.activity_type.name = about.activity_type
+        resolution = ActivityResolution(failed=ActivityFailed(failure=whole))
+        self._end(execution, activity, event, _resolved(about.seq, resolution))
+
+    def _end(self, execution: Execution, activity: Activity, event: str, job: WorkflowActivationJob | None) -> None:
+        seq = activity.about.seq
+        del execution.activities[seq]
+        execution.attempts.append((activity.about.activity_type, activity.number))
+        execution.events += (
+            ["ActivityTaskStarted", event] if event != "ActivityTaskCanceled" or activity.attempt else [event]
+        )
+        tried_cancel = activity.cancel_requested and activity.about.cancellation_type != 1
+        if job is not None and not tried_cancel:
+            execution.waiting.append(job)
+
+    # -- time ---------------------------------------------------------------------
+
+    def next_deadline(self) -> datetime | None:
+        """Return when something happens by itself."""
+        now = self._now()
+        found: list[datetime] = []
+        for execution in self.executions.values():
+            if execution.task is not None:
+                found.append(execution.task[1])
+            for activity in execution.activities.values():
+                deadline = activity.deadline()
+                if deadline is not None:
+                    found.append(deadline[0])
+                elif activity.due > now:
+                    found.append(activity.due)
+        return min(found, default=None)
+
+    def expire(self) -> None:
+        """Give up tasks and attempts whose time is over."""
+        now = self._now()
+        for execution in list(self.executions.values()):
+            if execution.task is not None and execution.task[1] <= now:
+                execution.task = None
+                execution.events.append("WorkflowTaskTimedOut")
+                self.task_attempts_lost += 1
+            for activity in list(execution.activities.values()):
+                deadline = activity.deadline()
+                if deadline is not None and deadline[0] <= now:
+                    name = "StartToClose" if deadline[1] == START_TO_CLOSE else "Heartbeat"
+                    info = TimeoutFailureInfo(timeout_type=deadline[1])
+                    failure = Failure(message=f"activity {name} timeout", timeout_failure_info=info)
+                    self._failed(execution, activity, failure, final=False, event="ActivityTaskTimedOut")
+
+
+def _resolved(seq: int, resolution: ActivityResolution) -> WorkflowActivationJob:
+    return WorkflowActivationJob(resolve_activity=ResolveActivity(seq=seq, result=resolution))
+
+
+def _closes(command: WorkflowCommand) -> bool:
+    name = command.WhichOneof("variant") or ""
+    return name.endswith("_workflow_execution") and name.split("_")[0] in {"complete", "fail", "cancel"}
+
+
+def _backoff(retry: RetryPolicy, attempt: int) -> timedelta:
+    seconds = retry.initial_interval.ToTimedelta().total_seconds() * retry.backoff_coefficient ** (attempt - 1)
+    longest = retry.maximum_interval.ToTimedelta().total_seconds()
+    return timedelta(seconds=min(seconds, longest) if longest else seconds)

@@ -1,0 +1,358 @@
+"""Everything together: ports in memory behind the gate, the service, workers, clients, and the order of it all."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import suppress
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from functools import partial
+from typing import Any
+from uuid import UUID
+
+from botocore.exceptions import EndpointConnectionError
+from temporalio.api.failure.v1 import Failure
+from temporalio.converter import DefaultFailureConverter
+from temporalio.testing import ActivityEnvironment
+
+from photo_worker.activities.assets import AssetActivities
+from photo_worker.activities.boundary import to_application_error
+from photo_worker.activities.ocr import OcrActivities
+from photo_worker.activities.results import ResultActivities
+from photo_worker.contracts.image import ImageProcessingInput
+from photo_worker.errors import (
+    DatabaseUnavailable,
+    JobMissing,
+    PhotoWorkerError,
+    StorageUnavailable,
+    TemporalUnavailable,
+)
+from photo_worker.jobs import JobService
+from photo_worker.ocr.textract import TextractBackend
+from photo_worker.orchestration.converter import ContractPayloadConverter
+from photo_worker.ports import JobHandle, QueueState, WorkflowState
+from photo_worker.storage.memory import MemoryObjectStore, MemoryRecipeRepository
+from photo_worker.workflows.image import ImageProcessingWorkflow
+from tests.crash.simulation.gate import (
+    Fault,
+    Gate,
+    Gated,
+    GatedRepository,
+    GatedStore,
+    Process,
+    Strand,
+    begin,
+    current,
+    run_async,
+)
+from tests.crash.simulation.replica import Replica, TaskFailed, same
+from tests.crash.simulation.service import Activity, Attempt, Execution, Service, Stale
+from tests.crash.simulation.textract import MemoryTextract
+
+BUCKET = "photos"
+QUEUE = "simulated"
+_EPOCH = datetime(2026, 1, 1, tzinfo=UTC)
+
+
+class Stuck(Exception):
+    """Nothing can happen any more, and work is left."""
+
+
+class World:
+    """One deployment. ``seed`` decides who goes on first wherever more than one could."""
+
+    def __init__(self, *, seed: int = 0, faults: tuple[Fault, ...] = (), workers: int = 1) -> None:
+        self.now = _EPOCH
+        self._random = random.Random(seed)  # noqa: S311
+        self.gate = Gate(faults)
+        self.store = MemoryObjectStore(now=lambda: self.now)
+        self.store.ensure_bucket(BUCKET)
+        self.rows = MemoryRecipeRepository(now=lambda: self.now, patience_seconds=0)
+        self.textract = MemoryTextract(self.store, lambda: self.now)
+        self.service = Service(lambda: self.now)
+        self.strands: list[Strand] = []
+        self.workers: list[Worker] = []
+        self._made = 0
+        for _ in range(workers):
+            self.add_worker()
+        self.statuses: list[tuple[UUID, str]] = []
+
+    def seconds(self) -> float:
+        """Return the virtual time in seconds."""
+        return self.now.timestamp()
+
+    # -- making -----------------------------------------------------------------
+
+    def ports(self) -> tuple[GatedStore, GatedRepository, SimulatedOrchestrator]:
+        """Return the ports of one process, behind the gate."""
+        store = GatedStore(
+            self.gate, "store", self.store, lambda: StorageUnavailable(store="memory", reason="simulated")
+        )
+        rows = GatedRepository(
+            self.gate, "rows", self.rows, lambda: DatabaseUnavailable(database="memory", reason="simulated")
+        )
+        return store, rows, SimulatedOrchestrator(self)
+
+    def add_worker(self) -> Worker:
+        """Start a worker process."""
+        self._made += 1
+        worker = Worker(self, f"worker-{self._made}")
+        self.workers.append(worker)
+        return worker
+
+    def spawn(self, process: Process, name: str, work: Callable[[], object]) -> Strand:
+        """Begin work in a process; it goes on when it is its turn."""
+        strand = Strand(process, name)
+        self.strands.append(strand)
+        begin(strand, work)
+        return strand
+
+    def client(self, name: str, work: Callable[[JobService], Any]) -> Strand:
+        """Begin a client's command in a process of its own."""
+        process = Process(name)
+        store, rows, orchestrator = self.ports()
+        service = JobService(store, rows, orchestrator, BUCKET)  # type: ignore[arg-type]
+        return self.spawn(process, name, lambda: run_async(lambda: work(service)))
+
+    # -- the order of things --------------------------------------------------------
+
+    def run(self, *, most: int = 20_000) -> None:
+        """Let everything happen that can happen, time included, until nothing is left but paused processes."""
+        for _ in range(most):
+            if not self.step():
+                return
+        raise Stuck(f"{most} steps, and no end")
+
+    def step(self) -> bool:
+        """Let one thing happen; tell whether there was one."""
+        self._bury()
+        choices: list[Callable[[], None]] = [
+            partial(self._go, strand)
+            for strand in self.strands
+            if not strand.process.paused and (strand.until is None or strand.until <= self.now)
+        ]
+        able = [worker for worker in self.workers if worker.process.alive and not worker.process.paused]
+        if able:
+            worker = self._random.choice(able)
+            choices += [partial(worker.take_task, execution) for execution in self.service.tasks()]
+            choices += [partial(worker.take_activity, *found) for found in self.service.activities()]
+        if choices:
+            self._random.choice(choices)()
+            return True
+        return self._pass_time()
+
+    def _pass_time(self) -> bool:
+        times = [strand.until for strand in self.strands if strand.until is not None and not strand.process.paused]
+        deadline = self.service.next_deadline()
+        if deadline is not None:
+            times.append(deadline)
+        if not times:
+            return False
+        self.now = max(self.now, min(times))
+        self.service.expire()
+        return True
+
+    def _go(self, strand: Strand) -> None:
+        strand.go.release()
+        strand.stopped.acquire()
+        if strand.done:
+            self.strands.remove(strand)
+            if strand.error is not None:
+                raise strand.error
+
+    def _bury(self) -> None:
+        """Unwind the threads of processes that died, and put new workers in their places."""
+        for strand in [strand for strand in self.strands if not strand.process.alive]:
+            self._go(strand)
+        for worker in [worker for worker in self.workers if not worker.process.alive]:
+            self.workers.remove(worker)
+            self.add_worker()
+        if all(worker.process.paused for worker in self.workers):
+            self.add_worker()
+
+    def resume(self) -> bool:
+        """Let paused processes go on; tell whether there were any."""
+        paused = {strand.process for strand in self.strands if strand.process.paused}
+        for process in paused:
+            process.paused = False
+        for worker in self.workers:
+            worker.process.paused = False
+        return bool(paused)
+
+    def close(self) -> None:
+        """Unwind every thread."""
+        for strand in list(self.strands):
+            strand.process.alive = False
+            with suppress(Exception):
+                self._go(strand)
+
+
+class Worker:
+    """A worker process: its cache of workflows, and the attempts it runs."""
+
+    def __init__(self, world: World, name: str) -> None:
+        self.process = Process(name)
+        self._world = world
+        self._cache: dict[str, Replica] = {}
+        store, rows, _ = world.ports()
+        broken = lambda: EndpointConnectionError(endpoint_url="memory")  # noqa: E731
+        client = Gated(world.gate, "textract", world.textract, broken)
+        backend = TextractBackend(client, wait=self._wait, clock=world.seconds)  # type: ignore[arg-type]
+        assets = AssetActivities(store, rows)
+        ocr = OcrActivities(store, rows, lambda engine: backend, BUCKET)
+        results = ResultActivities(store, rows, BUCKET)
+        found = (assets.verify_and_locate_asset, ocr.ocr_textract, results.persist_artifacts, results.record_failure)
+        self._activities: Mapping[str, Callable[..., Any]] = {each.__name__: each for each in found}
+
+    def _wait(self, seconds: float) -> None:
+        self._world.gate.until(current(), self._world.now + timedelta(seconds=seconds))
+
+    def take_task(self, execution: Execution) -> None:
+        """Run a workflow task; its completion is a call to the service."""
+        world = self._world
+        token = world.service.give_task(execution)
+        jobs, at = tuple(execution.waiting), world.now
+        done = tuple(execution.done)
+
+        def work() -> None:
+            replica = self._cache.pop(execution.run_id, None)
+            if replica is None or replica.tasks != len(done):
+                replica = asyncio.run(_replica(execution))
+                for task in done:
+                    if not same(replica.run_task(task.jobs, task.at, replaying=True), task.commands):
+                        raise TaskFailed(f"{execution.workflow_id}: replaying gives other commands than before")
+            commands = replica.run_task(jobs, at, replaying=False)
+            with suppress(Stale):
+                world.gate.call(
+                    "temporal.complete_workflow_task",
+                    lambda: world.service.complete_task(execution, token, commands),
+                    repeatable=False,
+                )
+                self._cache[execution.run_id] = replica
+
+        world.spawn(self.process, f"task {execution.workflow_id}", work)
+
+    def take_activity(self, execution: Execution, activity: Activity) -> None:
+        """Run an attempt."""
+        attempt = self._world.service.give_activity(activity)
+        name = f"{activity.about.activity_type} {attempt.number}"
+        self._world.spawn(self.process, name, lambda: self._attempt(execution, activity, attempt))
+
+    def _attempt(self, execution: Execution, activity: Activity, attempt: Attempt) -> None:
+        world, about = self._world, activity.about
+        function = self._activities[about.activity_type]
+        hint = function.__func__.__annotations__  # type: ignore[attr-defined]
+        converter = ContractPayloadConverter()
+        environment = ActivityEnvironment()
+        environment.payload_converter = converter
+        environment.info = replace(
+            environment.info,
+            activity_type=about.activity_type,
+            attempt=attempt.number,
+            workflow_id=execution.workflow_id,
+            workflow_run_id=execution.run_id,
+            heartbeat_timeout=None,
+        )
+        failure: Failure | None = None
+        result: Any = None
+        try:
+            kind = function.__globals__[hint["request"]] if isinstance(hint["request"], str) else hint["request"]
+            (request,) = converter.from_payloads(about.arguments, [kind])
+            result = environment.run(function, request)
+        except PhotoWorkerError as error:
+            failure = _failure(to_application_error(error))
+        except Exception as error:
+            failure = _failure(error)
+        seq, token = about.seq, attempt.token
+        with suppress(Stale):
+            if failure is not None:
+                world.gate.call(
+                    "temporal.fail_activity",
+                    lambda: world.service.fail_activity(execution, seq, token, failure),
+                    repeatable=False,
+                )
+            else:
+                payload = converter.to_payloads([result])[0]
+                world.gate.call(
+                    "temporal.complete_activity",
+                    lambda: world.service.complete_activity(execution, seq, token, payload),
+                    repeatable=False,
+                )
+
+
+async def _replica(execution: Execution) -> Replica:
+    # The SDK takes the place of the running event loop while it makes an instance.
+    return Replica(ImageProcessingWorkflow, execution.workflow_id, execution.run_id, execution.started, QUEUE)
+
+
+def _failure(error: Exception) -> Failure:
+    failure = Failure()
+    DefaultFailureConverter().to_failure(error, ContractPayloadConverter(), failure)
+    return failure
+
+
+class SimulatedOrchestrator:
+    """``ports.WorkflowOrchestrator`` over the simulated service."""
+
+    def __init__(self, world: World) -> None:
+        self._world = world
+
+    def _call(self, name: str, effect: Callable[[], Any]) -> Any:
+        broken = lambda: TemporalUnavailable(target="memory", reason="simulated")  # noqa: E731
+        return self._world.gate.call(f"orchestrator.{name}", effect, broken=broken)
+
+    async def start_image_processing(self, request: ImageProcessingInput) -> JobHandle:
+        payloads = ContractPayloadConverter().to_payloads([request])
+        kind = "image_processing_workflow"
+        found, new = self._call("start", lambda: self._world.service.start(request.job_id, kind, payloads))
+        return JobHandle(UUID(request.job_id), found.run_id, joined=not new)
+
+    async def cancel(self, job_id: UUID) -> None:
+        def effect() -> None:
+            try:
+                self._world.service.cancel(str(job_id))
+            except KeyError as error:
+                raise JobMissing(job_id=job_id) from error
+            except Stale:
+                return
+
+        self._call("cancel", effect)
+
+    async def state(self, job_id: UUID) -> WorkflowState | None:
+        found: WorkflowState | None = self._call(
+            "state", lambda: state_of(self._world.service.executions.get(str(job_id)))
+        )
+        return found
+
+    async def open_jobs(self) -> AsyncIterator[str]:
+        found = self._call(
+            "open_jobs",
+            lambda: [one.workflow_id for one in self._world.service.executions.values() if one.status == "running"],
+        )
+        for each in found:
+            yield each
+
+    async def queue_state(self) -> QueueState:
+        return QueueState(QUEUE, 0, 0.0, True)
+
+    async def has_worker(self) -> bool:
+        return True
+
+    async def erase(self, job_id: UUID) -> bool:
+        def effect() -> bool:
+            with suppress(Stale, KeyError):
+                self._world.service.terminate(str(job_id))
+            return self._world.service.delete(str(job_id))
+
+        return bool(self._call("erase", effect))
+
+
+def state_of(found: Execution | None) -> WorkflowState | None:
+    """Return what Temporal says of an execution."""
+    if found is None:
+        return None
+    code = found.failure.application_failure_info.type if found.failure is not None else None
+    reason = found.failure.message if found.failure is not None else None
+    return WorkflowState(found.status, found.started, found.closed, code, reason)
