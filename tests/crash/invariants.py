@@ -1,0 +1,173 @@
+"""What must hold of a simulated deployment: at every moment, and when nothing moves any more.
+
+What can also be seen on live data is judged by the product's own rules, ``photo_worker.integrity``. Numbers are those of
+the invariants in docs/explanation/crash-safety.md. Messages and dead letters (7) are nothing that the product has yet;
+histories (8) are replayed by the simulation whenever a worker meets a workflow that another one began.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any
+from uuid import UUID
+
+from photo_worker import policies
+from photo_worker.integrity.evidence import Evidence, StoredObject
+from photo_worker.integrity.finding import Severity
+from photo_worker.integrity.rules import all_rules, findings
+from photo_worker.ports import Recipe
+from photo_worker.storage.memory import MemoryObjectStore
+from tests.crash.simulation.world import BUCKET, World, state_of
+
+_LIMIT_BYTES = 1 << 24
+_FINAL = frozenset({"succeeded", "failed"})
+_POLICIES = {
+    "verify_and_locate_asset": policies.VERIFY,
+    "ocr_textract": policies.OCR,
+    "persist_artifacts": policies.PERSIST,
+    "record_failure": policies.RECORD_FAILURE,
+}
+
+
+@dataclass(frozen=True)
+class Violation:
+    """An invariant that does not hold, and where."""
+
+    invariant: int
+    text: str
+
+    def __str__(self) -> str:
+        return f"invariant {self.invariant}: {self.text}"
+
+
+class Watch:
+    """Looks at a world again and again, and remembers what may not change back."""
+
+    def __init__(self, world: World) -> None:
+        self._world = world
+        self._final: dict[UUID, Recipe] = {}
+        self._runs: dict[str, str] = {}
+
+    def now(self) -> list[Violation]:
+        """Return what does not hold at this moment."""
+        return [*self._statuses(), *self._executions(), *_charges(self._world), *_results(self._world)]
+
+    def at_rest(self, accepted: Iterable[UUID], erased: Iterable[UUID] = ()) -> list[Violation]:
+        """Return what does not hold when nothing moves any more.
+
+        ``accepted`` are the jobs of which a submission said that it was done, ``erased`` those of which an erasure did.
+        """
+        gone = set(erased)
+        return [
+            *self.now(),
+            *_broken_rules(self._world, gone),
+            *_endings(self._world, set(accepted) - gone),
+            *_attempts(self._world),
+            *_traces(self._world, gone),
+        ]
+
+    def _statuses(self) -> Iterator[Violation]:
+        for row in self._world.rows.all():
+            before = self._final.get(row.id)
+            if before is not None and (row.status, row.error_code) != (before.status, before.error_code):
+                yield Violation(6, f"{row.id} was {before.status} and is {row.status}")
+            if row.status in _FINAL:
+                self._final[row.id] = row
+
+    def _executions(self) -> Iterator[Violation]:
+        for execution in self._world.service.executions.values():
+            run_id = self._runs.setdefault(execution.workflow_id, execution.run_id)
+            if run_id != execution.run_id and not self._world.rows.is_erased(UUID(execution.workflow_id)):
+                yield Violation(1, f"{execution.workflow_id} was started twice")
+
+
+def evidence_of(world: World, erased: Iterable[UUID] = ()) -> Evidence:
+    """Return everything that there is, as the product's own rules want it."""
+    objects = {(BUCKET, key): found for key, found in stored(world.store).items()}
+    rows = {row.id: row for row in world.rows.all()}
+    ids = {*rows, *map(UUID, world.service.executions), *erased}
+    return Evidence(
+        looked_at=world.now,
+        bucket=BUCKET,
+        rows=rows,
+        objects=objects,
+        workflows={job_id: state_of(world.service.executions.get(str(job_id))) for job_id in ids},
+        erased={job_id for job_id in ids if world.rows.is_erased(job_id)},
+        grace=timedelta(0),
+    )
+
+
+def stored(store: MemoryObjectStore) -> dict[str, StoredObject]:
+    """Return every object with its bytes and their hash, by key."""
+    found = {}
+    for entry in store.list(BUCKET, ""):
+        body = store.get(BUCKET, entry.key, limit_bytes=_LIMIT_BYTES)
+        about = store.head(BUCKET, entry.key)
+        digest = hashlib.sha256(body).hexdigest()
+        found[entry.key] = StoredObject(
+            BUCKET, entry.key, entry.size_bytes, entry.modified_at, about.metadata, body, digest
+        )
+    return found
+
+
+def outcome(world: World) -> dict[str, Any]:
+    """Return what a run without faults must have left as well: everything but times, and how it came to it."""
+    left = {"created_at", "updated_at"}
+    return {
+        "rows": {str(row.id): {k: v for k, v in vars(row).items() if k not in left} for row in world.rows.all()},
+        "objects": {key: (found.body, dict(found.metadata or {})) for key, found in stored(world.store).items()},
+        "workflows": {name: found.status for name, found in world.service.executions.items()},
+        "charges": dict(world.textract.charges),
+    }
+
+
+def _broken_rules(world: World, erased: set[UUID]) -> Iterator[Violation]:
+    invariants = {rule.code: rule.invariant for rule in all_rules()}
+    for found in findings(evidence_of(world, erased)):
+        if found.severity is not Severity.NOTICE:
+            yield Violation(invariants[found.code], f"{found.code} at {found.where}: {found.problem}")
+
+
+def _charges(world: World) -> Iterator[Violation]:
+    for sha256, number in world.textract.charges.items():
+        if number > 1:
+            yield Violation(3, f"the document {sha256[:12]} was charged {number} times")
+
+
+def _results(world: World) -> Iterator[Violation]:
+    keys = {entry.key for entry in world.store.list(BUCKET, "artifacts/")}
+    for row in world.rows.all():
+        if row.status == "succeeded" and not world.rows.is_erased(row.id):
+            for key in (row.s3_ocr_key, row.s3_manifest_key):
+                if key not in keys:
+                    yield Violation(4, f"{row.id} succeeded, and {key} is not there")
+
+
+def _endings(world: World, accepted: set[UUID]) -> Iterator[Violation]:
+    for job_id in sorted(accepted):
+        row = world.rows.get(job_id)
+        execution = world.service.executions.get(str(job_id))
+        if row is None or row.status not in _FINAL or (row.status == "failed" and not row.error_code):
+            yield Violation(2, f"{job_id} was accepted and is {row.status if row else 'nowhere'}")
+        if execution is None or execution.status == "running":
+            yield Violation(10, f"{job_id} has {'an open' if execution else 'no'} workflow")
+
+
+def _attempts(world: World) -> Iterator[Violation]:
+    for execution in world.service.executions.values():
+        for activity, attempts in execution.attempts:
+            most = _POLICIES[activity].maximum_attempts
+            if most and attempts > most:
+                yield Violation(11, f"{activity} of {execution.workflow_id} was tried {attempts} times of {most}")
+
+
+def _traces(world: World, erased: set[UUID]) -> Iterator[Violation]:
+    for job_id in sorted(erased):
+        where = [key for key, found in stored(world.store).items() if str(job_id) in f"{key} {found.metadata}"]
+        where += ["its row"] if world.rows.get(job_id) else []
+        where += ["its workflow"] if str(job_id) in world.service.executions else []
+        if where:
+            yield Violation(9, f"{job_id} was erased, and there is {', '.join(where)}")
