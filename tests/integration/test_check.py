@@ -26,7 +26,7 @@ from photo_worker.integrity.survey import Report, Survey, open_survey
 from photo_worker.jobs import Source
 from photo_worker.orchestration.temporal import TemporalOrchestrator
 from photo_worker.storage.s3_boto import BotoObjectStore
-from tests.support.harness import FIXTURES, Harness, eventually
+from tests.support.harness import FIXTURES, Harness, eventually, open_harness
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
@@ -60,10 +60,10 @@ class Site:
             self.jobs.append(missing.job_id)
             reports = [await self.harness.service.wait(job_id) for job_id in self.jobs]
             # A row is final a moment before its workflow closes.
-            await eventually(self._all_closed)
+            await eventually(self.all_closed)
         assert [report.recipe.status for report in reports] == ["succeeded", "succeeded", "failed"]
 
-    async def _all_closed(self) -> bool:
+    async def all_closed(self) -> bool:
         states = [await self.orchestrator.state(job_id) for job_id in self.jobs]
         return not any(state is None or state.is_open for state in states)
 
@@ -111,10 +111,12 @@ class Site:
 
 
 @pytest.fixture
-async def site(harness: Harness) -> Site:
-    made = Site(harness)
-    await made.process()
-    return made
+async def site(stack_variables: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Site]:
+    # What a repair starts is read by the worker's own engine, and what that reads is not the matter here.
+    async with open_harness(stack_variables | {"OCR_ENGINE": "recorded"}, monkeypatch) as harness:
+        made = Site(harness)
+        await made.process()
+        yield made
 
 
 def codes(report: Report) -> list[str]:
@@ -231,8 +233,9 @@ async def test_a_job_without_its_workflow_is_started_again(site: Site) -> None:
     assert (await site.repair(timedelta(minutes=2)))[0] == []
     async with site.harness.worker():
         report = await site.harness.service.wait(job_id)
-    # The engine is the worker's own; what it says of the photo is not the matter here.
-    assert report.recipe.status in {"succeeded", "failed"}
+    assert report.recipe.status == "succeeded"
+    site.jobs.append(job_id)
+    await eventually(site.all_closed)
     assert codes(await site.check()) == []
 
 

@@ -337,6 +337,17 @@ async def test_a_queue_that_was_emptied_meanwhile_is_no_finding() -> None:
     assert codes(await survey(deployment, ports=Ports(store, deployment.rows, deployment.temporal, BUCKET))) == []
 
 
+async def test_a_queue_is_judged_by_two_looks() -> None:
+    """The first task of a worker that is just starting is not yet a queue without a worker."""
+    deployment = Deployment()
+
+    def begin() -> None:
+        deployment.temporal.queue = QueueState("recipe-process", backlog=1, oldest_seconds=0.0, has_worker=False)
+
+    store = _Watched(deployment.store, "raw/", begin)
+    assert codes(await survey(deployment, ports=Ports(store, deployment.rows, deployment.temporal, BUCKET))) == []
+
+
 async def test_looking_changes_nothing() -> None:
     deployment = Deployment()
     deployment.succeeded(JOB)
