@@ -366,6 +366,27 @@ class StackNotRunning(StackError):
     hint = "Start it with `photo-worker up`; `photo-worker status` shows what there is."
 
 
+class InvalidSnapshotName(StackError):
+    """The snapshot name {name!r} cannot be used: it needs 1 to 30 of a-z, 0-9 and inner hyphens."""
+
+    code = "snapshot_name_invalid"
+    hint = "Choose a short name such as seeded or before-upgrade."
+
+
+class SnapshotMissing(StackError):
+    """There is no snapshot {name!r} of this stack; there are: {known}."""
+
+    code = "snapshot_missing"
+    hint = "`photo-worker snapshot list` shows them; a snapshot belongs to the stack that it was made of."
+
+
+class SnapshotExists(StackError):
+    """There is a snapshot {name!r} already, in {path!r}."""
+
+    code = "snapshot_exists"
+    hint = "Choose another name, or delete that directory."
+
+
 class StackNotReady(StackError):
     """The stack {name!r} is not usable after {seconds:g} seconds: {reason}."""
 

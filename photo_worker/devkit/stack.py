@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from photo_worker.devkit import logs, ports
 from photo_worker.devkit.environment import environment_of
@@ -24,6 +25,9 @@ from photo_worker.devkit.start import Start
 from photo_worker.devkit.state import Processes, StackRecord
 from photo_worker.devkit.timeline import Timeline
 from photo_worker.errors import ServiceFailed, StackError, StackMoved, StackNotReady, StackNotRunning
+
+if TYPE_CHECKING:
+    from photo_worker.devkit.snapshots import Snapshot
 
 # Two stages, each asked and then killed within the supervisor's own limits.
 _STOP_SECONDS = 25.0
@@ -174,6 +178,49 @@ class Stack:
         running = processes.alive and all(line.state == "running" for line in lines)
         return StackStatus(self.name, self.paths.root, running, lines)
 
+    def save_snapshot(self, name: str) -> Snapshot:
+        """Copy what the stack stores. A stack that runs is stopped for it, and started again whatever comes of it.
+
+        Raises ``SnapshotExists``, ``InvalidSnapshotName``, and ``StackError`` where it stores nothing yet.
+        """
+        from photo_worker.devkit import snapshots
+
+        snapshots.require_new(self.paths, name)
+        record = StackRecord.load(self.paths)
+        if record is None:
+            raise StackError(reason=f"{self.name} has nothing to save: it was never started, or was reset")
+        with self._alone("snapshot save"):
+            ran = self._down()
+            try:
+                return snapshots.save(self.paths, record, name)
+            finally:
+                if ran:
+                    self._up(Timeline())
+
+    def load_snapshot(self, name: str) -> UpReport:
+        """Put a snapshot in the place of what the stack stores, and start it. Its ports stay.
+
+        The snapshot is copied before the stack is stopped, so that a full disk costs nothing. Raises
+        ``SnapshotMissing``, and ``DataMismatch`` for one that this version cannot use.
+        """
+        from photo_worker.devkit import snapshots
+
+        timeline = Timeline()
+        snapshot = snapshots.require(self.paths, name)
+        with self._alone("snapshot load"):
+            try:
+                with timeline.span("stack", "copy"):
+                    snapshots.stage(self.paths, name)
+                with timeline.span("stack", "stop"):
+                    self._down()
+                # The password first: it is of no use without the data, and the data none without it.
+                record = self._new_record(self._known_record()).with_(password=snapshot.password)
+                record.save(self.paths)
+                snapshots.swap_in(self.paths)
+            finally:
+                snapshots.unstage(self.paths)
+            return self._up(timeline)
+
     def wait(self, seconds: float) -> StackStatus:
         """Wait until the stack is usable: every service answers, and no command is still at work on it.
 
@@ -252,9 +299,10 @@ class Stack:
             time.sleep(0.005)
 
     def _delete_contents(self) -> None:
-        from photo_worker.devkit import postgres
+        from photo_worker.devkit import postgres, snapshots
 
         self.paths.delete_contents()
+        snapshots.unstage(self.paths)
         for directory in postgres.shared_data(self.paths):
             delete_tree(directory)
 

@@ -146,6 +146,11 @@ def test_the_life_of_a_stack(home: Path) -> None:
     received = sqs.receive_message(QueueUrl=env["SQS_QUEUE_URL"], WaitTimeSeconds=5)["Messages"]
     assert [json.loads(message["Body"])["Message"] for message in received] == ["hello"]
 
+    workflow = f"{report.status.services[0].url.rpartition(':')[0]}:{stack.status().services[0].port + 2}"
+    workflow += f"/api/v1/namespaces/{env['TEMPORAL_NAMESPACE']}/workflows/kept"
+    assert http_status(workflow, {"workflowType": {"name": "Kept"}, "taskQueue": {"name": "nobody"}}) == 200
+    assert http_status(workflow) == 200
+
     # ministack forgets queues and subscriptions when it is killed; the next `up` has to bring them back.
     victim = Processes.load(stack.paths).services["aws"].pid
     assert victim is not None
@@ -160,6 +165,7 @@ def test_the_life_of_a_stack(home: Path) -> None:
     assert stack.down()
     wait_until(lambda: not [process for process in processes if process.is_running()], "every process has ended")
     assert processes_of(stack.paths.root) == []
+    stack.save_snapshot("kept")
 
     stack.up()
     assert stack.env() == env
@@ -168,10 +174,6 @@ def test_the_life_of_a_stack(home: Path) -> None:
         assert connection.execute("SELECT count(*) FROM recipes").fetchone() == (1,)
     wait_until(lambda: textract.get_document_text_detection(JobId=job)["JobStatus"] == "FAILED", "the job is known")
 
-    workflow = f"{report.status.services[0].url.rpartition(':')[0]}:{stack.status().services[0].port + 2}"
-    workflow += f"/api/v1/namespaces/{env['TEMPORAL_NAMESPACE']}/workflows/kept"
-    assert http_status(workflow, {"workflowType": {"name": "Kept"}, "taskQueue": {"name": "nobody"}}) == 200
-    assert http_status(workflow) == 200
     with server(env) as connection:
         connection.execute("CREATE DATABASE mine")
         connection.execute("COMMENT ON DATABASE photo_worker_pristine IS 'made by other steps'")
@@ -195,6 +197,14 @@ def test_the_life_of_a_stack(home: Path) -> None:
     assert s3.list_objects_v2(Bucket=env["S3_BUCKET"])["KeyCount"] == 0
     with psycopg.connect(stack.env()["DATABASE_URL"]) as connection:
         assert connection.execute("SELECT count(*) FROM recipes").fetchone() == (0,)
+
+    assert stack.load_snapshot("kept").status.running
+    assert stack.env() == env
+    assert s3.get_object(Bucket=env["S3_BUCKET"], Key="kept/é +.txt")["Body"].read() == b"bytes"
+    with psycopg.connect(env["DATABASE_URL"]) as connection:
+        assert connection.execute("SELECT count(*) FROM recipes").fetchone() == (1,)
+    assert http_status(workflow) == 200
+    assert textract.get_document_text_detection(JobId=job)["JobStatus"] == "FAILED"
     for change, undo in (
         ("CREATE ROLE guest", "DROP ROLE guest"),
         ("ALTER ROLE photo_worker SET work_mem = '1MB'", "ALTER ROLE photo_worker RESET ALL"),

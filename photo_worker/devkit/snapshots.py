@@ -1,0 +1,165 @@
+"""Copies of what a stack stores, made and put back while nothing of it runs.
+
+A snapshot is a directory ``<stack>/snapshots/<name>``: a file that says what it is, and a copy of each
+place in which the stack keeps data. It becomes visible by one rename when it is whole. A reset leaves
+it alone; it goes with the stack's directory.
+"""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+from dataclasses import asdict, dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+
+from photo_worker.devkit import postgres
+from photo_worker.devkit.layout import StackPaths, check_name, delete_tree
+from photo_worker.devkit.state import StackRecord, read_json, write_private
+from photo_worker.errors import (
+    DataMismatch,
+    DataUnwritable,
+    InvalidSnapshotName,
+    InvalidStackName,
+    SnapshotExists,
+    SnapshotMissing,
+)
+
+FORMAT = 1
+_FACTS = "snapshot.json"
+_PARTIAL = ".partial"
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """What a snapshot is; ``created`` is a time in UTC, ISO 8601, and ``bytes`` the sum of its files' sizes."""
+
+    name: str
+    created: str
+    bytes: int
+    versions: dict[str, str]
+    password: str = field(repr=False)
+    format: int = FORMAT
+
+
+def listed(paths: StackPaths) -> list[Snapshot]:
+    """Return the stack's snapshots, oldest first."""
+    if not _home(paths).is_dir():
+        return []
+    found = [_read(directory) for directory in _home(paths).iterdir() if (directory / _FACTS).is_file()]
+    return sorted(found, key=lambda snapshot: (snapshot.created, snapshot.name))
+
+
+def require_new(paths: StackPaths, name: str) -> None:
+    """Raise ``InvalidSnapshotName`` or ``SnapshotExists`` where a snapshot cannot get this name."""
+    if _directory(paths, name).exists():
+        raise SnapshotExists(name=name, path=str(_directory(paths, name)))
+
+
+def require(paths: StackPaths, name: str) -> Snapshot:
+    """Return a snapshot; raises ``SnapshotMissing``, and ``DataMismatch`` where this version cannot read it."""
+    directory = _directory(paths, name)
+    if not (directory / _FACTS).is_file():
+        known = ", ".join(snapshot.name for snapshot in listed(paths)) or "none"
+        raise SnapshotMissing(name=name, known=known)
+    snapshot = _read(directory)
+    wanted = f"postgres-{postgres.find_postgres().major}"
+    data = sorted(path.name for path in directory.glob("*/postgres-*"))
+    if data and data != [wanted]:
+        raise DataMismatch(path=str(directory), reason=f"it holds {', '.join(data)} and needs {wanted}")
+    return snapshot
+
+
+def save(paths: StackPaths, record: StackRecord, name: str) -> Snapshot:
+    """Copy what a stack that does not run stores; raises ``DataUnwritable`` and leaves nothing half done."""
+    directory = _directory(paths, name)
+    partial = directory.with_name(f".{name}{_PARTIAL}")
+    try:
+        directory.parent.mkdir(mode=0o700, exist_ok=True)
+        if partial.exists():
+            delete_tree(partial)
+        partial.mkdir(mode=0o700)
+        for number, place in enumerate(_places(paths)):
+            if place.is_dir():
+                _copy(place, partial / str(number))
+        size = sum(path.lstat().st_size for path in partial.rglob("*") if not path.is_dir())
+        created = datetime.now(UTC).isoformat(timespec="seconds")
+        snapshot = Snapshot(name, created, size, record.versions, record.password)
+        write_private(partial / _FACTS, asdict(snapshot))
+        partial.rename(directory)
+    except OSError as error:
+        raise DataUnwritable(path=error.filename or str(partial), reason=error.strerror or str(error)) from error
+    finally:
+        if partial.exists():
+            delete_tree(partial)
+    return snapshot
+
+
+def stage(paths: StackPaths, name: str) -> None:
+    """Copy a snapshot beside the stack's data, which may still be in use; raises ``DataUnwritable``."""
+    for number, place in enumerate(_places(paths)):
+        staged, source = _staged(place), _directory(paths, name) / str(number)
+        if staged.exists():
+            delete_tree(staged)
+        if source.is_dir():
+            _copy(source, staged)
+
+
+def swap_in(paths: StackPaths) -> None:
+    """Put what was staged in the place of the data of a stack that does not run."""
+    for place in _places(paths):
+        if place.exists():
+            delete_tree(place)
+        if _staged(place).exists():
+            _staged(place).rename(place)
+
+
+def unstage(paths: StackPaths) -> None:
+    """Delete what was staged and not swapped in."""
+    for place in _places(paths):
+        if _staged(place).exists():
+            delete_tree(_staged(place))
+
+
+def _home(paths: StackPaths) -> Path:
+    return paths.root / "snapshots"
+
+
+def _directory(paths: StackPaths, name: str) -> Path:
+    try:
+        return _home(paths) / check_name(name)
+    except InvalidStackName as error:
+        raise InvalidSnapshotName(name=name) from error
+
+
+def _places(paths: StackPaths) -> list[Path]:
+    """Return where a stack may keep data, always in the same order; a snapshot's copies are numbered by it."""
+    return [paths.data, *postgres.shared_data(paths)]
+
+
+def _staged(place: Path) -> Path:
+    return place.with_name(f"{place.name}.loading")
+
+
+def _read(directory: Path) -> Snapshot:
+    values = read_json(directory / _FACTS)
+    if not isinstance(values, dict) or values.get("format") != FORMAT:
+        raise DataMismatch(path=str(directory), reason="another version of photo-worker wrote it")
+    try:
+        return Snapshot(**values)
+    except TypeError as error:
+        raise DataMismatch(path=str(directory), reason="it is not a snapshot") from error
+
+
+def _copy(source: Path, target: Path) -> None:
+    """Copy a directory with owners, modes and times, sharing blocks where the file system can; ``target`` is new."""
+    # POSIX' cp keeps owners, which Python's copy does not, and root's Postgres has its files as another user.
+    options = ["-pPR", *(["-c"] if sys.platform == "darwin" else [])]
+    program = shutil.which("cp") or "/bin/cp"
+    answer = subprocess.run([program, *options, str(source), str(target)], capture_output=True, text=True, check=False)
+    if answer.returncode != 0:
+        if target.exists():
+            delete_tree(target)
+        reason = (answer.stderr.strip().splitlines() or [f"cp ended with code {answer.returncode}"])[0]
+        raise DataUnwritable(path=str(target), reason=reason)
