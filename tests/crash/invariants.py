@@ -1,8 +1,8 @@
 """What must hold of a simulated deployment: at every moment, and when nothing moves any more.
 
-What can also be seen on live data is judged by the product's own rules, ``photo_worker.integrity``. Numbers are those of
-the invariants in docs/explanation/crash-safety.md. Messages and dead letters (7) are nothing that the product has yet;
-histories (8) are replayed by the simulation whenever a worker meets a workflow that another one began.
+What can also be seen on live data is judged by the product's own rules, ``photo_worker.integrity``. Numbers are those
+of the invariants in docs/explanation/crash-safety.md. Messages and dead letters (7) are nothing that the product has
+yet; histories (8) are replayed by the simulation whenever a worker meets a workflow that another one began.
 """
 
 from __future__ import annotations

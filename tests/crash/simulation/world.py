@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -77,7 +77,9 @@ class World:
         self._made = 0
         for _ in range(workers):
             self.add_worker()
-        self.statuses: list[tuple[UUID, str]] = []
+        self.watch: Callable[[], Iterable[object]] | None = None
+        """Called after every step; what it returns is kept in ``violations``."""
+        self.violations: list[object] = []
 
     def seconds(self) -> float:
         """Return the virtual time in seconds."""
@@ -140,6 +142,8 @@ class World:
             choices += [partial(worker.take_activity, *found) for found in self.service.activities()]
         if choices:
             self._random.choice(choices)()
+            if self.watch is not None:
+                self.violations += self.watch()
             return True
         return self._pass_time()
 

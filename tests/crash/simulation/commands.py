@@ -1,0 +1,139 @@
+"""What users do in a simulated deployment: commands that are given again when they died or were told to try again."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Any, TypeAlias
+from uuid import UUID
+
+from photo_worker.errors import PhotoWorkerError
+from photo_worker.integrity.erase import Erasure
+from photo_worker.integrity.look import Looker, Means, Ports
+from photo_worker.integrity.repair import Repairer
+from photo_worker.integrity.survey import Survey
+from photo_worker.jobs import JobService, Source
+from tests.crash.simulation.gate import Inline, Process, Strand, current, run_async
+from tests.crash.simulation.world import BUCKET, SimulatedOrchestrator, World
+
+# Of a service that comes back, nobody asks more often.
+_MOST_TRIES = 8
+
+
+class Tools:
+    """What a command of one process works with: the product's own services over ports behind the gate."""
+
+    def __init__(self, world: World) -> None:
+        store, rows, orchestrator = world.ports()
+        self.world = world
+        self.store: Any = store
+        self.rows: Any = rows
+        self.orchestrator: SimulatedOrchestrator = orchestrator
+        self.service = JobService(self.store, self.rows, orchestrator, BUCKET)
+        self.erasure = Erasure(self.store, self.rows, orchestrator, BUCKET)
+
+    async def repair(self) -> None:
+        """Check the whole deployment and mend what is safe, as ``photo-worker check --repair`` does."""
+        ports = Ports(self.store, self.rows, self.orchestrator, BUCKET)
+        means = Means(now=self._now, wait=self._wait, grace=timedelta(0), parallel=1)
+        survey = Survey(Looker(ports, means, Inline(1)))
+        report = await survey.everything()
+
+        async def erase(job_id: UUID) -> None:
+            await self.erasure.erase(job_id)
+
+        await Repairer(survey, erase=erase).mend(report, say=lambda step: None)
+
+    def _now(self) -> datetime:
+        return self.world.now
+
+    async def _wait(self, seconds: float) -> None:
+        self.world.gate.until(current(), self.world.now + timedelta(seconds=seconds))
+
+
+Work: TypeAlias = Callable[[Tools], Awaitable[object]]
+
+
+@dataclass
+class Command:
+    """Something that a user wants done, in as many processes as it takes."""
+
+    name: str
+    work: Work
+    done: bool = False
+    refused: str | None = None
+    """The code of an error that trying again does not mend."""
+    tries: int = 0
+    strands: list[Strand] = field(default_factory=list)
+
+    @property
+    def ended(self) -> bool:
+        """Tell whether the user has an answer."""
+        return self.done or self.refused is not None
+
+    @property
+    def in_hand(self) -> bool:
+        """Tell whether a process works at it that does not stand still."""
+        return any(not strand.done and not strand.process.paused for strand in self.strands)
+
+
+class Console:
+    """Gives commands, and gives them again."""
+
+    def __init__(self, world: World) -> None:
+        self.world = world
+        self.commands: list[Command] = []
+
+    def give(self, name: str, work: Work) -> Command:
+        """Begin a command."""
+        command = Command(name, work)
+        self.commands.append(command)
+        self._begin(command)
+        return command
+
+    def submit(self, job_id: UUID, source: Source) -> Command:
+        """Begin to submit a photo."""
+        return self.give(f"submit {job_id}", lambda tools: tools.service.submit(source, job_id=job_id))
+
+    def erase(self, job_id: UUID) -> Command:
+        """Begin to erase a job."""
+        return self.give(f"erase {job_id}", lambda tools: tools.erasure.erase(job_id))
+
+    def cancel(self, job_id: UUID) -> Command:
+        """Ask a job to stop."""
+        return self.give(f"cancel {job_id}", lambda tools: tools.orchestrator.cancel(job_id))
+
+    def repair(self) -> Command:
+        """Begin a check that mends."""
+        return self.give("check --repair", lambda tools: tools.repair())
+
+    def _begin(self, command: Command) -> None:
+        command.tries += 1
+        process = Process(f"{command.name} #{command.tries}")
+        tools = Tools(self.world)
+
+        async def attempt() -> None:
+            try:
+                await command.work(tools)
+            except PhotoWorkerError as error:
+                if not error.retryable:
+                    command.refused = command.refused or error.code
+                return
+            command.done = True
+
+        command.strands.append(self.world.spawn(process, process.name, lambda: run_async(attempt)))
+
+    def again(self) -> bool:
+        """Give the commands again that nobody works at any more; tell whether there were any."""
+        found = [one for one in self.commands if not one.ended and not one.in_hand and one.tries < _MOST_TRIES]
+        for command in found:
+            self._begin(command)
+        return bool(found)
+
+    def settle(self) -> None:
+        """Let everything come to its end: commands given again, then paused processes going on."""
+        while True:
+            self.world.run()
+            if not self.again() and not self.world.resume():
+                return

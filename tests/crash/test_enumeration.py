@@ -1,0 +1,150 @@
+"""Every port call of every pipeline, with everything that can go wrong at it: the outcome is that without faults.
+
+A pipeline is run once to record its port calls. Then it is run again for each call, phase and mode, from the same seed,
+so that all before the fault is as it was. A new call is enumerated without a new test; a new pipeline is one more entry
+in ``pipelines``. One cell again: ``python3 dev.py nox -s crash -- tests/crash/test_enumeration.py --cell CELL``.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.crash.invariants import Violation, Watch, outcome
+from tests.crash.pipelines import PIPELINES, Pipeline, named, names
+from tests.crash.report import NOT_REACHED, SAME, VIOLATED, Cell, record, record_run
+from tests.crash.simulation.commands import Console
+from tests.crash.simulation.gate import Call, Fault, Mode, Phase
+from tests.crash.simulation.world import World
+
+COMMAND = "python3 dev.py nox -s crash -- tests/crash/test_enumeration.py --cell "
+
+# Of all pairs of faults of the main pipeline, how many are tried; 0 is all of them.
+PAIRS_VARIABLE = "PHOTO_WORKER_CRASH_PAIRS"
+_PAIRS = 150
+_SEED_VARIABLE = "PHOTO_WORKER_CRASH_SEED"
+
+
+def seed() -> int:
+    """Return the seed of this run: it decides the order wherever several things could happen, and the pairs."""
+    return int(os.environ.get(_SEED_VARIABLE, "0"))
+
+
+def modes_of(call: Call) -> Iterator[tuple[Phase, Mode]]:
+    """Yield what can go wrong at a call.
+
+    The SDK's core itself asks again where Temporal does not answer, so that between worker and Temporal a process dies
+    or stands still, and no error reaches the product.
+    """
+    for phase in Phase:
+        yield phase, Mode.DIE
+        yield phase, Mode.PAUSE
+        if call.fallible:
+            yield phase, Mode.RAISE
+    if call.repeatable:
+        yield Phase.AFTER, Mode.DOUBLE
+
+
+def play(pipeline: Pipeline, folder: Path, *faults: Fault) -> tuple[World, dict[str, Any], list[Violation]]:
+    """Run a pipeline to its end; return the world, what it left, and what does not hold of it."""
+    world = World(seed=seed(), faults=faults)
+    watch = Watch(world)
+    world.watch = watch.now
+    try:
+        pipeline.drive(Console(world), folder)
+    finally:
+        world.close()
+    found = [violation for violation in world.violations if isinstance(violation, Violation)]
+    return world, outcome(world), [*found, *watch.at_rest(pipeline.accepted, pipeline.erased)]
+
+
+def judge(pipeline: Pipeline, without: dict[str, Any], found: dict[str, Any], broken: list[Violation]) -> str:
+    """Return what is wrong with a run's end; nothing where it is right."""
+    if broken:
+        return "; ".join(map(str, dict.fromkeys(broken)))
+    if pipeline.ends is not None:
+        return "" if pipeline.ends(found) else f"invariant 5: this is no end of {pipeline.name}: {_told(found)}"
+    parts = [name for name in without if without[name] != found[name]]
+    return f"invariant 5: other {', '.join(parts)} than without faults: {_told(found)}" if parts else ""
+
+
+def _told(found: dict[str, Any]) -> str:
+    rows = {name: (row["status"], row["error_code"]) for name, row in found["rows"].items()}
+    return f"rows {rows}, objects {sorted(found['objects'])}, workflows {found['workflows']}, {found['charges']}"
+
+
+def run_cell(pipeline: Pipeline, folder: Path, call: Call, phase: Phase, mode: Mode, without: dict[str, Any]) -> Cell:
+    """Run one cell and record it."""
+    began = time.perf_counter()
+    command = f"{COMMAND}{pipeline.name}/{call.number}/{phase}/{mode}"
+    detail = ""
+    try:
+        world, found, broken = play(pipeline, folder, Fault(call.number, phase, mode))
+        detail = judge(pipeline, without, found, broken)
+        reached = (call.number, phase) in world.gate.met
+        ended = VIOLATED if detail else SAME if reached else NOT_REACHED
+    except Exception as error:
+        ended, detail = VIOLATED, f"{type(error).__name__}: {error}"
+    cell = Cell(
+        layer="enumeration",
+        pipeline=pipeline.name,
+        number=call.number,
+        call=call.name,
+        source=call.source,
+        mode=mode,
+        phase=phase,
+        outcome=ended,
+        seconds=time.perf_counter() - began,
+        command=command,
+        detail=detail,
+    )
+    record(cell)
+    return cell
+
+
+@pytest.mark.parametrize("name", names())
+def test_every_fault_at_every_call_leaves_what_none_leaves(name: str, tmp_path: Path, cell: str | None) -> None:
+    pipeline = named(name)
+    world, without, broken = play(pipeline, tmp_path)
+    assert not broken, f"{name} without faults: {'; '.join(map(str, broken))}"
+    wanted = [(call, phase, mode) for call in world.gate.calls for phase, mode in modes_of(call)]
+    if cell is not None:
+        wanted = [(call, phase, mode) for call, phase, mode in wanted if f"{name}/{call.number}/{phase}/{mode}" == cell]
+        if not wanted:
+            pytest.skip(f"{cell} is no cell of {name}")
+    cells = [run_cell(pipeline, tmp_path, call, phase, mode, without) for call, phase, mode in wanted]
+    wrong = [
+        f"seed {seed()}, {one.call} ({one.source}): {one.detail}\n  {one.command}" for one in cells if not one.holds
+    ]
+    assert not wrong, "\n".join(wrong)
+    # From the same seed every call is met again: none of the cells was run in vain.
+    assert [one.command for one in cells if one.outcome == NOT_REACHED] == []
+
+
+def test_two_faults_of_one_photo_leave_what_none_leaves(tmp_path: Path, cell: str | None) -> None:
+    if cell is not None:
+        pytest.skip("a cell has one fault")
+    pipeline = named("photo")
+    world, without, _ = play(pipeline, tmp_path)
+    places = [Fault(call.number, phase, mode) for call in world.gate.calls for phase, mode in modes_of(call)]
+    pairs = [(one, other) for one in places for other in places if one.number < other.number]
+    most = int(os.environ.get(PAIRS_VARIABLE, _PAIRS))
+    chosen = pairs if not most else random.Random(seed()).sample(pairs, min(most, len(pairs)))  # noqa: S311
+    wrong = []
+    for pair in chosen:
+        _, found, broken = play(pipeline, tmp_path, *pair)
+        detail = judge(pipeline, without, found, broken)
+        if detail:
+            wrong.append(f"seed {seed()}, {pair}: {detail}")
+    record_run("pairs", seed=seed(), command=f"{PAIRS_VARIABLE}=0 {COMMAND[:-8]}", pairs=len(chosen), of=len(pairs))
+    assert not wrong, "\n".join(wrong)
+
+
+def test_pipelines_have_names_of_their_own() -> None:
+    assert len(set(names())) == len(PIPELINES)
