@@ -29,6 +29,8 @@ from pathlib import Path
 from typing import Any
 from uuid import UUID
 
+from temporalio.runtime import LoggingConfig, Runtime, TelemetryConfig, TelemetryFilter
+
 from photo_worker.devkit.stack import Stack
 from photo_worker.errors import DependencyError
 from photo_worker.jobs import FINAL_STATUSES
@@ -75,7 +77,7 @@ class Soak:
         """Let uploads and faults happen, and wait until every job has ended."""
         await self.fleet.start()
         self._began = time.monotonic()
-        watching = [asyncio.create_task(self._watch()), asyncio.create_task(self._say())]
+        watching = [asyncio.create_task(one()) for one in (self._watch, self._say, self._mend)]
         try:
             async with asyncio.TaskGroup() as group:
                 for upload in self.schedule.uploads:
@@ -84,8 +86,7 @@ class Soak:
             await self._calm()
             limit = time.monotonic() + _END_SECONDS + _END_SECONDS_A_JOB * len(self.schedule.uploads)
             # What has not ended by then the verdict names.
-            while not await self._all_ended() and time.monotonic() < limit:
-                await self.fleet.mend()
+            while not await self._all_ended() and time.monotonic() < limit:  # noqa: ASYNC110 - the server tells nobody
                 await asyncio.sleep(0.3)
         finally:
             self._over.set()
@@ -167,6 +168,11 @@ class Soak:
             )
             await self._nap(_PROGRESS_SECONDS)
 
+    async def _mend(self) -> None:
+        while not self._over.is_set():
+            await self.fleet.mend()
+            await self._nap(0.5)
+
     async def _nap(self, seconds: float) -> None:
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(seconds):
@@ -234,6 +240,7 @@ def report_of(order: Order, running: Soak, verdict: Verdict, seconds: float) -> 
         "workflows_closed": verdict.closed,
         "kills": fleet.kills,
         "pauses": fleet.pauses,
+        "workers_turned_away": fleet.turned_away,
         "restarts": sum(running.restarts.values()),
         **{f"restarts_{name}": number for name, number in sorted(running.restarts.items())},
         "throttles": running.throttles,
@@ -304,6 +311,8 @@ def main(arguments: list[str] | None = None) -> int:
     # A pool says at length that its server is gone; so do we, in a word.
     logging.basicConfig(level=logging.ERROR)
     logging.getLogger("psycopg.pool").setLevel(logging.CRITICAL)
+    quiet = TelemetryConfig(logging=LoggingConfig(TelemetryFilter(core_level="ERROR", other_level="ERROR")))
+    Runtime.set_default(Runtime(telemetry=quiet))
     say(f"seed {order.seed}; again: {command_of(order)}")
     try:
         report = asyncio.run(_run(order))

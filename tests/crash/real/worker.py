@@ -14,11 +14,15 @@ from collections.abc import Sequence
 from photo_worker.bootstrap import build_activities, build_application, workflow_types
 from photo_worker.config import load_settings, read_environment
 from photo_worker.crash_points import armed
+from photo_worker.errors import PhotoWorkerError
 from photo_worker.logs import configure_logging
 from photo_worker.orchestration.connection import connect
 from photo_worker.worker import serve
 from tests.crash.real import scaled
 from tests.crash.real.arming import tripwire_of
+
+# Exit code of a worker whose services are away when it starts: whoever runs it starts it again (EX_TEMPFAIL).
+AWAY = 75
 
 
 def main(arguments: Sequence[str] = ()) -> int:
@@ -29,7 +33,11 @@ def main(arguments: Sequence[str] = ()) -> int:
     scaled.install(variables)
     tripwire = tripwire_of(variables)
     with armed(tripwire) if tripwire is not None else contextlib.nullcontext():
-        asyncio.run(_run(variables))
+        try:
+            asyncio.run(_run(variables))
+        except PhotoWorkerError as error:
+            print(f"[{error.code}] {error.message}", file=sys.stderr)  # noqa: T201 - to its log
+            return AWAY if error.retryable else 1
     return 0
 
 

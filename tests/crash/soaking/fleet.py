@@ -7,6 +7,7 @@ import signal
 from collections.abc import Awaitable, Callable
 
 from tests.crash.real.processes import Child
+from tests.crash.real.worker import AWAY
 
 
 class Fleet:
@@ -18,6 +19,8 @@ class Fleet:
         self._resuming: set[asyncio.Task[None]] = set()
         self.kills = 0
         self.pauses = 0
+        self.turned_away = 0
+        self._killed: set[int] = set()
         self.unexpected: list[str] = []
 
     async def start(self) -> None:
@@ -29,6 +32,7 @@ class Fleet:
         """Kill a slot's worker, also a paused one, and put another in its place."""
         child = self._at(slot)
         self.kills += 1
+        self._killed.add(child.pid)
         await child.kill()
         self._slots[slot] = await self._hire()
 
@@ -47,11 +51,18 @@ class Fleet:
         task.add_done_callback(self._resuming.discard)
 
     async def mend(self) -> None:
-        """Replace workers that have ended by themselves, which none should."""
+        """Replace workers that have ended by themselves.
+
+        One that starts while a service is away does so, and is started again by whoever runs it; no other should.
+        """
         for slot, child in enumerate(self._slots):
-            if child is not None and not child.alive:
+            if child is None or child.alive or child.pid in self._killed:
+                continue
+            if child.status == AWAY:
+                self.turned_away += 1
+            else:
                 self.unexpected.append(f"a worker ended by itself with {child.status}: {child.output()[-1000:]}")
-                self._slots[slot] = await self._hire()
+            self._slots[slot] = await self._hire()
 
     async def drain(self, seconds: float) -> None:
         """Let everybody go on and finish."""
