@@ -15,7 +15,7 @@ from tests.crash.real import cells
 from tests.crash.real.cutting import INSIDE, REPLY_LOST, Cutter, cutter_to
 from tests.crash.real.site import Site, World
 
-pytestmark = [pytest.mark.stack, pytest.mark.timeout(240)]
+pytestmark = [pytest.mark.stack, pytest.mark.waits, pytest.mark.timeout(240)]
 
 _PATIENCE_SECONDS = 60.0
 _WAITS_FOR_A_ROW = """

@@ -20,7 +20,7 @@ from tests.crash.real.arming import KILL, STOP
 from tests.crash.real.cells import Case, Ending
 from tests.crash.real.site import Site
 
-pytestmark = [pytest.mark.stack, pytest.mark.timeout(240)]
+pytestmark = [pytest.mark.stack, pytest.mark.waits, pytest.mark.timeout(240)]
 
 _AT_ONCE = 12
 
