@@ -46,7 +46,7 @@ td.ok { background: var(--ok); color: var(--ok-ink); } td.bad { background: var(
 td.idle { background: var(--idle); color: var(--soft); } td.number { text-align: right; color: var(--soft); }
 details { margin: 4px 0; } summary { cursor: pointer; padding: 3px 0; } .badge { border-radius: 4px; padding: 0 6px; }
 .badge.ok { background: var(--ok); color: var(--ok-ink); } .badge.bad { background: var(--bad); color: #fff; }
-.faults li { margin-bottom: 8px; } .scroll { overflow-x: auto; }
+.faults li { margin-bottom: 8px; white-space: pre-line; overflow-wrap: anywhere; } .scroll { overflow-x: auto; }
 #again { position: fixed; inset: auto 0 0 0; background: var(--ink); color: #fff; padding: 10px 24px; }
 #again code { user-select: all; } #again:empty { display: none; }
 """
