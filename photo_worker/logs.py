@@ -30,6 +30,12 @@ def _temporal_context(_: WrappedLogger, __: str, event: EventDict) -> EventDict:
     return event
 
 
+def _tracebacks() -> Processor:
+    # By default each frame comes with its variables: passwords, and the text of documents. The console's is plain
+    # for the same reason.
+    return structlog.processors.ExceptionRenderer(structlog.tracebacks.ExceptionDictTransformer(show_locals=False))
+
+
 def configure_logging(level: str, style: Literal["json", "console"]) -> None:
     """Send every log record of this process to stderr in one style."""
     # Temporal appends its context to the message as text as well; the fields say it once.
@@ -48,9 +54,10 @@ def configure_logging(level: str, style: Literal["json", "console"]) -> None:
     ]
     last: list[Processor]
     if style == "json":
-        last = [structlog.processors.dict_tracebacks, structlog.processors.JSONRenderer()]
+        last = [_tracebacks(), structlog.processors.JSONRenderer()]
     else:
-        last = [structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())]
+        plain = structlog.dev.plain_traceback
+        last = [structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty(), exception_formatter=plain)]
     formatter = structlog.stdlib.ProcessorFormatter(
         foreign_pre_chain=shared,
         processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, *last],

@@ -187,6 +187,10 @@ async def _command_case(world: World, case: Case, job_id: UUID) -> bool:
     arm = _arm(world, case)
     first = await world.command(*arguments, arm=arm)
     reached = await _struck(case, arm, first)
+    if not reached:
+        raise AssertionError(
+            f"a command ended with {first.status} before it came to the point: {first.output()[-2000:]}"
+        )
     second = await world.command(*arguments)
     if case.mode == STOP and case.point == CrashPoint.RAW_OBJECT_ERASED:
         # The stopped one may yet delete the photo, so that it keeps the lock; the other is told to try again.

@@ -144,7 +144,7 @@ class Site:
                 S3_BUCKET=bucket,
                 TEMPORAL_TASK_QUEUE=f"crash-{secrets.token_hex(6)}",
                 MAX_ACTIVITIES="1",
-            MAX_WF_TASKS=str(_MOST_WORKFLOW_TASKS),
+                MAX_WF_TASKS=str(_MOST_WORKFLOW_TASKS),
                 GRACEFUL_SHUTDOWN_SECONDS="10",
                 **scale.as_variables(),
             )

@@ -1,0 +1,48 @@
+"""What a log line says, and what it never does."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Iterator
+from typing import Literal
+
+import pytest
+
+from photo_worker.logs import configure_logging
+
+
+@pytest.fixture(autouse=True)
+def _logging_as_before() -> Iterator[None]:
+    root = logging.getLogger()
+    handlers, level = list(root.handlers), root.level
+    yield
+    root.handlers[:] = handlers
+    root.setLevel(level)
+
+
+@pytest.mark.parametrize("style", ["json", "console"])
+def test_a_traceback_shows_lines_and_no_variables(
+    style: Literal["json", "console"], capsys: pytest.CaptureFixture[str]
+) -> None:
+    configure_logging("INFO", style)
+    words = "-".join(["two", "cups", "of", "flour"])
+    try:
+        raise ValueError(f"{len(words)} characters")
+    except ValueError:
+        logging.getLogger("test").exception("failed")
+    said = capsys.readouterr().err
+    assert words not in said
+    assert "17 characters" in said
+    assert "test_a_traceback_shows_lines_and_no_variables" in said
+
+
+def test_a_traceback_in_json_names_the_error_and_its_place(capsys: pytest.CaptureFixture[str]) -> None:
+    configure_logging("INFO", "json")
+    try:
+        raise ValueError("no")
+    except ValueError:
+        logging.getLogger("test").exception("failed")
+    (found,) = json.loads(capsys.readouterr().err)["exception"]
+    assert (found["exc_type"], found["exc_value"]) == ("ValueError", "no")
+    assert found["frames"][-1]["name"] == "test_a_traceback_in_json_names_the_error_and_its_place"
