@@ -56,9 +56,9 @@ def call(port: int, target: str, body: bytes, **headers: str) -> Answer:
     return send(port, "POST", "/", body, {name: value for name, value in given.items() if value})
 
 
-def client_of(variables: Mapping[str, str], url: str) -> TextractClient:
+def client_of(variables: Mapping[str, str], url: str, *, connections: int = 16) -> TextractClient:
     # One attempt: what a retry hides is what these tests look for.
-    config = Config(retries={"total_max_attempts": 1}, max_pool_connections=16, read_timeout=60)
+    config = Config(retries={"total_max_attempts": 1}, max_pool_connections=connections, read_timeout=60)
     return session_of(dict(variables)).client("textract", endpoint_url=url, config=config)
 
 

@@ -326,12 +326,10 @@ def test_more_documents_than_may_wait_are_refused_and_the_others_read(
 ) -> None:
     gate = tmp_path / "gate"
     with running(tmp_path, {}) as emulator, ThreadPoolExecutor(MOST_DOCUMENTS) as threads:
+        client = client_of(stack_env, emulator.url, connections=MOST_DOCUMENTS + 1)
 
         def read(text: str) -> list[str]:
-            client = client_of(stack_env, emulator.url)
-            answer = client.detect_document_text(Document={"Bytes": document(text, wait_for=str(gate))})
-            client.close()
-            return words(answer)
+            return words(client.detect_document_text(Document={"Bytes": document(text, wait_for=str(gate))}))
 
         waiting = [threads.submit(read, str(number)) for number in range(MOST_DOCUMENTS)]
         try:
@@ -346,3 +344,4 @@ def test_more_documents_than_may_wait_are_refused_and_the_others_read(
             "Message": "Provisioned rate exceeded",
         }
         assert read("one more") == ["one", "more"]
+        client.close()
