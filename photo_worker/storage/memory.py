@@ -276,7 +276,9 @@ class MemoryRecipeRepository:
         """Apply ``change`` unless the row is final; ``again`` lists final statuses that it may be applied to."""
         bucket, key = storable(bucket), storable(key)
         with self._lock:
-            self._wait_until(lambda: key not in self._held or job_digest(job_id) in self._erased)
+            self._wait_until(
+                lambda: key not in self._held or job_id in self._rows or job_digest(job_id) in self._erased
+            )
             if job_digest(job_id) in self._erased:
                 raise JobErased(job_id=job_id)
             now = self._now()

@@ -371,6 +371,16 @@ class RecipeRepositoryContract:
         with repository.sole_user(job_id, bucket=BUCKET, key=KEY) as sole:
             assert not sole
 
+    def test_a_job_that_has_its_row_goes_on_beside_who_holds_its_object(
+        self, repository: RecipeRepository, job_id: UUID
+    ) -> None:
+        other = uuid4()
+        step(repository, "queue", other)
+        with ThreadPoolExecutor(1) as pool, repository.sole_user(job_id, bucket=BUCKET, key=KEY) as sole:
+            assert not sole
+            for name in ("queue", "start", "succeed"):
+                assert pool.submit(step, repository, name, other).result(timeout=10).id == other
+
     def test_a_held_object_is_free_again_after_an_error(self, repository: RecipeRepository, job_id: UUID) -> None:
         with pytest.raises(OSError, match="disk full"), repository.sole_user(job_id, bucket=BUCKET, key=KEY):
             raise OSError("disk full")

@@ -36,6 +36,16 @@ def seed() -> int:
     return int(os.environ.get(_SEED_VARIABLE, "0"))
 
 
+def places_of(world: World) -> list[tuple[Call, Phase, Mode]]:
+    """Return everything that can go wrong at every call of a run; behind a call only where it was answered."""
+    return [
+        (call, phase, mode)
+        for call in world.gate.calls
+        for phase, mode in modes_of(call)
+        if phase is Phase.BEFORE or call.number in world.gate.answered
+    ]
+
+
 def modes_of(call: Call) -> Iterator[tuple[Phase, Mode]]:
     """Yield what can go wrong at a call.
 
@@ -108,20 +118,22 @@ def run_cell(pipeline: Pipeline, folder: Path, call: Call, phase: Phase, mode: M
     return cell
 
 
+def _failure(cell: Cell) -> str:
+    return f"seed {seed()}, {cell.call} ({cell.source}): {cell.detail}\n  {cell.command}"
+
+
 @pytest.mark.parametrize("name", names())
 def test_every_fault_at_every_call_leaves_what_none_leaves(name: str, tmp_path: Path, cell: str | None) -> None:
     pipeline = named(name)
     world, without, broken = play(pipeline, tmp_path)
     assert not broken, f"{name} without faults: {'; '.join(map(str, broken))}"
-    wanted = [(call, phase, mode) for call in world.gate.calls for phase, mode in modes_of(call)]
+    wanted = places_of(world)
     if cell is not None:
         wanted = [(call, phase, mode) for call, phase, mode in wanted if f"{name}/{call.number}/{phase}/{mode}" == cell]
         if not wanted:
             pytest.skip(f"{cell} is no cell of {name}")
     cells = [run_cell(pipeline, tmp_path, call, phase, mode, without) for call, phase, mode in wanted]
-    wrong = [
-        f"seed {seed()}, {one.call} ({one.source}): {one.detail}\n  {one.command}" for one in cells if not one.holds
-    ]
+    wrong = [_failure(one) for one in cells if not one.holds]
     assert not wrong, "\n".join(wrong)
     # From the same seed every call is met again: none of the cells was run in vain.
     assert [one.command for one in cells if one.outcome == NOT_REACHED] == []
@@ -132,7 +144,7 @@ def test_two_faults_of_one_photo_leave_what_none_leaves(tmp_path: Path, cell: st
         pytest.skip("a cell has one fault")
     pipeline = named("photo")
     world, without, _ = play(pipeline, tmp_path)
-    places = [Fault(call.number, phase, mode) for call in world.gate.calls for phase, mode in modes_of(call)]
+    places = [Fault(call.number, phase, mode) for call, phase, mode in places_of(world)]
     pairs = [(one, other) for one in places for other in places if one.number < other.number]
     most = int(os.environ.get(PAIRS_VARIABLE, _PAIRS))
     chosen = pairs if not most else random.Random(seed()).sample(pairs, min(most, len(pairs)))  # noqa: S311

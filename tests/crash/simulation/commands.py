@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 from typing import Any, TypeAlias
 from uuid import UUID
 
-from photo_worker.errors import PhotoWorkerError
+from photo_worker.errors import PhotoWorkerError, TemporalUnavailable
 from photo_worker.integrity.erase import Erasure
 from photo_worker.integrity.look import Looker, Means, Ports
 from photo_worker.integrity.repair import Repairer
@@ -44,6 +44,9 @@ class Tools:
             await self.erasure.erase(job_id)
 
         await Repairer(survey, erase=erase).mend(report, say=lambda step: None)
+        if any(finding.repair for finding in report.findings):
+            # The command says what is left, and ends with 1.
+            raise TemporalUnavailable(target="memory", reason="something could not be mended yet")
 
     def _now(self) -> datetime:
         return self.world.now

@@ -110,6 +110,8 @@ class Gate:
     def __init__(self, faults: tuple[Fault, ...] = ()) -> None:
         self.faults = {(fault.number, fault.phase): fault.mode for fault in faults}
         self.met: set[tuple[int, Phase]] = set()
+        self.answered: set[int] = set()
+        """The calls that did not raise."""
         self.calls: list[Call] = []
         self.quiet = False
         """Whether calls pass without being counted: while a test looks at the end."""
@@ -136,6 +138,7 @@ class Gate:
             self.met.add((number, Phase.AFTER))
             effect()
         result = effect()
+        self.answered.add(number)
         self._inject(strand, number, Phase.AFTER, broken)
         return result
 
@@ -283,11 +286,13 @@ class GatedRepository(Gated):
     @contextmanager
     def sole_user(self, job_id: Any, *, bucket: str, key: str) -> Iterator[bool]:
         manager = self._inner.sole_user(job_id, bucket=bucket, key=key)
-        sole = self._gate.call("rows.sole_user", manager.__enter__, broken=self._broken, repeatable=False)
+        entered: list[bool] = []
         try:
-            yield sole
-        except BaseException:
-            # A connection that is gone lets its lock go.
-            manager.__exit__(None, None, None)
-            raise
-        manager.__exit__(None, None, None)
+            self._gate.call(
+                "rows.sole_user", lambda: entered.append(manager.__enter__()), broken=self._broken, repeatable=False
+            )
+            yield entered[0]
+        finally:
+            # A process that dies, or hears nothing more of its connection, has lost its lock.
+            if entered:
+                manager.__exit__(None, None, None)

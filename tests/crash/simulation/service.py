@@ -21,6 +21,8 @@ from temporalio.bridge.proto.workflow_commands.workflow_commands_pb2 import Sche
 
 from tests.crash.simulation.replica import TASK_TIMEOUT, cancelled
 
+_LONGEST_BACKOFF_SECONDS = 3600.0
+
 
 @dataclass
 class Attempt:
@@ -353,6 +355,7 @@ def _closes(command: WorkflowCommand) -> bool:
 
 
 def _backoff(retry: RetryPolicy, attempt: int) -> timedelta:
-    seconds = retry.initial_interval.ToTimedelta().total_seconds() * retry.backoff_coefficient ** (attempt - 1)
-    longest = retry.maximum_interval.ToTimedelta().total_seconds()
-    return timedelta(seconds=min(seconds, longest) if longest else seconds)
+    longest = retry.maximum_interval.ToTimedelta().total_seconds() or _LONGEST_BACKOFF_SECONDS
+    # An activity may be tried for ever, and a float ends at 2 ** 1024.
+    seconds = retry.initial_interval.ToTimedelta().total_seconds() * retry.backoff_coefficient ** min(attempt - 1, 64)
+    return timedelta(seconds=min(seconds, longest))

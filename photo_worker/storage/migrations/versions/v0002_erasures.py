@@ -6,7 +6,8 @@ nothing that says what the job was.
 The trigger runs within every statement that writes a job, whichever release sends it, a worker of the release before
 this one included. It holds two locks until the statement's transaction ends, both shared, so that writers do not wait
 for each other: on the job, which marking takes alone (a mark is not written while a writer that has not seen it still
-runs), and on the raw object's key, which ``sole_user`` takes alone. A statement sees the rows that were there when it
+runs), and on the raw object's key, which ``sole_user`` takes alone. A job that has its row needs no lock on the object:
+who looks for users of it sees the row, and a job that runs must not wait for an erasure that stands still. A statement sees the rows that were there when it
 began, but each query of a volatile function those that are there when that query begins; so a writer that waited for
 the mark sees it.
 
@@ -48,7 +49,9 @@ STATEMENTS = (
         IF EXISTS (SELECT FROM erasures WHERE job_digest = recipes_job_digest(NEW.id)) THEN
             RAISE EXCEPTION 'the job has been erased' USING ERRCODE = 'PW001';
         END IF;
-        PERFORM pg_advisory_xact_lock_shared(recipes_object_lock(NEW.s3_raw_key));
+        IF NOT EXISTS (SELECT FROM recipes WHERE id = NEW.id) THEN
+            PERFORM pg_advisory_xact_lock_shared(recipes_object_lock(NEW.s3_raw_key));
+        END IF;
         RETURN NEW;
     END
     $$
