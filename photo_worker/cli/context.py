@@ -9,6 +9,7 @@ from pathlib import Path
 
 import click
 
+from photo_worker.cli.completion import complete_stack
 from photo_worker.config import Environment, Origin, Settings, load_settings, read_environment
 from photo_worker.errors import StackNotRunning
 
@@ -23,15 +24,6 @@ ENDPOINT_VARIABLES = (
     "AWS_ENDPOINT_URL_S3",
     "AWS_ENDPOINT_URL_TEXTRACT",
 )
-
-
-def complete_stack(_ctx: click.Context, _option: click.Parameter, incomplete: str) -> list[str]:
-    """Return the names of this worktree's stacks that begin so, for a shell."""
-    try:
-        from photo_worker.devkit.layout import default_home, stack_names
-    except ImportError:
-        return []
-    return [name for name in stack_names(default_home()) if name.startswith(incomplete)]
 
 
 stack_option = click.option(

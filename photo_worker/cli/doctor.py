@@ -12,7 +12,8 @@ from urllib.parse import urlsplit
 
 import click
 
-from photo_worker.cli.context import ENDPOINT_VARIABLES, complete_stack, resolve
+from photo_worker.cli.completion import complete_stack
+from photo_worker.cli.context import ENDPOINT_VARIABLES, resolve
 from photo_worker.cli.output import Command, OutputFormat, emit, output_option
 from photo_worker.config import load_settings
 from photo_worker.errors import PhotoWorkerError

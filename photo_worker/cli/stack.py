@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from photo_worker.cli.context import complete_stack
+from photo_worker.cli.completion import complete_stack
 from photo_worker.cli.output import Command, OutputFormat, emit, output_option, table
 from photo_worker.errors import ConfirmationRequired
 

@@ -95,3 +95,14 @@ def test_completing_a_command_imports_none_of_them() -> None:
         "print([name for name in sys.modules if name.startswith('photo_worker.cli.')])\n"
     )
     assert run([sys.executable, "-c", code]) == "[]\n"
+
+
+def test_looking_at_a_stack_imports_nothing_slow() -> None:
+    """`photo-worker status` may take 200 ms, of which one of these would be half."""
+    code = (
+        "import sys\n"
+        "import photo_worker.cli.stack, photo_worker.devkit.stack\n"
+        "slow = {'pydantic', 'boto3', 'botocore', 'psycopg', 'sqlalchemy', 'temporalio', 'rich'}\n"
+        "print(sorted(slow & set(sys.modules)))\n"
+    )
+    assert run([sys.executable, "-c", code]) == "[]\n"
