@@ -7,6 +7,7 @@ from tests.crash.safeguard import Safeguard
 
 _ERASE = "photo_worker/integrity/erase.py"
 _SURVEY = "photo_worker/integrity/survey.py"
+_LOOK = "photo_worker/integrity/look.py"
 _REPAIR = "photo_worker/integrity/repair.py"
 _ERASURES = "tests/unit/test_erase.py::"
 _SURVEYS = "tests/unit/integrity/test_survey.py::"
@@ -220,5 +221,40 @@ CHECKING: tuple[Safeguard, ...] = (
         "jobs are started wherever the settings lead",
         (Edit(_REPAIR, "            if not queue.has_worker:\n", "            if False:\n"),),
         (_REPAIRS + "test_nothing_is_started_where_no_worker_shows_that_the_namespace_is_right",),
+    ),
+    Safeguard(
+        "repair-waits-for-rows",
+        "nothing is deleted while a running workflow has no row",
+        "`--repair` deletes the photo of a job whose row comes a moment later",
+        (4,),
+        "workflows without a row are not counted",
+        (Edit(_REPAIR, "        if report.rowless:\n", "        if False:\n"),),
+        (_REPAIRS + "test_nothing_is_deleted_while_a_workflow_has_no_row_yet",),
+    ),
+    Safeguard(
+        "broken-listing-goes-on",
+        "a listing that breaks off is gone on with where it broke",
+        "a store that was away for a moment makes half of the objects look lost",
+        (4,),
+        "the end of what came is taken for the end of what there is",
+        (Edit(_SURVEY, "items = _behind(last, begin(), position)", "items = iter(())"),),
+        (_SURVEYS + "test_a_listing_that_breaks_off_is_no_end",),
+    ),
+    Safeguard(
+        "mark-is-read-last",
+        "a job is asked for its mark after everything else",
+        "an erasure that begins while a job is looked at is reported as a loss of its objects",
+        (9,),
+        "the mark is read before the objects",
+        (
+            Edit(
+                _LOOK,
+                "            objects, unreadable = self._objects(",
+                "            before = self.ports.repository.is_erased(job_id)\n"
+                "            objects, unreadable = self._objects(",
+            ),
+            Edit(_LOOK, "if self.ports.repository.is_erased(job_id) else", "if before else"),
+        ),
+        (_SURVEYS + "test_an_erase_that_begins_between_two_reads_is_not_taken_for_a_loss",),
     ),
 )

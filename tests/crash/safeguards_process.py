@@ -155,4 +155,13 @@ PROCESS: tuple[Safeguard, ...] = (
         ),
         (_STARTING + "test_of_many_starts_one_starts_and_the_others_join_it",),
     ),
+    Safeguard(
+        "logs-hold-no-variables",
+        "a traceback in a log shows lines and no variables",
+        "a failed read writes the document's words into the log",
+        (12,),
+        "tracebacks show each frame's variables",
+        (Edit("photo_worker/logs.py", "show_locals=False", "show_locals=True"),),
+        ("tests/unit/test_logs.py::test_a_traceback_shows_lines_and_no_variables",),
+    ),
 )
