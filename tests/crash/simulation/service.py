@@ -17,7 +17,11 @@ from temporalio.bridge.proto.workflow_activation.workflow_activation_pb2 import 
     ResolveActivity,
     WorkflowActivationJob,
 )
-from temporalio.bridge.proto.workflow_commands.workflow_commands_pb2 import ScheduleActivity, WorkflowCommand
+from temporalio.bridge.proto.workflow_commands.workflow_commands_pb2 import (
+    ActivityCancellationType,
+    ScheduleActivity,
+    WorkflowCommand,
+)
 
 from tests.crash.simulation.replica import TASK_TIMEOUT, cancelled
 
@@ -60,6 +64,7 @@ class Activity:
         return min(found)
 
 
+WAITS = ActivityCancellationType.WAIT_CANCELLATION_COMPLETED
 START_TO_CLOSE = TimeoutType.TIMEOUT_TYPE_START_TO_CLOSE
 HEARTBEAT = TimeoutType.TIMEOUT_TYPE_HEARTBEAT
 
@@ -91,6 +96,10 @@ class Execution:
     """Each activity that ended, with the number of its last attempt."""
     done: list[DoneTask] = field(default_factory=list)
     waiting: list[WorkflowActivationJob] = field(default_factory=list)
+    wanted: bool = False
+    """Whether a workflow task is due although there is nothing that the code must hear."""
+    reason: str = ""
+    """Why an operator terminated it."""
     task: tuple[int, datetime, tuple[WorkflowActivationJob, ...]] | None = None
     """The task that a worker has: token, until when, jobs."""
     activities: dict[int, Activity] = field(default_factory=dict)
@@ -141,8 +150,9 @@ class Service:
             found.events.append("WorkflowExecutionCancelRequested")
             found.waiting.append(WorkflowActivationJob(cancel_workflow=CancelWorkflow()))
 
-    def terminate(self, workflow_id: str) -> None:
+    def terminate(self, workflow_id: str, reason: str = "") -> None:
         """Close a running workflow at once. Raises ``KeyError`` and ``Stale``."""
+        self._running(workflow_id).reason = reason
         self._close(self._running(workflow_id), "terminated", "WorkflowExecutionTerminated")
 
     def delete(self, workflow_id: str) -> bool:
@@ -162,12 +172,13 @@ class Service:
         return [
             found
             for found in self.executions.values()
-            if found.waiting and found.task is None and found.status == "running"
+            if (found.waiting or found.wanted) and found.task is None and found.status == "running"
         ]
 
     def give_task(self, execution: Execution) -> int:
         """Give a workflow task away; return its token."""
         token = self._token()
+        execution.wanted = False
         execution.task = (token, self._now() + TASK_TIMEOUT, tuple(execution.waiting))
         execution.events += ["WorkflowTaskScheduled", "WorkflowTaskStarted"]
         return token
@@ -183,6 +194,7 @@ class Service:
         if closes and len(execution.waiting) > len(jobs):
             # Something came in between: the server refuses to close, and the task runs again with all of it.
             execution.task = None
+            execution.wanted = True
             execution.events.append("WorkflowTaskFailed")
             return
         execution.task = None
@@ -191,6 +203,10 @@ class Service:
         execution.events.append("WorkflowTaskCompleted")
         for command in commands:
             self._obey(execution, command)
+        # What nobody has begun ends at once, in the history behind what the task asked for.
+        for activity in list(execution.activities.values()):
+            if activity.cancel_requested and activity.attempt is None:
+                self._end(execution, activity, "ActivityTaskCanceled", cancelled(activity.about.seq))
 
     def _obey(self, execution: Execution, command: WorkflowCommand) -> None:
         match command.WhichOneof("variant"):
@@ -223,16 +239,10 @@ class Service:
         if activity is None:
             return
         execution.events.append("ActivityTaskCancelRequested")
-        waits = activity.about.cancellation_type == 1
+        # An attempt that runs may still report, also where the workflow has gone on without it.
         activity.cancel_requested = True
         if activity.attempt is not None:
             activity.attempt.cancel_requested = True
-        if not waits:
-            # The workflow has gone on without it. An attempt that runs may still report.
-            if activity.attempt is None:
-                self._end(execution, activity, "ActivityTaskCanceled", None)
-        elif activity.attempt is None:
-            self._end(execution, activity, "ActivityTaskCanceled", cancelled(seq))
 
     def activities(self) -> list[tuple[Execution, Activity]]:
         """Return the activities whose next attempt can be given to a worker now."""
@@ -303,12 +313,14 @@ class Service:
     def _end(self, execution: Execution, activity: Activity, event: str, job: WorkflowActivationJob | None) -> None:
         seq = activity.about.seq
         del execution.activities[seq]
-        execution.attempts.append((activity.about.activity_type, activity.number))
-        execution.events += (
-            ["ActivityTaskStarted", event] if event != "ActivityTaskCanceled" or activity.attempt else [event]
-        )
-        tried_cancel = activity.cancel_requested and activity.about.cancellation_type != 1
-        if job is not None and not tried_cancel:
+        if activity.attempt is not None:
+            execution.attempts.append((activity.about.activity_type, activity.number))
+            execution.events.append("ActivityTaskStarted")
+        execution.events.append(event)
+        # The server begins a task for every end, also of what the code has not waited for.
+        execution.wanted = True
+        gone_on = activity.cancel_requested and activity.about.cancellation_type != WAITS
+        if job is not None and not gone_on:
             execution.waiting.append(job)
 
     # -- time ---------------------------------------------------------------------
@@ -334,6 +346,7 @@ class Service:
         for execution in list(self.executions.values()):
             if execution.task is not None and execution.task[1] <= now:
                 execution.task = None
+                execution.wanted = True
                 execution.events.append("WorkflowTaskTimedOut")
                 self.task_attempts_lost += 1
             for activity in list(execution.activities.values()):

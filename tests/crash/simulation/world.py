@@ -24,6 +24,7 @@ from photo_worker.activities.results import ResultActivities
 from photo_worker.contracts.image import ImageProcessingInput, ImageProcessingResult
 from photo_worker.errors import (
     DatabaseUnavailable,
+    JobCancelled,
     JobMissing,
     PhotoWorkerError,
     StorageUnavailable,
@@ -370,6 +371,11 @@ def state_of(found: Execution | None) -> WorkflowState | None:
     """Return what Temporal says of an execution."""
     if found is None:
         return None
-    code = found.failure.application_failure_info.type if found.failure is not None else None
-    reason = found.failure.message if found.failure is not None else None
+    code = reason = None
+    if found.status == "terminated":
+        code, reason = "terminated", f"the workflow was terminated by an operator: {found.reason}"
+    elif found.status == "cancelled":
+        code, reason = JobCancelled.code, JobCancelled().message
+    elif found.failure is not None:
+        code, reason = found.failure.application_failure_info.type, found.failure.message
     return WorkflowState(found.status, found.started, found.closed, code, reason)
