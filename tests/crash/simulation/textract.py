@@ -28,7 +28,6 @@ class _Job:
     blocks: list[dict[str, Any]]
     sha256: str
     failure: str = ""
-    charged: bool = False
 
 
 class MemoryTextract:
@@ -82,24 +81,36 @@ class MemoryTextract:
         if job is None:
             raise _error("InvalidJobIdException", "GetDocumentTextDetection")
         if self._now() < job.ready:
-            return {"JobStatus": "IN_PROGRESS"}
+            return {"JobStatus": "IN_PROGRESS", "DetectDocumentTextModelVersion": MODEL}
         if job.failure:
-            return {"JobStatus": "FAILED", "StatusMessage": job.failure}
-        at = int(request.get("NextToken") or 0)
+            return {
+                "JobStatus": "FAILED",
+                "StatusMessage": job.failure,
+                "DetectDocumentTextModelVersion": MODEL,
+            }
+        at = _place(request.get("NextToken", "0"), job)
+        end = at + min(self._page_size, request.get("MaxResults", self._page_size))
         answer: dict[str, Any] = {
             "JobStatus": "SUCCEEDED",
             "DocumentMetadata": {"Pages": 1},
-            "Blocks": job.blocks[at : at + self._page_size],
+            "Blocks": job.blocks[at:end],
             "DetectDocumentTextModelVersion": MODEL,
         }
-        if at + self._page_size < len(job.blocks):
-            answer["NextToken"] = str(at + self._page_size)
+        if end < len(job.blocks):
+            answer["NextToken"] = str(end)
         return answer
 
     def _throttle(self, operation: str) -> None:
         if self.throttled:
             self.throttled -= 1
             raise _error("ProvisionedThroughputExceededException", operation)
+
+
+def _place(token: str, job: _Job) -> int:
+    """Return where a page begins. Tokens are numbers here, which nobody but this service reads."""
+    if not token.isdigit() or int(token) >= len(job.blocks):
+        raise _error("InvalidParameterException", "GetDocumentTextDetection")
+    return int(token)
 
 
 def _error(code: str, operation: str) -> ClientError:
