@@ -134,7 +134,7 @@ class Gate:
         number = len(self.calls)
         self.calls.append(Call(number, name, _source(), strand.process.name, broken is not None, repeatable))
         self._inject(strand, number, Phase.BEFORE, broken)
-        if self.faults.get((number, Phase.AFTER)) is Mode.DOUBLE:
+        if repeatable and self.faults.get((number, Phase.AFTER)) is Mode.DOUBLE:
             self.met.add((number, Phase.AFTER))
             effect()
         result = effect()

@@ -78,6 +78,7 @@ class Replica:
             )
         )
         self._waits_for_cancellation: dict[int, bool] = {}
+        self._cancelled: set[int] = set()
         self.tasks = 0
         """How many tasks it has run: what it knows of the execution."""
 
@@ -86,10 +87,11 @@ class Replica:
     ) -> list[WorkflowCommand]:
         """Return the commands of one workflow task.
 
-        An activity that is not waited for when it is cancelled is cancelled within the task, as the SDK's core does it.
+        An activity that is not waited for when it is cancelled is cancelled within the task, as the SDK's core does it;
+        the code hears nothing more of it then, also where it ended while the task ran.
         """
         commands: list[WorkflowCommand] = []
-        more = list(jobs)
+        more = [job for job in jobs if job.resolve_activity.seq not in self._cancelled]
         while more:
             found = self._activate(more, at, replaying=replaying)
             commands += found
@@ -102,6 +104,7 @@ class Replica:
                 elif command.HasField("request_cancel_activity"):
                     seq = command.request_cancel_activity.seq
                     if not self._waits_for_cancellation[seq]:
+                        self._cancelled.add(seq)
                         more.append(cancelled(seq))
         self.tasks += 1
         return commands

@@ -1,0 +1,250 @@
+"""What may happen to a deployment, in any order: users, deaths, pauses, lost and doubled calls, and time.
+
+Hypothesis chooses the rules and their arguments, the seed of the world who goes on first between them.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from datetime import timedelta
+from pathlib import Path
+from typing import TypeAlias
+from uuid import UUID
+
+from hypothesis import strategies as st
+from hypothesis.stateful import Bundle, RuleBasedStateMachine, initialize, invariant, precondition, rule
+
+from tests.crash.invariants import Violation, Watch
+from tests.crash.pipelines import photo
+from tests.crash.simulation.commands import Command, Console
+from tests.crash.simulation.gate import Mode, Phase, Process
+from tests.crash.simulation.world import World
+
+# Few enough that jobs meet at the same photo.
+PHOTOS = st.sampled_from(("cat", "dog"))
+# Which of several: the number goes round, so that every one names something.
+WHICH = st.integers(0, 5)
+# Ahead of a submission, which makes some ten calls; a whole job makes about thirty.
+AHEAD = st.integers(0, 12)
+# How far things go on behind a rule.
+STEPS = st.integers(0, 40)
+
+Tally: TypeAlias = Counter[str]
+
+
+class Deployment(RuleBasedStateMachine):
+    """Two workers and as many users as there are commands. ``tally`` counts what happened in all examples."""
+
+    jobs: Bundle[UUID] = Bundle("jobs")
+
+    def __init__(self, folder: Path, tally: Tally, command: str) -> None:
+        super().__init__()
+        self._folder = folder
+        self._tally = tally
+        self._again = command
+        self._seed = 0
+        self._broken = False
+        self._made = 0
+        self._photo: dict[UUID, str] = {}
+        self._submissions: list[tuple[UUID, Command]] = []
+        self._erasures: list[tuple[UUID, Command]] = []
+        self._begin()
+
+    def _begin(self) -> None:
+        self._world = World(seed=self._seed, workers=2)
+        self._console = Console(self._world)
+        self._watch = Watch(self._world)
+        self._world.watch = self._watch.now
+
+    @initialize(seed=st.integers(0, 1 << 16))
+    def order(self, seed: int) -> None:
+        self._world.close()
+        self._seed = seed
+        self._begin()
+        self._tally["examples"] += 1
+
+    # -- users ------------------------------------------------------------------
+
+    def _submit(self, job_id: UUID, name: str) -> None:
+        source = photo(self._folder, name)
+        self._submissions.append((job_id, self._console.submit(job_id, source)))
+        self._tally["submissions"] += 1
+
+    @rule(target=jobs, name=PHOTOS, steps=STEPS)
+    def upload(self, name: str, steps: int) -> UUID:
+        return self._upload(name, steps)
+
+    def _upload(self, name: str, steps: int) -> UUID:
+        self._made += 1
+        job_id = UUID(int=(self._made << 100) + self._made)
+        self._photo[job_id] = name
+        self._submit(job_id, name)
+        self._go_on(steps)
+        return job_id
+
+    @rule(target=jobs, job_id=jobs, steps=STEPS)
+    def upload_the_same_photo(self, job_id: UUID, steps: int) -> UUID:
+        return self._upload(self._photo[job_id], steps)
+
+    @rule(job_id=jobs, steps=STEPS)
+    def submit_the_same_id(self, job_id: UUID, steps: int) -> None:
+        self._submit(job_id, self._photo[job_id])
+        self._go_on(steps)
+
+    @rule(job_id=jobs, steps=STEPS)
+    def submit_another_photo_under_the_id(self, job_id: UUID, steps: int) -> None:
+        self._submit(job_id, "bird")
+        self._go_on(steps)
+
+    @rule(job_id=jobs, steps=STEPS)
+    def cancel(self, job_id: UUID, steps: int) -> None:
+        self._console.cancel(job_id)
+        self._tally["cancellations"] += 1
+        self._go_on(steps)
+
+    @rule(job_id=jobs, steps=STEPS)
+    def erase(self, job_id: UUID, steps: int) -> None:
+        self._erasures.append((job_id, self._console.erase(job_id)))
+        self._tally["erasures"] += 1
+        self._go_on(steps)
+
+    @rule(steps=STEPS)
+    def give_commands_again(self, steps: int) -> None:
+        self._console.again()
+        self._go_on(steps)
+
+    # -- time ---------------------------------------------------------------------
+
+    @rule(steps=st.integers(40, 200))
+    def go_on(self, steps: int) -> None:
+        self._go_on(steps)
+
+    def _go_on(self, steps: int) -> None:
+        for _ in range(steps):
+            if not self._world.step():
+                return
+            self._tally["steps"] += 1
+
+    @rule(seconds=st.sampled_from((1, 11, 31, 121)))
+    def let_time_pass(self, seconds: int) -> None:
+        """Nobody gets on for so long: a second, or longer than a workflow task, a heartbeat or an attempt may take."""
+        self._world.now += timedelta(seconds=seconds)
+        self._world.service.expire()
+
+    # -- faults -------------------------------------------------------------------
+
+    def _worker(self, which: int) -> Process:
+        workers = self._world.workers
+        return workers[which % len(workers)].process
+
+    @rule(which=WHICH, steps=STEPS)
+    def kill_a_worker(self, which: int, steps: int) -> None:
+        self._worker(which).alive = False
+        self._tally["kills"] += 1
+        self._go_on(steps)
+
+    @rule(which=WHICH, steps=STEPS)
+    def pause_a_worker(self, which: int, steps: int) -> None:
+        self._worker(which).paused = True
+        self._tally["pauses"] += 1
+        self._go_on(steps)
+
+    def _clients(self) -> list[Process]:
+        strands = [strand for command in self._console.commands for strand in command.strands]
+        return [strand.process for strand in strands if not strand.done and strand.process.alive]
+
+    @precondition(lambda self: self._clients())
+    @rule(which=WHICH, steps=STEPS)
+    def kill_a_command(self, which: int, steps: int) -> None:
+        clients = self._clients()
+        clients[which % len(clients)].alive = False
+        self._tally["kills"] += 1
+        self._go_on(steps)
+
+    @precondition(lambda self: self._clients())
+    @rule(which=WHICH, steps=STEPS)
+    def pause_a_command(self, which: int, steps: int) -> None:
+        clients = self._clients()
+        clients[which % len(clients)].paused = True
+        self._tally["pauses"] += 1
+        self._go_on(steps)
+
+    @precondition(lambda self: self._world.paused)
+    @rule(steps=STEPS)
+    def resume(self, steps: int) -> None:
+        self._world.resume()
+        self._go_on(steps)
+
+    @rule(ahead=AHEAD, phase=st.sampled_from(Phase), mode=st.sampled_from(Mode), steps=STEPS)
+    def break_a_call(self, ahead: int, phase: Phase, mode: Mode, steps: int) -> None:
+        # A call arrives twice or not: that has no side.
+        side = Phase.AFTER if mode is Mode.DOUBLE else phase
+        self._world.gate.faults[(len(self._world.gate.calls) + ahead, side)] = mode
+        self._go_on(steps)
+
+    @rule(calls=st.integers(1, 6))
+    def throttle(self, calls: int) -> None:
+        self._world.textract.throttled += calls
+        self._tally["throttled"] += calls
+
+    @rule(reason=st.sampled_from(("Internal error", "The document has an unsupported format")))
+    def fail_a_reading(self, reason: str) -> None:
+        self._world.textract.failures.append(reason)
+        self._tally["failed_readings"] += 1
+
+    # -- what must hold -----------------------------------------------------------
+
+    def _erased(self) -> list[UUID]:
+        return [job_id for job_id, command in self._erasures if command.done]
+
+    def _accepted(self) -> list[UUID]:
+        return [job_id for job_id, command in self._submissions if command.done]
+
+    def _require(self, broken: list[Violation]) -> None:
+        if broken:
+            self._broken = True
+            wrong = "\n".join(map(str, dict.fromkeys(broken)))
+            raise AssertionError(f"seed {self._seed}, behind {self._last()}:\n{wrong}\n  {self._again}")
+
+    def _last(self) -> str:
+        calls = self._world.gate.calls
+        met = sorted(f"{number}/{phase}/{self._world.gate.faults[number, phase]}" for number, phase in self._met())
+        last = f"call {calls[-1].number}, {calls[-1].name} ({calls[-1].source})" if calls else "no call"
+        return f"{last}, with faults at {', '.join(met) or 'no call'}"
+
+    def _met(self) -> list[tuple[int, Phase]]:
+        return [place for place in self._world.gate.met if place in self._world.gate.faults]
+
+    @invariant()
+    def nothing_is_broken(self) -> None:
+        seen = [violation for violation in self._world.violations if isinstance(violation, Violation)]
+        rows = [job_id for job_id in self._erased() if self._world.rows.get(job_id) is not None]
+        self._require([*seen, *(Violation(9, f"{job_id} was erased, and has a row") for job_id in rows)])
+
+    def teardown(self) -> None:
+        """Let all faults end, and everything that was begun come to its end; then all must hold."""
+        try:
+            if not self._broken:
+                self._heal()
+                self._rest()
+        finally:
+            self._world.close()
+
+    def _heal(self) -> None:
+        gate, console = self._world.gate, self._console
+        self._tally["faults"] += len(gate.met)
+        gate.faults = {place: mode for place, mode in gate.faults.items() if place in gate.met}
+        self._world.textract.throttled = 0
+        self._world.textract.failures.clear()
+        self._world.resume()
+        for command in console.commands:
+            # Users do not lose patience now that it works again.
+            command.tries = 0
+        console.settle()
+        self.nothing_is_broken()
+
+    def _rest(self) -> None:
+        open_commands = [command.name for command in self._console.commands if not command.ended]
+        assert not open_commands, f"seed {self._seed}: no answer to {open_commands}\n  {self._again}"
+        left = self._watch.at_rest(self._accepted(), self._erased())
+        self._require(left)

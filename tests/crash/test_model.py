@@ -1,0 +1,65 @@
+"""Whatever happens to a deployment, in whatever order: no invariant breaks, and at the end all of them hold.
+
+Longer: ``PHOTO_WORKER_MODEL_EXAMPLES=2000 python3 dev.py nox -s crash -- tests/crash/test_model.py``; other ones with
+``PHOTO_WORKER_CRASH_SEED``. The same seed and number give the same examples.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections import Counter
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, Phase, seed, settings
+from hypothesis.stateful import run_state_machine_as_test
+
+from tests.crash.model import Deployment
+from tests.crash.report import VIOLATED, Cell, record, record_run
+
+EXAMPLES_VARIABLE = "PHOTO_WORKER_MODEL_EXAMPLES"
+_EXAMPLES = 100
+_RULES = 30
+_SEED_VARIABLE = "PHOTO_WORKER_CRASH_SEED"
+
+
+# A failure is made as small as it gets, which takes minutes.
+@pytest.mark.timeout(900)
+def test_whatever_happens_every_job_comes_to_its_end(tmp_path: Path) -> None:
+    chosen = int(os.environ.get(_SEED_VARIABLE, "0"))
+    examples = int(os.environ.get(EXAMPLES_VARIABLE, _EXAMPLES))
+    command = (
+        f"{_SEED_VARIABLE}={chosen} {EXAMPLES_VARIABLE}={examples} "
+        "python3 dev.py nox -s crash -- tests/crash/test_model.py"
+    )
+    tally: Counter[str] = Counter()
+
+    @seed(chosen)
+    def deployment() -> Deployment:
+        return Deployment(tmp_path, tally, command)
+
+    began = time.perf_counter()
+    try:
+        run_state_machine_as_test(
+            deployment,  # type: ignore[arg-type]
+            settings=settings(
+                max_examples=examples,
+                stateful_step_count=_RULES,
+                deadline=None,
+                database=None,
+                # Explaining a failure would trace every line of every thread.
+                phases=(Phase.generate, Phase.shrink),
+                suppress_health_check=list(HealthCheck),
+                print_blob=False,
+            ),
+        )
+    except Exception as error:
+        detail = str(error).splitlines()
+        seconds = time.perf_counter() - began
+        record(Cell("model", "any", 0, "", "", "any", "", VIOLATED, seconds, command, detail=" ".join(detail[:3])))
+        raise
+    record_run("model", seed=chosen, command=command, **tally)
+    # The rules reach what they are for.
+    for name in ("submissions", "erasures", "cancellations", "kills", "pauses", "faults", "throttled"):
+        assert tally[name] > 0, f"none of {name} in {examples} examples"
