@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -79,18 +79,21 @@ class Replica:
         )
         self._waits_for_cancellation: dict[int, bool] = {}
         self._cancelled: set[int] = set()
+        self.flags: set[int] = set()
+        """What the SDK has noted in the history of how it behaves, so that it behaves so in a replay."""
         self.tasks = 0
         """How many tasks it has run: what it knows of the execution."""
 
     def run_task(
-        self, jobs: Sequence[WorkflowActivationJob], at: datetime, *, replaying: bool
+        self, jobs: Sequence[WorkflowActivationJob], at: datetime, *, replaying: bool, flags: Collection[int] = ()
     ) -> list[WorkflowCommand]:
-        """Return the commands of one workflow task.
+        """Return the commands of one workflow task; ``flags`` are those that were noted when it first ran.
 
         An activity that is not waited for when it is cancelled is cancelled within the task, as the SDK's core does it;
         the code hears nothing more of it then, also where it ended while the task ran.
         """
         commands: list[WorkflowCommand] = []
+        self.flags |= set(flags)
         more = [job for job in jobs if job.resolve_activity.seq not in self._cancelled]
         while more:
             found = self._activate(more, at, replaying=replaying)
@@ -113,10 +116,12 @@ class Replica:
         self, jobs: Sequence[WorkflowActivationJob], at: datetime, *, replaying: bool
     ) -> list[WorkflowCommand]:
         activation = WorkflowActivation(run_id=self._run_id, is_replaying=replaying, jobs=jobs)
+        activation.available_internal_flags.extend(sorted(self.flags))
         activation.timestamp.FromDatetime(at.astimezone(UTC).replace(tzinfo=None))
         completion = self._instance.activate(activation)
         if completion.HasField("failed"):
             raise TaskFailed(str(completion.failed.failure))
+        self.flags |= set(completion.successful.used_internal_flags)
         return list(completion.successful.commands)
 
 

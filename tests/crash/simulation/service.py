@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
@@ -76,6 +76,8 @@ class DoneTask:
     jobs: tuple[WorkflowActivationJob, ...]
     at: datetime
     commands: tuple[WorkflowCommand, ...]
+    flags: frozenset[int] = frozenset()
+    """What the SDK noted of its behaviour."""
 
 
 @dataclass
@@ -183,8 +185,10 @@ class Service:
         execution.events += ["WorkflowTaskScheduled", "WorkflowTaskStarted"]
         return token
 
-    def complete_task(self, execution: Execution, token: int, commands: Sequence[WorkflowCommand]) -> None:
-        """Take a task's commands. Raises ``Stale`` where somebody else was given the task meanwhile."""
+    def complete_task(
+        self, execution: Execution, token: int, commands: Sequence[WorkflowCommand], flags: Collection[int] = ()
+    ) -> None:
+        """Take a task's commands. Raises ``Stale`` where they do not count: they are of another time."""
         if self.executions.get(execution.workflow_id) is not execution or execution.status != "running":
             raise Stale("the workflow is closed")
         if execution.task is None or execution.task[0] != token:
@@ -196,10 +200,11 @@ class Service:
             execution.task = None
             execution.wanted = True
             execution.events.append("WorkflowTaskFailed")
-            return
+            # What the worker has run is no part of the history, so that it must forget it.
+            raise Stale("something came in between")
         execution.task = None
         execution.waiting = execution.waiting[len(jobs) :]
-        execution.done.append(DoneTask(jobs, self._now(), tuple(commands)))
+        execution.done.append(DoneTask(jobs, self._now(), tuple(commands), frozenset(flags)))
         execution.events.append("WorkflowTaskCompleted")
         for command in commands:
             self._obey(execution, command)

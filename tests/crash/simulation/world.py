@@ -235,13 +235,14 @@ class Worker:
             if replica is None or replica.tasks != len(done):
                 replica = asyncio.run(_replica(execution))
                 for task in done:
-                    if not same(replica.run_task(task.jobs, task.at, replaying=True), task.commands):
+                    again = replica.run_task(task.jobs, task.at, replaying=True, flags=task.flags)
+                    if not same(again, task.commands):
                         raise TaskFailed(f"{execution.workflow_id}: replaying gives other commands than before")
             commands = replica.run_task(jobs, at, replaying=False)
             with suppress(Stale):
                 world.gate.call(
                     "temporal.complete_workflow_task",
-                    lambda: world.service.complete_task(execution, token, commands),
+                    lambda: world.service.complete_task(execution, token, commands, replica.flags),
                     repeatable=False,
                 )
                 self._cache[execution.run_id] = replica
