@@ -64,7 +64,8 @@ class Tripwire:
     def _act(self) -> None:
         if self._arm.mode == RAISE:
             raise InjectedFault(f"{self._phase.value} {self._point.value}")
-        os.kill(os.getpid(), signal.SIGKILL if self._arm.mode == KILL else signal.SIGSTOP)
+        # To this thread: of a signal to the process another thread may hear first, and this one goes on for a moment.
+        signal.pthread_kill(threading.get_ident(), signal.SIGKILL if self._arm.mode == KILL else signal.SIGSTOP)
 
 
 def tripwire_of(variables: dict[str, str]) -> Tripwire | None:
