@@ -15,6 +15,7 @@ from typing import Any
 from uuid import UUID
 
 from photo_worker import policies
+from photo_worker.errors import ObjectMissing
 from photo_worker.integrity.evidence import Evidence, StoredObject
 from photo_worker.integrity.finding import Severity
 from photo_worker.integrity.rules import all_rules, findings
@@ -89,11 +90,15 @@ def evidence_of(world: World, erased: Iterable[UUID] = ()) -> Evidence:
     objects = {(BUCKET, key): found for key, found in stored(world.store).items()}
     rows = {row.id: row for row in world.rows.all()}
     ids = {*rows, *map(UUID, world.service.executions), *erased}
+    # A rule calls missing what was looked for and was not there, not what nobody looked for.
+    named = {(row.s3_raw_bucket or BUCKET, row.s3_raw_key) for row in rows.values()}
+    named |= {(BUCKET, key) for row in rows.values() for key in (row.s3_ocr_key, row.s3_manifest_key) if key}
     return Evidence(
         looked_at=world.now,
         bucket=BUCKET,
         rows=rows,
         objects=objects,
+        unreadable={place: ObjectMissing(bucket=place[0], key=place[1]) for place in named - objects.keys()},
         workflows={job_id: state_of(world.service.executions.get(str(job_id))) for job_id in ids},
         erased={job_id for job_id in ids if world.rows.is_erased(job_id)},
         grace=timedelta(0),
