@@ -19,7 +19,7 @@ from tests.crash.model import Deployment
 from tests.crash.report import VIOLATED, Cell, record, record_run
 
 EXAMPLES_VARIABLE = "PHOTO_WORKER_MODEL_EXAMPLES"
-_EXAMPLES = 100
+_EXAMPLES = 200
 _RULES = 30
 _SEED_VARIABLE = "PHOTO_WORKER_CRASH_SEED"
 

@@ -7,9 +7,9 @@ The trigger runs within every statement that writes a job, whichever release sen
 this one included. It holds two locks until the statement's transaction ends, both shared, so that writers do not wait
 for each other: on the job, which marking takes alone (a mark is not written while a writer that has not seen it still
 runs), and on the raw object's key, which ``sole_user`` takes alone. A job that has its row needs no lock on the object:
-who looks for users of it sees the row, and a job that runs must not wait for an erasure that stands still. A statement sees the rows that were there when it
-began, but each query of a volatile function those that are there when that query begins; so a writer that waited for
-the mark sees it.
+who looks for users of it sees the row, and a job that runs must not wait for an erasure that stands still. A statement
+sees the rows that were there when it began, but each query of a volatile function those that are there when that query
+begins; so a writer that waited for the mark sees it.
 
 SQLSTATE PW001 is of no class that the standard or Postgres uses. Its message leaves the id out, because it stands in
 the server's log. The index is a hash, because a key that S3 itself would refuse has its row too, and a tree's entry has
