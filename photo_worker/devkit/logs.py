@@ -10,7 +10,7 @@ from pathlib import Path
 
 from photo_worker.devkit.layout import StackPaths
 
-_TAIL_BYTES = 256 * 1024
+_BLOCK_BYTES = 256 * 1024
 _POLL_SECONDS = 0.2
 
 
@@ -32,16 +32,21 @@ def erase(directory: Path, writing: Iterable[str]) -> None:
 
 
 def tail(path: Path, lines: int) -> list[str]:
-    """Return a log's last lines, without control characters; none where there is no log."""
+    """Return a log's last lines, whole and without control characters; none where there is no log."""
     if lines <= 0:
         return []
+    blocks: list[bytes] = []
     try:
         with path.open("rb") as handle:
-            size = handle.seek(0, os.SEEK_END)
-            handle.seek(max(0, size - _TAIL_BYTES))
-            content = handle.read()
+            begin = handle.seek(0, os.SEEK_END)
+            # One more line break than lines: the first block may begin in the middle of a line.
+            while begin > 0 and sum(block.count(b"\n") for block in blocks) <= lines:
+                end, begin = begin, max(0, begin - _BLOCK_BYTES)
+                handle.seek(begin)
+                blocks.insert(0, handle.read(end - begin))
     except FileNotFoundError:
         return []
+    content = b"".join(blocks)
     return [_printable(line) for line in content.splitlines()[-lines:]]
 
 

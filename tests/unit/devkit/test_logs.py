@@ -1,0 +1,29 @@
+"""A service's log as people see it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from photo_worker.devkit.logs import tail
+
+
+@pytest.mark.parametrize("length", [10, 1_000, 300_000])
+def test_the_last_lines_are_whole_however_long_the_log_is(tmp_path: Path, length: int) -> None:
+    log = tmp_path / "service.log"
+    written = [f"{number:06d} {'x' * length}" for number in range(8)]
+    log.write_text("\n".join(written) + "\n")
+    for lines in (1, 3, 7, 8, 100):
+        assert tail(log, lines) == written[-lines:]
+    # A line that is still being written.
+    with log.open("a") as output:
+        output.write("half")
+    assert tail(log, 2) == [written[-1], "half"]
+
+
+def test_no_log_has_no_lines(tmp_path: Path) -> None:
+    assert tail(tmp_path / "service.log", 5) == []
+    (tmp_path / "service.log").touch()
+    assert tail(tmp_path / "service.log", 5) == []
+    assert tail(tmp_path / "service.log", 0) == []
