@@ -9,12 +9,10 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 from uuid import UUID
 
-from photo_worker import policies
 from photo_worker.errors import ObjectMissing
 from photo_worker.integrity.evidence import Evidence, StoredObject
 from photo_worker.integrity.finding import Severity
@@ -22,26 +20,10 @@ from photo_worker.integrity.rules import all_rules, findings
 from photo_worker.ports import Recipe
 from photo_worker.storage.memory import MemoryObjectStore
 from tests.crash.simulation.world import BUCKET, World, state_of
+from tests.crash.violation import POLICIES, Violation
 
 _LIMIT_BYTES = 1 << 24
 _FINAL = frozenset({"succeeded", "failed"})
-_POLICIES = {
-    "verify_and_locate_asset": policies.VERIFY,
-    "ocr_textract": policies.OCR,
-    "persist_artifacts": policies.PERSIST,
-    "record_failure": policies.RECORD_FAILURE,
-}
-
-
-@dataclass(frozen=True)
-class Violation:
-    """An invariant that does not hold, and where."""
-
-    invariant: int
-    text: str
-
-    def __str__(self) -> str:
-        return f"invariant {self.invariant}: {self.text}"
 
 
 class Watch:
@@ -164,7 +146,7 @@ def _endings(world: World, accepted: set[UUID]) -> Iterator[Violation]:
 def _attempts(world: World) -> Iterator[Violation]:
     for execution in world.service.executions.values():
         for activity, attempts in execution.attempts:
-            most = _POLICIES[activity].maximum_attempts
+            most = POLICIES[activity].maximum_attempts
             if most and attempts > most:
                 yield Violation(11, f"{activity} of {execution.workflow_id} was tried {attempts} times of {most}")
 

@@ -14,11 +14,12 @@ from uuid import UUID
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from tests.crash.invariants import Violation, Watch
+from tests.crash.invariants import Watch
 from tests.crash.pipelines import photo
 from tests.crash.simulation.commands import Command, Console
 from tests.crash.simulation.gate import Mode, Phase, Process
 from tests.crash.simulation.world import World
+from tests.crash.violation import Violation
 
 # Few enough that jobs meet at the same photo.
 PHOTOS = st.sampled_from(("cat", "dog"))

@@ -16,12 +16,13 @@ from typing import Any
 
 import pytest
 
-from tests.crash.invariants import Violation, Watch, outcome
+from tests.crash.invariants import Watch, outcome
 from tests.crash.pipelines import PIPELINES, Pipeline, named, names
 from tests.crash.report import NOT_REACHED, SAME, VIOLATED, Cell, record, record_run
 from tests.crash.simulation.commands import Console
 from tests.crash.simulation.gate import Call, Fault, Mode, Phase
 from tests.crash.simulation.world import World
+from tests.crash.violation import Violation
 
 COMMAND = "python3 dev.py nox -s crash -- tests/crash/test_enumeration.py --cell "
 
@@ -67,10 +68,12 @@ def play(pipeline: Pipeline, folder: Path, *faults: Fault) -> tuple[World, dict[
     watch = Watch(world)
     world.watch = watch.now
     try:
-        pipeline.drive(Console(world), folder)
+        console = Console(world)
+        pipeline.drive(console, folder)
     finally:
         world.close()
     found = [violation for violation in world.violations if isinstance(violation, Violation)]
+    found += [Violation(2, f"{one.name} has no answer") for one in console.commands if not one.ended]
     return world, outcome(world), [*found, *watch.at_rest(pipeline.accepted, pipeline.erased)]
 
 
@@ -130,6 +133,8 @@ def test_every_fault_at_every_call_leaves_what_none_leaves(name: str, tmp_path: 
     wanted = places_of(world)
     if cell is not None:
         wanted = [(call, phase, mode) for call, phase, mode in wanted if f"{name}/{call.number}/{phase}/{mode}" == cell]
+        if not wanted and cell.startswith(f"{name}/"):
+            pytest.fail(f"{name} has no cell {cell}")
         if not wanted:
             pytest.skip(f"{cell} is no cell of {name}")
     cells = [run_cell(pipeline, tmp_path, call, phase, mode, without) for call, phase, mode in wanted]
@@ -158,5 +163,6 @@ def test_two_faults_of_one_photo_leave_what_none_leaves(tmp_path: Path, cell: st
     assert not wrong, "\n".join(wrong)
 
 
-def test_pipelines_have_names_of_their_own() -> None:
+def test_pipelines_have_names_of_their_own(cell: str | None) -> None:
     assert len(set(names())) == len(PIPELINES)
+    assert cell is None or cell.partition("/")[0] in names(), f"there is no pipeline of {cell}"

@@ -18,9 +18,10 @@ from photo_worker.errors import DatabaseUnavailable
 from tests.crash.real import documents
 from tests.crash.real.arming import KILL, STOP, Arm
 from tests.crash.real.facts import Facts, course_of, gather
-from tests.crash.real.laws import Violation, broken_rules, leaks, too_many_attempts, unreplayable, wrong_charges
+from tests.crash.real.laws import broken_rules, leaks, too_many_attempts, unreplayable, wrong_charges
 from tests.crash.real.processes import Child
 from tests.crash.real.site import Site, World
+from tests.crash.violation import Violation
 
 # What an ordinary run takes, many times over: the machine may be busy.
 _PATIENCE_SECONDS = 75.0

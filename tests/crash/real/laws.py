@@ -7,14 +7,12 @@ those of the invariants in docs/explanation/crash-safety.md.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from urllib.parse import unquote, urlsplit
 
 from temporalio.client import WorkflowHistory
 from temporalio.worker import Replayer
 
-from photo_worker import policies
 from photo_worker.bootstrap import workflow_types
 from photo_worker.integrity.finding import Severity
 from photo_worker.integrity.look import Means, Ports
@@ -22,24 +20,7 @@ from photo_worker.integrity.rules import all_rules
 from photo_worker.integrity.survey import open_survey
 from photo_worker.orchestration.converter import data_converter
 from tests.crash.real.facts import Facts
-
-_POLICIES = {
-    "verify_and_locate_asset": policies.VERIFY,
-    "ocr_textract": policies.OCR,
-    "persist_artifacts": policies.PERSIST,
-    "record_failure": policies.RECORD_FAILURE,
-}
-
-
-@dataclass(frozen=True)
-class Violation:
-    """An invariant that does not hold, and where."""
-
-    invariant: int
-    text: str
-
-    def __str__(self) -> str:
-        return f"invariant {self.invariant}: {self.text}"
+from tests.crash.violation import POLICIES, Violation
 
 
 async def broken_rules(ports: Ports) -> list[Violation]:
@@ -69,7 +50,7 @@ def too_many_attempts(facts: Facts) -> Iterator[Violation]:
     """No activity was tried more often than its policy says."""
     for job_id, course in facts.courses.items():
         for activity, attempts in course.attempts.items():
-            limit = _POLICIES[activity].maximum_attempts
+            limit = POLICIES[activity].maximum_attempts
             if limit and attempts > limit:
                 yield Violation(11, f"{activity} of {job_id} was tried {attempts} times, the policy says {limit}")
 

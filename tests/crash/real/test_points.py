@@ -15,7 +15,7 @@ import pytest
 import photo_worker
 from photo_worker.crash_points import CrashPoint
 from tests.crash import report
-from tests.crash.real import cells
+from tests.crash.real import cells, test_database
 from tests.crash.real.arming import KILL, STOP
 from tests.crash.real.cells import Case, Ending
 from tests.crash.real.site import Site
@@ -37,6 +37,12 @@ def cases(points: Sequence[str], mode: str | None = None) -> list[Case]:
 def test_every_point_of_the_product_is_among_the_cells() -> None:
     tried = [*cells.WORKER_POINTS, *cells.FAILURE_POINTS, *cells.CLIENT_POINTS, *cells.ERASE_POINTS]
     assert sorted(tried) == sorted(CrashPoint)
+
+
+def test_the_cell_that_was_asked_for_is_one(chosen_cell: str | None) -> None:
+    points = [*cells.WORKER_POINTS, *cells.FAILURE_POINTS, *cells.CLIENT_POINTS, *cells.ERASE_POINTS, *cells.ANSWERS]
+    known = {case.name for case in cases(points)} | {test_database.name_of(*case) for case in test_database.CASES}
+    assert chosen_cell is None or chosen_cell in known, f"there is no cell {chosen_cell}"
 
 
 async def test_a_worker_is_killed_at_every_point(site: Site, chosen_cell: str | None) -> None:

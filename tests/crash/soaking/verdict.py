@@ -17,9 +17,10 @@ from photo_worker.errors import DependencyError, PhotoWorkerError, StepTimeout, 
 from photo_worker.ports import Recipe
 from tests.crash.real.documents import words_of
 from tests.crash.real.facts import Facts, gather
-from tests.crash.real.laws import Violation, broken_rules, leaks, too_many_attempts, unreplayable, wrong_charges
+from tests.crash.real.laws import broken_rules, leaks, too_many_attempts, unreplayable, wrong_charges
 from tests.crash.real.site import World
 from tests.crash.soaking.uploads import Users
+from tests.crash.violation import Violation
 from tests.support.resources import session_of
 
 # What documents.words_of makes.

@@ -1,0 +1,25 @@
+"""What the simulated and the real layers say alike of an invariant that does not hold."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from photo_worker import policies
+
+POLICIES = {
+    "verify_and_locate_asset": policies.VERIFY,
+    "ocr_textract": policies.OCR,
+    "persist_artifacts": policies.PERSIST,
+    "record_failure": policies.RECORD_FAILURE,
+}
+
+
+@dataclass(frozen=True)
+class Violation:
+    """An invariant that does not hold, and where."""
+
+    invariant: int
+    text: str
+
+    def __str__(self) -> str:
+        return f"invariant {self.invariant}: {self.text}"
