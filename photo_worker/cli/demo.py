@@ -21,7 +21,7 @@ from photo_worker.errors import SourceMissing, WorkerFailed
 
 if TYPE_CHECKING:
     from photo_worker.cli.view import JobRow
-    from photo_worker.devkit.stack import Stack
+    from photo_worker.devkit.local_stack import LocalStack
     from photo_worker.jobs import Source
 
 # Job ids of the demo are made from the photos' hashes, so that running it again, or after a
@@ -72,11 +72,11 @@ def demo(
     ctx.exit(1 if failed else 0)
 
 
-def _stack_up(name: str | None) -> Stack:
+def _stack_up(name: str | None) -> LocalStack:
     """Start the stack, or join the one that runs, and say which."""
-    from photo_worker.devkit.stack import Stack
+    from photo_worker.devkit.local_stack import local_stack
 
-    stack = Stack.here(name)
+    stack = local_stack(name)
     click.echo(f"stack {stack.name}: starting in {stack.paths.root}", err=True)
     report = stack.up()
     click.echo(f"stack {stack.name}: {'ready' if report.started else 'ran already'} ({report.seconds:.1f} s)", err=True)

@@ -29,9 +29,9 @@ _name = click.option(
 
 def _complete(ctx: click.Context, _argument: click.Parameter, incomplete: str) -> list[str]:
     from photo_worker.devkit import snapshots
-    from photo_worker.devkit.stack import Stack
+    from photo_worker.devkit.local_stack import local_stack
 
-    found = snapshots.listed(Stack.here(ctx.params.get("stack_name")).paths)
+    found = snapshots.listed(local_stack(ctx.params.get("stack_name")).paths)
     return [snapshot.name for snapshot in found if snapshot.name.startswith(incomplete)]
 
 
@@ -46,9 +46,9 @@ def snapshot() -> None:
 @output_option("text", "json")
 def save(snapshot_name: str, stack_name: str | None, output: OutputFormat) -> None:
     """Copy all that the stack stores; one that runs is stopped for the copy, and started again."""
-    from photo_worker.devkit.stack import Stack
+    from photo_worker.devkit.local_stack import local_stack
 
-    saved = Stack.here(stack_name).save_snapshot(snapshot_name)
+    saved = local_stack(stack_name).save_snapshot(snapshot_name)
     text = f"The snapshot {saved.name} holds {saved.bytes // _MEGABYTE} MB."
     emit("snapshot save", output, data=_as_data(saved), text=text)
 
@@ -61,9 +61,9 @@ def save(snapshot_name: str, stack_name: str | None, output: OutputFormat) -> No
 def load(snapshot_name: str, stack_name: str | None, yes: bool, output: OutputFormat) -> None:
     """Put a snapshot in the place of all that the stack stores, and start the stack."""
     from photo_worker.devkit import snapshots
-    from photo_worker.devkit.stack import Stack
+    from photo_worker.devkit.local_stack import local_stack
 
-    stack = Stack.here(stack_name)
+    stack = local_stack(stack_name)
     found = snapshots.require(stack.paths, snapshot_name)
     if not yes:
         if not sys.stdin.isatty():
@@ -80,9 +80,9 @@ def load(snapshot_name: str, stack_name: str | None, yes: bool, output: OutputFo
 def list_(stack_name: str | None, output: OutputFormat) -> None:
     """Show the stack's snapshots, oldest first."""
     from photo_worker.devkit import snapshots
-    from photo_worker.devkit.stack import Stack
+    from photo_worker.devkit.local_stack import local_stack
 
-    found = snapshots.listed(Stack.here(stack_name).paths)
+    found = snapshots.listed(local_stack(stack_name).paths)
 
     def text() -> None:
         rows = [(entry.name, entry.created, str(entry.bytes // _MEGABYTE)) for entry in found]

@@ -10,10 +10,12 @@ import click
 
 from photo_worker.cli.completion import complete_stack
 from photo_worker.cli.output import Command, OutputFormat, emit, output_option, table
+from photo_worker.devkit.local_stack import Wishes, local_stack
 from photo_worker.errors import ConfirmationRequired
 
 if TYPE_CHECKING:
-    from photo_worker.devkit.stack import Stack, StackStatus, UpReport
+    from photo_worker.devkit.local_stack import Kind, LocalStack
+    from photo_worker.devkit.stack import StackStatus, UpReport
     from photo_worker.devkit.timeline import Timeline
 
 _COLUMNS = ("SERVICE", "STATE", "VERSION", "URL", "PORT", "PID", "UPTIME")
@@ -31,20 +33,28 @@ _base_port = click.option(
     type=click.IntRange(1024, 65_526),
     help="The first of the stack's ten ports; without it, they follow from the worktree's path and the name.",
 )
+_kind = click.option(
+    "--stack",
+    "kind",
+    envvar="PHOTO_WORKER_STACK_KIND",
+    type=click.Choice(("native", "compose")),
+    help="What runs the services: processes, or containers by Docker Compose.  [default: as it was, or native]",
+)
 _timings = click.option("--timings", is_flag=True, help="Show when each step began and how long it took.")
 
 
 @click.command(cls=Command)
 @_name
+@_kind
 @_base_port
 @_timings
 @output_option("text", "json", "env")
-def up(name: str | None, base_port: int | None, timings: bool, output: OutputFormat) -> None:
+def up(name: str | None, kind: Kind | None, base_port: int | None, timings: bool, output: OutputFormat) -> None:
     """Start the local stack, or report the one that runs.
 
     It is ready when every service has done a real round trip. Interrupted, it leaves no process.
     """
-    stack = _stack(name, base_port)
+    stack = local_stack(name, Wishes(kind=kind, base_port=base_port))
     _emit_up("up", stack, stack.up(), timings, output)
 
 
@@ -53,7 +63,7 @@ def up(name: str | None, base_port: int | None, timings: bool, output: OutputFor
 @output_option("text", "json")
 def down(name: str | None, output: OutputFormat) -> None:
     """Stop the local stack; its data stays."""
-    stack = _stack(name)
+    stack = local_stack(name)
     stopped = stack.down()
     text = f"The stack {stack.name} is stopped." if stopped else f"The stack {stack.name} did not run."
     emit("down", output, data={"name": stack.name, "stopped": stopped}, text=text)
@@ -68,7 +78,7 @@ def status(ctx: click.Context, name: str | None, output: OutputFormat) -> None:
 
     The exit code is 0 where every service answers, and 1 otherwise.
     """
-    found = _stack(name).status()
+    found = local_stack(name).status()
     emit(
         "status",
         output,
@@ -94,7 +104,7 @@ def wait(name: str | None, timeout: float, output: OutputFormat) -> None:
 
     It is when every service answers and no other command, such as up or reset, is still at work on it.
     """
-    found = _stack(name).wait(timeout)
+    found = local_stack(name).wait(timeout)
     emit("wait", output, data=_status_data(found), text=lambda: _print_status(found))
 
 
@@ -105,7 +115,7 @@ def wait(name: str | None, timeout: float, output: OutputFormat) -> None:
 @click.argument("services", nargs=-1, type=click.Choice(_LOGS), metavar="[SERVICE]...")
 def logs(name: str | None, lines: int, follow: bool, services: tuple[str, ...]) -> None:
     """Show what the stack's services wrote: temporal, postgres, aws, textract, supervisor, and the demo's worker."""
-    stack = _stack(name)
+    stack = local_stack(name)
     chosen = services or _LOGS
     # Followed from before the old lines are read, so that none falls between.
     news = stack.follow(chosen, lambda: False) if follow else None
@@ -126,7 +136,7 @@ def logs(name: str | None, lines: int, follow: bool, services: tuple[str, ...]) 
 @output_option("text", "json", "env")
 def reset(name: str | None, base_port: int | None, yes: bool, timings: bool, output: OutputFormat) -> None:
     """Delete the local stack's data and start it empty."""
-    stack = _stack(name, base_port)
+    stack = local_stack(name, Wishes(base_port=base_port))
     if not yes:
         if not sys.stdin.isatty():
             raise ConfirmationRequired(what=f"the data of the stack {stack.name!r}")
@@ -142,17 +152,12 @@ def env(name: str | None, output: OutputFormat) -> None:
 
     For a shell: set -a; eval "$(photo-worker env)"; set +a. The lines are also a .env file.
     """
-    variables = _stack(name).env()
+    variables = local_stack(name).env()
     emit("env", output, data=variables, text="", env=variables)
 
 
-def _stack(name: str | None, base_port: int | None = None) -> Stack:
-    from photo_worker.devkit.stack import Stack
 
-    return Stack.here(name, base_port=base_port)
-
-
-def _emit_up(command: str, stack: Stack, report: UpReport, timings: bool, output: OutputFormat) -> None:
+def _emit_up(command: str, stack: LocalStack, report: UpReport, timings: bool, output: OutputFormat) -> None:
     variables = stack.env()
     spans = [asdict(span) for span in report.timeline.spans()] if timings else None
     data = {

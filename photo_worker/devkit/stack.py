@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -15,7 +17,6 @@ from photo_worker.devkit.layout import (
     DEFAULT_NAME,
     StackPaths,
     check_name,
-    default_home,
     delete_tree,
     exclusive,
     is_locked,
@@ -97,11 +98,6 @@ class Stack:
         self._durable = durable
         self._timeout = timeout
         self._services = tuple(services)
-
-    @classmethod
-    def here(cls, name: str | None = None, *, base_port: int | None = None) -> Stack:
-        """Return the stack of this worktree, or of PHOTO_WORKER_HOME where that is set."""
-        return cls(default_home(), name or DEFAULT_NAME, base_port=base_port)
 
     @property
     def name(self) -> str:
@@ -244,6 +240,32 @@ class Stack:
             if time.monotonic() > deadline:
                 raise StackNotReady(name=self.name, seconds=seconds, reason=_what_is_missing(status, busy=busy))
             time.sleep(_POLL_SECONDS)
+
+    def pause(self, service: str) -> None:
+        """Stop a service's processes where they are; raises ``StackNotRunning``."""
+        for process in self._processes_of(service):
+            with suppress(ProcessLookupError):
+                os.kill(process, signal.SIGSTOP)
+
+    def resume(self, service: str) -> None:
+        """Let a paused service go on."""
+        for process in self._processes_of(service):
+            with suppress(ProcessLookupError):
+                os.kill(process, signal.SIGCONT)
+
+    def _processes_of(self, service: str) -> list[int]:
+        """Return a running service's processes, parents first."""
+        import psutil
+
+        known = Processes.load(self.paths)
+        entry = known.services.get(service) if known.alive else None
+        if entry is None or entry.pid is None:
+            raise StackNotRunning(name=self.name)
+        try:
+            process = psutil.Process(entry.pid)
+            return [entry.pid, *(child.pid for child in process.children(recursive=True))]
+        except psutil.NoSuchProcess:
+            return []
 
     def tail(self, service: str, lines: int) -> list[str]:
         """Return the last lines of a service's log."""

@@ -35,6 +35,12 @@ class StackRecord:
     password: str = field(repr=False)
     durable: bool = True
     versions: dict[str, str] = field(default_factory=dict)
+    kind: str = "native"
+    """What runs it: processes (native) or containers (compose)."""
+    s3: str = "ministack"
+    """The server of S3; SNS and SQS are always those of ministack (native) or LocalStack (compose)."""
+    external: dict[str, str] = field(default_factory=dict, repr=False)
+    """Endpoints, by service, of those that are somebody else's."""
     format: int = FORMAT
 
     @property

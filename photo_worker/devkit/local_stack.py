@@ -1,0 +1,110 @@
+"""The one interface of every local stack, and the one place that decides which kind of stack a name means."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Literal, Protocol
+
+from photo_worker.devkit.layout import DEFAULT_NAME, StackPaths, check_name, default_home
+from photo_worker.devkit.state import StackRecord
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from photo_worker.devkit.snapshots import Snapshot
+    from photo_worker.devkit.stack import StackStatus, UpReport
+
+Kind = Literal["native", "compose"]
+S3Server = Literal["ministack", "localstack", "seaweedfs", "minio"]
+
+
+@dataclass(frozen=True)
+class Wishes:
+    """What a caller asks of a stack; what is None stays as the stack has it, or as its kind has it by default."""
+
+    kind: Kind | None = None
+    base_port: int | None = None
+    """The first of its ports; 0 for a free block, kept from then on."""
+    s3: S3Server | None = None
+    external: Mapping[str, str] | None = field(default=None, repr=False)
+    """Endpoints of services that are somebody else's, by service; empty to have all of them be the stack's own."""
+    offline: bool = False
+    """Refuse whatever would open a socket to anywhere but this machine."""
+    durable: bool = True
+
+
+class LocalStack(Protocol):
+    """A stack, whatever runs it. Methods may be called from several processes at once; they take turns."""
+
+    @property
+    def name(self) -> str:
+        """Its name."""
+
+    @property
+    def paths(self) -> StackPaths:
+        """Its directory and what lies in it."""
+
+    @property
+    def services(self) -> tuple[str, ...]:
+        """The names of its services."""
+
+    def up(self) -> UpReport:
+        """Start what does not run and wait until all of it is usable; raises ``StackError``."""
+
+    def down(self) -> bool:
+        """Stop it; false where nothing ran. Its data stays."""
+
+    def reset(self) -> UpReport:
+        """Delete its data and logs, and leave it running."""
+
+    def delete(self) -> None:
+        """Stop it and remove all of it, its directory included."""
+
+    def env(self) -> dict[str, str]:
+        """Return the variables that point at it; raises ``StackNotRunning``."""
+
+    def status(self) -> StackStatus:
+        """Ask every service."""
+
+    def wait(self, seconds: float) -> StackStatus:
+        """Wait until it is usable; starts nothing. Raises ``StackNotReady`` and ``ServiceFailed``."""
+
+    def save_snapshot(self, name: str) -> Snapshot:
+        """Copy what it stores."""
+
+    def load_snapshot(self, name: str) -> UpReport:
+        """Put a snapshot in the place of what it stores, and start it."""
+
+    def pause(self, service: str) -> None:
+        """Stop a service in the middle of whatever it does, so that it neither answers nor ends."""
+
+    def resume(self, service: str) -> None:
+        """Let a paused service go on; no error where it is not paused."""
+
+    def tail(self, service: str, lines: int) -> list[str]:
+        """Return the last lines of a service's log."""
+
+    def follow(self, services: Sequence[str], stop: Callable[[], bool]) -> Iterator[tuple[str, str]]:
+        """Yield (service, line) as the services write, until ``stop`` says so."""
+
+
+def local_stack(name: str | None = None, wishes: Wishes | None = None, *, home: Path | None = None) -> LocalStack:
+    """Return the stack of this name in ``home``, by default this worktree's, of the kind that is asked for or recorded.
+
+    A stack that never ran is native.
+    """
+    wishes = wishes or Wishes()
+    paths = StackPaths((home or default_home()).expanduser().absolute(), check_name(name or DEFAULT_NAME))
+    if wishes.kind is None:
+        record = StackRecord.load(paths)
+        kind = "native" if record is None else record.kind
+    else:
+        kind = wishes.kind
+    if kind == "compose":
+        from photo_worker.devkit.compose.stack import ComposeStack
+
+        return ComposeStack(paths, wishes)
+    from photo_worker.devkit.stack import Stack
+
+    return Stack(paths.home, paths.name, base_port=wishes.base_port, durable=wishes.durable)
