@@ -395,6 +395,20 @@ class StackNotReady(StackError):
     hint = "Start it with `photo-worker up`, wait longer with --timeout, or look at `photo-worker status`."
 
 
+class ServiceUnknown(StackError):
+    """The stack {name!r} has no service {service!r} of its own; it has {known}."""
+
+    code = "service_unknown"
+    hint = "Choose one of these; a service that --external names is nobody's to pause or to make fail from here."
+
+
+class FaultNotSet(StackError):
+    """The fault of {service} cannot be set: {reason}."""
+
+    code = "fault_not_set"
+    hint = "`photo-worker faults set --help` lists what there is, `photo-worker faults list` what is set."
+
+
 class StackBusy(StackError):
     """Another command still works on the stack in {path!r}; {doing} gave up after {seconds} seconds."""
 

@@ -38,6 +38,7 @@ _COMMANDS = {
     "wait": _Entry("photo_worker.cli.stack:wait", "Wait until the local stack is usable."),
     "logs": _Entry("photo_worker.cli.stack:logs", "Show what the stack's services wrote."),
     "snapshot": _Entry("photo_worker.cli.snapshot:snapshot", "Set aside what the local stack stores, and put it back."),
+    "faults": _Entry("photo_worker.cli.faults:faults", "Make things go wrong in the local stack, and right again."),
     "reset": _Entry("photo_worker.cli.stack:reset", "Delete the local stack's data and start it empty."),
     "env": _Entry("photo_worker.cli.stack:env", "Print the variables that point at the local stack."),
     "doctor": _Entry("photo_worker.cli.doctor:doctor", "Look for what keeps the stack or the worker from running."),

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import click
 
+from photo_worker.errors import PhotoWorkerError
+
 
 def complete_stack(_ctx: click.Context, _option: click.Parameter, incomplete: str) -> list[str]:
     """Return the names of this worktree's stacks that begin so, for a shell."""
@@ -12,3 +14,17 @@ def complete_stack(_ctx: click.Context, _option: click.Parameter, incomplete: st
     except ImportError:
         return []
     return [name for name in stack_names(default_home()) if name.startswith(incomplete)]
+
+
+def complete_service(ctx: click.Context, _argument: click.Parameter, incomplete: str) -> list[str]:
+    """Return the services that the chosen stack starts, as far as they begin so, for a shell."""
+    try:
+        from photo_worker.devkit.local_stack import local_stack
+    except ImportError:
+        return []
+    try:
+        services = local_stack(ctx.params.get("stack_name") or ctx.params.get("name")).services
+    except PhotoWorkerError:
+        # Of a stack that cannot be looked at; the command itself will say so.
+        return []
+    return [name for name in services if name.startswith(incomplete)]

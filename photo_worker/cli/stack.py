@@ -78,12 +78,24 @@ def status(ctx: click.Context, name: str | None, output: OutputFormat) -> None:
 
     The exit code is 0 where every service answers, and 1 otherwise.
     """
-    found = local_stack(name).status()
+    from photo_worker.devkit.faults import faults_of
+
+    stack = local_stack(name)
+    found = stack.status()
+    answering = {service.name for service in found.services if service.state == "running"}
+    wrong = faults_of(stack, textract_answers="textract" in answering).faults
+
+    def text() -> None:
+        _print_status(found)
+        if wrong:
+            said = ", ".join(f"{fault.service} {fault.fault}" for fault in wrong)
+            click.echo(f"\nSet to go wrong: {said}. More: photo-worker faults list; end it: photo-worker faults clear")
+
     emit(
         "status",
         output,
-        data=_status_data(found),
-        text=lambda: _print_status(found),
+        data={**_status_data(found), "faults": [asdict(fault) for fault in wrong]},
+        text=text,
         status="ok" if found.running else "failed",
     )
     ctx.exit(0 if found.running else 1)
@@ -154,7 +166,6 @@ def env(name: str | None, output: OutputFormat) -> None:
     """
     variables = local_stack(name).env()
     emit("env", output, data=variables, text="", env=variables)
-
 
 
 def _emit_up(command: str, stack: LocalStack, report: UpReport, timings: bool, output: OutputFormat) -> None:

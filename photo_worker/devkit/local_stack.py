@@ -82,6 +82,9 @@ class LocalStack(Protocol):
     def resume(self, service: str) -> None:
         """Let a paused service go on; no error where it is not paused."""
 
+    def paused(self) -> Mapping[str, str | None]:
+        """Return the paused services, each with the time since when (ISO 8601, UTC) or None where nobody noted it."""
+
     def tail(self, service: str, lines: int) -> list[str]:
         """Return the last lines of a service's log."""
 

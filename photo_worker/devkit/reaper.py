@@ -32,13 +32,32 @@ def main() -> None:
             running.pop(int(pid), None)
         else:
             running = {group: stop for group, stop in running.items() if signal_group(group, 0)}
-    end_groups(running, grace=_GRACE_SECONDS)
+    end_groups(running, grace=_GRACE_SECONDS, paused=paused_processes(sys.argv[1]) if sys.argv[1:] else [])
 
 
-def end_groups(groups: dict[int, int], *, grace: float) -> None:
-    """Send each process group its signal, then SIGKILL to those left after ``grace`` seconds."""
+def paused_processes(directory: str) -> list[int]:
+    """Return the numbers of the processes that are noted as paused in a stack's directory; none without a note."""
+    import json
+
+    try:
+        with open(f"{directory}/run/paused.json", encoding="utf-8") as file:  # noqa: PTH123 - a library less to import
+            return [int(pid) for service in json.load(file).values() for pid, _ in service["processes"]]
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return []
+
+
+def end_groups(groups: dict[int, int], *, grace: float, paused: list[int] | None = None) -> None:
+    """Send each process group its signal, then SIGKILL to those left after ``grace`` seconds.
+
+    The ``paused`` processes go on: until then they would not end, some of them not even with their group.
+    """
     for group, number in groups.items():
         signal_group(group, number)
+    for pid in paused or ():
+        try:
+            os.kill(pid, signal.SIGCONT)
+        except OSError:
+            continue
     deadline = time.monotonic() + grace
     left = list(groups)
     while left and time.monotonic() < deadline:

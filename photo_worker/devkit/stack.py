@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import os
-import signal
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Container, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from photo_worker.devkit import logs, ports
+from photo_worker.devkit import logs, pausing, ports
 from photo_worker.devkit.environment import environment_of
 from photo_worker.devkit.layout import (
     DEFAULT_NAME,
@@ -25,7 +23,15 @@ from photo_worker.devkit.services import SERVICES, Service
 from photo_worker.devkit.start import Start
 from photo_worker.devkit.state import Processes, StackRecord
 from photo_worker.devkit.timeline import Timeline
-from photo_worker.errors import ServiceFailed, StackError, StackMoved, StackNotReady, StackNotRunning
+from photo_worker.errors import (
+    FaultNotSet,
+    ServiceFailed,
+    ServiceUnknown,
+    StackError,
+    StackMoved,
+    StackNotReady,
+    StackNotRunning,
+)
 
 if TYPE_CHECKING:
     from photo_worker.devkit.snapshots import Snapshot
@@ -43,7 +49,7 @@ class ServiceStatus:
 
     name: str
     state: str
-    """running, starting, silent (its process lives but does not answer), exited or stopped."""
+    """running, starting, paused, silent (its process lives but does not answer), exited or stopped."""
     version: str | None
     url: str
     port: int
@@ -169,8 +175,9 @@ class Stack:
         if record is None:
             record = StackRecord.new(self.name, self._fresh_base(), durable=self._durable)
         known = record
+        held = self.paused()
         with ThreadPoolExecutor(max(1, len(self._services))) as pool:
-            lines = list(pool.map(lambda service: _status_of(service, known, processes), self._services))
+            lines = list(pool.map(lambda service: _status_of(service, known, processes, held), self._services))
         running = processes.alive and all(line.state == "running" for line in lines)
         return StackStatus(self.name, self.paths.root, running, lines)
 
@@ -242,30 +249,36 @@ class Stack:
             time.sleep(_POLL_SECONDS)
 
     def pause(self, service: str) -> None:
-        """Stop a service's processes where they are; raises ``StackNotRunning``."""
-        for process in self._processes_of(service):
-            with suppress(ProcessLookupError):
-                os.kill(process, signal.SIGSTOP)
+        """Stop a service in the middle of whatever it does, its processes whole, until ``resume`` or the next command.
+
+        ``up``, ``down``, ``reset`` and the snapshot commands let it go on. Raises ``ServiceUnknown``,
+        ``StackNotRunning``, and ``FaultNotSet`` where the service itself does not run.
+        """
+        self._require(service)
+        with self._alone("faults set"):
+            known = self._settled()
+            if not known.alive:
+                raise StackNotRunning(name=self.name)
+            entry = known.services.get(service)
+            if entry is None or entry.pid is None or entry.state != "running":
+                state = "not there" if entry is None else entry.state
+                raise FaultNotSet(service=service, reason=f"it is {state}")
+            pausing.pause(self.paths, service, entry.pid)
 
     def resume(self, service: str) -> None:
-        """Let a paused service go on."""
-        for process in self._processes_of(service):
-            with suppress(ProcessLookupError):
-                os.kill(process, signal.SIGCONT)
+        """Let a paused service go on; no error where it is not paused. Raises ``ServiceUnknown``."""
+        self._require(service)
+        if self.paths.root.exists():
+            with self._alone("faults clear"):
+                pausing.resume(self.paths, service)
 
-    def _processes_of(self, service: str) -> list[int]:
-        """Return a running service's processes, parents first."""
-        import psutil
+    def paused(self) -> dict[str, str]:
+        """Return since when (ISO 8601, UTC) each paused service is paused, by its name."""
+        return pausing.paused(self.paths)
 
-        known = Processes.load(self.paths)
-        entry = known.services.get(service) if known.alive else None
-        if entry is None or entry.pid is None:
-            raise StackNotRunning(name=self.name)
-        try:
-            process = psutil.Process(entry.pid)
-            return [entry.pid, *(child.pid for child in process.children(recursive=True))]
-        except psutil.NoSuchProcess:
-            return []
+    def _require(self, service: str) -> None:
+        if service not in self.services:
+            raise ServiceUnknown(name=self.name, service=service, known=", ".join(self.services))
 
     def tail(self, service: str, lines: int) -> list[str]:
         """Return the last lines of a service's log."""
@@ -288,6 +301,7 @@ class Stack:
         from photo_worker.devkit.readiness import NotEmptied
 
         processes = self._settled()
+        pausing.resume(self.paths)
         as_it_would_start = self._new_record(record)
         if not processes.alive or not self._all_run(processes) or record != as_it_would_start:
             return False
@@ -332,6 +346,7 @@ class Stack:
         processes = self._settled()
         record = StackRecord.load(self.paths)
         if processes.alive and record is not None:
+            self._end_faults(record)
             if self._base_port and self._base_port != record.base_port:
                 raise StackMoved(name=self.name, base_port=record.base_port, asked=self._base_port)
             if self._all_run(processes):
@@ -352,6 +367,14 @@ class Stack:
         start = self._start(record, timeline)
         start.launch_and_make_ready()
         return UpReport(self.status(), started=True, seconds=timeline.elapsed(), timeline=timeline)
+
+    def _end_faults(self, record: StackRecord) -> None:
+        """Let paused services go on and Textract work as it should: ``up`` is about to use them."""
+        from photo_worker.devkit import fault_rules
+
+        pausing.resume(self.paths)
+        if "textract" in self.services:
+            fault_rules.end_rules(environment_of(record)["AWS_ENDPOINT_URL_TEXTRACT"])
 
     def _all_run(self, processes: Processes) -> bool:
         return set(self.services) <= {entry.name for entry in processes.services.values() if entry.state == "running"}
@@ -391,6 +414,7 @@ class Stack:
         from photo_worker.devkit import processes as system
 
         known = self._settled()
+        pausing.resume(self.paths)
         directory = str(self.paths.root)
         supervisor = system.find(known.pid, "photo_worker.devkit.supervisor", directory) if known.alive else None
         if supervisor is not None:
@@ -420,14 +444,16 @@ def _what_is_missing(status: StackStatus, *, busy: bool) -> str:
     return ", ".join(missing) or "a command is still at work on it"
 
 
-def _status_of(service: Service, record: StackRecord, processes: Processes) -> ServiceStatus:
+def _status_of(service: Service, record: StackRecord, processes: Processes, held: Container[str]) -> ServiceStatus:
     entry = processes.services.get(service.name) if processes.alive else None
     state = (
         "stopped"
         if entry is None
         else {"failed": "exited", "waiting": "starting", "preparing": "starting"}.get(entry.state, entry.state)
     )
-    if state == "running" and not service.answers(record):
+    if state == "running" and service.name in held:
+        state = "paused"
+    elif state == "running" and not service.answers(record):
         state = "silent" if processes.phase == "kept" else "starting"
     alive = entry is not None and state not in {"exited", "stopped"}
     return ServiceStatus(

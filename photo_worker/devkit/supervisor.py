@@ -24,7 +24,8 @@ from typing import Any
 
 import psutil
 
-from photo_worker.devkit import reaper
+from photo_worker.devkit import pausing, reaper
+from photo_worker.devkit.layout import StackPaths
 from photo_worker.devkit.plan import ServicePlan, StackPlan
 
 _STAGE_SECONDS = 6.0
@@ -185,6 +186,7 @@ class Supervisor:
             if process is None or not service.runs or process.poll() is None:
                 continue
             reaper.signal_group(process.pid, signal.SIGKILL)
+            self._let_go_on(service)
             self._tell_reaper(f"-{process.pid}")
             if service.state == "preparing":
                 self._finish_preparing(service, process.returncode)
@@ -254,11 +256,17 @@ class Supervisor:
         for service in members:
             if service.runs and service.process is not None:
                 reaper.signal_group(service.process.pid, number or service.plan.stop_signal)
+                self._let_go_on(service)
         deadline = time.monotonic() + _STAGE_SECONDS
         while any(service.runs for service in members) and time.monotonic() < deadline:
             time.sleep(0.01)
             if any(service.runs and service.process and service.process.poll() is not None for service in members):
                 self._collect()
+
+    def _let_go_on(self, service: _Service) -> None:
+        """Continue what is paused of a service that ends: what is stopped cannot even notice."""
+        root = Path(self._plan.lock).parent
+        pausing.let_go_on(StackPaths(root.parent, root.name), service.plan.name)
 
     def _save(self) -> None:
         """Replace the list of processes in one step. A full disk must not end the services."""

@@ -56,6 +56,9 @@ class Controlled(Protocol):
     def replace_faults(self, script: Any) -> None:
         """Follow another fault script."""
 
+    def extend_faults(self, script: Any, *, seed: int | None) -> None:
+        """Follow a script's rules after those there are; raises ``WrongScript`` where they are too many together."""
+
     async def jobs_shown(self) -> Sequence[Mapping[str, Any]]:
         """Return what there is to know of each job, without results."""
 
@@ -72,7 +75,7 @@ def routes(controlled: Controlled) -> list[Route]:
     table: tuple[tuple[str, tuple[str, ...], _Handler], ...] = (
         ("health", ("GET",), control.health),
         ("counters", ("GET",), control.counters),
-        ("faults", ("GET", "PUT", "POST", "DELETE"), control.faults),
+        ("faults", ("GET", "PUT", "POST", "PATCH", "DELETE"), control.faults),
         ("jobs", ("GET",), control.jobs),
         ("jobs/age", ("POST",), control.age),
         ("reset", ("POST",), control.reset),
@@ -92,10 +95,14 @@ class _Control:
         return JSONResponse(self._controlled.counted())
 
     async def faults(self, request: Request) -> Response:
-        if request.method in {"PUT", "POST", "DELETE"}:
+        if request.method in {"PUT", "POST", "PATCH", "DELETE"}:
             given = {} if request.method == "DELETE" else await _json(request)
             try:
-                self._controlled.replace_faults(read_script(given, self._controlled.operations))
+                script = read_script(given, self._controlled.operations)
+                if request.method == "PATCH":
+                    self._controlled.extend_faults(script, seed=script.seed if "seed" in given else None)
+                else:
+                    self._controlled.replace_faults(script)
             except WrongScript as error:
                 raise Problem(str(error)) from error
         return JSONResponse(self._controlled.faults_shown())

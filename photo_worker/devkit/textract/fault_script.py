@@ -45,12 +45,17 @@ def read_script(given: object, operations: Sequence[str]) -> Script:
     """
     script = _object(given, "the script", ("seed", "rules"))
     rules = _list(script.get("rules", []), "rules")
-    if len(rules) > MOST_RULES:
-        raise WrongScript(f"rules: {len(rules)} are more than {MOST_RULES}")
+    check_amount(len(rules))
     return Script(
         seed=_integer(script.get("seed", 0), "seed", least=-(1 << 63)),
         rules=tuple(_rule(rule, f"rules[{index}]", operations) for index, rule in enumerate(rules)),
     )
+
+
+def check_amount(rules: int) -> None:
+    """Raise ``WrongScript`` where a script would have more rules than one may have."""
+    if rules > MOST_RULES:
+        raise WrongScript(f"rules: {rules} are more than {MOST_RULES}")
 
 
 def _rule(given: object, where: str, operations: Sequence[str]) -> Rule:

@@ -11,6 +11,7 @@ import hashlib
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from enum import StrEnum
 from fnmatch import fnmatchcase
 from typing import Any, Literal
@@ -121,6 +122,7 @@ class Rule:
 class _Progress:
     """How far one rule is."""
 
+    since: str = field(default_factory=lambda: datetime.now(UTC).isoformat(timespec="seconds"))
     seen: int = 0
     taken: int = 0
     seen_by: Counter[str] = field(default_factory=Counter)
@@ -145,6 +147,11 @@ class Faults:
         """Begin another script, its counts at zero."""
         self.script = script
         self._progress = [_Progress() for _ in script.rules]
+
+    def extend(self, script: Script, *, seed: int | None) -> None:
+        """Add a script's rules after those there are, which go on from where they are; a ``seed`` counts for all."""
+        self.script = Script(self.script.seed if seed is None else seed, (*self.script.rules, *script.rules))
+        self._progress += [_Progress() for _ in script.rules]
 
     def for_request(self, operation: str) -> RequestFault | None:
         """Return what befalls a call; the first rule with a failure ends the search, waits add up."""
@@ -183,11 +190,11 @@ class Faults:
         return NotificationFault(seconds, copies, held) if rules else None
 
     def shown(self) -> dict[str, Any]:
-        """Return the script as JSON data, and for each rule how many calls it saw and took."""
+        """Return the script as JSON data, and for each rule since when it is there and what it saw and took."""
         return {
             "seed": self.script.seed,
             "rules": [
-                {**_shown(rule), "seen": progress.seen, "taken": progress.taken}
+                {**_shown(rule), "since": progress.since, "seen": progress.seen, "taken": progress.taken}
                 for rule, progress in zip(self.script.rules, self._progress, strict=True)
             ],
         }

@@ -24,6 +24,7 @@ from photo_worker.devkit.textract.codecs import Codec
 from photo_worker.devkit.textract.counters import Counters
 from photo_worker.devkit.textract.documents import ASYNC, DocumentSource
 from photo_worker.devkit.textract.failures import INTERNAL_ERROR, MALFORMED, NO_SUCH_METHOD, NO_SUCH_PAGE, Refusal
+from photo_worker.devkit.textract.fault_script import check_amount
 from photo_worker.devkit.textract.faults import Faults, Script
 from photo_worker.devkit.textract.jobs import Jobs
 from photo_worker.devkit.textract.model import TextractModel, WrongType
@@ -204,6 +205,11 @@ class Emulator:
     def replace_faults(self, script: Script) -> None:
         """Follow another fault script."""
         self._faults.replace(script)
+
+    def extend_faults(self, script: Script, *, seed: int | None) -> None:
+        """Follow a script's rules after those there are; raises ``WrongScript`` where they are too many together."""
+        check_amount(len(self._faults.script.rules) + len(script.rules))
+        self._faults.extend(script, seed=seed)
 
     async def jobs_shown(self) -> list[dict[str, Any]]:
         """Return what there is to know of each job, without results."""
