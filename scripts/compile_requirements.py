@@ -20,6 +20,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 DEVELOPMENT = "requirements-dev.txt"
+SOURCE_BUILT = "requirements-localstack-client.txt"
 SOURCES: dict[str, list[str]] = {
     DEVELOPMENT: ["pyproject.toml", "--extra", "devkit", "--group", "dev", "--group", "build"],
     "requirements-devkit.txt": ["pyproject.toml", "--extra", "devkit", "--group", "build"],
@@ -27,6 +28,8 @@ SOURCES: dict[str, list[str]] = {
     "requirements.txt": ["pyproject.toml"],
     "requirements-build.txt": ["--group", "build"],
     "requirements-clients.txt": ["--group", "clients"],
+    # boto3, all that it asks for, is in the development environment.
+    SOURCE_BUILT: ["--group", "localstack-client", "--no-deps"],
 }
 ALONE = {DEVELOPMENT, "requirements-clients.txt"}
 PYTHONS = ["3.11", "3.12", "3.13", "3.14"]
@@ -62,7 +65,7 @@ def compile_file(name: str, upgrades: list[str]) -> None:
 def check_wheels() -> int:
     """Print where a pinned release has no wheel; return how many unexpected gaps there are."""
     unexpected = 0
-    for name in SOURCES:
+    for name in SOURCES.keys() - {SOURCE_BUILT}:
         for platform in PLATFORMS:
             for version in PYTHONS:
                 done = uv(
@@ -74,7 +77,7 @@ def check_wheels() -> int:
                     unexpected += not known
                     reason = " ".join(done.stderr.split())[:300]
                     print(f"{name} {platform} {version}: {'known gap' if known else 'NO WHEEL'}: {reason}")
-    combinations = len(SOURCES) * len(PLATFORMS) * len(PYTHONS)
+    combinations = (len(SOURCES) - 1) * len(PLATFORMS) * len(PYTHONS)
     print(f"{combinations} combinations checked, {unexpected} without wheels that should have them")
     return unexpected
 
