@@ -1,1 +1,1 @@
-"""The local stack as containers, by Docker Compose."""
+"""The stack as containers: Docker Compose makes them, and the engine's own API tells and changes how they are."""

@@ -1,0 +1,171 @@
+"""The containers of a stack as the engine sees them, by the labels that Docker Compose gives them."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+from photo_worker.devkit.compose.engine import Engine
+from photo_worker.devkit.compose.project import own_services, project_name
+from photo_worker.devkit.layout import StackPaths
+from photo_worker.devkit.state import StackRecord
+from photo_worker.errors import StackError
+
+PROJECT_LABEL = "com.docker.compose.project"
+_SERVICE_LABEL = "com.docker.compose.service"
+_ONE_OFF_LABEL = "com.docker.compose.oneoff"
+STAND_IN_LABEL = "photo-worker.stand-in"
+_LIVING = ("running", "paused", "restarting")
+_QUICK_SECONDS = 1.0
+
+
+@dataclass(frozen=True)
+class Container:
+    """One container of a stack."""
+
+    id: str
+    name: str
+    service: str
+    state: str
+    """The engine's word: created, running, paused, restarting, removing, exited or dead."""
+    health: str | None
+    """starting, healthy or unhealthy; None where the image has no check, or the container does not run."""
+    exit_code: int | None
+    image: str
+    stand_in: bool
+    """Whether its image was built on this machine to stand in for one that could not be pulled."""
+
+    @property
+    def lives(self) -> bool:
+        """Whether it has a process."""
+        return self.state in _LIVING
+
+
+def containers(engine: Engine, project: str) -> dict[str, Container]:
+    """Return the containers of a project by service; one that Compose ran for a single command is none of them."""
+    found = engine.get("/containers/json", {"all": True, "filters": {"label": [f"{PROJECT_LABEL}={project}"]}})
+    known = [_container(entry) for entry in found if entry["Labels"].get(_ONE_OFF_LABEL, "False") != "True"]
+    # While Compose replaces a container there are two of a service; the one that runs counts.
+    return {entry.service: entry for entry in sorted(known, key=lambda entry: entry.lives)}
+
+
+def is_up(paths: StackPaths) -> bool:
+    """Say whether containers of the stack run. One question to the engine; an engine that is not there runs none."""
+    with suppress(StackError):
+        record = StackRecord.load(paths)
+        if record is None:
+            return False
+        found = containers(Engine(seconds=_QUICK_SECONDS), project_name(paths))
+        return any(found[name].lives for name in own_services(record) if name in found)
+    return False
+
+
+@dataclass(frozen=True)
+class Details:
+    """What only a closer look at a container tells."""
+
+    pid: int | None
+    """Its first process, by the number that the engine's machine gives it."""
+    started: datetime | None
+    health_said: str | None
+    """The output of its last health check."""
+    volumes: dict[str, str]
+    """Its named volumes, by the directory at which each is mounted."""
+
+
+def details(engine: Engine, entries: Iterable[Container]) -> dict[str, Details]:
+    """Look at several containers at once; those that are gone meanwhile are left out."""
+    known = list(entries)
+    if not known:
+        return {}
+    with ThreadPoolExecutor(len(known)) as pool:
+        found = pool.map(lambda entry: engine.ask("GET", f"/containers/{entry.id}/json"), known)
+        answers = list(zip(known, found, strict=True))
+    return {entry.service: _details(answer.json()) for entry, answer in answers if answer.status == 200}
+
+
+def remove(engine: Engine, project: str, *, grace: float, volumes: bool) -> bool:
+    """Stop and remove all that a project has but its volumes, which go as well where asked.
+
+    Each container has ``grace`` seconds to end by itself, all at the same time; 0 kills. False where
+    none ran. What is gone already is no error.
+    """
+    label = {"label": [f"{PROJECT_LABEL}={project}"]}
+    found = engine.get("/containers/json", {"all": True, "filters": label})
+    lived = any(entry["State"] in _LIVING for entry in found)
+
+    def end(entry: dict[str, Any]) -> None:
+        name = entry["Names"][0].lstrip("/") if entry["Names"] else entry["Id"]
+        path = f"/containers/{entry['Id']}"
+        if entry["State"] == "paused":
+            # A paused process hears no signal, and the engine stops none.
+            engine.do("POST", f"{path}/unpause", doing=f"let {name} go on", fine=(404, 409, 500))
+        if grace > 0 and entry["State"] in _LIVING:
+            engine.do("POST", f"{path}/stop", {"t": int(grace)}, doing=f"stop {name}", fine=(404,))
+        engine.do("DELETE", path, {"force": True, "v": True}, doing=f"remove {name}", fine=(404, 409))
+
+    if found:
+        with ThreadPoolExecutor(len(found)) as pool:
+            list(pool.map(end, found))
+    for network in engine.get("/networks", {"filters": label}):
+        engine.do("DELETE", f"/networks/{network['Id']}", doing=f"remove the network {network['Name']}", fine=(404,))
+    if volumes:
+        for volume in project_volumes(engine, project):
+            engine.do("DELETE", f"/volumes/{volume}", doing=f"remove the volume {volume}", fine=(404,))
+    return lived
+
+
+def project_volumes(engine: Engine, project: str) -> dict[str, dict[str, str]]:
+    """Return the labels of a project's volumes by the volumes' names."""
+    found = engine.get("/volumes", {"filters": {"label": [f"{PROJECT_LABEL}={project}"]}})
+    return {volume["Name"]: volume["Labels"] or {} for volume in found["Volumes"] or []}
+
+
+def publisher_of(engine: Engine, port: int) -> str | None:
+    """Name the container that publishes a port of this machine; None where none does."""
+    for entry in engine.get("/containers/json"):
+        if any(published.get("PublicPort") == port for published in entry["Ports"]):
+            return f"container {entry['Names'][0].lstrip('/')}"
+    return None
+
+
+def _container(entry: dict[str, Any]) -> Container:
+    # The list says these in words alone, such as "Exited (137) 5 seconds ago" and "Up 3 minutes (healthy)".
+    status = entry["Status"]
+    ended = re.match(r"Exited \((\d+)\)", status)
+    health = re.search(r"\((?:health: )?(starting|healthy|unhealthy)\)", status)
+    labels = entry["Labels"]
+    return Container(
+        id=entry["Id"],
+        name=entry["Names"][0].lstrip("/") if entry["Names"] else entry["Id"][:12],
+        service=labels.get(_SERVICE_LABEL, ""),
+        state=entry["State"],
+        health=health[1] if health else None,
+        exit_code=int(ended[1]) if ended else None,
+        image=entry["Image"],
+        stand_in=STAND_IN_LABEL in labels,
+    )
+
+
+def _details(found: dict[str, Any]) -> Details:
+    state = found["State"]
+    checks = (state.get("Health") or {}).get("Log") or []
+    return Details(
+        pid=state.get("Pid") or None,
+        started=_time(state.get("StartedAt", "")),
+        health_said=str(checks[-1].get("Output", "")).strip() or None if checks else None,
+        volumes={mount["Destination"]: mount["Name"] for mount in found["Mounts"] if mount.get("Type") == "volume"},
+    )
+
+
+def _time(text: str) -> datetime | None:
+    """Read the engine's times, which have nanoseconds; None for its year 1, which means never."""
+    found = re.match(r"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d)", text)
+    if found is None or text.startswith("0001"):
+        return None
+    return datetime.fromisoformat(found[1]).replace(tzinfo=UTC)

