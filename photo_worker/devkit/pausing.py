@@ -88,6 +88,19 @@ def let_go_on(paths: StackPaths, service: str | None = None) -> None:
                     process.resume()
 
 
+def let_family_go_on(pid: int) -> None:
+    """Continue a process that is stopped, and all below it."""
+    import psutil
+
+    with suppress(psutil.NoSuchProcess):
+        first = psutil.Process(pid)
+        # Looking for children asks every process of the machine.
+        if first.status() == psutil.STATUS_STOPPED:
+            for process in _family(first).values():
+                with suppress(psutil.NoSuchProcess):
+                    process.resume()
+
+
 def paused(paths: StackPaths) -> dict[str, str]:
     """Return since when each service is stopped, by its name; only of those whose first process really is."""
     return {name: entry.since for name, entry in _noted(paths).items() if _is_stopped(entry)}

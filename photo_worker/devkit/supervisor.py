@@ -140,8 +140,8 @@ class Supervisor:
         user: dict[str, Any] = {}
         if plan.user is not None:
             user = {"user": plan.user[0], "group": plan.user[1], "extra_groups": []}
-        with Path(plan.log).open("ab") as log:
-            try:
+        try:
+            with Path(plan.log).open("ab") as log:
                 service.process = subprocess.Popen(
                     argv,
                     stdin=subprocess.DEVNULL,
@@ -153,11 +153,11 @@ class Supervisor:
                     preexec_fn=self._enlist(number),  # noqa: PLW1509 - this process has one thread
                     **user,
                 )
-            except (OSError, subprocess.SubprocessError) as error:
-                log.write(f"{argv[0]}: {error}\n".encode())
-                service.state, service.exit_code = "failed", 127
-                self._tell_reaper("?")
-                return
+        except (OSError, subprocess.SubprocessError) as error:
+            service.state, service.exit_code = "failed", 127
+            self._tell_reaper("?")
+            _append(Path(plan.log), f"{argv[0]}: {error}\n")
+            return
         service.state = state
         # macOS does not tell of a process that has ended already.
         with contextlib.suppress(psutil.Error):
@@ -264,9 +264,12 @@ class Supervisor:
                 self._collect()
 
     def _let_go_on(self, service: _Service) -> None:
-        """Continue what is paused of a service that ends: what is stopped cannot even notice."""
+        """Continue what is stopped of a service that ends: what is stopped cannot even notice."""
         root = Path(self._plan.lock).parent
         pausing.let_go_on(StackPaths(root.parent, root.name), service.plan.name)
+        # Noted or not: somebody may have stopped it by hand, or have damaged the note.
+        if service.process is not None:
+            pausing.let_family_go_on(service.process.pid)
 
     def _save(self) -> None:
         """Replace the list of processes in one step. A full disk must not end the services."""
@@ -314,9 +317,18 @@ def main() -> None:
 
 
 def _note(text: str) -> None:
-    """Write a line to this process's log, which is its stderr."""
-    sys.stderr.write(f"{text}\n")
-    sys.stderr.flush()
+    """Write a line to this process's log, which is its stderr. A full disk must not end the services."""
+    with contextlib.suppress(OSError):
+        sys.stderr.write(f"{text}\n")
+        sys.stderr.flush()
+
+
+def _append(log: Path, text: str) -> None:
+    try:
+        with log.open("a", encoding="utf-8") as handle:
+            handle.write(text)
+    except OSError as error:
+        _note(f"{text.strip()} ({log} cannot be written: {error.strerror})")
 
 
 def _read_line(descriptor: int) -> bytes:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 import cbor2
@@ -95,12 +96,34 @@ def test_the_same_script_and_calls_give_the_same_faults(emulator: Running, tell:
 def test_what_was_taken_is_shown_until_it_is_deleted(emulator: Running, tell: Tell) -> None:
     told = tell({"seed": 3, "rules": [{"kind": "throttle", "operation": "DetectDocumentText", "times": 1}]})
     rule = {"kind": "throttle", "operations": ["DetectDocumentText"], "probability": 1.0, "times": 1}
-    assert told.json == {"seed": 3, "rules": [{**rule, "seen": 0, "taken": 0}]}
+    since = told.json["rules"][0]["since"]
+    assert datetime.now(UTC) - datetime.fromisoformat(since) < timedelta(minutes=5)
+    assert told.json == {"seed": 3, "rules": [{**rule, "since": since, "seen": 0, "taken": 0}]}
     assert statuses(emulator.port, 2) == [500, 200]
     shown = send(emulator.port, "GET", "/_emulator/faults").json
-    assert shown == {"seed": 3, "rules": [{**rule, "seen": 2, "taken": 1}]}
+    assert shown == {"seed": 3, "rules": [{**rule, "since": since, "seen": 2, "taken": 1}]}
     assert send(emulator.port, "DELETE", "/_emulator/faults").json == {"seed": 0, "rules": []}
     assert statuses(emulator.port, 1) == [200]
+
+
+def test_rules_that_are_added_leave_the_others_where_they_are(emulator: Running, tell: Tell) -> None:
+    def add(script: dict[str, Any]) -> Answer:
+        return send(emulator.port, "PATCH", "/_emulator/faults", json.dumps(script).encode())
+
+    tell({"seed": 3, "rules": [{"kind": "throttle", "calls": [1]}]})
+    assert statuses(emulator.port, 1) == [500]
+    added = add({"rules": [{"kind": "provisioned-throughput", "calls": [2]}]}).json
+    assert [(rule["kind"], rule["taken"]) for rule in added["rules"]] == [
+        ("throttle", 1),
+        ("provisioned-throughput", 0),
+    ]
+    assert added["seed"] == 3
+    # The first has had its call; the second begins to count.
+    assert statuses(emulator.port, 3) == [200, 400, 200]
+    assert add({"seed": 4, "rules": []}).json["seed"] == 4
+    assert add({"rules": [{"kind": "unheard-of"}]}).status == 400
+    assert add({"rules": [{"kind": "slow", "seconds": 0}] * 999}).status == 400, "more than there may be together"
+    assert len(send(emulator.port, "GET", "/_emulator/faults").json["rules"]) == 2
 
 
 def test_a_reset_ends_the_script(emulator: Running, tell: Tell) -> None:
