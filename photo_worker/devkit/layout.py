@@ -10,12 +10,15 @@ import contextlib
 import fcntl
 import hashlib
 import os
+import pwd
 import re
 import shutil
+import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import IO
 
 from photo_worker.errors import DataUnwritable, InvalidStackName, StackBusy, UnsafeStackPath
 
@@ -128,6 +131,7 @@ class StackPaths:
             with contextlib.suppress(FileExistsError), (self.home / ".gitignore").open("x") as ignore:
                 ignore.write("*\n")
             self.refuse_symlink()
+            self._refuse_others()
             passable = 0o711 if os.geteuid() == 0 else 0o700
             self.root.mkdir(exist_ok=True)
             self.root.chmod(passable)
@@ -138,6 +142,13 @@ class StackPaths:
             self.logs.mkdir(mode=0o700, exist_ok=True)
         except OSError as error:
             raise DataUnwritable(path=error.filename or str(self.root), reason=error.strerror or str(error)) from error
+
+    def _refuse_others(self) -> None:
+        """Raise ``DataUnwritable`` where the stack is another user's: what root writes there, its owner cannot read."""
+        with contextlib.suppress(FileNotFoundError):
+            owner = self.root.stat().st_uid
+            if owner != os.geteuid():
+                raise DataUnwritable(path=str(self.root), reason=f"it belongs to {_user_name(owner)}")
 
     def refuse_symlink(self) -> None:
         """Raise ``UnsafeStackPath`` where the stack's directory, or one inside that it fills, is a symbolic link."""
@@ -156,10 +167,31 @@ class StackPaths:
         self.refuse_symlink()
         if not (self.root / _MARKER).is_file():
             raise UnsafeStackPath(path=str(self.root), reason="it was not made by photo-worker")
-        for directory in (self.data, self.logs, self.run):
+        discard_tree(self.data)
+        for directory in (self.logs, self.run):
             delete_tree(directory)
-        for file in (self.record, self.processes):
+        # Last: as long as there is data, there is the password for it.
+        for file in (self.processes, self.record):
             file.unlink(missing_ok=True)
+
+
+def set_aside(path: Path) -> Path:
+    """Return the name that a directory has while it is deleted."""
+    return path.with_name(f".{path.name}.deleted")
+
+
+def discard_tree(path: Path) -> None:
+    """Delete a directory so that an interruption leaves all of it or nothing under its name."""
+    if not path.is_dir() or path.is_symlink():
+        delete_tree(path)
+        return
+    aside = set_aside(path)
+    delete_tree(aside)
+    try:
+        path.rename(aside)
+    except OSError as error:
+        raise DataUnwritable(path=str(path), reason=error.strerror or str(error)) from error
+    delete_tree(aside)
 
 
 def delete_tree(path: Path) -> None:
@@ -177,26 +209,53 @@ def delete_tree(path: Path) -> None:
 
 
 @contextlib.contextmanager
-def exclusive(path: Path, *, timeout: float, doing: str) -> Iterator[None]:
+def exclusive(path: Path, *, timeout: float, doing: str, prepare: Callable[[], None] | None = None) -> Iterator[None]:
     """Hold a lock file; raises ``StackBusy`` where another process still holds it after ``timeout`` seconds.
 
-    The kernel drops the lock when its holder dies, however it dies.
+    The kernel drops the lock when its holder dies, however it dies. ``prepare`` makes the file's directory, again
+    where somebody deleted it while this waited: a lock on a file without a name keeps nobody off.
     """
-    try:
-        handle = path.open("a")
-    except OSError as error:
-        raise DataUnwritable(path=str(path), reason=error.strerror or str(error)) from error
     deadline = time.monotonic() + timeout
-    with handle:
-        while True:
-            try:
-                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                break
-            except BlockingIOError:
+    while True:
+        if prepare is not None:
+            prepare()
+        try:
+            handle = path.open("a")
+        except OSError as error:
+            raise DataUnwritable(path=str(path), reason=error.strerror or str(error)) from error
+        with handle:
+            while not _try_lock(handle):
                 if time.monotonic() > deadline:
-                    raise StackBusy(path=str(path.parent), doing=doing, seconds=int(timeout)) from None
+                    raise StackBusy(path=str(path.parent), doing=doing, seconds=int(timeout))
                 time.sleep(0.05)
+            if os.fstat(handle.fileno()).st_nlink > 0:
+                yield
+                return
+
+
+def _try_lock(handle: IO[str]) -> bool:
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+@contextlib.contextmanager
+def uninterrupted() -> Iterator[None]:
+    """Hold back Ctrl-C and its like for a few renames that belong together."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGINT, signal.SIGTERM, signal.SIGHUP))
+    try:
         yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def _user_name(number: int) -> str:
+    try:
+        return f"the user {pwd.getpwuid(number).pw_name}"
+    except KeyError:
+        return f"the user {number}"
 
 
 def is_locked(path: Path) -> bool:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import dataclass
 
 import psutil
@@ -46,6 +48,24 @@ def find(pid: int | None, *arguments: str) -> psutil.Process | None:
         return process if set(arguments) <= set(process.cmdline()) else None
     except psutil.Error:
         return None
+
+
+def search(*arguments: str) -> list[psutil.Process]:
+    """Return this user's processes whose command line has all of these arguments."""
+    found = []
+    for process in psutil.process_iter():
+        with suppress(psutil.Error):
+            if set(arguments) <= set(process.cmdline()) and process.uids().effective == os.geteuid():
+                found.append(process)
+    return found
+
+
+def end_politely(process: psutil.Process, *, timeout: float) -> None:
+    """Ask a process to end and kill it where it has not after ``timeout`` seconds; no error where it is gone."""
+    with suppress(psutil.NoSuchProcess):
+        process.terminate()
+        if not wait_gone(process, timeout=timeout):
+            process.kill()
 
 
 def end(processes: Iterable[psutil.Process], *, grace: float) -> list[int]:

@@ -15,7 +15,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from photo_worker.devkit import postgres
-from photo_worker.devkit.layout import StackPaths, check_name, delete_tree
+from photo_worker.devkit.layout import StackPaths, check_name, delete_tree, set_aside
 from photo_worker.devkit.state import StackRecord, read_json, write_private
 from photo_worker.errors import (
     DataMismatch,
@@ -47,7 +47,9 @@ def listed(paths: StackPaths) -> list[Snapshot]:
     """Return the stack's snapshots, oldest first."""
     if not _home(paths).is_dir():
         return []
-    found = [_read(directory) for directory in _home(paths).iterdir() if (directory / _FACTS).is_file()]
+    # A name with a dot is of a copy that was never finished.
+    whole = [path for path in _home(paths).iterdir() if path.name[0] != "." and (path / _FACTS).is_file()]
+    found = [_read(directory) for directory in whole]
     return sorted(found, key=lambda snapshot: (snapshot.created, snapshot.name))
 
 
@@ -107,19 +109,20 @@ def stage(paths: StackPaths, name: str) -> None:
 
 
 def swap_in(paths: StackPaths) -> None:
-    """Put what was staged in the place of the data of a stack that does not run."""
+    """Put what was staged in the place of the data of a stack that does not run; that data is left set aside."""
     for place in _places(paths):
+        delete_tree(set_aside(place))
         if place.exists():
-            delete_tree(place)
+            place.rename(set_aside(place))
         if _staged(place).exists():
             _staged(place).rename(place)
 
 
 def unstage(paths: StackPaths) -> None:
-    """Delete what was staged and not swapped in."""
+    """Delete what was staged and not swapped in, and the data that was replaced or half deleted."""
     for place in _places(paths):
-        if _staged(place).exists():
-            delete_tree(_staged(place))
+        delete_tree(_staged(place))
+        delete_tree(set_aside(place))
 
 
 def _home(paths: StackPaths) -> Path:

@@ -9,15 +9,17 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from photo_worker.devkit import logs, pausing, ports
+from photo_worker.devkit import disk, logs, pausing, ports
 from photo_worker.devkit.environment import environment_of
 from photo_worker.devkit.layout import (
     DEFAULT_NAME,
     StackPaths,
     check_name,
     delete_tree,
+    discard_tree,
     exclusive,
     is_locked,
+    uninterrupted,
 )
 from photo_worker.devkit.services import SERVICES, Service
 from photo_worker.devkit.start import Start
@@ -39,6 +41,8 @@ if TYPE_CHECKING:
 # Two stages, each asked and then killed within the supervisor's own limits.
 _STOP_SECONDS = 25.0
 _GRACE_SECONDS = 5.0
+_LIST_SECONDS = 3.0
+_SUPERVISOR = "photo_worker.devkit.supervisor"
 _POLL_SECONDS = 0.1
 _SHOWN_LINES = 20
 
@@ -67,6 +71,8 @@ class StackStatus:
     running: bool
     """Whether every service answers."""
     services: list[ServiceStatus]
+    problem: str | None = None
+    """What is wrong with the stack itself, for people: its supervisor was killed, its files are damaged."""
 
 
 @dataclass(frozen=True)
@@ -128,7 +134,7 @@ class Stack:
     def down(self) -> bool:
         """Stop the stack; false where nothing ran. Its data stays. Bounded by about a minute."""
         if not self.paths.root.exists():
-            return False
+            return self._end_without_directory()
         with self._alone("down", seconds=_STOP_SECONDS):
             return self._down()
 
@@ -179,7 +185,7 @@ class Stack:
         with ThreadPoolExecutor(max(1, len(self._services))) as pool:
             lines = list(pool.map(lambda service: _status_of(service, known, processes, held), self._services))
         running = processes.alive and all(line.state == "running" for line in lines)
-        return StackStatus(self.name, self.paths.root, running, lines)
+        return StackStatus(self.name, self.paths.root, running, lines, _problem_of(processes))
 
     def save_snapshot(self, name: str) -> Snapshot:
         """Copy what the stack stores. A stack that runs is stopped for it, and started again whatever comes of it.
@@ -193,8 +199,9 @@ class Stack:
         if record is None:
             raise StackError(reason=f"{self.name} has nothing to save: it was never started, or was reset")
         with self._alone("snapshot save"):
-            ran = self._down()
+            ran = self._settled().alive
             try:
+                self._down()
                 return snapshots.save(self.paths, record, name)
             finally:
                 if ran:
@@ -218,8 +225,9 @@ class Stack:
                     self._down()
                 # The password first: it is of no use without the data, and the data none without it.
                 record = self._new_record(self._known_record()).with_(password=snapshot.password)
-                record.save(self.paths)
-                snapshots.swap_in(self.paths)
+                with uninterrupted():
+                    record.save(self.paths)
+                    snapshots.swap_in(self.paths)
             finally:
                 snapshots.unstage(self.paths)
             return self._up(timeline)
@@ -245,7 +253,9 @@ class Stack:
                 log = "".join(f"\n  {ended[0].name} | {line}" for line in lines)
                 raise ServiceFailed(service=ended[0].name, reason=f"it ended with code {ended[0].exit_code}", log=log)
             if time.monotonic() > deadline:
-                raise StackNotReady(name=self.name, seconds=seconds, reason=_what_is_missing(status, busy=busy))
+                raise StackNotReady(
+                    name=self.name, seconds=seconds, reason=status.problem or _what_is_missing(status, busy=busy)
+                )
             time.sleep(_POLL_SECONDS)
 
     def pause(self, service: str) -> None:
@@ -291,10 +301,15 @@ class Stack:
     @contextmanager
     def _alone(self, doing: str, *, seconds: float | None = None) -> Iterator[None]:
         """Keep other commands off this stack, after waiting for the one at work; by default as long as a start."""
-        self.paths.create()
         limit = self._timeout + _STOP_SECONDS if seconds is None else seconds
-        with exclusive(self.paths.command_lock, timeout=limit, doing=doing):
-            yield
+        try:
+            with exclusive(self.paths.command_lock, timeout=limit, doing=doing, prepare=self.paths.create):
+                yield
+        except (OSError, StackError) as error:
+            cause = disk.explain(error, self.paths.root)
+            if cause is error:
+                raise
+            raise cause from error
 
     def _emptied(self, record: StackRecord, timeline: Timeline) -> bool:
         """Empty the services that run and make what the stack needs in them; false where they have to start anew."""
@@ -324,7 +339,7 @@ class Stack:
         from photo_worker.devkit.readiness import NotEmptied
         from photo_worker.devkit.supervisor import RENEW
 
-        supervisor = system.find(known.pid, "photo_worker.devkit.supervisor", str(self.paths.root))
+        supervisor = system.find(known.pid, _SUPERVISOR, str(self.paths.root))
         if supervisor is None or known.renewals is None:
             raise NotEmptied("the supervisor is of another version")
         supervisor.send_signal(RENEW)
@@ -337,10 +352,17 @@ class Stack:
     def _delete_contents(self) -> None:
         from photo_worker.devkit import postgres, snapshots
 
-        self.paths.delete_contents()
         snapshots.unstage(self.paths)
         for directory in postgres.shared_data(self.paths):
-            delete_tree(directory)
+            discard_tree(directory)
+        # The password for what was deleted goes last.
+        self.paths.delete_contents()
+
+    def _delete_leftovers(self) -> None:
+        """Delete what an interrupted reset or load has left."""
+        from photo_worker.devkit import snapshots
+
+        snapshots.unstage(self.paths)
 
     def _up(self, timeline: Timeline) -> UpReport:
         processes = self._settled()
@@ -360,6 +382,7 @@ class Stack:
                     return UpReport(self.status(), started=False, seconds=timeline.elapsed(), timeline=timeline)
         # A stack of which a part has died starts as a whole: what one service lost, another may rely on.
         self._down()
+        self._delete_leftovers()
         record = self._new_record(record)
         record.save(self.paths)
         uses = {use: service.name for service in self._services for use in service.uses}
@@ -384,11 +407,13 @@ class Stack:
 
     def _settled(self) -> Processes:
         """Return the processes once a supervisor that nobody waits for has ended by itself."""
-        deadline = time.monotonic() + _STOP_SECONDS
+        began = time.monotonic()
         while True:
             processes = Processes.load(self.paths)
+            # A supervisor writes its list within a moment; one that is not there by now is lost or damaged.
+            limit = _STOP_SECONDS if processes.pid is not None else _LIST_SECONDS
             # We hold the command lock: whoever started a supervisor that is not kept is gone.
-            if not processes.alive or processes.phase == "kept" or time.monotonic() > deadline:
+            if not processes.alive or processes.phase == "kept" or time.monotonic() > began + limit:
                 return processes
             time.sleep(0.05)
 
@@ -409,6 +434,15 @@ class Stack:
             return ports.free_base()
         return self._base_port or ports.derived_base(self.paths.home, self.name)
 
+    def _end_without_directory(self) -> bool:
+        """End a supervisor whose directory was deleted while it ran."""
+        from photo_worker.devkit import processes as system
+
+        supervisors = system.search(_SUPERVISOR, str(self.paths.root))
+        for supervisor in supervisors:
+            system.end_politely(supervisor, timeout=_STOP_SECONDS)
+        return bool(supervisors)
+
     def _down(self) -> bool:
         """End the supervisor and, should it have been killed, what it left."""
         from photo_worker.devkit import processes as system
@@ -416,11 +450,11 @@ class Stack:
         known = self._settled()
         pausing.resume(self.paths)
         directory = str(self.paths.root)
-        supervisor = system.find(known.pid, "photo_worker.devkit.supervisor", directory) if known.alive else None
-        if supervisor is not None:
-            supervisor.terminate()
-            if not system.wait_gone(supervisor, timeout=_STOP_SECONDS):
-                supervisor.kill()
+        # Looked for by name too: its files may have been deleted or damaged while it ran.
+        named = system.find(known.pid, _SUPERVISOR, *([] if known.alive else [directory]))
+        supervisors = [named] if named is not None else system.search(_SUPERVISOR, directory)
+        for supervisor in supervisors:
+            system.end_politely(supervisor, timeout=_STOP_SECONDS)
         # After a killed supervisor, its reaper ends the services one last time and then itself.
         reaper = system.find(known.reaper, directory)
         if reaper is not None:
@@ -434,7 +468,18 @@ class Stack:
         ended = system.end(left, grace=_GRACE_SECONDS)
         if is_locked(self.paths.supervisor_lock):
             raise StackError(reason=f"its supervisor (process {known.pid}) does not end")
-        return known.alive or bool(ended)
+        return known.alive or bool(supervisors) or bool(ended)
+
+
+def _problem_of(processes: Processes) -> str | None:
+    if processes.alive and processes.pid is None:
+        return "the list of its processes is missing or damaged; `photo-worker up` starts it anew, with its data"
+    if not processes.alive and processes.phase != "ended":
+        return (
+            f"its supervisor (process {processes.pid}) was killed, or the machine restarted; "
+            "`photo-worker up` starts it again, with its data"
+        )
+    return None
 
 
 def _what_is_missing(status: StackStatus, *, busy: bool) -> str:
@@ -451,7 +496,10 @@ def _status_of(service: Service, record: StackRecord, processes: Processes, held
         if entry is None
         else {"failed": "exited", "waiting": "starting", "preparing": "starting"}.get(entry.state, entry.state)
     )
-    if state == "running" and service.name in held:
+    if processes.alive and processes.pid is None and service.answers(record):
+        # Nothing is known of its process, and it runs all the same.
+        state = "running"
+    elif state == "running" and service.name in held:
         state = "paused"
     elif state == "running" and not service.answers(record):
         state = "silent" if processes.phase == "kept" else "starting"

@@ -11,9 +11,10 @@ import threading
 import time
 from collections.abc import Sequence
 from dataclasses import asdict
+from pathlib import Path
 from typing import IO
 
-from photo_worker.devkit import logs, probes
+from photo_worker.devkit import disk, logs, probes
 from photo_worker.devkit.layout import StackPaths, delete_tree, is_locked
 from photo_worker.devkit.plan import StackPlan
 from photo_worker.devkit.services import Service
@@ -98,6 +99,9 @@ class Start:
         self._token = secrets.token_hex(8)
         services = [service.plan(self._record, self._paths) for service in self._services]
         self._fresh = {plan.name for plan in services if plan.prepare is not None}
+        needed = disk.NEEDED_WITHOUT_DATA if self._fresh else disk.NEEDED_WITH_DATA
+        for place in {self._paths.data, *(Path(plan.prepare.into).parent for plan in services if plan.prepare)}:
+            disk.require_space(place, needed)
         return StackPlan(
             token=self._token,
             lock=str(self._paths.supervisor_lock),
@@ -131,7 +135,7 @@ class Start:
                 raise BrokenPipeError
         except (BrokenPipeError, subprocess.TimeoutExpired) as error:
             lifeline.close()
-            raise StackError(reason=f"its supervisor did not start.{self._shown('supervisor')}") from error
+            raise StackError(reason=f"its supervisor did not start{self._shown('supervisor')}") from error
         except BaseException:
             lifeline.close()
             raise
@@ -151,7 +155,7 @@ class Start:
             lifeline.write(b"keep\n")
             lifeline.close()
         except BrokenPipeError as error:
-            raise StackError(reason=f"its supervisor has ended.{self._shown('supervisor')}") from error
+            raise StackError(reason=f"its supervisor has ended{self._shown('supervisor')}") from error
         deadline = time.monotonic() + _LAUNCH_SECONDS
         while Processes.load(self._paths).phase == "starting" and time.monotonic() < deadline:
             time.sleep(0.005)
@@ -202,7 +206,7 @@ class Start:
         processes = Processes.load(self._paths)
         entry = processes.services.get(service.name)
         if not processes.alive:
-            raise StackError(reason=f"its supervisor has ended.{self._shown('supervisor')}")
+            raise StackError(reason=f"its supervisor has ended{self._shown('supervisor')}")
         if entry is not None and entry.state in {"exited", "failed"}:
             raise ServiceFailed(
                 service=service.name,
