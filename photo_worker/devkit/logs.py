@@ -47,7 +47,7 @@ def tail(path: Path, lines: int) -> list[str]:
     except FileNotFoundError:
         return []
     content = b"".join(blocks)
-    return [_printable(line) for line in content.splitlines()[-lines:]]
+    return [printable(line) for line in content.splitlines()[-lines:]]
 
 
 def follow(paths: StackPaths, services: Iterable[str], stop: Callable[[], bool]) -> Iterator[tuple[str, str]]:
@@ -89,7 +89,7 @@ class _Tailed:
             content = self._rest + handle.read(size - self._position)
         self._position = size
         *lines, self._rest = content.split(b"\n")
-        return [_printable(line) for line in lines]
+        return [printable(line) for line in lines]
 
 
 def _size(path: Path) -> int:
@@ -99,7 +99,7 @@ def _size(path: Path) -> int:
         return 0
 
 
-def _printable(line: bytes) -> str:
+def printable(line: bytes) -> str:
     """Decode a line and drop what could steer a terminal: a service may log what a client sent."""
     text = line.decode("utf-8", errors="replace").rstrip("\r\n")
     return "".join(character if character.isprintable() or character == "\t" else "\ufffd" for character in text)

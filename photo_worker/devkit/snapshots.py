@@ -10,6 +10,7 @@ from __future__ import annotations
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -24,6 +25,7 @@ from photo_worker.errors import (
     InvalidStackName,
     SnapshotExists,
     SnapshotMissing,
+    SnapshotOfOtherKind,
 )
 
 FORMAT = 1
@@ -40,6 +42,9 @@ class Snapshot:
     bytes: int
     versions: dict[str, str]
     password: str = field(repr=False)
+    kind: str = "native"
+    """The kind of the stack that it is of; a stack of another kind cannot use it."""
+    s3: str = "ministack"
     format: int = FORMAT
 
 
@@ -55,17 +60,24 @@ def listed(paths: StackPaths) -> list[Snapshot]:
 
 def require_new(paths: StackPaths, name: str) -> None:
     """Raise ``InvalidSnapshotName`` or ``SnapshotExists`` where a snapshot cannot get this name."""
-    if _directory(paths, name).exists():
-        raise SnapshotExists(name=name, path=str(_directory(paths, name)))
+    if directory_of(paths, name).exists():
+        raise SnapshotExists(name=name, path=str(directory_of(paths, name)))
 
 
-def require(paths: StackPaths, name: str) -> Snapshot:
-    """Return a snapshot; raises ``SnapshotMissing``, and ``DataMismatch`` where this version cannot read it."""
-    directory = _directory(paths, name)
+def require(paths: StackPaths, name: str, *, kind: str | None = None) -> Snapshot:
+    """Return a snapshot; raises ``SnapshotMissing``, and ``DataMismatch`` where this version cannot read it.
+
+    Where ``kind`` is asked for, raises ``SnapshotOfOtherKind`` for one of another kind of stack.
+    """
+    directory = directory_of(paths, name)
     if not (directory / _FACTS).is_file():
         known = ", ".join(snapshot.name for snapshot in listed(paths)) or "none"
         raise SnapshotMissing(name=name, known=known)
     snapshot = _read(directory)
+    if kind is not None and snapshot.kind != kind:
+        raise SnapshotOfOtherKind(name=name, kind=snapshot.kind, wanted=kind)
+    if snapshot.kind != "native":
+        return snapshot
     wanted = f"postgres-{postgres.find_postgres().major}"
     data = sorted(path.name for path in directory.glob("*/postgres-*"))
     if data and data != [wanted]:
@@ -74,20 +86,29 @@ def require(paths: StackPaths, name: str) -> Snapshot:
 
 
 def save(paths: StackPaths, record: StackRecord, name: str) -> Snapshot:
-    """Copy what a stack that does not run stores; raises ``DataUnwritable`` and leaves nothing half done."""
-    directory = _directory(paths, name)
+    """Copy what a native stack that does not run stores; raises ``DataUnwritable`` and leaves nothing half done."""
+
+    def copy(directory: Path) -> None:
+        for number, place in enumerate(_places(paths)):
+            if place.is_dir():
+                _copy(place, directory / str(number))
+
+    return write(paths, record, name, copy)
+
+
+def write(paths: StackPaths, record: StackRecord, name: str, copy: Callable[[Path], None]) -> Snapshot:
+    """Make a snapshot of what ``copy`` puts into the directory that it is given, all of it or nothing."""
+    directory = directory_of(paths, name)
     partial = directory.with_name(f".{name}{_PARTIAL}")
     try:
         directory.parent.mkdir(mode=0o700, exist_ok=True)
         if partial.exists():
             delete_tree(partial)
         partial.mkdir(mode=0o700)
-        for number, place in enumerate(_places(paths)):
-            if place.is_dir():
-                _copy(place, partial / str(number))
+        copy(partial)
         size = sum(path.lstat().st_size for path in partial.rglob("*") if not path.is_dir())
         created = datetime.now(UTC).isoformat(timespec="seconds")
-        snapshot = Snapshot(name, created, size, record.versions, record.password)
+        snapshot = Snapshot(name, created, size, record.versions, record.password, record.kind, record.s3)
         write_private(partial / _FACTS, asdict(snapshot))
         partial.rename(directory)
     except OSError as error:
@@ -101,7 +122,7 @@ def save(paths: StackPaths, record: StackRecord, name: str) -> Snapshot:
 def stage(paths: StackPaths, name: str) -> None:
     """Copy a snapshot beside the stack's data, which may still be in use; raises ``DataUnwritable``."""
     for number, place in enumerate(_places(paths)):
-        staged, source = _staged(place), _directory(paths, name) / str(number)
+        staged, source = _staged(place), directory_of(paths, name) / str(number)
         if staged.exists():
             delete_tree(staged)
         if source.is_dir():
@@ -129,7 +150,8 @@ def _home(paths: StackPaths) -> Path:
     return paths.root / "snapshots"
 
 
-def _directory(paths: StackPaths, name: str) -> Path:
+def directory_of(paths: StackPaths, name: str) -> Path:
+    """Return where a snapshot lies; raises ``InvalidSnapshotName``."""
     try:
         return _home(paths) / check_name(name)
     except InvalidStackName as error:

@@ -141,7 +141,7 @@ def test_the_commands(stack: Stack, monkeypatch: pytest.MonkeyPatch) -> None:
 
     listing = run("list", "-o", "json")
     (entry,) = json.loads(listing.stdout)["data"]["snapshots"]
-    assert entry.keys() == {"name", "created", "bytes", "versions"}
+    assert entry.keys() == {"name", "created", "bytes", "versions", "kind", "s3"}
     assert run("list").stdout.splitlines()[0].split() == ["SNAPSHOT", "CREATED", "MB"]
     assert secret not in listing.output
     for arguments, code in (

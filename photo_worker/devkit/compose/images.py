@@ -1,0 +1,111 @@
+"""The images of a Compose stack: which they are, which are not on this machine, and how they get there."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from photo_worker.devkit.compose.containers import STAND_IN_LABEL
+from photo_worker.devkit.compose.engine import Engine
+from photo_worker.devkit.compose.program import Compose, find, on_stderr
+from photo_worker.devkit.compose.project import KIND, LOCALSTACK, WORKER, check_s3, compose_file, own_services
+from photo_worker.devkit.state import StackRecord
+from photo_worker.errors import ComposeFailed, EngineFailed, ImageMissing, ImageUnavailable, ImageUnbuildable
+
+if TYPE_CHECKING:
+    from photo_worker.devkit.local_stack import Wishes
+
+# A pull over a slow line, or a build that fetches a language model.
+_GET_SECONDS = 3600.0
+_CONFIG_SECONDS = 30.0
+
+
+@dataclass(frozen=True)
+class Image:
+    """The image of a service; ``how`` is here, stand-in, pulled, built or missing."""
+
+    service: str
+    name: str
+    how: str
+    ours: bool
+    """Whether it is built from this repository, and not pulled."""
+
+
+def images(compose: Compose, engine: Engine, services: Iterable[str]) -> list[Image]:
+    """Return the images that the Compose file gives these services, and whether they are here."""
+    said = compose.output("config", "--format", "json", *services, doing="read its file", seconds=_CONFIG_SECONDS)
+    model = json.loads(said)["services"]
+    return [_image(engine, service, model[service]) for service in services]
+
+
+def obtain(
+    compose: Compose, images: Iterable[Image], *, offline: bool, tell: Callable[[str], None] = on_stderr
+) -> list[Image]:
+    """Pull or build the images that are missing, one after the other, and return all of them as they are then.
+
+    Raises ``ImageMissing`` where ``offline`` forbids that, ``ImageUnavailable`` and ``ImageUnbuildable``.
+    """
+    known = list(images)
+    for image in known:
+        if image.how == "missing" and offline:
+            raise ImageMissing(image=image.name, service=image.service)
+    return [_got(compose, image, tell) if image.how == "missing" else image for image in known]
+
+
+def prefetch(wishes: Wishes, *, tell: Callable[[str], None] = on_stderr) -> list[Image]:
+    """Get all that ``up --stack compose`` with these wishes needs, the worker's image included.
+
+    Images that are built from this repository are built again, so that they are of this checkout;
+    a stand-in stays. Raises what ``obtain`` does, and ``EngineMissing`` and ``ComposeMissing``.
+    """
+    engine = Engine()
+    file = compose_file()
+    record = StackRecord(
+        name="dev",
+        base_port=15_000,
+        password="",
+        kind=KIND,
+        s3=check_s3(wishes.s3 or LOCALSTACK),
+        external=dict(wishes.external or {}),
+    )
+    compose = Compose(find(), file, "photo-worker", {}, engine=engine.address)
+    engine.get("/version")
+    found = images(compose, engine, (*own_services(record), WORKER))
+    stale = [image if not image.ours or image.how != "here" else _missing(image) for image in found]
+    return obtain(compose, stale, offline=wishes.offline, tell=tell)
+
+
+def _missing(image: Image) -> Image:
+    return Image(image.service, image.name, "missing", image.ours)
+
+
+def _image(engine: Engine, service: str, model: dict[str, object]) -> Image:
+    name, ours = str(model["image"]), "build" in model
+    answer = engine.ask("GET", f"/images/{name}/json")
+    if answer.status == 404:
+        return Image(service, name, "missing", ours)
+    if answer.status != 200:
+        raise EngineFailed(doing=f"look at the image {name}", reason=answer.message)
+    labels = answer.json()["Config"].get("Labels") or {}
+    return Image(service, name, "stand-in" if STAND_IN_LABEL in labels else "here", ours)
+
+
+def _got(compose: Compose, image: Image, tell: Callable[[str], None]) -> Image:
+    doing = "build" if image.ours else "pull"
+    tell(f"{doing} {image.name} for {image.service}")
+    try:
+        compose.run(doing, image.service, doing=f"{doing} {image.name}", seconds=_GET_SECONDS, tell=tell)
+    except ComposeFailed as error:
+        reason = _last_words(error)
+        if image.ours:
+            raise ImageUnbuildable(image=image.name, service=image.service, reason=reason) from error
+        raise ImageUnavailable(image=image.name, service=image.service, reason=reason) from error
+    return Image(image.service, image.name, "built" if image.ours else "pulled", image.ours)
+
+
+def _last_words(error: ComposeFailed) -> str:
+    """Return the last line of what Compose said; all of it was shown as it came."""
+    lines = [line.strip() for line in str(error.context["reason"]).splitlines() if line.strip()]
+    return lines[-1].rstrip(".") if lines else "Compose did not say why"

@@ -1,0 +1,125 @@
+"""The services of a Compose stack as this machine reaches them: where, whether they answer, and a real use of each."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from importlib import import_module
+
+from photo_worker.devkit import probes
+from photo_worker.devkit.compose.project import LOCALSTACK
+from photo_worker.devkit.environment import environment_of
+from photo_worker.devkit.ports import LOOPBACK
+from photo_worker.devkit.state import DATABASE, DATABASE_USER, StackRecord
+
+
+@dataclass(frozen=True)
+class ComposeService:
+    """One long-running service of the Compose file, which the stack waits for."""
+
+    name: str
+    use: str
+    """Which of the stack's ports it is asked on."""
+    also: tuple[str, ...]
+    """Other ports that it publishes."""
+    url: Callable[[StackRecord], str]
+    """Where to reach it, without secrets."""
+    answers: Callable[[StackRecord], bool]
+    """Ask it something cheap."""
+    check: Callable[[StackRecord], None]
+    """Use it once for real, making what the stack needs in it; raises ``NotReady``."""
+    clients: tuple[str, ...]
+    """Modules that ``check`` uses, to be imported while the service starts."""
+
+    @property
+    def uses(self) -> tuple[str, ...]:
+        """All of its ports; the first is the one shown."""
+        return (self.use, *self.also)
+
+    def load(self) -> None:
+        """Import what ``check`` uses."""
+        for module in self.clients:
+            import_module(module)
+
+
+def _http(use: str, path: str) -> Callable[[StackRecord], bool]:
+    return lambda record: probes.http_ok(record.ports[use], path)
+
+
+def _at(use: str) -> Callable[[StackRecord], str]:
+    return lambda record: f"http://{LOOPBACK}:{record.ports[use]}"
+
+
+def _describe_namespace(record: StackRecord) -> None:
+    from photo_worker.devkit import readiness
+    from photo_worker.devkit.services import temporal_program
+
+    readiness.describe_namespace(environment_of(record), temporal_program())
+
+
+def _migrate_and_query(record: StackRecord) -> None:
+    from photo_worker.devkit import database
+
+    database.migrate_and_query(environment_of(record))
+
+
+def _store(record: StackRecord) -> None:
+    from photo_worker.devkit import readiness
+
+    readiness.store(environment_of(record))
+
+
+def _deliver(record: StackRecord) -> None:
+    """Use SNS and SQS, and S3 where LocalStack is that too."""
+    from photo_worker.devkit import readiness
+
+    if record.s3 == LOCALSTACK and "s3" not in record.external:
+        readiness.store(environment_of(record))
+    if "sqs" not in record.external:
+        readiness.deliver(environment_of(record))
+
+
+def _read_an_image(record: StackRecord) -> None:
+    from photo_worker.devkit import readiness
+
+    readiness.read_an_image(environment_of(record))
+
+
+_BOTOCORE = ("photo_worker.devkit.readiness", "botocore.session", "botocore.config")
+_ALL = (
+    ComposeService(
+        "temporal",
+        "temporal",
+        ("temporal-ui", "temporal-http"),
+        _at("temporal-ui"),
+        lambda record: probes.http_ok(record.ports["temporal-http"], f"/api/v1/namespaces/{record.prefix}"),
+        _describe_namespace,
+        (),
+    ),
+    ComposeService(
+        "postgres",
+        "postgres",
+        (),
+        lambda record: f"postgresql://{DATABASE_USER}@{LOOPBACK}:{record.ports['postgres']}/{DATABASE}",
+        lambda record: probes.postgres_asks_for_password(record.ports["postgres"], DATABASE_USER, DATABASE),
+        _migrate_and_query,
+        ("photo_worker.devkit.database", "photo_worker.storage.migrate"),
+    ),
+    ComposeService("aws", "aws", (), _at("aws"), _http("aws", "/_localstack/health"), _deliver, _BOTOCORE),
+    ComposeService("s3", "s3", (), _at("s3"), _http("s3", "/minio/health/live"), _store, _BOTOCORE),
+    ComposeService(
+        "textract",
+        "textract",
+        (),
+        _at("textract"),
+        _http("textract", "/_emulator/health"),
+        _read_an_image,
+        (*_BOTOCORE, "PIL.ImageFont", "PIL.ImageDraw"),
+    ),
+)
+
+
+def services(names: Iterable[str]) -> tuple[ComposeService, ...]:
+    """Return these services, in the order in which they are shown."""
+    wanted = set(names)
+    return tuple(service for service in _ALL if service.name in wanted)

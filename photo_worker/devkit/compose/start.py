@@ -1,0 +1,128 @@
+"""Waiting until every container of a stack is usable, from this machine as its users will use it."""
+
+from __future__ import annotations
+
+import queue
+import threading
+import time
+from collections.abc import Sequence
+
+from photo_worker.devkit.compose.containers import Container, containers, details
+from photo_worker.devkit.compose.engine import Engine
+from photo_worker.devkit.compose.output import shown
+from photo_worker.devkit.compose.services import ComposeService
+from photo_worker.devkit.state import StackRecord
+from photo_worker.devkit.timeline import Timeline
+from photo_worker.errors import ServiceFailed
+
+# Containers end and turn unhealthy seldom; asking costs the engine some milliseconds.
+_LOOK_SECONDS = 0.25
+_POLL_SECONDS = 0.05
+
+
+class _Stopped(Exception):
+    """The wait is over for another reason; this service's has no result."""
+
+
+class Readiness:
+    """The wait of one start, each service in a thread of its own."""
+
+    def __init__(
+        self,
+        engine: Engine,
+        project: str,
+        record: StackRecord,
+        services: Sequence[ComposeService],
+        timeline: Timeline,
+        seconds: float,
+    ) -> None:
+        self._engine = engine
+        self._project = project
+        self._record = record
+        self._services = services
+        self._timeline = timeline
+        self._seconds = seconds
+        self._over = threading.Event()
+        self._guard = threading.Lock()
+        self._looked = float("-inf")
+        self._seen: dict[str, Container] = {}
+
+    def wait(self) -> None:
+        """Return when each service has done a real round trip and its own health check agrees.
+
+        Raises the first failure, ``ServiceFailed`` mostly: a container has ended, is unhealthy, or was
+        not usable in time.
+        """
+        results: queue.SimpleQueue[BaseException | None] = queue.SimpleQueue()
+        for service in self._services:
+            # Daemons: an interrupt must not wait for a client's own timeout.
+            threading.Thread(target=self._follow, args=(service, results), daemon=True).start()
+        failure: BaseException | None = None
+        try:
+            for _ in self._services:
+                outcome = results.get()
+                if outcome is not None and not isinstance(outcome, _Stopped):
+                    failure = failure or outcome
+                    self._over.set()
+        finally:
+            self._over.set()
+        if failure is not None:
+            raise failure
+
+    def _follow(self, service: ComposeService, results: queue.SimpleQueue[BaseException | None]) -> None:
+        try:
+            self._make_ready(service)
+        except BaseException as error:
+            results.put(error)
+        else:
+            results.put(None)
+
+    def _make_ready(self, service: ComposeService) -> None:
+        from photo_worker.devkit.readiness import NotReady
+
+        deadline = time.monotonic() + self._seconds
+        with self._timeline.span(service.name, "load client"):
+            service.load()
+        with self._timeline.span(service.name, "answer"):
+            while not service.answers(self._record):
+                self._give_up(service, deadline, f"nothing answers on port {self._record.ports[service.use]}")
+        with self._timeline.span(service.name, "round trip"):
+            while True:
+                try:
+                    service.check(self._record)
+                except NotReady as error:
+                    self._give_up(service, deadline, str(error))
+                else:
+                    break
+        with self._timeline.span(service.name, "healthy"):
+            # A container whose image has no check is as healthy as it gets.
+            while (found := self._container(service)) is not None and found.health == "starting":
+                self._give_up(service, deadline, "its health check has not passed")
+
+    def _give_up(self, service: ComposeService, deadline: float, reason: str) -> None:
+        """Wait a little; raise where waiting longer is of no use."""
+        if self._over.wait(_POLL_SECONDS):
+            raise _Stopped
+        found = self._container(service)
+        said: str | None = None
+        if found is None:
+            said = "it has no container"
+        elif found.state in {"exited", "dead", "removing"}:
+            said = f"its container ended with code {found.exit_code}"
+        elif found.health == "unhealthy":
+            closer = details(self._engine, [found]).get(service.name)
+            heard = closer.health_said if closer is not None else None
+            said = f"its container is unhealthy: {heard or 'its health check says nothing'}"
+        elif time.monotonic() > deadline:
+            said = f"{reason} after {self._seconds:g} seconds"
+        if said is not None:
+            log = "" if found is None else shown(self._engine, found)
+            raise ServiceFailed(service=service.name, reason=said, log=log)
+
+    def _container(self, service: ComposeService) -> Container | None:
+        """Return the service's container as it was at most a moment ago; all threads share one look."""
+        with self._guard:
+            if time.monotonic() - self._looked > _LOOK_SECONDS:
+                self._seen = containers(self._engine, self._project)
+                self._looked = time.monotonic()
+            return self._seen.get(service.name)

@@ -1,0 +1,59 @@
+"""What a stack's containers store, copied to files and back.
+
+The engine hands out a directory of a container as a tar archive, also of one that does not run, and
+takes one in the same way: owners, modes and times are kept, and no helper's image is needed. A
+snapshot is a directory as a native stack's is, with one archive for each volume.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from photo_worker.devkit.compose.containers import Container, details
+from photo_worker.devkit.compose.engine import Engine
+from photo_worker.errors import DataMismatch, DataUnwritable
+
+
+def save(engine: Engine, found: Mapping[str, Container], directory: Path) -> int:
+    """Write an archive of each volume of these containers, which do not run; return their bytes.
+
+    Raises ``DataUnwritable`` and ``EngineFailed``.
+    """
+    size = 0
+    for service, where in _volumes(engine, found):
+        path = _archive(directory, service, where)
+        try:
+            with path.open("xb") as target:
+                doing = f"copy {where} of {service}"
+                engine.download(f"/containers/{found[service].id}/archive", {"path": f"{where}/."}, target, doing=doing)
+            size += path.stat().st_size
+        except OSError as error:
+            raise DataUnwritable(path=str(path), reason=error.strerror or str(error)) from error
+    return size
+
+
+def load(engine: Engine, found: Mapping[str, Container], directory: Path) -> None:
+    """Fill the volumes of these new containers, which have not run, from a snapshot's archives."""
+    for service, where in _volumes(engine, found):
+        with _archive(directory, service, where).open("rb") as source:
+            doing = f"fill {where} of {service}"
+            engine.upload(f"/containers/{found[service].id}/archive", {"path": where}, source, doing=doing)
+
+
+def check(directory: Path, services: Mapping[str, str]) -> None:
+    """Raise ``DataMismatch`` where a snapshot does not hold what these services need."""
+    there = {path.name.partition("@")[0] for path in directory.glob("*.tar")}
+    for service in services:
+        if service not in there:
+            raise DataMismatch(path=str(directory), reason=f"it holds nothing of {service}")
+
+
+def _volumes(engine: Engine, found: Mapping[str, Container]) -> list[tuple[str, str]]:
+    """Return each service with a directory at which a volume of its container is mounted."""
+    known = details(engine, found.values())
+    return sorted((service, where) for service, entry in known.items() for where in entry.volumes)
+
+
+def _archive(directory: Path, service: str, where: str) -> Path:
+    return directory / f"{service}@{where.strip('/').replace('/', '-')}.tar"
