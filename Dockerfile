@@ -5,7 +5,7 @@
 # Behind a private index or certificate, hand pip its settings for the build alone:
 #   docker build --secret id=pip.conf,src=pip.conf --secret id=ca.crt,src=ca.crt -t photo-worker:dev .
 # with "cert = /run/secrets/ca.crt" in pip.conf.
-ARG BASE=python:3.13.7-slim-bookworm
+ARG BASE=python:3.13.5-slim-trixie
 
 FROM ${BASE} AS build
 WORKDIR /src

@@ -1,0 +1,26 @@
+"""Make the bucket, the topic and the queue, and use each once: ``python -m photo_worker.devkit.resources``.
+
+For the one-shot of ``compose/docker-compose.yml``; reads the variables that the worker reads. Exit codes: 0, or 1
+with the reason on standard error.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+
+from photo_worker.devkit import readiness
+
+
+def main() -> int:
+    """Make what is missing."""
+    try:
+        readiness.store_and_deliver(dict(os.environ))
+    except readiness.NotReady as error:
+        sys.stderr.write(f"{error}\n")
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
