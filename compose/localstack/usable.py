@@ -40,7 +40,7 @@ def main() -> int:
         try:
             ask(service, body, headers, expected)
         except (OSError, ValueError) as error:
-            print(f"{service}: {error}")
+            sys.stdout.write(f"{service}: {error}\n")
             return 1
     WORKED.touch()
     return 0
