@@ -55,10 +55,10 @@ def follow(paths: StackPaths, services: Iterable[str], stop: Callable[[], bool])
 
     A log that was replaced or cut short is read from its beginning.
     """
-    return _lines_of([_Tailed(service, paths.log(service)) for service in services], stop)
+    return _lines_of([Tailed(service, paths.log(service)) for service in services], stop)
 
 
-def _lines_of(tailed: list[_Tailed], stop: Callable[[], bool]) -> Iterator[tuple[str, str]]:
+def _lines_of(tailed: list[Tailed], stop: Callable[[], bool]) -> Iterator[tuple[str, str]]:
     while not stop():
         quiet = True
         for log in tailed:
@@ -69,7 +69,7 @@ def _lines_of(tailed: list[_Tailed], stop: Callable[[], bool]) -> Iterator[tuple
             time.sleep(_POLL_SECONDS)
 
 
-class _Tailed:
+class Tailed:
     """A log that is read from its present end on."""
 
     def __init__(self, service: str, path: Path) -> None:
@@ -79,6 +79,7 @@ class _Tailed:
         self._rest = b""
 
     def new_lines(self) -> list[str]:
+        """Return the whole lines that were written since the last call."""
         size = _size(self._path)
         if size < self._position:
             self._position, self._rest = 0, b""

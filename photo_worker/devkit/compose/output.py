@@ -9,12 +9,12 @@ import socket
 import struct
 import threading
 import time
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from datetime import datetime
 
 from photo_worker.devkit.compose.containers import Container, containers
 from photo_worker.devkit.compose.engine import Engine
-from photo_worker.devkit.logs import printable
+from photo_worker.devkit.logs import Tailed, printable
 from photo_worker.errors import StackError
 
 # A frame's head: the stream it belongs to, three bytes of nothing, and the payload's length (Docker documentation,
@@ -42,12 +42,16 @@ def shown(engine: Engine, container: Container) -> str:
 
 
 class Follower:
-    """The lines that services write from now on, also after their containers were started or made anew."""
+    """The lines that services write from now on, also after their containers were started or made anew.
 
-    def __init__(self, engine: Engine, project: str, services: Collection[str]) -> None:
+    ``files`` are logs beside the containers, followed with them.
+    """
+
+    def __init__(self, engine: Engine, project: str, services: Collection[str], files: Sequence[Tailed] = ()) -> None:
         self._engine = engine
         self._project = project
         self._services = frozenset(services)
+        self._files = files
         self._new: queue.SimpleQueue[tuple[str, str]] = queue.SimpleQueue()
         self._readers: dict[str, threading.Thread] = {}
         self._connections: set[socket.socket] = set()
@@ -64,6 +68,9 @@ class Follower:
                 if time.monotonic() - looked > _POLL_SECONDS:
                     self._read_new()
                     looked = time.monotonic()
+                for file in self._files:
+                    for line in file.new_lines():
+                        yield file.service, line
                 with contextlib.suppress(queue.Empty):
                     yield self._new.get(timeout=_POLL_SECONDS)
         finally:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
 from urllib.parse import urlsplit, urlunsplit
 
@@ -76,6 +75,7 @@ def variables(record: StackRecord) -> dict[str, str]:
     values = {
         "PW_PREFIX": record.prefix,
         "PW_POSTGRES_PASSWORD": record.password,
+        "PW_DURABLE": "on" if record.durable else "off",
         "PW_ACCESS_KEY": env["AWS_ACCESS_KEY_ID"],
         "PW_SECRET_KEY": env["AWS_SECRET_ACCESS_KEY"],
         "PW_S3_ENDPOINT": inside["s3"],
@@ -101,8 +101,3 @@ def _seen_from_inside(endpoint: str) -> str:
     port = "" if url.port is None else f":{url.port}"
     moved = urlunsplit(url._replace(netloc=f"{login}{at}{_HOST}{port}"))
     return moved if has_scheme else moved.removeprefix("//")
-
-
-def images_named_by(environ: Mapping[str, str]) -> dict[str, str]:
-    """Return the images that the environment names in the place of the file's, by variable."""
-    return {name: value for name, value in environ.items() if name.startswith("PW_") and name.endswith("_IMAGE")}

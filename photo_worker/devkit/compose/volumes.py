@@ -15,38 +15,32 @@ from photo_worker.devkit.compose.engine import Engine
 from photo_worker.errors import DataMismatch, DataUnwritable
 
 
-def save(engine: Engine, found: Mapping[str, Container], directory: Path) -> int:
-    """Write an archive of each volume of these containers, which do not run; return their bytes.
+def save(engine: Engine, found: Mapping[str, Container], directory: Path) -> None:
+    """Write an archive of each volume of these containers, which do not run.
 
     Raises ``DataUnwritable`` and ``EngineFailed``.
     """
-    size = 0
     for service, where in _volumes(engine, found):
         path = _archive(directory, service, where)
         try:
             with path.open("xb") as target:
                 doing = f"copy {where} of {service}"
                 engine.download(f"/containers/{found[service].id}/archive", {"path": f"{where}/."}, target, doing=doing)
-            size += path.stat().st_size
         except OSError as error:
             raise DataUnwritable(path=str(path), reason=error.strerror or str(error)) from error
-    return size
 
 
 def load(engine: Engine, found: Mapping[str, Container], directory: Path) -> None:
-    """Fill the volumes of these new containers, which have not run, from a snapshot's archives."""
+    """Fill the volumes of these new containers, which have not run, from a snapshot's archives.
+
+    Raises ``DataMismatch`` where the snapshot holds nothing of one, and ``EngineFailed``.
+    """
     for service, where in _volumes(engine, found):
+        if not _archive(directory, service, where).is_file():
+            raise DataMismatch(path=str(directory), reason=f"it holds nothing of {where} in {service}")
         with _archive(directory, service, where).open("rb") as source:
             doing = f"fill {where} of {service}"
             engine.upload(f"/containers/{found[service].id}/archive", {"path": where}, source, doing=doing)
-
-
-def check(directory: Path, services: Mapping[str, str]) -> None:
-    """Raise ``DataMismatch`` where a snapshot does not hold what these services need."""
-    there = {path.name.partition("@")[0] for path in directory.glob("*.tar")}
-    for service in services:
-        if service not in there:
-            raise DataMismatch(path=str(directory), reason=f"it holds nothing of {service}")
 
 
 def _volumes(engine: Engine, found: Mapping[str, Container]) -> list[tuple[str, str]]:

@@ -1,0 +1,51 @@
+"""What a start of containers is kept from: ports of others, data of another Postgres, and a second Ctrl-C."""
+
+from __future__ import annotations
+
+import re
+import signal
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+
+from photo_worker.devkit import ports
+from photo_worker.devkit.compose.containers import publisher_of
+from photo_worker.devkit.compose.engine import Engine
+from photo_worker.devkit.compose.services import ComposeService
+from photo_worker.devkit.state import StackRecord
+from photo_worker.errors import DataMismatch, PortTaken
+
+_INTERRUPTS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+
+def require_free(engine: Engine, record: StackRecord, own: Sequence[ComposeService]) -> None:
+    """Raise ``PortTaken`` for the first port in use; where a container publishes it, that one is named."""
+    uses = {use: service.name for service in own for use in service.uses}
+    try:
+        ports.require_free(record.ports, uses)
+    except PortTaken as error:
+        publisher = publisher_of(engine, int(str(error.context["port"])))
+        if publisher is None:
+            raise
+        raise PortTaken(**{**error.context, "owner": publisher}) from error
+
+
+def require_same_postgres(before: Mapping[str, str], now: Mapping[str, str], where: str) -> None:
+    """Raise ``DataMismatch`` where data of one major version of Postgres would meet another."""
+    known, wanted = (re.search(r":v?(\d+)", versions.get("postgres", "")) for versions in (before, now))
+    if known is not None and wanted is not None and known[1] != wanted[1]:
+        raise DataMismatch(path=where, reason=f"{before['postgres']} wrote it, and this is {now['postgres']}")
+
+
+@contextmanager
+def undisturbed() -> Iterator[None]:
+    """Clean up without being interrupted a second time."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = {number: signal.signal(number, signal.SIG_IGN) for number in _INTERRUPTS}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

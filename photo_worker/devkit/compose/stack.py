@@ -1,0 +1,491 @@
+"""A stack that Docker Compose runs: the same commands as on the native one, on containers."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from photo_worker.devkit import disk, external, fault_rules, logs, ports
+from photo_worker.devkit.compose.containers import Container, containers, is_up, project_volumes, remove
+from photo_worker.devkit.compose.engine import Engine
+from photo_worker.devkit.compose.guards import require_free, require_same_postgres, undisturbed
+from photo_worker.devkit.compose.project import (
+    KIND,
+    LOCALSTACK,
+    S3_SERVERS,
+    check_s3,
+    compose_file,
+    own_services,
+    project_name,
+    variables,
+)
+from photo_worker.devkit.compose.services import services
+from photo_worker.devkit.compose.status import look
+from photo_worker.devkit.environment import AWS_SERVICES, environment_of
+from photo_worker.devkit.layout import StackPaths, delete_tree, discard_tree, exclusive, is_locked
+from photo_worker.devkit.stack import caller_region, described, parsed
+from photo_worker.devkit.state import REGION, Processes, StackRecord
+from photo_worker.devkit.status import StackStatus, UpReport, what_is_missing
+from photo_worker.devkit.timeline import Timeline
+from photo_worker.errors import (
+    DataMismatch,
+    FaultNotSet,
+    PhotoWorkerError,
+    ServiceFailed,
+    ServiceUnknown,
+    SnapshotImpossible,
+    SnapshotOfOtherKind,
+    StackDiffers,
+    StackError,
+    StackMoved,
+    StackNotReady,
+    StackNotRunning,
+    StackOfOtherKind,
+)
+
+if TYPE_CHECKING:
+    from photo_worker.devkit.compose.images import Image
+    from photo_worker.devkit.compose.program import Compose
+    from photo_worker.devkit.local_stack import Wishes
+    from photo_worker.devkit.snapshots import Snapshot
+
+_PASSWORD_LABEL = "photo-worker.password"  # noqa: S105 - the label's name
+_READY_SECONDS = 150.0
+_COMPOSE_SECONDS = 120.0
+_GRACE_SECONDS = 10.0
+_LOCK_SECONDS = 30.0
+_POLL_SECONDS = 0.1
+_KEPT_LINES = 5_000
+
+
+class ComposeStack:
+    """One stack as a project of Docker Compose; see ``LocalStack`` for what its methods are for.
+
+    Its data lies in the engine's volumes, its record where a native stack's does. LocalStack keeps
+    nothing over a stop: topic, queue and, where it is S3 as well, objects are gone after ``down``.
+    """
+
+    def __init__(self, paths: StackPaths, wishes: Wishes) -> None:
+        self.paths = paths
+        self._wishes = wishes
+        self._external = None if wishes.external is None else parsed(wishes.external)
+        if wishes.s3 is not None:
+            check_s3(wishes.s3)
+
+    @property
+    def name(self) -> str:
+        """The stack's name."""
+        return self.paths.name
+
+    @property
+    def project(self) -> str:
+        """The name of its project, as ``docker compose ls`` shows it."""
+        return project_name(self.paths)
+
+    @property
+    def services(self) -> tuple[str, ...]:
+        """The names of the services that it runs itself."""
+        return own_services(self._new_record(self._known_record()))
+
+    def up(self) -> UpReport:
+        """Start what does not run and wait until all of it is usable; raises ``StackError``.
+
+        A failure leaves the containers up to be looked at; after an interrupt nothing stays of a start.
+        """
+        timeline = Timeline()
+        with self._alone("up"):
+            return self._up(timeline)
+
+    def down(self) -> bool:
+        """Remove the containers and the network; the volumes stay. False where nothing ran."""
+        if not self.paths.root.exists():
+            return remove(Engine(), self.project, grace=_GRACE_SECONDS, volumes=False)
+        with self._alone("down"):
+            return self._down(Engine())
+
+    def reset(self) -> UpReport:
+        """Delete its volumes and logs, and leave it running; its ports and its password stay."""
+        timeline = Timeline()
+        with self._alone("reset"):
+            self._refuse(self._known_record(), running=False)
+            with timeline.span("stack", "stop and delete"):
+                remove(Engine(), self.project, grace=0, volumes=True)
+                delete_tree(self.paths.logs)
+                self._half_loaded.unlink(missing_ok=True)
+            return self._up(timeline)
+
+    def delete(self) -> None:
+        """Stop it and remove all of it: containers, volumes and directory."""
+        from photo_worker.devkit import postgres
+
+        remove(Engine(), self.project, grace=0, volumes=True)
+        if self.paths.root.exists():
+            with self._alone("delete"):
+                # The same stack may have run natively before.
+                for directory in postgres.shared_data(self.paths):
+                    discard_tree(directory)
+                self.paths.delete_contents()
+                delete_tree(self.paths.root)
+
+    def env(self) -> dict[str, str]:
+        """Return the variables that point at the stack; raises ``StackNotRunning``."""
+        record = StackRecord.load(self.paths)
+        if record is None or not is_up(self.paths):
+            raise StackNotRunning(name=self.name)
+        return environment_of(record)
+
+    def status(self) -> StackStatus:
+        """Ask every service, and the engine for its container; takes at most some 200 ms."""
+        record = self._known_record()
+        if record is None or record.kind != KIND:
+            record = self._new_record(record)
+        return look(self.paths, record)
+
+    def wait(self, seconds: float) -> StackStatus:
+        """Wait until the stack is usable and no command is at work on it; starts nothing.
+
+        Raises ``StackNotReady`` after ``seconds``, and at once ``ServiceFailed`` where a container has
+        ended and nobody is starting it.
+        """
+        deadline = time.monotonic() + seconds
+        while True:
+            busy = is_locked(self.paths.command_lock)
+            status = self.status()
+            if status.running and not busy:
+                return status
+            ended = [one for one in status.services if one.state == "exited"]
+            if ended and not busy:
+                reason = f"its container ended with code {ended[0].exit_code}"
+                raise ServiceFailed(service=ended[0].name, reason=reason, log=self._shown(ended[0].name))
+            if time.monotonic() > deadline:
+                reason = status.problem or what_is_missing(status, busy=busy)
+                raise StackNotReady(name=self.name, seconds=seconds, reason=reason)
+            time.sleep(_POLL_SECONDS)
+
+    def save_snapshot(self, name: str) -> Snapshot:
+        """Copy what its volumes hold. A stack that runs is stopped for it, and started again whatever comes of it.
+
+        Raises ``SnapshotExists``, ``InvalidSnapshotName``, ``SnapshotImpossible`` where LocalStack is its S3,
+        and ``StackError`` where it stores nothing yet.
+        """
+        from photo_worker.devkit import snapshots
+        from photo_worker.devkit.compose import volumes
+
+        snapshots.require_new(self.paths, name)
+        record = StackRecord.load(self.paths)
+        engine = Engine()
+        if record is None or record.kind != KIND or not project_volumes(engine, self.project):
+            raise StackError(reason=f"{self.name} has nothing to save: it was never started, or was reset")
+        self._require_keeping(record)
+        with self._alone("snapshot save"):
+            ran = any(entry.lives for entry in containers(engine, self.project).values())
+            try:
+                self._down(engine)
+                self._create(engine, record)
+                found = containers(engine, self.project)
+                return snapshots.write(self.paths, record, name, lambda place: volumes.save(engine, found, place))
+            finally:
+                remove(engine, self.project, grace=0, volumes=False)
+                if ran:
+                    self._up(Timeline())
+
+    def load_snapshot(self, name: str) -> UpReport:
+        """Put a snapshot in the place of what its volumes hold, and start it. Its ports stay.
+
+        Interrupted, this leaves nothing of either; load it again. Raises ``SnapshotMissing``,
+        ``SnapshotOfOtherKind``, and ``DataMismatch`` for one that this version cannot use.
+        """
+        from photo_worker.devkit import snapshots
+        from photo_worker.devkit.compose import volumes
+
+        timeline = Timeline()
+        snapshot = snapshots.require(self.paths, name, kind=KIND)
+        with self._alone("snapshot load"):
+            known = self._known_record()
+            self._refuse(known, running=False)
+            engine = Engine()
+            record = self._new_record(known).with_(password=snapshot.password)
+            if snapshot.s3 != record.s3:
+                raise SnapshotOfOtherKind(name=name, kind=_with_s3(snapshot.s3), wanted=_with_s3(record.s3))
+            with timeline.span("stack", "images"):
+                record = record.with_(versions=_versions(self._images(engine, record)))
+            directory = snapshots.directory_of(self.paths, name)
+            require_same_postgres(snapshot.versions, record.versions, str(directory))
+            try:
+                with timeline.span("stack", "stop and delete"):
+                    remove(engine, self.project, grace=_GRACE_SECONDS, volumes=True)
+                self._half_loaded.touch()
+                record.save(self.paths)
+                with timeline.span("stack", "copy"):
+                    self._create(engine, record)
+                    volumes.load(engine, containers(engine, self.project), directory)
+            except BaseException:
+                with undisturbed():
+                    remove(engine, self.project, grace=0, volumes=True)
+                    self._half_loaded.unlink(missing_ok=True)
+                raise
+            self._half_loaded.unlink(missing_ok=True)
+            return self._start(engine, record, timeline)
+
+    def pause(self, service: str) -> None:
+        """Freeze a service's container, until ``resume`` or the next command.
+
+        Raises ``ServiceUnknown``, ``StackNotRunning``, and ``FaultNotSet`` where the service itself does not run.
+        """
+        self._require(service)
+        with self._alone("faults set"):
+            engine = Engine()
+            found = containers(engine, self.project)
+            if not any(entry.lives for entry in found.values()):
+                raise StackNotRunning(name=self.name)
+            entry = found.get(service)
+            if entry is None or entry.state not in {"running", "paused"}:
+                raise FaultNotSet(
+                    service=service, reason="it is not there" if entry is None else f"it is {entry.state}"
+                )
+            if entry.state == "running":
+                engine.do("POST", f"/containers/{entry.id}/pause", doing=f"pause {service}")
+
+    def resume(self, service: str) -> None:
+        """Let a paused service go on; no error where it is not paused. Raises ``ServiceUnknown``."""
+        self._require(service)
+        if self.paths.root.exists():
+            with self._alone("faults clear"):
+                engine = Engine()
+                entry = containers(engine, self.project).get(service)
+                _resume(engine, [] if entry is None else [entry])
+
+    def paused(self) -> dict[str, str | None]:
+        """Return the paused services; the engine does not note since when they are."""
+        found = containers(Engine(), self.project)
+        return {
+            name: None for name in own_services(self._new_record(self._known_record())) if _is_paused(found.get(name))
+        }
+
+    def tail(self, service: str, lines: int) -> list[str]:
+        """Return the last lines of a service's container; after ``down``, of what was kept of it."""
+        from photo_worker.devkit.compose import output
+
+        engine = Engine()
+        entry = containers(engine, self.project).get(service)
+        return logs.tail(self.paths.log(service), lines) if entry is None else output.tail(engine, entry, lines)
+
+    def follow(self, services: Sequence[str], stop: Callable[[], bool]) -> Iterator[tuple[str, str]]:
+        """Yield (service, line) as the services write, until ``stop`` says so."""
+        from photo_worker.devkit.compose.output import Follower
+
+        # Processes beside the containers, such as the demo's worker, write files.
+        own = set(self.services)
+        files = [logs.Tailed(name, self.paths.log(name)) for name in services if name not in own]
+        return Follower(Engine(), self.project, services, files).lines(stop)
+
+    @property
+    def _half_loaded(self) -> Path:
+        """A file that is there while volumes hold half a snapshot."""
+        return self.paths.root / "loading"
+
+    def _up(self, timeline: Timeline) -> UpReport:
+        record = StackRecord.load(self.paths)
+        engine = Engine()
+        found = containers(engine, self.project)
+        living = {name for name, entry in found.items() if entry.lives}
+        self._refuse(record, running=bool(living))
+        if living and record is not None and record.kind == KIND:
+            if self._wishes.base_port and self._wishes.base_port != record.base_port:
+                raise StackMoved(name=self.name, base_port=record.base_port, asked=self._wishes.base_port)
+            own = set(own_services(record))
+            if own <= living:
+                self._end_faults(engine, record, found)
+                try:
+                    self._make_ready(engine, record, timeline)
+                except ServiceFailed:
+                    now = containers(engine, self.project)
+                    if all(name in now and now[name].lives for name in own):
+                        raise
+                else:
+                    return UpReport(self.status(), started=False, seconds=timeline.elapsed(), timeline=timeline)
+        if self._half_loaded.exists():
+            raise DataMismatch(path=f"volumes of {self.project}", reason="a snapshot was not loaded to its end")
+        # A stack of which a part has died starts as a whole: what one service lost, another may rely on.
+        self._down(engine)
+        before = {} if record is None or record.kind != KIND else record.versions
+        record = self._with_password(engine, record)
+        with timeline.span("stack", "images"):
+            record = record.with_(versions=_versions(self._images(engine, record)))
+        if project_volumes(engine, self.project):
+            require_same_postgres(before, record.versions, f"volumes of {self.project}")
+        record.save(self.paths)
+        return self._start(engine, record, timeline)
+
+    def _start(self, engine: Engine, record: StackRecord, timeline: Timeline) -> UpReport:
+        """Run the containers of a stack that does not run, and wait until they are usable."""
+        own = services(own_services(record))
+        require_free(engine, record, own)
+        try:
+            if own:
+                with timeline.span("stack", "containers"):
+                    self._run_compose(engine, record, "up", "--detach", doing="start the containers")
+            self._make_ready(engine, record, timeline)
+        except PhotoWorkerError:
+            raise
+        except BaseException:
+            with undisturbed():
+                remove(engine, self.project, grace=0, volumes=False)
+            raise
+        return UpReport(self.status(), started=True, seconds=timeline.elapsed(), timeline=timeline)
+
+    def _make_ready(self, engine: Engine, record: StackRecord, timeline: Timeline) -> None:
+        from photo_worker.devkit.compose.start import Readiness
+
+        own = services(own_services(record))
+        Readiness(engine, self.project, record, own, timeline, _READY_SECONDS).wait()
+        chosen = external.make_ready(record, timeline)
+        if chosen != record:
+            chosen.save(self.paths)
+
+    def _create(self, engine: Engine, record: StackRecord) -> None:
+        """Make the containers and their volumes, and start nothing."""
+        self._run_compose(engine, record, "create", doing="create the containers")
+
+    def _run_compose(self, engine: Engine, record: StackRecord, command: str, *options: str, doing: str) -> None:
+        # What is missing was fetched before, or refused: Compose itself shall fetch nothing.
+        fixed = ("--pull", "never", "--no-build", "--remove-orphans")
+        compose = self._compose(engine, record)
+        compose.run(command, *options, *fixed, *own_services(record), doing=doing, seconds=_COMPOSE_SECONDS)
+
+    def _compose(self, engine: Engine, record: StackRecord) -> Compose:
+        from photo_worker.devkit.compose import program
+
+        found = program.find()
+        return program.Compose(found, compose_file(), self.project, variables(record), engine=engine.address)
+
+    def _images(self, engine: Engine, record: StackRecord) -> list[Image]:
+        """Return the images of the stack's services, those that are missing fetched."""
+        from photo_worker.devkit.compose import images
+
+        compose = self._compose(engine, record)
+        known = images.images(compose, engine, own_services(record))
+        return images.obtain(compose, known, offline=self._wishes.offline)
+
+    def _down(self, engine: Engine) -> bool:
+        """Remove the containers, their last lines kept; the volumes stay."""
+        from photo_worker.devkit.compose import output
+
+        for entry in containers(engine, self.project).values():
+            with suppress(StackError, OSError):
+                lines = output.tail(engine, entry, _KEPT_LINES)
+                if lines:
+                    self.paths.log(entry.service).write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
+        return remove(engine, self.project, grace=_GRACE_SECONDS, volumes=False)
+
+    def _end_faults(self, engine: Engine, record: StackRecord, found: Mapping[str, Container]) -> None:
+        """Let paused services go on and Textract work as it should: ``up`` is about to use them."""
+        _resume(engine, found.values())
+        if "textract" in own_services(record):
+            fault_rules.end_rules(environment_of(record)["AWS_ENDPOINT_URL_TEXTRACT"])
+
+    def _refuse(self, record: StackRecord | None, *, running: bool) -> None:
+        """Raise where this start is not possible, or not what runs; before anything is started or stopped."""
+        if Processes.load(self.paths).alive:
+            raise StackOfOtherKind(name=self.name, kind="native")
+        s3, endpoints = self._choices(record)
+        if self._wishes.offline:
+            external.refuse_offline(endpoints)
+        if running and record is not None and record.kind == KIND and (s3, endpoints) != (record.s3, record.external):
+            running_with, asked = described(record.s3, record.external), described(s3, endpoints)
+            raise StackDiffers(name=self.name, running=running_with, asked=asked)
+
+    def _choices(self, record: StackRecord | None) -> tuple[str, dict[str, str]]:
+        """Return the S3 server and the external endpoints: as asked for, else as they were, else by default."""
+        known = record is not None and record.kind == KIND and record.s3 in S3_SERVERS
+        s3 = self._wishes.s3 or (record.s3 if record is not None and known else LOCALSTACK)
+        endpoints = self._external if self._external is not None else record.external if record is not None else {}
+        return s3, dict(endpoints)
+
+    def _new_record(self, known: StackRecord | None) -> StackRecord:
+        chosen = self._wishes.base_port or (known.base_port if known else self._fresh_base())
+        record = known or StackRecord.new(self.name, chosen, durable=self._wishes.durable)
+        s3, endpoints = self._choices(known)
+        region = caller_region() if set(endpoints) & set(AWS_SERVICES) else None
+        return record.with_(
+            base_port=chosen,
+            durable=self._wishes.durable,
+            kind=KIND,
+            s3=s3,
+            external=endpoints,
+            region=region or REGION,
+            found=record.found if endpoints == record.external else {},
+        )
+
+    def _with_password(self, engine: Engine, known: StackRecord | None) -> StackRecord:
+        """Return the record to start with, which knows the password of volumes that are there already.
+
+        They carry it as a label, so that a lost record, after `git clean` say, does not lock them for ever.
+        """
+        record = self._new_record(known)
+        labels = project_volumes(engine, self.project).values()
+        kept = next((label[_PASSWORD_LABEL] for label in labels if _PASSWORD_LABEL in label), record.password)
+        if known is not None and kept != known.password:
+            raise DataMismatch(path=f"volumes of {self.project}", reason="they have another password than the record")
+        return record.with_(password=kept)
+
+    def _known_record(self) -> StackRecord | None:
+        with suppress(StackError):
+            return StackRecord.load(self.paths)
+        return None
+
+    def _fresh_base(self) -> int:
+        if self._wishes.base_port == 0:
+            return ports.free_base()
+        return ports.derived_base(self.paths.home, self.name)
+
+    def _require(self, service: str) -> None:
+        if service not in self.services:
+            raise ServiceUnknown(name=self.name, service=service, known=", ".join(self.services))
+
+    def _require_keeping(self, record: StackRecord) -> None:
+        """Raise ``SnapshotImpossible`` where objects are in memory alone, which stopping for a copy would lose."""
+        if record.s3 == LOCALSTACK and "s3" not in record.external:
+            raise SnapshotImpossible(
+                name=self.name, reason="its S3 is LocalStack's, which keeps objects in memory alone"
+            )
+
+    def _shown(self, service: str) -> str:
+        lines: list[str] = []
+        with suppress(StackError):
+            lines = self.tail(service, 20)
+        return "".join(f"\n  {service} | {line}" for line in lines)
+
+    @contextmanager
+    def _alone(self, doing: str) -> Iterator[None]:
+        """Keep other commands off this stack, after waiting for the one at work."""
+        limit = _READY_SECONDS + _LOCK_SECONDS
+        try:
+            with exclusive(self.paths.command_lock, timeout=limit, doing=doing, prepare=self.paths.create):
+                yield
+        except (OSError, StackError) as error:
+            cause = disk.explain(error, self.paths.root)
+            if cause is error:
+                raise
+            raise cause from error
+
+
+def _is_paused(found: Container | None) -> bool:
+    return found is not None and found.state == "paused"
+
+
+def _resume(engine: Engine, found: Iterable[Container]) -> None:
+    for entry in found:
+        if _is_paused(entry):
+            engine.do("POST", f"/containers/{entry.id}/unpause", doing=f"let {entry.service} go on", fine=(404, 409))
+
+
+def _versions(images: Sequence[Image]) -> dict[str, str]:
+    return {image.service: image.name for image in images}
+
+
+def _with_s3(server: str) -> str:
+    return f"{KIND} (with S3 by {server})"

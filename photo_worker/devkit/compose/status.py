@@ -1,0 +1,83 @@
+"""What ``photo-worker status`` says of a Compose stack."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime
+
+from photo_worker.devkit import external
+from photo_worker.devkit.compose.containers import Container, Details, containers, details
+from photo_worker.devkit.compose.engine import Engine
+from photo_worker.devkit.compose.project import own_services, project_name
+from photo_worker.devkit.compose.services import ComposeService, services
+from photo_worker.devkit.layout import StackPaths, is_locked
+from photo_worker.devkit.state import StackRecord
+from photo_worker.devkit.status import ServiceStatus, StackStatus
+from photo_worker.errors import StackError
+
+
+def look(paths: StackPaths, record: StackRecord) -> StackStatus:
+    """Ask every service, and the engine for its container; an engine that is away is the stack's problem."""
+    own, others = services(own_services(record)), external.of(record)
+    try:
+        engine = Engine()
+        found = containers(engine, project_name(paths))
+    except StackError as error:
+        lines = [_line(one, record, None, None, answers=False, busy=False) for one in own]
+        return StackStatus(paths.name, paths.root, False, lines, error.message)
+    busy = is_locked(paths.command_lock)
+    with ThreadPoolExecutor(len(own) + len(others) + 1) as pool:
+        looks = pool.submit(_closer, engine, [found[one.name] for one in own if one.name in found])
+        foreign = [pool.submit(one.status) for one in others]
+        asked = {one.name: pool.submit(one.answers, record) for one in own if one.name in found}
+        answers = {name: answer.result() for name, answer in asked.items()}
+        closer = looks.result()
+        lines = [
+            _line(
+                one, record, found.get(one.name), closer.get(one.name), answers=answers.get(one.name, False), busy=busy
+            )
+            for one in own
+        ]
+        lines += [line.result() for line in foreign]
+    return StackStatus(paths.name, paths.root, all(line.state == "running" for line in lines), lines)
+
+
+def _closer(engine: Engine, found: Iterable[Container]) -> dict[str, Details]:
+    try:
+        return details(engine, found)
+    except StackError:
+        # Gone within milliseconds: what is known without it is said all the same.
+        return {}
+
+
+def _line(
+    service: ComposeService,
+    record: StackRecord,
+    found: Container | None,
+    closer: Details | None,
+    *,
+    answers: bool,
+    busy: bool,
+) -> ServiceStatus:
+    if found is None:
+        state = "stopped"
+    elif found.state == "running":
+        state = "running" if answers else "starting" if busy or found.health == "starting" else "silent"
+    else:
+        state = {"created": "starting", "restarting": "starting", "dead": "exited"}.get(found.state, found.state)
+    alive = found is not None and found.lives
+    started = closer.started if closer is not None and alive else None
+    version = None if found is None else found.image + (" (stand-in)" if found.stand_in else "")
+    return ServiceStatus(
+        name=service.name,
+        state=state,
+        version=version or record.versions.get(service.name),
+        url=service.url(record),
+        port=record.ports[service.use],
+        # Elsewhere than on Linux the engine's machine is a virtual one, with numbers of its own.
+        pid=closer.pid if closer is not None and alive and sys.platform == "linux" else None,
+        uptime_seconds=None if started is None else round((datetime.now(UTC) - started).total_seconds(), 1),
+        exit_code=None if found is None else found.exit_code,
+    )
