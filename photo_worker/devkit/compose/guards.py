@@ -9,9 +9,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
 from photo_worker.devkit import ports
-from photo_worker.devkit.compose.containers import publisher_of
-from photo_worker.devkit.compose.engine import Engine
 from photo_worker.devkit.compose.services import ComposeService
+from photo_worker.devkit.containers import publisher_of
+from photo_worker.devkit.engine import Engine
 from photo_worker.devkit.state import StackRecord
 from photo_worker.errors import DataMismatch, PortTaken
 

@@ -7,15 +7,15 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from photo_worker.devkit.compose.containers import STAND_IN_LABEL
-from photo_worker.devkit.compose.engine import Engine
 from photo_worker.devkit.compose.program import Compose, find, on_stderr
 from photo_worker.devkit.compose.project import KIND, LOCALSTACK, WORKER, check_s3, compose_file, own_services
+from photo_worker.devkit.containers import STAND_IN_LABEL
+from photo_worker.devkit.engine import Engine
 from photo_worker.devkit.state import StackRecord
 from photo_worker.errors import ComposeFailed, EngineFailed, ImageMissing, ImageUnavailable, ImageUnbuildable
 
 if TYPE_CHECKING:
-    from photo_worker.devkit.local_stack import Wishes
+    from photo_worker.devkit.wishes import Wishes
 
 # A pull over a slow line, or a build that fetches a language model.
 _GET_SECONDS = 3600.0

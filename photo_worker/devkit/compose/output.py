@@ -12,8 +12,8 @@ import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from datetime import datetime
 
-from photo_worker.devkit.compose.containers import Container, containers
-from photo_worker.devkit.compose.engine import Engine
+from photo_worker.devkit.containers import Container, containers
+from photo_worker.devkit.engine import Engine
 from photo_worker.devkit.logs import Tailed, printable
 from photo_worker.errors import StackError
 

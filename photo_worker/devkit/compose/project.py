@@ -1,4 +1,4 @@
-"""What a stack is to Docker Compose: a project's name, the file, and the variables that the file reads."""
+"""What a stack is to Docker Compose: a file, its services, and the variables that the file reads."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from pathlib import Path
 from urllib.parse import urlsplit, urlunsplit
 
 from photo_worker.devkit.environment import environment_of
-from photo_worker.devkit.layout import StackPaths, worktree_root
+from photo_worker.devkit.layout import worktree_root
 from photo_worker.devkit.state import StackRecord
 from photo_worker.errors import ComposeFileMissing, S3ServerUnfit
 
@@ -18,11 +18,6 @@ WORKER = "worker"
 _FILE = Path("compose", "docker-compose.yml")
 _HOST = "host.docker.internal"
 _LOOPBACKS = ("localhost", "127.0.0.1", "::1", "0.0.0.0")  # noqa: S104 - recognised, not listened on
-
-
-def project_name(paths: StackPaths) -> str:
-    """Return the name of a stack's project: another one for each directory, so that worktrees never share one."""
-    return f"photo-worker-{paths.name}-{paths.key[:8]}"
 
 
 def compose_file(start: Path | None = None) -> Path:

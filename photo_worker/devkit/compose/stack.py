@@ -9,8 +9,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from photo_worker.devkit import disk, external, fault_rules, logs, ports
-from photo_worker.devkit.compose.containers import Container, containers, is_up, project_volumes, remove
-from photo_worker.devkit.compose.engine import Engine
 from photo_worker.devkit.compose.guards import require_free, require_same_postgres, undisturbed
 from photo_worker.devkit.compose.project import (
     KIND,
@@ -19,11 +17,12 @@ from photo_worker.devkit.compose.project import (
     check_s3,
     compose_file,
     own_services,
-    project_name,
     variables,
 )
 from photo_worker.devkit.compose.services import services
 from photo_worker.devkit.compose.status import look
+from photo_worker.devkit.containers import Container, containers, is_up, project_name, project_volumes, remove
+from photo_worker.devkit.engine import Engine
 from photo_worker.devkit.environment import AWS_SERVICES, environment_of
 from photo_worker.devkit.layout import StackPaths, delete_tree, discard_tree, exclusive, is_locked
 from photo_worker.devkit.stack import caller_region, described, parsed
@@ -49,8 +48,8 @@ from photo_worker.errors import (
 if TYPE_CHECKING:
     from photo_worker.devkit.compose.images import Image
     from photo_worker.devkit.compose.program import Compose
-    from photo_worker.devkit.local_stack import Wishes
     from photo_worker.devkit.snapshots import Snapshot
+    from photo_worker.devkit.wishes import Wishes
 
 _PASSWORD_LABEL = "photo-worker.password"  # noqa: S105 - the label's name
 _READY_SECONDS = 150.0

@@ -7,10 +7,10 @@ import threading
 import time
 from collections.abc import Sequence
 
-from photo_worker.devkit.compose.containers import Container, containers, details
-from photo_worker.devkit.compose.engine import Engine
 from photo_worker.devkit.compose.output import shown
 from photo_worker.devkit.compose.services import ComposeService
+from photo_worker.devkit.containers import Container, containers, details
+from photo_worker.devkit.engine import Engine
 from photo_worker.devkit.state import StackRecord
 from photo_worker.devkit.timeline import Timeline
 from photo_worker.errors import ServiceFailed

@@ -8,10 +8,10 @@ from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 
 from photo_worker.devkit import external
-from photo_worker.devkit.compose.containers import Container, Details, containers, details
-from photo_worker.devkit.compose.engine import Engine
-from photo_worker.devkit.compose.project import own_services, project_name
+from photo_worker.devkit.compose.project import own_services
 from photo_worker.devkit.compose.services import ComposeService, services
+from photo_worker.devkit.containers import Container, Details, containers, details, project_name
+from photo_worker.devkit.engine import Engine
 from photo_worker.devkit.layout import StackPaths, is_locked
 from photo_worker.devkit.state import StackRecord
 from photo_worker.devkit.status import ServiceStatus, StackStatus

@@ -10,8 +10,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
-from photo_worker.devkit.compose.containers import Container, details
-from photo_worker.devkit.compose.engine import Engine
+from photo_worker.devkit.containers import Container, details
+from photo_worker.devkit.engine import Engine
 from photo_worker.errors import DataMismatch, DataUnwritable
 
 

@@ -10,10 +10,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from photo_worker.devkit.compose.engine import Engine
-from photo_worker.devkit.compose.project import own_services, project_name
+from photo_worker.devkit.engine import Engine
 from photo_worker.devkit.layout import StackPaths
-from photo_worker.devkit.state import StackRecord
 from photo_worker.errors import StackError
 
 PROJECT_LABEL = "com.docker.compose.project"
@@ -46,6 +44,11 @@ class Container:
         return self.state in _LIVING
 
 
+def project_name(paths: StackPaths) -> str:
+    """Return the name of a stack's project: another one for each directory, so that worktrees never share one."""
+    return f"photo-worker-{paths.name}-{paths.key[:8]}"
+
+
 def containers(engine: Engine, project: str) -> dict[str, Container]:
     """Return the containers of a project by service; one that Compose ran for a single command is none of them."""
     found = engine.get("/containers/json", {"all": True, "filters": {"label": [f"{PROJECT_LABEL}={project}"]}})
@@ -57,11 +60,8 @@ def containers(engine: Engine, project: str) -> dict[str, Container]:
 def is_up(paths: StackPaths) -> bool:
     """Say whether containers of the stack run. One question to the engine; an engine that is not there runs none."""
     with suppress(StackError):
-        record = StackRecord.load(paths)
-        if record is None:
-            return False
         found = containers(Engine(seconds=_QUICK_SECONDS), project_name(paths))
-        return any(found[name].lives for name in own_services(record) if name in found)
+        return any(entry.lives for entry in found.values())
     return False
 
 
