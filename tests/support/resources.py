@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from functools import cache
 from typing import TYPE_CHECKING
 from uuid import uuid4
 
 import boto3
+import botocore.session
 import psycopg
 import pytest
 from psycopg import conninfo, sql
@@ -23,6 +25,10 @@ if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
 
 pytest.register_assert_rewrite("tests.contracts")
+
+# Every session would parse the megabytes that describe AWS' services again, a quarter of a second for each client.
+# The sessions of a test process share what was parsed, as the clients of one session do.
+botocore.session.create_loader = cache(botocore.session.create_loader)
 
 # The database that a run inside a run copies.
 TEMPLATE_VARIABLE = "PHOTO_WORKER_TEST_TEMPLATE"
