@@ -12,8 +12,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
-from urllib.parse import urlsplit, urlunsplit
+from urllib.parse import parse_qsl, quote, urlencode, urlsplit, urlunsplit
 
+from photo_worker.devkit.ports import LOOPBACK
 from photo_worker.devkit.readiness import NotEmptied, NotReady
 
 if TYPE_CHECKING:
@@ -25,6 +26,15 @@ if TYPE_CHECKING:
     _Connection: TypeAlias = psycopg.Connection[tuple[object, ...]]
 
 _CONNECT_SECONDS = 5
+_OVER_THE_SHELL = {
+    "hostaddr": LOOPBACK,
+    "sslmode": "disable",
+    "gssencmode": "disable",
+    "channel_binding": "disable",
+    "target_session_attrs": "any",
+    # Not empty: that would count as not given.
+    "options": " ",
+}
 # What a server has from its beginning has a lower object id (PostgreSQL's FirstNormalObjectId).
 _FIRST_OF_USERS = 16_384
 _SERVER_WIDE: LiteralString = """
@@ -57,7 +67,7 @@ def migrate_and_query(env: dict[str, str]) -> None:
     # of the storage layer is all that the development kit uses of the application's adapters.
     from photo_worker.storage import migrate
 
-    url = env["DATABASE_URL"]
+    url = _settled(env["DATABASE_URL"])
     name = _name_in(url)
     steps = _digest(migrate.STEPS)
     try:
@@ -77,6 +87,25 @@ def migrate_and_query(env: dict[str, str]) -> None:
         raise DataMismatch(path=f"database {name}", reason=str(error).strip().splitlines()[0]) from error
 
 
+def migrate_in_place(url: str) -> None:
+    """Bring a database that is somebody else's up to date, and query it; it is never created. Raises ``NotReady``.
+
+    Nothing else of its server is touched: no template is made, and no comment written.
+    Raises ``DatabaseMissing``, ``ServiceRefused`` and ``SchemaUnknown``.
+    """
+    import psycopg
+
+    from photo_worker.errors import DatabaseUnavailable
+    from photo_worker.storage import migrate
+
+    try:
+        migrate.upgrade(url)
+        with psycopg.connect(url, autocommit=True, connect_timeout=_CONNECT_SECONDS) as connection:
+            connection.execute("SELECT count(*) FROM recipes").fetchone()
+    except (psycopg.Error, DatabaseUnavailable) as error:
+        raise NotReady(str(error).strip()) from error
+
+
 def empty(env: dict[str, str]) -> None:
     """Drop every database but the template; ``migrate_and_query`` makes the stack's own again.
 
@@ -86,7 +115,7 @@ def empty(env: dict[str, str]) -> None:
     import psycopg
     from psycopg import sql
 
-    url = env["DATABASE_URL"]
+    url = _settled(env["DATABASE_URL"])
     kept = [*_OWN, "template0", _template(_name_in(url))]
     try:
         with _connected(url, "postgres") as server:
@@ -137,6 +166,18 @@ def _name_in(url: str) -> str:
 
 def _of(url: str, database: str) -> str:
     return urlunsplit(urlsplit(url)._replace(path=f"/{database}"))
+
+
+def _settled(url: str) -> str:
+    """Return the URL of a database on this machine with all that libpq would otherwise take from PG* variables.
+
+    A shell that knows of a database elsewhere (PGHOSTADDR, PGSSLMODE) must not reach into the stack.
+    """
+    parts = urlsplit(url)
+    if parts.hostname != LOOPBACK:
+        return url
+    query = dict(parse_qsl(parts.query)) | _OVER_THE_SHELL
+    return urlunsplit(parts._replace(query=urlencode(query, quote_via=quote)))
 
 
 @contextmanager
