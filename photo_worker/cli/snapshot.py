@@ -10,6 +10,7 @@ import click
 
 from photo_worker.cli.completion import complete_stack
 from photo_worker.cli.output import Command, OutputFormat, emit, output_option, table
+from photo_worker.cli.stack_options import kept_elsewhere
 from photo_worker.errors import ConfirmationRequired
 
 if TYPE_CHECKING:
@@ -48,9 +49,11 @@ def save(snapshot_name: str, stack_name: str | None, output: OutputFormat) -> No
     """Copy all that the stack stores; one that runs is stopped for the copy, and started again."""
     from photo_worker.devkit.local_stack import local_stack
 
-    saved = local_stack(stack_name).save_snapshot(snapshot_name)
+    stack = local_stack(stack_name)
+    saved = stack.save_snapshot(snapshot_name)
     text = f"The snapshot {saved.name} holds {saved.bytes // _MEGABYTE} MB."
-    emit("snapshot save", output, data=_as_data(saved), text=text)
+    warnings = kept_elsewhere(stack, "what is stored there is not in the snapshot")
+    emit("snapshot save", output, data=_as_data(saved), text=text, warnings=warnings)
 
 
 @snapshot.command(cls=Command)
@@ -71,7 +74,9 @@ def load(snapshot_name: str, stack_name: str | None, yes: bool, output: OutputFo
         click.confirm(f"Replace the data of the stack {stack.name} by that of {found.created}?", abort=True, err=True)
     report = stack.load_snapshot(snapshot_name)
     text = f"The stack {stack.name} is up with the data of {found.created} after {report.seconds:.1f} s."
-    emit("snapshot load", output, data={**_as_data(found), "seconds": round(report.seconds, 3)}, text=text)
+    data = {**_as_data(found), "seconds": round(report.seconds, 3)}
+    warnings = kept_elsewhere(stack, "what is stored there is as it was before")
+    emit("snapshot load", output, data=data, text=text, warnings=warnings)
 
 
 @snapshot.command("list", cls=Command)

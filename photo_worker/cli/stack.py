@@ -10,17 +10,20 @@ import click
 
 from photo_worker.cli.completion import complete_stack
 from photo_worker.cli.output import Command, OutputFormat, emit, output_option, table
+from photo_worker.cli.stack_options import base_port_option, kept_elsewhere, wishes_options
 from photo_worker.devkit.local_stack import Wishes, local_stack
 from photo_worker.errors import ConfirmationRequired
 
 if TYPE_CHECKING:
-    from photo_worker.devkit.local_stack import Kind, LocalStack
-    from photo_worker.devkit.stack import StackStatus, UpReport
+    from collections.abc import Sequence
+
+    from photo_worker.devkit.local_stack import LocalStack
+    from photo_worker.devkit.status import StackStatus, UpReport
     from photo_worker.devkit.timeline import Timeline
 
 _COLUMNS = ("SERVICE", "STATE", "VERSION", "URL", "PORT", "PID", "UPTIME")
 # Spelled out: the table of services need not be imported for `logs --help`.
-_LOGS = ("temporal", "postgres", "aws", "textract", "supervisor", "worker")
+_LOGS = ("temporal", "postgres", "s3", "aws", "textract", "supervisor", "worker")
 
 _name = click.option(
     "--name",
@@ -28,33 +31,21 @@ _name = click.option(
     shell_complete=complete_stack,
     help="Which stack of this worktree; ports, data and the names of all resources follow from it.  [default: dev]",
 )
-_base_port = click.option(
-    "--base-port",
-    type=click.IntRange(1024, 65_526),
-    help="The first of the stack's ten ports; without it, they follow from the worktree's path and the name.",
-)
-_kind = click.option(
-    "--stack",
-    "kind",
-    envvar="PHOTO_WORKER_STACK_KIND",
-    type=click.Choice(("native", "compose")),
-    help="What runs the services: processes, or containers by Docker Compose.  [default: as it was, or native]",
-)
 _timings = click.option("--timings", is_flag=True, help="Show when each step began and how long it took.")
 
 
 @click.command(cls=Command)
 @_name
-@_kind
-@_base_port
+@wishes_options
 @_timings
 @output_option("text", "json", "env")
-def up(name: str | None, kind: Kind | None, base_port: int | None, timings: bool, output: OutputFormat) -> None:
+def up(name: str | None, wishes: Wishes, timings: bool, output: OutputFormat) -> None:
     """Start the local stack, or report the one that runs.
 
-    It is ready when every service has done a real round trip. Interrupted, it leaves no process.
+    It is ready when every service has done a real round trip. Interrupted, it leaves no process. What it is
+    made of is remembered: the next up, and every other command, needs none of these options.
     """
-    stack = local_stack(name, Wishes(kind=kind, base_port=base_port))
+    stack = local_stack(name, wishes)
     _emit_up("up", stack, stack.up(), timings, output)
 
 
@@ -66,7 +57,8 @@ def down(name: str | None, output: OutputFormat) -> None:
     stack = local_stack(name)
     stopped = stack.down()
     text = f"The stack {stack.name} is stopped." if stopped else f"The stack {stack.name} did not run."
-    emit("down", output, data={"name": stack.name, "stopped": stopped}, text=text)
+    warnings = kept_elsewhere(stack, "nothing there was stopped") if stopped else []
+    emit("down", output, data={"name": stack.name, "stopped": stopped}, text=text, warnings=warnings)
 
 
 @click.command(cls=Command)
@@ -127,7 +119,7 @@ def wait(name: str | None, timeout: float, output: OutputFormat) -> None:
 @click.option("-f", "--follow", is_flag=True, help="Go on with what is written from now on, until interrupted.")
 @click.argument("services", nargs=-1, type=click.Choice(_LOGS), metavar="[SERVICE]...")
 def logs(name: str | None, lines: int, follow: bool, services: tuple[str, ...]) -> None:
-    """Show what the stack's services wrote: temporal, postgres, aws, textract, supervisor, and the demo's worker."""
+    """Show what the services wrote: temporal, postgres, s3, aws, textract, the supervisor, and the demo's worker."""
     stack = local_stack(name)
     chosen = services or _LOGS
     # Followed from before the old lines are read, so that none falls between.
@@ -143,7 +135,7 @@ def logs(name: str | None, lines: int, follow: bool, services: tuple[str, ...]) 
 
 @click.command(cls=Command)
 @_name
-@_base_port
+@base_port_option
 @click.option("--yes", is_flag=True, help="Do not ask.")
 @_timings
 @output_option("text", "json", "env")
@@ -154,7 +146,8 @@ def reset(name: str | None, base_port: int | None, yes: bool, timings: bool, out
         if not sys.stdin.isatty():
             raise ConfirmationRequired(what=f"the data of the stack {stack.name!r}")
         click.confirm(f"Delete the data of the stack {stack.name} in {stack.paths.root}?", abort=True, err=True)
-    _emit_up("reset", stack, stack.reset(), timings, output)
+    report = stack.reset()
+    _emit_up("reset", stack, report, timings, output, kept_elsewhere(stack, "nothing there was deleted"))
 
 
 @click.command(cls=Command)
@@ -169,7 +162,14 @@ def env(name: str | None, output: OutputFormat) -> None:
     emit("env", output, data=variables, text="", env=variables)
 
 
-def _emit_up(command: str, stack: LocalStack, report: UpReport, timings: bool, output: OutputFormat) -> None:
+def _emit_up(
+    command: str,
+    stack: LocalStack,
+    report: UpReport,
+    timings: bool,
+    output: OutputFormat,
+    warnings: Sequence[str] = (),
+) -> None:
     variables = stack.env()
     spans = [asdict(span) for span in report.timeline.spans()] if timings else None
     data = {
@@ -188,7 +188,7 @@ def _emit_up(command: str, stack: LocalStack, report: UpReport, timings: bool, o
             click.echo(f"\nThe stack {stack.name} runs already.")
         click.echo("Its variables: photo-worker env; its logs: photo-worker logs; stop it: photo-worker down")
 
-    emit(command, output, data=data, text=text, env=variables)
+    emit(command, output, data=data, text=text, env=variables, warnings=warnings)
     if timings and output != "json":
         _print_timings(report.timeline)
 

@@ -2,52 +2,81 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from urllib.parse import quote
 
 from photo_worker.devkit.layout import DEFAULT_NAME, StackPaths, check_name, default_home
 from photo_worker.devkit.ports import LOOPBACK
-from photo_worker.devkit.state import DATABASE, DATABASE_USER, REGION, TASK_QUEUE, Processes, StackRecord
+from photo_worker.devkit.state import DATABASE, DATABASE_USER, TASK_QUEUE, Processes, StackRecord
 
 ACCOUNT = "000000000000"
+AWS_SERVICES = ("s3", "sns", "sqs", "textract")
+# Those that listen on a port of their own; the others' S3 is served beside SNS and SQS.
+_S3_APART = ("seaweedfs", "minio")
+_CREDENTIALS = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN")
 
 
 def environment_of(record: StackRecord) -> dict[str, str]:
-    """Return the variables of a stack, whether it runs or not."""
-    ports = record.ports
+    """Return the variables of a stack, whether it runs or not.
+
+    Where an AWS service is somebody else's, the credentials are those of this process' environment, where it has some.
+    """
+    ports, external, region = record.ports, record.external, record.region
     aws = f"http://{LOOPBACK}:{ports['aws']}"
+    s3 = f"http://{LOOPBACK}:{ports['s3']}" if record.s3 in _S3_APART else aws
     artifacts = f"{record.prefix}-artifacts"
+    database = (
+        f"postgresql://{DATABASE_USER}:{quote(record.password, safe='')}@{LOOPBACK}:{ports['postgres']}/{DATABASE}"
+    )
+    # Nobody knows where the UI of a server is that is somebody else's.
+    ui = {} if "temporal" in external else {"TEMPORAL_UI_URL": f"http://{LOOPBACK}:{ports['temporal-ui']}"}
     return {
-        "TEMPORAL_TARGET": f"{LOOPBACK}:{ports['temporal']}",
+        "TEMPORAL_TARGET": external.get("temporal", f"{LOOPBACK}:{ports['temporal']}"),
         "TEMPORAL_NAMESPACE": record.prefix,
         "TEMPORAL_TASK_QUEUE": TASK_QUEUE,
-        "TEMPORAL_UI_URL": f"http://{LOOPBACK}:{ports['temporal-ui']}",
-        "DATABASE_URL": (
-            f"postgresql://{DATABASE_USER}:{quote(record.password, safe='')}@{LOOPBACK}:{ports['postgres']}/{DATABASE}"
-        ),
+        **ui,
+        "DATABASE_URL": external.get("postgres", database),
         "S3_BUCKET": f"{record.prefix}-photos",
-        "SNS_TOPIC_ARN": f"arn:aws:sns:{REGION}:{ACCOUNT}:{artifacts}",
-        "SQS_QUEUE_URL": f"{aws}/{ACCOUNT}/{artifacts}",
-        "AWS_ENDPOINT_URL_S3": aws,
-        "AWS_ENDPOINT_URL_SNS": aws,
-        "AWS_ENDPOINT_URL_SQS": aws,
-        "AWS_ENDPOINT_URL_TEXTRACT": f"http://{LOOPBACK}:{ports['textract']}",
-        "AWS_ACCESS_KEY_ID": "local",
-        "AWS_SECRET_ACCESS_KEY": "local",
-        "AWS_REGION": REGION,
-        "AWS_DEFAULT_REGION": REGION,
+        "SNS_TOPIC_ARN": f"arn:aws:sns:{region}:{ACCOUNT}:{artifacts}",
+        "SQS_QUEUE_URL": f"{external.get('sqs', aws)}/{ACCOUNT}/{artifacts}",
+        **record.found,
+        "AWS_ENDPOINT_URL_S3": external.get("s3", s3),
+        "AWS_ENDPOINT_URL_SNS": external.get("sns", aws),
+        "AWS_ENDPOINT_URL_SQS": external.get("sqs", aws),
+        "AWS_ENDPOINT_URL_TEXTRACT": external.get("textract", f"http://{LOOPBACK}:{ports['textract']}"),
+        **_credentials(record),
+        "AWS_REGION": region,
+        "AWS_DEFAULT_REGION": region,
         "AWS_EC2_METADATA_DISABLED": "true",
     }
+
+
+def _credentials(record: StackRecord) -> dict[str, str]:
+    given = {name: os.environ[name] for name in _CREDENTIALS if os.environ.get(name, "").strip()}
+    if {"AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"} <= given.keys() and any(
+        service in record.external for service in AWS_SERVICES
+    ):
+        return given
+    # MinIO takes no secret of less than eight characters, and LocalStack checks a signed URL against this very one.
+    key, secret = {"minio": ("local", "local-secret"), "localstack": ("test", "test")}.get(
+        record.s3, ("local", "local")
+    )
+    return {"AWS_ACCESS_KEY_ID": key, "AWS_SECRET_ACCESS_KEY": secret}
 
 
 def stack_environment(name: str | None = None, home: Path | None = None) -> dict[str, str] | None:
     """Return the variables of a stack that runs, or None where none runs.
 
-    Cheap: two small files and a lock, no probe. ``home`` is the directory of stacks
-    (``.photo-worker`` in the worktree by default), ``name`` the stack in it.
+    Cheap: two small files and a lock, no probe; of containers, one question to their engine. ``home`` is the
+    directory of stacks (``.photo-worker`` in the worktree by default), ``name`` the stack in it.
     """
     paths = StackPaths(home or default_home(), check_name(name or DEFAULT_NAME))
-    if not Processes.load(paths).alive:
-        return None
     record = StackRecord.load(paths)
-    return None if record is None else environment_of(record)
+    if record is None:
+        return None
+    if record.kind == "compose":
+        from photo_worker.devkit.containers import is_up
+
+        return environment_of(record) if is_up(paths) else None
+    return environment_of(record) if Processes.load(paths).alive else None

@@ -3,35 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Literal, Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from photo_worker.devkit.layout import DEFAULT_NAME, StackPaths, check_name, default_home
 from photo_worker.devkit.state import StackRecord
+from photo_worker.devkit.wishes import Kind, S3Server, Wishes
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from photo_worker.devkit.snapshots import Snapshot
-    from photo_worker.devkit.stack import StackStatus, UpReport
+    from photo_worker.devkit.status import StackStatus, UpReport
 
-Kind = Literal["native", "compose"]
-S3Server = Literal["ministack", "localstack", "seaweedfs", "minio"]
-
-
-@dataclass(frozen=True)
-class Wishes:
-    """What a caller asks of a stack; what is None stays as the stack has it, or as its kind has it by default."""
-
-    kind: Kind | None = None
-    base_port: int | None = None
-    """The first of its ports; 0 for a free block, kept from then on."""
-    s3: S3Server | None = None
-    external: Mapping[str, str] | None = field(default=None, repr=False)
-    """Endpoints of services that are somebody else's, by service; empty to have all of them be the stack's own."""
-    offline: bool = False
-    """Refuse whatever would open a socket to anywhere but this machine."""
-    durable: bool = True
+__all__ = ["Kind", "LocalStack", "S3Server", "Wishes", "local_stack"]
 
 
 class LocalStack(Protocol):
@@ -110,4 +94,12 @@ def local_stack(name: str | None = None, wishes: Wishes | None = None, *, home: 
         return ComposeStack(paths, wishes)
     from photo_worker.devkit.stack import Stack
 
-    return Stack(paths.home, paths.name, base_port=wishes.base_port, durable=wishes.durable)
+    return Stack(
+        paths.home,
+        paths.name,
+        base_port=wishes.base_port,
+        s3=wishes.s3,
+        external=wishes.external,
+        offline=wishes.offline,
+        durable=wishes.durable,
+    )

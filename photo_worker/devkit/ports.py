@@ -18,9 +18,9 @@ from typing import Any, Protocol
 from photo_worker.errors import NoFreePorts, PortTaken
 
 LOOPBACK = "127.0.0.1"
-BLOCK = 10
+BLOCK = 20
 _LOWEST = 15_000
-_BLOCKS = 1_700
+_BLOCKS = 850
 _UNKNOWN_OWNER = "a process of another user"
 _OFFSETS = {
     "temporal": 0,
@@ -30,6 +30,17 @@ _OFFSETS = {
     "postgres": 4,
     "aws": 5,
     "textract": 6,
+    # An S3 server beside the one of "aws"; SeaweedFS is five servers in one process, each with two ports.
+    "s3": 7,
+    "s3-grpc": 8,
+    "s3-master": 9,
+    "s3-master-grpc": 10,
+    "s3-volume": 11,
+    "s3-volume-grpc": 12,
+    "s3-filer": 13,
+    "s3-filer-grpc": 14,
+    "s3-admin": 15,
+    "s3-admin-grpc": 16,
 }
 
 

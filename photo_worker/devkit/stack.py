@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
+import os
 import time
-from collections.abc import Callable, Container, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from photo_worker.devkit import disk, logs, pausing, ports
-from photo_worker.devkit.environment import environment_of
+from photo_worker.devkit import disk, external, logs, pausing, ports
+from photo_worker.devkit.environment import AWS_SERVICES, environment_of
 from photo_worker.devkit.layout import (
     DEFAULT_NAME,
     StackPaths,
@@ -21,18 +21,21 @@ from photo_worker.devkit.layout import (
     is_locked,
     uninterrupted,
 )
-from photo_worker.devkit.services import SERVICES, Service
+from photo_worker.devkit.services import Service
 from photo_worker.devkit.start import Start
-from photo_worker.devkit.state import Processes, StackRecord
+from photo_worker.devkit.state import REGION, Processes, StackRecord
+from photo_worker.devkit.status import StackStatus, UpReport, problem_of, status_of, what_is_missing
 from photo_worker.devkit.timeline import Timeline
 from photo_worker.errors import (
     FaultNotSet,
     ServiceFailed,
     ServiceUnknown,
+    StackDiffers,
     StackError,
     StackMoved,
     StackNotReady,
     StackNotRunning,
+    StackOfOtherKind,
 )
 
 if TYPE_CHECKING:
@@ -47,52 +50,14 @@ _POLL_SECONDS = 0.1
 _SHOWN_LINES = 20
 
 
-@dataclass(frozen=True)
-class ServiceStatus:
-    """One line of ``photo-worker status``."""
-
-    name: str
-    state: str
-    """running, starting, paused, silent (its process lives but does not answer), exited or stopped."""
-    version: str | None
-    url: str
-    port: int
-    pid: int | None
-    uptime_seconds: float | None
-    exit_code: int | None
-
-
-@dataclass(frozen=True)
-class StackStatus:
-    """A stack as it is now."""
-
-    name: str
-    directory: Path
-    running: bool
-    """Whether every service answers."""
-    services: list[ServiceStatus]
-    problem: str | None = None
-    """What is wrong with the stack itself, for people: its supervisor was killed, its files are damaged."""
-
-
-@dataclass(frozen=True)
-class UpReport:
-    """What ``up`` did."""
-
-    status: StackStatus
-    started: bool
-    """False where the stack ran already."""
-    seconds: float
-    timeline: Timeline = field(repr=False)
-
-
 class Stack:
     """One stack: a directory below ``home`` and the processes that belong to it.
 
-    ``base_port`` is the first of its ten ports: None for the ones it had, or those that its path
-    and name give; 0 for a free block, kept from then on. ``durable=False`` trades safety against
-    power cuts for speed, for tests. ``timeout`` (seconds) bounds each service's start. Methods may
-    be called from several processes at once; they take turns.
+    ``base_port`` is the first of its twenty ports: None for the ones it had, or those that its path
+    and name give; 0 for a free block, kept from then on. ``s3`` and ``external`` stay as they were where
+    they are None. ``durable=False`` trades safety against power cuts for speed, for tests. ``timeout``
+    (seconds) bounds each service's start, and ``services`` replaces those that the rest gives. Methods
+    may be called from several processes at once; they take turns.
     """
 
     def __init__(
@@ -101,15 +66,21 @@ class Stack:
         name: str = DEFAULT_NAME,
         *,
         base_port: int | None = None,
+        s3: str | None = None,
+        external: Mapping[str, str] | None = None,
+        offline: bool = False,
         durable: bool = True,
         timeout: float = 90.0,
-        services: Sequence[Service] = SERVICES,
+        services: Sequence[Service] | None = None,
     ) -> None:
         self.paths = StackPaths(home.expanduser().absolute(), check_name(name))
         self._base_port = base_port
+        self._s3 = s3
+        self._external = None if external is None else parsed(external)
+        self._offline = offline
         self._durable = durable
         self._timeout = timeout
-        self._services = tuple(services)
+        self._fixed = None if services is None else tuple(services)
 
     @property
     def name(self) -> str:
@@ -118,8 +89,16 @@ class Stack:
 
     @property
     def services(self) -> tuple[str, ...]:
-        """The names of its services."""
+        """The names of the services that it runs itself."""
         return tuple(service.name for service in self._services)
+
+    @property
+    def _services(self) -> tuple[Service, ...]:
+        if self._fixed is not None:
+            return self._fixed
+        from photo_worker.devkit.lineup import services_of
+
+        return services_of(*self._choices(self._known_record()))
 
     def up(self) -> UpReport:
         """Start what does not run and wait until all of it is usable.
@@ -179,13 +158,17 @@ class Stack:
         record = StackRecord.load(self.paths)
         processes = Processes.load(self.paths)
         if record is None:
+            s3, endpoints = self._choices(None)
             record = StackRecord.new(self.name, self._fresh_base(), durable=self._durable)
-        known = record
+            record = record.with_(s3=s3, external=endpoints)
+        known, services, externals = record, self._services, external.of(record)
         held = self.paused()
-        with ThreadPoolExecutor(max(1, len(self._services))) as pool:
-            lines = list(pool.map(lambda service: _status_of(service, known, processes, held), self._services))
+        with ThreadPoolExecutor(len(services) + len(externals) or 1) as pool:
+            others = [pool.submit(one.status) for one in externals]
+            lines = list(pool.map(lambda service: status_of(service, known, processes, held), services))
+            lines += [other.result() for other in others]
         running = processes.alive and all(line.state == "running" for line in lines)
-        return StackStatus(self.name, self.paths.root, running, lines, _problem_of(processes))
+        return StackStatus(self.name, self.paths.root, running, lines, problem_of(processes))
 
     def save_snapshot(self, name: str) -> Snapshot:
         """Copy what the stack stores. A stack that runs is stopped for it, and started again whatever comes of it.
@@ -216,7 +199,7 @@ class Stack:
         from photo_worker.devkit import snapshots
 
         timeline = Timeline()
-        snapshot = snapshots.require(self.paths, name)
+        snapshot = snapshots.require(self.paths, name, kind="native")
         with self._alone("snapshot load"):
             try:
                 with timeline.span("stack", "copy"):
@@ -254,7 +237,7 @@ class Stack:
                 raise ServiceFailed(service=ended[0].name, reason=f"it ended with code {ended[0].exit_code}", log=log)
             if time.monotonic() > deadline:
                 raise StackNotReady(
-                    name=self.name, seconds=seconds, reason=status.problem or _what_is_missing(status, busy=busy)
+                    name=self.name, seconds=seconds, reason=status.problem or what_is_missing(status, busy=busy)
                 )
             time.sleep(_POLL_SECONDS)
 
@@ -323,8 +306,9 @@ class Stack:
         try:
             with timeline.span("stack", "start anew"):
                 self._renew(processes)
+            kept = {"s3-" + record.s3, *(name for name in self.services if name != "s3")}
             for entry in self.paths.data.iterdir():
-                if entry.name.partition("-")[0] not in self.services:
+                if not {entry.name, entry.name.partition("-")[0]} & kept:
                     delete_tree(entry) if entry.is_dir() else entry.unlink()
             logs.erase(self.paths.logs, ("supervisor", *self.services))
             self._start(record, timeline).empty_and_make_ready()
@@ -367,13 +351,14 @@ class Stack:
     def _up(self, timeline: Timeline) -> UpReport:
         processes = self._settled()
         record = StackRecord.load(self.paths)
+        self._refuse(record, running=processes.alive)
         if processes.alive and record is not None:
             self._end_faults(record)
             if self._base_port and self._base_port != record.base_port:
                 raise StackMoved(name=self.name, base_port=record.base_port, asked=self._base_port)
             if self._all_run(processes):
                 try:
-                    self._start(record, timeline).make_ready()
+                    self._finish(self._start(record, timeline).make_ready())
                 except ServiceFailed:
                     # The supervisor may have learnt of a death only now.
                     if self._all_run(Processes.load(self.paths)):
@@ -388,8 +373,35 @@ class Stack:
         uses = {use: service.name for service in self._services for use in service.uses}
         ports.require_free(record.ports, uses)
         start = self._start(record, timeline)
-        start.launch_and_make_ready()
+        self._finish(start.launch_and_make_ready())
         return UpReport(self.status(), started=True, seconds=timeline.elapsed(), timeline=timeline)
+
+    def _refuse(self, record: StackRecord | None, *, running: bool) -> None:
+        """Raise where this start is not possible, or not what runs; before anything is started or stopped."""
+        from photo_worker.devkit.containers import is_up
+
+        if record is not None and record.kind == "compose" and is_up(self.paths):
+            raise StackOfOtherKind(name=self.name, kind="compose")
+        s3, endpoints = self._choices(record)
+        if self._offline:
+            external.refuse_offline(endpoints)
+        if running and record is not None and self._fixed is None and (s3, endpoints) != (record.s3, record.external):
+            running_with, asked = (described(*choice) for choice in ((record.s3, record.external), (s3, endpoints)))
+            raise StackDiffers(name=self.name, running=running_with, asked=asked)
+
+    def _finish(self, record: StackRecord) -> None:
+        """Write down what external services chose."""
+        if record != StackRecord.load(self.paths):
+            record.save(self.paths)
+
+    def _choices(self, record: StackRecord | None) -> tuple[str, dict[str, str]]:
+        """Return the S3 server and the external endpoints: as asked for, else as they were, else by default."""
+        from photo_worker.devkit.lineup import S3_SERVERS
+
+        known = record is not None and record.s3 in S3_SERVERS
+        s3 = self._s3 or (record.s3 if record is not None and known else S3_SERVERS[0])
+        endpoints = self._external if self._external is not None else record.external if record is not None else {}
+        return s3, dict(endpoints)
 
     def _end_faults(self, record: StackRecord) -> None:
         """Let paused services go on and Textract work as it should: ``up`` is about to use them."""
@@ -421,7 +433,18 @@ class Stack:
         chosen = self._base_port or (known.base_port if known else self._fresh_base())
         record = known or StackRecord.new(self.name, chosen, durable=self._durable)
         versions = {service.name: service.version() for service in self._services}
-        return record.with_(base_port=chosen, durable=self._durable, versions=versions)
+        s3, endpoints = self._choices(record)
+        region = caller_region() if set(endpoints) & set(AWS_SERVICES) else None
+        return record.with_(
+            base_port=chosen,
+            durable=self._durable,
+            versions=versions,
+            kind="native",
+            s3=s3,
+            external=endpoints,
+            region=region or REGION,
+            found=record.found if endpoints == record.external else {},
+        )
 
     def _known_record(self) -> StackRecord | None:
         """Return what to keep over a reset; None where the record is missing or of no use any more."""
@@ -471,46 +494,18 @@ class Stack:
         return known.alive or bool(supervisors) or bool(ended)
 
 
-def _problem_of(processes: Processes) -> str | None:
-    if processes.alive and processes.pid is None:
-        return "the list of its processes is missing or damaged; `photo-worker up` starts it anew, with its data"
-    if not processes.alive and processes.phase != "ended":
-        return (
-            f"its supervisor (process {processes.pid}) was killed, or the machine restarted; "
-            "`photo-worker up` starts it again, with its data"
-        )
-    return None
+def parsed(endpoints: Mapping[str, str]) -> dict[str, str]:
+    """Return external endpoints as they stand in variables; raises ``ExternalInvalid``."""
+    external.require_whole(endpoints)
+    return {service: external.parse(service, endpoint) for service, endpoint in endpoints.items()}
 
 
-def _what_is_missing(status: StackStatus, *, busy: bool) -> str:
-    missing = [f"{service.name} is {service.state}" for service in status.services if service.state != "running"]
-    if len(missing) == len(status.services) and not busy:
-        return "nothing has started it"
-    return ", ".join(missing) or "a command is still at work on it"
+def described(s3: str, endpoints: Mapping[str, str]) -> str:
+    """Name what a stack runs with, for a sentence."""
+    return f"S3 by {s3} and {external.describe(endpoints) or 'nothing'} external"
 
 
-def _status_of(service: Service, record: StackRecord, processes: Processes, held: Container[str]) -> ServiceStatus:
-    entry = processes.services.get(service.name) if processes.alive else None
-    state = (
-        "stopped"
-        if entry is None
-        else {"failed": "exited", "waiting": "starting", "preparing": "starting"}.get(entry.state, entry.state)
-    )
-    if processes.alive and processes.pid is None and service.answers(record):
-        # Nothing is known of its process, and it runs all the same.
-        state = "running"
-    elif state == "running" and service.name in held:
-        state = "paused"
-    elif state == "running" and not service.answers(record):
-        state = "silent" if processes.phase == "kept" else "starting"
-    alive = entry is not None and state not in {"exited", "stopped"}
-    return ServiceStatus(
-        name=service.name,
-        state=state,
-        version=record.versions.get(service.name),
-        url=service.url(record),
-        port=record.ports[service.uses[0]],
-        pid=entry.pid if entry is not None and alive else None,
-        uptime_seconds=round(time.time() - entry.started, 1) if entry and entry.started and alive else None,
-        exit_code=None if entry is None else entry.exit_code,
-    )
+def caller_region() -> str | None:
+    """Return the AWS region of the caller's environment."""
+    given = (os.environ.get(name, "").strip() for name in ("AWS_REGION", "AWS_DEFAULT_REGION"))
+    return next((region for region in given if region), None)

@@ -9,14 +9,16 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import IO
 
-from photo_worker.devkit import disk, logs, probes
+from photo_worker.devkit import disk, external, logs, probes
 from photo_worker.devkit.layout import StackPaths, delete_tree, is_locked
 from photo_worker.devkit.plan import StackPlan
+from photo_worker.devkit.ports import owner_of
 from photo_worker.devkit.services import Service
 from photo_worker.devkit.state import Processes, StackRecord
 from photo_worker.devkit.timeline import Timeline
@@ -47,8 +49,8 @@ class Start:
         self._empties = False
         self._over = threading.Event()
 
-    def launch_and_make_ready(self) -> None:
-        """Start the supervisor, wait for the services, and let the supervisor stay.
+    def launch_and_make_ready(self) -> StackRecord:
+        """Start the supervisor, wait for the services, and let the supervisor stay; return what ``make_ready`` does.
 
         If this process dies first, or is interrupted, the supervisor ends everything; a service that
         fails leaves the others up.
@@ -58,7 +60,7 @@ class Start:
         with self._timeline.span("stack", "launch supervisor"):
             lifeline = self._launch(plan)
         try:
-            self.make_ready()
+            record = self.make_ready()
         except PhotoWorkerError:
             self._keep(lifeline)
             raise
@@ -67,21 +69,26 @@ class Start:
             self._wait_unlocked()
             raise
         self._keep(lifeline)
+        return record
 
     def empty_and_make_ready(self) -> None:
         """Delete what the services store, while they run, and use each once; raises ``NotEmptied``."""
         self._empties = True
         self.make_ready()
 
-    def make_ready(self) -> None:
-        """Use every service once, all at the same time; raises the first failure, ``ServiceFailed`` mostly."""
+    def make_ready(self) -> StackRecord:
+        """Use every service once, all at the same time; raises the first failure, ``ServiceFailed`` mostly.
+
+        Returns the record with what services that are somebody else's have chosen.
+        """
         results: queue.SimpleQueue[BaseException | None] = queue.SimpleQueue()
-        for service in self._services:
+        works: list[Callable[[], None]] = [partial(self._make_one_ready, service) for service in self._services]
+        for work in (*works, self._make_external_ready):
             # Daemons: an interrupt must not wait for a client's own timeout.
-            threading.Thread(target=self._follow, args=(service, results), daemon=True).start()
+            threading.Thread(target=_follow, args=(work, results), daemon=True).start()
         failure: BaseException | None = None
         try:
-            for _ in self._services:
+            for _ in (*works, self._make_external_ready):
                 outcome = results.get()
                 if outcome is not None and not isinstance(outcome, _Stopped):
                     failure = failure or outcome
@@ -90,6 +97,7 @@ class Start:
             self._over.set()
         if failure is not None:
             raise failure
+        return self._record
 
     def _plan(self) -> StackPlan:
         delete_tree(self._paths.run)
@@ -165,14 +173,8 @@ class Start:
         while is_locked(self._paths.supervisor_lock) and time.monotonic() < deadline:
             time.sleep(0.02)
 
-    def _follow(self, service: Service, results: queue.SimpleQueue[BaseException | None]) -> None:
-        """Wait for one service in a thread of its own and hand its outcome to the caller's."""
-        try:
-            self._make_one_ready(service)
-        except BaseException as error:
-            results.put(error)
-        else:
-            results.put(None)
+    def _make_external_ready(self) -> None:
+        self._record = external.make_ready(self._record, self._timeline)
 
     def _make_one_ready(self, service: Service) -> None:
         from photo_worker.devkit.readiness import NotReady
@@ -197,7 +199,18 @@ class Start:
                     self._give_up(service, deadline, str(error))
                     time.sleep(0.02)
                 else:
-                    return
+                    break
+        entry = Processes.load(self._paths).services.get(service.name)
+        if entry is None or entry.state in {"exited", "failed"}:
+            # Something else has answered.
+            self._give_up(service, deadline, reason)
+
+    def _refuse_taken_ports(self, service: Service) -> None:
+        """Raise ``PortTaken`` where somebody listens in the place of a service that has ended."""
+        for use in service.uses:
+            port = self._record.ports[use]
+            if probes.listens(port):
+                raise PortTaken(port=port, service=service.name, owner=owner_of(port))
 
     def _give_up(self, service: Service, deadline: float, reason: str) -> None:
         """Raise where waiting longer is of no use."""
@@ -208,6 +221,7 @@ class Start:
         if not processes.alive:
             raise StackError(reason=f"its supervisor has ended{self._shown('supervisor')}")
         if entry is not None and entry.state in {"exited", "failed"}:
+            self._refuse_taken_ports(service)
             raise ServiceFailed(
                 service=service.name,
                 reason=f"its process ended with code {entry.exit_code}",
@@ -223,3 +237,13 @@ class Start:
     def _shown(self, service: str) -> str:
         lines = logs.tail(self._paths.log(service), _SHOWN_LINES)
         return "".join(f"\n  {service} | {line}" for line in lines)
+
+
+def _follow(work: Callable[[], None], results: queue.SimpleQueue[BaseException | None]) -> None:
+    """Do one service's part in a thread of its own and hand its outcome to the caller's."""
+    try:
+        work()
+    except BaseException as error:
+        results.put(error)
+    else:
+        results.put(None)

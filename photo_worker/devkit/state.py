@@ -41,6 +41,10 @@ class StackRecord:
     """The server of S3; SNS and SQS are always those of ministack (native) or LocalStack (compose)."""
     external: dict[str, str] = field(default_factory=dict, repr=False)
     """Endpoints, by service, of those that are somebody else's."""
+    region: str = REGION
+    """The AWS region: the stack's own, or the caller's where an AWS service is somebody else's."""
+    found: dict[str, str] = field(default_factory=dict)
+    """Variables whose values an external service chose: the topic's ARN, the queue's URL."""
     format: int = FORMAT
 
     @property

@@ -19,8 +19,9 @@ import pytest
 
 from photo_worker.devkit.layout import exclusive
 from photo_worker.devkit.ports import free_base
-from photo_worker.devkit.stack import Stack, StackStatus, UpReport
+from photo_worker.devkit.stack import Stack
 from photo_worker.devkit.state import Processes
+from photo_worker.devkit.status import StackStatus, UpReport
 from photo_worker.errors import PortTaken, ServiceFailed, StackMoved, StackNotReady
 from tests.integration.devkit.toys import Toy, processes_of, wait_until
 

@@ -1,0 +1,111 @@
+"""The options that say what a stack is made of, for the commands that may start one."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import wraps
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+from photo_worker.devkit.local_stack import Wishes
+
+if TYPE_CHECKING:
+    from photo_worker.devkit.local_stack import LocalStack
+
+_F = TypeVar("_F", bound=Callable[..., Any])
+NONE = "none"
+
+kind_option = click.option(
+    "--stack",
+    "kind",
+    envvar="PHOTO_WORKER_STACK_KIND",
+    type=click.Choice(("native", "compose")),
+    help="What runs the services: processes, or containers by Docker Compose.  [default: as it was, or native]",
+)
+base_port_option = click.option(
+    "--base-port",
+    type=click.IntRange(1024, 65_516),
+    help="The first of the stack's twenty ports; without it, they follow from the worktree's path and the name.",
+)
+s3_option = click.option(
+    "--s3",
+    envvar="PHOTO_WORKER_S3",
+    type=click.Choice(("ministack", "seaweedfs", "minio", "localstack")),
+    help="What serves S3: ministack, seaweedfs or minio (native); localstack or minio (compose).  "
+    "[default: as it was, or ministack or localstack]",
+)
+
+
+def _endpoints(_ctx: click.Context, _option: click.Parameter, values: tuple[str, ...]) -> dict[str, str] | None:
+    """Return the endpoints by service; None where the option is not there, empty for the word none."""
+    if not values:
+        return None
+    if values == (NONE,):
+        return {}
+    from photo_worker.devkit import external
+    from photo_worker.errors import ExternalInvalid
+
+    found: dict[str, str] = {}
+    for value in values:
+        service, given, endpoint = value.partition("=")
+        # Not repeated in the message where it may be a URL with a password.
+        if not given or service not in external.FORMS:
+            forms = ", ".join(f"{name}={form}" for name, form in external.FORMS.items())
+            raise click.BadParameter(f"give one of {forms}; or the one word {NONE}.")
+        if service in found:
+            raise click.BadParameter(f"{service} is named twice.")
+        try:
+            found[service] = external.parse(service, endpoint)
+        except ExternalInvalid as error:
+            raise click.BadParameter(error.message) from error
+    try:
+        external.require_whole(found)
+    except ExternalInvalid as error:
+        raise click.BadParameter(error.message) from error
+    return found
+
+
+# Never from a variable: what it names is migrated and written to, which has to be meant.
+external_option = click.option(
+    "--external",
+    multiple=True,
+    metavar="SERVICE=ENDPOINT",
+    callback=_endpoints,
+    help="Use this one in the place of temporal, postgres, s3, sns, sqs or textract, and make in it what the stack "
+    "needs; nothing in it is ever deleted. Give it again for another service, or none for none.  [default: as it was]",
+)
+offline_option = click.option(
+    "--offline",
+    is_flag=True,
+    envvar="PHOTO_WORKER_OFFLINE",
+    help="Refuse whatever would open a connection to anywhere but this machine.",
+)
+
+
+def wishes_options(command: _F) -> _F:
+    """Add the options, and hand them to the command together, as ``wishes``."""
+
+    @wraps(command)
+    def together(*args: Any, **values: Any) -> Any:
+        names = ("kind", "base_port", "s3", "external", "offline")
+        wishes = Wishes(**{name: values.pop(name) for name in names})
+        return command(*args, wishes=wishes, **values)
+
+    decorated: Any = together
+    for option in (offline_option, external_option, s3_option, base_port_option, kind_option):
+        decorated = option(decorated)
+    result: _F = decorated
+    return result
+
+
+def kept_elsewhere(stack: LocalStack, what: str) -> list[str]:
+    """Return the warning that services of somebody else were left as they are, where the stack has such."""
+    from photo_worker.devkit import external
+    from photo_worker.devkit.state import StackRecord
+
+    record = StackRecord.load(stack.paths)
+    if record is None or not record.external:
+        return []
+    names = external.describe(record.external)
+    return [f"{names} {'is' if len(record.external) == 1 else 'are'} external: {what}"]

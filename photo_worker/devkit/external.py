@@ -1,0 +1,205 @@
+"""Services that are somebody else's: an endpoint stands in the place of a process of the stack.
+
+They are used for real, as the stack's own are, and what the stack needs is made in them. Nothing in them is ever
+deleted from here, and none is started or stopped.
+"""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+from urllib.parse import SplitResult, unquote, urlsplit, urlunsplit
+
+from photo_worker.devkit import probes
+from photo_worker.devkit.environment import environment_of
+from photo_worker.devkit.state import StackRecord
+from photo_worker.errors import ExternalInvalid, OfflineRefused, ServiceFailed
+
+if TYPE_CHECKING:
+    from photo_worker.devkit.status import ServiceStatus
+    from photo_worker.devkit.timeline import Timeline
+
+# How to name each; in the order in which they are shown.
+FORMS = {
+    "temporal": "HOST:PORT",
+    "postgres": "postgresql://USER:PASSWORD@HOST:PORT/DATABASE",
+    "s3": "http://HOST:PORT",
+    "sns": "http://HOST:PORT",
+    "sqs": "http://HOST:PORT",
+    "textract": "http://HOST:PORT",
+}
+_DEFAULT_PORTS = {"http": 80, "https": 443, "postgresql": 5432, "postgres": 5432}
+_HOST_AND_PORT = re.compile(r"(?:\[[0-9A-Fa-f:.]+\]|[^\s/:@\[\]]+):\d{1,5}")
+# Whoever starts it may be starting it now; longer than this, somebody waits for a mistake.
+PATIENCE_SECONDS = 10.0
+_ANSWER_SECONDS = 1.0
+# The preface of HTTP/2 and an empty frame of settings (RFC 9113, 3.4): a gRPC server answers with its own settings.
+_HTTP2 = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + b"\0\0\0\x04\0\0\0\0\0"
+
+
+def parse(service: str, endpoint: str) -> str:
+    """Return an endpoint as it stands in variables; raises ``ExternalInvalid``, which never shows what was given."""
+    form = FORMS.get(service)
+    if form is None:
+        raise ExternalInvalid(service=service, reason=f"the stack has {', '.join(FORMS)}")
+    text = endpoint.strip()
+    try:
+        url = _split(service, text)
+        port = url.port
+    except ValueError:
+        raise ExternalInvalid(service=service, reason=f"it has to look like {form}") from None
+    whole = service != "temporal" or bool(_HOST_AND_PORT.fullmatch(text))
+    schemes = {"temporal": {""}, "postgres": {"postgresql", "postgres"}}.get(service, {"http", "https"})
+    if not whole or not url.hostname or url.scheme not in schemes or port == 0 or re.search(r"\s", text):
+        raise ExternalInvalid(service=service, reason=f"it has to look like {form}")
+    if service == "postgres" and (not url.username or not re.fullmatch(r"/[^/]+", url.path)):
+        raise ExternalInvalid(service=service, reason=f"it needs a user and a database: {form}")
+    if service not in {"temporal", "postgres"}:
+        if url.username is not None or url.query or url.fragment:
+            reason = f"credentials belong in AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY; it has to look like {form}"
+            raise ExternalInvalid(service=service, reason=reason)
+        return text.rstrip("/")
+    return text
+
+
+def require_whole(endpoints: Mapping[str, str]) -> None:
+    """Raise ``ExternalInvalid`` where only one of SNS and SQS is named: a topic delivers to no queue of elsewhere."""
+    for one, other in (("sns", "sqs"), ("sqs", "sns")):
+        if one in endpoints and other not in endpoints:
+            raise ExternalInvalid(service=one, reason=f"{one} and {other} belong together: name {other} too")
+
+
+def refuse_offline(endpoints: Mapping[str, str]) -> None:
+    """Raise ``OfflineRefused`` for the first endpoint that is not this machine's; no name is looked up for it."""
+    for service, endpoint in endpoints.items():
+        host = _split(service, endpoint).hostname or ""
+        if not probes.is_loopback(host):
+            raise OfflineRefused(what=f"{service} at {host}")
+
+
+def of(record: StackRecord) -> list[External]:
+    """Return the services of a stack that are somebody else's."""
+    return [External(name, record.external[name], record) for name in FORMS if name in record.external]
+
+
+def make_ready(record: StackRecord, timeline: Timeline) -> StackRecord:
+    """Use each external service once, all at the same time, and return the record with what they chose.
+
+    Raises ``ServiceFailed`` where one cannot be used within ``PATIENCE_SECONDS``, and whatever error says more.
+    """
+    from concurrent.futures import ThreadPoolExecutor
+
+    externals = of(record)
+    if not externals:
+        return record.with_(found={})
+    with ThreadPoolExecutor(len(externals)) as pool:
+        found = list(pool.map(lambda external: _made_ready(external, timeline), externals))
+    return record.with_(found={name: value for values in found for name, value in values.items()})
+
+
+def _made_ready(external: External, timeline: Timeline) -> dict[str, str]:
+    from photo_worker.devkit.readiness import NotReady
+
+    deadline = time.monotonic() + PATIENCE_SECONDS
+    with timeline.span(external.name, "external round trip"):
+        while True:
+            try:
+                return external.check()
+            except NotReady as error:
+                if time.monotonic() > deadline:
+                    reason = f"{external.url} is not the stack's own, and cannot be used: {error}"
+                    raise ServiceFailed(service=external.name, reason=reason, log="") from error
+                time.sleep(0.1)
+
+
+@dataclass(frozen=True)
+class External:
+    """One service of somebody else."""
+
+    name: str
+    endpoint: str = field(repr=False)
+    record: StackRecord = field(repr=False)
+
+    @property
+    def url(self) -> str:
+        """Where it is, without a password."""
+        url = _split(self.name, self.endpoint)
+        if url.password is None:
+            return self.endpoint
+        host = f"[{url.hostname}]" if ":" in (url.hostname or "") else url.hostname
+        at = host if url.port is None else f"{host}:{url.port}"
+        # What follows a question mark may hold a password as well.
+        return urlunsplit(url._replace(netloc=f"{url.username}@{at}", query=""))
+
+    @property
+    def port(self) -> int:
+        """Its port, the usual one where none is named."""
+        url = _split(self.name, self.endpoint)
+        return url.port or _DEFAULT_PORTS[url.scheme]
+
+    def check(self) -> dict[str, str]:
+        """Use it once for real, making what the stack needs in it; return the variables that it chose.
+
+        Raises ``NotReady``, or an error of its own where asking again is of no use.
+        """
+        from photo_worker.devkit import readiness
+
+        env = environment_of(self.record)
+        if self.name == "temporal":
+            from photo_worker.devkit.services import temporal_program
+
+            readiness.make_namespace(env, temporal_program())
+        elif self.name == "postgres":
+            from photo_worker.devkit import database
+
+            database.migrate_in_place(env["DATABASE_URL"])
+        elif self.name == "s3":
+            readiness.store(env)
+        elif self.name == "sns":
+            return readiness.deliver(env)
+        elif self.name == "sqs":
+            # Its use is the other end of the delivery.
+            return {}
+        else:
+            readiness.read_an_image(env)
+        return {}
+
+    def answers(self) -> bool:
+        """Say whether something there answers, in at most a second."""
+        url = _split(self.name, self.endpoint)
+        host = url.hostname or ""
+        if self.name == "temporal":
+            greeting = _HTTP2
+        elif self.name == "postgres":
+            greeting = probes.startup_message(unquote(url.username or ""), unquote(url.path.lstrip("/")))
+        else:
+            greeting = f"GET / HTTP/1.1\r\nHost: {url.netloc}\r\nConnection: close\r\n\r\n".encode("ascii", "replace")
+        return probes.says_anything(host, self.port, greeting, tls=url.scheme == "https", timeout=_ANSWER_SECONDS)
+
+    def status(self) -> ServiceStatus:
+        """Return its line of ``photo-worker status``: running or silent, of no process."""
+        from photo_worker.devkit.status import ServiceStatus
+
+        return ServiceStatus(
+            name=self.name,
+            state="running" if self.answers() else "silent",
+            version="external",
+            url=self.url,
+            port=self.port,
+            pid=None,
+            uptime_seconds=None,
+            exit_code=None,
+        )
+
+
+def describe(endpoints: Iterable[str]) -> str:
+    """Name services for a sentence: a, b and c."""
+    names = [name for name in FORMS if name in set(endpoints)]
+    return " and ".join([", ".join(names[:-1]), names[-1]] if len(names) > 1 else names)
+
+
+def _split(service: str, endpoint: str) -> SplitResult:
+    return urlsplit(f"//{endpoint}" if service == "temporal" else endpoint)

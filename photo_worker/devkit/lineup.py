@@ -1,0 +1,32 @@
+"""Which processes a native stack has: that follows from its S3 server and from what is somebody else's."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+
+from photo_worker.devkit import s3_servers
+from photo_worker.devkit.services import SERVICES, Service, aws
+from photo_worker.errors import S3ServerUnfit
+
+# What a native stack can serve S3 with; the first is the default.
+S3_SERVERS = ("ministack", "seaweedfs", "minio")
+
+
+def services_of(s3: str, external: Collection[str] = ()) -> tuple[Service, ...]:
+    """Return the services of a stack with this S3 server, without those that are ``external``.
+
+    Raises ``S3ServerUnfit`` for a server that a native stack does not have.
+    """
+    apart: list[Service] = []
+    if s3 in s3_servers.SERVERS:
+        apart = [] if "s3" in external else [s3_servers.SERVERS[s3]]
+    elif s3 != S3_SERVERS[0]:
+        raise S3ServerUnfit(kind="native", s3=s3, known=", ".join(S3_SERVERS))
+    beside = [name for name in ("s3", "sns", "sqs") if name not in external and not (name == "s3" and apart)]
+    chosen: list[Service] = []
+    for service in SERVICES:
+        if service.name == "aws":
+            chosen += [*apart, *([aws(beside)] if beside else [])]
+        elif service.name not in external:
+            chosen.append(service)
+    return tuple(chosen)
