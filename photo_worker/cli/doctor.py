@@ -20,7 +20,7 @@ from photo_worker.errors import PhotoWorkerError
 
 if TYPE_CHECKING:
     from photo_worker.config import Environment
-    from photo_worker.devkit.doctor import Finding
+    from photo_worker.devkit.findings import Finding
 
 _CONNECT_SECONDS = 3.0
 _MARKS = {"ok": "ok     ", "warning": "warning", "problem": "PROBLEM"}
@@ -66,7 +66,7 @@ def doctor(ctx: click.Context, name: str | None, output: OutputFormat) -> None:
 
 def _settings(ctx: click.Context) -> Iterator[Finding]:
     """Look at the settings that the environment and the .env file give, and knock at the doors they name."""
-    from photo_worker.devkit.doctor import Finding
+    from photo_worker.devkit.findings import Finding
 
     try:
         # Its own stack is looked at by other checks, and without it nothing is asked for.
@@ -104,7 +104,7 @@ def addresses(variables: Mapping[str, str]) -> dict[str, tuple[str, int]]:
 
 
 def _reached(environment: Environment, name: str, address: tuple[str, int]) -> Finding:
-    from photo_worker.devkit.doctor import Finding
+    from photo_worker.devkit.findings import Finding
 
     host, port = address
     try:

@@ -8,18 +8,15 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Literal
 
 from photo_worker.devkit import postgres, services
+from photo_worker.devkit.findings import Finding, State
 from photo_worker.devkit.layout import HOME_VARIABLE, StackPaths
 from photo_worker.devkit.ports import LOOPBACK, derived_base, is_taken, owner_of
 from photo_worker.devkit.state import Processes, StackRecord
 from photo_worker.errors import StackError
-
-State = Literal["ok", "warning", "problem"]
 
 # What CI runs; a newer one may well do.
 _NEWEST_PYTHON = (3, 14)
@@ -45,19 +42,9 @@ _EMULATOR_MODULES = {
 _INSTALL = "Install the development kit: pip install 'photo-worker[devkit]'."
 
 
-@dataclass(frozen=True)
-class Finding:
-    """One thing that was looked at. ``hint`` says what to do, and is None where all is well."""
-
-    check: str
-    state: State
-    what: str
-    hint: str | None = None
-
-
 def examine(paths: StackPaths) -> list[Finding]:
     """Look at everything that a start of this stack needs, in the order in which it would meet them."""
-    checks: tuple[Callable[[StackPaths], Iterator[Finding]], ...] = (
+    native: tuple[Callable[[StackPaths], Iterator[Finding]], ...] = (
         _python,
         _platform,
         _programs,
@@ -68,7 +55,25 @@ def examine(paths: StackPaths) -> list[Finding]:
         _ports,
         _proxies,
     )
+    checks = (_python, _directory, _disk, _containers, _proxies) if _is_compose(paths) else native
     return [finding for check in checks for finding in check(paths)]
+
+
+def _is_compose(paths: StackPaths) -> bool:
+    try:
+        record = StackRecord.load(paths)
+    except StackError:
+        # Said by the look at the state.
+        return False
+    return record is not None and record.kind == "compose"
+
+
+def _containers(paths: StackPaths) -> Iterator[Finding]:
+    from photo_worker.devkit.compose.doctor import examine as examine_containers
+
+    record = StackRecord.load(paths)
+    if record is not None:
+        yield from examine_containers(paths, record)
 
 
 def _python(_: StackPaths) -> Iterator[Finding]:

@@ -19,7 +19,7 @@ from click.testing import CliRunner, Result
 from photo_worker.cli import cli
 from photo_worker.cli.doctor import addresses
 from photo_worker.devkit import doctor, postgres, services
-from photo_worker.devkit.doctor import Finding
+from photo_worker.devkit.findings import Finding
 from photo_worker.devkit.layout import StackPaths
 from photo_worker.devkit.ports import free_base
 from photo_worker.devkit.state import StackRecord
