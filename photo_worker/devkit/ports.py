@@ -13,9 +13,12 @@ import random
 import socket
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from photo_worker.errors import NoFreePorts, PortTaken
+
+if TYPE_CHECKING:
+    import psutil
 
 LOOPBACK = "127.0.0.1"
 BLOCK = 20
@@ -122,6 +125,16 @@ def owner_of(port: int) -> str:
             if any(_listens_on(connection, port) for connection in process.net_connections("tcp")):
                 return _describe(process.pid)
     return _UNKNOWN_OWNER
+
+
+def has_port(process: psutil.Process, port: int) -> bool:
+    """Say whether a process listens on a port; raises ``psutil.NoSuchProcess``. One that may not be asked counts."""
+    import psutil
+
+    try:
+        return any(_listens_on(connection, port) for connection in process.net_connections("tcp"))
+    except psutil.AccessDenied:
+        return True
 
 
 def _listens_on(connection: _Connection, port: int) -> bool:

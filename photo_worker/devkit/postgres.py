@@ -8,6 +8,7 @@ directories that the stack did not make are never changed.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import pwd
 import re
@@ -26,6 +27,8 @@ from photo_worker.errors import DataMismatch, DataUnwritable, ServiceMissing
 
 BIN_VARIABLE = "PHOTO_PG_BIN"
 _UNPRIVILEGED = "nobody"
+# Above the highest number that Linux (4194304) and macOS (99999) give.
+_NO_PROCESS = 2_000_000_000
 # /var/lib is root's own; the other may be squatted by another user, which `_shared_root` refuses.
 _SHARED_ROOTS = (Path("/var/lib/photo-worker"), Path("/var/tmp/photo-worker"))  # noqa: S108
 
@@ -223,6 +226,30 @@ def preparation(programs: Path, major: int, data: Path, password_file: Path, *, 
     if not durable:
         argv.append("--no-sync")
     return Preparation(argv=argv, into=str(into), creates=str(data), secret=str(password_file))
+
+
+def forget_reused_pid(data: Path) -> None:
+    """Let Postgres start where a crash left its pid file and the number in it belongs to another process by now.
+
+    Postgres refuses where any process of its user has that number. Only the number is replaced, by one that no
+    process can have: the rest of the file lets Postgres find out by itself whether a child of the old server lives.
+    """
+    import psutil
+
+    file = data / "postmaster.pid"
+    try:
+        number, separator, rest = file.read_text(encoding="ascii").partition("\n")
+        pid = int(number)
+        with contextlib.suppress(psutil.Error):
+            if str(data) in psutil.Process(pid).cmdline():
+                return
+        # Written in place, for the owner and the mode.
+        file.write_text(f"{_NO_PROCESS}{separator}{rest}", encoding="ascii")
+    except (FileNotFoundError, ValueError):
+        # What is no pid file, Postgres reports.
+        return
+    except OSError as error:
+        raise DataUnwritable(path=str(file), reason=error.strerror or str(error)) from error
 
 
 def make_owned(directory: Path, user: User | None) -> None:

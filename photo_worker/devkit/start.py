@@ -18,11 +18,11 @@ from typing import IO
 from photo_worker.devkit import disk, external, logs, probes
 from photo_worker.devkit.layout import StackPaths, delete_tree, is_locked
 from photo_worker.devkit.plan import StackPlan
-from photo_worker.devkit.ports import owner_of
+from photo_worker.devkit.ports import has_port, owner_of
 from photo_worker.devkit.services import Service
 from photo_worker.devkit.state import Processes, StackRecord
 from photo_worker.devkit.timeline import Timeline
-from photo_worker.errors import DataUnwritable, PhotoWorkerError, ServiceFailed, StackError
+from photo_worker.errors import DataUnwritable, PhotoWorkerError, PortTaken, ServiceFailed, StackError
 
 _LAUNCH_SECONDS = 20.0
 _STOP_SECONDS = 25.0
@@ -199,11 +199,24 @@ class Start:
                     self._give_up(service, deadline, str(error))
                     time.sleep(0.02)
                 else:
-                    break
+                    if self._listens_itself(service, port):
+                        return
+                    # Somebody was quicker on the port, and answers as this service would.
+                    self._give_up(service, deadline, f"another process listens on port {port}")
+                    time.sleep(0.02)
+
+    def _listens_itself(self, service: Service, port: int) -> bool:
+        """Say whether it is the service's own process, or a child of it, that has the port."""
+        import psutil
+
         entry = Processes.load(self._paths).services.get(service.name)
-        if entry is None or entry.state in {"exited", "failed"}:
-            # Something else has answered.
-            self._give_up(service, deadline, reason)
+        if entry is None or entry.pid is None:
+            return False
+        try:
+            first = psutil.Process(entry.pid)
+            return has_port(first, port) or any(has_port(child, port) for child in first.children(recursive=True))
+        except psutil.NoSuchProcess:
+            return False
 
     def _refuse_taken_ports(self, service: Service) -> None:
         """Raise ``PortTaken`` where somebody listens in the place of a service that has ended."""
