@@ -87,13 +87,11 @@ def test_the_engines_own_words_are_in_the_error(tmp_path: Path) -> None:
 
 
 def test_a_refused_upload_says_why(tmp_path: Path) -> None:
-    with (
-        FakeEngine(tmp_path / "s", {"PUT /x": (507, {"message": "no space left on device"})}) as fake,
-        (tmp_path / "archive").open("w+b") as source,
-        pytest.raises(EngineFailed, match="no space left"),
-    ):
+    answers = {"PUT /x": (507, {"message": "no space left on device"})}
+    with FakeEngine(tmp_path / "s", answers) as fake, (tmp_path / "archive").open("w+b") as source:
         source.truncate(8 * 1024 * 1024)
-        Engine(fake.path).upload("/x", {}, source, doing="fill it")
+        with pytest.raises(EngineFailed, match="no space left"):
+            Engine(fake.path).upload("/x", {}, source, doing="fill it")
 
 
 def test_a_download_that_fails_writes_nothing(tmp_path: Path) -> None:

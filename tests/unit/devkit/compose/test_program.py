@@ -82,7 +82,7 @@ def test_what_it_says_is_shown_and_its_last_words_are_the_reason(tmp_path: Path)
 
 def test_a_run_that_takes_too_long_is_ended(tmp_path: Path) -> None:
     run = compose(tmp_path, f"echo $$ > {tmp_path / 'pid'}; trap '' INT; exec sleep 60")
-    with pytest.raises(ComposeFailed, match="did not end within 0.5 s"):
+    with pytest.raises(ComposeFailed, match=r"did not end within 0\.5 s"):
         run.run("up", doing="start", seconds=0.5)
     assert not psutil.pid_exists(int((tmp_path / "pid").read_text()))
 
