@@ -6,7 +6,9 @@ deleted from here, and none is started or stopped.
 
 from __future__ import annotations
 
+import queue
 import re
+import threading
 import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -90,14 +92,27 @@ def make_ready(record: StackRecord, timeline: Timeline) -> StackRecord:
 
     Raises ``ServiceFailed`` where one cannot be used within ``PATIENCE_SECONDS``, and whatever error says more.
     """
-    from concurrent.futures import ThreadPoolExecutor
-
     externals = of(record)
-    if not externals:
-        return record.with_(found={})
-    with ThreadPoolExecutor(len(externals)) as pool:
-        found = list(pool.map(lambda external: _made_ready(external, timeline), externals))
-    return record.with_(found={name: value for values in found for name, value in values.items()})
+    outcomes: queue.SimpleQueue[dict[str, str] | BaseException] = queue.SimpleQueue()
+    for external in externals:
+        # Daemons: an interrupt must not wait for a client's own timeout.
+        threading.Thread(target=_report, args=(external, timeline, outcomes), daemon=True).start()
+    found: dict[str, str] = {}
+    for _ in externals:
+        outcome = outcomes.get()
+        if isinstance(outcome, BaseException):
+            raise outcome
+        found |= outcome
+    return record.with_(found=found)
+
+
+def _report(
+    external: External, timeline: Timeline, outcomes: queue.SimpleQueue[dict[str, str] | BaseException]
+) -> None:
+    try:
+        outcomes.put(_made_ready(external, timeline))
+    except BaseException as error:
+        outcomes.put(error)
 
 
 def _made_ready(external: External, timeline: Timeline) -> dict[str, str]:
@@ -110,7 +125,7 @@ def _made_ready(external: External, timeline: Timeline) -> dict[str, str]:
                 return external.check()
             except NotReady as error:
                 if time.monotonic() > deadline:
-                    reason = f"{external.url} is not the stack's own, and cannot be used: {error}"
+                    reason = f"{external.url} is not the stack's own, and cannot be used: {str(error).rstrip('.')}"
                     raise ServiceFailed(service=external.name, reason=reason, log="") from error
                 time.sleep(0.1)
 

@@ -17,11 +17,8 @@ def services_of(s3: str, external: Collection[str] = ()) -> tuple[Service, ...]:
 
     Raises ``S3ServerUnfit`` for a server that a native stack does not have.
     """
-    apart: list[Service] = []
-    if s3 in s3_servers.SERVERS:
-        apart = [] if "s3" in external else [s3_servers.SERVERS[s3]]
-    elif s3 != S3_SERVERS[0]:
-        raise S3ServerUnfit(kind="native", s3=s3, known=", ".join(S3_SERVERS))
+    _require_known(s3)
+    apart = [s3_servers.SERVERS[s3]] if s3 in s3_servers.SERVERS and "s3" not in external else []
     beside = [name for name in ("s3", "sns", "sqs") if name not in external and not (name == "s3" and apart)]
     chosen: list[Service] = []
     for service in SERVICES:
@@ -30,3 +27,16 @@ def services_of(s3: str, external: Collection[str] = ()) -> tuple[Service, ...]:
         elif service.name not in external:
             chosen.append(service)
     return tuple(chosen)
+
+
+def require(s3: str) -> None:
+    """Raise ``S3ServerUnfit`` for a server that a native stack does not have, ``S3ServerMissing`` for a program."""
+    _require_known(s3)
+    find = {"seaweedfs": s3_servers.seaweedfs_program, "minio": s3_servers.minio_program}.get(s3)
+    if find is not None:
+        find()
+
+
+def _require_known(s3: str) -> None:
+    if s3 not in S3_SERVERS:
+        raise S3ServerUnfit(kind="native", s3=s3, known=", ".join(S3_SERVERS))

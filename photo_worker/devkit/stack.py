@@ -194,20 +194,22 @@ class Stack:
         """Put a snapshot in the place of what the stack stores, and start it. Its ports stay.
 
         The snapshot is copied before the stack is stopped, so that a full disk costs nothing. Raises
-        ``SnapshotMissing``, and ``DataMismatch`` for one that this version cannot use.
+        ``SnapshotMissing``, and ``DataMismatch`` for one that this version cannot use. What served S3 when it was
+        made does so again.
         """
         from photo_worker.devkit import snapshots
 
         timeline = Timeline()
         snapshot = snapshots.require(self.paths, name, kind="native")
         with self._alone("snapshot load"):
+            self._require_server(snapshot.s3)
             try:
                 with timeline.span("stack", "copy"):
                     snapshots.stage(self.paths, name)
                 with timeline.span("stack", "stop"):
                     self._down()
                 # The password first: it is of no use without the data, and the data none without it.
-                record = self._new_record(self._known_record()).with_(password=snapshot.password)
+                record = self._new_record(self._known_record()).with_(password=snapshot.password, s3=snapshot.s3)
                 with uninterrupted():
                     record.save(self.paths)
                     snapshots.swap_in(self.paths)
@@ -385,9 +387,18 @@ class Stack:
         s3, endpoints = self._choices(record)
         if self._offline:
             external.refuse_offline(endpoints)
+        if "s3" not in endpoints:
+            self._require_server(s3)
         if running and record is not None and self._fixed is None and (s3, endpoints) != (record.s3, record.external):
             running_with, asked = (described(*choice) for choice in ((record.s3, record.external), (s3, endpoints)))
             raise StackDiffers(name=self.name, running=running_with, asked=asked)
+
+    def _require_server(self, s3: str) -> None:
+        """Raise ``S3ServerUnfit`` or ``S3ServerMissing`` where this machine cannot serve S3 that way."""
+        from photo_worker.devkit.lineup import require
+
+        if self._fixed is None:
+            require(s3)
 
     def _finish(self, record: StackRecord) -> None:
         """Write down what external services chose."""
