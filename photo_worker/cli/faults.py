@@ -62,14 +62,14 @@ def faults() -> None:
 @click.argument("service", shell_complete=complete_service)
 @click.argument("kind", required=False, metavar="[FAULT]", type=click.Choice((*KINDS, _TIMEOUT, *CODES)))
 @click.option("--pause", is_flag=True, help="Stop the service where it is: it neither answers nor ends.")
-@click.option("--operation", "operations", multiple=True, help="Of Textract's, a name or pattern; may be given again.")
+@click.option("--operation", "operations", multiple=True, help="Of Textract's, a name or pattern: Start*.")
 @click.option("--document", metavar="PATTERN", help="Key or s3://bucket/key of the documents that it is about.")
 @click.option(
     "--probability", type=click.FloatRange(0, 1), help="The share of calls that it takes.  [default: all of them]"
 )
 @click.option("--call", "calls", type=click.IntRange(1), multiple=True, help="Number of a call that it takes, from 1.")
 @click.option("--times", type=click.IntRange(1), help="How many calls it takes at most.")
-@click.option("--seconds", type=click.FloatRange(0, 86_400), help="How long; for slow, job-slow, notification-late.")
+@click.option("--seconds", type=click.FloatRange(0, 86_400), help="How long, for slow, job-slow and notification-late.")
 @click.option("--message", help="The StatusMessage of a job; goes with job-fails and job-partial.")
 @click.option("--pages", type=click.IntRange(0), help="How many pages are read; goes with job-partial.")
 @click.option("--seed", type=int, help="Which calls a probability takes; the same seed takes the same. Counts for all.")

@@ -1,0 +1,133 @@
+"""Commands do what their pages say: no other file, no other variable, the keys that are shown."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from photo_worker.devkit import stack as stack_module
+from photo_worker.devkit.layout import default_home
+from photo_worker.devkit.stack import Stack
+from tests.integration.devkit.toys import Toy, processes_of
+from tests.support.command_pages import Watched, differences
+from tests.support.harness import FIXTURES, Harness
+
+TOYS = (Toy(mode="empties", discards=True), Toy(name="second", uses=("postgres",), mode="empties"))
+
+
+class ToyStack(Stack):
+    """What the commands take for a native stack."""
+
+    def __init__(self, home: Path, name: str = "dev", **given: Any) -> None:
+        super().__init__(home, name, **{**given, "base_port": given.get("base_port") or 0, "services": TOYS})
+
+
+@pytest.fixture
+def watched(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Watched:
+    """Commands on a stack of toys, everything that they could write to being watched."""
+    roots = {"<home>": "stacks", "<stack>": "stacks/dev", "~": "home", "<tmp>": "tmp", "<cwd>": "here"}
+    paths = {name: tmp_path / folder for name, folder in roots.items()}
+    for name in ("~", "<tmp>", "<cwd>"):
+        paths[name].mkdir()
+    (paths["<cwd>"] / "pyproject.toml").touch()
+    monkeypatch.chdir(paths["<cwd>"])
+    monkeypatch.setenv("PHOTO_WORKER_HOME", str(paths["<home>"]))
+    monkeypatch.delenv("TEMPORAL_CONFIG_FILE")
+    monkeypatch.setenv("HOME", str(paths["~"]))
+    monkeypatch.setenv("TMPDIR", str(paths["<tmp>"]))
+    monkeypatch.setattr(tempfile, "tempdir", None)
+    monkeypatch.setattr(stack_module, "Stack", ToyStack)
+    return Watched(paths, monkeypatch)
+
+
+def test_the_stacks_commands_do_what_their_pages_say(watched: Watched) -> None:
+    try:
+        _use_every_command(watched)
+    finally:
+        ToyStack(watched.roots["<home>"]).delete()
+    assert sorted(set(watched.complaints)) == []
+    # What each is known to write, so that a page that allows all of it is not all there is to the test.
+    assert "<stack>/stack.json" in watched.changed["up"]
+    assert "<stack>/processes.json" in watched.changed["down"]
+    assert "<stack>/snapshots/seeded/snapshot.json" in watched.changed["snapshot-save"]
+    assert "<stack>/run/paused.json" in watched.changed["faults-set"] & watched.changed["faults-clear"]
+    for looks in ("status", "wait", "env", "logs", "doctor", "config-show", "snapshot-list", "faults-list"):
+        assert watched.changed[looks] == set(), looks
+
+
+def _use_every_command(watched: Watched) -> None:
+    root = watched.roots["<stack>"]
+    # Which findings it has depends on the machine.
+    watched.run("doctor", codes=(0, 1))
+    watched.run("status", codes=(1,))
+    watched.run("up", "--timings")
+    watched.run("up")
+    for looks in ("status", "wait", "env"):
+        watched.run(looks)
+    watched.run("config", "show")
+    watched.run("logs")
+    watched.run("faults", "set", "second", "--pause")
+    watched.run("faults", "list")
+    watched.run("status", codes=(1,))
+    watched.run("faults", "clear")
+    watched.run("snapshot", "save", "seeded")
+    watched.run("snapshot", "list")
+    watched.run("snapshot", "load", "seeded", "--yes")
+    watched.run("reset", "--yes", "--timings")
+    watched.run("down")
+    assert processes_of(root) == []
+    watched.run("down")
+
+
+@pytest.mark.stack
+async def test_the_jobs_commands_do_what_their_pages_say(
+    harness: Harness, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("OCR_ENGINE", "recorded")
+    watched = Watched({"<cwd>": tmp_path}, monkeypatch)
+    photo = str(FIXTURES / "photos" / "clean-print.png")
+
+    def use() -> None:
+        watched.run("migrate")
+        watched.run("config", "show")
+        submitted = watched.run("submit", photo, "--wait")
+        job_id = json.loads(submitted.stdout)["data"]["jobs"][0]["job_id"]
+        watched.run("show", job_id)
+        watched.run("check", codes=(0, 1))
+        watched.run("erase", job_id, "--yes")
+        watched.run("replay", "record", "--list", "--photo", photo)
+        histories = str(FIXTURES.parent / "tests" / "replay" / "histories")
+        listed = watched.run("replay", "list", histories)
+        watched.run("replay", "show", json.loads(listed.stdout)["data"]["histories"][0]["file"])
+
+    async with harness.worker():
+        await asyncio.to_thread(use)
+    assert watched.complaints == []
+    assert set().union(*watched.changed.values()) == set()
+
+
+def test_other_keys_and_other_files_are_seen(watched: Watched) -> None:
+    """The check itself: what it would complain of."""
+    shown = {"jobs": [{"id": 1, "error": None}], "rule": {"a": 1}, "at": {}}
+    assert (
+        list(differences(shown, {"jobs": [{"id": 2, "error": {"code": 3}}], "rule": {"b": 1}, "at": {}}, ("rule",)))
+        == []
+    )
+    assert list(differences(shown, {"jobs": [], "rule": {"a": 2}})) == [".at is shown and not printed"]
+    assert list(differences(shown, shown | {"jobs": [{"id": 1, "error": None, "more": 1}]})) == [
+        ".jobs.more is printed and not shown"
+    ]
+    assert list(differences(shown, shown | {"rule": []})) == []
+    assert list(differences(shown, shown | {"rule": ["a"]})) == [".rule: {'a': 1} is no list"]
+    before = watched._files()
+    (watched.roots["~"] / ".cache").write_text("surprise")
+    assert set(watched._files()) - set(before) == {"~/.cache"}
+    with watched._reading() as names:
+        default_home()
+    assert names == {"PHOTO_WORKER_HOME"}

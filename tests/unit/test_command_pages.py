@@ -1,0 +1,131 @@
+"""The pages of docs/reference/commands say what the program says, and name no code, variable or option that is not."""
+
+from __future__ import annotations
+
+import ast
+import re
+import shlex
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from photo_worker.config import Settings
+from photo_worker.errors import PhotoWorkerError, StackError
+from scripts import make_command_pages as made
+from scripts.make_command_pages import FACTS, PAGES, ROOT, SHARED, commands, facts_of
+
+COMMANDS = {named.slug: named for named in commands()}
+# Of a free block that is asked for from Python alone.
+NOT_FROM_A_COMMAND = {"ports_exhausted"}
+
+
+def test_the_pages_say_what_the_program_says() -> None:
+    pages = made.pages()
+    stale = [name for name, text in pages.items() if made._read(PAGES / name) != text]
+    assert stale == [], "run: python scripts/make_command_pages.py"
+    assert {path.name for path in PAGES.iterdir()} == set(pages)
+
+
+def test_each_file_of_facts_is_about_a_command() -> None:
+    assert {path.stem for path in FACTS.glob("*.toml")} == {*COMMANDS, SHARED}
+    assert {path.stem for path in FACTS.glob("*.json")} <= set(COMMANDS)
+
+
+def test_each_command_with_json_shows_some() -> None:
+    for slug, named in COMMANDS.items():
+        output = next((param for param in named.command.params if param.name == "output"), None)
+        if output is not None:
+            like = facts_of(slug).like.replace(" ", "-")
+            assert bool(made.example(slug)) != bool(like), f"{slug} needs an example, or the name of one like it"
+            assert not like or made.example(like), slug
+
+
+def test_each_error_of_a_page_is_met_in_a_test() -> None:
+    # Not this test's own words, nor those of the pages.
+    tests = {word for path in (ROOT / "tests").rglob("*.py") for word in re.findall(r"\w+", path.read_text("utf-8"))}
+    named = {code for slug in COMMANDS for code in facts_of(slug).errors}
+    assert named <= set(made.messages())
+    kinds = {kind.code: kind.__name__ for kind in _tree(PhotoWorkerError)}
+    unseen = {code for code in named if not {code, kinds[code]} & tests}
+    assert unseen == set()
+
+
+def test_each_error_of_the_stack_is_on_a_page() -> None:
+    named = {code for slug in COMMANDS for code in facts_of(slug).errors}
+    assert {kind.code for kind in _tree(StackError)} - named - NOT_FROM_A_COMMAND == set()
+
+
+def test_the_variables_of_the_pages_are_those_that_are_read() -> None:
+    known = made.variables()
+    on_pages = {name for slug in COMMANDS for name in facts_of(slug).variables}
+    assert on_pages <= set(known)
+    options = {str(param.envvar) for named in COMMANDS.values() for param in named.command.params if param.envvar}
+    read = set(_read_names())
+    assert read - on_pages - options == {"_PHOTO_WORKER_COMPLETE"}
+    libraries = (ROOT / "docs" / "reference" / "settings.md").read_text(encoding="utf-8")
+    assert {name for name in on_pages - read - options if "*" not in name and f"`{name}`" not in libraries} == set()
+
+
+@pytest.mark.parametrize("slug", sorted(COMMANDS))
+def test_the_examples_are_commands(slug: str) -> None:
+    for entry in facts_of(slug).examples:
+        (line,) = re.findall(r"photo-worker ([^|>;)]+)", entry["run"])
+        words = shlex.split(line)
+        if words[0] == "--env-file":
+            words = words[2:]
+        named = COMMANDS[slug]
+        assert tuple(words[: len(named.words)]) == named.words
+        # Refuses an option or a value that there is not.
+        named.command.make_context(slug, words[len(named.words) :], parent=named.context.parent)
+
+
+def test_the_links_lead_somewhere() -> None:
+    for page in PAGES.glob("*.md"):
+        for target in re.findall(r"\]\(([^)#]+)", page.read_text(encoding="utf-8")):
+            assert (page.parent / target).exists(), f"{page.name}: {target}"
+
+
+def _tree(kind: type[PhotoWorkerError]) -> Iterator[type[PhotoWorkerError]]:
+    yield kind
+    for child in kind.__subclasses__():
+        yield from _tree(child)
+
+
+def _read_names() -> Iterator[str]:
+    """Yield the variables that the code asks the environment for, by name."""
+    yield from (field.alias for field in Settings.model_fields.values() if field.alias)
+    for path in sorted((ROOT / "photo_worker").rglob("*.py")):
+        yield from _names_in(path)
+
+
+def _names_in(path: Path) -> Iterator[str]:
+    text = path.read_text(encoding="utf-8")
+    if not any(word in text for word in ("environ", "variables", "envvar")):
+        return
+    tree = ast.parse(text)
+    constants = {
+        target.id: node.value.value
+        for node in tree.body
+        if isinstance(node, ast.Assign) and isinstance(node.value, ast.Constant)
+        for target in node.targets
+        if isinstance(target, ast.Name)
+    }
+    # Outside the dev kit, `variables` are the environment's; in it, those that a stack gives.
+    environments = ("environ",) if "devkit" in path.parts else ("environ", "variables")
+    for node in ast.walk(tree):
+        asked: ast.expr | None = None
+        if isinstance(node, ast.Subscript) and isinstance(node.ctx, ast.Load) and _is_one_of(node.value, environments):
+            asked = node.slice
+        elif isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr == "get":
+            asked = node.args[0] if _is_one_of(node.func.value, environments) else None
+        elif isinstance(node, ast.keyword) and node.arg in {"envvar", "complete_var"}:
+            asked = node.value
+        value = constants.get(asked.id) if isinstance(asked, ast.Name) else getattr(asked, "value", None)
+        if isinstance(value, str) and re.fullmatch(r"[A-Z_][A-Z0-9_]+", value):
+            yield value
+
+
+def _is_one_of(node: ast.expr, names: tuple[str, ...]) -> bool:
+    name = node.attr if isinstance(node, ast.Attribute) else getattr(node, "id", None)
+    return name in names
