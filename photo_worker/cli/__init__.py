@@ -101,21 +101,37 @@ def cli(ctx: click.Context, env_file: Path | None, debug: bool) -> None:
     ctx.obj = {"env_file": env_file, "debug": debug}
 
 
+_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+
 class _Ended(SystemExit):
     """What a signal raises that would otherwise end the process on the spot, without any cleaning up."""
 
+    def __init__(self, number: int) -> None:
+        self.name = signal.Signals(number).name
+        self.exit_code = 128 + number
+        super().__init__(self.exit_code)
+
 
 def _end(number: int, _frame: object) -> None:
-    raise _Ended(128 + number)
+    raise _Ended(number)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run one command and end the process with its exit code."""
-    for number in (signal.SIGTERM, signal.SIGHUP):
+    code = 1
+    try:
         # What is ignored was made to be, by nohup for one.
-        if signal.getsignal(number) is not signal.SIG_IGN:
-            signal.signal(number, _end)
-    code = run(arguments)
+        heeded = [number for number in _SIGNALS if signal.getsignal(number) is not signal.SIG_IGN]
+        for number in heeded:
+            if number != signal.SIGINT:
+                signal.signal(number, _end)
+        code = run(arguments)
+        # All is done: what comes now has nothing to clean up, and no traceback to show.
+        for number in heeded:
+            signal.signal(number, signal.SIG_DFL)
+    except (KeyboardInterrupt, _Ended) as ended:
+        code = ended.exit_code if isinstance(ended, _Ended) else 130
     if "temporalio.bridge" in sys.modules:
         # Temporal's own threads outlive a connection that failed, and abort the process when they
         # reach for an interpreter that is being torn down.
@@ -148,8 +164,8 @@ def run(arguments: Sequence[str] | None = None) -> int:
         _say("interrupted")
         return 130
     except _Ended as ended:
-        _say("ended by a signal")
-        return ended.code if isinstance(ended.code, int) else 1
+        _say(f"ended by {ended.name}")
+        return ended.exit_code
     except BrokenPipeError:
         # The reader of our output (head, less) has gone: nothing is left to say, and the
         # interpreter's own flush at exit would complain once more.

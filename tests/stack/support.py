@@ -1,0 +1,174 @@
+"""A stack of two small ledgers, and `photo-worker` run on it as a user runs it at a terminal.
+
+A ledger answers ``+line`` when the line is on disk, and ``?`` with all lines: what it acknowledged, it has to keep.
+Run as a program, this module is `photo-worker` with ledgers in the place of the real services.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import photo_worker.devkit.stack
+from photo_worker.devkit.layout import StackPaths
+from photo_worker.devkit.plan import ServicePlan
+from photo_worker.devkit.readiness import NotEmptied, NotReady
+from photo_worker.devkit.stack import Stack
+from photo_worker.devkit.state import Processes, StackRecord
+from tests.integration.devkit.toys import Toy
+
+ROOT = Path(__file__).parents[2]
+BEGUN = "begun"
+_SERVE = """
+import os, socket, sys
+port, path = int(sys.argv[1]), sys.argv[2]
+print("the ledger opens", flush=True)
+server = socket.create_server(("127.0.0.1", port))
+while True:
+    client, _ = server.accept()
+    with client:
+        asked = client.makefile("rb").readline()
+        with open(path, "a+b") as ledger:
+            if asked.startswith(b"+"):
+                ledger.write(asked[1:])
+                ledger.flush()
+                os.fsync(ledger.fileno())
+                client.sendall(b"kept")
+            elif asked.startswith(b"-"):
+                ledger.truncate(0)
+                client.sendall(b"emptied")
+            else:
+                ledger.seek(0)
+                client.sendall(b"=" + ledger.read())
+"""
+
+
+@dataclass(frozen=True)
+class Ledger(Toy):
+    """A service that keeps lines; one that ``discards`` is started anew by a reset, as Temporal is."""
+
+    def plan(self, record: StackRecord, paths: StackPaths) -> ServicePlan:
+        data = paths.data / self.name
+        data.mkdir(exist_ok=True)
+        argv = [sys.executable, "-I", "-S", "-c", _SERVE, str(record.ports[self.uses[0]]), str(data / "lines")]
+        return ServicePlan(
+            name=self.name,
+            argv=[*argv, str(paths.root)],
+            env={},
+            cwd="/",
+            log=str(paths.log(self.name)),
+            stop_signal=signal.SIGTERM,
+            stop_stage=0,
+            discard=str(data) if self.discards else None,
+        )
+
+    def check(self, record: StackRecord) -> None:
+        try:
+            self.lines(record)
+        except OSError as error:
+            raise NotReady(str(error)) from error
+
+    def empty(self, record: StackRecord, paths: StackPaths) -> None:
+        if not self.discards and self._ask(record, b"-\n") != b"emptied":
+            raise NotEmptied("the ledger does not answer")
+
+    def put(self, record: StackRecord, line: str) -> None:
+        """Return when the line is on disk."""
+        assert self._ask(record, f"+{line}\n".encode()) == b"kept"
+
+    def lines(self, record: StackRecord) -> list[str]:
+        answer = self._ask(record, b"?\n")
+        if not answer.startswith(b"="):
+            raise OSError("the ledger hung up")
+        return answer[1:].decode().splitlines()
+
+    def _ask(self, record: StackRecord, question: bytes) -> bytes:
+        with socket.create_connection(("127.0.0.1", record.ports[self.uses[0]]), timeout=10) as connection:
+            connection.sendall(question)
+            with connection.makefile("rb") as answer:
+                return answer.read()
+
+
+BLUE = Ledger(name="blue")
+RED = Ledger(name="red", uses=("postgres",), discards=True)
+LEDGERS = (BLUE, RED)
+
+
+class LedgerStack(Stack):
+    """A stack of ledgers, which takes what ``Stack`` takes."""
+
+    def __init__(self, *arguments: object, **options: object) -> None:
+        super().__init__(*arguments, **{**options, "services": LEDGERS})  # type: ignore[arg-type]
+
+
+def record_of(stack: Stack) -> StackRecord:
+    record = StackRecord.load(stack.paths)
+    assert record is not None
+    return record
+
+
+def put(stack: Stack, line: str) -> None:
+    """Write a line to every ledger of a stack that runs."""
+    for ledger in LEDGERS:
+        ledger.put(record_of(stack), line)
+
+
+def lines(stack: Stack) -> list[list[str]]:
+    """Return the lines of every ledger of a stack that runs."""
+    return [ledger.lines(record_of(stack)) for ledger in LEDGERS]
+
+
+def pids_of(stack: Stack) -> dict[str, int]:
+    """Return the processes that the stack has written down: supervisor, reaper and the services, by name."""
+    known = Processes.load(stack.paths)
+    found = {"supervisor": known.pid, "reaper": known.reaper}
+    found |= {name: entry.pid for name, entry in known.services.items()}
+    return {name: pid for name, pid in found.items() if pid is not None}
+
+
+def command(*arguments: str, home: Path, env: Mapping[str, str] | None = None) -> subprocess.Popen[str]:
+    """Start `photo-worker` on ledgers, in a process group of its own as a shell does; it prints ``BEGUN`` first."""
+    return subprocess.Popen(
+        [sys.executable, "-m", "tests.stack.support", *arguments],
+        cwd=ROOT,
+        env={**os.environ, "PHOTO_WORKER_HOME": str(home), **(env or {})},
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        process_group=0,
+    )
+
+
+@contextmanager
+def begun(process: subprocess.Popen[str]) -> Iterator[subprocess.Popen[str]]:
+    """Wait until a command's own code runs; end it, should the block leave it running."""
+    try:
+        assert process.stdout is not None
+        assert process.stdout.readline().strip() == BEGUN
+        yield process
+    finally:
+        if process.poll() is None:
+            process.kill()
+        process.communicate()
+
+
+def main() -> None:
+    """Run one command."""
+    from photo_worker import cli
+
+    photo_worker.devkit.stack.Stack = LedgerStack  # type: ignore[misc]
+    sys.stdout.write(f"{BEGUN}\n")
+    sys.stdout.flush()
+    cli.main()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,196 @@
+"""Ctrl-C, SIGTERM and SIGHUP at any moment of any command that changes a stack.
+
+A moment is drawn from the time that the command was measured to take. By default each command meets one signal at one
+moment; ``PHOTO_WORKER_STACK_SWEEP=N`` has it meet each of them at N. ``PHOTO_WORKER_STACK_SEED`` repeats a run; a
+failure shows the seed.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import secrets
+import signal
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+
+from photo_worker.devkit import snapshots
+from photo_worker.devkit.layout import delete_tree, exclusive
+from tests.integration.devkit.toys import processes_of, wait_until
+from tests.stack.support import LedgerStack, begun, command, lines, put, record_of
+
+ROUNDS = int(os.environ.get("PHOTO_WORKER_STACK_SWEEP", "0"))
+SEED = os.environ.get("PHOTO_WORKER_STACK_SEED") or secrets.token_hex(4)
+CODES = {signal.SIGINT: 130, signal.SIGTERM: 143, signal.SIGHUP: 129}
+OLD, NEW = [["old"], ["old"]], [["old", "new"], ["old", "new"]]
+_END_SECONDS = 30.0
+
+
+@pytest.fixture
+def stack(tmp_path: Path) -> Iterator[LedgerStack]:
+    """A stack that holds the line "old" in a snapshot and two lines now, and does not run."""
+    stack = LedgerStack(tmp_path / "home", f"t-{secrets.token_hex(4)}", base_port=0)
+    stack.up()
+    try:
+        put(stack, "old")
+        stack.save_snapshot("old")
+        put(stack, "new")
+        stack.down()
+        yield stack
+    finally:
+        stack.delete()
+    assert processes_of(stack.paths.root) == []
+
+
+def interrupted(stack: LedgerStack, arguments: list[str], number: signal.Signals, moment: float) -> tuple[int, str]:
+    """Run a command, signal its process group ``moment`` seconds after it begins; return exit code and errors."""
+    with begun(command(*arguments, "--name", stack.name, home=stack.paths.home)) as process:
+        began = time.monotonic()
+        try:
+            process.wait(timeout=moment)
+        except subprocess.TimeoutExpired:
+            os.killpg(process.pid, number)
+        _, errors = process.communicate(timeout=_END_SECONDS)
+        assert time.monotonic() - began < _END_SECONDS
+        return process.returncode, errors
+
+
+def settle(stack: LedgerStack) -> bool:
+    """Wait until the stack either runs as a whole or has left no process; say whether it runs."""
+    wait_until(lambda: stack.status().running or processes_of(stack.paths.root) == [], "it runs or has ended")
+    return stack.status().running
+
+
+def duration(stack: LedgerStack, arguments: list[str]) -> float:
+    """Return how long a command takes once it has begun, undisturbed."""
+    with begun(command(*arguments, "--name", stack.name, home=stack.paths.home)) as process:
+        began = time.monotonic()
+        _, errors = process.communicate(timeout=60)
+        assert process.returncode == 0, errors
+        return time.monotonic() - began
+
+
+def snapshot_names(stack: LedgerStack) -> set[str]:
+    return {snapshot.name for snapshot in snapshots.listed(stack.paths)}
+
+
+def nothing(_stack: LedgerStack) -> None:
+    return
+
+
+def forget_snapshot(stack: LedgerStack) -> None:
+    """Let the snapshot that a command makes be new again."""
+    for copy in (stack.paths.root / "snapshots").glob("*made*"):
+        delete_tree(copy)
+
+
+def restore(stack: LedgerStack) -> None:
+    """Put the two lines back where a reset or a load took them."""
+    if lines(stack) != NEW:
+        stack.reset()
+        put(stack, "old")
+        put(stack, "new")
+
+
+Step = Callable[[LedgerStack], object]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "before", "kept"),
+    [
+        pytest.param(["up"], LedgerStack.down, [NEW], id="up"),
+        pytest.param(["down"], LedgerStack.up, [NEW], id="down"),
+        # Each ledger may have been emptied already, or not; what is there is whole.
+        pytest.param(["reset", "--yes"], restore, None, id="reset"),
+        pytest.param(["snapshot", "save", "made"], forget_snapshot, [NEW], id="save"),
+        pytest.param(["snapshot", "load", "old", "--yes"], restore, [NEW, OLD], id="load"),
+    ],
+)
+@pytest.mark.timeout(max(120, 60 * ROUNDS))
+def test_a_command_that_is_ended_at_any_moment_leaves_a_stack_that_works(
+    stack: LedgerStack, arguments: list[str], before: Step, kept: list[list[list[str]]] | None
+) -> None:
+    stack.up()
+    before(stack)
+    seconds = duration(stack, arguments)
+    # One signal of the three by default, all of them in a sweep.
+    numbers = list(CODES) if ROUNDS else [random.Random(f"{SEED} {arguments}").choice(list(CODES))]  # noqa: S311
+    for number in numbers:
+        expected = CODES[number]
+        for turn in range(max(1, ROUNDS)):
+            seed = f"{SEED} {arguments} {number.name} {turn}"
+            # From the first moments on, in which a command has only just begun.
+            moment = random.Random(seed).uniform(0.005, seconds)  # noqa: S311
+            stack.up()
+            before(stack)
+            secret = record_of(stack).password
+            ran = stack.status().running
+            code, errors = interrupted(stack, arguments, number, moment)
+            seen = f"seed {seed}: {moment:.3f} of {seconds:.3f} s, exit code {code}, {errors}"
+            # Before its first line and after its last one, a command has nothing that would catch a signal.
+            assert code in {0, expected, -number}, seen
+            assert "Traceback" not in errors, seen
+            runs = settle(stack)
+            if arguments == ["up"] and code == 0:
+                assert runs, seen
+            if arguments[-1] == "made":
+                names = snapshot_names(stack)
+                assert names in ({"old"}, {"old", "made"}), seen
+                assert {path.name for path in (stack.paths.root / "snapshots").iterdir()} == names, seen
+                assert code != 0 or (ran and runs), seen
+            assert stack.up().status.running, seen
+            found = lines(stack)
+            if kept is None:
+                assert all(ledger in (["old", "new"], []) for ledger in found), seen
+                assert code != 0 or found == [[], []], seen
+            else:
+                assert found in kept, seen
+            assert record_of(stack).password == secret, seen
+            left = {path.name for path in stack.paths.root.iterdir() if path.name.endswith((".deleted", ".loading"))}
+            assert left == set(), seen
+
+
+@pytest.mark.parametrize(
+    ("number", "code", "words"),
+    [
+        (signal.SIGINT, 130, "interrupted"),
+        (signal.SIGTERM, 143, "SIGTERM"),
+        (signal.SIGHUP, 129, "SIGHUP"),
+    ],
+)
+def test_a_command_at_work_ends_in_order_and_says_so(
+    stack: LedgerStack, number: signal.Signals, code: int, words: str
+) -> None:
+    with (
+        exclusive(stack.paths.command_lock, timeout=5, doing="holding"),
+        begun(command("up", "--name", stack.name, home=stack.paths.home)) as process,
+    ):
+        # It waits for its turn, and a signal may come before it has got that far.
+        wait_until(lambda: waits_for_the_lock(process.pid, stack), "the command waits")
+        os.killpg(process.pid, number)
+        _, errors = process.communicate(timeout=_END_SECONDS)
+    assert process.returncode == code
+    assert words in errors
+    assert "Traceback" not in errors
+
+
+def waits_for_the_lock(pid: int, stack: LedgerStack) -> bool:
+    return any(Path(file.path) == stack.paths.command_lock for file in psutil.Process(pid).open_files())
+
+
+def test_a_command_that_was_told_to_ignore_a_closing_terminal_goes_on(stack: LedgerStack) -> None:
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        process = command("up", "--name", stack.name, home=stack.paths.home)
+    finally:
+        signal.signal(signal.SIGHUP, before)
+    with begun(process):
+        os.killpg(process.pid, signal.SIGHUP)
+        process.communicate(timeout=60)
+    assert process.returncode == 0
+    assert stack.status().running
