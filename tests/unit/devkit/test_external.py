@@ -1,0 +1,198 @@
+"""How a service of somebody else is named, refused and shown."""
+
+from __future__ import annotations
+
+import socket
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+from hypothesis import given
+from hypothesis import strategies as st
+
+from photo_worker.cli import cli
+from photo_worker.devkit import external
+from photo_worker.devkit.environment import environment_of
+from photo_worker.devkit.state import StackRecord
+from photo_worker.errors import ExternalInvalid, OfflineRefused
+
+GOOD = {
+    "temporal": ["127.0.0.1:7233", "temporal.example:7233", "[::1]:7233"],
+    "postgres": ["postgresql://u:p%40@127.0.0.1:5432/db", "postgres://u@db.example/x?sslmode=require"],
+    "s3": ["http://127.0.0.1:9000", "https://s3.example"],
+    "sqs": ["http://[::1]:4566"],
+}
+BAD = {
+    "temporal": ["", "7233", "temporal", "http://temporal:7233", "a:b", "host:99999999", "host:0", "a b:1"],
+    "postgres": [
+        "",
+        "127.0.0.1:5432",
+        "mysql://u:p@h/db",
+        "postgresql://u:p@h",
+        "postgresql://h/db",
+        "postgresql://u@h/a/b",
+    ],
+    "s3": [
+        "",
+        "127.0.0.1:9000",
+        "ftp://h",
+        "http://",
+        "http://h:x",
+        "http://key:secret@h",
+        "http://h?x=1",
+        "http://h:99999",
+    ],
+    "redis": ["redis://h"],
+}
+
+
+def a_record(**endpoints: str) -> StackRecord:
+    return StackRecord.new("dev", 20_000, durable=True).with_(external=endpoints)
+
+
+@pytest.mark.parametrize(("service", "endpoint"), [(name, entry) for name, some in GOOD.items() for entry in some])
+def test_an_endpoint_stands_in_the_variables_as_it_was_given(service: str, endpoint: str) -> None:
+    assert external.parse(service, f" {endpoint} ") == endpoint
+    assert endpoint in environment_of(a_record(**{service: endpoint})).values()
+
+
+@pytest.mark.parametrize(("service", "endpoint"), [(name, entry) for name, some in BAD.items() for entry in some])
+def test_what_is_no_endpoint_is_wrong_use_and_the_form_is_named(
+    service: str, endpoint: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(ExternalInvalid):
+        external.parse(service, endpoint)
+    monkeypatch.setenv("PHOTO_WORKER_HOME", str(tmp_path))
+    result = CliRunner().invoke(cli, ["up", "--external", f"{service}={endpoint}"])
+    assert result.exit_code == 2, result.output
+    shown = result.output.replace("\n", " ")
+    assert external.FORMS.get(service, "textract=http://HOST:PORT").split()[0] in shown
+    assert "secret@" not in shown
+    assert list(tmp_path.iterdir()) == []
+
+
+@given(st.sampled_from(sorted(external.FORMS)), st.text(max_size=60))
+def test_whatever_is_given_is_an_endpoint_or_an_error_of_ours(service: str, text: str) -> None:
+    try:
+        accepted = external.parse(service, text)
+    except ExternalInvalid:
+        return
+    shown = external.of(a_record(**{service: accepted}))[0]
+    assert shown.url
+    assert shown.port >= 0
+
+
+@pytest.mark.parametrize("one", ["sns", "sqs"])
+def test_a_topic_and_a_queue_are_external_together(one: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PHOTO_WORKER_HOME", str(tmp_path))
+    result = CliRunner().invoke(cli, ["up", "--external", f"{one}=http://127.0.0.1:9"])
+    assert result.exit_code == 2
+    assert "sns and sqs belong together" in result.output.replace("\n", " ") or "sqs and sns" in result.output
+
+
+@pytest.mark.parametrize(
+    ("service", "endpoint", "local"),
+    [
+        ("temporal", "127.0.0.1:7233", True),
+        ("temporal", "localhost:7233", True),
+        ("temporal", "[::1]:7233", True),
+        ("temporal", "10.0.0.1:7233", False),
+        ("s3", "http://127.8.8.8:9000", True),
+        ("s3", "http://s3.localhost:9000", False),
+        ("s3", "https://s3.amazonaws.com", False),
+        ("postgres", "postgresql://u:p@host.docker.internal/db", False),
+    ],
+)
+def test_offline_only_loopback_is_there(service: str, endpoint: str, local: bool) -> None:
+    if local:
+        external.refuse_offline({service: endpoint})
+    else:
+        with pytest.raises(OfflineRefused, match=f"{service} at ") as caught:
+            external.refuse_offline({service: endpoint})
+        assert "u:p" not in caught.value.message
+
+
+def test_offline_asks_no_name_server(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    def refuse(*_: object) -> None:
+        raise AssertionError("a name was looked up")
+
+    monkeypatch.setattr(socket, "getaddrinfo", refuse)
+    monkeypatch.setenv("PHOTO_WORKER_HOME", str(tmp_path))
+    monkeypatch.setenv("PHOTO_WORKER_OFFLINE", "1")
+    result = CliRunner().invoke(cli, ["up", "--external", "s3=https://s3.amazonaws.com"])
+    assert result.exit_code == 1
+    assert "offline_refused" in result.output
+    assert not (tmp_path / "dev" / "stack.json").exists()
+
+
+def test_no_variable_names_an_external_service(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is named is migrated and written to, so a variable that some shell has must not be enough."""
+    from photo_worker.cli.stack import up
+
+    option = next(entry for entry in up.params if entry.name == "external")
+    assert option.envvar is None
+    monkeypatch.setenv("PHOTO_WORKER_EXTERNAL", "postgres=postgresql://u@h/db")
+    monkeypatch.setenv("PHOTO_WORKER_HOME", str(tmp_path))
+    with up.make_context("up", []) as context:
+        assert context.params["external"] is None
+
+
+def test_a_password_is_never_shown() -> None:
+    url = "postgresql://me:secret@db.example:6543/recipes?password=secret&sslmode=require"
+    (entry,) = external.of(a_record(postgres=url))
+    assert entry.url == "postgresql://me@db.example:6543/recipes"
+    assert entry.port == 6543
+    assert "secret" not in repr(entry)
+    assert "secret" not in repr(a_record(postgres=url))
+
+
+def test_credentials_are_the_callers_where_an_aws_service_is_external(monkeypatch: pytest.MonkeyPatch) -> None:
+    mine = {"AWS_ACCESS_KEY_ID": "AKIA", "AWS_SECRET_ACCESS_KEY": "mine", "AWS_SESSION_TOKEN": "token"}
+    for name, value in mine.items():
+        monkeypatch.setenv(name, value)
+    assert mine.items() <= environment_of(a_record(textract="https://textract.example")).items()
+    # A stack of its own never sees them.
+    own = environment_of(a_record(temporal="127.0.0.1:7233"))
+    assert (own["AWS_ACCESS_KEY_ID"], own["AWS_SECRET_ACCESS_KEY"]) == ("local", "local")
+    assert "AWS_SESSION_TOKEN" not in own
+    monkeypatch.delenv("AWS_SECRET_ACCESS_KEY")
+    assert environment_of(a_record(s3="http://s3.example"))["AWS_ACCESS_KEY_ID"] == "local"
+
+
+@contextmanager
+def listener(answer: bytes | None) -> Iterator[int]:
+    """Something that accepts connections and says this, or nothing at all."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        asked, over = threading.Event(), threading.Event()
+
+        def serve() -> None:
+            with server.accept()[0] as connection:
+                asked.set()
+                if answer is not None:
+                    connection.recv(1024)
+                    connection.sendall(answer)
+                over.wait(30)
+
+        thread = threading.Thread(target=serve)
+        thread.start()
+        yield server.getsockname()[1]
+        over.set()
+        thread.join()
+        assert asked.is_set()
+
+
+@pytest.mark.parametrize("service", ["temporal", "postgres", "s3"])
+def test_what_is_connected_to_and_says_nothing_is_silent(service: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(external, "_ANSWER_SECONDS", 0.1)
+    form = {"temporal": "127.0.0.1:{}", "postgres": "postgresql://u:p@127.0.0.1:{}/db", "s3": "http://127.0.0.1:{}"}
+    states = []
+    for answer in (b"anything", None):
+        with listener(answer) as port:
+            (entry,) = external.of(a_record(**{service: form[service].format(port)}))
+            status = entry.status()
+            states.append(status.state)
+            assert (status.pid, status.version, status.port) == (None, "external", port)
+    assert states == ["running", "silent"]

@@ -1,0 +1,162 @@
+"""Which processes a stack has, and what the S3 servers among them are started with."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from photo_worker.devkit import s3_servers
+from photo_worker.devkit.environment import environment_of
+from photo_worker.devkit.layout import StackPaths
+from photo_worker.devkit.lineup import require, services_of
+from photo_worker.devkit.plan import ServicePlan
+from photo_worker.devkit.state import StackRecord
+from photo_worker.errors import S3ServerMissing, S3ServerUnfit
+
+Patch = pytest.MonkeyPatch
+
+
+@pytest.fixture
+def paths(tmp_path: Path) -> StackPaths:
+    paths = StackPaths(tmp_path / "home", "dev")
+    paths.create()
+    return paths
+
+
+@pytest.fixture
+def programs(tmp_path: Path, monkeypatch: Patch) -> Path:
+    """A folder on PATH with programs of the servers' names; the wheel is not there, and nothing was built."""
+    folder = tmp_path / "bin"
+    folder.mkdir()
+    for name in ("weed", "minio"):
+        (folder / name).write_text("#!/bin/sh\n")
+        (folder / name).chmod(0o755)
+    monkeypatch.setenv("PATH", str(folder))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.delenv(s3_servers.MINIO_VARIABLE, raising=False)
+    monkeypatch.setattr(s3_servers, "distribution", _no_distribution)
+    return folder
+
+
+def _no_distribution(name: str) -> None:
+    from importlib.metadata import PackageNotFoundError
+
+    raise PackageNotFoundError(name)
+
+
+def plan_of(s3: str, paths: StackPaths) -> ServicePlan:
+    return s3_servers.SERVERS[s3].plan(record(s3), paths)
+
+
+def record(s3: str) -> StackRecord:
+    return StackRecord.new("dev", 20_000, durable=True).with_(s3=s3)
+
+
+@pytest.mark.parametrize(
+    ("s3", "external", "names", "served"),
+    [
+        ("ministack", (), ["temporal", "postgres", "aws", "textract"], "s3,sns,sqs"),
+        ("seaweedfs", (), ["temporal", "postgres", "s3", "aws", "textract"], "sns,sqs"),
+        ("minio", ("temporal",), ["postgres", "s3", "aws", "textract"], "sns,sqs"),
+        ("minio", ("s3", "postgres"), ["temporal", "aws", "textract"], "sns,sqs"),
+        ("ministack", ("sns", "sqs", "textract"), ["temporal", "postgres", "aws"], "s3"),
+        ("minio", ("sns", "sqs"), ["temporal", "postgres", "s3", "textract"], None),
+        ("ministack", ("temporal", "postgres", "s3", "sns", "sqs", "textract"), [], None),
+    ],
+)
+def test_what_is_external_or_another_servers_is_not_started_twice(
+    s3: str, external: tuple[str, ...], names: list[str], served: str | None, paths: StackPaths
+) -> None:
+    services = {service.name: service for service in services_of(s3, external)}
+    assert list(services) == names
+    if served is None:
+        assert "aws" not in services
+    else:
+        assert services["aws"].plan(record(s3), paths).env["SERVICES"] == served
+
+
+def test_a_server_that_a_native_stack_does_not_have_is_refused() -> None:
+    for refuse in (require, services_of):
+        with pytest.raises(S3ServerUnfit, match="'localstack'; it has ministack, seaweedfs, minio"):
+            refuse("localstack")
+
+
+@pytest.mark.usefixtures("programs")
+def test_seaweedfs_stays_on_loopback_in_its_block_and_tells_nobody(paths: StackPaths) -> None:
+    argv = plan_of("seaweedfs", paths).argv
+    assert {"-ip=127.0.0.1", "-ip.bind=127.0.0.1", "-master.telemetry=false"} <= set(argv)
+    # S3's own behaviour: a put makes no bucket.
+    assert {"-s3.autoCreateBucket=false", "-s3.allowDeleteBucketNotEmpty=false"} <= set(argv)
+    numbers = [int(value) for option in argv if ".port" in option and (value := option.partition("=")[2]) != "0"]
+    assert len(numbers) == len(set(numbers)) == 10
+    assert {20_000 <= number < 20_020 for number in numbers} == {True}
+    config = Path(next(option.partition("=")[2] for option in argv if option.startswith("-s3.config=")))
+    assert config.stat().st_mode & 0o777 == 0o600
+    variables = environment_of(record("seaweedfs"))
+    credentials = json.loads(config.read_text())["identities"][0]["credentials"][0]
+    assert credentials == {
+        "accessKey": variables["AWS_ACCESS_KEY_ID"],
+        "secretKey": variables["AWS_SECRET_ACCESS_KEY"],
+    }
+
+
+@pytest.mark.usefixtures("programs")
+def test_a_socket_whose_path_is_too_long_for_the_kernel_is_left_to_its_default(tmp_path: Path) -> None:
+    for length, named in ((20, True), (100, False)):
+        paths = StackPaths(tmp_path / ("d" * length), "dev")
+        paths.create()
+        argv = plan_of("seaweedfs", paths).argv
+        short = len(str(paths.run / "filer.sock")) <= 103
+        assert short is named or length == 20
+        assert any(option.startswith("-s3.localSocket=") for option in argv) is short
+
+
+@pytest.mark.usefixtures("programs")
+def test_minio_stays_on_loopback_and_asks_nobody_for_updates(paths: StackPaths) -> None:
+    plan = plan_of("minio", paths)
+    for option in ("--address", "--console-address"):
+        assert plan.argv[plan.argv.index(option) + 1].startswith("127.0.0.1:20")
+    assert plan.env["MINIO_UPDATE"] == plan.env["MINIO_BROWSER"] == "off"
+    assert plan.env["HOME"].startswith(str(paths.run))
+    # MinIO refuses to start with fewer than eight characters.
+    assert len(plan.env["MINIO_ROOT_PASSWORD"]) >= 8
+    assert plan.env["MINIO_ROOT_PASSWORD"] == environment_of(record("minio"))["AWS_SECRET_ACCESS_KEY"]
+
+
+def test_no_server_reads_what_another_one_wrote(paths: StackPaths, programs: Path) -> None:
+    folders = {name: plan_of(name, paths).discard for name in s3_servers.SERVERS}
+    assert folders == {name: str(paths.data / f"s3-{name}") for name in s3_servers.SERVERS}
+    assert programs.is_dir()
+
+
+def test_minio_is_the_one_that_is_named_then_the_one_on_path_then_the_one_that_was_built(
+    programs: Path, tmp_path: Path, monkeypatch: Patch
+) -> None:
+    named = tmp_path / "mine"
+    named.write_text("#!/bin/sh\n")
+    monkeypatch.setenv(s3_servers.MINIO_VARIABLE, str(named))
+    with pytest.raises(S3ServerMissing, match=r"PHOTO_WORKER_MINIO names .*mine, which is no program"):
+        require("minio")
+    named.chmod(0o755)
+    assert s3_servers.minio_program() == named
+    monkeypatch.delenv(s3_servers.MINIO_VARIABLE)
+    assert s3_servers.minio_program() == programs / "minio"
+    assert s3_servers.SERVERS["minio"].version() == "MinIO"
+    (programs / "minio").unlink()
+    with pytest.raises(S3ServerMissing, match="photo-worker prefetch --s3 minio"):
+        require("minio")
+    built = s3_servers.minio_cache()
+    assert built.is_relative_to(tmp_path / "cache" / "photo-worker")
+    built.parent.mkdir(parents=True)
+    (programs / "weed").rename(built)
+    assert s3_servers.minio_program() == built
+    assert s3_servers.SERVERS["minio"].version() == "MinIO 2026-02-12"
+    with pytest.raises(S3ServerMissing, match="photo-worker prefetch --s3 seaweedfs"):
+        require("seaweedfs")
+
+
+def test_a_cache_that_is_named_by_half_a_path_is_not_used(monkeypatch: Patch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", "relative")
+    assert s3_servers.minio_cache().is_relative_to(Path.home() / ".cache" / "photo-worker")
