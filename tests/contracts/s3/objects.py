@@ -1,0 +1,172 @@
+"""Objects: written, read, copied, deleted."""
+
+from __future__ import annotations
+
+import hashlib
+from contextlib import closing
+from typing import TYPE_CHECKING
+
+from tests.contracts.s3.case import S3Suite, refused
+
+if TYPE_CHECKING:
+    from mypy_boto3_s3 import S3Client
+    from mypy_boto3_s3.type_defs import CompletedPartTypeDef
+
+MIB = 1 << 20
+PART = 5 * MIB  # the smallest part that S3 takes before the last
+KEYS = [
+    "фото/рецепт.jpg",
+    "写真/レシピ 1.jpg",
+    "cre\u0300me bru\u0302le\u0301e.jpg",
+    "🥧/?#[]@!$'()*,;:~.jpg",
+    "50%+butter & flour=1.png",
+    " leading and trailing ",
+    "<&>\"'.jpg",
+]
+ALIKE = ["a b", "a+b", "a%20b", "a%2Bb", "A b", "é", "e\u0301"]
+
+
+class ObjectBehaviours(S3Suite):
+    def test_head_tells_type_length_and_metadata(self, s3: S3Client, bucket: str) -> None:
+        etag = s3.put_object(
+            Bucket=bucket, Key="k", Body=b"12345", ContentType="image/jpeg", Metadata={"job": "1", "note": "a b"}
+        )["ETag"]
+        head = s3.head_object(Bucket=bucket, Key="k")
+        assert (head["ContentLength"], head["ContentType"], head["ETag"]) == (5, "image/jpeg", etag)
+        assert head["Metadata"] == {"job": "1", "note": "a b"}
+
+    def test_an_object_streams(self, s3: S3Client, bucket: str) -> None:
+        body = hashlib.shake_256(b"stream").digest(3 * MIB + 17)
+        s3.put_object(Bucket=bucket, Key="k", Body=body, ContentType="image/png", Metadata={"job": "1"})
+        answer = s3.get_object(Bucket=bucket, Key="k")
+        assert (answer["ContentLength"], answer["ContentType"]) == (len(body), "image/png")
+        assert answer["Metadata"] == {"job": "1"}
+        with closing(answer["Body"]) as stream:
+            assert b"".join(stream.iter_chunks(MIB)) == body
+
+    def test_a_range_is_206_and_one_beyond_the_end_is_416(self, s3: S3Client, bucket: str) -> None:
+        s3.put_object(Bucket=bucket, Key="k", Body=b"0123456789")
+        for asked, got, content_range in [
+            ("bytes=2-4", b"234", "bytes 2-4/10"),
+            ("bytes=7-", b"789", "bytes 7-9/10"),
+            ("bytes=-2", b"89", "bytes 8-9/10"),
+        ]:
+            answer = s3.get_object(Bucket=bucket, Key="k", Range=asked)
+            assert answer["ResponseMetadata"]["HTTPStatusCode"] == 206
+            assert (answer["Body"].read(), answer["ContentRange"]) == (got, content_range)
+        with refused(416, "InvalidRange"):
+            s3.get_object(Bucket=bucket, Key="k", Range="bytes=10-12")
+
+    def test_zero_bytes_are_an_object(self, s3: S3Client, bucket: str) -> None:
+        s3.put_object(Bucket=bucket, Key="k", Body=b"", ContentType="image/png")
+        answer = s3.get_object(Bucket=bucket, Key="k")
+        assert (answer["ContentLength"], answer["ContentType"], answer["Body"].read()) == (0, "image/png", b"")
+
+    def test_keys_are_any_text(self, s3: S3Client, bucket: str) -> None:
+        for key in KEYS:
+            s3.put_object(Bucket=bucket, Key=key, Body=key.encode())
+        assert [s3.get_object(Bucket=bucket, Key=key)["Body"].read().decode() for key in KEYS] == KEYS
+        assert sorted(entry["Key"] for entry in s3.list_objects_v2(Bucket=bucket)["Contents"]) == sorted(KEYS)
+
+    def test_a_key_may_hold_empty_segments(self, s3: S3Client, bucket: str) -> None:
+        _come_back_and_are_listed(s3, bucket, ["a//b", "c/", "d"])
+
+    def test_a_key_may_be_the_beginning_of_another(self, s3: S3Client, bucket: str) -> None:
+        _come_back_and_are_listed(s3, bucket, ["a", "a/b", "a/b/c"])
+
+    def test_keys_that_look_alike_are_different_objects(self, s3: S3Client, bucket: str) -> None:
+        for key in ALIKE:
+            s3.put_object(Bucket=bucket, Key=key, Body=key.encode())
+        assert [s3.get_object(Bucket=bucket, Key=key)["Body"].read().decode() for key in ALIKE] == ALIKE
+
+    def test_a_write_is_read_at_once(self, s3: S3Client, bucket: str) -> None:
+        for number in range(10):
+            body = b"%d" % number
+            s3.put_object(Bucket=bucket, Key="k", Body=body)
+            assert s3.get_object(Bucket=bucket, Key="k")["Body"].read() == body
+            assert [entry["Key"] for entry in s3.list_objects_v2(Bucket=bucket)["Contents"]] == ["k"]
+        s3.delete_object(Bucket=bucket, Key="k")
+        with refused(404, "NoSuchKey"):
+            s3.get_object(Bucket=bucket, Key="k")
+        assert s3.list_objects_v2(Bucket=bucket)["KeyCount"] == 0
+
+    def test_the_etag_is_the_md5_of_the_body(self, s3: S3Client, bucket: str) -> None:
+        for body in (b"", b"one", b"two"):
+            digest = hashlib.md5(body, usedforsecurity=False).hexdigest()
+            assert s3.put_object(Bucket=bucket, Key="k", Body=body)["ETag"] == f'"{digest}"'
+            assert s3.head_object(Bucket=bucket, Key="k")["ETag"] == f'"{digest}"'
+
+    def test_a_copy_takes_new_metadata(self, s3: S3Client, bucket: str) -> None:
+        s3.put_object(Bucket=bucket, Key="from", Body=b"x", ContentType="image/png", Metadata={"a": "1"})
+        s3.copy_object(Bucket=bucket, Key="kept", CopySource={"Bucket": bucket, "Key": "from"})
+        s3.copy_object(
+            Bucket=bucket,
+            Key="new",
+            CopySource={"Bucket": bucket, "Key": "from"},
+            MetadataDirective="REPLACE",
+            ContentType="image/jpeg",
+            Metadata={"b": "2"},
+        )
+        kept, new = (s3.head_object(Bucket=bucket, Key=key) for key in ("kept", "new"))
+        assert (kept["ContentType"], kept["Metadata"]) == ("image/png", {"a": "1"})
+        assert (new["ContentType"], new["Metadata"]) == ("image/jpeg", {"b": "2"})
+        assert s3.get_object(Bucket=bucket, Key="new")["Body"].read() == b"x"
+
+    def test_parts_become_one_object(self, s3: S3Client, bucket: str) -> None:
+        pieces = [bytes([number]) * size for number, size in enumerate([PART, PART, 7])]
+        upload = s3.create_multipart_upload(Bucket=bucket, Key="k", ContentType="image/png")["UploadId"]
+        parts: list[CompletedPartTypeDef] = []
+        for number, piece in enumerate(pieces, 1):
+            sent = s3.upload_part(Bucket=bucket, Key="k", UploadId=upload, PartNumber=number, Body=piece)
+            parts.append({"ETag": sent["ETag"], "PartNumber": number})
+        listed = s3.list_parts(Bucket=bucket, Key="k", UploadId=upload)["Parts"]
+        assert [(part["PartNumber"], part["Size"]) for part in listed] == [(1, PART), (2, PART), (3, 7)]
+        with refused(404):
+            s3.head_object(Bucket=bucket, Key="k")
+        done = s3.complete_multipart_upload(Bucket=bucket, Key="k", UploadId=upload, MultipartUpload={"Parts": parts})
+        assert done["ETag"].strip('"').endswith("-3")
+        assert s3.get_object(Bucket=bucket, Key="k")["Body"].read() == b"".join(pieces)
+
+    def test_an_upload_in_parts_is_listed_and_given_up(self, s3: S3Client, bucket: str) -> None:
+        upload = s3.create_multipart_upload(Bucket=bucket, Key="up/k")["UploadId"]
+        s3.upload_part(Bucket=bucket, Key="up/k", UploadId=upload, PartNumber=1, Body=b"x")
+        # MinIO lists the uploads of one key alone; asking for it by its whole name is the same on S3.
+        listed = s3.list_multipart_uploads(Bucket=bucket, Prefix="up/k")["Uploads"]
+        assert [(found["Key"], found["UploadId"]) for found in listed] == [("up/k", upload)]
+        s3.abort_multipart_upload(Bucket=bucket, Key="up/k", UploadId=upload)
+        assert s3.list_multipart_uploads(Bucket=bucket, Prefix="up/k").get("Uploads", []) == []
+        with refused(404, "NoSuchUpload"):
+            s3.list_parts(Bucket=bucket, Key="up/k", UploadId=upload)
+
+    def test_uploads_in_parts_are_listed_by_prefix(self, s3: S3Client, bucket: str) -> None:
+        uploads = {key: s3.create_multipart_upload(Bucket=bucket, Key=key)["UploadId"] for key in ("up/a", "up/b", "x")}
+        try:
+            listed = s3.list_multipart_uploads(Bucket=bucket, Prefix="up/").get("Uploads", [])
+            assert [found["Key"] for found in listed] == ["up/a", "up/b"]
+        finally:
+            for key, upload in uploads.items():
+                s3.abort_multipart_upload(Bucket=bucket, Key=key, UploadId=upload)
+
+    def test_many_objects_are_deleted_at_once(self, s3: S3Client, bucket: str) -> None:
+        for key in ("a", "b", "c"):
+            s3.put_object(Bucket=bucket, Key=key, Body=b"x")
+        done = s3.delete_objects(Bucket=bucket, Delete={"Objects": [{"Key": "a"}, {"Key": "b"}, {"Key": "missing"}]})
+        assert sorted(entry["Key"] for entry in done["Deleted"]) == ["a", "b", "missing"]
+        assert done.get("Errors", []) == []
+        assert [entry["Key"] for entry in s3.list_objects_v2(Bucket=bucket)["Contents"]] == ["c"]
+
+    def test_deleting_what_is_not_there_is_no_error(self, s3: S3Client, bucket: str) -> None:
+        answer = s3.delete_object(Bucket=bucket, Key="missing")
+        assert answer["ResponseMetadata"]["HTTPStatusCode"] == 204
+
+
+def _come_back_and_are_listed(s3: S3Client, bucket: str, keys: list[str]) -> None:
+    try:
+        for key in keys:
+            s3.put_object(Bucket=bucket, Key=key, Body=key.encode())
+        assert [s3.get_object(Bucket=bucket, Key=key)["Body"].read().decode() for key in keys] == keys
+        assert [entry["Key"] for entry in s3.list_objects_v2(Bucket=bucket)["Contents"]] == keys
+    finally:
+        # A server that does not list one of them could not have its bucket emptied.
+        for key in reversed(keys):
+            s3.delete_object(Bucket=bucket, Key=key)

@@ -1,0 +1,55 @@
+"""The table of S3 behaviours and servers, read from ``behaviours.toml``."""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+FILE = Path(__file__).with_name("behaviours.toml")
+
+
+@dataclass(frozen=True)
+class Server:
+    """``title`` and ``version`` for people; ``messages`` says whether it has SNS and SQS as well."""
+
+    title: str
+    version: str
+    messages: bool
+    about: str
+
+
+@dataclass(frozen=True)
+class Behaviour:
+    """What S3 does. The test of the same name, behind ``test_``, in the group's suite tries it.
+
+    ``needed`` says what the application needs it for, where it does. ``not_kept`` says by server
+    what happens instead, and what that means for a user; a server that is not in it keeps it.
+    """
+
+    group: str
+    says: str
+    needed: str = ""
+    not_kept: Mapping[str, str] = field(default_factory=dict)
+
+
+def _read() -> tuple[dict[str, Server], dict[str, Behaviour], dict[str, dict[str, str]]]:
+    content = tomllib.loads(FILE.read_text("utf-8"))
+    servers = {name: Server(**given) for name, given in content["servers"].items()}
+    behaviours = {
+        name: Behaviour(group=group, **given)
+        for group, members in content["behaviours"].items()
+        for name, given in members.items()
+    }
+    return servers, behaviours, content["object_store"]
+
+
+# OBJECT_STORE is by test of the port's contract and by server why it does not hold.
+SERVERS, BEHAVIOURS, OBJECT_STORE = _read()
+
+
+def why_not_kept(name: str, server: str) -> str | None:
+    """Return why a server does not keep a behaviour, or a test of the port's contract; None where it does."""
+    found = BEHAVIOURS[name].not_kept if name in BEHAVIOURS else OBJECT_STORE.get(name, {})
+    return found.get(server)

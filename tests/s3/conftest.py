@@ -1,0 +1,98 @@
+"""The servers of the run, each started once by the test process that first asks for it."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import boto3
+import pytest
+from botocore.exceptions import ClientError
+
+from photo_worker.errors import StorageUnavailable
+from photo_worker.storage.s3_boto import make_client
+from tests.contracts.s3.case import REGION, Endpoint
+from tests.contracts.s3.table import SERVERS, why_not_kept
+from tests.s3.servers import NotToBeHad, open_server
+
+if TYPE_CHECKING:
+    from mypy_boto3_s3 import S3Client
+
+# Which servers, by name and with commas between; one that is named and not to be had is a failure.
+CHOSEN = "PHOTO_WORKER_S3_SERVERS"
+HERE = Path(__file__).parent
+# What a deviation looks like; a server that has died, or a mistake in a test, is neither.
+DEVIATES = (AssertionError, KeyError, ClientError, StorageUnavailable, pytest.fail.Exception)
+
+
+class Servers:
+    """The servers of this test process, and the worker's own client of each."""
+
+    def __init__(self, folder: Path, stack: ExitStack) -> None:
+        self._folder = folder
+        self._stack = stack
+        self._opened: dict[str, Endpoint | NotToBeHad] = {}
+        self._clients: dict[str, S3Client] = {}
+
+    def get(self, name: str) -> Endpoint:
+        """Return a server that answers; skips where there is none and nobody has named it."""
+        if name not in self._opened:
+            try:
+                self._opened[name] = self._stack.enter_context(open_server(name, self._folder / name))
+            except NotToBeHad as reason:
+                self._opened[name] = reason
+        opened = self._opened[name]
+        if isinstance(opened, NotToBeHad):
+            if os.environ.get(CHOSEN):
+                pytest.fail(f"{name} was asked for: {opened}")
+            pytest.skip(f"{name}: {opened}")
+        return opened
+
+    def client(self, server: Endpoint) -> S3Client:
+        """Return a client as the worker makes it."""
+        if server.name not in self._clients:
+            session = boto3.Session(server.access_key, server.secret_key, region_name=REGION)
+            client = make_client(session=session, endpoint_url=server.url, max_pool_connections=20)
+            self._clients[server.name] = client
+            self._stack.callback(client.close)
+        return self._clients[server.name]
+
+
+@pytest.fixture(scope="session")
+def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Servers]:
+    with ExitStack() as stack:
+        yield Servers(tmp_path_factory.mktemp("s3"), stack)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Expect a failure where the table says that a server does otherwise; a success is then a failure."""
+    for item in items:
+        if not isinstance(item, pytest.Function) or item.path.parent != HERE or not hasattr(item, "callspec"):
+            continue
+        why = why_not_kept(item.originalname.removeprefix("test_"), str(item.callspec.params.get("server", "")))
+        if why is not None:
+            item.add_marker(pytest.mark.xfail(reason=why, strict=True, raises=DEVIATES))
+
+
+def _chosen() -> list[str]:
+    named = [name.strip() for name in os.environ.get(CHOSEN, "").split(",") if name.strip()]
+    unknown = sorted(set(named) - SERVERS.keys())
+    if unknown:
+        raise pytest.UsageError(f"{CHOSEN} names {', '.join(unknown)}; there are {', '.join(SERVERS)}")
+    return named or list(SERVERS)
+
+
+# With --dist loadgroup, one test process has all tests of a server, and no server is started twice.
+@pytest.fixture(params=[pytest.param(name, marks=pytest.mark.xdist_group(name)) for name in _chosen()])
+def server(request: pytest.FixtureRequest, servers: Servers) -> Endpoint:
+    """The S3 server under test."""
+    return servers.get(request.param)
+
+
+@pytest.fixture
+def messages(server: Endpoint, servers: Servers) -> Endpoint:
+    """SNS and SQS as a stack has them beside this S3 server: its own, or ministack's."""
+    return server if SERVERS[server.name].messages else servers.get("ministack")
