@@ -15,6 +15,7 @@ from pydantic import SecretStr
 
 from photo_worker.cli.context import resolve, stack_option
 from photo_worker.cli.output import Command, OutputFormat, emit, emit_error, output_option, table
+from photo_worker.cli.stack_settings import PREFIX, left_out, stack_settings
 from photo_worker.config import DEFAULT_TEMPORAL_TARGET, Environment, Origin, Settings, load_settings
 from photo_worker.errors import ConfigurationError
 
@@ -30,7 +31,7 @@ _SERVICES = (
     "AWS_ENDPOINT_URL_S3",
     "AWS_ENDPOINT_URL_TEXTRACT",
 )
-_SERVICE_PREFIXES = ("TEMPORAL_", "AWS_", "PHOTO_WORKER_", "SNS_", "SQS_")
+_SERVICE_PREFIXES = ("TEMPORAL_", "AWS_", "SNS_", "SQS_")
 
 
 @dataclass(frozen=True)
@@ -54,6 +55,9 @@ def config() -> None:
 def show(ctx: click.Context, stack_name: str | None, output: OutputFormat) -> None:
     """Show each setting, its value and where that comes from; secrets stay hidden.
 
+    Those of the application come first, then those that Temporal's and AWS's libraries read, then what the local
+    stack is made of, as `up` would make it.
+
     The exit code is 1 where a worker would not start with these settings.
     """
     environment, stack = resolve(ctx, os.environ, stack_name=stack_name)
@@ -66,6 +70,10 @@ def show(ctx: click.Context, stack_name: str | None, output: OutputFormat) -> No
         # What is given is shown all the same: it may be what makes the mistake plain.
         error = problem
     rows = list(resolved(environment, effective))
+    rows += [
+        Resolved(name, None if value is None else without_secrets(name, value), origin)
+        for name, value, origin in stack_settings(stack_name, os.environ)
+    ]
     data = {"stack": stack, "settings": [_as_data(row) for row in rows]}
     if error is not None and output == "json":
         emit_error("config show", output, error, data=data)
@@ -76,7 +84,7 @@ def show(ctx: click.Context, stack_name: str | None, output: OutputFormat) -> No
         for line in table([("SETTING", "VALUE", "FROM"), *shown]):
             click.echo(line)
 
-    emit("config show", output, data=data, text=text, warnings=list(misspelt(environment)))
+    emit("config show", output, data=data, text=text, warnings=[*misspelt(environment), *left_out(environment)])
     if error is not None:
         emit_error("config show", output, error)
         ctx.exit(1)
@@ -127,7 +135,7 @@ def misspelt(environment: Environment) -> Iterator[str]:
     """Yield a warning for each name in the .env file that nothing reads and that resembles one that is read."""
     known = {*_own_names(), *_SERVICES}
     for name, origin in environment.origins.items():
-        if origin.kind != "file" or name in known or name.startswith(_SERVICE_PREFIXES):
+        if origin.kind != "file" or name in known or name.startswith((*_SERVICE_PREFIXES, PREFIX)):
             continue
         for meant in difflib.get_close_matches(name, known, n=1, cutoff=0.85):
             yield f"{name} in {origin} is read by nothing; is {meant} meant?"

@@ -32,8 +32,16 @@ class Command(click.Command):
                 import traceback
 
                 traceback.print_exception(error)
-            emit_error(ctx.info_name or "", ctx.params.get("output", "text"), error)
+            emit_error(_words(ctx), ctx.params.get("output", "text"), error)
             ctx.exit(1)
+
+
+def _words(ctx: click.Context) -> str:
+    """Return the words that called a command, its groups' included, as its own answers name it."""
+    words = [ctx.info_name or ""]
+    while (ctx := ctx.parent or ctx).parent is not None:
+        words.insert(0, ctx.info_name or "")
+    return " ".join(words)
 
 
 def output_option(*formats: OutputFormat) -> Callable[[_F], _F]:

@@ -66,12 +66,19 @@ def _endpoints(_ctx: click.Context, _option: click.Parameter, values: tuple[str,
     return found
 
 
+def _complete_external(_ctx: click.Context, _option: click.Parameter, incomplete: str) -> list[str]:
+    from photo_worker.devkit import external
+
+    return [name for name in (*(f"{service}=" for service in external.FORMS), NONE) if name.startswith(incomplete)]
+
+
 # Never from a variable: what it names is migrated and written to, which has to be meant.
 external_option = click.option(
     "--external",
     multiple=True,
     metavar="SERVICE=ENDPOINT",
     callback=_endpoints,
+    shell_complete=_complete_external,
     help="Use this one in the place of temporal, postgres, s3, sns, sqs or textract, and make in it what the stack "
     "needs; nothing in it is ever deleted. Give it again for another service, or none for none.  [default: as it was]",
 )

@@ -10,7 +10,9 @@ from pathlib import Path
 
 import pytest
 
+from photo_worker.devkit import snapshots
 from photo_worker.devkit.layout import StackPaths
+from photo_worker.devkit.state import StackRecord
 
 MODULE = [sys.executable, "-m", "photo_worker.cli"]
 
@@ -38,6 +40,13 @@ def completed(words: str, *, home: Path | None = None) -> list[str]:
         ("photo-worker logs te", ["temporal", "textract"]),
         ("photo-worker status --output ", ["text", "json"]),
         ("photo-worker --env", ["--env-file"]),
+        ("photo-worker faults ", ["clear", "list", "set"]),
+        ("photo-worker faults set po", ["postgres"]),
+        ("photo-worker faults set textract notification-l", ["notification-late", "notification-lost"]),
+        ("photo-worker faults clear te", ["temporal", "textract"]),
+        ("photo-worker up --stack co", ["compose"]),
+        ("photo-worker up --s3 m", ["ministack", "minio"]),
+        ("photo-worker up --external s", ["s3=", "sns=", "sqs="]),
     ],
 )
 def test_commands_options_and_values_are_completed(words: str, offered: list[str]) -> None:
@@ -51,6 +60,20 @@ def test_stacks_are_completed_by_name(tmp_path: Path) -> None:
     assert completed("photo-worker status --name re", home=tmp_path) == ["release", "review"]
     assert completed("photo-worker show --name rev", home=tmp_path) == ["review"]
     assert completed("photo-worker down --name ", home=tmp_path / "absent") == []
+
+
+def test_snapshots_and_services_are_those_of_the_stack(tmp_path: Path) -> None:
+    paths = StackPaths(tmp_path, "review")
+    paths.create()
+    StackRecord.new("review", 20_000, durable=True).with_(s3="seaweedfs").save(paths)
+    for name in ("second", "seeded"):
+        snapshots.save(paths, StackRecord.new("review", 20_000, durable=True), name)
+    assert completed("photo-worker snapshot load --name review se", home=tmp_path) == ["second", "seeded"]
+    assert completed("photo-worker snapshot load se", home=tmp_path) == []
+    assert completed("photo-worker faults set --name review s", home=tmp_path) == ["s3"]
+    assert completed("photo-worker faults set s", home=tmp_path) == []
+    paths.record.write_text("{")
+    assert completed("photo-worker faults set --name review s", home=tmp_path) == []
 
 
 @pytest.mark.parametrize(

@@ -14,6 +14,7 @@ from photo_worker.cli import cli
 from photo_worker.cli.config import HIDDEN, without_secrets
 from photo_worker.config import Settings
 from photo_worker.devkit.layout import StackPaths
+from photo_worker.devkit.ports import derived_base
 from photo_worker.devkit.state import StackRecord
 
 
@@ -84,6 +85,55 @@ def test_a_stack_that_runs_is_an_origin(tmp_path: Path, monkeypatch: pytest.Monk
     assert (found["TEMPORAL_TARGET"]["value"], found["TEMPORAL_TARGET"]["origin"]) == ("127.0.0.1:20000", "stack")
     assert found["DATABASE_URL"]["value"] == "postgresql://photo_worker:***@127.0.0.1:20004/photo_worker"
     assert record.password not in result.output
+
+
+def test_what_the_stack_is_made_of_is_shown_as_up_would_make_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = settings_of(show("-o", "json"))
+    default = {"origin": "default", "file": None, "line": None}
+    assert found["PHOTO_WORKER_STACK_KIND"] == {"name": "PHOTO_WORKER_STACK_KIND", "value": "native", **default}
+    assert found["PHOTO_WORKER_S3"]["value"] == "ministack"
+    assert found["PHOTO_WORKER_MINIO"]["value"] is None
+    assert found["PHOTO_WORKER_HOME"]["value"] == str(tmp_path / "stacks")
+    assert found["PHOTO_WORKER_HOME"]["origin"] == "environment"
+    assert found["--base-port"]["value"] == str(derived_base(tmp_path / "stacks", "dev"))
+
+    paths = StackPaths(tmp_path / "stacks", "dev")
+    paths.create()
+    endpoints = {"postgres": "postgresql://cook:hunter2@127.0.0.1:5432/photos", "temporal": "127.0.0.1:7233"}
+    StackRecord.new("dev", 20_000, durable=True).with_(s3="seaweedfs", external=endpoints).save(paths)
+    monkeypatch.setenv("PHOTO_WORKER_OFFLINE", "1")
+    result = show("-o", "json")
+    found = settings_of(result)
+    assert (found["PHOTO_WORKER_S3"]["value"], found["PHOTO_WORKER_S3"]["origin"]) == ("seaweedfs", "stack")
+    assert (found["--base-port"]["value"], found["--base-port"]["origin"]) == ("20000", "stack")
+    assert found["--external temporal"]["value"] == "127.0.0.1:7233"
+    assert found["--external postgres"]["value"] == "postgresql://cook:***@127.0.0.1:5432/photos"
+    assert found["PHOTO_WORKER_OFFLINE"]["value"] == "1"
+    assert "hunter2" not in result.output
+
+    # Of another kind, what was recorded is of no use.
+    monkeypatch.setenv("PHOTO_WORKER_STACK_KIND", "compose")
+    found = settings_of(show("-o", "json"))
+    assert (found["PHOTO_WORKER_S3"]["value"], found["PHOTO_WORKER_S3"]["origin"]) == ("localstack", "default")
+    assert found["PHOTO_WORKER_STACK_KIND"]["origin"] == "environment"
+
+
+def test_an_error_names_the_command_as_its_answer_does() -> None:
+    result = show("-o", "json", "--name", "absent")
+    assert result.exit_code == 1
+    answer = json.loads(result.stdout)
+    assert (answer["command"], answer["error"]["code"]) == ("config show", "stack_not_running")
+
+
+def test_what_the_stack_does_not_read_from_the_file_is_a_warning(tmp_path: Path) -> None:
+    (tmp_path / ".env").write_text("PHOTO_WORKER_S3=minio\n")
+    result = show("-o", "json")
+    assert json.loads(result.stdout)["warnings"] == [
+        "PHOTO_WORKER_S3 in .env, line 1 is ignored: the stack's commands read it from the environment alone"
+    ]
+    assert settings_of(result)["PHOTO_WORKER_S3"]["value"] == "ministack"
 
 
 def test_no_secret_is_shown_whatever_the_format(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
