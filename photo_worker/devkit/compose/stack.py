@@ -106,10 +106,16 @@ class ComposeStack:
             return self._down(Engine())
 
     def reset(self) -> UpReport:
-        """Delete its volumes and logs, and leave it running; its ports and its password stay."""
+        """Delete what it stores and its logs, and leave it running; its ports and its password stay.
+
+        Where all of it runs, Postgres and Textract are emptied and the rest is started anew; else everything is.
+        """
         timeline = Timeline()
         with self._alone("reset"):
-            self._refuse(self._known_record(), running=False)
+            known = self._known_record()
+            self._refuse(known, running=False)
+            if known is not None and self._emptied(known, timeline):
+                return UpReport(self.status(), started=True, seconds=timeline.elapsed(), timeline=timeline)
             with timeline.span("stack", "stop and delete"):
                 remove(Engine(), self.project, grace=0, volumes=True)
                 delete_tree(self.paths.logs)
@@ -318,6 +324,30 @@ class ComposeStack:
             require_same_postgres(before, record.versions, f"volumes of {self.project}")
         record.save(self.paths)
         return self._start(engine, record, timeline)
+
+    def _emptied(self, record: StackRecord, timeline: Timeline) -> bool:
+        """Empty a stack that runs as it would start; false where it has to start on no data."""
+        from photo_worker.devkit.compose import emptying
+        from photo_worker.devkit.readiness import NotEmptied
+
+        engine = Engine()
+        found = containers(engine, self.project)
+        own = own_services(record)
+        if record != self._new_record(record) or not all(name in found and found[name].lives for name in own):
+            return False
+        try:
+            self._end_faults(engine, record, found)
+            with timeline.span("stack", "empty"):
+                emptying.empty(engine, {name: found[name] for name in own}, record)
+            # What its file or an image changed meanwhile is made anew here too.
+            with timeline.span("stack", "containers"):
+                self._run_compose(engine, record, "up", "--detach", doing="start the containers")
+            self._make_ready(engine, record, timeline)
+        except (NotEmptied, OSError, StackError) as error:
+            timeline.add("stack", f"not emptied: {error}", timeline.elapsed(), 0.0)
+            return False
+        logs.erase(self.paths.logs, ())
+        return True
 
     def _start(self, engine: Engine, record: StackRecord, timeline: Timeline) -> UpReport:
         """Run the containers of a stack that does not run, and wait until they are usable."""
