@@ -38,7 +38,7 @@ def measure(rounds: int = 3) -> dict[str, Any]:
     alone: dict[str, list[float]] = {service.name: [] for service in SERVICES}
     whole: dict[str, list[float]] = {step: [] for step in _STEPS}
     for service in SERVICES:
-        service.load(fresh=True)
+        service.load()
     for _ in range(rounds):
         for service in SERVICES:
             alone[service.name].append(_in_new_home(lambda home, service=service: _start_alone(service, home)))

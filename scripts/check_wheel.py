@@ -8,7 +8,11 @@ from email import message_from_bytes
 from importlib import import_module
 from pathlib import Path, PurePosixPath
 
-NEEDED = ("photo_worker/py.typed", "photo_worker/storage/migrations/env.py")
+NEEDED = (
+    "photo_worker/py.typed",
+    "photo_worker/storage/migrations/env.py",
+    "photo_worker/storage/migrations/schema.sql",
+)
 # The worker's own modules: they have to load with requirements.txt alone, without any extra.
 WORKER = ("photo_worker.cli", "photo_worker.config", "photo_worker.bootstrap", "photo_worker.worker")
 

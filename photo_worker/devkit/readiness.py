@@ -12,6 +12,7 @@ import json
 import secrets
 import subprocess
 import time
+from functools import cache
 from http import HTTPStatus
 from pathlib import Path
 from typing import Any
@@ -131,8 +132,17 @@ def _session(env: dict[str, str]) -> Any:
             "credentials_file": (None, None, os.devnull, None),
         }
     )
+    session.register_component("data_loader", _descriptions())
     session.set_credentials(env["AWS_ACCESS_KEY_ID"], env["AWS_SECRET_ACCESS_KEY"], env.get("AWS_SESSION_TOKEN"))
     return session
+
+
+@cache
+def _descriptions() -> Any:
+    """Return what reads the services' descriptions, megabytes of JSON, once for all sessions."""
+    from botocore.loaders import create_loader
+
+    return create_loader()
 
 
 def _client(session: Any, service: str, env: dict[str, str]) -> Any:

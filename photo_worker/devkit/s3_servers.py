@@ -80,7 +80,7 @@ class _SeaweedFS:
         plan = plan_of(self.name, argv, base_environment(paths), paths, cwd=data, stop_stage=1)
         return replace(plan, discard=str(data))
 
-    def load(self, *, fresh: bool) -> None:
+    def load(self) -> None:
         import_all("botocore.session", "botocore.config")
 
     def check(self, record: StackRecord) -> None:
@@ -132,7 +132,7 @@ class _MinIO:
         plan = plan_of(self.name, argv, env, paths, cwd=data, stop_stage=1)
         return replace(plan, discard=str(data))
 
-    def load(self, *, fresh: bool) -> None:
+    def load(self) -> None:
         import_all("botocore.session", "botocore.config")
 
     def check(self, record: StackRecord) -> None:

@@ -50,8 +50,8 @@ class Service(Protocol):
     def plan(self, record: StackRecord, paths: StackPaths) -> ServicePlan:
         """Return how to run it, its files made; raises ``StackError``."""
 
-    def load(self, *, fresh: bool) -> None:
-        """Import what ``check`` uses, while the service is still starting; ``fresh`` where it has no data yet."""
+    def load(self) -> None:
+        """Import what ``check`` uses, while the service is still starting."""
 
     def check(self, record: StackRecord) -> None:
         """Use it once for real, making what the stack needs in it; raises ``NotReady``."""
@@ -96,7 +96,7 @@ class _Temporal:
         # Temporal cannot forget, but starts in a blink.
         return replace(plan_of(self.name, argv, env, paths, cwd=data), discard=str(data))
 
-    def load(self, *, fresh: bool) -> None:
+    def load(self) -> None:
         return
 
     def check(self, record: StackRecord) -> None:
@@ -153,10 +153,8 @@ class _Postgres:
             prepare=prepare,
         )
 
-    def load(self, *, fresh: bool) -> None:
+    def load(self) -> None:
         import_all("photo_worker.devkit.database", "photo_worker.storage.migrate")
-        if fresh:
-            import_all("alembic.command", "sqlalchemy")
 
     def check(self, record: StackRecord) -> None:
         from photo_worker.devkit import database
@@ -211,7 +209,7 @@ class _Aws:
         }
         return plan_of(self.name, [sys.executable, "-m", "ministack"], env, paths, cwd=data, stop_stage=1)
 
-    def load(self, *, fresh: bool) -> None:
+    def load(self) -> None:
         import_all("botocore.session", "botocore.config")
 
     def check(self, record: StackRecord) -> None:
@@ -257,7 +255,7 @@ class _Textract:
         argv += ["--data", str(make_directory(paths.data / "textract"))]
         return plan_of(self.name, argv, env, paths, cwd=make_directory(paths.run / "textract"))
 
-    def load(self, *, fresh: bool) -> None:
+    def load(self) -> None:
         import_all("botocore.session", "PIL.ImageFont", "PIL.ImageDraw")
 
     def check(self, record: StackRecord) -> None:

@@ -45,7 +45,6 @@ class Start:
         self._timeline = timeline
         self._timeout = timeout
         self._token = ""
-        self._fresh: set[str] = set()
         self._empties = False
         self._over = threading.Event()
 
@@ -106,8 +105,8 @@ class Start:
             logs.rotate(self._paths.log(name))
         self._token = secrets.token_hex(8)
         services = [service.plan(self._record, self._paths) for service in self._services]
-        self._fresh = {plan.name for plan in services if plan.prepare is not None}
-        needed = disk.NEEDED_WITHOUT_DATA if self._fresh else disk.NEEDED_WITH_DATA
+        without_data = any(plan.prepare is not None for plan in services)
+        needed = disk.NEEDED_WITHOUT_DATA if without_data else disk.NEEDED_WITH_DATA
         for place in {self._paths.data, *(Path(plan.prepare.into).parent for plan in services if plan.prepare)}:
             disk.require_space(place, needed)
         return StackPlan(
@@ -186,7 +185,7 @@ class Start:
             with self._timeline.span(service.name, "empty"):
                 service.empty(self._record, self._paths)
         with self._timeline.span(service.name, "load client"):
-            service.load(fresh=service.name in self._fresh)
+            service.load()
         with self._timeline.span(service.name, "listen"):
             while not probes.listens(port):
                 self._give_up(service, deadline, reason)

@@ -6,10 +6,11 @@ rest of the command line together. Steps go forward only.
 
 from __future__ import annotations
 
+import io
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import psycopg
 
@@ -25,6 +26,8 @@ LOCK_TIMEOUT_SECONDS = 60
 # "photo-wk": advisory locks of one database share a space of 64-bit numbers.
 LOCK_ID = 0x70686F746F2D776B
 STEPS = Path(__file__).parent / "migrations"
+# All of the steps on an empty database, as ``rendered`` returns them.
+SCHEMA = STEPS / "schema.sql"
 
 
 def upgrade(database_url: str, *, lock_timeout_seconds: float = LOCK_TIMEOUT_SECONDS) -> None:
@@ -52,6 +55,41 @@ def upgrade(database_url: str, *, lock_timeout_seconds: float = LOCK_TIMEOUT_SEC
             if known is None:
                 raise
             raise known from error
+
+
+def create(database_url: str) -> None:
+    """Make this release's schema in an empty database that nobody else uses yet: all of it, or nothing.
+
+    Leaves what ``upgrade`` leaves, in a tenth of its time, as Alembic stays out. Raises ``DatabaseUnavailable``,
+    ``DatabaseMissing`` and ``ServiceRefused``, and psycopg's own error where the database is not empty.
+    """
+    statements = SCHEMA.read_bytes()
+    with translated(describe_database(database_url)), _connect(database_url) as connection:
+        connection.execute(statements)
+
+
+def rendered() -> str:
+    """Return the SQL of all steps, one after the other, with the table in which Alembic keeps the step."""
+    from alembic.runtime.environment import EnvironmentContext
+    from alembic.script import ScriptDirectory
+
+    config, written = _config(), io.StringIO()
+    script = ScriptDirectory.from_config(config)
+
+    def steps(step: Any, _: object) -> Any:
+        return script._upgrade_revs("head", step)
+
+    with EnvironmentContext(config, script, fn=steps, as_sql=True, destination_rev="head") as environment:
+        environment.configure(
+            dialect_name="postgresql",
+            # Otherwise percent signs are doubled.
+            dialect_opts={"paramstyle": "named"},
+            output_buffer=written,
+            # One transaction for all, which the connection makes.
+            transactional_ddl=False,
+        )
+        environment.run_migrations()
+    return "\n".join(line.rstrip() for line in written.getvalue().splitlines()) + "\n"
 
 
 def current(database_url: str) -> str | None:

@@ -71,7 +71,7 @@ class Toy:
             discard=str(data) if self.discards else None,
         )
 
-    def load(self, *, fresh: bool) -> None:
+    def load(self) -> None:
         return
 
     def check(self, record: StackRecord) -> None:
@@ -101,6 +101,14 @@ def processes_of(root: Path) -> list[psutil.Process]:
         except psutil.Error:
             continue
     return found
+
+
+def has_ended(pid: int) -> bool:
+    """Say whether a process is gone, or waits for nothing but to be collected."""
+    try:
+        return psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return True
 
 
 def wait_until(condition: Callable[[], bool], what: str, *, seconds: float = 30.0) -> None:

@@ -49,6 +49,37 @@ def test_an_empty_database_comes_to_the_head(empty_database_url: str) -> None:
     migrate.require_schema(empty_database_url)
 
 
+def catalogue(database_url: str) -> list[tuple[object, ...]]:
+    """Return what a database holds besides rows: columns, constraints, indexes, functions and triggers."""
+    queries = (
+        "SELECT attrelid::regclass::text, attname, format_type(atttypid, atttypmod), attnotnull FROM pg_attribute"
+        " JOIN pg_class ON pg_class.oid = attrelid WHERE relnamespace = 'public'::regnamespace AND attnum > 0",
+        "SELECT conname, pg_get_constraintdef(oid) FROM pg_constraint WHERE connamespace = 'public'::regnamespace",
+        "SELECT indexname, indexdef FROM pg_indexes WHERE schemaname = 'public'",
+        "SELECT proname, pg_get_functiondef(oid) FROM pg_proc WHERE pronamespace = 'public'::regnamespace",
+        "SELECT tgname, pg_get_triggerdef(oid) FROM pg_trigger WHERE NOT tgisinternal",
+    )
+    with psycopg.connect(database_url) as connection:
+        return sorted(row for query in queries for row in connection.execute(query).fetchall())
+
+
+def test_the_schema_made_in_one_piece_is_that_of_the_steps(database_url: str, empty_database_url: str) -> None:
+    migrate.create(empty_database_url)
+    assert len(catalogue(empty_database_url)) > 20
+    assert catalogue(empty_database_url) == catalogue(database_url)
+    assert migrate.current(empty_database_url) == migrate.head()
+    migrate.upgrade(empty_database_url)
+
+
+def test_a_schema_is_made_whole_or_not_at_all(empty_database_url: str) -> None:
+    with psycopg.connect(empty_database_url) as connection:
+        connection.execute("CREATE TABLE erasures (job_digest BYTEA)")
+    with pytest.raises(psycopg.errors.DuplicateTable, match="erasures"):
+        migrate.create(empty_database_url)
+    assert migrate.current(empty_database_url) is None
+    assert columns(empty_database_url, "recipes") == {}
+
+
 def test_a_second_run_finds_nothing_to_do_and_keeps_the_rows(empty_database_url: str) -> None:
     migrate.upgrade(empty_database_url)
     with psycopg.connect(empty_database_url) as connection:

@@ -1,0 +1,8 @@
+"""Write photo_worker/storage/migrations/schema.sql, which has to be done when a step is added."""
+
+from __future__ import annotations
+
+from photo_worker.storage import migrate
+
+if __name__ == "__main__":
+    migrate.SCHEMA.write_text(migrate.rendered(), encoding="utf-8")
