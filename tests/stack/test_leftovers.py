@@ -1,0 +1,278 @@
+"""What crashes, restarts of the machine and careless hands leave on disk is no obstacle, and costs no data."""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+
+from photo_worker.devkit import ports, postgres
+from photo_worker.devkit.layout import StackPaths, is_locked
+from photo_worker.devkit.plan import ServicePlan
+from photo_worker.devkit.services import SERVICES
+from photo_worker.devkit.stack import Stack
+from photo_worker.devkit.state import Processes, StackRecord
+from photo_worker.errors import DataMismatch, DataUnwritable, PortTaken, ServiceFailed, StackNotReady
+from tests.integration.devkit.toys import Toy, has_ended, processes_of, wait_until
+from tests.stack.support import LedgerStack, begun, command, lines, pids_of, put, record_of
+
+KEPT = [["kept"], ["kept"]]
+Damage = Callable[[LedgerStack], None]
+
+
+@pytest.fixture
+def stack(tmp_path: Path) -> Iterator[LedgerStack]:
+    """A stack that runs and holds a line."""
+    stack = LedgerStack(tmp_path / "home", f"t-{secrets.token_hex(4)}", base_port=0)
+    stack.up()
+    try:
+        put(stack, "kept")
+        yield stack
+    finally:
+        stack.delete()
+        left = processes_of(tmp_path)
+        for process in left:
+            process.kill()
+    assert left == []
+
+
+@pytest.fixture
+def bystander() -> Iterator[subprocess.Popen[bytes]]:
+    """A process that has nothing to do with any stack."""
+    process = subprocess.Popen([sys.executable, "-I", "-S", "-c", "import time; time.sleep(600)"])
+    yield process
+    assert process.poll() is None, "nobody touched it"
+    process.kill()
+    process.wait()
+
+
+def end_all_at_once(stack: LedgerStack) -> None:
+    """Let every process vanish with no chance to clean up, as when the machine loses power."""
+    pids = pids_of(stack)
+    for pid in pids.values():
+        os.kill(pid, signal.SIGSTOP)
+    for pid in pids.values():
+        os.kill(pid, signal.SIGKILL)
+    wait_until(lambda: processes_of(stack.paths.root) == [], "all are gone")
+
+
+def cut_list(stack: LedgerStack) -> None:
+    content = stack.paths.processes.read_bytes()
+    stack.paths.processes.write_bytes(content[: len(content) // 2])
+
+
+def remove_list(stack: LedgerStack) -> None:
+    stack.paths.processes.unlink()
+
+
+def remove_lock(stack: LedgerStack) -> None:
+    stack.paths.supervisor_lock.unlink()
+
+
+def remove_all_state(stack: LedgerStack) -> None:
+    for path in (stack.paths.processes, stack.paths.supervisor_lock, stack.paths.command_lock):
+        path.unlink()
+
+
+@pytest.mark.parametrize("damage", [cut_list, remove_list, remove_lock, remove_all_state])
+def test_a_running_stack_with_damaged_files_is_found_and_replaced(stack: LedgerStack, damage: Damage) -> None:
+    before = pids_of(stack)
+    damage(stack)
+    status = stack.status()
+    if is_locked(stack.paths.supervisor_lock):
+        assert [service.state for service in status.services] == ["running", "running"], "truth is asked for"
+        assert status.problem is not None
+        with pytest.raises(StackNotReady, match="damaged"):
+            stack.wait(0)
+    began = time.monotonic()
+    assert stack.up().status.running
+    assert time.monotonic() - began < 20
+    assert all(has_ended(pid) for pid in before.values()), "nothing of the one before is left"
+    assert lines(stack) == KEPT
+    assert stack.status().problem is None
+
+
+def test_down_ends_a_stack_whose_directory_was_deleted(stack: LedgerStack) -> None:
+    before = pids_of(stack)
+    # As `git clean` does.
+    shutil.rmtree(stack.paths.root)
+    with begun(command("down", "--name", stack.name, home=stack.paths.home)) as process:
+        output, errors = process.communicate(timeout=60)
+    assert (process.returncode, errors) == (0, "")
+    assert "is stopped" in output
+    wait_until(lambda: all(has_ended(pid) for pid in before.values()), "all have ended")
+    assert not stack.paths.root.exists(), "looking makes nothing"
+
+
+def test_up_replaces_a_stack_whose_directory_was_deleted(stack: LedgerStack) -> None:
+    base, before = record_of(stack).base_port, pids_of(stack)
+    shutil.rmtree(stack.paths.root)
+    again = LedgerStack(stack.paths.home, stack.name, base_port=base)
+    assert again.up().status.running
+    assert all(has_ended(pid) for pid in before.values())
+    assert lines(again) == [[], []]
+
+
+def test_after_a_restart_of_the_machine_up_goes_on_with_the_data(
+    stack: LedgerStack, bystander: subprocess.Popen[bytes]
+) -> None:
+    base = record_of(stack).base_port
+    end_all_at_once(stack)
+    # The numbers belong to others now, and the temporary files are gone.
+    values = json.loads(stack.paths.processes.read_text())
+    values |= {"pid": bystander.pid, "reaper": os.getpid()}
+    for entry in values["services"]:
+        entry |= {"pid": bystander.pid, "started": entry["started"] - 60}
+    stack.paths.processes.write_text(json.dumps(values))
+    shutil.rmtree(stack.paths.run)
+    status = stack.status()
+    assert [service.state for service in status.services] == ["stopped", "stopped"]
+    assert status.problem is not None
+    assert "killed, or the machine restarted" in status.problem
+    with begun(command("status", "--name", stack.name, home=stack.paths.home)) as process:
+        _, errors = process.communicate(timeout=60)
+    assert process.returncode == 1
+    assert "photo-worker up" in errors
+    with pytest.raises(StackNotReady, match="machine restarted"):
+        stack.wait(0)
+    assert stack.up().status.services[0].port == base
+    assert lines(stack) == KEPT
+
+
+@pytest.mark.parametrize("content", ["", "{", "[]", '{"format": 99, "name": "x"}', '{"format": 1, "colour": "blue"}'])
+def test_a_record_that_cannot_be_read_is_named_and_the_data_left_alone(stack: LedgerStack, content: str) -> None:
+    stack.down()
+    good = stack.paths.record.read_text()
+    stack.paths.record.write_text(content)
+    for look in (stack.up, stack.status, stack.env):
+        with pytest.raises(DataMismatch, match=r"stack\.json"):
+            look()
+    assert not stack.down(), "what may be there can be stopped all the same"
+    assert processes_of(stack.paths.root) == []
+    stack.paths.record.write_text(good)
+    stack.up()
+    assert lines(stack) == KEPT
+
+
+def test_a_lock_file_that_nobody_holds_is_no_obstacle(stack: LedgerStack) -> None:
+    end_all_at_once(stack)
+    for lock in (stack.paths.command_lock, stack.paths.supervisor_lock):
+        lock.write_text("31337\n")
+    began = time.monotonic()
+    assert stack.up().status.running
+    assert time.monotonic() - began < 20
+    assert lines(stack) == KEPT
+
+
+def test_what_an_interrupted_deletion_left_is_deleted_at_the_next_start(stack: LedgerStack) -> None:
+    stack.down()
+    half = stack.paths.root / ".data.deleted" / "toy"
+    half.mkdir(parents=True)
+    (half / "lines").touch()
+    stack.up()
+    assert not half.parent.exists()
+    assert lines(stack) == KEPT
+
+
+@pytest.mark.parametrize("content", ["{pid}\n{data}\n1\n", "{pid}", "garbage\n", ""])
+def test_the_pid_file_of_a_crashed_postgres_names_nobody_any_more(
+    tmp_path: Path, bystander: subprocess.Popen[bytes], content: str
+) -> None:
+    data = tmp_path / "postgres-18"
+    data.mkdir()
+    file = data / "postmaster.pid"
+    file.write_text(content.format(pid=bystander.pid, data=data))
+    postgres.forget_reused_pid(data)
+    first, *rest = file.read_text().split("\n")
+    if content.startswith("{pid}"):
+        assert not psutil.pid_exists(int(first))
+        assert rest == content.format(pid="", data=data).split("\n")[1:], "Postgres reads the others"
+    else:
+        assert file.read_text() == content
+
+
+def test_the_pid_file_of_a_postgres_that_runs_is_left_alone(tmp_path: Path) -> None:
+    data = tmp_path / "postgres-18"
+    data.mkdir()
+    server = subprocess.Popen([sys.executable, "-I", "-S", "-c", "import time; time.sleep(600)", str(data)])
+    try:
+        content = f"{server.pid}\n{data}\n"
+        (data / "postmaster.pid").write_text(content)
+        wait_until(lambda: str(data) in psutil.Process(server.pid).cmdline(), "it runs")
+        postgres.forget_reused_pid(data)
+        assert (data / "postmaster.pid").read_text() == content
+    finally:
+        server.kill()
+        server.wait()
+
+
+@pytest.mark.parametrize("address", ["127.0.0.1", ""], ids=["loopback", "wildcard"])
+@pytest.mark.parametrize("use", [use for service in SERVICES for use in service.uses])
+def test_each_port_that_is_taken_is_named_and_nothing_is_started_or_moved(
+    tmp_path: Path, use: str, address: str
+) -> None:
+    base = ports.free_base()
+    stack = Stack(tmp_path, "dev", base_port=base)
+    port = ports.Ports(base)[use]
+    with socket.create_server((address, port)), pytest.raises(PortTaken) as refused:
+        stack.up()
+    service = next(service.name for service in SERVICES if use in service.uses)
+    assert f"Port {port}, which {service} needs, is taken by process {os.getpid()}" in refused.value.message
+    assert processes_of(stack.paths.root) == []
+    assert not Processes.load(stack.paths).alive
+    assert record_of(stack).base_port == base
+    assert list(stack.paths.data.iterdir()) == []
+
+
+class Impostor(Toy):
+    """A service that somebody is quicker than: its port is taken after it was found free."""
+
+    held: socket.socket | None = None
+
+    def plan(self, record: StackRecord, paths: StackPaths) -> ServicePlan:
+        type(self).held = socket.create_server(("127.0.0.1", record.ports["temporal"]))
+        return super().plan(record, paths)
+
+
+def test_a_port_that_is_taken_between_the_check_and_the_start_is_named(tmp_path: Path) -> None:
+    stack = Stack(tmp_path, "dev", base_port=0, services=[Impostor()])
+    try:
+        with pytest.raises(PortTaken, match=f"is taken by process {os.getpid()} "):
+            stack.up()
+        # As after any failure, the rest stays to be looked at.
+        assert [service.state for service in stack.status().services] == ["exited"]
+        with pytest.raises(ServiceFailed):
+            stack.wait(5)
+    finally:
+        assert Impostor.held is not None
+        Impostor.held.close()
+        stack.down()
+    assert processes_of(stack.paths.root) == []
+    assert Stack(tmp_path, "dev", services=[Toy()]).up().status.running
+    stack.delete()
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can make a stack of another user")
+def test_a_stack_of_another_user_is_left_as_it_is(stack: LedgerStack) -> None:
+    stack.down()
+    nobody = 65_534
+    for path in (stack.paths.root, *stack.paths.root.rglob("*")):
+        os.chown(path, nobody, nobody)
+    before = {path: path.stat() for path in stack.paths.root.rglob("*")}
+    for act in (stack.up, stack.reset, stack.down):
+        with pytest.raises(DataUnwritable, match="belongs to the user nobody"):
+            act()
+    assert {path: path.stat() for path in stack.paths.root.rglob("*")} == before
+    for path in (stack.paths.root, *stack.paths.root.rglob("*")):
+        os.chown(path, 0, 0)
