@@ -7,7 +7,7 @@
 
 The development file is resolved first and constrains the others, so that a package
 has one version in all of them: the worker runs with what the tests ran with. The clients'
-file is resolved alone: its programs never share an environment with the project.
+file and SeaweedFS' are resolved alone: the programs in them need nothing of the project.
 """
 
 from __future__ import annotations
@@ -28,10 +28,11 @@ SOURCES: dict[str, list[str]] = {
     "requirements.txt": ["pyproject.toml"],
     "requirements-build.txt": ["--group", "build"],
     "requirements-clients.txt": ["--group", "clients"],
+    "requirements-seaweedfs.txt": ["--group", "seaweedfs"],
     # boto3, all that it asks for, is in the development environment.
     SOURCE_BUILT: ["--group", "localstack-client", "--no-deps"],
 }
-ALONE = {DEVELOPMENT, "requirements-clients.txt"}
+ALONE = {DEVELOPMENT, "requirements-clients.txt", "requirements-seaweedfs.txt"}
 PYTHONS = ["3.11", "3.12", "3.13", "3.14"]
 # glibc 2.36 is Debian 12's.
 PLATFORMS = ["x86_64-manylinux_2_36", "aarch64-manylinux_2_36", "aarch64-apple-darwin", "x86_64-apple-darwin"]

@@ -33,7 +33,11 @@ REQUIREMENTS = (
     "requirements-build.txt",
 )
 # Files whose environments are not the project's own, and the dependency group of each.
-APART = {"requirements-clients.txt": "clients", "requirements-localstack-client.txt": "localstack-client"}
+APART = {
+    "requirements-clients.txt": "clients",
+    "requirements-localstack-client.txt": "localstack-client",
+    "requirements-seaweedfs.txt": "seaweedfs",
+}
 
 
 def script(name: str) -> ModuleType:
@@ -171,6 +175,10 @@ def test_every_pin_is_exact_and_has_its_hashes(name: str) -> None:
     for block in blocks:
         assert re.match(r"[A-Za-z0-9._-]+==[^\s;]+ ", block), block.splitlines()[0]
         assert re.search(r"--hash=sha256:[0-9a-f]{64}", block), block.splitlines()[0]
+
+
+def test_seaweedfs_is_the_same_in_its_extra_and_in_its_group() -> None:
+    assert PYPROJECT["project"]["optional-dependencies"]["seaweedfs"] == PYPROJECT["dependency-groups"]["seaweedfs"]
 
 
 def test_a_package_has_one_pin_in_all_files_that_the_project_is_installed_from() -> None:
