@@ -1,0 +1,149 @@
+"""A stack of services that are all somebody else's: here the run's shared stack, of which nothing may be lost."""
+
+from __future__ import annotations
+
+import json
+import secrets
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import psycopg
+import pytest
+from click.testing import CliRunner, Result
+
+from photo_worker.cli import cli
+from photo_worker.devkit.stack import Stack
+from photo_worker.devkit.state import StackRecord
+from photo_worker.errors import DatabaseMissing, ServiceFailed, StackDiffers
+from photo_worker.orchestration.connection import connect
+from photo_worker.storage.s3_boto import make_client
+from tests.support.resources import create_database, database_named, drop_database
+
+pytestmark = [pytest.mark.stack, pytest.mark.timeout(180)]
+
+
+@pytest.fixture
+def database(stack_env: dict[str, str]) -> Iterator[str]:
+    """The URL of an empty database of its own on the shared server."""
+    server = stack_env["DATABASE_URL"]
+    name = create_database(server)
+    yield f"{server.rpartition('/')[0]}/{name}"
+    drop_database(server, name)
+
+
+@pytest.fixture
+def endpoints(stack_env: dict[str, str], database: str) -> dict[str, str]:
+    aws = {name: stack_env[f"AWS_ENDPOINT_URL_{name.upper()}"] for name in ("s3", "sns", "sqs", "textract")}
+    return {"temporal": stack_env["TEMPORAL_TARGET"], "postgres": database, **aws}
+
+
+@pytest.fixture
+def stack(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Stack]:
+    monkeypatch.setenv("PHOTO_WORKER_HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("PHOTO_WORKER_STACK", f"t-{secrets.token_hex(4)}")
+    stack = Stack(tmp_path / "home", _name(), base_port=0)
+    yield stack
+    stack.delete()
+
+
+def _name() -> str:
+    import os
+
+    return os.environ["PHOTO_WORKER_STACK"]
+
+
+def run(*arguments: str, code: int = 0) -> Result:
+    result = CliRunner().invoke(cli, list(arguments))
+    assert result.exit_code == code, result.output
+    return result
+
+
+def answer(*arguments: str, code: int = 0) -> dict[str, Any]:
+    value: dict[str, Any] = json.loads(run(*arguments, "-o", "json", code=code).stdout)
+    return value
+
+
+async def test_everything_may_be_external_and_nothing_of_it_is_lost(
+    stack: Stack, endpoints: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given = [part for name, endpoint in endpoints.items() for part in ("--external", f"{name}={endpoint}")]
+    made = answer("up", "--base-port", str(Stack(stack.paths.home, "other", base_port=0)._fresh_base()), *given)
+    shown = {service["name"]: service for service in made["data"]["services"]}
+    assert list(shown) == ["temporal", "postgres", "s3", "sns", "sqs", "textract"]
+    for service in shown.values():
+        assert (service["state"], service["version"], service["pid"]) == ("running", "external", None)
+    password = endpoints["postgres"].partition("@")[0].rpartition(":")[2]
+    assert password not in json.dumps(list(shown.values()))
+    assert password not in run("status").output
+    assert stack.paths.record.stat().st_mode & 0o777 == 0o600
+
+    # The application finds all that it needs there, where the variables say.
+    env = answer("env")["data"]
+    assert env == made["data"]["env"]
+    assert env["TEMPORAL_TARGET"] == endpoints["temporal"]
+    assert "TEMPORAL_UI_URL" not in env
+    for name, value in env.items():
+        monkeypatch.setenv(name, value)
+    s3, bucket = make_client(), env["S3_BUCKET"]
+    s3.put_object(Bucket=bucket, Key="theirs", Body=b"kept")
+    with psycopg.connect(env["DATABASE_URL"], autocommit=True) as connection:
+        connection.execute("CREATE TABLE theirs AS SELECT 1 AS kept")
+        assert connection.execute("SELECT count(*) FROM recipes").fetchone() == (0,)
+    from photo_worker.config import load_settings, read_environment
+
+    client = await connect(load_settings(read_environment(env, None)), env)
+    assert client.namespace == env["TEMPORAL_NAMESPACE"]
+    for name in env:
+        monkeypatch.delenv(name)
+
+    warned = {command: answer(*command.split()) for command in ("reset --yes", "snapshot save full", "down")}
+    for command, envelope in warned.items():
+        (warning,) = envelope["warnings"]
+        assert warning.startswith("temporal, postgres, s3, sns, sqs and textract are external: "), command
+    assert not stack.status().running
+    assert [service.state for service in stack.status().services] == ["running"] * 6
+    # Remembered, and still whole.
+    assert answer("up")["data"]["env"] == env
+    assert s3.get_object(Bucket=bucket, Key="theirs")["Body"].read() == b"kept"
+    with psycopg.connect(env["DATABASE_URL"]) as connection:
+        assert connection.execute("SELECT kept FROM theirs").fetchone() == (1,)
+        comment = "SELECT shobj_description(oid, 'pg_database') FROM pg_database WHERE datname = current_database()"
+        assert connection.execute(comment).fetchone() == (None,)
+        pristine = "SELECT count(*) FROM pg_database WHERE datname = current_database() || '_pristine'"
+        assert connection.execute(pristine).fetchone() == (0,)
+
+    with pytest.raises(StackDiffers, match="temporal, postgres, s3, sns, sqs and textract external, not with"):
+        Stack(stack.paths.home, stack.name, external={}).up()
+
+
+def test_an_external_database_that_is_not_there_is_not_made(
+    stack: Stack, database: str, stack_env: dict[str, str]
+) -> None:
+    missing = f"{database}_typo"
+    with pytest.raises(DatabaseMissing):
+        Stack(stack.paths.home, stack.name, base_port=0, external={"postgres": missing}, services=[]).up()
+    with psycopg.connect(database_named(stack_env["DATABASE_URL"], "postgres")) as connection:
+        query = "SELECT count(*) FROM pg_database WHERE datname = %s"
+        assert connection.execute(query, [missing.rpartition("/")[2]]).fetchone() == (0,)
+
+
+def test_an_external_service_that_does_not_answer_is_named_without_its_password(
+    stack: Stack, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("photo_worker.devkit.external.PATIENCE_SECONDS", 0.1)
+    broken = Stack(
+        stack.paths.home,
+        stack.name,
+        base_port=0,
+        external={"postgres": "postgresql://me:secret@127.0.0.1:1/recipes"},
+        services=[],
+    )
+    with pytest.raises(ServiceFailed, match=r"postgres is not ready: postgresql://me@127.0.0.1:1/recipes") as caught:
+        broken.up()
+    assert "secret" not in caught.value.message
+    (line,) = broken.status().services
+    assert (line.name, line.state) == ("postgres", "silent")
+    record = StackRecord.load(stack.paths)
+    assert record is not None
+    assert record.external.keys() == {"postgres"}
