@@ -207,6 +207,9 @@ class _Aws:
             "MINISTACK_REGION": record.region,
             "LOG_LEVEL": "WARNING",
         }
+        # It takes any key for a request, but checks a signed URL against these.
+        variables = environment_of(record)
+        env |= {name: variables[name] for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")}
         return plan_of(self.name, [sys.executable, "-m", "ministack"], env, paths, cwd=data, stop_stage=1)
 
     def load(self) -> None:

@@ -71,6 +71,9 @@ def test_the_services_are_told_to_stay_on_loopback_and_quiet(paths: StackPaths) 
     made = plans(paths)
     assert made["aws"].env["BIND_HOST"] == "127.0.0.1"
     assert made["aws"].env["SERVICES"] == "s3,sns,sqs"
+    # With others, or none, it refuses every URL that the stack's own credentials signed.
+    signed_by = environment_of(RECORD)["AWS_SECRET_ACCESS_KEY"]
+    assert made["aws"].env["AWS_SECRET_ACCESS_KEY"] == signed_by
     assert not Path(made["aws"].env["DOCKER_HOST"].removeprefix("unix://")).exists()
     assert made["temporal"].env["TEMPORAL_VERSION_CHECK_DISABLED"] == "1"
     assert {"--ui-disable-news-fetch", "journal_mode=wal", "synchronous=normal"} <= set(made["temporal"].argv)
