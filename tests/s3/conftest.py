@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import re
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -75,6 +77,25 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         why = why_not_kept(item.originalname.removeprefix("test_"), str(item.callspec.params.get("server", "")))
         if why is not None:
             item.add_marker(pytest.mark.xfail(reason=why, strict=True, raises=DEVIATES))
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Say which servers were tried, and why the others were not."""
+    tried: Counter[str] = Counter()
+    left: dict[str, str] = {}
+    for kind, reports in terminalreporter.stats.items():
+        for report in reports:
+            found = re.search(r"^tests/s3/.*\[(\w+)", getattr(report, "nodeid", ""))
+            if found and found[1] in SERVERS:
+                if kind == "skipped":
+                    left[found[1]] = str(report.longrepr[2]).removeprefix("Skipped: ")
+                elif kind in {"passed", "xfailed", "failed"}:
+                    tried[found[1]] += 1
+    if tried or left:
+        terminalreporter.section("S3 servers")
+        for name in sorted({*tried, *left}):
+            said = f"{tried[name]} tests" if tried[name] else f"not tried: {left[name]}"
+            terminalreporter.write_line(f"{SERVERS[name].title}: {said}")
 
 
 def _chosen() -> list[str]:

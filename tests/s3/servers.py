@@ -24,9 +24,10 @@ from urllib.request import urlopen
 
 from botocore.exceptions import BotoCoreError, ClientError
 
+from photo_worker.devkit import s3_servers
+from photo_worker.errors import S3ServerMissing
 from tests.contracts.s3.case import Endpoint, delete_bucket, new_bucket
 
-ROOT = Path(__file__).resolve().parents[2]
 HOST = "127.0.0.1"
 _START_SECONDS = 60.0
 _STOP_SECONDS = 15.0
@@ -163,20 +164,11 @@ def _free_ports(count: int) -> list[int]:
             one.close()
 
 
-def _program(name: str, variable: str, *places: Path) -> str:
-    """Return where a program is: named by a variable, in one of the places, or on PATH."""
-    named = os.environ.get(variable)
-    if named:
-        if not os.access(named, os.X_OK):
-            raise NotToBeHad(f"{variable} names {named}, which is no program")
-        return named
-    for place in places:
-        if os.access(place / name, os.X_OK):
-            return str(place / name)
-    found = shutil.which(name)
-    if found is None:
-        raise NotToBeHad(f"there is no program {name}; {variable} can name one")
-    return found
+def _found(find: Callable[[], Path]) -> str:
+    try:
+        return str(find())
+    except S3ServerMissing as error:
+        raise NotToBeHad(str(error)) from error
 
 
 def _ministack(folder: Path) -> Recipe:
@@ -203,8 +195,7 @@ def _ministack(folder: Path) -> Recipe:
 
 
 def _seaweedfs(folder: Path) -> Recipe:
-    tools = ROOT / ".nox" / "seaweedfs" / "bin"
-    weed = _program("weed", "PHOTO_WORKER_WEED", tools, Path(sys.executable).parent)
+    weed = _found(s3_servers.seaweedfs_program)
     ports = dict(zip(_WEED_PORTS, _free_ports(len(_WEED_PORTS)), strict=True))
     actions = ["Admin", "Read", "Write", "List", "Tagging"]
     recipe = Recipe([], {}, ports["s3.port"])
@@ -238,8 +229,7 @@ _WEED_PORTS = tuple(
 
 
 def _minio(folder: Path) -> Recipe:
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "photo-worker"
-    minio = _program("minio", "PHOTO_WORKER_MINIO", cache, cache / "bin")
+    minio = _found(s3_servers.minio_program)
     port, console = _free_ports(2)
     recipe = Recipe(
         [
@@ -265,12 +255,11 @@ def _minio(folder: Path) -> Recipe:
 
 
 def _localstack(folder: Path) -> Recipe:
-    python = ROOT / ".nox" / "localstack" / "bin"
-    program = _program("python", "PHOTO_WORKER_LOCALSTACK_PYTHON", python)
-    if program == shutil.which("python"):
+    program = os.environ.get("PHOTO_WORKER_LOCALSTACK_PYTHON", "")
+    if not os.access(program, os.X_OK):
         raise NotToBeHad(
-            "there is no LocalStack: give its endpoint as PHOTO_WORKER_S3_LOCALSTACK, or a Python 3.13 that has "
-            "localstack-core as PHOTO_WORKER_LOCALSTACK_PYTHON"
+            "give its endpoint as PHOTO_WORKER_S3_LOCALSTACK, or a Python 3.13 that has localstack-core as "
+            "PHOTO_WORKER_LOCALSTACK_PYTHON"
         )
     (port,) = _free_ports(1)
     env = {
