@@ -66,7 +66,7 @@ def demo(session: nox.Session) -> None:
 @nox.session(venv_backend=BACKEND)
 def tests(session: nox.Session) -> None:
     """Run the unit, integration and end-to-end tests."""
-    pytest(session, "tests/unit", "tests/integration", "tests/e2e")
+    pytest(session, "tests/unit", "tests/integration", "tests/stack", "tests/e2e")
 
 
 @nox.session(python=PYTHONS)
