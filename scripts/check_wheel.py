@@ -10,6 +10,7 @@ from pathlib import Path, PurePosixPath
 
 NEEDED = (
     "photo_worker/py.typed",
+    "photo_worker/devkit/requirements-seaweedfs.txt",
     "photo_worker/storage/migrations/env.py",
     "photo_worker/storage/migrations/schema.sql",
 )

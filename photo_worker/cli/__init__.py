@@ -42,6 +42,7 @@ _COMMANDS = {
     "faults": _Entry("photo_worker.cli.faults:faults", "Make things go wrong in the local stack, and right again."),
     "reset": _Entry("photo_worker.cli.stack:reset", "Delete the local stack's data and start it empty."),
     "env": _Entry("photo_worker.cli.stack:env", "Print the variables that point at the local stack."),
+    "prefetch": _Entry("photo_worker.cli.prefetch:prefetch", "Get everything that up needs, while there is a network."),
     "doctor": _Entry("photo_worker.cli.doctor:doctor", "Look for what keeps the stack or the worker from running."),
     "config": _Entry("photo_worker.cli.config:config", "Look at the settings."),
     "migrate": _Entry("photo_worker.cli.migrate:migrate", "Bring the database schema up to date."),

@@ -15,12 +15,14 @@ import click
 from photo_worker.cli.completion import complete_stack
 from photo_worker.cli.context import ENDPOINT_VARIABLES, resolve
 from photo_worker.cli.output import Command, OutputFormat, emit, output_option
+from photo_worker.cli.stack_options import kind_option, s3_option
 from photo_worker.config import load_settings
 from photo_worker.errors import PhotoWorkerError
 
 if TYPE_CHECKING:
     from photo_worker.config import Environment
     from photo_worker.devkit.findings import Finding
+    from photo_worker.devkit.wishes import Kind, S3Server
 
 _CONNECT_SECONDS = 3.0
 _MARKS = {"ok": "ok     ", "warning": "warning", "problem": "PROBLEM"}
@@ -32,17 +34,22 @@ _ADDRESSES = ("TEMPORAL_TARGET", "TEMPORAL_ADDRESS", "DATABASE_URL")
 @click.option(
     "--name", envvar="PHOTO_WORKER_STACK", shell_complete=complete_stack, help="The stack to look at.  [default: dev]"
 )
+@kind_option
+@s3_option
 @output_option("text", "json")
 @click.pass_context
-def doctor(ctx: click.Context, name: str | None, output: OutputFormat) -> None:
+def doctor(ctx: click.Context, name: str | None, kind: Kind | None, s3: S3Server | None, output: OutputFormat) -> None:
     """Look for what keeps the stack or the worker from running, and say what to do.
 
-    Nothing is started or changed. The exit code is 1 where there is a problem; a warning is none.
+    Nothing is started or changed. The exit code is 1 where there is a problem; a warning is none. With --stack or
+    --s3, it is the stack that up would start with them.
     """
     from photo_worker.devkit.doctor import examine
     from photo_worker.devkit.layout import DEFAULT_NAME, StackPaths, check_name, default_home
+    from photo_worker.devkit.wishes import Wishes
 
-    findings = [*examine(StackPaths(default_home(), check_name(name or DEFAULT_NAME))), *_settings(ctx)]
+    paths = StackPaths(default_home(), check_name(name or DEFAULT_NAME))
+    findings = [*examine(paths, Wishes(kind=kind, s3=s3)), *_settings(ctx)]
     counts = {state: sum(finding.state == state for finding in findings) for state in ("problem", "warning")}
     failed = counts["problem"] > 0
 

@@ -11,12 +11,15 @@ from collections.abc import Callable, Iterator
 from importlib.util import find_spec
 from pathlib import Path
 
-from photo_worker.devkit import postgres, services
+from photo_worker.devkit import external, postgres, s3_servers, services
 from photo_worker.devkit.findings import Finding, State
 from photo_worker.devkit.layout import HOME_VARIABLE, StackPaths
+from photo_worker.devkit.lineup import S3_SERVERS, services_of
 from photo_worker.devkit.ports import LOOPBACK, derived_base, is_taken, owner_of
+from photo_worker.devkit.services import Service
 from photo_worker.devkit.state import Processes, StackRecord
-from photo_worker.errors import StackError
+from photo_worker.devkit.wishes import Wishes
+from photo_worker.errors import S3ServerUnfit, StackError
 
 # What CI runs; a newer one may well do.
 _NEWEST_PYTHON = (3, 14)
@@ -42,41 +45,72 @@ _EMULATOR_MODULES = {
 _INSTALL = "Install the development kit: pip install 'photo-worker[devkit]'."
 
 
-def examine(paths: StackPaths) -> list[Finding]:
-    """Look at everything that a start of this stack needs, in the order in which it would meet them."""
-    native: tuple[Callable[[StackPaths], Iterator[Finding]], ...] = (
+_HINTS = {"s3": "Get it with `photo-worker prefetch --s3 seaweedfs` or `--s3 minio`."}
+
+
+def examine(paths: StackPaths, wishes: Wishes | None = None) -> list[Finding]:
+    """Look at everything that a start of this stack needs, in the order in which it would meet them.
+
+    ``wishes`` are those that the start would be asked for; without them, it is the stack as it was last. Raises
+    ``S3ServerUnfit``.
+    """
+    wishes = wishes or Wishes()
+    record = _record_as_it_would_start(paths, wishes)
+    native: tuple[Callable[[], Iterator[Finding]], ...] = (
         _python,
         _platform,
-        _programs,
-        _directory,
-        _user,
-        _disk,
-        _state,
-        _ports,
+        lambda: programs(record),
+        lambda: _externals(record),
+        lambda: _directory(paths),
+        lambda: _user(paths),
+        lambda: _disk(paths),
+        lambda: _state(paths),
+        lambda: _ports(paths, record),
         _proxies,
     )
-    checks = (_python, _directory, _disk, _containers, _proxies) if _is_compose(paths) else native
-    return [finding for check in checks for finding in check(paths)]
+    compose: tuple[Callable[[], Iterator[Finding]], ...] = (
+        _python,
+        lambda: _directory(paths),
+        lambda: _disk(paths),
+        lambda: _externals(record),
+        lambda: _containers(paths, record),
+        _proxies,
+    )
+    return [finding for check in (native if record.kind == "native" else compose) for finding in check()]
 
 
-def _is_compose(paths: StackPaths) -> bool:
+def _record_as_it_would_start(paths: StackPaths, wishes: Wishes) -> StackRecord:
     try:
-        record = StackRecord.load(paths)
+        known = StackRecord.load(paths)
     except StackError:
         # Said by the look at the state.
-        return False
-    return record is not None and record.kind == "compose"
+        known = None
+    record = known or StackRecord.new(paths.name, derived_base(paths.home, paths.name), durable=True)
+    kind = wishes.kind or record.kind
+    fitting, default = (S3_SERVERS, S3_SERVERS[0]) if kind == "native" else (("localstack", "minio"), "localstack")
+    if wishes.s3 is not None and wishes.s3 not in fitting:
+        raise S3ServerUnfit(kind=kind, s3=wishes.s3, known=", ".join(fitting))
+    s3 = wishes.s3 or record.s3
+    return record.with_(kind=kind, s3=s3 if s3 in fitting else default)
 
 
-def _containers(paths: StackPaths) -> Iterator[Finding]:
+def _externals(record: StackRecord) -> Iterator[Finding]:
+    """Knock at the doors of the services that are somebody else's."""
+    for entry in external.of(record):
+        if entry.answers():
+            yield Finding(entry.name, "ok", f"external, at {entry.url}")
+        else:
+            hint = "Start what should be there, or have the stack's own again: photo-worker up --external none."
+            yield Finding(entry.name, "problem", f"external, and nothing answers at {entry.url}", hint)
+
+
+def _containers(paths: StackPaths, record: StackRecord) -> Iterator[Finding]:
     from photo_worker.devkit.compose.doctor import examine as examine_containers
 
-    record = StackRecord.load(paths)
-    if record is not None:
-        yield from examine_containers(paths, record)
+    yield from examine_containers(paths, record)
 
 
-def _python(_: StackPaths) -> Iterator[Finding]:
+def _python() -> Iterator[Finding]:
     version = platform.python_version()
     if sys.version_info[:2] > _NEWEST_PYTHON:
         newest = ".".join(map(str, _NEWEST_PYTHON))
@@ -85,7 +119,7 @@ def _python(_: StackPaths) -> Iterator[Finding]:
         yield Finding("python", "ok", f"{version} in {sys.prefix}")
 
 
-def _platform(_: StackPaths) -> Iterator[Finding]:
+def _platform() -> Iterator[Finding]:
     system, machine = platform.system(), platform.machine()
     what = f"{system} on {machine}"
     if system not in {"Linux", "Darwin"} or machine.lower() not in _MACHINES:
@@ -98,36 +132,45 @@ def _platform(_: StackPaths) -> Iterator[Finding]:
         yield Finding("platform", "ok", what)
 
 
-def _programs(_: StackPaths) -> Iterator[Finding]:
-    yield _runs("temporal", services.temporal_program, "--version")
-    yield _runs("postgres", lambda: postgres.find_postgres().bin / "initdb", "--version")
-    for service, modules in (("aws", {"ministack": "ministack"}), ("textract", _EMULATOR_MODULES)):
-        missing = sorted(package for module, package in modules.items() if find_spec(module) is None)
+def programs(record: StackRecord) -> Iterator[Finding]:
+    """Find the program of each service of a native stack, and run it."""
+    modules = {"aws": {"ministack": "ministack"}, "textract": _EMULATOR_MODULES}
+    runs: dict[str, tuple[Callable[[], Path], str]] = {
+        "temporal": (services.temporal_program, "--version"),
+        "postgres": (lambda: postgres.find_postgres().bin / "initdb", "--version"),
+    }
+    if record.s3 == "seaweedfs":
+        runs["s3"] = (s3_servers.seaweedfs_program, "version")
+    elif record.s3 == "minio":
+        runs["s3"] = (s3_servers.minio_program, "--version")
+    for service in services_of(record.s3, record.external):
+        if service.name in runs:
+            yield _runs(service, *runs[service.name])
+            continue
+        missing = sorted(package for module, package in modules[service.name].items() if find_spec(module) is None)
         if missing:
-            yield Finding(service, "problem", f"not installed: {', '.join(missing)}", _INSTALL)
+            yield Finding(service.name, "problem", f"not installed: {', '.join(missing)}", _INSTALL)
         else:
-            yield Finding(service, "ok", _version_of(service))
+            yield Finding(service.name, "ok", service.version())
 
 
-def _runs(service: str, find: Callable[[], Path], argument: str) -> Finding:
-    """Find a program and run it: one that is there may be of another machine, or lack a library."""
+def _runs(service: Service, find: Callable[[], Path], argument: str) -> Finding:
+    """Run a program: one that is there may be of another machine, or lack a library."""
+    hint = _HINTS.get(service.name, _INSTALL)
     try:
         program = find()
         answer = subprocess.run(
             [program, argument], capture_output=True, text=True, timeout=_PROGRAM_SECONDS, check=False
         )
     except StackError as error:
-        return Finding(service, "problem", error.message, error.hint)
+        return Finding(service.name, "problem", error.message, error.hint)
     except (OSError, subprocess.TimeoutExpired) as error:
-        return Finding(service, "problem", f"its program does not run: {error}", _INSTALL)
+        return Finding(service.name, "problem", f"its program does not run: {error}", hint)
     if answer.returncode != 0:
         said = (answer.stderr or answer.stdout).strip().splitlines()[-1:] or ["nothing"]
-        return Finding(service, "problem", f"{program} ended with {answer.returncode} and said: {said[0]}", _INSTALL)
-    return Finding(service, "ok", _version_of(service))
-
-
-def _version_of(service: str) -> str:
-    return next(entry.version() for entry in services.SERVICES if entry.name == service)
+        what = f"{program} ended with {answer.returncode} and said: {said[0]}"
+        return Finding(service.name, "problem", what, hint)
+    return Finding(service.name, "ok", service.version())
 
 
 def _directory(paths: StackPaths) -> Iterator[Finding]:
@@ -221,15 +264,17 @@ def _data_of_other_postgres(paths: StackPaths) -> Iterator[Path]:
             yield from sorted(found)
 
 
-def _ports(paths: StackPaths) -> Iterator[Finding]:
+def _ports(paths: StackPaths, record: StackRecord) -> Iterator[Finding]:
     try:
-        record = StackRecord.load(paths)
         running = Processes.load(paths).alive
     except StackError:
         # Said by the look at the state.
-        record, running = None, False
-    known = record or StackRecord.new(paths.name, derived_base(paths.home, paths.name), durable=True)
-    numbers = {known.ports[use]: service.name for service in services.SERVICES for use in service.uses}
+        running = False
+    numbers = {
+        record.ports[use]: service.name for service in services_of(record.s3, record.external) for use in service.uses
+    }
+    if not numbers:
+        return
     if running:
         yield Finding("ports", "ok", f"{min(numbers)} to {max(numbers)} are the running stack's")
         return
@@ -242,7 +287,7 @@ def _ports(paths: StackPaths) -> Iterator[Finding]:
         yield Finding("ports", "ok", f"{min(numbers)} to {max(numbers)} are free")
 
 
-def _proxies(_: StackPaths) -> Iterator[Finding]:
+def _proxies() -> Iterator[Finding]:
     """Say whether an SDK would ask a proxy for what is on this machine.
 
     Commands for the stack pass proxies by; a worker's botocore asks these two functions.

@@ -1,0 +1,39 @@
+"""``prefetch``: everything that a later ``up`` needs, while there is a network."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import TYPE_CHECKING
+
+import click
+
+from photo_worker.cli.output import Command, OutputFormat, emit, output_option, table
+from photo_worker.cli.stack_options import kind_option, s3_option
+
+if TYPE_CHECKING:
+    from photo_worker.devkit.wishes import Kind, S3Server
+
+
+@click.command(cls=Command)
+@kind_option
+@s3_option
+@output_option("text", "json")
+def prefetch(kind: Kind | None, s3: S3Server | None, output: OutputFormat) -> None:
+    """Get everything that the stack needs, so that up works without a network.
+
+    The default stack comes with the development kit: its programs are run and its models loaded, to see that they
+    are whole. SeaweedFS is installed into this environment and MinIO built by a Go toolchain, both by their hashes;
+    for containers, images are pulled or built.
+    """
+    from photo_worker.devkit.prefetch import prefetch as get
+    from photo_worker.devkit.wishes import Wishes
+
+    found = get(Wishes(kind=kind, s3=s3), lambda line: click.echo(line, err=True))
+
+    def text() -> None:
+        for line in table([("WHAT", "HOW", "WHERE"), *((entry.what, entry.how, entry.where) for entry in found)]):
+            click.echo(line)
+        options = "".join(f" {name} {value}" for name, value in (("--stack", kind), ("--s3", s3)) if value)
+        click.echo(f"\nNothing is missing: photo-worker up{options} --offline")
+
+    emit("prefetch", output, data={"fetched": [asdict(entry) for entry in found]}, text=text)

