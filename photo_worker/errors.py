@@ -446,6 +446,13 @@ class DataUnwritable(StackError):
     hint = "Make the path writable for your user, or put the stacks elsewhere with PHOTO_WORKER_HOME."
 
 
+class StackNotOwned(DataUnwritable):
+    """The stack's {path!r} belongs to the user {owner}."""
+
+    code = "stack_not_owned"
+    hint = "Run the command as that user, or use a stack of your own with --name or PHOTO_WORKER_HOME."
+
+
 class DiskFull(DataUnwritable):
     """The disk of {path!r} is full: {reason}."""
 
@@ -638,7 +645,7 @@ class ImageUnbuildable(StackError):
     """The image {image} of the service {service} cannot be built: {reason}."""
 
     code = "image_unbuildable"
-    hint = "Read what the build says; behind a private index or certificate, see compose/README.md."
+    hint = "Read what the build says; behind a private index, see docs/how-to/compose.md."
 
 
 class ReplayError(PhotoWorkerError):

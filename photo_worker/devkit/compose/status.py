@@ -69,11 +69,14 @@ def _line(
         state = {"created": "starting", "restarting": "starting", "dead": "exited"}.get(found.state, found.state)
     alive = found is not None and found.lives
     started = closer.started if closer is not None and alive else None
-    version = None if found is None else found.image + (" (stand-in)" if found.stand_in else "")
+    # The record has the name that the file gives; the engine says a number where the name has moved on since.
+    version = record.versions.get(service.name) or (None if found is None else found.image)
+    if version is not None and found is not None and found.stand_in:
+        version += " (stand-in)"
     return ServiceStatus(
         name=service.name,
         state=state,
-        version=version or record.versions.get(service.name),
+        version=version,
         url=service.url(record),
         port=record.ports[service.use],
         # Elsewhere than on Linux the engine's machine is a virtual one, with numbers of its own.

@@ -1,0 +1,119 @@
+"""What the tests on a real engine have in common: stacks of their own, and proof that nothing of them stays."""
+
+from __future__ import annotations
+
+import os
+import secrets
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import boto3
+import pytest
+
+from photo_worker.devkit.compose import images, program
+from photo_worker.devkit.compose.project import KIND, compose_file, variables
+from photo_worker.devkit.compose.stack import ComposeStack
+from photo_worker.devkit.containers import PROJECT_LABEL, containers, project_volumes
+from photo_worker.devkit.engine import Engine
+from photo_worker.devkit.layout import StackPaths
+from photo_worker.devkit.state import StackRecord
+from photo_worker.devkit.wishes import Wishes
+from photo_worker.errors import StackError
+
+MakeStack = Callable[..., ComposeStack]
+
+
+def why_not(*own: str) -> str | None:
+    """Say why no stack that runs these services can run here; None where one can."""
+    record = StackRecord.new("probe", 15_000, durable=False).with_(kind=KIND)
+    try:
+        engine = Engine()
+        engine.get("/version")
+        compose = program.Compose(program.find(), compose_file(), "probe", variables(record), engine=engine.address)
+        missing = [one.name for one in images.images(compose, engine, own) if one.how == "missing"]
+    except StackError as error:
+        return error.message
+    return f"these images are not here: {', '.join(missing)}" if missing else None
+
+
+def require_engine(*own: str) -> None:
+    """Skip where these services cannot run in containers."""
+    reason = why_not(*own)
+    if reason is not None:
+        pytest.skip(reason)
+
+
+@pytest.fixture
+def make_stack(tmp_path: Path) -> Iterator[MakeStack]:
+    """Return stacks that are removed whole afterwards, which is looked at."""
+    made: list[ComposeStack] = []
+
+    def make(*, name: str | None = None, **wishes: Any) -> ComposeStack:
+        paths = StackPaths(tmp_path / "home", name or f"t-{secrets.token_hex(4)}")
+        # No test gets an image: `--offline` says so.
+        stack = ComposeStack(paths, Wishes(**{"base_port": 0, "durable": False, "offline": True, **wishes}))
+        made.append(stack)
+        return stack
+
+    yield make
+    for stack in made:
+        stack.delete()
+        assert left_of(stack) == [], "all of it is gone"
+        assert not stack.paths.root.exists()
+
+
+def left_of(stack: ComposeStack) -> list[str]:
+    """Name the containers, networks and volumes of a stack."""
+    engine = Engine()
+    label = {"label": [f"{PROJECT_LABEL}={stack.project}"]}
+    networks = engine.get("/networks", {"filters": label})
+    return [
+        *(entry.name for entry in containers(engine, stack.project).values()),
+        *(network["Name"] for network in networks),
+        *project_volumes(engine, stack.project),
+    ]
+
+
+def kill(stack: ComposeStack, service: str) -> None:
+    """Kill a service's container and wait until the engine knows."""
+    engine = Engine()
+    entry = containers(engine, stack.project)[service]
+    engine.do("POST", f"/containers/{entry.id}/kill", {"signal": "SIGKILL"}, doing="kill it")
+    engine.do("POST", f"/containers/{entry.id}/wait", doing="wait for its end")
+
+
+def client(env: dict[str, str], service: str) -> Any:
+    """Return a client of an AWS service that a stack's variables point at."""
+    session = boto3.session.Session(
+        aws_access_key_id=env["AWS_ACCESS_KEY_ID"],
+        aws_secret_access_key=env["AWS_SECRET_ACCESS_KEY"],
+        region_name=env["AWS_REGION"],
+    )
+    return session.client(service, endpoint_url=env[f"AWS_ENDPOINT_URL_{service.upper()}"])  # type: ignore[call-overload]
+
+
+def elsewhere(env: dict[str, str], *own: str) -> dict[str, str]:
+    """Return all services but these as external ones, of the stack that has these variables.
+
+    A stack that runs few services itself starts within seconds.
+    """
+    endpoints = {
+        "temporal": env["TEMPORAL_TARGET"],
+        "postgres": env["DATABASE_URL"],
+        "s3": env["AWS_ENDPOINT_URL_S3"],
+        "sns": env["AWS_ENDPOINT_URL_SNS"],
+        "sqs": env["AWS_ENDPOINT_URL_SQS"],
+        "textract": env["AWS_ENDPOINT_URL_TEXTRACT"],
+    }
+    return {name: endpoint for name, endpoint in endpoints.items() if name not in own}
+
+
+def command_variables(stack: ComposeStack) -> dict[str, str]:
+    """Return the environment in which commands mean this stack."""
+    return {
+        **os.environ,
+        "PHOTO_WORKER_HOME": str(stack.paths.home),
+        "PHOTO_WORKER_STACK": stack.name,
+        "PHOTO_WORKER_STACK_KIND": KIND,
+    }

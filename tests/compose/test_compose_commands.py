@@ -1,0 +1,329 @@
+"""Every command of the stack on a real Docker engine; what the containers' images are does not matter to them."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import psycopg
+import pytest
+from botocore.exceptions import ClientError
+from psycopg import sql
+
+from photo_worker.devkit.compose.stack import ComposeStack
+from photo_worker.devkit.containers import containers
+from photo_worker.devkit.engine import Engine
+from photo_worker.devkit.environment import stack_environment
+from photo_worker.devkit.local_stack import Wishes, local_stack
+from photo_worker.errors import (
+    ImageMissing,
+    PortTaken,
+    ServiceFailed,
+    ServiceUnknown,
+    SnapshotImpossible,
+    SnapshotOfOtherKind,
+    StackDiffers,
+    StackMoved,
+    StackNotReady,
+    StackNotRunning,
+)
+from tests.compose.support import (
+    MakeStack,
+    client,
+    command_variables,
+    elsewhere,
+    kill,
+    left_of,
+    make_stack,
+    require_engine,
+)
+
+__all__ = ["make_stack"]
+
+pytestmark = [pytest.mark.stack, pytest.mark.timeout(300)]
+
+
+def command(stack: ComposeStack, *arguments: str, code: int = 0) -> Any:
+    """Run a command that prints JSON and return its data, or the code of its error."""
+    argv = [sys.executable, "-m", "photo_worker.cli", *arguments, "-o", "json"]
+    done = subprocess.run(argv, capture_output=True, text=True, check=False, env=command_variables(stack), timeout=200)
+    assert done.returncode == code, (done.stdout, done.stderr)
+    answer = json.loads(done.stdout)
+    return answer["data"] if answer["error"] is None else answer["error"]["code"]
+
+
+def states(data: Any) -> dict[str, str]:
+    return {service["name"]: service["state"] for service in data["services"]}
+
+
+def keep(env: dict[str, str], word: str) -> None:
+    """Store a word in Postgres."""
+    with psycopg.connect(env["DATABASE_URL"], autocommit=True) as connection:
+        connection.execute("CREATE TABLE IF NOT EXISTS kept (word text)")
+        connection.execute("INSERT INTO kept VALUES (%s)", [word])
+
+
+def kept(env: dict[str, str]) -> set[str]:
+    with psycopg.connect(env["DATABASE_URL"]) as connection:
+        if connection.execute("SELECT to_regclass('kept')").fetchone() == (None,):
+            return set()
+        return {str(word) for (word,) in connection.execute("SELECT word FROM kept")}
+
+
+def fail(env: dict[str, str], what: str) -> None:
+    """Have Postgres log an error that names something."""
+    with psycopg.connect(env["DATABASE_URL"]) as connection, pytest.raises(psycopg.errors.UndefinedTable):
+        connection.execute(sql.SQL("SELECT * FROM {}").format(sql.Identifier(what)))
+
+
+def test_the_life_of_a_stack(make_stack: MakeStack) -> None:
+    require_engine("temporal", "postgres", "aws", "textract")
+    stack = make_stack()
+    # The records of a stack are its own, whichever process asks.
+    begun = stack.up()
+    assert begun.started
+    assert [line.name for line in begun.status.services] == ["temporal", "postgres", "aws", "textract"]
+    groups = {span.group for span in begun.timeline.spans()}
+    assert groups == {"stack", "temporal", "postgres", "aws", "textract"}, "--timings shows each service"
+
+    again = command(stack, "up", "--offline")
+    assert (again["started"], again["running"]) == (False, True)
+    assert set(states(command(stack, "status")).values()) == {"running"}
+    assert set(states(command(stack, "wait", "--timeout", "5")).values()) == {"running"}
+    env = command(stack, "env")
+    assert env == stack.env() == stack_environment(stack.name, stack.paths.home)
+    assert local_stack(stack.name, home=stack.paths.home).status().running, "the record says what kind it is"
+
+    keep(env, "first")
+    client(env, "s3").put_object(Bucket=env["S3_BUCKET"], Key="k", Body=b"x")
+    with pytest.raises(SnapshotImpossible, match="LocalStack"):
+        stack.save_snapshot("early")
+    assert client(env, "s3").get_object(Bucket=env["S3_BUCKET"], Key="k")["Body"].read() == b"x", "nothing was stopped"
+
+    # A pause, which the next `up` ends.
+    assert command(stack, "faults", "set", "textract", "--pause") is not None
+    assert states(command(stack, "status", code=1))["textract"] == "paused"
+    assert stack.paused() == {"textract": None}
+    assert command(stack, "up", "--offline")["started"] is False
+    assert stack.paused() == {}
+
+    # A container that dies is seen, and the next `up` starts the stack as a whole.
+    kill(stack, "temporal")
+    seen = command(stack, "status", code=1)
+    assert states(seen) == {"temporal": "exited", "postgres": "running", "aws": "running", "textract": "running"}
+    assert next(one["exit_code"] for one in seen["services"] if one["name"] == "temporal") == 137
+    assert command(stack, "wait", "--timeout", "60", code=1) == "service_failed"
+    assert command(stack, "up", "--offline")["started"] is True
+    assert kept(env) == {"first"}
+    with pytest.raises(ClientError):
+        client(env, "s3").get_object(Bucket=env["S3_BUCKET"], Key="k")
+
+    # A reset leaves it running, empty, at the same addresses and with the same password.
+    keep(env, "second")
+    command(stack, "reset", "--yes")
+    assert stack.env() == env
+    assert kept(env) == set()
+
+    assert command(stack, "down")["stopped"] is True
+    assert sorted(left_of(stack)) == [f"{stack.project}_{name}" for name in ("postgres", "temporal", "textract")]
+    assert command(stack, "down")["stopped"] is False
+    assert command(stack, "env", code=1) == "stack_not_running"
+    assert stack_environment(stack.name, stack.paths.home) is None
+    assert set(states(command(stack, "status", code=1)).values()) == {"stopped"}
+    assert stack.tail("postgres", 5), "what it wrote is kept"
+
+
+def test_objects_and_a_snapshot_with_minio(make_stack: MakeStack, stack_env: dict[str, str]) -> None:
+    require_engine("postgres", "s3")
+    stack = make_stack(s3="minio", external=elsewhere(stack_env, "postgres", "s3"))
+    report = stack.up()
+    assert {line.name: line.version for line in report.status.services if line.version == "external"}.keys() == {
+        "temporal",
+        "sns",
+        "sqs",
+        "textract",
+    }
+    assert stack.services == ("postgres", "s3")
+    env = stack.env()
+    s3 = client(env, "s3")
+    keep(env, "saved")
+    s3.put_object(Bucket=env["S3_BUCKET"], Key="k", Body=b"saved")
+    saved = stack.save_snapshot("seeded")
+    assert (saved.kind, saved.s3) == ("compose", "minio")
+    assert saved.bytes > 1_000_000
+    assert stack.status().running, "it runs again"
+    keep(env, "later")
+    s3.put_object(Bucket=env["S3_BUCKET"], Key="k", Body=b"later")
+
+    # Stopped and started, nothing is lost: MinIO keeps objects on disk.
+    stack.down()
+    stack.up()
+    assert kept(env) == {"saved", "later"}
+    assert s3.get_object(Bucket=env["S3_BUCKET"], Key="k")["Body"].read() == b"later"
+
+    stack.load_snapshot("seeded")
+    assert stack.env() == env
+    assert kept(env) == {"saved"}
+    assert s3.get_object(Bucket=env["S3_BUCKET"], Key="k")["Body"].read() == b"saved"
+    stack.reset()
+    assert kept(env) == set()
+    with pytest.raises(ClientError):
+        s3.get_object(Bucket=env["S3_BUCKET"], Key="k")
+    stack.load_snapshot("seeded")
+    assert kept(env) == {"saved"}, "a reset leaves snapshots alone"
+
+    # A snapshot is of one kind and one S3 server.
+    before = {entry.id for entry in containers(Engine(), stack.project).values()}
+    native = local_stack(stack.name, Wishes(kind="native"), home=stack.paths.home)
+    with pytest.raises(SnapshotOfOtherKind, match="compose"):
+        native.load_snapshot("seeded")
+    with pytest.raises(StackDiffers):
+        ComposeStack(stack.paths, Wishes(s3="localstack", offline=True)).up()
+    with pytest.raises(SnapshotOfOtherKind, match="minio"):
+        ComposeStack(stack.paths, Wishes(s3="localstack", offline=True)).load_snapshot("seeded")
+    assert before == {entry.id for entry in containers(Engine(), stack.project).values()}, "nothing was touched"
+
+
+def test_two_stacks_at_once(make_stack: MakeStack, stack_env: dict[str, str]) -> None:
+    require_engine("postgres")
+    external = elsewhere(stack_env, "postgres")
+    one, other = make_stack(external=external), make_stack(external=external)
+    with ThreadPoolExecutor(2) as pool:
+        reports = list(pool.map(lambda stack: stack.up(), (one, other)))
+    assert all(report.status.running for report in reports)
+    first, second = one.env(), other.env()
+    assert first["DATABASE_URL"] != second["DATABASE_URL"]
+    assert first["S3_BUCKET"] != second["S3_BUCKET"]
+    keep(first, "of the first")
+    assert kept(second) == set()
+    # Told to take the other's ports, a third names who has them.
+    base = int(first["DATABASE_URL"].rpartition(":")[2].partition("/")[0]) - 4
+    with pytest.raises(PortTaken, match=f"container {one.project}-postgres-1"):
+        make_stack(external=external, base_port=base).up()
+    with pytest.raises(StackMoved):
+        ComposeStack(one.paths, Wishes(base_port=base + 20, offline=True)).up()
+    one.down()
+    assert other.status().running
+    assert kept(second) == set()
+
+
+def test_an_interrupt_leaves_nothing_running(make_stack: MakeStack, stack_env: dict[str, str]) -> None:
+    require_engine("temporal", "postgres")
+    stack = make_stack()
+    external = [f"--external={name}={where}" for name, where in elsewhere(stack_env, "temporal", "postgres").items()]
+    argv = [sys.executable, "-m", "photo_worker.cli", "up", "--offline", *external]
+    child = subprocess.Popen(
+        argv, env=command_variables(stack), stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True
+    )
+    eventually(lambda: bool(containers(Engine(), stack.project)), child)
+    child.send_signal(signal.SIGINT)
+    said = child.communicate(timeout=60)
+    assert child.returncode == 130, said
+    assert containers(Engine(), stack.project) == {}
+    assert stack.status().running is False
+    # Nothing is in the way of another start.
+    assert ComposeStack(stack.paths, Wishes(offline=True)).up().status.running
+
+
+def eventually(seen: Callable[[], bool], child: subprocess.Popen[bytes] | None = None, seconds: float = 60) -> None:
+    deadline = time.monotonic() + seconds
+    while not seen():
+        assert time.monotonic() < deadline
+        assert child is None or child.poll() is None, child.communicate()
+        time.sleep(0.05)
+
+
+def test_a_service_that_fails_is_named_and_left_to_be_looked_at(
+    make_stack: MakeStack, stack_env: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    require_engine("temporal", "postgres")
+    stack = make_stack(external=elsewhere(stack_env, "temporal", "postgres"))
+    # An image that does something else: it ends at once, and says why.
+    monkeypatch.setenv("PW_POSTGRES_IMAGE", "photo-worker-textract:dev")
+    with pytest.raises(ServiceFailed, match=r"(?s)postgres is not ready: its container ended.*postgres \| "):
+        stack.up()
+    left = {line.name: line.state for line in stack.status().services if line.name in stack.services}
+    assert left["postgres"] == "exited"
+    assert left["temporal"] in {"starting", "running"}
+    assert stack.tail("postgres", 20)
+    monkeypatch.delenv("PW_POSTGRES_IMAGE")
+    assert stack.up().status.running, "mended, it starts"
+
+
+def test_an_image_that_is_not_here(
+    make_stack: MakeStack, stack_env: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    require_engine("postgres")
+    stack = make_stack(external=elsewhere(stack_env, "postgres"))
+    monkeypatch.setenv("PW_POSTGRES_IMAGE", "photo-worker-there-is-no-such-image:1")
+    with pytest.raises(ImageMissing, match="photo-worker-there-is-no-such-image:1 of the service postgres"):
+        stack.up()
+    assert left_of(stack) == []
+
+
+def test_logs_are_followed_through_a_restart(make_stack: MakeStack, stack_env: dict[str, str]) -> None:
+    require_engine("postgres")
+    stack = make_stack(external=elsewhere(stack_env, "postgres"))
+    stack.up()
+    old = set(stack.tail("postgres", 1000))
+    assert old
+    stopped = threading.Event()
+    lines: list[str] = []
+    news = stack.follow(["postgres", "temporal"], stopped.is_set)
+
+    def read() -> None:
+        lines.extend(line for service, line in news if service == "postgres")
+
+    reader = threading.Thread(target=read)
+    reader.start()
+    try:
+        fail(stack.env(), "a_first_thing")
+        eventually(lambda: any("a_first_thing" in line for line in lines))
+        stack.down()
+        stack.up()
+        fail(stack.env(), "a_second_thing")
+        eventually(lambda: any("a_second_thing" in line for line in lines))
+    finally:
+        stopped.set()
+        reader.join(30)
+    assert sum("a_first_thing" in line and "ERROR" in line for line in lines) == 1, "each line once"
+    assert not any(line in old for line in lines[:1]), "and none that was there before"
+
+
+def test_a_lost_record_locks_nothing(make_stack: MakeStack, stack_env: dict[str, str]) -> None:
+    require_engine("postgres")
+    external = elsewhere(stack_env, "postgres")
+    stack = make_stack(external=external)
+    stack.up()
+    env = stack.env()
+    keep(env, "still here")
+    # As `git clean` does, while it runs.
+    shutil.rmtree(stack.paths.root)
+    with pytest.raises(StackNotRunning):
+        stack.env()
+    stack.up()
+    assert kept(stack.env()) == {"still here"}
+    shutil.rmtree(stack.paths.root)
+    assert stack.down() is True, "containers are found without the record"
+    assert containers(Engine(), stack.project) == {}
+
+
+def test_what_does_not_run_is_said(make_stack: MakeStack, stack_env: dict[str, str]) -> None:
+    require_engine("postgres")
+    stack = make_stack(external=elsewhere(stack_env, "postgres"))
+    with pytest.raises(StackNotReady, match="postgres is stopped"):
+        stack.wait(0.2)
+    with pytest.raises(ServiceUnknown, match="has no service 'temporal' of its own"):
+        stack.pause("temporal")
+    with pytest.raises(StackNotRunning):
+        stack.pause("postgres")
+    stack.resume("postgres")
+    assert stack.down() is False
