@@ -37,6 +37,13 @@ def _stack() -> tuple[Result, Lines]:
     return result, stack.table(result)
 
 
+def _company() -> tuple[Result, Lines]:
+    from benchmarks import company
+
+    result = company.run()
+    return result, company.table(result)
+
+
 def _throughput() -> tuple[Result, Lines]:
     from benchmarks import throughput
 
@@ -92,6 +99,7 @@ def _replay() -> tuple[Result, Lines]:
 MEASUREMENTS: dict[str, Callable[[], tuple[Result, Lines]]] = {
     "startup": _startup,
     "stack": _stack,
+    "company": _company,
     "throughput": _throughput,
     "emulator": _emulator,
     "cached": _cached,

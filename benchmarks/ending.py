@@ -1,7 +1,7 @@
 """Ends what a measurement started where the measurement itself is killed and cannot.
 
 `python -m benchmarks.ending` reads ``stack FOLDER`` and ``process PID CREATED`` from standard input until that closes,
-and then deletes the stacks and ends the processes. Where the measurement ended well nothing is left to do.
+and then deletes the stacks in the folders and ends the processes. Where the measurement ended well nothing is left to do.
 """
 
 from __future__ import annotations
@@ -78,7 +78,8 @@ def main() -> None:
             case ["stack", folder] if Path(folder).exists():
                 from photo_worker.devkit.stack import Stack
 
-                Stack(Path(folder), STACK).delete()
+                for stack in Path(folder).iterdir():
+                    Stack(Path(folder), stack.name).delete()
                 shutil.rmtree(folder, ignore_errors=True)
             case ["process", pid, created]:
                 with suppress(psutil.NoSuchProcess):

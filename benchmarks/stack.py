@@ -29,6 +29,8 @@ from photo_worker.devkit.stack import Stack
 from photo_worker.devkit.state import StackRecord
 
 BAR = 2.0
+# Seconds as a user waits for them, on an idle machine with two cores.
+SECONDS_BARS = {"up_cold": 5.0, "up_warm": 2.5, "status": 0.2, "reset": 2.0}
 _TIMEOUT_SECONDS = 120.0
 _STEPS = ("up_cold", "reset", "status", "down", "up_warm")
 
@@ -55,7 +57,8 @@ def measure(rounds: int = 3) -> dict[str, Any]:
         "slowest": slowest,
         "ratio": ratio,
         "bar": BAR,
-        "met": ratio <= BAR,
+        "seconds_bars": SECONDS_BARS,
+        "met": ratio <= BAR and all(steps[step] <= bar for step, bar in SECONDS_BARS.items()),
     }
 
 
@@ -138,12 +141,15 @@ def _use_all(home: Path) -> dict[str, float]:
 def table(result: dict[str, Any]) -> Sequence[tuple[str, str]]:
     """Return the lines to show."""
     alone = sorted(result["alone_seconds"].items(), key=lambda item: item[1])
-    return [
-        *((f"{name} alone, bare, s", f"{seconds:.2f}") for name, seconds in alone),
-        ("up, s", f"{result['up_cold_seconds']:.2f}"),
-        ("up, data present, s", f"{result['up_warm_seconds']:.2f}"),
-        ("reset, s", f"{result['reset_seconds']:.2f}"),
-        ("status, s", f"{result['status_seconds']:.2f}"),
-        ("down, s", f"{result['down_seconds']:.2f}"),
-        (f"up / {result['slowest']} alone", f"{result['ratio']:.2f} (bar {result['bar']:.1f} at most)"),
-    ]
+    shown = {
+        "up_cold": "up, s",
+        "up_warm": "up, data present, s",
+        "reset": "reset, s",
+        "status": "status, s",
+        "down": "down, s",
+    }
+    lines = [(f"{name} alone, bare, s", f"{seconds:.2f}") for name, seconds in alone]
+    for step, label in shown.items():
+        bar = f" (bar {SECONDS_BARS[step]:g} at most)" if step in SECONDS_BARS else ""
+        lines.append((label, f"{result[f'{step}_seconds']:.2f}{bar}"))
+    return [*lines, (f"up / {result['slowest']} alone", f"{result['ratio']:.2f} (bar {result['bar']:.1f} at most)")]

@@ -23,6 +23,7 @@ import psutil
 import psycopg
 import pytest
 
+from benchmarks.company import MEMORY_BAR_MIB, resident_mib
 from photo_worker.devkit import database
 from photo_worker.devkit.ports import free_base
 from photo_worker.devkit.postgres import User, reachable
@@ -113,6 +114,10 @@ def test_the_life_of_a_stack(home: Path) -> None:
     env = stack.env()
     password = psycopg.conninfo.conninfo_to_dict(env["DATABASE_URL"])["password"]
     assert isinstance(password, str)
+
+    memory = resident_mib(stack)
+    assert set(memory) == {"temporal", "postgres", "aws", "textract", "supervisor"}
+    assert sum(memory.values()) <= MEMORY_BAR_MIB, memory
 
     processes = family(stack)
     listening = [
