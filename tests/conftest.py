@@ -13,6 +13,7 @@ import shutil
 import signal
 import tempfile
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -29,6 +30,8 @@ pytest_plugins = [
 ]
 
 _HOME = "PHOTO_WORKER_TEST_HOME"
+# What the run's stack is made of, by the variables that the command line reads; by default it is native.
+_KIND, _S3 = "PHOTO_WORKER_STACK_KIND", "PHOTO_WORKER_S3"
 _STACK = "PHOTO_WORKER_TEST_STACK"
 # The stack's variables as JSON, from a run that has started it to a run inside it.
 STACK_VARIABLES = "PHOTO_WORKER_TEST_STACK_VARIABLES"
@@ -36,6 +39,8 @@ _OWNED = pytest.StashKey[bool]()
 
 # What a developer's shell may hold and a test must not see.
 _FOREIGN = ("AWS_", "TEMPORAL_", "DATABASE_URL", "S3_BUCKET", "OCR_", "LOG_", "MAX_", "PG", "PHOTO_WORKER_HOME")
+# What a run's stacks are made of is for the fixtures; a test of the commands says it itself.
+_CHOICES = (_KIND, _S3, "PHOTO_WORKER_OFFLINE")
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -60,20 +65,29 @@ def pytest_unconfigure(config: pytest.Config) -> None:
     home = Path(os.environ.pop(_HOME))
     name = os.environ.pop(_STACK)
     if (home / name).exists():
-        from photo_worker.devkit.stack import Stack
+        from photo_worker.devkit.local_stack import local_stack
 
-        Stack(home, name).delete()
+        local_stack(name, home=home).delete()
     shutil.rmtree(home, ignore_errors=True)
 
 
 @pytest.fixture(scope="session")
-def stack_env() -> dict[str, str]:
+def stack_choice() -> dict[str, str]:
+    """Return the variables that say what this run's stacks are made of; none for the native stack as it is."""
+    return {name: os.environ[name] for name in (_KIND, _S3) if os.environ.get(name)}
+
+
+@pytest.fixture(scope="session")
+def stack_env(stack_choice: dict[str, str]) -> dict[str, str]:
     """Return the variables of the run's stack, started by whichever test process asks first."""
     if STACK_VARIABLES in os.environ:
         return dict(json.loads(os.environ[STACK_VARIABLES]))
-    from photo_worker.devkit.stack import Stack
+    from photo_worker.devkit.local_stack import Wishes, local_stack
 
-    stack = Stack(Path(os.environ[_HOME]), os.environ[_STACK], base_port=0, durable=False)
+    kind: Any = stack_choice.get(_KIND)
+    s3: Any = stack_choice.get(_S3)
+    wishes = Wishes(kind=kind, s3=s3, base_port=0, durable=False)
+    stack = local_stack(os.environ[_STACK], wishes, home=Path(os.environ[_HOME]))
     stack.up()
     return stack.env()
 
@@ -81,7 +95,7 @@ def stack_env() -> dict[str, str]:
 @pytest.fixture(autouse=True)
 def _scrubbed_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in list(os.environ):
-        if name.startswith(_FOREIGN) and name not in {_HOME, _STACK}:
+        if (name.startswith(_FOREIGN) and name not in {_HOME, _STACK}) or name in _CHOICES:
             monkeypatch.delenv(name)
     # No test reads a developer's own profiles, or asks for credentials on the network.
     monkeypatch.setenv("AWS_CONFIG_FILE", os.devnull)

@@ -18,6 +18,7 @@ from typing import Any
 import psutil
 import pytest
 
+from photo_worker.devkit.local_stack import local_stack
 from tests.support.harness import FIXTURES
 
 pytestmark = [pytest.mark.stack, pytest.mark.waits, pytest.mark.timeout(300)]
@@ -32,13 +33,15 @@ class Checkout:
 
     home: Path
     stack: str
+    choice: dict[str, str]
+    """What the stack is made of, by the variables that the commands read."""
 
     def start(self, *arguments: str) -> subprocess.Popen[str]:
         kept = {name: os.environ[name] for name in ("PATH", "HOME", "TMPDIR") if name in os.environ}
         return subprocess.Popen(
             [sys.executable, "-m", "photo_worker.cli", *arguments, "--name", self.stack],
             cwd=ROOT,
-            env=kept | {"PHOTO_WORKER_HOME": str(self.home)},
+            env=kept | self.choice | {"PHOTO_WORKER_HOME": str(self.home)},
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
@@ -52,10 +55,12 @@ class Checkout:
 
 
 @pytest.fixture(scope="module")
-def checkout(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Checkout]:
-    made = Checkout(tmp_path_factory.mktemp("stacks"), f"e2e-{secrets.token_hex(3)}")
+def checkout(tmp_path_factory: pytest.TempPathFactory, stack_choice: dict[str, str]) -> Iterator[Checkout]:
+    made = Checkout(tmp_path_factory.mktemp("stacks"), f"e2e-{secrets.token_hex(3)}", stack_choice)
     yield made
     code, _, stderr = made.run("down")
+    # Containers leave volumes behind, which are nowhere below the directory.
+    local_stack(made.stack, home=made.home).delete()
     assert code == 0, stderr
     here = str(made.home)
     left = [process.info for process in psutil.process_iter(["pid", "cmdline"]) if here in str(process.info["cmdline"])]

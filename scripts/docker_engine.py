@@ -1,0 +1,165 @@
+"""A Docker engine for as long as a command runs: the one that answers, or one that is started and stopped again.
+
+    python -m scripts.docker_engine -- docker info        run a command beside an engine
+    python -m scripts.docker_engine --install -- ...      install what is missing first (Debian, as root)
+
+An engine is started as root alone, with the engine's own default directory, and never beside another one: two in
+one network undo each other's bridge. Exit codes: the command's; 3 where no engine can run here, with the reason.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+NO_ENGINE = 3
+SOCKET = Path("/var/run/docker.sock")
+# Debian's packages by the program that each is wanted for.
+PACKAGES = {"dockerd": "docker.io", "docker": "docker.io", "iptables": "iptables", "mmdebstrap": "mmdebstrap"}
+_START_SECONDS = 60.0
+_STOP_SECONDS = 30.0
+_SHOWN_LINES = 5
+
+
+class NoEngine(Exception):
+    """No engine can run here; the text says why."""
+
+
+def answering() -> str | None:
+    """Return the version of the engine that answers; None where none does."""
+    docker = shutil.which("docker")
+    if docker is None:
+        return None
+    try:
+        done = subprocess.run(
+            [docker, "version", "--format", "{{.Server.Version}}"],
+            capture_output=True,
+            text=True,
+            timeout=20,
+            check=False,
+        )
+    except subprocess.TimeoutExpired:
+        return None
+    return done.stdout.strip() or None if done.returncode == 0 else None
+
+
+def missing() -> list[str]:
+    """Return the programs that are not there, of those that an engine and the images need."""
+    folders = os.pathsep.join([os.environ.get("PATH", os.defpath), "/usr/sbin", "/sbin"])
+    return [program for program in PACKAGES if shutil.which(program, path=folders) is None]
+
+
+def install() -> None:
+    """Install the Debian packages of what is missing, and say so; raises ``NoEngine`` where that cannot be."""
+    packages = sorted({PACKAGES[program] for program in missing()})
+    if not packages:
+        return
+    apt = shutil.which("apt-get")
+    if apt is None or os.geteuid() != 0:
+        raise NoEngine(f"{', '.join(packages)} would have to be installed, which takes Debian's apt-get and root")
+    sys.stderr.write(f"installing {', '.join(packages)}\n")
+    environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
+    for words in (["update", "-qq"], ["install", "-y", "-qq", "--no-install-recommends", *packages]):
+        done = subprocess.run([apt, *words], env=environment, capture_output=True, text=True, check=False)
+        if done.returncode != 0:
+            last = (done.stderr or done.stdout).strip().splitlines()[-1:]
+            raise NoEngine(f"apt-get {words[0]} failed: {' '.join(last)}")
+
+
+@contextmanager
+def engine() -> Iterator[str]:
+    """Yield the version of an engine that answers, started and stopped here where none did; raises ``NoEngine``."""
+    version = answering()
+    if version is not None:
+        yield version
+        return
+    with _started() as version:
+        yield version
+
+
+@contextmanager
+def _started() -> Iterator[str]:
+    if "DOCKER_HOST" in os.environ:
+        raise NoEngine(f"nothing answers at DOCKER_HOST={os.environ['DOCKER_HOST']}")
+    if sys.platform != "linux":
+        raise NoEngine("no Docker engine answers; start Docker Desktop, or what you use in its place")
+    lacking = [program for program in ("dockerd", "docker", "iptables") if program in missing()]
+    if lacking:
+        raise NoEngine(f"no Docker engine answers, and there is no {' and no '.join(lacking)}")
+    if os.geteuid() != 0:
+        raise NoEngine("no Docker engine answers, and only root can start one")
+    folders = os.pathsep.join([os.environ.get("PATH", os.defpath), "/usr/sbin", "/sbin"])
+    with tempfile.TemporaryDirectory(prefix="photo-worker-engine-") as temporary:
+        work = Path(temporary)
+        log = work / "log"
+        with log.open("wb") as output:
+            # In a session of its own, so that a Ctrl-C reaches the containers' users before the engine.
+            daemon = subprocess.Popen(
+                ["dockerd", "--exec-root", str(work / "exec"), "--pidfile", str(work / "pid")],
+                env={**os.environ, "PATH": folders},
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=output,
+                start_new_session=True,
+            )
+        try:
+            yield _wait(daemon, log)
+        finally:
+            _stop(daemon)
+
+
+def _wait(daemon: subprocess.Popen[bytes], log: Path) -> str:
+    deadline = time.monotonic() + _START_SECONDS
+    while time.monotonic() < deadline:
+        version = answering()
+        if version is not None:
+            return version
+        if daemon.poll() is not None:
+            break
+        time.sleep(0.1)
+    last = log.read_text(encoding="utf-8", errors="replace").strip().splitlines()[-_SHOWN_LINES:]
+    what = f"ended with code {daemon.returncode}" if daemon.poll() is not None else "does not answer"
+    raise NoEngine("\n  ".join([f"dockerd was started and {what}:", *last]))
+
+
+def _stop(daemon: subprocess.Popen[bytes]) -> None:
+    """Stop the engine, which stops the containers that it still runs."""
+    with contextlib.suppress(ProcessLookupError):
+        daemon.terminate()
+    try:
+        daemon.wait(_STOP_SECONDS)
+    except subprocess.TimeoutExpired:
+        daemon.kill()
+        daemon.wait()
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run a command beside an engine."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--install", action="store_true", help="install what is missing (Debian, as root)")
+    parser.add_argument("command", nargs="+")
+    chosen = parser.parse_args(arguments)
+    # SIGTERM ends the engine too.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    try:
+        if chosen.install:
+            install()
+        with engine():
+            return subprocess.run(chosen.command, check=False).returncode
+    except NoEngine as error:
+        sys.stderr.write(f"{error}\n")
+        return NO_ENGINE
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,182 @@
+"""Run the end-to-end tests on Compose, on a real engine: once with LocalStack's S3 and once with MinIO's.
+
+    python -m scripts.e2e_compose                     what `nox -s e2e-compose` runs
+    python -m scripts.e2e_compose --s3 minio          one of the two
+    python -m scripts.e2e_compose -- -k demo          arguments for pytest
+
+Starts an engine where none answers; pulls the images that are missing, or makes stand-ins of those that cannot
+be pulled; ends with what ran on what. Everything that it started is stopped again, the images stay. Where no engine
+can run it says `not run: ...`, also into the file that --not-run names, and ends with 0.
+Exit codes: 0, 1 where a test failed or an image is missing.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from xml.etree import ElementTree as ET
+
+from photo_worker.devkit.compose import program
+from photo_worker.errors import ComposeMissing
+from scripts import docker_engine
+from scripts.make_standin_images import STAND_IN, image_names, make_all
+from scripts.standins.docker_cli import Docker, DockerError
+from scripts.standins.recipes import ROOT, NotMade, base_name
+
+S3_SERVERS = ("localstack", "minio")
+# On Compose and natively alike: the whole application, and whatever a store, a queue and a database must keep.
+TESTS = (
+    "tests/e2e",
+    "tests/integration/test_image_workflow.py",
+    "tests/integration/test_idempotency.py",
+    "tests/integration/test_orchestration.py",
+    "tests/integration/storage/test_contracts.py",
+)
+# What is about the containers themselves, once.
+COMPOSE_TESTS = ("tests/compose",)
+_PULL_SECONDS = 600.0
+# The registry answered, and has no such image or does not give it.
+_REFUSED = re.compile(r"not found|manifest unknown|denied|unauthorized", re.IGNORECASE)
+
+
+@dataclass(frozen=True)
+class Ran:
+    """One run of pytest."""
+
+    what: str
+    code: int
+    seconds: float
+    counts: str
+
+
+def pull_missing(docker: Docker, names: Sequence[str]) -> None:
+    """Pull the images that are not here. Where one finds no registry, the others are not asked for."""
+    for name in names:
+        if docker.image(name) is not None:
+            continue
+        try:
+            docker.run("pull", "--quiet", name, seconds=_PULL_SECONDS)
+            print(f"pulled {name}", flush=True)
+        except DockerError as error:
+            reason = str(error).splitlines()[-1]
+            print(f"{name} cannot be pulled: {reason}", flush=True)
+            if not _REFUSED.search(reason):
+                return
+
+
+def obtain_images(docker: Docker, services: Sequence[str]) -> bool:
+    """Have the images of these services; say what could not be had."""
+    names = image_names()
+    pull_missing(
+        docker, [*(names[service] for service in services if service not in {"textract", "worker"}), base_name()]
+    )
+    try:
+        made = make_all(docker, services)
+    except (DockerError, NotMade) as error:
+        print(error, flush=True)
+        return False
+    for entry in made:
+        if entry.how in {"made", "failed"}:
+            print(f"{entry.name}: {entry.how}, {entry.seconds:.0f} s {entry.reason}".rstrip(), flush=True)
+    return not any(entry.how == "failed" for entry in made)
+
+
+def describe_images(docker: Docker, services: Sequence[str]) -> list[str]:
+    """Return a line for each image: what it is."""
+    lines = []
+    for service in services:
+        name = image_names()[service]
+        found = docker.image(name)
+        stand_in = None if found is None else found.labels.get(STAND_IN)
+        if stand_in is None:
+            what = "built from this checkout" if service in {"textract", "worker"} else "pulled"
+        else:
+            what = "a stand-in" if stand_in == name else f"built from this checkout on a stand-in for {stand_in}"
+        lines.append(f"  {name}: {what}")
+    return lines
+
+
+def run_tests(what: str, tests: Sequence[str], extra: Sequence[str], variables: Mapping[str, str]) -> Ran:
+    """Run pytest on some tests with more variables."""
+    report = ROOT / ".reports" / f"e2e-compose-{what}.xml"
+    report.parent.mkdir(exist_ok=True)
+    report.unlink(missing_ok=True)
+    print(f"\n-- {what}", flush=True)
+    began = time.monotonic()
+    command = [sys.executable, "-m", "pytest", "--numprocesses", "2", "--dist", "worksteal", f"--junitxml={report}"]
+    code = subprocess.run([*command, *tests, *extra], cwd=ROOT, env={**os.environ, **variables}, check=False).returncode
+    return Ran(what, code, time.monotonic() - began, counted(report))
+
+
+def counted(report: Path) -> str:
+    """Return how many tests a report of pytest's has, and how they ended."""
+    if not report.exists():
+        return "no report"
+    suite = ET.parse(report).getroot().find("testsuite")  # noqa: S314 - pytest wrote it a moment ago
+    if suite is None:
+        return "no report"
+    found = {name: int(suite.get(name, "0")) for name in ("tests", "failures", "errors", "skipped")}
+    passed = found["tests"] - found["failures"] - found["errors"] - found["skipped"]
+    others = [f"{found[name]} {name}" for name in ("failures", "errors", "skipped") if found[name]]
+    return ", ".join([f"{passed} passed", *others])
+
+
+def run_all(version: str, servers: Sequence[str], extra: Sequence[str], *, prepare_only: bool) -> int:
+    """Get the images, run the tests on each S3 server, and print what ran on what."""
+    docker = Docker()
+    services = ["temporal", "postgres", "aws", "textract", "worker", *(["s3"] if "minio" in servers else [])]
+    began = time.monotonic()
+    complete = obtain_images(docker, services)
+    prepared = time.monotonic() - began
+    if prepare_only or not complete:
+        return 0 if complete else 1
+    compose = program.find()
+    runs = [
+        run_tests(f"{server}", TESTS, extra, {"PHOTO_WORKER_STACK_KIND": "compose", "PHOTO_WORKER_S3": server})
+        for server in servers
+    ]
+    runs.append(run_tests("containers", COMPOSE_TESTS, extra, {}))
+    print(f"\nDocker engine {version}, Docker Compose {compose.version}; images ready in {prepared:.0f} s:")
+    print("\n".join(describe_images(docker, services)))
+    for run in runs:
+        print(f"{run.what}: {run.counts} in {run.seconds:.0f} s")
+    # 5: pytest was asked, by -k, for none of these.
+    return 0 if all(run.code in {0, 5} for run in runs) and any(run.code == 0 for run in runs) else 1
+
+
+def main() -> int:
+    """Parse the options and run."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--s3", choices=S3_SERVERS, action="append", help="with this S3 alone")
+    parser.add_argument("--install", action="store_true", help="install what is missing (Debian, as root)")
+    parser.add_argument("--images", action="store_true", help="get the images, and run nothing")
+    parser.add_argument("--not-run", type=Path, metavar="FILE", help="where to write why nothing could run")
+    parser.add_argument("pytest", nargs="*", help="arguments for pytest, after --")
+    chosen = parser.parse_args()
+    # An engine that was started here is stopped however this ends.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    try:
+        if chosen.install:
+            docker_engine.install()
+        with docker_engine.engine() as version:
+            program.find()
+            return run_all(version, chosen.s3 or S3_SERVERS, chosen.pytest, prepare_only=chosen.images)
+    except (docker_engine.NoEngine, ComposeMissing) as error:
+        line = f"not run: {error if isinstance(error, docker_engine.NoEngine) else error.message}"
+        print(line)
+        if chosen.not_run is not None:
+            chosen.not_run.parent.mkdir(parents=True, exist_ok=True)
+            chosen.not_run.write_text(f"{line}\n", encoding="utf-8")
+        return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
