@@ -1,7 +1,7 @@
 """Ends what a measurement started where the measurement itself is killed and cannot.
 
 `python -m benchmarks.ending` reads ``stack FOLDER`` and ``process PID CREATED`` from standard input until that closes,
-and then deletes the stacks in the folders and ends the processes. Where the measurement ended well nothing is left to do.
+and then deletes the stacks in the folders and ends the processes. Where the measurement ended well nothing is left.
 """
 
 from __future__ import annotations
