@@ -7,7 +7,7 @@ import os
 import shutil
 from pathlib import Path
 
-from photo_worker.errors import DiskFull, StackError
+from photo_worker.errors import DataUnwritable, DiskFull, StackError
 
 MEGABYTE = 1024 * 1024
 # A start on no data writes some 80 MB, Postgres' files above all; one on data needs room to work in.
@@ -33,7 +33,7 @@ def free_bytes(directory: Path) -> int:
 
 
 def explain(error: StackError | OSError, directory: Path) -> StackError | OSError:
-    """Return ``DiskFull`` in the place of an error that a full disk explains, and the error itself otherwise."""
+    """Return what to tell a user: ``DiskFull`` where that is the cause, ``DataUnwritable`` for another file's error."""
     if isinstance(error, DiskFull):
         return error
     if isinstance(error, OSError) and error.errno in {errno.ENOSPC, errno.EDQUOT}:
@@ -41,4 +41,6 @@ def explain(error: StackError | OSError, directory: Path) -> StackError | OSErro
     if free_bytes(directory) < _NOTHING:
         reason = error.message if isinstance(error, StackError) else str(error)
         return DiskFull(path=str(directory), reason=reason)
+    if isinstance(error, OSError) and error.filename is not None:
+        return DataUnwritable(path=os.fsdecode(error.filename), reason=error.strerror or str(error))
     return error

@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
-from photo_worker.errors import DataUnwritable, InvalidStackName, StackBusy, UnsafeStackPath
+from photo_worker.errors import DataUnwritable, InvalidStackName, StackBusy, StackNotOwned, UnsafeStackPath
 
 DEFAULT_NAME = "dev"
 HOME_VARIABLE = "PHOTO_WORKER_HOME"
@@ -144,11 +144,10 @@ class StackPaths:
             raise DataUnwritable(path=error.filename or str(self.root), reason=error.strerror or str(error)) from error
 
     def _refuse_others(self) -> None:
-        """Raise ``DataUnwritable`` where the stack is another user's: what root writes there, its owner cannot read."""
+        """Raise ``StackNotOwned`` where the stack is another user's: what root writes there, its owner cannot read."""
         with contextlib.suppress(FileNotFoundError):
-            owner = self.root.stat().st_uid
-            if owner != os.geteuid():
-                raise DataUnwritable(path=str(self.root), reason=f"it belongs to {_user_name(owner)}")
+            if self.root.stat().st_uid != os.geteuid():
+                raise StackNotOwned(path=str(self.root), owner=owner_of(self.root))
 
     def refuse_symlink(self) -> None:
         """Raise ``UnsafeStackPath`` where the stack's directory, or one inside that it fills, is a symbolic link."""
@@ -251,11 +250,13 @@ def uninterrupted() -> Iterator[None]:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
-def _user_name(number: int) -> str:
+def owner_of(path: Path) -> str:
+    """Return the name of the user whom a file belongs to, or the user's number where it has no name."""
+    number = path.stat().st_uid
     try:
-        return f"the user {pwd.getpwuid(number).pw_name}"
+        return pwd.getpwuid(number).pw_name
     except KeyError:
-        return f"the user {number}"
+        return str(number)
 
 
 def is_locked(path: Path) -> bool:

@@ -15,9 +15,9 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from photo_worker.devkit.layout import DEFAULT_NAME, StackPaths, is_locked
+from photo_worker.devkit.layout import DEFAULT_NAME, StackPaths, is_locked, owner_of
 from photo_worker.devkit.ports import Ports
-from photo_worker.errors import DataMismatch, DataUnwritable
+from photo_worker.errors import DataMismatch, DataUnwritable, StackNotOwned
 
 FORMAT = 1
 DATABASE = "photo_worker"
@@ -137,7 +137,7 @@ def read_json(path: Path) -> Any:
     except FileNotFoundError:
         return None
     except PermissionError as error:
-        raise DataUnwritable(path=str(path), reason="it belongs to another user") from error
+        raise StackNotOwned(path=str(path), owner=owner_of(path)) from error
     except (OSError, ValueError) as error:
         raise DataMismatch(path=str(path), reason="it cannot be read") from error
 

@@ -12,20 +12,21 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import psutil
 import pytest
 
-from photo_worker.devkit import ports, postgres
+from photo_worker.devkit import disk, ports, postgres
 from photo_worker.devkit.layout import StackPaths, is_locked
 from photo_worker.devkit.plan import ServicePlan
 from photo_worker.devkit.services import SERVICES
 from photo_worker.devkit.stack import Stack
 from photo_worker.devkit.state import Processes, StackRecord
-from photo_worker.errors import DataMismatch, DataUnwritable, PortTaken, ServiceFailed, StackNotReady
+from photo_worker.errors import DataMismatch, DataUnwritable, DiskFull, PortTaken, ServiceFailed, StackNotReady
 from tests.integration.devkit.toys import Toy, has_ended, processes_of, wait_until
-from tests.stack.support import LedgerStack, begun, command, lines, pids_of, put, record_of
+from tests.stack.support import RED, Ledger, LedgerStack, begun, command, lines, pids_of, put, record_of
 
 KEPT = [["kept"], ["kept"]]
 Damage = Callable[[LedgerStack], None]
@@ -263,16 +264,52 @@ def test_a_port_that_is_taken_between_the_check_and_the_start_is_named(tmp_path:
     stack.delete()
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="only root can make a stack of another user")
-def test_a_stack_of_another_user_is_left_as_it_is(stack: LedgerStack) -> None:
+def test_a_full_disk_is_named_before_anything_starts_and_is_no_obstacle_later(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stack = LedgerStack(tmp_path, "dev", base_port=0)
+    with monkeypatch.context() as patch:
+        patch.setattr(disk, "free_bytes", lambda _: disk.NEEDED_WITH_DATA - 1)
+        with pytest.raises(DiskFull, match="23 MB are free, and a start needs 24"):
+            stack.up()
+        assert processes_of(stack.paths.root) == []
+    assert stack.up().status.running
+    put(stack, "kept")
+    with monkeypatch.context() as patch:
+        patch.setattr(disk, "free_bytes", lambda _: 0)
+        assert not stack.up().started, "what runs needs no room"
+        assert stack.down()
+        with pytest.raises(DiskFull):
+            stack.up()
+    stack.up()
+    assert lines(stack) == KEPT
+    stack.delete()
+
+
+class Speechless(Ledger):
+    """A service whose log cannot be made, as on a disk without room for another file."""
+
+    def plan(self, record: StackRecord, paths: StackPaths) -> ServicePlan:
+        return replace(super().plan(record, paths), log=str(paths.logs / "missing" / "blue.log"))
+
+
+def test_a_log_that_cannot_be_made_fails_its_service_and_ends_no_other(tmp_path: Path) -> None:
+    stack = Stack(tmp_path, "dev", base_port=0, services=[Speechless(name="blue"), RED])
+    with pytest.raises(ServiceFailed, match="blue is not ready: its process ended with code 127"):
+        stack.up()
+    wait_until(lambda: [service.state for service in stack.status().services] == ["exited", "running"], "red goes on")
+    assert any("cannot be written: No such file" in line for line in stack.tail("supervisor", 10))
+    stack.delete()
+    assert processes_of(tmp_path) == []
+
+
+def test_a_file_in_the_way_is_named(stack: LedgerStack) -> None:
     stack.down()
-    nobody = 65_534
-    for path in (stack.paths.root, *stack.paths.root.rglob("*")):
-        os.chown(path, nobody, nobody)
-    before = {path: path.stat() for path in stack.paths.root.rglob("*")}
-    for act in (stack.up, stack.reset, stack.down):
-        with pytest.raises(DataUnwritable, match="belongs to the user nobody"):
-            act()
-    assert {path: path.stat() for path in stack.paths.root.rglob("*")} == before
-    for path in (stack.paths.root, *stack.paths.root.rglob("*")):
-        os.chown(path, 0, 0)
+    for name in ("blue.log", "blue.log.1"):
+        (stack.paths.logs / name).unlink(missing_ok=True)
+        (stack.paths.logs / name / "x").mkdir(parents=True)
+    with pytest.raises(DataUnwritable, match=r"blue\.log"):
+        stack.up()
+    shutil.rmtree(stack.paths.logs)
+    stack.up()
+    assert lines(stack) == KEPT

@@ -1,0 +1,60 @@
+"""A stack belongs to one user: what another does with it is refused by name, and changes nothing."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from photo_worker.devkit.layout import delete_tree
+from photo_worker.errors import StackNotOwned
+from tests.integration.devkit.test_stack import NOBODY, cli_as_nobody
+from tests.integration.devkit.toys import processes_of
+from tests.stack.support import LedgerStack, pids_of
+
+pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="only root can be two users")
+
+
+@pytest.fixture
+def stack() -> Iterator[LedgerStack]:
+    """A stack in a directory that other users can pass through, as most worktrees are."""
+    place = Path(tempfile.mkdtemp(prefix="pw-")).resolve()
+    place.chmod(0o755)
+    stack = LedgerStack(place, f"t-{secrets.token_hex(4)}", base_port=0)
+    stack.up()
+    yield stack
+    stack.delete()
+    delete_tree(place)
+    assert processes_of(place) == []
+
+
+def test_a_stack_of_root_is_refused_to_another_user(stack: LedgerStack) -> None:
+    before = pids_of(stack)
+    for arguments in (["status"], ["up"], ["down"], ["env"], ["reset", "--yes"], ["snapshot", "list"]):
+        answer = cli_as_nobody(*arguments, "--name", stack.name, home=stack.paths.home)
+        assert answer.returncode == 1, arguments
+        message, hint = answer.stderr.splitlines()
+        assert message.startswith("error [stack_not_owned]: The stack's"), arguments
+        assert message.endswith("belongs to the user root."), arguments
+        assert "--name" in hint
+        assert answer.stdout == ""
+    assert pids_of(stack) == before
+    assert stack.status().running
+
+
+def test_root_leaves_the_stack_of_another_user_as_it_is(stack: LedgerStack) -> None:
+    stack.down()
+    everything = [stack.paths.root, *stack.paths.root.rglob("*")]
+    for path in everything:
+        os.chown(path, NOBODY, NOBODY)
+    before = {path: path.stat() for path in everything}
+    for act in (stack.up, stack.reset, stack.down, lambda: stack.save_snapshot("mine")):
+        with pytest.raises(StackNotOwned, match="belongs to the user nobody"):
+            act()
+    assert {path: path.stat() for path in [stack.paths.root, *stack.paths.root.rglob("*")]} == before
+    for path in everything:
+        os.chown(path, 0, 0)
