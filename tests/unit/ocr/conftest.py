@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from photo_worker.ocr.reader import DocumentReader
@@ -10,3 +12,12 @@ from photo_worker.ocr.reader import DocumentReader
 @pytest.fixture(scope="session")
 def reader() -> DocumentReader:
     return DocumentReader(threads=1)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark what reads page after page: a wheel does it, as on any other Python, and test_engine.py shows it at work."""
+    for item in items:
+        reads = "reader" in getattr(item, "fixturenames", ())
+        if reads and Path(__file__).parent in item.path.parents and item.path.name != "test_engine.py":
+            item.add_marker("once")

@@ -200,6 +200,7 @@ def _checked(side: int) -> Image.Image:
 
 
 # No larger page than the engine's own gets here; one that does is scaled down.
+@pytest.mark.once
 @pytest.mark.parametrize(
     ("make", "side"),
     [(_noise, READING_SIDE), (_many_lines, 10_000), (_broken_lines, READING_SIDE), (_checked, READING_SIDE)],

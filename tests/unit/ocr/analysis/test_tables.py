@@ -277,6 +277,7 @@ def test_a_blank_page_and_a_page_of_text_have_none() -> None:
     assert Drawing().tables() == ()
 
 
+@pytest.mark.once
 def test_a_page_of_thousands_of_words_and_rules_takes_seconds() -> None:
     lines = tuple(
         tuple(
