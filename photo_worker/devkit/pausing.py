@@ -43,7 +43,7 @@ def pause(paths: StackPaths, service: str, pid: int) -> None:
     import psutil
 
     noted = _noted(paths)
-    since = noted[service].since if service in noted else datetime.now(UTC).isoformat(timespec="seconds")
+    began = noted[service].since if service in noted else _now()
     stopped: dict[tuple[int, float], Process] = {}
     try:
         first = psutil.Process(pid)
@@ -51,7 +51,7 @@ def pause(paths: StackPaths, service: str, pid: int) -> None:
         while new := {identity: process for identity, process in _family(first).items() if identity not in stopped}:
             stopped |= new
             # Noted before it is done: killed in between, this leaves nothing stopped that nobody knows of.
-            _save(paths, {**noted, service: Paused(since, list(stopped))})
+            _save(paths, {**noted, service: Paused(began, list(stopped))})
             for process in new.values():
                 with suppress(psutil.NoSuchProcess):
                     process.suspend()
@@ -60,6 +60,16 @@ def pause(paths: StackPaths, service: str, pid: int) -> None:
             time.sleep(0.002)
     except psutil.NoSuchProcess as error:
         raise StackError(reason=f"{service} has just ended") from error
+
+
+def note(paths: StackPaths, service: str) -> None:
+    """Note that a service is paused from now on, for whoever pauses it by other means. Raises ``DataUnwritable``."""
+    _save(paths, {**_noted(paths), service: Paused(_now(), [])})
+
+
+def since(paths: StackPaths) -> dict[str, str]:
+    """Return since when each service is paused, as noted: whether it still is, this does not ask."""
+    return {name: entry.since for name, entry in _noted(paths).items()}
 
 
 def resume(paths: StackPaths, service: str | None = None) -> None:
@@ -126,6 +136,10 @@ def _family(first: Process) -> dict[tuple[int, float], Process]:
         with suppress(psutil.NoSuchProcess):
             family[(child.pid, child.create_time())] = child
     return family
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")
 
 
 def _file(paths: StackPaths) -> Path:

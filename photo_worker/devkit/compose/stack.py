@@ -8,7 +8,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from photo_worker.devkit import disk, external, fault_rules, logs, ports
+from photo_worker.devkit import disk, external, fault_rules, logs, pausing, ports
 from photo_worker.devkit.compose.guards import require_free, require_same_postgres, undisturbed
 from photo_worker.devkit.compose.project import (
     KIND,
@@ -108,7 +108,7 @@ class ComposeStack:
     def reset(self) -> UpReport:
         """Delete what it stores and its logs, and leave it running; its ports and its password stay.
 
-        Where all of it runs, Postgres and Textract are emptied and the rest is started anew; else everything is.
+        Where all of it runs, only Temporal and MinIO start anew and the rest is emptied; else everything starts anew.
         """
         timeline = Timeline()
         with self._alone("reset"):
@@ -253,6 +253,8 @@ class ComposeStack:
                 )
             if entry.state == "running":
                 engine.do("POST", f"/containers/{entry.id}/pause", doing=f"pause {service}")
+                # The engine does not tell since when.
+                pausing.note(self.paths, service)
 
     def resume(self, service: str) -> None:
         """Let a paused service go on; no error where it is not paused. Raises ``ServiceUnknown``."""
@@ -262,13 +264,13 @@ class ComposeStack:
                 engine = Engine()
                 entry = containers(engine, self.project).get(service)
                 _resume(engine, [] if entry is None else [entry])
+                pausing.resume(self.paths, service)
 
     def paused(self) -> dict[str, str | None]:
-        """Return the paused services; the engine does not note since when they are."""
-        found = containers(Engine(), self.project)
-        return {
-            name: None for name in own_services(self._new_record(self._known_record())) if _is_paused(found.get(name))
-        }
+        """Return the paused services, each with the time since when; None for one that was paused by other means."""
+        found, noted = containers(Engine(), self.project), pausing.since(self.paths)
+        own = own_services(self._new_record(self._known_record()))
+        return {name: noted.get(name) for name in own if _is_paused(found.get(name))}
 
     def tail(self, service: str, lines: int) -> list[str]:
         """Return the last lines of a service's container; after ``down``, of what was kept of it."""
