@@ -82,7 +82,7 @@ def store(env: dict[str, str]) -> None:
     from botocore.exceptions import BotoCoreError, ClientError
 
     try:
-        _round_trip_s3(_client(_session(env), "s3", env), env["S3_BUCKET"], env["AWS_REGION"])
+        _round_trip_s3(aws_client(aws_session(env), "s3", env), env["S3_BUCKET"], env["AWS_REGION"])
     except (BotoCoreError, ClientError) as error:
         raise NotReady(str(error)) from error
 
@@ -95,8 +95,8 @@ def deliver(env: dict[str, str]) -> dict[str, str]:
     from botocore.exceptions import BotoCoreError, ClientError
 
     try:
-        session = _session(env)
-        sns, sqs = _client(session, "sns", env), _client(session, "sqs", env)
+        session = aws_session(env)
+        sns, sqs = aws_client(session, "sns", env), aws_client(session, "sqs", env)
         name = env["SQS_QUEUE_URL"].rpartition("/")[2]
         topic, queue = _connect_queue(sns, sqs, name)
         _deliver(sns, sqs, *_connect_queue(sns, sqs, f"{name}-health"))
@@ -110,7 +110,7 @@ def read_an_image(env: dict[str, str]) -> None:
     from botocore.exceptions import BotoCoreError, ClientError
 
     try:
-        client = _client(_session(env), "textract", env)
+        client = aws_client(aws_session(env), "textract", env)
         answer = client.detect_document_text(Document={"Bytes": _picture(_SHOWN_WORDS)})
     except (BotoCoreError, ClientError) as error:
         raise NotReady(str(error)) from error
@@ -119,7 +119,7 @@ def read_an_image(env: dict[str, str]) -> None:
         raise NotReady(f"it read {text!r} where {_SHOWN_WORDS!r} was written")
 
 
-def _session(env: dict[str, str]) -> Any:
+def aws_session(env: dict[str, str]) -> Any:
     """Return a botocore session that sees nothing of the user's own AWS configuration."""
     import os
 
@@ -145,7 +145,8 @@ def _descriptions() -> Any:
     return create_loader()
 
 
-def _client(session: Any, service: str, env: dict[str, str]) -> Any:
+def aws_client(session: Any, service: str, env: dict[str, str]) -> Any:
+    """Return a client of one service; it tries nothing twice."""
     from botocore.config import Config
 
     endpoint = env[f"AWS_ENDPOINT_URL_{service.upper()}"]

@@ -11,6 +11,7 @@ import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import psycopg
@@ -18,11 +19,14 @@ import pytest
 from botocore.exceptions import ClientError
 from psycopg import sql
 
+from photo_worker.devkit.compose import localstack
 from photo_worker.devkit.compose.stack import ComposeStack
 from photo_worker.devkit.containers import containers
 from photo_worker.devkit.engine import Engine
 from photo_worker.devkit.environment import stack_environment
 from photo_worker.devkit.local_stack import Wishes, local_stack
+from photo_worker.devkit.readiness import NotEmptied
+from photo_worker.devkit.state import StackRecord
 from photo_worker.errors import (
     ImageMissing,
     PortTaken,
@@ -111,7 +115,8 @@ def test_the_life_of_a_stack(make_stack: MakeStack) -> None:
     # A pause, which the next `up` ends.
     assert command(stack, "faults", "set", "textract", "--pause") is not None
     assert states(command(stack, "status", code=1))["textract"] == "paused"
-    assert stack.paused() == {"textract": None}
+    since = datetime.fromisoformat(stack.paused()["textract"] or "")
+    assert abs(datetime.now(UTC) - since) < timedelta(minutes=5)
     assert command(stack, "up", "--offline")["started"] is False
     assert stack.paused() == {}
 
@@ -128,9 +133,27 @@ def test_the_life_of_a_stack(make_stack: MakeStack) -> None:
 
     # A reset leaves it running, empty, at the same addresses and with the same password.
     keep(env, "second")
-    command(stack, "reset", "--yes")
+    client(env, "s3").create_bucket(Bucket="another-bucket")
+    client(env, "s3").put_bucket_versioning(Bucket="another-bucket", VersioningConfiguration={"Status": "Enabled"})
+    for body in (b"one", b"two"):
+        client(env, "s3").put_object(Bucket="another-bucket", Key="k", Body=body)
+    client(env, "sqs").create_queue(QueueName="another-queue")
+    before = {name: entry.id for name, entry in containers(Engine(), stack.project).items()}
+    steps = [span["step"] for span in command(stack, "reset", "--yes", "--timings")["timings"]]
+    assert "empty" in steps
+    assert not [step for step in steps if step.startswith("not emptied")]
+    after = {name: entry.id for name, entry in containers(Engine(), stack.project).items()}
+    assert {name for name in after if after[name] != before[name]} == {"temporal"}, "the others went on"
     assert stack.env() == env
     assert kept(env) == set()
+    assert [bucket["Name"] for bucket in client(env, "s3").list_buckets()["Buckets"]] == [env["S3_BUCKET"]]
+    assert not [url for url in client(env, "sqs").list_queues()["QueueUrls"] if url.endswith("another-queue")]
+    # What is where a reset does not look is seen, so that it takes the long way.
+    client({**env, "AWS_REGION": "eu-west-1"}, "sqs").create_queue(QueueName="far-away")
+    record = StackRecord.load(stack.paths)
+    assert record is not None
+    with pytest.raises(NotEmptied, match="sqs of eu-west-1"):
+        localstack.empty(record)
 
     assert command(stack, "down")["stopped"] is True
     assert sorted(left_of(stack)) == [f"{stack.project}_{name}" for name in ("postgres", "temporal", "textract")]

@@ -1,7 +1,7 @@
 """Taking away what a stack stores while it runs: half of the time of a reset is the starting of services.
 
-Postgres and the Textract emulator are emptied, the others' containers are removed with their volumes:
-Temporal cannot forget, and LocalStack and MinIO have no way to forget everything.
+Postgres, LocalStack and the Textract emulator are emptied. The containers of the others are removed with
+their volumes: Temporal cannot forget, and MinIO starts in a blink.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 
 from photo_worker.devkit import database, probes
+from photo_worker.devkit.compose import localstack
 from photo_worker.devkit.containers import Container, details
 from photo_worker.devkit.engine import Engine
 from photo_worker.devkit.environment import environment_of
@@ -36,6 +37,8 @@ def _empty_one(engine: Engine, entry: Container, record: StackRecord) -> None:
     elif entry.service == "textract":
         if not probes.http_ok(record.ports["textract"], "/_emulator/reset", method="POST", timeout=_SECONDS):
             raise NotEmptied("textract does not answer /_emulator/reset")
+    elif entry.service == "aws":
+        localstack.empty(record)
     else:
         closer = details(engine, [entry])
         engine.do("DELETE", f"/containers/{entry.id}", {"force": True, "v": True}, doing=f"remove {entry.name}")

@@ -31,6 +31,7 @@ from photo_worker.devkit.status import StackStatus, UpReport, what_is_missing
 from photo_worker.devkit.timeline import Timeline
 from photo_worker.errors import (
     DataMismatch,
+    EngineFailed,
     FaultNotSet,
     PhotoWorkerError,
     ServiceFailed,
@@ -58,6 +59,7 @@ _GRACE_SECONDS = 10.0
 _LOCK_SECONDS = 30.0
 _POLL_SECONDS = 0.1
 _KEPT_LINES = 5_000
+_FREEZES = 20
 
 
 class ComposeStack:
@@ -252,7 +254,7 @@ class ComposeStack:
                     service=service, reason="it is not there" if entry is None else f"it is {entry.state}"
                 )
             if entry.state == "running":
-                engine.do("POST", f"/containers/{entry.id}/pause", doing=f"pause {service}")
+                _freeze(engine, entry)
                 # The engine does not tell since when.
                 pausing.note(self.paths, service)
 
@@ -506,6 +508,19 @@ class ComposeStack:
 
 def _is_paused(found: Container | None) -> bool:
     return found is not None and found.state == "paused"
+
+
+def _freeze(engine: Engine, entry: Container) -> None:
+    """Pause a container; tried again, for a busy machine's kernel may not stop all of its threads in one go."""
+    for further in range(_FREEZES - 1, -1, -1):
+        try:
+            engine.do("POST", f"/containers/{entry.id}/pause", doing=f"pause {entry.service}")
+        except EngineFailed:
+            if not further:
+                raise
+            time.sleep(_POLL_SECONDS)
+        else:
+            return
 
 
 def _resume(engine: Engine, found: Iterable[Container]) -> None:
