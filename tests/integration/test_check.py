@@ -300,6 +300,7 @@ async def test_tasks_that_no_worker_takes(harness: Harness) -> None:
     assert steps == []
 
 
+@pytest.mark.waits
 async def test_jobs_that_run_meanwhile_are_no_findings(harness: Harness) -> None:
     """Check again and again while jobs are submitted, processed, cancelled and erased."""
     site = Site(harness)
