@@ -57,7 +57,7 @@ def open_server(name: str, folder: Path) -> Iterator[Endpoint]:
     if given:
         server = _given(name, given)
         with closing(server):
-            _wait_until_usable(server, lambda: None, seconds=10)
+            wait_until_usable(server, lambda: None, seconds=10)
             yield server
         return
     if name not in _RECIPES:
@@ -114,7 +114,7 @@ def _started(name: str, folder: Path) -> Iterator[Endpoint]:
     try:
         with closing(Endpoint(name, f"http://{HOST}:{recipe.port}", recipe.access_key, recipe.secret_key)) as server:
             try:
-                _wait_until_usable(server, still_runs, seconds=_START_SECONDS)
+                wait_until_usable(server, still_runs, seconds=_START_SECONDS)
             except TimeoutError as error:
                 raise AssertionError(f"{error}\n{_tail(log)}") from error
             yield server
@@ -123,8 +123,11 @@ def _started(name: str, folder: Path) -> Iterator[Endpoint]:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def _wait_until_usable(server: Endpoint, still_runs: Callable[[], None], *, seconds: float) -> None:
-    """Wait until an object can be written and read: a server answers before it can do that."""
+def wait_until_usable(server: Endpoint, still_runs: Callable[[], None], *, seconds: float) -> None:
+    """Wait until an object can be written and read: a server answers before it can do that.
+
+    ``still_runs`` raises where waiting is of no use. Raises ``TimeoutError``.
+    """
     deadline = time.monotonic() + seconds
     client = server.s3()
     while True:

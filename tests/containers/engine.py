@@ -1,0 +1,185 @@
+"""A Docker engine as tests use it through testcontainers: found, set up, and left as it was.
+
+Images are those of compose/docker-compose.yml. Ports are published on loopback. Containers carry the
+process that made them in a label, so that what a killed run has left goes with the next one.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterator
+from contextlib import closing, contextmanager, suppress
+from dataclasses import dataclass
+from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
+from pathlib import Path
+from socket import AF_INET, AF_UNIX, socket
+from typing import TYPE_CHECKING, Any
+
+import psutil
+
+if TYPE_CHECKING:
+    import docker
+    from testcontainers.core.container import DockerContainer
+
+COMPOSE_FILE = Path(__file__).resolve().parents[2] / "compose" / "docker-compose.yml"
+OWNER = "photo-worker.tests.owner"
+LOOPBACK = "127.0.0.1"
+
+
+class NoContainer(Exception):
+    """Why a test cannot have a container on this machine."""
+
+
+def image_of(service: str) -> str:
+    """Return the image that docker-compose.yml names for a service, or the variable that it reads there."""
+    found = re.search(
+        rf"^  {service}:\n(?:(?:    .*)?\n)*?    image: \$\{{(\w+):-([^}}\s]+)\}}$",
+        COMPOSE_FILE.read_text("utf-8"),
+        re.MULTILINE,
+    )
+    if found is None:
+        raise LookupError(f"{COMPOSE_FILE} has no image for the service {service}")
+    return os.environ.get(found[1]) or found[2]
+
+
+@dataclass(frozen=True)
+class Engine:
+    """An engine that answers, and whether its published ports are on this machine's loopback."""
+
+    client: docker.DockerClient
+    local: bool
+
+    def require(self, image: str) -> None:
+        """Have an image in the engine, pulled where it is missing; raises ``NoContainer``."""
+        from docker.errors import APIError, ImageNotFound
+        from requests.exceptions import RequestException
+
+        try:
+            self.client.images.get(image)
+        except ImageNotFound:
+            try:
+                self.client.images.pull(image)
+            except (APIError, RequestException) as error:
+                raise NoContainer(
+                    f"the image {image} is not in the engine and cannot be pulled ({_one_line(error)}); build it with "
+                    "`docker compose build`, or a stand-in with scripts/make_standin_images.py"
+                ) from error
+
+    @contextmanager
+    def running(self, container: DockerContainer, *ports: int) -> Iterator[DockerContainer]:
+        """Run a container with these ports while the block runs, and delete it with its volumes."""
+        self.require(container.image)
+        published: Any = {str(port): (LOOPBACK,) if self.local else None for port in ports}
+        container.ports = published
+        container.with_kwargs(labels={OWNER: _owner()}, mem_limit="1g", pids_limit=1024)
+        with container:
+            yield container
+
+
+@contextmanager
+def open_engine() -> Iterator[Engine]:
+    """Yield the engine that Docker's own variables lead to; raises ``NoContainer``."""
+    try:
+        import docker
+        from docker.errors import DockerException
+        from requests.exceptions import RequestException
+        from testcontainers.core.config import testcontainers_config as settings
+    except ImportError as error:
+        raise NoContainer(f"testcontainers is not installed ({error.name})") from error
+
+    _require_listener()
+    try:
+        client = docker.from_env(timeout=60)
+    except (DockerException, RequestException) as error:
+        raise NoContainer(f"no Docker engine answers: {_one_line(error)}") from error
+    before = (settings.ryuk_disabled, settings.connection_mode_override, settings.tc_host_override)
+    try:
+        local = _set_up(client, settings)
+        sweep(client)
+        yield Engine(client, local)
+    finally:
+        settings.ryuk_disabled, settings.connection_mode_override, settings.tc_host_override = before
+        client.close()
+
+
+def _require_listener() -> None:
+    """Raise ``NoContainer`` where nobody listens on the engine's socket: Docker's SDK would leave its own end open."""
+    host = os.environ.get("DOCKER_HOST") or "unix:///var/run/docker.sock"
+    if host.startswith("unix://"):
+        with closing(socket(AF_UNIX)) as probe:
+            try:
+                probe.connect(host.removeprefix("unix://"))
+            except OSError as error:
+                raise NoContainer(f"no Docker engine answers at {host}: {error.strerror}") from error
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split())[:200]
+
+
+def _set_up(client: docker.DockerClient, settings: Any) -> bool:
+    """Correct what testcontainers would guess wrong, and return whether published ports are on loopback."""
+    from docker.errors import ImageNotFound
+    from testcontainers.core.config import ConnectionMode
+
+    if not settings.ryuk_disabled:
+        try:
+            client.images.get(settings.ryuk_image)
+        except ImageNotFound:
+            # Each container is deleted by the block that started it, and by ``sweep`` where that was killed.
+            settings.ryuk_disabled = True
+    if settings.connection_mode_override is not None or settings.tc_host_override:
+        return settings.tc_host_override in {LOOPBACK, "localhost"}
+    if not Path("/.dockerenv").exists():
+        return str(client.api.base_url).startswith("http+docker://local")
+    if not _has_address_in(_bridge(client)):
+        return False
+    # This is a container, but the engine runs in it too: to testcontainers it looks like one outside.
+    settings.connection_mode_override = ConnectionMode.docker_host
+    settings.tc_host_override = LOOPBACK
+    return True
+
+
+def _bridge(client: docker.DockerClient) -> IPv4Network | IPv6Network | None:
+    """Return the addresses of the engine's own bridge, where it has one."""
+    from docker.errors import NotFound
+
+    with suppress(NotFound, KeyError, IndexError, ValueError):
+        return ip_network(client.networks.get("bridge").attrs["IPAM"]["Config"][0]["Subnet"])
+    return None
+
+
+def _has_address_in(network: IPv4Network | IPv6Network | None) -> bool:
+    if network is None:
+        return False
+    own = [one.address for addresses in psutil.net_if_addrs().values() for one in addresses if one.family == AF_INET]
+    return any(ip_address(address) in network for address in own)
+
+
+def _owner() -> str:
+    process = psutil.Process()
+    return f"{os.uname().nodename}/{process.pid}/{process.create_time():.2f}"
+
+
+def sweep(client: docker.DockerClient) -> list[str]:
+    """Delete containers of test processes of this machine that are no more; return their ids."""
+    from docker.errors import NotFound
+
+    gone = []
+    for container in client.containers.list(all=True, filters={"label": OWNER}, ignore_removed=True):
+        if _is_orphan(str(container.labels[OWNER])):
+            with suppress(NotFound):
+                container.remove(force=True, v=True)
+            gone.append(str(container.id))
+    return gone
+
+
+def _is_orphan(owner: str) -> bool:
+    node, pid, created = owner.split("/")
+    if node != os.uname().nodename:
+        return False
+    try:
+        return f"{psutil.Process(int(pid)).create_time():.2f}" != created
+    except psutil.NoSuchProcess:
+        return True

@@ -1,0 +1,120 @@
+"""The engine is found, told from one elsewhere, and left as it was."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import psutil
+import pytest
+from testcontainers.core.config import testcontainers_config
+from testcontainers.core.container import DockerContainer
+
+from tests.containers import engine as engines
+from tests.containers.engine import COMPOSE_FILE, OWNER, Engine, NoContainer, image_of, open_engine, sweep
+
+pytest_plugins = ["tests.containers.fixtures"]
+
+_STARTS_AND_IS_KILLED = """
+import os, signal
+from testcontainers.core.container import DockerContainer
+from tests.containers.engine import image_of, open_engine
+
+with open_engine() as engine:
+    sleeper = DockerContainer(image_of("postgres"), entrypoint=["sleep", "600"])
+    with engine.running(sleeper):
+        print(sleeper.get_container_id(), flush=True)
+        os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+def test_images_are_those_of_the_compose_file(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("PW_POSTGRES_IMAGE", raising=False)
+    text = COMPOSE_FILE.read_text("utf-8")
+    for service in ("temporal", "postgres", "aws", "s3", "textract"):
+        assert f":-{image_of(service)}}}" in text
+    assert image_of("postgres").startswith("postgres:")
+    monkeypatch.setenv("PW_POSTGRES_IMAGE", "mirror.example/postgres:18")
+    assert image_of("postgres") == "mirror.example/postgres:18"
+    with pytest.raises(LookupError, match="nosuch"):
+        image_of("nosuch")
+
+
+def test_no_engine_is_a_reason_and_no_traceback(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("DOCKER_HOST", f"unix://{tmp_path}/no.sock")
+    with pytest.raises(NoContainer, match="no Docker engine answers"), open_engine():
+        pass
+
+
+def test_an_image_that_is_not_to_be_had_is_a_reason(docker_engine: Engine) -> None:
+    with pytest.raises(NoContainer, match="cannot be pulled"):
+        docker_engine.require("127.0.0.1:9/photo-worker/none:1")
+
+
+def test_ports_are_on_loopback_and_nothing_is_left(docker_engine: Engine, throwaway_postgres: str) -> None:
+    if not docker_engine.local:
+        pytest.skip("the engine is not on this machine")
+    (container,) = _own(docker_engine)
+    bindings = [binding for found in container.attrs["NetworkSettings"]["Ports"].values() for binding in found or []]
+    assert [binding["HostIp"] for binding in bindings] == ["127.0.0.1"]
+    assert bindings[0]["HostPort"] in throwaway_postgres
+
+
+def _own(engine: Engine) -> list[Any]:
+    owner = engines._owner()
+    return list(engine.client.containers.list(filters={"label": f"{OWNER}={owner}"}))
+
+
+def test_a_container_goes_with_its_block_also_when_that_fails(docker_engine: Engine) -> None:
+    sleeper = DockerContainer(image_of("postgres"), entrypoint=["sleep", "600"])
+    seen = []
+
+    def fail() -> None:
+        with docker_engine.running(sleeper):
+            seen.append(sleeper.get_container_id())
+            assert seen[0] in _ids(docker_engine)
+            raise RuntimeError("the test fails")
+
+    with pytest.raises(RuntimeError, match="the test fails"):
+        fail()
+    assert seen[0] not in _ids(docker_engine)
+
+
+def test_what_a_killed_run_has_left_goes_with_the_next(docker_engine: Engine) -> None:
+    killed = subprocess.run(
+        [sys.executable, "-c", _STARTS_AND_IS_KILLED],
+        cwd=COMPOSE_FILE.parents[1],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    left = killed.stdout.strip()
+    assert left, killed.stderr
+    mine = DockerContainer(image_of("postgres"), entrypoint=["sleep", "600"])
+    with docker_engine.running(mine):
+        # Another test process may have been faster.
+        sweep(docker_engine.client)
+        assert left not in _ids(docker_engine)
+        assert mine.get_container_id() in _ids(docker_engine)
+
+
+def _ids(engine: Engine) -> set[str]:
+    return {str(one.id) for one in engine.client.containers.list(all=True, ignore_removed=True)}
+
+
+def test_a_process_of_the_same_number_is_not_the_owner() -> None:
+    node, pid, created = engines._owner().split("/")
+    assert not engines._is_orphan(f"{node}/{pid}/{created}")
+    assert engines._is_orphan(f"{node}/{pid}/{float(created) - 60:.2f}")
+    assert engines._is_orphan(f"{node}/{max(psutil.pids()) + 100_000}/{created}")
+    assert not engines._is_orphan(f"another-{uuid4().hex}/{pid}/1.00")
+
+
+def test_settings_of_testcontainers_are_put_back(docker_engine: Engine) -> None:
+    before = (testcontainers_config.ryuk_disabled, testcontainers_config.tc_host_override)
+    with open_engine() as again:
+        assert again.local == docker_engine.local
+    assert (testcontainers_config.ryuk_disabled, testcontainers_config.tc_host_override) == before

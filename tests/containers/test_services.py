@@ -1,0 +1,124 @@
+"""Each throwaway service does what the application wants of the real one."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+from uuid import uuid4
+
+import boto3
+import psycopg
+import pytest
+from temporalio import workflow
+from temporalio.client import Client
+from temporalio.worker import UnsandboxedWorkflowRunner, Worker
+
+from photo_worker.storage import migrate
+from photo_worker.storage.postgres import PostgresRecipeRepository, make_pool
+from photo_worker.storage.s3_boto import BotoObjectStore, make_client
+from tests.contracts.object_store import PAGE, ObjectStoreContract
+from tests.contracts.recipe_repository import RecipeRepositoryContract
+from tests.contracts.s3.case import REGION, Endpoint, delete_bucket, new_bucket
+from tests.support.harness import FIXTURES
+from tests.support.resources import create_database, database_named, drop_database
+
+if TYPE_CHECKING:
+    from mypy_boto3_s3 import S3Client
+
+pytest_plugins = ["tests.containers.fixtures"]
+
+
+@pytest.fixture(scope="module")
+def template(throwaway_postgres: str) -> str:
+    """The name of a migrated database."""
+    name = create_database(throwaway_postgres)
+    migrate.upgrade(database_named(throwaway_postgres, name))
+    return name
+
+
+class TestPostgres(RecipeRepositoryContract):
+    """The migrations make their schema in it, and the repository keeps its contract there."""
+
+    @pytest.fixture
+    def repository(self, throwaway_postgres: str, template: str) -> Iterator[PostgresRecipeRepository]:
+        name = create_database(throwaway_postgres, template=template)
+        with make_pool(database_named(throwaway_postgres, name)) as pool:
+            yield PostgresRecipeRepository(pool)
+        drop_database(throwaway_postgres, name)
+
+    def test_a_wrong_password_is_refused(self, throwaway_postgres: str) -> None:
+        with pytest.raises(psycopg.OperationalError, match="password authentication failed"):
+            psycopg.connect(throwaway_postgres, password="guessed")
+
+
+@pytest.fixture(scope="module")
+def minio_client(throwaway_minio: Endpoint) -> Iterator[S3Client]:
+    """The worker's own client."""
+    session = boto3.Session(throwaway_minio.access_key, throwaway_minio.secret_key, region_name=REGION)
+    client = make_client(session=session, endpoint_url=throwaway_minio.url, max_pool_connections=20)
+    yield client
+    client.close()
+
+
+class TestMinio(ObjectStoreContract):
+    """The object store keeps its contract there."""
+
+    @pytest.fixture
+    def store(self, minio_client: S3Client) -> BotoObjectStore:
+        return BotoObjectStore(minio_client, page=PAGE)
+
+    @pytest.fixture
+    def bucket(self, minio_client: S3Client) -> Iterator[str]:
+        name = new_bucket(minio_client)
+        yield name
+        delete_bucket(minio_client, name)
+
+
+class TestLocalStack:
+    def test_an_event_goes_from_a_bucket_to_a_queue(self, localstack_session: Any) -> None:
+        s3, sqs = localstack_session.client("s3"), localstack_session.client("sqs")
+        bucket = new_bucket(s3)
+        queue = sqs.create_queue(QueueName=f"pw-test-{uuid4().hex}")["QueueUrl"]
+        arn = sqs.get_queue_attributes(QueueUrl=queue, AttributeNames=["QueueArn"])["Attributes"]["QueueArn"]
+        s3.put_bucket_notification_configuration(
+            Bucket=bucket,
+            NotificationConfiguration={"QueueConfigurations": [{"QueueArn": arn, "Events": ["s3:ObjectCreated:*"]}]},
+            SkipDestinationValidation=True,
+        )
+        s3.put_object(Bucket=bucket, Key="pie.jpg", Body=b"x")
+        (message,) = sqs.receive_message(QueueUrl=queue, WaitTimeSeconds=20)["Messages"]
+        assert bucket in message["Body"]
+        s3.close()
+        sqs.close()
+
+
+@workflow.defn
+class Greet:
+    @workflow.run
+    async def run(self, name: str) -> str:
+        return f"hello {name}"
+
+
+def _worker(client: Client, queue: str) -> Worker:
+    # The sandbox would import this module again, with all that only its tests use.
+    return Worker(client, task_queue=queue, workflows=[Greet], workflow_runner=UnsandboxedWorkflowRunner())
+
+
+class TestTemporal:
+    async def test_a_workflow_runs(self, throwaway_temporal: str) -> None:
+        client = await Client.connect(throwaway_temporal)
+        queue = f"test-{uuid4().hex}"
+        async with asyncio.timeout(60), _worker(client, queue):
+            assert await client.execute_workflow(Greet.run, "pie", id=queue, task_queue=queue) == "hello pie"
+
+
+class TestTextract:
+    def test_a_photo_is_read(self, throwaway_textract: str) -> None:
+        session = boto3.Session("local", "local", region_name=REGION)
+        textract = session.client("textract", endpoint_url=throwaway_textract)
+        photo = next(path for path in sorted((FIXTURES / "photos").iterdir()) if path.suffix == ".png")
+        answer = textract.detect_document_text(Document={"Bytes": photo.read_bytes()})
+        assert answer["DocumentMetadata"]["Pages"] == 1
+        assert any(block["BlockType"] == "LINE" and block["Text"].strip() for block in answer["Blocks"])
+        textract.close()
