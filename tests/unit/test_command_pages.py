@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from photo_worker.cli import cli
 from photo_worker.config import Settings
 from photo_worker.errors import PhotoWorkerError, StackError
 from scripts import make_command_pages as made
@@ -39,6 +40,11 @@ def test_each_command_with_json_shows_some() -> None:
             like = facts_of(slug).like.replace(" ", "-")
             assert bool(made.example(slug)) != bool(like), f"{slug} needs an example, or the name of one like it"
             assert not like or made.example(like), slug
+
+
+def test_the_exit_codes_are_those_that_the_program_tells_of() -> None:
+    codes = {int(code) for code in re.findall(r"\d+", cli.epilog or "")}
+    assert codes == {int(code) for code in made._shared()["exit"]}
 
 
 def test_each_error_of_a_page_is_met_in_a_test() -> None:
