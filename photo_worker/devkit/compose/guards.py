@@ -1,12 +1,9 @@
-"""What a start of containers is kept from: ports of others, data of another Postgres, and a second Ctrl-C."""
+"""What a start of containers is kept from: ports of others, and data of another Postgres."""
 
 from __future__ import annotations
 
 import re
-import signal
-import threading
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 
 from photo_worker.devkit import ports
 from photo_worker.devkit.compose.services import ComposeService
@@ -14,8 +11,6 @@ from photo_worker.devkit.containers import publisher_of
 from photo_worker.devkit.engine import Engine
 from photo_worker.devkit.state import StackRecord
 from photo_worker.errors import DataMismatch, PortTaken
-
-_INTERRUPTS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 def require_free(engine: Engine, record: StackRecord, own: Sequence[ComposeService]) -> None:
@@ -35,17 +30,3 @@ def require_same_postgres(before: Mapping[str, str], now: Mapping[str, str], whe
     known, wanted = (re.search(r":v?(\d+)", versions.get("postgres", "")) for versions in (before, now))
     if known is not None and wanted is not None and known[1] != wanted[1]:
         raise DataMismatch(path=where, reason=f"{before['postgres']} wrote it, and this is {now['postgres']}")
-
-
-@contextmanager
-def undisturbed() -> Iterator[None]:
-    """Clean up without being interrupted a second time."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    before = {number: signal.signal(number, signal.SIG_IGN) for number in _INTERRUPTS}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)

@@ -17,6 +17,7 @@ from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
 from typing import IO
 
+from photo_worker.devkit.compose.interrupts import put_off, undisturbed
 from photo_worker.errors import ComposeFailed, ComposeMissing
 
 _VERSION_SECONDS = 20.0
@@ -122,8 +123,33 @@ class Compose:
             if tell is not None:
                 tell(line)
 
+        process: subprocess.Popen[bytes] | None = None
+        readers: list[threading.Thread] = []
         try:
-            process = subprocess.Popen(
+            with put_off():
+                process = self._started(arguments)
+            readers += [
+                threading.Thread(target=_each_line, args=(process.stdout, out or said), daemon=True),
+                threading.Thread(target=_each_line, args=(process.stderr, said), daemon=True),
+            ]
+            for reader in readers:
+                reader.start()
+            code = process.wait(seconds)
+        except subprocess.TimeoutExpired as error:
+            raise ComposeFailed(doing=doing, reason=f"it did not end within {seconds:g} s.{_shown(last)}") from error
+        finally:
+            with undisturbed():
+                if process is not None:
+                    _end(process)
+                for reader in readers:
+                    if reader.ident is not None:
+                        reader.join(_GRACE_SECONDS)
+        if code != 0:
+            raise ComposeFailed(doing=doing, reason=f"it ended with code {code}.{_shown(last)}")
+
+    def _started(self, arguments: Sequence[str]) -> subprocess.Popen[bytes]:
+        try:
+            return subprocess.Popen(
                 [*self._argv, *arguments],
                 env=self._env,
                 stdin=subprocess.DEVNULL,
@@ -134,22 +160,6 @@ class Compose:
             )
         except OSError as error:
             raise ComposeMissing(reason=f"{self._argv[0]} does not run: {error.strerror or error}") from error
-        readers = [
-            threading.Thread(target=_each_line, args=(process.stdout, out or said), daemon=True),
-            threading.Thread(target=_each_line, args=(process.stderr, said), daemon=True),
-        ]
-        for reader in readers:
-            reader.start()
-        try:
-            code = process.wait(seconds)
-        except subprocess.TimeoutExpired as error:
-            raise ComposeFailed(doing=doing, reason=f"it did not end within {seconds:g} s.{_shown(last)}") from error
-        finally:
-            _end(process)
-            for reader in readers:
-                reader.join(_GRACE_SECONDS)
-        if code != 0:
-            raise ComposeFailed(doing=doing, reason=f"it ended with code {code}.{_shown(last)}")
 
 
 def on_stderr(line: str) -> None:

@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from photo_worker.devkit import disk, external, fault_rules, logs, pausing, ports
-from photo_worker.devkit.compose.guards import require_free, require_same_postgres, undisturbed
+from photo_worker.devkit.compose.guards import require_free, require_same_postgres
+from photo_worker.devkit.compose.interrupts import undisturbed
 from photo_worker.devkit.compose.project import (
     KIND,
     LOCALSTACK,

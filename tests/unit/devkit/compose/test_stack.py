@@ -1,0 +1,253 @@
+"""What a Compose stack is made of, and what keeps it from starting, without an engine."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from photo_worker.devkit.compose import doctor, images, program, project
+from photo_worker.devkit.compose.guards import require_same_postgres
+from photo_worker.devkit.compose.stack import ComposeStack
+from photo_worker.devkit.containers import is_up, project_name
+from photo_worker.devkit.engine import Engine
+from photo_worker.devkit.environment import stack_environment
+from photo_worker.devkit.layout import StackPaths, exclusive
+from photo_worker.devkit.local_stack import local_stack
+from photo_worker.devkit.stack import Stack
+from photo_worker.devkit.state import StackRecord
+from photo_worker.devkit.wishes import Wishes
+from photo_worker.errors import (
+    ComposeFileMissing,
+    DataMismatch,
+    EngineMissing,
+    ImageMissing,
+    ImageUnavailable,
+    ImageUnbuildable,
+    S3ServerUnfit,
+    StackNotRunning,
+    StackOfOtherKind,
+)
+from tests.unit.devkit.compose.fake_engine import FakeEngine
+
+
+@pytest.fixture
+def paths(tmp_path: Path) -> StackPaths:
+    paths = StackPaths(tmp_path / "home", "mine")
+    paths.create()
+    return paths
+
+
+def record(**changes: Any) -> StackRecord:
+    return StackRecord.new("mine", 15_000, durable=True).with_(**{"kind": "compose", "s3": "localstack", **changes})
+
+
+@contextlib.contextmanager
+def engine(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, answers: Mapping[str, tuple[int, object] | bytes]
+) -> Iterator[FakeEngine]:
+    known = {"GET /containers/json": (200, []), "GET /networks": (200, []), "GET /volumes": (200, {"Volumes": None})}
+    with FakeEngine(tmp_path / "s", {**known, **answers}) as fake:
+        monkeypatch.setenv("DOCKER_HOST", f"unix://{fake.path}")
+        yield fake
+
+
+def container(paths: StackPaths, service: str, state: str = "running") -> dict[str, object]:
+    return {
+        "Id": service,
+        "Names": [f"/{project_name(paths)}-{service}-1"],
+        "State": state,
+        "Status": "Up 1 second",
+        "Image": "image:1",
+        "Ports": [],
+        "Labels": {"com.docker.compose.service": service},
+    }
+
+
+def compose(tmp_path: Path, model: Mapping[str, object], otherwise: str = "exit 1") -> program.Compose:
+    """Return a Compose that prints this model as its configuration, and does something else for all else."""
+    (tmp_path / "model.json").write_text(json.dumps({"services": model}))
+    script = tmp_path / "compose"
+    script.write_text(
+        f'#!/bin/sh\ncase "$*" in *" config "*) cat {tmp_path / "model.json"} ;; *) {otherwise} ;; esac\n'
+    )
+    script.chmod(0o755)
+    found = program.Program((str(script),), "5.6.1")
+    return program.Compose(found, tmp_path / "f.yml", "p", {}, engine=f"unix://{tmp_path / 's'}")
+
+
+@pytest.mark.parametrize(
+    ("s3", "external", "own"),
+    [
+        ("localstack", (), ("temporal", "postgres", "aws", "textract")),
+        ("minio", (), ("temporal", "postgres", "aws", "s3", "textract")),
+        ("minio", ("s3",), ("temporal", "postgres", "aws", "textract")),
+        ("minio", ("sns", "sqs"), ("temporal", "postgres", "s3", "textract")),
+        ("localstack", ("sns", "sqs"), ("temporal", "postgres", "aws", "textract")),
+        ("localstack", ("s3", "sns", "sqs"), ("temporal", "postgres", "textract")),
+        ("localstack", ("temporal", "postgres", "textract"), ("aws",)),
+    ],
+)
+def test_a_stack_runs_what_nobody_else_does(s3: str, external: tuple[str, ...], own: tuple[str, ...]) -> None:
+    assert project.own_services(record(s3=s3, external=dict.fromkeys(external, "http://x:1"))) == own
+
+
+def test_containers_reach_this_machines_services_by_another_name() -> None:
+    external = {
+        "s3": "http://127.0.0.1:9000",
+        "sns": "https://sns.example.org",
+        "sqs": "https://sqs.example.org",
+        "temporal": "localhost:7233",
+        "postgres": "postgresql://me:secret@127.0.0.1:5432/mine",
+    }
+    values = project.variables(record(external=external))
+    assert values["PW_S3_ENDPOINT"] == "http://host.docker.internal:9000"
+    assert values["PW_SNS_ENDPOINT"] == "https://sns.example.org"
+    assert values["PW_TEMPORAL_TARGET"] == "host.docker.internal:7233"
+    assert values["PW_DATABASE_URL"] == "postgresql://me:secret@host.docker.internal:5432/mine"
+    assert values["PW_TEXTRACT_ENDPOINT"] == "http://textract:8765"
+    assert project.variables(record())["PW_S3_ENDPOINT"] == "http://aws:4566"
+    assert project.variables(record(s3="minio"))["PW_S3_ENDPOINT"] == "http://s3:9000"
+
+
+def test_the_file_reads_every_variable_that_is_passed() -> None:
+    text = project.compose_file().read_text()
+    passed = project.variables(record(external={"postgres": "postgresql://a:b@c/d"}))
+    assert [name for name in passed if f"${{{name}" not in text] == []
+
+
+def test_worktrees_have_projects_of_their_own(tmp_path: Path) -> None:
+    one, other = (project_name(StackPaths(tmp_path / home, "dev")) for home in ("a", "b"))
+    assert one != other
+    assert one.startswith("photo-worker-dev-")
+
+
+def test_outside_of_a_checkout_there_is_one_clear_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert project.compose_file(tmp_path).name == "docker-compose.yml", "found beside the code"
+    monkeypatch.setattr(project, "_FILE", Path("compose", "there-is-none.yml"))
+    with pytest.raises(ComposeFileMissing, match="there-is-none"):
+        project.compose_file(tmp_path)
+
+
+def test_an_s3_server_that_compose_does_not_have(paths: StackPaths) -> None:
+    with pytest.raises(S3ServerUnfit, match="compose stack has no S3 server 'ministack'; it has localstack and minio"):
+        ComposeStack(paths, Wishes(s3="ministack"))
+
+
+def test_without_an_engine_all_is_stopped_and_the_cause_is_said(
+    paths: StackPaths, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DOCKER_HOST", f"unix://{tmp_path / 'none.sock'}")
+    record().save(paths)
+    stack = local_stack("mine", home=paths.home)
+    assert isinstance(stack, ComposeStack)
+    seen = stack.status()
+    assert (seen.running, {line.state for line in seen.services}) == (False, {"stopped"})
+    assert seen.problem is not None
+    assert "none.sock" in seen.problem
+    assert stack_environment("mine", paths.home) is None
+    with pytest.raises(StackNotRunning):
+        stack.env()
+    for act in (stack.up, stack.down, stack.reset):
+        with pytest.raises(EngineMissing, match=r"none\.sock"):
+            act()
+    findings = list(doctor.examine(paths, record()))
+    assert [(one.check, one.state) for one in findings] == [("engine", "problem")]
+
+
+def test_one_kind_does_not_start_over_the_other(
+    paths: StackPaths, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    record().save(paths)
+    with engine(tmp_path, monkeypatch, {"GET /containers/json": (200, [container(paths, "postgres")])}) as fake:
+        assert is_up(paths)
+        with pytest.raises(StackOfOtherKind, match="runs as compose already"):
+            Stack(paths.home, "mine").up()
+        assert not [asked for asked in fake.asked if not asked.startswith("GET")]
+    with (
+        engine(tmp_path / "home", monkeypatch, {}) as fake,
+        exclusive(paths.supervisor_lock, timeout=1, doing="test"),
+        pytest.raises(StackOfOtherKind, match="runs as native already"),
+    ):
+        ComposeStack(paths, Wishes()).up()
+
+
+def test_a_stack_that_is_stopped_is_not_taken_for_one_that_runs(
+    paths: StackPaths, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    record().save(paths)
+    with engine(tmp_path, monkeypatch, {"GET /containers/json": (200, [container(paths, "postgres", "exited")])}):
+        assert not is_up(paths)
+        assert stack_environment("mine", paths.home) is None
+
+
+def test_volumes_with_another_password_than_the_record(
+    paths: StackPaths, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    record().save(paths)
+    volume = {"Name": "v", "Labels": {"photo-worker.password": "of another day"}}
+    with (
+        engine(tmp_path, monkeypatch, {"GET /volumes": (200, {"Volumes": [volume]})}),
+        pytest.raises(DataMismatch, match="another password") as caught,
+    ):
+        ComposeStack(paths, Wishes()).up()
+    assert "of another day" not in caught.value.message
+
+
+def test_data_of_another_postgres_is_refused() -> None:
+    require_same_postgres({"postgres": "postgres:18.6-trixie"}, {"postgres": "mirror/postgres:18.7"}, "v")
+    require_same_postgres({}, {"postgres": "postgres:18.6"}, "v")
+    with pytest.raises(DataMismatch, match=r"postgres:17\.5 wrote it, and this is postgres:18\.6"):
+        require_same_postgres({"postgres": "postgres:17.5"}, {"postgres": "postgres:18.6"}, "v")
+
+
+def test_images_are_looked_for_before_anything_is_fetched(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    model = {
+        "a": {"image": "here:1"},
+        "b": {"image": "stood-in:1"},
+        "c": {"image": "gone:1", "build": {"context": "."}},
+    }
+    answers = {
+        "GET /images/here:1/json": (200, {"Config": {"Labels": None}}),
+        "GET /images/stood-in:1/json": (200, {"Config": {"Labels": {"photo-worker.stand-in": "wheel"}}}),
+    }
+    run = compose(tmp_path, model)
+    with engine(tmp_path, monkeypatch, answers):
+        found = images.images(run, Engine(), ("a", "b", "c"))
+    assert [(one.name, one.how, one.ours) for one in found] == [
+        ("here:1", "here", False),
+        ("stood-in:1", "stand-in", False),
+        ("gone:1", "missing", True),
+    ]
+    with pytest.raises(ImageMissing, match="gone:1 of the service c"):
+        images.obtain(run, found, offline=True)
+
+
+@pytest.mark.parametrize(("ours", "error"), [(False, ImageUnavailable), (True, ImageUnbuildable)])
+def test_what_cannot_be_had_is_named_with_the_last_words(
+    tmp_path: Path, ours: bool, error: type[ImageUnavailable] | type[ImageUnbuildable]
+) -> None:
+    told: list[str] = []
+    run = compose(tmp_path, {}, "echo trying; echo 'no such host' >&2; exit 18")
+    with pytest.raises(error, match=r"gone:1 of the service c cannot be .*: no such host"):
+        images.obtain(run, [images.Image("c", "gone:1", "missing", ours)], offline=False, tell=told.append)
+    assert told[0] == f"{'build' if ours else 'pull'} gone:1 for c"
+    assert "trying" in told
+
+
+def test_what_is_missing_is_fetched_and_nothing_else(tmp_path: Path) -> None:
+    told: list[str] = []
+    run = compose(tmp_path, {}, f'echo "$@" >> {tmp_path / "runs"}')
+    known = [images.Image("a", "a:1", "here", False), images.Image("b", "b:1", "missing", False)]
+    known.append(images.Image("c", "c:1", "missing", True))
+    assert [one.how for one in images.obtain(run, known, offline=False, tell=told.append)] == [
+        "here",
+        "pulled",
+        "built",
+    ]
+    runs = [line.split("--progress plain ")[1] for line in (tmp_path / "runs").read_text().splitlines()]
+    assert runs == ["pull b", "build c"]
