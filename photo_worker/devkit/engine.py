@@ -161,7 +161,7 @@ class Engine:
     def _requested(
         self, method: str, path: str, query: Mapping[str, object] | None, length: int, kind: str | None
     ) -> Iterator[tuple[socket.socket, BufferedReader]]:
-        target = f"/{_VERSION}{quote(path, safe="/:@")}"
+        target = f"/{_VERSION}{quote(path, safe='/:@')}"
         if query:
             target += "?" + urlencode({name: _parameter(value) for name, value in query.items()})
         head = [f"{method} {target} HTTP/1.1", "Host: docker", "Connection: close", f"Content-Length: {length}"]
