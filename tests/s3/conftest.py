@@ -5,19 +5,17 @@ from __future__ import annotations
 import os
 import re
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import boto3
 import pytest
-from botocore.exceptions import ClientError
 
-from photo_worker.errors import StorageUnavailable
 from photo_worker.storage.s3_boto import make_client
 from tests.contracts.s3.case import REGION, Endpoint
-from tests.contracts.s3.table import SERVERS, why_not_kept
+from tests.contracts.s3.table import SERVERS, expect_deviations
 from tests.s3.servers import NotToBeHad, open_server
 
 if TYPE_CHECKING:
@@ -25,18 +23,23 @@ if TYPE_CHECKING:
 
 # Which servers, by name and with commas between; one that is named and not to be had is a failure.
 CHOSEN = "PHOTO_WORKER_S3_SERVERS"
+# The S3 server of the run's own stack, where that is one of containers: it is then the only one.
+IN_CONTAINERS = (
+    os.environ.get("PHOTO_WORKER_S3") or "localstack" if os.environ.get("PHOTO_WORKER_STACK_KIND") == "compose" else ""
+)
 HERE = Path(__file__).parent
-# What a deviation looks like; a server that has died, or a mistake in a test, is neither.
-DEVIATES = (AssertionError, KeyError, ClientError, StorageUnavailable, pytest.fail.Exception)
 
 
 class Servers:
-    """The servers of this test process, and the worker's own client of each."""
+    """The servers of this test process, and the worker's own client of each.
 
-    def __init__(self, folder: Path, stack: ExitStack) -> None:
+    ``given`` are those that need not be started.
+    """
+
+    def __init__(self, folder: Path, stack: ExitStack, given: Mapping[str, Endpoint]) -> None:
         self._folder = folder
         self._stack = stack
-        self._opened: dict[str, Endpoint | NotToBeHad] = {}
+        self._opened: dict[str, Endpoint | NotToBeHad] = dict(given)
         self._clients: dict[str, S3Client] = {}
 
     def get(self, name: str) -> Endpoint:
@@ -64,19 +67,24 @@ class Servers:
 
 
 @pytest.fixture(scope="session")
-def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Servers]:
+def servers(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Servers]:
     with ExitStack() as stack:
-        yield Servers(tmp_path_factory.mktemp("s3"), stack)
+        given = {}
+        if IN_CONTAINERS:
+            variables = request.getfixturevalue("stack_env")
+            keys = variables["AWS_ACCESS_KEY_ID"], variables["AWS_SECRET_ACCESS_KEY"]
+            given["localstack"] = Endpoint("localstack", variables["AWS_ENDPOINT_URL_SQS"], *keys)
+            given[IN_CONTAINERS] = Endpoint(IN_CONTAINERS, variables["AWS_ENDPOINT_URL_S3"], *keys)
+            for server in given.values():
+                stack.callback(server.close)
+        yield Servers(tmp_path_factory.mktemp("s3"), stack, given)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Expect a failure where the table says that a server does otherwise; a success is then a failure."""
-    for item in items:
-        if not isinstance(item, pytest.Function) or item.path.parent != HERE or not hasattr(item, "callspec"):
-            continue
-        why = why_not_kept(item.originalname.removeprefix("test_"), str(item.callspec.params.get("server", "")))
-        if why is not None:
-            item.add_marker(pytest.mark.xfail(reason=why, strict=True, raises=DEVIATES))
+    def server_of(item: pytest.Function) -> str:
+        return str(item.callspec.params.get("server", "")) if hasattr(item, "callspec") else ""
+
+    expect_deviations([item for item in items if item.path.parent == HERE], server_of)
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
@@ -103,7 +111,7 @@ def _chosen() -> list[str]:
     unknown = sorted(set(named) - SERVERS.keys())
     if unknown:
         raise pytest.UsageError(f"{CHOSEN} names {', '.join(unknown)}; there are {', '.join(SERVERS)}")
-    return named or list(SERVERS)
+    return named or ([IN_CONTAINERS] if IN_CONTAINERS else list(SERVERS))
 
 
 # With --dist loadgroup, one test process has all tests of a server, and no server is started twice.
@@ -115,5 +123,7 @@ def server(request: pytest.FixtureRequest, servers: Servers) -> Endpoint:
 
 @pytest.fixture
 def messages(server: Endpoint, servers: Servers) -> Endpoint:
-    """SNS and SQS as a stack has them beside this S3 server: its own, or ministack's."""
-    return server if SERVERS[server.name].messages else servers.get("ministack")
+    """SNS and SQS as a stack has them beside this S3 server."""
+    if SERVERS[server.name].messages:
+        return server
+    return servers.get("localstack" if IN_CONTAINERS else "ministack")

@@ -3,10 +3,17 @@
 from __future__ import annotations
 
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import pytest
+from botocore.exceptions import ClientError
+
+from photo_worker.errors import StorageUnavailable
+
+# What a deviation looks like; a server that has died, or a mistake in a test, is neither.
+DEVIATES = (AssertionError, KeyError, ClientError, StorageUnavailable, pytest.fail.Exception)
 FILE = Path(__file__).with_name("behaviours.toml")
 
 
@@ -53,3 +60,12 @@ def why_not_kept(name: str, server: str) -> str | None:
     """Return why a server does not keep a behaviour, or a test of the port's contract; None where it does."""
     found = BEHAVIOURS[name].not_kept if name in BEHAVIOURS else OBJECT_STORE.get(name, {})
     return found.get(server)
+
+
+def expect_deviations(items: Iterable[pytest.Item], server_of: Callable[[pytest.Function], str]) -> None:
+    """Expect a failure where the table says that a server does otherwise; a success is then a failure."""
+    for item in items:
+        if isinstance(item, pytest.Function):
+            why = why_not_kept(item.originalname.removeprefix("test_"), server_of(item))
+            if why is not None:
+                item.add_marker(pytest.mark.xfail(reason=why, strict=True, raises=DEVIATES))
