@@ -116,10 +116,12 @@ class Compose:
         out: Callable[[str], None] | None,
         tell: Callable[[str], None] | None,
     ) -> None:
-        last: deque[str] = deque(maxlen=_KEPT_LINES)
+        # Apart, so that what went wrong comes last, however the two were read.
+        results: deque[str] = deque(maxlen=_KEPT_LINES)
+        complaints: deque[str] = deque(maxlen=_KEPT_LINES)
 
-        def said(line: str) -> None:
-            last.append(line)
+        def said(line: str, where: deque[str]) -> None:
+            where.append(line)
             if tell is not None:
                 tell(line)
 
@@ -129,14 +131,19 @@ class Compose:
             with put_off():
                 process = self._started(arguments)
             readers += [
-                threading.Thread(target=_each_line, args=(process.stdout, out or said), daemon=True),
-                threading.Thread(target=_each_line, args=(process.stderr, said), daemon=True),
+                threading.Thread(
+                    target=_each_line, args=(process.stdout, out or (lambda line: said(line, results))), daemon=True
+                ),
+                threading.Thread(
+                    target=_each_line, args=(process.stderr, lambda line: said(line, complaints)), daemon=True
+                ),
             ]
             for reader in readers:
                 reader.start()
             code = process.wait(seconds)
         except subprocess.TimeoutExpired as error:
-            raise ComposeFailed(doing=doing, reason=f"it did not end within {seconds:g} s.{_shown(last)}") from error
+            reason = f"it did not end within {seconds:g} s.{_shown([*results, *complaints])}"
+            raise ComposeFailed(doing=doing, reason=reason) from error
         finally:
             with undisturbed():
                 if process is not None:
@@ -145,7 +152,7 @@ class Compose:
                     if reader.ident is not None:
                         reader.join(_GRACE_SECONDS)
         if code != 0:
-            raise ComposeFailed(doing=doing, reason=f"it ended with code {code}.{_shown(last)}")
+            raise ComposeFailed(doing=doing, reason=f"it ended with code {code}.{_shown([*results, *complaints])}")
 
     def _started(self, arguments: Sequence[str]) -> subprocess.Popen[bytes]:
         try:
