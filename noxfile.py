@@ -109,6 +109,13 @@ def clients(session: nox.Session) -> None:
     pytest(session, "tests/clients")
 
 
+# What a native stack with SeaweedFS or MinIO does; elsewhere these are skipped, where the programs are not installed.
+S3_STACK_TESTS = (
+    "tests/integration/devkit/test_s3_servers.py",
+    "tests/integration/devkit/test_offline.py::test_a_photo_is_read_and_not_one_packet_wants_out[seaweedfs]",
+)
+
+
 def prepare_tool(session: nox.Session, python: str, name: str) -> Path:
     """Make what a test uses beside the project's environment; where that fails, the test says what is missing."""
     session.run(python, "scripts/make_test_tools.py", name, success_codes=[0, 1], silent=True)
@@ -126,8 +133,9 @@ def s3(session: nox.Session) -> None:
     if "seaweedfs" in (chosen.servers or "seaweedfs"):
         weed = prepare_tool(session, python, "seaweedfs") / "bin"
         session.env["PATH"] = os.pathsep.join([os.environ.get("PATH", os.defpath), str(weed)])
+    tests = ["tests/s3"] if chosen.servers else ["tests/s3", *S3_STACK_TESTS]
     # By groups, so that no server is started twice.
-    session.run(python, "-m", "pytest", "--numprocesses", "2", "--dist", "loadgroup", "-rfE", "tests/s3", *others)
+    session.run(python, "-m", "pytest", "--numprocesses", "2", "--dist", "loadgroup", "-rfE", *tests, *others)
 
 
 @nox.session(venv_backend=BACKEND)
