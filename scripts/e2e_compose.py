@@ -25,7 +25,7 @@ from pathlib import Path
 from xml.etree import ElementTree as ET
 
 from photo_worker.devkit.compose import program
-from photo_worker.errors import ComposeMissing
+from photo_worker.stack_errors import ComposeMissing
 from scripts import docker_engine
 from scripts.make_standin_images import STAND_IN, image_names, make_all
 from scripts.standins.docker_cli import Docker, DockerError

@@ -1,0 +1,231 @@
+"""The Compose file, as far as it can be judged without an engine: what it pins, publishes, checks and documents."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+import re
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from threading import Thread
+from types import ModuleType
+from typing import Any
+
+import pytest
+
+from photo_worker.devkit.compose import program
+from photo_worker.devkit.compose.project import variables
+from photo_worker.devkit.services import SERVICES
+from photo_worker.devkit.state import StackRecord
+from photo_worker.stack_errors import ComposeMissing
+from scripts.make_standin_images import image_names
+from scripts.standins.recipes import base_name, recipes
+
+ROOT = Path(__file__).resolve().parents[2]
+FILE = ROOT / "compose" / "docker-compose.yml"
+TEXT = FILE.read_text(encoding="utf-8")
+ONE_SHOTS = {"migrate", "resources"}
+# ${NAME:-default}, the default with at most one variable in it.
+USED = re.compile(r"\$\{(PW_[A-Z0-9_]+)(?::-((?:[^{}]|\{[^{}]*\})*))?\}")
+DOCUMENTED = re.compile(r"(?m)^#   (PW_[A-Z0-9_]+) +(.+?)(?: {2,}.*)?$")
+
+
+@pytest.fixture(scope="module")
+def model() -> dict[str, Any]:
+    """The file as Docker Compose reads it, with no variable set."""
+    try:
+        compose = program.find()
+    except ComposeMissing as error:
+        pytest.skip(error.message)
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(("PW_", "COMPOSE_"))}
+    done = subprocess.run(
+        [*compose.argv, "--file", str(FILE), "--profile", "*", "config", "--format", "json"],
+        capture_output=True,
+        text=True,
+        check=False,
+        env=kept,
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    read: dict[str, Any] = json.loads(done.stdout)
+    return read
+
+
+@pytest.fixture(scope="module")
+def services(model: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    found: dict[str, dict[str, Any]] = model["services"]
+    return found
+
+
+def test_the_services_are_those_of_the_native_stack_and_what_containers_need_besides(
+    services: dict[str, dict[str, Any]],
+) -> None:
+    native = {service.name for service in SERVICES}
+    assert set(services) == native | {"s3", "worker", "usable"} | ONE_SHOTS
+    assert {name: entry["profiles"] for name, entry in services.items() if "profiles" in entry} == {
+        "s3": ["minio"],
+        "worker": ["worker"],
+    }
+
+
+def test_every_image_is_pinned_and_may_be_another(services: dict[str, dict[str, Any]]) -> None:
+    for name, entry in services.items():
+        repository, colon, tag = entry["image"].rpartition(":")
+        assert colon, name
+        assert repository, name
+        assert re.search(r"\d+\.\d+|RELEASE\.\d{4}-\d\d-\d\d|^dev$", tag), (name, tag)
+    overridden = {variable for variable, _ in USED.findall(TEXT) if variable.endswith("_IMAGE")}
+    images = {entry["image"] for entry in services.values()}
+    assert len(overridden) == len(images)
+    # What is built here says so, and nothing else is.
+    assert {entry["image"] for entry in services.values() if "build" in entry} == {
+        image for image in images if image.endswith(":dev")
+    }
+
+
+def test_everything_is_published_on_loopback_alone_and_under_a_variable(services: dict[str, dict[str, Any]]) -> None:
+    published = {name: entry.get("ports", []) for name, entry in services.items()}
+    assert {port["host_ip"] for ports in published.values() for port in ports} == {"127.0.0.1"}
+    numbers = [port["published"] for ports in published.values() for port in ports]
+    assert len(numbers) == len(set(numbers)) == len(set(re.findall(r"PW_PORT_[A-Z0-9_]+", TEXT)))
+    assert not any(entry.get("network_mode") or entry.get("privileged") for entry in services.values())
+
+
+def test_every_service_has_a_health_check_limits_and_an_init(services: dict[str, dict[str, Any]]) -> None:
+    for name, entry in services.items():
+        assert entry["init"] is True, name
+        assert int(entry["mem_limit"]) <= 2 * 1024**3, name
+        assert entry["pids_limit"] <= 4096, name
+        assert entry["logging"]["options"]["max-size"], name
+        assert entry["restart"] == ("on-failure" if name == "worker" else "no"), name
+        if name in ONE_SHOTS:
+            # They end; that they succeeded is what others wait for.
+            assert entry["healthcheck"] == {"disable": True}
+        else:
+            assert not entry["healthcheck"].get("disable"), name
+            assert entry["healthcheck"]["timeout"], name
+
+
+def test_each_one_shot_is_waited_for_by_a_service_that_is_always_there(services: dict[str, dict[str, Any]]) -> None:
+    """Without that, `up --wait` takes one that has ended for one that failed."""
+    for name in ONE_SHOTS:
+        waiting = [
+            other
+            for other, entry in services.items()
+            if entry.get("depends_on", {}).get(name, {}).get("condition") == "service_completed_successfully"
+        ]
+        assert any("profiles" not in services[other] for other in waiting), name
+    whole = set(services["usable"]["depends_on"])
+    direct = {inner for name in whole for inner in services[name].get("depends_on", {})}
+    assert whole | direct == set(services) - {"usable", "worker"}
+
+
+def test_what_the_dev_kit_starts_waits_for_nothing(services: dict[str, dict[str, Any]]) -> None:
+    """It starts its services all at once and some not at all, and does the one-shots' work itself."""
+    for name in ("temporal", "postgres", "aws", "s3", "textract"):
+        assert "depends_on" not in services[name], name
+
+
+def test_what_is_stored_lies_in_volumes_of_the_project(model: dict[str, Any]) -> None:
+    mounted = {
+        mount["source"]
+        for entry in model["services"].values()
+        for mount in entry.get("volumes", [])
+        if mount["type"] == "volume"
+    }
+    assert mounted == set(model["volumes"]) == {"temporal", "postgres", "s3", "textract"}
+    # The project's name is part of theirs, so that two stacks share none.
+    assert not re.search(r"(?m)^name:|container_name:|external:", TEXT)
+    binds = [
+        mount for entry in model["services"].values() for mount in entry.get("volumes", []) if mount["type"] == "bind"
+    ]
+    assert binds
+    assert all(mount["read_only"] and Path(mount["source"]).is_file() for mount in binds)
+
+
+def test_every_variable_is_documented_with_its_default() -> None:
+    told = dict(DOCUMENTED.findall(TEXT))
+    used: dict[str, set[str]] = {}
+    for name, default in USED.findall(TEXT):
+        used.setdefault(name, set()).add(default)
+    assert set(told) == set(used)
+    for name, defaults in used.items():
+        assert len(defaults) == 1, f"{name} has several defaults"
+        if name != "PW_DATABASE_URL":
+            assert told[name] == defaults.pop(), name
+
+
+def test_the_dev_kit_sets_variables_that_there_are() -> None:
+    record = StackRecord(name="dev", base_port=15_000, password="secret", kind="compose", s3="minio")
+    known = {name for name, _ in USED.findall(TEXT)}
+    given = variables(record)
+    assert given.keys() <= known
+    assert {name for name in known if name.startswith("PW_PORT_")} <= given.keys()
+
+
+def test_the_stand_ins_have_the_names_of_the_images(services: dict[str, dict[str, Any]]) -> None:
+    names = image_names()
+    assert names == {name: services[name]["image"] for name in names}
+    assert set(names.values()) == {entry["image"] for entry in services.values()}
+    assert {recipe.service for recipe in recipes()} == set(names)
+    assert re.fullmatch(r"python:3\.13\.\d+-slim-trixie", base_name())
+
+
+@pytest.fixture
+def usable(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> ModuleType:
+    """LocalStack's health check, pointed away from a container's files."""
+    spec = importlib.util.spec_from_file_location("usable", ROOT / "compose" / "localstack" / "usable.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    monkeypatch.setattr(module, "WORKED", tmp_path / "usable")
+    return module
+
+
+@contextmanager
+def localstack(broken: str) -> Iterator[str]:
+    """Serve what LocalStack answers, its own health green, and one service that does not work."""
+    answers = {"s3": b"<ListAllMyBucketsResult/>", "sns": b"<ListTopicsResult/>", "sqs": b"{}"}
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            service = self.headers["Authorization"].split("/")[3]
+            status = 500 if service == broken else 200
+            body = b"<Error/>" if status == 500 else answers[service]
+            self.send_response(status)
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def do_POST(self) -> None:
+            self.rfile.read(int(self.headers["Content-Length"]))
+            self.do_GET()
+
+        def log_message(self, format: str, *args: object) -> None:
+            return
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    thread = Thread(target=server.serve_forever)
+    thread.start()
+    try:
+        yield f"http://127.0.0.1:{server.server_port}"
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()
+
+
+@pytest.mark.parametrize("broken", ["", "s3", "sns", "sqs"])
+def test_localstack_is_healthy_when_each_of_its_services_works(
+    usable: ModuleType, broken: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with localstack(broken) as address:
+        monkeypatch.setattr(usable, "ADDRESS", address)
+        assert usable.main() == (1 if broken else 0)
+    assert usable.WORKED.exists() is not bool(broken)
+    told = capsys.readouterr().out
+    assert told.startswith(f"{broken}: ") if broken else told == ""
