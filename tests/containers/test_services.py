@@ -18,10 +18,8 @@ from photo_worker.storage import migrate
 from photo_worker.storage.postgres import PostgresRecipeRepository, make_pool
 from photo_worker.storage.s3_boto import BotoObjectStore, make_client
 from tests.contracts.object_store import PAGE, ObjectStoreContract
-from tests.contracts.recipe_repository import RecipeRepositoryContract
 from tests.contracts.s3.case import REGION, Endpoint, delete_bucket, new_bucket
 from tests.support.harness import FIXTURES
-from tests.support.resources import create_database, database_named, drop_database
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
@@ -29,23 +27,19 @@ if TYPE_CHECKING:
 pytest_plugins = ["tests.containers.fixtures"]
 
 
-@pytest.fixture(scope="module")
-def template(throwaway_postgres: str) -> str:
-    """The name of a migrated database."""
-    name = create_database(throwaway_postgres)
-    migrate.upgrade(database_named(throwaway_postgres, name))
-    return name
-
-
-class TestPostgres(RecipeRepositoryContract):
-    """The migrations make their schema in it, and the repository keeps its contract there."""
-
-    @pytest.fixture
-    def repository(self, throwaway_postgres: str, template: str) -> Iterator[PostgresRecipeRepository]:
-        name = create_database(throwaway_postgres, template=template)
-        with make_pool(database_named(throwaway_postgres, name)) as pool:
-            yield PostgresRecipeRepository(pool)
-        drop_database(throwaway_postgres, name)
+class TestPostgres:
+    def test_the_migrations_run_and_a_job_goes_through_it(self, throwaway_postgres: str) -> None:
+        assert migrate.current(throwaway_postgres) is None
+        migrate.upgrade(throwaway_postgres)
+        assert migrate.current(throwaway_postgres) == migrate.head()
+        job_id = uuid4()
+        with make_pool(throwaway_postgres) as pool:
+            repository = PostgresRecipeRepository(pool)
+            repository.queue(job_id, bucket="photos", key="pie.jpg")
+            repository.fail(job_id, bucket="photos", key="pie.jpg", code="unreadable", message="No photo.")
+            found = repository.get(job_id)
+        assert found is not None
+        assert (found.status, found.error_code) == ("failed", "unreadable")
 
     def test_a_wrong_password_is_refused(self, throwaway_postgres: str) -> None:
         with pytest.raises(psycopg.OperationalError, match="password authentication failed"):
