@@ -52,7 +52,7 @@ def pytest(session: nox.Session, *folders: str, marked: str | None = None) -> No
     """Run pytest in parallel on folders, or on what the caller named; only what is ``marked`` so, where told."""
     python = prepare(session)
     named = any(not argument.startswith("-") and Path(argument.split("::")[0]).exists() for argument in session.posargs)
-    chosen = [] if named else [folder for folder in folders if (ROOT / folder).is_dir()]
+    chosen = [] if named else [folder for folder in folders if (ROOT / folder).exists()]
     parallel = ["--numprocesses", str(workers()), "--dist", "worksteal"]
     chosen += [] if marked is None else ["-m", marked]
     session.run(python, "-m", "pytest", *parallel, *chosen, *session.posargs)
@@ -67,7 +67,7 @@ def demo(session: nox.Session) -> None:
 @nox.session(venv_backend=BACKEND)
 def tests(session: nox.Session) -> None:
     """Run the unit, integration and end-to-end tests."""
-    pytest(session, "tests/unit", "tests/integration", "tests/stack", "tests/e2e")
+    pytest(session, "tests/unit", "tests/integration", "tests/stack", "tests/e2e", "tests/compose/test_file.py")
 
 
 @nox.session(python=PYTHONS)
@@ -93,6 +93,15 @@ def conformance(session: nox.Session) -> None:
 def e2e(session: nox.Session) -> None:
     """Run the whole application against the native stack."""
     pytest(session, "tests/e2e")
+
+
+@nox.session(name="e2e-compose", venv_backend=BACKEND)
+def e2e_compose(session: nox.Session) -> None:
+    """Run the whole application on Compose, with either S3, on an engine that is started where none answers."""
+    python = prepare(session)
+    client = prepare_tool(session, python, "localstack-client")
+    session.env["PYTHONPATH"] = str(next(client.glob("lib/python*/site-packages"), ""))
+    session.run(python, "-m", "scripts.e2e_compose", *session.posargs)
 
 
 def prepare_clients(session: nox.Session, python: str) -> None:
