@@ -79,13 +79,13 @@ class LocalStack(Protocol):
 def local_stack(name: str | None = None, wishes: Wishes | None = None, *, home: Path | None = None) -> LocalStack:
     """Return the stack of this name in ``home``, by default this worktree's, of the kind that is asked for or recorded.
 
-    A stack that never ran is native.
+    A stack that never ran is native; one whose record is lost is what its containers say.
     """
     wishes = wishes or Wishes()
     paths = StackPaths((home or default_home()).expanduser().absolute(), check_name(name or DEFAULT_NAME))
     if wishes.kind is None:
         record = StackRecord.load(paths)
-        kind = "native" if record is None else record.kind
+        kind = _kind_of_what_runs(paths) if record is None else record.kind
     else:
         kind = wishes.kind
     if kind == "compose":
@@ -103,3 +103,9 @@ def local_stack(name: str | None = None, wishes: Wishes | None = None, *, home: 
         offline=wishes.offline,
         durable=wishes.durable,
     )
+
+
+def _kind_of_what_runs(paths: StackPaths) -> Kind:
+    from photo_worker.devkit.containers import is_up
+
+    return "compose" if is_up(paths) else "native"

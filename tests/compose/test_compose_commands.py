@@ -27,7 +27,7 @@ from photo_worker.devkit.environment import stack_environment
 from photo_worker.devkit.local_stack import Wishes, local_stack
 from photo_worker.devkit.readiness import NotEmptied
 from photo_worker.devkit.state import StackRecord
-from photo_worker.errors import (
+from photo_worker.stack_errors import (
     ImageMissing,
     PortTaken,
     ServiceFailed,
@@ -335,7 +335,7 @@ def test_a_lost_record_locks_nothing(make_stack: MakeStack, stack_env: dict[str,
     stack.up()
     assert kept(stack.env()) == {"still here"}
     shutil.rmtree(stack.paths.root)
-    assert stack.down() is True, "containers are found without the record"
+    assert command(stack, "down")["stopped"] is True, "containers are found without the record"
     assert containers(Engine(), stack.project) == {}
 
 
