@@ -15,6 +15,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import photo_worker.stack_errors  # noqa: F401 - a part of the tree that is walked
 from photo_worker import errors, policies
 from photo_worker.config import Settings
 from photo_worker.contracts import image

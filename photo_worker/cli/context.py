@@ -11,7 +11,7 @@ import click
 
 from photo_worker.cli.completion import complete_stack
 from photo_worker.config import Environment, Origin, Settings, load_settings, read_environment
-from photo_worker.errors import StackNotRunning
+from photo_worker.stack_errors import StackNotRunning
 
 # One of these says where the services are; then the local stack is not asked.
 ENDPOINT_VARIABLES = (

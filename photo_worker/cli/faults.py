@@ -13,7 +13,8 @@ import click
 
 from photo_worker.cli.completion import complete_service, complete_stack
 from photo_worker.cli.output import Command, OutputFormat, emit, output_option, table
-from photo_worker.errors import FaultNotSet, SourceUnreadable
+from photo_worker.errors import SourceUnreadable
+from photo_worker.stack_errors import FaultNotSet
 
 if TYPE_CHECKING:
     from photo_worker.devkit.faults import Fault, Faults

@@ -44,7 +44,7 @@ def _endpoints(_ctx: click.Context, _option: click.Parameter, values: tuple[str,
     if values == (NONE,):
         return {}
     from photo_worker.devkit import external
-    from photo_worker.errors import ExternalInvalid
+    from photo_worker.stack_errors import ExternalInvalid
 
     found: dict[str, str] = {}
     for value in values:

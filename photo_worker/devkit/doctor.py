@@ -19,7 +19,8 @@ from photo_worker.devkit.ports import LOOPBACK, derived_base, is_taken, owner_of
 from photo_worker.devkit.services import Service
 from photo_worker.devkit.state import Processes, StackRecord
 from photo_worker.devkit.wishes import Wishes
-from photo_worker.errors import S3ServerUnfit, StackError
+from photo_worker.errors import StackError
+from photo_worker.stack_errors import S3ServerUnfit
 
 # What CI runs; a newer one may well do.
 _NEWEST_PYTHON = (3, 14)

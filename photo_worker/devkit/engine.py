@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import IO, Any
 from urllib.parse import quote, urlencode
 
-from photo_worker.errors import EngineDenied, EngineElsewhere, EngineFailed, EngineMissing
+from photo_worker.stack_errors import EngineDenied, EngineElsewhere, EngineFailed, EngineMissing
 
 # The API of Docker 20.10, which every newer engine still speaks or answers with a plain error.
 _VERSION = "v1.41"

@@ -18,7 +18,7 @@ from urllib.parse import SplitResult, unquote, urlsplit, urlunsplit
 from photo_worker.devkit import probes
 from photo_worker.devkit.environment import environment_of
 from photo_worker.devkit.state import StackRecord
-from photo_worker.errors import ExternalInvalid, OfflineRefused, ServiceFailed
+from photo_worker.stack_errors import ExternalInvalid, OfflineRefused, ServiceFailed
 
 if TYPE_CHECKING:
     from photo_worker.devkit.status import ServiceStatus

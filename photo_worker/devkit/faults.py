@@ -11,10 +11,11 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from photo_worker.devkit.fault_rules import NoAnswer, ask
-from photo_worker.errors import FaultNotSet, ServiceUnknown, StackNotRunning
+from photo_worker.stack_errors import FaultNotSet, ServiceUnknown, StackNotRunning
 
 if TYPE_CHECKING:
     from photo_worker.devkit.local_stack import LocalStack
+    from photo_worker.devkit.status import StackStatus
 
 TEXTRACT = "textract"
 PAUSED = "paused"
@@ -86,13 +87,18 @@ def clear(stack: LocalStack, service: str | None = None) -> Faults:
     return Faults([*held, *ended], found.seed if ended else None, found.unknown)
 
 
-def faults_of(stack: LocalStack, *, textract_answers: bool = True) -> Faults:
-    """Return what is set now; nothing where the stack does not run. Waits 3 seconds for a Textract that is silent."""
+def faults_of(stack: LocalStack, status: StackStatus | None = None) -> Faults:
+    """Return what is set now; nothing where the stack does not run. Waits 3 seconds for a Textract that is silent.
+
+    With the ``status`` of a moment ago, nobody is asked what that tells.
+    """
+    states = {service.name: service.state for service in status.services} if status is not None else {}
     try:
         endpoint = stack.env()["AWS_ENDPOINT_URL_TEXTRACT"]
     except StackNotRunning:
         return Faults()
-    held = stack.paused()
+    held = stack.paused() if status is None or PAUSED in states.values() else {}
+    textract_answers = status is None or states.get(TEXTRACT) == "running"
     paused = [Fault(name, PAUSED, since) for name, since in held.items()]
     if TEXTRACT not in stack.services:
         return Faults(paused)

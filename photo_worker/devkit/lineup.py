@@ -6,7 +6,7 @@ from collections.abc import Collection
 
 from photo_worker.devkit import s3_servers
 from photo_worker.devkit.services import SERVICES, Service, aws
-from photo_worker.errors import S3ServerUnfit
+from photo_worker.stack_errors import S3ServerUnfit
 
 # What a native stack can serve S3 with; the first is the default.
 S3_SERVERS = ("ministack", "seaweedfs", "minio")

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
-from photo_worker.errors import NoFreePorts, PortTaken
+from photo_worker.stack_errors import NoFreePorts, PortTaken
 
 if TYPE_CHECKING:
     import psutil

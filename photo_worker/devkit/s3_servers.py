@@ -25,7 +25,7 @@ from photo_worker.devkit.services import (
     plan_of,
 )
 from photo_worker.devkit.state import StackRecord, write_private
-from photo_worker.errors import S3ServerMissing
+from photo_worker.stack_errors import S3ServerMissing
 
 MINIO_VARIABLE = "PHOTO_WORKER_MINIO"
 # The last one that the project published, months after its last release: a Go module, since no image or binary is left.

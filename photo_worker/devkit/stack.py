@@ -26,12 +26,12 @@ from photo_worker.devkit.start import Start
 from photo_worker.devkit.state import REGION, Processes, StackRecord
 from photo_worker.devkit.status import StackStatus, UpReport, problem_of, status_of, what_is_missing
 from photo_worker.devkit.timeline import Timeline
-from photo_worker.errors import (
+from photo_worker.errors import StackError
+from photo_worker.stack_errors import (
     FaultNotSet,
     ServiceFailed,
     ServiceUnknown,
     StackDiffers,
-    StackError,
     StackMoved,
     StackNotReady,
     StackNotRunning,

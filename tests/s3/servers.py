@@ -25,7 +25,7 @@ from urllib.request import urlopen
 from botocore.exceptions import BotoCoreError, ClientError
 
 from photo_worker.devkit import s3_servers
-from photo_worker.errors import S3ServerMissing
+from photo_worker.stack_errors import S3ServerMissing
 from tests.contracts.s3.case import Endpoint, delete_bucket, new_bucket
 
 HOST = "127.0.0.1"

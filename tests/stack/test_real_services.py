@@ -22,7 +22,7 @@ import pytest
 
 from photo_worker.devkit import disk, ports, postgres, services
 from photo_worker.devkit.stack import Stack
-from photo_worker.errors import ServiceFailed, StackNotReady
+from photo_worker.stack_errors import ServiceFailed, StackNotReady
 from tests.integration.devkit.toys import processes_of, wait_until
 from tests.stack.support import pids_of
 

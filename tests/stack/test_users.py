@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from photo_worker.devkit.layout import delete_tree
-from photo_worker.errors import StackNotOwned
+from photo_worker.stack_errors import StackNotOwned
 from tests.integration.devkit.test_stack import NOBODY, cli_as_nobody
 from tests.integration.devkit.toys import processes_of
 from tests.stack.support import LedgerStack, pids_of

@@ -15,7 +15,8 @@ from photo_worker.devkit.findings import Finding, State
 from photo_worker.devkit.layout import StackPaths
 from photo_worker.devkit.ports import is_taken, owner_of
 from photo_worker.devkit.state import StackRecord
-from photo_worker.errors import EngineFailed, StackError
+from photo_worker.errors import StackError
+from photo_worker.stack_errors import EngineFailed
 
 _GIGABYTE = 1024**3
 # What the images take unpacked; the stack's own data is small beside them.

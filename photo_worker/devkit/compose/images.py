@@ -12,7 +12,7 @@ from photo_worker.devkit.compose.project import KIND, LOCALSTACK, WORKER, check_
 from photo_worker.devkit.containers import STAND_IN_LABEL
 from photo_worker.devkit.engine import Engine
 from photo_worker.devkit.state import StackRecord
-from photo_worker.errors import ComposeFailed, EngineFailed, ImageMissing, ImageUnavailable, ImageUnbuildable
+from photo_worker.stack_errors import ComposeFailed, EngineFailed, ImageMissing, ImageUnavailable, ImageUnbuildable
 
 if TYPE_CHECKING:
     from photo_worker.devkit.wishes import Wishes

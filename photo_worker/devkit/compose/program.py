@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import IO
 
 from photo_worker.devkit.compose.interrupts import put_off, undisturbed
-from photo_worker.errors import ComposeFailed, ComposeMissing
+from photo_worker.stack_errors import ComposeFailed, ComposeMissing
 
 _VERSION_SECONDS = 20.0
 _GRACE_SECONDS = 5.0

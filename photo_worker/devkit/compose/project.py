@@ -8,7 +8,7 @@ from urllib.parse import urlsplit, urlunsplit
 from photo_worker.devkit.environment import environment_of
 from photo_worker.devkit.layout import worktree_root
 from photo_worker.devkit.state import StackRecord
-from photo_worker.errors import ComposeFileMissing, S3ServerUnfit
+from photo_worker.stack_errors import ComposeFileMissing, S3ServerUnfit
 
 KIND = "compose"
 LOCALSTACK = "localstack"

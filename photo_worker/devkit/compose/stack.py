@@ -30,17 +30,16 @@ from photo_worker.devkit.stack import caller_region, described, parsed
 from photo_worker.devkit.state import REGION, Processes, StackRecord
 from photo_worker.devkit.status import StackStatus, UpReport, what_is_missing
 from photo_worker.devkit.timeline import Timeline
-from photo_worker.errors import (
+from photo_worker.errors import PhotoWorkerError, StackError
+from photo_worker.stack_errors import (
     DataMismatch,
     EngineFailed,
     FaultNotSet,
-    PhotoWorkerError,
     ServiceFailed,
     ServiceUnknown,
     SnapshotImpossible,
     SnapshotOfOtherKind,
     StackDiffers,
-    StackError,
     StackMoved,
     StackNotReady,
     StackNotRunning,

@@ -13,7 +13,7 @@ from photo_worker.devkit.containers import Container, containers, details
 from photo_worker.devkit.engine import Engine
 from photo_worker.devkit.state import StackRecord
 from photo_worker.devkit.timeline import Timeline
-from photo_worker.errors import ServiceFailed
+from photo_worker.stack_errors import ServiceFailed
 
 # Containers end and turn unhealthy seldom; asking costs the engine some milliseconds.
 _LOOK_SECONDS = 0.25

@@ -24,8 +24,8 @@ from photo_worker.devkit.plan import ServicePlan
 from photo_worker.devkit.services import SERVICES
 from photo_worker.devkit.stack import Stack
 from photo_worker.devkit.state import Processes, StackRecord
-from photo_worker.errors import FaultNotSet, ServiceUnknown, StackNotReady, StackNotRunning
 from photo_worker.jobs import expand_sources
+from photo_worker.stack_errors import FaultNotSet, ServiceUnknown, StackNotReady, StackNotRunning
 from tests.integration.devkit.toys import Toy, processes_of, wait_until
 from tests.support.harness import FIXTURES, open_harness
 

@@ -16,7 +16,7 @@ import pytest
 
 from photo_worker.devkit import s3_servers
 from photo_worker.devkit.stack import Stack
-from photo_worker.errors import S3ServerMissing
+from photo_worker.stack_errors import S3ServerMissing
 from tests.support.harness import FIXTURES
 
 pytestmark = pytest.mark.timeout(300)

@@ -16,7 +16,7 @@ from photo_worker.devkit.lineup import services_of
 from photo_worker.devkit.ports import BLOCK
 from photo_worker.devkit.stack import Stack
 from photo_worker.devkit.state import StackRecord
-from photo_worker.errors import S3ServerMissing
+from photo_worker.stack_errors import S3ServerMissing
 from photo_worker.storage.s3_boto import make_client
 
 if TYPE_CHECKING:

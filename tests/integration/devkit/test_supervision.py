@@ -22,7 +22,7 @@ from photo_worker.devkit.ports import free_base
 from photo_worker.devkit.stack import Stack
 from photo_worker.devkit.state import Processes
 from photo_worker.devkit.status import StackStatus, UpReport
-from photo_worker.errors import PortTaken, ServiceFailed, StackMoved, StackNotReady
+from photo_worker.stack_errors import PortTaken, ServiceFailed, StackMoved, StackNotReady
 from tests.integration.devkit.toys import Toy, processes_of, wait_until
 
 SECOND = Toy(name="second", uses=("postgres",))

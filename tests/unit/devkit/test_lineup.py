@@ -13,7 +13,7 @@ from photo_worker.devkit.layout import StackPaths
 from photo_worker.devkit.lineup import require, services_of
 from photo_worker.devkit.plan import ServicePlan
 from photo_worker.devkit.state import StackRecord
-from photo_worker.errors import S3ServerMissing, S3ServerUnfit
+from photo_worker.stack_errors import S3ServerMissing, S3ServerUnfit
 
 Patch = pytest.MonkeyPatch
 

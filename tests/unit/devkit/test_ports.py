@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from photo_worker.devkit import ports
 from photo_worker.devkit.ports import Ports, derived_base, free_base, is_taken, owner_of, require_free
-from photo_worker.errors import NoFreePorts, PortTaken
+from photo_worker.stack_errors import NoFreePorts, PortTaken
 
 USES = ["temporal", "temporal-ui", "temporal-http", "temporal-metrics", "postgres", "aws", "textract"]
 

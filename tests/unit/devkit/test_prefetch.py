@@ -16,7 +16,8 @@ from photo_worker.cli import cli
 from photo_worker.devkit import prefetch, s3_servers
 from photo_worker.devkit.prefetch import Fetched
 from photo_worker.devkit.wishes import Wishes
-from photo_worker.errors import PhotoWorkerError, PrefetchFailed, S3ServerMissing, S3ServerUnfit, ServiceMissing
+from photo_worker.errors import PhotoWorkerError
+from photo_worker.stack_errors import PrefetchFailed, S3ServerMissing, S3ServerUnfit, ServiceMissing
 
 Patch = pytest.MonkeyPatch
 ROOT = Path(__file__).resolve().parents[3]

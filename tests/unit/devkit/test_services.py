@@ -21,7 +21,7 @@ from photo_worker.devkit.ports import free_base
 from photo_worker.devkit.postgres import User
 from photo_worker.devkit.services import SERVICES, Service
 from photo_worker.devkit.state import StackRecord
-from photo_worker.errors import ServiceMissing
+from photo_worker.stack_errors import ServiceMissing
 
 RECORD = StackRecord.new("dev", 20_000, durable=True)
 

@@ -14,7 +14,7 @@ import pytest
 from photo_worker.devkit.compose import output
 from photo_worker.devkit.containers import Container, containers
 from photo_worker.devkit.engine import Engine, socket_path
-from photo_worker.errors import EngineDenied, EngineElsewhere, EngineFailed, EngineMissing
+from photo_worker.stack_errors import EngineDenied, EngineElsewhere, EngineFailed, EngineMissing
 from tests.unit.devkit.compose.fake_engine import FakeEngine
 
 
