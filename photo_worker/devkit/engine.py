@@ -1,8 +1,8 @@
 """The Docker engine on this machine, asked over its socket.
 
-The engine's HTTP API (Docker documentation, "Docker Engine API", version 1.41) answers within
-milliseconds, where its command line takes a tenth of a second to start. By hand, because importing an
-HTTP client takes longer than the whole of ``photo-worker status`` may.
+The engine's HTTP API (Docker documentation, "Docker Engine API") answers within milliseconds, where
+its command line takes a tenth of a second to start. By hand, because importing an HTTP client takes a
+good part of what ``photo-worker status`` may.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import socket
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -21,8 +22,8 @@ from urllib.parse import quote, urlencode
 
 from photo_worker.stack_errors import EngineDenied, EngineElsewhere, EngineFailed, EngineMissing
 
-# The API of Docker 20.10, which every newer engine still speaks or answers with a plain error.
-_VERSION = "v1.41"
+# That of Docker 25, the oldest that Docker 29 speaks; 20.10 speaks 1.41. What is asked here is in all of them.
+_VERSION = (1, 44)
 _CONNECT_SECONDS = 2.0
 _ANSWER_SECONDS = 60.0
 _LONGEST_LINE = 65_536
@@ -90,6 +91,7 @@ class Engine:
     def __init__(self, path: Path | None = None, *, seconds: float = _ANSWER_SECONDS) -> None:
         self.path = path or socket_path()
         self._seconds = seconds
+        self._prefix: str | None = None
 
     @property
     def address(self) -> str:
@@ -161,7 +163,7 @@ class Engine:
     def _requested(
         self, method: str, path: str, query: Mapping[str, object] | None, length: int, kind: str | None
     ) -> Iterator[tuple[socket.socket, BufferedReader]]:
-        target = f"/{_VERSION}{quote(path, safe='/:@')}"
+        target = f"{self._speaks(path)}{quote(path, safe='/:@')}"
         if query:
             target += "?" + urlencode({name: _parameter(value) for name, value in query.items()})
         head = [f"{method} {target} HTTP/1.1", "Host: docker", "Connection: close", f"Content-Length: {length}"]
@@ -176,6 +178,17 @@ class Engine:
             raise EngineMissing(address=self.address, reason=f"no answer within {self._seconds:g} s") from error
         except ConnectionError as error:
             raise EngineMissing(address=self.address, reason=error.strerror or str(error)) from error
+
+    def _speaks(self, path: str) -> str:
+        """Return what stands before a path: the version of the API that this engine is asked in."""
+        if path == "/version":
+            return ""
+        if self._prefix is None:
+            said = self.get("/version")
+            newest, oldest = (_numbers(said.get(key, "")) for key in ("ApiVersion", "MinAPIVersion"))
+            major, minor = max(min(_VERSION, newest), oldest)
+            self._prefix = f"/v{major}.{minor}"
+        return self._prefix
 
     def _connect(self) -> socket.socket:
         connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
@@ -200,6 +213,11 @@ class Engine:
             name, _, value = line.decode("latin-1").partition(":")
             headers[name.strip().lower()] = value.strip()
         return int(words[1]), headers
+
+
+def _numbers(version: str) -> tuple[int, int]:
+    found = re.fullmatch(r"(\d+)\.(\d+)", version)
+    return (int(found[1]), int(found[2])) if found else _VERSION
 
 
 def _parameter(value: object) -> str:

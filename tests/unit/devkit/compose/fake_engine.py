@@ -16,7 +16,8 @@ class FakeEngine:
     def __init__(self, path: Path, answers: Mapping[str, tuple[int, object] | bytes]) -> None:
         self.path = path
         self.asked: list[str] = []
-        self._answers = answers
+        self.versions: set[str] = set()
+        self._answers = {"GET /version": (200, {"ApiVersion": "1.47", "MinAPIVersion": "1.24"}), **answers}
         self._listener = socket.socket(socket.AF_UNIX)
         self._listener.bind(str(path))
         self._listener.listen(16)
@@ -43,7 +44,10 @@ class FakeEngine:
                 while reader.readline() not in {b"\r\n", b""}:
                     pass
                 url = urlsplit(target)
-                path = "/" + url.path.split("/", 2)[2]
+                # The version of the API is asked for without one, and stands before all else.
+                path = url.path if url.path == "/version" else "/" + url.path.split("/", 2)[2]
+                if path != url.path:
+                    self.versions.add(url.path.split("/")[1])
                 self.asked.append(f"{method} {path} {sorted(parse_qs(url.query).items())}")
                 connection.sendall(self._answer(f"{method} {path}"))
 

@@ -101,6 +101,21 @@ def test_a_download_that_fails_writes_nothing(tmp_path: Path) -> None:
     assert target.getvalue() == b""
 
 
+@pytest.mark.parametrize(
+    ("newest", "oldest", "spoken"),
+    [("1.41", "1.12", "v1.41"), ("1.44", "1.24", "v1.44"), ("1.52", "1.44", "v1.44"), ("1.60", "1.50", "v1.50")],
+)
+def test_each_engine_is_asked_in_a_version_that_it_speaks(
+    tmp_path: Path, newest: str, oldest: str, spoken: str
+) -> None:
+    version = (200, {"ApiVersion": newest, "MinAPIVersion": oldest})
+    with FakeEngine(tmp_path / "s", {"GET /version": version, "GET /x": (200, 1)}) as fake:
+        engine = Engine(fake.path)
+        assert (engine.get("/x"), engine.get("/x")) == (1, 1)
+        assert fake.versions == {spoken}
+        assert len(fake.asked) == 3, "the version is asked for once"
+
+
 def listed(service: str, state: str, status: str, **labels: str) -> dict[str, object]:
     return {
         "Id": f"{service}-{state}",
@@ -125,7 +140,7 @@ def test_what_the_engine_says_in_words_is_read(tmp_path: Path) -> None:
     ]
     with FakeEngine(tmp_path / "s", {"GET /containers/json": (200, entries)}) as fake:
         found = containers(Engine(fake.path), "p")
-        assert "com.docker.compose.project=p" in fake.asked[0]
+        assert "com.docker.compose.project=p" in fake.asked[-1]
     assert {name: (one.state, one.health, one.exit_code) for name, one in found.items()} == {
         "a": ("running", "healthy", None),
         "b": ("exited", None, 137),
