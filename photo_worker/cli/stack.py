@@ -74,8 +74,7 @@ def status(ctx: click.Context, name: str | None, output: OutputFormat) -> None:
 
     stack = local_stack(name)
     found = stack.status()
-    answering = {service.name for service in found.services if service.state == "running"}
-    wrong = faults_of(stack, textract_answers="textract" in answering).faults
+    wrong = faults_of(stack, found).faults
 
     def text() -> None:
         _print_status(found)
