@@ -16,7 +16,7 @@ import pytest
 from photo_worker.storage.s3_boto import make_client
 from tests.contracts.s3.case import REGION, Endpoint
 from tests.contracts.s3.table import SERVERS, expect_deviations
-from tests.s3.servers import NotToBeHad, open_server
+from tests.s3.servers import NotToBeHad, ServerFailed, open_server
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
@@ -39,7 +39,7 @@ class Servers:
     def __init__(self, folder: Path, stack: ExitStack, given: Mapping[str, Endpoint]) -> None:
         self._folder = folder
         self._stack = stack
-        self._opened: dict[str, Endpoint | NotToBeHad] = dict(given)
+        self._opened: dict[str, Endpoint | NotToBeHad | ServerFailed] = dict(given)
         self._clients: dict[str, S3Client] = {}
 
     def get(self, name: str) -> Endpoint:
@@ -47,12 +47,14 @@ class Servers:
         if name not in self._opened:
             try:
                 self._opened[name] = self._stack.enter_context(open_server(name, self._folder / name))
-            except NotToBeHad as reason:
+            except (NotToBeHad, ServerFailed) as reason:
                 self._opened[name] = reason
         opened = self._opened[name]
+        if isinstance(opened, ServerFailed):
+            raise opened
         if isinstance(opened, NotToBeHad):
             if os.environ.get(CHOSEN):
-                pytest.fail(f"{name} was asked for: {opened}")
+                raise ServerFailed(f"{name} was asked for: {opened}") from opened
             pytest.skip(f"{name}: {opened}")
         return opened
 

@@ -39,6 +39,10 @@ class NotToBeHad(Exception):
     """Why a server cannot be tried on this machine."""
 
 
+class ServerFailed(Exception):
+    """A server that was given or started, or that somebody asked for, and cannot be used."""
+
+
 @dataclass(frozen=True)
 class Recipe:
     """How to start a server: its program's arguments, its variables, and the credentials that it knows."""
@@ -52,12 +56,15 @@ class Recipe:
 
 @contextmanager
 def open_server(name: str, folder: Path) -> Iterator[Endpoint]:
-    """Yield a server that answers; raises ``NotToBeHad``."""
+    """Yield a server that answers; raises ``NotToBeHad`` and ``ServerFailed``."""
     given = os.environ.get(f"PHOTO_WORKER_S3_{name.upper()}")
     if given:
         server = _given(name, given)
         with closing(server):
-            wait_until_usable(server, lambda: None, seconds=10)
+            try:
+                wait_until_usable(server, lambda: None, seconds=10)
+            except TimeoutError as error:
+                raise ServerFailed(str(error)) from error
             yield server
         return
     if name not in _RECIPES:
@@ -84,7 +91,7 @@ def version_of(server: Endpoint) -> str | None:
 def _given(name: str, url: str) -> Endpoint:
     parts = urlsplit(url)
     if parts.scheme != "http" or not parts.hostname or not parts.port:
-        raise NotToBeHad(f"PHOTO_WORKER_S3_{name.upper()} is no http://KEY:SECRET@HOST:PORT: {url!r}")
+        raise ServerFailed(f"PHOTO_WORKER_S3_{name.upper()} is no http://KEY:SECRET@HOST:PORT: {url!r}")
     known = "test" if name == "localstack" else "local"
     access_key, secret_key = unquote(parts.username or known), unquote(parts.password or known)
     return Endpoint(name, f"http://{parts.hostname}:{parts.port}", access_key, secret_key)
@@ -109,14 +116,14 @@ def _started(name: str, folder: Path) -> Iterator[Endpoint]:
 
     def still_runs() -> None:
         if process.poll() is not None:
-            raise AssertionError(f"{name} ended with code {process.returncode}:\n{_tail(log)}")
+            raise ServerFailed(f"{name} ended with code {process.returncode}:\n{_tail(log)}")
 
     try:
         with closing(Endpoint(name, f"http://{HOST}:{recipe.port}", recipe.access_key, recipe.secret_key)) as server:
             try:
                 wait_until_usable(server, still_runs, seconds=_START_SECONDS)
             except TimeoutError as error:
-                raise AssertionError(f"{error}\n{_tail(log)}") from error
+                raise ServerFailed(f"{error}\n{_tail(log)}") from error
             yield server
     finally:
         _stop(process)
