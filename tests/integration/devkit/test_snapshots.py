@@ -148,3 +148,19 @@ def test_the_commands(stack: Stack, monkeypatch: pytest.MonkeyPatch) -> None:
         assert refused.stdout, (arguments, refused.output, refused.exception)
         assert refused.exit_code == 1, (arguments, refused.output, refused.exception)
         assert json.loads(refused.stdout)["error"]["code"] == code
+
+
+def test_a_snapshot_brings_back_the_s3_server_that_it_was_made_with(stack: Stack) -> None:
+    def served_by() -> str:
+        record = StackRecord.load(stack.paths)
+        assert record is not None
+        return record.s3
+
+    home, name = stack.paths.home, stack.name
+    Stack(home, name, base_port=0, s3="seaweedfs", services=[Toy()]).up()
+    stack.save_snapshot("of-seaweedfs")
+    stack.down()
+    Stack(home, name, s3="ministack", services=[Toy()]).up()
+    assert served_by() == "ministack"
+    stack.load_snapshot("of-seaweedfs")
+    assert served_by() == "seaweedfs"

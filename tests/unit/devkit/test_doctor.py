@@ -23,6 +23,8 @@ from photo_worker.devkit.findings import Finding
 from photo_worker.devkit.layout import StackPaths
 from photo_worker.devkit.ports import free_base
 from photo_worker.devkit.state import StackRecord
+from photo_worker.devkit.wishes import Wishes
+from photo_worker.stack_errors import S3ServerUnfit
 
 Patch = pytest.MonkeyPatch
 
@@ -272,3 +274,29 @@ def test_an_address_is_read_as_its_reader_would() -> None:
         "AWS_ENDPOINT_URL": ("::1", 4566),
     }
     assert addresses({"DATABASE_URL": "postgresql://a:1,b:2/d"}) == {}
+
+
+def test_an_s3_server_that_is_asked_for_and_missing_comes_with_the_command_that_gets_it(
+    paths: StackPaths, monkeypatch: Patch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.delenv("PHOTO_WORKER_MINIO", raising=False)
+    findings = doctor.examine(paths, Wishes(s3="minio"))
+    (server,) = [finding for finding in findings if finding.check == "s3"]
+    assert server.state == "problem"
+    assert "photo-worker prefetch --s3 minio" in server.what
+    # What is not asked for is not looked for.
+    assert not [finding for finding in doctor.examine(paths) if finding.check == "s3"]
+    with pytest.raises(S3ServerUnfit, match="it has localstack, minio"):
+        doctor.examine(paths, Wishes(kind="compose", s3="seaweedfs"))
+
+
+def test_an_external_service_is_knocked_at_and_its_own_is_not_looked_for(paths: StackPaths) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        closed = server.getsockname()[1]
+    made(paths).with_(external={"temporal": f"127.0.0.1:{closed}"}).save(paths)
+    (temporal,) = [finding for finding in doctor.examine(paths) if finding.check == "temporal"]
+    assert temporal.state == "problem"
+    assert f"nothing answers at 127.0.0.1:{closed}" in temporal.what
+    assert "--external none" in str(temporal.hint)

@@ -12,6 +12,7 @@ from photo_worker.devkit.environment import environment_of
 from photo_worker.devkit.layout import StackPaths
 from photo_worker.devkit.lineup import require, services_of
 from photo_worker.devkit.plan import ServicePlan
+from photo_worker.devkit.stack import Stack
 from photo_worker.devkit.state import StackRecord
 from photo_worker.stack_errors import S3ServerMissing, S3ServerUnfit
 
@@ -160,3 +161,16 @@ def test_minio_is_the_one_that_is_named_then_the_one_on_path_then_the_one_that_w
 def test_a_cache_that_is_named_by_half_a_path_is_not_used(monkeypatch: Patch) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", "relative")
     assert s3_servers.minio_cache().is_relative_to(Path.home() / ".cache" / "photo-worker")
+
+
+def test_a_server_that_is_missing_is_said_before_anything_is_started_or_remembered(
+    programs: Path, tmp_path: Path
+) -> None:
+    for program in programs.iterdir():
+        program.unlink()
+    for s3 in s3_servers.SERVERS:
+        stack = Stack(tmp_path / "home", "dev", base_port=0, s3=s3)
+        with pytest.raises(S3ServerMissing):
+            stack.up()
+        assert StackRecord.load(stack.paths) is None
+        assert not stack.paths.supervisor_lock.exists()
