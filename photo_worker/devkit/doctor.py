@@ -88,11 +88,15 @@ def _record_as_it_would_start(paths: StackPaths, wishes: Wishes) -> StackRecord:
         known = None
     record = known or StackRecord.new(paths.name, derived_base(paths.home, paths.name), durable=True)
     kind = wishes.kind or record.kind
-    fitting, default = (S3_SERVERS, S3_SERVERS[0]) if kind == "native" else (("localstack", "minio"), "localstack")
+    fitting = S3_SERVERS
+    if kind == "compose":
+        from photo_worker.devkit.compose.project import S3_SERVERS as IN_CONTAINERS
+
+        fitting = IN_CONTAINERS
     if wishes.s3 is not None and wishes.s3 not in fitting:
         raise S3ServerUnfit(kind=kind, s3=wishes.s3, known=", ".join(fitting))
     s3 = wishes.s3 or record.s3
-    return record.with_(kind=kind, s3=s3 if s3 in fitting else default)
+    return record.with_(kind=kind, s3=s3 if s3 in fitting else fitting[0])
 
 
 def _externals(record: StackRecord) -> Iterator[Finding]:
