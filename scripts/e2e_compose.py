@@ -15,20 +15,16 @@ from __future__ import annotations
 import argparse
 import os
 import re
-import secrets
 import signal
 import subprocess
 import sys
-import tempfile
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from xml.etree import ElementTree as ET
 
 from photo_worker.devkit.compose import program
-from photo_worker.devkit.local_stack import Wishes, local_stack
 from photo_worker.stack_errors import ComposeMissing
 from scripts import docker_engine
 from scripts.make_standin_images import STAND_IN, image_names, make_all
@@ -134,29 +130,6 @@ def counted(report: Path) -> str:
     passed = found["tests"] - found["failures"] - found["errors"] - found["skipped"]
     others = [f"{found[name]} {name}" for name in ("failures", "errors", "skipped") if found[name]]
     return ", ".join([f"{passed} passed", *others])
-
-
-@contextmanager
-def s3_servers(servers: Sequence[str]) -> Iterator[dict[str, str]]:
-    """Yield the variables by which tests/s3 finds the S3 servers of a stack, which runs meanwhile."""
-    wishes = Wishes(kind="compose", s3="minio" if "minio" in servers else "localstack", base_port=0, durable=False)
-    with tempfile.TemporaryDirectory(prefix="photo-worker-e2e-") as home:
-        stack = local_stack(f"s3-{secrets.token_hex(3)}", wishes, home=Path(home))
-        try:
-            stack.up()
-            env = stack.env()
-            login = f"{env['AWS_ACCESS_KEY_ID']}:{env['AWS_SECRET_ACCESS_KEY']}"
-            found = {"PHOTO_WORKER_S3_SERVERS": ",".join(servers)}
-            for server, endpoint in (
-                ("localstack", env["AWS_ENDPOINT_URL_SNS"]),
-                ("minio", env["AWS_ENDPOINT_URL_S3"]),
-            ):
-                # LocalStack checks presigned URLs with this login, whatever else it lets in.
-                whose = "test:test" if server == "localstack" else login
-                found[f"PHOTO_WORKER_S3_{server.upper()}"] = endpoint.replace("://", f"://{whose}@")
-            yield found
-        finally:
-            stack.delete()
 
 
 def run_all(version: str, servers: Sequence[str], extra: Sequence[str], *, prepare_only: bool) -> int:
