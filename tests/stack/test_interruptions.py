@@ -10,8 +10,10 @@ from __future__ import annotations
 import os
 import random
 import secrets
+import shutil
 import signal
 import subprocess
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -20,7 +22,7 @@ import psutil
 import pytest
 
 from photo_worker.devkit import snapshots
-from photo_worker.devkit.layout import delete_tree, exclusive
+from photo_worker.devkit.layout import StackPaths, delete_tree, exclusive
 from tests.integration.devkit.toys import processes_of, wait_until
 from tests.stack.support import LedgerStack, begun, command, lines, put, record_of
 
@@ -194,3 +196,43 @@ def test_a_command_that_was_told_to_ignore_a_closing_terminal_goes_on(stack: Led
         process.communicate(timeout=60)
     assert process.returncode == 0
     assert stack.status().running
+
+
+def test_a_deletion_that_is_interrupted_halfway_leaves_nothing_that_looks_whole(
+    stack: LedgerStack, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    secret = record_of(stack).password
+    with monkeypatch.context() as patch:
+        patch.setattr(shutil, "rmtree", delete_one_file)
+        patch.setattr(shutil.rmtree, "avoids_symlink_attacks", True, raising=False)
+        with pytest.raises(KeyboardInterrupt):
+            stack.reset()
+    stack.up()
+    assert lines(stack) == [[], []], "all of it is gone, not only what was deleted in time"
+    assert record_of(stack).password == secret
+    assert not [path for path in stack.paths.root.iterdir() if path.name.endswith(".deleted")]
+
+
+def delete_one_file(directory: Path) -> None:
+    """Begin to delete, and be interrupted."""
+    files = [path for path in directory.rglob("*") if path.is_file()]
+    if files:
+        files[0].unlink()
+        raise KeyboardInterrupt
+    directory.rmdir()
+
+
+def test_a_snapshot_and_its_password_come_together(stack: LedgerStack, monkeypatch: pytest.MonkeyPatch) -> None:
+    real = snapshots.swap_in
+
+    def interrupted_swap(paths: StackPaths) -> None:
+        # To this thread: pytest has others, a command has none.
+        signal.pthread_kill(threading.get_ident(), signal.SIGINT)
+        real(paths)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(snapshots, "swap_in", interrupted_swap)
+        with pytest.raises(KeyboardInterrupt):
+            stack.load_snapshot("old")
+    stack.up()
+    assert lines(stack) == OLD

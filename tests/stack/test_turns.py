@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import secrets
+import threading
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
 
+import psutil
 import pytest
 
 from photo_worker.devkit import snapshots
-from photo_worker.devkit.layout import is_locked
+from photo_worker.devkit.layout import exclusive, is_locked
+from photo_worker.stack_errors import StackBusy
 from tests.integration.devkit.toys import processes_of, wait_until
 from tests.stack.support import LedgerStack, begun, command, lines, put
 
@@ -78,3 +81,28 @@ def test_a_stack_that_is_deleted_under_a_waiting_command_is_made_anew(stack: Led
     wait_until(lambda: stack.up().status.running, "whatever came last, it can be started")
     assert is_locked(stack.paths.supervisor_lock)
     assert [process for process in processes_of(stack.paths.root) if "supervisor" in " ".join(process.cmdline())]
+
+
+def test_a_lock_whose_file_was_deleted_keeps_nobody_off(tmp_path: Path) -> None:
+    lock = tmp_path / "stack" / "command.lock"
+    got, release = threading.Event(), threading.Event()
+
+    def wait_for_it() -> None:
+        with exclusive(lock, timeout=30, doing="up", prepare=lambda: lock.parent.mkdir(exist_ok=True)):
+            got.set()
+            release.wait(timeout=30)
+
+    lock.parent.mkdir()
+    waiting = threading.Thread(target=wait_for_it, daemon=True)
+    with exclusive(lock, timeout=5, doing="delete"):
+        waiting.start()
+        wait_until(lambda: sum(Path(file.path) == lock for file in psutil.Process().open_files()) == 2, "it waits")
+        lock.unlink()
+        lock.parent.rmdir()
+    assert got.wait(timeout=30)
+    try:
+        with pytest.raises(StackBusy), exclusive(lock, timeout=0, doing="another up"):
+            pass
+    finally:
+        release.set()
+        waiting.join(timeout=30)
