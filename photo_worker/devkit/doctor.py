@@ -88,7 +88,7 @@ def _record_as_it_would_start(paths: StackPaths, wishes: Wishes) -> StackRecord:
         known = None
     record = known or StackRecord.new(paths.name, derived_base(paths.home, paths.name), durable=True)
     kind = wishes.kind or record.kind
-    fitting = S3_SERVERS
+    fitting: tuple[str, ...] = S3_SERVERS
     if kind == "compose":
         from photo_worker.devkit.compose.project import S3_SERVERS as IN_CONTAINERS
 
