@@ -14,7 +14,7 @@ COPY requirements-build.txt requirements.txt ./
 RUN --mount=type=secret,id=pip.conf,target=/etc/pip.conf --mount=type=secret,id=ca.crt \
     /opt/build/bin/pip install --no-cache-dir --no-deps --require-hashes --only-binary :all: -r requirements-build.txt \
     && /opt/photo-worker/bin/pip install --no-cache-dir --no-deps --require-hashes --only-binary :all: -r requirements.txt
-COPY pyproject.toml README.md LICENSE ./
+COPY pyproject.toml README.md LICENSE requirements-seaweedfs.txt ./
 COPY photo_worker photo_worker
 RUN /opt/build/bin/pip wheel --no-deps --no-build-isolation --no-index --wheel-dir /wheels . \
     && /opt/photo-worker/bin/pip install --no-deps --no-index /wheels/*.whl \

@@ -115,6 +115,8 @@ def run_tests(what: str, tests: Sequence[str], extra: Sequence[str], variables: 
     print(f"\n-- {what}", flush=True)
     began = time.monotonic()
     command = [sys.executable, "-m", "pytest", "--numprocesses", "2", "--dist", "loadgroup", f"--junitxml={report}"]
+    # Whoever asks for the stack while another starts it waits for that.
+    command.append("--timeout=300")
     code = subprocess.run([*command, *tests, *extra], cwd=ROOT, env={**os.environ, **variables}, check=False).returncode
     return Ran(what, code, time.monotonic() - began, counted(report))
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import json
 import re
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -107,3 +108,17 @@ def test_what_they_copy_is_what_the_builder_is_given() -> None:
     assert {f"!{name}" for name in copied} == {line for line in given if line.startswith("!")}
     assert "*" in given
     assert all((ROOT / name).exists() for name in copied)
+
+
+@pytest.mark.parametrize("file", FILES.values())
+def test_what_the_wheel_is_made_of_is_copied(file: str) -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+    wheel = project["tool"]["hatch"]["build"]["targets"]["wheel"]
+    wanted = {*wheel["packages"], *wheel["force-include"], project["project"]["readme"], "LICENSE", "pyproject.toml"}
+    given = {
+        name
+        for word, rest in instructions_of(file)
+        if word == "COPY" and "--from" not in rest
+        for name in rest.split()[:-1]
+    }
+    assert wanted <= given
