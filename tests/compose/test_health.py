@@ -22,7 +22,7 @@ from tests.compose.support import MakeStack, make_stack, require_engine
 
 __all__ = ["make_stack"]
 
-pytestmark = [pytest.mark.stack, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.stack, pytest.mark.timeout(600)]
 
 
 def docker(*arguments: str) -> tuple[int, str]:
@@ -86,7 +86,7 @@ class ByHand:
             capture_output=True,
             text=True,
             check=False,
-            timeout=200,
+            timeout=400,
         )
         return done.returncode, done.stdout + done.stderr
 
