@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -367,6 +367,8 @@ class Stack:
                         raise
                 else:
                     return UpReport(self.status(), started=False, seconds=timeline.elapsed(), timeline=timeline)
+        # While nothing is stopped yet; what runs needs no program any more.
+        self._require_server(*self._choices(record))
         # A stack of which a part has died starts as a whole: what one service lost, another may rely on.
         self._down()
         self._delete_leftovers()
@@ -387,17 +389,15 @@ class Stack:
         s3, endpoints = self._choices(record)
         if self._offline:
             external.refuse_offline(endpoints)
-        if "s3" not in endpoints:
-            self._require_server(s3)
         if running and record is not None and self._fixed is None and (s3, endpoints) != (record.s3, record.external):
             running_with, asked = (described(*choice) for choice in ((record.s3, record.external), (s3, endpoints)))
             raise StackDiffers(name=self.name, running=running_with, asked=asked)
 
-    def _require_server(self, s3: str) -> None:
+    def _require_server(self, s3: str, endpoints: Container[str] = ()) -> None:
         """Raise ``S3ServerUnfit`` or ``S3ServerMissing`` where this machine cannot serve S3 that way."""
         from photo_worker.devkit.lineup import require
 
-        if self._fixed is None:
+        if self._fixed is None and "s3" not in endpoints:
             require(s3)
 
     def _finish(self, record: StackRecord) -> None:
@@ -445,7 +445,8 @@ class Stack:
         record = known or StackRecord.new(self.name, chosen, durable=self._durable)
         versions = {service.name: service.version() for service in self._services}
         s3, endpoints = self._choices(record)
-        region = caller_region() if set(endpoints) & set(AWS_SERVICES) else None
+        same = endpoints == record.external
+        region = caller_region() or (record.region if same else REGION)
         return record.with_(
             base_port=chosen,
             durable=self._durable,
@@ -453,8 +454,8 @@ class Stack:
             kind="native",
             s3=s3,
             external=endpoints,
-            region=region or REGION,
-            found=record.found if endpoints == record.external else {},
+            region=region if set(endpoints) & set(AWS_SERVICES) else REGION,
+            found=record.found if same else {},
         )
 
     def _known_record(self) -> StackRecord | None:

@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from photo_worker.cli import cli
 from photo_worker.devkit import external
 from photo_worker.devkit.environment import environment_of
+from photo_worker.devkit.stack import Stack
 from photo_worker.devkit.state import StackRecord
 from photo_worker.stack_errors import ExternalInvalid, OfflineRefused
 
@@ -196,3 +197,19 @@ def test_what_is_connected_to_and_says_nothing_is_silent(service: str, monkeypat
             states.append(status.state)
             assert (status.pid, status.version, status.port) == (None, "external", port)
     assert states == ["running", "silent"]
+
+
+def test_the_region_is_the_callers_where_an_aws_service_is_external_and_stays(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    endpoints = {"textract": "https://textract.eu-west-1.example"}
+    stack = Stack(tmp_path, base_port=20_000, external=endpoints)
+    monkeypatch.setenv("AWS_DEFAULT_REGION", "eu-west-1")
+    record = stack._new_record(None)
+    assert record.region == "eu-west-1"
+    assert environment_of(record)["SNS_TOPIC_ARN"].startswith("arn:aws:sns:eu-west-1:")
+    # From another shell, and for a stack without such a service.
+    monkeypatch.delenv("AWS_DEFAULT_REGION")
+    assert stack._new_record(record).region == "eu-west-1"
+    monkeypatch.setenv("AWS_REGION", "eu-west-1")
+    assert Stack(tmp_path, base_port=20_000, external={})._new_record(record).region == "us-east-1"
