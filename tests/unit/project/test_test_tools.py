@@ -1,0 +1,26 @@
+"""What tests use beside the project's environment is pinned, and only what has no wheel is built."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+
+from scripts.make_test_tools import REQUIREMENTS, ROOT, parts
+
+
+@pytest.mark.parametrize("name", REQUIREMENTS)
+def test_every_pin_is_installed_with_its_hashes(name: str) -> None:
+    text = (ROOT / REQUIREMENTS[name]).read_text("utf-8")
+    wheels, built = parts(name)
+    pinned = re.findall(r"^(\S+)==", text, re.MULTILINE)
+    assert pinned
+    assert sorted(re.findall(r"^(\S+)==", wheels + built, re.MULTILINE)) == sorted(pinned)
+    assert (wheels + built).count("--hash=sha256:") == text.count("--hash=sha256:")
+
+
+def test_a_source_is_built_by_what_the_same_file_pins() -> None:
+    wheels, built = parts("localstack-client")
+    assert re.findall(r"^(\S+)==", built, re.MULTILINE) == ["localstack-client"]
+    assert re.findall(r"^(\S+)==", wheels, re.MULTILINE) == ["setuptools"]
+    assert parts("seaweedfs")[1] == ""
