@@ -11,9 +11,9 @@ import re
 from collections.abc import Iterator
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
-from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
+from ipaddress import ip_network
 from pathlib import Path
-from socket import AF_INET, AF_UNIX, socket
+from socket import AF_UNIX, socket
 from typing import TYPE_CHECKING, Any
 
 import psutil
@@ -133,7 +133,7 @@ def _set_up(client: docker.DockerClient, settings: Any) -> bool:
         return settings.tc_host_override in {LOOPBACK, "localhost"}
     if not Path("/.dockerenv").exists():
         return str(client.api.base_url).startswith("http+docker://local")
-    if not _has_address_in(_bridge(client)):
+    if _bridge_address(client) not in _own_addresses():
         return False
     # This is a container, but the engine runs in it too: to testcontainers it looks like one outside.
     settings.connection_mode_override = ConnectionMode.docker_host
@@ -141,20 +141,19 @@ def _set_up(client: docker.DockerClient, settings: Any) -> bool:
     return True
 
 
-def _bridge(client: docker.DockerClient) -> IPv4Network | IPv6Network | None:
-    """Return the addresses of the engine's own bridge, where it has one."""
+def _bridge_address(client: docker.DockerClient) -> str | None:
+    """Return the address that the engine's machine has on the engine's own bridge, where there is one."""
     from docker.errors import NotFound
 
     with suppress(NotFound, KeyError, IndexError, ValueError):
-        return ip_network(client.networks.get("bridge").attrs["IPAM"]["Config"][0]["Subnet"])
+        config = client.networks.get("bridge").attrs["IPAM"]["Config"][0]
+        # Older engines do not say which, and take the network's first.
+        return str(config.get("Gateway") or ip_network(config["Subnet"])[1])
     return None
 
 
-def _has_address_in(network: IPv4Network | IPv6Network | None) -> bool:
-    if network is None:
-        return False
-    own = [one.address for addresses in psutil.net_if_addrs().values() for one in addresses if one.family == AF_INET]
-    return any(ip_address(address) in network for address in own)
+def _own_addresses() -> set[str]:
+    return {one.address for addresses in psutil.net_if_addrs().values() for one in addresses}
 
 
 def _owner() -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 from uuid import uuid4
 
@@ -111,6 +112,22 @@ def test_a_process_of_the_same_number_is_not_the_owner() -> None:
     assert engines._is_orphan(f"{node}/{pid}/{float(created) - 60:.2f}")
     assert engines._is_orphan(f"{node}/{max(psutil.pids()) + 100_000}/{created}")
     assert not engines._is_orphan(f"another-{uuid4().hex}/{pid}/1.00")
+
+
+@pytest.mark.parametrize(
+    ("config", "address"),
+    [
+        ([{"Subnet": "172.30.0.0/16", "Gateway": "172.30.0.9"}], "172.30.0.9"),
+        ([{"Subnet": "172.30.0.0/16"}], "172.30.0.1"),
+        ([], None),
+    ],
+)
+def test_the_engines_own_address_is_told_from_a_neighbours(config: list[dict[str, str]], address: str | None) -> None:
+    # A container beside this engine's others has an address of the same network, and not this one.
+    client: Any = SimpleNamespace(
+        networks=SimpleNamespace(get=lambda name: SimpleNamespace(attrs={"IPAM": {"Config": config}}))
+    )
+    assert engines._bridge_address(client) == address
 
 
 def test_settings_of_testcontainers_are_put_back(docker_engine: Engine) -> None:
