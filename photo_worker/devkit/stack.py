@@ -446,7 +446,9 @@ class Stack:
         versions = {service.name: service.version() for service in self._services}
         s3, endpoints = self._choices(record)
         same = endpoints == record.external
-        region = caller_region() or (record.region if same else REGION)
+        region = REGION
+        if set(endpoints) & set(AWS_SERVICES):
+            region = caller_region() or (record.region if same else REGION)
         return record.with_(
             base_port=chosen,
             durable=self._durable,
@@ -454,7 +456,7 @@ class Stack:
             kind="native",
             s3=s3,
             external=endpoints,
-            region=region if set(endpoints) & set(AWS_SERVICES) else REGION,
+            region=region,
             found=record.found if same else {},
         )
 
