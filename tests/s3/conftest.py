@@ -98,7 +98,7 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
             found = re.search(r"^tests/s3/.*\[(\w+)", getattr(report, "nodeid", ""))
             if found and found[1] in SERVERS:
                 if kind == "skipped":
-                    left[found[1]] = str(report.longrepr[2]).removeprefix("Skipped: ")
+                    left[found[1]] = str(report.longrepr[2]).removeprefix(f"Skipped: {found[1]}: ")
                 elif kind in {"passed", "xfailed", "failed"}:
                     tried[found[1]] += 1
     if tried or left:
