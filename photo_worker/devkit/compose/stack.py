@@ -442,15 +442,16 @@ class ComposeStack:
         chosen = self._wishes.base_port or (known.base_port if known else self._fresh_base())
         record = known or StackRecord.new(self.name, chosen, durable=self._wishes.durable)
         s3, endpoints = self._choices(known)
-        region = caller_region() if set(endpoints) & set(AWS_SERVICES) else None
+        same = endpoints == record.external
+        region = caller_region() or (record.region if same else REGION)
         return record.with_(
             base_port=chosen,
             durable=self._wishes.durable,
             kind=KIND,
             s3=s3,
             external=endpoints,
-            region=region or REGION,
-            found=record.found if endpoints == record.external else {},
+            region=region if set(endpoints) & set(AWS_SERVICES) else REGION,
+            found=record.found if same else {},
         )
 
     def _with_password(self, engine: Engine, known: StackRecord | None) -> StackRecord:
