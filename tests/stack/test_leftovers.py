@@ -32,6 +32,16 @@ KEPT = [["kept"], ["kept"]]
 Damage = Callable[[LedgerStack], None]
 
 
+@pytest.fixture(autouse=True)
+def _nothing_left(tmp_path: Path) -> Iterator[None]:
+    """End what a test that failed has left, and fail one that did not."""
+    yield
+    left = processes_of(tmp_path)
+    for process in left:
+        process.kill()
+    assert left == []
+
+
 @pytest.fixture
 def stack(tmp_path: Path) -> Iterator[LedgerStack]:
     """A stack that runs and holds a line."""
@@ -42,10 +52,6 @@ def stack(tmp_path: Path) -> Iterator[LedgerStack]:
         yield stack
     finally:
         stack.delete()
-        left = processes_of(tmp_path)
-        for process in left:
-            process.kill()
-    assert left == []
 
 
 @pytest.fixture
