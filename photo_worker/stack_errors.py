@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from photo_worker.errors import StackError
+from photo_worker.errors import DataUnwritable, StackError
 
 
 class InvalidStackName(StackError):
@@ -92,13 +92,6 @@ class NoFreePorts(StackError):
     hint = "Stop stacks that are no longer used, or choose the ports with --base-port."
 
 
-class DataUnwritable(StackError):
-    """The stack cannot use {path!r}: {reason}."""
-
-    code = "data_unwritable"
-    hint = "Make the path writable for your user, or put the stacks elsewhere with PHOTO_WORKER_HOME."
-
-
 class StackNotOwned(DataUnwritable):
     """The stack's {path!r} belongs to the user {owner}."""
 
@@ -112,34 +105,6 @@ class DiskFull(DataUnwritable):
     code = "disk_full"
     retryable = True
     hint = "Delete something there, or put the stacks on another disk with PHOTO_WORKER_HOME; then try again."
-
-
-class DataMismatch(StackError):
-    """The stack's data in {path!r} cannot be used: {reason}."""
-
-    code = "data_mismatch"
-    hint = "Go back to the version that wrote it, or delete the data with `photo-worker reset`."
-
-
-class AddressUnusable(StackError):
-    """The Textract emulator cannot listen on {host}:{port}: {reason}."""
-
-    code = "address_unusable"
-    hint = "End the process that has the port, or choose another one with --port; 0 takes a free one."
-
-
-class ExtraMissing(StackError):
-    """The command {command} needs a package that is not installed: {reason}."""
-
-    code = "extra_missing"
-    hint = "Install what it needs: pip install 'photo-worker[textract-emulator]'."
-
-
-class DataInUse(StackError):
-    """Another Textract emulator uses the data folder {path!r}."""
-
-    code = "data_in_use"
-    hint = "End that one first, or give this one a folder of its own."
 
 
 class UnsafeStackPath(StackError):

@@ -133,18 +133,27 @@ def pids_of(stack: Stack) -> dict[str, int]:
     return {name: pid for name, pid in found.items() if pid is not None}
 
 
-def command(*arguments: str, home: Path, env: Mapping[str, str] | None = None) -> subprocess.Popen[str]:
-    """Start `photo-worker` on ledgers, in a process group of its own as a shell does; it prints ``BEGUN`` first."""
-    return subprocess.Popen(
-        [sys.executable, "-m", "tests.stack.support", *arguments],
-        cwd=ROOT,
-        env={**os.environ, "PHOTO_WORKER_HOME": str(home), **(env or {})},
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        process_group=0,
-    )
+def command(
+    *arguments: str, home: Path, env: Mapping[str, str] | None = None, hangup: signal.Handlers = signal.SIG_DFL
+) -> subprocess.Popen[str]:
+    """Start `photo-worker` on ledgers, in a process group of its own as a shell does; it prints ``BEGUN`` first.
+
+    ``hangup`` is what SIGHUP does to it, whatever it does to the tests: they may run under nohup.
+    """
+    before = signal.signal(signal.SIGHUP, hangup)
+    try:
+        return subprocess.Popen(
+            [sys.executable, "-m", "tests.stack.support", *arguments],
+            cwd=ROOT,
+            env={**os.environ, "PHOTO_WORKER_HOME": str(home), **(env or {})},
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            process_group=0,
+        )
+    finally:
+        signal.signal(signal.SIGHUP, before)
 
 
 @contextmanager

@@ -186,12 +186,7 @@ def waits_for_the_lock(pid: int, stack: LedgerStack) -> bool:
 
 
 def test_a_command_that_was_told_to_ignore_a_closing_terminal_goes_on(stack: LedgerStack) -> None:
-    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
-    try:
-        process = command("up", "--name", stack.name, home=stack.paths.home)
-    finally:
-        signal.signal(signal.SIGHUP, before)
-    with begun(process):
+    with begun(command("up", "--name", stack.name, home=stack.paths.home, hangup=signal.SIG_IGN)) as process:
         os.killpg(process.pid, signal.SIGHUP)
         process.communicate(timeout=60)
     assert process.returncode == 0

@@ -26,7 +26,8 @@ def cbor_client(folder: Path, variables: Mapping[str, str], url: str) -> Textrac
     path.parent.mkdir(parents=True)
     path.write_text(json.dumps(model), encoding="utf-8")
     session = session_of(dict(variables))
-    loader: Loader = session._session.get_component("data_loader")
-    loader.search_paths.insert(0, str(folder))
+    # A loader of its own: that of the other sessions shall know no second model.
+    loader = Loader(extra_search_paths=[str(folder), Loader.BUILTIN_DATA_PATH])
+    session._session.register_component("data_loader", loader)
     config = Config(retries={"total_max_attempts": 1}, max_pool_connections=16, read_timeout=60)
     return session.client("textract", endpoint_url=url, config=config)

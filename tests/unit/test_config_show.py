@@ -83,7 +83,9 @@ def test_a_stack_that_runs_is_an_origin(tmp_path: Path, monkeypatch: pytest.Monk
     found = settings_of(result)
     assert json.loads(result.stdout)["data"]["stack"] == "here"
     assert (found["TEMPORAL_TARGET"]["value"], found["TEMPORAL_TARGET"]["origin"]) == ("127.0.0.1:20000", "stack")
-    assert found["DATABASE_URL"]["value"] == "postgresql://photo_worker:***@127.0.0.1:20004/photo_worker?sslmode=disable"
+    assert (
+        found["DATABASE_URL"]["value"] == "postgresql://photo_worker:***@127.0.0.1:20004/photo_worker?sslmode=disable"
+    )
     assert record.password not in result.output
 
 

@@ -18,7 +18,7 @@ from photo_worker.ocr.reader import PageAnswer, PageRequest
 
 FACTORY = "tests.integration.textract.obedient:ObedientReader"
 MAGIC = b"\x89PNG\r\n\x1a\n"
-DEADLINE_SECONDS = 20
+DEADLINE_SECONDS = 60
 
 
 def document(text: str = "Lemon Oat Biscuits", **told: Any) -> bytes:
