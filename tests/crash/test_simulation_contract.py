@@ -236,10 +236,12 @@ async def played(client: Client, course: Course) -> Seen:
             second = await orchestrator.start_image_processing(request_of(job_id))
             # A task that is handed to nobody comes again after its timeout, which a busy machine may need.
             async with asyncio.timeout(_PATIENCE_SECONDS), worker:
-                await ask(handle, course, acting)
-                await ended(handle)
-                # A hanging thread would keep the worker.
-                acting.over.set()
+                try:
+                    await ask(handle, course, acting)
+                    await ended(handle)
+                finally:
+                    # A hanging thread would keep the worker, and the reason for it from being seen.
+                    acting.over.set()
         finally:
             acting.over.set()
     third = await orchestrator.start_image_processing(request_of(job_id))
@@ -270,13 +272,13 @@ async def ask(handle: WorkflowHandle[Any, Any], course: Course, acting: Acting) 
         events = (await handle.fetch_history()).events
         return has_obeyed([name_of(event.event_type) for event in events])
 
-    await eventually(reached)
+    await eventually(reached, seconds=_PATIENCE_SECONDS)
     if course.asked == "terminate":
         await handle.terminate(reason=REASON)
         return
     await handle.cancel()
     if course.released:
-        await eventually(obeyed)
+        await eventually(obeyed, seconds=_PATIENCE_SECONDS)
         acting.released.set()
 
 
@@ -291,7 +293,7 @@ async def ended(handle: WorkflowHandle[Any, Any]) -> None:
     async def closed() -> bool:
         return (await handle.describe()).status != WorkflowExecutionStatus.RUNNING
 
-    await eventually(closed)
+    await eventually(closed, seconds=_PATIENCE_SECONDS)
 
 
 def name_of(kind: EventType.ValueType) -> str:
