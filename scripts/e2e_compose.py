@@ -32,19 +32,23 @@ from scripts.standins.docker_cli import Docker, DockerError
 from scripts.standins.recipes import ROOT, NotMade, base_name
 
 S3_SERVERS = ("localstack", "minio")
-# On Compose and natively alike: the whole application, and whatever a store, a queue and a database must keep.
+# On Compose and natively alike: the whole application, and what its store does.
 TESTS = (
     "tests/e2e",
     "tests/integration/test_image_workflow.py",
+    "tests/s3/test_behaviours.py",
+    "tests/s3/test_table.py",
+)
+# Whatever else a store, a queue and a database must keep.
+MORE_TESTS = (
     "tests/integration/test_idempotency.py",
     "tests/integration/test_orchestration.py",
     "tests/integration/storage/test_contracts.py::TestBotoObjectStore",
     "tests/integration/storage/test_contracts.py::TestBotoObjectStoreWithVersions",
-    "tests/s3/test_behaviours.py",
-    "tests/s3/test_table.py",
 )
 # What is about the containers themselves, once.
-COMPOSE_TESTS = ("tests/compose", "tests/containers")
+COMPOSE_TESTS = ("tests/compose/test_compose_commands.py::test_the_life_of_a_stack",)
+MORE_COMPOSE_TESTS = ("tests/compose", "tests/containers")
 _PULL_SECONDS = 600.0
 # The registry answered, and has no such image or does not give it.
 _REFUSED = re.compile(r"not found|manifest unknown|denied|unauthorized", re.IGNORECASE)
@@ -134,7 +138,7 @@ def counted(report: Path) -> str:
     return ", ".join([f"{passed} passed", *others])
 
 
-def run_all(version: str, servers: Sequence[str], extra: Sequence[str], *, prepare_only: bool) -> int:
+def run_all(version: str, servers: Sequence[str], extra: Sequence[str], *, prepare_only: bool, brief: bool) -> int:
     """Get the images, run the tests on each S3 server, and print what ran on what."""
     docker = Docker()
     services = ["temporal", "postgres", "aws", "textract", "worker", *(["s3"] if "minio" in servers else [])]
@@ -144,14 +148,17 @@ def run_all(version: str, servers: Sequence[str], extra: Sequence[str], *, prepa
     if prepare_only or not complete:
         return 0 if complete else 1
     compose = program.find()
+    tests = TESTS if brief else (*TESTS, *MORE_TESTS)
     runs = [
-        run_tests(f"{server}", TESTS, extra, {"PHOTO_WORKER_STACK_KIND": "compose", "PHOTO_WORKER_S3": server})
+        run_tests(f"{server}", tests, extra, {"PHOTO_WORKER_STACK_KIND": "compose", "PHOTO_WORKER_S3": server})
         for server in servers
     ]
     # It has no wheel, so that it is no part of the environment; without it, what needs it is skipped.
     subprocess.run([sys.executable, "scripts/make_test_tools.py", "localstack-client"], cwd=ROOT, check=False)
     client = next((ROOT / ".nox" / "localstack-client").glob("lib/python*/site-packages"), "")
-    runs.append(run_tests("containers", COMPOSE_TESTS, extra, {"PYTHONPATH": str(client)}))
+    runs.append(
+        run_tests("containers", COMPOSE_TESTS if brief else MORE_COMPOSE_TESTS, extra, {"PYTHONPATH": str(client)})
+    )
     print(f"\nDocker engine {version}, Docker Compose {compose.version}; images ready in {prepared:.0f} s:")
     print("\n".join(describe_images(docker, services)))
     for run in runs:
@@ -164,6 +171,7 @@ def main() -> int:
     """Parse the options and run."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--s3", choices=S3_SERVERS, action="append", help="with this S3 alone")
+    parser.add_argument("--brief", action="store_true", help="leave out what other runs show too, as the gate does")
     parser.add_argument("--install", action="store_true", help="install what is missing (Debian, as root)")
     parser.add_argument("--images", action="store_true", help="get the images, and run nothing")
     parser.add_argument("--not-run", type=Path, metavar="FILE", help="where to write why nothing could run")
@@ -176,7 +184,9 @@ def main() -> int:
             docker_engine.install()
         with docker_engine.engine() as version:
             program.find()
-            return run_all(version, chosen.s3 or S3_SERVERS, chosen.pytest, prepare_only=chosen.images)
+            return run_all(
+                version, chosen.s3 or S3_SERVERS, chosen.pytest, prepare_only=chosen.images, brief=chosen.brief
+            )
     except (docker_engine.NoEngine, ComposeMissing) as error:
         line = f"not run: {error if isinstance(error, docker_engine.NoEngine) else error.message}"
         print(line)
