@@ -356,6 +356,8 @@ class ComposeStack:
         """Run the containers of a stack that does not run, and wait until they are usable."""
         own = services(own_services(record))
         require_free(engine, record, own)
+        # Postgres takes the half of a first start for a database, and never starts on it: new volumes go with it.
+        new = not project_volumes(engine, self.project)
         try:
             if own:
                 with timeline.span("stack", "containers"):
@@ -365,7 +367,7 @@ class ComposeStack:
             raise
         except BaseException:
             with undisturbed():
-                remove(engine, self.project, grace=0, volumes=False)
+                remove(engine, self.project, grace=0, volumes=new)
             raise
         return UpReport(self.status(), started=True, seconds=timeline.elapsed(), timeline=timeline)
 
