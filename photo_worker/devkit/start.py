@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import json
-import queue
 import secrets
 import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
@@ -22,16 +21,13 @@ from photo_worker.devkit.ports import has_port, owner_of
 from photo_worker.devkit.services import Service
 from photo_worker.devkit.state import Processes, StackRecord
 from photo_worker.devkit.timeline import Timeline
+from photo_worker.devkit.together import Stopped, all_of
 from photo_worker.errors import DataUnwritable, PhotoWorkerError, StackError
 from photo_worker.stack_errors import PortTaken, ServiceFailed
 
 _LAUNCH_SECONDS = 20.0
 _STOP_SECONDS = 25.0
 _SHOWN_LINES = 20
-
-
-class _Stopped(Exception):
-    """The start is over for another reason; this service's wait has no result."""
 
 
 class Start:
@@ -81,22 +77,8 @@ class Start:
 
         Returns the record with what services that are somebody else's have chosen.
         """
-        results: queue.SimpleQueue[BaseException | None] = queue.SimpleQueue()
-        works: list[Callable[[], None]] = [partial(self._make_one_ready, service) for service in self._services]
-        for work in (*works, self._make_external_ready):
-            # Daemons: an interrupt must not wait for a client's own timeout.
-            threading.Thread(target=_follow, args=(work, results), daemon=True).start()
-        failure: BaseException | None = None
-        try:
-            for _ in (*works, self._make_external_ready):
-                outcome = results.get()
-                if outcome is not None and not isinstance(outcome, _Stopped):
-                    failure = failure or outcome
-                    self._over.set()
-        finally:
-            self._over.set()
-        if failure is not None:
-            raise failure
+        works = [partial(self._make_one_ready, service) for service in self._services]
+        all_of([*works, self._make_external_ready], self._over)
         return self._record
 
     def _plan(self) -> StackPlan:
@@ -228,7 +210,7 @@ class Start:
     def _give_up(self, service: Service, deadline: float, reason: str) -> None:
         """Raise where waiting longer is of no use."""
         if self._over.is_set():
-            raise _Stopped
+            raise Stopped
         processes = Processes.load(self._paths)
         entry = processes.services.get(service.name)
         if not processes.alive:
@@ -250,13 +232,3 @@ class Start:
     def _shown(self, service: str) -> str:
         lines = logs.tail(self._paths.log(service), _SHOWN_LINES)
         return "".join(f"\n  {service} | {line}" for line in lines)
-
-
-def _follow(work: Callable[[], None], results: queue.SimpleQueue[BaseException | None]) -> None:
-    """Do one service's part in a thread of its own and hand its outcome to the caller's."""
-    try:
-        work()
-    except BaseException as error:
-        results.put(error)
-    else:
-        results.put(None)

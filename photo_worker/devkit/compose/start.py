@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import queue
 import threading
 import time
 from collections.abc import Sequence
+from functools import partial
 
 from photo_worker.devkit.compose.output import shown
 from photo_worker.devkit.compose.services import ComposeService
@@ -13,15 +13,12 @@ from photo_worker.devkit.containers import Container, containers, details
 from photo_worker.devkit.engine import Engine
 from photo_worker.devkit.state import StackRecord
 from photo_worker.devkit.timeline import Timeline
+from photo_worker.devkit.together import Stopped, all_of
 from photo_worker.stack_errors import ServiceFailed
 
 # Containers end and turn unhealthy seldom; asking costs the engine some milliseconds.
 _LOOK_SECONDS = 0.25
 _POLL_SECONDS = 0.05
-
-
-class _Stopped(Exception):
-    """The wait is over for another reason; this service's has no result."""
 
 
 class Readiness:
@@ -53,29 +50,7 @@ class Readiness:
         Raises the first failure, ``ServiceFailed`` mostly: a container has ended, is unhealthy, or was
         not usable in time.
         """
-        results: queue.SimpleQueue[BaseException | None] = queue.SimpleQueue()
-        for service in self._services:
-            # Daemons: an interrupt must not wait for a client's own timeout.
-            threading.Thread(target=self._follow, args=(service, results), daemon=True).start()
-        failure: BaseException | None = None
-        try:
-            for _ in self._services:
-                outcome = results.get()
-                if outcome is not None and not isinstance(outcome, _Stopped):
-                    failure = failure or outcome
-                    self._over.set()
-        finally:
-            self._over.set()
-        if failure is not None:
-            raise failure
-
-    def _follow(self, service: ComposeService, results: queue.SimpleQueue[BaseException | None]) -> None:
-        try:
-            self._make_ready(service)
-        except BaseException as error:
-            results.put(error)
-        else:
-            results.put(None)
+        all_of([partial(self._make_ready, service) for service in self._services], self._over)
 
     def _make_ready(self, service: ComposeService) -> None:
         from photo_worker.devkit.readiness import NotReady
@@ -102,7 +77,7 @@ class Readiness:
     def _give_up(self, service: ComposeService, deadline: float, reason: str) -> None:
         """Wait a little; raise where waiting longer is of no use."""
         if self._over.wait(_POLL_SECONDS):
-            raise _Stopped
+            raise Stopped
         found = self._container(service)
         said: str | None = None
         if found is None:
