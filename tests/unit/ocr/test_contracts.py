@@ -25,6 +25,7 @@ def place(store: MemoryObjectStore) -> Place:
     return place_in(store, "photos")
 
 
+@pytest.mark.once
 class TestLocalBackend(ReadingBackendContract):
     engine = "local"
 

@@ -17,6 +17,9 @@ from photo_worker.ocr.engine import EngineWord
 from photo_worker.ocr.ocrust_engine import READING_SIDE
 from tests.unit.ocr.analysis.drawn import Drawing, dotted, draw_grid, solid
 
+# Arithmetic on pixels is the same on every Python.
+pytestmark = pytest.mark.once
+
 
 def test_a_rule_is_where_it_was_drawn_and_as_long() -> None:
     page = Drawing()
@@ -200,7 +203,6 @@ def _checked(side: int) -> Image.Image:
 
 
 # No larger page than the engine's own gets here; one that does is scaled down.
-@pytest.mark.once
 @pytest.mark.parametrize(
     ("make", "side"),
     [(_noise, READING_SIDE), (_many_lines, 10_000), (_broken_lines, READING_SIDE), (_checked, READING_SIDE)],

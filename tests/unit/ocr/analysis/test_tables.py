@@ -11,6 +11,9 @@ from photo_worker.ocr.analysis.tables import find_tables
 from photo_worker.ocr.engine import EngineWord
 from tests.unit.ocr.analysis.drawn import MERIDIAN, Drawing, dotted, draw_grid, solid, table_text
 
+# Arithmetic on pixels is the same on every Python.
+pytestmark = pytest.mark.once
+
 PROSE = [
     "The kitchen was warm when we came back from the garden",
     "with baskets of beans and late tomatoes, and somebody had",
@@ -277,7 +280,6 @@ def test_a_blank_page_and_a_page_of_text_have_none() -> None:
     assert Drawing().tables() == ()
 
 
-@pytest.mark.once
 def test_a_page_of_thousands_of_words_and_rules_takes_seconds() -> None:
     lines = tuple(
         tuple(
