@@ -46,15 +46,27 @@ def test_a_stack_of_root_is_refused_to_another_user(stack: LedgerStack) -> None:
     assert stack.status().running
 
 
+def everything_of(stack: LedgerStack) -> list[Path]:
+    return [stack.paths.root, *stack.paths.root.rglob("*")]
+
+
+def seen(stack: LedgerStack) -> dict[Path, tuple[int, ...]]:
+    """What changes where a file is written, replaced or given away; not the time of its last reading."""
+    found = {path: path.stat() for path in everything_of(stack)}
+    return {
+        path: (it.st_ino, it.st_mode, it.st_uid, it.st_gid, it.st_size, it.st_mtime_ns, it.st_ctime_ns)
+        for path, it in found.items()
+    }
+
+
 def test_root_leaves_the_stack_of_another_user_as_it_is(stack: LedgerStack) -> None:
     stack.down()
-    everything = [stack.paths.root, *stack.paths.root.rglob("*")]
-    for path in everything:
+    for path in everything_of(stack):
         os.chown(path, NOBODY, NOBODY)
-    before = {path: path.stat() for path in everything}
+    before = seen(stack)
     for act in (stack.up, stack.reset, stack.down, lambda: stack.save_snapshot("mine")):
         with pytest.raises(StackNotOwned, match="belongs to the user nobody"):
             act()
-    assert {path: path.stat() for path in [stack.paths.root, *stack.paths.root.rglob("*")]} == before
-    for path in everything:
+    assert seen(stack) == before
+    for path in everything_of(stack):
         os.chown(path, 0, 0)
