@@ -46,7 +46,7 @@ MORE_TESTS = (
     "tests/integration/storage/test_contracts.py::TestBotoObjectStore",
     "tests/integration/storage/test_contracts.py::TestBotoObjectStoreWithVersions",
 )
-# What is about the containers themselves, once.
+# What is about the containers themselves, LocalStack's among them: once.
 COMPOSE_TESTS = ("tests/compose/test_compose_commands.py::test_the_life_of_a_stack",)
 MORE_COMPOSE_TESTS = ("tests/compose", "tests/containers")
 _PULL_SECONDS = 600.0
@@ -153,12 +153,13 @@ def run_all(version: str, servers: Sequence[str], extra: Sequence[str], *, prepa
         run_tests(f"{server}", tests, extra, {"PHOTO_WORKER_STACK_KIND": "compose", "PHOTO_WORKER_S3": server})
         for server in servers
     ]
-    # It has no wheel, so that it is no part of the environment; without it, what needs it is skipped.
-    subprocess.run([sys.executable, "scripts/make_test_tools.py", "localstack-client"], cwd=ROOT, check=False)
-    client = next((ROOT / ".nox" / "localstack-client").glob("lib/python*/site-packages"), "")
-    runs.append(
-        run_tests("containers", COMPOSE_TESTS if brief else MORE_COMPOSE_TESTS, extra, {"PYTHONPATH": str(client)})
-    )
+    if "localstack" in servers:
+        # It has no wheel, so that it is no part of the environment; without it, what needs it is skipped.
+        subprocess.run([sys.executable, "scripts/make_test_tools.py", "localstack-client"], cwd=ROOT, check=False)
+        client = next((ROOT / ".nox" / "localstack-client").glob("lib/python*/site-packages"), "")
+        runs.append(
+            run_tests("containers", COMPOSE_TESTS if brief else MORE_COMPOSE_TESTS, extra, {"PYTHONPATH": str(client)})
+        )
     print(f"\nDocker engine {version}, Docker Compose {compose.version}; images ready in {prepared:.0f} s:")
     print("\n".join(describe_images(docker, services)))
     for run in runs:

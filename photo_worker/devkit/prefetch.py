@@ -128,7 +128,8 @@ def _build_minio(tell: Tell) -> None:
         )
         raise PrefetchFailed(what="MinIO", reason=reason)
     # What the module is built of is checked against the public checksum database, whatever is exempt on this machine.
-    env = {**os.environ, "GONOSUMDB": "none"}
+    # And it needs none of this machine's libraries, so that containers of another system can run the same file.
+    env = {**os.environ, "GONOSUMDB": "none", "CGO_ENABLED": "0"}
     if _run("MinIO", [go, "env", "GOSUMDB"], env, tell, _ASK_SECONDS, answers=True).strip() == "off":
         raise PrefetchFailed(what="MinIO", reason="GOSUMDB=off switches Go's checksum database off")
     target = s3_servers.minio_cache()

@@ -24,7 +24,7 @@ ROOT = Path(__file__).resolve().parents[3]
 
 # Stands in for the Go toolchain: says what it was asked with, and builds a program that answers --version.
 _GO = """#!/bin/sh
-echo "$@ GONOSUMDB=$GONOSUMDB" >> "$ASKED"
+echo "$@ GONOSUMDB=$GONOSUMDB CGO_ENABLED=$CGO_ENABLED" >> "$ASKED"
 case "$1 $2" in
 "env GOSUMDB") echo "$SUMDB" ;;
 "mod download") echo "fetching" >&2; echo "{\\"Sum\\": \\"$SUM\\"}" ;;
@@ -68,8 +68,8 @@ def test_minio_is_built_by_its_hash_into_the_cache_and_found_there(machine: Path
     asked = (machine / "asked").read_text().splitlines()
     module = f"github.com/minio/minio@{s3_servers.MINIO_VERSION}"
     # Whatever this machine exempts from it, the checksum database is asked.
-    assert asked[1] == f"mod download -json {module} GONOSUMDB=none"
-    assert asked[2] == f"install -trimpath -ldflags=-s -w {module} GONOSUMDB=none"
+    assert asked[1] == f"mod download -json {module} GONOSUMDB=none CGO_ENABLED=0"
+    assert asked[2] == f"install -trimpath -ldflags=-s -w {module} GONOSUMDB=none CGO_ENABLED=0"
     assert "fetching" in lines
     assert any("this takes minutes" in line for line in lines)
     # A second time, there is nothing to do.
