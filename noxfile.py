@@ -205,6 +205,12 @@ def types(session: nox.Session) -> None:
 
 
 @nox.session(venv_backend=BACKEND)
+def docs(session: nox.Session) -> None:
+    """Write the pages of the documentation that are made from the program; `-- --check` only looks."""
+    session.run(prepare(session), "-m", "scripts.generated_docs", *session.posargs)
+
+
+@nox.session(venv_backend=BACKEND)
 def bench(session: nox.Session) -> None:
     """Measure, and print the ratios as a table and as JSON."""
     python = prepare(session)

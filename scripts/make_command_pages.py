@@ -1,7 +1,4 @@
-"""Writes docs/reference/commands, one page a command, from the program and from scripts/command_facts. A test compares.
-
-python scripts/make_command_pages.py            write the pages
-python scripts/make_command_pages.py --check    end with 1 where a page is not up to date
+"""Writes docs/reference/commands, one page a command, from the program and from scripts/command_facts.
 
 What a command is called and takes comes from the program. What it reads, writes, opens and starts stands in
 ``scripts/command_facts/<command>.toml``, and an answer of its in ``<command>.json``; tests hold both to the program.
@@ -9,10 +6,8 @@ What a command is called and takes comes from the program. What it reads, writes
 
 from __future__ import annotations
 
-import argparse
 import inspect
 import re
-import sys
 import tomllib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -79,24 +74,6 @@ class Facts:
     like: str
     """The command whose JSON it prints, "" for its own."""
     examples: tuple[Mapping[str, str], ...]
-
-
-def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--check", action="store_true", help="write nothing; end with 1 where a page differs")
-    check = parser.parse_args().check
-    made = pages()
-    stale = [name for name, text in made.items() if _read(PAGES / name) != text]
-    left = sorted(path.name for path in PAGES.glob("*.md") if path.name not in made)
-    if not check:
-        PAGES.mkdir(parents=True, exist_ok=True)
-        for name in stale:
-            (PAGES / name).write_text(made[name], encoding="utf-8")
-        for name in left:
-            (PAGES / name).unlink()
-    for name in (*stale, *left):
-        print(f"{'stale' if check else 'written or deleted'}: docs/reference/commands/{name}")
-    return 1 if check and (stale or left) else 0
 
 
 def commands() -> list[Named]:
@@ -323,7 +300,3 @@ def _cell(text: str) -> str:
 
 def _read(path: Path) -> str | None:
     return path.read_text(encoding="utf-8") if path.exists() else None
-
-
-if __name__ == "__main__":
-    sys.exit(main())

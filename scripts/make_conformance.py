@@ -1,16 +1,13 @@
-"""Writes docs/reference/textract-conformance.md from the conformance suite. A test compares the file with it.
-
-python scripts/make_conformance.py            write the page
-python scripts/make_conformance.py --check    end with 1 where it is not up to date
-"""
+"""Writes docs/reference/textract-conformance.md from the conformance suite. `nox -s docs` runs it; a test compares."""
 
 from __future__ import annotations
 
-import argparse
-import sys
 from collections import Counter
 from itertools import groupby
 from pathlib import Path
+
+from tests.conformance.expectations import EXPECTATIONS
+from tests.support.shape_seen import BLOCKS
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGE = ROOT / "docs" / "reference" / "textract-conformance.md"
@@ -34,26 +31,8 @@ _CHAPTERS = {
 }
 
 
-def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--check", action="store_true", help="write nothing; end with 1 where the page differs")
-    check = parser.parse_args().check
-    text = page()
-    if PAGE.exists() and PAGE.read_text(encoding="utf-8") == text:
-        return 0
-    if not check:
-        PAGE.write_text(text, encoding="utf-8")
-    print(f"{'stale' if check else 'written'}: {PAGE.relative_to(ROOT)}")
-    return 1 if check else 0
-
-
 def page() -> str:
     """Return the text of the page."""
-    # The suite is found from the repository's root, which is not on the path of a program in this folder.
-    sys.path.insert(0, str(ROOT))
-    from tests.conformance.expectations import EXPECTATIONS
-    from tests.support.shape_seen import BLOCKS
-
     order = list(_CHAPTERS)
     rows = sorted(EXPECTATIONS, key=lambda row: order.index(row.chapter))
     counted = Counter(row.basis.value for row in rows)
@@ -97,7 +76,3 @@ def page() -> str:
 
 def _cell(text: str) -> str:
     return " ".join(text.split()).replace("|", "\\|")
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -1,15 +1,9 @@
-"""Writes docs/reference from code and recorded histories. A test compares the files with it.
-
-python scripts/make_reference.py            write the pages
-python scripts/make_reference.py --check    end with 1 where a page is not up to date
-"""
+"""Writes docs/reference from code and recorded histories. `nox -s docs` runs it; a test compares."""
 
 from __future__ import annotations
 
-import argparse
 import inspect
 import json
-import sys
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -27,24 +21,6 @@ from photo_worker.replay.image_scenarios import SCENARIOS
 
 HISTORIES = Path(__file__).resolve().parents[1] / "tests" / "replay"
 PAGES = Path(__file__).resolve().parents[1] / "docs" / "reference"
-
-
-def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--check", action="store_true", help="write nothing; end with 1 where a page differs")
-    check = parser.parse_args().check
-    stale = []
-    for name, text in pages().items():
-        path = PAGES / name
-        if path.exists() and path.read_text(encoding="utf-8") == text:
-            continue
-        stale.append(name)
-        if not check:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_text(text, encoding="utf-8")
-    for name in stale:
-        print(f"{'stale' if check else 'written'}: docs/reference/{name}")
-    return 1 if check and stale else 0
 
 
 def pages() -> dict[str, str]:
@@ -249,7 +225,3 @@ def _activities(events: list[dict[str, Any]]) -> str:
 
 def _cell(text: str) -> str:
     return " ".join(text.split()).replace("|", "\\|")
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -1,18 +1,12 @@
-"""Write docs/reference/s3-behaviours.md from the table that tests/s3 holds the servers to.
-
-python scripts/make_s3_page.py
-"""
+"""Writes docs/reference/s3-behaviours.md from the table of tests/s3. `nox -s docs` runs it; a test compares."""
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT))
+from tests.contracts.s3.table import BEHAVIOURS, OBJECT_STORE, SERVERS, Behaviour
 
-from tests.contracts.s3.table import BEHAVIOURS, OBJECT_STORE, SERVERS, Behaviour  # noqa: E402
-
+ROOT = Path(__file__).resolve().parents[1]
 PAGE = ROOT / "docs" / "reference" / "s3-behaviours.md"
 
 INTRODUCTION = """\
@@ -76,13 +70,3 @@ def page() -> str:
     for title in dict.fromkeys(behaviour.group for behaviour in BEHAVIOURS.values()):
         lines += group(title, {name: one for name, one in BEHAVIOURS.items() if one.group == title})
     return "\n".join([*lines, *port()]) + "\n"
-
-
-def main() -> None:
-    """Write the page."""
-    PAGE.write_text(page(), encoding="utf-8")
-    print(PAGE.relative_to(ROOT))
-
-
-if __name__ == "__main__":
-    main()

@@ -1,38 +1,17 @@
-"""Writes docs/reference/safeguards.md from the crash tests' table. A test compares the file with it.
-
-python scripts/make_safeguards.py            write the page
-python scripts/make_safeguards.py --check    end with 1 where it is not up to date
-"""
+"""Writes docs/reference/safeguards.md from the crash tests' table. `nox -s docs` runs it; a test compares."""
 
 from __future__ import annotations
 
-import argparse
-import sys
 from pathlib import Path
+
+from tests.crash.safeguards import CHAPTERS, SAFEGUARDS
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGE = ROOT / "docs" / "reference" / "safeguards.md"
 
 
-def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--check", action="store_true", help="write nothing; end with 1 where the page differs")
-    check = parser.parse_args().check
-    text = page()
-    if PAGE.exists() and PAGE.read_text(encoding="utf-8") == text:
-        return 0
-    if not check:
-        PAGE.write_text(text, encoding="utf-8")
-    print(f"{'stale' if check else 'written'}: {PAGE.relative_to(ROOT)}")
-    return 1 if check else 0
-
-
 def page() -> str:
     """Return the text of the page."""
-    # The tests are found from the repository's root, which is not on the path of a program in this folder.
-    sys.path.insert(0, str(ROOT))
-    from tests.crash.safeguards import CHAPTERS, SAFEGUARDS
-
     lines = [
         "# Safeguards",
         "",
@@ -61,7 +40,3 @@ def page() -> str:
             )
             lines.append(f"| {' | '.join(' '.join(cell.split()).replace('|', chr(92) + '|') for cell in cells)} |")
     return "\n".join(lines) + "\n"
-
-
-if __name__ == "__main__":
-    sys.exit(main())

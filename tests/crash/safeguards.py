@@ -2,7 +2,7 @@
 
 A safeguard is switched off by replacing a text that stands exactly once in one of the product's files. Whoever removes
 or moves a safeguard hears so from ``test_safeguards.py``, which names it; whoever adds one adds it here and runs
-``python scripts/make_safeguards.py``, which writes ``docs/reference/safeguards.md``.
+``python3 dev.py nox -s docs``, which writes ``docs/reference/safeguards.md``.
 """
 
 from __future__ import annotations

@@ -21,13 +21,6 @@ COMMANDS = {named.slug: named for named in commands()}
 NOT_FROM_A_COMMAND = {"ports_exhausted"}
 
 
-def test_the_pages_say_what_the_program_says() -> None:
-    pages = made.pages()
-    stale = [name for name, text in pages.items() if made._read(PAGES / name) != text]
-    assert stale == [], "run: python scripts/make_command_pages.py"
-    assert {path.name for path in PAGES.iterdir()} == set(pages)
-
-
 def test_each_file_of_facts_is_about_a_command() -> None:
     assert {path.stem for path in FACTS.glob("*.toml")} == {*COMMANDS, SHARED}
     assert {path.stem for path in FACTS.glob("*.json")} <= set(COMMANDS)

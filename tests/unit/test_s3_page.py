@@ -4,14 +4,9 @@ import re
 import tomllib
 from pathlib import Path
 
-from scripts.make_s3_page import PAGE, page
 from tests.contracts.s3.table import SERVERS
 
 ROOT = Path(__file__).resolve().parents[2]
-
-
-def test_the_page_says_what_the_table_says() -> None:
-    assert PAGE.read_text(encoding="utf-8") == page(), "run: python scripts/make_s3_page.py"
 
 
 def test_the_table_is_about_the_servers_that_the_stacks_have() -> None:

@@ -1,0 +1,59 @@
+"""Write every page of the documentation that is made from the program, its tests and its records.
+
+    python -m scripts.generated_docs            write the pages
+    python -m scripts.generated_docs --check    end with 1 where one is not up to date
+
+Each page says what it is made from. Tests compare all of them with what this would write.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+from scripts import make_command_pages, make_conformance, make_reference, make_s3_page, make_safeguards
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+def texts() -> dict[Path, str]:
+    """Return the text of each generated page by its path."""
+    pages = {module.PAGE: module.page() for module in (make_conformance, make_s3_page, make_safeguards)}
+    for folder in (make_command_pages, make_reference):
+        pages |= {folder.PAGES / name: text for name, text in folder.pages().items()}
+    return pages
+
+
+def stale() -> list[Path]:
+    """Return the pages that are missing or say something else, and those of commands that are no more."""
+    made = texts()
+    wrong = [path for path, text in made.items() if not path.exists() or path.read_text(encoding="utf-8") != text]
+    return sorted([*wrong, *(path for path in make_command_pages.PAGES.glob("*.md") if path not in made)])
+
+
+def write() -> list[Path]:
+    """Write what is stale, delete what no command is behind, and return both."""
+    made, wrong = texts(), stale()
+    for path in wrong:
+        if path in made:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(made[path], encoding="utf-8")
+        else:
+            path.unlink()
+    return wrong
+
+
+def main() -> int:
+    """Parse the options, and write or check."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--check", action="store_true", help="write nothing; end with 1 where a page differs")
+    check = parser.parse_args().check
+    wrong = stale() if check else write()
+    for path in wrong:
+        print(f"{'stale' if check else 'written' if path.exists() else 'deleted'}: {path.relative_to(ROOT)}")
+    return 1 if check and wrong else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,48 @@
+"""Pages that are made say what they are made from, and making them mends whatever differs."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import pytest
+
+from scripts import generated_docs, make_command_pages, make_reference
+
+AGAIN = "run: python3 dev.py nox -s docs"
+
+
+def test_every_page_says_what_it_is_made_from() -> None:
+    assert [path.name for path in generated_docs.stale()] == [], AGAIN
+
+
+@pytest.fixture
+def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Two of the pages' folders, with one page that is old and one of a command that is no more."""
+    docs = tmp_path / "docs"
+    monkeypatch.setattr(generated_docs, "ROOT", tmp_path)
+    monkeypatch.setattr(make_reference, "PAGES", docs)
+    monkeypatch.setattr(make_command_pages, "PAGES", docs / "commands")
+    pages = {docs / "errors.md": "errors\n", docs / "commands" / "up.md": "up\n"}
+    monkeypatch.setattr(generated_docs, "texts", lambda: pages)
+    (docs / "commands").mkdir(parents=True)
+    (docs / "errors.md").write_text("old\n")
+    (docs / "commands" / "gone.md").write_text("gone\n")
+    return docs
+
+
+def test_what_differs_is_told_and_written(
+    elsewhere: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    names = ["docs/commands/gone.md", "docs/commands/up.md", "docs/errors.md"]
+    monkeypatch.setattr(sys, "argv", ["generated_docs", "--check"])
+    assert generated_docs.main() == 1
+    assert capsys.readouterr().out.splitlines() == [f"stale: {name}" for name in names]
+    assert (elsewhere / "errors.md").read_text() == "old\n"
+    monkeypatch.setattr(sys, "argv", ["generated_docs"])
+    assert generated_docs.main() == 0
+    said = ["deleted", "written", "written"]
+    assert capsys.readouterr().out.splitlines() == [f"{how}: {name}" for how, name in zip(said, names, strict=True)]
+    assert {path: path.read_text() for path in elsewhere.rglob("*.md")} == generated_docs.texts()
+    monkeypatch.setattr(sys, "argv", ["generated_docs", "--check"])
+    assert generated_docs.main() == 0
