@@ -6,6 +6,7 @@ kept apart by what they make in it: a database, a bucket and a task queue each.
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import secrets
@@ -56,6 +57,12 @@ def pytest_configure(config: pytest.Config) -> None:
         home.chmod(0o711)
         os.environ[_HOME] = str(home)
         os.environ[_STACK] = f"t-{secrets.token_hex(4)}"
+
+
+def pytest_collection_finish() -> None:
+    """Leave what was imported, which stays to the end, out of each search for garbage: a tenth of a test's time."""
+    gc.collect()
+    gc.freeze()
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:
