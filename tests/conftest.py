@@ -25,6 +25,7 @@ settings.load_profile("project")
 
 pytest_plugins = [
     "tests.support.order",
+    "tests.support.together",
     "tests.support.resources",
     "tests.support.harness",
     "tests.support.shape_hook",

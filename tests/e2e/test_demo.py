@@ -21,8 +21,7 @@ import pytest
 from photo_worker.devkit.local_stack import local_stack
 from tests.support.harness import FIXTURES
 
-# One process runs all of it: the photos are read for the first test, on a stack that the others use too.
-pytestmark = [pytest.mark.stack, pytest.mark.waits, pytest.mark.timeout(300), pytest.mark.xdist_group("demo")]
+pytestmark = [pytest.mark.stack, pytest.mark.waits, pytest.mark.timeout(300)]
 
 ROOT = FIXTURES.parent
 INDEX = {Path(entry["file"]).name: entry for entry in json.loads((FIXTURES / "index.json").read_text())["fixtures"]}

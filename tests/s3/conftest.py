@@ -117,7 +117,7 @@ def _chosen() -> list[str]:
 
 
 # With --dist loadgroup, one test process has all tests of a server, and no server is started twice.
-@pytest.fixture(params=[pytest.param(name, marks=pytest.mark.xdist_group(name)) for name in _chosen()])
+@pytest.fixture(params=_chosen())
 def server(request: pytest.FixtureRequest, servers: Servers) -> Endpoint:
     """The S3 server under test."""
     return servers.get(request.param)
