@@ -25,7 +25,7 @@ def group_of(nodeid: str) -> str:
     return servers[0] if servers else nodeid.partition("::")[0]
 
 
-class Together(LoadScopeScheduling):
+class Together(LoadScopeScheduling):  # type: ignore[misc]
     """Hands out whole groups."""
 
     def _split_scope(self, nodeid: str) -> str:
