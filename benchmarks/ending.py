@@ -78,7 +78,8 @@ def main() -> None:
             case ["stack", folder] if Path(folder).exists():
                 from photo_worker.devkit.stack import Stack
 
-                for stack in Path(folder).iterdir():
+                # Beside the stacks lies the file that keeps them out of version control.
+                for stack in filter(Path.is_dir, Path(folder).iterdir()):
                     Stack(Path(folder), stack.name).delete()
                 shutil.rmtree(folder, ignore_errors=True)
             case ["process", pid, created]:

@@ -5,10 +5,12 @@ from __future__ import annotations
 import signal
 import subprocess
 import sys
+from pathlib import Path
 
 import psutil
 import pytest
 
+from photo_worker.devkit.layout import StackPaths
 from tests.unit.project.checkout import ROOT
 
 # Starts a process that would stay, tells of it, and waits to be ended.
@@ -44,3 +46,12 @@ def test_a_process_that_has_the_number_of_another_is_left_alone() -> None:
         told = f"process {other.pid} 1.0\n"
         subprocess.run([sys.executable, "-m", "benchmarks.ending"], input=told, text=True, check=True, cwd=ROOT)
         assert other.poll() is None
+
+
+def test_a_folder_of_stacks_goes_whole(tmp_path: Path) -> None:
+    home = tmp_path / "home"
+    StackPaths(home, "one").create()
+    assert {path.name for path in home.iterdir()} == {"one", ".gitignore"}
+    told = f"stack {home}\n"
+    subprocess.run([sys.executable, "-m", "benchmarks.ending"], input=told, text=True, check=True, cwd=ROOT)
+    assert not home.exists()
