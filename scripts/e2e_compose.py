@@ -1,7 +1,7 @@
 """Run the end-to-end tests on Compose, on a real engine: once with LocalStack's S3 and once with MinIO's.
 
     python -m scripts.e2e_compose                     what `nox -s e2e-compose` runs
-    python -m scripts.e2e_compose --s3 minio          one of the two
+    python -m scripts.e2e_compose --s3 minio          one of the two; LocalStack's has what is about containers too
     python -m scripts.e2e_compose -- -k demo          arguments for pytest
 
 Starts an engine where none answers; pulls the images that are missing, or makes stand-ins of those that cannot
@@ -171,7 +171,12 @@ def run_all(version: str, servers: Sequence[str], extra: Sequence[str], *, prepa
 def main() -> int:
     """Parse the options and run."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--s3", choices=S3_SERVERS, action="append", help="with this S3 alone")
+    parser.add_argument(
+        "--s3",
+        choices=S3_SERVERS,
+        action="append",
+        help="with this S3 alone; localstack brings the containers' own tests",
+    )
     parser.add_argument("--brief", action="store_true", help="leave out what other runs show too, as the gate does")
     parser.add_argument("--install", action="store_true", help="install what is missing (Debian, as root)")
     parser.add_argument("--images", action="store_true", help="get the images, and run nothing")

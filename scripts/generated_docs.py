@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 
 from scripts import make_command_pages, make_conformance, make_reference, make_s3_page, make_safeguards
@@ -25,23 +26,20 @@ def texts() -> dict[Path, str]:
     return pages
 
 
-def stale() -> list[Path]:
-    """Return the pages that are missing or say something else, and those of commands that are no more."""
-    made = texts()
+def stale(made: Mapping[Path, str]) -> list[Path]:
+    """Return the pages that are missing or say something else, and what no command is behind."""
     wrong = [path for path, text in made.items() if not path.exists() or path.read_text(encoding="utf-8") != text]
-    return sorted([*wrong, *(path for path in make_command_pages.PAGES.glob("*.md") if path not in made)])
+    return sorted([*wrong, *(path for path in make_command_pages.PAGES.glob("*") if path not in made)])
 
 
-def write() -> list[Path]:
-    """Write what is stale, delete what no command is behind, and return both."""
-    made, wrong = texts(), stale()
-    for path in wrong:
-        if path in made:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_text(made[path], encoding="utf-8")
-        else:
-            path.unlink()
-    return wrong
+def mend(path: Path, made: Mapping[Path, str]) -> str:
+    """Write a page, or delete what no command is behind; return which."""
+    if path not in made:
+        path.unlink()
+        return "deleted"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(made[path], encoding="utf-8")
+    return "written"
 
 
 def main() -> int:
@@ -49,9 +47,10 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--check", action="store_true", help="write nothing; end with 1 where a page differs")
     check = parser.parse_args().check
-    wrong = stale() if check else write()
+    made = texts()
+    wrong = stale(made)
     for path in wrong:
-        print(f"{'stale' if check else 'written' if path.exists() else 'deleted'}: {path.relative_to(ROOT)}")
+        print(f"{'stale' if check else mend(path, made)}: {path.relative_to(ROOT)}")
     return 1 if check and wrong else 0
 
 

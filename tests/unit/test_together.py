@@ -14,7 +14,6 @@ ROOT = Path(__file__).resolve().parents[2]
 
 _FILE = """
 import os
-import pathlib
 
 import pytest
 
