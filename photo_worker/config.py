@@ -40,6 +40,7 @@ class Settings(BaseModel):
     ocr_recorded_dir: Annotated[Path | None, Field(alias="OCR_RECORDED_DIR")] = None
     max_activities: Annotated[int, Field(alias="MAX_ACTIVITIES", ge=1, le=1000)] = 16
     max_workflow_tasks: Annotated[int, Field(alias="MAX_WF_TASKS", ge=2, le=1000)] = 100
+    job_lifetime_seconds: Annotated[int, Field(alias="JOB_LIFETIME_SECONDS", ge=60, le=31_536_000)] = 86_400
     log_level: Annotated[Literal["DEBUG", "INFO", "WARNING", "ERROR"], Field(alias="LOG_LEVEL")] = "INFO"
     log_format: Annotated[Literal["json", "console"], Field(alias="LOG_FORMAT")] = "json"
     graceful_shutdown_seconds: Annotated[float, Field(alias="GRACEFUL_SHUTDOWN_SECONDS", ge=0, le=3600)] = 25.0

@@ -3,19 +3,24 @@
 The docstring of a class is the message its user reads: a format string over the
 keyword arguments the error is raised with. ``code`` is stable and may be matched
 by programs, ``hint`` says what to do, and ``retryable`` says whether the same
-call may succeed later.
+call may succeed later by itself. ``fault`` says what is wrong: this job, a service, this
+worker (its settings, credentials or permissions), or the program. Only what is wrong with
+the job itself ends the job.
 
     PhotoWorkerError
     ├── InputError            the caller's input is wrong; never retried
     ├── DependencyError       something the worker needs is away; retried
-    ├── ConfigurationError    the settings are wrong; the process does not start
+    ├── ConfigurationError    the settings are wrong; the process does not start, a job waits for a right worker
     └── StackError            the local development stack; its kinds are in ``stack_errors``
 """
 
 from __future__ import annotations
 
 import inspect
-from typing import ClassVar
+from collections.abc import Iterator
+from typing import ClassVar, Literal
+
+Fault = Literal["job", "service", "worker", "defect"]
 
 
 class PhotoWorkerError(Exception):
@@ -23,7 +28,16 @@ class PhotoWorkerError(Exception):
 
     code: ClassVar[str] = "error"
     retryable: ClassVar[bool] = False
+    fault: ClassVar[Fault] = "defect"
     hint: ClassVar[str] = "Run the command again with --debug to see the details."
+
+    retry_after_seconds: float | None = None
+    """How long the service asks to wait, where it says so."""
+
+    @property
+    def passes(self) -> bool:
+        """Tell whether a job waits for this to end: a service or a worker is at fault, not the job."""
+        return self.fault in {"service", "worker"}
 
     def __init__(self, **context: object) -> None:
         self.context = context
@@ -43,6 +57,7 @@ class InputError(PhotoWorkerError):
     """The input cannot be processed."""
 
     code = "input_invalid"
+    fault: ClassVar[Fault] = "job"
     hint = "Correct the input and submit it as a new job."
 
 
@@ -129,6 +144,7 @@ class BucketForbidden(InputError):
     """Access to bucket {bucket!r} is refused, or it belongs to somebody else."""
 
     code = "bucket_forbidden"
+    fault = "worker"
     hint = "Give the worker's credentials s3:ListBucket on it, or choose another name: bucket names are global."
 
 
@@ -136,6 +152,7 @@ class ObjectForbidden(InputError):
     """Access to {key!r} in bucket {bucket!r} is refused."""
 
     code = "object_forbidden"
+    fault = "worker"
     hint = "Give the worker's credentials s3:GetObject and s3:PutObject on the bucket."
 
 
@@ -213,6 +230,7 @@ class EngineUnavailable(InputError):
     """The OCR backend {engine!r} cannot be used here: {reason}."""
 
     code = "engine_unavailable"
+    fault = "worker"
     hint = "Install the extra it needs: pip install 'photo-worker[local-ocr]'."
 
 
@@ -220,6 +238,7 @@ class JobCancelled(PhotoWorkerError):
     """The job was cancelled."""
 
     code = "job_cancelled"
+    fault = "job"
     hint = "Submit the asset as a new job if it is still wanted."
 
 
@@ -228,6 +247,24 @@ class JobFailed(PhotoWorkerError):
 
     code = "job_failed"
     hint = "Correct what the reason names and submit the asset as a new job."
+
+
+class JobExpired(PhotoWorkerError):
+    """The job did not end within its lifetime; {step} was tried {last}."""
+
+    code = "job_expired"
+    fault = "service"
+    hint = (
+        "Mend what the reason names, then submit the asset as a new job. JOB_LIFETIME_SECONDS says how long a new job "
+        "waits for a service that is away."
+    )
+
+
+class JobEndedWithoutRow(PhotoWorkerError):
+    """The workflow of job {job_id} has ended ({status}: {reason}), and its row still says {row}: nothing runs."""
+
+    code = "job_ended_without_row"
+    hint = "Set it going again with `photo-worker check --repair --job JOB`, or erase it with `photo-worker erase JOB`."
 
 
 class StepTimeout(PhotoWorkerError):
@@ -263,6 +300,7 @@ class DependencyError(PhotoWorkerError):
 
     code = "dependency_unavailable"
     retryable = True
+    fault = "service"
     hint = "Look at `photo-worker status`; the job goes on by itself when the service is back."
 
 
@@ -304,6 +342,7 @@ class ConfigurationError(PhotoWorkerError):
     """The settings are not valid: {problems}."""
 
     code = "config_invalid"
+    fault = "worker"
     hint = "Correct the variable in the environment or in the .env file that the message names."
 
 
@@ -322,6 +361,13 @@ class ServiceRefused(ConfigurationError):
 
     code = "service_refused"
     hint = "Check the credentials, the region and the permissions; they are read from the standard variables."
+
+
+class WorkerBucketMissing(ConfigurationError):
+    """The worker's own bucket {bucket!r} does not exist."""
+
+    code = "worker_bucket_missing"
+    hint = "Create the bucket, or correct S3_BUCKET, the region and the endpoint."
 
 
 class DatabaseMissing(ConfigurationError):
@@ -479,3 +525,23 @@ class DataInUse(StackError):
 
     code = "data_in_use"
     hint = "End that one first, or give this one a folder of its own."
+
+
+def fault_of(code: str) -> Fault:
+    """Return what an error's code says is wrong; an unknown code counts as a defect."""
+    return next((kind.fault for kind in _tree(PhotoWorkerError) if kind.code == code), "defect")
+
+
+# An operator ended the job's workflow; no class stands for it.
+TERMINATED = "terminated"
+
+
+def ends_job(code: str) -> bool:
+    """Tell whether a reason is the job's own, or an operator's will: the job is not to be set going again."""
+    return code == TERMINATED or fault_of(code) == "job"
+
+
+def _tree(kind: type[PhotoWorkerError]) -> Iterator[type[PhotoWorkerError]]:
+    yield kind
+    for child in kind.__subclasses__():
+        yield from _tree(child)

@@ -20,14 +20,16 @@ from photo_worker.crash_points import CrashPoint, at
 from photo_worker.errors import (
     DocumentTooLarge,
     JobConflict,
+    JobEndedWithoutRow,
     JobErased,
     JobMissing,
     ObjectMissing,
     PhotoWorkerError,
     SourceMissing,
     SourceUnreadable,
+    ends_job,
 )
-from photo_worker.ports import ObjectStore, Recipe, RecipeRepository, WorkflowOrchestrator
+from photo_worker.ports import ObjectStore, Recipe, RecipeRepository, WorkflowOrchestrator, WorkflowState
 
 # An upload is read into memory once; what is larger than this no OCR reads anyway.
 UPLOAD_LIMIT_BYTES = 64 * 1024 * 1024
@@ -139,12 +141,18 @@ class JobService:
         repository: RecipeRepository,
         orchestrator: WorkflowOrchestrator | None,
         bucket: str,
+        *,
+        lifetime_seconds: int | None = None,
     ) -> None:
-        """``orchestrator`` may be left out by who only reports."""
+        """``orchestrator`` may be left out where rows alone are reported.
+
+        ``lifetime_seconds`` is how long a new job waits for services that are away; the policies' own without it.
+        """
         self._store = store
         self._repository = repository
         self._orchestrator = orchestrator
         self._bucket = bucket
+        self._lifetime_seconds = lifetime_seconds
 
     async def submit(
         self,
@@ -159,7 +167,8 @@ class JobService:
         In this order every crash leaves something that the same call completes: an object under
         the hash of its bytes, a queued row, a workflow that is joined. Raises ``JobConflict``
         where the id belongs to another asset and ``JobErased`` where the job was erased, be it
-        meanwhile; nothing is left under the id then, and no object that no other job uses.
+        meanwhile; nothing is left under the id then, and no object that no other job uses. Raises
+        ``JobEndedWithoutRow`` where the id's workflow has ended and left its row open: nothing would run.
         """
         chosen = job_id or uuid4()
         bucket, key = source.bucket, source.key
@@ -186,6 +195,7 @@ class JobService:
                     key=key,
                     engine=engine,
                     expected_content_type=expected_content_type,
+                    lifetime_seconds=self._lifetime_seconds,
                 )
             )
         # An erasure either finds the workflow, or has left its mark before the workflow was started.
@@ -194,7 +204,24 @@ class JobService:
             if source.path is not None:
                 await asyncio.to_thread(self._withdraw, chosen, key)
             raise JobErased(job_id=chosen)
+        if handle.joined:
+            await self.workflow_of(chosen)
         return Submission(source.label, chosen, joined=handle.joined)
+
+    async def workflow_of(self, job_id: UUID) -> WorkflowState | None:
+        """Return what Temporal knows of a job's workflow.
+
+        Raises ``JobEndedWithoutRow`` where it has ended although the job's row is open: a row is final before its
+        workflow closes.
+        """
+        state = await self._started().state(job_id)
+        if state is None or state.is_open:
+            return state
+        row = await asyncio.to_thread(self._repository.get, job_id)
+        if row is not None and row.status not in FINAL_STATUSES:
+            reason = f"[{state.reason_code}] {state.reason}" if state.reason else "no reason is known"
+            raise JobEndedWithoutRow(job_id=job_id, status=state.status, reason=reason, row=row.status)
+        return state
 
     async def _queue(self, job_id: UUID, bucket: str, key: str, sha256: str = "") -> Recipe:
         with at(CrashPoint.JOB_QUEUED):
@@ -237,20 +264,30 @@ class JobService:
             except PhotoWorkerError as error:
                 if error.retryable:
                     raise
-                await asyncio.to_thread(self._settle, job_id, error)
+                if not await asyncio.to_thread(self._settle, job_id, error):
+                    await self.workflow_of(job_id)
         return await asyncio.to_thread(self.report, job_id)
 
-    def _settle(self, job_id: UUID, error: PhotoWorkerError) -> None:
-        """Write down the reason of a job that could not do so itself, such as one that was terminated."""
+    def _settle(self, job_id: UUID, error: PhotoWorkerError) -> bool:
+        """Write down the reason of a job that could not do so itself, such as one that was terminated.
+
+        Where a service or a worker was at fault the row stays open, and the job can be set going again: then return
+        False.
+        """
         recipe = self._repository.get(job_id)
-        if recipe is not None and recipe.status not in FINAL_STATUSES:
-            self._repository.fail(
-                job_id,
-                bucket=recipe.s3_raw_bucket,
-                key=recipe.s3_raw_key,
-                code=str(error.context.get("reason_code") or error.code),
-                message=str(error.context.get("reason") or error.message),
-            )
+        if recipe is None or recipe.status in FINAL_STATUSES:
+            return True
+        code = str(error.context.get("reason_code") or error.code)
+        if not ends_job(code):
+            return False
+        self._repository.fail(
+            job_id,
+            bucket=recipe.s3_raw_bucket,
+            key=recipe.s3_raw_key,
+            code=code,
+            message=str(error.context.get("reason") or error.message),
+        )
+        return True
 
     def report(self, job_id: UUID) -> JobReport:
         """Report a job as it is now. Raises ``JobMissing``, and ``JobErased`` from the moment its erasure begins."""

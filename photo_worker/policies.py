@@ -6,7 +6,7 @@ every policy and compare it with recorded histories.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 
 # Synchronous Textract reads at most 10 MB, whatever the type (Amazon Textract quotas). Jobs keep the same limit
@@ -26,12 +26,23 @@ SNIFF_BYTES = 1024 * 1024
 OCR_RESULT_LIMIT_BYTES = 32 * 1024 * 1024
 
 
+# How long a job waits for services that are away and workers that are set up wrongly, where it says nothing else.
+JOB_LIFETIME = timedelta(days=1)
+
+# The longest wait between two attempts: how long a job may lag behind a service that has come back.
+LONGEST_WAIT = timedelta(minutes=1)
+
+# The type of an activity's failure for which no code stands: these alone are counted.
+UNEXPECTED = "unexpected"
+
+
 @dataclass(frozen=True)
 class ActivityPolicy:
     """How long one attempt of an activity may take, and when it is tried again.
 
-    ``maximum_attempts`` of 0 means without end. ``heartbeat_timeout`` is for activities whose
-    attempt may take longer than a crashed worker should go unnoticed.
+    What is wrong with a service or a worker is tried again for as long as the job lives. ``maximum_attempts``
+    bounds the attempts that end with an unexpected error; 0 means without end. ``heartbeat_timeout`` is for
+    activities whose attempt may take longer than a crashed worker should go unnoticed.
     """
 
     start_to_close_timeout: timedelta
@@ -41,13 +52,18 @@ class ActivityPolicy:
     backoff_coefficient: float = 2.0
     heartbeat_timeout: timedelta | None = None
 
+    def wait_before(self, attempt: int) -> timedelta:
+        """Return the wait before an attempt; the second one is the first that waits."""
+        # A float ends at 2 ** 1024, and an activity may be tried without end.
+        return min(self.initial_interval * self.backoff_coefficient ** min(attempt - 2, 64), self.maximum_interval)
+
 
 VERIFY = ActivityPolicy(
     # A gigabyte at 2 MB/s, the slowest link that we care to wait for.
     start_to_close_timeout=timedelta(minutes=10),
     heartbeat_timeout=timedelta(seconds=30),
     initial_interval=timedelta(seconds=1),
-    maximum_interval=timedelta(seconds=30),
+    maximum_interval=LONGEST_WAIT,
     maximum_attempts=5,
 )
 
@@ -55,21 +71,48 @@ OCR = ActivityPolicy(
     start_to_close_timeout=timedelta(minutes=2),
     heartbeat_timeout=timedelta(seconds=30),
     initial_interval=timedelta(seconds=1),
-    maximum_interval=timedelta(seconds=30),
+    maximum_interval=LONGEST_WAIT,
     maximum_attempts=5,
 )
 
 PERSIST = ActivityPolicy(
-    start_to_close_timeout=timedelta(seconds=30),
+    # A slow store and a slow database, one after the other, each within the limits of its own calls.
+    start_to_close_timeout=timedelta(minutes=2),
+    heartbeat_timeout=timedelta(seconds=30),
     initial_interval=timedelta(milliseconds=200),
-    maximum_interval=timedelta(seconds=5),
+    maximum_interval=LONGEST_WAIT,
     maximum_attempts=8,
 )
 
 RECORD_FAILURE = ActivityPolicy(
     start_to_close_timeout=timedelta(seconds=30),
     initial_interval=timedelta(seconds=1),
-    maximum_interval=timedelta(seconds=30),
+    maximum_interval=LONGEST_WAIT,
     # A job must never stay "running": the reason is written when the database is back, however late.
     maximum_attempts=0,
+)
+
+
+@dataclass(frozen=True)
+class CountedPolicies:
+    """What runs keep that began before a job had a lifetime: every attempt counts, whatever ended it."""
+
+    verify: ActivityPolicy
+    ocr: ActivityPolicy
+    persist: ActivityPolicy
+    record_failure: ActivityPolicy
+
+
+_UNTIL_THEN = timedelta(seconds=30)
+
+COUNTED = CountedPolicies(
+    verify=replace(VERIFY, maximum_interval=_UNTIL_THEN),
+    ocr=replace(OCR, maximum_interval=_UNTIL_THEN),
+    persist=replace(
+        PERSIST,
+        start_to_close_timeout=timedelta(seconds=30),
+        heartbeat_timeout=None,
+        maximum_interval=timedelta(seconds=5),
+    ),
+    record_failure=replace(RECORD_FAILURE, maximum_interval=_UNTIL_THEN),
 )

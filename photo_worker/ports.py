@@ -203,6 +203,20 @@ class JobHandle:
 
 
 @dataclass(frozen=True)
+class Waiting:
+    """A step whose last attempt failed: what it waits for, the next attempt's number, and when that is due.
+
+    ``next_at`` is None while the attempt runs.
+    """
+
+    step: str
+    attempt: int
+    code: str
+    reason: str
+    next_at: datetime | None = None
+
+
+@dataclass(frozen=True)
 class WorkflowState:
     """What Temporal knows of a job's workflow.
 
@@ -215,6 +229,7 @@ class WorkflowState:
     closed_at: datetime | None = None
     reason_code: str | None = None
     reason: str | None = None
+    waiting: Waiting | None = None
 
     @property
     def is_open(self) -> bool:
@@ -237,6 +252,9 @@ class WorkflowOrchestrator(Protocol):
 
     async def start_image_processing(self, request: ImageProcessingInput) -> JobHandle:
         """Start the job, or join the one that has this id."""
+
+    async def start_again(self, job_id: UUID) -> JobHandle:
+        """Start a job whose workflow has ended without a result once more, with the input it had."""
 
     async def result(self, job_id: UUID) -> ImageProcessingResult:
         """Wait for the job's end; raises the ``PhotoWorkerError`` it failed with."""

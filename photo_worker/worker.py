@@ -8,15 +8,16 @@ import logging
 import os
 import signal
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
 from datetime import timedelta
 from typing import Any
 
 from temporalio.client import Client
-from temporalio.worker import Worker
+from temporalio.worker import FixedSizeSlotSupplier, Worker, WorkerTuner
 
 from photo_worker.activities.boundary import ErrorBoundary
+from photo_worker.admission import Admission, AdmittedSlots, Check
 from photo_worker.config import Settings
 
 logger = logging.getLogger(__name__)
@@ -35,22 +36,29 @@ def build_worker(
     workflows: Sequence[type],
     activities: Sequence[Callable[..., Any]],
     executor: Executor,
+    admission: Admission | None = None,
 ) -> Worker:
     """Return a worker with the settings' limits, in the sandboxed workflow runner.
 
     Activities are plain functions on ``executor``'s threads, because boto3 and psycopg's pool are
-    made for threads.
+    made for threads. It polls for activities while ``admission`` is open; always, without one.
     """
+    slots = FixedSizeSlotSupplier(settings.max_activities)
+    boundary = ErrorBoundary(settings.s3_bucket, admission.heard) if admission else ErrorBoundary(settings.s3_bucket)
     return Worker(
         client,
         task_queue=settings.temporal_task_queue,
         workflows=list(workflows),
         activities=list(activities),
         activity_executor=executor,
-        max_concurrent_activities=settings.max_activities,
-        max_concurrent_workflow_tasks=settings.max_workflow_tasks,
+        tuner=WorkerTuner.create_composite(
+            workflow_supplier=FixedSizeSlotSupplier(settings.max_workflow_tasks),
+            activity_supplier=AdmittedSlots(admission, settings.max_activities) if admission else slots,
+            local_activity_supplier=slots,
+            nexus_supplier=slots,
+        ),
         max_heartbeat_throttle_interval=_HEARTBEAT_INTERVAL,
-        interceptors=[ErrorBoundary()],
+        interceptors=[boundary],
         graceful_shutdown_timeout=timedelta(seconds=settings.graceful_shutdown_seconds),
     )
 
@@ -99,9 +107,12 @@ async def serve(
     workflows: Sequence[type],
     activities: Sequence[Callable[..., Any]],
     *,
+    checks: Sequence[Check] = (),
     stop_on_eof: bool = False,
 ) -> None:
     """Run a worker until SIGTERM or SIGINT; a second signal ends the process at once.
+
+    It begins to poll when all ``checks`` pass, and takes no new activity while one of them fails.
 
     ``stop_on_eof`` also stops it when standard input ends, so that it cannot outlive a parent
     that holds the other end, however that parent dies.
@@ -118,8 +129,12 @@ async def serve(
 
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, on_signal)
+    admission = Admission(checks)
+    if not await _before(admission.first_look(), stop):
+        logger.info("worker stopped")
+        return
     with ThreadPoolExecutor(settings.max_activities, thread_name_prefix="activity") as executor:
-        worker = build_worker(client, settings, workflows, activities, executor)
+        worker = build_worker(client, settings, workflows, activities, executor, admission)
         logger.info(
             "worker polls",
             extra={
@@ -130,5 +145,23 @@ async def serve(
                 }
             },
         )
-        await run_until_stopped(worker, stop=stop, limit_seconds=settings.graceful_shutdown_seconds + _CANCEL_SECONDS)
+        watching = asyncio.create_task(admission.watch())
+        try:
+            await run_until_stopped(
+                worker, stop=stop, limit_seconds=settings.graceful_shutdown_seconds + _CANCEL_SECONDS
+            )
+        finally:
+            watching.cancel()
     logger.info("worker stopped")
+
+
+async def _before(work: Coroutine[Any, Any, None], stop: asyncio.Event) -> bool:
+    """Await ``work`` unless the worker is told to stop first; tell whether it was done."""
+    working, stopping = asyncio.create_task(work), asyncio.create_task(stop.wait())
+    await asyncio.wait({working, stopping}, return_when=asyncio.FIRST_COMPLETED)
+    stopping.cancel()
+    if not working.done():
+        working.cancel()
+        return False
+    working.result()
+    return True

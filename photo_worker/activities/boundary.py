@@ -2,36 +2,88 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from datetime import timedelta
 from typing import Any
 
 from temporalio import activity
-from temporalio.exceptions import ApplicationError
+from temporalio.activity import _CompleteAsyncError
+from temporalio.exceptions import ApplicationError, FailureError
 from temporalio.worker import ActivityInboundInterceptor, ExecuteActivityInput, Interceptor
 
-from photo_worker.errors import PhotoWorkerError
+from photo_worker.errors import BucketMissing, PhotoWorkerError, WorkerBucketMissing
+from photo_worker.policies import UNEXPECTED
+
+# Temporal keeps a pending activity's last failure up to 4 KiB in all and replaces a longer one, so that nothing shows
+# why the activity waits (limit.mutableStateActivityFailureSize).
+_MESSAGE_BYTES = 1500
 
 
 def to_application_error(error: PhotoWorkerError) -> ApplicationError:
     """Return the error as it travels through history: its code is the type, its hint the first detail."""
-    return ApplicationError(error.message, error.hint, type=error.code, non_retryable=not error.retryable)
+    wait = error.retry_after_seconds
+    return ApplicationError(
+        _cut(error.message),
+        error.hint,
+        type=error.code,
+        non_retryable=not error.passes,
+        next_retry_delay=None if wait is None else timedelta(seconds=wait),
+    )
+
+
+def unexpected(error: BaseException) -> ApplicationError:
+    """Return an error for which no code stands: its class and text, without the chain of its causes."""
+    return ApplicationError(_cut(f"{type(error).__name__}: {error}"), type=UNEXPECTED)
+
+
+def _cut(text: str) -> str:
+    return text.encode()[:_MESSAGE_BYTES].decode(errors="ignore")
 
 
 class ErrorBoundary(Interceptor):
-    """Turns ``PhotoWorkerError`` into ``ApplicationError``, so that no activity has to."""
+    """Turns every error of an activity into ``ApplicationError``, so that no activity has to.
+
+    ``bucket`` is the worker's own: that it is missing is no fault of a job. ``heard`` is told how each attempt ended:
+    the activity's type, and the error unless it succeeded or is the job's own.
+    """
+
+    def __init__(
+        self, bucket: str = "", heard: Callable[[str, PhotoWorkerError | None], None] = lambda kind, error: None
+    ) -> None:
+        self.bucket = bucket
+        self.heard = heard
 
     def intercept_activity(self, next: ActivityInboundInterceptor) -> ActivityInboundInterceptor:
         """Wrap an activity's execution."""
-        return _Inbound(super().intercept_activity(next))
+        return _Inbound(super().intercept_activity(next), self)
 
 
 class _Inbound(ActivityInboundInterceptor):
+    def __init__(self, next: ActivityInboundInterceptor, boundary: ErrorBoundary) -> None:
+        super().__init__(next)
+        self._boundary = boundary
+
     async def execute_activity(self, input: ExecuteActivityInput) -> Any:
+        kind = activity.info().activity_type
         try:
-            return await super().execute_activity(input)
+            result = await super().execute_activity(input)
         except PhotoWorkerError as error:
-            activity.logger.warning(
-                "activity failed: %s",
-                error.message,
-                extra={"photo": {"code": error.code, "final": not error.retryable}},
-            )
-            raise to_application_error(error) from error
+            raise self._explained(kind, error) from None
+        except (FailureError, _CompleteAsyncError):
+            # Temporal's own: a cancellation, or a payload that breaks its contract.
+            raise
+        except Exception as error:
+            # The log has the whole of it: a history carries no more than its words.
+            activity.logger.exception("activity failed unexpectedly")
+            raise unexpected(error) from None
+        self._boundary.heard(kind, None)
+        return result
+
+    def _explained(self, kind: str, error: PhotoWorkerError) -> ApplicationError:
+        if isinstance(error, BucketMissing) and error.context.get("bucket") == self._boundary.bucket:
+            error = WorkerBucketMissing(bucket=self._boundary.bucket)
+        activity.logger.warning(
+            "activity failed: %s", error.message, extra={"photo": {"code": error.code, "final": not error.passes}}
+        )
+        self._boundary.heard(kind, error if error.passes else None)
+        return to_application_error(error)

@@ -17,12 +17,13 @@ _LONGEST_SECONDS = 5.0
 
 
 @contextmanager
-def beating() -> Iterator[None]:
+def beating(*, also_cancelled: bool = False) -> Iterator[None]:
     """Send heartbeats from a thread while the block runs, where the attempt has a heartbeat timeout.
 
     They say that the process runs, not that the block gets on: a process that is killed or stopped is noticed
     after the heartbeat timeout, a block that hangs after the attempt's own. Once the attempt is cancelled, or
-    another one has taken its place, nobody listens, and the beats end.
+    another one has taken its place, the beats end; ``also_cancelled`` is for a block that a cancellation does not
+    end, and whose end the workflow waits for.
     """
     timeout = activity.info().heartbeat_timeout
     if timeout is None:
@@ -32,7 +33,9 @@ def beating() -> Iterator[None]:
     seconds = min(timeout.total_seconds() / _BEATS_A_TIMEOUT, _LONGEST_SECONDS)
     # The SDK keeps the attempt in a context variable, and a thread begins without any.
     beat = contextvars.copy_context()
-    thread = threading.Thread(target=beat.run, args=(_beat, ended, seconds), name="heartbeat", daemon=True)
+    thread = threading.Thread(
+        target=beat.run, args=(_beat, ended, seconds, also_cancelled), name="heartbeat", daemon=True
+    )
     thread.start()
     try:
         yield
@@ -41,8 +44,8 @@ def beating() -> Iterator[None]:
         thread.join()
 
 
-def _beat(ended: threading.Event, seconds: float) -> None:
-    while not ended.wait(seconds) and not activity.is_cancelled():
+def _beat(ended: threading.Event, seconds: float, also_cancelled: bool) -> None:
+    while not ended.wait(seconds) and (also_cancelled or not activity.is_cancelled()):
         try:
             activity.heartbeat()
         except TimeoutError:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from temporalio import activity
 
+from photo_worker.activities.heartbeats import beating
 from photo_worker.contracts.image import FailureInput, FailureResult, Manifest, PersistInput, PersistResult
 from photo_worker.contracts.keys import manifest_key, parse_job_id
 from photo_worker.crash_points import CrashPoint, at
@@ -26,6 +27,10 @@ class ResultActivities:
 
         Raises ``JobErased`` where the job was erased meanwhile; the manifest is taken away again then.
         """
+        with beating(also_cancelled=True):
+            return self._persist(request)
+
+    def _persist(self, request: PersistInput) -> PersistResult:
         job_id = parse_job_id(request.job_id)
         raw_bucket = request.bucket or self._bucket
         key = manifest_key(job_id)

@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping
+from typing import TYPE_CHECKING
+from uuid import UUID
 
 import click
 
-from photo_worker.cli.context import stack_option, surroundings
+from photo_worker.cli.context import Surroundings, stack_option, surroundings
 from photo_worker.cli.output import Command, OutputFormat, emit, output_option
+from photo_worker.errors import DependencyError
+
+if TYPE_CHECKING:
+    from photo_worker.bootstrap import Application
 
 
 @click.command(cls=Command)
@@ -16,11 +23,15 @@ from photo_worker.cli.output import Command, OutputFormat, emit, output_option
 @output_option("text", "json")
 @click.pass_context
 def show(ctx: click.Context, job_id: str, stack_name: str | None, output: OutputFormat) -> None:
-    """Show a job's state, artifacts and text."""
+    """Show a job's state, artifacts and text.
+
+    A job that has not ended shows what its step waits for, and whether its workflow still runs; where Temporal
+    does not answer, its row alone.
+    """
     from photo_worker.bootstrap import build_application
     from photo_worker.cli.view import links
     from photo_worker.contracts.keys import parse_job_id
-    from photo_worker.jobs import JobService
+    from photo_worker.jobs import FINAL_STATUSES, JobService
 
     wanted = parse_job_id(job_id)
     around = surroundings(ctx, stack_name=stack_name)
@@ -28,11 +39,43 @@ def show(ctx: click.Context, job_id: str, stack_name: str | None, output: Output
     try:
         service = JobService(application.store, application.repository, None, around.settings.s3_bucket)
         report = service.report(wanted)
+        facts = report.as_dict()
+        if report.recipe.status not in FINAL_STATUSES:
+            facts |= asyncio.run(_progress(around, application, wanted))
     finally:
         application.close()
-    facts = report.as_dict()
     where = links(around.variables, report)
     emit("show", output, data={"job": facts, "links": where}, text=_text(facts, where))
+
+
+async def _progress(around: Surroundings, application: Application, job_id: UUID) -> dict[str, object]:
+    """Return what Temporal says of a job that its row calls open.
+
+    Raises ``JobEndedWithoutRow`` where nothing runs any more.
+    """
+    from photo_worker.bootstrap import build_orchestrator
+    from photo_worker.jobs import JobService
+
+    try:
+        orchestrator = await build_orchestrator(around.settings, around.variables)
+        service = JobService(application.store, application.repository, orchestrator, around.settings.s3_bucket)
+        state = await service.workflow_of(job_id)
+    except DependencyError as error:
+        click.echo(f"only the row is shown: [{error.code}] {error.message}", err=True)
+        return {"workflow": None, "waiting": None}
+    waiting = None if state is None else state.waiting
+    return {
+        "workflow": None if state is None else state.status,
+        "waiting": None
+        if waiting is None
+        else {
+            "step": waiting.step,
+            "attempt": waiting.attempt,
+            "code": waiting.code,
+            "reason": waiting.reason,
+            "next_at": None if waiting.next_at is None else waiting.next_at.isoformat(),
+        },
+    }
 
 
 def _text(facts: Mapping[str, object], where: Mapping[str, str | None]) -> str:
@@ -40,6 +83,13 @@ def _text(facts: Mapping[str, object], where: Mapping[str, str | None]) -> str:
     error = facts["error"]
     if isinstance(error, Mapping):
         shown["error"] = f"[{error['code']}] {error['message']}"
+    waiting = facts.get("waiting")
+    if isinstance(waiting, Mapping):
+        due = f"at {waiting['next_at']}" if waiting["next_at"] else "runs now"
+        shown["waiting"] = (
+            f"{waiting['step']}, attempt {waiting['attempt']} {due}; the last one failed with [{waiting['code']}]"
+            f" {waiting['reason']}"
+        )
     width = max(len(name) for name in shown)
     rows = [f"{name:<{width}}  {value}" for name, value in shown.items()]
     rows += [f"{name:<{width}}  {value}" for name, value in where.items() if value and not value.startswith("s3://")]

@@ -43,7 +43,8 @@ def submit(
     """Submit photos: files, folders, quoted globs, or objects that are in S3 already.
 
     Each becomes a job that a worker processes. With --wait the command ends with code 1 where a
-    job failed. Submitting a job id again never runs it twice: it joins the job, or reports it.
+    job failed. Submitting a job id again never runs it twice: it joins the job, or reports it; where its workflow
+    has ended and left its row open, it says so and ends with code 1.
     """
     from photo_worker.contracts.keys import parse_job_id
     from photo_worker.jobs import expand_sources
@@ -89,7 +90,13 @@ async def submit_all(
     try:
         # Before anything is written: where Temporal is away, nothing is left half-submitted.
         orchestrator = await build_orchestrator(around.settings, around.variables)
-        service = JobService(application.store, application.repository, orchestrator, around.settings.s3_bucket)
+        service = JobService(
+            application.store,
+            application.repository,
+            orchestrator,
+            around.settings.s3_bucket,
+            lifetime_seconds=around.settings.job_lifetime_seconds,
+        )
         if not worker_comes and not await orchestrator.has_worker():
             queue = around.settings.temporal_task_queue
             click.echo(f"no worker polls the task queue {queue!r}: start one with `photo-worker worker`", err=True)

@@ -19,7 +19,8 @@ def worker(ctx: click.Context, stack_name: str | None, stop_on_eof: bool) -> Non
 
     It polls the task queue TEMPORAL_TASK_QUEUE. On SIGTERM or Ctrl-C it takes no new work and lets
     running activities finish within GRACEFUL_SHUTDOWN_SECONDS; a second signal ends it at once.
-    Without settings for its services it uses the local stack that runs here.
+    It takes work while database, schema, bucket and OCR service are there and take its credentials, and says once
+    what keeps it from it. Without settings for its services it uses the local stack that runs here.
     """
     asyncio.run(_run(surroundings(ctx, stack_name=stack_name), stop_on_eof))
 
@@ -28,6 +29,7 @@ async def _run(around: Surroundings, stop_on_eof: bool) -> None:
     from photo_worker.bootstrap import build_activities, build_application, workflow_types
     from photo_worker.logs import configure_logging
     from photo_worker.orchestration.connection import connect
+    from photo_worker.readiness import checks_of
     from photo_worker.worker import serve
 
     configure_logging(around.settings.log_level, around.settings.log_format)
@@ -35,6 +37,13 @@ async def _run(around: Surroundings, stop_on_eof: bool) -> None:
     try:
         activities = build_activities(application)
         client = await connect(around.settings, around.variables)
-        await serve(client, around.settings, workflow_types(), activities, stop_on_eof=stop_on_eof)
+        await serve(
+            client,
+            around.settings,
+            workflow_types(),
+            activities,
+            checks=checks_of(application),
+            stop_on_eof=stop_on_eof,
+        )
     finally:
         application.close()

@@ -34,7 +34,8 @@ class ImageProcessingInput(Contract):
     """Start of ``image_processing_workflow``. ``job_id`` is the workflow id and the database key.
 
     ``job_id`` and ``key`` are only bounded here; the workflow checks their form, so that a bad
-    one ends the job with a reason instead of an undecodable payload.
+    one ends the job with a reason instead of an undecodable payload. ``lifetime_seconds`` is how long the job
+    waits for services that are away, counted from its first workflow task; the policies' own without it.
     """
 
     job_id: JobId
@@ -42,6 +43,7 @@ class ImageProcessingInput(Contract):
     key: Key
     expected_content_type: ContentType | None = None
     engine: Name | None = None
+    lifetime_seconds: int | None = None
 
 
 class ImageProcessingResult(Contract):

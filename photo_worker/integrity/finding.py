@@ -26,6 +26,7 @@ class Repair(StrEnum):
     """What may be done about a finding without a person's decision: it costs and loses nothing, and may run again."""
 
     START_WORKFLOW = "start_workflow"
+    START_AGAIN = "start_again"
     RECORD_END = "record_end"
     RECORD_RESULT = "record_result"
     ERASE_TRACES = "erase_traces"
@@ -35,6 +36,7 @@ class Repair(StrEnum):
 
 REPAIRS = {
     Repair.START_WORKFLOW: "start the job's workflow, with the worker's own OCR engine; its submission was accepted",
+    Repair.START_AGAIN: "start the job's workflow once more, with the input it had",
     Repair.RECORD_END: "write into the row why the workflow ended",
     Repair.RECORD_RESULT: "write the result that the manifest describes into the row",
     Repair.ERASE_TRACES: "run the erase to its end",

@@ -59,6 +59,7 @@ class Repairer:
         self._erase = erase
         self._actions: dict[Repair, Callable[[JobEvidence], Awaitable[str]]] = {
             Repair.START_WORKFLOW: self._start,
+            Repair.START_AGAIN: self._start_again,
             Repair.RECORD_END: self._record_end,
             Repair.RECORD_RESULT: self._record_result,
             Repair.ERASE_TRACES: self._erase_traces,
@@ -119,6 +120,10 @@ class Repairer:
             ImageProcessingInput(job_id=str(job.job_id), bucket=bucket, key=key)
         )
         return "somebody else has started it" if handle.joined else f"started as run {handle.run_id}"
+
+    async def _start_again(self, job: JobEvidence) -> str:
+        handle = await self._ports.orchestrator.start_again(job.job_id)
+        return "it was started again already" if handle.joined else f"started again as run {handle.run_id}"
 
     async def _record_end(self, job: JobEvidence) -> str:
         row, end = job.row, end_of(job)
@@ -185,7 +190,7 @@ def _refusal(finding: Finding, report: Report) -> str | None:
 
     With the settings of another deployment everything looks wrong, and all of it would be mended away.
     """
-    if finding.repair is Repair.START_WORKFLOW:
+    if finding.repair in {Repair.START_WORKFLOW, Repair.START_AGAIN}:
         for queue in report.queues:
             if not queue.has_worker:
                 return (

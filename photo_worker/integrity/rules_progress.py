@@ -11,7 +11,7 @@ from datetime import timedelta
 
 from photo_worker import policies
 from photo_worker.contracts.keys import manifest_key, ocr_key
-from photo_worker.errors import JobCancelled
+from photo_worker.errors import TERMINATED, JobCancelled, ends_job
 from photo_worker.integrity.evidence import Evidence, JobEvidence
 from photo_worker.integrity.finding import Problem, Repair
 from photo_worker.integrity.rules_results import OPEN_STATUSES, SUBMISSION_TIME, read_manifest, row_of, s3
@@ -27,19 +27,18 @@ QUEUE_WAIT = timedelta(minutes=15)
 _ENDS = {
     "failed": ("unknown", "the workflow failed"),
     "cancelled": (JobCancelled.code, JobCancelled().message),
-    "terminated": ("terminated", "the workflow was terminated by an operator"),
+    "terminated": (TERMINATED, "the workflow was terminated by an operator"),
     "timed_out": ("timeout", "the workflow did not end in its time"),
 }
 
 
 def longest(policy: policies.ActivityPolicy) -> timedelta:
-    """Return how long a step may take with all its attempts and the waits between them."""
-    total = policy.start_to_close_timeout * policy.maximum_attempts
-    wait = policy.initial_interval
-    for _ in range(policy.maximum_attempts - 1):
-        total += min(wait, policy.maximum_interval)
-        wait *= policy.backoff_coefficient
-    return total
+    """Return how long a step takes at most while the services answer: its attempts and the waits between them.
+
+    One that waits for a service that is away takes as long as its job lives, which somebody should know.
+    """
+    waits = [policy.wait_before(attempt) for attempt in range(2, policy.maximum_attempts + 1)]
+    return sum(waits, policy.start_to_close_timeout * policy.maximum_attempts)
 
 
 def end_of(job: JobEvidence) -> tuple[str, str] | None:
@@ -79,17 +78,32 @@ def running_without_workflow(job: JobEvidence) -> Iterator[Problem]:
 
 
 def workflow_ended_without_row(job: JobEvidence) -> Iterator[Problem]:
-    """A workflow that ended without a result leaves its reason in the row."""
+    """A workflow that was ended, or ended by what is wrong with its job, leaves its reason in the row."""
     row, end = job.row, end_of(job)
-    if row and row.status in OPEN_STATUSES and end and job.workflow:
+    if row and row.status in OPEN_STATUSES and end and ends_job(end[0]) and job.workflow:
         yield Problem(
             row_of(job),
             f"The job is {row.status}, and its workflow is {job.workflow.status.replace('_', ' ')}"
             f" ({end[0]}: {end[1].rstrip('.')}).",
-            "A terminated or timed-out workflow has no time to write its reason into the row.",
+            "A terminated workflow has no time to write its reason into the row.",
             f"`photo-worker check --repair --job {job.job_id}` writes it; then submit the photo as a new job"
             " if its text is still wanted.",
             Repair.RECORD_END,
+        )
+
+
+def workflow_gave_up(job: JobEvidence) -> Iterator[Problem]:
+    """A workflow ends without a result only by what is wrong with its job."""
+    row, end = job.row, end_of(job)
+    if row and row.status in OPEN_STATUSES and end and not ends_job(end[0]) and job.workflow:
+        yield Problem(
+            row_of(job),
+            f"The job is {row.status}, and its workflow is {job.workflow.status.replace('_', ' ')}"
+            f" ({end[0]}: {end[1].rstrip('.')}): nothing runs any more.",
+            "A service, a worker or the program was at fault, not the job: an earlier release gave up then, or the"
+            " workflow was given a timeout of its own.",
+            f"`photo-worker check --repair --job {job.job_id}` sets it going again.",
+            Repair.START_AGAIN,
         )
 
 
@@ -142,9 +156,9 @@ def job_stuck(job: JobEvidence) -> Iterator[Problem]:
             f"workflow {job.job_id}",
             f"The row says {row.status} since {_say(stood)}, and the workflow still runs; at most {_say(allowed)} are"
             " allowed for this step.",
-            "No worker takes its tasks, its tasks fail one after the other (a deploy that does not replay its history),"
-            " or the database refuses its last write.",
-            "Open the workflow in the Temporal UI: its pending activity or task shows the error. After a deploy, run"
+            "It waits for a service that is away or refuses the workers, no worker takes its tasks, or its tasks fail"
+            " one after the other (a deploy that does not replay its history).",
+            f"`photo-worker show {job.job_id}` says what its step waits for. After a deploy, run"
             " `photo-worker replay check --from-server`.",
         )
 

@@ -6,11 +6,11 @@ import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
-from botocore.exceptions import BotoCoreError
+from botocore.exceptions import BotoCoreError, ClientError
 
 from photo_worker.errors import ConfigurationError, OcrUnavailable
 from photo_worker.ocr.answers import flaw_of
-from photo_worker.ocr.textract_errors import explained
+from photo_worker.ocr.textract_errors import explain_service, explained
 from photo_worker.ocr.textract_jobs import TextDetectionJobs
 from photo_worker.ports import DetectedText, DocumentRef
 
@@ -24,6 +24,8 @@ CONNECT_TIMEOUT_SECONDS = 5
 READ_TIMEOUT_SECONDS = 90
 # The calls of the asynchronous one read no document. An attempt must outlast its polling and one of these.
 JOB_READ_TIMEOUT_SECONDS = 30
+
+_NO_JOB = "0" * 64
 
 TextractApi: TypeAlias = Literal["async", "sync"]
 
@@ -49,6 +51,19 @@ def make_client(
         return (session or boto3.Session()).client("textract", config=config)
     except (BotoCoreError, ValueError) as error:
         raise ConfigurationError(problems=f"Textract: {error}") from error
+
+
+def require_textract(client: TextractClient) -> None:
+    """Raise what keeps the service from being used: it is away, or refuses the credentials. Costs nothing.
+
+    Asks for a job that there cannot be; that it is not known is the answer of a service that works.
+    """
+    try:
+        client.get_document_text_detection(JobId=_NO_JOB)
+    except client.exceptions.InvalidJobIdException:
+        return
+    except (BotoCoreError, ClientError) as error:
+        raise explain_service(error, f"textract at {client.meta.endpoint_url}") from error
 
 
 class TextractBackend:

@@ -6,7 +6,13 @@ import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from botocore.exceptions import BotoCoreError, ClientError, NoCredentialsError, ParamValidationError
+from botocore.exceptions import (
+    BotoCoreError,
+    ClientError,
+    NoCredentialsError,
+    ParamValidationError,
+    PartialCredentialsError,
+)
 
 from photo_worker.errors import (
     DocumentTooLarge,
@@ -23,6 +29,7 @@ from photo_worker.errors import (
 )
 from photo_worker.policies import SYNC_OCR_LIMIT_BYTES
 from photo_worker.ports import DocumentRef
+from photo_worker.throttling import throttle_wait
 
 # Amazon Textract API reference, errors; and what AWS answers to every service's callers.
 _THROTTLED = frozenset(
@@ -58,21 +65,36 @@ def explained(service: str, document: DocumentRef) -> Iterator[None]:
         raise _explain(error, service, document) from error
     except ParamValidationError as error:
         raise InvalidKey(key=document.key, reason=str(error)) from error
-    except NoCredentialsError as error:
-        raise ServiceRefused(service=service, reason=str(error)) from error
     except BotoCoreError as error:
-        raise OcrUnavailable(engine=service, reason=str(error)) from error
+        raise explain_service(error, service) from error
+
+
+def explain_service(error: ClientError | BotoCoreError, service: str) -> PhotoWorkerError:
+    """Return the error for a refused call that is about no document."""
+    if isinstance(error, ClientError):
+        return _about_service(error, service)
+    if isinstance(error, (NoCredentialsError, PartialCredentialsError)):
+        return ServiceRefused(service=service, reason=str(error))
+    return OcrUnavailable(engine=service, reason=str(error))
 
 
 def _explain(error: ClientError, service: str, document: DocumentRef) -> PhotoWorkerError:
+    code, message = _words(error)
+    return _about_request(code, message, service, document) or _about_service(error, service)
+
+
+def _words(error: ClientError) -> tuple[str, str]:
     code = str(error.response.get("Error", {}).get("Code", ""))
-    message = str(error.response.get("Error", {}).get("Message", "")) or code
+    return code, str(error.response.get("Error", {}).get("Message", "")) or code
+
+
+def _about_service(error: ClientError, service: str) -> PhotoWorkerError:
+    code, message = _words(error)
     status = int(error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 500))
     if code in _THROTTLED or status == _TOO_MANY_REQUESTS:
-        return OcrThrottled(engine=service, reason=message)
-    about_request = _about_request(code, message, service, document)
-    if about_request:
-        return about_request
+        throttled = OcrThrottled(engine=service, reason=message)
+        throttled.retry_after_seconds = throttle_wait(error.response)
+        return throttled
     if code in _TRANSIENT or status == _REQUEST_TIMEOUT or status >= 500:
         return OcrUnavailable(engine=service, reason=f"{code}: {message}")
     # Credentials, permissions, the clock, or a server that is no Textract: the same call fails again.

@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator
 from datetime import UTC, datetime
 from uuid import UUID
 
+from temporalio.api.enums.v1 import PendingActivityState
 from temporalio.client import Client, WorkflowExecutionDescription, WorkflowExecutionStatus, WorkflowFailureError
 from temporalio.common import WorkflowIDConflictPolicy, WorkflowIDReusePolicy
 from temporalio.exceptions import (
@@ -20,10 +21,10 @@ from temporalio.exceptions import TimeoutError as TemporalTimeoutError
 from temporalio.service import RPCError, RPCStatusCode
 
 from photo_worker.contracts.image import ImageProcessingInput, ImageProcessingResult
-from photo_worker.errors import JobCancelled, JobFailed, JobMissing, PhotoWorkerError, TemporalUnavailable
+from photo_worker.errors import TERMINATED, JobCancelled, JobFailed, JobMissing, PhotoWorkerError, TemporalUnavailable
 from photo_worker.orchestration.erasure import ERASE_SECONDS, erase_runs
 from photo_worker.orchestration.pollers import RECENT_POLL, backlog, last_poll
-from photo_worker.ports import JobHandle, QueueState, WorkflowState
+from photo_worker.ports import JobHandle, QueueState, Waiting, WorkflowState
 from photo_worker.workflows.image import ImageProcessingWorkflow
 
 _STATUSES = {
@@ -77,6 +78,33 @@ class TemporalOrchestrator:
             raise self._unavailable(error) from error
         return JobHandle(UUID(request.job_id), handle.result_run_id or "", joined=False)
 
+    async def start_again(self, job_id: UUID) -> JobHandle:
+        """Start a job whose workflow has ended without a result once more, with the input it had.
+
+        Joins it where it runs, or has been started again meanwhile. Raises ``JobMissing`` where Temporal has no
+        history of it, and ``TemporalUnavailable``.
+        """
+        try:
+            first = await anext(self._client.get_workflow_handle(str(job_id)).fetch_history_events(page_size=1))
+            payloads = first.workflow_execution_started_event_attributes.input.payloads
+            (request,) = await self._client.data_converter.decode(payloads, [ImageProcessingInput])
+            handle = await self._client.start_workflow(
+                ImageProcessingWorkflow.run,
+                request,
+                id=str(job_id),
+                task_queue=self._task_queue,
+                id_reuse_policy=WorkflowIDReusePolicy.ALLOW_DUPLICATE_FAILED_ONLY,
+                id_conflict_policy=WorkflowIDConflictPolicy.FAIL,
+                static_summary=f"s3://{request.bucket}/{request.key}"[:200],
+            )
+        except WorkflowAlreadyStartedError as error:
+            return JobHandle(job_id, error.run_id or "", joined=True)
+        except RPCError as error:
+            if error.status == RPCStatusCode.NOT_FOUND:
+                raise JobMissing(job_id=job_id) from error
+            raise self._unavailable(error) from error
+        return JobHandle(job_id, handle.result_run_id or "", joined=False)
+
     async def result(self, job_id: UUID) -> ImageProcessingResult:
         """Wait for the job's end. Raises ``JobFailed``, ``JobCancelled``, ``JobMissing`` or ``TemporalUnavailable``."""
         handle = self._client.get_workflow_handle(str(job_id), result_type=ImageProcessingResult)
@@ -123,6 +151,7 @@ class TemporalOrchestrator:
             closed_at=found.close_time,
             reason_code=str(reason.context.get("reason_code") or reason.code) if reason else None,
             reason=str(reason.context.get("reason") or reason.message) if reason else None,
+            waiting=_waiting(found),
         )
 
     async def _reason(self, job_id: UUID, found: WorkflowExecutionDescription) -> PhotoWorkerError | None:
@@ -188,6 +217,22 @@ class TemporalOrchestrator:
         return TemporalUnavailable(target=self._target, reason=error.message)
 
 
+def _waiting(found: WorkflowExecutionDescription) -> Waiting | None:
+    """Return what the job's present step waits for, where an attempt of it has failed."""
+    for pending in found.raw_description.pending_activities:
+        if pending.HasField("last_failure"):
+            failure = pending.last_failure
+            next_at = pending.scheduled_time.ToDatetime(UTC) if pending.HasField("scheduled_time") else None
+            return Waiting(
+                step=pending.activity_type.name,
+                attempt=pending.attempt,
+                code=failure.application_failure_info.type or "timeout",
+                reason=failure.message,
+                next_at=next_at if pending.state == PendingActivityState.PENDING_ACTIVITY_STATE_SCHEDULED else None,
+            )
+    return None
+
+
 def _failure(job_id: UUID, error: WorkflowFailureError) -> PhotoWorkerError:
     cause: BaseException | None = error.cause
     if isinstance(cause, CancelledError):
@@ -200,7 +245,7 @@ def _failure(job_id: UUID, error: WorkflowFailureError) -> PhotoWorkerError:
     if isinstance(cause, TerminatedError):
         why = cause.message.removeprefix("Workflow terminated").strip()
         reason = "the workflow was terminated by an operator" + (f": {why}" if why else "")
-        return JobFailed(job_id=job_id, reason_code="terminated", reason=reason)
+        return JobFailed(job_id=job_id, reason_code=TERMINATED, reason=reason)
     if isinstance(cause, TemporalTimeoutError):
         return JobFailed(job_id=job_id, reason_code="timeout", reason="the workflow did not end in its time")
     return JobFailed(job_id=job_id, reason_code="unknown", reason=str(cause))

@@ -8,6 +8,7 @@ an ``InputError``, and what is wrong with the credentials, the region or the req
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, cast
 
 from botocore import exceptions as boto
@@ -24,6 +25,7 @@ from photo_worker.errors import (
     ServiceRefused,
     StorageUnavailable,
 )
+from photo_worker.throttling import throttle_wait
 
 TRANSIENT_CODES = frozenset(
     {
@@ -41,6 +43,8 @@ TRANSIENT_CODES = frozenset(
         "XAmzContentSHA256Mismatch",
     }
 )
+# Of these the service asks to slow down (Amazon S3 API reference, error responses).
+THROTTLED_CODES = frozenset({"SlowDown", "Throttling", "ThrottlingException", "TooManyRequestsException"})
 # boto3 reports the bare HTTP status as the code where the answer has no body.
 FORBIDDEN_CODES = frozenset({"AccessDenied", "AllAccessDisabled", "Forbidden", "403"})
 OPAQUE_CODES = frozenset({"400", "403", "Bad Request", "Forbidden"})
@@ -99,6 +103,8 @@ def _translate_answer(error: boto.ClientError, *, store: str, bucket: str, key: 
         found = ObjectMissing(bucket=bucket, key=key)
     elif code in TRANSIENT_CODES or status >= 500 or status == 429:
         found = StorageUnavailable(store=store, reason=reason)
+        if code in THROTTLED_CODES or status == 429:
+            found.retry_after_seconds = throttle_wait(cast(Mapping[str, Any], error.response))
     elif code == "InvalidBucketName":
         found = InvalidBucket(bucket=bucket, reason=message or "the store says that it is not valid")
     elif code == "KeyTooLongError":

@@ -7,12 +7,20 @@ under ``workflow.patched``.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine
-from typing import Any
+from collections.abc import Callable, Coroutine
+from datetime import datetime, timedelta
+from typing import Any, TypeVar
 
 from temporalio import workflow
 from temporalio.common import RetryPolicy
-from temporalio.exceptions import ActivityError, ApplicationError, TimeoutError, is_cancelled_exception
+from temporalio.exceptions import (
+    ActivityError,
+    ApplicationError,
+    RetryState,
+    TimeoutError,
+    TimeoutType,
+    is_cancelled_exception,
+)
 
 with workflow.unsafe.imports_passed_through():
     from photo_worker import policies
@@ -32,7 +40,13 @@ with workflow.unsafe.imports_passed_through():
         PersistInput,
     )
     from photo_worker.contracts.keys import manifest_key, parse_job_id
-    from photo_worker.errors import InputError, JobCancelled, StepFailed, StepTimeout
+    from photo_worker.errors import InputError, JobCancelled, JobExpired, StepFailed, StepTimeout
+
+_In = TypeVar("_In")
+_Out = TypeVar("_Out")
+
+# Runs that began before this wait for a service only for a number of attempts.
+LIFETIME = "job-lifetime"
 
 # A contract bounds its strings; a longer reason is cut, not refused.
 _REASON_LENGTH = 4000
@@ -45,6 +59,7 @@ class ImageProcessingWorkflow:
     def __init__(self) -> None:
         self._located: LocatedAsset | None = None
         self._ocr: OcrResult | None = None
+        self._deadline: datetime | None = None
 
     @workflow.run
     async def run(self, request: ImageProcessingInput) -> ImageProcessingResult:
@@ -54,11 +69,13 @@ class ImageProcessingWorkflow:
         except InputError as error:
             # No row can carry this reason: the id is the row's key.
             raise to_application_error(error) from error
+        if workflow.patched(LIFETIME):
+            self._deadline = workflow.now() + _lifetime(request)
         try:
             return await self._process(request)
         except (ActivityError, asyncio.CancelledError) as error:
             reason = _reason(error)
-            status = await _to_the_end(_record_failure(request, reason))
+            status = await _to_the_end(self._record_failure(request, reason))
             if status == "succeeded" and self._located and self._ocr:
                 # The last step's transaction was committed although its reply was lost.
                 return _result(request, self._located, self._ocr)
@@ -67,7 +84,7 @@ class ImageProcessingWorkflow:
             raise reason from error
 
     async def _process(self, request: ImageProcessingInput) -> ImageProcessingResult:
-        self._located = await workflow.execute_activity_method(
+        self._located = await self._step(
             AssetActivities.verify_and_locate_asset,
             LocateAssetInput(
                 bucket=request.bucket,
@@ -75,11 +92,10 @@ class ImageProcessingWorkflow:
                 expected_content_type=request.expected_content_type,
                 job_id=request.job_id,
             ),
-            start_to_close_timeout=policies.VERIFY.start_to_close_timeout,
-            heartbeat_timeout=policies.VERIFY.heartbeat_timeout,
-            retry_policy=_retry_policy(policies.VERIFY),
+            policies.VERIFY,
+            policies.COUNTED.verify,
         )
-        self._ocr = await workflow.execute_activity_method(
+        self._ocr = await self._step(
             OcrActivities.ocr_textract,
             OcrInput(
                 bucket=self._located.bucket,
@@ -90,11 +106,10 @@ class ImageProcessingWorkflow:
                 content_type=self._located.content_type,
                 size_bytes=self._located.size_bytes,
             ),
-            start_to_close_timeout=policies.OCR.start_to_close_timeout,
-            heartbeat_timeout=policies.OCR.heartbeat_timeout,
-            retry_policy=_retry_policy(policies.OCR),
+            policies.OCR,
+            policies.COUNTED.ocr,
         )
-        await workflow.execute_activity_method(
+        await self._step(
             ResultActivities.persist_artifacts,
             PersistInput(
                 job_id=request.job_id,
@@ -108,12 +123,77 @@ class ImageProcessingWorkflow:
                 content_type=self._located.content_type,
                 size_bytes=self._located.size_bytes,
             ),
-            start_to_close_timeout=policies.PERSIST.start_to_close_timeout,
-            retry_policy=_retry_policy(policies.PERSIST),
+            policies.PERSIST,
+            policies.COUNTED.persist,
             # The result is there and is being written: a cancellation comes too late to be of use.
-            cancellation_type=workflow.ActivityCancellationType.WAIT_CANCELLATION_COMPLETED,
+            cancellation=workflow.ActivityCancellationType.WAIT_CANCELLATION_COMPLETED,
         )
         return _result(request, self._located, self._ocr)
+
+    async def _step(
+        self,
+        method: Callable[[Any, _In], _Out],
+        argument: _In,
+        policy: policies.ActivityPolicy,
+        counted: policies.ActivityPolicy,
+        *,
+        cancellation: workflow.ActivityCancellationType = workflow.ActivityCancellationType.TRY_CANCEL,
+    ) -> _Out:
+        """Run one activity to its end.
+
+        Temporal tries again what is wrong with a service or a worker until the job's lifetime is over. An unexpected
+        error ends the activity at once, and is counted and tried again here. ``counted`` is for runs that began
+        before jobs had a lifetime.
+        """
+        if self._deadline is None:
+            return await _execute(method, argument, counted, _counting(counted), cancellation=cancellation)
+        tried = 0
+        while True:
+            # What begins late has the time of one attempt all the same.
+            left = max(self._deadline - workflow.now(), policy.start_to_close_timeout)
+            try:
+                return await _execute(method, argument, policy, _lasting(policy), left, cancellation=cancellation)
+            except ActivityError as error:
+                tried += 1
+                if not _is_unexpected(error) or tried >= policy.maximum_attempts:
+                    raise
+            await workflow.sleep(policy.wait_before(tried + 1))
+
+    async def _record_failure(self, request: ImageProcessingInput, reason: ApplicationError) -> str:
+        policy = policies.COUNTED.record_failure if self._deadline is None else policies.RECORD_FAILURE
+        outcome = await _execute(
+            ResultActivities.record_failure,
+            FailureInput(
+                job_id=request.job_id,
+                bucket=request.bucket,
+                key=request.key,
+                code=reason.type or StepFailed.code,
+                message=reason.message[:_REASON_LENGTH],
+            ),
+            policy,
+            _counting(policy),
+        )
+        return outcome.status
+
+
+async def _execute(
+    method: Callable[[Any, _In], _Out],
+    argument: _In,
+    policy: policies.ActivityPolicy,
+    retries: RetryPolicy,
+    left: timedelta | None = None,
+    *,
+    cancellation: workflow.ActivityCancellationType = workflow.ActivityCancellationType.TRY_CANCEL,
+) -> _Out:
+    return await workflow.execute_activity_method(
+        method,
+        argument,
+        schedule_to_close_timeout=left,
+        start_to_close_timeout=policy.start_to_close_timeout,
+        heartbeat_timeout=policy.heartbeat_timeout,
+        retry_policy=retries,
+        cancellation_type=cancellation,
+    )
 
 
 async def _to_the_end(work: Coroutine[Any, Any, str]) -> str:
@@ -146,31 +226,55 @@ def _reason(error: BaseException) -> ApplicationError:
         return to_application_error(JobCancelled())
     cause = error.__cause__
     step = error.activity_type if isinstance(error, ActivityError) else "workflow"
+    if isinstance(error, ActivityError) and _is_over(error):
+        return to_application_error(JobExpired(step=step, last=_last(cause)))
     if isinstance(cause, ApplicationError) and cause.type and cause.details:
         return ApplicationError(cause.message, *cause.details, type=cause.type, non_retryable=True)
     if isinstance(cause, TimeoutError):
         return to_application_error(StepTimeout(step=step, reason=cause.message))
-    detail = f"{cause.type}: {cause.message}" if isinstance(cause, ApplicationError) else str(cause or error)
+    detail = str(cause or error)
+    if isinstance(cause, ApplicationError):
+        detail = cause.message if cause.type == policies.UNEXPECTED else f"{cause.type}: {cause.message}"
     return to_application_error(StepFailed(step=step, reason=detail))
 
 
-async def _record_failure(request: ImageProcessingInput, reason: ApplicationError) -> str:
-    outcome = await workflow.execute_activity_method(
-        ResultActivities.record_failure,
-        FailureInput(
-            job_id=request.job_id,
-            bucket=request.bucket,
-            key=request.key,
-            code=reason.type or StepFailed.code,
-            message=reason.message[:_REASON_LENGTH],
-        ),
-        start_to_close_timeout=policies.RECORD_FAILURE.start_to_close_timeout,
-        retry_policy=_retry_policy(policies.RECORD_FAILURE),
+def _is_over(error: ActivityError) -> bool:
+    """Tell whether the job's lifetime ended the activity, not the activity itself."""
+    cause = error.cause
+    late = isinstance(cause, TimeoutError) and cause.type is TimeoutType.SCHEDULE_TO_CLOSE
+    return late or error.retry_state is RetryState.TIMEOUT
+
+
+def _last(cause: BaseException | None) -> str:
+    """Say how the last attempt ended."""
+    if isinstance(cause, TimeoutError) and cause.cause is not None:
+        cause = cause.cause
+    if isinstance(cause, ApplicationError):
+        return f"until the end, last with [{cause.type}] {cause.message}"
+    return f"until the end, last with {cause}" if cause else "until the end"
+
+
+def _lifetime(request: ImageProcessingInput) -> timedelta:
+    if request.lifetime_seconds is None:
+        return policies.JOB_LIFETIME
+    return timedelta(seconds=request.lifetime_seconds)
+
+
+def _is_unexpected(error: ActivityError) -> bool:
+    return isinstance(error.cause, ApplicationError) and error.cause.type == policies.UNEXPECTED
+
+
+def _lasting(policy: policies.ActivityPolicy) -> RetryPolicy:
+    return RetryPolicy(
+        initial_interval=policy.initial_interval,
+        backoff_coefficient=policy.backoff_coefficient,
+        maximum_interval=policy.maximum_interval,
+        maximum_attempts=0,
+        non_retryable_error_types=[policies.UNEXPECTED],
     )
-    return outcome.status
 
 
-def _retry_policy(policy: policies.ActivityPolicy) -> RetryPolicy:
+def _counting(policy: policies.ActivityPolicy) -> RetryPolicy:
     return RetryPolicy(
         initial_interval=policy.initial_interval,
         backoff_coefficient=policy.backoff_coefficient,

@@ -13,7 +13,7 @@ from datetime import timedelta
 from typing import Any
 from uuid import UUID
 
-from photo_worker.errors import ObjectMissing
+from photo_worker.errors import ObjectMissing, ends_job
 from photo_worker.integrity.evidence import Evidence, StoredObject
 from photo_worker.integrity.finding import Severity
 from photo_worker.integrity.rules import all_rules, findings
@@ -139,13 +139,15 @@ def _endings(world: World, accepted: set[UUID]) -> Iterator[Violation]:
         execution = world.service.executions.get(str(job_id))
         if row is None or row.status not in _FINAL or (row.status == "failed" and not row.error_code):
             yield Violation(2, f"{job_id} was accepted and is {row.status if row else 'nowhere'}")
+        if row is not None and row.status == "failed" and not ends_job(row.error_code or ""):
+            yield Violation(2, f"{job_id} failed by what it does not have: [{row.error_code}] {row.error_message}")
         if execution is None or execution.status == "running":
             yield Violation(10, f"{job_id} has {'an open' if execution else 'no'} workflow")
 
 
 def _attempts(world: World) -> Iterator[Violation]:
     for execution in world.service.executions.values():
-        for activity, attempts in execution.attempts:
+        for activity, attempts in execution.unexpected.items():
             most = POLICIES[activity].maximum_attempts
             if most and attempts > most:
                 yield Violation(11, f"{activity} of {execution.workflow_id} was tried {attempts} times of {most}")

@@ -58,6 +58,10 @@ def modes_of(call: Call) -> Iterator[tuple[Phase, Mode]]:
         yield phase, Mode.PAUSE
         if call.fallible:
             yield phase, Mode.RAISE
+        if call.fallible and phase is Phase.BEFORE:
+            yield phase, Mode.AWAY
+            if call.process.startswith("worker"):
+                yield phase, Mode.REFUSE
     if call.repeatable:
         yield Phase.AFTER, Mode.DOUBLE
 

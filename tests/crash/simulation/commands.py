@@ -130,6 +130,9 @@ class Console:
     def again(self) -> bool:
         """Give the commands again that nobody works at any more; tell whether there were any."""
         found = [one for one in self.commands if not one.ended and not one.in_hand and one.tries < _MOST_TRIES]
+        if found:
+            # A user who was told that a service is away waits for it.
+            self.world.outlast()
         for command in found:
             self._begin(command)
         return bool(found)

@@ -14,7 +14,7 @@ from collections.abc import Callable, Coroutine, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 from enum import StrEnum
 from pathlib import Path
 from types import FrameType
@@ -40,6 +40,14 @@ class Mode(StrEnum):
     RAISE = "raise"
     """Before: the call never arrives. After: it was done, and its reply is lost."""
     DOUBLE = "double"
+    AWAY = "away"
+    """The service answers no process any more, for longer than any step is tried by count."""
+    REFUSE = "refuse"
+    """From now on the service refuses this worker's credentials; another worker has the right ones."""
+
+
+# The budgets by count were 15 to 56 s, and the longest attempt may take 10 minutes.
+OUTAGE = timedelta(minutes=30)
 
 
 class Phase(StrEnum):
@@ -78,6 +86,8 @@ class Process:
         self.name = name
         self.alive = True
         self.paused = False
+        self.refused: set[str] = set()
+        """The ports that refuse its credentials."""
         self.strands: list[Strand] = []
 
     def __repr__(self) -> str:
@@ -107,7 +117,12 @@ class Strand:
 class Gate:
     """Counts port calls, records them, and injects faults."""
 
-    def __init__(self, faults: tuple[Fault, ...] = ()) -> None:
+    def __init__(self, faults: tuple[Fault, ...] = (), *, now: Callable[[], datetime]) -> None:
+        self._now = now
+        self.away: dict[str, datetime] = {}
+        """Until when each port is away."""
+        self.on_refusal: Callable[[], object] = lambda: None
+        """Called where a worker is refused from now on."""
         self.faults = {(fault.number, fault.phase): fault.mode for fault in faults}
         self.met: set[tuple[int, Phase]] = set()
         self.answered: set[int] = set()
@@ -122,9 +137,13 @@ class Gate:
         effect: Callable[[], _T],
         *,
         broken: Callable[[], Exception] | None = None,
+        refused: Callable[[], Exception] | None = None,
         repeatable: bool = True,
     ) -> _T:
-        """Do ``effect`` when it is its turn. ``broken`` makes the error of a port that does not answer."""
+        """Do ``effect`` when it is its turn.
+
+        ``broken`` makes the error of a port that does not answer, ``refused`` that of one that takes no credentials.
+        """
         if self.quiet:
             return effect()
         strand = _current.get()
@@ -134,6 +153,16 @@ class Gate:
         number = len(self.calls)
         self.calls.append(Call(number, name, _source(), strand.process.name, broken is not None, repeatable))
         self._inject(strand, number, Phase.BEFORE, broken)
+        port = name.partition(".")[0]
+        if broken is not None and (self.faults.get((number, Phase.BEFORE)) is Mode.AWAY):
+            self.away[port] = self._now() + OUTAGE
+        if refused is not None and (self.faults.get((number, Phase.BEFORE)) is Mode.REFUSE):
+            strand.process.refused.add(port)
+            self.on_refusal()
+        if broken is not None and port in self.away and self._now() < self.away[port]:
+            raise broken()
+        if refused is not None and port in strand.process.refused:
+            raise refused()
         if repeatable and self.faults.get((number, Phase.AFTER)) is Mode.DOUBLE:
             self.met.add((number, Phase.AFTER))
             effect()
@@ -147,6 +176,8 @@ class Gate:
         if mode is None or mode is Mode.DOUBLE:
             return
         self.met.add((number, phase))
+        if mode in {Mode.AWAY, Mode.REFUSE}:
+            return
         if mode is Mode.DIE:
             strand.process.alive = False
             raise Died
@@ -244,9 +275,11 @@ class Gated:
         name: str,
         inner: object,
         broken: Callable[[], Exception],
+        refused: Callable[[], Exception],
         unrepeatable: frozenset[str] = frozenset(),
     ) -> None:
-        self._gate, self._name, self._broken, self._unrepeatable = gate, name, broken, unrepeatable
+        self._gate, self._name, self._unrepeatable = gate, name, unrepeatable
+        self._broken, self._refused = broken, refused
         self._inner: Any = inner
 
     def __getattr__(self, method: str) -> Any:
@@ -259,8 +292,9 @@ class Gated:
             return self._gate.call(
                 f"{self._name}.{method}",
                 lambda: found(*args, **named),
-                broken=self._broken,
                 repeatable=repeatable,
+                broken=self._broken,
+                refused=self._refused,
             )
 
         return call
@@ -270,10 +304,14 @@ class GatedStore(Gated):
     """An object store; what it streams and lists is one call each, made when it is asked for."""
 
     def open(self, bucket: str, key: str) -> Any:
-        return self._gate.call("store.open", lambda: self._inner.open(bucket, key), broken=self._broken)
+        return self._gate.call(
+            "store.open", lambda: self._inner.open(bucket, key), broken=self._broken, refused=self._refused
+        )
 
     def list(self, bucket: str, prefix: str) -> Iterator[Any]:
-        found = self._gate.call("store.list", lambda: [*self._inner.list(bucket, prefix)], broken=self._broken)
+        found = self._gate.call(
+            "store.list", lambda: [*self._inner.list(bucket, prefix)], broken=self._broken, refused=self._refused
+        )
         return iter(found)
 
 
@@ -281,7 +319,11 @@ class GatedRepository(Gated):
     """A repository; the lock of ``sole_user`` is taken and let go in a call each."""
 
     def all(self, *, page: int = 1000) -> Iterator[Any]:
-        return iter(self._gate.call("rows.all", lambda: [*self._inner.all(page=page)], broken=self._broken))
+        return iter(
+            self._gate.call(
+                "rows.all", lambda: [*self._inner.all(page=page)], broken=self._broken, refused=self._refused
+            )
+        )
 
     @contextmanager
     def sole_user(self, job_id: Any, *, bucket: str, key: str) -> Iterator[bool]:
@@ -289,7 +331,11 @@ class GatedRepository(Gated):
         entered: list[bool] = []
         try:
             self._gate.call(
-                "rows.sole_user", lambda: entered.append(manager.__enter__()), broken=self._broken, repeatable=False
+                "rows.sole_user",
+                lambda: entered.append(manager.__enter__()),
+                repeatable=False,
+                broken=self._broken,
+                refused=self._refused,
             )
             yield entered[0]
         finally:

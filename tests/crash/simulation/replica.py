@@ -11,6 +11,7 @@ from temporalio.api.common.v1 import Payloads
 from temporalio.api.failure.v1 import ActivityFailureInfo, CanceledFailureInfo, Failure
 from temporalio.bridge.proto.activity_result.activity_result_pb2 import ActivityResolution, Cancellation
 from temporalio.bridge.proto.workflow_activation.workflow_activation_pb2 import (
+    NotifyHasPatch,
     ResolveActivity,
     WorkflowActivation,
     WorkflowActivationJob,
@@ -134,6 +135,12 @@ def cancelled(seq: int) -> WorkflowActivationJob:
     )
     result = ActivityResolution(cancelled=Cancellation(failure=failure))
     return WorkflowActivationJob(resolve_activity=ResolveActivity(seq=seq, result=result))
+
+
+def patches_in(commands: Sequence[WorkflowCommand]) -> list[WorkflowActivationJob]:
+    """Return what tells a replay which patches a task's history has markers of, as the SDK's core tells it."""
+    marks = [command.set_patch_marker.patch_id for command in commands if command.HasField("set_patch_marker")]
+    return [WorkflowActivationJob(notify_has_patch=NotifyHasPatch(patch_id=patch_id)) for patch_id in marks]
 
 
 def same(one: Sequence[WorkflowCommand], other: Sequence[WorkflowCommand]) -> bool:

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
 from temporalio.api.common.v1 import Payload, RetryPolicy
-from temporalio.api.enums.v1 import TimeoutType
+from temporalio.api.enums.v1 import RetryState, TimeoutType
 from temporalio.api.failure.v1 import ActivityFailureInfo, Failure, TimeoutFailureInfo
 from temporalio.bridge.proto.activity_result.activity_result_pb2 import ActivityResolution, Success
 from temporalio.bridge.proto.activity_result.activity_result_pb2 import Failure as ActivityFailed
 from temporalio.bridge.proto.workflow_activation.workflow_activation_pb2 import (
     CancelWorkflow,
+    FireTimer,
     InitializeWorkflow,
     ResolveActivity,
     WorkflowActivationJob,
@@ -23,9 +25,16 @@ from temporalio.bridge.proto.workflow_commands.workflow_commands_pb2 import (
     WorkflowCommand,
 )
 
+from photo_worker.policies import UNEXPECTED
 from tests.crash.simulation.replica import TASK_TIMEOUT, cancelled
 
 _LONGEST_BACKOFF_SECONDS = 3600.0
+
+_NAMES = {
+    TimeoutType.TIMEOUT_TYPE_START_TO_CLOSE: "StartToClose",
+    TimeoutType.TIMEOUT_TYPE_HEARTBEAT: "Heartbeat",
+    TimeoutType.TIMEOUT_TYPE_SCHEDULE_TO_CLOSE: "ScheduleToClose",
+}
 
 
 @dataclass
@@ -45,6 +54,8 @@ class Activity:
 
     about: ScheduleActivity
     due: datetime
+    until: datetime | None = None
+    """When its whole time is over."""
     number: int = 1
     attempt: Attempt | None = None
     cancel_requested: bool = False
@@ -55,10 +66,11 @@ class Activity:
         return self.about.retry_policy
 
     def deadline(self) -> tuple[datetime, TimeoutType.ValueType] | None:
-        """Return when the running attempt is given up, and by which timeout."""
+        """Return when the running attempt is given up, and by which timeout; without one, when the activity is."""
         if self.attempt is None:
-            return None
-        found = [(self.attempt.started + self.about.start_to_close_timeout.ToTimedelta(), START_TO_CLOSE)]
+            return None if self.until is None else (self.until, SCHEDULE_TO_CLOSE)
+        found = [] if self.until is None else [(self.until, SCHEDULE_TO_CLOSE)]
+        found.append((self.attempt.started + self.about.start_to_close_timeout.ToTimedelta(), START_TO_CLOSE))
         if self.about.HasField("heartbeat_timeout"):
             found.append((self.attempt.beat + self.about.heartbeat_timeout.ToTimedelta(), HEARTBEAT))
         return min(found)
@@ -66,6 +78,9 @@ class Activity:
 
 WAITS = ActivityCancellationType.WAIT_CANCELLATION_COMPLETED
 START_TO_CLOSE = TimeoutType.TIMEOUT_TYPE_START_TO_CLOSE
+TIMEOUT = RetryState.RETRY_STATE_TIMEOUT
+UNSPECIFIED = RetryState.RETRY_STATE_UNSPECIFIED
+SCHEDULE_TO_CLOSE = TimeoutType.TIMEOUT_TYPE_SCHEDULE_TO_CLOSE
 HEARTBEAT = TimeoutType.TIMEOUT_TYPE_HEARTBEAT
 
 
@@ -96,6 +111,8 @@ class Execution:
     events: list[str] = field(default_factory=list)
     attempts: list[tuple[str, int]] = field(default_factory=list)
     """Each activity that ended, with the number of its last attempt."""
+    unexpected: Counter[str] = field(default_factory=Counter)
+    """How many attempts of each type of activity ended with an error for which no code stands."""
     done: list[DoneTask] = field(default_factory=list)
     waiting: list[WorkflowActivationJob] = field(default_factory=list)
     wanted: bool = False
@@ -105,6 +122,7 @@ class Execution:
     task: tuple[int, datetime, tuple[WorkflowActivationJob, ...]] | None = None
     """The task that a worker has: token, until when, jobs."""
     activities: dict[int, Activity] = field(default_factory=dict)
+    timers: dict[int, datetime] = field(default_factory=dict)
 
 
 class Stale(Exception):
@@ -144,6 +162,17 @@ class Service:
         found.waiting.append(WorkflowActivationJob(initialize_workflow=first))
         self.executions[workflow_id] = found
         return found, True
+
+    def start_again(self, workflow_id: str) -> tuple[Execution, bool]:
+        """Start a workflow that ended without a result once more; return what runs, and whether it is new.
+
+        Raises ``KeyError``.
+        """
+        known = self.executions[workflow_id]
+        if known.status in {"running", "completed"}:
+            return known, False
+        del self.executions[workflow_id]
+        return self.start(workflow_id, known.kind, known.arguments)
 
     def cancel(self, workflow_id: str) -> None:
         """Ask a running workflow to stop, once. Raises ``KeyError`` and ``Stale``."""
@@ -217,10 +246,21 @@ class Service:
         match command.WhichOneof("variant"):
             case "schedule_activity":
                 about = command.schedule_activity
-                execution.activities[about.seq] = Activity(about, self._now())
+                left = about.schedule_to_close_timeout.ToTimedelta()
+                until = self._now() + left if left else None
+                execution.activities[about.seq] = Activity(about, self._now(), until)
                 execution.events.append("ActivityTaskScheduled")
             case "request_cancel_activity":
                 self._cancel_activity(execution, command.request_cancel_activity.seq)
+            case "start_timer":
+                timer = command.start_timer
+                execution.timers[timer.seq] = self._now() + timer.start_to_fire_timeout.ToTimedelta()
+                execution.events.append("TimerStarted")
+            case "cancel_timer":
+                if execution.timers.pop(command.cancel_timer.seq, None) is not None:
+                    execution.events.append("TimerCanceled")
+            case "set_patch_marker":
+                execution.events += ["MarkerRecorded", "UpsertWorkflowSearchAttributes"]
             case "complete_workflow_execution":
                 execution.result = command.complete_workflow_execution.result
                 self._close(execution, "completed", "WorkflowExecutionCompleted")
@@ -236,6 +276,7 @@ class Service:
         execution.status, execution.closed = status, self._now()
         execution.events.append(event)
         execution.activities.clear()
+        execution.timers.clear()
         execution.waiting.clear()
         execution.task = None
 
@@ -289,8 +330,10 @@ class Service:
     def fail_activity(self, execution: Execution, seq: int, token: int, failure: Failure) -> None:
         """Take an attempt's failure: try again where the policy says so. Raises ``Stale``."""
         activity = self._find(execution, seq, token)
-        final = (
-            failure.application_failure_info.non_retryable if failure.HasField("application_failure_info") else False
+        told = failure.application_failure_info
+        execution.unexpected[activity.about.activity_type] += told.type == UNEXPECTED
+        final = failure.HasField("application_failure_info") and (
+            told.non_retryable or told.type in activity.retry.non_retryable_error_types
         )
         if failure.HasField("canceled_failure_info") and activity.cancel_requested:
             self._end(execution, activity, "ActivityTaskCanceled", cancelled(seq))
@@ -299,8 +342,10 @@ class Service:
 
     def _failed(self, execution: Execution, activity: Activity, failure: Failure, *, final: bool, event: str) -> None:
         most = activity.retry.maximum_attempts
-        if not final and not activity.cancel_requested and (most == 0 or activity.number < most):
-            activity.due = self._now() + _backoff(activity.retry, activity.number)
+        due = self._now() + _wait(activity.retry, activity.number, failure)
+        late = activity.until is not None and due >= activity.until
+        if not final and not late and not activity.cancel_requested and (most == 0 or activity.number < most):
+            activity.due = due
             activity.number += 1
             activity.attempt = None
             activity.last_failure = failure
@@ -309,7 +354,9 @@ class Service:
         whole = Failure(
             message="Activity task failed" if event == "ActivityTaskFailed" else "Activity task timed out",
             cause=failure,
-            activity_failure_info=ActivityFailureInfo(activity_id=about.activity_id),
+            activity_failure_info=ActivityFailureInfo(
+                activity_id=about.activity_id, retry_state=TIMEOUT if late and not final else UNSPECIFIED
+            ),
         )
         whole.activity_failure_info.activity_type.name = about.activity_type
         resolution = ActivityResolution(failed=ActivityFailed(failure=whole))
@@ -337,11 +384,12 @@ class Service:
         for execution in self.executions.values():
             if execution.task is not None:
                 found.append(execution.task[1])
+            found += execution.timers.values()
             for activity in execution.activities.values():
                 deadline = activity.deadline()
                 if deadline is not None:
                     found.append(deadline[0])
-                elif activity.due > now:
+                if activity.attempt is None and activity.due > now:
                     found.append(activity.due)
         return min(found, default=None)
 
@@ -357,10 +405,15 @@ class Service:
             for activity in list(execution.activities.values()):
                 deadline = activity.deadline()
                 if deadline is not None and deadline[0] <= now:
-                    name = "StartToClose" if deadline[1] == START_TO_CLOSE else "Heartbeat"
+                    final = deadline[1] == SCHEDULE_TO_CLOSE
                     info = TimeoutFailureInfo(timeout_type=deadline[1])
-                    failure = Failure(message=f"activity {name} timeout", timeout_failure_info=info)
-                    self._failed(execution, activity, failure, final=False, event="ActivityTaskTimedOut")
+                    failure = Failure(message=f"activity {_NAMES[deadline[1]]} timeout", timeout_failure_info=info)
+                    self._failed(execution, activity, failure, final=final, event="ActivityTaskTimedOut")
+            for seq, due in list(execution.timers.items()):
+                if due <= now:
+                    del execution.timers[seq]
+                    execution.events.append("TimerFired")
+                    execution.waiting.append(WorkflowActivationJob(fire_timer=FireTimer(seq=seq)))
 
 
 def _resolved(seq: int, resolution: ActivityResolution) -> WorkflowActivationJob:
@@ -370,6 +423,13 @@ def _resolved(seq: int, resolution: ActivityResolution) -> WorkflowActivationJob
 def _closes(command: WorkflowCommand) -> bool:
     name = command.WhichOneof("variant") or ""
     return name.endswith("_workflow_execution") and name.split("_")[0] in {"complete", "fail", "cancel"}
+
+
+def _wait(retry: RetryPolicy, attempt: int, failure: Failure) -> timedelta:
+    """Return the wait behind an attempt: what its failure asks for, or the policy's."""
+    if failure.application_failure_info.HasField("next_retry_delay"):
+        return failure.application_failure_info.next_retry_delay.ToTimedelta()
+    return _backoff(retry, attempt)
 
 
 def _backoff(retry: RetryPolicy, attempt: int) -> timedelta:

@@ -114,7 +114,11 @@ def _place(token: str, job: _Job) -> int:
 
 
 def _error(code: str, operation: str) -> ClientError:
-    about: Any = {"Error": {"Code": code, "Message": code}, "ResponseMetadata": {"HTTPStatusCode": 400}}
+    about: Any = {
+        "Error": {"Code": code, "Message": code},
+        # Without it the wait is drawn by chance, and a seed would not decide the order.
+        "ResponseMetadata": {"HTTPStatusCode": 400, "HTTPHeaders": {"retry-after": "3"}},
+    }
     return ClientError(about, operation)
 
 

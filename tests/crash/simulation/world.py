@@ -12,13 +12,14 @@ from functools import partial
 from typing import Any
 from uuid import UUID
 
-from botocore.exceptions import EndpointConnectionError
+from botocore.exceptions import ClientError, EndpointConnectionError
 from temporalio.api.failure.v1 import Failure
 from temporalio.converter import DefaultFailureConverter
+from temporalio.exceptions import FailureError
 from temporalio.testing import ActivityEnvironment
 
 from photo_worker.activities.assets import AssetActivities
-from photo_worker.activities.boundary import to_application_error
+from photo_worker.activities.boundary import to_application_error, unexpected
 from photo_worker.activities.ocr import OcrActivities
 from photo_worker.activities.results import ResultActivities
 from photo_worker.contracts.image import ImageProcessingInput, ImageProcessingResult
@@ -27,6 +28,7 @@ from photo_worker.errors import (
     JobCancelled,
     JobMissing,
     PhotoWorkerError,
+    ServiceRefused,
     StorageUnavailable,
     TemporalUnavailable,
 )
@@ -48,13 +50,19 @@ from tests.crash.simulation.gate import (
     current,
     run_async,
 )
-from tests.crash.simulation.replica import Replica, TaskFailed, same
+from tests.crash.simulation.replica import Replica, TaskFailed, patches_in, same
 from tests.crash.simulation.service import Activity, Attempt, Execution, Service, Stale
 from tests.crash.simulation.textract import MemoryTextract
 
 BUCKET = "photos"
 QUEUE = "simulated"
 _EPOCH = datetime(2026, 1, 1, tzinfo=UTC)
+
+
+_EXPIRED: Any = {
+    "Error": {"Code": "ExpiredTokenException", "Message": "The security token included in the request is expired"},
+    "ResponseMetadata": {"HTTPStatusCode": 400},
+}
 
 
 class Stuck(Exception):
@@ -67,7 +75,8 @@ class World:
     def __init__(self, *, seed: int = 0, faults: tuple[Fault, ...] = (), workers: int = 1) -> None:
         self.now = _EPOCH
         self._random = random.Random(seed)  # noqa: S311
-        self.gate = Gate(faults)
+        self.gate = Gate(faults, now=lambda: self.now)
+        self.gate.on_refusal = self.add_worker
         self.store = MemoryObjectStore(now=lambda: self.now)
         self.store.ensure_bucket(BUCKET)
         self.rows = MemoryRecipeRepository(now=lambda: self.now, patience_seconds=0)
@@ -91,10 +100,18 @@ class World:
     def ports(self) -> tuple[GatedStore, GatedRepository, SimulatedOrchestrator]:
         """Return the ports of one process, behind the gate."""
         store = GatedStore(
-            self.gate, "store", self.store, lambda: StorageUnavailable(store="memory", reason="simulated")
+            self.gate,
+            "store",
+            self.store,
+            lambda: StorageUnavailable(store="memory", reason="simulated"),
+            lambda: ServiceRefused(service="memory", reason="ExpiredToken"),
         )
         rows = GatedRepository(
-            self.gate, "rows", self.rows, lambda: DatabaseUnavailable(database="memory", reason="simulated")
+            self.gate,
+            "rows",
+            self.rows,
+            lambda: DatabaseUnavailable(database="memory", reason="simulated"),
+            lambda: ServiceRefused(service="memory", reason="password authentication failed"),
         )
         return store, rows, SimulatedOrchestrator(self)
 
@@ -181,6 +198,11 @@ class World:
         if all(worker.process.paused for worker in self.workers):
             self.add_worker()
 
+    def outlast(self) -> None:
+        """Let every service that is away come back."""
+        self.now = max([self.now, *self.gate.away.values()])
+        self.service.expire()
+
     @property
     def paused(self) -> bool:
         """Tell whether a process stands still in the middle of something."""
@@ -212,7 +234,8 @@ class Worker:
         self._cache: dict[str, Replica] = {}
         store, rows, _ = world.ports()
         broken = lambda: EndpointConnectionError(endpoint_url="memory")  # noqa: E731
-        client = Gated(world.gate, "textract", world.textract, broken)
+        refused = lambda: ClientError(_EXPIRED, "StartDocumentTextDetection")  # noqa: E731
+        client = Gated(world.gate, "textract", world.textract, broken, refused)
         backend = TextractBackend(client, wait=self._wait, clock=world.seconds)  # type: ignore[arg-type]
         assets = AssetActivities(store, rows)
         ocr = OcrActivities(store, rows, lambda engine: backend, BUCKET)
@@ -235,7 +258,8 @@ class Worker:
             if replica is None or replica.tasks != len(done):
                 replica = asyncio.run(_replica(execution))
                 for task in done:
-                    again = replica.run_task(task.jobs, task.at, replaying=True, flags=task.flags)
+                    jobs_then = (*patches_in(task.commands), *task.jobs)
+                    again = replica.run_task(jobs_then, task.at, replaying=True, flags=task.flags)
                     if not same(again, task.commands):
                         raise TaskFailed(f"{execution.workflow_id}: replaying gives other commands than before")
             commands = replica.run_task(jobs, at, replaying=False)
@@ -278,8 +302,10 @@ class Worker:
             result = environment.run(function, request)
         except PhotoWorkerError as error:
             failure = _failure(to_application_error(error))
-        except Exception as error:
+        except FailureError as error:
             failure = _failure(error)
+        except Exception as error:
+            failure = _failure(unexpected(error))
         seq, token = about.seq, attempt.token
         with suppress(Stale):
             if failure is not None:
@@ -323,6 +349,16 @@ class SimulatedOrchestrator:
         kind = "image_processing_workflow"
         found, new = self._call("start", lambda: self._world.service.start(request.job_id, kind, payloads))
         return JobHandle(UUID(request.job_id), found.run_id, joined=not new)
+
+    async def start_again(self, job_id: UUID) -> JobHandle:
+        def effect() -> tuple[Execution, bool]:
+            try:
+                return self._world.service.start_again(str(job_id))
+            except KeyError as error:
+                raise JobMissing(job_id=job_id) from error
+
+        found, new = self._call("start_again", effect)
+        return JobHandle(job_id, found.run_id, joined=not new)
 
     async def cancel(self, job_id: UUID) -> None:
         def effect() -> None:
