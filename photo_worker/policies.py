@@ -29,6 +29,9 @@ OCR_RESULT_LIMIT_BYTES = 32 * 1024 * 1024
 # How long a job waits for services that are away and workers that are set up wrongly, where it says nothing else.
 JOB_LIFETIME = timedelta(days=1)
 
+# What a step has at least that begins when the job's lifetime is nearly over.
+LAST_CHANCE = timedelta(seconds=30)
+
 # The longest wait between two attempts: how long a job may lag behind a service that has come back.
 LONGEST_WAIT = timedelta(minutes=1)
 

@@ -13,7 +13,7 @@ import hashlib
 import socket
 from collections.abc import Callable, Sequence
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -23,279 +23,141 @@ from photo_worker import errors
 from photo_worker.bootstrap import Application, BackendRegistry, build_activities, workflow_types
 from photo_worker.contracts.keys import raw_key
 from photo_worker.ports import OcrBackend
-from photo_worker.replay.scenarios import (
-    Await,
-    Cancel,
-    Expected,
-    Interference,
-    Playbook,
-    Ran,
-    Reach,
-    Release,
-    RestartWorker,
-    Scenario,
-    Step,
-    Terminate,
+from photo_worker.replay.image_scenario_parts import (
+    DONE,
+    OCR,
+    PERSIST,
+    RECORD,
+    VERIFY,
+    Photo,
+    cancelled,
+    defect,
+    failed,
+    fails,
+    storage_unavailable,
+    succeeded,
+    throttled,
+    unavailable,
 )
+from photo_worker.replay.image_scenarios_counted import COUNTED_SCENARIOS
+from photo_worker.replay.scenarios import Await, Cancel, Interference, Playbook, Ran, Scenario
 
-WORKFLOW = "image_processing_workflow"
-VERIFY, OCR, PERSIST, RECORD = "verify_and_locate_asset", "ocr_textract", "persist_artifacts", "record_failure"
-
-_DONE = (Ran(VERIFY, "completed"), Ran(OCR, "completed"), Ran(PERSIST, "completed"))
 _PNG_START = 2000
 
+# As the workflow says it.
+LIFETIME = "job-lifetime"
 
-@dataclass(frozen=True)
-class Photo:
-    """What lies in S3 for a job, and what the job says of it."""
+# The shortest that a contract takes. A step that begins late has half a minute all the same.
+_SOON = 1
 
-    content: str = "photo"
-    """photo, damaged (its head alone), text, empty or absent."""
-    engine: str | None = "recorded"
-    expect: str | None = None
-    job_id: str | None = None
-    raw: Any = None
-    """Sent as it is, in place of a contract."""
-    erased: bool = False
-    """The job is marked as erased before it starts."""
+# Their course is another one since a job has a lifetime; what took their place is below.
+_CHANGED = frozenset(
+    {"ocr-unavailable", "verify-unavailable", "persist-failing", "ocr-defect", "verify-timeout", "reply-lost-for-good"}
+)
+# They end before the workflow looks at the lifetime.
+_WITHOUT_MARK = frozenset({"job-id-invalid", "contract-invalid"})
 
 
-def _unavailable() -> Exception:
-    return errors.DatabaseUnavailable(database="the jobs' database", reason="the connection was cut")
+def _with_lifetime(scenario: Scenario) -> Scenario:
+    """Return a scenario as it goes since a job has a lifetime, under a name of its own."""
+    expected = replace(scenario.expected, patches=(LIFETIME,))
+    return replace(scenario, name=f"lifetime-{scenario.name}", expected=expected)
 
 
-def _storage_unavailable() -> Exception:
-    return errors.StorageUnavailable(store="the jobs' store", reason="the connection was cut")
-
-
-def _throttled() -> Exception:
-    return errors.OcrThrottled(engine="textract", reason="ThrottlingException")
-
-
-def _defect() -> Exception:
-    return ZeroDivisionError("division by zero")
-
-
-def _failed(name: str, about: str, code: str, *ran: Ran, photo: Photo | None = None, **more: Any) -> Scenario:
-    """Return a scenario that ends as a failure with ``code``, written down by ``record_failure``."""
-    recorded = more.pop("recorded", Ran(RECORD, "completed"))
-    expected = Expected("failure", (*ran, recorded), failure=code)
-    return Scenario(name, WORKFLOW, about, expected, request=photo or Photo(), **more)
-
-
-def _succeeded(name: str, about: str, *ran: Ran, photo: Photo | None = None, **more: Any) -> Scenario:
-    expected = Expected("success", ran or _DONE, events=more.pop("events", {}))
-    return Scenario(name, WORKFLOW, about, expected, request=photo or Photo(), **more)
-
-
-def _cancelled(name: str, about: str, steps: tuple[Step, ...], *ran: Ran, **more: Any) -> Scenario:
-    expected = Expected("cancellation", (*ran, Ran(RECORD, "completed")))
-    return Scenario(name, WORKFLOW, about, expected, request=Photo(), steps=steps, **more)
-
-
-def _held(activity: str, *attempts: int) -> tuple[Interference, ...]:
-    return (Interference(activity, "hold", attempts=attempts),)
-
-
-def _fails(activity: str, error: Callable[[], Exception], *attempts: int) -> tuple[Interference, ...]:
-    return (Interference(activity, "fail", error, attempts),)
-
-
-SCENARIOS: tuple[Scenario, ...] = (
-    _succeeded("success", "A photo is verified, read by Textract and persisted.", photo=Photo(engine="textract")),
-    _succeeded("success-configured-engine", "The job names no engine.", photo=Photo(engine=None)),
-    _succeeded("success-expected-type", "The job says what it expects.", photo=Photo(expect="image/png")),
-    _failed(
-        "object-missing", "There is no such object.", "object_missing", Ran(VERIFY, "failed"), photo=Photo("absent")
+_OTHERWISE: tuple[Scenario, ...] = (
+    failed(
+        "ocr-expired",
+        "Textract is out of reach until the job's lifetime is over.",
+        "job_expired",
+        DONE[0],
+        Ran(OCR, "failed", None),
+        photo=Photo(engine="textract-away", lifetime_seconds=_SOON),
+        limit=timedelta(minutes=4),
     ),
-    _failed("object-empty", "The upload has no bytes.", "object_empty", Ran(VERIFY, "failed"), photo=Photo("empty")),
-    _failed(
-        "wrong-type",
-        "The object is text that calls itself a PNG.",
-        "content_mismatch",
-        Ran(VERIFY, "failed"),
-        photo=Photo("text"),
+    succeeded(
+        "ocr-outlasted",
+        "Textract asks more often to slow down than attempts were once counted.",
+        DONE[0],
+        Ran(OCR, "completed", 7),
+        DONE[2],
+        interferences=fails(OCR, throttled, *range(1, 7)),
+        limit=timedelta(minutes=4),
     ),
-    _failed(
-        "type-not-expected",
-        "The object is another type than the job expects.",
-        "content_type_mismatch",
-        Ran(VERIFY, "failed"),
-        photo=Photo(expect="image/jpeg"),
+    succeeded(
+        "verify-outlasted",
+        "Postgres is away for more attempts than were once counted.",
+        Ran(VERIFY, "completed", 7),
+        *DONE[1:],
+        interferences=fails(VERIFY, unavailable, *range(1, 7)),
+        limit=timedelta(minutes=4),
     ),
-    _failed(
-        "ocr-refused",
-        "Textract refuses a damaged image.",
-        "document_unreadable",
-        Ran(VERIFY, "completed"),
-        Ran(OCR, "failed"),
-        photo=Photo("damaged", engine="textract"),
+    succeeded(
+        "persist-outlasted",
+        "Postgres is away while the rows are written, for more attempts than were once counted.",
+        *DONE[:2],
+        Ran(PERSIST, "completed", 9),
+        interferences=fails(PERSIST, unavailable, *range(1, 9)),
+        limit=timedelta(minutes=4),
     ),
-    _failed(
-        "engine-unknown",
-        "The job names an engine that nobody has.",
-        "engine_unknown",
-        Ran(VERIFY, "completed"),
-        Ran(OCR, "failed"),
-        photo=Photo(engine="nobody-has-this"),
-    ),
-    _failed(
-        "ocr-unavailable",
-        "Textract is out of reach for all attempts.",
-        "ocr_unavailable",
-        Ran(VERIFY, "completed"),
-        Ran(OCR, "failed", 5),
-        photo=Photo(engine="textract-away"),
-    ),
-    _failed(
-        "verify-unavailable",
-        "Postgres is away while the photo is verified; the reason is written when it is back.",
-        "database_unavailable",
-        Ran(VERIFY, "failed", 5),
-        interferences=(*_fails(VERIFY, _unavailable), *_fails(RECORD, _unavailable, 1, 2)),
-        recorded=Ran(RECORD, "completed", 3),
-    ),
-    _failed(
-        "persist-failing",
-        "Postgres is away for every attempt to persist.",
-        "database_unavailable",
-        Ran(VERIFY, "completed"),
-        Ran(OCR, "completed"),
-        Ran(PERSIST, "failed", 8),
-        interferences=_fails(PERSIST, _unavailable),
-    ),
-    _failed(
-        "ocr-defect",
-        "A backend has a defect that no attempt gets past.",
-        "step_failed",
-        Ran(VERIFY, "completed"),
-        Ran(OCR, "failed", 5),
-        interferences=_fails(OCR, _defect),
-    ),
-    _failed(
-        "verify-timeout",
-        "The photo's verification hangs without a heartbeat in every attempt.",
-        "step_timeout",
-        Ran(VERIFY, "timed_out", 5),
-        interferences=(Interference(VERIFY, "hang"),),
-        limit=timedelta(minutes=5),
-    ),
-    Scenario(
-        "job-erased",
-        WORKFLOW,
-        "The job was erased between its submission and its start: nothing is written any more, not even a reason.",
-        # What closes it is the failure of the step that writes the reason, which has no type of its own.
-        Expected("failure", (Ran(VERIFY, "failed"), Ran(RECORD, "failed"))),
-        request=Photo(erased=True),
-    ),
-    Scenario(
-        "job-id-invalid",
-        WORKFLOW,
-        "The job id is no UUID: no row can carry the reason.",
-        Expected("failure", failure="job_id_invalid"),
-        request=Photo(job_id="42"),
-    ),
-    Scenario(
-        "contract-invalid",
-        WORKFLOW,
-        "The input lacks its job id.",
-        Expected("failure", failure="contract_invalid"),
-        request=Photo(raw={"bucket": "some-bucket", "key": "some-key"}),
-    ),
-    _succeeded(
-        "reply-lost-once",
-        "The rows were committed, the reply was lost, and the next attempt finds them.",
-        *_DONE[:2],
-        Ran(PERSIST, "completed", 2),
-        interferences=(Interference(PERSIST, "lose_reply", _unavailable, (1,)),),
-    ),
-    _succeeded(
-        "reply-lost-for-good",
-        "The rows were committed and every reply was lost: record_failure finds the job succeeded.",
-        *_DONE[:2],
-        Ran(PERSIST, "failed", 8),
-        Ran(RECORD, "completed"),
-        interferences=(Interference(PERSIST, "lose_reply", _unavailable),),
-    ),
-    _succeeded(
-        "verify-retried",
-        "S3 is away for two attempts.",
-        Ran(VERIFY, "completed", 3),
-        *_DONE[1:],
-        interferences=_fails(VERIFY, _storage_unavailable, 1, 2),
-    ),
-    _succeeded(
-        "ocr-throttled",
-        "Textract asks twice to slow down.",
-        _DONE[0],
-        Ran(OCR, "completed", 3),
-        _DONE[2],
-        interferences=_fails(OCR, _throttled, 1, 2),
-    ),
-    _succeeded(
-        "ocr-reply-lost",
-        "Textract's answer was stored and the reply lost: the next attempt takes the stored one.",
-        _DONE[0],
-        Ran(OCR, "completed", 2),
-        _DONE[2],
-        interferences=(Interference(OCR, "lose_reply", _storage_unavailable, (1,)),),
-    ),
-    _succeeded(
-        "worker-restarted",
-        "The worker is replaced during OCR, and the next one starts from the history.",
-        interferences=_held(OCR, 1),
-        steps=(Reach(OCR), RestartWorker()),
-    ),
-    _cancelled("cancelled-before-start", "Cancelled before a worker ran.", (Cancel(),), worker_after_steps=True),
-    _cancelled(
-        "cancelled-in-verify",
-        "Cancelled while the photo is verified.",
-        (Reach(VERIFY), Cancel()),
-        Ran(VERIFY, "cancel_requested", None),
-        interferences=_held(VERIFY),
-    ),
-    _cancelled(
-        "cancelled-in-ocr",
-        "Cancelled while Textract reads.",
-        (Reach(OCR), Cancel()),
-        Ran(VERIFY, "completed"),
-        Ran(OCR, "cancel_requested", None),
-        interferences=_held(OCR),
-    ),
-    _cancelled(
-        "cancelled-in-retries",
-        "Cancelled while a second attempt of OCR is on its way.",
-        (Reach(OCR), Cancel()),
-        Ran(VERIFY, "completed"),
-        Ran(OCR, "cancel_requested", None),
-        interferences=(*_fails(OCR, _throttled, 1), *_held(OCR, 2)),
-    ),
-    _succeeded(
-        "cancelled-in-persist",
-        "Cancelled while the rows are written, which is too late.",
-        interferences=_held(PERSIST),
-        steps=(Reach(PERSIST), Cancel(), Await("ActivityTaskCancelRequested"), Release(PERSIST)),
-        events={"WorkflowExecutionCancelRequested": 1, "ActivityTaskCancelRequested": 1},
-    ),
-    _failed(
-        "cancelled-in-record-failure",
-        "Cancelled while the reason is written: the row gets it, and the job ends with it.",
+    failed(
+        "reason-late",
+        "There is no such object, and Postgres is away while that is written down.",
         "object_missing",
         Ran(VERIFY, "failed"),
         photo=Photo("absent"),
-        interferences=_held(RECORD),
-        steps=(Reach(RECORD), Cancel(), Await("WorkflowTaskCompleted", 3), Release(RECORD)),
-        recorded=Ran(RECORD, "completed"),
+        interferences=fails(RECORD, unavailable, 1, 2),
+        recorded=Ran(RECORD, "completed", 3),
     ),
-    Scenario(
-        "terminated-in-ocr",
-        WORKFLOW,
-        "An operator ends the job.",
-        Expected("terminated", (Ran(VERIFY, "completed"), Ran(OCR, "cancel_requested", None))),
-        request=Photo(),
-        interferences=_held(OCR),
-        steps=(Reach(OCR), Terminate()),
+    failed(
+        "ocr-defect",
+        "A backend has a defect that no attempt gets past: each is an activity of its own.",
+        "step_failed",
+        DONE[0],
+        *[Ran(OCR, "failed")] * 5,
+        interferences=fails(OCR, defect),
     ),
+    succeeded(
+        "ocr-defect-once",
+        "A backend fails unexpectedly, and the next attempt gets past it.",
+        DONE[0],
+        Ran(OCR, "failed"),
+        *DONE[1:],
+        interferences=fails(OCR, defect, times=1),
+        events={"TimerFired": 1},
+    ),
+    cancelled(
+        "cancelled-behind-defect",
+        "Cancelled while the workflow waits to try again what failed unexpectedly.",
+        (Await("TimerStarted", 3), Cancel()),
+        DONE[0],
+        *[Ran(OCR, "failed")] * 3,
+        interferences=fails(OCR, defect),
+    ),
+    failed(
+        "verify-expired",
+        "The photo's verification hangs without a heartbeat until the job's lifetime is over.",
+        "job_expired",
+        Ran(VERIFY, "timed_out", None),
+        photo=Photo(lifetime_seconds=_SOON),
+        interferences=(Interference(VERIFY, "hang"),),
+        limit=timedelta(minutes=5),
+    ),
+    succeeded(
+        "reply-lost-to-the-end",
+        "The rows were committed and every reply was lost: record_failure finds the job succeeded.",
+        *DONE[:2],
+        Ran(PERSIST, "failed", None),
+        Ran(RECORD, "completed"),
+        photo=Photo(lifetime_seconds=_SOON),
+        interferences=(Interference(PERSIST, "lose_reply", storage_unavailable),),
+        limit=timedelta(minutes=4),
+    ),
+)
+
+SCENARIOS: tuple[Scenario, ...] = (
+    *(_with_lifetime(one) for one in COUNTED_SCENARIOS if one.name not in _CHANGED | _WITHOUT_MARK),
+    *map(_with_lifetime, _OTHERWISE),
+    *(one for one in COUNTED_SCENARIOS if one.name in _WITHOUT_MARK),
 )
 
 
@@ -334,6 +196,7 @@ def _stage_photo(application: Application, wanted: Photo, png: bytes, workflow_i
         "key": key,
         "expected_content_type": wanted.expect,
         "engine": wanted.engine,
+        "lifetime_seconds": wanted.lifetime_seconds,
     }
 
 

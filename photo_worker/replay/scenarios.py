@@ -29,13 +29,15 @@ class Interference:
 
     ``fail`` raises ``error`` in place of the activity; ``lose_reply`` runs it and then raises, as
     when a worker dies between its commit and its answer; ``hold`` waits for ``Release`` and then runs
-    it; ``hang`` never comes back. ``attempts`` are counted from 1; empty means every one.
+    it; ``hang`` never comes back. ``attempts`` are counted from 1; empty means every one. ``times`` bounds how often
+    it happens in all, where an activity is scheduled more than once.
     """
 
     activity: str
     what: Literal["fail", "lose_reply", "hold", "hang"]
     error: Callable[[], Exception] | None = None
     attempts: tuple[int, ...] = ()
+    times: int | None = None
 
     def applies(self, activity: str, attempt: int) -> bool:
         """Tell whether this interferes with an attempt."""
@@ -109,7 +111,7 @@ Step = Reach | Release | Cancel | Terminate | Signal | Update | Query | Await | 
 
 @dataclass(frozen=True)
 class Ran:
-    """One activity of the expected course. ``attempts`` is None where the history does not tell."""
+    """One activity of the expected course. ``attempts`` is None where the history does not tell, or it matters not."""
 
     activity: str
     outcome: Outcome

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import secrets
+from collections import Counter
 from collections.abc import Callable, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import AsyncExitStack, suppress
@@ -18,7 +19,7 @@ from temporalio.exceptions import ApplicationError
 from temporalio.service import RPCError, RPCStatusCode
 from temporalio.worker import ActivityInboundInterceptor, ExecuteActivityInput, Interceptor, Worker
 
-from photo_worker.activities.boundary import to_application_error
+from photo_worker.activities.boundary import to_application_error, unexpected
 from photo_worker.bootstrap import Application
 from photo_worker.config import Settings
 from photo_worker.errors import PhotoWorkerError, ScenarioDeviated
@@ -45,6 +46,16 @@ class _Interfering(ClientInterceptor, Interceptor):
             self.reached[interference.activity] = asyncio.Event()
             self.released[interference.activity] = asyncio.Event()
         self.over = asyncio.Event()
+        self.happened: Counter[int] = Counter()
+
+    def happens(self, number: int, activity_type: str, attempt: int) -> bool:
+        """Tell whether an interference stands in the way of this attempt, and count it."""
+        interference = self.interferences[number]
+        over = interference.times is not None and self.happened[number] >= interference.times
+        if over or not interference.applies(activity_type, attempt):
+            return False
+        self.happened[number] += 1
+        return True
 
     def intercept_activity(self, next: ActivityInboundInterceptor) -> ActivityInboundInterceptor:
         return _Inbound(next, self)
@@ -64,8 +75,8 @@ class _Inbound(ActivityInboundInterceptor):
 
     async def execute_activity(self, input: ExecuteActivityInput) -> Any:
         info = activity.info()
-        for interference in self._owner.interferences:
-            if not interference.applies(info.activity_type, info.attempt):
+        for number, interference in enumerate(self._owner.interferences):
+            if not self._owner.happens(number, info.activity_type, info.attempt):
                 continue
             if interference.what in {"hold", "hang"}:
                 self._owner.reached[info.activity_type].set()
@@ -85,7 +96,7 @@ class _Inbound(ActivityInboundInterceptor):
 def _as_production_raises(interference: play.Interference) -> Exception:
     error = interference.error() if interference.error else RuntimeError("an interference of the scenario")
     # This stands around the worker's own error boundary, so it has to do that one's work.
-    return to_application_error(error) if isinstance(error, PhotoWorkerError) else error
+    return to_application_error(error) if isinstance(error, PhotoWorkerError) else unexpected(error)
 
 
 @dataclass

@@ -149,8 +149,7 @@ class ImageProcessingWorkflow:
             return await _execute(method, argument, counted, _counting(counted), cancellation=cancellation)
         tried = 0
         while True:
-            # What begins late has the time of one attempt all the same.
-            left = max(self._deadline - workflow.now(), policy.start_to_close_timeout)
+            left = max(self._deadline - workflow.now(), policies.LAST_CHANCE)
             try:
                 return await _execute(method, argument, policy, _lasting(policy), left, cancellation=cancellation)
             except ActivityError as error:
@@ -247,11 +246,12 @@ def _is_over(error: ActivityError) -> bool:
 
 def _last(cause: BaseException | None) -> str:
     """Say how the last attempt ended."""
-    if isinstance(cause, TimeoutError) and cause.cause is not None:
+    if isinstance(cause, TimeoutError):
+        # The time ran out during an attempt; the failure of the one before is the reason for waiting.
         cause = cause.cause
     if isinstance(cause, ApplicationError):
         return f"until the end, last with [{cause.type}] {cause.message}"
-    return f"until the end, last with {cause}" if cause else "until the end"
+    return "until the end, and did not end in its time"
 
 
 def _lifetime(request: ImageProcessingInput) -> timedelta:

@@ -97,7 +97,7 @@ PROCESS: tuple[Safeguard, ...] = (
         "a document that Textract refuses is sent, and charged, once for each attempt of the policy",
         (3, 11),
         "every error may be retried",
-        (Edit("photo_worker/activities/boundary.py", "non_retryable=not error.retryable", "non_retryable=False"),),
+        (Edit("photo_worker/activities/boundary.py", "non_retryable=not error.passes", "non_retryable=False"),),
         ("tests/unit/test_boundary.py::test_what_would_fail_again_is_not_tried_again",),
     ),
     Safeguard(
@@ -119,7 +119,7 @@ PROCESS: tuple[Safeguard, ...] = (
             Edit(
                 "photo_worker/jobs.py",
                 "await asyncio.to_thread(self._settle, job_id, error)",
-                "pass",
+                "True",
             ),
         ),
         (_WORKFLOWS + "test_a_terminated_job_is_settled_by_who_waits_for_it",),

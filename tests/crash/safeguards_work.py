@@ -8,6 +8,7 @@ from tests.crash.safeguard import Safeguard
 _STEPS = "tests/unit/test_activities.py::"
 _LATE = "tests/unit/test_late_attempts.py::"
 _OPTIONS = "tests/unit/test_step_options.py::"
+_WORKFLOWS = "tests/integration/test_image_workflow.py::"
 _HISTORIES = "tests/replay/test_histories.py::test_the_bare_replayer_accepts_it"
 
 WORKFLOW: tuple[Safeguard, ...] = (
@@ -20,7 +21,7 @@ WORKFLOW: tuple[Safeguard, ...] = (
         (
             Edit(
                 "photo_worker/workflows/image.py",
-                "status = await _to_the_end(_record_failure(request, reason))",
+                "status = await _to_the_end(self._record_failure(request, reason))",
                 'status = "failed"',
             ),
         ),
@@ -104,20 +105,47 @@ WORKFLOW: tuple[Safeguard, ...] = (
         (
             Edit(
                 "photo_worker/workflows/image.py",
-                "            heartbeat_timeout=policies.OCR.heartbeat_timeout,\n",
+                "        heartbeat_timeout=policy.heartbeat_timeout,\n",
                 "",
             ),
         ),
-        (_OPTIONS + "test_a_worker_that_dies_in_a_long_step_is_noticed_within_half_a_minute",),
+        (_OPTIONS + "test_a_worker_that_dies_in_a_step_is_noticed_within_half_a_minute",),
     ),
     Safeguard(
         "attempts-end",
-        "a step is tried a bounded number of times",
-        "a job whose photo breaks the reader is tried, and charged, for ever",
+        "an unexpected error is tried a bounded number of times",
+        "a job whose photo breaks the reader is tried, and charged, until its lifetime is over",
         (2, 11),
-        "persist_artifacts is tried without end",
-        (Edit("photo_worker/policies.py", "    maximum_attempts=8,\n", "    maximum_attempts=0,\n"),),
-        (_OPTIONS + "test_every_step_is_tried_again_and_none_but_the_last_without_end",),
+        "unexpected errors are not counted",
+        (Edit("photo_worker/workflows/image.py", "or tried >= policy.maximum_attempts", ""),),
+        (_WORKFLOWS + "TestFailure::test_a_defect_in_a_backend_fails_the_job_after_its_attempts",),
+    ),
+    Safeguard(
+        "outage-is-a-delay",
+        "a service that is away is waited for as long as the job lives",
+        "every job in flight fails for good in an outage longer than a count of attempts",
+        (2,),
+        "every attempt is counted",
+        (Edit("photo_worker/workflows/image.py", "        maximum_attempts=0,\n", "        maximum_attempts=5,\n"),),
+        (
+            "tests/crash/test_enumeration.py::test_every_fault_at_every_call_leaves_what_none_leaves[photo]",
+            _OPTIONS + "test_a_service_that_is_away_is_waited_for_as_long_as_the_job_lives",
+        ),
+    ),
+    Safeguard(
+        "worker-s-fault-is-no-job-s",
+        "what is wrong with a worker does not end a job",
+        "one worker with an old password fails every job that it polls",
+        (2,),
+        "only what a service is at fault for may be tried again",
+        (
+            Edit(
+                "photo_worker/errors.py",
+                'return self.fault in {"service", "worker"}',
+                'return self.fault == "service"',
+            ),
+        ),
+        ("tests/crash/test_enumeration.py::test_every_fault_at_every_call_leaves_what_none_leaves[photo]",),
     ),
 )
 

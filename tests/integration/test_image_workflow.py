@@ -20,7 +20,7 @@ from photo_worker import policies
 from photo_worker.contracts.image import ImageProcessingInput, ImageProcessingResult
 from photo_worker.errors import JobCancelled, JobFailed
 from photo_worker.jobs import Source
-from photo_worker.ports import DetectedText, DocumentRef, Recipe
+from photo_worker.ports import DetectedText, DocumentRef, Recipe, Waiting
 from photo_worker.workflows.image import ImageProcessingWorkflow
 from tests.support.harness import FIXTURES, Harness, eventually, open_harness
 from tests.support.proxy import proxy_to
@@ -146,18 +146,16 @@ class TestFailure:
         assert (recipe.status, recipe.error_code) == ("failed", "step_failed")
         assert "ocr_textract" in (recipe.error_message or "")
         assert "ZeroDivisionError" in (recipe.error_message or "")
-        assert await attempts_of_failed_step(harness, submission.job_id) == policies.OCR.maximum_attempts
+        assert await ends_of(harness, submission.job_id, "ocr_textract") == policies.OCR.maximum_attempts
 
 
-def quick_retries(monkeypatch: pytest.MonkeyPatch, *, attempts: int | None = None) -> None:
-    """Shorten the waits between attempts, and where asked the attempts of all but the last step."""
+def quick_retries(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Shorten the waits between attempts."""
     for name in ("VERIFY", "OCR", "PERSIST", "RECORD_FAILURE"):
         policy = getattr(policies, name)
         quick = dataclasses.replace(
             policy, initial_interval=timedelta(milliseconds=20), maximum_interval=timedelta(milliseconds=100)
         )
-        if attempts is not None and policy.maximum_attempts:
-            quick = dataclasses.replace(quick, maximum_attempts=attempts)
         monkeypatch.setattr(policies, name, quick)
     # The sandbox imports the product's modules anew, constants and all; this one it takes from here.
     restrictions = SandboxRestrictions.default.with_passthrough_modules(policies.__name__)
@@ -165,12 +163,16 @@ def quick_retries(monkeypatch: pytest.MonkeyPatch, *, attempts: int | None = Non
     monkeypatch.setattr("photo_worker.worker.Worker", quick_worker)
 
 
-async def attempts_of_failed_step(harness: Harness, job_id: UUID) -> int:
-    """Return how often the first step that gave up was tried, from the job's history."""
+async def ends_of(harness: Harness, job_id: UUID, activity: str) -> int:
+    """Return how often an activity ended with a failure, from the job's history."""
     events = (await harness.client.get_workflow_handle(str(job_id)).fetch_history()).events
-    failed = next(event for event in events if event.HasField("activity_task_failed_event_attributes"))
-    started = failed.activity_task_failed_event_attributes.started_event_id
-    return next(event for event in events if event.event_id == started).activity_task_started_event_attributes.attempt
+    scheduled = {
+        event.event_id
+        for event in events
+        if event.activity_task_scheduled_event_attributes.activity_type.name == activity
+    }
+    failed = [event for event in events if event.HasField("activity_task_failed_event_attributes")]
+    return sum(event.activity_task_failed_event_attributes.scheduled_event_id in scheduled for event in failed)
 
 
 class TestCancellation:
@@ -242,18 +244,23 @@ class TestOutages:
     """A service that goes away, by a forwarder that is cut; the worker goes on in every case."""
 
     @pytest.mark.parametrize(
-        ("variable", "code"),
+        ("variable", "code", "attempts"),
         [
-            ("DATABASE_URL", "database_unavailable"),
-            ("AWS_ENDPOINT_URL_S3", "storage_unavailable"),
-            ("AWS_ENDPOINT_URL_TEXTRACT", "ocr_unavailable"),
+            # A connection pool waits seconds for a database that is away.
+            ("DATABASE_URL", "database_unavailable", 6),
+            ("AWS_ENDPOINT_URL_S3", "storage_unavailable", 12),
+            ("AWS_ENDPOINT_URL_TEXTRACT", "ocr_unavailable", 12),
         ],
     )
-    async def test_a_service_that_stays_away_fails_the_job_with_its_reason(
-        self, stack_variables: dict[str, str], monkeypatch: pytest.MonkeyPatch, variable: str, code: str
+    async def test_an_outage_longer_than_any_count_of_attempts_is_a_delay(
+        self,
+        stack_variables: dict[str, str],
+        monkeypatch: pytest.MonkeyPatch,
+        variable: str,
+        code: str,
+        attempts: int,
     ) -> None:
-        # A connection pool waits seconds for a database that is away: two attempts show it as well as five.
-        quick_retries(monkeypatch, attempts=2)
+        quick_retries(monkeypatch)
         url = urlsplit(stack_variables[variable])
         assert url.port is not None
         with proxy_to("127.0.0.1", url.port) as proxy:
@@ -262,16 +269,30 @@ class TestOutages:
                 submission = await harness.service.submit(a_photo())
                 proxy.down()
                 async with harness.worker():
-                    if variable == "DATABASE_URL":
-                        # The reason itself is written to Postgres, so it waits until that is back.
-                        await asyncio.wait_for(failed_activity(harness, submission.job_id), 60)
-                        proxy.up()
-                    report = await harness.service.wait(submission.job_id)
-                    assert (report.recipe.status, report.recipe.error_code) == ("failed", code)
-                    assert await attempts_of_failed_step(harness, submission.job_id) == 2
+                    waiting = await waiting_for(harness, submission.job_id, attempts)
+                    assert waiting.code == code
                     proxy.up()
-                    again = await harness.service.submit(a_photo(), engine="recorded")
-                    assert (await harness.service.wait(again.job_id)).recipe.status == "succeeded"
+                    report = await harness.service.wait(submission.job_id)
+                    assert (report.recipe.status, report.recipe.error_code) == ("succeeded", None)
+
+    async def test_a_job_that_outlives_its_lifetime_says_what_it_waited_for(
+        self, stack_variables: dict[str, str], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        quick_retries(monkeypatch)
+        monkeypatch.setattr(policies, "LAST_CHANCE", timedelta(seconds=3))
+        url = urlsplit(stack_variables["AWS_ENDPOINT_URL_TEXTRACT"])
+        assert url.port is not None
+        with proxy_to("127.0.0.1", url.port) as proxy:
+            through = url._replace(netloc=url.netloc.replace(f":{url.port}", f":{proxy.port}")).geturl()
+            variables = stack_variables | {"AWS_ENDPOINT_URL_TEXTRACT": through}
+            async with open_harness(variables, monkeypatch) as harness:
+                harness.service._lifetime_seconds = 1
+                submission = await harness.service.submit(a_photo())
+                proxy.down()
+                async with harness.worker():
+                    recipe = (await harness.service.wait(submission.job_id)).recipe
+        assert (recipe.status, recipe.error_code) == ("failed", "job_expired")
+        assert "[ocr_unavailable]" in (recipe.error_message or "")
 
     @pytest.mark.parametrize("variable", ["DATABASE_URL", "AWS_ENDPOINT_URL_S3"])
     async def test_a_short_outage_is_not_seen_in_the_end(
@@ -304,14 +325,14 @@ class TestOutages:
                     assert (await direct.service.wait(submission.job_id)).recipe.status == "succeeded"
 
 
-async def failed_activity(harness: Harness, job_id: UUID) -> None:
-    """Wait until the job's first step has used up its attempts."""
+async def waiting_for(harness: Harness, job_id: UUID, attempts: int) -> Waiting:
+    """Wait until the job's step has been tried so often, and return what it waits for."""
 
-    async def probe() -> bool:
-        history = await harness.client.get_workflow_handle(str(job_id)).fetch_history()
-        return any(event.HasField("activity_task_failed_event_attributes") for event in history.events)
+    async def probe() -> Waiting | None:
+        state = await harness.service.workflow_of(job_id)
+        return state.waiting if state and state.waiting and state.waiting.attempt > attempts else None
 
-    await eventually(probe, seconds=60)
+    return await eventually(probe, seconds=120)
 
 
 async def retrying_activity(harness: Harness, job_id: UUID) -> None:

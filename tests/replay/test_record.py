@@ -53,7 +53,12 @@ async def all_of(recording: AsyncIterator[Recorded]) -> list[Recorded]:
 @pytest.mark.stack
 class TestOnTheStack:
     async def test_what_is_recorded_today_is_what_stands_in_the_repository(self, stage: Stage, tmp_path: Path) -> None:
-        wanted = ["success-configured-engine", "object-missing", "cancelled-in-ocr", "worker-restarted"]
+        wanted = [
+            "lifetime-success-configured-engine",
+            "lifetime-object-missing",
+            "lifetime-cancelled-in-ocr",
+            "lifetime-worker-restarted",
+        ]
         stage.playbook = dataclasses.replace(stage.playbook, scenarios=choose(SCENARIOS, wanted))
         stage.settings = stage.settings.model_copy(update={"ocr_engine": "recorded"})
         assert stage.application is not None
@@ -65,12 +70,12 @@ class TestOnTheStack:
             provenance = Provenance.from_json(provenance_path(path).read_text(encoding="utf-8"))
             assert (provenance.scenario, provenance.exit) == (one.scenario.name, one.scenario.expected.exit)
             assert str(stage.settings.s3_bucket) not in path.read_text(encoding="utf-8")
-        again = [named("success-configured-engine")]
+        again = [named("lifetime-success-configured-engine")]
         with pytest.raises(HistoryExists):
             await all_of(record(stage, again, tmp_path))
 
     async def test_raw_and_scrubbed_replay_alike(self, stage: Stage) -> None:
-        for name in ("type-not-expected", "cancelled-in-verify"):
+        for name in ("lifetime-type-not-expected", "lifetime-cancelled-in-verify"):
             raw = [history.to_json_dict() for history in await stage.perform(named(name))]
             scrubbed = [scrub(history, task_queues=stage.queues) for history in raw]
             assert raw != scrubbed
@@ -84,7 +89,7 @@ class TestOnTheStack:
         assert [path.name for path in ended.paths] == [f"batch-success-run{number}.json" for number in (1, 2, 3)]
 
     async def test_a_scenario_that_ends_otherwise_writes_nothing(self, stage: Stage, tmp_path: Path) -> None:
-        wrong = dataclasses.replace(named("object-missing"), expected=Expected("success"))
+        wrong = dataclasses.replace(named("lifetime-object-missing"), expected=Expected("success"))
         (ended,) = await all_of(record(stage, [wrong], tmp_path))
         assert isinstance(ended.error, ScenarioDeviated)
         assert "failure instead of success" in ended.error.message
@@ -105,7 +110,7 @@ class TestRefusals:
         (tmp_path / "file").write_text("in the way")
         history = json.loads((PRODUCT.root / "image_processing_workflow" / "0.1.0" / "success.json").read_bytes())
         with pytest.raises(HistoryUnwritable) as caught:
-            write(tmp_path / "file" / "success.json", history, named("success"))
+            write(tmp_path / "file" / "success.json", history, named("lifetime-success"))
         assert caught.value.code == "history_unwritable"
         assert str(tmp_path) in caught.value.message
 
@@ -113,11 +118,11 @@ class TestRefusals:
         path = tmp_path / "success.json"
         path.write_text("evidence")
         with pytest.raises(HistoryExists):
-            write(path, {"events": load(PRODUCT.files()[0])["events"]}, named("success"))
+            write(path, {"events": load(PRODUCT.files()[0])["events"]}, named("lifetime-success"))
         assert path.read_text() == "evidence"
 
     def test_a_history_that_is_there(self, tmp_path: Path) -> None:
-        scenario = named("success")
+        scenario = named("lifetime-success")
         (path,) = history_paths(tmp_path, scenario)
         path.parent.mkdir(parents=True)
         path.write_text("evidence")
@@ -166,7 +171,7 @@ class TestCommand:
         assert {one["name"] for one in listed} == {one.name for one in SCENARIOS}
 
     def test_missing_leaves_out_what_is_recorded(self, tmp_path: Path) -> None:
-        (path,) = history_paths(tmp_path, named("success"))
+        (path,) = history_paths(tmp_path, named("lifetime-success"))
         path.parent.mkdir(parents=True)
         path.write_text("{}")
         arguments = ["replay", "record", "--list", "--missing", "--to", str(tmp_path), "--photo", str(PHOTO)]
@@ -193,10 +198,10 @@ class TestCommand:
 
     def test_a_recorded_history_is_refused_with_its_path(self, tmp_path: Path) -> None:
         """The refusal comes before any service is asked, so that nothing is played in vain."""
-        (path,) = history_paths(tmp_path, named("success"))
+        (path,) = history_paths(tmp_path, named("lifetime-success"))
         path.parent.mkdir(parents=True)
         path.write_text("{}")
-        arguments = ["replay", "record", "success", "--to", str(tmp_path), "--photo", str(PHOTO)]
+        arguments = ["replay", "record", "lifetime-success", "--to", str(tmp_path), "--photo", str(PHOTO)]
         outcome = CliRunner().invoke(cli, arguments)
         assert outcome.exit_code == 1
         assert "[history_exists]" in outcome.stderr

@@ -2,14 +2,26 @@
 
 from __future__ import annotations
 
-import pytest
+from typing import Any
 
-from photo_worker.activities.boundary import to_application_error
+import pytest
+from temporalio.api.failure.v1 import Failure
+from temporalio.converter import DataConverter
+from temporalio.exceptions import ApplicationError, CancelledError
+from temporalio.testing import ActivityEnvironment
+from temporalio.worker import ActivityInboundInterceptor, ExecuteActivityInput
+
+from photo_worker.activities.boundary import ErrorBoundary, to_application_error
 from photo_worker.errors import (
+    BucketMissing,
     DatabaseUnavailable,
+    EngineUnavailable,
     JobConflict,
+    ObjectForbidden,
+    ObjectMissing,
     OcrThrottled,
     PhotoWorkerError,
+    SchemaMissing,
     ServiceRefused,
     StorageUnavailable,
     UnreadableDocument,
@@ -21,7 +33,7 @@ from photo_worker.errors import (
     [
         UnreadableDocument(name="pie.jpg", reason="it is cut off"),
         JobConflict(job_id="1", known="a", asked="b"),
-        ServiceRefused(service="S3", reason="AccessDenied"),
+        ObjectMissing(bucket="photos", key="raw/pie.jpg"),
     ],
     ids=lambda error: error.code,
 )
@@ -35,6 +47,10 @@ def test_what_would_fail_again_is_not_tried_again(error: PhotoWorkerError) -> No
         DatabaseUnavailable(database="d", reason="it is away"),
         StorageUnavailable(store="s", reason="it is away"),
         OcrThrottled(engine="textract", reason="too many requests"),
+        ServiceRefused(service="S3", reason="ExpiredToken"),
+        SchemaMissing(database="d", reason="no step was applied"),
+        ObjectForbidden(bucket="photos", key="raw/pie.jpg"),
+        EngineUnavailable(engine="local", reason="its extra is not installed"),
     ],
     ids=lambda error: error.code,
 )
@@ -46,3 +62,81 @@ def test_the_code_and_the_hint_travel_with_it() -> None:
     error = OcrThrottled(engine="textract", reason="too many requests")
     told = to_application_error(error)
     assert (told.type, told.message, list(told.details)) == (error.code, error.message, [error.hint])
+
+
+def test_a_throttled_call_is_tried_again_when_the_service_asks_for_it() -> None:
+    error = OcrThrottled(engine="textract", reason="too many requests")
+    error.retry_after_seconds = 7.5
+    delay = to_application_error(error).next_retry_delay
+    assert delay is not None
+    assert delay.total_seconds() == 7.5
+
+
+class _Raising(ActivityInboundInterceptor):
+    """An activity that ends with an error."""
+
+    def __init__(self, error: BaseException) -> None:
+        self._error = error
+
+    async def execute_activity(self, input: ExecuteActivityInput) -> Any:
+        raise self._error
+
+
+async def ends(error: BaseException, boundary: ErrorBoundary) -> ApplicationError:
+    """Return what an activity that raises ``error`` ends with behind the boundary."""
+    inbound = boundary.intercept_activity(_Raising(error))
+    given: Any = None
+
+    async def attempt() -> None:
+        await inbound.execute_activity(given)
+
+    with pytest.raises(ApplicationError) as caught:
+        await ActivityEnvironment().run(attempt)
+    return caught.value
+
+
+async def test_an_error_without_a_code_is_counted_and_says_what_it_was() -> None:
+    told = await ends(ZeroDivisionError("division by zero"), ErrorBoundary())
+    assert (told.type, told.message) == ("unexpected", "ZeroDivisionError: division by zero")
+
+
+async def test_a_long_chain_of_causes_leaves_the_reason_of_a_pending_activity_readable() -> None:
+    try:
+        try:
+            raise ConnectionError("cannot reach " + "x" * 5000)
+        except ConnectionError as cause:
+            raise DatabaseUnavailable(database="d", reason=str(cause) * 3) from cause
+    except DatabaseUnavailable as error:
+        told = await ends(error, ErrorBoundary())
+    failure = Failure()
+    await DataConverter.default.encode_failure(told, failure)
+    # Above this a server replaces the failure by "Failure exceeds size limit." while the activity is pending.
+    assert failure.ByteSize() < 4096
+    assert failure.message.startswith("Postgres does not answer (d): cannot reach")
+
+
+async def test_the_worker_s_own_bucket_is_not_the_job_s_to_miss() -> None:
+    boundary = ErrorBoundary("photos")
+    own = await ends(BucketMissing(bucket="photos"), boundary)
+    other = await ends(BucketMissing(bucket="theirs"), boundary)
+    assert (own.type, own.non_retryable) == ("worker_bucket_missing", False)
+    assert (other.type, other.non_retryable) == ("bucket_missing", True)
+
+
+async def test_what_a_service_or_the_worker_is_at_fault_for_is_heard() -> None:
+    heard: list[tuple[str, str | None]] = []
+    boundary = ErrorBoundary(heard=lambda kind, error: heard.append((kind, error.code if error else None)))
+    await ends(ServiceRefused(service="S3", reason="ExpiredToken"), boundary)
+    await ends(ObjectMissing(bucket="photos", key="a"), boundary)
+    assert [code for _, code in heard] == ["service_refused", None]
+
+
+async def test_a_cancellation_passes_as_it_is() -> None:
+    inbound = ErrorBoundary().intercept_activity(_Raising(CancelledError("Cancelled")))
+    given: Any = None
+
+    async def attempt() -> None:
+        await inbound.execute_activity(given)
+
+    with pytest.raises(CancelledError):
+        await ActivityEnvironment().run(attempt)

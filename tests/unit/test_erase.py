@@ -46,6 +46,9 @@ class Workflows:
         self.known[UUID(request.job_id)] = request
         return JobHandle(UUID(request.job_id), "run", joined=False)
 
+    async def start_again(self, job_id: UUID) -> JobHandle:
+        raise JobMissing(job_id=job_id)
+
     async def result(self, job_id: UUID) -> ImageProcessingResult:
         raise JobMissing(job_id=job_id)
 

@@ -11,7 +11,16 @@ from uuid import UUID, uuid4
 import pytest
 
 from photo_worker.contracts.image import ImageProcessingInput, ImageProcessingResult
-from photo_worker.errors import JobConflict, JobErased, JobMissing, ObjectMissing, TemporalUnavailable
+from photo_worker.errors import (
+    JobConflict,
+    JobEndedWithoutRow,
+    JobErased,
+    JobFailed,
+    JobMissing,
+    ObjectMissing,
+    PhotoWorkerError,
+    TemporalUnavailable,
+)
 from photo_worker.jobs import JobService, Source
 from photo_worker.ports import JobHandle, QueueState, Recipe, WorkflowState
 from photo_worker.storage.memory import MemoryObjectStore, MemoryRecipeRepository
@@ -28,6 +37,11 @@ class Starts:
         self.before: Callable[[UUID], object] = lambda job_id: None
         self.after: Callable[[UUID], object] = lambda job_id: None
         self.known: list[UUID] = []
+        self.closed: dict[UUID, WorkflowState] = {}
+        self.failure: PhotoWorkerError | None = None
+
+    async def start_again(self, job_id: UUID) -> JobHandle:
+        raise JobMissing(job_id=job_id)
 
     async def start_image_processing(self, request: ImageProcessingInput) -> JobHandle:
         job_id = UUID(request.job_id)
@@ -45,7 +59,7 @@ class Starts:
         return True
 
     async def result(self, job_id: UUID) -> ImageProcessingResult:
-        raise JobMissing(job_id=job_id)
+        raise self.failure or JobMissing(job_id=job_id)
 
     async def cancel(self, job_id: UUID) -> None:
         raise JobMissing(job_id=job_id)
@@ -54,7 +68,8 @@ class Starts:
         return True
 
     async def state(self, job_id: UUID) -> WorkflowState | None:
-        return WorkflowState("running", datetime.now(UTC)) if job_id in self.known else None
+        running = WorkflowState("running", datetime.now(UTC)) if job_id in self.known else None
+        return self.closed.get(job_id, running)
 
     async def open_jobs(self) -> AsyncIterator[str]:
         for job_id in self.known:
@@ -154,6 +169,50 @@ async def test_a_finished_job_is_not_started_again_when_temporal_has_forgotten_i
     starts.known.clear()
     assert (await service.submit(photo, job_id=job_id)).joined
     assert starts.known == []
+
+
+def refused() -> WorkflowState:
+    now = datetime.now(UTC)
+    return WorkflowState("failed", now, now, "service_refused", "Postgres refuses the worker's credentials.")
+
+
+async def test_submitting_a_job_whose_workflow_ended_without_its_row_says_that_nothing_runs(
+    service: JobService, repository: Meddled, starts: Starts, photo: Source
+) -> None:
+    job_id = (await service.submit(photo)).job_id
+    starts.closed[job_id] = refused()
+    with pytest.raises(JobEndedWithoutRow) as caught:
+        await service.submit(photo, job_id=job_id)
+    assert "service_refused" in caught.value.message
+    row = repository.get(job_id)
+    assert row is not None
+    assert row.status == "queued", "the job can be set going again"
+
+
+async def test_submitting_a_job_whose_workflow_has_just_ended_with_its_row_joins_it(
+    service: JobService, repository: Meddled, starts: Starts, photo: Source
+) -> None:
+    job_id = (await service.submit(photo)).job_id
+    starts.closed[job_id] = refused()
+
+    def fail(known: UUID) -> None:
+        repository.fail(known, bucket=BUCKET, key=KEY, code="object_missing", message="There is no object.")
+
+    starts.after = fail
+    assert (await service.submit(photo, job_id=job_id)).joined
+
+
+async def test_waiting_for_a_job_that_a_worker_ended_leaves_its_row_open(
+    service: JobService, repository: Meddled, starts: Starts, photo: Source
+) -> None:
+    job_id = (await service.submit(photo)).job_id
+    starts.closed[job_id] = refused()
+    starts.failure = JobFailed(job_id=job_id, reason_code="service_refused", reason="refused")
+    with pytest.raises(JobEndedWithoutRow):
+        await service.wait(job_id)
+    row = repository.get(job_id)
+    assert row is not None
+    assert row.status == "queued"
 
 
 async def test_a_photo_that_an_erasure_took_meanwhile_is_stored_again(

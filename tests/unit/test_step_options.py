@@ -5,10 +5,12 @@ from __future__ import annotations
 from datetime import timedelta
 from pathlib import Path
 
+import pytest
 from temporalio.bridge.proto.workflow_commands import ScheduleActivity
 from temporalio.client import WorkflowHistory
 from temporalio.worker import Replayer
 
+from photo_worker import policies
 from photo_worker.orchestration.converter import data_converter
 from photo_worker.replay.trace import ListeningRunner
 from photo_worker.workflows.image import ImageProcessingWorkflow
@@ -28,23 +30,33 @@ async def steps(name: str) -> dict[str, ScheduleActivity]:
     return {command.schedule_activity.activity_type: command.schedule_activity for command in asked}
 
 
-async def test_a_worker_that_dies_in_a_long_step_is_noticed_within_half_a_minute() -> None:
-    asked = await steps("success")
+async def test_a_worker_that_dies_in_a_step_is_noticed_within_half_a_minute() -> None:
+    asked = await steps("lifetime-success")
     assert list(asked) == ["verify_and_locate_asset", "ocr_textract", "persist_artifacts"]
     for name, step in asked.items():
-        noticed = step.heartbeat_timeout if step.HasField("heartbeat_timeout") else step.start_to_close_timeout
-        assert noticed.ToTimedelta() <= timedelta(seconds=30), name
+        assert step.HasField("heartbeat_timeout"), name
+        assert step.heartbeat_timeout.ToTimedelta() <= timedelta(seconds=30), name
 
 
-async def test_the_reason_of_a_failure_is_written_however_late_the_database_is_back() -> None:
-    last = (await steps("object-missing"))["record_failure"]
+@pytest.mark.parametrize("name", ["object-missing", "lifetime-object-missing"])
+async def test_the_reason_of_a_failure_is_written_however_late_the_database_is_back(name: str) -> None:
+    last = (await steps(name))["record_failure"]
     # Zero is no bound, for the number of attempts as for the time of all of them.
     assert last.retry_policy.maximum_attempts == 0
     assert not last.HasField("schedule_to_close_timeout")
+    assert last.retry_policy.non_retryable_error_types == []
     assert last.retry_policy.maximum_interval.ToTimedelta() <= MINUTE
 
 
-async def test_every_step_is_tried_again_and_none_but_the_last_without_end() -> None:
+async def test_a_service_that_is_away_is_waited_for_as_long_as_the_job_lives() -> None:
+    for name, step in (await steps("lifetime-success")).items():
+        assert step.retry_policy.maximum_attempts == 0, name
+        assert timedelta(hours=23) < step.schedule_to_close_timeout.ToTimedelta() <= timedelta(days=1), name
+        assert step.retry_policy.maximum_interval.ToTimedelta() == MINUTE, name
+        assert step.retry_policy.non_retryable_error_types == [policies.UNEXPECTED], name
+
+
+async def test_a_run_that_began_before_lifetimes_keeps_its_bounded_attempts() -> None:
     for name, step in (await steps("success")).items():
         assert 3 <= step.retry_policy.maximum_attempts <= 10, name
         assert step.retry_policy.maximum_interval.ToTimedelta() <= MINUTE, name

@@ -82,7 +82,7 @@ async def test_nothing_is_started_where_no_worker_shows_that_the_namespace_is_ri
     assert "no worker" in done.details[0]
 
 
-@pytest.mark.parametrize(("status", "code"), [("terminated", "terminated"), ("timed_out", "timeout")])
+@pytest.mark.parametrize(("status", "code"), [("terminated", "terminated"), ("cancelled", "job_cancelled")])
 async def test_a_workflow_s_end_is_written_into_its_row(status: str, code: str) -> None:
     deployment = Deployment()
     deployment.queued(JOB)
@@ -94,6 +94,29 @@ async def test_a_workflow_s_end_is_written_into_its_row(status: str, code: str) 
     assert (row.status, row.error_code) == ("failed", code)
     assert row.error_message
     assert row.error_message in done.details[0]
+
+
+@pytest.mark.parametrize("code", ["service_refused", "database_unavailable", "schema_missing", "timeout"])
+async def test_a_job_that_a_worker_or_a_service_ended_is_set_going_again(code: str) -> None:
+    deployment = Deployment()
+    deployment.queued(JOB)
+    deployment.temporal.states[JOB] = WorkflowState("failed", START, START, code, "it was refused")
+    done = await repair(deployment)
+    assert (done.said, done.left) == (mended("workflow_gave_up"), [])
+    row = deployment.rows.get(JOB)
+    assert row is not None
+    assert (row.status, row.error_code) == ("queued", None)
+    assert deployment.temporal.states[JOB].is_open
+
+
+async def test_nothing_is_set_going_again_where_no_worker_polls() -> None:
+    deployment = Deployment()
+    deployment.queued(JOB)
+    deployment.temporal.states[JOB] = WorkflowState("failed", START, START, "service_refused", "it was refused")
+    deployment.temporal.queue = QueueState("recipe-process", backlog=0, oldest_seconds=0.0, has_worker=False)
+    done = await repair(deployment)
+    assert done.said == [("workflow_gave_up", "refused")]
+    assert not deployment.temporal.states[JOB].is_open
 
 
 async def test_a_result_that_the_database_lost_is_written_again() -> None:

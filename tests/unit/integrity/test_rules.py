@@ -180,8 +180,13 @@ DAMAGES: dict[str, tuple[Damage, str, Repair | None]] = {
     ),
     "queued, workflow timed out": (
         both(open_row("queued", MINUTE), workflow("timed_out")),
-        "workflow_ended_without_row",
-        Repair.RECORD_END,
+        "workflow_gave_up",
+        Repair.START_AGAIN,
+    ),
+    "queued, workflow failed by a worker's password": (
+        both(open_row("queued", MINUTE), workflow("failed", reason_code="service_refused", reason="refused")),
+        "workflow_gave_up",
+        Repair.START_AGAIN,
     ),
     "running, workflow completed, result gone": (open_row("running", MINUTE), "result_not_recorded", None),
     "running, workflow completed, result there": (

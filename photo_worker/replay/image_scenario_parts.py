@@ -1,0 +1,82 @@
+"""What the image workflow's scenarios are made of: photos, interferences, and the usual ends."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from photo_worker import errors
+from photo_worker.replay.scenarios import Expected, Interference, Ran, Scenario, Step
+
+WORKFLOW = "image_processing_workflow"
+VERIFY, OCR, PERSIST, RECORD = "verify_and_locate_asset", "ocr_textract", "persist_artifacts", "record_failure"
+
+DONE = (Ran(VERIFY, "completed"), Ran(OCR, "completed"), Ran(PERSIST, "completed"))
+
+
+@dataclass(frozen=True)
+class Photo:
+    """What lies in S3 for a job, and what the job says of it."""
+
+    content: str = "photo"
+    """photo, damaged (its head alone), text, empty or absent."""
+    engine: str | None = "recorded"
+    expect: str | None = None
+    job_id: str | None = None
+    raw: Any = None
+    """Sent as it is, in place of a contract."""
+    erased: bool = False
+    """The job is marked as erased before it starts."""
+    lifetime_seconds: int | None = None
+
+
+def unavailable() -> Exception:
+    """Return what Postgres away is."""
+    return errors.DatabaseUnavailable(database="the jobs' database", reason="the connection was cut")
+
+
+def storage_unavailable() -> Exception:
+    """Return what S3 away is."""
+    return errors.StorageUnavailable(store="the jobs' store", reason="the connection was cut")
+
+
+def throttled() -> Exception:
+    """Return what Textract says to a caller that asks too often."""
+    return errors.OcrThrottled(engine="textract", reason="ThrottlingException")
+
+
+def defect() -> Exception:
+    """Return what a defect raises."""
+    return ZeroDivisionError("division by zero")
+
+
+def failed(name: str, about: str, code: str, *ran: Ran, photo: Photo | None = None, **more: Any) -> Scenario:
+    """Return a scenario that ends as a failure with ``code``, written down by ``record_failure``."""
+    recorded = more.pop("recorded", Ran(RECORD, "completed"))
+    expected = Expected("failure", (*ran, recorded), failure=code)
+    return Scenario(name, WORKFLOW, about, expected, request=photo or Photo(), **more)
+
+
+def succeeded(name: str, about: str, *ran: Ran, photo: Photo | None = None, **more: Any) -> Scenario:
+    """Return a scenario that ends with a result."""
+    expected = Expected("success", ran or DONE, events=more.pop("events", {}))
+    return Scenario(name, WORKFLOW, about, expected, request=photo or Photo(), **more)
+
+
+def cancelled(name: str, about: str, steps: tuple[Step, ...], *ran: Ran, **more: Any) -> Scenario:
+    """Return a scenario that is cancelled, with the reason written down."""
+    expected = Expected("cancellation", (*ran, Ran(RECORD, "completed")))
+    return Scenario(name, WORKFLOW, about, expected, request=Photo(), steps=steps, **more)
+
+
+def held(activity: str, *attempts: int) -> tuple[Interference, ...]:
+    """Hold these attempts, or all of them."""
+    return (Interference(activity, "hold", attempts=attempts),)
+
+
+def fails(
+    activity: str, error: Callable[[], Exception], *attempts: int, times: int | None = None
+) -> tuple[Interference, ...]:
+    """Fail these attempts, or all of them; ``times`` bounds how many in all."""
+    return (Interference(activity, "fail", error, attempts, times),)
