@@ -251,6 +251,13 @@ class ConfirmationRequired(PhotoWorkerError):
     hint = "Add --yes."
 
 
+class RebindUnconfirmed(PhotoWorkerError):
+    """This takes the bucket {bucket!r} away from the database {known}, and the command cannot ask for confirmation."""
+
+    code = "rebind_unconfirmed"
+    hint = "Add --yes."
+
+
 class WorkerFailed(PhotoWorkerError):
     """The worker ended {starts} times in a row; its log is {log}."""
 
@@ -343,6 +350,26 @@ class SchemaUnknown(ConfigurationError):
 
     code = "schema_unknown"
     hint = "A newer release was here before; use that one, or another database."
+
+
+class BucketBoundElsewhere(ConfigurationError):
+    """The bucket {bucket!r} belongs to another database ({known}) and not to {database}."""
+
+    code = "bucket_bound_elsewhere"
+    hint = (
+        "Correct S3_BUCKET or DATABASE_URL: each database needs a bucket of its own. Where this database has really "
+        "taken the other's place, run `photo-worker migrate --rebind`."
+    )
+
+
+class BindingUnreadable(ConfigurationError):
+    """Nothing can be learnt of which database the bucket {bucket!r} belongs to: {reason}."""
+
+    code = "bucket_binding_unreadable"
+    hint = (
+        "Restore the object from the bucket's versions, use the release that wrote it, or write it anew with "
+        "`photo-worker migrate --rebind`."
+    )
 
 
 class StackError(PhotoWorkerError):

@@ -18,6 +18,7 @@ from photo_worker.contracts.image import Manifest
 from photo_worker.contracts.keys import manifest_key, ocr_key
 from photo_worker.crash_points import CrashPoint, at
 from photo_worker.errors import BucketMissing, DocumentTooLarge, InvalidBucket, InvalidKey, ObjectMissing
+from photo_worker.integrity.binding import require_not_elsewhere
 from photo_worker.integrity.evidence import JOB_FOLDERS, Location, uploaded_sha256
 from photo_worker.policies import OCR_RESULT_LIMIT_BYTES
 from photo_worker.ports import ObjectStore, Recipe, RecipeRepository, WorkflowOrchestrator, WorkflowState
@@ -86,7 +87,8 @@ class Erasure:
         self._bucket = bucket
 
     async def traces(self, job_id: UUID) -> Traces:
-        """Look what there is of a job, without changing anything."""
+        """Look what there is of a job, without changing anything. Raises ``BucketBoundElsewhere``."""
+        await asyncio.to_thread(self._require_own_bucket)
         workflow = await self._orchestrator.state(job_id)
         return await asyncio.to_thread(self._look, job_id, workflow)
 
@@ -96,7 +98,9 @@ class Erasure:
         """Remove every trace of a job, whatever there is of it, and return what was done and left.
 
         ``told`` hears of each step when it is done. ``with_source`` also deletes a photo that is somebody's own. It
-        may be called again at any time, also beside itself. Raises ``StorageUnavailable``, ``DatabaseUnavailable`` or
+        may be called again at any time, also beside itself. Raises ``BucketBoundElsewhere`` before anything is done
+        where the worker's bucket is another database's; one that is not bound yet is no reason to refuse a job that
+        was asked for by its id. Raises ``StorageUnavailable``, ``DatabaseUnavailable`` or
         ``TemporalUnavailable`` where a service is away; the same call then completes what was begun.
         """
         steps: list[Step] = []
@@ -105,6 +109,7 @@ class Erasure:
             steps.append(step)
             told(step)
 
+        await asyncio.to_thread(self._require_own_bucket)
         tell(await asyncio.to_thread(self._mark, job_id))
         with at(CrashPoint.WORKFLOW_ERASED):
             found = await self._orchestrator.erase(job_id)
@@ -118,6 +123,9 @@ class Erasure:
             rows = await asyncio.to_thread(self._repository.delete, job_id)
         tell(Step(Part.ROWS, done="deleted" if rows else "there were none"))
         return steps
+
+    def _require_own_bucket(self) -> None:
+        require_not_elsewhere(self._store, self._repository, self._bucket)
 
     def _mark(self, job_id: UUID) -> Step:
         known = self._repository.is_erased(job_id)
