@@ -104,6 +104,13 @@ class SourceMissing(InputError):
     hint = "Check the path; quote a glob so that the shell leaves it alone."
 
 
+class FixturesMissing(InputError):
+    """There are no photos to process: neither {path!r} is there nor those of the package."""
+
+    code = "fixtures_missing"
+    hint = "Name a folder of photos: photo-worker demo --fixtures FOLDER."
+
+
 class SourceUnreadable(InputError):
     """The file {path!r} cannot be read: {reason}."""
 
