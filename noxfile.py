@@ -216,6 +216,8 @@ def bench(session: nox.Session) -> None:
     python = prepare(session)
     prepare_clients(session, python)
     session.run(python, "-m", "benchmarks", *session.posargs)
+    if session.posargs == ["--short"]:
+        session.run(python, "-m", "benchmarks.compare_emulators")
 
 
 @nox.session(venv_backend=BACKEND)

@@ -22,7 +22,7 @@ from photo_worker.integrity.binding import (
     bound_since,
     read_binding,
 )
-from photo_worker.integrity.erase import Erasure
+from photo_worker.integrity.erase import Erasure, Part
 from photo_worker.integrity.repair import Repairer, Step
 from photo_worker.integrity.survey import open_survey
 from photo_worker.ports import WorkflowState
@@ -332,3 +332,28 @@ async def test_erase_by_id_works_before_the_bucket_is_bound() -> None:
     erasure = Erasure(deployment.store, deployment.rows, deployment.temporal, BUCKET)
     await erasure.erase(JOB)
     assert list(deployment.store.list(BUCKET, "")) == []
+
+
+@pytest.mark.parametrize("bound", [True, False])
+async def test_erase_leaves_what_lies_in_a_former_bucket_that_is_another_database_s_by_now(bound: bool) -> None:
+    """As in a copy of the database that got a bucket of its own: the other one has jobs of the same ids."""
+    deployment = Deployment()
+    deployment.succeeded(JOB)
+    key = next(deployment.store.list(BUCKET, "raw/")).key
+    deployment.store.delete(BUCKET, MARKER_KEY)
+    if bound:
+        bind(deployment.store, MemoryRecipeRepository(), BUCKET)
+    before = {entry.key for entry in deployment.store.list(BUCKET, "")}
+    deployment.store.ensure_bucket("own")
+    bind(deployment.store, deployment.rows, "own")
+    erasure = Erasure(deployment.store, deployment.rows, deployment.temporal, "own")
+    steps = await erasure.erase(JOB, with_source=True)
+    left = {step.part: step.left for step in steps if step.left}
+    assert deployment.rows.get(JOB) is None
+    if bound:
+        assert {entry.key for entry in deployment.store.list(BUCKET, "")} == before
+        assert set(left) == {"objects", "photo"}
+        assert all("another database's" in text for text in left.values())
+        assert f"s3://{BUCKET}/{key}" in left[Part.PHOTO]
+    else:
+        assert (left, list(deployment.store.list(BUCKET, ""))) == ({}, [])
