@@ -67,7 +67,7 @@ def _bind(around: Surroundings, *, must_bind: bool, rebind: bool, yes: bool) -> 
     Raises ``BucketBoundElsewhere``, and with ``must_bind`` whatever keeps it from being bound.
     """
     from photo_worker.bootstrap import build_application
-    from photo_worker.integrity.binding import BoundElsewhere, bind, read_binding
+    from photo_worker.integrity.binding import BoundElsewhere, Unbound, bind, bound_since, read_binding
 
     bucket = around.settings.s3_bucket
     try:
@@ -78,6 +78,8 @@ def _bind(around: Surroundings, *, must_bind: bool, rebind: bool, yes: bool) -> 
                 found = read_binding(store, repository, bucket)
                 if isinstance(found, BoundElsewhere):
                     _confirm(bucket, found.marker.database, repository.describe())
+                elif isinstance(found, Unbound) and bound_since(store, bucket) is not None:
+                    _confirm(bucket, "that a marker names which cannot be read", repository.describe())
             changed = bind(store, repository, bucket, rebind=rebind)
         finally:
             application.close()

@@ -64,8 +64,8 @@ async def connect(settings: Settings, variables: Mapping[str, str]) -> Client:
 async def _require_namespace(client: Client) -> None:
     """Raise ``RPCError`` where the namespace is not there.
 
-    Otherwise the first answer about a job would be that there is none. Who may start jobs and not describe the
-    namespace goes on.
+    Otherwise the first answer about a job would be that there is none. Credentials that may start jobs and not describe
+    the namespace are enough.
     """
     try:
         await client.workflow_service.describe_namespace(DescribeNamespaceRequest(namespace=client.namespace))

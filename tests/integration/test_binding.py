@@ -237,6 +237,18 @@ def test_a_database_that_took_another_s_place_gets_the_bucket_on_purpose(
     assert marker_of(store, bucket) == before
 
 
+def test_a_marker_that_cannot_be_read_is_written_over_on_purpose_alone(
+    run: Run, store: BotoObjectStore, bucket: str
+) -> None:
+    store.put(bucket, MARKER_KEY, b'{"format": 99}', content_type="application/json")
+    for arguments, code in (((), "bucket_binding_unreadable"), (("--rebind",), "rebind_unconfirmed")):
+        refused = run("migrate", *arguments)
+        assert refused.returncode == 1
+        assert f"error [{code}]" in refused.stderr
+        assert store.get(bucket, MARKER_KEY, limit_bytes=1 << 16) == b'{"format": 99}'
+    assert run("migrate", "--rebind", "--yes", "-o", "json").data["bucket"]["changed"]
+
+
 def at_a_terminal(variables: dict[str, str], cwd: Path, answer: str, *arguments: str) -> tuple[int, str]:
     """Run a command whose standard input is a terminal, and answer it."""
     ours, theirs = pty.openpty()
@@ -258,8 +270,8 @@ def at_a_terminal(variables: dict[str, str], cwd: Path, answer: str, *arguments:
     return process.returncode, said
 
 
-def test_a_worker_of_the_release_before_works_on_the_new_schema(database_url: str) -> None:
-    """It knows nothing of the table; see test_migrate for what it sends."""
+def test_the_table_of_the_id_is_empty_at_first_and_holds_one_row(database_url: str) -> None:
+    """Databases that are copied from a migrated one get ids of their own."""
     with psycopg.connect(database_url) as connection:
         assert connection.execute("SELECT count(*) FROM deployment").fetchone() == (0,)
         connection.execute("INSERT INTO deployment DEFAULT VALUES")

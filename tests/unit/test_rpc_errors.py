@@ -35,7 +35,7 @@ async def client_of(target: str) -> Any:
 
 AT_THE_START = [
     *((status, "GetSystemInfo") for status in KINDS if status is not RPCStatusCode.INTERNAL),
-    # Who may not describe the namespace may still start jobs.
+    # Credentials that may not describe the namespace may still start jobs.
     *((status, "DescribeNamespace") for status in KINDS if status is not RPCStatusCode.PERMISSION_DENIED),
 ]
 
@@ -68,7 +68,7 @@ async def test_a_refused_start_says_why(status: RPCStatusCode) -> None:
     assert REASON in caught.value.message
 
 
-async def test_who_may_not_describe_the_namespace_may_still_connect() -> None:
+async def test_connect_without_the_right_to_describe_the_namespace() -> None:
     with refusing(RPCStatusCode.PERMISSION_DENIED.value, REASON) as target:
         assert (await client_of(target)).namespace == "photos"
 

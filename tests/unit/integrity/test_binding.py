@@ -79,7 +79,7 @@ def test_a_database_may_have_several_buckets(store: MemoryObjectStore) -> None:
         assert isinstance(read_binding(store, rows, bucket), Bound)
 
 
-def test_of_two_databases_at_once_one_gets_the_bucket(store: MemoryObjectStore) -> None:
+def test_of_databases_that_bind_at_once_one_gets_the_bucket(store: MemoryObjectStore) -> None:
     databases = [MemoryRecipeRepository() for _ in range(4)]
     barrier = Barrier(len(databases))
 
