@@ -35,7 +35,7 @@ _IDLE_SECONDS = 20.0
 _TIMEOUT_SECONDS = 180.0
 
 
-def run(rounds: int = 3) -> dict[str, Any]:
+def run(rounds: int = 3, *, idle_seconds: float = _IDLE_SECONDS, clones: int = CLONES) -> dict[str, Any]:
     """Return seconds of one and of three `up` at once, and their ratio; MiB of one stack; ms of a database."""
     one: list[float] = []
     three: list[float] = []
@@ -47,9 +47,9 @@ def run(rounds: int = 3) -> dict[str, Any]:
         stack = Stack(home, "bench", base_port=0, durable=False)
         try:
             stack.up()
-            time.sleep(_IDLE_SECONDS)
+            time.sleep(idle_seconds)
             memory = resident_mib(stack)
-            clone = clone_ms(stack.env()["DATABASE_URL"])
+            clone = clone_ms(stack.env()["DATABASE_URL"], clones)
         finally:
             stack.delete()
     ratio = statistics.median(three) / statistics.median(one)
@@ -87,7 +87,7 @@ def _resident(process: psutil.Process) -> float:
     return total / 2**20
 
 
-def clone_ms(server_url: str) -> float:
+def clone_ms(server_url: str, clones: int = CLONES) -> float:
     """Return the median milliseconds in which a test gets a migrated database of its own, as the tests have it."""
     with psycopg.connect(server_url, autocommit=True) as connection:
         template = f"bench_{uuid4().hex}"
@@ -96,7 +96,7 @@ def clone_ms(server_url: str) -> float:
         try:
             migrate.upgrade(conninfo.make_conninfo(server_url, dbname=template))
             seconds = []
-            for _ in range(CLONES):
+            for _ in range(clones):
                 name = f"bench_{uuid4().hex}"
                 made.append(name)
                 began = time.perf_counter()

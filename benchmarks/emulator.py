@@ -119,10 +119,10 @@ def measure(url: str, *, pages: int = PAGES, rounds: int = ROUNDS) -> dict[str, 
     }
 
 
-def run() -> dict[str, Any]:
+def run(*, pages: int = PAGES, rounds: int = ROUNDS) -> dict[str, Any]:
     """Measure an emulator of its own, which needs nothing else for documents that come inline."""
     with started() as (_, url, _):
-        return measure(url)
+        return measure(url, pages=pages, rounds=rounds)
 
 
 def table(result: dict[str, Any]) -> Sequence[tuple[str, str]]:

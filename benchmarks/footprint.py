@@ -87,7 +87,7 @@ def first_answer_seconds(document: bytes) -> float:
     return spent
 
 
-def measure_idle(document: bytes) -> dict[str, float | str]:
+def measure_idle(document: bytes, settling_seconds: float = SETTLING_SECONDS) -> dict[str, float | str]:
     """Return the memory when it is ready, and some time after it has read a page."""
     with started() as (process, url, _):
         deadline = time.monotonic() + DEADLINE_SECONDS
@@ -98,7 +98,7 @@ def measure_idle(document: bytes) -> dict[str, float | str]:
         fresh, measure = least_memory(process, 3)
         client.ask()
         used, _ = memory_mb(process)
-        settled, _ = least_memory(process, SETTLING_SECONDS)
+        settled, _ = least_memory(process, settling_seconds)
         client.close()
     return {"measure": measure, "ready": round(fresh), "just_used": round(used), "idle_again": round(settled)}
 
@@ -117,12 +117,12 @@ def least_memory(process: psutil.Process, seconds: float) -> tuple[float, str]:
     return least, measure
 
 
-def run() -> dict[str, Any]:
+def run(*, starts: int = STARTS, settling_seconds: float = SETTLING_SECONDS) -> dict[str, Any]:
     """Start emulators one after the other and measure them."""
     document = (ROOT / "fixtures" / PAGE).read_bytes()
-    times = [first_answer_seconds(document) for _ in range(STARTS)]
+    times = [first_answer_seconds(document) for _ in range(starts)]
     first = statistics.median(times)
-    idle = measure_idle(document)
+    idle = measure_idle(document, settling_seconds)
     worst = max(float(idle["ready"]), float(idle["idle_again"]))
     return {
         "first_answer_seconds": round(first, 2),

@@ -194,9 +194,9 @@ def product_reader() -> Reader:
     return read_document
 
 
-def run() -> dict[str, Any]:
+def run(*, angles: Sequence[int] = ANGLES) -> dict[str, Any]:
     """Measure the product."""
-    return measure(product_reader()).as_dict()
+    return measure(product_reader(), angles=angles).as_dict()
 
 
 def table(result: Mapping[str, Any]) -> Sequence[tuple[str, str]]:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import shutil
 import statistics
 import subprocess
 import sys
@@ -64,13 +65,26 @@ os._exit(0)
 """
 
 
-def copies(folder: Path, count: int = COUNT) -> int:
-    """Fill ``folder`` with ``count`` histories, each with a run id of its own; return their bytes."""
-    originals = [path for path in sorted(HISTORIES.rglob("*.json")) if not path.name.endswith(".provenance.json")]
-    if not originals:
+def originals() -> list[Path]:
+    """Return the committed histories; raises ``RuntimeError`` where there are none."""
+    found = [path for path in sorted(HISTORIES.rglob("*.json")) if not path.name.endswith(".provenance.json")]
+    if not found:
         raise RuntimeError(f"there are no histories in {HISTORIES}")
+    return found
+
+
+def copies(folder: Path, count: int) -> int:
+    """Fill ``folder`` with ``count`` histories, each with a run id of its own; return their bytes.
+
+    What lies beside the committed ones, such as the list of drift that is allowed, lies beside these as well: the gate
+    finds the same there. ``count`` is at least their number, or an entry of that list would match nothing.
+    """
     size = 0
-    for number, path in enumerate(itertools.islice(itertools.cycle(originals), count)):
+    folder.mkdir(parents=True)
+    for beside in HISTORIES.parents[1].iterdir():
+        if beside.is_file() and beside.suffix != ".py":
+            shutil.copy2(beside, folder.parent)
+    for number, path in enumerate(itertools.islice(itertools.cycle(originals()), count)):
         text = path.read_text(encoding="utf-8")
         started = json.loads(text)["events"][0]["workflowExecutionStartedEventAttributes"]
         run_id = started["originalExecutionRunId"]
@@ -122,38 +136,42 @@ def timed(arguments: Sequence[str]) -> tuple[float, int, str]:
     return seconds, peak.bytes, output
 
 
-def _gate(folder: Path, *options: str) -> tuple[float, int]:
+def _gate(folder: Path, count: int, *options: str) -> tuple[float, int]:
     command = ["-m", "photo_worker.cli", "replay", "check", str(folder), "--format", "json", *options]
     seconds, peak, output = timed(command)
     checked = sum(each["state"] == "ok" for each in json.loads(output)["data"]["histories"])
-    if checked != COUNT:
-        raise RuntimeError(f"the gate saw {checked} histories, not {COUNT}")
+    if checked != count:
+        raise RuntimeError(f"the gate saw {checked} histories, not {count}")
     return seconds, peak
 
 
-def run() -> dict[str, Any]:
-    """Run all in turn, ``ROUNDS`` times; return medians, ratios and the memory."""
+def run(*, count: int = COUNT, rounds: int = ROUNDS) -> dict[str, Any]:
+    """Run all in turn, ``rounds`` times; return medians, ratios and the memory.
+
+    Each committed history is among the ``count``, or all of them where there are more.
+    """
+    count = max(count, len(originals()))
     bare, gate, alone, memory = [], [], [], {"bare": 0, "gate": 0}
     with tempfile.TemporaryDirectory(prefix="photo-worker-bench-") as name:
         folder = Path(name) / "histories"
-        size = copies(folder)
-        for _ in range(ROUNDS):
+        size = copies(folder, count)
+        for _ in range(rounds):
             seconds, peak, output = timed(["-c", BARE, str(folder)])
-            if int(output) != COUNT:
-                raise RuntimeError(f"the Replayer saw {output.strip()} histories, not {COUNT}")
+            if int(output) != count:
+                raise RuntimeError(f"the Replayer saw {output.strip()} histories, not {count}")
             bare.append(seconds)
             memory["bare"] = max(memory["bare"], peak)
-            seconds, peak = _gate(folder)
+            seconds, peak = _gate(folder, count)
             gate.append(seconds)
             memory["gate"] = max(memory["gate"], peak)
-            alone.append(_gate(folder, "--jobs", "1")[0])
+            alone.append(_gate(folder, count, "--jobs", "1")[0])
     pairs = [ours / theirs for ours, theirs in zip(gate, bare, strict=True)]
     ratio = statistics.median(pairs)
     megabytes = memory["gate"] / 1e6
     return {
-        "histories": COUNT,
+        "histories": count,
         "history_bytes": size,
-        "rounds": ROUNDS,
+        "rounds": rounds,
         "bare_seconds": round(statistics.median(bare), 2),
         "gate_seconds": round(statistics.median(gate), 2),
         "ratio": round(ratio, 2),

@@ -162,7 +162,7 @@ async def measure(variables: dict[str, str], *, jobs: int = JOBS, rounds: int = 
     }
 
 
-def run(variables: dict[str, str]) -> dict[str, Any]:
+def run(variables: dict[str, str], *, jobs: int = JOBS, rounds: int = ROUNDS) -> dict[str, Any]:
     """Measure on a stack that runs, whose variables are in the process environment already."""
     return asyncio.run(
         measure(
@@ -170,7 +170,9 @@ def run(variables: dict[str, str]) -> dict[str, Any]:
             | {
                 "TEMPORAL_TASK_QUEUE": f"bench-{secrets.token_hex(4)}",
                 "OCR_RECORDED_DIR": str(ROOT / "fixtures" / "recorded"),
-            }
+            },
+            jobs=jobs,
+            rounds=rounds,
         )
     )
 

@@ -34,7 +34,11 @@ def build_application(settings: Settings) -> Application:
     from photo_worker.storage.s3_boto import BotoObjectStore, make_client
 
     pool = make_pool(settings.require_database_url(), max_size=min(settings.max_activities, _MAX_CONNECTIONS))
-    store = BotoObjectStore(make_client(max_pool_connections=settings.max_activities))
+    store = BotoObjectStore(
+        make_client(max_pool_connections=settings.max_activities),
+        encryption=settings.s3_server_side_encryption,
+        kms_key_id=settings.s3_sse_kms_key_id,
+    )
     return Application(settings=settings, store=store, repository=PostgresRecipeRepository(pool), close=pool.close)
 
 

@@ -16,7 +16,7 @@ from typing import Annotated, Literal
 from urllib.parse import urlsplit
 
 from dotenv.parser import parse_stream
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, ValidationInfo, field_validator
 
 from photo_worker.errors import ConfigurationError
 
@@ -35,6 +35,12 @@ class Settings(BaseModel):
     )
     database_url: Annotated[SecretStr | None, Field(alias="DATABASE_URL")] = None
     s3_bucket: Annotated[str, Field(alias="S3_BUCKET", pattern=r"^[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]$")] = "photo-worker"
+    s3_server_side_encryption: Annotated[
+        Literal["AES256", "aws:kms", "aws:kms:dsse"] | None, Field(alias="S3_SERVER_SIDE_ENCRYPTION")
+    ] = None
+    s3_sse_kms_key_id: Annotated[
+        str | None, Field(alias="S3_SSE_KMS_KEY_ID", pattern=r"^[\x21-\x7e]+$", max_length=2048)
+    ] = None
     ocr_engine: Annotated[str, Field(alias="OCR_ENGINE", pattern=r"^[a-z][a-z0-9_-]{0,63}$")] = "textract"
     textract_api: Annotated[Literal["async", "sync"], Field(alias="TEXTRACT_API")] = "async"
     ocr_recorded_dir: Annotated[Path | None, Field(alias="OCR_RECORDED_DIR")] = None
@@ -49,6 +55,14 @@ class Settings(BaseModel):
     @classmethod
     def _upper(cls, value: object) -> object:
         return value.upper() if isinstance(value, str) else value
+
+    @field_validator("s3_sse_kms_key_id")
+    @classmethod
+    def _is_for_kms(cls, value: str | None, others: ValidationInfo) -> str | None:
+        # S3 refuses a key beside AES256, and beside nothing; the bucket's own default key needs no setting.
+        if value is not None and not str(others.data.get("s3_server_side_encryption")).startswith("aws:kms"):
+            raise ValueError("goes with S3_SERVER_SIDE_ENCRYPTION=aws:kms or aws:kms:dsse")
+        return value
 
     @field_validator("database_url")
     @classmethod

@@ -119,6 +119,13 @@ class SourceMissing(InputError):
     hint = "Check the path; quote a glob so that the shell leaves it alone."
 
 
+class FixturesMissing(InputError):
+    """There are no photos to process: neither {path!r} is there nor those of the package."""
+
+    code = "fixtures_missing"
+    hint = "Name a folder of photos: photo-worker demo --fixtures FOLDER."
+
+
 class SourceUnreadable(InputError):
     """The file {path!r} cannot be read: {reason}."""
 
@@ -288,6 +295,13 @@ class ConfirmationRequired(PhotoWorkerError):
     hint = "Add --yes."
 
 
+class RebindUnconfirmed(PhotoWorkerError):
+    """This takes the bucket {bucket!r} away from the database {known}, and the command cannot ask for confirmation."""
+
+    code = "rebind_unconfirmed"
+    hint = "Add --yes."
+
+
 class WorkerFailed(PhotoWorkerError):
     """The worker ended {starts} times in a row; its log is {log}."""
 
@@ -338,6 +352,13 @@ class TemporalUnavailable(DependencyError):
     )
 
 
+class TemporalThrottled(DependencyError):
+    """Temporal asks to slow down ({target}): {reason}."""
+
+    code = "temporal_throttled"
+    hint = "Run the command again, a submission under the same --job-id; raise the namespace's limits if it lasts."
+
+
 class ConfigurationError(PhotoWorkerError):
     """The settings are not valid: {problems}."""
 
@@ -370,6 +391,34 @@ class WorkerBucketMissing(ConfigurationError):
     hint = "Create the bucket, or correct S3_BUCKET, the region and the endpoint."
 
 
+class TemporalNamespaceMissing(ConfigurationError):
+    """Temporal at {target} has no namespace {namespace!r}."""
+
+    code = "temporal_namespace_missing"
+    hint = "Correct TEMPORAL_NAMESPACE, or make the namespace: temporal operator namespace create --namespace NAME."
+
+
+class TemporalUnauthenticated(ConfigurationError):
+    """Temporal at {target} does not accept the credentials: {reason}."""
+
+    code = "temporal_unauthenticated"
+    hint = "Check TEMPORAL_API_KEY, or the certificate and key that TEMPORAL_TLS_CLIENT_* name, and when they expire."
+
+
+class TemporalForbidden(ConfigurationError):
+    """Temporal at {target} does not allow this with these credentials in namespace {namespace!r}: {reason}."""
+
+    code = "temporal_forbidden"
+    hint = "Check TEMPORAL_NAMESPACE, and give the credentials write access to it."
+
+
+class TemporalRequestInvalid(ConfigurationError):
+    """Temporal at {target} does not accept the request in namespace {namespace!r}: {reason}."""
+
+    code = "temporal_request_invalid"
+    hint = "Check TEMPORAL_NAMESPACE and TEMPORAL_TASK_QUEUE, and the server's own limits, such as the length of names."
+
+
 class DatabaseMissing(ConfigurationError):
     """The Postgres server has no database {database}."""
 
@@ -389,6 +438,26 @@ class SchemaUnknown(ConfigurationError):
 
     code = "schema_unknown"
     hint = "A newer release was here before; use that one, or another database."
+
+
+class BucketBoundElsewhere(ConfigurationError):
+    """The bucket {bucket!r} belongs to another database ({known}) and not to {database}."""
+
+    code = "bucket_bound_elsewhere"
+    hint = (
+        "Correct S3_BUCKET or DATABASE_URL: each database needs a bucket of its own. Where this database has really "
+        "taken the other's place, run `photo-worker migrate --rebind`."
+    )
+
+
+class BindingUnreadable(ConfigurationError):
+    """Nothing can be learnt of which database the bucket {bucket!r} belongs to: {reason}."""
+
+    code = "bucket_binding_unreadable"
+    hint = (
+        "Restore the object from the bucket's versions, use the release that wrote it, or write it anew with "
+        "`photo-worker migrate --rebind`."
+    )
 
 
 class StackError(PhotoWorkerError):

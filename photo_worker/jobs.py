@@ -6,11 +6,13 @@ import asyncio
 import glob
 import hashlib
 import mimetypes
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from uuid import UUID, uuid4
+
+from pydantic import ValidationError
 
 from photo_worker import media
 from photo_worker.activities.ocr import load_response
@@ -19,9 +21,13 @@ from photo_worker.contracts.keys import raw_key, validate_key
 from photo_worker.crash_points import CrashPoint, at
 from photo_worker.errors import (
     DocumentTooLarge,
+    InvalidBucket,
+    InvalidContract,
+    JobCancelled,
     JobConflict,
     JobEndedWithoutRow,
     JobErased,
+    JobFailed,
     JobMissing,
     ObjectMissing,
     PhotoWorkerError,
@@ -33,6 +39,9 @@ from photo_worker.ports import ObjectStore, Recipe, RecipeRepository, WorkflowOr
 
 # An upload is read into memory once; what is larger than this no OCR reads anyway.
 UPLOAD_LIMIT_BYTES = 64 * 1024 * 1024
+
+# Of a bucket name that is too long, what an error repeats.
+_SHOWN = 80
 
 FINAL_STATUSES = frozenset({"succeeded", "failed"})
 
@@ -167,16 +176,24 @@ class JobService:
         In this order every crash leaves something that the same call completes: an object under
         the hash of its bytes, a queued row, a workflow that is joined. Raises ``JobConflict``
         where the id belongs to another asset and ``JobErased`` where the job was erased, be it
-        meanwhile; nothing is left under the id then, and no object that no other job uses. Raises
-        ``JobEndedWithoutRow`` where the id's workflow has ended and left its row open: nothing would run.
+        meanwhile; nothing is left under the id then, and no object that no other job uses. Raises ``InvalidBucket`` or
+        ``InvalidContract`` before anything is written, and ``JobEndedWithoutRow`` where the id's workflow has ended
+        and left its row open: nothing would run.
         """
         chosen = job_id or uuid4()
-        bucket, key = source.bucket, source.key
+        options = {
+            "engine": engine,
+            "expected_content_type": expected_content_type,
+            "lifetime_seconds": self._lifetime_seconds,
+        }
         if source.path is None:
+            bucket, key = source.bucket, source.key
+            request = _request(chosen, bucket, key, options)
             recipe = await self._queue(chosen, bucket, key)
         else:
             photo = await asyncio.to_thread(_read, source.path)
             bucket, key = self._bucket, photo.key
+            request = _request(chosen, bucket, key, options)
             await self._store_raw(photo)
             try:
                 recipe = await self._queue(chosen, bucket, key, photo.sha256)
@@ -188,16 +205,7 @@ class JobService:
             return Submission(source.label, chosen, joined=True)
         orchestrator = self._started()
         with at(CrashPoint.WORKFLOW_STARTED):
-            handle = await orchestrator.start_image_processing(
-                ImageProcessingInput(
-                    job_id=str(chosen),
-                    bucket=bucket,
-                    key=key,
-                    engine=engine,
-                    expected_content_type=expected_content_type,
-                    lifetime_seconds=self._lifetime_seconds,
-                )
-            )
+            handle = await orchestrator.start_image_processing(request)
         # An erasure either finds the workflow, or has left its mark before the workflow was started.
         if await asyncio.to_thread(self._repository.is_erased, chosen):
             await orchestrator.erase(chosen)
@@ -261,9 +269,8 @@ class JobService:
                 if await asyncio.to_thread(self._repository.is_erased, job_id):
                     raise JobErased(job_id=job_id) from error
                 raise
-            except PhotoWorkerError as error:
-                if error.retryable:
-                    raise
+            except (JobFailed, JobCancelled) as error:
+                # Any other error says nothing of the job.
                 if not await asyncio.to_thread(self._settle, job_id, error):
                     await self.workflow_of(job_id)
         return await asyncio.to_thread(self.report, job_id)
@@ -314,6 +321,21 @@ class _Photo:
     sha256: str
     content_type: str
     body: bytes
+
+
+def _request(job_id: UUID, bucket: str, key: str, options: Mapping[str, str | int | None]) -> ImageProcessingInput:
+    """Return the workflow's input; raises ``InvalidBucket`` or ``InvalidContract`` where the contract does not take it.
+
+    Made before anything is written: a value that is too long must not leave a photo and a row that no job ever reads.
+    """
+    try:
+        return ImageProcessingInput.model_validate({"job_id": str(job_id), "bucket": bucket, "key": key, **options})
+    except ValidationError as error:
+        faults = {str(fault["loc"][0]): fault["msg"] for fault in error.errors(include_url=False, include_input=False)}
+        if "bucket" in faults:
+            raise InvalidBucket(bucket=f"{bucket[:_SHOWN]}...", reason=f"it has {len(bucket)} characters") from None
+        reason = "; ".join(f"{name}: {fault}" for name, fault in faults.items())
+        raise InvalidContract(contract=ImageProcessingInput.__name__, reason=reason) from None
 
 
 def _read(path: Path) -> _Photo:

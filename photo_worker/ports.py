@@ -10,10 +10,12 @@ from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 from uuid import UUID
 
-from photo_worker.contracts.image import ImageProcessingInput, ImageProcessingResult
+if TYPE_CHECKING:
+    # At run time this would load pydantic, which the dev kit's start has no use for.
+    from photo_worker.contracts.image import ImageProcessingInput, ImageProcessingResult
 
 
 @dataclass(frozen=True)
@@ -115,6 +117,12 @@ class RecipeRepository(Protocol):
 
     def describe(self) -> str:
         """Name the database for messages, without its password."""
+
+    def deployment_id(self) -> UUID | None:
+        """Return the database's own random id, None before it was made. A copy of the database has the same one."""
+
+    def make_deployment_id(self) -> UUID:
+        """Return the database's id, made where it has none; of many callers at once all get the same."""
 
     def queue(self, job_id: UUID, *, bucket: str, key: str, sha256: str = "") -> Recipe:
         """Record a job as queued, or return the row it has."""

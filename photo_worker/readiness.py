@@ -6,24 +6,17 @@ Each check is a round trip with the worker's own credentials that changes and co
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from photo_worker.admission import Check
 from photo_worker.bootstrap import Application
 from photo_worker.config import Settings
 from photo_worker.errors import BucketMissing, ObjectMissing, WorkerBucketMissing
-
-if TYPE_CHECKING:
-    from photo_worker.ports import ObjectStore
-
-# Reading it asks for what a worker needs for every photo: the bucket, and s3:GetObject in it.
-MARKER_KEY = ".photo-worker/deployment.json"
+from photo_worker.integrity.binding import MARKER_KEY, require_not_elsewhere
 
 
 def checks_of(application: Application) -> list[Check]:
     """Return the checks of a worker with these settings: database and schema, bucket, and its own OCR engine."""
     settings = application.settings
-    found: list[Check] = [_schema(settings), _bucket(application.store, settings.s3_bucket)]
+    found: list[Check] = [_schema(settings), _bucket(application)]
     if settings.ocr_engine == "textract":
         found.append(_textract(settings))
     return found
@@ -36,15 +29,19 @@ def _schema(settings: Settings) -> Check:
     return lambda: require_schema(url)
 
 
-def _bucket(store: ObjectStore, bucket: str) -> Check:
+def _bucket(application: Application) -> Check:
+    store, bucket = application.store, application.settings.s3_bucket
+
     def check() -> None:
         try:
+            # What a worker needs for every photo: the bucket, and s3:GetObject in it.
             store.head(bucket, MARKER_KEY)
         except ObjectMissing:
-            # The store has answered for the bucket, which is what was asked.
+            # The store has answered for the bucket.
             return
         except BucketMissing as error:
             raise WorkerBucketMissing(bucket=bucket) from error
+        require_not_elsewhere(store, application.repository, bucket)
 
     return check
 

@@ -19,12 +19,16 @@ from temporalio.worker import FixedSizeSlotSupplier, Worker, WorkerTuner
 from photo_worker.activities.boundary import ErrorBoundary
 from photo_worker.admission import Admission, AdmittedSlots, Check
 from photo_worker.config import Settings
+from photo_worker.orchestration.rpc_errors import translate_bridge
 
 logger = logging.getLogger(__name__)
 
 # After the grace period activities are cancelled; a thread that does not notice within this
 # many seconds more never will (threads cannot be ended), and must not keep the process alive.
 _CANCEL_SECONDS = 5.0
+
+# How temporalio begins the message of what kept a worker from polling.
+_REFUSED = "Worker validation failed"
 
 # The SDK sends heartbeats at four fifths of their timeout: one that is late then costs the attempt.
 _HEARTBEAT_INTERVAL = timedelta(seconds=10)
@@ -80,7 +84,14 @@ async def run_until_stopped(
     await asyncio.wait({running, stopping}, return_when=asyncio.FIRST_COMPLETED)
     if running.done():
         stopping.cancel()
-        await running
+        try:
+            await running
+        except RuntimeError as error:
+            # Core looks at the namespace once more before it polls, and has no type for what it meets there.
+            if not str(error).startswith(_REFUSED):
+                raise
+            config = worker.client.service_client.config
+            raise translate_bridge(error, target=config.target_host, namespace=worker.client.namespace) from error
         return
     logger.info("worker stops: running activities may finish", extra={"photo": {"limit_seconds": limit_seconds}})
     shutdown = asyncio.create_task(worker.shutdown())

@@ -40,7 +40,7 @@ STACK_VARIABLES = "PHOTO_WORKER_TEST_STACK_VARIABLES"
 _OWNED = pytest.StashKey[bool]()
 
 # What a developer's shell may hold and a test must not see.
-_FOREIGN = ("AWS_", "TEMPORAL_", "DATABASE_URL", "S3_BUCKET", "OCR_", "LOG_", "MAX_", "PG", "PHOTO_WORKER_HOME")
+_FOREIGN = ("AWS_", "TEMPORAL_", "DATABASE_URL", "S3_", "OCR_", "LOG_", "MAX_", "PG", "PHOTO_WORKER_HOME")
 # What a run's stacks are made of is for the fixtures; a test of the commands says it itself.
 _CHOICES = (_KIND, _S3, "PHOTO_WORKER_OFFLINE")
 

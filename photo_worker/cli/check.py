@@ -168,6 +168,7 @@ def _data(report: Report, steps: Sequence[Step], seconds: float, *, sound: bool)
     counts = Counter(found.code for found in report.findings)
     return {
         "sound": sound,
+        "bucket": _binding_word(report),
         "jobs": report.jobs,
         "objects": report.objects,
         "hashed_bytes": report.hashed_bytes,
@@ -190,6 +191,15 @@ def _data(report: Report, steps: Sequence[Step], seconds: float, *, sound: bool)
         "findings": [found.as_dict() for found in report.findings],
         "repairs": [step.as_dict() for step in steps],
     }
+
+
+def _binding_word(report: Report) -> str:
+    """Return bound, unbound or bound_elsewhere."""
+    from photo_worker.integrity.binding import Bound, Unbound
+
+    if isinstance(report.binding, Bound):
+        return "bound"
+    return "unbound" if isinstance(report.binding, Unbound) else "bound_elsewhere"
 
 
 def _print(report: Report, seconds: float, *, repaired: bool) -> None:

@@ -18,7 +18,7 @@ import click
 from photo_worker.cli.context import Surroundings, stack_option, surroundings
 from photo_worker.cli.output import Command, OutputFormat, emit, output_option
 from photo_worker.cli.stack_options import wishes_options
-from photo_worker.errors import SourceMissing, WorkerFailed
+from photo_worker.errors import FixturesMissing, WorkerFailed
 
 if TYPE_CHECKING:
     from photo_worker.cli.view import JobRow
@@ -35,7 +35,11 @@ _STOP_SECONDS = 30.0
 
 
 @click.command(cls=Command)
-@click.option("--fixtures", type=click.Path(path_type=Path), help="Folder of photos; fixtures/photos by default.")
+@click.option(
+    "--fixtures",
+    type=click.Path(path_type=Path),
+    help="Folder of photos; fixtures/photos by default, or the few of the package.",
+)
 @click.option("--engine", help="OCR backend: textract (the emulator, by default), local or recorded.")
 @click.option("--fresh", is_flag=True, help="Process the photos again under new job ids.")
 @stack_option
@@ -59,7 +63,7 @@ def demo(
     """
     from photo_worker.jobs import expand_sources
 
-    folder = fixtures or _fixture_folder()
+    folder = fixtures or fixture_folder()
     sources = [(_named(source), uuid4() if fresh else _job_id(source)) for source in expand_sources([str(folder)])]
     stack = _stack_up(stack_name, wishes)
     around = surroundings(ctx, stack_name=stack_name, stack_variables=stack.env())
@@ -86,13 +90,16 @@ def _stack_up(name: str | None, wishes: Wishes) -> LocalStack:
     return stack
 
 
-def _fixture_folder() -> Path:
+def fixture_folder() -> Path:
+    """Return the checkout's photos, or outside of one those few that the package brings; raises ``FixturesMissing``."""
+    from photo_worker import devkit
     from photo_worker.devkit.layout import worktree_root
 
-    folder = worktree_root(Path.cwd()) / "fixtures" / "photos"
-    if not folder.is_dir():
-        raise SourceMissing(path=str(folder))
-    return folder
+    places = [worktree_root(Path.cwd()) / "fixtures" / "photos", Path(devkit.__path__[0]) / "photos"]
+    for folder in places:
+        if folder.is_dir():
+            return folder
+    raise FixturesMissing(path=str(places[0]))
 
 
 def _named(source: Source) -> Source:

@@ -1,28 +1,103 @@
-"""``photo-worker migrate``: the database schema."""
+"""``photo-worker migrate``: the database schema, and the bucket that belongs to the database."""
 
 from __future__ import annotations
 
+import sys
+from typing import Any
+
 import click
 
-from photo_worker.cli.context import stack_option, surroundings
+from photo_worker.cli.context import Surroundings, stack_option, surroundings
 from photo_worker.cli.output import Command, OutputFormat, emit, output_option
+from photo_worker.errors import BindingUnreadable, BucketBoundElsewhere, PhotoWorkerError, RebindUnconfirmed
 
 
 @click.command(cls=Command)
+@click.option("--bind", "must_bind", is_flag=True, help="Fail where the bucket cannot be bound to the database.")
+@click.option("--rebind", is_flag=True, help="Take the bucket away from the database that it is bound to; asks first.")
+@click.option("--yes", is_flag=True, help="Do not ask.")
 @stack_option
 @output_option("text", "json")
 @click.pass_context
-def migrate(ctx: click.Context, stack_name: str | None, output: OutputFormat) -> None:
-    """Bring the database at DATABASE_URL to this release's schema.
+def migrate(
+    ctx: click.Context, *, must_bind: bool, rebind: bool, yes: bool, stack_name: str | None, output: OutputFormat
+) -> None:
+    """Bring the database at DATABASE_URL to this release's schema, and bind S3_BUCKET to it.
 
     Safe to run at any time and by several at once: migrations take a lock, and those that ran are
-    not run again.
+    not run again. The bucket is bound once, by a small object in it; without it, nothing in the bucket
+    is ever deleted by a repair. Where S3 is not set or does not answer, the schema is migrated all the
+    same, and the command says so; with --bind it then fails.
     """
     from photo_worker.storage.migrate import current, upgrade
 
-    url = surroundings(ctx, stack_name=stack_name).settings.require_database_url()
+    around = surroundings(ctx, stack_name=stack_name)
+    url = around.settings.require_database_url()
     before = current(url)
     upgrade(url)
     after = current(url)
     text = f"schema is at {after}" if before == after else f"schema went from {before or 'empty'} to {after}"
-    emit("migrate", output, data={"before": before, "after": after}, text=text)
+    if output == "text":
+        # Said before the bucket is dealt with: this much is done, whatever comes of that.
+        click.echo(text)
+    found = _bind(around, must_bind=must_bind or rebind, rebind=rebind, yes=yes)
+    bucket = around.settings.s3_bucket
+    warning = (
+        f"bucket {bucket} is not bound to this database yet: [{found['code']}] {found['reason']}"
+        " Run `photo-worker migrate --bind` when S3 can be used; until then `check --repair` deletes nothing."
+    )
+    emit(
+        "migrate",
+        output,
+        data={"before": before, "after": after, "bucket": {"name": bucket, **found}},
+        text=f"bucket {bucket} {_state(found)}",
+        warnings=[] if found["bound"] else [warning],
+    )
+
+
+def _state(found: dict[str, Any]) -> str:
+    if not found["bound"]:
+        return "is not bound"
+    return "is now bound to this database" if found["changed"] else "is bound to this database"
+
+
+def _bind(around: Surroundings, *, must_bind: bool, rebind: bool, yes: bool) -> dict[str, Any]:
+    """Bind the bucket where that is possible; return whether it is bound, whether that is new, and why it is not.
+
+    Raises ``BucketBoundElsewhere``, and with ``must_bind`` whatever keeps it from being bound.
+    """
+    from photo_worker.bootstrap import build_application
+    from photo_worker.integrity.binding import BoundElsewhere, Unbound, bind, bound_since, read_binding
+
+    bucket = around.settings.s3_bucket
+    try:
+        application = build_application(around.settings)
+        try:
+            store, repository = application.store, application.repository
+            if rebind and not yes:
+                found = read_binding(store, repository, bucket)
+                if isinstance(found, BoundElsewhere):
+                    _confirm(bucket, found.marker.database, repository.describe())
+                elif isinstance(found, Unbound) and bound_since(store, bucket) is not None:
+                    _confirm(bucket, "that a marker names which cannot be read", repository.describe())
+            changed = bind(store, repository, bucket, rebind=rebind)
+        finally:
+            application.close()
+    except (BucketBoundElsewhere, BindingUnreadable, RebindUnconfirmed):
+        raise
+    except PhotoWorkerError as error:
+        if must_bind:
+            raise
+        return {"bound": False, "changed": False, "code": error.code, "reason": error.message}
+    return {"bound": True, "changed": changed, "code": None, "reason": None}
+
+
+def _confirm(bucket: str, known: str, own: str) -> None:
+    if not sys.stdin.isatty():
+        raise RebindUnconfirmed(bucket=bucket, known=known)
+    click.echo(f"Bucket {bucket} is bound to the database {known}.", err=True)
+    click.confirm(
+        f"Bind it to {own}? Where the first one is still in use, `check --repair` will take its photos for orphans.",
+        abort=True,
+        err=True,
+    )

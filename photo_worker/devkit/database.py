@@ -63,11 +63,11 @@ def migrate_and_query(env: dict[str, str]) -> None:
 
     from photo_worker.errors import DatabaseUnavailable, DataMismatch
 
-    # The stack is ready when a worker could start, and a worker needs the schema. This one module
-    # of the storage layer is all that the development kit uses of the application's adapters.
+    # The stack is ready when a worker could start, and a worker needs the schema. Beside it, `binding` alone
+    # uses adapters of the application.
     from photo_worker.storage import migrate
 
-    url = _settled(env["DATABASE_URL"])
+    url = settled(env["DATABASE_URL"])
     name = _name_in(url)
     steps = _digest(migrate.STEPS)
     try:
@@ -115,7 +115,7 @@ def empty(env: dict[str, str]) -> None:
     import psycopg
     from psycopg import sql
 
-    url = _settled(env["DATABASE_URL"])
+    url = settled(env["DATABASE_URL"])
     kept = [*_OWN, "template0", _template(_name_in(url))]
     try:
         with _connected(url, "postgres") as server:
@@ -186,7 +186,7 @@ def _of(url: str, database: str) -> str:
     return urlunsplit(urlsplit(url)._replace(path=f"/{database}"))
 
 
-def _settled(url: str) -> str:
+def settled(url: str) -> str:
     """Return the URL of a database on this machine with all that libpq would otherwise take from PG* variables.
 
     A shell that knows of a database elsewhere (PGHOSTADDR, PGSSLMODE) must not reach into the stack.

@@ -155,7 +155,7 @@ class _Postgres:
         )
 
     def load(self) -> None:
-        import_all("photo_worker.devkit.database", "photo_worker.storage.migrate")
+        import_all("photo_worker.devkit.database", "photo_worker.storage.migrate", "photo_worker.storage.postgres")
 
     def check(self, record: StackRecord) -> None:
         from photo_worker.devkit import database
@@ -214,7 +214,7 @@ class _Aws:
         return plan_of(self.name, [sys.executable, "-m", "ministack"], env, paths, cwd=data, stop_stage=1)
 
     def load(self) -> None:
-        import_all("botocore.session", "botocore.config")
+        import_all("botocore.session", "botocore.config", "photo_worker.storage.s3_boto")
 
     def check(self, record: StackRecord) -> None:
         from photo_worker.devkit import readiness

@@ -314,6 +314,7 @@ class Stack:
                     delete_tree(entry) if entry.is_dir() else entry.unlink()
             logs.erase(self.paths.logs, ("supervisor", *self.services))
             self._start(record, timeline).empty_and_make_ready()
+            self._finish(record, timeline)
         except (NotEmptied, OSError, StackError) as error:
             timeline.add("stack", f"not emptied: {error}", timeline.elapsed(), 0.0)
             return False
@@ -360,7 +361,7 @@ class Stack:
                 raise StackMoved(name=self.name, base_port=record.base_port, asked=self._base_port)
             if self._all_run(processes):
                 try:
-                    self._finish(self._start(record, timeline).make_ready())
+                    self._finish(self._start(record, timeline).make_ready(), timeline)
                 except ServiceFailed:
                     # The supervisor may have learnt of a death only now.
                     if self._all_run(Processes.load(self.paths)):
@@ -377,7 +378,7 @@ class Stack:
         uses = {use: service.name for service in self._services for use in service.uses}
         ports.require_free(record.ports, uses)
         start = self._start(record, timeline)
-        self._finish(start.launch_and_make_ready())
+        self._finish(start.launch_and_make_ready(), timeline)
         return UpReport(self.status(), started=True, seconds=timeline.elapsed(), timeline=timeline)
 
     def _refuse(self, record: StackRecord | None, *, running: bool) -> None:
@@ -400,10 +401,15 @@ class Stack:
         if self._fixed is None and "s3" not in endpoints:
             require(s3)
 
-    def _finish(self, record: StackRecord) -> None:
-        """Write down what external services chose."""
+    def _finish(self, record: StackRecord, timeline: Timeline) -> None:
+        """Write down what external services chose, and bind the bucket to the database."""
         if record != StackRecord.load(self.paths):
             record.save(self.paths)
+        if self._fixed is None:
+            from photo_worker.devkit.binding import bind_bucket
+
+            with timeline.span("stack", "bind the bucket"):
+                bind_bucket(environment_of(record))
 
     def _choices(self, record: StackRecord | None) -> tuple[str, dict[str, str]]:
         """Return the S3 server and the external endpoints: as asked for, else as they were, else by default."""

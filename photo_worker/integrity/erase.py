@@ -18,9 +18,12 @@ from photo_worker.contracts.image import Manifest
 from photo_worker.contracts.keys import manifest_key, ocr_key
 from photo_worker.crash_points import CrashPoint, at
 from photo_worker.errors import BucketMissing, DocumentTooLarge, InvalidBucket, InvalidKey, ObjectMissing
+from photo_worker.integrity.binding import BoundElsewhere, read_binding, require_not_elsewhere
 from photo_worker.integrity.evidence import JOB_FOLDERS, Location, uploaded_sha256
 from photo_worker.policies import OCR_RESULT_LIMIT_BYTES
 from photo_worker.ports import ObjectStore, Recipe, RecipeRepository, WorkflowOrchestrator, WorkflowState
+
+_ANOTHERS = "another database's; erase it there, or delete it by hand if it is not used there"
 
 
 class Part(StrEnum):
@@ -86,7 +89,8 @@ class Erasure:
         self._bucket = bucket
 
     async def traces(self, job_id: UUID) -> Traces:
-        """Look what there is of a job, without changing anything."""
+        """Look what there is of a job, without changing anything. Raises ``BucketBoundElsewhere``."""
+        await asyncio.to_thread(self._require_own_bucket)
         workflow = await self._orchestrator.state(job_id)
         return await asyncio.to_thread(self._look, job_id, workflow)
 
@@ -96,7 +100,9 @@ class Erasure:
         """Remove every trace of a job, whatever there is of it, and return what was done and left.
 
         ``told`` hears of each step when it is done. ``with_source`` also deletes a photo that is somebody's own. It
-        may be called again at any time, also beside itself. Raises ``StorageUnavailable``, ``DatabaseUnavailable`` or
+        may be called again at any time, also beside itself. Raises ``BucketBoundElsewhere`` before anything is done
+        where the worker's bucket is another database's; one that is not bound yet is no reason to refuse a job that
+        was asked for by its id. Raises ``StorageUnavailable``, ``DatabaseUnavailable`` or
         ``TemporalUnavailable`` where a service is away; the same call then completes what was begun.
         """
         steps: list[Step] = []
@@ -105,6 +111,7 @@ class Erasure:
             steps.append(step)
             told(step)
 
+        await asyncio.to_thread(self._require_own_bucket)
         tell(await asyncio.to_thread(self._mark, job_id))
         with at(CrashPoint.WORKFLOW_ERASED):
             found = await self._orchestrator.erase(job_id)
@@ -118,6 +125,9 @@ class Erasure:
             rows = await asyncio.to_thread(self._repository.delete, job_id)
         tell(Step(Part.ROWS, done="deleted" if rows else "there were none"))
         return steps
+
+    def _require_own_bucket(self) -> None:
+        require_not_elsewhere(self._store, self._repository, self._bucket)
 
     def _mark(self, job_id: UUID) -> Step:
         known = self._repository.is_erased(job_id)
@@ -135,14 +145,18 @@ class Erasure:
             except InvalidKey:
                 # Such a name is none of ours, and different programs delete different objects by it.
                 foreign.append(f"s3://{bucket}/{key}")
-        left = f"of names that no worker gives, delete them by hand: {', '.join(foreign)}" if foreign else ""
-        return Step(Part.OBJECTS, done=f"{deleted} deleted" if deleted else "there were none", left=left)
+        left = [f"of names that no worker gives, delete them by hand: {', '.join(foreign)}"] if foreign else []
+        if row is not None and row.s3_bucket and self._is_elsewhere(row.s3_bucket):
+            left.append(f"the bucket {row.s3_bucket}, where the row says that they are, is {_ANOTHERS}")
+        return Step(Part.OBJECTS, done=f"{deleted} deleted" if deleted else "there were none", left="; ".join(left))
 
     def _erase_photo(self, job_id: UUID, photo: Location | None, own: Sequence[str], with_source: bool) -> Step:
         if photo is None:
             return Step(Part.PHOTO, done="none is known")
         bucket, key = photo
         where = f"s3://{bucket}/{key}"
+        if self._is_elsewhere(bucket):
+            return Step(Part.PHOTO, left=f"{where} lies in a bucket that is {_ANOTHERS}")
         if not _is_uploaded(photo, own) and not with_source:
             return Step(Part.PHOTO, left=f"{where} was not uploaded by a submission; --with-source deletes it too")
         with self._repository.sole_user(job_id, bucket=bucket, key=key) as sole:
@@ -173,8 +187,23 @@ class Erasure:
         )
 
     def _own_buckets(self, row: Recipe | None) -> Sequence[str]:
-        """Return the worker's bucket, and the one that was the worker's when the job was done."""
-        return list(dict.fromkeys([self._bucket, (row.s3_bucket if row else None) or self._bucket]))
+        """Return the worker's bucket, and the one that was the worker's when the job was done.
+
+        Not one that is another database's by now: its rows cannot be asked whether they use the same photo, and in a
+        database that was copied they are about jobs of the same ids.
+        """
+        before = row.s3_bucket if row is not None else None
+        kept = [before] if before and not self._is_elsewhere(before) else []
+        return list(dict.fromkeys([self._bucket, *kept]))
+
+    def _is_elsewhere(self, bucket: str) -> bool:
+        """Tell whether a bucket other than the worker's, which was looked at first, is another database's."""
+        if bucket == self._bucket:
+            return False
+        try:
+            return isinstance(read_binding(self._store, self._repository, bucket), BoundElsewhere)
+        except (BucketMissing, InvalidBucket):
+            return False
 
     def _listed(self, job_id: UUID, row: Recipe | None) -> list[Location]:
         found: list[Location] = []

@@ -11,6 +11,7 @@ from uuid import UUID
 
 from photo_worker.contracts.keys import parse_job_id
 from photo_worker.errors import InvalidJobId, PhotoWorkerError
+from photo_worker.integrity.binding import Binding
 from photo_worker.ports import QueueState, Recipe, WorkflowState
 
 Location: TypeAlias = tuple[str, str]
@@ -69,6 +70,8 @@ class Evidence:
     in neither was not asked for. A workflow of None is one that Temporal does not know; an id that is not in
     ``workflows`` was not asked for.
 
+    ``binding`` tells whether the bucket belongs to the database, None where it was not asked.
+
     ``referenced`` holds the location of every raw object that a row refers to, or is None where ``rows`` are all there
     are. Objects without an owner are young, and no finding, up to an age of ``grace``.
     """
@@ -81,6 +84,7 @@ class Evidence:
     workflows: Mapping[UUID, WorkflowState | None] = field(default_factory=dict)
     erased: Container[UUID] = frozenset()
     queues: tuple[QueueState, ...] = ()
+    binding: Binding | None = None
     referenced: Container[Location] | None = None
     grace: timedelta = DEFAULT_GRACE
 

@@ -12,7 +12,8 @@ from uuid import UUID, uuid4
 from photo_worker.contracts.image import ImageProcessingInput
 from photo_worker.contracts.keys import manifest_key
 from photo_worker.errors import PhotoWorkerError
-from photo_worker.integrity.evidence import JobEvidence, jobs_of
+from photo_worker.integrity.binding import BoundElsewhere, Unbound, bound_since
+from photo_worker.integrity.evidence import JOB_FOLDERS, JobEvidence, jobs_of
 from photo_worker.integrity.finding import REPAIRS, Finding, Repair
 from photo_worker.integrity.rules import job_findings
 from photo_worker.integrity.rules_progress import end_of
@@ -23,7 +24,9 @@ from photo_worker.ports import RecipeOcr
 # A job's reason is cut to what its contract holds, as the workflow cuts it.
 _REASON_LENGTH = 4000
 
-_DELETIONS = frozenset({Repair.DELETE_ARTIFACTS, Repair.DELETE_PHOTO})
+# What belongs to no row, and is deleted for that; and these together with what belongs to an erased job.
+_ORPHANS = frozenset({Repair.DELETE_ARTIFACTS, Repair.DELETE_PHOTO})
+_DELETIONS = _ORPHANS | {Repair.ERASE_TRACES}
 
 # Each of these says that rows may have been lost; then what nobody owns may be theirs.
 _LOST_ROWS = frozenset({"result_without_row", "workflow_without_row", "result_not_recorded"})
@@ -70,7 +73,7 @@ class Repairer:
         """Repair what the report offers, saying each step before and after, and put into it what is left."""
         steps: list[Step] = []
         for finding in [one for one in report.findings if one.repair is not None]:
-            refusal = _refusal(finding, report)
+            refusal = _refusal(finding, report) or await self._not_ours(finding)
             if refusal is None:
                 say(Step(finding, "begun", REPAIRS[finding.repair] if finding.repair else ""))
                 step = await self._step(finding)
@@ -111,6 +114,45 @@ class Repairer:
         for job_id in sorted(jobs):
             kept += await self._survey.confirmed(job_id)
         report.findings = kept
+
+    async def _not_ours(self, finding: Finding) -> str | None:
+        """Return why nothing of this may be touched, or deleted: the bucket may be another deployment's.
+
+        Asked before each step, as a bucket may be bound anew at any time.
+        """
+        binding = await self._survey.binding()
+        if isinstance(binding, BoundElsewhere):
+            return f"the bucket belongs to another database ({binding.marker.database})"
+        if finding.repair not in _DELETIONS:
+            return None
+        if isinstance(binding, Unbound):
+            return (
+                f"nothing says that the bucket belongs to this database: {binding.reason}; `photo-worker migrate"
+                " --bind` writes it down"
+            )
+        if finding.repair not in _ORPHANS:
+            return None
+        return await self._looker.in_thread(lambda: self._too_old(finding))
+
+    def _too_old(self, finding: Finding) -> str | None:
+        """Return why an orphan stays that is not younger than the binding.
+
+        Before it, another deployment may have used the bucket; since then, none can that looks at the marker.
+        """
+        store, bucket = self._ports.store, self._ports.bucket
+        since = bound_since(store, bucket)
+        if finding.job_id is None:
+            prefixes = [_location(finding)[1]]
+        else:
+            prefixes = [f"{folder}{finding.job_id}/" for folder in JOB_FOLDERS]
+        for prefix in prefixes:
+            for entry in store.list(bucket, prefix):
+                if since is None or entry.modified_at <= since:
+                    return (
+                        f"s3://{bucket}/{entry.key} was there before the bucket was bound to this database, and may be"
+                        " another deployment's; delete it by hand if it is not"
+                    )
+        return None
 
     async def _start(self, job: JobEvidence) -> str:
         if job.row is None:
@@ -197,13 +239,13 @@ def _refusal(finding: Finding, report: Report) -> str | None:
                     f"no worker asks for work on task queue {queue.name} of this namespace, so it may be the wrong one;"
                     " start a worker, then repair"
                 )
-    if finding.repair in _DELETIONS:
+    if finding.repair in _ORPHANS:
         lost = sorted({one.code for one in report.findings} & _LOST_ROWS)
         if lost:
             return f"rows seem to be lost ({', '.join(lost)}), and this may belong to one of them; mend those first"
         if report.rowless:
             return f"workflows run that have no row yet ({report.rowless}), and this may belong to one of them"
-        orphans = sum(one.repair in _DELETIONS for one in report.findings)
+        orphans = sum(one.repair in _ORPHANS for one in report.findings)
         if orphans > report.linked:
             return (
                 f"{orphans} owners are missing, and {report.linked} rows have objects in this bucket: the bucket and"

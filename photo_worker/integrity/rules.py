@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from photo_worker.integrity import rules_binding as binding
 from photo_worker.integrity import rules_orphans as orphans
 from photo_worker.integrity import rules_progress as progress
 from photo_worker.integrity import rules_results as results
@@ -116,6 +117,14 @@ JOB_RULES: tuple[Rule[JobEvidence], ...] = (
 
 # Queues of messages and their dead letters belong here as soon as the worker has any: Evidence.queues holds them.
 DEPLOYMENT_RULES: tuple[Rule[Evidence], ...] = (
+    Rule(
+        "bucket_bound_elsewhere",
+        4,
+        _ERROR,
+        "The bucket does not belong to another database",
+        binding.bucket_bound_elsewhere,
+    ),
+    Rule("bucket_not_bound", 4, _WARNING, "The bucket is bound to this database", binding.bucket_not_bound),
     Rule(
         "photo_without_row",
         4,

@@ -19,6 +19,7 @@ from uuid import UUID, uuid4
 
 from photo_worker.contracts.keys import parse_job_id
 from photo_worker.errors import InvalidJobId, JobMissing, ObjectMissing, PhotoWorkerError
+from photo_worker.integrity.binding import Binding, read_binding
 from photo_worker.integrity.evidence import (
     JOB_FOLDERS,
     RAW_FOLDER,
@@ -72,6 +73,7 @@ class Report:
     """
 
     findings: list[Finding] = field(default_factory=list)
+    binding: Binding | None = None
     jobs: int = 0
     objects: int = 0
     linked: int = 0
@@ -108,6 +110,7 @@ class Survey:
         settings lead nowhere.
         """
         report = Report(queues=(await self.looker.patiently(self._ports.orchestrator.queue_state),))
+        await self._look_at_binding(report)
         running = await self.looker.patiently(self._running)
         used = LocationIndex()
         suspects: list[UUID] = []
@@ -133,6 +136,7 @@ class Survey:
         report = Report(queues=(await self.looker.patiently(self._ports.orchestrator.queue_state),))
         # A bucket that is not there must not look like objects that are gone.
         await self.looker.in_thread(lambda: next(self._ports.store.list(self._ports.bucket, RAW_FOLDER), None))
+        await self._look_at_binding(report)
         suspects: list[UUID] = []
         for job_id in sorted(set(job_ids)):
             seen = await self.looker.again(job_id, report.queues)
@@ -164,6 +168,15 @@ class Survey:
                 return alone
 
         return await self.looker.in_thread(ask)
+
+    async def binding(self) -> Binding:
+        """Tell whether the worker's bucket belongs to the database now."""
+        ports = self._ports
+        return await self.looker.in_thread(lambda: read_binding(ports.store, ports.repository, ports.bucket))
+
+    async def _look_at_binding(self, report: Report) -> None:
+        report.binding = await self.binding()
+        report.findings += deployment_findings(replace(self._evidence_of(()), binding=report.binding))
 
     def _groups(self) -> Iterator[Group]:
         listings = (self._ports.store.list(self._ports.bucket, folder) for folder in JOB_FOLDERS)

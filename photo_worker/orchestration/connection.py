@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Mapping
 
+from temporalio.api.workflowservice.v1 import DescribeNamespaceRequest
 from temporalio.client import Client
 from temporalio.envconfig import ClientConfigProfile
-from temporalio.service import RPCError
+from temporalio.service import RPCError, RPCStatusCode
 
 from photo_worker.config import DEFAULT_TEMPORAL_TARGET, Settings
 from photo_worker.errors import ConfigurationError, TemporalUnavailable
+from photo_worker.orchestration import rpc_errors
 from photo_worker.orchestration.converter import data_converter
 
 # A server that needs longer for its first answer is as good as down for whoever waits at a prompt.
@@ -39,14 +41,34 @@ def connection_options(settings: Settings, variables: Mapping[str, str]) -> dict
 
 
 async def connect(settings: Settings, variables: Mapping[str, str]) -> Client:
-    """Connect, or raise ``TemporalUnavailable`` within ``CONNECT_TIMEOUT_SECONDS``."""
+    """Connect, and look whether the namespace is there.
+
+    Raises ``TemporalUnavailable`` within ``CONNECT_TIMEOUT_SECONDS``, ``TemporalNamespaceMissing``, and what else
+    ``rpc_errors`` makes of a refusal.
+    """
     options = connection_options(settings, variables)
-    target = str(options["target_host"])
+    target, namespace = str(options["target_host"]), str(options["namespace"])
     try:
         async with asyncio.timeout(CONNECT_TIMEOUT_SECONDS):
-            return await Client.connect(data_converter=data_converter, **options)  # type: ignore[arg-type]
+            client = await Client.connect(data_converter=data_converter, **options)  # type: ignore[arg-type]
+            await _require_namespace(client)
+            return client
     except TimeoutError as error:
         raise TemporalUnavailable(target=target, reason=f"no answer in {CONNECT_TIMEOUT_SECONDS:.0f} s") from error
-    except (RPCError, RuntimeError) as error:
-        # The bridge reports a refused connection as RuntimeError with the transport's own words.
-        raise TemporalUnavailable(target=target, reason=str(error).splitlines()[0][:300]) from error
+    except RPCError as error:
+        raise rpc_errors.translate(error, target=target, namespace=namespace) from error
+    except RuntimeError as error:
+        raise rpc_errors.translate_bridge(error, target=target, namespace=namespace) from error
+
+
+async def _require_namespace(client: Client) -> None:
+    """Raise ``RPCError`` where the namespace is not there.
+
+    Otherwise the first answer about a job would be that there is none. Credentials that may start jobs and not describe
+    the namespace are enough.
+    """
+    try:
+        await client.workflow_service.describe_namespace(DescribeNamespaceRequest(namespace=client.namespace))
+    except RPCError as error:
+        if error.status is not RPCStatusCode.PERMISSION_DENIED:
+            raise

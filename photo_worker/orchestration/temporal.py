@@ -18,10 +18,11 @@ from temporalio.exceptions import (
     WorkflowAlreadyStartedError,
 )
 from temporalio.exceptions import TimeoutError as TemporalTimeoutError
-from temporalio.service import RPCError, RPCStatusCode
+from temporalio.service import RPCError
 
 from photo_worker.contracts.image import ImageProcessingInput, ImageProcessingResult
 from photo_worker.errors import TERMINATED, JobCancelled, JobFailed, JobMissing, PhotoWorkerError, TemporalUnavailable
+from photo_worker.orchestration import rpc_errors
 from photo_worker.orchestration.erasure import ERASE_SECONDS, erase_runs
 from photo_worker.orchestration.pollers import RECENT_POLL, backlog, last_poll
 from photo_worker.ports import JobHandle, QueueState, Waiting, WorkflowState
@@ -49,6 +50,10 @@ _PLAIN = re.compile(r"[\w./:@ -]+")
 class TemporalOrchestrator:
     """Starts image processing with the job id as the workflow id, at most once for each id.
 
+    Methods raise ``TemporalUnavailable`` or ``TemporalThrottled`` where the same call may succeed later, and where it
+    will not ``TemporalNamespaceMissing``, ``TemporalUnauthenticated``, ``TemporalForbidden`` or
+    ``TemporalRequestInvalid``.
+
     ``erase_seconds`` is how long ``erase`` waits for Temporal to have deleted a history.
     """
 
@@ -75,7 +80,7 @@ class TemporalOrchestrator:
         except WorkflowAlreadyStartedError as error:
             return JobHandle(UUID(request.job_id), error.run_id or "", joined=True)
         except RPCError as error:
-            raise self._unavailable(error) from error
+            raise self._translated(error) from error
         return JobHandle(UUID(request.job_id), handle.result_run_id or "", joined=False)
 
     async def start_again(self, job_id: UUID) -> JobHandle:
@@ -100,9 +105,9 @@ class TemporalOrchestrator:
         except WorkflowAlreadyStartedError as error:
             return JobHandle(job_id, error.run_id or "", joined=True)
         except RPCError as error:
-            if error.status == RPCStatusCode.NOT_FOUND:
+            if rpc_errors.is_not_there(error):
                 raise JobMissing(job_id=job_id) from error
-            raise self._unavailable(error) from error
+            raise self._translated(error) from error
         return JobHandle(job_id, handle.result_run_id or "", joined=False)
 
     async def result(self, job_id: UUID) -> ImageProcessingResult:
@@ -114,25 +119,25 @@ class TemporalOrchestrator:
         except WorkflowFailureError as error:
             raise _failure(job_id, error) from error
         except RPCError as error:
-            if error.status == RPCStatusCode.NOT_FOUND:
+            if rpc_errors.is_not_there(error):
                 raise JobMissing(job_id=job_id) from error
-            raise self._unavailable(error) from error
+            raise self._translated(error) from error
 
     async def cancel(self, job_id: UUID) -> None:
         """Ask a running job to stop; a closed one stays as it is."""
         try:
             await self._client.get_workflow_handle(str(job_id)).cancel()
         except RPCError as error:
-            if error.status == RPCStatusCode.NOT_FOUND:
+            if rpc_errors.is_not_there(error):
                 raise JobMissing(job_id=job_id) from error
-            raise self._unavailable(error) from error
+            raise self._translated(error) from error
 
     async def has_worker(self) -> bool:
         """Tell whether a worker has polled the task queue within ``RECENT_POLL``."""
         try:
             polled = await last_poll(self._client, self._task_queue)
         except RPCError as error:
-            raise self._unavailable(error) from error
+            raise self._translated(error) from error
         return polled is not None and datetime.now(UTC) - polled < RECENT_POLL
 
     async def state(self, job_id: UUID) -> WorkflowState | None:
@@ -141,9 +146,9 @@ class TemporalOrchestrator:
             found = await self._client.get_workflow_handle(str(job_id)).describe()
             reason = await self._reason(job_id, found)
         except RPCError as error:
-            if error.status == RPCStatusCode.NOT_FOUND:
+            if rpc_errors.is_not_there(error):
                 return None
-            raise self._unavailable(error) from error
+            raise self._translated(error) from error
         return WorkflowState(
             # What a newer server calls otherwise, such as a paused workflow, has not ended.
             status=_STATUSES.get(found.status, "running") if found.status is not None else "running",
@@ -178,7 +183,7 @@ class TemporalOrchestrator:
                 if found.task_queue == self._task_queue:
                     yield found.id
         except RPCError as error:
-            raise self._unavailable(error) from error
+            raise self._translated(error) from error
 
     async def queue_state(self) -> QueueState:
         """Return how many workflow tasks and activities wait for a worker, and for how long the oldest of them has.
@@ -188,7 +193,7 @@ class TemporalOrchestrator:
         try:
             waiting, oldest = await backlog(self._client, self._task_queue)
         except RPCError as error:
-            raise self._unavailable(error) from error
+            raise self._translated(error) from error
         return QueueState(
             name=self._task_queue,
             backlog=waiting,
@@ -207,14 +212,14 @@ class TemporalOrchestrator:
         except TimeoutError as error:
             raise TemporalUnavailable(target=self._target, reason=str(error)) from error
         except RPCError as error:
-            raise self._unavailable(error) from error
+            raise self._translated(error) from error
 
     @property
     def _target(self) -> str:
         return self._client.service_client.config.target_host
 
-    def _unavailable(self, error: RPCError) -> TemporalUnavailable:
-        return TemporalUnavailable(target=self._target, reason=error.message)
+    def _translated(self, error: RPCError) -> PhotoWorkerError:
+        return rpc_errors.translate(error, target=self._target, namespace=self._client.namespace)
 
 
 def _waiting(found: WorkflowExecutionDescription) -> Waiting | None:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from heapq import nsmallest
 from threading import Condition, Lock
-from uuid import UUID
+from uuid import UUID, uuid4
 
 from photo_worker.contracts.keys import validate_key
 from photo_worker.errors import (
@@ -161,6 +161,7 @@ class MemoryRecipeRepository:
         self._lock = Condition(Lock())
         self._now = now
         self._patience = patience_seconds
+        self._deployment: UUID | None = None
         self._rows: dict[UUID, Recipe] = {}
         self._erased: dict[bytes, datetime] = {}
         self._held: set[str] = set()
@@ -168,6 +169,17 @@ class MemoryRecipeRepository:
     def describe(self) -> str:
         """Name the database."""
         return "memory"
+
+    def deployment_id(self) -> UUID | None:
+        """Return the random id, None before it was made."""
+        with self._lock:
+            return self._deployment
+
+    def make_deployment_id(self) -> UUID:
+        """Return the random id, made where there is none."""
+        with self._lock:
+            self._deployment = self._deployment or uuid4()
+            return self._deployment
 
     def queue(self, job_id: UUID, *, bucket: str, key: str, sha256: str = "") -> Recipe:
         """Record a job as queued, or return the row it has."""

@@ -94,6 +94,18 @@ class PostgresRecipeRepository:
         """Name the database as user@host:port/name."""
         return self._name
 
+    def deployment_id(self) -> UUID | None:
+        """Return the database's own random id, None before it was made."""
+        return next(iter(self._run(statements.READ_DEPLOYMENT, {}, scalar_row)), None)
+
+    def make_deployment_id(self) -> UUID:
+        """Return the database's own random id, made where it has none."""
+        known = self.deployment_id()
+        while known is None:
+            self._run(statements.MAKE_DEPLOYMENT, {}, scalar_row)
+            known = self.deployment_id()
+        return known
+
     def queue(self, job_id: UUID, *, bucket: str, key: str, sha256: str = "") -> Recipe:
         """Record a job as queued, or return the row it has."""
         return self._write(job_id, bucket, key, sha256=sha256, status="queued")

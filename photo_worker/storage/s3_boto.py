@@ -27,6 +27,7 @@ from photo_worker.storage.metadata import decode_metadata, encode_metadata
 if TYPE_CHECKING:
     import boto3
     from mypy_boto3_s3 import S3Client
+    from mypy_boto3_s3.literals import ServerSideEncryptionType
     from mypy_boto3_s3.type_defs import (
         GetObjectOutputTypeDef,
         HeadObjectOutputTypeDef,
@@ -82,11 +83,22 @@ def make_client(
 class BotoObjectStore:
     """``ports.ObjectStore`` over a boto3 S3 client. Thread-safe, as the client is.
 
-    ``page`` is how many keys a request lists, 1,000 at most.
+    ``page`` is how many keys a request lists, 1,000 at most. ``encryption`` and ``kms_key_id`` go with every write, as
+    ``x-amz-server-side-encryption`` and ``x-amz-server-side-encryption-aws-kms-key-id``; without them the bucket's own
+    default holds. Reading needs neither.
     """
 
-    def __init__(self, client: S3Client, *, page: int = 1000) -> None:
+    def __init__(
+        self,
+        client: S3Client,
+        *,
+        page: int = 1000,
+        encryption: ServerSideEncryptionType | None = None,
+        kms_key_id: str | None = None,
+    ) -> None:
         self._client = client
+        self._encryption = encryption
+        self._kms_key_id = kms_key_id
         self._paging: PaginatorConfigTypeDef = {"PageSize": page}
 
     def describe(self) -> str:
@@ -134,7 +146,7 @@ class BotoObjectStore:
     ) -> None:
         """Write an object whole; the store refuses a body that was torn on its way."""
         try:
-            self._client.put_object(**_upload(bucket, key, body, content_type, metadata))
+            self._client.put_object(**self._upload(bucket, key, body, content_type, metadata))
         except s3_errors.FAILURES as error:
             raise self._explain(error, bucket, key) from error
 
@@ -146,7 +158,7 @@ class BotoObjectStore:
         The store decides, by ``If-None-Match: *``: of many writers one wins ("Conditional writes" in S3's user
         guide). False may also mean that an earlier call of this writer got through and its reply was lost.
         """
-        request = _upload(bucket, key, body, content_type, metadata)
+        request = self._upload(bucket, key, body, content_type, metadata)
         request["IfNoneMatch"] = "*"
         try:
             self._client.put_object(**request)
@@ -217,6 +229,26 @@ class BotoObjectStore:
                 return
             raise self._explain(error, bucket, None) from error
 
+    def _upload(
+        self, bucket: str, key: str, body: bytes, content_type: str, metadata: Mapping[str, str] | None
+    ) -> PutObjectRequestTypeDef:
+        """Return the request of every write."""
+        validate_key(key)
+        digest = hashlib.md5(body, usedforsecurity=False).digest()
+        request: PutObjectRequestTypeDef = {
+            "Bucket": bucket,
+            "Key": key,
+            "Body": body,
+            "ContentMD5": b64encode(digest).decode(),
+            "ContentType": content_type,
+            "Metadata": encode_metadata(metadata or {}),
+        }
+        if self._encryption is not None:
+            request["ServerSideEncryption"] = self._encryption
+        if self._kms_key_id is not None:
+            request["SSEKMSKeyId"] = self._kms_key_id
+        return request
+
     def _pieces(self, read: Callable[[int], bytes], bucket: str, key: str) -> Iterator[bytes]:
         while True:
             try:
@@ -258,21 +290,6 @@ class BotoObjectStore:
             found = s3_errors.translate(error, store=self.describe(), bucket=bucket, key=None)
             return found if isinstance(found, (BucketMissing, StorageUnavailable)) else None
         return None
-
-
-def _upload(
-    bucket: str, key: str, body: bytes, content_type: str, metadata: Mapping[str, str] | None
-) -> PutObjectRequestTypeDef:
-    validate_key(key)
-    digest = hashlib.md5(body, usedforsecurity=False).digest()
-    return {
-        "Bucket": bucket,
-        "Key": key,
-        "Body": body,
-        "ContentMD5": b64encode(digest).decode(),
-        "ContentType": content_type,
-        "Metadata": encode_metadata(metadata or {}),
-    }
 
 
 def _info(bucket: str, key: str, answer: HeadObjectOutputTypeDef | GetObjectOutputTypeDef) -> ObjectInfo:

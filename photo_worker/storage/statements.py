@@ -55,6 +55,11 @@ WRITE_RESULT: LiteralString = f"""
     )
     SELECT {_COLUMNS} FROM job LEFT JOIN ocr ON ocr.recipe_id = job.id"""
 
+READ_DEPLOYMENT: LiteralString = "SELECT id FROM deployment"
+
+# Another caller's row that is not committed yet is waited for.
+MAKE_DEPLOYMENT: LiteralString = "INSERT INTO deployment DEFAULT VALUES ON CONFLICT DO NOTHING RETURNING id"
+
 READ: LiteralString = f"""
     SELECT {_COLUMNS} FROM recipes AS job LEFT JOIN recipe_ocr AS ocr ON ocr.recipe_id = job.id
     WHERE job.id = %(id)s"""

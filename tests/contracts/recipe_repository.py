@@ -69,6 +69,14 @@ class RecipeRepositoryContract:
     def test_a_job_that_was_never_written_is_not_there(self, repository: RecipeRepository, job_id: UUID) -> None:
         assert repository.get(job_id) is None
 
+    def test_the_database_has_no_id_until_it_is_made(self, repository: RecipeRepository) -> None:
+        assert repository.deployment_id() is None
+        made = repository.make_deployment_id()
+        assert repository.make_deployment_id() == repository.deployment_id() == made
+
+    def test_all_who_make_the_id_at_once_get_the_same(self, repository: RecipeRepository) -> None:
+        assert len(set(in_parallel([repository.make_deployment_id] * 4))) == 1
+
     def test_a_job_goes_from_queued_over_running_to_its_result(
         self, repository: RecipeRepository, job_id: UUID
     ) -> None:

@@ -14,6 +14,7 @@ from typing import Any
 from uuid import UUID
 
 from photo_worker.errors import ObjectMissing, ends_job
+from photo_worker.integrity.binding import MARKER_KEY
 from photo_worker.integrity.evidence import Evidence, StoredObject
 from photo_worker.integrity.finding import Severity
 from photo_worker.integrity.rules import all_rules, findings
@@ -88,9 +89,11 @@ def evidence_of(world: World, erased: Iterable[UUID] = ()) -> Evidence:
 
 
 def stored(store: MemoryObjectStore) -> dict[str, StoredObject]:
-    """Return every object with its bytes and their hash, by key."""
+    """Return every object of a job with its bytes and their hash, by key; the marker is the deployment's."""
     found = {}
     for entry in store.list(BUCKET, ""):
+        if entry.key == MARKER_KEY:
+            continue
         body = store.get(BUCKET, entry.key, limit_bytes=_LIMIT_BYTES)
         about = store.head(BUCKET, entry.key)
         digest = hashlib.sha256(body).hexdigest()

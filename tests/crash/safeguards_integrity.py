@@ -9,6 +9,8 @@ _ERASE = "photo_worker/integrity/erase.py"
 _SURVEY = "photo_worker/integrity/survey.py"
 _LOOK = "photo_worker/integrity/look.py"
 _REPAIR = "photo_worker/integrity/repair.py"
+_BINDING = "photo_worker/integrity/binding.py"
+_BINDINGS = "tests/unit/integrity/test_binding.py::"
 _ERASURES = "tests/unit/test_erase.py::"
 _SURVEYS = "tests/unit/integrity/test_survey.py::"
 _REPAIRS = "tests/unit/integrity/test_repair.py::"
@@ -203,6 +205,48 @@ CHECKING: tuple[Safeguard, ...] = (
         "any number of orphans is believed",
         (Edit(_REPAIR, "        if orphans > report.linked:\n", "        if False:\n"),),
         (_REPAIRS + "test_with_another_deployment_s_database_nothing_is_deleted",),
+    ),
+    Safeguard(
+        "repair-needs-the-binding",
+        "a repair deletes only in a bucket that is bound to the database",
+        "with another deployment's bucket in the settings `--repair` deletes the photos that wait in it",
+        (4,),
+        "the marker is not looked at",
+        (Edit(_REPAIR, "_refusal(finding, report) or await self._not_ours(finding)", "_refusal(finding, report)"),),
+        (_BINDINGS + "test_what_another_deployment_has_in_the_bucket_is_not_deleted",),
+    ),
+    Safeguard(
+        "repair-leaves-what-is-older-than-the-binding",
+        "a repair deletes no orphan that was there before the bucket was bound",
+        "the first deployment to bind a bucket that two have used deletes the photos of the other",
+        (4,),
+        "the age of the marker is not looked at",
+        (Edit(_REPAIR, "if since is None or entry.modified_at <= since:", "if since is None:"),),
+        (_BINDINGS + "test_what_another_deployment_has_in_the_bucket_is_not_deleted",),
+    ),
+    Safeguard(
+        "binding-is-written-once",
+        "a bucket that is bound stays bound to its database",
+        "a migration with a wrong S3_BUCKET takes the bucket of another deployment, which then counts as an orphan",
+        (4,),
+        "the marker is written over",
+        (Edit(_BINDING, "    if rebind:\n", "    if True:\n"),),
+        (_BINDINGS + "test_a_bucket_of_another_database_is_taken_only_on_purpose",),
+    ),
+    Safeguard(
+        "erase-needs-its-own-bucket",
+        "an erase touches nothing in a bucket that is another database's",
+        "erasing a job with a wrong setting deletes the photo and the result of another deployment's job",
+        (4, 9),
+        "the marker is not looked at",
+        (
+            Edit(
+                _ERASE,
+                "        require_not_elsewhere(self._store, self._repository, self._bucket)\n",
+                "        return\n",
+            ),
+        ),
+        (_BINDINGS + "test_erase_by_id_touches_nothing_where_the_bucket_is_another_database_s",),
     ),
     Safeguard(
         "repair-after-a-restore",

@@ -26,6 +26,21 @@ SUBMISSION: tuple[Safeguard, ...] = (
         (_JOBS + "test_the_object_is_there_before_its_row_and_the_row_before_its_workflow",),
     ),
     Safeguard(
+        "no-upload-into-another-s-bucket",
+        "`submit` uploads nothing into a bucket that is another database's",
+        "photos wait in a bucket whose own deployment takes them for orphans and deletes them",
+        (4,),
+        "the marker is not looked at",
+        (
+            Edit(
+                "photo_worker/cli/submit.py",
+                "        if any(source.path is not None for source, _ in sources):\n",
+                "        if False:\n",
+            ),
+        ),
+        ("tests/integration/test_binding.py::test_submit_uploads_nothing_into_another_database_s_bucket",),
+    ),
+    Safeguard(
         "object-looked-at-again",
         "a queued job's photo is there, whoever erased another job with it",
         "a photo that an erasure took between its storing and its row is missing for good",

@@ -392,7 +392,7 @@ def test_the_command_tells_people_and_programs(run: Run, bucket: str, s3_client:
     refused = run("check", "--grace", "0s", "--repair")
     assert refused.returncode == 1
     assert refused.stdout.count("check S3_BUCKET and DATABASE_URL") == 12
-    assert len(list(BotoObjectStore(s3_client).list(bucket, ""))) == 12
+    assert len(list(BotoObjectStore(s3_client).list(bucket, "raw/"))) == 12
 
 
 def test_the_command_repairs(run: Run, bucket: str, s3_client: S3Client, stack_variables: dict[str, str]) -> None:

@@ -16,7 +16,9 @@ from typing import Any
 from urllib.request import urlopen
 from uuid import uuid4
 
+import psycopg
 import pytest
+from mypy_boto3_s3 import S3Client
 
 from photo_worker.config import load_settings, read_environment
 from photo_worker.orchestration.connection import connect
@@ -176,6 +178,7 @@ UNREACHABLE = "127.0.0.1:9"
         ({"MAX_ACTIVITIES": "many"}, "config_invalid"),
         ({"TEMPORAL_PROFILE": "no-such-profile"}, "config_invalid"),
         ({"S3_BUCKET": "no-such-bucket-here"}, "bucket_missing"),
+        ({"TEMPORAL_NAMESPACE": "no-such-namespace"}, "temporal_namespace_missing"),
     ],
 )
 def test_submit_says_which_service_or_setting_is_wrong(
@@ -192,6 +195,26 @@ def test_a_worker_without_temporal_says_so_and_ends(stack_variables: dict[str, s
     done = photo_worker("worker", variables=stack_variables | {"TEMPORAL_TARGET": UNREACHABLE}, cwd=tmp_path)
     assert done.returncode == 1
     assert "error [temporal_unavailable]" in done.stderr
+
+
+def test_a_worker_of_an_unknown_namespace_says_so_and_ends(stack_variables: dict[str, str], tmp_path: Path) -> None:
+    done = photo_worker("worker", variables=stack_variables | {"TEMPORAL_NAMESPACE": "no-such-one"}, cwd=tmp_path)
+    assert done.returncode == 1
+    assert "error [temporal_namespace_missing]" in done.stderr
+    assert "no-such-one" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_an_engine_that_is_too_long_is_refused_before_anything_is_written(
+    stack_variables: dict[str, str], tmp_path: Path, s3_client: S3Client
+) -> None:
+    done = photo_worker("submit", PHOTO, "--engine", "e" * 300, "-o", "json", variables=stack_variables, cwd=tmp_path)
+    assert done.returncode == 1
+    assert json.loads(done.stdout)["error"]["code"] == "contract_invalid"
+    assert "Traceback" not in done.stderr
+    assert s3_client.list_objects_v2(Bucket=stack_variables["S3_BUCKET"], Prefix="raw/")["KeyCount"] == 0
+    with psycopg.connect(stack_variables["DATABASE_URL"]) as connection:
+        assert connection.execute("SELECT count(*) FROM recipes").fetchone() == (0,)
 
 
 def test_a_bad_env_file_is_named_with_its_line(stack_variables: dict[str, str], tmp_path: Path) -> None:

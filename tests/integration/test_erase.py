@@ -24,6 +24,7 @@ from photo_worker.contracts.image import ImageProcessingInput
 from photo_worker.contracts.keys import manifest_key, ocr_key
 from photo_worker.crash_points import CrashPoint, Phase, armed
 from photo_worker.errors import JobErased
+from photo_worker.integrity.binding import MARKER_KEY
 from photo_worker.integrity.erase import Erasure, Part, Step
 from photo_worker.jobs import Source
 from photo_worker.orchestration.temporal import TemporalOrchestrator
@@ -128,7 +129,8 @@ async def test_nothing_is_left_of_jobs_that_have_ended(harness: Harness, s3_clie
     assert harness.service.report(other) == reports[3]
     assert left_by(await erasure.erase(other)) == []
     assert await left_of(harness, s3_client, *names_of(other), shas[2], max(reports[3].lines, key=len)) == []
-    assert list(harness.application.store.list(harness.settings.s3_bucket, "")) == []
+    left = [entry.key for entry in harness.application.store.list(harness.settings.s3_bucket, "")]
+    assert left == [MARKER_KEY]
     with psycopg.connect(harness.settings.require_database_url()) as connection:
         marks = connection.execute("SELECT encode(job_digest, 'hex') FROM erasures").fetchall()
     assert {mark for (mark,) in marks} == {hashlib.sha256(str(job).encode()).hexdigest() for job in jobs}

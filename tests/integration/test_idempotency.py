@@ -28,6 +28,7 @@ from photo_worker.bootstrap import BackendRegistry
 from photo_worker.contracts.image import OcrInput, OcrResult
 from photo_worker.contracts.keys import ocr_key, raw_key
 from photo_worker.crash_points import CrashPoint, Phase, armed
+from photo_worker.integrity.binding import MARKER_KEY
 from photo_worker.jobs import Source, Submission
 from tests.integration.test_image_workflow import quick_retries
 from tests.support.harness import Harness, eventually
@@ -109,6 +110,7 @@ async def test_a_hundred_starts_at_once_are_one_job(running: Harness, tmp_path: 
     assert [row.id for row in running.application.repository.all()] == [job_id]
     store, bucket = running.application.store, running.settings.s3_bucket
     assert [entry.key for entry in store.list(bucket, "")] == [
+        MARKER_KEY,
         f"artifacts/{job_id}/manifest.json",
         f"artifacts/{job_id}/textract.json",
         raw_key(photo.sha256, ".png"),

@@ -22,6 +22,7 @@ import pytest
 
 from photo_worker.devkit import disk, ports, postgres, services
 from photo_worker.devkit.stack import Stack
+from photo_worker.integrity.binding import MARKER_KEY
 from photo_worker.stack_errors import ServiceFailed, StackNotReady
 from tests.integration.devkit.toys import processes_of, wait_until
 from tests.stack.support import pids_of
@@ -366,7 +367,7 @@ def test_three_stacks_in_two_worktrees_have_nothing_in_common(place: Path) -> No
             assert rows == [(ids[number],)]
             bucket = variables[number]["S3_BUCKET"]
             objects = s3_of(variables[number]).list_objects_v2(Bucket=bucket)["Contents"]
-            assert [entry["Key"] for entry in objects] == [ids[number]]
+            assert [entry["Key"] for entry in objects] == [MARKER_KEY, ids[number]]
             # The application's own commands find their own worktree's stack, by its directory and name alone.
             show = photo_worker("show", ids[number], "--name", name, "-o", "json", cwd=directory, env=environment)
             assert ids[number] in show.stdout, show.stderr

@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 from urllib.parse import urlsplit
 
 import pytest
@@ -19,10 +19,16 @@ from temporalio.worker import Worker
 
 from photo_worker.bootstrap import Application, build_activities, build_application, workflow_types
 from photo_worker.config import Settings, load_settings, read_environment
+from photo_worker.integrity.binding import bind
 from photo_worker.jobs import JobService
 from photo_worker.orchestration.connection import connect
 from photo_worker.orchestration.temporal import TemporalOrchestrator
+from photo_worker.storage.postgres import PostgresRecipeRepository, make_pool
+from photo_worker.storage.s3_boto import BotoObjectStore
 from photo_worker.worker import build_worker
+
+if TYPE_CHECKING:
+    from mypy_boto3_s3 import S3Client
 
 FIXTURES = Path(__file__).resolve().parents[2] / "fixtures"
 
@@ -61,8 +67,10 @@ class Harness:
 
 
 @pytest.fixture
-def stack_variables(stack_env: dict[str, str], database_url: str, bucket: str) -> dict[str, str]:
-    """Return the shared stack's variables with a database, bucket and task queue of the test's own."""
+def stack_variables(stack_env: dict[str, str], database_url: str, bucket: str, s3_client: S3Client) -> dict[str, str]:
+    """Return the shared stack's variables with a database, a bucket bound to it, and a task queue of the test's own."""
+    with make_pool(database_url, max_size=1) as pool:
+        bind(BotoObjectStore(s3_client), PostgresRecipeRepository(pool), bucket)
     own = urlsplit(stack_env["DATABASE_URL"])._replace(path=str(conninfo_to_dict(database_url)["dbname"]))
     return stack_env | {
         "DATABASE_URL": own.geturl(),

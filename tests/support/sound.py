@@ -10,6 +10,7 @@ from uuid import UUID
 
 from photo_worker.contracts.image import ImageProcessingInput, ImageProcessingResult, Manifest
 from photo_worker.contracts.keys import manifest_key, ocr_key, raw_key
+from photo_worker.integrity.binding import bind
 from photo_worker.integrity.look import Means, Ports
 from photo_worker.ports import JobHandle, QueueState, RecipeOcr, WorkflowState
 from photo_worker.storage.memory import MemoryObjectStore, MemoryRecipeRepository
@@ -69,7 +70,7 @@ class KnownWorkflows:
 
 @dataclass
 class Deployment:
-    """The ports over memory, at a time that the test moves."""
+    """The ports over memory, at a time that the test moves; the bucket was bound to the database a day before."""
 
     time: datetime = START
     store: MemoryObjectStore = field(init=False)
@@ -83,6 +84,9 @@ class Deployment:
         self.temporal = KnownWorkflows(now=lambda: self.time)
         for bucket in (BUCKET, FOREIGN):
             self.store.ensure_bucket(bucket)
+        self.time -= timedelta(days=1)
+        bind(self.store, self.rows, BUCKET)
+        self.time += timedelta(days=1)
 
     @property
     def ports(self) -> Ports:

@@ -36,6 +36,8 @@ def test_empty_variables_count_as_not_set(tmp_path: Path) -> None:
         ("TEMPORAL_TARGET", "not a target"),
         ("S3_BUCKET", "No_Such_Form"),
         ("GRACEFUL_SHUTDOWN_SECONDS", "-1"),
+        ("S3_SERVER_SIDE_ENCRYPTION", "rot13"),
+        ("S3_SSE_KMS_KEY_ID", "alias/photos"),
     ],
 )
 def test_a_bad_value_names_variable_and_origin_but_not_the_value(tmp_path: Path, name: str, value: str) -> None:
@@ -79,3 +81,14 @@ def test_the_database_url_stays_out_of_representations() -> None:
 def test_a_missing_database_url_is_named_when_it_is_needed() -> None:
     with pytest.raises(ConfigurationError, match="DATABASE_URL"):
         load_settings(read_environment({}, None)).require_database_url()
+
+
+@pytest.mark.parametrize(("encryption", "fits"), [("AES256", False), ("aws:kms", True), ("aws:kms:dsse", True)])
+def test_a_kms_key_goes_with_kms_alone(encryption: str, fits: bool) -> None:
+    variables = {"S3_SERVER_SIDE_ENCRYPTION": encryption, "S3_SSE_KMS_KEY_ID": "alias/photos"}
+    if fits:
+        settings = load_settings(read_environment(variables, None))
+        assert (settings.s3_server_side_encryption, settings.s3_sse_kms_key_id) == (encryption, "alias/photos")
+    else:
+        with pytest.raises(ConfigurationError, match="S3_SSE_KMS_KEY_ID in the environment"):
+            load_settings(read_environment(variables, None))

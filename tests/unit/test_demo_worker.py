@@ -1,4 +1,4 @@
-"""The worker that the demo starts, where it cannot live."""
+"""The demo beside its jobs: the worker that it starts, where it cannot live, and the photos that it finds."""
 
 from __future__ import annotations
 
@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from photo_worker import devkit
 from photo_worker.cli import demo
-from photo_worker.errors import WorkerFailed
+from photo_worker.errors import FixturesMissing, WorkerFailed
 
 
 async def test_a_worker_that_always_dies_is_given_up_and_its_log_named(
@@ -22,3 +23,28 @@ async def test_a_worker_that_always_dies_is_given_up_and_its_log_named(
     assert str(log) in caught.value.message
     assert log.read_text().count("error [config_invalid]") == 2
     assert capsys.readouterr().err.count("the worker ended with code 1") == 2
+
+
+PHOTOS = Path(__file__).resolve().parents[2] / "fixtures" / "photos"
+
+
+def test_outside_of_a_checkout_the_photos_of_the_package_are_processed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert demo.fixture_folder() == PHOTOS
+    monkeypatch.chdir(tmp_path)
+    found = demo.fixture_folder()
+    assert found.is_relative_to(Path(devkit.__path__[0]))
+    packaged = {path.name: path.read_bytes() for path in found.iterdir()}
+    assert len(packaged) > 1
+    # The same photos, so that what is recorded of them holds.
+    assert packaged == {name: (PHOTOS / name).read_bytes() for name in packaged}
+    assert sum(map(len, packaged.values())) < 1_200_000
+
+
+def test_without_any_photos_the_message_says_how_to_name_some(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(devkit, "__path__", [str(tmp_path)])
+    with pytest.raises(FixturesMissing) as caught:
+        demo.fixture_folder()
+    assert "--fixtures" in caught.value.hint

@@ -6,12 +6,15 @@ import hashlib
 from collections.abc import AsyncIterator, Callable
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 from uuid import UUID, uuid4
 
 import pytest
 
 from photo_worker.contracts.image import ImageProcessingInput, ImageProcessingResult
 from photo_worker.errors import (
+    InvalidBucket,
+    InvalidContract,
     JobConflict,
     JobEndedWithoutRow,
     JobErased,
@@ -19,6 +22,7 @@ from photo_worker.errors import (
     JobMissing,
     ObjectMissing,
     PhotoWorkerError,
+    TemporalForbidden,
     TemporalUnavailable,
 )
 from photo_worker.jobs import JobService, Source
@@ -135,6 +139,53 @@ async def test_the_object_is_there_before_its_row_and_the_row_before_its_workflo
     starts.before = lambda job_id: seen.append([getattr(repository.get(job_id), "status", "no row")])
     await service.submit(photo)
     assert seen == [[KEY], ["queued"]]
+
+
+@pytest.mark.parametrize("uploaded", [True, False])
+@pytest.mark.parametrize(
+    ("options", "error", "named"),
+    [
+        ({"engine": "e" * 201}, InvalidContract, "engine"),
+        ({"expected_content_type": "image/" + "p" * 300}, InvalidContract, "expected_content_type"),
+        ({"bucket": "b" * 256}, InvalidBucket, "256 characters"),
+    ],
+)
+async def test_what_the_workflow_would_not_take_is_refused_before_anything_is_written(
+    store: MemoryObjectStore,
+    repository: Meddled,
+    starts: Starts,
+    photo: Source,
+    options: dict[str, str],
+    error: type[PhotoWorkerError],
+    named: str,
+    uploaded: bool,
+) -> None:
+    bucket = options.get("bucket", BUCKET)
+    store.ensure_bucket(bucket)
+    service = JobService(store, repository, starts, bucket)
+    source = photo if uploaded else Source("theirs", bucket=bucket, key="theirs.png")
+    more: dict[str, Any] = {name: value for name, value in options.items() if name != "bucket"}
+    with pytest.raises(error, match=named) as caught:
+        await service.submit(source, **more)
+    assert len(caught.value.message) < 400
+    assert (stored(store), list(store.list(bucket, "")), list(repository.all()), starts.known) == ([], [], [], [])
+
+
+async def test_waiting_where_temporal_refuses_leaves_the_job_as_it_is(
+    service: JobService, repository: Meddled, starts: Starts, photo: Source, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A key that expires while a command waits says nothing of the job."""
+    submitted = await service.submit(photo)
+
+    async def refused(job_id: UUID) -> ImageProcessingResult:
+        raise TemporalForbidden(target="here", namespace="photos", reason="the key has expired")
+
+    monkeypatch.setattr(starts, "result", refused)
+    with pytest.raises(TemporalForbidden):
+        await service.wait(submitted.job_id)
+    row = repository.get(submitted.job_id)
+    assert row is not None
+    assert (row.status, row.error_code) == ("queued", None)
 
 
 async def test_what_a_lost_start_leaves_the_same_call_completes(

@@ -1,11 +1,13 @@
 from __future__ import annotations
 
 import asyncio
+from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
 from temporalio.worker import Worker
 
+from photo_worker.errors import TemporalNamespaceMissing
 from photo_worker.worker import run_until_stopped
 
 
@@ -55,4 +57,14 @@ async def test_a_worker_that_fails_by_itself_says_why() -> None:
     draining = Draining()
     draining.failure = RuntimeError("namespace not found")
     with pytest.raises(RuntimeError, match="namespace not found"):
+        await run_until_stopped(as_worker(draining), stop=asyncio.Event(), limit_seconds=30)
+
+
+async def test_a_namespace_that_goes_away_before_the_first_poll_is_one_message() -> None:
+    draining: Any = Draining()
+    draining.failure = RuntimeError("Worker validation failed: Namespace gone was not found or otherwise")
+    draining.client = SimpleNamespace(
+        namespace="gone", service_client=SimpleNamespace(config=SimpleNamespace(target_host="here:7233"))
+    )
+    with pytest.raises(TemporalNamespaceMissing, match="Temporal at here:7233 has no namespace 'gone'"):
         await run_until_stopped(as_worker(draining), stop=asyncio.Event(), limit_seconds=30)

@@ -103,7 +103,7 @@ _ALL = (
         lambda record: f"postgresql://{DATABASE_USER}@{LOOPBACK}:{record.ports['postgres']}/{DATABASE}",
         lambda record: probes.postgres_asks_for_password(record.ports["postgres"], DATABASE_USER, DATABASE),
         _migrate_and_query,
-        ("photo_worker.devkit.database", "photo_worker.storage.migrate"),
+        ("photo_worker.devkit.database", "photo_worker.storage.migrate", "photo_worker.storage.postgres"),
     ),
     ComposeService("aws", "aws", (), _at("aws"), _http("aws", "/_localstack/health"), _deliver, _BOTOCORE),
     ComposeService("s3", "s3", (), _at("s3"), _http("s3", "/minio/health/live"), _store, _BOTOCORE),

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from photo_worker.devkit import disk, external, fault_rules, logs, pausing, ports
+from photo_worker.devkit.binding import bind_bucket
 from photo_worker.devkit.compose.guards import require_free, require_same_postgres
 from photo_worker.devkit.compose.interrupts import undisturbed
 from photo_worker.devkit.compose.project import (
@@ -379,6 +380,8 @@ class ComposeStack:
         chosen = external.make_ready(record, timeline)
         if chosen != record:
             chosen.save(self.paths)
+        with timeline.span("stack", "bind the bucket"):
+            bind_bucket(environment_of(chosen))
 
     def _create(self, engine: Engine, record: StackRecord) -> None:
         """Make the containers and their volumes, and start nothing."""

@@ -81,3 +81,13 @@ CREATE INDEX recipes_s3_raw_key ON recipes USING hash (s3_raw_key);
 
 UPDATE alembic_version SET version_num='0002' WHERE alembic_version.version_num = '0001';
 
+-- Running upgrade 0002 -> 0003
+
+CREATE TABLE deployment (
+        only_row BOOLEAN PRIMARY KEY DEFAULT true CONSTRAINT deployment_one_row CHECK (only_row),
+        id UUID NOT NULL DEFAULT gen_random_uuid(),
+        created_at TIMESTAMPTZ NOT NULL DEFAULT now()
+    );
+
+UPDATE alembic_version SET version_num='0003' WHERE alembic_version.version_num = '0002';
+

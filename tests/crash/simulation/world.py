@@ -32,6 +32,7 @@ from photo_worker.errors import (
     StorageUnavailable,
     TemporalUnavailable,
 )
+from photo_worker.integrity.binding import bind
 from photo_worker.jobs import JobService
 from photo_worker.ocr.textract import TextractBackend
 from photo_worker.orchestration.converter import ContractPayloadConverter
@@ -80,6 +81,9 @@ class World:
         self.store = MemoryObjectStore(now=lambda: self.now)
         self.store.ensure_bucket(BUCKET)
         self.rows = MemoryRecipeRepository(now=lambda: self.now, patience_seconds=0)
+        # As the first migration has left it; what is as old as the marker is no orphan.
+        bind(self.store, self.rows, BUCKET)
+        self.now += timedelta(seconds=1)
         self.textract = MemoryTextract(self.store, lambda: self.now)
         self.service = Service(lambda: self.now)
         self.strands: list[Strand] = []

@@ -118,6 +118,23 @@ async def test_everything_may_be_external_and_nothing_of_it_is_lost(
         Stack(stack.paths.home, stack.name, external={}).up()
 
 
+def test_a_new_database_does_not_take_an_external_bucket_by_itself(
+    stack: Stack, endpoints: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A reset empties the stack's own database, and leaves what is in S3 of elsewhere, its photos included."""
+    given = [f"--external={name}={endpoints[name]}" for name in ("temporal", "s3", "sns", "sqs", "textract")]
+    base = str(Stack(stack.paths.home, "other", base_port=0)._fresh_base())
+    run("up", "--base-port", base, *given)
+    assert answer("migrate")["data"]["bucket"]["bound"]
+    failed = answer("reset", "--yes", code=1)
+    assert failed["error"]["code"] == "bucket_bound_elsewhere"
+    assert "migrate --rebind" in failed["error"]["hint"]
+    assert stack.status().running, "the services stay up, to be used by the command that the hint names"
+    assert answer("up", code=1)["error"]["code"] == "bucket_bound_elsewhere"
+    assert answer("migrate", "--rebind", "--yes")["data"]["bucket"]["changed"]
+    run("up")
+
+
 def test_an_external_database_that_is_not_there_is_not_made(
     stack: Stack, database: str, stack_env: dict[str, str]
 ) -> None:

@@ -30,6 +30,7 @@ from photo_worker.devkit.postgres import User, reachable
 from photo_worker.devkit.readiness import NotEmptied
 from photo_worker.devkit.stack import Stack
 from photo_worker.devkit.state import Processes
+from photo_worker.integrity.binding import MARKER_KEY
 from tests.integration.devkit.toys import processes_of, wait_until
 
 pytestmark = pytest.mark.stack
@@ -99,6 +100,14 @@ def client(service: str, env: Mapping[str, str]) -> Any:
     )
 
 
+def deployment(env: Mapping[str, str]) -> str:
+    """Return the id that database and bucket agree on: they are bound to each other."""
+    marker = json.loads(client("s3", env).get_object(Bucket=env["S3_BUCKET"], Key=MARKER_KEY)["Body"].read())
+    with psycopg.connect(env["DATABASE_URL"]) as connection:
+        assert connection.execute("SELECT id::text FROM deployment").fetchall() == [(marker["deployment"],)]
+    return str(marker["deployment"])
+
+
 def family(stack: Stack) -> list[psutil.Process]:
     known = Processes.load(stack.paths)
     supervisor = psutil.Process(known.pid)
@@ -137,6 +146,7 @@ def test_the_life_of_a_stack(home: Path) -> None:
         psycopg.connect(env["DATABASE_URL"].replace(password, "wrong"))
 
     s3, sqs, sns = client("s3", env), client("sqs", env), client("sns", env)
+    first = deployment(env)
     s3.put_object(Bucket=env["S3_BUCKET"], Key="kept/é +.txt", Body=b"bytes")
     # The job fails, since this is no document, and is a job that is kept all the same.
     textract = client("textract", env)
@@ -174,6 +184,7 @@ def test_the_life_of_a_stack(home: Path) -> None:
 
     stack.up()
     assert stack.env() == env
+    assert deployment(env) == first
     assert s3.get_object(Bucket=env["S3_BUCKET"], Key="kept/é +.txt")["Body"].read() == b"bytes"
     with psycopg.connect(env["DATABASE_URL"]) as connection:
         assert connection.execute("SELECT count(*) FROM recipes").fetchone() == (1,)
@@ -199,12 +210,15 @@ def test_the_life_of_a_stack(home: Path) -> None:
     assert len(sns.list_subscriptions_by_topic(TopicArn=env["SNS_TOPIC_ARN"])["Subscriptions"]) == 1
     with pytest.raises(textract.exceptions.InvalidJobIdException):
         textract.get_document_text_detection(JobId=job)
-    assert s3.list_objects_v2(Bucket=env["S3_BUCKET"])["KeyCount"] == 0
+    listed = s3.list_objects_v2(Bucket=env["S3_BUCKET"])["Contents"]
+    assert [entry["Key"] for entry in listed] == [MARKER_KEY]
+    assert deployment(env) != first, "a database that was made anew is another one"
     with psycopg.connect(stack.env()["DATABASE_URL"]) as connection:
         assert connection.execute("SELECT count(*) FROM recipes").fetchone() == (0,)
 
     assert stack.load_snapshot("kept").status.running
     assert stack.env() == env
+    assert deployment(env) == first
     assert s3.get_object(Bucket=env["S3_BUCKET"], Key="kept/é +.txt")["Body"].read() == b"bytes"
     with psycopg.connect(env["DATABASE_URL"]) as connection:
         assert connection.execute("SELECT count(*) FROM recipes").fetchone() == (1,)

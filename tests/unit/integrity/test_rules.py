@@ -14,6 +14,7 @@ import pytest
 from photo_worker import policies
 from photo_worker.contracts.keys import manifest_key, ocr_key, raw_key
 from photo_worker.errors import BucketMissing, DocumentTooLarge, ObjectForbidden, ObjectMissing
+from photo_worker.integrity.binding import Binding, BoundElsewhere, Marker, Unbound
 from photo_worker.integrity.evidence import Evidence, StoredObject, owner_of, uploaded_sha256
 from photo_worker.integrity.finding import REPAIRS, Repair, Severity
 from photo_worker.integrity.rules import PROMISES, all_rules, findings
@@ -127,6 +128,10 @@ def queue(**changes: Any) -> Damage:
     return lambda seen: replace(seen, queues=(replace(state, **changes),))
 
 
+def bound(binding: Binding) -> Damage:
+    return lambda seen: replace(seen, binding=binding)
+
+
 def old(bucket: str, key: str, **changes: Any) -> StoredObject:
     return replace(StoredObject(bucket, key, 5, START), **changes)
 
@@ -227,6 +232,12 @@ DAMAGES: dict[str, tuple[Damage, str, Repair | None]] = {
         "queue_waits",
         None,
     ),
+    "a bucket of another database": (
+        bound(BoundElsewhere(None, Marker(OTHER, "photos@db:5432/others"))),
+        "bucket_bound_elsewhere",
+        None,
+    ),
+    "a bucket of no database": (bound(Unbound("it has no marker")), "bucket_not_bound", None),
     "erased, everything left": (erased, "erased_traces", Repair.ERASE_TRACES),
     "erased, an object left": (
         both(

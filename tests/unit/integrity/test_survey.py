@@ -12,6 +12,7 @@ import pytest
 
 from photo_worker.contracts.keys import manifest_key, ocr_key, raw_key
 from photo_worker.errors import BucketMissing, JobMissing, StorageUnavailable
+from photo_worker.integrity.binding import bind
 from photo_worker.integrity.look import Means, Ports
 from photo_worker.integrity.survey import Progress, Report, open_survey
 from photo_worker.ports import ObjectInfo, QueueState, Recipe, RecipeOcr, WorkflowState
@@ -371,6 +372,7 @@ async def test_a_result_in_a_bucket_that_was_used_before() -> None:
     deployment = Deployment()
     deployment.succeeded(JOB)
     deployment.store.ensure_bucket("new-bucket")
+    bind(deployment.store, deployment.rows, "new-bucket")
     ports = Ports(deployment.store, deployment.rows, deployment.temporal, "new-bucket")
     report = await survey(deployment, ports=ports)
     assert (codes(report), report.linked) == ([], 0)

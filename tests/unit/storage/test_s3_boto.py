@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import boto3
 import pytest
@@ -368,3 +369,29 @@ def test_a_conditional_write_beside_another_may_be_tried_again() -> None:
 def test_a_refused_listing_says_what_is_wrong_with_the_bucket(answer: Answer, kind: type[PhotoWorkerError]) -> None:
     with store_answering(lambda _: answer) as (store, _), pytest.raises(kind):
         list(store.list("photos", "artifacts/"))
+
+
+@pytest.mark.parametrize(
+    ("settings", "sent"),
+    [
+        ({}, {}),
+        ({"encryption": "AES256"}, {"x-amz-server-side-encryption": "AES256"}),
+        (
+            {"encryption": "aws:kms", "kms_key_id": "alias/photos"},
+            {
+                "x-amz-server-side-encryption": "aws:kms",
+                "x-amz-server-side-encryption-aws-kms-key-id": "alias/photos",
+            },
+        ),
+    ],
+)
+def test_every_write_says_how_it_is_to_be_encrypted(settings: dict[str, Any], sent: dict[str, str]) -> None:
+    with s3_answering(lambda _: Answer()) as server:
+        client = make_client(session=session(), endpoint_url=server.url)
+        store = BotoObjectStore(client, **settings)
+        store.put("photos", "a", b"1", content_type="image/png", metadata={"source": "x"})
+        store.put_new("photos", "b", b"2", content_type="image/png")
+        client.close()
+    assert [request.method for request in server.requests] == ["PUT", "PUT"]
+    for request in server.requests:
+        assert {name: value for name, value in request.headers.items() if "encryption" in name} == sent

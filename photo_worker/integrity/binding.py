@@ -1,0 +1,145 @@
+"""Which database a bucket belongs to: one small object in the bucket, the marker, holds the database's own identity.
+
+The identity is a random id in the database itself, so that it comes along when the database is dumped and restored,
+renamed or moved to another server. The bucket is bound once, at the first ``migrate`` or ``up``. Whatever deletes, and
+whatever begins to write, looks at the marker first: a setting that names another deployment's bucket or database is
+then found before it does harm.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from datetime import datetime
+from typing import TYPE_CHECKING, TypeAlias
+from uuid import UUID
+
+from photo_worker.errors import (
+    BindingUnreadable,
+    BucketBoundElsewhere,
+    DocumentTooLarge,
+    ObjectForbidden,
+    ObjectMissing,
+)
+
+if TYPE_CHECKING:
+    from photo_worker.ports import ObjectStore, RecipeRepository
+
+MARKER_KEY = ".photo-worker/deployment.json"
+FORMAT = 1
+_LIMIT_BYTES = 16 * 1024
+
+
+@dataclass(frozen=True)
+class Marker:
+    """What a bucket's marker says: the database's id, and its name for people when the bucket was bound."""
+
+    deployment: UUID
+    database: str
+
+    def as_bytes(self) -> bytes:
+        """Return the object's body."""
+        body = {"format": FORMAT, "deployment": str(self.deployment), "database": self.database}
+        return json.dumps(body, indent=2).encode() + b"\n"
+
+
+@dataclass(frozen=True)
+class Bound:
+    """The bucket belongs to this database."""
+
+    deployment: UUID
+
+
+@dataclass(frozen=True)
+class Unbound:
+    """Nothing says which database the bucket belongs to. ``reason`` is a sentence without its full stop."""
+
+    reason: str
+
+
+@dataclass(frozen=True)
+class BoundElsewhere:
+    """The bucket belongs to another database. ``deployment`` is this one's id, None before it was ever bound."""
+
+    deployment: UUID | None
+    marker: Marker
+
+
+Binding: TypeAlias = Bound | Unbound | BoundElsewhere
+
+
+def read_binding(store: ObjectStore, repository: RecipeRepository, bucket: str) -> Binding:
+    """Tell whether ``bucket`` belongs to the repository's database; one request to each, and nothing is written.
+
+    Raises ``BucketMissing``, ``SchemaMissing``, and the errors of a service that is away or refuses the credentials.
+    A marker that may not be read counts as none.
+    """
+    try:
+        body = store.get(bucket, MARKER_KEY, limit_bytes=_LIMIT_BYTES)
+    except ObjectMissing:
+        return Unbound(f"it has no object {MARKER_KEY}")
+    except (ObjectForbidden, DocumentTooLarge) as error:
+        return Unbound(error.message.rstrip("."))
+    marker = _parsed(body)
+    if isinstance(marker, str):
+        return Unbound(f"its object {MARKER_KEY} {marker}")
+    own = repository.deployment_id()
+    return Bound(own) if own == marker.deployment else BoundElsewhere(own, marker)
+
+
+def require_not_elsewhere(store: ObjectStore, repository: RecipeRepository, bucket: str) -> None:
+    """Raise ``BucketBoundElsewhere`` where the bucket belongs to another database; else what ``read_binding`` raises.
+
+    For what a user asks for by name. A bucket that is not bound yet passes.
+    """
+    found = read_binding(store, repository, bucket)
+    if isinstance(found, BoundElsewhere):
+        raise elsewhere(bucket, repository, found)
+
+
+def elsewhere(bucket: str, repository: RecipeRepository, found: BoundElsewhere) -> BucketBoundElsewhere:
+    """Return the error that says so."""
+    return BucketBoundElsewhere(bucket=bucket, known=found.marker.database, database=repository.describe())
+
+
+def bind(store: ObjectStore, repository: RecipeRepository, bucket: str, *, rebind: bool = False) -> bool:
+    """Bind ``bucket`` to the repository's database; tell whether that is new. Of many callers at once, one writes.
+
+    ``rebind`` takes the bucket away from another database, or from a marker that cannot be read. Without it these raise
+    ``BucketBoundElsewhere`` and ``BindingUnreadable``. Raises what ``read_binding`` raises, and what writing raises.
+    """
+    marker = Marker(repository.make_deployment_id(), repository.describe())
+    found = read_binding(store, repository, bucket)
+    if isinstance(found, Bound):
+        return False
+    if rebind:
+        store.put(bucket, MARKER_KEY, marker.as_bytes(), content_type="application/json")
+        return True
+    if isinstance(found, Unbound) and store.put_new(
+        bucket, MARKER_KEY, marker.as_bytes(), content_type="application/json"
+    ):
+        return True
+    # Another process wrote it meanwhile, or this one did and the reply was lost.
+    found = read_binding(store, repository, bucket)
+    if isinstance(found, Bound):
+        return False
+    if isinstance(found, Unbound):
+        raise BindingUnreadable(bucket=bucket, reason=found.reason)
+    raise elsewhere(bucket, repository, found)
+
+
+def bound_since(store: ObjectStore, bucket: str) -> datetime | None:
+    """Return when the marker was written, by the store's own clock; None where there is none."""
+    found = (entry.modified_at for entry in store.list(bucket, MARKER_KEY) if entry.key == MARKER_KEY)
+    return next(found, None)
+
+
+def _parsed(body: bytes) -> Marker | str:
+    """Return the marker, or why the body is none."""
+    try:
+        values = json.loads(body)
+        if values["format"] != FORMAT:
+            return f"has the format {values['format']!r}, which this release does not know"
+        return Marker(UUID(values["deployment"]), str(values["database"]))
+    except (ValueError, TypeError, KeyError, AttributeError):
+        return "is damaged"

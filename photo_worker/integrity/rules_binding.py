@@ -1,0 +1,34 @@
+"""Rules about bucket and database as a whole: do they belong together?"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from photo_worker.integrity.binding import MARKER_KEY, BoundElsewhere, Unbound
+from photo_worker.integrity.evidence import Evidence
+from photo_worker.integrity.finding import Problem
+
+
+def bucket_not_bound(evidence: Evidence) -> Iterator[Problem]:
+    """The bucket says which database it belongs to."""
+    if isinstance(evidence.binding, Unbound):
+        yield Problem(
+            f"s3://{evidence.bucket}",
+            f"The bucket is not bound to this database: {evidence.binding.reason}.",
+            "S3 was away or not set at the last `photo-worker migrate`, or the object was deleted.",
+            "Run `photo-worker migrate --bind`; until then --repair deletes nothing.",
+        )
+
+
+def bucket_bound_elsewhere(evidence: Evidence) -> Iterator[Problem]:
+    """The bucket is not another database's."""
+    found = evidence.binding
+    if isinstance(found, BoundElsewhere):
+        yield Problem(
+            f"s3://{evidence.bucket}/{MARKER_KEY}",
+            f"The bucket belongs to another database ({found.marker.database}); --repair does nothing here.",
+            "S3_BUCKET or DATABASE_URL is of another deployment, or the database was replaced by one that does not"
+            " come from its backup. Then all that follows here may be sound, seen from the wrong database.",
+            "Correct the setting. Where this database has really taken the other's place: `photo-worker migrate"
+            " --rebind`.",
+        )

@@ -1,0 +1,296 @@
+"""``migrate``, ``submit``, ``check --repair`` and ``erase``, by whether the bucket is bound to the database."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import pty
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+from uuid import uuid4
+
+import psycopg
+import pytest
+from psycopg.conninfo import conninfo_to_dict
+
+from photo_worker import cli
+from photo_worker.contracts.keys import raw_key
+from photo_worker.integrity.binding import MARKER_KEY, bound_since
+from photo_worker.storage.s3_boto import BotoObjectStore
+from tests.integration.test_commands import clean, photo_worker
+from tests.support.harness import FIXTURES, eventually
+from tests.support.resources import create_database, drop_database
+
+if TYPE_CHECKING:
+    from mypy_boto3_s3 import S3Client
+
+pytestmark = pytest.mark.stack
+
+PHOTOS = sorted(path for path in (FIXTURES / "photos").iterdir() if path.suffix in {".png", ".jpg", ".jpeg"})[:3]
+UNREACHABLE = "http://127.0.0.1:9"
+
+
+@dataclass
+class Ended:
+    """What a command said, and its exit code."""
+
+    returncode: int
+    stdout: str
+    stderr: str
+
+    @property
+    def data(self) -> Any:
+        return json.loads(self.stdout)["data"]
+
+    @property
+    def error(self) -> str:
+        return str(json.loads(self.stdout)["error"]["code"])
+
+
+Run = Callable[..., Ended]
+
+
+@pytest.fixture
+def run(
+    stack_variables: dict[str, str],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    tmp_path: Path,
+) -> Run:
+    """Run a command with deployment A's settings, some of them changed."""
+    monkeypatch.setenv("AWS_DEFAULT_REGION", stack_variables["AWS_REGION"])
+    monkeypatch.chdir(tmp_path)
+
+    def runs(*arguments: str, **changes: str) -> Ended:
+        for name, value in (stack_variables | changes).items():
+            monkeypatch.setenv(name, value)
+        code = cli.run(arguments)
+        said = capsys.readouterr()
+        return Ended(code, said.out, said.err)
+
+    return runs
+
+
+@pytest.fixture
+def other(stack_env: dict[str, str], template_database: str) -> Iterator[dict[str, str]]:
+    """What deployment B's settings differ in from A's: database and task queue. The bucket is the same."""
+    server = stack_env["DATABASE_URL"]
+    name = create_database(server, template=template_database)
+    yield {
+        "DATABASE_URL": urlsplit(server)._replace(path=f"/{name}").geturl(),
+        "TEMPORAL_TASK_QUEUE": f"test-{uuid4().hex}",
+    }
+    drop_database(server, name)
+
+
+@pytest.fixture
+def store(s3_client: S3Client) -> BotoObjectStore:
+    return BotoObjectStore(s3_client)
+
+
+def marker_of(store: BotoObjectStore, bucket: str) -> dict[str, Any] | None:
+    if bound_since(store, bucket) is None:
+        return None
+    return dict(json.loads(store.get(bucket, MARKER_KEY, limit_bytes=1 << 16)))
+
+
+def unbind(store: BotoObjectStore, bucket: str) -> None:
+    store.delete(bucket, MARKER_KEY)
+
+
+@pytest.mark.parametrize("marker", ["of A", "of B", "missing"])
+def test_with_another_s_photos_in_the_bucket_repair_deletes_none(
+    run: Run, other: dict[str, str], store: BotoObjectStore, bucket: str, marker: str
+) -> None:
+    """B has three photos queued. A has more rows with objects in the bucket than there are orphans for it."""
+    unbind(store, bucket)
+    for number in range(5):
+        photo = Path(f"a{number}.png")
+        photo.write_bytes(PHOTOS[0].read_bytes() + bytes([number]))
+        assert run("submit", str(photo), "-o", "json").returncode == 0
+    assert run("submit", *map(str, PHOTOS), "-o", "json", **other).returncode == 0
+    before = {entry.key for entry in store.list(bucket, "raw/")}
+    assert len(before) == 5 + 3
+    if marker != "missing":
+        assert run("migrate", "--bind", **(other if marker == "of B" else {})).returncode == 0
+    ended = run("check", "--repair", "--grace", "0s", "-o", "json")
+    assert {entry.key for entry in store.list(bucket, "raw/")} == before, "a photo of B is gone"
+    outcomes = [(step["code"], step["outcome"]) for step in ended.data["repairs"] if step["outcome"] != "begun"]
+    assert outcomes.count(("photo_without_row", "refused")) == 3
+    assert not [outcome for _, outcome in outcomes if outcome == "done"]
+    assert ended.data["bucket"] == {"of A": "bound", "of B": "bound_elsewhere", "missing": "unbound"}[marker]
+
+
+def test_submit_uploads_nothing_into_another_database_s_bucket(
+    run: Run, other: dict[str, str], store: BotoObjectStore, bucket: str
+) -> None:
+    ended = run("submit", str(PHOTOS[0]), "-o", "json", **other)
+    assert (ended.returncode, ended.error) == (1, "bucket_bound_elsewhere")
+    assert list(store.list(bucket, "raw/")) == []
+
+
+def test_erase_refuses_a_job_where_the_bucket_is_another_database_s(
+    run: Run, other: dict[str, str], store: BotoObjectStore, bucket: str
+) -> None:
+    unbind(store, bucket)
+    (job,) = run("submit", str(PHOTOS[0]), "-o", "json", **other).data["jobs"]
+    run("migrate")
+    ended = run("erase", job["job_id"], "--yes", "-o", "json", **other)
+    assert (ended.returncode, ended.error) == (1, "bucket_bound_elsewhere")
+    assert len(list(store.list(bucket, "raw/"))) == 1
+    unbind(store, bucket)
+    assert run("erase", job["job_id"], "--yes", "-o", "json", **other).returncode == 0
+    assert list(store.list(bucket, "raw/")) == []
+
+
+def test_the_first_migrate_binds_and_the_next_finds_it_bound(
+    run: Run, store: BotoObjectStore, bucket: str, other: dict[str, str]
+) -> None:
+    unbind(store, bucket)
+    first = run("migrate")
+    assert (first.returncode, first.stderr) == (0, "")
+    assert f"bucket {bucket} is now bound to this database" in first.stdout
+    marker = marker_of(store, bucket)
+    assert marker is not None
+    assert (marker["format"], "hunter2" in json.dumps(marker)) == (1, False)
+    assert f"bucket {bucket} is bound to this database" in run("migrate").stdout
+    assert run("migrate", "-o", "json").data["bucket"] == {
+        "name": bucket,
+        "bound": True,
+        "changed": False,
+        "code": None,
+        "reason": None,
+    }
+    assert marker_of(store, bucket) == marker
+    refused = run("migrate", **other)
+    assert refused.returncode == 1
+    assert "error [bucket_bound_elsewhere]" in refused.stderr
+    assert marker["database"] in refused.stderr
+    assert "photo-worker migrate --rebind" in refused.stderr
+    assert "schema is at" in refused.stdout, "the schema is migrated all the same"
+    assert marker_of(store, bucket) == marker
+
+
+@pytest.mark.parametrize(
+    ("changes", "code"),
+    [
+        ({"AWS_ENDPOINT_URL_S3": UNREACHABLE}, "storage_unavailable"),
+        ({"S3_BUCKET": "no-such-bucket-of-ours"}, "bucket_missing"),
+    ],
+)
+def test_without_s3_the_schema_is_migrated_and_the_command_says_what_is_left(
+    run: Run, empty_database_url: str, stack_variables: dict[str, str], changes: dict[str, str], code: str
+) -> None:
+    name = conninfo_to_dict(empty_database_url)["dbname"]
+    url = urlsplit(stack_variables["DATABASE_URL"])._replace(path=f"/{name}").geturl()
+    ended = run("migrate", DATABASE_URL=url, **changes)
+    assert ended.returncode == 0
+    assert "schema went from empty to" in ended.stdout
+    assert f"is not bound to this database yet: [{code}]" in ended.stderr
+    assert "migrate --bind" in ended.stderr
+    found = run("migrate", "-o", "json", DATABASE_URL=url, **changes)
+    assert (found.returncode, found.data["bucket"]["bound"], found.data["bucket"]["code"]) == (0, False, code)
+    wanted = run("migrate", "--bind", "-o", "json", DATABASE_URL=url, **changes)
+    assert (wanted.returncode, wanted.error) == (1, code)
+
+
+def test_a_database_that_was_restored_from_a_dump_keeps_its_bucket(
+    run: Run, store: BotoObjectStore, bucket: str, stack_env: dict[str, str], stack_variables: dict[str, str]
+) -> None:
+    """Copied whole into a database of another name, as a restore is."""
+    run("migrate")
+    server = stack_env["DATABASE_URL"]
+    own = urlsplit(stack_variables["DATABASE_URL"]).path.lstrip("/")
+    copy = create_database(server, template=own)
+    try:
+        url = urlsplit(server)._replace(path=f"/{copy}").geturl()
+        assert run("check", "-o", "json", DATABASE_URL=url).data["bucket"] == "bound"
+    finally:
+        drop_database(server, copy)
+
+
+def test_a_database_that_took_another_s_place_gets_the_bucket_on_purpose(
+    stack_variables: dict[str, str], other: dict[str, str], tmp_path: Path, store: BotoObjectStore, bucket: str
+) -> None:
+    replaced = stack_variables | other
+    before = marker_of(store, bucket)
+    unasked = photo_worker("migrate", "--rebind", variables=replaced, cwd=tmp_path)
+    assert unasked.returncode == 1
+    assert "error [rebind_unconfirmed]" in unasked.stderr
+    for answer, code in (("n\n", 130), ("y\n", 0)):
+        assert marker_of(store, bucket) == before
+        ended, said = at_a_terminal(replaced, tmp_path, answer, "migrate", "--rebind")
+        assert ended == code
+        assert f"Bucket {bucket} is bound to the database" in said
+    after = marker_of(store, bucket)
+    assert before is not None
+    assert after is not None
+    assert after["deployment"] != before["deployment"]
+    back = photo_worker("migrate", "--rebind", "--yes", variables=stack_variables, cwd=tmp_path)
+    assert back.returncode == 0
+    assert marker_of(store, bucket) == before
+
+
+def test_a_marker_that_cannot_be_read_is_written_over_on_purpose_alone(
+    run: Run, store: BotoObjectStore, bucket: str
+) -> None:
+    store.put(bucket, MARKER_KEY, b'{"format": 99}', content_type="application/json")
+    for arguments, code in (((), "bucket_binding_unreadable"), (("--rebind",), "rebind_unconfirmed")):
+        refused = run("migrate", *arguments)
+        assert refused.returncode == 1
+        assert f"error [{code}]" in refused.stderr
+        assert store.get(bucket, MARKER_KEY, limit_bytes=1 << 16) == b'{"format": 99}'
+    assert run("migrate", "--rebind", "--yes", "-o", "json").data["bucket"]["changed"]
+
+
+def at_a_terminal(variables: dict[str, str], cwd: Path, answer: str, *arguments: str) -> tuple[int, str]:
+    """Run a command whose standard input is a terminal, and answer it."""
+    ours, theirs = pty.openpty()
+    try:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "photo_worker.cli", *arguments],
+            env=clean(variables),
+            cwd=cwd,
+            stdin=theirs,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        os.write(ours, answer.encode())
+        said, _ = process.communicate(timeout=60)
+    finally:
+        os.close(ours)
+        os.close(theirs)
+    return process.returncode, said
+
+
+def test_the_table_of_the_id_is_empty_at_first_and_holds_one_row(database_url: str) -> None:
+    """Databases that are copied from a migrated one get ids of their own."""
+    with psycopg.connect(database_url) as connection:
+        assert connection.execute("SELECT count(*) FROM deployment").fetchone() == (0,)
+        connection.execute("INSERT INTO deployment DEFAULT VALUES")
+        with pytest.raises(psycopg.errors.UniqueViolation):
+            connection.execute("INSERT INTO deployment DEFAULT VALUES")
+
+
+async def test_an_orphan_of_our_own_is_still_deleted(
+    run: Run, store: BotoObjectStore, bucket: str, stack_variables: dict[str, str]
+) -> None:
+    await asyncio.to_thread(run, "submit", str(PHOTOS[0]), "-o", "json")
+    orphan = raw_key("ab" * 32, ".png")
+
+    async def younger_than_the_binding() -> bool:
+        store.put(bucket, orphan, b"x", content_type="image/png")
+        since = bound_since(store, bucket)
+        return since is not None and next(store.list(bucket, orphan)).modified_at > since
+
+    await eventually(younger_than_the_binding)
+    ended = await asyncio.to_thread(run, "check", "--repair", "--grace", "0s", "-o", "json")
+    assert [step["outcome"] for step in ended.data["repairs"]] == ["done"]
+    assert list(store.list(bucket, orphan)) == []

@@ -1,0 +1,107 @@
+"""A bucket whose policy refuses writes that do not name their encryption, as AWS' own examples of policies do."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from http.client import HTTPConnection
+from pathlib import Path
+from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
+
+import pytest
+
+from photo_worker.integrity.binding import MARKER_KEY
+from tests.integration.test_commands import photo_worker
+from tests.support.harness import FIXTURES, eventually, open_harness
+from tests.support.s3_answers import Answer, Request, S3Answers, refusal, s3_answering
+
+if TYPE_CHECKING:
+    from mypy_boto3_s3 import S3Client
+
+pytestmark = pytest.mark.stack
+
+PHOTO = FIXTURES / "photos" / "clean-print.png"
+HEADER = "x-amz-server-side-encryption"
+# The connection's own, which are not passed on.
+_HOP = {"connection", "transfer-encoding", "content-length", "date", "server", "etag"}
+
+
+def behind_a_policy(endpoint: str, wanted: str) -> Callable[[Request], Answer]:
+    """Pass requests on to the S3 server, but refuse writes without the header."""
+    upstream = urlsplit(endpoint)
+
+    def answer(request: Request) -> Answer:
+        if request.method == "PUT" and request.headers.get(HEADER) != wanted:
+            return refusal(403, "AccessDenied", "explicit deny in a resource-based policy")
+        connection = HTTPConnection(upstream.hostname or "", upstream.port or 80, timeout=30)
+        try:
+            connection.request(request.method, request.path, request.body or None, dict(request.headers))
+            found = connection.getresponse()
+            body = found.read()
+            headers = {name: value for name, value in found.getheaders() if name.lower() not in _HOP}
+            headers |= {"ETag": found.headers["ETag"]} if found.headers["ETag"] else {}
+            length = int(found.headers["Content-Length"]) if request.method == "HEAD" else None
+            return Answer(found.status, body, headers, length)
+        finally:
+            connection.close()
+
+    return answer
+
+
+@pytest.fixture
+def policy(stack_variables: dict[str, str]) -> Iterator[S3Answers]:
+    with s3_answering(behind_a_policy(stack_variables["AWS_ENDPOINT_URL_S3"], "AES256")) as server:
+        yield server
+
+
+async def test_every_write_of_a_deployment_passes_the_policy(
+    stack_variables: dict[str, str],
+    policy: S3Answers,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    s3_client: S3Client,
+) -> None:
+    """From the bucket's marker over the photo to its answer and manifest."""
+    bucket = stack_variables["S3_BUCKET"]
+    s3_client.delete_object(Bucket=bucket, Key=MARKER_KEY)
+    variables = stack_variables | {
+        "AWS_ENDPOINT_URL_S3": policy.url,
+        "S3_SERVER_SIDE_ENCRYPTION": "AES256",
+        "OCR_ENGINE": "recorded",
+    }
+    bound = photo_worker("migrate", "--bind", variables=variables, cwd=tmp_path)
+    assert bound.returncode == 0, bound.stderr
+    submitted = photo_worker("submit", str(PHOTO), "-o", "json", variables=variables, cwd=tmp_path)
+    assert submitted.returncode == 0, submitted.stdout
+    job_id = json.loads(submitted.stdout)["data"]["jobs"][0]["job_id"]
+    async with open_harness(variables, monkeypatch) as harness, harness.worker():
+
+        async def ended() -> bool:
+            row = next(iter(harness.application.repository.all()))
+            return row.status in {"succeeded", "failed"}
+
+        await eventually(ended)
+        assert next(iter(harness.application.repository.all())).status == "succeeded"
+    written = {request.path for request in policy.requests if request.method == "PUT"}
+    assert {path.removeprefix(f"/{bucket}/").partition("/")[0] for path in written} == {
+        ".photo-worker",
+        "raw",
+        "artifacts",
+    }
+    assert {f"/{bucket}/artifacts/{job_id}/{name}" for name in ("textract.json", "manifest.json")} <= written
+
+
+def test_without_the_setting_the_policy_refuses(
+    stack_variables: dict[str, str], policy: S3Answers, tmp_path: Path, s3_client: S3Client
+) -> None:
+    variables = stack_variables | {"AWS_ENDPOINT_URL_S3": policy.url}
+    refused = photo_worker("submit", str(PHOTO), "-o", "json", variables=variables, cwd=tmp_path)
+    assert json.loads(refused.stdout)["error"]["code"] == "object_forbidden"
+
+
+def test_config_show_lists_the_settings(stack_variables: dict[str, str], tmp_path: Path) -> None:
+    own = {"S3_SERVER_SIDE_ENCRYPTION": "aws:kms", "S3_SSE_KMS_KEY_ID": "alias/photos"}
+    shown = photo_worker("config", "show", "-o", "json", variables=stack_variables | own, cwd=tmp_path)
+    found = {row["name"]: row["value"] for row in json.loads(shown.stdout)["data"]["settings"]}
+    assert {name: found[name] for name in own} == own

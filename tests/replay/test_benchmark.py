@@ -1,0 +1,29 @@
+"""The measurement of the gate: what it copies is what the gate takes, the list of allowed drift included."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from benchmarks import replay
+from photo_worker.cli.replay import ALLOW_LIST
+
+
+@pytest.mark.timeout(180)
+def test_the_gate_is_green_on_the_copies_that_it_is_measured_with() -> None:
+    measured = replay.run(count=1, rounds=1)
+    assert measured["histories"] == len(replay.originals())
+    assert all(label and value for label, value in replay.table(measured))
+
+
+def test_whatever_lies_beside_the_histories_is_copied_as_it_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its form is the gate's matter: a release may write more into it."""
+    site = tmp_path / "site"
+    shutil.copytree(replay.HISTORIES, site / "histories" / replay.HISTORIES.name)
+    (site / ALLOW_LIST).write_text("[[drift]]\nfields = 'of another release'\n", encoding="utf-8")
+    monkeypatch.setattr(replay, "HISTORIES", site / "histories" / replay.HISTORIES.name)
+    replay.copies(tmp_path / "copies" / "histories", 3)
+    assert (tmp_path / "copies" / ALLOW_LIST).read_text(encoding="utf-8") == (site / ALLOW_LIST).read_text()
+    assert len(list((tmp_path / "copies" / "histories").rglob("*.provenance.json"))) == 3

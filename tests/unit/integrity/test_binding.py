@@ -1,0 +1,359 @@
+"""Which database a bucket belongs to, and that nothing of another deployment is deleted."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
+from threading import Barrier
+from uuid import UUID, uuid4
+
+import pytest
+
+from photo_worker.contracts.keys import ocr_key
+from photo_worker.errors import BindingUnreadable, BucketBoundElsewhere, BucketMissing, ObjectForbidden
+from photo_worker.integrity.binding import (
+    MARKER_KEY,
+    Bound,
+    BoundElsewhere,
+    Unbound,
+    bind,
+    bound_since,
+    read_binding,
+)
+from photo_worker.integrity.erase import Erasure, Part
+from photo_worker.integrity.repair import Repairer, Step
+from photo_worker.integrity.survey import open_survey
+from photo_worker.ports import WorkflowState
+from photo_worker.storage.memory import MemoryObjectStore, MemoryRecipeRepository
+from tests.support.sound import BUCKET, JOB, Deployment
+
+LONG = timedelta(days=1)
+GRACE = timedelta(seconds=1)
+
+
+@pytest.fixture
+def store() -> MemoryObjectStore:
+    made = MemoryObjectStore()
+    made.ensure_bucket(BUCKET)
+    return made
+
+
+def put_marker(store: MemoryObjectStore, body: bytes) -> None:
+    store.put(BUCKET, MARKER_KEY, body, content_type="application/json")
+
+
+def test_a_bucket_is_bound_once(store: MemoryObjectStore) -> None:
+    rows = MemoryRecipeRepository()
+    assert isinstance(read_binding(store, rows, BUCKET), Unbound)
+    assert rows.deployment_id() is None, "looking has made an id"
+    assert bind(store, rows, BUCKET)
+    own = rows.make_deployment_id()
+    assert read_binding(store, rows, BUCKET) == Bound(own)
+    body = store.get(BUCKET, MARKER_KEY, limit_bytes=1 << 20)
+    assert json.loads(body) == {"format": 1, "deployment": str(own), "database": "memory"}
+    assert not bind(store, rows, BUCKET)
+    assert store.get(BUCKET, MARKER_KEY, limit_bytes=1 << 20) == body
+
+
+def test_a_bucket_of_another_database_is_taken_only_on_purpose(store: MemoryObjectStore) -> None:
+    first, second = MemoryRecipeRepository(), MemoryRecipeRepository()
+    bind(store, first, BUCKET)
+    with pytest.raises(BucketBoundElsewhere, match=r"belongs to another database \(memory\)"):
+        bind(store, second, BUCKET)
+    found = read_binding(store, second, BUCKET)
+    assert isinstance(found, BoundElsewhere)
+    assert (found.deployment, found.marker.deployment) == (second.deployment_id(), first.deployment_id())
+    assert isinstance(read_binding(store, first, BUCKET), Bound)
+    assert bind(store, second, BUCKET, rebind=True)
+    assert isinstance(read_binding(store, second, BUCKET), Bound)
+    assert isinstance(read_binding(store, first, BUCKET), BoundElsewhere)
+
+
+def test_a_database_may_have_several_buckets(store: MemoryObjectStore) -> None:
+    rows = MemoryRecipeRepository()
+    store.ensure_bucket("second")
+    for bucket in (BUCKET, "second"):
+        assert bind(store, rows, bucket)
+        assert isinstance(read_binding(store, rows, bucket), Bound)
+
+
+def test_of_databases_that_bind_at_once_one_gets_the_bucket(store: MemoryObjectStore) -> None:
+    databases = [MemoryRecipeRepository() for _ in range(4)]
+    barrier = Barrier(len(databases))
+
+    def race(rows: MemoryRecipeRepository) -> bool:
+        barrier.wait(timeout=10)
+        try:
+            return bind(store, rows, BUCKET)
+        except BucketBoundElsewhere:
+            return False
+
+    with ThreadPoolExecutor(len(databases)) as pool:
+        won = list(pool.map(race, databases))
+    assert won.count(True) == 1
+    assert [isinstance(read_binding(store, rows, BUCKET), Bound) for rows in databases] == won
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"",
+        b"\xff",
+        b"[]",
+        b"null",
+        b'{"format": 1}',
+        b'{"format": 1, "deployment": "x", "database": "y"}',
+        b'{"format": 1, "deployment": 5, "database": "y"}',
+        b'{"format": 2, "deployment": "00000000-0000-4000-8000-000000000001", "database": "y"}',
+        b"[" * 20_000,
+    ],
+)
+def test_a_marker_that_says_nothing_binds_nothing_and_is_not_written_over(
+    store: MemoryObjectStore, body: bytes
+) -> None:
+    rows = MemoryRecipeRepository()
+    put_marker(store, body)
+    assert isinstance(read_binding(store, rows, BUCKET), Unbound)
+    with pytest.raises(BindingUnreadable, match="Nothing can be learnt"):
+        bind(store, rows, BUCKET)
+    assert store.get(BUCKET, MARKER_KEY, limit_bytes=1 << 20) == body
+    assert bind(store, rows, BUCKET, rebind=True)
+    assert isinstance(read_binding(store, rows, BUCKET), Bound)
+
+
+def test_a_marker_that_may_not_be_read_counts_as_none(
+    store: MemoryObjectStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refused(bucket: str, key: str, *, limit_bytes: int) -> bytes:
+        raise ObjectForbidden(bucket=bucket, key=key)
+
+    monkeypatch.setattr(store, "get", refused)
+    found = read_binding(store, MemoryRecipeRepository(), BUCKET)
+    assert isinstance(found, Unbound)
+    assert "refused" in found.reason
+
+
+def test_a_bucket_that_is_missing_is_no_unbound_one(store: MemoryObjectStore) -> None:
+    with pytest.raises(BucketMissing):
+        read_binding(store, MemoryRecipeRepository(), "no-such-bucket")
+    with pytest.raises(BucketMissing):
+        bind(store, MemoryRecipeRepository(), "no-such-bucket")
+
+
+def test_the_time_of_the_binding_is_the_store_s(store: MemoryObjectStore) -> None:
+    assert bound_since(store, BUCKET) is None
+    store.put(BUCKET, MARKER_KEY + ".old", b"", content_type="text/plain")
+    assert bound_since(store, BUCKET) is None
+    bind(store, MemoryRecipeRepository(), BUCKET)
+    (entry,) = [entry for entry in store.list(BUCKET, MARKER_KEY) if entry.key == MARKER_KEY]
+    assert bound_since(store, BUCKET) == entry.modified_at
+
+
+# -- two deployments and one bucket ----------------------------------------------------------------------------------
+
+
+class Neighbours:
+    """A, which checks, and B, with its own database and namespace, whose three photos wait in the same bucket."""
+
+    def __init__(self) -> None:
+        self.ours = Deployment()
+        # Until a release that knows of markers, both used the bucket.
+        self.ours.store.delete(BUCKET, MARKER_KEY)
+        for number in range(10):
+            self.ours.succeeded(uuid4(), body=b"photo %d of A" % number)
+        self.theirs = MemoryRecipeRepository(now=lambda: self.ours.time)
+        self.photos = []
+        for number in range(3):
+            key, sha256 = self.ours.photo(b"photo %d of B" % number)
+            self.theirs.queue(uuid4(), bucket=BUCKET, key=key, sha256=sha256)
+            self.photos.append(key)
+        self.artifact = ocr_key(uuid4())
+        self.ours.store.put(BUCKET, self.artifact, b"{}", content_type="application/json")
+        self.ours.time += LONG
+
+    async def repair(self) -> Sequence[tuple[str, str, str]]:
+        """``check --repair --grace 1s`` with A's settings; what was said of each step."""
+        erasure = Erasure(self.ours.store, self.ours.rows, self.ours.temporal, BUCKET)
+        said: list[Step] = []
+        async with open_survey(self.ours.ports, self.ours.means(grace=GRACE)) as survey:
+            report = await survey.everything()
+            await Repairer(survey, erasure.erase).mend(report, said.append)
+        return [(step.finding.code, step.outcome, step.detail) for step in said if step.outcome != "begun"]
+
+    def left(self) -> set[str]:
+        return {entry.key for entry in self.ours.store.list(BUCKET, "")}
+
+
+def unbound(pair: Neighbours) -> None:
+    """Leave the bucket without a marker."""
+
+
+def bind_to_theirs(pair: Neighbours) -> None:
+    bind(pair.ours.store, pair.theirs, BUCKET)
+    pair.ours.time += LONG
+
+
+def bind_to_ours(pair: Neighbours) -> None:
+    bind(pair.ours.store, pair.ours.rows, BUCKET)
+    pair.ours.time += LONG
+
+
+@pytest.mark.parametrize(
+    ("bound", "reason"),
+    [
+        (unbound, "nothing says that the bucket belongs to this database"),
+        (bind_to_theirs, "belongs to another database"),
+        (bind_to_ours, "was there before the bucket was bound"),
+    ],
+)
+async def test_what_another_deployment_has_in_the_bucket_is_not_deleted(
+    bound: Callable[[Neighbours], None], reason: str
+) -> None:
+    pair = Neighbours()
+    bound(pair)
+    before = pair.left()
+    steps = await pair.repair()
+    assert pair.left() == before, "something of B was deleted"
+    assert [(code, outcome) for code, outcome, _ in steps] == [
+        ("artifact_without_row", "refused"),
+        *[("photo_without_row", "refused")] * 3,
+    ]
+    assert all(reason in detail for _, _, detail in steps)
+
+
+async def test_an_orphan_that_came_after_the_binding_is_deleted() -> None:
+    pair = Neighbours()
+    bind_to_ours(pair)
+    key, _ = pair.ours.photo(b"of a submission that was killed")
+    pair.ours.time += LONG
+    before = pair.left()
+    steps = await pair.repair()
+    assert [code for code, outcome, _ in steps if outcome == "done"] == ["photo_without_row"]
+    assert before - pair.left() == {key}
+
+
+async def test_an_orphan_as_old_as_the_binding_stays() -> None:
+    pair = Neighbours()
+    bind(pair.ours.store, pair.ours.rows, BUCKET)
+    key, _ = pair.ours.photo(b"of the same moment")
+    pair.ours.time += LONG
+    await pair.repair()
+    assert key in pair.left()
+
+
+async def test_after_a_rebinding_nothing_that_was_there_before_is_deleted() -> None:
+    deployment = Deployment()
+    deployment.succeeded(uuid4())
+    key, _ = deployment.photo(b"of the database that was lost")
+    deployment.time += LONG
+    bind(deployment.store, MemoryRecipeRepository(), BUCKET, rebind=True)
+    bind(deployment.store, deployment.rows, BUCKET, rebind=True)
+    deployment.time += LONG
+    erasure = Erasure(deployment.store, deployment.rows, deployment.temporal, BUCKET)
+    async with open_survey(deployment.ports, deployment.means()) as survey:
+        report = await survey.everything()
+        steps = await Repairer(survey, erasure.erase).mend(report, lambda step: None)
+    assert [(step.finding.code, step.outcome) for step in steps] == [("photo_without_row", "refused")]
+    deployment.store.head(BUCKET, key)
+
+
+async def test_a_bucket_that_is_taken_while_the_check_runs_is_left_alone() -> None:
+    deployment = Deployment()
+    deployment.succeeded(uuid4())
+    key, _ = deployment.photo(b"an orphan")
+    deployment.time += LONG
+    erasure = Erasure(deployment.store, deployment.rows, deployment.temporal, BUCKET)
+    async with open_survey(deployment.ports, deployment.means()) as survey:
+        report = await survey.everything()
+        bind(deployment.store, MemoryRecipeRepository(), BUCKET, rebind=True)
+        steps = await Repairer(survey, erasure.erase).mend(report, lambda step: None)
+    assert [(step.finding.code, step.outcome) for step in steps] == [("photo_without_row", "refused")]
+    deployment.store.head(BUCKET, key)
+
+
+@pytest.mark.parametrize("foreign", [True, False])
+async def test_an_interrupted_erase_is_completed_only_where_the_bucket_is_ours(foreign: bool) -> None:
+    deployment = Deployment()
+    deployment.succeeded(JOB)
+    deployment.rows.mark_erased(JOB)
+    deployment.store.delete(BUCKET, MARKER_KEY)
+    if foreign:
+        bind(deployment.store, MemoryRecipeRepository(), BUCKET)
+    erased: list[UUID] = []
+
+    async def erase(job_id: UUID) -> None:
+        erased.append(job_id)
+
+    async with open_survey(deployment.ports, deployment.means()) as survey:
+        report = await survey.everything()
+        steps = await Repairer(survey, erase).mend(report, lambda step: None)
+    assert [(step.finding.code, step.outcome) for step in steps] == [("erased_traces", "refused")]
+    assert erased == []
+
+
+@pytest.mark.parametrize(("foreign", "outcome"), [(True, "refused"), (False, "done")])
+async def test_no_job_is_started_into_another_deployment_s_bucket(foreign: bool, outcome: str) -> None:
+    """Without a marker it is started: that loses nothing."""
+    deployment = Deployment()
+    deployment.queued(JOB)
+    deployment.time += LONG
+    deployment.store.delete(BUCKET, MARKER_KEY)
+    if foreign:
+        bind(deployment.store, MemoryRecipeRepository(), BUCKET)
+    erasure = Erasure(deployment.store, deployment.rows, deployment.temporal, BUCKET)
+    async with open_survey(deployment.ports, deployment.means()) as survey:
+        report = await survey.everything()
+        steps = await Repairer(survey, erasure.erase).mend(report, lambda step: None)
+    assert [(step.finding.code, step.outcome) for step in steps] == [("queued_without_workflow", outcome)]
+    assert len(deployment.temporal.started) == (0 if foreign else 1)
+
+
+async def test_erase_by_id_touches_nothing_where_the_bucket_is_another_database_s() -> None:
+    """The id may be a job of both, as after a restore of one from the other's backup."""
+    deployment = Deployment()
+    deployment.succeeded(JOB)
+    bind(deployment.store, MemoryRecipeRepository(), BUCKET, rebind=True)
+    before = {entry.key for entry in deployment.store.list(BUCKET, "")}
+    erasure = Erasure(deployment.store, deployment.rows, deployment.temporal, BUCKET)
+    for act in (erasure.traces, erasure.erase):
+        with pytest.raises(BucketBoundElsewhere):
+            await act(JOB)
+    assert {entry.key for entry in deployment.store.list(BUCKET, "")} == before
+    assert (deployment.rows.is_erased(JOB), deployment.rows.get(JOB) is None) == (False, False)
+    assert deployment.temporal.states[JOB] == WorkflowState("completed", deployment.time, deployment.time)
+
+
+async def test_erase_by_id_works_before_the_bucket_is_bound() -> None:
+    deployment = Deployment()
+    deployment.succeeded(JOB)
+    deployment.store.delete(BUCKET, MARKER_KEY)
+    erasure = Erasure(deployment.store, deployment.rows, deployment.temporal, BUCKET)
+    await erasure.erase(JOB)
+    assert list(deployment.store.list(BUCKET, "")) == []
+
+
+@pytest.mark.parametrize("bound", [True, False])
+async def test_erase_leaves_what_lies_in_a_former_bucket_that_is_another_database_s_by_now(bound: bool) -> None:
+    """As in a copy of the database that got a bucket of its own: the other one has jobs of the same ids."""
+    deployment = Deployment()
+    deployment.succeeded(JOB)
+    key = next(deployment.store.list(BUCKET, "raw/")).key
+    deployment.store.delete(BUCKET, MARKER_KEY)
+    if bound:
+        bind(deployment.store, MemoryRecipeRepository(), BUCKET)
+    before = {entry.key for entry in deployment.store.list(BUCKET, "")}
+    deployment.store.ensure_bucket("own")
+    bind(deployment.store, deployment.rows, "own")
+    erasure = Erasure(deployment.store, deployment.rows, deployment.temporal, "own")
+    steps = await erasure.erase(JOB, with_source=True)
+    left = {step.part: step.left for step in steps if step.left}
+    assert deployment.rows.get(JOB) is None
+    if bound:
+        assert {entry.key for entry in deployment.store.list(BUCKET, "")} == before
+        assert set(left) == {"objects", "photo"}
+        assert all("another database's" in text for text in left.values())
+        assert f"s3://{BUCKET}/{key}" in left[Part.PHOTO]
+    else:
+        assert (left, list(deployment.store.list(BUCKET, ""))) == ({}, [])

@@ -1,0 +1,92 @@
+"""What Temporal refuses, in the product's words: at the connection, at a call, and at a worker's start."""
+
+from __future__ import annotations
+
+from typing import Any
+from uuid import uuid4
+
+import pytest
+from temporalio.service import RPCStatusCode
+
+from photo_worker.config import load_settings, read_environment
+from photo_worker.contracts.image import ImageProcessingInput
+from photo_worker.errors import PhotoWorkerError
+from photo_worker.orchestration.connection import connect
+from photo_worker.orchestration.rpc_errors import translate_bridge
+from photo_worker.orchestration.temporal import TemporalOrchestrator
+from tests.support.grpc_answers import refusing
+
+KINDS = {
+    RPCStatusCode.UNAUTHENTICATED: ("temporal_unauthenticated", False),
+    RPCStatusCode.PERMISSION_DENIED: ("temporal_forbidden", False),
+    RPCStatusCode.INVALID_ARGUMENT: ("temporal_request_invalid", False),
+    RPCStatusCode.RESOURCE_EXHAUSTED: ("temporal_throttled", True),
+    RPCStatusCode.UNAVAILABLE: ("temporal_unavailable", True),
+    RPCStatusCode.INTERNAL: ("temporal_unavailable", True),
+    RPCStatusCode.NOT_FOUND: ("temporal_unavailable", True),
+}
+REASON = "the server says no"
+
+
+async def client_of(target: str) -> Any:
+    variables = {"TEMPORAL_TARGET": target, "TEMPORAL_NAMESPACE": "photos"}
+    return await connect(load_settings(read_environment(variables, None)), variables)
+
+
+AT_THE_START = [
+    *((status, "GetSystemInfo") for status in KINDS if status is not RPCStatusCode.INTERNAL),
+    # Credentials that may not describe the namespace may still start jobs.
+    *((status, "DescribeNamespace") for status in KINDS if status is not RPCStatusCode.PERMISSION_DENIED),
+]
+
+
+@pytest.mark.parametrize(("status", "first"), AT_THE_START)
+async def test_a_refused_connection_says_why(status: RPCStatusCode, first: str) -> None:
+    but = () if first == "GetSystemInfo" else ("GetSystemInfo",)
+    code, retryable = KINDS[status]
+    with refusing(status.value, REASON, but=but) as target, pytest.raises(PhotoWorkerError) as caught:
+        await client_of(target)
+    assert (caught.value.code, caught.value.retryable) == (code, retryable)
+    assert REASON in caught.value.message
+    assert target in caught.value.message
+
+
+# The client itself tries these again for a while, and then raises them.
+RETRIED = {RPCStatusCode.RESOURCE_EXHAUSTED, RPCStatusCode.UNAVAILABLE, RPCStatusCode.INTERNAL}
+
+
+@pytest.mark.parametrize("status", [status for status in KINDS if status not in RETRIED])
+async def test_a_refused_start_says_why(status: RPCStatusCode) -> None:
+    code, retryable = KINDS[status]
+    with refusing(status.value, REASON, but=("GetSystemInfo", "DescribeNamespace")) as target:
+        orchestrator = TemporalOrchestrator(await client_of(target), "queue")
+        with pytest.raises(PhotoWorkerError) as caught:
+            await orchestrator.start_image_processing(
+                ImageProcessingInput(job_id=str(uuid4()), bucket="photos", key="a.png")
+            )
+    assert (caught.value.code, caught.value.retryable) == (code, retryable)
+    assert REASON in caught.value.message
+
+
+async def test_connect_without_the_right_to_describe_the_namespace() -> None:
+    with refusing(RPCStatusCode.PERMISSION_DENIED.value, REASON) as target:
+        assert (await client_of(target)).namespace == "photos"
+
+
+@pytest.mark.parametrize(
+    ("text", "code"),
+    [
+        ("Worker validation failed: Namespace nope was not found or otherwise", "temporal_namespace_missing"),
+        (
+            'Worker validation failed: x: Status { code: PermissionDenied, message: "a \\"b\\"", m }',
+            "temporal_forbidden",
+        ),
+        ("Failed client connect: Status { code: 'Deadline expired', message: \"late\" }", "temporal_unavailable"),
+        ("Failed client connect: transport error", "temporal_unavailable"),
+        ("", "temporal_unavailable"),
+    ],
+)
+def test_what_the_bridge_says_in_words(text: str, code: str) -> None:
+    found = translate_bridge(RuntimeError(text), target="here:1", namespace="nope")
+    assert found.code == code
+    assert found.message.endswith((".", '"'))
