@@ -1,0 +1,189 @@
+"""Real workers that are set up wrongly, alone and beside a right one: no job is lost by them."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import secrets
+import signal
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import urlsplit
+from uuid import uuid4
+
+import psycopg
+import pytest
+from click.testing import CliRunner
+from psycopg import sql
+from psycopg.conninfo import conninfo_to_dict
+from temporalio import workflow
+from temporalio.client import WorkflowFailureError
+from temporalio.exceptions import ApplicationError
+from temporalio.worker import Worker
+
+from photo_worker.cli import cli
+from photo_worker.errors import JobEndedWithoutRow
+from photo_worker.jobs import Source
+from tests.support.harness import FIXTURES, Harness, eventually
+
+pytestmark = [pytest.mark.stack, pytest.mark.waits]
+
+
+def a_photo() -> Source:
+    path = FIXTURES / "photos" / "clean-print.png"
+    return Source(label=path.name, path=path)
+
+
+@dataclass
+class WorkerProcess:
+    """A worker as an operator starts it."""
+
+    process: asyncio.subprocess.Process
+    log: Path
+
+    def output(self) -> str:
+        return self.log.read_text(encoding="utf-8", errors="replace")
+
+    async def says(self, text: str) -> None:
+        async def probe() -> bool:
+            assert self.process.returncode is None, self.output()
+            return text in self.output()
+
+        await eventually(probe, seconds=60)
+
+
+@asynccontextmanager
+async def worker_with(variables: dict[str, str], folder: Path) -> AsyncIterator[WorkerProcess]:
+    """Run ``photo-worker worker`` with these variables alone."""
+    log = folder / f"worker-{uuid4().hex[:8]}.log"
+    passed = {name: os.environ[name] for name in ("PATH", "HOME", "PYTHONPATH") if name in os.environ}
+    with log.open("wb") as output:
+        process = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-m", "photo_worker.cli", "worker"),
+            env=passed | {"LOG_FORMAT": "json"} | variables,
+            cwd=folder,
+            stdin=asyncio.subprocess.DEVNULL,
+            stdout=output,
+            stderr=output,
+        )
+    try:
+        yield WorkerProcess(process, log)
+    finally:
+        if process.returncode is None:
+            process.send_signal(signal.SIGTERM)
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(process.wait(), 30)
+        if process.returncode is None:
+            process.kill()
+            await process.wait()
+
+
+def with_password(variables: dict[str, str], user: str, password: str) -> dict[str, str]:
+    url = urlsplit(variables["DATABASE_URL"])
+    host = url.netloc.rpartition("@")[2]
+    return variables | {"DATABASE_URL": url._replace(netloc=f"{user}:{password}@{host}").geturl()}
+
+
+@pytest.mark.parametrize("wrong", ["password", "schema", "bucket"])
+async def test_a_wrong_worker_takes_no_job_and_leaves_all_to_a_right_one(
+    harness: Harness, empty_database_url: str, tmp_path: Path, wrong: str
+) -> None:
+    url = urlsplit(harness.variables["DATABASE_URL"])
+    unmigrated = url._replace(path=str(conninfo_to_dict(empty_database_url)["dbname"])).geturl()
+    variables, code = {
+        "password": (with_password(harness.variables, url.username or "", "old"), "service_refused"),
+        "schema": (harness.variables | {"DATABASE_URL": unmigrated}, "schema_missing"),
+        "bucket": (harness.variables | {"S3_BUCKET": f"pw-none-{secrets.token_hex(6)}"}, "worker_bucket_missing"),
+    }[wrong]
+    jobs = [await harness.service.submit(a_photo(), engine="recorded") for _ in range(4)]
+    async with worker_with(variables, tmp_path) as process:
+        await process.says(f'"{code}"')
+        assert not await harness.service._started().has_worker(), "it does not poll"
+        assert process.output().count("takes no work") == 1
+        for job in jobs:
+            row = harness.application.repository.get(job.job_id)
+            assert row is not None
+            assert row.status == "queued"
+        async with harness.worker():
+            ended = [(await harness.service.wait(job.job_id)).recipe.status for job in jobs]
+        assert ended == ["succeeded"] * 4
+
+
+async def test_a_worker_that_loses_its_password_fails_no_job_and_goes_on_with_the_new_one(
+    harness: Harness, stack_env: dict[str, str], tmp_path: Path
+) -> None:
+    role, password = f"pw_{secrets.token_hex(6)}", secrets.token_hex(8)
+    admin = harness.variables["DATABASE_URL"]
+    name = sql.Identifier(role)
+    owner = sql.Identifier(urlsplit(admin).username or "postgres")
+
+    def run(*statements: sql.Composed) -> None:
+        with psycopg.connect(admin, autocommit=True) as connection:
+            for statement in statements:
+                connection.execute(statement)
+
+    def set_password(word: str) -> sql.Composed:
+        return sql.SQL("ALTER ROLE {} PASSWORD {}").format(name, sql.Literal(word))
+
+    cut = sql.SQL("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = {}").format(sql.Literal(role))
+    run(
+        sql.SQL("CREATE ROLE {} LOGIN PASSWORD {}").format(name, sql.Literal(password)),
+        sql.SQL("GRANT {} TO {}").format(owner, name),
+    )
+    try:
+        async with worker_with(with_password(harness.variables, role, password), tmp_path) as process:
+            await process.says("worker polls")
+            first = await harness.service.submit(a_photo(), engine="recorded")
+            assert (await harness.service.wait(first.job_id)).recipe.status == "succeeded"
+            run(set_password("another"), cut)
+            jobs = [await harness.service.submit(a_photo(), engine="recorded") for _ in range(12)]
+            await process.says("takes no work")
+            rows = [harness.application.repository.get(job.job_id) for job in jobs]
+            assert {row.status for row in rows if row} <= {"queued", "running"}
+            run(set_password(password))
+            await process.says("takes work again")
+            ended = [(await harness.service.wait(job.job_id)).recipe.status for job in jobs]
+            assert ended == ["succeeded"] * 12
+            assert process.output().count("takes no work") == 1
+    finally:
+        run(cut, sql.SQL("DROP OWNED BY {}").format(name), sql.SQL("DROP ROLE {}").format(name))
+
+
+async def test_a_job_that_an_earlier_release_gave_up_is_told_of_and_set_going_again(harness: Harness) -> None:
+    # As a worker with an old password left it: the workflow failed, and not even its reason could be written.
+    job = await harness.service.submit(a_photo(), engine="recorded")
+    handle = harness.client.get_workflow_handle(str(job.job_id))
+    async with gives_up(harness):
+        with pytest.raises(WorkflowFailureError):
+            await handle.result()
+    with pytest.raises(JobEndedWithoutRow):
+        await harness.service.submit(a_photo(), job_id=job.job_id, engine="recorded")
+    arguments = ["check", "--repair", "--job", str(job.job_id)]
+    async with harness.worker():
+        shown = await asyncio.to_thread(CliRunner().invoke, cli, ["show", str(job.job_id)], env=harness.variables)
+        assert shown.exit_code == 1
+        assert "job_ended_without_row" in shown.output
+        mended = await asyncio.to_thread(CliRunner().invoke, cli, arguments, env=harness.variables)
+        assert mended.exit_code == 0, mended.output
+        assert (await harness.service.wait(job.job_id)).recipe.status == "succeeded"
+
+
+@workflow.defn(name="image_processing_workflow", sandboxed=False)
+class GivesUp:
+    """The image workflow as an earlier release ended it where its worker was refused."""
+
+    @workflow.run
+    async def run(self, request: dict[str, object]) -> None:
+        raise ApplicationError("Postgres refuses the worker's credentials.", type="service_refused")
+
+
+@asynccontextmanager
+async def gives_up(harness: Harness) -> AsyncIterator[None]:
+    """Run a worker of that release."""
+    queue = harness.settings.temporal_task_queue
+    async with Worker(harness.client, task_queue=queue, workflows=[GivesUp]):
+        yield
