@@ -17,6 +17,7 @@ from temporalio.client import Client
 from temporalio.worker import Worker
 
 from photo_worker.activities.boundary import ErrorBoundary
+from photo_worker.activities.overdue import OverdueLog
 from photo_worker.config import Settings
 
 logger = logging.getLogger(__name__)
@@ -50,7 +51,7 @@ def build_worker(
         max_concurrent_activities=settings.max_activities,
         max_concurrent_workflow_tasks=settings.max_workflow_tasks,
         max_heartbeat_throttle_interval=_HEARTBEAT_INTERVAL,
-        interceptors=[ErrorBoundary()],
+        interceptors=[ErrorBoundary(), OverdueLog()],
         graceful_shutdown_timeout=timedelta(seconds=settings.graceful_shutdown_seconds),
     )
 
