@@ -17,6 +17,7 @@ from temporalio.client import Client
 from temporalio.worker import FixedSizeSlotSupplier, Worker, WorkerTuner
 
 from photo_worker.activities.boundary import ErrorBoundary
+from photo_worker.activities.overdue import OverdueLog
 from photo_worker.admission import Admission, AdmittedSlots, Check
 from photo_worker.config import Settings
 from photo_worker.orchestration.rpc_errors import translate_bridge
@@ -62,7 +63,7 @@ def build_worker(
             nexus_supplier=slots,
         ),
         max_heartbeat_throttle_interval=_HEARTBEAT_INTERVAL,
-        interceptors=[boundary],
+        interceptors=[boundary, OverdueLog()],
         graceful_shutdown_timeout=timedelta(seconds=settings.graceful_shutdown_seconds),
     )
 

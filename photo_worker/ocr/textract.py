@@ -21,9 +21,9 @@ if TYPE_CHECKING:
 ENGINE = "textract"
 CONNECT_TIMEOUT_SECONDS = 5
 # The synchronous API answers within seconds; a document that takes longer is tried again.
-READ_TIMEOUT_SECONDS = 90
+READ_TIMEOUT_SECONDS = 80
 # The calls of the asynchronous one read no document. An attempt must outlast its polling and one of these.
-JOB_READ_TIMEOUT_SECONDS = 30
+JOB_READ_TIMEOUT_SECONDS = 15
 
 _NO_JOB = "0" * 64
 
@@ -31,9 +31,16 @@ TextractApi: TypeAlias = Literal["async", "sync"]
 
 
 def make_client(
-    *, session: boto3.Session | None = None, max_pool_connections: int = 10, api: TextractApi = "async"
+    *,
+    session: boto3.Session | None = None,
+    endpoint_url: str | None = None,
+    max_pool_connections: int = 10,
+    api: TextractApi = "async",
+    read_timeout: float | None = None,
 ) -> TextractClient:
     """Return a Textract client; endpoint, region and credentials come from the standard AWS variables.
+
+    ``read_timeout`` is how many seconds of silence end a call; by default it is what the ``api`` needs.
 
     It tries once: the workflow's retry policy does the retrying. Raises ``ConfigurationError``.
     """
@@ -42,13 +49,13 @@ def make_client(
 
     config = Config(
         connect_timeout=CONNECT_TIMEOUT_SECONDS,
-        read_timeout=READ_TIMEOUT_SECONDS if api == "sync" else JOB_READ_TIMEOUT_SECONDS,
+        read_timeout=read_timeout or (READ_TIMEOUT_SECONDS if api == "sync" else JOB_READ_TIMEOUT_SECONDS),
         max_pool_connections=max_pool_connections,
         retries={"total_max_attempts": 1},
         tcp_keepalive=True,
     )
     try:
-        return (session or boto3.Session()).client("textract", config=config)
+        return (session or boto3.Session()).client("textract", endpoint_url=endpoint_url, config=config)
     except (BotoCoreError, ValueError) as error:
         raise ConfigurationError(problems=f"Textract: {error}") from error
 

@@ -1,28 +1,33 @@
 """Brings a database to this release's schema, with Alembic and the steps in ``storage/migrations``.
 
 Alembic and SQLAlchemy are imported where they are used: they cost more start-up time than the
-rest of the command line together. Steps go forward only.
+rest of the command line together. Steps go forward only. All of it is one transaction with a lock of its own, so
+that a pooler in transaction mode may stand between.
 """
 
 from __future__ import annotations
 
 import io
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import psycopg
 
 from photo_worker.errors import DatabaseUnavailable, SchemaMissing, SchemaUnknown
+from photo_worker.storage.pg_connection import connect
 from photo_worker.storage.pg_errors import describe_database, translate, translated
 
 if TYPE_CHECKING:
     from alembic.config import Config
+    from psycopg.rows import TupleRow
     from sqlalchemy import Connection
 
-CONNECT_TIMEOUT_SECONDS = 5
+    from photo_worker.storage.pg_connection import LimitedConnection
+
 LOCK_TIMEOUT_SECONDS = 60
+_ANSWER_SECONDS = 5
 # "photo-wk": advisory locks of one database share a space of 64-bit numbers.
 LOCK_ID = 0x70686F746F2D776B
 STEPS = Path(__file__).parent / "migrations"
@@ -42,19 +47,24 @@ def upgrade(database_url: str, *, lock_timeout_seconds: float = LOCK_TIMEOUT_SEC
     from sqlalchemy.exc import DBAPIError
 
     database = describe_database(database_url)
-    with _engine_connection(database_url) as connection, connection.begin():
-        _lock(connection, database, lock_timeout_seconds)
-        config = _config()
-        config.attributes["connection"] = connection
-        try:
+    with translated(database):
+        # Behind a pooler with one server connection, it is this one that another migration keeps others waiting for.
+        raw = connect(database_url, patience=lock_timeout_seconds + _ANSWER_SECONDS)
+    try:
+        with closing(raw), _over(raw) as connection, connection.begin():
+            _lock(connection, database, lock_timeout_seconds)
+            # A step takes as long as the tables are large.
+            raw.patience = None
+            config = _config()
+            config.attributes["connection"] = connection
             command.upgrade(config, "head")
-        except CommandError as error:
-            raise SchemaUnknown(database=database, reason=str(error)) from error
-        except DBAPIError as error:
-            known = translate(error.orig, database) if isinstance(error.orig, psycopg.Error) else None
-            if known is None:
-                raise
-            raise known from error
+    except CommandError as error:
+        raise SchemaUnknown(database=database, reason=str(error)) from error
+    except DBAPIError as error:
+        known = translate(error.orig, database) if isinstance(error.orig, psycopg.Error) else None
+        if known is None:
+            raise
+        raise known from error
 
 
 def create(database_url: str) -> None:
@@ -64,7 +74,7 @@ def create(database_url: str) -> None:
     ``DatabaseMissing`` and ``ServiceRefused``, and psycopg's own error where the database is not empty.
     """
     statements = SCHEMA.read_bytes()
-    with translated(describe_database(database_url)), _connect(database_url) as connection:
+    with translated(describe_database(database_url)), connect(database_url) as connection:
         connection.execute(statements)
 
 
@@ -94,7 +104,7 @@ def rendered() -> str:
 
 def current(database_url: str) -> str | None:
     """Return the step that the database is at, or None where none ran. Cheap: no Alembic."""
-    with translated(describe_database(database_url)), _connect(database_url) as connection:
+    with translated(describe_database(database_url)), connect(database_url) as connection:
         if connection.execute("SELECT to_regclass('alembic_version') IS NULL").fetchone() == (True,):
             return None
         row = connection.execute("SELECT version_num FROM alembic_version").fetchone()
@@ -133,25 +143,18 @@ def _config() -> Config:
     return config
 
 
-def _connect(database_url: str) -> psycopg.Connection[tuple[object, ...]]:
-    return psycopg.connect(database_url, connect_timeout=CONNECT_TIMEOUT_SECONDS, application_name="photo-worker")
-
-
 @contextmanager
-def _engine_connection(database_url: str) -> Iterator[Connection]:
-    """Connect by libpq's own reading of the URL, which knows more forms than SQLAlchemy's."""
+def _over(raw: LimitedConnection[TupleRow]) -> Iterator[Connection]:
+    """Give SQLAlchemy a connection that was made by libpq's own reading of the URL, which knows more forms."""
     from sqlalchemy import create_engine
     from sqlalchemy.pool import StaticPool
 
-    with translated(describe_database(database_url)):
-        raw = _connect(database_url)
     engine = create_engine("postgresql+psycopg://", creator=lambda: raw, poolclass=StaticPool)
     try:
         with engine.connect() as connection:
             yield connection
     finally:
         engine.dispose()
-        raw.close()
 
 
 def _lock(connection: Connection, database: str, timeout_seconds: float) -> None:

@@ -3,6 +3,10 @@
 SQLSTATEs are those of the Postgres manual, appendix A. An attempt to connect that fails carries
 no SQLSTATE in psycopg 3, so that there the server's message decides; a message in another
 language falls back to the retryable error, never to a wrong one.
+
+PgBouncer says all of its own as 08P01, a protocol violation, or while connecting without any SQLSTATE. What it says
+of its server (away, a login that failed) and of its room may pass, whatever the server's words in it: the worker's own
+login was not refused.
 """
 
 from __future__ import annotations
@@ -28,10 +32,20 @@ READ_ONLY_SERVER = "25006"
 INSUFFICIENT_PRIVILEGE = "42501"
 DATABASE_UNKNOWN = "3D000"
 
-_UNKNOWN_DATABASE_MESSAGE = re.compile(r'FATAL: +database ".*" does not exist')
+# What another client of a pooler has prepared, or has not, on the server connection that this one was given.
+ANOTHERS_PREPARED_STATEMENT = frozenset({"26000", "42P05"})
+# By class they are defects of a statement; here they are a server's state.
+MAY_PASS = frozenset({READ_ONLY_SERVER}) | ANOTHERS_PREPARED_STATEMENT
+
+_UNKNOWN_DATABASE_MESSAGE = re.compile(r'FATAL: +(database ".*" does not exist|no such database: )')
+_POOLER_WITHOUT_SERVER = re.compile(
+    r"server login (failed|has been failing)|pgbouncer cannot connect|server_login_retry"
+)
 _REFUSED_MESSAGE = re.compile(
     r"authentication failed|no password supplied|no pg_hba\.conf entry|permission denied"
     r'|FATAL: +role ".*" (does not exist|is not permitted)|SASL authentication|password retrieval'
+    # PgBouncer does not know `options`, unless it is told to ignore it.
+    r"|unsupported startup parameter"
 )
 
 
@@ -51,6 +65,8 @@ def translate(error: psycopg.Error, database: str) -> PhotoWorkerError | None:
     """Return the error to raise in place of ``error``, or None where it is a defect of ours."""
     reason = " ".join(str(error).split())
     state = error.sqlstate
+    if state in MAY_PASS or _POOLER_WITHOUT_SERVER.search(reason):
+        return DatabaseUnavailable(database=database, reason=reason)
     if state in UNDEFINED_NAMES:
         return SchemaMissing(database=database, reason=reason)
     if state == DATABASE_UNKNOWN or (state is None and _UNKNOWN_DATABASE_MESSAGE.search(reason)):
@@ -61,7 +77,7 @@ def translate(error: psycopg.Error, database: str) -> PhotoWorkerError | None:
         refused = state == INSUFFICIENT_PRIVILEGE or state.startswith("28")
     if refused:
         return ServiceRefused(service=f"Postgres ({database})", reason=reason)
-    if isinstance(error, (psycopg.OperationalError, psycopg.InterfaceError)) or state == READ_ONLY_SERVER:
+    if isinstance(error, (psycopg.OperationalError, psycopg.InterfaceError)):
         return DatabaseUnavailable(database=database, reason=reason)
     return None
 

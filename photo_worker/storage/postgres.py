@@ -1,33 +1,48 @@
 """Job rows in Postgres, over psycopg 3 and its pool.
 
-Each write is one statement on a connection in autocommit mode, so one round trip and one
-transaction; nothing is kept for a session, so that a pooler may give each statement another one.
+Each write is one statement, sent with its limit in one message, so one round trip and one transaction;
+nothing is kept for a session, so that a pooler may give each statement another one (see ``pg_connection``).
 Because every statement may run again, a connection that turns out to be dead is answered by
 running the statement once more on a new one, instead of testing each connection before each use.
 """
 
 from __future__ import annotations
 
+import logging
+import threading
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager
 from dataclasses import asdict
-from functools import partial
-from typing import Any, LiteralString, TypeVar
+from typing import LiteralString, TypeVar
 from uuid import UUID
 
 import psycopg
-from psycopg.rows import BaseRowFactory, DictRow, class_row, scalar_row
+from psycopg.rows import BaseRowFactory, TupleRow, class_row, scalar_row
 from psycopg_pool import ConnectionPool, PoolTimeout
 
 from photo_worker.errors import DatabaseUnavailable, JobConflict, JobErased
 from photo_worker.ports import Recipe, RecipeOcr
 from photo_worker.storage import statements
-from photo_worker.storage.pg_errors import describe_database, translate, translated
+from photo_worker.storage.pg_connection import (
+    ANSWER_TIMEOUT_SECONDS,
+    CONNECT_TIMEOUT_SECONDS,
+    STATEMENT_TIMEOUT_SECONDS,
+    LimitedConnection,
+    Unanswered,
+    connect,
+    options,
+)
+from photo_worker.storage.pg_errors import READ_ONLY_SERVER, describe_database, translate, translated
+from photo_worker.storage.pg_explain import Explainer
 from photo_worker.storage.rows import asset, storable
 
-CONNECT_TIMEOUT_SECONDS = 5
+logger = logging.getLogger(__name__)
+
 POOL_TIMEOUT_SECONDS = 5
-STATEMENT_TIMEOUT_SECONDS = 15
+# The longest that one round trip of the repository takes: for a connection, for the answer, and for the reason why
+# there is no connection.
+CALL_SECONDS = POOL_TIMEOUT_SECONDS + ANSWER_TIMEOUT_SECONDS + CONNECT_TIMEOUT_SECONDS
 # The pool doubles its wait between attempts up to this: how long a worker may lag behind a
 # Postgres that has come back.
 RECONNECT_TIMEOUT_SECONDS = 5
@@ -41,7 +56,49 @@ _LIMITS: LiteralString = """
     SELECT set_config('statement_timeout', %(statement)s, true),
         set_config('idle_in_transaction_session_timeout', '0', true)"""
 
-Pool = ConnectionPool[psycopg.Connection[DictRow]]
+
+class Pool(ConnectionPool[LimitedConnection[TupleRow]]):
+    """The pool of ``make_pool``; times are seconds."""
+
+    def __init__(
+        self,
+        database_url: str,
+        *,
+        min_size: int,
+        max_size: int,
+        timeout: float,
+        connect_timeout: int,
+        statement_timeout: float,
+        answer_timeout: float,
+    ) -> None:
+        super().__init__(
+            database_url,
+            connection_class=LimitedConnection[TupleRow],
+            kwargs={**options(database_url), "autocommit": True, "connect_timeout": connect_timeout},
+            min_size=min_size,
+            max_size=max_size,
+            timeout=timeout,
+            reconnect_timeout=RECONNECT_TIMEOUT_SECONDS,
+            name="photo-worker",
+            open=False,
+        )
+        self.database_url = database_url
+        self.statement_timeout = statement_timeout
+        self.answer_timeout = answer_timeout
+        self._renewing = threading.Lock()
+        self._renewed = time.monotonic()
+
+    def renew(self, lost: LimitedConnection[TupleRow]) -> bool:
+        """Replace every connection that is as old as a lost one; tell whether that was still to do.
+
+        They are closed without being asked whether they live: one whose bytes are swallowed would not say.
+        """
+        with self._renewing:
+            if lost.opened < self._renewed:
+                return False
+            self._renewed = time.monotonic()
+        self.drain()
+        return True
 
 
 def make_pool(
@@ -52,31 +109,25 @@ def make_pool(
     timeout: float = POOL_TIMEOUT_SECONDS,
     connect_timeout: int = CONNECT_TIMEOUT_SECONDS,
     statement_timeout: float = STATEMENT_TIMEOUT_SECONDS,
+    answer_timeout: float = ANSWER_TIMEOUT_SECONDS,
 ) -> Pool:
     """Return a pool that opens at its first use, so that a process starts while Postgres is away.
 
     ``max_size`` bounds the statements at once; times are seconds: how long a caller waits for a
-    connection, a connection for the server, and a statement for its end. The caller closes it.
+    connection, a connection for the server, a statement for its end at the server, and this side for the
+    server's answer. The caller closes it.
     Raises ``ConfigurationError`` where ``database_url`` is not a connection string.
     """
     describe_database(database_url)
-    return ConnectionPool(
+    return Pool(
         database_url,
-        connection_class=psycopg.Connection[DictRow],
-        kwargs={"autocommit": True, "connect_timeout": connect_timeout, "application_name": "photo-worker"},
         min_size=min_size,
         max_size=max_size,
         timeout=timeout,
-        reconnect_timeout=RECONNECT_TIMEOUT_SECONDS,
-        configure=partial(_limit_statements, seconds=statement_timeout),
-        name="photo-worker",
-        open=False,
+        connect_timeout=connect_timeout,
+        statement_timeout=statement_timeout,
+        answer_timeout=answer_timeout,
     )
-
-
-def _limit_statements(connection: psycopg.Connection[DictRow], *, seconds: float) -> None:
-    # As a start-up option it would be refused by poolers such as PgBouncer.
-    connection.execute("SELECT set_config('statement_timeout', %s, false)", [f"{round(seconds * 1000)}ms"])
 
 
 class PostgresRecipeRepository:
@@ -88,7 +139,10 @@ class PostgresRecipeRepository:
 
     def __init__(self, pool: Pool) -> None:
         self._pool = pool
-        self._name = describe_database(_conninfo(pool))
+        self._name = describe_database(pool.database_url)
+        self._explainer = Explainer(pool.database_url)
+        self._count = threading.Lock()
+        self._in_use = 0
 
     def describe(self) -> str:
         """Name the database as user@host:port/name."""
@@ -161,14 +215,7 @@ class PostgresRecipeRepository:
         """
         values = {"id": job_id, "bucket": storable(bucket), "key": storable(key)}
         with translated(self._name):
-            connection = psycopg.connect(
-                _conninfo(self._pool),
-                autocommit=True,
-                connect_timeout=CONNECT_TIMEOUT_SECONDS,
-                application_name="photo-worker",
-                row_factory=scalar_row,
-                prepare_threshold=None,
-            )
+            connection = connect(self._pool.database_url, autocommit=True)
         # Closing it rolls back, which lets go of the lock.
         with closing(connection):
             with translated(self._name):
@@ -176,7 +223,7 @@ class PostgresRecipeRepository:
                 connection.execute(_LIMITS, {"statement": f"{STATEMENT_TIMEOUT_SECONDS}s"})
                 connection.execute(statements.LOCK_OBJECT, values)
                 sole = connection.execute(statements.IS_SOLE_USER, values).fetchone()
-            yield bool(sole)
+            yield sole == (True,)
             with translated(self._name):
                 connection.execute("COMMIT")
 
@@ -212,21 +259,20 @@ class PostgresRecipeRepository:
     def _run(self, statement: LiteralString, values: Mapping[str, object], rows: BaseRowFactory[_Row]) -> list[_Row]:
         with translated(self._name):
             self._pool.open()
+            until = time.monotonic() + self._pool.timeout + self._pool.answer_timeout
             try:
-                return self._attempt(statement, values, rows)
-            except psycopg.OperationalError as error:
+                return self._attempt(statement, values, rows, until)
+            except psycopg.DatabaseError as error:
                 if not _is_lost(error):
                     raise
-            # A restart of the server leaves the pool full of dead connections.
-            self._pool.check()
-            return self._attempt(statement, values, rows)
+            return self._attempt(statement, values, rows, until)
 
     def _attempt(
-        self, statement: LiteralString, values: Mapping[str, object], rows: BaseRowFactory[_Row]
+        self, statement: LiteralString, values: Mapping[str, object], rows: BaseRowFactory[_Row], until: float
     ) -> list[_Row]:
         try:
-            with self._pool.connection() as connection, connection.cursor(row_factory=rows) as cursor:
-                return cursor.execute(statement, values).fetchall()
+            with self._connection(until) as connection:
+                return connection.fetch(statement, values, rows, timeout=self._pool.statement_timeout)
         except PoolTimeout as timeout:
             raise self._explain(timeout) from timeout
         except psycopg.DatabaseError as error:
@@ -234,20 +280,53 @@ class PostgresRecipeRepository:
                 raise JobErased(job_id=values["id"]) from error
             raise
 
+    @contextmanager
+    def _connection(self, until: float) -> Iterator[LimitedConnection[TupleRow]]:
+        """Lend a connection of the pool for one statement, ``until`` a monotonic time at most."""
+        left = until - time.monotonic()
+        with self._pool.connection(min(self._pool.timeout, left)) as connection, self._counted():
+            left = min(self._pool.answer_timeout, until - time.monotonic())
+            try:
+                with connection.limited(left):
+                    yield connection
+            except psycopg.DatabaseError as error:
+                # A restart, a failover or a silent firewall leaves the pool full of dead connections.
+                if (_is_lost(error) or isinstance(error, Unanswered)) and self._pool.renew(connection):
+                    logger.warning(
+                        "the connections to Postgres are replaced, because one was lost: %s",
+                        " ".join(str(error).split()),
+                        extra={"photo": {"database": self._name}},
+                    )
+                raise
+
+    @contextmanager
+    def _counted(self) -> Iterator[None]:
+        with self._count:
+            self._in_use += 1
+        try:
+            yield
+        finally:
+            with self._count:
+                self._in_use -= 1
+
     def _explain(self, timeout: PoolTimeout) -> Exception:
         """Return the reason why the pool has no connection, which the pool itself only logs."""
-        try:
-            psycopg.connect(_conninfo(self._pool), connect_timeout=CONNECT_TIMEOUT_SECONDS).close()
-        except psycopg.Error as error:
+        busy = self._in_use >= self._pool.max_size
+        error = None if busy else self._explainer.ask()
+        if error is not None:
             return translate(error, self._name) or error
         reason = f"all {self._pool.max_size} connections are busy: {timeout}"
         return DatabaseUnavailable(database=self._name, reason=reason)
 
 
-def _is_lost(error: psycopg.OperationalError) -> bool:
-    """Tell whether the connection is gone: no answer, or SQLSTATE class 08 or 57P (shutdown)."""
-    return error.sqlstate is None or error.sqlstate.startswith(("08", "57P"))
+def _is_lost(error: psycopg.DatabaseError) -> bool:
+    """Tell whether a new connection may help: this one is gone, or leads to a server that is no primary any more.
 
-
-def _conninfo(pool: ConnectionPool[Any]) -> str:
-    return pool.conninfo if isinstance(pool.conninfo, str) else pool.conninfo()
+    Gone is what has no SQLSTATE, class 08, or 57P (shutdown). One that was not answered is gone as well, but its
+    caller has waited long enough.
+    """
+    if isinstance(error, Unanswered):
+        return False
+    if error.sqlstate is None:
+        return isinstance(error, psycopg.OperationalError)
+    return error.sqlstate == READ_ONLY_SERVER or error.sqlstate.startswith(("08", "57P"))

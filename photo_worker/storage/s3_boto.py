@@ -37,7 +37,8 @@ if TYPE_CHECKING:
 
 CHUNK_BYTES = 1 << 20
 CONNECT_TIMEOUT_SECONDS = 5
-READ_TIMEOUT_SECONDS = 60
+# Of silence, not of a whole answer. With the one above it fits into an attempt of any step, see ``policies``.
+READ_TIMEOUT_SECONDS = 20
 # What S3 stores for an object that was uploaded without a Content-Type.
 DEFAULT_CONTENT_TYPE = "binary/octet-stream"
 # CreateBucket refuses this one region's name as a location: it is the protocol's default.

@@ -135,12 +135,12 @@ ROWS: tuple[Safeguard, ...] = (
         "a statement that waits for a lock ends",
         "a worker whose peer was paused inside a transaction waits with it for ever",
         (2,),
-        "connections have no statement timeout",
+        "statements have no limit at the server",
         (
             Edit(
-                "photo_worker/storage/postgres.py",
-                "configure=partial(_limit_statements, seconds=statement_timeout),\n",
-                "\n",
+                "photo_worker/storage/pg_connection.py",
+                "cursor.execute(_LIMIT + statement, {**values, **limit})\n            cursor.nextset()\n",
+                "cursor.execute(statement, {**values, **limit})\n",
             ),
         ),
         (_POSTGRES_FAULTS + "test_a_statement_that_waits_too_long_is_given_up",),

@@ -1,4 +1,8 @@
-"""A TCP forwarder on loopback that a test can take down and bring back: a real service, out of reach."""
+"""A TCP forwarder on loopback whose network a test can spoil: a real service, out of reach, silent or slow.
+
+``down`` cuts, which both sides notice. ``swallow`` is what a firewall does that forgets a connection, or a failover
+that moves an address: bytes are taken, none arrive, nothing is closed, and the kernel here acknowledges every one.
+"""
 
 from __future__ import annotations
 
@@ -6,8 +10,20 @@ import asyncio
 import threading
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
 
 _PIECE = 64 * 1024
+# How often a slow link lets bytes through.
+_TICK_SECONDS = 0.02
+
+
+@dataclass(eq=False)
+class _Link:
+    """One connection, both ways; ``swallowed`` ones stay so."""
+
+    swallowed: bool = False
+    # Never set: what is swallowed is not closed either, until the proxy cuts it.
+    silence: asyncio.Event = field(default_factory=asyncio.Event)
 
 
 class Proxy:
@@ -18,8 +34,14 @@ class Proxy:
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="proxy", daemon=True)
         self._server: asyncio.Server | None = None
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._links: dict[asyncio.Task[None], _Link] = {}
+        self._swallows_new = False
+        self._marker: bytes | None = None
+        self._delay = 0.0
+        self._rate: int | None = None
         self.port = 0
+        self.accepted = 0
+        """How many connections there have been."""
 
     def start(self) -> None:
         """Begin to forward, at first on a free port."""
@@ -33,6 +55,58 @@ class Proxy:
     def down(self) -> None:
         """Refuse connections and cut those that are open."""
         self._call(self._shut)
+
+    def swallow(self, *, new: bool = False) -> None:
+        """Let nothing through any more on the connections that are open, and on ``new`` ones too where told."""
+
+        async def swallow() -> None:
+            self._swallows_new = new
+            for link in self._links.values():
+                link.swallowed = True
+
+        self._call(swallow)
+
+    def swallow_at(self, marker: bytes) -> None:
+        """Swallow each connection from the piece on in which a client sends ``marker``."""
+
+        async def swallow_at() -> None:
+            self._marker = marker
+
+        self._call(swallow_at)
+
+    def delay(self, seconds: float) -> None:
+        """Hold each piece back for so long, each way."""
+
+        async def delay() -> None:
+            self._delay = seconds
+
+        self._call(delay)
+
+    def slow(self, bytes_per_second: int | None) -> None:
+        """Let so much through, each way on each connection; None lets everything through."""
+
+        async def slow() -> None:
+            self._rate = bytes_per_second
+
+        self._call(slow)
+
+    def heal(self) -> None:
+        """Forward as in the beginning; connections that were swallowed stay so, for bytes of theirs are lost."""
+
+        async def heal() -> None:
+            self._swallows_new, self._marker, self._delay, self._rate = False, None, 0.0, None
+
+        self._call(heal)
+
+    def swallowed(self) -> int:
+        """Return how many open connections are swallowed."""
+        found: list[int] = []
+
+        async def count() -> None:
+            found.append(sum(link.swallowed for link in self._links.values()))
+
+        self._call(count)
+        return found[0]
 
     def close(self) -> None:
         """Stop for good."""
@@ -58,18 +132,24 @@ class Proxy:
             return
         self._server.close()
         self._server = None
-        for task in self._tasks:
+        for task in self._links:
             task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await asyncio.gather(*self._links, return_exceptions=True)
 
     async def _forward(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         task = asyncio.current_task()
         assert task is not None
-        self._tasks.add(task)
+        self.accepted += 1
+        link = self._links[task] = _Link(swallowed=self._swallows_new)
         try:
+            if link.swallowed:
+                await self._copy(link, reader, None)
+                return
             there_reader, there_writer = await asyncio.open_connection(*self._target)
             try:
-                await asyncio.gather(_copy(reader, there_writer), _copy(there_reader, writer))
+                await asyncio.gather(
+                    self._copy(link, reader, there_writer, listening=True), self._copy(link, there_reader, writer)
+                )
             finally:
                 there_writer.transport.abort()
         except (OSError, asyncio.CancelledError):
@@ -77,15 +157,40 @@ class Proxy:
             pass
         finally:
             writer.transport.abort()
-            self._tasks.discard(task)
+            del self._links[task]
+
+    async def _copy(
+        self,
+        link: _Link,
+        reader: asyncio.StreamReader,
+        writer: asyncio.StreamWriter | None,
+        *,
+        listening: bool = False,
+    ) -> None:
+        """Pass on what one side says; the client's side is listened to for the marker."""
+        while piece := await reader.read(_PIECE):
+            if listening and self._marker is not None and self._marker in piece:
+                link.swallowed = True
+            if self._delay:
+                await asyncio.sleep(self._delay)
+            for part in _parts(piece, self._rate):
+                if writer is None or link.swallowed:
+                    break
+                writer.write(part)
+                await writer.drain()
+                if self._rate is not None:
+                    await asyncio.sleep(len(part) / self._rate)
+        if link.swallowed:
+            await link.silence.wait()
+        if writer is not None:
+            with suppress(OSError):
+                writer.write_eof()
 
 
-async def _copy(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    while piece := await reader.read(_PIECE):
-        writer.write(piece)
-        await writer.drain()
-    with suppress(OSError):
-        writer.write_eof()
+def _parts(piece: bytes, rate: int | None) -> Iterator[bytes]:
+    size = len(piece) if rate is None else max(1, int(rate * _TICK_SECONDS))
+    for start in range(0, len(piece), size):
+        yield piece[start : start + size]
 
 
 @contextmanager

@@ -44,6 +44,25 @@ FATAL = 'connection failed: connection to server at "127.0.0.1", port 1 failed: 
         (psycopg.OperationalError(FATAL + 'role "photo" does not exist'), ServiceRefused),
         (psycopg.OperationalError(FATAL + 'database "photo" does not exist'), DatabaseMissing),
         (psycopg.OperationalError(FATAL + "the database system is starting up"), DatabaseUnavailable),
+        (psycopg.OperationalError(FATAL + "sorry, too many clients already"), DatabaseUnavailable),
+        # PgBouncer's words, from its source.
+        (psycopg.OperationalError(FATAL + "no such database: photo"), DatabaseMissing),
+        (psycopg.OperationalError(FATAL + "SASL authentication failed"), ServiceRefused),
+        (psycopg.OperationalError(FATAL + "unsupported startup parameter: options"), ServiceRefused),
+        (psycopg.OperationalError(FATAL + "no more connections allowed (max_client_conn)"), DatabaseUnavailable),
+        (
+            psycopg.OperationalError(
+                FATAL + "server login has been failing, cached error: password authentication failed for user"
+                ' "photo" (server_login_retry)'
+            ),
+            DatabaseUnavailable,
+        ),
+        (pg.ProtocolViolation("server login failed: FATAL permission denied for database"), DatabaseUnavailable),
+        (pg.ProtocolViolation("pgbouncer cannot connect to server"), DatabaseUnavailable),
+        (pg.ProtocolViolation("query_wait_timeout"), DatabaseUnavailable),
+        (pg.ProtocolViolation("client_idle_timeout"), DatabaseUnavailable),
+        (pg.InvalidSqlStatementName('prepared statement "_pg3_0" does not exist'), DatabaseUnavailable),
+        (pg.DuplicatePreparedStatement('prepared statement "_pg3_0" already exists'), DatabaseUnavailable),
         (psycopg.OperationalError(FATAL + "Passwort-Authentifizierung fehlgeschlagen"), DatabaseUnavailable),
     ],
     ids=lambda value: type(value).__name__ if isinstance(value, Exception) else value.code,

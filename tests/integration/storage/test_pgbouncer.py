@@ -1,0 +1,272 @@
+"""Behind PgBouncer in transaction mode, where clients share server connections, rows stay what they are."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+from itertools import count
+from threading import Barrier, Event
+from typing import Any
+from uuid import UUID, uuid4
+
+import psycopg
+import pytest
+from psycopg import conninfo
+
+from photo_worker.errors import DatabaseMissing, DatabaseUnavailable, PhotoWorkerError, ServiceRefused
+from photo_worker.ports import Recipe, RecipeRepository
+from photo_worker.storage import migrate
+from photo_worker.storage.pg_errors import translate
+from photo_worker.storage.postgres import PostgresRecipeRepository, make_pool
+from tests.contracts.recipe_repository import RecipeRepositoryContract
+from tests.support.pgbouncer import PgBouncer, pgbouncer
+from tests.support.proxy import Proxy, proxy_to
+
+pytestmark = pytest.mark.stack
+
+# What a lock's transaction, one that waits for it and one that does not need at once.
+SEVERAL = 3
+# Tests that hold the lock of an object, and do other things meanwhile.
+LOCKING = {
+    "test_another_jobs_row_about_an_object_is_seen",
+    "test_jobs_that_are_erased_at_once_do_not_keep_their_object_for_each_other",
+    "test_who_queues_a_job_for_a_held_object_waits",
+    "test_a_job_that_has_its_row_goes_on_beside_who_holds_its_object",
+    "test_a_held_object_is_free_again_after_an_error",
+    "test_of_two_that_look_at_an_object_one_waits",
+}
+
+
+@pytest.fixture(scope="module")
+def one_connection(stack_env: dict[str, str]) -> Iterator[PgBouncer]:
+    """A pooler with a single server connection to each database."""
+    with pgbouncer(stack_env["DATABASE_URL"], default_pool_size=1) as made:
+        yield made
+
+
+@pytest.fixture(scope="module")
+def several_connections(stack_env: dict[str, str]) -> Iterator[PgBouncer]:
+    with pgbouncer(stack_env["DATABASE_URL"], default_pool_size=SEVERAL) as made:
+        yield made
+
+
+class Alternating:
+    """Two processes' repositories as one: each call is the other's turn, as the server connection is."""
+
+    def __init__(self, *repositories: RecipeRepository) -> None:
+        self._repositories = repositories
+        self._calls = count()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._repositories[next(self._calls) % len(self._repositories)], name)
+
+
+class TestBehindPgBouncer(RecipeRepositoryContract):
+    """The whole contract, by two clients that share the pooler's server connections."""
+
+    @pytest.fixture
+    def repository(
+        self,
+        request: pytest.FixtureRequest,
+        database_url: str,
+        one_connection: PgBouncer,
+        several_connections: PgBouncer,
+    ) -> Iterator[Any]:
+        assert all(hasattr(self, name) for name in LOCKING)
+        pooler = several_connections if request.function.__name__ in LOCKING else one_connection
+        with ExitStack() as pools:
+            made = [pools.enter_context(make_pool(pooler.url(database_url))) for _ in range(2)]
+            yield Alternating(*map(PostgresRecipeRepository, made))
+
+
+def test_no_reader_deletes_a_live_row(database_url: str, one_connection: PgBouncer) -> None:
+    """Statements of readers and deleters that a server knows by one name are mistaken for each other."""
+    url = one_connection.url(database_url)
+    live = [uuid4() for _ in range(20)]
+    with make_pool(database_url) as pool:
+        for job_id in live:
+            queue(PostgresRecipeRepository(pool), job_id)
+    failed: list[Exception] = []
+    ended = Event()
+
+    def until_ended(call: Callable[[], object], calls: int | None = None) -> None:
+        for number in count():
+            if ended.is_set() or number == calls:
+                return
+            try:
+                call()
+            except Exception as error:
+                # What a client is told is one thing; what becomes of the rows is looked at first.
+                failed.append(error)
+
+    with ExitStack() as pools:
+        reading, erasing = (PostgresRecipeRepository(pools.enter_context(make_pool(url, max_size=3))) for _ in range(2))
+        with ThreadPoolExecutor(7) as threads:
+            others = [threads.submit(until_ended, lambda: erasing.delete(uuid4())) for _ in range(2)]
+            others += [threads.submit(until_ended, lambda: erasing.mark_erased(uuid4())) for _ in range(2)]
+            gets = threads.submit(until_ended, lambda: [reading.get(job_id) for job_id in live], 15)
+            looks = threads.submit(until_ended, lambda: [reading.is_erased(job_id) for job_id in live], 15)
+            try:
+                for reader in (gets, looks):
+                    reader.result(timeout=90)
+            finally:
+                ended.set()
+            for other in others:
+                other.result(timeout=60)
+    with psycopg.connect(database_url) as connection:
+        left = connection.execute("SELECT count(*) FROM recipes WHERE id = ANY(%s)", [live]).fetchone()
+        marked = connection.execute(
+            "SELECT count(*) FROM recipes JOIN erasures ON job_digest = recipes_job_digest(recipes.id)"
+        ).fetchone()
+    assert (left, marked) == ((len(live),), (0,))
+    assert failed == []
+
+
+def test_the_limit_of_a_statement_is_nobody_elses(database_url: str, one_connection: PgBouncer) -> None:
+    """Others' statements on the same server connection take as long as they like, and ours do not."""
+    url = one_connection.url(database_url)
+    with make_pool(url, statement_timeout=0.3) as pool, psycopg.connect(url, autocommit=True) as other:
+        repository = PostgresRecipeRepository(pool)
+        row = queue(repository)
+        shown = [other.execute("SELECT pg_backend_pid(), current_setting('statement_timeout')").fetchone()]
+        with psycopg.connect(database_url) as holder:
+            holder.execute("SELECT 1 FROM recipes WHERE id = %s FOR UPDATE", [row.id])
+            with pytest.raises(DatabaseUnavailable, match="statement timeout"):
+                repository.start(row.id, bucket="photos", key="pie.jpg", sha256="")
+        shown.append(other.execute("SELECT pg_backend_pid(), current_setting('statement_timeout')").fetchone())
+        [pid] = {pid for pid, _ in filter(None, shown)}
+        assert shown == [(pid, "0"), (pid, "0")]
+        assert repository.start(row.id, bucket="photos", key="pie.jpg", sha256="").status == "running"
+
+
+def test_migrations_run_through_it(empty_database_url: str, one_connection: PgBouncer) -> None:
+    url = one_connection.url(empty_database_url)
+    barrier = Barrier(3)
+
+    def run(_: int) -> None:
+        barrier.wait(timeout=10)
+        migrate.upgrade(url)
+
+    with ThreadPoolExecutor(3) as threads:
+        list(threads.map(run, range(3)))
+    migrate.require_schema(url)
+    assert migrate.current(empty_database_url) == migrate.head()
+    with make_pool(url) as pool:
+        assert queue(PostgresRecipeRepository(pool)).status == "queued"
+
+
+def queue(repository: RecipeRepository, job_id: UUID | None = None) -> Recipe:
+    return repository.queue(job_id or uuid4(), bucket="photos", key="pie.jpg")
+
+
+def eventually(call: Callable[[], Recipe], *, seconds: float = 40) -> Recipe:
+    """Repeat a call, as a workflow's retry policy does."""
+    deadline = time.monotonic() + seconds
+    while True:
+        try:
+            return call()
+        except DatabaseUnavailable:
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(0.1)
+
+
+@pytest.fixture
+def proxy(database_url: str) -> Iterator[Proxy]:
+    """What stands between PgBouncer and Postgres."""
+    parts: dict[str, Any] = conninfo.conninfo_to_dict(database_url)
+    with proxy_to(str(parts["host"]), int(parts["port"])) as made:
+        yield made
+
+
+def test_its_postgres_away_may_pass(database_url: str, proxy: Proxy) -> None:
+    """PgBouncer remembers a failed login for a while, and tells each client so as a protocol violation."""
+    with (
+        pgbouncer(database_url, server_port=proxy.port, server_login_retry=1) as pooler,
+        make_pool(pooler.url(database_url), timeout=1) as pool,
+    ):
+        repository = PostgresRecipeRepository(pool)
+        row = queue(repository)
+        proxy.down()
+        for _ in range(3):
+            with pytest.raises(DatabaseUnavailable) as caught:
+                repository.get(row.id)
+            assert caught.value.retryable
+        proxy.up()
+        assert eventually(lambda: repository.get(row.id) or pytest.fail("the row is lost")) == row
+
+
+def test_no_room_for_clients_may_pass(database_url: str) -> None:
+    with pgbouncer(database_url, max_client_conn=1) as pooler:
+        url = pooler.url(database_url)
+        with make_pool(url, timeout=0.5) as pool:
+            with psycopg.connect(url), pytest.raises(DatabaseUnavailable, match="no more connections allowed"):
+                queue(PostgresRecipeRepository(pool))
+            assert eventually(lambda: queue(PostgresRecipeRepository(pool))).status == "queued"
+
+
+def test_no_server_connection_in_time_may_pass(database_url: str) -> None:
+    with pgbouncer(database_url, default_pool_size=1, query_wait_timeout=1) as pooler:
+        url = pooler.url(database_url)
+        with make_pool(url) as pool, psycopg.connect(url) as other:
+            other.execute("SELECT 1")
+            with pytest.raises(DatabaseUnavailable, match="query_wait_timeout"):
+                queue(PostgresRecipeRepository(pool))
+            other.rollback()
+            assert queue(PostgresRecipeRepository(pool)).status == "queued"
+
+
+def test_an_idle_client_that_is_sent_away_goes_unnoticed(database_url: str) -> None:
+    with pgbouncer(database_url, client_idle_timeout=1) as pooler, make_pool(pooler.url(database_url)) as pool:
+        repository = PostgresRecipeRepository(pool)
+        row = queue(repository)
+        deadline = time.monotonic() + 30
+        while "client_idle_timeout" not in pooler.log.read_text(encoding="utf-8"):
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+        assert repository.get(row.id) == row
+
+
+@pytest.mark.parametrize(
+    ("change", "kind"),
+    [
+        ({"password": "wrong"}, ServiceRefused),
+        ({"user": "nobody_of_that_name"}, ServiceRefused),
+        ({"options": "-c statement_timeout=1"}, ServiceRefused),
+    ],
+)
+def test_a_wrong_setting_is_named_and_not_retried(
+    database_url: str, one_connection: PgBouncer, change: dict[str, str], kind: type[PhotoWorkerError]
+) -> None:
+    url = conninfo.make_conninfo(one_connection.url(database_url), **change)
+    with make_pool(url, timeout=1) as pool, pytest.raises(kind) as caught:
+        queue(PostgresRecipeRepository(pool))
+    assert caught.value.retryable is False
+
+
+def test_a_database_that_it_does_not_know_is_named(database_url: str) -> None:
+    name = str(conninfo.conninfo_to_dict(database_url)["dbname"])
+    with pgbouncer(database_url, databases=name) as pooler:
+        url = pooler.url(database_url)
+        with (
+            make_pool(conninfo.make_conninfo(url, dbname="other"), timeout=1) as pool,
+            pytest.raises(DatabaseMissing, match="other"),
+        ):
+            queue(PostgresRecipeRepository(pool))
+        with make_pool(url) as pool:
+            assert queue(PostgresRecipeRepository(pool)).status == "queued"
+
+
+@pytest.mark.parametrize("statement", ["EXECUTE _pg3_0", "PREPARE _pg3_0 AS SELECT 1"])
+def test_what_others_left_on_a_server_connection_may_pass(
+    database_url: str, one_connection: PgBouncer, statement: str
+) -> None:
+    with psycopg.connect(one_connection.url(database_url), autocommit=True) as connection:
+        if statement.startswith("PREPARE"):
+            connection.execute(statement)
+        with pytest.raises(psycopg.Error) as caught:
+            connection.execute(statement)
+    found = translate(caught.value, "db")
+    assert isinstance(found, DatabaseUnavailable), caught.value.sqlstate

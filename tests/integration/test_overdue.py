@@ -1,0 +1,97 @@
+"""The worker says which attempt goes on after its end, once, and when it has ended."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import secrets
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from temporalio import activity, workflow
+from temporalio.client import WorkflowFailureError
+from temporalio.common import RetryPolicy
+from temporalio.worker import UnsandboxedWorkflowRunner, Worker
+
+from photo_worker.activities.overdue import OverdueLog
+from tests.support.harness import Harness, eventually
+
+pytestmark = pytest.mark.stack
+
+_RELEASE = threading.Event()
+
+
+@activity.defn
+def stuck() -> None:
+    """Wait like a call that the network has swallowed."""
+    _RELEASE.wait(60)
+
+
+@activity.defn
+def quick() -> None:
+    """End at once."""
+
+
+@workflow.defn
+class StuckWorkflow:
+    """One attempt that ends, and one that does not."""
+
+    @workflow.run
+    async def run(self, heartbeat_seconds: float | None) -> None:
+        once = RetryPolicy(maximum_attempts=1)
+        await workflow.execute_activity(quick, start_to_close_timeout=timedelta(seconds=30), retry_policy=once)
+        await workflow.execute_activity(
+            stuck,
+            start_to_close_timeout=timedelta(seconds=1 if heartbeat_seconds is None else 30),
+            heartbeat_timeout=None if heartbeat_seconds is None else timedelta(seconds=heartbeat_seconds),
+            retry_policy=once,
+        )
+
+
+def told(caplog: pytest.LogCaptureFixture) -> list[tuple[str, dict[str, Any]]]:
+    found = [record for record in caplog.records if record.name.endswith("overdue")]
+    return [(record.getMessage(), vars(record)["photo"]) for record in found]
+
+
+@pytest.mark.parametrize(("heartbeat", "why"), [(None, "its time of 1 s is over"), (1.0, "no heartbeat came for 1 s")])
+async def test_an_attempt_that_goes_on_is_told_once(
+    harness: Harness, caplog: pytest.LogCaptureFixture, heartbeat: float | None, why: str
+) -> None:
+    caplog.set_level(logging.INFO, logger="photo_worker")
+    _RELEASE.clear()
+    job_id, queue = secrets.token_hex(8), secrets.token_hex(8)
+    with ThreadPoolExecutor(2) as executor:
+        worker = Worker(
+            harness.client,
+            task_queue=queue,
+            workflows=[StuckWorkflow],
+            activities=[stuck, quick],
+            activity_executor=executor,
+            workflow_runner=UnsandboxedWorkflowRunner(),
+            interceptors=[OverdueLog(look_seconds=0.1, grace_seconds=0.5)],
+        )
+        try:
+            async with worker:
+                with pytest.raises(WorkflowFailureError):
+                    await harness.client.execute_workflow(StuckWorkflow.run, heartbeat, id=job_id, task_queue=queue)
+
+                async def heard() -> bool:
+                    return bool(told(caplog))
+
+                await eventually(heard)
+                # Several looks later it is still the one word.
+                for _ in range(5):
+                    await asyncio.sleep(0.1)
+                [(message, facts)] = told(caplog)
+                assert why in message
+                assert "slot is blocked" in message
+                assert (facts["activity_type"], facts["job_id"], facts["attempt"]) == ("stuck", job_id, 1)
+                assert facts["seconds"] >= 1
+                _RELEASE.set()
+        finally:
+            _RELEASE.set()
+    assert "its slot is free" in told(caplog)[-1][0]
+    assert len(told(caplog)) == 2

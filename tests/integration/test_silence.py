@@ -1,0 +1,76 @@
+"""Postgres' old connections die without a word: the worker goes on, says what happened, and no command hangs."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from urllib.parse import urlsplit
+from uuid import uuid4
+
+import pytest
+
+from tests.integration.test_commands import PHOTO, clean, photo_worker, worker_process
+from tests.support.harness import FIXTURES
+from tests.support.proxy import Proxy, proxy_to
+
+pytestmark = pytest.mark.stack
+
+# A statement's answer is waited for 18 s; `check` asks some times again, for a service may be away for a moment.
+BOUND_SECONDS = 180
+
+
+def through(variables: dict[str, str], proxy: Proxy) -> dict[str, str]:
+    parts = urlsplit(variables["DATABASE_URL"])
+    own = parts._replace(netloc=f"{parts.username}:{parts.password}@127.0.0.1:{proxy.port}")
+    return variables | {"DATABASE_URL": own.geturl()}
+
+
+def address(variables: dict[str, str]) -> tuple[str, int]:
+    parts = urlsplit(variables["DATABASE_URL"])
+    return str(parts.hostname), int(parts.port or 5432)
+
+
+@pytest.mark.timeout(300)
+def test_a_worker_whose_connections_died_does_its_work(stack_variables: dict[str, str], tmp_path: Path) -> None:
+    log = tmp_path / "worker.log"
+    photos = sorted(file for file in (FIXTURES / "photos").iterdir() if file.suffix in {".jpg", ".jpeg", ".png"})[:4]
+    with proxy_to(*address(stack_variables)) as proxy, worker_process(through(stack_variables, proxy), log):
+        words = ("--engine", "recorded", "--wait")
+        first = photo_worker("submit", PHOTO, *words, variables=stack_variables, cwd=tmp_path)
+        assert first.returncode == 0, first.stderr
+        proxy.swallow()
+        assert proxy.swallowed() > 0
+        done = photo_worker("submit", *photos, *words, variables=stack_variables, cwd=tmp_path, timeout=240)
+    assert done.stdout.count("succeeded") == 4, done.stdout + done.stderr
+    said = log.read_text(encoding="utf-8")
+    assert "the connections to Postgres are replaced" in said
+    assert "the server has not answered within" in said
+
+
+@pytest.mark.timeout(300)
+def test_no_command_hangs_without_a_word(stack_variables: dict[str, str], tmp_path: Path) -> None:
+    """The connection dies as the first statement is on its way."""
+    commands = [("submit", str(PHOTO), "--engine", "recorded"), ("show", str(uuid4())), ("check",)]
+    with proxy_to(*address(stack_variables)) as proxy:
+        proxy.swallow_at(b"recipe")
+
+        def run(words: tuple[str, ...]) -> subprocess.CompletedProcess[str]:
+            return subprocess.run(
+                [sys.executable, "-m", "photo_worker.cli", *words, "-o", "json"],
+                env=clean(through(stack_variables, proxy)),
+                cwd=tmp_path,
+                capture_output=True,
+                text=True,
+                timeout=BOUND_SECONDS,
+                check=False,
+                stdin=subprocess.DEVNULL,
+            )
+
+        with ThreadPoolExecutor(3) as threads:
+            ended = list(threads.map(run, commands))
+    for command, process in zip(commands, ended, strict=True):
+        assert process.returncode == 1, (command, process.stdout, process.stderr)
+        assert json.loads(process.stdout)["error"]["code"] == "database_unavailable", (command, process.stdout)

@@ -1,0 +1,154 @@
+"""The proxy of the tests spoils a connection in the way that it is told, and no other."""
+
+from __future__ import annotations
+
+import socket
+import socketserver
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import closing, suppress
+
+import pytest
+
+from tests.support.proxy import Proxy, proxy_to
+
+PATIENCE_SECONDS = 10.0
+# Long enough for an answer to come on a machine that is busy; nothing shorter proves silence.
+SILENCE_SECONDS = 0.3
+
+
+class _Echo(socketserver.BaseRequestHandler):
+    """Sends back what it gets; tells the server when its client has closed."""
+
+    def handle(self) -> None:
+        while piece := self.request.recv(65536):
+            self.request.sendall(piece)
+        assert isinstance(self.server, _Server)
+        self.server.ended.set()
+
+
+class _Server(socketserver.ThreadingTCPServer):
+    daemon_threads = True
+
+    def __init__(self) -> None:
+        super().__init__(("127.0.0.1", 0), _Echo)
+        self.ended = threading.Event()
+
+
+@pytest.fixture
+def echo() -> Iterator[_Server]:
+    with _Server() as server:
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+        thread.start()
+        yield server
+        server.shutdown()
+        thread.join(PATIENCE_SECONDS)
+
+
+@pytest.fixture
+def proxy(echo: _Server) -> Iterator[Proxy]:
+    with proxy_to("127.0.0.1", echo.server_address[1]) as made:
+        yield made
+
+
+def connected(proxy: Proxy) -> socket.socket:
+    """Return a connection over which an echo has come back."""
+    client = socket.create_connection(("127.0.0.1", proxy.port), PATIENCE_SECONDS)
+    assert said(client, b"hello") == b"hello"
+    return client
+
+
+def said(client: socket.socket, words: bytes) -> bytes:
+    """Send words and return as many bytes of the answer."""
+    client.sendall(words)
+    answer = b""
+    while len(answer) < len(words):
+        piece = client.recv(65536)
+        if not piece:
+            break
+        answer += piece
+    return answer
+
+
+def is_silent(client: socket.socket) -> bool:
+    """Tell whether words are taken, nothing comes back, and the connection stays open."""
+    client.sendall(b"are you there?")
+    client.settimeout(SILENCE_SECONDS)
+    try:
+        answer = client.recv(65536)
+    except TimeoutError:
+        return True
+    finally:
+        client.settimeout(PATIENCE_SECONDS)
+    assert answer, "the connection was closed"
+    return False
+
+
+def test_open_connections_are_swallowed_and_new_ones_are_not(proxy: Proxy, echo: _Server) -> None:
+    with closing(connected(proxy)) as old:
+        proxy.swallow()
+        assert is_silent(old)
+        with closing(connected(proxy)) as new:
+            assert said(new, b"again") == b"again"
+        assert echo.ended.wait(PATIENCE_SECONDS)
+        assert (proxy.accepted, proxy.swallowed()) == (2, 1)
+
+
+def test_a_swallowed_connection_is_not_closed_for_the_other_side(proxy: Proxy, echo: _Server) -> None:
+    with closing(connected(proxy)) as client:
+        proxy.swallow()
+        assert is_silent(client)
+    assert not echo.ended.wait(SILENCE_SECONDS)
+    proxy.down()
+    assert echo.ended.wait(PATIENCE_SECONDS)
+
+
+def test_new_connections_are_swallowed_where_told_until_the_network_is_well(proxy: Proxy) -> None:
+    proxy.swallow(new=True)
+    with closing(socket.create_connection(("127.0.0.1", proxy.port), PATIENCE_SECONDS)) as client:
+        assert is_silent(client)
+        proxy.heal()
+        assert is_silent(client)
+        with closing(connected(proxy)):
+            pass
+
+
+def test_a_connection_is_swallowed_at_a_word(proxy: Proxy) -> None:
+    proxy.swallow_at(b"SELECT")
+    with closing(connected(proxy)) as one, closing(connected(proxy)) as other:
+        one.sendall(b"please SELECT this")
+        assert is_silent(one)
+        assert said(other, b"hello") == b"hello"
+
+
+def test_each_way_is_delayed(proxy: Proxy) -> None:
+    with closing(connected(proxy)) as client:
+        proxy.delay(0.1)
+        began = time.monotonic()
+        assert said(client, b"hello") == b"hello"
+        assert time.monotonic() - began >= 0.2
+        proxy.heal()
+        began = time.monotonic()
+        assert said(client, b"hello") == b"hello"
+        assert time.monotonic() - began < PATIENCE_SECONDS
+
+
+def test_a_slow_link_lets_so_many_bytes_through_a_second(proxy: Proxy) -> None:
+    with closing(connected(proxy)) as client:
+        proxy.slow(10_000)
+        began = time.monotonic()
+        assert said(client, bytes(4_000)) == bytes(4_000)
+        assert time.monotonic() - began >= 0.35
+
+
+def test_a_proxy_that_is_down_refuses_and_cuts(proxy: Proxy) -> None:
+    with closing(connected(proxy)) as client:
+        proxy.down()
+        with suppress(ConnectionResetError):
+            assert client.recv(1) == b""
+        with pytest.raises(ConnectionRefusedError):
+            socket.create_connection(("127.0.0.1", proxy.port), PATIENCE_SECONDS)
+        proxy.up()
+        with closing(connected(proxy)):
+            pass
