@@ -18,6 +18,7 @@ from urllib.parse import SplitResult, unquote, urlsplit, urlunsplit
 from photo_worker.devkit import probes
 from photo_worker.devkit.environment import environment_of
 from photo_worker.devkit.state import StackRecord
+from photo_worker.loopback import is_loopback
 from photo_worker.stack_errors import ExternalInvalid, OfflineRefused, ServiceFailed
 
 if TYPE_CHECKING:
@@ -78,7 +79,7 @@ def refuse_offline(endpoints: Mapping[str, str]) -> None:
     """Raise ``OfflineRefused`` for the first endpoint that is not this machine's; no name is looked up for it."""
     for service, endpoint in endpoints.items():
         host = _split(service, endpoint).hostname or ""
-        if not probes.is_loopback(host):
+        if not is_loopback(host):
             raise OfflineRefused(what=f"{service} at {host}")
 
 

@@ -43,16 +43,6 @@ def postgres_asks_for_password(port: int, user: str, database: str) -> bool:
     return answer.startswith(b"R")
 
 
-def is_loopback(host: str) -> bool:
-    """Say whether a host is this machine without asking anybody: an address of loopback, or the name localhost."""
-    from ipaddress import ip_address
-
-    try:
-        return ip_address(host).is_loopback
-    except ValueError:
-        return host.lower() == "localhost"
-
-
 def says_anything(host: str, port: int, greeting: bytes, *, timeout: float, tls: bool = False) -> bool:
     """Say whether something that listens answers a greeting, with whatever it may be.
 

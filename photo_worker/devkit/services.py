@@ -214,9 +214,8 @@ class _Aws:
         # It takes any key for a request, but checks a signed URL against these.
         variables = environment_of(record)
         env |= {name: variables[name] for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")}
-        return plan_of(
-            self.name, [sys.executable, "-m", "photo_worker.devkit.guard.ministack"], env, paths, cwd=data, stop_stage=1
-        )
+        argv = [sys.executable, "-m", "photo_worker.devkit.guard.ministack"]
+        return plan_of(self.name, argv, env, paths, cwd=data, stop_stage=1)
 
     def load(self) -> None:
         import_all("botocore.session", "botocore.config")
