@@ -23,7 +23,7 @@ def is_loopback(host: str) -> bool:
 
 
 def direct_client(create: Callable[..., _Client], config: Any) -> _Client:
-    """Return the client of boto3 that ``create`` makes of a ``Config``; its endpoint is asked without a proxy on loopback.
+    """Return the client of boto3 that ``create`` makes of a ``Config``; no proxy is asked for an endpoint on loopback.
 
     Which endpoint it has, variables and profiles decide while it is made.
     """

@@ -304,9 +304,7 @@ def _proxies() -> Iterator[Finding]:
     elif proxy_bypass(LOOPBACK):
         yield Finding("proxies", "ok", "the one for HTTP leaves loopback alone")
     else:
-        what = (
-            f"http_proxy is set and NO_PROXY does not name {LOOPBACK}: other programs' SDKs would ask the proxy for it"
-        )
+        what = f"http_proxy is set and NO_PROXY does not name {LOOPBACK}: other programs would ask the proxy for it"
         yield Finding("proxies", "warning", what, 'set -a; eval "$(photo-worker env)"; set +a')
 
 

@@ -48,7 +48,8 @@ def make_client(
         tcp_keepalive=True,
     )
     try:
-        return direct_client(partial((session or boto3.Session()).client, "textract"), config)
+        make: Callable[..., TextractClient] = (session or boto3.Session()).client
+        return direct_client(partial(make, "textract"), config)
     except (BotoCoreError, ValueError) as error:
         raise ConfigurationError(problems=f"Textract: {error}") from error
 

@@ -74,10 +74,8 @@ def make_client(
         tcp_keepalive=True,
     )
     try:
-        create = partial(
-            (session or boto3.Session()).client, "s3", endpoint_url=endpoint_url or None, region_name=region
-        )
-        return direct_client(create, config)
+        make: Callable[..., S3Client] = (session or boto3.Session()).client
+        return direct_client(partial(make, "s3", endpoint_url=endpoint_url or None, region_name=region), config)
     except (BotoCoreError, ValueError) as error:
         raise ConfigurationError(problems=f"S3: {error}") from error
 
