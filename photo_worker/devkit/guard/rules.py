@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
+from functools import lru_cache
 from ipaddress import ip_address
 
 HOSTS_VARIABLE = "PHOTO_WORKER_ALLOWED_HOSTS"
@@ -85,6 +86,7 @@ def _bare(name: str) -> str:
     return name.lower().removesuffix(".")
 
 
+@lru_cache(maxsize=64)
 def _is_loopback(name: str) -> bool:
     try:
         return ip_address(name.removeprefix("[").removesuffix("]")).is_loopback
