@@ -1,4 +1,4 @@
-"""LocalStack's health check, run within its container: S3, SNS and SQS each answer a real call.
+"""LocalStack's health check, run within its container: S3, SNS and SQS each answer a real call, and pages none.
 
 Standard library alone, since it runs with the Python of the image. Exit codes: 0, or 1 with the reason.
 """
@@ -6,6 +6,7 @@ Standard library alone, since it runs with the Python of the image. Exit codes: 
 import sys
 import time
 from pathlib import Path
+from urllib.error import HTTPError
 from urllib.request import Request, urlopen
 
 ADDRESS = "http://127.0.0.1:4566"
@@ -26,6 +27,17 @@ def ask(service: str, body: str, headers: dict[str, str], expected: bytes) -> No
         raise ValueError(f"it answers {found[:200]!r}")
 
 
+def refuses_pages() -> bool:
+    """Say whether a request by the name of a web page is refused, as the stack's rules have it."""
+    # A page's owner can have its name point here.
+    request = Request(f"{ADDRESS}/", headers={"Host": "page.invalid"})  # noqa: S310
+    try:
+        with urlopen(request, timeout=SECONDS):  # noqa: S310 - the address is the constant above
+            return False
+    except HTTPError as error:
+        return error.code == 403
+
+
 def main() -> int:
     """Ask each service once."""
     if WORKED.exists():
@@ -42,6 +54,9 @@ def main() -> int:
         except (OSError, ValueError) as error:
             sys.stdout.write(f"{service}: {error}\n")
             return 1
+    if not refuses_pages():
+        sys.stdout.write("web pages are let in: /etc/localstack/init/start.d/photo-worker.py did not run\n")
+        return 1
     WORKED.touch()
     return 0
 

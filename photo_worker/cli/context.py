@@ -11,6 +11,7 @@ import click
 
 from photo_worker.cli.completion import complete_stack
 from photo_worker.config import Environment, Origin, Settings, load_settings, read_environment
+from photo_worker.loopback import proxy_exceptions
 from photo_worker.stack_errors import StackNotRunning
 
 # One of these says where the services are; then the local stack is not asked.
@@ -63,6 +64,8 @@ def surroundings(
     The stack is used whole or not at all: as soon as one service's location is set elsewhere, none
     of its variables counts, so that no job mixes a laptop's credentials with a cloud's endpoints. An
     explicit ``stack_variables`` or ``--name`` goes before everything.
+
+    With the stack in use, NO_PROXY names loopback wherever a proxy is set.
 
     What is resolved is put into the process environment, where botocore reads it.
     """
@@ -117,8 +120,9 @@ def _running_stack(name: str | None) -> Mapping[str, str] | None:
 def _merge(environment: Environment, stack: Mapping[str, str], *, first: bool) -> Environment:
     variables = dict(environment.variables)
     origins = dict(environment.origins)
-    for name, value in stack.items():
-        if first or not variables.get(name, "").strip():
+    exceptions = proxy_exceptions(variables)
+    for name, value in {**stack, **exceptions}.items():
+        if first or name in exceptions or not variables.get(name, "").strip():
             variables[name] = value
             origins[name] = Origin("stack")
     return Environment(variables, origins)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
@@ -13,9 +14,10 @@ from photo_worker.cli.output import Command, OutputFormat, emit, output_option, 
 from photo_worker.cli.stack_options import base_port_option, kept_elsewhere, wishes_options
 from photo_worker.devkit.local_stack import Wishes, local_stack
 from photo_worker.errors import ConfirmationRequired
+from photo_worker.loopback import proxy_exceptions
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from photo_worker.devkit.local_stack import LocalStack
     from photo_worker.devkit.status import StackStatus, UpReport
@@ -155,10 +157,15 @@ def reset(name: str | None, base_port: int | None, yes: bool, timings: bool, out
 def env(name: str | None, output: OutputFormat) -> None:
     """Print the variables that point at the local stack.
 
-    For a shell: set -a; eval "$(photo-worker env)"; set +a. The lines are also a .env file.
+    For a shell: set -a; eval "$(photo-worker env)"; set +a. The lines are also a .env file. Where a proxy is set,
+    they have NO_PROXY name loopback, beside what it names already.
     """
-    variables = local_stack(name).env()
+    variables = _for_a_shell(local_stack(name).env())
     emit("env", output, data=variables, text="", env=variables)
+
+
+def _for_a_shell(variables: Mapping[str, str]) -> dict[str, str]:
+    return {**variables, **proxy_exceptions(os.environ)}
 
 
 def _emit_up(
@@ -169,7 +176,7 @@ def _emit_up(
     output: OutputFormat,
     warnings: Sequence[str] = (),
 ) -> None:
-    variables = stack.env()
+    variables = _for_a_shell(stack.env())
     spans = [asdict(span) for span in report.timeline.spans()] if timings else None
     data = {
         **_status_data(report.status),

@@ -28,11 +28,23 @@ from photo_worker.errors import ExtraMissing
     show_default=True,
     help="Jobs in progress at once; others are refused with LimitExceededException.",
 )
-def textract_emulator(host: str, port: int, data: Path | None, processes: int | None, most_open_jobs: int) -> None:
+@click.option(
+    "--allow-host",
+    "hosts",
+    multiple=True,
+    metavar="NAME",
+    help="Name that clients may call it by, beside those of loopback: the one that other containers know it by. "
+    "Repeatable; PHOTO_WORKER_ALLOWED_HOSTS names more, separated by commas.",
+)
+def textract_emulator(
+    host: str, port: int, data: Path | None, processes: int | None, most_open_jobs: int, hosts: tuple[str, ...]
+) -> None:
     """Run an emulated Amazon Textract that really reads documents, until it is told to stop.
 
     AWS SDKs use it with AWS_ENDPOINT_URL_TEXTRACT, which the first line names. S3 and SNS are those that
     AWS_ENDPOINT_URL_S3, AWS_ENDPOINT_URL_SNS and the other standard variables name.
+
+    Requests of web pages are refused, and those whose Host is no name of this machine.
     """
     from photo_worker.devkit.textract.spawning import spawn_early
 
@@ -43,4 +55,4 @@ def textract_emulator(host: str, port: int, data: Path | None, processes: int | 
     except ImportError as error:
         raise ExtraMissing(command="textract-emulator", reason=str(error)) from error
     configure_logging()
-    run(Options(host, port, data, processes or 0, most_open_jobs=most_open_jobs), first)
+    run(Options(host, port, data, processes or 0, most_open_jobs=most_open_jobs, hosts=hosts), first)

@@ -293,9 +293,9 @@ def _ports(paths: StackPaths, record: StackRecord) -> Iterator[Finding]:
 
 
 def _proxies() -> Iterator[Finding]:
-    """Say whether an SDK would ask a proxy for what is on this machine.
+    """Say whether an SDK would ask a proxy for what is on this machine: it asks these two functions.
 
-    Commands for the stack pass proxies by; a worker's botocore asks these two functions.
+    The project's own clients ask no proxy for loopback, whatever is set.
     """
     from urllib.request import getproxies, proxy_bypass
 
@@ -304,8 +304,8 @@ def _proxies() -> Iterator[Finding]:
     elif proxy_bypass(LOOPBACK):
         yield Finding("proxies", "ok", "the one for HTTP leaves loopback alone")
     else:
-        what = f"http_proxy is set and NO_PROXY does not name {LOOPBACK}: SDKs would ask the proxy for it"
-        yield Finding("proxies", "problem", what, f"export NO_PROXY={LOOPBACK},localhost no_proxy={LOOPBACK},localhost")
+        what = f"http_proxy is set and NO_PROXY does not name {LOOPBACK}: other programs would ask the proxy for it"
+        yield Finding("proxies", "warning", what, 'set -a; eval "$(photo-worker env)"; set +a')
 
 
 def _nearest(path: Path) -> Path:

@@ -18,6 +18,7 @@ from urllib.parse import SplitResult, unquote, urlsplit, urlunsplit
 from photo_worker.devkit import probes
 from photo_worker.devkit.environment import environment_of
 from photo_worker.devkit.state import StackRecord
+from photo_worker.loopback import is_loopback
 from photo_worker.stack_errors import ExternalInvalid, OfflineRefused, ServiceFailed
 
 if TYPE_CHECKING:
@@ -38,8 +39,6 @@ _HOST_AND_PORT = re.compile(r"(?:\[[0-9A-Fa-f:.]+\]|[^\s/:@\[\]]+):\d{1,5}")
 # Whoever starts it may be starting it now; longer than this, somebody waits for a mistake.
 PATIENCE_SECONDS = 10.0
 _ANSWER_SECONDS = 1.0
-# The preface of HTTP/2 and an empty frame of settings (RFC 9113, 3.4): a gRPC server answers with its own settings.
-_HTTP2 = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + b"\0\0\0\x04\0\0\0\0\0"
 
 
 def parse(service: str, endpoint: str) -> str:
@@ -78,7 +77,7 @@ def refuse_offline(endpoints: Mapping[str, str]) -> None:
     """Raise ``OfflineRefused`` for the first endpoint that is not this machine's; no name is looked up for it."""
     for service, endpoint in endpoints.items():
         host = _split(service, endpoint).hostname or ""
-        if not probes.is_loopback(host):
+        if not is_loopback(host):
             raise OfflineRefused(what=f"{service} at {host}")
 
 
@@ -187,7 +186,7 @@ class External:
         url = _split(self.name, self.endpoint)
         host = url.hostname or ""
         if self.name == "temporal":
-            greeting = _HTTP2
+            greeting = probes.HTTP2_GREETING
         elif self.name == "postgres":
             greeting = probes.startup_message(unquote(url.username or ""), unquote(url.path.lstrip("/")))
         else:

@@ -29,7 +29,6 @@ _OFFSETS = {
     "temporal": 0,
     "temporal-ui": 1,
     "temporal-http": 2,
-    "temporal-metrics": 3,
     "postgres": 4,
     "aws": 5,
     "textract": 6,

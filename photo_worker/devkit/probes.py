@@ -11,6 +11,8 @@ from photo_worker.devkit.ports import LOOPBACK
 # A service that is well answers in a few milliseconds; on a machine that has no time for it, not within 200.
 TIMEOUT_SECONDS = 1.0
 _LONGEST_ANSWER = 4096
+# The preface of HTTP/2 and an empty frame of settings (RFC 9113, 3.4): a gRPC server answers with its own settings.
+HTTP2_GREETING = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + b"\0\0\0\x04\0\0\0\0\0"
 
 
 def http_ok(port: int, path: str, *, method: str = "GET", timeout: float = TIMEOUT_SECONDS) -> bool:
@@ -28,6 +30,11 @@ def http_ok(port: int, path: str, *, method: str = "GET", timeout: float = TIMEO
     return answer.startswith((b"HTTP/1.1 200", b"HTTP/1.0 200"))
 
 
+def grpc_answers(port: int) -> bool:
+    """Say whether a gRPC server answers on a loopback port."""
+    return says_anything(LOOPBACK, port, HTTP2_GREETING, timeout=TIMEOUT_SECONDS)
+
+
 def postgres_asks_for_password(port: int, user: str, database: str) -> bool:
     """Say whether Postgres starts a session up to its question for the password.
 
@@ -41,16 +48,6 @@ def postgres_asks_for_password(port: int, user: str, database: str) -> bool:
     except OSError:
         return False
     return answer.startswith(b"R")
-
-
-def is_loopback(host: str) -> bool:
-    """Say whether a host is this machine without asking anybody: an address of loopback, or the name localhost."""
-    from ipaddress import ip_address
-
-    try:
-        return ip_address(host).is_loopback
-    except ValueError:
-        return host.lower() == "localhost"
 
 
 def says_anything(host: str, port: int, greeting: bytes, *, timeout: float, tls: bool = False) -> bool:

@@ -18,8 +18,8 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from photo_worker.devkit import probes
 from photo_worker.devkit.state import REGION
+from photo_worker.loopback import is_loopback
 
 _COMMAND_SECONDS = 5
 _DELIVERY_SECONDS = 5
@@ -151,7 +151,7 @@ def aws_client(session: Any, service: str, env: dict[str, str]) -> Any:
 
     endpoint = env[f"AWS_ENDPOINT_URL_{service.upper()}"]
     # No retries: the caller asks again, and knows when to stop. No proxy ever knows loopback.
-    proxies: dict[str, str] | None = {} if probes.is_loopback(urlsplit(endpoint).hostname or "") else None
+    proxies: dict[str, str] | None = {} if is_loopback(urlsplit(endpoint).hostname or "") else None
     return session.create_client(
         service,
         region_name=env["AWS_REGION"],

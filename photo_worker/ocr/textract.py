@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 from botocore.exceptions import BotoCoreError, ClientError
 
 from photo_worker.errors import ConfigurationError, OcrUnavailable
+from photo_worker.loopback import direct_client
 from photo_worker.ocr.answers import flaw_of
 from photo_worker.ocr.textract_errors import explain_service, explained
 from photo_worker.ocr.textract_jobs import TextDetectionJobs
@@ -55,7 +57,8 @@ def make_client(
         tcp_keepalive=True,
     )
     try:
-        return (session or boto3.Session()).client("textract", endpoint_url=endpoint_url, config=config)
+        make: Callable[..., TextractClient] = (session or boto3.Session()).client
+        return direct_client(partial(make, "textract", endpoint_url=endpoint_url), config)
     except (BotoCoreError, ValueError) as error:
         raise ConfigurationError(problems=f"Textract: {error}") from error
 

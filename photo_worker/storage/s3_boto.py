@@ -6,6 +6,7 @@ import hashlib
 from base64 import b64encode
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
+from functools import partial
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
@@ -20,6 +21,7 @@ from photo_worker.errors import (
     PhotoWorkerError,
     StorageUnavailable,
 )
+from photo_worker.loopback import direct_client
 from photo_worker.ports import ObjectEntry, ObjectInfo
 from photo_worker.storage import s3_errors
 from photo_worker.storage.metadata import decode_metadata, encode_metadata
@@ -74,9 +76,8 @@ def make_client(
         tcp_keepalive=True,
     )
     try:
-        return (session or boto3.Session()).client(
-            "s3", endpoint_url=endpoint_url or None, region_name=region, config=config
-        )
+        make: Callable[..., S3Client] = (session or boto3.Session()).client
+        return direct_client(partial(make, "s3", endpoint_url=endpoint_url or None, region_name=region), config)
     except (BotoCoreError, ValueError) as error:
         raise ConfigurationError(problems=f"S3: {error}") from error
 

@@ -64,7 +64,7 @@ def test_the_services_are_those_of_the_native_stack_and_what_containers_need_bes
     services: dict[str, dict[str, Any]],
 ) -> None:
     native = {service.name for service in SERVICES}
-    assert set(services) == native | {"s3", "worker", "usable"} | ONE_SHOTS
+    assert set(services) == native | {"s3", "worker", "usable", "temporal-ui"} | ONE_SHOTS
     assert {name: entry["profiles"] for name, entry in services.items() if "profiles" in entry} == {
         "s3": ["minio"],
         "worker": ["worker"],
@@ -125,7 +125,7 @@ def test_each_one_shot_is_waited_for_by_a_service_that_is_always_there(services:
 
 def test_what_the_dev_kit_starts_waits_for_nothing(services: dict[str, dict[str, Any]]) -> None:
     """It starts its services all at once and some not at all, and does the one-shots' work itself."""
-    for name in ("temporal", "postgres", "aws", "s3", "textract"):
+    for name in ("temporal", "temporal-ui", "postgres", "aws", "s3", "textract"):
         assert "depends_on" not in services[name], name
 
 
@@ -151,6 +151,9 @@ def test_every_variable_is_documented_with_its_default() -> None:
     used: dict[str, set[str]] = {}
     for name, default in USED.findall(TEXT):
         used.setdefault(name, set()).add(default)
+    # MinIO is to refuse a start without a secret.
+    assert used["PW_SECRET_KEY"] == {"", "test-secret"}
+    used["PW_SECRET_KEY"].remove("")
     assert set(told) == set(used)
     for name, defaults in used.items():
         assert len(defaults) == 1, f"{name} has several defaults"
@@ -188,11 +191,19 @@ def usable(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> ModuleType:
 
 @contextmanager
 def localstack(broken: str) -> Iterator[str]:
-    """Serve what LocalStack answers, its own health green, and one service that does not work."""
+    """Serve what LocalStack answers, its own health green, and one service that does not work.
+
+    Where that is ``rules``, it lets web pages in.
+    """
     answers = {"s3": b"<ListAllMyBucketsResult/>", "sns": b"<ListTopicsResult/>", "sqs": b"{}"}
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
+            if "Authorization" not in self.headers:
+                self.send_response(200 if broken == "rules" else 403)
+                self.send_header("Content-Length", "0")
+                self.end_headers()
+                return
             service = self.headers["Authorization"].split("/")[3]
             status = 500 if service == broken else 200
             body = b"<Error/>" if status == 500 else answers[service]
@@ -219,7 +230,7 @@ def localstack(broken: str) -> Iterator[str]:
         server.server_close()
 
 
-@pytest.mark.parametrize("broken", ["", "s3", "sns", "sqs"])
+@pytest.mark.parametrize("broken", ["", "s3", "sns", "sqs", "rules"])
 def test_localstack_is_healthy_when_each_of_its_services_works(
     usable: ModuleType, broken: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -228,4 +239,5 @@ def test_localstack_is_healthy_when_each_of_its_services_works(
         assert usable.main() == (1 if broken else 0)
     assert usable.WORKED.exists() is not bool(broken)
     told = capsys.readouterr().out
-    assert told.startswith(f"{broken}: ") if broken else told == ""
+    said = "web pages are let in: " if broken == "rules" else f"{broken}: "
+    assert told.startswith(said) if broken else told == ""

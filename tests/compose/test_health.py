@@ -78,7 +78,7 @@ class ByHand:
 
     def compose(self, *arguments: str, **variables: str) -> tuple[int, str]:
         kept = {name: value for name, value in os.environ.items() if not name.startswith(("PW_", "COMPOSE_"))}
-        uses = ("temporal", "temporal-ui", "temporal-http", "postgres", "aws", "s3", "textract")
+        uses = ("temporal", "temporal-ui", "postgres", "aws", "s3", "textract")
         published = {f"PW_PORT_{use.upper().replace('-', '_')}": str(self.ports[use]) for use in uses}
         done = subprocess.run(
             [*program.find().argv, "--file", str(compose_file()), "--project-name", self.project, *arguments],

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from typing import TYPE_CHECKING
 
+from photo_worker.devkit.guard.rules import HOSTS_VARIABLE
 from tests.containers.engine import Engine, image_of
 from tests.contracts.s3.case import Endpoint
 from tests.s3.servers import wait_until_usable
@@ -94,6 +95,8 @@ def textract(engine: Engine) -> Iterator[str]:
     from testcontainers.core.wait_strategies import HttpWaitStrategy
 
     container = DockerContainer(image_of("textract"))
+    # Where the engine is not on this very machine's loopback, clients call the emulator by the engine's host.
+    container.with_env(HOSTS_VARIABLE, container.get_docker_client().host())
     wait = HttpWaitStrategy(8765, "/_emulator/health")
     container.waiting_for(wait.with_startup_timeout(_SECONDS).with_poll_interval(_POLL))
     with engine.running(container, 8765):

@@ -10,7 +10,6 @@ import signal
 import subprocess
 import sys
 import tempfile
-import urllib.request
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -26,6 +25,7 @@ from photo_worker.integrity.binding import MARKER_KEY
 from photo_worker.stack_errors import ServiceFailed, StackNotReady
 from tests.integration.devkit.toys import processes_of, wait_until
 from tests.stack.support import pids_of
+from tests.support import workflows
 
 pytestmark = [pytest.mark.stack, pytest.mark.waits, pytest.mark.timeout(240)]
 
@@ -137,28 +137,21 @@ def s3_of(env: Mapping[str, str]) -> Any:
 class Kept:
     """One thing in each service that it has acknowledged: a row, an object, and a workflow's history."""
 
-    def __init__(self, env: Mapping[str, str], http_port: int) -> None:
+    def __init__(self, env: Mapping[str, str]) -> None:
         self._env = env
         self.mark = secrets.token_hex(8)
         self._id = f"{secrets.token_hex(4)}-0000-4000-8000-{secrets.token_hex(6)}"
-        self._workflow = f"http://127.0.0.1:{http_port}/api/v1/namespaces/{env['TEMPORAL_NAMESPACE']}/workflows/"
-        self._workflow += self.mark
         with psycopg.connect(env["DATABASE_URL"]) as connection:
             connection.execute(INSERT, [self._id, self.mark])
         s3_of(env).put_object(Bucket=env["S3_BUCKET"], Key=self.mark, Body=self.mark.encode())
-        body = json.dumps({"workflowType": {"name": "Kept"}, "taskQueue": {"name": "nobody"}}).encode()
-        with urllib.request.urlopen(self._workflow, body, timeout=10):  # noqa: S310
-            pass
+        workflows.start(env, self.mark)
 
     def found(self) -> tuple[bool, bool, bool]:
         """Say of each whether it is there."""
         with psycopg.connect(self._env["DATABASE_URL"]) as connection:
             row = connection.execute("SELECT s3_raw_bucket FROM recipes WHERE id = %s", [self._id]).fetchone()
         content = s3_of(self._env).get_object(Bucket=self._env["S3_BUCKET"], Key=self.mark)["Body"].read()
-        with urllib.request.urlopen(f"{self._workflow}/history", timeout=10) as answer:  # noqa: S310
-            events = json.load(answer)["history"]["events"]
-        started = events[0]["eventType"] == "EVENT_TYPE_WORKFLOW_EXECUTION_STARTED"
-        return row == (self.mark,), content == self.mark.encode(), started
+        return row == (self.mark,), content == self.mark.encode(), workflows.is_kept(self._env, self.mark)
 
 
 def without_names(directory: Path) -> tuple[str, ...]:
@@ -188,7 +181,7 @@ def test_what_was_acknowledged_survives_every_kill(place: Path, small_disk: Path
     try:
         assert up.returncode == 0, up.stderr
         env = stack.env()
-        kept = Kept(env, stack.status().services[0].port + 2)
+        kept = Kept(env)
         for service in SERVICES:
             service_is_killed(stack, service, kept)
         supervisor_is_killed(stack, kept)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from photo_worker.devkit.compose.program import Compose, find, on_stderr
-from photo_worker.devkit.compose.project import KIND, LOCALSTACK, WORKER, check_s3, compose_file, own_services
+from photo_worker.devkit.compose.project import KIND, LOCALSTACK, WORKER, check_s3, compose_file, started_services
 from photo_worker.devkit.containers import STAND_IN_LABEL
 from photo_worker.devkit.engine import Engine
 from photo_worker.devkit.state import StackRecord
@@ -72,7 +72,7 @@ def prefetch(wishes: Wishes, *, tell: Callable[[str], None] = on_stderr) -> list
     )
     compose = Compose(find(), file, "photo-worker", {}, engine=engine.address)
     engine.get("/version")
-    found = images(compose, engine, (*own_services(record), WORKER))
+    found = images(compose, engine, (*started_services(record), WORKER))
     stale = [image if not image.ours or image.how != "here" else _missing(image) for image in found]
     return obtain(compose, stale, offline=wishes.offline, tell=tell)
 

@@ -15,6 +15,8 @@ LOCALSTACK = "localstack"
 MINIO = "minio"
 S3_SERVERS = (LOCALSTACK, MINIO)
 WORKER = "worker"
+# Stands before Temporal's own UI, and is a part of that service to everybody.
+UI = "temporal-ui"
 _FILE = Path("compose", "docker-compose.yml")
 _HOST = "host.docker.internal"
 _LOOPBACKS = ("localhost", "127.0.0.1", "::1", "0.0.0.0")  # noqa: S104 - recognised, not listened on
@@ -44,6 +46,12 @@ def own_services(record: StackRecord) -> tuple[str, ...]:
     if "textract" not in record.external:
         own.append("textract")
     return tuple(own)
+
+
+def started_services(record: StackRecord) -> tuple[str, ...]:
+    """Return the services of the Compose file that a start makes containers of: the stack's own, and what they need."""
+    own = own_services(record)
+    return (*own, UI) if "temporal" in own else own
 
 
 def check_s3(server: str) -> str:
@@ -81,7 +89,7 @@ def variables(record: StackRecord) -> dict[str, str]:
     }
     if inside["postgres"]:
         values["PW_DATABASE_URL"] = inside["postgres"]
-    for use in ("temporal", "temporal-ui", "temporal-http", "postgres", "aws", "s3", "textract"):
+    for use in ("temporal", "temporal-ui", "postgres", "aws", "s3", "textract"):
         values[f"PW_PORT_{use.upper().replace('-', '_')}"] = str(record.ports[use])
     return values
 

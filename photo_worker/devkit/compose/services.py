@@ -90,9 +90,9 @@ _ALL = (
     ComposeService(
         "temporal",
         "temporal",
-        ("temporal-ui", "temporal-http"),
+        ("temporal-ui",),
         _at("temporal-ui"),
-        lambda record: probes.http_ok(record.ports["temporal-http"], f"/api/v1/namespaces/{record.prefix}"),
+        lambda record: probes.grpc_answers(record.ports["temporal"]),
         _describe_namespace,
         (),
     ),

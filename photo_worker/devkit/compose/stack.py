@@ -19,6 +19,7 @@ from photo_worker.devkit.compose.project import (
     check_s3,
     compose_file,
     own_services,
+    started_services,
     variables,
 )
 from photo_worker.devkit.compose.services import services
@@ -308,6 +309,9 @@ class ComposeStack:
             own = set(own_services(record))
             if own <= living:
                 self._end_faults(engine, record, found)
+                if not set(started_services(record)) <= living:
+                    # It stores nothing: no reason to start the others anew.
+                    self._run_compose(engine, record, "up", "--detach", "--no-recreate", doing="start the containers")
                 try:
                     self._make_ready(engine, record, timeline)
                 except ServiceFailed:
@@ -391,7 +395,7 @@ class ComposeStack:
         # What is missing was fetched before, or refused: Compose itself shall fetch nothing.
         fixed = ("--pull", "never", "--no-build", "--remove-orphans")
         compose = self._compose(engine, record)
-        compose.run(command, *options, *fixed, *own_services(record), doing=doing, seconds=_COMPOSE_SECONDS)
+        compose.run(command, *options, *fixed, *started_services(record), doing=doing, seconds=_COMPOSE_SECONDS)
 
     def _compose(self, engine: Engine, record: StackRecord) -> Compose:
         from photo_worker.devkit.compose import program
@@ -404,7 +408,7 @@ class ComposeStack:
         from photo_worker.devkit.compose import images
 
         compose = self._compose(engine, record)
-        known = images.images(compose, engine, own_services(record))
+        known = images.images(compose, engine, started_services(record))
         return images.obtain(compose, known, offline=self._wishes.offline)
 
     def _down(self, engine: Engine) -> bool:

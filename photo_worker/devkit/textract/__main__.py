@@ -25,6 +25,9 @@ def main() -> int:
         default=MOST_OPEN_JOBS,
         help="jobs in progress at once, others are refused (default: %(default)s)",
     )
+    parser.add_argument(
+        "--allow-host", action="append", default=[], help="name that clients may call it by, beside those of loopback"
+    )
     given = parser.parse_args()
     first = spawn_early()
     # What this imports is imported while the process loads its engine.
@@ -32,7 +35,14 @@ def main() -> int:
     from photo_worker.errors import PhotoWorkerError
 
     configure_logging()
-    options = Options(given.host, given.port, given.data, given.processes, most_open_jobs=given.most_open_jobs)
+    options = Options(
+        given.host,
+        given.port,
+        given.data,
+        given.processes,
+        most_open_jobs=given.most_open_jobs,
+        hosts=tuple(given.allow_host),
+    )
     try:
         run(options, first)
     except PhotoWorkerError as error:

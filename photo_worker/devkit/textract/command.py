@@ -20,6 +20,7 @@ from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, NoReturn
 
+from photo_worker.devkit.guard.rules import allowed_hosts
 from photo_worker.devkit.textract.recognition import make
 from photo_worker.devkit.textract.spawning import OWN_READER, Bounds
 from photo_worker.devkit.textract.waiting import MOST_OPEN_JOBS
@@ -53,7 +54,8 @@ class Options:
     """How to run. Port 0 takes a free one; without ``data`` the folder follows from the port.
 
     ``reader`` names the function, as ``module:name``, that makes what reads pages, and ``bounds`` says what
-    that may cost. More jobs in progress than ``most_open_jobs`` are refused.
+    that may cost. More jobs in progress than ``most_open_jobs`` are refused. ``hosts`` are names beside those of
+    loopback and ``host`` that clients may call the emulator by.
     """
 
     host: str = "127.0.0.1"
@@ -63,6 +65,7 @@ class Options:
     reader: str = OWN_READER
     bounds: Bounds | None = None
     most_open_jobs: int = MOST_OPEN_JOBS
+    hosts: tuple[str, ...] = ()
 
     @property
     def most_processes(self) -> int:
@@ -164,7 +167,7 @@ async def _serve(recogniser: Recogniser, data: Path, options: Options, bound: so
     emulator: Emulator | None = None
     try:
         # The first reading process loads meanwhile.
-        server, made = _made(recogniser, data, options.most_open_jobs)
+        server, made = _made(recogniser, data, options)
         await made.open()
         emulator = made
         ending.is_left_to_others = True
@@ -175,14 +178,16 @@ async def _serve(recogniser: Recogniser, data: Path, options: Options, bound: so
             await asyncio.wait_for(closing, _CLOSE_SECONDS)
 
 
-def _made(recogniser: Recogniser, data: Path, most_open_jobs: int) -> tuple[uvicorn.Server, Emulator]:
+def _made(recogniser: Recogniser, data: Path, options: Options) -> tuple[uvicorn.Server, Emulator]:
     try:
         import uvicorn
 
         from photo_worker.devkit.textract.server import Emulator
     except ImportError as error:
         raise ExtraMissing(command="textract-emulator", reason=str(error)) from error
-    emulator = Emulator(recogniser, data, most_open_jobs=most_open_jobs)
+    # The address that it was told to listen on is one that it was told to be called by.
+    hosts = (*options.hosts, *allowed_hosts(os.environ), f"[{options.host}]" if ":" in options.host else options.host)
+    emulator = Emulator(recogniser, data, most_open_jobs=options.most_open_jobs, hosts=hosts)
     config = uvicorn.Config(
         emulator.app,
         loop="asyncio",

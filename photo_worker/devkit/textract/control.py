@@ -1,12 +1,11 @@
 """The emulator's own interface under ``/_emulator/``, for tests and people; no part of AWS's API.
 
-It does what it is told without credentials, so nothing but programs may reach it: a page that a browser
-shows on the same machine, from wherever it came, is turned away.
+It does what it is told without credentials, so nothing but programs may reach it: the server turns web pages away,
+here as everywhere (see ``photo_worker.devkit.guard.rules``).
 """
 
 from __future__ import annotations
 
-import ipaddress
 import json
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from http import HTTPStatus
@@ -21,10 +20,6 @@ from photo_worker.devkit.textract.fault_script import WrongScript, read_script
 
 PREFIX = "/_emulator"
 BODY_LIMIT_BYTES = 1024 * 1024
-
-# Names without a dot are those of containers and of the local network. The other two can be
-# registered by nobody: RFC 6761 reserves the first, ICANN the second.
-_PRIVATE_SUFFIXES = (".localhost", ".internal")
 
 _Handler = Callable[[Request], Awaitable[Response]]
 
@@ -129,10 +124,14 @@ class _Control:
         return JSONResponse({})
 
 
+def refused(reason: str) -> Response:
+    """Return the answer to a request that is not taken from whoever sent it."""
+    return JSONResponse({"message": reason}, status_code=HTTPStatus.FORBIDDEN)
+
+
 def _guarded(handler: _Handler) -> _Handler:
     async def guarded(request: Request) -> Response:
         try:
-            _refuse_browsers(request)
             return await handler(request)
         except Problem as problem:
             return JSONResponse({"message": str(problem)}, status_code=problem.status)
@@ -140,34 +139,6 @@ def _guarded(handler: _Handler) -> _Handler:
             return JSONResponse({"message": refusal.message}, status_code=refusal.failure.status)
 
     return guarded
-
-
-def _refuse_browsers(request: Request) -> None:
-    """Raise ``Problem`` where a page may have made the request.
-
-    A browser adds Origin to what one site sends to another, unless it is a plain GET, whose answer it
-    then keeps from the page. A page whose name was made to point here afterwards sends no Origin, but
-    still its own name as Host.
-    """
-    if "origin" in request.headers:
-        raise Problem("requests of web pages are not taken: there is an Origin header", HTTPStatus.FORBIDDEN)
-    if request.headers.get("sec-fetch-site", "none") not in {"none", "same-origin"}:
-        raise Problem("requests of web pages are not taken: Sec-Fetch-Site says so", HTTPStatus.FORBIDDEN)
-    host = request.headers.get("host", "")
-    if not _private(host):
-        raise Problem(f"Host: {host[:100]!r} is no address or private name of this machine", HTTPStatus.FORBIDDEN)
-
-
-def _private(host: str) -> bool:
-    name = host.rpartition(":")[0] if ":" in host and not host.endswith("]") else host
-    name = name.lower()
-    try:
-        ipaddress.ip_address(name.removeprefix("[").removesuffix("]"))
-    except ValueError:
-        # The last dot of a full name is not part of the name.
-        bare = name.removesuffix(".")
-        return bool(bare) and ("." not in bare or bare.endswith(_PRIVATE_SUFFIXES))
-    return True
 
 
 async def _json(request: Request) -> Any:

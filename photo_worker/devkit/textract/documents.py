@@ -24,6 +24,7 @@ from photo_worker.devkit.textract.failures import (
     Refusal,
 )
 from photo_worker.devkit.textract.spool import Spool
+from photo_worker.loopback import direct_client
 from photo_worker.ocr.document import ASYNC, SYNC, Limits
 
 if TYPE_CHECKING:
@@ -135,16 +136,14 @@ class DocumentSource:
                 from botocore.config import Config
 
                 session = boto3.Session()
-                self._client = session.client(
-                    "s3",
-                    region_name=session.region_name or _FALLBACK_REGION,
-                    config=Config(
-                        connect_timeout=_CONNECT_SECONDS,
-                        read_timeout=_READ_SECONDS,
-                        max_pool_connections=_DOWNLOADS,
-                        retries={"total_max_attempts": 2, "mode": "standard"},
-                    ),
+                config = Config(
+                    connect_timeout=_CONNECT_SECONDS,
+                    read_timeout=_READ_SECONDS,
+                    max_pool_connections=_DOWNLOADS,
+                    retries={"total_max_attempts": 2, "mode": "standard"},
                 )
+                where = session.region_name or _FALLBACK_REGION
+                self._client = direct_client(partial(session.client, "s3", region_name=where), config)
             return self._client
 
     async def _run(self, call: Callable[_P, _T], *given: _P.args, **named: _P.kwargs) -> _T:

@@ -126,6 +126,8 @@ NO_SUCH_METHOD = Failure(
     status=405,
 )
 MALFORMED = Failure("SerializationException", "{problem}", Basis.CONVENTION, Basis.UNKNOWN)
+# AWS has no such refusal: it asks for a signature that no page can make.
+WEB_PAGE = Failure("AccessDeniedException", "{problem}", Basis.UNKNOWN, Basis.UNKNOWN, status=403)
 
 
 class DiskFails(Refusal):
@@ -158,5 +160,6 @@ FAILURES: tuple[Failure, ...] = (
     NO_SUCH_PAGE,
     NO_SUCH_METHOD,
     MALFORMED,
+    WEB_PAGE,
 )
 """All of them, for tables and tests."""

@@ -6,24 +6,34 @@ import asyncio
 import contextlib
 import logging
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from http import HTTPStatus
 from pathlib import Path
 from typing import Any
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from photo_worker import __version__
+from photo_worker.devkit.guard.rules import Rules
 from photo_worker.devkit.textract import control, wire
 from photo_worker.devkit.textract.answers import digest
 from photo_worker.devkit.textract.codecs import Codec
 from photo_worker.devkit.textract.counters import Counters
 from photo_worker.devkit.textract.documents import ASYNC, DocumentSource
-from photo_worker.devkit.textract.failures import INTERNAL_ERROR, MALFORMED, NO_SUCH_METHOD, NO_SUCH_PAGE, Refusal
+from photo_worker.devkit.textract.failures import (
+    INTERNAL_ERROR,
+    MALFORMED,
+    NO_SUCH_METHOD,
+    NO_SUCH_PAGE,
+    WEB_PAGE,
+    Refusal,
+)
 from photo_worker.devkit.textract.fault_script import check_amount
 from photo_worker.devkit.textract.faults import Faults, Script
 from photo_worker.devkit.textract.jobs import Jobs
@@ -46,8 +56,13 @@ _WARM_SECONDS = 0.25
 class Emulator:
     """One emulator: what reads, and everything that was asked of it. ``open`` it, serve ``app``, and ``close`` it."""
 
-    def __init__(self, recogniser: Recogniser, data: Path, *, most_open_jobs: int = MOST_OPEN_JOBS) -> None:
-        """``data`` is the folder that jobs are kept in, ``most_open_jobs`` how many may be in progress at once."""
+    def __init__(
+        self, recogniser: Recogniser, data: Path, *, most_open_jobs: int = MOST_OPEN_JOBS, hosts: Iterable[str] = ()
+    ) -> None:
+        """``data`` is the folder that jobs are kept in, ``most_open_jobs`` how many may be in progress at once.
+
+        Clients may call the emulator by ``hosts`` as well as by loopback's names.
+        """
         self._model = TextractModel()
         self._documents = DocumentSource(recogniser.spool)
         self._recogniser = recogniser
@@ -73,6 +88,7 @@ class Emulator:
                 Route(f"{wire.RPC_V2_PREFIX}{{service}}/operation/{{operation}}", self._post, methods=["POST"]),
                 *control.routes(self),
             ],
+            middleware=[Middleware(_Guard, rules=Rules(hosts))],
             exception_handlers={HTTPException: _no_such_thing, Exception: _defect},
         )
         self.app.router.redirect_slashes = False
@@ -226,6 +242,29 @@ class Emulator:
         await self._jobs.reset()
         self._recogniser.forget()
         self._operations.forget()
+
+
+class _Guard:
+    """Refuses requests of web pages on every path, whether there is something or not."""
+
+    def __init__(self, app: ASGIApp, rules: Rules) -> None:
+        self._app = app
+        self._rules = rules
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        reason = self._rules.refusal(scope["headers"])
+        if reason is None:
+            await self._app(scope, receive, send)
+            return
+        request = Request(scope, receive)
+        with contextlib.suppress(Refusal):
+            await wire.read_body(request)
+        logger.warning("%s %s: %s", ascii(request.method)[:40], ascii(request.url.path)[:200], ascii(reason))
+        if request.url.path.startswith(f"{control.PREFIX}/"):
+            response: Response = control.refused(reason)
+        else:
+            response = wire.error(Refusal(WEB_PAGE, problem=reason), wire.codec_of(request))
+        await response(scope, receive, send)
 
 
 async def _no_such_thing(request: Request, exception: Exception) -> Response:

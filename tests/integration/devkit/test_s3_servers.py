@@ -1,4 +1,4 @@
-"""SeaweedFS and MinIO in the place of ministack's S3: what they keep and forget, and where they listen."""
+"""SeaweedFS and MinIO in the place of ministack's S3: what they keep and forget, where they listen, and to whom."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ import secrets
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
+from urllib.error import HTTPError
+from urllib.request import Request, urlopen
 
 import psutil
 import pytest
@@ -106,3 +108,49 @@ def test_it_keeps_what_it_stored_until_a_reset(stack: Stack, server: str, monkey
 
     stack.load_snapshot("full")
     assert s3.get_object(Bucket=bucket, Key="kept")["Body"].read() == b"what is kept"
+
+
+def test_a_web_page_reads_and_writes_nothing_in_it(stack: Stack, server: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Pages may ask, and even sign: with the credentials that everybody's stack had, and anybody's may have."""
+    stack.up()
+    env, s3 = stack.env(), client(stack, monkeypatch)
+    bucket, url = env["S3_BUCKET"], env["AWS_ENDPOINT_URL_S3"]
+    s3.put_object(Bucket=bucket, Key="photo", Body=b"a photo")
+    form = b'--x\r\nContent-Disposition: form-data; name="key"\r\n\r\nform\r\n'
+    form += b'--x\r\nContent-Disposition: form-data; name="file"; filename="form"\r\n\r\nevil\r\n--x--\r\n'
+    as_form = {"Content-Type": "multipart/form-data; boundary=x"}
+    own = {f"http://{host}:{port}" for host, port in listeners(stack)["s3"] if host != "::1"}
+    assert url in own
+
+    known = {secret: client(stack, monkeypatch, AWS_SECRET_ACCESS_KEY=secret) for secret in ("local", "local-secret")}
+    # What has been presigned is a plain GET or PUT to a page.
+    place = {"Bucket": bucket, "Key": "photo"}
+    asked = [(each.generate_presigned_url("get_object", Params=place), "GET", b"") for each in known.values()]
+    asked += [(each.generate_presigned_url("put_object", Params=place), "PUT", b"evil") for each in known.values()]
+    asked += [(each.generate_presigned_url("delete_object", Params=place), "DELETE", b"") for each in known.values()]
+    for at in own:
+        asked += [(f"{at}/{bucket}", "POST", form), (f"{at}/buckets/{bucket}/form", "POST", form)]
+        asked += [(f"{at}/{bucket}/photo", "GET", b""), (f"{at}/buckets/{bucket}/photo", "GET", b"")]
+        asked += [(f"{at}/{bucket}/photo", "DELETE", b""), (f"{at}/buckets/{bucket}?recursive=true", "DELETE", b"")]
+        # SeaweedFS' master and volume servers.
+        asked += [(f"{at}/dir/assign", "GET", b""), (f"{at}/vol/grow?count=1", "POST", b"")]
+        asked += [(f"{at}/submit", "POST", form), (f"{at}/col/delete?collection={bucket}", "POST", b"")]
+    for origin in ({"Origin": "https://evil.example"}, {"Host": "evil.example"}):
+        for target, method, body in asked:
+            request = Request(target, body or None, {**as_form, **origin}, method=method)  # noqa: S310
+            try:
+                with urlopen(request, timeout=10) as answer:  # noqa: S310
+                    status, headers, said = answer.status, answer.headers, answer.read()
+            except HTTPError as error:
+                with error:
+                    status, headers, said = error.code, error.headers, error.read()
+            except OSError:
+                # gRPC speaks no HTTP/1.1.
+                continue
+            assert status in {400, 401, 403, 404, 405}, (target, method, status, said[:200])
+            if target.startswith(url):
+                assert headers.get("Access-Control-Allow-Origin") in {None, "http://none.invalid"}, target
+            assert b"a photo" not in said
+
+    assert s3.get_object(Bucket=bucket, Key="photo")["Body"].read() == b"a photo"
+    assert [entry["Key"] for entry in s3.list_objects_v2(Bucket=bucket)["Contents"]] == ["photo"]

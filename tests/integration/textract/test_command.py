@@ -252,7 +252,11 @@ def test_wrong_use_is_exit_code_2(tmp_path: Path, how: str, arguments: list[str]
 
 def test_both_ways_take_the_same_options(tmp_path: Path) -> None:
     options = [set(re.findall(r"--[a-z-]+", ended(how, tmp_path, "--help").stdout)) for how in COMMANDS]
-    assert options[0] == options[1] == {"--host", "--port", "--data", "--processes", "--most-open-jobs", "--help"}
+    assert (
+        options[0]
+        == options[1]
+        == {"--host", "--port", "--data", "--processes", "--most-open-jobs", "--allow-host", "--help"}
+    )
 
 
 @pytest.mark.parametrize("how", list(COMMANDS))

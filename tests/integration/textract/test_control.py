@@ -1,13 +1,15 @@
-"""The control interface: whom it takes requests from, and what it makes of wrong ones."""
+"""The control interface: whom it and the service take requests from, and what it makes of wrong ones."""
 
 from __future__ import annotations
 
 import json
+import secrets
+from pathlib import Path
 
 import pytest
 
-from tests.integration.textract.conftest import send
-from tests.integration.textract.emulator import Running
+from tests.integration.textract.conftest import SIGNED, call, send
+from tests.integration.textract.emulator import Running, running, until
 
 PATHS = [("GET", "health"), ("GET", "counters"), ("PUT", "faults"), ("POST", "reset"), ("POST", "jobs/age")]
 
@@ -26,6 +28,9 @@ PATHS = [("GET", "health"), ("GET", "counters"), ("PUT", "faults"), ("POST", "re
         {"Host": "127.0.0.1.example.com"},
         {"Host": "localhost.example.com"},
         {"Host": ""},
+        # Loopback's names alone, if nobody has told it others.
+        {"Host": "textract:8765"},
+        {"Host": "10.0.0.7"},
     ],
     ids=str,
 )
@@ -41,16 +46,62 @@ def test_a_web_page_is_not_told_that_it_may_ask(emulator: Running) -> None:
     asked = {"Origin": "https://example.com", "Access-Control-Request-Method": "PUT"}
     for path in ("/_emulator/faults", "/", "/service/Textract/operation/DetectDocumentText"):
         answer = send(emulator.port, "OPTIONS", path, None, asked)
-        assert answer.status == 405
+        assert answer.status == 403
         assert not [name for name in answer.headers if name.startswith("access-control")]
 
 
 @pytest.mark.parametrize(
-    "host", ["127.0.0.1:{port}", "localhost:{port}", "LOCALHOST", "[::1]:{port}", "[::1]", "10.0.0.7", "textract:8765"]
+    "host", ["127.0.0.1:{port}", "localhost:{port}", "LOCALHOST", "[::1]:{port}", "[::1]", "emulator.localhost"]
 )
-def test_programs_reach_it_by_address_and_by_private_name(emulator: Running, host: str) -> None:
+def test_programs_reach_it_by_the_names_of_loopback(emulator: Running, host: str) -> None:
     answer = send(emulator.port, "GET", "/_emulator/health", None, {"Host": host.format(port=emulator.port)})
     assert answer.status in {200, 503}
+
+
+@pytest.mark.parametrize(
+    "page",
+    [
+        {"Host": "evil.example:8765"},
+        {"Host": "evil.example:8765", "Origin": "http://evil.example:8765"},
+        {"Origin": "https://evil.example"},
+        {"Sec-Fetch-Site": "cross-site"},
+    ],
+    ids=str,
+)
+@pytest.mark.parametrize("operation", ["DetectDocumentText", "AnalyzeDocument", "StartDocumentTextDetection"])
+def test_a_web_page_has_no_document_read(emulator: Running, operation: str, page: dict[str, str]) -> None:
+    before = send(emulator.port, "GET", "/_emulator/counters").json
+    place = {"S3Object": {"Bucket": "photos", "Name": "raw/photo"}}
+    body = json.dumps({"DocumentLocation" if operation.startswith("Start") else "Document": place}).encode()
+    in_json = call(emulator.port, f"Textract.{operation}", body, **page)
+    assert in_json.status == 403
+    assert in_json.json["__type"] == "AccessDeniedException"
+    # What, why, and what to do.
+    assert "refuses this request" in in_json.json["Message"]
+    cbor = {"smithy-protocol": "rpc-v2-cbor", "Content-Type": "application/cbor", "Authorization": SIGNED}
+    in_cbor = send(emulator.port, "POST", f"/service/Textract/operation/{operation}", b"\xa0", {**cbor, **page})
+    assert in_cbor.status == 403
+    assert in_cbor.headers["content-type"] == "application/cbor"
+    assert send(emulator.port, "GET", "/no/such/path", None, page).status == 403
+    assert send(emulator.port, "GET", "/_emulator/counters").json == before
+
+
+def test_a_call_under_a_name_that_nobody_allowed_is_logged(emulator: Running) -> None:
+    name = f"n{secrets.token_hex(4)}"
+    assert call(emulator.port, "Textract.DetectDocumentText", b"{}", Host=name).status == 403
+    until(lambda: name in emulator.log.read_text("utf-8"))
+
+
+@pytest.mark.parametrize("way", ["option", "variable"])
+def test_it_is_called_by_the_names_that_it_is_told(tmp_path: Path, way: str) -> None:
+    argv = ["-m", "photo_worker.devkit.textract", "--port", "0", "--data", str(tmp_path / "data")]
+    named = ["--allow-host", "textract", "--allow-host", "host.docker.internal"] if way == "option" else []
+    variables = {"PHOTO_WORKER_ALLOWED_HOSTS": "textract,host.docker.internal"} if way == "variable" else {}
+    with running(tmp_path, variables, *argv, *named) as started:
+        for host in ("textract:8765", "host.docker.internal:1", "127.0.0.1"):
+            assert send(started.port, "GET", "/_emulator/counters", None, {"Host": host}).status == 200, host
+        for host in ("aws:8765", "evil.textract"):
+            assert send(started.port, "GET", "/_emulator/counters", None, {"Host": host}).status == 403, host
 
 
 @pytest.mark.parametrize("path", ["faults", "jobs/age"])

@@ -222,7 +222,7 @@ def test_a_body_of_unknown_length_has_the_same_limit_and_is_not_kept(emulator: R
 def test_what_is_announced_as_too_large_need_not_be_sent(emulator: Running, declared: int, expect: str) -> None:
     with socket.create_connection(("127.0.0.1", emulator.port), timeout=10) as connection:
         connection.sendall(
-            f"POST / HTTP/1.1\r\nHost: a\r\nX-Amz-Target: {DETECT}\r\nAuthorization: {SIGNED}\r\n"
+            f"POST / HTTP/1.1\r\nHost: localhost\r\nX-Amz-Target: {DETECT}\r\nAuthorization: {SIGNED}\r\n"
             f"{expect}Content-Length: {declared}\r\n\r\n".encode()
         )
         received = b""

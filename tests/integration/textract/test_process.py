@@ -52,7 +52,7 @@ def test_an_engine_that_cannot_load_shows_in_health_and_in_the_log(tmp_path: Pat
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_ends_it_with_an_idle_connection_open(tmp_path: Path, number: signal.Signals) -> None:
     with running(tmp_path, {}) as started, socket.create_connection(("127.0.0.1", started.port)) as idle:
-        idle.sendall(b"GET /_emulator/health HTTP/1.1\r\nHost: a\r\n\r\n")
+        idle.sendall(b"GET /_emulator/health HTTP/1.1\r\nHost: localhost\r\n\r\n")
         assert idle.recv(4096).startswith(b"HTTP/1.1 200")
         assert seconds_to_end(started, number) < END_SECONDS
         assert started.process.returncode == 0

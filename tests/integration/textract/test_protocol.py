@@ -261,7 +261,7 @@ def test_a_client_that_hangs_up_in_the_middle_leaves_nothing_behind(tmp_path: Pa
     with running(tmp_path, {}) as started:
         with socket.create_connection(("127.0.0.1", started.port)) as connection:
             connection.sendall(
-                f"POST / HTTP/1.1\r\nHost: a\r\nX-Amz-Target: {DETECT}\r\nContent-Length: 1000\r\n\r\n{{".encode()
+                f"POST / HTTP/1.1\r\nHost: [::1]\r\nX-Amz-Target: {DETECT}\r\nContent-Length: 1000\r\n\r\n{{".encode()
             )
         assert call(started.port, DETECT, sent(document())).status == 200
         started.process.terminate()

@@ -161,7 +161,7 @@ def proxy(monkeypatch: Patch, _: StackPaths) -> None:
         (free_megabytes(1000), "disk", "warning", "1000 MB"),
         (record_of_another_version, "state", "problem", "another version"),
         (data_of_another_postgres, "state", "problem", "postgres-9"),
-        (proxy, "proxies", "problem", "127.0.0.1"),
+        (proxy, "proxies", "warning", "127.0.0.1"),
     ],
 )
 def test_what_is_wrong_is_named_with_what_to_do(

@@ -47,12 +47,16 @@ def _no_distribution(name: str) -> None:
     raise PackageNotFoundError(name)
 
 
+# One stack: each new one has a password, and so credentials, of its own.
+RECORD = StackRecord.new("dev", 20_000, durable=True)
+
+
 def plan_of(s3: str, paths: StackPaths) -> ServicePlan:
     return s3_servers.SERVERS[s3].plan(record(s3), paths)
 
 
 def record(s3: str) -> StackRecord:
-    return StackRecord.new("dev", 20_000, durable=True).with_(s3=s3)
+    return RECORD.with_(s3=s3)
 
 
 @pytest.mark.parametrize(

@@ -5,8 +5,11 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from threading import Lock
 from typing import TYPE_CHECKING, Any, TypeVar
+
+from photo_worker.loopback import direct_client
 
 if TYPE_CHECKING:
     from botocore.exceptions import ClientError
@@ -58,16 +61,15 @@ class Clients:
                 from botocore.config import Config
 
                 session = boto3.Session()
-                self._clients[key] = session.client(
-                    service,  # type: ignore[call-overload]
-                    region_name=region or session.region_name or _FALLBACK_REGION,
-                    config=Config(
-                        connect_timeout=_CONNECT_SECONDS,
-                        read_timeout=_READ_SECONDS,
-                        max_pool_connections=_THREADS,
-                        retries={"total_max_attempts": 2, "mode": "standard"},
-                    ),
+                create: Callable[..., Any] = session.client
+                config = Config(
+                    connect_timeout=_CONNECT_SECONDS,
+                    read_timeout=_READ_SECONDS,
+                    max_pool_connections=_THREADS,
+                    retries={"total_max_attempts": 2, "mode": "standard"},
                 )
+                where = region or session.region_name or _FALLBACK_REGION
+                self._clients[key] = direct_client(partial(create, service, region_name=where), config)
             return self._clients[key]
 
 

@@ -1,0 +1,1 @@
+"""Keeps web pages of other origins away from the services of a local stack."""

@@ -1,0 +1,69 @@
+"""The rules in front of an ASGI application, in its own process: what passes is neither copied nor held back."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Awaitable, Callable, MutableMapping
+from typing import Any
+from xml.sax.saxutils import escape
+
+from photo_worker.devkit.guard.rules import Rules
+
+Scope = MutableMapping[str, Any]
+Message = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[Message]]
+Send = Callable[[Message], Awaitable[None]]
+App = Callable[[Scope, Receive, Send], Awaitable[None]]
+
+# A client that still sends does not see an answer, only a broken connection: so much is taken in and thrown away.
+_DRAIN_BYTES = 16 * 1024 * 1024
+# RFC 6455, 7.4.1: the endpoint received what breaks its rules.
+_POLICY_VIOLATION = 1008
+
+
+def guarded(app: App, rules: Rules) -> App:
+    """Return an application that answers 403 to what the rules refuse, and is ``app`` to all else."""
+
+    async def guard(scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] not in {"http", "websocket"}:
+            await app(scope, receive, send)
+            return
+        reason = rules.refusal(scope["headers"])
+        if reason is None:
+            await app(scope, receive, send)
+        elif scope["type"] == "websocket":
+            await send({"type": "websocket.close", "code": _POLICY_VIOLATION, "reason": reason[:120]})
+        else:
+            await _refuse(scope, receive, send, reason)
+
+    return guard
+
+
+async def _refuse(scope: Scope, receive: Receive, send: Send, reason: str) -> None:
+    headers = dict(scope["headers"])
+    if b"expect" not in headers:
+        await _drain(receive)
+    media_type, body = _error(headers.get(b"content-type", b""), reason)
+    answer = [(b"content-type", media_type), (b"content-length", str(len(body)).encode()), (b"connection", b"close")]
+    await send({"type": "http.response.start", "status": 403, "headers": answer})
+    await send({"type": "http.response.body", "body": b"" if scope["method"] == "HEAD" else body})
+
+
+async def _drain(receive: Receive) -> None:
+    size = 0
+    while size <= _DRAIN_BYTES:
+        message = await receive()
+        size += len(message.get("body", b""))
+        if message["type"] != "http.request" or not message.get("more_body"):
+            return
+
+
+def _error(asked_as: bytes, reason: str) -> tuple[bytes, bytes]:
+    """Return an error as the protocol of the request has it, so that an SDK shows the reason: JSON, query or S3."""
+    if b"json" in asked_as:
+        told = {"__type": "AccessDeniedException", "message": reason}
+        return asked_as.partition(b";")[0], json.dumps(told).encode()
+    error = f"<Error><Code>AccessDenied</Code><Message>{escape(reason)}</Message></Error>"
+    if b"x-www-form-urlencoded" in asked_as:
+        error = f"<ErrorResponse>{error}</ErrorResponse>"
+    return b"application/xml", f'<?xml version="1.0" encoding="UTF-8"?>\n{error}'.encode()

@@ -1,0 +1,123 @@
+"""`python -m photo_worker.devkit.guard.temporal`: Temporal's development server, with the rules in front of its UI.
+
+    python -m photo_worker.devkit.guard.temporal --ui-port 15001 --stack 15000 -- temporal server start-dev ...
+
+The server itself asks for no Host and Origin, neither of its UI nor of its metrics, and has no setting for it. Both
+therefore listen on ports that browsers refuse to connect to, whatever page asks (Fetch Standard, "bad port"), and the
+UI is reached through a forwarder on the port that people know. This process becomes the server, whose pid, signals
+and exit code are the service's; the forwarder is its child, in its process group, and ends with it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import socket
+import sys
+import time
+from collections.abc import Iterator, Sequence
+
+LOOPBACK = "127.0.0.1"
+# Of the Fetch Standard's list those that need no privilege and that few servers of a developer's machine use.
+BAD_PORTS = (6667, 6666, 6668, 6669, 6665, 6697, 6679, 10080, 4190, 3659, 1719, 1720, 1723, 6566)
+_BIND_SECONDS = 3.0
+
+
+class NoBadPort(Exception):
+    """No port is left that browsers refuse. A message for people."""
+
+
+def main() -> None:
+    """Take the ports, start the forwarder, and become the server."""
+    parser = argparse.ArgumentParser(prog="python -m photo_worker.devkit.guard.temporal")
+    parser.add_argument("--ui-port", type=int, required=True, help="where people reach the UI")
+    parser.add_argument("--stack", type=int, required=True, help="a number that no other stack of this machine has")
+    parser.add_argument("program", nargs="+", help="the server and its arguments")
+    given = parser.parse_args()
+    try:
+        listening = _listen(given.ui_port)
+        # Held by the server for as long as it lives: no other stack takes them.
+        held = []
+        host = ui_host(given.stack)
+        if host == LOOPBACK:
+            held.append(reserve(given.stack))
+        ui = (host, held[0].getsockname()[1] if held else BAD_PORTS[0])
+        held.append(reserve(given.stack))
+    except (NoBadPort, OSError) as error:
+        sys.exit(f"the UI of Temporal cannot be served on port {given.ui_port}: {error}")
+    _fork_forwarder(listening, ui)
+    for each in held:
+        each.set_inheritable(True)
+    options = ["--ui-ip", ui[0], "--ui-port", str(ui[1]), "--metrics-port", str(held[-1].getsockname()[1])]
+    os.execv(given.program[0], [*given.program, *options])  # noqa: S606 - no shell is wanted
+
+
+def ui_host(stack: int) -> str:
+    """Return the address of loopback where the server's own UI listens: on Linux, every stack has one of its own."""
+    return f"127.83.{stack >> 8}.{stack & 255}" if sys.platform == "linux" else LOOPBACK
+
+
+def reserve(stack: int) -> socket.socket:
+    """Take a port of 127.0.0.1 that browsers refuse; whoever has the returned socket open has the port.
+
+    The socket is UDP's, and leaves TCP's port of the same number to the server. Raises ``NoBadPort``.
+    """
+    for port in _rotated(BAD_PORTS, stack):
+        held = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        try:
+            held.bind((LOOPBACK, port))
+            with socket.socket() as tried:
+                tried.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+                tried.bind((LOOPBACK, port))
+                tried.listen()
+        except OSError:
+            held.close()
+            continue
+        return held
+    raise NoBadPort(
+        f"no port is left that browsers refuse ({', '.join(map(str, sorted(BAD_PORTS)))}); end another stack first"
+    )
+
+
+def _rotated(ports: Sequence[int], by: int) -> Iterator[int]:
+    first = by // 20 % len(ports)
+    yield from ports[first:]
+    yield from ports[:first]
+
+
+def _listen(port: int) -> socket.socket:
+    """Return a socket that listens; the forwarder of a server that was just killed may still be ending."""
+    deadline = time.monotonic() + _BIND_SECONDS
+    while True:
+        try:
+            return socket.create_server((LOOPBACK, port))
+        except OSError:
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(0.01)
+
+
+def _fork_forwarder(listening: socket.socket, target: tuple[str, int]) -> None:
+    """Start the forwarder, which ends when this process has; here, its socket is closed."""
+    life, mine = os.pipe()
+    if os.fork() > 0:
+        listening.close()
+        os.close(life)
+        os.set_inheritable(mine, True)
+        return
+    os.close(mine)
+    # What its own imports cost, the server does not wait for.
+    import asyncio
+
+    from photo_worker.devkit.guard.proxy import serve
+    from photo_worker.devkit.guard.rules import Rules, allowed_hosts
+
+    async def forward() -> None:
+        asyncio.get_running_loop().add_reader(life, os._exit, 0)
+        await serve(listening, target, Rules(allowed_hosts(os.environ), same_origin=True))
+
+    asyncio.run(forward())
+
+
+if __name__ == "__main__":
+    main()

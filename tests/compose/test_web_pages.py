@@ -1,0 +1,96 @@
+"""How the containers keep web pages out, as far as it can be judged without an engine."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import re
+import sys
+from pathlib import Path
+from types import ModuleType, SimpleNamespace
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+TEXT = (ROOT / "compose" / "docker-compose.yml").read_text(encoding="utf-8")
+# "Bad port" in the Fetch Standard, as far as the file uses it.
+REFUSED_BY_BROWSERS = {6665, 6666, 6667, 6668, 6669, 6697}
+
+
+class Response(SimpleNamespace):
+    """What LocalStack's gateway gives a handler to fill in."""
+
+    status_code = 200
+    body = ""
+
+    def set_data(self, body: str) -> None:
+        self.body = body
+
+
+class Chain(SimpleNamespace):
+    """What a handler ends a request with."""
+
+    terminated = False
+
+    def terminate(self) -> None:
+        self.terminated = True
+
+
+@pytest.fixture
+def gateway(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
+    """A gateway with handlers of its own, into which the start script was run."""
+    gateway = SimpleNamespace(request_handlers=["the service"])
+    runtime = ModuleType("localstack.runtime")
+    current = SimpleNamespace(components=SimpleNamespace(gateway=gateway))
+    monkeypatch.setattr(runtime, "get_current_runtime", lambda: current, raising=False)
+    monkeypatch.setitem(sys.modules, "localstack", ModuleType("localstack"))
+    monkeypatch.setitem(sys.modules, "localstack.runtime", runtime)
+    # Where the file mounts the rules in the container.
+    monkeypatch.setenv("PHOTO_WORKER_GUARD", str(ROOT / "photo_worker" / "devkit" / "guard"))
+    monkeypatch.setenv("PHOTO_WORKER_ALLOWED_HOSTS", "aws,textract")
+    spec = importlib.util.spec_from_file_location("guard", ROOT / "compose" / "localstack" / "guard.py")
+    assert spec is not None
+    assert spec.loader is not None
+    spec.loader.exec_module(importlib.util.module_from_spec(spec))
+    return gateway
+
+
+@pytest.mark.parametrize(
+    ("headers", "taken"),
+    [
+        ({"Host": "127.0.0.1:4566"}, True),
+        ({"Host": "aws:4566", "Authorization": "AWS4-HMAC-SHA256 ..."}, True),
+        ({"Host": "s3:9000"}, False),
+        ({"Host": "evil.example:4566"}, False),
+        ({"Host": "172.18.0.2:4566"}, False),
+        ({"Host": "127.0.0.1:4566", "Origin": "https://evil.example"}, False),
+        ({"Host": "aws:4566", "Sec-Fetch-Site": "cross-site"}, False),
+    ],
+    ids=str,
+)
+def test_localstack_looks_at_the_rules_before_anything_else(
+    gateway: SimpleNamespace, headers: dict[str, str], taken: bool
+) -> None:
+    first, *others = gateway.request_handlers
+    assert others == ["the service"]
+    chain, response = Chain(), Response()
+    first(chain, SimpleNamespace(request=SimpleNamespace(headers=headers.items())), response)
+    assert chain.terminated is not taken
+    assert response.status_code == (200 if taken else 403)
+    if not taken:
+        assert "photo-worker refuses this request" in json.loads(response.body)["message"]
+
+
+def test_temporal_listens_for_programs_alone() -> None:
+    for option in ("ui-port", "metrics-port"):
+        found = re.search(rf"--{option}=(\d+)", TEXT)
+        assert found is not None
+        assert int(found[1]) in REFUSED_BY_BROWSERS, option
+    assert "--dynamic-config-value=frontend.httpAllowedHosts=[]" in TEXT
+    # gRPC is all that it publishes; the UI comes by the forwarder.
+    temporal = TEXT[TEXT.index("\n  temporal:\n") : TEXT.index("\n  temporal-ui:\n")]
+    assert re.findall(r":(\d+)\"$", temporal, re.M) == ["7233"]
+
+
+def test_no_secret_of_minio_is_known_to_everybody() -> None:
+    assert "MINIO_ROOT_PASSWORD: ${PW_SECRET_KEY:-}\n" in TEXT

@@ -1,0 +1,360 @@
+"""What a page in a developer's browser can do to the stack beside it: nothing; programs do all that they did."""
+
+from __future__ import annotations
+
+import http.client
+import os
+import re
+import secrets
+import socket
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
+from typing import Any, NamedTuple
+from urllib.parse import urlsplit
+from urllib.request import Request, urlopen
+
+import boto3
+import psutil
+import pytest
+
+from photo_worker.devkit.guard.temporal import BAD_PORTS, reserve, ui_host
+from photo_worker.devkit.stack import Stack
+from photo_worker.devkit.state import Processes, StackRecord
+from tests.integration.devkit.toys import wait_until
+from tests.support import workflows
+
+pytestmark = [pytest.mark.stack, pytest.mark.timeout(240)]
+
+SIGNED = "AWS4-HMAC-SHA256 Credential=a/20260101/us-east-1/textract/aws4_request, SignedHeaders=host, Signature=s"
+# "Bad port" in the Fetch Standard, without those that only root can listen on.
+REFUSED_BY_BROWSERS = {1719, 1720, 1723, 2049, 3659, 4045, 4190, 5060, 5061, 6000, 6566, 6679, 6697, 10_080}
+REFUSED_BY_BROWSERS |= {6665, 6666, 6667, 6668, 6669}
+PLAIN = {"Content-Type": "text/plain"}
+FORM = {"Content-Type": "application/x-www-form-urlencoded"}
+
+
+class Asked(NamedTuple):
+    """A request that a page makes, but for what the browser adds to it."""
+
+    use: str
+    method: str
+    path: str
+    body: bytes = b""
+    headers: Mapping[str, str] = {}
+
+
+class Answer(NamedTuple):
+    status: int
+    headers: Mapping[str, str]
+    body: str
+
+
+@pytest.fixture(scope="module")
+def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+    made = Stack(tmp_path_factory.mktemp("pages"), f"t-{secrets.token_hex(4)}", base_port=0, durable=False)
+    try:
+        made.up()
+        yield made
+    finally:
+        made.delete()
+
+
+@pytest.fixture
+def env(stack: Stack) -> dict[str, str]:
+    return stack.env()
+
+
+def port_of(stack: Stack, use: str) -> int:
+    record = StackRecord.load(stack.paths)
+    assert record is not None
+    return record.ports[use]
+
+
+def pages(port: int) -> dict[str, dict[str, str]]:
+    """Return the headers that a browser adds, by what the page is."""
+    return {
+        "of another site": {"Origin": "https://evil.example", "Sec-Fetch-Site": "cross-site"},
+        "of another site, in an old browser": {"Origin": "https://evil.example"},
+        "of another site, by a link, an image or a script": {"Sec-Fetch-Site": "cross-site"},
+        "of another port": {"Origin": "http://localhost:3000", "Sec-Fetch-Site": "same-site"},
+        "in a sandbox": {"Origin": "null"},
+        "whose name was pointed here": {"Host": f"evil.example:{port}", "Origin": f"http://evil.example:{port}"},
+        "whose name was pointed here, with a GET": {"Host": f"evil.example:{port}"},
+    }
+
+
+def send(port: int, asked: Asked, added: Mapping[str, str]) -> Answer:
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
+    try:
+        connection.putrequest(asked.method, asked.path, skip_host="Host" in added, skip_accept_encoding=True)
+        for name, value in {**asked.headers, **added, "Content-Length": str(len(asked.body))}.items():
+            connection.putheader(name, value)
+        connection.endheaders(asked.body)
+        response = connection.getresponse()
+        headers = {name.lower(): value for name, value in response.getheaders()}
+        return Answer(response.status, headers, response.read().decode(errors="replace"))
+    finally:
+        connection.close()
+
+
+def client(service: str, env: Mapping[str, str]) -> Any:
+    return boto3.client(
+        service,  # type: ignore[call-overload]
+        endpoint_url=env[f"AWS_ENDPOINT_URL_{service.upper()}"],
+        aws_access_key_id=env["AWS_ACCESS_KEY_ID"],
+        aws_secret_access_key=env["AWS_SECRET_ACCESS_KEY"],
+        region_name=env["AWS_REGION"],
+    )
+
+
+def ministack(env: Mapping[str, str], listener: int) -> list[Asked]:
+    bucket, topic = env["S3_BUCKET"], env["SNS_TOPIC_ARN"]
+    delete = b"<Delete><Object><Key>raw/photo</Key></Object></Delete>"
+    subscribe = f"Action=Subscribe&TopicArn={topic}&Protocol=http&Endpoint=http://127.0.0.1:{listener}/internal"
+    part = '--x\r\nContent-Disposition: form-data; name="key"\r\n\r\nraw/form\r\n'
+    part += '--x\r\nContent-Disposition: form-data; name="file"; filename="f"\r\n\r\nevil\r\n--x--\r\n'
+    return [
+        Asked("aws", "GET", "/"),
+        Asked("aws", "GET", f"/{bucket}?list-type=2"),
+        Asked("aws", "GET", f"/{bucket}/raw/photo"),
+        Asked("aws", "OPTIONS", f"/{bucket}/raw/x", headers={"Access-Control-Request-Method": "PUT"}),
+        Asked("aws", "PUT", f"/{bucket}/raw/photo", b"evil", PLAIN),
+        Asked("aws", "POST", f"/{bucket}?delete", delete, PLAIN),
+        Asked("aws", "POST", f"/{bucket}", part.encode(), {"Content-Type": "multipart/form-data; boundary=x"}),
+        Asked("aws", "DELETE", f"/{bucket}/raw/photo"),
+        Asked("aws", "POST", "/", subscribe.encode(), FORM),
+        Asked("aws", "GET", f"/?{subscribe}"),
+        Asked("aws", "GET", "/?Action=ListQueues"),
+        Asked("aws", "POST", "/_ministack/reset", b"", PLAIN),
+    ]
+
+
+def temporal_http(env: Mapping[str, str]) -> list[Asked]:
+    namespace = f"/api/v1/namespaces/{env['TEMPORAL_NAMESPACE']}"
+    begin = b'{"workflowType":{"name":"image_processing_workflow"},"taskQueue":{"name":"recipe-process"}}'
+    batch = b'{"jobId":"b1","reason":"x","visibilityQuery":"ExecutionStatus=\\"Running\\"","terminationOperation":{}}'
+    update = b'{"config":{"workflowExecutionRetentionTtl":"86400s"},"updateInfo":{"description":"evil"}}'
+    made = b'{"namespace":"evilns","workflowExecutionRetentionPeriod":"86400s"}'
+    return [
+        Asked("temporal-http", "POST", f"{namespace}/workflows/evil", begin, PLAIN),
+        Asked("temporal-http", "POST", f"{namespace}/workflows/kept/terminate", b'{"reason":"x"}', PLAIN),
+        Asked("temporal-http", "POST", f"{namespace}/batch-operations/b1", batch, PLAIN),
+        Asked("temporal-http", "POST", f"{namespace}/update", update, PLAIN),
+        Asked("temporal-http", "POST", "/cluster/namespaces", made, PLAIN),
+        Asked("temporal-http", "GET", f"{namespace}/workflows/kept/history"),
+    ]
+
+
+def temporal_ui(env: Mapping[str, str], token: str) -> list[Asked]:
+    namespace = f"/api/v1/namespaces/{env['TEMPORAL_NAMESPACE']}"
+    begin = b'{"workflowType":{"name":"evil"},"taskQueue":{"name":"recipe-process"}}'
+    known = {"Cookie": f"_csrf={token}", "X-CSRF-TOKEN": token, "Content-Type": "application/json"}
+    return [
+        Asked("temporal-ui", "GET", "/"),
+        Asked("temporal-ui", "GET", "/api/v1/namespaces"),
+        Asked("temporal-ui", "GET", f"{namespace}/workflows/kept/history"),
+        Asked("temporal-ui", "POST", f"{namespace}/workflows/evil", begin, known),
+        Asked("temporal-ui", "POST", f"{namespace}/workflows/kept/terminate", b'{"reason":"x"}', known),
+    ]
+
+
+def textract(env: Mapping[str, str]) -> list[Asked]:
+    place = f'{{"S3Object":{{"Bucket":"{env["S3_BUCKET"]}","Name":"raw/photo"}}}}'
+    output = f'"OutputConfig":{{"S3Bucket":"{env["S3_BUCKET"]}","S3Prefix":"evil"}}'
+    signed = {"Authorization": SIGNED, "Content-Type": "application/x-amz-json-1.1"}
+    cbor = {"Authorization": SIGNED, "Content-Type": "application/cbor", "smithy-protocol": "rpc-v2-cbor"}
+    detect = signed | {"X-Amz-Target": "Textract.DetectDocumentText"}
+    return [
+        Asked("textract", "POST", "/", f'{{"Document":{place}}}'.encode(), detect),
+        Asked(
+            "textract",
+            "POST",
+            "/",
+            f'{{"DocumentLocation":{place},{output}}}'.encode(),
+            signed | {"X-Amz-Target": "Textract.StartDocumentTextDetection"},
+        ),
+        Asked("textract", "POST", "/service/Textract/operation/DetectDocumentText", b"\xa0", cbor),
+        Asked("textract", "POST", "/_emulator/reset", b"", PLAIN),
+        Asked("textract", "GET", "/_emulator/counters"),
+        Asked("textract", "OPTIONS", "/", headers={"Access-Control-Request-Method": "POST"}),
+        Asked("textract", "GET", "/no/such/path"),
+    ]
+
+
+def csrf_token(port: int) -> str:
+    """Return what the UI gives to every visitor, and what a page under a rebound name read."""
+    answer = send(port, Asked("temporal-ui", "GET", "/api/v1/namespaces"), {})
+    found = re.search(r"_csrf=([a-f0-9]+)", answer.headers["set-cookie"])
+    assert found is not None
+    return found[1]
+
+
+def test_no_page_reaches_a_service(stack: Stack, env: dict[str, str]) -> None:
+    s3, sns = client("s3", env), client("sns", env)
+    s3.put_object(Bucket=env["S3_BUCKET"], Key="raw/photo", Body=b"a photo")
+    workflows.start(env, "kept")
+    detail = send(port_of(stack, "textract"), Asked("textract", "GET", "/_emulator/counters"), {}).body
+    subscriptions = sns.list_subscriptions()["Subscriptions"]
+    token = csrf_token(port_of(stack, "temporal-ui"))
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        listener.settimeout(0.2)
+        everything = [*ministack(env, listener.getsockname()[1]), *temporal_http(env), *temporal_ui(env, token)]
+        let_in, unsaid = [], []
+        for asked in [*everything, *textract(env)]:
+            port = port_of(stack, asked.use)
+            for page, added in pages(port).items():
+                answer = send(port, asked, added)
+                if answer.status != 403 or "access-control-allow-origin" in answer.headers:
+                    let_in.append((asked.use, asked.method, asked.path, page, answer.status))
+                if asked.use != "temporal-http" and "photo-worker refuses this request" not in answer.body:
+                    unsaid.append((asked.use, asked.method, asked.path, page, answer.body[:200]))
+        with pytest.raises(TimeoutError):
+            listener.accept()
+
+    # First the harm: it says more than a status.
+    assert s3.get_object(Bucket=env["S3_BUCKET"], Key="raw/photo")["Body"].read() == b"a photo"
+    keys = [entry["Key"] for entry in s3.list_objects_v2(Bucket=env["S3_BUCKET"])["Contents"]]
+    assert keys == ["raw/photo"]
+    assert sns.list_subscriptions()["Subscriptions"] == subscriptions
+    wait_until(lambda: workflows.ids(env) == ["kept"], "the one workflow is listed, and no other")
+    namespaces = send(port_of(stack, "temporal-ui"), Asked("temporal-ui", "GET", "/api/v1/namespaces"), {}).body
+    assert "evil" not in namespaces
+    assert send(port_of(stack, "textract"), Asked("textract", "GET", "/_emulator/counters"), {}).body == detail
+    assert let_in == []
+    assert unsaid == []
+
+
+def listening(stack: Stack) -> set[tuple[str, int]]:
+    known = Processes.load(stack.paths)
+    supervisor = psutil.Process(known.pid)
+    found = set()
+    for process in supervisor.children(recursive=True):
+        with suppress(psutil.NoSuchProcess):
+            connections = process.net_connections("tcp")
+            found |= {(one.laddr.ip, one.laddr.port) for one in connections if one.status == psutil.CONN_LISTEN}
+    return found
+
+
+def said_to_a_page(host: str, port: int) -> bytes:
+    """Return what a socket says to a page whose name was pointed here, as far as a browser would read on."""
+    request = f"GET /metrics HTTP/1.1\r\nHost: evil.example:{port}\r\nConnection: close\r\n\r\n"
+    with socket.create_connection((host, port), timeout=5) as connection:
+        connection.sendall(request.encode())
+        try:
+            return connection.recv(4096)
+        except (TimeoutError, ConnectionResetError):
+            return b""
+
+
+def test_no_socket_of_the_stack_serves_a_page(stack: Stack) -> None:
+    """Those that nobody thinks of included: metrics, and what Temporal's own parts listen on."""
+    sockets = listening(stack)
+    assert len(sockets) >= 7
+    served = []
+    for host, port in sockets:
+        assert host.startswith("127."), (host, port)
+        if port in REFUSED_BY_BROWSERS:
+            continue
+        said = said_to_a_page(host, port)
+        # gRPC and Postgres speak no HTTP/1.1.
+        if said.startswith(b"HTTP/") and said.split()[1] not in {b"403", b"404"}:
+            served.append((host, port, said))
+    assert served == []
+    assert set(BAD_PORTS) <= REFUSED_BY_BROWSERS
+    # Temporal's own UI and its metrics are what had to go there.
+    assert len([port for _, port in sockets if port in REFUSED_BY_BROWSERS]) == 2
+
+
+def test_programs_use_the_services_as_before(stack: Stack, env: dict[str, str]) -> None:
+    s3, bucket = client("s3", env), env["S3_BUCKET"]
+    large = os.urandom(24 * 1024 * 1024)
+    # boto3 waits for "100 Continue", and sends a file in chunks with a checksum behind them.
+    file = stack.paths.root / "large"
+    file.write_bytes(large)
+    s3.upload_file(str(file), bucket, "ordinary/large")
+    assert s3.get_object(Bucket=bucket, Key="ordinary/large")["Body"].read() == large
+    with file.open("rb") as body:
+        s3.put_object(Bucket=bucket, Key="ordinary/stream", Body=body, ChecksumAlgorithm="CRC32")
+    assert s3.head_object(Bucket=bucket, Key="ordinary/stream")["ContentLength"] == len(large)
+    place = {"Bucket": bucket, "Key": "ordinary/presigned"}
+    with urlopen(Request(s3.generate_presigned_url("put_object", Params=place), b"signed", method="PUT")):  # noqa: S310
+        pass
+    with urlopen(s3.generate_presigned_url("get_object", Params=place)) as answer:  # noqa: S310
+        assert answer.read() == b"signed"
+    # One connection for all, by each name of this machine.
+    url = urlsplit(env["AWS_ENDPOINT_URL_S3"])
+    connection = http.client.HTTPConnection(f"{url.hostname}:{url.port}", timeout=30)
+    for host in (f"localhost:{url.port}", "127.0.0.1"):
+        connection.request("GET", f"/{bucket}/ordinary/presigned", headers={"Host": host})
+        assert connection.getresponse().read() == b"signed"
+    connection.close()
+    for key in ("large", "stream", "presigned"):
+        s3.delete_object(Bucket=bucket, Key=f"ordinary/{key}")
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "localhost"])
+def test_the_page_of_temporals_ui_works(stack: Stack, env: dict[str, str], host: str) -> None:
+    port = port_of(stack, "temporal-ui")
+    own = f"http://{host}:{port}"
+    page = send(port, Asked("temporal-ui", "GET", "/"), {"Host": f"{host}:{port}", "Sec-Fetch-Site": "none"})
+    assert page.status == 200
+    scripts = re.findall(r'"(/_app/[^"]+\.js)"', page.body)
+    assert scripts
+    for script in scripts[:3]:
+        read = send(port, Asked("temporal-ui", "GET", script), {"Host": f"{host}:{port}", "Referer": f"{own}/"})
+        assert read.status == 200
+    name = f"by-ui-{secrets.token_hex(4)}"
+    begin = b'{"workflowType":{"name":"Kept"},"taskQueue":{"name":"nobody"}}'
+    token = csrf_token(port)
+    browser = {
+        "Host": f"{host}:{port}",
+        "Origin": own,
+        "Sec-Fetch-Site": "same-origin",
+        "Cookie": f"_csrf={token}",
+        "X-CSRF-TOKEN": token,
+        "Content-Type": "application/json",
+    }
+    namespace = f"/api/v1/namespaces/{env['TEMPORAL_NAMESPACE']}"
+    assert send(port, Asked("temporal-ui", "POST", f"{namespace}/workflows/{name}", begin), browser).status == 200
+    assert workflows.is_kept(env, name)
+    stop = Asked("temporal-ui", "POST", f"{namespace}/workflows/{name}/terminate", b'{"reason":"x"}')
+    assert send(port, stop, browser).status == 200
+
+
+def answers_a_page(port: int) -> bool:
+    try:
+        return said_to_a_page("127.0.0.1", port) != b""
+    except OSError:
+        return False
+
+
+def test_nothing_answers_in_the_place_of_a_service_that_is_away(stack: Stack) -> None:
+    port = port_of(stack, "temporal-ui")
+    assert answers_a_page(port)
+    stack.pause("temporal")
+    try:
+        assert not answers_a_page(port)
+    finally:
+        stack.resume("temporal")
+    assert answers_a_page(port)
+    pid = Processes.load(stack.paths).services["temporal"].pid
+    assert pid is not None
+    forwarder = psutil.Process(pid).children()
+    assert forwarder
+    psutil.Process(pid).kill()
+    wait_until(lambda: not answers_a_page(port), "nothing listens any more")
+    wait_until(lambda: not any(each.is_running() for each in forwarder), "its forwarder has ended")
+    assert stack.up().started
+    assert answers_a_page(port)
+
+
+def test_two_stacks_never_take_the_same_port(monkeypatch: pytest.MonkeyPatch) -> None:
+    first = reserve(15_000)
+    second = reserve(15_000)
+    with first, second:
+        ports = [each.getsockname()[1] for each in (first, second)]
+    assert len(set(ports)) == 2
+    assert set(ports) <= REFUSED_BY_BROWSERS
+    monkeypatch.setattr("sys.platform", "linux")
+    assert len({ui_host(base) for base in range(15_000, 32_000, 20)}) == len(range(15_000, 32_000, 20))

@@ -1,0 +1,48 @@
+"""Workflows that no worker takes, started and looked for over gRPC: what a Temporal server keeps."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+
+from temporalio.client import Client
+from temporalio.service import RPCError, RPCStatusCode
+
+
+def start(env: Mapping[str, str], workflow_id: str) -> None:
+    """Start a workflow in a stack's namespace that stays as it is."""
+
+    async def started() -> None:
+        client = await _client(env)
+        await client.start_workflow("Kept", id=workflow_id, task_queue="nobody")
+
+    asyncio.run(started())
+
+
+def is_kept(env: Mapping[str, str], workflow_id: str) -> bool:
+    """Say whether the server has the history of a workflow, its start first."""
+
+    async def looked() -> bool:
+        try:
+            history = await (await _client(env)).get_workflow_handle(workflow_id).fetch_history()
+        except RPCError as error:
+            if error.status == RPCStatusCode.NOT_FOUND:
+                return False
+            raise
+        return history.events[0].HasField("workflow_execution_started_event_attributes")
+
+    return asyncio.run(looked())
+
+
+def ids(env: Mapping[str, str]) -> list[str]:
+    """Return the ids of the workflows in a stack's namespace that run."""
+
+    async def listed() -> list[str]:
+        client = await _client(env)
+        return [found.id async for found in client.list_workflows("ExecutionStatus='Running'")]
+
+    return asyncio.run(listed())
+
+
+async def _client(env: Mapping[str, str]) -> Client:
+    return await Client.connect(env["TEMPORAL_TARGET"], namespace=env["TEMPORAL_NAMESPACE"])

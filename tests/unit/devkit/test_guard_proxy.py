@@ -1,0 +1,206 @@
+"""The forwarder: what it refuses to read, and that it neither holds back, nor changes, nor answers for a service."""
+
+from __future__ import annotations
+
+import os
+import re
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import closing
+
+import pytest
+
+from photo_worker.devkit.guard.proxy import Malformed, parse_head
+
+SECONDS = 20
+
+
+def recv_until(connection: socket.socket, done: Callable[[bytes], bool]) -> bytes:
+    received = b""
+    while not done(received):
+        piece = connection.recv(65_536)
+        if not piece:
+            break
+        received += piece
+    return received
+
+
+def free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port: int = server.getsockname()[1]
+    return port
+
+
+@pytest.fixture
+def service() -> Iterator[socket.socket]:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        server.settimeout(SECONDS)
+        yield server
+
+
+@pytest.fixture
+def forwarder(service: socket.socket) -> Iterator[int]:
+    """The port of a forwarder to ``service``, a process as in a container."""
+    port = free_port()
+    argv = [sys.executable, "-m", "photo_worker.devkit.guard.proxy", "--listen", f"127.0.0.1:{port}"]
+    target = f"127.0.0.1:{service.getsockname()[1]}"
+    with subprocess.Popen([*argv, "--to", target], env={**os.environ}) as process:
+        try:
+            deadline = time.monotonic() + SECONDS
+            # Connected and closed without a word; the service meets that as well.
+            while True:
+                try:
+                    socket.create_connection(("127.0.0.1", port), timeout=1).close()
+                    break
+                except OSError:
+                    assert process.poll() is None
+                    assert time.monotonic() < deadline
+                    time.sleep(0.01)
+            service.accept()[0].close()
+            yield port
+        finally:
+            process.kill()
+
+
+def connect(port: int) -> socket.socket:
+    return socket.create_connection(("127.0.0.1", port), timeout=SECONDS)
+
+
+@pytest.mark.parametrize(
+    "head",
+    [
+        "GET / HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: 1\r\nContent-Length: 2",
+        "POST / HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: 1\r\nTransfer-Encoding: chunked",
+        "POST / HTTP/1.1\r\nHost: 127.0.0.1\r\nTransfer-Encoding: gzip, chunked",
+        "POST / HTTP/1.1\r\nHost: 127.0.0.1\r\nTransfer-Encoding: chunked\r\nTransfer-Encoding: chunked",
+        "POST / HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: +1",
+        "POST / HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: -1",
+        "POST / HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: 1_0",
+        "POST / HTTP/1.1\r\nHost : evil.example",
+        "POST / HTTP/1.1\r\nHost: 127.0.0.1\r\n evil.example",
+        "POST / HTTP/1.1\r\nHost: 127.0.0.1\nHost: evil.example",
+        "POST / HTTP/1.1\r\nHost: 127.0.0.1\r\nno colon",
+        "GET / HTTP/1.1\r\nHost: 127.0.0.1\r\nUpgrade: h2c",
+        "PRI * HTTP/2.0",
+        "GET /",
+        "",
+    ],
+)
+def test_a_head_that_can_be_read_in_two_ways_is_not_read(head: str) -> None:
+    with pytest.raises(Malformed):
+        parse_head(head.encode() + b"\r\n\r\n")
+
+
+def test_a_body_passes_while_it_is_still_being_sent(forwarder: int, service: socket.socket) -> None:
+    with connect(forwarder) as client:
+        client.sendall(
+            b"PUT /k HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: 1000000000\r\nExpect: 100-continue\r\n\r\n"
+        )
+        inner, _ = service.accept()
+        with inner:
+            inner.settimeout(SECONDS)
+            assert recv_until(inner, lambda got: got.endswith(b"\r\n\r\n")).startswith(b"PUT /k HTTP/1.1\r\n")
+            inner.sendall(b"HTTP/1.1 100 Continue\r\n\r\n")
+            assert client.recv(100) == b"HTTP/1.1 100 Continue\r\n\r\n"
+            # A gigabyte is to come: what has come is passed on.
+            client.sendall(b"first piece")
+            assert recv_until(inner, lambda got: len(got) >= 11) == b"first piece"
+            # And an answer, before the request has ended.
+            inner.sendall(b"HTTP/1.1 413 Content Too Large\r\nConnection: close\r\n\r\n")
+            assert client.recv(100).startswith(b"HTTP/1.1 413")
+
+
+def test_requests_follow_each_other_on_one_connection(forwarder: int, service: socket.socket) -> None:
+    bodies = [
+        b"POST /1 HTTP/1.1\r\nHost: localhost\r\nContent-Length: 3\r\n\r\nabc",
+        b"POST /2 HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n"
+        b"5;name=value\r\nGET /\r\nA\r\n0123456789\r\n0\r\nX-Trailer: yes\r\n\r\n",
+        b"GET /3 HTTP/1.1\r\nHost: localhost\r\n\r\n",
+    ]
+    with connect(forwarder) as client:
+        inner: socket.socket | None = None
+        for body in bodies:
+            client.sendall(body)
+            if inner is None:
+                inner, _ = service.accept()
+                inner.settimeout(SECONDS)
+            assert recv_until(inner, lambda got, body=body: len(got) >= len(body)) == body  # type: ignore[misc]
+            inner.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")
+            assert recv_until(client, lambda got: got.endswith(b"ok")).endswith(b"\r\n\r\nok")
+        # The second page of a connection is no better than the first.
+        client.sendall(
+            b"POST /evil HTTP/1.1\r\nHost: localhost\r\nOrigin: https://evil.example\r\nContent-Length: 0\r\n\r\n"
+        )
+        refused = recv_until(client, lambda _: False)
+        assert refused.startswith(b"HTTP/1.1 403 Forbidden\r\n")
+        assert b"web page of another origin" in refused
+        assert inner is not None
+        with inner:
+            assert inner.recv(100) == b""
+
+
+@pytest.mark.parametrize(
+    "chunked", [b"-1\r\n", b"0x5\r\n", b"5 5\r\n", b"\r\n", b"1_0\r\n", b"1\r\nab\r\n", b"1\r\na\n0\r\n\r\n"]
+)
+def test_a_chunk_that_can_be_read_in_two_ways_ends_the_connection(
+    forwarder: int, service: socket.socket, chunked: bytes
+) -> None:
+    smuggled = b"GET /evil HTTP/1.1\r\nHost: evil.example\r\n\r\n"
+    with connect(forwarder) as client:
+        client.sendall(b"POST / HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n" + chunked + smuggled)
+        inner, _ = service.accept()
+        with inner:
+            inner.settimeout(SECONDS)
+            assert b"/evil" not in recv_until(inner, lambda _: False)
+        assert recv_until(client, lambda _: False).startswith(b"HTTP/1.1 400 ")
+
+
+def test_a_large_answer_passes_whole(forwarder: int, service: socket.socket) -> None:
+    size = 64 * 1024 * 1024
+    piece = os.urandom(1024 * 1024)
+
+    def serve() -> None:
+        inner, _ = service.accept()
+        with inner:
+            inner.settimeout(SECONDS)
+            recv_until(inner, lambda got: got.endswith(b"\r\n\r\n"))
+            inner.sendall(f"HTTP/1.1 200 OK\r\nContent-Length: {size}\r\n\r\n".encode())
+            for _ in range(size // len(piece)):
+                inner.sendall(piece)
+
+    thread = threading.Thread(target=serve)
+    thread.start()
+    with connect(forwarder) as client:
+        client.sendall(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        head = recv_until(client, lambda got: b"\r\n\r\n" in got)
+        left = size - len(head.partition(b"\r\n\r\n")[2])
+        while left:
+            left -= len(client.recv(min(left, 1 << 20)))
+    thread.join(SECONDS)
+    assert not thread.is_alive()
+
+
+def test_a_service_that_is_away_is_not_answered_for(forwarder: int, service: socket.socket) -> None:
+    service.close()
+    for request in (b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n", b"GET / HTTP/1.1\r\nHost: evil.example\r\n\r\n"):
+        with closing(connect(forwarder)) as client:
+            client.sendall(request)
+            try:
+                said = client.recv(100)
+            except ConnectionResetError:
+                said = b""
+            assert said == b""
+
+
+def test_a_refusal_says_what_why_and_what_to_do(forwarder: int, service: socket.socket) -> None:
+    with connect(forwarder) as client:
+        client.sendall(b"GET / HTTP/1.1\r\nHost: evil.example\r\n\r\n")
+        said = recv_until(client, lambda _: False).decode()
+    assert re.search(r"refuses this request: its Host 'evil.example' .*Use 127\.0\.0\.1 or localhost", said)
+    inner, _ = service.accept()
+    with inner:
+        assert inner.recv(100) == b""

@@ -1,0 +1,118 @@
+"""Which requests the rules take: each header that tells of a page of another origin, and what programs send."""
+
+from __future__ import annotations
+
+import pytest
+
+from photo_worker.devkit.guard.rules import Rules, allowed_hosts
+
+HOST = "127.0.0.1:15005"
+
+
+def refusal(rules: Rules, *headers: tuple[str, str]) -> str | None:
+    return rules.refusal([(name.lower().encode(), value.encode("latin-1")) for name, value in headers])
+
+
+@pytest.mark.parametrize(
+    "host",
+    [
+        "127.0.0.1",
+        HOST,
+        "127.83.1.2:6667",
+        "localhost:15005",
+        "LOCALHOST",
+        "localhost.",
+        "photos.localhost:4566",
+        "[::1]:15005",
+        "[::1]",
+    ],
+)
+def test_programs_call_by_the_names_of_loopback(host: str) -> None:
+    assert refusal(Rules(), ("Host", host), ("Authorization", "AWS4-HMAC-SHA256 ...")) is None
+
+
+@pytest.mark.parametrize(
+    "host",
+    [
+        "evil.example",
+        "evil.example:15005",
+        "127.0.0.1.evil.example",
+        "localhost.evil.example",
+        "localhost:15005.evil.example",
+        "evillocalhost",
+        "evil.example@127.0.0.1",
+        "127.0.0.1:15005@evil.example",
+        "127.0.0.1:15005:1",
+        "textract:8765",
+        "host.docker.internal:15005",
+        "10.0.0.7",
+        "0.0.0.0",  # noqa: S104 - a name that a page may have, not an address to listen on
+        "[2001:db8::1]:15005",
+        "2130706433",
+        "127.0.0.1 ",
+        "",
+        "\xe9.localhost",
+        "127.0.0.1\tevil.example",
+    ],
+)
+def test_any_other_host_is_refused_and_the_way_out_named(host: str) -> None:
+    told = refusal(Rules(), ("Host", host))
+    if host == "127.0.0.1 ":
+        # Space around a value is no part of it (RFC 9110, 5.5).
+        assert told is None
+        return
+    assert told is not None
+    assert "Host" in told
+    assert "PHOTO_WORKER_ALLOWED_HOSTS" in told
+
+
+def test_a_request_without_a_host_or_with_two_is_refused() -> None:
+    assert "Host is missing" in (refusal(Rules()) or "")
+    assert "two Host headers" in (refusal(Rules(), ("Host", HOST), ("Host", "evil.example")) or "")
+    assert "two Host headers" in (refusal(Rules(), ("Host", "evil.example"), ("Host", HOST)) or "")
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("Origin", "https://evil.example"),
+        ("Origin", "null"),
+        ("Origin", ""),
+        ("Origin", "http://localhost:3000"),
+        ("Origin", "http://127.0.0.1:15006"),
+        ("Origin", f"https://{HOST}"),
+        ("Origin", f"http://{HOST}.evil.example"),
+        ("Sec-Fetch-Site", "cross-site"),
+        ("Sec-Fetch-Site", "same-site"),
+        ("Sec-Fetch-Site", "Cross-Site"),
+        ("Sec-Fetch-Site", "of a later standard"),
+    ],
+)
+@pytest.mark.parametrize("same_origin", [False, True])
+def test_a_page_of_another_origin_is_refused(name: str, value: str, same_origin: bool) -> None:
+    told = refusal(Rules(same_origin=same_origin), ("Host", HOST), (name, value))
+    assert told is not None
+    assert "web page of another origin" in told
+
+
+def test_a_services_own_page_may_call_it_where_it_has_pages() -> None:
+    own = [("Host", HOST), ("Origin", f"http://{HOST}"), ("Sec-Fetch-Site", "same-origin")]
+    assert refusal(Rules(same_origin=True), *own) is None
+    assert refusal(Rules(), *own) is not None
+    # By a name that its owner has pointed here, the page is of the same origin to the browser.
+    rebound = [("Host", "evil.example:15005"), ("Origin", "http://evil.example:15005")]
+    assert refusal(Rules(same_origin=True), *rebound) is not None
+
+
+def test_what_a_person_opens_is_taken() -> None:
+    assert refusal(Rules(), ("Host", HOST), ("Sec-Fetch-Site", "none"), ("Sec-Fetch-Mode", "navigate")) is None
+
+
+def test_names_are_added_one_by_one() -> None:
+    rules = Rules(allowed_hosts({"PHOTO_WORKER_ALLOWED_HOSTS": " textract, Host.Docker.Internal ,,"}))
+    for host in ("textract:8765", "TEXTRACT", "host.docker.internal:15005", "127.0.0.1"):
+        assert refusal(rules, ("Host", host)) is None, host
+    for host in ("aws:4566", "evil.textract", "textract.evil.example"):
+        assert refusal(rules, ("Host", host)) is not None, host
+    # A name says who is asked, not who asks.
+    assert refusal(rules, ("Host", "textract:8765"), ("Origin", "http://evil.example")) is not None

@@ -1,0 +1,145 @@
+"""Proxies and what is on this machine: no client asks the one for the other, and other programs are told not to."""
+
+from __future__ import annotations
+
+import socket
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+
+import pytest
+from botocore.exceptions import BotoCoreError, ClientError
+from botocore.parsers import ResponseParserError
+
+from photo_worker.devkit.textract.jobs.aws import Clients
+from photo_worker.loopback import is_loopback, proxy_exceptions
+from photo_worker.ocr import textract
+from photo_worker.storage import s3_boto
+
+TOPIC = "arn:aws:sns:us-east-1:000000000000:t"
+PROXIES = ("http_proxy", "https_proxy", "all_proxy", "grpc_proxy")
+
+
+@pytest.fixture
+def service() -> Iterator[tuple[str, list[str]]]:
+    """A server's address and the paths that it was asked for; it takes every call for a fault of the caller."""
+    paths: list[str] = []
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.rfile.read(int(self.headers.get("Content-Length", 0)))
+            paths.append(self.path)
+            self.send_response(400)
+            body = b"<ErrorResponse><Error><Code>400</Code></Error></ErrorResponse>"
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        do_POST = do_GET
+
+        def log_message(self, format: str, *args: object) -> None:
+            return
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+    thread.start()
+    yield f"http://127.0.0.1:{server.server_port}", paths
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+@pytest.fixture
+def proxied(monkeypatch: pytest.MonkeyPatch) -> Iterator[socket.socket]:
+    """A proxy in every variable, which nothing may ask."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        for name in PROXIES:
+            for spelling in (name, name.upper()):
+                monkeypatch.setenv(spelling, f"http://127.0.0.1:{listener.getsockname()[1]}")
+        for name in ("no_proxy", "NO_PROXY"):
+            monkeypatch.delenv(name, raising=False)
+        for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+            monkeypatch.setenv(name, "local")
+        monkeypatch.setenv("AWS_REGION", "us-east-1")
+        monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
+        yield listener
+
+
+def asked(listener: socket.socket) -> bool:
+    listener.setblocking(False)
+    try:
+        listener.accept()[0].close()
+    except BlockingIOError:
+        return False
+    return True
+
+
+def read_object(client: Any) -> None:
+    client.get_object(Bucket="b", Key="k")
+
+
+def list_topics(client: Any) -> None:
+    client.list_topics()
+
+
+def ask_for_job(client: Any) -> None:
+    client.get_document_text_detection(JobId="j")
+
+
+@pytest.mark.parametrize(
+    ("make", "use"),
+    [
+        pytest.param(s3_boto.make_client, read_object, id="s3"),
+        pytest.param(textract.make_client, ask_for_job, id="textract"),
+        pytest.param(lambda: Clients().s3(), read_object, id="the emulator's s3"),
+        pytest.param(
+            lambda: Clients().sns("arn:aws:sns:us-east-1:000000000000:t"), list_topics, id="the emulator's sns"
+        ),
+    ],
+)
+def test_no_client_asks_a_proxy_for_loopback(
+    make: Callable[[], Any],
+    use: Callable[[Any], None],
+    service: tuple[str, list[str]],
+    proxied: socket.socket,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    url, paths = service
+    for variable in ("S3", "SNS", "TEXTRACT"):
+        monkeypatch.setenv(f"AWS_ENDPOINT_URL_{variable}", url)
+    with closing(make()) as client, pytest.raises((ClientError, ResponseParserError)):
+        use(client)
+    assert paths
+    assert not asked(proxied)
+
+
+def test_what_is_elsewhere_still_goes_by_the_proxy(proxied: socket.socket, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AWS_ENDPOINT_URL_S3", "http://s3.example.invalid")
+    with closing(s3_boto.make_client(connect_timeout=1, read_timeout=0.2)) as client, pytest.raises(BotoCoreError):
+        client.list_buckets()
+    assert asked(proxied)
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "127.0.0.2", "::1", "localhost", "LocalHost"])
+def test_loopback_is_known_without_asking(host: str) -> None:
+    assert is_loopback(host)
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1.example", "10.0.0.1", "localhost.example", "", "0.0.0.0"])  # noqa: S104
+def test_nothing_else_is_loopback(host: str) -> None:
+    assert not is_loopback(host)
+
+
+def test_exceptions_are_added_to_those_there_are() -> None:
+    assert proxy_exceptions({}) == {}
+    assert proxy_exceptions({"NO_PROXY": "corp.example", "http_proxy": " "}) == {}
+    for name in PROXIES:
+        for spelling in (name, name.upper()):
+            whole = dict.fromkeys(("NO_PROXY", "no_proxy"), "127.0.0.1,localhost,::1")
+            assert proxy_exceptions({spelling: "http://proxy.example"}) == whole
+    # A program reads the one spelling or the other: each gets all.
+    given = {"HTTPS_PROXY": "http://p", "NO_PROXY": "corp.example, localhost", "no_proxy": ".intern"}
+    all_of_it = "corp.example,localhost,.intern,127.0.0.1,::1"
+    assert proxy_exceptions(given) == {"NO_PROXY": all_of_it, "no_proxy": all_of_it}
