@@ -291,6 +291,16 @@ class OcrThrottled(DependencyError):
     hint = "The job is retried by itself; lower MAX_ACTIVITIES or raise the service's quota if it lasts."
 
 
+class OcrRefused(DependencyError):
+    """The OCR service may not read {key!r} in bucket {bucket!r} ({engine}): {reason}."""
+
+    code = "ocr_refused"
+    hint = (
+        "Give the worker's role s3:GetObject and s3:GetObjectVersion on the bucket, and kms:Decrypt on its key: the OCR"
+        " service reads with them. The job goes on by itself when it may."
+    )
+
+
 class TemporalUnavailable(DependencyError):
     """Temporal does not answer at {target}: {reason}."""
 

@@ -182,6 +182,16 @@ class DetectedText:
         return int(self.response["DocumentMetadata"]["Pages"])
 
 
+class AttemptNotes(Protocol):
+    """What an attempt leaves for the next attempt of its step: JSON data. It may be lost, and then reads as None."""
+
+    def read(self) -> Any:
+        """Return what was written last, by this attempt or by the one before it."""
+
+    def write(self, note: Mapping[str, Any]) -> None:
+        """Replace what is there."""
+
+
 class OcrBackend(Protocol):
     """Reads the text of one document. Raises ``InputError``, ``OcrThrottled`` or ``OcrUnavailable``."""
 

@@ -13,7 +13,7 @@ from photo_worker.activities.heartbeats import beating
 from photo_worker.contracts.image import OcrInput, OcrResult
 from photo_worker.contracts.keys import ocr_key, parse_job_id
 from photo_worker.crash_points import CrashPoint, at
-from photo_worker.errors import DocumentTooLarge, JobErased, ObjectMissing
+from photo_worker.errors import DocumentTooLarge, JobErased, ObjectMissing, OcrRefused
 from photo_worker.policies import OCR_RESULT_LIMIT_BYTES, SYNC_OCR_LIMIT_BYTES
 from photo_worker.ports import DetectedText, DocumentRef, ObjectStore, OcrBackend, RecipeRepository
 
@@ -61,12 +61,20 @@ class OcrActivities:
                 raise DocumentTooLarge(
                     name=document.key, size_bytes=document.size_bytes, limit_bytes=SYNC_OCR_LIMIT_BYTES
                 )
-            result = self._keep(key, document, backend.engine, backend.detect_text(document))
+            result = self._keep(key, document, backend.engine, self._detected(backend, document))
         # Asked after the writing: an erasure either finds the object, or has left its mark before.
         if self._repository.is_erased(job_id):
             self._store.delete(self._bucket, key)
             raise JobErased(job_id=job_id)
         return result
+
+    def _detected(self, backend: OcrBackend, document: DocumentRef) -> DetectedText:
+        """Return the backend's answer. That it may not read what is not there is no trouble that passes."""
+        try:
+            return backend.detect_text(document)
+        except OcrRefused:
+            self._store.head(document.bucket, document.key)
+            raise
 
     def _keep(self, key: str, document: DocumentRef, engine: str, detected: DetectedText) -> OcrResult:
         """Store an answer where the job has none for these bytes, and report the one that is stored."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 from botocore.exceptions import BotoCoreError
@@ -12,7 +12,7 @@ from photo_worker.errors import ConfigurationError, OcrUnavailable
 from photo_worker.ocr.answers import flaw_of
 from photo_worker.ocr.textract_errors import explained
 from photo_worker.ocr.textract_jobs import TextDetectionJobs
-from photo_worker.ports import DetectedText, DocumentRef
+from photo_worker.ports import AttemptNotes, DetectedText, DocumentRef
 
 if TYPE_CHECKING:
     import boto3
@@ -51,6 +51,16 @@ def make_client(
         raise ConfigurationError(problems=f"Textract: {error}") from error
 
 
+class _NoNotes:
+    """Notes that are always lost."""
+
+    def read(self) -> None:
+        """Return nothing."""
+
+    def write(self, note: Mapping[str, Any]) -> None:
+        """Forget it."""
+
+
 class TextractBackend:
     """Has the object read where it lies; its bytes do not pass through the worker.
 
@@ -66,13 +76,17 @@ class TextractBackend:
         client: TextractClient,
         *,
         api: TextractApi = "async",
+        notes: AttemptNotes | None = None,
         wait: Callable[[float], None] = time.sleep,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """``wait`` passes seconds, and may raise to end the attempt; ``clock`` tells seconds that only grow."""
+        """``notes`` are the attempt's; without them it begins where the first one did.
+
+        ``wait`` passes seconds, and may raise to end the attempt; ``clock`` tells seconds that only grow.
+        """
         self._client = client
         self._service = f"textract at {client.meta.endpoint_url}"
-        jobs = TextDetectionJobs(client, self._service, wait=wait, clock=clock)
+        jobs = TextDetectionJobs(client, self._service, notes=notes or _NoNotes(), wait=wait, clock=clock)
         self._answer = jobs.answer if api == "async" else self._detect
 
     def detect_text(self, document: DocumentRef) -> DetectedText:

@@ -25,6 +25,10 @@ PNG = bytes.fromhex(
 )
 
 
+# What Textract says of an object that it may not read.
+ACCESS = "Unable to get object metadata from S3. Check object key, region and/or access permissions."
+
+
 @dataclass(frozen=True)
 class Pipeline:
     """One course of things. ``drive`` gives commands and lets them come to their end.
@@ -39,6 +43,8 @@ class Pipeline:
     accepted: tuple[UUID, ...] = ()
     erased: tuple[UUID, ...] = ()
     ends: Callable[[dict[str, Any]], bool] | None = None
+    code: str | None = None
+    """The error that its jobs end with where nothing goes wrong beside what it is about."""
 
 
 def photo(folder: Path, name: str = "photo", content: bytes | None = None) -> Source:
@@ -90,6 +96,19 @@ def _throttled(console: Console, folder: Path) -> None:
 def _failed_job(console: Console, folder: Path) -> None:
     console.world.textract.failures.append("Internal error")
     _one(console, folder)
+
+
+def _failing(console: Console, folder: Path) -> None:
+    console.world.textract.failures += ["Internal server error"] * 3
+    _one(console, folder)
+
+
+def _not_let_in(console: Console, folder: Path) -> None:
+    # The permission that Textract lacks is granted, and the photo submitted again: the failed job is still there.
+    console.world.textract.failures.append(ACCESS)
+    _one(console, folder)
+    console.submit(TWO, photo(folder))
+    console.settle()
 
 
 def _refused(console: Console, folder: Path) -> None:
@@ -175,14 +194,21 @@ PIPELINES: tuple[Pipeline, ...] = (
     Pipeline("photo", "A photo is submitted, verified, read and persisted.", _one, (ONE,)),
     Pipeline("same-photo-twice", "Two jobs with the same bytes.", _same_photo_twice, (ONE, TWO)),
     Pipeline("same-id-twice", "One job id, submitted twice at once.", _same_id_twice, (ONE,)),
-    Pipeline("no-photo", "What was submitted is no document.", _no_photo, (ONE,)),
-    Pipeline("absent", "The object does not exist.", _absent, (ONE,)),
+    Pipeline("no-photo", "What was submitted is no document.", _no_photo, (ONE,), code="content_mismatch"),
+    Pipeline("absent", "The object does not exist.", _absent, (ONE,), code="object_missing"),
     Pipeline("theirs", "The photo is somebody's own object.", _theirs, (ONE,)),
     Pipeline("throttled", "Textract asks to slow down.", _throttled, (ONE,)),
     Pipeline("failed-job", "Textract fails a job, which is not charged; the next one succeeds.", _failed_job, (ONE,)),
-    Pipeline("refused", "Textract fails the job over the document.", _refused, (ONE,)),
+    Pipeline("failing", "Textract fails three jobs of a photo one after the other.", _failing, (ONE,)),
+    Pipeline("not-let-in", "Textract may not read the photo for a while.", _not_let_in, (ONE, TWO)),
+    Pipeline("refused", "Textract fails the job over the document.", _refused, (ONE,), code="document_unsupported"),
     Pipeline(
-        "cancelled", "A job is cancelled while Textract reads.", _cancelled, (ONE,), ends=_succeeded_or("job_cancelled")
+        "cancelled",
+        "A job is cancelled while Textract reads.",
+        _cancelled,
+        (ONE,),
+        ends=_succeeded_or("job_cancelled"),
+        code="job_cancelled",
     ),
     Pipeline("erased", "A finished job is erased.", _erased_at_the_end, (), (ONE,), ends=_gone),
     Pipeline("erased-in-ocr", "A job is erased while Textract reads.", _erased_in_ocr, (), (ONE,), ends=_gone),

@@ -6,6 +6,7 @@ from tests.crash.mutants import Edit
 from tests.crash.safeguard import Safeguard
 
 _FILE = "photo_worker/ocr/textract_jobs.py"
+_FAILED = "tests/unit/ocr/test_failed_jobs.py::"
 _JOBS = "tests/unit/ocr/test_textract_jobs.py::"
 
 CHARGING: tuple[Safeguard, ...] = (
@@ -39,19 +40,52 @@ CHARGING: tuple[Safeguard, ...] = (
     Safeguard(
         "failed-job-is-replaced",
         "a job that failed for no reason of the document's is begun anew",
-        "an internal error of Textract's is final for 7 days, because the token leads to the failed job",
+        "a missing permission, or an internal error of Textract's, is final for 7 days: the token leads to that job",
         (2,),
         "every generation has the same token",
         (Edit(_FILE, "again = [generation] if generation else []", "again = [0] if False else []"),),
-        (_JOBS + "TestToken::test_whatever_is_read_otherwise_has_another",),
+        (_FAILED + "test_a_photo_is_read_when_what_was_wrong_has_been_mended",),
+    ),
+    Safeguard(
+        "failed-job-has-its-wait",
+        "a job that fails ends the attempt, and the next one begins another",
+        "a fault of seconds uses up every job that a document may have before it is over",
+        (2, 11),
+        "the next generation is begun at once",
+        (Edit(_FILE, "            if not look.had_ended:\n", "            if False:\n"),),
+        (_JOBS + "TestFailedJobs::test_another_reason_ends_the_attempt_and_the_next_one_begins_another_job",),
+    ),
+    Safeguard(
+        "failed-jobs-are-passed",
+        "jobs that had failed before are passed by",
+        "a photo whose jobs failed while a permission was missing needs as many attempts again before it is read",
+        (2, 11),
+        "a job that had failed ends the attempt too",
+        (Edit(_FILE, "            if not look.had_ended:\n", "            if True:\n"),),
+        (_JOBS + "TestFailedJobs::test_a_new_job_passes_what_failed_days_ago",),
+    ),
+    Safeguard(
+        "refusal-is-not-the-documents",
+        "that Textract may not read an object is no fault of the document's",
+        "a permission that lacks for a minute fails every photo of that minute for good",
+        (2,),
+        "a refusal counts as a damaged document",
+        (
+            Edit(
+                "photo_worker/ocr/textract_errors.py",
+                "        found = _refused(message, service, document)\n",
+                "        found = UnreadableDocument(name=document.key, reason=message)\n",
+            ),
+        ),
+        (_FAILED + "test_a_photo_is_read_when_what_was_wrong_has_been_mended",),
     ),
     Safeguard(
         "document-fault-is-final",
         "a job that failed because of its document is not begun anew",
-        "a damaged document is sent three times by every attempt",
+        "a damaged document is sent again by every attempt",
         (3, 11),
         "every failure gets another job",
-        (Edit(_FILE, "            if fault is not None:\n", "            if False:\n"),),
+        (Edit(_FILE, "            if not failure.retryable:\n", "            if False:\n"),),
         (_JOBS + "TestFailedJobs::test_a_reason_that_is_the_documents_is_final_at_once",),
     ),
     Safeguard(

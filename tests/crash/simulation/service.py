@@ -49,6 +49,8 @@ class Activity:
     attempt: Attempt | None = None
     cancel_requested: bool = False
     last_failure: Failure | None = None
+    details: tuple[Payload, ...] = ()
+    """What the last heartbeat said, for the next attempt."""
 
     @property
     def retry(self) -> RetryPolicy:
@@ -273,11 +275,12 @@ class Service:
             raise Stale("the attempt was given up")
         return activity
 
-    def heartbeat(self, execution: Execution, seq: int, token: int) -> bool:
+    def heartbeat(self, execution: Execution, seq: int, token: int, details: Sequence[Payload] = ()) -> bool:
         """Take a sign of life; tell whether the attempt should stop. Raises ``Stale``."""
         activity = self._find(execution, seq, token)
         assert activity.attempt is not None
         activity.attempt.beat = self._now()
+        activity.details = tuple(details)
         return activity.cancel_requested
 
     def complete_activity(self, execution: Execution, seq: int, token: int, result: Payload | None) -> None:
