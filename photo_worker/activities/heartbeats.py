@@ -8,6 +8,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Any
 
 from temporalio import activity
@@ -38,8 +39,16 @@ def beating() -> Iterator[None]:
     since Temporal keeps the details of the last one alone.
     """
     info = activity.info()
-    _details.set(_Details(info.heartbeat_details))
-    timeout = info.heartbeat_timeout
+    before = _details.set(_Details(info.heartbeat_details))
+    try:
+        with _beats(info.heartbeat_timeout):
+            yield
+    finally:
+        _details.reset(before)
+
+
+@contextmanager
+def _beats(timeout: timedelta | None) -> Iterator[None]:
     if timeout is None:
         yield
         return
