@@ -11,7 +11,7 @@ from botocore.exceptions import BotoCoreError
 from photo_worker.errors import ConfigurationError, OcrUnavailable
 from photo_worker.ocr.answers import flaw_of
 from photo_worker.ocr.textract_errors import explained
-from photo_worker.ocr.textract_jobs import TextDetectionJobs
+from photo_worker.ocr.textract_jobs import TextDetectionJobs, s3_object
 from photo_worker.ports import AttemptNotes, DetectedText, DocumentRef
 
 if TYPE_CHECKING:
@@ -99,10 +99,6 @@ class TextractBackend:
 
     def _detect(self, document: DocumentRef) -> dict[str, Any]:
         with explained(self._service, document):
-            answer: dict[str, Any] = dict(
-                self._client.detect_document_text(
-                    Document={"S3Object": {"Bucket": document.bucket, "Name": document.key}}
-                )
-            )
+            answer: dict[str, Any] = dict(self._client.detect_document_text(Document={"S3Object": s3_object(document)}))
         answer.pop("ResponseMetadata", None)
         return answer

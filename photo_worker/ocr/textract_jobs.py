@@ -28,7 +28,7 @@ from photo_worker.ports import AttemptNotes, DocumentRef
 
 if TYPE_CHECKING:
     from mypy_boto3_textract import TextractClient
-    from mypy_boto3_textract.type_defs import GetDocumentTextDetectionRequestTypeDef
+    from mypy_boto3_textract.type_defs import GetDocumentTextDetectionRequestTypeDef, S3ObjectTypeDef
 
 OPERATION = "StartDocumentTextDetection"
 
@@ -56,9 +56,29 @@ def request_token(document: DocumentRef, generation: int = 0) -> str:
     """Return the token for a document's job, 64 hexadecimal digits; one by chance where its bytes are not known."""
     if not document.sha256:
         return secrets.token_hex(32)
-    read = [OPERATION, document.bucket, document.key, document.sha256]
+    read: list[object] = [OPERATION, document.bucket, document.key, document.sha256, *_revision(document)]
     again = [generation] if generation else []
     return hashlib.sha256(json.dumps([*read, *again]).encode()).hexdigest()
+
+
+def _revision(document: DocumentRef) -> list[dict[str, str]]:
+    """Return what tells a document from others that its key has had, which Textract may have read in its place.
+
+    A version's id, which is sent too, or what is looked at again after the answer: so no job that met other bytes under
+    this key is taken for this document's, also where the same bytes come back. Where nothing is known it adds nothing.
+    """
+    revision = document.revision
+    if revision.version_id:
+        return [{"Version": revision.version_id}]
+    return [{"ETag": revision.etag, "LastModified": revision.modified_at}] if revision else []
+
+
+def s3_object(document: DocumentRef) -> S3ObjectTypeDef:
+    """Return where Textract finds a document: that very version of it where there are versions."""
+    found: S3ObjectTypeDef = {"Bucket": document.bucket, "Name": document.key}
+    if document.revision.version_id:
+        found["Version"] = document.revision.version_id
+    return found
 
 
 def waits(token: str, longest: float = LONGEST_WAIT_SECONDS) -> Iterator[float]:
@@ -160,7 +180,7 @@ class TextDetectionJobs:
     def _start(self, document: DocumentRef, token: str) -> str:
         with explained(self._service, document), at(CrashPoint.TEXTRACT_STARTED):
             answer = self._client.start_document_text_detection(
-                DocumentLocation={"S3Object": {"Bucket": document.bucket, "Name": document.key}},
+                DocumentLocation={"S3Object": s3_object(document)},
                 ClientRequestToken=token,
             )
         job_id = answer.get("JobId")

@@ -22,7 +22,7 @@ from uuid import UUID, uuid4
 from photo_worker import errors
 from photo_worker.bootstrap import Application, BackendRegistry, build_activities, workflow_types
 from photo_worker.contracts.keys import raw_key
-from photo_worker.ports import OcrBackend
+from photo_worker.ports import DetectedText, DocumentRef, ObjectStore, OcrBackend
 from photo_worker.replay.scenarios import (
     Await,
     Cancel,
@@ -50,7 +50,7 @@ class Photo:
     """What lies in S3 for a job, and what the job says of it."""
 
     content: str = "photo"
-    """photo, damaged (its head alone), text, empty or absent."""
+    """photo, damaged (its head alone), text, empty, absent, or theirs: a photo under a name of its owner's."""
     engine: str | None = "recorded"
     expect: str | None = None
     job_id: str | None = None
@@ -246,6 +246,15 @@ SCENARIOS: tuple[Scenario, ...] = (
         interferences=_held(OCR, 1),
         steps=(Reach(OCR), RestartWorker()),
     ),
+    _succeeded(
+        "source-replaced",
+        "The object is replaced while it is read: the job verifies and reads what is there then.",
+        _DONE[0],
+        Ran(OCR, "failed"),
+        *_DONE,
+        photo=Photo("theirs", engine="textract-replaced"),
+        events={"TimerStarted": 1, "TimerFired": 1},
+    ),
     _cancelled("cancelled-before-start", "Cancelled before a worker ran.", (Cancel(),), worker_after_steps=True),
     _cancelled(
         "cancelled-in-verify",
@@ -318,12 +327,16 @@ def _needed(application: Application | None) -> Application:
 
 def _stage_photo(application: Application, wanted: Photo, png: bytes, workflow_id: str) -> dict[str, Any]:
     bodies = {"photo": png, "damaged": png[:_PNG_START], "text": b"flour, butter and sugar\n" * 9, "empty": b""}
+    bodies["theirs"] = png
     bucket = application.settings.s3_bucket
     application.store.ensure_bucket(bucket)
     if wanted.erased:
         application.repository.mark_erased(UUID(workflow_id))
     if wanted.content == "absent":
         key = f"absent/{uuid4()}.png"
+    elif wanted.content == "theirs":
+        key = f"theirs/{uuid4()}.png"
+        application.store.put(bucket, key, png, content_type="image/png")
     else:
         key = raw_key(hashlib.sha256(bodies[wanted.content]).hexdigest(), ".png")
         application.store.put(bucket, key, bodies[wanted.content], content_type="image/png")
@@ -340,7 +353,33 @@ def _stage_photo(application: Application, wanted: Photo, png: bytes, workflow_i
 def _activities(scenario: Scenario, application: Application | None) -> Sequence[Callable[..., Any]]:
     application = _needed(application)
     registry = BackendRegistry(application.settings, application.store)
-    return build_activities(application, lambda engine: _away() if engine == "textract-away" else registry(engine))
+    replaced = _Replaced(registry, application.store)
+
+    def backends(engine: str) -> OcrBackend:
+        if engine == "textract-away":
+            return _away()
+        return replaced if engine == "textract-replaced" else registry(engine)
+
+    return build_activities(application, backends)
+
+
+class _Replaced:
+    """Textract, whose first document is replaced by another one while it reads."""
+
+    engine = "textract"
+
+    def __init__(self, backends: Callable[[str], OcrBackend], store: ObjectStore) -> None:
+        self._backends = backends
+        self._store = store
+        self._replaced = False
+
+    def detect_text(self, document: DocumentRef) -> DetectedText:
+        if not self._replaced:
+            self._replaced = True
+            body = self._store.get(document.bucket, document.key, limit_bytes=document.size_bytes)
+            # Behind a PNG's end nothing is part of the picture.
+            self._store.put(document.bucket, document.key, body + b"another", content_type=document.content_type)
+        return self._backends("textract").detect_text(document)
 
 
 def _away() -> OcrBackend:

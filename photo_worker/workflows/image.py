@@ -32,7 +32,7 @@ with workflow.unsafe.imports_passed_through():
         PersistInput,
     )
     from photo_worker.contracts.keys import manifest_key, parse_job_id
-    from photo_worker.errors import InputError, JobCancelled, StepFailed, StepTimeout
+    from photo_worker.errors import InputError, JobCancelled, SourceReplaced, StepFailed, StepTimeout
 
 # A contract bounds its strings; a longer reason is cut, not refused.
 _REASON_LENGTH = 4000
@@ -67,6 +67,21 @@ class ImageProcessingWorkflow:
             raise reason from error
 
     async def _process(self, request: ImageProcessingInput) -> ImageProcessingResult:
+        readings = 1
+        while True:
+            try:
+                located, ocr = await self._read(request)
+                break
+            except ActivityError as error:
+                # No job that an earlier release began comes here: it had no such error.
+                if not _is_replaced(error) or not workflow.patched("source-replaced"):
+                    raise
+            await workflow.sleep(policies.reread_wait(readings))
+            readings += 1
+        return await self._persist(request, located, ocr)
+
+    async def _read(self, request: ImageProcessingInput) -> tuple[LocatedAsset, OcrResult]:
+        self._located, self._ocr = None, None
         self._located = await workflow.execute_activity_method(
             AssetActivities.verify_and_locate_asset,
             LocateAssetInput(
@@ -89,31 +104,42 @@ class ImageProcessingWorkflow:
                 sha256=self._located.sha256,
                 content_type=self._located.content_type,
                 size_bytes=self._located.size_bytes,
+                version_id=self._located.version_id,
+                etag=self._located.etag,
+                modified_at=self._located.modified_at,
             ),
             start_to_close_timeout=policies.OCR.start_to_close_timeout,
             heartbeat_timeout=policies.OCR.heartbeat_timeout,
             retry_policy=_retry_policy(policies.OCR),
         )
+        return self._located, self._ocr
+
+    async def _persist(
+        self, request: ImageProcessingInput, located: LocatedAsset, ocr: OcrResult
+    ) -> ImageProcessingResult:
         await workflow.execute_activity_method(
             ResultActivities.persist_artifacts,
             PersistInput(
                 job_id=request.job_id,
-                s3_raw_key=self._located.key,
-                sha256=self._located.sha256,
-                ocr_s3_key=self._ocr.s3_ocr_key,
-                ocr_engine=self._ocr.ocr_engine,
-                ocr_version=self._ocr.ocr_version,
-                page_count=self._ocr.page_count,
-                bucket=self._located.bucket,
-                content_type=self._located.content_type,
-                size_bytes=self._located.size_bytes,
+                s3_raw_key=located.key,
+                sha256=located.sha256,
+                ocr_s3_key=ocr.s3_ocr_key,
+                ocr_engine=ocr.ocr_engine,
+                ocr_version=ocr.ocr_version,
+                page_count=ocr.page_count,
+                bucket=located.bucket,
+                content_type=located.content_type,
+                size_bytes=located.size_bytes,
+                version_id=located.version_id,
+                etag=located.etag,
+                modified_at=located.modified_at,
             ),
             start_to_close_timeout=policies.PERSIST.start_to_close_timeout,
             retry_policy=_retry_policy(policies.PERSIST),
             # The result is there and is being written: a cancellation comes too late to be of use.
             cancellation_type=workflow.ActivityCancellationType.WAIT_CANCELLATION_COMPLETED,
         )
-        return _result(request, self._located, self._ocr)
+        return _result(request, located, ocr)
 
 
 async def _to_the_end(work: Coroutine[Any, Any, str]) -> str:
@@ -152,6 +178,11 @@ def _reason(error: BaseException) -> ApplicationError:
         return to_application_error(StepTimeout(step=step, reason=cause.message))
     detail = f"{cause.type}: {cause.message}" if isinstance(cause, ApplicationError) else str(cause or error)
     return to_application_error(StepFailed(step=step, reason=detail))
+
+
+def _is_replaced(error: ActivityError) -> bool:
+    cause = error.__cause__
+    return isinstance(cause, ApplicationError) and cause.type == SourceReplaced.code
 
 
 async def _record_failure(request: ImageProcessingInput, reason: ApplicationError) -> str:

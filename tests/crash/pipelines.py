@@ -88,6 +88,39 @@ def _theirs(console: Console, folder: Path) -> None:
     console.settle()
 
 
+THEIRS = "theirs/photo.png"
+FIRST, SECOND = PNG + b"first", PNG + b"second"
+
+
+def _put(console: Console, body: bytes) -> None:
+    console.world.replacements += any(console.world.store.list(BUCKET, THEIRS))
+    console.world.store.put(BUCKET, THEIRS, body, content_type="image/png")
+
+
+def _replaced(console: Console, folder: Path) -> None:
+    # Its owner writes another photo over it while it waits for Textract.
+    _put(console, FIRST)
+    console.submit(ONE, Source(label="theirs", bucket=BUCKET, key=THEIRS))
+    _until(console, _reached(console, ONE, "ActivityTaskScheduled", 2))
+    console.world.now += timedelta(seconds=1)
+    _put(console, SECOND)
+    console.settle()
+
+
+def _replaced_and_back(console: Console, folder: Path) -> None:
+    # Textract reads the second photo under the first one's name; then the first is there again, and submitted again.
+    _put(console, FIRST)
+    console.submit(ONE, Source(label="theirs", bucket=BUCKET, key=THEIRS))
+    _until(console, _reached(console, ONE, "ActivityTaskScheduled", 2))
+    console.world.now += timedelta(seconds=1)
+    _put(console, SECOND)
+    _until(console, lambda: bool(console.world.textract.started))
+    console.world.now += timedelta(seconds=1)
+    _put(console, FIRST)
+    console.submit(TWO, Source(label="theirs", bucket=BUCKET, key=THEIRS))
+    console.settle()
+
+
 def _throttled(console: Console, folder: Path) -> None:
     console.world.textract.throttled = 3
     _one(console, folder)
@@ -186,6 +219,11 @@ def _succeeded_or(code: str) -> Callable[[dict[str, Any]], bool]:
     return right
 
 
+def _all_succeeded(found: dict[str, Any]) -> bool:
+    # Which photo it is, the fault may decide; that the text is its own, every run is asked (invariant 5).
+    return all(row["status"] == "succeeded" for row in found["rows"].values())
+
+
 def _gone(found: dict[str, Any]) -> bool:
     return not found["rows"] and not found["objects"] and not found["workflows"]
 
@@ -197,6 +235,14 @@ PIPELINES: tuple[Pipeline, ...] = (
     Pipeline("no-photo", "What was submitted is no document.", _no_photo, (ONE,), code="content_mismatch"),
     Pipeline("absent", "The object does not exist.", _absent, (ONE,), code="object_missing"),
     Pipeline("theirs", "The photo is somebody's own object.", _theirs, (ONE,)),
+    Pipeline("replaced", "The object is replaced while it is read.", _replaced, (ONE,), ends=_all_succeeded),
+    Pipeline(
+        "replaced-and-back",
+        "The object is replaced while it is read, and then put back.",
+        _replaced_and_back,
+        (ONE, TWO),
+        ends=_all_succeeded,
+    ),
     Pipeline("throttled", "Textract asks to slow down.", _throttled, (ONE,)),
     Pipeline("failed-job", "Textract fails a job, which is not charged; the next one succeeds.", _failed_job, (ONE,)),
     Pipeline("failing", "Textract fails three jobs of a photo one after the other.", _failing, (ONE,)),

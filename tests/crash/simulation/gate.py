@@ -269,8 +269,10 @@ class Gated:
 class GatedStore(Gated):
     """An object store; what it streams and lists is one call each, made when it is asked for."""
 
-    def open(self, bucket: str, key: str) -> Any:
-        return self._gate.call("store.open", lambda: self._inner.open(bucket, key), broken=self._broken)
+    def open(self, bucket: str, key: str, *, version_id: str = "") -> Any:
+        return self._gate.call(
+            "store.open", lambda: self._inner.open(bucket, key, version_id=version_id), broken=self._broken
+        )
 
     def list(self, bucket: str, prefix: str) -> Iterator[Any]:
         found = self._gate.call("store.list", lambda: [*self._inner.list(bucket, prefix)], broken=self._broken)

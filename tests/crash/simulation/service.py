@@ -13,6 +13,7 @@ from temporalio.bridge.proto.activity_result.activity_result_pb2 import Activity
 from temporalio.bridge.proto.activity_result.activity_result_pb2 import Failure as ActivityFailed
 from temporalio.bridge.proto.workflow_activation.workflow_activation_pb2 import (
     CancelWorkflow,
+    FireTimer,
     InitializeWorkflow,
     ResolveActivity,
     WorkflowActivationJob,
@@ -107,6 +108,8 @@ class Execution:
     task: tuple[int, datetime, tuple[WorkflowActivationJob, ...]] | None = None
     """The task that a worker has: token, until when, jobs."""
     activities: dict[int, Activity] = field(default_factory=dict)
+    timers: dict[int, datetime] = field(default_factory=dict)
+    """When each fires."""
 
 
 class Stale(Exception):
@@ -223,6 +226,15 @@ class Service:
                 execution.events.append("ActivityTaskScheduled")
             case "request_cancel_activity":
                 self._cancel_activity(execution, command.request_cancel_activity.seq)
+            case "start_timer":
+                timer = command.start_timer
+                execution.timers[timer.seq] = self._now() + timer.start_to_fire_timeout.ToTimedelta()
+                execution.events.append("TimerStarted")
+            case "cancel_timer":
+                if execution.timers.pop(command.cancel_timer.seq, None) is not None:
+                    execution.events.append("TimerCanceled")
+            case "set_patch_marker":
+                execution.events += ["MarkerRecorded", "UpsertWorkflowSearchAttributes"]
             case "complete_workflow_execution":
                 execution.result = command.complete_workflow_execution.result
                 self._close(execution, "completed", "WorkflowExecutionCompleted")
@@ -238,6 +250,7 @@ class Service:
         execution.status, execution.closed = status, self._now()
         execution.events.append(event)
         execution.activities.clear()
+        execution.timers.clear()
         execution.waiting.clear()
         execution.task = None
 
@@ -338,6 +351,7 @@ class Service:
         now = self._now()
         found: list[datetime] = []
         for execution in self.executions.values():
+            found += execution.timers.values()
             if execution.task is not None:
                 found.append(execution.task[1])
             for activity in execution.activities.values():
@@ -357,6 +371,11 @@ class Service:
                 execution.wanted = True
                 execution.events.append("WorkflowTaskTimedOut")
                 self.task_attempts_lost += 1
+            for seq, due in list(execution.timers.items()):
+                if due <= now:
+                    del execution.timers[seq]
+                    execution.events.append("TimerFired")
+                    execution.waiting.append(WorkflowActivationJob(fire_timer=FireTimer(seq=seq)))
             for activity in list(execution.activities.values()):
                 deadline = activity.deadline()
                 if deadline is not None and deadline[0] <= now:

@@ -74,6 +74,8 @@ class World:
         self.rows = MemoryRecipeRepository(now=lambda: self.now, patience_seconds=0)
         self.textract = MemoryTextract(self.store, lambda: self.now)
         self.service = Service(lambda: self.now)
+        self.replacements = 0
+        """How often an object was written over by its owner."""
         self.strands: list[Strand] = []
         self.workers: list[Worker] = []
         self._made = 0
@@ -241,7 +243,10 @@ class Worker:
             if replica is None or replica.tasks != len(done):
                 replica = asyncio.run(_replica(execution))
                 for task in done:
-                    again = replica.run_task(task.jobs, task.at, replaying=True, flags=task.flags)
+                    patches = [
+                        one.set_patch_marker.patch_id for one in task.commands if one.HasField("set_patch_marker")
+                    ]
+                    again = replica.run_task(task.jobs, task.at, replaying=True, flags=task.flags, patches=patches)
                     if not same(again, task.commands):
                         raise TaskFailed(f"{execution.workflow_id}: replaying gives other commands than before")
             commands = replica.run_task(jobs, at, replaying=False)
