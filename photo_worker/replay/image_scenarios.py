@@ -84,7 +84,7 @@ def _failed(name: str, about: str, code: str, *ran: Ran, photo: Photo | None = N
 
 
 def _succeeded(name: str, about: str, *ran: Ran, photo: Photo | None = None, **more: Any) -> Scenario:
-    expected = Expected("success", ran or _DONE, events=more.pop("events", {}))
+    expected = Expected("success", ran or _DONE, events=more.pop("events", {}), patches=more.pop("patches", ()))
     return Scenario(name, WORKFLOW, about, expected, request=photo or Photo(), **more)
 
 
@@ -254,6 +254,7 @@ SCENARIOS: tuple[Scenario, ...] = (
         *_DONE,
         photo=Photo("theirs", engine="textract-replaced"),
         events={"TimerStarted": 1, "TimerFired": 1},
+        patches=("source-replaced",),
     ),
     _cancelled("cancelled-before-start", "Cancelled before a worker ran.", (Cancel(),), worker_after_steps=True),
     _cancelled(
