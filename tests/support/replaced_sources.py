@@ -43,8 +43,11 @@ class Place:
         client: Any = self
         self.meta = self.textract.meta
         self.get_document_text_detection = self.textract.get_document_text_detection
-        self.backend: OcrBackend = TextractBackend(client, wait=self.wait, clock=lambda: self.now.timestamp() + 0)
+        self.backend: OcrBackend = TextractBackend(client, wait=self.wait, clock=self.seconds)
         self.write(FIRST)
+
+    def seconds(self) -> float:
+        return self.now.timestamp()
 
     def wait(self, seconds: float) -> None:
         self.now += timedelta(seconds=seconds)
