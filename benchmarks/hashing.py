@@ -142,8 +142,8 @@ def _measure(bucket: str) -> dict[str, Any]:
 
     class Watched(BotoObjectStore):
         @contextmanager
-        def open(self, bucket: str, key: str) -> Iterator[tuple[ObjectInfo, Iterator[bytes]]]:
-            with super().open(bucket, key) as (info, pieces):
+        def open(self, bucket: str, key: str, *, version_id: str = "") -> Iterator[tuple[ObjectInfo, Iterator[bytes]]]:
+            with super().open(bucket, key, version_id=version_id) as (info, pieces):
                 yield info, self._watch(pieces)
 
         def _watch(self, pieces: Iterator[bytes]) -> Iterator[bytes]:

@@ -53,7 +53,7 @@ class BackendRegistry:
 
     def __call__(self, engine: str) -> OcrBackend:
         """Return the backend of ``engine``, or of the settings for ``CONFIGURED_ENGINE``. Raises ``UnknownEngine``."""
-        from photo_worker.activities.heartbeats import wait
+        from photo_worker.activities.heartbeats import HeartbeatNotes, wait
         from photo_worker.ocr.registry import BackendContext, make_backend
 
         name = self._settings.ocr_engine if engine == CONFIGURED_ENGINE else engine
@@ -67,6 +67,7 @@ class BackendRegistry:
                         max_parallel=self._settings.max_activities,
                         textract_api=self._settings.textract_api,
                         wait=wait,
+                        notes=HeartbeatNotes(),
                     ),
                 )
             return self._made[name]

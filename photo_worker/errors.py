@@ -170,6 +170,20 @@ class EmptyObject(InputError):
     hint = "Upload the photo again; the first upload did not finish."
 
 
+class SourceReplaced(InputError):
+    """The object {key!r} in bucket {bucket!r} was replaced while the job read it."""
+
+    code = "source_replaced"
+    hint = "The job reads it again by itself. Where it ends with this, submit the object as a new job."
+
+
+class UploadDamaged(InputError):
+    """The object {key!r} in bucket {bucket!r} is not what was uploaded: its bytes hash to {sha256}."""
+
+    code = "upload_damaged"
+    hint = "Its name is the hash of what was uploaded. Delete the object and submit the photo as a new job."
+
+
 class ContentTypeMismatch(InputError):
     """The object {key!r} is stored as {actual}, but {expected} was expected."""
 
@@ -341,6 +355,16 @@ class OcrThrottled(DependencyError):
 
     code = "ocr_throttled"
     hint = "The job is retried by itself; lower MAX_ACTIVITIES or raise the service's quota if it lasts."
+
+
+class OcrRefused(DependencyError):
+    """The OCR service may not read {key!r} in bucket {bucket!r} ({engine}): {reason}."""
+
+    code = "ocr_refused"
+    hint = (
+        "Give the worker's role s3:GetObject and s3:GetObjectVersion on the bucket, and kms:Decrypt on its key: the OCR"
+        " service reads with them. The job goes on by itself when it may."
+    )
 
 
 class TemporalUnavailable(DependencyError):

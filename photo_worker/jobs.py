@@ -33,17 +33,23 @@ from photo_worker.errors import (
     PhotoWorkerError,
     SourceMissing,
     SourceUnreadable,
+    StorageUnavailable,
     ends_job,
 )
-from photo_worker.ports import ObjectStore, Recipe, RecipeRepository, WorkflowOrchestrator, WorkflowState
+from photo_worker.ports import (
+    FINAL_STATUSES,
+    ObjectStore,
+    Recipe,
+    RecipeRepository,
+    WorkflowOrchestrator,
+    WorkflowState,
+)
 
 # An upload is read into memory once; what is larger than this no OCR reads anyway.
 UPLOAD_LIMIT_BYTES = 64 * 1024 * 1024
 
 # Of a bucket name that is too long, what an error repeats.
 _SHOWN = 80
-
-FINAL_STATUSES = frozenset({"succeeded", "failed"})
 
 
 @dataclass(frozen=True)
@@ -237,9 +243,29 @@ class JobService:
 
     async def _store_raw(self, photo: _Photo) -> None:
         with at(CrashPoint.RAW_OBJECT_STORED):
-            await asyncio.to_thread(
-                self._store.put, self._bucket, photo.key, photo.body, content_type=photo.content_type
-            )
+            await asyncio.to_thread(self._write_raw, photo)
+
+    def _write_raw(self, photo: _Photo) -> None:
+        """Write a photo once: of each write Textract would be charged anew, and a bucket may keep a version of each.
+
+        What is there under its name but has another size was torn, and is written again. Whether the bytes are right
+        is what the job's verification looks at.
+        """
+        try:
+            written = self._store.put_new(self._bucket, photo.key, photo.body, content_type=photo.content_type)
+        except StorageUnavailable:
+            # Of two that write a new key at the same moment, S3 sends one away.
+            if self._size_of(photo.key) is None:
+                raise
+            written = False
+        if not written and self._size_of(photo.key) != len(photo.body):
+            self._store.put(self._bucket, photo.key, photo.body, content_type=photo.content_type)
+
+    def _size_of(self, key: str) -> int | None:
+        try:
+            return self._store.head(self._bucket, key).size_bytes
+        except ObjectMissing:
+            return None
 
     async def _keep_raw(self, job_id: UUID, photo: _Photo) -> None:
         """Store a queued job's photo again where the erasure of another job with the same one took it.

@@ -78,6 +78,19 @@ OCR = ActivityPolicy(
     maximum_attempts=5,
 )
 
+# A job whose object was replaced while it was read reads it again, as often as it takes. The waits double from the
+# first to the longest, so that an object which is written every second costs little.
+REREAD_FIRST_WAIT = timedelta(seconds=1)
+REREAD_LONGEST_WAIT = timedelta(minutes=5)
+
+
+def reread_wait(readings: int) -> timedelta:
+    """Return how long a job waits when ``readings`` (from 1) of its object have come to nothing."""
+    # Beyond that a timedelta would overflow.
+    doubled = 1 << min(readings - 1, 30)
+    return min(REREAD_FIRST_WAIT * doubled, REREAD_LONGEST_WAIT)
+
+
 PERSIST = ActivityPolicy(
     # A slow store and a slow database, one after the other, each within the limits of its own calls.
     start_to_close_timeout=timedelta(minutes=2),

@@ -19,8 +19,28 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
+class Revision:
+    """Which of the objects that a key has had one after the other: what the store says of it. Empty where not known.
+
+    A version's id names its bytes for good. Without versions there are ETag and time of writing (ISO 8601, to the
+    second, as S3 tells it): the same bytes written again have another time.
+    """
+
+    version_id: str = ""
+    etag: str = ""
+    modified_at: str = ""
+
+    def __bool__(self) -> bool:
+        """Tell whether anything is known."""
+        return bool(self.version_id or self.etag)
+
+
+@dataclass(frozen=True)
 class ObjectInfo:
-    """What the store says of an object without sending its bytes."""
+    """What the store says of an object without sending its bytes.
+
+    ``version_id`` is empty where the bucket keeps no versions of it.
+    """
 
     bucket: str
     key: str
@@ -28,6 +48,14 @@ class ObjectInfo:
     content_type: str
     etag: str
     metadata: Mapping[str, str]
+    version_id: str = ""
+    modified_at: datetime | None = None
+
+    @property
+    def revision(self) -> Revision:
+        """Which of the key's objects this is."""
+        written = "" if self.modified_at is None else self.modified_at.replace(microsecond=0).isoformat()
+        return Revision(self.version_id, self.etag, written)
 
 
 @dataclass(frozen=True)
@@ -41,18 +69,23 @@ class ObjectEntry:
 
 
 class ObjectStore(Protocol):
-    """Objects by bucket and key. Methods raise ``InputError`` or ``StorageUnavailable``."""
+    """Objects by bucket and key. Methods raise ``InputError`` or ``StorageUnavailable``.
+
+    Where reading takes a ``version_id``, empty means the newest; an unknown one is ``ObjectMissing``.
+    """
 
     def describe(self) -> str:
         """Name the store for messages, without credentials."""
 
-    def head(self, bucket: str, key: str) -> ObjectInfo:
+    def head(self, bucket: str, key: str, *, version_id: str = "") -> ObjectInfo:
         """Return an object's size, type and metadata."""
 
-    def open(self, bucket: str, key: str) -> AbstractContextManager[tuple[ObjectInfo, Iterator[bytes]]]:
+    def open(
+        self, bucket: str, key: str, *, version_id: str = ""
+    ) -> AbstractContextManager[tuple[ObjectInfo, Iterator[bytes]]]:
         """Stream an object in pieces of at most 1 MiB; one request for information and bytes."""
 
-    def get(self, bucket: str, key: str, *, limit_bytes: int) -> bytes:
+    def get(self, bucket: str, key: str, *, limit_bytes: int, version_id: str = "") -> bytes:
         """Return an object's bytes, or raise ``DocumentTooLarge`` where it has more than the limit."""
 
     def put(
@@ -65,6 +98,18 @@ class ObjectStore(Protocol):
     ) -> bool:
         """Write an object whole where the key has none, and tell whether it was written: of many writers one wins."""
 
+    def replace(
+        self,
+        bucket: str,
+        key: str,
+        body: bytes,
+        *,
+        etag: str,
+        content_type: str,
+        metadata: Mapping[str, str] | None = None,
+    ) -> bool:
+        """Write an object whole in place of the one with this ETag, and tell whether it was written."""
+
     def list(self, bucket: str, prefix: str) -> Iterator[ObjectEntry]:
         """List the objects whose keys begin with ``prefix``, by key, page after page."""
 
@@ -73,6 +118,10 @@ class ObjectStore(Protocol):
 
     def ensure_bucket(self, bucket: str) -> None:
         """Create the bucket where it is missing."""
+
+
+# A row's status that never changes back.
+FINAL_STATUSES = frozenset({"succeeded", "failed"})
 
 
 @dataclass(frozen=True)
@@ -127,8 +176,11 @@ class RecipeRepository(Protocol):
     def queue(self, job_id: UUID, *, bucket: str, key: str, sha256: str = "") -> Recipe:
         """Record a job as queued, or return the row it has."""
 
-    def start(self, job_id: UUID, *, bucket: str, key: str, sha256: str) -> Recipe:
-        """Record that a job runs and what its bytes hash to."""
+    def start(self, job_id: UUID, *, bucket: str, key: str, sha256: str, instead_of: str = "") -> Recipe:
+        """Record that a job runs and what its bytes hash to.
+
+        A job that is not final may give up the hash ``instead_of`` for another one, where its object was replaced.
+        """
 
     def succeed(self, job_id: UUID, *, bucket: str, key: str, sha256: str, ocr: RecipeOcr) -> Recipe:
         """Record a job's result and its final status in one transaction."""
@@ -170,6 +222,7 @@ class DocumentRef:
     content_type: str
     size_bytes: int
     sha256: str
+    revision: Revision = Revision()
 
 
 @dataclass(frozen=True)
@@ -188,6 +241,16 @@ class DetectedText:
     def page_count(self) -> int:
         """How many pages were read."""
         return int(self.response["DocumentMetadata"]["Pages"])
+
+
+class AttemptNotes(Protocol):
+    """What an attempt leaves for the next attempt of its step: JSON data. It may be lost, and then reads as None."""
+
+    def read(self) -> Any:
+        """Return what was written last, by this attempt or by the one before it."""
+
+    def write(self, note: Mapping[str, Any]) -> None:
+        """Replace what is there."""
 
 
 class OcrBackend(Protocol):

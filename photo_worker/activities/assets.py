@@ -4,23 +4,27 @@ from __future__ import annotations
 
 import hashlib
 import time
+from uuid import UUID
 
 from temporalio import activity
 
 from photo_worker import media
 from photo_worker.activities.heartbeats import stop_if_cancelled
 from photo_worker.contracts.image import LocateAssetInput, LocatedAsset
-from photo_worker.contracts.keys import parse_job_id, validate_key
+from photo_worker.contracts.keys import parse_job_id, raw_key, validate_key
 from photo_worker.crash_points import CrashPoint, at
 from photo_worker.errors import (
     ContentMismatch,
     ContentTypeMismatch,
     EmptyObject,
     ImageTooLarge,
+    JobConflict,
+    SourceReplaced,
     UnsupportedDocument,
+    UploadDamaged,
 )
 from photo_worker.policies import IMAGE_PIXEL_LIMIT, IMAGE_SIDE_LIMIT_PX, SNIFF_BYTES
-from photo_worker.ports import ObjectInfo, ObjectStore, RecipeRepository
+from photo_worker.ports import FINAL_STATUSES, ObjectInfo, ObjectStore, RecipeRepository
 
 # Well within the heartbeat timeout, and rarely enough that an ordinary photo costs the server none.
 _BEAT_SECONDS = 5.0
@@ -40,13 +44,13 @@ class AssetActivities:
 
         Writes the job's row as running first, and with the hash last, so that whoever looks
         sees that the job has begun. Raises ``InputError`` for an asset that can never be
-        processed and ``JobErased`` for a job that was erased, ``StorageUnavailable`` and ``DatabaseUnavailable``
-        for what may pass.
+        processed and ``JobErased`` for a job that was erased, ``SourceReplaced`` where another attempt has found
+        other bytes meanwhile, ``StorageUnavailable`` and ``DatabaseUnavailable`` for what may pass.
         """
         validate_key(request.key)
         job_id = parse_job_id(request.job_id or activity.info().workflow_id or "")
         with at(CrashPoint.JOB_CLAIMED):
-            self._repository.start(job_id, bucket=request.bucket, key=request.key, sha256="")
+            known = self._repository.start(job_id, bucket=request.bucket, key=request.key, sha256="").content_sha256
         digest = hashlib.sha256()
         head = bytearray()
         size = 0
@@ -64,11 +68,40 @@ class AssetActivities:
                 stop_if_cancelled()
         content_type = check_content(info, bytes(head), declared, request.expected_content_type)
         sha256 = digest.hexdigest()
+        if sha256 != known and _is_name_of(request.key, known):
+            raise UploadDamaged(bucket=request.bucket, key=request.key, sha256=sha256)
         with at(CrashPoint.HASH_RECORDED):
-            self._repository.start(job_id, bucket=request.bucket, key=request.key, sha256=sha256)
+            self._record(job_id, request, sha256, known)
+        revision = info.revision
         return LocatedAsset(
-            bucket=request.bucket, key=request.key, content_type=content_type, size_bytes=size, sha256=sha256
+            bucket=request.bucket,
+            key=request.key,
+            content_type=content_type,
+            size_bytes=size,
+            sha256=sha256,
+            version_id=revision.version_id or None,
+            etag=revision.etag or None,
+            modified_at=revision.modified_at or None,
         )
+
+    def _record(self, job_id: UUID, request: LocateAssetInput, sha256: str, known: str) -> None:
+        """Write the hash in place of the one that the row had when this attempt began.
+
+        An attempt that comes too late meets the hash of the one that has overtaken it, and leaves it.
+        """
+        place = {"bucket": request.bucket, "key": request.key}
+        try:
+            self._repository.start(job_id, **place, sha256=sha256, instead_of=known)
+        except JobConflict:
+            row = self._repository.start(job_id, **place, sha256="")
+            if row.status in FINAL_STATUSES or _is_name_of(request.key, row.content_sha256):
+                raise
+            raise SourceReplaced(**place) from None
+
+
+def _is_name_of(key: str, sha256: str) -> bool:
+    """Tell whether a key says that its bytes have this hash, as that of an upload does."""
+    return bool(sha256) and key.startswith(raw_key(sha256))
 
 
 def _check_declared(info: ObjectInfo, expected: str | None) -> str:

@@ -5,8 +5,11 @@ from __future__ import annotations
 import contextvars
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any
 
 from temporalio import activity
 from temporalio.exceptions import CancelledError
@@ -16,6 +19,16 @@ _BEATS_A_TIMEOUT = 4
 _LONGEST_SECONDS = 5.0
 
 
+@dataclass
+class _Details:
+    """What the heartbeats of an attempt say; shared by the attempt's thread and that of the beats."""
+
+    values: Sequence[Any]
+
+
+_details: contextvars.ContextVar[_Details] = contextvars.ContextVar("heartbeat_details")
+
+
 @contextmanager
 def beating(*, also_cancelled: bool = False) -> Iterator[None]:
     """Send heartbeats from a thread while the block runs, where the attempt has a heartbeat timeout.
@@ -23,9 +36,20 @@ def beating(*, also_cancelled: bool = False) -> Iterator[None]:
     They say that the process runs, not that the block gets on: a process that is killed or stopped is noticed
     after the heartbeat timeout, a block that hangs after the attempt's own. Once the attempt is cancelled, or
     another one has taken its place, the beats end; ``also_cancelled`` is for a block that a cancellation does not
-    end, and whose end the workflow waits for.
+    end, and whose end the workflow waits for. Each beat repeats what ``HeartbeatNotes`` holds, since Temporal keeps
+    the details of the last one alone.
     """
-    timeout = activity.info().heartbeat_timeout
+    info = activity.info()
+    before = _details.set(_Details(info.heartbeat_details))
+    try:
+        with _beats(info.heartbeat_timeout, also_cancelled):
+            yield
+    finally:
+        _details.reset(before)
+
+
+@contextmanager
+def _beats(timeout: timedelta | None, also_cancelled: bool) -> Iterator[None]:
     if timeout is None:
         yield
         return
@@ -47,12 +71,33 @@ def beating(*, also_cancelled: bool = False) -> Iterator[None]:
 def _beat(ended: threading.Event, seconds: float, also_cancelled: bool) -> None:
     while not ended.wait(seconds) and (also_cancelled or not activity.is_cancelled()):
         try:
-            activity.heartbeat()
+            activity.heartbeat(*_details.get().values)
         except TimeoutError:
             # The worker's event loop is busy; the next beat may reach it.
             continue
         except RuntimeError:
             # The event loop is closed: the process is about to end.
+            return
+
+
+class HeartbeatNotes:
+    """``ports.AttemptNotes`` as the details of heartbeats, within ``beating``. Outside of it there are none."""
+
+    def read(self) -> Any:
+        """Return what the attempt before this one wrote, or this one since."""
+        found = _details.get(None)
+        return found.values[0] if found is not None and found.values else None
+
+    def write(self, note: Mapping[str, Any]) -> None:
+        """Send the note, and with every beat again. That it does not arrive is no error: the next attempt has none."""
+        found = _details.get(None)
+        if found is None:
+            return
+        found.values = [dict(note)]
+        try:
+            activity.heartbeat(*found.values)
+        except TimeoutError:
+            # The worker's event loop is busy; the next beat may reach it.
             return
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from typing import Any
+from uuid import UUID
 
 from temporalio import activity
 
@@ -13,9 +14,24 @@ from photo_worker.activities.heartbeats import beating
 from photo_worker.contracts.image import OcrInput, OcrResult
 from photo_worker.contracts.keys import ocr_key, parse_job_id
 from photo_worker.crash_points import CrashPoint, at
-from photo_worker.errors import DocumentTooLarge, JobErased, ObjectMissing
+from photo_worker.errors import (
+    DocumentTooLarge,
+    JobErased,
+    ObjectMissing,
+    OcrRefused,
+    SourceReplaced,
+    StorageUnavailable,
+)
 from photo_worker.policies import OCR_RESULT_LIMIT_BYTES, SYNC_OCR_LIMIT_BYTES
-from photo_worker.ports import DetectedText, DocumentRef, ObjectStore, OcrBackend, RecipeRepository
+from photo_worker.ports import (
+    DetectedText,
+    DocumentRef,
+    ObjectInfo,
+    ObjectStore,
+    OcrBackend,
+    RecipeRepository,
+    Revision,
+)
 
 OCR_CONTENT_TYPE = "application/json"
 
@@ -44,7 +60,8 @@ class OcrActivities:
         The name stands in recorded histories, whichever backend runs. Of several attempts that end, the first stored
         answer is the job's, and the others report it: what an earlier one has reported never changes under it. A
         retry looks first for the answer of the attempt before it. Raises ``JobErased`` where the job was erased
-        meanwhile; nothing of it is left then.
+        meanwhile; nothing of it is left then. Raises ``SourceReplaced`` where what was read may be another object than
+        the one that was verified; nothing of its text is stored then.
         """
         with beating():
             return self._read(request)
@@ -61,15 +78,44 @@ class OcrActivities:
                 raise DocumentTooLarge(
                     name=document.key, size_bytes=document.size_bytes, limit_bytes=SYNC_OCR_LIMIT_BYTES
                 )
-            result = self._keep(key, document, backend.engine, backend.detect_text(document))
+            result = self._keep(job_id, document, backend.engine, self._detected(backend, document))
         # Asked after the writing: an erasure either finds the object, or has left its mark before.
         if self._repository.is_erased(job_id):
             self._store.delete(self._bucket, key)
             raise JobErased(job_id=job_id)
         return result
 
-    def _keep(self, key: str, document: DocumentRef, engine: str, detected: DetectedText) -> OcrResult:
+    def _detected(self, backend: OcrBackend, document: DocumentRef) -> DetectedText:
+        """Return the backend's answer, once it is sure that it is about the bytes that were verified."""
+        has_versions = bool(document.revision.version_id)
+        if document.revision and not has_versions:
+            # What has been replaced by now is not paid for.
+            self._require_unchanged(document)
+        try:
+            detected = backend.detect_text(document)
+        except (OcrRefused, ObjectMissing):
+            # Textract calls what is not there refused.
+            self._require_unchanged(document)
+            raise
+        if document.revision and not has_versions:
+            self._require_unchanged(document)
+        return detected
+
+    def _require_unchanged(self, document: DocumentRef) -> None:
+        """Raise ``SourceReplaced`` where the object that was verified is not what its key has now."""
+        revision = document.revision
+        try:
+            found = self._store.head(document.bucket, document.key, version_id=revision.version_id)
+        except ObjectMissing:
+            if not revision:
+                raise
+            found = None
+        if revision and (found is None or found.revision != revision):
+            raise SourceReplaced(bucket=document.bucket, key=document.key)
+
+    def _keep(self, job_id: UUID, document: DocumentRef, engine: str, detected: DetectedText) -> OcrResult:
         """Store an answer where the job has none for these bytes, and report the one that is stored."""
+        key = ocr_key(job_id)
         body = encode_response(detected.response)
         metadata = {
             "source-sha256": document.sha256,
@@ -80,14 +126,27 @@ class OcrActivities:
         with at(CrashPoint.RESULT_OBJECT_STORED):
             written = self._store.put_new(self._bucket, key, body, content_type=OCR_CONTENT_TYPE, metadata=metadata)
         if not written:
-            kept = self._kept(key, document)
+            about = self._store.head(self._bucket, key)
+            kept = _answer_for(document, about)
             if kept is not None:
                 return kept
             # Left by something else: the answer for other bytes, or for bytes that nobody had hashed.
-            self._store.put(self._bucket, key, body, content_type=OCR_CONTENT_TYPE, metadata=metadata)
+            self._require_current(job_id, document)
+            written = self._store.replace(
+                self._bucket, key, body, etag=about.etag, content_type=OCR_CONTENT_TYPE, metadata=metadata
+            )
+            if not written:
+                # By one that is ahead: what it stored is the job's, if it is about the same bytes.
+                raise StorageUnavailable(store=self._store.describe(), reason="another attempt stores its answer")
         return OcrResult(
             ocr_engine=engine, ocr_version=detected.ocr_version, s3_ocr_key=key, page_count=detected.page_count
         )
+
+    def _require_current(self, job_id: UUID, document: DocumentRef) -> None:
+        """Raise ``SourceReplaced`` where the job has gone on with other bytes than this attempt has read."""
+        row = self._repository.get(job_id)
+        if row is not None and document.sha256 and row.content_sha256 not in {"", document.sha256}:
+            raise SourceReplaced(bucket=document.bucket, key=document.key)
 
     def _document(self, request: OcrInput) -> DocumentRef:
         if request.size_bytes is None or request.content_type is None:
@@ -101,22 +160,27 @@ class OcrActivities:
             content_type=content_type,
             size_bytes=size,
             sha256=request.sha256 or "",
+            revision=Revision(request.version_id or "", request.etag or "", request.modified_at or ""),
         )
 
     def _kept(self, key: str, document: DocumentRef) -> OcrResult | None:
         """Return what an attempt stored for the same bytes, by whatever engine: its worker may be set up otherwise."""
         try:
-            about = self._store.head(self._bucket, key).metadata
+            return _answer_for(document, self._store.head(self._bucket, key))
         except ObjectMissing:
             return None
-        if not document.sha256 or about.get("source-sha256") != document.sha256:
-            return None
-        return OcrResult(
-            ocr_engine=about["ocr-engine"],
-            ocr_version=about["ocr-version"],
-            s3_ocr_key=key,
-            page_count=int(about["page-count"]),
-        )
+
+
+def _answer_for(document: DocumentRef, stored: ObjectInfo) -> OcrResult | None:
+    about = stored.metadata
+    if not document.sha256 or about.get("source-sha256") != document.sha256:
+        return None
+    return OcrResult(
+        ocr_engine=about["ocr-engine"],
+        ocr_version=about["ocr-version"],
+        s3_ocr_key=stored.key,
+        page_count=int(about["page-count"]),
+    )
 
 
 def encode_response(response: Any) -> bytes:

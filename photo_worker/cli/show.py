@@ -31,7 +31,8 @@ def show(ctx: click.Context, job_id: str, stack_name: str | None, output: Output
     from photo_worker.bootstrap import build_application
     from photo_worker.cli.view import links
     from photo_worker.contracts.keys import parse_job_id
-    from photo_worker.jobs import FINAL_STATUSES, JobService
+    from photo_worker.jobs import JobService
+    from photo_worker.ports import FINAL_STATUSES
 
     wanted = parse_job_id(job_id)
     around = surroundings(ctx, stack_name=stack_name)

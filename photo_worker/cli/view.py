@@ -13,7 +13,8 @@ from uuid import UUID
 import click
 
 from photo_worker.errors import PhotoWorkerError
-from photo_worker.jobs import FINAL_STATUSES, JobReport
+from photo_worker.jobs import JobReport
+from photo_worker.ports import FINAL_STATUSES
 
 _T = TypeVar("_T")
 # Wide enough for the whole table where output is no terminal: logs and files do not wrap.

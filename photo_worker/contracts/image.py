@@ -7,9 +7,16 @@ that an oversized payload fails where it is made.
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    SerializerFunctionWrapHandler,
+    StringConstraints,
+    model_serializer,
+)
 
 JobId = Annotated[str, StringConstraints(max_length=200)]
 Bucket = Annotated[str, StringConstraints(max_length=255)]
@@ -20,6 +27,11 @@ Name = Annotated[str, StringConstraints(max_length=200)]
 Reason = Annotated[str, StringConstraints(max_length=4000)]
 
 
+Revision = Annotated[str, StringConstraints(max_length=1024)]
+
+# Fields that came later, and are left out where nothing is known: what earlier releases wrote stays as it was.
+_LATER = frozenset({"version_id", "etag", "modified_at"})
+
 # The engine of a job that names none: whichever backend the worker is configured with.
 CONFIGURED_ENGINE = "configured"
 
@@ -28,6 +40,10 @@ class Contract(BaseModel):
     """A model whose instances do not change; unknown fields of a newer release are ignored."""
 
     model_config = ConfigDict(frozen=True, extra="ignore")
+
+    @model_serializer(mode="wrap")
+    def _without_unknown(self, written: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        return {name: value for name, value in written(self).items() if value is not None or name not in _LATER}
 
 
 class ImageProcessingInput(Contract):
@@ -70,13 +86,20 @@ class LocateAssetInput(Contract):
 
 
 class LocatedAsset(Contract):
-    """An asset that exists, has the type it says, and hashes to ``sha256`` (hex)."""
+    """An asset that exists, has the type it says, and hashes to ``sha256`` (hex).
+
+    The other fields are what S3 says of the object that was read: its version's id where the bucket keeps versions,
+    its ETag, and when it was written.
+    """
 
     bucket: Bucket
     key: Key
     content_type: ContentType
     size_bytes: int
     sha256: Sha256
+    version_id: Revision | None = None
+    etag: Revision | None = None
+    modified_at: Revision | None = None
 
 
 class OcrInput(Contract):
@@ -92,6 +115,9 @@ class OcrInput(Contract):
     sha256: Sha256 | None = None
     content_type: ContentType | None = None
     size_bytes: int | None = None
+    version_id: Revision | None = None
+    etag: Revision | None = None
+    modified_at: Revision | None = None
 
 
 class OcrResult(Contract):
@@ -116,6 +142,9 @@ class PersistInput(Contract):
     bucket: Bucket | None = None
     content_type: ContentType | None = None
     size_bytes: int | None = None
+    version_id: Revision | None = None
+    etag: Revision | None = None
+    modified_at: Revision | None = None
 
 
 class PersistResult(Contract):
@@ -150,6 +179,9 @@ class Manifest(Contract):
     sha256: Sha256
     content_type: ContentType | None = None
     size_bytes: int | None = None
+    version_id: Revision | None = None
+    etag: Revision | None = None
+    modified_at: Revision | None = None
     s3_ocr_key: Key
     ocr_engine: Name
     ocr_version: Name

@@ -46,7 +46,10 @@ def uploaded_sha256(key: str) -> str | None:
 
 @dataclass(frozen=True)
 class StoredObject:
-    """An object. What has not been asked for is None: its metadata, its whole body, its bytes' hash in hexadecimal."""
+    """An object. What has not been asked for is None: its metadata, its whole body, its bytes' hash in hexadecimal.
+
+    ``etag`` is S3's, without quotes.
+    """
 
     bucket: str
     key: str
@@ -55,6 +58,7 @@ class StoredObject:
     metadata: Mapping[str, str] | None = None
     body: bytes | None = None
     sha256: str | None = None
+    etag: str | None = None
 
     @property
     def location(self) -> Location:

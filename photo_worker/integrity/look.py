@@ -170,7 +170,7 @@ class Looker:
 
     def _head(self, location: Location) -> StoredObject:
         info = self.ports.store.head(*location)
-        return StoredObject(*location, size_bytes=info.size_bytes, metadata=info.metadata)
+        return StoredObject(*location, size_bytes=info.size_bytes, metadata=info.metadata, etag=info.etag)
 
     def _body(self, location: Location) -> StoredObject:
         body = self.ports.store.get(*location, limit_bytes=_MANIFEST_LIMIT_BYTES)
@@ -197,7 +197,9 @@ class Looker:
                 size += len(piece)
         with self._lock:
             self.hashed_bytes += size
-        return StoredObject(*location, size_bytes=size, metadata=info.metadata, sha256=digest.hexdigest())
+        return StoredObject(
+            *location, size_bytes=size, metadata=info.metadata, sha256=digest.hexdigest(), etag=info.etag
+        )
 
 
 def of_entry(entry: ObjectEntry) -> StoredObject:

@@ -293,15 +293,20 @@ def _is_absent(job: JobEvidence, location: Location) -> bool:
 
 
 def _difference(job: JobEvidence, row: Recipe, found: StoredObject | None, sha256: str) -> str:
-    """Say how a photo differs from what was read: by its hash, or where that was not taken by its size."""
+    """Say how a photo differs from what was read: by its hash, or where that was not taken by its size or ETag."""
     if found is None:
         return ""
     if found.sha256 is not None:
         return f"its bytes hash to {found.sha256}, not to {sha256}" if sha256 and found.sha256 != sha256 else ""
     location = manifest_location(job)
     manifest = read_manifest(job.whole.objects.get(location)) if location else None
-    size = manifest.size_bytes if manifest and manifest.sha256 == row.content_sha256 else None
-    return f"it has {found.size_bytes} bytes, not {size}" if size not in {None, found.size_bytes} else ""
+    if manifest is None or manifest.sha256 != row.content_sha256:
+        return ""
+    if manifest.size_bytes not in {None, found.size_bytes}:
+        return f"it has {found.size_bytes} bytes, not {manifest.size_bytes}"
+    if manifest.etag and found.etag and manifest.etag != found.etag:
+        return f"its ETag is {found.etag}, not {manifest.etag}"
+    return ""
 
 
 def _differing(expected: Mapping[str, object], actual: Mapping[str, object]) -> str:

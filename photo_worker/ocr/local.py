@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
+
+from photo_worker.errors import SourceReplaced
 from photo_worker.ocr.reader import DocumentReader
 from photo_worker.policies import SYNC_OCR_LIMIT_BYTES
 from photo_worker.ports import DetectedText, DocumentRef, ObjectStore
@@ -20,6 +23,17 @@ class LocalBackend:
         self._reader = reader or DocumentReader(threads=1)
 
     def detect_text(self, document: DocumentRef) -> DetectedText:
-        """Return the document's blocks. Raises ``InputError`` or ``StorageUnavailable``."""
-        content = self._store.get(document.bucket, document.key, limit_bytes=SYNC_OCR_LIMIT_BYTES)
+        """Return the document's blocks.
+
+        Raises ``InputError``, of which ``SourceReplaced`` where it reads other bytes than were verified, or
+        ``StorageUnavailable``.
+        """
+        content = self._store.get(
+            document.bucket,
+            document.key,
+            version_id=document.revision.version_id,
+            limit_bytes=SYNC_OCR_LIMIT_BYTES,
+        )
+        if document.sha256 and hashlib.sha256(content).hexdigest() != document.sha256:
+            raise SourceReplaced(bucket=document.bucket, key=document.key)
         return DetectedText(self._reader.read(content, document.key), self._reader.version)

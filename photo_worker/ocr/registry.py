@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Literal
 
 from photo_worker.errors import ConfigurationError, EngineUnavailable, UnknownEngine
-from photo_worker.ports import ObjectStore, OcrBackend
+from photo_worker.ports import AttemptNotes, ObjectStore, OcrBackend
 
 ENTRY_POINT_GROUP = "photo_worker.ocr_backends"
 
@@ -24,7 +24,8 @@ ENTRY_POINT_GROUP = "photo_worker.ocr_backends"
 class BackendContext:
     """What a backend may be made of. ``max_parallel`` is how many threads will call it at once.
 
-    ``wait`` passes seconds in the middle of a call; it raises where the attempt is to end there.
+    ``wait`` passes seconds in the middle of a call; it raises where the attempt is to end there. ``notes`` are what an
+    attempt leaves for the next one, where it is known.
     """
 
     store: ObjectStore
@@ -32,6 +33,7 @@ class BackendContext:
     max_parallel: int = 10
     textract_api: Literal["async", "sync"] = "async"
     wait: Callable[[float], None] = time.sleep
+    notes: AttemptNotes | None = None
 
 
 def make_backend(engine: str, context: BackendContext) -> OcrBackend:
@@ -61,7 +63,7 @@ def _textract(context: BackendContext) -> OcrBackend:
     from photo_worker.ocr.textract import TextractBackend, make_client
 
     client = make_client(max_pool_connections=context.max_parallel, api=context.textract_api)
-    return TextractBackend(client, api=context.textract_api, wait=context.wait)
+    return TextractBackend(client, api=context.textract_api, notes=context.notes, wait=context.wait)
 
 
 def _recorded(context: BackendContext) -> OcrBackend:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
@@ -13,8 +13,8 @@ from photo_worker.errors import ConfigurationError, OcrUnavailable
 from photo_worker.loopback import direct_client
 from photo_worker.ocr.answers import flaw_of
 from photo_worker.ocr.textract_errors import explain_service, explained
-from photo_worker.ocr.textract_jobs import TextDetectionJobs
-from photo_worker.ports import DetectedText, DocumentRef
+from photo_worker.ocr.textract_jobs import TextDetectionJobs, s3_object
+from photo_worker.ports import AttemptNotes, DetectedText, DocumentRef
 
 if TYPE_CHECKING:
     import boto3
@@ -76,6 +76,16 @@ def require_textract(client: TextractClient) -> None:
         raise explain_service(error, f"textract at {client.meta.endpoint_url}") from error
 
 
+class _NoNotes:
+    """Notes that are always lost."""
+
+    def read(self) -> None:
+        """Return nothing."""
+
+    def write(self, note: Mapping[str, Any]) -> None:
+        """Forget it."""
+
+
 class TextractBackend:
     """Has the object read where it lies; its bytes do not pass through the worker.
 
@@ -91,13 +101,17 @@ class TextractBackend:
         client: TextractClient,
         *,
         api: TextractApi = "async",
+        notes: AttemptNotes | None = None,
         wait: Callable[[float], None] = time.sleep,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """``wait`` passes seconds, and may raise to end the attempt; ``clock`` tells seconds that only grow."""
+        """``notes`` are the attempt's; without them it begins where the first one did.
+
+        ``wait`` passes seconds, and may raise to end the attempt; ``clock`` tells seconds that only grow.
+        """
         self._client = client
         self._service = f"textract at {client.meta.endpoint_url}"
-        jobs = TextDetectionJobs(client, self._service, wait=wait, clock=clock)
+        jobs = TextDetectionJobs(client, self._service, notes=notes or _NoNotes(), wait=wait, clock=clock)
         self._answer = jobs.answer if api == "async" else self._detect
 
     def detect_text(self, document: DocumentRef) -> DetectedText:
@@ -110,10 +124,6 @@ class TextractBackend:
 
     def _detect(self, document: DocumentRef) -> dict[str, Any]:
         with explained(self._service, document):
-            answer: dict[str, Any] = dict(
-                self._client.detect_document_text(
-                    Document={"S3Object": {"Bucket": document.bucket, "Name": document.key}}
-                )
-            )
+            answer: dict[str, Any] = dict(self._client.detect_document_text(Document={"S3Object": s3_object(document)}))
         answer.pop("ResponseMetadata", None)
         return answer

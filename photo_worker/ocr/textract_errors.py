@@ -16,9 +16,8 @@ from botocore.exceptions import (
 
 from photo_worker.errors import (
     DocumentTooLarge,
-    InputError,
     InvalidKey,
-    ObjectForbidden,
+    OcrRefused,
     OcrThrottled,
     OcrUnavailable,
     PhotoWorkerError,
@@ -50,9 +49,15 @@ _TOO_MANY_REQUESTS = 429
 # The words of a failed job's StatusMessage are documented nowhere. These are Textract's own for the same fault
 # elsewhere, and what readers of images and PDFs say of theirs.
 _UNSUPPORTED = re.compile(r"unsupported|not supported|pixels", re.IGNORECASE)
-_TOO_LARGE = re.compile(r"too large|reads at most", re.IGNORECASE)
-_DAMAGED = re.compile(r"truncated|damaged|corrupt|broken|cannot identify|password|zero bytes", re.IGNORECASE)
-_FORBIDDEN = re.compile(r"unable to get object|access denied", re.IGNORECASE)
+# About the document's own size: a reader also says "too large" of what it finds inside.
+_TOO_LARGE = re.compile(r"\b(document|file|object)\b[^.:;]*\btoo large|reads at most [\d,.]+ bytes", re.IGNORECASE)
+_DAMAGED = re.compile(
+    r"truncated|damaged|corrupt|broken (?!pipe)|cannot identify|password|zero bytes|decompress"
+    r"|unrecognized data stream|data format error|failed to load document",
+    re.IGNORECASE,
+)
+# Textract's access to the object or to its key: the operator's to grant, whatever the document is.
+_REFUSED = re.compile(r"unable to get object|access ?denied|not authori[sz]ed|forbidden|\bKMS\b", re.IGNORECASE)
 _SERVICE = re.compile(r"internal|unavailable|timed? ?out|try again|throttl|\bS3\b|emulator", re.IGNORECASE)
 
 
@@ -111,9 +116,9 @@ def _about_request(code: str, message: str, service: str, document: DocumentRef)
             error = UnreadableDocument(name=document.key, reason=message)
         case "DocumentTooLargeException":
             error = too_large(document)
-        case "InvalidS3ObjectException":
+        case "InvalidS3ObjectException" | "InvalidKMSKeyException":
             # The worker has read the object before, so that what is missing is Textract's own access.
-            error = ObjectForbidden(bucket=document.bucket, key=document.key)
+            error = _refused(message, service, document)
         case "InvalidParameterException":
             # Of what is sent, bucket and key alone are the caller's.
             error = InvalidKey(key=document.key, reason=f"Textract does not take it: {message}")
@@ -130,27 +135,27 @@ def too_large(document: DocumentRef) -> DocumentTooLarge:
     return DocumentTooLarge(name=document.key, size_bytes=document.size_bytes, limit_bytes=SYNC_OCR_LIMIT_BYTES)
 
 
-def document_fault(message: str, document: DocumentRef) -> InputError | None:
-    """Return what a failed job's StatusMessage says is wrong with its document, if it says so."""
-    if _FORBIDDEN.search(message):
-        return ObjectForbidden(bucket=document.bucket, key=document.key)
-    if _UNSUPPORTED.search(message):
-        return _unsupported(message, document)
-    if _TOO_LARGE.search(message):
-        return too_large(document)
-    if _DAMAGED.search(message):
-        return UnreadableDocument(name=document.key, reason=message)
-    return None
+def job_failure(message: str, service: str, document: DocumentRef) -> PhotoWorkerError | None:
+    """Return what a failed job's StatusMessage says of its cause; None where it does not tell.
 
-
-def last_word(message: str, jobs: int, service: str, document: DocumentRef) -> PhotoWorkerError:
-    """Return what to make of a document whose every job failed for a reason that is not plain.
-
-    Where the service does not call the trouble its own, a document on which it fails each time is at fault.
+    ``OcrRefused`` and ``OcrUnavailable`` are not the document's: another job may succeed. An ``InputError`` is.
     """
-    if _SERVICE.search(message):
-        return OcrUnavailable(engine=service, reason=f"{jobs} jobs for the document failed: {message}")
-    return UnreadableDocument(name=document.key, reason=f"{jobs} jobs for it failed: {message}")
+    found: PhotoWorkerError | None = None
+    if _REFUSED.search(message):
+        found = _refused(message, service, document)
+    elif _UNSUPPORTED.search(message):
+        found = _unsupported(message, document)
+    elif _TOO_LARGE.search(message):
+        found = too_large(document)
+    elif _DAMAGED.search(message):
+        found = UnreadableDocument(name=document.key, reason=message)
+    elif _SERVICE.search(message):
+        found = OcrUnavailable(engine=service, reason=f"a job for the document failed: {message}")
+    return found
+
+
+def _refused(message: str, service: str, document: DocumentRef) -> OcrRefused:
+    return OcrRefused(bucket=document.bucket, key=document.key, engine=service, reason=message)
 
 
 def _unsupported(message: str, document: DocumentRef) -> UnsupportedDocument:

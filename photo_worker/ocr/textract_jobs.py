@@ -4,6 +4,11 @@ StartDocumentTextDetection takes a ClientRequestToken: the same token with the s
 7 days (Amazon Textract API reference). The token here is a digest of what is read. Whoever asks for the same
 bytes again, an attempt after a crash, an attempt beside this one, another job with the same photo, meets the
 job that there is, and its answer.
+
+That holds for a failed job too, so that its token leads nowhere for 7 days. A failed job is not charged, and gives way
+to the document's next generation, which has a token of its own. A generation is begun only where Get has said of the
+one before it that it failed, so that one at most of a document's jobs comes to a charge. Whoever begins at generation 0
+meets all failed ones again: that costs two calls each and nothing else.
 """
 
 from __future__ import annotations
@@ -11,23 +16,29 @@ from __future__ import annotations
 import hashlib
 import json
 import secrets
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 from photo_worker import policies
 from photo_worker.crash_points import CrashPoint, at
-from photo_worker.errors import OcrThrottled, OcrUnavailable, UnreadableDocument, UnsupportedDocument
-from photo_worker.ocr.textract_errors import document_fault, explained, last_word, too_large
-from photo_worker.ports import DocumentRef
+from photo_worker.errors import OcrThrottled, OcrUnavailable, PhotoWorkerError, UnreadableDocument, UnsupportedDocument
+from photo_worker.ocr.textract_errors import explained, job_failure, too_large
+from photo_worker.ports import AttemptNotes, DocumentRef
 
 if TYPE_CHECKING:
     from mypy_boto3_textract import TextractClient
-    from mypy_boto3_textract.type_defs import GetDocumentTextDetectionRequestTypeDef
+    from mypy_boto3_textract.type_defs import GetDocumentTextDetectionRequestTypeDef, S3ObjectTypeDef
 
 OPERATION = "StartDocumentTextDetection"
 
-# A failed job is not charged. Its token is used up all the same: who wants another job needs another token.
-GENERATIONS = 3
+# So many jobs of a document may fail for a reason that is neither the service's nor plainly the document's; then the
+# document counts as what they fail on. A generation is begun an attempt, and with the waits between attempts (1, 2, 4,
+# 8, 16, then 30 s) eight take a minute and a half: longer than a fault of moments, and about as long as a user waits.
+UNEXPLAINED_FAILURES = 8
+
+# Between two jobs that had failed before: a walk past many stays below the rate at which Start may be called.
+_LONGEST_STEP_SECONDS = 1.0
 
 FIRST_WAIT_SECONDS = 0.1
 LONGEST_WAIT_SECONDS = 5.0
@@ -45,62 +56,131 @@ def request_token(document: DocumentRef, generation: int = 0) -> str:
     """Return the token for a document's job, 64 hexadecimal digits; one by chance where its bytes are not known."""
     if not document.sha256:
         return secrets.token_hex(32)
-    read = [OPERATION, document.bucket, document.key, document.sha256]
+    read: list[object] = [OPERATION, document.bucket, document.key, document.sha256, *_revision(document)]
     again = [generation] if generation else []
     return hashlib.sha256(json.dumps([*read, *again]).encode()).hexdigest()
 
 
-def waits(token: str) -> Iterator[float]:
+def _revision(document: DocumentRef) -> list[dict[str, str]]:
+    """Return what tells a document from others that its key has had, which Textract may have read in its place.
+
+    A version's id, which is sent too, or what is looked at again after the answer: so no job that met other bytes under
+    this key is taken for this document's, also where the same bytes come back. Where nothing is known it adds nothing.
+    """
+    revision = document.revision
+    if revision.version_id:
+        return [{"Version": revision.version_id}]
+    return [{"ETag": revision.etag, "LastModified": revision.modified_at}] if revision else []
+
+
+def s3_object(document: DocumentRef) -> S3ObjectTypeDef:
+    """Return where Textract finds a document: that very version of it where there are versions."""
+    found: S3ObjectTypeDef = {"Bucket": document.bucket, "Name": document.key}
+    if document.revision.version_id:
+        found["Version"] = document.revision.version_id
+    return found
+
+
+def waits(token: str, longest: float = LONGEST_WAIT_SECONDS) -> Iterator[float]:
     """Yield the seconds between looks at a job, growing; jobs that began together do not look together."""
     factor = 1 + _JITTER * (int(token[:4], 16) / 0xFFFF - 0.5)
     seconds = FIRST_WAIT_SECONDS
     while True:
         yield seconds * factor
-        seconds = min(seconds * _GROWTH, LONGEST_WAIT_SECONDS)
+        seconds = min(seconds * _GROWTH, longest)
+
+
+@dataclass(frozen=True)
+class _Place:
+    """How far the generations of a document are known: those before ``generation`` failed, some without a reason."""
+
+    generation: int = 0
+    unexplained: int = 0
+
+
+def _noted(notes: AttemptNotes, first: str) -> _Place:
+    """Return where the attempt before this one left the document; where nothing is known, at the beginning."""
+    found = notes.read()
+    if not isinstance(found, dict) or found.get("token") != first:
+        return _Place()
+    generation, unexplained = found.get("generation"), found.get("unexplained")
+    if isinstance(generation, int) and isinstance(unexplained, int) and 0 <= unexplained <= generation:
+        return _Place(generation, unexplained)
+    return _Place()
 
 
 class TextDetectionJobs:
     """Starts jobs, or joins them, and waits for their answers. Thread-safe as its client is."""
 
     def __init__(
-        self, client: TextractClient, service: str, *, wait: Callable[[float], None], clock: Callable[[], float]
+        self,
+        client: TextractClient,
+        service: str,
+        *,
+        notes: AttemptNotes,
+        wait: Callable[[float], None],
+        clock: Callable[[], float],
     ) -> None:
         """``wait`` passes seconds, and may raise to end the attempt; ``clock`` tells seconds that only grow."""
         self._client = client
         self._service = service
+        self._notes = notes
         self._wait = wait
         self._clock = clock
 
     def answer(self, document: DocumentRef) -> dict[str, Any]:
         """Return a document's text as DetectDocumentText would answer it.
 
-        Raises ``InputError`` where the document is at fault, ``OcrThrottled`` and ``OcrUnavailable`` where the next
-        attempt may go on with the same job, ``RequestTokenTaken`` and ``ServiceRefused``.
+        Jobs that had failed before are passed by. One that fails while this waits for it ends the attempt: the next
+        generation is the next attempt's, so that the waits between attempts are also those between jobs.
+
+        Raises ``InputError`` where the document is at fault, ``OcrThrottled``, ``OcrUnavailable`` and ``OcrRefused``
+        where the next attempt goes on, ``RequestTokenTaken`` and ``ServiceRefused``.
         """
         if document.size_bytes > policies.SYNC_OCR_LIMIT_BYTES:
             # PDF and TIFF may be fifty times as large here, of which nothing else in the worker knows.
             raise too_large(document)
         deadline = self._clock() + policies.OCR.start_to_close_timeout.total_seconds() * _SHARE_OF_ATTEMPT
-        reason = ""
-        for generation in range(GENERATIONS):
-            token = request_token(document, generation)
+        first_token = request_token(document)
+        place = _noted(self._notes, first_token)
+        steps = waits(first_token, _LONGEST_STEP_SECONDS)
+        while True:
+            token = request_token(document, place.generation) if place.generation else first_token
             job_id = self._start(document, token)
             look = _Look(self, document, job_id, waits(token), deadline)
             first = look.at_end()
-            reason = str(first.get("StatusMessage", "")) or "it gives no reason"
             if first["JobStatus"] == "SUCCEEDED":
                 return look.whole(first)
-            if first["JobStatus"] == "PARTIAL_SUCCESS":
-                raise UnreadableDocument(name=document.key, reason=f"Textract read a part of it alone: {reason}")
-            fault = document_fault(reason, document)
-            if fault is not None:
-                raise fault
-        raise last_word(reason, GENERATIONS, self._service, document)
+            place, failure = self._failed(document, place, first, had_ended=look.had_ended)
+            if not failure.retryable:
+                raise failure
+            self._notes.write({"token": first_token, **asdict(place)})
+            if not look.had_ended:
+                raise failure
+            self.pause(next(steps), deadline, failure)
+
+    def _failed(
+        self, document: DocumentRef, place: _Place, answer: Mapping[str, Any], *, had_ended: bool
+    ) -> tuple[_Place, PhotoWorkerError]:
+        """Return the place behind a generation that came to nothing, and what to make of it."""
+        reason = str(answer.get("StatusMessage", "")) or "it gives no reason"
+        if answer["JobStatus"] == "PARTIAL_SUCCESS":
+            return place, UnreadableDocument(name=document.key, reason=f"Textract read a part of it alone: {reason}")
+        failure = job_failure(reason, self._service, document)
+        if failure is not None:
+            return _Place(place.generation + 1, place.unexplained), failure
+        count = place.unexplained + 1
+        # A failure of before is no last word: whoever submits the document again has it tried again, once at least.
+        if count >= UNEXPLAINED_FAILURES and not had_ended:
+            failure = UnreadableDocument(name=document.key, reason=f"{count} jobs for it failed: {reason}")
+        else:
+            failure = OcrUnavailable(engine=self._service, reason=f"a job for the document failed: {reason}")
+        return _Place(place.generation + 1, count), failure
 
     def _start(self, document: DocumentRef, token: str) -> str:
         with explained(self._service, document), at(CrashPoint.TEXTRACT_STARTED):
             answer = self._client.start_document_text_detection(
-                DocumentLocation={"S3Object": {"Bucket": document.bucket, "Name": document.key}},
+                DocumentLocation={"S3Object": s3_object(document)},
                 ClientRequestToken=token,
             )
         job_id = answer.get("JobId")
@@ -116,7 +196,7 @@ class TextDetectionJobs:
         with explained(self._service, document), at(CrashPoint.RESULT_PAGE_FETCHED):
             return dict(self._client.get_document_text_detection(**asked))
 
-    def pause(self, seconds: float, deadline: float, error: OcrUnavailable | OcrThrottled | None = None) -> None:
+    def pause(self, seconds: float, deadline: float, error: PhotoWorkerError | None = None) -> None:
         """Wait until the next look, or end the attempt where its time is over."""
         left = deadline - self._clock()
         if left <= 0:
@@ -141,16 +221,17 @@ class _Look:
         self._job_id = job_id
         self._waits = waits
         self._deadline = deadline
+        self.had_ended = True
+        """Whether the first look found it ended. Textract takes seconds, so that such a job was there before."""
 
     def at_end(self) -> dict[str, Any]:
         """Return the first answer that says how the job ended."""
         while True:
-            # It never ends within the time of a call, and looks are counted too.
-            self._jobs.pause(next(self._waits), self._deadline)
             answer = self._get(None)
             match answer.get("JobStatus"):
                 case "IN_PROGRESS":
-                    continue
+                    self.had_ended = False
+                    self._jobs.pause(next(self._waits), self._deadline)
                 case "SUCCEEDED" | "PARTIAL_SUCCESS" | "FAILED":
                     return answer
                 case other:

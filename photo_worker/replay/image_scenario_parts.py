@@ -20,7 +20,7 @@ class Photo:
     """What lies in S3 for a job, and what the job says of it."""
 
     content: str = "photo"
-    """photo, damaged (its head alone), text, empty or absent."""
+    """photo, damaged (its head alone), text, empty, absent, or theirs: a photo under a name of its owner's."""
     engine: str | None = "recorded"
     expect: str | None = None
     job_id: str | None = None
@@ -60,7 +60,7 @@ def failed(name: str, about: str, code: str, *ran: Ran, photo: Photo | None = No
 
 def succeeded(name: str, about: str, *ran: Ran, photo: Photo | None = None, **more: Any) -> Scenario:
     """Return a scenario that ends with a result."""
-    expected = Expected("success", ran or DONE, events=more.pop("events", {}))
+    expected = Expected("success", ran or DONE, events=more.pop("events", {}), patches=more.pop("patches", ()))
     return Scenario(name, WORKFLOW, about, expected, request=photo or Photo(), **more)
 
 

@@ -22,7 +22,7 @@ from uuid import UUID, uuid4
 from photo_worker import errors
 from photo_worker.bootstrap import Application, BackendRegistry, build_activities, workflow_types
 from photo_worker.contracts.keys import raw_key
-from photo_worker.ports import OcrBackend
+from photo_worker.ports import DetectedText, DocumentRef, ObjectStore, OcrBackend
 from photo_worker.replay.image_scenario_parts import (
     DONE,
     OCR,
@@ -60,7 +60,7 @@ _WITHOUT_MARK = frozenset({"job-id-invalid", "contract-invalid"})
 
 def _with_lifetime(scenario: Scenario) -> Scenario:
     """Return a scenario as it goes since a job has a lifetime, under a name of its own."""
-    expected = replace(scenario.expected, patches=(LIFETIME,))
+    expected = replace(scenario.expected, patches=(LIFETIME, *scenario.expected.patches))
     return replace(scenario, name=f"lifetime-{scenario.name}", expected=expected)
 
 
@@ -133,6 +133,16 @@ _OTHERWISE: tuple[Scenario, ...] = (
         *[Ran(OCR, "failed")] * 3,
         interferences=fails(OCR, defect),
     ),
+    succeeded(
+        "source-replaced",
+        "The object is replaced while it is read: the job verifies and reads what is there then.",
+        DONE[0],
+        Ran(OCR, "failed"),
+        *DONE,
+        photo=Photo("theirs", engine="textract-replaced"),
+        events={"TimerStarted": 1, "TimerFired": 1},
+        patches=("source-replaced",),
+    ),
     failed(
         "verify-expired",
         "The photo's verification hangs without a heartbeat until the job's lifetime is over.",
@@ -180,12 +190,16 @@ def _needed(application: Application | None) -> Application:
 
 def _stage_photo(application: Application, wanted: Photo, png: bytes, workflow_id: str) -> dict[str, Any]:
     bodies = {"photo": png, "damaged": png[:_PNG_START], "text": b"flour, butter and sugar\n" * 9, "empty": b""}
+    bodies["theirs"] = png
     bucket = application.settings.s3_bucket
     application.store.ensure_bucket(bucket)
     if wanted.erased:
         application.repository.mark_erased(UUID(workflow_id))
     if wanted.content == "absent":
         key = f"absent/{uuid4()}.png"
+    elif wanted.content == "theirs":
+        key = f"theirs/{uuid4()}.png"
+        application.store.put(bucket, key, png, content_type="image/png")
     else:
         key = raw_key(hashlib.sha256(bodies[wanted.content]).hexdigest(), ".png")
         application.store.put(bucket, key, bodies[wanted.content], content_type="image/png")
@@ -203,7 +217,33 @@ def _stage_photo(application: Application, wanted: Photo, png: bytes, workflow_i
 def _activities(scenario: Scenario, application: Application | None) -> Sequence[Callable[..., Any]]:
     application = _needed(application)
     registry = BackendRegistry(application.settings, application.store)
-    return build_activities(application, lambda engine: _away() if engine == "textract-away" else registry(engine))
+    replaced = _Replaced(registry, application.store)
+
+    def backends(engine: str) -> OcrBackend:
+        if engine == "textract-away":
+            return _away()
+        return replaced if engine == "textract-replaced" else registry(engine)
+
+    return build_activities(application, backends)
+
+
+class _Replaced:
+    """Textract, whose first document is replaced by another one while it reads."""
+
+    engine = "textract"
+
+    def __init__(self, backends: Callable[[str], OcrBackend], store: ObjectStore) -> None:
+        self._backends = backends
+        self._store = store
+        self._replaced = False
+
+    def detect_text(self, document: DocumentRef) -> DetectedText:
+        if not self._replaced:
+            self._replaced = True
+            body = self._store.get(document.bucket, document.key, limit_bytes=document.size_bytes)
+            # Behind a PNG's end nothing is part of the picture.
+            self._store.put(document.bucket, document.key, body + b"another", content_type=document.content_type)
+        return self._backends("textract").detect_text(document)
 
 
 def _away() -> OcrBackend:

@@ -45,32 +45,37 @@ class _StoredObject:
 class MemoryObjectStore:
     """``ports.ObjectStore`` in memory. Thread-safe; buckets exist once they are ensured.
 
-    ``now`` tells the time of a write, ``page`` how many keys a listing takes at once.
+    ``now`` tells the time of a write, ``page`` how many keys a listing takes at once, ``versions`` whether buckets
+    keep what is overwritten.
     """
 
-    def __init__(self, now: Callable[[], datetime] = _utc_now, *, page: int = LIST_PAGE) -> None:
+    def __init__(
+        self, now: Callable[[], datetime] = _utc_now, *, page: int = LIST_PAGE, versions: bool = False
+    ) -> None:
         self._lock = Lock()
         self._now = now
         self._page = page
         self._buckets: dict[str, dict[str, _StoredObject]] = {}
+        self._versions: dict[tuple[str, str, str], _StoredObject] | None = {} if versions else None
+        self._written = 0
 
     def describe(self) -> str:
         """Name the store."""
         return "memory"
 
-    def head(self, bucket: str, key: str) -> ObjectInfo:
+    def head(self, bucket: str, key: str, *, version_id: str = "") -> ObjectInfo:
         """Return an object's size, type and metadata."""
-        return self._find(bucket, key).info
+        return self._find(bucket, key, version_id).info
 
     @contextmanager
-    def open(self, bucket: str, key: str) -> Iterator[tuple[ObjectInfo, Iterator[bytes]]]:
+    def open(self, bucket: str, key: str, *, version_id: str = "") -> Iterator[tuple[ObjectInfo, Iterator[bytes]]]:
         """Stream an object in pieces of at most 1 MiB, as it was when it was opened."""
-        found = self._find(bucket, key)
+        found = self._find(bucket, key, version_id)
         yield found.info, (found.body[at : at + CHUNK_BYTES] for at in range(0, len(found.body), CHUNK_BYTES))
 
-    def get(self, bucket: str, key: str, *, limit_bytes: int) -> bytes:
+    def get(self, bucket: str, key: str, *, limit_bytes: int, version_id: str = "") -> bytes:
         """Return an object's bytes, or raise ``DocumentTooLarge`` where it has more than the limit."""
-        found = self._find(bucket, key)
+        found = self._find(bucket, key, version_id)
         if len(found.body) > limit_bytes:
             raise DocumentTooLarge(name=key, size_bytes=len(found.body), limit_bytes=limit_bytes)
         return found.body
@@ -81,7 +86,7 @@ class MemoryObjectStore:
         """Write an object whole; a second write of the same key replaces it."""
         made = self._made(bucket, key, body, content_type, metadata)
         with self._lock:
-            self._objects(bucket)[key] = made
+            self._write(made)
 
     def put_new(
         self, bucket: str, key: str, body: bytes, *, content_type: str, metadata: Mapping[str, str] | None = None
@@ -89,7 +94,38 @@ class MemoryObjectStore:
         """Write an object whole where the key has none, and tell whether it was written."""
         made = self._made(bucket, key, body, content_type, metadata)
         with self._lock:
-            return self._objects(bucket).setdefault(key, made) is made
+            if key in self._objects(bucket):
+                return False
+            self._write(made)
+            return True
+
+    def replace(
+        self,
+        bucket: str,
+        key: str,
+        body: bytes,
+        *,
+        etag: str,
+        content_type: str,
+        metadata: Mapping[str, str] | None = None,
+    ) -> bool:
+        """Write an object whole in place of the one with this ETag, and tell whether it was written."""
+        made = self._made(bucket, key, body, content_type, metadata)
+        with self._lock:
+            found = self._objects(bucket).get(key)
+            if found is None or found.info.etag != etag:
+                return False
+            self._write(made)
+            return True
+
+    def _write(self, made: _StoredObject) -> None:
+        bucket, key = made.info.bucket, made.info.key
+        objects = self._objects(bucket)
+        if self._versions is not None:
+            self._written += 1
+            made = replace(made, info=replace(made.info, version_id=f"v{self._written}"))
+            self._versions[bucket, key, made.info.version_id] = made
+        objects[key] = made
 
     def list(self, bucket: str, prefix: str) -> Iterator[ObjectEntry]:
         """List the objects whose keys begin with ``prefix``, by key, as they are when their page is read."""
@@ -107,10 +143,16 @@ class MemoryObjectStore:
             after = page[-1].key
 
     def delete(self, bucket: str, key: str) -> int:
-        """Delete an object, and tell how many there were."""
+        """Delete an object with every version of it, and tell how many there were."""
         validate_key(key)
         with self._lock:
-            return 0 if self._objects(bucket).pop(key, None) is None else 1
+            gone = 0 if self._objects(bucket).pop(key, None) is None else 1
+            if self._versions is None:
+                return gone
+            old = [name for name in self._versions if name[:2] == (bucket, key)]
+            for name in old:
+                del self._versions[name]
+            return len(old)
 
     def _made(
         self, bucket: str, key: str, body: bytes, content_type: str, metadata: Mapping[str, str] | None
@@ -118,6 +160,7 @@ class MemoryObjectStore:
         validate_key(key)
         # Names are checked as S3's adapter checks them.
         encode_metadata(metadata or {})
+        now = self._now()
         info = ObjectInfo(
             bucket=bucket,
             key=key,
@@ -125,8 +168,9 @@ class MemoryObjectStore:
             content_type=content_type,
             etag=hashlib.md5(body, usedforsecurity=False).hexdigest(),
             metadata=dict(metadata or {}),
+            modified_at=now,
         )
-        return _StoredObject(info, bytes(body), self._now())
+        return _StoredObject(info, bytes(body), now)
 
     def ensure_bucket(self, bucket: str) -> None:
         """Create the bucket where it is missing."""
@@ -141,11 +185,12 @@ class MemoryObjectStore:
         except KeyError:
             raise BucketMissing(bucket=bucket) from None
 
-    def _find(self, bucket: str, key: str) -> _StoredObject:
+    def _find(self, bucket: str, key: str, version_id: str = "") -> _StoredObject:
         validate_key(key)
         with self._lock:
+            objects = self._objects(bucket)
             try:
-                return self._objects(bucket)[key]
+                return (self._versions or {})[bucket, key, version_id] if version_id else objects[key]
             except KeyError:
                 raise ObjectMissing(bucket=bucket, key=key) from None
 
@@ -185,9 +230,11 @@ class MemoryRecipeRepository:
         """Record a job as queued, or return the row it has."""
         return self._upsert(job_id, bucket, key, sha256, lambda row: row)
 
-    def start(self, job_id: UUID, *, bucket: str, key: str, sha256: str) -> Recipe:
-        """Record that a job runs and what its bytes hash to."""
-        return self._upsert(job_id, bucket, key, sha256, lambda row: replace(row, status="running"))
+    def start(self, job_id: UUID, *, bucket: str, key: str, sha256: str, instead_of: str = "") -> Recipe:
+        """Record that a job runs and what its bytes hash to; ``instead_of`` is a hash that it gives up for it."""
+        return self._upsert(
+            job_id, bucket, key, sha256, lambda row: replace(row, status="running"), instead_of=instead_of
+        )
 
     def succeed(self, job_id: UUID, *, bucket: str, key: str, sha256: str, ocr: RecipeOcr) -> Recipe:
         """Record a job's result and its final status; a failed job keeps its failure."""
@@ -284,6 +331,7 @@ class MemoryRecipeRepository:
         change: Callable[[Recipe], Recipe],
         *,
         again: tuple[str, ...] = (),
+        instead_of: str = "",
     ) -> Recipe:
         """Apply ``change`` unless the row is final; ``again`` lists final statuses that it may be applied to."""
         bucket, key = storable(bucket), storable(key)
@@ -297,7 +345,7 @@ class MemoryRecipeRepository:
             known = self._rows.get(job_id)
             if known is None:
                 known = Recipe(job_id, "queued", bucket, key, sha256, now, now)
-            elif not same_asset(known, bucket, key, sha256):
+            elif not same_asset(known, bucket, key, sha256, instead_of):
                 asked = asset(bucket, key, sha256)
                 raise JobConflict(
                     job_id=job_id, known=asset(known.s3_raw_bucket, known.s3_raw_key, known.content_sha256), asked=asked
@@ -305,7 +353,7 @@ class MemoryRecipeRepository:
             row = replace(
                 known,
                 s3_raw_bucket=known.s3_raw_bucket or bucket,
-                content_sha256=known.content_sha256 or sha256,
+                content_sha256=sha256 or known.content_sha256,
             )
             if row.status not in FINAL or row.status in again:
                 row = change(row)

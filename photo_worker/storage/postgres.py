@@ -164,9 +164,9 @@ class PostgresRecipeRepository:
         """Record a job as queued, or return the row it has."""
         return self._write(job_id, bucket, key, sha256=sha256, status="queued")
 
-    def start(self, job_id: UUID, *, bucket: str, key: str, sha256: str) -> Recipe:
-        """Record that a job runs and what its bytes hash to; a final status stays."""
-        return self._write(job_id, bucket, key, sha256=sha256, status="running")
+    def start(self, job_id: UUID, *, bucket: str, key: str, sha256: str, instead_of: str = "") -> Recipe:
+        """Record that a job runs and what its bytes hash to; a final status stays, and with it the hash."""
+        return self._write(job_id, bucket, key, sha256=sha256, status="running", instead_of=instead_of)
 
     def succeed(self, job_id: UUID, *, bucket: str, key: str, sha256: str, ocr: RecipeOcr) -> Recipe:
         """Record a job's result and its final status in one transaction; a failed job keeps its failure."""
@@ -238,7 +238,8 @@ class PostgresRecipeRepository:
         **columns: object,
     ) -> Recipe:
         bucket, key = storable(bucket), storable(key)
-        values = {"id": job_id, "bucket": bucket, "key": key, "sha256": sha256, "code": None, "message": None}
+        values = {"id": job_id, "bucket": bucket, "key": key, "sha256": sha256, "instead_of": ""}
+        values |= {"code": None, "message": None}
         row = self._read(statement, values | columns)
         while row is None:
             known = self.get(job_id)

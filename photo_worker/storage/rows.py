@@ -5,17 +5,21 @@ from __future__ import annotations
 import hashlib
 from uuid import UUID
 
-from photo_worker.ports import Recipe
+from photo_worker.ports import FINAL_STATUSES, Recipe
 
-FINAL = frozenset({"succeeded", "failed"})
+FINAL = FINAL_STATUSES
 
 
-def same_asset(row: Recipe, bucket: str, key: str, sha256: str) -> bool:
-    """Tell whether a row may be about this asset; an empty bucket or hash is one not known yet."""
+def same_asset(row: Recipe, bucket: str, key: str, sha256: str, instead_of: str = "") -> bool:
+    """Tell whether a row may be about this asset; an empty bucket or hash is one not known yet.
+
+    A row that is not final may have the hash ``instead_of``, which it gives up.
+    """
+    given_up = row.content_sha256 == instead_of and row.status not in FINAL
     return (
         row.s3_raw_key == key
         and (row.s3_raw_bucket == bucket or "" in {row.s3_raw_bucket, bucket})
-        and (row.content_sha256 == sha256 or "" in {row.content_sha256, sha256})
+        and (row.content_sha256 == sha256 or "" in {row.content_sha256, sha256} or given_up)
     )
 
 

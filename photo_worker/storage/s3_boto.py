@@ -7,7 +7,7 @@ from base64 import b64encode
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NotRequired, TypedDict
 from urllib.parse import urlsplit
 
 from botocore.exceptions import BotoCoreError, ClientError
@@ -82,6 +82,14 @@ def make_client(
         raise ConfigurationError(problems=f"S3: {error}") from error
 
 
+class _Read(TypedDict):
+    """What names an object that is read."""
+
+    Bucket: str
+    Key: str
+    VersionId: NotRequired[str]
+
+
 class BotoObjectStore:
     """``ports.ObjectStore`` over a boto3 S3 client. Thread-safe, as the client is.
 
@@ -108,8 +116,8 @@ class BotoObjectStore:
         parts = urlsplit(self._client.meta.endpoint_url)
         return f"S3 at {parts.scheme}://{parts.netloc.rpartition('@')[2]}"
 
-    def head(self, bucket: str, key: str) -> ObjectInfo:
-        """Return an object's size, type and metadata.
+    def head(self, bucket: str, key: str, *, version_id: str = "") -> ObjectInfo:
+        """Return an object's size, type and metadata. A version by its id needs s3:GetObjectVersion.
 
         The answer to HEAD has no body, so that only its status tells what is wrong; where that is
         not enough one more request asks. S3 answers 403 for a missing object to those who may not
@@ -117,12 +125,12 @@ class BotoObjectStore:
         """
         validate_key(key)
         try:
-            return _info(bucket, key, self._client.head_object(Bucket=bucket, Key=key))
+            return _info(bucket, key, self._client.head_object(**_read(bucket, key, version_id)))
         except s3_errors.FAILURES as error:
-            raise self._explain(error, bucket, key) from error
+            raise self._explain(error, bucket, key, version_id) from error
 
     @contextmanager
-    def open(self, bucket: str, key: str) -> Iterator[tuple[ObjectInfo, Iterator[bytes]]]:
+    def open(self, bucket: str, key: str, *, version_id: str = "") -> Iterator[tuple[ObjectInfo, Iterator[bytes]]]:
         """Stream an object in pieces of at most 1 MiB; one request for information and bytes.
 
         A connection that is cut, or bytes that do not match the object's own checksum, raise
@@ -130,15 +138,15 @@ class BotoObjectStore:
         """
         validate_key(key)
         try:
-            answer = self._client.get_object(Bucket=bucket, Key=key)
+            answer = self._client.get_object(**_read(bucket, key, version_id))
         except s3_errors.FAILURES as error:
-            raise self._explain(error, bucket, key) from error
+            raise self._explain(error, bucket, key, version_id) from error
         with closing(answer["Body"]) as body:
             yield _info(bucket, key, answer), self._pieces(body.read, bucket, key)
 
-    def get(self, bucket: str, key: str, *, limit_bytes: int) -> bytes:
+    def get(self, bucket: str, key: str, *, limit_bytes: int, version_id: str = "") -> bytes:
         """Return an object's bytes; one over the limit is refused before it is read."""
-        with self.open(bucket, key) as (info, pieces):
+        with self.open(bucket, key, version_id=version_id) as (info, pieces):
             if info.size_bytes > limit_bytes:
                 raise DocumentTooLarge(name=key, size_bytes=info.size_bytes, limit_bytes=limit_bytes)
             return b"".join(pieces)
@@ -166,6 +174,32 @@ class BotoObjectStore:
             self._client.put_object(**request)
         except s3_errors.FAILURES as error:
             if isinstance(error, ClientError) and s3_errors.status_of(error) == s3_errors.PRECONDITION_FAILED:
+                return False
+            raise self._explain(error, bucket, key) from error
+        return True
+
+    def replace(
+        self,
+        bucket: str,
+        key: str,
+        body: bytes,
+        *,
+        etag: str,
+        content_type: str,
+        metadata: Mapping[str, str] | None = None,
+    ) -> bool:
+        """Write an object whole in place of the one with this ETag, and tell whether it was written.
+
+        The store decides, by ``If-Match``. Some answer 404 where the object is gone, some 412.
+        """
+        request = self._upload(bucket, key, body, content_type, metadata)
+        request["IfMatch"] = f'"{etag}"'
+        try:
+            self._client.put_object(**request)
+        except s3_errors.FAILURES as error:
+            status = s3_errors.status_of(error) if isinstance(error, ClientError) else 0
+            gone = isinstance(error, ClientError) and s3_errors.code_of(error) == "NoSuchKey"
+            if status == s3_errors.PRECONDITION_FAILED or gone:
                 return False
             raise self._explain(error, bucket, key) from error
         return True
@@ -261,23 +295,28 @@ class BotoObjectStore:
                 return
             yield piece
 
-    def _explain(self, error: Exception, bucket: str, key: str | None) -> PhotoWorkerError:
+    def _explain(self, error: Exception, bucket: str, key: str | None, version_id: str = "") -> PhotoWorkerError:
         """Return what to raise for ``error``; asks the store again where its answer is not enough."""
         code = s3_errors.code_of(error) if isinstance(error, ClientError) else ""
+        if key is not None and version_id and s3_errors.names_no_version(error):
+            return ObjectMissing(bucket=bucket, key=key)
         if code in s3_errors.OPAQUE_CODES:
-            error = self._ask_again(bucket, key) or error
+            error = self._ask_again(bucket, key, version_id) or error
+            if key is not None and version_id and s3_errors.names_no_version(error):
+                return ObjectMissing(bucket=bucket, key=key)
         explained = s3_errors.translate(error, store=self.describe(), bucket=bucket, key=key)
         if code == "404" and isinstance(explained, ObjectMissing):
             return self._bucket_problem(bucket) or explained
         return explained
 
-    def _ask_again(self, bucket: str, key: str | None) -> ClientError | None:
+    def _ask_again(self, bucket: str, key: str | None, version_id: str) -> ClientError | None:
         """Repeat a refused HEAD in a form whose answer has a body, and return that answer's error."""
         try:
             if key is None:
                 self._client.list_objects_v2(Bucket=bucket, MaxKeys=1)
             else:
-                self._client.get_object(Bucket=bucket, Key=key, Range="bytes=0-0")["Body"].close()
+                asked = _read(bucket, key, version_id)
+                self._client.get_object(**asked, Range="bytes=0-0")["Body"].close()
         except ClientError as error:
             return error
         except s3_errors.UNREACHABLE:
@@ -294,6 +333,13 @@ class BotoObjectStore:
         return None
 
 
+def _read(bucket: str, key: str, version_id: str) -> _Read:
+    asked: _Read = {"Bucket": bucket, "Key": key}
+    if version_id:
+        asked["VersionId"] = version_id
+    return asked
+
+
 def _info(bucket: str, key: str, answer: HeadObjectOutputTypeDef | GetObjectOutputTypeDef) -> ObjectInfo:
     return ObjectInfo(
         bucket=bucket,
@@ -302,4 +348,7 @@ def _info(bucket: str, key: str, answer: HeadObjectOutputTypeDef | GetObjectOutp
         content_type=answer.get("ContentType") or DEFAULT_CONTENT_TYPE,
         etag=answer["ETag"].strip('"'),
         metadata=decode_metadata(answer.get("Metadata", {})),
+        # "null" is that of an object without versions: what is written over it gets the same id.
+        version_id=answer.get("VersionId", "").removeprefix("null"),
+        modified_at=answer.get("LastModified"),
     )

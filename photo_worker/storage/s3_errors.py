@@ -73,6 +73,14 @@ def status_of(error: boto.ClientError) -> int:
     return int(error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0))
 
 
+def names_no_version(error: Exception) -> bool:
+    """Tell whether an answer to a request with a version's id says that there is no such version.
+
+    What is no id that this bucket could have given is an invalid argument to S3 ("GetObject" in its API reference).
+    """
+    return isinstance(error, boto.ClientError) and code_of(error) in {"NoSuchVersion", "InvalidArgument"}
+
+
 def translate(error: Exception, *, store: str, bucket: str, key: str | None) -> PhotoWorkerError:
     """Return the error to raise in place of ``error``, one of ``FAILURES``.
 

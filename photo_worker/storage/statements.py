@@ -1,7 +1,8 @@
 """The statements of the Postgres repository: constants, composed of constants.
 
 Each is one round trip. An empty bucket or hash means "not known yet", on either side (see
-``rows.same_asset``); where the row is another asset's, nothing is written and no row comes back.
+``rows.same_asset``), and ``instead_of`` is a hash that a job gives up while it runs. Where the row
+is another asset's, nothing is written and no row comes back.
 Every write of an erased job is refused with ``JOB_ERASED`` by the schema itself (step 0002).
 """
 # ruff: noqa: S608
@@ -22,7 +23,7 @@ _UPSERT: LiteralString = """
     VALUES (%(id)s, %(bucket)s, %(key)s, %(sha256)s, %(status)s, %(code)s, %(message)s)
     ON CONFLICT (id) DO UPDATE SET
         s3_raw_bucket = COALESCE(NULLIF(recipes.s3_raw_bucket, ''), EXCLUDED.s3_raw_bucket),
-        content_sha256 = COALESCE(NULLIF(recipes.content_sha256, ''), EXCLUDED.content_sha256),
+        content_sha256 = COALESCE(NULLIF(EXCLUDED.content_sha256, ''), recipes.content_sha256),
         status = CASE WHEN recipes.status IN ('succeeded', 'failed') OR EXCLUDED.status = 'queued'
             THEN recipes.status ELSE EXCLUDED.status END,
         error_code = CASE WHEN recipes.status IN ('succeeded', 'failed')
@@ -33,7 +34,8 @@ _UPSERT: LiteralString = """
         AND (recipes.s3_raw_bucket = EXCLUDED.s3_raw_bucket
             OR '' IN (recipes.s3_raw_bucket, EXCLUDED.s3_raw_bucket))
         AND (recipes.content_sha256 = EXCLUDED.content_sha256
-            OR '' IN (recipes.content_sha256, EXCLUDED.content_sha256))
+            OR '' IN (recipes.content_sha256, EXCLUDED.content_sha256)
+            OR (recipes.content_sha256 = %(instead_of)s AND recipes.status NOT IN ('succeeded', 'failed')))
     RETURNING *"""
 
 WRITE_STATUS: LiteralString = f"""

@@ -40,7 +40,7 @@ with workflow.unsafe.imports_passed_through():
         PersistInput,
     )
     from photo_worker.contracts.keys import manifest_key, parse_job_id
-    from photo_worker.errors import InputError, JobCancelled, JobExpired, StepFailed, StepTimeout
+    from photo_worker.errors import InputError, JobCancelled, JobExpired, SourceReplaced, StepFailed, StepTimeout
 
 _In = TypeVar("_In")
 _Out = TypeVar("_Out")
@@ -84,6 +84,23 @@ class ImageProcessingWorkflow:
             raise reason from error
 
     async def _process(self, request: ImageProcessingInput) -> ImageProcessingResult:
+        readings = 1
+        while True:
+            try:
+                located, ocr = await self._read(request)
+                break
+            except ActivityError as error:
+                # No job that an earlier release began comes here: it had no such error.
+                if not _is_replaced(error) or not workflow.patched("source-replaced"):
+                    raise
+                if self._deadline is not None and workflow.now() > self._deadline:
+                    raise
+            await workflow.sleep(policies.reread_wait(readings))
+            readings += 1
+        return await self._persist(request, located, ocr)
+
+    async def _read(self, request: ImageProcessingInput) -> tuple[LocatedAsset, OcrResult]:
+        self._located, self._ocr = None, None
         self._located = await self._step(
             AssetActivities.verify_and_locate_asset,
             LocateAssetInput(
@@ -105,30 +122,41 @@ class ImageProcessingWorkflow:
                 sha256=self._located.sha256,
                 content_type=self._located.content_type,
                 size_bytes=self._located.size_bytes,
+                version_id=self._located.version_id,
+                etag=self._located.etag,
+                modified_at=self._located.modified_at,
             ),
             policies.OCR,
             policies.COUNTED.ocr,
         )
+        return self._located, self._ocr
+
+    async def _persist(
+        self, request: ImageProcessingInput, located: LocatedAsset, ocr: OcrResult
+    ) -> ImageProcessingResult:
         await self._step(
             ResultActivities.persist_artifacts,
             PersistInput(
                 job_id=request.job_id,
-                s3_raw_key=self._located.key,
-                sha256=self._located.sha256,
-                ocr_s3_key=self._ocr.s3_ocr_key,
-                ocr_engine=self._ocr.ocr_engine,
-                ocr_version=self._ocr.ocr_version,
-                page_count=self._ocr.page_count,
-                bucket=self._located.bucket,
-                content_type=self._located.content_type,
-                size_bytes=self._located.size_bytes,
+                s3_raw_key=located.key,
+                sha256=located.sha256,
+                ocr_s3_key=ocr.s3_ocr_key,
+                ocr_engine=ocr.ocr_engine,
+                ocr_version=ocr.ocr_version,
+                page_count=ocr.page_count,
+                bucket=located.bucket,
+                content_type=located.content_type,
+                size_bytes=located.size_bytes,
+                version_id=located.version_id,
+                etag=located.etag,
+                modified_at=located.modified_at,
             ),
             policies.PERSIST,
             policies.COUNTED.persist,
             # The result is there and is being written: a cancellation comes too late to be of use.
             cancellation=workflow.ActivityCancellationType.WAIT_CANCELLATION_COMPLETED,
         )
-        return _result(request, self._located, self._ocr)
+        return _result(request, located, ocr)
 
     async def _step(
         self,
@@ -262,6 +290,10 @@ def _lifetime(request: ImageProcessingInput) -> timedelta:
 
 def _is_unexpected(error: ActivityError) -> bool:
     return isinstance(error.cause, ApplicationError) and error.cause.type == policies.UNEXPECTED
+
+
+def _is_replaced(error: ActivityError) -> bool:
+    return isinstance(error.cause, ApplicationError) and error.cause.type == SourceReplaced.code
 
 
 def _lasting(policy: policies.ActivityPolicy) -> RetryPolicy:

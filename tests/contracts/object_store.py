@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from threading import Barrier
 from uuid import uuid4
 
@@ -46,6 +47,11 @@ class ObjectStoreContract:
         name = f"pw-test-{uuid4().hex}"
         store.ensure_bucket(name)
         return name
+
+    @pytest.fixture
+    def keeping(self) -> tuple[ObjectStore, str]:
+        """A store, and a bucket of it that keeps what is overwritten."""
+        raise NotImplementedError
 
     @pytest.mark.parametrize("key", KEYS)
     def test_an_object_comes_back_as_it_was_written(self, store: ObjectStore, bucket: str, key: str) -> None:
@@ -107,6 +113,46 @@ class ObjectStoreContract:
         first = store.head(bucket, "k").etag
         store.put(bucket, "k", b"same", content_type="image/png")
         assert store.head(bucket, "k").etag == first
+
+    def test_what_is_written_over_an_object_is_another_revision(self, store: ObjectStore, bucket: str) -> None:
+        store.put(bucket, "k", b"first", content_type="image/png")
+        first = store.head(bucket, "k").revision
+        with store.open(bucket, "k") as (opened, _):
+            assert opened.revision == first
+        assert store.head(bucket, "k").revision == first
+        store.put(bucket, "k", b"second", content_type="image/png")
+        assert store.head(bucket, "k").revision != first
+        assert first
+
+    def test_a_replacement_is_written_only_over_what_was_looked_at(self, store: ObjectStore, bucket: str) -> None:
+        store.put(bucket, "k", b"first", content_type="image/png")
+        etag = store.head(bucket, "k").etag
+        assert store.replace(bucket, "k", b"second", etag=etag, content_type="image/jpeg", metadata={"job": "1"})
+        assert not store.replace(bucket, "k", b"third", etag=etag, content_type="image/jpeg")
+        assert store.get(bucket, "k", limit_bytes=10) == b"second"
+        assert dict(store.head(bucket, "k").metadata) == {"job": "1"}
+
+    def test_what_is_not_there_cannot_be_replaced(self, store: ObjectStore, bucket: str) -> None:
+        assert not store.replace(bucket, "missing", b"x", etag="0" * 32, content_type="image/png")
+        assert list(store.list(bucket, "")) == []
+
+    def test_a_version_is_read_by_its_id_after_it_was_replaced(self, keeping: tuple[ObjectStore, str]) -> None:
+        store, bucket = keeping
+        store.put(bucket, "k", b"first", content_type="image/png")
+        first = store.head(bucket, "k")
+        store.put(bucket, "k", b"second", content_type="image/jpeg")
+        second = store.head(bucket, "k")
+        assert first.version_id
+        assert second.version_id not in {"", first.version_id}
+        assert store.get(bucket, "k", limit_bytes=10) == b"second"
+        assert store.get(bucket, "k", limit_bytes=10, version_id=first.version_id) == b"first"
+        assert store.head(bucket, "k", version_id=first.version_id) == first
+        with store.open(bucket, "k", version_id=first.version_id) as (info, pieces):
+            assert (info, b"".join(pieces)) == (first, b"first")
+        store.delete(bucket, "k")
+        for look in (store.head, partial(store.get, limit_bytes=10)):
+            with pytest.raises(ObjectMissing):
+                look(bucket, "k", version_id=first.version_id)
 
     def test_metadata_holds_any_text(self, store: ObjectStore, bucket: str) -> None:
         @settings(max_examples=15, deadline=None)

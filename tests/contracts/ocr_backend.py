@@ -156,12 +156,11 @@ class OcrBackendContract:
 
 
 class ReadingBackendContract(OcrBackendContract):
-    """``missing`` is the code for an object that is not there, ``codes`` where a bad document's is not the usual."""
+    """``codes`` are those of bad documents where they are not the usual."""
 
     small: ClassVar[Sequence[bytes]] = [
         note(words) for words in ("Lemon Tart 1", "Oat Cakes 22", "Plum Jam 345", "Rye Bread 67")
     ]
-    missing: ClassVar[str] = "object_missing"
     codes: ClassVar[Mapping[str, str]] = {}
 
     @pytest.mark.parametrize("name", BAD_INPUTS)
@@ -176,7 +175,7 @@ class ReadingBackendContract(OcrBackendContract):
     def test_a_missing_object_is_refused_for_good(self, backend: OcrBackend, place: Place) -> None:
         with pytest.raises(InputError) as caught:
             backend.detect_text(replace(place(photo("clean-print")), key="nowhere.jpg"))
-        assert caught.value.code == self.missing
+        assert caught.value.code == "object_missing"
         assert not caught.value.retryable
         assert "nowhere.jpg" in caught.value.message
 

@@ -144,6 +144,51 @@ class RecipeRepositoryContract:
         step(repository, "start", job_id)
         assert step(repository, "queue", job_id).status == "running"
 
+    def test_a_running_job_gives_its_hash_up_for_another(self, repository: RecipeRepository, job_id: UUID) -> None:
+        one, other = "1" * 64, "2" * 64
+        repository.start(job_id, bucket=BUCKET, key=KEY, sha256=one)
+        row = repository.start(job_id, bucket=BUCKET, key=KEY, sha256=other, instead_of=one)
+        assert (row.status, row.content_sha256) == ("running", other)
+        # Again, as after a reply that was lost.
+        again = repository.start(job_id, bucket=BUCKET, key=KEY, sha256=other, instead_of=one)
+        assert again.content_sha256 == other
+
+    @pytest.mark.parametrize("instead_of", ["", "1" * 64])
+    def test_who_comes_too_late_does_not_bring_an_old_hash_back(
+        self, repository: RecipeRepository, job_id: UUID, instead_of: str
+    ) -> None:
+        repository.start(job_id, bucket=BUCKET, key=KEY, sha256="2" * 64)
+        with pytest.raises(JobConflict):
+            repository.start(job_id, bucket=BUCKET, key=KEY, sha256="3" * 64, instead_of=instead_of)
+        row = repository.get(job_id)
+        assert row is not None
+        assert row.content_sha256 == "2" * 64
+
+    def test_a_final_job_gives_no_hash_up(self, repository: RecipeRepository, job_id: UUID) -> None:
+        repository.start(job_id, bucket=BUCKET, key=KEY, sha256="1" * 64)
+        repository.fail(job_id, bucket=BUCKET, key=KEY, code="c", message="m")
+        with pytest.raises(JobConflict):
+            repository.start(job_id, bucket=BUCKET, key=KEY, sha256="2" * 64, instead_of="1" * 64)
+        row = repository.get(job_id)
+        assert row is not None
+        assert row.content_sha256 == "1" * 64
+
+    def test_of_many_that_replace_one_hash_one_wins(self, repository: RecipeRepository, job_id: UUID) -> None:
+        repository.start(job_id, bucket=BUCKET, key=KEY, sha256="f" * 64)
+
+        def move(number: int) -> str:
+            try:
+                row = repository.start(job_id, bucket=BUCKET, key=KEY, sha256=f"{number}" * 64, instead_of="f" * 64)
+            except JobConflict:
+                return ""
+            return row.content_sha256
+
+        with ThreadPoolExecutor(8) as pool:
+            won = [found for found in pool.map(move, range(8)) if found]
+        row = repository.get(job_id)
+        assert row is not None
+        assert won == [row.content_sha256]
+
     def test_a_hash_once_known_stays(self, repository: RecipeRepository, job_id: UUID) -> None:
         step(repository, "start", job_id)
         assert step(repository, "start", job_id, sha256="").content_sha256 == SHA

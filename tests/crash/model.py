@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from tests.crash.invariants import Watch
-from tests.crash.pipelines import photo
+from tests.crash.pipelines import ACCESS, photo
 from tests.crash.simulation.commands import Command, Console
 from tests.crash.simulation.gate import Mode, Phase, Process
 from tests.crash.simulation.world import World
@@ -201,7 +201,7 @@ class Deployment(RuleBasedStateMachine):
         self._world.textract.throttled += calls
         self._tally["throttled"] += calls
 
-    @rule(reason=st.sampled_from(("Internal error", "The document has an unsupported format")))
+    @rule(reason=st.sampled_from(("Internal error", ACCESS, "The document has an unsupported format")))
     def fail_a_reading(self, reason: str) -> None:
         self._world.textract.failures.append(reason)
         self._tally["failed_readings"] += 1

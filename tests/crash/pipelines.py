@@ -25,6 +25,10 @@ PNG = bytes.fromhex(
 )
 
 
+# What Textract says of an object that it may not read.
+ACCESS = "Unable to get object metadata from S3. Check object key, region and/or access permissions."
+
+
 @dataclass(frozen=True)
 class Pipeline:
     """One course of things. ``drive`` gives commands and lets them come to their end.
@@ -39,6 +43,8 @@ class Pipeline:
     accepted: tuple[UUID, ...] = ()
     erased: tuple[UUID, ...] = ()
     ends: Callable[[dict[str, Any]], bool] | None = None
+    code: str | None = None
+    """The error that its jobs end with where nothing goes wrong beside what it is about."""
 
 
 def photo(folder: Path, name: str = "photo", content: bytes | None = None) -> Source:
@@ -82,6 +88,39 @@ def _theirs(console: Console, folder: Path) -> None:
     console.settle()
 
 
+THEIRS = "theirs/photo.png"
+FIRST, SECOND = PNG + b"first", PNG + b"second"
+
+
+def _put(console: Console, body: bytes) -> None:
+    console.world.replacements += any(console.world.store.list(BUCKET, THEIRS))
+    console.world.store.put(BUCKET, THEIRS, body, content_type="image/png")
+
+
+def _replaced(console: Console, folder: Path) -> None:
+    # Its owner writes another photo over it while it waits for Textract.
+    _put(console, FIRST)
+    console.submit(ONE, Source(label="theirs", bucket=BUCKET, key=THEIRS))
+    _until(console, _reached(console, ONE, "ActivityTaskScheduled", 2))
+    console.world.now += timedelta(seconds=1)
+    _put(console, SECOND)
+    console.settle()
+
+
+def _replaced_and_back(console: Console, folder: Path) -> None:
+    # Textract reads the second photo under the first one's name; then the first is there again, and submitted again.
+    _put(console, FIRST)
+    console.submit(ONE, Source(label="theirs", bucket=BUCKET, key=THEIRS))
+    _until(console, _reached(console, ONE, "ActivityTaskScheduled", 2))
+    console.world.now += timedelta(seconds=1)
+    _put(console, SECOND)
+    _until(console, lambda: bool(console.world.textract.started))
+    console.world.now += timedelta(seconds=1)
+    _put(console, FIRST)
+    console.submit(TWO, Source(label="theirs", bucket=BUCKET, key=THEIRS))
+    console.settle()
+
+
 def _throttled(console: Console, folder: Path) -> None:
     console.world.textract.throttled = 3
     _one(console, folder)
@@ -90,6 +129,19 @@ def _throttled(console: Console, folder: Path) -> None:
 def _failed_job(console: Console, folder: Path) -> None:
     console.world.textract.failures.append("Internal error")
     _one(console, folder)
+
+
+def _failing(console: Console, folder: Path) -> None:
+    console.world.textract.failures += ["Internal server error"] * 3
+    _one(console, folder)
+
+
+def _not_let_in(console: Console, folder: Path) -> None:
+    # The permission that Textract lacks is granted, and the photo submitted again: the failed job is still there.
+    console.world.textract.failures.append(ACCESS)
+    _one(console, folder)
+    console.submit(TWO, photo(folder))
+    console.settle()
 
 
 def _refused(console: Console, folder: Path) -> None:
@@ -167,6 +219,11 @@ def _succeeded_or(code: str) -> Callable[[dict[str, Any]], bool]:
     return right
 
 
+def _all_succeeded(found: dict[str, Any]) -> bool:
+    # Which photo it is, the fault may decide; that the text is its own, every run is asked (invariant 5).
+    return all(row["status"] == "succeeded" for row in found["rows"].values())
+
+
 def _gone(found: dict[str, Any]) -> bool:
     return not found["rows"] and not found["objects"] and not found["workflows"]
 
@@ -175,14 +232,29 @@ PIPELINES: tuple[Pipeline, ...] = (
     Pipeline("photo", "A photo is submitted, verified, read and persisted.", _one, (ONE,)),
     Pipeline("same-photo-twice", "Two jobs with the same bytes.", _same_photo_twice, (ONE, TWO)),
     Pipeline("same-id-twice", "One job id, submitted twice at once.", _same_id_twice, (ONE,)),
-    Pipeline("no-photo", "What was submitted is no document.", _no_photo, (ONE,)),
-    Pipeline("absent", "The object does not exist.", _absent, (ONE,)),
+    Pipeline("no-photo", "What was submitted is no document.", _no_photo, (ONE,), code="content_mismatch"),
+    Pipeline("absent", "The object does not exist.", _absent, (ONE,), code="object_missing"),
     Pipeline("theirs", "The photo is somebody's own object.", _theirs, (ONE,)),
+    Pipeline("replaced", "The object is replaced while it is read.", _replaced, (ONE,), ends=_all_succeeded),
+    Pipeline(
+        "replaced-and-back",
+        "The object is replaced while it is read, and then put back.",
+        _replaced_and_back,
+        (ONE, TWO),
+        ends=_all_succeeded,
+    ),
     Pipeline("throttled", "Textract asks to slow down.", _throttled, (ONE,)),
     Pipeline("failed-job", "Textract fails a job, which is not charged; the next one succeeds.", _failed_job, (ONE,)),
-    Pipeline("refused", "Textract fails the job over the document.", _refused, (ONE,)),
+    Pipeline("failing", "Textract fails three jobs of a photo one after the other.", _failing, (ONE,)),
+    Pipeline("not-let-in", "Textract may not read the photo for a while.", _not_let_in, (ONE, TWO)),
+    Pipeline("refused", "Textract fails the job over the document.", _refused, (ONE,), code="document_unsupported"),
     Pipeline(
-        "cancelled", "A job is cancelled while Textract reads.", _cancelled, (ONE,), ends=_succeeded_or("job_cancelled")
+        "cancelled",
+        "A job is cancelled while Textract reads.",
+        _cancelled,
+        (ONE,),
+        ends=_succeeded_or("job_cancelled"),
+        code="job_cancelled",
     ),
     Pipeline("erased", "A finished job is erased.", _erased_at_the_end, (), (ONE,), ends=_gone),
     Pipeline("erased-in-ocr", "A job is erased while Textract reads.", _erased_in_ocr, (), (ONE,), ends=_gone),

@@ -6,6 +6,8 @@ from tests.crash.mutants import Edit
 from tests.crash.safeguard import Safeguard
 
 _FILE = "photo_worker/ocr/textract_jobs.py"
+_FAILED = "tests/unit/ocr/test_failed_jobs.py::"
+_REPLACED = "tests/unit/test_replaced_sources.py::"
 _JOBS = "tests/unit/ocr/test_textract_jobs.py::"
 
 CHARGING: tuple[Safeguard, ...] = (
@@ -23,9 +25,103 @@ CHARGING: tuple[Safeguard, ...] = (
         "a token stands for the bytes that are read",
         "a photo that replaced another under its name gets the other's text",
         (5,),
-        "the token leaves the hash out",
-        (Edit(_FILE, "document.key, document.sha256]", "document.key]"),),
-        (_JOBS + "TestToken::test_whatever_is_read_otherwise_has_another",),
+        "the token leaves the hash and the revision out",
+        (
+            Edit(
+                _FILE,
+                "[OPERATION, document.bucket, document.key, document.sha256, *_revision(document)]",
+                "[OPERATION, document.bucket, document.key]",
+            ),
+        ),
+        (_REPLACED + "test_a_job_on_the_photo_that_replaced_another_gets_its_own_text",),
+    ),
+    Safeguard(
+        "token-of-the-revision",
+        "a token stands for one writing of an object",
+        "a photo that is put back gets the text of the one that Textract met under its name in between",
+        (5,),
+        "the token leaves the revision out",
+        (Edit(_FILE, "document.sha256, *_revision(document)]", "document.sha256]"),),
+        (_REPLACED + "test_a_photo_that_comes_back_does_not_inherit_the_text_of_the_one_between",),
+    ),
+    Safeguard(
+        "that-very-version",
+        "Textract reads the version that was verified",
+        "where a bucket keeps versions, the newest one's text stands under the verified one's hash",
+        (5,),
+        "the version is not sent",
+        (Edit(_FILE, '        found["Version"] = document.revision.version_id\n', "        pass\n"),),
+        (_REPLACED + "test_in_a_bucket_with_versions_the_verified_version_is_read",),
+    ),
+    Safeguard(
+        "source-looked-at-again",
+        "an answer is stored once the object is seen to be the verified one",
+        "an object that is replaced before Textract reads it gives a row with the first hash and the second text",
+        (5,),
+        "nothing looks behind the answer",
+        (
+            Edit(
+                "photo_worker/activities/ocr.py",
+                "        if document.revision and not has_versions:\n"
+                "            self._require_unchanged(document)\n        return detected",
+                "        return detected",
+            ),
+        ),
+        (_REPLACED + "test_what_was_replaced_before_textract_read_it_is_noticed_and_read_again",),
+    ),
+    Safeguard(
+        "local-engine-reads-what-was-verified",
+        "the local engine hashes what it reads",
+        "an object that is replaced before the engine reads it gives a row with the first hash and the second text",
+        (5,),
+        "the hash is not compared",
+        (
+            Edit(
+                "photo_worker/ocr/local.py",
+                "if document.sha256 and hashlib.sha256(content).hexdigest() != document.sha256:",
+                "if False:",
+            ),
+        ),
+        (_REPLACED + "test_the_local_engine_reads_no_other_bytes_than_were_verified",),
+    ),
+    Safeguard(
+        "overtaken-attempt-stores-nothing",
+        "an attempt whose job has gone on with other bytes stores nothing over their answer",
+        "an attempt that was paused puts the text of the replaced photo to the hash of the new one",
+        (5, 6),
+        "the row is not looked at",
+        (Edit("photo_worker/activities/ocr.py", "            self._require_current(job_id, document)\n", ""),),
+        (_REPLACED + "test_an_attempt_that_comes_too_late_leaves_the_answer_of_the_bytes_that_count",),
+    ),
+    Safeguard(
+        "upload-written-once",
+        "an upload is written where it is not there yet",
+        "each submission of a known photo leaves another version of it, and is charged by Textract anew",
+        (3,),
+        "an upload is always written",
+        (
+            Edit(
+                "photo_worker/jobs.py",
+                "            written = self._store.put_new(self._bucket, photo.key, photo.body,"
+                " content_type=photo.content_type)\n",
+                "            written = False\n"
+                "            self._store.put(self._bucket, photo.key, photo.body, content_type=photo.content_type)\n",
+            ),
+        ),
+        (_REPLACED + "test_an_upload_is_written_once_and_torn_ones_again",),
+    ),
+    Safeguard(
+        "upload-is-what-its-name-says",
+        "an upload is verified against its name",
+        "a photo that was damaged in the bucket is read, and its text stands under the name of the original",
+        (4, 5),
+        "the name is not compared",
+        (
+            Edit(
+                "photo_worker/activities/assets.py", "if sha256 != known and _is_name_of(", "if False and _is_name_of("
+            ),
+        ),
+        (_REPLACED + "test_an_upload_with_other_bytes_than_its_name_says_is_noticed",),
     ),
     Safeguard(
         "token-of-unknown-bytes",
@@ -39,19 +135,52 @@ CHARGING: tuple[Safeguard, ...] = (
     Safeguard(
         "failed-job-is-replaced",
         "a job that failed for no reason of the document's is begun anew",
-        "an internal error of Textract's is final for 7 days, because the token leads to the failed job",
+        "a missing permission, or an internal error of Textract's, is final for 7 days: the token leads to that job",
         (2,),
         "every generation has the same token",
         (Edit(_FILE, "again = [generation] if generation else []", "again = [0] if False else []"),),
-        (_JOBS + "TestToken::test_whatever_is_read_otherwise_has_another",),
+        (_FAILED + "test_a_photo_is_read_when_what_was_wrong_has_been_mended",),
+    ),
+    Safeguard(
+        "failed-job-has-its-wait",
+        "a job that fails ends the attempt, and the next one begins another",
+        "a fault of seconds uses up every job that a document may have before it is over",
+        (2, 11),
+        "the next generation is begun at once",
+        (Edit(_FILE, "            if not look.had_ended:\n", "            if False:\n"),),
+        (_JOBS + "TestFailedJobs::test_another_reason_ends_the_attempt_and_the_next_one_begins_another_job",),
+    ),
+    Safeguard(
+        "failed-jobs-are-passed",
+        "jobs that had failed before are passed by",
+        "a photo whose jobs failed while a permission was missing needs as many attempts again before it is read",
+        (2, 11),
+        "a job that had failed ends the attempt too",
+        (Edit(_FILE, "            if not look.had_ended:\n", "            if True:\n"),),
+        (_JOBS + "TestFailedJobs::test_a_new_job_passes_what_failed_days_ago",),
+    ),
+    Safeguard(
+        "refusal-is-not-the-documents",
+        "that Textract may not read an object is no fault of the document's",
+        "a permission that lacks for a minute fails every photo of that minute for good",
+        (2,),
+        "a refusal counts as a damaged document",
+        (
+            Edit(
+                "photo_worker/ocr/textract_errors.py",
+                "        found = _refused(message, service, document)\n",
+                "        found = UnreadableDocument(name=document.key, reason=message)\n",
+            ),
+        ),
+        (_FAILED + "test_a_photo_is_read_when_what_was_wrong_has_been_mended",),
     ),
     Safeguard(
         "document-fault-is-final",
         "a job that failed because of its document is not begun anew",
-        "a damaged document is sent three times by every attempt",
+        "a damaged document is sent again by every attempt",
         (3, 11),
         "every failure gets another job",
-        (Edit(_FILE, "            if fault is not None:\n", "            if False:\n"),),
+        (Edit(_FILE, "            if not failure.retryable:\n", "            if False:\n"),),
         (_JOBS + "TestFailedJobs::test_a_reason_that_is_the_documents_is_final_at_once",),
     ),
     Safeguard(

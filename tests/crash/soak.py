@@ -33,7 +33,7 @@ from temporalio.runtime import LoggingConfig, Runtime, TelemetryConfig, Telemetr
 
 from photo_worker.devkit.stack import Stack
 from photo_worker.errors import DependencyError
-from photo_worker.jobs import FINAL_STATUSES
+from photo_worker.ports import FINAL_STATUSES
 from photo_worker.storage import migrate
 from tests.crash.real import services
 from tests.crash.real.facts import emulator

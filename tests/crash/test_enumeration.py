@@ -134,6 +134,8 @@ def test_every_fault_at_every_call_leaves_what_none_leaves(name: str, tmp_path: 
     pipeline = named(name)
     world, without, broken = play(pipeline, tmp_path)
     assert not broken, f"{name} without faults: {'; '.join(map(str, broken))}"
+    codes = {without["rows"][str(job_id)]["error_code"] for job_id in pipeline.accepted}
+    assert codes <= {pipeline.code}, f"{name} without faults ends as {codes}"
     wanted = places_of(world)
     if cell is not None:
         wanted = [(call, phase, mode) for call, phase, mode in wanted if f"{name}/{call.number}/{phase}/{mode}" == cell]

@@ -22,3 +22,8 @@ class TestObjectStore(ObjectStoreContract):
         name = new_bucket(server.s3())
         yield name
         delete_bucket(server.s3(), name)
+
+    @pytest.fixture
+    def keeping(self, store: BotoObjectStore, server: Endpoint, bucket: str) -> tuple[BotoObjectStore, str]:
+        server.s3().put_bucket_versioning(Bucket=bucket, VersioningConfiguration={"Status": "Enabled"})
+        return store, bucket

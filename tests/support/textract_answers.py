@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 import boto3
 
 from photo_worker.ocr.textract import TextractApi, TextractBackend, make_client
+from photo_worker.ports import AttemptNotes
 
 if TYPE_CHECKING:
     import pytest
@@ -98,12 +99,14 @@ def backend_at(
     monkeypatch: pytest.MonkeyPatch,
     api: TextractApi = "async",
     *,
+    notes: AttemptNotes | None = None,
     wait: Callable[[float], None] = time.sleep,
     clock: Callable[[], float] = time.monotonic,
 ) -> TextractBackend:
     """Return the backend as a worker with this endpoint in its environment makes it."""
     monkeypatch.setenv("AWS_ENDPOINT_URL_TEXTRACT", url)
-    return TextractBackend(make_client(session=_session(), api=api), api=api, wait=wait, clock=clock)
+    client = make_client(session=_session(), api=api)
+    return TextractBackend(client, api=api, notes=notes, wait=wait, clock=clock)
 
 
 @cache

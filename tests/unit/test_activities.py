@@ -107,12 +107,15 @@ class TestVerify:
         body, job_id = image(), uuid4()
         store.put(BUCKET, "a b+ü.png", body, content_type="image/png")
         found = self.located(store, repository, key="a b+ü.png", job_id=job_id)
+        seen = store.head(BUCKET, "a b+ü.png").revision
         assert found == LocatedAsset(
             bucket=BUCKET,
             key="a b+ü.png",
             content_type="image/png",
             size_bytes=len(body),
             sha256=hashlib.sha256(body).hexdigest(),
+            etag=seen.etag,
+            modified_at=seen.modified_at,
         )
         row = repository.get(job_id)
         assert row is not None

@@ -12,6 +12,7 @@ from uuid import UUID, uuid4
 import pytest
 from temporalio.testing import ActivityEnvironment
 
+from photo_worker.activities.heartbeats import HeartbeatNotes, beating
 from photo_worker.activities.ocr import OcrActivities
 from photo_worker.activities.results import ResultActivities
 from photo_worker.contracts.image import OcrInput, OcrResult, PersistInput
@@ -59,6 +60,56 @@ def environment(job_id: UUID, *, attempt: int = 1, heartbeat_timeout: timedelta 
         heartbeat_timeout=heartbeat_timeout,
     )
     return made
+
+
+class TestNotes:
+    """What an attempt leaves for the next one travels with its heartbeats, of which Temporal keeps the last."""
+
+    def test_the_next_attempt_reads_what_the_one_before_it_wrote(self) -> None:
+        sent: list[tuple[object, ...]] = []
+
+        def leave() -> None:
+            with beating():
+                HeartbeatNotes().write({"generation": 3})
+
+        first = environment(uuid4(), heartbeat_timeout=timedelta(seconds=30))
+        first.on_heartbeat = lambda *details: sent.append(details)
+        first.run(leave)
+        second = environment(uuid4(), attempt=2)
+        second.info = dataclasses.replace(second.info, heartbeat_details=list(sent[-1]))
+
+        def find() -> object:
+            with beating():
+                return HeartbeatNotes().read()
+
+        assert second.run(find) == {"generation": 3}
+        assert environment(uuid4()).run(find) is None
+
+    @pytest.mark.parametrize("before", [[], [{"generation": 2}]])
+    def test_every_later_sign_of_life_repeats_the_note(self, before: list[object]) -> None:
+        sent: list[tuple[object, ...]] = []
+        enough = threading.Event()
+
+        def note(*details: object) -> None:
+            sent.append(details)
+            if len(sent) > 2:
+                enough.set()
+
+        def wait_long() -> None:
+            with beating():
+                if not before:
+                    HeartbeatNotes().write({"generation": 2})
+                assert enough.wait(10)
+
+        within = environment(uuid4(), attempt=2, heartbeat_timeout=timedelta(milliseconds=20))
+        within.info = dataclasses.replace(within.info, heartbeat_details=before)
+        within.on_heartbeat = note
+        within.run(wait_long)
+        assert set(map(repr, sent)) == {"({'generation': 2},)"}
+
+    def test_outside_of_an_attempt_there_are_none(self) -> None:
+        HeartbeatNotes().write({"generation": 1})
+        assert HeartbeatNotes().read() is None
 
 
 def read(

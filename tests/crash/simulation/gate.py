@@ -303,9 +303,12 @@ class Gated:
 class GatedStore(Gated):
     """An object store; what it streams and lists is one call each, made when it is asked for."""
 
-    def open(self, bucket: str, key: str) -> Any:
+    def open(self, bucket: str, key: str, *, version_id: str = "") -> Any:
         return self._gate.call(
-            "store.open", lambda: self._inner.open(bucket, key), broken=self._broken, refused=self._refused
+            "store.open",
+            lambda: self._inner.open(bucket, key, version_id=version_id),
+            broken=self._broken,
+            refused=self._refused,
         )
 
     def list(self, bucket: str, prefix: str) -> Iterator[Any]:

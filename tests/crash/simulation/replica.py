@@ -86,15 +86,22 @@ class Replica:
         """How many tasks it has run: what it knows of the execution."""
 
     def run_task(
-        self, jobs: Sequence[WorkflowActivationJob], at: datetime, *, replaying: bool, flags: Collection[int] = ()
+        self,
+        jobs: Sequence[WorkflowActivationJob],
+        at: datetime,
+        *,
+        replaying: bool,
+        flags: Collection[int] = (),
+        patches: Sequence[str] = (),
     ) -> list[WorkflowCommand]:
-        """Return the commands of one workflow task; ``flags`` are those that were noted when it first ran.
+        """Return the commands of one workflow task; ``flags`` and ``patches`` are those noted when it first ran.
 
         An activity that is not waited for when it is cancelled is cancelled within the task, as the SDK's core does it;
         the code hears nothing more of it then, also where it ended while the task ran.
         """
         commands: list[WorkflowCommand] = []
         self.flags |= set(flags)
+        jobs = [*(WorkflowActivationJob(notify_has_patch=NotifyHasPatch(patch_id=one)) for one in patches), *jobs]
         more = [job for job in jobs if job.resolve_activity.seq not in self._cancelled]
         while more:
             found = self._activate(more, at, replaying=replaying)

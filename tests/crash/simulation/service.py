@@ -60,6 +60,8 @@ class Activity:
     attempt: Attempt | None = None
     cancel_requested: bool = False
     last_failure: Failure | None = None
+    details: tuple[Payload, ...] = ()
+    """What the last heartbeat said, for the next attempt."""
 
     @property
     def retry(self) -> RetryPolicy:
@@ -123,6 +125,7 @@ class Execution:
     """The task that a worker has: token, until when, jobs."""
     activities: dict[int, Activity] = field(default_factory=dict)
     timers: dict[int, datetime] = field(default_factory=dict)
+    """When each fires."""
 
 
 class Stale(Exception):
@@ -314,11 +317,12 @@ class Service:
             raise Stale("the attempt was given up")
         return activity
 
-    def heartbeat(self, execution: Execution, seq: int, token: int) -> bool:
+    def heartbeat(self, execution: Execution, seq: int, token: int, details: Sequence[Payload] = ()) -> bool:
         """Take a sign of life; tell whether the attempt should stop. Raises ``Stale``."""
         activity = self._find(execution, seq, token)
         assert activity.attempt is not None
         activity.attempt.beat = self._now()
+        activity.details = tuple(details)
         return activity.cancel_requested
 
     def complete_activity(self, execution: Execution, seq: int, token: int, result: Payload | None) -> None:
@@ -382,9 +386,9 @@ class Service:
         now = self._now()
         found: list[datetime] = []
         for execution in self.executions.values():
+            found += execution.timers.values()
             if execution.task is not None:
                 found.append(execution.task[1])
-            found += execution.timers.values()
             for activity in execution.activities.values():
                 deadline = activity.deadline()
                 if deadline is not None:
@@ -402,6 +406,11 @@ class Service:
                 execution.wanted = True
                 execution.events.append("WorkflowTaskTimedOut")
                 self.task_attempts_lost += 1
+            for seq, due in list(execution.timers.items()):
+                if due <= now:
+                    del execution.timers[seq]
+                    execution.events.append("TimerFired")
+                    execution.waiting.append(WorkflowActivationJob(fire_timer=FireTimer(seq=seq)))
             for activity in list(execution.activities.values()):
                 deadline = activity.deadline()
                 if deadline is not None and deadline[0] <= now:
@@ -409,11 +418,6 @@ class Service:
                     info = TimeoutFailureInfo(timeout_type=deadline[1])
                     failure = Failure(message=f"activity {_NAMES[deadline[1]]} timeout", timeout_failure_info=info)
                     self._failed(execution, activity, failure, final=final, event="ActivityTaskTimedOut")
-            for seq, due in list(execution.timers.items()):
-                if due <= now:
-                    del execution.timers[seq]
-                    execution.events.append("TimerFired")
-                    execution.waiting.append(WorkflowActivationJob(fire_timer=FireTimer(seq=seq)))
 
 
 def _resolved(seq: int, resolution: ActivityResolution) -> WorkflowActivationJob:

@@ -22,7 +22,7 @@ MODEL = "1.0"
 @dataclass
 class _Job:
     job_id: str
-    location: tuple[str, str]
+    location: tuple[str, str, str]
     token: str
     ready: datetime
     blocks: list[dict[str, Any]]
@@ -46,6 +46,11 @@ class MemoryTextract:
         """How many of the next calls are refused."""
 
     @property
+    def started(self) -> int:
+        """How many jobs there are."""
+        return len(self._jobs)
+
+    @property
     def charges(self) -> Counter[str]:
         """How often each document was charged: jobs that came to their end with blocks."""
         now = self._now()
@@ -55,7 +60,8 @@ class MemoryTextract:
         """Start a job, or return the one of the same token."""
         self._throttle("StartDocumentTextDetection")
         where = request["DocumentLocation"]["S3Object"]
-        location = (where["Bucket"], where["Name"])
+        version = where.get("Version", "")
+        location = (where["Bucket"], where["Name"], version)
         token = request.get("ClientRequestToken", "")
         if token in self._tokens:
             job = self._jobs[self._tokens[token]]
@@ -63,7 +69,7 @@ class MemoryTextract:
                 raise _error("IdempotentParameterMismatchException", "StartDocumentTextDetection")
             return {"JobId": job.job_id}
         try:
-            body = self._store.get(*location, limit_bytes=1 << 30)
+            body = self._store.get(*location[:2], version_id=version, limit_bytes=1 << 30)
         except PhotoWorkerError as error:
             raise _error("InvalidS3ObjectException", "StartDocumentTextDetection") from error
         sha256 = hashlib.sha256(body).hexdigest()

@@ -20,6 +20,7 @@ from temporalio.testing import ActivityEnvironment
 
 from photo_worker.activities.assets import AssetActivities
 from photo_worker.activities.boundary import to_application_error, unexpected
+from photo_worker.activities.heartbeats import HeartbeatNotes
 from photo_worker.activities.ocr import OcrActivities
 from photo_worker.activities.results import ResultActivities
 from photo_worker.contracts.image import ImageProcessingInput, ImageProcessingResult
@@ -86,6 +87,8 @@ class World:
         self.now += timedelta(seconds=1)
         self.textract = MemoryTextract(self.store, lambda: self.now)
         self.service = Service(lambda: self.now)
+        self.replacements = 0
+        """How often an object was written over by its owner."""
         self.strands: list[Strand] = []
         self.workers: list[Worker] = []
         self._made = 0
@@ -240,7 +243,12 @@ class Worker:
         broken = lambda: EndpointConnectionError(endpoint_url="memory")  # noqa: E731
         refused = lambda: ClientError(_EXPIRED, "StartDocumentTextDetection")  # noqa: E731
         client = Gated(world.gate, "textract", world.textract, broken, refused)
-        backend = TextractBackend(client, wait=self._wait, clock=world.seconds)  # type: ignore[arg-type]
+        backend = TextractBackend(
+            client,  # type: ignore[arg-type]
+            notes=HeartbeatNotes(),
+            wait=self._wait,
+            clock=world.seconds,
+        )
         assets = AssetActivities(store, rows)
         ocr = OcrActivities(store, rows, lambda engine: backend, BUCKET)
         results = ResultActivities(store, rows, BUCKET)
@@ -297,7 +305,18 @@ class Worker:
             workflow_id=execution.workflow_id,
             workflow_run_id=execution.run_id,
             heartbeat_timeout=None,
+            heartbeat_details=converter.from_payloads(activity.details) if activity.details else [],
         )
+        seq, token = about.seq, attempt.token
+
+        def beat(*details: Any) -> None:
+            with suppress(Stale):
+                world.gate.call(
+                    "temporal.heartbeat",
+                    lambda: world.service.heartbeat(execution, seq, token, converter.to_payloads(details)),
+                )
+
+        environment.on_heartbeat = beat
         failure: Failure | None = None
         result: Any = None
         try:
@@ -310,7 +329,6 @@ class Worker:
             failure = _failure(error)
         except Exception as error:
             failure = _failure(unexpected(error))
-        seq, token = about.seq, attempt.token
         with suppress(Stale):
             if failure is not None:
                 world.gate.call(

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import TYPE_CHECKING, ClassVar
 
 import pytest
 
-from photo_worker.errors import ObjectForbidden, ServiceRefused
+from photo_worker.errors import OcrRefused, ServiceRefused
 from photo_worker.ocr.textract import TextractApi, TextractBackend, make_client
-from photo_worker.ports import DocumentRef
+from photo_worker.ports import DocumentRef, OcrBackend
 from photo_worker.storage.s3_boto import BotoObjectStore
 from tests.contracts.ocr_backend import Place, ReadingBackendContract, as_stored, photo, place_in
 from tests.support.resources import session_of
@@ -23,8 +24,6 @@ pytestmark = pytest.mark.stack
 class TextractBackendContract(ReadingBackendContract):
     api: ClassVar[TextractApi]
     engine = "textract"
-    # Without the object or without access to it, the service says the same.
-    missing = "object_forbidden"
     # The service has no code of its own for an image of too many pixels.
     codes = dict.fromkeys(
         ["side of 10,001 pixels", "decompression bomb", "lying header"],
@@ -42,8 +41,13 @@ class TextractBackendContract(ReadingBackendContract):
     def place(self, s3_client: S3Client, bucket: str) -> Place:
         return place_in(BotoObjectStore(s3_client), bucket)
 
-    def test_a_missing_bucket_is_refused_for_good(self, backend: TextractBackend) -> None:
-        with pytest.raises(ObjectForbidden, match="pw-test-nowhere"):
+    def test_a_missing_object_is_refused_for_good(self, backend: OcrBackend, place: Place) -> None:
+        # Without the object or without access to it, the service says the same; whether it is there, the step looks.
+        with pytest.raises(OcrRefused, match=r"nowhere\.jpg"):
+            backend.detect_text(replace(place(photo("clean-print")), key="nowhere.jpg"))
+
+    def test_a_missing_bucket_is_one_that_the_service_may_not_read(self, backend: TextractBackend) -> None:
+        with pytest.raises(OcrRefused, match="pw-test-nowhere"):
             backend.detect_text(DocumentRef("pw-test-nowhere", "a.jpg", "image/jpeg", 1, "ab" * 32))
 
     def test_an_endpoint_that_is_another_service_is_refused_for_good(

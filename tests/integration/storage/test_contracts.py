@@ -29,6 +29,10 @@ class TestBotoObjectStore(ObjectStoreContract):
     def bucket(self, bucket: str) -> str:
         return bucket
 
+    @pytest.fixture
+    def keeping(self, store: BotoObjectStore, versioned_bucket: str) -> tuple[BotoObjectStore, str]:
+        return store, versioned_bucket
+
 
 @pytest.mark.stack
 class TestBotoObjectStoreWithVersions(ObjectStoreContract):
@@ -41,6 +45,10 @@ class TestBotoObjectStoreWithVersions(ObjectStoreContract):
     @pytest.fixture
     def bucket(self, s3_client: S3Client, versioned_bucket: str) -> str:
         return versioned_bucket
+
+    @pytest.fixture
+    def keeping(self, store: BotoObjectStore, bucket: str) -> tuple[BotoObjectStore, str]:
+        return store, bucket
 
     def test_every_version_and_marker_is_deleted(
         self, store: BotoObjectStore, s3_client: S3Client, bucket: str

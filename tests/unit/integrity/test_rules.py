@@ -5,22 +5,24 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable
 from dataclasses import replace
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID, uuid4
 
 import pytest
 
 from photo_worker import policies
+from photo_worker.contracts.image import Manifest
 from photo_worker.contracts.keys import manifest_key, ocr_key, raw_key
 from photo_worker.errors import BucketMissing, DocumentTooLarge, ObjectForbidden, ObjectMissing
 from photo_worker.integrity.binding import Binding, BoundElsewhere, Marker, Unbound
-from photo_worker.integrity.evidence import Evidence, StoredObject, owner_of, uploaded_sha256
+from photo_worker.integrity.evidence import Evidence, StoredObject, jobs_of, owner_of, uploaded_sha256
 from photo_worker.integrity.finding import REPAIRS, Repair, Severity
 from photo_worker.integrity.rules import PROMISES, all_rules, findings
 from photo_worker.integrity.rules_progress import QUEUE_WAIT, SLACK, longest
+from photo_worker.integrity.rules_results import source_differs
 from photo_worker.integrity.survey import collect
-from photo_worker.ports import QueueState, WorkflowState
+from photo_worker.ports import QueueState, Recipe, WorkflowState
 from tests.support.sound import BUCKET, FOREIGN, JOB, OTHER, START, Deployment
 
 SOURCE = (FOREIGN, "holidays/photo.png")
@@ -311,6 +313,33 @@ async def test_somebody_s_own_object_is_a_notice() -> None:
     (missing,) = findings(await collect(deployment.ports, deployment.means()))
     assert [changed.code, missing.code] == ["source_differs", "source_missing"]
     assert {changed.severity, missing.severity} == {Severity.NOTICE}
+
+
+def test_an_object_of_the_same_size_is_told_by_its_etag_where_nothing_is_hashed() -> None:
+    sha256, location = "ab" * 32, ("theirs", "k.png")
+    now = datetime(2026, 1, 1, tzinfo=UTC)
+    key = manifest_key(JOB)
+    row = Recipe(JOB, "succeeded", *location, sha256, now, now, s3_bucket=BUCKET, s3_manifest_key=key)
+    said = Manifest(
+        job_id=str(JOB),
+        s3_raw_bucket=location[0],
+        s3_raw_key=location[1],
+        sha256=sha256,
+        size_bytes=5,
+        etag="first",
+        s3_ocr_key=ocr_key(JOB),
+        ocr_engine="e",
+        ocr_version="1",
+        page_count=1,
+    )
+    manifest = StoredObject(BUCKET, key, 1, body=said.model_dump_json().encode())
+    for etag, codes in (("first", []), ("second", ["its ETag is second, not first"])):
+        objects = {(BUCKET, key): manifest, location: StoredObject(*location, 5, etag=etag)}
+        evidence = Evidence(looked_at=now, bucket=BUCKET, rows={JOB: row}, objects=objects)
+        (job,) = jobs_of(evidence)
+        problems = [found.problem for found in source_differs(job)]
+        assert len(problems) == len(codes)
+        assert all(code in found for code, found in zip(codes, problems, strict=True))
 
 
 QUIET: dict[str, Damage] = {

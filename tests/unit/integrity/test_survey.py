@@ -166,11 +166,11 @@ class _Stale(MemoryObjectStore):
     def __init__(self, inner: MemoryObjectStore) -> None:
         self.__dict__ = inner.__dict__
 
-    def head(self, bucket: str, key: str) -> ObjectInfo:
+    def head(self, bucket: str, key: str, *, version_id: str = "") -> ObjectInfo:
         if self.failures:
             self.failures -= 1
             raise StorageUnavailable(store="memory", reason="away for a moment")
-        return super().head(bucket, key)
+        return super().head(bucket, key, version_id=version_id)
 
 
 async def test_a_service_that_is_away_for_a_moment_does_not_end_the_check() -> None:
@@ -214,11 +214,11 @@ async def test_an_erase_that_begins_between_two_reads_is_not_taken_for_a_loss() 
         def __init__(self, inner: object) -> None:
             self.__dict__ = inner.__dict__
 
-        def head(self, bucket: str, key: str) -> ObjectInfo:
+        def head(self, bucket: str, key: str, *, version_id: str = "") -> ObjectInfo:
             deployment.rows.mark_erased(JOB)
             for name in (ocr_key(JOB), manifest_key(JOB)):
                 deployment.store.delete(BUCKET, name)
-            return super().head(bucket, key)
+            return super().head(bucket, key, version_id=version_id)
 
     ports = Ports(Erasing(deployment.store), deployment.rows, deployment.temporal, BUCKET)
     async with open_survey(ports, deployment.means()) as one:

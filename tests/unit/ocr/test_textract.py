@@ -13,7 +13,7 @@ from photo_worker.errors import (
     ConfigurationError,
     DocumentTooLarge,
     InvalidKey,
-    ObjectForbidden,
+    OcrRefused,
     OcrThrottled,
     OcrUnavailable,
     PhotoWorkerError,
@@ -41,15 +41,15 @@ MODELLED: dict[str, type[PhotoWorkerError]] = {
     "DocumentTooLargeException": DocumentTooLarge,
     "InternalServerError": OcrUnavailable,
     "InvalidParameterException": InvalidKey,
-    "InvalidS3ObjectException": ObjectForbidden,
+    "InvalidS3ObjectException": OcrRefused,
     "ProvisionedThroughputExceededException": OcrThrottled,
     "ThrottlingException": OcrThrottled,
     "UnsupportedDocumentException": UnsupportedDocument,
 }
 OF_START: dict[str, type[PhotoWorkerError]] = {
     "IdempotentParameterMismatchException": RequestTokenTaken,
-    # No key is sent.
-    "InvalidKMSKeyException": ServiceRefused,
+    # No key is sent, so that it is the object's.
+    "InvalidKMSKeyException": OcrRefused,
     "LimitExceededException": OcrThrottled,
 }
 OTHERS: list[tuple[Reply, type[PhotoWorkerError]]] = [
@@ -116,7 +116,7 @@ def test_an_error_is_told_by_what_can_be_done_about_it(
         assert len(served.calls) == 1
         where = served.url if issubclass(kind, OcrUnavailable | OcrThrottled | ServiceRefused) else "Omas Karte.jpg"
         assert where in caught.value.message
-    assert caught.value.retryable == issubclass(kind, OcrUnavailable | OcrThrottled)
+    assert caught.value.retryable == issubclass(kind, OcrUnavailable | OcrThrottled | OcrRefused)
 
 
 def test_an_answer_without_blocks_is_none(monkeypatch: pytest.MonkeyPatch) -> None:

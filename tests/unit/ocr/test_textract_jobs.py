@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from photo_worker import policies
 from photo_worker.errors import (
     DocumentTooLarge,
-    ObjectForbidden,
+    OcrRefused,
     OcrThrottled,
     OcrUnavailable,
     PhotoWorkerError,
@@ -24,7 +24,7 @@ from photo_worker.errors import (
     UnsupportedDocument,
 )
 from photo_worker.ocr import textract, textract_jobs
-from photo_worker.ocr.textract_jobs import GENERATIONS, LONGEST_WAIT_SECONDS, request_token, waits
+from photo_worker.ocr.textract_jobs import LONGEST_WAIT_SECONDS, UNEXPLAINED_FAILURES, request_token, waits
 from photo_worker.ports import DocumentRef
 from tests.support.textract_answers import Reply, Served, backend_at, refusal, textract_answering
 
@@ -64,15 +64,33 @@ class Time:
         self.now += seconds
 
 
+@dataclass
+class Notes:
+    """What an attempt leaves for the next one of its step."""
+
+    note: Any = None
+
+    def read(self) -> Any:
+        return self.note
+
+    def write(self, note: Any) -> None:
+        self.note = json.loads(json.dumps(note))
+
+
 @pytest.fixture
 def time_passes() -> Time:
     return Time()
 
 
 @pytest.fixture
-def read(monkeypatch: pytest.MonkeyPatch, time_passes: Time) -> Callable[[Served], dict[str, Any]]:
+def notes() -> Notes:
+    return Notes()
+
+
+@pytest.fixture
+def read(monkeypatch: pytest.MonkeyPatch, time_passes: Time, notes: Notes) -> Callable[[Served], dict[str, Any]]:
     def detect(served: Served, document: DocumentRef = DOCUMENT) -> dict[str, Any]:
-        backend = backend_at(served.url, monkeypatch, wait=time_passes.wait, clock=lambda: time_passes.now)
+        backend = backend_at(served.url, monkeypatch, notes=notes, wait=time_passes.wait, clock=lambda: time_passes.now)
         return dict(backend.detect_text(document).response)
 
     return detect
@@ -108,7 +126,7 @@ def test_a_job_is_started_with_its_token_looked_at_and_read_to_its_end(read: Rea
         get,
         (get[0], {"JobId": "c0ffee", "NextToken": "two"}),
     ]
-    assert len(time_passes.waited) == 3
+    assert len(time_passes.waited) == 2
 
 
 class TestToken:
@@ -129,8 +147,8 @@ class TestToken:
             replace(DOCUMENT, key="mas Karte.jpg"),
             replace(DOCUMENT, sha256="cd" * 32),
         ]
-        tokens = {request_token(document, generation) for document in documents for generation in range(GENERATIONS)}
-        assert len(tokens) == len(documents) * GENERATIONS
+        tokens = {request_token(document, generation) for document in documents for generation in range(9)}
+        assert len(tokens) == len(documents) * 9
 
     def test_what_is_known_of_a_document_besides_its_bytes_and_place_changes_nothing(self) -> None:
         assert request_token(replace(DOCUMENT, content_type="image/png", size_bytes=1)) == request_token(DOCUMENT)
@@ -181,6 +199,11 @@ class TestWaiting:
         ):
             read(served)
 
+    def test_a_job_is_looked_at_as_soon_as_it_is_known(self, read: Read, time_passes: Time) -> None:
+        with textract_answering(STARTED, ended("SUCCEEDED", 0)) as served:
+            read(served)
+        assert time_passes.waited == []
+
     def test_a_wait_that_ends_the_attempt_is_obeyed(self, monkeypatch: pytest.MonkeyPatch) -> None:
         class CancelledHereError(Exception):
             pass
@@ -190,7 +213,17 @@ class TestWaiting:
 
         with textract_answering(STARTED, IN_PROGRESS) as served, pytest.raises(CancelledHereError):
             backend_at(served.url, monkeypatch, wait=cancelled).detect_text(DOCUMENT)
-        assert len(served.calls) == 1
+        assert len(served.calls) == 2
+
+
+ACCESS = "Unable to get object metadata from S3. Check object key, region and/or access permissions."
+INTERNAL = "Internal server error"
+
+
+def generations(served: Served) -> list[int]:
+    """Which generations were started, in order."""
+    numbers = {request_token(DOCUMENT, number): number for number in range(200)}
+    return [numbers[body["ClientRequestToken"]] for name, body in asked(served) if name.startswith("Start")]
 
 
 class TestFailedJobs:
@@ -200,34 +233,113 @@ class TestFailedJobs:
             ("Request has unsupported document format", UnsupportedDocument),
             ("The image has 20000 x 20000 pixels; at most 10000 a side", UnsupportedDocument),
             ("The document has 11000000 bytes; this operation reads at most 10485760 bytes", DocumentTooLarge),
+            ("The document is too large", DocumentTooLarge),
             ("image file is truncated (3 bytes not processed)", UnreadableDocument),
+            ("broken data stream when reading image file", UnreadableDocument),
+            ("unrecognized data stream contents when reading image file", UnreadableDocument),
+            ("Failed to load document (PDFium: Data format error)", UnreadableDocument),
             ("The PDF asks for a password", UnreadableDocument),
-            ("Unable to get object metadata from S3. Check object key, region", ObjectForbidden),
+            ("Decompressed data too large for PngImagePlugin.MAX_TEXT_CHUNK", UnreadableDocument),
         ],
     )
+    @pytest.mark.parametrize("before", [[], [IN_PROGRESS]], ids=["of before", "of now"])
     def test_a_reason_that_is_the_documents_is_final_at_once(
-        self, read: Read, says: str, kind: type[PhotoWorkerError]
+        self, read: Read, says: str, kind: type[PhotoWorkerError], before: list[Reply]
     ) -> None:
-        with textract_answering(STARTED, failed(says)) as served, pytest.raises(kind) as caught:
+        with textract_answering(STARTED, *before, failed(says)) as served, pytest.raises(kind) as caught:
             read(served)
-        assert len(served.calls) == 2
+        assert generations(served) == [0]
         assert not caught.value.retryable
 
-    def test_another_reason_gets_another_job_which_may_succeed(self, read: Read) -> None:
-        with textract_answering(STARTED, failed("Something"), STARTED, ended("SUCCEEDED", 0)) as served:
+    @pytest.mark.parametrize(
+        ("says", "kind"),
+        [
+            (ACCESS, OcrRefused),
+            ("Access Denied", OcrRefused),
+            ("User: arn:aws:sts::1:x is not authorized to perform: kms:Decrypt", OcrRefused),
+            (INTERNAL, OcrUnavailable),
+            ("S3 is throttled; write error: broken pipe", OcrUnavailable),
+            ("Something", OcrUnavailable),
+        ],
+    )
+    def test_another_reason_ends_the_attempt_and_the_next_one_begins_another_job(
+        self, read: Read, says: str, kind: type[PhotoWorkerError]
+    ) -> None:
+        with textract_answering(STARTED, IN_PROGRESS, failed(says)) as first, pytest.raises(kind) as caught:
+            read(first)
+        assert caught.value.retryable
+        assert says in caught.value.message
+        with textract_answering(STARTED, ended("SUCCEEDED", 0)) as second:
+            assert len(read(second)["Blocks"]) == 1
+        # Not two in one attempt: what is wrong for a moment is wrong for both.
+        assert (generations(first), generations(second)) == ([0], [1])
+
+    @pytest.mark.parametrize("says", [ACCESS, INTERNAL])
+    def test_trouble_of_the_services_is_never_the_documents(self, read: Read, says: str) -> None:
+        for number in range(2 * UNEXPLAINED_FAILURES):
+            with textract_answering(STARTED, IN_PROGRESS, failed(says)) as served:
+                with pytest.raises(PhotoWorkerError) as caught:
+                    read(served)
+                assert caught.value.retryable
+                assert generations(served) == [number]
+
+    def test_a_reason_that_nobody_knows_is_the_documents_after_some_jobs(self, read: Read) -> None:
+        for number in range(UNEXPLAINED_FAILURES):
+            with textract_answering(STARTED, IN_PROGRESS, failed("Something")) as served:
+                with pytest.raises(PhotoWorkerError, match="Something") as caught:
+                    read(served)
+                assert generations(served) == [number]
+                assert caught.value.retryable == (number < UNEXPLAINED_FAILURES - 1)
+        assert isinstance(caught.value, UnreadableDocument)
+
+    def test_what_the_service_had_meanwhile_does_not_count_against_the_document(self, read: Read) -> None:
+        for says in ["Something", INTERNAL] * (UNEXPLAINED_FAILURES - 1):
+            with textract_answering(STARTED, IN_PROGRESS, failed(says)) as served, pytest.raises(OcrUnavailable):
+                read(served)
+
+    @pytest.mark.parametrize("says", [ACCESS, INTERNAL, "Something"])
+    def test_a_new_job_passes_what_failed_days_ago(self, read: Read, time_passes: Time, says: str) -> None:
+        # Each Start with a token that is known leads to its failed job.
+        before = [STARTED, failed(says)] * 20
+        with textract_answering(*before, STARTED, IN_PROGRESS, ended("SUCCEEDED", 0)) as served:
             assert len(read(served)["Blocks"]) == 1
-        tokens = [body["ClientRequestToken"] for name, body in asked(served) if name.startswith("Start")]
-        assert tokens == [request_token(DOCUMENT), request_token(DOCUMENT, 1)]
+        assert generations(served) == list(range(21))
+        # Starts are rare in some regions.
+        assert 10 < sum(time_passes.waited) < 25
+
+    def test_a_walk_that_is_too_long_for_an_attempt_is_gone_on_with_by_the_next(self, read: Read) -> None:
+        with textract_answering(*[STARTED, failed(INTERNAL)] * 200) as first, pytest.raises(OcrUnavailable):
+            read(first)
+        passed = generations(first)
+        with textract_answering(STARTED, ended("SUCCEEDED", 0)) as second:
+            read(second)
+        assert 50 < len(passed) < 150
+        assert generations(second) == [passed[-1] + 1]
+
+    def test_a_note_that_is_lost_costs_a_walk(self, read: Read, notes: Notes) -> None:
+        with textract_answering(STARTED, IN_PROGRESS, failed(INTERNAL)) as first, pytest.raises(OcrUnavailable):
+            read(first)
+        notes.note = None
+        with textract_answering(STARTED, failed(INTERNAL), STARTED, ended("SUCCEEDED", 0)) as second:
+            read(second)
+        assert generations(second) == [0, 1]
 
     @pytest.mark.parametrize(
-        ("says", "kind"), [("An internal problem", OcrUnavailable), ("Something", UnreadableDocument)]
+        "note",
+        [
+            17,
+            {"token": request_token(DOCUMENT)},
+            {"token": "another document's", "generation": 5, "unexplained": 0},
+            {"token": request_token(DOCUMENT), "generation": "5", "unexplained": 0},
+            {"token": request_token(DOCUMENT), "generation": -1, "unexplained": 0},
+            {"token": request_token(DOCUMENT), "generation": 1, "unexplained": 8},
+        ],
     )
-    def test_after_some_jobs_it_is_enough(self, read: Read, says: str, kind: type[PhotoWorkerError]) -> None:
-        with textract_answering(*[STARTED, failed(says)] * GENERATIONS) as served, pytest.raises(kind, match=says):
+    def test_a_note_of_something_else_is_none(self, read: Read, notes: Notes, note: object) -> None:
+        notes.note = note
+        with textract_answering(STARTED, ended("SUCCEEDED", 0)) as served:
             read(served)
-        tokens = [body["ClientRequestToken"] for name, body in asked(served) if name.startswith("Start")]
-        assert tokens == [request_token(DOCUMENT, generation) for generation in range(GENERATIONS)]
-        assert len(served.calls) == 2 * GENERATIONS
+        assert generations(served) == [0]
 
     def test_a_part_of_a_document_is_no_result(self, read: Read) -> None:
         with (

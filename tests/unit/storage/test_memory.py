@@ -14,6 +14,12 @@ class TestMemoryObjectStore(ObjectStoreContract):
     def store(self) -> MemoryObjectStore:
         return MemoryObjectStore(page=PAGE)
 
+    @pytest.fixture
+    def keeping(self) -> tuple[MemoryObjectStore, str]:
+        store = MemoryObjectStore(versions=True)
+        store.ensure_bucket("photos")
+        return store, "photos"
+
 
 class TestMemoryRecipeRepository(RecipeRepositoryContract):
     @pytest.fixture

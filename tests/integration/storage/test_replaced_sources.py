@@ -1,0 +1,66 @@
+"""Attempts that verify one job's object beside each other, over the real rows, while its owner replaces it."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+from uuid import uuid4
+
+import pytest
+
+from photo_worker.errors import SourceReplaced
+from photo_worker.storage.memory import MemoryObjectStore
+from photo_worker.storage.postgres import PostgresRecipeRepository, make_pool
+from tests.support.replaced_sources import FIRST, SECOND, Place, text_of
+
+pytestmark = pytest.mark.stack
+
+
+def sound(body: bytes) -> tuple[str, str]:
+    return hashlib.sha256(body).hexdigest(), text_of(body)
+
+
+@pytest.fixture
+def place(database_url: str) -> Iterator[Place]:
+    with make_pool(database_url) as pool:
+        yield Place(PostgresRecipeRepository(pool))
+
+
+class Overtaken(MemoryObjectStore):
+    """A store whose reader is overtaken between its first byte and its last."""
+
+    def __init__(self, inner: MemoryObjectStore, meanwhile: Any) -> None:
+        self.__dict__ = dict(inner.__dict__)
+        self._meanwhile = meanwhile
+
+    @contextmanager
+    def open(self, bucket: str, key: str, *, version_id: str = "") -> Iterator[Any]:
+        with super().open(bucket, key, version_id=version_id) as opened:
+            self._meanwhile()
+            yield opened
+
+
+def test_an_attempt_that_wakes_up_late_does_not_put_its_hash_to_the_others_text(place: Place) -> None:
+    job_id = uuid4()
+
+    def replaced_and_read() -> None:
+        place.write(SECOND)
+        located = place.verify(job_id, attempt=2)
+        answers.append((located, place.read(job_id, located)))
+
+    answers: list[Any] = []
+    with pytest.raises(SourceReplaced):
+        place.verify(job_id, store=Overtaken(place.store, replaced_and_read))
+    place.persist(job_id, *answers[0])
+    assert place.outcome(job_id) == sound(SECOND)
+
+
+def test_a_replaced_source_gives_the_row_its_new_hash(place: Place) -> None:
+    job_id = uuid4()
+    place.verify(job_id)
+    place.write(SECOND)
+    place.process(job_id)
+    assert place.outcome(job_id) == sound(SECOND)
+    assert sound(SECOND) != sound(FIRST)

@@ -1,0 +1,103 @@
+"""Textract's jobs that fail for no fault of the photo's: the photo is read all the same, and charged once."""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import json
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+from urllib.request import Request, urlopen
+from uuid import UUID
+
+import pytest
+from temporalio.api.enums.v1 import EventType
+
+from photo_worker import policies
+from photo_worker.contracts.keys import raw_key
+from tests.integration.test_idempotency import Photo, a_photo, billed, submit
+from tests.integration.test_image_workflow import quick_retries
+from tests.support.harness import Harness
+
+pytestmark = pytest.mark.stack
+
+ACCESS = "Unable to get object metadata from S3. Check object key, region and/or access permissions."
+INTERNAL = "Internal server error"
+
+
+def jobs_fail(harness: Harness, photo: Photo, message: str, times: int) -> None:
+    """Have the next jobs of a photo fail, later than at once: as the real service's do."""
+    rule = {"operation": "StartDocumentTextDetection", "document": raw_key(photo.sha256, ".png"), "times": times}
+    rules = [rule | {"kind": "job-slow", "seconds": 0.3}, rule | {"kind": "job-fails", "message": message}]
+    url = f"{harness.variables['AWS_ENDPOINT_URL_TEXTRACT']}/_emulator/faults"
+    body = json.dumps({"rules": rules}).encode()
+    with urlopen(Request(url, body, method="PATCH"), timeout=30) as answer:  # noqa: S310
+        assert answer.status == 200
+
+
+async def attempts(harness: Harness, job_id: UUID) -> list[int]:
+    """Return the number of the attempt in which each reading ended."""
+    history = await harness.client.get_workflow_handle(str(job_id)).fetch_history()
+    names: dict[int, Any] = {}
+    found = []
+    for event in history.events:
+        if event.event_type == EventType.EVENT_TYPE_ACTIVITY_TASK_SCHEDULED:
+            names[event.event_id] = event.activity_task_scheduled_event_attributes.activity_type.name
+        elif event.event_type == EventType.EVENT_TYPE_ACTIVITY_TASK_STARTED:
+            about = event.activity_task_started_event_attributes
+            if names[about.scheduled_event_id] == "ocr_textract":
+                found.append(about.attempt)
+    return found
+
+
+@pytest.fixture
+async def running(harness: Harness, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Harness]:
+    quick_retries(monkeypatch)
+    async with harness.worker():
+        yield harness
+
+
+@pytest.mark.parametrize("message", [ACCESS, INTERNAL, "Something that no list has"])
+async def test_a_photo_whose_jobs_failed_is_read_by_the_next_attempts(
+    running: Harness, tmp_path: Path, message: str
+) -> None:
+    photo = a_photo(tmp_path)
+    jobs_fail(running, photo, message, 3)
+    submission = await submit(running, photo)
+    report = await running.service.wait(submission.job_id)
+    assert (report.recipe.status, report.recipe.error_code) == ("succeeded", None)
+    # Each of the three failed in an attempt of its own, with Temporal's wait behind it.
+    assert await attempts(running, submission.job_id) == [4]
+    assert billed(running, photo) == 1
+
+
+@pytest.mark.parametrize(("message", "code"), [(ACCESS, "ocr_refused"), (INTERNAL, "ocr_unavailable")])
+async def test_a_new_job_succeeds_when_what_was_wrong_has_been_mended(
+    harness: Harness, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, message: str, code: str
+) -> None:
+    quick_retries(monkeypatch)
+    # However long the retries of the first job last, it is given up before the fault ends.
+    most = dataclasses.replace(policies.OCR, maximum_attempts=2)
+    monkeypatch.setattr(policies, "OCR", most)
+    photo = a_photo(tmp_path)
+    jobs_fail(harness, photo, message, 2)
+    async with harness.worker():
+        first = await harness.service.wait((await submit(harness, photo)).job_id)
+        assert (first.recipe.status, first.recipe.error_code) == ("failed", code)
+        again = await asyncio.gather(*(submit(harness, photo) for _ in range(2)))
+        reports = [await harness.service.wait(one.job_id) for one in again]
+    assert [report.recipe.status for report in reports] == ["succeeded", "succeeded"]
+    # Failed jobs cost nothing, and who walks past them meets the one that succeeds.
+    assert billed(harness, photo) == 1
+
+
+async def test_a_reason_that_is_the_photos_stays_final(running: Harness, tmp_path: Path) -> None:
+    photo = a_photo(tmp_path)
+    jobs_fail(running, photo, "Request has unsupported document format", 1)
+    for _ in range(2):
+        submission = await submit(running, photo)
+        report = await running.service.wait(submission.job_id)
+        assert report.recipe.error_code == "document_unsupported"
+        assert await attempts(running, submission.job_id) == [1]
+    assert billed(running, photo) == 0

@@ -1,0 +1,112 @@
+"""A job's steps one after the other, over an object that its owner writes again meanwhile."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from typing import Any
+from uuid import UUID
+
+from temporalio.testing import ActivityEnvironment
+
+from photo_worker.activities.assets import AssetActivities
+from photo_worker.activities.ocr import OcrActivities
+from photo_worker.activities.results import ResultActivities
+from photo_worker.contracts.image import LocateAssetInput, LocatedAsset, OcrInput, OcrResult, PersistInput
+from photo_worker.contracts.keys import ocr_key
+from photo_worker.ocr.textract import TextractBackend
+from photo_worker.ports import OcrBackend, RecipeRepository
+from photo_worker.storage.memory import MemoryObjectStore
+from tests.crash.pipelines import FIRST, SECOND
+from tests.crash.simulation.textract import MemoryTextract, blocks_of
+
+BUCKET, KEY = "photos", "inbox/current.png"
+
+
+def text_of(body: bytes) -> str:
+    """Return a photo's first line, as the simulated Textract reads it."""
+    return str(next(block["Text"] for block in blocks_of(body) if block["BlockType"] == "LINE"))
+
+
+class Place:
+    """An object store with the source, a Textract that reads it, and a row repository. Time passes with each write."""
+
+    def __init__(self, rows: RecipeRepository, *, versions: bool = False) -> None:
+        self.now = datetime(2026, 1, 1, tzinfo=UTC)
+        self.store = MemoryObjectStore(lambda: self.now, versions=versions)
+        self.store.ensure_bucket(BUCKET)
+        self.rows = rows
+        self.textract = MemoryTextract(self.store, lambda: self.now)
+        self.before_start: list[Callable[[], object]] = []
+        client: Any = self
+        self.meta = self.textract.meta
+        self.get_document_text_detection = self.textract.get_document_text_detection
+        self.backend: OcrBackend = TextractBackend(client, wait=self.wait, clock=self.seconds)
+        self.write(FIRST)
+
+    def seconds(self) -> float:
+        return self.now.timestamp()
+
+    def wait(self, seconds: float) -> None:
+        self.now += timedelta(seconds=seconds)
+
+    def write(self, body: bytes) -> None:
+        """Write the source, as its owner does."""
+        self.wait(5)
+        self.store.put(BUCKET, KEY, body, content_type="image/png")
+
+    def start_document_text_detection(self, **request: Any) -> dict[str, Any]:
+        """Start a job at Textract, behind what happens just before."""
+        while self.before_start:
+            self.before_start.pop(0)()
+        return self.textract.start_document_text_detection(**request)
+
+    def _within(self, job_id: UUID, attempt: int) -> ActivityEnvironment:
+        made = ActivityEnvironment()
+        made.info = dataclasses.replace(
+            ActivityEnvironment.default_info(), attempt=attempt, workflow_id=str(job_id), heartbeat_timeout=None
+        )
+        return made
+
+    def verify(self, job_id: UUID, *, attempt: int = 1, store: MemoryObjectStore | None = None) -> LocatedAsset:
+        request = LocateAssetInput(bucket=BUCKET, key=KEY, job_id=str(job_id))
+        steps = AssetActivities(store or self.store, self.rows)
+        found: LocatedAsset = self._within(job_id, attempt).run(steps.verify_and_locate_asset, request)
+        return found
+
+    def read(self, job_id: UUID, located: LocatedAsset) -> OcrResult:
+        request = OcrInput(**located.model_dump(), engine="textract", job_id=str(job_id))
+        steps = OcrActivities(self.store, self.rows, lambda engine: self.backend, BUCKET)
+        found: OcrResult = self._within(job_id, 1).run(steps.ocr_textract, request)
+        return found
+
+    def persist(self, job_id: UUID, located: LocatedAsset, ocr: OcrResult) -> None:
+        about = located.model_dump(exclude={"key"})
+        request = PersistInput(
+            **about,
+            job_id=str(job_id),
+            s3_raw_key=located.key,
+            ocr_s3_key=ocr.s3_ocr_key,
+            ocr_engine=ocr.ocr_engine,
+            ocr_version=ocr.ocr_version,
+            page_count=ocr.page_count,
+        )
+        self._within(job_id, 1).run(ResultActivities(self.store, self.rows, BUCKET).persist_artifacts, request)
+
+    def process(self, job_id: UUID) -> None:
+        """Carry a job to its end."""
+        located = self.verify(job_id)
+        self.persist(job_id, located, self.read(job_id, located))
+
+    def outcome(self, job_id: UUID) -> tuple[str, str]:
+        """Return the hash in a job's row, and the text that is stored for it."""
+        row = self.rows.get(job_id)
+        assert row is not None
+        body = self.store.get(BUCKET, ocr_key(job_id), limit_bytes=1 << 20)
+        lines = [block["Text"] for block in json.loads(body)["Blocks"] if block["BlockType"] == "LINE"]
+        return row.content_sha256, lines[0]
+
+
+__all__ = ["BUCKET", "FIRST", "KEY", "SECOND", "Place", "text_of"]

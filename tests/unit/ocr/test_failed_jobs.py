@@ -1,0 +1,72 @@
+"""Jobs that fail, at a Textract that remembers them as the real one does: each token leads to its job for days."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+
+from photo_worker.errors import OcrRefused, OcrUnavailable, PhotoWorkerError, UnsupportedDocument
+from photo_worker.ocr.textract import TextractBackend
+from photo_worker.ports import DocumentRef
+from photo_worker.storage.memory import MemoryObjectStore
+from tests.crash.simulation.textract import MemoryTextract
+
+ACCESS = "Unable to get object metadata from S3. Check object key, region and/or access permissions."
+INTERNAL = "Internal server error"
+BODY = b"a photo"
+PHOTO = DocumentRef("photos", "k.png", "image/png", len(BODY), "ab" * 32)
+
+
+class Days:
+    """A Textract, and a clock that moves as it is waited on."""
+
+    def __init__(self) -> None:
+        self.now = datetime(2026, 1, 1, tzinfo=UTC)
+        store = MemoryObjectStore()
+        store.ensure_bucket("photos")
+        store.put("photos", "k.png", BODY, content_type="image/png")
+        self.textract = MemoryTextract(store, lambda: self.now)
+
+    def wait(self, seconds: float) -> None:
+        self.now += timedelta(seconds=seconds)
+
+    def seconds(self) -> float:
+        return self.now.timestamp()
+
+    def read(self) -> dict[str, Any]:
+        """Read the photo as the first attempt of a new job does: it knows nothing of what was before."""
+        client: Any = self.textract
+        backend = TextractBackend(client, wait=self.wait, clock=self.seconds)
+        return dict(backend.detect_text(PHOTO).response)
+
+
+@pytest.fixture
+def days() -> Days:
+    return Days()
+
+
+@pytest.mark.parametrize(("message", "kind"), [(ACCESS, OcrRefused), (INTERNAL, OcrUnavailable)])
+def test_a_photo_is_read_when_what_was_wrong_has_been_mended(
+    days: Days, message: str, kind: type[PhotoWorkerError]
+) -> None:
+    days.textract.failures += [message] * 3
+    for _ in range(3):
+        with pytest.raises(kind) as caught:
+            days.read()
+        assert caught.value.retryable
+    days.wait(3600)
+    assert days.read()["Blocks"]
+    # Whoever comes later walks past the failed jobs to the one that succeeded.
+    assert days.read()["Blocks"]
+    assert list(days.textract.charges.values()) == [1]
+
+
+def test_what_the_document_has_stays_its_fault(days: Days) -> None:
+    days.textract.failures.append("Request has unsupported document format")
+    for _ in range(2):
+        with pytest.raises(UnsupportedDocument):
+            days.read()
+        days.wait(3600)
+    assert not days.textract.charges

@@ -1,0 +1,155 @@
+"""An object of its owner's that is written again while jobs read it: hash and text of a row are of the same bytes."""
+
+from __future__ import annotations
+
+import hashlib
+from uuid import uuid4
+
+import pytest
+
+from photo_worker.contracts.keys import raw_key
+from photo_worker.errors import ObjectMissing, SourceReplaced, UploadDamaged
+from photo_worker.jobs import JobService, Source
+from photo_worker.ocr.local import LocalBackend
+from photo_worker.ports import DocumentRef
+from photo_worker.storage.memory import MemoryObjectStore, MemoryRecipeRepository
+from tests.support import replaced_sources
+from tests.support.replaced_sources import BUCKET, FIRST, KEY, SECOND, Place, text_of
+
+
+def sound(body: bytes) -> tuple[str, str]:
+    return hashlib.sha256(body).hexdigest(), text_of(body)
+
+
+@pytest.fixture
+def place() -> Place:
+    return Place(MemoryRecipeRepository())
+
+
+def test_a_job_on_the_photo_that_replaced_another_gets_its_own_text(place: Place) -> None:
+    one, other = uuid4(), uuid4()
+    place.process(one)
+    place.write(SECOND)
+    place.process(other)
+    assert (place.outcome(one), place.outcome(other)) == (sound(FIRST), sound(SECOND))
+
+
+def test_what_was_replaced_before_textract_read_it_is_noticed_and_read_again(place: Place) -> None:
+    job_id = uuid4()
+    located = place.verify(job_id)
+    place.before_start.append(lambda: place.write(SECOND))
+    with pytest.raises(SourceReplaced):
+        place.read(job_id, located)
+    # Nothing of the other photo is stored under this hash.
+    assert [entry.key for entry in place.store.list(BUCKET, "artifacts/")] == []
+    place.process(job_id)
+    assert place.outcome(job_id) == sound(SECOND)
+
+
+def test_a_photo_that_comes_back_does_not_inherit_the_text_of_the_one_between(place: Place) -> None:
+    job_id, later = uuid4(), uuid4()
+    located = place.verify(job_id)
+    place.before_start.append(lambda: place.write(SECOND))
+    with pytest.raises(SourceReplaced):
+        place.read(job_id, located)
+    place.write(FIRST)
+    place.process(later)
+    place.process(job_id)
+    assert (place.outcome(later), place.outcome(job_id)) == (sound(FIRST), sound(FIRST))
+
+
+def test_what_was_replaced_before_textract_was_asked_is_not_paid_for(place: Place) -> None:
+    job_id = uuid4()
+    located = place.verify(job_id)
+    place.write(SECOND)
+    with pytest.raises(SourceReplaced):
+        place.read(job_id, located)
+    assert place.textract.started == 0
+
+
+def test_in_a_bucket_with_versions_the_verified_version_is_read() -> None:
+    place, job_id = Place(MemoryRecipeRepository(), versions=True), uuid4()
+    place.before_start.append(lambda: place.write(SECOND))
+    place.process(job_id)
+    assert place.outcome(job_id) == sound(FIRST)
+
+
+@pytest.mark.parametrize("versions", [False, True])
+def test_a_source_that_is_deleted_meanwhile_is_looked_for_again(versions: bool) -> None:
+    place, job_id = Place(MemoryRecipeRepository(), versions=versions), uuid4()
+    located = place.verify(job_id)
+    place.before_start.append(lambda: place.store.delete(BUCKET, KEY))
+    with pytest.raises(SourceReplaced):
+        place.read(job_id, located)
+    with pytest.raises(ObjectMissing):
+        place.verify(job_id)
+
+
+def test_an_attempt_that_comes_too_late_leaves_the_answer_of_the_bytes_that_count(place: Place) -> None:
+    job_id = uuid4()
+    located = place.verify(job_id)
+    answer = place.backend.detect_text
+
+    class Late:
+        engine = "textract"
+
+        def detect_text(self, document: DocumentRef) -> object:
+            found = answer(document)
+            place.backend = backend
+            return found
+
+    backend, late = place.backend, Late()
+    steps = place.store.put_new
+
+    def overtaken(*args: object, **named: object) -> bool:
+        # Behind the last look at the object, and before the answer is stored.
+        setattr(place.store, "put_new", steps)  # noqa: B010
+        place.write(SECOND)
+        place.process(job_id)
+        return bool(steps(*args, **named))  # type: ignore[arg-type]
+
+    place.backend = late  # type: ignore[assignment]
+    setattr(place.store, "put_new", overtaken)  # noqa: B010
+    with pytest.raises(SourceReplaced):
+        place.read(job_id, located)
+    assert place.outcome(job_id) == sound(SECOND)
+
+
+def test_the_local_engine_reads_no_other_bytes_than_were_verified(place: Place) -> None:
+    document = DocumentRef(BUCKET, KEY, "image/png", len(SECOND), hashlib.sha256(FIRST).hexdigest())
+    place.write(SECOND)
+    with pytest.raises(SourceReplaced):
+        LocalBackend(place.store).detect_text(document)
+
+
+async def test_an_upload_is_written_once_and_torn_ones_again(
+    place: Place, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    store = MemoryObjectStore(versions=True)
+    store.ensure_bucket(BUCKET)
+    service = JobService(store, MemoryRecipeRepository(), None, BUCKET)
+    path = tmp_path_factory.mktemp("uploads") / "photo.png"
+    path.write_bytes(FIRST)
+    key = raw_key(hashlib.sha256(FIRST).hexdigest(), ".png")
+    versions = []
+    for _ in range(2):
+        with pytest.raises(RuntimeError, match="orchestrator"):
+            await service.submit(Source("photo", path=path))
+        versions.append(store.head(BUCKET, key).version_id)
+    assert versions[0] == versions[1]
+    store.put(BUCKET, key, FIRST[:-1], content_type="image/png")
+    with pytest.raises(RuntimeError, match="orchestrator"):
+        await service.submit(Source("photo", path=path))
+    assert store.get(BUCKET, key, limit_bytes=1000) == FIRST
+
+
+def test_an_upload_with_other_bytes_than_its_name_says_is_noticed(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job_id, sha256 = uuid4(), hashlib.sha256(FIRST).hexdigest()
+    key = raw_key(sha256, ".png")
+    place.rows.queue(job_id, bucket=BUCKET, key=key, sha256=sha256)
+    place.store.put(BUCKET, key, SECOND, content_type="image/png")
+    monkeypatch.setattr(replaced_sources, "KEY", key)
+    with pytest.raises(UploadDamaged):
+        place.verify(job_id)
