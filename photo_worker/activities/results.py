@@ -36,6 +36,7 @@ class ResultActivities:
             sha256=request.sha256,
             content_type=request.content_type,
             size_bytes=request.size_bytes,
+            converted=request.converted,
             s3_ocr_key=request.ocr_s3_key,
             ocr_engine=request.ocr_engine,
             ocr_version=request.ocr_version,

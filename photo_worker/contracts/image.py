@@ -67,14 +67,28 @@ class LocateAssetInput(Contract):
     job_id: JobId | None = None
 
 
-class LocatedAsset(Contract):
-    """An asset that exists, has the type it says, and hashes to ``sha256`` (hex)."""
+class ConvertedCopy(Contract):
+    """The copy of an asset in a form that OCR reads, with the hash of its own bytes."""
 
     bucket: Bucket
     key: Key
     content_type: ContentType
     size_bytes: int
     sha256: Sha256
+
+
+class LocatedAsset(Contract):
+    """An asset that exists, has the type it says, and hashes to ``sha256`` (hex).
+
+    ``converted`` is what OCR reads in its place; None where OCR reads the asset itself.
+    """
+
+    bucket: Bucket
+    key: Key
+    content_type: ContentType
+    size_bytes: int
+    sha256: Sha256
+    converted: ConvertedCopy | None = None
 
 
 class OcrInput(Contract):
@@ -102,7 +116,7 @@ class OcrResult(Contract):
 
 
 class PersistInput(Contract):
-    """Start of ``persist_artifacts``."""
+    """Start of ``persist_artifacts``. ``converted`` is what OCR read, where that was not the asset itself."""
 
     job_id: JobId
     s3_raw_key: Key
@@ -114,6 +128,7 @@ class PersistInput(Contract):
     bucket: Bucket | None = None
     content_type: ContentType | None = None
     size_bytes: int | None = None
+    converted: ConvertedCopy | None = None
 
 
 class PersistResult(Contract):
@@ -139,7 +154,11 @@ class FailureResult(Contract):
 
 
 class Manifest(Contract):
-    """``artifacts/{job_id}/manifest.json``: what a job read and what it made."""
+    """``artifacts/{job_id}/manifest.json``: what a job read and what it made.
+
+    The raw object with its ``sha256`` is the original; ``converted`` is the copy of it that OCR read, where there is
+    one.
+    """
 
     schema_version: Literal[1] = 1
     job_id: JobId
@@ -148,6 +167,7 @@ class Manifest(Contract):
     sha256: Sha256
     content_type: ContentType | None = None
     size_bytes: int | None = None
+    converted: ConvertedCopy | None = None
     s3_ocr_key: Key
     ocr_engine: Name
     ocr_version: Name

@@ -79,16 +79,18 @@ class ImageProcessingWorkflow:
             heartbeat_timeout=policies.VERIFY.heartbeat_timeout,
             retry_policy=_retry_policy(policies.VERIFY),
         )
+        # OCR reads the copy of a photo that it cannot read itself.
+        read = self._located.converted or self._located
         self._ocr = await workflow.execute_activity_method(
             OcrActivities.ocr_textract,
             OcrInput(
-                bucket=self._located.bucket,
-                key=self._located.key,
+                bucket=read.bucket,
+                key=read.key,
                 engine=request.engine or CONFIGURED_ENGINE,
                 job_id=request.job_id,
-                sha256=self._located.sha256,
-                content_type=self._located.content_type,
-                size_bytes=self._located.size_bytes,
+                sha256=read.sha256,
+                content_type=read.content_type,
+                size_bytes=read.size_bytes,
             ),
             start_to_close_timeout=policies.OCR.start_to_close_timeout,
             heartbeat_timeout=policies.OCR.heartbeat_timeout,
@@ -107,6 +109,7 @@ class ImageProcessingWorkflow:
                 bucket=self._located.bucket,
                 content_type=self._located.content_type,
                 size_bytes=self._located.size_bytes,
+                converted=self._located.converted,
             ),
             start_to_close_timeout=policies.PERSIST.start_to_close_timeout,
             retry_policy=_retry_policy(policies.PERSIST),

@@ -46,6 +46,7 @@ from photo_worker.errors import (
 )
 from photo_worker.ports import DetectedText, DocumentRef, OcrBackend
 from photo_worker.storage.memory import MemoryObjectStore, MemoryRecipeRepository
+from tests.support.documents import InlineDecoder
 
 BUCKET = "photos"
 
@@ -93,7 +94,7 @@ def run(function: Callable[[Any], Any], request: Any, *, job_id: UUID | None = N
 class TestVerify:
     def located(self, store: MemoryObjectStore, repository: MemoryRecipeRepository, **request: Any) -> LocatedAsset:
         job_id = request.pop("job_id", None) or uuid4()
-        activities = AssetActivities(store, repository)
+        activities = AssetActivities(store, repository, InlineDecoder(), BUCKET)
         found: LocatedAsset = run(
             activities.verify_and_locate_asset,
             LocateAssetInput(bucket=BUCKET, job_id=str(job_id), **request),
@@ -133,7 +134,7 @@ class TestVerify:
         store.put(BUCKET, "k", image(), content_type="image/png")
         job_id = uuid4()
         run(
-            AssetActivities(store, repository).verify_and_locate_asset,
+            AssetActivities(store, repository, InlineDecoder(), BUCKET).verify_and_locate_asset,
             LocateAssetInput(bucket=BUCKET, key="k"),
             job_id=job_id,
         )
@@ -188,7 +189,7 @@ class TestVerify:
             self.located(store, repository, key="a/../b")
         with pytest.raises(InvalidJobId):
             run(
-                AssetActivities(store, repository).verify_and_locate_asset,
+                AssetActivities(store, repository, InlineDecoder(), BUCKET).verify_and_locate_asset,
                 LocateAssetInput(bucket=BUCKET, key="k", job_id="42"),
             )
 
@@ -374,7 +375,7 @@ class TestCancellation:
         self.cancel_in(repository, "start", environment, monkeypatch)
         with pytest.raises(CancelledError):
             environment.run(
-                AssetActivities(store, repository).verify_and_locate_asset,
+                AssetActivities(store, repository, InlineDecoder(), BUCKET).verify_and_locate_asset,
                 LocateAssetInput(bucket=BUCKET, key="k", job_id=str(job_id)),
             )
         # The row was claimed whole, and nobody has recorded a hash of a part.

@@ -284,8 +284,8 @@ class GatedRepository(Gated):
         return iter(self._gate.call("rows.all", lambda: [*self._inner.all(page=page)], broken=self._broken))
 
     @contextmanager
-    def sole_user(self, job_id: Any, *, bucket: str, key: str) -> Iterator[bool]:
-        manager = self._inner.sole_user(job_id, bucket=bucket, key=key)
+    def sole_user(self, job_id: Any, *, bucket: str, key: str, sha256: str = "") -> Iterator[bool]:
+        manager = self._inner.sole_user(job_id, bucket=bucket, key=key, sha256=sha256)
         entered: list[bool] = []
         try:
             self._gate.call(
