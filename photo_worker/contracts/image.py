@@ -77,6 +77,10 @@ class ConvertedCopy(Contract):
     sha256: Sha256
 
 
+# Of a photo that needs no copy nothing is said, so that its payloads are those that earlier releases wrote.
+_LEFT_OUT = Field(default=None, exclude_if=lambda value: value is None)
+
+
 class LocatedAsset(Contract):
     """An asset that exists, has the type it says, and hashes to ``sha256`` (hex).
 
@@ -88,7 +92,7 @@ class LocatedAsset(Contract):
     content_type: ContentType
     size_bytes: int
     sha256: Sha256
-    converted: ConvertedCopy | None = None
+    converted: ConvertedCopy | None = _LEFT_OUT
 
 
 class OcrInput(Contract):
@@ -128,7 +132,7 @@ class PersistInput(Contract):
     bucket: Bucket | None = None
     content_type: ContentType | None = None
     size_bytes: int | None = None
-    converted: ConvertedCopy | None = None
+    converted: ConvertedCopy | None = _LEFT_OUT
 
 
 class PersistResult(Contract):
@@ -167,7 +171,7 @@ class Manifest(Contract):
     sha256: Sha256
     content_type: ContentType | None = None
     size_bytes: int | None = None
-    converted: ConvertedCopy | None = None
+    converted: ConvertedCopy | None = _LEFT_OUT
     s3_ocr_key: Key
     ocr_engine: Name
     ocr_version: Name
