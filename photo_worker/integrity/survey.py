@@ -1,8 +1,8 @@
 """Looking at a whole deployment, or at single jobs, without changing anything.
 
 Rows and objects are merged by job as they are listed, so that what is held is a page of each, 16 bytes for every job's
-photo and its copy, the ids of the workflows that run, and the findings. Live data move: whatever looks wrong is looked at again, in
-an order that a job in progress cannot confuse, and reported only if it is still so.
+photo and its copy, the ids of the workflows that run, and the findings. Live data move: whatever looks wrong is looked
+at again, in an order that a job in progress cannot confuse, and reported only if it is still so.
 """
 
 from __future__ import annotations
