@@ -81,6 +81,8 @@ def _type(field: dict[str, Any]) -> str:
         return " or ".join(_type(choice) for choice in field["anyOf"])
     if "const" in field:
         return f"`{json.dumps(field['const'])}`"
+    if "$ref" in field:
+        return str(field["$ref"]).rpartition("/")[2]
     limit = f", at most {field['maxLength']}" if "maxLength" in field else ""
     return f"{field['type']}{limit}"
 
