@@ -1,4 +1,4 @@
-"""Resident memory while a large object is verified and hashed, by the worker's own activity.
+"""Resident memory while the largest object that OCR takes is verified and hashed, by the worker's own activity.
 
 The measuring process is a fresh one, so that what the upload needed does not hide any growth; it
 looks at its memory after every piece. A small object goes first: what imports, TLS and connection
@@ -30,9 +30,9 @@ if TYPE_CHECKING:
 
 ROOT = Path(__file__).resolve().parents[1]
 MIB = 1 << 20
-SIZE_BYTES = 1 << 30
+SIZE_BYTES = 10 * MIB
 PART_BYTES = 16 * MIB
-BAR_MIB = 32
+BAR_MIB = 8
 LIMIT_SECONDS = 600
 
 
@@ -134,6 +134,7 @@ def _measure(bucket: str) -> dict[str, Any]:
 
     from photo_worker.activities.assets import AssetActivities
     from photo_worker.contracts.image import LocateAssetInput
+    from photo_worker.documents.process import ProcessDecoder
     from photo_worker.storage.memory import MemoryRecipeRepository
     from photo_worker.storage.s3_boto import BotoObjectStore, make_client
 
@@ -152,7 +153,7 @@ def _measure(bucket: str) -> dict[str, Any]:
                 peak = max(peak, process.memory_info().rss)
                 yield piece
 
-    activities = AssetActivities(Watched(make_client()), MemoryRecipeRepository())
+    activities = AssetActivities(Watched(make_client()), MemoryRecipeRepository(), ProcessDecoder(), bucket)
 
     def verify(key: str) -> str:
         request = LocateAssetInput(bucket=bucket, key=key, expected_content_type="image/png", job_id=str(uuid4()))

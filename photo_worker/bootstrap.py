@@ -78,11 +78,13 @@ def build_activities(
 ) -> list[Callable[..., Any]]:
     """Return every activity that the worker offers, holding this process's ports."""
     from photo_worker.activities.assets import AssetActivities
+    from photo_worker.activities.heartbeats import stop_if_cancelled
     from photo_worker.activities.ocr import OcrActivities
     from photo_worker.activities.results import ResultActivities
+    from photo_worker.documents.process import ProcessDecoder
 
     store, repository, bucket = application.store, application.repository, application.settings.s3_bucket
-    assets = AssetActivities(store, repository)
+    assets = AssetActivities(store, repository, ProcessDecoder(look=stop_if_cancelled), bucket)
     ocr = OcrActivities(store, repository, backends or BackendRegistry(application.settings, store), bucket)
     results = ResultActivities(store, repository, bucket)
     return [

@@ -22,6 +22,7 @@ class CrashPoint(StrEnum):
     WORKFLOW_STARTED = "workflow-started"
     JOB_CLAIMED = "job-claimed"
     HASH_RECORDED = "hash-recorded"
+    COPY_STORED = "copy-stored"
     TEXTRACT_STARTED = "textract-started"
     RESULT_PAGE_FETCHED = "result-page-fetched"
     RESULT_OBJECT_STORED = "result-object-stored"
@@ -31,6 +32,7 @@ class CrashPoint(StrEnum):
     ERASURE_MARKED = "erasure-marked"
     WORKFLOW_ERASED = "workflow-erased"
     ARTIFACT_ERASED = "artifact-erased"
+    COPY_ERASED = "copy-erased"
     RAW_OBJECT_ERASED = "raw-object-erased"
     ROW_ERASED = "row-erased"
 

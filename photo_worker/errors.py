@@ -202,7 +202,7 @@ class UnsupportedDocument(InputError):
     """The document {name!r} is {actual}, which OCR does not read."""
 
     code = "document_unsupported"
-    hint = "Convert it to PNG, JPEG, single-page TIFF or single-page PDF."
+    hint = "Convert it to PNG, JPEG, HEIC, WebP, single-page TIFF or single-page PDF."
 
 
 class UnreadableDocument(InputError):
@@ -210,6 +210,20 @@ class UnreadableDocument(InputError):
 
     code = "document_unreadable"
     hint = "Open it in an image viewer, save it again, and submit the new file."
+
+
+class DocumentProtected(InputError):
+    """The document {name!r} is protected by a password."""
+
+    code = "document_protected"
+    hint = "Save it without a password and submit the new file."
+
+
+class DocumentTooCostly(InputError):
+    """The document {name!r} takes more {what} to be opened than it may."""
+
+    code = "document_too_costly"
+    hint = "Save it again with an ordinary program, smaller or with less in it, and submit the new file."
 
 
 class DocumentTooLarge(InputError):
@@ -367,6 +381,13 @@ class OcrRefused(DependencyError):
     )
 
 
+class DecoderUnavailable(DependencyError):
+    """The worker cannot open documents at this moment: {reason}."""
+
+    code = "decoder_unavailable"
+    hint = "The machine has no processor time, memory or processes to spare; lower MAX_ACTIVITIES if it lasts."
+
+
 class TemporalUnavailable(DependencyError):
     """Temporal does not answer at {target}: {reason}."""
 
@@ -441,6 +462,13 @@ class TemporalRequestInvalid(ConfigurationError):
 
     code = "temporal_request_invalid"
     hint = "Check TEMPORAL_NAMESPACE and TEMPORAL_TASK_QUEUE, and the server's own limits, such as the length of names."
+
+
+class DecoderMissing(ConfigurationError):
+    """The worker lacks a package that it opens documents with: {reason}."""
+
+    code = "decoder_missing"
+    hint = "Install what the worker needs: pip install pi-heif pillow pypdfium2."
 
 
 class DatabaseMissing(ConfigurationError):

@@ -16,7 +16,7 @@ from pydantic import ValidationError
 
 from photo_worker import media
 from photo_worker.activities.ocr import load_response
-from photo_worker.contracts.image import ImageProcessingInput
+from photo_worker.contracts.image import ImageProcessingInput, Manifest
 from photo_worker.contracts.keys import raw_key, validate_key
 from photo_worker.crash_points import CrashPoint, at
 from photo_worker.errors import (
@@ -36,6 +36,7 @@ from photo_worker.errors import (
     StorageUnavailable,
     ends_job,
 )
+from photo_worker.policies import OCR_RESULT_LIMIT_BYTES
 from photo_worker.ports import (
     FINAL_STATUSES,
     ObjectStore,
@@ -73,9 +74,13 @@ class Submission:
 
 @dataclass(frozen=True)
 class JobReport:
-    """A job's row with what its OCR answer says. Confidence is Textract's, 0 to 100."""
+    """A job's row with what its OCR answer says. Confidence is Textract's, 0 to 100.
+
+    ``converted`` is where the copy lies that OCR read in the photo's place, None where it read the photo itself.
+    """
 
     recipe: Recipe
+    converted: str | None = None
     lines: Sequence[str] = ()
     words: int | None = None
     mean_confidence: float | None = None
@@ -96,6 +101,7 @@ class JobReport:
             else {"code": recipe.error_code, "message": recipe.error_message},
             "raw": f"s3://{recipe.s3_raw_bucket}/{recipe.s3_raw_key}",
             "sha256": recipe.content_sha256 or None,
+            "converted": self.converted,
             "ocr": _location(recipe.s3_bucket, recipe.s3_ocr_key),
             "manifest": _location(recipe.s3_bucket, recipe.s3_manifest_key),
             "ocr_engine": recipe.ocr_engine,
@@ -331,7 +337,19 @@ class JobService:
             raise JobMissing(job_id=job_id)
         if recipe.status != "succeeded" or not recipe.s3_bucket or not recipe.s3_ocr_key:
             return JobReport(recipe)
-        return _with_text(recipe, load_response(self._store, recipe.s3_bucket, recipe.s3_ocr_key))
+        response = load_response(self._store, recipe.s3_bucket, recipe.s3_ocr_key)
+        return _with_text(recipe, response, self._converted(recipe.s3_bucket, recipe.s3_manifest_key))
+
+    def _converted(self, bucket: str, manifest_key: str | None) -> str | None:
+        """Return where the copy lies that a manifest names; a manifest that is gone is a finding of the check."""
+        if manifest_key is None:
+            return None
+        try:
+            text = self._store.get(bucket, manifest_key, limit_bytes=OCR_RESULT_LIMIT_BYTES)
+            copy = Manifest.model_validate_json(text).converted
+        except (ObjectMissing, DocumentTooLarge, ValueError):
+            return None
+        return _location(copy.bucket, copy.key) if copy else None
 
     def _started(self) -> WorkflowOrchestrator:
         if self._orchestrator is None:
@@ -378,11 +396,12 @@ def _read(path: Path) -> _Photo:
     return _Photo(raw_key(sha256, path.suffix), sha256, guessed, body)
 
 
-def _with_text(recipe: Recipe, response: dict[str, Any]) -> JobReport:
+def _with_text(recipe: Recipe, response: dict[str, Any], converted: str | None) -> JobReport:
     blocks = response["Blocks"]
     confidences = [block["Confidence"] for block in blocks if block["BlockType"] == "WORD"]
     return JobReport(
         recipe=recipe,
+        converted=converted,
         lines=[block["Text"] for block in blocks if block["BlockType"] == "LINE"],
         words=len(confidences),
         mean_confidence=sum(confidences) / len(confidences) if confidences else None,

@@ -10,8 +10,29 @@ JPEG = "image/jpeg"
 TIFF = "image/tiff"
 PDF = "application/pdf"
 
+HEIC = "image/heic"
+WEBP = "image/webp"
+
 # What Textract reads (Amazon Textract quotas).
 DOCUMENT_TYPES = frozenset({PNG, JPEG, TIFF, PDF})
+
+# What is converted before OCR sees it: what phones and messengers send.
+CONVERTED_TYPES = frozenset({HEIC, WEBP})
+
+# Kin of these that nothing here reads, told apart so that a refusal can name them.
+BIG_TIFF = "image/x-bigtiff"
+JPEG_LS = "image/jls"
+OTHER_JPEG = "image/x-jpeg-other"
+HEIC_SEQUENCE = "image/heic-sequence"
+AVIF = "image/avif"
+
+_NAMES = {
+    BIG_TIFF: "a BigTIFF (a TIFF with 64-bit offsets)",
+    JPEG_LS: "a JPEG-LS (image/jls)",
+    OTHER_JPEG: "a lossless or hierarchical JPEG",
+    HEIC_SEQUENCE: "a sequence of HEIC images (image/heic-sequence)",
+    AVIF: "an AVIF (image/avif)",
+}
 
 # What stores and uploaders say where nobody told them the type.
 UNDECLARED_TYPES = frozenset({"", "application/octet-stream", "binary/octet-stream"})
@@ -23,6 +44,23 @@ HEAD_BYTES = 4096
 _PDF_HEADER_WINDOW = 1024
 
 _ALIASES = {"image/jpg": JPEG, "image/pjpeg": JPEG, "image/x-png": PNG, "image/tif": TIFF, "application/x-pdf": PDF}
+# HEIF is the container; phones call the same file by either name.
+_ALIASES |= {"image/heif": HEIC, "image/heif-sequence": HEIC_SEQUENCE, "image/x-webp": WEBP}
+
+# Brands of ISO base media files (ISO/IEC 23008-12, annex B; AV1 Image File Format, 6).
+_HEIC_BRANDS = frozenset({b"heic", b"heix", b"heim", b"heis", b"mif1", b"mif2"})
+_HEIC_SEQUENCE_BRANDS = frozenset({b"hevc", b"hevx", b"hevm", b"hevs", b"msf1"})
+_AVIF_BRANDS = frozenset({b"avif", b"avis"})
+# They name the container alone; the codec stands among the compatible brands.
+_PLAIN_BRANDS = frozenset({b"mif1", b"mif2", b"msf1"})
+_BRANDS_BYTES = 512
+
+# Frame headers of JPEG (ITU-T T.81, table B.1; T.87 for JPEG-LS): baseline to progressive, then arithmetic coding.
+_JPEG_FRAMES = frozenset({0xC0, 0xC1, 0xC2, 0xC9, 0xCA})
+_JPEG_OTHER_FRAMES = frozenset({0xC3, 0xC5, 0xC6, 0xC7, 0xCB, 0xCD, 0xCE, 0xCF})
+_JPEG_LS_FRAME = 0xF7
+# Markers without a length of their own: TEM, RST0 to RST7, SOI.
+_JPEG_BARE = frozenset({0x01, *range(0xD0, 0xD9)})
 
 
 def media_type(declared: str) -> str:
@@ -40,9 +78,11 @@ def _matches(head: bytes) -> Iterator[str]:
     if head.startswith(b"\x89PNG\r\n\x1a\n"):
         yield PNG
     if head.startswith(b"\xff\xd8\xff"):
-        yield JPEG
+        yield _jpeg_kind(head)
     if head.startswith((b"II*\x00", b"MM\x00*")):
         yield TIFF
+    if head.startswith((b"II+\x00", b"MM\x00+")):
+        yield BIG_TIFF
     if b"%PDF-" in head[:_PDF_HEADER_WINDOW]:
         yield PDF
     if head.startswith((b"GIF87a", b"GIF89a")):
@@ -50,13 +90,51 @@ def _matches(head: bytes) -> Iterator[str]:
     if head.startswith(b"BM"):
         yield "image/bmp"
     if head[:4] == b"RIFF" and head[8:12] == b"WEBP":
-        yield "image/webp"
+        yield WEBP
     if head[4:8] == b"ftyp":
-        yield {b"avif": "image/avif", b"heic": "image/heic", b"heix": "image/heic", b"mif1": "image/heif"}.get(
-            head[8:12], "video/mp4"
-        )
+        yield _iso_kind(head)
+    if head.startswith((b"\x00\x00\x00\x0cjP  \r\n\x87\n", b"\xff\x4f\xff\x51")):
+        yield "image/jp2"
+    if head.startswith((b"\x00\x00\x00\x0cJXL \r\n\x87\n", b"\xff\x0a")):
+        yield "image/jxl"
     if head.startswith(b"PK\x03\x04"):
         yield "application/zip"
+
+
+def described(kind: str) -> str:
+    """Return a media type as a message names it."""
+    return _NAMES.get(kind, kind)
+
+
+def _jpeg_kind(head: bytes) -> str:
+    """Return what kind of JPEG the first frame header tells; JPEG where it stands further behind."""
+    at = 2
+    while at + 4 <= len(head) and head[at] == 0xFF:
+        marker = head[at + 1]
+        if marker == 0xFF:
+            at += 1
+        elif marker in _JPEG_BARE:
+            at += 2
+        elif marker in _JPEG_FRAMES:
+            return JPEG
+        elif marker == _JPEG_LS_FRAME:
+            return JPEG_LS
+        elif marker in _JPEG_OTHER_FRAMES:
+            return OTHER_JPEG
+        else:
+            at += 2 + int.from_bytes(head[at + 2 : at + 4])
+    return JPEG
+
+
+def _iso_kind(head: bytes) -> str:
+    """Return what an ISO base media file is by its brands; the first decides unless it names the container alone."""
+    size = min(int.from_bytes(head[:4]), _BRANDS_BYTES, len(head))
+    major, others = head[8:12], {head[at : at + 4] for at in range(16, size - 3, 4)}
+    if major in _AVIF_BRANDS or (major in _PLAIN_BRANDS and others & _AVIF_BRANDS):
+        return AVIF
+    if major in _HEIC_BRANDS:
+        return HEIC
+    return HEIC_SEQUENCE if major in _HEIC_SEQUENCE_BRANDS else "video/mp4"
 
 
 def dimensions(head: bytes) -> tuple[int, int] | None:

@@ -13,6 +13,9 @@ from datetime import timedelta
 # here: above it they read PDF and TIFF alone.
 SYNC_OCR_LIMIT_BYTES = 10 * 1024 * 1024
 
+# HEIC and WebP are converted, so that Textract's limit is the copy's. A phone's 48 megapixels take 5 to 15 MB.
+CONVERTED_LIMIT_BYTES = 32 * 1024 * 1024
+
 # Longest side of an image that Textract reads (Amazon Textract quotas).
 IMAGE_SIDE_LIMIT_PX = 10_000
 

@@ -206,8 +206,8 @@ class RecipeRepository(Protocol):
     def delete(self, job_id: UUID) -> bool:
         """Delete a job's rows; tell whether there were any."""
 
-    def sole_user(self, job_id: UUID, *, bucket: str, key: str) -> AbstractContextManager[bool]:
-        """Tell whether no other job's row refers to an object.
+    def sole_user(self, job_id: UUID, *, bucket: str, key: str, sha256: str = "") -> AbstractContextManager[bool]:
+        """Tell whether no other job's row refers to an object, or to these bytes of it where a hash is given.
 
         While the block runs, no other job can be queued for it: who queues one waits until the block ends.
         """
@@ -223,6 +223,21 @@ class DocumentRef:
     size_bytes: int
     sha256: str
     revision: Revision = Revision()
+
+
+class DocumentDecoder(Protocol):
+    """Opens documents that may be hostile, without harm to the caller.
+
+    Methods raise the ``InputError`` that says what is wrong with the document, ``DecoderUnavailable`` where trying
+    again may help, and ``DecoderMissing``. ``kind`` is the media type that the first bytes show, ``name`` is for
+    messages.
+    """
+
+    def check(self, content: bytes, kind: str, name: str) -> None:
+        """Refuse a PDF or TIFF that OCR refuses: of several pages, protected, damaged, too large, of unusual depth."""
+
+    def convert(self, content: bytes, kind: str, name: str) -> bytes:
+        """Return the first image of a HEIC or WebP as an upright JPEG within the limits of OCR."""
 
 
 @dataclass(frozen=True)

@@ -82,6 +82,8 @@ def _type(field: dict[str, Any]) -> str:
         return " or ".join(_type(choice) for choice in field["anyOf"])
     if "const" in field:
         return f"`{json.dumps(field['const'])}`"
+    if "$ref" in field:
+        return str(field["$ref"]).rpartition("/")[2]
     limit = f", at most {field['maxLength']}" if "maxLength" in field else ""
     return f"{field['type']}{limit}"
 
@@ -130,8 +132,8 @@ def _settings() -> str:
         "`TEXTRACT_API` chooses how the engine `textract` asks. `async` starts a job with a request token, a digest of",
         "bucket, key and content, and asks until it has ended: whatever dies or is submitted twice, a document is",
         "charged once in 7 days. `sync` calls DetectDocumentText, which answers in one call and has no such token: a",
-        "crash between the answer and its storing is charged again. A PDF or TIFF of several pages is refused either",
-        "way, with `async` only after Textract has read it.",
+        "crash between the answer and its storing is charged again. A PDF or TIFF of several pages is refused before",
+        "Textract is asked, either way.",
         "",
         "`S3_SERVER_SIDE_ENCRYPTION` (`AES256`, `aws:kms`, `aws:kms:dsse`) and, for the last two, `S3_SSE_KMS_KEY_ID`",
         "go with all that the worker, `submit` and `migrate` write to S3: photos, OCR answers, manifests and the",

@@ -9,79 +9,146 @@ from uuid import UUID
 from temporalio import activity
 
 from photo_worker import media
-from photo_worker.activities.heartbeats import stop_if_cancelled
-from photo_worker.contracts.image import LocateAssetInput, LocatedAsset
-from photo_worker.contracts.keys import parse_job_id, raw_key, validate_key
+from photo_worker.activities.heartbeats import beating, stop_if_cancelled
+from photo_worker.contracts.image import ConvertedCopy, LocateAssetInput, LocatedAsset
+from photo_worker.contracts.keys import converted_key, parse_job_id, raw_key, validate_key
 from photo_worker.crash_points import CrashPoint, at
 from photo_worker.errors import (
     ContentMismatch,
     ContentTypeMismatch,
+    DocumentTooLarge,
     EmptyObject,
     ImageTooLarge,
     JobConflict,
+    JobErased,
+    ObjectMissing,
     SourceReplaced,
     UnsupportedDocument,
     UploadDamaged,
 )
-from photo_worker.policies import IMAGE_PIXEL_LIMIT, IMAGE_SIDE_LIMIT_PX, SNIFF_BYTES
-from photo_worker.ports import FINAL_STATUSES, ObjectInfo, ObjectStore, RecipeRepository
+from photo_worker.policies import (
+    CONVERTED_LIMIT_BYTES,
+    IMAGE_PIXEL_LIMIT,
+    IMAGE_SIDE_LIMIT_PX,
+    SNIFF_BYTES,
+    SYNC_OCR_LIMIT_BYTES,
+)
+from photo_worker.ports import FINAL_STATUSES, DocumentDecoder, ObjectInfo, ObjectStore, RecipeRepository
 
 # Well within the heartbeat timeout, and rarely enough that an ordinary photo costs the server none.
 _BEAT_SECONDS = 5.0
+
+# Their pages are counted before OCR is paid for them.
+_COUNTED_TYPES = frozenset({media.PDF, media.TIFF})
 
 
 class AssetActivities:
     """Activities that read the raw asset."""
 
-    def __init__(self, store: ObjectStore, repository: RecipeRepository) -> None:
+    def __init__(self, store: ObjectStore, repository: RecipeRepository, decoder: DocumentDecoder, bucket: str) -> None:
+        """``bucket`` is where copies of what OCR cannot read are kept."""
         self._store = store
         self._repository = repository
+        self._decoder = decoder
+        self._bucket = bucket
 
     # An exception that a cancellation throws into the thread could break a connection that others use after it.
     @activity.defn(no_thread_cancel_exception=True)
     def verify_and_locate_asset(self, request: LocateAssetInput) -> LocatedAsset:
-        """Check an asset's existence, type and size, and hash it in constant memory.
+        """Check an asset's existence, type, size and pages, hash it, and convert what OCR cannot read.
 
-        Writes the job's row as running first, and with the hash last, so that whoever looks
-        sees that the job has begun. Raises ``InputError`` for an asset that can never be
-        processed and ``JobErased`` for a job that was erased, ``SourceReplaced`` where another attempt has found
-        other bytes meanwhile, ``StorageUnavailable`` and ``DatabaseUnavailable`` for what may pass.
+        Writes the job's row as running first, and with the hash when all is checked, so that whoever looks
+        sees that the job has begun. JPEG and PNG pass in constant memory; a PDF or TIFF, and what is converted, is
+        held while it is looked at. Raises ``InputError`` for an asset that can never be processed and ``JobErased``
+        for a job that was erased, ``SourceReplaced`` where another attempt has found other bytes meanwhile,
+        ``StorageUnavailable``, ``DatabaseUnavailable`` and ``DecoderUnavailable`` for what may pass, and
+        ``DecoderMissing`` where this worker lacks a package.
         """
         validate_key(request.key)
         job_id = parse_job_id(request.job_id or activity.info().workflow_id or "")
         with at(CrashPoint.JOB_CLAIMED):
             known = self._repository.start(job_id, bucket=request.bucket, key=request.key, sha256="").content_sha256
-        digest = hashlib.sha256()
-        head = bytearray()
-        size = 0
         beat = time.monotonic()
         with self._store.open(request.bucket, request.key) as (info, chunks):
             declared = _check_declared(info, request.expected_content_type)
+            read = _Read(info)
             for chunk in chunks:
-                digest.update(chunk)
-                size += len(chunk)
-                if len(head) < SNIFF_BYTES:
-                    head += chunk[: SNIFF_BYTES - len(head)]
+                read.take(chunk)
                 if time.monotonic() - beat > _BEAT_SECONDS:
-                    activity.heartbeat(size)
+                    activity.heartbeat(read.size)
                     beat = time.monotonic()
                 stop_if_cancelled()
-        content_type = check_content(info, bytes(head), declared, request.expected_content_type)
-        sha256 = digest.hexdigest()
+        content_type = check_content(info, bytes(read.head), declared, request.expected_content_type)
+        sha256 = read.digest.hexdigest()
         if sha256 != known and _is_name_of(request.key, known):
             raise UploadDamaged(bucket=request.bucket, key=request.key, sha256=sha256)
+        if content_type in _COUNTED_TYPES:
+            with beating():
+                self._decoder.check(read.content, content_type, request.key)
         with at(CrashPoint.HASH_RECORDED):
             self._record(job_id, request, sha256, known)
         revision = info.revision
-        return LocatedAsset(
+        located = LocatedAsset(
             bucket=request.bucket,
             key=request.key,
             content_type=content_type,
-            size_bytes=size,
+            size_bytes=read.size,
             sha256=sha256,
             version_id=revision.version_id or None,
             etag=revision.etag or None,
             modified_at=revision.modified_at or None,
+        )
+        if content_type not in media.CONVERTED_TYPES:
+            return located
+        return located.model_copy(update={"converted": self._converted(job_id, located, read.content)})
+
+    def _converted(self, job_id: UUID, original: LocatedAsset, content: bytes) -> ConvertedCopy:
+        """Return the copy of an original that OCR cannot read, and make it where there is none.
+
+        The row has the original's hash by now: from then on no erasure of another job takes the copy away.
+        """
+        key = converted_key(original.bucket, original.key, original.sha256)
+        known = self._known_copy(key, original)
+        if known is not None:
+            return known
+        with beating():
+            body = self._decoder.convert(content, original.content_type, original.key)
+        sha256 = hashlib.sha256(body).hexdigest()
+        metadata = {
+            "sha256": sha256,
+            "source-sha256": original.sha256,
+            "source-bucket": original.bucket,
+            "source-key": original.key,
+        }
+        with at(CrashPoint.COPY_STORED):
+            written = self._store.put_new(self._bucket, key, body, content_type=media.JPEG, metadata=metadata)
+        if not written:
+            known = self._known_copy(key, original)
+            if known is not None:
+                return known
+            # Left by something else.
+            self._store.put(self._bucket, key, body, content_type=media.JPEG, metadata=metadata)
+        # Asked after the writing: an erasure either finds the copy, or has left its mark before.
+        if self._repository.is_erased(job_id):
+            with self._repository.sole_user(
+                job_id, bucket=original.bucket, key=original.key, sha256=original.sha256
+            ) as sole:
+                if sole:
+                    self._store.delete(self._bucket, key)
+            raise JobErased(job_id=job_id)
+        return ConvertedCopy(bucket=self._bucket, key=key, content_type=media.JPEG, size_bytes=len(body), sha256=sha256)
+
+    def _known_copy(self, key: str, original: LocatedAsset) -> ConvertedCopy | None:
+        """Return the copy that an attempt or another job with the same bytes has stored."""
+        try:
+            info = self._store.head(self._bucket, key)
+        except ObjectMissing:
+            return None
+        sha256 = info.metadata.get("sha256")
+        if not sha256 or info.metadata.get("source-sha256") != original.sha256:
+            return None
+        return ConvertedCopy(
+            bucket=self._bucket, key=key, content_type=media.JPEG, size_bytes=info.size_bytes, sha256=sha256
         )
 
     def _record(self, job_id: UUID, request: LocateAssetInput, sha256: str, known: str) -> None:
@@ -104,11 +171,48 @@ def _is_name_of(key: str, sha256: str) -> bool:
     return bool(sha256) and key.startswith(raw_key(sha256))
 
 
+class _Read:
+    """What has been read of an object: its hash, its first bytes, and all of them where they are opened."""
+
+    def __init__(self, info: ObjectInfo) -> None:
+        self.digest = hashlib.sha256()
+        self.head = bytearray()
+        self.size = 0
+        self._info = info
+        self._kept: list[bytes] = []
+        self._limit = 0
+
+    @property
+    def content(self) -> bytes:
+        """All bytes of a document that is counted or converted."""
+        return b"".join(self._kept)
+
+    def take(self, chunk: bytes) -> None:
+        """Take the next bytes. Raises ``DocumentTooLarge`` as soon as the first ones tell that it is."""
+        self.digest.update(chunk)
+        self.size += len(chunk)
+        if len(self.head) < SNIFF_BYTES:
+            self.head += chunk[: SNIFF_BYTES - len(self.head)]
+        kind = media.sniff(bytes(self.head[: media.HEAD_BYTES]))
+        limit = CONVERTED_LIMIT_BYTES if kind in media.CONVERTED_TYPES else SYNC_OCR_LIMIT_BYTES
+        size = max(self.size, self._info.size_bytes)
+        if len(self.head) >= min(media.HEAD_BYTES, size) and size > limit:
+            raise DocumentTooLarge(name=self._info.key, size_bytes=size, limit_bytes=limit)
+        if kind in _COUNTED_TYPES | media.CONVERTED_TYPES or len(self.head) < media.HEAD_BYTES:
+            self._kept.append(chunk)
+        else:
+            self._kept.clear()
+
+
 def _check_declared(info: ObjectInfo, expected: str | None) -> str:
-    """Refuse an empty or wrongly labelled object before its bytes travel; return its declared type."""
+    """Refuse an empty, wrongly labelled or too large object before its bytes travel; return its declared type."""
     if info.size_bytes == 0:
         raise EmptyObject(bucket=info.bucket, key=info.key)
     declared = media.media_type(info.content_type)
+    convertible = declared in media.CONVERTED_TYPES | media.UNDECLARED_TYPES
+    limit = CONVERTED_LIMIT_BYTES if convertible else SYNC_OCR_LIMIT_BYTES
+    if info.size_bytes > limit:
+        raise DocumentTooLarge(name=info.key, size_bytes=info.size_bytes, limit_bytes=limit)
     if expected and declared not in media.UNDECLARED_TYPES and declared != media.media_type(expected):
         raise ContentTypeMismatch(key=info.key, actual=declared, expected=expected)
     return declared
@@ -117,16 +221,17 @@ def _check_declared(info: ObjectInfo, expected: str | None) -> str:
 def check_content(info: ObjectInfo, head: bytes, declared: str, expected: str | None) -> str:
     """Return the type that the first bytes show, or raise the ``InputError`` that says what is wrong with them."""
     found = media.sniff(head)
-    if found is None and declared in media.DOCUMENT_TYPES:
+    accepted = media.DOCUMENT_TYPES | media.CONVERTED_TYPES
+    if found is None and declared in accepted:
         raise ContentMismatch(key=info.key, declared=declared, actual="something else (no known signature)")
     actual = found or declared or "of an unknown type"
-    if actual not in media.DOCUMENT_TYPES:
-        raise UnsupportedDocument(name=info.key, actual=actual)
+    if actual not in accepted:
+        raise UnsupportedDocument(name=info.key, actual=media.described(actual))
     if declared not in media.UNDECLARED_TYPES and declared != actual:
         raise ContentMismatch(key=info.key, declared=declared, actual=actual)
     if expected and media.media_type(expected) != actual:
         raise ContentTypeMismatch(key=info.key, actual=actual, expected=expected)
-    if actual != media.PDF:
+    if actual in {media.PNG, media.JPEG, media.TIFF}:
         _check_dimensions(info.key, head)
     return actual
 

@@ -92,6 +92,8 @@ def described(traces: Traces, with_source: bool) -> list[str]:
     lines = [f"objects   s3://{bucket}/{key}" for bucket, key in traces.objects]
     if traces.workflow is not None:
         lines.insert(0, f"workflow  {traces.workflow.status}, with its history")
+    for bucket, key in traces.copies:
+        lines.append(f"copy      s3://{bucket}/{key}" + (" (stays: other jobs read it)" if traces.shared else ""))
     if traces.photo is not None:
         where = f"photo     s3://{traces.photo[0]}/{traces.photo[1]}"
         if traces.shared:

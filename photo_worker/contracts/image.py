@@ -85,11 +85,29 @@ class LocateAssetInput(Contract):
     job_id: JobId | None = None
 
 
+class ConvertedCopy(Contract):
+    """The copy of an asset in a form that OCR reads, with the hash of its own bytes.
+
+    Its name is made of what it was made from and it is written once, so that it has no revision to compare.
+    """
+
+    bucket: Bucket
+    key: Key
+    content_type: ContentType
+    size_bytes: int
+    sha256: Sha256
+
+
+# Of a photo that needs no copy nothing is said, so that its payloads are those that earlier releases wrote.
+_LEFT_OUT = Field(default=None, exclude_if=lambda value: value is None)
+
+
 class LocatedAsset(Contract):
     """An asset that exists, has the type it says, and hashes to ``sha256`` (hex).
 
-    The other fields are what S3 says of the object that was read: its version's id where the bucket keeps versions,
-    its ETag, and when it was written.
+    ``version_id``, ``etag`` and ``modified_at`` are what S3 says of the object that was read: its version's id where
+    the bucket keeps versions, its ETag, and when it was written. ``converted`` is what OCR reads in its place; None
+    where OCR reads the asset itself.
     """
 
     bucket: Bucket
@@ -100,6 +118,7 @@ class LocatedAsset(Contract):
     version_id: Revision | None = None
     etag: Revision | None = None
     modified_at: Revision | None = None
+    converted: ConvertedCopy | None = _LEFT_OUT
 
 
 class OcrInput(Contract):
@@ -130,7 +149,7 @@ class OcrResult(Contract):
 
 
 class PersistInput(Contract):
-    """Start of ``persist_artifacts``."""
+    """Start of ``persist_artifacts``. ``converted`` is what OCR read, where that was not the asset itself."""
 
     job_id: JobId
     s3_raw_key: Key
@@ -145,6 +164,7 @@ class PersistInput(Contract):
     version_id: Revision | None = None
     etag: Revision | None = None
     modified_at: Revision | None = None
+    converted: ConvertedCopy | None = _LEFT_OUT
 
 
 class PersistResult(Contract):
@@ -170,7 +190,11 @@ class FailureResult(Contract):
 
 
 class Manifest(Contract):
-    """``artifacts/{job_id}/manifest.json``: what a job read and what it made."""
+    """``artifacts/{job_id}/manifest.json``: what a job read and what it made.
+
+    The raw object with its ``sha256`` is the original; ``converted`` is the copy of it that OCR read, where there is
+    one.
+    """
 
     schema_version: Literal[1] = 1
     job_id: JobId
@@ -182,6 +206,7 @@ class Manifest(Contract):
     version_id: Revision | None = None
     etag: Revision | None = None
     modified_at: Revision | None = None
+    converted: ConvertedCopy | None = _LEFT_OUT
     s3_ocr_key: Key
     ocr_engine: Name
     ocr_version: Name

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import re
 import unicodedata
 from uuid import UUID
@@ -64,6 +66,18 @@ def raw_key(sha256: str, suffix: str = "") -> str:
         raise InvalidKey(key=sha256, reason="a raw key is made of a sha256 in lower-case hexadecimal")
     lowered = suffix.lower()
     return f"raw/{sha256}{lowered if _SUFFIX.fullmatch(lowered) else ''}"
+
+
+def converted_key(bucket: str, key: str, sha256: str) -> str:
+    """Return the key of the copy of an asset that OCR cannot read.
+
+    It is ``converted/{the asset's sha256}-{digest of its bucket and key}.jpg``.
+
+    All jobs that read the same bytes at the same place share it, and no others: the users of a copy are those of
+    the asset's place, which is what a row can be asked for.
+    """
+    place = hashlib.sha256(json.dumps([bucket, key]).encode()).hexdigest()
+    return f"converted/{sha256}-{place[:32]}.jpg"
 
 
 def ocr_key(job_id: UUID) -> str:

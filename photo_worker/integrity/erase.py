@@ -15,7 +15,7 @@ from enum import StrEnum
 from uuid import UUID
 
 from photo_worker.contracts.image import Manifest
-from photo_worker.contracts.keys import manifest_key, ocr_key
+from photo_worker.contracts.keys import converted_key, manifest_key, ocr_key
 from photo_worker.crash_points import CrashPoint, at
 from photo_worker.errors import BucketMissing, DocumentTooLarge, InvalidBucket, InvalidKey, ObjectMissing
 from photo_worker.integrity.binding import BoundElsewhere, read_binding, require_not_elsewhere
@@ -32,6 +32,7 @@ class Part(StrEnum):
     MARK = "mark"
     WORKFLOW = "workflow"
     OBJECTS = "objects"
+    COPY = "copy"
     PHOTO = "photo"
     ROWS = "rows"
 
@@ -54,7 +55,8 @@ class Traces:
     """What there is of a job.
 
     ``photo`` is where its photo lies, None where nothing says it. ``uploaded`` tells whether the worker put it there
-    under the hash of its bytes; others belong to somebody else. ``shared`` tells whether other jobs use it.
+    under the hash of its bytes; others belong to somebody else. ``copies`` are the photo's copies in a form that OCR
+    reads. ``shared`` tells whether other jobs use the photo.
     """
 
     job_id: UUID
@@ -65,6 +67,7 @@ class Traces:
     photo: Location | None
     uploaded: bool
     shared: bool
+    copies: tuple[Location, ...] = ()
 
     @property
     def known(self) -> bool:
@@ -118,8 +121,9 @@ class Erasure:
         tell(Step(Part.WORKFLOW, done="deleted with its history" if found else "there was none"))
         # The manifest names the photo of a job whose row is lost, so it is read before it is deleted.
         row = await asyncio.to_thread(self._repository.get, job_id)
-        photo = await asyncio.to_thread(self._photo, job_id, row)
+        photo, sha256 = await asyncio.to_thread(self._photo, job_id, row)
         tell(await asyncio.to_thread(self._erase_objects, job_id, row))
+        tell(await asyncio.to_thread(self._erase_copy, job_id, photo, sha256, self._own_buckets(row)))
         tell(await asyncio.to_thread(self._erase_photo, job_id, photo, self._own_buckets(row), with_source))
         with at(CrashPoint.ROW_ERASED):
             rows = await asyncio.to_thread(self._repository.delete, job_id)
@@ -150,6 +154,30 @@ class Erasure:
             left.append(f"the bucket {row.s3_bucket}, where the row says that they are, is {_ANOTHERS}")
         return Step(Part.OBJECTS, done=f"{deleted} deleted" if deleted else "there were none", left="; ".join(left))
 
+    def _erase_copy(self, job_id: UUID, photo: Location | None, sha256: str, own: Sequence[str]) -> Step:
+        """Delete the copy that OCR read, also one behind a delete marker: it is the worker's, the photo may not be."""
+        if photo is None or not sha256:
+            return Step(Part.COPY, done="there was none")
+        bucket, key = photo
+        copies = [(place, converted_key(bucket, key, sha256)) for place in own]
+        with self._repository.sole_user(job_id, bucket=bucket, key=key, sha256=sha256) as sole:
+            if not sole:
+                kept = ", ".join(f"s3://{place}/{name}" for place, name in copies if self._is_there(place, name))
+                left = f"{kept} is read by other jobs too; it goes with the last of them" if kept else ""
+                return Step(Part.COPY, done="" if kept else "there was none", left=left)
+            versions = 0
+            for place, name in copies:
+                with at(CrashPoint.COPY_ERASED), contextlib.suppress(BucketMissing):
+                    versions += self._store.delete(place, name)
+        return Step(Part.COPY, done="deleted" if versions else "there was none")
+
+    def _is_there(self, bucket: str, key: str) -> bool:
+        try:
+            self._store.head(bucket, key)
+        except (BucketMissing, ObjectMissing):
+            return False
+        return True
+
     def _erase_photo(self, job_id: UUID, photo: Location | None, own: Sequence[str], with_source: bool) -> Step:
         if photo is None:
             return Step(Part.PHOTO, done="none is known")
@@ -170,11 +198,14 @@ class Erasure:
 
     def _look(self, job_id: UUID, workflow: WorkflowState | None) -> Traces:
         row = self._repository.get(job_id)
-        photo = self._photo(job_id, row)
+        photo, sha256 = self._photo(job_id, row)
         shared = False
+        copies: tuple[Location, ...] = ()
         if photo is not None:
             with self._repository.sole_user(job_id, bucket=photo[0], key=photo[1]) as sole:
                 shared = not sole
+            named = [(place, converted_key(*photo, sha256)) for place in self._own_buckets(row) if sha256]
+            copies = tuple(place for place in named if self._is_there(*place))
         return Traces(
             job_id=job_id,
             marked=self._repository.is_erased(job_id),
@@ -184,6 +215,7 @@ class Erasure:
             photo=photo,
             uploaded=photo is not None and _is_uploaded(photo, self._own_buckets(row)),
             shared=shared,
+            copies=copies,
         )
 
     def _own_buckets(self, row: Recipe | None) -> Sequence[str]:
@@ -223,16 +255,17 @@ class Erasure:
         named = [(bucket, key) for bucket in sorted(buckets) for key in (ocr_key(job_id), manifest_key(job_id))]
         return list(dict.fromkeys([*named, *listed]))
 
-    def _photo(self, job_id: UUID, row: Recipe | None) -> Location | None:
+    def _photo(self, job_id: UUID, row: Recipe | None) -> tuple[Location | None, str]:
+        """Return where a job's photo lies and what its bytes hash to, as far as anything says it."""
         if row is not None:
-            return row.s3_raw_bucket or self._bucket, row.s3_raw_key
+            return (row.s3_raw_bucket or self._bucket, row.s3_raw_key), row.content_sha256
         try:
             text = self._store.get(self._bucket, manifest_key(job_id), limit_bytes=OCR_RESULT_LIMIT_BYTES)
             manifest = Manifest.model_validate_json(text)
         except (ObjectMissing, DocumentTooLarge, ValueError):
             # Not there, or not a manifest of ours.
-            return None
-        return manifest.s3_raw_bucket or self._bucket, manifest.s3_raw_key
+            return None, ""
+        return (manifest.s3_raw_bucket or self._bucket, manifest.s3_raw_key), manifest.sha256
 
 
 def _is_uploaded(photo: Location, own: Sequence[str]) -> bool:

@@ -20,9 +20,11 @@ Location: TypeAlias = tuple[str, str]
 # Folders whose objects belong to the job that their second segment names.
 JOB_FOLDERS = ("artifacts/", "tags/")
 RAW_FOLDER = "raw/"
+CONVERTED_FOLDER = "converted/"
 
 DEFAULT_GRACE = timedelta(hours=1)
 
+_CONVERTED_NAME = re.compile(r"converted/([0-9a-f]{64})-[0-9a-f]{32}\.jpg")
 _RAW_NAME = re.compile(r"raw/([0-9a-f]{64})(?:\.[a-z0-9]{1,8})?")
 
 
@@ -41,6 +43,12 @@ def owner_of(key: str) -> UUID | None:
 def uploaded_sha256(key: str) -> str | None:
     """Return the hash in an uploaded photo's name (see ``contracts.keys.raw_key``), None for other names."""
     found = _RAW_NAME.fullmatch(key)
+    return found[1] if found else None
+
+
+def converted_sha256(key: str) -> str | None:
+    """Return the original's hash in a copy's name (see ``contracts.keys.converted_key``), None for other names."""
+    found = _CONVERTED_NAME.fullmatch(key)
     return found[1] if found else None
 
 
@@ -76,8 +84,8 @@ class Evidence:
 
     ``binding`` tells whether the bucket belongs to the database, None where it was not asked.
 
-    ``referenced`` holds the location of every raw object that a row refers to, or is None where ``rows`` are all there
-    are. Objects without an owner are young, and no finding, up to an age of ``grace``.
+    ``referenced`` holds the location of every raw object that a row refers to, and of its copy for OCR, or is None
+    where ``rows`` are all there are. Objects without an owner are young, and no finding, up to an age of ``grace``.
     """
 
     looked_at: datetime

@@ -41,7 +41,7 @@ REPAIRS = {
     Repair.RECORD_RESULT: "write the result that the manifest describes into the row",
     Repair.ERASE_TRACES: "run the erase to its end",
     Repair.DELETE_ARTIFACTS: "delete the objects",
-    Repair.DELETE_PHOTO: "delete the photo, unless somebody submits it at this moment",
+    Repair.DELETE_PHOTO: "delete the photo, or the copy of one, unless somebody submits it at this moment",
 }
 
 

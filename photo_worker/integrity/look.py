@@ -16,6 +16,7 @@ from uuid import UUID
 from photo_worker.contracts.keys import manifest_key
 from photo_worker.errors import InputError, PhotoWorkerError
 from photo_worker.integrity.evidence import JOB_FOLDERS, Evidence, Location, StoredObject
+from photo_worker.integrity.rules_results import read_manifest
 from photo_worker.ports import ObjectEntry, ObjectStore, QueueState, Recipe, RecipeRepository, WorkflowOrchestrator
 
 _T = TypeVar("_T")
@@ -142,7 +143,8 @@ class Looker:
     def _objects(
         self, evidence: Evidence, job_id: UUID, row: Recipe | None, entries: Sequence[ObjectEntry], *, remember: bool
     ) -> tuple[dict[Location, StoredObject], dict[Location, PhotoWorkerError]]:
-        """Ask for the objects that the row names, and for the manifest in any case."""
+        """Ask for the objects that the row names, for the manifest in any case, and for the copy that it names."""
+        hashed = self._remembered if remember else self._hashed
         objects = {(entry.bucket, entry.key): of_entry(entry) for entry in entries}
         unreadable: dict[Location, PhotoWorkerError] = {}
         wanted: list[tuple[Location, Callable[[Location], StoredObject]]] = []
@@ -156,7 +158,6 @@ class Looker:
             wanted.append((manifest, self._body))
         if row is not None and (evidence.uploaded(row) or row.status == "succeeded"):
             final = row.status in {"succeeded", "failed"}
-            hashed = self._remembered if remember else self._hashed
             wanted.append((evidence.raw_location(row), hashed if self.means.hashes and final else self._head))
         for location, ask in wanted:
             listed = objects.pop(location, None)
@@ -166,6 +167,11 @@ class Looker:
                 unreadable[location] = error
                 continue
             objects[location] = replace(found, modified_at=listed.modified_at if listed else None)
+            # The list grows while it is gone through: which copy there is stands in the manifest alone.
+            about = read_manifest(found) if location == manifest else None
+            if row is not None and about is not None and about.converted is not None:
+                copy = (about.converted.bucket, about.converted.key)
+                wanted.append((copy, hashed if self.means.hashes else self._head))
         return objects, unreadable
 
     def _head(self, location: Location) -> StoredObject:

@@ -7,12 +7,13 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from uuid import UUID, uuid4
+from uuid import UUID
 
 from photo_worker.contracts.image import ImageProcessingInput
 from photo_worker.contracts.keys import manifest_key
-from photo_worker.errors import PhotoWorkerError
+from photo_worker.errors import ObjectMissing, PhotoWorkerError
 from photo_worker.integrity.binding import BoundElsewhere, Unbound, bound_since
+from photo_worker.integrity.copies import alone
 from photo_worker.integrity.evidence import JOB_FOLDERS, JobEvidence, jobs_of
 from photo_worker.integrity.finding import REPAIRS, Finding, Repair
 from photo_worker.integrity.rules import job_findings
@@ -216,8 +217,11 @@ class Repairer:
 
         def delete() -> str:
             # Nobody can be queued for the photo while this holds; a submission that waits puts it again.
-            with self._ports.repository.sole_user(uuid4(), bucket=bucket, key=key) as alone:
-                return "deleted" if alone and self._ports.store.delete(bucket, key) else ""
+            try:
+                with alone(self._ports.store, self._ports.repository, bucket, key) as unused:
+                    return "deleted" if unused and self._ports.store.delete(bucket, key) else ""
+            except ObjectMissing:
+                return ""
 
         return await self._looker.in_thread(delete)
 

@@ -82,6 +82,10 @@ JOB_RULES: tuple[Rule[JobEvidence], ...] = (
         "The object that a finished job read at its owner's is the same",
         results.source_differs,
     ),
+    Rule("copy_missing", 4, _ERROR, "The copy that OCR read of a success is there", results.copy_missing),
+    Rule(
+        "copy_differs", 4, _ERROR, "The copy that OCR read has the bytes that the manifest says", results.copy_differs
+    ),
     Rule("ocr_missing", 4, _ERROR, "The OCR answer of a success is there", results.ocr_missing),
     Rule("ocr_differs", 4, _ERROR, "The OCR answer says of itself what the row says of it", results.ocr_differs),
     Rule("manifest_missing", 4, _ERROR, "The manifest of a success is there", results.manifest_missing),
@@ -131,6 +135,14 @@ DEPLOYMENT_RULES: tuple[Rule[Evidence], ...] = (
         _WARNING,
         "An uploaded photo is some row's, or is young",
         orphans.photo_without_row,
+        Repair.DELETE_PHOTO,
+    ),
+    Rule(
+        "copy_without_row",
+        4,
+        _WARNING,
+        "A copy that was made for OCR is of some row's photo, or is young",
+        orphans.copy_without_row,
         Repair.DELETE_PHOTO,
     ),
     Rule("name_unknown", 4, _NOTICE, "Objects have names as the worker gives them", orphans.name_unknown),

@@ -6,13 +6,16 @@ from collections.abc import Container, Iterator
 
 from photo_worker.contracts.image import Manifest
 from photo_worker.contracts.keys import manifest_key
+from photo_worker.integrity.copies import copies_of
 from photo_worker.integrity.evidence import (
+    CONVERTED_FOLDER,
     JOB_FOLDERS,
     RAW_FOLDER,
     Evidence,
     JobEvidence,
     Location,
     StoredObject,
+    converted_sha256,
     jobs_of,
     owner_of,
     uploaded_sha256,
@@ -77,8 +80,21 @@ def photo_without_row(evidence: Evidence) -> Iterator[Problem]:
             )
 
 
+def copy_without_row(evidence: Evidence) -> Iterator[Problem]:
+    """Every copy of a photo is some row's, or is young."""
+    for found in orphan_copies(evidence):
+        if not is_young_object(evidence, found):
+            yield Problem(
+                s3(found.location),
+                f"No job refers to the photo of this copy, which was made for OCR ({found.size_bytes} bytes).",
+                "The row is written before the copy; it was deleted by something else than an erase.",
+                "The object may be deleted: it is made again where the photo is submitted again.",
+                Repair.DELETE_PHOTO,
+            )
+
+
 def name_unknown(evidence: Evidence) -> Iterator[Problem]:
-    """Every object under artifacts/, tags/ and raw/ has a name as the worker gives them."""
+    """Every object under artifacts/, tags/, converted/ and raw/ has a name as the worker gives them."""
     used = references(evidence)
     for found in evidence.objects.values():
         if found.bucket != evidence.bucket or is_named_here(found.key) or found.location in used:
@@ -95,6 +111,8 @@ def is_named_here(key: str) -> bool:
     """Tell whether the worker gives such names, or does not care for the folder."""
     if key.startswith(JOB_FOLDERS):
         return owner_of(key) is not None
+    if key.startswith(CONVERTED_FOLDER):
+        return converted_sha256(key) is not None
     return not key.startswith(RAW_FOLDER) or uploaded_sha256(key) is not None
 
 
@@ -122,25 +140,33 @@ def orphan_photos(evidence: Evidence) -> Iterator[StoredObject]:
             yield found
 
 
+def orphan_copies(evidence: Evidence) -> Iterator[StoredObject]:
+    """Return the copies of photos that neither a row nor a manifest refers to, whatever their age."""
+    used = references(evidence)
+    for found in evidence.objects.values():
+        if found.bucket == evidence.bucket and converted_sha256(found.key) and found.location not in used:
+            yield found
+
+
 def references(evidence: Evidence) -> Container[Location]:
-    """Return where the photos of all rows lie, and those of results whose row is lost: they are not nobody's."""
+    """Return where the photos of all rows lie, with their copies, and those of results whose row is lost."""
     if evidence.referenced is not None:
         return evidence.referenced
     return {location for job in jobs_of(evidence) for location in references_of(job)}
 
 
 def references_of(job: JobEvidence) -> set[Location]:
-    """Return where the photo of a job's row lies, and the one that its manifest names.
+    """Return where the photo of a job's row lies, and the one that its manifest names, each with its copy.
 
     An erased job's row still counts: its erase takes the photo away, before the row.
     """
     found = set()
     if job.row is not None:
         found.add(job.whole.raw_location(job.row))
-    manifest = _manifest(job)
-    if manifest is not None and not job.erased:
+    manifest = None if job.erased else _manifest(job)
+    if manifest is not None:
         found.add((manifest.s3_raw_bucket, manifest.s3_raw_key))
-    return found
+    return found | copies_of(job, manifest)
 
 
 def _manifest(job: JobEvidence) -> Manifest | None:

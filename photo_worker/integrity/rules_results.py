@@ -7,7 +7,7 @@ from datetime import timedelta
 
 from pydantic import ValidationError
 
-from photo_worker.contracts.image import Manifest
+from photo_worker.contracts.image import ConvertedCopy, Manifest
 from photo_worker.errors import BucketMissing, DocumentTooLarge, ObjectMissing
 from photo_worker.integrity.evidence import JobEvidence, Location, StoredObject, uploaded_sha256
 from photo_worker.integrity.finding import Problem
@@ -175,6 +175,37 @@ def source_differs(job: JobEvidence) -> Iterator[Problem]:
         )
 
 
+def copy_missing(job: JobEvidence) -> Iterator[Problem]:
+    """The copy that a success' OCR read is there."""
+    copy = _copy(job)
+    if copy and _is_absent(job, (copy.bucket, copy.key)):
+        yield Problem(
+            s3((copy.bucket, copy.key)),
+            "The copy of the photo that OCR read is gone.",
+            "Nothing here deletes a copy that a row refers to; the bucket was changed by something else.",
+            f"{_RESTORE}. Where the photo is submitted again, a copy is made again; the job's text is not affected.",
+        )
+
+
+def copy_differs(job: JobEvidence) -> Iterator[Problem]:
+    """The copy that a success' OCR read still has the bytes that it read."""
+    copy = _copy(job)
+    found = job.whole.objects.get((copy.bucket, copy.key)) if copy else None
+    if copy is None or found is None:
+        return
+    if found.sha256 is not None:
+        difference = f"its bytes hash to {found.sha256}, not to {copy.sha256}" if found.sha256 != copy.sha256 else ""
+    else:
+        difference = _sizes(found, copy.size_bytes)
+    if difference:
+        yield Problem(
+            s3(found.location),
+            f"The copy of the photo is not the one that OCR read: {difference}.",
+            "A copy is written once; the object was overwritten or damaged.",
+            f"{_RESTORE}. A new job with the photo would read these bytes.",
+        )
+
+
 def ocr_missing(job: JobEvidence) -> Iterator[Problem]:
     """The OCR answer of every success is there."""
     location = ocr_location(job)
@@ -194,7 +225,7 @@ def ocr_differs(job: JobEvidence) -> Iterator[Problem]:
     if row is None or found is None or found.metadata is None:
         return
     expected = {
-        "source-sha256": row.content_sha256,
+        "source-sha256": _read_sha256(job, row),
         "ocr-engine": row.ocr_engine,
         "ocr-version": row.ocr_version,
         "page-count": "" if row.page_count is None else str(row.page_count),
@@ -259,7 +290,9 @@ def object_unreadable(job: JobEvidence) -> Iterator[Problem]:
     row = job.row
     if row is None or row.status in OPEN_STATUSES:
         return
+    copy = _copy(job)
     named = {job.whole.raw_location(row), ocr_location(job), manifest_location(job)}
+    named |= {(copy.bucket, copy.key)} if copy else set()
     for location in sorted(place for place in named if place):
         error = job.whole.unreadable.get(location)
         if error is None or isinstance(error, _SAID_ELSEWHERE) or row.error_code in _ABSENCE:
@@ -302,11 +335,29 @@ def _difference(job: JobEvidence, row: Recipe, found: StoredObject | None, sha25
     manifest = read_manifest(job.whole.objects.get(location)) if location else None
     if manifest is None or manifest.sha256 != row.content_sha256:
         return ""
-    if manifest.size_bytes not in {None, found.size_bytes}:
-        return f"it has {found.size_bytes} bytes, not {manifest.size_bytes}"
     if manifest.etag and found.etag and manifest.etag != found.etag:
         return f"its ETag is {found.etag}, not {manifest.etag}"
-    return ""
+    return _sizes(found, manifest.size_bytes)
+
+
+def _sizes(found: StoredObject, size: int | None) -> str:
+    return f"it has {found.size_bytes} bytes, not {size}" if size not in {None, found.size_bytes} else ""
+
+
+def _read_sha256(job: JobEvidence, row: Recipe) -> str:
+    """Return the hash of what OCR read: of the photo, or of its copy. Empty where only a lost manifest would tell."""
+    location = manifest_location(job)
+    manifest = read_manifest(job.whole.objects.get(location)) if location else None
+    if manifest is None:
+        return ""
+    return manifest.converted.sha256 if manifest.converted else row.content_sha256
+
+
+def _copy(job: JobEvidence) -> ConvertedCopy | None:
+    """Return the copy that a success' OCR read in the photo's place, as its manifest says."""
+    location = manifest_location(job)
+    manifest = read_manifest(job.whole.objects.get(location)) if location else None
+    return manifest.converted if manifest else None
 
 
 def _differing(expected: Mapping[str, object], actual: Mapping[str, object]) -> str:

@@ -1,8 +1,8 @@
 """Looking at a whole deployment, or at single jobs, without changing anything.
 
-Rows and objects are merged by job as they are listed, so that what is held is a page of each, 8 bytes for every job's
-photo, the ids of the workflows that run, and the findings. Live data move: whatever looks wrong is looked at again, in
-an order that a job in progress cannot confuse, and reported only if it is still so.
+Rows and objects are merged by job as they are listed, so that what is held is a page of each, 16 bytes for every job's
+photo and its copy, the ids of the workflows that run, and the findings. Live data move: whatever looks wrong is looked
+at again, in an order that a job in progress cannot confuse, and reported only if it is still so.
 """
 
 from __future__ import annotations
@@ -15,12 +15,14 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import dropwhile, islice
 from typing import TypeVar
-from uuid import UUID, uuid4
+from uuid import UUID
 
 from photo_worker.contracts.keys import parse_job_id
 from photo_worker.errors import InvalidJobId, JobMissing, ObjectMissing, PhotoWorkerError
 from photo_worker.integrity.binding import Binding, read_binding
+from photo_worker.integrity.copies import alone
 from photo_worker.integrity.evidence import (
+    CONVERTED_FOLDER,
     JOB_FOLDERS,
     RAW_FOLDER,
     Evidence,
@@ -161,11 +163,10 @@ class Survey:
 
         def ask() -> bool:
             try:
-                self._ports.store.head(bucket, key)
+                with alone(self._ports.store, self._ports.repository, bucket, key) as unused:
+                    return unused
             except ObjectMissing:
                 return False
-            with self._ports.repository.sole_user(uuid4(), bucket=bucket, key=key) as alone:
-                return alone
 
         return await self.looker.in_thread(ask)
 
@@ -188,7 +189,9 @@ class Survey:
         return Group(str(job_id), job_id, row, ())
 
     def _photo_entries(self) -> Iterator[ObjectEntry]:
-        return self._ports.store.list(self._ports.bucket, RAW_FOLDER)
+        # In the order of their names, which is how a listing that broke off is found again.
+        for folder in (CONVERTED_FOLDER, RAW_FOLDER):
+            yield from self._ports.store.list(self._ports.bucket, folder)
 
     async def _running(self) -> set[UUID]:
         found = set()
@@ -262,8 +265,8 @@ class Survey:
 
     async def _of_nobody(self, objects: Sequence[StoredObject], report: Report) -> list[StoredObject]:
         """Return the objects that no row refers to now, whatever was seen before."""
-        alone = await self._each(lambda found: self.is_nobodys(*found.location), objects)
-        kept = [found for found, nobodys in zip(objects, alone, strict=True) if nobodys]
+        unused = await self._each(lambda found: self.is_nobodys(*found.location), objects)
+        kept = [found for found, nobodys in zip(objects, unused, strict=True) if nobodys]
         report.passing += len(objects) - len(kept)
         return kept
 
@@ -351,7 +354,7 @@ async def collect(ports: Ports, means: Means) -> Evidence:
             unreadable |= seen.unreadable
             workflows |= seen.workflows
             erased |= {job_id} if job_id in seen.erased else set()
-        for folder in (*JOB_FOLDERS, RAW_FOLDER):
+        for folder in (*JOB_FOLDERS, CONVERTED_FOLDER, RAW_FOLDER):
             for entry in ports.store.list(ports.bucket, folder):
                 found = of_entry(entry)
                 known = objects.get(found.location)
@@ -381,8 +384,10 @@ def _share_of_ids(batch: Sequence[Group]) -> float:
 
 
 def _share_of_photos(entries: Sequence[ObjectEntry]) -> float:
-    digits = entries[-1].key.removeprefix(RAW_FOLDER)[:4]
+    key = entries[-1].key
+    digits = key.removeprefix(CONVERTED_FOLDER).removeprefix(RAW_FOLDER)[:4]
     try:
-        return int(digits, 16) / 16**4
+        # There are as many photos as copies, or more.
+        return (int(digits, 16) / 16**4 + (not key.startswith(CONVERTED_FOLDER))) / 2
     except ValueError:
         return 0.0

@@ -298,8 +298,11 @@ class MemoryRecipeRepository:
             return self._rows.pop(job_id, None) is not None
 
     @contextmanager
-    def sole_user(self, job_id: UUID, *, bucket: str, key: str) -> Iterator[bool]:
-        """Tell whether no other job's row refers to an object; writes of others about it wait meanwhile."""
+    def sole_user(self, job_id: UUID, *, bucket: str, key: str, sha256: str = "") -> Iterator[bool]:
+        """Tell whether no other job's row refers to an object; writes of others about it wait meanwhile.
+
+        With a hash, a row counts where it has that one or none yet.
+        """
         bucket, key = storable(bucket), storable(key)
         with self._lock:
             self._wait_until(lambda: key not in self._held)
@@ -308,6 +311,7 @@ class MemoryRecipeRepository:
                 row.id != job_id
                 and row.s3_raw_key == key
                 and (row.s3_raw_bucket == bucket or "" in {row.s3_raw_bucket, bucket})
+                and (not sha256 or row.content_sha256 in {"", sha256})
                 and job_digest(row.id) not in self._erased
                 for row in self._rows.values()
             )

@@ -205,15 +205,17 @@ class PostgresRecipeRepository:
         return bool(self._run(statements.DELETE, {"id": job_id}, scalar_row))
 
     @contextmanager
-    def sole_user(self, job_id: UUID, *, bucket: str, key: str) -> Iterator[bool]:
+    def sole_user(self, job_id: UUID, *, bucket: str, key: str, sha256: str = "") -> Iterator[bool]:
         """Tell whether no other job's row refers to an object; writes of others about it wait meanwhile.
+
+        With a hash, a row counts where it has that one or none yet.
 
         The lock is the open transaction of a connection of its own, so that it ends with this process
         and needs no place in the pool. Who waits for it longer than a statement may take meets
         ``DatabaseUnavailable``. Where the connection is lost during the block, so is the lock: the block's end
         then raises ``DatabaseUnavailable``, because a job may have been queued for the object meanwhile.
         """
-        values = {"id": job_id, "bucket": storable(bucket), "key": storable(key)}
+        values = {"id": job_id, "bucket": storable(bucket), "key": storable(key), "sha256": sha256}
         with translated(self._name):
             connection = connect(self._pool.database_url, autocommit=True)
         # Closing it rolls back, which lets go of the lock.

@@ -89,6 +89,7 @@ IS_SOLE_USER: LiteralString = """
     SELECT NOT EXISTS (
         SELECT FROM recipes
         WHERE s3_raw_key = %(key)s AND (s3_raw_bucket = %(bucket)s OR '' IN (s3_raw_bucket, %(bucket)s))
+            AND (%(sha256)s::text = '' OR content_sha256 IN ('', %(sha256)s))
             AND id <> %(id)s
             AND NOT EXISTS (SELECT FROM erasures WHERE job_digest = recipes_job_digest(recipes.id))
     )"""

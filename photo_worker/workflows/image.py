@@ -112,19 +112,22 @@ class ImageProcessingWorkflow:
             policies.VERIFY,
             policies.COUNTED.verify,
         )
+        # OCR reads the copy of a photo that it cannot read itself.
+        read = self._located.converted or self._located
+        revision = None if self._located.converted else self._located
         self._ocr = await self._step(
             OcrActivities.ocr_textract,
             OcrInput(
-                bucket=self._located.bucket,
-                key=self._located.key,
+                bucket=read.bucket,
+                key=read.key,
                 engine=request.engine or CONFIGURED_ENGINE,
                 job_id=request.job_id,
-                sha256=self._located.sha256,
-                content_type=self._located.content_type,
-                size_bytes=self._located.size_bytes,
-                version_id=self._located.version_id,
-                etag=self._located.etag,
-                modified_at=self._located.modified_at,
+                sha256=read.sha256,
+                content_type=read.content_type,
+                size_bytes=read.size_bytes,
+                version_id=revision.version_id if revision else None,
+                etag=revision.etag if revision else None,
+                modified_at=revision.modified_at if revision else None,
             ),
             policies.OCR,
             policies.COUNTED.ocr,
@@ -150,6 +153,7 @@ class ImageProcessingWorkflow:
                 version_id=located.version_id,
                 etag=located.etag,
                 modified_at=located.modified_at,
+                converted=located.converted,
             ),
             policies.PERSIST,
             policies.COUNTED.persist,

@@ -400,6 +400,21 @@ class RecipeRepositoryContract:
         repository.delete(other)
         assert sole()
 
+    def test_with_a_hash_only_jobs_with_these_bytes_or_none_yet_are_seen(
+        self, repository: RecipeRepository, job_id: UUID
+    ) -> None:
+        def sole(sha256: str) -> bool:
+            with repository.sole_user(job_id, bucket=BUCKET, key=KEY, sha256=sha256) as answer:
+                return answer
+
+        other = uuid4()
+        repository.queue(other, bucket=BUCKET, key=KEY)
+        assert (sole("a" * 64), sole("")) == (False, False)
+        repository.start(other, bucket=BUCKET, key=KEY, sha256="b" * 64)
+        assert (sole("a" * 64), sole("b" * 64), sole("")) == (True, False, False)
+        repository.mark_erased(other)
+        assert (sole("a" * 64), sole("b" * 64), sole("")) == (True, True, True)
+
     def test_jobs_that_are_erased_at_once_do_not_keep_their_object_for_each_other(
         self, repository: RecipeRepository
     ) -> None:

@@ -20,6 +20,7 @@ from photo_worker.integrity.binding import MARKER_KEY
 from photo_worker.integrity.evidence import Evidence, StoredObject
 from photo_worker.integrity.finding import Severity
 from photo_worker.integrity.rules import all_rules, findings
+from photo_worker.integrity.rules_results import read_manifest
 from photo_worker.ports import Recipe
 from photo_worker.storage.memory import MemoryObjectStore
 from tests.crash.simulation.world import BUCKET, World, state_of
@@ -85,6 +86,8 @@ def evidence_of(world: World, erased: Iterable[UUID] = ()) -> Evidence:
     # A rule calls missing what was looked for and was not there, not what nobody looked for.
     named = {(row.s3_raw_bucket or BUCKET, row.s3_raw_key) for row in rows.values()}
     named |= {(BUCKET, key) for row in rows.values() for key in (row.s3_ocr_key, row.s3_manifest_key) if key}
+    manifests = [read_manifest(objects.get((BUCKET, row.s3_manifest_key or ""))) for row in rows.values()]
+    named |= {(one.converted.bucket, one.converted.key) for one in manifests if one and one.converted}
     return Evidence(
         looked_at=world.now,
         bucket=BUCKET,

@@ -15,6 +15,7 @@ from uuid import UUID
 from photo_worker.jobs import Source
 from tests.crash.simulation.commands import Console
 from tests.crash.simulation.world import BUCKET
+from tests.support.documents import card, encoded, pdf
 
 ONE, TWO = UUID(int=(1 << 100) + 1), UUID(int=(2 << 100) + 2)
 
@@ -74,6 +75,49 @@ def _same_id_twice(console: Console, folder: Path) -> None:
 
 def _no_photo(console: Console, folder: Path) -> None:
     console.submit(ONE, photo(folder, "text", b"no photo at all"))
+    console.settle()
+
+
+def phone_photo(folder: Path) -> Source:
+    """Return a photo that has to be converted, as phones send them; a WebP, which the tests can make themselves."""
+    path = folder / "phone.webp"
+    if not path.exists():
+        path.write_bytes(encoded(card(size=(16, 16)), "WEBP", lossless=True, method=0))
+    return Source(label="phone", path=path)
+
+
+def _phone(console: Console, folder: Path) -> None:
+    console.submit(ONE, phone_photo(folder))
+    console.settle()
+
+
+def _phone_twice(console: Console, folder: Path) -> None:
+    console.submit(ONE, phone_photo(folder))
+    console.submit(TWO, phone_photo(folder))
+    console.settle()
+
+
+def _phone_erased(console: Console, folder: Path) -> None:
+    _phone(console, folder)
+    console.erase(ONE)
+    console.settle()
+
+
+def _phone_erased_in_verify(console: Console, folder: Path) -> None:
+    console.submit(ONE, phone_photo(folder))
+    _until(console, lambda: any(call.name == "store.open" for call in console.world.gate.calls))
+    _erase_and_check(console)
+
+
+def _phone_erased_beside(console: Console, folder: Path) -> None:
+    _phone(console, folder)
+    console.submit(TWO, phone_photo(folder))
+    console.erase(ONE)
+    console.settle()
+
+
+def _many_pages(console: Console, folder: Path) -> None:
+    console.submit(ONE, photo(folder, "pages", pdf(3)))
     console.settle()
 
 
@@ -180,6 +224,10 @@ def _erased_at_the_end(console: Console, folder: Path) -> None:
 def _erased_in_ocr(console: Console, folder: Path) -> None:
     console.submit(ONE, photo(folder))
     _until(console, _reached(console, ONE, "ActivityTaskScheduled", 2))
+    _erase_and_check(console)
+
+
+def _erase_and_check(console: Console) -> None:
     console.erase(ONE)
     console.settle()
     # A worker that dies with an answer just stored, while its job is erased, takes it away no more, and nobody tries
@@ -233,6 +281,25 @@ PIPELINES: tuple[Pipeline, ...] = (
     Pipeline("same-photo-twice", "Two jobs with the same bytes.", _same_photo_twice, (ONE, TWO)),
     Pipeline("same-id-twice", "One job id, submitted twice at once.", _same_id_twice, (ONE,)),
     Pipeline("no-photo", "What was submitted is no document.", _no_photo, (ONE,), code="content_mismatch"),
+    Pipeline("phone", "A photo that OCR cannot read is converted first.", _phone, (ONE,)),
+    Pipeline("phone-twice", "Two jobs share a converted copy.", _phone_twice, (ONE, TWO)),
+    Pipeline("phone-erased", "A job whose photo was converted is erased.", _phone_erased, (), (ONE,), ends=_gone),
+    Pipeline(
+        "phone-erased-in-verify",
+        "A job is erased while its photo is converted.",
+        _phone_erased_in_verify,
+        (),
+        (ONE,),
+        ends=_gone,
+    ),
+    Pipeline("phone-erased-beside", "Of two jobs with one copy one is erased.", _phone_erased_beside, (TWO,), (ONE,)),
+    Pipeline(
+        "many-pages",
+        "A PDF of several pages is refused before it is paid for.",
+        _many_pages,
+        (ONE,),
+        code="document_unsupported",
+    ),
     Pipeline("absent", "The object does not exist.", _absent, (ONE,), code="object_missing"),
     Pipeline("theirs", "The photo is somebody's own object.", _theirs, (ONE,)),
     Pipeline("replaced", "The object is replaced while it is read.", _replaced, (ONE,), ends=_all_succeeded),

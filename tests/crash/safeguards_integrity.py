@@ -17,6 +17,30 @@ _REPAIRS = "tests/unit/integrity/test_repair.py::"
 
 ERASING: tuple[Safeguard, ...] = (
     Safeguard(
+        "copy-erased-with-the-job",
+        "an erasure deletes the copy that OCR read",
+        "the photo of an erased job stays in another form",
+        (9,),
+        "the copy is not looked for",
+        (Edit(_ERASE, "if photo is None or not sha256:", "if True:"),),
+        (_ERASURES + "test_the_copy_of_somebody_s_own_photo_goes_at_once",),
+    ),
+    Safeguard(
+        "shared-copy-stays",
+        "a copy that another job reads stays",
+        "the other job fails, because Textract does not find what the worker told it to read",
+        (2, 4),
+        "a copy is deleted whoever uses it",
+        (
+            Edit(
+                _ERASE,
+                "            if not sole:\n                kept =",
+                "            if sole is None:\n                kept =",
+            ),
+        ),
+        (_ERASURES + "test_a_copy_that_two_jobs_share_goes_with_the_last",),
+    ),
+    Safeguard(
         "mark-first",
         "an erasure begins with the mark",
         "an attempt that runs meanwhile writes what has just been deleted",
@@ -70,7 +94,13 @@ ERASING: tuple[Safeguard, ...] = (
         "erasing one job takes the photo of another away",
         (4,),
         "the photo is deleted whoever uses it",
-        (Edit(_ERASE, "            if not sole:\n", "            if False:\n"),),
+        (
+            Edit(
+                _ERASE,
+                "            if not sole:\n                return Step(Part.PHOTO,",
+                "            if False:\n                return Step(Part.PHOTO,",
+            ),
+        ),
         (_ERASURES + "test_a_photo_that_two_jobs_share_goes_with_the_last",),
     ),
     Safeguard(
@@ -157,8 +187,8 @@ CHECKING: tuple[Safeguard, ...] = (
         (
             Edit(
                 _SURVEY,
-                "alone = await self._each(lambda found: self.is_nobodys(*found.location), objects)",
-                "alone = [True] * len(objects)",
+                "unused = await self._each(lambda found: self.is_nobodys(*found.location), objects)",
+                "unused = [True] * len(objects)",
             ),
         ),
         (_SURVEYS + "test_a_photo_that_is_submitted_while_it_is_looked_at_is_no_finding",),
@@ -194,7 +224,7 @@ CHECKING: tuple[Safeguard, ...] = (
         "a photo that is submitted between check and repair is gone, and its job fails",
         (4,),
         "the photo is deleted whoever uses it",
-        (Edit(_REPAIR, '"deleted" if alone and self._ports', '"deleted" if self._ports'),),
+        (Edit(_REPAIR, '"deleted" if unused and self._ports', '"deleted" if self._ports'),),
         (_REPAIRS + "test_a_photo_that_was_submitted_since_stays",),
     ),
     Safeguard(

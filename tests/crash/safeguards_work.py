@@ -6,6 +6,7 @@ from tests.crash.mutants import Edit
 from tests.crash.safeguard import Safeguard
 
 _STEPS = "tests/unit/test_activities.py::"
+_COPIES = "tests/unit/test_converted.py::TestConverted::"
 _LATE = "tests/unit/test_late_attempts.py::"
 _OPTIONS = "tests/unit/test_step_options.py::"
 _WORKFLOWS = "tests/integration/test_image_workflow.py::"
@@ -191,6 +192,54 @@ ACTIVITIES: tuple[Safeguard, ...] = (
         "the attempt does not ask whether its job was erased",
         (Edit("photo_worker/activities/ocr.py", "if self._repository.is_erased(job_id):", "if False:"),),
         (_LATE + "TestReading::test_what_it_stores_of_a_job_that_was_erased_meanwhile_is_taken_away",),
+    ),
+    Safeguard(
+        "late-copy-is-taken-away",
+        "an attempt that stored the copy of an erased job's photo deletes it",
+        "an erased photo stays in a form that everybody can open",
+        (9,),
+        "the attempt does not ask whether its job was erased",
+        (Edit("photo_worker/activities/assets.py", "if self._repository.is_erased(job_id):", "if False:"),),
+        (_COPIES + "test_the_copy_for_a_job_that_was_erased_meanwhile_is_taken_away[False]",),
+    ),
+    Safeguard(
+        "late-copy-of-others-stays",
+        "an attempt whose job was erased leaves a copy that another job may read",
+        "the other job fails, because Textract does not find what the worker told it to read",
+        (2, 4),
+        "the copy is deleted whoever uses it",
+        (
+            Edit(
+                "photo_worker/activities/assets.py",
+                "                if sole:\n                    self._store.delete(self._bucket, key)\n",
+                "                self._store.delete(self._bucket, key)\n",
+            ),
+        ),
+        (_COPIES + "test_the_copy_for_a_job_that_was_erased_meanwhile_is_taken_away[True]",),
+    ),
+    Safeguard(
+        "first-copy-stays",
+        "of several attempts the first stored copy is the one that is read",
+        "two jobs with one photo read different bytes, and one of them is charged for nothing",
+        (3, 5),
+        "a copy is written over the one that is there",
+        (Edit("photo_worker/activities/assets.py", "self._store.put_new(", "not self._store.put("),),
+        (_COPIES + "test_of_two_that_convert_at_once_the_first_copy_stays",),
+    ),
+    Safeguard(
+        "pages-before-paying",
+        "the pages of a document are counted before Textract is paid for them",
+        "a PDF of 3,000 pages is charged whole, and then refused",
+        (3,),
+        "PDFs and TIFFs are not opened",
+        (
+            Edit(
+                "photo_worker/activities/assets.py",
+                "if content_type in _COUNTED_TYPES:",
+                "if content_type in frozenset[str]():",
+            ),
+        ),
+        (_STEPS + "TestVerify::test_a_pdf_with_a_password_says_so",),
     ),
     Safeguard(
         "late-manifest-is-taken-away",

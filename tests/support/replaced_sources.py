@@ -21,6 +21,7 @@ from photo_worker.ports import OcrBackend, RecipeRepository
 from photo_worker.storage.memory import MemoryObjectStore
 from tests.crash.pipelines import FIRST, SECOND
 from tests.crash.simulation.textract import MemoryTextract, blocks_of
+from tests.support.documents import InlineDecoder
 
 BUCKET, KEY = "photos", "inbox/current.png"
 
@@ -72,7 +73,7 @@ class Place:
 
     def verify(self, job_id: UUID, *, attempt: int = 1, store: MemoryObjectStore | None = None) -> LocatedAsset:
         request = LocateAssetInput(bucket=BUCKET, key=KEY, job_id=str(job_id))
-        steps = AssetActivities(store or self.store, self.rows)
+        steps = AssetActivities(store or self.store, self.rows, InlineDecoder(), BUCKET)
         found: LocatedAsset = self._within(job_id, attempt).run(steps.verify_and_locate_asset, request)
         return found
 

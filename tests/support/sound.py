@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from uuid import UUID
 
-from photo_worker.contracts.image import ImageProcessingInput, ImageProcessingResult, Manifest
-from photo_worker.contracts.keys import manifest_key, ocr_key, raw_key
+from photo_worker.contracts.image import ConvertedCopy, ImageProcessingInput, ImageProcessingResult, Manifest
+from photo_worker.contracts.keys import converted_key, manifest_key, ocr_key, raw_key
 from photo_worker.integrity.binding import bind
 from photo_worker.integrity.look import Means, Ports
 from photo_worker.ports import JobHandle, QueueState, RecipeOcr, WorkflowState
@@ -112,15 +112,27 @@ class Deployment:
         self.rows.queue(job_id, bucket=BUCKET, key=key, sha256=sha256)
         return key
 
-    def succeeded(self, job_id: UUID = JOB, body: bytes = b"photo", *, at: tuple[str, str] | None = None) -> None:
-        """Leave what a finished job leaves, its photo uploaded or ``at`` a bucket and key of its owner's."""
+    def succeeded(
+        self,
+        job_id: UUID = JOB,
+        body: bytes = b"photo",
+        *,
+        at: tuple[str, str] | None = None,
+        copy: bytes | None = None,
+    ) -> None:
+        """Leave what a finished job leaves, its photo uploaded or ``at`` a bucket and key of its owner's.
+
+        ``copy`` is what the photo was converted to before OCR read it.
+        """
         if at is None:
             bucket, (key, sha256) = BUCKET, self.photo(body)
         else:
             (bucket, key), sha256 = at, hashlib.sha256(body).hexdigest()
             self.store.put(bucket, key, body, content_type="image/png")
         self.rows.start(job_id, bucket=bucket, key=key, sha256=sha256)
-        about = {"source-sha256": sha256, "ocr-engine": "textract", "ocr-version": "1.0", "page-count": "1"}
+        converted = None if copy is None else self.copy(bucket, key, sha256, copy)
+        read = converted.sha256 if converted else sha256
+        about = {"source-sha256": read, "ocr-engine": "textract", "ocr-version": "1.0", "page-count": "1"}
         self.store.put(BUCKET, ocr_key(job_id), b"{}", content_type="application/json", metadata=about)
         manifest = Manifest(
             job_id=str(job_id),
@@ -129,6 +141,7 @@ class Deployment:
             sha256=sha256,
             content_type="image/png",
             size_bytes=len(body),
+            converted=converted,
             s3_ocr_key=ocr_key(job_id),
             ocr_engine="textract",
             ocr_version="1.0",
@@ -140,6 +153,13 @@ class Deployment:
         ocr = RecipeOcr(BUCKET, ocr_key(job_id), manifest_key(job_id), "textract", "1.0", 1)
         self.rows.succeed(job_id, bucket=bucket, key=key, sha256=sha256, ocr=ocr)
         self.temporal.states[job_id] = WorkflowState("completed", self.time, self.time)
+
+    def copy(self, bucket: str, key: str, sha256: str, body: bytes) -> ConvertedCopy:
+        """Store the copy of a photo as the worker does."""
+        name, digest = converted_key(bucket, key, sha256), hashlib.sha256(body).hexdigest()
+        about = {"sha256": digest, "source-sha256": sha256, "source-bucket": bucket, "source-key": key}
+        self.store.put(BUCKET, name, body, content_type="image/jpeg", metadata=about)
+        return ConvertedCopy(bucket=BUCKET, key=name, content_type="image/jpeg", size_bytes=len(body), sha256=digest)
 
     def failed(self, job_id: UUID = JOB, body: bytes = b"no photo", code: str = "document_unreadable") -> None:
         """Leave what a failed job leaves."""

@@ -4,9 +4,11 @@ import dataclasses
 import hashlib
 import io
 import json
+import struct
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -33,6 +35,7 @@ from photo_worker.contracts.image import (
 from photo_worker.errors import (
     ContentMismatch,
     ContentTypeMismatch,
+    DocumentProtected,
     DocumentTooLarge,
     EmptyObject,
     ImageTooLarge,
@@ -44,8 +47,10 @@ from photo_worker.errors import (
     UnknownEngine,
     UnsupportedDocument,
 )
-from photo_worker.ports import DetectedText, DocumentRef, OcrBackend
+from photo_worker.ports import DetectedText, DocumentRef, ObjectInfo, OcrBackend
 from photo_worker.storage.memory import MemoryObjectStore, MemoryRecipeRepository
+from tests.support import documents
+from tests.support.documents import InlineDecoder
 
 BUCKET = "photos"
 
@@ -93,7 +98,7 @@ def run(function: Callable[[Any], Any], request: Any, *, job_id: UUID | None = N
 class TestVerify:
     def located(self, store: MemoryObjectStore, repository: MemoryRecipeRepository, **request: Any) -> LocatedAsset:
         job_id = request.pop("job_id", None) or uuid4()
-        activities = AssetActivities(store, repository)
+        activities = AssetActivities(store, repository, InlineDecoder(), BUCKET)
         found: LocatedAsset = run(
             activities.verify_and_locate_asset,
             LocateAssetInput(bucket=BUCKET, job_id=str(job_id), **request),
@@ -136,7 +141,7 @@ class TestVerify:
         store.put(BUCKET, "k", image(), content_type="image/png")
         job_id = uuid4()
         run(
-            AssetActivities(store, repository).verify_and_locate_asset,
+            AssetActivities(store, repository, InlineDecoder(), BUCKET).verify_and_locate_asset,
             LocateAssetInput(bucket=BUCKET, key="k"),
             job_id=job_id,
         )
@@ -191,7 +196,7 @@ class TestVerify:
             self.located(store, repository, key="a/../b")
         with pytest.raises(InvalidJobId):
             run(
-                AssetActivities(store, repository).verify_and_locate_asset,
+                AssetActivities(store, repository, InlineDecoder(), BUCKET).verify_and_locate_asset,
                 LocateAssetInput(bucket=BUCKET, key="k", job_id="42"),
             )
 
@@ -202,6 +207,77 @@ class TestVerify:
         self.located(store, repository, key="one", job_id=job_id)
         with pytest.raises(JobConflict):
             self.located(store, repository, key="two", job_id=job_id)
+
+    @pytest.mark.parametrize(
+        ("body", "content_type", "said"),
+        [
+            (documents.big_tiff(), "image/tiff", "a BigTIFF"),
+            (documents.jpeg_ls(), "image/jpeg", "a JPEG-LS"),
+            (b"\0\0\0\x1cftypavif\0\0\0\0avifmif1miaf" + bytes(40), "image/avif", "an AVIF"),
+            (b"\0\0\0\x18ftypmif1\0\0\0\0mif1avif" + bytes(40), "image/heif", "an AVIF"),
+            (b"\0\0\0\x1cftyphevc\0\0\0\0mif1heichevc" + bytes(40), "image/heic-sequence", "a sequence of HEIC"),
+            (documents.pdf(12), "application/pdf", "a PDF of 12 pages"),
+            (documents.tiff(2), "image/tiff", "a TIFF of 2 pages"),
+            (documents.animated_webp(), "image/webp", "an animated WebP"),
+        ],
+    )
+    def test_what_is_refused_is_refused_by_what_it_is(
+        self,
+        store: MemoryObjectStore,
+        repository: MemoryRecipeRepository,
+        body: bytes,
+        content_type: str,
+        said: str,
+    ) -> None:
+        store.put(BUCKET, "k", body, content_type=content_type)
+        with pytest.raises(UnsupportedDocument, match=said):
+            self.located(store, repository, key="k")
+
+    def test_a_pdf_with_a_password_says_so(self, store: MemoryObjectStore, repository: MemoryRecipeRepository) -> None:
+        store.put(BUCKET, "k", documents.protected_pdf(), content_type="application/pdf")
+        with pytest.raises(DocumentProtected):
+            self.located(store, repository, key="k")
+
+    @pytest.mark.parametrize(
+        ("declared", "body", "size", "pieces"),
+        [
+            # The type that the store declares is enough.
+            ("image/png", image(), 300 << 20, 0),
+            ("image/heic", documents.heic("turned"), 33 << 20, 0),
+            # Nothing is declared: the first piece tells what it is.
+            ("binary/octet-stream", image(), 11 << 20, 1),
+        ],
+    )
+    def test_what_is_too_large_is_refused_before_its_bytes_travel(
+        self, repository: MemoryRecipeRepository, declared: str, body: bytes, size: int, pieces: int
+    ) -> None:
+        taken: list[int] = []
+
+        class Large(MemoryObjectStore):
+            @contextmanager
+            def open(
+                self, bucket: str, key: str, *, version_id: str = ""
+            ) -> Iterator[tuple[ObjectInfo, Iterator[bytes]]]:
+                def read() -> Iterator[bytes]:
+                    for number in range(size >> 20):
+                        taken.append(number)
+                        yield (body if not number else b"").ljust(1 << 20, b"\0")
+
+                yield ObjectInfo(bucket, key, size, declared, "", {}), read()
+
+        with pytest.raises(DocumentTooLarge, match=str(size)):
+            self.located(Large(), repository, key="k")
+        assert len(taken) == pieces
+
+    def test_a_heic_of_more_than_ten_megabytes_is_taken(
+        self, store: MemoryObjectStore, repository: MemoryRecipeRepository
+    ) -> None:
+        # What follows the last box is nobody's.
+        body = documents.heic("turned") + struct.pack(">I4s", 8 + (11 << 20), b"free") + bytes(11 << 20)
+        store.put(BUCKET, "k", body, content_type="image/heic")
+        found = self.located(store, repository, key="k")
+        assert found.converted is not None
+        assert found.converted.size_bytes < 10 << 20
 
 
 class TestOcr:
@@ -377,7 +453,7 @@ class TestCancellation:
         self.cancel_in(repository, "start", environment, monkeypatch)
         with pytest.raises(CancelledError):
             environment.run(
-                AssetActivities(store, repository).verify_and_locate_asset,
+                AssetActivities(store, repository, InlineDecoder(), BUCKET).verify_and_locate_asset,
                 LocateAssetInput(bucket=BUCKET, key="k", job_id=str(job_id)),
             )
         # The row was claimed whole, and nobody has recorded a hash of a part.

@@ -13,7 +13,7 @@ from uuid import UUID, uuid4
 import pytest
 
 from photo_worker.contracts.image import ImageProcessingInput, ImageProcessingResult, Manifest
-from photo_worker.contracts.keys import manifest_key, ocr_key, raw_key
+from photo_worker.contracts.keys import converted_key, manifest_key, ocr_key, raw_key
 from photo_worker.crash_points import CrashPoint, Phase, armed
 from photo_worker.errors import JobErased, JobMissing, ObjectForbidden, TemporalUnavailable
 from photo_worker.integrity.erase import Erasure, Part, Step
@@ -25,10 +25,12 @@ BUCKET = "photos"
 BODY = b"flour, butter and sugar"
 SHA = hashlib.sha256(BODY).hexdigest()
 RAW = raw_key(SHA, ".png")
+COPY = converted_key(BUCKET, RAW, SHA)
 POINTS = [
     CrashPoint.ERASURE_MARKED,
     CrashPoint.WORKFLOW_ERASED,
     CrashPoint.ARTIFACT_ERASED,
+    CrashPoint.COPY_ERASED,
     CrashPoint.RAW_OBJECT_ERASED,
     CrashPoint.ROW_ERASED,
 ]
@@ -157,6 +159,7 @@ async def test_everything_goes_and_the_rows_that_name_it_go_last(world: World, m
         f"delete object {ocr_key(job_id)}",
         f"delete object {manifest_key(job_id)}",
         f"delete object tags/{job_id}/tags.json",
+        f"delete object {COPY}",
         f"delete object {RAW}",
         "delete rows",
     ]
@@ -227,6 +230,46 @@ async def test_a_photo_that_two_jobs_share_goes_with_the_last(world: World) -> N
     assert RAW in world.listing()
     assert not (await world.erasure.traces(other)).shared
     assert left(await world.erasure.erase(other)) == {}
+    assert world.listing() == []
+
+
+async def test_a_copy_that_two_jobs_share_goes_with_the_last(world: World) -> None:
+    one, other = await world.finished(), await world.finished()
+    world.store.put(BUCKET, COPY, b"copy", content_type="image/jpeg")
+    assert (await world.erasure.traces(one)).copies == ((BUCKET, COPY),)
+    said = left(await world.erasure.erase(one))
+    assert list(said) == [Part.COPY, Part.PHOTO]
+    assert f"s3://{BUCKET}/{COPY} is read by other jobs too" in said[Part.COPY]
+    assert COPY in world.listing()
+    assert left(await world.erasure.erase(other)) == {}
+    assert world.listing() == []
+
+
+async def test_the_copy_of_somebody_s_own_photo_goes_at_once(world: World) -> None:
+    job_id = await world.finished(bucket="somebodys", key="pie.heic")
+    copy = converted_key("somebodys", "pie.heic", SHA)
+    world.store.put(BUCKET, copy, b"copy", content_type="image/jpeg")
+    # Of the bytes that lie there now; the erased job's are others.
+    world.repository.start(uuid4(), bucket="somebodys", key="pie.heic", sha256="c" * 64)
+    assert list(left(await world.erasure.erase(job_id))) == [Part.PHOTO]
+    assert world.listing() == []
+    assert world.listing("somebodys") == ["pie.heic"]
+
+
+async def test_a_job_that_has_not_hashed_its_photo_yet_keeps_the_copy(world: World) -> None:
+    job_id = await world.finished(bucket="somebodys", key="pie.heic")
+    copy = converted_key("somebodys", "pie.heic", SHA)
+    world.store.put(BUCKET, copy, b"copy", content_type="image/jpeg")
+    world.repository.queue(uuid4(), bucket="somebodys", key="pie.heic")
+    assert Part.COPY in left(await world.erasure.erase(job_id))
+    assert copy in world.listing()
+
+
+async def test_the_copy_of_a_job_whose_row_is_lost_is_found_by_its_manifest(world: World) -> None:
+    job_id = await world.finished()
+    world.store.put(BUCKET, COPY, b"copy", content_type="image/jpeg")
+    world.repository.delete(job_id)
+    await world.erasure.erase(job_id)
     assert world.listing() == []
 
 

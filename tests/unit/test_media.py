@@ -51,3 +51,43 @@ def test_no_bytes_upset_the_header_readers(head: bytes) -> None:
 )
 def test_declared_types_are_normalised(declared: str, plain: str) -> None:
     assert media.media_type(declared) == plain
+
+
+def brands(major: bytes, *others: bytes) -> bytes:
+    """Return the head of an ISO base media file."""
+    return (16 + 4 * len(others)).to_bytes(4) + b"ftyp" + major + bytes(4) + b"".join(others) + bytes(16)
+
+
+@pytest.mark.parametrize(
+    ("head", "kind"),
+    [
+        (brands(b"heic", b"mif1", b"heic"), media.HEIC),
+        # A phone's still image beside which it keeps a short film.
+        (brands(b"heic", b"mif1", b"msf1", b"hevc"), media.HEIC),
+        (brands(b"mif1", b"heic"), media.HEIC),
+        (brands(b"heix"), media.HEIC),
+        (brands(b"mif1", b"avif"), media.AVIF),
+        (brands(b"avif", b"mif1"), media.AVIF),
+        (brands(b"hevc", b"msf1", b"heic"), media.HEIC_SEQUENCE),
+        (brands(b"isom", b"mp42"), "video/mp4"),
+        (b"II+\0\x08\0\0\0", media.BIG_TIFF),
+        (b"MM\0+\0\x08\0\0", media.BIG_TIFF),
+        (bytes.fromhex("ffd8ffe000044a46fff7000b"), media.JPEG_LS),
+        (bytes.fromhex("ffd8ffc3000b"), media.OTHER_JPEG),
+        (bytes.fromhex("ffd8ffffc2000b"), media.JPEG),
+        (bytes.fromhex("ffd8ff01ffd0ffc0000b"), media.JPEG),
+    ],
+)
+def test_kin_of_what_is_read_is_told_apart(head: bytes, kind: str) -> None:
+    assert media.sniff(head) == kind
+
+
+@pytest.mark.parametrize("process", [{}, {"progressive": True}])
+def test_ordinary_jpegs_are_ordinary(process: dict[str, bool]) -> None:
+    buffer = io.BytesIO()
+    Image.effect_noise((90, 60), 30).save(buffer, "JPEG", **process)
+    assert media.sniff(buffer.getvalue()) == media.JPEG
+
+
+def test_phones_call_the_same_file_by_two_names() -> None:
+    assert media.media_type("image/heif") == media.media_type("image/HEIC") == media.HEIC

@@ -40,6 +40,8 @@ WORKER_POINTS = (
     CrashPoint.MANIFEST_STORED,
     CrashPoint.RESULT_COMMITTED,
 )
+# Passed by a worker that has to convert its photo first, and by the erasure of its job.
+CONVERT_POINTS = (CrashPoint.COPY_STORED,)
 FAILURE_POINTS = (CrashPoint.FAILURE_RECORDED,)
 CLIENT_POINTS = (
     CrashPoint.PHOTO_HASHED,
@@ -51,6 +53,7 @@ ERASE_POINTS = (
     CrashPoint.ERASURE_MARKED,
     CrashPoint.WORKFLOW_ERASED,
     CrashPoint.ARTIFACT_ERASED,
+    CrashPoint.COPY_ERASED,
     CrashPoint.RAW_OBJECT_ERASED,
     CrashPoint.ROW_ERASED,
 )
@@ -94,15 +97,23 @@ def cases_of(point: str) -> list[Case]:
     """Return every case at one point: both sides of it, killed and stopped."""
     if point in ANSWERS:
         return [Case("photo", point, ACKNOWLEDGED, KILL)]
-    pipelines = {"damaged": FAILURE_POINTS, "submit": CLIENT_POINTS, "erase": ERASE_POINTS, "photo": WORKER_POINTS}
+    pipelines = {
+        "damaged": FAILURE_POINTS,
+        "submit": CLIENT_POINTS,
+        "erase": ERASE_POINTS,
+        "photo": WORKER_POINTS,
+        "phone": CONVERT_POINTS,
+    }
     (pipeline,) = (name for name, points in pipelines.items() if point in points)
     return [Case(pipeline, point, phase.value, mode) for phase in Phase for mode in (KILL, STOP)]
 
 
 def document_of(site: Site, pipeline: str) -> Path:
     """Return the file that a pipeline's jobs are about."""
-    path = site.folder / f"{pipeline}.png"
-    body = documents.damaged(TEXT) if pipeline == "damaged" else documents.png_of(TEXT)
+    converted = pipeline in {"phone", "erase"}
+    path = site.folder / f"{pipeline}.{'webp' if converted else 'png'}"
+    make = documents.webp_of if converted else documents.damaged if pipeline == "damaged" else documents.png_of
+    body = make(TEXT)
     if not path.exists():
         path.write_bytes(body)
     return path
@@ -193,8 +204,8 @@ async def _command_case(world: World, case: Case, job_id: UUID) -> bool:
             f"a command ended with {first.status} before it came to the point: {first.output()[-2000:]}"
         )
     second = await world.command(*arguments)
-    if case.mode == STOP and case.point == CrashPoint.RAW_OBJECT_ERASED:
-        # The stopped one may yet delete the photo, so that it keeps the lock; the other is told to try again.
+    if case.mode == STOP and case.point in {CrashPoint.COPY_ERASED, CrashPoint.RAW_OBJECT_ERASED}:
+        # The stopped one may yet delete the object, so that it keeps the lock; the other is told to try again.
         await _ends(second, 1, DatabaseUnavailable.code)
     else:
         await _ends(second, 0)

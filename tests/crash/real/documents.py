@@ -19,11 +19,22 @@ def words_of(number: int) -> str:
 
 def png_of(text: str) -> bytes:
     """Return a picture of a line of text."""
+    stored = io.BytesIO()
+    _picture(text).save(stored, "PNG")
+    return stored.getvalue()
+
+
+def webp_of(text: str) -> bytes:
+    """Return the same picture in a form that OCR does not read."""
+    stored = io.BytesIO()
+    _picture(text).save(stored, "WEBP", lossless=True, method=0)
+    return stored.getvalue()
+
+
+def _picture(text: str) -> Image.Image:
     image = Image.new("L", _SIZE, 255)
     ImageDraw.Draw(image).text((6, 6), text, fill=0, font=ImageFont.load_default(_FONT_PX))
-    stored = io.BytesIO()
-    image.save(stored, "PNG")
-    return stored.getvalue()
+    return image
 
 
 def damaged(text: str) -> bytes:

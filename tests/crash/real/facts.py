@@ -24,6 +24,9 @@ _OBJECT_LIMIT_BYTES = 1 << 24
 _CHARGED = frozenset({"SUCCEEDED", "PARTIAL_SUCCESS"})
 _UUID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")
 
+# The digest of the bucket and key in a copy's name.
+_PLACE = re.compile(r"-[0-9a-f]{32}\.jpg")
+
 
 @dataclass(frozen=True)
 class Kept:
@@ -58,14 +61,19 @@ class Facts:
         ids = {found: f"<job {number}>" for number, found in enumerate(sorted(self.courses))}
 
         def named(text: str) -> str:
-            return _UUID.sub(lambda found: ids.get(found[0], found[0]), text.replace(bucket, "<bucket>"))
+            text = _PLACE.sub("-<place>.jpg", text.replace(bucket, "<bucket>"))
+            return _UUID.sub(lambda found: ids.get(found[0], found[0]), text)
 
         rows = sorted(
             named(json.dumps({k: str(v) for k, v in vars(row).items() if k not in {"created_at", "updated_at"}}))
             for row in self.rows
         )
         objects = {
-            named(key): (named(kept.body.decode("latin-1")), kept.content_type, dict(kept.metadata))
+            named(key): (
+                named(kept.body.decode("latin-1")),
+                kept.content_type,
+                {name: named(value) for name, value in kept.metadata.items()},
+            )
             for key, kept in self.objects.items()
         }
         charges = {named(document): number for document, number in self.charges.items()}

@@ -14,11 +14,13 @@ from temporalio.client import WorkflowHistory
 from temporalio.worker import Replayer
 
 from photo_worker.bootstrap import workflow_types
+from photo_worker.contracts.keys import converted_key
 from photo_worker.integrity.finding import Severity
 from photo_worker.integrity.look import Means, Ports
 from photo_worker.integrity.rules import all_rules
 from photo_worker.integrity.survey import open_survey
 from photo_worker.orchestration.converter import data_converter
+from photo_worker.ports import Recipe
 from tests.crash.real.facts import Facts
 from tests.crash.violation import POLICIES, Violation
 
@@ -38,12 +40,18 @@ async def broken_rules(ports: Ports) -> list[Violation]:
 
 def wrong_charges(facts: Facts) -> Iterator[Violation]:
     """Each document is charged at most once, and each that was read exactly once."""
-    read = {f"s3://{row.s3_raw_bucket}/{row.s3_raw_key}" for row in facts.rows if row.status == "succeeded"}
+    read = {_read_by(facts, row) for row in facts.rows if row.status == "succeeded"}
     for document, number in facts.charges.items():
         if number > 1:
             yield Violation(3, f"{document} was charged {number} times")
     for document in sorted(read - set(facts.charges)):
         yield Violation(3, f"{document} was read, and never charged: what is counted is not what happens")
+
+
+def _read_by(facts: Facts, row: Recipe) -> str:
+    """Return what OCR read of a job: the copy of its photo where it has one."""
+    copy = converted_key(row.s3_raw_bucket, row.s3_raw_key, row.content_sha256)
+    return f"s3://{row.s3_raw_bucket}/{copy if copy in facts.objects else row.s3_raw_key}"
 
 
 def too_many_attempts(facts: Facts) -> Iterator[Violation]:

@@ -26,7 +26,10 @@ _AT_ONCE = 12
 
 
 # What a run without faults leaves.
-STATUSES = {"photo": ["succeeded"], "submit": ["succeeded"], "damaged": ["failed"], "erase": []}
+STATUSES = {"photo": ["succeeded"], "submit": ["succeeded"], "damaged": ["failed"], "erase": [], "phone": ["succeeded"]}
+
+
+ALL_WORKER_POINTS = [*cells.WORKER_POINTS, *cells.CONVERT_POINTS, *cells.FAILURE_POINTS]
 
 
 def cases(points: Sequence[str], mode: str | None = None) -> list[Case]:
@@ -35,22 +38,31 @@ def cases(points: Sequence[str], mode: str | None = None) -> list[Case]:
 
 
 def test_every_point_of_the_product_is_among_the_cells() -> None:
-    tried = [*cells.WORKER_POINTS, *cells.FAILURE_POINTS, *cells.CLIENT_POINTS, *cells.ERASE_POINTS]
+    tried = [
+        *ALL_WORKER_POINTS,
+        *cells.CLIENT_POINTS,
+        *cells.ERASE_POINTS,
+    ]
     assert sorted(tried) == sorted(CrashPoint)
 
 
 def test_the_cell_that_was_asked_for_is_one(chosen_cell: str | None) -> None:
-    points = [*cells.WORKER_POINTS, *cells.FAILURE_POINTS, *cells.CLIENT_POINTS, *cells.ERASE_POINTS, *cells.ANSWERS]
+    points = [
+        *ALL_WORKER_POINTS,
+        *cells.CLIENT_POINTS,
+        *cells.ERASE_POINTS,
+        *cells.ANSWERS,
+    ]
     known = {case.name for case in cases(points)} | {test_database.name_of(*case) for case in test_database.CASES}
     assert chosen_cell is None or chosen_cell in known, f"there is no cell {chosen_cell}"
 
 
 async def test_a_worker_is_killed_at_every_point(site: Site, chosen_cell: str | None) -> None:
-    await all_end_as_without(site, cases([*cells.WORKER_POINTS, *cells.FAILURE_POINTS], KILL), chosen_cell)
+    await all_end_as_without(site, cases(ALL_WORKER_POINTS, KILL), chosen_cell)
 
 
 async def test_a_worker_stops_at_every_point_and_goes_on_when_all_is_done(site: Site, chosen_cell: str | None) -> None:
-    await all_end_as_without(site, cases([*cells.WORKER_POINTS, *cells.FAILURE_POINTS], STOP), chosen_cell)
+    await all_end_as_without(site, cases(ALL_WORKER_POINTS, STOP), chosen_cell)
 
 
 async def test_a_worker_is_killed_when_the_server_has_its_answer(site: Site, chosen_cell: str | None) -> None:

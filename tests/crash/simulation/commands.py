@@ -68,6 +68,7 @@ class Command:
     refused: str | None = None
     """The code of an error that trying again does not mend."""
     tries: int = 0
+    most: int = _MOST_TRIES
     strands: list[Strand] = field(default_factory=list)
 
     @property
@@ -129,7 +130,7 @@ class Console:
 
     def again(self) -> bool:
         """Give the commands again that nobody works at any more; tell whether there were any."""
-        found = [one for one in self.commands if not one.ended and not one.in_hand and one.tries < _MOST_TRIES]
+        found = [one for one in self.commands if not one.ended and not one.in_hand and one.tries < one.most]
         if found:
             # A user who was told that a service is away waits for it.
             self.world.outlast()
@@ -141,5 +142,10 @@ class Console:
         """Let everything come to its end: commands given again, then paused processes going on."""
         while True:
             self.world.run()
-            if not self.again() and not self.world.resume():
+            if self.again():
+                continue
+            if not self.world.resume():
                 return
+            # What stood still may have held what a command was refused for.
+            for command in self.commands:
+                command.most = command.tries + _MOST_TRIES

@@ -329,8 +329,8 @@ class GatedRepository(Gated):
         )
 
     @contextmanager
-    def sole_user(self, job_id: Any, *, bucket: str, key: str) -> Iterator[bool]:
-        manager = self._inner.sole_user(job_id, bucket=bucket, key=key)
+    def sole_user(self, job_id: Any, *, bucket: str, key: str, sha256: str = "") -> Iterator[bool]:
+        manager = self._inner.sole_user(job_id, bucket=bucket, key=key, sha256=sha256)
         entered: list[bool] = []
         try:
             self._gate.call(

@@ -55,6 +55,7 @@ from tests.crash.simulation.gate import (
 from tests.crash.simulation.replica import Replica, TaskFailed, patches_in, same
 from tests.crash.simulation.service import Activity, Attempt, Execution, Service, Stale
 from tests.crash.simulation.textract import MemoryTextract
+from tests.support.documents import InlineDecoder
 
 BUCKET = "photos"
 QUEUE = "simulated"
@@ -249,7 +250,7 @@ class Worker:
             wait=self._wait,
             clock=world.seconds,
         )
-        assets = AssetActivities(store, rows)
+        assets = AssetActivities(store, rows, InlineDecoder(), BUCKET)
         ocr = OcrActivities(store, rows, lambda engine: backend, BUCKET)
         results = ResultActivities(store, rows, BUCKET)
         found = (assets.verify_and_locate_asset, ocr.ocr_textract, results.persist_artifacts, results.record_failure)

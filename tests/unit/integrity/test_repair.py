@@ -157,6 +157,25 @@ async def test_orphans_are_deleted_where_bucket_and_database_belong_together() -
     assert {entry.key for entry in deployment.store.list(BUCKET, "")} == kept | {"artifacts/strange"}
 
 
+async def test_a_copy_of_nobody_s_photo_is_deleted_and_one_that_is_in_use_again_stays() -> None:
+    deployment = Deployment()
+    deployment.succeeded(OTHER, b"other photo")
+    bucket, key, sha256 = BUCKET, "inbox/photo.heic", "ab" * 32
+    name = deployment.copy(bucket, key, sha256, b"copy").key
+    deployment.time += timedelta(hours=2)
+
+    def submit() -> None:
+        deployment.rows.queue(JOB, bucket=bucket, key=key)
+        deployment.temporal.states[JOB] = WorkflowState("running", deployment.time)
+
+    await repair(deployment, between=submit)
+    assert deployment.store.head(BUCKET, name)
+    deployment.rows.delete(JOB)
+    del deployment.temporal.states[JOB]
+    assert (await repair(deployment)).left == []
+    assert list(deployment.store.list(BUCKET, "converted/")) == []
+
+
 async def test_with_another_deployment_s_database_nothing_is_deleted() -> None:
     deployment = Deployment()
     for number in range(3):

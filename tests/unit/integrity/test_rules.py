@@ -13,7 +13,7 @@ import pytest
 
 from photo_worker import policies
 from photo_worker.contracts.image import Manifest
-from photo_worker.contracts.keys import manifest_key, ocr_key, raw_key
+from photo_worker.contracts.keys import converted_key, manifest_key, ocr_key, raw_key
 from photo_worker.errors import BucketMissing, DocumentTooLarge, ObjectForbidden, ObjectMissing
 from photo_worker.integrity.binding import Binding, BoundElsewhere, Marker, Unbound
 from photo_worker.integrity.evidence import Evidence, StoredObject, jobs_of, owner_of, uploaded_sha256
@@ -27,6 +27,7 @@ from tests.support.sound import BUCKET, FOREIGN, JOB, OTHER, START, Deployment
 
 SOURCE = (FOREIGN, "holidays/photo.png")
 LATER = START + timedelta(days=1)
+COPY = b"what OCR read"
 
 Damage = Callable[[Evidence], Evidence]
 
@@ -34,7 +35,7 @@ Damage = Callable[[Evidence], Evidence]
 async def sound() -> Evidence:
     """A finished job and a failed one, a day ago."""
     deployment = Deployment()
-    deployment.succeeded(JOB)
+    deployment.succeeded(JOB, copy=COPY)
     deployment.failed(OTHER)
     deployment.time = LATER
     return await collect(deployment.ports, deployment.means())
@@ -104,6 +105,11 @@ def manifest(seen: Evidence) -> tuple[str, str]:
     return BUCKET, manifest_key(JOB)
 
 
+def copy(seen: Evidence) -> tuple[str, str]:
+    job = seen.rows[JOB]
+    return BUCKET, converted_key(*seen.raw_location(job), job.content_sha256)
+
+
 def body(old: bytes, new: bytes) -> Damage:
     def damage(seen: Evidence) -> Evidence:
         found = seen.objects[BUCKET, manifest_key(JOB)].body
@@ -119,7 +125,12 @@ def open_row(status: str, age: timedelta, **changes: Any) -> Damage:
     none = {"s3_bucket": None, "s3_ocr_key": None, "s3_manifest_key": None}
     return both(
         lambda seen: replace(
-            seen, objects={place: found for place, found in seen.objects.items() if owner_of(found.key) != JOB}
+            seen,
+            objects={
+                place: found
+                for place, found in seen.objects.items()
+                if owner_of(found.key) != JOB and place != copy(seen)
+            },
         ),
         row(status=status, updated_at=LATER - age, created_at=LATER - age, **none, **changes),
     )
@@ -141,6 +152,7 @@ def old(bucket: str, key: str, **changes: Any) -> StoredObject:
 MINUTE, HOUR = timedelta(minutes=1), timedelta(hours=1)
 READING = longest(policies.OCR) + longest(policies.PERSIST) + SLACK
 ORPHAN = raw_key("ab" * 32, ".png")
+ORPHAN_COPY = converted_key(BUCKET, ORPHAN, "ab" * 32)
 
 DAMAGES: dict[str, tuple[Damage, str, Repair | None]] = {
     "an error on a success": (row(error_code="odd"), "succeeded_with_error", None),
@@ -154,6 +166,15 @@ DAMAGES: dict[str, tuple[Damage, str, Repair | None]] = {
     "photo refused": (gone(photo, ObjectForbidden), "object_unreadable", None),
     "photo overwritten": (thing(photo, sha256="0" * 64), "photo_differs", None),
     "photo of another size, not hashed": (thing(photo, sha256=None, size_bytes=4), "photo_differs", None),
+    "copy gone": (gone(copy), "copy_missing", None),
+    "copy refused": (gone(copy, ObjectForbidden), "object_unreadable", None),
+    "copy overwritten": (thing(copy, sha256="0" * 64), "copy_differs", None),
+    "copy of another size, not hashed": (thing(copy, sha256=None, size_bytes=4), "copy_differs", None),
+    "OCR answer of the photo itself": (
+        thing(ocr, metadata={"source-sha256": hashlib.sha256(b"photo").hexdigest()}),
+        "ocr_differs",
+        None,
+    ),
     "OCR answer gone": (gone(ocr), "ocr_missing", None),
     "OCR answer refused": (gone(ocr, ObjectForbidden), "object_unreadable", None),
     "OCR answer without metadata": (thing(ocr, metadata={}), "ocr_differs", None),
@@ -225,6 +246,8 @@ DAMAGES: dict[str, tuple[Damage, str, Repair | None]] = {
     ),
     "a result without a row, and so its photo": (no_row, "result_without_row", None),
     "a photo without a row": (added(old(BUCKET, ORPHAN)), "photo_without_row", Repair.DELETE_PHOTO),
+    "a copy without a row": (added(old(BUCKET, ORPHAN_COPY)), "copy_without_row", Repair.DELETE_PHOTO),
+    "a strange name under converted/": (added(old(BUCKET, "converted/photo.jpg")), "name_unknown", None),
     "a strange name under artifacts/": (added(old(BUCKET, "artifacts/notes.txt")), "name_unknown", None),
     "a job's id in capitals": (added(old(BUCKET, f"artifacts/{str(OTHER).upper()}/a")), "name_unknown", None),
     "a strange name under raw/": (added(old(BUCKET, "raw/photo.png")), "name_unknown", None),
@@ -360,6 +383,7 @@ QUIET: dict[str, Damage] = {
         open_row("failed", HOUR, error_code="job_cancelled", error_message="x"), workflow("cancelled")
     ),
     "a young photo without a row": added(old(BUCKET, ORPHAN, modified_at=LATER - 59 * MINUTE)),
+    "a young copy without a row": added(old(BUCKET, ORPHAN_COPY, modified_at=LATER - 59 * MINUTE)),
     "a young artifact without a row": added(old(BUCKET, ocr_key(uuid4()), modified_at=LATER)),
     "an old artifact beside a young one": added(
         old(BUCKET, ocr_key(UUID(int=3))), old(BUCKET, manifest_key(UUID(int=3)), modified_at=LATER)

@@ -86,6 +86,31 @@ async def test_somebody_s_own_object_is_hashed_as_well() -> None:
     assert codes(await survey(deployment)) == ["source_differs"]
 
 
+async def test_a_copy_is_hashed_and_belongs_to_its_job() -> None:
+    deployment = Deployment()
+    deployment.succeeded(JOB, at=(FOREIGN, "inbox/photo.heic"), copy=b"copy")
+    deployment.time += 2 * HOUR
+    report = await survey(deployment)
+    assert (codes(report), report.objects) == ([], 3)
+    assert report.hashed_bytes == len(b"photo") + len(b"copy")
+    (entry,) = deployment.store.list(BUCKET, "converted/")
+    deployment.store.put(BUCKET, entry.key, b"COPY", content_type="image/jpeg")
+    assert codes(await survey(deployment)) == ["copy_differs"]
+    assert codes(await survey(deployment, JOB)) == ["copy_differs"]
+    assert codes(await survey(deployment, hashes=False)) == []
+
+
+async def test_a_copy_of_a_job_that_failed_is_not_nobody_s() -> None:
+    deployment = Deployment()
+    deployment.failed(JOB)
+    row = deployment.rows.get(JOB)
+    assert row is not None
+    deployment.copy(BUCKET, row.s3_raw_key, row.content_sha256, b"copy")
+    deployment.copy(BUCKET, row.s3_raw_key, "0" * 64, b"of bytes that were there before")
+    deployment.time += 2 * HOUR
+    assert codes(await survey(deployment)) == ["copy_without_row"]
+
+
 async def test_orphans_are_young_for_an_hour() -> None:
     deployment = Deployment()
     deployment.photo(b"of nobody")

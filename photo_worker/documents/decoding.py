@@ -1,0 +1,244 @@
+"""What is done with the bytes of a document: counting its pages, and converting what OCR cannot read.
+
+Native libraries parse hostile bytes here, so that this runs in a process of its own (``documents.child``).
+"""
+
+from __future__ import annotations
+
+import io
+import struct
+import warnings
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from photo_worker import media
+from photo_worker.errors import (
+    DecoderMissing,
+    DocumentProtected,
+    DocumentTooCostly,
+    ImageTooLarge,
+    UnreadableDocument,
+    UnsupportedDocument,
+)
+from photo_worker.ocr.document import SYNC, check_size, open_document
+from photo_worker.policies import IMAGE_PIXEL_LIMIT, IMAGE_SIDE_LIMIT_PX, SYNC_OCR_LIMIT_BYTES
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+JPEG_QUALITIES = (95, 90, 80)
+_SHRINK = 0.75
+
+# Pages are counted so far and no further: one is read.
+_COUNTED_PAGES = 3000
+
+# TIFF 6.0, section 8 and "Data Sample Format": bits of each sample, and what they mean.
+_BITS_PER_SAMPLE, _SAMPLE_FORMAT = 258, 339
+_USUAL_BITS = frozenset({1, 2, 4, 8, 16})
+# Unsigned integers, and samples of which the writer says nothing.
+_USUAL_FORMATS = frozenset({1, 4})
+
+# What parsers raise for damaged files.
+_DAMAGE = (
+    OSError,
+    SyntaxError,
+    ValueError,
+    EOFError,
+    struct.error,
+    LookupError,
+    TypeError,
+    ArithmeticError,
+    RuntimeError,
+)
+
+
+def check(content: bytes, kind: str, name: str) -> None:
+    """Refuse a PDF or TIFF that OCR refuses. Nothing is drawn. See ``ports.DocumentDecoder``."""
+    with _installed():
+        if kind == media.PDF:
+            _check_pdf(content, name)
+        else:
+            _check_tiff(content, name)
+
+
+def convert(content: bytes, kind: str, name: str) -> bytes:
+    """Return the image of a HEIC or WebP as an upright JPEG within the limits of OCR. See ``ports.DocumentDecoder``.
+
+    Of a HEIC with several images it is the primary one, which viewers show. A sequence or animation is refused: the
+    text of its later images would be lost without a word.
+    """
+    with _installed(), _damage(name):
+        return _jpeg(_heic(content, name) if kind == media.HEIC else _webp(content, name))
+
+
+def _check_pdf(content: bytes, name: str) -> None:
+    import pypdfium2
+    import pypdfium2.raw as pdfium
+
+    try:
+        with closing(pypdfium2.PdfDocument(content)) as document:
+            pages = len(document)
+            width, height = document.get_page_size(0) if pages else (0, 0)
+    except pypdfium2.PdfiumError as error:
+        if error.err_code == pdfium.FPDF_ERR_PASSWORD:
+            raise DocumentProtected(name=name) from error
+        raise UnreadableDocument(name=name, reason=_plain(error)) from error
+    if pages > 1:
+        raise UnsupportedDocument(name=name, actual=f"a PDF of {pages} pages")
+    if not pages:
+        raise UnreadableDocument(name=name, reason="it has no page")
+    if min(width, height) <= 0:
+        raise UnreadableDocument(name=name, reason="its page has no area")
+
+
+def _check_tiff(content: bytes, name: str) -> None:
+    from PIL import Image
+
+    with closing(open_document(content, name, replace(SYNC, pages=_COUNTED_PAGES))) as document:
+        pages = document.pages
+    if pages > 1:
+        raise UnsupportedDocument(name=name, actual=f"a TIFF of {pages} pages")
+    with _damage(name):
+        _check_samples(content, name)
+        # Its header alone is read.
+        with Image.open(io.BytesIO(content), formats=("TIFF",)) as image:
+            check_size(*image.size, name)
+
+
+def _check_samples(content: bytes, name: str) -> None:
+    from PIL.TiffImagePlugin import ImageFileDirectory_v2
+
+    file = io.BytesIO(content)
+    directory = ImageFileDirectory_v2(file.read(8))
+    file.seek(directory.next)
+    directory.load(file)
+    bits = _numbers(directory.get(_BITS_PER_SAMPLE, 1))
+    if not bits <= _USUAL_BITS:
+        raise UnsupportedDocument(name=name, actual=f"a TIFF of {max(bits)} bits a sample")
+    if not _numbers(directory.get(_SAMPLE_FORMAT, 1)) <= _USUAL_FORMATS:
+        raise UnsupportedDocument(name=name, actual="a TIFF whose samples are no unsigned integers")
+
+
+def _numbers(value: object) -> set[int]:
+    values = value if isinstance(value, tuple) else (value,)
+    return {int(each) for each in values}
+
+
+def _webp(content: bytes, name: str) -> Image.Image:
+    from PIL import Image, ImageOps
+
+    canvas = _webp_canvas(content)
+    if canvas is not None:
+        _check_area(canvas[0], canvas[1], name)
+    with Image.open(io.BytesIO(content), formats=("WEBP",)) as image:
+        _check_area(*image.size, name)
+        frames = int(getattr(image, "n_frames", 1))
+        if frames > 1:
+            raise UnsupportedDocument(name=name, actual=f"an animated WebP of {frames} images")
+        image.load()
+        try:
+            return ImageOps.exif_transpose(image)
+        except _DAMAGE:
+            # What is broken in the data about the photo is no matter of its pixels.
+            return image.copy()
+
+
+def _webp_canvas(content: bytes) -> tuple[int, int] | None:
+    """Return the canvas that an extended WebP claims (RFC 9649, 2.7): opening it takes memory for all of it."""
+    if content[12:16] != b"VP8X" or len(content) < 30:
+        return None
+    return 1 + int.from_bytes(content[24:27], "little"), 1 + int.from_bytes(content[27:30], "little")
+
+
+def _heic(content: bytes, name: str) -> Image.Image:
+    import pi_heif
+    from pi_heif import options
+
+    options.DECODE_THREADS = 1
+    options.THUMBNAILS = options.DEPTH_IMAGES = options.AUX_IMAGES = False
+    try:
+        file = pi_heif.open_heif(io.BytesIO(content), convert_hdr_to_8bit=True)
+        # libheif turns and mirrors as the container says, and cuts to the size that it names.
+        width, height = file.size
+        _check_area(width, height, name)
+        image: Image.Image = file.to_pillow()
+    except RuntimeError as error:
+        reason = _plain(error)
+        if "nsupported" in reason:
+            actual = f"a HEIC in a form that is not decoded here ({reason})"
+            raise UnsupportedDocument(name=name, actual=actual) from error
+        raise
+    return image
+
+
+def _check_area(width: int, height: int, name: str) -> None:
+    if width * height > IMAGE_PIXEL_LIMIT:
+        limit = f"at most {IMAGE_PIXEL_LIMIT} in all are read"
+        raise ImageTooLarge(name=name, width=width, height=height, limit=limit)
+
+
+def _jpeg(image: Image.Image) -> bytes:
+    """Return the image as the best JPEG that OCR takes: no side too long, not too many bytes, colour not thinned out.
+
+    The same pixels give the same bytes. What the file says about the photo, such as where it was taken, is left out.
+    """
+    from PIL import Image as Pillow
+
+    image = _flatten(image)
+    scale = min(1.0, IMAGE_SIDE_LIMIT_PX / max(image.size))
+    while True:
+        size = max(1, int(image.width * scale)), max(1, int(image.height * scale))
+        page = image if size == image.size else image.resize(size, Pillow.Resampling.LANCZOS)
+        for quality in JPEG_QUALITIES:
+            file = io.BytesIO()
+            page.save(file, "JPEG", quality=quality, subsampling=0)
+            if file.tell() <= SYNC_OCR_LIMIT_BYTES:
+                return file.getvalue()
+        scale *= _SHRINK
+
+
+def _flatten(image: Image.Image) -> Image.Image:
+    """Return RGB pixels without anything else; what is transparent becomes white paper."""
+    from PIL import Image as Pillow
+
+    if "A" in image.mode or "a" in image.mode or "transparency" in image.info:
+        over = image.convert("RGBA")
+        paper = Pillow.new("RGB", over.size, "white")
+        paper.paste(over, mask=over.getchannel("A"))
+        return paper
+    plain = image.convert("RGB")
+    plain.info = {}
+    return plain
+
+
+@contextmanager
+def _installed() -> Iterator[None]:
+    try:
+        yield
+    except ImportError as error:
+        raise DecoderMissing(reason=str(error)) from error
+
+
+@contextmanager
+def _damage(name: str) -> Iterator[None]:
+    """Raise what a parser raises for a hostile file as the document's error."""
+    from PIL import Image, UnidentifiedImageError
+
+    try:
+        # Sizes are looked at by themselves; what else a parser warns of, it goes on with.
+        with warnings.catch_warnings(action="ignore"):
+            yield
+    except Image.DecompressionBombError as error:
+        raise ImageTooLarge(name=name, width="?", height="?", limit=_plain(error)) from error
+    except MemoryError as error:
+        raise DocumentTooCostly(name=name, what="memory") from error
+    except UnidentifiedImageError as error:
+        raise UnreadableDocument(name=name, reason="no image can be found in it") from error
+    except _DAMAGE as error:
+        raise UnreadableDocument(name=name, reason=_plain(error)) from error
+
+
+def _plain(error: Exception) -> str:
+    return (str(error) or type(error).__name__).splitlines()[0][:200]

@@ -1,0 +1,42 @@
+"""Copies of photos in a form that OCR reads: whose they are, and whether anybody uses them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from uuid import uuid4
+
+from photo_worker.contracts.image import Manifest
+from photo_worker.contracts.keys import converted_key
+from photo_worker.integrity.evidence import JobEvidence, Location, converted_sha256
+from photo_worker.ports import ObjectStore, RecipeRepository
+
+
+@contextmanager
+def alone(store: ObjectStore, repository: RecipeRepository, bucket: str, key: str) -> Iterator[bool]:
+    """Tell whether no job uses a photo or a copy; while the block runs, no job can be queued for it.
+
+    A copy's users are those of its original, whose place stands in its metadata; one without that is not the
+    worker's, and counts as used. Raises ``ObjectMissing``.
+    """
+    about = store.head(bucket, key).metadata
+    sha256 = ""
+    if converted_sha256(key):
+        bucket, key, sha256 = (about.get(name, "") for name in ("source-bucket", "source-key", "source-sha256"))
+        if not (bucket and key and sha256):
+            yield False
+            return
+    with repository.sole_user(uuid4(), bucket=bucket, key=key, sha256=sha256) as sole:
+        yield sole
+
+
+def copies_of(job: JobEvidence, manifest: Manifest | None) -> set[Location]:
+    """Return where the copy lies that a job's OCR read, or would have read had its photo needed one."""
+    found = set()
+    row = job.row
+    if row is not None and row.content_sha256:
+        place = job.whole.raw_location(row)
+        found.add((job.whole.bucket, converted_key(*place, row.content_sha256)))
+    if manifest is not None and manifest.converted is not None:
+        found.add((manifest.converted.bucket, manifest.converted.key))
+    return found

@@ -1,0 +1,152 @@
+"""Whatever a document does to the process that opens it, the worker goes on and knows whose fault it was."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import sys
+import threading
+from collections.abc import Sequence
+
+import pytest
+
+from photo_worker import media
+from photo_worker.documents.process import PROGRAM, Bounds, ProcessDecoder
+from photo_worker.errors import (
+    DecoderMissing,
+    DecoderUnavailable,
+    DocumentProtected,
+    DocumentTooCostly,
+    PhotoWorkerError,
+    UnreadableDocument,
+    UnsupportedDocument,
+)
+from tests.support import documents
+
+
+def program(code: str) -> Sequence[str]:
+    """Return a program that does this in the place of opening a document."""
+    return (sys.executable, "-P", "-c", f"import os, signal, sys, time\n{code}")
+
+
+def run(code: str, bounds: Bounds | None = None) -> bytes:
+    return ProcessDecoder(program=program(code), bounds=bounds).convert(b"photo", media.HEIC, "raw/photo.heic")
+
+
+def test_a_copy_and_a_refusal_come_back_with_the_document_s_name() -> None:
+    decoder = ProcessDecoder()
+    assert decoder.convert(documents.heic("turned"), media.HEIC, "photo").startswith(b"\xff\xd8\xff")
+    decoder.check(documents.pdf(1), media.PDF, "page")
+    with pytest.raises(UnsupportedDocument, match=r"'raw/pages\.pdf' is a PDF of 12 pages"):
+        decoder.check(documents.pdf(12), media.PDF, "raw/pages.pdf")
+    with pytest.raises(DocumentProtected, match=r"raw/secret\.pdf"):
+        decoder.check(documents.protected_pdf(), media.PDF, "raw/secret.pdf")
+
+
+@pytest.mark.parametrize(
+    ("code", "error"),
+    [
+        # The document is at fault: another attempt would end as this one.
+        ("os.abort()", UnreadableDocument),
+        ("os.kill(os.getpid(), signal.SIGSEGV)", UnreadableDocument),
+        ("os.kill(os.getpid(), signal.SIGXCPU)", DocumentTooCostly),
+        ("print('no JSON at all')", UnreadableDocument),
+        ('print(\'{"defect": "OddError: odd", "trace": ""}\')', UnreadableDocument),
+        ('print(\'{"error": "document_too_costly", "context": {"what": "memory"}}\')', DocumentTooCostly),
+        # The machine or the worker is.
+        ("os.kill(os.getpid(), signal.SIGKILL)", DecoderUnavailable),
+        ("os.kill(os.getpid(), signal.SIGTERM)", DecoderUnavailable),
+        ("sys.exit(1)", DecoderUnavailable),
+        ('print(\'{"error": "decoder_missing", "context": {"reason": "No module"}}\')', DecoderMissing),
+    ],
+)
+def test_every_end_of_the_process_has_its_meaning(code: str, error: type[PhotoWorkerError]) -> None:
+    with pytest.raises(error) as caught:
+        run(code)
+    assert caught.value.retryable is (error is DecoderUnavailable)
+
+
+def test_no_process_to_be_had_is_tried_again() -> None:
+    with pytest.raises(DecoderUnavailable):
+        ProcessDecoder(program=["/no/such/program"]).check(b"", media.PDF, "page")
+
+
+def test_a_document_that_takes_the_processor_is_ended_by_its_limit() -> None:
+    # The product's own program, with a document that no parser is needed for.
+    code = (
+        "from photo_worker.documents import child, decoding\n"
+        "def spin(content, kind, name):\n"
+        "    while True: pass\n"
+        "decoding.convert = spin\n"
+        "sys.exit(child.main(sys.argv[1:]))"
+    )
+    with pytest.raises(DocumentTooCostly, match="more processor time"):
+        run(code, Bounds(cpu_seconds=1, wall_seconds=100))
+
+
+@pytest.mark.skipif(sys.platform == "darwin", reason="macOS takes no limit of the address space")
+def test_a_document_that_takes_memory_is_ended_by_its_limit() -> None:
+    code = (
+        "from photo_worker.documents import child, decoding\n"
+        "decoding.convert = lambda content, kind, name: bytes(3 << 30)\n"
+        "sys.exit(child.main(sys.argv[1:]))"
+    )
+    with pytest.raises(DocumentTooCostly, match="more memory"):
+        run(code)
+
+
+def test_a_process_that_gets_no_time_is_ended_and_tried_again() -> None:
+    with pytest.raises(DecoderUnavailable, match="within 1 s"):
+        run("time.sleep(1000)", Bounds(wall_seconds=1))
+
+
+def test_a_cancelled_attempt_ends_its_process(tmp_path: pytest.TempPathFactory) -> None:
+    marker = f"{tmp_path}/pid"
+
+    def look() -> None:
+        if os.path.exists(marker):  # noqa: PTH110
+            raise InterruptedError
+
+    code = f"open({marker!r}, 'w').write(str(os.getpid()))\ntime.sleep(1000)"
+    with pytest.raises(InterruptedError):
+        ProcessDecoder(program=program(code), look=look).check(b"", media.PDF, "page")
+    with open(marker) as file:  # noqa: PTH123
+        pid = int(file.read())
+    with pytest.raises(ProcessLookupError):
+        os.kill(pid, 0)
+
+
+def test_a_large_document_is_taken_whole() -> None:
+    # More than a pipe holds, and the process answers late.
+    code = "time.sleep(1.2)\ncontent = sys.stdin.buffer.read()\nprint('{}')\nprint(len(content))"
+    decoder = ProcessDecoder(program=program(code))
+    assert decoder.convert(bytes(20 << 20), media.HEIC, "photo").strip() == str(20 << 20).encode()
+
+
+def test_credentials_stay_with_the_worker(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("AWS_SECRET_ACCESS_KEY", "DATABASE_URL", "TEMPORAL_API_KEY"):
+        monkeypatch.setenv(name, "secret")
+    told = run("print('{}'); print(sorted(name for name, value in os.environ.items() if value == 'secret'))")
+    assert told.strip() == b"[]"
+
+
+def test_no_more_run_at_once_than_there_are_slots() -> None:
+    began: list[float] = []
+    code = "time.sleep(0.6)\nprint('{}')\nprint(time.time())"
+    decoder = ProcessDecoder(program=program(code), parallel=1)
+
+    def one() -> None:
+        began.append(float(decoder.convert(b"", media.HEIC, "photo")))
+
+    threads = [threading.Thread(target=one) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+    ends = sorted(began)
+    assert len(ends) == 3
+    assert all(later - earlier > 0.5 for earlier, later in itertools.pairwise(ends))
+
+
+def test_the_program_is_the_product_s_own_module() -> None:
+    assert PROGRAM[-1] == "photo_worker.documents.child"

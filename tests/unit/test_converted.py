@@ -1,0 +1,149 @@
+"""The copy of a photo that OCR cannot read: made once, shared, and taken away with an erased job."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+from uuid import UUID, uuid4
+
+import pytest
+from PIL import Image
+
+from photo_worker.activities.assets import AssetActivities
+from photo_worker.contracts.image import LocateAssetInput, LocatedAsset
+from photo_worker.errors import JobErased
+from photo_worker.ports import DocumentDecoder
+from photo_worker.storage.memory import MemoryObjectStore, MemoryRecipeRepository
+from tests.support import documents
+from tests.support.documents import InlineDecoder
+from tests.unit.test_activities import BUCKET, image, run
+
+
+@pytest.fixture
+def store() -> MemoryObjectStore:
+    store = MemoryObjectStore()
+    store.ensure_bucket(BUCKET)
+    return store
+
+
+@pytest.fixture
+def repository() -> MemoryRecipeRepository:
+    return MemoryRecipeRepository()
+
+
+class TestConverted:
+    def located(
+        self,
+        store: MemoryObjectStore,
+        repository: MemoryRecipeRepository,
+        decoder: DocumentDecoder | None = None,
+        *,
+        key: str = "inbox/photo.heic",
+        job_id: UUID | None = None,
+    ) -> LocatedAsset:
+        job_id = job_id or uuid4()
+        activities = AssetActivities(store, repository, decoder or InlineDecoder(), BUCKET)
+        request = LocateAssetInput(bucket=BUCKET, key=key, job_id=str(job_id))
+        found: LocatedAsset = run(activities.verify_and_locate_asset, request, job_id=job_id)
+        return found
+
+    def test_a_photo_of_a_phone_gets_a_copy_that_ocr_reads(
+        self, store: MemoryObjectStore, repository: MemoryRecipeRepository
+    ) -> None:
+        body = documents.heic("turned")
+        store.put(BUCKET, "inbox/photo.heic", body, content_type="image/heif")
+        found = self.located(store, repository)
+        # The original is what the job is about.
+        assert (found.key, found.content_type, found.size_bytes) == ("inbox/photo.heic", "image/heic", len(body))
+        assert found.sha256 == hashlib.sha256(body).hexdigest()
+        copy = found.converted
+        assert copy is not None
+        stored = store.get(BUCKET, copy.key, limit_bytes=10 << 20)
+        assert copy.key.startswith(f"converted/{found.sha256}-")
+        assert (copy.sha256, copy.size_bytes) == (hashlib.sha256(stored).hexdigest(), len(stored))
+        assert (copy.content_type, store.head(BUCKET, copy.key).content_type) == ("image/jpeg", "image/jpeg")
+        with Image.open(io.BytesIO(stored)) as opened:
+            assert opened.size == (900, 600)
+
+    @pytest.mark.parametrize("kind", ["PNG", "JPEG", "TIFF", "PDF"])
+    def test_what_ocr_reads_itself_gets_none(
+        self, store: MemoryObjectStore, repository: MemoryRecipeRepository, kind: str
+    ) -> None:
+        store.put(BUCKET, "k", image(kind), content_type="binary/octet-stream")
+        found = self.located(store, repository, key="k")
+        assert found.converted is None
+        assert "converted" not in found.model_dump_json()
+        assert list(store.list(BUCKET, "converted/")) == []
+
+    def test_jobs_with_the_same_photo_share_a_copy_that_is_made_once(
+        self, store: MemoryObjectStore, repository: MemoryRecipeRepository
+    ) -> None:
+        made: list[str] = []
+
+        class Counting(InlineDecoder):
+            def convert(self, content: bytes, kind: str, name: str) -> bytes:
+                made.append(name)
+                return super().convert(content, kind, name)
+
+        for key in ("one.webp", "other.webp"):
+            store.put(BUCKET, key, documents.webp("Pie"), content_type="image/webp")
+        one, again = (self.located(store, repository, Counting(), key="one.webp") for _ in range(2))
+        assert one == again
+        other = self.located(store, repository, Counting(), key="other.webp")
+        assert other.converted is not None
+        assert one.converted is not None
+        assert other.converted.key != one.converted.key
+        assert made == ["one.webp", "other.webp"]
+
+    def test_of_two_that_convert_at_once_the_first_copy_stays(
+        self, store: MemoryObjectStore, repository: MemoryRecipeRepository
+    ) -> None:
+        store.put(BUCKET, "inbox/photo.heic", documents.heic("turned"), content_type="image/heic")
+
+        class Beaten(InlineDecoder):
+            """While it converts, another release's worker stores its copy, of which a byte differs."""
+
+            def convert(inner, content: bytes, kind: str, name: str) -> bytes:
+                body = super().convert(content, kind, name)
+                first.append(self.located(store, repository, Other()))
+                return body
+
+        class Other(InlineDecoder):
+            def convert(self, content: bytes, kind: str, name: str) -> bytes:
+                return super().convert(content, kind, name) + b"\0"
+
+        first: list[LocatedAsset] = []
+        late = self.located(store, repository, Beaten())
+        assert late == first[0]
+        assert late.converted is not None
+        stored = store.get(BUCKET, late.converted.key, limit_bytes=10 << 20)
+        assert hashlib.sha256(stored).hexdigest() == late.converted.sha256
+
+    def test_what_something_else_has_put_there_is_replaced(
+        self, store: MemoryObjectStore, repository: MemoryRecipeRepository
+    ) -> None:
+        store.put(BUCKET, "inbox/photo.heic", documents.heic("turned"), content_type="image/heic")
+        first = self.located(store, repository)
+        assert first.converted is not None
+        store.put(BUCKET, first.converted.key, b"another photo", content_type="image/jpeg")
+        assert self.located(store, repository) == first
+        assert store.head(BUCKET, first.converted.key).size_bytes == first.converted.size_bytes
+
+    @pytest.mark.parametrize("shared", [False, True])
+    def test_the_copy_for_a_job_that_was_erased_meanwhile_is_taken_away(
+        self, store: MemoryObjectStore, repository: MemoryRecipeRepository, shared: bool
+    ) -> None:
+        store.put(BUCKET, "inbox/photo.heic", documents.heic("turned"), content_type="image/heic")
+        job_id = uuid4()
+        if shared:
+            repository.queue(uuid4(), bucket=BUCKET, key="inbox/photo.heic")
+
+        class Erased(InlineDecoder):
+            def convert(self, content: bytes, kind: str, name: str) -> bytes:
+                repository.mark_erased(job_id)
+                return super().convert(content, kind, name)
+
+        with pytest.raises(JobErased):
+            self.located(store, repository, Erased(), job_id=job_id)
+        # A job that is about to read the photo may have seen the copy.
+        assert len(list(store.list(BUCKET, "converted/"))) == shared
