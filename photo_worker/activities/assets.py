@@ -11,7 +11,7 @@ from temporalio import activity
 from photo_worker import media
 from photo_worker.activities.heartbeats import beating, stop_if_cancelled
 from photo_worker.contracts.image import ConvertedCopy, LocateAssetInput, LocatedAsset
-from photo_worker.contracts.keys import converted_key, parse_job_id, raw_key, validate_key
+from photo_worker.contracts.keys import converted_key, is_upload_of, parse_job_id, validate_key
 from photo_worker.crash_points import CrashPoint, at
 from photo_worker.errors import (
     ContentMismatch,
@@ -80,7 +80,7 @@ class AssetActivities:
                 stop_if_cancelled()
         content_type = check_content(info, bytes(read.head), declared, request.expected_content_type)
         sha256 = read.digest.hexdigest()
-        if sha256 != known and _is_name_of(request.key, known):
+        if sha256 != known and is_upload_of(request.key, known):
             raise UploadDamaged(bucket=request.bucket, key=request.key, sha256=sha256)
         if content_type in _COUNTED_TYPES:
             with beating():
@@ -161,14 +161,9 @@ class AssetActivities:
             self._repository.start(job_id, **place, sha256=sha256, instead_of=known)
         except JobConflict:
             row = self._repository.start(job_id, **place, sha256="")
-            if row.status in FINAL_STATUSES or _is_name_of(request.key, row.content_sha256):
+            if row.status in FINAL_STATUSES or is_upload_of(request.key, row.content_sha256):
                 raise
             raise SourceReplaced(**place) from None
-
-
-def _is_name_of(key: str, sha256: str) -> bool:
-    """Tell whether a key says that its bytes have this hash, as that of an upload does."""
-    return bool(sha256) and key.startswith(raw_key(sha256))
 
 
 class _Read:

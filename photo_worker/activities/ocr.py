@@ -12,7 +12,7 @@ from temporalio import activity
 from photo_worker import media
 from photo_worker.activities.heartbeats import beating
 from photo_worker.contracts.image import OcrInput, OcrResult
-from photo_worker.contracts.keys import ocr_key, parse_job_id
+from photo_worker.contracts.keys import is_upload_of, ocr_key, parse_job_id
 from photo_worker.crash_points import CrashPoint, at
 from photo_worker.errors import (
     DocumentTooLarge,
@@ -87,7 +87,8 @@ class OcrActivities:
 
     def _detected(self, backend: OcrBackend, document: DocumentRef) -> DetectedText:
         """Return the backend's answer, once it is sure that it is about the bytes that were verified."""
-        has_versions = bool(document.revision.version_id)
+        # An upload is read without its version, so that its token outlives it: what is there is looked at as elsewhere.
+        has_versions = bool(document.revision.version_id) and not is_upload_of(document.key, document.sha256)
         if document.revision and not has_versions:
             # What has been replaced by now is not paid for.
             self._require_unchanged(document)
@@ -105,7 +106,9 @@ class OcrActivities:
         """Raise ``SourceReplaced`` where the object that was verified is not what its key has now."""
         revision = document.revision
         try:
-            found = self._store.head(document.bucket, document.key, version_id=revision.version_id)
+            upload = is_upload_of(document.key, document.sha256)
+            version_id = "" if upload else revision.version_id
+            found = self._store.head(document.bucket, document.key, version_id=version_id)
         except ObjectMissing:
             if not revision:
                 raise

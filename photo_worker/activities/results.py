@@ -43,7 +43,6 @@ class ResultActivities:
             size_bytes=request.size_bytes,
             version_id=request.version_id,
             etag=request.etag,
-            modified_at=request.modified_at,
             converted=request.converted,
             s3_ocr_key=request.ocr_s3_key,
             ocr_engine=request.ocr_engine,

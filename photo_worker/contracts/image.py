@@ -205,7 +205,6 @@ class Manifest(Contract):
     size_bytes: int | None = None
     version_id: Revision | None = None
     etag: Revision | None = None
-    modified_at: Revision | None = None
     converted: ConvertedCopy | None = _LEFT_OUT
     s3_ocr_key: Key
     ocr_engine: Name

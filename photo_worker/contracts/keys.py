@@ -80,6 +80,11 @@ def converted_key(bucket: str, key: str, sha256: str) -> str:
     return f"converted/{sha256}-{place[:32]}.jpg"
 
 
+def is_upload_of(key: str, sha256: str) -> bool:
+    """Tell whether a key is an upload's whose bytes have this hash: it never stands for others."""
+    return bool(_SHA256.fullmatch(sha256)) and key.startswith(raw_key(sha256))
+
+
 def ocr_key(job_id: UUID) -> str:
     """Return the key of a job's full OCR result."""
     return f"artifacts/{job_id}/textract.json"

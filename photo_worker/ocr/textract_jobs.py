@@ -21,6 +21,7 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 from photo_worker import policies
+from photo_worker.contracts.keys import is_upload_of
 from photo_worker.crash_points import CrashPoint, at
 from photo_worker.errors import OcrThrottled, OcrUnavailable, PhotoWorkerError, UnreadableDocument, UnsupportedDocument
 from photo_worker.ocr.textract_errors import explained, job_failure, too_large
@@ -65,9 +66,12 @@ def _revision(document: DocumentRef) -> list[dict[str, str]]:
     """Return what tells a document from others that its key has had, which Textract may have read in its place.
 
     A version's id, which is sent too, or what is looked at again after the answer: so no job that met other bytes under
-    this key is taken for this document's, also where the same bytes come back. Where nothing is known it adds nothing.
+    this key is taken for this document's, also where the same bytes come back. It adds nothing where nothing is known,
+    nor to an upload, whose key is made of its hash: one that is erased and comes back is not charged again.
     """
     revision = document.revision
+    if is_upload_of(document.key, document.sha256):
+        return []
     if revision.version_id:
         return [{"Version": revision.version_id}]
     return [{"ETag": revision.etag, "LastModified": revision.modified_at}] if revision else []
@@ -76,7 +80,7 @@ def _revision(document: DocumentRef) -> list[dict[str, str]]:
 def s3_object(document: DocumentRef) -> S3ObjectTypeDef:
     """Return where Textract finds a document: that very version of it where there are versions."""
     found: S3ObjectTypeDef = {"Bucket": document.bucket, "Name": document.key}
-    if document.revision.version_id:
+    if document.revision.version_id and not is_upload_of(document.key, document.sha256):
         found["Version"] = document.revision.version_id
     return found
 

@@ -118,7 +118,9 @@ CHARGING: tuple[Safeguard, ...] = (
         "the name is not compared",
         (
             Edit(
-                "photo_worker/activities/assets.py", "if sha256 != known and _is_name_of(", "if False and _is_name_of("
+                "photo_worker/activities/assets.py",
+                "if sha256 != known and is_upload_of(",
+                "if False and is_upload_of(",
             ),
         ),
         (_REPLACED + "test_an_upload_with_other_bytes_than_its_name_says_is_noticed",),
