@@ -174,6 +174,13 @@ class UnreadableDocument(InputError):
     hint = "Open it in an image viewer, save it again, and submit the new file."
 
 
+class DocumentProtected(InputError):
+    """The document {name!r} is protected by a password."""
+
+    code = "document_protected"
+    hint = "Save a copy of it without the password, and submit that."
+
+
 class DocumentTooLarge(InputError):
     """The document {name!r} has {size_bytes} bytes; OCR reads at most {limit_bytes}."""
 
