@@ -179,6 +179,7 @@ def _made(recogniser: Recogniser, data: Path, most_open_jobs: int) -> tuple[uvic
     try:
         import uvicorn
 
+        from photo_worker.devkit.textract.heads import BoundedHeads
         from photo_worker.devkit.textract.server import Emulator
     except ImportError as error:
         raise ExtraMissing(command="textract-emulator", reason=str(error)) from error
@@ -186,7 +187,7 @@ def _made(recogniser: Recogniser, data: Path, most_open_jobs: int) -> tuple[uvic
     config = uvicorn.Config(
         emulator.app,
         loop="asyncio",
-        http="httptools",
+        http=BoundedHeads,
         ws="none",
         lifespan="off",
         log_config=None,
