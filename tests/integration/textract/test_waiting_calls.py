@@ -87,8 +87,8 @@ async def test_a_reading_ends_with_its_last_caller(made: Make, tmp_path: Path) -
 async def test_a_slow_page_is_refused_in_time_and_not_read_for_ever(made: Make, tmp_path: Path) -> None:
     log = tmp_path / "log"
     ours, given = made(slow_page_seconds=0.2), doc("a", log=str(log), wait_for=str(tmp_path / "never"))
-    await ours.warm()
     for _ in range(2):
+        await until_async(lambda: ours.pool.ready and not ours.pool.busy)
         error = await refused(page(ours, given, 1.0))
         assert (error.failure.code, error.failure.status) == ("BadDocumentException", 400)
         assert "takes more than" in error.message

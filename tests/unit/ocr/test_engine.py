@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 from PIL import Image, ImageDraw
 
-from photo_worker.ocr.ocrust_engine import READING_SIDE, OcrustEngine, _words
+from photo_worker.ocr.ocrust_engine import OcrustEngine, _words
+from photo_worker.ocr.pixels import READING_SIDE
 from photo_worker.ocr.reader import DocumentReader
 from tests.unit.ocr.pages import encoded, envelope, font, overlap, recipe_page
 from tests.unit.ocr.test_document import pdf_page
