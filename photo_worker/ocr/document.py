@@ -9,34 +9,29 @@ from __future__ import annotations
 import io
 import os
 import struct
-import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO, Protocol
+from typing import TYPE_CHECKING, BinaryIO, Protocol
 
 from photo_worker import media
 from photo_worker.errors import DocumentTooLarge, ImageTooLarge, UnreadableDocument, UnsupportedDocument
+from photo_worker.ocr import odd_images
+from photo_worker.ocr.metadata import without_metadata
+from photo_worker.ocr.pdf import Pdf
+from photo_worker.ocr.pixels import READING_SIDE, page_of
 from photo_worker.policies import IMAGE_PIXEL_LIMIT, IMAGE_SIDE_LIMIT_PX, SNIFF_BYTES, SYNC_OCR_LIMIT_BYTES
 
 if TYPE_CHECKING:
     from PIL import Image
 
-# Dots per inch at which a PDF page becomes an image: body text of 8 points is then 22 pixels high,
-# above the 15 that Textract asks for (Amazon Textract quotas).
-PDF_DPI = 200
-_POINTS_PER_INCH = 72
-
-# What a white pixel may be in grey that is wider than 8 bits: a ratio, 8, 12 or 16 bits.
-_WHITES = (1, 255, 4095, 65535)
+# What Pillow calls the formats that it is asked to decode.
+_NAMES = {media.PNG: "PNG", media.JPEG: "JPEG", media.TIFF: "TIFF"}
 
 # What Pillow's parsers raise for damaged files, beyond their own UnidentifiedImageError (an OSError).
 _DAMAGE = (OSError, SyntaxError, ValueError, EOFError, struct.error, IndexError, KeyError, TypeError, ArithmeticError)
-
-# PDFium is not thread-safe.
-_PDFIUM = threading.Lock()
 
 
 @dataclass(frozen=True)
@@ -70,9 +65,10 @@ class OpenDocument(Protocol):
         """How many pages it has; at least 1."""
 
     def image(self, number: int) -> Image.Image:
-        """Return page ``number``, counted from 1, as an upright RGB image.
+        """Return page ``number``, counted from 1, as an upright RGB image of at most ``READING_SIDE`` pixels a side.
 
-        Raises ``ImageTooLarge`` (side or area) and ``UnreadableDocument``.
+        Raises ``ImageTooLarge`` (side or area), ``UnsupportedDocument`` (of a kind that no decoder here reads) and
+        ``UnreadableDocument``.
         """
 
     def close(self) -> None:
@@ -83,8 +79,8 @@ def open_document(source: Path | bytes, name: str, limits: Limits = SYNC) -> Ope
     """Open a document. A TIFF or PDF that is a file stays one: no more of it is read than a page needs.
 
     Raises ``UnsupportedDocument`` (not PNG, JPEG, TIFF or PDF, or too many pages), ``DocumentTooLarge``,
-    ``ImageTooLarge`` and ``UnreadableDocument`` (empty, damaged, cut off, encrypted). The name is for
-    their messages.
+    ``DocumentProtected`` (by a password) and ``UnreadableDocument`` (empty, damaged, cut off). The name is for their
+    messages.
     """
     file: BinaryIO = io.BytesIO(source) if isinstance(source, bytes) else _open(source)
     try:
@@ -94,19 +90,20 @@ def open_document(source: Path | bytes, name: str, limits: Limits = SYNC) -> Ope
             raise UnreadableDocument(name=name, reason="it has zero bytes")
         if size > limits.most_bytes:
             raise DocumentTooLarge(name=name, size_bytes=size, limit_bytes=limits.most_bytes)
-        kind = media.sniff(file.read(media.HEAD_BYTES))
+        head = file.read(media.HEAD_BYTES)
+        kind = media.sniff(head)
         if kind not in media.DOCUMENT_TYPES:
-            raise UnsupportedDocument(name=name, actual=kind or "of an unknown type")
+            raise UnsupportedDocument(name=name, actual=kind or odd_images.signature(head) or "of an unknown type")
         if size > limits.bytes_of(kind):
             raise DocumentTooLarge(name=name, size_bytes=size, limit_bytes=limits.bytes_of(kind))
         file.seek(0)
         document: OpenDocument
         if kind == media.PDF:
-            document = _Pdf(source, file, name)
+            document = Pdf(source, file, name)
         elif kind == media.TIFF:
             document = _Tiff(file, name, limits.pages)
         else:
-            document = _Picture(file, name)
+            document = _Picture(file, name, kind)
     except BaseException:
         file.close()
         raise
@@ -150,8 +147,12 @@ class _Picture:
 
     pages = 1
 
-    def __init__(self, file: BinaryIO, name: str) -> None:
-        self._file, self._name = file, name
+    def __init__(self, file: BinaryIO, name: str, kind: str) -> None:
+        """Raises ``UnsupportedDocument`` for a JPEG of a rare process."""
+        self._file, self._name, self._kind = file, name, kind
+        odd = odd_images.odd_jpeg(file) if kind == media.JPEG else None
+        if odd:
+            raise UnsupportedDocument(name=name, actual=odd)
 
     def image(self, number: int) -> Image.Image:
         from PIL import Image
@@ -162,25 +163,38 @@ class _Picture:
         size = media.dimensions(self._file.read(SNIFF_BYTES))
         if size is not None:
             check_size(*size, self._name)
-        self._file.seek(0)
-        with _damage(self._name), Image.open(self._file, formats=("PNG", "JPEG", "TIFF", "MPO")) as image:
+        file = without_metadata(self._file, self._name) if self._kind == media.PNG else self._file
+        file.seek(0)
+        with _damage(self._name, self._kind, self._odd), Image.open(file, formats=(_NAMES[self._kind],)) as image:
             if number > 1:
                 image.seek(number - 1)
             check_size(*image.size, self._name)
+            if self._kind == media.JPEG:
+                _draft(image)
             image.load()
-            return _flatten(_upright(image))
+            # A TIFF has been turned by now, and says so.
+            return page_of(image, _orientation(image))
 
     def close(self) -> None:
         self._file.close()
+
+    def _odd(self) -> str | None:
+        """Say what a file is that could not be decoded, where it is something that can be named."""
+        return None
 
 
 class _Tiff(_Picture):
     """A TIFF: a chain of directories, one a page."""
 
     def __init__(self, file: BinaryIO, name: str, most_pages: int) -> None:
-        super().__init__(file, name)
+        super().__init__(file, name, media.TIFF)
         # A file may link a million directories, or link them in a ring.
-        self.pages = max(len(list(islice(_directories(file), most_pages + 1))), 1)
+        self._starts = list(islice(_directories(file), most_pages + 1))
+        self.pages = max(len(self._starts), 1)
+
+    def _odd(self) -> str | None:
+        descriptions = (odd_images.odd_tiff(self._file, start) for start in self._starts[:1])
+        return next(descriptions, None)
 
 
 def _directories(file: BinaryIO) -> Iterator[int]:
@@ -206,125 +220,43 @@ def _at(file: BinaryIO, place: int, size: int) -> bytes:
 
 
 @contextmanager
-def _damage(name: str) -> Iterator[None]:
-    """Raise what Pillow raises for a hostile file as the document's error."""
-    from PIL import Image
+def _damage(name: str, kind: str, odd: Callable[[], str | None]) -> Iterator[None]:
+    """Raise what Pillow raises for a hostile file as the document's error.
+
+    ``odd`` tells what the document is where Pillow does not know an image like it.
+    """
+    from PIL import Image, UnidentifiedImageError
 
     try:
         yield
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise ImageTooLarge(name=name, width="?", height="?", limit=f"{error}") from error
+    except (UnidentifiedImageError, KeyError) as error:
+        actual = odd()
+        if actual:
+            raise UnsupportedDocument(name=name, actual=actual) from error
+        raise UnreadableDocument(name=name, reason=f"broken {_NAMES[kind]}: its header makes no sense") from error
     except _DAMAGE as error:
-        raise UnreadableDocument(name=name, reason=_plain(error)) from error
+        raise UnreadableDocument(name=name, reason=f"broken {_NAMES[kind]}: {_plain(error)}") from error
 
 
-def _upright(image: Image.Image) -> Image.Image:
-    """Turn a photo as its EXIF orientation says. What else its EXIF data holds, also damage, does not matter."""
-    from PIL import ExifTags, Image
+def _orientation(image: Image.Image) -> object:
+    """Return how a photo is turned by its EXIF data. What else these hold, also damage, does not matter."""
+    from PIL import ExifTags
 
-    turns = {
-        2: Image.Transpose.FLIP_LEFT_RIGHT,
-        3: Image.Transpose.ROTATE_180,
-        4: Image.Transpose.FLIP_TOP_BOTTOM,
-        5: Image.Transpose.TRANSPOSE,
-        6: Image.Transpose.ROTATE_270,
-        7: Image.Transpose.TRANSVERSE,
-        8: Image.Transpose.ROTATE_90,
-    }
     try:
-        orientation = image.getexif().get(ExifTags.Base.Orientation)
+        return image.getexif().get(ExifTags.Base.Orientation)
     except _DAMAGE:
-        return image
-    turn = turns.get(orientation) if isinstance(orientation, int) else None
-    return image if turn is None else image.transpose(turn)
+        return None
 
 
-def _flatten(image: Image.Image) -> Image.Image:
-    """Return RGB pixels; what is transparent becomes white paper."""
-    from PIL import Image
-
-    if image.mode.startswith("I") or image.mode == "F":
-        return _narrow(image)
-    if image.mode in {"RGBA", "LA", "PA"} or "transparency" in image.info:
-        over = image.convert("RGBA")
-        paper = Image.new("RGB", over.size, "white")
-        paper.paste(over, mask=over.getchannel("A"))
-        return paper
-    return image if image.mode == "RGB" else image.convert("RGB")
-
-
-def _narrow(image: Image.Image) -> Image.Image:
-    """Scale wide and floating-point grey to 8 bits, which ``convert`` only clips.
-
-    Nothing says what white is: it is the narrowest usual range that holds every pixel. Stretching to the
-    brightest and darkest ones would make print of the grain of an empty page.
-    """
-    wide = image.convert("I") if image.mode.startswith("I;") else image
-    high = wide.getextrema()[1]
-    white = next((white for white in _WHITES if high <= white), high)  # type: ignore[operator]
-    return wide.convert("F").point(lambda value: value * (255.0 / float(white)) + 0).convert("L").convert("RGB")  # type: ignore[arg-type]
-
-
-class _Pdf:
-    """A PDF, read by PDFium."""
-
-    def __init__(self, source: Path | bytes, file: BinaryIO, name: str) -> None:
-        import pypdfium2
-
-        self._file, self._name = file, name
-        with _PDFIUM, _pdf_damage(name):
-            self._document = pypdfium2.PdfDocument(source if isinstance(source, bytes) else file)
-            try:
-                # What was typed into a form's fields is drawn only where the form is known before its pages.
-                self._document.init_forms()
-                self.pages = len(self._document)
-                if self.pages == 0:
-                    raise UnreadableDocument(name=name, reason="it has no page")
-            except BaseException:
-                self._document.close()
-                raise
-
-    def image(self, number: int) -> Image.Image:
-        if not 1 <= number <= self.pages:
-            raise UnreadableDocument(name=self._name, reason=f"it has no page {number}")
-        with _PDFIUM, _pdf_damage(self._name), closing(self._document[number - 1]) as page:
-            return _render_page(page, self._name)
-
-    def close(self) -> None:
-        with _PDFIUM:
-            self._document.close()
-        self._file.close()
-
-
-@contextmanager
-def _pdf_damage(name: str) -> Iterator[None]:
-    import pypdfium2
-
-    try:
-        yield
-    except pypdfium2.PdfiumError as error:
-        raise UnreadableDocument(name=name, reason=_plain(error)) from error
-
-
-def _render_page(page: Any, name: str) -> Image.Image:
-    width, height = page.get_size()
-    scale = PDF_DPI / _POINTS_PER_INCH
-    check_size(width * scale, height * scale, name)
-    _check_pictures(page, name)
-    image: Image.Image = page.render(scale=scale).to_pil()
-    return image if image.mode == "RGB" else image.convert("RGB")
-
-
-def _check_pictures(page: Any, name: str) -> None:
-    """Refuse a page whose pictures unfold to more pixels than an image may have; none is decoded for this."""
-    import pypdfium2.raw as pdfium
-
-    for picture in page.get_objects(filter=[pdfium.FPDF_PAGEOBJ_IMAGE]):
-        width, height = picture.get_px_size()
-        if width * height > IMAGE_PIXEL_LIMIT:
-            limit = f"at most {IMAGE_PIXEL_LIMIT} in all are read, also of a picture in a PDF"
-            raise ImageTooLarge(name=name, width=width, height=height, limit=limit)
+def _draft(image: Image.Image) -> None:
+    """Have a JPEG decoded at a half, a quarter or an eighth where that is still as large as what is read."""
+    scale = READING_SIDE / max(image.size)
+    if scale < 1:
+        image.draft(None, (max(round(image.width * scale), 1), max(round(image.height * scale), 1)))
 
 
 def _plain(error: Exception) -> str:
-    return (str(error) or type(error).__name__).splitlines()[0][:200]
+    # "Too large" is said of documents alone, of which callers know their size.
+    return (str(error) or type(error).__name__).splitlines()[0][:200].replace("too large", "too long")

@@ -8,12 +8,14 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterable
 from importlib.metadata import version
+from itertools import pairwise
 from statistics import median
 from typing import TYPE_CHECKING, Any
 
 from photo_worker.errors import EngineUnavailable
 from photo_worker.ocr.engine import EngineWord, Frame, Reading
 from photo_worker.ocr.ink import Ink, fit_height, fit_to_ink
+from photo_worker.ocr.pixels import READING_SIDE, at_most
 from photo_worker.ocr.privacy import keep_private
 from photo_worker.ocr.recogniser import LineRecogniser
 from photo_worker.ocr.second_look import look_again
@@ -29,21 +31,18 @@ NAME = "ocrust"
 # seen (word recall over the truth set 0.86 instead of 0.92).
 DETECTION_SIDE = 1600
 
-# Longest side that is read. From about twice the detector's side on, reading was measured to take five times as
-# long and gigabytes of memory, and words came back doubled, as if the page were read in overlapping tiles.
-# Letters that are lost by scaling down to this are too small for the detector anyway (the truth set's largest page:
-# word recall 0.97 instead of 0.95).
-READING_SIDE = 3000
-
 # The detector leaves air around letters: this share of a box's height is ink, as Textract measures it.
 INK_SHARE = 0.7
 
 # A single character read with less confidence than this is more likely a pictogram or a speck than a character.
 _LIKELY = 0.5
 
+# A page that was turned must give this share of the letters that it gave before.
+_AS_MANY = 0.8
+
 # How this adapter reads: raised when the same page may come out differently, as what is kept of earlier readings
 # goes by the version.
-REVISION = 3
+REVISION = 4
 
 
 class OcrustEngine:
@@ -73,20 +72,19 @@ class OcrustEngine:
 
     def read(self, image: Image.Image) -> Reading:
         """Read an RGB image; pages that lie on their side or askew are straightened first."""
-        import numpy as np
 
-        image = _at_most(image, READING_SIDE)
+        image = at_most(image, READING_SIDE)
         width, height = image.size
         if image.getcolors(1) is not None:
             # Not a dot on it. The engine would look for text for as long as on any other page.
             return Reading(Frame(width=width, height=height, page_width=width, page_height=height, rotation=0), ())
-        page = self._engine().scan(np.asarray(image)).pages[0]
+        page, turned = self._scan(image)
         frame = Frame(
             width=image.width,
             height=image.height,
             page_width=page.width,
             page_height=page.height,
-            rotation=page.rotation,
+            rotation=(page.rotation + turned) % 360,
         )
         straight = straighten(image, frame)
         ink = Ink(straight)
@@ -95,6 +93,26 @@ class OcrustEngine:
         rows += [fit_to_ink(row, ink) for row in read_long_lines(straight, ink.dark, rows, self._read_as_it_is)]
         rows = look_again(straight, ink, rows, self._recogniser)
         return Reading(frame, tuple(tuple(fit_height(word, ink) for word in row) for row in rows))
+
+    def _scan(self, image: Image.Image) -> tuple[Any, int]:
+        """Return what the engine sees, and by how many degrees (clockwise) the image was turned for it.
+
+        It straightens a page of several lines by itself, but leaves one or two of them on their side.
+        """
+        import numpy as np
+        from PIL import Image as Pillow
+
+        page = self._engine().scan(np.asarray(image)).pages[0]
+        upward = _sideways(page)
+        if upward is None:
+            return page, 0
+        clockwise = (abs((page.rotation + 180) % 360 - 180) < 90) == upward
+        turned = image.transpose(Pillow.Transpose.ROTATE_270 if clockwise else Pillow.Transpose.ROTATE_90)
+        again = self._engine().scan(np.asarray(turned)).pages[0]
+        # What is no text can look like a line on its side, and is worse when it is turned.
+        if _sideways(again) is None and _letters(again) >= _AS_MANY * _letters(page):
+            return again, 90 if clockwise else 270
+        return page, 0
 
     def _read_as_it_is(self, image: Image.Image) -> Iterable[EngineWord]:
         """Read an image that is upright, in its own pixels."""
@@ -115,6 +133,21 @@ class OcrustEngine:
             return self._loaded
 
 
+def _sideways(page: Any) -> bool | None:
+    """Say whether a page whose words lie on their side is read from bottom to top; None where they do not."""
+    words = [word for line in page.lines for word in line.words if len(word.text) > 2]
+    lying = [word.box for word in words if word.box.y1 - word.box.y0 > word.box.x1 - word.box.x0]
+    if len(lying) <= len(words) / 2:
+        return None
+    steps = [after.y0 - before.y0 for before, after in pairwise(lying) if after.x0 < before.x1 and before.x0 < after.x1]
+    downward = sum(1 for step in steps if step > 0)
+    return downward <= len(steps) / 2
+
+
+def _letters(page: Any) -> int:
+    return sum(len(word.text) for line in page.lines for word in line.words if word.confidence >= _LIKELY)
+
+
 def _load(threads: int | None) -> Any:
     keep_private()
     try:
@@ -132,17 +165,6 @@ def _load(threads: int | None) -> Any:
         raise EngineUnavailable(engine=NAME, reason=str(error)) from error
     except ocrust.OcrustError as error:
         raise EngineUnavailable(engine=NAME, reason=str(error)) from error
-
-
-def _at_most(image: Image.Image, side: int) -> Image.Image:
-    """Scale an image down where a side is longer. A frame's places are told in ratios, which this leaves alone."""
-    from PIL import Image as Pillow
-
-    scale = side / max(image.size)
-    if scale >= 1:
-        return image
-    smaller = max(round(image.width * scale), 1), max(round(image.height * scale), 1)
-    return image.resize(smaller, Pillow.Resampling.LANCZOS)
 
 
 def _level(rows: list[tuple[EngineWord, ...]]) -> list[tuple[EngineWord, ...]]:

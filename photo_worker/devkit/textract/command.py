@@ -182,6 +182,7 @@ def _made(recogniser: Recogniser, data: Path, options: Options) -> tuple[uvicorn
     try:
         import uvicorn
 
+        from photo_worker.devkit.textract.heads import BoundedHeads
         from photo_worker.devkit.textract.server import Emulator
     except ImportError as error:
         raise ExtraMissing(command="textract-emulator", reason=str(error)) from error
@@ -191,7 +192,7 @@ def _made(recogniser: Recogniser, data: Path, options: Options) -> tuple[uvicorn
     config = uvicorn.Config(
         emulator.app,
         loop="asyncio",
-        http="httptools",
+        http=BoundedHeads,
         ws="none",
         lifespan="off",
         log_config=None,

@@ -40,11 +40,15 @@ class Failure:
 
 
 class Refusal(Exception):
-    """A call that ends in an error. ``reason`` is for people: logs and a header, never the body."""
+    """A call that ends in an error. ``reason`` is for people: logs and a header, never the body.
+
+    ``status_message`` is what a job says that fails for it.
+    """
 
     def __init__(self, failure: Failure, reason: str = "", **details: object) -> None:
         self.failure = failure
         self.message = failure.message.format(**details)
+        self.status_message = self.message
         self.reason = reason
         super().__init__(f"{failure.code}: {self.message} {reason}".rstrip())
 

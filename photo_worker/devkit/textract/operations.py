@@ -15,6 +15,7 @@ from photo_worker.devkit.textract.counters import Counters
 from photo_worker.devkit.textract.documents import SYNC, Document, DocumentSource
 from photo_worker.devkit.textract.failures import (
     DOCUMENT_TOO_LARGE,
+    INTERNAL_ERROR,
     INVALID_JOB_ID,
     INVALID_PARAMETER,
     NOT_EMULATED,
@@ -34,6 +35,9 @@ MODEL_VERSION = b"1.0"
 _DETECTED, _ANALYSED = b"DetectDocumentTextModelVersion", b"AnalyzeDocumentModelVersion"
 _PAGE = b'{"DocumentMetadata":{"Pages":1},"Blocks":%b,"%b":"%b"}'
 
+SYNCHRONOUS = ("DetectDocumentText", "AnalyzeDocument")
+"""The operations that read while their caller waits."""
+
 # Answers of more blocks are checked and encoded beside the event loop.
 _FEW_BLOCKS = 50
 
@@ -42,7 +46,8 @@ _FEW_BLOCKS = 50
 class Call:
     """One call whose input is valid. ``counters`` are those of the moment it arrived.
 
-    ``digest`` stands for the request's bytes.
+    ``digest`` stands for the request's bytes. A synchronous operation answers until ``deadline``, by the event loop's
+    clock.
     """
 
     operation: str
@@ -50,6 +55,7 @@ class Call:
     counters: Counters
     codec: Codec
     digest: bytes
+    deadline: float | None = None
 
 
 class Operations:
@@ -63,8 +69,7 @@ class Operations:
         self._answers = Answers()
         self._waiting = Waiting()
         self._emulated: Mapping[str, Callable[[Call], Awaitable[bytes]]] = {
-            "DetectDocumentText": self._read,
-            "AnalyzeDocument": self._read,
+            **dict.fromkeys(SYNCHRONOUS, self._read),
             "StartDocumentTextDetection": self._start,
             "GetDocumentTextDetection": self._get,
             "StartDocumentAnalysis": self._start,
@@ -129,12 +134,19 @@ class Operations:
         """DetectDocumentText and AnalyzeDocument."""
         analysis = Analysis.of(call.given) if call.operation == "AnalyzeDocument" else None
         with self._waiting.place() as place:
-            document = await self._documents.get(call.given["Document"], SYNC)
+            document = await self._document(call)
             place.hold(document.size)
             call.counters.requested(document.sha256)
             answer = await self._page(call, document, analysis)
         call.counters.billed(document.sha256)
         return answer
+
+    async def _document(self, call: Call) -> Document:
+        try:
+            async with asyncio.timeout_at(call.deadline):
+                return await self._documents.get(call.given["Document"], SYNC)
+        except TimeoutError as error:
+            raise Refusal(INTERNAL_ERROR, "the call has no more time", problem="S3 is too slow") from error
 
     async def _page(self, call: Call, document: Document, analysis: Analysis | None) -> bytes:
         question = self._question(call, document, analysis)
@@ -144,7 +156,7 @@ class Operations:
             return known
         # Its blocks are checked, once, by the recogniser.
         blocks = await self._recogniser.page_json(
-            document, 1, analysis, limits=SYNC, counters=call.counters, urgent=True
+            document, 1, analysis, limits=SYNC, counters=call.counters, urgent=True, deadline=call.deadline
         )
         version = _DETECTED if analysis is None else _ANALYSED
         answer = _PAGE % (blocks, version, MODEL_VERSION)

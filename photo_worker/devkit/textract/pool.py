@@ -11,13 +11,22 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from photo_worker.devkit.textract.reading_child import NotBegun, ProcessEnded, ReaderUnavailable, ReadingChild
+from photo_worker.devkit.textract.reading_child import (
+    WATCH_SECONDS,
+    NotBegun,
+    ProcessEnded,
+    ReaderUnavailable,
+    ReadingChild,
+)
 from photo_worker.devkit.textract.spawning import Bounds
 
 logger = logging.getLogger(__name__)
 
 # A machine that ends every process at once has no use for more of them.
 _MOST_LOSSES = 3
+
+# How often the memory of all is looked at while no second process could add to that of one that reads.
+_IDLE_WATCH_SECONDS = 0.5
 
 Answer = tuple[dict[str, Any], bytes]
 
@@ -32,6 +41,10 @@ class Work:
     done: asyncio.Future[Answer]
     losses: int = 0
     """How often it was given to a process that was gone already."""
+    began: float | None = None
+    """When a process was given it, by ``time.monotonic``; None while it waits."""
+    gives_way: bool = False
+    """It is taken from its process, and begun again later."""
 
 
 class _Queue:
@@ -48,6 +61,14 @@ class _Queue:
         """Queue work that has had its turn, and did not get it, in front of all other."""
         work.urgent = True
         self._urgent.appendleft(work)
+
+    def put_first(self, work: Work) -> None:
+        """Queue work in front of all other that is as urgent."""
+        if work.urgent:
+            self._urgent.appendleft(work)
+            return
+        self._turns.setdefault(work.turn, deque()).appendleft(work)
+        self._turns.move_to_end(work.turn, last=False)
 
     def put(self, work: Work) -> None:
         if work.urgent:
@@ -71,21 +92,34 @@ class _Queue:
         return work
 
     def hurry(self, work: Work) -> None:
+        if self._leave_turn(work):
+            work.urgent = True
+            self._urgent.append(work)
+
+    def remove(self, work: Work) -> bool:
+        """Remove work, and tell whether it was here."""
+        if work in self._urgent:
+            self._urgent.remove(work)
+            return True
+        return self._leave_turn(work)
+
+    def _leave_turn(self, work: Work) -> bool:
         waiting = self._turns.get(work.turn)
         if waiting is None or work not in waiting:
-            return
+            return False
         waiting.remove(work)
         if not waiting:
             del self._turns[work.turn]
-        work.urgent = True
-        self._urgent.append(work)
+        return True
 
 
 class Pool:
     """Keeps at most ``bounds.processes`` processes of a reader. Its methods belong to one event loop.
 
-    Where all of them read pages that are not urgent, which may take until the bound of time, one more is
-    started for those that are.
+    Where all of them read pages that are not urgent, or all have read one page for ``bounds.slow_seconds``, which may
+    go on until the bound of time, one more is started for those that are. Together they hold no more memory than
+    ``bounds.total_bytes``: a page waits for room, and where the others grow, the page that began last gives way to
+    them and is begun again later.
     The first process is started by ``__init__``, which needs no loop, so that it loads while the server does, or is
     ``first``, where ``spawn`` has started it for this reader.
     """
@@ -98,7 +132,7 @@ class Pool:
         self._starting: dict[asyncio.Task[None], ReadingChild] = {}
         self._ending: set[asyncio.Task[None]] = set()
         self._changed = asyncio.Event()
-        self._keeper: asyncio.Task[None] | None = None
+        self._keepers: list[asyncio.Task[None]] = []
         self.identity: Mapping[str, str] = {}
         """``engine``, ``version`` and ``form`` of the reader; empty until a process has said so."""
         self.problem: ReaderUnavailable | None = None
@@ -133,7 +167,8 @@ class Pool:
         if self._first is not None:
             self._await(self._first)
             self._first = None
-        self._keeper = asyncio.get_running_loop().create_task(self._keep())
+        loop = asyncio.get_running_loop()
+        self._keepers = [loop.create_task(self._keep()), loop.create_task(self._watch())]
 
     async def up(self) -> None:
         """Wait until a process can read. Raises ``ReaderUnavailable``."""
@@ -159,11 +194,21 @@ class Pool:
         """Make work urgent that still waits."""
         self._queue.hurry(work)
 
+    def drop(self, work: Work) -> None:
+        """Forget work whose answer has no use any more: if a process reads it, that process is ended."""
+        work.done.cancel()
+        if self._queue.remove(work):
+            return
+        for task, (_, other) in self._busy.items():
+            if other is work:
+                task.cancel()
+
     async def close(self) -> None:
         """End all processes. Who waits is told that there is none."""
-        if self._keeper is not None:
-            self._keeper.cancel()
-            await asyncio.wait({self._keeper})
+        for keeper in self._keepers:
+            keeper.cancel()
+        if self._keepers:
+            await asyncio.wait(self._keepers)
         children = self._children()
         tasks: list[asyncio.Task[None]] = [*self._busy, *self._starting]
         for task in tasks:
@@ -182,17 +227,24 @@ class Pool:
     def _pump(self) -> None:
         """Give work to who is free, and start another process where all have work."""
         self._bury()
-        while self._idle and (work := self._queue.take(urgent_only=self._full)) is not None:
+        while self._idle and self._has_room(self._idle[-1]):
+            work = self._queue.take(urgent_only=self._full)
+            if work is None:
+                break
             if work.done.cancelled():
                 continue
             # The last to fall idle: its caches are warm, and the others may be let go.
             child = self._idle.pop()
+            work.began = time.monotonic()
             task = asyncio.get_running_loop().create_task(self._serve(child, work))
             self._busy[task] = child, work
             task.add_done_callback(self._served)
-        while self._wanted() > len(self._children()):
+        while self._wanted() > len(self._children()) and self._has_room(None):
             if not self._spawn():
                 break
+        if self._queue and len(self._idle) > 1 and not self._has_room(self._idle[-1]):
+            # What the others keep of earlier pages is in the way.
+            self._let_go(self._idle.pop(0))
 
     @property
     def _full(self) -> bool:
@@ -200,18 +252,34 @@ class Pool:
 
     def _wanted(self) -> int:
         """Return how many processes there should be for the work that waits."""
-        if self._full and self._queue.urgent and not any(work.urgent for _, work in self._busy.values()):
+        slow = time.monotonic() - self.bounds.slow_seconds
+        if (
+            self._full
+            and self._queue.urgent
+            and not any(work.urgent and (work.began or slow) > slow for _, work in self._busy.values())
+        ):
             return self.bounds.processes + 1
         return min(len(self._busy) + len(self._queue), self.bounds.processes)
+
+    def _has_room(self, child: ReadingChild | None) -> bool:
+        """Say whether there is memory for one more page, read by ``child`` or by a process that is started for it."""
+        if not self._busy:
+            # Whatever the bound, one page at a time is read.
+            return True
+        others = sum(other.memory for other in self._children() if other is not child)
+        return others + self.bounds.usual_bytes <= self.bounds.total_bytes
 
     def _bury(self) -> None:
         """Drop the processes that were ended from outside while they had nothing to do."""
         for child in [child for child in self._idle if not child.alive]:
             logger.warning("process %d is gone while nothing was asked of it", child.pid)
             self._idle.remove(child)
-            task = asyncio.get_running_loop().create_task(child.end())
-            self._ending.add(task)
-            task.add_done_callback(self._ending.discard)
+            self._let_go(child)
+
+    def _let_go(self, child: ReadingChild) -> None:
+        task = asyncio.get_running_loop().create_task(child.end())
+        self._ending.add(task)
+        task.add_done_callback(self._ending.discard)
 
     def _spawn(self) -> bool:
         try:
@@ -258,7 +326,10 @@ class Pool:
                 work.done.set_exception(error)
             return
         except asyncio.CancelledError:
-            if not work.done.done():
+            if work.gives_way:
+                work.gives_way, work.began = False, None
+                self._queue.put_first(work)
+            elif not work.done.done():
                 work.done.set_exception(ReaderUnavailable("the server ends"))
             raise
         if not work.done.done():
@@ -276,7 +347,7 @@ class Pool:
         if not task.cancelled() and (error := task.exception()) is not None:
             logger.error("the pool has a defect", exc_info=error)
         self._changed.set()
-        if self._keeper is None or self._keeper.done():
+        if not self._keepers or any(keeper.done() for keeper in self._keepers):
             return
         if not self._children() and self.problem is None:
             self._spawn()
@@ -289,6 +360,27 @@ class Pool:
             self._fail_all(error)
         self._changed.set()
 
+    async def _watch(self) -> None:
+        """Keep all processes together within their memory."""
+        while True:
+            several = len(self._busy) + len(self._idle) > 1
+            await asyncio.sleep(WATCH_SECONDS if several and self._busy else _IDLE_WATCH_SECONDS)
+            if not self._busy or sum(child.memory for child in self._children()) <= self.bounds.total_bytes:
+                continue
+            if self._idle:
+                self._let_go(self._idle.pop(0))
+                continue
+            self._make_way()
+
+    def _make_way(self) -> None:
+        """Take the page that began last from its process; the first goes on, whatever it needs."""
+        serving = [(task, work) for task, (_, work) in self._busy.items() if not task.done()]
+        task, work = max(serving, key=lambda each: each[1].began or 0.0)
+        if len(serving) > 1 and not work.gives_way:
+            logger.warning("reading %r is begun again later: memory is short", work.request.get("name"))
+            work.gives_way = True
+            task.cancel()
+
     def _fail_all(self, error: ReaderUnavailable) -> None:
         while (work := self._queue.take()) is not None:
             if not work.done.done():
@@ -298,7 +390,8 @@ class Pool:
         """Let processes go that nobody needs, and those that grew while nobody asks for anything."""
         while True:
             await asyncio.sleep(min(self.bounds.idle_seconds / 4, 1.0))
-            self._bury()
+            # Work may wait for no more than that a page has become a slow one, or that there is memory.
+            self._pump()
             if not self._children() and self.problem is None:
                 self._spawn()
             rested = time.monotonic() - self.bounds.idle_seconds

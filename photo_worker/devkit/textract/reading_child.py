@@ -16,7 +16,7 @@ from photo_worker.devkit.textract.protocol import HEAD
 from photo_worker.devkit.textract.spawning import MIB, Bounds, spawn
 
 # How often a busy process's memory is looked at. Filling a gigabyte takes longer.
-_WATCH_SECONDS = 0.1
+WATCH_SECONDS = 0.1
 
 # A process that closed its output is at its end; one that is not is helped along.
 _END_SECONDS = 1.0
@@ -150,7 +150,7 @@ class ReadingChild:
         deadline = time.monotonic() + bounds.page_seconds
         while True:
             left = deadline - time.monotonic()
-            done, _ = await asyncio.wait({answering}, timeout=max(min(_WATCH_SECONDS, left), 0))
+            done, _ = await asyncio.wait({answering}, timeout=max(min(WATCH_SECONDS, left), 0))
             if done:
                 return answering.result()
             if left <= 0:

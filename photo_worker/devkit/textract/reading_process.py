@@ -116,6 +116,8 @@ def _limit(memory_bytes: int) -> None:
         resource.RLIMIT_CORE: 0,
         resource.RLIMIT_FSIZE: _FILE_BYTES,
         resource.RLIMIT_AS: memory_bytes + _ADDRESS_SPACE_BYTES,
+        # On Linux all memory that a process can write to and shares with none: what it holds, to a few MiB.
+        resource.RLIMIT_DATA: memory_bytes,
     }
     for kind, value in limits.items():
         hard = resource.getrlimit(kind)[1]

@@ -6,6 +6,7 @@ import asyncio
 import json
 import logging
 import subprocess
+import time
 from collections import OrderedDict
 from collections.abc import AsyncIterator, Callable, Coroutine, Hashable, Mapping
 from contextlib import asynccontextmanager
@@ -20,6 +21,7 @@ from photo_worker.devkit.textract.failures import (
     DOCUMENT_TOO_LARGE,
     IMAGE_TOO_LARGE,
     INTERNAL_ERROR,
+    PROVISIONED_THROUGHPUT_EXCEEDED,
     UNSUPPORTED_DOCUMENT,
     DiskFails,
     Refusal,
@@ -29,6 +31,7 @@ from photo_worker.devkit.textract.reading_child import ProcessEnded, ReaderUnava
 from photo_worker.devkit.textract.spawning import OWN_READER, Bounds
 from photo_worker.devkit.textract.spool import Readings, Spool, private_folder
 from photo_worker.errors import (
+    DocumentProtected,
     DocumentTooLarge,
     EngineUnavailable,
     ImageTooLarge,
@@ -55,7 +58,14 @@ _ENDS_OF_DOCUMENT = 20
 
 _ERRORS: Mapping[str, type[PhotoWorkerError]] = {
     kind.code: kind
-    for kind in (UnsupportedDocument, UnreadableDocument, DocumentTooLarge, ImageTooLarge, EngineUnavailable)
+    for kind in (
+        UnsupportedDocument,
+        UnreadableDocument,
+        DocumentProtected,
+        DocumentTooLarge,
+        ImageTooLarge,
+        EngineUnavailable,
+    )
 }
 
 Check = Callable[[list[dict[str, Any]]], None]
@@ -68,6 +78,8 @@ class _Running(Generic[T]):
 
     urgent: bool
     work: Work | None = None
+    callers: int = 0
+    """How many wait for it; it is ended where none does."""
     task: asyncio.Task[T] = field(init=False)
 
 
@@ -114,6 +126,8 @@ class _Memory:
     """Documents that are within limits, and how many pages they have, where that was asked."""
     ends: _Recent[tuple[int, str]] = field(default_factory=_Recent)
     """How many processes a page of a document ended, and how the last; and, without a page, the whole document."""
+    slow: _Recent[tuple[int, str]] = field(default_factory=_Recent)
+    """How many readings of a page took longer than a synchronous call may, and what was said of the last."""
 
 
 class Recogniser:
@@ -181,7 +195,10 @@ class Recogniser:
         self._memory.answers = _Remembered(limit_bytes)
 
     async def pages(self, document: Document, limits: Limits) -> int:
-        """Return how many pages a document has. Raises ``Refusal`` where it is none that is read."""
+        """Return how many pages a document has. Raises ``Refusal`` where it is none that is read.
+
+        A reading that no caller waits for any more is ended, here and in ``page``.
+        """
         memory, key = self._memory, (document.sha256, limits)
         known = memory.pages.get(key)
         if known is not None:
@@ -228,38 +245,69 @@ class Recogniser:
         limits: Limits,
         counters: Counters,
         urgent: bool,
+        deadline: float | None = None,
     ) -> bytes:
-        """Return what ``page`` returns as JSON, as it is remembered."""
+        """Return what ``page`` returns as JSON, as it is remembered.
+
+        After ``deadline``, by the event loop's clock, it raises BadDocumentException where the page was being read
+        for so long that it is the page that is slow, ProvisionedThroughputExceededException where it only waited.
+        """
         memory = self._memory
         if not self.pool.identity:
-            await self._identified()
+            await self._identified(deadline)
         key = (document.sha256, number, analysis, limits, *self.pool.identity.values())
         known = memory.answers.get(key)
         if known is not None:
             return known
+        # A page that is slow for this call is so for the next, whatever the analysis.
+        place = (document.sha256, number)
+        times, problem = memory.slow.get(place, (0, ""))
+        if deadline is not None and times >= _ENDS:
+            raise Refusal(BAD_DOCUMENT, f"not tried again after {times} calls without an answer", problem=problem)
 
         async def read(reading: _Running[bytes]) -> bytes:
             text = await self._read(memory, document, number, analysis, limits, counters, reading)
             memory.answers.put(key, text)
             return text
 
-        return await self._shared(memory, key, read, urgent=urgent)
+        return await self._shared(memory, key, read, urgent=urgent, deadline=deadline, place=place)
 
     async def _shared(
-        self, memory: _Memory, key: Hashable, read: Callable[[_Running[T]], Coroutine[Any, Any, T]], *, urgent: bool
+        self,
+        memory: _Memory,
+        key: Hashable,
+        read: Callable[[_Running[T]], Coroutine[Any, Any, T]],
+        *,
+        urgent: bool,
+        deadline: float | None = None,
+        place: Hashable = None,
     ) -> T:
         """Wait for the reading of this key, begun here where nobody began it."""
-        reading: _Running[T] | None = memory.running.get(key)
-        if reading is None:
-            reading = memory.running[key] = _Running(urgent)
+        known: _Running[T] | None = memory.running.get(key)
+        reading = _Running[T](urgent) if known is None else known
+        if known is None:
+            memory.running[key] = reading
             reading.task = asyncio.create_task(read(reading))
             reading.task.add_done_callback(lambda task: _ended(memory, key, task))
         elif urgent and not reading.urgent:
             reading.urgent = True
             if reading.work is not None:
                 self.pool.hurry(reading.work)
-        # A caller that goes away must not take the reading from those who wait with it.
-        return await asyncio.shield(reading.task)
+        reading.callers += 1
+        try:
+            async with asyncio.timeout_at(deadline) as time_left:
+                # A caller that goes away must not take the reading from those who wait with it.
+                return await asyncio.shield(reading.task)
+        except TimeoutError as error:
+            if not time_left.expired():
+                raise
+            raise _too_late(memory, place, reading, self.pool.bounds.slow_page_seconds) from error
+        finally:
+            reading.callers -= 1
+            if not reading.callers and not reading.task.done():
+                if memory.running.get(key) is reading:
+                    del memory.running[key]
+                reading.task.cancel()
 
     async def _read(
         self,
@@ -311,6 +359,9 @@ class Recogniser:
         reading.work = work
         try:
             header, body = await work.done
+        except asyncio.CancelledError:
+            self.pool.drop(work)
+            raise
         except ProcessEnded as error:
             problem = f"Reading the document {error}"
             for place in (page, whole):
@@ -324,19 +375,29 @@ class Recogniser:
             raise _defect(header["defect"], header["trace"])
         return header, body
 
-    async def _identified(self) -> None:
+    async def _identified(self, deadline: float | None) -> None:
         try:
-            await self.pool.up()
+            async with asyncio.timeout_at(deadline):
+                await self.pool.up()
         except ReaderUnavailable as error:
             raise _unavailable(error) from error
+        except TimeoutError as error:
+            raise Refusal(INTERNAL_ERROR, problem="The emulator's reader is not ready yet") from error
 
     @asynccontextmanager
     async def _file(self, document: Document) -> AsyncIterator[Path]:
         file = document.file(self.spool)
+        writing = asyncio.ensure_future(asyncio.to_thread(file.__enter__))
         try:
-            path = await asyncio.to_thread(file.__enter__)
+            # A thread is not cancelled with who waits for it: the file that it writes would stay.
+            path = await asyncio.shield(writing)
         except OSError as error:
             raise DiskFails(error.strerror or str(error)) from error
+        except asyncio.CancelledError:
+            await asyncio.wait({writing})
+            if writing.exception() is None:
+                file.__exit__(None, None, None)
+            raise
         try:
             yield path
         finally:
@@ -372,10 +433,24 @@ async def _alone(memory: _Memory, page: Hashable) -> AsyncIterator[None]:
 
 
 def _ended(memory: _Memory, key: Hashable, task: asyncio.Task[Any]) -> None:
-    del memory.running[key]
+    reading = memory.running.get(key)
+    if reading is not None and reading.task is task:
+        del memory.running[key]
     # Looked at, so that a failure that nobody waits for any more is no news for the log.
     if not task.cancelled():
         task.exception()
+
+
+def _too_late(memory: _Memory, place: Hashable, reading: _Running[Any], slow_seconds: float) -> Refusal:
+    """Return what to answer a call whose time is over."""
+    began = None if reading.work is None else reading.work.began
+    took = 0.0 if began is None else time.monotonic() - began
+    if took < slow_seconds:
+        return Refusal(PROVISIONED_THROUGHPUT_EXCEEDED, "the page waited for others until the call's time was over")
+    problem = f"Reading the document takes more than {took:.0f} seconds"
+    if reading.callers == 1:
+        memory.slow[place] = memory.slow.get(place, (0, ""))[0] + 1, problem
+    return Refusal(BAD_DOCUMENT, "a synchronous call has no more time; a job has more", problem=problem)
 
 
 def _loaded(text: bytes) -> list[dict[str, Any]]:
@@ -405,9 +480,12 @@ def _refusal(code: str, context: Mapping[str, Any]) -> Refusal:
     error = kind(**context)
     match error:
         case UnsupportedDocument():
-            return Refusal(UNSUPPORTED_DOCUMENT, error.message)
-        case UnreadableDocument():
-            return Refusal(BAD_DOCUMENT, error.message, problem=context.get("reason", error.message))
+            refusal = Refusal(UNSUPPORTED_DOCUMENT, error.message)
+            # An error has the real service's own words. Those of a job, which has no other place for it, are free.
+            refusal.status_message += f": {context['actual']}"
+            return refusal
+        case UnreadableDocument() | DocumentProtected():
+            return Refusal(BAD_DOCUMENT, error.message, problem=context.get("reason", "it is protected by a password"))
         case DocumentTooLarge():
             size, limit = context["size_bytes"], context["limit_bytes"]
             return Refusal(DOCUMENT_TOO_LARGE, error.message, size=f"{size} bytes", limit_bytes=limit)

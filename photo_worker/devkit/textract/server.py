@@ -38,7 +38,7 @@ from photo_worker.devkit.textract.fault_script import check_amount
 from photo_worker.devkit.textract.faults import Faults, Script
 from photo_worker.devkit.textract.jobs import Jobs
 from photo_worker.devkit.textract.model import TextractModel, WrongType
-from photo_worker.devkit.textract.operations import Call, Operations
+from photo_worker.devkit.textract.operations import SYNCHRONOUS, Call, Operations
 from photo_worker.devkit.textract.recognition import Recogniser
 from photo_worker.devkit.textract.waiting import MOST_OPEN_JOBS
 from photo_worker.errors import PhotoWorkerError
@@ -48,6 +48,10 @@ logger = logging.getLogger(__name__)
 # Bodies above these are hashed, and parsed, beside the event loop, which must not stand still for them.
 _HASHED_INLINE_BYTES = 1024 * 1024
 _PARSED_INLINE_BYTES = 64 * 1024
+
+# What a call is counted as whose client did not wait for its answer, and the status that logs have for it.
+_CLIENT_GONE = "ClientDisconnected"
+_CLIENT_CLOSED_REQUEST = 499
 
 # How often to look whether nothing else is to do than to prepare for S3.
 _WARM_SECONDS = 0.25
@@ -137,7 +141,14 @@ class Emulator:
             if body is None:
                 raise self._operations.oversized(operation, "too many bytes")
             wire.require_content_type(request, codec)
-            response = wire.answer(await self._answer(operation, body, counters, codec), codec)
+            answering = self._answer(operation, body, counters, codec)
+            if operation in SYNCHRONOUS:
+                answering = wire.while_connected(request, answering)
+            response = wire.answer(await answering, codec)
+        except wire.ClientGone:
+            counters.failed(operation, _CLIENT_GONE)
+            outcome = "the client is gone, and nothing is read for it any more"
+            response = Response(status_code=_CLIENT_CLOSED_REQUEST)
         except Refusal as refusal:
             counters.failed(operation, refusal.failure.code)
             response = wire.error(refusal, codec)
@@ -167,6 +178,7 @@ class Emulator:
             raise Refusal(fault.failure, "the fault script says so")
 
     async def _answer(self, operation: str, body: bytes, counters: Counters, codec: Codec) -> bytes:
+        arrived = asyncio.get_running_loop().time()
         if len(body) > _HASHED_INLINE_BYTES:
             asked = await asyncio.to_thread(digest, operation, codec, body)
         else:
@@ -178,7 +190,8 @@ class Emulator:
             given = await asyncio.to_thread(self._parse, operation, body, codec)
         else:
             given = self._parse(operation, body, codec)
-        return await self._operations.answer(Call(operation, given, counters, codec, asked))
+        deadline = arrived + self._recogniser.pool.bounds.call_seconds
+        return await self._operations.answer(Call(operation, given, counters, codec, asked, deadline))
 
     def _parse(self, operation: str, body: bytes, codec: Codec) -> dict[str, Any]:
         try:

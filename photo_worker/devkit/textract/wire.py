@@ -5,7 +5,9 @@ Signatures are asked for and not checked: every caller is let in, whatever its k
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import asyncio
+from collections.abc import Coroutine, Mapping
+from typing import Any, TypeVar
 from uuid import uuid4
 
 from starlette.requests import ClientDisconnect, Request
@@ -33,6 +35,36 @@ BODY_LIMIT_BYTES = 16 * 1024 * 1024
 DRAIN_LIMIT_BYTES = 256 * 1024 * 1024
 
 _LONGEST_REASON = 500
+
+_T = TypeVar("_T")
+
+
+class ClientGone(Exception):
+    """The client closed its connection before it had its answer."""
+
+
+async def while_connected(request: Request, work: Coroutine[Any, Any, _T]) -> _T:
+    """Return what ``work`` returns. Where the client of a request, whose body was read, goes, it is cancelled.
+
+    Raises ``ClientGone`` then.
+    """
+    answering, leaving = asyncio.ensure_future(work), asyncio.ensure_future(_gone(request))
+    try:
+        await asyncio.wait({answering, leaving}, return_when=asyncio.FIRST_COMPLETED)
+        if not answering.done():
+            raise ClientGone
+        return answering.result()
+    finally:
+        answering.cancel()
+        leaving.cancel()
+        await asyncio.wait({answering, leaving})
+
+
+async def _gone(request: Request) -> None:
+    while (await request.receive())["type"] != "http.disconnect":
+        pass
+
+
 _SIGNATURE_PARTS = ("Credential", "SignedHeaders", "Signature")
 
 

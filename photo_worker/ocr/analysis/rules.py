@@ -153,7 +153,9 @@ def _thin(grey: Grey, thick: int) -> Mask:
         np.maximum(above[distance:], grey[:-distance], out=above[distance:])
         np.maximum(below[:-distance], grey[distance:], out=below[:-distance])
     paper = np.minimum(above, below)
-    grain = float(np.median(np.abs(np.diff(grey[:: max(len(grey) // 200, 1)].astype(np.int16), axis=1))))
+    beside = np.abs(np.diff(grey[:: max(len(grey) // 200, 1)].astype(np.int16), axis=1))
+    # Where a page is one pixel wide, none has a neighbour.
+    grain = float(np.median(beside)) if beside.size else 0.0
     contrast = max(_CONTRAST, round(_GRAIN * grain))
     # At the very edge there is no page beyond: a scan's dark rim is no rule.
     return (paper > grey) & (paper - grey > contrast)

@@ -26,7 +26,7 @@ def document(text: str = "Lemon Oat Biscuits", **told: Any) -> bytes:
 
     ``wait_for`` names a file that pages from ``wait_from`` on wait for, ``begun`` one to make, ``log`` one to
     add the page's number to, ``fail`` and ``details`` an error, ``pages`` their number, and ``harm`` what to do
-    to the process that reads, at every page or at those of ``harm_at``.
+    to the process that reads, at every page or at those of ``harm_at``; ``swell_first`` has it swell before it waits.
     """
     return MAGIC + json.dumps({"text": text, "nonce": secrets.token_hex(8), **told}).encode()
 
@@ -54,6 +54,8 @@ class ObedientReader:
                 log.write(f"{told['text']} {request.number}\n")
         if "begun" in told:
             Path(told["begun"]).touch()
+        if told.get("swell_first"):
+            _harm("swell")
         deadline = time.monotonic() + DEADLINE_SECONDS
         waits = "wait_for" in told and request.number >= told.get("wait_from", 1)
         while waits and not Path(told["wait_for"]).exists() and time.monotonic() < deadline:

@@ -84,7 +84,7 @@ def test_what_is_no_document_fails_as_a_job(world: World, channel: Channel) -> N
     job_id = world.start(world.stored(b"plain text"), NotificationChannel=channel.member)
     assert world.ended(job_id) == {
         "JobStatus": "FAILED",
-        "StatusMessage": "Request has unsupported document format",
+        "StatusMessage": "Request has unsupported document format: no image",
         "DetectDocumentTextModelVersion": "1.0",
     }
     assert channel.until(job_id)[-1]["Status"] == "FAILED"

@@ -10,9 +10,11 @@ from typing import Any
 import pytest
 from PIL import Image, ImageDraw
 
-from photo_worker.ocr.ocrust_engine import READING_SIDE, OcrustEngine, _words
+from photo_worker.ocr.ocrust_engine import OcrustEngine, _words
+from photo_worker.ocr.pixels import READING_SIDE
 from photo_worker.ocr.reader import DocumentReader
 from tests.unit.ocr.pages import encoded, envelope, font, overlap, recipe_page
+from tests.unit.ocr.test_document import pdf_page
 
 
 class _Spoken:
@@ -56,6 +58,39 @@ def test_each_word_lies_where_it_was_drawn(reader: DocumentReader, degrees: int)
     assert min(overlaps) > 0.55
     lines = [block["Text"] for block in answer["Blocks"] if block["BlockType"] == "LINE"]
     assert lines == ["Lemon Biscuits", "flour 250 grams", "butter sugar vanilla", "bake for twenty minutes"]
+
+
+def sideways(*rows: str) -> Image.Image:
+    image = Image.new("RGB", (900, 110 + 90 * len(rows)), "white")
+    for number, row in enumerate(rows):
+        ImageDraw.Draw(image).text((60, 60 + 90 * number), row, fill="black", font=font(48))
+    return image
+
+
+@pytest.mark.parametrize("degrees", [90, 180, 270])
+@pytest.mark.parametrize("rows", [("HELLO WORLD 12345",), ("HELLO WORLD 12345", "flour 250 grams")])
+def test_few_lines_on_their_side_stay_whole(reader: DocumentReader, rows: tuple[str, ...], degrees: int) -> None:
+    upright = sideways(*rows)
+    answer = reader.read(encoded(upright.rotate(-degrees, expand=True)), "label.png")
+    assert [block["Text"] for block in answer["Blocks"] if block["BlockType"] == "LINE"] == list(rows)
+    # The first side of a polygon runs along the text, whichever way that is.
+    for corners in words_of(answer).values():
+        size = upright.size if degrees == 180 else upright.size[::-1]
+        along = corners[1] - corners[0]
+        slant = math.degrees(cmath.phase(complex(along.real * size[0], along.imag * size[1]))) - degrees
+        assert abs((slant + 180) % 360 - 180) < 2
+
+
+def test_a_line_on_a_turned_pdf_page_stays_whole(reader: DocumentReader) -> None:
+    drawing = b"BT /F1 24 Tf 50 100 Td (HELLO WORLD 12345) Tj ET"
+    content = pdf_page(
+        b"0 0 400 200",
+        drawing,
+        b"<< /Type /Font /Subtype /Type1 /BaseFont /Helvetica >>",
+        resources=b"/Font << /F1 5 0 R >>",
+    ).replace(b"/Type /Page /", b"/Rotate 90 /Type /Page /")
+    answer = reader.read(content, "label.pdf")
+    assert [block["Text"] for block in answer["Blocks"] if block["BlockType"] == "LINE"] == ["HELLO WORLD 12345"]
 
 
 def test_small_pages_are_read_in_their_own_frame(reader: DocumentReader) -> None:

@@ -120,7 +120,7 @@ class Runner:
             pages = await in_the_end(lambda: self._recogniser.pages(document, self._limits))
         except Refusal as refusal:
             logger.info("job %s cannot read its document: %s", job.id, refusal)
-            return _Ending(Status.FAILED, refusal.message)
+            return _Ending(Status.FAILED, refusal.status_message)
         engine = " ".join(self._recogniser.identity)
         await self._store.insist(lambda store: store.begin_document(job.id, engine, document.sha256, pages))
         last = pages
@@ -170,7 +170,7 @@ class Runner:
                     blocks = await in_the_end(partial(read, number))
                 except Refusal as refusal:
                     logger.warning("job %s cannot read page %d: %s", job.id, number, refusal)
-                    problems[number] = refusal.message
+                    problems[number] = refusal.status_message
                     code = warning_code(refusal.failure.code)
                     await self._store.insist(
                         lambda store, number=number, code=code: store.put_unread(job.id, number, code)  # type: ignore[misc]

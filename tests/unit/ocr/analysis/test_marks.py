@@ -14,7 +14,7 @@ from photo_worker.ocr.analysis.components import components, runs_in
 from photo_worker.ocr.analysis.marks import PageMarks, find_marks
 from photo_worker.ocr.analysis.shapes import Box
 from photo_worker.ocr.engine import EngineWord
-from photo_worker.ocr.ocrust_engine import READING_SIDE
+from photo_worker.ocr.pixels import READING_SIDE
 from tests.unit.ocr.analysis.drawn import Drawing, dotted, draw_grid, solid
 
 # Arithmetic on pixels is the same on every Python.

@@ -1,0 +1,74 @@
+"""HTTP as uvicorn speaks it, with limits on what stands before a request's body."""
+
+from __future__ import annotations
+
+from http import HTTPStatus
+
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+HEAD_LIMIT_BYTES = 64 * 1024
+"""What a request's line and headers may have together. A signed request of an SDK has some 1,500 bytes."""
+
+
+class _WrongHead(Exception):
+    """A request is refused for its head."""
+
+    def __init__(self, status: HTTPStatus, problem: str) -> None:
+        self.status, self.problem = status, problem
+        super().__init__(problem)
+
+
+class BoundedHeads(HttpToolsProtocol):
+    """Refuses heads of more than ``HEAD_LIMIT_BYTES``, and HTTP/1.1 without exactly one Host (RFC 9112, 3.2)."""
+
+    _before = 0
+    """How many bytes of an unfinished head came before the last."""
+    _in_head = True
+    _wrong: _WrongHead | None = None
+
+    def data_received(self, data: bytes) -> None:
+        """Take what the client sends."""
+        if self.transport.is_closing():
+            return
+        super().data_received(data)
+        self._before = self._before + len(data) if self._in_head else 0
+        if self._wrong is None and self._before > HEAD_LIMIT_BYTES:
+            self._wrong = _too_large()
+        if self._wrong is not None and not self.transport.is_closing():
+            self._refuse(self._wrong)
+
+    def on_message_begin(self) -> None:
+        """Begin a request."""
+        super().on_message_begin()
+        self._in_head, self._before = True, 0
+
+    def on_headers_complete(self) -> None:
+        """Begin to answer a request, or refuse it."""
+        self._in_head = False
+        if sum(len(name) + len(value) for name, value in self.headers) + len(self.url) > HEAD_LIMIT_BYTES:
+            self._wrong = _too_large()
+        elif self.parser.get_http_version() == "1.1" and [name for name, _ in self.headers].count(b"host") != 1:
+            self._wrong = _WrongHead(HTTPStatus.BAD_REQUEST, "A request of HTTP/1.1 has exactly one Host header")
+        if self._wrong is not None:
+            # Nothing is made of it, nor of what follows: the connection ends with the answer.
+            raise self._wrong
+        super().on_headers_complete()
+
+    def _refuse(self, wrong: _WrongHead) -> None:
+        body = wrong.problem.encode("ascii")
+        self.transport.write(
+            f"HTTP/1.1 {wrong.status} {wrong.status.phrase}\r\ncontent-type: text/plain; charset=utf-8\r\n"
+            f"content-length: {len(body)}\r\nconnection: close\r\n\r\n".encode("ascii")
+            + body
+        )
+        self.transport.close()
+
+    def send_400_response(self, msg: str) -> None:
+        """Refuse what is no request; what is refused for its head was none to the parser either."""
+        if self._wrong is None:
+            super().send_400_response(msg)
+
+
+def _too_large() -> _WrongHead:
+    problem = f"The request's line and headers have more than {HEAD_LIMIT_BYTES} bytes"
+    return _WrongHead(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE, problem)

@@ -1,0 +1,197 @@
+"""Callers that go away, calls that take too long, and processes that hold too much together."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import socket
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+
+from photo_worker.devkit.textract.counters import Counters
+from photo_worker.devkit.textract.documents import SYNC
+from photo_worker.devkit.textract.recognition import Recogniser
+from photo_worker.devkit.textract.spawning import MIB, Bounds
+from tests.integration.textract.conftest import JSON_11, SIGNED, call, send
+from tests.integration.textract.emulator import Running, document, running, until
+from tests.integration.textract.test_protocol import DETECT, sent
+from tests.integration.textract.test_recognition import Make, alive, doc, lines, made, read, refused
+from tests.integration.textract.test_recognition import until as until_async
+
+__all__ = ["made"]
+
+
+def begin(started: Running, content: bytes) -> socket.socket:
+    """Send a call and leave its answer unread."""
+    connection = socket.create_connection(("127.0.0.1", started.port), timeout=30)
+    body = sent(content)
+    connection.sendall(
+        f"POST / HTTP/1.1\r\nHost: a\r\nX-Amz-Target: {DETECT}\r\nContent-Type: {JSON_11}\r\n"
+        f"Authorization: {SIGNED}\r\nContent-Length: {len(body)}\r\n\r\n".encode()
+        + body
+    )
+    return connection
+
+
+def test_callers_that_hang_up_free_their_slots(tmp_path: Path) -> None:
+    log, never = tmp_path / "log", str(tmp_path / "never")
+    with running(tmp_path, {}) as started:
+        # Both processes read, and two documents wait, when all four callers go.
+        calls = [begin(started, document(f"{n}", log=str(log), wait_for=never)) for n in range(4)]
+        until(lambda: len(lines(log)) == 2)
+        until(lambda: len(send(started.port, "GET", "/_emulator/counters").json["documents"]) == 4)
+        for connection in calls:
+            connection.close()
+        # It would wait for a minute for one of the two.
+        began = time.monotonic()
+        assert call(started.port, DETECT, sent(document())).status == 200
+        assert time.monotonic() - began < 20
+        assert len(lines(log)) == 2
+        counted = send(started.port, "GET", "/_emulator/counters").json["operations"]["DetectDocumentText"]
+        assert counted == {"requests": 5, "answered": 1, "errors": {"ClientDisconnected": 4}}
+
+
+async def page(ours: Recogniser, given: object, seconds: float) -> bytes:
+    deadline = asyncio.get_running_loop().time() + seconds
+    return await ours.page_json(
+        given,  # type: ignore[arg-type]
+        1,
+        None,
+        limits=SYNC,
+        counters=Counters(),
+        urgent=True,
+        deadline=deadline,
+    )
+
+
+async def test_a_reading_ends_with_its_last_caller(made: Make, tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    ours, given = made(), doc("a", log=str(log), wait_for=str(tmp_path / "never"))
+    callers = [asyncio.create_task(read(ours, given)) for _ in range(2)]
+    await until_async(lambda: lines(log) == ["a 1"])
+    (reader,) = ours.pool.pids
+    callers[0].cancel()
+    await asyncio.wait({callers[0]})
+    assert alive(reader)
+    assert ours.pool.busy == 1
+    callers[1].cancel()
+    await until_async(lambda: not alive(reader))
+    assert await read(ours, doc("next")) == "next"
+    # What was dropped left no file behind.
+    assert [path for path in ours.spool.folder.iterdir() if path.name != ".lock"] == []
+
+
+async def test_a_slow_page_is_refused_in_time_and_not_read_for_ever(made: Make, tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    ours, given = made(slow_page_seconds=0.2), doc("a", log=str(log), wait_for=str(tmp_path / "never"))
+    for _ in range(2):
+        await until_async(lambda: ours.pool.ready and not ours.pool.busy)
+        error = await refused(page(ours, given, 1.0))
+        assert (error.failure.code, error.failure.status) == ("BadDocumentException", 400)
+        assert "takes more than" in error.message
+    assert len(lines(log)) == 2
+    began = time.monotonic()
+    assert (await refused(page(ours, given, 30.0))).failure.code == "BadDocumentException"
+    assert time.monotonic() - began < 5
+    assert len(lines(log)) == 2
+
+
+async def test_a_page_that_only_waits_is_throttled_in_time(made: Make, tmp_path: Path) -> None:
+    log, gate = tmp_path / "log", tmp_path / "gate"
+    ours = made()
+    first = asyncio.create_task(read(ours, doc("first", log=str(log), wait_for=str(gate))))
+    await until_async(lambda: lines(log) == ["first 1"])
+    error = await refused(page(ours, doc("second", log=str(log)), 0.5))
+    assert error.failure.code == "ProvisionedThroughputExceededException"
+    await until_async(lambda: ours.pool.waiting == 0)
+    gate.touch()
+    assert await first == "first"
+    assert lines(log) == ["first 1"]
+
+
+def test_a_call_is_answered_before_sdks_give_up() -> None:
+    bounds = Bounds()
+    assert bounds.call_seconds <= 55
+    assert bounds.slow_page_seconds < bounds.call_seconds
+
+
+async def test_slow_pages_do_not_hold_up_the_next_call(made: Make, tmp_path: Path) -> None:
+    log, gate = tmp_path / "log", tmp_path / "gate"
+    ours = made(slow_seconds=0.3, idle_seconds=0.4)
+    slow = asyncio.create_task(read(ours, doc("slow", log=str(log), wait_for=str(gate))))
+    await until_async(lambda: lines(log) == ["slow 1"])
+    assert await read(ours, doc("next")) == "next"
+    assert not slow.done()
+    gate.touch()
+    assert await slow == "slow"
+
+
+async def test_processes_stay_within_their_memory_together(made: Make, tmp_path: Path) -> None:
+    log, gate = tmp_path / "log", tmp_path / "gate"
+    ours = made(processes=2, total_bytes=420 * MIB, usual_bytes=10 * MIB)
+    await ours.warm()
+    # Each takes 200 MiB more than it began with, then waits. One of them has to give way.
+    calls = []
+    for n in range(2):
+        given = doc(f"{n}", log=str(log), harm="swell", swell_first=True, wait_for=str(gate))
+        calls.append(asyncio.create_task(read(ours, given)))
+        await until_async(lambda n=n: f"{n} 1" in lines(log))  # type: ignore[misc]
+
+    def held() -> int:
+        return sum(psutil.Process(pid).memory_info().rss for pid in ours.pool.pids if alive(pid))
+
+    await until_async(lambda: ours.pool.busy == 1 and ours.pool.waiting == 1)
+    assert held() < 420 * MIB
+    gate.touch()
+    # None of them is to blame.
+    assert await asyncio.gather(*calls) == ["0", "1"]
+    assert lines(log)[:2] == ["0 1", "1 1"]
+    assert set(lines(log)[2:]) == {"1 1"}
+
+
+def test_all_processes_have_less_than_two_gigabytes() -> None:
+    bounds = Bounds()
+    assert bounds.memory_bytes < 10**9
+    assert bounds.total_bytes < 2 * 10**9
+
+
+@pytest.mark.skipif(not hasattr(psutil.Process, "rlimit"), reason="only Linux tells the limits of another process")
+async def test_the_system_holds_a_process_to_its_memory(made: Make) -> None:
+    ours = made()
+    await ours.warm()
+    assert psutil.Process(ours.pool.pids[0]).rlimit(psutil.RLIMIT_DATA)[1] == Bounds().memory_bytes
+
+
+@pytest.mark.parametrize(
+    ("head", "status"),
+    [
+        ("GET /_emulator/health HTTP/1.1\r\n", 400),
+        ("GET /_emulator/health HTTP/1.1\r\nHost: a\r\nHost: b\r\n", 400),
+        ("GET /_emulator/health HTTP/1.1\r\nHost: a\r\nX: " + "x" * 70_000 + "\r\n", 431),
+        ("GET /_emulator/health HTTP/1.1\r\nHost: a\r\n" + "X: x\r\n" * 40_000, 431),
+        ("GET /_emulator/health?" + "x" * 70_000 + " HTTP/1.1\r\nHost: a\r\n", 431),
+        ("GET /_emulator/health HTTP/1.1\r\nHost: a\r\nX: " + "x" * 30_000 + "\r\n", 200),
+        # The head is in order; the control interface wants to know a name.
+        ("GET /_emulator/health HTTP/1.0\r\n", 403),
+    ],
+    ids=["no Host", "two Hosts", "long header", "many headers", "long line", "some headers", "HTTP/1.0"],
+)
+def test_heads_of_requests_have_limits(emulator: Running, head: str, status: int) -> None:
+    until(lambda: bool(send(emulator.port, "GET", "/_emulator/health").json["ready"]))
+    with socket.create_connection(("127.0.0.1", emulator.port), timeout=10) as connection:
+        connection.sendall(f"{head}\r\n".encode())
+        assert connection.recv(4096).split(b" ")[1] == str(status).encode()
+
+
+def test_a_head_without_end_is_not_kept(emulator: Running) -> None:
+    with socket.create_connection(("127.0.0.1", emulator.port), timeout=10) as connection:
+        connection.sendall(b"GET /_emulator/health HTTP/1.1\r\nHost: a\r\nX: ")
+        taken = 0
+        with contextlib.suppress(OSError):
+            while taken < 20 * MIB:
+                taken += connection.send(b"x" * 16_384)
+        assert taken < 20 * MIB
+    assert send(emulator.port, "GET", "/_emulator/health").status == 200

@@ -1,0 +1,229 @@
+"""Odd and hostile documents: read where their picture is fine, and otherwise refused by what they are."""
+
+from __future__ import annotations
+
+import struct
+import subprocess
+import sys
+import zlib
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from photo_worker.errors import DocumentProtected, UnreadableDocument, UnsupportedDocument
+from photo_worker.ocr.analysis.marks import find_marks
+from photo_worker.ocr.document import load_image
+from photo_worker.ocr.pixels import READING_SIDE
+from tests.unit.ocr.pages import encoded
+from tests.unit.ocr.test_document import ROOT, assert_shows_the_card, card, pdf, pdf_page
+
+MIB = 1024**2
+
+
+def chunk(kind: bytes, data: bytes) -> bytes:
+    return struct.pack(">I4s", len(data), kind) + data + struct.pack(">I", zlib.crc32(kind + data))
+
+
+def png_with(extra: bytes, *, before_picture: bool = True) -> bytes:
+    """The card with chunks of metadata before, or after, those of its picture."""
+    content = encoded(card())
+    place = 8 + 25 if before_picture else content.index(b"IEND") - 4
+    return content[:place] + extra + content[place:]
+
+
+def packed(size: int) -> bytes:
+    """So many equal bytes, packed; never all of them in memory."""
+    packing, piece = zlib.compressobj(9), bytes(MIB)
+    return b"".join(packing.compress(piece) for _ in range(size // MIB)) + packing.flush()
+
+
+METADATA: dict[str, Callable[[], bytes]] = {
+    "colour profile": lambda: png_with(chunk(b"iCCP", b"icc\0\0" + packed(2 * MIB))),
+    "packed text": lambda: png_with(chunk(b"zTXt", b"Comment\0\0" + packed(2 * MIB))),
+    "packed text behind the picture": lambda: png_with(
+        chunk(b"zTXt", b"Comment\0\0" + packed(2 * MIB)), before_picture=False
+    ),
+    "international text": lambda: png_with(chunk(b"iTXt", b"Comment\0\1\0\0\0" + packed(2 * MIB))),
+    "long text": lambda: png_with(chunk(b"tEXt", b"Comment\0" + b"a" * 2 * MIB)),
+    "many packed texts": lambda: png_with(chunk(b"zTXt", b"Comment\0\0" + packed(MIB)) * 80),
+    "damaged profile": lambda: png_with(chunk(b"iCCP", b"icc\0\0no zlib at all")),
+}
+
+
+@pytest.mark.parametrize("make", METADATA.values(), ids=METADATA.keys())
+def test_metadata_that_no_reader_needs_spoils_no_picture(make: Callable[[], bytes]) -> None:
+    assert_shows_the_card(load_image(make(), "card.png"))
+
+
+@pytest.mark.parametrize(
+    ("kind", "start", "shown"), [(b"iCCP", b"icc\0\0", "colour profile"), (b"zTXt", b"Comment\0\0", "text")]
+)
+def test_a_bomb_in_metadata_is_refused_by_what_it_is(kind: bytes, start: bytes, shown: str) -> None:
+    with pytest.raises(UnreadableDocument, match=f"its {shown} is a decompression bomb") as caught:
+        load_image(png_with(chunk(kind, start + packed(80 * MIB))), "card.png")
+    # Of a file of 80 kB.
+    assert "too large" not in caught.value.message
+
+
+def test_a_png_is_turned_as_its_text_says() -> None:
+    turned = b'<x:xmpmeta xmlns:tiff="http://ns.adobe.com/tiff/1.0/" tiff:Orientation="6"></x:xmpmeta>'
+    content = encoded(card().transpose(Image.Transpose.ROTATE_90))
+    text = chunk(b"iTXt", b"XML:com.adobe.xmp\0\0\0\0\0" + turned)
+    assert_shows_the_card(load_image(content[:33] + text + content[33:], "card.png"))
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "TIFF"])
+def test_damage_in_a_header_is_said_without_names_of_decoders(kind: str) -> None:
+    content = bytearray(encoded(card(), kind))
+    if kind == "TIFF":
+        # An empty directory.
+        content[4:8], content[8:10] = struct.pack("<I", 8), bytes(2)
+    else:
+        # No frame at all.
+        content[2:] = b"\xff\xd9"
+    with pytest.raises(UnreadableDocument) as caught:
+        load_image(bytes(content), "card")
+    assert f"broken {kind}" in caught.value.message
+    assert not any(word in caught.value.message for word in ("MPO", "BytesIO", "0x"))
+
+
+def jpeg_of(frame: int, precision: int = 8) -> bytes:
+    """The card's JPEG, told to be of another process or depth."""
+    content = bytearray(encoded(card(), "JPEG"))
+    place = content.index(b"\xff\xc0")
+    content[place + 1], content[place + 4] = frame, precision
+    return bytes(content)
+
+
+def tiff_of(tag: int, value: int) -> bytes:
+    """The card's TIFF, with another value in one entry of its directory."""
+    content = bytearray(encoded(card(), "TIFF"))
+    (start,) = struct.unpack_from("<I", content, 4)
+    (entries,) = struct.unpack_from("<H", content, start)
+    for place in range(start + 2, start + 2 + 12 * entries, 12):
+        if struct.unpack_from("<H", content, place) == (tag,):
+            struct.pack_into("<HII", content, place + 2, 4, 1, value)
+            return bytes(content)
+    raise AssertionError(tag)
+
+
+ODD: dict[str, tuple[bytes, str]] = {
+    "JPEG-LS": (jpeg_of(0xF7), "is a JPEG-LS image"),
+    "lossless": (jpeg_of(0xC3), "is a lossless JPEG"),
+    "hierarchical": (jpeg_of(0xC5), "is a hierarchical JPEG"),
+    "12 bits": (jpeg_of(0xC1, 12), "is a JPEG of 12 bits a sample"),
+    "BigTIFF": (b"II+\0\x08\0\0\0" + bytes(64), "is a BigTIFF"),
+    "big-endian BigTIFF": (b"MM\0+\0\x08\0\0" + bytes(64), "is a BigTIFF"),
+    "TIFF of 24 bits": (tiff_of(258, 24), "is a TIFF of 1 samples a pixel with 24 bits each"),
+    "JBIG in a TIFF": (tiff_of(259, 34661), "is a TIFF packed as JBIG"),
+    "JPEG 2000 in a TIFF": (tiff_of(259, 34712), "is a TIFF packed as JPEG 2000"),
+}
+
+
+@pytest.mark.parametrize(("content", "says"), ODD.values(), ids=ODD.keys())
+def test_rare_images_are_refused_by_what_they_are(content: bytes, says: str) -> None:
+    with pytest.raises(UnsupportedDocument, match=says):
+        load_image(content, "card")
+
+
+def paged(entries: bytes, drawing: bytes = b"0 0 0 rg 0 0 100 100 re f", box: bytes = b"0 0 400 200") -> bytes:
+    """A page with entries of its own."""
+    return pdf(
+        b"<< /Type /Catalog /Pages 2 0 R >>",
+        b"<< /Type /Pages /Kids [3 0 R] /Count 1 >>",
+        b"<< /Type /Page /Parent 2 0 R /MediaBox [%s] /Contents 4 0 R %s >>" % (box, entries),
+        b"<< /Length %d >>\nstream\n%s\nendstream" % (len(drawing), drawing),
+    )
+
+
+def test_a_crop_box_outside_its_page_is_ignored() -> None:
+    image = load_image(paged(b"/CropBox [5000 5000 6000 6000]"), "page.pdf")
+    assert image.size == (1112, 556)
+    assert (image.getpixel((100, 500)), image.getpixel((900, 100))) == ((0, 0, 0), (255, 255, 255))
+
+
+def test_a_crop_box_within_its_page_counts() -> None:
+    assert load_image(paged(b"/CropBox [0 0 72 36]"), "page.pdf").size == (200, 100)
+
+
+def test_a_page_of_almost_no_size_is_a_pixel() -> None:
+    assert load_image(pdf_page(b"0 0 0.001 0.001"), "page.pdf").size == (1, 1)
+
+
+@pytest.mark.parametrize(("width", "height"), [(28, 37), (60, 60), (125, 1)])
+def test_a_page_of_many_inches_is_drawn_smaller(width: int, height: int) -> None:
+    points = (72 * width, 72 * height)
+    drawing = b"0 0 0 rg 0 0 %d %d re f" % (points[0] // 2, points[1])
+    image = load_image(pdf_page(b"0 0 %d %d" % points, drawing), "plan.pdf")
+    assert max(image.size) == READING_SIDE
+    assert image.width / image.height == pytest.approx(width / height, rel=0.05)
+    dark, light = ((round(image.width * share), image.height // 2) for share in (0.25, 0.75))
+    assert (image.getpixel(dark), image.getpixel(light)) == ((0, 0, 0), (255, 255, 255))
+
+
+def test_a_password_is_said() -> None:
+    content = pdf(
+        b"<< /Type /Catalog /Pages 2 0 R >>",
+        b"<< /Type /Pages /Kids [3 0 R] /Count 1 >>",
+        b"<< /Type /Page /Parent 2 0 R /MediaBox [0 0 72 72] >>",
+        b"<< /Filter /Standard /V 1 /R 2 /P -4 /O <%s> /U <%s> >>" % (b"41" * 32, b"42" * 32),
+        trailer=b"/Encrypt 4 0 R /ID [<00> <00>]",
+    )
+    with pytest.raises(DocumentProtected) as caught:
+        load_image(content, "secret.pdf")
+    assert caught.value.message == "The document 'secret.pdf' is protected by a password."
+
+
+# In a process of its own: a peak is for life. Prints MiB.
+MEASURE = """
+import resource, sys
+from photo_worker.ocr.analysis.marks import find_marks
+from photo_worker.ocr.document import load_image
+import PIL.PngImagePlugin, PIL.TiffImagePlugin
+def peak():
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (1024 if sys.platform == "linux" else 1024**2)
+before = peak()
+image = load_image(open(sys.argv[1], "rb").read(), "large")
+assert image.mode == "RGB" and max(image.size) == 3000, image.size
+print(peak() - before)
+"""
+
+
+@pytest.mark.parametrize("mode", ["RGBA", "I;16", "LA"])
+def test_the_largest_picture_is_decoded_once_and_never_twice(tmp_path: Path, mode: str) -> None:
+    width, height = 9900, 9000
+    bytes_a_pixel = {"RGBA": 4, "I;16": 2, "LA": 4}[mode]
+    image = Image.new(mode, (width, height))
+    path = tmp_path / "large.png"
+    path.write_bytes(encoded(image, "PNG", compress_level=1))
+    del image
+    answer = subprocess.run(
+        [sys.executable, "-c", MEASURE, str(path)], cwd=ROOT, capture_output=True, text=True, check=True, timeout=120
+    )
+    assert float(answer.stdout) < 1.35 * width * height * bytes_a_pixel / MIB
+
+
+def test_a_large_jpeg_is_decoded_smaller() -> None:
+    large = card().resize((6000, 4000), Image.Resampling.NEAREST)
+    image = load_image(encoded(large, "JPEG", quality=90), "large.jpg")
+    assert image.size == (READING_SIDE, 2000)
+    assert_shows_the_card(image.resize((60, 40)))
+
+
+def test_transparency_by_one_colour_is_white_paper() -> None:
+    see_through = card().convert("RGB").point(lambda value: value if value < 200 else 7)
+    image = load_image(encoded(see_through, transparency=(7, 7, 7)), "card.png")
+    assert image.getpixel((50, 20)) == (255, 255, 255)
+
+
+SIDES = (1, 2, 3, 500, 9999)
+
+
+@pytest.mark.parametrize(("width", "height"), [(w, h) for w in SIDES for h in SIDES if min(w, h) < 3])
+def test_an_analysis_of_a_page_a_pixel_wide_finds_no_marks(width: int, height: int) -> None:
+    # Not of one colour, or there would be nothing to look at.
+    image = Image.frombytes("L", (width, height), bytes(255 * (n % 2) for n in range(width * height)))
+    marks = find_marks(load_image(encoded(image), "thread.png"), [])
+    assert (marks.horizontal, marks.vertical, marks.check_boxes) == ((), (), ())
