@@ -76,7 +76,7 @@ class _Replays:
         recorded, issued = recorded_steps(events), Issued(trace, started).steps()
         workflow_type = started.workflow_type.name
         if result.replay_failure is None:
-            return _answer(compare(recorded, issued, workflow_type), trace)
+            return _answer(compare(recorded, issued, workflow_type, trace.shapes), trace)
         message = str(result.replay_failure)
         if isinstance(result.replay_failure, NondeterminismError) and trace.failure is None:
             closed = any(step.kind in END_KINDS for step in recorded)

@@ -12,6 +12,7 @@ from collections import defaultdict, deque
 from collections.abc import Sequence
 from typing import Any
 
+from photo_worker.replay.additive import Shapes, canonical, without_additions
 from photo_worker.replay.findings import Finding
 from photo_worker.replay.steps import END_KINDS, Step
 
@@ -35,12 +36,15 @@ FIX = (
 )
 
 
-def compare(recorded: Sequence[Step], issued: Sequence[Step], workflow_type: str) -> list[Finding]:
+def compare(
+    recorded: Sequence[Step], issued: Sequence[Step], workflow_type: str, shapes: Shapes | None = None
+) -> list[Finding]:
     """Return every difference between what was recorded and what the code of today issues.
 
     Steps belong together by kind and key. What was issued and not recorded is no drift: it was
     taken back in the same turn, or lies behind the end of an open history; where it matters, the replay
-    itself has failed.
+    itself has failed. ``shapes`` tells what was only added with a default: that is a finding of kind
+    ``additive``, which is not red.
     """
     waiting: dict[tuple[str, str], deque[Step]] = defaultdict(deque)
     for step in issued:
@@ -52,7 +56,7 @@ def compare(recorded: Sequence[Step], issued: Sequence[Step], workflow_type: str
             if step.kind in END_KINDS | {"activity", "child", "timer", "local_activity", "nexus", "signal"}:
                 findings.append(_missing(step, workflow_type))
             continue
-        findings.extend(_differences(step, candidates.popleft(), workflow_type))
+        findings.extend(_differences(step, candidates.popleft(), workflow_type, shapes or Shapes()))
     return findings
 
 
@@ -66,16 +70,38 @@ def _missing(step: Step, workflow_type: str) -> Finding:
     return _finding("drift_not_issued", step, workflow_type, "presence", what, _WHY_ELSE, True, False)
 
 
-def _differences(recorded: Step, issued: Step, workflow_type: str) -> list[Finding]:
+def _differences(recorded: Step, issued: Step, workflow_type: str, shapes: Shapes) -> list[Finding]:
     findings = []
     if recorded.label != issued.label:
         findings.append(_changed(recorded, issued, workflow_type, "type", recorded.label, issued.label))
     names = [*recorded.fields, *(name for name in issued.fields if name not in recorded.fields)]
     for name in names:
         old, new = recorded.fields.get(name), issued.fields.get(name)
-        if json.dumps(old, sort_keys=True) != json.dumps(new, sort_keys=True):
+        if canonical(old) == canonical(new):
+            continue
+        new, added = without_additions(old, new, shapes)
+        if added:
+            findings.append(_added(recorded, issued, workflow_type, name, added))
+        if canonical(old) != canonical(new):
             findings.append(_changed(recorded, issued, workflow_type, name, old, new))
     return findings
+
+
+def _added(recorded: Step, issued: Step, workflow_type: str, name: str, added: dict[str, Any]) -> Finding:
+    listed = ", ".join(f"{path} = {_show(value)}" for path, value in added.items())
+    return Finding(
+        "additive",
+        f"additive_{name.split('.', maxsplit=1)[0]}",
+        f"{name} of the {recorded.title} have gained {listed}, which is the default of today's code.",
+        "fields are added with a default, so that old and new code read each other's payloads",
+        "Nothing; let workers that do not know the field go before any job needs another value.",
+        workflow_type=workflow_type,
+        event_id=recorded.event_id,
+        event_type=recorded.event_type,
+        source=issued.source,
+        issued=added,
+        where=f"{where_of(recorded)} {name}",
+    )
 
 
 def where_of(step: Step) -> str:

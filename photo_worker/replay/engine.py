@@ -45,13 +45,17 @@ class Job:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What came of one replay. ``patches`` holds (patch id, new branch taken) as the code asked."""
+    """What came of one replay: ``findings`` that are red, and ``notes`` that are not.
+
+    ``patches`` holds (patch id, new branch taken) as the code asked.
+    """
 
     job: Job
     findings: tuple[Finding, ...] = ()
     commands: int = 0
     patches: tuple[tuple[str, bool], ...] = ()
     seconds: float = 0.0
+    notes: tuple[Finding, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -311,9 +315,11 @@ class Engine:
                     continue
                 seconds = time.monotonic() - began
                 return Outcome(job, (_lost(gone, self._limit),), seconds=seconds), None
-            findings = tuple(Finding(**found) for found in answer["findings"])
+            found = [Finding(**each) for each in answer["findings"]]
+            findings = tuple(each for each in found if each.red)
+            notes = tuple(each for each in found if not each.red)
             patches = tuple((patch, taken) for patch, taken in answer["patches"])
-            return Outcome(job, findings, answer["commands"], patches, time.monotonic() - began), child
+            return Outcome(job, findings, answer["commands"], patches, time.monotonic() - began, notes), child
 
     def _fresh(self) -> _Child:
         child = self._spawn()

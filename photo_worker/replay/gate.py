@@ -50,6 +50,7 @@ class Checked:
     replayed: bool
     commands: int = 0
     seconds: float = 0.0
+    notes: tuple[Finding, ...] = ()
 
     @property
     def state(self) -> str:
@@ -61,11 +62,15 @@ class Checked:
 
 @dataclass
 class Report:
-    """All that one run of the gate found. ``findings`` make it red; ``allowed`` are excused by the allow list."""
+    """All that one run of the gate found.
+
+    ``findings`` make it red, ``allowed`` are excused by the allow list, and ``notes`` are to be known and not red.
+    """
 
     checked: list[Checked] = field(default_factory=list)
     findings: list[Finding] = field(default_factory=list)
     allowed: list[Finding] = field(default_factory=list)
+    notes: list[Finding] = field(default_factory=list)
     coverage: list[coverage.Coverage] = field(default_factory=list)
     controls: dict[str, dict[str, bool]] = field(default_factory=dict)
     seconds: float = 0.0
@@ -134,6 +139,7 @@ def _run(
     report = Report(checked=[_checked(path, history, faults[path], outcomes.get(path)) for path, history, _ in files])
     for entry in report.checked:
         report.findings.extend(entry.findings)
+        report.notes.extend(entry.notes)
     good = [entry.history for entry in report.checked if entry.history is not None and entry.state != "failed"]
     drifted = [history for history in ready if history not in good and not _stopped(outcomes[history.path])]
     report.findings.extend(_control(engine, good + drifted, report))
@@ -151,8 +157,9 @@ def _stopped(outcome: Outcome) -> bool:
 
 
 def _checked(path: Path, history: HistoryFile | None, faults: Sequence[Finding], outcome: Outcome | None) -> Checked:
-    found = list(faults)
+    found, notes = list(faults), []
     if outcome is not None and history is not None:
+        notes = [finding.about(file=str(path), **preflight.identity(history)) for finding in outcome.notes]
         found += [finding.about(file=str(path), **preflight.identity(history)) for finding in outcome.findings]
     return Checked(
         path,
@@ -162,6 +169,7 @@ def _checked(path: Path, history: HistoryFile | None, faults: Sequence[Finding],
         outcome is not None,
         outcome.commands if outcome else 0,
         outcome.seconds if outcome else 0.0,
+        tuple(notes),
     )
 
 
@@ -225,6 +233,7 @@ def _excuse(report: Report, entries: Sequence[allow.Entry], path: Path, workflow
             entry.replayed,
             entry.commands,
             entry.seconds,
+            entry.notes,
         )
         for entry in report.checked
     ]
