@@ -18,13 +18,17 @@ _DEEPEST = 200
 
 @dataclass(frozen=True)
 class Shape:
-    """What is known of one JSON value: keys that hold their model's default, and the shapes inside."""
+    """What is known of one JSON value: keys that hold their model's default, the shapes inside, and
+    whether the list was written from a set, whose order means nothing.
+    """
 
     defaults: frozenset[str] = frozenset()
     inside: Mapping[str | int, Shape] = field(default_factory=dict)
+    is_set: bool = False
 
 
 _NOTHING = Shape()
+_SET = Shape(is_set=True)
 
 
 @dataclass
@@ -62,6 +66,8 @@ def shape_of(value: Any, depth: int = 0) -> Shape:
         return shape_of(value.root, depth)
     inside: dict[str | int, Shape] = {}
     defaults: set[str] = set()
+    if isinstance(value, (set, frozenset)):
+        return _SET
     fields = _fields(cls)
     if fields is not None:
         for name, (keys, about) in fields.items():
@@ -118,32 +124,62 @@ def _is_default(held: Any, about: Any) -> bool:
 
 def _common(one: Shape, other: Shape) -> Shape:
     keys = one.inside.keys() & other.inside.keys()
-    return Shape(one.defaults & other.defaults, {key: _common(one.inside[key], other.inside[key]) for key in keys})
+    return Shape(
+        one.defaults & other.defaults,
+        {key: _common(one.inside[key], other.inside[key]) for key in keys},
+        one.is_set and other.is_set,
+    )
 
 
-def without_additions(old: Any, new: Any, shapes: Shapes) -> tuple[Any, dict[str, Any]]:
-    """Return ``new`` without what was only added to it with a default, and what that is, by its path."""
-    added: dict[str, Any] = {}
-    return _strip(old, new, _NOTHING, shapes, "", added), added
+@dataclass
+class Passed:
+    """What a comparison let pass: keys ``added`` with a default, by path, and the paths of ``sets``."""
+
+    added: dict[str, Any] = field(default_factory=dict)
+    sets: list[str] = field(default_factory=list)
 
 
-def _strip(old: Any, new: Any, shape: Shape, shapes: Shapes, path: str, added: dict[str, Any]) -> Any:
+def alike(old: Any, new: Any, shapes: Shapes) -> tuple[Any, Passed]:
+    """Return ``new`` without what was only added with a default, sets in the order of ``old``; and what that is."""
+    passed = Passed()
+    return _strip(old, new, _NOTHING, shapes, "", passed), passed
+
+
+def _strip(old: Any, new: Any, shape: Shape, shapes: Shapes, path: str, passed: Passed) -> Any:
     if shape is _NOTHING:
         shape = shapes.of(new)
+    if shape.is_set and isinstance(new, list):
+        if len(new) > 1:
+            passed.sets.append(path)
+        same = isinstance(old, list) and sorted(map(canonical, old)) == sorted(map(canonical, new))
+        return old if same else sorted(new, key=canonical)
     if isinstance(old, dict) and isinstance(new, dict):
         kept = {}
         for key, value in new.items():
             below = f"{path}.{key}" if path else str(key)
             if key not in old and key in shape.defaults:
-                added[below] = value
+                passed.added[below] = value
             elif key in old:
-                kept[key] = _strip(old[key], value, shape.inside.get(key, _NOTHING), shapes, below, added)
+                kept[key] = _strip(old[key], value, shape.inside.get(key, _NOTHING), shapes, below, passed)
             else:
                 kept[key] = value
         return kept
     if isinstance(old, list) and isinstance(new, list) and len(old) == len(new):
         return [
-            _strip(was, now, shape.inside.get(number, _NOTHING), shapes, f"{path}[{number}]", added)
+            _strip(was, now, shape.inside.get(number, _NOTHING), shapes, f"{path}[{number}]", passed)
             for number, (was, now) in enumerate(zip(old, new, strict=True))
         ]
     return new
+
+
+def in_order(value: Any, shapes: Shapes, shape: Shape = _NOTHING) -> Any:
+    """Return a JSON value with every list that was written from a set in order."""
+    if shape is _NOTHING:
+        shape = shapes.of(value)
+    if shape.is_set and isinstance(value, list):
+        return sorted(value, key=canonical)
+    if isinstance(value, dict):
+        return {key: in_order(held, shapes, shape.inside.get(key, _NOTHING)) for key, held in value.items()}
+    if isinstance(value, list):
+        return [in_order(held, shapes, shape.inside.get(number, _NOTHING)) for number, held in enumerate(value)]
+    return value

@@ -12,7 +12,7 @@ from collections import defaultdict, deque
 from collections.abc import Sequence
 from typing import Any
 
-from photo_worker.replay.additive import Shapes, canonical, without_additions
+from photo_worker.replay.additive import Shapes, alike, canonical
 from photo_worker.replay.findings import Finding
 from photo_worker.replay.steps import END_KINDS, Step
 
@@ -31,8 +31,8 @@ _WHY_ELSE = "Temporal is asked for something else than when this was recorded; t
 
 FIX = (
     "If it is not meant, take the change back. If it is, add to the allow list: "
-    '[[drift]] workflow = "{workflow}", where = "{where}", what = "{what}", reason = "why"; and record the new '
-    "behaviour: photo-worker replay record."
+    '[[drift]] workflow = "{workflow}", where = "{where}", what = "{what}", was = {was}, now = {now}, '
+    'reason = "why"; and record the new behaviour: photo-worker replay record.'
 )
 
 
@@ -77,11 +77,11 @@ def _differences(recorded: Step, issued: Step, workflow_type: str, shapes: Shape
     names = [*recorded.fields, *(name for name in issued.fields if name not in recorded.fields)]
     for name in names:
         old, new = recorded.fields.get(name), issued.fields.get(name)
-        if canonical(old) == canonical(new):
-            continue
-        new, added = without_additions(old, new, shapes)
-        if added:
-            findings.append(_added(recorded, issued, workflow_type, name, added))
+        new, passed = alike(old, new, shapes)
+        if passed.added:
+            findings.append(_added(recorded, issued, workflow_type, name, passed.added))
+        if passed.sets:
+            findings.append(_unordered(recorded, issued, workflow_type, name, passed.sets))
         if canonical(old) != canonical(new):
             findings.append(_changed(recorded, issued, workflow_type, name, old, new))
     return findings
@@ -104,6 +104,21 @@ def _added(recorded: Step, issued: Step, workflow_type: str, name: str, added: d
     )
 
 
+def _unordered(recorded: Step, issued: Step, workflow_type: str, name: str, sets: Sequence[str]) -> Finding:
+    return Finding(
+        "note",
+        "order",
+        f"{name} of the {recorded.title} hold a set ({', '.join(sets)}): it is compared without its order.",
+        "the order of a set changes with every process, and so do the bytes of its payload",
+        "Hand over a sorted list where whoever reads it looks at the order.",
+        workflow_type=workflow_type,
+        event_id=recorded.event_id,
+        event_type=recorded.event_type,
+        source=issued.source,
+        where=f"{where_of(recorded)} {name}",
+    )
+
+
 def where_of(step: Step) -> str:
     """Return how an allow list names a step: ``activity:ocr_textract``, ``timer``, ``complete``."""
     return f"{step.kind}:{step.label}" if step.label else step.kind
@@ -119,26 +134,43 @@ def _changed(recorded: Step, issued: Step, workflow_type: str, name: str, old: A
     else:
         why = _WHY.get(name, _WHY_ELSE)
     code = "drift_" + name.split(".", maxsplit=1)[0]
-    return _finding(code, recorded, workflow_type, name, what, why, old, new).about(source=issued.source)
+    found = _finding(code, recorded, workflow_type, name, what, why, old, new, (old_part, new_part))
+    return found.about(source=issued.source)
 
 
 def _finding(
-    code: str, step: Step, workflow_type: str, name: str, what: str, why: str, recorded: Any, issued: Any
+    code: str,
+    step: Step,
+    workflow_type: str,
+    name: str,
+    what: str,
+    why: str,
+    recorded: Any,
+    issued: Any,
+    change: tuple[Any, Any] | None = None,
 ) -> Finding:
     where = where_of(step)
+    was, now = (canonical(value) for value in change or (recorded, issued))
     return Finding(
         "drift",
         code,
         what,
         why,
-        FIX.format(workflow=workflow_type, where=where, what=name),
+        FIX.format(workflow=workflow_type, where=where, what=name, was=_toml(was), now=_toml(now)),
         workflow_type=workflow_type,
         event_id=step.event_id,
         event_type=step.event_type,
         recorded=recorded,
         issued=issued,
         where=f"{where} {name}",
+        was=was,
+        now=now,
     )
+
+
+def _toml(text: str) -> str:
+    # JSON has double quotes; a literal string holds them as they are.
+    return json.dumps(text, ensure_ascii=False) if "'" in text else f"'{text}'"
 
 
 def _smallest_difference(old: Any, new: Any) -> tuple[Any, Any]:

@@ -14,7 +14,7 @@ class Finding:
 
     ``code`` is stable. ``event_id`` and ``event_type`` name the recorded event; ``source`` is
     ``FILE:LINE`` of the workflow code that issued what differs, where it is known. ``what``,
-    ``why`` and ``fix`` are sentences for people.
+    ``why`` and ``fix`` are sentences for people. ``was`` and ``now`` are what differs in a drift, as JSON text.
     """
 
     kind: Kind
@@ -32,6 +32,8 @@ class Finding:
     recorded: Any = None
     issued: Any = None
     where: str | None = None
+    was: str | None = None
+    now: str | None = None
 
     @property
     def red(self) -> bool:

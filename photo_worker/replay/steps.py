@@ -99,7 +99,10 @@ def failure_value(failure: Failure) -> dict[str, Any]:
         info = failure.application_failure_info
         found |= {"type": info.type, "non_retryable": info.non_retryable, "details": _values(info.details.payloads)}
     if failure.HasField("encoded_attributes"):
-        found["encoded_attributes"] = payload_value(failure.encoded_attributes)
+        said = payload_value(failure.encoded_attributes)
+        if isinstance(said, dict) and "stack_trace" in said:
+            said = {name: value for name, value in said.items() if name != "stack_trace"}
+        found["encoded_attributes"] = said
     if failure.HasField("cause"):
         found["cause"] = failure_value(failure.cause)
     return found

@@ -157,3 +157,24 @@ def test_the_products_contracts_with_optional_fields_added(tmp_path: Path) -> No
     assert not [finding for finding in report.findings if finding.where != "activity:ocr_textract heartbeat_timeout"]
     assert {note.where for note in report.notes} == {"activity:ocr_textract arguments", "complete result"}
     assert all(set(note.issued.values()) == {None, 1} for note in report.notes)
+
+
+class TestSets:
+    SET = "Bag({'leek', 'plum', 'fig', 'pea'})"
+    MODEL = "\n@dataclass\nclass Bag:\n    names: set[str]\n\n"
+
+    @pytest.mark.parametrize("order", [["fig", "leek", "pea", "plum"], ["plum", "pea", "leek", "fig"]])
+    def test_a_set_in_a_payload_is_always_told_and_never_red(self, tmp_path: Path, order: list[str]) -> None:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setitem(globals(), "MODELS", MODELS + self.MODEL)
+            code = kitchen(tmp_path, self.SET)
+        report = run(code, recorded(tmp_path, {"names": order}))
+        assert report.green, report.findings
+        assert [(note.code, note.where) for note in report.notes] == [("order", "activity:wash arguments")]
+
+    def test_another_member_is_red(self, tmp_path: Path) -> None:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setitem(globals(), "MODELS", MODELS + self.MODEL)
+            code = kitchen(tmp_path, self.SET)
+        report = run(code, recorded(tmp_path, {"names": ["fig", "leek", "pea", "beet"]}))
+        assert [finding.code for finding in report.findings] == ["drift_arguments"]
