@@ -103,8 +103,8 @@ def server_options(command: _F) -> _F:
             "--task-queue",
             metavar="NAME",
             multiple=True,
-            help="With --from-server: open runs of types that the code does not have are red on these queues; by default "
-            "on those of the runs found, and in the whole namespace where none is found.",
+            help="With --from-server: open runs of types that the code does not have are red on these queues; by "
+            "default on those of the runs found, and in the whole namespace where none is found.",
         ),
         click.option(
             "--keep",

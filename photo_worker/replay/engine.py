@@ -111,9 +111,8 @@ class Engine:
         """Return ``limit``, cut to what is left of the whole run."""
         return max(0.0, min(limit, self._ends_at - time.monotonic()))
 
-    @property
-    def over(self) -> bool:
-        """Whether the time of the whole run is over."""
+    def is_over(self) -> bool:
+        """Tell whether the time of the whole run is over."""
         return time.monotonic() >= self._ends_at
 
     def _spawn(self) -> Child:
@@ -222,12 +221,12 @@ class Engine:
         began = time.monotonic()
         fresh = False
         while True:
-            if self.over:
+            if self.is_over():
                 return Outcome(job, reached=False), child
             try:
                 child = child or (self._fresh() if fresh else self._take())
             except ReplayTargetBroken:
-                if self.over:
+                if self.is_over():
                     return Outcome(job, reached=False), None
                 raise
             alone = child.done == 0
@@ -237,7 +236,7 @@ class Engine:
             except Gone as gone:
                 self._discard(child)
                 child = None
-                if gone.timed_out and self.over:
+                if gone.timed_out and self.is_over():
                     return Outcome(job, reached=False), None
                 if not alone:
                     # What an earlier history left behind in the process may be to blame.

@@ -183,7 +183,7 @@ def _run(
     drifted = [history for history in drifted if outcomes[history.path].reached]
     report.findings.extend(_control(engine, good + drifted, report, unreached))
     _measure(options, report, good, outcomes, types)
-    if options.static and engine.over:
+    if options.static and engine.is_over():
         unreached.append("the static check")
     elif options.static:
         report.findings.extend(engine.read_code())

@@ -223,6 +223,8 @@ async def _unknown_types(client: Client, selection: Selection, queues: Sequence[
     condition += "".join(f" AND WorkflowType != {_quoted(name)}" for name in selection.known_types)
     if queues:
         condition += f" AND TaskQueue IN ({', '.join(map(_quoted, queues))})"
+    if selection.query:
+        condition += f" AND ({selection.query})"
     counts: dict[str, int] = {}
     async for run in client.list_workflows(condition, limit=_UNKNOWN_LOOKED_AT, rpc_timeout=_TIMEOUT):
         counts[run.workflow_type] = counts.get(run.workflow_type, 0) + 1
