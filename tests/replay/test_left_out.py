@@ -100,3 +100,12 @@ class TestReports:
             arguments = ["replay", "check", str(GOOD), "--workflows", "broken_import:W", "--format", f"{kind}={target}"]
             assert run(arguments) == 1
         assert "replay_target_broken" in target.read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("option", ["--workflows", "--converter"])
+def test_a_wrong_dotted_path_is_wrong_use_against_a_service_too(
+    option: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("TEMPORAL_TARGET", "127.0.0.1:1")
+    assert run(["replay", "check", "--from-server", option, "nowhere:X"]) == 2
+    assert "replay_target_invalid" in capsys.readouterr().err
