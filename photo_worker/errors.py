@@ -610,7 +610,10 @@ class AllowListInvalid(ReplayError):
     """The allow list {path!r} cannot be used: {reason}."""
 
     code = "replay_allow_list_invalid"
-    hint = "It is TOML with [[drift]] (workflow, where, what, reason) and [[coverage]] (workflow, exit, reason) tables."
+    hint = (
+        "It is TOML with [[drift]] (workflow, where, what, was, now, reason) and [[coverage]] (workflow, exit, reason) "
+        "tables; was and now are JSON in quotes, as the finding prints them."
+    )
 
 
 class DataUnwritable(StackError):

@@ -15,7 +15,7 @@ import click
 
 from photo_worker.cli.output import Command, OutputFormat, emit, emit_error, envelope, output_option
 from photo_worker.cli.replay_server import fetched, server_options, take
-from photo_worker.errors import AllowListInvalid, ReplayTargetInvalid
+from photo_worker.errors import AllowListInvalid, ReplayTargetBroken, ReplayTargetInvalid
 from photo_worker.replay.target_names import PRODUCT_CONVERTER, PRODUCT_WORKFLOWS
 
 if TYPE_CHECKING:
@@ -105,6 +105,13 @@ _paths = click.argument("paths", metavar="[PATH]...", nargs=-1, type=click.Path(
     show_default=True,
     help="How long one history may take before it counts as hanging.",
 )
+@click.option(
+    "--run-limit-seconds",
+    type=click.FloatRange(min=0, min_open=True),
+    default=1800.0,
+    show_default=True,
+    help="How long the whole run may take; what is not reached by then is named, and red.",
+)
 @click.option("--jobs", type=click.IntRange(1, 64), help="Processes at once; by default as many as there are cores.")
 @click.option(
     "--coverage/--no-coverage", default=None, help="Whether missing exits are red; by default where PATH is a folder."
@@ -127,6 +134,7 @@ def check(
     converter: str,
     allow: Path | None,
     limit_seconds: float,
+    run_limit_seconds: float,
     jobs: int | None,
     coverage: bool | None,
     provenance: bool | None,
@@ -140,7 +148,7 @@ def check(
     unseen, and no histories at all.
     """
     from photo_worker.replay.engine import Code
-    from photo_worker.replay.gate import Options
+    from photo_worker.replay.gate import Options, not_importable
 
     _check_formats(formats)
     server = take(ctx, given)
@@ -156,6 +164,7 @@ def check(
         paths=chosen,
         code=code,
         limit_seconds=limit_seconds,
+        run_limit_seconds=run_limit_seconds,
         jobs=jobs,
         allow=allow or _allow_list(chosen),
         workflow=workflow,
@@ -166,10 +175,16 @@ def check(
     if not server.from_server:
         report = run_check(ctx, options)
     else:
-        with fetched(ctx, server, code, workflow) as folder:
-            # What a service happens to hold covers no list of exits, and nobody has said where it comes from.
-            options = replace(options, coverage=bool(coverage), provenance=bool(provenance))
-            report = run_check(ctx, replace(options, paths=(folder,), allow=allow))
+        # What a service happens to hold covers no list of exits, and its files have no provenance.
+        options = replace(options, coverage=bool(coverage), provenance=bool(provenance))
+        try:
+            with fetched(ctx, server, code, workflow) as (folder, unknown):
+                report = run_check(ctx, replace(options, paths=(folder,), allow=allow, extra=unknown))
+        except ReplayTargetInvalid as error:
+            emit_error("replay check", "text", error)
+            ctx.exit(2)
+        except ReplayTargetBroken as error:
+            report = not_importable(error)
     write(report, formats)
     ctx.exit(0 if report.green else 1)
 
@@ -193,12 +208,15 @@ def _allow_list(paths: tuple[Path, ...]) -> Path | None:
 def run_check(ctx: click.Context, options: Options) -> Report:
     """Run the gate with progress on standard error; wrong use ends the command with exit code 2."""
     from photo_worker.replay.gate import check as run
+    from photo_worker.replay.gate import not_importable
 
     try:
         return run(options, _progress())
     except (ReplayTargetInvalid, AllowListInvalid) as error:
         emit_error("replay check", "text", error)
         ctx.exit(2)
+    except ReplayTargetBroken as error:
+        return not_importable(error)
 
 
 def _progress() -> Callable[[int, int], None]:

@@ -19,6 +19,7 @@ from photo_worker.cli.context import stack_option, surroundings
 
 if TYPE_CHECKING:
     from photo_worker.replay.engine import Code
+    from photo_worker.replay.findings import Finding
     from photo_worker.replay.server import Fetched, Selection
 
 _F = TypeVar("_F", bound=Callable[..., Any])
@@ -62,6 +63,7 @@ class ServerOptions:
     keep: Path | None
     keep_raw: bool
     stack_name: str | None
+    task_queue: tuple[str, ...] = ()
 
 
 def server_options(command: _F) -> _F:
@@ -98,6 +100,13 @@ def server_options(command: _F) -> _F:
         ),
         click.option("--query", help="With --from-server: one more condition, as Temporal's list filters are written."),
         click.option(
+            "--task-queue",
+            metavar="NAME",
+            multiple=True,
+            help="With --from-server: open runs of types that the code does not have are red on these queues; by "
+            "default on those of the runs found, and in the whole namespace where none is found.",
+        ),
+        click.option(
             "--keep",
             type=click.Path(path_type=Path, file_okay=False),
             help="With --from-server: keep the histories in this folder, scrubbed.",
@@ -123,13 +132,18 @@ def take(ctx: click.Context, given: dict[str, Any]) -> ServerOptions:
 
 
 @contextmanager
-def fetched(ctx: click.Context, server: ServerOptions, code: Code, workflow: str | None) -> Iterator[Path]:
+def fetched(
+    ctx: click.Context, server: ServerOptions, code: Code, workflow: str | None
+) -> Iterator[tuple[Path, tuple[Finding, ...]]]:
     """Download what ``server`` asks for into a folder that lasts as long as the block; say on stderr what came.
+
+    Open runs of types that the code does not have come as findings.
 
     Raises what ``download`` and connecting raise, and ``ReplayTargetInvalid`` or ``ReplayTargetBroken``.
     """
     from photo_worker.orchestration.connection import connect
     from photo_worker.replay.engine import Engine
+    from photo_worker.replay.preflight import unknown_on_server
     from photo_worker.replay.server import Selection, download
 
     around = surroundings(ctx, stack_name=server.stack_name)
@@ -142,6 +156,8 @@ def fetched(ctx: click.Context, server: ServerOptions, code: Code, workflow: str
         closed_by_type=dict(server.cap_of),
         opened=server.cap_open,
         query=server.query,
+        known_types=known if workflow is None else (),
+        task_queues=server.task_queue,
     )
 
     async def run(folder: Path, chosen: Selection) -> Fetched:
@@ -153,7 +169,7 @@ def fetched(ctx: click.Context, server: ServerOptions, code: Code, workflow: str
             click.echo(line, err=True)
         if server.keep is not None:
             _keep(found, server.keep, raw=server.keep_raw)
-        yield Path(name)
+        yield Path(name), tuple(unknown_on_server(each, n, found.namespace) for each, n in found.unknown.items())
 
 
 def _keep(found: Fetched, folder: Path, *, raw: bool) -> None:

@@ -1,10 +1,12 @@
 """The allow list: intended drift, and exits that a workflow cannot have, each with a reason.
 
-An entry that matches nothing is red as well: left alone, it would let the next change pass unseen.
+A drift entry names the change by its old and its new value, so that it excuses no later change of the
+same field. An entry that matches nothing is red as well.
 """
 
 from __future__ import annotations
 
+import json
 import tomllib
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,27 +16,44 @@ from photo_worker.errors import AllowListInvalid
 from photo_worker.replay.findings import Finding
 
 _FIELDS = {
-    "drift": ("workflow", "where", "what", "reason"),
+    "drift": ("workflow", "where", "what", "was", "now", "reason"),
     "coverage": ("workflow", "exit", "reason"),
 }
 
 
 @dataclass(frozen=True)
 class Entry:
-    """One allowed thing. ``where`` and ``what`` are those of a drift finding; ``exit`` names missing coverage."""
+    """One allowed thing.
+
+    ``where``, ``what``, ``was`` and ``now`` are those of a drift finding, the last two as JSON text;
+    ``exit`` names missing coverage.
+    """
 
     table: str
     workflow: str
     reason: str
     where: str = ""
     what: str = ""
+    was: str = ""
+    now: str = ""
     exit: str = ""
 
     def matches(self, finding: Finding) -> bool:
         """Tell whether this entry speaks of ``finding``."""
         if finding.workflow_type != self.workflow or finding.kind != self.table:
             return False
-        return finding.where == (f"{self.where} {self.what}" if self.table == "drift" else self.exit)
+        if self.table != "drift":
+            return finding.where == self.exit
+        change = (_plain(finding.was), _plain(finding.now))
+        return finding.where == f"{self.where} {self.what}" and change == (_plain(self.was), _plain(self.now))
+
+
+def _plain(text: str | None) -> str:
+    """Return JSON text in one form: 120 and 120.0 are the same number of seconds."""
+    whole = json.loads(
+        text or "null", parse_float=lambda digits: int(number) if (number := float(digits)).is_integer() else number
+    )
+    return json.dumps(whole, sort_keys=True)
 
 
 def read(path: Path) -> list[Entry]:
@@ -51,12 +70,27 @@ def read(path: Path) -> list[Entry]:
         if not isinstance(rows, list):
             raise AllowListInvalid(path=str(path), reason=f"{table} is not a list of tables: write [[{table}]]")
         for number, row in enumerate(rows, start=1):
+            if table == "drift" and isinstance(row, dict) and (lacking := sorted({"was", "now"} - row.keys())):
+                reason = (
+                    f"[[drift]] {number} lacks {' and '.join(lacking)}: without the old and the new value it would "
+                    "excuse every later change of its field"
+                )
+                raise AllowListInvalid(path=str(path), reason=reason)
             if not isinstance(row, dict) or row.keys() != set(fields):
                 raise AllowListInvalid(path=str(path), reason=f"[[{table}]] {number} needs exactly {', '.join(fields)}")
             if not all(isinstance(value, str) and value.strip() for value in row.values()):
                 raise AllowListInvalid(path=str(path), reason=f"[[{table}]] {number} has an empty or non-text value")
+            for name in ("was", "now") if table == "drift" else ():
+                _check_json(path, f"{name} of [[drift]] {number}", row[name])
             entries.append(Entry(table=table, **row))
     return entries
+
+
+def _check_json(path: Path, what: str, text: str) -> None:
+    try:
+        json.loads(text)
+    except ValueError as error:
+        raise AllowListInvalid(path=str(path), reason=f"{what} is not JSON: {text!r} ({error})") from error
 
 
 def apply(entries: Sequence[Entry], findings: Sequence[Finding], path: Path) -> tuple[list[Finding], list[Finding]]:

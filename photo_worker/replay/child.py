@@ -7,12 +7,14 @@ planted, which. Nothing inside a process can end a replay that hangs, so the par
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import json
 import os
+import signal
 import sys
 import threading
 import traceback
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any, TextIO
@@ -21,12 +23,13 @@ from temporalio.client import WorkflowHistory
 from temporalio.worker import Replayer, WorkflowReplayResult
 from temporalio.workflow import NondeterminismError
 
+from photo_worker.replay.additive import canonical, in_order
 from photo_worker.replay.codec import decoded
 from photo_worker.replay.control import Planted
 from photo_worker.replay.divergence import diagnose
 from photo_worker.replay.drift import compare
 from photo_worker.replay.findings import Finding
-from photo_worker.replay.steps import END_KINDS, Issued, failure_source, recorded_steps
+from photo_worker.replay.steps import END_KINDS, Issued, Step, failure_source, recorded_steps
 from photo_worker.replay.target import Target, TargetInvalid, load, patches_in
 from photo_worker.replay.trace import ListeningRunner, Trace
 
@@ -76,11 +79,11 @@ class _Replays:
         recorded, issued = recorded_steps(events), Issued(trace, started).steps()
         workflow_type = started.workflow_type.name
         if result.replay_failure is None:
-            return _answer(compare(recorded, issued, workflow_type), trace)
+            return _answer(compare(recorded, issued, workflow_type, trace.shapes), trace, issued)
         message = str(result.replay_failure)
         if isinstance(result.replay_failure, NondeterminismError) and trace.failure is None:
             closed = any(step.kind in END_KINDS for step in recorded)
-            return _answer([diagnose(message, recorded, issued, workflow_type, closed=closed)], trace)
+            return _answer([diagnose(message, recorded, issued, workflow_type, closed=closed)], trace, issued)
         return _answer([_task_failed(message, trace, workflow_type)], trace)
 
 
@@ -125,13 +128,21 @@ def _task_failed(message: str, trace: Trace, workflow_type: str) -> Finding:
     )
 
 
-def _answer(findings: list[Finding], trace: Trace | None = None) -> Answer:
+def _answer(findings: list[Finding], trace: Trace | None = None, issued: Sequence[Step] = ()) -> Answer:
     trace = trace or Trace()
     return {
         "findings": [finding.as_dict() for finding in findings],
         "commands": len(trace.commands),
         "patches": sorted(trace.patches),
+        "issued": [_told(step, trace) for step in issued],
     }
+
+
+def _told(step: Step, trace: Trace) -> str:
+    """Return a step in a word and a digest: the same in every process, if the code repeats itself."""
+    fields = {name: in_order(value, trace.shapes) for name, value in step.fields.items()}
+    digest = hashlib.sha256(canonical([step.key, fields]).encode()).hexdigest()[:16]
+    return f"{step.title} {digest}"
 
 
 def _read_code(target: Target) -> Answer:
@@ -169,7 +180,9 @@ async def _serve(target: Target, requests: asyncio.Queue[Answer | None], say: Ca
 def _listen(stream: TextIO, loop: asyncio.AbstractEventLoop, requests: asyncio.Queue[Answer | None]) -> None:
     for line in stream:
         loop.call_soon_threadsafe(requests.put_nowait, json.loads(line))
-    # The parent is done or dead. Temporal's threads may never end by themselves.
+    # The parent is done or dead. Temporal's threads may never end by themselves, nor does what was forked.
+    if os.getpgrp() == os.getpid():
+        os.killpg(0, signal.SIGKILL)
     os._exit(0)
 
 

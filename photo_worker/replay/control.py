@@ -51,6 +51,47 @@ def _usefulness(history: HistoryFile) -> tuple[int, int]:
     return (history.exit != "open") + detail, -len(history.events)
 
 
+def can_show(history: HistoryFile, plant: Plant) -> bool:
+    """Tell whether a history holds anything that a plant would change.
+
+    A run that waits for ever in its first turn records no command: one more shows in no event,
+    and no detail is there to be another.
+    """
+    names = {event_name(event) for event in history.events}
+    if history.exit in {"success", "failure", "continued"}:
+        return True
+    if names & {"ActivityTaskScheduled", "StartChildWorkflowExecutionInitiated"}:
+        return True
+    return plant == "command" and bool(names & _COMMANDS)
+
+
+# Any of these is recorded because code asked for it, so that one command more before it does not fit.
+_COMMANDS = {
+    "TimerStarted",
+    "MarkerRecorded",
+    "SignalExternalWorkflowExecutionInitiated",
+    "RequestCancelExternalWorkflowExecutionInitiated",
+    "UpsertWorkflowSearchAttributes",
+    "WorkflowPropertiesModified",
+    "NexusOperationScheduled",
+    "WorkflowExecutionCanceled",
+}
+
+
+def not_planted(history: HistoryFile, plant: Plant) -> Finding:
+    """Return the note on a plant that was left out."""
+    return Finding(
+        "note",
+        f"control_left_out_{plant}",
+        f"No {'command too many' if plant == 'command' else 'changed detail'} was planted: in no run of it that was "
+        "checked could one show.",
+        "all its runs wait, and asked for nothing that a plant could change",
+        "Record a run of it that ends, or that calls an activity.",
+        file=str(history.path),
+        **identity(history),
+    )
+
+
 def missed(history: HistoryFile, plant: Plant, outcome: str) -> Finding:
     """Return the finding for a plant that was not caught."""
     planted = "an activity too many" if plant == "command" else "another task queue or another end"

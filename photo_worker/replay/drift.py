@@ -12,6 +12,7 @@ from collections import defaultdict, deque
 from collections.abc import Sequence
 from typing import Any
 
+from photo_worker.replay.additive import Shapes, alike, canonical
 from photo_worker.replay.findings import Finding
 from photo_worker.replay.steps import END_KINDS, Step
 
@@ -30,17 +31,20 @@ _WHY_ELSE = "Temporal is asked for something else than when this was recorded; t
 
 FIX = (
     "If it is not meant, take the change back. If it is, add to the allow list: "
-    '[[drift]] workflow = "{workflow}", where = "{where}", what = "{what}", reason = "why"; and record the new '
-    "behaviour: photo-worker replay record."
+    '[[drift]] workflow = "{workflow}", where = "{where}", what = "{what}", was = {was}, now = {now}, '
+    'reason = "why"; and record the new behaviour: photo-worker replay record.'
 )
 
 
-def compare(recorded: Sequence[Step], issued: Sequence[Step], workflow_type: str) -> list[Finding]:
+def compare(
+    recorded: Sequence[Step], issued: Sequence[Step], workflow_type: str, shapes: Shapes | None = None
+) -> list[Finding]:
     """Return every difference between what was recorded and what the code of today issues.
 
     Steps belong together by kind and key. What was issued and not recorded is no drift: it was
     taken back in the same turn, or lies behind the end of an open history; where it matters, the replay
-    itself has failed.
+    itself has failed. ``shapes`` tells what was only added with a default: that is a finding of kind
+    ``additive``, which is not red.
     """
     waiting: dict[tuple[str, str], deque[Step]] = defaultdict(deque)
     for step in issued:
@@ -52,7 +56,7 @@ def compare(recorded: Sequence[Step], issued: Sequence[Step], workflow_type: str
             if step.kind in END_KINDS | {"activity", "child", "timer", "local_activity", "nexus", "signal"}:
                 findings.append(_missing(step, workflow_type))
             continue
-        findings.extend(_differences(step, candidates.popleft(), workflow_type))
+        findings.extend(_differences(step, candidates.popleft(), workflow_type, shapes or Shapes()))
     return findings
 
 
@@ -66,16 +70,53 @@ def _missing(step: Step, workflow_type: str) -> Finding:
     return _finding("drift_not_issued", step, workflow_type, "presence", what, _WHY_ELSE, True, False)
 
 
-def _differences(recorded: Step, issued: Step, workflow_type: str) -> list[Finding]:
+def _differences(recorded: Step, issued: Step, workflow_type: str, shapes: Shapes) -> list[Finding]:
     findings = []
     if recorded.label != issued.label:
         findings.append(_changed(recorded, issued, workflow_type, "type", recorded.label, issued.label))
     names = [*recorded.fields, *(name for name in issued.fields if name not in recorded.fields)]
     for name in names:
         old, new = recorded.fields.get(name), issued.fields.get(name)
-        if json.dumps(old, sort_keys=True) != json.dumps(new, sort_keys=True):
+        new, passed = alike(old, new, shapes)
+        if passed.added:
+            findings.append(_added(recorded, issued, workflow_type, name, passed.added))
+        if passed.sets:
+            findings.append(_unordered(recorded, issued, workflow_type, name, passed.sets))
+        if canonical(old) != canonical(new):
             findings.append(_changed(recorded, issued, workflow_type, name, old, new))
     return findings
+
+
+def _added(recorded: Step, issued: Step, workflow_type: str, name: str, added: dict[str, Any]) -> Finding:
+    listed = ", ".join(f"{path} = {_show(value)}" for path, value in added.items())
+    return Finding(
+        "additive",
+        f"additive_{name.split('.', maxsplit=1)[0]}",
+        f"{name} of the {recorded.title} have gained {listed}, which is the default of today's code.",
+        "fields are added with a default, so that old and new code read each other's payloads",
+        "Nothing; let workers that do not know the field go before any job needs another value.",
+        workflow_type=workflow_type,
+        event_id=recorded.event_id,
+        event_type=recorded.event_type,
+        source=issued.source,
+        issued=added,
+        where=f"{where_of(recorded)} {name}",
+    )
+
+
+def _unordered(recorded: Step, issued: Step, workflow_type: str, name: str, sets: Sequence[str]) -> Finding:
+    return Finding(
+        "note",
+        "order",
+        f"{name} of the {recorded.title} hold a set ({', '.join(sets)}): it is compared without its order.",
+        "the order of a set changes with every process, and so do the bytes of its payload",
+        "Hand over a sorted list where whoever reads it looks at the order.",
+        workflow_type=workflow_type,
+        event_id=recorded.event_id,
+        event_type=recorded.event_type,
+        source=issued.source,
+        where=f"{where_of(recorded)} {name}",
+    )
 
 
 def where_of(step: Step) -> str:
@@ -93,26 +134,43 @@ def _changed(recorded: Step, issued: Step, workflow_type: str, name: str, old: A
     else:
         why = _WHY.get(name, _WHY_ELSE)
     code = "drift_" + name.split(".", maxsplit=1)[0]
-    return _finding(code, recorded, workflow_type, name, what, why, old, new).about(source=issued.source)
+    found = _finding(code, recorded, workflow_type, name, what, why, old, new, (old_part, new_part))
+    return found.about(source=issued.source)
 
 
 def _finding(
-    code: str, step: Step, workflow_type: str, name: str, what: str, why: str, recorded: Any, issued: Any
+    code: str,
+    step: Step,
+    workflow_type: str,
+    name: str,
+    what: str,
+    why: str,
+    recorded: Any,
+    issued: Any,
+    change: tuple[Any, Any] | None = None,
 ) -> Finding:
     where = where_of(step)
+    was, now = (canonical(value) for value in change or (recorded, issued))
     return Finding(
         "drift",
         code,
         what,
         why,
-        FIX.format(workflow=workflow_type, where=where, what=name),
+        FIX.format(workflow=workflow_type, where=where, what=name, was=_toml(was), now=_toml(now)),
         workflow_type=workflow_type,
         event_id=step.event_id,
         event_type=step.event_type,
         recorded=recorded,
         issued=issued,
         where=f"{where} {name}",
+        was=was,
+        now=now,
     )
+
+
+def _toml(text: str) -> str:
+    # JSON has double quotes; a literal string holds them as they are.
+    return json.dumps(text, ensure_ascii=False) if "'" in text else f"'{text}'"
 
 
 def _smallest_difference(old: Any, new: Any) -> tuple[Any, Any]:

@@ -6,27 +6,27 @@ a fresh child of its own, so that no history is blamed for what an earlier one d
 
 from __future__ import annotations
 
-import contextlib
-import json
 import os
-import queue
-import subprocess
-import sys
-import tempfile
 import threading
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from photo_worker.errors import ReplayTargetBroken, ReplayTargetInvalid
 from photo_worker.replay.findings import Finding
+from photo_worker.replay.process import Child, Gone
 from photo_worker.replay.target_names import PRODUCT_CONVERTER, PRODUCT_WORKFLOWS
 
 # A history takes milliseconds; workflow code that blocks is stopped by the SDK after 2 s a task.
 DEFAULT_LIMIT_SECONDS = 30.0
+
+# Two thousand times what the product's histories take; a pipeline's own limit is mostly an hour.
+DEFAULT_RUN_LIMIT_SECONDS = 1800.0
+
+# The seeds of the order of sets, for the run that counts and for the one that it is held against.
+SEED, OTHER_SEED = 0, 1
 
 # Importing the worker's code on a busy machine, once a child.
 START_LIMIT_SECONDS = 120.0
@@ -45,13 +45,20 @@ class Job:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What came of one replay. ``patches`` holds (patch id, new branch taken) as the code asked."""
+    """What came of one replay: ``findings`` that are red, and ``notes`` that are not.
+
+    ``patches`` holds (patch id, new branch taken) as the code asked, ``issued`` what it asked for in
+    order. ``reached`` is false where the run's time was over before.
+    """
 
     job: Job
     findings: tuple[Finding, ...] = ()
     commands: int = 0
     patches: tuple[tuple[str, bool], ...] = ()
     seconds: float = 0.0
+    notes: tuple[Finding, ...] = ()
+    issued: tuple[str, ...] = ()
+    reached: bool = True
 
 
 @dataclass(frozen=True)
@@ -63,120 +70,28 @@ class Code:
     path: tuple[str, ...] = field(default_factory=tuple)
 
 
-class _Gone(Exception):
-    """The child died, or had to be ended."""
-
-    def __init__(self, timed_out: bool, said: str) -> None:
-        super().__init__(said)
-        self.timed_out = timed_out
-        self.said = said
-
-
-class _Child:
-    def __init__(self, code: Code) -> None:
-        self._log = tempfile.TemporaryFile()  # noqa: SIM115 - closed with the child
-        self._process = subprocess.Popen(
-            [sys.executable, "-m", "photo_worker.replay.child"],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=self._log,
-            text=True,
-            encoding="utf-8",
-            # A terminal's Ctrl-C is for the parent, which ends its children.
-            start_new_session=True,
-        )
-        self._lines: queue.SimpleQueue[str | None] = queue.SimpleQueue()
-        self.done = 0
-        self._reader = threading.Thread(target=self._read, daemon=True)
-        self._reader.start()
-        about = {"workflows": code.workflows, "converter": code.converter}
-        self._send(about | {"sys_path": [str(Path(entry).resolve()) for entry in (*code.path, *sys.path)]})
-
-    def _read(self) -> None:
-        for line in self._process.stdout or ():
-            self._lines.put(line)
-        self._lines.put(None)
-
-    def _send(self, message: dict[str, Any]) -> None:
-        stdin = self._process.stdin
-        try:
-            if stdin is not None:
-                stdin.write(json.dumps(message) + "\n")
-                stdin.flush()
-        except (OSError, ValueError) as error:
-            raise self._gone(False) from error
-
-    def receive(self, limit: float) -> dict[str, Any]:
-        """Return the next answer, or raise ``_Gone`` after ``limit`` seconds or at the child's death."""
-        try:
-            line = self._lines.get(timeout=limit)
-        except queue.Empty:
-            raise self._gone(True) from None
-        if line is None:
-            raise self._gone(False)
-        answer: dict[str, Any] = json.loads(line)
-        return answer
-
-    def ask(self, job: Job, limit: float) -> dict[str, Any]:
-        """Have one history replayed."""
-        answer = self.request({"path": str(job.path), "plant": job.plant}, limit)
-        self.done += 1
-        return answer
-
-    def request(self, message: dict[str, Any], limit: float) -> dict[str, Any]:
-        """Send a request and wait for its answer."""
-        self._send(message)
-        return self.receive(limit)
-
-    def _gone(self, timed_out: bool) -> _Gone:
-        if not timed_out:
-            # It closed its end; how it died is worth a moment.
-            try:
-                self._process.wait(5)
-            except subprocess.TimeoutExpired:
-                self._process.kill()
-        self.end()
-        status = self._process.returncode
-        how = "" if timed_out else f"exit status {status}" if status >= 0 else f"signal {-status}"
-        return _Gone(timed_out, "; ".join(part for part in (how, self._last_words()) if part))
-
-    def _last_words(self) -> str:
-        if self._log.closed:
-            return ""
-        self._log.seek(0, os.SEEK_END)
-        self._log.seek(max(0, self._log.tell() - 4000))
-        lines = self._log.read().decode("utf-8", "replace").strip().splitlines()
-        telling = [line for line in lines if "panicked" in line or "Error" in line]
-        return (telling or lines or [""])[-1][:500]
-
-    def end(self) -> None:
-        """End the process, whatever it is at, and wait until it is gone."""
-        self._process.kill()
-        self._process.wait()
-        self._reader.join()
-        for stream in (self._process.stdin, self._process.stdout):
-            if stream is not None:
-                # What was still to be sent has no reader any more.
-                with contextlib.suppress(OSError):
-                    stream.close()
-
-    def close(self) -> None:
-        """End the process and drop its log."""
-        self.end()
-        self._log.close()
-
-
 class Engine:
     """Replays histories with the code that ``code`` names."""
 
-    def __init__(self, code: Code, *, limit_seconds: float = DEFAULT_LIMIT_SECONDS, jobs: int | None = None) -> None:
+    def __init__(
+        self,
+        code: Code,
+        *,
+        limit_seconds: float = DEFAULT_LIMIT_SECONDS,
+        jobs: int | None = None,
+        ends_at: float | None = None,
+        hash_seed: int = SEED,
+    ) -> None:
+        """Take the code; ``ends_at`` is when the whole run ends, on the monotonic clock."""
+        self._ends_at = time.monotonic() + DEFAULT_RUN_LIMIT_SECONDS if ends_at is None else ends_at
+        self._hash_seed = hash_seed
         self._code = code
         self._limit = limit_seconds
         self._jobs = jobs
-        self._spare: deque[_Child] = deque()
+        self._spare: deque[Child] = deque()
         self._lock = threading.Lock()
-        self._children: set[_Child] = set()
-        self._starting: tuple[_Child, dict[str, dict[str, str]]] | None = None
+        self._children: set[Child] = set()
+        self._starting: tuple[Child, dict[str, dict[str, str]]] | None = None
 
     def __enter__(self) -> Engine:
         return self
@@ -186,27 +101,36 @@ class Engine:
             left = list(self._children)
             self._children.clear()
         for child in left:
-            child.close()
+            child.end()
 
     def warm_up(self) -> None:
         """Start the first child, so that it imports the code while the caller reads files."""
         self._spare.append(self._spawn())
 
-    def _spawn(self) -> _Child:
-        child = _Child(self._code)
+    def _within(self, limit: float) -> float:
+        """Return ``limit``, cut to what is left of the whole run."""
+        return max(0.0, min(limit, self._ends_at - time.monotonic()))
+
+    def is_over(self) -> bool:
+        """Tell whether the time of the whole run is over."""
+        return time.monotonic() >= self._ends_at
+
+    def _spawn(self) -> Child:
+        about = {"workflows": self._code.workflows, "converter": self._code.converter}
+        child = Child(about, self._code.path, self._hash_seed)
         with self._lock:
             self._children.add(child)
         return child
 
-    def _discard(self, child: _Child) -> None:
+    def _discard(self, child: Child) -> None:
         with self._lock:
             self._children.discard(child)
-        child.close()
+        child.end()
 
-    def _ready(self, child: _Child) -> dict[str, dict[str, str]]:
+    def _ready(self, child: Child) -> dict[str, dict[str, str]]:
         try:
-            answer = child.receive(START_LIMIT_SECONDS)
-        except _Gone as gone:
+            answer = child.receive(self._within(START_LIMIT_SECONDS))
+        except Gone as gone:
             self._discard(child)
             raise ReplayTargetBroken(reason=gone.said or "importing it took too long") from gone
         if "refused" in answer:
@@ -233,8 +157,8 @@ class Engine:
         first, self._starting = self._starting, None
         child = first[0] if first else self._take()
         try:
-            answer = child.request({"static": True}, START_LIMIT_SECONDS)
-        except _Gone as gone:
+            answer = child.request({"static": True}, self._within(START_LIMIT_SECONDS))
+        except Gone as gone:
             self._discard(child)
             raise ReplayTargetBroken(reason=f"reading it did not end: {gone.said}") from gone
         self._spare.append(child)
@@ -250,7 +174,7 @@ class Engine:
         errors: list[BaseException] = []
         lock = threading.Lock()
 
-        def serve(child: _Child | None) -> None:
+        def serve(child: Child | None) -> None:
             try:
                 while True:
                     with lock:
@@ -287,41 +211,54 @@ class Engine:
         wanted = self._jobs or min(os.cpu_count() or 1, 4)
         return max(1, min(wanted, -(-count // _WORTH_A_CHILD) if self._jobs is None else count))
 
-    def _take(self) -> _Child:
+    def _take(self) -> Child:
         try:
             return self._spare.popleft()
         except IndexError:
-            child = self._spawn()
-            self._ready(child)
-            return child
+            return self._fresh()
 
-    def _replay(self, job: Job, child: _Child | None) -> tuple[Outcome, _Child | None]:
+    def _replay(self, job: Job, child: Child | None) -> tuple[Outcome, Child | None]:
         began = time.monotonic()
+        fresh = False
         while True:
-            child = child or self._take()
+            if self.is_over():
+                return Outcome(job, reached=False), child
+            try:
+                child = child or (self._fresh() if fresh else self._take())
+            except ReplayTargetBroken:
+                if self.is_over():
+                    return Outcome(job, reached=False), None
+                raise
             alone = child.done == 0
             try:
-                answer = child.ask(job, self._limit)
-            except _Gone as gone:
+                answer = child.request({"path": str(job.path), "plant": job.plant}, self._within(self._limit))
+                child.done += 1
+            except Gone as gone:
                 self._discard(child)
                 child = None
+                if gone.timed_out and self.is_over():
+                    return Outcome(job, reached=False), None
                 if not alone:
                     # What an earlier history left behind in the process may be to blame.
-                    child = self._fresh()
+                    fresh = True
                     continue
                 seconds = time.monotonic() - began
                 return Outcome(job, (_lost(gone, self._limit),), seconds=seconds), None
-            findings = tuple(Finding(**found) for found in answer["findings"])
+            found = [Finding(**each) for each in answer["findings"]]
+            findings = tuple(each for each in found if each.red)
+            notes = tuple(each for each in found if not each.red)
             patches = tuple((patch, taken) for patch, taken in answer["patches"])
-            return Outcome(job, findings, answer["commands"], patches, time.monotonic() - began), child
+            return Outcome(
+                job, findings, answer["commands"], patches, time.monotonic() - began, notes, tuple(answer["issued"])
+            ), child
 
-    def _fresh(self) -> _Child:
+    def _fresh(self) -> Child:
         child = self._spawn()
         self._ready(child)
         return child
 
 
-def _lost(gone: _Gone, limit: float) -> Finding:
+def _lost(gone: Gone, limit: float) -> Finding:
     said = f" Its last words: {gone.said}." if gone.said else ""
     if gone.timed_out:
         return Finding(

@@ -5,16 +5,16 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
 
-Kind = Literal["preflight", "replay", "drift", "coverage", "control", "static", "gate"]
+Kind = Literal["preflight", "replay", "drift", "coverage", "control", "static", "gate", "additive", "note"]
 
 
 @dataclass(frozen=True)
 class Finding:
-    """One reason for the gate to be red.
+    """One reason for the gate to be red; of the kinds ``additive`` and ``note``, something to know that is not.
 
     ``code`` is stable. ``event_id`` and ``event_type`` name the recorded event; ``source`` is
     ``FILE:LINE`` of the workflow code that issued what differs, where it is known. ``what``,
-    ``why`` and ``fix`` are sentences for people.
+    ``why`` and ``fix`` are sentences for people. ``was`` and ``now`` are what differs in a drift, as JSON text.
     """
 
     kind: Kind
@@ -32,6 +32,13 @@ class Finding:
     recorded: Any = None
     issued: Any = None
     where: str | None = None
+    was: str | None = None
+    now: str | None = None
+
+    @property
+    def red(self) -> bool:
+        """Whether the gate is red for it."""
+        return self.kind not in {"additive", "note"}
 
     def about(self, **facts: Any) -> Finding:
         """Return this finding with further facts."""

@@ -5,12 +5,23 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from itertools import zip_longest
 from pathlib import Path
+from typing import Any
 
+from photo_worker.errors import ReplayTargetBroken
 from photo_worker.replay import allow, control, coverage, preflight
-from photo_worker.replay.engine import DEFAULT_LIMIT_SECONDS, Code, Engine, Job, Outcome
+from photo_worker.replay.engine import (
+    DEFAULT_LIMIT_SECONDS,
+    DEFAULT_RUN_LIMIT_SECONDS,
+    OTHER_SEED,
+    Code,
+    Engine,
+    Job,
+    Outcome,
+)
 from photo_worker.replay.findings import Finding
-from photo_worker.replay.histories import HistoryFile, discover
+from photo_worker.replay.histories import HistoryFile, search
 
 
 @dataclass(frozen=True)
@@ -19,12 +30,14 @@ class Options:
 
     ``coverage`` and ``provenance`` of None mean: asked for where a folder is checked, which is a
     corpus, and not for single files. ``workflow`` keeps to histories of one type, ``static`` also
-    reads the code without running it, and ``extra`` are findings of other checks for the same report.
+    reads the code without running it, ``run_limit_seconds`` ends the whole run, and ``extra`` are
+    findings of other checks for the same report.
     """
 
     paths: tuple[Path, ...]
     code: Code = Code()  # noqa: RUF009 - it is frozen
     limit_seconds: float = DEFAULT_LIMIT_SECONDS
+    run_limit_seconds: float = DEFAULT_RUN_LIMIT_SECONDS
     jobs: int | None = None
     allow: Path | None = None
     workflow: str | None = None
@@ -50,6 +63,7 @@ class Checked:
     replayed: bool
     commands: int = 0
     seconds: float = 0.0
+    notes: tuple[Finding, ...] = ()
 
     @property
     def state(self) -> str:
@@ -61,11 +75,15 @@ class Checked:
 
 @dataclass
 class Report:
-    """All that one run of the gate found. ``findings`` make it red; ``allowed`` are excused by the allow list."""
+    """All that one run of the gate found.
+
+    ``findings`` make it red, ``allowed`` are excused by the allow list, and ``notes`` are to be known and not red.
+    """
 
     checked: list[Checked] = field(default_factory=list)
     findings: list[Finding] = field(default_factory=list)
     allowed: list[Finding] = field(default_factory=list)
+    notes: list[Finding] = field(default_factory=list)
     coverage: list[coverage.Coverage] = field(default_factory=list)
     controls: dict[str, dict[str, bool]] = field(default_factory=dict)
     seconds: float = 0.0
@@ -84,15 +102,29 @@ def check(options: Options, on_progress: Callable[[int, int], None] = lambda don
     """
     began = time.monotonic()
     allowances = allow.read(options.allow) if options.allow is not None else []
-    with Engine(options.code, limit_seconds=options.limit_seconds, jobs=options.jobs) as engine:
+    ends_at = began + options.run_limit_seconds
+    limits: dict[str, Any] = {"limit_seconds": options.limit_seconds, "jobs": options.jobs, "ends_at": ends_at}
+    with Engine(options.code, **limits) as engine, Engine(options.code, **limits, hash_seed=OTHER_SEED) as other:
         engine.warm_up()
         files = _files(options)
         types = engine.types()
-        report = _run(options, engine, files, types, on_progress)
+        report = _run(options, engine, other, files, types, on_progress)
     if options.allow is not None:
         _excuse(report, allowances, options.allow, options.workflow)
     report.seconds = time.monotonic() - began
     return report
+
+
+def not_importable(error: ReplayTargetBroken) -> Report:
+    """Return the report of a run that could check nothing, because the code cannot be imported."""
+    finding = Finding(
+        "gate",
+        error.code,
+        str(error),
+        "no history was replayed, and a worker of this code would not start either",
+        str(error.hint),
+    )
+    return Report(findings=[finding])
 
 
 _File = tuple[Path, HistoryFile | None, list[Finding]]
@@ -100,7 +132,10 @@ _File = tuple[Path, HistoryFile | None, list[Finding]]
 
 def _files(options: Options) -> list[_File]:
     need = options.corpus if options.provenance is None else options.provenance
-    files: list[_File] = [(path, *preflight.inspect(path, need_provenance=need)) for path in discover(options.paths)]
+    there = search(options.paths)
+    files: list[_File] = [(path, *preflight.inspect(path, need_provenance=need)) for path in there.histories]
+    files += [(path, None, [preflight.not_read(path)]) for path in there.left_out]
+    files += [(path, None, [preflight.orphan(path)]) for path in there.orphans]
     if options.workflow is None:
         return files
     return [entry for entry in files if entry[1] is None or entry[1].workflow_type == options.workflow]
@@ -109,6 +144,7 @@ def _files(options: Options) -> list[_File]:
 def _run(
     options: Options,
     engine: Engine,
+    other: Engine,
     files: Sequence[_File],
     types: dict[str, dict[str, str]],
     on_progress: Callable[[int, int], None],
@@ -130,20 +166,56 @@ def _run(
         done += 1
         on_progress(done, total)
 
-    outcomes = {outcome.job.path: outcome for outcome in engine.run([Job(each.path) for each in ready], count)}
+    jobs = [Job(each.path) for each in ready]
+    outcomes = {outcome.job.path: outcome for outcome in engine.run(jobs, count)}
+    unreached = [str(path) for path, outcome in outcomes.items() if not outcome.reached]
+    for again in other.run([job for job in jobs if outcomes[job.path].issued]):
+        if not again.reached:
+            unreached.append(f"{again.job.path} (in another order of sets)")
+        elif again.issued != outcomes[again.job.path].issued:
+            faults[again.job.path].append(_by_order(outcomes[again.job.path], again))
     report = Report(checked=[_checked(path, history, faults[path], outcomes.get(path)) for path, history, _ in files])
     for entry in report.checked:
         report.findings.extend(entry.findings)
+        report.notes.extend(entry.notes)
     good = [entry.history for entry in report.checked if entry.history is not None and entry.state != "failed"]
     drifted = [history for history in ready if history not in good and not _stopped(outcomes[history.path])]
-    report.findings.extend(_control(engine, good + drifted, report))
+    drifted = [history for history in drifted if outcomes[history.path].reached]
+    report.findings.extend(_control(engine, good + drifted, report, unreached))
     _measure(options, report, good, outcomes, types)
-    if options.static:
+    if options.static and engine.is_over():
+        unreached.append("the static check")
+    elif options.static:
         report.findings.extend(engine.read_code())
+    if unreached:
+        report.findings.append(_too_long(options, unreached))
     report.findings.extend(options.extra)
     if not files:
         report.findings.append(_nothing(options))
     return report
+
+
+def _by_order(one: Outcome, other: Outcome) -> Finding:
+    differing = [pair for pair in zip_longest(one.issued, other.issued, fillvalue="nothing") if pair[0] != pair[1]]
+    first, second = (step.rpartition(" ")[0] or step for step in differing[0])
+    which = f"the {first}" if first == second else f"the {first}, or the {second},"
+    return Finding(
+        "replay",
+        "order",
+        f"The code asks for {which} otherwise when sets are in another order (PYTHONHASHSEED 0 and {OTHER_SEED}).",
+        "every process has an order of its own: a worker that replays the run may ask for something else, and be stuck",
+        "Sort what comes out of a set before the workflow acts on it or hands it over: sorted(...).",
+    )
+
+
+def _too_long(options: Options, unreached: Sequence[str]) -> Finding:
+    return Finding(
+        "gate",
+        "run_limit_exceeded",
+        f"The run took longer than {options.run_limit_seconds:g} s; not checked were: {', '.join(unreached)}.",
+        "what was not reached is not known to replay",
+        "Look at the histories that hang first; on a slow machine, or for many histories, raise --run-limit-seconds.",
+    )
 
 
 def _stopped(outcome: Outcome) -> bool:
@@ -151,31 +223,45 @@ def _stopped(outcome: Outcome) -> bool:
 
 
 def _checked(path: Path, history: HistoryFile | None, faults: Sequence[Finding], outcome: Outcome | None) -> Checked:
-    found = list(faults)
+    found, notes = list(faults), []
     if outcome is not None and history is not None:
+        notes = [finding.about(file=str(path), **preflight.identity(history)) for finding in outcome.notes]
         found += [finding.about(file=str(path), **preflight.identity(history)) for finding in outcome.findings]
     return Checked(
         path,
         history,
         tuple(found),
         (),
-        outcome is not None,
+        outcome is not None and outcome.reached,
         outcome.commands if outcome else 0,
         outcome.seconds if outcome else 0.0,
+        tuple(notes),
     )
 
 
-def _control(engine: Engine, histories: Sequence[HistoryFile], report: Report) -> list[Finding]:
+def _control(engine: Engine, histories: Sequence[HistoryFile], report: Report, unreached: list[str]) -> list[Finding]:
     """Plant faults in one history of each type; whatever is not caught is a finding."""
     chosen = control.choose(histories)
     planted: dict[tuple[str, str], HistoryFile] = {
-        (str(each.path), plant): each for each in chosen.values() for plant in control.PLANTS
+        (str(each.path), plant): each
+        for each in chosen.values()
+        for plant in control.PLANTS
+        if control.can_show(each, plant)
     }
+    report.notes.extend(
+        control.not_planted(each, plant)
+        for each in chosen.values()
+        for plant in control.PLANTS
+        if not control.can_show(each, plant)
+    )
     outcomes = engine.run([Job(each.path, plant) for (_, plant), each in planted.items()])
     findings = []
     for outcome in outcomes:
         history = planted[str(outcome.job.path), outcome.job.plant or ""]
         plant = "command" if outcome.job.plant == "command" else "drift"
+        if not outcome.reached:
+            unreached.append(f"the planted {plant} in {history.workflow_type}")
+            continue
         caught = any(finding.kind == ("replay" if plant == "command" else "drift") for finding in outcome.findings)
         report.controls.setdefault(history.workflow_type, {})[plant] = caught
         if not caught:
@@ -225,6 +311,7 @@ def _excuse(report: Report, entries: Sequence[allow.Entry], path: Path, workflow
             entry.replayed,
             entry.commands,
             entry.seconds,
+            entry.notes,
         )
         for entry in report.checked
     ]

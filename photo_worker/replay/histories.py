@@ -11,6 +11,7 @@ import base64
 import binascii
 import hashlib
 import json
+import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
@@ -109,13 +110,52 @@ def provenance_path(history: Path) -> Path:
 
 def discover(paths: Iterable[Path]) -> list[Path]:
     """Return the histories under ``paths``: files as they are named, folders searched, each file once, sorted."""
+    return search(paths).histories
+
+
+# What is no history by its name and may lie among them: notes for people, an allow list, code.
+_BESIDE = (".md", ".toml", ".txt", ".py", ".pyc")
+
+
+@dataclass(frozen=True)
+class Searched:
+    """What lies under some folders: histories, provenance without a history, and what was left out."""
+
+    histories: list[Path]
+    orphans: list[Path]
+    left_out: list[Path]
+
+
+def search(paths: Iterable[Path]) -> Searched:
+    """Search folders, and take files as they are named; everything once, sorted.
+
+    Symbolic links are followed, a folder that has been searched is not searched again. Hidden
+    files, and notes and lists by their suffix, are not told of.
+    """
     found: set[Path] = set()
+    provenance: set[Path] = set()
+    left_out: set[Path] = set()
     for path in paths:
-        if path.is_dir():
-            found.update(entry for entry in path.rglob("*.json") if not entry.name.endswith(PROVENANCE_SUFFIX))
-        else:
+        if not path.is_dir():
             found.add(path)
-    return sorted(found)
+            continue
+        seen: set[Path] = set()
+        for folder, folders, names in os.walk(path, followlinks=True):
+            real = Path(folder).resolve()
+            if real in seen:
+                folders.clear()
+                continue
+            seen.add(real)
+            folders.sort()
+            for entry in (Path(folder) / name for name in names if not name.startswith(".")):
+                if entry.name.endswith(PROVENANCE_SUFFIX):
+                    provenance.add(entry)
+                elif entry.suffix == ".json":
+                    found.add(entry)
+                elif entry.suffix not in _BESIDE:
+                    left_out.add(entry)
+    orphans = provenance - {provenance_path(history) for history in found}
+    return Searched(sorted(found), sorted(orphans), sorted(left_out))
 
 
 def event_name(event: Mapping[str, Any]) -> str:

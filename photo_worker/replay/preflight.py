@@ -16,6 +16,7 @@ from typing import Any
 
 from photo_worker.replay.findings import Finding
 from photo_worker.replay.histories import (
+    PROVENANCE_SUFFIX,
     HistoryFile,
     Provenance,
     attributes,
@@ -92,6 +93,30 @@ def duplicates(histories: Sequence[HistoryFile]) -> list[Finding]:
     return faults
 
 
+def orphan(provenance: Path) -> Finding:
+    """Return the fault of a provenance whose history is gone."""
+    return Finding(
+        "preflight",
+        "history_lost",
+        f"Its history {provenance.name.removesuffix(PROVENANCE_SUFFIX)}.json is gone.",
+        "what it recorded is not checked any more",
+        "Take the history back from version control; or delete this file as well, where no such run is left.",
+        file=str(provenance),
+    )
+
+
+def not_read(path: Path) -> Finding:
+    """Return the fault of a file among the histories that is not taken for one."""
+    return Finding(
+        "preflight",
+        "file_not_read",
+        "It lies among the histories and is none by its name: only NAME.json is read.",
+        "whatever it recorded would go unchecked",
+        f"Take it elsewhere; or, where it is a history, unpack it and store each run as NAME.json. {_EXPORT}",
+        file=str(path),
+    )
+
+
 def unknown_type(history: HistoryFile, known: Sequence[str]) -> Finding | None:
     """Return a fault where no workflow of today's code has the history's type."""
     if history.workflow_type in known:
@@ -105,6 +130,29 @@ def unknown_type(history: HistoryFile, known: Sequence[str]) -> Finding | None:
         file=str(history.path),
         **identity(history),
     )
+
+
+def unknown_on_server(workflow_type: str, count: int, namespace: str) -> Finding:
+    """Return the fault of open runs of a type that the code about to be deployed does not have."""
+    return Finding(
+        "preflight",
+        "open_runs_of_unknown_type",
+        f"{count} open runs in namespace {namespace} have the type {workflow_type!r}, and no workflow class has it.",
+        "each of them would be stuck after the deploy: its next task fails again and again",
+        "Bring the class back under its recorded name, or wait until the runs have ended. Where other workers serve "
+        "them, name the task queues of this one: --task-queue NAME.",
+        workflow_type=workflow_type,
+    )
+
+
+def _reset_of(events: Sequence[Mapping[str, Any]]) -> str:
+    """Return the run id that the last reset in a history made; empty where there was none."""
+    made = ""
+    for event in events:
+        about = attributes(event)
+        if event_name(event) == "WorkflowTaskFailed" and about.get("newRunId"):
+            made = str(about["newRunId"])
+    return made
 
 
 def _content(path: Path) -> bytes:
@@ -292,7 +340,8 @@ def _history(path: Path, content: bytes, events: list[dict[str, Any]]) -> Histor
         workflow_type=name,
         # Servers before 1.22 did not write it.
         workflow_id=workflow_id if isinstance(workflow_id, str) and workflow_id else path.stem,
-        run_id=run_id,
+        # A run that a reset made keeps the first run's id there, and has one of its own.
+        run_id=_reset_of(events) or run_id,
         events=events,
         sha256=sha256_of(content),
     )

@@ -22,6 +22,8 @@ _TITLES = {
     "control": "the gate is blind",
     "static": "not repeatable",
     "gate": "the gate",
+    "additive": "added",
+    "note": "note",
 }
 
 
@@ -55,6 +57,7 @@ def as_dict(report: Report) -> dict[str, Any]:
         ],
         "findings": [finding.as_dict() for finding in report.findings],
         "allowed": [finding.as_dict() for finding in report.allowed],
+        "notes": [finding.as_dict() for finding in report.notes],
         "coverage": [row.as_dict() for row in report.coverage],
         "controls": report.controls,
     }
@@ -73,6 +76,8 @@ def summary(report: Report) -> str:
     parts.append(f"{caught} of {planted} planted faults caught")
     if report.allowed:
         parts.append(f"{len(report.allowed)} findings allowed")
+    if added := sum(note.kind == "additive" for note in report.notes):
+        parts.append(f"{added} additions with a default")
     return f"{'green' if report.green else 'red'}: {', '.join(parts)}, {report.seconds:.1f} s"
 
 
@@ -94,10 +99,26 @@ def print_text(report: Report, console: Console) -> None:
     for entry in report.checked:
         if entry.state == "partly checked":
             console.print(f"[yellow]partly checked[/yellow] {escape(short(str(entry.path)))}: the run is still open")
+    for note, count in grouped(report.notes):
+        place = note.workflow_type or short(note.file or "")
+        times = f" ({count} times)" if count > 1 else ""
+        said = f"{_TITLES[note.kind]}[/yellow] {escape(f'{place}: {note.what}{times}')}"
+        console.print(f"[yellow]{said}", soft_wrap=True)
     if report.coverage:
         console.print(coverage_table(report.coverage))
     style = "green" if report.green else "red"
     console.print(f"[{style}]{escape(summary(report))}[/{style}]", soft_wrap=True)
+
+
+def grouped(notes: Sequence[Finding]) -> list[tuple[Finding, int]]:
+    """Return one of each note that says the same of the same type, and how many say it."""
+    first: dict[tuple[str | None, str], Finding] = {}
+    counts: dict[tuple[str | None, str], int] = {}
+    for note in notes:
+        key = (note.workflow_type, note.what)
+        first.setdefault(key, note)
+        counts[key] = counts.get(key, 0) + 1
+    return [(note, counts[key]) for key, note in first.items()]
 
 
 def _place(finding: Finding) -> str:

@@ -11,7 +11,7 @@ import asyncio
 import json
 import re
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -26,6 +26,9 @@ _AT_ONCE = 8
 
 # One request's answer; a service that needs longer is as good as down for a deploy that waits.
 _TIMEOUT = timedelta(seconds=30)
+
+# Open runs of unknown types that are looked at; one is enough to be red.
+_UNKNOWN_LOOKED_AT = 10_000
 
 # In what order the newest runs of each way to end are taken, so that rare ends are not crowded out.
 _ENDS = (
@@ -55,7 +58,9 @@ class Selection:
     ``closed`` is how many closed runs of each type are taken at most, from those that closed within
     ``window``; ``closed_by_type`` goes before it. ``opened`` is the same for open runs, whose age
     does not matter: each of them goes on with the new code. ``query`` is one more condition, in
-    Temporal's own query language.
+    Temporal's own query language. Where ``known_types`` are named, open runs of all other types are counted:
+    those on ``task_queues``; where none is named, on those of the runs found, and in the whole namespace where
+    none was found.
     """
 
     workflow_types: tuple[str, ...]
@@ -64,6 +69,8 @@ class Selection:
     closed_by_type: Mapping[str, int] | None = None
     opened: int = 500
     query: str | None = None
+    known_types: tuple[str, ...] = ()
+    task_queues: tuple[str, ...] = ()
 
     def closed_of(self, workflow_type: str) -> int:
         """Return the cap of one type's closed runs."""
@@ -88,7 +95,8 @@ class Fetched:
     """What a download brought, and what it left out.
 
     ``not_begun`` are runs without a workflow task: no code has run, so none can differ. ``gone`` are
-    runs whose history the service deleted meanwhile. ``left_out`` counts open runs above the cap, by type.
+    runs whose history the service deleted meanwhile. ``left_out`` counts open runs above the cap, by
+    type, and ``unknown`` open runs of types that the code does not have, on the task queues of its own runs.
     """
 
     runs: tuple[FetchedRun, ...]
@@ -97,6 +105,7 @@ class Fetched:
     left_out: Mapping[str, int]
     selection: Selection
     namespace: str
+    unknown: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def partly_checked(self) -> tuple[FetchedRun, ...]:
@@ -145,6 +154,8 @@ async def download(
             left_out[workflow_type] = more
             closed = await _closed_runs(client, selection, workflow_type, now())
             chosen.update({run.run_id: run for run in (*opened, *closed)})
+        queues = selection.task_queues or tuple(sorted({run.task_queue for run in chosen.values()}))
+        unknown = await _unknown_types(client, selection, queues)
         limit = asyncio.Semaphore(_AT_ONCE)
         fetched = await asyncio.gather(*(_fetch(client, run, folder, limit) for run in chosen.values()))
     except RPCError as error:
@@ -157,8 +168,9 @@ async def download(
         left_out={name: count for name, count in left_out.items() if count},
         selection=selection,
         namespace=client.namespace,
+        unknown=unknown,
     )
-    if not runs:
+    if not runs and not unknown:
         asked = (
             f"{', '.join(selection.workflow_types)} in namespace {client.namespace}, closed within {selection.window}"
         )
@@ -203,11 +215,30 @@ async def _closed_runs(
     return list(_in_turn(by_end))[:cap]
 
 
-def _query(selection: Selection, workflow_type: str, condition: str) -> str:
+async def _unknown_types(client: Client, selection: Selection, queues: Sequence[str]) -> dict[str, int]:
+    """Count the open runs of each type that the code does not have, on ``queues`` or, without any, everywhere."""
+    if not selection.known_types:
+        return {}
+    condition = "ExecutionStatus = 'Running'"
+    condition += "".join(f" AND WorkflowType != {_quoted(name)}" for name in selection.known_types)
+    if queues:
+        condition += f" AND TaskQueue IN ({', '.join(map(_quoted, queues))})"
+    if selection.query:
+        condition += f" AND ({selection.query})"
+    counts: dict[str, int] = {}
+    async for run in client.list_workflows(condition, limit=_UNKNOWN_LOOKED_AT, rpc_timeout=_TIMEOUT):
+        counts[run.workflow_type] = counts.get(run.workflow_type, 0) + 1
+    return counts
+
+
+def _quoted(name: str) -> str:
     # Temporal's queries take a backslash before a quote within quotes.
-    quoted = workflow_type.replace("\\", "\\\\").replace("'", "\\'")
+    return "'" + name.replace("\\", "\\\\").replace("'", "\\'") + "'"
+
+
+def _query(selection: Selection, workflow_type: str, condition: str) -> str:
     extra = f" AND ({selection.query})" if selection.query else ""
-    return f"WorkflowType = '{quoted}' AND {condition}{extra}"
+    return f"WorkflowType = {_quoted(workflow_type)} AND {condition}{extra}"
 
 
 async def _listed(runs: AsyncIterator[WorkflowExecution]) -> list[WorkflowExecution]:

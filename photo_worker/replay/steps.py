@@ -7,8 +7,6 @@ are those of its command validation (temporalio/temporal, ``command_attr_validat
 
 from __future__ import annotations
 
-import base64
-import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -20,6 +18,7 @@ from temporalio.api.failure.v1 import Failure
 from temporalio.api.history.v1 import HistoryEvent, WorkflowExecutionStartedEventAttributes
 from temporalio.bridge.proto.workflow_commands import WorkflowCommand
 
+from photo_worker.replay.payloads import payload_value
 from photo_worker.replay.trace import IssuedCommand, Trace, is_machinery
 
 END_KINDS = frozenset({"complete", "fail", "cancel", "continue_as_new"})
@@ -84,19 +83,6 @@ def seconds(duration: Duration) -> float:
     return duration.seconds + duration.nanos / 1e9
 
 
-def payload_value(payload: Payload) -> Any:
-    """Return a payload's JSON value, or its encoding and bytes where it is none."""
-    encoding = payload.metadata.get("encoding", b"").decode("ascii", "replace")
-    if encoding.startswith("json/"):
-        try:
-            return json.loads(payload.data)
-        except ValueError:
-            pass
-    if encoding == "binary/null":
-        return None
-    return {"encoding": encoding, "data": base64.b64encode(payload.data).decode("ascii")}
-
-
 def _values(payloads: Iterable[Payload]) -> list[Any]:
     return [payload_value(payload) for payload in payloads]
 
@@ -113,7 +99,10 @@ def failure_value(failure: Failure) -> dict[str, Any]:
         info = failure.application_failure_info
         found |= {"type": info.type, "non_retryable": info.non_retryable, "details": _values(info.details.payloads)}
     if failure.HasField("encoded_attributes"):
-        found["encoded_attributes"] = payload_value(failure.encoded_attributes)
+        said = payload_value(failure.encoded_attributes)
+        if isinstance(said, dict) and "stack_trace" in said:
+            said = {name: value for name, value in said.items() if name != "stack_trace"}
+        found["encoded_attributes"] = said
     if failure.HasField("cause"):
         found["cause"] = failure_value(failure.cause)
     return found

@@ -13,13 +13,14 @@ import dataclasses
 import os
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import FrameType
 from typing import Any
 
 import temporalio
+from temporalio.api.common.v1 import Payload
 from temporalio.bridge.proto.workflow_activation import WorkflowActivation
 from temporalio.bridge.proto.workflow_commands import WorkflowCommand
 from temporalio.bridge.proto.workflow_completion import WorkflowActivationCompletion
@@ -27,8 +28,12 @@ from temporalio.worker import WorkflowInstance, WorkflowInstanceDetails, Workflo
 from temporalio.worker._workflow_instance import _WorkflowInstanceImpl
 from temporalio.worker.workflow_sandbox import SandboxedWorkflowRunner, SandboxRestrictions
 
+from photo_worker.replay.additive import Shapes
+from photo_worker.replay.payloads import payload_value
+
 _COMMAND = "photo_worker_replay_command"
 _PATCH = "photo_worker_replay_patch"
+_VALUES = "photo_worker_replay_values"
 
 # Frames of these are not the workflow's own code.
 _LIBRARIES = (temporalio, asyncio, concurrent.futures)
@@ -54,6 +59,7 @@ class Trace:
     task_queue: str = ""
     namespace: str = ""
     activations: int = 0
+    shapes: Shapes = field(default_factory=Shapes)
 
 
 def is_machinery(filename: str) -> bool:
@@ -77,6 +83,7 @@ class _ListeningInstance(_WorkflowInstanceImpl):
     def __init__(self, details: WorkflowInstanceDetails) -> None:
         self._on_command: Callable[[str | None], None] = details.extern_functions[_COMMAND]
         self._on_patch: Callable[[str, bool], None] = details.extern_functions[_PATCH]
+        self._on_values: Callable[[Sequence[Any], Sequence[Payload]], None] = details.extern_functions[_VALUES]
         super().__init__(details)
 
     def _add_command(self) -> WorkflowCommand:
@@ -89,6 +96,22 @@ class _ListeningInstance(_WorkflowInstanceImpl):
         if not deprecated:
             self._on_patch(id, taken)
         return taken
+
+    def _payload_converter_with_context(self, context: Any) -> Any:
+        converter = super()._payload_converter_with_context(context)
+        if getattr(converter, _VALUES, False):
+            return converter
+        write = converter.to_payloads
+
+        def listening(values: Sequence[Any]) -> list[Payload]:
+            payloads = write(values)
+            self._on_values(values, payloads)
+            return payloads
+
+        # Whatever class it is; to_payload goes through to_payloads.
+        object.__setattr__(converter, "to_payloads", listening)
+        object.__setattr__(converter, _VALUES, True)
+        return converter
 
 
 class _ListeningInnerRunner(WorkflowRunner):
@@ -118,6 +141,7 @@ class ListeningRunner(SandboxedWorkflowRunner):
             **det.extern_functions,
             _COMMAND: sources.append,
             _PATCH: lambda patch, taken: trace.patches.add((patch, taken)),
+            _VALUES: lambda values, payloads: _note_values(trace, values, payloads),
         }
         self.traces[det.info.run_id] = trace
         # The SDK makes the runner inside the sandbox from its class, by name.
@@ -133,6 +157,12 @@ class ListeningRunner(SandboxedWorkflowRunner):
 
         instance.activate = listening  # type: ignore[method-assign]
         return instance
+
+
+def _note_values(trace: Trace, values: Sequence[Any], payloads: Sequence[Payload]) -> None:
+    if len(values) == len(payloads):
+        for value, payload in zip(values, payloads, strict=True):
+            trace.shapes.note(value, payload_value(payload))
 
 
 def _note(trace: Trace, completion: WorkflowActivationCompletion, sources: list[str | None]) -> None:

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from google.protobuf.duration_pb2 import Duration
 from temporalio.api.common.v1 import Payload
+from temporalio.api.failure.v1 import Failure
 from temporalio.api.history.v1 import WorkflowExecutionStartedEventAttributes
 from temporalio.bridge.proto.workflow_commands import WorkflowCommand
 from temporalio.worker._workflow_instance import _WorkflowInstanceImpl
@@ -19,7 +20,7 @@ from photo_worker.replay.divergence import diagnose
 from photo_worker.replay.drift import compare
 from photo_worker.replay.engine import Code
 from photo_worker.replay.gate import Options, check
-from photo_worker.replay.steps import Issued, Step
+from photo_worker.replay.steps import Issued, Step, failure_value
 from photo_worker.replay.trace import IssuedCommand, Trace
 
 GOOD = Path(__file__).parent / "planted" / "kitchen.json"
@@ -198,3 +199,14 @@ class TestCodec:
     def test_without_its_keys_is_red(self, tmp_path: Path) -> None:
         report = check(Options((self.encrypted(tmp_path),), Code("tests.replay.planted.kitchen:Kitchen")))
         assert not report.green
+
+
+def test_encoded_attributes_of_a_failure_are_compared_without_their_stack_trace() -> None:
+    def encoded(trace: str, message: str) -> Failure:
+        said = json.dumps({"message": message, "stack_trace": trace}).encode()
+        failure = Failure(message="Encoded failure")
+        failure.encoded_attributes.CopyFrom(Payload(metadata={"encoding": b"json/plain"}, data=said))
+        return failure
+
+    assert failure_value(encoded("line 3", "burnt")) == failure_value(encoded("line 4", "burnt"))
+    assert failure_value(encoded("line 3", "burnt")) != failure_value(encoded("line 3", "raw"))

@@ -169,6 +169,30 @@ async def test_files_are_for_this_user_alone_and_stay_in_the_folder(service: Ser
     assert stat.S_IMODE(run.path.parent.stat().st_mode) == 0o700
 
 
+class TestUnknownTypes:
+    async def test_an_open_run_of_a_type_that_is_gone_is_counted(self, service: Service, tmp_path: Path) -> None:
+        # Two types on one queue; the code of today has the first alone.
+        gone = replace(service, workflow_type=f"{service.workflow_type}-gone")
+        async with service.worker():
+            await service.run("complete")
+            opened = await gone.run("wait")
+            await eventually(lambda: began(gone, opened))
+        await gone.shows(1)
+        selection = replace(service.selection, known_types=(service.workflow_type,))
+        fetched = await settled(service, selection, tmp_path, closed=1, opened=0)
+        assert fetched.unknown == {gone.workflow_type: 1}
+        named = replace(selection, task_queues=("another-queue",))
+        assert (await settled(service, named, tmp_path, closed=1, opened=0)).unknown == {}
+
+    async def test_where_no_run_of_a_known_type_is_left(self, service: Service, tmp_path: Path) -> None:
+        gone = replace(service, workflow_type=f"{service.workflow_type}-gone")
+        await gone.run("not begun")
+        await gone.shows(1)
+        selection = replace(service.selection, known_types=(service.workflow_type,), task_queues=(service.queue,))
+        fetched = await settled(service, selection, tmp_path, closed=0, opened=0)
+        assert fetched.unknown == {gone.workflow_type: 1}
+
+
 class TestLimits:
     async def test_the_cap_holds_and_takes_every_way_to_end_in_turn(self, service: Service, tmp_path: Path) -> None:
         async with service.worker():

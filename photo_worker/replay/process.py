@@ -1,0 +1,142 @@
+"""One child process that answers in JSON lines: it can be ended at any moment, with all that it has forked.
+
+A process that the code under test forks holds the same pipes, so that their end never comes; it is
+ended with the child's process group, and no wait here is without a limit.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import queue
+import selectors
+import signal
+import subprocess
+import sys
+import threading
+from pathlib import Path
+from typing import Any
+
+# Of what a child prints, this much of the end is kept: enough for a traceback, whatever it prints.
+LOG_BYTES = 8000
+
+# How often the reader looks whether a child that says nothing is still there.
+_LOOK_SECONDS = 0.2
+
+# What a killed process needs to be gone, on a machine that is busy.
+_END_SECONDS = 10.0
+
+_CHUNK = 65536
+
+
+class Gone(Exception):
+    """The child died, or had to be ended."""
+
+    def __init__(self, timed_out: bool, said: str) -> None:
+        super().__init__(said)
+        self.timed_out = timed_out
+        self.said = said
+
+
+class Child:
+    """The process, in a session and process group of its own. ``done`` counts the histories it has replayed."""
+
+    def __init__(self, about: dict[str, Any], path: tuple[str, ...], hash_seed: int) -> None:
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "photo_worker.replay.child"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            # The order of a set follows the seed; left to chance, the verdict would as well.
+            env={**os.environ, "PYTHONHASHSEED": str(hash_seed)},
+            # A terminal's Ctrl-C is for the parent, which ends its children.
+            start_new_session=True,
+        )
+        self._lines: queue.SimpleQueue[bytes | None] = queue.SimpleQueue()
+        self._log = b""
+        self._stop = threading.Event()
+        self.done = 0
+        self._reader = threading.Thread(target=self._read, daemon=True)
+        self._reader.start()
+        self._send(about | {"sys_path": [str(Path(entry).resolve()) for entry in (*path, *sys.path)]})
+
+    def _read(self) -> None:
+        answers, log = self._process.stdout, self._process.stderr
+        if answers is None or log is None:
+            return
+        rest = b""
+        with selectors.DefaultSelector() as waiting:
+            for stream in (answers, log):
+                waiting.register(stream, selectors.EVENT_READ)
+            while waiting.get_map() and not self._stop.is_set():
+                ready = waiting.select(_LOOK_SECONDS)
+                if not ready and self._process.poll() is not None:
+                    break
+                for key, _ in ready:
+                    chunk = os.read(key.fd, _CHUNK)
+                    if not chunk:
+                        waiting.unregister(key.fileobj)
+                    elif key.fileobj is log:
+                        self._log = (self._log + chunk)[-LOG_BYTES:]
+                    else:
+                        *lines, rest = (rest + chunk).split(b"\n")
+                        for line in lines:
+                            self._lines.put(line)
+        self._lines.put(None)
+
+    def _send(self, message: dict[str, Any]) -> None:
+        stdin = self._process.stdin
+        try:
+            if stdin is not None:
+                stdin.write(json.dumps(message).encode() + b"\n")
+                stdin.flush()
+        except (OSError, ValueError) as error:
+            raise self._gone(False) from error
+
+    def receive(self, limit: float) -> dict[str, Any]:
+        """Return the next answer, or raise ``Gone`` after ``limit`` seconds or at the child's death."""
+        try:
+            line = self._lines.get(timeout=max(0.0, limit))
+        except queue.Empty:
+            raise self._gone(True) from None
+        if line is None:
+            raise self._gone(False)
+        answer: dict[str, Any] = json.loads(line)
+        return answer
+
+    def request(self, message: dict[str, Any], limit: float) -> dict[str, Any]:
+        """Send a request and wait for its answer."""
+        self._send(message)
+        return self.receive(limit)
+
+    def _gone(self, timed_out: bool) -> Gone:
+        if not timed_out:
+            # It closed its end; how it died is worth a moment.
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                self._process.wait(5)
+        self.end()
+        status = self._process.returncode
+        how = "" if timed_out or status is None else f"exit status {status}" if status >= 0 else f"signal {-status}"
+        return Gone(timed_out, "; ".join(part for part in (how, self._last_words()) if part))
+
+    def _last_words(self) -> str:
+        lines = self._log.decode("utf-8", "replace").strip().splitlines()
+        telling = [line for line in lines if "panicked" in line or "Error" in line]
+        return (telling or lines or [""])[-1][:500]
+
+    def end(self) -> None:
+        """End the process and its group, whatever they are at; wait at most some seconds until they are gone."""
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.killpg(self._process.pid, signal.SIGKILL)
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self._process.wait(_END_SECONDS)
+        self._stop.set()
+        self._reader.join(_END_SECONDS)
+        if self._reader.is_alive():
+            return
+        for stream in (self._process.stdin, self._process.stdout, self._process.stderr):
+            if stream is not None:
+                # What was still to be sent has no reader any more.
+                with contextlib.suppress(OSError):
+                    stream.close()

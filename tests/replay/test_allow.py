@@ -1,0 +1,77 @@
+"""The allow list's drift entries: each excuses one change by its old and its new value, and no later one."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from photo_worker.errors import AllowListInvalid
+from photo_worker.replay.allow import apply, read
+from photo_worker.replay.drift import compare
+from photo_worker.replay.findings import Finding
+from photo_worker.replay.steps import Step
+
+ENTRY = """[[drift]]
+workflow = "W"
+where = "activity:ocr"
+what = "{what}"
+{change}
+reason = "meant"
+"""
+
+
+def written(folder: Path, what: str, change: str) -> Path:
+    path = folder / "allowed_drift.toml"
+    path.write_text(ENTRY.format(what=what, change=change), encoding="utf-8")
+    return path
+
+
+def drift(what: str, old: object, new: object) -> list[Finding]:
+    steps = [Step("activity", "1", "ocr", {what: value}, event_id=5) for value in (old, new)]
+    return compare(steps[:1], steps[1:], "W")
+
+
+HEARTBEAT = "was = '120.0'\nnow = '30'"
+
+
+def test_the_change_that_is_meant_is_excused(tmp_path: Path) -> None:
+    path = written(tmp_path, "heartbeat_timeout", HEARTBEAT)
+    red, allowed = apply(read(path), drift("heartbeat_timeout", 120.0, 30.0), path)
+    assert (red, len(allowed)) == ([], 1)
+
+
+def test_a_later_change_of_the_same_field_is_red(tmp_path: Path) -> None:
+    path = written(tmp_path, "heartbeat_timeout", HEARTBEAT)
+    red, allowed = apply(read(path), drift("heartbeat_timeout", 120.0, 0.001), path)
+    assert [finding.code for finding in red] == ["drift_heartbeat_timeout", "allow_entry_stale"]
+    assert allowed == []
+
+
+def test_of_a_large_argument_the_changed_key_is_named(tmp_path: Path) -> None:
+    path = written(tmp_path, "arguments", """was = '{"engine": "a"}'\nnow = '{"engine": "b"}'""")
+    meant = drift("arguments", [{"key": "k", "engine": "a"}], [{"key": "k", "engine": "b"}])
+    assert len(apply(read(path), meant, path)[1]) == 1
+    other = drift("arguments", [{"key": "k", "engine": "a"}], [{"key": "sha", "engine": "b"}])
+    assert "drift_arguments" in {finding.code for finding in apply(read(path), other, path)[0]}
+
+
+def test_what_the_finding_prints_is_an_entry(tmp_path: Path) -> None:
+    (finding,) = drift("arguments", ["it's"], [{"a": [True, None]}])
+    change = f"was = {finding.fix.split('was = ')[1].split(', now = ')[0]}\n"
+    change += f"now = {finding.fix.split(', now = ')[1].split(', reason')[0]}"
+    path = written(tmp_path, "arguments", change)
+    assert apply(read(path), [finding], path) == ([], [finding])
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        ("", "lacks now and was"),
+        ("was = '120'", "lacks now: without the old"),
+        ("was = 'x y'\nnow = '1'", "is not JSON"),
+    ],
+)
+def test_an_entry_without_its_change_is_refused(tmp_path: Path, change: str, says: str) -> None:
+    with pytest.raises(AllowListInvalid, match=says):
+        read(written(tmp_path, "heartbeat_timeout", change))

@@ -1,0 +1,111 @@
+"""What lies among the histories and is not read, or is gone, is told: links, other suffixes, lost files, resets."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from uuid import uuid4
+
+import pytest
+
+from photo_worker.cli import run
+from photo_worker.replay.control import can_show
+from photo_worker.replay.gate import check
+from photo_worker.replay.histories import search
+from photo_worker.replay.preflight import duplicates, inspect
+from tests.replay.test_gate import GOOD, codes, copy, loose, sign
+
+
+class TestFiles:
+    def test_a_linked_folder_is_searched_once(self, tmp_path: Path) -> None:
+        history = copy(tmp_path / "elsewhere", "a")
+        corpus = tmp_path / "corpus"
+        corpus.mkdir()
+        (corpus / "linked").symlink_to(history.parent)
+        (history.parent / "loop").symlink_to(corpus)
+        assert search([corpus]).histories == [corpus / "linked" / "a.json"]
+
+    @pytest.mark.parametrize("name", ["b.jsonl", "b.json.gz", "B.JSON", "events"])
+    def test_another_suffix_is_red(self, tmp_path: Path, name: str) -> None:
+        copy(tmp_path, "a")
+        (tmp_path / name).write_text("{}", encoding="utf-8")
+        found = [(finding.code, finding.file) for finding in check(loose(tmp_path)).findings]
+        assert found == [("file_not_read", str(tmp_path / name))]
+
+    def test_a_lost_history_is_red(self, tmp_path: Path) -> None:
+        kept, lost = copy(tmp_path, "kept"), copy(tmp_path, "lost")
+        for path in (kept, lost):
+            sign(path)
+        lost.unlink()
+        assert codes(check(loose(tmp_path))) == {"history_lost"}
+
+
+def reset(path: Path, folder: Path) -> Path:
+    """Write what a reset makes of a history: the same head, and a task that failed because of it."""
+    document = json.loads(path.read_text(encoding="utf-8"))
+    events = document["events"]
+    failed = next(index for index, event in enumerate(events) if "workflowTaskCompletedEventAttributes" in event)
+    again = {
+        "eventId": events[failed]["eventId"],
+        "eventTime": events[failed]["eventTime"],
+        "eventType": "EVENT_TYPE_WORKFLOW_TASK_FAILED",
+        "workflowTaskFailedEventAttributes": {
+            "cause": "WORKFLOW_TASK_FAILED_CAUSE_RESET_WORKFLOW",
+            "baseRunId": str(uuid4()),
+            "newRunId": str(uuid4()),
+        },
+    }
+    head = [events[0], *events[1:failed], again]
+    moved = json.loads(json.dumps([*events[1:failed], events[failed]]))
+    for number, event in enumerate(moved, start=len(head) + 1):
+        event["eventId"] = str(number)
+    document["events"] = head + moved
+    target = folder / "reset.json"
+    target.write_text(json.dumps(document), encoding="utf-8")
+    return target
+
+
+def test_a_reset_is_no_copy_of_the_run_it_came_from(tmp_path: Path) -> None:
+    first = copy(tmp_path, "first")
+    histories = [inspect(path)[0] for path in (first, reset(first, tmp_path))]
+    readable = [history for history in histories if history is not None]
+    assert len(readable) == 2
+    assert duplicates(readable) == []
+
+
+def test_a_type_whose_runs_all_wait_is_not_red(tmp_path: Path) -> None:
+    path = copy(tmp_path, "open")
+    document = json.loads(path.read_text(encoding="utf-8"))
+    document["events"] = document["events"][:4]
+    document["events"][0]["workflowExecutionStartedEventAttributes"]["workflowType"]["name"] = "planted_bell"
+    del document["events"][0]["workflowExecutionStartedEventAttributes"]["input"]
+    path.write_text(json.dumps(document), encoding="utf-8")
+    history, _ = inspect(path)
+    assert history is not None
+    assert not can_show(history, "drift")
+    options = loose(path)
+    report = check(replace(options, code=replace(options.code, workflows="tests.replay.planted.kitchen:Bell")))
+    assert report.green, report.findings
+    assert {note.code for note in report.notes} == {"control_left_out_command", "control_left_out_drift"}
+
+
+class TestReports:
+    @pytest.mark.parametrize("kind", ["json", "junit"])
+    def test_are_written_also_when_the_code_cannot_be_imported(self, tmp_path: Path, kind: str) -> None:
+        (tmp_path / "broken_import.py").write_text("1 / 0\n", encoding="utf-8")
+        target = tmp_path / "report"
+        with pytest.MonkeyPatch.context() as patch:
+            patch.chdir(tmp_path)
+            arguments = ["replay", "check", str(GOOD), "--workflows", "broken_import:W", "--format", f"{kind}={target}"]
+            assert run(arguments) == 1
+        assert "replay_target_broken" in target.read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("option", ["--workflows", "--converter"])
+def test_a_wrong_dotted_path_is_wrong_use_against_a_service_too(
+    option: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("TEMPORAL_TARGET", "127.0.0.1:1")
+    assert run(["replay", "check", "--from-server", option, "nowhere:X"]) == 2
+    assert "replay_target_invalid" in capsys.readouterr().err

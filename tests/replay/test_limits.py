@@ -1,0 +1,97 @@
+"""Nothing holds the gate up: not what the code forks, not what it prints, and not many histories that hang."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import psutil
+import pytest
+
+from photo_worker.replay.engine import Code
+from photo_worker.replay.gate import Options, check
+from photo_worker.replay.process import LOG_BYTES, Child, Gone
+from tests.replay.test_gate import GOOD, codec, codes, copy, loose
+
+FORKS = """
+import multiprocessing, os, time
+from tests.replay.planted.kitchen import Kitchen
+if multiprocessing.current_process().name == "MainProcess":
+    forked = os.fork()
+    if forked == 0:
+        time.sleep(600)
+        os._exit(0)
+    with open({told!r}, "a") as told:
+        told.write(f"{{forked}}\\n")
+"""
+
+
+@pytest.fixture
+def forked(tmp_path: Path) -> Iterator[Path]:
+    """Yield where forks are noted; end those that are left."""
+    told = tmp_path / "forked.txt"
+    yield told
+    for line in told.read_text(encoding="utf-8").split() if told.exists() else ():
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(int(line), 9)
+
+
+def lives(number: int) -> bool:
+    try:
+        return psutil.Process(number).status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
+
+
+def test_code_that_forks_is_checked_and_its_forks_are_ended(tmp_path: Path, forked: Path) -> None:
+    (tmp_path / "forking_code.py").write_text(FORKS.format(told=str(forked)), encoding="utf-8")
+    code = Code("forking_code:Kitchen", path=(str(tmp_path),))
+    report = check(replace(loose(GOOD, code=code), static=False))
+    assert report.green, report.findings
+    numbers = [int(line) for line in forked.read_text(encoding="utf-8").split()]
+    assert numbers
+    assert not [number for number in numbers if lives(number)]
+
+
+def test_what_a_child_prints_without_end_is_bounded(tmp_path: Path) -> None:
+    text = "while True:\n    print('x' * 60000, flush=True)\n"
+    (tmp_path / "loud_without_end.py").write_text(text, encoding="utf-8")
+    about = {"workflows": "loud_without_end:W", "converter": "loud_without_end:C"}
+    child = Child(about, (str(tmp_path),), 0)
+    try:
+        with pytest.raises(Gone) as gone:
+            child.receive(10.0)
+        assert gone.value.timed_out
+        assert 0 < len(child._log) <= LOG_BYTES
+    finally:
+        child.end()
+
+
+def test_the_whole_run_has_a_limit_that_names_what_it_did_not_reach(tmp_path: Path) -> None:
+    code = codec(tmp_path, "await asyncio.Event().wait() if b'hang' in text else None")
+    folder = tmp_path / "histories"
+    paths = [copy(folder, f"run{number}", dish="hang") for number in range(5)]
+    began = time.monotonic()
+    options: Options = replace(loose(folder, code=code, limit_seconds=120.0, jobs=1), run_limit_seconds=15.0)
+    report = check(options)
+    assert time.monotonic() - began < 60
+    assert "run_limit_exceeded" in codes(report)
+    (finding,) = [each for each in report.findings if each.code == "run_limit_exceeded"]
+    assert all(str(path) in finding.what for path in paths)
+    assert not report.green
+
+
+def test_what_follows_the_order_of_a_set_is_red_each_time(tmp_path: Path) -> None:
+    text = (GOOD.with_name("kitchen.py")).read_text(encoding="utf-8")
+    old = "            wash,\n            order.dish,\n"
+    assert text.count(old) == 1
+    # Five names agree in two orders once in 120; these do not, and the order follows the seed alone.
+    names = "set(['leek', 'plum', 'fig', 'pea', 'beet'])"
+    text = text.replace(old, f"            wash,\n            ','.join({names}),\n")
+    (tmp_path / "set_kitchen.py").write_text(text, encoding="utf-8")
+    report = check(replace(loose(GOOD, code=Code("set_kitchen:Kitchen", path=(str(tmp_path),))), static=False))
+    assert "order" in {finding.code for finding in report.findings}
