@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import photo_worker.replay_errors
 import photo_worker.stack_errors  # noqa: F401 - a part of the tree that is walked
 from photo_worker import errors, policies
 from photo_worker.config import Settings
@@ -94,14 +95,16 @@ def _errors() -> str:
         "",
         "Each error has a stable code. It is the type of a failed activity in a workflow's history, the",
         "`error_code` of a failed job's row, and `error.code` in a command's `-o json`. Names in braces stand for",
-        "what the message fills in. Retryable errors are tried again within the step's policy.",
+        "what the message fills in. A job waits for what is wrong with a service or a worker, for as long as it lives.",
         "",
-        "| code | message | what to do | retried |",
+        "| code | message | what to do | a job waits |",
         "| --- | --- | --- | --- |",
     ]
     for kind in sorted(_tree(errors.PhotoWorkerError), key=lambda kind: kind.code):
         message = _cell(inspect.cleandoc(kind.__doc__ or ""))
-        lines.append(f"| `{kind.code}` | {message} | {_cell(kind.hint)} | {'yes' if kind.retryable else 'no'} |")
+        lines.append(
+            f"| `{kind.code}` | {message} | {_cell(kind.hint)} | {'yes' if kind.fault in {'service', 'worker'} else 'no'} |"
+        )
     return "\n".join(lines) + "\n"
 
 

@@ -15,8 +15,8 @@ import click
 
 from photo_worker.cli.output import Command, OutputFormat, emit, emit_error, envelope, output_option
 from photo_worker.cli.replay_server import fetched, server_options, take
-from photo_worker.errors import AllowListInvalid, ReplayTargetBroken, ReplayTargetInvalid
 from photo_worker.replay.target_names import PRODUCT_CONVERTER, PRODUCT_WORKFLOWS
+from photo_worker.replay_errors import AllowListInvalid, ReplayTargetBroken, ReplayTargetInvalid
 
 if TYPE_CHECKING:
     from rich.console import Console

@@ -14,7 +14,8 @@ import click
 
 from photo_worker.cli.context import Surroundings, stack_option, surroundings
 from photo_worker.cli.output import Command, OutputFormat, emit, output_option
-from photo_worker.errors import PhotoWorkerError, ScenariosUnusable
+from photo_worker.errors import PhotoWorkerError
+from photo_worker.replay_errors import ScenariosUnusable
 
 if TYPE_CHECKING:
     from photo_worker.replay.record import Recorded

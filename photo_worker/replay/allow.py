@@ -12,8 +12,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from photo_worker.errors import AllowListInvalid
 from photo_worker.replay.findings import Finding
+from photo_worker.replay_errors import AllowListInvalid
 
 _FIELDS = {
     "drift": ("workflow", "where", "what", "was", "now", "reason"),

@@ -14,10 +14,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from photo_worker.errors import ReplayTargetBroken, ReplayTargetInvalid
 from photo_worker.replay.findings import Finding
 from photo_worker.replay.process import Child, Gone
 from photo_worker.replay.target_names import PRODUCT_CONVERTER, PRODUCT_WORKFLOWS
+from photo_worker.replay_errors import ReplayTargetBroken, ReplayTargetInvalid
 
 # A history takes milliseconds; workflow code that blocks is stopped by the SDK after 2 s a task.
 DEFAULT_LIMIT_SECONDS = 30.0

@@ -9,7 +9,6 @@ from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
-from photo_worker.errors import ReplayTargetBroken
 from photo_worker.replay import allow, control, coverage, preflight
 from photo_worker.replay.engine import (
     DEFAULT_LIMIT_SECONDS,
@@ -22,6 +21,7 @@ from photo_worker.replay.engine import (
 )
 from photo_worker.replay.findings import Finding
 from photo_worker.replay.histories import HistoryFile, search
+from photo_worker.replay_errors import ReplayTargetBroken
 
 
 @dataclass(frozen=True)

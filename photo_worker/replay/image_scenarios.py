@@ -19,7 +19,6 @@ from pathlib import Path
 from typing import Any
 from uuid import UUID, uuid4
 
-from photo_worker import errors
 from photo_worker.bootstrap import Application, BackendRegistry, build_activities, workflow_types
 from photo_worker.contracts.keys import raw_key
 from photo_worker.ports import DetectedText, DocumentRef, ObjectStore, OcrBackend
@@ -41,6 +40,7 @@ from photo_worker.replay.image_scenario_parts import (
 )
 from photo_worker.replay.image_scenarios_counted import COUNTED_SCENARIOS
 from photo_worker.replay.scenarios import Await, Cancel, Interference, Playbook, Ran, Scenario
+from photo_worker.replay_errors import ScenariosUnusable
 
 _PNG_START = 2000
 
@@ -184,7 +184,7 @@ def playbook(photo: Path) -> Playbook:
 
 def _needed(application: Application | None) -> Application:
     if application is None:
-        raise errors.ScenariosUnusable(target="of the product", reason="they are played without its services")
+        raise ScenariosUnusable(target="of the product", reason="they are played without its services")
     return application
 
 

@@ -17,15 +17,7 @@ from typing import Any
 from temporalio.service import RPCError
 
 from photo_worker import __version__
-from photo_worker.errors import (
-    HistoryExists,
-    HistoryUnwritable,
-    PhotoWorkerError,
-    RecordingUnfit,
-    ScenarioDeviated,
-    ScenarioUnknown,
-    TemporalUnavailable,
-)
+from photo_worker.errors import PhotoWorkerError, TemporalUnavailable
 from photo_worker.replay.course import deviation
 from photo_worker.replay.engine import Code, Engine, Job
 from photo_worker.replay.histories import (
@@ -40,6 +32,13 @@ from photo_worker.replay.histories import (
 from photo_worker.replay.scenarios import Scenario
 from photo_worker.replay.scrub import scrub
 from photo_worker.replay.stage import Stage
+from photo_worker.replay_errors import (
+    HistoryExists,
+    HistoryUnwritable,
+    RecordingUnfit,
+    ScenarioDeviated,
+    ScenarioUnknown,
+)
 
 Json = dict[str, Any]
 

@@ -22,9 +22,9 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 from photo_worker import errors
-from photo_worker.errors import HistoryUnscrubbable
 from photo_worker.replay.histories import attributes, event_name
 from photo_worker.replay.masks import MaskTable
+from photo_worker.replay_errors import HistoryUnscrubbable
 
 Json = dict[str, Any]
 

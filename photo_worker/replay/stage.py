@@ -22,9 +22,10 @@ from temporalio.worker import ActivityInboundInterceptor, ExecuteActivityInput, 
 from photo_worker.activities.boundary import to_application_error, unexpected
 from photo_worker.bootstrap import Application
 from photo_worker.config import Settings
-from photo_worker.errors import PhotoWorkerError, ScenarioDeviated
+from photo_worker.errors import PhotoWorkerError
 from photo_worker.replay import scenarios as play
 from photo_worker.replay.histories import event_name
+from photo_worker.replay_errors import ScenarioDeviated
 
 MakeWorker: TypeAlias = Callable[[Client, Settings, Sequence[type], Sequence[Callable[..., Any]], Executor], Worker]
 

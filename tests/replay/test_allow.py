@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from photo_worker.errors import AllowListInvalid
 from photo_worker.replay.allow import apply, read
 from photo_worker.replay.drift import compare
 from photo_worker.replay.findings import Finding
 from photo_worker.replay.steps import Step
+from photo_worker.replay_errors import AllowListInvalid
 
 ENTRY = """[[drift]]
 workflow = "W"

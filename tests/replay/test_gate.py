@@ -12,10 +12,10 @@ from uuid import uuid4
 import psutil
 import pytest
 
-from photo_worker.errors import AllowListInvalid, ReplayTargetBroken, ReplayTargetInvalid
 from photo_worker.replay.engine import Code, Engine, Job, Outcome
 from photo_worker.replay.gate import Options, Report, check
 from photo_worker.replay.histories import Provenance, core_flags, patch_ids, provenance_path, sha256_of
+from photo_worker.replay_errors import AllowListInvalid, ReplayTargetBroken, ReplayTargetInvalid
 
 GOOD = Path(__file__).parent / "planted" / "kitchen.json"
 KITCHEN = Code(workflows="tests.replay.planted.kitchen:Kitchen")

@@ -11,7 +11,13 @@ import pytest
 from click.testing import CliRunner
 
 from photo_worker.cli import cli
-from photo_worker.errors import (
+from photo_worker.replay.histories import Provenance, provenance_path
+from photo_worker.replay.image_scenarios import SCENARIOS, playbook
+from photo_worker.replay.record import Recorded, choose, history_paths, record, refuse_existing, replay_problem, write
+from photo_worker.replay.scenarios import Expected, Scenario
+from photo_worker.replay.scrub import scrub
+from photo_worker.replay.stage import Stage
+from photo_worker.replay_errors import (
     HistoryExists,
     HistoryUnscrubbable,
     HistoryUnwritable,
@@ -19,12 +25,6 @@ from photo_worker.errors import (
     ScenarioDeviated,
     ScenarioUnknown,
 )
-from photo_worker.replay.histories import Provenance, provenance_path
-from photo_worker.replay.image_scenarios import SCENARIOS, playbook
-from photo_worker.replay.record import Recorded, choose, history_paths, record, refuse_existing, replay_problem, write
-from photo_worker.replay.scenarios import Expected, Scenario
-from photo_worker.replay.scrub import scrub
-from photo_worker.replay.stage import Stage
 from photo_worker.worker import build_worker
 from tests.replay.corpora import PRODUCT, load
 from tests.replay.features.scenarios import PLAYBOOK

@@ -12,12 +12,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from photo_worker.errors import HistoryUnscrubbable, ObjectMissing, StepFailed
+from photo_worker.errors import ObjectMissing, StepFailed
 from photo_worker.replay.histories import attributes, core_flags, event_name
 from photo_worker.replay.masks import MaskTable
 from photo_worker.replay.record import replay_problem
 from photo_worker.replay.scrub import scrub
 from photo_worker.replay.target_names import PRODUCT_WORKFLOWS
+from photo_worker.replay_errors import HistoryUnscrubbable
 from tests.replay.corpora import PRODUCT, load
 
 _JOB = "8c5b4f0e-7a51-4a52-9f3a-2f6f3c1d9b77"
