@@ -102,9 +102,8 @@ def _errors() -> str:
     ]
     for kind in sorted(_tree(errors.PhotoWorkerError), key=lambda kind: kind.code):
         message = _cell(inspect.cleandoc(kind.__doc__ or ""))
-        lines.append(
-            f"| `{kind.code}` | {message} | {_cell(kind.hint)} | {'yes' if kind.fault in {'service', 'worker'} else 'no'} |"
-        )
+        waits = "yes" if kind.fault in {"service", "worker"} else "no"
+        lines.append(f"| `{kind.code}` | {message} | {_cell(kind.hint)} | {waits} |")
     return "\n".join(lines) + "\n"
 
 
@@ -138,6 +137,9 @@ def _settings() -> str:
         "crash between the answer and its storing is charged again. A PDF or TIFF of several pages is refused before",
         "Textract is asked, either way.",
         "",
+        "`JOB_LIFETIME_SECONDS` is how long a job that is submitted waits for services that are away and for workers",
+        "that are set up rightly, counted from its first workflow task; then it ends as failed with `job_expired`.",
+        "",
         "`S3_SERVER_SIDE_ENCRYPTION` (`AES256`, `aws:kms`, `aws:kms:dsse`) and, for the last two, `S3_SSE_KMS_KEY_ID`",
         "go with all that the worker, `submit` and `migrate` write to S3: photos, OCR answers, manifests and the",
         "bucket's marker. Without them the bucket's own default encryption holds, which is enough unless a bucket",
@@ -161,7 +163,9 @@ def _policies() -> str:
     lines = [
         "# Policies",
         "",
-        "Timeouts and retries of each step, from `photo_worker/policies.py`. Attempts of 0 mean without end.",
+        "Timeouts and retries of each step, from `photo_worker/policies.py`. What is wrong with a service or a worker",
+        "is tried again for as long as the job lives (`JOB_LIFETIME_SECONDS`, a day by default); `attempts` bounds those",
+        "that end with an unexpected error alone, and 0 means without end. A throttled call waits as the service asks.",
         "",
         "| step | one attempt | heartbeat | first wait | longest wait | attempts |",
         "| --- | --- | --- | --- | --- | --- |",

@@ -17,6 +17,8 @@ from tests.crash.soaking.schedule import KILL, PAUSE, RESTART, Order, schedule_o
 
 UPLOADS, DISTURBANCES = 300, 20
 
+# The others are damaged, cancelled or erased, as the schedule draws them.
+LEAST_SUCCEEDED = 0.75
 # Some of the uploads are erased before they are accepted.
 ORDER = Order(uploads=310, seconds=35.0, seed=20, kills=20, restarts=1, workers=3, throttle=0.3)
 
@@ -44,6 +46,7 @@ def test_everything_dies_and_nothing_is_lost_or_doubled() -> None:
     assert found["violations"] == []
     assert found["uploads"] >= UPLOADS
     assert found["uploads"] == found["succeeded"] + found["failed"] + found["erased"]
+    assert found["succeeded"] >= LEAST_SUCCEEDED * found["uploads"]
     assert found["kills"] + found["pauses"] >= DISTURBANCES
     assert {name: found[f"restarts_{name}"] for name in NAMES} == dict.fromkeys(NAMES, 1)
     assert found["throttles"] > 0

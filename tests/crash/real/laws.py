@@ -6,6 +6,7 @@ those of the invariants in docs/explanation/crash-safety.md.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from datetime import UTC, datetime, timedelta
 from urllib.parse import unquote, urlsplit
@@ -20,6 +21,7 @@ from photo_worker.integrity.look import Means, Ports
 from photo_worker.integrity.rules import all_rules
 from photo_worker.integrity.survey import open_survey
 from photo_worker.orchestration.converter import data_converter
+from photo_worker.policies import UNEXPECTED
 from photo_worker.ports import Recipe
 from tests.crash.real.facts import Facts
 from tests.crash.violation import POLICIES, Violation
@@ -55,12 +57,22 @@ def _read_by(facts: Facts, row: Recipe) -> str:
 
 
 def too_many_attempts(facts: Facts) -> Iterator[Violation]:
-    """No activity was tried more often than its policy says."""
+    """No activity ended more often with an unexpected error than its policy says."""
     for job_id, course in facts.courses.items():
-        for activity, attempts in course.attempts.items():
+        names: dict[int, str] = {}
+        ends: Counter[str] = Counter()
+        for event in course.history.events:
+            if event.HasField("activity_task_scheduled_event_attributes"):
+                names[event.event_id] = event.activity_task_scheduled_event_attributes.activity_type.name
+            failed = event.activity_task_failed_event_attributes
+            if failed.failure.application_failure_info.type == UNEXPECTED:
+                ends[names[failed.scheduled_event_id]] += 1
+        for activity, number in ends.items():
             limit = POLICIES[activity].maximum_attempts
-            if limit and attempts > limit:
-                yield Violation(11, f"{activity} of {job_id} was tried {attempts} times, the policy says {limit}")
+            if limit and number > limit:
+                yield Violation(
+                    11, f"{activity} of {job_id} failed {number} times unexpectedly, the policy says {limit}"
+                )
 
 
 def leaks(facts: Facts, words: Iterable[str], variables: Mapping[str, str]) -> Iterator[Violation]:
