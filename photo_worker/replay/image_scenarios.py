@@ -150,6 +150,7 @@ _OTHERWISE: tuple[Scenario, ...] = (
         Ran(VERIFY, "timed_out", None),
         photo=Photo(lifetime_seconds=_SOON),
         interferences=(Interference(VERIFY, "hang"),),
+        keep=("until the end, and did not end in its time",),
         limit=timedelta(minutes=5),
     ),
     succeeded(
@@ -202,7 +203,8 @@ def _stage_photo(application: Application, wanted: Photo, png: bytes, workflow_i
         application.store.put(bucket, key, png, content_type="image/png")
     else:
         key = raw_key(hashlib.sha256(bodies[wanted.content]).hexdigest(), ".png")
-        application.store.put(bucket, key, bodies[wanted.content], content_type="image/png")
+        # Another scenario may be reading it.
+        application.store.put_new(bucket, key, bodies[wanted.content], content_type="image/png")
     # A plain object, as other clients send it; contracts would refuse what a scenario gets wrong.
     return {
         "job_id": wanted.job_id or workflow_id,
