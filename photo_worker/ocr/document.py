@@ -93,7 +93,9 @@ def open_document(source: Path | bytes, name: str, limits: Limits = SYNC) -> Ope
         head = file.read(media.HEAD_BYTES)
         kind = media.sniff(head)
         if kind not in media.DOCUMENT_TYPES:
-            raise UnsupportedDocument(name=name, actual=kind or odd_images.signature(head) or "of an unknown type")
+            raise UnsupportedDocument(
+                name=name, actual=odd_images.signature(head) or media.described(kind or "of an unknown type")
+            )
         if size > limits.bytes_of(kind):
             raise DocumentTooLarge(name=name, size_bytes=size, limit_bytes=limits.bytes_of(kind))
         file.seek(0)

@@ -15,7 +15,7 @@ from photo_worker.errors import JobConflict
 from photo_worker.jobs import JobReport, Source
 from tests.contracts.ocr_backend import BAD_CODES
 from tests.support.bad_inputs import BAD_INPUTS
-from tests.support.harness import FIXTURES, Harness, open_harness
+from tests.support.harness import FIXTURES, Harness, open_harness, waiting_for
 
 pytestmark = pytest.mark.stack
 
@@ -166,4 +166,12 @@ async def test_no_permission(
         open_harness(stack_variables | {"AWS_ENDPOINT_URL_S3": refusing_s3}, monkeypatch) as harness,
         harness.worker(),
     ):
-        assert_failed(harness, await process(harness, "photo.png"), "object_forbidden")
+        # What may be granted is waited for: the job does not end by it.
+        source = Source("photo.png", bucket=harness.settings.s3_bucket, key="photo.png")
+        submission = await harness.service.submit(source, engine="recorded")
+        waiting = await waiting_for(harness, submission.job_id, 1)
+        assert waiting.code == "object_forbidden"
+        row = harness.application.repository.get(submission.job_id)
+        assert row is not None
+        assert row.status == "running"
+        await harness.service._started().cancel(submission.job_id)

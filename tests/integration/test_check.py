@@ -382,7 +382,10 @@ def test_the_command_tells_people_and_programs(run: Run, bucket: str, s3_client:
     assert "photo_without_row  warning         12  An uploaded photo is some row's, or is young" in damaged.stdout
     assert damaged.stdout.count("warning [photo_without_row]") == 10
     assert "... and 2 more of photo_without_row; -o json shows all" in damaged.stdout
-    assert "--repair would delete the photo, unless somebody submits it at this moment." in damaged.stdout
+    assert (
+        "--repair would delete the photo, or the copy of one, unless somebody submits it at this moment."
+        in damaged.stdout
+    )
 
     answer = json.loads(run("check", "--grace", "0s", "-o", "json").stdout)
     assert (answer["command"], answer["status"], answer["error"]) == ("check", "failed", None)

@@ -20,9 +20,9 @@ from photo_worker import policies
 from photo_worker.contracts.image import ImageProcessingInput, ImageProcessingResult
 from photo_worker.errors import JobCancelled, JobFailed
 from photo_worker.jobs import Source
-from photo_worker.ports import DetectedText, DocumentRef, Recipe, Waiting
+from photo_worker.ports import DetectedText, DocumentRef, Recipe
 from photo_worker.workflows.image import ImageProcessingWorkflow
-from tests.support.harness import FIXTURES, Harness, eventually, open_harness
+from tests.support.harness import FIXTURES, Harness, eventually, open_harness, waiting_for
 from tests.support.proxy import proxy_to
 
 pytestmark = pytest.mark.stack
@@ -323,16 +323,6 @@ class TestOutages:
                     assert await status_of(direct, submission.job_id) == "queued"
                     proxy.up()
                     assert (await direct.service.wait(submission.job_id)).recipe.status == "succeeded"
-
-
-async def waiting_for(harness: Harness, job_id: UUID, attempts: int) -> Waiting:
-    """Wait until the job's step has been tried so often, and return what it waits for."""
-
-    async def probe() -> Waiting | None:
-        state = await harness.service.workflow_of(job_id)
-        return state.waiting if state and state.waiting and state.waiting.attempt > attempts else None
-
-    return await eventually(probe, seconds=120)
 
 
 async def retrying_activity(harness: Harness, job_id: UUID) -> None:

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from photo_worker.contracts.image import Manifest
+from photo_worker.integrity.binding import MARKER_KEY
 from photo_worker.integrity.erase import Erasure
 from photo_worker.integrity.look import Means, Ports
 from photo_worker.integrity.survey import open_survey
@@ -97,7 +98,7 @@ async def test_a_photo_of_a_phone_is_read(
     assert store.head(copy.bucket, copy.key)
     assert await findings(running) == []
     await erasure.erase(again.recipe.id)
-    assert list(store.list(bucket, "")) == []
+    assert [entry.key for entry in store.list(bucket, "")] == [MARKER_KEY]
 
 
 @pytest.mark.parametrize("engine", ["textract", "local"])
@@ -140,4 +141,5 @@ async def test_the_commands_know_the_copy(running: Harness, tmp_path: Path) -> N
     )
     assert told.returncode == 0, told.stderr
     assert "copy      deleted" in told.stdout
-    assert list(running.application.store.list(running.settings.s3_bucket, "")) == []
+    left = running.application.store.list(running.settings.s3_bucket, "")
+    assert [entry.key for entry in left] == [MARKER_KEY]

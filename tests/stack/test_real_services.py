@@ -382,12 +382,12 @@ def test_three_stacks_in_two_worktrees_have_nothing_in_common(place: Path) -> No
             Stack(directory / ".photo-worker", name).delete()
 
 
-def listening_ports(up: Mapping[str, Any]) -> list[int]:
-    """Return the ports that a stack's processes listen on."""
+def listening_ports(up: Mapping[str, Any]) -> list[tuple[str, int]]:
+    """Return where a stack's processes listen: address and port."""
     known = [psutil.Process(entry["pid"]) for entry in up["services"]]
     known += [child for process in known for child in process.children(recursive=True)]
     return [
-        connection.laddr.port
+        (connection.laddr.ip, connection.laddr.port)
         for process in known
         for connection in process.net_connections("tcp")
         if connection.status == psutil.CONN_LISTEN

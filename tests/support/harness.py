@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 from urllib.parse import urlsplit
+from uuid import UUID
 
 import pytest
 from psycopg.conninfo import conninfo_to_dict
@@ -23,6 +24,7 @@ from photo_worker.integrity.binding import bind
 from photo_worker.jobs import JobService
 from photo_worker.orchestration.connection import connect
 from photo_worker.orchestration.temporal import TemporalOrchestrator
+from photo_worker.ports import Waiting
 from photo_worker.storage.postgres import PostgresRecipeRepository, make_pool
 from photo_worker.storage.s3_boto import BotoObjectStore
 from photo_worker.worker import build_worker
@@ -64,6 +66,16 @@ class Harness:
             )
             async with worker:
                 yield worker
+
+
+async def waiting_for(harness: Harness, job_id: UUID, attempts: int) -> Waiting:
+    """Wait until the job's step has been tried so often, and return what it waits for."""
+
+    async def probe() -> Waiting | None:
+        state = await harness.service.workflow_of(job_id)
+        return state.waiting if state and state.waiting and state.waiting.attempt > attempts else None
+
+    return await eventually(probe, seconds=120)
 
 
 @pytest.fixture

@@ -252,7 +252,7 @@ def test_the_commands_agree_on_a_running_stack(stack_env: dict[str, str]) -> Non
     assert up["status"] == "ok"
     assert up["data"]["started"] is False
     assert up["data"]["env"] == stack_env
-    assert {span["group"] for span in up["data"]["timings"]} == {"temporal", "postgres", "aws", "textract"}
+    assert {span["group"] for span in up["data"]["timings"]} == {"temporal", "postgres", "aws", "textract", "stack"}
 
     status = cli("status", "--name", name, "-o", "json", home=home)
     assert status.returncode == 0

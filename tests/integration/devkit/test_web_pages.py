@@ -215,7 +215,7 @@ def test_no_page_reaches_a_service(stack: Stack, env: dict[str, str]) -> None:
     # First the harm: it says more than a status.
     assert s3.get_object(Bucket=env["S3_BUCKET"], Key="raw/photo")["Body"].read() == b"a photo"
     keys = [entry["Key"] for entry in s3.list_objects_v2(Bucket=env["S3_BUCKET"])["Contents"]]
-    assert keys == ["raw/photo"]
+    assert keys == [".photo-worker/deployment.json", "raw/photo"]
     assert sns.list_subscriptions()["Subscriptions"] == subscriptions
     wait_until(lambda: workflows.ids(env) == ["kept"], "the one workflow is listed, and no other")
     namespaces = send(port_of(stack, "temporal-ui"), Asked("temporal-ui", "GET", "/api/v1/namespaces"), {}).body

@@ -29,7 +29,7 @@ def begin(started: Running, content: bytes) -> socket.socket:
     connection = socket.create_connection(("127.0.0.1", started.port), timeout=30)
     body = sent(content)
     connection.sendall(
-        f"POST / HTTP/1.1\r\nHost: a\r\nX-Amz-Target: {DETECT}\r\nContent-Type: {JSON_11}\r\n"
+        f"POST / HTTP/1.1\r\nHost: localhost\r\nX-Amz-Target: {DETECT}\r\nContent-Type: {JSON_11}\r\n"
         f"Authorization: {SIGNED}\r\nContent-Length: {len(body)}\r\n\r\n".encode()
         + body
     )
@@ -173,7 +173,7 @@ async def test_the_system_holds_a_process_to_its_memory(made: Make) -> None:
         ("GET /_emulator/health HTTP/1.1\r\nHost: a\r\nX: " + "x" * 70_000 + "\r\n", 431),
         ("GET /_emulator/health HTTP/1.1\r\nHost: a\r\n" + "X: x\r\n" * 40_000, 431),
         ("GET /_emulator/health?" + "x" * 70_000 + " HTTP/1.1\r\nHost: a\r\n", 431),
-        ("GET /_emulator/health HTTP/1.1\r\nHost: a\r\nX: " + "x" * 30_000 + "\r\n", 200),
+        ("GET /_emulator/health HTTP/1.1\r\nHost: localhost\r\nX: " + "x" * 30_000 + "\r\n", 200),
         # The head is in order; the control interface wants to know a name.
         ("GET /_emulator/health HTTP/1.0\r\n", 403),
     ],

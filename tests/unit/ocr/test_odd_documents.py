@@ -110,9 +110,9 @@ def tiff_of(tag: int, value: int) -> bytes:
 
 
 ODD: dict[str, tuple[bytes, str]] = {
-    "JPEG-LS": (jpeg_of(0xF7), "is a JPEG-LS image"),
-    "lossless": (jpeg_of(0xC3), "is a lossless JPEG"),
-    "hierarchical": (jpeg_of(0xC5), "is a hierarchical JPEG"),
+    "JPEG-LS": (jpeg_of(0xF7), "is a JPEG-LS"),
+    "lossless": (jpeg_of(0xC3), "is a lossless or hierarchical JPEG"),
+    "hierarchical": (jpeg_of(0xC5), "is a lossless or hierarchical JPEG"),
     "12 bits": (jpeg_of(0xC1, 12), "is a JPEG of 12 bits a sample"),
     "BigTIFF": (b"II+\0\x08\0\0\0" + bytes(64), "is a BigTIFF"),
     "big-endian BigTIFF": (b"MM\0+\0\x08\0\0" + bytes(64), "is a BigTIFF"),
