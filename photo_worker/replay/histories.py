@@ -146,7 +146,10 @@ def search(paths: Iterable[Path]) -> Searched:
                 folders.clear()
                 continue
             seen.add(real)
-            folders.sort()
+            # A folder by the name of a history is no history: it is told of, not searched.
+            named = [name for name in folders if name.endswith(".json")]
+            found |= {Path(folder) / name for name in named}
+            folders[:] = sorted(set(folders) - set(named))
             for entry in (Path(folder) / name for name in names if not name.startswith(".")):
                 if entry.name.endswith(PROVENANCE_SUFFIX):
                     provenance.add(entry)

@@ -9,7 +9,6 @@ _STEPS = "tests/unit/test_activities.py::"
 _COPIES = "tests/unit/test_converted.py::TestConverted::"
 _LATE = "tests/unit/test_late_attempts.py::"
 _OPTIONS = "tests/unit/test_step_options.py::"
-_WORKFLOWS = "tests/integration/test_image_workflow.py::"
 _HISTORIES = "tests/replay/test_histories.py::test_the_bare_replayer_accepts_it"
 
 WORKFLOW: tuple[Safeguard, ...] = (
@@ -119,7 +118,7 @@ WORKFLOW: tuple[Safeguard, ...] = (
         (2, 11),
         "unexpected errors are not counted",
         (Edit("photo_worker/workflows/image.py", "or tried >= policy.maximum_attempts", ""),),
-        (_WORKFLOWS + "TestFailure::test_a_defect_in_a_backend_fails_the_job_after_its_attempts",),
+        (_HISTORIES + "[lifetime-ocr-defect]",),
     ),
     Safeguard(
         "outage-is-a-delay",

@@ -12,7 +12,7 @@ INSIDE, REPLY_LOST = "inside", "reply lost"
 
 
 class Cutter:
-    """Forwards to ``target`` and cuts the connection on which a parameter is ``value`` for the ``nth`` time.
+    """Forwards to ``target`` and cuts the connection that writes the status ``value`` for the ``nth`` time.
 
     With ``REPLY_LOST`` the statement reaches the server, which is waited for, and its answer goes nowhere: in
     autocommit mode it comes after the commit. With ``INSIDE`` the statement is held back until ``go_on`` is set, and
@@ -20,8 +20,8 @@ class Cutter:
     """
 
     def __init__(self, target: tuple[str, int], value: str, nth: int, how: str) -> None:
-        # Bind, in "Message Formats" of Postgres' protocol: a parameter's length in four bytes, then its text.
-        self._needle = len(value).to_bytes(4, "big") + value.encode()
+        # Values stand in the statement's text; a status stands between the hash and the code, and nowhere else so.
+        self._needle = f", '{value}', ".encode()
         self._target = target
         self._left = nth
         self._how = how

@@ -16,6 +16,7 @@ from uuid import UUID
 from temporalio.api.enums.v1 import EventType
 from temporalio.client import WorkflowHistory
 
+from photo_worker.integrity.binding import MARKER_KEY
 from photo_worker.ports import ObjectStore, Recipe
 from tests.crash.real.site import World
 
@@ -75,6 +76,8 @@ class Facts:
                 {name: named(value) for name, value in kept.metadata.items()},
             )
             for key, kept in self.objects.items()
+            # The bucket's own, which names its database.
+            if key != MARKER_KEY
         }
         charges = {named(document): number for document, number in self.charges.items()}
         statuses = sorted(course.status for course in self.courses.values())

@@ -26,6 +26,7 @@ from temporalio.client import (
 from temporalio.service import RPCError, RPCStatusCode
 
 from photo_worker.config import Settings, load_settings, read_environment
+from photo_worker.integrity.binding import bind
 from photo_worker.integrity.look import Ports
 from photo_worker.jobs import JobService, Source
 from photo_worker.orchestration.connection import connect
@@ -154,6 +155,7 @@ class Site:
         pool = make_pool(database_named(server, database), max_size=2)
         repository = PostgresRecipeRepository(pool)
         orchestrator = TemporalOrchestrator(self.client, settings.temporal_task_queue)
+        await asyncio.to_thread(bind, self.store, repository, bucket)
         service = JobService(self.store, repository, orchestrator, bucket)
         world = World(self, name, variables, settings, repository, orchestrator, service, scale, self.folder)
         try:

@@ -51,10 +51,16 @@ _SPOON = (
     "        spoon = await workflow.execute_local_activity"
     "(taste, baked, start_to_close_timeout=timedelta(seconds=10))\n"
 )
-_FIRST = "        self._located = await workflow.execute_activity_method("
+_FIRST = "        self._located = await self._step("
 _EXTRA = "        await workflow.execute_activity('x', 1, start_to_close_timeout=policies.OCR.start_to_close_timeout)\n"
 _KITCHEN_EXTRA = "        await workflow.execute_activity(taste, 'x', start_to_close_timeout=timedelta(minutes=1))\n"
-_LAST = "        return _result(request, self._located, self._ocr)\n\n\nasync def _to_the_end"
+_LAST = "        return _result(request, located, ocr)\n\n    async def _step("
+
+_PAGES = "page_count=ocr.page_count,\n        s3_man"
+_BEGIN = "        readings = 1\n"
+_COUNTED = (
+    "\n        maximum_interval=policy.maximum_interval,\n        maximum_attempts=policy.maximum_attempts,\n    )"
+)
 
 PLANTS = [
     # What is asked for.
@@ -64,8 +70,8 @@ PLANTS = [
     Plant(
         "activity removed",
         "success",
-        "        await workflow.execute_activity_method(\n            ResultActivities.persist_artifacts,",
-        "        if 0: await workflow.execute_activity_method(\n            ResultActivities.persist_artifacts,",
+        "        await self._step(\n            ResultActivities.persist_artifacts,",
+        "        if 0: await self._step(\n            ResultActivities.persist_artifacts,",
         "replay",
         "activity",
     ),
@@ -149,7 +155,7 @@ PLANTS = [
     ),
     Plant("signal to another workflow", "kitchen", "order.bell)", "order.bell + 'x')", "drift", "signal"),
     # How it ends.
-    Plant("early return", "success", _FIRST, "        return None\n" + _FIRST, "replay", "end"),
+    Plant("early return", "success", _BEGIN, "        return None\n" + _BEGIN, "replay", "end"),
     Plant("exception", "kitchen", _SALTED, "        raise ValueError('no salt')\n", "replay", "no salt"),
     Plant(
         "failure where there was a result",
@@ -179,7 +185,7 @@ PLANTS = [
     Plant(
         "reason not recorded",
         "failure",
-        "await _to_the_end(_record_failure(request, reason))",
+        "await _to_the_end(self._record_failure(request, reason))",
         "'failed'",
         "replay",
         "record_failure",
@@ -188,15 +194,15 @@ PLANTS = [
     Plant(
         "longer timeout",
         "success",
-        "policies.VERIFY.start_to_close_timeout",
-        "policies.VERIFY.start_to_close_timeout * 2",
+        "start_to_close_timeout=policy.start_to_close_timeout",
+        "start_to_close_timeout=policy.start_to_close_timeout * 2",
         "drift",
         "start_to_close_timeout",
     ),
     Plant(
         "heartbeat dropped",
         "success",
-        "            heartbeat_timeout=policies.VERIFY.heartbeat_timeout,\n",
+        "        heartbeat_timeout=policy.heartbeat_timeout,\n",
         "",
         "drift",
         "heartbeat_timeout",
@@ -214,8 +220,8 @@ PLANTS = [
     Plant(
         "slower retries",
         "success",
-        "backoff_coefficient=policy.backoff_coefficient",
-        "backoff_coefficient=5.0",
+        f"backoff_coefficient=policy.backoff_coefficient,{_COUNTED}",
+        f"backoff_coefficient=5.0,{_COUNTED}",
         "drift",
         "backoff_coefficient",
     ),
@@ -230,7 +236,12 @@ PLANTS = [
     Plant("one argument more", "kitchen", "args=[washed, pieces]", "args=[washed, pieces, 1]", "drift", "argument"),
     Plant("one argument less", "kitchen", "args=[washed, pieces]", "args=[washed]", "drift", "argument"),
     Plant(
-        "another result", "success", "page_count=ocr.page_count,", "page_count=ocr.page_count + 1,", "drift", "result"
+        "another result",
+        "success",
+        "page_count=ocr.page_count,\n        s3_man",
+        "page_count=ocr.page_count + 1,\n        s3_man",
+        "drift",
+        "result",
     ),
     Plant("another result text", "kitchen", ' salt"\n', ' pepper"\n', "drift", "result"),
     Plant(
