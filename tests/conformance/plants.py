@@ -326,7 +326,7 @@ def planted(app: App, plant: Plant) -> App:
             "headers": [(b"content-type", b"application/x-amz-json-1.1")],
         }
         if exchange.answer is None:
-            started, exchange.answer = await _asked(app, scope, exchange)
+            started, exchange.answer = await _asked(app, scope, receive, exchange)
             exchange.status = started["status"]
         plant.after(exchange)
         content = json.dumps(exchange.answer).encode()
@@ -338,7 +338,7 @@ def planted(app: App, plant: Plant) -> App:
     return around
 
 
-async def _asked(app: App, scope: Message, exchange: Exchange) -> tuple[Message, Any]:
+async def _asked(app: App, scope: Message, gone: Receive, exchange: Exchange) -> tuple[Message, Any]:
     body = json.dumps(exchange.given).encode()
     changed = {b"content-length": str(len(body)).encode(), b"x-amz-target": f"Textract.{exchange.operation}".encode()}
     headers = [(name, changed.get(name.lower(), value)) for name, value in scope["headers"]]
@@ -346,7 +346,8 @@ async def _asked(app: App, scope: Message, exchange: Exchange) -> tuple[Message,
     answered: list[Message] = []
 
     async def receive() -> Message:
-        return next(sent, {"type": "http.disconnect"})
+        # Behind the body comes nothing until the caller hangs up, which ends what it asked for.
+        return next(sent, None) or await gone()
 
     async def send(message: Message) -> None:
         answered.append(message)
