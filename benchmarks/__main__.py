@@ -80,7 +80,7 @@ def _hashing(*, short: bool) -> tuple[Result, Lines]:
     from benchmarks import hashing
 
     with _running_stack() as variables:
-        result = hashing.run(variables, size_bytes=32 << 20) if short else hashing.run(variables)
+        result = hashing.run(variables)
     return result, hashing.table(result)
 
 
