@@ -107,6 +107,9 @@ class _Temporal:
         from photo_worker.devkit import readiness
 
         readiness.describe_namespace(environment_of(record), temporal_program())
+        # The page is served by a process of its own, and knows a namespace a moment later.
+        if not self.answers(record):
+            raise readiness.NotReady("its page does not answer for the namespace yet")
 
     def empty(self, record: StackRecord, paths: StackPaths) -> None:
         return
