@@ -111,6 +111,7 @@ class Proxy:
     def close(self) -> None:
         """Stop for good."""
         self.down()
+        self._call(self._drain)
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join(10)
         self._loop.close()
@@ -135,6 +136,16 @@ class Proxy:
         for task in self._links:
             task.cancel()
         await asyncio.gather(*self._links, return_exceptions=True)
+
+    async def _drain(self) -> None:
+        """End what was accepted as the server closed, and let the loop close every transport."""
+        others = asyncio.all_tasks() - {asyncio.current_task()}
+        for task in others:
+            task.cancel()
+        await asyncio.gather(*others, return_exceptions=True)
+        # An aborted transport is closed in the loop's next round.
+        for _ in range(3):
+            await asyncio.sleep(0)
 
     async def _forward(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         task = asyncio.current_task()
