@@ -7,12 +7,14 @@ that moves an address: bytes are taken, none arrive, nothing is closed, and the 
 from __future__ import annotations
 
 import asyncio
+import socket
 import threading
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 
 _PIECE = 64 * 1024
+_BACKLOG = 100
 # How often a slow link lets bytes through.
 _TICK_SECONDS = 0.02
 
@@ -21,6 +23,7 @@ _TICK_SECONDS = 0.02
 class _Link:
     """One connection, both ways; ``swallowed`` ones stay so."""
 
+    here: socket.socket
     swallowed: bool = False
     # Never set: what is swallowed is not closed either, until the proxy cuts it.
     silence: asyncio.Event = field(default_factory=asyncio.Event)
@@ -33,7 +36,7 @@ class Proxy:
         self._target = target
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="proxy", daemon=True)
-        self._server: asyncio.Server | None = None
+        self._listener: socket.socket | None = None
         self._links: dict[asyncio.Task[None], _Link] = {}
         self._swallows_new = False
         self._marker: bytes | None = None
@@ -111,7 +114,6 @@ class Proxy:
     def close(self) -> None:
         """Stop for good."""
         self.down()
-        self._call(self._drain)
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join(10)
         self._loop.close()
@@ -123,35 +125,44 @@ class Proxy:
         asyncio.run_coroutine_threadsafe(run(), self._loop).result(10)
 
     async def _listen(self) -> None:
-        if self._server is not None:
+        if self._listener is not None:
             return
-        self._server = await asyncio.start_server(self._forward, "127.0.0.1", self.port)
-        self.port = self._server.sockets[0].getsockname()[1]
+        self._listener = socket.create_server(("127.0.0.1", self.port), backlog=_BACKLOG)
+        self._listener.setblocking(False)
+        self.port = self._listener.getsockname()[1]
+        self._loop.add_reader(self._listener, self._accept, self._listener)
 
     async def _shut(self) -> None:
-        if self._server is None:
+        if self._listener is None:
             return
-        self._server.close()
-        self._server = None
+        self._loop.remove_reader(self._listener)
+        self._listener.close()
+        self._listener = None
         for task in self._links:
             task.cancel()
         await asyncio.gather(*self._links, return_exceptions=True)
+        # The loop closes an aborted transport in its next round.
+        await asyncio.sleep(0)
 
-    async def _drain(self) -> None:
-        """End what was accepted as the server closed, and let the loop close every transport."""
-        others = asyncio.all_tasks() - {asyncio.current_task()}
-        for task in others:
-            task.cancel()
-        await asyncio.gather(*others, return_exceptions=True)
-        # An aborted transport is closed in the loop's next round.
-        for _ in range(3):
-            await asyncio.sleep(0)
-
-    async def _forward(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        task = asyncio.current_task()
-        assert task is not None
+    def _accept(self, listener: socket.socket) -> None:
+        # asyncio.start_server loses a connection that it has accepted while it is closed: nothing ever closes that.
+        try:
+            here, _ = listener.accept()
+        except OSError:
+            return
+        here.setblocking(False)
         self.accepted += 1
-        link = self._links[task] = _Link(swallowed=self._swallows_new)
+        link = _Link(here, swallowed=self._swallows_new)
+        task = self._loop.create_task(self._forward(link))
+        self._links[task] = link
+        task.add_done_callback(self._forget)
+
+    def _forget(self, task: asyncio.Task[None]) -> None:
+        # Also where the task was cancelled before it began.
+        self._links.pop(task).here.close()
+
+    async def _forward(self, link: _Link) -> None:
+        reader, writer = await asyncio.open_connection(sock=link.here)
         try:
             if link.swallowed:
                 await self._copy(link, reader, None)
@@ -168,7 +179,6 @@ class Proxy:
             pass
         finally:
             writer.transport.abort()
-            del self._links[task]
 
     async def _copy(
         self,

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import gc
 import socket
 import socketserver
 import threading
 import time
+import warnings
 from collections.abc import Iterator
-from contextlib import closing, suppress
+from contextlib import ExitStack, closing, suppress
 
 import pytest
 
@@ -152,3 +154,17 @@ def test_a_proxy_that_is_down_refuses_and_cuts(proxy: Proxy) -> None:
         proxy.up()
         with closing(connected(proxy)):
             pass
+
+
+def test_what_is_being_accepted_as_it_ends_is_closed(echo: _Server) -> None:
+    gc.collect()
+    with warnings.catch_warnings(record=True) as warned:
+        warnings.simplefilter("always", ResourceWarning)
+        for _ in range(20):
+            with ExitStack() as clients, proxy_to("127.0.0.1", echo.server_address[1]) as proxy:
+                for _ in range(10):
+                    client = clients.enter_context(socket.socket())
+                    client.setblocking(False)
+                    client.connect_ex(("127.0.0.1", proxy.port))
+        gc.collect()
+    assert [str(warning.message) for warning in warned if "unclosed" in str(warning.message)] == []
