@@ -30,7 +30,7 @@ PHOTO = sorted((FIXTURES / "photos").glob("*.png"))[0]
 
 
 def photo_worker(
-    *arguments: str | Path, variables: dict[str, str], cwd: Path, timeout: float = 60
+    *arguments: str | Path, variables: dict[str, str], cwd: Path, timeout: float = 100
 ) -> subprocess.CompletedProcess[str]:
     """Run a command to its end, with nothing in its environment but what it needs."""
     return subprocess.run(
@@ -245,7 +245,7 @@ async def test_sigterm_lets_running_work_finish(stack_variables: dict[str, str],
     # As long as a loaded machine may take to read.
     patient = stack_variables | {"GRACEFUL_SHUTDOWN_SECONDS": "60"}
     with worker_process(patient, log) as process:
-        await eventually(textract_reads)
+        await eventually(textract_reads, seconds=60)
         process.send_signal(signal.SIGTERM)
         assert await asyncio.to_thread(process.wait, 70) == 0
 

@@ -7,6 +7,7 @@ import os
 import re
 import stat
 import sys
+import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
@@ -21,6 +22,10 @@ from photo_worker.cli import cli
 from scripts.make_command_pages import Named, commands, example, facts_of
 
 _PACKAGE = str(Path(photo_worker.__file__).parent)
+
+# What a JSON file is written as before it takes the place of the one of before.
+_PASSING = re.compile(r"\..+\.json\.\w+")
+_SETTLING_SECONDS = 10.0
 
 
 def differences(shown: Any, printed: Any, open_: tuple[str, ...] = (), where: str = "") -> Iterator[str]:
@@ -63,7 +68,7 @@ class Watched:
         named = _named(arguments)
         facts = facts_of(named.slug)
         printed = any(param.name == "output" for param in named.command.params)
-        before = self._files()
+        before = self._settled({})
         with self._reading() as names:
             words = [*arguments, "-o", "json"] if printed else list(arguments)
             result = CliRunner().invoke(cli, words, input=given)
@@ -72,7 +77,7 @@ class Watched:
             shown = json.loads(example((facts.like or " ".join(named.words)).replace(" ", "-")))
             found = differences(shown["data"], json.loads(result.stdout)["data"], facts.open, ".data")
             self.complaints += [f"{named.slug}: {difference}" for difference in found]
-        after = self._files()
+        after = self._settled(before)
         changed = {name for name in before.keys() | after.keys() if before.get(name) != after.get(name)}
         self.changed.setdefault(named.slug, set()).update(changed)
         allowed = [_pattern(path) for path in facts.writes]
@@ -81,6 +86,16 @@ class Watched:
         known = {*facts.variables, *(str(param.envvar) for param in named.command.params)}
         self.complaints += [f"{named.slug} reads {name}" for name in sorted(names) if not _is_known(name, known)]
         return result
+
+    def _settled(self, before: dict[str, tuple[int, int]]) -> dict[str, tuple[int, int]]:
+        """Return the files once those that come and go by themselves are gone: a service replaces its own so."""
+        deadline = time.monotonic() + _SETTLING_SECONDS
+        while True:
+            after = self._files()
+            passing = [name for name in after.keys() - before.keys() if _PASSING.fullmatch(name.rpartition("/")[2])]
+            if not passing or time.monotonic() > deadline:
+                return after
+            time.sleep(0.02)
 
     def _files(self) -> dict[str, tuple[int, int]]:
         """Return size and time of each file in the folders, under the name of the innermost one."""

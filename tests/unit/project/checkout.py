@@ -76,10 +76,11 @@ class Checkout:
             info + "METADATA": f"Metadata-Version: 2.1\nName: tinydep\nVersion: {version}\n",
             info + "WHEEL": "Wheel-Version: 1.0\nGenerator: test\nRoot-Is-Purelib: true\nTag: py3-none-any\n",
         }
+        files[info + "RECORD"] = "".join(f"{path},,\n" for path in [*files, info + "RECORD"])
         with zipfile.ZipFile(wheel, "w") as archive:
             for path, text in files.items():
-                archive.writestr(path, text)
-            archive.writestr(info + "RECORD", "".join(f"{path},,\n" for path in [*files, info + "RECORD"]))
+                # Without the time of day: a wheel that is made twice has one hash.
+                archive.writestr(zipfile.ZipInfo(path), text)
         digest = digest or hashlib.sha256(wheel.read_bytes()).hexdigest()
         pin = f"tinydep=={version} --hash=sha256:{digest}\n"
         (self.root / file).write_text("--no-index\n--find-links wheels\n" + pin, encoding="utf-8")
