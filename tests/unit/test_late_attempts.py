@@ -177,7 +177,7 @@ class TestReading:
         self, store: MemoryObjectStore, repository: MemoryRecipeRepository
     ) -> None:
         """Temporal gives an attempt up, and begins another, where none of its heartbeats comes within the timeout."""
-        seconds, goes_on, given_up = 3, threading.Event(), threading.Event()
+        seconds, goes_on, given_up = 5, threading.Event(), threading.Event()
 
         def give_up() -> None:
             given_up.set()
