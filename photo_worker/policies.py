@@ -60,8 +60,8 @@ class ActivityPolicy:
 
     def wait_before(self, attempt: int) -> timedelta:
         """Return the wait before an attempt; the second one is the first that waits."""
-        # A float ends at 2 ** 1024, and an activity may be tried without end.
-        return min(self.initial_interval * self.backoff_coefficient ** min(attempt - 2, 64), self.maximum_interval)
+        # A timedelta ends at a thousand million days, and an activity may be tried without end.
+        return min(self.initial_interval * self.backoff_coefficient ** min(attempt - 2, 30), self.maximum_interval)
 
 
 VERIFY = ActivityPolicy(

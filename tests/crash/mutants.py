@@ -25,6 +25,8 @@ from typing import IO, Any
 
 import pytest
 
+from tests.crash.broken_mutants import Breakage
+
 ROOT = Path(__file__).resolve().parents[2]
 
 # Well above what any named test takes; a mutant that hangs has to end before the outer test's own limit.
@@ -73,7 +75,7 @@ class Edit:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What the named tests did. A failure is the test's own; an error is that of a fixture or of the import."""
+    """What the named tests did. A failure is the test's own; an error is a fixture's, an import's or the mutant's."""
 
     code: int
     passed: int
@@ -106,12 +108,15 @@ def changed_sources(edits: Sequence[Edit]) -> dict[str, str]:
     return sources
 
 
-def _import_changed(sources: Mapping[str, str]) -> set[str]:
-    """Make every import of these files, whoever does it, see the changed text; return the set of those imported.
+def _import_changed(sources: Mapping[str, str]) -> tuple[set[str], Breakage]:
+    """Make every import of these files, whoever does it, see the changed text.
+
+    Returns the set of those imported, and what tells whether one of them cannot run.
 
     Alembic loads its steps by path and Temporal's sandbox imports workflows anew: both come to this one method.
     """
     by_path = {str(ROOT / file): file for file in sources}
+    breakage = Breakage(by_path)
     imported: set[str] = set()
     unchanged = importlib.machinery.SourceFileLoader.get_code
 
@@ -121,10 +126,10 @@ def _import_changed(sources: Mapping[str, str]) -> set[str]:
             return unchanged(self, fullname)
         imported.add(file)
         # Past the cache of compiled files, in either direction.
-        return compile(sources[file], self.path, "exec", dont_inherit=True)
+        return breakage.compiled(sources[file], str(ROOT / file))
 
     setattr(importlib.machinery.SourceFileLoader, "get_code", get_code)  # noqa: B010
-    return imported
+    return imported, breakage
 
 
 class _Watcher:
@@ -154,7 +159,7 @@ def run_here(edits: Sequence[Edit], tests: Sequence[str], output: Path, limit_se
     already = sorted(name for name in sys.modules if name.partition(".")[0] == _PACKAGE)
     if already:
         raise RuntimeError(f"a mutant of {already[0]} cannot be imported: the module itself has been")
-    imported = _import_changed(changed_sources(edits))
+    imported, breakage = _import_changed(changed_sources(edits))
     watcher = _Watcher()
     with output.open("wb") as written:
         os.dup2(written.fileno(), 1)
@@ -168,6 +173,7 @@ def run_here(edits: Sequence[Edit], tests: Sequence[str], output: Path, limit_se
     unused = {edit.file for edit in edits} - imported
     if unused and not watcher.errors:
         watcher.errors.append(f"the named tests never import {', '.join(sorted(unused))}")
+    watcher.errors += breakage.found
     text = output.read_text(encoding="utf-8", errors="replace")
     return Outcome(code, watcher.passed, watcher.failures, watcher.errors, text[-6000:])
 

@@ -12,7 +12,8 @@ class Safeguard:
     """One safeguard. ``otherwise`` is what a user would meet without it.
 
     ``invariants`` are those of docs/explanation/crash-safety.md, ``off`` says in words what ``edits`` do, and
-    ``tests`` are the pytest ids of which at least one must fail then.
+    ``tests`` are the pytest ids of which at least one must fail then: because what ``otherwise`` says happens in it,
+    not because a call, an argument or a digest is another one.
     """
 
     name: str

@@ -6,9 +6,8 @@ from tests.crash.mutants import Edit
 from tests.crash.safeguard import Safeguard
 
 _FILE = "photo_worker/ocr/textract_jobs.py"
-_FAILED = "tests/unit/ocr/test_failed_jobs.py::"
+_ATTEMPTS = "tests/unit/ocr/test_attempts.py::"
 _REPLACED = "tests/unit/test_replaced_sources.py::"
-_JOBS = "tests/unit/ocr/test_textract_jobs.py::"
 
 CHARGING: tuple[Safeguard, ...] = (
     Safeguard(
@@ -18,7 +17,7 @@ CHARGING: tuple[Safeguard, ...] = (
         (3,),
         "each start has a token by chance",
         (Edit(_FILE, "ClientRequestToken=token,", "ClientRequestToken=secrets.token_hex(32),"),),
-        (_JOBS + "TestWaiting::test_the_next_attempt_joins_the_same_job",),
+        (_ATTEMPTS + "test_an_attempt_that_follows_a_crash_is_not_charged_again",),
     ),
     Safeguard(
         "token-of-the-bytes",
@@ -72,7 +71,8 @@ CHARGING: tuple[Safeguard, ...] = (
     Safeguard(
         "local-engine-reads-what-was-verified",
         "the local engine hashes what it reads",
-        "an object that is replaced before the engine reads it gives a row with the first hash and the second text",
+        "where a job knows the hash of what it reads and no more, of a copy or in a run that an earlier release began,"
+        " an object that is replaced first gives a row with the first hash and the second text",
         (5,),
         "the hash is not compared",
         (
@@ -96,8 +96,8 @@ CHARGING: tuple[Safeguard, ...] = (
     Safeguard(
         "upload-written-once",
         "an upload is written where it is not there yet",
-        "each submission of a known photo leaves another version of it, and is charged by Textract anew",
-        (3,),
+        "each submission of a known photo leaves another version of it in a bucket that keeps versions",
+        (4,),
         "an upload is always written",
         (
             Edit(
@@ -123,16 +123,16 @@ CHARGING: tuple[Safeguard, ...] = (
                 "if False and is_upload_of(",
             ),
         ),
-        (_REPLACED + "test_an_upload_with_other_bytes_than_its_name_says_is_noticed",),
+        (_REPLACED + "test_an_upload_with_other_bytes_than_its_name_says_is_not_read",),
     ),
     Safeguard(
         "token-of-unknown-bytes",
         "bytes that nobody hashed are taken for no others",
-        "two photos whose hash is not known share one answer",
+        "a photo whose hash is not known gets the text of the one that had its name before",
         (5,),
         "unknown bytes have one token",
         (Edit(_FILE, "        return secrets.token_hex(32)\n", '        return "0" * 64\n'),),
-        (_JOBS + "TestToken::test_bytes_that_nobody_hashed_are_taken_for_no_others",),
+        (_ATTEMPTS + "test_of_two_photos_that_nobody_hashed_each_gets_its_own_text",),
     ),
     Safeguard(
         "failed-job-is-replaced",
@@ -141,7 +141,7 @@ CHARGING: tuple[Safeguard, ...] = (
         (2,),
         "every generation has the same token",
         (Edit(_FILE, "again = [generation] if generation else []", "again = [0] if False else []"),),
-        (_FAILED + "test_a_photo_is_read_when_what_was_wrong_has_been_mended",),
+        (_ATTEMPTS + "test_a_permission_that_lacks_for_a_minute_fails_no_photo",),
     ),
     Safeguard(
         "failed-job-has-its-wait",
@@ -150,7 +150,7 @@ CHARGING: tuple[Safeguard, ...] = (
         (2, 11),
         "the next generation is begun at once",
         (Edit(_FILE, "            if not look.had_ended:\n", "            if False:\n"),),
-        (_JOBS + "TestFailedJobs::test_another_reason_ends_the_attempt_and_the_next_one_begins_another_job",),
+        (_ATTEMPTS + "test_a_fault_of_seconds_leaves_a_photo_to_be_read",),
     ),
     Safeguard(
         "failed-jobs-are-passed",
@@ -159,7 +159,7 @@ CHARGING: tuple[Safeguard, ...] = (
         (2, 11),
         "a job that had failed ends the attempt too",
         (Edit(_FILE, "            if not look.had_ended:\n", "            if True:\n"),),
-        (_JOBS + "TestFailedJobs::test_a_new_job_passes_what_failed_days_ago",),
+        (_ATTEMPTS + "test_a_photo_whose_jobs_failed_before_is_read_at_the_first_attempt",),
     ),
     Safeguard(
         "refusal-is-not-the-documents",
@@ -174,16 +174,16 @@ CHARGING: tuple[Safeguard, ...] = (
                 "        found = UnreadableDocument(name=document.key, reason=message)\n",
             ),
         ),
-        (_FAILED + "test_a_photo_is_read_when_what_was_wrong_has_been_mended",),
+        (_ATTEMPTS + "test_a_permission_that_lacks_for_a_minute_fails_no_photo",),
     ),
     Safeguard(
         "document-fault-is-final",
         "a job that failed because of its document is not begun anew",
-        "a damaged document is sent again by every attempt",
-        (3, 11),
+        "each later submission of a damaged document is another job of Textract's",
+        (11,),
         "every failure gets another job",
         (Edit(_FILE, "            if not failure.retryable:\n", "            if False:\n"),),
-        (_JOBS + "TestFailedJobs::test_a_reason_that_is_the_documents_is_final_at_once",),
+        (_ATTEMPTS + "test_a_damaged_document_is_one_job_however_often_it_is_submitted",),
     ),
     Safeguard(
         "all-pages",
@@ -192,7 +192,7 @@ CHARGING: tuple[Safeguard, ...] = (
         (5,),
         "the second page counts as the last",
         (Edit(_FILE, '            next_token = answer.get("NextToken")\n', "            next_token = None\n"),),
-        (_JOBS + "TestOddAnswers::test_pages_without_end_come_to_one",),
+        (_ATTEMPTS + "test_a_document_is_read_to_its_end",),
     ),
     Safeguard(
         "pages-end",
@@ -201,8 +201,7 @@ CHARGING: tuple[Safeguard, ...] = (
         (2, 11),
         "a next token may repeat, without a bound",
         (Edit(_FILE, "if next_token in seen or len(seen) >= _MOST_ANSWERS:", "if False:"),),
-        (_JOBS + "TestOddAnswers::test_pages_without_end_come_to_one",),
-        limit_seconds=2,
+        (_ATTEMPTS + "test_parts_that_go_in_a_circle_do_not_fill_the_memory",),
     ),
     Safeguard(
         "no-partial-answer",
@@ -211,12 +210,12 @@ CHARGING: tuple[Safeguard, ...] = (
         (5,),
         "PARTIAL_SUCCESS counts as success",
         (Edit(_FILE, 'if first["JobStatus"] == "SUCCEEDED":', 'if first["JobStatus"] != "FAILED":'),),
-        (_JOBS + "TestFailedJobs::test_a_part_of_a_document_is_no_result",),
+        (_ATTEMPTS + "test_a_part_of_a_document_is_no_text_of_it",),
     ),
     Safeguard(
         "throttled-looks-go-on",
         "being asked to slow down does not end an attempt",
-        "under load the attempts of a job are used up while Textract works on it",
+        "under load each refused look begins the document anew, and an answer of many parts never comes to its end",
         (2, 11),
         "a throttled look raises",
         (
@@ -224,16 +223,15 @@ CHARGING: tuple[Safeguard, ...] = (
                 _FILE, "            except OcrThrottled as error:\n", "            except ZeroDivisionError as error:\n"
             ),
         ),
-        (_JOBS + "TestWaiting::test_being_asked_to_slow_down_while_looking_does_not_end_the_attempt",),
+        (_ATTEMPTS + "test_a_long_answer_is_fetched_although_every_third_call_is_refused",),
     ),
     Safeguard(
         "attempt-ends-in-time",
         "an attempt ends before its time does",
-        "an attempt is cut off in the middle of a call, and nobody says why",
+        "an attempt asks Textract without a pause until Temporal cuts it off, and nobody says why",
         (2, 11),
         "looking has no deadline",
         (Edit(_FILE, "        if left <= 0:\n", "        if False:\n"),),
-        (_JOBS + "TestWaiting::test_a_job_that_lasts_ends_the_attempt_in_time_to_be_retried",),
-        limit_seconds=2,
+        (_ATTEMPTS + "test_an_attempt_ends_by_itself_before_temporal_gives_it_up",),
     ),
 )

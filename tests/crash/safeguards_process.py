@@ -5,6 +5,7 @@ from __future__ import annotations
 from tests.crash.mutants import Edit
 from tests.crash.safeguard import Safeguard
 
+_ENDS = "tests/crash/test_jobs_end.py::"
 _JOBS = "tests/unit/test_jobs.py::"
 _WORKFLOWS = "tests/integration/test_image_workflow.py::"
 _STARTING = "tests/integration/orchestration/test_starting.py::"
@@ -23,7 +24,7 @@ SUBMISSION: tuple[Safeguard, ...] = (
                 "            try:\n",
             ),
         ),
-        (_JOBS + "test_the_object_is_there_before_its_row_and_the_row_before_its_workflow",),
+        (_JOBS + "test_a_process_that_dies_behind_the_row_leaves_a_job_with_a_photo",),
     ),
     Safeguard(
         "no-upload-into-another-s-bucket",
@@ -62,16 +63,16 @@ SUBMISSION: tuple[Safeguard, ...] = (
                 "        if False:\n            return Submission(",
             ),
         ),
-        (_JOBS + "test_a_finished_job_is_not_started_again_when_temporal_has_forgotten_it",),
+        (_ENDS + "test_a_finished_job_is_not_charged_again_when_temporal_and_textract_have_forgotten_it",),
     ),
     Safeguard(
         "last-look",
         "an erasure that runs beside a submission wins",
-        "a workflow and a photo of an erased job are left, because the erasure looked for them before they were there",
+        "the workflow of an erased job is left, and its photo with it, as the erasure looked for them too early",
         (9,),
         "submit does not look for the mark after the start",
         (Edit("photo_worker/jobs.py", "if await asyncio.to_thread(self._repository.is_erased, chosen):", "if False:"),),
-        (_JOBS + "test_an_erasure_between_row_and_start_wins",),
+        (_JOBS + "test_an_erasure_between_row_and_start_wins[before the photo is stored again]",),
     ),
     Safeguard(
         "refused-upload-is-taken-back",
@@ -109,11 +110,11 @@ PROCESS: tuple[Safeguard, ...] = (
     Safeguard(
         "final-errors",
         "what would fail again is not tried again",
-        "a document that Textract refuses is sent, and charged, once for each attempt of the policy",
-        (3, 11),
+        "a job whose photo can never be read is tried for a day before it says so",
+        (2, 11),
         "every error may be retried",
         (Edit("photo_worker/activities/boundary.py", "non_retryable=not error.passes", "non_retryable=False"),),
-        ("tests/unit/test_boundary.py::test_what_would_fail_again_is_not_tried_again",),
+        (_ENDS + "test_a_job_that_can_never_succeed_fails_at_once",),
     ),
     Safeguard(
         "drain-deadline",
@@ -122,7 +123,7 @@ PROCESS: tuple[Safeguard, ...] = (
         (2,),
         "the drain has no deadline's end",
         (Edit("photo_worker/worker.py", "        give_up(1)\n", "        pass\n"),),
-        ("tests/unit/test_worker.py::test_a_drain_that_hangs_gives_the_process_up",),
+        ("tests/unit/test_worker.py::test_an_activity_that_hangs_does_not_keep_the_process",),
     ),
     Safeguard(
         "settled-by-who-waits",
@@ -142,7 +143,7 @@ PROCESS: tuple[Safeguard, ...] = (
     Safeguard(
         "id-used-once",
         "a job id is never run twice",
-        "a second submit of a finished job runs and is charged again",
+        "a job that was terminated, or ends while it is submitted again, is run a second time",
         (1, 3),
         "Temporal may use a closed workflow's id again",
         (
@@ -157,7 +158,7 @@ PROCESS: tuple[Safeguard, ...] = (
     Safeguard(
         "id-runs-once",
         "a job that runs is joined",
-        "whoever submits a running job's id again ends it and starts it anew",
+        "a second submission of a running job ends its run and begins it anew",
         (1, 3),
         "Temporal may end the running workflow for the new one",
         (

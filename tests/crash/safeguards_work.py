@@ -7,9 +7,9 @@ from tests.crash.safeguard import Safeguard
 
 _STEPS = "tests/unit/test_activities.py::"
 _COPIES = "tests/unit/test_converted.py::TestConverted::"
+_REPLACED = "tests/unit/test_replaced_sources.py::"
 _LATE = "tests/unit/test_late_attempts.py::"
-_OPTIONS = "tests/unit/test_step_options.py::"
-_HISTORIES = "tests/replay/test_histories.py::test_the_bare_replayer_accepts_it"
+_ENDS = "tests/crash/test_jobs_end.py::"
 
 WORKFLOW: tuple[Safeguard, ...] = (
     Safeguard(
@@ -25,16 +25,16 @@ WORKFLOW: tuple[Safeguard, ...] = (
                 'status = "failed"',
             ),
         ),
-        (_HISTORIES + "[object-missing]",),
+        (_ENDS + "test_a_job_that_fails_has_its_reason_in_its_row",),
     ),
     Safeguard(
         "failure-outlives-cancellation",
         "a cancellation does not interrupt the writing of the reason",
-        "a job that is cancelled while its failure is written stays running in its row",
+        "a job that is cancelled while the database does not take its reason stays running in its row for ever",
         (2, 10),
         "record_failure is not shielded",
         (Edit("photo_worker/workflows/image.py", "return await asyncio.shield(task)", "return await task"),),
-        (_HISTORIES + "[cancelled-in-record-failure]",),
+        (_ENDS + "test_a_job_that_is_cancelled_while_its_reason_is_written_has_it",),
     ),
     Safeguard(
         "committed-is-succeeded",
@@ -49,13 +49,13 @@ WORKFLOW: tuple[Safeguard, ...] = (
                 'if status == "never" and self._located and self._ocr:',
             ),
         ),
-        (_HISTORIES + "[reply-lost-for-good]",),
+        (_ENDS + "test_a_job_whose_rows_say_succeeded_reports_success",),
     ),
     Safeguard(
         "cancellation-waits-for-the-result",
         "a cancellation that comes while results are written waits for them",
-        "row and workflow contradict each other: one succeeded, one cancelled",
-        (6, 10),
+        "a job whose result is just written fails as cancelled, and the manifest of a success stays behind it",
+        (5,),
         "a cancellation abandons persist_artifacts",
         (
             Edit(
@@ -64,7 +64,7 @@ WORKFLOW: tuple[Safeguard, ...] = (
                 "ActivityCancellationType.TRY_CANCEL",
             ),
         ),
-        (_HISTORIES + "[cancelled-in-persist]",),
+        (_ENDS + "test_a_job_that_is_cancelled_while_its_result_is_written_has_it",),
     ),
     Safeguard(
         "contract-ends-the-workflow",
@@ -79,7 +79,7 @@ WORKFLOW: tuple[Safeguard, ...] = (
                 "except ZeroDivisionError as error:",
             ),
         ),
-        (_HISTORIES + "[contract-invalid]",),
+        (_ENDS + "test_an_input_that_breaks_its_contract_ends_its_workflow",),
     ),
     Safeguard(
         "reason-without-end",
@@ -94,12 +94,12 @@ WORKFLOW: tuple[Safeguard, ...] = (
                 "    maximum_attempts=5,\n",
             ),
         ),
-        (_OPTIONS + "test_the_reason_of_a_failure_is_written_however_late_the_database_is_back",),
+        (_ENDS + "test_a_reason_is_written_however_late_the_database_is_back",),
     ),
     Safeguard(
         "heartbeat-timeout",
         "a worker that is killed or stopped while it reads is noticed after 30 s",
-        "the job waits for two minutes before another worker takes it",
+        "the job waits for the attempt's whole time, two minutes in OCR, before another worker takes it",
         (2,),
         "the workflow asks for no heartbeats",
         (
@@ -109,16 +109,16 @@ WORKFLOW: tuple[Safeguard, ...] = (
                 "",
             ),
         ),
-        (_OPTIONS + "test_a_worker_that_dies_in_a_step_is_noticed_within_half_a_minute",),
+        (_ENDS + "test_a_job_whose_worker_dies_while_it_reads_lasts_half_a_minute_longer",),
     ),
     Safeguard(
         "attempts-end",
         "an unexpected error is tried a bounded number of times",
-        "a job whose photo breaks the reader is tried, and charged, until its lifetime is over",
+        "a job whose photo breaks the reader is tried for ever, and does not say so",
         (2, 11),
         "unexpected errors are not counted",
         (Edit("photo_worker/workflows/image.py", "or tried >= policy.maximum_attempts", ""),),
-        (_HISTORIES + "[lifetime-ocr-defect]",),
+        (_ENDS + "test_a_job_whose_photo_breaks_the_reader_ends",),
     ),
     Safeguard(
         "outage-is-a-delay",
@@ -127,10 +127,7 @@ WORKFLOW: tuple[Safeguard, ...] = (
         (2,),
         "every attempt is counted",
         (Edit("photo_worker/workflows/image.py", "        maximum_attempts=0,\n", "        maximum_attempts=5,\n"),),
-        (
-            "tests/crash/test_enumeration.py::test_every_fault_at_every_call_leaves_what_none_leaves[photo]",
-            _OPTIONS + "test_a_service_that_is_away_is_waited_for_as_long_as_the_job_lives",
-        ),
+        ("tests/crash/test_enumeration.py::test_every_fault_at_every_call_leaves_what_none_leaves[photo]",),
     ),
     Safeguard(
         "worker-s-fault-is-no-job-s",
@@ -153,8 +150,8 @@ ACTIVITIES: tuple[Safeguard, ...] = (
     Safeguard(
         "kept-answer",
         "a retry takes the answer that is stored",
-        "an attempt that died after storing is read by OCR once more",
-        (3, 11),
+        "with TEXTRACT_API=sync each attempt that follows one whose answer is stored is charged again",
+        (3,),
         "no attempt looks for a stored answer",
         (Edit("photo_worker/activities/ocr.py", "if info.attempt > 1 else None", "if info.attempt > 1_000 else None"),),
         (_STEPS + "TestOcr::test_a_retry_takes_the_answer_that_is_there",),
@@ -172,7 +169,7 @@ ACTIVITIES: tuple[Safeguard, ...] = (
                 "False",
             ),
         ),
-        (_STEPS + "TestOcr::test_a_retry_does_not_take_the_answer_for_other_bytes",),
+        (_REPLACED + "test_an_answer_that_an_attempt_left_counts_for_its_own_bytes_alone",),
     ),
     Safeguard(
         "first-answer-stays",
@@ -228,7 +225,7 @@ ACTIVITIES: tuple[Safeguard, ...] = (
     Safeguard(
         "pages-before-paying",
         "the pages of a document are counted before Textract is paid for them",
-        "a PDF of 3,000 pages is charged whole, and then refused",
+        "a document of many pages is charged whole",
         (3,),
         "PDFs and TIFFs are not opened",
         (
@@ -238,7 +235,7 @@ ACTIVITIES: tuple[Safeguard, ...] = (
                 "if content_type in frozenset[str]():",
             ),
         ),
-        (_STEPS + "TestVerify::test_a_pdf_with_a_password_says_so",),
+        (_ENDS + "test_a_document_of_many_pages_is_refused_before_it_is_charged",),
     ),
     Safeguard(
         "late-manifest-is-taken-away",
@@ -278,13 +275,12 @@ ACTIVITIES: tuple[Safeguard, ...] = (
     ),
     Safeguard(
         "heartbeats",
-        "a worker that dies or stops while it reads is noticed",
-        "the job waits for the attempt's whole time before another worker takes it",
+        "an attempt that takes long is told from one whose worker died",
+        "each attempt that takes longer than half a minute is taken for dead, and its document is never read",
         (2,),
         "the attempt sends no heartbeats",
         (Edit("photo_worker/activities/ocr.py", "with beating():", "if True:"),),
-        (_LATE + "TestReading::test_a_sign_of_life_is_sent_while_somebody_else_works",),
-        limit_seconds=4,
+        (_LATE + "TestReading::test_a_long_attempt_is_not_taken_for_dead",),
     ),
     Safeguard(
         "answer-outlives-cancellation",
@@ -304,7 +300,7 @@ ACTIVITIES: tuple[Safeguard, ...] = (
     Safeguard(
         "commit-outlives-cancellation",
         "a cancellation does not tear a commit",
-        "a shutdown breaks a connection in the middle of a transaction",
+        "a cancellation or a shutdown ends the attempt with its manifest stored and its row open",
         (2, 6),
         "a cancellation raises in the middle of the attempt",
         (

@@ -112,6 +112,8 @@ class TestTheMechanism:
 
     HARMLESS = Edit("photo_worker/activities/ocr.py", "if info.attempt > 1 else", "if info.attempt >= 2 else")
     TEST = "tests/unit/test_activities.py::TestOcr::test_a_retry_takes_the_answer_that_is_there"
+    IN_A_JOB = "tests/crash/test_jobs_end.py::test_a_job_whose_worker_dies_while_it_reads_lasts_half_a_minute_longer"
+    IN_THE_SANDBOX = "tests/replay/test_histories.py::test_the_bare_replayer_accepts_it[object-missing]"
 
     def test_a_mutant_that_changes_nothing_survives(self, mutants: Mutants) -> None:
         outcome = mutants.run([self.HARMLESS], [self.TEST])
@@ -123,6 +125,37 @@ class TestTheMechanism:
         outcome = mutants.run([broken], [self.TEST])
         assert not outcome.red
         assert not outcome.green
+
+    @pytest.mark.parametrize(
+        ("text", "instead", "kind"),
+        [
+            ("if info.attempt > 1 else", "if info.atempt > 1 else", "AttributeError"),
+            ("if info.attempt > 1 else", "if inform.attempt > 1 else", "NameError"),
+            ("        info = activity.info()\n", "        from photo_worker import none\n", "ImportError"),
+        ],
+    )
+    @pytest.mark.parametrize("test", [TEST, IN_A_JOB], ids=["told", "as a job's reason"])
+    def test_a_module_whose_functions_cannot_run_is_not_red(
+        self, mutants: Mutants, text: str, instead: str, kind: str, test: str
+    ) -> None:
+        outcome = mutants.run([Edit(self.HARMLESS.file, text, instead)], [test])
+        assert outcome.failures
+        assert f"the mutant itself is broken: {kind}: " in outcome.errors[0]
+        assert not outcome.red
+        assert not outcome.green
+
+    def test_a_workflow_that_cannot_run_is_not_red(self, mutants: Mutants) -> None:
+        broken = Edit("photo_worker/workflows/image.py", "await _to_the_end(", "await _to_the_and(")
+        outcome = mutants.run([broken], [self.IN_THE_SANDBOX])
+        assert outcome.failures
+        assert "the mutant itself is broken: NameError: " in outcome.errors[0]
+        assert not outcome.red
+
+    def test_an_error_of_something_that_the_module_calls_may_be_the_harm(self, mutants: Mutants) -> None:
+        harm = Edit(self.HARMLESS.file, "media_type(found.content_type)", "media_type(None)")
+        outcome = mutants.run([harm], [self.TEST])
+        assert "AttributeError" in outcome.failures[0]
+        assert outcome.red, outcome.errors
 
     def test_a_process_that_ends_is_not_red(self, mutants: Mutants) -> None:
         ends = Edit(self.HARMLESS.file, "from __future__ import annotations\n", "import os\n\nos._exit(1)\n")

@@ -131,8 +131,8 @@ def test_submit_uploads_nothing_into_another_database_s_bucket(
     run: Run, other: dict[str, str], store: BotoObjectStore, bucket: str
 ) -> None:
     ended = run("submit", str(PHOTOS[0]), "-o", "json", **other)
-    assert (ended.returncode, ended.error) == (1, "bucket_bound_elsewhere")
     assert list(store.list(bucket, "raw/")) == []
+    assert (ended.returncode, ended.error) == (1, "bucket_bound_elsewhere")
 
 
 def test_erase_refuses_a_job_where_the_bucket_is_another_database_s(

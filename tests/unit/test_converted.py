@@ -4,16 +4,21 @@ from __future__ import annotations
 
 import hashlib
 import io
+from datetime import UTC, datetime, timedelta
+from typing import Any
 from uuid import UUID, uuid4
 
 import pytest
 from PIL import Image
 
 from photo_worker.activities.assets import AssetActivities
-from photo_worker.contracts.image import LocateAssetInput, LocatedAsset
-from photo_worker.errors import JobErased
+from photo_worker.activities.ocr import OcrActivities
+from photo_worker.contracts.image import LocateAssetInput, LocatedAsset, OcrInput
+from photo_worker.errors import JobErased, OcrThrottled
+from photo_worker.ocr.textract import TextractBackend
 from photo_worker.ports import DocumentDecoder
 from photo_worker.storage.memory import MemoryObjectStore, MemoryRecipeRepository
+from tests.crash.simulation.textract import MemoryTextract
 from tests.support import documents
 from tests.support.documents import InlineDecoder
 from tests.unit.test_activities import BUCKET, image, run
@@ -46,6 +51,26 @@ class TestConverted:
         request = LocateAssetInput(bucket=BUCKET, key=key, job_id=str(job_id))
         found: LocatedAsset = run(activities.verify_and_locate_asset, request, job_id=job_id)
         return found
+
+    def read(
+        self,
+        store: MemoryObjectStore,
+        repository: MemoryRecipeRepository,
+        textract: MemoryTextract,
+        located: LocatedAsset,
+    ) -> None:
+        """Begin to read the copy of a photo, as another job does."""
+        assert located.converted is not None
+        copy = located.converted
+        request = OcrInput(**copy.model_dump(), engine="textract", job_id=str(uuid4()))
+        client: Any = textract
+
+        def ends(seconds: float) -> None:
+            raise OcrThrottled(engine="textract", reason="the job goes on")
+
+        backend = TextractBackend(client, wait=ends)
+        with pytest.raises(OcrThrottled):
+            run(OcrActivities(store, repository, lambda engine: backend, BUCKET).ocr_textract, request)
 
     def test_a_photo_of_a_phone_gets_a_copy_that_ocr_reads(
         self, store: MemoryObjectStore, repository: MemoryRecipeRepository
@@ -106,14 +131,21 @@ class TestConverted:
             def convert(inner, content: bytes, kind: str, name: str) -> bytes:
                 body = super().convert(content, kind, name)
                 first.append(self.located(store, repository, Other()))
+                self.read(store, repository, textract, first[0])
                 return body
 
         class Other(InlineDecoder):
             def convert(self, content: bytes, kind: str, name: str) -> bytes:
                 return super().convert(content, kind, name) + b"\0"
 
+        now = datetime(2026, 1, 1, tzinfo=UTC)
+        textract = MemoryTextract(store, lambda: now)
         first: list[LocatedAsset] = []
         late = self.located(store, repository, Beaten())
+        self.read(store, repository, textract, late)
+        now += timedelta(hours=1)
+        # Both read the same bytes, of which Textract has one job.
+        assert list(textract.charges.values()) == [1]
         assert late == first[0]
         assert late.converted is not None
         stored = store.get(BUCKET, late.converted.key, limit_bytes=10 << 20)
@@ -143,7 +175,11 @@ class TestConverted:
                 repository.mark_erased(job_id)
                 return super().convert(content, kind, name)
 
-        with pytest.raises(JobErased):
+        refused = False
+        try:
             self.located(store, repository, Erased(), job_id=job_id)
+        except JobErased:
+            refused = True
         # A job that is about to read the photo may have seen the copy.
         assert len(list(store.list(BUCKET, "converted/"))) == shared
+        assert refused

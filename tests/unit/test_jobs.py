@@ -141,6 +141,22 @@ async def test_the_object_is_there_before_its_row_and_the_row_before_its_workflo
     assert seen == [[KEY], ["queued"]]
 
 
+class DiedError(BaseException):
+    """The process is gone."""
+
+
+async def test_a_process_that_dies_behind_the_row_leaves_a_job_with_a_photo(
+    service: JobService, store: MemoryObjectStore, repository: Meddled, photo: Source
+) -> None:
+    def dies(job_id: UUID) -> None:
+        raise DiedError
+
+    repository.after_queue = dies
+    with pytest.raises(DiedError):
+        await service.submit(photo)
+    assert [row.s3_raw_key for row in repository.all()] == stored(store) == [KEY]
+
+
 @pytest.mark.parametrize("uploaded", [True, False])
 @pytest.mark.parametrize(
     ("options", "error", "named"),
@@ -274,21 +290,35 @@ async def test_a_photo_that_an_erasure_took_meanwhile_is_stored_again(
     assert store.get(BUCKET, KEY, limit_bytes=1000) == BODY
 
 
+@pytest.mark.parametrize("when", ["behind the row", "before the photo is stored again"])
 async def test_an_erasure_between_row_and_start_wins(
-    service: JobService, store: MemoryObjectStore, repository: Meddled, starts: Starts, photo: Source
+    store: MemoryObjectStore, repository: Meddled, starts: Starts, photo: Source, when: str
 ) -> None:
-    """The erasure has found no workflow to end; the one that starts behind its back must not stay."""
+    """The erasure has found no workflow to end, and no photo maybe; what comes behind its back must not stay."""
 
     def erase(job_id: UUID) -> None:
         repository.mark_erased(job_id)
         store.delete(BUCKET, KEY)
         repository.delete(job_id)
 
-    starts.before = erase
-    with pytest.raises(JobErased):
-        await service.submit(photo)
-    assert starts.known == []
-    assert stored(store) == []
+    class Beaten(JobService):
+        async def _store_raw(self, photo: Any) -> None:
+            if any(repository.all()):
+                erase(job_id)
+            await super()._store_raw(photo)
+
+    service, job_id, refused = Beaten(store, repository, starts, BUCKET), uuid4(), False
+    if when == "behind the row":
+        starts.before = erase
+    else:
+        # Another job with the same photo is erased first.
+        repository.before_queue = lambda _: store.delete(BUCKET, KEY)
+    try:
+        await service.submit(photo, job_id=job_id)
+    except JobErased:
+        refused = True
+    assert (starts.known, stored(store)) == ([], [])
+    assert refused
 
 
 async def test_an_erasure_between_object_and_row_leaves_no_object(

@@ -165,50 +165,70 @@ class TestReading:
     def test_what_it_stores_of_a_job_that_was_erased_meanwhile_is_taken_away(
         self, store: MemoryObjectStore, repository: MemoryRecipeRepository
     ) -> None:
-        job_id = uuid4()
-        with pytest.raises(JobErased):
+        job_id, refused = uuid4(), False
+        try:
             read(store, repository, Reading(lambda: repository.mark_erased(job_id)), job_id)
+        except JobErased:
+            refused = True
         assert [entry.key for entry in store.list(BUCKET, "artifacts/")] == []
+        assert refused
 
-    def test_a_sign_of_life_is_sent_while_somebody_else_works(
+    def test_a_long_attempt_is_not_taken_for_dead(
         self, store: MemoryObjectStore, repository: MemoryRecipeRepository
     ) -> None:
-        beaten = threading.Event()
+        """Temporal gives an attempt up, and begins another, where none of its heartbeats comes within the timeout."""
+        seconds, goes_on, given_up = 5, threading.Event(), threading.Event()
 
-        def until_a_beat() -> None:
-            if not beaten.wait(20):
-                pytest.fail("no heartbeat")
+        def give_up() -> None:
+            given_up.set()
+            goes_on.set()
 
-        within = environment(uuid4(), heartbeat_timeout=timedelta(seconds=0.1))
-        within.on_heartbeat = lambda *details: beaten.set()
-        read(store, repository, Reading(until_a_beat), uuid4(), within)
+        late = threading.Timer(seconds, give_up)
+        within = environment(uuid4(), heartbeat_timeout=timedelta(seconds=seconds))
+        within.on_heartbeat = lambda *details: goes_on.set()
+        late.start()
+        try:
+            read(store, repository, Reading(lambda: goes_on.wait(60)), uuid4(), within)
+        finally:
+            late.cancel()
+            late.join()
+        assert not given_up.is_set(), "the attempt is given up, and the document is read from the beginning"
 
 
-class Watching(MemoryRecipeRepository):
-    """Looks at the store as a job's final row is written; may lose the reply, or never get there."""
+class DiedError(BaseException):
+    """The worker's process is gone."""
 
-    def __init__(self, store: MemoryObjectStore) -> None:
+
+class Failing(MemoryRecipeRepository):
+    """A repository that is away as a job's final row is written, or whose client dies right behind it."""
+
+    def __init__(self) -> None:
         super().__init__()
-        self._store = store
-        self.found: list[bool] = []
         self.away = False
+        self.dies = False
 
     def succeed(self, job_id: UUID, *, bucket: str, key: str, sha256: str, ocr: RecipeOcr) -> Recipe:
-        self.found.append(there(self._store, ocr.s3_manifest_key))
         if self.away:
             raise DatabaseUnavailable(database=self.describe(), reason="it is away")
-        return super().succeed(job_id, bucket=bucket, key=key, sha256=sha256, ocr=ocr)
+        row = super().succeed(job_id, bucket=bucket, key=key, sha256=sha256, ocr=ocr)
+        if self.dies:
+            raise DiedError
+        return row
 
 
 class TestPersisting:
     def test_a_row_that_says_succeeded_has_its_manifest(self, store: MemoryObjectStore) -> None:
-        repository, job_id = Watching(store), uuid4()
-        within, activities = environment(job_id), ResultActivities(store, repository, BUCKET)
-        within.run(activities.persist_artifacts, a_result(job_id))
-        assert repository.found == [True]
+        repository, job_id = Failing(), uuid4()
+        repository.dies = True
+        activities = ResultActivities(store, repository, BUCKET)
+        with pytest.raises(DiedError):
+            environment(job_id).run(activities.persist_artifacts, a_result(job_id))
+        row = repository.get(job_id)
+        assert row is not None
+        assert (row.status, there(store, row.s3_manifest_key or "")) == ("succeeded", True)
 
     def test_where_the_rows_cannot_be_written_the_next_attempt_writes_them(self, store: MemoryObjectStore) -> None:
-        repository, job_id = Watching(store), uuid4()
+        repository, job_id = Failing(), uuid4()
         activities = ResultActivities(store, repository, BUCKET)
         repository.away = True
         with pytest.raises(DatabaseUnavailable):

@@ -60,3 +60,10 @@ async def test_a_run_that_began_before_lifetimes_keeps_its_bounded_attempts() ->
     for name, step in (await steps("success")).items():
         assert 3 <= step.retry_policy.maximum_attempts <= 10, name
         assert step.retry_policy.maximum_interval.ToTimedelta() <= MINUTE, name
+
+
+@pytest.mark.parametrize("policy", [policies.VERIFY, policies.OCR, policies.PERSIST, policies.RECORD_FAILURE])
+def test_however_often_a_step_was_tried_its_next_wait_is_bounded(policy: policies.ActivityPolicy) -> None:
+    waits = [policy.wait_before(attempt) for attempt in (2, 10, 100, 10_000)]
+    assert waits == sorted(waits)
+    assert waits[-1] == policy.maximum_interval

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import asyncio
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from types import SimpleNamespace
 from typing import Any, cast
 
@@ -51,6 +53,35 @@ async def test_a_drain_that_hangs_gives_the_process_up() -> None:
         run_until_stopped(as_worker(draining), stop=stop, limit_seconds=0.05, give_up=codes.append), 10
     )
     assert codes == [1]
+
+
+def test_an_activity_that_hangs_does_not_keep_the_process() -> None:
+    """A deployment waits for the old worker's process; that ends with ``give_up``, or with its last thread."""
+    process_ended, hangs = threading.Event(), threading.Event()
+
+    def give_up(code: int) -> None:
+        process_ended.set()
+        # A process takes its threads with it.
+        hangs.set()
+
+    async def drains() -> None:
+        stop = asyncio.Event()
+        stop.set()
+        await run_until_stopped(as_worker(Draining()), stop=stop, limit_seconds=0.05, give_up=give_up)
+
+    def serves() -> None:
+        with ThreadPoolExecutor(1) as executor:
+            executor.submit(hangs.wait)
+            asyncio.run(drains())
+        process_ended.set()
+
+    thread = threading.Thread(target=serves)
+    thread.start()
+    try:
+        assert process_ended.wait(10), "the worker's process goes on"
+    finally:
+        hangs.set()
+        thread.join()
 
 
 async def test_a_worker_that_fails_by_itself_says_why() -> None:

@@ -16,6 +16,8 @@ from photo_worker.errors import PhotoWorkerError
 from photo_worker.ports import ObjectStore
 
 _READING = timedelta(seconds=2)
+# So long a token leads to its job (Amazon Textract API reference, StartDocumentTextDetection).
+_KEPT = timedelta(days=7)
 MODEL = "1.0"
 
 
@@ -63,7 +65,7 @@ class MemoryTextract:
         version = where.get("Version", "")
         location = (where["Bucket"], where["Name"], version)
         token = request.get("ClientRequestToken", "")
-        if token in self._tokens:
+        if token in self._tokens and self._now() < self._jobs[self._tokens[token]].ready - _READING + _KEPT:
             job = self._jobs[self._tokens[token]]
             if job.location != location:
                 raise _error("IdempotentParameterMismatchException", "StartDocumentTextDetection")

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 from uuid import uuid4
 
+from temporalio.client import WorkflowExecutionStatus
+
 from photo_worker.contracts.image import ImageProcessingInput
 from photo_worker.orchestration.temporal import TemporalOrchestrator
 from tests.support.harness import Harness
@@ -20,13 +22,16 @@ async def test_the_id_of_a_closed_job_is_not_run_again(harness: Harness) -> None
     handle = harness.client.get_workflow_handle(request.job_id)
     await handle.terminate("over")
     again = await orchestrator.start_image_processing(request)
+    found = await handle.describe()
+    assert (found.run_id, found.status) == (first.run_id, WorkflowExecutionStatus.TERMINATED)
     assert (first.joined, again.joined) == (False, True)
-    assert (await handle.describe()).run_id == first.run_id
 
 
 async def test_of_many_starts_one_starts_and_the_others_join_it(harness: Harness) -> None:
     request, orchestrator = a_request(), TemporalOrchestrator(harness.client, harness.settings.temporal_task_queue)
     handles = await asyncio.gather(*(orchestrator.start_image_processing(request) for _ in range(8)))
+    runs = {handle.run_id for handle in handles}
+    ways = [await harness.client.get_workflow_handle(request.job_id, run_id=run_id).describe() for run_id in runs]
+    assert [found.status for found in ways] == [WorkflowExecutionStatus.RUNNING]
     assert sorted(handle.joined for handle in handles) == [False] + [True] * 7
-    assert len({handle.run_id for handle in handles}) == 1
     await harness.client.get_workflow_handle(request.job_id).terminate("over")

@@ -1,0 +1,78 @@
+"""Telling a mutant that lacks a safeguard from one that cannot run: a red test proves nothing of the second.
+
+Product code turns unexpected errors into a job's reason, so that a test may be red over a misspelt name without a trace
+of it. Each function of a changed module therefore tells of such errors as they leave it.
+"""
+
+from __future__ import annotations
+
+import ast
+import builtins
+from collections.abc import Collection
+from pathlib import Path
+from types import CodeType
+from typing import TypeVar
+
+# What a replaced text raises that does not fit in its place; a SyntaxError comes from what it imports.
+BROKEN = (ImportError, NameError, SyntaxError, AttributeError)
+
+_TOLD = "_mutant_is_broken"
+_ERROR = "_mutant_error"
+
+_Function = TypeVar("_Function", ast.FunctionDef, ast.AsyncFunctionDef)
+
+# Its AttributeError is an answer.
+_ANSWERS = frozenset({"__getattr__", "__getattribute__"})
+
+
+class Breakage:
+    """Notes the errors that changed modules raise themselves."""
+
+    def __init__(self, paths: Collection[str]) -> None:
+        """``paths`` are those of the changed modules."""
+        self._paths = frozenset(paths)
+        self.found: list[str] = []
+        # A name that is there in every module, Temporal's sandbox included.
+        setattr(builtins, _TOLD, self._note)
+
+    def compiled(self, source: str, path: str) -> CodeType:
+        """Return a module's code, of which every function tells of errors that a mutant must not have."""
+        tree = _Telling().visit(ast.parse(source, path))
+        return compile(ast.fix_missing_locations(tree), path, "exec", dont_inherit=True)
+
+    def _note(self, error: BaseException) -> None:
+        trace = error.__traceback__
+        while trace is not None and trace.tb_next is not None:
+            trace = trace.tb_next
+        if trace is None or trace.tb_frame.f_code.co_filename not in self._paths:
+            # Something else raises it, of which the module is only the caller.
+            return
+        where = f"{Path(trace.tb_frame.f_code.co_filename).name}:{trace.tb_lineno}"
+        said = f"the mutant itself is broken: {type(error).__name__}: {error} ({where})"
+        if said not in self.found:
+            self.found.append(said)
+
+
+class _Telling(ast.NodeTransformer):
+    """Puts the body of each function into a ``try`` that tells of an error and lets it pass."""
+
+    def visit_FunctionDef(self, node: ast.FunctionDef) -> ast.FunctionDef:
+        return self._wrapped(node)
+
+    def visit_AsyncFunctionDef(self, node: ast.AsyncFunctionDef) -> ast.AsyncFunctionDef:
+        return self._wrapped(node)
+
+    def _wrapped(self, node: _Function) -> _Function:
+        self.generic_visit(node)
+        first = int(ast.get_docstring(node, clean=False) is not None)
+        body = node.body[first:]
+        if not body or node.name in _ANSWERS:
+            return node
+        kinds = ", ".join(kind.__name__ for kind in BROKEN)
+        (telling,) = ast.parse(f"try: pass\nexcept ({kinds}) as {_ERROR}:\n    {_TOLD}({_ERROR})\n    raise").body
+        assert isinstance(telling, ast.Try)
+        telling.body = body
+        for part in ast.walk(telling.handlers[0]):
+            ast.copy_location(part, body[0])
+        node.body[first:] = [ast.copy_location(telling, body[0])]
+        return node

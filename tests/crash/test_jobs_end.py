@@ -1,0 +1,229 @@
+"""What becomes of a job when one thing goes wrong on its way: its row, its workflow, and what it costs.
+
+The deployment is simulated, the workflow and its activities are the product's. The clock is virtual: a day is short.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from temporalio.api.common.v1 import Payload
+
+from photo_worker.contracts.keys import manifest_key
+from photo_worker.errors import DatabaseUnavailable
+from photo_worker.jobs import JobService, Source
+from tests.crash.pipelines import ONE, named, photo
+from tests.crash.simulation.commands import Console
+from tests.crash.simulation.gate import Fault, Mode, Phase, current
+from tests.crash.simulation.replica import TaskFailed
+from tests.crash.simulation.service import Execution
+from tests.crash.simulation.world import BUCKET, World
+
+ABSENT = Source(label="absent", bucket=BUCKET, key="theirs/absent.png")
+
+# Long enough for every test but those that wait for a service, and far from the day that a job has.
+SOON = timedelta(minutes=5)
+
+
+@pytest.fixture
+def worlds() -> Iterator[Callable[..., World]]:
+    """Make deployments, and unwind their threads at the end."""
+    made: list[World] = []
+
+    def make(**options: Any) -> World:
+        made.append(World(**options))
+        return made[-1]
+
+    yield make
+    for world in made:
+        world.close()
+
+
+@pytest.fixture
+def world(worlds: Callable[..., World]) -> World:
+    return worlds()
+
+
+@pytest.fixture
+def console(world: World) -> Console:
+    return Console(world)
+
+
+def execution(world: World) -> Execution:
+    return world.service.executions[str(ONE)]
+
+
+def ended(world: World) -> tuple[str | None, str | None, str]:
+    """Return the status and code of the job's row, and the status of its workflow."""
+    row = world.rows.get(ONE)
+    status, code = (row.status, row.error_code) if row else (None, None)
+    return status, code, execution(world).status
+
+
+def took(world: World) -> timedelta:
+    """Return how long the job's workflow ran, or runs."""
+    return (execution(world).closed or world.now) - execution(world).started
+
+
+def steps(world: World, happened: Callable[[], bool], most: int = 5_000) -> None:
+    """Let things happen until something has; one thing that goes on for ever is cut short."""
+    for _ in range(most):
+        if happened() or not world.step():
+            return
+
+
+def scheduled(world: World, number: int) -> Callable[[], bool]:
+    """Tell whether the job's workflow has asked for so many steps."""
+
+    def happened() -> bool:
+        found = world.service.executions.get(str(ONE))
+        return found is not None and found.events.count("ActivityTaskScheduled") >= number
+
+    return happened
+
+
+def test_a_job_that_fails_has_its_reason_in_its_row(world: World, console: Console, tmp_path: Path) -> None:
+    named("absent").drive(console, tmp_path)
+    assert ended(world) == ("failed", "object_missing", "failed")
+
+
+def test_a_job_that_can_never_succeed_fails_at_once(world: World, console: Console, tmp_path: Path) -> None:
+    named("no-photo").drive(console, tmp_path)
+    assert took(world) < SOON
+    assert ended(world) == ("failed", "content_mismatch", "failed")
+
+
+def away(world: World, hours: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have the database take no reason for some hours."""
+    back, write = world.now + timedelta(hours=hours), world.rows.fail
+
+    def fail(*given: Any, **named: Any) -> Any:
+        if world.now < back:
+            raise DatabaseUnavailable(database="memory", reason="simulated")
+        return write(*given, **named)
+
+    monkeypatch.setattr(world.rows, "fail", fail)
+
+
+def test_a_reason_is_written_however_late_the_database_is_back(
+    world: World, console: Console, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    away(world, 3, monkeypatch)
+    console.submit(ONE, ABSENT)
+    console.settle()
+    assert ended(world) == ("failed", "object_missing", "failed")
+
+
+def test_a_job_that_is_cancelled_while_its_reason_is_written_has_it(
+    world: World, console: Console, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    away(world, 1, monkeypatch)
+    console.submit(ONE, ABSENT)
+    steps(world, scheduled(world, 2))
+    console.cancel(ONE)
+    console.settle()
+    assert ended(world) == ("failed", "object_missing", "failed")
+
+
+def test_a_job_whose_rows_say_succeeded_reports_success(
+    world: World, console: Console, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Every reply to the last step's write is lost, until the job's time is over."""
+    write = world.rows.succeed
+
+    def succeed(*given: Any, **named: Any) -> Any:
+        write(*given, **named)
+        raise DatabaseUnavailable(database="memory", reason="simulated")
+
+    monkeypatch.setattr(world.rows, "succeed", succeed)
+    source = photo(tmp_path)
+
+    async def submit(tools: Any) -> object:
+        service = JobService(tools.store, tools.rows, tools.orchestrator, BUCKET, lifetime_seconds=120)
+        return await service.submit(source, job_id=ONE)
+
+    console.give("submit", submit)
+    console.settle()
+    assert ended(world) == ("succeeded", None, "completed")
+
+
+def test_a_job_that_is_cancelled_while_its_result_is_written_has_it(
+    world: World, console: Console, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write, writing = world.rows.succeed, []
+
+    def slowly(*given: Any, **named: Any) -> Any:
+        writing.append(given)
+        world.gate.until(current(), world.now + timedelta(seconds=5))
+        return write(*given, **named)
+
+    monkeypatch.setattr(world.rows, "succeed", slowly)
+    console.submit(ONE, photo(tmp_path))
+    steps(world, lambda: bool(writing))
+    console.cancel(ONE)
+    console.settle()
+    manifest = manifest_key(ONE) in {entry.key for entry in world.store.list(BUCKET, "")}
+    assert (*ended(world), manifest) == ("succeeded", None, "completed", True)
+
+
+def test_an_input_that_breaks_its_contract_ends_its_workflow(world: World) -> None:
+    broken = Payload(metadata={"encoding": b"json/plain"}, data=b'{"job_id": 5}')
+    world.service.start(str(ONE), "image_processing_workflow", [broken])
+    with suppress(TaskFailed):
+        world.run()
+    assert execution(world).status == "failed"
+    failure = execution(world).failure
+    assert failure is not None
+    assert failure.application_failure_info.type == "contract_invalid"
+
+
+def test_a_job_whose_photo_breaks_the_reader_ends(
+    world: World, console: Console, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def breaks(**request: Any) -> Any:
+        message = "a defect"
+        raise ValueError(message)
+
+    monkeypatch.setattr(world.textract, "get_document_text_detection", breaks)
+    console.submit(ONE, photo(tmp_path))
+    steps(world, lambda: scheduled(world, 1)() and execution(world).status != "running")
+    assert took(world) < SOON
+    assert ended(world) == ("failed", "step_failed", "failed")
+
+
+def test_a_job_whose_worker_dies_while_it_reads_lasts_half_a_minute_longer(
+    worlds: Callable[..., World], tmp_path: Path
+) -> None:
+    world = worlds()
+    named("photo").drive(Console(world), tmp_path)
+    reading = next(call.number for call in world.gate.calls if call.name == "textract.get_document_text_detection")
+    without = took(world)
+    world = worlds(faults=(Fault(reading, Phase.AFTER, Mode.DIE),))
+    named("photo").drive(Console(world), tmp_path)
+    assert ended(world) == ("succeeded", None, "completed")
+    assert took(world) - without < timedelta(seconds=40)
+
+
+def test_a_finished_job_is_not_charged_again_when_temporal_and_textract_have_forgotten_it(
+    world: World, console: Console, tmp_path: Path
+) -> None:
+    named("photo").drive(console, tmp_path)
+    world.service.delete(str(ONE))
+    world.now += timedelta(days=30)
+    console.submit(ONE, photo(tmp_path))
+    console.settle()
+    assert list(world.textract.charges.values()) == [1]
+    assert str(ONE) not in world.service.executions
+
+
+def test_a_document_of_many_pages_is_refused_before_it_is_charged(
+    world: World, console: Console, tmp_path: Path
+) -> None:
+    named("many-pages").drive(console, tmp_path)
+    assert not world.textract.charges
+    assert ended(world) == ("failed", "document_unsupported", "failed")
