@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import signal
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -144,14 +144,14 @@ async def run(site: Site, case: Case) -> Ending:
     return replace(ending, reached=reached, seconds=time.monotonic() - started)
 
 
-async def ending_of(world: World, job_id: UUID) -> Ending:
-    """Look at a world whose one job has ended, and judge it."""
-    facts = await gather(world, [job_id])
+async def ending_of(world: World, *job_ids: UUID, words: Sequence[str] = (TEXT,)) -> Ending:
+    """Look at a world whose jobs have ended, and judge it; ``words`` may stand in no log."""
+    facts = await gather(world, list(job_ids))
     violations = (
         *await broken_rules(world.ports),
         *wrong_charges(facts),
         *too_many_attempts(facts),
-        *leaks(facts, [TEXT], world.variables),
+        *leaks(facts, words, world.variables),
         *await unreplayable(course.history for course in facts.courses.values()),
     )
     return Ending(facts, violations, world.bucket)
