@@ -28,6 +28,7 @@ _ADDRESSES = {
     TEXTRACT: "AWS_ENDPOINT_URL_TEXTRACT",
     TEMPORAL: "TEMPORAL_TARGET",
 }
+REACHED = tuple(_ADDRESSES)
 _WRITES = frozenset({"PUT", "POST", "DELETE"})
 
 
@@ -85,9 +86,15 @@ class Reach:
             self._proxy.answer(_ANSWERS[self._service, kind])
 
     def end(self, kind: str) -> None:
-        """Let it be as before. Connections that were swallowed stay so."""
-        if kind == AWAY:
+        """Let it be as before. Connections that were swallowed stay so; those of Temporal's library are cut.
+
+        It notices a dead connection by itself after 45 s, and nothing of the product's is in that.
+        """
+        if kind == SILENT and self._service == TEMPORAL:
+            self._proxy.down()
+        if kind == AWAY or self._service == TEMPORAL:
             self._proxy.up()
+            self._proxy.heal()
         elif self._role is not None and kind in _ROLES:
             self._role.end(kind)
         else:
