@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import re
+import secrets
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -19,7 +20,12 @@ __all__ = ["site"]
 
 pytestmark = [pytest.mark.stack, pytest.mark.waits, pytest.mark.timeout(240)]
 
-ORDER = Order(uploads=10, seconds=1.5, seed=8, kills=0, restarts=0, workers=1, throttle=0.0, outages=0)
+
+def order() -> Order:
+    """Return a small soak. The seed makes the jobs' ids, which are to be new ones on a stack that others use."""
+    seed = secrets.randbelow(10**9)
+    return Order(uploads=16, seconds=1.5, seed=seed, kills=0, restarts=0, workers=1, throttle=0.0, outages=0)
+
 
 _STEP = "        validate_key(request.key)\n"
 _DAMAGED = """\
@@ -41,6 +47,13 @@ MUTANTS = {
 }
 
 
+async def small_soak(site: Site) -> dict[str, Any]:
+    """Run a soak on the run's stack and return its report."""
+    chosen = order()
+    running, verdict = await soak_in(site, None, chosen)
+    return report_of(chosen, running, verdict, 0.0)
+
+
 @pytest.mark.parametrize("code", MUTANTS)
 async def test_it_is_red_in_the_real_cells(site: Site, code: str) -> None:
     async with open_nursery(MUTANTS[code]) as nursery:
@@ -51,17 +64,16 @@ async def test_it_is_red_in_the_real_cells(site: Site, code: str) -> None:
 @pytest.mark.parametrize("code", MUTANTS)
 async def test_it_is_red_in_the_soak(site: Site, code: str) -> None:
     async with open_nursery(MUTANTS[code]) as nursery:
-        running, verdict = await soak_in(replace(site, nursery=nursery), None, ORDER)
-    found = report_of(ORDER, running, verdict, 0.0)
+        found = await small_soak(replace(site, nursery=nursery))
     assert found["succeeded"] == 0
     assert found["least_share"] > 0.5
-    assert re.search(rf"0 of the {verdict.least} uploads that have no reason to fail", "\n".join(found["violations"]))
-    named = [text for text in found["violations"] if f"failed with {code}" in text]
-    assert len(named) >= verdict.least
+    least = round(found["least_share"] * found["uploads"])
+    wanted = f"0 of the {least} uploads that have no reason to fail have succeeded"
+    assert any(wanted in text for text in found["violations"]), found
+    assert sum(f"failed with {code}" in text for text in found["violations"]) >= least, found
 
 
 async def test_it_is_green_where_nothing_is_wrong(site: Site) -> None:
-    running, verdict = await soak_in(site, None, ORDER)
-    found = report_of(ORDER, running, verdict, 0.0)
+    found = await small_soak(site)
     assert found["violations"] == []
     assert found["succeeded_share"] >= found["least_share"] > 0.5
