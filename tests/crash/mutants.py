@@ -132,6 +132,21 @@ def _import_changed(sources: Mapping[str, str]) -> tuple[set[str], Breakage]:
     return imported, breakage
 
 
+def import_changed(edits: Sequence[Edit]) -> None:
+    """Let this process, which must not have imported the product, import it with the edits in place.
+
+    Raises ``SourceMovedError``.
+    """
+    _require_unimported()
+    _import_changed(changed_sources(edits))
+
+
+def _require_unimported() -> None:
+    already = sorted(name for name in sys.modules if name.partition(".")[0] == _PACKAGE)
+    if already:
+        raise RuntimeError(f"a mutant of {already[0]} cannot be imported: the module itself has been")
+
+
 class _Watcher:
     """A pytest plugin that notes how each test ended."""
 
@@ -156,9 +171,7 @@ class _Watcher:
 
 def run_here(edits: Sequence[Edit], tests: Sequence[str], output: Path, limit_seconds: float) -> Outcome:
     """Run tests in this process, which must not have imported the product, with the edits in place."""
-    already = sorted(name for name in sys.modules if name.partition(".")[0] == _PACKAGE)
-    if already:
-        raise RuntimeError(f"a mutant of {already[0]} cannot be imported: the module itself has been")
+    _require_unimported()
     imported, breakage = _import_changed(changed_sources(edits))
     watcher = _Watcher()
     with output.open("wb") as written:

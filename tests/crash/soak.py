@@ -2,8 +2,10 @@
 
 ``python -m tests.crash.soak --uploads 300 --seconds 35 --kills 20 --seed 7`` starts a stack of its own, works on it,
 and ends it. Workers are killed and paused for longer than their heartbeats allow, each service is killed and started
-again, Textract refuses three calls of ten; users submit twice, cancel and erase. When the faults have ended every
-accepted upload must end, and every invariant hold. Exit codes: 0, or 1 with what does not hold.
+again, Textract refuses three calls of ten; for the workers a service is away for longer than any count of attempts,
+silent, slow, read-only, or refuses their credentials; users submit twice, cancel and erase. When the faults have ended
+every accepted upload must end, as many as have no reason of their own to fail must have succeeded, and every invariant
+hold. Exit codes: 0, or 1 with what does not hold.
 
 The seed decides what happens when, to which worker and which upload. It does not decide which of two processes is
 faster, so that the same seed brings the same faults but not the same interleaving.
@@ -22,13 +24,15 @@ import signal
 import sys
 import tempfile
 import time
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections import Counter
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 from uuid import UUID
 
+import psycopg
 from temporalio.runtime import LoggingConfig, Runtime, TelemetryConfig, TelemetryFilter
 
 from photo_worker.devkit.stack import Stack
@@ -37,23 +41,28 @@ from photo_worker.ports import FINAL_STATUSES
 from photo_worker.storage import migrate
 from tests.crash.real import services
 from tests.crash.real.facts import emulator
+from tests.crash.real.outages import REACHED, Reach, reach_of
 from tests.crash.real.processes import ROOT, open_nursery
-from tests.crash.real.scaled import Scale
+from tests.crash.real.scaled import Scale, longest_count_seconds
 from tests.crash.real.services import Services
 from tests.crash.real.site import Site, World, open_site
 from tests.crash.soaking.fleet import Fleet
-from tests.crash.soaking.schedule import Fault, Order, Schedule, schedule_of
+from tests.crash.soaking.schedule import KINDS, Fault, Order, Schedule, schedule_of
 from tests.crash.soaking.uploads import Users
 from tests.crash.soaking.verdict import Verdict, judge
 from tests.support.resources import create_database, database_named
 
-# Attempts as in production, and waits between them that outlast the restart of a service.
-SCALE = Scale(heartbeat=3.0, start_to_close=6.0, initial_interval=1.0, maximum_interval=4.0)
+# Short attempts, so that a service can be away for longer than a step lasted where every attempt counted.
+SCALE = Scale(heartbeat=3.0, start_to_close=2.0, initial_interval=0.5, maximum_interval=2.0, answer=4.0)
+AWAY_SECONDS = longest_count_seconds(SCALE) + 2.0
 
 _PROGRESS_SECONDS = 4.0
+# A slow service's answers come when nobody waits for them any more.
+_LATE_SECONDS = 5.0
 # From the last fault to the last job's end: all attempts of all activities, several times over, and a job's own time.
 _END_SECONDS, _END_SECONDS_A_JOB = 120.0, 0.3
 _DRAIN_SECONDS = 30.0
+_MOMENT_SECONDS = 60.0
 _DEFAULT_REPORT = ROOT / ".reports" / "soak.json"
 
 
@@ -63,12 +72,14 @@ class Soak:
 
     schedule: Schedule
     world: World
-    services: Services
+    services: Services | None
     users: Users
     fleet: Fleet
+    reaches: Mapping[str, Reach]
     finals: dict[UUID, str] = field(default_factory=dict)
     restarts: dict[str, int] = field(default_factory=dict)
     throttles: int = 0
+    outages: Counter[str] = field(default_factory=Counter)
     _throttling: bool = False
     _began: float = field(default_factory=time.monotonic)
     _over: asyncio.Event = field(default_factory=asyncio.Event)
@@ -96,6 +107,7 @@ class Soak:
     async def _disturb(self) -> None:
         """Do the faults at their time. Restarts take their turns; workers go on dying meanwhile."""
         turn = asyncio.Lock()
+        turns = {service: asyncio.Lock() for service in self.reaches}
         async with asyncio.TaskGroup() as group:
             for fault in self.schedule.faults:
                 await asyncio.sleep(max(0.0, self._began + fault.at - time.monotonic()))
@@ -108,8 +120,22 @@ class Soak:
                         await self._throttle()
                     case "restart":
                         group.create_task(self._restart(fault, turn))
+                    case "outage":
+                        group.create_task(self._outage(fault, turns[fault.service]))
+
+    async def _outage(self, fault: Fault, turn: asyncio.Lock) -> None:
+        """Let a service be gone for the workers alone; one outage of a service at a time."""
+        reach = self.reaches[fault.service]
+        async with turn:
+            await _in_spite_of_restarts(lambda: reach.begin(fault.kind))
+            try:
+                await asyncio.sleep(fault.seconds)
+            finally:
+                await _in_spite_of_restarts(lambda: reach.end(fault.kind))
+            self.outages[fault.kind] += 1
 
     async def _restart(self, fault: Fault, turn: asyncio.Lock) -> None:
+        assert self.services is not None
         async with turn:
             if fault.service == "textract":
                 await self._count_throttles()
@@ -130,11 +156,15 @@ class Soak:
         await asyncio.to_thread(emulator, self.world.site.stack, "faults", method="PUT", body=script)
 
     async def _count_throttles(self) -> None:
+        if not self._throttling:
+            return
         shown = await asyncio.to_thread(emulator, self.world.site.stack, "faults")
         self.throttles += sum(int(rule["taken"]) for rule in shown["rules"])
 
     async def _calm(self) -> None:
         """End the faults."""
+        if not self._throttling:
+            return
         await self._count_throttles()
         self._throttling = False
         await asyncio.to_thread(emulator, self.world.site.stack, "faults", method="DELETE")
@@ -164,7 +194,7 @@ class Soak:
             say(
                 f"{time.monotonic() - self._began:4.0f} s: {len(self.users.accepted)} of {total} uploads accepted, "
                 f"{len(self.finals)} ended; {self.fleet.kills} kills, {self.fleet.pauses} pauses, "
-                f"{sum(self.restarts.values())} restarts"
+                f"{sum(self.restarts.values())} restarts, {self.outages.total()} outages"
             )
             await self._nap(_PROGRESS_SECONDS)
 
@@ -177,6 +207,20 @@ class Soak:
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(seconds):
                 await self._over.wait()
+
+
+async def _in_spite_of_restarts(act: Callable[[], None]) -> None:
+    """Do what is done at a service that may be away for a moment, by our own doing."""
+    limit = time.monotonic() + _MOMENT_SECONDS
+    while True:
+        try:
+            await asyncio.to_thread(act)
+        except psycopg.OperationalError:
+            if time.monotonic() > limit:
+                raise
+            await asyncio.sleep(0.3)
+        else:
+            return
 
 
 def say(text: str) -> None:
@@ -212,13 +256,27 @@ async def open_place(order: Order) -> AsyncIterator[tuple[Site, Services]]:
 
 async def soak(order: Order) -> tuple[Soak, Verdict]:
     """Run a soak and judge it."""
-    schedule = schedule_of(order, services.NAMES, SCALE.heartbeat)
-    async with open_place(order) as (site, restarter), site.world("soak", SCALE, MAX_ACTIVITIES="4") as world:
+    async with open_place(order) as (site, restarter):
+        return await soak_in(site, restarter, order)
+
+
+async def soak_in(site: Site, restarter: Services | None, order: Order) -> tuple[Soak, Verdict]:
+    """Run a soak on a stack and judge it; without ``restarter`` for an order without restarts."""
+    schedule = schedule_of(order, services.NAMES, SCALE.heartbeat, AWAY_SECONDS)
+    async with AsyncExitStack() as stack:
+        world = await stack.enter_async_context(site.world("soak", SCALE, MAX_ACTIVITIES="4"))
+        reaches = {
+            service: await stack.enter_async_context(reach_of(world.variables, service, _LATE_SECONDS))
+            for service in REACHED
+        }
+        own = {name: value for reach in reaches.values() for name, value in reach.variables.items()}
         damaged = frozenset(upload.document for upload in schedule.uploads if upload.damaged)
-        running = Soak(schedule, world, restarter, Users(world, damaged), Fleet(world.worker, order.workers))
+        fleet = Fleet(lambda: world.worker(None, **own), order.workers)
+        running = Soak(schedule, world, restarter, Users(world, damaged), fleet, reaches)
         await running.run()
         say("everything has ended; looking at what is left")
-        return running, await judge(world, running.users, running.finals)
+        secret = [word for reach in reaches.values() for word in reach.secrets]
+        return running, await judge(world, running.users, running.finals, secret)
 
 
 def report_of(order: Order, running: Soak, verdict: Verdict, seconds: float) -> dict[str, Any]:
@@ -234,6 +292,8 @@ def report_of(order: Order, running: Soak, verdict: Verdict, seconds: float) -> 
         "submissions": users.submissions,
         "submissions_tried_again": users.tried_again,
         "succeeded": verdict.succeeded,
+        "succeeded_share": round(verdict.succeeded / max(len(users.accepted), 1), 3),
+        "least_share": round(verdict.least / max(len(users.accepted), 1), 3),
         "failed": verdict.failed,
         "erased": verdict.erased,
         "cancelled": len(users.cancelled),
@@ -243,6 +303,7 @@ def report_of(order: Order, running: Soak, verdict: Verdict, seconds: float) -> 
         "workers_turned_away": fleet.turned_away,
         "restarts": sum(running.restarts.values()),
         **{f"restarts_{name}": number for name, number in sorted(running.restarts.items())},
+        **{f"outages_{kind.replace('-', '_')}": running.outages[kind] for kind in KINDS},
         "throttles": running.throttles,
         "retries": verdict.retries,
         "charges": verdict.charges,
@@ -259,10 +320,13 @@ def command_of(order: Order) -> str:
 
 def summary_of(report: dict[str, Any]) -> str:
     """Return the run in a line."""
+    counts = {kind: report[f"outages_{kind.replace('-', '_')}"] for kind in KINDS}
+    outages = "services " + ", ".join(f"{number} times {kind}" for kind, number in counts.items())
     return (
         f"{report['uploads']} uploads, {report['kills']} kills, {report['pauses']} pauses, "
-        f"{report['restarts']} restarts, {report['throttles']} throttles, {report['retries']} retries: "
-        f"{report['succeeded']} succeeded, {report['failed']} failed with a reason, {report['erased']} erased, "
+        f"{report['restarts']} restarts, {outages}, {report['throttles']} throttles, {report['retries']} retries: "
+        f"{report['succeeded']} succeeded ({report['succeeded_share']:.1%}, at least {report['least_share']:.1%}), "
+        f"{report['failed']} failed with a reason, {report['erased']} erased, "
         f"{report['charges']} charges for {report['documents']} documents; "
         f"{len(report['violations'])} violations in {report['seconds']:.0f} s (seed {report['seed']})"
     )
@@ -277,13 +341,16 @@ def order_of(arguments: list[str] | None) -> tuple[Order, argparse.Namespace]:
     parser.add_argument("--kills", type=int, default=320, help="kills and pauses of workers (%(default)s)")
     parser.add_argument("--restarts", type=int, default=3, help="of each service (%(default)s)")
     parser.add_argument("--workers", type=_positive, default=3, help="worker processes at a time (%(default)s)")
+    parser.add_argument("--outages", type=int, default=5, help="of each kind, for the workers (%(default)s)")
     parser.add_argument("--throttle", type=float, default=0.3, help="share of Textract's calls refused (%(default)g)")
     parser.add_argument("--report", type=Path, default=_DEFAULT_REPORT, help="file of the counts (.reports/soak.json)")
     parser.add_argument("-o", "--output", choices=("text", "json"), default="text", help="what stdout shows")
     chosen = parser.parse_args(arguments)
-    if not 0 <= chosen.throttle < 1 or chosen.seconds <= 0 or min(chosen.kills, chosen.restarts) < 0:
-        parser.error("--throttle lies from 0 to below 1, --seconds is above 0, --kills and --restarts from 0")
-    names = ("uploads", "seconds", "seed", "kills", "restarts", "workers", "throttle")
+    if not 0 <= chosen.throttle < 1 or chosen.seconds <= 0 or min(chosen.kills, chosen.restarts, chosen.outages) < 0:
+        parser.error(
+            "--throttle lies from 0 to below 1, --seconds is above 0, --kills, --restarts and --outages from 0"
+        )
+    names = ("uploads", "seconds", "seed", "kills", "restarts", "workers", "throttle", "outages")
     return Order(**{name: getattr(chosen, name) for name in names}), chosen
 
 

@@ -11,16 +11,17 @@ from dataclasses import replace
 import pytest
 
 from tests.crash import report
+from tests.crash.real.outages import AWAY, OUTAGES
 from tests.crash.real.processes import ROOT
 from tests.crash.real.services import NAMES
-from tests.crash.soaking.schedule import KILL, PAUSE, RESTART, Order, schedule_of
+from tests.crash.soaking.schedule import KILL, KINDS, OUTAGE, PAUSE, RESTART, Order, schedule_of
 
 UPLOADS, DISTURBANCES = 300, 20
 
 # The others are damaged, cancelled or erased, as the schedule draws them.
 LEAST_SUCCEEDED = 0.75
 # Some of the uploads are erased before they are accepted.
-ORDER = Order(uploads=310, seconds=35.0, seed=20, kills=20, restarts=1, workers=3, throttle=0.3)
+ORDER = Order(uploads=310, seconds=40.0, seed=48, kills=20, restarts=1, workers=3, throttle=0.3, outages=1)
 
 
 @pytest.mark.stack
@@ -49,6 +50,8 @@ def test_everything_dies_and_nothing_is_lost_or_doubled() -> None:
     assert found["succeeded"] >= LEAST_SUCCEEDED * found["uploads"]
     assert found["kills"] + found["pauses"] >= DISTURBANCES
     assert {name: found[f"restarts_{name}"] for name in NAMES} == dict.fromkeys(NAMES, 1)
+    assert {kind: found[f"outages_{kind.replace('-', '_')}"] for kind in KINDS} == dict.fromkeys(KINDS, 1)
+    assert LEAST_SUCCEEDED <= found["least_share"] <= found["succeeded_share"]
     assert found["throttles"] > 0
     assert found["charges"] <= found["documents"]
 
@@ -62,13 +65,17 @@ def test_the_seed_decides_what_happens_when_and_to_whom() -> None:
 
 
 def test_a_schedule_has_what_was_ordered() -> None:
-    drawn = schedule_of(replace(ORDER, kills=9, restarts=2), NAMES, 3.0)
+    drawn = schedule_of(replace(ORDER, kills=9, restarts=2, outages=3), NAMES, 3.0, 40.0)
     kinds = Counter(fault.what for fault in drawn.faults)
     assert kinds[KILL] + kinds[PAUSE] == 9
     assert min(kinds[KILL], kinds[PAUSE]) >= 2
     assert Counter(fault.service for fault in drawn.faults if fault.what == RESTART) == dict.fromkeys(NAMES, 2)
     assert len({upload.job_id for upload in drawn.uploads}) == ORDER.uploads
     assert all(fault.seconds > 3.0 for fault in drawn.faults if fault.what == PAUSE)
+    outages = [fault for fault in drawn.faults if fault.what == OUTAGE]
+    assert Counter(fault.kind for fault in outages) == dict.fromkeys(KINDS, 3)
+    assert {fault.seconds for fault in outages if fault.kind == AWAY} == {40.0}
+    assert {(fault.service, fault.kind) for fault in outages} <= {(each.service, each.kind) for each in OUTAGES}
     assert {fault.worker for fault in drawn.faults} <= set(range(ORDER.workers))
 
 
@@ -81,7 +88,9 @@ def test_a_schedule_has_bytes_in_common_and_every_kind_of_user() -> None:
     assert any(upload.erase_after is not None and upload.erase_races for upload in uploads)
 
 
-@pytest.mark.parametrize("option", ["--uploads=0", "--throttle=1", "--seconds=0", "--kills=-1", "--restarts=-1"])
+@pytest.mark.parametrize(
+    "option", ["--uploads=0", "--throttle=1", "--seconds=0", "--kills=-1", "--restarts=-1", "--outages=-1"]
+)
 def test_a_soak_that_would_prove_nothing_is_refused(option: str) -> None:
     refused = subprocess.run(
         [sys.executable, "-m", "tests.crash.soak", option], cwd=ROOT, capture_output=True, text=True, check=False

@@ -7,6 +7,7 @@ that moves an address: bytes are taken, none arrive, nothing is closed, and the 
 from __future__ import annotations
 
 import asyncio
+import re
 import socket
 import threading
 from collections.abc import Awaitable, Callable, Iterator
@@ -15,6 +16,8 @@ from dataclasses import dataclass, field
 
 _PIECE = 64 * 1024
 _BACKLOG = 100
+# Where a client's piece begins a request, and its method.
+_REQUEST = re.compile(rb"([A-Z]+) \S+ HTTP/1\.1\r\n")
 # How often a slow link lets bytes through.
 _TICK_SECONDS = 0.02
 
@@ -42,6 +45,7 @@ class Proxy:
         self._marker: bytes | None = None
         self._delay = 0.0
         self._rate: int | None = None
+        self._answer: Callable[[str], bytes | None] = _passes
         self.port = 0
         self.accepted = 0
         """How many connections there have been."""
@@ -93,11 +97,23 @@ class Proxy:
 
         self._call(slow)
 
+    def answer(self, answer: Callable[[str], bytes | None]) -> None:
+        """Give the answer to HTTP requests in the service's place; those for whose method it is None get through.
+
+        It ends the connection, so that it says ``Connection: close``.
+        """
+
+        async def take() -> None:
+            self._answer = answer
+
+        self._call(take)
+
     def heal(self) -> None:
         """Forward as in the beginning; connections that were swallowed stay so, for bytes of theirs are lost."""
 
         async def heal() -> None:
             self._swallows_new, self._marker, self._delay, self._rate = False, None, 0.0, None
+            self._answer = _passes
 
         self._call(heal)
 
@@ -170,7 +186,7 @@ class Proxy:
             there_reader, there_writer = await asyncio.open_connection(*self._target)
             try:
                 await asyncio.gather(
-                    self._copy(link, reader, there_writer, listening=True), self._copy(link, there_reader, writer)
+                    self._copy(link, reader, there_writer, back=writer), self._copy(link, there_reader, writer)
                 )
             finally:
                 there_writer.transport.abort()
@@ -186,12 +202,20 @@ class Proxy:
         reader: asyncio.StreamReader,
         writer: asyncio.StreamWriter | None,
         *,
-        listening: bool = False,
+        back: asyncio.StreamWriter | None = None,
     ) -> None:
-        """Pass on what one side says; the client's side is listened to for the marker."""
+        """Pass on what one side says; the client's, to which ``back`` leads, is listened to."""
         while piece := await reader.read(_PIECE):
-            if listening and self._marker is not None and self._marker in piece:
+            if back is not None and self._marker is not None and self._marker in piece:
                 link.swallowed = True
+            request = _REQUEST.match(piece) if back is not None else None
+            said = self._answer(request[1].decode("ascii")) if request else None
+            if back is not None and said is not None:
+                back.write(said)
+                # The rest of the request is read: where it is not, the answer may be lost with the connection.
+                while await reader.read(_PIECE):
+                    pass
+                break
             if self._delay:
                 await asyncio.sleep(self._delay)
             for part in _parts(piece, self._rate):
@@ -206,6 +230,10 @@ class Proxy:
         if writer is not None:
             with suppress(OSError):
                 writer.write_eof()
+
+
+def _passes(method: str) -> None:
+    """Answer nothing."""
 
 
 def _parts(piece: bytes, rate: int | None) -> Iterator[bytes]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import signal
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,7 @@ from uuid import UUID, uuid4
 from temporalio.api.enums.v1 import EventType
 
 from photo_worker.crash_points import CrashPoint, Phase
-from photo_worker.errors import DatabaseUnavailable
+from photo_worker.errors import DatabaseUnavailable, UnreadableDocument
 from tests.crash.real import documents
 from tests.crash.real.arming import KILL, STOP, Arm
 from tests.crash.real.facts import Facts, course_of, gather
@@ -57,6 +57,10 @@ ERASE_POINTS = (
     CrashPoint.RAW_OBJECT_ERASED,
     CrashPoint.ROW_ERASED,
 )
+
+# How the jobs of a run without faults end: status and code, as their documents are.
+_ENDS = {"damaged": [("failed", UnreadableDocument.code)], "erase": []}
+_SUCCESS = [("succeeded", None)]
 
 WORKFLOW_TASK = "workflow-task"
 # What the server has heard of when it is too late for the process to matter.
@@ -144,17 +148,25 @@ async def run(site: Site, case: Case) -> Ending:
     return replace(ending, reached=reached, seconds=time.monotonic() - started)
 
 
-async def ending_of(world: World, job_id: UUID) -> Ending:
-    """Look at a world whose one job has ended, and judge it."""
-    facts = await gather(world, [job_id])
+async def ending_of(world: World, *job_ids: UUID, words: Sequence[str] = (TEXT,)) -> Ending:
+    """Look at a world whose jobs have ended, and judge it; ``words`` may stand in no log."""
+    facts = await gather(world, list(job_ids))
     violations = (
         *await broken_rules(world.ports),
         *wrong_charges(facts),
         *too_many_attempts(facts),
-        *leaks(facts, [TEXT], world.variables),
+        *leaks(facts, words, world.variables),
         *await unreplayable(course.history for course in facts.courses.values()),
     )
     return Ending(facts, violations, world.bucket)
+
+
+def wrong_end(pipeline: str, ending: Ending) -> str:
+    """Say what is wrong with a run without faults, by which others are measured; nothing where it is as it should."""
+    ends = [(row.status, row.error_code) for row in ending.facts.rows]
+    expected = _ENDS.get(pipeline, _SUCCESS)
+    wrong = [] if ends == expected else [f"invariant 2: without any fault the job ended {ends} and not {expected}"]
+    return "; ".join([*map(str, ending.violations), *wrong])
 
 
 def difference(ending: Ending, faultless: Ending) -> str:

@@ -25,13 +25,20 @@ import signal
 import sys
 import traceback
 from collections.abc import Callable, Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any
+
+# Edits of the product's source as JSON, for a nursery whose children run another product than the tests.
+EDITS_VARIABLE = "PHOTO_WORKER_TEST_EDITS"
 
 
 def _mains() -> dict[str, Callable[[Sequence[str]], int]]:
     """Import all that a child needs, so that it need not."""
-    import boto3.session  # noqa: F401
+    import alembic.command  # noqa: F401
+    import boto3
+    import botocore.session
+    import sqlalchemy.dialects.postgresql  # noqa: F401
 
     import photo_worker.cli.submit
     import photo_worker.cli.view
@@ -42,6 +49,10 @@ def _mains() -> dict[str, Callable[[Sequence[str]], int]]:
     import photo_worker.storage.s3_boto  # noqa: F401
     from tests.crash.real import command, worker
 
+    # What describes AWS' services is parsed once, and not by every child for itself.
+    botocore.session.create_loader = cache(botocore.session.create_loader)
+    for service in ("s3", "textract"):
+        boto3.Session("none", "none", region_name="us-east-1").client(service)
     return {"worker": worker.main, "command": command.main}
 
 
@@ -149,6 +160,11 @@ def _answer(value: dict[str, Any]) -> None:
 def main() -> int:
     """Serve until stdin ends."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    edits = os.environ.pop(EDITS_VARIABLE, "")
+    if edits:
+        from tests.crash.mutants import Edit, import_changed
+
+        import_changed([Edit(**edit) for edit in json.loads(edits)])
     nursery = _Nursery()
     # A collection in a child would write to, and so copy, every page that holds an object.
     gc.freeze()

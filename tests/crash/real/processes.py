@@ -9,15 +9,17 @@ import json
 import os
 import signal
 import sys
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 import psutil
 
 from photo_worker.devkit.plan import ServicePlan
+from tests.crash.mutants import Edit
+from tests.crash.real.nursery import EDITS_VARIABLE
 
 ROOT = Path(__file__).resolve().parents[3]
 
@@ -151,8 +153,9 @@ class Nursery:
 
 
 @asynccontextmanager
-async def open_nursery() -> AsyncIterator[Nursery]:
-    """Return a nursery that ends with the block, children and all."""
+async def open_nursery(edits: Sequence[Edit] = ()) -> AsyncIterator[Nursery]:
+    """Return a nursery that ends with the block, children and all; ``edits`` make its product another one."""
+    changed = {EDITS_VARIABLE: json.dumps([asdict(edit) for edit in edits])} if edits else {}
     process = await asyncio.create_subprocess_exec(
         sys.executable,
         "-m",
@@ -160,6 +163,7 @@ async def open_nursery() -> AsyncIterator[Nursery]:
         stdin=asyncio.subprocess.PIPE,
         stdout=asyncio.subprocess.PIPE,
         cwd=ROOT,
+        env={**os.environ, **changed},
         # A terminal's Ctrl-C is for the test, which ends the nursery.
         start_new_session=True,
     )

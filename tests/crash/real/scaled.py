@@ -10,12 +10,15 @@ import functools
 import json
 from dataclasses import asdict, dataclass, replace
 from datetime import timedelta
+from typing import Any
 
 from temporalio.worker.workflow_sandbox import SandboxedWorkflowRunner, SandboxRestrictions
 
 import photo_worker.worker
-from photo_worker import policies
-from photo_worker.policies import ActivityPolicy
+from photo_worker import admission, policies
+from photo_worker.ocr import textract
+from photo_worker.policies import ActivityPolicy, CountedPolicies
+from photo_worker.storage import pg_connection, postgres, s3_boto
 
 VARIABLE = "PHOTO_WORKER_TEST_SCALE"
 
@@ -32,6 +35,10 @@ class Scale:
     maximum_interval: float = 1.0
     sticky: float = 1.0
     """After which a dead worker's workflow task is given to another."""
+    look: float = 1.0
+    """Bounds the waits between two looks at a service that is away, and between two attempts of what fails often."""
+    answer: float | None = None
+    """How long an answer of Postgres, S3 or Textract is waited for; the product's own times without."""
 
     def as_variables(self) -> dict[str, str]:
         """Return the variable that carries it to a child."""
@@ -61,14 +68,45 @@ def scaled(scale: Scale) -> dict[str, ActivityPolicy]:
     return {name: scale.of(getattr(policies, name)) for name in POLICIES}
 
 
+def counted(scale: Scale) -> CountedPolicies:
+    """Return the policies under which every attempt counts, within the bounds."""
+    own = policies.COUNTED
+    return CountedPolicies(
+        verify=scale.of(own.verify),
+        ocr=scale.of(own.ocr),
+        persist=scale.of(own.persist),
+        record_failure=scale.of(own.record_failure),
+    )
+
+
+def longest_count_seconds(scale: Scale) -> float:
+    """Return the longest that a step with counted attempts lasts: all of them, each as long as it may, and the waits.
+
+    An outage that is longer ends every job that it meets, unless attempts that meet it are not counted.
+    """
+    own = counted(scale)
+    found = 0.0
+    for policy in (own.verify, own.ocr, own.persist):
+        tried = range(2, policy.maximum_attempts + 1)
+        waits = sum(policy.wait_before(attempt).total_seconds() for attempt in tried)
+        found = max(found, waits + policy.maximum_attempts * policy.start_to_close_timeout.total_seconds())
+    return found
+
+
 def install(variables: dict[str, str]) -> None:
     """Scale the policies of this process down, where its variables ask for it."""
     text = variables.get(VARIABLE)
     if not text:
         return
     scale = Scale(**json.loads(text))
+    shorter_counted = counted(scale)
     for name, policy in scaled(scale).items():
         setattr(policies, name, policy)
+    setattr(policies, "COUNTED", shorter_counted)  # noqa: B010 - a constant to a type checker
+    for name in ("FIRST_LOOK_SECONDS", "LONGEST_LOOK_SECONDS", "LONGEST_PAUSE_SECONDS"):
+        setattr(admission, name, min(getattr(admission, name), scale.look))
+    if scale.answer is not None:
+        _answer_within(scale.answer)
     shorter = functools.partial(
         photo_worker.worker.Worker,  # type: ignore[attr-defined]
         sticky_queue_schedule_to_start_timeout=timedelta(seconds=scale.sticky),
@@ -78,3 +116,25 @@ def install(variables: dict[str, str]) -> None:
         ),
     )
     setattr(photo_worker.worker, "Worker", shorter)  # noqa: B010 - a type checker knows it as a class
+
+
+def _answer_within(seconds: float) -> None:
+    """Give every call of a service so long; a connection and a statement a little less, as in the product."""
+    sooner = max(round(seconds * 2 / 3), 1)
+    _default(s3_boto.make_client, connect_timeout=sooner, read_timeout=seconds)
+    _default(
+        postgres.make_pool, timeout=sooner, connect_timeout=sooner, statement_timeout=sooner, answer_timeout=seconds
+    )
+    _default(pg_connection.connect, patience=seconds)
+    pg_connection.LimitedConnection.patience = seconds
+    pg_connection.CONNECT_TIMEOUT_SECONDS = sooner
+    textract.CONNECT_TIMEOUT_SECONDS = sooner
+    setattr(textract, "JOB_READ_TIMEOUT_SECONDS", seconds)  # noqa: B010 - an int to a type checker
+
+
+def _default(function: Any, **seconds: float) -> None:
+    """Change what a function takes where its caller says nothing; all of these are there already."""
+    known = function.__kwdefaults__
+    if not known.keys() >= seconds.keys():
+        raise TypeError(f"{function.__name__} has no such defaults: {seconds}")
+    known.update(seconds)

@@ -50,6 +50,7 @@ async def test_a_write_is_cut_off_in_and_behind_it(site: Site, chosen_cell: str 
     pipelines = sorted({write.pipeline for write, _ in chosen})
     endings = await asyncio.gather(*(cells.run_without_faults(site, pipeline) for pipeline in pipelines))
     faultless = dict(zip(pipelines, endings, strict=True))
+    assert not any(cells.wrong_end(pipeline, ending) for pipeline, ending in faultless.items())
 
     async def one(write: Write, how: str) -> str:
         return await judged(site, write, how, faultless[write.pipeline])

@@ -1,6 +1,6 @@
 """A worker process that dies, stops or fails where it is told to: the product's own but for that.
 
-``python -m tests.crash.real.worker`` runs one by hand, with the variables of ``arming`` and ``scaled``.
+``python -m tests.crash.real.worker`` runs one by hand, with the variables of ``arming``, ``holding`` and ``scaled``.
 """
 
 from __future__ import annotations
@@ -17,9 +17,11 @@ from photo_worker.crash_points import armed
 from photo_worker.errors import PhotoWorkerError
 from photo_worker.logs import configure_logging
 from photo_worker.orchestration.connection import connect
+from photo_worker.readiness import checks_of
 from photo_worker.worker import serve
 from tests.crash.real import scaled
 from tests.crash.real.arming import tripwire_of
+from tests.crash.real.holding import holder_of
 
 # Exit code of a worker whose services are away when it starts: whoever runs it starts it again (EX_TEMPFAIL).
 AWAY = 75
@@ -31,8 +33,8 @@ def main(arguments: Sequence[str] = ()) -> int:
         raise SystemExit(f"this worker takes variables, not {arguments[0]!r}")
     variables = dict(os.environ)
     scaled.install(variables)
-    tripwire = tripwire_of(variables)
-    with armed(tripwire) if tripwire is not None else contextlib.nullcontext():
+    trigger = tripwire_of(variables) or holder_of(variables)
+    with armed(trigger) if trigger is not None else contextlib.nullcontext():
         try:
             asyncio.run(_run(variables))
         except PhotoWorkerError as error:
@@ -48,7 +50,7 @@ async def _run(variables: dict[str, str]) -> None:
     try:
         activities = build_activities(application)
         client = await connect(settings, variables)
-        await serve(client, settings, workflow_types(), activities, stop_on_eof=True)
+        await serve(client, settings, workflow_types(), activities, checks=checks_of(application), stop_on_eof=True)
     finally:
         application.close()
 

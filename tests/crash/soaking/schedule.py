@@ -7,7 +7,16 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from uuid import UUID
 
-KILL, PAUSE, RESTART, THROTTLE = "kill", "pause", "restart", "throttle"
+from tests.crash.real.outages import AWAY, OUTAGES, READ_ONLY, REFUSED, SILENT, SLOW
+
+KILL, PAUSE, RESTART, THROTTLE, OUTAGE = "kill", "pause", "restart", "throttle", "outage"
+
+# How a service can be gone for the workers while it runs; that Textract throttles is a fault of its own.
+KINDS = (AWAY, SILENT, SLOW, READ_ONLY, REFUSED)
+# It is away early, so that there is work for all of the time.
+_AWAY_EARLY = 0.2
+# As long as several attempts; away is longer than all of them.
+_SHORT_OUTAGE_SECONDS = (6.0, 10.0)
 
 # Of the fault phase's time, the share in which uploads come; the rest of it is for those under way.
 _UPLOADING = 0.85
@@ -22,7 +31,10 @@ _RACING = 0.2
 
 @dataclass(frozen=True)
 class Order:
-    """The soak's size. ``kills`` counts pauses too; each service is restarted ``restarts`` times."""
+    """The soak's size. ``kills`` counts pauses too; each service is restarted ``restarts`` times.
+
+    ``outages`` is how often there is one of each kind.
+    """
 
     uploads: int
     seconds: float
@@ -31,6 +43,7 @@ class Order:
     restarts: int
     workers: int
     throttle: float
+    outages: int
 
 
 @dataclass(frozen=True)
@@ -56,7 +69,7 @@ class Upload:
 class Fault:
     """One fault: ``what`` happens to worker number ``worker``, or to the service named.
 
-    ``seconds`` is how long a pause lasts.
+    ``seconds`` is how long a pause or an outage lasts, ``kind`` what an outage is.
     """
 
     at: float
@@ -64,6 +77,7 @@ class Fault:
     worker: int = 0
     service: str = ""
     seconds: float = 0.0
+    kind: str = ""
 
 
 @dataclass(frozen=True)
@@ -75,14 +89,19 @@ class Schedule:
     faults: tuple[Fault, ...]
 
 
-def schedule_of(order: Order, services: tuple[str, ...], heartbeat_seconds: float) -> Schedule:
-    """Draw uploads and faults from the order's seed."""
+def schedule_of(
+    order: Order, services: tuple[str, ...], heartbeat_seconds: float, away_seconds: float = 0.0
+) -> Schedule:
+    """Draw uploads and faults from the order's seed; ``away_seconds`` is how long a service is away."""
     return Schedule(
         order,
         tuple(_uploads(order, random.Random(f"{order.seed}:uploads"))),  # noqa: S311 - to be drawn again
         tuple(
             sorted(
-                _faults(order, services, heartbeat_seconds, random.Random(f"{order.seed}:faults")),  # noqa: S311
+                [
+                    *_faults(order, services, heartbeat_seconds, random.Random(f"{order.seed}:faults")),  # noqa: S311
+                    *_outages(order, away_seconds, random.Random(f"{order.seed}:outages")),  # noqa: S311
+                ],
                 key=lambda fault: fault.at,
             )
         ),
@@ -127,3 +146,21 @@ def _faults(
     for _ in range(order.restarts):
         for service in services:
             yield Fault(chance.uniform(*span), RESTART, service=service)
+
+
+def _outages(order: Order, away_seconds: float, chance: random.Random) -> Iterator[Fault]:
+    for _ in range(order.outages):
+        taken: set[str] = set()
+        for kind in KINDS:
+            able = [each.service for each in OUTAGES if each.kind == kind]
+            # Every service has its turn, as far as it can be so.
+            service = chance.choice([each for each in able if each not in taken] or able)
+            taken.add(service)
+            end = order.seconds * _AWAY_EARLY if kind == AWAY and order.outages == 1 else order.seconds
+            yield Fault(
+                chance.uniform(_QUIET_SECONDS, max(end, _QUIET_SECONDS)),
+                OUTAGE,
+                service=service,
+                seconds=away_seconds if kind == AWAY else chance.uniform(*_SHORT_OUTAGE_SECONDS),
+                kind=kind,
+            )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import re
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from uuid import UUID
 
@@ -40,10 +40,15 @@ class Verdict:
     closed: int
     failures: Mapping[str, int]
     """Failed jobs by their row's code."""
+    least: int
+    """Uploads that nothing but a defect keeps from success."""
 
 
-async def judge(world: World, users: Users, finals: Mapping[UUID, str]) -> Verdict:
-    """Look at everything. ``finals`` are the final statuses that were seen while the faults went on."""
+async def judge(world: World, users: Users, finals: Mapping[UUID, str], secrets: Sequence[str] = ()) -> Verdict:
+    """Look at everything. ``finals`` are the final statuses that were seen while the faults went on.
+
+    ``secrets`` may stand in no log, beside the database's password.
+    """
     left = [job_id for job_id in users.accepted if job_id not in users.erased]
     facts = await gather(world, left)
     rows = {row.id: row for row in facts.rows}
@@ -52,11 +57,12 @@ async def judge(world: World, users: Users, finals: Mapping[UUID, str]) -> Verdi
         *(Violation(2, f"a user was turned away: {problem}") for problem in users.problems),
         *_conservation(users, rows, facts),
         *_endings(users, rows),
+        *_too_few(users, rows),
         *_went_back(users, rows, finals),
         *wrong_charges(facts),
         *await _texts(world, users, rows, facts),
         *too_many_attempts(facts),
-        *leaks(facts, (), world.variables),
+        *leaks(facts, secrets, world.variables),
         *_words(users, facts),
         *await unreplayable(course.history for course in facts.courses.values()),
     ]
@@ -70,7 +76,25 @@ async def judge(world: World, users: Users, finals: Mapping[UUID, str]) -> Verdi
         charges=sum(facts.charges.values()),
         closed=sum(course.status != "running" for course in facts.courses.values()),
         failures=dict(Counter(row.error_code or "" for row in failed)),
+        least=len(_sound(users)),
     )
+
+
+def _sound(users: Users) -> set[UUID]:
+    """Return the accepted uploads whose documents can be read, and which nobody cancels or erases."""
+    return {
+        job_id
+        for job_id, upload in users.accepted.items()
+        if upload.document not in users.damaged and upload.cancel_after is None and upload.erase_after is None
+    }
+
+
+def _too_few(users: Users, rows: Mapping[UUID, Recipe]) -> Iterator[Violation]:
+    """At least these have succeeded, whatever reasons the others were given."""
+    sound = _sound(users)
+    succeeded = sum(job_id in rows and rows[job_id].status == "succeeded" for job_id in sound)
+    if succeeded < len(sound):
+        yield Violation(2, f"{succeeded} of the {len(sound)} uploads that have no reason to fail have succeeded")
 
 
 def _conservation(users: Users, rows: Mapping[UUID, Recipe], facts: Facts) -> Iterator[Violation]:

@@ -1,0 +1,74 @@
+"""Attempts that stand still at a crash point until they are let go: jobs are then known to be at their steps."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from uuid import UUID
+
+from temporalio import activity
+from temporalio.exceptions import ApplicationError
+
+from photo_worker.crash_points import CrashPoint, Phase
+
+VARIABLE = "PHOTO_WORKER_TEST_HOLDS"
+
+_LOOK_SECONDS = 0.05
+
+
+@dataclass(frozen=True)
+class Holds:
+    """At which point each job's attempts stand, before its effect, as long as ``folder`` has no file ``go``."""
+
+    places: Mapping[UUID, CrashPoint]
+    folder: Path
+
+    def as_variables(self) -> dict[str, str]:
+        """Return the variable that carries it to a worker."""
+        places = {str(job_id): point.value for job_id, point in self.places.items()}
+        return {VARIABLE: json.dumps({"places": places, "folder": str(self.folder)})}
+
+    def held(self) -> bool:
+        """Tell whether every job has come to its place."""
+        return all((self.folder / str(job_id)).exists() for job_id in self.places)
+
+    def let_go(self) -> None:
+        """Let all of them go on."""
+        (self.folder / "go").touch()
+
+
+class Holder:
+    """Holds what its ``Holds`` says; to be given to ``crash_points.armed``."""
+
+    def __init__(self, holds: Holds) -> None:
+        self._holds = holds
+
+    def __call__(self, point: CrashPoint, phase: Phase) -> None:
+        """Stand still where this is the place of the attempt's job; the server hears of it meanwhile."""
+        if phase is not Phase.BEFORE or not activity.in_activity():
+            return
+        job_id = activity.info().workflow_id or ""
+        if self._holds.places.get(UUID(job_id)) is not point:
+            return
+        (self._holds.folder / job_id).touch()
+        limit = activity.info().start_to_close_timeout
+        over = time.monotonic() + limit.total_seconds() if limit else float("inf")
+        while not (self._holds.folder / "go").exists():
+            if time.monotonic() > over:
+                # The server has given it up: the next attempt stands here by now, and needs the thread.
+                raise ApplicationError("held for too long", type="held")
+            activity.heartbeat()
+            time.sleep(_LOOK_SECONDS)
+
+
+def holder_of(variables: Mapping[str, str]) -> Holder | None:
+    """Return the holder that a worker's variables ask for, if they ask for one."""
+    text = variables.get(VARIABLE)
+    if not text:
+        return None
+    asked = json.loads(text)
+    places = {UUID(job_id): CrashPoint(point) for job_id, point in asked["places"].items()}
+    return Holder(Holds(places, Path(asked["folder"])))

@@ -1,0 +1,215 @@
+"""Side by side: workers that are set up wrongly and a right one, two deployments, two releases."""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+from collections.abc import Awaitable, Callable
+from contextlib import AsyncExitStack
+from pathlib import Path
+from uuid import uuid4
+
+import pytest
+from temporalio.api.enums.v1 import EventType
+
+from photo_worker.errors import BucketBoundElsewhere, UnreadableDocument
+from tests.crash.mutants import Edit
+from tests.crash.real import cells
+from tests.crash.real.cells import Ending
+from tests.crash.real.facts import objects_of
+from tests.crash.real.holding import Holds
+from tests.crash.real.outages import POSTGRES, REFUSED, S3, reach_of
+from tests.crash.real.processes import Child, Nursery, open_nursery
+from tests.crash.real.site import Site, World
+from tests.crash.real.test_outages import ENDS, PLACES, SCALE, Job, all_held, ends_of, jobs, problem_of, run
+
+pytestmark = [pytest.mark.stack, pytest.mark.waits, pytest.mark.timeout(240)]
+
+_PATIENCE_SECONDS = 90.0
+
+# The release before jobs had a lifetime.
+BEFORE = [Edit("photo_worker/workflows/image.py", "        if workflow.patched(LIFETIME):\n", "        if False:\n")]
+
+
+async def test_wrong_workers_beside_a_right_one_take_nothing(site: Site) -> None:
+    faultless = await run(site, None)
+    assert ends_of(faultless) == ENDS
+    async with AsyncExitStack() as stack:
+        world = await stack.enter_async_context(site.world("wrong-workers", SCALE, MAX_ACTIVITIES="4"))
+        other = await stack.enter_async_context(site.world("wrong-workers-other", SCALE))
+        reach = await stack.enter_async_context(reach_of(world.variables, S3, 0.0))
+        own = await stack.enter_async_context(reach_of(world.variables, POSTGRES, 0.0))
+        await asyncio.to_thread(reach.begin, REFUSED)
+        await asyncio.to_thread(own.begin, REFUSED)
+        wrong = [
+            ("service_refused", await world.worker(None, **own.variables)),
+            ("service_refused", await world.worker(None, **reach.variables)),
+            ("worker_bucket_missing", await world.worker(None, S3_BUCKET=f"crash-none-{secrets.token_hex(6)}")),
+            ("bucket_bound_elsewhere", await world.worker(None, S3_BUCKET=other.bucket)),
+        ]
+        await asyncio.gather(*(says(child, "takes no work") for _, child in wrong))
+        work = jobs()
+        folder = site.folder / f"wrong-{work[0].id}"
+        await asyncio.to_thread(folder.mkdir)
+        right = await world.worker()
+        await submit(world, work, folder)
+        await all_ended(world, work)
+        for code, child in wrong:
+            assert child.alive, child.output()
+            assert "worker polls" not in child.output()
+            assert code in child.output(), child.output()[-1500:]
+        assert await takers(world, work) == {right.pid}
+        await right.drain()
+        ending = await cells.ending_of(world, *(job.id for job in work), words=[job.text for job in work])
+    assert not problem_of(Ending(ending.facts, ending.violations, ending.bucket), faultless)
+
+
+async def test_another_deployment_touches_nothing_of_the_bucket_s_own(site: Site) -> None:
+    faultless = await run(site, None)
+    assert ends_of(faultless) == ENDS
+    async with (
+        site.world("first-deployment", SCALE, MAX_ACTIVITIES="12") as world,
+        site.world("second-deployment", SCALE) as second,
+    ):
+        work = jobs()
+        holds = await held(world, work)
+        worker = world.children[-1]
+        before = await asyncio.to_thread(objects_of, world.store, world.bucket)
+        photo = await asyncio.to_thread(work[-1].file, holds.folder)
+        common = ("--env-file", "/dev/null")
+        for arguments in (
+            ("check", "--repair", "--grace", "0s", "-o", "json"),
+            ("erase", "--yes", str(work[0].id), "-o", "json"),
+            ("submit", "--job-id", str(uuid4()), str(photo), "-o", "json"),
+            ("migrate", "-o", "json"),
+        ):
+            command = await second.command(*common, *arguments, S3_BUCKET=world.bucket)
+            status = await command.end(_PATIENCE_SECONDS)
+            said = command.output()
+            # What is not there to be erased is nothing to be refused.
+            assert status in {0, 1}, said
+            assert BucketBoundElsewhere.code in said or "bound_elsewhere" in said or arguments[0] == "erase", said
+            assert await asyncio.to_thread(objects_of, world.store, world.bucket) == before, f"{arguments}: {said}"
+        holds.let_go()
+        await world.submit(photo, work[-1].id)
+        await all_ended(world, work)
+        await worker.drain()
+        ending = await cells.ending_of(world, *(job.id for job in work), words=[job.text for job in work])
+    assert not problem_of(ending, faultless)
+
+
+async def test_a_deploy_that_is_half_done_and_rolled_back_costs_no_job(site: Site) -> None:
+    """Jobs at every step go from the new release to the old one and back. What it cannot go on with, it leaves."""
+    faultless = await run(site, None)
+    assert ends_of(faultless) == ENDS
+    async with open_nursery(BEFORE) as before, site.world("rolled-back", SCALE, MAX_ACTIVITIES="12") as world:
+        new = jobs()
+        holds = await held(world, new)
+        holder = world.children[-1]
+        old = await worker_of(before, world)
+        await holder.kill()
+        # Begun under the old release, while jobs of the new one are in flight.
+        await world.submit(await asyncio.to_thread(new[-1].file, holds.folder), new[-1].id)
+        await until(lambda: cannot_go_on(world, new), old)
+        rows = await asyncio.to_thread(lambda: list(world.repository.all()))
+        reasons = {row.error_code for row in rows if row.status == "failed"}
+        assert reasons <= {UnreadableDocument.code}, "the release before has failed a job that it cannot go on with"
+        holds.let_go()
+        again = await world.worker()
+        await all_ended(world, new)
+        await old.drain()
+        await again.drain()
+        ending = await cells.ending_of(world, *(job.id for job in new), words=[job.text for job in new])
+    assert not problem_of(ending, faultless)
+
+
+async def test_jobs_of_the_release_before_go_on_under_the_new_one(site: Site) -> None:
+    faultless = await run(site, None)
+    assert ends_of(faultless) == ENDS
+    async with open_nursery(BEFORE) as before, site.world("deployed", SCALE, MAX_ACTIVITIES="12") as world:
+        work = jobs()
+        holds = await held(world, work, before)
+        old = world.children[-1]
+        new = await world.worker()
+        await old.kill()
+        holds.let_go()
+        await world.submit(await asyncio.to_thread(work[-1].file, holds.folder), work[-1].id)
+        await all_ended(world, work)
+        await new.drain()
+        ending = await cells.ending_of(world, *(job.id for job in work), words=[job.text for job in work])
+    assert not problem_of(ending, faultless)
+
+
+async def worker_of(nursery: Nursery, world: World, **variables: str) -> Child:
+    """Start a worker of another release."""
+    log = world.folder / f"{world.name}-{len(world.children)}.log"
+    child = await nursery.spawn("worker", {**world.variables, **variables}, log)
+    world.children.append(child)
+    return child
+
+
+async def held(world: World, work: list[Job], nursery: Nursery | None = None) -> Holds:
+    """Let a worker bring each job but the last to its place; it is the world's last child."""
+    folder = world.folder / f"{world.name}-{work[0].id}"
+    await asyncio.to_thread(folder.mkdir)
+    holds = Holds({job.id: point for job, (_, point) in zip(work, PLACES, strict=False)}, folder)
+    variables = holds.as_variables()
+    worker = await (worker_of(nursery, world, **variables) if nursery else world.worker(None, **variables))
+    await submit(world, work[:-1], folder)
+    await all_held(holds, worker)
+    return holds
+
+
+async def submit(world: World, work: list[Job], folder: Path) -> None:
+    for job in work:
+        await world.submit(await asyncio.to_thread(job.file, folder), job.id)
+
+
+async def all_ended(world: World, work: list[Job]) -> None:
+    for job in work:
+        await world.ended(job.id, _PATIENCE_SECONDS)
+
+
+async def takers(world: World, work: list[Job]) -> set[int]:
+    """Return the processes that have taken a step of a job, or looked after its workflow."""
+    found: set[int] = set()
+    for job in work:
+        history = await world.site.history(str(job.id))
+        assert history is not None
+        for event in history.events:
+            if event.HasField("activity_task_started_event_attributes"):
+                found.add(_process(event.activity_task_started_event_attributes.identity))
+            elif event.HasField("workflow_task_started_event_attributes"):
+                found.add(_process(event.workflow_task_started_event_attributes.identity))
+    return found
+
+
+def _process(identity: str) -> int:
+    """Return the process's number, with which Temporal's library names a worker."""
+    return int(identity.partition("@")[0])
+
+
+async def cannot_go_on(world: World, work: list[Job]) -> bool:
+    """Tell whether a worker has said of some job that its code does not go with the job's history."""
+    for job in work:
+        history = await world.site.history(str(job.id))
+        failed = EventType.EVENT_TYPE_WORKFLOW_TASK_FAILED
+        if history is not None and any(event.event_type == failed for event in history.events):
+            return True
+    return False
+
+
+async def says(child: Child, text: str) -> None:
+    async def look() -> bool:
+        return text in child.output()
+
+    await until(look, child)
+
+
+async def until(look: Callable[[], Awaitable[bool]], child: Child) -> None:
+    try:
+        async with asyncio.timeout(_PATIENCE_SECONDS):
+            while not await look():  # noqa: ASYNC110 - processes and servers tell nobody
+                await asyncio.sleep(0.1)
+    except TimeoutError:
+        raise TimeoutError(f"nothing happened: {child.output()[-2000:]}") from None

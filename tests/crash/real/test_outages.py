@@ -1,0 +1,208 @@
+"""A service is away, silent, slow, throttling, read-only or refuses the worker for longer than any count of attempts.
+
+Jobs at every step meet it, and one comes meanwhile. When it has ended each of them ends as without it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from contextlib import AsyncExitStack
+from dataclasses import dataclass, replace
+from pathlib import Path
+from uuid import UUID, uuid4
+
+import pytest
+
+from photo_worker.crash_points import CrashPoint
+from photo_worker.errors import UnreadableDocument
+from tests.crash import report
+from tests.crash.mutants import Edit
+from tests.crash.real import cells, documents
+from tests.crash.real.cells import Ending
+from tests.crash.real.holding import Holds
+from tests.crash.real.outages import OUTAGES, TEMPORAL, Outage, reach_of
+from tests.crash.real.processes import Child, open_nursery
+from tests.crash.real.scaled import Scale, longest_count_seconds
+from tests.crash.real.site import Site
+
+pytestmark = [pytest.mark.stack, pytest.mark.waits, pytest.mark.timeout(300)]
+
+# Each attempt is short, so that an outage which outlasts all of them is bearable.
+SCALE = Scale(start_to_close=1.0, answer=3.0)
+LENGTH_SECONDS = longest_count_seconds(SCALE) + 2.0
+# Answers that come when nobody waits for them any more.
+_LATE_SECONDS = 3.5
+_PATIENCE_SECONDS = 90.0
+# Workers that start at the same time; what they have begun to wait for, they wait for together.
+_START_AT_ONCE = 3
+
+# Where the jobs stand when the service goes: before each call that an outage can meet.
+PLACES = (
+    ("photo", CrashPoint.JOB_CLAIMED),
+    ("photo", CrashPoint.TEXTRACT_STARTED),
+    ("photo", CrashPoint.RESULT_OBJECT_STORED),
+    ("photo", CrashPoint.RESULT_COMMITTED),
+    ("damaged", CrashPoint.FAILURE_RECORDED),
+)
+_DAMAGED = ("failed", UnreadableDocument.code)
+ENDS = tuple(_DAMAGED if pipeline == "damaged" else ("succeeded", None) for pipeline, _ in (*PLACES, ("photo", None)))
+
+
+@dataclass(frozen=True)
+class Job:
+    """A job and its document."""
+
+    id: UUID
+    number: int
+    pipeline: str
+
+    @property
+    def text(self) -> str:
+        """The document's words."""
+        return documents.words_of(70_000 + self.number)
+
+    def file(self, folder: Path) -> Path:
+        """Write the document and return its file."""
+        path = folder / f"document-{self.number}.png"
+        path.write_bytes((documents.damaged if self.pipeline == "damaged" else documents.png_of)(self.text))
+        return path
+
+
+def jobs() -> list[Job]:
+    """Return a cell's jobs in the order of their ids, by which they are compared: one a place, and one for later."""
+    pipelines = [pipeline for pipeline, _ in PLACES] + ["photo"]
+    ids = sorted((uuid4() for _ in pipelines), key=str)
+    return [Job(job_id, number, pipeline) for number, (job_id, pipeline) in enumerate(zip(ids, pipelines, strict=True))]
+
+
+async def test_jobs_outlast_a_service_that_is_not_there_for_them(site: Site, chosen_cell: str | None) -> None:
+    chosen = [outage for outage in OUTAGES if chosen_cell in {None, outage.name}]
+    if not chosen:
+        pytest.skip(f"{chosen_cell} is no cell of this test")
+    faultless = await run(site, None)
+    assert not faultless.violations
+    assert ends_of(faultless) == ENDS
+    gate = asyncio.Semaphore(_START_AT_ONCE)
+    problems = await asyncio.gather(*(judged(site, outage, faultless, gate) for outage in chosen))
+    assert not any(problems), "\n\n".join(filter(None, problems))
+
+
+def ends_of(ending: Ending) -> tuple[tuple[str, str | None], ...]:
+    """Return how the jobs ended, in the order of their ids."""
+    rows = sorted(ending.facts.rows, key=lambda row: str(row.id))
+    return tuple((row.status, row.error_code) for row in rows)
+
+
+async def judged(site: Site, outage: Outage, faultless: Ending, gate: asyncio.Semaphore) -> str:
+    """Run a cell and report it; return what is wrong with it."""
+    command = f"python3 dev.py nox -s crash -- tests/crash/real/test_outages.py --real-cell {outage.name}"
+    seconds = 0.0
+    try:
+        ending = await run(site, outage, gate)
+    except (TimeoutError, AssertionError) as error:
+        problem = f"invariant 2: a job did not end as it should: {error}"
+    else:
+        seconds = ending.seconds
+        problem = problem_of(ending, faultless)
+    report.record(
+        report.Cell(
+            layer="real",
+            pipeline="outage",
+            number=200 + [each.service for each in OUTAGES].index(outage.service),
+            call=f"{outage.service}: {LENGTH_SECONDS:.0f} s",
+            source="photo_worker/policies.py",
+            mode=outage.kind,
+            phase="during",
+            outcome=report.VIOLATED if problem else report.SAME,
+            seconds=seconds,
+            command=command,
+            detail=problem,
+        )
+    )
+    return f"{outage.name}: {problem}\n  again: {command}" if problem else ""
+
+
+def problem_of(ending: Ending, faultless: Ending) -> str:
+    """Return what is wrong with a cell's ending; nothing where it is that of a run without faults."""
+    problem = "; ".join(map(str, ending.violations)) or cells.difference(ending, faultless)
+    return problem or ("" if ending.reached else "no attempt met the outage, so that nothing is known of it")
+
+
+async def run(site: Site, outage: Outage | None, gate: asyncio.Semaphore | None = None) -> Ending:
+    """Let jobs at every step meet an outage, and come to their end when it is over; None runs them undisturbed.
+
+    ``gate`` lets through whose worker may start.
+    """
+    began = time.monotonic()
+    work = jobs()
+    name = outage.name if outage else "outage-faultless"
+    folder = site.folder / f"{name}-{work[0].id}"
+    await asyncio.to_thread(folder.mkdir)
+    holds = Holds({job.id: point for job, (_, point) in zip(work, PLACES, strict=False)}, folder)
+    async with AsyncExitStack() as stack:
+        world = await stack.enter_async_context(site.world(name, SCALE, MAX_ACTIVITIES=str(2 * len(work))))
+        reach = None
+        if outage is not None:
+            reach = await stack.enter_async_context(reach_of(world.variables, outage.service, _LATE_SECONDS))
+        async with gate or asyncio.Semaphore():
+            worker = await world.worker(None, **holds.as_variables(), **(reach.variables if reach else {}))
+            for job in work[:-1]:
+                await world.submit(await asyncio.to_thread(job.file, folder), job.id)
+            await all_held(holds, worker)
+            if outage is not None and reach is not None:
+                await asyncio.to_thread(reach.begin, outage.kind)
+            holds.let_go()
+        await world.submit(await asyncio.to_thread(work[-1].file, folder), work[-1].id)
+        if outage is not None and reach is not None:
+            # That it lasts so long is what is tried.
+            await asyncio.sleep(LENGTH_SECONDS)
+            await asyncio.to_thread(reach.end, outage.kind)
+        for job in work:
+            await world.ended(job.id, _PATIENCE_SECONDS)
+        await worker.drain()
+        ending = await cells.ending_of(
+            world, *(job.id for job in work), words=[*(job.text for job in work), *(reach.secrets if reach else [])]
+        )
+    # Jobs that wait until the worker takes work again need no second attempt.
+    met = any(attempt > 1 for course in ending.facts.courses.values() for attempt in course.attempts.values())
+    return replace(ending, reached=met or outage is None, seconds=time.monotonic() - began)
+
+
+async def all_held(holds: Holds, worker: Child) -> None:
+    """Wait until every job stands at its place."""
+    try:
+        async with asyncio.timeout(_PATIENCE_SECONDS):
+            while not holds.held():  # noqa: ASYNC110 - files tell nobody
+                await asyncio.sleep(0.05)
+    except TimeoutError:
+        raise TimeoutError(f"the jobs did not come to their places: {worker.output()[-2000:]}") from None
+
+
+# As it was when every attempt counted, and a worker took work whatever it met.
+COUNTING = (
+    Edit("photo_worker/workflows/image.py", "        if workflow.patched(LIFETIME):\n", "        if False:\n"),
+    Edit(
+        "photo_worker/admission.py",
+        "            self._open.clear()\n            await self._recover(found)\n",
+        "            await self._recover(found)\n",
+    ),
+)
+
+
+async def test_where_attempts_are_counted_no_job_outlasts_these(site: Site) -> None:
+    """So long is an outage here; otherwise the cells above would be green without what they are there for."""
+    async with open_nursery(COUNTING) as nursery:
+        before = replace(site, nursery=nursery)
+        faultless = await run(before, None)
+        assert not faultless.violations
+        assert ends_of(faultless) == ENDS
+        outages = [outage for outage in OUTAGES if outage.service != TEMPORAL]
+        gate = asyncio.Semaphore(_START_AT_ONCE)
+        endings = await asyncio.gather(*(run(before, outage, gate) for outage in outages))
+    green = {
+        outage.name: ends_of(ending)
+        for outage, ending in zip(outages, endings, strict=True)
+        if not problem_of(ending, faultless) or ends_of(ending) == ENDS
+    }
+    assert not green

@@ -1,0 +1,79 @@
+"""A product in which every job fails is red in the real cells and in the soak, whatever reason it gives."""
+
+from __future__ import annotations
+
+import secrets
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from tests.crash.mutants import Edit
+from tests.crash.real import cells
+from tests.crash.real.conftest import site
+from tests.crash.real.processes import open_nursery
+from tests.crash.real.site import Site
+from tests.crash.soak import report_of, soak_in
+from tests.crash.soaking.schedule import Order
+
+__all__ = ["site"]
+
+pytestmark = [pytest.mark.stack, pytest.mark.waits, pytest.mark.timeout(240)]
+
+
+def order() -> Order:
+    """Return a small soak. The seed makes the jobs' ids, which are to be new ones on a stack that others use."""
+    seed = secrets.randbelow(10**9)
+    return Order(uploads=16, seconds=1.5, seed=seed, kills=0, restarts=0, workers=1, throttle=0.0, outages=0)
+
+
+_STEP = "        validate_key(request.key)\n"
+_DAMAGED = """\
+        from photo_worker.errors import UnreadableDocument
+        raise UnreadableDocument(name=request.key, reason="a mutant says so")
+"""
+
+
+def mutant(instead: str) -> list[Edit]:
+    """Return the edit that puts this in front of a job's first step."""
+    return [Edit("photo_worker/activities/assets.py", _STEP, instead + _STEP)]
+
+
+# By the code that the jobs get: a reason that no upload here has, a defect, and one that some uploads do have.
+MUTANTS = {
+    "object_missing": mutant("        raise ObjectMissing(bucket=request.bucket, key=request.key)\n"),
+    "step_failed": mutant('        raise RuntimeError("a mutant says so")\n'),
+    "document_unreadable": mutant(_DAMAGED),
+}
+
+
+async def small_soak(site: Site) -> dict[str, Any]:
+    """Run a soak on the run's stack and return its report."""
+    chosen = order()
+    running, verdict = await soak_in(site, None, chosen)
+    return report_of(chosen, running, verdict, 0.0)
+
+
+@pytest.mark.parametrize("code", MUTANTS)
+async def test_it_is_red_in_the_real_cells(site: Site, code: str) -> None:
+    async with open_nursery(MUTANTS[code]) as nursery:
+        ending = await cells.run_without_faults(replace(site, nursery=nursery), "photo")
+    assert f"[('failed', '{code}')] and not [('succeeded', None)]" in cells.wrong_end("photo", ending)
+
+
+@pytest.mark.parametrize("code", MUTANTS)
+async def test_it_is_red_in_the_soak(site: Site, code: str) -> None:
+    async with open_nursery(MUTANTS[code]) as nursery:
+        found = await small_soak(replace(site, nursery=nursery))
+    assert found["succeeded"] == 0
+    assert found["least_share"] > 0.5
+    least = round(found["least_share"] * found["uploads"])
+    wanted = f"0 of the {least} uploads that have no reason to fail have succeeded"
+    assert any(wanted in text for text in found["violations"]), found
+    assert sum(f"failed with {code}" in text for text in found["violations"]) >= least, found
+
+
+async def test_it_is_green_where_nothing_is_wrong(site: Site) -> None:
+    found = await small_soak(site)
+    assert found["violations"] == []
+    assert found["succeeded_share"] >= found["least_share"] > 0.5
