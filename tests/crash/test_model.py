@@ -15,12 +15,14 @@ import pytest
 from hypothesis import HealthCheck, Phase, seed, settings
 from hypothesis.stateful import run_state_machine_as_test
 
-from tests.crash.model import Deployment
+from tests.crash.model import MODES, Deployment
 from tests.crash.report import VIOLATED, Cell, record, record_run
 
 EXAMPLES_VARIABLE = "PHOTO_WORKER_MODEL_EXAMPLES"
 _EXAMPLES = 200
 _RULES = 30
+# Each of them, as the report's figures name it.
+_MODES = tuple(mode.replace("-", "_") for mode in MODES)
 _SEED_VARIABLE = "PHOTO_WORKER_CRASH_SEED"
 
 
@@ -61,5 +63,5 @@ def test_whatever_happens_every_job_comes_to_its_end(tmp_path: Path) -> None:
         raise
     record_run("model", seed=chosen, command=command, **tally)
     # The rules reach what they are for.
-    for name in ("submissions", "erasures", "cancellations", "kills", "pauses", "faults", "throttled"):
+    for name in ("submissions", "erasures", "cancellations", "kills", "pauses", "faults", "throttled", *_MODES):
         assert tally[name] > 0, f"none of {name} in {examples} examples"

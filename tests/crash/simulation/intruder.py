@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Callable, Coroutine
+from collections.abc import Coroutine
 from contextlib import suppress
 from datetime import timedelta
 from typing import Any
@@ -76,15 +76,14 @@ class Intruder:
 
     async def _everything(self) -> None:
         for rows in (self._own.rows, self._unbound):
-            await self._refused(lambda rows=rows: asyncio.to_thread(bind, self._world.store, rows, BUCKET))
+            await self._refused(asyncio.to_thread(bind, self._world.store, rows, BUCKET))
             await self._check(rows)
-            erasure = self._erasure(rows, BUCKET)
-            await self._refused(lambda erasure=erasure: erasure.erase(self._job_id, with_source=True))
+            await self._refused(self._erasure(rows, BUCKET).erase(self._job_id, with_source=True))
         await self._erase_own()
 
-    async def _refused(self, work: Callable[[], Coroutine[Any, Any, object]]) -> None:
+    async def _refused(self, work: Coroutine[Any, Any, object]) -> None:
         try:
-            await work()
+            await work
         except BucketBoundElsewhere:
             return
         self.broken.append(Violation(4, "another deployment is let into the bucket"))

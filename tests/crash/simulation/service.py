@@ -231,7 +231,8 @@ class Service:
             raise Stale("the workflow is closed")
         if execution.task is None or execution.task[0] != token:
             raise Stale("the task was given to another worker")
-        jobs = execution.task[2]
+        # A workflow's time is that of its task's start, in a replay too.
+        jobs, at = execution.task[2], execution.task[1] - TASK_TIMEOUT
         closes = any(_closes(command) for command in commands)
         if closes and len(execution.waiting) > len(jobs):
             # Something came in between: the server refuses to close, and the task runs again with all of it.
@@ -242,7 +243,7 @@ class Service:
             raise Stale("something came in between")
         execution.task = None
         execution.waiting = execution.waiting[len(jobs) :]
-        execution.done.append(DoneTask(jobs, self._now(), tuple(commands), frozenset(flags)))
+        execution.done.append(DoneTask(jobs, at, tuple(commands), frozenset(flags)))
         execution.events.append("WorkflowTaskCompleted")
         for command in commands:
             self._obey(execution, command)
