@@ -18,7 +18,7 @@ from photo_worker.jobs import Source
 from tests.crash.invariants import Watch
 from tests.crash.pipelines import ACCESS, FIRST, SECOND, THEIRS, photo
 from tests.crash.simulation.commands import Command, Console
-from tests.crash.simulation.gate import OUTAGES, Mode, Phase, Process
+from tests.crash.simulation.gate import OUTAGE, OUTAGES, Mode, Outage, Phase, Process
 from tests.crash.simulation.world import BUCKET, World
 from tests.crash.violation import Violation
 
@@ -31,6 +31,7 @@ WHICH = st.integers(0, 5)
 AHEAD = st.integers(0, 12)
 # What may go wrong at a call, in a world with one deployment.
 MODES = tuple(mode for mode in Mode if mode is not Mode.INTRUDE)
+PORTS = ("store", "rows", "textract", "orchestrator")
 # What a service had that an attempt met, which may be its last: of a job that is erased no step is tried again.
 ENDS_ATTEMPTS = OUTAGES | {Mode.DIE, Mode.RAISE, Mode.REFUSE}
 # How far things go on behind a rule.
@@ -53,6 +54,7 @@ class Deployment(RuleBasedStateMachine):
         self._broken = False
         self._made = 0
         self._cancelled: set[UUID] = set()
+        self._outages = 0
         self._photo: dict[UUID, str] = {}
         self._submissions: list[tuple[UUID, Command]] = []
         self._erasures: list[tuple[UUID, Command]] = []
@@ -97,6 +99,7 @@ class Deployment(RuleBasedStateMachine):
 
     @rule(steps=STEPS)
     def replace_somebodys_object(self, steps: int) -> None:
+        self._tally["replace"] += bool(self._world.owner.writings)
         self._world.owner.replace()
         self._go_on(steps)
 
@@ -221,6 +224,14 @@ class Deployment(RuleBasedStateMachine):
         self._world.gate.faults[(len(self._world.gate.calls) + ahead, side)] = mode
         self._go_on(steps)
 
+    @rule(port=st.sampled_from(PORTS), mode=st.sampled_from(sorted(OUTAGES)), phase=st.sampled_from(Phase), steps=STEPS)
+    def fail_a_service(self, port: str, mode: Mode, phase: Phase, steps: int) -> None:
+        """Let a service have a bad day, for longer than any step is tried by count."""
+        self._world.gate.outages[port] = Outage(mode, phase, self._world.now + OUTAGE)
+        self._outages += 1
+        self._tally[str(mode).replace("-", "_")] += 1
+        self._go_on(steps)
+
     @rule(calls=st.integers(1, 6))
     def throttle(self, calls: int) -> None:
         self._world.textract.throttled += calls
@@ -320,7 +331,11 @@ class Deployment(RuleBasedStateMachine):
         met = [(gate.calls[number].source, gate.faults[number, phase]) for number, phase in self._met()]
         dead = [strand for process in self._processes if not process.alive for strand in process.strands]
         # An outage begins at one call and meets others.
-        return any(
-            mode in ENDS_ATTEMPTS and (mode in OUTAGES or source.startswith("photo_worker/activities/"))
-            for source, mode in met
-        ) or any(strand.at.startswith(("store.", "rows.")) for strand in dead)
+        return (
+            bool(self._outages)
+            or any(
+                mode in ENDS_ATTEMPTS and (mode in OUTAGES or source.startswith("photo_worker/activities/"))
+                for source, mode in met
+            )
+            or any(strand.at.startswith(("store.", "rows.")) for strand in dead)
+        )

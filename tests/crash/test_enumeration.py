@@ -18,7 +18,7 @@ from typing import Any
 import pytest
 
 from tests.crash.invariants import Watch, outcome
-from tests.crash.pipelines import PIPELINES, Pipeline, all_succeeded, named, names
+from tests.crash.pipelines import PIPELINES, TWO, Pipeline, all_succeeded, named, names
 from tests.crash.report import NOT_REACHED, SAME, VIOLATED, Cell, record, record_run
 from tests.crash.simulation.commands import Console
 from tests.crash.simulation.gate import Call, Fault, Mode, Phase
@@ -41,11 +41,15 @@ def seed() -> int:
 def places_of(world: World, outside: Sequence[Mode] = ()) -> list[tuple[Call, Phase, Mode]]:
     """Return everything that can go wrong at every call of a run; behind a call only where it was answered.
 
-    ``outside`` is what may happen to what the deployment works with, whoever makes the call; then that alone.
+    ``outside`` is what may happen to what the deployment works with, whoever makes the call; then that alone, and while
+    the first job is on its way. What the later ones make of it, each cell shows.
     """
+    calls = world.gate.calls
+    later = (call.number for call in calls if call.process.startswith(f"submit {TWO}"))
+    end = next(later, len(calls)) if outside else len(calls)
     return [
         (call, phase, mode)
-        for call in world.gate.calls
+        for call in calls[:end]
         for phase, mode in (product(Phase, outside) if outside else modes_of(call))
         if phase is Phase.BEFORE or call.number in world.gate.answered
     ]
