@@ -149,6 +149,8 @@ def _failure(cell: Cell) -> str:
     return f"seed {seed()}, {cell.call} ({cell.source}): {cell.detail}\n  {cell.command}"
 
 
+# Up to nine hundred runs of a deployment; thirty seconds on a machine that has nothing else to do.
+@pytest.mark.timeout(600)
 @pytest.mark.parametrize("name", names())
 def test_every_fault_at_every_call_leaves_what_none_leaves(name: str, tmp_path: Path, cell: str | None) -> None:
     pipeline = named(name)
