@@ -14,19 +14,26 @@ from uuid import UUID
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, initialize, invariant, precondition, rule
 
+from photo_worker.jobs import Source
 from tests.crash.invariants import Watch
-from tests.crash.pipelines import ACCESS, photo
+from tests.crash.pipelines import ACCESS, FIRST, SECOND, THEIRS, photo
 from tests.crash.simulation.commands import Command, Console
-from tests.crash.simulation.gate import Mode, Phase, Process
-from tests.crash.simulation.world import World
+from tests.crash.simulation.gate import OUTAGE, OUTAGES, Mode, Outage, Phase, Process
+from tests.crash.simulation.world import BUCKET, World
 from tests.crash.violation import Violation
 
 # Few enough that jobs meet at the same photo.
 PHOTOS = st.sampled_from(("cat", "dog"))
+_THEIRS = "theirs"
 # Which of several: the number goes round, so that every one names something.
 WHICH = st.integers(0, 5)
 # Ahead of a submission, which makes some ten calls; a whole job makes about thirty.
 AHEAD = st.integers(0, 12)
+# What may go wrong at a call, in a world with one deployment.
+MODES = tuple(mode for mode in Mode if mode is not Mode.INTRUDE)
+PORTS = ("store", "rows", "textract", "orchestrator")
+# What a service had that an attempt met, which may be its last: of a job that is erased no step is tried again.
+ENDS_ATTEMPTS = OUTAGES | {Mode.DIE, Mode.RAISE, Mode.REFUSE}
 # How far things go on behind a rule.
 STEPS = st.integers(0, 40)
 
@@ -46,6 +53,8 @@ class Deployment(RuleBasedStateMachine):
         self._seed = 0
         self._broken = False
         self._made = 0
+        self._cancelled: set[UUID] = set()
+        self._outages = 0
         self._photo: dict[UUID, str] = {}
         self._submissions: list[tuple[UUID, Command]] = []
         self._erasures: list[tuple[UUID, Command]] = []
@@ -72,9 +81,27 @@ class Deployment(RuleBasedStateMachine):
     # -- users ------------------------------------------------------------------
 
     def _submit(self, job_id: UUID, name: str) -> None:
-        source = photo(self._folder, name)
+        source = self._theirs() if name == _THEIRS else photo(self._folder, name)
         self._submissions.append((job_id, self._console.submit(job_id, source)))
         self._tally["submissions"] += 1
+
+    def _theirs(self) -> Source:
+        """Return the source that is somebody's own object, and may be another one by the time it is read."""
+        owner = self._world.owner
+        owner.others = (FIRST, SECOND)
+        if not owner.writings:
+            owner.write(THEIRS, FIRST)
+        return Source(label=_THEIRS, bucket=BUCKET, key=THEIRS)
+
+    @rule(target=jobs, steps=STEPS)
+    def read_somebodys_object(self, steps: int) -> UUID:
+        return self._upload(_THEIRS, steps)
+
+    @rule(steps=STEPS)
+    def replace_somebodys_object(self, steps: int) -> None:
+        self._tally["replace"] += bool(self._world.owner.writings)
+        self._world.owner.replace()
+        self._go_on(steps)
 
     @rule(target=jobs, name=PHOTOS, steps=STEPS)
     def upload(self, name: str, steps: int) -> UUID:
@@ -105,6 +132,7 @@ class Deployment(RuleBasedStateMachine):
     @rule(job_id=jobs, steps=STEPS)
     def cancel(self, job_id: UUID, steps: int) -> None:
         self._console.cancel(job_id)
+        self._cancelled.add(job_id)
         self._tally["cancellations"] += 1
         self._go_on(steps)
 
@@ -189,11 +217,19 @@ class Deployment(RuleBasedStateMachine):
         self._world.resume()
         self._go_on(steps)
 
-    @rule(ahead=AHEAD, phase=st.sampled_from(Phase), mode=st.sampled_from(Mode), steps=STEPS)
+    @rule(ahead=AHEAD, phase=st.sampled_from(Phase), mode=st.sampled_from(MODES), steps=STEPS)
     def break_a_call(self, ahead: int, phase: Phase, mode: Mode, steps: int) -> None:
         # A call arrives twice or not: that has no side.
         side = Phase.AFTER if mode is Mode.DOUBLE else phase
         self._world.gate.faults[(len(self._world.gate.calls) + ahead, side)] = mode
+        self._go_on(steps)
+
+    @rule(port=st.sampled_from(PORTS), mode=st.sampled_from(sorted(OUTAGES)), phase=st.sampled_from(Phase), steps=STEPS)
+    def fail_a_service(self, port: str, mode: Mode, phase: Phase, steps: int) -> None:
+        """Let a service have a bad day, for longer than any step is tried by count."""
+        self._world.gate.outages[port] = Outage(mode, phase, self._world.now + OUTAGE)
+        self._outages += 1
+        self._tally[str(mode).replace("-", "_")] += 1
         self._go_on(steps)
 
     @rule(calls=st.integers(1, 6))
@@ -233,7 +269,22 @@ class Deployment(RuleBasedStateMachine):
     def nothing_is_broken(self) -> None:
         seen = [violation for violation in self._world.violations if isinstance(violation, Violation)]
         rows = [job_id for job_id in self._erased() if self._world.rows.get(job_id) is not None]
-        self._require([*seen, *(Violation(9, f"{job_id} was erased, and has a row") for job_id in rows)])
+        left = [Violation(9, f"{job_id} was erased, and has a row") for job_id in rows]
+        self._require([*seen, *left, *self._failures()])
+
+    def _failures(self) -> list[Violation]:
+        """Return the jobs that failed by anything but what their own upload has: all photos here are sound.
+
+        A job may have been cancelled, and Textract may have said of this very document that it does not read it.
+        """
+        found = []
+        for row in self._world.rows.all():
+            own = {"job_cancelled"} if row.id in self._cancelled else set()
+            if self._world.textract.refused[row.content_sha256]:
+                own.add("document_unsupported")
+            if row.status == "failed" and row.error_code not in own:
+                found.append(Violation(2, f"{row.id} failed by [{row.error_code}] {row.error_message}"))
+        return found
 
     def teardown(self) -> None:
         """Let all faults end, and everything that was begun come to its end; then all must hold."""
@@ -247,9 +298,12 @@ class Deployment(RuleBasedStateMachine):
     def _heal(self) -> None:
         gate, console = self._world.gate, self._console
         self._tally["faults"] += len(gate.met)
+        for place in self._met():
+            self._tally[gate.faults[place].replace("-", "_")] += 1
         gate.faults = {place: mode for place, mode in gate.faults.items() if place in gate.met}
         self._world.textract.throttled = 0
         self._world.textract.failures.clear()
+        self._world.outlast()
         self._world.resume()
         for command in console.commands:
             # Users do not lose patience now that it works again.
@@ -274,8 +328,14 @@ class Deployment(RuleBasedStateMachine):
     def _lost_a_step(self) -> bool:
         """Tell whether an attempt ended between its effects: its process died, or a service did not answer it."""
         gate = self._world.gate
-        met = [gate.calls[number] for number, phase in gate.met if gate.faults[number, phase] in (Mode.DIE, Mode.RAISE)]
+        met = [(gate.calls[number].source, gate.faults[number, phase]) for number, phase in self._met()]
         dead = [strand for process in self._processes if not process.alive for strand in process.strands]
-        return any(call.source.startswith("photo_worker/activities/") for call in met) or any(
-            strand.at.startswith(("store.", "rows.")) for strand in dead
+        # An outage begins at one call and meets others.
+        return (
+            bool(self._outages)
+            or any(
+                mode in ENDS_ATTEMPTS and (mode in OUTAGES or source.startswith("photo_worker/activities/"))
+                for source, mode in met
+            )
+            or any(strand.at.startswith(("store.", "rows.")) for strand in dead)
         )

@@ -5,7 +5,7 @@ Each is run once without faults and once for every fault at every port call. A n
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
@@ -14,10 +14,11 @@ from uuid import UUID
 
 from photo_worker.jobs import Source
 from tests.crash.simulation.commands import Console
+from tests.crash.simulation.gate import Mode
 from tests.crash.simulation.world import BUCKET
 from tests.support.documents import card, encoded, pdf
 
-ONE, TWO = UUID(int=(1 << 100) + 1), UUID(int=(2 << 100) + 2)
+ONE, TWO, THREE = (UUID(int=(number << 100) + number) for number in (1, 2, 3))
 
 # A PNG of one pixel (W3C, PNG specification, 5 and 11): what is verified is signature and size.
 PNG = bytes.fromhex(
@@ -31,6 +32,34 @@ ACCESS = "Unable to get object metadata from S3. Check object key, region and/or
 
 
 @dataclass(frozen=True)
+class End:
+    """What a pipeline leaves where nothing goes wrong beside what it is about.
+
+    Data, and not what the product happens to do: a run without faults comes from the same product.
+    """
+
+    rows: Mapping[UUID, str]
+    """How each job ends: "succeeded", or the code of its failure."""
+    charges: int
+    objects: int
+
+    def differs_from(self, found: Mapping[str, Any]) -> str:
+        """Return how an outcome is another one; nothing where it is this one."""
+        rows = {name: row["error_code"] or row["status"] for name, row in found["rows"].items()}
+        wanted = {str(job_id): end for job_id, end in self.rows.items()}
+        parts = [
+            f"rows {rows} instead of {wanted}" if rows != wanted else "",
+            _instead("charges", sum(found["charges"].values()), self.charges),
+            _instead("objects", len(found["objects"]), self.objects),
+        ]
+        return ", ".join(part for part in parts if part)
+
+
+def _instead(name: str, found: int, wanted: int) -> str:
+    return "" if found == wanted else f"{found} {name} instead of {wanted}"
+
+
+@dataclass(frozen=True)
 class Pipeline:
     """One course of things. ``drive`` gives commands and lets them come to their end.
 
@@ -41,11 +70,14 @@ class Pipeline:
     name: str
     about: str
     drive: Callable[[Console, Path], None]
+    end: End
     accepted: tuple[UUID, ...] = ()
     erased: tuple[UUID, ...] = ()
     ends: Callable[[dict[str, Any]], bool] | None = None
-    code: str | None = None
-    """The error that its jobs end with where nothing goes wrong beside what it is about."""
+    versions: bool = False
+    """Whether the bucket keeps what is overwritten."""
+    outside: tuple[Mode, ...] = ()
+    """What happens outside of the deployment, at every call. What its processes and services meet, others show."""
 
 
 def photo(folder: Path, name: str = "photo", content: bytes | None = None) -> Source:
@@ -137,8 +169,8 @@ FIRST, SECOND = PNG + b"first", PNG + b"second"
 
 
 def _put(console: Console, body: bytes) -> None:
-    console.world.replacements += any(console.world.store.list(BUCKET, THEIRS))
-    console.world.store.put(BUCKET, THEIRS, body, content_type="image/png")
+    console.world.owner.others = (FIRST, SECOND)
+    console.world.owner.write(THEIRS, body)
 
 
 def _replaced(console: Console, folder: Path) -> None:
@@ -146,7 +178,6 @@ def _replaced(console: Console, folder: Path) -> None:
     _put(console, FIRST)
     console.submit(ONE, Source(label="theirs", bucket=BUCKET, key=THEIRS))
     _until(console, _reached(console, ONE, "ActivityTaskScheduled", 2))
-    console.world.now += timedelta(seconds=1)
     _put(console, SECOND)
     console.settle()
 
@@ -156,10 +187,8 @@ def _replaced_and_back(console: Console, folder: Path) -> None:
     _put(console, FIRST)
     console.submit(ONE, Source(label="theirs", bucket=BUCKET, key=THEIRS))
     _until(console, _reached(console, ONE, "ActivityTaskScheduled", 2))
-    console.world.now += timedelta(seconds=1)
     _put(console, SECOND)
     _until(console, lambda: bool(console.world.textract.started))
-    console.world.now += timedelta(seconds=1)
     _put(console, FIRST)
     console.submit(TWO, Source(label="theirs", bucket=BUCKET, key=THEIRS))
     console.settle()
@@ -267,7 +296,8 @@ def _succeeded_or(code: str) -> Callable[[dict[str, Any]], bool]:
     return right
 
 
-def _all_succeeded(found: dict[str, Any]) -> bool:
+def all_succeeded(found: dict[str, Any]) -> bool:
+    """Tell whether every job has its result."""
     # Which photo it is, the fault may decide; that the text is its own, every run is asked (invariant 5).
     return all(row["status"] == "succeeded" for row in found["rows"].values())
 
@@ -276,57 +306,186 @@ def _gone(found: dict[str, Any]) -> bool:
     return not found["rows"] and not found["objects"] and not found["workflows"]
 
 
+def _read_later(first: bytes, second: bytes, key: str, kind: str) -> Callable[[Console, Path], None]:
+    """Return the course of an owner's object that three jobs read one after the other, the last one another writing."""
+
+    def drive(console: Console, folder: Path) -> None:
+        console.world.owner.others = (first, second)
+        console.world.owner.write(key, first, kind)
+        source = Source(label="theirs", bucket=BUCKET, key=key)
+        console.submit(ONE, source)
+        console.settle()
+        console.submit(TWO, source)
+        console.settle()
+        console.world.owner.replace()
+        console.submit(THREE, source)
+        console.settle()
+
+    return drive
+
+
+def _webp(number: int) -> bytes:
+    return encoded(card(str(number), size=(64, 64)), "WEBP", lossless=True, method=0)
+
+
+_OK = "succeeded"
+_REPLACED = (Mode.REPLACE, Mode.REPLACE_BACK)
+_theirs_later = _read_later(FIRST, SECOND, THEIRS, "image/png")
+
+
 PIPELINES: tuple[Pipeline, ...] = (
-    Pipeline("photo", "A photo is submitted, verified, read and persisted.", _one, (ONE,)),
-    Pipeline("same-photo-twice", "Two jobs with the same bytes.", _same_photo_twice, (ONE, TWO)),
-    Pipeline("same-id-twice", "One job id, submitted twice at once.", _same_id_twice, (ONE,)),
-    Pipeline("no-photo", "What was submitted is no document.", _no_photo, (ONE,), code="content_mismatch"),
-    Pipeline("phone", "A photo that OCR cannot read is converted first.", _phone, (ONE,)),
-    Pipeline("phone-twice", "Two jobs share a converted copy.", _phone_twice, (ONE, TWO)),
-    Pipeline("phone-erased", "A job whose photo was converted is erased.", _phone_erased, (), (ONE,), ends=_gone),
+    Pipeline("photo", "A photo is submitted, verified, read and persisted.", _one, End({ONE: _OK}, 1, 3), (ONE,)),
     Pipeline(
-        "phone-erased-in-verify",
-        "A job is erased while its photo is converted.",
-        _phone_erased_in_verify,
+        "same-photo-twice",
+        "Two jobs with the same bytes.",
+        _same_photo_twice,
+        End({ONE: _OK, TWO: _OK}, 1, 5),
+        (ONE, TWO),
+    ),
+    Pipeline("same-id-twice", "One job id, submitted twice at once.", _same_id_twice, End({ONE: _OK}, 1, 3), (ONE,)),
+    Pipeline("no-photo", "What was submitted is no document.", _no_photo, End({ONE: "content_mismatch"}, 0, 1), (ONE,)),
+    Pipeline("phone", "A photo that OCR cannot read is converted first.", _phone, End({ONE: _OK}, 1, 4), (ONE,)),
+    Pipeline(
+        "phone-twice", "Two jobs share a converted copy.", _phone_twice, End({ONE: _OK, TWO: _OK}, 1, 6), (ONE, TWO)
+    ),
+    Pipeline(
+        "phone-erased",
+        "A job whose photo was converted is erased.",
+        _phone_erased,
+        End({}, 1, 0),
         (),
         (ONE,),
         ends=_gone,
     ),
-    Pipeline("phone-erased-beside", "Of two jobs with one copy one is erased.", _phone_erased_beside, (TWO,), (ONE,)),
+    Pipeline(
+        "phone-erased-in-verify",
+        "A job is erased while its photo is converted.",
+        _phone_erased_in_verify,
+        End({}, 0, 0),
+        (),
+        (ONE,),
+        ends=_gone,
+    ),
+    Pipeline(
+        "phone-erased-beside",
+        "Of two jobs with one copy one is erased.",
+        _phone_erased_beside,
+        End({TWO: _OK}, 1, 4),
+        (TWO,),
+        (ONE,),
+    ),
     Pipeline(
         "many-pages",
         "A PDF of several pages is refused before it is paid for.",
         _many_pages,
+        End({ONE: "document_unsupported"}, 0, 1),
         (ONE,),
-        code="document_unsupported",
     ),
-    Pipeline("absent", "The object does not exist.", _absent, (ONE,), code="object_missing"),
-    Pipeline("theirs", "The photo is somebody's own object.", _theirs, (ONE,)),
-    Pipeline("replaced", "The object is replaced while it is read.", _replaced, (ONE,), ends=_all_succeeded),
+    Pipeline("absent", "The object does not exist.", _absent, End({ONE: "object_missing"}, 0, 0), (ONE,)),
+    Pipeline("theirs", "The photo is somebody's own object.", _theirs, End({ONE: _OK}, 1, 3), (ONE,)),
+    Pipeline(
+        "theirs-later",
+        "Somebody's own object is read, read again, replaced and read once more.",
+        _theirs_later,
+        End({ONE: _OK, TWO: _OK, THREE: _OK}, 2, 7),
+        (ONE, TWO, THREE),
+        outside=_REPLACED,
+    ),
+    Pipeline(
+        "theirs-later-with-versions",
+        "The same in a bucket that keeps versions.",
+        _theirs_later,
+        End({ONE: _OK, TWO: _OK, THREE: _OK}, 2, 7),
+        (ONE, TWO, THREE),
+        versions=True,
+        outside=_REPLACED,
+    ),
+    Pipeline(
+        "their-phone-later",
+        "The same with an object that has to be converted.",
+        _read_later(_webp(1), _webp(2), "theirs/phone.webp", "image/webp"),
+        End({ONE: _OK, TWO: _OK, THREE: _OK}, 2, 9),
+        (ONE, TWO, THREE),
+        outside=_REPLACED,
+    ),
+    Pipeline(
+        "replaced",
+        "The object is replaced while it is read.",
+        _replaced,
+        End({ONE: _OK}, 1, 3),
+        (ONE,),
+        ends=all_succeeded,
+    ),
     Pipeline(
         "replaced-and-back",
         "The object is replaced while it is read, and then put back.",
         _replaced_and_back,
+        End({ONE: _OK, TWO: _OK}, 2, 5),
         (ONE, TWO),
-        ends=_all_succeeded,
+        ends=all_succeeded,
     ),
-    Pipeline("throttled", "Textract asks to slow down.", _throttled, (ONE,)),
-    Pipeline("failed-job", "Textract fails a job, which is not charged; the next one succeeds.", _failed_job, (ONE,)),
-    Pipeline("failing", "Textract fails three jobs of a photo one after the other.", _failing, (ONE,)),
-    Pipeline("not-let-in", "Textract may not read the photo for a while.", _not_let_in, (ONE, TWO)),
-    Pipeline("refused", "Textract fails the job over the document.", _refused, (ONE,), code="document_unsupported"),
+    Pipeline("throttled", "Textract asks to slow down.", _throttled, End({ONE: _OK}, 1, 3), (ONE,)),
+    Pipeline(
+        "failed-job",
+        "Textract fails a job, which is not charged; the next one succeeds.",
+        _failed_job,
+        End({ONE: _OK}, 1, 3),
+        (ONE,),
+    ),
+    Pipeline(
+        "failing",
+        "Textract fails three jobs of a photo one after the other.",
+        _failing,
+        End({ONE: _OK}, 1, 3),
+        (ONE,),
+    ),
+    Pipeline(
+        "not-let-in",
+        "Textract may not read the photo for a while.",
+        _not_let_in,
+        End({ONE: _OK, TWO: _OK}, 1, 5),
+        (ONE, TWO),
+    ),
+    Pipeline(
+        "refused",
+        "Textract fails the job over the document.",
+        _refused,
+        End({ONE: "document_unsupported"}, 0, 1),
+        (ONE,),
+    ),
     Pipeline(
         "cancelled",
         "A job is cancelled while Textract reads.",
         _cancelled,
+        End({ONE: "job_cancelled"}, 1, 2),
         (ONE,),
         ends=_succeeded_or("job_cancelled"),
-        code="job_cancelled",
     ),
-    Pipeline("erased", "A finished job is erased.", _erased_at_the_end, (), (ONE,), ends=_gone),
-    Pipeline("erased-in-ocr", "A job is erased while Textract reads.", _erased_in_ocr, (), (ONE,), ends=_gone),
-    Pipeline("erased-beside", "Of two jobs with one photo one is erased.", _erased_beside_another, (TWO,), (ONE,)),
-    Pipeline("repaired", "A check starts what a dead submission left behind.", _repaired, (ONE,)),
+    Pipeline("erased", "A finished job is erased.", _erased_at_the_end, End({}, 1, 0), (), (ONE,), ends=_gone),
+    Pipeline(
+        "erased-in-ocr",
+        "A job is erased while Textract reads.",
+        _erased_in_ocr,
+        End({}, 1, 0),
+        (),
+        (ONE,),
+        ends=_gone,
+    ),
+    Pipeline(
+        "erased-beside",
+        "Of two jobs with one photo one is erased.",
+        _erased_beside_another,
+        End({TWO: _OK}, 1, 3),
+        (TWO,),
+        (ONE,),
+    ),
+    Pipeline(
+        "repaired",
+        "A check starts what a dead submission left behind.",
+        _repaired,
+        End({ONE: _OK}, 1, 3),
+        (ONE,),
+    ),
 )
 
 

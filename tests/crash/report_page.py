@@ -13,14 +13,20 @@ _LAYERS = {
     "model": ("Layer 1: model", "Random interleavings of whole jobs, every invariant after every step."),
     "enumeration": (
         "Layer 2: every port call",
-        "One run for each call of the fault-free run, mode and side of the effect.",
+        "One run for each call of the fault-free run, mode and side of the effect; then cells with another worker, "
+        "release or deployment beside.",
     ),
     "pairs": ("Layer 2: pairs", "Two crashes in one run."),
     "real": ("Layer 3: real processes", "Workers killed and stopped at the named points, on the native stack."),
     "soak": ("Layer 4: soak", "Seeded faults in many processes at once."),
 }
 _PHASES = ("before", "inside", "after", "acknowledged")
-_MODES = ("die", "kill", "pause", "stop", "raise", "lost", "reply lost", "double", "twice")
+# First what happens to a process, then what a service does, then what others do.
+_MODES = (
+    *("die", "kill", "pause", "stop", "raise", "lost", "reply lost", "double", "twice"),
+    *("away", "silent", "slow", "throttle", "throttle-long", "read-only", "refuse"),
+    *("replace", "replace-back", "intrude"),
+)
 
 _STYLE = """
 :root { --ok: #d7f0dc; --ok-ink: #135d28; --bad: #b3121d; --idle: #eef0f2; --ink: #1c2126; --soft: #5d6770;

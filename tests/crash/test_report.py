@@ -26,6 +26,7 @@ from tests.crash.report import (
     totals,
 )
 from tests.crash.report_page import as_html
+from tests.crash.simulation.gate import Mode
 
 CELL = Cell(
     layer="enumeration",
@@ -182,6 +183,14 @@ class TestPage:
             ["1", "store.head", CELL.source, "✓", "✓", "✗"],
             ["2", "store.put", CELL.source, "✓", "✓", "✓"],
         ]
+
+    def test_every_mode_of_the_enumeration_has_its_place(self) -> None:
+        cells = tuple(replace(CELL, mode=mode) for mode in sorted(Mode))
+        ((groups, *_),) = Page(as_html(replace(BARE, cells=cells))).tables
+        shown = [name for name in groups if name]
+        assert sorted(shown) == sorted(Mode)
+        # In the order of a process, a service and others, which no alphabet gives.
+        assert shown.index("double") < shown.index("away") < shown.index("refuse") < shown.index("intrude")
 
     def test_a_cell_that_was_not_run_is_empty(self) -> None:
         cells = (CELL, replace(CELL, number=4, call="repository.succeed", mode="pause"))

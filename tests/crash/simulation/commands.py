@@ -121,7 +121,8 @@ class Console:
             try:
                 await command.work(tools)
             except PhotoWorkerError as error:
-                if not error.retryable:
+                # What is wrong with a service or with permissions is mended, and the command given again.
+                if not error.retryable and not error.passes:
                     command.refused = command.refused or error.code
                 return
             command.done = True

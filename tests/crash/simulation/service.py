@@ -123,6 +123,9 @@ class Execution:
     """Why an operator terminated it."""
     task: tuple[int, datetime, tuple[WorkflowActivationJob, ...]] | None = None
     """The task that a worker has: token, until when, jobs."""
+    not_before: datetime | None = None
+    """Until when a task waits that a worker's code could not run."""
+    failed_tasks: int = 0
     activities: dict[int, Activity] = field(default_factory=dict)
     timers: dict[int, datetime] = field(default_factory=dict)
     """When each fires."""
@@ -206,7 +209,10 @@ class Service:
         return [
             found
             for found in self.executions.values()
-            if (found.waiting or found.wanted) and found.task is None and found.status == "running"
+            if (found.waiting or found.wanted)
+            and found.task is None
+            and found.status == "running"
+            and (found.not_before is None or found.not_before <= self._now())
         ]
 
     def give_task(self, execution: Execution) -> int:
@@ -225,7 +231,8 @@ class Service:
             raise Stale("the workflow is closed")
         if execution.task is None or execution.task[0] != token:
             raise Stale("the task was given to another worker")
-        jobs = execution.task[2]
+        # A workflow's time is that of its task's start, in a replay too.
+        jobs, at = execution.task[2], execution.task[1] - TASK_TIMEOUT
         closes = any(_closes(command) for command in commands)
         if closes and len(execution.waiting) > len(jobs):
             # Something came in between: the server refuses to close, and the task runs again with all of it.
@@ -236,7 +243,7 @@ class Service:
             raise Stale("something came in between")
         execution.task = None
         execution.waiting = execution.waiting[len(jobs) :]
-        execution.done.append(DoneTask(jobs, self._now(), tuple(commands), frozenset(flags)))
+        execution.done.append(DoneTask(jobs, at, tuple(commands), frozenset(flags)))
         execution.events.append("WorkflowTaskCompleted")
         for command in commands:
             self._obey(execution, command)
@@ -244,6 +251,21 @@ class Service:
         for activity in list(execution.activities.values()):
             if activity.cancel_requested and activity.attempt is None:
                 self._end(execution, activity, "ActivityTaskCanceled", cancelled(activity.about.seq))
+
+    def fail_task(self, execution: Execution, token: int) -> None:
+        """Take note that a worker's code could not run a task: another one gets it after a wait, and the job goes on.
+
+        Raises ``Stale``.
+        """
+        if self.executions.get(execution.workflow_id) is not execution or execution.task is None:
+            raise Stale("the workflow is closed")
+        if execution.task[0] != token:
+            raise Stale("the task was given to another worker")
+        execution.task = None
+        execution.wanted = True
+        execution.failed_tasks += 1
+        execution.not_before = self._now() + TASK_TIMEOUT
+        execution.events.append("WorkflowTaskFailed")
 
     def _obey(self, execution: Execution, command: WorkflowCommand) -> None:
         match command.WhichOneof("variant"):
@@ -387,6 +409,8 @@ class Service:
         found: list[datetime] = []
         for execution in self.executions.values():
             found += execution.timers.values()
+            if execution.not_before is not None and execution.not_before > now and execution.status == "running":
+                found.append(execution.not_before)
             if execution.task is not None:
                 found.append(execution.task[1])
             for activity in execution.activities.values():

@@ -53,6 +53,12 @@ class MemoryTextract:
         return len(self._jobs)
 
     @property
+    def refused(self) -> Counter[str]:
+        """How often each document was refused for what it is itself."""
+        said = "The document has an unsupported format"
+        return Counter(job.sha256 for job in self._jobs.values() if job.failure == said)
+
+    @property
     def charges(self) -> Counter[str]:
         """How often each document was charged: jobs that came to their end with blocks."""
         now = self._now()

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import random
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping
+from collections import Counter
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -12,27 +14,19 @@ from functools import partial
 from typing import Any
 from uuid import UUID
 
-from botocore.exceptions import ClientError, EndpointConnectionError
 from temporalio.api.failure.v1 import Failure
 from temporalio.converter import DefaultFailureConverter
 from temporalio.exceptions import FailureError
 from temporalio.testing import ActivityEnvironment
 
+from photo_worker.activities import heartbeats
 from photo_worker.activities.assets import AssetActivities
 from photo_worker.activities.boundary import to_application_error, unexpected
 from photo_worker.activities.heartbeats import HeartbeatNotes
 from photo_worker.activities.ocr import OcrActivities
 from photo_worker.activities.results import ResultActivities
 from photo_worker.contracts.image import ImageProcessingInput, ImageProcessingResult
-from photo_worker.errors import (
-    DatabaseUnavailable,
-    JobCancelled,
-    JobMissing,
-    PhotoWorkerError,
-    ServiceRefused,
-    StorageUnavailable,
-    TemporalUnavailable,
-)
+from photo_worker.errors import JobCancelled, JobMissing, PhotoWorkerError
 from photo_worker.integrity.binding import bind
 from photo_worker.jobs import JobService
 from photo_worker.ocr.textract import TextractBackend
@@ -40,12 +34,14 @@ from photo_worker.orchestration.converter import ContractPayloadConverter
 from photo_worker.ports import JobHandle, QueueState, WorkflowState
 from photo_worker.storage.memory import MemoryObjectStore, MemoryRecipeRepository
 from photo_worker.workflows.image import ImageProcessingWorkflow
+from tests.crash.simulation.answers import ROWS, STORE, TEMPORAL, TEXTRACT
 from tests.crash.simulation.gate import (
     Fault,
     Gate,
     Gated,
     GatedRepository,
     GatedStore,
+    Mode,
     Process,
     Strand,
     begin,
@@ -53,7 +49,7 @@ from tests.crash.simulation.gate import (
     run_async,
 )
 from tests.crash.simulation.replica import Replica, TaskFailed, patches_in, same
-from tests.crash.simulation.service import Activity, Attempt, Execution, Service, Stale
+from tests.crash.simulation.service import Activity, Attempt, DoneTask, Execution, Service, Stale
 from tests.crash.simulation.textract import MemoryTextract
 from tests.support.documents import InlineDecoder
 
@@ -62,25 +58,27 @@ QUEUE = "simulated"
 _EPOCH = datetime(2026, 1, 1, tzinfo=UTC)
 
 
-_EXPIRED: Any = {
-    "Error": {"Code": "ExpiredTokenException", "Message": "The security token included in the request is expired"},
-    "ResponseMetadata": {"HTTPStatusCode": 400},
-}
-
-
 class Stuck(Exception):
     """Nothing can happen any more, and work is left."""
 
 
 class World:
-    """One deployment. ``seed`` decides who goes on first wherever more than one could."""
+    """One deployment. ``seed`` decides who goes on first wherever more than one could.
 
-    def __init__(self, *, seed: int = 0, faults: tuple[Fault, ...] = (), workers: int = 1) -> None:
+    ``versions`` tells whether its bucket keeps what is overwritten.
+    """
+
+    def __init__(
+        self, *, seed: int = 0, faults: tuple[Fault, ...] = (), workers: int = 1, versions: bool = False
+    ) -> None:
         self.now = _EPOCH
         self._random = random.Random(seed)  # noqa: S311
         self.gate = Gate(faults, now=lambda: self.now)
         self.gate.on_refusal = self.add_worker
-        self.store = MemoryObjectStore(now=lambda: self.now)
+        self.owner = Owner(self)
+        self.gate.outside[Mode.REPLACE] = self.owner.replace
+        self.versions = versions
+        self.store = MemoryObjectStore(now=lambda: self.now, versions=versions)
         self.store.ensure_bucket(BUCKET)
         self.rows = MemoryRecipeRepository(now=lambda: self.now, patience_seconds=0)
         # As the first migration has left it; what is as old as the marker is no orphan.
@@ -88,8 +86,6 @@ class World:
         self.now += timedelta(seconds=1)
         self.textract = MemoryTextract(self.store, lambda: self.now)
         self.service = Service(lambda: self.now)
-        self.replacements = 0
-        """How often an object was written over by its owner."""
         self.strands: list[Strand] = []
         self.workers: list[Worker] = []
         self._made = 0
@@ -107,20 +103,8 @@ class World:
 
     def ports(self) -> tuple[GatedStore, GatedRepository, SimulatedOrchestrator]:
         """Return the ports of one process, behind the gate."""
-        store = GatedStore(
-            self.gate,
-            "store",
-            self.store,
-            lambda: StorageUnavailable(store="memory", reason="simulated"),
-            lambda: ServiceRefused(service="memory", reason="ExpiredToken"),
-        )
-        rows = GatedRepository(
-            self.gate,
-            "rows",
-            self.rows,
-            lambda: DatabaseUnavailable(database="memory", reason="simulated"),
-            lambda: ServiceRefused(service="memory", reason="password authentication failed"),
-        )
+        store = GatedStore(self.gate, "store", self.store, STORE)
+        rows = GatedRepository(self.gate, "rows", self.rows, ROWS)
         return store, rows, SimulatedOrchestrator(self)
 
     def add_worker(self) -> Worker:
@@ -207,8 +191,8 @@ class World:
             self.add_worker()
 
     def outlast(self) -> None:
-        """Let every service that is away come back."""
-        self.now = max([self.now, *self.gate.away.values()])
+        """Let every service work again that is away, slow or refuses."""
+        self.now = max([self.now, *(outage.until for outage in self.gate.outages.values())])
         self.service.expire()
 
     @property
@@ -233,17 +217,45 @@ class World:
                 self._go(strand)
 
 
+class Owner:
+    """Who has an object that jobs are to read where it lies, and writes another one over it when they please."""
+
+    def __init__(self, world: World) -> None:
+        self._world = world
+        self.key = ""
+        self.others: tuple[bytes, ...] = ()
+        """What the object is replaced by, in turn."""
+        self.writings: Counter[str] = Counter()
+        """How often each content was written, by its hash."""
+
+    def write(self, key: str, body: bytes, content_type: str = "image/png") -> None:
+        """Write the object. The store tells writings apart by the second, where it keeps no versions."""
+        self._world.now += timedelta(seconds=1)
+        self.key = key
+        self.writings[hashlib.sha256(body).hexdigest()] += 1
+        self._world.store.put(BUCKET, key, body, content_type=content_type)
+
+    def replace(self) -> None:
+        """Write the next content over the object, if it is there."""
+        if not self.key or not any(self._world.store.list(BUCKET, self.key)):
+            return
+        about = self._world.store.head(BUCKET, self.key)
+        found = self._world.store.get(BUCKET, self.key, limit_bytes=1 << 30)
+        at = self.others.index(found)
+        self.write(self.key, self.others[(at + 1) % len(self.others)], about.content_type)
+
+
 class Worker:
     """A worker process: its cache of workflows, and the attempts it runs."""
 
     def __init__(self, world: World, name: str) -> None:
         self.process = Process(name)
+        self.release: type = ImageProcessingWorkflow
+        """The workflow's code, which may be that of an earlier release."""
         self._world = world
         self._cache: dict[str, Replica] = {}
         store, rows, _ = world.ports()
-        broken = lambda: EndpointConnectionError(endpoint_url="memory")  # noqa: E731
-        refused = lambda: ClientError(_EXPIRED, "StartDocumentTextDetection")  # noqa: E731
-        client = Gated(world.gate, "textract", world.textract, broken, refused)
+        client = Gated(world.gate, "textract", world.textract, TEXTRACT)
         backend = TextractBackend(
             client,  # type: ignore[arg-type]
             notes=HeartbeatNotes(),
@@ -256,6 +268,12 @@ class Worker:
         found = (assets.verify_and_locate_asset, ocr.ocr_textract, results.persist_artifacts, results.record_failure)
         self._activities: Mapping[str, Callable[..., Any]] = {each.__name__: each for each in found}
 
+    def run(self, release: type) -> None:
+        """Go on with the workflow's code of this release; a process has one, so that its memory is another's."""
+        if release is not self.release:
+            self.release = release
+            self._cache.clear()
+
     def _wait(self, seconds: float) -> None:
         self._world.gate.until(current(), self._world.now + timedelta(seconds=seconds))
 
@@ -265,26 +283,45 @@ class Worker:
         token = world.service.give_task(execution)
         jobs, at = tuple(execution.waiting), world.now
         done = tuple(execution.done)
+        release = self.release
 
         def work() -> None:
             replica = self._cache.pop(execution.run_id, None)
-            if replica is None or replica.tasks != len(done):
-                replica = asyncio.run(_replica(execution))
-                for task in done:
-                    jobs_then = (*patches_in(task.commands), *task.jobs)
-                    again = replica.run_task(jobs_then, task.at, replaying=True, flags=task.flags)
-                    if not same(again, task.commands):
-                        raise TaskFailed(f"{execution.workflow_id}: replaying gives other commands than before")
-            commands = replica.run_task(jobs, at, replaying=False)
+            try:
+                if replica is None or replica.tasks != len(done):
+                    replica = self._replayed(execution, done)
+                commands = replica.run_task(jobs, at, replaying=False)
+            except TaskFailed:
+                if self.release is ImageProcessingWorkflow:
+                    raise
+                # An earlier release meets what it does not know, and leaves the job to another worker.
+                with suppress(Stale):
+                    world.gate.call(
+                        "temporal.fail_workflow_task",
+                        lambda: world.service.fail_task(execution, token),
+                        repeatable=False,
+                    )
+                return
             with suppress(Stale):
                 world.gate.call(
                     "temporal.complete_workflow_task",
                     lambda: world.service.complete_task(execution, token, commands, replica.flags),
                     repeatable=False,
                 )
-                self._cache[execution.run_id] = replica
+                if release is self.release:
+                    self._cache[execution.run_id] = replica
 
         world.spawn(self.process, f"task {execution.workflow_id}", work)
+
+    def _replayed(self, execution: Execution, done: Sequence[DoneTask]) -> Replica:
+        """Return the workflow as its history has left it. Raises ``TaskFailed`` where this code does otherwise."""
+        replica = asyncio.run(_replica(self.release, execution))
+        for task in done:
+            jobs_then = (*patches_in(task.commands), *task.jobs)
+            again = replica.run_task(jobs_then, task.at, replaying=True, flags=task.flags)
+            if not same(again, task.commands):
+                raise TaskFailed(f"{execution.workflow_id}: replaying gives other commands than before")
+        return replica
 
     def take_activity(self, execution: Execution, activity: Activity) -> None:
         """Run an attempt."""
@@ -317,6 +354,15 @@ class Worker:
                     lambda: world.service.heartbeat(execution, seq, token, converter.to_payloads(details)),
                 )
 
+        def beat_while_waiting() -> None:
+            # A thread of the product's does this; it beats within ``beating`` alone.
+            said = heartbeats._details.get(None)
+            if said is not None:
+                with suppress(Stale):
+                    world.service.heartbeat(execution, seq, token, converter.to_payloads(said.values))
+
+        strand = current()
+        strand.beat, strand.beaten = beat_while_waiting, world.now
         environment.on_heartbeat = beat
         failure: Failure | None = None
         result: Any = None
@@ -346,9 +392,9 @@ class Worker:
                 )
 
 
-async def _replica(execution: Execution) -> Replica:
+async def _replica(release: type, execution: Execution) -> Replica:
     # The SDK takes the place of the running event loop while it makes an instance.
-    return Replica(ImageProcessingWorkflow, execution.workflow_id, execution.run_id, execution.started, QUEUE)
+    return Replica(release, execution.workflow_id, execution.run_id, execution.started, QUEUE)
 
 
 def _failure(error: Exception) -> Failure:
@@ -364,8 +410,7 @@ class SimulatedOrchestrator:
         self._world = world
 
     def _call(self, name: str, effect: Callable[[], Any]) -> Any:
-        broken = lambda: TemporalUnavailable(target="memory", reason="simulated")  # noqa: E731
-        return self._world.gate.call(f"orchestrator.{name}", effect, broken=broken)
+        return self._world.gate.call(f"orchestrator.{name}", effect, answers=TEMPORAL)
 
     async def start_image_processing(self, request: ImageProcessingInput) -> JobHandle:
         payloads = ContractPayloadConverter().to_payloads([request])

@@ -1,0 +1,115 @@
+"""What a port says when its service does not do what it is asked, made by the product's adapters of the real answers.
+
+So a service that is away, silent, throttling or read-only looks to the activities as it does outside of the simulation.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+import psycopg
+from botocore.exceptions import ClientError, EndpointConnectionError, ReadTimeoutError
+from temporalio.service import RPCError, RPCStatusCode
+
+from photo_worker.errors import PhotoWorkerError
+from photo_worker.ocr import textract
+from photo_worker.orchestration import rpc_errors
+from photo_worker.storage import pg_connection, pg_errors, postgres, s3_boto, s3_errors
+
+Answer: TypeAlias = Callable[[], Exception]
+
+# Longer than what is waited for by itself, and than any policy's longest wait.
+LONG_RETRY_AFTER = "600"
+
+
+@dataclass(frozen=True)
+class Answers:
+    """The errors of one port. Those that its service cannot give are None.
+
+    A call that is not answered ends after ``limit`` seconds. ``writes`` are the methods that a service which is
+    read-only refuses.
+    """
+
+    away: Answer
+    silent: Answer
+    limit: float
+    refused: Answer | None = None
+    forbidden: Answer | None = None
+    """This worker's credentials are known and lack a permission."""
+    throttled: Answer | None = None
+    throttled_long: Answer | None = None
+    """Throttled, with a time to wait that is longer than all counted attempts."""
+    read_only: Answer | None = None
+    writes: frozenset[str] = frozenset()
+
+
+def _refusal(operation: str, code: str, status: int, retry_after: str | None = None) -> ClientError:
+    headers = {} if retry_after is None else {"retry-after": retry_after}
+    about: Any = {
+        "Error": {"Code": code, "Message": f"simulated {code}"},
+        "ResponseMetadata": {"HTTPStatusCode": status, "HTTPHeaders": headers},
+    }
+    return ClientError(about, operation)
+
+
+def _store(error: Exception, key: str | None = "photo") -> PhotoWorkerError:
+    return s3_errors.translate(error, store="memory", bucket="photos", key=key)
+
+
+def _rows(error: psycopg.Error) -> PhotoWorkerError:
+    found = pg_errors.translate(error, "memory")
+    if found is None:
+        raise AssertionError(f"the adapter knows no error for {error!r}")
+    return found
+
+
+def _temporal(status: RPCStatusCode) -> PhotoWorkerError:
+    return rpc_errors.translate(RPCError("simulated", status, b""), target="memory", namespace="simulated")
+
+
+STORE = Answers(
+    away=lambda: _store(EndpointConnectionError(endpoint_url="memory")),
+    silent=lambda: _store(ReadTimeoutError(endpoint_url="memory")),
+    limit=s3_boto.CONNECT_TIMEOUT_SECONDS + s3_boto.READ_TIMEOUT_SECONDS,
+    refused=lambda: _store(_refusal("GetObject", "ExpiredToken", 400)),
+    forbidden=lambda: _store(_refusal("GetObject", "AccessDenied", 403)),
+    throttled=lambda: _store(_refusal("PutObject", "SlowDown", 503)),
+    throttled_long=lambda: _store(_refusal("PutObject", "SlowDown", 503, LONG_RETRY_AFTER)),
+    # A bucket's policy that forbids writing; a server whose disk is read-only answers InternalError, as if away.
+    read_only=lambda: _store(_refusal("PutObject", "AccessDenied", 403)),
+    writes=frozenset({"put", "put_new", "replace", "delete", "ensure_bucket"}),
+)
+
+ROWS = Answers(
+    away=lambda: _rows(psycopg.OperationalError("connection refused")),
+    silent=lambda: _rows(pg_connection.Unanswered("the server has not answered within 18 s")),
+    limit=postgres.CALL_SECONDS,
+    refused=lambda: _rows(psycopg.OperationalError('FATAL:  password authentication failed for user "worker"')),
+    forbidden=lambda: _rows(psycopg.errors.InsufficientPrivilege("permission denied for table recipes")),
+    # What a standby says, or a server that is about to fill its disk.
+    read_only=lambda: _rows(psycopg.errors.ReadOnlySqlTransaction("cannot execute INSERT in a read-only transaction")),
+    writes=frozenset({"queue", "start", "succeed", "fail", "mark_erased", "delete", "make_deployment_id"}),
+)
+
+_START = "StartDocumentTextDetection"
+
+# The backend under test translates these itself.
+TEXTRACT = Answers(
+    away=lambda: EndpointConnectionError(endpoint_url="memory"),
+    silent=lambda: ReadTimeoutError(endpoint_url="memory"),
+    limit=textract.CONNECT_TIMEOUT_SECONDS + textract.JOB_READ_TIMEOUT_SECONDS,
+    refused=lambda: _refusal(_START, "ExpiredTokenException", 400),
+    forbidden=lambda: _refusal(_START, "AccessDeniedException", 400),
+    throttled=lambda: _refusal(_START, "ProvisionedThroughputExceededException", 400),
+    throttled_long=lambda: _refusal(_START, "ThrottlingException", 400, LONG_RETRY_AFTER),
+)
+
+TEMPORAL = Answers(
+    away=lambda: _temporal(RPCStatusCode.UNAVAILABLE),
+    silent=lambda: _temporal(RPCStatusCode.DEADLINE_EXCEEDED),
+    # The SDK's own client asks again for so long (its default retry options), and then gives up.
+    limit=10.0,
+    throttled=lambda: _temporal(RPCStatusCode.RESOURCE_EXHAUSTED),
+)

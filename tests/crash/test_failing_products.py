@@ -1,0 +1,85 @@
+"""A product that makes every job fail is red in the model and in the enumeration, however it says it.
+
+What is compared with a run of the same product is green for it; so each layer has to know by itself how jobs may end.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.crash.mutants import Edit, Mutants
+from tests.crash.report import FOLDER_VARIABLE
+
+_WORKFLOW = "photo_worker/workflows/image.py"
+_PERSIST = "photo_worker/activities/results.py"
+_OCR = "photo_worker/activities/ocr.py"
+_VERIFY = "photo_worker/activities/assets.py"
+
+# An error for which no code stands: the workflow gives up after its attempts.
+_UNEXPECTED = Edit(
+    _PERSIST,
+    "        with beating(also_cancelled=True):\n",
+    '        raise RuntimeError("always")\n        with beating():\n',
+)
+# A fault of the program with a code of its own, which is not tried again.
+_FINAL = Edit(
+    _OCR,
+    "        info = activity.info()\n        job_id = parse",
+    "        from photo_worker.errors import StepFailed\n\n        raise StepFailed(step='ocr', reason='always')\n"
+    "        info = activity.info()\n        job_id = parse",
+)
+# What only a document may have.
+_DAMAGED = Edit(
+    _VERIFY,
+    "        content_type = check_content(",
+    "        from photo_worker.errors import UnreadableDocument\n\n"
+    "        raise UnreadableDocument(name=request.key, reason='always')\n        content_type = check_content(",
+)
+_CANCELS = Edit(
+    _WORKFLOW,
+    "            return await self._process(request)\n",
+    "            raise asyncio.CancelledError\n            return await self._process(request)\n",
+)
+# Attempts are counted, and an outage is what ends a job.
+_IMPATIENT = Edit(_WORKFLOW, "        maximum_attempts=0,\n", "        maximum_attempts=5,\n")
+
+_PRODUCTS = {
+    "unexpected": _UNEXPECTED,
+    "final": _FINAL,
+    "damaged": _DAMAGED,
+    "cancels": _CANCELS,
+    "impatient": _IMPATIENT,
+}
+_ENUMERATION = "tests/crash/test_enumeration.py::test_every_fault_at_every_call_leaves_what_none_leaves"
+_MODEL = "tests/crash/test_model.py::test_whatever_happens_every_job_comes_to_its_end"
+
+
+@pytest.fixture(scope="module")
+def mutants() -> Iterator[Mutants]:
+    with Mutants() as made:
+        yield made
+
+
+@pytest.mark.timeout(240)
+@pytest.mark.parametrize("layer", ["enumeration", "model"])
+@pytest.mark.parametrize("product", _PRODUCTS)
+def test_a_product_that_makes_every_job_fail_is_red(product: str, layer: str, mutants: Mutants, tmp_path: Path) -> None:
+    test = _ENUMERATION + "[photo]" if layer == "enumeration" else _MODEL
+    environment = {FOLDER_VARIABLE: str(tmp_path), "PHOTO_WORKER_MODEL_SHRINK": "0"}
+    found = mutants.run([_PRODUCTS[product]], [test], environment=environment, limit_seconds=90)
+    assert found.red, f"{product}: {found.errors}\n{found.output}"
+    assert "invariant 2" in "".join(found.failures), found.failures
+
+
+@pytest.mark.parametrize("pipeline", ["erased", "absent", "refused", "cancelled", "replaced"])
+def test_a_pipeline_that_ends_otherwise_anyway_is_red_too(pipeline: str, mutants: Mutants, tmp_path: Path) -> None:
+    """Of these none compares an end with success: an erasure leaves nothing, and others are to fail."""
+    environment = {FOLDER_VARIABLE: str(tmp_path)}
+    found = mutants.run(
+        [_DAMAGED if pipeline != "absent" else _CANCELS], [f"{_ENUMERATION}[{pipeline}]"], environment=environment
+    )
+    assert found.red, f"{pipeline}: {found.errors}\n{found.output}"
+    assert "invariant 2" in "".join(found.failures), found.failures

@@ -1,0 +1,90 @@
+"""Two deployments on one bucket: whenever the other one checks, repairs or erases, this one's jobs lose nothing."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+import pytest
+
+from photo_worker.integrity.binding import MARKER_KEY
+from tests.crash.invariants import Watch, outcome
+from tests.crash.pipelines import ONE, Pipeline, named, photo
+from tests.crash.report import SAME, VIOLATED, Cell, record
+from tests.crash.simulation.commands import Console
+from tests.crash.simulation.gate import Fault, Mode, Phase
+from tests.crash.simulation.intruder import Intruder
+from tests.crash.simulation.world import BUCKET, World
+from tests.crash.test_enumeration import judge
+from tests.crash.violation import Violation
+
+_PIPELINES = ("photo", "phone", "theirs", "no-photo")
+
+
+def _play(pipeline: Pipeline, folder: Path, *faults: Fault) -> tuple[World, Intruder, list[Violation]]:
+    world = World(faults=faults)
+    intruder = Intruder(world, ONE)
+    world.gate.outside[Mode.INTRUDE] = intruder.intrude
+    watch = Watch(world)
+    world.watch = watch.now
+    try:
+        pipeline.drive(Console(world), folder)
+    finally:
+        world.close()
+    seen = [found for found in world.violations if isinstance(found, Violation)]
+    return world, intruder, [*seen, *intruder.broken, *watch.at_rest(pipeline.accepted, pipeline.erased)]
+
+
+@pytest.mark.parametrize("name", _PIPELINES)
+def test_another_deployment_takes_nothing_at_any_step(name: str, tmp_path: Path) -> None:
+    pipeline = named(name)
+    world, _, broken = _play(pipeline, tmp_path)
+    without = outcome(world)
+    assert not broken
+    assert not pipeline.end.differs_from(without)
+    places = [
+        (call, phase)
+        for call in world.gate.calls
+        for phase in Phase
+        if phase is Phase.BEFORE or call.number in world.gate.answered
+    ]
+    wrong = []
+    for call, phase in places:
+        began = time.perf_counter()
+        found, intruder, broken = _play(pipeline, tmp_path, Fault(call.number, phase, Mode.INTRUDE))
+        detail = judge(pipeline, without, outcome(found), broken)
+        if not intruder.times:
+            detail = detail or "the other deployment did nothing"
+        if detail:
+            wrong.append(f"{call.name} ({call.source}), {phase}: {detail}")
+        record(
+            Cell(
+                "enumeration",
+                f"two-deployments: {name}",
+                call.number,
+                call.name,
+                call.source,
+                Mode.INTRUDE,
+                phase,
+                VIOLATED if detail else SAME,
+                time.perf_counter() - began,
+                f"python3 dev.py nox -s crash -- tests/crash/test_two_deployments.py -k '[{name}]'",
+                detail,
+            )
+        )
+    assert not wrong, "\n".join(wrong)
+
+
+def test_the_other_deployment_would_take_things_were_the_bucket_not_bound(tmp_path: Path) -> None:
+    """What the cells above do is harm, as soon as nothing says whose bucket it is."""
+    world = World()
+    try:
+        console = Console(world)
+        console.submit(ONE, photo(tmp_path))
+        console.settle()
+        world.store.delete(BUCKET, MARKER_KEY)
+        intruder = Intruder(world, ONE)
+        intruder.intrude()
+    finally:
+        world.close()
+    assert any("deleted artifacts/" in found.text for found in intruder.broken)

@@ -1,0 +1,203 @@
+"""Two releases of the workers on one queue: the one before knows no lifetime of jobs, and its workers wait by count.
+
+The simulated Temporal gives each workflow task to the one or to the other. What the earlier release began the later one
+continues; what the later one began the earlier one cannot continue: its workflow task fails, and waits for a worker
+that can. No job fails by that.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+from photo_worker.workflows.image import ImageProcessingWorkflow
+from tests.crash.invariants import Watch, outcome
+from tests.crash.mutants import ROOT, Edit, changed_sources
+from tests.crash.pipelines import ONE, Pipeline, named, photo
+from tests.crash.report import SAME, VIOLATED, Cell, record
+from tests.crash.simulation.commands import Console
+from tests.crash.simulation.service import Execution
+from tests.crash.simulation.world import World
+from tests.crash.test_enumeration import judge
+from tests.crash.violation import Violation
+
+_FILE = "photo_worker/workflows/image.py"
+_BEFORE = Edit(_FILE, "        if workflow.patched(LIFETIME):\n", "        if False:\n")
+_PIPELINES = ("photo", "no-photo", "phone", "throttled", "failed-job", "replaced", "cancelled")
+# More workflow tasks than any of these has: the switch happens at each of them, and at last never.
+_MOST_TASKS = 9
+
+
+@pytest.fixture(scope="module")
+def before() -> Iterator[type]:
+    """The workflow of the release before, from the source of this one without its patch."""
+    module = ModuleType("photo_worker_before_workflow")
+    sys.modules[module.__name__] = module
+    source = changed_sources([_BEFORE])[_FILE]
+    exec(compile(source, str(ROOT / _FILE), "exec"), module.__dict__)  # noqa: S102
+    yield module.ImageProcessingWorkflow
+    del sys.modules[module.__name__]
+
+
+@dataclass
+class Run:
+    """What a course with two releases left."""
+
+    world: World
+    broken: list[Violation]
+
+    @property
+    def execution(self) -> Execution:
+        """The first job's workflow."""
+        return self.world.service.executions[str(ONE)]
+
+
+def _play(pipeline: Pipeline, folder: Path, release_of: Callable[[World], type], *, seed: int = 0) -> Run:
+    """Run a pipeline whose workers are of the release that ``release_of`` says, asked before every step."""
+    world = World(seed=seed)
+    watch = Watch(world)
+
+    def look() -> list[Violation]:
+        for worker in world.workers:
+            worker.run(release_of(world))
+        return watch.now()
+
+    look()
+    world.watch = look
+    try:
+        pipeline.drive(Console(world), folder)
+    finally:
+        world.close()
+    seen = [found for found in world.violations if isinstance(found, Violation)]
+    return Run(world, [*seen, *watch.at_rest(pipeline.accepted, pipeline.erased)])
+
+
+def _tasks(world: World) -> int:
+    found = world.service.executions.get(str(ONE))
+    return 0 if found is None else len(found.done)
+
+
+def _failed(world: World) -> int:
+    found = world.service.executions.get(str(ONE))
+    return 0 if found is None else found.failed_tasks
+
+
+def _judged(pipeline: Pipeline, run: Run, without: Run, number: int, mode: str, began: float) -> str:
+    detail = judge(pipeline, outcome(without.world), outcome(run.world), run.broken)
+    record(
+        Cell(
+            "enumeration",
+            f"two-releases: {pipeline.name}",
+            number,
+            "workflow task",
+            _FILE,
+            mode,
+            "before",
+            VIOLATED if detail else SAME,
+            time.perf_counter() - began,
+            f"python3 dev.py nox -s crash -- tests/crash/test_two_releases.py -k {pipeline.name}",
+            detail,
+        )
+    )
+    return f"{mode} at task {number}: {detail}" if detail else ""
+
+
+@pytest.mark.parametrize("name", _PIPELINES)
+def test_a_later_release_ends_what_the_one_before_began(name: str, before: type, tmp_path: Path) -> None:
+    pipeline = named(name)
+    without = _play(pipeline, tmp_path, lambda world: ImageProcessingWorkflow)
+    assert not pipeline.end.differs_from(outcome(without.world))
+    assert len(without.execution.done) < _MOST_TASKS
+    wrong = []
+    for switch in range(1, _MOST_TASKS):
+        began = time.perf_counter()
+        run = _play(
+            pipeline,
+            tmp_path,
+            lambda world, at=switch: before if _tasks(world) < at else ImageProcessingWorkflow,  # type: ignore[misc]
+        )
+        wrong.append(_judged(pipeline, run, without, switch, "old to new", began))
+        assert run.execution.failed_tasks == 0
+        # It did begin with the release before: that one leaves no mark of the patch.
+        assert run.execution.events.count("MarkerRecorded") < without.execution.events.count("MarkerRecorded")
+    assert not any(wrong), "\n".join(filter(None, wrong))
+
+
+@pytest.mark.parametrize("name", _PIPELINES)
+def test_the_release_before_leaves_what_it_cannot_continue(name: str, before: type, tmp_path: Path) -> None:
+    pipeline = named(name)
+    without = _play(pipeline, tmp_path, lambda world: ImageProcessingWorkflow)
+    wrong, met = [], 0
+    for switch in range(1, len(without.execution.done)):
+        began = time.perf_counter()
+
+        def rolled_back_and_forth(world: World, at: int = switch) -> type:
+            # The release before has the queue until three of its tasks have failed; meanwhile nothing is lost.
+            if _tasks(world) < at or _failed(world) >= 3:
+                return ImageProcessingWorkflow
+            return before
+
+        run = _play(pipeline, tmp_path, rolled_back_and_forth)
+        wrong.append(_judged(pipeline, run, without, switch, "new to old", began))
+        met += run.execution.failed_tasks
+        assert run.execution.failed_tasks == 3
+    assert not any(wrong), "\n".join(filter(None, wrong))
+    assert met
+
+
+@pytest.mark.parametrize("name", _PIPELINES)
+def test_both_releases_side_by_side_end_every_job(name: str, before: type, tmp_path: Path) -> None:
+    pipeline = named(name)
+    without = _play(pipeline, tmp_path, lambda world: ImageProcessingWorkflow)
+    wrong, failed = [], 0
+    for seed in range(12):
+        began = time.perf_counter()
+        run = _side_by_side(pipeline, tmp_path, before, seed)
+        wrong.append(_judged(pipeline, run, without, seed, "side by side", began))
+        failed += run.execution.failed_tasks
+    assert not any(wrong), "\n".join(filter(None, wrong))
+    assert failed, "no task of a job was given to a worker that could not run it"
+
+
+def _side_by_side(pipeline: Pipeline, folder: Path, before: type, seed: int) -> Run:
+    world = World(seed=seed, workers=2)
+    world.workers[0].run(before)
+    watch = Watch(world)
+    world.watch = watch.now
+    try:
+        pipeline.drive(Console(world), folder)
+    finally:
+        world.close()
+    seen = [found for found in world.violations if isinstance(found, Violation)]
+    return Run(world, [*seen, *watch.at_rest(pipeline.accepted, pipeline.erased)])
+
+
+def test_a_job_that_waits_for_a_later_worker_is_not_failed(before: type, tmp_path: Path) -> None:
+    """With the release before alone a job of the later one stays as it is, for as long as that lasts."""
+    world = World()
+    console = Console(world)
+    try:
+        pipeline = named("photo")
+        command = console.submit(ONE, photo(tmp_path))
+        while not (command.done and _tasks(world) >= 1):
+            assert world.step()
+        world.workers[0].run(before)
+        until = world.now.timestamp() + 3600
+        while world.now.timestamp() < until:
+            assert world.step()
+        row = world.rows.get(ONE)
+        assert row is not None
+        assert row.status in {"queued", "running"}
+        assert world.service.executions[str(ONE)].status == "running"
+        assert world.service.executions[str(ONE)].failed_tasks > 10
+        world.workers[0].run(ImageProcessingWorkflow)
+        console.settle()
+    finally:
+        world.close()
+    assert not pipeline.end.differs_from(outcome(world))

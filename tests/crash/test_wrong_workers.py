@@ -1,0 +1,109 @@
+"""A worker that is set up wrongly beside a right one, on one queue: every job ends as with the right one alone.
+
+The wrong worker polls as eagerly as the right one. That a real one stops polling is the product's admission, which
+keeps it from being in the way; that no job is lost to it must hold without.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from photo_worker.errors import BucketBoundElsewhere, SchemaMissing, WorkerBucketMissing
+from tests.crash.invariants import Watch, outcome
+from tests.crash.pipelines import named
+from tests.crash.report import SAME, VIOLATED, Cell, record
+from tests.crash.simulation.answers import ROWS, STORE, TEXTRACT, Answer
+from tests.crash.simulation.commands import Console
+from tests.crash.simulation.world import World
+from tests.crash.test_enumeration import judge
+from tests.crash.violation import Violation
+
+_SEEDS = range(6)
+
+
+def _known(answer: Answer | None) -> Answer:
+    assert answer is not None
+    return answer
+
+
+# What is wrong: the port that says so, and what it says.
+WRONG: dict[str, tuple[str, Answer]] = {
+    "s3-credentials": ("store", _known(STORE.refused)),
+    "s3-permissions": ("store", _known(STORE.forbidden)),
+    "s3-bucket": ("store", lambda: WorkerBucketMissing(bucket="phtos")),
+    "postgres-credentials": ("rows", _known(ROWS.refused)),
+    "postgres-permissions": ("rows", _known(ROWS.forbidden)),
+    "postgres-schema": ("rows", lambda: SchemaMissing(database="memory", reason="column does not exist")),
+    "another-deployment": (
+        "rows",
+        lambda: BucketBoundElsewhere(bucket="photos", known="theirs", database="memory"),
+    ),
+    "textract-credentials": ("textract", _known(TEXTRACT.refused)),
+    "textract-permissions": ("textract", _known(TEXTRACT.forbidden)),
+}
+_PIPELINES = ("photo", "phone", "theirs", "no-photo", "failing", "refused", "cancelled")
+
+
+def _run(
+    name: str, folder: Path, seed: int, prepare: Callable[[World], object]
+) -> tuple[World, dict[str, object], list[Violation]]:
+    pipeline = named(name)
+    world = World(seed=seed, workers=2)
+    prepare(world)
+    watch = Watch(world)
+    world.watch = watch.now
+    try:
+        pipeline.drive(Console(world), folder)
+    finally:
+        world.close()
+    seen = [found for found in world.violations if isinstance(found, Violation)]
+    return world, outcome(world), [*seen, *watch.at_rest(pipeline.accepted, pipeline.erased)]
+
+
+@pytest.mark.parametrize("name", _PIPELINES)
+@pytest.mark.parametrize("wrong", WRONG)
+def test_a_worker_that_is_set_up_wrongly_costs_no_job(wrong: str, name: str, tmp_path: Path) -> None:
+    port, answer = WRONG[wrong]
+    pipeline = named(name)
+    began = time.perf_counter()
+    details, refusals = [], 0
+    for seed in _SEEDS:
+        _, without, broken = _run(name, tmp_path, seed, lambda world: None)
+        assert not broken
+        assert not pipeline.end.differs_from(without)
+        asked: list[str] = []
+
+        def refuse(said: list[str] = asked) -> Exception:
+            said.append(wrong)
+            return answer()
+
+        def set_up_wrongly(world: World, refuse: Answer = refuse) -> None:
+            world.workers[0].process.refused[port] = refuse
+
+        _, found, broken = _run(name, tmp_path, seed, set_up_wrongly)
+        refusals += len(asked)
+        detail = judge(pipeline, without, found, broken)
+        if detail:
+            details.append(f"seed {seed}: {detail}")
+    record(
+        Cell(
+            "enumeration",
+            f"wrong-worker: {name}",
+            list(WRONG).index(wrong),
+            port,
+            "",
+            wrong,
+            "from its start",
+            VIOLATED if details else SAME,
+            time.perf_counter() - began,
+            f"python3 dev.py nox -s crash -- 'tests/crash/test_wrong_workers.py' -k '{wrong} and {name}'",
+            "; ".join(details),
+        )
+    )
+    assert not details
+    # The wrong worker was in the way: at some seed it had a step of the job, where the job has one that needs this.
+    assert refusals or (port == "textract" and name == "no-photo")
