@@ -227,11 +227,11 @@ def _check_formats(formats: tuple[tuple[str, Path | None], ...]) -> None:
     if sum(file is None for _, file in formats) > 1:
         raise click.UsageError("Only one format can go to standard output; give the others a file: --format junit=FILE")
     files = [file.absolute() for _, file in formats if file is not None]
-    for file in files:
-        if file.is_dir():
-            raise click.UsageError(f"{str(file)!r} is a folder; a report goes into a file.")
-        if files.count(file) > 1:
-            raise click.UsageError(f"Two formats would go to {str(file)!r}; give each a file of its own.")
+    for target in files:
+        if target.is_dir():
+            raise click.UsageError(f"{str(target)!r} is a folder; a report goes into a file.")
+        if files.count(target) > 1:
+            raise click.UsageError(f"Two formats would go to {str(target)!r}; give each a file of its own.")
     for _, file in formats:
         if file is not None and not file.absolute().parent.is_dir():
             raise click.UsageError(f"There is no folder {str(file.parent)!r} to write {file.name!r} into.")

@@ -173,8 +173,13 @@ def fetched(
     async def run(folder: Path, chosen: Selection) -> Fetched:
         task = asyncio.current_task()
         loop = asyncio.get_running_loop()
-        if task is not None:
-            clock.on_stop(lambda: loop.call_soon_threadsafe(task.cancel))
+
+        def cancel() -> None:
+            # A signal may come when this is long done.
+            if task is not None and not loop.is_closed():
+                loop.call_soon_threadsafe(task.cancel)
+
+        clock.on_stop(cancel)
         try:
             async with asyncio.timeout(clock.within(LONGEST_SECONDS)):
                 return await download(await connect(around.settings, around.variables), chosen, folder)

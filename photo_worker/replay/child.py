@@ -17,10 +17,12 @@ import threading
 import traceback
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AsyncExitStack
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from temporalio import workflow
+from temporalio.api.history.v1 import HistoryEvent
 from temporalio.client import WorkflowHistory
 from temporalio.worker import Replayer, WorkflowReplayResult
 from temporalio.workflow import NondeterminismError
@@ -93,7 +95,8 @@ class _Replays:
         except Exception as error:
             return _answer([_undecodable(error)], trace)
         started = events[0].workflow_execution_started_event_attributes
-        recorded, issued = recorded_steps(events), Issued(trace, started).steps()
+        recorded = [_of_one_run(step, history.events) for step in recorded_steps(events)]
+        issued = Issued(trace, started).steps()
         workflow_type = started.workflow_type.name
         if result.replay_failure is None:
             return _answer(compare(recorded, issued, workflow_type, trace.shapes), trace, issued)
@@ -109,6 +112,21 @@ def _read(path: Path) -> WorkflowHistory:
     started = history.events[0].workflow_execution_started_event_attributes
     # Code that makes ids of its own workflow's id has to get the one that it had.
     return WorkflowHistory(started.workflow_id or history.workflow_id, history.events)
+
+
+def _of_one_run(step: Step, events: Sequence[HistoryEvent]) -> Step:
+    """Return a recorded step with the first run's id for those of later runs.
+
+    A run that a reset made has a new id from there on; replayed, it has the first one throughout.
+    """
+    resets = [about.new_run_id for each in events if (about := each.workflow_task_failed_event_attributes).new_run_id]
+    if not resets:
+        return step
+    first = events[0].workflow_execution_started_event_attributes.original_execution_run_id
+    text, key = canonical(step.fields), step.key
+    for made in resets:
+        text, key = text.replace(made, first), key.replace(made, first)
+    return replace(step, key=key, fields=json.loads(text))
 
 
 def _unparsable(error: Exception) -> Finding:
