@@ -96,7 +96,8 @@ class _Replays:
             return _answer([_undecodable(error)], trace)
         started = events[0].workflow_execution_started_event_attributes
         recorded = [_of_one_run(step, history.events) for step in recorded_steps(events)]
-        issued = Issued(trace, started).steps()
+        # What an activity gave back after a reset comes from the history, with the new id in it.
+        issued = [_of_one_run(step, history.events) for step in Issued(trace, started).steps()]
         workflow_type = started.workflow_type.name
         if result.replay_failure is None:
             return _answer(compare(recorded, issued, workflow_type, trace.shapes), trace, issued)
@@ -115,7 +116,7 @@ def _read(path: Path) -> WorkflowHistory:
 
 
 def _of_one_run(step: Step, events: Sequence[HistoryEvent]) -> Step:
-    """Return a recorded step with the first run's id for those of later runs.
+    """Return a step with the first run's id for those of later runs.
 
     A run that a reset made has a new id from there on; replayed, it has the first one throughout.
     """
