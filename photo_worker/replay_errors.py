@@ -29,6 +29,13 @@ class ReplayQueryRefused(ReplayError):
     hint = "Correct --query (Temporal's list filters), the namespace, or the credentials' permissions."
 
 
+class ServerOptionInvalid(ReplayError):
+    """The option {option} would be ignored: {reason}."""
+
+    code = "replay_server_option_invalid"
+    hint = "Leave it out, or correct its name: photo-worker replay check --help."
+
+
 class HistoryUnscrubbable(InputError):
     """The history cannot be scrubbed: {reason}."""
 

@@ -16,11 +16,12 @@ import click
 from photo_worker.cli.output import Command, OutputFormat, emit, emit_error, envelope, output_option
 from photo_worker.cli.replay_server import fetched, server_options, take
 from photo_worker.replay.target_names import PRODUCT_CONVERTER, PRODUCT_WORKFLOWS
-from photo_worker.replay_errors import AllowListInvalid, ReplayTargetBroken, ReplayTargetInvalid
+from photo_worker.replay_errors import AllowListInvalid, ReplayTargetBroken, ReplayTargetInvalid, ServerOptionInvalid
 
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from photo_worker.replay.clock import Clock
     from photo_worker.replay.gate import Options, Report
 
 HISTORIES = Path("tests/replay/histories")
@@ -28,6 +29,9 @@ ALLOW_LIST = "allowed_drift.toml"
 _FORMATS = ("text", "json", "junit", "github")
 
 _LOG_COLUMNS = 160
+
+# A week: longer than any run, and as long as a wait can be on every system.
+_LONGEST_SECONDS = 604_800.0
 
 # A run that is done sooner needs no progress.
 _QUIET_SECONDS = 3.0
@@ -50,7 +54,13 @@ class _Group(click.Group):
         return command
 
 
-@click.group(cls=_Group, epilog="Exit codes: 0 all replayed, 1 a failure, 2 wrong use.")
+_ENDS = (
+    "Exit codes: 0 all replayed, 1 a failure, 2 wrong use, 130 interrupted, 129 or 143 ended by SIGHUP or SIGTERM; "
+    "check then still writes its report. A second signal ends it at once."
+)
+
+
+@click.group(cls=_Group, epilog=_ENDS)
 def replay() -> None:
     """Check that the code of today replays what earlier code did, and record new histories."""
 
@@ -61,16 +71,32 @@ class _Format(click.ParamType):  # type: ignore[type-arg]
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[str, Path | None]:
         if isinstance(value, tuple):
             return value
-        name, _, file = str(value).partition("=")
+        name, given, file = str(value).partition("=")
         if name not in _FORMATS:
             self.fail(f"{name!r} is not one of {', '.join(_FORMATS)}", param, ctx)
+        if given and not file:
+            self.fail(f"{value!r} names no file after =", param, ctx)
         return name, Path(file) if file else None
+
+
+class _Seconds(click.ParamType):  # type: ignore[type-arg]
+    name = "seconds"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        try:
+            seconds = float(value)
+        except ValueError:
+            seconds = -1.0
+        # Not a number compares with nothing, and would be no limit.
+        if not 0 < seconds <= _LONGEST_SECONDS:
+            self.fail(f"{value!r} is not a number of seconds, above 0 and at most {_LONGEST_SECONDS:.0f}", param, ctx)
+        return seconds
 
 
 _paths = click.argument("paths", metavar="[PATH]...", nargs=-1, type=click.Path(path_type=Path))
 
 
-@replay.command(cls=Command)
+@replay.command(cls=Command, epilog=_ENDS)
 @_paths
 @click.option(
     "--format",
@@ -100,14 +126,14 @@ _paths = click.argument("paths", metavar="[PATH]...", nargs=-1, type=click.Path(
 )
 @click.option(
     "--limit-seconds",
-    type=click.FloatRange(min=0, min_open=True),
+    type=_Seconds(),
     default=30.0,
     show_default=True,
     help="How long one history may take before it counts as hanging.",
 )
 @click.option(
     "--run-limit-seconds",
-    type=click.FloatRange(min=0, min_open=True),
+    type=_Seconds(),
     default=1800.0,
     show_default=True,
     help="How long the whole run may take; what is not reached by then is named, and red.",
@@ -147,8 +173,9 @@ def check(
     list excuses, missing coverage, code that no replay can repeat, a planted fault that goes
     unseen, and no histories at all.
     """
+    from photo_worker.replay.clock import Clock, RunOver, heeding_signals
     from photo_worker.replay.engine import Code
-    from photo_worker.replay.gate import Options, not_importable
+    from photo_worker.replay.gate import Options, ended_early, not_importable
 
     _check_formats(formats)
     server = take(ctx, given)
@@ -172,26 +199,39 @@ def check(
         provenance=provenance,
         static=static,
     )
-    if not server.from_server:
-        report = run_check(ctx, options)
-    else:
-        # What a service happens to hold covers no list of exits, and its files have no provenance.
-        options = replace(options, coverage=bool(coverage), provenance=bool(provenance))
-        try:
-            with fetched(ctx, server, code, workflow) as (folder, unknown):
-                report = run_check(ctx, replace(options, paths=(folder,), allow=allow, extra=unknown))
-        except ReplayTargetInvalid as error:
-            emit_error("replay check", "text", error)
-            ctx.exit(2)
-        except ReplayTargetBroken as error:
-            report = not_importable(error)
-    write(report, formats)
+    clock = Clock(run_limit_seconds)
+    with heeding_signals(clock):
+        if not server.from_server:
+            report = run_check(ctx, options, clock)
+        else:
+            # What a service happens to hold covers no list of exits, and its files have no provenance.
+            options = replace(options, coverage=bool(coverage), provenance=bool(provenance))
+            try:
+                with fetched(ctx, server, code, workflow, clock) as (folder, unknown):
+                    report = run_check(ctx, replace(options, paths=(folder,), allow=allow, extra=unknown), clock)
+            except (ReplayTargetInvalid, ServerOptionInvalid) as error:
+                emit_error("replay check", "text", error)
+                ctx.exit(2)
+            except ReplayTargetBroken as error:
+                report = not_importable(error)
+            except RunOver as over:
+                report = ended_early(clock, str(over))
+        write(report, formats)
+    if clock.ended_by is not None:
+        click.echo(f"ended by {clock.ended_by.name}", err=True)
+        ctx.exit(128 + clock.ended_by)
     ctx.exit(0 if report.green else 1)
 
 
 def _check_formats(formats: tuple[tuple[str, Path | None], ...]) -> None:
     if sum(file is None for _, file in formats) > 1:
         raise click.UsageError("Only one format can go to standard output; give the others a file: --format junit=FILE")
+    files = [file.absolute() for _, file in formats if file is not None]
+    for target in files:
+        if target.is_dir():
+            raise click.UsageError(f"{str(target)!r} is a folder; a report goes into a file.")
+        if files.count(target) > 1:
+            raise click.UsageError(f"Two formats would go to {str(target)!r}; give each a file of its own.")
     for _, file in formats:
         if file is not None and not file.absolute().parent.is_dir():
             raise click.UsageError(f"There is no folder {str(file.parent)!r} to write {file.name!r} into.")
@@ -205,13 +245,13 @@ def _allow_list(paths: tuple[Path, ...]) -> Path | None:
     return None
 
 
-def run_check(ctx: click.Context, options: Options) -> Report:
+def run_check(ctx: click.Context, options: Options, clock: Clock) -> Report:
     """Run the gate with progress on standard error; wrong use ends the command with exit code 2."""
     from photo_worker.replay.gate import check as run
     from photo_worker.replay.gate import not_importable
 
     try:
-        return run(options, _progress())
+        return run(options, _progress(), clock)
     except (ReplayTargetInvalid, AllowListInvalid) as error:
         emit_error("replay check", "text", error)
         ctx.exit(2)

@@ -18,6 +18,7 @@ from click.core import ParameterSource
 from photo_worker.cli.context import stack_option, surroundings
 
 if TYPE_CHECKING:
+    from photo_worker.replay.clock import Clock
     from photo_worker.replay.engine import Code
     from photo_worker.replay.findings import Finding
     from photo_worker.replay.server import Fetched, Selection
@@ -126,6 +127,8 @@ def take(ctx: click.Context, given: dict[str, Any]) -> ServerOptions:
         if name != "from_server" and set_by_hand and not given["from_server"]:
             option = next(param.opts[0] for param in ctx.command.params if param.name == name)
             raise click.UsageError(f"{option} needs --from-server.", ctx)
+    if given["task_queue"] and ctx.params.get("workflow") is not None:
+        raise click.UsageError("--task-queue is for runs of unknown types, which --workflow leaves out.", ctx)
     if given["keep_raw"] and given["keep"] is None:
         raise click.UsageError("--keep-raw needs --keep DIR.", ctx)
     return ServerOptions(**given)
@@ -133,24 +136,31 @@ def take(ctx: click.Context, given: dict[str, Any]) -> ServerOptions:
 
 @contextmanager
 def fetched(
-    ctx: click.Context, server: ServerOptions, code: Code, workflow: str | None
+    ctx: click.Context, server: ServerOptions, code: Code, workflow: str | None, clock: Clock
 ) -> Iterator[tuple[Path, tuple[Finding, ...]]]:
     """Download what ``server`` asks for into a folder that lasts as long as the block; say on stderr what came.
 
     Open runs of types that the code does not have come as findings.
 
-    Raises what ``download`` and connecting raise, and ``ReplayTargetInvalid`` or ``ReplayTargetBroken``.
+    Raises what ``download`` and connecting raise, ``ReplayTargetInvalid`` or ``ReplayTargetBroken``,
+    ``ServerOptionInvalid``, and ``RunOver``.
     """
     from photo_worker.orchestration.connection import connect
+    from photo_worker.replay.clock import LONGEST_SECONDS, RunOver
     from photo_worker.replay.engine import Engine
     from photo_worker.replay.preflight import unknown_on_server
     from photo_worker.replay.server import Selection, download
+    from photo_worker.replay_errors import ServerOptionInvalid
 
     around = surroundings(ctx, stack_name=server.stack_name)
-    with Engine(code) as engine:
+    with Engine(code, clock=clock) as engine:
         known = tuple(engine.types())
+    asked = known if workflow is None else (workflow,)
+    for name, _ in server.cap_of:
+        if name not in asked:
+            raise ServerOptionInvalid(option="--cap-of", reason=f"no run of {name} is asked for")
     selection = Selection(
-        workflow_types=known if workflow is None else (workflow,),
+        workflow_types=asked,
         window=server.since,
         closed=server.cap,
         closed_by_type=dict(server.cap_of),
@@ -161,7 +171,22 @@ def fetched(
     )
 
     async def run(folder: Path, chosen: Selection) -> Fetched:
-        return await download(await connect(around.settings, around.variables), chosen, folder)
+        task = asyncio.current_task()
+        loop = asyncio.get_running_loop()
+
+        def cancel() -> None:
+            # A signal may come when this is long done.
+            if task is not None and not loop.is_closed():
+                loop.call_soon_threadsafe(task.cancel)
+
+        clock.on_stop(cancel)
+        try:
+            async with asyncio.timeout(clock.within(LONGEST_SECONDS)):
+                return await download(await connect(around.settings, around.variables), chosen, folder)
+        except (TimeoutError, asyncio.CancelledError) as error:
+            if clock.is_over():
+                raise RunOver("because the service's histories were still being fetched") from error
+            raise
 
     with TemporaryDirectory(prefix="photo-worker-replay-") as name:
         found = asyncio.run(run(Path(name), selection))

@@ -10,15 +10,19 @@ import asyncio
 import hashlib
 import json
 import os
+import queue
 import signal
 import sys
 import threading
 import traceback
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AsyncExitStack
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any
 
+from temporalio import workflow
+from temporalio.api.history.v1 import HistoryEvent
 from temporalio.client import WorkflowHistory
 from temporalio.worker import Replayer, WorkflowReplayResult
 from temporalio.workflow import NondeterminismError
@@ -36,20 +40,35 @@ from photo_worker.replay.trace import ListeningRunner, Trace
 Answer = dict[str, Any]
 
 
+async def prepare(target: Target) -> None:
+    """Make of each workflow what a worker makes of it when it starts. Raises ``RuntimeError`` where that fails."""
+    if doubled := len(target.workflows) - len(target.types):
+        raise RuntimeError(f"{doubled} of the workflow classes have the type name of another one")
+    runner = ListeningRunner.within(target.made_with.restrictions)
+    for name, cls in target.types.items():
+        try:
+            runner.prepare_workflow(workflow._Definition.must_from_class(cls))
+        except Exception as error:
+            said = f"{type(error).__name__}: {error}".removesuffix(": ")
+            raise RuntimeError(f"{name} cannot be made in the workflow sandbox, {said}") from error
+
+
 class _Replays:
     """One Replayer that is fed history by history."""
 
     def __init__(self, target: Target, plant: Any) -> None:
-        self._runner = ListeningRunner()
+        made_with = target.made_with
+        self._runner = ListeningRunner.within(made_with.restrictions)
         self._histories: asyncio.Queue[WorkflowHistory] = asyncio.Queue()
         self._results: AsyncIterator[WorkflowReplayResult] | None = None
         self._stack = AsyncExitStack()
-        self._converter = target.converter
+        self._converter = made_with.converter
         self._replayer = Replayer(
             workflows=target.workflows,
-            data_converter=target.converter,
+            data_converter=made_with.converter,
             workflow_runner=self._runner,
-            interceptors=[] if plant is None else [Planted(plant)],
+            interceptors=[*made_with.interceptors, *([] if plant is None else [Planted(plant)])],
+            workflow_failure_exception_types=made_with.failure_types,
         )
 
     async def _feed(self) -> AsyncIterator[WorkflowHistory]:
@@ -76,7 +95,9 @@ class _Replays:
         except Exception as error:
             return _answer([_undecodable(error)], trace)
         started = events[0].workflow_execution_started_event_attributes
-        recorded, issued = recorded_steps(events), Issued(trace, started).steps()
+        recorded = [_of_one_run(step, history.events) for step in recorded_steps(events)]
+        # What an activity gave back after a reset comes from the history, with the new id in it.
+        issued = [_of_one_run(step, history.events) for step in Issued(trace, started).steps()]
         workflow_type = started.workflow_type.name
         if result.replay_failure is None:
             return _answer(compare(recorded, issued, workflow_type, trace.shapes), trace, issued)
@@ -92,6 +113,21 @@ def _read(path: Path) -> WorkflowHistory:
     started = history.events[0].workflow_execution_started_event_attributes
     # Code that makes ids of its own workflow's id has to get the one that it had.
     return WorkflowHistory(started.workflow_id or history.workflow_id, history.events)
+
+
+def _of_one_run(step: Step, events: Sequence[HistoryEvent]) -> Step:
+    """Return a step with the first run's id for those of later runs.
+
+    A run that a reset made has a new id from there on; replayed, it has the first one throughout.
+    """
+    resets = [about.new_run_id for each in events if (about := each.workflow_task_failed_event_attributes).new_run_id]
+    if not resets:
+        return step
+    first = events[0].workflow_execution_started_event_attributes.original_execution_run_id
+    text, key = canonical(step.fields), step.key
+    for made in resets:
+        text, key = text.replace(made, first), key.replace(made, first)
+    return replace(step, key=key, fields=json.loads(text))
 
 
 def _unparsable(error: Exception) -> Finding:
@@ -165,9 +201,10 @@ def _read_code(target: Target) -> Answer:
     )
 
 
-async def _serve(target: Target, requests: asyncio.Queue[Answer | None], say: Callable[[Answer], None]) -> None:
+async def _serve(target: Target, requests: queue.SimpleQueue[Answer], say: Callable[[Answer], None]) -> None:
     replays: dict[Any, _Replays] = {}
-    while (request := await requests.get()) is not None:
+    while True:
+        request = await asyncio.to_thread(requests.get)
         if "static" in request:
             say(_read_code(target))
             continue
@@ -177,9 +214,13 @@ async def _serve(target: Target, requests: asyncio.Queue[Answer | None], say: Ca
         say(await replays[plant].replay(request["path"]))
 
 
-def _listen(stream: TextIO, loop: asyncio.AbstractEventLoop, requests: asyncio.Queue[Answer | None]) -> None:
-    for line in stream:
-        loop.call_soon_threadsafe(requests.put_nowait, json.loads(line))
+def _listen(source: int, requests: queue.SimpleQueue[Answer]) -> None:
+    # os.read, not a file object: its lock would be held in every process that the code under test forks.
+    rest = b""
+    while chunk := os.read(source, 65536):
+        *lines, rest = (rest + chunk).split(b"\n")
+        for line in lines:
+            requests.put(json.loads(line))
     # The parent is done or dead. Temporal's threads may never end by themselves, nor does what was forked.
     if os.getpgrp() == os.getpid():
         os.killpg(0, signal.SIGKILL)
@@ -188,33 +229,39 @@ def _listen(stream: TextIO, loop: asyncio.AbstractEventLoop, requests: asyncio.Q
 
 def main() -> None:
     """Serve one parent until it closes standard input."""
-    # Workflow code may print; answers go where no print reaches.
+    # Workflow code may print and read; requests and answers go where it does not reach.
     answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)
+    source = os.dup(0)
+    with Path(os.devnull).open("rb") as nothing:
+        os.dup2(nothing.fileno(), 0)
 
     def say(answer: Answer) -> None:
         answers.write(json.dumps(answer) + "\n")
         answers.flush()
 
-    about = json.loads(sys.stdin.readline())
+    # From the first moment on: what hangs while it is imported must not outlive a parent that was killed.
+    requests: queue.SimpleQueue[Answer] = queue.SimpleQueue()
+    threading.Thread(target=_listen, args=(source, requests), daemon=True).start()
+    about = requests.get()
     sys.path[:] = [*about["sys_path"], *(entry for entry in sys.path if entry not in about["sys_path"])]
     try:
         target = load(about["workflows"], about["converter"])
+        if about["prepare"]:
+            asyncio.run(prepare(target))
         say({"types": {name: patches_in(cls) for name, cls in target.types.items()}})
     except TargetInvalid as error:
         say({"refused": str(error)})
-        return
     except BaseException as error:
         say({"broken": f"{type(error).__name__}: {error}", "traceback": traceback.format_exc()})
-        return
-
-    async def run() -> None:
-        requests: asyncio.Queue[Answer | None] = asyncio.Queue()
-        loop = asyncio.get_running_loop()
-        threading.Thread(target=_listen, args=(sys.stdin, loop, requests), daemon=True).start()
-        await _serve(target, requests, say)
-
-    asyncio.run(run())
+    else:
+        try:
+            asyncio.run(_serve(target, requests, say))
+        except BaseException:
+            traceback.print_exc()
+    # What the code has started may hold up the end of the interpreter.
+    sys.stderr.flush()
+    os._exit(1)
 
 
 if __name__ == "__main__":

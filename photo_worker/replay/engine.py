@@ -14,6 +14,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from photo_worker.replay.clock import Clock, RunOver
 from photo_worker.replay.findings import Finding
 from photo_worker.replay.process import Child, Gone
 from photo_worker.replay.target_names import PRODUCT_CONVERTER, PRODUCT_WORKFLOWS
@@ -21,9 +22,6 @@ from photo_worker.replay_errors import ReplayTargetBroken, ReplayTargetInvalid
 
 # A history takes milliseconds; workflow code that blocks is stopped by the SDK after 2 s a task.
 DEFAULT_LIMIT_SECONDS = 30.0
-
-# Two thousand times what the product's histories take; a pipeline's own limit is mostly an hour.
-DEFAULT_RUN_LIMIT_SECONDS = 1800.0
 
 # The seeds of the order of sets, for the run that counts and for the one that it is held against.
 SEED, OTHER_SEED = 0, 1
@@ -60,6 +58,11 @@ class Outcome:
     issued: tuple[str, ...] = ()
     reached: bool = True
 
+    @property
+    def lost(self) -> bool:
+        """Whether its process hung or died, so that nothing is known of it."""
+        return any(finding.code in {"replay_hang", "replay_crash"} for finding in self.findings)
+
 
 @dataclass(frozen=True)
 class Code:
@@ -79,11 +82,11 @@ class Engine:
         *,
         limit_seconds: float = DEFAULT_LIMIT_SECONDS,
         jobs: int | None = None,
-        ends_at: float | None = None,
+        clock: Clock | None = None,
         hash_seed: int = SEED,
     ) -> None:
-        """Take the code; ``ends_at`` is when the whole run ends, on the monotonic clock."""
-        self._ends_at = time.monotonic() + DEFAULT_RUN_LIMIT_SECONDS if ends_at is None else ends_at
+        """Take the code; ``clock`` tells when the whole run is over."""
+        self._clock = clock or Clock()
         self._hash_seed = hash_seed
         self._code = code
         self._limit = limit_seconds
@@ -94,7 +97,13 @@ class Engine:
         self._starting: tuple[Child, dict[str, dict[str, str]]] | None = None
 
     def __enter__(self) -> Engine:
+        self._clock.on_stop(self._kill)
         return self
+
+    def _kill(self) -> None:
+        # From a signal's handler: the lock may be held by the very thread that it interrupts.
+        for child in tuple(self._children):
+            child.kill()
 
     def __exit__(self, *exception: object) -> None:
         with self._lock:
@@ -105,18 +114,11 @@ class Engine:
 
     def warm_up(self) -> None:
         """Start the first child, so that it imports the code while the caller reads files."""
-        self._spare.append(self._spawn())
+        self._spare.append(self._spawn(first=True))
 
-    def _within(self, limit: float) -> float:
-        """Return ``limit``, cut to what is left of the whole run."""
-        return max(0.0, min(limit, self._ends_at - time.monotonic()))
-
-    def is_over(self) -> bool:
-        """Tell whether the time of the whole run is over."""
-        return time.monotonic() >= self._ends_at
-
-    def _spawn(self) -> Child:
-        about = {"workflows": self._code.workflows, "converter": self._code.converter}
+    def _spawn(self, *, first: bool = False) -> Child:
+        # Whether a worker could be made of the code is the same in each child; one tries it.
+        about = {"workflows": self._code.workflows, "converter": self._code.converter, "prepare": first}
         child = Child(about, self._code.path, self._hash_seed)
         with self._lock:
             self._children.add(child)
@@ -129,9 +131,11 @@ class Engine:
 
     def _ready(self, child: Child) -> dict[str, dict[str, str]]:
         try:
-            answer = child.receive(self._within(START_LIMIT_SECONDS))
+            answer = child.receive(self._clock.within(START_LIMIT_SECONDS))
         except Gone as gone:
             self._discard(child)
+            if self._clock.is_over():
+                raise RunOver("because the code was still being imported") from gone
             raise ReplayTargetBroken(reason=gone.said or "importing it took too long") from gone
         if "refused" in answer:
             raise ReplayTargetInvalid(reason=answer["refused"])
@@ -144,7 +148,7 @@ class Engine:
         """Return the workflow types of the code, each with the patch ids in its class and where they stand.
 
         Raises ``ReplayTargetInvalid`` where the dotted paths are wrong, ``ReplayTargetBroken``
-        where the code cannot be imported.
+        where no worker could be made of the code, and ``RunOver``.
         """
         if not self._spare:
             self.warm_up()
@@ -153,13 +157,20 @@ class Engine:
         return types
 
     def read_code(self) -> list[Finding]:
-        """Return what the static check refuses in the code. Raises ``ReplayTargetBroken`` where it does not end."""
+        """Return what the static check refuses in the code.
+
+        Raises ``ReplayTargetBroken`` where it does not end, and ``RunOver``.
+        """
+        if self._clock.is_over():
+            raise RunOver
         first, self._starting = self._starting, None
         child = first[0] if first else self._take()
         try:
-            answer = child.request({"static": True}, self._within(START_LIMIT_SECONDS))
+            answer = child.request({"static": True}, self._clock.within(START_LIMIT_SECONDS))
         except Gone as gone:
             self._discard(child)
+            if self._clock.is_over():
+                raise RunOver from gone
             raise ReplayTargetBroken(reason=f"reading it did not end: {gone.said}") from gone
         self._spare.append(child)
         return [Finding(**found) for found in answer["findings"]]
@@ -221,22 +232,20 @@ class Engine:
         began = time.monotonic()
         fresh = False
         while True:
-            if self.is_over():
+            if self._clock.is_over():
                 return Outcome(job, reached=False), child
             try:
                 child = child or (self._fresh() if fresh else self._take())
-            except ReplayTargetBroken:
-                if self.is_over():
-                    return Outcome(job, reached=False), None
-                raise
+            except RunOver:
+                return Outcome(job, reached=False), None
             alone = child.done == 0
             try:
-                answer = child.request({"path": str(job.path), "plant": job.plant}, self._within(self._limit))
+                answer = child.request({"path": str(job.path), "plant": job.plant}, self._clock.within(self._limit))
                 child.done += 1
             except Gone as gone:
                 self._discard(child)
                 child = None
-                if gone.timed_out and self.is_over():
+                if self._clock.is_over():
                     return Outcome(job, reached=False), None
                 if not alone:
                     # What an earlier history left behind in the process may be to blame.

@@ -10,15 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from photo_worker.replay import allow, control, coverage, preflight
-from photo_worker.replay.engine import (
-    DEFAULT_LIMIT_SECONDS,
-    DEFAULT_RUN_LIMIT_SECONDS,
-    OTHER_SEED,
-    Code,
-    Engine,
-    Job,
-    Outcome,
-)
+from photo_worker.replay.clock import DEFAULT_RUN_LIMIT_SECONDS, Clock, RunOver
+from photo_worker.replay.engine import DEFAULT_LIMIT_SECONDS, OTHER_SEED, Code, Engine, Job, Outcome
 from photo_worker.replay.findings import Finding
 from photo_worker.replay.histories import HistoryFile, search
 from photo_worker.replay_errors import ReplayTargetBroken
@@ -94,25 +87,38 @@ class Report:
         return not self.findings
 
 
-def check(options: Options, on_progress: Callable[[int, int], None] = lambda done, total: None) -> Report:
-    """Run the gate.
+def check(
+    options: Options,
+    on_progress: Callable[[int, int], None] = lambda done, total: None,
+    clock: Clock | None = None,
+) -> Report:
+    """Run the gate; a ``clock`` that runs already goes before ``run_limit_seconds``.
 
     Raises ``ReplayTargetInvalid``, ``ReplayTargetBroken`` and ``AllowListInvalid``; everything
     else that is wrong is a finding.
     """
     began = time.monotonic()
     allowances = allow.read(options.allow) if options.allow is not None else []
-    ends_at = began + options.run_limit_seconds
-    limits: dict[str, Any] = {"limit_seconds": options.limit_seconds, "jobs": options.jobs, "ends_at": ends_at}
+    clock = clock or Clock(options.run_limit_seconds)
+    limits: dict[str, Any] = {"limit_seconds": options.limit_seconds, "jobs": options.jobs, "clock": clock}
     with Engine(options.code, **limits) as engine, Engine(options.code, **limits, hash_seed=OTHER_SEED) as other:
         engine.warm_up()
         files = _files(options)
-        types = engine.types()
-        report = _run(options, engine, other, files, types, on_progress)
+        try:
+            types = engine.types()
+        except RunOver:
+            return ended_early(clock, seconds=time.monotonic() - began)
+        # It imports the code while the first one replays.
+        other.warm_up()
+        report = _run(options, clock, engine, other, files, types, on_progress)
     if options.allow is not None:
         _excuse(report, allowances, options.allow, options.workflow)
     report.seconds = time.monotonic() - began
     return report
+
+
+# What RunOver says where nothing else is known.
+_IMPORTING = "because the code was still being imported"
 
 
 def not_importable(error: ReplayTargetBroken) -> Report:
@@ -125,6 +131,11 @@ def not_importable(error: ReplayTargetBroken) -> Report:
         str(error.hint),
     )
     return Report(findings=[finding])
+
+
+def ended_early(clock: Clock, at: str = _IMPORTING, seconds: float = 0.0) -> Report:
+    """Return the report of a run that was over before any history was replayed; ``at`` says where it was."""
+    return Report(findings=[_too_long(clock, [f"all of it, {at}"])], seconds=seconds)
 
 
 _File = tuple[Path, HistoryFile | None, list[Finding]]
@@ -143,6 +154,7 @@ def _files(options: Options) -> list[_File]:
 
 def _run(
     options: Options,
+    clock: Clock,
     engine: Engine,
     other: Engine,
     files: Sequence[_File],
@@ -169,7 +181,9 @@ def _run(
     jobs = [Job(each.path) for each in ready]
     outcomes = {outcome.job.path: outcome for outcome in engine.run(jobs, count)}
     unreached = [str(path) for path, outcome in outcomes.items() if not outcome.reached]
-    for again in other.run([job for job in jobs if outcomes[job.path].issued]):
+    # A run that asks for nothing in one order of sets may ask for something in another.
+    repeatable = [job for job in jobs if outcomes[job.path].reached and not outcomes[job.path].lost]
+    for again in _again(other, repeatable):
         if not again.reached:
             unreached.append(f"{again.job.path} (in another order of sets)")
         elif again.issued != outcomes[again.job.path].issued:
@@ -183,16 +197,28 @@ def _run(
     drifted = [history for history in drifted if outcomes[history.path].reached]
     report.findings.extend(_control(engine, good + drifted, report, unreached))
     _measure(options, report, good, outcomes, types)
-    if options.static and engine.is_over():
-        unreached.append("the static check")
-    elif options.static:
-        report.findings.extend(engine.read_code())
-    if unreached:
-        report.findings.append(_too_long(options, unreached))
+    if options.static:
+        try:
+            report.findings.extend(engine.read_code())
+        except RunOver:
+            unreached.append("the static check")
+    if unreached or clock.ended_by is not None:
+        report.findings.append(_too_long(clock, unreached))
     report.findings.extend(options.extra)
     if not files:
         report.findings.append(_nothing(options))
     return report
+
+
+def _again(other: Engine, jobs: Sequence[Job]) -> list[Outcome]:
+    """Replay under the other order of sets; return what came of it, nothing reached where the run is over before."""
+    if not jobs:
+        return []
+    try:
+        other.types()
+    except RunOver:
+        return [Outcome(job, reached=False) for job in jobs]
+    return other.run(jobs)
 
 
 def _by_order(one: Outcome, other: Outcome) -> Finding:
@@ -208,11 +234,20 @@ def _by_order(one: Outcome, other: Outcome) -> Finding:
     )
 
 
-def _too_long(options: Options, unreached: Sequence[str]) -> Finding:
+def _too_long(clock: Clock, unreached: Sequence[str]) -> Finding:
+    listed = ", ".join(unreached) or "nothing"
+    if clock.ended_by is not None:
+        return Finding(
+            "gate",
+            "run_interrupted",
+            f"{clock.ended_by.name} ended the run; not checked were: {listed}.",
+            "what was not reached is not known to replay",
+            "Run it again, and let it come to its end.",
+        )
     return Finding(
         "gate",
         "run_limit_exceeded",
-        f"The run took longer than {options.run_limit_seconds:g} s; not checked were: {', '.join(unreached)}.",
+        f"The run took longer than {clock.limit_seconds:g} s; not checked were: {listed}.",
         "what was not reached is not known to replay",
         "Look at the histories that hang first; on a slow machine, or for many histories, raise --run-limit-seconds.",
     )

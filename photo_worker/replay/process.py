@@ -125,10 +125,14 @@ class Child:
         telling = [line for line in lines if "panicked" in line or "Error" in line]
         return (telling or lines or [""])[-1][:500]
 
-    def end(self) -> None:
-        """End the process and its group, whatever they are at; wait at most some seconds until they are gone."""
+    def kill(self) -> None:
+        """Kill the process and its group, without waiting for their end."""
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(self._process.pid, signal.SIGKILL)
+
+    def end(self) -> None:
+        """End the process and its group, whatever they are at; wait at most some seconds until they are gone."""
+        self.kill()
         with contextlib.suppress(subprocess.TimeoutExpired):
             self._process.wait(_END_SECONDS)
         self._stop.set()

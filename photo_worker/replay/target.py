@@ -12,6 +12,8 @@ from typing import Any
 
 from temporalio import workflow
 from temporalio.converter import DataConverter
+from temporalio.worker import Interceptor
+from temporalio.worker.workflow_sandbox import SandboxRestrictions
 
 from photo_worker.replay.target_names import PRODUCT_CONVERTER, PRODUCT_WORKFLOWS
 
@@ -21,11 +23,24 @@ class TargetInvalid(Exception):
 
 
 @dataclass(frozen=True)
+class MadeWith:
+    """What a worker is made with beside its workflows, as far as their replay depends on it.
+
+    ``failure_types`` are the exceptions that fail a workflow and not only its task.
+    """
+
+    converter: DataConverter
+    interceptors: tuple[Interceptor, ...] = ()
+    restrictions: SandboxRestrictions = SandboxRestrictions.default
+    failure_types: tuple[type[BaseException], ...] = ()
+
+
+@dataclass(frozen=True)
 class Target:
     """The code under test."""
 
     workflows: tuple[type, ...]
-    converter: DataConverter
+    made_with: MadeWith
 
     @property
     def types(self) -> dict[str, type]:
@@ -53,10 +68,19 @@ def load(workflows: str = PRODUCT_WORKFLOWS, converter: str = PRODUCT_CONVERTER)
     for cls in classes:
         if not isinstance(cls, type) or workflow._Definition.from_class(cls) is None:
             raise TargetInvalid(f"{workflows} holds {cls!r}, which is no class with @workflow.defn")
+    return Target(classes, made_with(converter))
+
+
+def made_with(converter: str = PRODUCT_CONVERTER) -> MadeWith:
+    """Return what the worker is made with: the named data converter, and for the rest the product's.
+
+    The product's worker has interceptors for activities alone, the SDK's sandbox, and no failure
+    types; another kind of worker comes in here. Raises ``TargetInvalid``.
+    """
     data_converter = _attribute(converter)
     if not isinstance(data_converter, DataConverter):
         raise TargetInvalid(f"{converter} is {type(data_converter).__name__}, not a temporalio DataConverter")
-    return Target(classes, data_converter)
+    return MadeWith(data_converter)
 
 
 def _attribute(path: str) -> Any:

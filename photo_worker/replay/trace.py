@@ -127,11 +127,16 @@ class _ListeningInnerRunner(WorkflowRunner):
 class ListeningRunner(SandboxedWorkflowRunner):
     """Production's sandboxed runner that also notes what workflows do in ``traces``, by run id."""
 
-    # Only the gate's own modules pass; what workflow code may import is production's.
+    # Only the gate's own modules pass as well; what workflow code may import is production's.
     restrictions: SandboxRestrictions = field(
         default_factory=lambda: SandboxRestrictions.default.with_passthrough_modules("photo_worker.replay")
     )
     traces: dict[str, Trace] = field(default_factory=dict)
+
+    @classmethod
+    def within(cls, restrictions: SandboxRestrictions) -> ListeningRunner:
+        """Return one with the worker's restrictions; beside what these let pass, the gate's own modules do."""
+        return cls(restrictions=restrictions.with_passthrough_modules("photo_worker.replay"))
 
     def create_instance(self, det: WorkflowInstanceDetails) -> WorkflowInstance:
         """Return a sandboxed instance whose answers are noted."""

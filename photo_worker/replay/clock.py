@@ -1,0 +1,81 @@
+"""When a run of the gate is over: its limit has passed, or a signal has asked it to end."""
+
+from __future__ import annotations
+
+import contextlib
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator
+from types import FrameType
+from typing import Any
+
+# Two thousand times what the product's histories take; a pipeline's own limit is mostly an hour.
+DEFAULT_RUN_LIMIT_SECONDS = 1800.0
+
+# No run is longer than a week: what waits on a lock or a queue takes no greater number on every system.
+LONGEST_SECONDS = 604_800.0
+
+_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+
+class RunOver(Exception):
+    """The time of the whole run is over, or a signal has ended it."""
+
+
+class Clock:
+    """The end of one run. What it calls at a signal runs in the signal's handler, and must not wait."""
+
+    def __init__(self, limit_seconds: float = DEFAULT_RUN_LIMIT_SECONDS) -> None:
+        self.limit_seconds = limit_seconds
+        self.ended_by: signal.Signals | None = None
+        self._ends_at = time.monotonic() + limit_seconds
+        self._on_stop: list[Callable[[], None]] = []
+
+    def within(self, limit: float) -> float:
+        """Return ``limit`` in seconds, cut to what is left of the whole run."""
+        return max(0.0, min(limit, self._ends_at - time.monotonic()))
+
+    def is_over(self) -> bool:
+        """Tell whether the run has to end."""
+        return time.monotonic() >= self._ends_at
+
+    def on_stop(self, call: Callable[[], None]) -> None:
+        """Have ``call`` called at a signal; at once, where one has come already."""
+        self._on_stop.append(call)
+        if self.ended_by is not None:
+            call()
+
+    def stop(self, number: int) -> None:
+        """End the run because of a signal."""
+        self.ended_by = signal.Signals(number)
+        self._ends_at = time.monotonic()
+        for call in list(self._on_stop):
+            call()
+
+
+@contextlib.contextmanager
+def heeding_signals(clock: Clock) -> Iterator[None]:
+    """Let the first signal that asks for the end stop ``clock``; a second one acts as it did before the block."""
+    if threading.current_thread() is not threading.main_thread():
+        # Only the main thread may set handlers; whoever runs the gate elsewhere has its own.
+        yield
+        return
+    before: dict[int, Any] = {}
+
+    def restore() -> None:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+    def first(number: int, _frame: FrameType | None) -> None:
+        restore()
+        clock.stop(number)
+
+    for each in _SIGNALS:
+        # What is ignored was made to be, by nohup for one; what is None was not set from Python.
+        if signal.getsignal(each) not in {signal.SIG_IGN, None}:
+            before[each] = signal.signal(each, first)
+    try:
+        yield
+    finally:
+        restore()
