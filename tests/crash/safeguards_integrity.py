@@ -54,23 +54,25 @@ ERASING: tuple[Safeguard, ...] = (
                 "        tell(await asyncio.to_thread(self._mark, job_id))\n        tell(Step(Part.ROWS, done=",
             ),
         ),
-        (_ERASURES + "test_everything_goes_and_the_rows_that_name_it_go_last",),
+        (_ERASURES + "test_an_attempt_that_goes_on_meanwhile_brings_nothing_back",),
     ),
     Safeguard(
         "workflow-before-objects",
         "what a workflow has stored is deleted when the workflow is gone",
-        "the workflow begins another step and stores the next object behind the erasure's back",
+        "what a worker stores as it dies stays, because nobody tries its step again and finds the mark",
         (9,),
-        "objects are deleted while the workflow may still run",
+        "objects are deleted before the workflow",
         (
+            Edit(_ERASE, "        tell(await asyncio.to_thread(self._erase_objects, job_id, row))\n", ""),
             Edit(
                 _ERASE,
-                "            found = await self._orchestrator.erase(job_id)\n",
-                "            tell(await asyncio.to_thread(self._erase_objects, job_id, None))\n"
-                "            found = await self._orchestrator.erase(job_id)\n",
+                "        with at(CrashPoint.WORKFLOW_ERASED):\n",
+                "        before = await asyncio.to_thread(self._repository.get, job_id)\n"
+                "        tell(await asyncio.to_thread(self._erase_objects, job_id, before))\n"
+                "        with at(CrashPoint.WORKFLOW_ERASED):\n",
             ),
         ),
-        (_ERASURES + "test_nothing_is_deleted_before_the_workflow_is_gone",),
+        (_ERASURES + "test_what_a_worker_stores_as_it_dies_goes_with_the_workflow",),
     ),
     Safeguard(
         "rows-last",
@@ -158,7 +160,10 @@ ERASING: tuple[Safeguard, ...] = (
                 "",
             ),
         ),
-        ("tests/integration/storage/test_postgres.py::test_who_loses_the_lock_hears_of_it",),
+        (
+            "tests/integration/storage/test_erasures.py"
+            "::test_an_erasure_whose_lock_was_lost_keeps_the_rows_that_name_the_photo",
+        ),
     ),
 )
 
@@ -166,7 +171,7 @@ CHECKING: tuple[Safeguard, ...] = (
     Safeguard(
         "second-look",
         "the check looks again before it reports",
-        "each job that ends while the check runs is reported as damaged, and `--repair` mends what is right",
+        "each job that ends while the check runs is reported as damaged",
         (2, 6),
         "the first look is believed",
         (
@@ -181,7 +186,7 @@ CHECKING: tuple[Safeguard, ...] = (
     Safeguard(
         "second-look-at-photos",
         "the check asks the database again before it calls a photo nobody's",
-        "`--repair` deletes the photo of a job that was submitted while the check ran",
+        "the photo of a job that was submitted while the check ran is reported as nobody's",
         (4,),
         "what the listing of rows has shown is believed",
         (
@@ -205,7 +210,7 @@ CHECKING: tuple[Safeguard, ...] = (
     Safeguard(
         "repair-looks-first",
         "a repair acts on what it sees then",
-        "a job that was put right after the check is written over",
+        "the result of a job whose row came back after the check, as with a restored database, is deleted",
         (6,),
         "the check's finding is believed",
         (
@@ -216,7 +221,7 @@ CHECKING: tuple[Safeguard, ...] = (
                 "            if True:\n",
             ),
         ),
-        (_REPAIRS + "test_a_job_that_was_put_right_since_is_left_alone",),
+        (_REPAIRS + "test_a_result_whose_row_is_back_by_then_stays",),
     ),
     Safeguard(
         "repair-leaves-used-photos",
@@ -308,7 +313,7 @@ CHECKING: tuple[Safeguard, ...] = (
     Safeguard(
         "broken-listing-goes-on",
         "a listing that breaks off is gone on with where it broke",
-        "a store that was away for a moment makes half of the objects look lost",
+        "a store that was away for a moment hides what is damaged behind that place, and the check says nothing of it",
         (4,),
         "the end of what came is taken for the end of what there is",
         (Edit(_SURVEY, "items = _behind(last, begin(), position)", "items = iter(())"),),

@@ -69,7 +69,7 @@ ROWS: tuple[Safeguard, ...] = (
     Safeguard(
         "same-asset-key",
         "a job id belongs to one asset: its place",
-        "two photos under one job id overwrite each other's result",
+        "another photo that is sent under the same job id, and fails, ends the first photo's job as failed",
         (1,),
         "the upsert takes a row of another key",
         (
@@ -127,7 +127,7 @@ ROWS: tuple[Safeguard, ...] = (
     Safeguard(
         "statement-again",
         "a statement is run again on a new connection",
-        "after a restart of Postgres every connection of the pool fails one job's attempt",
+        "after a restart of Postgres that is over, connections of the pool that it has ended fail attempts of jobs",
         (2, 11),
         "a lost connection raises at once",
         (Edit("photo_worker/storage/postgres.py", "if not _is_lost(error):", "if True or not _is_lost(error):"),),
@@ -136,7 +136,8 @@ ROWS: tuple[Safeguard, ...] = (
     Safeguard(
         "statement-timeout",
         "a statement that waits for a lock ends",
-        "a worker whose peer was paused inside a transaction waits with it for ever",
+        "each attempt that waits for a peer paused inside a transaction leaves a session behind at the server, until "
+        "Postgres takes no more of them",
         (2,),
         "statements have no limit at the server",
         (
@@ -146,8 +147,7 @@ ROWS: tuple[Safeguard, ...] = (
                 "cursor.execute(statement, {**values, **limit})\n",
             ),
         ),
-        (_POSTGRES_FAULTS + "test_a_statement_that_waits_too_long_is_given_up",),
-        limit_seconds=5,
+        (_POSTGRES_FAULTS + "test_no_statement_goes_on_waiting_for_a_lock_when_its_caller_has_given_up",),
     ),
     Safeguard(
         "result-of-a-peer",
@@ -174,7 +174,7 @@ ERASURE: tuple[Safeguard, ...] = (
         (9,),
         "the trigger lets writes of marked jobs pass",
         (Edit(_V0002, "RAISE EXCEPTION 'the job has been erased' USING ERRCODE = 'PW001'", "NULL"),),
-        (_POSTGRES + "test_an_erased_job_is_never_written_again[start-queue]",),
+        (_POSTGRES + "test_an_erased_job_does_not_come_back[queue]",),
     ),
     Safeguard(
         "mark-waits-for-writers",
@@ -189,16 +189,16 @@ ERASURE: tuple[Safeguard, ...] = (
                 "SELECT 1",
             ),
         ),
-        (_ERASURES + "test_a_mark_waits_for_a_writer_that_has_not_seen_it",),
+        (_ERASURES + "test_a_writer_that_has_not_seen_the_mark_does_not_bring_the_job_back",),
     ),
     Safeguard(
         "writers-wait-for-a-mark",
         "a writer waits for a mark that is being made",
-        "a submission that begins beside an erasure does not see the mark",
+        "a submission that begins beside an erasure does not see the mark, and brings the erased job back",
         (9,),
         "writers take no lock on their job",
         (Edit(_V0002, "PERFORM pg_advisory_xact_lock_shared(recipes_job_lock(NEW.id));", "NULL;"),),
-        (_ERASURES + "test_a_writer_that_waited_for_the_mark_sees_it",),
+        (_ERASURES + "test_a_writer_that_begins_beside_the_mark_does_not_bring_the_job_back",),
     ),
     Safeguard(
         "sole-user-holds-the-object",
@@ -207,7 +207,7 @@ ERASURE: tuple[Safeguard, ...] = (
         (4, 9),
         "writers take no lock on their object",
         (Edit(_V0002, "PERFORM pg_advisory_xact_lock_shared(recipes_object_lock(NEW.s3_raw_key));", "NULL;"),),
-        (_POSTGRES + "test_who_queues_a_job_for_a_held_object_waits",),
+        (_ERASURES + "test_a_photo_that_is_submitted_while_it_is_deleted_is_there_for_its_job",),
     ),
     Safeguard(
         "sole-user-looks-at-others",
@@ -216,7 +216,7 @@ ERASURE: tuple[Safeguard, ...] = (
         (4,),
         "any number of users counts as one",
         (Edit("photo_worker/storage/statements.py", "            AND id <> %(id)s\n", "            AND false\n"),),
-        (_POSTGRES + "test_another_jobs_row_about_an_object_is_seen",),
+        (_ERASURES + "test_a_photo_that_another_job_uses_stays",),
     ),
     Safeguard(
         "erased-jobs-use-nothing",
@@ -231,7 +231,7 @@ ERASURE: tuple[Safeguard, ...] = (
                 "AND true",
             ),
         ),
-        (_POSTGRES + "test_jobs_that_are_erased_at_once_do_not_keep_their_object_for_each_other",),
+        (_ERASURES + "test_jobs_with_one_photo_that_are_erased_at_once_leave_nothing_of_it",),
     ),
     Safeguard(
         "every-run-is-deleted",
@@ -254,11 +254,11 @@ OBJECTS: tuple[Safeguard, ...] = (
     Safeguard(
         "content-md5",
         "the store refuses a body that was torn on its way",
-        "half an object is stored as if it were whole",
+        "bytes that changed on their way are stored as if they were the object",
         (4, 5),
         "put sends no Content-MD5",
         (Edit("photo_worker/storage/s3_boto.py", '        "ContentMD5": b64encode(digest).decode(),\n', ""),),
-        (_S3_UNIT + "test_put_sends_what_the_store_needs_to_check_the_body",),
+        (_S3_UNIT + "test_a_body_that_changes_on_its_way_is_not_stored",),
     ),
     Safeguard(
         "write-once",
@@ -272,7 +272,7 @@ OBJECTS: tuple[Safeguard, ...] = (
     Safeguard(
         "listing-goes-on",
         "a listing goes on behind its first page",
-        "what an erasure or a check does not see after 1,000 objects stays for ever",
+        "what an erasure does not see of a job with more than 1,000 objects stays for ever",
         (4, 9),
         "only the first page is read",
         (
@@ -285,6 +285,6 @@ OBJECTS: tuple[Safeguard, ...] = (
                 "                return\n",
             ),
         ),
-        (_S3 + "test_a_listing_goes_on_behind_its_first_page",),
+        (_ERASURES + "test_no_object_outlives_its_job_behind_the_first_page_of_a_listing",),
     ),
 )
