@@ -1,4 +1,4 @@
-"""The safeguards of the erasure's order, and of a check that looks at a deployment in motion."""
+"""The safeguards of the erasure's order, of a check that looks at a deployment in motion, and of loopback."""
 
 from __future__ import annotations
 
@@ -14,6 +14,8 @@ _BINDINGS = "tests/unit/integrity/test_binding.py::"
 _ERASURES = "tests/unit/test_erase.py::"
 _SURVEYS = "tests/unit/integrity/test_survey.py::"
 _REPAIRS = "tests/unit/integrity/test_repair.py::"
+_RULES = "photo_worker/devkit/guard/rules.py"
+_PAGES = "tests/unit/devkit/test_guard_asgi.py::test_what_a_web_page_asks_for_is_not_done"
 
 ERASING: tuple[Safeguard, ...] = (
     Safeguard(
@@ -335,5 +337,56 @@ CHECKING: tuple[Safeguard, ...] = (
             Edit(_LOOK, "if self.ports.repository.is_erased(job_id) else", "if before else"),
         ),
         (_SURVEYS + "test_an_erase_that_begins_between_two_reads_is_not_taken_for_a_loss",),
+    ),
+)
+
+LOOPBACK: tuple[Safeguard, ...] = (
+    Safeguard(
+        "no-proxy-for-loopback",
+        "no proxy is asked for a service on this machine",
+        "behind a company's proxy photos for the local S3 are sent to the proxy, which cannot reach it",
+        (2, 12),
+        "the variables for proxies hold for loopback as well",
+        (
+            Edit(
+                "photo_worker/loopback.py",
+                '    if getproxies() and is_loopback(urlsplit(client.meta.endpoint_url).hostname or ""):\n',
+                "    if False:\n",
+            ),
+        ),
+        ("tests/unit/test_loopback.py::test_no_photo_for_loopback_is_sent_to_a_proxy",),
+    ),
+    Safeguard(
+        "no-page-of-another-origin",
+        "a local service does nothing for a web page of another origin",
+        "any web page that a developer opens deletes what the local services hold",
+        (4,),
+        "Origin is not looked at",
+        (
+            Edit(
+                _RULES,
+                '        if origin is not None and not (self._same_origin and origin.lower() == f"http://{host}".lower()):\n',
+                "        if False:\n",
+            ),
+        ),
+        (_PAGES,),
+    ),
+    Safeguard(
+        "no-page-of-another-site",
+        "a local service does nothing for a plain request of another site's page",
+        "a link or an image of any web page makes the local services act, without an Origin that tells",
+        (4,),
+        "Sec-Fetch-Site is not looked at",
+        (Edit(_RULES, "                if site not in _OWN_SITES:\n", "                if not site:\n"),),
+        (_PAGES,),
+    ),
+    Safeguard(
+        "no-rebound-name",
+        "a local service is called by the names of loopback alone",
+        "a web page whose name is made to point to 127.0.0.1 reads and deletes what the local services hold",
+        (4, 12),
+        "any Host is taken",
+        (Edit(_RULES, "        if host is None or not self._is_known(host):\n", "        if host is None:\n"),),
+        (_PAGES,),
     ),
 )

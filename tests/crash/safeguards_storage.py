@@ -11,6 +11,11 @@ _TEMPORAL = "tests/integration/test_orchestration.py::"
 _ERASURES = "tests/integration/storage/test_erasures.py::"
 _S3 = "tests/integration/storage/test_contracts.py::TestBotoObjectStore::"
 _S3_UNIT = "tests/unit/storage/test_s3_boto.py::"
+_POOLED = "tests/integration/storage/test_pgbouncer.py::"
+_SILENCE = "tests/integration/storage/test_silence.py::"
+_COPIES = "tests/unit/test_converted.py::TestConverted::"
+_ASSETS = "photo_worker/activities/assets.py"
+_CONNECTION = "photo_worker/storage/pg_connection.py"
 _V0002 = "photo_worker/storage/migrations/versions/v0002_erasures.py"
 
 ROWS: tuple[Safeguard, ...] = (
@@ -164,6 +169,54 @@ ROWS: tuple[Safeguard, ...] = (
         ),
         (_POSTGRES_FAULTS + "test_the_result_of_a_job_finished_meanwhile_comes_back_whole",),
     ),
+    Safeguard(
+        "nothing-is-prepared",
+        "no statement is prepared at the server",
+        "behind a pooler such as PgBouncer workers meet statements that others have prepared, and their calls fail",
+        (1, 10),
+        "statements are prepared at the server after five uses, as psycopg does by itself",
+        (
+            Edit(_CONNECTION, '        "prepare_threshold": None,\n', ""),
+            Edit(
+                _CONNECTION,
+                "        with psycopg.ClientCursor(self, row_factory=rows) as cursor:\n"
+                "            cursor.execute(_LIMIT + statement, {**values, **limit})\n"
+                "            cursor.nextset()\n",
+                "        with self.transaction(), self.cursor(row_factory=rows) as cursor:\n"
+                "            cursor.execute(\"SELECT set_config('statement_timeout', %(statement_timeout)s, true)\", "
+                "limit)\n"
+                "            cursor.execute(statement, values)\n",
+            ),
+        ),
+        (_POOLED + "test_no_reader_deletes_a_live_row",),
+    ),
+    Safeguard(
+        "answers-are-waited-for-so-long",
+        "a call whose answer never comes ends",
+        "a worker whose connection to Postgres died without a word hangs in its call, and its slot is lost",
+        (2,),
+        "a wait for the server has no limit",
+        (Edit(_CONNECTION, "        if left is None or (", "        if True or ("),),
+        (_SILENCE + "test_connections_that_died_cost_one_call_each_and_no_slot",),
+    ),
+    Safeguard(
+        "connections-of-one-age-die-together",
+        "one lost connection replaces all that are as old",
+        "after a network was cut without a word each connection of the pool fails one more attempt",
+        (2, 11),
+        "only the connection that was met is replaced",
+        (Edit("photo_worker/storage/postgres.py", "        if lost.opened < self._renewed:\n", "        if True:\n"),),
+        (_SILENCE + "test_connections_that_died_cost_one_call_each_and_no_slot",),
+    ),
+    Safeguard(
+        "a-stall-opens-no-connections",
+        "who finds every connection busy opens none to ask why",
+        "workers that wait for a slow Postgres take the last connections that it has left",
+        (2,),
+        "a full pool is explained by a connection beside it",
+        (Edit("photo_worker/storage/postgres.py", "error = None if busy else", "error ="),),
+        (_SILENCE + "test_a_stall_opens_no_connections_of_its_own",),
+    ),
 )
 
 ERASURE: tuple[Safeguard, ...] = (
@@ -286,5 +339,50 @@ OBJECTS: tuple[Safeguard, ...] = (
             ),
         ),
         (_ERASURES + "test_no_object_outlives_its_job_behind_the_first_page_of_a_listing",),
+    ),
+    Safeguard(
+        "silent-s3-ends",
+        "a call to an S3 that says nothing ends within its attempt",
+        "a store that takes requests and never answers holds the worker's threads longer than their attempts last",
+        (2,),
+        "the client waits for as long as botocore does by itself",
+        (Edit("photo_worker/storage/s3_boto.py", "        read_timeout=read_timeout,\n", ""),),
+        (_SILENCE + "test_a_call_to_s3_ends[False]",),
+    ),
+    Safeguard(
+        "size-before-bytes",
+        "what is too large is refused by its size, before its bytes travel",
+        "a worker streams gigabytes of an object that no OCR takes, before it refuses them",
+        (2,),
+        "no size is compared before all has been read",
+        (
+            Edit(_ASSETS, "    if info.size_bytes > limit:\n", "    if False:\n"),
+            Edit(_ASSETS, "if len(self.head) >= min(media.HEAD_BYTES, size) and size > limit:", "if False:"),
+        ),
+        ("tests/unit/test_activities.py::TestVerify::test_what_is_too_large_is_refused_before_its_bytes_travel",),
+    ),
+    Safeguard(
+        "converted-before-ocr",
+        "HEIC and WebP are converted before Textract sees them",
+        "a phone's photo is given to Textract as it is, which does not read it, and its job fails",
+        (2,),
+        "no photo is converted",
+        (Edit(_ASSETS, "        if content_type not in media.CONVERTED_TYPES:\n", "        if True:\n"),),
+        (_COPIES + "test_textract_is_given_what_it_reads_and_the_original_stays",),
+    ),
+    Safeguard(
+        "original-is-kept",
+        "a converted photo is a copy beside its original",
+        "the photo that was sent is written over by a JPEG of it",
+        (4, 5),
+        "the copy is stored under the original's name",
+        (
+            Edit(
+                _ASSETS,
+                "        key = converted_key(original.bucket, original.key, original.sha256)\n",
+                "        key = original.key\n",
+            ),
+        ),
+        (_COPIES + "test_textract_is_given_what_it_reads_and_the_original_stays",),
     ),
 )
