@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from concurrent.futures import TimeoutError as NotYet
+from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 from threading import Barrier
@@ -220,9 +221,11 @@ class RecipeRepositoryContract:
         self, repository: RecipeRepository, job_id: UUID, bucket: str, key: str
     ) -> None:
         before = step(repository, "start", job_id)
+        with suppress(JobConflict):
+            repository.fail(job_id, bucket=bucket, key=key, code="object_missing", message="no")
+        assert repository.get(job_id) == before, "one photo's failure is in the row of the other"
         with pytest.raises(JobConflict):
             repository.fail(job_id, bucket=bucket, key=key, code="object_missing", message="no")
-        assert repository.get(job_id) == before
 
     def test_a_bucket_that_is_not_known_yet_is_filled_in(self, repository: RecipeRepository, job_id: UUID) -> None:
         repository.start(job_id, bucket="", key=KEY, sha256=SHA)
@@ -332,6 +335,15 @@ class RecipeRepositoryContract:
         assert list(repository.all()) == [kept]
         # It was not marked as erased: its id may begin anew, without a result.
         assert step(repository, "start", job_id).s3_ocr_key is None
+
+    @pytest.mark.parametrize("name", STEPS)
+    def test_an_erased_job_does_not_come_back(self, repository: RecipeRepository, job_id: UUID, name: str) -> None:
+        step(repository, "start", job_id)
+        repository.mark_erased(job_id)
+        repository.delete(job_id)
+        with suppress(JobErased):
+            step(repository, name, job_id)
+        assert repository.get(job_id) is None
 
     @pytest.mark.parametrize("before", [None, *STEPS])
     @pytest.mark.parametrize("name", STEPS)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from tests.crash.safeguard import Safeguard
 from tests.crash.safeguards_charging import CHARGING
-from tests.crash.safeguards_integrity import CHECKING, ERASING
+from tests.crash.safeguards_integrity import CHECKING, ERASING, LOOPBACK
 from tests.crash.safeguards_process import PROCESS, SUBMISSION
 from tests.crash.safeguards_storage import ERASURE, OBJECTS, ROWS
 from tests.crash.safeguards_work import ACTIVITIES, WORKFLOW
@@ -24,6 +24,7 @@ CHAPTERS: dict[str, tuple[Safeguard, ...]] = {
     "Submissions": SUBMISSION,
     "Check and repair": CHECKING,
     "Processes": PROCESS,
+    "Services on loopback": LOOPBACK,
 }
 
 SAFEGUARDS: tuple[Safeguard, ...] = tuple(safeguard for chapter in CHAPTERS.values() for safeguard in chapter)

@@ -1,4 +1,4 @@
-"""The safeguards of the erasure's order, and of a check that looks at a deployment in motion."""
+"""The safeguards of the erasure's order, of a check that looks at a deployment in motion, and of loopback."""
 
 from __future__ import annotations
 
@@ -14,6 +14,8 @@ _BINDINGS = "tests/unit/integrity/test_binding.py::"
 _ERASURES = "tests/unit/test_erase.py::"
 _SURVEYS = "tests/unit/integrity/test_survey.py::"
 _REPAIRS = "tests/unit/integrity/test_repair.py::"
+_RULES = "photo_worker/devkit/guard/rules.py"
+_PAGES = "tests/unit/devkit/test_guard_asgi.py::test_what_a_web_page_asks_for_is_not_done"
 
 ERASING: tuple[Safeguard, ...] = (
     Safeguard(
@@ -54,23 +56,25 @@ ERASING: tuple[Safeguard, ...] = (
                 "        tell(await asyncio.to_thread(self._mark, job_id))\n        tell(Step(Part.ROWS, done=",
             ),
         ),
-        (_ERASURES + "test_everything_goes_and_the_rows_that_name_it_go_last",),
+        (_ERASURES + "test_an_attempt_that_goes_on_meanwhile_brings_nothing_back",),
     ),
     Safeguard(
         "workflow-before-objects",
         "what a workflow has stored is deleted when the workflow is gone",
-        "the workflow begins another step and stores the next object behind the erasure's back",
+        "what a worker stores as it dies stays, because nobody tries its step again and finds the mark",
         (9,),
-        "objects are deleted while the workflow may still run",
+        "objects are deleted before the workflow",
         (
+            Edit(_ERASE, "        tell(await asyncio.to_thread(self._erase_objects, job_id, row))\n", ""),
             Edit(
                 _ERASE,
-                "            found = await self._orchestrator.erase(job_id)\n",
-                "            tell(await asyncio.to_thread(self._erase_objects, job_id, None))\n"
-                "            found = await self._orchestrator.erase(job_id)\n",
+                "        with at(CrashPoint.WORKFLOW_ERASED):\n",
+                "        before = await asyncio.to_thread(self._repository.get, job_id)\n"
+                "        tell(await asyncio.to_thread(self._erase_objects, job_id, before))\n"
+                "        with at(CrashPoint.WORKFLOW_ERASED):\n",
             ),
         ),
-        (_ERASURES + "test_nothing_is_deleted_before_the_workflow_is_gone",),
+        (_ERASURES + "test_what_a_worker_stores_as_it_dies_goes_with_the_workflow",),
     ),
     Safeguard(
         "rows-last",
@@ -158,7 +162,10 @@ ERASING: tuple[Safeguard, ...] = (
                 "",
             ),
         ),
-        ("tests/integration/storage/test_postgres.py::test_who_loses_the_lock_hears_of_it",),
+        (
+            "tests/integration/storage/test_erasures.py"
+            "::test_an_erasure_whose_lock_was_lost_keeps_the_rows_that_name_the_photo",
+        ),
     ),
 )
 
@@ -166,7 +173,7 @@ CHECKING: tuple[Safeguard, ...] = (
     Safeguard(
         "second-look",
         "the check looks again before it reports",
-        "each job that ends while the check runs is reported as damaged, and `--repair` mends what is right",
+        "each job that ends while the check runs is reported as damaged",
         (2, 6),
         "the first look is believed",
         (
@@ -181,7 +188,7 @@ CHECKING: tuple[Safeguard, ...] = (
     Safeguard(
         "second-look-at-photos",
         "the check asks the database again before it calls a photo nobody's",
-        "`--repair` deletes the photo of a job that was submitted while the check ran",
+        "the photo of a job that was submitted while the check ran is reported as nobody's",
         (4,),
         "what the listing of rows has shown is believed",
         (
@@ -205,7 +212,7 @@ CHECKING: tuple[Safeguard, ...] = (
     Safeguard(
         "repair-looks-first",
         "a repair acts on what it sees then",
-        "a job that was put right after the check is written over",
+        "the result of a job whose row came back after the check, as with a restored database, is deleted",
         (6,),
         "the check's finding is believed",
         (
@@ -216,7 +223,7 @@ CHECKING: tuple[Safeguard, ...] = (
                 "            if True:\n",
             ),
         ),
-        (_REPAIRS + "test_a_job_that_was_put_right_since_is_left_alone",),
+        (_REPAIRS + "test_a_result_whose_row_is_back_by_then_stays",),
     ),
     Safeguard(
         "repair-leaves-used-photos",
@@ -308,7 +315,7 @@ CHECKING: tuple[Safeguard, ...] = (
     Safeguard(
         "broken-listing-goes-on",
         "a listing that breaks off is gone on with where it broke",
-        "a store that was away for a moment makes half of the objects look lost",
+        "a store that was away for a moment hides what is damaged behind that place, and the check says nothing of it",
         (4,),
         "the end of what came is taken for the end of what there is",
         (Edit(_SURVEY, "items = _behind(last, begin(), position)", "items = iter(())"),),
@@ -330,5 +337,56 @@ CHECKING: tuple[Safeguard, ...] = (
             Edit(_LOOK, "if self.ports.repository.is_erased(job_id) else", "if before else"),
         ),
         (_SURVEYS + "test_an_erase_that_begins_between_two_reads_is_not_taken_for_a_loss",),
+    ),
+)
+
+LOOPBACK: tuple[Safeguard, ...] = (
+    Safeguard(
+        "no-proxy-for-loopback",
+        "no proxy is asked for a service on this machine",
+        "behind a company's proxy photos for the local S3 are sent to the proxy, which cannot reach it",
+        (2, 12),
+        "the variables for proxies hold for loopback as well",
+        (
+            Edit(
+                "photo_worker/loopback.py",
+                '    if getproxies() and is_loopback(urlsplit(client.meta.endpoint_url).hostname or ""):\n',
+                "    if False:\n",
+            ),
+        ),
+        ("tests/unit/test_loopback.py::test_no_photo_for_loopback_is_sent_to_a_proxy",),
+    ),
+    Safeguard(
+        "no-page-of-another-origin",
+        "a local service does nothing for a web page of another origin",
+        "any web page that a developer opens deletes what the local services hold",
+        (4,),
+        "Origin is not looked at",
+        (
+            Edit(
+                _RULES,
+                '        if origin is not None and not (self._same_origin and origin.lower() == f"http://{host}".lower()):\n',
+                "        if False:\n",
+            ),
+        ),
+        (_PAGES,),
+    ),
+    Safeguard(
+        "no-page-of-another-site",
+        "a local service does nothing for a plain request of another site's page",
+        "a link or an image of any web page makes the local services act, without an Origin that tells",
+        (4,),
+        "Sec-Fetch-Site is not looked at",
+        (Edit(_RULES, "                if site not in _OWN_SITES:\n", "                if not site:\n"),),
+        (_PAGES,),
+    ),
+    Safeguard(
+        "no-rebound-name",
+        "a local service is called by the names of loopback alone",
+        "a web page whose name is made to point to 127.0.0.1 reads and deletes what the local services hold",
+        (4, 12),
+        "any Host is taken",
+        (Edit(_RULES, "        if host is None or not self._is_known(host):\n", "        if host is None:\n"),),
+        (_PAGES,),
     ),
 )

@@ -11,6 +11,11 @@ _TEMPORAL = "tests/integration/test_orchestration.py::"
 _ERASURES = "tests/integration/storage/test_erasures.py::"
 _S3 = "tests/integration/storage/test_contracts.py::TestBotoObjectStore::"
 _S3_UNIT = "tests/unit/storage/test_s3_boto.py::"
+_POOLED = "tests/integration/storage/test_pgbouncer.py::"
+_SILENCE = "tests/integration/storage/test_silence.py::"
+_COPIES = "tests/unit/test_converted.py::TestConverted::"
+_ASSETS = "photo_worker/activities/assets.py"
+_CONNECTION = "photo_worker/storage/pg_connection.py"
 _V0002 = "photo_worker/storage/migrations/versions/v0002_erasures.py"
 
 ROWS: tuple[Safeguard, ...] = (
@@ -69,7 +74,7 @@ ROWS: tuple[Safeguard, ...] = (
     Safeguard(
         "same-asset-key",
         "a job id belongs to one asset: its place",
-        "two photos under one job id overwrite each other's result",
+        "another photo that is sent under the same job id, and fails, ends the first photo's job as failed",
         (1,),
         "the upsert takes a row of another key",
         (
@@ -127,7 +132,7 @@ ROWS: tuple[Safeguard, ...] = (
     Safeguard(
         "statement-again",
         "a statement is run again on a new connection",
-        "after a restart of Postgres every connection of the pool fails one job's attempt",
+        "after a restart of Postgres that is over, connections of the pool that it has ended fail attempts of jobs",
         (2, 11),
         "a lost connection raises at once",
         (Edit("photo_worker/storage/postgres.py", "if not _is_lost(error):", "if True or not _is_lost(error):"),),
@@ -136,7 +141,8 @@ ROWS: tuple[Safeguard, ...] = (
     Safeguard(
         "statement-timeout",
         "a statement that waits for a lock ends",
-        "a worker whose peer was paused inside a transaction waits with it for ever",
+        "each attempt that waits for a peer paused inside a transaction leaves a session behind at the server, until "
+        "Postgres takes no more of them",
         (2,),
         "statements have no limit at the server",
         (
@@ -146,8 +152,7 @@ ROWS: tuple[Safeguard, ...] = (
                 "cursor.execute(statement, {**values, **limit})\n",
             ),
         ),
-        (_POSTGRES_FAULTS + "test_a_statement_that_waits_too_long_is_given_up",),
-        limit_seconds=5,
+        (_POSTGRES_FAULTS + "test_no_statement_goes_on_waiting_for_a_lock_when_its_caller_has_given_up",),
     ),
     Safeguard(
         "result-of-a-peer",
@@ -164,6 +169,54 @@ ROWS: tuple[Safeguard, ...] = (
         ),
         (_POSTGRES_FAULTS + "test_the_result_of_a_job_finished_meanwhile_comes_back_whole",),
     ),
+    Safeguard(
+        "nothing-is-prepared",
+        "no statement is prepared at the server",
+        "behind a pooler such as PgBouncer workers meet statements that others have prepared, and their calls fail",
+        (1, 10),
+        "statements are prepared at the server after five uses, as psycopg does by itself",
+        (
+            Edit(_CONNECTION, '        "prepare_threshold": None,\n', ""),
+            Edit(
+                _CONNECTION,
+                "        with psycopg.ClientCursor(self, row_factory=rows) as cursor:\n"
+                "            cursor.execute(_LIMIT + statement, {**values, **limit})\n"
+                "            cursor.nextset()\n",
+                "        with self.transaction(), self.cursor(row_factory=rows) as cursor:\n"
+                "            cursor.execute(\"SELECT set_config('statement_timeout', %(statement_timeout)s, true)\", "
+                "limit)\n"
+                "            cursor.execute(statement, values)\n",
+            ),
+        ),
+        (_POOLED + "test_no_reader_deletes_a_live_row",),
+    ),
+    Safeguard(
+        "answers-are-waited-for-so-long",
+        "a call whose answer never comes ends",
+        "a worker whose connection to Postgres died without a word hangs in its call, and its slot is lost",
+        (2,),
+        "a wait for the server has no limit",
+        (Edit(_CONNECTION, "        if left is None or (", "        if True or ("),),
+        (_SILENCE + "test_connections_that_died_cost_one_call_each_and_no_slot",),
+    ),
+    Safeguard(
+        "connections-of-one-age-die-together",
+        "one lost connection replaces all that are as old",
+        "after a network was cut without a word each connection of the pool fails one more attempt",
+        (2, 11),
+        "only the connection that was met is replaced",
+        (Edit("photo_worker/storage/postgres.py", "        if lost.opened < self._renewed:\n", "        if True:\n"),),
+        (_SILENCE + "test_connections_that_died_cost_one_call_each_and_no_slot",),
+    ),
+    Safeguard(
+        "a-stall-opens-no-connections",
+        "who finds every connection busy opens none to ask why",
+        "workers that wait for a slow Postgres take the last connections that it has left",
+        (2,),
+        "a full pool is explained by a connection beside it",
+        (Edit("photo_worker/storage/postgres.py", "error = None if busy else", "error ="),),
+        (_SILENCE + "test_a_stall_opens_no_connections_of_its_own",),
+    ),
 )
 
 ERASURE: tuple[Safeguard, ...] = (
@@ -174,7 +227,7 @@ ERASURE: tuple[Safeguard, ...] = (
         (9,),
         "the trigger lets writes of marked jobs pass",
         (Edit(_V0002, "RAISE EXCEPTION 'the job has been erased' USING ERRCODE = 'PW001'", "NULL"),),
-        (_POSTGRES + "test_an_erased_job_is_never_written_again[start-queue]",),
+        (_POSTGRES + "test_an_erased_job_does_not_come_back[queue]",),
     ),
     Safeguard(
         "mark-waits-for-writers",
@@ -189,16 +242,16 @@ ERASURE: tuple[Safeguard, ...] = (
                 "SELECT 1",
             ),
         ),
-        (_ERASURES + "test_a_mark_waits_for_a_writer_that_has_not_seen_it",),
+        (_ERASURES + "test_a_writer_that_has_not_seen_the_mark_does_not_bring_the_job_back",),
     ),
     Safeguard(
         "writers-wait-for-a-mark",
         "a writer waits for a mark that is being made",
-        "a submission that begins beside an erasure does not see the mark",
+        "a submission that begins beside an erasure does not see the mark, and brings the erased job back",
         (9,),
         "writers take no lock on their job",
         (Edit(_V0002, "PERFORM pg_advisory_xact_lock_shared(recipes_job_lock(NEW.id));", "NULL;"),),
-        (_ERASURES + "test_a_writer_that_waited_for_the_mark_sees_it",),
+        (_ERASURES + "test_a_writer_that_begins_beside_the_mark_does_not_bring_the_job_back",),
     ),
     Safeguard(
         "sole-user-holds-the-object",
@@ -207,7 +260,7 @@ ERASURE: tuple[Safeguard, ...] = (
         (4, 9),
         "writers take no lock on their object",
         (Edit(_V0002, "PERFORM pg_advisory_xact_lock_shared(recipes_object_lock(NEW.s3_raw_key));", "NULL;"),),
-        (_POSTGRES + "test_who_queues_a_job_for_a_held_object_waits",),
+        (_ERASURES + "test_a_photo_that_is_submitted_while_it_is_deleted_is_there_for_its_job",),
     ),
     Safeguard(
         "sole-user-looks-at-others",
@@ -216,7 +269,7 @@ ERASURE: tuple[Safeguard, ...] = (
         (4,),
         "any number of users counts as one",
         (Edit("photo_worker/storage/statements.py", "            AND id <> %(id)s\n", "            AND false\n"),),
-        (_POSTGRES + "test_another_jobs_row_about_an_object_is_seen",),
+        (_ERASURES + "test_a_photo_that_another_job_uses_stays",),
     ),
     Safeguard(
         "erased-jobs-use-nothing",
@@ -231,7 +284,7 @@ ERASURE: tuple[Safeguard, ...] = (
                 "AND true",
             ),
         ),
-        (_POSTGRES + "test_jobs_that_are_erased_at_once_do_not_keep_their_object_for_each_other",),
+        (_ERASURES + "test_jobs_with_one_photo_that_are_erased_at_once_leave_nothing_of_it",),
     ),
     Safeguard(
         "every-run-is-deleted",
@@ -254,11 +307,11 @@ OBJECTS: tuple[Safeguard, ...] = (
     Safeguard(
         "content-md5",
         "the store refuses a body that was torn on its way",
-        "half an object is stored as if it were whole",
+        "bytes that changed on their way are stored as if they were the object",
         (4, 5),
         "put sends no Content-MD5",
         (Edit("photo_worker/storage/s3_boto.py", '        "ContentMD5": b64encode(digest).decode(),\n', ""),),
-        (_S3_UNIT + "test_put_sends_what_the_store_needs_to_check_the_body",),
+        (_S3_UNIT + "test_a_body_that_changes_on_its_way_is_not_stored",),
     ),
     Safeguard(
         "write-once",
@@ -272,7 +325,7 @@ OBJECTS: tuple[Safeguard, ...] = (
     Safeguard(
         "listing-goes-on",
         "a listing goes on behind its first page",
-        "what an erasure or a check does not see after 1,000 objects stays for ever",
+        "what an erasure does not see of a job with more than 1,000 objects stays for ever",
         (4, 9),
         "only the first page is read",
         (
@@ -285,6 +338,51 @@ OBJECTS: tuple[Safeguard, ...] = (
                 "                return\n",
             ),
         ),
-        (_S3 + "test_a_listing_goes_on_behind_its_first_page",),
+        (_ERASURES + "test_no_object_outlives_its_job_behind_the_first_page_of_a_listing",),
+    ),
+    Safeguard(
+        "silent-s3-ends",
+        "a call to an S3 that says nothing ends within its attempt",
+        "a store that takes requests and never answers holds the worker's threads longer than their attempts last",
+        (2,),
+        "the client waits for as long as botocore does by itself",
+        (Edit("photo_worker/storage/s3_boto.py", "        read_timeout=read_timeout,\n", ""),),
+        (_SILENCE + "test_a_call_to_s3_ends[False]",),
+    ),
+    Safeguard(
+        "size-before-bytes",
+        "what is too large is refused by its size, before its bytes travel",
+        "a worker streams gigabytes of an object that no OCR takes, before it refuses them",
+        (2,),
+        "no size is compared before all has been read",
+        (
+            Edit(_ASSETS, "    if info.size_bytes > limit:\n", "    if False:\n"),
+            Edit(_ASSETS, "if len(self.head) >= min(media.HEAD_BYTES, size) and size > limit:", "if False:"),
+        ),
+        ("tests/unit/test_activities.py::TestVerify::test_what_is_too_large_is_refused_before_its_bytes_travel",),
+    ),
+    Safeguard(
+        "converted-before-ocr",
+        "HEIC and WebP are converted before Textract sees them",
+        "a phone's photo is given to Textract as it is, which does not read it, and its job fails",
+        (2,),
+        "no photo is converted",
+        (Edit(_ASSETS, "        if content_type not in media.CONVERTED_TYPES:\n", "        if True:\n"),),
+        (_COPIES + "test_textract_is_given_what_it_reads_and_the_original_stays",),
+    ),
+    Safeguard(
+        "original-is-kept",
+        "a converted photo is a copy beside its original",
+        "the photo that was sent is written over by a JPEG of it",
+        (4, 5),
+        "the copy is stored under the original's name",
+        (
+            Edit(
+                _ASSETS,
+                "        key = converted_key(original.bucket, original.key, original.sha256)\n",
+                "        key = original.key\n",
+            ),
+        ),
+        (_COPIES + "test_textract_is_given_what_it_reads_and_the_original_stays",),
     ),
 )

@@ -11,6 +11,7 @@ from uuid import UUID, uuid4
 import pytest
 from PIL import Image
 
+from photo_worker import media
 from photo_worker.activities.assets import AssetActivities
 from photo_worker.activities.ocr import OcrActivities
 from photo_worker.contracts.image import LocateAssetInput, LocatedAsset, OcrInput
@@ -89,6 +90,25 @@ class TestConverted:
         assert (copy.content_type, store.head(BUCKET, copy.key).content_type) == ("image/jpeg", "image/jpeg")
         with Image.open(io.BytesIO(stored)) as opened:
             assert opened.size == (900, 600)
+
+    @pytest.mark.parametrize(
+        ("name", "body"),
+        [
+            ("photo.heic", documents.heic("turned")),
+            ("photo.webp", documents.webp("Lemon Curd")),
+        ],
+        ids=["heic", "webp"],
+    )
+    def test_textract_is_given_what_it_reads_and_the_original_stays(
+        self, store: MemoryObjectStore, repository: MemoryRecipeRepository, name: str, body: bytes
+    ) -> None:
+        key = f"inbox/{name}"
+        store.put(BUCKET, key, body, content_type="binary/octet-stream")
+        found = self.located(store, repository, key=key)
+        assert store.get(BUCKET, key, limit_bytes=10 << 20) == body, "the original is gone"
+        given = found.converted or found
+        kind = media.sniff(store.get(given.bucket, given.key, limit_bytes=10 << 20)[: media.HEAD_BYTES])
+        assert kind in media.DOCUMENT_TYPES, "Textract does not read it"
 
     @pytest.mark.parametrize("kind", ["PNG", "JPEG", "TIFF", "PDF"])
     def test_what_ocr_reads_itself_gets_none(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import hashlib
 from collections.abc import AsyncIterator, Callable, Iterator
 from datetime import UTC, datetime
@@ -11,8 +12,10 @@ from typing import Any
 from uuid import UUID, uuid4
 
 import pytest
+from temporalio.testing import ActivityEnvironment
 
-from photo_worker.contracts.image import ImageProcessingInput, ImageProcessingResult, Manifest
+from photo_worker.activities.results import ResultActivities
+from photo_worker.contracts.image import ImageProcessingInput, ImageProcessingResult, Manifest, PersistInput
 from photo_worker.contracts.keys import converted_key, manifest_key, ocr_key, raw_key
 from photo_worker.crash_points import CrashPoint, Phase, armed
 from photo_worker.errors import JobErased, JobMissing, ObjectForbidden, TemporalUnavailable
@@ -128,6 +131,20 @@ class World:
         self.repository.succeed(job_id, bucket=bucket, key=key, sha256=SHA, ocr=ocr)
         return job_id
 
+    def persist_again(self, job_id: UUID) -> None:
+        """Do what another attempt of the job's last step does."""
+        request = PersistInput(
+            job_id=str(job_id),
+            bucket=BUCKET,
+            s3_raw_key=RAW,
+            sha256=SHA,
+            ocr_s3_key=ocr_key(job_id),
+            ocr_engine="recorded",
+            ocr_version="1",
+            page_count=1,
+        )
+        ActivityEnvironment().run(ResultActivities(self.store, self.repository, BUCKET).persist_artifacts, request)
+
     def listing(self, bucket: str = BUCKET) -> list[str]:
         return [entry.key for entry in self.store.list(bucket, "")]
 
@@ -223,11 +240,49 @@ async def test_nothing_is_deleted_before_the_workflow_is_gone(world: World) -> N
     assert world.is_gone(job_id)
 
 
+async def test_what_a_worker_stores_as_it_dies_goes_with_the_workflow(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its step is tried again by nobody, so nobody else looks for the mark and takes the object away."""
+    job_id = await world.finished()
+    stop = world.workflows.erase
+
+    async def store_and_die(job_id: UUID) -> bool:
+        world.store.put(BUCKET, ocr_key(job_id), BODY, content_type="application/json")
+        return await stop(job_id)
+
+    monkeypatch.setattr(world.workflows, "erase", store_and_die)
+    await world.erasure.erase(job_id)
+    assert world.listing() == []
+
+
+async def test_an_attempt_that_goes_on_meanwhile_brings_nothing_back(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It stores the manifest again just behind the deletion, and takes it away where its job is marked."""
+    job_id = await world.finished()
+    delete, late = world.store.delete, [job_id]
+
+    def behind_it(bucket: str, key: str) -> int:
+        deleted = delete(bucket, key)
+        if key == manifest_key(job_id) and late:
+            with contextlib.suppress(JobErased):
+                world.persist_again(late.pop())
+        return deleted
+
+    monkeypatch.setattr(world.store, "delete", behind_it)
+    await world.erasure.erase(job_id)
+    assert late == []
+    assert world.listing() == []
+    assert world.is_gone(job_id)
+
+
 async def test_a_photo_that_two_jobs_share_goes_with_the_last(world: World) -> None:
     one, other = await world.finished(), await world.finished()
     assert (await world.erasure.traces(one)).shared
-    assert list(left(await world.erasure.erase(one))) == [Part.PHOTO]
-    assert RAW in world.listing()
+    said = left(await world.erasure.erase(one))
+    assert RAW in world.listing(), "the other job's photo is gone"
+    assert list(said) == [Part.PHOTO]
     assert not (await world.erasure.traces(other)).shared
     assert left(await world.erasure.erase(other)) == {}
     assert world.listing() == []
@@ -238,9 +293,9 @@ async def test_a_copy_that_two_jobs_share_goes_with_the_last(world: World) -> No
     world.store.put(BUCKET, COPY, b"copy", content_type="image/jpeg")
     assert (await world.erasure.traces(one)).copies == ((BUCKET, COPY),)
     said = left(await world.erasure.erase(one))
+    assert COPY in world.listing(), "the copy that the other job reads is gone"
     assert list(said) == [Part.COPY, Part.PHOTO]
     assert f"s3://{BUCKET}/{COPY} is read by other jobs too" in said[Part.COPY]
-    assert COPY in world.listing()
     assert left(await world.erasure.erase(other)) == {}
     assert world.listing() == []
 
@@ -251,9 +306,10 @@ async def test_the_copy_of_somebody_s_own_photo_goes_at_once(world: World) -> No
     world.store.put(BUCKET, copy, b"copy", content_type="image/jpeg")
     # Of the bytes that lie there now; the erased job's are others.
     world.repository.start(uuid4(), bucket="somebodys", key="pie.heic", sha256="c" * 64)
-    assert list(left(await world.erasure.erase(job_id))) == [Part.PHOTO]
+    said = left(await world.erasure.erase(job_id))
     assert world.listing() == []
     assert world.listing("somebodys") == ["pie.heic"]
+    assert list(said) == [Part.PHOTO]
 
 
 async def test_a_job_that_has_not_hashed_its_photo_yet_keeps_the_copy(world: World) -> None:
@@ -279,9 +335,10 @@ async def test_the_copy_of_a_job_whose_row_is_lost_is_found_by_its_manifest(worl
 )
 async def test_somebodys_own_photo_goes_only_when_asked_for(world: World, bucket: str, key: str) -> None:
     job_id = await world.finished(bucket=bucket, key=key)
-    assert "--with-source" in left(await world.erasure.erase(job_id))[Part.PHOTO]
-    assert world.listing(bucket) == [key]
+    said = left(await world.erasure.erase(job_id))
+    assert world.listing(bucket) == [key], "the owner's photo is gone"
     assert world.is_gone(job_id)
+    assert "--with-source" in said[Part.PHOTO]
     again = await world.finished(bucket=bucket, key=key)
     assert left(await world.erasure.erase(again, with_source=True)) == {}
     assert world.listing(bucket) == []

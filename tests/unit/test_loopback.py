@@ -5,7 +5,7 @@ from __future__ import annotations
 import socket
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import closing
+from contextlib import closing, suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
@@ -14,9 +14,11 @@ from botocore.exceptions import BotoCoreError, ClientError
 from botocore.parsers import ResponseParserError
 
 from photo_worker.devkit.textract.jobs.aws import Clients
+from photo_worker.errors import PhotoWorkerError
 from photo_worker.loopback import is_loopback, proxy_exceptions
 from photo_worker.ocr import textract
 from photo_worker.storage import s3_boto
+from tests.support.s3_answers import Answer, refusal, s3_answering
 
 TOPIC = "arn:aws:sns:us-east-1:000000000000:t"
 PROXIES = ("http_proxy", "https_proxy", "all_proxy", "grpc_proxy")
@@ -113,6 +115,21 @@ def test_no_client_asks_a_proxy_for_loopback(
         use(client)
     assert paths
     assert not asked(proxied)
+
+
+def test_no_photo_for_loopback_is_sent_to_a_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A company's proxy would see it, and say that it cannot reach 127.0.0.1."""
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.setenv(name, "local")
+    for name in ("no_proxy", "NO_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+    with s3_answering(lambda _: refusal(403, "Forbidden")) as proxy, s3_answering(lambda _: Answer()) as service:
+        monkeypatch.setenv("http_proxy", proxy.url)
+        client = s3_boto.make_client(endpoint_url=service.url, region="us-east-1")
+        with closing(client), suppress(PhotoWorkerError):
+            s3_boto.BotoObjectStore(client).put("photos", "pie.jpg", b"a pie", content_type="image/jpeg")
+        assert [request.body for request in proxy.requests] == []
+        assert [request.body for request in service.requests] == [b"a pie"]
 
 
 def test_what_is_elsewhere_still_goes_by_the_proxy(proxied: socket.socket, monkeypatch: pytest.MonkeyPatch) -> None:

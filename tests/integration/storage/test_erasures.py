@@ -2,15 +2,27 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import Any
-from uuid import uuid4
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from uuid import UUID, uuid4
 
 import psycopg
 import pytest
 
-from photo_worker.errors import JobErased
+from photo_worker.errors import DatabaseUnavailable, JobErased
+from photo_worker.integrity.erase import Erasure
+from photo_worker.jobs import JobService, Source
+from photo_worker.storage.memory import MemoryObjectStore, MemoryRecipeRepository
 from photo_worker.storage.postgres import PostgresRecipeRepository, make_pool
+from photo_worker.storage.s3_boto import BotoObjectStore
+from tests.support.sound import BUCKET, START, KnownWorkflows
+
+if TYPE_CHECKING:
+    from mypy_boto3_s3 import S3Client
 
 pytestmark = pytest.mark.stack
 
@@ -66,3 +78,156 @@ def test_a_writer_that_waited_for_the_mark_sees_it(database_url: str) -> None:
         with pytest.raises(JobErased):
             writing.result(timeout=10)
         assert repository.get(job_id) is None
+
+
+def test_a_writer_that_has_not_seen_the_mark_does_not_bring_the_job_back(database_url: str) -> None:
+    """It commits only when the erasure has deleted the rows, or has to wait for it."""
+    job_id = uuid4()
+    with make_pool(database_url) as pool, psycopg.connect(database_url) as writer, ThreadPoolExecutor(1) as threads:
+        repository = PostgresRecipeRepository(pool)
+
+        def erase() -> None:
+            repository.mark_erased(job_id)
+            repository.delete(job_id)
+
+        writer.execute(INSERT, [job_id])
+        erasing = threads.submit(erase)
+        has_to_wait(erasing, database_url)
+        writer.commit()
+        erasing.result(timeout=10)
+        assert repository.get(job_id) is None
+
+
+def test_a_writer_that_begins_beside_the_mark_does_not_bring_the_job_back(database_url: str) -> None:
+    job_id = uuid4()
+    with (
+        make_pool(database_url) as pool,
+        psycopg.connect(database_url) as marker,
+        psycopg.connect(database_url, application_name="photo-worker") as writer,
+        ThreadPoolExecutor(1) as threads,
+    ):
+        repository = PostgresRecipeRepository(pool)
+        marker.execute("SELECT pg_advisory_xact_lock(recipes_job_lock(%s))", [job_id])
+        marker.execute("INSERT INTO erasures (job_digest) VALUES (recipes_job_digest(%s))", [job_id])
+        writing = threads.submit(writer.execute, INSERT, [job_id])
+        has_to_wait(writing, database_url)
+        marker.commit()
+        with suppress(psycopg.DatabaseError):
+            writing.result(timeout=10)
+        repository.delete(job_id)
+        # Where its statement was refused, there is nothing to commit.
+        writer.commit()
+        assert repository.get(job_id) is None
+
+
+class Meanwhile(MemoryObjectStore):
+    """A store in memory; ``deleting`` is called just before an object of these is deleted, once."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.ensure_bucket(BUCKET)
+        self.deleting: Callable[[], object] | None = None
+
+    def delete(self, bucket: str, key: str) -> int:
+        if key.startswith("raw/") and self.deleting is not None:
+            call, self.deleting = self.deleting, None
+            call()
+        return super().delete(bucket, key)
+
+
+class Place:
+    """Submissions and erasures over the real rows."""
+
+    def __init__(self, repository: PostgresRecipeRepository, photo: Path) -> None:
+        self.repository = repository
+        self.store = Meanwhile()
+        workflows = KnownWorkflows(now=lambda: START)
+        self.erasure = Erasure(self.store, repository, workflows, BUCKET)
+        self._service = JobService(self.store, repository, workflows, BUCKET)
+        self._photo = photo
+        photo.write_bytes(b"flour, butter and sugar")
+
+    def submit(self) -> UUID:
+        return asyncio.run(self._service.submit(Source(self._photo.name, path=self._photo))).job_id
+
+    def erase(self, job_id: UUID) -> None:
+        asyncio.run(self.erasure.erase(job_id))
+
+    def photos(self) -> list[str]:
+        return [entry.key for entry in self.store.list(BUCKET, "raw/")]
+
+
+@pytest.fixture
+def place(database_url: str, tmp_path: Path) -> Iterator[Place]:
+    with make_pool(database_url) as pool:
+        yield Place(PostgresRecipeRepository(pool), tmp_path / "pie.png")
+
+
+def test_a_photo_that_another_job_uses_stays(place: Place) -> None:
+    one, other = place.submit(), place.submit()
+    place.erase(one)
+    row = place.repository.get(other)
+    assert row is not None
+    assert place.photos() == [row.s3_raw_key], "the other job's photo is gone"
+    place.erase(other)
+    assert place.photos() == []
+
+
+def test_jobs_with_one_photo_that_are_erased_at_once_leave_nothing_of_it(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    jobs = [place.submit(), place.submit()]
+    for job_id in jobs:
+        place.repository.mark_erased(job_id)
+    # Both have looked before the rows of either are gone.
+    delete = place.repository.delete
+    monkeypatch.setattr(place.repository, "delete", lambda job_id: True)
+    for job_id in jobs:
+        place.erase(job_id)
+    for job_id in jobs:
+        delete(job_id)
+    assert place.photos() == []
+
+
+def test_a_photo_that_is_submitted_while_it_is_deleted_is_there_for_its_job(place: Place, database_url: str) -> None:
+    """The submission waits for the deletion, and stores the photo again."""
+    first = place.submit()
+    with ThreadPoolExecutor(1) as threads:
+        submitting: list[Future[UUID]] = []
+
+        def submit() -> None:
+            submitting.append(threads.submit(place.submit))
+            has_to_wait(submitting[0], database_url)
+
+        place.store.deleting = submit
+        place.erase(first)
+        row = place.repository.get(submitting[0].result(timeout=10))
+    assert row is not None
+    assert place.photos() == [row.s3_raw_key], "the job's photo is gone"
+
+
+def test_an_erasure_whose_lock_was_lost_keeps_the_rows_that_name_the_photo(place: Place, database_url: str) -> None:
+    """A job may have been queued for the photo meanwhile, so the erasure is not done and says so."""
+    job_id = place.submit()
+
+    def cut() -> None:
+        with psycopg.connect(database_url, autocommit=True) as connection:
+            connection.execute(
+                "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity WHERE datname = current_database()"
+                " AND application_name = 'photo-worker' AND state = 'idle in transaction'"
+            )
+        place.submit()
+
+    place.store.deleting = cut
+    with suppress(DatabaseUnavailable):
+        place.erase(job_id)
+    assert place.repository.get(job_id) is not None, "the erasure counts as done"
+
+
+def test_no_object_outlives_its_job_behind_the_first_page_of_a_listing(s3_client: S3Client, bucket: str) -> None:
+    store, job_id = BotoObjectStore(s3_client, page=2), uuid4()
+    for number in range(5):
+        store.put(bucket, f"tags/{job_id}/{number}.json", b"{}", content_type="application/json")
+    erasure = Erasure(store, MemoryRecipeRepository(), KnownWorkflows(now=lambda: START), bucket)
+    asyncio.run(erasure.erase(job_id))
+    assert s3_client.list_objects_v2(Bucket=bucket)["KeyCount"] == 0

@@ -162,6 +162,23 @@ def test_the_description_holds_no_password(database_url: str) -> None:
     assert str(conninfo.conninfo_to_dict(database_url)["port"]) in name
 
 
+def test_no_statement_goes_on_waiting_for_a_lock_when_its_caller_has_given_up(database_url: str) -> None:
+    """Each attempt would leave a session behind, until Postgres takes no more of them."""
+    waiting = (
+        "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database()"
+        " AND application_name = 'photo-worker' AND wait_event_type = 'Lock'"
+    )
+    with make_pool(database_url, statement_timeout=0.2, answer_timeout=0.6) as pool:
+        repository = PostgresRecipeRepository(pool)
+        row = queue(repository)
+        with psycopg.connect(database_url) as holder, psycopg.connect(database_url, autocommit=True) as looker:
+            holder.execute("SELECT 1 FROM recipes WHERE id = %s FOR UPDATE", [row.id])
+            for _ in range(3):
+                with pytest.raises(DatabaseUnavailable):
+                    repository.start(row.id, bucket="photos", key="pie.jpg", sha256="")
+            assert looker.execute(waiting).fetchone() == (0,)
+
+
 def test_the_result_of_a_job_finished_meanwhile_comes_back_whole(database_url: str) -> None:
     """A late ``start`` waits for the row that ``succeed`` holds, and then returns what that wrote."""
     job_id = uuid4()

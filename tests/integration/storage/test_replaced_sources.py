@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 from uuid import uuid4
 
 import pytest
 
-from photo_worker.errors import SourceReplaced
+from photo_worker.errors import JobConflict, SourceReplaced
 from photo_worker.storage.memory import MemoryObjectStore
 from photo_worker.storage.postgres import PostgresRecipeRepository, make_pool
 from tests.support.replaced_sources import FIRST, SECOND, Place, text_of
@@ -43,6 +43,19 @@ class Overtaken(MemoryObjectStore):
 
 
 def test_an_attempt_that_wakes_up_late_does_not_put_its_hash_to_the_others_text(place: Place) -> None:
+    job_id = uuid4()
+
+    def replaced_and_finished() -> None:
+        place.write(SECOND)
+        located = place.verify(job_id, attempt=2)
+        place.persist(job_id, located, place.read(job_id, located))
+
+    with suppress(SourceReplaced, JobConflict):
+        place.verify(job_id, store=Overtaken(place.store, replaced_and_finished))
+    assert place.outcome(job_id) == sound(SECOND)
+
+
+def test_an_attempt_that_wakes_up_late_begins_anew_with_what_is_there(place: Place) -> None:
     job_id = uuid4()
 
     def replaced_and_read() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from datetime import timedelta
 from threading import Barrier
 from uuid import UUID, uuid4
@@ -60,6 +61,9 @@ def test_a_bucket_is_bound_once(store: MemoryObjectStore) -> None:
 def test_a_bucket_of_another_database_is_taken_only_on_purpose(store: MemoryObjectStore) -> None:
     first, second = MemoryRecipeRepository(), MemoryRecipeRepository()
     bind(store, first, BUCKET)
+    with suppress(BucketBoundElsewhere):
+        bind(store, second, BUCKET)
+    assert isinstance(read_binding(store, first, BUCKET), Bound), "the bucket was taken"
     with pytest.raises(BucketBoundElsewhere, match=r"belongs to another database \(memory\)"):
         bind(store, second, BUCKET)
     found = read_binding(store, second, BUCKET)
@@ -317,6 +321,9 @@ async def test_erase_by_id_touches_nothing_where_the_bucket_is_another_database_
     bind(deployment.store, MemoryRecipeRepository(), BUCKET, rebind=True)
     before = {entry.key for entry in deployment.store.list(BUCKET, "")}
     erasure = Erasure(deployment.store, deployment.rows, deployment.temporal, BUCKET)
+    with suppress(BucketBoundElsewhere):
+        await erasure.erase(JOB)
+    assert {entry.key for entry in deployment.store.list(BUCKET, "")} == before, "objects of the other one are gone"
     for act in (erasure.traces, erasure.erase):
         with pytest.raises(BucketBoundElsewhere):
             await act(JOB)

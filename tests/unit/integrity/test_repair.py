@@ -77,8 +77,8 @@ async def test_nothing_is_started_where_no_worker_shows_that_the_namespace_is_ri
     deployment.time += LONG
     deployment.temporal.queue = QueueState("recipe-process", backlog=0, oldest_seconds=0.0, has_worker=False)
     done = await repair(deployment)
+    assert deployment.temporal.started == [], "a second workflow runs in the other namespace"
     assert (done.said, done.left) == ([("queued_without_workflow", "refused")], ["queued_without_workflow"])
-    assert deployment.temporal.started == []
     assert "no worker" in done.details[0]
 
 
@@ -184,9 +184,9 @@ async def test_with_another_deployment_s_database_nothing_is_deleted() -> None:
     deployment.time += LONG
     before = list(deployment.store.list(BUCKET, ""))
     done = await repair(deployment)
+    assert list(deployment.store.list(BUCKET, "")) == before, "photos of the other deployment are gone"
     assert done.said == [("photo_without_row", "refused")] * 3
     assert "S3_BUCKET and DATABASE_URL" in done.details[0]
-    assert list(deployment.store.list(BUCKET, "")) == before
 
 
 async def test_after_a_restore_of_the_database_nothing_is_deleted() -> None:
@@ -200,9 +200,9 @@ async def test_after_a_restore_of_the_database_nothing_is_deleted() -> None:
     deployment.time += LONG
     before = list(deployment.store.list(BUCKET, ""))
     done = await repair(deployment)
+    assert list(deployment.store.list(BUCKET, "")) == before, "what belongs to a lost row is gone"
     assert done.said == [("photo_without_row", "refused")]
     assert done.left == ["photo_without_row", "result_without_row"]
-    assert list(deployment.store.list(BUCKET, "")) == before
 
 
 async def test_nothing_is_deleted_while_a_workflow_has_no_row_yet() -> None:
@@ -212,7 +212,9 @@ async def test_nothing_is_deleted_while_a_workflow_has_no_row_yet() -> None:
     deployment.photo(b"of the workflow")
     deployment.time += LONG
     deployment.temporal.states[JOB] = WorkflowState("running", deployment.time)
+    before = list(deployment.store.list(BUCKET, ""))
     done = await repair(deployment)
+    assert list(deployment.store.list(BUCKET, "")) == before, "the workflow's photo is gone"
     assert (done.said, done.left) == ([("photo_without_row", "refused")], ["photo_without_row"])
     assert "have no row yet (1)" in done.details[0]
 
@@ -227,9 +229,9 @@ async def test_a_photo_that_was_submitted_since_stays() -> None:
         deployment.rows.queue(JOB, bucket=BUCKET, key=key, sha256=sha256)
 
     done = await repair(deployment, between=submit)
+    assert [entry.key for entry in deployment.store.list(BUCKET, "raw/") if entry.key == key], "its photo is gone"
     assert done.said == [("photo_without_row", "begun"), ("photo_without_row", "unneeded")]
     assert done.left == []
-    deployment.store.head(BUCKET, key)
 
 
 async def test_a_job_that_was_put_right_since_is_left_alone() -> None:
@@ -243,6 +245,23 @@ async def test_a_job_that_was_put_right_since_is_left_alone() -> None:
     done = await repair(deployment, between=start)
     assert done.said == [("queued_without_workflow", "begun"), ("queued_without_workflow", "unneeded")]
     assert (deployment.temporal.started, done.left) == ([], [])
+
+
+async def test_a_result_whose_row_is_back_by_then_stays() -> None:
+    """As after a restore of the database that ends between check and repair."""
+    deployment = Deployment()
+    deployment.succeeded(OTHER)
+    deployment.store.put(BUCKET, ocr_key(JOB), b"{}", content_type="application/json")
+    deployment.time += LONG
+
+    def restore() -> None:
+        deployment.succeeded(JOB)
+
+    done = await repair(deployment, between=restore)
+    kept = {entry.key for entry in deployment.store.list(BUCKET, "artifacts/")}
+    assert {ocr_key(JOB), manifest_key(JOB)} <= kept, "the job's result is gone"
+    assert done.said == [("artifact_without_row", "begun"), ("artifact_without_row", "unneeded")]
+    assert done.left == []
 
 
 async def test_a_step_that_fails_says_why_and_the_next_is_done() -> None:

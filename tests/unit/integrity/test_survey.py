@@ -270,12 +270,15 @@ async def test_a_listing_that_breaks_off_is_no_end(after: int) -> None:
     deployment = Deployment()
     for number in range(300):
         deployment.succeeded(uuid4(), body=b"photo %d" % number)
+    damaged = UUID(int=(1 << 128) - 1)
+    deployment.succeeded(damaged, body=b"damaged")
+    deployment.store.delete(BUCKET, ocr_key(damaged))
     deployment.store.put(BUCKET, "raw/zzz", b"last", content_type="image/png")
     whole = await survey(deployment)
     torn = _Torn(deployment.store, failures=3, after=after)
     report = await survey(deployment, ports=Ports(torn, deployment.rows, deployment.temporal, BUCKET))
-    assert torn.failures == 0
-    assert (report.jobs, report.objects, codes(report)) == (whole.jobs, whole.objects, ["name_unknown"])
+    assert codes(report) == ["name_unknown", "ocr_missing"], "what is damaged behind the break was not found"
+    assert (torn.failures, report.jobs, report.objects) == (0, whole.jobs, whole.objects)
 
 
 async def test_a_listing_that_never_ends_well_is_an_error() -> None:

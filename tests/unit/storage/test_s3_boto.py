@@ -8,7 +8,7 @@ import zlib
 from base64 import b64encode
 from collections import deque
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -233,6 +233,23 @@ def test_a_body_that_was_torn_on_its_way_there_is_sent_again_later() -> None:
         pytest.raises(StorageUnavailable),
     ):
         store.put("photos", "pie.jpg", b"x", content_type="image/jpeg")
+
+
+@pytest.mark.parametrize("damage", [lambda body: body[:-1] + b"?", lambda body: body[: len(body) // 2]])
+def test_a_body_that_changes_on_its_way_is_not_stored(damage: Callable[[bytes], bytes]) -> None:
+    """By a store that compares what came with Content-MD5, as S3 does, and knows no other digest."""
+    kept: list[bytes] = []
+
+    def take(request: Request) -> Answer:
+        came, said = damage(request.body), request.headers.get("content-md5")
+        if said not in {None, b64encode(hashlib.md5(came, usedforsecurity=False).digest()).decode()}:
+            return refusal(400, "BadDigest", "The Content-MD5 you specified did not match what we received.")
+        kept.append(came)
+        return Answer()
+
+    with store_answering(take) as (store, _), suppress(StorageUnavailable):
+        store.put("photos", "pie.jpg", b"a pie", content_type="image/jpeg")
+    assert kept == []
 
 
 def test_put_sends_what_the_store_needs_to_check_the_body() -> None:

@@ -1,0 +1,63 @@
+"""The rules in front of a service: what a web page sends does not reach it, what a program sends does."""
+
+from __future__ import annotations
+
+import pytest
+
+from photo_worker.devkit.guard.asgi import Message, Receive, Scope, Send, guarded
+from photo_worker.devkit.guard.rules import Rules
+
+HOST = ("Host", "127.0.0.1:15005")
+
+
+class Service:
+    """An application that notes what it was asked to do."""
+
+    def __init__(self) -> None:
+        self.done: list[str] = []
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        self.done.append(f"{scope['method']} {scope['path']}")
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.body", "body": b""})
+
+
+async def call(service: Service, *headers: tuple[str, str]) -> object:
+    """Ask the service behind the rules to delete something; return the status of its answer."""
+    sent: list[Message] = []
+
+    async def receive() -> Message:
+        return {"type": "http.request", "body": b"", "more_body": False}
+
+    async def send(message: Message) -> None:
+        sent.append(message)
+
+    scope: Scope = {
+        "type": "http",
+        "method": "DELETE",
+        "path": "/photos/pie.jpg",
+        "headers": [(name.lower().encode(), value.encode()) for name, value in headers],
+    }
+    await guarded(service, Rules())(scope, receive, send)
+    return sent[0]["status"]
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        pytest.param([HOST, ("Origin", "https://evil.example")], id="another origin"),
+        pytest.param([HOST, ("Sec-Fetch-Site", "cross-site")], id="another site"),
+        pytest.param([("Host", "evil.example:15005"), ("Sec-Fetch-Site", "same-origin")], id="a rebound name"),
+    ],
+)
+async def test_what_a_web_page_asks_for_is_not_done(headers: list[tuple[str, str]]) -> None:
+    service = Service()
+    status = await call(service, *headers)
+    assert service.done == []
+    assert status == 403
+
+
+async def test_what_a_program_asks_for_is_done() -> None:
+    service = Service()
+    assert await call(service, HOST) == 200
+    assert service.done == ["DELETE /photos/pie.jpg"]
