@@ -215,10 +215,10 @@ class UnreadableDocument(InputError):
 
 
 class DocumentProtected(InputError):
-    """The document {name!r} is protected by a password."""
+    """The document {name!r} is protected by {by}."""
 
     code = "document_protected"
-    hint = "Save it without a password and submit the new file."
+    hint = "Save it without a password or other protection, and submit the new file."
 
 
 class DocumentTooCostly(InputError):

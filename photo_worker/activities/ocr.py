@@ -16,6 +16,7 @@ from photo_worker.contracts.keys import is_upload_of, ocr_key, parse_job_id
 from photo_worker.crash_points import CrashPoint, at
 from photo_worker.errors import (
     DocumentTooLarge,
+    InputError,
     JobErased,
     ObjectMissing,
     OcrRefused,
@@ -94,8 +95,8 @@ class OcrActivities:
             self._require_unchanged(document)
         try:
             detected = backend.detect_text(document)
-        except (OcrRefused, ObjectMissing):
-            # Textract calls what is not there refused.
+        except (OcrRefused, InputError):
+            # Textract calls what is not there refused, and what is wrong with a document may be wrong with another one.
             self._require_unchanged(document)
             raise
         if document.revision and not has_versions:

@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -43,6 +44,8 @@ _EMULATOR_MODULES = {
     "ocrust": "ocrust",
     "psutil": "psutil",
 }
+# What a worker opens documents with.
+_DECODERS = {"pi_heif": "pi-heif", "PIL": "pillow", "pypdfium2": "pypdfium2"}
 _INSTALL = "Install the development kit: pip install 'photo-worker[devkit]'."
 
 
@@ -60,6 +63,7 @@ def examine(paths: StackPaths, wishes: Wishes | None = None) -> list[Finding]:
     native: tuple[Callable[[], Iterator[Finding]], ...] = (
         _python,
         _platform,
+        _decoders,
         lambda: programs(record),
         lambda: _externals(record),
         lambda: _directory(paths),
@@ -71,6 +75,7 @@ def examine(paths: StackPaths, wishes: Wishes | None = None) -> list[Finding]:
     )
     compose: tuple[Callable[[], Iterator[Finding]], ...] = (
         _python,
+        _decoders,
         lambda: _directory(paths),
         lambda: _disk(paths),
         lambda: _externals(record),
@@ -135,6 +140,17 @@ def _platform() -> Iterator[Finding]:
         yield Finding("platform", "problem", f"{what} without glibc has no wheels of the services", hint)
     else:
         yield Finding("platform", "ok", what)
+
+
+def _decoders() -> Iterator[Finding]:
+    """Say which packages a worker here opens documents with: without pi-heif, jobs with a HEIC wait for another one."""
+    missing = sorted(package for module, package in _DECODERS.items() if find_spec(module) is None)
+    if missing:
+        hint = f"Install what the worker needs: pip install {' '.join(missing)}."
+        yield Finding("documents", "problem", f"not installed: {', '.join(missing)}", hint)
+    else:
+        said = ", ".join(f"{package} {version(package)}" for package in sorted(_DECODERS.values()))
+        yield Finding("documents", "ok", f"HEIC, WebP, PDF and TIFF are opened with {said}")
 
 
 def programs(record: StackRecord) -> Iterator[Finding]:

@@ -23,6 +23,7 @@ from photo_worker.errors import (
     UnsupportedDocument,
 )
 from photo_worker.ocr.document import SYNC, check_size, open_document
+from photo_worker.ocr.pdf import OTHER_PROTECTION, STANDARD_PROTECTION
 from photo_worker.policies import IMAGE_PIXEL_LIMIT, IMAGE_SIDE_LIMIT_PX, SYNC_OCR_LIMIT_BYTES
 
 if TYPE_CHECKING:
@@ -82,8 +83,9 @@ def _check_pdf(content: bytes, name: str) -> None:
             pages = len(document)
             width, height = document.get_page_size(0) if pages else (0, 0)
     except pypdfium2.PdfiumError as error:
-        if error.err_code == pdfium.FPDF_ERR_PASSWORD:
-            raise DocumentProtected(name=name) from error
+        if error.err_code in {pdfium.FPDF_ERR_PASSWORD, pdfium.FPDF_ERR_SECURITY}:
+            asked = error.err_code == pdfium.FPDF_ERR_PASSWORD
+            raise DocumentProtected(name=name, by=STANDARD_PROTECTION if asked else OTHER_PROTECTION) from error
         raise UnreadableDocument(name=name, reason=_plain(error)) from error
     if pages > 1:
         raise UnsupportedDocument(name=name, actual=f"a PDF of {pages} pages")

@@ -26,6 +26,10 @@ PDF_SIDE_LIMIT_POINTS = 9000
 # A page that is larger at PDF_DPI is drawn at fewer dots, and scaled down from there to what is read.
 _DRAWN_SIDE = 2 * READING_SIDE
 
+# What protects a PDF, as errors say it. Security handlers other than the standard one need more than a password.
+STANDARD_PROTECTION = "a password"
+OTHER_PROTECTION = "a certificate, or an encryption of an unknown kind"
+
 _ENCRYPTION = b"/Encrypt"
 _PIECE_BYTES = 1024 * 1024
 
@@ -77,9 +81,11 @@ def _damage(name: str, file: BinaryIO) -> Iterator[None]:
         yield
     except pypdfium2.PdfiumError as error:
         said = f"broken PDF: {error}"
+        if error.err_code == pdfium.FPDF_ERR_SECURITY and _is_encrypted(file):
+            raise DocumentProtected(name=name, by=OTHER_PROTECTION) from error
         if error.err_code in {pdfium.FPDF_ERR_PASSWORD, pdfium.FPDF_ERR_SUCCESS}:
             if error.err_code == pdfium.FPDF_ERR_PASSWORD and _is_encrypted(file):
-                raise DocumentProtected(name=name) from error
+                raise DocumentProtected(name=name, by=STANDARD_PROTECTION) from error
             # PDFium says nothing of its own where there is no page, and its last word is about another document.
             said = "broken PDF: it has no page that can be found"
         raise UnreadableDocument(name=name, reason=said.splitlines()[0][:200]) from error

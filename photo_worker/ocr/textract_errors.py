@@ -15,6 +15,7 @@ from botocore.exceptions import (
 )
 
 from photo_worker.errors import (
+    DocumentProtected,
     DocumentTooLarge,
     InvalidKey,
     OcrRefused,
@@ -52,10 +53,11 @@ _UNSUPPORTED = re.compile(r"unsupported|not supported|pixels", re.IGNORECASE)
 # About the document's own size: a reader also says "too large" of what it finds inside.
 _TOO_LARGE = re.compile(r"\b(document|file|object)\b[^.:;]*\btoo large|reads at most [\d,.]+ bytes", re.IGNORECASE)
 _DAMAGED = re.compile(
-    r"truncated|damaged|corrupt|broken (?!pipe)|cannot identify|password|zero bytes|decompress"
+    r"truncated|damaged|corrupt|broken (?!pipe)|cannot identify|zero bytes|decompress"
     r"|unrecognized data stream|data format error|failed to load document",
     re.IGNORECASE,
 )
+_PROTECTED = re.compile(r"password|protected by|\bencrypted", re.IGNORECASE)
 # Textract's access to the object or to its key: the operator's to grant, whatever the document is.
 _REFUSED = re.compile(r"unable to get object|access ?denied|not authori[sz]ed|forbidden|\bKMS\b", re.IGNORECASE)
 _SERVICE = re.compile(r"internal|unavailable|timed? ?out|try again|throttl|\bS3\b|emulator", re.IGNORECASE)
@@ -110,6 +112,8 @@ def _about_request(code: str, message: str, service: str, document: DocumentRef)
     """Return what an answer says is wrong with the document or the call, if it says so."""
     error: PhotoWorkerError | None = None
     match code:
+        case "UnsupportedDocumentException" | "BadDocumentException" if _PROTECTED.search(message):
+            error = _protected(document)
         case "UnsupportedDocumentException":
             error = _unsupported(message, document)
         case "BadDocumentException":
@@ -143,6 +147,8 @@ def job_failure(message: str, service: str, document: DocumentRef) -> PhotoWorke
     found: PhotoWorkerError | None = None
     if _REFUSED.search(message):
         found = _refused(message, service, document)
+    elif _PROTECTED.search(message):
+        found = _protected(document)
     elif _UNSUPPORTED.search(message):
         found = _unsupported(message, document)
     elif _TOO_LARGE.search(message):
@@ -156,6 +162,10 @@ def job_failure(message: str, service: str, document: DocumentRef) -> PhotoWorke
 
 def _refused(message: str, service: str, document: DocumentRef) -> OcrRefused:
     return OcrRefused(bucket=document.bucket, key=document.key, engine=service, reason=message)
+
+
+def _protected(document: DocumentRef) -> DocumentProtected:
+    return DocumentProtected(name=document.key, by="a password")
 
 
 def _unsupported(message: str, document: DocumentRef) -> UnsupportedDocument:

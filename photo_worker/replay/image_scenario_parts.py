@@ -66,8 +66,9 @@ def succeeded(name: str, about: str, *ran: Ran, photo: Photo | None = None, **mo
 
 def cancelled(name: str, about: str, steps: tuple[Step, ...], *ran: Ran, **more: Any) -> Scenario:
     """Return a scenario that is cancelled, with the reason written down."""
-    expected = Expected("cancellation", (*ran, Ran(RECORD, "completed")))
-    return Scenario(name, WORKFLOW, about, expected, request=Photo(), steps=steps, **more)
+    parts = {"events": more.pop("events", {}), "patches": more.pop("patches", ())}
+    expected = Expected("cancellation", (*ran, Ran(RECORD, "completed")), **parts)
+    return Scenario(name, WORKFLOW, about, expected, request=more.pop("photo", Photo()), steps=steps, **more)
 
 
 def held(activity: str, *attempts: int) -> tuple[Interference, ...]:

@@ -143,6 +143,16 @@ _OTHERWISE: tuple[Scenario, ...] = (
         events={"TimerStarted": 1, "TimerFired": 1},
         patches=("source-replaced",),
     ),
+    cancelled(
+        "cancelled-before-rereading",
+        "Cancelled while the workflow waits to read an object again that is replaced each time.",
+        # The third wait is 4 s: time enough for a cancellation.
+        (Await("TimerStarted", 3), Cancel()),
+        *[DONE[0], Ran(OCR, "failed")] * 3,
+        photo=Photo("theirs", engine="textract-replaced-always"),
+        events={"TimerStarted": 3, "TimerFired": 2, "TimerCanceled": 1},
+        patches=("source-replaced",),
+    ),
     failed(
         "verify-expired",
         "The photo's verification hangs without a heartbeat until the job's lifetime is over.",
@@ -219,29 +229,30 @@ def _stage_photo(application: Application, wanted: Photo, png: bytes, workflow_i
 def _activities(scenario: Scenario, application: Application | None) -> Sequence[Callable[..., Any]]:
     application = _needed(application)
     registry = BackendRegistry(application.settings, application.store)
-    replaced = _Replaced(registry, application.store)
+    own = {
+        "textract-replaced": _Replaced(registry, application.store, times=1),
+        "textract-replaced-always": _Replaced(registry, application.store),
+    }
 
     def backends(engine: str) -> OcrBackend:
-        if engine == "textract-away":
-            return _away()
-        return replaced if engine == "textract-replaced" else registry(engine)
+        return _away() if engine == "textract-away" else own.get(engine) or registry(engine)
 
     return build_activities(application, backends)
 
 
 class _Replaced:
-    """Textract, whose first document is replaced by another one while it reads."""
+    """Textract, whose documents are replaced by others while it reads: so many ``times``, or always."""
 
     engine = "textract"
 
-    def __init__(self, backends: Callable[[str], OcrBackend], store: ObjectStore) -> None:
+    def __init__(self, backends: Callable[[str], OcrBackend], store: ObjectStore, *, times: int | None = None) -> None:
         self._backends = backends
         self._store = store
-        self._replaced = False
+        self._left = times
 
     def detect_text(self, document: DocumentRef) -> DetectedText:
-        if not self._replaced:
-            self._replaced = True
+        if self._left != 0:
+            self._left = None if self._left is None else self._left - 1
             body = self._store.get(document.bucket, document.key, limit_bytes=document.size_bytes)
             # Behind a PNG's end nothing is part of the picture.
             self._store.put(document.bucket, document.key, body + b"another", content_type=document.content_type)

@@ -8,13 +8,24 @@ import re
 import sys
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
+from typing import Any
 
 import pytest
+import yaml
 
 ROOT = Path(__file__).resolve().parents[2]
 TEXT = (ROOT / "compose" / "docker-compose.yml").read_text(encoding="utf-8")
 # "Bad port" in the Fetch Standard, as far as the file uses it.
 REFUSED_BY_BROWSERS = {6665, 6666, 6667, 6668, 6669, 6697}
+# Each port that is published, with what keeps web pages out of it.
+PUBLISHED = {
+    ("temporal", 7233): "no HTTP/1.1",
+    ("temporal-ui", 8233): "the forwarder",
+    ("postgres", 5432): "no HTTP/1.1",
+    ("aws", 4566): "the start script",
+    ("s3", 9000): "a secret and no CORS",
+    ("textract", 8765): "its own application",
+}
 
 
 class Response(SimpleNamespace):
@@ -94,3 +105,62 @@ def test_temporal_listens_for_programs_alone() -> None:
 
 def test_no_secret_of_minio_is_known_to_everybody() -> None:
     assert "MINIO_ROOT_PASSWORD: ${PW_SECRET_KEY:-}\n" in TEXT
+
+
+@pytest.fixture(scope="module")
+def services() -> dict[str, dict[str, Any]]:
+    """The file's services, every profile included."""
+    found: dict[str, dict[str, Any]] = yaml.safe_load(TEXT)["services"]
+    return found
+
+
+def test_every_published_port_has_something_that_keeps_web_pages_out(services: dict[str, dict[str, Any]]) -> None:
+    published = set()
+    for name, entry in services.items():
+        # Whatever else would publish a port, or all of them.
+        assert not {"network_mode", "extends"} & entry.keys(), name
+        for port in entry.get("ports", []):
+            # The short form on loopback alone, a variable for the outside, one number for the inside.
+            form = re.fullmatch(r"127\.0\.0\.1:\$\{PW_PORT_[A-Z0-9_]+:-\d+\}:(\d+)", port)
+            assert form is not None, (name, port)
+            published.add((name, int(form[1])))
+    assert published == set(PUBLISHED)
+
+
+def test_what_keeps_web_pages_out_is_where_it_is_said_to_be(services: dict[str, dict[str, Any]]) -> None:
+    for (name, port), how in PUBLISHED.items():
+        entry = services[name]
+        environment = entry.get("environment", {})
+        match how:
+            case "the forwarder":
+                assert entry["entrypoint"] == ["python", "-m", "photo_worker.devkit.guard.proxy"]
+                assert entry["command"] == ["--listen", f"0.0.0.0:{port}", "--to", "temporal:6667"]
+            case "the start script":
+                mounted = {volume.split(":")[1]: volume.split(":")[0] for volume in entry["volumes"]}
+                assert mounted["/etc/localstack/init/start.d/photo-worker.py"] == "./localstack/guard.py"
+                assert mounted["/usr/local/lib/photo-worker/rules.py"] == "../photo_worker/devkit/guard/rules.py"
+                assert environment["GATEWAY_LISTEN"] == f"0.0.0.0:{port}"
+                assert "PHOTO_WORKER_ALLOWED_HOSTS" in environment
+            case "its own application":
+                # The image's program has the rules in front of it; names are all that is set here.
+                assert not {"entrypoint", "command"} & entry.keys()
+                assert "PHOTO_WORKER_ALLOWED_HOSTS" in environment
+            case "a secret and no CORS":
+                assert environment["MINIO_API_CORS_ALLOW_ORIGIN"] == "http://none.invalid"
+                assert environment["MINIO_ROOT_PASSWORD"] == "${PW_SECRET_KEY:-}"
+                assert environment["MINIO_BROWSER"] == "off"
+            case "no HTTP/1.1":
+                # gRPC is HTTP/2 without TLS, which no browser speaks, and Postgres closes what is not its protocol.
+                assert name in {"temporal", "postgres"}
+            case other:
+                raise AssertionError(other)
+
+
+def test_no_one_else_is_reached_from_outside(services: dict[str, dict[str, Any]]) -> None:
+    """What publishes nothing is no server that a page could ask for."""
+    assert {name for name, entry in services.items() if not entry.get("ports")} == {
+        "migrate",
+        "resources",
+        "usable",
+        "worker",
+    }

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
@@ -19,7 +20,8 @@ from uuid import UUID, uuid4
 
 import pytest
 from temporalio import activity
-from temporalio.api.enums.v1 import EventType
+from temporalio.api.enums.v1 import EventType, RetryState, TimeoutType
+from temporalio.api.failure.v1 import Failure
 from temporalio.client import Client, WorkflowExecutionStatus, WorkflowHandle, WorkflowHistory
 from temporalio.worker import Worker
 from temporalio.worker.workflow_sandbox import SandboxedWorkflowRunner, SandboxRestrictions
@@ -38,9 +40,10 @@ from photo_worker.contracts.image import (
     PersistInput,
     PersistResult,
 )
-from photo_worker.errors import ObjectMissing, StorageUnavailable
+from photo_worker.errors import ObjectMissing, SourceReplaced, StorageUnavailable
 from photo_worker.orchestration.connection import connect
 from photo_worker.orchestration.temporal import TemporalOrchestrator
+from photo_worker.replay.histories import patch_ids
 from photo_worker.workflows.image import ImageProcessingWorkflow
 from tests.crash.simulation.gate import current
 from tests.crash.simulation.service import Execution
@@ -55,20 +58,24 @@ REASON = "as the course says"
 STEPS = {"VERIFY": VERIFY, "OCR": OCR, "PERSIST": PERSIST, "RECORD_FAILURE": RECORD}
 
 _AMPLE_SECONDS = 30.0
+_LONG_SECONDS = 600.0
 _PATIENCE_SECONDS = 180
 
 
 @dataclass
 class Acting:
-    """The product's activities by name and contract, each attempt of which goes as the course says."""
+    """The product's activities by name and contract, each call of which goes as the course says."""
 
-    course: Mapping[tuple[str, int], str]
+    course: Course
     hang: Callable[[Callable[[], bool]], None]
     reached: threading.Event = field(default_factory=threading.Event)
     released: threading.Event = field(default_factory=threading.Event)
     over: threading.Event = field(default_factory=threading.Event)
     reasons: list[tuple[str, str]] = field(default_factory=list)
     """Code and message of each failure that the workflow wanted written down."""
+    calls: Counter[str] = field(default_factory=Counter)
+    """How many attempts of each activity have begun. One activity behind another begins with attempt 1 again."""
+    lock: threading.Lock = field(default_factory=threading.Lock)
 
     @activity.defn(no_thread_cancel_exception=True)
     def verify_and_locate_asset(self, request: LocateAssetInput) -> LocatedAsset:
@@ -94,9 +101,18 @@ class Acting:
         return FailureResult(status="failed")
 
     def _act(self, name: str) -> None:
-        match self.course.get((name, activity.info().attempt), "end"):
+        with self.lock:
+            self.calls[name] += 1
+            number = self.calls[name]
+        match self.course.calls.get((name, number), "end"):
             case "be away":
-                raise StorageUnavailable(store="nowhere", reason="as the course says")
+                raise StorageUnavailable(store="nowhere", reason=REASON)
+            case "slow down":
+                throttled = StorageUnavailable(store="nowhere", reason=REASON)
+                throttled.retry_after_seconds = self.course.retry_after
+                raise throttled
+            case "replace":
+                raise SourceReplaced(bucket="photos", key="raw/none.png")
             case "refuse":
                 raise ObjectMissing(bucket="photos", key="raw/none.png")
             case "break":
@@ -119,17 +135,24 @@ class Course:
     """How attempts go, and what somebody asks of Temporal once an attempt hangs or waits to be tried again."""
 
     name: str
-    attempts: Mapping[tuple[str, int], str] = field(default_factory=dict)
+    calls: Mapping[tuple[str, int], str] = field(default_factory=dict)
+    """What each call of an activity does, counted from 1 across the activities of its name."""
     asked: str = ""
     """``cancel`` or ``terminate``, once an attempt hangs."""
     released: bool = False
     """Whether the hanging attempt ends when the cancellation has had its effects."""
-    between: bool = False
-    """Whether it is asked for between two attempts instead."""
+    between: str = ""
+    """``attempts`` or ``timer`` where it is asked for between two attempts, or while a timer runs, instead."""
     start_to_close: float = _AMPLE_SECONDS
     heartbeat: float | None = None
     initial_interval: float = 0.05
     maximum_attempts: int = 3
+    retry_after: float = 0.5
+    """How long a service that is asked too often wants to be left alone."""
+    reread_wait: float = 0.2
+    lifetime: int | None = None
+    """The job's own, in seconds."""
+    last_chance: float = _AMPLE_SECONDS
 
 
 COURSES = [
@@ -150,11 +173,50 @@ COURSES = [
         {(OCR, 1): "be away", (RECORD, 1): "hang"},
         asked="cancel",
         released=True,
-        between=True,
+        between="attempts",
         initial_interval=20.0,
     ),
     Course("cancelled too late", {(PERSIST, 1): "hang"}, asked="cancel", released=True),
     Course("terminated", {(OCR, 1): "hang"}, asked="terminate"),
+    # Unexpected errors: each ends its activity, and they are counted for each step and apart from outages.
+    Course("a defect in every step", {(VERIFY, 1): "break", (OCR, 1): "break", (PERSIST, 1): "break"}),
+    Course(
+        "a defect between outages",
+        {(OCR, 1): "be away", (OCR, 2): "be away", (OCR, 3): "break", (OCR, 4): "be away", (OCR, 5): "break"},
+    ),
+    Course(
+        "cancelled behind a defect",
+        {(OCR, 1): "break"},
+        asked="cancel",
+        between="timer",
+        initial_interval=_LONG_SECONDS,
+    ),
+    # The wait that a service asks for, in place of the policy's.
+    Course("told to come later", {(OCR, 1): "slow down"}),
+    Course(
+        "cancelled when told to come later",
+        {(OCR, 1): "slow down"},
+        asked="cancel",
+        between="attempts",
+        retry_after=_LONG_SECONDS,
+    ),
+    Course("told to come when it is over", {(OCR, 1): "slow down"}, retry_after=_LONG_SECONDS, lifetime=1),
+    # The job's lifetime, which is how long an activity may take with all its attempts.
+    Course("over before another attempt", {(OCR, 1): "be away"}, lifetime=1, initial_interval=_LONG_SECONDS),
+    Course("over before another timeout", {(OCR, 1): "hang"}, lifetime=1, start_to_close=1.0, initial_interval=60.0),
+    Course("over in the first attempt", {(OCR, 1): "hang"}, lifetime=1, last_chance=2.5),
+    Course("over in the second attempt", {(OCR, 1): "be away", (OCR, 2): "hang"}, lifetime=1, last_chance=2.5),
+    # An object that is replaced while it is read: another patch, and a timer before the next reading.
+    Course("replaced", {(OCR, 1): "replace"}),
+    Course("replaced twice", {(OCR, 1): "replace", (OCR, 2): "replace"}),
+    Course("replaced when it is over", {(OCR, 1): "replace", (OCR, 2): "replace"}, lifetime=4, reread_wait=5.0),
+    Course(
+        "cancelled before it is read again",
+        {(OCR, 1): "replace"},
+        asked="cancel",
+        between="timer",
+        reread_wait=_LONG_SECONDS,
+    ),
 ]
 
 
@@ -170,6 +232,16 @@ class Seen:
     joined: tuple[bool, ...]
     """Of each start of the id: the first, one while it ran, one when it had ended."""
     state: tuple[str, str | None, str | None]
+    timers: tuple[float, ...]
+    """How long each timer was to run, in seconds."""
+    patches: tuple[str, ...]
+    """Of which each left a marker."""
+    ends: tuple[tuple[str, bool], ...]
+    """Of each activity that failed or timed out: the kind of its last failure, and whether its time was over."""
+    unexpected: Mapping[str, int]
+    """How many failures for which no code stands Temporal was told of, by activity."""
+    wait: float | None
+    """How long an activity has to wait for its next attempt where something is asked between two, in seconds."""
 
 
 @pytest.fixture
@@ -184,6 +256,9 @@ async def test_the_simulation_goes_as_the_service_goes(
     """Every event of the history in its order, every attempt, every reason, and what each start is told."""
     for name, step in STEPS.items():
         monkeypatch.setattr(policies, name, scaled(getattr(policies, name), course, step))
+    monkeypatch.setattr(policies, "LAST_CHANCE", timedelta(seconds=course.last_chance))
+    monkeypatch.setattr(policies, "REREAD_FIRST_WAIT", timedelta(seconds=course.reread_wait))
+    monkeypatch.setattr(policies, "REREAD_LONGEST_WAIT", timedelta(seconds=max(course.reread_wait, 0.3)))
     real = await played(client, course)
     # A thread of its own: event loops do not run within one another.
     assert await asyncio.to_thread(simulated, course) == real
@@ -191,7 +266,7 @@ async def test_the_simulation_goes_as_the_service_goes(
 
 def scaled(policy: policies.ActivityPolicy, course: Course, step: str) -> policies.ActivityPolicy:
     """Return a step's policy for a course. Only what hangs has little time: others may be slow on a busy machine."""
-    hangs = step in {name for (name, _), what in course.attempts.items() if what == "hang"}
+    hangs = step in {name for (name, _), what in course.calls.items() if what == "hang"}
     return replace(
         policy,
         start_to_close_timeout=timedelta(seconds=course.start_to_close if hangs else _AMPLE_SECONDS),
@@ -202,8 +277,17 @@ def scaled(policy: policies.ActivityPolicy, course: Course, step: str) -> polici
     )
 
 
-def request_of(job_id: UUID) -> ImageProcessingInput:
-    return ImageProcessingInput(job_id=str(job_id), bucket="photos", key="raw/none.png")
+def request_of(job_id: UUID, course: Course) -> ImageProcessingInput:
+    return ImageProcessingInput(
+        job_id=str(job_id), bucket="photos", key="raw/none.png", lifetime_seconds=course.lifetime
+    )
+
+
+def kind_of(failure: Failure) -> str:
+    """Return the type of an application's failure, or which timeout it is."""
+    if failure.HasField("timeout_failure_info"):
+        return TimeoutType.Name(failure.timeout_failure_info.timeout_type)
+    return failure.application_failure_info.type
 
 
 # -- the real service -------------------------------------------------------------------
@@ -214,7 +298,7 @@ async def played(client: Client, course: Course) -> Seen:
         while not ended():
             acting.over.wait(0.01)
 
-    acting = Acting(course.attempts, hang)
+    acting = Acting(course, hang)
     queue, job_id = f"test-{token_hex(6)}", uuid4()
     orchestrator = TemporalOrchestrator(client, queue)
     handle = client.get_workflow_handle(str(job_id))
@@ -232,19 +316,19 @@ async def played(client: Client, course: Course) -> Seen:
             ),
         )
         try:
-            first = await orchestrator.start_image_processing(request_of(job_id))
-            second = await orchestrator.start_image_processing(request_of(job_id))
+            first = await orchestrator.start_image_processing(request_of(job_id, course))
+            second = await orchestrator.start_image_processing(request_of(job_id, course))
             # A task that is handed to nobody comes again after its timeout, which a busy machine may need.
             async with asyncio.timeout(_PATIENCE_SECONDS), worker:
                 try:
-                    await ask(handle, course, acting)
+                    wait = await ask(handle, course, acting)
                     await ended(handle)
                 finally:
                     # A hanging thread would keep the worker, and the reason for it from being seen.
                     acting.over.set()
         finally:
             acting.over.set()
-    third = await orchestrator.start_image_processing(request_of(job_id))
+    third = await orchestrator.start_image_processing(request_of(job_id, course))
     state = await orchestrator.state(job_id)
     assert state is not None
     history = await handle.fetch_history()
@@ -255,18 +339,33 @@ async def played(client: Client, course: Course) -> Seen:
         tuple(acting.reasons),
         (first.joined, second.joined, third.joined),
         (state.status, state.reason_code, state.reason),
+        tuple(
+            event.timer_started_event_attributes.start_to_fire_timeout.ToTimedelta().total_seconds()
+            for event in history.events
+            if event.HasField("timer_started_event_attributes")
+        ),
+        patch_ids(history.to_json_dict()["events"]),
+        tuple(ends_of(history)),
+        unexpected_in(history),
+        wait,
     )
 
 
-async def ask(handle: WorkflowHandle[Any, Any], course: Course, acting: Acting) -> None:
+async def ask(handle: WorkflowHandle[Any, Any], course: Course, acting: Acting) -> float | None:
+    """Ask what the course says, when it says; return how long an attempt that is waited for then had to wait."""
     if not course.asked:
-        return
+        return None
+    waits: list[float] = []
 
     async def reached() -> bool:
         if not course.between:
             return acting.reached.is_set()
-        pending = (await handle.describe()).raw_description.pending_activities
-        return any(about.attempt > 1 for about in pending)
+        about = (await handle.describe()).raw_description
+        if course.between == "timer":
+            events = (await handle.fetch_history()).events
+            return "TimerStarted" in [name_of(event.event_type) for event in events]
+        waits.extend(one.current_retry_interval.ToTimedelta().total_seconds() for one in about.pending_activities)
+        return any(one.attempt > 1 for one in about.pending_activities)
 
     async def obeyed() -> bool:
         events = (await handle.fetch_history()).events
@@ -275,11 +374,13 @@ async def ask(handle: WorkflowHandle[Any, Any], course: Course, acting: Acting) 
     await eventually(reached, seconds=_PATIENCE_SECONDS)
     if course.asked == "terminate":
         await handle.terminate(reason=REASON)
-        return
+        return None
     await handle.cancel()
     if course.released:
         await eventually(obeyed, seconds=_PATIENCE_SECONDS)
         acting.released.set()
+    # The server tells the time between two moments that it has rounded.
+    return round(waits[-1], 2) if waits else None
 
 
 def has_obeyed(events: Sequence[str]) -> bool:
@@ -313,6 +414,35 @@ def attempts_of(history: WorkflowHistory) -> tuple[tuple[str, int], ...]:
     return tuple(found)
 
 
+def ends_of(history: WorkflowHistory) -> Iterator[tuple[str, bool]]:
+    for event in history.events:
+        if event.HasField("activity_task_failed_event_attributes"):
+            failed = event.activity_task_failed_event_attributes
+            yield kind_of(failed.failure), failed.retry_state == RetryState.RETRY_STATE_TIMEOUT
+        elif event.HasField("activity_task_timed_out_event_attributes"):
+            late = event.activity_task_timed_out_event_attributes
+            yield kind_of(late.failure), late.retry_state == RetryState.RETRY_STATE_TIMEOUT
+
+
+def unexpected_in(history: WorkflowHistory) -> dict[str, int]:
+    """Count them in what ended activities, and in what another attempt followed.
+
+    A history keeps the last failure before the attempt that ended an activity: a course has no two behind each other.
+    """
+    names: dict[int, str] = {}
+    found: Counter[str] = Counter()
+    for event in history.events:
+        if event.HasField("activity_task_scheduled_event_attributes"):
+            names[event.event_id] = event.activity_task_scheduled_event_attributes.activity_type.name
+        elif event.HasField("activity_task_started_event_attributes"):
+            started = event.activity_task_started_event_attributes
+            found[names[started.scheduled_event_id]] += kind_of(started.last_failure) == policies.UNEXPECTED
+        elif event.HasField("activity_task_failed_event_attributes"):
+            failed = event.activity_task_failed_event_attributes
+            found[names[failed.scheduled_event_id]] += kind_of(failed.failure) == policies.UNEXPECTED
+    return dict(+found)
+
+
 # -- the simulation ------------------------------------------------------------------------
 
 
@@ -323,18 +453,22 @@ def simulated(course: Course) -> Seen:
         while not ended():
             world.gate.until(current(), world.now + timedelta(seconds=0.1))
 
-    acting = Acting(course.attempts, hang)
+    acting = Acting(course, hang)
     world.workers[0]._activities = {each.__name__: each for each in acting.all()}
     job_id = uuid4()
     try:
-        starts = [start(world, job_id), start(world, job_id)]
+        starts = [start(world, job_id, course), start(world, job_id, course)]
         execution = world.service.executions[str(job_id)]
         asked = bool(course.asked)
+        wait: float | None = None
         for _ in count():
             if execution.status != "running":
                 break
             if asked and waits(course, acting, execution):
                 asked = False
+                if course.between == "attempts":
+                    (pending,) = execution.activities.values()
+                    wait = (pending.due - world.now).total_seconds()
                 if course.asked == "cancel":
                     world.service.cancel(str(job_id))
                 else:
@@ -342,7 +476,7 @@ def simulated(course: Course) -> Seen:
             if course.released and has_obeyed(execution.events) and not execution.wanted:
                 acting.released.set()
             assert world.step(), "nothing happens any more"
-        starts.append(start(world, job_id))
+        starts.append(start(world, job_id, course))
     finally:
         world.close()
     world.gate.quiet = True
@@ -355,12 +489,38 @@ def simulated(course: Course) -> Seen:
         tuple(acting.reasons),
         tuple(starts),
         (state.status, state.reason_code, state.reason),
+        tuple(
+            command.start_timer.start_to_fire_timeout.ToTimedelta().total_seconds()
+            for task in execution.done
+            for command in task.commands
+            if command.HasField("start_timer")
+        ),
+        tuple(
+            sorted(
+                command.set_patch_marker.patch_id
+                for task in execution.done
+                for command in task.commands
+                if command.HasField("set_patch_marker")
+            )
+        ),
+        tuple(simulated_ends(execution)),
+        dict(+execution.unexpected),
+        wait,
     )
 
 
-def start(world: World, job_id: UUID) -> bool:
+def simulated_ends(execution: Execution) -> Iterator[tuple[str, bool]]:
+    for task in execution.done:
+        for job in task.jobs:
+            if job.resolve_activity.result.HasField("failed"):
+                failure = job.resolve_activity.result.failed.failure
+                late = failure.activity_failure_info.retry_state == RetryState.RETRY_STATE_TIMEOUT
+                yield kind_of(failure.cause), late
+
+
+def start(world: World, job_id: UUID, course: Course) -> bool:
     world.gate.quiet = True
-    joined = asyncio.run(SimulatedOrchestrator(world).start_image_processing(request_of(job_id))).joined
+    joined = asyncio.run(SimulatedOrchestrator(world).start_image_processing(request_of(job_id, course))).joined
     world.gate.quiet = False
     return joined
 
@@ -368,4 +528,6 @@ def start(world: World, job_id: UUID) -> bool:
 def waits(course: Course, acting: Acting, execution: Execution) -> bool:
     if not course.between:
         return acting.reached.is_set()
+    if course.between == "timer":
+        return bool(execution.timers)
     return any(found.number > 1 for found in execution.activities.values())

@@ -106,6 +106,7 @@ async def test_nothing_is_charged_for_what_is_refused(running: Harness, tmp_path
     refused = {
         "pages.pdf": (documents.pdf(12), "document_unsupported", "a PDF of 12 pages"),
         "secret.pdf": (documents.protected_pdf(), "document_protected", "password"),
+        "sealed.pdf": (documents.certificate_pdf(), "document_protected", "certificate"),
         "broken.pdf": (b"%PDF-1.7\n" + bytes(2000), "document_unreadable", "damaged"),
         "pages.tif": (documents.tiff(3), "document_unsupported", "a TIFF of 3 pages"),
         "deep.tif": (documents.tiff(mode="F"), "document_unsupported", "32 bits"),

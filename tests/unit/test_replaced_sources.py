@@ -11,7 +11,7 @@ from uuid import uuid4
 import pytest
 
 from photo_worker.contracts.keys import raw_key
-from photo_worker.errors import ObjectMissing, SourceReplaced, UploadDamaged
+from photo_worker.errors import ObjectMissing, SourceReplaced, UnreadableDocument, UploadDamaged
 from photo_worker.jobs import JobService, Source
 from photo_worker.ocr.local import LocalBackend
 from photo_worker.ports import DocumentRef
@@ -70,6 +70,22 @@ def test_an_answer_that_an_attempt_left_counts_for_its_own_bytes_alone(place: Pl
     place.write(SECOND)
     place.process(job_id)
     assert place.outcome(job_id) == sound(SECOND)
+
+
+def test_what_textract_refuses_is_not_held_against_the_photo_before(place: Place) -> None:
+    job_id = uuid4()
+    located = place.verify(job_id)
+
+    class Refusing:
+        engine = "textract"
+
+        def detect_text(self, document: DocumentRef) -> object:
+            place.write(SECOND)
+            raise UnreadableDocument(name=document.key, reason="it is the other one that is damaged")
+
+    place.backend = Refusing()  # type: ignore[assignment]
+    with pytest.raises(SourceReplaced):
+        place.read(job_id, located)
 
 
 def test_a_photo_that_comes_back_does_not_inherit_the_text_of_the_one_between(place: Place) -> None:

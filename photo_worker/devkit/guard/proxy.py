@@ -14,6 +14,7 @@ import os
 import re
 import socket
 from contextlib import suppress
+from dataclasses import dataclass
 from typing import NamedTuple
 
 from photo_worker.devkit.guard.rules import Rules, allowed_hosts
@@ -21,6 +22,12 @@ from photo_worker.devkit.guard.rules import Rules, allowed_hosts
 _PIECE = 64 * 1024
 _LONGEST_HEAD = 256 * 1024
 _LONGEST_LINE = 8 * 1024
+# From a request's first byte to its head's last: a page of the UI sends it at once.
+HEAD_SECONDS = 10.0
+# Of a connection before its first request. Behind one, the answer may take its time: when to end it is the service's.
+FIRST_BYTE_SECONDS = 60.0
+# A browser opens six to an origin. Each connection holds two sockets here, and 1,024 may be all that a process has.
+MOST_CONNECTIONS = 256
 _CHUNK_SIZE = re.compile(rb"[0-9A-Fa-f]{1,15}")
 
 
@@ -37,36 +44,71 @@ class Head(NamedTuple):
     chunked: bool
 
 
-async def serve(listening: socket.socket, target: tuple[str, int], rules: Rules) -> None:
-    """Forward what comes in on a listening socket, until cancelled."""
+@dataclass(frozen=True)
+class Limits:
+    """How long a client may be silent, in seconds, and how many may be connected; one more is closed unheard."""
+
+    head_seconds: float = HEAD_SECONDS
+    first_byte_seconds: float = FIRST_BYTE_SECONDS
+    connections: int = MOST_CONNECTIONS
+
+
+class Silent(Exception):
+    """A client that has sent no request in its time."""
+
+
+async def serve(
+    listening: socket.socket,
+    target: tuple[str, int],
+    rules: Rules,
+    limits: Limits = Limits(),
+) -> None:
+    """Forward what comes in on a listening socket, until cancelled; what is under way then is cut off."""
     open_now: set[asyncio.Task[None]] = set()
 
     async def connected(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         task = asyncio.current_task()
-        if task is not None:
-            open_now.add(task)
-            task.add_done_callback(open_now.discard)
-        with suppress(OSError, EOFError, asyncio.LimitOverrunError):
-            await _forward(reader, writer, target, rules)
-        writer.close()
+        if task is None or len(open_now) >= limits.connections:
+            writer.close()
+            return
+        open_now.add(task)
+        task.add_done_callback(open_now.discard)
+        try:
+            with suppress(OSError, EOFError, asyncio.LimitOverrunError):
+                await _forward(reader, writer, target, rules, limits)
+        finally:
+            writer.close()
 
     server = await asyncio.start_server(connected, sock=listening, limit=_LONGEST_HEAD)
-    async with server:
+    try:
         await server.serve_forever()
+    finally:
+        # Python 3.12 and later wait in wait_closed for every connection, which a silent client would hold.
+        server.close()
+        for task in open_now:
+            task.cancel()
+        await asyncio.gather(*open_now, return_exceptions=True)
 
 
 async def _forward(
-    reader: asyncio.StreamReader, writer: asyncio.StreamWriter, target: tuple[str, int], rules: Rules
+    reader: asyncio.StreamReader,
+    writer: asyncio.StreamWriter,
+    target: tuple[str, int],
+    rules: Rules,
+    limits: Limits,
 ) -> None:
     # First of all: while the service is away, nothing is said in its name, not even a refusal.
     answers, requests = await asyncio.open_connection(*target)
     back = asyncio.create_task(_copy(answers, writer))
-    forth = asyncio.create_task(_requests(reader, requests, rules))
+    forth = asyncio.create_task(_requests(reader, requests, rules, limits))
     try:
         await asyncio.wait({back, forth}, return_when=asyncio.FIRST_COMPLETED)
         if not forth.done():
             return
-        refusal = forth.result()
+        try:
+            refusal = forth.result()
+        except Silent:
+            return
         if refusal is not None:
             await _say(writer, *refusal)
             return
@@ -87,11 +129,18 @@ async def _copy(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> N
         await writer.drain()
 
 
-async def _requests(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, rules: Rules) -> tuple[str, str] | None:
-    """Pass requests on up to the first that is refused: return its status and the reason, None at the end of all."""
+async def _requests(
+    reader: asyncio.StreamReader, writer: asyncio.StreamWriter, rules: Rules, limits: Limits
+) -> tuple[str, str] | None:
+    """Pass requests on up to the first that is refused: return its status and the reason, None at the end of all.
+
+    Raises ``Silent``.
+    """
+    patience: float | None = limits.first_byte_seconds
     while True:
         try:
-            head = await _head(reader)
+            head = await _head(reader, patience, limits.head_seconds)
+            patience = None
             if head is None:
                 return None
             reason = rules.refusal(head.headers)
@@ -107,13 +156,21 @@ async def _requests(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, 
             return "400 Bad Request", f"photo-worker refuses this request: {error}. Send HTTP/1.1."
 
 
-async def _head(reader: asyncio.StreamReader) -> Head | None:
+async def _head(reader: asyncio.StreamReader, patience: float | None, head_seconds: float) -> Head | None:
     try:
-        raw = await reader.readuntil(b"\r\n\r\n")
-    except asyncio.IncompleteReadError as error:
-        if error.partial:
-            raise Malformed("its head is cut off") from error
+        async with asyncio.timeout(patience):
+            first = await reader.read(1)
+    except TimeoutError as error:
+        raise Silent from error
+    if not first:
         return None
+    try:
+        async with asyncio.timeout(head_seconds):
+            raw = first + await reader.readuntil(b"\r\n\r\n")
+    except TimeoutError as error:
+        raise Malformed(f"its head did not come within {head_seconds:g} s") from error
+    except asyncio.IncompleteReadError as error:
+        raise Malformed("its head is cut off") from error
     except asyncio.LimitOverrunError as error:
         raise Malformed(f"its head has more than {_LONGEST_HEAD} bytes") from error
     return parse_head(raw)

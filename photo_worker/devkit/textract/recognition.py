@@ -485,7 +485,8 @@ def _refusal(code: str, context: Mapping[str, Any]) -> Refusal:
             refusal.status_message += f": {context['actual']}"
             return refusal
         case UnreadableDocument() | DocumentProtected():
-            return Refusal(BAD_DOCUMENT, error.message, problem=context.get("reason", "it is protected by a password"))
+            problem = context.get("reason") or f"it is protected by {context['by']}"
+            return Refusal(BAD_DOCUMENT, error.message, problem=problem)
         case DocumentTooLarge():
             size, limit = context["size_bytes"], context["limit_bytes"]
             return Refusal(DOCUMENT_TOO_LARGE, error.message, size=f"{size} bytes", limit_bytes=limit)

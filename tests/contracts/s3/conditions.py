@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
+from base64 import b64encode
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from threading import Barrier
 from typing import TYPE_CHECKING
 
+import pytest
 from botocore.exceptions import ClientError
 
 from tests.contracts.s3.case import S3Suite, refused
@@ -36,23 +40,42 @@ class ConditionBehaviours(S3Suite):
         assert s3.get_object(Bucket=bucket, Key="k")["Body"].read() == b"second"
 
     def test_of_many_writers_of_a_new_key_one_wins(self, s3: S3Client, bucket: str) -> None:
-        # A writer that lost may also be told 409, that another request ran at the same moment.
         for number in range(ROUNDS):
-            key, barrier = f"k{number}", Barrier(WRITERS)
+            key = f"k{number}"
 
-            def write(writer: int, key: str = key, barrier: Barrier = barrier) -> int:
-                barrier.wait(timeout=10)
-                try:
-                    s3.put_object(Bucket=bucket, Key=key, Body=b"%d" % writer * 50_000, IfNoneMatch="*")
-                except ClientError as error:
-                    return int(error.response["ResponseMetadata"]["HTTPStatusCode"])
-                return 200
+            def write(body: bytes, key: str = key) -> None:
+                s3.put_object(Bucket=bucket, Key=key, Body=body, IfNoneMatch="*")
 
-            with ThreadPoolExecutor(WRITERS) as pool:
-                told = list(pool.map(write, range(WRITERS)))
-            assert told.count(200) == 1
-            assert set(told) <= {200, 409, 412}
-            assert s3.get_object(Bucket=bucket, Key=key)["Body"].read() == b"%d" % told.index(200) * 50_000
+            winner = only_winner(write)
+            assert s3.get_object(Bucket=bucket, Key=key)["Body"].read() == winner
+
+    def test_a_refused_write_changes_nothing(self, s3: S3Client, bucket: str) -> None:
+        s3.put_object(Bucket=bucket, Key="k", Body=b"first", ContentType="image/png", Metadata={"writer": "1"})
+        before = s3.head_object(Bucket=bucket, Key="k")
+        another = {"ContentType": "image/jpeg", "Metadata": {"writer": "2"}}
+        with refused(412, "PreconditionFailed"):
+            s3.put_object(Bucket=bucket, Key="k", Body=b"second", IfNoneMatch="*", **another)
+        with refused(412, "PreconditionFailed"):
+            s3.put_object(Bucket=bucket, Key="k", Body=b"third", IfMatch=OTHER, **another)
+        after = s3.head_object(Bucket=bucket, Key="k")
+        for told in ("ETag", "LastModified", "ContentLength", "ContentType", "Metadata"):
+            assert after[told] == before[told], told
+
+    @pytest.mark.parametrize("condition", [{"IfNoneMatch": "*"}, {"IfMatch": OTHER}], ids=str)
+    def test_a_refused_write_leaves_no_version(self, s3: S3Client, bucket: str, condition: dict[str, str]) -> None:
+        s3.put_bucket_versioning(Bucket=bucket, VersioningConfiguration={"Status": "Enabled"})
+        first = s3.put_object(Bucket=bucket, Key="k", Body=b"first")["VersionId"]
+        with refused(412, "PreconditionFailed"):
+            s3.put_object(Bucket=bucket, Key="k", Body=b"second", **condition)
+        assert [found["VersionId"] for found in s3.list_object_versions(Bucket=bucket)["Versions"]] == [first]
+
+    def test_a_torn_body_takes_no_new_key(self, s3: S3Client, bucket: str) -> None:
+        torn, whole = b"flour, sug", b"flour, sugar"
+        digest = b64encode(hashlib.md5(whole, usedforsecurity=False).digest()).decode()
+        with refused(400, "BadDigest"):
+            s3.put_object(Bucket=bucket, Key="k", Body=torn, ContentMD5=digest, IfNoneMatch="*")
+        s3.put_object(Bucket=bucket, Key="k", Body=whole, ContentMD5=digest, IfNoneMatch="*")
+        assert s3.get_object(Bucket=bucket, Key="k")["Body"].read() == whole
 
     def test_if_match_replaces_what_was_read(self, s3: S3Client, bucket: str) -> None:
         etag = s3.put_object(Bucket=bucket, Key="k", Body=b"first")["ETag"]
@@ -60,6 +83,41 @@ class ConditionBehaviours(S3Suite):
         with refused(412, "PreconditionFailed"):
             s3.put_object(Bucket=bucket, Key="k", Body=b"third", IfMatch=etag)
         assert s3.get_object(Bucket=bucket, Key="k")["Body"].read() == b"second"
+
+    def test_of_many_that_replace_the_same_one_wins(self, s3: S3Client, bucket: str) -> None:
+        for number in range(ROUNDS):
+            key = f"k{number}"
+            etag = s3.put_object(Bucket=bucket, Key=key, Body=b"what all have read")["ETag"]
+
+            def write(body: bytes, key: str = key, etag: str = etag) -> None:
+                s3.put_object(Bucket=bucket, Key=key, Body=body, IfMatch=etag)
+
+            winner = only_winner(write)
+            assert s3.get_object(Bucket=bucket, Key=key)["Body"].read() == winner
+
+    def test_if_match_replaces_the_newest_version_alone(self, s3: S3Client, bucket: str) -> None:
+        s3.put_bucket_versioning(Bucket=bucket, VersioningConfiguration={"Status": "Enabled"})
+        first = s3.put_object(Bucket=bucket, Key="k", Body=b"first")["ETag"]
+        second = s3.put_object(Bucket=bucket, Key="k", Body=b"second")["ETag"]
+        with refused(412, "PreconditionFailed"):
+            s3.put_object(Bucket=bucket, Key="k", Body=b"third", IfMatch=first)
+        s3.put_object(Bucket=bucket, Key="k", Body=b"third", IfMatch=second)
+        assert s3.get_object(Bucket=bucket, Key="k")["Body"].read() == b"third"
+
+    @pytest.mark.parametrize("versions", [False, True], ids=["without versions", "with versions"])
+    def test_if_match_writes_nothing_where_nothing_is(self, s3: S3Client, bucket: str, versions: bool) -> None:
+        # Servers differ in what they answer: that the key has nothing, or that the condition does not hold.
+        if versions:
+            s3.put_bucket_versioning(Bucket=bucket, VersioningConfiguration={"Status": "Enabled"})
+        etag = s3.put_object(Bucket=bucket, Key="deleted", Body=b"x")["ETag"]
+        s3.delete_object(Bucket=bucket, Key="deleted")
+        for key, condition in (("deleted", etag), ("missing", OTHER)):
+            with pytest.raises(ClientError) as caught:
+                s3.put_object(Bucket=bucket, Key=key, Body=b"x", IfMatch=condition)
+            told = caught.value.response
+            status, code = told["ResponseMetadata"]["HTTPStatusCode"], told["Error"]["Code"]
+            assert (status, code) in {(404, "NoSuchKey"), (412, "PreconditionFailed")}, key
+        assert "Contents" not in s3.list_objects_v2(Bucket=bucket)
 
     def test_if_match_of_a_missing_key_is_404(self, s3: S3Client, bucket: str) -> None:
         with refused(404, "NoSuchKey"):
@@ -73,3 +131,26 @@ class ConditionBehaviours(S3Suite):
             s3.get_object(Bucket=bucket, Key="k", IfNoneMatch=etag)
         with refused(412):
             s3.get_object(Bucket=bucket, Key="k", IfMatch=OTHER)
+
+
+def only_winner(write: Callable[[bytes], None]) -> bytes:
+    """Have many write at the same moment, each a body of its own; return that of the only one that succeeds.
+
+    A writer that lost may also be told 409, that another request ran at the same moment.
+    """
+    bodies = [b"%d" % writer * 50_000 for writer in range(WRITERS)]
+    barrier = Barrier(WRITERS)
+
+    def attempt(body: bytes) -> int:
+        barrier.wait(timeout=10)
+        try:
+            write(body)
+        except ClientError as error:
+            return int(error.response["ResponseMetadata"]["HTTPStatusCode"])
+        return 200
+
+    with ThreadPoolExecutor(WRITERS) as pool:
+        told = list(pool.map(attempt, bodies))
+    assert told.count(200) == 1
+    assert set(told) <= {200, 409, 412}
+    return bodies[told.index(200)]

@@ -369,19 +369,23 @@ class Service:
     def _failed(self, execution: Execution, activity: Activity, failure: Failure, *, final: bool, event: str) -> None:
         most = activity.retry.maximum_attempts
         due = self._now() + _wait(activity.retry, activity.number, failure)
-        late = activity.until is not None and due >= activity.until
+        # No time is left for another attempt, or the whole time is over.
+        late = not final and activity.until is not None and due >= activity.until
         if not final and not late and not activity.cancel_requested and (most == 0 or activity.number < most):
             activity.due = due
             activity.number += 1
             activity.attempt = None
             activity.last_failure = failure
             return
+        if late and event == "ActivityTaskTimedOut":
+            # The server names the limit of the whole, whichever timeout ended the attempt.
+            failure = _whole_time_over(activity.last_failure)
         about = activity.about
         whole = Failure(
             message="Activity task failed" if event == "ActivityTaskFailed" else "Activity task timed out",
             cause=failure,
             activity_failure_info=ActivityFailureInfo(
-                activity_id=about.activity_id, retry_state=TIMEOUT if late and not final else UNSPECIFIED
+                activity_id=about.activity_id, retry_state=TIMEOUT if late else UNSPECIFIED
             ),
         )
         whole.activity_failure_info.activity_type.name = about.activity_type
@@ -438,10 +442,16 @@ class Service:
             for activity in list(execution.activities.values()):
                 deadline = activity.deadline()
                 if deadline is not None and deadline[0] <= now:
-                    final = deadline[1] == SCHEDULE_TO_CLOSE
                     info = TimeoutFailureInfo(timeout_type=deadline[1])
                     failure = Failure(message=f"activity {_NAMES[deadline[1]]} timeout", timeout_failure_info=info)
-                    self._failed(execution, activity, failure, final=final, event="ActivityTaskTimedOut")
+                    self._failed(execution, activity, failure, final=False, event="ActivityTaskTimedOut")
+
+
+def _whole_time_over(last: Failure | None) -> Failure:
+    """Return how an activity fails whose whole time does not last; ``last`` is the failure of the attempt before."""
+    message = "Not enough time to schedule next retry before activity ScheduleToClose timeout, giving up retrying"
+    info = TimeoutFailureInfo(timeout_type=SCHEDULE_TO_CLOSE)
+    return Failure(message=message, cause=last, timeout_failure_info=info)
 
 
 def _resolved(seq: int, resolution: ActivityResolution) -> WorkflowActivationJob:

@@ -116,6 +116,7 @@ def test_a_store_that_is_away_is_a_server_error(stack_env: dict[str, str], tmp_p
             "Request has unsupported document format",
         ),
         ("UnreadableDocument", {"reason": "it ends in the middle"}, "BadDocumentException", "it ends in the middle"),
+        ("DocumentProtected", {"by": "a password"}, "BadDocumentException", "it is protected by a password"),
         (
             "ImageTooLarge",
             {"width": 10_001, "height": 20, "limit": "a side may have 10,000"},

@@ -10,6 +10,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import Callable
+from importlib import metadata
 from pathlib import Path
 
 import psutil
@@ -68,6 +69,18 @@ def test_a_machine_in_order_has_no_problem_and_looking_makes_nothing(paths: Stac
     assert {entry.hint for entry in findings if entry.state == "ok"} == {None}
     assert "ministack" in found(paths, "aws").what
     assert not paths.home.exists()
+
+
+def test_what_opens_documents_is_said_and_what_is_missing(paths: StackPaths, monkeypatch: Patch) -> None:
+    said = found(paths, "documents")
+    assert (said.state, said.hint) == ("ok", None)
+    assert f"pi-heif {metadata.version('pi-heif')}" in said.what
+    monkeypatch.setattr(doctor, "find_spec", lambda name: None if name == "pi_heif" else True)
+    for kind in ("native", "compose"):
+        findings = doctor.examine(paths, Wishes(kind=kind))
+        (said,) = (entry for entry in findings if entry.check == "documents")
+        assert (said.state, said.what) == ("problem", "not installed: pi-heif")
+        assert said.hint == "Install what the worker needs: pip install pi-heif."
 
 
 def no_ministack(monkeypatch: Patch, _: StackPaths) -> None:

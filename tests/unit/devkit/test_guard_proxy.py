@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import re
 import socket
@@ -9,12 +10,14 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import closing
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, closing, suppress
 
 import pytest
 
-from photo_worker.devkit.guard.proxy import Malformed, parse_head
+from photo_worker.devkit.guard.proxy import Limits, Malformed, parse_head, serve
+from photo_worker.devkit.guard.rules import Rules
+from tests.support.harness import eventually
 
 SECONDS = 20
 
@@ -204,3 +207,103 @@ def test_a_refusal_says_what_why_and_what_to_do(forwarder: int, service: socket.
     inner, _ = service.accept()
     with inner:
         assert inner.recv(100) == b""
+
+
+@asynccontextmanager
+async def serving(limits: Limits) -> AsyncIterator[tuple[int, asyncio.Task[None]]]:
+    """Yield the port and the task of a forwarder with these limits, to a service that answers each head with ``ok``."""
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with suppress(EOFError, OSError):
+            while await reader.readuntil(b"\r\n\r\n"):
+                writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")
+        writer.close()
+
+    service = await asyncio.start_server(answer, "127.0.0.1", 0)
+    listening = socket.create_server(("127.0.0.1", 0))
+    port: int = listening.getsockname()[1]
+    task = asyncio.create_task(serve(listening, service.sockets[0].getsockname()[:2], Rules(), limits))
+    try:
+        yield port, task
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+        service.close()
+
+
+async def asked(port: int) -> bytes:
+    """Return what a whole request is answered on a connection of its own."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    writer.write(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n")
+    with suppress(OSError):
+        async with asyncio.timeout(SECONDS):
+            got = await reader.read(100)
+            writer.close()
+            return got
+    return b""
+
+
+async def test_a_head_that_comes_slowly_ends_its_connection() -> None:
+    async with serving(Limits(head_seconds=0.3)) as (port, _), asyncio.timeout(SECONDS):
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(b"GET / HTTP/1.1\r\nHost: localhost\r\n")
+
+        async def trickle() -> None:
+            while True:
+                writer.write(b"X-Slow: 1\r\n")
+                await asyncio.sleep(0.02)
+
+        trickling = asyncio.create_task(trickle())
+        said = await reader.read()
+        trickling.cancel()
+        writer.close()
+        assert said.startswith(b"HTTP/1.1 400 ")
+        assert b"did not come within 0.3 s" in said
+        assert b"200 OK" in await asked(port)
+
+
+async def test_a_client_that_says_nothing_is_let_go() -> None:
+    async with serving(Limits(first_byte_seconds=0.2)) as (port, _), asyncio.timeout(SECONDS):
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        assert await reader.read() == b""
+        writer.close()
+
+
+async def test_a_connection_with_a_request_may_be_silent() -> None:
+    async with serving(Limits(first_byte_seconds=0.1, head_seconds=SECONDS)) as (port, _), asyncio.timeout(SECONDS):
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        silent, other = await asyncio.open_connection("127.0.0.1", port)
+        request = b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n"
+        writer.write(request)
+        assert b"200 OK" in await reader.readuntil(b"ok")
+        # The one beside it, without a request, has had its time by then.
+        assert await silent.read() == b""
+        writer.write(request)
+        assert b"200 OK" in await reader.readuntil(b"ok")
+        writer.close()
+        other.close()
+
+
+async def test_one_connection_too_many_is_closed_until_another_has_ended() -> None:
+    async with serving(Limits(connections=2)) as (port, _), asyncio.timeout(SECONDS):
+        held = [await asyncio.open_connection("127.0.0.1", port) for _ in range(2)]
+        assert await asked(port) == b""
+        for _, writer in held:
+            writer.close()
+
+        async def taken() -> bool:
+            return b"200 OK" in await asked(port)
+
+        # Their ends have yet to be noticed.
+        await eventually(taken)
+
+
+async def test_a_stop_waits_for_no_client() -> None:
+    async with serving(Limits()) as (port, task), asyncio.timeout(SECONDS):
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        assert b"200 OK" in await reader.readuntil(b"ok")
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+        assert await reader.read() == b""
+        writer.close()

@@ -189,6 +189,10 @@ class TestCheck:
         with pytest.raises(DocumentProtected, match="protected by a password"):
             decoding.check(documents.protected_pdf(), media.PDF, "document")
 
+    def test_a_pdf_for_the_owners_of_a_certificate_is_protected(self) -> None:
+        with pytest.raises(DocumentProtected, match="protected by a certificate"):
+            decoding.check(documents.certificate_pdf(), media.PDF, "document")
+
     @pytest.mark.parametrize(
         ("content", "kind"),
         [

@@ -27,6 +27,7 @@ from photo_worker.errors import (
 from photo_worker.ocr.document import check_size, load_image
 from photo_worker.policies import IMAGE_PIXEL_LIMIT, IMAGE_SIDE_LIMIT_PX
 from tests.support.bad_inputs import BAD_INPUTS, wide_png
+from tests.support.documents import certificate_pdf
 from tests.unit.ocr.pages import encoded
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -278,8 +279,9 @@ def test_a_scan_in_a_pdf_is_drawn() -> None:
             DocumentProtected,
             "password",
         ),
+        (certificate_pdf(), DocumentProtected, "certificate"),
     ],
-    ids=["huge", "too-long", "picture-bomb", "no-page", "nothing-in-it", "junk", "encrypted"],
+    ids=["huge", "too-long", "picture-bomb", "no-page", "nothing-in-it", "junk", "encrypted", "for-a-certificate"],
 )
 def test_pdfs_that_cannot_be_drawn_are_refused(content: bytes, kind: type[InputError], says: str) -> None:
     with pytest.raises(kind) as caught:

@@ -11,6 +11,7 @@ from botocore.loaders import Loader
 
 from photo_worker.errors import (
     ConfigurationError,
+    DocumentProtected,
     DocumentTooLarge,
     InvalidKey,
     OcrRefused,
@@ -117,6 +118,17 @@ def test_an_error_is_told_by_what_can_be_done_about_it(
         where = served.url if issubclass(kind, OcrUnavailable | OcrThrottled | ServiceRefused) else "Omas Karte.jpg"
         assert where in caught.value.message
     assert caught.value.retryable == issubclass(kind, OcrUnavailable | OcrThrottled | OcrRefused)
+
+
+@pytest.mark.parametrize("api", ["async", "sync"])
+@pytest.mark.parametrize("code", ["BadDocumentException", "UnsupportedDocumentException"])
+def test_a_document_that_textract_calls_protected_is_not_called_damaged(
+    monkeypatch: pytest.MonkeyPatch, code: str, api: TextractApi
+) -> None:
+    with textract_answering(refusal(code, "it is protected by a password")) as served:
+        backend = backend_at(served.url, monkeypatch, api)
+        with pytest.raises(DocumentProtected, match=r"'Omas Karte\.jpg' is protected by a password"):
+            backend.detect_text(DOCUMENT)
 
 
 def test_an_answer_without_blocks_is_none(monkeypatch: pytest.MonkeyPatch) -> None:

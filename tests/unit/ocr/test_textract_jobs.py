@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 from photo_worker import policies
 from photo_worker.errors import (
+    DocumentProtected,
     DocumentTooLarge,
     OcrRefused,
     OcrThrottled,
@@ -238,7 +239,10 @@ class TestFailedJobs:
             ("broken data stream when reading image file", UnreadableDocument),
             ("unrecognized data stream contents when reading image file", UnreadableDocument),
             ("Failed to load document (PDFium: Data format error)", UnreadableDocument),
-            ("The PDF asks for a password", UnreadableDocument),
+            ("The PDF asks for a password", DocumentProtected),
+            ("it is protected by a certificate, or an encryption of an unknown kind", DocumentProtected),
+            ("Password-protected documents are not supported", DocumentProtected),
+            ("The document is encrypted and damaged", DocumentProtected),
             ("Decompressed data too large for PngImagePlugin.MAX_TEXT_CHUNK", UnreadableDocument),
         ],
     )
