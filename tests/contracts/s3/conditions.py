@@ -7,7 +7,7 @@ from base64 import b64encode
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from threading import Barrier
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from botocore.exceptions import ClientError
@@ -52,7 +52,7 @@ class ConditionBehaviours(S3Suite):
     def test_a_refused_write_changes_nothing(self, s3: S3Client, bucket: str) -> None:
         s3.put_object(Bucket=bucket, Key="k", Body=b"first", ContentType="image/png", Metadata={"writer": "1"})
         before = s3.head_object(Bucket=bucket, Key="k")
-        another = {"ContentType": "image/jpeg", "Metadata": {"writer": "2"}}
+        another: dict[str, Any] = {"ContentType": "image/jpeg", "Metadata": {"writer": "2"}}
         with refused(412, "PreconditionFailed"):
             s3.put_object(Bucket=bucket, Key="k", Body=b"second", IfNoneMatch="*", **another)
         with refused(412, "PreconditionFailed"):
@@ -62,7 +62,7 @@ class ConditionBehaviours(S3Suite):
             assert after[told] == before[told], told
 
     @pytest.mark.parametrize("condition", [{"IfNoneMatch": "*"}, {"IfMatch": OTHER}], ids=str)
-    def test_a_refused_write_leaves_no_version(self, s3: S3Client, bucket: str, condition: dict[str, str]) -> None:
+    def test_a_refused_write_leaves_no_version(self, s3: S3Client, bucket: str, condition: dict[str, Any]) -> None:
         s3.put_bucket_versioning(Bucket=bucket, VersioningConfiguration={"Status": "Enabled"})
         first = s3.put_object(Bucket=bucket, Key="k", Body=b"first")["VersionId"]
         with refused(412, "PreconditionFailed"):
