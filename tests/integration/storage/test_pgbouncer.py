@@ -213,9 +213,11 @@ def test_its_postgres_away_may_pass(database_url: str, proxy: Proxy) -> None:
 def test_no_room_for_clients_may_pass(database_url: str) -> None:
     with pgbouncer(database_url, max_client_conn=1) as pooler:
         url = pooler.url(database_url)
-        with make_pool(url, timeout=0.5) as pool:
-            with only_client(url), pytest.raises(DatabaseUnavailable, match="no more connections allowed"):
+        # The pool comes second: it would take the only place itself, and keep it.
+        with only_client(url) as other, make_pool(url, timeout=0.5) as pool:
+            with pytest.raises(DatabaseUnavailable, match="no more connections allowed"):
                 queue(PostgresRecipeRepository(pool))
+            other.close()
             assert eventually(lambda: queue(PostgresRecipeRepository(pool))).status == "queued"
 
 
