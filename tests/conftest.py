@@ -29,6 +29,7 @@ pytest_plugins = [
     "tests.support.resources",
     "tests.support.harness",
     "tests.support.shape_hook",
+    "tests.support.in_time",
 ]
 
 _HOME = "PHOTO_WORKER_TEST_HOME"

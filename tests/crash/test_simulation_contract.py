@@ -49,6 +49,7 @@ from tests.crash.simulation.gate import current
 from tests.crash.simulation.service import Execution
 from tests.crash.simulation.world import SimulatedOrchestrator, World
 from tests.support.harness import eventually
+from tests.support.workers import running
 
 pytestmark = [pytest.mark.stack, pytest.mark.timeout(240)]
 
@@ -319,7 +320,7 @@ async def played(client: Client, course: Course) -> Seen:
             first = await orchestrator.start_image_processing(request_of(job_id, course))
             second = await orchestrator.start_image_processing(request_of(job_id, course))
             # A task that is handed to nobody comes again after its timeout, which a busy machine may need.
-            async with asyncio.timeout(_PATIENCE_SECONDS), worker:
+            async with asyncio.timeout(_PATIENCE_SECONDS), running(worker):
                 try:
                     wait = await ask(handle, course, acting)
                     await ended(handle)

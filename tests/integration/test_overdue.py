@@ -18,6 +18,7 @@ from temporalio.worker import UnsandboxedWorkflowRunner, Worker
 
 from photo_worker.activities.overdue import OverdueLog
 from tests.support.harness import Harness, eventually
+from tests.support.workers import running
 
 pytestmark = pytest.mark.stack
 
@@ -75,7 +76,7 @@ async def test_an_attempt_that_goes_on_is_told_once(
             interceptors=[OverdueLog(look_seconds=0.1, grace_seconds=0.5)],
         )
         try:
-            async with worker:
+            async with running(worker):
                 try:
                     with pytest.raises(WorkflowFailureError):
                         await harness.client.execute_workflow(StuckWorkflow.run, heartbeat, id=job_id, task_queue=queue)

@@ -29,6 +29,7 @@ from photo_worker.cli import cli
 from photo_worker.errors import JobEndedWithoutRow
 from photo_worker.jobs import Source
 from tests.support.harness import FIXTURES, Harness, eventually
+from tests.support.workers import running
 
 pytestmark = [pytest.mark.stack, pytest.mark.waits]
 
@@ -185,5 +186,5 @@ class GivesUp:
 async def gives_up(harness: Harness) -> AsyncIterator[None]:
     """Run a worker of that release."""
     queue = harness.settings.temporal_task_queue
-    async with Worker(harness.client, task_queue=queue, workflows=[GivesUp]):
+    async with running(Worker(harness.client, task_queue=queue, workflows=[GivesUp])):
         yield

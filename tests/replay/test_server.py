@@ -34,6 +34,7 @@ from photo_worker.replay_errors import HistoryUnscrubbable, ReplayNothingFound, 
 from tests.replay.planted.sealed import Letter, data_converter
 from tests.support.harness import FIXTURES, Harness, eventually
 from tests.support.proxy import proxy_to
+from tests.support.workers import running
 
 pytestmark = pytest.mark.stack
 
@@ -49,7 +50,7 @@ class Service:
 
     @asynccontextmanager
     async def worker(self) -> AsyncIterator[None]:
-        async with Worker(self.client, task_queue=self.queue, workflows=[EndsAsAsked]):
+        async with running(Worker(self.client, task_queue=self.queue, workflows=[EndsAsAsked])):
             yield
 
     async def run(self, how: str) -> str:
@@ -365,7 +366,8 @@ async def test_encrypted_payloads_are_read_with_the_converter_that_is_named(serv
     client = await Client.connect(service.client.service_client.config.target_host, data_converter=data_converter)
     workflow_id = f"letter-{secrets.token_hex(6)}"
     runner = UnsandboxedWorkflowRunner()
-    async with Worker(client, task_queue=service.queue, workflows=[Letter], workflow_runner=runner):
+    worker = Worker(client, task_queue=service.queue, workflows=[Letter], workflow_runner=runner)
+    async with running(worker):
         await client.execute_workflow(Letter.run, "pepper", id=workflow_id, task_queue=service.queue)
     letters = Selection(("planted_letter",), query=f"WorkflowId = '{workflow_id}'")
     (run,) = (await settled(service, letters, tmp_path, closed=1, opened=0)).runs

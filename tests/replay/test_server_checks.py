@@ -23,6 +23,7 @@ from temporalio.client import Client
 from temporalio.worker import UnsandboxedWorkflowRunner, Worker
 
 from tests.support.harness import eventually
+from tests.support.workers import running
 
 pytestmark = pytest.mark.stack
 
@@ -87,14 +88,15 @@ class Site:
         path = self.folder / f"code_{self.name}.py"
         module: dict[str, Any] = runpy.run_path(str(path), run_name=path.stem)
         with ThreadPoolExecutor(2) as executor:
-            async with Worker(
+            worker = Worker(
                 self.client,
                 task_queue=self.name,
                 workflows=module["WORKFLOWS"],
                 activities=[module["note"]],
                 activity_executor=executor,
                 workflow_runner=UnsandboxedWorkflowRunner(),
-            ):
+            )
+            async with running(worker):
                 yield
 
     async def check(self, *arguments: str) -> tuple[int, str, str]:

@@ -28,6 +28,7 @@ from photo_worker.ports import Waiting
 from photo_worker.storage.postgres import PostgresRecipeRepository, make_pool
 from photo_worker.storage.s3_boto import BotoObjectStore
 from photo_worker.worker import build_worker
+from tests.support.workers import running
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
@@ -64,7 +65,7 @@ class Harness:
             worker = build_worker(
                 self.client, self.settings, workflow_types(), build_activities(self.application), executor
             )
-            async with worker:
+            async with running(worker):
                 yield worker
 
 

@@ -10,6 +10,7 @@ from temporalio.worker import UnsandboxedWorkflowRunner, Worker
 
 from tests.replay.planted.kitchen import Bell, Kitchen, Order, Oven, cut, taste, wash
 from tests.support.harness import eventually
+from tests.support.workers import running
 
 
 async def record_kitchen(client: Client) -> str:
@@ -25,7 +26,7 @@ async def record_kitchen(client: Client) -> str:
             # The one recording is of what it does; the gate replays it in the sandbox.
             workflow_runner=UnsandboxedWorkflowRunner(),
         )
-        async with worker:
+        async with running(worker):
             await client.start_workflow(Bell.run, id=f"{name}-bell", task_queue=name)
             order = Order(dish="leek", bell=f"{name}-bell")
             handle = await client.start_workflow(Kitchen.run, order, id=name, task_queue=name)

@@ -1,0 +1,40 @@
+"""Workers inside a test's process, whose end the test does not wait for without a limit."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from temporalio.worker import Worker
+
+logger = logging.getLogger(__name__)
+
+# Far more than a grace period of the tests and what follows it.
+_END_SECONDS = 30.0
+
+
+@asynccontextmanager
+async def running(worker: Worker, *, seconds: float = _END_SECONDS) -> AsyncIterator[Worker]:
+    """Run a worker while the block runs, and leave it behind if its shutdown does not end within ``seconds``.
+
+    The SDK's core can wait for ever for a poll that no server answers, or for a completion that it has lost
+    (https://github.com/temporalio/sdk-rust/issues/1297 and 1537). A worker's process ends itself in that case
+    (``photo_worker.worker.run_until_stopped``), which the process of the tests must not.
+    """
+    await worker.__aenter__()
+    try:
+        yield worker
+    finally:
+        leaving = asyncio.create_task(worker.__aexit__(*sys.exc_info()))
+        await asyncio.wait({leaving}, timeout=seconds)
+        if not leaving.done():
+            logger.warning("a worker of the tests did not end within %g s; it is left behind", seconds)
+            leaving.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await leaving
+        else:
+            await leaving
