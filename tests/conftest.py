@@ -48,9 +48,11 @@ _CHOICES = (_KIND, _S3, "PHOTO_WORKER_OFFLINE")
 
 def pytest_configure(config: pytest.Config) -> None:
     """Choose, in the process that starts the others, where this run's stack lives."""
+    # Started in the background by a shell, or by nohup; the commands under test would ignore the signal as well.
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
-        # Started in the background by a shell; the commands under test would ignore Ctrl-C as well.
         signal.signal(signal.SIGINT, signal.default_int_handler)
+    if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:
+        signal.signal(signal.SIGHUP, signal.SIG_DFL)
     # A run inside a run, such as that of a mutant, uses the outer one's stack.
     if not hasattr(config, "workerinput") and _HOME not in os.environ:
         config.stash[_OWNED] = True

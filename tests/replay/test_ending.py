@@ -71,6 +71,7 @@ class Told:
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        self.commands: list[subprocess.Popen[str]] = []
 
     @property
     def text(self) -> str:
@@ -99,14 +100,19 @@ def told(tmp_path: Path) -> Iterator[Told]:
     found = Told(tmp_path / "told.txt")
     (tmp_path / "manager_code.py").write_text(MANAGER.format(told=str(found.path)), encoding="utf-8")
     yield found
+    for process in found.commands:
+        if process.poll() is None:
+            process.kill()
     for number in found.living():
         os.kill(number, signal.SIGKILL)
+    for process in found.commands:
+        process.communicate(timeout=60)
 
 
 def command(folder: Path, text: str, told: Told, *options: str) -> subprocess.Popen[str]:
     (folder / "code_under_test.py").write_text(text.replace("{told!r}", repr(str(told.path))), encoding="utf-8")
     arguments = ["check", str(GOOD), "--workflows", "code_under_test:Kitchen", "--no-static", *options]
-    return subprocess.Popen(
+    process = subprocess.Popen(
         [sys.executable, "-m", "photo_worker.cli", "replay", *arguments],
         cwd=folder,
         env=os.environ | {"PYTHONPATH": str(ROOT)},
@@ -114,6 +120,8 @@ def command(folder: Path, text: str, told: Told, *options: str) -> subprocess.Po
         stderr=subprocess.PIPE,
         text=True,
     )
+    told.commands.append(process)
+    return process
 
 
 def reports(folder: Path) -> Sequence[str]:
