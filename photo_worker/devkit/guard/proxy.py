@@ -81,9 +81,9 @@ async def serve(
 
     server = await asyncio.start_server(connected, sock=listening, limit=_LONGEST_HEAD)
     try:
-        await server.serve_forever()
+        # Not serve_forever: from Python 3.12 on its end waits for every connection, which a silent client would hold.
+        await asyncio.Event().wait()
     finally:
-        # Python 3.12 and later wait in wait_closed for every connection, which a silent client would hold.
         server.close()
         for task in open_now:
             task.cancel()
