@@ -28,6 +28,7 @@ IN_CONTAINERS = (
     os.environ.get("PHOTO_WORKER_S3") or "localstack" if os.environ.get("PHOTO_WORKER_STACK_KIND") == "compose" else ""
 )
 HERE = Path(__file__).parent
+_ASKS_AS_A_PAGE = "test_a_browser_is_told_which_origins_may_write"
 
 
 class Servers:
@@ -87,6 +88,10 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         return str(item.callspec.params.get("server", "")) if hasattr(item, "callspec") else ""
 
     expect_deviations([item for item in items if item.path.parent == HERE], server_of)
+    for item in items:
+        if IN_CONTAINERS == "localstack" and getattr(item, "originalname", "") == _ASKS_AS_A_PAGE:
+            why = "The guard in front of it refuses every page of another origin before the bucket's rules are asked"
+            item.add_marker(pytest.mark.xfail(reason=why, strict=True, raises=AssertionError))
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
