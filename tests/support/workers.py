@@ -30,8 +30,8 @@ async def running(worker: Worker, *, seconds: float = _END_SECONDS) -> AsyncIter
         yield worker
     finally:
         leaving = asyncio.create_task(worker.__aexit__(*sys.exc_info()))
-        await asyncio.wait({leaving}, timeout=seconds)
-        if not leaving.done():
+        done, _ = await asyncio.wait({leaving}, timeout=seconds)
+        if not done:
             waiting = sorted(str(getattr(task.get_coro(), "__qualname__", task)) for task in asyncio.all_tasks())
             logger.warning("a worker did not end within %g s, and is left behind with %s", seconds, waiting)
             leaving.cancel()
