@@ -164,6 +164,11 @@ class TestTheMechanism:
         assert not outcome.green
         assert mutants.run([], [self.TEST]).green
 
+    def test_two_photos_that_differ_are_told_at_once_in_ci(self, mutants: Mutants) -> None:
+        kept = next(safeguard for safeguard in SAFEGUARDS if safeguard.name == "original-is-kept")
+        outcome = mutants.run(kept.edits, kept.tests, environment={"CI": "true"}, limit_seconds=10)
+        assert outcome.red, outcome.output
+
     def test_a_test_that_does_not_exist_is_not_red(self, mutants: Mutants) -> None:
         outcome = mutants.run([self.HARMLESS], [self.TEST + "_no_more"])
         assert not outcome.red
