@@ -270,6 +270,8 @@ def server_arguments(programs: Path, data: Path, port: int, *, durable: bool) ->
         "listen_addresses": "127.0.0.1",
         "port": str(port),
         "unix_socket_directories": "",
+        # A worker takes as many as it has activities at once, and a crash session runs dozens of workers.
+        "max_connections": "300",
         "shared_buffers": "32MB",
         "max_wal_size": "256MB",
         "wal_level": "minimal",
