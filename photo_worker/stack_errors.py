@@ -16,7 +16,9 @@ class StackNotRunning(StackError):
     """The stack {name!r} does not run."""
 
     code = "stack_not_running"
-    hint = "Start it with `photo-worker up`; `photo-worker status` shows what there is."
+    hint = (
+        "Start it with `photo-worker up`, with --name where it is not dev; `photo-worker status` shows what there is."
+    )
 
 
 class InvalidSnapshotName(StackError):

@@ -12,6 +12,7 @@ import click
 from photo_worker.cli.completion import complete_stack
 from photo_worker.cli.output import Command, OutputFormat, emit, output_option, table
 from photo_worker.cli.stack_options import base_port_option, kept_elsewhere, wishes_options
+from photo_worker.devkit.layout import DEFAULT_NAME
 from photo_worker.devkit.local_stack import Wishes, local_stack
 from photo_worker.errors import ConfirmationRequired
 from photo_worker.loopback import proxy_exceptions
@@ -192,7 +193,11 @@ def _emit_up(
             click.echo(f"\nThe stack {stack.name} is up after {report.seconds:.1f} s.")
         else:
             click.echo(f"\nThe stack {stack.name} runs already.")
-        click.echo("Its variables: photo-worker env; its logs: photo-worker logs; stop it: photo-worker down")
+        named = "" if stack.name == DEFAULT_NAME else f" --name {stack.name}"
+        click.echo(
+            f"Its variables: photo-worker env{named}; its logs: photo-worker logs{named}; "
+            f"stop it: photo-worker down{named}"
+        )
 
     emit(command, output, data=data, text=text, env=variables, warnings=warnings)
     if timings and output != "json":

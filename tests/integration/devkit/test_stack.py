@@ -268,6 +268,8 @@ def test_the_commands_agree_on_a_running_stack(stack_env: dict[str, str]) -> Non
     assert text.splitlines()[0].split() == ["SERVICE", "STATE", "VERSION", "URL", "PORT", "PID", "UPTIME"]
     assert json.loads(cli("env", "--name", name, "-o", "json", home=home).stdout)["data"] == stack_env
     assert "TEMPORAL_NAMESPACE=" in cli("up", "--name", name, "-o", "env", home=home).stdout
+    # What it says to run next is about this stack.
+    assert f"stop it: photo-worker down --name {name}\n" in cli("up", "--name", name, home=home).stdout
     assert "database system is ready" in cli("logs", "--name", name, "-n", "100000", "postgres", home=home).stdout
 
 
