@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
@@ -184,9 +184,7 @@ def check(
     chosen = paths or (HISTORIES,)
     if server.from_server and paths:
         raise click.UsageError("--from-server checks a service's runs in place of PATH; check the files apart.", ctx)
-    for path in chosen:
-        if not path.exists() and path != HISTORIES:
-            raise click.UsageError(f"There is no {str(path)!r} to check.", ctx)
+    _check_paths(path for path in chosen if path != HISTORIES)
     options = Options(
         paths=chosen,
         code=code,
@@ -221,6 +219,16 @@ def check(
         click.echo(f"ended by {clock.ended_by.name}", err=True)
         ctx.exit(128 + clock.ended_by)
     ctx.exit(0 if report.green else 1)
+
+
+def _check_paths(paths: Iterable[Path]) -> None:
+    for path in paths:
+        try:
+            path.stat()
+        except FileNotFoundError as error:
+            raise click.UsageError(f"There is no {str(path)!r} to check.") from error
+        except OSError as error:
+            raise click.UsageError(f"{str(path)!r} cannot be checked: {error.strerror or error}.") from error
 
 
 def _check_formats(formats: tuple[tuple[str, Path | None], ...]) -> None:
@@ -313,15 +321,17 @@ def _rendered(report: Report, name: str, file: Path | None) -> str:
 @output_option("text", "json")
 def list_histories(paths: tuple[Path, ...], output: OutputFormat) -> None:
     """List the histories under PATH (default: tests/replay/histories) and what they cover."""
-    from photo_worker.replay.histories import discover
-    from photo_worker.replay.preflight import inspect
+    from photo_worker.replay.histories import search
+    from photo_worker.replay.preflight import inspect, not_taken
     from photo_worker.replay.report import short
     from photo_worker.replay.view import list_row, recorded_coverage
 
-    looked = [(path, *inspect(path)) for path in discover(paths or (HISTORIES,))]
+    there = search(paths or (HISTORIES,))
+    looked = [(path, *inspect(path)) for path in there.histories]
     histories = [history for _, history, _ in looked if history is not None]
     rows = [list_row(history) for history in histories]
-    faults = [finding.as_dict() for _, _, found in looked for finding in found]
+    found = [fault for _, _, faults_of in looked for fault in faults_of] + not_taken(there)
+    faults = [fault.as_dict() for fault in found]
     coverage = recorded_coverage(histories)
 
     def text() -> None:

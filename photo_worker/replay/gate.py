@@ -13,7 +13,7 @@ from photo_worker.replay import allow, control, coverage, preflight
 from photo_worker.replay.clock import DEFAULT_RUN_LIMIT_SECONDS, Clock, RunOver
 from photo_worker.replay.engine import DEFAULT_LIMIT_SECONDS, OTHER_SEED, Code, Engine, Job, Outcome
 from photo_worker.replay.findings import Finding
-from photo_worker.replay.histories import HistoryFile, search
+from photo_worker.replay.histories import HistoryFile, is_folder, search
 from photo_worker.replay_errors import ReplayTargetBroken
 
 
@@ -42,7 +42,7 @@ class Options:
     @property
     def corpus(self) -> bool:
         """Whether a folder is checked."""
-        return any(path.is_dir() for path in self.paths)
+        return any(is_folder(path) for path in self.paths)
 
 
 @dataclass(frozen=True)
@@ -145,8 +145,7 @@ def _files(options: Options) -> list[_File]:
     need = options.corpus if options.provenance is None else options.provenance
     there = search(options.paths)
     files: list[_File] = [(path, *preflight.inspect(path, need_provenance=need)) for path in there.histories]
-    files += [(path, None, [preflight.not_read(path)]) for path in there.left_out]
-    files += [(path, None, [preflight.orphan(path)]) for path in there.orphans]
+    files += [(Path(str(fault.file)), None, [fault]) for fault in preflight.not_taken(there)]
     if options.workflow is None:
         return files
     return [entry for entry in files if entry[1] is None or entry[1].workflow_type == options.workflow]

@@ -10,6 +10,7 @@ from __future__ import annotations
 import base64
 import binascii
 import json
+import stat
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -19,10 +20,12 @@ from photo_worker.replay.histories import (
     PROVENANCE_SUFFIX,
     HistoryFile,
     Provenance,
+    Searched,
     attributes,
     core_flags,
     event_name,
     exit_of,
+    is_folder,
     patch_ids,
     provenance_path,
     sha256_of,
@@ -117,6 +120,27 @@ def not_read(path: Path) -> Finding:
     )
 
 
+def not_searched(path: Path, reason: str) -> Finding:
+    """Return the fault of a folder that cannot be listed, or a link to one that is not there."""
+    return Finding(
+        "preflight",
+        "folder_not_read",
+        f"It cannot be searched: {reason}.",
+        "whatever histories lie in it would go unchecked",
+        "Make it readable for your user, and its links lead somewhere; or take it elsewhere.",
+        file=str(path),
+    )
+
+
+def not_taken(there: Searched) -> list[Finding]:
+    """Return the faults of all that a search came upon and took for no history."""
+    return [
+        *map(not_read, there.left_out),
+        *map(orphan, there.orphans),
+        *(not_searched(path, reason) for path, reason in there.unread),
+    ]
+
+
 def unknown_type(history: HistoryFile, known: Sequence[str]) -> Finding | None:
     """Return a fault where no workflow of today's code has the history's type."""
     if history.workflow_type in known:
@@ -156,10 +180,14 @@ def _reset_of(events: Sequence[Mapping[str, Any]]) -> str:
 
 
 def _content(path: Path) -> bytes:
-    if path.is_dir():
+    if is_folder(path):
         raise _Faulty("history_not_a_file", "It is a folder, not a file.", fix="Name a file, or the folder above it.")
     try:
-        size = path.stat().st_size
+        about = path.stat()
+        if not stat.S_ISREG(about.st_mode):
+            # A pipe has no end before something writes to it, and some devices have none at all.
+            raise _Faulty("history_not_a_file", "It is a pipe, a socket or a device, not a file.", fix="Name a file.")
+        size = about.st_size
         if size > SIZE_LIMIT_BYTES:
             raise _Faulty(
                 "history_too_large",
