@@ -9,6 +9,7 @@ from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
+from photo_worker.errors import PhotoWorkerError
 from photo_worker.replay import allow, control, coverage, preflight
 from photo_worker.replay.clock import DEFAULT_RUN_LIMIT_SECONDS, Clock, RunOver
 from photo_worker.replay.engine import DEFAULT_LIMIT_SECONDS, OTHER_SEED, Code, Engine, Job, Outcome
@@ -121,16 +122,12 @@ def check(
 _IMPORTING = "because the code was still being imported"
 
 
-def not_importable(error: ReplayTargetBroken) -> Report:
-    """Return the report of a run that could check nothing, because the code cannot be imported."""
-    finding = Finding(
-        "gate",
-        error.code,
-        str(error),
-        "no history was replayed, and a worker of this code would not start either",
-        str(error.hint),
-    )
-    return Report(findings=[finding])
+def not_run(error: PhotoWorkerError) -> Report:
+    """Return the report of a run that could check nothing, because of ``error``."""
+    why = "no history was replayed, so that nothing is known of the code"
+    if isinstance(error, ReplayTargetBroken):
+        why = "no history was replayed, and a worker of this code would not start either"
+    return Report(findings=[Finding("gate", error.code, error.message, why, error.hint)])
 
 
 def ended_early(clock: Clock, at: str = _IMPORTING, seconds: float = 0.0) -> Report:

@@ -109,3 +109,30 @@ def test_a_wrong_dotted_path_is_wrong_use_against_a_service_too(
     monkeypatch.setenv("TEMPORAL_TARGET", "127.0.0.1:1")
     assert run(["replay", "check", "--from-server", option, "nowhere:X"]) == 2
     assert "replay_target_invalid" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "kind"),
+    [
+        ((str(GOOD), "--workflows", "nowhere:X"), "replay_target_invalid"),
+        ((str(GOOD), "--allow", "nowhere.toml"), "replay_allow_list_invalid"),
+        (("--from-server", "--workflows", "nowhere:X"), "replay_target_invalid"),
+        (("--from-server", "--cap-of", "nothing=3"), "replay_server_option_invalid"),
+    ],
+)
+def test_a_wrong_option_stands_in_every_report(
+    tmp_path: Path,
+    arguments: tuple[str, ...],
+    kind: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setenv("TEMPORAL_TARGET", "127.0.0.1:1")
+    junit = tmp_path / "report.xml"
+    assert run(["replay", "check", *arguments, "--format", "json", "--format", f"junit={junit}"]) == 2
+    said = capsys.readouterr()
+    report = json.loads(said.out)
+    assert (report["status"], report["error"]["code"]) == ("failed", kind)
+    assert [finding["code"] for finding in report["data"]["findings"]] == [kind]
+    assert f'<failure type="{kind}"' in junit.read_text(encoding="utf-8")
+    assert kind in said.err

@@ -7,7 +7,7 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -69,8 +69,8 @@ def test_a_link_that_leads_nowhere_is_red(tmp_path: Path, name: str, leads: str)
 
 
 @pytest.fixture
-def deep(tmp_path: Path) -> Iterator[Path]:
-    """Make folders whose path is longer than the system takes, with a history in the last."""
+def deep(tmp_path: Path) -> Path:
+    """Return a corpus with folders whose path is longer than the system takes, with a history in the last."""
     corpus = tmp_path / "corpus"
     copy(corpus, "a")
     at = os.open(corpus, os.O_RDONLY)
