@@ -25,7 +25,7 @@ class Options:
     ``coverage`` and ``provenance`` of None mean: asked for where a folder is checked, which is a
     corpus, and not for single files. ``workflow`` keeps to histories of one type, ``static`` also
     reads the code without running it, ``run_limit_seconds`` ends the whole run, and ``extra`` are
-    findings of other checks for the same report.
+    findings of other checks for the same report, notes included.
     """
 
     paths: tuple[Path, ...]
@@ -200,7 +200,8 @@ def _run(
             unreached.append("the static check")
     if unreached or clock.ended_by is not None:
         report.findings.append(_too_long(clock, unreached))
-    report.findings.extend(options.extra)
+    report.findings.extend(finding for finding in options.extra if finding.red)
+    report.notes.extend(finding for finding in options.extra if not finding.red)
     if not files:
         report.findings.append(_nothing(options))
     return report

@@ -169,6 +169,39 @@ def unknown_on_server(workflow_type: str, count: int, namespace: str) -> Finding
     )
 
 
+# Types on other queues that a note names; the rest is counted.
+_NAMED_ELSEWHERE = 20
+
+
+def looked_for_on(queues: Sequence[str], elsewhere: Mapping[tuple[str, str], int], namespace: str) -> list[Finding]:
+    """Return notes of where open runs of unknown types were looked for, and of those that lie on other task queues."""
+    where = f"on the task queues {', '.join(queues)}" if queues else f"in the whole namespace {namespace}"
+    notes = [
+        Finding(
+            "note",
+            "queues_looked_at",
+            f"Open runs of types that the code does not have were looked for {where}.",
+            "those of a deleted type on another task queue would be stuck after the deploy, and are not red here",
+            "Name every task queue of the application: --task-queue NAME, once for each.",
+        )
+    ]
+    if elsewhere:
+        most = sorted(elsewhere.items(), key=lambda each: (-each[1], each[0]))
+        named = ", ".join(f"{name!r} on {queue} ({count})" for (name, queue), count in most[:_NAMED_ELSEWHERE])
+        rest = f", and {len(most) - _NAMED_ELSEWHERE} more" if len(most) > _NAMED_ELSEWHERE else ""
+        notes.append(
+            Finding(
+                "note",
+                "open_runs_on_other_queues",
+                f"Not checked: {sum(elsewhere.values())} open runs in namespace {namespace} on other task queues have "
+                f"types that the code does not have: {named}{rest}.",
+                "where such a queue is this application's, its type was deleted or renamed: its runs would be stuck",
+                "Check them as well: --task-queue NAME, once for each of the application's queues.",
+            )
+        )
+    return notes
+
+
 def _reset_of(events: Sequence[Mapping[str, Any]]) -> str:
     """Return the run id that the last reset in a history made; empty where there was none."""
     made = ""
