@@ -149,7 +149,7 @@ def fetched(
     from photo_worker.replay.clock import LONGEST_SECONDS, RunOver
     from photo_worker.replay.engine import Engine
     from photo_worker.replay.preflight import looked_for_on, unknown_on_server
-    from photo_worker.replay.server import Selection, download
+    from photo_worker.replay.server import ELSEWHERE_LOOKED_AT, Selection, download
     from photo_worker.replay_errors import ServerOptionInvalid
 
     around = surroundings(ctx, stack_name=server.stack_name)
@@ -196,7 +196,7 @@ def fetched(
             _keep(found, server.keep, raw=server.keep_raw)
         extra = [unknown_on_server(each, count, found.namespace) for each, count in found.unknown.items()]
         if workflow is None:
-            extra += looked_for_on(found.queues, found.elsewhere, found.namespace)
+            extra += looked_for_on(found.queues, found.elsewhere, found.namespace, ELSEWHERE_LOOKED_AT)
         yield Path(name), tuple(extra)
 
 

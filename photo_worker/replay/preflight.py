@@ -173,8 +173,13 @@ def unknown_on_server(workflow_type: str, count: int, namespace: str) -> Finding
 _NAMED_ELSEWHERE = 20
 
 
-def looked_for_on(queues: Sequence[str], elsewhere: Mapping[tuple[str, str], int], namespace: str) -> list[Finding]:
-    """Return notes of where open runs of unknown types were looked for, and of those that lie on other task queues."""
+def looked_for_on(
+    queues: Sequence[str], elsewhere: Mapping[tuple[str, str], int], namespace: str, limit: int
+) -> list[Finding]:
+    """Return notes of where open runs of unknown types were looked for, and of those that lie on other task queues.
+
+    Of the latter, no more than ``limit`` were counted.
+    """
     where = f"on the task queues {', '.join(queues)}" if queues else f"in the whole namespace {namespace}"
     notes = [
         Finding(
@@ -187,13 +192,15 @@ def looked_for_on(queues: Sequence[str], elsewhere: Mapping[tuple[str, str], int
     ]
     if elsewhere:
         most = sorted(elsewhere.items(), key=lambda each: (-each[1], each[0]))
-        named = ", ".join(f"{name!r} on {queue} ({count})" for (name, queue), count in most[:_NAMED_ELSEWHERE])
+        named = ", ".join(f"{name!r} on {queue} ({runs})" for (name, queue), runs in most[:_NAMED_ELSEWHERE])
+        total = sum(elsewhere.values())
+        count = f"{total} open runs or more" if total >= limit else f"{total} open runs"
         rest = f", and {len(most) - _NAMED_ELSEWHERE} more" if len(most) > _NAMED_ELSEWHERE else ""
         notes.append(
             Finding(
                 "note",
                 "open_runs_on_other_queues",
-                f"Not checked: {sum(elsewhere.values())} open runs in namespace {namespace} on other task queues have "
+                f"Not checked: {count} in namespace {namespace} on other task queues have "
                 f"types that the code does not have: {named}{rest}.",
                 "where such a queue is this application's, its type was deleted or renamed: its runs would be stuck",
                 "Check them as well: --task-queue NAME, once for each of the application's queues.",

@@ -32,7 +32,7 @@ _TIMEOUT = timedelta(seconds=30)
 _UNKNOWN_LOOKED_AT = 10_000
 
 # Those on other task queues are told of and not red: in a shared namespace they may be many, and another application's.
-_ELSEWHERE_LOOKED_AT = 1_000
+ELSEWHERE_LOOKED_AT = 1_000
 
 # In what order the newest runs of each way to end are taken, so that rare ends are not crowded out.
 _ENDS = (
@@ -101,8 +101,8 @@ class Fetched:
     ``not_begun`` are runs without a workflow task: no code has run, so none can differ. ``gone`` are
     runs whose history the service deleted meanwhile. ``left_out`` counts open runs above the cap, by
     type, and ``unknown`` open runs of types that the code does not have, on ``queues``, or in the whole namespace
-    where there is none. ``elsewhere`` counts those on other task queues, by type and queue. Where no type is known,
-    all three are empty.
+    where there is none. ``elsewhere`` counts those on other task queues, by type and queue, and at most
+    ``ELSEWHERE_LOOKED_AT`` runs. Where no type is known, ``unknown`` and ``elsewhere`` are empty.
     """
 
     runs: tuple[FetchedRun, ...]
@@ -164,7 +164,7 @@ async def download(
             chosen.update({run.run_id: run for run in (*opened, *closed)})
         queues = selection.task_queues or tuple(sorted({run.task_queue for run in chosen.values()}))
         unknown = await _unknown_types(client, selection, "IN", queues, _UNKNOWN_LOOKED_AT)
-        elsewhere = await _unknown_types(client, selection, "NOT IN", queues, _ELSEWHERE_LOOKED_AT) if queues else {}
+        elsewhere = await _unknown_types(client, selection, "NOT IN", queues, ELSEWHERE_LOOKED_AT) if queues else {}
         limit = asyncio.Semaphore(_AT_ONCE)
         fetched = await asyncio.gather(*(_fetch(client, run, folder, limit) for run in chosen.values()))
     except RPCError as error:
