@@ -212,6 +212,8 @@ def check(
             failed, report = error, not_run(error)
         write(report, formats, failed)
     if clock.ended_by is not None:
+        if failed is not None:
+            emit_error("replay check", "text", failed)
         click.echo(f"ended by {clock.ended_by.name}", err=True)
         ctx.exit(128 + clock.ended_by)
     if isinstance(failed, _WRONG_USE):
