@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from photo_worker.cli.output import Command, OutputFormat, emit, emit_error, envelope, output_option
-from photo_worker.cli.replay_server import fetched, server_options, take
+from photo_worker.cli.replay_server import ServerOptions, fetched, server_options, take
+from photo_worker.errors import PhotoWorkerError
 from photo_worker.replay.target_names import PRODUCT_CONVERTER, PRODUCT_WORKFLOWS
 from photo_worker.replay_errors import AllowListInvalid, ReplayTargetBroken, ReplayTargetInvalid, ServerOptionInvalid
 
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 
 HISTORIES = Path("tests/replay/histories")
 ALLOW_LIST = "allowed_drift.toml"
+_WRONG_USE = (ReplayTargetInvalid, AllowListInvalid, ServerOptionInvalid)
 _FORMATS = ("text", "json", "junit", "github")
 
 _LOG_COLUMNS = 160
@@ -175,7 +177,7 @@ def check(
     """
     from photo_worker.replay.clock import Clock, RunOver, heeding_signals
     from photo_worker.replay.engine import Code
-    from photo_worker.replay.gate import Options, ended_early, not_importable
+    from photo_worker.replay.gate import Options, ended_early, not_run
 
     _check_formats(formats)
     server = take(ctx, given)
@@ -184,43 +186,70 @@ def check(
     chosen = paths or (HISTORIES,)
     if server.from_server and paths:
         raise click.UsageError("--from-server checks a service's runs in place of PATH; check the files apart.", ctx)
-    for path in chosen:
-        if not path.exists() and path != HISTORIES:
-            raise click.UsageError(f"There is no {str(path)!r} to check.", ctx)
+    _check_paths(path for path in chosen if path != HISTORIES)
     options = Options(
         paths=chosen,
         code=code,
         limit_seconds=limit_seconds,
         run_limit_seconds=run_limit_seconds,
         jobs=jobs,
-        allow=allow or _allow_list(chosen),
+        allow=allow if allow or server.from_server else _allow_list(chosen),
         workflow=workflow,
         coverage=coverage,
         provenance=provenance,
         static=static,
     )
     clock = Clock(run_limit_seconds)
+    failed: PhotoWorkerError | None = None
     with heeding_signals(clock):
-        if not server.from_server:
-            report = run_check(ctx, options, clock)
-        else:
-            # What a service happens to hold covers no list of exits, and its files have no provenance.
-            options = replace(options, coverage=bool(coverage), provenance=bool(provenance))
-            try:
-                with fetched(ctx, server, code, workflow, clock) as (folder, unknown):
-                    report = run_check(ctx, replace(options, paths=(folder,), allow=allow, extra=unknown), clock)
-            except (ReplayTargetInvalid, ServerOptionInvalid) as error:
-                emit_error("replay check", "text", error)
-                ctx.exit(2)
-            except ReplayTargetBroken as error:
-                report = not_importable(error)
-            except RunOver as over:
-                report = ended_early(clock, str(over))
-        write(report, formats)
+        try:
+            report = _report_of(ctx, options, server, clock)
+        except RunOver as over:
+            report = ended_early(clock, str(over))
+        except ReplayTargetBroken as error:
+            report = not_run(error)
+        except PhotoWorkerError as error:
+            failed, report = error, not_run(error)
+        write(report, formats, failed)
     if clock.ended_by is not None:
+        if failed is not None:
+            emit_error("replay check", "text", failed)
         click.echo(f"ended by {clock.ended_by.name}", err=True)
         ctx.exit(128 + clock.ended_by)
+    if isinstance(failed, _WRONG_USE):
+        emit_error("replay check", "text", failed)
+        ctx.exit(2)
+    if failed is not None:
+        raise failed
     ctx.exit(0 if report.green else 1)
+
+
+def _report_of(ctx: click.Context, options: Options, server: ServerOptions, clock: Clock) -> Report:
+    """Run the gate on files or on a service's runs. Raises ``PhotoWorkerError`` and ``RunOver``."""
+    from photo_worker.replay.gate import check as run
+
+    if not server.from_server:
+        return run(options, _progress(), clock)
+    with fetched(ctx, server, options.code, options.workflow, clock) as (folder, extra):
+        # What a service happens to hold covers no list of exits, and its files have no provenance.
+        chosen = replace(
+            options,
+            paths=(folder,),
+            coverage=bool(options.coverage),
+            provenance=bool(options.provenance),
+            extra=extra,
+        )
+        return run(chosen, _progress(), clock)
+
+
+def _check_paths(paths: Iterable[Path]) -> None:
+    for path in paths:
+        try:
+            path.stat()
+        except FileNotFoundError as error:
+            raise click.UsageError(f"There is no {str(path)!r} to check.") from error
+        except OSError as error:
+            raise click.UsageError(f"{str(path)!r} cannot be checked: {error.strerror or error}.") from error
 
 
 def _check_formats(formats: tuple[tuple[str, Path | None], ...]) -> None:
@@ -245,20 +274,6 @@ def _allow_list(paths: tuple[Path, ...]) -> Path | None:
     return None
 
 
-def run_check(ctx: click.Context, options: Options, clock: Clock) -> Report:
-    """Run the gate with progress on standard error; wrong use ends the command with exit code 2."""
-    from photo_worker.replay.gate import check as run
-    from photo_worker.replay.gate import not_importable
-
-    try:
-        return run(options, _progress(), clock)
-    except (ReplayTargetInvalid, AllowListInvalid) as error:
-        emit_error("replay check", "text", error)
-        ctx.exit(2)
-    except ReplayTargetBroken as error:
-        return not_importable(error)
-
-
 def _progress() -> Callable[[int, int], None]:
     began = last = time.monotonic()
 
@@ -272,10 +287,15 @@ def _progress() -> Callable[[int, int], None]:
     return show
 
 
-def write(report: Report, formats: tuple[tuple[str, Path | None], ...]) -> None:
-    """Write a report in every format that was asked for."""
+def write(report: Report, formats: tuple[tuple[str, Path | None], ...], failed: PhotoWorkerError | None = None) -> None:
+    """Write a report in every format that was asked for.
+
+    An error that ended the run stands in each; as text on standard output it is left to the message on standard error.
+    """
     for name, file in formats:
-        text = _rendered(report, name, file)
+        if failed is not None and name == "text" and file is None:
+            continue
+        text = _rendered(report, name, file, failed)
         if file is None:
             click.echo(text, nl=False)
         else:
@@ -290,13 +310,13 @@ def _console(file: Path | None = None) -> Console:
     return Console(force_terminal=terminal, width=None if terminal else _LOG_COLUMNS, highlight=False)
 
 
-def _rendered(report: Report, name: str, file: Path | None) -> str:
+def _rendered(report: Report, name: str, file: Path | None, failed: PhotoWorkerError | None) -> str:
     from photo_worker.replay import report as plain
     from photo_worker.replay import report_ci
 
     if name == "json":
         status = "ok" if report.green else "failed"
-        document = envelope("replay check", status=status, data=plain.as_dict(report))  # type: ignore[arg-type]
+        document = envelope("replay check", status=status, data=plain.as_dict(report), error=failed)  # type: ignore[arg-type]
         return json.dumps(document, indent=2, default=str) + "\n"
     if name == "junit":
         return report_ci.to_junit(report)
@@ -313,15 +333,17 @@ def _rendered(report: Report, name: str, file: Path | None) -> str:
 @output_option("text", "json")
 def list_histories(paths: tuple[Path, ...], output: OutputFormat) -> None:
     """List the histories under PATH (default: tests/replay/histories) and what they cover."""
-    from photo_worker.replay.histories import discover
-    from photo_worker.replay.preflight import inspect
+    from photo_worker.replay.histories import search
+    from photo_worker.replay.preflight import inspect, not_taken
     from photo_worker.replay.report import short
     from photo_worker.replay.view import list_row, recorded_coverage
 
-    looked = [(path, *inspect(path)) for path in discover(paths or (HISTORIES,))]
+    there = search(paths or (HISTORIES,))
+    looked = [(path, *inspect(path)) for path in there.histories]
     histories = [history for _, history, _ in looked if history is not None]
     rows = [list_row(history) for history in histories]
-    faults = [finding.as_dict() for _, _, found in looked for finding in found]
+    found = [fault for _, _, faults_of in looked for fault in faults_of] + not_taken(there)
+    faults = [fault.as_dict() for fault in found]
     coverage = recorded_coverage(histories)
 
     def text() -> None:

@@ -140,7 +140,7 @@ def fetched(
 ) -> Iterator[tuple[Path, tuple[Finding, ...]]]:
     """Download what ``server`` asks for into a folder that lasts as long as the block; say on stderr what came.
 
-    Open runs of types that the code does not have come as findings.
+    Open runs of types that the code does not have come as findings, and notes say where they were looked for.
 
     Raises what ``download`` and connecting raise, ``ReplayTargetInvalid`` or ``ReplayTargetBroken``,
     ``ServerOptionInvalid``, and ``RunOver``.
@@ -148,8 +148,8 @@ def fetched(
     from photo_worker.orchestration.connection import connect
     from photo_worker.replay.clock import LONGEST_SECONDS, RunOver
     from photo_worker.replay.engine import Engine
-    from photo_worker.replay.preflight import unknown_on_server
-    from photo_worker.replay.server import Selection, download
+    from photo_worker.replay.preflight import looked_for_on, unknown_on_server
+    from photo_worker.replay.server import ELSEWHERE_LOOKED_AT, Selection, download
     from photo_worker.replay_errors import ServerOptionInvalid
 
     around = surroundings(ctx, stack_name=server.stack_name)
@@ -194,7 +194,10 @@ def fetched(
             click.echo(line, err=True)
         if server.keep is not None:
             _keep(found, server.keep, raw=server.keep_raw)
-        yield Path(name), tuple(unknown_on_server(each, n, found.namespace) for each, n in found.unknown.items())
+        extra = [unknown_on_server(each, count, found.namespace) for each, count in found.unknown.items()]
+        if workflow is None:
+            extra += looked_for_on(found.queues, found.elsewhere, found.namespace, ELSEWHERE_LOOKED_AT)
+        yield Path(name), tuple(extra)
 
 
 def _keep(found: Fetched, folder: Path, *, raw: bool) -> None:

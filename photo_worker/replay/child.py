@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from temporalio import workflow
+from temporalio.api.enums.v1 import EventType
 from temporalio.api.history.v1 import HistoryEvent
 from temporalio.client import WorkflowHistory
 from temporalio.worker import Replayer, WorkflowReplayResult
@@ -38,6 +39,8 @@ from photo_worker.replay.target import Target, TargetInvalid, load, patches_in
 from photo_worker.replay.trace import ListeningRunner, Trace
 
 Answer = dict[str, Any]
+
+_TASK_COMPLETED = EventType.EVENT_TYPE_WORKFLOW_TASK_COMPLETED
 
 
 async def prepare(target: Target) -> None:
@@ -97,7 +100,8 @@ class _Replays:
         started = events[0].workflow_execution_started_event_attributes
         recorded = [_of_one_run(step, history.events) for step in recorded_steps(events)]
         # What an activity gave back after a reset comes from the history, with the new id in it.
-        issued = [_of_one_run(step, history.events) for step in Issued(trace, started).steps()]
+        completed = [each.event_id for each in events if each.event_type == _TASK_COMPLETED]
+        issued = [_of_one_run(step, history.events) for step in Issued(trace, started, completed).steps()]
         workflow_type = started.workflow_type.name
         if result.replay_failure is None:
             return _answer(compare(recorded, issued, workflow_type, trace.shapes), trace, issued)

@@ -54,8 +54,8 @@ def _usefulness(history: HistoryFile) -> tuple[int, int]:
 def can_show(history: HistoryFile, plant: Plant) -> bool:
     """Tell whether a history holds anything that a plant would change.
 
-    A run that waits for ever in its first turn records no command: one more shows in no event,
-    and no detail is there to be another.
+    A run that waits for ever in its first turn records no command: the SDK refuses none there, and no detail is
+    there to be another.
     """
     names = {event_name(event) for event in history.events}
     if history.exit in {"success", "failure", "continued"}:
@@ -83,8 +83,9 @@ def not_planted(history: HistoryFile, plant: Plant) -> Finding:
     return Finding(
         "note",
         f"control_left_out_{plant}",
-        f"No {'command too many' if plant == 'command' else 'changed detail'} was planted: in no run of it that was "
-        "checked could one show.",
+        "No command too many was planted: in no run of it that was checked would the SDK refuse one."
+        if plant == "command"
+        else "No changed detail was planted: in no run of it that was checked could one show.",
         "all its runs wait, and asked for nothing that a plant could change",
         "Record a run of it that ends, or that calls an activity.",
         file=str(history.path),

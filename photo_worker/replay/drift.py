@@ -2,7 +2,9 @@
 
 The SDK compares the order, types and ids of commands. Timeouts, task queues, retry policies,
 arguments, timer durations and results may all change unseen; here they are compared with the
-recorded events. Each difference is red unless an entry of the allow list gives a reason.
+recorded events. Nor does the SDK see a command of a completed workflow task that recorded none,
+where nothing recorded follows it, or where what follows is alike. Each difference is red unless an
+entry of the allow list gives a reason.
 """
 
 from __future__ import annotations
@@ -10,6 +12,7 @@ from __future__ import annotations
 import json
 from collections import defaultdict, deque
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 from photo_worker.replay.additive import Shapes, alike, canonical
@@ -29,6 +32,17 @@ _WHY_TIMEOUT = "work that used to fit may now be timed out, or a hanging attempt
 _WHY_RETRY = "failures are retried at other times, or more or less often, than when this was recorded"
 _WHY_ELSE = "Temporal is asked for something else than when this was recorded; the SDK's Replayer lets it pass"
 
+_WHY_UNRECORDED = (
+    "a running workflow that has passed this task goes another way under this code than under the code that has run "
+    "it so far; the SDK's Replayer lets it pass"
+)
+
+# What stands in the history as soon as the task that asked for it is completed. A local activity is recorded when it
+# ends, and a patch that is marked as deprecated need not be recorded at all.
+_AT_ONCE = END_KINDS | {"activity", "child", "timer", "nexus", "signal", "search_attributes", "memo", "update"}
+
+_KEEP = 'Keep the old way for running workflows: if workflow.patched("what-changes"): NEW else: OLD. '
+
 FIX = (
     "If it is not meant, take the change back. If it is, add to the allow list: "
     '[[drift]] workflow = "{workflow}", where = "{where}", what = "{what}", was = {was}, now = {now}, '
@@ -41,9 +55,9 @@ def compare(
 ) -> list[Finding]:
     """Return every difference between what was recorded and what the code of today issues.
 
-    Steps belong together by kind and key. What was issued and not recorded is no drift: it was
-    taken back in the same turn, or lies behind the end of an open history; where it matters, the replay
-    itself has failed. ``shapes`` tells what was only added with a default: that is a finding of kind
+    Steps belong together by kind and key. What was issued and not recorded is drift where the workflow task that
+    asked for it is completed in the history; after the last completed task lies the future of an open run.
+    ``shapes`` tells what was only added with a default: that is a finding of kind
     ``additive``, which is not red.
     """
     waiting: dict[tuple[str, str], deque[Step]] = defaultdict(deque)
@@ -56,7 +70,12 @@ def compare(
             if step.kind in END_KINDS | {"activity", "child", "timer", "local_activity", "nexus", "signal"}:
                 findings.append(_missing(step, workflow_type))
             continue
-        findings.extend(_differences(step, candidates.popleft(), workflow_type, shapes or Shapes()))
+        now = candidates.popleft()
+        findings.extend(_differences(step, now, workflow_type, shapes or Shapes()))
+        if step.kind in _AT_ONCE and step.task != now.task:
+            findings.append(_moved(step, now, workflow_type))
+    left = {id(step) for steps in waiting.values() for step in steps if step.kind in _AT_ONCE and step.task is not None}
+    findings.extend(_unrecorded(step, workflow_type) for step in issued if id(step) in left)
     return findings
 
 
@@ -68,6 +87,28 @@ def _belongs(step: Step) -> tuple[str, str]:
 def _missing(step: Step, workflow_type: str) -> Finding:
     what = f"The recorded {step.title} ({step.event_type}) is not asked for any more, and the replay did not notice."
     return _finding("drift_not_issued", step, workflow_type, "presence", what, _WHY_ELSE, True, False)
+
+
+def _unrecorded(step: Step, workflow_type: str) -> Finding:
+    what = (
+        f"The {step.title} that the code asks for in the workflow task which event {step.task} completed is not "
+        "recorded, and the replay did not notice."
+    )
+    there = replace(step, event_id=step.task, event_type="WorkflowTaskCompleted")
+    found = _finding("drift_not_recorded", there, workflow_type, "presence", what, _WHY_UNRECORDED, False, True)
+    return found.about(source=step.source, fix=_KEEP + found.fix)
+
+
+def _moved(recorded: Step, issued: Step, workflow_type: str) -> Finding:
+    now = "no completed task" if issued.task is None else f"the workflow task which event {issued.task} completed"
+    what = (
+        f"The {recorded.title} was asked for in the workflow task which event {recorded.task} completed, and is now "
+        f"asked for in {now}; the replay did not notice."
+    )
+    earlier = issued.task is not None and issued.task < (recorded.task or 0)
+    was_now = ("later", "earlier") if earlier else ("earlier", "later")
+    found = _finding("drift_task", recorded, workflow_type, "task", what, _WHY_UNRECORDED, *was_now)
+    return found.about(source=issued.source, fix=_KEEP + found.fix)
 
 
 def _differences(recorded: Step, issued: Step, workflow_type: str, shapes: Shapes) -> list[Finding]:

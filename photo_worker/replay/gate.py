@@ -9,11 +9,12 @@ from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
+from photo_worker.errors import PhotoWorkerError
 from photo_worker.replay import allow, control, coverage, preflight
 from photo_worker.replay.clock import DEFAULT_RUN_LIMIT_SECONDS, Clock, RunOver
 from photo_worker.replay.engine import DEFAULT_LIMIT_SECONDS, OTHER_SEED, Code, Engine, Job, Outcome
 from photo_worker.replay.findings import Finding
-from photo_worker.replay.histories import HistoryFile, search
+from photo_worker.replay.histories import HistoryFile, is_folder, search
 from photo_worker.replay_errors import ReplayTargetBroken
 
 
@@ -24,7 +25,7 @@ class Options:
     ``coverage`` and ``provenance`` of None mean: asked for where a folder is checked, which is a
     corpus, and not for single files. ``workflow`` keeps to histories of one type, ``static`` also
     reads the code without running it, ``run_limit_seconds`` ends the whole run, and ``extra`` are
-    findings of other checks for the same report.
+    findings of other checks for the same report, notes included.
     """
 
     paths: tuple[Path, ...]
@@ -42,7 +43,7 @@ class Options:
     @property
     def corpus(self) -> bool:
         """Whether a folder is checked."""
-        return any(path.is_dir() for path in self.paths)
+        return any(is_folder(path) for path in self.paths)
 
 
 @dataclass(frozen=True)
@@ -121,16 +122,12 @@ def check(
 _IMPORTING = "because the code was still being imported"
 
 
-def not_importable(error: ReplayTargetBroken) -> Report:
-    """Return the report of a run that could check nothing, because the code cannot be imported."""
-    finding = Finding(
-        "gate",
-        error.code,
-        str(error),
-        "no history was replayed, and a worker of this code would not start either",
-        str(error.hint),
-    )
-    return Report(findings=[finding])
+def not_run(error: PhotoWorkerError) -> Report:
+    """Return the report of a run that could check nothing, because of ``error``."""
+    why = "no history was replayed, so that nothing is known of the code"
+    if isinstance(error, ReplayTargetBroken):
+        why = "no history was replayed, and a worker of this code would not start either"
+    return Report(findings=[Finding("gate", error.code, error.message, why, error.hint)])
 
 
 def ended_early(clock: Clock, at: str = _IMPORTING, seconds: float = 0.0) -> Report:
@@ -145,8 +142,7 @@ def _files(options: Options) -> list[_File]:
     need = options.corpus if options.provenance is None else options.provenance
     there = search(options.paths)
     files: list[_File] = [(path, *preflight.inspect(path, need_provenance=need)) for path in there.histories]
-    files += [(path, None, [preflight.not_read(path)]) for path in there.left_out]
-    files += [(path, None, [preflight.orphan(path)]) for path in there.orphans]
+    files += [(Path(str(fault.file)), None, [fault]) for fault in preflight.not_taken(there)]
     if options.workflow is None:
         return files
     return [entry for entry in files if entry[1] is None or entry[1].workflow_type == options.workflow]
@@ -204,7 +200,8 @@ def _run(
             unreached.append("the static check")
     if unreached or clock.ended_by is not None:
         report.findings.append(_too_long(clock, unreached))
-    report.findings.extend(options.extra)
+    report.findings.extend(finding for finding in options.extra if finding.red)
+    report.notes.extend(finding for finding in options.extra if not finding.red)
     if not files:
         report.findings.append(_nothing(options))
     return report

@@ -12,7 +12,7 @@ import binascii
 import hashlib
 import json
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any, Literal
@@ -108,6 +108,14 @@ def provenance_path(history: Path) -> Path:
     return history.with_name(history.name.removesuffix(".json") + PROVENANCE_SUFFIX)
 
 
+def is_folder(path: Path) -> bool:
+    """Tell whether a folder, or a link to one, lies there; False also where that cannot be known."""
+    try:
+        return path.is_dir()
+    except OSError:
+        return False
+
+
 def discover(paths: Iterable[Path]) -> list[Path]:
     """Return the histories under ``paths``: files as they are named, folders searched, each file once, sorted."""
     return search(paths).histories
@@ -116,49 +124,80 @@ def discover(paths: Iterable[Path]) -> list[Path]:
 # What is no history by its name and may lie among them: notes for people, an allow list, code.
 _BESIDE = (".md", ".toml", ".txt", ".py", ".pyc")
 
+# What file managers and version control put into a folder.
+_OF_TOOLS = frozenset({".DS_Store", ".gitattributes", ".gitignore", ".gitkeep", ".keep"})
+
 
 @dataclass(frozen=True)
 class Searched:
-    """What lies under some folders: histories, provenance without a history, and what was left out."""
+    """What lies under some folders.
+
+    ``orphans`` are provenance without a history, ``left_out`` files that are not taken for histories by
+    their name, and ``unread`` folders that cannot be listed and links that lead nowhere, with the reason.
+    """
 
     histories: list[Path]
     orphans: list[Path]
     left_out: list[Path]
+    unread: list[tuple[Path, str]]
 
 
 def search(paths: Iterable[Path]) -> Searched:
     """Search folders, and take files as they are named; everything once, sorted.
 
-    Symbolic links are followed, a folder that has been searched is not searched again. Hidden
-    files, and notes and lists by their suffix, are not told of.
+    Hidden files and folders count as any other. Symbolic links are followed, a folder that has been searched
+    is not searched again. Notes and lists by their suffix, and what tools leave, are not told of.
     """
     found: set[Path] = set()
     provenance: set[Path] = set()
     left_out: set[Path] = set()
+    unread: dict[Path, str] = {}
     for path in paths:
-        if not path.is_dir():
+        if not is_folder(path):
             found.add(path)
             continue
-        seen: set[Path] = set()
-        for folder, folders, names in os.walk(path, followlinks=True):
-            real = Path(folder).resolve()
-            if real in seen:
-                folders.clear()
-                continue
-            seen.add(real)
-            # A folder by the name of a history is no history: it is told of, not searched.
-            named = [name for name in folders if name.endswith(".json")]
-            found |= {Path(folder) / name for name in named}
-            folders[:] = sorted(set(folders) - set(named))
-            for entry in (Path(folder) / name for name in names if not name.startswith(".")):
-                if entry.name.endswith(PROVENANCE_SUFFIX):
-                    provenance.add(entry)
-                elif entry.suffix == ".json":
-                    found.add(entry)
-                elif entry.suffix not in _BESIDE:
-                    left_out.add(entry)
+        for entry in _entries(path, unread):
+            if entry.name.endswith(PROVENANCE_SUFFIX):
+                provenance.add(entry)
+            elif entry.name.endswith(".json"):
+                found.add(entry)
+            elif (reason := _broken_link(entry)) is not None:
+                unread[entry] = reason
+            elif entry.suffix not in _BESIDE and entry.name not in _OF_TOOLS:
+                left_out.add(entry)
     orphans = provenance - {provenance_path(history) for history in found}
-    return Searched(sorted(found), sorted(orphans), sorted(left_out))
+    return Searched(sorted(found), sorted(orphans), sorted(left_out), sorted(unread.items()))
+
+
+def _entries(root: Path, unread: dict[Path, str]) -> Iterator[Path]:
+    """Yield what is no folder below ``root``; note in ``unread`` the folders that cannot be listed."""
+
+    def note(error: OSError) -> None:
+        # An error in the middle of a listing names no file.
+        unread[Path(os.fsdecode(error.filename)) if error.filename else root] = error.strerror or str(error)
+
+    seen: set[Path] = set()
+    for folder, folders, names in os.walk(root, followlinks=True, onerror=note):
+        real = Path(folder).resolve()
+        if real in seen:
+            folders.clear()
+            continue
+        seen.add(real)
+        # A folder by the name of a history is no history: it is told of, not searched.
+        named = [name for name in folders if name.endswith(".json")]
+        folders[:] = sorted(set(folders) - set(named))
+        for name in (*named, *names):
+            yield Path(folder) / name
+
+
+def _broken_link(entry: Path) -> str | None:
+    """Return why a symbolic link leads nowhere; None where it does, or where ``entry`` is none."""
+    try:
+        if entry.is_symlink():
+            entry.stat()
+    except OSError as error:
+        return error.strerror or str(error)
+    return None
 
 
 def event_name(event: Mapping[str, Any]) -> str:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import base64
 import binascii
 import json
+import stat
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -19,10 +20,12 @@ from photo_worker.replay.histories import (
     PROVENANCE_SUFFIX,
     HistoryFile,
     Provenance,
+    Searched,
     attributes,
     core_flags,
     event_name,
     exit_of,
+    is_folder,
     patch_ids,
     provenance_path,
     sha256_of,
@@ -117,6 +120,27 @@ def not_read(path: Path) -> Finding:
     )
 
 
+def not_searched(path: Path, reason: str) -> Finding:
+    """Return the fault of a folder that cannot be listed, or a link to one that is not there."""
+    return Finding(
+        "preflight",
+        "folder_not_read",
+        f"It cannot be searched: {reason}.",
+        "whatever histories lie in it would go unchecked",
+        "Make it readable for your user, and its links lead somewhere; or take it elsewhere.",
+        file=str(path),
+    )
+
+
+def not_taken(there: Searched) -> list[Finding]:
+    """Return the faults of all that a search came upon and took for no history."""
+    return [
+        *map(not_read, there.left_out),
+        *map(orphan, there.orphans),
+        *(not_searched(path, reason) for path, reason in there.unread),
+    ]
+
+
 def unknown_type(history: HistoryFile, known: Sequence[str]) -> Finding | None:
     """Return a fault where no workflow of today's code has the history's type."""
     if history.workflow_type in known:
@@ -145,6 +169,46 @@ def unknown_on_server(workflow_type: str, count: int, namespace: str) -> Finding
     )
 
 
+# Types on other queues that a note names; the rest is counted.
+_NAMED_ELSEWHERE = 20
+
+
+def looked_for_on(
+    queues: Sequence[str], elsewhere: Mapping[tuple[str, str], int], namespace: str, limit: int
+) -> list[Finding]:
+    """Return notes of where open runs of unknown types were looked for, and of those that lie on other task queues.
+
+    Of the latter, no more than ``limit`` were counted.
+    """
+    where = f"on the task queues {', '.join(queues)}" if queues else f"in the whole namespace {namespace}"
+    notes = [
+        Finding(
+            "note",
+            "queues_looked_at",
+            f"Open runs of types that the code does not have were looked for {where}.",
+            "those of a deleted type on another task queue would be stuck after the deploy, and are not red here",
+            "Name every task queue of the application: --task-queue NAME, once for each.",
+        )
+    ]
+    if elsewhere:
+        most = sorted(elsewhere.items(), key=lambda each: (-each[1], each[0]))
+        named = ", ".join(f"{name!r} on {queue} ({runs})" for (name, queue), runs in most[:_NAMED_ELSEWHERE])
+        total = sum(elsewhere.values())
+        count = f"{total} open runs or more" if total >= limit else f"{total} open runs"
+        rest = f", and {len(most) - _NAMED_ELSEWHERE} more" if len(most) > _NAMED_ELSEWHERE else ""
+        notes.append(
+            Finding(
+                "note",
+                "open_runs_on_other_queues",
+                f"Not checked: {count} in namespace {namespace} on other task queues have "
+                f"types that the code does not have: {named}{rest}.",
+                "where such a queue is this application's, its type was deleted or renamed: its runs would be stuck",
+                "Check them as well: --task-queue NAME, once for each of the application's queues.",
+            )
+        )
+    return notes
+
+
 def _reset_of(events: Sequence[Mapping[str, Any]]) -> str:
     """Return the run id that the last reset in a history made; empty where there was none."""
     made = ""
@@ -156,10 +220,14 @@ def _reset_of(events: Sequence[Mapping[str, Any]]) -> str:
 
 
 def _content(path: Path) -> bytes:
-    if path.is_dir():
+    if is_folder(path):
         raise _Faulty("history_not_a_file", "It is a folder, not a file.", fix="Name a file, or the folder above it.")
     try:
-        size = path.stat().st_size
+        about = path.stat()
+        if not stat.S_ISREG(about.st_mode):
+            # A pipe has no end before something writes to it, and some devices have none at all.
+            raise _Faulty("history_not_a_file", "It is a pipe, a socket or a device, not a file.", fix="Name a file.")
+        size = about.st_size
         if size > SIZE_LIMIT_BYTES:
             raise _Faulty(
                 "history_too_large",

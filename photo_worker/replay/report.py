@@ -102,7 +102,8 @@ def print_text(report: Report, console: Console) -> None:
     for note, count in grouped(report.notes):
         place = note.workflow_type or short(note.file or "")
         times = f" ({count} times)" if count > 1 else ""
-        said = f"{_TITLES[note.kind]}[/yellow] {escape(f'{place}: {note.what}{times}')}"
+        about = f"{place}: " if place else ""
+        said = f"{_TITLES[note.kind]}[/yellow] {escape(f'{about}{note.what}{times}')}"
         console.print(f"[yellow]{said}", soft_wrap=True)
     if report.coverage:
         console.print(coverage_table(report.coverage))

@@ -14,7 +14,7 @@ from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from temporalio.client import Client, WorkflowExecution, WorkflowExecutionStatus, WorkflowHistory
 from temporalio.service import RPCError, RPCStatusCode
@@ -30,6 +30,9 @@ _TIMEOUT = timedelta(seconds=30)
 
 # Open runs of unknown types that are looked at; one is enough to be red.
 _UNKNOWN_LOOKED_AT = 10_000
+
+# Those on other task queues are told of and not red: in a shared namespace they may be many, and another application's.
+ELSEWHERE_LOOKED_AT = 1_000
 
 # In what order the newest runs of each way to end are taken, so that rare ends are not crowded out.
 _ENDS = (
@@ -97,7 +100,9 @@ class Fetched:
 
     ``not_begun`` are runs without a workflow task: no code has run, so none can differ. ``gone`` are
     runs whose history the service deleted meanwhile. ``left_out`` counts open runs above the cap, by
-    type, and ``unknown`` open runs of types that the code does not have, on the task queues of its own runs.
+    type, and ``unknown`` open runs of types that the code does not have, on ``queues``, or in the whole namespace
+    where there is none. ``elsewhere`` counts those on other task queues, by type and queue, and at most
+    ``ELSEWHERE_LOOKED_AT`` runs. Where no type is known, ``unknown`` and ``elsewhere`` are empty.
     """
 
     runs: tuple[FetchedRun, ...]
@@ -107,6 +112,8 @@ class Fetched:
     selection: Selection
     namespace: str
     unknown: Mapping[str, int] = field(default_factory=dict)
+    queues: tuple[str, ...] = ()
+    elsewhere: Mapping[tuple[str, str], int] = field(default_factory=dict)
 
     @property
     def partly_checked(self) -> tuple[FetchedRun, ...]:
@@ -156,7 +163,8 @@ async def download(
             closed = await _closed_runs(client, selection, workflow_type, now())
             chosen.update({run.run_id: run for run in (*opened, *closed)})
         queues = selection.task_queues or tuple(sorted({run.task_queue for run in chosen.values()}))
-        unknown = await _unknown_types(client, selection, queues)
+        unknown = await _unknown_types(client, selection, "IN", queues, _UNKNOWN_LOOKED_AT)
+        elsewhere = await _unknown_types(client, selection, "NOT IN", queues, ELSEWHERE_LOOKED_AT) if queues else {}
         limit = asyncio.Semaphore(_AT_ONCE)
         fetched = await asyncio.gather(*(_fetch(client, run, folder, limit) for run in chosen.values()))
     except RPCError as error:
@@ -169,9 +177,11 @@ async def download(
         left_out={name: count for name, count in left_out.items() if count},
         selection=selection,
         namespace=client.namespace,
-        unknown=unknown,
+        unknown=_by_type(unknown),
+        queues=queues,
+        elsewhere=elsewhere,
     )
-    if not runs and not unknown:
+    if not runs and not outcome.unknown:
         asked = (
             f"{', '.join(selection.workflow_types)} in namespace {client.namespace}, closed within {selection.window}"
         )
@@ -216,20 +226,34 @@ async def _closed_runs(
     return list(_in_turn(by_end))[:cap]
 
 
-async def _unknown_types(client: Client, selection: Selection, queues: Sequence[str]) -> dict[str, int]:
-    """Count the open runs of each type that the code does not have, on ``queues`` or, without any, everywhere."""
+async def _unknown_types(
+    client: Client, selection: Selection, which: Literal["IN", "NOT IN"], queues: Sequence[str], limit: int
+) -> dict[tuple[str, str], int]:
+    """Count the open runs that the code has no type for, by type and task queue.
+
+    They are those on ``queues``, or not on them; without any queue, those of the whole namespace. ``limit`` is how
+    many runs are looked at.
+    """
     if not selection.known_types:
         return {}
     condition = "ExecutionStatus = 'Running'"
     condition += "".join(f" AND WorkflowType != {_quoted(name)}" for name in selection.known_types)
     if queues:
-        condition += f" AND TaskQueue IN ({', '.join(map(_quoted, queues))})"
+        condition += f" AND TaskQueue {which} ({', '.join(map(_quoted, queues))})"
     if selection.query:
         condition += f" AND ({selection.query})"
-    counts: dict[str, int] = {}
-    async for run in client.list_workflows(condition, limit=_UNKNOWN_LOOKED_AT, rpc_timeout=_TIMEOUT):
-        counts[run.workflow_type] = counts.get(run.workflow_type, 0) + 1
+    counts: dict[tuple[str, str], int] = {}
+    async for run in client.list_workflows(condition, limit=limit, rpc_timeout=_TIMEOUT):
+        counts[run.workflow_type, run.task_queue] = counts.get((run.workflow_type, run.task_queue), 0) + 1
     return counts
+
+
+def _by_type(counts: Mapping[tuple[str, str], int]) -> dict[str, int]:
+    """Return counts by type and queue as counts by type."""
+    summed: dict[str, int] = {}
+    for (workflow_type, _), count in counts.items():
+        summed[workflow_type] = summed.get(workflow_type, 0) + count
+    return summed
 
 
 def _quoted(name: str) -> str:

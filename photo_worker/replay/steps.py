@@ -7,6 +7,7 @@ are those of its command validation (temporalio/temporal, ``command_attr_validat
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -41,7 +42,8 @@ class Step:
     """One thing that a workflow asked of Temporal, recorded or issued.
 
     ``key`` tells steps of one kind apart (activity id, timer id, child workflow id), ``label`` is
-    what people call it (activity type, workflow type, signal name).
+    what people call it (activity type, workflow type, signal name). ``task`` is the id of the event that
+    completed the workflow task which asked for it; None where no task of the history did.
     """
 
     kind: str
@@ -51,7 +53,7 @@ class Step:
     event_id: int | None = None
     event_type: str | None = None
     source: str | None = None
-    activation: int = 0
+    task: int | None = None
 
     @property
     def title(self) -> str:
@@ -134,14 +136,17 @@ def _flat_retry(policy: RetryPolicy, *, filled: bool) -> dict[str, Any]:
 def recorded_steps(events: Sequence[HistoryEvent]) -> list[Step]:
     """Return what the events say that the workflow asked for, in order."""
     steps = []
+    task = None
     for event in events:
+        if event.event_type == EventType.EVENT_TYPE_WORKFLOW_TASK_COMPLETED:
+            task = event.event_id
         found = _recorded(event)
         if found is not None:
             kind, key, label, values = found
             name = "".join(
                 word.capitalize() for word in EventType.Name(event.event_type).removeprefix("EVENT_TYPE_").split("_")
             )
-            steps.append(Step(kind, key, label, values, event.event_id, name))
+            steps.append(Step(kind, key, label, values, event.event_id, name, task=task))
     return steps
 
 
@@ -277,16 +282,22 @@ def _enum(name: str) -> str:
 
 
 class Issued:
-    """Turns a trace's commands into steps, with the server's rules for the run that ``started`` began."""
+    """Turns a trace's commands into steps, with the server's rules for the run that ``started`` began.
 
-    def __init__(self, trace: Trace, started: WorkflowExecutionStartedEventAttributes) -> None:
+    ``completed`` holds the ids of the events that completed workflow tasks, in order.
+    """
+
+    def __init__(
+        self, trace: Trace, started: WorkflowExecutionStartedEventAttributes, completed: Sequence[int] = ()
+    ) -> None:
         self._trace = trace
         self._started = started
+        self._completed = completed
 
     def steps(self) -> list[Step]:
-        """Return what the code of today asks for, in order, without what it takes back in the same turn."""
+        """Return what the code of today asks for, in order, without what it takes back in the same workflow task."""
         taken_back = {
-            (issued.activation, *target) for issued in self._trace.commands for target in _cancelled(issued.command)
+            (issued.reached, *target) for issued in self._trace.commands for target in _cancelled(issued.command)
         }
         steps = []
         for issued in self._trace.commands:
@@ -295,13 +306,19 @@ class Issued:
             if reader is None:
                 continue
             command = getattr(issued.command, which)
-            if (issued.activation, which, getattr(command, "seq", None)) in taken_back:
+            if (issued.reached, which, getattr(command, "seq", None)) in taken_back:
                 continue
             found: _Found | None = reader(command)
             if found is not None:
                 kind, key, label, values = found
-                steps.append(Step(kind, key, label, values, source=_source(issued), activation=issued.activation))
+                steps.append(Step(kind, key, label, values, source=_source(issued), task=self._task(issued.reached)))
         return steps
+
+    def _task(self, reached: int) -> int | None:
+        # The SDK names the start of a completed task, or its completion where nothing comes after it. What it
+        # replays of later events belongs to a task that is still to be completed.
+        index = bisect_left(self._completed, reached)
+        return self._completed[index] if index < len(self._completed) else None
 
     def _queue(self, name: str) -> str:
         # While it replays, a workflow's own task queue has a name of the replayer's making.

@@ -42,10 +42,13 @@ _MACHINERY = (threading.__file__, *(f"{Path(str(module.__file__)).parent}{os.sep
 
 @dataclass
 class IssuedCommand:
-    """One command of the code of today; ``activation`` counts the workflow's turns."""
+    """One command of the code of today; ``reached`` is the id of the newest event that was known when it was made.
+
+    All commands of one workflow task have the same.
+    """
 
     command: WorkflowCommand
-    activation: int
+    reached: int
     source: str | None
 
 
@@ -58,7 +61,6 @@ class Trace:
     failure: Any = None
     task_queue: str = ""
     namespace: str = ""
-    activations: int = 0
     shapes: Shapes = field(default_factory=Shapes)
 
 
@@ -157,7 +159,7 @@ class ListeningRunner(SandboxedWorkflowRunner):
         def listening(act: WorkflowActivation) -> WorkflowActivationCompletion:
             sources.clear()
             completion = activate(act)
-            _note(trace, completion, sources)
+            _note(trace, act.history_length, completion, sources)
             return completion
 
         instance.activate = listening  # type: ignore[method-assign]
@@ -170,8 +172,7 @@ def _note_values(trace: Trace, values: Sequence[Any], payloads: Sequence[Payload
             trace.shapes.note(value, payload_value(payload))
 
 
-def _note(trace: Trace, completion: WorkflowActivationCompletion, sources: list[str | None]) -> None:
-    trace.activations += 1
+def _note(trace: Trace, reached: int, completion: WorkflowActivationCompletion, sources: list[str | None]) -> None:
     if completion.HasField("failed"):
         trace.failure = completion.failed.failure
     # Where a task failed, the SDK throws away the commands made before; their sources then match nothing.
@@ -181,4 +182,4 @@ def _note(trace: Trace, completion: WorkflowActivationCompletion, sources: list[
         kept = WorkflowCommand()
         # A codec works on the answer in place after this.
         kept.CopyFrom(command)
-        trace.commands.append(IssuedCommand(kept, trace.activations, source))
+        trace.commands.append(IssuedCommand(kept, reached, source))

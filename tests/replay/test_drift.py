@@ -68,6 +68,14 @@ class TestCompare:
         (finding,) = compare([activity()], [], "W")
         assert finding.code == "drift_not_issued"
 
+    def test_a_command_more_in_a_completed_task_is_told_once(self) -> None:
+        old = Step("signal", "other", "ring", {"arguments": []}, event_id=5, task=4)
+        (finding,) = compare([old], [replace(old, event_id=None), replace(old, event_id=None)], "W")
+        assert (finding.code, finding.where, finding.event_id) == ("drift_not_recorded", "signal:ring presence", 4)
+
+    def test_a_local_activity_may_still_be_going_on_and_a_patch_be_deprecated(self) -> None:
+        assert compare([], [Step(kind, "1", "cut", task=4) for kind in ("local_activity", "patch")], "W") == []
+
     def test_what_lies_behind_an_open_history_is_no_drift(self) -> None:
         assert compare([activity()], [activity(), activity("bake", "2")], "W") == []
 
@@ -120,6 +128,15 @@ class TestServerRules:
         started, cancelled = WorkflowCommand(), WorkflowCommand()
         started.start_timer.seq = cancelled.cancel_timer.seq = 4
         assert issued(started, cancelled) == []
+
+    @pytest.mark.parametrize(
+        ("reached", "task"), [(3, 4), (4, 4), (7, 8), (8, 8), (9, None)], ids=["3", "4", "7", "8", "9"]
+    )
+    def test_a_command_belongs_to_the_task_that_was_being_worked_on(self, reached: int, task: int | None) -> None:
+        started = WorkflowExecutionStartedEventAttributes()
+        trace = Trace([IssuedCommand(schedule(start_to_close_timeout=30), reached, None)])
+        (step,) = Issued(trace, started, [4, 8]).steps()
+        assert step.task == task
 
 
 class TestDiagnosis:

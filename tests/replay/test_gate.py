@@ -103,7 +103,8 @@ class TestGreen:
     def test_an_open_history_is_partly_checked(self, tmp_path: Path) -> None:
         path = copy(tmp_path, "open")
         document = json.loads(path.read_text(encoding="utf-8"))
-        del document["events"][-1]
+        # The end, and the completion of the task that asked for it.
+        del document["events"][-2:]
         path.write_text(json.dumps(document), encoding="utf-8")
         report = check(loose(path))
         assert [entry.state for entry in report.checked] == ["partly checked"]

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import json
+import signal
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 from uuid import uuid4
 
 import pytest
 
 from photo_worker.cli import run
 from photo_worker.replay.control import can_show
-from photo_worker.replay.gate import check
+from photo_worker.replay.gate import Report, check
 from photo_worker.replay.histories import search
 from photo_worker.replay.preflight import duplicates, inspect
+from photo_worker.replay_errors import ReplayNothingFound
 from tests.replay.test_gate import GOOD, codes, copy, loose, sign
 
 
@@ -109,3 +112,44 @@ def test_a_wrong_dotted_path_is_wrong_use_against_a_service_too(
     monkeypatch.setenv("TEMPORAL_TARGET", "127.0.0.1:1")
     assert run(["replay", "check", "--from-server", option, "nowhere:X"]) == 2
     assert "replay_target_invalid" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "kind"),
+    [
+        ((str(GOOD), "--workflows", "nowhere:X"), "replay_target_invalid"),
+        ((str(GOOD), "--allow", "nowhere.toml"), "replay_allow_list_invalid"),
+        (("--from-server", "--workflows", "nowhere:X"), "replay_target_invalid"),
+        (("--from-server", "--cap-of", "nothing=3"), "replay_server_option_invalid"),
+    ],
+)
+def test_a_wrong_option_stands_in_every_report(
+    tmp_path: Path,
+    arguments: tuple[str, ...],
+    kind: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setenv("TEMPORAL_TARGET", "127.0.0.1:1")
+    junit = tmp_path / "report.xml"
+    assert run(["replay", "check", *arguments, "--format", "json", "--format", f"junit={junit}"]) == 2
+    said = capsys.readouterr()
+    report = json.loads(said.out)
+    assert (report["status"], report["error"]["code"]) == ("failed", kind)
+    assert [finding["code"] for finding in report["data"]["findings"]] == [kind]
+    assert f'<failure type="{kind}"' in junit.read_text(encoding="utf-8")
+    assert kind in said.err
+
+
+def test_an_error_that_a_signal_comes_with_is_told_as_well(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def refused(*given: Any) -> Report:
+        given[-1].ended_by = signal.SIGTERM
+        raise ReplayNothingFound(asked="any type")
+
+    monkeypatch.setattr("photo_worker.cli.replay._report_of", refused)
+    assert run(["replay", "check", str(GOOD)]) == 128 + signal.SIGTERM
+    said = capsys.readouterr().err
+    assert "replay_nothing_found" in said
+    assert "ended by SIGTERM" in said

@@ -13,7 +13,7 @@ import pytest
 
 from photo_worker.replay import preflight
 from photo_worker.replay.histories import Provenance, discover, exit_of, provenance_path, sha256_of
-from photo_worker.replay.preflight import duplicates, inspect, unknown_type
+from photo_worker.replay.preflight import duplicates, inspect, looked_for_on, unknown_type
 
 GOOD = Path(__file__).parent / "planted" / "kitchen.json"
 Events = list[dict[str, Any]]
@@ -196,3 +196,11 @@ class TestProvenance:
 
     def test_missing(self, tmp_path: Path) -> None:
         assert fault(GOOD, need_provenance=True) == "provenance_missing"
+
+
+@pytest.mark.parametrize(("limit", "says"), [(9, "8 open runs in"), (8, "8 open runs or more in")])
+def test_a_count_that_came_to_its_limit_says_so(limit: int, says: str) -> None:
+    _, note = looked_for_on(["own"], {("Ours", "a"): 3, ("Theirs", "b"): 5}, "shared", limit)
+    assert note.code == "open_runs_on_other_queues"
+    assert note.what.startswith(f"Not checked: {says}")
+    assert note.what.endswith("'Theirs' on b (5), 'Ours' on a (3).")

@@ -337,6 +337,29 @@ class TestCommand:
         assert "replay_nothing_found" in errors
         assert "green" not in output
 
+    @pytest.mark.parametrize(
+        ("query", "kind"),
+        [
+            ("WorkflowId = 'absent'", "replay_nothing_found"),
+            ("NoSuchField = 1", "replay_query_refused"),
+            ("WorkflowId =", "replay_query_refused"),
+        ],
+    )
+    async def test_an_error_stands_in_every_report(
+        self, service: Service, tmp_path: Path, query: str, kind: str
+    ) -> None:
+        files = {name: tmp_path / name for name in ("text", "json", "junit", "github")}
+        formats = [word for name, file in files.items() for word in ("--format", f"{name}={file}")]
+        code, output, errors = await self.run(service, "--query", query, *formats, "--format", "json")
+        assert (code, kind in errors, "Traceback" in errors) == (1, True, False), errors
+        for text in (output, files["json"].read_text(encoding="utf-8")):
+            report = json.loads(text)
+            assert (report["status"], report["error"]["code"], report["data"]["green"]) == ("failed", kind, False)
+            assert [finding["code"] for finding in report["data"]["findings"]] == [kind]
+        assert f'<failure type="{kind}"' in files["junit"].read_text(encoding="utf-8")
+        assert f"title=replay gate%3A {kind}::" in files["github"].read_text(encoding="utf-8")
+        assert f"[{kind}]" in files["text"].read_text(encoding="utf-8")
+
     async def test_a_service_that_is_away_is_named(self, service: Service) -> None:
         host, _, port = service.client.service_client.config.target_host.rpartition(":")
         with proxy_to(host, int(port)) as proxy:

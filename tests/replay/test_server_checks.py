@@ -203,6 +203,34 @@ class TestUnknownTypes:
         failures = re.findall('<failure type="(.*?)"', (site.folder / "report.xml").read_text(encoding="utf-8"))
         assert failures == ["open_runs_of_unknown_type"]
 
+    async def test_with_the_type_in_the_code_it_is_green(self, site: Site) -> None:
+        await self.lost(site)
+        site.code()
+        code, output, errors = await site.check("--from-server")
+        assert code == 0, output + errors
+        assert "open_runs" not in output
+
+    async def test_open_runs_of_it_on_another_queue_are_told_and_by_its_name_red(self, site: Site) -> None:
+        other = f"{site.name}-other"
+        async with site.worker():
+            await site.client.execute_workflow(f"{site.name}-child", id=f"kept-{site.name}", task_queue=site.name)
+        await site.client.start_workflow(site.name, id=f"open-{site.name}", task_queue=other)
+        await site.shows(f"{site.ids} AND ExecutionStatus = 'Running'", 1)
+        await site.shows(f"WorkflowType = '{site.name}-child' AND ExecutionStatus = 'Completed'", 1)
+        site.code(workflows="Child")
+        # Other tests' runs lie in the same namespace.
+        own = ("--from-server", "--query", f"WorkflowId IN ('kept-{site.name}', 'open-{site.name}')")
+        code, output, errors = await site.check(*own)
+        assert code == 0, output + errors
+        assert f"were looked for on the task queues {site.name}." in output
+        assert f"on other task queues have types that the code does not have: '{site.name}' on {other} (1)." in output
+        code, output, _ = await site.check(*own, "--format", "json")
+        notes = {note["code"] for note in json.loads(output)["data"]["notes"]}
+        assert (code, {"queues_looked_at", "open_runs_on_other_queues"} <= notes) == (0, True), output
+        code, output, _ = await site.check(*own, "--task-queue", site.name, "--task-queue", other)
+        assert (code, "[open_runs_of_unknown_type]" in output) == (1, True), output
+        assert "other task queues" not in output
+
     async def test_where_all_its_runs_have_ended_it_is_green(self, site: Site) -> None:
         await self.lost(site)
         await site.client.get_workflow_handle(f"open-{site.name}").terminate()

@@ -1,0 +1,263 @@
+"""What the code asks for in a task that is recorded as completed was recorded there, or is red; the rest is future."""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+from collections.abc import Sequence
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from temporalio import activity
+from temporalio.client import Client, WorkflowHandle, WorkflowUpdateStage
+from temporalio.worker import Worker
+
+from photo_worker.replay.engine import Code, Engine, Job, Outcome
+from tests.replay.planted import busy
+from tests.replay.planted.busy import Busy
+from tests.replay.test_at_command import check, codes, head
+from tests.support.harness import eventually
+from tests.support.workers import running
+
+WAITS = """
+import asyncio
+from datetime import timedelta
+from temporalio import workflow
+
+@workflow.defn(name="waits")
+class Waits:
+    def __init__(self) -> None:
+        self.rung = False
+
+    @workflow.signal
+    def ring(self) -> None:
+        self.rung = True
+
+    @workflow.run
+    async def run(self) -> None:
+        {first}
+        await workflow.wait_condition(lambda: self.rung)
+        {then}
+        await workflow.wait_condition(lambda: False)
+"""
+TIMER = "await asyncio.sleep(60)"
+ACTIVITY = "workflow.start_activity('cut', start_to_close_timeout=timedelta(seconds=5))"
+MEMO = "workflow.upsert_memo({'kept': 1})"
+RETURN = "return"
+SAYS = {
+    TIMER: "The timer that the code asks for",
+    ACTIVITY: "The activity 'cut' that the code asks for",
+    MEMO: "The memo that the code asks for",
+    RETURN: "The end of the workflow with a result that the code asks for",
+}
+ASKED = [pytest.param(each, id=name) for name, each in zip(("timer", "activity", "memo", "return"), SAYS, strict=True)]
+
+
+def signal(name: str) -> dict[str, Any]:
+    return {
+        "eventType": "EVENT_TYPE_WORKFLOW_EXECUTION_SIGNALED",
+        "workflowExecutionSignaledEventAttributes": {"signalName": name, "input": {}, "identity": "scrubbed"},
+    }
+
+
+def task(first: int, end: str | None = "COMPLETED") -> list[dict[str, Any]]:
+    """Return a workflow task whose first event has the id ``first``; it is not finished where ``end`` is None."""
+    events: list[dict[str, Any]] = [
+        {
+            "eventType": "EVENT_TYPE_WORKFLOW_TASK_SCHEDULED",
+            "workflowTaskScheduledEventAttributes": {"taskQueue": {"name": "kitchen"}, "attempt": 1},
+        },
+        {
+            "eventType": "EVENT_TYPE_WORKFLOW_TASK_STARTED",
+            "workflowTaskStartedEventAttributes": {"scheduledEventId": str(first), "identity": "scrubbed"},
+        },
+    ]
+    if end is not None:
+        about = {"scheduledEventId": str(first), "startedEventId": str(first + 1)}
+        name = f"workflowTask{end.capitalize()}EventAttributes"
+        events.append({"eventType": f"EVENT_TYPE_WORKFLOW_TASK_{end}", name: about})
+    return events
+
+
+def code(folder: Path, *, first: str = "pass", then: str = "pass") -> str:
+    (folder / "waits_code.py").write_text(WAITS.format(first=first, then=then), encoding="utf-8")
+    return "waits_code:Waits"
+
+
+def histories(folder: Path, *runs: Sequence[dict[str, Any]]) -> Path:
+    """Write runs whose first task, event 4, asked for nothing; each goes on with further events."""
+    corpus = folder / "histories"
+    corpus.mkdir()
+    for number, events in enumerate(runs):
+        head(corpus / f"run{number}.json", "waits", *events)
+    return corpus
+
+
+LOOSE = ("--no-coverage", "--no-provenance")
+
+
+@pytest.mark.parametrize("asked", ASKED)
+def test_a_command_of_a_completed_task_that_recorded_none_is_red(tmp_path: Path, asked: str) -> None:
+    corpus = histories(
+        tmp_path,
+        [],
+        [signal("unheard")],
+        [signal("unheard"), *task(6, None)],
+        [signal("unheard"), *task(6)],
+        [signal("unheard"), *task(6), signal("unheard"), *task(10, None)],
+    )
+    status, data = check(tmp_path, corpus, code(tmp_path), *LOOSE)
+    assert (status, codes(data)) == (0, [])
+    status, data = check(tmp_path, corpus, code(tmp_path, first=asked), *LOOSE)
+    assert (status, codes(data)) == (1, ["drift_not_recorded"] * 5)
+    for finding in data["findings"]:
+        assert SAYS[asked] in finding["what"]
+        assert (finding["event_id"], finding["event_type"]) == (4, "WorkflowTaskCompleted")
+        assert "workflow.patched(" in finding["fix"]
+
+
+@pytest.mark.parametrize("asked", ASKED)
+def test_so_it_is_in_a_later_task_beside_what_was_recorded(tmp_path: Path, asked: str) -> None:
+    corpus = histories(tmp_path, [signal("ring"), *task(6)], [signal("ring"), *task(6), signal("unheard")])
+    status, data = check(tmp_path, corpus, code(tmp_path, then=asked), *LOOSE)
+    assert (status, codes(data)) == (1, ["drift_not_recorded"] * 2)
+    assert {finding["event_id"] for finding in data["findings"]} == {8}
+
+
+@pytest.mark.parametrize("asked", ASKED)
+def test_what_the_next_task_will_ask_for_is_the_future(tmp_path: Path, asked: str) -> None:
+    corpus = histories(
+        tmp_path,
+        [],
+        [signal("ring")],
+        [signal("ring"), *task(6)[:1]],
+        [signal("ring"), *task(6, None)],
+        [signal("ring"), *task(6, "FAILED")],
+        [signal("ring"), *task(6, "FAILED"), *task(9, None)],
+    )
+    status, data = check(tmp_path, corpus, code(tmp_path, then=asked), *LOOSE)
+    assert (status, data["findings"]) == (0, [])
+    assert {each["state"] for each in data["histories"]} == {"partly checked"}
+
+
+def test_a_task_that_follows_without_an_event_between_counts_as_the_same(tmp_path: Path) -> None:
+    """As the SDK replays it: so a worker asks for more time while a local activity goes on."""
+    corpus = histories(tmp_path, task(5, None))
+    status, data = check(tmp_path, corpus, code(tmp_path, first=TIMER), *LOOSE)
+    assert (status, data["findings"]) == (0, [])
+
+
+def test_a_timer_that_is_started_a_task_earlier_is_red(tmp_path: Path) -> None:
+    started = {
+        "eventType": "EVENT_TYPE_TIMER_STARTED",
+        "timerStartedEventAttributes": {
+            "timerId": "1",
+            "startToFireTimeout": "60s",
+            "workflowTaskCompletedEventId": "8",
+        },
+    }
+    corpus = histories(tmp_path, [signal("ring"), *task(6), started])
+    status, data = check(tmp_path, corpus, code(tmp_path, then=TIMER), *LOOSE)
+    assert (status, codes(data)) == (0, [])
+    status, data = check(tmp_path, corpus, code(tmp_path, first=TIMER), *LOOSE)
+    assert (status, codes(data)) == (1, ["drift_task"])
+    (finding,) = data["findings"]
+    assert "event 8 completed, and is now asked for in the workflow task which event 4 completed" in finding["what"]
+
+
+@pytest.mark.parametrize("line", ["workflow.patched('new')", "workflow.deprecate_patch('old')"])
+def test_a_patch_in_a_completed_task_is_right(tmp_path: Path, line: str) -> None:
+    corpus = histories(tmp_path, [], [signal("unheard"), *task(6)])
+    status, data = check(tmp_path, corpus, code(tmp_path, first=line), *LOOSE)
+    assert (status, data["findings"]) == (0, [])
+
+
+def test_an_entry_of_the_allow_list_excuses_it(tmp_path: Path) -> None:
+    allowed = tmp_path / "allowed.toml"
+    allowed.write_text(
+        "[[drift]]\nworkflow = 'waits'\nwhere = 'timer'\nwhat = 'presence'\nwas = 'false'\nnow = 'true'\n"
+        "reason = 'no run waits there'\n",
+        encoding="utf-8",
+    )
+    corpus = histories(tmp_path, [])
+    status, data = check(tmp_path, corpus, code(tmp_path, first=TIMER), *LOOSE, "--allow", str(allowed))
+    assert (status, codes(data), codes(data, "allowed")) == (0, [], ["drift_not_recorded"])
+
+
+class Steps:
+    """Local activities, the slow one of which goes on until it is let go."""
+
+    def __init__(self) -> None:
+        self.go = asyncio.Event()
+
+    @activity.defn
+    async def quick(self) -> None:
+        pass
+
+    @activity.defn
+    async def slow(self) -> None:
+        await self.go.wait()
+
+
+async def seen(handle: WorkflowHandle[Any, Any], path: Path, **counts: int) -> Path:
+    """Write a run's history once it has at least as many events of each type as named."""
+
+    async def probe() -> bool:
+        text = (await handle.fetch_history()).to_json()
+        await asyncio.to_thread(path.write_text, text, encoding="utf-8")
+        return all(text.count(f'"EVENT_TYPE_{name}"') >= count for name, count in counts.items())
+
+    await eventually(probe)
+    return path
+
+
+def hasty(folder: Path) -> Code:
+    """Write a twin whose update waits for one signal in place of two."""
+    text = Path(busy.__file__).read_text(encoding="utf-8")
+    assert text.count("self.rung >= 2") == 1
+    (folder / "hasty.py").write_text(text.replace("self.rung >= 2", "self.rung >= 1"), encoding="utf-8")
+    return Code("hasty:Busy", path=(str(folder),))
+
+
+def replayed(code: Code, paths: Sequence[Path]) -> list[Outcome]:
+    with Engine(code, limit_seconds=60.0) as engine:
+        engine.types()
+        return engine.run([Job(path) for path in paths])
+
+
+@pytest.mark.stack
+async def test_what_a_service_records_later_or_never_is_not_red(stack_env: dict[str, str], tmp_path: Path) -> None:
+    """Local activities over several tasks, a timer that is taken back, signals, a query and an update."""
+    client = await Client.connect(stack_env["TEMPORAL_TARGET"])
+    queue, steps, paths = f"queue-{secrets.token_hex(6)}", Steps(), []
+    worker = Worker(client, task_queue=queue, workflows=[Busy], activities=[steps.quick, steps.slow])
+    async with running(worker):
+        handle = await client.start_workflow(
+            Busy.run, id=f"test/{secrets.token_hex(6)}", task_queue=queue, task_timeout=timedelta(seconds=1)
+        )
+        try:
+            paths.append(await seen(handle, tmp_path / "heartbeat.json", WORKFLOW_TASK_COMPLETED=2))
+            await handle.signal(Busy.ring)
+            paths.append(await seen(handle, tmp_path / "signal.json", TIMER_STARTED=1))
+            paths.append(await seen(handle, tmp_path / "more.json", TIMER_STARTED=1, WORKFLOW_TASK_COMPLETED=5))
+            steps.go.set()
+            paths.append(await seen(handle, tmp_path / "done.json", MARKER_RECORDED=2))
+            assert await handle.query(Busy.count) == 1
+            update = await handle.start_update(Busy.stir, wait_for_stage=WorkflowUpdateStage.ACCEPTED)
+            paths.append(await seen(handle, tmp_path / "update.json", WORKFLOW_EXECUTION_UPDATE_ACCEPTED=1))
+            await handle.signal(Busy.ring)
+            assert await update.result() == 2
+            paths.append(await seen(handle, tmp_path / "answer.json", TIMER_STARTED=2))
+        finally:
+            steps.go.set()
+            await handle.terminate()
+    paths.append(await seen(handle, tmp_path / "terminated.json", WORKFLOW_EXECUTION_TERMINATED=1))
+    outcomes = replayed(Code("tests.replay.planted.busy:Busy"), paths)
+    found = {outcome.job.path.name: [finding.what for finding in outcome.findings] for outcome in outcomes}
+    assert found == {path.name: [] for path in paths}
+    assert all("quick" in told for outcome in outcomes for told in outcome.issued[:1])
+    # An update that is answered at once, where the run was recorded as not having answered it yet.
+    (outcome,) = replayed(hasty(tmp_path), [tmp_path / "update.json"])
+    assert [(each.code, each.where) for each in outcome.findings] == [("drift_not_recorded", "update presence")]
