@@ -145,7 +145,9 @@ def bind(store: ObjectStore, repository: RecipeRepository, bucket: str, *, rebin
         return False
     if isinstance(found, BoundElsewhere) and not rebind:
         raise elsewhere(bucket, repository, found)
-    # Not before the store has answered: a database with an id counts as bound, and its workers ask for the marker.
+    if isinstance(found, Unbound) and found.lack is Lack.UNREADABLE and not rebind:
+        raise BindingUnreadable(bucket=bucket, reason=found.reason)
+    # Not before this can succeed: a database with an id counts as bound, and its workers ask for the marker.
     marker = Marker(repository.make_deployment_id(), repository.describe())
     if rebind:
         store.put(bucket, MARKER_KEY, marker.as_bytes(), content_type="application/json")

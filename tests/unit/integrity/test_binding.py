@@ -130,6 +130,8 @@ def test_a_marker_that_says_nothing_binds_nothing_and_is_not_written_over(
     assert isinstance(read_binding(store, rows, BUCKET), Unbound)
     with pytest.raises(BindingUnreadable, match="Nothing can be learnt"):
         bind(store, rows, BUCKET)
+    # What was never bound asks for no marker yet.
+    require_own_bucket(store, rows, BUCKET)
     assert store.get(BUCKET, MARKER_KEY, limit_bytes=1 << 20) == body
     assert bind(store, rows, BUCKET, rebind=True)
     assert isinstance(read_binding(store, rows, BUCKET), Bound)
@@ -167,6 +169,24 @@ def test_a_database_counts_as_bound_once_the_store_has_answered(
         patched.setattr(store, "get", away)
         with pytest.raises(StorageUnavailable):
             bind(store, rows, BUCKET)
+    require_own_bucket(store, rows, BUCKET)
+
+
+def test_a_marker_that_could_not_be_written_is_asked_for(
+    store: MemoryObjectStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows = MemoryRecipeRepository()
+
+    def refused(bucket: str, key: str, *arguments: object, **named: object) -> bool:
+        raise ObjectForbidden(bucket=bucket, key=key)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(store, "put_new", refused)
+        with pytest.raises(ObjectForbidden):
+            bind(store, rows, BUCKET)
+    with pytest.raises(BucketNotBound):
+        require_own_bucket(store, rows, BUCKET)
+    bind(store, rows, BUCKET)
     require_own_bucket(store, rows, BUCKET)
 
 
