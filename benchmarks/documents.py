@@ -57,6 +57,12 @@ class Fixture:
         return turned(self.content, angle - self.rotation)
 
 
+# Why a test that needs the truth set does not run.
+NO_TRUTH = (
+    "recorded answers of the real Textract are not part of this repository; PHOTO_WORKER_TRUTH names a folder of them"
+)
+
+
 def truth_folder() -> Path | None:
     """Return where the truth set lies, or None where there is none."""
     folder = Path(os.environ.get("PHOTO_WORKER_TRUTH") or ROOT.parent / "shared" / "truth")

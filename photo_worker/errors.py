@@ -504,6 +504,16 @@ class BucketBoundElsewhere(ConfigurationError):
     )
 
 
+class BucketNotBound(ConfigurationError):
+    """Nothing says that the bucket {bucket!r} belongs to the database {database}, which has been bound: {reason}."""
+
+    code = "bucket_not_bound"
+    hint = (
+        "Correct S3_BUCKET or DATABASE_URL. Where both are right, as after a restore of the bucket without that object "
+        "or a change of S3_BUCKET, run `photo-worker migrate --bind`."
+    )
+
+
 class BindingUnreadable(ConfigurationError):
     """Nothing can be learnt of which database the bucket {bucket!r} belongs to: {reason}."""
 

@@ -22,6 +22,9 @@ IMAGE_SIDE_LIMIT_PX = 10_000
 # Pillow's own warning threshold: 1 GiB of RGBA. Above it a small file can exhaust a small machine.
 IMAGE_PIXEL_LIMIT = 89_478_485
 
+# A phone's 50 megapixels, 8,192 x 6,144. Pillow's decoder holds a WebP's pixels four times, 16 bytes for each.
+WEBP_PIXEL_LIMIT = 50_331_648
+
 # Enough of a file for its signature and, save for rare photos with large metadata in front, its dimensions.
 SNIFF_BYTES = 1024 * 1024
 

@@ -6,11 +6,13 @@ Each check is a round trip with the worker's own credentials that changes and co
 
 from __future__ import annotations
 
+from contextlib import suppress
+
 from photo_worker.admission import Check
 from photo_worker.bootstrap import Application
 from photo_worker.config import Settings
 from photo_worker.errors import BucketMissing, ObjectMissing, WorkerBucketMissing
-from photo_worker.integrity.binding import MARKER_KEY, require_not_elsewhere
+from photo_worker.integrity.binding import MARKER_KEY, require_own_bucket
 
 
 def checks_of(application: Application) -> list[Check]:
@@ -35,13 +37,12 @@ def _bucket(application: Application) -> Check:
     def check() -> None:
         try:
             # What a worker needs for every photo: the bucket, and s3:GetObject in it.
-            store.head(bucket, MARKER_KEY)
-        except ObjectMissing:
-            # The store has answered for the bucket.
-            return
+            with suppress(ObjectMissing):
+                store.head(bucket, MARKER_KEY)
+            # Beside workers with another bucket it would store answers where their manifests do not say.
+            require_own_bucket(store, application.repository, bucket)
         except BucketMissing as error:
             raise WorkerBucketMissing(bucket=bucket) from error
-        require_not_elsewhere(store, application.repository, bucket)
 
     return check
 

@@ -9,11 +9,22 @@ import click
 
 from photo_worker.cli.context import Surroundings, stack_option, surroundings
 from photo_worker.cli.output import Command, OutputFormat, emit, output_option
-from photo_worker.errors import BindingUnreadable, BucketBoundElsewhere, PhotoWorkerError, RebindUnconfirmed
+from photo_worker.errors import (
+    BindingUnreadable,
+    BucketBoundElsewhere,
+    BucketNotBound,
+    PhotoWorkerError,
+    RebindUnconfirmed,
+)
 
 
 @click.command(cls=Command)
-@click.option("--bind", "must_bind", is_flag=True, help="Fail where the bucket cannot be bound to the database.")
+@click.option(
+    "--bind",
+    "must_bind",
+    is_flag=True,
+    help="Bind the bucket even if the database was bound to one before; fail if that cannot be done.",
+)
 @click.option("--rebind", is_flag=True, help="Take the bucket away from the database that it is bound to; asks first.")
 @click.option("--yes", is_flag=True, help="Do not ask.")
 @stack_option
@@ -27,7 +38,8 @@ def migrate(
     Safe to run at any time and by several at once: migrations take a lock, and those that ran are
     not run again. The bucket is bound once, by a small object in it; without it, nothing in the bucket
     is ever deleted by a repair. Where S3 is not set or does not answer, the schema is migrated all the
-    same, and the command says so; with --bind it then fails.
+    same, and the command says so; with --bind it then fails. So it does with a further bucket of a
+    database that has been bound: S3_BUCKET may be wrong, and workers take no work until --bind.
     """
     from photo_worker.storage.migrate import current, upgrade
 
@@ -42,10 +54,12 @@ def migrate(
         click.echo(text)
     found = _bind(around, must_bind=must_bind or rebind, rebind=rebind, yes=yes)
     bucket = around.settings.s3_bucket
-    warning = (
-        f"bucket {bucket} is not bound to this database yet: [{found['code']}] {found['reason']}"
-        " Run `photo-worker migrate --bind` when S3 can be used; until then `check --repair` deletes nothing."
+    todo = (
+        BucketNotBound.hint
+        if found["code"] == BucketNotBound.code
+        else "Run `photo-worker migrate --bind` when S3 can be used; until then `check --repair` deletes nothing."
     )
+    warning = f"bucket {bucket} is not bound to this database yet: [{found['code']}] {found['reason']} {todo}"
     emit(
         "migrate",
         output,
@@ -67,7 +81,14 @@ def _bind(around: Surroundings, *, must_bind: bool, rebind: bool, yes: bool) -> 
     Raises ``BucketBoundElsewhere``, and with ``must_bind`` whatever keeps it from being bound.
     """
     from photo_worker.bootstrap import build_application
-    from photo_worker.integrity.binding import BoundElsewhere, Unbound, bind, bound_since, read_binding
+    from photo_worker.integrity.binding import (
+        BoundElsewhere,
+        Unbound,
+        bind,
+        bound_since,
+        read_binding,
+        require_own_bucket,
+    )
 
     bucket = around.settings.s3_bucket
     try:
@@ -80,6 +101,9 @@ def _bind(around: Surroundings, *, must_bind: bool, rebind: bool, yes: bool) -> 
                     _confirm(bucket, found.marker.database, repository.describe())
                 elif isinstance(found, Unbound) and bound_since(store, bucket) is not None:
                     _confirm(bucket, "that a marker names which cannot be read", repository.describe())
+            if not must_bind:
+                # A deployment that runs this before its workers, with the same wrong S3_BUCKET, must not make it right.
+                require_own_bucket(store, repository, bucket)
             changed = bind(store, repository, bucket, rebind=rebind)
         finally:
             application.close()

@@ -79,13 +79,13 @@ async def submit_all(
 ) -> list[JobRow]:
     """Submit each source under its job id, or a new one; where ``wait`` is set, wait for the results.
 
-    Raises ``BucketBoundElsewhere`` before anything is uploaded where the bucket is another database's.
+    Raises, before anything is uploaded, what ``require_own_bucket`` raises of the bucket that the uploads go to.
     Says so where no worker is there to do the work, unless the caller knows that one comes.
     One source's refusal is its row's error and leaves the others running; a single source's is raised.
     """
     from photo_worker.bootstrap import build_application, build_orchestrator
     from photo_worker.cli.view import JobRow, with_progress
-    from photo_worker.integrity.binding import require_not_elsewhere
+    from photo_worker.integrity.binding import require_own_bucket
     from photo_worker.jobs import JobService
 
     application = build_application(around.settings)
@@ -94,7 +94,7 @@ async def submit_all(
         orchestrator = await build_orchestrator(around.settings, around.variables)
         bucket = around.settings.s3_bucket
         if any(source.path is not None for source, _ in sources):
-            await asyncio.to_thread(require_not_elsewhere, application.store, application.repository, bucket)
+            await asyncio.to_thread(require_own_bucket, application.store, application.repository, bucket)
         service = JobService(
             application.store,
             application.repository,

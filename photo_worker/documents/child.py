@@ -21,6 +21,9 @@ from photo_worker.errors import DocumentTooCostly, PhotoWorkerError
 # Behind the soft limit, for what does not end at its signal.
 _GRACE_SECONDS = 5
 
+# Libraries and tables of locales that are mapped and hardly read.
+_MAPPED_BYTES = 1024**3
+
 
 def main(arguments: list[str]) -> int:
     """Open one document."""
@@ -42,12 +45,14 @@ def _limit(cpu_seconds: int, wall_seconds: int, memory_bytes: int) -> None:
         resource.RLIMIT_CORE: (0, 0),
         resource.RLIMIT_FSIZE: (0, 0),
         resource.RLIMIT_CPU: (cpu_seconds, cpu_seconds + _GRACE_SECONDS),
-        resource.RLIMIT_AS: (memory_bytes, memory_bytes),
+        # On Linux what the process may write to, however it is got, and not what of a file it has mapped to read.
+        resource.RLIMIT_DATA: (memory_bytes, memory_bytes),
+        resource.RLIMIT_AS: (memory_bytes + _MAPPED_BYTES, memory_bytes + _MAPPED_BYTES),
     }
     for kind, wanted in limits.items():
         most = resource.getrlimit(kind)[1]
         soft, hard = wanted if most == resource.RLIM_INFINITY else (min(each, most) for each in wanted)
-        # macOS takes no limit of the address space.
+        # macOS takes no limit of the address space, and keeps to none on data.
         with contextlib.suppress(ValueError, OSError):
             resource.setrlimit(kind, (soft, hard))
     # The parent gives up first and says why; this is for a child that has no parent any more.

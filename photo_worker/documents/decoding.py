@@ -24,7 +24,7 @@ from photo_worker.errors import (
 )
 from photo_worker.ocr.document import SYNC, check_size, open_document
 from photo_worker.ocr.pdf import OTHER_PROTECTION, STANDARD_PROTECTION
-from photo_worker.policies import IMAGE_PIXEL_LIMIT, IMAGE_SIDE_LIMIT_PX, SYNC_OCR_LIMIT_BYTES
+from photo_worker.policies import IMAGE_PIXEL_LIMIT, IMAGE_SIDE_LIMIT_PX, SYNC_OCR_LIMIT_BYTES, WEBP_PIXEL_LIMIT
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -131,27 +131,38 @@ def _numbers(value: object) -> set[int]:
 def _webp(content: bytes, name: str) -> Image.Image:
     from PIL import Image, ImageOps
 
-    canvas = _webp_canvas(content)
-    if canvas is not None:
-        _check_area(canvas[0], canvas[1], name)
+    claimed = _webp_size(content)
+    if claimed is not None:
+        _check_area(*claimed, name, WEBP_PIXEL_LIMIT)
     with Image.open(io.BytesIO(content), formats=("WEBP",)) as image:
-        _check_area(*image.size, name)
+        _check_area(*image.size, name, WEBP_PIXEL_LIMIT)
         frames = int(getattr(image, "n_frames", 1))
         if frames > 1:
             raise UnsupportedDocument(name=name, actual=f"an animated WebP of {frames} images")
         image.load()
-        try:
-            return ImageOps.exif_transpose(image)
-        except _DAMAGE:
-            # What is broken in the data about the photo is no matter of its pixels.
-            return image.copy()
+    # What it was decoded from is let go of here, before there is a second image.
+    try:
+        return ImageOps.exif_transpose(image)
+    except _DAMAGE:
+        # What is broken in the data about the photo is no matter of its pixels.
+        return image.copy()
 
 
-def _webp_canvas(content: bytes) -> tuple[int, int] | None:
-    """Return the canvas that an extended WebP claims (RFC 9649, 2.7): opening it takes memory for all of it."""
-    if content[12:16] != b"VP8X" or len(content) < 30:
+def _webp_size(content: bytes) -> tuple[int, int] | None:
+    """Return the size that a WebP claims (RFC 9649, 2.5 to 2.7): opening it takes memory for all of it."""
+    kind, head = content[12:16], content[20:30]
+    if len(head) < 10:
         return None
-    return 1 + int.from_bytes(content[24:27], "little"), 1 + int.from_bytes(content[27:30], "little")
+    if kind == b"VP8X":
+        return 1 + int.from_bytes(head[4:7], "little"), 1 + int.from_bytes(head[7:10], "little")
+    if kind == b"VP8L":
+        # 14 bits each, behind a byte of signature.
+        bits = int.from_bytes(head[1:5], "little")
+        return 1 + (bits & 0x3FFF), 1 + (bits >> 14 & 0x3FFF)
+    if kind == b"VP8 ":
+        # 14 bits each, above them a scale (RFC 6386, 9.1).
+        return int.from_bytes(head[6:8], "little") & 0x3FFF, int.from_bytes(head[8:10], "little") & 0x3FFF
+    return None
 
 
 def _heic(content: bytes, name: str) -> Image.Image:
@@ -164,10 +175,12 @@ def _heic(content: bytes, name: str) -> Image.Image:
         file = pi_heif.open_heif(io.BytesIO(content), convert_hdr_to_8bit=True)
         # libheif turns and mirrors as the container says, and cuts to the size that it names.
         width, height = file.size
-        _check_area(width, height, name)
+        _check_area(width, height, name, IMAGE_PIXEL_LIMIT)
         image: Image.Image = file.to_pillow()
-    except RuntimeError as error:
+    except (RuntimeError, ValueError) as error:
         reason = _plain(error)
+        if reason.startswith("Memory allocation error"):
+            raise DocumentTooCostly(name=name, what="memory") from error
         if "nsupported" in reason:
             actual = f"a HEIC in a form that is not decoded here ({reason})"
             raise UnsupportedDocument(name=name, actual=actual) from error
@@ -175,9 +188,9 @@ def _heic(content: bytes, name: str) -> Image.Image:
     return image
 
 
-def _check_area(width: int, height: int, name: str) -> None:
-    if width * height > IMAGE_PIXEL_LIMIT:
-        limit = f"at most {IMAGE_PIXEL_LIMIT} in all are read"
+def _check_area(width: int, height: int, name: str, most: int) -> None:
+    if width * height > most:
+        limit = f"at most {most} in all are read"
         raise ImageTooLarge(name=name, width=width, height=height, limit=limit)
 
 
@@ -206,11 +219,12 @@ def _flatten(image: Image.Image) -> Image.Image:
     from PIL import Image as Pillow
 
     if "A" in image.mode or "a" in image.mode or "transparency" in image.info:
-        over = image.convert("RGBA")
+        over = image if image.mode == "RGBA" else image.convert("RGBA")
         paper = Pillow.new("RGB", over.size, "white")
         paper.paste(over, mask=over.getchannel("A"))
         return paper
-    plain = image.convert("RGB")
+    # A copy would be one more of the largest things here.
+    plain = image if image.mode == "RGB" else image.convert("RGB")
     plain.info = {}
     return plain
 

@@ -9,14 +9,16 @@ then found before it does harm.
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
+from enum import Enum
 from typing import TYPE_CHECKING, TypeAlias
 from uuid import UUID
 
 from photo_worker.errors import (
     BindingUnreadable,
     BucketBoundElsewhere,
+    BucketNotBound,
     DocumentTooLarge,
     ObjectForbidden,
     ObjectMissing,
@@ -50,11 +52,24 @@ class Bound:
     deployment: UUID
 
 
+class Lack(Enum):
+    """Why nothing says which database a bucket belongs to."""
+
+    MISSING = "missing"
+    FORBIDDEN = "forbidden"
+    UNREADABLE = "unreadable"
+
+
 @dataclass(frozen=True)
 class Unbound:
-    """Nothing says which database the bucket belongs to. ``reason`` is a sentence without its full stop."""
+    """Nothing says which database the bucket belongs to. ``reason`` is a sentence without its full stop.
+
+    ``deployment`` is the database's id, None before it was ever bound.
+    """
 
     reason: str
+    lack: Lack = Lack.MISSING
+    deployment: UUID | None = None
 
 
 @dataclass(frozen=True)
@@ -74,23 +89,35 @@ def read_binding(store: ObjectStore, repository: RecipeRepository, bucket: str) 
     Raises ``BucketMissing``, ``SchemaMissing``, and the errors of a service that is away or refuses the credentials.
     A marker that may not be read counts as none.
     """
-    try:
-        body = store.get(bucket, MARKER_KEY, limit_bytes=_LIMIT_BYTES)
-    except ObjectMissing:
-        return Unbound(f"it has no object {MARKER_KEY}")
-    except (ObjectForbidden, DocumentTooLarge) as error:
-        return Unbound(error.message.rstrip("."))
-    marker = _parsed(body)
-    if isinstance(marker, str):
-        return Unbound(f"its object {MARKER_KEY} {marker}")
+    found = _read_marker(store, bucket)
     own = repository.deployment_id()
-    return Bound(own) if own == marker.deployment else BoundElsewhere(own, marker)
+    if isinstance(found, Unbound):
+        return replace(found, deployment=own)
+    return Bound(own) if own == found.deployment else BoundElsewhere(own, found)
+
+
+def require_own_bucket(store: ObjectStore, repository: RecipeRepository, bucket: str) -> None:
+    """Raise where ``bucket`` is not the one that the repository's database was bound to.
+
+    Raises ``BucketBoundElsewhere``; of a database that was bound before, also ``BucketNotBound`` and
+    ``BindingUnreadable`` where the bucket has no marker or one that says nothing; else what ``read_binding`` raises.
+    A database that was never bound passes with a bucket that is not either, as does a marker that these credentials
+    may not read.
+    """
+    found = read_binding(store, repository, bucket)
+    if isinstance(found, BoundElsewhere):
+        raise elsewhere(bucket, repository, found)
+    if isinstance(found, Unbound) and found.deployment is not None:
+        if found.lack is Lack.MISSING:
+            raise not_bound(bucket, repository, found)
+        if found.lack is Lack.UNREADABLE:
+            raise BindingUnreadable(bucket=bucket, reason=found.reason)
 
 
 def require_not_elsewhere(store: ObjectStore, repository: RecipeRepository, bucket: str) -> None:
     """Raise ``BucketBoundElsewhere`` where the bucket belongs to another database; else what ``read_binding`` raises.
 
-    For what a user asks for by name. A bucket that is not bound yet passes.
+    For what a user asks for by name. A bucket that is not bound passes.
     """
     found = read_binding(store, repository, bucket)
     if isinstance(found, BoundElsewhere):
@@ -102,16 +129,26 @@ def elsewhere(bucket: str, repository: RecipeRepository, found: BoundElsewhere) 
     return BucketBoundElsewhere(bucket=bucket, known=found.marker.database, database=repository.describe())
 
 
+def not_bound(bucket: str, repository: RecipeRepository, found: Unbound) -> BucketNotBound:
+    """Return the error that says so."""
+    return BucketNotBound(bucket=bucket, database=repository.describe(), reason=found.reason)
+
+
 def bind(store: ObjectStore, repository: RecipeRepository, bucket: str, *, rebind: bool = False) -> bool:
     """Bind ``bucket`` to the repository's database; tell whether that is new. Of many callers at once, one writes.
 
     ``rebind`` takes the bucket away from another database, or from a marker that cannot be read. Without it these raise
     ``BucketBoundElsewhere`` and ``BindingUnreadable``. Raises what ``read_binding`` raises, and what writing raises.
     """
-    marker = Marker(repository.make_deployment_id(), repository.describe())
     found = read_binding(store, repository, bucket)
     if isinstance(found, Bound):
         return False
+    if isinstance(found, BoundElsewhere) and not rebind:
+        raise elsewhere(bucket, repository, found)
+    if isinstance(found, Unbound) and found.lack is Lack.UNREADABLE and not rebind:
+        raise BindingUnreadable(bucket=bucket, reason=found.reason)
+    # Not before this can succeed: a database with an id counts as bound, and its workers ask for the marker.
+    marker = Marker(repository.make_deployment_id(), repository.describe())
     if rebind:
         store.put(bucket, MARKER_KEY, marker.as_bytes(), content_type="application/json")
         return True
@@ -132,6 +169,19 @@ def bound_since(store: ObjectStore, bucket: str) -> datetime | None:
     """Return when the marker was written, by the store's own clock; None where there is none."""
     found = (entry.modified_at for entry in store.list(bucket, MARKER_KEY) if entry.key == MARKER_KEY)
     return next(found, None)
+
+
+def _read_marker(store: ObjectStore, bucket: str) -> Marker | Unbound:
+    try:
+        body = store.get(bucket, MARKER_KEY, limit_bytes=_LIMIT_BYTES)
+    except ObjectMissing:
+        return Unbound(f"it has no object {MARKER_KEY}")
+    except ObjectForbidden as error:
+        return Unbound(error.message.rstrip("."), Lack.FORBIDDEN)
+    except DocumentTooLarge as error:
+        return Unbound(error.message.rstrip("."), Lack.UNREADABLE)
+    marker = _parsed(body)
+    return Unbound(f"its object {MARKER_KEY} {marker}", Lack.UNREADABLE) if isinstance(marker, str) else marker
 
 
 def _parsed(body: bytes) -> Marker | str:

@@ -16,7 +16,8 @@ def bucket_not_bound(evidence: Evidence) -> Iterator[Problem]:
             f"s3://{evidence.bucket}",
             f"The bucket is not bound to this database: {evidence.binding.reason}.",
             "S3 was away or not set at the last `photo-worker migrate`, or the object was deleted.",
-            "Run `photo-worker migrate --bind`; until then --repair deletes nothing.",
+            "Run `photo-worker migrate --bind`; until then --repair deletes nothing, and where this database has been"
+            " bound, workers that start and `submit` refuse the bucket.",
         )
 
 

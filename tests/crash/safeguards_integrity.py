@@ -267,8 +267,20 @@ CHECKING: tuple[Safeguard, ...] = (
         "a migration with a wrong S3_BUCKET takes the bucket of another deployment, which then counts as an orphan",
         (4,),
         "the marker is written over",
-        (Edit(_BINDING, "    if rebind:\n", "    if True:\n"),),
+        (
+            Edit(_BINDING, "(found, BoundElsewhere) and not rebind:", "(found, BoundElsewhere) and False:"),
+            Edit(_BINDING, "    if rebind:\n", "    if True:\n"),
+        ),
         (_BINDINGS + "test_a_bucket_of_another_database_is_taken_only_on_purpose",),
+    ),
+    Safeguard(
+        "worker-needs-its-own-bucket",
+        "a worker takes no work with a bucket that its database was not bound to",
+        "of a job that it shares with a right worker the answer lies in one bucket, and the row names the other",
+        (4, 5),
+        "a bucket without a marker passes",
+        (Edit(_BINDING, "isinstance(found, Unbound) and found.deployment is not None:", "False:"),),
+        ("tests/integration/test_wrong_workers.py::test_a_worker_with_an_unbound_bucket_scatters_no_job",),
     ),
     Safeguard(
         "erase-needs-its-own-bucket",

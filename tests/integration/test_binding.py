@@ -104,16 +104,22 @@ def unbind(store: BotoObjectStore, bucket: str) -> None:
     store.delete(bucket, MARKER_KEY)
 
 
+def never_bound(variables: dict[str, str]) -> None:
+    """Leave a database as it is before the first binding."""
+    with psycopg.connect(variables["DATABASE_URL"], autocommit=True) as connection:
+        connection.execute("DELETE FROM deployment")
+
+
 @pytest.mark.parametrize("marker", ["of A", "of B", "missing"])
 def test_with_another_s_photos_in_the_bucket_repair_deletes_none(
     run: Run, other: dict[str, str], store: BotoObjectStore, bucket: str, marker: str
 ) -> None:
     """B has three photos queued. A has more rows with objects in the bucket than there are orphans for it."""
-    unbind(store, bucket)
     for number in range(5):
         photo = Path(f"a{number}.png")
         photo.write_bytes(PHOTOS[0].read_bytes() + bytes([number]))
         assert run("submit", str(photo), "-o", "json").returncode == 0
+    unbind(store, bucket)
     assert run("submit", *map(str, PHOTOS), "-o", "json", **other).returncode == 0
     before = {entry.key for entry in store.list(bucket, "raw/")}
     assert len(before) == 5 + 3
@@ -135,12 +141,34 @@ def test_submit_uploads_nothing_into_another_database_s_bucket(
     assert (ended.returncode, ended.error) == (1, "bucket_bound_elsewhere")
 
 
+def test_submit_uploads_nothing_into_a_bucket_that_the_database_was_not_bound_to(
+    run: Run, store: BotoObjectStore, bucket: str
+) -> None:
+    """Its worker would not find it, or with the same setting not begin."""
+    unbind(store, bucket)
+    ended = run("submit", str(PHOTOS[0]), "-o", "json")
+    assert list(store.list(bucket, "raw/")) == []
+    assert (ended.returncode, ended.error) == (1, "bucket_not_bound")
+
+
+def test_migrate_binds_a_second_bucket_on_purpose_alone(run: Run, store: BotoObjectStore, bucket: str) -> None:
+    """A deployment migrates before its workers start, with the same S3_BUCKET, wrong or right."""
+    unbind(store, bucket)
+    ended = run("migrate")
+    assert marker_of(store, bucket) is None
+    assert ended.returncode == 0
+    assert "[bucket_not_bound]" in ended.stderr
+    assert "photo-worker migrate --bind" in ended.stderr
+    assert run("migrate", "--bind").returncode == 0
+    assert run("check", "-o", "json").data["bucket"] == "bound"
+
+
 def test_erase_refuses_a_job_where_the_bucket_is_another_database_s(
     run: Run, other: dict[str, str], store: BotoObjectStore, bucket: str
 ) -> None:
     unbind(store, bucket)
     (job,) = run("submit", str(PHOTOS[0]), "-o", "json", **other).data["jobs"]
-    run("migrate")
+    run("migrate", "--bind")
     ended = run("erase", job["job_id"], "--yes", "-o", "json", **other)
     assert (ended.returncode, ended.error) == (1, "bucket_bound_elsewhere")
     assert len(list(store.list(bucket, "raw/"))) == 1
@@ -150,9 +178,10 @@ def test_erase_refuses_a_job_where_the_bucket_is_another_database_s(
 
 
 def test_the_first_migrate_binds_and_the_next_finds_it_bound(
-    run: Run, store: BotoObjectStore, bucket: str, other: dict[str, str]
+    run: Run, store: BotoObjectStore, bucket: str, other: dict[str, str], stack_variables: dict[str, str]
 ) -> None:
     unbind(store, bucket)
+    never_bound(stack_variables)
     first = run("migrate")
     assert (first.returncode, first.stderr) == (0, "")
     assert f"bucket {bucket} is now bound to this database" in first.stdout
@@ -185,7 +214,12 @@ def test_the_first_migrate_binds_and_the_next_finds_it_bound(
     ],
 )
 def test_without_s3_the_schema_is_migrated_and_the_command_says_what_is_left(
-    run: Run, empty_database_url: str, stack_variables: dict[str, str], changes: dict[str, str], code: str
+    run: Run,
+    empty_database_url: str,
+    stack_variables: dict[str, str],
+    other_bucket: str,
+    changes: dict[str, str],
+    code: str,
 ) -> None:
     name = conninfo_to_dict(empty_database_url)["dbname"]
     url = urlsplit(stack_variables["DATABASE_URL"])._replace(path=f"/{name}").geturl()
@@ -198,6 +232,8 @@ def test_without_s3_the_schema_is_migrated_and_the_command_says_what_is_left(
     assert (found.returncode, found.data["bucket"]["bound"], found.data["bucket"]["code"]) == (0, False, code)
     wanted = run("migrate", "--bind", "-o", "json", DATABASE_URL=url, **changes)
     assert (wanted.returncode, wanted.error) == (1, code)
+    # The first migration that finds S3 binds.
+    assert run("migrate", "-o", "json", DATABASE_URL=url, S3_BUCKET=other_bucket).data["bucket"]["bound"]
 
 
 def test_a_database_that_was_restored_from_a_dump_keeps_its_bucket(

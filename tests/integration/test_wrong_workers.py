@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 import os
 import secrets
 import signal
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 from uuid import uuid4
 
@@ -27,9 +29,13 @@ from temporalio.worker import Worker
 
 from photo_worker.cli import cli
 from photo_worker.errors import JobEndedWithoutRow
+from photo_worker.integrity.binding import MARKER_KEY
 from photo_worker.jobs import Source
-from tests.support.harness import FIXTURES, Harness, eventually
+from tests.support.harness import FIXTURES, Harness, eventually, open_harness
 from tests.support.workers import running
+
+if TYPE_CHECKING:
+    from mypy_boto3_s3 import S3Client
 
 pytestmark = [pytest.mark.stack, pytest.mark.waits]
 
@@ -49,10 +55,12 @@ class WorkerProcess:
     def output(self) -> str:
         return self.log.read_text(encoding="utf-8", errors="replace")
 
-    async def says(self, text: str) -> None:
+    async def says(self, *texts: str) -> None:
+        """Wait until its log has one of ``texts``."""
+
         async def probe() -> bool:
             assert self.process.returncode is None, self.output()
-            return text in self.output()
+            return any(text in self.output() for text in texts)
 
         await eventually(probe, seconds=60)
 
@@ -112,6 +120,83 @@ async def test_a_wrong_worker_takes_no_job_and_leaves_all_to_a_right_one(
         async with harness.worker():
             ended = [(await harness.service.wait(job.job_id)).recipe.status for job in jobs]
         assert ended == ["succeeded"] * 4
+
+
+async def test_a_worker_with_an_unbound_bucket_scatters_no_job(
+    harness: Harness, other_bucket: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where both take steps of one job, its answer lies in one bucket and its row names the other."""
+    variables = harness.variables | {"S3_BUCKET": other_bucket}
+    async with open_harness(variables, monkeypatch) as wrong, wrong.admitted_worker() as admission, harness.worker():
+        await anything(lambda: admission.is_open or admission.away)
+        await none_is_scattered(harness, other_bucket)
+        assert admission.away is not None
+        assert admission.away.code == "bucket_not_bound"
+
+
+async def test_a_worker_process_with_an_unbound_bucket_takes_no_job_and_says_why(
+    harness: Harness, other_bucket: str, tmp_path: Path
+) -> None:
+    async with worker_with(harness.variables | {"S3_BUCKET": other_bucket}, tmp_path) as process, harness.worker():
+        await process.says("worker polls", "worker takes no work")
+        await none_is_scattered(harness, other_bucket)
+        output = process.output()
+        assert '"bucket_not_bound"' in output
+        assert "photo-worker migrate --bind" in output, "it does not say what to do"
+        assert output.count("takes no work") == 1
+
+
+async def none_is_scattered(harness: Harness, other_bucket: str) -> None:
+    """Work on more jobs than one worker of two would have to itself, and look where their objects are."""
+    jobs = [await harness.service.submit(a_photo(), engine="recorded") for _ in range(12)]
+    ended = [(await harness.service.wait(job.job_id)).recipe.status for job in jobs]
+    assert ended == ["succeeded"] * 12
+    checked = await asyncio.to_thread(CliRunner().invoke, cli, ["check", "-o", "json"], env=harness.variables)
+    findings = json.loads(checked.output)["data"]["findings"]
+    assert {finding["code"] for finding in findings} == set(), "objects are where no row says"
+    assert list(harness.application.store.list(other_bucket, "")) == []
+
+
+async def anything(probe: Callable[[], object]) -> None:
+    """Wait until ``probe`` returns something true."""
+
+    async def found() -> bool:
+        return bool(probe())
+
+    await eventually(found)
+
+
+async def test_a_bucket_restored_without_its_marker_is_bound_by_the_command_that_the_worker_names(
+    harness: Harness, s3_client: S3Client, tmp_path: Path
+) -> None:
+    s3_client.delete_object(Bucket=harness.settings.s3_bucket, Key=MARKER_KEY)
+    job = await harness.service.submit(a_photo(), engine="recorded")
+
+    def migrate(*options: str) -> None:
+        ended = CliRunner().invoke(cli, ["migrate", *options], env=harness.variables)
+        assert ended.exit_code == 0, ended.output
+
+    async with worker_with(harness.variables, tmp_path) as process:
+        await process.says("photo-worker migrate --bind")
+        # With a wrong S3_BUCKET this would make it right.
+        await asyncio.to_thread(migrate)
+        row = harness.application.repository.get(job.job_id)
+        assert row is not None
+        assert row.status == "queued"
+        await asyncio.to_thread(migrate, "--bind")
+        assert (await harness.service.wait(job.job_id)).recipe.status == "succeeded"
+        assert "takes work again" in process.output()
+
+
+async def test_a_worker_begins_before_anything_is_bound(harness: Harness, s3_client: S3Client, tmp_path: Path) -> None:
+    """As where S3 was away at the first migration, or a release from before there was a marker has made both."""
+    s3_client.delete_object(Bucket=harness.settings.s3_bucket, Key=MARKER_KEY)
+    with psycopg.connect(harness.variables["DATABASE_URL"], autocommit=True) as connection:
+        connection.execute("DELETE FROM deployment")
+    async with worker_with(harness.variables, tmp_path) as process:
+        await process.says("worker polls")
+        job = await harness.service.submit(a_photo(), engine="recorded")
+        assert (await harness.service.wait(job.job_id)).recipe.status == "succeeded"
 
 
 async def test_a_worker_that_loses_its_password_fails_no_job_and_goes_on_with_the_new_one(

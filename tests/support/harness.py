@@ -18,6 +18,7 @@ from psycopg.conninfo import conninfo_to_dict
 from temporalio.client import Client
 from temporalio.worker import Worker
 
+from photo_worker.admission import Admission
 from photo_worker.bootstrap import Application, build_activities, build_application, workflow_types
 from photo_worker.config import Settings, load_settings, read_environment
 from photo_worker.integrity.binding import bind
@@ -25,6 +26,7 @@ from photo_worker.jobs import JobService
 from photo_worker.orchestration.connection import connect
 from photo_worker.orchestration.temporal import TemporalOrchestrator
 from photo_worker.ports import Waiting
+from photo_worker.readiness import checks_of
 from photo_worker.storage.postgres import PostgresRecipeRepository, make_pool
 from photo_worker.storage.s3_boto import BotoObjectStore
 from photo_worker.worker import build_worker
@@ -67,6 +69,21 @@ class Harness:
             )
             async with running(worker):
                 yield worker
+
+    @asynccontextmanager
+    async def admitted_worker(self) -> AsyncIterator[Admission]:
+        """Run a worker that polls for activities when its first look finds nothing amiss, as the process does."""
+        admission = Admission(checks_of(self.application))
+        with ThreadPoolExecutor(self.settings.max_activities) as executor:
+            worker = build_worker(
+                self.client, self.settings, workflow_types(), build_activities(self.application), executor, admission
+            )
+            looking = asyncio.create_task(admission.first_look())
+            try:
+                async with running(worker):
+                    yield admission
+            finally:
+                looking.cancel()
 
 
 async def waiting_for(harness: Harness, job_id: UUID, attempts: int) -> Waiting:

@@ -117,6 +117,15 @@ def bucket(s3_client: S3Client) -> Iterator[str]:
 
 
 @pytest.fixture
+def other_bucket(s3_client: S3Client) -> Iterator[str]:
+    """A second bucket beside the test's own, fresh, empty and bound to no database."""
+    name = f"pw-test-{uuid4().hex}"
+    s3_client.create_bucket(Bucket=name)
+    yield name
+    empty(s3_client, name)
+
+
+@pytest.fixture
 def versioned_bucket(s3_client: S3Client) -> Iterator[str]:
     """A fresh, empty bucket that keeps every version."""
     name = f"pw-test-{uuid4().hex}"

@@ -41,11 +41,14 @@ async def test_wrong_workers_beside_a_right_one_take_nothing(site: Site) -> None
         own = await stack.enter_async_context(reach_of(world.variables, POSTGRES, 0.0))
         await asyncio.to_thread(reach.begin, REFUSED)
         await asyncio.to_thread(own.begin, REFUSED)
+        unbound = f"crash-unbound-{secrets.token_hex(6)}"
+        await asyncio.to_thread(world.store.ensure_bucket, unbound)
         wrong = [
             ("service_refused", await world.worker(None, **own.variables)),
             ("service_refused", await world.worker(None, **reach.variables)),
             ("worker_bucket_missing", await world.worker(None, S3_BUCKET=f"crash-none-{secrets.token_hex(6)}")),
             ("bucket_bound_elsewhere", await world.worker(None, S3_BUCKET=other.bucket)),
+            ("bucket_not_bound", await world.worker(None, S3_BUCKET=unbound)),
         ]
         await asyncio.gather(*(says(child, "takes no work") for _, child in wrong))
         work = jobs()

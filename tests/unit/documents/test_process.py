@@ -84,7 +84,7 @@ def test_a_document_that_takes_the_processor_is_ended_by_its_limit() -> None:
         run(code, Bounds(cpu_seconds=1, wall_seconds=100))
 
 
-@pytest.mark.skipif(sys.platform == "darwin", reason="macOS takes no limit of the address space")
+@pytest.mark.skipif(sys.platform == "darwin", reason="macOS keeps to no limit on memory")
 def test_a_document_that_takes_memory_is_ended_by_its_limit() -> None:
     code = (
         "from photo_worker.documents import child, decoding\n"

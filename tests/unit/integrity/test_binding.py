@@ -13,7 +13,14 @@ from uuid import UUID, uuid4
 import pytest
 
 from photo_worker.contracts.keys import ocr_key
-from photo_worker.errors import BindingUnreadable, BucketBoundElsewhere, BucketMissing, ObjectForbidden
+from photo_worker.errors import (
+    BindingUnreadable,
+    BucketBoundElsewhere,
+    BucketMissing,
+    BucketNotBound,
+    ObjectForbidden,
+    StorageUnavailable,
+)
 from photo_worker.integrity.binding import (
     MARKER_KEY,
     Bound,
@@ -22,6 +29,7 @@ from photo_worker.integrity.binding import (
     bind,
     bound_since,
     read_binding,
+    require_own_bucket,
 )
 from photo_worker.integrity.erase import Erasure, Part
 from photo_worker.integrity.repair import Repairer, Step
@@ -122,9 +130,77 @@ def test_a_marker_that_says_nothing_binds_nothing_and_is_not_written_over(
     assert isinstance(read_binding(store, rows, BUCKET), Unbound)
     with pytest.raises(BindingUnreadable, match="Nothing can be learnt"):
         bind(store, rows, BUCKET)
+    # What was never bound asks for no marker yet.
+    require_own_bucket(store, rows, BUCKET)
     assert store.get(BUCKET, MARKER_KEY, limit_bytes=1 << 20) == body
     assert bind(store, rows, BUCKET, rebind=True)
     assert isinstance(read_binding(store, rows, BUCKET), Bound)
+
+
+def test_a_database_asks_for_its_marker_from_its_first_binding_on(store: MemoryObjectStore) -> None:
+    rows = MemoryRecipeRepository()
+    require_own_bucket(store, rows, BUCKET)
+    put_marker(store, b"damaged")
+    require_own_bucket(store, rows, BUCKET)
+    bind(store, rows, BUCKET, rebind=True)
+    require_own_bucket(store, rows, BUCKET)
+    with pytest.raises(BucketBoundElsewhere):
+        require_own_bucket(store, MemoryRecipeRepository(), BUCKET)
+    put_marker(store, b"damaged")
+    with pytest.raises(BindingUnreadable, match="is damaged"):
+        require_own_bucket(store, rows, BUCKET)
+    store.delete(BUCKET, MARKER_KEY)
+    with pytest.raises(BucketNotBound, match=r"it has no object \.photo-worker/deployment\.json"):
+        require_own_bucket(store, rows, BUCKET)
+    bind(store, rows, BUCKET)
+    require_own_bucket(store, rows, BUCKET)
+
+
+def test_a_database_counts_as_bound_once_the_store_has_answered(
+    store: MemoryObjectStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else its workers would ask for a marker that a migration without S3 could not write."""
+    rows = MemoryRecipeRepository()
+
+    def away(bucket: str, key: str, *, limit_bytes: int) -> bytes:
+        raise StorageUnavailable(store="memory", reason="away")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(store, "get", away)
+        with pytest.raises(StorageUnavailable):
+            bind(store, rows, BUCKET)
+    require_own_bucket(store, rows, BUCKET)
+
+
+def test_a_marker_that_could_not_be_written_is_asked_for(
+    store: MemoryObjectStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows = MemoryRecipeRepository()
+
+    def refused(bucket: str, key: str, *arguments: object, **named: object) -> bool:
+        raise ObjectForbidden(bucket=bucket, key=key)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(store, "put_new", refused)
+        with pytest.raises(ObjectForbidden):
+            bind(store, rows, BUCKET)
+    with pytest.raises(BucketNotBound):
+        require_own_bucket(store, rows, BUCKET)
+    bind(store, rows, BUCKET)
+    require_own_bucket(store, rows, BUCKET)
+
+
+def test_submitting_needs_no_leave_to_read_the_marker(
+    store: MemoryObjectStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows = MemoryRecipeRepository()
+    bind(store, rows, BUCKET)
+
+    def refused(bucket: str, key: str, *, limit_bytes: int) -> bytes:
+        raise ObjectForbidden(bucket=bucket, key=key)
+
+    monkeypatch.setattr(store, "get", refused)
+    require_own_bucket(store, rows, BUCKET)
 
 
 def test_a_marker_that_may_not_be_read_counts_as_none(

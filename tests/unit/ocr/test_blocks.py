@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from benchmarks.documents import truth_documents
+from benchmarks.documents import NO_TRUTH, truth_documents
 from photo_worker.ocr.blocks import Block, detect_text_response
 from photo_worker.ocr.engine import EngineWord, Frame
 from tests.unit.ocr.pages import frame, word
@@ -196,7 +196,7 @@ def test_blocks_have_the_keys_of_recorded_answers_in_their_order() -> None:
         if block["BlockType"] in ORDER and "SearchKey" not in block
     ]
     if not recorded:
-        pytest.skip("no truth set here")
+        pytest.skip(NO_TRUTH)
     # Of analyses, a word has more relations than one of text alone.
     answer = detect_text_response([(word("salt", 10, 10),)], frame(100, 100), SHA)
     assert shapes(answer["Blocks"]) == shapes(recorded)

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from benchmarks.documents import truth_documents
+from benchmarks.documents import NO_TRUTH, truth_documents
 from benchmarks.scoring import lines_of as recorded_lines
 from photo_worker.ocr.engine import EngineWord
 from photo_worker.ocr.layout import Line, lines_of
@@ -95,7 +95,7 @@ def test_nothing_comes_of_nothing() -> None:
 def test_lines_come_in_the_order_of_the_real_service(reader: DocumentReader, name: str) -> None:
     document = next((document for document in truth_documents() if document.name == name), None)
     if document is None:
-        pytest.skip("no truth set here")
+        pytest.skip(NO_TRUTH)
     wanted, found = recorded_lines(document.response), recorded_lines(reader.read(document.content, name))
     once = {text for text in wanted if wanted.count(text) == 1 and found.count(text) == 1}
     assert len(once) >= 0.6 * len(wanted)

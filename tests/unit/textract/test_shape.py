@@ -12,7 +12,7 @@ from typing import Any
 import boto3
 import pytest
 
-from benchmarks.documents import truth_documents
+from benchmarks.documents import NO_TRUTH, truth_documents
 from tests.support.shape import ShapeFault, block_faults, faults, judge
 from tests.support.shape_seen import BLOCKS, PAGE_CHILDREN
 from tests.support.textract_answers import Reply, textract_answering
@@ -209,7 +209,7 @@ def test_what_has_no_request_id_is_left_to_its_test() -> None:
 def test_recorded_answers_are_sound_and_the_table_is_theirs() -> None:
     documents = truth_documents()
     if not documents:
-        pytest.skip("the recorded answers are not at hand")
+        pytest.skip(NO_TRUTH)
     keys: dict[str, Counter[tuple[str, ...]]] = {}
     children: dict[tuple[str, str], set[str]] = {}
     entities: dict[str, set[str]] = {}

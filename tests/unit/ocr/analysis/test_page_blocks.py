@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from trp import Document as FirstDocument
 from trp.trp2 import TDocumentSchema
 
-from benchmarks.documents import truth_documents
+from benchmarks.documents import NO_TRUTH, truth_documents
 from photo_worker.devkit.textract.model import TextractModel
 from photo_worker.ocr.analysis.blocks import page_blocks
 from photo_worker.ocr.analysis.reading import PageReading
@@ -206,7 +206,7 @@ def test_blocks_have_keys_that_recorded_answers_have() -> None:
         if "SearchKey" not in block and "childText" not in block
     ]
     if not recorded:
-        pytest.skip("no truth set here")
+        pytest.skip(NO_TRUTH)
     shapes = {(block["BlockType"], tuple(block)) for block in recorded}
     blocks = analysed(full_page(), *(feature for feature in FEATURES if feature != "QUERIES"))
     assert {(block["BlockType"], tuple(block)) for block in blocks} <= shapes

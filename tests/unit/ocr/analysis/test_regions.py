@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from benchmarks.analysis_quality import compare, with_recorded_words
-from benchmarks.documents import truth_documents
+from benchmarks.documents import NO_TRUTH, truth_documents
 from photo_worker.ocr.analysis.reading_order import in_reading_order
 from photo_worker.ocr.analysis.regions import Region
 from photo_worker.ocr.analysis.shapes import Box
@@ -167,7 +167,7 @@ def test_reading_order_loses_nothing_and_depends_on_places_alone(boxes: list[Box
 def test_analysis_agrees_with_recorded_answers(name: str, types: float, order: float, fields: float) -> None:
     document = next((document for document in truth_documents() if document.name == name), None)
     if document is None:
-        pytest.skip("no truth set here")
+        pytest.skip(NO_TRUTH)
     measures = compare(document.response["Blocks"], with_recorded_words(document)).measures()
     assert measures["layout type by line"] >= types
     assert measures["reading order"] >= order

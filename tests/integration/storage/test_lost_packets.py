@@ -1,0 +1,227 @@
+"""Connections whose packets are lost without a word, as where a firewall forgets a flow: what waits ends all the same.
+
+Each limit has a test with it and one without, which shows that nothing else ends the wait.
+
+A migration's steps take as long as the tables are large, so that ``migrate`` waits for their answers without a limit.
+There the kernel alone finds out that nothing will come any more. Calls to S3 and Textract have limits of their own.
+"""
+
+from __future__ import annotations
+
+import socket
+import struct
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor, wait
+from contextlib import closing, contextmanager, suppress
+from typing import Any, Protocol
+from urllib.parse import urlsplit
+from uuid import uuid4
+
+import psycopg
+import pytest
+from psycopg.rows import TupleRow
+
+from photo_worker.errors import DatabaseUnavailable, OcrUnavailable, StorageUnavailable
+from photo_worker.ocr import textract
+from photo_worker.ports import DocumentRef
+from photo_worker.storage import migrate, pg_connection, s3_boto
+from photo_worker.storage.pg_connection import LimitedConnection, connect
+from tests.support.dropping import Dropping, dropping, why_not
+from tests.support.proxy import proxy_to
+from tests.support.resources import session_of
+
+pytestmark = [pytest.mark.stack, pytest.mark.waits]
+
+# The product's limits, shorter: 20 and 25 s are long for a test.
+SHORT = {
+    "keepalives": 1,
+    "keepalives_idle": 1,
+    "keepalives_interval": 1,
+    "keepalives_count": 2,
+    "tcp_user_timeout": 2_000,
+}
+# The longest of the short limits is 3 s.
+LIMIT_SECONDS = 8.0
+# What a machine that is busy with other things adds where a call ends by itself.
+PATIENCE_SECONDS = 30.0
+
+# A step on a large table.
+LONG_STEP = """
+    CREATE FUNCTION takes_long() RETURNS event_trigger LANGUAGE plpgsql AS 'BEGIN PERFORM pg_sleep(600); END';
+    CREATE EVENT TRIGGER takes_long ON ddl_command_start EXECUTE FUNCTION takes_long()"""
+RUNS = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event = 'PgSleep'"
+
+# Of Linux's ``struct tcp_info``: how many segments wait for their acknowledgement.
+_UNACKNOWLEDGED = struct.Struct("=24xI")
+
+
+class Shortened(Protocol):
+    """Gives the product's limits their short values, without those whose name begins with ``without``."""
+
+    def __call__(self, without: str | None = None) -> None: ...
+
+
+@pytest.fixture(autouse=True)
+def possible() -> None:
+    if reason := why_not():
+        pytest.skip(reason)
+
+
+@pytest.fixture
+def shortened(monkeypatch: pytest.MonkeyPatch) -> Shortened:
+    def shorten(without: str | None = None) -> None:
+        kept = [name for name in pg_connection.LIVENESS if without is None or not name.startswith(without)]
+        monkeypatch.setattr(pg_connection, "LIVENESS", {name: SHORT[name] for name in kept})
+
+    return shorten
+
+
+@contextmanager
+def wire_of(connection: psycopg.Connection[Any]) -> Iterator[Dropping]:
+    """Give the means to lose a connection's packets; what still waits for them in the end is set free."""
+    with (
+        closing(socket.fromfd(connection.pgconn.socket, socket.AF_INET, socket.SOCK_STREAM)) as copy,
+        dropping(copy.getsockname()[1]) as wire,
+    ):
+        try:
+            yield wire
+        finally:
+            # The kernel may have given it up already.
+            with suppress(OSError):
+                copy.shutdown(socket.SHUT_RDWR)
+
+
+@contextmanager
+def long_migration(url: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[Future[None], Dropping]]:
+    """Run a migration whose step is at work in the server."""
+    opened: list[LimitedConnection[TupleRow]] = []
+
+    def kept(*arguments: Any, **named: Any) -> LimitedConnection[TupleRow]:
+        opened.append(connect(*arguments, **named))
+        return opened[-1]
+
+    monkeypatch.setattr(migrate, "connect", kept)
+    with ThreadPoolExecutor(1) as threads, psycopg.connect(url, autocommit=True) as watching:
+        watching.execute(LONG_STEP)
+        call = threads.submit(migrate.upgrade, url)
+        deadline = time.monotonic() + PATIENCE_SECONDS
+        while watching.execute(RUNS).fetchone() != (1,):
+            assert not call.done(), call.exception()
+            assert time.monotonic() < deadline
+        with wire_of(opened[0]) as wire:
+            all_acknowledged(opened[0], deadline)
+            yield call, wire
+
+
+def all_acknowledged(connection: psycopg.Connection[Any], deadline: float) -> None:
+    """Wait until nothing that was sent is on its way any more: the kernel acknowledges some 40 ms late."""
+    with closing(socket.fromfd(connection.pgconn.socket, socket.AF_INET, socket.SOCK_STREAM)) as copy:
+        while _UNACKNOWLEDGED.unpack(copy.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _UNACKNOWLEDGED.size))[0]:
+            assert time.monotonic() < deadline
+            time.sleep(0.005)
+
+
+def has_ended(call: Future[Any], seconds: float) -> bool:
+    return bool(wait([call], timeout=seconds).done)
+
+
+def test_a_migration_ends_where_its_step_s_answer_is_lost(
+    empty_database_url: str, shortened: Shortened, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shortened()
+    with long_migration(empty_database_url, monkeypatch) as (call, wire):
+        wire.begin()
+        assert has_ended(call, PATIENCE_SECONDS), "the migration hangs"
+        assert isinstance(call.exception(), DatabaseUnavailable)
+
+
+def test_without_keepalives_a_migration_hangs_where_its_step_s_answer_is_lost(
+    empty_database_url: str, shortened: Shortened, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The limit on what is on its way does not help: nothing is."""
+    shortened(without="keepalives")
+    with long_migration(empty_database_url, monkeypatch) as (call, wire):
+        wire.begin()
+        assert not has_ended(call, LIMIT_SECONDS)
+
+
+@pytest.mark.parametrize(("without", "ends"), [(None, True), ("tcp_user_timeout", False)])
+def test_a_statement_that_is_lost_on_its_way_ends_by_the_limit_on_that(
+    database_url: str, shortened: Shortened, without: str | None, ends: bool
+) -> None:
+    """A migration's next step. While something is on its way no keepalive is sent."""
+    shortened(without=without)
+    with ThreadPoolExecutor(1) as threads, connect(database_url, autocommit=True, patience=None) as connection:
+        connection.execute("SELECT 1")
+        with wire_of(connection) as wire:
+            wire.begin()
+            call = threads.submit(connection.execute, "SELECT 1")
+            assert has_ended(call, PATIENCE_SECONDS if ends else LIMIT_SECONDS) == ends
+            if ends:
+                assert isinstance(call.exception(), psycopg.OperationalError)
+
+
+@pytest.mark.parametrize(("limit", "ends"), [(1.0, True), (60.0, False)], ids=["limit", "botocore's own"])
+@pytest.mark.parametrize("place", ["on an open connection", "on a new one"])
+def test_a_call_to_s3_ends_by_its_limits(
+    stack_env: dict[str, str], bucket: str, limit: float, ends: bool, place: str
+) -> None:
+    with lost_behind(stack_env["AWS_ENDPOINT_URL_S3"]) as (url, wire):
+        client = s3_boto.make_client(
+            session=session_of(stack_env), endpoint_url=url, connect_timeout=limit, read_timeout=limit
+        )
+        store = s3_boto.BotoObjectStore(client)
+
+        def put() -> None:
+            store.put(bucket, "k", b"x", content_type="image/png")
+
+        error = ended(put, wire, before=put if place == "on an open connection" else None, ends=ends)
+        client.close()
+    assert isinstance(error, StorageUnavailable) or not ends
+
+
+@pytest.mark.parametrize(("limit", "ends"), [(1.0, True), (60.0, False)], ids=["limit", "botocore's own"])
+def test_a_call_to_textract_ends_by_its_limit(stack_env: dict[str, str], bucket: str, limit: float, ends: bool) -> None:
+    with lost_behind(stack_env["AWS_ENDPOINT_URL_TEXTRACT"]) as (url, wire):
+        client = textract.make_client(session=session_of(stack_env), endpoint_url=url, read_timeout=limit)
+        document = DocumentRef(bucket=bucket, key="k", content_type="image/png", size_bytes=1, sha256=uuid4().hex * 2)
+
+        def detect() -> None:
+            textract.TextractBackend(client).detect_text(document)
+
+        def refused() -> None:
+            with pytest.raises(Exception, match=r"k|bucket"):
+                detect()
+
+        error = ended(detect, wire, before=refused, ends=ends)
+        client.close()
+    assert isinstance(error, OcrUnavailable) or not ends
+
+
+@contextmanager
+def lost_behind(endpoint: str) -> Iterator[tuple[str, Dropping]]:
+    """Give a way to a service whose packets can be lost without anybody else's."""
+    parts = urlsplit(endpoint)
+    with proxy_to(str(parts.hostname), int(parts.port or 80)) as proxy, dropping(proxy.port) as wire:
+        yield f"http://127.0.0.1:{proxy.port}", wire
+
+
+def ended(
+    call: Callable[[], None], wire: Dropping, *, before: Callable[[], None] | None, ends: bool
+) -> BaseException | None:
+    """Return what ``call`` raises when its packets are lost; where it is not to end, see that it does not and free it.
+
+    ``before`` runs while nothing is lost yet.
+    """
+    with ThreadPoolExecutor(1) as threads:
+        if before is not None:
+            threads.submit(before).result(timeout=PATIENCE_SECONDS)
+        wire.begin()
+        waiting = threads.submit(call)
+        try:
+            assert has_ended(waiting, PATIENCE_SECONDS if ends else LIMIT_SECONDS) == ends
+        finally:
+            # Its segments are sent again, and come.
+            wire.end()
+        return waiting.exception(timeout=PATIENCE_SECONDS)
