@@ -377,7 +377,7 @@ LOOPBACK: tuple[Safeguard, ...] = (
         "a link or an image of any web page makes the local services act, without an Origin that tells",
         (4,),
         "Sec-Fetch-Site is not looked at",
-        (Edit(_RULES, "                if site not in _OWN_SITES:\n", "                if not site:\n"),),
+        (Edit(_RULES, "                if site not in self._sites:\n", "                if not site:\n"),),
         (_PAGES,),
     ),
     Safeguard(

@@ -140,7 +140,7 @@ def test_requests_follow_each_other_on_one_connection(forwarder: int, service: s
         )
         refused = recv_until(client, lambda _: False)
         assert refused.startswith(b"HTTP/1.1 403 Forbidden\r\n")
-        assert b"web page of another origin" in refused
+        assert b"web page sent it" in refused
         assert inner is not None
         with inner:
             assert inner.recv(100) == b""
