@@ -23,6 +23,8 @@ HOSTS_VARIABLE = "PHOTO_WORKER_ALLOWED_HOSTS"
 
 _HOST = re.compile(r"(?P<name>\[[0-9A-Fa-f:.]{2,45}\]|[A-Za-z0-9._-]{1,253})(?P<port>:[0-9]{1,5})?")
 _BROWSER_MEDIA = ("text/html", "image/")
+# What Java's own client (HttpURLConnection) accepts where a program, such as AWS' SDK, does not say.
+_JAVAS_MEDIA = "text/html, image/gif, image/jpeg, *"
 _SHOWN = 100
 
 
@@ -101,7 +103,8 @@ def _is_browsers(name: bytes, value: bytes) -> bool:
     if name == b"user-agent":
         return value.lstrip().lower().startswith(b"mozilla/")
     if name == b"accept":
-        return any(media in value.decode("latin-1").lower() for media in _BROWSER_MEDIA)
+        accepted = value.decode("latin-1").strip().lower()
+        return not accepted.startswith(_JAVAS_MEDIA) and any(media in accepted for media in _BROWSER_MEDIA)
     return name == b"referer" or name.startswith(b"sec-")
 
 

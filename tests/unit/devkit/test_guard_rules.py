@@ -137,9 +137,23 @@ def test_by_a_name_that_is_not_loopbacks_no_browser_is_taken(host: str, name: st
     assert told is not None
     assert name.lower() in told
     assert refusal(rules, ("Host", HOST), (name, value)) is None
-    # What programs send.
-    own = [("User-Agent", "Boto3/1.40 md/Botocore#1.40"), ("Accept", "*/*"), ("Accept", "application/json")]
-    assert refusal(rules, ("Host", host), *own) is None
+    assert refusal(rules, ("Host", host), ("User-Agent", "Boto3/1.40 md/Botocore#1.40"), ("Accept", "*/*")) is None
+
+
+@pytest.mark.parametrize(
+    ("agent", "accept"),
+    [
+        ("Boto3/1.40 md/Botocore#1.40", "*/*"),
+        ("curl/8.14.1", "*/*"),
+        ("aws-sdk-go-v2/1.39", "application/json"),
+        # Java's own client, where a program says nothing else; the first form is that of older releases.
+        ("aws-sdk-java/2.34 UrlConnection", "text/html, image/gif, image/jpeg, *; q=.2, */*; q=.2"),
+        ("aws-sdk-java/2.34 UrlConnection", "text/html, image/gif, image/jpeg, */*; q=0.2"),
+    ],
+)
+def test_by_a_name_that_is_not_loopbacks_programs_are_taken(agent: str, accept: str) -> None:
+    rules = Rules(["aws"])
+    assert refusal(rules, ("Host", "aws:4566"), ("User-Agent", agent), ("Accept", accept)) is None
 
 
 def test_people_open_a_services_own_pages_by_the_names_that_they_have_given() -> None:
