@@ -301,7 +301,11 @@ class JobEndedWithoutRow(PhotoWorkerError):
     """The workflow of job {job_id} has ended ({status}: {reason}), and its row still says {row}: nothing runs."""
 
     code = "job_ended_without_row"
-    hint = "Set it going again with `photo-worker check --repair --job JOB`, or erase it with `photo-worker erase JOB`."
+    hint = (
+        "Run `photo-worker check --repair --job JOB`. Where an operator terminated or cancelled it, or the job itself "
+        "was wrong, that writes into the row that it failed, and the photo can be submitted as a new job; anything "
+        "else is started once more. `photo-worker erase JOB` removes it."
+    )
 
 
 class StepTimeout(PhotoWorkerError):

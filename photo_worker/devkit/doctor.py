@@ -8,7 +8,6 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
-from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -149,7 +148,7 @@ def _decoders() -> Iterator[Finding]:
         hint = f"Install what the worker needs: pip install {' '.join(missing)}."
         yield Finding("documents", "problem", f"not installed: {', '.join(missing)}", hint)
     else:
-        said = ", ".join(f"{package} {version(package)}" for package in sorted(_DECODERS.values()))
+        said = ", ".join(services.package_version(package, package) for package in sorted(_DECODERS.values()))
         yield Finding("documents", "ok", f"HEIC, WebP, PDF and TIFF are opened with {said}")
 
 

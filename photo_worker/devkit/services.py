@@ -86,8 +86,9 @@ class _Temporal:
         argv += ["--ui-port", str(ports["temporal-ui"]), "--stack", str(ports["temporal"]), "--"]
         argv += [str(temporal_program()), "server", "start-dev", "--ip", LOOPBACK, "--disable-config-file"]
         argv += ["--port", str(ports["temporal"]), "--http-port", str(ports["temporal-http"])]
-        # The HTTP API cannot be turned off; of no Host, it refuses every request.
-        argv += ["--dynamic-config-value", "frontend.httpAllowedHosts=[]"]
+        # The HTTP API cannot be turned off, and refuses every request whose Host is not of this list. An empty list
+        # is one of the empty name; no Host has a space in it.
+        argv += ["--dynamic-config-value", 'frontend.httpAllowedHosts=["no host"]']
         argv += ["--namespace", record.prefix, "--db-filename", str(data / "temporal.db"), "--log-level", "warn"]
         # Together these bring the file near the speed of memory and still survive a kill.
         argv += ["--sqlite-pragma", "journal_mode=wal", "--sqlite-pragma", "synchronous=normal"]

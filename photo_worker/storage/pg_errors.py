@@ -68,7 +68,8 @@ def translate(error: psycopg.Error, database: str) -> PhotoWorkerError | None:
     if state in MAY_PASS or _POOLER_WITHOUT_SERVER.search(reason):
         return DatabaseUnavailable(database=database, reason=reason)
     if state in UNDEFINED_NAMES:
-        return SchemaMissing(database=database, reason=reason)
+        # Behind its first line, the server shows the statement.
+        return SchemaMissing(database=database, reason=str(error).partition("\n")[0])
     if state == DATABASE_UNKNOWN or (state is None and _UNKNOWN_DATABASE_MESSAGE.search(reason)):
         return DatabaseMissing(database=database)
     if state is None:

@@ -19,6 +19,7 @@ import pytest
 
 from photo_worker.devkit.compose import program
 from photo_worker.devkit.compose.project import variables
+from photo_worker.devkit.guard.rules import Rules, allowed_hosts
 from photo_worker.devkit.services import SERVICES
 from photo_worker.devkit.state import StackRecord
 from photo_worker.stack_errors import ComposeMissing
@@ -158,7 +159,7 @@ def test_every_variable_is_documented_with_its_default() -> None:
     for name, defaults in used.items():
         assert len(defaults) == 1, f"{name} has several defaults"
         if name != "PW_DATABASE_URL":
-            assert told[name] == defaults.pop(), name
+            assert told[name] == (defaults.pop() or "none"), name
 
 
 def test_the_dev_kit_sets_variables_that_there_are() -> None:
@@ -167,6 +168,26 @@ def test_the_dev_kit_sets_variables_that_there_are() -> None:
     given = variables(record)
     assert given.keys() <= known
     assert {name for name in known if name.startswith("PW_PORT_")} <= given.keys()
+
+
+def test_names_that_are_given_count_at_every_service_beside_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As `up` has Compose read it: by the variable that a refusal names, and by that of the file."""
+    monkeypatch.setenv("PHOTO_WORKER_ALLOWED_HOSTS", "dev.box:8233, second.box")
+    monkeypatch.setenv("PW_ALLOWED_HOSTS", "third.box")
+    try:
+        found = program.find()
+    except ComposeMissing as error:
+        pytest.skip(error.message)
+    record = StackRecord(name="dev", base_port=15_000, password="secret", kind="compose")
+    compose = program.Compose(found, FILE, "photo-worker-dev", variables(record), engine="unix:///nowhere.sock")
+    said = compose.output("config", "--format", "json", doing="read its file", seconds=60)
+    for name in ("aws", "textract", "temporal-ui"):
+        rules = Rules(allowed_hosts(json.loads(said)["services"][name]["environment"]))
+        for host in ("aws", "textract", "host.docker.internal", "dev.box", "second.box", "third.box"):
+            assert rules.refusal([(b"host", f"{host}:8233".encode())]) is None, (name, host)
+        # A name that resolves to loopback wherever a browser asks for it.
+        for host in ("localhost.localstack.cloud", "evil.example"):
+            assert rules.refusal([(b"host", host.encode())]) is not None, (name, host)
 
 
 def test_the_stand_ins_have_the_names_of_the_images(services: dict[str, dict[str, Any]]) -> None:

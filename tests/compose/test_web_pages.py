@@ -76,6 +76,7 @@ def gateway(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
         ({"Host": "172.18.0.2:4566"}, False),
         ({"Host": "127.0.0.1:4566", "Origin": "https://evil.example"}, False),
         ({"Host": "aws:4566", "Sec-Fetch-Site": "cross-site"}, False),
+        ({"Host": "aws:4566", "User-Agent": "Mozilla/5.0", "Accept": "image/*"}, False),
     ],
     ids=str,
 )
@@ -97,7 +98,11 @@ def test_temporal_listens_for_programs_alone() -> None:
         found = re.search(rf"--{option}=(\d+)", TEXT)
         assert found is not None
         assert int(found[1]) in REFUSED_BY_BROWSERS, option
-    assert "--dynamic-config-value=frontend.httpAllowedHosts=[]" in TEXT
+    [allowed] = re.findall(r"- --dynamic-config-value=frontend\.httpAllowedHosts=(.+)", TEXT)
+    # Of an empty list, the server makes a pattern that an empty Host matches.
+    [name] = json.loads(allowed)
+    assert " " in name
+    assert "*" not in name
     # gRPC is all that it publishes; the UI comes by the forwarder.
     temporal = TEXT[TEXT.index("\n  temporal:\n") : TEXT.index("\n  temporal-ui:\n")]
     assert re.findall(r":(\d+)\"$", temporal, re.M) == ["7233"]
@@ -135,6 +140,7 @@ def test_what_keeps_web_pages_out_is_where_it_is_said_to_be(services: dict[str, 
             case "the forwarder":
                 assert entry["entrypoint"] == ["python", "-m", "photo_worker.devkit.guard.proxy"]
                 assert entry["command"] == ["--listen", f"0.0.0.0:{port}", "--to", "temporal:6667"]
+                assert "PHOTO_WORKER_ALLOWED_HOSTS" in environment
             case "the start script":
                 mounted = {volume.split(":")[1]: volume.split(":")[0] for volume in entry["volumes"]}
                 assert mounted["/etc/localstack/init/start.d/photo-worker.py"] == "./localstack/guard.py"

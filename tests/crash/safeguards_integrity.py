@@ -16,6 +16,7 @@ _SURVEYS = "tests/unit/integrity/test_survey.py::"
 _REPAIRS = "tests/unit/integrity/test_repair.py::"
 _RULES = "photo_worker/devkit/guard/rules.py"
 _PAGES = "tests/unit/devkit/test_guard_asgi.py::test_what_a_web_page_asks_for_is_not_done"
+_IMAGE = "tests/unit/devkit/test_guard_asgi.py::test_the_image_of_a_page_does_nothing_by_a_name_that_browsers_resolve"
 
 ERASING: tuple[Safeguard, ...] = (
     Safeguard(
@@ -389,7 +390,7 @@ LOOPBACK: tuple[Safeguard, ...] = (
         "a link or an image of any web page makes the local services act, without an Origin that tells",
         (4,),
         "Sec-Fetch-Site is not looked at",
-        (Edit(_RULES, "                if site not in _OWN_SITES:\n", "                if not site:\n"),),
+        (Edit(_RULES, "                if site not in self._sites:\n", "                if not site:\n"),),
         (_PAGES,),
     ),
     Safeguard(
@@ -400,5 +401,21 @@ LOOPBACK: tuple[Safeguard, ...] = (
         "any Host is taken",
         (Edit(_RULES, "        if host is None or not self._is_known(host):\n", "        if host is None:\n"),),
         (_PAGES,),
+    ),
+    Safeguard(
+        "no-browser-by-another-name",
+        "a local service is called by browsers under the names of loopback alone",
+        "an image of any web page makes the local services act, by an allowed name to which browsers send no sign of"
+        " where it comes from",
+        (4, 12),
+        "what only browsers send is not looked at",
+        (
+            Edit(
+                _RULES,
+                "        if browsers is not None and not self._same_origin and not _is_loopback(_name_of(host)):\n",
+                "        if False:\n",
+            ),
+        ),
+        (_IMAGE,),
     ),
 )

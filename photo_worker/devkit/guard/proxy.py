@@ -10,14 +10,20 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import logging
 import os
 import re
 import socket
+import time
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from typing import NamedTuple
 
 from photo_worker.devkit.guard.rules import Rules, allowed_hosts
+
+logger = logging.getLogger(__name__)
 
 _PIECE = 64 * 1024
 _LONGEST_HEAD = 256 * 1024
@@ -28,6 +34,13 @@ HEAD_SECONDS = 10.0
 FIRST_BYTE_SECONDS = 60.0
 # A browser opens six to an origin. Each connection holds two sockets here, and 1,024 may be all that a process has.
 MOST_CONNECTIONS = 256
+# On a connection where nothing has passed for so long, no page waits for anything that cannot be asked for again.
+IDLE_SECONDS = 5.0
+# A client that still sends does not see an answer, only a broken connection: so much is taken in and thrown away.
+_DRAIN_BYTES = 16 * 1024 * 1024
+_DRAIN_SECONDS = 5.0
+# RFC 9112, 3: one space each, and nothing in the target that is a space or a control character to anybody.
+_REQUEST_LINE = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+ [^\x00-\x20\x7f]+ HTTP/1\.[01]")
 _CHUNK_SIZE = re.compile(rb"[0-9A-Fa-f]{1,15}")
 
 
@@ -46,15 +59,63 @@ class Head(NamedTuple):
 
 @dataclass(frozen=True)
 class Limits:
-    """How long a client may be silent, in seconds, and how many may be connected; one more is closed unheard."""
+    """How long a client may be silent, in seconds, and how many may be connected.
+
+    For one more the idlest is closed; where none is idle for ``idle_seconds``, the one more is closed unheard.
+    """
 
     head_seconds: float = HEAD_SECONDS
     first_byte_seconds: float = FIRST_BYTE_SECONDS
     connections: int = MOST_CONNECTIONS
+    idle_seconds: float = IDLE_SECONDS
 
 
 class Silent(Exception):
     """A client that has sent no request in its time."""
+
+
+class _Clients:
+    """The connections there are, each a task, and when something last passed on it."""
+
+    def __init__(self, limits: Limits) -> None:
+        self._limits = limits
+        self._passed: dict[asyncio.Task[None], float] = {}
+        self._said = False
+
+    def admit(self, task: asyncio.Task[None]) -> bool:
+        """Count one more; at the limit, in the place of the idlest, whose task is cancelled. Return whether it is."""
+        if len(self._passed) >= self._limits.connections:
+            if not self._said:
+                # Once: it is the same of each that follows.
+                self._said = True
+                logger.warning(
+                    "%d connections are open, the most there may be: from now on each new one ends the idlest",
+                    self._limits.connections,
+                )
+            idlest = min(self._passed, key=self._passed.__getitem__)
+            if time.monotonic() - self._passed[idlest] < self._limits.idle_seconds:
+                return False
+            self.forget(idlest)
+            idlest.cancel()
+        self._passed[task] = time.monotonic()
+        task.add_done_callback(self.forget)
+        return True
+
+    def passed(self, task: asyncio.Task[None]) -> None:
+        """Note that something passes now."""
+        if task in self._passed:
+            self._passed[task] = time.monotonic()
+
+    def forget(self, task: asyncio.Task[None]) -> None:
+        """Count it no more."""
+        self._passed.pop(task, None)
+
+    async def end(self) -> None:
+        """End all, and wait for it."""
+        tasks = list(self._passed)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
 
 
 async def serve(
@@ -64,18 +125,16 @@ async def serve(
     limits: Limits = Limits(),
 ) -> None:
     """Forward what comes in on a listening socket, until cancelled; what is under way then is cut off."""
-    open_now: set[asyncio.Task[None]] = set()
+    clients = _Clients(limits)
 
     async def connected(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         task = asyncio.current_task()
-        if task is None or len(open_now) >= limits.connections:
+        if task is None or not clients.admit(task):
             writer.close()
             return
-        open_now.add(task)
-        task.add_done_callback(open_now.discard)
         try:
             with suppress(OSError, EOFError, asyncio.LimitOverrunError):
-                await _forward(reader, writer, target, rules, limits)
+                await _forward(reader, writer, target, rules, limits, partial(clients.passed, task))
         finally:
             writer.close()
 
@@ -85,9 +144,7 @@ async def serve(
         await asyncio.Event().wait()
     finally:
         server.close()
-        for task in open_now:
-            task.cancel()
-        await asyncio.gather(*open_now, return_exceptions=True)
+        await clients.end()
 
 
 async def _forward(
@@ -96,11 +153,12 @@ async def _forward(
     target: tuple[str, int],
     rules: Rules,
     limits: Limits,
+    passed: Callable[[], None],
 ) -> None:
     # First of all: while the service is away, nothing is said in its name, not even a refusal.
     answers, requests = await asyncio.open_connection(*target)
-    back = asyncio.create_task(_copy(answers, writer))
-    forth = asyncio.create_task(_requests(reader, requests, rules, limits))
+    back = asyncio.create_task(_copy(answers, writer, passed))
+    forth = asyncio.create_task(_requests(reader, requests, rules, limits, passed))
     try:
         await asyncio.wait({back, forth}, return_when=asyncio.FIRST_COMPLETED)
         if not forth.done():
@@ -110,7 +168,10 @@ async def _forward(
         except Silent:
             return
         if refusal is not None:
+            back.cancel()
+            requests.close()
             await _say(writer, *refusal)
+            await _drain(reader, writer)
             return
         # The client has sent its last; the answer may still be on its way.
         if requests.can_write_eof():
@@ -123,14 +184,19 @@ async def _forward(
         requests.close()
 
 
-async def _copy(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+async def _copy(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, passed: Callable[[], None]) -> None:
     while piece := await reader.read(_PIECE):
+        passed()
         writer.write(piece)
         await writer.drain()
 
 
 async def _requests(
-    reader: asyncio.StreamReader, writer: asyncio.StreamWriter, rules: Rules, limits: Limits
+    reader: asyncio.StreamReader,
+    writer: asyncio.StreamWriter,
+    rules: Rules,
+    limits: Limits,
+    passed: Callable[[], None],
 ) -> tuple[str, str] | None:
     """Pass requests on up to the first that is refused: return its status and the reason, None at the end of all.
 
@@ -143,15 +209,16 @@ async def _requests(
             patience = None
             if head is None:
                 return None
+            passed()
             reason = rules.refusal(head.headers)
             if reason is not None:
                 return "403 Forbidden", reason
             writer.write(head.raw)
             await writer.drain()
             if head.chunked:
-                await _chunks(reader, writer)
+                await _chunks(reader, writer, passed)
             else:
-                await _exactly(reader, writer, head.length)
+                await _exactly(reader, writer, head.length, passed)
         except Malformed as error:
             return "400 Bad Request", f"photo-worker refuses this request: {error}. Send HTTP/1.1."
 
@@ -179,8 +246,8 @@ async def _head(reader: asyncio.StreamReader, patience: float | None, head_secon
 def parse_head(raw: bytes) -> Head:
     """Read a request's head, blank line included; raises ``Malformed`` for all that leaves a choice (RFC 9112)."""
     request, *lines = raw[:-4].split(b"\r\n")
-    if not request.endswith((b" HTTP/1.1", b" HTTP/1.0")):
-        raise Malformed("it is no HTTP/1.1")
+    if not _REQUEST_LINE.fullmatch(request):
+        raise Malformed("its first line is no request of HTTP/1.1")
     headers = []
     for line in lines:
         name, colon, value = line.partition(b":")
@@ -198,17 +265,20 @@ def parse_head(raw: bytes) -> Head:
     return Head(raw, headers, int(lengths[0]) if lengths else 0, bool(codings))
 
 
-async def _exactly(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, length: int) -> None:
+async def _exactly(
+    reader: asyncio.StreamReader, writer: asyncio.StreamWriter, length: int, passed: Callable[[], None]
+) -> None:
     while length:
         piece = await reader.read(min(length, _PIECE))
         if not piece:
             raise EOFError
+        passed()
         length -= len(piece)
         writer.write(piece)
         await writer.drain()
 
 
-async def _chunks(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+async def _chunks(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, passed: Callable[[], None]) -> None:
     """Pass on a chunked body with its trailers (RFC 9112, 7.1)."""
     while True:
         line = await _line(reader)
@@ -220,7 +290,7 @@ async def _chunks(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) ->
         writer.write(line)
         if size == 0:
             break
-        await _exactly(reader, writer, size)
+        await _exactly(reader, writer, size, passed)
         if (end := await _line(reader)) != b"\r\n":
             raise Malformed("a chunk of its body is longer than it says")
         writer.write(end)
@@ -242,6 +312,16 @@ async def _say(writer: asyncio.StreamWriter, status: str, reason: str) -> None:
     head = f"HTTP/1.1 {status}\r\nContent-Type: text/plain; charset=utf-8\r\nContent-Length: {len(body)}\r\n"
     writer.write(f"{head}Connection: close\r\n\r\n".encode() + body)
     await writer.drain()
+
+
+async def _drain(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    """Take in what a client that was refused still sends, so that it comes to read the answer."""
+    writer.write_eof()
+    left = _DRAIN_BYTES
+    with suppress(TimeoutError):
+        async with asyncio.timeout(_DRAIN_SECONDS):
+            while left > 0 and (piece := await reader.read(_PIECE)):
+                left -= len(piece)
 
 
 def main() -> None:

@@ -2,8 +2,10 @@
 
 A page can send requests to loopback in three ways, and each shows in the headers, which a page cannot choose:
 
-- to another origin, with ``Origin`` on all that is no plain GET or HEAD (Fetch Standard, "append a request Origin
-  header"), and with ``Sec-Fetch-Site`` on everything (W3C Fetch Metadata; loopback counts as trustworthy);
+- to another origin by a name of loopback, with ``Origin`` on all that is no plain GET or HEAD (Fetch Standard, "append
+  a request Origin header"), and with ``Sec-Fetch-Site`` on everything (W3C Fetch Metadata: loopback is trustworthy);
+- to another origin by any other name that points here. Browsers send ``Sec-Fetch-Site`` to no such name without TLS, so
+  that a plain GET carries neither; by these names, nothing is taken that looks like a browser's;
 - to its own name, which its owner has made point to 127.0.0.1 in the meantime (DNS rebinding): same-origin to the
   browser, but ``Host`` still has that name.
 
@@ -20,26 +22,33 @@ from ipaddress import ip_address
 HOSTS_VARIABLE = "PHOTO_WORKER_ALLOWED_HOSTS"
 
 _HOST = re.compile(r"(?P<name>\[[0-9A-Fa-f:.]{2,45}\]|[A-Za-z0-9._-]{1,253})(?P<port>:[0-9]{1,5})?")
-# The browser has no page in mind, or the page is the service's own.
-_OWN_SITES = ("none", "same-origin")
+_BROWSER_MEDIA = ("text/html", "image/")
+# What Java's own client (HttpURLConnection) accepts where a program, such as AWS' SDK, does not say.
+_JAVAS_MEDIA = "text/html, image/gif, image/jpeg, *"
 _SHOWN = 100
 
 
 class Rules:
-    """What is asked of each request; ``hosts`` are names that count beside those of loopback.
+    """What is asked of each request; ``hosts`` are names beside those of loopback, for programs to call it by.
 
-    With ``same_origin``, a page that the service itself has served may call it.
+    ``same_origin`` is for a service with pages of its own, whose GETs change nothing: its pages may call it, and people
+    may open it, also by ``hosts``. Of any other service, a page may be an object that somebody has stored in it.
     """
 
     def __init__(self, hosts: Iterable[str] = (), *, same_origin: bool = False) -> None:
-        self._hosts = frozenset(_bare(host) for host in hosts)
+        self._hosts = frozenset(_name_of(host) for host in hosts)
         self._same_origin = same_origin
+        # "none": no page has caused the request, but a person.
+        self._sites = ("none", "same-origin") if same_origin else ("none",)
 
     def refusal(self, headers: Iterable[tuple[bytes, bytes]]) -> str | None:
         """Say why a request is refused, and what to do; None where it is taken. Names are in lower case."""
         host: str | None = None
         origin: str | None = None
+        browsers: str | None = None
         for name, value in headers:
+            if browsers is None and _is_browsers(name, value):
+                browsers = name.decode("latin-1")
             if name == b"host":
                 given = value.decode("latin-1").strip()
                 if host is not None and given != host:
@@ -49,8 +58,8 @@ class Rules:
                 origin = value.decode("latin-1").strip()
             elif name == b"sec-fetch-site":
                 site = value.decode("latin-1").strip().lower()
-                if site not in _OWN_SITES:
-                    reason = f"a web page of another origin sent it (Sec-Fetch-Site: {site[:_SHOWN]})"
+                if site not in self._sites:
+                    reason = f"a web page sent it (Sec-Fetch-Site: {site[:_SHOWN]})"
                     return _told(reason, "Call the service from a program, or open its address yourself")
         if host is None or not self._is_known(host):
             shown = "is missing" if not host else f"{host[:_SHOWN]!r} is not a name of this machine"
@@ -59,15 +68,17 @@ class Rules:
                 f"Use 127.0.0.1 or localhost, or start the service with the name in {HOSTS_VARIABLE} (comma-separated)",
             )
         if origin is not None and not (self._same_origin and origin.lower() == f"http://{host}".lower()):
-            reason = f"a web page of another origin sent it (Origin: {origin[:_SHOWN]!r})"
+            reason = f"a web page sent it (Origin: {origin[:_SHOWN]!r})"
             return _told(reason, "Call the service from a program, without an Origin header")
+        if browsers is not None and not self._same_origin and not _is_loopback(_name_of(host)):
+            reason = f"a browser sent it ({browsers}), and by the name {host[:_SHOWN]!r} only programs may"
+            return _told(reason, "Use 127.0.0.1 or localhost in a browser, or leave this header out")
         return None
 
     def _is_known(self, host: str) -> bool:
-        match = _HOST.fullmatch(host)
-        if match is None:
+        if _HOST.fullmatch(host) is None:
             return False
-        name = _bare(match["name"])
+        name = _name_of(host)
         return name in self._hosts or _is_loopback(name)
 
 
@@ -77,13 +88,24 @@ def allowed_hosts(environ: Mapping[str, str]) -> tuple[str, ...]:
 
 
 def split_hosts(text: str) -> tuple[str, ...]:
-    """Return the names of a comma-separated list, without ports."""
+    """Return the names of a comma-separated list."""
     return tuple(name for name in (part.strip() for part in text.split(",")) if name)
 
 
-def _bare(name: str) -> str:
-    # The last dot of a full name is not part of the name.
-    return name.lower().removesuffix(".")
+def _name_of(host: str) -> str:
+    """Return a host's name without its port, and without the last dot of a full name, which is no part of it."""
+    match = _HOST.fullmatch(host)
+    return (match["name"] if match is not None else host).lower().removesuffix(".")
+
+
+def _is_browsers(name: bytes, value: bytes) -> bool:
+    """Tell whether browsers alone send such a header."""
+    if name == b"user-agent":
+        return value.lstrip().lower().startswith(b"mozilla/")
+    if name == b"accept":
+        accepted = value.decode("latin-1").strip().lower()
+        return not accepted.startswith(_JAVAS_MEDIA) and any(media in accepted for media in _BROWSER_MEDIA)
+    return name == b"referer" or name.startswith(b"sec-")
 
 
 @lru_cache(maxsize=64)

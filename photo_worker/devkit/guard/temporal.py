@@ -37,12 +37,8 @@ def main() -> None:
     try:
         listening = _listen(given.ui_port)
         # Held by the server for as long as it lives: no other stack takes them.
-        held = []
-        host = ui_host(given.stack)
-        if host == LOOPBACK:
-            held.append(reserve(given.stack))
-        ui = (host, held[0].getsockname()[1] if held else BAD_PORTS[0])
-        held.append(reserve(given.stack))
+        held = [reserve(given.stack, ui_host(given.stack)), reserve(given.stack)]
+        ui: tuple[str, int] = held[0].getsockname()
     except (NoBadPort, OSError) as error:
         sys.exit(f"the UI of Temporal cannot be served on port {given.ui_port}: {error}")
     _fork_forwarder(listening, ui)
@@ -57,18 +53,18 @@ def ui_host(stack: int) -> str:
     return f"127.83.{stack >> 8}.{stack & 255}" if sys.platform == "linux" else LOOPBACK
 
 
-def reserve(stack: int) -> socket.socket:
-    """Take a port of 127.0.0.1 that browsers refuse; whoever has the returned socket open has the port.
+def reserve(stack: int, host: str = LOOPBACK) -> socket.socket:
+    """Take a port of an address that browsers refuse; whoever has the returned socket open has the port.
 
     The socket is UDP's, and leaves TCP's port of the same number to the server. Raises ``NoBadPort``.
     """
     for port in _rotated(BAD_PORTS, stack):
         held = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
         try:
-            held.bind((LOOPBACK, port))
+            held.bind((host, port))
             with socket.socket() as tried:
                 tried.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-                tried.bind((LOOPBACK, port))
+                tried.bind((host, port))
                 tried.listen()
         except OSError:
             held.close()

@@ -16,6 +16,7 @@ import sys
 import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
+from ipaddress import ip_address
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, NoReturn
@@ -186,8 +187,7 @@ def _made(recogniser: Recogniser, data: Path, options: Options) -> tuple[uvicorn
         from photo_worker.devkit.textract.server import Emulator
     except ImportError as error:
         raise ExtraMissing(command="textract-emulator", reason=str(error)) from error
-    # The address that it was told to listen on is one that it was told to be called by.
-    hosts = (*options.hosts, *allowed_hosts(os.environ), f"[{options.host}]" if ":" in options.host else options.host)
+    hosts = (*options.hosts, *allowed_hosts(os.environ), *own_names(options.host))
     emulator = Emulator(recogniser, data, most_open_jobs=options.most_open_jobs, hosts=hosts)
     config = uvicorn.Config(
         emulator.app,
@@ -203,6 +203,17 @@ def _made(recogniser: Recogniser, data: Path, options: Options) -> tuple[uvicorn
         timeout_graceful_shutdown=_SHUTDOWN_SECONDS,
     )
     return uvicorn.Server(config), emulator
+
+
+def own_names(host: str) -> tuple[str, ...]:
+    """Return the name that the address to listen on gives: itself, and none where it stands for all addresses.
+
+    Browsers connect to 0.0.0.0 as to loopback, so that it is a name for any page's requests.
+    """
+    with contextlib.suppress(ValueError):
+        if ip_address(host).is_unspecified:
+            return ()
+    return (f"[{host}]" if ":" in host else host,)
 
 
 class _Ending:

@@ -7,6 +7,8 @@ import os
 import re
 import secrets
 import socket
+import subprocess
+import sys
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from typing import Any, NamedTuple
@@ -266,6 +268,28 @@ def test_no_socket_of_the_stack_serves_a_page(stack: Stack) -> None:
     assert len([port for _, port in sockets if port in REFUSED_BY_BROWSERS]) == 2
 
 
+@pytest.mark.parametrize(
+    "head",
+    [
+        b"GET %b HTTP/1.1\r\nHost:\r\nConnection: close",
+        b"GET %b HTTP/1.1\r\nHost: \r\nConnection: close",
+        b"GET %b HTTP/1.0",
+        b"GET http://no%%20host%b HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close",
+        b"GET %b HTTP/1.1\r\nHost: no host\r\nConnection: close",
+        b"GET %b HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close",
+        b"GET %b HTTP/1.1\r\nHost: localhost\r\nConnection: close",
+    ],
+)
+def test_temporals_http_api_takes_no_host_at_all(stack: Stack, env: dict[str, str], head: bytes) -> None:
+    with socket.create_connection(("127.0.0.1", port_of(stack, "temporal-http")), timeout=30) as connection:
+        connection.sendall(head % b"/api/v1/namespaces" + b"\r\n\r\n")
+        said = b""
+        while piece := connection.recv(65_536):
+            said += piece
+    assert env["TEMPORAL_NAMESPACE"].encode() not in said
+    assert said.split()[1] in {b"400", b"403"}
+
+
 def test_programs_use_the_services_as_before(stack: Stack, env: dict[str, str]) -> None:
     s3, bucket = client("s3", env), env["S3_BUCKET"]
     large = os.urandom(24 * 1024 * 1024)
@@ -347,6 +371,40 @@ def test_nothing_answers_in_the_place_of_a_service_that_is_away(stack: Stack) ->
     wait_until(lambda: not any(each.is_running() for each in forwarder), "its forwarder has ended")
     assert stack.up().started
     assert answers_a_page(port)
+
+
+# Listens where the server's UI and its metrics are told to, as the server does.
+LISTENS = """
+import socket, sys
+from itertools import pairwise
+told = dict(pairwise(sys.argv))
+for host, port in ((told["--ui-ip"], told["--ui-port"]), ("127.0.0.1", told["--metrics-port"])):
+    socket.create_server((host, int(port)))
+print(told["--ui-ip"], told["--ui-port"])
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="no other system has all of 127.0.0.0/8")
+@pytest.mark.parametrize("taken", BAD_PORTS[:3])
+def test_the_ui_starts_beside_a_program_that_has_such_a_port(taken: int) -> None:
+    """A chat server that listens on all addresses has one of them, also of the address that is the stack's own."""
+    # The list is tried from another place by each stack: here from its first.
+    number = secrets.randbelow(200) * 20 * len(BAD_PORTS)
+    with socket.create_server((ui_host(number), taken)), socket.create_server(("127.0.0.1", 0)) as free:
+        ui_port = free.getsockname()[1]
+        free.close()
+        argv = [sys.executable, "-m", "photo_worker.devkit.guard.temporal", "--ui-port", str(ui_port)]
+        done = subprocess.run(
+            [*argv, "--stack", str(number), "--", sys.executable, "-c", LISTENS],
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+    assert (done.returncode, done.stderr) == (0, "")
+    host, port = done.stdout.split()
+    assert host == ui_host(number)
+    assert int(port) in REFUSED_BY_BROWSERS - {taken}
 
 
 def test_two_stacks_never_take_the_same_port(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -152,6 +152,7 @@ def test_a_database_without_tables_asks_for_the_migration(empty_database_url: st
     with make_pool(empty_database_url) as pool, pytest.raises(SchemaMissing) as caught:
         queue(PostgresRecipeRepository(pool))
     assert caught.value.retryable is False
+    assert caught.value.context["reason"] == 'relation "recipes" does not exist'
     assert "photo-worker migrate" in caught.value.hint
 
 

@@ -104,6 +104,15 @@ def test_it_is_called_by_the_names_that_it_is_told(tmp_path: Path, way: str) -> 
             assert send(started.port, "GET", "/_emulator/counters", None, {"Host": host}).status == 403, host
 
 
+def test_the_address_that_stands_for_all_is_no_name_of_it(tmp_path: Path) -> None:
+    """Browsers take 0.0.0.0 for loopback, and say neither Origin nor Sec-Fetch-Site in a plain GET to it."""
+    argv = ["-m", "photo_worker.devkit.textract", "--host", "0.0.0.0", "--port", "0", "--data", str(tmp_path / "data")]  # noqa: S104
+    with running(tmp_path, {}, *argv) as started:
+        image = {"Host": f"0.0.0.0:{started.port}", "Accept": "image/*"}
+        assert send(started.port, "GET", "/_emulator/counters", None, image).status == 403
+        assert send(started.port, "GET", "/_emulator/counters").status == 200
+
+
 @pytest.mark.parametrize("path", ["faults", "jobs/age"])
 @pytest.mark.parametrize("body", [b"", b"{", b"\xff", b"[" * 100_000, b"NaN", b"7", b'"x"', b"[]", b'{"unknown": 1}'])
 def test_a_body_that_makes_no_sense_is_said_so(emulator: Running, path: str, body: bytes) -> None:

@@ -83,6 +83,20 @@ def test_what_opens_documents_is_said_and_what_is_missing(paths: StackPaths, mon
         assert said.hint == "Install what the worker needs: pip install pi-heif."
 
 
+def test_a_module_of_another_distribution_opens_documents_as_well(paths: StackPaths, monkeypatch: Patch) -> None:
+    """As Pillow of an optimised build does, whose version is known under no name that is looked for."""
+
+    def unknown(package: str) -> str:
+        raise metadata.PackageNotFoundError(package)
+
+    monkeypatch.setattr(metadata, "version", unknown)
+    for module in (doctor, services):
+        monkeypatch.setattr(module, "version", unknown, raising=False)
+    said = found(paths, "documents")
+    assert (said.state, said.hint) == ("ok", None)
+    assert said.what == "HEIC, WebP, PDF and TIFF are opened with pi-heif, pillow, pypdfium2"
+
+
 def no_ministack(monkeypatch: Patch, _: StackPaths) -> None:
     monkeypatch.setattr(doctor, "find_spec", lambda name: None if name == "ministack" else True)
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import pytest
 
 from photo_worker.devkit.guard.asgi import Message, Receive, Scope, Send, guarded
@@ -22,8 +24,10 @@ class Service:
         await send({"type": "http.response.body", "body": b""})
 
 
-async def call(service: Service, *headers: tuple[str, str]) -> object:
-    """Ask the service behind the rules to delete something; return the status of its answer."""
+async def call(
+    service: Service, *headers: tuple[str, str], hosts: Iterable[str] = (), method: str = "DELETE"
+) -> object:
+    """Ask the service behind the rules to do something; return the status of its answer."""
     sent: list[Message] = []
 
     async def receive() -> Message:
@@ -34,11 +38,11 @@ async def call(service: Service, *headers: tuple[str, str]) -> object:
 
     scope: Scope = {
         "type": "http",
-        "method": "DELETE",
+        "method": method,
         "path": "/photos/pie.jpg",
         "headers": [(name.lower().encode(), value.encode()) for name, value in headers],
     }
-    await guarded(service, Rules())(scope, receive, send)
+    await guarded(service, Rules(hosts))(scope, receive, send)
     return sent[0]["status"]
 
 
@@ -47,7 +51,7 @@ async def call(service: Service, *headers: tuple[str, str]) -> object:
     [
         pytest.param([HOST, ("Origin", "https://evil.example")], id="another origin"),
         pytest.param([HOST, ("Sec-Fetch-Site", "cross-site")], id="another site"),
-        pytest.param([("Host", "evil.example:15005"), ("Sec-Fetch-Site", "same-origin")], id="a rebound name"),
+        pytest.param([("Host", "evil.example:15005")], id="a rebound name"),
     ],
 )
 async def test_what_a_web_page_asks_for_is_not_done(headers: list[tuple[str, str]]) -> None:
@@ -61,3 +65,15 @@ async def test_what_a_program_asks_for_is_done() -> None:
     service = Service()
     assert await call(service, HOST) == 200
     assert service.done == ["DELETE /photos/pie.jpg"]
+
+
+async def test_the_image_of_a_page_does_nothing_by_a_name_that_browsers_resolve() -> None:
+    """``<img src="http://localhost.localstack.cloud:4566/?Action=CreateQueue">``, by plain HTTP."""
+    service = Service()
+    name = "localhost.localstack.cloud"
+    sent = [("Host", f"{name}:4566"), ("User-Agent", "Mozilla/5.0"), ("Accept", "image/avif,image/*,*/*;q=0.8")]
+    status = await call(service, *sent, hosts=[name], method="GET")
+    assert service.done == []
+    assert status == 403
+    program = [("Host", f"{name}:4566"), ("User-Agent", "Boto3/1.40")]
+    assert await call(service, *program, hosts=[name], method="GET") == 200

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import http.client
+import logging
 import os
 import re
 import socket
@@ -89,6 +91,14 @@ def connect(port: int) -> socket.socket:
         "POST / HTTP/1.1\r\nHost: 127.0.0.1\r\nno colon",
         "GET / HTTP/1.1\r\nHost: 127.0.0.1\r\nUpgrade: h2c",
         "PRI * HTTP/2.0",
+        "POST /evil HTTP/1.1\nHost: evil.example\nContent-Length: 0\n\nGET / HTTP/1.1\r\nHost: 127.0.0.1",
+        "GET /\rHost: evil.example\rX: HTTP/1.1\r\nHost: 127.0.0.1",
+        "GET /\0 HTTP/1.1\r\nHost: 127.0.0.1",
+        "GET /\t HTTP/1.1\r\nHost: 127.0.0.1",
+        "GET / / HTTP/1.1\r\nHost: 127.0.0.1",
+        "GET  / HTTP/1.1\r\nHost: 127.0.0.1",
+        " / HTTP/1.1\r\nHost: 127.0.0.1",
+        "GET HTTP/1.1\r\nHost: 127.0.0.1",
         "GET /",
         "",
     ],
@@ -140,7 +150,7 @@ def test_requests_follow_each_other_on_one_connection(forwarder: int, service: s
         )
         refused = recv_until(client, lambda _: False)
         assert refused.startswith(b"HTTP/1.1 403 Forbidden\r\n")
-        assert b"web page of another origin" in refused
+        assert b"web page sent it" in refused
         assert inner is not None
         with inner:
             assert inner.recv(100) == b""
@@ -160,6 +170,28 @@ def test_a_chunk_that_can_be_read_in_two_ways_ends_the_connection(
             inner.settimeout(SECONDS)
             assert b"/evil" not in recv_until(inner, lambda _: False)
         assert recv_until(client, lambda _: False).startswith(b"HTTP/1.1 400 ")
+
+
+def test_no_request_is_hidden_in_the_first_line_of_another(forwarder: int, service: socket.socket) -> None:
+    """A server that ends lines at a bare LF would read two requests, the first of them with a Host of its own."""
+    hidden = b"POST /evil HTTP/1.1\nHost: evil.example\nContent-Length: 0\n\n"
+    with connect(forwarder) as client:
+        client.sendall(hidden + b"GET / HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n")
+        inner, _ = service.accept()
+        with inner:
+            inner.settimeout(SECONDS)
+            assert recv_until(inner, lambda _: False) == b""
+        assert recv_until(client, lambda _: False).startswith(b"HTTP/1.1 400 ")
+
+
+def test_a_refusal_is_read_also_behind_a_large_body(forwarder: int) -> None:
+    connection = http.client.HTTPConnection("127.0.0.1", forwarder, timeout=SECONDS)
+    with closing(connection):
+        # The whole body is sent before the answer is looked for.
+        connection.request("POST", "/", bytes(5_000_000), {"Origin": "https://evil.example"})
+        answer = connection.getresponse()
+        assert answer.status == 403
+        assert b"web page sent it" in answer.read()
 
 
 def test_a_large_answer_passes_whole(forwarder: int, service: socket.socket) -> None:
@@ -285,7 +317,7 @@ async def test_a_connection_with_a_request_may_be_silent() -> None:
 
 
 async def test_one_connection_too_many_is_closed_until_another_has_ended() -> None:
-    async with serving(Limits(connections=2)) as (port, _), asyncio.timeout(SECONDS):
+    async with serving(Limits(connections=2, idle_seconds=SECONDS)) as (port, _), asyncio.timeout(SECONDS):
         held = [await asyncio.open_connection("127.0.0.1", port) for _ in range(2)]
         assert await asked(port) == b""
         for _, writer in held:
@@ -296,6 +328,29 @@ async def test_one_connection_too_many_is_closed_until_another_has_ended() -> No
 
         # Their ends have yet to be noticed.
         await eventually(taken)
+
+
+async def test_connections_that_are_kept_open_shut_out_no_new_one(caplog: pytest.LogCaptureFixture) -> None:
+    """A page that is left open keeps its own; the idlest makes way, and those in use stay."""
+    request = b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n"
+    caplog.set_level(logging.WARNING)
+    async with serving(Limits(connections=3, idle_seconds=0.0)) as (port, _), asyncio.timeout(SECONDS):
+        kept = [await asyncio.open_connection("127.0.0.1", port) for _ in range(3)]
+        for used in (0, 1, 2, 0, 2):
+            reader, writer = kept[used]
+            writer.write(request)
+            assert b"200 OK" in await reader.readuntil(b"ok")
+        assert b"200 OK" in await asked(port)
+        assert await kept[1][0].read() == b""
+        for reader, writer in (kept[0], kept[2]):
+            writer.write(request)
+            assert b"200 OK" in await reader.readuntil(b"ok")
+        held = [await asyncio.open_connection("127.0.0.1", port) for _ in range(3)]
+        for _, writer in [*kept, *held]:
+            writer.close()
+    assert [record.message.partition(":")[0] for record in caplog.records if "connections" in record.message] == [
+        "3 connections are open, the most there may be"
+    ]
 
 
 async def test_a_stop_waits_for_no_client() -> None:

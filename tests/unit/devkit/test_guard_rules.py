@@ -92,7 +92,7 @@ def test_a_request_without_a_host_or_with_two_is_refused() -> None:
 def test_a_page_of_another_origin_is_refused(name: str, value: str, same_origin: bool) -> None:
     told = refusal(Rules(same_origin=same_origin), ("Host", HOST), (name, value))
     assert told is not None
-    assert "web page of another origin" in told
+    assert "web page sent it" in told
 
 
 def test_a_services_own_page_may_call_it_where_it_has_pages() -> None:
@@ -104,8 +104,75 @@ def test_a_services_own_page_may_call_it_where_it_has_pages() -> None:
     assert refusal(Rules(same_origin=True), *rebound) is not None
 
 
+def test_an_object_that_a_person_opens_may_not_call_the_service_that_stores_it() -> None:
+    """Of the same origin, its plain GETs carry no Origin: ``?Action=`` would be SNS' or SQS'."""
+    assert refusal(Rules(), ("Host", HOST), ("Sec-Fetch-Site", "none")) is None
+    told = refusal(
+        Rules(), ("Host", HOST), ("Sec-Fetch-Site", "same-origin"), ("Referer", f"http://{HOST}/b/page.html")
+    )
+    assert told is not None
+    assert "web page sent it" in told
+
+
+BROWSER = "Mozilla/5.0 (X11; Linux x86_64; rv:140.0) Gecko/20100101 Firefox/140.0"
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("User-Agent", BROWSER),
+        ("Referer", "https://evil.example/"),
+        ("Sec-CH-UA", '"Chromium";v="140"'),
+        ("Sec-Fetch-Mode", "no-cors"),
+        ("Sec-Fetch-Site", "none"),
+        ("Accept", "image/avif,image/webp,*/*;q=0.8"),
+        ("Accept", "application/xhtml+xml, Text/HTML"),
+    ],
+)
+@pytest.mark.parametrize("host", ["localhost.localstack.cloud:4566", "dev.box", "10.0.0.7:8765"])
+def test_by_a_name_that_is_not_loopbacks_no_browser_is_taken(host: str, name: str, value: str) -> None:
+    """An image's GET carries neither Origin nor Sec-Fetch-Site there, and creates a queue all the same."""
+    rules = Rules(["localhost.localstack.cloud", "dev.box", "10.0.0.7"])
+    told = refusal(rules, ("Host", host), (name, value))
+    assert told is not None
+    assert name.lower() in told
+    assert refusal(rules, ("Host", HOST), (name, value)) is None
+    assert refusal(rules, ("Host", host), ("User-Agent", "Boto3/1.40 md/Botocore#1.40"), ("Accept", "*/*")) is None
+
+
+@pytest.mark.parametrize(
+    ("agent", "accept"),
+    [
+        ("Boto3/1.40 md/Botocore#1.40", "*/*"),
+        ("curl/8.14.1", "*/*"),
+        ("aws-sdk-go-v2/1.39", "application/json"),
+        # Java's own client, where a program says nothing else; the first form is that of older releases.
+        ("aws-sdk-java/2.34 UrlConnection", "text/html, image/gif, image/jpeg, *; q=.2, */*; q=.2"),
+        ("aws-sdk-java/2.34 UrlConnection", "text/html, image/gif, image/jpeg, */*; q=0.2"),
+    ],
+)
+def test_by_a_name_that_is_not_loopbacks_programs_are_taken(agent: str, accept: str) -> None:
+    rules = Rules(["aws"])
+    assert refusal(rules, ("Host", "aws:4566"), ("User-Agent", agent), ("Accept", accept)) is None
+
+
+def test_people_open_a_services_own_pages_by_the_names_that_they_have_given() -> None:
+    rules = Rules(["dev.box"], same_origin=True)
+    assert refusal(rules, ("Host", "dev.box:8233"), ("User-Agent", BROWSER), ("Accept", "text/html")) is None
+    assert refusal(rules, ("Host", "dev.box:8233"), ("User-Agent", BROWSER), ("Origin", "http://evil.example"))
+
+
 def test_what_a_person_opens_is_taken() -> None:
     assert refusal(Rules(), ("Host", HOST), ("Sec-Fetch-Site", "none"), ("Sec-Fetch-Mode", "navigate")) is None
+
+
+@pytest.mark.parametrize("given", ["dev.box:8233", "Dev.Box.:1", "[2001:db8::1]:8233"])
+def test_a_name_counts_also_where_it_was_given_with_a_port(given: str) -> None:
+    rules = Rules(allowed_hosts({"PHOTO_WORKER_ALLOWED_HOSTS": f"textract,{given}"}))
+    host = "[2001:db8::1]" if given.startswith("[") else "dev.box"
+    for port in ("", ":8233", ":15005"):
+        assert refusal(rules, ("Host", f"{host}{port}")) is None, port
+    assert refusal(rules, ("Host", "box")) is not None
 
 
 def test_names_are_added_one_by_one() -> None:

@@ -10,7 +10,7 @@ from uuid import UUID, uuid4
 import pytest
 
 from photo_worker.contracts.keys import manifest_key, ocr_key
-from photo_worker.errors import TemporalUnavailable
+from photo_worker.errors import JobEndedWithoutRow, TemporalUnavailable
 from photo_worker.integrity.finding import Repair
 from photo_worker.integrity.look import Ports
 from photo_worker.integrity.repair import Repairer, Step
@@ -107,6 +107,37 @@ async def test_a_job_that_a_worker_or_a_service_ended_is_set_going_again(code: s
     assert row is not None
     assert (row.status, row.error_code) == ("queued", None)
     assert deployment.temporal.states[JOB].is_open
+
+
+@pytest.mark.parametrize(
+    ("state", "said", "row_says"),
+    [
+        (WorkflowState("terminated", START, START), "terminated or cancelled it", "failed"),
+        (WorkflowState("cancelled", START, START), "terminated or cancelled it", "failed"),
+        (WorkflowState("failed", START, START, "object_missing", "gone"), "the job itself was wrong", "failed"),
+        (
+            WorkflowState("failed", START, START, "service_refused", "no"),
+            "anything else is started once more",
+            "queued",
+        ),
+    ],
+    ids=lambda value: value.status if isinstance(value, WorkflowState) else None,
+)
+async def test_a_repair_does_what_show_and_submit_say_that_it_does(
+    state: WorkflowState, said: str, row_says: str
+) -> None:
+    """That a terminated job is not set going again is an operator's will."""
+    deployment = Deployment()
+    deployment.queued(JOB)
+    deployment.temporal.states[JOB] = state
+    await repair(deployment)
+    row = deployment.rows.get(JOB)
+    assert row is not None
+    assert row.status == row_says
+    assert deployment.temporal.states[JOB].is_open is (row_says == "queued")
+    recorded, _, restarted = JobEndedWithoutRow.hint.partition("; ")
+    assert said in (recorded if row_says == "failed" else restarted)
+    assert "writes into the row that it failed" in recorded
 
 
 async def test_nothing_is_set_going_again_where_no_worker_polls() -> None:

@@ -74,6 +74,14 @@ def test_each_failure_has_its_own_error(error: psycopg.Error, kind: type[PhotoWo
     assert found.retryable is (kind is DatabaseUnavailable)
 
 
+def test_a_missing_column_is_told_without_the_statement() -> None:
+    said = 'column "asset_type" does not exist\nLINE 4:                asset_type, created_at\n                       ^'
+    found = translate(pg.UndefinedColumn(said), "db:5432/photo")
+    assert isinstance(found, SchemaMissing)
+    assert found.context["reason"] == 'column "asset_type" does not exist'
+    assert not {"LINE", "^"} & set(found.message.split())
+
+
 @pytest.mark.parametrize("error", [pg.SyntaxError("at or near"), pg.CheckViolation("status"), psycopg.DataError("nul")])
 def test_a_defect_of_ours_is_not_dressed_up(error: psycopg.Error) -> None:
     assert translate(error, "db") is None
