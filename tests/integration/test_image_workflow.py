@@ -124,6 +124,20 @@ class TestFailure:
         assert getattr(caught.value.cause, "type", None) == "contract_invalid"
         assert "job_id" in str(caught.value.cause)
 
+    @pytest.mark.parametrize("seconds", [10**18, -(10**12), 31_536_001, -1])
+    async def test_a_lifetime_that_no_job_can_have_ends_with_a_reason(self, running: Harness, seconds: int) -> None:
+        job_id = str(uuid4())
+        handle = await running.client.start_workflow(
+            "image_processing_workflow",
+            {"job_id": job_id, "bucket": running.settings.s3_bucket, "key": "k", "lifetime_seconds": seconds},
+            id=job_id,
+            task_queue=running.settings.temporal_task_queue,
+        )
+        with pytest.raises(WorkflowFailureError) as caught:
+            await asyncio.wait_for(handle.result(), 30)
+        assert getattr(caught.value.cause, "type", None) == "contract_invalid"
+        assert "lifetime_seconds" in str(caught.value.cause)
+
     async def test_the_orchestrator_raises_the_reason(self, running: Harness) -> None:
         source = Source("s3", bucket=running.settings.s3_bucket, key="absent.png")
         submission = await running.service.submit(source)
