@@ -292,9 +292,12 @@ class JobService:
                 self._store.delete(self._bucket, key)
 
     async def wait(self, job_id: UUID) -> JobReport:
-        """Wait for a job's end, however it ends, and report it. Raises ``JobErased`` where it is erased meanwhile."""
+        """Wait for a job's end, however it ends, and report it. Raises ``JobErased`` where it is erased meanwhile.
+
+        A run that ended because the job was reset, or set going again, is not the job's end.
+        """
         recipe = await asyncio.to_thread(self._repository.get, job_id)
-        if recipe is None or recipe.status not in FINAL_STATUSES:
+        while recipe is None or recipe.status not in FINAL_STATUSES:
             try:
                 await self._started().result(job_id)
             except JobMissing as error:
@@ -303,8 +306,13 @@ class JobService:
                 raise
             except (JobFailed, JobCancelled) as error:
                 # Any other error says nothing of the job.
-                if not await asyncio.to_thread(self._settle, job_id, error):
+                latest = await self._started().state(job_id)
+                if latest is not None and latest.is_open:
+                    continue
+                succeeded = latest is not None and latest.status == "completed"
+                if succeeded or not await asyncio.to_thread(self._settle, job_id, error):
                     await self.workflow_of(job_id)
+            break
         return await asyncio.to_thread(self.report, job_id)
 
     def _settle(self, job_id: UUID, error: PhotoWorkerError) -> bool:

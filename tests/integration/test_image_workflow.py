@@ -13,14 +13,17 @@ from uuid import UUID, uuid4
 
 import pytest
 from temporalio import workflow
+from temporalio.api.common.v1 import WorkflowExecution
+from temporalio.api.workflowservice.v1 import ResetWorkflowExecutionRequest
 from temporalio.client import WorkflowExecutionStatus, WorkflowFailureError
 from temporalio.worker import Worker
 from temporalio.worker.workflow_sandbox import SandboxedWorkflowRunner, SandboxRestrictions
 
 from photo_worker import policies
 from photo_worker.contracts.image import ImageProcessingInput, ImageProcessingResult
-from photo_worker.errors import JobCancelled, JobFailed, SourceReplaced
+from photo_worker.errors import JobCancelled, JobFailed, OcrUnavailable, SourceReplaced
 from photo_worker.jobs import Source
+from photo_worker.ocr.recorded import RecordedBackend
 from photo_worker.ports import DetectedText, DocumentRef, Recipe
 from photo_worker.workflows.image import LIFETIME, ImageProcessingWorkflow
 from tests.support.harness import FIXTURES, Harness, eventually, open_harness, waiting_for
@@ -280,6 +283,44 @@ async def test_a_terminated_job_is_settled_by_who_waits_for_it(harness: Harness)
     await harness.client.get_workflow_handle(str(submission.job_id)).terminate("by hand")
     recipe = (await harness.service.wait(submission.job_id)).recipe
     assert (recipe.status, recipe.error_code) == ("failed", "terminated")
+
+
+async def test_a_job_that_is_reset_while_somebody_waits_for_it_ends_as_its_last_run_does(
+    harness: Harness, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Temporal terminates the run that was waited for, and begins another in the same moment."""
+    reads = RecordedBackend.detect_text
+
+    def away(self: object, document: DocumentRef) -> DetectedText:
+        raise OcrUnavailable(engine="recorded", reason="it is away")
+
+    monkeypatch.setattr(RecordedBackend, "detect_text", away)
+    async with harness.worker():
+        submission = await harness.service.submit(a_photo(), engine="recorded")
+        waiting = asyncio.create_task(harness.service.wait(submission.job_id))
+        await waiting_for(harness, submission.job_id, 1)
+        await reset(harness, submission.job_id)
+        done, _ = await asyncio.wait([waiting], timeout=3)
+        assert not done, (await row(harness, submission.job_id)).error_message
+        monkeypatch.setattr(RecordedBackend, "detect_text", reads)
+        report = await asyncio.wait_for(waiting, 60)
+    assert (report.recipe.status, report.recipe.error_code) == ("succeeded", None)
+
+
+async def reset(harness: Harness, job_id: UUID) -> None:
+    """Have a job begin anew behind its first workflow task, as an operator does."""
+    handle = harness.client.get_workflow_handle(str(job_id))
+    events = (await handle.fetch_history()).events
+    (first, *_) = [event.event_id for event in events if event.HasField("workflow_task_completed_event_attributes")]
+    await harness.client.workflow_service.reset_workflow_execution(
+        ResetWorkflowExecutionRequest(
+            namespace=harness.client.namespace,
+            workflow_execution=WorkflowExecution(workflow_id=str(job_id), run_id=(await handle.describe()).run_id),
+            reason="go on",
+            request_id=str(uuid4()),
+            workflow_task_finish_event_id=first,
+        )
+    )
 
 
 @pytest.mark.waits
