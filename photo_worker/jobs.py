@@ -379,7 +379,11 @@ def _request(job_id: UUID, bucket: str, key: str, options: Mapping[str, str | in
     """Return the workflow's input; raises ``InvalidBucket`` or ``InvalidContract`` where the contract does not take it.
 
     Made before anything is written: a value that is too long must not leave a photo and a row that no job ever reads.
+    In a row no bucket stands for the worker's own, as the first rows have it: a job without one would be about another
+    object there, and its erasure would delete that one.
     """
+    if not bucket:
+        raise InvalidBucket(bucket=bucket, reason="it is empty")
     try:
         return ImageProcessingInput.model_validate({"job_id": str(job_id), "bucket": bucket, "key": key, **options})
     except ValidationError as error:
@@ -395,7 +399,11 @@ def _read(path: Path) -> _Photo:
         size = path.stat().st_size
         if size > UPLOAD_LIMIT_BYTES:
             raise DocumentTooLarge(name=str(path), size_bytes=size, limit_bytes=UPLOAD_LIMIT_BYTES)
-        body = path.read_bytes()
+        with path.open("rb") as opened:
+            # What is no ordinary file tells no size, and one that is written meanwhile another.
+            body = opened.read(UPLOAD_LIMIT_BYTES + 1)
+        if len(body) > UPLOAD_LIMIT_BYTES:
+            raise DocumentTooLarge(name=str(path), size_bytes=len(body), limit_bytes=UPLOAD_LIMIT_BYTES)
     except OSError as error:
         raise SourceUnreadable(path=str(path), reason=error.strerror or str(error)) from error
     with at(CrashPoint.PHOTO_HASHED):
