@@ -292,9 +292,12 @@ class JobService:
                 self._store.delete(self._bucket, key)
 
     async def wait(self, job_id: UUID) -> JobReport:
-        """Wait for a job's end, however it ends, and report it. Raises ``JobErased`` where it is erased meanwhile."""
+        """Wait for a job's end, however it ends, and report it. Raises ``JobErased`` where it is erased meanwhile.
+
+        A run that ended because the job was reset, or set going again, is not the job's end.
+        """
         recipe = await asyncio.to_thread(self._repository.get, job_id)
-        if recipe is None or recipe.status not in FINAL_STATUSES:
+        while recipe is None or recipe.status not in FINAL_STATUSES:
             try:
                 await self._started().result(job_id)
             except JobMissing as error:
@@ -303,8 +306,13 @@ class JobService:
                 raise
             except (JobFailed, JobCancelled) as error:
                 # Any other error says nothing of the job.
-                if not await asyncio.to_thread(self._settle, job_id, error):
+                latest = await self._started().state(job_id)
+                if latest is not None and latest.is_open:
+                    continue
+                succeeded = latest is not None and latest.status == "completed"
+                if succeeded or not await asyncio.to_thread(self._settle, job_id, error):
                     await self.workflow_of(job_id)
+            break
         return await asyncio.to_thread(self.report, job_id)
 
     def _settle(self, job_id: UUID, error: PhotoWorkerError) -> bool:
@@ -371,7 +379,11 @@ def _request(job_id: UUID, bucket: str, key: str, options: Mapping[str, str | in
     """Return the workflow's input; raises ``InvalidBucket`` or ``InvalidContract`` where the contract does not take it.
 
     Made before anything is written: a value that is too long must not leave a photo and a row that no job ever reads.
+    In a row no bucket stands for the worker's own, as the first rows have it: a job without one would be about another
+    object there, and its erasure would delete that one.
     """
+    if not bucket:
+        raise InvalidBucket(bucket=bucket, reason="it is empty")
     try:
         return ImageProcessingInput.model_validate({"job_id": str(job_id), "bucket": bucket, "key": key, **options})
     except ValidationError as error:
@@ -387,7 +399,11 @@ def _read(path: Path) -> _Photo:
         size = path.stat().st_size
         if size > UPLOAD_LIMIT_BYTES:
             raise DocumentTooLarge(name=str(path), size_bytes=size, limit_bytes=UPLOAD_LIMIT_BYTES)
-        body = path.read_bytes()
+        with path.open("rb") as opened:
+            # What is no ordinary file tells no size, and one that is written meanwhile another.
+            body = opened.read(UPLOAD_LIMIT_BYTES + 1)
+        if len(body) > UPLOAD_LIMIT_BYTES:
+            raise DocumentTooLarge(name=str(path), size_bytes=len(body), limit_bytes=UPLOAD_LIMIT_BYTES)
     except OSError as error:
         raise SourceUnreadable(path=str(path), reason=error.strerror or str(error)) from error
     with at(CrashPoint.PHOTO_HASHED):

@@ -22,6 +22,7 @@ from photo_worker.errors import (
     JobConflict,
     JobErased,
     ObjectMissing,
+    PhotoWorkerError,
     SourceReplaced,
     UnsupportedDocument,
     UploadDamaged,
@@ -87,6 +88,8 @@ class AssetActivities:
                 self._decoder.check(read.content, content_type, request.key)
         with at(CrashPoint.HASH_RECORDED):
             self._record(job_id, request, sha256, known)
+        if known not in {"", sha256}:
+            self._give_up_copy(job_id, request, known)
         revision = info.revision
         located = LocatedAsset(
             bucket=request.bucket,
@@ -137,6 +140,18 @@ class AssetActivities:
                     self._store.delete(self._bucket, key)
             raise JobErased(job_id=job_id)
         return ConvertedCopy(bucket=self._bucket, key=key, content_type=media.JPEG, size_bytes=len(body), sha256=sha256)
+
+    def _give_up_copy(self, job_id: UUID, request: LocateAssetInput, sha256: str) -> None:
+        """Delete the copy of bytes that were replaced, which an attempt may have made before: nothing names it now.
+
+        One that stays, because this attempt dies here or the store is away, is found by the check, and by an erasure.
+        """
+        try:
+            with self._repository.sole_user(job_id, bucket=request.bucket, key=request.key, sha256=sha256) as sole:
+                if sole:
+                    self._store.delete(self._bucket, converted_key(request.bucket, request.key, sha256))
+        except PhotoWorkerError as error:
+            activity.logger.warning("the copy of replaced bytes stays: [%s] %s", error.code, error.message)
 
     def _known_copy(self, key: str, original: LocatedAsset) -> ConvertedCopy | None:
         """Return the copy that an attempt or another job with the same bytes has stored."""

@@ -23,6 +23,12 @@ from photo_worker import __version__
 _NAME = "photo-worker"
 _COMPLETE_VARIABLE = "_PHOTO_WORKER_COMPLETE"
 
+# Said here: the text of an error class is gone as well.
+_WITHOUT_DOCSTRINGS = (
+    "Python runs with -OO or PYTHONOPTIMIZE=2, which removes docstrings: the texts of errors and of --help.\n"
+    "hint: Run photo-worker without it; -O and PYTHONOPTIMIZE=1 may stay."
+)
+
 
 class _Entry(NamedTuple):
     """Where a command lives, and the line that `--help` shows without importing it."""
@@ -151,6 +157,10 @@ def _say(what: str) -> None:
 
 def run(arguments: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code."""
+    if sys.flags.optimize > 1:
+        # A job's reason is such a text too, and would stay in its row as a bare code.
+        _say("error [docstrings_missing]: " + _WITHOUT_DOCSTRINGS)
+        return 2
     try:
         outcome = cli.main(
             args=None if arguments is None else list(arguments),

@@ -130,7 +130,8 @@ async def _run(
             if not repair:
                 return report, []
             erasure = Erasure(store, repository, orchestrator, bucket)
-            return report, await Repairer(survey, erasure.erase).mend(report, say)
+            repairer = Repairer(survey, erasure.erase, lifetime_seconds=around.settings.job_lifetime_seconds)
+            return report, await repairer.mend(report, say)
     finally:
         application.close()
 

@@ -11,7 +11,7 @@ import click
 
 from photo_worker.cli.context import Surroundings, stack_option, surroundings
 from photo_worker.cli.output import Command, OutputFormat, emit, output_option
-from photo_worker.errors import DependencyError
+from photo_worker.errors import ConfigurationError, DependencyError
 
 if TYPE_CHECKING:
     from photo_worker.bootstrap import Application
@@ -26,7 +26,7 @@ def show(ctx: click.Context, job_id: str, stack_name: str | None, output: Output
     """Show a job's state, artifacts and text.
 
     A job that has not ended shows what its step waits for, and whether its workflow still runs; where Temporal
-    does not answer, its row alone.
+    does not answer, or refuses to, its row alone.
     """
     from photo_worker.bootstrap import build_application
     from photo_worker.cli.view import links
@@ -61,7 +61,7 @@ async def _progress(around: Surroundings, application: Application, job_id: UUID
         orchestrator = await build_orchestrator(around.settings, around.variables)
         service = JobService(application.store, application.repository, orchestrator, around.settings.s3_bucket)
         state = await service.workflow_of(job_id)
-    except DependencyError as error:
+    except (ConfigurationError, DependencyError) as error:
         click.echo(f"only the row is shown: [{error.code}] {error.message}", err=True)
         return {"workflow": None, "waiting": None}
     waiting = None if state is None else state.waiting

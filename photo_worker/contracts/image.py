@@ -25,6 +25,7 @@ ContentType = Annotated[str, StringConstraints(max_length=255)]
 Sha256 = Annotated[str, StringConstraints(max_length=64)]
 Name = Annotated[str, StringConstraints(max_length=200)]
 Reason = Annotated[str, StringConstraints(max_length=4000)]
+LifetimeSeconds = Annotated[int, Field(ge=0, le=31_536_000)]
 
 
 Revision = Annotated[str, StringConstraints(max_length=1024)]
@@ -51,7 +52,8 @@ class ImageProcessingInput(Contract):
 
     ``job_id`` and ``key`` are only bounded here; the workflow checks their form, so that a bad
     one ends the job with a reason instead of an undecodable payload. ``lifetime_seconds`` is how long the job
-    waits for services that are away, counted from its first workflow task; the policies' own without it.
+    waits for services that are away, counted from its first workflow task; the policies' own without it. Its bounds
+    are a year's, as of the setting: a time that no calendar holds would fail the workflow's first task without end.
     """
 
     job_id: JobId
@@ -59,7 +61,7 @@ class ImageProcessingInput(Contract):
     key: Key
     expected_content_type: ContentType | None = None
     engine: Name | None = None
-    lifetime_seconds: int | None = None
+    lifetime_seconds: LifetimeSeconds | None = None
 
 
 class ImageProcessingResult(Contract):

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from enum import StrEnum
 from uuid import UUID
@@ -19,7 +20,13 @@ from photo_worker.contracts.keys import converted_key, manifest_key, ocr_key
 from photo_worker.crash_points import CrashPoint, at
 from photo_worker.errors import BucketMissing, DocumentTooLarge, InvalidBucket, InvalidKey, ObjectMissing
 from photo_worker.integrity.binding import BoundElsewhere, read_binding, require_not_elsewhere
-from photo_worker.integrity.evidence import JOB_FOLDERS, Location, uploaded_sha256
+from photo_worker.integrity.evidence import (
+    CONVERTED_FOLDER,
+    JOB_FOLDERS,
+    Location,
+    converted_sha256,
+    uploaded_sha256,
+)
 from photo_worker.policies import OCR_RESULT_LIMIT_BYTES
 from photo_worker.ports import ObjectStore, Recipe, RecipeRepository, WorkflowOrchestrator, WorkflowState
 
@@ -123,7 +130,7 @@ class Erasure:
         row = await asyncio.to_thread(self._repository.get, job_id)
         photo, sha256 = await asyncio.to_thread(self._photo, job_id, row)
         tell(await asyncio.to_thread(self._erase_objects, job_id, row))
-        tell(await asyncio.to_thread(self._erase_copy, job_id, photo, sha256, self._own_buckets(row)))
+        tell(await asyncio.to_thread(self._erase_copies, job_id, photo, sha256, self._own_buckets(row)))
         tell(await asyncio.to_thread(self._erase_photo, job_id, photo, self._own_buckets(row), with_source))
         with at(CrashPoint.ROW_ERASED):
             rows = await asyncio.to_thread(self._repository.delete, job_id)
@@ -154,22 +161,47 @@ class Erasure:
             left.append(f"the bucket {row.s3_bucket}, where the row says that they are, is {_ANOTHERS}")
         return Step(Part.OBJECTS, done=f"{deleted} deleted" if deleted else "there were none", left="; ".join(left))
 
-    def _erase_copy(self, job_id: UUID, photo: Location | None, sha256: str, own: Sequence[str]) -> Step:
-        """Delete the copy that OCR read, also one behind a delete marker: it is the worker's, the photo may not be."""
-        if photo is None or not sha256:
-            return Step(Part.COPY, done="there was none")
-        bucket, key = photo
-        copies = [(place, converted_key(bucket, key, sha256)) for place in own]
-        with self._repository.sole_user(job_id, bucket=bucket, key=key, sha256=sha256) as sole:
-            if not sole:
-                kept = ", ".join(f"s3://{place}/{name}" for place, name in copies if self._is_there(place, name))
-                left = f"{kept} is read by other jobs too; it goes with the last of them" if kept else ""
-                return Step(Part.COPY, done="" if kept else "there was none", left=left)
-            versions = 0
-            for place, name in copies:
-                with at(CrashPoint.COPY_ERASED), contextlib.suppress(BucketMissing):
-                    versions += self._store.delete(place, name)
-        return Step(Part.COPY, done="deleted" if versions else "there was none")
+    def _erase_copies(self, job_id: UUID, photo: Location | None, sha256: str, own: Sequence[str]) -> Step:
+        """Delete the copies that OCR read, also behind a delete marker: they are the worker's, the photo may not be."""
+        versions = 0
+        kept = []
+        for place, name in self._copies(job_id, photo, sha256, own):
+            with self._sole_reader(job_id, photo, name) as sole:
+                if sole:
+                    with at(CrashPoint.COPY_ERASED), contextlib.suppress(BucketMissing):
+                        versions += self._store.delete(place, name)
+                elif self._is_there(place, name):
+                    kept.append(f"s3://{place}/{name}")
+        left = f"{', '.join(kept)} is read by other jobs too; it goes with the last of them" if kept else ""
+        done = "" if kept else "there was none"
+        return Step(Part.COPY, done="deleted" if versions else done, left=left)
+
+    def _copies(self, job_id: UUID, photo: Location | None, sha256: str, own: Sequence[str]) -> Sequence[Location]:
+        """Return where copies of a photo may lie: of the bytes that the row names, and of others at its place.
+
+        An attempt that ended between storing a copy and its reply has left one of bytes that the photo's owner has
+        replaced since. An upload's are never replaced. Those of other bytes that another job reads are its own.
+        """
+        if photo is None:
+            return []
+        named = [(place, converted_key(*photo, sha256)) for place in own if sha256]
+        if _is_uploaded(photo, own):
+            return named
+        ending = converted_key(*photo, "").removeprefix(CONVERTED_FOLDER)
+        listed: list[Location] = []
+        for place in own:
+            with contextlib.suppress(BucketMissing):
+                names = (entry.key for entry in self._store.list(place, CONVERTED_FOLDER))
+                listed += [(place, name) for name in names if name.endswith(ending) and converted_sha256(name)]
+        return named + [found for found in listed if found not in named and self._is_unread(job_id, photo, found[1])]
+
+    def _is_unread(self, job_id: UUID, photo: Location, copy: str) -> bool:
+        with self._sole_reader(job_id, photo, copy) as sole:
+            return sole
+
+    def _sole_reader(self, job_id: UUID, photo: Location | None, copy: str) -> AbstractContextManager[bool]:
+        bucket, key = photo or ("", "")
+        return self._repository.sole_user(job_id, bucket=bucket, key=key, sha256=converted_sha256(copy) or "")
 
     def _is_there(self, bucket: str, key: str) -> bool:
         try:
@@ -204,7 +236,7 @@ class Erasure:
         if photo is not None:
             with self._repository.sole_user(job_id, bucket=photo[0], key=photo[1]) as sole:
                 shared = not sole
-            named = [(place, converted_key(*photo, sha256)) for place in self._own_buckets(row) if sha256]
+            named = self._copies(job_id, photo, sha256, self._own_buckets(row))
             copies = tuple(place for place in named if self._is_there(*place))
         return Traces(
             job_id=job_id,

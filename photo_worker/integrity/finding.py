@@ -35,7 +35,8 @@ class Repair(StrEnum):
 
 
 REPAIRS = {
-    Repair.START_WORKFLOW: "start the job's workflow, with the worker's own OCR engine; its submission was accepted",
+    Repair.START_WORKFLOW: "start the job's workflow, without the OCR engine and the content type that its submission"
+    " may have asked for: these are not kept",
     Repair.START_AGAIN: "start the job's workflow once more, with the input it had",
     Repair.RECORD_END: "write into the row why the workflow ended",
     Repair.RECORD_RESULT: "write the result that the manifest describes into the row",

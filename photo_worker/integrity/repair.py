@@ -16,6 +16,7 @@ from photo_worker.integrity.binding import BoundElsewhere, Unbound, bound_since
 from photo_worker.integrity.copies import alone
 from photo_worker.integrity.evidence import JOB_FOLDERS, JobEvidence, jobs_of
 from photo_worker.integrity.finding import REPAIRS, Finding, Repair
+from photo_worker.integrity.namespace import foreign_reason
 from photo_worker.integrity.rules import job_findings
 from photo_worker.integrity.rules_progress import end_of
 from photo_worker.integrity.rules_results import read_manifest
@@ -54,13 +55,21 @@ class Step:
 
 
 class Repairer:
-    """Does what findings offer. ``erase`` runs a job's erase to its end."""
+    """Does what findings offer.
 
-    def __init__(self, survey: Survey, erase: Callable[[UUID], Awaitable[object]]) -> None:
+    ``erase`` runs a job's erase to its end. ``lifetime_seconds`` is what a job gets that is started, as a submission
+    gives it; the policies' own without it.
+    """
+
+    def __init__(
+        self, survey: Survey, erase: Callable[[UUID], Awaitable[object]], *, lifetime_seconds: int | None = None
+    ) -> None:
         self._survey = survey
         self._looker = survey.looker
         self._ports = survey.looker.ports
         self._erase = erase
+        self._lifetime_seconds = lifetime_seconds
+        self._foreign: tuple[str | None] | None = None
         self._actions: dict[Repair, Callable[[JobEvidence], Awaitable[str]]] = {
             Repair.START_WORKFLOW: self._start,
             Repair.START_AGAIN: self._start_again,
@@ -117,13 +126,15 @@ class Repairer:
         report.findings = kept
 
     async def _not_ours(self, finding: Finding) -> str | None:
-        """Return why nothing of this may be touched, or deleted: the bucket may be another deployment's.
+        """Return why nothing of this may be touched, started or deleted: it may be another deployment's.
 
         Asked before each step, as a bucket may be bound anew at any time.
         """
         binding = await self._survey.binding()
         if isinstance(binding, BoundElsewhere):
             return f"the bucket belongs to another database ({binding.marker.database})"
+        if finding.repair is Repair.START_WORKFLOW:
+            return await self._foreign_namespace()
         if finding.repair not in _DELETIONS:
             return None
         if isinstance(binding, Unbound):
@@ -134,6 +145,12 @@ class Repairer:
         if finding.repair not in _ORPHANS:
             return None
         return await self._looker.in_thread(lambda: self._too_old(finding))
+
+    async def _foreign_namespace(self) -> str | None:
+        """Return why nothing is started in this namespace, asked once: the settings stay as they are."""
+        if self._foreign is None:
+            self._foreign = (await foreign_reason(self._looker),)
+        return self._foreign[0]
 
     def _too_old(self, finding: Finding) -> str | None:
         """Return why an orphan stays that is not younger than the binding.
@@ -160,7 +177,9 @@ class Repairer:
             return ""
         bucket, key = job.whole.raw_location(job.row)
         handle = await self._ports.orchestrator.start_image_processing(
-            ImageProcessingInput(job_id=str(job.job_id), bucket=bucket, key=key)
+            ImageProcessingInput(
+                job_id=str(job.job_id), bucket=bucket, key=key, lifetime_seconds=self._lifetime_seconds
+            )
         )
         return "somebody else has started it" if handle.joined else f"started as run {handle.run_id}"
 

@@ -25,7 +25,7 @@ ERASING: tuple[Safeguard, ...] = (
         "the photo of an erased job stays in another form",
         (9,),
         "the copy is not looked for",
-        (Edit(_ERASE, "if photo is None or not sha256:", "if True:"),),
+        (Edit(_ERASE, "        if photo is None:\n            return []\n", "        return []\n"),),
         (_ERASURES + "test_the_copy_of_somebody_s_own_photo_goes_at_once",),
     ),
     Safeguard(
@@ -37,11 +37,20 @@ ERASING: tuple[Safeguard, ...] = (
         (
             Edit(
                 _ERASE,
-                "            if not sole:\n                kept =",
-                "            if sole is None:\n                kept =",
+                "                if sole:\n                    with at(CrashPoint.COPY_ERASED)",
+                "                if sole is not None:\n                    with at(CrashPoint.COPY_ERASED)",
             ),
         ),
         (_ERASURES + "test_a_copy_that_two_jobs_share_goes_with_the_last",),
+    ),
+    Safeguard(
+        "earlier-copies-are-found",
+        "an erasure finds the copies of all bytes that were at the photo's place",
+        "the photo of an erased job stays in another form, where its owner replaced it while the job ran",
+        (9,),
+        "only the copy of the bytes that the row names is looked for",
+        (Edit(_ERASE, "        if _is_uploaded(photo, own):\n            return named\n", "        return named\n"),),
+        (_ERASURES + "test_copies_of_bytes_that_were_replaced_go_too[False]",),
     ),
     Safeguard(
         "mark-first",

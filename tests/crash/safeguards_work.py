@@ -214,6 +214,30 @@ ACTIVITIES: tuple[Safeguard, ...] = (
         (_COPIES + "test_the_copy_for_a_job_that_was_erased_meanwhile_is_taken_away[True]",),
     ),
     Safeguard(
+        "given-up-copy-is-taken-away",
+        "an attempt that finds other bytes deletes the copy of those that were there before",
+        "a picture of a photo that its owner has replaced stays, and no row names it",
+        (4,),
+        "the copy is left",
+        (Edit("photo_worker/activities/assets.py", '        if known not in {"", sha256}:\n', "        if False:\n"),),
+        (_COPIES + "test_the_copy_of_bytes_that_were_replaced_is_taken_away[False]",),
+    ),
+    Safeguard(
+        "given-up-copy-of-others-stays",
+        "an attempt that finds other bytes leaves the copy that another job reads",
+        "the other job fails, because Textract does not find what the worker told it to read",
+        (2, 4),
+        "the copy is deleted whoever uses it",
+        (
+            Edit(
+                "photo_worker/activities/assets.py",
+                "                if sole:\n                    self._store.delete(self._bucket, converted_key(",
+                "                if True:\n                    self._store.delete(self._bucket, converted_key(",
+            ),
+        ),
+        (_COPIES + "test_the_copy_of_bytes_that_were_replaced_is_taken_away[True]",),
+    ),
+    Safeguard(
         "first-copy-stays",
         "of several attempts the first stored copy is the one that is read",
         "two jobs with one photo read different bytes, and one of them is charged for nothing",

@@ -17,6 +17,7 @@ import pytest
 from psycopg.conninfo import conninfo_to_dict
 
 from photo_worker import cli
+from photo_worker.config import load_settings, read_environment
 from photo_worker.contracts.image import ImageProcessingInput
 from photo_worker.contracts.keys import manifest_key, ocr_key, raw_key
 from photo_worker.integrity.erase import Erasure
@@ -24,8 +25,11 @@ from photo_worker.integrity.look import Means, Ports
 from photo_worker.integrity.repair import Repairer
 from photo_worker.integrity.survey import Report, Survey, open_survey
 from photo_worker.jobs import Source
+from photo_worker.orchestration.connection import connect
 from photo_worker.orchestration.temporal import TemporalOrchestrator
+from photo_worker.storage.postgres import PostgresRecipeRepository, make_pool
 from photo_worker.storage.s3_boto import BotoObjectStore
+from tests.integration.test_commands import worker_process
 from tests.support.harness import FIXTURES, Harness, eventually, open_harness
 
 if TYPE_CHECKING:
@@ -414,6 +418,37 @@ def test_the_command_repairs(run: Run, bucket: str, s3_client: S3Client, stack_v
         1,
         ["queue_without_worker"],
     )
+
+
+def test_a_job_that_the_command_starts_lives_as_long_as_one_that_is_submitted(
+    run: Run, stack_variables: dict[str, str], bucket: str, tmp_path: Path
+) -> None:
+    job_id = uuid4()
+    settings = load_settings(read_environment(stack_variables, None))
+    with psycopg.connect(settings.require_database_url(), autocommit=True) as connection:
+        with make_pool(settings.require_database_url(), max_size=1) as pool:
+            PostgresRecipeRepository(pool).queue(job_id, bucket=bucket, key="no/such.png", sha256="")
+        connection.execute("ALTER TABLE recipes DISABLE TRIGGER USER")
+        connection.execute("UPDATE recipes SET updated_at = now() - interval '1 hour' WHERE id = %s", [job_id])
+
+    async def polled() -> bool:
+        return await TemporalOrchestrator(
+            await connect(settings, stack_variables), settings.temporal_task_queue
+        ).has_worker()
+
+    async def lifetime() -> int | None:
+        client = await connect(settings, stack_variables)
+        first = await anext(client.get_workflow_handle(str(job_id)).fetch_history_events(page_size=1))
+        payloads = first.workflow_execution_started_event_attributes.input.payloads
+        (request,) = await client.data_converter.decode(payloads, [ImageProcessingInput])
+        assert isinstance(request, ImageProcessingInput)
+        return request.lifetime_seconds
+
+    with worker_process(stack_variables, tmp_path / "worker.log"):
+        asyncio.run(eventually(polled))
+        mended = run("check", "--repair", "--job", str(job_id), JOB_LIFETIME_SECONDS="3600")
+    assert "begun     queued_without_workflow" in mended.stdout
+    assert asyncio.run(lifetime()) == 3600, "the job waits for services for another time than the setting says"
 
 
 @pytest.mark.parametrize(

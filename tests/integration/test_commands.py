@@ -22,6 +22,7 @@ from mypy_boto3_s3 import S3Client
 
 from photo_worker.config import load_settings, read_environment
 from photo_worker.orchestration.connection import connect
+from tests.support.grpc_answers import refusing
 from tests.support.harness import FIXTURES, eventually
 
 pytestmark = pytest.mark.stack
@@ -110,6 +111,24 @@ def test_submit_says_where_no_worker_is(stack_variables: dict[str, str], tmp_pat
         assert first.returncode == 0, first.stderr
         again = photo_worker("submit", PHOTO, "--engine", "recorded", variables=stack_variables, cwd=tmp_path)
     assert "no worker polls" not in again.stderr
+
+
+def test_a_jobs_row_is_shown_where_temporal_refuses_to_answer(stack_variables: dict[str, str], tmp_path: Path) -> None:
+    submitted = photo_worker("submit", PHOTO, "-o", "json", variables=stack_variables, cwd=tmp_path)
+    (job,) = json.loads(submitted.stdout)["data"]["jobs"]
+    with refusing(16, "the key has expired", but=()) as target:
+        for changed, code in (
+            ({"TEMPORAL_TARGET": target}, "temporal_unauthenticated"),
+            ({"TEMPORAL_NAMESPACE": f"none-{uuid4().hex[:8]}"}, "temporal_namespace_missing"),
+            ({"TEMPORAL_PROFILE": "none"}, "config_invalid"),
+        ):
+            shown = photo_worker(
+                *("show", job["job_id"], "-o", "json"), variables=stack_variables | changed, cwd=tmp_path
+            )
+            assert shown.returncode == 0, shown.stderr
+            assert f"[{code}]" in shown.stderr
+            facts = json.loads(shown.stdout)["data"]["job"]
+            assert (facts["status"], facts["workflow"]) == ("queued", None)
 
 
 def test_many_sources_show_one_table(stack_variables: dict[str, str], tmp_path: Path) -> None:

@@ -12,16 +12,20 @@ from urllib.parse import urlsplit
 from uuid import UUID, uuid4
 
 import pytest
+from temporalio import workflow
+from temporalio.api.common.v1 import WorkflowExecution
+from temporalio.api.workflowservice.v1 import ResetWorkflowExecutionRequest
 from temporalio.client import WorkflowExecutionStatus, WorkflowFailureError
 from temporalio.worker import Worker
 from temporalio.worker.workflow_sandbox import SandboxedWorkflowRunner, SandboxRestrictions
 
 from photo_worker import policies
 from photo_worker.contracts.image import ImageProcessingInput, ImageProcessingResult
-from photo_worker.errors import JobCancelled, JobFailed
+from photo_worker.errors import JobCancelled, JobFailed, OcrUnavailable, SourceReplaced
 from photo_worker.jobs import Source
+from photo_worker.ocr.recorded import RecordedBackend
 from photo_worker.ports import DetectedText, DocumentRef, Recipe
-from photo_worker.workflows.image import ImageProcessingWorkflow
+from photo_worker.workflows.image import LIFETIME, ImageProcessingWorkflow
 from tests.support.harness import FIXTURES, Harness, eventually, open_harness, waiting_for
 from tests.support.proxy import proxy_to
 
@@ -124,6 +128,20 @@ class TestFailure:
         assert getattr(caught.value.cause, "type", None) == "contract_invalid"
         assert "job_id" in str(caught.value.cause)
 
+    @pytest.mark.parametrize("seconds", [10**18, -(10**12), 31_536_001, -1])
+    async def test_a_lifetime_that_no_job_can_have_ends_with_a_reason(self, running: Harness, seconds: int) -> None:
+        job_id = str(uuid4())
+        handle = await running.client.start_workflow(
+            "image_processing_workflow",
+            {"job_id": job_id, "bucket": running.settings.s3_bucket, "key": "k", "lifetime_seconds": seconds},
+            id=job_id,
+            task_queue=running.settings.temporal_task_queue,
+        )
+        with pytest.raises(WorkflowFailureError) as caught:
+            await asyncio.wait_for(handle.result(), 30)
+        assert getattr(caught.value.cause, "type", None) == "contract_invalid"
+        assert "lifetime_seconds" in str(caught.value.cause)
+
     async def test_the_orchestrator_raises_the_reason(self, running: Harness) -> None:
         source = Source("s3", bucket=running.settings.s3_bucket, key="absent.png")
         submission = await running.service.submit(source)
@@ -147,6 +165,34 @@ class TestFailure:
         assert "ocr_textract" in (recipe.error_message or "")
         assert "ZeroDivisionError" in (recipe.error_message or "")
         assert await ends_of(harness, submission.job_id, "ocr_textract") == policies.OCR.maximum_attempts
+
+
+async def test_a_run_from_before_lifetimes_does_not_read_without_end(
+    harness: Harness, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def replaced(self: object, document: DocumentRef) -> DetectedText:
+        raise SourceReplaced(bucket=document.bucket, key=document.key)
+
+    patched = workflow.patched
+    monkeypatch.setattr("photo_worker.ocr.recorded.RecordedBackend.detect_text", replaced)
+    monkeypatch.setattr(policies, "REREAD_LONGEST_WAIT", timedelta(milliseconds=50))
+    quick_retries(monkeypatch)
+    submission = await harness.service.submit(a_photo(), engine="recorded")
+    with monkeypatch.context() as earlier:
+        earlier.setattr(workflow, "patched", lambda name: name != LIFETIME and patched(name))
+        async with harness.worker():
+            await eventually(lambda: _has_read(harness, submission.job_id, times=4))
+    # Its readings so far are late by now, and are replayed as they were.
+    monkeypatch.setattr(policies, "JOB_LIFETIME", timedelta(seconds=1))
+    async with harness.worker():
+        recipe = (await asyncio.wait_for(harness.service.wait(submission.job_id), 60)).recipe
+    assert (recipe.status, recipe.error_code) == ("failed", "source_replaced")
+    description = await harness.client.get_workflow_handle(str(submission.job_id)).describe()
+    assert description.status == WorkflowExecutionStatus.FAILED
+
+
+async def _has_read(harness: Harness, job_id: UUID, *, times: int) -> bool:
+    return await ends_of(harness, job_id, "ocr_textract") >= times
 
 
 def quick_retries(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -237,6 +283,44 @@ async def test_a_terminated_job_is_settled_by_who_waits_for_it(harness: Harness)
     await harness.client.get_workflow_handle(str(submission.job_id)).terminate("by hand")
     recipe = (await harness.service.wait(submission.job_id)).recipe
     assert (recipe.status, recipe.error_code) == ("failed", "terminated")
+
+
+async def test_a_job_that_is_reset_while_somebody_waits_for_it_ends_as_its_last_run_does(
+    harness: Harness, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Temporal terminates the run that was waited for, and begins another in the same moment."""
+    reads = RecordedBackend.detect_text
+
+    def away(self: object, document: DocumentRef) -> DetectedText:
+        raise OcrUnavailable(engine="recorded", reason="it is away")
+
+    monkeypatch.setattr(RecordedBackend, "detect_text", away)
+    async with harness.worker():
+        submission = await harness.service.submit(a_photo(), engine="recorded")
+        waiting = asyncio.create_task(harness.service.wait(submission.job_id))
+        await waiting_for(harness, submission.job_id, 1)
+        await reset(harness, submission.job_id)
+        done, _ = await asyncio.wait([waiting], timeout=3)
+        assert not done, (await row(harness, submission.job_id)).error_message
+        monkeypatch.setattr(RecordedBackend, "detect_text", reads)
+        report = await asyncio.wait_for(waiting, 60)
+    assert (report.recipe.status, report.recipe.error_code) == ("succeeded", None)
+
+
+async def reset(harness: Harness, job_id: UUID) -> None:
+    """Have a job begin anew behind its first workflow task, as an operator does."""
+    handle = harness.client.get_workflow_handle(str(job_id))
+    events = (await handle.fetch_history()).events
+    (first, *_) = [event.event_id for event in events if event.HasField("workflow_task_completed_event_attributes")]
+    await harness.client.workflow_service.reset_workflow_execution(
+        ResetWorkflowExecutionRequest(
+            namespace=harness.client.namespace,
+            workflow_execution=WorkflowExecution(workflow_id=str(job_id), run_id=(await handle.describe()).run_id),
+            reason="go on",
+            request_id=str(uuid4()),
+            workflow_task_finish_event_id=first,
+        )
+    )
 
 
 @pytest.mark.waits

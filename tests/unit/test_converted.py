@@ -15,7 +15,7 @@ from photo_worker import media
 from photo_worker.activities.assets import AssetActivities
 from photo_worker.activities.ocr import OcrActivities
 from photo_worker.contracts.image import LocateAssetInput, LocatedAsset, OcrInput
-from photo_worker.errors import JobErased, OcrThrottled
+from photo_worker.errors import JobErased, ObjectForbidden, OcrThrottled
 from photo_worker.ocr.textract import TextractBackend
 from photo_worker.ports import DocumentDecoder
 from photo_worker.storage.memory import MemoryObjectStore, MemoryRecipeRepository
@@ -203,3 +203,35 @@ class TestConverted:
         # A job that is about to read the photo may have seen the copy.
         assert len(list(store.list(BUCKET, "converted/"))) == shared
         assert refused
+
+    @pytest.mark.parametrize("shared", [False, True])
+    def test_the_copy_of_bytes_that_were_replaced_is_taken_away(
+        self, store: MemoryObjectStore, repository: MemoryRecipeRepository, shared: bool
+    ) -> None:
+        """As after an attempt that died behind its copy: a picture that no row and no manifest names."""
+        job_id = uuid4()
+        copies = []
+        for words in ("Lemon Curd", "Plum Cake"):
+            store.put(BUCKET, "inbox/photo.webp", documents.webp(words), content_type="image/webp")
+            found = self.located(store, repository, key="inbox/photo.webp", job_id=job_id)
+            assert found.converted is not None
+            copies.append(found.converted.key)
+            if shared:
+                repository.start(uuid4(), bucket=BUCKET, key="inbox/photo.webp", sha256=found.sha256)
+        left = [entry.key for entry in store.list(BUCKET, "converted/")]
+        assert sorted(left) == sorted(copies if shared else copies[1:])
+
+    def test_a_store_that_does_not_delete_leaves_the_job_as_it_is(
+        self, store: MemoryObjectStore, repository: MemoryRecipeRepository, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def forbidden(bucket: str, key: str) -> int:
+            raise ObjectForbidden(bucket=bucket, key=key)
+
+        job_id = uuid4()
+        for words in ("Lemon Curd", "Plum Cake"):
+            store.put(BUCKET, "inbox/photo.webp", documents.webp(words), content_type="image/webp")
+            monkeypatch.setattr(store, "delete", forbidden)
+            found = self.located(store, repository, key="inbox/photo.webp", job_id=job_id)
+        row = repository.get(job_id)
+        assert row is not None
+        assert row.content_sha256 == found.sha256

@@ -312,6 +312,24 @@ async def test_the_copy_of_somebody_s_own_photo_goes_at_once(world: World) -> No
     assert list(said) == [Part.PHOTO]
 
 
+@pytest.mark.parametrize("shared", [False, True])
+async def test_copies_of_bytes_that_were_replaced_go_too(world: World, shared: bool) -> None:
+    """An attempt that died behind its copy leaves it, and the next one finds other bytes."""
+    job_id = await world.finished(bucket="somebodys", key="pie.heic")
+    copies = [converted_key("somebodys", "pie.heic", sha256) for sha256 in (SHA, "d" * 64)]
+    elsewhere = converted_key("somebodys", "cake.heic", "d" * 64)
+    for copy in (*copies, elsewhere):
+        world.store.put(BUCKET, copy, b"copy", content_type="image/jpeg")
+    if shared:
+        world.repository.start(uuid4(), bucket="somebodys", key="pie.heic", sha256="d" * 64)
+    shown = (await world.erasure.traces(job_id)).copies
+    said = left(await world.erasure.erase(job_id))
+    kept = copies[1:] if shared else []
+    assert sorted(world.listing()) == sorted([elsewhere, *kept])
+    assert sorted(shown) == sorted((BUCKET, copy) for copy in copies if copy not in kept)
+    assert list(said) == [Part.PHOTO]
+
+
 async def test_a_job_that_has_not_hashed_its_photo_yet_keeps_the_copy(world: World) -> None:
     job_id = await world.finished(bucket="somebodys", key="pie.heic")
     copy = converted_key("somebodys", "pie.heic", SHA)

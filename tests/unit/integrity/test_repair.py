@@ -82,6 +82,40 @@ async def test_nothing_is_started_where_no_worker_shows_that_the_namespace_is_ri
     assert "no worker" in done.details[0]
 
 
+@pytest.mark.parametrize("named", [False, True])
+async def test_nothing_is_started_where_the_database_s_jobs_have_no_workflows(named: bool) -> None:
+    """As with the namespace of another deployment, whose workers would process the photos into another database."""
+    deployment = Deployment()
+    for number in range(3):
+        deployment.succeeded(uuid4(), f"photo {number}".encode())
+    deployment.queued(JOB, b"waits")
+    deployment.queued(OTHER, b"waits too")
+    known = dict(deployment.temporal.states)
+    deployment.temporal.states.clear()
+    deployment.time += LONG
+    only = [JOB, OTHER] if named else []
+    done = await repair(deployment, *only)
+    assert deployment.temporal.started == [], "photos are processed in another deployment's namespace"
+    assert done.said == [("queued_without_workflow", "refused")] * 2
+    assert "TEMPORAL_NAMESPACE" in done.details[0]
+    # One that Temporal still knows shows whose namespace it is.
+    deployment.temporal.states |= dict(list(known.items())[:1])
+    done = await repair(deployment, *only)
+    assert done.said == mended("queued_without_workflow") * 2
+
+
+async def test_a_job_that_waits_shows_whose_namespace_it_is_where_all_others_are_past_their_retention() -> None:
+    deployment = Deployment()
+    deployment.succeeded(uuid4(), b"long ago")
+    deployment.temporal.states.clear()
+    deployment.queued(JOB, b"waits")
+    deployment.queued(OTHER, b"waits too")
+    deployment.temporal.states[OTHER] = WorkflowState("running", START)
+    deployment.time += timedelta(minutes=2)
+    done = await repair(deployment)
+    assert done.said == mended("queued_without_workflow")
+
+
 @pytest.mark.parametrize(("status", "code"), [("terminated", "terminated"), ("cancelled", "job_cancelled")])
 async def test_a_workflow_s_end_is_written_into_its_row(status: str, code: str) -> None:
     deployment = Deployment()

@@ -1,0 +1,43 @@
+"""Telling whether the Temporal namespace of the settings is the one in which a database's jobs run.
+
+Nothing ties the two together but the jobs themselves: a workflow has its job's id.
+"""
+
+from __future__ import annotations
+
+import heapq
+from uuid import UUID
+
+from photo_worker.integrity.look import Looker
+
+# Those that changed last: Temporal keeps a closed workflow for a day at least, and forgets it later.
+ASKED = 100
+
+
+async def foreign_reason(looker: Looker) -> str | None:
+    """Return why the namespace may be another deployment's, None where a job of the database has a workflow in it.
+
+    Also None where no job has ever begun: then no workflow can be expected. Reads every row, and asks Temporal about at
+    most twice ``ASKED`` jobs.
+    """
+    begun, queued = await looker.in_thread(lambda: _newest(looker))
+    for job_id in (*begun, *queued):
+        if await looker.patiently(lambda job_id=job_id: looker.ports.orchestrator.state(job_id)) is not None:  # type: ignore[misc]
+            return None
+    if not begun:
+        return None
+    return (
+        f"of the {len(begun)} jobs that changed last none has a workflow in this namespace, so it may be the wrong one;"
+        " check TEMPORAL_TARGET and TEMPORAL_NAMESPACE. If they are right, submit one of the queued jobs again under"
+        " its id, then repair"
+    )
+
+
+def _newest(looker: Looker) -> tuple[list[UUID], list[UUID]]:
+    """Return the jobs that a worker has begun, and those that wait, the latest first."""
+
+    def newest(*, queued: bool) -> list[UUID]:
+        rows = (row for row in looker.ports.repository.all() if (row.status == "queued") is queued)
+        return [job_id for _, job_id in heapq.nlargest(ASKED, ((row.updated_at, row.id) for row in rows))]
+
+    return newest(queued=False), newest(queued=True)
