@@ -50,4 +50,4 @@ def _textract(settings: Settings) -> Check:
     from photo_worker.ocr.textract import make_client, require_textract
 
     client = make_client(api=settings.textract_api)
-    return lambda: require_textract(client)
+    return lambda: require_textract(client, settings.textract_api)

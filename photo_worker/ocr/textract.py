@@ -63,16 +63,19 @@ def make_client(
         raise ConfigurationError(problems=f"Textract: {error}") from error
 
 
-def require_textract(client: TextractClient) -> None:
+def require_textract(client: TextractClient, api: TextractApi = "async") -> None:
     """Raise what keeps the service from being used: it is away, or refuses the credentials. Costs nothing.
 
-    Asks for a job that there cannot be; that it is not known is the answer of a service that works.
+    Asks for a job that there cannot be; that it is not known is the answer of a service that works. ``sync`` needs no
+    permission to ask for jobs, so that a refusal of this operation alone is an answer too: the credentials are known.
     """
     try:
         client.get_document_text_detection(JobId=_NO_JOB)
     except client.exceptions.InvalidJobIdException:
         return
     except (BotoCoreError, ClientError) as error:
+        if api == "sync" and isinstance(error, client.exceptions.AccessDeniedException):
+            return
         raise explain_service(error, f"textract at {client.meta.endpoint_url}") from error
 
 
