@@ -438,6 +438,16 @@ class WorkerBucketMissing(ConfigurationError):
     hint = "Create the bucket, or correct S3_BUCKET, the region and the endpoint."
 
 
+class ListingForbidden(ConfigurationError):
+    """The bucket {bucket!r} may not be listed, so that nothing tells whether {key!r} is refused or is not there."""
+
+    code = "bucket_listing_forbidden"
+    hint = (
+        "Give the worker's credentials s3:ListBucket on the bucket: without it S3 calls an object that is not there "
+        "forbidden. Where s3:GetObject is missing as well, the worker says so then."
+    )
+
+
 class TemporalNamespaceMissing(ConfigurationError):
     """Temporal at {target} has no namespace {namespace!r}."""
 

@@ -9,8 +9,16 @@ from __future__ import annotations
 from photo_worker.admission import Check
 from photo_worker.bootstrap import Application
 from photo_worker.config import Settings
-from photo_worker.errors import BucketMissing, ObjectMissing, WorkerBucketMissing
+from photo_worker.errors import (
+    BucketForbidden,
+    BucketMissing,
+    ListingForbidden,
+    ObjectForbidden,
+    ObjectMissing,
+    WorkerBucketMissing,
+)
 from photo_worker.integrity.binding import MARKER_KEY, require_not_elsewhere
+from photo_worker.ports import ObjectStore
 
 
 def checks_of(application: Application) -> list[Check]:
@@ -39,11 +47,22 @@ def _bucket(application: Application) -> Check:
         except ObjectMissing:
             # The store has answered for the bucket.
             return
+        except ObjectForbidden:
+            _require_listing(store, bucket)
+            raise
         except BucketMissing as error:
             raise WorkerBucketMissing(bucket=bucket) from error
         require_not_elsewhere(store, application.repository, bucket)
 
     return check
+
+
+def _require_listing(store: ObjectStore, bucket: str) -> None:
+    """Raise ``ListingForbidden`` where S3 calls what is not there forbidden, as it does without s3:ListBucket."""
+    try:
+        next(iter(store.list(bucket, MARKER_KEY)), None)
+    except BucketForbidden as error:
+        raise ListingForbidden(bucket=bucket, key=MARKER_KEY) from error
 
 
 def _textract(settings: Settings) -> Check:
