@@ -260,7 +260,18 @@ class UnknownEngine(InputError):
     """There is no OCR backend {engine!r}; known are {known}."""
 
     code = "engine_unknown"
-    hint = "Set OCR_ENGINE, or the job's engine, to one of these, or install the package that provides it."
+    hint = "Name one of these, or install the package that provides it."
+
+
+class EngineMissing(InputError):
+    """This worker has no OCR backend {engine!r}, which the job names; it has {known}."""
+
+    code = "engine_missing"
+    fault = "worker"
+    hint = (
+        "Install the package that provides it where the workers run: the job goes on by itself. Where the name is "
+        "wrong, erase the job and submit the photo with another one."
+    )
 
 
 class EngineUnavailable(InputError):

@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import datetime
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 from uuid import UUID
 
 if TYPE_CHECKING:
@@ -277,6 +277,14 @@ class OcrBackend(Protocol):
 
     def detect_text(self, document: DocumentRef) -> DetectedText:
         """Return the document's PAGE, LINE and WORD blocks."""
+
+
+@runtime_checkable
+class RequiresUsable(Protocol):
+    """A backend that can tell that it reads no document at all, before one is given to it."""
+
+    def require_usable(self) -> None:
+        """Raise the ``PhotoWorkerError`` that keeps every document from being read. Costs nothing."""
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ Each check is a round trip with the worker's own credentials that changes and co
 from __future__ import annotations
 
 from photo_worker.admission import Check
-from photo_worker.bootstrap import Application
+from photo_worker.bootstrap import Application, BackendRegistry
 from photo_worker.config import Settings
 from photo_worker.errors import (
     BucketForbidden,
@@ -21,13 +21,14 @@ from photo_worker.integrity.binding import MARKER_KEY, require_not_elsewhere
 from photo_worker.ports import ObjectStore
 
 
-def checks_of(application: Application) -> list[Check]:
-    """Return the checks of a worker with these settings: database and schema, bucket, and its own OCR engine."""
+def checks_of(application: Application, backends: BackendRegistry | None = None) -> list[Check]:
+    """Return the checks of a worker with these settings: database and schema, bucket, and its own OCR backend.
+
+    ``backends`` are those that its activities use; without them the checks make their own.
+    """
     settings = application.settings
-    found: list[Check] = [_schema(settings), _bucket(application)]
-    if settings.ocr_engine == "textract":
-        found.append(_textract(settings))
-    return found
+    registry = backends or BackendRegistry(settings, application.store)
+    return [_schema(settings), _bucket(application), registry.require_usable]
 
 
 def _schema(settings: Settings) -> Check:
@@ -63,10 +64,3 @@ def _require_listing(store: ObjectStore, bucket: str) -> None:
         next(iter(store.list(bucket, MARKER_KEY)), None)
     except BucketForbidden as error:
         raise ListingForbidden(bucket=bucket, key=MARKER_KEY) from error
-
-
-def _textract(settings: Settings) -> Check:
-    from photo_worker.ocr.textract import make_client, require_textract
-
-    client = make_client(api=settings.textract_api)
-    return lambda: require_textract(client, settings.textract_api)

@@ -79,6 +79,8 @@ async def submit_all(
 ) -> list[JobRow]:
     """Submit each source under its job id, or a new one; where ``wait`` is set, wait for the results.
 
+    Says so where ``engine`` is none of this machine's.
+
     Raises ``BucketBoundElsewhere`` before anything is uploaded where the bucket is another database's.
     Says so where no worker is there to do the work, unless the caller knows that one comes.
     One source's refusal is its row's error and leaves the others running; a single source's is raised.
@@ -90,6 +92,7 @@ async def submit_all(
 
     application = build_application(around.settings)
     try:
+        _tell_unknown(engine)
         # Before anything is written: where Temporal is away, nothing is left half-submitted.
         orchestrator = await build_orchestrator(around.settings, around.variables)
         bucket = around.settings.s3_bucket
@@ -127,6 +130,18 @@ async def submit_all(
         return await with_progress(label, [one(source, job_id) for source, job_id in sources])
     finally:
         application.close()
+
+
+def _tell_unknown(engine: str | None) -> None:
+    """Say where there is no such backend on this machine: the jobs wait for a worker that has it, if there is one."""
+    from photo_worker.ocr.registry import known_engines
+
+    if engine is not None and engine not in (known := known_engines()):
+        click.echo(
+            f"no OCR backend {engine!r} is installed here (known are {', '.join(known)}): "
+            "its jobs wait until a worker has it",
+            err=True,
+        )
 
 
 def _print(around: Surroundings, rows: Sequence[JobRow], wait: bool) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 import os
 import secrets
 import signal
@@ -13,7 +14,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 import psycopg
 import pytest
@@ -25,10 +26,11 @@ from temporalio.client import WorkflowFailureError
 from temporalio.exceptions import ApplicationError
 from temporalio.worker import Worker
 
+from photo_worker.bootstrap import BackendRegistry
 from photo_worker.cli import cli
 from photo_worker.errors import JobEndedWithoutRow
 from photo_worker.jobs import Source
-from tests.support.harness import FIXTURES, Harness, eventually
+from tests.support.harness import FIXTURES, Harness, eventually, waiting_for
 from tests.support.workers import running
 
 pytestmark = [pytest.mark.stack, pytest.mark.waits]
@@ -89,16 +91,23 @@ def with_password(variables: dict[str, str], user: str, password: str) -> dict[s
     return variables | {"DATABASE_URL": url._replace(netloc=f"{user}:{password}@{host}").geturl()}
 
 
-@pytest.mark.parametrize("wrong", ["password", "schema", "bucket"])
+@pytest.mark.parametrize("wrong", ["password", "schema", "bucket", "engine", "recordings"])
 async def test_a_wrong_worker_takes_no_job_and_leaves_all_to_a_right_one(
     harness: Harness, empty_database_url: str, tmp_path: Path, wrong: str
 ) -> None:
     url = urlsplit(harness.variables["DATABASE_URL"])
     unmigrated = url._replace(path=str(conninfo_to_dict(empty_database_url)["dbname"])).geturl()
+    empty = tmp_path / "empty"
+    empty.mkdir()
     variables, code = {
         "password": (with_password(harness.variables, url.username or "", "old"), "service_refused"),
         "schema": (harness.variables | {"DATABASE_URL": unmigrated}, "schema_missing"),
         "bucket": (harness.variables | {"S3_BUCKET": f"pw-none-{secrets.token_hex(6)}"}, "worker_bucket_missing"),
+        "engine": (harness.variables | {"OCR_ENGINE": "textrct"}, "config_invalid"),
+        "recordings": (
+            harness.variables | {"OCR_ENGINE": "recorded", "OCR_RECORDED_DIR": str(empty)},
+            "config_invalid",
+        ),
     }[wrong]
     jobs = [await harness.service.submit(a_photo(), engine="recorded") for _ in range(4)]
     async with worker_with(variables, tmp_path) as process:
@@ -112,6 +121,23 @@ async def test_a_wrong_worker_takes_no_job_and_leaves_all_to_a_right_one(
         async with harness.worker():
             ended = [(await harness.service.wait(job.job_id)).recipe.status for job in jobs]
         assert ended == ["succeeded"] * 4
+
+
+async def test_a_job_waits_for_the_worker_that_has_the_backend_it_names(harness: Harness) -> None:
+    submitted = await asyncio.to_thread(
+        CliRunner().invoke,
+        cli,
+        ["submit", str(FIXTURES / "photos" / "clean-print.png"), "--engine", "theirs", "-o", "json"],
+        env=harness.variables,
+    )
+    assert submitted.exit_code == 0, submitted.output
+    assert "no OCR backend 'theirs' is installed here (known are local, recorded, textract)" in submitted.stderr
+    (job,) = json.loads(submitted.stdout)["data"]["jobs"]
+    async with harness.worker():
+        assert (await waiting_for(harness, UUID(job["job_id"]), 2)).code == "engine_missing"
+    registry = BackendRegistry(harness.settings, harness.application.store)
+    async with harness.worker(lambda engine: registry("recorded" if engine == "theirs" else engine)):
+        assert (await harness.service.wait(UUID(job["job_id"]))).recipe.status == "succeeded"
 
 
 async def test_a_worker_that_loses_its_password_fails_no_job_and_goes_on_with_the_new_one(

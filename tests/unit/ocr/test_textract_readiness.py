@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import pytest
 
-from photo_worker import readiness
+from photo_worker.bootstrap import BackendRegistry
 from photo_worker.config import Settings
 from photo_worker.errors import OcrThrottled, OcrUnavailable, PhotoWorkerError, ServiceRefused
 from photo_worker.ocr.textract import TextractApi
+from photo_worker.storage.memory import MemoryObjectStore
 from tests.support.textract_answers import Reply, refusal, textract_answering
 
 # As AWS answers a role whose policy names DetectDocumentText alone.
@@ -27,7 +28,7 @@ def look(reply: Reply, api: TextractApi, monkeypatch: pytest.MonkeyPatch) -> Non
             "AWS_SECRET_ACCESS_KEY": "b",
         }.items():
             monkeypatch.setenv(name, value)
-        readiness._textract(Settings(textract_api=api))()
+        BackendRegistry(Settings(textract_api=api), MemoryObjectStore()).require_usable()
 
 
 def test_a_worker_with_the_synchronous_api_needs_the_permission_of_that_one_alone(
