@@ -417,6 +417,20 @@ class TemporalThrottled(DependencyError):
     hint = "Run the command again, a submission under the same --job-id; raise the namespace's limits if it lasts."
 
 
+class StepHeldBack(DependencyError):
+    """The worker holds {step} back, which fails again and again, last with [{code}] {reason}"""
+
+    code = "step_held_back"
+    hint = "The job goes on by itself. What is wrong stands in the message, be it from another job's attempt."
+
+
+class LookFailed(DependencyError):
+    """A look at what the worker needs ended unexpectedly: {reason}."""
+
+    code = "look_failed"
+    hint = "The worker's log has the whole error; the worker looks again by itself."
+
+
 class ConfigurationError(PhotoWorkerError):
     """The settings are not valid: {problems}."""
 
