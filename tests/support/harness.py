@@ -18,6 +18,7 @@ from psycopg.conninfo import conninfo_to_dict
 from temporalio.client import Client
 from temporalio.worker import Worker
 
+from photo_worker.admission import Admission
 from photo_worker.bootstrap import Application, build_activities, build_application, workflow_types
 from photo_worker.config import Settings, load_settings, read_environment
 from photo_worker.integrity.binding import bind
@@ -59,11 +60,13 @@ class Harness:
     service: JobService
 
     @asynccontextmanager
-    async def worker(self, backends: Callable[[str], OcrBackend] | None = None) -> AsyncIterator[Worker]:
+    async def worker(
+        self, backends: Callable[[str], OcrBackend] | None = None, admission: Admission | None = None
+    ) -> AsyncIterator[Worker]:
         """Run a worker of this harness while the block runs, with ``backends`` in the place of the settings' own."""
         with ThreadPoolExecutor(self.settings.max_activities) as executor:
             activities = build_activities(self.application, backends)
-            worker = build_worker(self.client, self.settings, workflow_types(), activities, executor)
+            worker = build_worker(self.client, self.settings, workflow_types(), activities, executor, admission)
             async with running(worker):
                 yield worker
 
