@@ -339,6 +339,8 @@ class QueueState:
     backlog: int
     oldest_seconds: float
     has_worker: bool
+    waits_for: tuple[str, ...] = ()
+    """The codes of what the workers wait for; empty where one takes work."""
 
 
 class WorkflowOrchestrator(Protocol):

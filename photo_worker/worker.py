@@ -21,6 +21,7 @@ from photo_worker.activities.holding import HoldBack
 from photo_worker.activities.overdue import OverdueLog
 from photo_worker.admission import Admission, AdmittedSlots, Check
 from photo_worker.config import Settings
+from photo_worker.orchestration.pollers import tell_waiting
 from photo_worker.orchestration.rpc_errors import translate_bridge
 
 logger = logging.getLogger(__name__)
@@ -155,9 +156,28 @@ async def serve(
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, on_signal)
     admission = Admission(checks)
-    if not await _before(admission.first_look(), stop):
-        logger.info("worker stopped")
-        return
+    told = asyncio.create_task(
+        tell_waiting(
+            client, settings.temporal_task_queue, lambda: admission.away.code if admission.away is not None else None
+        )
+    )
+    try:
+        if await _before(admission.first_look(), stop):
+            await _work(client, settings, workflows, activities, admission, stop)
+    finally:
+        told.cancel()
+    logger.info("worker stopped")
+
+
+async def _work(
+    client: Client,
+    settings: Settings,
+    workflows: Sequence[type],
+    activities: Sequence[Callable[..., Any]],
+    admission: Admission,
+    stop: asyncio.Event,
+) -> None:
+    """Poll until ``stop`` is set, and drain."""
     with ThreadPoolExecutor(settings.max_activities, thread_name_prefix="activity") as executor:
         worker = build_worker(client, settings, workflows, activities, executor, admission)
         logger.info(
@@ -176,7 +196,6 @@ async def serve(
             await run_until_stopped(worker, stop=stop, limit_seconds=limit, watching=watching)
         finally:
             watching.cancel()
-    logger.info("worker stopped")
 
 
 async def _before(work: Coroutine[Any, Any, None], stop: asyncio.Event) -> bool:

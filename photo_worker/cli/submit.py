@@ -16,6 +16,7 @@ from photo_worker.errors import PhotoWorkerError
 if TYPE_CHECKING:
     from photo_worker.cli.view import JobRow
     from photo_worker.jobs import Source
+    from photo_worker.ports import QueueState
 
 # Enough to keep a worker busy from the first moment, few enough not to flood a laptop's services.
 _PARALLEL_SUBMISSIONS = 8
@@ -105,9 +106,8 @@ async def submit_all(
             bucket,
             lifetime_seconds=around.settings.job_lifetime_seconds,
         )
-        if not worker_comes and not await orchestrator.has_worker():
-            queue = around.settings.temporal_task_queue
-            click.echo(f"no worker polls the task queue {queue!r}: start one with `photo-worker worker`", err=True)
+        if not worker_comes:
+            _tell_no_work(await orchestrator.queue_state())
         gate = asyncio.Semaphore(_PARALLEL_SUBMISSIONS)
 
         async def one(source: Source, job_id: UUID | None) -> JobRow:
@@ -130,6 +130,18 @@ async def submit_all(
         return await with_progress(label, [one(source, job_id) for source, job_id in sources])
     finally:
         application.close()
+
+
+def _tell_no_work(queue: QueueState) -> None:
+    """Say where no worker takes work, and what those wait for that are there."""
+    if not queue.has_worker:
+        click.echo(f"no worker polls the task queue {queue.name!r}: start one with `photo-worker worker`", err=True)
+    elif queue.waits_for:
+        click.echo(
+            f"the worker of the task queue {queue.name!r} takes no work at this moment, it waits: "
+            f"{', '.join(queue.waits_for)}; its log says more",
+            err=True,
+        )
 
 
 def _tell_unknown(engine: str | None) -> None:

@@ -8,6 +8,7 @@ import json
 import os
 import secrets
 import signal
+import socket
 import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -26,6 +27,7 @@ from temporalio.client import WorkflowFailureError
 from temporalio.exceptions import ApplicationError
 from temporalio.worker import Worker
 
+from photo_worker import health
 from photo_worker.bootstrap import BackendRegistry
 from photo_worker.cli import cli
 from photo_worker.errors import JobEndedWithoutRow
@@ -112,12 +114,25 @@ async def test_a_wrong_worker_takes_no_job_and_leaves_all_to_a_right_one(
     jobs = [await harness.service.submit(a_photo(), engine="recorded") for _ in range(4)]
     async with worker_with(variables, tmp_path) as process:
         await process.says(f'"{code}"')
-        assert not await harness.service._started().has_worker(), "it does not poll"
+
+        async def told() -> bool:
+            return (await harness.service._started().queue_state()).waits_for == (code,)
+
+        await eventually(told)
+        assert not await health.check(variables, None, socket.gethostname()), "starting it again would mend nothing"
+        assert "worker polls" not in process.output()
         assert process.output().count("takes no work") == 1
         for job in jobs:
             row = harness.application.repository.get(job.job_id)
             assert row is not None
             assert row.status == "queued"
+            # Its lifetime begins with its first workflow task.
+            history = await harness.client.get_workflow_handle(str(job.job_id)).fetch_history()
+            assert len(history.events) == 2
+        submitted = await asyncio.to_thread(
+            CliRunner().invoke, cli, ["submit", str(a_photo().path), "--engine", "recorded"], env=harness.variables
+        )
+        assert f"takes no work at this moment, it waits: {code}" in submitted.stderr
         async with harness.worker():
             ended = [(await harness.service.wait(job.job_id)).recipe.status for job in jobs]
         assert ended == ["succeeded"] * 4
