@@ -16,7 +16,7 @@ from photo_worker.errors import PhotoWorkerError
 if TYPE_CHECKING:
     from photo_worker.cli.view import JobRow
     from photo_worker.jobs import Source
-    from photo_worker.ports import QueueState
+    from photo_worker.ports import WorkflowOrchestrator
 
 # Enough to keep a worker busy from the first moment, few enough not to flood a laptop's services.
 _PARALLEL_SUBMISSIONS = 8
@@ -107,7 +107,7 @@ async def submit_all(
             lifetime_seconds=around.settings.job_lifetime_seconds,
         )
         if not worker_comes:
-            _tell_no_work(await orchestrator.queue_state())
+            await _tell_no_work(orchestrator, around.settings.temporal_task_queue)
         gate = asyncio.Semaphore(_PARALLEL_SUBMISSIONS)
 
         async def one(source: Source, job_id: UUID | None) -> JobRow:
@@ -132,14 +132,14 @@ async def submit_all(
         application.close()
 
 
-def _tell_no_work(queue: QueueState) -> None:
+async def _tell_no_work(orchestrator: WorkflowOrchestrator, queue: str) -> None:
     """Say where no worker takes work, and what those wait for that are there."""
-    if not queue.has_worker:
-        click.echo(f"no worker polls the task queue {queue.name!r}: start one with `photo-worker worker`", err=True)
-    elif queue.waits_for:
+    if not await orchestrator.has_worker():
+        click.echo(f"no worker polls the task queue {queue!r}: start one with `photo-worker worker`", err=True)
+    elif waits_for := (await orchestrator.queue_state()).waits_for:
         click.echo(
-            f"the worker of the task queue {queue.name!r} takes no work at this moment, it waits: "
-            f"{', '.join(queue.waits_for)}; its log says more",
+            f"the worker of the task queue {queue!r} takes no work at this moment, it waits: {', '.join(waits_for)}; "
+            "its log says more",
             err=True,
         )
 
