@@ -29,7 +29,7 @@ ENV PATH=/opt/photo-worker/bin:$PATH \
 USER 10001:10001
 WORKDIR /tmp
 STOPSIGNAL SIGTERM
-# Healthy: Temporal has seen this container's worker poll its task queue lately.
+# Healthy: Temporal has seen this container's worker poll its task queue lately, or say that it waits for a service.
 HEALTHCHECK --interval=30s --timeout=15s --start-period=60s --retries=3 \
     CMD ["python", "-m", "photo_worker.health"]
 ENTRYPOINT ["photo-worker"]

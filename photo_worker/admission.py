@@ -1,7 +1,8 @@
-"""When a worker takes more work: not while what it needs is away, and less where attempt after attempt fails.
+"""When a worker takes more work: not while what it needs is away, and less of a step that fails again and again.
 
 A job is never lost by what is wrong with a service or a worker, so a worker that goes on polling then would only
-pull the whole backlog into attempts that fail, and keep it from workers that are set up rightly.
+pull the whole backlog into attempts that fail, and keep it from workers that are set up rightly. What concerns one job
+alone, such as an object that it may not read, keeps no other job waiting.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ import asyncio
 import logging
 import threading
 import time
-from collections import Counter
+from collections import defaultdict
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import TypeAlias
@@ -23,7 +24,18 @@ from temporalio.worker import (
     SlotReserveContext,
 )
 
-from photo_worker.errors import PhotoWorkerError
+from photo_worker.errors import (
+    BucketForbidden,
+    DecoderMissing,
+    EngineMissing,
+    EngineUnavailable,
+    LookFailed,
+    ObjectForbidden,
+    OcrRefused,
+    PhotoWorkerError,
+    RequestTokenTaken,
+    StepHeldBack,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -38,6 +50,23 @@ LONGEST_LOOK_SECONDS = 15.0
 MOST_IN_A_ROW = 3
 LONGEST_PAUSE_SECONDS = 60.0
 
+# Between two pauses so many attempts are let through of jobs that have failed before.
+ATTEMPTS_BETWEEN = 16
+
+# About one job's object, document or backend: that says nothing of other jobs, however many have the same.
+_OF_ONE_JOB = (
+    BucketForbidden,
+    DecoderMissing,
+    EngineMissing,
+    EngineUnavailable,
+    ObjectForbidden,
+    OcrRefused,
+    RequestTokenTaken,
+)
+
+# Jobs that have failed are kept in mind, the first of these forgotten first.
+_REMEMBERED = 10_000
+
 
 class Admission:
     """Whether the worker may take another activity. Belongs to one event loop.
@@ -49,33 +78,52 @@ class Admission:
     def __init__(self, checks: Sequence[Check], *, clock: Callable[[], float] = time.monotonic) -> None:
         self._checks = checks
         self._clock = clock
-        self._in_a_row: Counter[str] = Counter()
-        self._until = 0.0
+        self._failing: defaultdict[str, _Failing] = defaultdict(_Failing)
         self._open = asyncio.Event()
         self._doubt = asyncio.Event()
+        self._doubted: set[str] = set()
+        self._cleared: set[str] = set()
+        self._unforeseen = ""
         self.away: PhotoWorkerError | None = None
         """What keeps the worker from taking work."""
 
     def heard(self, activity_type: str, error: PhotoWorkerError | None) -> None:
         """Take note of how an attempt ended: with what a service or the worker is at fault for, or not."""
         if error is None:
-            self._in_a_row.pop(activity_type, None)
-            if not self._in_a_row:
-                self._until = 0.0
+            failing = self._failing.pop(activity_type, None)
+            if failing is not None and failing.is_held_back:
+                logger.info("worker takes %s again", activity_type)
             return
-        self._in_a_row[activity_type] += 1
-        times = self._in_a_row[activity_type]
-        if times >= MOST_IN_A_ROW:
-            pause = min(2.0 ** (times - MOST_IN_A_ROW), LONGEST_PAUSE_SECONDS)
-            self._until = max(self._until, self._clock() + pause)
-        if times == MOST_IN_A_ROW:
+        self._doubted.add(error.code)
+        self._doubt.set()
+        if isinstance(error, _OF_ONE_JOB):
+            return
+        failing = self._failing[activity_type]
+        failing.count(error, self._clock())
+        if failing.in_a_row == MOST_IN_A_ROW:
             logger.warning(
                 "worker takes less work: %s fails again and again: %s",
                 activity_type,
                 error.message,
                 extra={"photo": {"code": error.code, "hint": error.hint}},
             )
-        self._doubt.set()
+
+    def held_back(self, activity_type: str, job_id: str) -> StepHeldBack | None:
+        """Return why an attempt is to be put back: its step fails again and again, whatever the checks say.
+
+        None lets it through; ``ended`` is to be called then. Other steps go on meanwhile.
+        """
+        failing = self._failing.get(activity_type)
+        if failing is None or failing.last is None or failing.admits(job_id, self._clock()):
+            return None
+        return StepHeldBack(step=activity_type, code=failing.last.code, reason=failing.last.message)
+
+    def ended(self, activity_type: str, job_id: str, *, failed: bool) -> None:
+        """Take note of which job's attempt has ended, and whether a service or the worker was at fault."""
+        if failed:
+            self._failing[activity_type].remember(job_id)
+        if activity_type in self._failing:
+            self._failing[activity_type].let_go(job_id)
 
     async def first_look(self) -> None:
         """Wait until everything that the worker needs is there, and open."""
@@ -84,31 +132,39 @@ class Admission:
 
     async def watch(self) -> None:
         """Look whenever an attempt failed by what is wrong with a service or the worker; runs until cancelled."""
+        seconds = FIRST_LOOK_SECONDS
         while True:
+            if not self._doubt.is_set():
+                seconds, self._cleared = FIRST_LOOK_SECONDS, set()
             await self._doubt.wait()
             self._doubt.clear()
+            doubted, self._doubted = self._doubted, set()
             found = await self._look()
             if found is None:
-                # The attempt met something of its own, such as one refused object.
-                await asyncio.sleep(FIRST_LOOK_SECONDS)
+                # The attempts met something of their own, such as one refused object, and will go on to meet it.
+                seconds = min(seconds * 2, LONGEST_LOOK_SECONDS) if doubted <= self._cleared else FIRST_LOOK_SECONDS
+                self._cleared |= doubted
+                await self._rest(seconds)
                 continue
             self._open.clear()
             await self._recover(found)
             self._open.set()
 
+    async def _rest(self, seconds: float) -> None:
+        """Let so many seconds pass, or fewer where an attempt meets what was not looked into yet."""
+        for _ in range(max(1, round(seconds / FIRST_LOOK_SECONDS))):
+            await asyncio.sleep(FIRST_LOOK_SECONDS)
+            if not self._doubted <= self._cleared:
+                return
+
     async def admitted(self) -> None:
         """Wait until the worker may take another activity."""
-        while not self.is_open:
-            await self._open.wait()
-            left = self._until - self._clock()
-            if left > 0:
-                # A success meanwhile opens earlier.
-                await asyncio.sleep(min(left, FIRST_LOOK_SECONDS))
+        await self._open.wait()
 
     @property
     def is_open(self) -> bool:
         """Tell whether the worker may take another activity now."""
-        return self._open.is_set() and self._clock() >= self._until
+        return self._open.is_set()
 
     async def _recover(self, found: PhotoWorkerError | None) -> None:
         """Say once what is away, wait until it is back, and say that once too."""
@@ -131,10 +187,84 @@ class Admission:
             found = await self._look()
         if self.away is not None:
             self.away = None
+            # Attempts failed by what has passed.
+            self._failing.clear()
             logger.info("worker takes work again", extra={"photo": {"seconds": round(self._clock() - began, 1)}})
 
     async def _look(self) -> PhotoWorkerError | None:
-        return await asyncio.to_thread(first_failure, self._checks)
+        try:
+            found = await asyncio.to_thread(first_failure, self._checks)
+        except Exception as error:
+            # A defect of a check, or a machine that has no thread to spare, is no reason never to look again.
+            reason = f"{type(error).__name__}: {error}"
+            if reason != self._unforeseen:
+                logger.exception("look at services failed unexpectedly")
+            self._unforeseen = reason
+            return LookFailed(reason=reason)
+        self._unforeseen = ""
+        return found
+
+
+class _Failing:
+    """Attempts of one step that have failed in a row.
+
+    While they do, jobs that have not failed here are tried one at a time, one a second: they tell soonest whether it is
+    the service or other jobs' documents. Those that have failed are tried between pauses, which grow.
+    """
+
+    def __init__(self) -> None:
+        self.in_a_row = 0
+        self.last: PhotoWorkerError | None = None
+        self._failed: dict[str, None] = {}
+        self._tried: str | None = None
+        self._next_at = 0.0
+        self._pause = 0.5
+        self._until = 0.0
+        self._left = 0
+
+    @property
+    def is_held_back(self) -> bool:
+        """Tell whether so many have failed that not every attempt is let through."""
+        return self.in_a_row >= MOST_IN_A_ROW
+
+    def count(self, error: PhotoWorkerError, now: float) -> None:
+        """Count one more failure."""
+        self.in_a_row += 1
+        self.last = error
+        if self.in_a_row == MOST_IN_A_ROW:
+            self._begin_pause(now)
+
+    def remember(self, job_id: str) -> None:
+        """Keep in mind that this job has failed."""
+        self._failed[job_id] = None
+        if len(self._failed) > _REMEMBERED:
+            self._failed.pop(next(iter(self._failed)))
+
+    def let_go(self, job_id: str) -> None:
+        """Let another job that has not failed yet be tried."""
+        if self._tried == job_id:
+            self._tried = None
+
+    def admits(self, job_id: str, now: float) -> bool:
+        """Tell whether this job's attempt is let through."""
+        if not self.is_held_back:
+            return True
+        if job_id not in self._failed:
+            if self._tried is not None or now < self._next_at:
+                return False
+            self._tried, self._next_at = job_id, now + FIRST_LOOK_SECONDS
+            return True
+        if now < self._until:
+            return False
+        self._left -= 1
+        if self._left == 0:
+            self._begin_pause(now)
+        return True
+
+    def _begin_pause(self, now: float) -> None:
+        self._pause = min(self._pause * 2, LONGEST_PAUSE_SECONDS)
+        self._until = now + self._pause
+        self._left = ATTEMPTS_BETWEEN
 
 
 def first_failure(checks: Sequence[Check]) -> PhotoWorkerError | None:

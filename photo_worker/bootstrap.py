@@ -9,7 +9,8 @@ from typing import Any
 
 from photo_worker.config import Settings
 from photo_worker.contracts.image import CONFIGURED_ENGINE
-from photo_worker.ports import ObjectStore, OcrBackend, RecipeRepository, WorkflowOrchestrator
+from photo_worker.errors import ConfigurationError, EngineMissing, UnknownEngine
+from photo_worker.ports import ObjectStore, OcrBackend, RecipeRepository, RequiresUsable, WorkflowOrchestrator
 
 # A statement takes a millisecond of an activity's time, and Postgres allows 100 connections in all by default.
 _MAX_CONNECTIONS = 20
@@ -52,25 +53,39 @@ class BackendRegistry:
         self._lock = threading.Lock()
 
     def __call__(self, engine: str) -> OcrBackend:
-        """Return the backend of ``engine``, or of the settings for ``CONFIGURED_ENGINE``. Raises ``UnknownEngine``."""
+        """Return the backend of ``engine``, or of the settings for ``CONFIGURED_ENGINE``.
+
+        Raises ``EngineMissing`` where a job names one that this worker does not have, ``ConfigurationError`` where the
+        settings do, and what making it raises.
+        """
         from photo_worker.activities.heartbeats import HeartbeatNotes, wait
         from photo_worker.ocr.registry import BackendContext, make_backend
 
         name = self._settings.ocr_engine if engine == CONFIGURED_ENGINE else engine
+        context = BackendContext(
+            store=self._store,
+            recorded_dir=self._settings.ocr_recorded_dir,
+            max_parallel=self._settings.max_activities,
+            textract_api=self._settings.textract_api,
+            wait=wait,
+            notes=HeartbeatNotes(),
+        )
         with self._lock:
-            if name not in self._made:
-                self._made[name] = make_backend(
-                    name,
-                    BackendContext(
-                        store=self._store,
-                        recorded_dir=self._settings.ocr_recorded_dir,
-                        max_parallel=self._settings.max_activities,
-                        textract_api=self._settings.textract_api,
-                        wait=wait,
-                        notes=HeartbeatNotes(),
-                    ),
-                )
+            try:
+                if name not in self._made:
+                    self._made[name] = make_backend(name, context)
+            except UnknownEngine as error:
+                if engine == CONFIGURED_ENGINE:
+                    raise ConfigurationError(problems=f"OCR_ENGINE: {error.message.rstrip('.')}") from error
+                # Another worker may have it.
+                raise EngineMissing(engine=name, known=error.context["known"]) from error
             return self._made[name]
+
+    def require_usable(self) -> None:
+        """Raise what keeps the settings' own backend from reading any document."""
+        backend = self(CONFIGURED_ENGINE)
+        if isinstance(backend, RequiresUsable):
+            backend.require_usable()
 
 
 def build_activities(

@@ -260,7 +260,18 @@ class UnknownEngine(InputError):
     """There is no OCR backend {engine!r}; known are {known}."""
 
     code = "engine_unknown"
-    hint = "Set OCR_ENGINE, or the job's engine, to one of these, or install the package that provides it."
+    hint = "Name one of these, or install the package that provides it."
+
+
+class EngineMissing(InputError):
+    """This worker has no OCR backend {engine!r}, which the job names; it has {known}."""
+
+    code = "engine_missing"
+    fault = "worker"
+    hint = (
+        "Install the package that provides it where the workers run: the job goes on by itself. Where the name is "
+        "wrong, erase the job and submit the photo with another one."
+    )
 
 
 class EngineUnavailable(InputError):
@@ -410,6 +421,20 @@ class TemporalThrottled(DependencyError):
     hint = "Run the command again, a submission under the same --job-id; raise the namespace's limits if it lasts."
 
 
+class StepHeldBack(DependencyError):
+    """The worker holds {step} back, which fails again and again, last with [{code}] {reason}"""
+
+    code = "step_held_back"
+    hint = "The job goes on by itself. What is wrong stands in the message, be it from another job's attempt."
+
+
+class LookFailed(DependencyError):
+    """A look at what the worker needs ended unexpectedly: {reason}."""
+
+    code = "look_failed"
+    hint = "The worker's log has the whole error; the worker looks again by itself."
+
+
 class ConfigurationError(PhotoWorkerError):
     """The settings are not valid: {problems}."""
 
@@ -440,6 +465,16 @@ class WorkerBucketMissing(ConfigurationError):
 
     code = "worker_bucket_missing"
     hint = "Create the bucket, or correct S3_BUCKET, the region and the endpoint."
+
+
+class ListingForbidden(ConfigurationError):
+    """The bucket {bucket!r} may not be listed, so that nothing tells whether {key!r} is refused or is not there."""
+
+    code = "bucket_listing_forbidden"
+    hint = (
+        "Give the worker's credentials s3:ListBucket on the bucket: without it S3 calls an object that is not there "
+        "forbidden. Where s3:GetObject is missing as well, the worker says so then."
+    )
 
 
 class TemporalNamespaceMissing(ConfigurationError):
@@ -533,41 +568,6 @@ class StackError(PhotoWorkerError):
 
     code = "stack_error"
     hint = "Look at `photo-worker status` and `photo-worker logs`."
-
-
-class DataUnwritable(StackError):
-    """The stack cannot use {path!r}: {reason}."""
-
-    code = "data_unwritable"
-    hint = "Make the path writable for your user, or put the stacks elsewhere with PHOTO_WORKER_HOME."
-
-
-class DataMismatch(StackError):
-    """The stack's data in {path!r} cannot be used: {reason}."""
-
-    code = "data_mismatch"
-    hint = "Go back to the version that wrote it, or delete the data with `photo-worker reset`."
-
-
-class AddressUnusable(StackError):
-    """The Textract emulator cannot listen on {host}:{port}: {reason}."""
-
-    code = "address_unusable"
-    hint = "End the process that has the port, or choose another one with --port; 0 takes a free one."
-
-
-class ExtraMissing(StackError):
-    """The command {command} needs a package that is not installed: {reason}."""
-
-    code = "extra_missing"
-    hint = "Install what it needs: pip install 'photo-worker[textract-emulator]'."
-
-
-class DataInUse(StackError):
-    """Another Textract emulator uses the data folder {path!r}."""
-
-    code = "data_in_use"
-    hint = "End that one first, or give this one a folder of its own."
 
 
 def fault_of(code: str) -> Fault:

@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import datetime
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 from uuid import UUID
 
 if TYPE_CHECKING:
@@ -279,6 +279,14 @@ class OcrBackend(Protocol):
         """Return the document's PAGE, LINE and WORD blocks."""
 
 
+@runtime_checkable
+class RequiresUsable(Protocol):
+    """A backend that can tell that it reads no document at all, before one is given to it."""
+
+    def require_usable(self) -> None:
+        """Raise the ``PhotoWorkerError`` that keeps every document from being read. Costs nothing."""
+
+
 @dataclass(frozen=True)
 class JobHandle:
     """Where a started (or joined) job runs."""
@@ -331,6 +339,8 @@ class QueueState:
     backlog: int
     oldest_seconds: float
     has_worker: bool
+    waits_for: tuple[str, ...] = ()
+    """The codes of what the workers wait for; empty where one takes work."""
 
 
 class WorkflowOrchestrator(Protocol):

@@ -9,19 +9,28 @@ from __future__ import annotations
 from contextlib import suppress
 
 from photo_worker.admission import Check
-from photo_worker.bootstrap import Application
+from photo_worker.bootstrap import Application, BackendRegistry
 from photo_worker.config import Settings
-from photo_worker.errors import BucketMissing, ObjectMissing, WorkerBucketMissing
+from photo_worker.errors import (
+    BucketForbidden,
+    BucketMissing,
+    ListingForbidden,
+    ObjectForbidden,
+    ObjectMissing,
+    WorkerBucketMissing,
+)
 from photo_worker.integrity.binding import MARKER_KEY, require_own_bucket
+from photo_worker.ports import ObjectStore
 
 
-def checks_of(application: Application) -> list[Check]:
-    """Return the checks of a worker with these settings: database and schema, bucket, and its own OCR engine."""
+def checks_of(application: Application, backends: BackendRegistry | None = None) -> list[Check]:
+    """Return the checks of a worker with these settings: database and schema, bucket, and its own OCR backend.
+
+    ``backends`` are those that its activities use; without them the checks make their own.
+    """
     settings = application.settings
-    found: list[Check] = [_schema(settings), _bucket(application)]
-    if settings.ocr_engine == "textract":
-        found.append(_textract(settings))
-    return found
+    registry = backends or BackendRegistry(settings, application.store)
+    return [_schema(settings), _bucket(application), registry.require_usable]
 
 
 def _schema(settings: Settings) -> Check:
@@ -41,14 +50,18 @@ def _bucket(application: Application) -> Check:
                 store.head(bucket, MARKER_KEY)
             # Beside workers with another bucket it would store answers where their manifests do not say.
             require_own_bucket(store, application.repository, bucket)
+        except ObjectForbidden:
+            _require_listing(store, bucket)
+            raise
         except BucketMissing as error:
             raise WorkerBucketMissing(bucket=bucket) from error
 
     return check
 
 
-def _textract(settings: Settings) -> Check:
-    from photo_worker.ocr.textract import make_client, require_textract
-
-    client = make_client(api=settings.textract_api)
-    return lambda: require_textract(client, settings.textract_api)
+def _require_listing(store: ObjectStore, bucket: str) -> None:
+    """Raise ``ListingForbidden`` where S3 calls what is not there forbidden, as it does without s3:ListBucket."""
+    try:
+        next(iter(store.list(bucket, MARKER_KEY)), None)
+    except BucketForbidden as error:
+        raise ListingForbidden(bucket=bucket, key=MARKER_KEY) from error

@@ -14,12 +14,14 @@ from datetime import timedelta
 from typing import Any
 
 from temporalio.client import Client
-from temporalio.worker import FixedSizeSlotSupplier, Worker, WorkerTuner
+from temporalio.worker import FixedSizeSlotSupplier, Interceptor, Worker, WorkerTuner
 
 from photo_worker.activities.boundary import ErrorBoundary
+from photo_worker.activities.holding import HoldBack
 from photo_worker.activities.overdue import OverdueLog
 from photo_worker.admission import Admission, AdmittedSlots, Check
 from photo_worker.config import Settings
+from photo_worker.orchestration.pollers import tell_waiting
 from photo_worker.orchestration.rpc_errors import translate_bridge
 
 logger = logging.getLogger(__name__)
@@ -49,7 +51,9 @@ def build_worker(
     made for threads. It polls for activities while ``admission`` is open; always, without one.
     """
     slots = FixedSizeSlotSupplier(settings.max_activities)
-    boundary = ErrorBoundary(settings.s3_bucket, admission.heard) if admission else ErrorBoundary(settings.s3_bucket)
+    interceptors: list[Interceptor] = [ErrorBoundary(settings.s3_bucket), OverdueLog()]
+    if admission is not None:
+        interceptors = [ErrorBoundary(settings.s3_bucket, admission.heard), HoldBack(admission), OverdueLog()]
     return Worker(
         client,
         task_queue=settings.temporal_task_queue,
@@ -63,7 +67,7 @@ def build_worker(
             nexus_supplier=slots,
         ),
         max_heartbeat_throttle_interval=_HEARTBEAT_INTERVAL,
-        interceptors=[boundary, OverdueLog()],
+        interceptors=interceptors,
         graceful_shutdown_timeout=timedelta(seconds=settings.graceful_shutdown_seconds),
     )
 
@@ -73,18 +77,23 @@ async def run_until_stopped(
     *,
     stop: asyncio.Event,
     limit_seconds: float,
+    watching: asyncio.Task[None] | None = None,
     give_up: Callable[[int], Any] = os._exit,
 ) -> None:
     """Run the worker until ``stop`` is set, then drain it.
 
-    ``give_up`` ends the process when the drain takes longer than ``limit_seconds``: Temporal
+    ``watching`` must not end meanwhile: where it does, the worker is drained, and what ended it is raised, so that the
+    process is started again. ``give_up`` ends the process when the drain takes longer than ``limit_seconds``: Temporal
     gives what was running to another worker when its timeout passes.
     """
     running = asyncio.create_task(worker.run())
     stopping = asyncio.create_task(stop.wait())
-    await asyncio.wait({running, stopping}, return_when=asyncio.FIRST_COMPLETED)
-    if running.done():
+    needed = {running, stopping} if watching is None else {running, stopping, watching}
+    await asyncio.wait(needed, return_when=asyncio.FIRST_COMPLETED)
+    unwatched = watching is not None and watching.done()
+    if not stopping.done():
         stopping.cancel()
+    if running.done():
         try:
             await running
         except RuntimeError as error:
@@ -94,6 +103,8 @@ async def run_until_stopped(
             config = worker.client.service_client.config
             raise translate_bridge(error, target=config.target_host, namespace=worker.client.namespace) from error
         return
+    if unwatched:
+        logger.critical("worker stops: nothing looks at its services any more")
     logger.info("worker stops: running activities may finish", extra={"photo": {"limit_seconds": limit_seconds}})
     shutdown = asyncio.create_task(worker.shutdown())
     done, _ = await asyncio.wait({shutdown}, timeout=limit_seconds)
@@ -103,6 +114,9 @@ async def run_until_stopped(
         return
     await shutdown
     await running
+    if unwatched and watching is not None:
+        watching.result()
+        raise RuntimeError("the watch over the services has ended")
 
 
 def _watch_stdin(loop: asyncio.AbstractEventLoop, stop: asyncio.Event) -> None:
@@ -142,9 +156,28 @@ async def serve(
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, on_signal)
     admission = Admission(checks)
-    if not await _before(admission.first_look(), stop):
-        logger.info("worker stopped")
-        return
+    told = asyncio.create_task(
+        tell_waiting(
+            client, settings.temporal_task_queue, lambda: admission.away.code if admission.away is not None else None
+        )
+    )
+    try:
+        if await _before(admission.first_look(), stop):
+            await _work(client, settings, workflows, activities, admission, stop)
+    finally:
+        told.cancel()
+    logger.info("worker stopped")
+
+
+async def _work(
+    client: Client,
+    settings: Settings,
+    workflows: Sequence[type],
+    activities: Sequence[Callable[..., Any]],
+    admission: Admission,
+    stop: asyncio.Event,
+) -> None:
+    """Poll until ``stop`` is set, and drain."""
     with ThreadPoolExecutor(settings.max_activities, thread_name_prefix="activity") as executor:
         worker = build_worker(client, settings, workflows, activities, executor, admission)
         logger.info(
@@ -159,12 +192,10 @@ async def serve(
         )
         watching = asyncio.create_task(admission.watch())
         try:
-            await run_until_stopped(
-                worker, stop=stop, limit_seconds=settings.graceful_shutdown_seconds + _CANCEL_SECONDS
-            )
+            limit = settings.graceful_shutdown_seconds + _CANCEL_SECONDS
+            await run_until_stopped(worker, stop=stop, limit_seconds=limit, watching=watching)
         finally:
             watching.cancel()
-    logger.info("worker stopped")
 
 
 async def _before(work: Coroutine[Any, Any, None], stop: asyncio.Event) -> bool:

@@ -47,7 +47,7 @@ class OcrActivities:
         backends: Callable[[str], OcrBackend],
         bucket: str,
     ) -> None:
-        """``backends`` returns the backend of an engine's name, or raises ``UnknownEngine``."""
+        """``backends`` returns the backend of an engine's name, or raises ``EngineMissing``."""
         self._store = store
         self._repository = repository
         self._backends = backends

@@ -182,6 +182,7 @@ def _data(report: Report, steps: Sequence[Step], seconds: float, *, sound: bool)
                 "backlog": queue.backlog,
                 "oldest_seconds": queue.oldest_seconds,
                 "has_worker": queue.has_worker,
+                "waits_for": list(queue.waits_for),
             }
             for queue in report.queues
         ],

@@ -16,6 +16,7 @@ from photo_worker.errors import PhotoWorkerError
 if TYPE_CHECKING:
     from photo_worker.cli.view import JobRow
     from photo_worker.jobs import Source
+    from photo_worker.ports import WorkflowOrchestrator
 
 # Enough to keep a worker busy from the first moment, few enough not to flood a laptop's services.
 _PARALLEL_SUBMISSIONS = 8
@@ -79,6 +80,8 @@ async def submit_all(
 ) -> list[JobRow]:
     """Submit each source under its job id, or a new one; where ``wait`` is set, wait for the results.
 
+    Says so where ``engine`` is none of this machine's.
+
     Raises, before anything is uploaded, what ``require_own_bucket`` raises of the bucket that the uploads go to.
     Says so where no worker is there to do the work, unless the caller knows that one comes.
     One source's refusal is its row's error and leaves the others running; a single source's is raised.
@@ -90,6 +93,7 @@ async def submit_all(
 
     application = build_application(around.settings)
     try:
+        _tell_unknown(engine)
         # Before anything is written: where Temporal is away, nothing is left half-submitted.
         orchestrator = await build_orchestrator(around.settings, around.variables)
         bucket = around.settings.s3_bucket
@@ -102,9 +106,8 @@ async def submit_all(
             bucket,
             lifetime_seconds=around.settings.job_lifetime_seconds,
         )
-        if not worker_comes and not await orchestrator.has_worker():
-            queue = around.settings.temporal_task_queue
-            click.echo(f"no worker polls the task queue {queue!r}: start one with `photo-worker worker`", err=True)
+        if not worker_comes:
+            await _tell_no_work(orchestrator, around.settings.temporal_task_queue)
         gate = asyncio.Semaphore(_PARALLEL_SUBMISSIONS)
 
         async def one(source: Source, job_id: UUID | None) -> JobRow:
@@ -127,6 +130,30 @@ async def submit_all(
         return await with_progress(label, [one(source, job_id) for source, job_id in sources])
     finally:
         application.close()
+
+
+async def _tell_no_work(orchestrator: WorkflowOrchestrator, queue: str) -> None:
+    """Say where no worker takes work, and what those wait for that are there."""
+    if not await orchestrator.has_worker():
+        click.echo(f"no worker polls the task queue {queue!r}: start one with `photo-worker worker`", err=True)
+    elif waits_for := (await orchestrator.queue_state()).waits_for:
+        click.echo(
+            f"the worker of the task queue {queue!r} takes no work at this moment, it waits: {', '.join(waits_for)}; "
+            "its log says more",
+            err=True,
+        )
+
+
+def _tell_unknown(engine: str | None) -> None:
+    """Say where there is no such backend on this machine: the jobs wait for a worker that has it, if there is one."""
+    from photo_worker.ocr.registry import known_engines
+
+    if engine is not None and engine not in (known := known_engines()):
+        click.echo(
+            f"no OCR backend {engine!r} is installed here (known are {', '.join(known)}): "
+            "its jobs wait until a worker has it",
+            err=True,
+        )
 
 
 def _print(around: Surroundings, rows: Sequence[JobRow], wait: bool) -> None:

@@ -26,7 +26,7 @@ def worker(ctx: click.Context, stack_name: str | None, stop_on_eof: bool) -> Non
 
 
 async def _run(around: Surroundings, stop_on_eof: bool) -> None:
-    from photo_worker.bootstrap import build_activities, build_application, workflow_types
+    from photo_worker.bootstrap import BackendRegistry, build_activities, build_application, workflow_types
     from photo_worker.logs import configure_logging
     from photo_worker.orchestration.connection import connect
     from photo_worker.readiness import checks_of
@@ -35,14 +35,15 @@ async def _run(around: Surroundings, stop_on_eof: bool) -> None:
     configure_logging(around.settings.log_level, around.settings.log_format)
     application = build_application(around.settings)
     try:
-        activities = build_activities(application)
+        backends = BackendRegistry(application.settings, application.store)
+        activities = build_activities(application, backends)
         client = await connect(around.settings, around.variables)
         await serve(
             client,
             around.settings,
             workflow_types(),
             activities,
-            checks=checks_of(application),
+            checks=checks_of(application, backends),
             stop_on_eof=stop_on_eof,
         )
     finally:

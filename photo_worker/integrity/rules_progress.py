@@ -195,7 +195,16 @@ def queue_waits(evidence: Evidence) -> Iterator[Problem]:
     """No task waits for long."""
     for queue in evidence.queues:
         waited = timedelta(seconds=queue.oldest_seconds)
-        if queue.backlog and queue.has_worker and waited > QUEUE_WAIT:
+        if not (queue.backlog and queue.has_worker):
+            continue
+        if queue.waits_for:
+            yield Problem(
+                f"task queue {queue.name}",
+                f"{_tasks(queue)}, the oldest for {_say(waited)}, and the workers take no work.",
+                f"They wait for what they need: {', '.join(queue.waits_for)}.",
+                "Their logs say what is to be mended; they go on by themselves.",
+            )
+        elif waited > QUEUE_WAIT:
             yield Problem(
                 f"task queue {queue.name}",
                 f"{_tasks(queue)}, the oldest for {_say(waited)}; {_say(QUEUE_WAIT)} are normal at most.",

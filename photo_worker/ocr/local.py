@@ -22,6 +22,10 @@ class LocalBackend:
         self._store = store
         self._reader = reader or DocumentReader(threads=1)
 
+    def require_usable(self) -> None:
+        """Load the models, once. Raises ``EngineUnavailable`` where the engine is not installed."""
+        self._reader.warm()
+
     def detect_text(self, document: DocumentRef) -> DetectedText:
         """Return the document's blocks.
 

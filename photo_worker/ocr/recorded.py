@@ -16,6 +16,9 @@ ENGINE = "recorded"
 
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 
+# Of a folder whose recordings are all of another kind, so many are looked into.
+_LOOKED_INTO = 20
+
 
 class RecordedBackend:
     """Reads ``{directory}/{sha256}.json``, each a DetectDocumentText answer. Opens no document and no socket."""
@@ -28,16 +31,48 @@ class RecordedBackend:
             raise ConfigurationError(problems=f"OCR_RECORDED_DIR: there is no directory {directory}")
         self._directory = directory
 
+    def require_usable(self) -> None:
+        """Raise ``ConfigurationError`` where no document has a recording here that can be played."""
+        tried = [path for path in self._recordings() if _SHA256.fullmatch(path.stem)][:_LOOKED_INTO]
+        if not tried:
+            raise ConfigurationError(problems=f"OCR_RECORDED_DIR: there is no recorded answer in {self._directory}")
+        for path in tried:
+            try:
+                self._play(path)
+            except RecordingInvalid as error:
+                reason = error.message
+            else:
+                return
+        raise ConfigurationError(problems=f"OCR_RECORDED_DIR: {reason}")
+
     def detect_text(self, document: DocumentRef) -> DetectedText:
-        """Return the recorded answer. Raises ``RecordingMissing`` or ``RecordingInvalid``."""
+        """Return the recorded answer. Raises ``RecordingMissing`` or ``RecordingInvalid``.
+
+        Raises ``ConfigurationError`` where the folder is at fault: it has no recording at all, or may not be read.
+        """
         # The hash becomes a file name, so it must be one.
         if not _SHA256.fullmatch(document.sha256):
             raise RecordingMissing(sha256=document.sha256)
-        path = self._directory / f"{document.sha256}.json"
+        try:
+            return self._play(self._directory / f"{document.sha256}.json")
+        except FileNotFoundError:
+            if not any(_SHA256.fullmatch(path.stem) for path in self._recordings()):
+                self.require_usable()
+            raise RecordingMissing(sha256=document.sha256) from None
+
+    def _recordings(self) -> list[Path]:
+        try:
+            return [path for path in self._directory.iterdir() if path.suffix == ".json"]
+        except OSError as error:
+            raise ConfigurationError(problems=f"OCR_RECORDED_DIR: {self._directory}: {error.strerror}") from error
+
+    def _play(self, path: Path) -> DetectedText:
         try:
             answer = _load(path)
         except FileNotFoundError:
-            raise RecordingMissing(sha256=document.sha256) from None
+            raise
+        except PermissionError as error:
+            raise ConfigurationError(problems=f"OCR_RECORDED_DIR: {path}: {error.strerror}") from error
         except (OSError, ValueError, RecursionError) as error:
             raise RecordingInvalid(path=str(path), reason=f"{error}") from error
         flaw = flaw_of(answer)

@@ -2,7 +2,8 @@
 
 A package adds a backend with an entry point of the group ``photo_worker.ocr_backends`` whose name
 is the engine's and whose object is a function from ``BackendContext`` to an ``OcrBackend``. A name
-of this package cannot be taken over.
+of this package cannot be taken over. A worker whose settings name a backend asks its ``require_usable`` before it takes
+work, where it has one.
 """
 
 from __future__ import annotations
@@ -44,7 +45,12 @@ def make_backend(engine: str, context: BackendContext) -> OcrBackend:
     installed = {entry.name: entry for entry in entry_points(group=ENTRY_POINT_GROUP)}
     if engine in installed:
         return _load(installed[engine], context)
-    raise UnknownEngine(engine=engine, known=", ".join(sorted({*own, *installed})))
+    raise UnknownEngine(engine=engine, known=", ".join(known_engines()))
+
+
+def known_engines() -> list[str]:
+    """Return the names of the backends that there are here, sorted."""
+    return sorted({*_own_backends(), *(entry.name for entry in entry_points(group=ENTRY_POINT_GROUP))})
 
 
 def _own_backends() -> Mapping[str, Callable[[BackendContext], OcrBackend]]:

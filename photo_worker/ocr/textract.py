@@ -113,9 +113,14 @@ class TextractBackend:
         ``wait`` passes seconds, and may raise to end the attempt; ``clock`` tells seconds that only grow.
         """
         self._client = client
+        self._api = api
         self._service = f"textract at {client.meta.endpoint_url}"
         jobs = TextDetectionJobs(client, self._service, notes=notes or _NoNotes(), wait=wait, clock=clock)
         self._answer = jobs.answer if api == "async" else self._detect
+
+    def require_usable(self) -> None:
+        """Raise what ``require_textract`` raises for this API."""
+        require_textract(self._client, self._api)
 
     def detect_text(self, document: DocumentRef) -> DetectedText:
         """Return the service's answer without its request's metadata, which differs from call to call."""

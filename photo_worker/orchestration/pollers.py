@@ -1,13 +1,22 @@
-"""Which workers ask Temporal for work, and what waits for them: both are DescribeTaskQueue's."""
+"""Which workers ask Temporal for work or wait to, and what waits for them: all of it is DescribeTaskQueue's."""
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
 from temporalio.api.enums.v1 import TaskQueueType
 from temporalio.api.taskqueue.v1 import TaskQueue
-from temporalio.api.workflowservice.v1 import DescribeTaskQueueRequest, DescribeTaskQueueResponse
+from temporalio.api.workflowservice.v1 import (
+    DescribeTaskQueueRequest,
+    DescribeTaskQueueResponse,
+    PollWorkflowTaskQueueRequest,
+)
 from temporalio.client import Client
+from temporalio.service import RPCError
 
 # A poll that finds no work lasts a minute, and only its start is noted.
 RECENT_POLL = timedelta(seconds=90)
@@ -15,18 +24,85 @@ RECENT_POLL = timedelta(seconds=90)
 _TIMEOUT = timedelta(seconds=10)
 
 
-async def last_poll(client: Client, task_queue: str, host: str | None = None) -> datetime | None:
-    """Return when a worker last asked for an activity, or a worker of one host; None where none is known.
+# How long a worker that takes no work asks each time where it is seen to wait.
+_WAITING_POLL = timedelta(seconds=15)
 
-    The SDK's identity of a worker is ``PID@HOST``. Raises ``RPCError``.
+# Two of these polls, and what a busy server takes.
+_RECENT_WAIT = timedelta(seconds=40)
+
+_PAUSE_SECONDS = 1.0
+
+
+@dataclass(frozen=True)
+class Workers:
+    """What the workers of a task queue do: when one was last seen, and the codes of what those wait for that wait.
+
+    ``take_work`` tells whether one has asked for an activity lately and does not wait.
     """
-    answer = await _describe(client, task_queue, TaskQueueType.TASK_QUEUE_TYPE_ACTIVITY)
-    polls = [
-        poller.last_access_time.ToDatetime(tzinfo=UTC)
-        for poller in answer.pollers
-        if host is None or poller.identity.partition("@")[2] == host
-    ]
-    return max(polls, default=None)
+
+    last_seen: datetime | None
+    take_work: bool
+    waits_for: tuple[str, ...]
+
+    @property
+    def are_there(self) -> bool:
+        """Tell whether a worker was seen within ``RECENT_POLL``."""
+        return self.last_seen is not None and datetime.now(UTC) - self.last_seen < RECENT_POLL
+
+
+async def workers_of(client: Client, task_queue: str, host: str | None = None) -> Workers:
+    """Return what the workers of a task queue do, or those of one host. Raises ``RPCError``.
+
+    The SDK's identity of a worker is ``PID@HOST``.
+    """
+    kinds = (TaskQueueType.TASK_QUEUE_TYPE_ACTIVITY, TaskQueueType.TASK_QUEUE_TYPE_WORKFLOW)
+    activities, workflows = [_polls(await _describe(client, task_queue, kind), host) for kind in kinds]
+    told = _polls(await _describe(client, _waiting_queue(task_queue), kinds[1]), host)
+    waiting: dict[str, str] = {}
+    for identity, at in sorted(told.items(), key=lambda item: item[1]):
+        worker, _, code = identity.partition(" ")
+        if datetime.now(UTC) - at < _RECENT_WAIT and at > activities.get(worker, datetime.min.replace(tzinfo=UTC)):
+            waiting[worker] = code
+    now = datetime.now(UTC)
+    return Workers(
+        last_seen=max([*activities.values(), *workflows.values(), *told.values()], default=None),
+        take_work=any(now - at < RECENT_POLL for worker, at in activities.items() if worker not in waiting),
+        waits_for=tuple(sorted(set(waiting.values()))),
+    )
+
+
+async def tell_waiting(client: Client, task_queue: str, waits_for: Callable[[], str | None]) -> None:
+    """Let ``workers_of`` see what this worker waits for, as long as ``waits_for`` returns a code; until cancelled.
+
+    Temporal keeps of a worker what it polls with, and nothing else. So this polls a task queue that has no tasks, with
+    the code in its identity. A worker that waits does not poll for workflows before it has been usable once: the jobs'
+    lifetimes would begin, and a release whose schema is not there yet would leave its marks in their histories.
+    """
+    while True:
+        code = waits_for()
+        if code is not None:
+            request = PollWorkflowTaskQueueRequest(
+                namespace=client.namespace,
+                task_queue=TaskQueue(name=_waiting_queue(task_queue)),
+                identity=f"{client.service_client.config.identity} {code}",
+            )
+            with suppress(RPCError):
+                await client.workflow_service.poll_workflow_task_queue(request, timeout=_WAITING_POLL)
+        await asyncio.sleep(_PAUSE_SECONDS)
+
+
+def _waiting_queue(task_queue: str) -> str:
+    return f"{task_queue}/photo-worker-waits"
+
+
+def _polls(answer: DescribeTaskQueueResponse, host: str | None) -> dict[str, datetime]:
+    """Return the last poll of each identity."""
+    polls = {poller.identity: poller.last_access_time.ToDatetime(tzinfo=UTC) for poller in answer.pollers}
+    return {
+        identity: at
+        for identity, at in polls.items()
+        if host is None or identity.partition(" ")[0].partition("@")[2] == host
+    }
 
 
 async def backlog(client: Client, task_queue: str) -> tuple[int, timedelta]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import AsyncIterator
-from datetime import UTC, datetime
+from datetime import UTC
 from uuid import UUID
 
 from temporalio.api.enums.v1 import PendingActivityState
@@ -24,7 +24,7 @@ from photo_worker.contracts.image import ImageProcessingInput, ImageProcessingRe
 from photo_worker.errors import TERMINATED, JobCancelled, JobFailed, JobMissing, PhotoWorkerError, TemporalUnavailable
 from photo_worker.orchestration import rpc_errors
 from photo_worker.orchestration.erasure import ERASE_SECONDS, erase_runs
-from photo_worker.orchestration.pollers import RECENT_POLL, backlog, last_poll
+from photo_worker.orchestration.pollers import Workers, backlog, workers_of
 from photo_worker.ports import JobHandle, QueueState, Waiting, WorkflowState
 from photo_worker.workflows.image import ImageProcessingWorkflow
 
@@ -133,12 +133,14 @@ class TemporalOrchestrator:
             raise self._translated(error) from error
 
     async def has_worker(self) -> bool:
-        """Tell whether a worker has polled the task queue within ``RECENT_POLL``."""
+        """Tell whether a worker has polled the task queue, or has said that it waits to, within ``RECENT_POLL``."""
+        return (await self._workers()).are_there
+
+    async def _workers(self) -> Workers:
         try:
-            polled = await last_poll(self._client, self._task_queue)
+            return await workers_of(self._client, self._task_queue)
         except RPCError as error:
             raise self._translated(error) from error
-        return polled is not None and datetime.now(UTC) - polled < RECENT_POLL
 
     async def state(self, job_id: UUID) -> WorkflowState | None:
         """Return what Temporal knows of a job's workflow, None where it knows none; its reason where it has failed."""
@@ -194,11 +196,13 @@ class TemporalOrchestrator:
             waiting, oldest = await backlog(self._client, self._task_queue)
         except RPCError as error:
             raise self._translated(error) from error
+        workers = await self._workers()
         return QueueState(
             name=self._task_queue,
             backlog=waiting,
             oldest_seconds=oldest.total_seconds(),
-            has_worker=await self.has_worker(),
+            has_worker=workers.are_there,
+            waits_for=() if workers.take_work else workers.waits_for,
         )
 
     async def erase(self, job_id: UUID) -> bool:

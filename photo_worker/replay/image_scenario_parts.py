@@ -14,6 +14,9 @@ VERIFY, OCR, PERSIST, RECORD = "verify_and_locate_asset", "ocr_textract", "persi
 
 DONE = (Ran(VERIFY, "completed"), Ran(OCR, "completed"), Ran(PERSIST, "completed"))
 
+# A name that is no engine's.
+NO_ENGINE = "nobody-has-this"
+
 
 @dataclass(frozen=True)
 class Photo:

@@ -10,6 +10,7 @@ from datetime import timedelta
 
 from photo_worker.replay.image_scenario_parts import (
     DONE,
+    NO_ENGINE,
     OCR,
     PERSIST,
     RECORD,
@@ -75,7 +76,7 @@ COUNTED_SCENARIOS: tuple[Scenario, ...] = (
         "engine_unknown",
         Ran(VERIFY, "completed"),
         Ran(OCR, "failed"),
-        photo=Photo(engine="nobody-has-this"),
+        photo=Photo(engine=NO_ENGINE),
     ),
     failed(
         "ocr-unavailable",

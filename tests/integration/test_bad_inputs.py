@@ -108,9 +108,7 @@ async def test_traversing_keys_are_refused(running: Harness, key: str) -> None:
     assert_failed(running, await process(running, key), "key_invalid")
 
 
-async def test_unknown_engine_and_unknown_recording(running: Harness) -> None:
-    await put(running, "photo.png", PHOTO.read_bytes(), "image/png")
-    assert_failed(running, await process(running, "photo.png", engine="no-such"), "engine_unknown")
+async def test_unknown_recording(running: Harness) -> None:
     # A valid photo with a byte behind its end: nobody recorded that one.
     await put(running, "other.png", PHOTO.read_bytes() + b"\0", "image/png")
     assert_failed(running, await process(running, "other.png"), "recording_missing")

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import socket
 import subprocess
 import sys
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 import pytest
 
+from photo_worker.admission import Admission
+from photo_worker.errors import DatabaseUnavailable
 from photo_worker.health import check
+from photo_worker.orchestration.pollers import tell_waiting, workers_of
 from tests.support.harness import Harness, eventually
 
 pytestmark = pytest.mark.stack
@@ -25,6 +30,45 @@ async def test_a_worker_that_polls_is_healthy(harness: Harness) -> None:
         await eventually(healthy)
         reason = await check(harness.variables, None, "another-host")
     assert reason == f"no worker of another-host polls {harness.settings.temporal_task_queue}"
+
+
+async def test_a_worker_that_waits_for_a_service_is_healthy_and_says_for_which(harness: Harness) -> None:
+    away = True
+
+    def database() -> None:
+        if away:
+            raise DatabaseUnavailable(database="recipes", reason="connection refused")
+
+    said: list[str] = []
+
+    async def healthy() -> bool:
+        return not await check(harness.variables, None, socket.gethostname(), said.append)
+
+    # Closed from its beginning on, as another is when it has not asked for an activity for a while.
+    admission = Admission([database])
+    looking = asyncio.create_task(admission.first_look())
+    queue = harness.settings.temporal_task_queue
+    async with harness.worker(admission=admission):
+        await eventually(healthy)
+        telling = asyncio.create_task(tell_waiting(harness.client, queue, lambda: DatabaseUnavailable.code))
+        await eventually(lambda: says(healthy, said))
+        assert said[-1] == "the worker takes no work, it waits: database_unavailable\n"
+        telling.cancel()
+        away = False
+        await looking
+
+        async def takes_work() -> bool:
+            return (await workers_of(harness.client, queue)).waits_for == ()
+
+        await eventually(takes_work)
+        said.clear()
+        assert await healthy()
+    assert said == []
+
+
+async def says(healthy: Callable[[], Awaitable[bool]], said: list[str]) -> bool:
+    assert await healthy()
+    return bool(said)
 
 
 def test_no_temporal_is_one_line_and_exit_code_1(tmp_path: Path) -> None:

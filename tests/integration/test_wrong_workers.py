@@ -8,6 +8,7 @@ import json
 import os
 import secrets
 import signal
+import socket
 import sys
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -15,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 import psycopg
 import pytest
@@ -27,11 +28,13 @@ from temporalio.client import WorkflowFailureError
 from temporalio.exceptions import ApplicationError
 from temporalio.worker import Worker
 
+from photo_worker import health
+from photo_worker.bootstrap import BackendRegistry
 from photo_worker.cli import cli
 from photo_worker.errors import JobEndedWithoutRow
 from photo_worker.integrity.binding import MARKER_KEY
 from photo_worker.jobs import Source
-from tests.support.harness import FIXTURES, Harness, eventually, open_harness
+from tests.support.harness import FIXTURES, Harness, eventually, open_harness, waiting_for
 from tests.support.workers import running
 
 if TYPE_CHECKING:
@@ -97,26 +100,46 @@ def with_password(variables: dict[str, str], user: str, password: str) -> dict[s
     return variables | {"DATABASE_URL": url._replace(netloc=f"{user}:{password}@{host}").geturl()}
 
 
-@pytest.mark.parametrize("wrong", ["password", "schema", "bucket"])
+@pytest.mark.parametrize("wrong", ["password", "schema", "bucket", "engine", "recordings"])
 async def test_a_wrong_worker_takes_no_job_and_leaves_all_to_a_right_one(
     harness: Harness, empty_database_url: str, tmp_path: Path, wrong: str
 ) -> None:
     url = urlsplit(harness.variables["DATABASE_URL"])
     unmigrated = url._replace(path=str(conninfo_to_dict(empty_database_url)["dbname"])).geturl()
+    empty = tmp_path / "empty"
+    empty.mkdir()
     variables, code = {
         "password": (with_password(harness.variables, url.username or "", "old"), "service_refused"),
         "schema": (harness.variables | {"DATABASE_URL": unmigrated}, "schema_missing"),
         "bucket": (harness.variables | {"S3_BUCKET": f"pw-none-{secrets.token_hex(6)}"}, "worker_bucket_missing"),
+        "engine": (harness.variables | {"OCR_ENGINE": "textrct"}, "config_invalid"),
+        "recordings": (
+            harness.variables | {"OCR_ENGINE": "recorded", "OCR_RECORDED_DIR": str(empty)},
+            "config_invalid",
+        ),
     }[wrong]
     jobs = [await harness.service.submit(a_photo(), engine="recorded") for _ in range(4)]
     async with worker_with(variables, tmp_path) as process:
         await process.says(f'"{code}"')
-        assert not await harness.service._started().has_worker(), "it does not poll"
+
+        async def told() -> bool:
+            return (await harness.service._started().queue_state()).waits_for == (code,)
+
+        await eventually(told)
+        assert not await health.check(variables, None, socket.gethostname()), "starting it again would mend nothing"
+        assert "worker polls" not in process.output()
         assert process.output().count("takes no work") == 1
         for job in jobs:
             row = harness.application.repository.get(job.job_id)
             assert row is not None
             assert row.status == "queued"
+            # Its lifetime begins with its first workflow task.
+            history = await harness.client.get_workflow_handle(str(job.job_id)).fetch_history()
+            assert len(history.events) == 2
+        submitted = await asyncio.to_thread(
+            CliRunner().invoke, cli, ["submit", str(a_photo().path), "--engine", "recorded"], env=harness.variables
+        )
+        assert f"takes no work at this moment, it waits: {code}" in submitted.stderr
         async with harness.worker():
             ended = [(await harness.service.wait(job.job_id)).recipe.status for job in jobs]
         assert ended == ["succeeded"] * 4
@@ -197,6 +220,23 @@ async def test_a_worker_begins_before_anything_is_bound(harness: Harness, s3_cli
         await process.says("worker polls")
         job = await harness.service.submit(a_photo(), engine="recorded")
         assert (await harness.service.wait(job.job_id)).recipe.status == "succeeded"
+
+
+async def test_a_job_waits_for_the_worker_that_has_the_backend_it_names(harness: Harness) -> None:
+    submitted = await asyncio.to_thread(
+        CliRunner().invoke,
+        cli,
+        ["submit", str(FIXTURES / "photos" / "clean-print.png"), "--engine", "theirs", "-o", "json"],
+        env=harness.variables,
+    )
+    assert submitted.exit_code == 0, submitted.output
+    assert "no OCR backend 'theirs' is installed here (known are local, recorded, textract)" in submitted.stderr
+    (job,) = json.loads(submitted.stdout)["data"]["jobs"]
+    async with harness.worker():
+        assert (await waiting_for(harness, UUID(job["job_id"]), 2)).code == "engine_missing"
+    registry = BackendRegistry(harness.settings, harness.application.store)
+    async with harness.worker(lambda engine: registry("recorded" if engine == "theirs" else engine)):
+        assert (await harness.service.wait(UUID(job["job_id"]))).recipe.status == "succeeded"
 
 
 async def test_a_worker_that_loses_its_password_fails_no_job_and_goes_on_with_the_new_one(

@@ -25,7 +25,7 @@ from photo_worker.integrity.binding import bind
 from photo_worker.jobs import JobService
 from photo_worker.orchestration.connection import connect
 from photo_worker.orchestration.temporal import TemporalOrchestrator
-from photo_worker.ports import Waiting
+from photo_worker.ports import OcrBackend, Waiting
 from photo_worker.readiness import checks_of
 from photo_worker.storage.postgres import PostgresRecipeRepository, make_pool
 from photo_worker.storage.s3_boto import BotoObjectStore
@@ -61,12 +61,13 @@ class Harness:
     service: JobService
 
     @asynccontextmanager
-    async def worker(self) -> AsyncIterator[Worker]:
-        """Run a worker of this harness while the block runs."""
+    async def worker(
+        self, backends: Callable[[str], OcrBackend] | None = None, admission: Admission | None = None
+    ) -> AsyncIterator[Worker]:
+        """Run a worker of this harness while the block runs, with ``backends`` in the place of the settings' own."""
         with ThreadPoolExecutor(self.settings.max_activities) as executor:
-            worker = build_worker(
-                self.client, self.settings, workflow_types(), build_activities(self.application), executor
-            )
+            activities = build_activities(self.application, backends)
+            worker = build_worker(self.client, self.settings, workflow_types(), activities, executor, admission)
             async with running(worker):
                 yield worker
 

@@ -4,13 +4,24 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
 
 from photo_worker import admission as module
 from photo_worker.admission import Admission, AdmittedSlots
-from photo_worker.errors import DatabaseUnavailable, OcrThrottled, PhotoWorkerError, ServiceRefused
+from photo_worker.errors import (
+    DatabaseUnavailable,
+    EngineMissing,
+    ObjectForbidden,
+    OcrRefused,
+    OcrThrottled,
+    RequestTokenTaken,
+    ServiceRefused,
+)
 from tests.support.harness import eventually
 
 AWAY = DatabaseUnavailable(database="d", reason="connection refused")
@@ -21,7 +32,7 @@ class Needs:
     """What a worker needs: there, or failing with an error. Counts the looks."""
 
     def __init__(self) -> None:
-        self.error: PhotoWorkerError | None = None
+        self.error: Exception | None = None
         self.looks = 0
 
     def __call__(self) -> None:
@@ -77,7 +88,7 @@ async def test_a_worker_that_loses_its_credentials_stops_and_goes_on(
     watching = asyncio.create_task(admission.watch())
     needs.error = ServiceRefused(service="S3", reason="ExpiredToken")
     for _ in range(20):
-        admission.heard("verify_and_locate_asset", needs.error)
+        admission.heard("verify_and_locate_asset", ServiceRefused(service="S3", reason="ExpiredToken"))
     await until(lambda: admission.away is not None)
     assert not admission.is_open
     (record,) = said(caplog, "takes no work")
@@ -99,26 +110,202 @@ async def test_one_refused_object_does_not_stop_a_worker(needs: Needs) -> None:
     watching.cancel()
 
 
-async def test_failures_in_a_row_slow_a_worker_down_and_a_success_lets_it_go_on(needs: Needs) -> None:
-    now = 0.0
-    admission = Admission([needs], clock=lambda: now)
+THROTTLED = OcrThrottled(engine="textract", reason="slow down")
+OCR, PERSIST = "ocr_textract", "persist_artifacts"
+
+
+class Clock:
+    """Seconds that pass when the test says so."""
+
+    def __init__(self) -> None:
+        self.now = 0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@dataclass
+class Service:
+    """An OCR service that no check sees failing, and jobs that ask for it as a worker with ``admission`` lets them."""
+
+    admission: Admission
+    works: Callable[[str], bool] = lambda job: False
+    calls: list[str] = field(default_factory=list)
+
+    def attempt(self, job: str) -> bool:
+        """Try a job's step, unless it is held back; tell whether it succeeded."""
+        if self.admission.held_back(OCR, job) is not None:
+            return False
+        self.calls.append(job)
+        worked = self.works(job)
+        self.admission.ended(OCR, job, failed=not worked)
+        self.admission.heard(OCR, None if worked else THROTTLED)
+        return worked
+
+
+async def test_a_step_that_fails_again_and_again_asks_little_and_leaves_the_others_alone(needs: Needs) -> None:
+    clock = Clock()
+    admission = Admission([needs], clock=clock)
     await admission.first_look()
-    throttled = OcrThrottled(engine="textract", reason="slow down")
-    admission.heard("ocr_textract", throttled)
-    admission.heard("ocr_textract", throttled)
-    assert admission.is_open, "single failures are ordinary"
-    pauses = []
-    for _ in range(10):
-        admission.heard("ocr_textract", throttled)
-        assert opened(admission) == [False]
-        pauses.append(admission._until - now)
-    assert pauses == sorted(pauses)
-    assert pauses[-1] == module.LONGEST_PAUSE_SECONDS
-    now += pauses[-1]
-    assert admission.is_open, "it tries again after the pause"
-    admission.heard("ocr_textract", throttled)
-    admission.heard("ocr_textract", None)
+    service = Service(admission)
+    jobs = [f"job-{number}" for number in range(40)]
+    for clock.now in range(600):
+        for job in jobs:
+            service.attempt(job)
+    # Ten minutes with a backlog that is due every second, 24,000 attempts: each job is tried once, then 16 a minute.
+    assert len(jobs) < len(service.calls) < 300
     assert admission.is_open
+    assert admission.held_back(PERSIST, jobs[0]) is None
+
+
+async def test_single_failures_hold_nothing_back(needs: Needs) -> None:
+    admission = Admission([needs], clock=lambda: 0.0)
+    await admission.first_look()
+    service = Service(admission)
+    for number in range(100):
+        service.works = lambda job: False
+        service.attempt("always-throttled")
+        service.attempt("throttled")
+        service.works = lambda job: True
+        assert service.attempt(f"fine-{number}")
+
+
+async def test_when_the_service_works_again_every_job_is_tried_at_once(needs: Needs) -> None:
+    clock = Clock()
+    admission = Admission([needs], clock=clock)
+    await admission.first_look()
+    service = Service(admission)
+    jobs = [f"job-{number}" for number in range(40)]
+    for clock.now in range(300):
+        for job in jobs:
+            service.attempt(job)
+    service.works = lambda job: True
+    clock.now += 1
+    assert service.attempt("new")
+    assert all(service.attempt(job) for job in jobs)
+
+
+async def test_documents_that_always_fail_do_not_keep_a_healthy_one_waiting(needs: Needs) -> None:
+    clock = Clock()
+    admission = Admission([needs], clock=clock)
+    await admission.first_look()
+    service = Service(admission, works=lambda job: job.startswith("fine"))
+    for clock.now in range(300):
+        for number in range(20):
+            service.attempt(f"poison-{number}")
+    began = clock.now
+    while not service.attempt("fine"):
+        clock.now += 1
+        for number in range(20):
+            service.attempt(f"poison-{number}")
+    assert clock.now - began <= 2
+
+
+async def test_refused_objects_keep_no_other_job_waiting(needs: Needs) -> None:
+    admission = Admission([needs], clock=lambda: 0.0)
+    await admission.first_look()
+    slots = AdmittedSlots(admission, 2)
+    for number in range(200):
+        for error in (
+            ObjectForbidden(bucket="theirs", key=f"{number}.jpg"),
+            OcrRefused(bucket="theirs", key=f"{number}.jpg", engine="textract", reason="kms:Decrypt"),
+            RequestTokenTaken(service="textract", name=f"{number}.jpg", reason="other input"),
+            EngineMissing(engine="theirs", known="local"),
+        ):
+            admission.heard(OCR, error)
+    assert slots.try_reserve_slot(ASKED) is not None
+    await asyncio.wait_for(slots.reserve_slot(ASKED), 1)
+
+
+async def test_a_check_that_fails_unexpectedly_is_told_of_and_looked_at_again(
+    needs: Needs, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    admission = Admission([needs])
+    await admission.first_look()
+    watching = asyncio.create_task(admission.watch())
+    needs.error = KeyError("ETag")
+    admission.heard(OCR, AWAY)
+    await until(lambda: needs.looks > 5)
+    assert opened(admission) == [False]
+    assert len(said(caplog, "takes no work")) == 1
+    (logged,) = [record for record in caplog.records if record.exc_info]
+    assert "ETag" in str(logged.exc_info)
+    needs.error = None
+    await until(lambda: admission.is_open)
+    # And it goes on watching.
+    needs.error = AWAY
+    admission.heard(OCR, AWAY)
+    await until(lambda: not admission.is_open)
+    watching.cancel()
+
+
+async def test_a_machine_without_a_thread_to_spare_ends_no_watch(needs: Needs, monkeypatch: pytest.MonkeyPatch) -> None:
+    def start(thread: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    admission = Admission([needs])
+    with monkeypatch.context() as patch:
+        patch.setattr(threading.Thread, "start", start)
+        looking = asyncio.create_task(admission.first_look())
+        await until(lambda: admission.away is not None)
+    await asyncio.wait_for(looking, 10)
+    assert admission.is_open
+
+
+async def test_a_worker_that_says_it_takes_work_again_does(needs: Needs, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO)
+    admission = Admission([needs], clock=lambda: 0.0)
+    await admission.first_look()
+    slots = AdmittedSlots(admission, 2)
+    watching = asyncio.create_task(admission.watch())
+    needs.error = AWAY
+    for _ in range(20):
+        admission.heard(OCR, AWAY)
+    await until(lambda: said(caplog, "takes no work"))
+    needs.error = None
+    await until(lambda: said(caplog, "takes work again"))
+    await asyncio.wait_for(slots.reserve_slot(ASKED), 5)
+    watching.cancel()
+
+
+async def test_a_job_that_met_the_outage_is_tried_when_it_is_over(needs: Needs) -> None:
+    admission = Admission([needs], clock=lambda: 0.0)
+    await admission.first_look()
+    watching = asyncio.create_task(admission.watch())
+    needs.error = AWAY
+    for _ in range(20):
+        admission.ended(OCR, "job", failed=True)
+        admission.heard(OCR, AWAY)
+    await until(lambda: admission.away is not None)
+    assert admission.held_back(OCR, "job") is not None
+    needs.error = None
+    await until(lambda: admission.is_open)
+    assert admission.held_back(OCR, "job") is None
+    watching.cancel()
+
+
+async def test_what_no_check_sees_is_looked_into_less_and_less_and_something_new_at_once(
+    needs: Needs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "FIRST_LOOK_SECONDS", 0.05)
+    monkeypatch.setattr(module, "LONGEST_LOOK_SECONDS", 2.0)
+    admission = Admission([needs])
+    await admission.first_look()
+    watching = asyncio.create_task(admission.watch())
+    loop = asyncio.get_running_loop()
+    began = loop.time()
+    while loop.time() - began < 2:
+        admission.heard(OCR, THROTTLED)
+        await asyncio.sleep(0.01)
+    # Every 0.05 s it would be 40.
+    assert 3 <= needs.looks <= 9
+    needs.error = AWAY
+    admission.heard(PERSIST, AWAY)
+    began = loop.time()
+    await until(lambda: not admission.is_open)
+    assert loop.time() - began < 1
+    watching.cancel()
 
 
 class TestSlots:

@@ -84,6 +84,21 @@ def test_an_activity_that_hangs_does_not_keep_the_process() -> None:
         thread.join()
 
 
+async def test_a_worker_that_nothing_watches_any_more_drains_and_ends_with_the_reason() -> None:
+    async def watches() -> None:
+        raise OSError("no memory")
+
+    draining = Draining()
+    watching = asyncio.create_task(watches())
+    run = asyncio.create_task(
+        run_until_stopped(as_worker(draining), stop=asyncio.Event(), limit_seconds=30, watching=watching)
+    )
+    await asyncio.wait_for(draining.asked.wait(), 10)
+    draining.drained.set()
+    with pytest.raises(OSError, match="no memory"):
+        await asyncio.wait_for(run, 10)
+
+
 async def test_a_worker_that_fails_by_itself_says_why() -> None:
     draining = Draining()
     draining.failure = RuntimeError("namespace not found")

@@ -252,6 +252,11 @@ DAMAGES: dict[str, tuple[Damage, str, Repair | None]] = {
     "a job's id in capitals": (added(old(BUCKET, f"artifacts/{str(OTHER).upper()}/a")), "name_unknown", None),
     "a strange name under raw/": (added(old(BUCKET, "raw/photo.png")), "name_unknown", None),
     "tasks and no worker": (queue(backlog=1, has_worker=False), "queue_without_worker", None),
+    "tasks whose workers wait themselves": (
+        queue(backlog=1, waits_for=("database_unavailable",)),
+        "queue_waits",
+        None,
+    ),
     "tasks that wait for long": (
         queue(backlog=9, oldest_seconds=QUEUE_WAIT.total_seconds() + 1),
         "queue_waits",

@@ -1,0 +1,144 @@
+"""What a worker says of its bucket, by the permissions that it has there, and of what it reads documents with."""
+
+from __future__ import annotations
+
+import shutil
+import sys
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from photo_worker import readiness
+from photo_worker.activities.boundary import to_application_error
+from photo_worker.bootstrap import Application, BackendRegistry
+from photo_worker.config import Settings
+from photo_worker.contracts.image import CONFIGURED_ENGINE
+from photo_worker.errors import (
+    BucketForbidden,
+    ConfigurationError,
+    EngineUnavailable,
+    ListingForbidden,
+    ObjectForbidden,
+    ObjectMissing,
+    PhotoWorkerError,
+)
+from photo_worker.integrity.binding import bind
+from photo_worker.ports import DocumentRef, ObjectEntry, ObjectInfo
+from photo_worker.storage.memory import MemoryObjectStore, MemoryRecipeRepository
+
+BUCKET = "recipes"
+DATABASE = "postgresql://nowhere/recipes"
+FIXTURES = Path(__file__).resolve().parents[2] / "fixtures"
+
+
+class Permitting(MemoryObjectStore):
+    """A store that refuses as S3 does: without s3:ListBucket also what is not there ("HeadObject", permissions)."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.permissions = {"s3:GetObject", "s3:ListBucket"}
+
+    def head(self, bucket: str, key: str, *, version_id: str = "") -> ObjectInfo:
+        if "s3:GetObject" not in self.permissions:
+            raise ObjectForbidden(bucket=bucket, key=key)
+        try:
+            return super().head(bucket, key, version_id=version_id)
+        except ObjectMissing as error:
+            if "s3:ListBucket" in self.permissions:
+                raise
+            raise ObjectForbidden(bucket=bucket, key=key) from error
+
+    def list(self, bucket: str, prefix: str) -> Iterator[ObjectEntry]:
+        if "s3:ListBucket" not in self.permissions:
+            raise BucketForbidden(bucket=bucket)
+        return super().list(bucket, prefix)
+
+
+def store_of(*permissions: str, bound: bool) -> tuple[Permitting, Application]:
+    store, repository = Permitting(), MemoryRecipeRepository()
+    store.ensure_bucket(BUCKET)
+    if bound:
+        bind(store, repository, BUCKET)
+    store.permissions = set(permissions)
+    return store, Application(Settings(s3_bucket=BUCKET), store, repository, lambda: None)
+
+
+def test_a_worker_that_may_not_list_an_unbound_bucket_names_the_permission_that_it_lacks() -> None:
+    store, application = store_of("s3:GetObject", bound=False)
+    look = readiness._bucket(application)
+    with pytest.raises(ListingForbidden) as caught:
+        look()
+    assert "s3:ListBucket" in caught.value.hint
+    store.permissions.add("s3:ListBucket")
+    look()
+
+
+def test_a_worker_that_may_not_read_says_so_once_it_may_list() -> None:
+    store, application = store_of(bound=False)
+    look = readiness._bucket(application)
+    with pytest.raises(ListingForbidden):
+        look()
+    store.permissions.add("s3:ListBucket")
+    with pytest.raises(ObjectForbidden) as caught:
+        look()
+    assert "s3:GetObject" in caught.value.hint
+    store.permissions.add("s3:GetObject")
+    look()
+
+
+def test_a_bound_bucket_needs_no_listing() -> None:
+    _, application = store_of("s3:GetObject", bound=True)
+    readiness._bucket(application)()
+
+
+def engine_check(settings: Settings) -> None:
+    """Look at what a worker with these settings reads documents with."""
+    _, application = store_of("s3:GetObject", bound=True)
+    readiness.checks_of(replace(application, settings=settings))[-1]()
+
+
+def test_a_worker_whose_setting_names_no_backend_waits_and_says_which_there_are() -> None:
+    with pytest.raises(ConfigurationError, match=r"OCR_ENGINE: .*'textrct'.*local, recorded, textract") as caught:
+        engine_check(Settings(ocr_engine="textrct", database_url=DATABASE))
+    assert not to_application_error(caught.value).non_retryable
+
+
+@pytest.mark.parametrize("content", [None, b"version https://git-lfs.github.com/spec/v1\n"], ids=["empty", "pointers"])
+def test_a_worker_whose_folder_has_no_recording_that_can_be_played_waits(tmp_path: Path, content: bytes | None) -> None:
+    if content is not None:
+        (tmp_path / f"{'0a' * 32}.json").write_bytes(content)
+        (tmp_path / "notes.json").write_bytes(b"{}")
+    settings = Settings(ocr_engine="recorded", ocr_recorded_dir=tmp_path, database_url=DATABASE)
+    with pytest.raises(ConfigurationError, match="OCR_RECORDED_DIR") as caught:
+        engine_check(settings)
+    assert str(tmp_path) in caught.value.message
+    shutil.copytree(FIXTURES / "recorded", tmp_path, dirs_exist_ok=True)
+    engine_check(settings)
+
+
+def test_a_worker_without_the_local_engine_waits(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "ocrust", None)
+    with pytest.raises(EngineUnavailable, match="ocrust"):
+        engine_check(Settings(ocr_engine="local", database_url=DATABASE))
+
+
+def test_a_folder_that_loses_its_recordings_ends_no_job(tmp_path: Path) -> None:
+    folder = tmp_path / "recorded"
+    shutil.copytree(FIXTURES / "recorded", folder)
+    backends = BackendRegistry(Settings(ocr_engine="recorded", ocr_recorded_dir=folder), MemoryObjectStore())
+    backends.require_usable()
+    shutil.rmtree(folder)
+    document = DocumentRef("photos", "pie.jpg", "image/jpeg", 1, next((FIXTURES / "recorded").glob("*.json")).stem)
+    with pytest.raises(PhotoWorkerError, match="OCR_RECORDED_DIR") as caught:
+        backends(CONFIGURED_ENGINE).detect_text(document)
+    assert caught.value.passes
+
+
+def test_a_job_that_names_a_backend_which_this_worker_lacks_waits_for_one_that_has_it() -> None:
+    backends = BackendRegistry(Settings(), MemoryObjectStore())
+    with pytest.raises(PhotoWorkerError, match=r"'theirs', which the job names; it has local, recorded") as caught:
+        backends("theirs")
+    assert caught.value.passes
+    assert not to_application_error(caught.value).non_retryable
