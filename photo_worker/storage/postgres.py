@@ -74,7 +74,7 @@ class Pool(ConnectionPool[LimitedConnection[TupleRow]]):
         super().__init__(
             database_url,
             connection_class=LimitedConnection[TupleRow],
-            kwargs={**options(database_url), "autocommit": True, "connect_timeout": connect_timeout},
+            kwargs={**options(database_url, connect_timeout=connect_timeout), "autocommit": True},
             min_size=min_size,
             max_size=max_size,
             timeout=timeout,

@@ -24,6 +24,7 @@ from photo_worker.errors import (
     ServiceRefused,
 )
 from photo_worker.ports import Recipe, RecipeOcr
+from photo_worker.storage.pg_connection import connect
 from photo_worker.storage.postgres import PostgresRecipeRepository, make_pool
 from tests.support.proxy import Proxy, proxy_to
 
@@ -108,6 +109,24 @@ def test_a_restart_that_is_over_goes_unnoticed(database_url: str) -> None:
                 connection.execute("SELECT pg_terminate_backend(%s, 5000)", [pid])
         with ThreadPoolExecutor(4) as threads:
             assert {row.status for row in threads.map(lambda _: queue(repository), range(4))} == {"queued"}
+
+
+def test_the_connection_string_s_own_name_and_patience_go_first(database_url: str) -> None:
+    """An operator finds the worker's sessions by the name that was given to them."""
+    name = f"kitchen-{uuid4().hex[:8]}"
+    theirs = conninfo.make_conninfo(database_url, application_name=name, connect_timeout=30)
+    with make_pool(theirs) as pool, make_pool(database_url) as plain:
+        queue(PostgresRecipeRepository(pool))
+        queue(PostgresRecipeRepository(plain))
+        with psycopg.connect(database_url) as connection:
+            rows = connection.execute(
+                "SELECT application_name FROM pg_stat_activity WHERE datname = current_database()"
+                " AND pid <> pg_backend_pid()"
+            ).fetchall()
+        assert {name for (name,) in rows} == {name, "photo-worker"}
+        with pool.connection() as pooled, plain.connection() as default, connect(theirs) as alone:
+            waits = [each.info.get_parameters()["connect_timeout"] for each in (pooled, default, alone)]
+        assert waits == ["30", "5", "30"]
 
 
 def test_a_busy_pool_says_so(database_url: str) -> None:
