@@ -13,6 +13,7 @@ from temporalio.worker import ActivityInboundInterceptor, ExecuteActivityInput, 
 
 from photo_worker.errors import BucketMissing, PhotoWorkerError, WorkerBucketMissing
 from photo_worker.policies import UNEXPECTED
+from photo_worker.userinfo import without_userinfo
 
 # Temporal keeps a pending activity's last failure up to 4 KiB in all and replaces a longer one, so that nothing shows
 # why the activity waits (limit.mutableStateActivityFailureSize).
@@ -33,7 +34,7 @@ def to_application_error(error: PhotoWorkerError) -> ApplicationError:
 
 def unexpected(error: BaseException) -> ApplicationError:
     """Return an error for which no code stands: its class and text, without the chain of its causes."""
-    return ApplicationError(_cut(f"{type(error).__name__}: {error}"), type=UNEXPECTED)
+    return ApplicationError(_cut(without_userinfo(f"{type(error).__name__}: {error}")), type=UNEXPECTED)
 
 
 def _cut(text: str) -> str:

@@ -30,6 +30,7 @@ from photo_worker.errors import (
 from photo_worker.policies import SYNC_OCR_LIMIT_BYTES
 from photo_worker.ports import DocumentRef
 from photo_worker.throttling import throttle_wait
+from photo_worker.userinfo import without_userinfo
 
 # Amazon Textract API reference, errors; and what AWS answers to every service's callers.
 _THROTTLED = frozenset(
@@ -82,7 +83,7 @@ def explain_service(error: ClientError | BotoCoreError, service: str) -> PhotoWo
         return _about_service(error, service)
     if isinstance(error, (NoCredentialsError, PartialCredentialsError)):
         return ServiceRefused(service=service, reason=str(error))
-    return OcrUnavailable(engine=service, reason=str(error))
+    return OcrUnavailable(engine=service, reason=without_userinfo(str(error)))
 
 
 def _explain(error: ClientError, service: str, document: DocumentRef) -> PhotoWorkerError:

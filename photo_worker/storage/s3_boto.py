@@ -25,6 +25,7 @@ from photo_worker.loopback import direct_client
 from photo_worker.ports import ObjectEntry, ObjectInfo
 from photo_worker.storage import s3_errors
 from photo_worker.storage.metadata import decode_metadata, encode_metadata
+from photo_worker.userinfo import without_userinfo
 
 if TYPE_CHECKING:
     import boto3
@@ -79,7 +80,7 @@ def make_client(
         make: Callable[..., S3Client] = (session or boto3.Session()).client
         return direct_client(partial(make, "s3", endpoint_url=endpoint_url or None, region_name=region), config)
     except (BotoCoreError, ValueError) as error:
-        raise ConfigurationError(problems=f"S3: {error}") from error
+        raise ConfigurationError(problems=without_userinfo(f"S3: {error}")) from error
 
 
 class _Read(TypedDict):

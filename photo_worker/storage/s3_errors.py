@@ -26,6 +26,7 @@ from photo_worker.errors import (
     StorageUnavailable,
 )
 from photo_worker.throttling import throttle_wait
+from photo_worker.userinfo import without_userinfo
 
 TRANSIENT_CODES = frozenset(
     {
@@ -89,7 +90,8 @@ def translate(error: Exception, *, store: str, bucket: str, key: str | None) -> 
     """
     if isinstance(error, boto.ClientError):
         return _translate_answer(error, store=store, bucket=bucket, key=key)
-    reason = " ".join(str(error).split())
+    # It may quote the endpoint or the proxy.
+    reason = without_userinfo(" ".join(str(error).split()))
     if isinstance(error, boto.ParamValidationError) and "bucket" in reason.lower():
         return InvalidBucket(bucket=bucket, reason=reason.removeprefix("Parameter validation failed: "))
     if isinstance(error, boto.ReadTimeoutError):

@@ -100,6 +100,11 @@ async def test_an_error_without_a_code_is_counted_and_says_what_it_was() -> None
     assert (told.type, told.message) == ("unexpected", "ZeroDivisionError: division by zero")
 
 
+async def test_an_error_without_a_code_shows_no_password_of_an_address() -> None:
+    told = await ends(RuntimeError("no answer from http://kitchen:secret-word@127.0.0.1:9/"), ErrorBoundary())
+    assert told.message == "RuntimeError: no answer from http://127.0.0.1:9/"
+
+
 async def test_a_long_chain_of_causes_leaves_the_reason_of_a_pending_activity_readable() -> None:
     try:
         try:

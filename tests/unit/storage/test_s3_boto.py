@@ -356,6 +356,22 @@ def test_the_description_holds_no_credentials() -> None:
         assert store.describe() == "S3 at http://127.0.0.1:9"
 
 
+def test_an_endpoint_s_password_is_in_no_message(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Messages go into logs, rows and histories."""
+    address = f"http://kitchen:{SECRET_KEY}@127.0.0.1:1"
+    with store_at(address) as store, pytest.raises(StorageUnavailable) as away:
+        store.head("photos", "pie.jpg")
+    assert "127.0.0.1:1/photos/pie.jpg" in away.value.message
+    with pytest.raises(ConfigurationError) as wrong:
+        make_client(session=session(), endpoint_url=f"http://kitchen:{SECRET_KEY}@-no-host-:9")
+    monkeypatch.setenv("HTTP_PROXY", address)
+    with store_at("http://192.0.2.1") as store, pytest.raises(StorageUnavailable) as proxied:
+        store.head("photos", "pie.jpg")
+    for error in (away.value, wrong.value, proxied.value):
+        assert "kitchen" not in error.message
+        assert SECRET_KEY not in error.message
+
+
 def test_a_conditional_write_asks_the_store_and_takes_its_no() -> None:
     answers = deque([Answer(), refusal(412, "PreconditionFailed", "At least one of the pre-conditions did not hold")])
     with store_answering(lambda _: answers.popleft()) as (store, server):
