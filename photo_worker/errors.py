@@ -165,6 +165,25 @@ class ObjectForbidden(InputError):
     hint = "Give the worker's credentials s3:GetObject and s3:PutObject on the bucket."
 
 
+class ObjectArchived(InputError):
+    """The object {key!r} in bucket {bucket!r} is in an archive and cannot be read before it is restored: {reason}."""
+
+    code = "object_archived"
+    fault = "service"
+    hint = (
+        "Restore it, such as with `aws s3api restore-object`. The job goes on by itself when it is back, if that is "
+        "within its lifetime. Keep lifecycle rules from archiving what is not yet read."
+    )
+
+
+class ObjectKeyUnusable(InputError):
+    """The KMS key of {key!r} in bucket {bucket!r} cannot be used: {reason}."""
+
+    code = "object_key_unusable"
+    fault = "service"
+    hint = "Enable the key, or cancel its deletion: nothing that it encrypts can be read or written until then."
+
+
 class EmptyObject(InputError):
     """The object {key!r} in bucket {bucket!r} has zero bytes."""
 

@@ -19,13 +19,15 @@ from photo_worker.errors import (
     BucketMissing,
     InvalidBucket,
     InvalidKey,
+    ObjectArchived,
     ObjectForbidden,
+    ObjectKeyUnusable,
     ObjectMissing,
     PhotoWorkerError,
     ServiceRefused,
     StorageUnavailable,
 )
-from photo_worker.throttling import throttle_wait
+from photo_worker.throttling import LONGEST_SECONDS, throttle_wait
 from photo_worker.userinfo import without_userinfo
 
 TRANSIENT_CODES = frozenset(
@@ -42,12 +44,19 @@ TRANSIENT_CODES = frozenset(
         "ThrottlingException",
         "TooManyRequestsException",
         "XAmzContentSHA256Mismatch",
+        "KMS.DependencyTimeoutException",
+        "KMS.KMSInternalException",
+        "KMS.ThrottlingException",
     }
 )
 # Of these the service asks to slow down (Amazon S3 API reference, error responses).
-THROTTLED_CODES = frozenset({"SlowDown", "Throttling", "ThrottlingException", "TooManyRequestsException"})
+THROTTLED_CODES = frozenset(
+    {"KMS.ThrottlingException", "SlowDown", "Throttling", "ThrottlingException", "TooManyRequestsException"}
+)
 # boto3 reports the bare HTTP status as the code where the answer has no body.
 FORBIDDEN_CODES = frozenset({"AccessDenied", "AllAccessDisabled", "Forbidden", "403"})
+# S3 hands on what KMS says of an object's key, a throttled KMS excepted ("Error responses", AWS KMS API reference).
+KMS_CODES = "KMS."
 OPAQUE_CODES = frozenset({"400", "403", "Bad Request", "Forbidden"})
 
 PRECONDITION_FAILED = 412
@@ -123,6 +132,12 @@ def _translate_answer(error: boto.ClientError, *, store: str, bucket: str, key: 
         found = BucketForbidden(bucket=bucket)
     elif code in FORBIDDEN_CODES:
         found = ObjectForbidden(bucket=bucket, key=key)
+    elif code == "InvalidObjectState" and key is not None:
+        found = ObjectArchived(bucket=bucket, key=key, reason=reason)
+        # It takes minutes at least, hours mostly.
+        found.retry_after_seconds = LONGEST_SECONDS
+    elif code.startswith(KMS_CODES) and key is not None:
+        found = ObjectKeyUnusable(bucket=bucket, key=key, reason=reason)
     elif _is_elsewhere(error, code, status):
         found = ServiceRefused(service=store, reason=f"bucket {bucket!r} is in {_region(error)} ({reason})")
     else:
