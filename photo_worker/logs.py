@@ -38,9 +38,12 @@ def _tracebacks() -> Processor:
     return structlog.processors.ExceptionRenderer(structlog.tracebacks.ExceptionDictTransformer(show_locals=False))
 
 
-def _without_passwords(_: WrappedLogger, __: str, line: str) -> str:
-    """Take the passwords of addresses out of a rendered line: what libraries raise is not written for logs."""
-    return without_userinfo(line)
+class _Formatter(structlog.stdlib.ProcessorFormatter):
+    """Takes the passwords of addresses out of every line: what libraries raise is not written for logs."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Render a record."""
+        return without_userinfo(super().format(record))
 
 
 def configure_logging(level: str, style: Literal["json", "console"]) -> None:
@@ -65,9 +68,9 @@ def configure_logging(level: str, style: Literal["json", "console"]) -> None:
     else:
         plain = structlog.dev.plain_traceback
         last = [structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty(), exception_formatter=plain)]
-    formatter = structlog.stdlib.ProcessorFormatter(
+    formatter = _Formatter(
         foreign_pre_chain=shared,
-        processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, *last, _without_passwords],
+        processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, *last],
     )
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(formatter)
