@@ -363,7 +363,7 @@ class DependencyError(PhotoWorkerError):
 
     code = "dependency_unavailable"
     retryable = True
-    fault = "service"
+    fault: ClassVar[Fault] = "service"
     hint = "Look at `photo-worker status`; the job goes on by itself when the service is back."
 
 
@@ -407,6 +407,25 @@ class DecoderUnavailable(DependencyError):
 
     code = "decoder_unavailable"
     hint = "The machine has no processor time, memory or processes to spare; lower MAX_ACTIVITIES if it lasts."
+
+
+class WorkerExhausted(DependencyError):
+    """The worker's machine or process has no more of what an attempt needs: {reason}."""
+
+    code = "worker_exhausted"
+    fault = "worker"
+    hint = (
+        "Free memory, disk space, open files or processes on the worker's machine, raise its limits (ulimit -n, "
+        "ulimit -u, the container's), or lower MAX_ACTIVITIES. The job goes on by itself, there or at another worker."
+    )
+
+
+class WorkerIncomplete(DependencyError):
+    """A part of the worker's program cannot be loaded: {reason}."""
+
+    code = "worker_incomplete"
+    fault = "worker"
+    hint = "Install the release again and start the worker anew; files were removed or replaced while it ran."
 
 
 class TemporalUnavailable(DependencyError):

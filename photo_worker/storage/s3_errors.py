@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from typing import Any, cast
 
 from botocore import exceptions as boto
+from botocore.parsers import ResponseParserError
 from urllib3.exceptions import HTTPError
 
 from photo_worker.errors import (
@@ -67,10 +68,12 @@ UNREACHABLE = (
     boto.IncompleteReadError,
     boto.FlexibleChecksumError,
     boto.MetadataRetrievalError,
+    # Such as a page of HTML with status 200, in place of a list.
+    ResponseParserError,
     HTTPError,
     OSError,
 )
-FAILURES = (boto.BotoCoreError, boto.ClientError, HTTPError, OSError)
+FAILURES = (boto.BotoCoreError, boto.ClientError, ResponseParserError, HTTPError, OSError)
 
 
 def code_of(error: boto.ClientError) -> str:

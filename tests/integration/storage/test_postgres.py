@@ -268,6 +268,32 @@ def test_who_loses_the_lock_hears_of_it(database_url: str) -> None:
     assert caught.value.retryable
 
 
+def test_a_transaction_that_the_server_ends_is_no_defect(database_url: str) -> None:
+    """Its COMMIT meets 25P04; Postgres has that limit since 17."""
+    name = sql.Identifier(str(conninfo.conninfo_to_dict(database_url)["dbname"]))
+    with psycopg.connect(database_url, autocommit=True) as owner:
+        if owner.info.server_version < 170000:
+            pytest.skip("this Postgres has no transaction_timeout")
+        owner.execute(sql.SQL("ALTER DATABASE {} SET transaction_timeout = '300ms'").format(name))
+    with make_pool(database_url) as pool, ExitStack() as block:
+        repository = PostgresRecipeRepository(pool)
+        assert block.enter_context(repository.sole_user(uuid4(), bucket="photos", key="pie.jpg"))
+        with psycopg.connect(database_url, autocommit=True) as other:
+            until = time.monotonic() + 20
+            while backends_in_transaction(other):
+                assert time.monotonic() < until
+                time.sleep(0.05)
+        with pytest.raises(DatabaseUnavailable, match="transaction timeout"):
+            block.close()
+
+
+def backends_in_transaction(connection: psycopg.Connection[Any]) -> int:
+    found = connection.execute(
+        "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND state = 'idle in transaction'"
+    ).fetchone()
+    return int(found[0]) if found else 0
+
+
 def test_the_lock_on_an_object_ends_with_its_holder(database_url: str) -> None:
     """A holder that is killed does not keep the photo from others."""
     holder = (

@@ -111,6 +111,16 @@ def test_a_refusal_has_its_own_error_whichever_call_meets_it(
     assert caught.value.retryable is (kind is StorageUnavailable)
 
 
+@pytest.mark.parametrize("body", [b"<html>We are back soon</html>", b"<html>We are <br>back soon</html>"])
+@pytest.mark.parametrize("call", ["head", "open", "get", "put", "put_new", "list"])
+def test_a_page_in_the_store_s_place_is_no_answer(call: str, body: bytes) -> None:
+    """A proxy or a maintenance page that answers everything with 200: nothing is read from it, nothing stored."""
+    page = Answer(200, body, {"Content-Type": "text/html", "ETag": ""})
+    calls = CALLS | {"list": lambda store: list(store.list("photos", "raw/"))}
+    with store_answering(lambda _: page) as (store, _), pytest.raises(StorageUnavailable):
+        calls[call](store)
+
+
 @pytest.mark.parametrize("call", ["head", "open", "get"])
 def test_a_missing_object_in_a_bucket_that_is_there(call: str) -> None:
     def answer(request: Request) -> Answer:
