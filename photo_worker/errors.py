@@ -406,7 +406,11 @@ class DecoderUnavailable(DependencyError):
     """The worker cannot open documents at this moment: {reason}."""
 
     code = "decoder_unavailable"
-    hint = "The machine has no processor time, memory or processes to spare; lower MAX_ACTIVITIES if it lasts."
+    fault = "worker"
+    hint = (
+        "The machine has no processor time, memory or processes to spare: lower MAX_ACTIVITIES if it lasts. Where it "
+        "has, what opens documents is broken: install pi-heif, pillow and pypdfium2 again, and see the worker's log."
+    )
 
 
 class WorkerExhausted(DependencyError):
@@ -505,7 +509,7 @@ class TemporalRequestInvalid(ConfigurationError):
 
 
 class DecoderMissing(ConfigurationError):
-    """The worker lacks a package that it opens documents with: {reason}."""
+    """The worker cannot load what it opens documents with: {reason}."""
 
     code = "decoder_missing"
     hint = "Install what the worker needs: pip install pi-heif pillow pypdfium2."
