@@ -109,7 +109,10 @@ def options(conninfo: str, *, connect_timeout: int = CONNECT_TIMEOUT_SECONDS) ->
     """Return what a connection is opened with; what the string itself says goes first."""
     said = pg_conninfo.conninfo_to_dict(conninfo)
     ours = {**LIVENESS, "connect_timeout": connect_timeout, "application_name": APPLICATION_NAME}
-    return {**{name: value for name, value in ours.items() if name not in said}, "prepare_threshold": None}
+    return {
+        **{name: value for name, value in ours.items() if name not in said},
+        "prepare_threshold": None,
+    }
 
 
 def connect(
