@@ -34,7 +34,7 @@ class PhotoWorkerError(Exception):
     hint: ClassVar[str] = "Run the command again with --debug to see the details."
 
     retry_after_seconds: float | None = None
-    """How long the service asks to wait, where it says so."""
+    """How long to wait before the next attempt: what the service asks for, or where soon would be too soon."""
 
     @property
     def passes(self) -> bool:
