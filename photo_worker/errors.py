@@ -379,6 +379,16 @@ class DatabaseUnavailable(DependencyError):
     code = "database_unavailable"
 
 
+class DatabaseReadOnly(DatabaseUnavailable):
+    """Postgres takes no writes ({database}): {reason}."""
+
+    code = "database_read_only"
+    hint = (
+        "It is a standby, or default_transaction_read_only is set, as some services do before a disk is full. Look "
+        "where DATABASE_URL leads; the job goes on by itself when it takes writes again."
+    )
+
+
 class OcrUnavailable(DependencyError):
     """The OCR service does not answer ({engine}): {reason}."""
 

@@ -21,6 +21,7 @@ from psycopg import conninfo as pg_conninfo
 from photo_worker.errors import (
     ConfigurationError,
     DatabaseMissing,
+    DatabaseReadOnly,
     DatabaseUnavailable,
     PhotoWorkerError,
     SchemaMissing,
@@ -70,7 +71,8 @@ def translate(error: psycopg.Error, database: str) -> PhotoWorkerError | None:
     reason = " ".join(str(error).split())
     state = error.sqlstate
     if state in MAY_PASS or (state or "").startswith(INTERNAL_ERROR) or _POOLER_WITHOUT_SERVER.search(reason):
-        return DatabaseUnavailable(database=database, reason=reason)
+        kind = DatabaseReadOnly if state == READ_ONLY_SERVER else DatabaseUnavailable
+        return kind(database=database, reason=reason)
     if state in UNDEFINED_NAMES:
         return SchemaMissing(database=database, reason=reason)
     if state == DATABASE_UNKNOWN or (state is None and _UNKNOWN_DATABASE_MESSAGE.search(reason)):
