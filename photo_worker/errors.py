@@ -573,41 +573,6 @@ class StackError(PhotoWorkerError):
     hint = "Look at `photo-worker status` and `photo-worker logs`."
 
 
-class DataUnwritable(StackError):
-    """The stack cannot use {path!r}: {reason}."""
-
-    code = "data_unwritable"
-    hint = "Make the path writable for your user, or put the stacks elsewhere with PHOTO_WORKER_HOME."
-
-
-class DataMismatch(StackError):
-    """The stack's data in {path!r} cannot be used: {reason}."""
-
-    code = "data_mismatch"
-    hint = "Go back to the version that wrote it, or delete the data with `photo-worker reset`."
-
-
-class AddressUnusable(StackError):
-    """The Textract emulator cannot listen on {host}:{port}: {reason}."""
-
-    code = "address_unusable"
-    hint = "End the process that has the port, or choose another one with --port; 0 takes a free one."
-
-
-class ExtraMissing(StackError):
-    """The command {command} needs a package that is not installed: {reason}."""
-
-    code = "extra_missing"
-    hint = "Install what it needs: pip install 'photo-worker[textract-emulator]'."
-
-
-class DataInUse(StackError):
-    """Another Textract emulator uses the data folder {path!r}."""
-
-    code = "data_in_use"
-    hint = "End that one first, or give this one a folder of its own."
-
-
 def fault_of(code: str) -> Fault:
     """Return what an error's code says is wrong; an unknown code counts as a defect."""
     return next((kind.fault for kind in _tree(PhotoWorkerError) if kind.code == code), "defect")

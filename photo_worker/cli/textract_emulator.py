@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from photo_worker.cli.output import Command
-from photo_worker.errors import ExtraMissing
+from photo_worker.stack_errors import ExtraMissing
 
 
 @click.command(cls=Command)

@@ -61,7 +61,8 @@ def migrate_and_query(env: dict[str, str]) -> None:
     """Create the database where it is missing, bring its schema up to date, and query it; raises ``NotReady``."""
     import psycopg
 
-    from photo_worker.errors import DatabaseUnavailable, DataMismatch
+    from photo_worker.errors import DatabaseUnavailable
+    from photo_worker.stack_errors import DataMismatch
 
     # The stack is ready when a worker could start, and a worker needs the schema. Beside it, `binding` alone
     # uses adapters of the application.

@@ -7,8 +7,8 @@ import os
 import shutil
 from pathlib import Path
 
-from photo_worker.errors import DataUnwritable, StackError
-from photo_worker.stack_errors import DiskFull
+from photo_worker.errors import StackError
+from photo_worker.stack_errors import DataUnwritable, DiskFull
 
 MEGABYTE = 1024 * 1024
 # A start on no data writes some 80 MB, Postgres' files above all; one on data needs room to work in.

@@ -23,8 +23,7 @@ from pathlib import Path
 from photo_worker.devkit.layout import StackPaths, delete_tree
 from photo_worker.devkit.plan import Preparation
 from photo_worker.devkit.state import DATABASE_USER
-from photo_worker.errors import DataMismatch, DataUnwritable
-from photo_worker.stack_errors import ServiceMissing
+from photo_worker.stack_errors import DataMismatch, DataUnwritable, ServiceMissing
 
 BIN_VARIABLE = "PHOTO_PG_BIN"
 _UNPRIVILEGED = "nobody"

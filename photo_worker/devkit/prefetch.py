@@ -22,8 +22,8 @@ from photo_worker.devkit import doctor, s3_servers
 from photo_worker.devkit.lineup import require
 from photo_worker.devkit.state import StackRecord
 from photo_worker.devkit.wishes import Wishes
-from photo_worker.errors import DataUnwritable, PhotoWorkerError
-from photo_worker.stack_errors import PrefetchFailed, S3ServerMissing, ServiceMissing
+from photo_worker.errors import PhotoWorkerError
+from photo_worker.stack_errors import DataUnwritable, PrefetchFailed, S3ServerMissing, ServiceMissing
 
 MINIO_MODULE = "github.com/minio/minio"
 # What the module's files hash to (`go help modules`, "h1:" in go.sum), asked of the public checksum database.

@@ -21,8 +21,7 @@ from photo_worker.devkit.plan import ServicePlan
 from photo_worker.devkit.ports import LOOPBACK
 from photo_worker.devkit.readiness import NotEmptied
 from photo_worker.devkit.state import DATABASE, DATABASE_USER, StackRecord
-from photo_worker.errors import DataUnwritable
-from photo_worker.stack_errors import ServiceMissing
+from photo_worker.stack_errors import DataUnwritable, ServiceMissing
 
 # What a service may see of the caller's environment. Everything else stays out: a profile, a proxy
 # or an endpoint meant for the real cloud must not reach its emulation.

@@ -18,8 +18,9 @@ from pathlib import Path
 from photo_worker.devkit import postgres
 from photo_worker.devkit.layout import StackPaths, check_name, delete_tree, set_aside
 from photo_worker.devkit.state import StackRecord, read_json, write_private
-from photo_worker.errors import DataMismatch, DataUnwritable
 from photo_worker.stack_errors import (
+    DataMismatch,
+    DataUnwritable,
     InvalidSnapshotName,
     InvalidStackName,
     SnapshotExists,

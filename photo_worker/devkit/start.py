@@ -22,8 +22,8 @@ from photo_worker.devkit.services import Service
 from photo_worker.devkit.state import Processes, StackRecord
 from photo_worker.devkit.timeline import Timeline
 from photo_worker.devkit.together import Stopped, all_of
-from photo_worker.errors import DataUnwritable, PhotoWorkerError, StackError
-from photo_worker.stack_errors import PortTaken, ServiceFailed
+from photo_worker.errors import PhotoWorkerError, StackError
+from photo_worker.stack_errors import DataUnwritable, PortTaken, ServiceFailed
 
 _LAUNCH_SECONDS = 20.0
 _STOP_SECONDS = 25.0

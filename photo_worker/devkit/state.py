@@ -17,8 +17,7 @@ from typing import Any
 
 from photo_worker.devkit.layout import DEFAULT_NAME, StackPaths, is_locked, owner_of
 from photo_worker.devkit.ports import Ports
-from photo_worker.errors import DataMismatch, DataUnwritable
-from photo_worker.stack_errors import StackNotOwned
+from photo_worker.stack_errors import DataMismatch, DataUnwritable, StackNotOwned
 
 FORMAT = 1
 DATABASE = "photo_worker"

@@ -24,8 +24,7 @@ from photo_worker.devkit.plan import ServicePlan
 from photo_worker.devkit.services import SERVICES
 from photo_worker.devkit.stack import Stack
 from photo_worker.devkit.state import Processes, StackRecord
-from photo_worker.errors import DataMismatch, DataUnwritable
-from photo_worker.stack_errors import DiskFull, PortTaken, ServiceFailed, StackNotReady
+from photo_worker.stack_errors import DataMismatch, DataUnwritable, DiskFull, PortTaken, ServiceFailed, StackNotReady
 from tests.integration.devkit.toys import Toy, has_ended, processes_of, wait_until
 from tests.stack.support import RED, Ledger, LedgerStack, begun, command, lines, pids_of, put, record_of
 

@@ -10,8 +10,7 @@ from photo_worker.devkit.compose.services import ComposeService
 from photo_worker.devkit.containers import publisher_of
 from photo_worker.devkit.engine import Engine
 from photo_worker.devkit.state import StackRecord
-from photo_worker.errors import DataMismatch
-from photo_worker.stack_errors import PortTaken
+from photo_worker.stack_errors import DataMismatch, PortTaken
 
 
 def require_free(engine: Engine, record: StackRecord, own: Sequence[ComposeService]) -> None:

@@ -32,8 +32,9 @@ from photo_worker.devkit.stack import caller_region, described, parsed
 from photo_worker.devkit.state import REGION, Processes, StackRecord
 from photo_worker.devkit.status import StackStatus, UpReport, what_is_missing
 from photo_worker.devkit.timeline import Timeline
-from photo_worker.errors import DataMismatch, PhotoWorkerError, StackError
+from photo_worker.errors import PhotoWorkerError, StackError
 from photo_worker.stack_errors import (
+    DataMismatch,
     EngineFailed,
     FaultNotSet,
     ServiceFailed,

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from photo_worker.devkit.containers import Container, details
 from photo_worker.devkit.engine import Engine
-from photo_worker.errors import DataMismatch, DataUnwritable
+from photo_worker.stack_errors import DataMismatch, DataUnwritable
 
 
 def save(engine: Engine, found: Mapping[str, Container], directory: Path) -> None:

@@ -24,7 +24,8 @@ from photo_worker.devkit.guard.rules import allowed_hosts
 from photo_worker.devkit.textract.recognition import make
 from photo_worker.devkit.textract.spawning import OWN_READER, Bounds
 from photo_worker.devkit.textract.waiting import MOST_OPEN_JOBS
-from photo_worker.errors import AddressUnusable, DataUnwritable, ExtraMissing, PhotoWorkerError
+from photo_worker.errors import PhotoWorkerError
+from photo_worker.stack_errors import AddressUnusable, DataUnwritable, ExtraMissing
 
 if TYPE_CHECKING:
     import uvicorn

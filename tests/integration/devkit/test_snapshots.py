@@ -15,8 +15,8 @@ from photo_worker.cli import cli
 from photo_worker.devkit import snapshots
 from photo_worker.devkit.stack import Stack
 from photo_worker.devkit.state import Processes, StackRecord
-from photo_worker.errors import DataMismatch, DataUnwritable, StackError
-from photo_worker.stack_errors import InvalidSnapshotName, SnapshotExists, SnapshotMissing
+from photo_worker.errors import StackError
+from photo_worker.stack_errors import DataMismatch, DataUnwritable, InvalidSnapshotName, SnapshotExists, SnapshotMissing
 from tests.integration.devkit.toys import Toy
 
 

@@ -8,8 +8,7 @@ import pytest
 from photo_worker.devkit import postgres
 from photo_worker.devkit.layout import StackPaths
 from photo_worker.devkit.postgres import Postgres, User, data_directory, find_postgres, reachable, reachable_programs
-from photo_worker.errors import DataMismatch, DataUnwritable
-from photo_worker.stack_errors import ServiceMissing
+from photo_worker.stack_errors import DataMismatch, DataUnwritable, ServiceMissing
 
 # Neither root, nor whoever runs the tests, nobody included.
 NOBODY = User(65_533, 65_533)

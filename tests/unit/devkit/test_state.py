@@ -17,7 +17,7 @@ from photo_worker.config import Settings
 from photo_worker.devkit.environment import environment_of, stack_environment
 from photo_worker.devkit.layout import StackPaths, exclusive
 from photo_worker.devkit.state import Processes, StackRecord
-from photo_worker.errors import DataMismatch
+from photo_worker.stack_errors import DataMismatch
 
 
 @pytest.fixture

@@ -29,7 +29,8 @@ from photo_worker.devkit.textract.jobs.thread import Clock, StoreThread
 from photo_worker.devkit.textract.jobs.tokens import PageTokens
 from photo_worker.devkit.textract.spool import Spool
 from photo_worker.devkit.textract.waiting import MOST_OPEN_JOBS
-from photo_worker.errors import DataUnwritable, PhotoWorkerError
+from photo_worker.errors import PhotoWorkerError
+from photo_worker.stack_errors import DataUnwritable
 
 logger = logging.getLogger(__name__)
 

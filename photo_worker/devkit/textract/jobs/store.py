@@ -28,7 +28,7 @@ from photo_worker.devkit.textract.jobs.records import (
     fault_to_json,
 )
 from photo_worker.devkit.textract.jobs.tokens import new_key
-from photo_worker.errors import DataInUse, DataMismatch, DataUnwritable
+from photo_worker.stack_errors import DataInUse, DataMismatch, DataUnwritable
 
 SCHEMA_VERSION = 1
 _SCHEMA = """

@@ -21,9 +21,9 @@ from photo_worker.devkit.local_stack import local_stack
 from photo_worker.devkit.stack import Stack
 from photo_worker.devkit.state import StackRecord
 from photo_worker.devkit.wishes import Wishes
-from photo_worker.errors import DataMismatch
 from photo_worker.stack_errors import (
     ComposeFileMissing,
+    DataMismatch,
     EngineMissing,
     ImageMissing,
     ImageUnavailable,

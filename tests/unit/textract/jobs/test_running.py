@@ -12,7 +12,7 @@ from photo_worker.devkit.textract.faults import Faults, Kind, Rule, Script
 from photo_worker.devkit.textract.jobs import runner, thread
 from photo_worker.devkit.textract.jobs.answers import warning_code
 from photo_worker.devkit.textract.jobs.records import EXPIRY_SECONDS
-from photo_worker.errors import DataInUse
+from photo_worker.stack_errors import DataInUse
 from tests.unit.textract.jobs.conftest import Open
 from tests.unit.textract.jobs.parts import TEXT, Emulated, Objects, until
 

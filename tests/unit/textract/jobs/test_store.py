@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 from photo_worker.devkit.textract.jobs.records import EXPIRY_SECONDS, Job, Status
 from photo_worker.devkit.textract.jobs.store import NewNotification, Notification, Store
-from photo_worker.errors import DataInUse, DataMismatch, DataUnwritable
+from photo_worker.stack_errors import DataInUse, DataMismatch, DataUnwritable
 
 NOW = 1_800_000_000.0
 GIVEN = {"DocumentLocation": {"S3Object": {"Bucket": "scans", "Name": "scan.pdf"}}}
