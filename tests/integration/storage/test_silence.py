@@ -29,6 +29,7 @@ from photo_worker.ocr import textract
 from photo_worker.ports import DocumentRef, Recipe, RecipeRepository
 from photo_worker.storage import postgres, s3_boto
 from photo_worker.storage.pg_connection import LIVENESS, connect
+from photo_worker.storage.pg_explain import Explainer
 from photo_worker.storage.postgres import PostgresRecipeRepository, make_pool
 from tests.support.proxy import Proxy, proxy_to
 from tests.support.resources import session_of
@@ -185,19 +186,16 @@ def test_a_server_that_only_reads_is_said_so_and_not_with_every_call(
     assert "leads to a server that takes no writes" in said[0]
 
 
-def test_a_pool_that_has_not_reconnected_is_not_called_busy(behind: str, proxy: Proxy) -> None:
-    """Postgres is back, and the pool's own attempt of before still waits for its answer."""
+def test_a_pool_that_has_not_reconnected_is_not_called_busy(
+    behind: str, proxy: Proxy, database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Postgres is back for who asks now, and the pool's own attempt of before still waits for its answer."""
+    monkeypatch.setattr(postgres, "Explainer", lambda _: Explainer(database_url))
     with make_pool(behind, max_size=7, timeout=1, connect_timeout=5) as pool:
         proxy.swallow(new=True)
         repository = PostgresRecipeRepository(pool)
         with bounded(proxy) as threads:
-            call = threads.submit(queue, repository)
-            deadline = time.monotonic() + 30
-            while not proxy.accepted and time.monotonic() < deadline:
-                time.sleep(0.01)
-            # Those of before stay silent, new ones get through.
-            proxy.swallow()
-            error = call.exception(timeout=60)
+            error = threads.submit(queue, repository).exception(timeout=60)
     assert isinstance(error, DatabaseUnavailable)
     assert "has not reconnected yet" in error.message
     assert "busy" not in error.message
