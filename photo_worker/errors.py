@@ -34,7 +34,7 @@ class PhotoWorkerError(Exception):
     hint: ClassVar[str] = "Run the command again with --debug to see the details."
 
     retry_after_seconds: float | None = None
-    """How long the service asks to wait, where it says so."""
+    """How long to wait before the next attempt: what the service asks for, or where soon would be too soon."""
 
     @property
     def passes(self) -> bool:
@@ -163,6 +163,25 @@ class ObjectForbidden(InputError):
     code = "object_forbidden"
     fault = "worker"
     hint = "Give the worker's credentials s3:GetObject and s3:PutObject on the bucket."
+
+
+class ObjectArchived(InputError):
+    """The object {key!r} in bucket {bucket!r} is in an archive and cannot be read before it is restored: {reason}."""
+
+    code = "object_archived"
+    fault = "service"
+    hint = (
+        "Restore it, such as with `aws s3api restore-object`. The job goes on by itself when it is back, if that is "
+        "within its lifetime. Keep lifecycle rules from archiving what is not yet read."
+    )
+
+
+class ObjectKeyUnusable(InputError):
+    """The KMS key of {key!r} in bucket {bucket!r} cannot be used: {reason}."""
+
+    code = "object_key_unusable"
+    fault = "service"
+    hint = "Enable the key, or cancel its deletion: nothing that it encrypts can be read or written until then."
 
 
 class EmptyObject(InputError):
@@ -359,7 +378,7 @@ class DependencyError(PhotoWorkerError):
 
     code = "dependency_unavailable"
     retryable = True
-    fault = "service"
+    fault: ClassVar[Fault] = "service"
     hint = "Look at `photo-worker status`; the job goes on by itself when the service is back."
 
 
@@ -373,6 +392,16 @@ class DatabaseUnavailable(DependencyError):
     """Postgres does not answer ({database}): {reason}."""
 
     code = "database_unavailable"
+
+
+class DatabaseReadOnly(DatabaseUnavailable):
+    """Postgres takes no writes ({database}): {reason}."""
+
+    code = "database_read_only"
+    hint = (
+        "It is a standby, or default_transaction_read_only is set, as some services do before a disk is full. Look "
+        "where DATABASE_URL leads; the job goes on by itself when it takes writes again."
+    )
 
 
 class OcrUnavailable(DependencyError):
@@ -402,7 +431,30 @@ class DecoderUnavailable(DependencyError):
     """The worker cannot open documents at this moment: {reason}."""
 
     code = "decoder_unavailable"
-    hint = "The machine has no processor time, memory or processes to spare; lower MAX_ACTIVITIES if it lasts."
+    fault = "worker"
+    hint = (
+        "The machine has no processor time, memory or processes to spare: lower MAX_ACTIVITIES if it lasts. Where it "
+        "has, what opens documents is broken: install pi-heif, pillow and pypdfium2 again, and see the worker's log."
+    )
+
+
+class WorkerExhausted(DependencyError):
+    """The worker's machine or process has no more of what an attempt needs: {reason}."""
+
+    code = "worker_exhausted"
+    fault = "worker"
+    hint = (
+        "Free memory, disk space, open files or processes on the worker's machine, raise its limits (ulimit -n, "
+        "ulimit -u, the container's), or lower MAX_ACTIVITIES. The job goes on by itself, there or at another worker."
+    )
+
+
+class WorkerIncomplete(DependencyError):
+    """A part of the worker's program cannot be loaded: {reason}."""
+
+    code = "worker_incomplete"
+    fault = "worker"
+    hint = "Install the release again and start the worker anew; files were removed or replaced while it ran."
 
 
 class TemporalUnavailable(DependencyError):
@@ -506,7 +558,7 @@ class TemporalRequestInvalid(ConfigurationError):
 
 
 class DecoderMissing(ConfigurationError):
-    """The worker lacks a package that it opens documents with: {reason}."""
+    """The worker cannot load what it opens documents with: {reason}."""
 
     code = "decoder_missing"
     hint = "Install what the worker needs: pip install pi-heif pillow pypdfium2."

@@ -13,6 +13,8 @@ from typing import Literal
 import structlog
 from structlog.typing import EventDict, Processor, WrappedLogger
 
+from photo_worker.userinfo import without_userinfo
+
 _WORKFLOW_FIELDS = ("workflow_id", "run_id", "workflow_type", "attempt", "task_queue")
 _ACTIVITY_FIELDS = ("workflow_id", "workflow_run_id", "activity_id", "activity_type", "attempt", "task_queue")
 _RENAMED = {"workflow_run_id": "run_id"}
@@ -34,6 +36,14 @@ def _tracebacks() -> Processor:
     # By default each frame comes with its variables: passwords, and the text of documents. The console's is plain
     # for the same reason.
     return structlog.processors.ExceptionRenderer(structlog.tracebacks.ExceptionDictTransformer(show_locals=False))
+
+
+class _Formatter(structlog.stdlib.ProcessorFormatter):
+    """Takes the passwords of addresses out of every line: what libraries raise is not written for logs."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Render a record."""
+        return without_userinfo(super().format(record))
 
 
 def configure_logging(level: str, style: Literal["json", "console"]) -> None:
@@ -58,7 +68,7 @@ def configure_logging(level: str, style: Literal["json", "console"]) -> None:
     else:
         plain = structlog.dev.plain_traceback
         last = [structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty(), exception_formatter=plain)]
-    formatter = structlog.stdlib.ProcessorFormatter(
+    formatter = _Formatter(
         foreign_pre_chain=shared,
         processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, *last],
     )

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import time
 from uuid import UUID
 
 from temporalio import activity
@@ -36,9 +35,6 @@ from photo_worker.policies import (
 )
 from photo_worker.ports import FINAL_STATUSES, DocumentDecoder, ObjectInfo, ObjectStore, RecipeRepository
 
-# Well within the heartbeat timeout, and rarely enough that an ordinary photo costs the server none.
-_BEAT_SECONDS = 5.0
-
 # Their pages are counted before OCR is paid for them.
 _COUNTED_TYPES = frozenset({media.PDF, media.TIFF})
 
@@ -65,27 +61,27 @@ class AssetActivities:
         ``StorageUnavailable``, ``DatabaseUnavailable`` and ``DecoderUnavailable`` for what may pass, and
         ``DecoderMissing`` where this worker lacks a package.
         """
+        # Every wait for a service counts: the row's and that for the first piece take a minute between them.
+        with beating():
+            return self._verified(request)
+
+    def _verified(self, request: LocateAssetInput) -> LocatedAsset:
         validate_key(request.key)
         job_id = parse_job_id(request.job_id or activity.info().workflow_id or "")
         with at(CrashPoint.JOB_CLAIMED):
             known = self._repository.start(job_id, bucket=request.bucket, key=request.key, sha256="").content_sha256
-        beat = time.monotonic()
         with self._store.open(request.bucket, request.key) as (info, chunks):
             declared = _check_declared(info, request.expected_content_type)
             read = _Read(info)
             for chunk in chunks:
                 read.take(chunk)
-                if time.monotonic() - beat > _BEAT_SECONDS:
-                    activity.heartbeat(read.size)
-                    beat = time.monotonic()
                 stop_if_cancelled()
         content_type = check_content(info, bytes(read.head), declared, request.expected_content_type)
         sha256 = read.digest.hexdigest()
         if sha256 != known and is_upload_of(request.key, known):
             raise UploadDamaged(bucket=request.bucket, key=request.key, sha256=sha256)
         if content_type in _COUNTED_TYPES:
-            with beating():
-                self._decoder.check(read.content, content_type, request.key)
+            self._decoder.check(read.content, content_type, request.key)
         with at(CrashPoint.HASH_RECORDED):
             self._record(job_id, request, sha256, known)
         if known not in {"", sha256}:
@@ -114,8 +110,7 @@ class AssetActivities:
         known = self._known_copy(key, original)
         if known is not None:
             return known
-        with beating():
-            body = self._decoder.convert(content, original.content_type, original.key)
+        body = self._decoder.convert(content, original.content_type, original.key)
         sha256 = hashlib.sha256(body).hexdigest()
         metadata = {
             "sha256": sha256,

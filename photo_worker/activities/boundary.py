@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
@@ -11,8 +12,23 @@ from temporalio.activity import _CompleteAsyncError
 from temporalio.exceptions import ApplicationError, FailureError
 from temporalio.worker import ActivityInboundInterceptor, ExecuteActivityInput, Interceptor
 
-from photo_worker.errors import BucketMissing, PhotoWorkerError, WorkerBucketMissing
+from photo_worker.errors import (
+    BucketMissing,
+    PhotoWorkerError,
+    StepFailed,
+    WorkerBucketMissing,
+    WorkerExhausted,
+    WorkerIncomplete,
+)
 from photo_worker.policies import UNEXPECTED
+from photo_worker.userinfo import without_userinfo
+
+# What the system says that has no more threads, as CPython words it.
+_NO_THREAD = ("can't start new thread", "can't allocate lock")
+# No more open files, memory, processes or disk, or a disk that takes no more.
+_EXHAUSTED = frozenset(
+    {errno.EAGAIN, errno.EDQUOT, errno.EIO, errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOSPC, errno.EROFS}
+)
 
 # Temporal keeps a pending activity's last failure up to 4 KiB in all and replaces a longer one, so that nothing shows
 # why the activity waits (limit.mutableStateActivityFailureSize).
@@ -33,7 +49,19 @@ def to_application_error(error: PhotoWorkerError) -> ApplicationError:
 
 def unexpected(error: BaseException) -> ApplicationError:
     """Return an error for which no code stands: its class and text, without the chain of its causes."""
-    return ApplicationError(_cut(f"{type(error).__name__}: {error}"), type=UNEXPECTED)
+    return ApplicationError(_cut(without_userinfo(f"{type(error).__name__}: {error}")), type=UNEXPECTED)
+
+
+def worker_fault(error: BaseException) -> PhotoWorkerError | None:
+    """Return what an error without a code says of this worker, whatever job it has: another one may do it."""
+    reason = f"{type(error).__name__}: {error}"
+    if isinstance(error, ImportError):
+        return WorkerIncomplete(reason=reason)
+    without_thread = isinstance(error, RuntimeError) and str(error).startswith(_NO_THREAD)
+    out_of = isinstance(error, OSError) and error.errno in _EXHAUSTED
+    if without_thread or out_of or isinstance(error, MemoryError):
+        return WorkerExhausted(reason=reason)
+    return None
 
 
 def _cut(text: str) -> str:
@@ -44,7 +72,7 @@ class ErrorBoundary(Interceptor):
     """Turns every error of an activity into ``ApplicationError``, so that no activity has to.
 
     ``bucket`` is the worker's own: that it is missing is no fault of a job. ``heard`` is told how each attempt ended:
-    the activity's type, and the error unless it succeeded or is the job's own.
+    the activity's type, and the error unless it succeeded or is the job's own; an unexpected one as ``StepFailed``.
     """
 
     def __init__(
@@ -75,7 +103,13 @@ class _Inbound(ActivityInboundInterceptor):
         except Exception as error:
             # The log has the whole of it: a history carries no more than its words.
             activity.logger.exception("activity failed unexpectedly")
-            raise unexpected(error) from None
+            known = worker_fault(error)
+            if known is not None:
+                raise self._explained(kind, known) from None
+            told = unexpected(error)
+            # A worker on which everything breaks must not pull the backlog into final failures.
+            self._boundary.heard(kind, StepFailed(step=kind, reason=told.message))
+            raise told from None
         self._boundary.heard(kind, None)
         return result
 

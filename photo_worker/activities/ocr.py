@@ -18,6 +18,7 @@ from photo_worker.errors import (
     DocumentTooLarge,
     InputError,
     JobErased,
+    ObjectForbidden,
     ObjectMissing,
     OcrRefused,
     SourceReplaced,
@@ -59,10 +60,10 @@ class OcrActivities:
         """Read the document and write the full OCR answer to ``artifacts/{job_id}/textract.json``.
 
         The name stands in recorded histories, whichever backend runs. Of several attempts that end, the first stored
-        answer is the job's, and the others report it: what an earlier one has reported never changes under it. A
-        retry looks first for the answer of the attempt before it. Raises ``JobErased`` where the job was erased
-        meanwhile; nothing of it is left then. Raises ``SourceReplaced`` where what was read may be another object than
-        the one that was verified; nothing of its text is stored then.
+        answer is the job's, and the others report it: what an earlier one has reported never changes under it. Each
+        looks first for that of one before it: after an unexpected error Temporal counts attempts from 1 again. Raises
+        ``JobErased`` where the job was erased meanwhile; nothing of it is left then. Raises ``SourceReplaced`` where
+        what was read may be another object than the one that was verified; nothing of its text is stored then.
         """
         with beating():
             return self._read(request)
@@ -73,7 +74,7 @@ class OcrActivities:
         backend = self._backends(request.engine)
         document = self._document(request)
         key = ocr_key(job_id)
-        result = self._kept(key, document) if info.attempt > 1 else None
+        result = self._kept(key, document)
         if result is None:
             if document.size_bytes > SYNC_OCR_LIMIT_BYTES:
                 raise DocumentTooLarge(
@@ -172,6 +173,11 @@ class OcrActivities:
         try:
             return _answer_for(document, self._store.head(self._bucket, key))
         except ObjectMissing:
+            return None
+        except ObjectForbidden:
+            # S3 says so of what is missing to those who may not list the bucket, and a first attempt rarely has one.
+            if activity.info().attempt > 1:
+                raise
             return None
 
 

@@ -32,8 +32,7 @@ def main(arguments: list[str]) -> int:
     # What libraries print must not get between the answer's bytes.
     answers = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)
-    content = sys.stdin.buffer.read()
-    header, body = _answer(operation, content, kind)
+    header, body = _answer(operation, kind)
     with answers:
         answers.write(json.dumps(header, default=str).encode() + b"\n" + body)
     return 0
@@ -60,9 +59,11 @@ def _limit(cpu_seconds: int, wall_seconds: int, memory_bytes: int) -> None:
     signal.alarm(wall_seconds + _GRACE_SECONDS)
 
 
-def _answer(operation: str, content: bytes, kind: str) -> tuple[dict[str, Any], bytes]:
+def _answer(operation: str, kind: str) -> tuple[dict[str, Any], bytes]:
     # The document's name stays with the parent, which puts it into the message.
     try:
+        decoding.load(kind)
+        content = sys.stdin.buffer.read()
         if operation == "convert":
             return {}, decoding.convert(content, kind, "")
         decoding.check(content, kind, "")

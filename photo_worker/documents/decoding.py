@@ -55,8 +55,29 @@ _DAMAGE = (
 )
 
 
+def load(kind: str) -> None:
+    """Load what opens documents of a type, before one is opened: what breaks here is no document's fault.
+
+    Raises ``DecoderMissing``, also where a native library cannot be loaded or was built without the type.
+    """
+    try:
+        if kind == media.PDF:
+            import pypdfium2.raw  # noqa: F401
+        else:
+            from PIL import Image, ImageOps, JpegImagePlugin, TiffImagePlugin, features  # noqa: F401
+
+            # Without it Pillow finds no image in the file.
+            if kind == media.WEBP and not features.check("webp"):
+                raise ImportError("Pillow was built without WebP")
+        if kind == media.HEIC:
+            import pi_heif  # noqa: F401
+    except Exception as error:
+        raise DecoderMissing(reason=f"{type(error).__name__}: {error}") from error
+
+
 def check(content: bytes, kind: str, name: str) -> None:
     """Refuse a PDF or TIFF that OCR refuses. Nothing is drawn. See ``ports.DocumentDecoder``."""
+    load(kind)
     with _installed():
         if kind == media.PDF:
             _check_pdf(content, name)
@@ -70,6 +91,7 @@ def convert(content: bytes, kind: str, name: str) -> bytes:
     Of a HEIC with several images it is the primary one, which viewers show. A sequence or animation is refused: the
     text of its later images would be lost without a word.
     """
+    load(kind)
     with _installed(), _damage(name):
         return _jpeg(_heic(content, name) if kind == media.HEIC else _webp(content, name))
 

@@ -11,9 +11,14 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any, NoReturn
+from functools import cached_property
+from typing import Any
 
+from temporalio import activity
+
+from photo_worker.documents.samples import SAMPLES
 from photo_worker.errors import (
     DecoderMissing,
     DecoderUnavailable,
@@ -26,12 +31,16 @@ from photo_worker.errors import (
     UnsupportedDocument,
 )
 
-logger = logging.getLogger(__name__)
+# In an attempt, each record says which job's it is.
+logger = activity.LoggerAdapter(logging.getLogger(__name__), None)
 
 # -P: the folder that a worker was started in is no place to import from.
 PROGRAM = (sys.executable, "-P", "-m", "photo_worker.documents.child")
 
 _LOOK_SECONDS = 0.5
+
+# Of what a process says on standard error.
+_KEPT_BYTES = 1024
 
 _ERRORS: dict[str, type[PhotoWorkerError]] = {
     kind.code: kind
@@ -103,49 +112,74 @@ class ProcessDecoder:
         while not self._slots.acquire(timeout=_LOOK_SECONDS):
             self._look()
         try:
-            status, output = self._talk([operation, kind], content)
+            ended = self._talk([operation, kind], content)
+            if ended.answered:
+                return _result(ended, name)
+            # What a library prints may hold text of the document.
+            logger.debug("a process broke on a document: %s", ended.how, extra={"photo": {"stderr": ended.said}})
+            if ended.from_outside:
+                raise DecoderUnavailable(reason=f"the process that opens documents was {ended.how}")
+            self._require_sound(operation, kind)
         finally:
             self._slots.release()
-        if status:
-            _explain(status, name)
-        line, _, body = output.partition(b"\n")
-        try:
-            header: dict[str, Any] = json.loads(line)
-        except ValueError as error:
-            raise UnreadableDocument(name=name, reason="it makes the program that opens it talk nonsense") from error
-        if "error" in header:
-            raise _ERRORS[header["error"]](**header["context"] | {"name": name})
-        if "defect" in header:
-            logger.error("opening a document failed unexpectedly", extra={"photo": {"trace": header["trace"]}})
-            raise UnreadableDocument(name=name, reason=header["defect"])
-        return body
+        if ended.status > 0:
+            raise DecoderUnavailable(reason=f"the process that opens documents was {ended.how}")
+        if ended.status == -signal.SIGXCPU:
+            raise DocumentTooCostly(name=name, what="processor time")
+        if ended.defect:
+            logger.error("opening a document failed unexpectedly", extra={"photo": {"trace": ended.header["trace"]}})
+        raise UnreadableDocument(name=name, reason=ended.defect or f"the program that opens it was {ended.how}")
 
-    def _talk(self, arguments: Sequence[str], content: bytes) -> tuple[int, bytes]:
-        """Return a process's exit status and all it wrote; it is gone then, whatever happened."""
+    def _require_sound(self, operation: str, kind: str) -> None:
+        """Raise ``DecoderUnavailable`` or ``DecoderMissing`` where a sound document is not opened here either."""
+        sample = self._talk([operation, kind], SAMPLES[kind])
+        if sample.answered and not sample.header:
+            return
+        how = sample.defect or sample.header.get("error") or sample.how
+        # Nothing of a job's document can be in this.
+        logger.error(
+            "the worker cannot open documents: %s",
+            how,
+            extra={"photo": {"type": kind, "stderr": sample.said, "trace": sample.header.get("trace")}},
+        )
+        if sample.header.get("error") == DecoderMissing.code:
+            _result(sample, "")
+        last = sample.said.splitlines()[-1:]
+        raise DecoderUnavailable(reason="; ".join([f"a sound document is not opened either: {how}", *last]))
+
+    def _talk(self, arguments: Sequence[str], content: bytes) -> _Ended:
+        """Let a process open a document, and return how it ended; it is gone then, whatever happened."""
         bounds = self._bounds
         limits = (bounds.cpu_seconds, bounds.wall_seconds, bounds.memory_bytes)
+        reads, writes = os.pipe()
         try:
             process = subprocess.Popen(
                 [*self._program, *arguments, *map(str, limits)],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
-                stderr=subprocess.DEVNULL,
+                stderr=writes,
                 # A terminal's interrupt is the worker's to answer.
                 start_new_session=True,
                 env={name: value for name, value in os.environ.items() if name.startswith(_KEPT)},
             )
         except OSError as error:
+            os.close(reads)
             raise DecoderUnavailable(reason=f"no process can be started: {error.strerror}") from error
+        finally:
+            os.close(writes)
         deadline = time.monotonic() + bounds.wall_seconds
-        outputs: list[bytes] = []
-        # Python 3.11 forgets what was left to send where communicate is called again after its timeout.
-        talk = threading.Thread(target=lambda: outputs.append(process.communicate(content)[0]), daemon=True)
-        talk.start()
+        answer = _InThread(lambda: process.communicate(content)[0])
+        said = _InThread(lambda: _end_of(reads))
         try:
+            # Python 3.11 forgets what was left to send where communicate is called again after its timeout.
+            answer.start()
+            said.start()
             while True:
-                talk.join(_LOOK_SECONDS)
-                if not talk.is_alive():
-                    return process.returncode, b"".join(outputs)
+                answer.join(_LOOK_SECONDS)
+                if not answer.is_alive():
+                    output = answer.result()
+                    said.join()
+                    return _Ended(process.returncode, output, said.result().decode(errors="replace"))
                 if time.monotonic() > deadline:
                     raise DecoderUnavailable(
                         reason=f"a document was not opened within {bounds.wall_seconds} s, and took little of them"
@@ -153,14 +187,101 @@ class ProcessDecoder:
                 self._look()
         finally:
             process.kill()
-            talk.join()
+            process.wait()
+            # Where there was no thread to be had, one of them was never started.
+            if answer.ident is not None:
+                answer.join()
+            if said.ident is not None:
+                said.join()
+            else:
+                os.close(reads)
+            for pipe in (process.stdin, process.stdout):
+                with suppress(OSError):
+                    pipe.close()  # type: ignore[union-attr]
 
 
-def _explain(status: int, name: str) -> NoReturn:
-    """Raise what it means that a process ended without an answer."""
-    if status == -signal.SIGXCPU:
-        raise DocumentTooCostly(name=name, what="processor time")
-    if status > 0 or -status in _ENDED_FROM_OUTSIDE:
-        how = f"with status {status}" if status > 0 else f"by signal {-status}"
-        raise DecoderUnavailable(reason=f"the process that opens documents was ended {how}")
-    raise UnreadableDocument(name=name, reason="the program that opens it breaks on it")
+class _InThread(threading.Thread):
+    """A call that blocks, in a thread."""
+
+    def __init__(self, call: Callable[[], bytes]) -> None:
+        super().__init__(daemon=True)
+        self._call = call
+        self._outcome: bytes | Exception = b""
+
+    def run(self) -> None:
+        """Call it."""
+        try:
+            self._outcome = self._call()
+        except Exception as error:
+            self._outcome = error
+
+    def result(self) -> bytes:
+        """Return what came of it. Raises ``DecoderUnavailable``: between worker and process no document is parsed."""
+        if isinstance(self._outcome, Exception):
+            reason = f"the process that opens documents cannot be talked to: {self._outcome!r}"
+            raise DecoderUnavailable(reason=reason) from self._outcome
+        return self._outcome
+
+
+def _end_of(descriptor: int) -> bytes:
+    """Read a pipe to its end, and return the last of it."""
+    kept = b""
+    with open(descriptor, "rb", buffering=0) as file:
+        while piece := file.read(_KEPT_BYTES):
+            kept = (kept + piece)[-_KEPT_BYTES:]
+    return kept
+
+
+@dataclass(frozen=True)
+class _Ended:
+    """How a process ended, what it answered, and the end of what it said on standard error."""
+
+    status: int
+    output: bytes
+    said: str
+
+    @cached_property
+    def _line(self) -> dict[str, Any] | None:
+        try:
+            found = json.loads(self.output.partition(b"\n")[0])
+        except ValueError:
+            return None
+        return found if isinstance(found, dict) else None
+
+    @property
+    def header(self) -> dict[str, Any]:
+        """The first line of an answer; empty where there is none, or where it says that all is well."""
+        return self._line or {}
+
+    @property
+    def body(self) -> bytes:
+        """What is behind the first line."""
+        return self.output.partition(b"\n")[2]
+
+    @property
+    def defect(self) -> str:
+        """What no parser should have raised."""
+        return str(self.header.get("defect", ""))
+
+    @property
+    def answered(self) -> bool:
+        """Whether it has said what comes of the document, in its own words."""
+        return self.status == 0 and self._line is not None and not self.defect
+
+    @property
+    def from_outside(self) -> bool:
+        """Whether the system or a person ended it."""
+        return -self.status in _ENDED_FROM_OUTSIDE
+
+    @property
+    def how(self) -> str:
+        """How it ended, behind "was"."""
+        if self.status < 0:
+            return f"ended by signal {-self.status}"
+        return f"ended with status {self.status}" if self.status else "ended without an answer"
+
+
+def _result(ended: _Ended, name: str) -> bytes:
+    if "error" in ended.header:
+        raise _ERRORS[ended.header["error"]](**ended.header["context"] | {"name": name})
+    return ended.body

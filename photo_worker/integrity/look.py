@@ -14,7 +14,7 @@ from typing import TypeVar
 from uuid import UUID
 
 from photo_worker.contracts.keys import manifest_key
-from photo_worker.errors import InputError, PhotoWorkerError
+from photo_worker.errors import InputError, PhotoWorkerError, ServiceRefused
 from photo_worker.integrity.evidence import JOB_FOLDERS, Evidence, Location, StoredObject
 from photo_worker.integrity.rules_results import read_manifest
 from photo_worker.ports import ObjectEntry, ObjectStore, QueueState, Recipe, RecipeRepository, WorkflowOrchestrator
@@ -163,7 +163,9 @@ class Looker:
             listed = objects.pop(location, None)
             try:
                 found = ask(location)
-            except InputError as error:
+            except (InputError, ServiceRefused) as error:
+                if isinstance(error, ServiceRefused) and not self._answers_for(location):
+                    raise
                 unreadable[location] = error
                 continue
             objects[location] = replace(found, modified_at=listed.modified_at if listed else None)
@@ -173,6 +175,17 @@ class Looker:
                 copy = (about.converted.bucket, about.converted.key)
                 wanted.append((copy, hashed if self.means.hashes else self._head))
         return objects, unreadable
+
+    def _answers_for(self, location: Location) -> bool:
+        """Tell whether the store takes these credentials in the object's bucket: a refusal is the object's own then."""
+        try:
+            next(iter(self.ports.store.list(*location)), None)
+        except ServiceRefused:
+            return False
+        except InputError:
+            # The bucket may be read and not listed.
+            return True
+        return True
 
     def _head(self, location: Location) -> StoredObject:
         info = self.ports.store.head(*location)

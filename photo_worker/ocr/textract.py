@@ -15,6 +15,7 @@ from photo_worker.ocr.answers import flaw_of
 from photo_worker.ocr.textract_errors import explain_service, explained
 from photo_worker.ocr.textract_jobs import TextDetectionJobs, s3_object
 from photo_worker.ports import AttemptNotes, DetectedText, DocumentRef
+from photo_worker.userinfo import without_userinfo
 
 if TYPE_CHECKING:
     import boto3
@@ -60,7 +61,7 @@ def make_client(
         make: Callable[..., TextractClient] = (session or boto3.Session()).client
         return direct_client(partial(make, "textract", endpoint_url=endpoint_url), config)
     except (BotoCoreError, ValueError) as error:
-        raise ConfigurationError(problems=f"Textract: {error}") from error
+        raise ConfigurationError(problems=without_userinfo(f"Textract: {error}")) from error
 
 
 def require_textract(client: TextractClient, api: TextractApi = "async") -> None:
@@ -76,7 +77,12 @@ def require_textract(client: TextractClient, api: TextractApi = "async") -> None
     except (BotoCoreError, ClientError) as error:
         if api == "sync" and isinstance(error, client.exceptions.AccessDeniedException):
             return
-        raise explain_service(error, f"textract at {client.meta.endpoint_url}") from error
+        raise explain_service(error, _named(client)) from error
+
+
+def _named(client: TextractClient) -> str:
+    """Name the service by its endpoint."""
+    return without_userinfo(f"{ENGINE} at {client.meta.endpoint_url}")
 
 
 class _NoNotes:
@@ -114,7 +120,7 @@ class TextractBackend:
         """
         self._client = client
         self._api = api
-        self._service = f"textract at {client.meta.endpoint_url}"
+        self._service = _named(client)
         jobs = TextDetectionJobs(client, self._service, notes=notes or _NoNotes(), wait=wait, clock=clock)
         self._answer = jobs.answer if api == "async" else self._detect
 

@@ -30,6 +30,7 @@ from photo_worker.errors import (
 from photo_worker.policies import SYNC_OCR_LIMIT_BYTES
 from photo_worker.ports import DocumentRef
 from photo_worker.throttling import throttle_wait
+from photo_worker.userinfo import without_userinfo
 
 # Amazon Textract API reference, errors; and what AWS answers to every service's callers.
 _THROTTLED = frozenset(
@@ -57,6 +58,8 @@ _DAMAGED = re.compile(
     r"|unrecognized data stream|data format error|failed to load document",
     re.IGNORECASE,
 )
+# The emulator's own limits of a page.
+_COSTLY = re.compile(r"\btook more (?:than [\d.,]+ (?:(?P<time>seconds)|MiB of memory)|memory than)", re.IGNORECASE)
 _PROTECTED = re.compile(r"password|protected by|\bencrypted", re.IGNORECASE)
 # Textract's access to the object or to its key: the operator's to grant, whatever the document is.
 _REFUSED = re.compile(r"unable to get object|access ?denied|not authori[sz]ed|forbidden|\bKMS\b", re.IGNORECASE)
@@ -82,7 +85,7 @@ def explain_service(error: ClientError | BotoCoreError, service: str) -> PhotoWo
         return _about_service(error, service)
     if isinstance(error, (NoCredentialsError, PartialCredentialsError)):
         return ServiceRefused(service=service, reason=str(error))
-    return OcrUnavailable(engine=service, reason=str(error))
+    return OcrUnavailable(engine=service, reason=without_userinfo(str(error)))
 
 
 def _explain(error: ClientError, service: str, document: DocumentRef) -> PhotoWorkerError:
@@ -137,6 +140,14 @@ def _about_request(code: str, message: str, service: str, document: DocumentRef)
 def too_large(document: DocumentRef) -> DocumentTooLarge:
     """Return the error for a document above the limit of both APIs."""
     return DocumentTooLarge(name=document.key, size_bytes=document.size_bytes, limit_bytes=SYNC_OCR_LIMIT_BYTES)
+
+
+def too_costly(message: str) -> str | None:
+    """Return what a failed job's StatusMessage says that the document took too much of: time or memory."""
+    found = _COSTLY.search(message)
+    if found is None:
+        return None
+    return "time" if found["time"] else "memory"
 
 
 def job_failure(message: str, service: str, document: DocumentRef) -> PhotoWorkerError | None:

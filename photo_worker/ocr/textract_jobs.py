@@ -17,14 +17,21 @@ import hashlib
 import json
 import secrets
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from photo_worker import policies
 from photo_worker.contracts.keys import is_upload_of
 from photo_worker.crash_points import CrashPoint, at
-from photo_worker.errors import OcrThrottled, OcrUnavailable, PhotoWorkerError, UnreadableDocument, UnsupportedDocument
-from photo_worker.ocr.textract_errors import explained, job_failure, too_large
+from photo_worker.errors import (
+    DocumentTooCostly,
+    OcrThrottled,
+    OcrUnavailable,
+    PhotoWorkerError,
+    UnreadableDocument,
+    UnsupportedDocument,
+)
+from photo_worker.ocr.textract_errors import explained, job_failure, too_costly, too_large
 from photo_worker.ports import AttemptNotes, DocumentRef
 
 if TYPE_CHECKING:
@@ -33,10 +40,16 @@ if TYPE_CHECKING:
 
 OPERATION = "StartDocumentTextDetection"
 
-# So many jobs of a document may fail for a reason that is neither the service's nor plainly the document's; then the
-# document counts as what they fail on. A generation is begun an attempt, and with the waits between attempts (1, 2, 4,
-# 8, 16, then 30 s) eight take a minute and a half: longer than a fault of moments, and about as long as a user waits.
-UNEXPLAINED_FAILURES = 8
+# A failure that says nothing of its cause may be the service's: a fault of it that lasts an hour is no document's. So
+# the waits between such jobs double from one minute to half an hour, and twelve, over three and a half hours, make the
+# document what they fail on. A submission of later meets them, and begins three more, over an hour.
+UNEXPLAINED_FAILURES = 12
+UNEXPLAINED_LEAST_SECONDS = 3600.0
+_FIRST_UNEXPLAINED_WAIT_SECONDS = 60.0
+LONGEST_UNEXPLAINED_WAIT_SECONDS = 1800.0
+
+# What takes more than the service gives a document takes it again, unless the service was busy.
+COSTLY_FAILURES = 3
 
 # Between two jobs that had failed before: a walk past many stays below the rate at which Start may be called.
 _LONGEST_STEP_SECONDS = 1.0
@@ -96,10 +109,15 @@ def waits(token: str, longest: float = LONGEST_WAIT_SECONDS) -> Iterator[float]:
 
 @dataclass(frozen=True)
 class _Place:
-    """How far the generations of a document are known: those before ``generation`` failed, some without a reason."""
+    """How far the generations of a document are known: those before ``generation`` failed, some without a reason.
+
+    ``costly`` of them took too much, and ``waited`` is how many seconds this job has waited for unexplained ones.
+    """
 
     generation: int = 0
     unexplained: int = 0
+    costly: int = 0
+    waited: float = 0.0
 
 
 def _noted(notes: AttemptNotes, first: str) -> _Place:
@@ -107,10 +125,17 @@ def _noted(notes: AttemptNotes, first: str) -> _Place:
     found = notes.read()
     if not isinstance(found, dict) or found.get("token") != first:
         return _Place()
-    generation, unexplained = found.get("generation"), found.get("unexplained")
-    if isinstance(generation, int) and isinstance(unexplained, int) and 0 <= unexplained <= generation:
-        return _Place(generation, unexplained)
-    return _Place()
+    generation, waited = found.get("generation"), found.get("waited", 0.0)
+    counts = [found.get("unexplained"), found.get("costly", 0)]
+    numbers = [each for each in (generation, *counts) if isinstance(each, int) and each >= 0]
+    if len(numbers) < 3 or max(numbers) > numbers[0] or not isinstance(waited, (int, float)):
+        return _Place()
+    return _Place(numbers[0], numbers[1], numbers[2], waited)
+
+
+def _unexplained_wait(count: int) -> float:
+    doubled = _FIRST_UNEXPLAINED_WAIT_SECONDS * 2.0 ** min(count - 1, 30)
+    return min(doubled, LONGEST_UNEXPLAINED_WAIT_SECONDS)
 
 
 class TextDetectionJobs:
@@ -170,16 +195,34 @@ class TextDetectionJobs:
         reason = str(answer.get("StatusMessage", "")) or "it gives no reason"
         if answer["JobStatus"] == "PARTIAL_SUCCESS":
             return place, UnreadableDocument(name=document.key, reason=f"Textract read a part of it alone: {reason}")
+        behind = replace(place, generation=place.generation + 1)
+        what = too_costly(reason)
+        if what is not None:
+            return self._costly(document, behind, what, reason, had_ended=had_ended)
         failure = job_failure(reason, self._service, document)
         if failure is not None:
-            return _Place(place.generation + 1, place.unexplained), failure
-        count = place.unexplained + 1
-        # A failure of before is no last word: whoever submits the document again has it tried again, once at least.
-        if count >= UNEXPLAINED_FAILURES and not had_ended:
-            failure = UnreadableDocument(name=document.key, reason=f"{count} jobs for it failed: {reason}")
-        else:
-            failure = OcrUnavailable(engine=self._service, reason=f"a job for the document failed: {reason}")
-        return _Place(place.generation + 1, count), failure
+            return behind, failure
+        behind = replace(behind, unexplained=place.unexplained + 1)
+        count = behind.unexplained
+        # A failure of before is no last word: whoever submits the document again has it tried again.
+        if count >= UNEXPLAINED_FAILURES and place.waited >= UNEXPLAINED_LEAST_SECONDS and not had_ended:
+            return behind, UnreadableDocument(name=document.key, reason=f"{count} jobs for it failed: {reason}")
+        failure = OcrUnavailable(engine=self._service, reason=f"a job for the document failed: {reason}")
+        if not had_ended:
+            failure.retry_after_seconds = _unexplained_wait(count)
+            behind = replace(behind, waited=place.waited + failure.retry_after_seconds)
+        return behind, failure
+
+    def _costly(
+        self, document: DocumentRef, behind: _Place, what: str, reason: str, *, had_ended: bool
+    ) -> tuple[_Place, PhotoWorkerError]:
+        behind = replace(behind, costly=behind.costly + 1)
+        if behind.costly >= COSTLY_FAILURES and not had_ended:
+            return behind, DocumentTooCostly(name=document.key, what=what)
+        failure = OcrUnavailable(engine=self._service, reason=f"a job for the document failed: {reason}")
+        if not had_ended:
+            failure.retry_after_seconds = _unexplained_wait(behind.costly)
+        return behind, failure
 
     def _start(self, document: DocumentRef, token: str) -> str:
         with explained(self._service, document), at(CrashPoint.TEXTRACT_STARTED):

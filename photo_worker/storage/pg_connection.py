@@ -19,6 +19,9 @@ from psycopg.abc import PQGen
 from psycopg.errors import _WaitTimeout
 from psycopg.rows import BaseRowFactory, Row, TupleRow
 
+# Shown in pg_stat_activity, and what limits and log filters of a role can be told by.
+APPLICATION_NAME = "photo-worker"
+
 CONNECT_TIMEOUT_SECONDS = 5
 STATEMENT_TIMEOUT_SECONDS = 15
 # The server's own limit comes first wherever the server can still say so.
@@ -102,13 +105,12 @@ class LimitedConnection(psycopg.Connection[Row]):
             raise Unanswered(f"the server has not answered within {left:.3g} s") from None
 
 
-def options(conninfo: str) -> dict[str, Any]:
-    """Return what a connection is opened with; of ``LIVENESS``, what the string itself says goes first."""
+def options(conninfo: str, *, connect_timeout: int = CONNECT_TIMEOUT_SECONDS) -> dict[str, Any]:
+    """Return what a connection is opened with; what the string itself says goes first."""
     said = pg_conninfo.conninfo_to_dict(conninfo)
+    ours = {**LIVENESS, "connect_timeout": connect_timeout, "application_name": APPLICATION_NAME}
     return {
-        **{name: value for name, value in LIVENESS.items() if name not in said},
-        "connect_timeout": CONNECT_TIMEOUT_SECONDS,
-        "application_name": "photo-worker",
+        **{name: value for name, value in ours.items() if name not in said},
         "prepare_threshold": None,
     }
 

@@ -21,6 +21,7 @@ from psycopg import conninfo as pg_conninfo
 from photo_worker.errors import (
     ConfigurationError,
     DatabaseMissing,
+    DatabaseReadOnly,
     DatabaseUnavailable,
     PhotoWorkerError,
     SchemaMissing,
@@ -34,8 +35,12 @@ DATABASE_UNKNOWN = "3D000"
 
 # What another client of a pooler has prepared, or has not, on the server connection that this one was given.
 ANOTHERS_PREPARED_STATEMENT = frozenset({"26000", "42P05"})
+# The server has ended a transaction that was idle or open for too long, and the connection with it.
+TRANSACTION_TIMEOUTS = frozenset({"25P03", "25P04"})
 # By class they are defects of a statement; here they are a server's state.
-MAY_PASS = frozenset({READ_ONLY_SERVER}) | ANOTHERS_PREPARED_STATEMENT
+MAY_PASS = frozenset({READ_ONLY_SERVER}) | ANOTHERS_PREPARED_STATEMENT | TRANSACTION_TIMEOUTS
+# Class XX: a page or an index that is damaged, and with some poolers whatever they have to say.
+INTERNAL_ERROR = "XX"
 
 _UNKNOWN_DATABASE_MESSAGE = re.compile(r'FATAL: +(database ".*" does not exist|no such database: )')
 _POOLER_WITHOUT_SERVER = re.compile(
@@ -65,8 +70,9 @@ def translate(error: psycopg.Error, database: str) -> PhotoWorkerError | None:
     """Return the error to raise in place of ``error``, or None where it is a defect of ours."""
     reason = " ".join(str(error).split())
     state = error.sqlstate
-    if state in MAY_PASS or _POOLER_WITHOUT_SERVER.search(reason):
-        return DatabaseUnavailable(database=database, reason=reason)
+    if state in MAY_PASS or (state or "").startswith(INTERNAL_ERROR) or _POOLER_WITHOUT_SERVER.search(reason):
+        kind = DatabaseReadOnly if state == READ_ONLY_SERVER else DatabaseUnavailable
+        return kind(database=database, reason=reason)
     if state in UNDEFINED_NAMES:
         # Behind its first line, the server shows the statement.
         return SchemaMissing(database=database, reason=str(error).partition("\n")[0])

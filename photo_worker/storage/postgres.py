@@ -47,6 +47,9 @@ CALL_SECONDS = POOL_TIMEOUT_SECONDS + ANSWER_TIMEOUT_SECONDS + CONNECT_TIMEOUT_S
 # Postgres that has come back.
 RECONNECT_TIMEOUT_SECONDS = 5
 
+# Between two log lines that say the same of the connections.
+SILENCE_SECONDS = 60.0
+
 _Row = TypeVar("_Row")
 
 _LAST_ID = UUID(int=(1 << 128) - 1)
@@ -74,7 +77,7 @@ class Pool(ConnectionPool[LimitedConnection[TupleRow]]):
         super().__init__(
             database_url,
             connection_class=LimitedConnection[TupleRow],
-            kwargs={**options(database_url), "autocommit": True, "connect_timeout": connect_timeout},
+            kwargs={**options(database_url, connect_timeout=connect_timeout), "autocommit": True},
             min_size=min_size,
             max_size=max_size,
             timeout=timeout,
@@ -87,6 +90,32 @@ class Pool(ConnectionPool[LimitedConnection[TupleRow]]):
         self.answer_timeout = answer_timeout
         self._renewing = threading.Lock()
         self._renewed = time.monotonic()
+        self._count = threading.Lock()
+        self.in_use = 0
+        """How many connections are lent at this moment."""
+        self._silent_until = 0.0
+
+    def getconn(self, timeout: float | None = None) -> LimitedConnection[TupleRow]:
+        """Lend a connection. Raises ``PoolTimeout``."""
+        connection = super().getconn(timeout)
+        with self._count:
+            self.in_use += 1
+        return connection
+
+    def putconn(self, conn: LimitedConnection[TupleRow]) -> None:
+        """Take a connection back."""
+        with self._count:
+            self.in_use -= 1
+        super().putconn(conn)
+
+    def may_say(self) -> bool:
+        """Tell whether to say that connections are replaced: where every new one is as the old, once a minute."""
+        with self._count:
+            now = time.monotonic()
+            if now < self._silent_until:
+                return False
+            self._silent_until = now + SILENCE_SECONDS
+            return True
 
     def renew(self, lost: LimitedConnection[TupleRow]) -> bool:
         """Replace every connection that is as old as a lost one; tell whether that was still to do.
@@ -141,8 +170,6 @@ class PostgresRecipeRepository:
         self._pool = pool
         self._name = describe_database(pool.database_url)
         self._explainer = Explainer(pool.database_url)
-        self._count = threading.Lock()
-        self._in_use = 0
 
     def describe(self) -> str:
         """Name the database as user@host:port/name."""
@@ -287,38 +314,35 @@ class PostgresRecipeRepository:
     def _connection(self, until: float) -> Iterator[LimitedConnection[TupleRow]]:
         """Lend a connection of the pool for one statement, ``until`` a monotonic time at most."""
         left = until - time.monotonic()
-        with self._pool.connection(min(self._pool.timeout, left)) as connection, self._counted():
+        with self._pool.connection(min(self._pool.timeout, left)) as connection:
             left = min(self._pool.answer_timeout, until - time.monotonic())
             try:
                 with connection.limited(left):
                     yield connection
             except psycopg.DatabaseError as error:
                 # A restart, a failover or a silent firewall leaves the pool full of dead connections.
-                if (_is_lost(error) or isinstance(error, Unanswered)) and self._pool.renew(connection):
+                lost = _is_lost(error) or isinstance(error, Unanswered)
+                if lost and self._pool.renew(connection) and self._pool.may_say():
+                    read_only = error.sqlstate == READ_ONLY_SERVER
                     logger.warning(
-                        "the connections to Postgres are replaced, because one was lost: %s",
+                        "the connections to Postgres are replaced, because one %s: %s",
+                        "leads to a server that takes no writes" if read_only else "was lost",
                         " ".join(str(error).split()),
                         extra={"photo": {"database": self._name}},
                     )
                 raise
 
-    @contextmanager
-    def _counted(self) -> Iterator[None]:
-        with self._count:
-            self._in_use += 1
-        try:
-            yield
-        finally:
-            with self._count:
-                self._in_use -= 1
-
     def _explain(self, timeout: PoolTimeout) -> Exception:
         """Return the reason why the pool has no connection, which the pool itself only logs."""
-        busy = self._in_use >= self._pool.max_size
+        busy = self._pool.in_use >= self._pool.max_size
         error = None if busy else self._explainer.ask()
         if error is not None:
             return translate(error, self._name) or error
-        reason = f"all {self._pool.max_size} connections are busy: {timeout}"
+        if busy:
+            reason = f"all {self._pool.max_size} connections are busy: {timeout}"
+        else:
+            # It answers again, and the pool waits between its own attempts.
+            reason = f"the worker has not reconnected yet: {timeout}"
         return DatabaseUnavailable(database=self._name, reason=reason)
 
 

@@ -25,6 +25,7 @@ from photo_worker.loopback import direct_client
 from photo_worker.ports import ObjectEntry, ObjectInfo
 from photo_worker.storage import s3_errors
 from photo_worker.storage.metadata import decode_metadata, encode_metadata
+from photo_worker.userinfo import without_userinfo
 
 if TYPE_CHECKING:
     import boto3
@@ -79,7 +80,7 @@ def make_client(
         make: Callable[..., S3Client] = (session or boto3.Session()).client
         return direct_client(partial(make, "s3", endpoint_url=endpoint_url or None, region_name=region), config)
     except (BotoCoreError, ValueError) as error:
-        raise ConfigurationError(problems=f"S3: {error}") from error
+        raise ConfigurationError(problems=without_userinfo(f"S3: {error}")) from error
 
 
 class _Read(TypedDict):
@@ -125,9 +126,10 @@ class BotoObjectStore:
         """
         validate_key(key)
         try:
-            return _info(bucket, key, self._client.head_object(**_read(bucket, key, version_id)))
+            answer = self._client.head_object(**_read(bucket, key, version_id))
         except s3_errors.FAILURES as error:
             raise self._explain(error, bucket, key, version_id) from error
+        return self._info(bucket, key, answer)
 
     @contextmanager
     def open(self, bucket: str, key: str, *, version_id: str = "") -> Iterator[tuple[ObjectInfo, Iterator[bytes]]]:
@@ -142,7 +144,7 @@ class BotoObjectStore:
         except s3_errors.FAILURES as error:
             raise self._explain(error, bucket, key, version_id) from error
         with closing(answer["Body"]) as body:
-            yield _info(bucket, key, answer), self._pieces(body.read, bucket, key)
+            yield self._info(bucket, key, answer), self._pieces(body.read, bucket, key)
 
     def get(self, bucket: str, key: str, *, limit_bytes: int, version_id: str = "") -> bytes:
         """Return an object's bytes; one over the limit is refused before it is read."""
@@ -156,9 +158,10 @@ class BotoObjectStore:
     ) -> None:
         """Write an object whole; the store refuses a body that was torn on its way."""
         try:
-            self._client.put_object(**self._upload(bucket, key, body, content_type, metadata))
+            answer = self._client.put_object(**self._upload(bucket, key, body, content_type, metadata))
         except s3_errors.FAILURES as error:
             raise self._explain(error, bucket, key) from error
+        self._require_s3(answer, "ETag")
 
     def put_new(
         self, bucket: str, key: str, body: bytes, *, content_type: str, metadata: Mapping[str, str] | None = None
@@ -171,11 +174,12 @@ class BotoObjectStore:
         request = self._upload(bucket, key, body, content_type, metadata)
         request["IfNoneMatch"] = "*"
         try:
-            self._client.put_object(**request)
+            answer = self._client.put_object(**request)
         except s3_errors.FAILURES as error:
             if isinstance(error, ClientError) and s3_errors.status_of(error) == s3_errors.PRECONDITION_FAILED:
                 return False
             raise self._explain(error, bucket, key) from error
+        self._require_s3(answer, "ETag")
         return True
 
     def replace(
@@ -195,13 +199,14 @@ class BotoObjectStore:
         request = self._upload(bucket, key, body, content_type, metadata)
         request["IfMatch"] = f'"{etag}"'
         try:
-            self._client.put_object(**request)
+            answer = self._client.put_object(**request)
         except s3_errors.FAILURES as error:
             status = s3_errors.status_of(error) if isinstance(error, ClientError) else 0
             gone = isinstance(error, ClientError) and s3_errors.code_of(error) == "NoSuchKey"
             if status == s3_errors.PRECONDITION_FAILED or gone:
                 return False
             raise self._explain(error, bucket, key) from error
+        self._require_s3(answer, "ETag")
         return True
 
     def list(self, bucket: str, prefix: str) -> Iterator[ObjectEntry]:
@@ -210,6 +215,7 @@ class BotoObjectStore:
         pages = lists.paginate(Bucket=bucket, Prefix=prefix, PaginationConfig=self._paging)
         try:
             for page in pages:
+                self._require_s3(page, "Name")
                 for item in page.get("Contents", []):
                     yield ObjectEntry(bucket, item["Key"], item["Size"], item["LastModified"])
         except s3_errors.FAILURES as error:
@@ -295,6 +301,29 @@ class BotoObjectStore:
                 return
             yield piece
 
+    def _info(self, bucket: str, key: str, answer: HeadObjectOutputTypeDef | GetObjectOutputTypeDef) -> ObjectInfo:
+        self._require_s3(answer, "ETag", "ContentLength")
+        return ObjectInfo(
+            bucket=bucket,
+            key=key,
+            size_bytes=answer["ContentLength"],
+            content_type=answer.get("ContentType") or DEFAULT_CONTENT_TYPE,
+            etag=answer["ETag"].strip('"'),
+            metadata=decode_metadata(answer.get("Metadata", {})),
+            # "null" is that of an object without versions: what is written over it gets the same id.
+            version_id=answer.get("VersionId", "").removeprefix("null"),
+            modified_at=answer.get("LastModified"),
+        )
+
+    def _require_s3(self, answer: Mapping[str, Any], *members: str) -> None:
+        """Refuse what a proxy or a maintenance page answers with status 200 in the store's place.
+
+        S3 says the ETag of every object that it gives or takes, its length, and the bucket's name with every list.
+        """
+        for name in members:
+            if answer.get(name) in {None, ""}:
+                raise StorageUnavailable(store=self.describe(), reason=f"an answer that is not S3's: it has no {name}")
+
     def _explain(self, error: Exception, bucket: str, key: str | None, version_id: str = "") -> PhotoWorkerError:
         """Return what to raise for ``error``; asks the store again where its answer is not enough."""
         code = s3_errors.code_of(error) if isinstance(error, ClientError) else ""
@@ -338,17 +367,3 @@ def _read(bucket: str, key: str, version_id: str) -> _Read:
     if version_id:
         asked["VersionId"] = version_id
     return asked
-
-
-def _info(bucket: str, key: str, answer: HeadObjectOutputTypeDef | GetObjectOutputTypeDef) -> ObjectInfo:
-    return ObjectInfo(
-        bucket=bucket,
-        key=key,
-        size_bytes=answer["ContentLength"],
-        content_type=answer.get("ContentType") or DEFAULT_CONTENT_TYPE,
-        etag=answer["ETag"].strip('"'),
-        metadata=decode_metadata(answer.get("Metadata", {})),
-        # "null" is that of an object without versions: what is written over it gets the same id.
-        version_id=answer.get("VersionId", "").removeprefix("null"),
-        modified_at=answer.get("LastModified"),
-    )

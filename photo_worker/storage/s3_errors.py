@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from typing import Any, cast
 
 from botocore import exceptions as boto
+from botocore.parsers import ResponseParserError
 from urllib3.exceptions import HTTPError
 
 from photo_worker.errors import (
@@ -19,13 +20,16 @@ from photo_worker.errors import (
     BucketMissing,
     InvalidBucket,
     InvalidKey,
+    ObjectArchived,
     ObjectForbidden,
+    ObjectKeyUnusable,
     ObjectMissing,
     PhotoWorkerError,
     ServiceRefused,
     StorageUnavailable,
 )
-from photo_worker.throttling import throttle_wait
+from photo_worker.throttling import LONGEST_SECONDS, throttle_wait
+from photo_worker.userinfo import without_userinfo
 
 TRANSIENT_CODES = frozenset(
     {
@@ -41,12 +45,19 @@ TRANSIENT_CODES = frozenset(
         "ThrottlingException",
         "TooManyRequestsException",
         "XAmzContentSHA256Mismatch",
+        "KMS.DependencyTimeoutException",
+        "KMS.KMSInternalException",
+        "KMS.ThrottlingException",
     }
 )
 # Of these the service asks to slow down (Amazon S3 API reference, error responses).
-THROTTLED_CODES = frozenset({"SlowDown", "Throttling", "ThrottlingException", "TooManyRequestsException"})
+THROTTLED_CODES = frozenset(
+    {"KMS.ThrottlingException", "SlowDown", "Throttling", "ThrottlingException", "TooManyRequestsException"}
+)
 # boto3 reports the bare HTTP status as the code where the answer has no body.
 FORBIDDEN_CODES = frozenset({"AccessDenied", "AllAccessDisabled", "Forbidden", "403"})
+# S3 hands on what KMS says of an object's key, a throttled KMS excepted ("Error responses", AWS KMS API reference).
+KMS_CODES = "KMS."
 OPAQUE_CODES = frozenset({"400", "403", "Bad Request", "Forbidden"})
 
 PRECONDITION_FAILED = 412
@@ -57,10 +68,12 @@ UNREACHABLE = (
     boto.IncompleteReadError,
     boto.FlexibleChecksumError,
     boto.MetadataRetrievalError,
+    # Such as a page of HTML with status 200, in place of a list.
+    ResponseParserError,
     HTTPError,
     OSError,
 )
-FAILURES = (boto.BotoCoreError, boto.ClientError, HTTPError, OSError)
+FAILURES = (boto.BotoCoreError, boto.ClientError, ResponseParserError, HTTPError, OSError)
 
 
 def code_of(error: boto.ClientError) -> str:
@@ -89,7 +102,8 @@ def translate(error: Exception, *, store: str, bucket: str, key: str | None) -> 
     """
     if isinstance(error, boto.ClientError):
         return _translate_answer(error, store=store, bucket=bucket, key=key)
-    reason = " ".join(str(error).split())
+    # It may quote the endpoint or the proxy.
+    reason = without_userinfo(" ".join(str(error).split()))
     if isinstance(error, boto.ParamValidationError) and "bucket" in reason.lower():
         return InvalidBucket(bucket=bucket, reason=reason.removeprefix("Parameter validation failed: "))
     if isinstance(error, boto.ReadTimeoutError):
@@ -121,6 +135,12 @@ def _translate_answer(error: boto.ClientError, *, store: str, bucket: str, key: 
         found = BucketForbidden(bucket=bucket)
     elif code in FORBIDDEN_CODES:
         found = ObjectForbidden(bucket=bucket, key=key)
+    elif code == "InvalidObjectState" and key is not None:
+        found = ObjectArchived(bucket=bucket, key=key, reason=reason)
+        # It takes minutes at least, hours mostly.
+        found.retry_after_seconds = LONGEST_SECONDS
+    elif code.startswith(KMS_CODES) and key is not None:
+        found = ObjectKeyUnusable(bucket=bucket, key=key, reason=reason)
     elif _is_elsewhere(error, code, status):
         found = ServiceRefused(service=store, reason=f"bucket {bucket!r} is in {_region(error)} ({reason})")
     else:

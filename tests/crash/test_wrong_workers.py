@@ -1,4 +1,6 @@
-"""A worker that is set up wrongly beside a right one, on one queue: every job ends as with the right one alone.
+"""A worker that is set up wrongly, or whose machine is at its end, beside a right one, on one queue.
+
+Every job ends as with the right one alone.
 
 The wrong worker polls as eagerly as the right one. That a real one stops polling is the product's admission, which
 keeps it from being in the way; that no job is lost to it must hold without.
@@ -6,6 +8,7 @@ keeps it from being in the way; that no job is lost to it must hold without.
 
 from __future__ import annotations
 
+import errno
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -42,6 +45,11 @@ WRONG: dict[str, tuple[str, Answer]] = {
         "rows",
         lambda: BucketBoundElsewhere(bucket="photos", known="theirs", database="memory"),
     ),
+    "postgres-damaged": ("rows", _known(ROWS.broken)),
+    "threads": ("rows", lambda: RuntimeError("can't start new thread")),
+    "open-files": ("store", lambda: OSError(errno.EMFILE, "Too many open files")),
+    "memory": ("store", MemoryError),
+    "installation": ("rows", lambda: ModuleNotFoundError("No module named 'photo_worker.storage.rows'")),
     "textract-credentials": ("textract", _known(TEXTRACT.refused)),
     "textract-permissions": ("textract", _known(TEXTRACT.forbidden)),
 }

@@ -23,7 +23,10 @@ class Request:
 
 @dataclass(frozen=True)
 class Answer:
-    """``announced`` is the Content-Length where it differs from the body: the connection is then cut."""
+    """``announced`` is the Content-Length where it differs from the body: the connection is then cut.
+
+    There is an ETag unless ``headers`` say that it is empty.
+    """
 
     status: int = 200
     body: bytes = b""
@@ -71,7 +74,8 @@ def s3_answering(answer: Callable[[Request], Answer]) -> Iterator[S3Answers]:
             given = answer(request)
             self.send_response(given.status)
             for name, value in {"ETag": '"1"', **given.headers}.items():
-                self.send_header(name, value)
+                if value:
+                    self.send_header(name, value)
             length = len(given.body) if given.announced is None else given.announced
             self.send_header("Content-Length", str(length))
             self.end_headers()

@@ -44,6 +44,7 @@ from photo_worker.errors import (
     InvalidJobId,
     InvalidKey,
     JobConflict,
+    ObjectForbidden,
     ObjectMissing,
     UnknownEngine,
     UnsupportedDocument,
@@ -325,16 +326,36 @@ class TestOcr:
         assert [block["BlockType"] for block in answer["Blocks"]] == ["PAGE"]
         assert (result.page_count, result.ocr_engine, result.ocr_version) == (1, "counting", "1.0")
 
-    def test_a_retry_takes_the_answer_that_is_there(self, store: MemoryObjectStore) -> None:
+    # The workflow runs the step as a new activity after an unexpected error, and that begins at attempt 1.
+    @pytest.mark.parametrize("attempt", [1, 2])
+    def test_a_later_attempt_takes_the_answer_that_is_there(self, store: MemoryObjectStore, attempt: int) -> None:
         store.put(BUCKET, "k", image(), content_type="image/png")
         charging, job_id = Charging(), str(uuid4())
         client: Any = charging
         backend = TextractBackend(client, api="sync")
         first = self.read(store, backend, job_id=job_id, sha256="a" * 64)
         # The worker has died behind the storing: nobody has heard of the answer.
-        again = self.read(store, backend, job_id=job_id, sha256="a" * 64, attempt=2)
+        again = self.read(store, backend, job_id=job_id, sha256="a" * 64, attempt=attempt)
         assert charging.charges == 1
         assert again == first
+
+    def test_a_worker_that_may_not_list_the_bucket_reads_all_the_same(self) -> None:
+        class Unlisted(MemoryObjectStore):
+            """S3 to those without s3:ListBucket."""
+
+            def head(self, bucket: str, key: str, *, version_id: str = "") -> ObjectInfo:
+                try:
+                    return super().head(bucket, key, version_id=version_id)
+                except ObjectMissing:
+                    raise ObjectForbidden(bucket=bucket, key=key) from None
+
+        store = Unlisted()
+        store.ensure_bucket(BUCKET)
+        store.put(BUCKET, "k", image(), content_type="image/png")
+        backend = CountingBackend()
+        assert self.read(store, backend, sha256="a" * 64).page_count == 1
+        with pytest.raises(ObjectForbidden):
+            self.read(store, backend, attempt=2, sha256="a" * 64)
 
     @pytest.mark.parametrize("attempt", [1, 2])
     def test_the_first_answer_for_the_same_bytes_stays_whatever_engine_gave_it(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from typing import Any
 
 import pytest
@@ -17,7 +18,9 @@ from photo_worker.errors import (
     DatabaseUnavailable,
     EngineUnavailable,
     JobConflict,
+    ObjectArchived,
     ObjectForbidden,
+    ObjectKeyUnusable,
     ObjectMissing,
     OcrThrottled,
     PhotoWorkerError,
@@ -50,6 +53,8 @@ def test_what_would_fail_again_is_not_tried_again(error: PhotoWorkerError) -> No
         ServiceRefused(service="S3", reason="ExpiredToken"),
         SchemaMissing(database="d", reason="no step was applied"),
         ObjectForbidden(bucket="photos", key="raw/pie.jpg"),
+        ObjectArchived(bucket="photos", key="raw/pie.jpg", reason="InvalidObjectState"),
+        ObjectKeyUnusable(bucket="photos", key="raw/pie.jpg", reason="KMS.DisabledException"),
         EngineUnavailable(engine="local", reason="its extra is not installed"),
     ],
     ids=lambda error: error.code,
@@ -100,6 +105,11 @@ async def test_an_error_without_a_code_is_counted_and_says_what_it_was() -> None
     assert (told.type, told.message) == ("unexpected", "ZeroDivisionError: division by zero")
 
 
+async def test_an_error_without_a_code_shows_no_password_of_an_address() -> None:
+    told = await ends(RuntimeError("no answer from http://kitchen:secret-word@127.0.0.1:9/"), ErrorBoundary())
+    assert told.message == "RuntimeError: no answer from http://127.0.0.1:9/"
+
+
 async def test_a_long_chain_of_causes_leaves_the_reason_of_a_pending_activity_readable() -> None:
     try:
         try:
@@ -129,6 +139,39 @@ async def test_what_a_service_or_the_worker_is_at_fault_for_is_heard() -> None:
     await ends(ServiceRefused(service="S3", reason="ExpiredToken"), boundary)
     await ends(ObjectMissing(bucket="photos", key="a"), boundary)
     assert [code for _, code in heard] == ["service_refused", None]
+
+
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [
+        (RuntimeError("can't start new thread"), "worker_exhausted"),
+        (MemoryError(), "worker_exhausted"),
+        (OSError(errno.EMFILE, "Too many open files"), "worker_exhausted"),
+        (OSError(errno.ENFILE, "Too many open files in system"), "worker_exhausted"),
+        (OSError(errno.ENOSPC, "No space left on device"), "worker_exhausted"),
+        (OSError(errno.ENOMEM, "Cannot allocate memory"), "worker_exhausted"),
+        (BlockingIOError(errno.EAGAIN, "Resource temporarily unavailable"), "worker_exhausted"),
+        (ModuleNotFoundError("No module named 'photo_worker.ocr.pdf'"), "worker_incomplete"),
+    ],
+    ids=lambda value: type(value).__name__ if isinstance(value, Exception) else value,
+)
+async def test_what_is_wrong_with_the_machine_is_the_worker_s_and_never_final(error: Exception, code: str) -> None:
+    heard: list[str | None] = []
+    boundary = ErrorBoundary(heard=lambda kind, error: heard.append(error.code if error else None))
+    told = await ends(error, boundary)
+    assert (told.type, told.non_retryable, heard) == (code, False, [code])
+    assert type(error).__name__ in told.message
+
+
+@pytest.mark.parametrize(
+    "error", [RuntimeError("the list is empty"), FileNotFoundError(errno.ENOENT, "gone"), KeyError("ETag")]
+)
+async def test_other_errors_are_counted_and_heard_all_the_same(error: Exception) -> None:
+    """A worker on which everything breaks has to be noticed: it would pull the backlog into final failures."""
+    heard: list[str | None] = []
+    boundary = ErrorBoundary(heard=lambda kind, error: heard.append(error.code if error else None))
+    told = await ends(error, boundary)
+    assert (told.type, heard) == ("unexpected", ["step_failed"])
 
 
 async def test_a_cancellation_passes_as_it_is() -> None:

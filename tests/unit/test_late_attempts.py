@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from datetime import timedelta
 from typing import Any
 from uuid import UUID, uuid4
@@ -12,13 +13,16 @@ from uuid import UUID, uuid4
 import pytest
 from temporalio.testing import ActivityEnvironment
 
+from photo_worker.activities.assets import AssetActivities
 from photo_worker.activities.heartbeats import HeartbeatNotes, beating
 from photo_worker.activities.ocr import OcrActivities
 from photo_worker.activities.results import ResultActivities
-from photo_worker.contracts.image import OcrInput, OcrResult, PersistInput
+from photo_worker.contracts.image import LocateAssetInput, OcrInput, OcrResult, PersistInput
 from photo_worker.errors import DatabaseUnavailable, JobErased, ObjectMissing
-from photo_worker.ports import DetectedText, DocumentRef, Recipe, RecipeOcr
+from photo_worker.ports import DetectedText, DocumentRef, ObjectInfo, Recipe, RecipeOcr
 from photo_worker.storage.memory import MemoryObjectStore, MemoryRecipeRepository
+from tests.support import documents
+from tests.support.documents import InlineDecoder
 
 BUCKET = "photos"
 LIMIT = 10_000
@@ -193,6 +197,46 @@ class TestReading:
             late.cancel()
             late.join()
         assert not given_up.is_set(), "the attempt is given up, and the document is read from the beginning"
+
+
+class TestVerifying:
+    @pytest.mark.parametrize("waits_for", ["the row", "the first piece", "the rest"])
+    def test_a_slow_service_is_not_taken_for_a_dead_worker(self, waits_for: str) -> None:
+        """Its own limits end a call to a service; that the worker lives is told meanwhile."""
+        alive = threading.Event()
+        told: dict[str, bool] = {}
+
+        def slowly(what: str) -> None:
+            if what == waits_for:
+                told[what] = alive.wait(10)
+
+        class Slow(MemoryObjectStore):
+            @contextmanager
+            def open(
+                self, bucket: str, key: str, *, version_id: str = ""
+            ) -> Iterator[tuple[ObjectInfo, Iterator[bytes]]]:
+                slowly("the first piece")
+                with super().open(bucket, key, version_id=version_id) as (info, pieces):
+                    yield info, self._slow(pieces)
+
+            def _slow(self, pieces: Iterator[bytes]) -> Iterator[bytes]:
+                yield from pieces
+                slowly("the rest")
+
+        class Rows(MemoryRecipeRepository):
+            def start(self, job_id: UUID, *, bucket: str, key: str, sha256: str, instead_of: str = "") -> Recipe:
+                slowly("the row")
+                return super().start(job_id, bucket=bucket, key=key, sha256=sha256, instead_of=instead_of)
+
+        store, job_id = Slow(), uuid4()
+        store.ensure_bucket(BUCKET)
+        store.put(BUCKET, "k", documents.encoded(documents.card("Pie"), "PNG"), content_type="image/png")
+        within = environment(job_id, heartbeat_timeout=timedelta(milliseconds=200))
+        within.on_heartbeat = lambda *details: alive.set()
+        activities = AssetActivities(store, Rows(), InlineDecoder(), BUCKET)
+        request = LocateAssetInput(bucket=BUCKET, key="k", job_id=str(job_id))
+        within.run(activities.verify_and_locate_asset, request)
+        assert told == {waits_for: True}
 
 
 class DiedError(BaseException):

@@ -46,3 +46,18 @@ def test_a_traceback_in_json_names_the_error_and_its_place(capsys: pytest.Captur
     (found,) = json.loads(capsys.readouterr().err)["exception"]
     assert (found["exc_type"], found["exc_value"]) == ("ValueError", "no")
     assert found["frames"][-1]["name"] == "test_a_traceback_in_json_names_the_error_and_its_place"
+
+
+@pytest.mark.parametrize("style", ["json", "console"])
+def test_the_password_of_an_address_is_never_said(
+    style: Literal["json", "console"], capsys: pytest.CaptureFixture[str]
+) -> None:
+    configure_logging("INFO", style)
+    try:
+        raise ConnectionError('no answer from "http://kitchen:secr@t-word@127.0.0.1:9/photos/a@b.jpg"')
+    except ConnectionError as error:
+        logging.getLogger("test").exception("failed: %s", error)
+    said = capsys.readouterr().err
+    assert "kitchen" not in said
+    assert "t-word" not in said
+    assert said.count("http://127.0.0.1:9/photos/a@b.jpg") >= 2

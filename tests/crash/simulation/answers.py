@@ -42,6 +42,8 @@ class Answers:
     throttled_long: Answer | None = None
     """Throttled, with a time to wait that is longer than all counted attempts."""
     read_only: Answer | None = None
+    broken: Answer | None = None
+    """The service answers, and something inside of it is damaged."""
     writes: frozenset[str] = frozenset()
 
 
@@ -88,6 +90,7 @@ ROWS = Answers(
     limit=postgres.CALL_SECONDS,
     refused=lambda: _rows(psycopg.OperationalError('FATAL:  password authentication failed for user "worker"')),
     forbidden=lambda: _rows(psycopg.errors.InsufficientPrivilege("permission denied for table recipes")),
+    broken=lambda: _rows(psycopg.errors.DataCorrupted("invalid page in block 0 of relation base/1/2")),
     # What a standby says, or a server that is about to fill its disk.
     read_only=lambda: _rows(psycopg.errors.ReadOnlySqlTransaction("cannot execute INSERT in a read-only transaction")),
     writes=frozenset({"queue", "start", "succeed", "fail", "mark_erased", "delete", "make_deployment_id"}),

@@ -21,7 +21,7 @@ from temporalio.testing import ActivityEnvironment
 
 from photo_worker.activities import heartbeats
 from photo_worker.activities.assets import AssetActivities
-from photo_worker.activities.boundary import to_application_error, unexpected
+from photo_worker.activities.boundary import to_application_error, unexpected, worker_fault
 from photo_worker.activities.heartbeats import HeartbeatNotes
 from photo_worker.activities.ocr import OcrActivities
 from photo_worker.activities.results import ResultActivities
@@ -375,7 +375,8 @@ class Worker:
         except FailureError as error:
             failure = _failure(error)
         except Exception as error:
-            failure = _failure(unexpected(error))
+            known = worker_fault(error)
+            failure = _failure(to_application_error(known) if known else unexpected(error))
         with suppress(Stale):
             if failure is not None:
                 world.gate.call(

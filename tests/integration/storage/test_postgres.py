@@ -24,6 +24,7 @@ from photo_worker.errors import (
     ServiceRefused,
 )
 from photo_worker.ports import Recipe, RecipeOcr
+from photo_worker.storage.pg_connection import connect
 from photo_worker.storage.postgres import PostgresRecipeRepository, make_pool
 from tests.support.proxy import Proxy, proxy_to
 
@@ -108,6 +109,24 @@ def test_a_restart_that_is_over_goes_unnoticed(database_url: str) -> None:
                 connection.execute("SELECT pg_terminate_backend(%s, 5000)", [pid])
         with ThreadPoolExecutor(4) as threads:
             assert {row.status for row in threads.map(lambda _: queue(repository), range(4))} == {"queued"}
+
+
+def test_the_connection_string_s_own_name_and_patience_go_first(database_url: str) -> None:
+    """An operator finds the worker's sessions by the name that was given to them."""
+    name = f"kitchen-{uuid4().hex[:8]}"
+    theirs = conninfo.make_conninfo(database_url, application_name=name, connect_timeout=30)
+    with make_pool(theirs) as pool, make_pool(database_url) as plain:
+        queue(PostgresRecipeRepository(pool))
+        queue(PostgresRecipeRepository(plain))
+        with psycopg.connect(database_url) as connection:
+            rows = connection.execute(
+                "SELECT application_name FROM pg_stat_activity WHERE datname = current_database()"
+                " AND pid <> pg_backend_pid()"
+            ).fetchall()
+        assert {name for (name,) in rows} == {name, "photo-worker"}
+        with pool.connection() as pooled, plain.connection() as default, connect(theirs) as alone:
+            waits = [each.info.get_parameters()["connect_timeout"] for each in (pooled, default, alone)]
+        assert waits == ["30", "5", "30"]
 
 
 def test_a_busy_pool_says_so(database_url: str) -> None:
@@ -248,6 +267,32 @@ def test_who_loses_the_lock_hears_of_it(database_url: str) -> None:
         with pytest.raises(DatabaseUnavailable) as caught:
             block.close()
     assert caught.value.retryable
+
+
+def test_a_transaction_that_the_server_ends_is_no_defect(database_url: str) -> None:
+    """Its COMMIT meets 25P04; Postgres has that limit since 17."""
+    name = sql.Identifier(str(conninfo.conninfo_to_dict(database_url)["dbname"]))
+    with psycopg.connect(database_url, autocommit=True) as owner:
+        if owner.info.server_version < 170000:
+            pytest.skip("this Postgres has no transaction_timeout")
+        owner.execute(sql.SQL("ALTER DATABASE {} SET transaction_timeout = '300ms'").format(name))
+    with make_pool(database_url) as pool, ExitStack() as block:
+        repository = PostgresRecipeRepository(pool)
+        assert block.enter_context(repository.sole_user(uuid4(), bucket="photos", key="pie.jpg"))
+        with psycopg.connect(database_url, autocommit=True) as other:
+            until = time.monotonic() + 20
+            while backends_in_transaction(other):
+                assert time.monotonic() < until
+                time.sleep(0.05)
+        with pytest.raises(DatabaseUnavailable, match="transaction timeout"):
+            block.close()
+
+
+def backends_in_transaction(connection: psycopg.Connection[Any]) -> int:
+    found = connection.execute(
+        "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND state = 'idle in transaction'"
+    ).fetchone()
+    return int(found[0]) if found else 0
 
 
 def test_the_lock_on_an_object_ends_with_its_holder(database_url: str) -> None:

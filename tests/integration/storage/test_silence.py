@@ -18,11 +18,18 @@ import pytest
 from psycopg import conninfo
 
 from photo_worker import policies
-from photo_worker.errors import DatabaseUnavailable, DependencyError, OcrUnavailable, StorageUnavailable
+from photo_worker.errors import (
+    DatabaseReadOnly,
+    DatabaseUnavailable,
+    DependencyError,
+    OcrUnavailable,
+    StorageUnavailable,
+)
 from photo_worker.ocr import textract
 from photo_worker.ports import DocumentRef, Recipe, RecipeRepository
 from photo_worker.storage import postgres, s3_boto
 from photo_worker.storage.pg_connection import LIVENESS, connect
+from photo_worker.storage.pg_explain import Explainer
 from photo_worker.storage.postgres import PostgresRecipeRepository, make_pool
 from tests.support.proxy import Proxy, proxy_to
 from tests.support.resources import session_of
@@ -161,6 +168,37 @@ def test_connections_to_a_server_that_lost_its_role_are_replaced(database_url: s
             owner.execute(f'ALTER DATABASE "{name}" RESET default_transaction_read_only'.encode())
             repository = PostgresRecipeRepository(pool)
             assert {queue(repository).status for _ in range(8)} == {"queued"}
+
+
+def test_a_server_that_only_reads_is_said_so_and_not_with_every_call(
+    database_url: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    name = conninfo.conninfo_to_dict(database_url)["dbname"]
+    with psycopg.connect(database_url, autocommit=True) as owner:
+        owner.execute(f'ALTER DATABASE "{name}" SET default_transaction_read_only = on'.encode())
+    with make_pool(database_url) as pool:
+        repository = PostgresRecipeRepository(pool)
+        for _ in range(8):
+            with pytest.raises(DatabaseReadOnly, match=r"Postgres takes no writes .* read-only transaction"):
+                queue(repository)
+    said = [record.getMessage() for record in caplog.records if record.name == "photo_worker.storage.postgres"]
+    assert len(said) == 1
+    assert "leads to a server that takes no writes" in said[0]
+
+
+def test_a_pool_that_has_not_reconnected_is_not_called_busy(
+    behind: str, proxy: Proxy, database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Postgres is back for who asks now, and the pool's own attempt of before still waits for its answer."""
+    monkeypatch.setattr(postgres, "Explainer", lambda _: Explainer(database_url))
+    with make_pool(behind, max_size=7, timeout=1, connect_timeout=5) as pool:
+        proxy.swallow(new=True)
+        repository = PostgresRecipeRepository(pool)
+        with bounded(proxy) as threads:
+            error = threads.submit(queue, repository).exception(timeout=60)
+    assert isinstance(error, DatabaseUnavailable)
+    assert "has not reconnected yet" in error.message
+    assert "busy" not in error.message
 
 
 def test_the_kernel_is_asked_to_notice_a_peer_that_is_gone(database_url: str) -> None:

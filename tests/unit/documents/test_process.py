@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import itertools
 import os
+import subprocess
 import sys
 import threading
 from collections.abc import Sequence
+from pathlib import Path
+from typing import NoReturn
 
 import pytest
+from temporalio.testing import ActivityEnvironment
 
 from photo_worker import media
 from photo_worker.documents.process import PROGRAM, Bounds, ProcessDecoder
@@ -23,10 +27,17 @@ from photo_worker.errors import (
 )
 from tests.support import documents
 
+ROOT = Path(__file__).resolve().parents[3]
+
 
 def program(code: str) -> Sequence[str]:
     """Return a program that does this in the place of opening a document."""
     return (sys.executable, "-P", "-c", f"import os, signal, sys, time\n{code}")
+
+
+def on_the_photo(code: str) -> str:
+    """Return a program's code that does this over the photo alone, and is content with every other document."""
+    return f"if sys.stdin.buffer.read() != b'photo':\n    print('{{}}'), sys.exit()\n{code}"
 
 
 def run(code: str, bounds: Bounds | None = None) -> bytes:
@@ -62,8 +73,104 @@ def test_a_copy_and_a_refusal_come_back_with_the_document_s_name() -> None:
 )
 def test_every_end_of_the_process_has_its_meaning(code: str, error: type[PhotoWorkerError]) -> None:
     with pytest.raises(error) as caught:
-        run(code)
+        run(on_the_photo(code))
     assert caught.value.retryable is (error is DecoderUnavailable)
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        # A processor that the wheels were not built for, a library that is broken, a sandbox that forbids a call.
+        "os.kill(os.getpid(), signal.SIGILL)",
+        "os.abort()",
+        "os.kill(os.getpid(), signal.SIGSYS)",
+        "os.kill(os.getpid(), signal.SIGSEGV)",
+        "os.kill(os.getpid(), signal.SIGXCPU)",
+        "sys.exit(1)",
+        "print('no JSON at all')",
+        "pass",
+        'print(\'{"defect": "OSError: libpdfium.so", "trace": ""}\')',
+        'print(\'{"error": "document_unreadable", "context": {"reason": "every one is"}}\')'
+        " if sys.stdin.buffer.read() != b'photo' else os.abort()",
+    ],
+)
+def test_what_breaks_on_a_sound_document_as_well_is_the_worker_s_fault(code: str) -> None:
+    with pytest.raises(DecoderUnavailable, match="sound document") as caught:
+        run(code)
+    assert caught.value.passes
+
+
+@pytest.mark.parametrize("kind", [media.PDF, media.TIFF, media.WEBP, media.HEIC])
+def test_a_library_that_cannot_be_loaded_ends_no_job(
+    kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where a native library is cut off or of another platform, loading it raises what a damaged file raises too."""
+    for name in ("pypdfium2", "pi_heif", "PIL"):
+        (tmp_path / f"{name}.py").write_text('raise OSError("lib.so: failed to map segment from shared object")\n')
+    monkeypatch.setenv("PYTHONPATH", f"{tmp_path}{os.pathsep}{ROOT}")
+    decoder = ProcessDecoder()
+    work = decoder.check if kind in {media.PDF, media.TIFF} else decoder.convert
+    with pytest.raises((DecoderMissing, DecoderUnavailable)) as caught:
+        work(b"%PDF-1.4", kind, "raw/page")
+    assert caught.value.passes
+    assert "failed to map segment" in caught.value.message
+
+
+def test_a_process_that_cannot_start_says_why(caplog: pytest.LogCaptureFixture) -> None:
+    decoder = ProcessDecoder(program=(sys.executable, "-P", "-m", "no_such_module.child"))
+    with pytest.raises(DecoderUnavailable, match="no_such_module"):
+        decoder.check(documents.pdf(1), media.PDF, "page")
+    assert "no_such_module" in str([vars(record).get("photo") for record in caplog.records])
+
+
+def test_what_is_said_over_a_document_is_in_no_log_line_for_operators(caplog: pytest.LogCaptureFixture) -> None:
+    """Libraries quote what they read."""
+    caplog.set_level("INFO")
+    with pytest.raises(UnreadableDocument):
+        run(on_the_photo("print('two cups of flour', file=sys.stderr, flush=True)\nos.abort()"))
+    assert "flour" not in str([vars(record) for record in caplog.records])
+    caplog.set_level("DEBUG")
+    with pytest.raises(UnreadableDocument):
+        run(on_the_photo("print('x' * 100_000 + 'two cups of flour', file=sys.stderr, flush=True)\nos.abort()"))
+    (said,) = [vars(record)["photo"]["stderr"] for record in caplog.records if "broke on" in record.message]
+    assert said.endswith("two cups of flour\n")
+    assert len(said) == 1024
+
+
+def test_an_unexpected_error_names_its_job(caplog: pytest.LogCaptureFixture) -> None:
+    defect = 'print(\'{"defect": "OddError: odd", "trace": "at line 1"}\')'
+    within = ActivityEnvironment()
+    with pytest.raises(UnreadableDocument, match="OddError: odd"):
+        within.run(lambda: run(on_the_photo(defect)))
+    (record,) = [record for record in caplog.records if "failed unexpectedly" in record.message]
+    assert vars(record)["temporal_activity"]["workflow_id"] == within.info.workflow_id
+
+
+def test_a_talk_that_fails_is_not_the_document_s_fault(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fails(*given: object) -> NoReturn:
+        raise MemoryError
+
+    monkeypatch.setattr(subprocess.Popen, "communicate", fails)
+    with pytest.raises(DecoderUnavailable, match="MemoryError"):
+        run("time.sleep(1000)")
+
+
+@pytest.mark.parametrize("first", [0, 1])
+def test_without_a_thread_to_be_had_nothing_is_left_behind(monkeypatch: pytest.MonkeyPatch, first: int) -> None:
+    start, before = threading.Thread.start, len(list(Path("/dev/fd").iterdir()))
+    left = iter(range(first, -1, -1))
+
+    def refuse(thread: threading.Thread) -> None:
+        if not next(left):
+            raise RuntimeError("can't start new thread")
+        start(thread)
+
+    monkeypatch.setattr(threading.Thread, "start", refuse)
+    with pytest.raises(RuntimeError, match="can't start new thread"):
+        run("time.sleep(1000)")
+    assert len(list(Path("/dev/fd").iterdir())) <= before
+    with pytest.raises(ChildProcessError):
+        os.waitpid(-1, os.WNOHANG)
 
 
 def test_no_process_to_be_had_is_tried_again() -> None:
@@ -76,7 +183,8 @@ def test_a_document_that_takes_the_processor_is_ended_by_its_limit() -> None:
     code = (
         "from photo_worker.documents import child, decoding\n"
         "def spin(content, kind, name):\n"
-        "    while True: pass\n"
+        "    while content == b'photo': pass\n"
+        "    return b''\n"
         "decoding.convert = spin\n"
         "sys.exit(child.main(sys.argv[1:]))"
     )

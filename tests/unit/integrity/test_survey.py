@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from datetime import timedelta
 from typing import Any
 from uuid import UUID, uuid4
@@ -11,11 +11,18 @@ from uuid import UUID, uuid4
 import pytest
 
 from photo_worker.contracts.keys import manifest_key, ocr_key, raw_key
-from photo_worker.errors import BucketMissing, JobMissing, StorageUnavailable
+from photo_worker.errors import (
+    BucketMissing,
+    JobMissing,
+    ObjectArchived,
+    PhotoWorkerError,
+    ServiceRefused,
+    StorageUnavailable,
+)
 from photo_worker.integrity.binding import bind
 from photo_worker.integrity.look import Means, Ports
 from photo_worker.integrity.survey import Progress, Report, open_survey
-from photo_worker.ports import ObjectInfo, QueueState, Recipe, RecipeOcr, WorkflowState
+from photo_worker.ports import ObjectEntry, ObjectInfo, QueueState, Recipe, RecipeOcr, WorkflowState
 from photo_worker.storage.memory import MemoryObjectStore
 from tests.support.sound import BUCKET, FOREIGN, JOB, OTHER, Deployment
 
@@ -29,6 +36,26 @@ async def survey(deployment: Deployment, *only: UUID, ports: Ports | None = None
 
 def codes(report: Report) -> list[str]:
     return sorted(found.code for found in report.findings)
+
+
+class Refusing(Deployment):
+    """A deployment whose store refuses to read some keys, and where "" is one of them, to list the foreign bucket."""
+
+    def __init__(self, refusal: PhotoWorkerError, keys: set[str]) -> None:
+        super().__init__()
+        reads, lists = self.store.open, self.store.list
+
+        def open_(bucket: str, key: str, *, version_id: str = "") -> Any:
+            if key in keys:
+                raise refusal
+            return reads(bucket, key, version_id=version_id)
+
+        def list_(bucket: str, prefix: str) -> Iterator[ObjectEntry]:
+            if bucket == FOREIGN and "" in keys:
+                raise refusal
+            return lists(bucket, prefix)
+
+        vars(self.store).update(open=open_, list=list_)
 
 
 async def test_a_sound_deployment() -> None:
@@ -76,6 +103,34 @@ async def test_photos_are_not_read_where_that_is_not_wanted() -> None:
     assert (codes(report), report.hashed_bytes) == ([], 0)
     deployment.store.put(BUCKET, key, b"a longer photo", content_type="image/png")
     assert codes(await survey(deployment, hashes=False)) == ["photo_differs"]
+
+
+@pytest.mark.parametrize(
+    "refusal",
+    [
+        ObjectArchived(bucket=FOREIGN, key="pie.png", reason="InvalidObjectState"),
+        ServiceRefused(service="S3", reason="InvalidRequest The object was stored with a customer's key"),
+    ],
+    ids=lambda error: error.code,
+)
+async def test_a_photo_that_cannot_be_read_is_reported_and_the_rest_is_looked_at(refusal: PhotoWorkerError) -> None:
+    deployment = Refusing(refusal, {"pie.png"})
+    deployment.succeeded(JOB, at=(FOREIGN, "pie.png"))
+    deployment.succeeded(OTHER)
+    key, _ = deployment.photo(b"photo")
+    deployment.store.put(BUCKET, key, b"PHOTO", content_type="image/png")
+    report = await survey(deployment)
+    assert codes(report) == ["object_unreadable", "photo_differs"]
+    (unreadable,) = [found for found in report.findings if found.code == "object_unreadable"]
+    assert refusal.message in unreadable.problem
+
+
+async def test_where_every_photo_is_refused_the_check_ends() -> None:
+    refusal = ServiceRefused(service="S3", reason="ExpiredToken")
+    deployment = Refusing(refusal, {"pie.png", ""})
+    deployment.succeeded(JOB, at=(FOREIGN, "pie.png"))
+    with pytest.raises(ServiceRefused, match="ExpiredToken"):
+        await survey(deployment, JOB)
 
 
 async def test_somebody_s_own_object_is_hashed_as_well() -> None:

@@ -99,6 +99,22 @@ def test_every_modelled_error_has_its_meaning_here(operation: str, known: dict[s
     assert errors == set(known)
 
 
+@pytest.mark.parametrize("reply", [None, refusal("ExpiredTokenException")], ids=["away", "refused"])
+@pytest.mark.parametrize("api", ["async", "sync"])
+def test_an_endpoint_s_password_is_in_no_message(
+    monkeypatch: pytest.MonkeyPatch, reply: Reply | None, api: TextractApi
+) -> None:
+    """Messages go into logs, rows and histories."""
+    with textract_answering(reply or Reply()) as served:
+        address = served.url if reply else "http://127.0.0.1:1"
+        backend = backend_at(address.replace("//", "//kitchen:secret-word@"), monkeypatch, api)
+        with pytest.raises(PhotoWorkerError) as caught:
+            backend.detect_text(DOCUMENT)
+    assert address in caught.value.message
+    assert "kitchen" not in caught.value.message
+    assert "secret-word" not in caught.value.message
+
+
 @pytest.mark.parametrize("api", ["async", "sync"])
 @pytest.mark.parametrize(
     ("reply", "kind"),

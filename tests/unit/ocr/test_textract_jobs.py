@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from photo_worker import policies
 from photo_worker.errors import (
     DocumentProtected,
+    DocumentTooCostly,
     DocumentTooLarge,
     OcrRefused,
     OcrThrottled,
@@ -25,7 +26,13 @@ from photo_worker.errors import (
     UnsupportedDocument,
 )
 from photo_worker.ocr import textract, textract_jobs
-from photo_worker.ocr.textract_jobs import LONGEST_WAIT_SECONDS, UNEXPLAINED_FAILURES, request_token, waits
+from photo_worker.ocr.textract_jobs import (
+    COSTLY_FAILURES,
+    LONGEST_WAIT_SECONDS,
+    UNEXPLAINED_FAILURES,
+    request_token,
+    waits,
+)
 from photo_worker.ports import DocumentRef
 from tests.support.textract_answers import Reply, Served, backend_at, refusal, textract_answering
 
@@ -287,14 +294,53 @@ class TestFailedJobs:
                 assert caught.value.retryable
                 assert generations(served) == [number]
 
-    def test_a_reason_that_nobody_knows_is_the_documents_after_some_jobs(self, read: Read) -> None:
+    def test_a_reason_that_nobody_knows_is_the_documents_after_hours(self, read: Read) -> None:
+        """A fault of the service that lasts an hour, in words that nobody knows, ends no job."""
+        waited = []
         for number in range(UNEXPLAINED_FAILURES):
             with textract_answering(STARTED, IN_PROGRESS, failed("Something")) as served:
                 with pytest.raises(PhotoWorkerError, match="Something") as caught:
                     read(served)
                 assert generations(served) == [number]
                 assert caught.value.retryable == (number < UNEXPLAINED_FAILURES - 1)
+                waited.append(caught.value.retry_after_seconds or 0)
         assert isinstance(caught.value, UnreadableDocument)
+        assert sum(waited) > 3 * 3600
+        assert (waited[0], max(waited)) == (60, 1800)
+
+    def test_it_takes_an_hour_also_where_others_have_failed_before(self, read: Read, notes: Notes) -> None:
+        before = [STARTED, failed("Something")] * UNEXPLAINED_FAILURES
+        waited, replies = 0.0, [*before, STARTED, IN_PROGRESS, failed("Something")]
+        while True:
+            with textract_answering(*replies) as served, pytest.raises(PhotoWorkerError) as caught:
+                read(served)
+            if not caught.value.retryable:
+                break
+            waited += caught.value.retry_after_seconds or 0
+            replies = [STARTED, IN_PROGRESS, failed("Something")]
+        assert isinstance(caught.value, UnreadableDocument)
+        assert 3600 <= waited <= 2 * 3600
+
+    @pytest.mark.parametrize(
+        ("says", "what"),
+        [
+            ("took more than 120 seconds", "time"),
+            ("took more than 0.5 seconds", "time"),
+            ("took more than 1024 MiB of memory", "memory"),
+            ("took more memory than it may have", "memory"),
+        ],
+    )
+    def test_what_takes_too_much_is_said_so_after_few_jobs(self, read: Read, says: str, what: str) -> None:
+        """A busy machine is slow over every document, so that once is not enough; eight times is two minutes each."""
+        for number in range(COSTLY_FAILURES):
+            with textract_answering(STARTED, IN_PROGRESS, failed(says)) as served:
+                with pytest.raises(PhotoWorkerError) as caught:
+                    read(served)
+                assert generations(served) == [number]
+                assert caught.value.retryable == (number < COSTLY_FAILURES - 1)
+        assert isinstance(caught.value, DocumentTooCostly)
+        assert f"takes more {what} " in caught.value.message
+        assert COSTLY_FAILURES == 3
 
     def test_what_the_service_had_meanwhile_does_not_count_against_the_document(self, read: Read) -> None:
         for says in ["Something", INTERNAL] * (UNEXPLAINED_FAILURES - 1):

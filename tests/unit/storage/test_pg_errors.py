@@ -9,6 +9,7 @@ from psycopg import errors as pg
 from photo_worker.errors import (
     ConfigurationError,
     DatabaseMissing,
+    DatabaseReadOnly,
     DatabaseUnavailable,
     PhotoWorkerError,
     SchemaMissing,
@@ -35,8 +36,14 @@ FATAL = 'connection failed: connection to server at "127.0.0.1", port 1 failed: 
         (pg.DiskFull("could not extend file"), DatabaseUnavailable),
         (pg.DeadlockDetected("deadlock detected"), DatabaseUnavailable),
         (pg.QueryCanceled("canceling statement due to statement timeout"), DatabaseUnavailable),
-        (pg.ReadOnlySqlTransaction("cannot execute INSERT in a read-only transaction"), DatabaseUnavailable),
+        (pg.ReadOnlySqlTransaction("cannot execute INSERT in a read-only transaction"), DatabaseReadOnly),
         (psycopg.InterfaceError("connection already closed"), DatabaseUnavailable),
+        (pg.InternalError_("invalid memory alloc request size"), DatabaseUnavailable),
+        (pg.InternalError_("FATAL: the pooler has no more servers"), DatabaseUnavailable),
+        (pg.DataCorrupted("invalid page in block 0 of relation base/1/2"), DatabaseUnavailable),
+        (pg.IndexCorrupted("index is damaged"), DatabaseUnavailable),
+        (pg.IdleInTransactionSessionTimeout("terminating connection"), DatabaseUnavailable),
+        (pg.lookup("25P04")("terminating connection due to transaction timeout"), DatabaseUnavailable),
         (psycopg.OperationalError("server closed the connection unexpectedly"), DatabaseUnavailable),
         (psycopg.OperationalError(FATAL + 'password authentication failed for user "photo"'), ServiceRefused),
         (psycopg.OperationalError("connection failed: fe_sendauth: no password supplied"), ServiceRefused),
@@ -71,7 +78,8 @@ def test_each_failure_has_its_own_error(error: psycopg.Error, kind: type[PhotoWo
     found = translate(error, "db:5432/photo")
     assert type(found) is kind
     assert "db:5432/photo" in found.message
-    assert found.retryable is (kind is DatabaseUnavailable)
+    assert found.retryable is issubclass(kind, DatabaseUnavailable)
+    assert found.message.startswith("Postgres does not answer") is (kind is DatabaseUnavailable)
 
 
 def test_a_missing_column_is_told_without_the_statement() -> None:

@@ -22,7 +22,9 @@ from photo_worker.errors import (
     ConfigurationError,
     InvalidBucket,
     InvalidKey,
+    ObjectArchived,
     ObjectForbidden,
+    ObjectKeyUnusable,
     ObjectMissing,
     PhotoWorkerError,
     ServiceRefused,
@@ -78,7 +80,10 @@ REFUSALS: list[tuple[Answer, type[PhotoWorkerError], str]] = [
     (refusal(403, "InvalidAccessKeyId", "no such key id"), ServiceRefused, "InvalidAccessKeyId"),
     (refusal(403, "SignatureDoesNotMatch", "check your secret"), ServiceRefused, "SignatureDoesNotMatch"),
     (refusal(403, "RequestTimeTooSkewed", "clock"), ServiceRefused, "RequestTimeTooSkewed"),
-    (refusal(403, "InvalidObjectState", "archived"), ServiceRefused, "InvalidObjectState"),
+    (refusal(403, "InvalidObjectState", "archived"), ObjectArchived, "before it is restored"),
+    (refusal(400, "KMS.DisabledException", "arn is disabled."), ObjectKeyUnusable, "arn is disabled"),
+    (refusal(400, "KMS.KMSInvalidStateException", "pending deletion"), ObjectKeyUnusable, "pending deletion"),
+    (refusal(400, "KMS.ThrottlingException", "slow down"), StorageUnavailable, ""),
     (refusal(400, "ExpiredToken", "The provided token has expired."), ServiceRefused, "ExpiredToken"),
     (refusal(400, "InvalidBucketName", "not valid"), InvalidBucket, "photos"),
     (refusal(400, "KeyTooLongError", "Your key is too long"), InvalidKey, "too long"),
@@ -104,6 +109,16 @@ def test_a_refusal_has_its_own_error_whichever_call_meets_it(
     assert says in caught.value.message
     assert SECRET_KEY not in caught.value.message
     assert caught.value.retryable is (kind is StorageUnavailable)
+
+
+@pytest.mark.parametrize("body", [b"<html>We are back soon</html>", b"<html>We are <br>back soon</html>"])
+@pytest.mark.parametrize("call", ["head", "open", "get", "put", "put_new", "list"])
+def test_a_page_in_the_store_s_place_is_no_answer(call: str, body: bytes) -> None:
+    """A proxy or a maintenance page that answers everything with 200: nothing is read from it, nothing stored."""
+    page = Answer(200, body, {"Content-Type": "text/html", "ETag": ""})
+    calls = CALLS | {"list": lambda store: list(store.list("photos", "raw/"))}
+    with store_answering(lambda _: page) as (store, _), pytest.raises(StorageUnavailable):
+        calls[call](store)
 
 
 @pytest.mark.parametrize("call", ["head", "open", "get"])
@@ -354,6 +369,22 @@ def test_the_standard_variable_for_the_endpoint_is_enough(monkeypatch: pytest.Mo
 def test_the_description_holds_no_credentials() -> None:
     with store_at("http://user:password@127.0.0.1:9") as store:
         assert store.describe() == "S3 at http://127.0.0.1:9"
+
+
+def test_an_endpoint_s_password_is_in_no_message(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Messages go into logs, rows and histories."""
+    address = f"http://kitchen:{SECRET_KEY}@127.0.0.1:1"
+    with store_at(address) as store, pytest.raises(StorageUnavailable) as away:
+        store.head("photos", "pie.jpg")
+    assert "127.0.0.1:1/photos/pie.jpg" in away.value.message
+    with pytest.raises(ConfigurationError) as wrong:
+        make_client(session=session(), endpoint_url=f"http://kitchen:{SECRET_KEY}@-no-host-:9")
+    monkeypatch.setenv("HTTP_PROXY", address)
+    with store_at("http://192.0.2.1") as store, pytest.raises(StorageUnavailable) as proxied:
+        store.head("photos", "pie.jpg")
+    for error in (away.value, wrong.value, proxied.value):
+        assert "kitchen" not in error.message
+        assert SECRET_KEY not in error.message
 
 
 def test_a_conditional_write_asks_the_store_and_takes_its_no() -> None:
