@@ -93,11 +93,23 @@ class ImageProcessingWorkflow:
                 # No job that an earlier release began comes here: it had no such error.
                 if not _is_replaced(error) or not workflow.patched("source-replaced"):
                     raise
-                if self._deadline is not None and workflow.now() > self._deadline:
+                if self._is_late(readings):
                     raise
             await workflow.sleep(policies.reread_wait(readings))
             readings += 1
         return await self._persist(request, located, ocr)
+
+    def _is_late(self, readings: int) -> bool:
+        """Tell whether no reading follows the ``readings`` (from 1) that have come to nothing.
+
+        A run that began before lifetimes reads for as long as the policies' own, counted from its start. It may have
+        gone on for longer under an earlier release, and has no marker there: each reading asks under a name of its
+        own, so that one which is replayed as "go on" does not decide for those that are still to come.
+        """
+        if self._deadline is not None:
+            return workflow.now() > self._deadline
+        late = workflow.now() > workflow.info().start_time + policies.JOB_LIFETIME
+        return late and workflow.patched(f"rereading-ends-{readings}")
 
     async def _read(self, request: ImageProcessingInput) -> tuple[LocatedAsset, OcrResult]:
         self._located, self._ocr = None, None
