@@ -12,6 +12,7 @@ from urllib.parse import urlsplit
 from uuid import UUID, uuid4
 
 import pytest
+from temporalio import workflow
 from temporalio.api.common.v1 import WorkflowExecution
 from temporalio.api.workflowservice.v1 import ResetWorkflowExecutionRequest
 from temporalio.client import WorkflowExecutionStatus, WorkflowFailureError
@@ -20,11 +21,11 @@ from temporalio.worker.workflow_sandbox import SandboxedWorkflowRunner, SandboxR
 
 from photo_worker import policies
 from photo_worker.contracts.image import ImageProcessingInput, ImageProcessingResult
-from photo_worker.errors import JobCancelled, JobFailed, OcrUnavailable
+from photo_worker.errors import JobCancelled, JobFailed, OcrUnavailable, SourceReplaced
 from photo_worker.jobs import Source
 from photo_worker.ocr.recorded import RecordedBackend
 from photo_worker.ports import DetectedText, DocumentRef, Recipe
-from photo_worker.workflows.image import ImageProcessingWorkflow
+from photo_worker.workflows.image import LIFETIME, ImageProcessingWorkflow
 from tests.support.harness import FIXTURES, Harness, eventually, open_harness, waiting_for
 from tests.support.proxy import proxy_to
 
@@ -164,6 +165,34 @@ class TestFailure:
         assert "ocr_textract" in (recipe.error_message or "")
         assert "ZeroDivisionError" in (recipe.error_message or "")
         assert await ends_of(harness, submission.job_id, "ocr_textract") == policies.OCR.maximum_attempts
+
+
+async def test_a_run_from_before_lifetimes_does_not_read_without_end(
+    harness: Harness, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def replaced(self: object, document: DocumentRef) -> DetectedText:
+        raise SourceReplaced(bucket=document.bucket, key=document.key)
+
+    patched = workflow.patched
+    monkeypatch.setattr("photo_worker.ocr.recorded.RecordedBackend.detect_text", replaced)
+    monkeypatch.setattr(policies, "REREAD_LONGEST_WAIT", timedelta(milliseconds=50))
+    quick_retries(monkeypatch)
+    submission = await harness.service.submit(a_photo(), engine="recorded")
+    with monkeypatch.context() as earlier:
+        earlier.setattr(workflow, "patched", lambda name: name != LIFETIME and patched(name))
+        async with harness.worker():
+            await eventually(lambda: _has_read(harness, submission.job_id, times=4))
+    # Its readings so far are late by now, and are replayed as they were.
+    monkeypatch.setattr(policies, "JOB_LIFETIME", timedelta(seconds=1))
+    async with harness.worker():
+        recipe = (await asyncio.wait_for(harness.service.wait(submission.job_id), 60)).recipe
+    assert (recipe.status, recipe.error_code) == ("failed", "source_replaced")
+    description = await harness.client.get_workflow_handle(str(submission.job_id)).describe()
+    assert description.status == WorkflowExecutionStatus.FAILED
+
+
+async def _has_read(harness: Harness, job_id: UUID, *, times: int) -> bool:
+    return await ends_of(harness, job_id, "ocr_textract") >= times
 
 
 def quick_retries(monkeypatch: pytest.MonkeyPatch) -> None:
