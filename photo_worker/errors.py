@@ -115,7 +115,7 @@ class InvalidBucket(InputError):
 
 
 class SourceMissing(InputError):
-    """There is no file that matches {path!r}."""
+    """There is nothing to submit at {path!r}: {reason}."""
 
     code = "source_missing"
     hint = "Check the path; quote a glob so that the shell leaves it alone."
