@@ -117,6 +117,9 @@ async def _run(
     try:
         orchestrator = await build_orchestrator(around.settings, around.variables)
         store, repository, bucket = application.store, application.repository, around.settings.s3_bucket
+        # Before anything is patient with a service that is away for a moment, which takes a minute: it may be away
+        # for good.
+        await asyncio.to_thread(repository.deployment_id)
         means = Means(
             now=lambda: datetime.now(UTC),
             hashes=hashes,
