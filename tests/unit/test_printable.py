@@ -8,7 +8,14 @@ from photo_worker.cli.output import emit_error
 from photo_worker.cli.view import JobRow, print_rows
 from photo_worker.contracts.keys import parse_job_id, validate_key
 from photo_worker.devkit.layout import check_name
-from photo_worker.errors import InvalidJobId, InvalidKey, PhotoWorkerError, SourceMissing, SourceUnreadable
+from photo_worker.errors import (
+    InvalidJobId,
+    InvalidKey,
+    PhotoWorkerError,
+    SourceMissing,
+    SourceUnreadable,
+    UnreadableDocument,
+)
 from photo_worker.printable import cut, printable
 from photo_worker.stack_errors import InvalidStackName
 
@@ -35,6 +42,13 @@ def test_what_can_be_printed_stays_as_it_is() -> None:
     assert printable("a\nb\x07", keep="\n") == "a\nb\\x07"
     # A name that is no UTF-8, as Python has it.
     assert printable("caf\udce9.png").encode() == b"caf\\udce9.png"
+
+
+def test_a_services_sentence_gets_no_second_full_stop() -> None:
+    error = UnreadableDocument(name="pie.png", reason="File size too small.")
+    assert error.message == "The document 'pie.png' is damaged or cut off: File size too small."
+    assert error.context["reason"] == "File size too small."
+    assert UnreadableDocument(name="a", reason="it ends in ...").message.endswith("it ends in ....")
 
 
 def test_long_input_is_cut() -> None:
