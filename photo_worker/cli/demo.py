@@ -19,6 +19,7 @@ from photo_worker.cli.context import Surroundings, stack_option, surroundings
 from photo_worker.cli.output import Command, OutputFormat, emit, output_option
 from photo_worker.cli.stack_options import wishes_options
 from photo_worker.errors import FixturesMissing, WorkerFailed
+from photo_worker.printable import printable
 
 if TYPE_CHECKING:
     from photo_worker.cli.view import JobRow
@@ -183,7 +184,7 @@ def _print(variables: Mapping[str, str], rows: Sequence[JobRow]) -> None:
     for row in rows:
         if row.report is None:
             continue
-        click.echo(f"  {row.label}")
+        click.echo(f"  {printable(row.label)}")
         for what, where in links(variables, row.report).items():
             if where:
                 click.echo(f"    {what:<9} {where}")

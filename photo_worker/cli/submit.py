@@ -40,7 +40,7 @@ def _read_type(_: click.Context, __: click.Parameter, value: str | None) -> str 
     "expected_content_type",
     metavar="TYPE",
     callback=_read_type,
-    help="Refuse the asset unless it has this type.",
+    help="Refuse the asset unless it has this type, such as image/jpeg.",
 )
 @click.option("--wait", is_flag=True, help="Wait for the results and show them.")
 @stack_option
