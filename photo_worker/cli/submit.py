@@ -67,7 +67,7 @@ def submit(
     from photo_worker.contracts.keys import parse_job_id
     from photo_worker.sources import expand_sources
 
-    wanted = parse_job_id(job_id) if job_id else None
+    wanted = None if job_id is None else parse_job_id(job_id)
     if not all(sources):
         raise click.UsageError("an argument is empty, as an unset shell variable makes it: name a file or a folder")
     expanded = expand_sources(sources)

@@ -152,3 +152,11 @@ def test_a_type_that_no_photo_can_have_is_wrong_use(folder: Path, kind: str) -> 
     told = CliRunner().invoke(cli, ["submit", str(folder), "--expect", kind])
     assert told.exit_code == 2
     assert "is no type that OCR reads" in told.output
+
+
+def test_an_empty_job_id_is_not_a_new_one(folder: Path) -> None:
+    """An unset variable would make a job that the same call does not join."""
+    (folder / "pie.png").write_bytes(PNG)
+    told = CliRunner().invoke(cli, ["submit", str(folder), "--job-id", ""])
+    assert told.exit_code == 1
+    assert "job_id_invalid" in told.output
