@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
+from collections.abc import Sequence
 from pathlib import Path
+from uuid import UUID, uuid4
 
+import click
 import pytest
 from click.testing import CliRunner
 
 from photo_worker.cli import cli
+from photo_worker.cli.view import JobRow
 from photo_worker.errors import DocumentTooLarge, SourceMissing, SourceUnreadable
 from photo_worker.files import TooLong, read_regular
 from photo_worker.jobs import UPLOAD_LIMIT_BYTES, JobService
@@ -160,3 +165,26 @@ def test_an_empty_job_id_is_not_a_new_one(folder: Path) -> None:
     told = CliRunner().invoke(cli, ["submit", str(folder), "--job-id", ""])
     assert told.exit_code == 1
     assert "job_id_invalid" in told.output
+
+
+@pytest.mark.parametrize("output", ["text", "json"])
+def test_what_is_left_out_of_a_folder_is_said_before_anything_is_uploaded(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, output: str
+) -> None:
+    (folder / "pie.png").write_bytes(PNG)
+    (folder / "a.env").write_text("PASSWORD=secret")
+    monkeypatch.chdir(folder.parent)
+
+    async def submitted(_: object, sources: Sequence[tuple[Source, UUID | None]], *__: object, **___: object) -> object:
+        click.echo("uploading", err=True)
+        return [JobRow(source.label, uuid4(), joined=False) for source, _ in sources]
+
+    monkeypatch.setattr("photo_worker.cli.submit.submit_all", submitted)
+    told = CliRunner().invoke(cli, ["--env-file", os.devnull, "submit", "photos", "-o", output])
+    assert told.exit_code == 0, told.output
+    said = "1 of 2 entries of 'photos' are left out: a.env (no photo or document)"
+    assert told.stderr.splitlines() == [f"warning: {said}", "uploading"]
+    if output == "json":
+        answer = json.loads(told.stdout)
+        assert answer["warnings"] == [said]
+        assert [job["source"] for job in answer["data"]["jobs"]] == ["photos/pie.png"]
