@@ -17,11 +17,21 @@ from urllib.parse import urlsplit
 
 from dotenv.parser import parse_stream
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, ValidationInfo, field_validator
+from pydantic_core import ErrorDetails
 
 from photo_worker.errors import ConfigurationError
 
 DEFAULT_TASK_QUEUE = "recipe-process"
 DEFAULT_TEMPORAL_TARGET = "localhost:7233"
+
+
+# What a value must look like where it must match a pattern, which says little to who does not read such.
+_FORMS = {
+    "TEMPORAL_TARGET": "must be HOST:PORT, such as localhost:7233",
+    "S3_BUCKET": "must be a bucket's name: 3 to 63 of a-z, 0-9, '.' and '-', such as photo-worker",
+    "S3_SSE_KMS_KEY_ID": "must be a KMS key's id, alias or ARN without spaces, such as alias/photos",
+    "OCR_ENGINE": "must be an engine's name: a-z, then at most 63 of a-z, 0-9, '-' and '_', such as textract",
+}
 
 
 class Settings(BaseModel):
@@ -146,6 +156,13 @@ def _parse(path: Path) -> dict[str, tuple[str, int]]:
     return values
 
 
+def _said(name: str, fault: ErrorDetails) -> str:
+    """Return what is wrong with a value in our words, and in pydantic's where those are plain."""
+    if fault["type"] == "string_pattern_mismatch" and name in _FORMS:
+        return _FORMS[name]
+    return fault["msg"].removeprefix("Value error, ")
+
+
 def load_settings(environment: Environment) -> Settings:
     """Validate the settings; raises ``ConfigurationError`` that names each bad variable and its origin.
 
@@ -160,5 +177,5 @@ def load_settings(environment: Environment) -> Settings:
         for fault in error.errors(include_url=False, include_input=False, include_context=False):
             name = str(fault["loc"][0]) if fault["loc"] else "settings"
             origin = environment.origins.get(name, Origin("default"))
-            problems.append(f"{name} in {origin}: {fault['msg']}")
+            problems.append(f"{name} in {origin}: {_said(name, fault)}")
         raise ConfigurationError(problems="; ".join(problems)) from None

@@ -44,11 +44,18 @@ class PhotoWorkerError(Exception):
     def __init__(self, **context: object) -> None:
         self.context = context
         template = inspect.cleandoc(type(self).__doc__ or self.code).replace("\n", " ")
-        self.message = template.format(**context)
+        self.message = template.format(**{name: _before_point(name, context[name], template) for name in context})
         super().__init__(self.message)
 
     def __reduce__(self) -> tuple[object, ...]:
         return _rebuild, (type(self), self.context)
+
+
+def _before_point(name: str, value: object, template: str) -> object:
+    """Return a value without its full stop where the template has one: services write whole sentences."""
+    if isinstance(value, str) and value.endswith(".") and not value.endswith("..") and f"{{{name}}}." in template:
+        return value[:-1]
+    return value
 
 
 def _rebuild(kind: type[PhotoWorkerError], context: dict[str, object]) -> PhotoWorkerError:
@@ -115,7 +122,7 @@ class InvalidBucket(InputError):
 
 
 class SourceMissing(InputError):
-    """There is no file that matches {path!r}."""
+    """There is nothing to submit at {path!r}: {reason}."""
 
     code = "source_missing"
     hint = "Check the path; quote a glob so that the shell leaves it alone."

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import glob
 import hashlib
 import mimetypes
 from collections.abc import Mapping, Sequence
@@ -17,7 +16,7 @@ from pydantic import ValidationError
 from photo_worker import media
 from photo_worker.activities.ocr import load_response
 from photo_worker.contracts.image import ImageProcessingInput, Manifest
-from photo_worker.contracts.keys import raw_key, validate_key
+from photo_worker.contracts.keys import raw_key
 from photo_worker.crash_points import CrashPoint, at
 from photo_worker.errors import (
     DocumentTooLarge,
@@ -31,11 +30,11 @@ from photo_worker.errors import (
     JobMissing,
     ObjectMissing,
     PhotoWorkerError,
-    SourceMissing,
     SourceUnreadable,
     StorageUnavailable,
     ends_job,
 )
+from photo_worker.files import TooLong, read_regular
 from photo_worker.policies import OCR_RESULT_LIMIT_BYTES
 from photo_worker.ports import (
     FINAL_STATUSES,
@@ -45,22 +44,13 @@ from photo_worker.ports import (
     WorkflowOrchestrator,
     WorkflowState,
 )
+from photo_worker.sources import Source as Source  # noqa: PLC0414 - what `submit` takes, for its callers
 
 # An upload is read into memory once; what is larger than this no OCR reads anyway.
 UPLOAD_LIMIT_BYTES = 64 * 1024 * 1024
 
 # Of a bucket name that is too long, what an error repeats.
 _SHOWN = 80
-
-
-@dataclass(frozen=True)
-class Source:
-    """An asset to process: a local file, or an object that is already in a bucket."""
-
-    label: str
-    path: Path | None = None
-    bucket: str = ""
-    key: str = ""
 
 
 @dataclass(frozen=True)
@@ -118,39 +108,6 @@ class JobReport:
 
 def _location(bucket: str | None, key: str | None) -> str | None:
     return f"s3://{bucket}/{key}" if bucket and key else None
-
-
-def expand_sources(arguments: Sequence[str]) -> list[Source]:
-    """Return the sources that paths, glob patterns, folders and s3:// locations name, in order.
-
-    A folder stands for the files in it. Raises ``SourceMissing`` where an argument names nothing,
-    and ``InvalidKey`` for an s3:// key that cannot be used.
-    """
-    sources: list[Source] = []
-    for argument in arguments:
-        if argument.startswith("s3://"):
-            sources.append(_s3_source(argument))
-            continue
-        path = Path(argument)
-        if path.is_dir():
-            found = sorted(entry for entry in path.iterdir() if entry.is_file() and not entry.name.startswith("."))
-        elif path.exists():
-            found = [path]
-        else:
-            # Path.glob refuses absolute patterns.
-            matches = glob.glob(argument, recursive=True)  # noqa: PTH207
-            found = sorted(Path(match) for match in matches if Path(match).is_file())
-        if not found:
-            raise SourceMissing(path=argument)
-        sources.extend(Source(label=str(entry), path=entry) for entry in found)
-    return sources
-
-
-def _s3_source(location: str) -> Source:
-    """Take an s3:// location apart. The key is everything behind the bucket, to the letter: no URL decoding."""
-    bucket, _, key = location.removeprefix("s3://").partition("/")
-    validate_key(key)
-    return Source(label=location, bucket=bucket, key=key)
 
 
 class JobService:
@@ -396,14 +353,9 @@ def _request(job_id: UUID, bucket: str, key: str, options: Mapping[str, str | in
 
 def _read(path: Path) -> _Photo:
     try:
-        size = path.stat().st_size
-        if size > UPLOAD_LIMIT_BYTES:
-            raise DocumentTooLarge(name=str(path), size_bytes=size, limit_bytes=UPLOAD_LIMIT_BYTES)
-        with path.open("rb") as opened:
-            # What is no ordinary file tells no size, and one that is written meanwhile another.
-            body = opened.read(UPLOAD_LIMIT_BYTES + 1)
-        if len(body) > UPLOAD_LIMIT_BYTES:
-            raise DocumentTooLarge(name=str(path), size_bytes=len(body), limit_bytes=UPLOAD_LIMIT_BYTES)
+        body = read_regular(path, UPLOAD_LIMIT_BYTES)
+    except TooLong as error:
+        raise DocumentTooLarge(name=str(path), size_bytes=error.size_bytes, limit_bytes=UPLOAD_LIMIT_BYTES) from error
     except OSError as error:
         raise SourceUnreadable(path=str(path), reason=error.strerror or str(error)) from error
     with at(CrashPoint.PHOTO_HASHED):

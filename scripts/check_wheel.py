@@ -52,11 +52,11 @@ def demo_problems() -> list[str]:
     """Say what `demo` lacks in a directory that is no checkout's."""
     from photo_worker.cli.demo import fixture_folder
     from photo_worker.errors import PhotoWorkerError
-    from photo_worker.jobs import expand_sources
+    from photo_worker.sources import expand_sources
 
     try:
         with TemporaryDirectory() as elsewhere, chdir(elsewhere):
-            sources = expand_sources([str(fixture_folder())])
+            sources = expand_sources([str(fixture_folder())]).sources
     except PhotoWorkerError as error:
         return [f"demo: {error.message}"]
     return [] if len(sources) > 1 else ["demo has no photos"]

@@ -17,6 +17,7 @@ import click
 
 from photo_worker.cli.context import Surroundings, stack_option, surroundings
 from photo_worker.cli.output import Command, OutputFormat, emit, output_option
+from photo_worker.printable import printable
 
 if TYPE_CHECKING:
     from photo_worker.integrity.finding import Finding
@@ -116,6 +117,9 @@ async def _run(
     try:
         orchestrator = await build_orchestrator(around.settings, around.variables)
         store, repository, bucket = application.store, application.repository, around.settings.s3_bucket
+        # Before anything is patient with a service that is away for a moment, which takes a minute: it may be away
+        # for good.
+        await asyncio.to_thread(repository.deployment_id)
         means = Means(
             now=lambda: datetime.now(UTC),
             hashes=hashes,
@@ -158,7 +162,9 @@ def _sayer(output: OutputFormat) -> Callable[[Step], None]:
 
     def say(step: Step) -> None:
         subject = f"job {step.finding.job_id}" if step.finding.job_id else step.finding.where
-        click.echo(f"{step.outcome:<9} {step.finding.code}, {subject}: {step.detail}", err=output == "json")
+        click.echo(
+            f"{step.outcome:<9} {step.finding.code}, {printable(f'{subject}: {step.detail}')}", err=output == "json"
+        )
 
     return say
 
@@ -234,8 +240,8 @@ def _print_finding(one: Finding, *, repaired: bool) -> None:
     from photo_worker.integrity.finding import REPAIRS
 
     click.echo(f"\n{one.severity} [{one.code}]" + (f" job {one.job_id}" if one.job_id else ""))
-    click.echo(f"  {one.where}")
-    click.echo(f"  {one.problem}")
+    click.echo(f"  {printable(one.where)}")
+    click.echo(f"  {printable(one.problem)}")
     click.echo(f"  why: {one.why}")
     click.echo(f"  do:  {one.todo}")
     if one.repair and not repaired:

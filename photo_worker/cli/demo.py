@@ -19,11 +19,12 @@ from photo_worker.cli.context import Surroundings, stack_option, surroundings
 from photo_worker.cli.output import Command, OutputFormat, emit, output_option
 from photo_worker.cli.stack_options import wishes_options
 from photo_worker.errors import FixturesMissing, WorkerFailed
+from photo_worker.printable import printable
 
 if TYPE_CHECKING:
     from photo_worker.cli.view import JobRow
     from photo_worker.devkit.local_stack import LocalStack, Wishes
-    from photo_worker.jobs import Source
+    from photo_worker.sources import Source
 
 # Job ids of the demo are made from the photos' hashes, so that running it again, or after a
 # crash, goes on with the same jobs instead of adding others.
@@ -61,10 +62,13 @@ def demo(
     Starts a worker for as long as it needs one; the stack stays up, to look around. Running it
     again reports the same jobs, and goes on with those that an interruption left.
     """
-    from photo_worker.jobs import expand_sources
+    from photo_worker.sources import expand_sources
 
     folder = fixtures or fixture_folder()
-    sources = [(_named(source), uuid4() if fresh else _job_id(source)) for source in expand_sources([str(folder)])]
+    found = expand_sources([str(folder)])
+    for what in found.left_out:
+        click.echo(what, err=True)
+    sources = [(_named(source), uuid4() if fresh else _job_id(source)) for source in found.sources]
     stack = _stack_up(stack_name, wishes)
     around = surroundings(ctx, stack_name=stack_name, stack_variables=stack.env())
     rows = asyncio.run(_process(around, sources, engine, stack.paths.logs / "worker.log"))
@@ -180,7 +184,7 @@ def _print(variables: Mapping[str, str], rows: Sequence[JobRow]) -> None:
     for row in rows:
         if row.report is None:
             continue
-        click.echo(f"  {row.label}")
+        click.echo(f"  {printable(row.label)}")
         for what, where in links(variables, row.report).items():
             if where:
                 click.echo(f"    {what:<9} {where}")

@@ -13,6 +13,7 @@ import click
 from photo_worker.cli.context import Surroundings, stack_option, surroundings
 from photo_worker.cli.output import Command, OutputFormat, emit, output_option
 from photo_worker.errors import ConfirmationRequired, JobMissing
+from photo_worker.printable import printable
 
 if TYPE_CHECKING:
     from photo_worker.integrity.erase import Step, Traces
@@ -67,7 +68,7 @@ async def _erase(
         def told(step: Step) -> None:
             if output == "text":
                 said = [step.done, f"left: {step.left}" if step.left else ""]
-                click.echo(f"{step.part:<9} {'; '.join(filter(None, said))}")
+                click.echo(f"{step.part:<9} {printable('; '.join(filter(None, said)))}")
 
         if output == "text" and traces.workflow is not None and not traces.workflow.is_open:
             click.echo(
@@ -83,7 +84,7 @@ def _confirm(traces: Traces, with_source: bool) -> None:
         raise ConfirmationRequired(what=f"every trace of job {traces.job_id}")
     click.echo(f"Job {traces.job_id} has:", err=True)
     for line in described(traces, with_source):
-        click.echo(f"  {line}", err=True)
+        click.echo(f"  {printable(line)}", err=True)
     click.confirm("Delete all of this for good? Nobody can use the id again.", abort=True, err=True)
 
 

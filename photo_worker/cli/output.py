@@ -14,6 +14,7 @@ from typing import Any, Literal, TypeVar
 import click
 
 from photo_worker.errors import PhotoWorkerError
+from photo_worker.printable import printable
 
 OutputFormat = Literal["text", "json", "env"]
 _F = TypeVar("_F", bound=Callable[..., Any])
@@ -91,7 +92,7 @@ def emit(
     else:
         click.echo(text)
     for warning in warnings:
-        click.echo(f"warning: {warning}", err=True)
+        click.echo(f"warning: {_lines(warning)}", err=True)
 
 
 def emit_error(
@@ -100,8 +101,13 @@ def emit_error(
     """Print an error: the envelope on stdout for programs, the message and its hint on stderr for people."""
     if output == "json":
         click.echo(json.dumps(envelope(command, status="failed", data=data, error=error), indent=2, default=str))
-    click.echo(f"error [{error.code}]: {error.message}", err=True)
-    click.echo(f"hint: {error.hint}", err=True)
+    click.echo(f"error [{error.code}]: {_lines(error.message)}", err=True)
+    click.echo(f"hint: {_lines(error.hint)}", err=True)
+
+
+def _lines(text: str) -> str:
+    """Return text that may hold others' words as a terminal may have it; what is laid out in lines stays so."""
+    return printable(text, keep="\n\t")
 
 
 def table(rows: Sequence[Sequence[str]]) -> list[str]:

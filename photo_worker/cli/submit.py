@@ -12,21 +12,37 @@ import click
 from photo_worker.cli.context import Surroundings, stack_option, surroundings
 from photo_worker.cli.output import Command, OutputFormat, emit, output_option
 from photo_worker.errors import PhotoWorkerError
+from photo_worker.printable import cut
 
 if TYPE_CHECKING:
     from photo_worker.cli.view import JobRow
-    from photo_worker.jobs import Source
     from photo_worker.ports import WorkflowOrchestrator
+    from photo_worker.sources import Source
 
 # Enough to keep a worker busy from the first moment, few enough not to flood a laptop's services.
 _PARALLEL_SUBMISSIONS = 8
+
+
+def _read_type(_: click.Context, __: click.Parameter, value: str | None) -> str | None:
+    from photo_worker import media
+
+    accepted = media.DOCUMENT_TYPES | media.CONVERTED_TYPES
+    if value is not None and media.media_type(value) not in accepted:
+        raise click.BadParameter(f"{cut(value)!r} is no type that OCR reads; those are {', '.join(sorted(accepted))}")
+    return value
 
 
 @click.command(cls=Command)
 @click.argument("sources", metavar="PATH|s3://BUCKET/KEY...", nargs=-1, required=True)
 @click.option("--job-id", help="The job's id, a UUID; only with one source. Used again, it joins the first job.")
 @click.option("--engine", help="OCR backend for these jobs: textract, local, recorded, or an installed one.")
-@click.option("--expect", "expected_content_type", metavar="TYPE", help="Refuse the asset unless it has this type.")
+@click.option(
+    "--expect",
+    "expected_content_type",
+    metavar="TYPE",
+    callback=_read_type,
+    help="Refuse the asset unless it has this type, such as image/jpeg.",
+)
 @click.option("--wait", is_flag=True, help="Wait for the results and show them.")
 @stack_option
 @output_option("text", "json")
@@ -43,17 +59,25 @@ def submit(
 ) -> None:
     """Submit photos: files, folders, quoted globs, or objects that are in S3 already.
 
+    Of a folder those files are taken that hold a photo or document; what is left out is said.
+
     Each becomes a job that a worker processes. With --wait the command ends with code 1 where a
     job failed. Submitting a job id again never runs it twice: it joins the job, or reports it; where its workflow
     has ended and left its row open, it says so and ends with code 1.
     """
     from photo_worker.contracts.keys import parse_job_id
-    from photo_worker.jobs import expand_sources
+    from photo_worker.sources import expand_sources
 
-    wanted = parse_job_id(job_id) if job_id else None
-    found = expand_sources(sources)
+    wanted = None if job_id is None else parse_job_id(job_id)
+    if not all(sources):
+        raise click.UsageError("an argument is empty, as an unset shell variable makes it: name a file or a folder")
+    expanded = expand_sources(sources)
+    found = expanded.sources
     if wanted is not None and len(found) != 1:
         raise click.UsageError(f"--job-id goes with one source; {len(found)} were given")
+    # Said before anything is uploaded: it may not be what was meant.
+    for what in expanded.left_out:
+        click.echo(f"warning: {what}", err=True)
     around = surroundings(ctx, stack_name=stack_name)
     rows = asyncio.run(
         submit_all(around, [(source, wanted) for source in found], engine, expected_content_type, wait=wait)
@@ -65,6 +89,7 @@ def submit(
         data={"jobs": [row.as_dict(around.variables) for row in rows]},
         text=lambda: _print(around, rows, wait),
         status="failed" if failed else "ok",
+        warnings=expanded.left_out if output == "json" else (),
     )
     ctx.exit(1 if failed else 0)
 

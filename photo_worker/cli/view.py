@@ -15,6 +15,7 @@ import click
 from photo_worker.errors import PhotoWorkerError
 from photo_worker.jobs import JobReport
 from photo_worker.ports import FINAL_STATUSES
+from photo_worker.printable import printable
 
 _T = TypeVar("_T")
 # Wide enough for the whole table where output is no terminal: logs and files do not wrap.
@@ -107,12 +108,12 @@ def print_rows(rows: Sequence[JobRow]) -> None:
         table.add_column(numeric, justify="right")
     table.add_column("job", no_wrap=True)
     for row in rows:
-        table.add_row(row.label, *_cells(row))
+        table.add_row(printable(row.label), *_cells(row))
     console = Console(width=None if sys.stdout.isatty() else _PLAIN_WIDTH, markup=False, highlight=False)
     console.print(table)
     for row in rows:
         if row.reason is not None:
-            click.echo(f"\n{row.label}: [{row.reason[0]}] {row.reason[1]}")
+            click.echo(f"\n{printable(row.label)}: [{row.reason[0]}] {printable(row.reason[1])}")
 
 
 def _cells(row: JobRow) -> tuple[str, str, str, str, str]:

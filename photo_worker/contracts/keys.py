@@ -9,6 +9,7 @@ import unicodedata
 from uuid import UUID
 
 from photo_worker.errors import InvalidJobId, InvalidKey
+from photo_worker.printable import cut
 
 KEY_LIMIT_BYTES = 1024
 
@@ -24,7 +25,7 @@ def parse_job_id(text: str) -> UUID:
     keys: two spellings would be two jobs for one row. Raises ``InvalidJobId``.
     """
     if not _JOB_ID.fullmatch(text):
-        raise InvalidJobId(job_id=text)
+        raise InvalidJobId(job_id=cut(text))
     return UUID(text)
 
 
@@ -36,7 +37,7 @@ def validate_key(key: str) -> None:
     """
     reason = _key_problem(key)
     if reason is not None:
-        raise InvalidKey(key=key, reason=reason)
+        raise InvalidKey(key=cut(key), reason=reason)
 
 
 def _key_problem(key: str) -> str | None:

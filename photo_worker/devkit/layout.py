@@ -20,6 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
+from photo_worker.printable import cut
 from photo_worker.stack_errors import DataUnwritable, InvalidStackName, StackBusy, StackNotOwned, UnsafeStackPath
 
 DEFAULT_NAME = "dev"
@@ -51,7 +52,7 @@ def default_home() -> Path:
 def check_name(name: str) -> str:
     """Return the name, or raise ``InvalidStackName``."""
     if not _NAME.fullmatch(name):
-        raise InvalidStackName(name=name, reason="it needs 1 to 30 of a-z, 0-9 and inner hyphens")
+        raise InvalidStackName(name=cut(name), reason="it needs 1 to 30 of a-z, 0-9 and inner hyphens")
     return name
 
 

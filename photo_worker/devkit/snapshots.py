@@ -18,6 +18,7 @@ from pathlib import Path
 from photo_worker.devkit import postgres
 from photo_worker.devkit.layout import StackPaths, check_name, delete_tree, set_aside
 from photo_worker.devkit.state import StackRecord, read_json, write_private
+from photo_worker.printable import cut
 from photo_worker.stack_errors import (
     DataMismatch,
     DataUnwritable,
@@ -155,7 +156,7 @@ def directory_of(paths: StackPaths, name: str) -> Path:
     try:
         return _home(paths) / check_name(name)
     except InvalidStackName as error:
-        raise InvalidSnapshotName(name=name) from error
+        raise InvalidSnapshotName(name=cut(name)) from error
 
 
 def _places(paths: StackPaths) -> list[Path]:

@@ -11,7 +11,10 @@ import tomllib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
+from photo_worker.files import read_regular
+from photo_worker.printable import cut
 from photo_worker.replay.findings import Finding
 from photo_worker.replay_errors import AllowListInvalid
 
@@ -19,6 +22,12 @@ _FIELDS = {
     "drift": ("workflow", "where", "what", "was", "now", "reason"),
     "coverage": ("workflow", "exit", "reason"),
 }
+
+
+_LIMIT_BYTES = 4 * 1024 * 1024
+
+# Of a value of a command's field; more could not be written out again, depending on who calls.
+_DEEPEST = 100
 
 
 @dataclass(frozen=True)
@@ -59,9 +68,13 @@ def _plain(text: str | None) -> str:
 def read(path: Path) -> list[Entry]:
     """Read an allow list. Raises ``AllowListInvalid``, with the entry at fault."""
     try:
-        document = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+        document = tomllib.loads(read_regular(path, _LIMIT_BYTES).decode("utf-8"))
+    except OSError as error:
+        raise AllowListInvalid(path=str(path), reason=error.strerror or str(error)) from error
+    except ValueError as error:
         raise AllowListInvalid(path=str(path), reason=str(error)) from error
+    except RecursionError as error:
+        raise AllowListInvalid(path=str(path), reason="it is nested too deeply") from error
     entries = []
     if unknown := sorted(document.keys() - _FIELDS.keys()):
         raise AllowListInvalid(path=str(path), reason=f"it knows no table {unknown[0]!r}")
@@ -87,10 +100,24 @@ def read(path: Path) -> list[Entry]:
 
 
 def _check_json(path: Path, what: str, text: str) -> None:
+    deep = f"{what} is nested more than {_DEEPEST} deep"
     try:
-        json.loads(text)
+        levels = _levels(json.loads(text))
+    except RecursionError as error:
+        raise AllowListInvalid(path=str(path), reason=deep) from error
     except ValueError as error:
-        raise AllowListInvalid(path=str(path), reason=f"{what} is not JSON: {text!r} ({error})") from error
+        raise AllowListInvalid(path=str(path), reason=f"{what} is not JSON: {cut(text)!r} ({error})") from error
+    if levels > _DEEPEST:
+        raise AllowListInvalid(path=str(path), reason=deep)
+
+
+def _levels(value: Any) -> int:
+    """Return how many lists and objects lie in each other."""
+    levels, inside = 0, [value]
+    while inside := [entry for entry in inside if isinstance(entry, (dict, list))]:
+        levels += 1
+        inside = [entry for each in inside for entry in (each.values() if isinstance(each, dict) else each)]
+    return levels
 
 
 def apply(entries: Sequence[Entry], findings: Sequence[Finding], path: Path) -> tuple[list[Finding], list[Finding]]:

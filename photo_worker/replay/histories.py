@@ -12,10 +12,13 @@ import binascii
 import hashlib
 import json
 import os
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any, Literal
+
+from photo_worker.files import NotRegular, read_head
 
 PROVENANCE_SUFFIX = ".provenance.json"
 
@@ -56,16 +59,19 @@ class Provenance:
     @classmethod
     def from_json(cls, text: str) -> Provenance:
         """Read a provenance file. Raises ``ValueError`` that names the field at fault."""
-        document = json.loads(text)
+        try:
+            document = json.loads(text)
+        except RecursionError:
+            raise ValueError("its JSON is nested too deeply") from None
         if not isinstance(document, dict):
             raise ValueError("it is not a JSON object")
         names = {field.name for field in fields(cls)}
         if missing := sorted(names - document.keys()):
             raise ValueError(f"it lacks {', '.join(missing)}")
         values = {name: document[name] for name in names}
-        for name in ("core_flags", "patch_ids"):
-            if not isinstance(values[name], list):
-                raise ValueError(f"{name} is not a list")
+        for name, kind, of in (("core_flags", int, "numbers"), ("patch_ids", str, "texts")):
+            if not isinstance(values[name], list) or not all(isinstance(entry, kind) for entry in values[name]):
+                raise ValueError(f"{name} is not a list of {of}")
             values[name] = tuple(values[name])
         return cls(**values)
 
@@ -124,6 +130,13 @@ def discover(paths: Iterable[Path]) -> list[Path]:
 # What is no history by its name and may lie among them: notes for people, an allow list, code.
 _BESIDE = (".md", ".toml", ".txt", ".py", ".pyc")
 
+# Of a provenance under any other suffix.
+_PROVENANCE = ".provenance"
+
+# Where an export's events begin: behind nothing, or a few words of its own.
+_HEAD_BYTES = 64 * 1024
+_EVENTS = re.compile(r'"events"\s*:\s*\[')
+
 # What file managers and version control put into a folder.
 _OF_TOOLS = frozenset({".DS_Store", ".gitattributes", ".gitignore", ".gitkeep", ".keep"})
 
@@ -146,7 +159,8 @@ def search(paths: Iterable[Path]) -> Searched:
     """Search folders, and take files as they are named; everything once, sorted.
 
     Hidden files and folders count as any other. Symbolic links are followed, a folder that has been searched
-    is not searched again. Notes and lists by their suffix, and what tools leave, are not told of.
+    is not searched again. Notes and lists by their suffix, and what tools leave, are not told of unless they hold a
+    history.
     """
     found: set[Path] = set()
     provenance: set[Path] = set()
@@ -163,10 +177,29 @@ def search(paths: Iterable[Path]) -> Searched:
                 found.add(entry)
             elif (reason := _broken_link(entry)) is not None:
                 unread[entry] = reason
-            elif entry.suffix not in _BESIDE and entry.name not in _OF_TOOLS:
+            elif not _is_beside(entry) or _may_be_history(entry):
                 left_out.add(entry)
     orphans = provenance - {provenance_path(history) for history in found}
     return Searched(sorted(found), sorted(orphans), sorted(left_out), sorted(unread.items()))
+
+
+def _is_beside(entry: Path) -> bool:
+    """Tell whether a file is none of the histories by its name."""
+    if Path(entry.stem).suffix == _PROVENANCE:
+        return False
+    return entry.suffix in _BESIDE or entry.name in _OF_TOOLS
+
+
+def _may_be_history(entry: Path) -> bool:
+    """Tell whether a file begins as a history does, whatever its name is; True also where it cannot be read."""
+    try:
+        head = read_head(entry, _HEAD_BYTES)
+    except NotRegular:
+        return False
+    except OSError:
+        return True
+    text = head.decode("utf-8-sig", errors="replace")
+    return text.lstrip().startswith("{") and _EVENTS.search(text) is not None
 
 
 def _entries(root: Path, unread: dict[Path, str]) -> Iterator[Path]:

@@ -10,11 +10,11 @@ from __future__ import annotations
 import base64
 import binascii
 import json
-import stat
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from photo_worker.files import NotRegular, TooLong, read_regular
 from photo_worker.replay.findings import Finding
 from photo_worker.replay.histories import (
     PROVENANCE_SUFFIX,
@@ -223,18 +223,17 @@ def _content(path: Path) -> bytes:
     if is_folder(path):
         raise _Faulty("history_not_a_file", "It is a folder, not a file.", fix="Name a file, or the folder above it.")
     try:
-        about = path.stat()
-        if not stat.S_ISREG(about.st_mode):
-            # A pipe has no end before something writes to it, and some devices have none at all.
-            raise _Faulty("history_not_a_file", "It is a pipe, a socket or a device, not a file.", fix="Name a file.")
-        size = about.st_size
-        if size > SIZE_LIMIT_BYTES:
-            raise _Faulty(
-                "history_too_large",
-                f"It has {size} bytes, more than the {SIZE_LIMIT_BYTES} that a run of 50 MiB can need.",
-                fix="Check that it is one run's history; " + _EXPORT[0].lower() + _EXPORT[1:],
-            )
-        return path.read_bytes()
+        return read_regular(path, SIZE_LIMIT_BYTES)
+    except NotRegular as error:
+        raise _Faulty(
+            "history_not_a_file", "It is a pipe, a socket or a device, not a file.", fix="Name a file."
+        ) from error
+    except TooLong as error:
+        raise _Faulty(
+            "history_too_large",
+            f"It has {error.size_bytes} bytes, more than the {SIZE_LIMIT_BYTES} that a run of 50 MiB can need.",
+            fix="Check that it is one run's history; " + _EXPORT[0].lower() + _EXPORT[1:],
+        ) from error
     except OSError as error:
         raise _Faulty(
             "history_unreadable",
@@ -415,13 +414,16 @@ def _history(path: Path, content: bytes, events: list[dict[str, Any]]) -> Histor
     )
 
 
+# It holds a digest, versions and names.
+_PROVENANCE_LIMIT_BYTES = 4 * 1024 * 1024
+
 _RECORDED_ONCE = "a recorded history is evidence of what earlier code did; edited, it proves nothing"
 
 
 def _provenance(history: HistoryFile, needed: bool) -> tuple[Provenance | None, list[Finding]]:
     path = provenance_path(history.path)
     try:
-        provenance = Provenance.from_json(path.read_text(encoding="utf-8"))
+        provenance = Provenance.from_json(read_regular(path, _PROVENANCE_LIMIT_BYTES).decode("utf-8"))
     except FileNotFoundError:
         missing = Finding(
             "preflight",
@@ -431,12 +433,13 @@ def _provenance(history: HistoryFile, needed: bool) -> tuple[Provenance | None, 
             "Record it with `photo-worker replay record`, or check it with --no-provenance.",
         )
         return None, [missing] if needed else []
-    except (OSError, ValueError, TypeError, RecursionError) as error:
+    except (OSError, ValueError) as error:
+        reason = (error.strerror if isinstance(error, OSError) else None) or str(error)
         return None, [
             Finding(
                 "preflight",
                 "provenance_invalid",
-                f"{path.name} cannot be used: {error}.",
+                f"{path.name} cannot be used: {reason}.",
                 "nobody can tell which code recorded the history",
                 "Take both files back from version control, or record the scenario under a new name.",
             )

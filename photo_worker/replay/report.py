@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from photo_worker.printable import printable
 from photo_worker.replay.coverage import REQUIRED_EXITS, Coverage
 from photo_worker.replay.findings import Finding
 from photo_worker.replay.gate import Report
@@ -83,7 +84,10 @@ def summary(report: Report) -> str:
 
 def print_text(report: Report, console: Console) -> None:
     """Print what was found, the coverage table and the result in one line."""
-    from rich.markup import escape
+    from rich.markup import escape as literal
+
+    def escape(text: str) -> str:
+        return literal(printable(text, keep="\n"))
 
     for finding in report.findings:
         console.print(f"[red]{_TITLES[finding.kind]}[/red] {escape(f'[{finding.code}]')} {escape(_place(finding))}")

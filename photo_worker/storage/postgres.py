@@ -35,6 +35,7 @@ from photo_worker.storage.pg_connection import (
 )
 from photo_worker.storage.pg_errors import READ_ONLY_SERVER, describe_database, translate, translated
 from photo_worker.storage.pg_explain import Explainer
+from photo_worker.storage.pool_log import quiet_pool
 from photo_worker.storage.rows import asset, storable
 
 logger = logging.getLogger(__name__)
@@ -148,6 +149,7 @@ def make_pool(
     Raises ``ConfigurationError`` where ``database_url`` is not a connection string.
     """
     describe_database(database_url)
+    quiet_pool()
     return Pool(
         database_url,
         min_size=min_size,

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import socket
 import subprocess
 import sys
+import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -74,3 +76,36 @@ def test_no_command_hangs_without_a_word(stack_variables: dict[str, str], tmp_pa
     for command, process in zip(commands, ended, strict=True):
         assert process.returncode == 1, (command, process.stdout, process.stderr)
         assert json.loads(process.stdout)["error"]["code"] == "database_unavailable", (command, process.stdout)
+
+
+@pytest.mark.timeout(300)
+def test_a_command_without_postgres_says_so_soon_and_once(stack_variables: dict[str, str], tmp_path: Path) -> None:
+    """Nothing listens where Postgres should; nothing but the error and its hint is printed."""
+    with socket.socket() as held:
+        held.bind(("127.0.0.1", 0))
+        away = stack_variables | {"DATABASE_URL": f"postgresql://photo@127.0.0.1:{held.getsockname()[1]}/photo"}
+
+        def run(words: tuple[str, ...]) -> tuple[subprocess.CompletedProcess[str], float]:
+            begun = time.monotonic()
+            ended = subprocess.run(
+                [sys.executable, "-m", "photo_worker.cli", *words],
+                env=clean(away),
+                cwd=tmp_path,
+                capture_output=True,
+                text=True,
+                timeout=240,
+                check=False,
+                stdin=subprocess.DEVNULL,
+            )
+            return ended, time.monotonic() - begun
+
+        commands = [("submit", str(PHOTO)), ("show", str(uuid4())), ("check",)]
+        with ThreadPoolExecutor(3) as threads:
+            ended = list(threads.map(run, commands))
+    for command, (process, seconds) in zip(commands, ended, strict=True):
+        assert process.returncode == 1, command
+        first, hint = process.stderr.splitlines()
+        assert first.startswith("error [database_unavailable]: "), (command, process.stderr)
+        assert hint.startswith("hint: "), (command, process.stderr)
+        # It takes five seconds and a start; what is asked three times again takes a minute.
+        assert seconds < 45, command

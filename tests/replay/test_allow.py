@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -75,3 +76,39 @@ def test_what_the_finding_prints_is_an_entry(tmp_path: Path) -> None:
 def test_an_entry_without_its_change_is_refused(tmp_path: Path, change: str, says: str) -> None:
     with pytest.raises(AllowListInvalid, match=says):
         read(written(tmp_path, "heartbeat_timeout", change))
+
+
+DEEP = "[" * 50_000 + "]" * 50_000
+
+
+@pytest.mark.parametrize("nested", [DEEP, "[" * 101 + "]" * 101])
+def test_a_value_that_is_nested_too_deeply_is_named(tmp_path: Path, nested: str) -> None:
+    path = written(tmp_path, "input", f"was = '1'\nnow = '{nested}'")
+    with pytest.raises(AllowListInvalid, match=r"now of \[\[drift\]\] 1 is nested more than 100 deep"):
+        read(path)
+
+
+def test_a_value_as_deep_as_arguments_are_is_compared(tmp_path: Path) -> None:
+    nested = "[" * 100 + "]" * 100
+    (entry,) = read(written(tmp_path, "input", f"was = '1'\nnow = '{nested}'"))
+    finding = Finding("drift", "c", "", "", "", workflow_type="W", where="activity:ocr input", was="1", now=nested)
+    assert entry.matches(finding)
+
+
+def test_a_list_that_is_nested_too_deeply_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "allowed_drift.toml"
+    path.write_text(f"drift = {DEEP}\n", encoding="utf-8")
+    with pytest.raises(AllowListInvalid, match="it is nested too deeply"):
+        read(path)
+
+
+@pytest.mark.timeout(20)
+@pytest.mark.parametrize("kind", ["pipe", "device"])
+def test_a_list_without_an_end_is_refused(tmp_path: Path, kind: str) -> None:
+    path = tmp_path / "allowed_drift.toml"
+    if kind == "pipe":
+        os.mkfifo(path)
+    else:
+        path.symlink_to("/dev/zero")
+    with pytest.raises(AllowListInvalid, match="a pipe, a socket or a device"):
+        read(path)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 from dataclasses import replace
 from pathlib import Path
@@ -35,6 +36,31 @@ class TestFiles:
         (tmp_path / name).write_text("{}", encoding="utf-8")
         found = [(finding.code, finding.file) for finding in check(loose(tmp_path)).findings]
         assert found == [("file_not_read", str(tmp_path / name))]
+
+    @pytest.mark.parametrize("name", ["b.py", "b.md", "b.txt", "b.toml", "b.pyc", ".gitkeep"])
+    def test_a_history_under_a_name_that_is_left_out_is_red(self, tmp_path: Path, name: str) -> None:
+        copy(tmp_path, "a")
+        renamed = copy(tmp_path, "b").rename(tmp_path / name)
+        found = [(finding.code, finding.file) for finding in check(loose(tmp_path)).findings]
+        assert found == [("file_not_read", str(renamed))]
+
+    def test_a_renamed_history_and_its_renamed_provenance_are_red(self, tmp_path: Path) -> None:
+        kept, lost = copy(tmp_path, "kept"), copy(tmp_path, "lost")
+        for path in (kept, lost):
+            sign(path)
+        for suffix in ("", ".provenance"):
+            (tmp_path / f"lost{suffix}.json").rename(tmp_path / f"lost{suffix}.py")
+        found = sorted((finding.code, Path(finding.file or "").name) for finding in check(loose(tmp_path)).findings)
+        assert found == [("file_not_read", "lost.provenance.py"), ("file_not_read", "lost.py")]
+
+    def test_notes_lists_and_code_beside_them_are_none(self, tmp_path: Path) -> None:
+        history = copy(tmp_path, "a")
+        (tmp_path / "README.md").write_text('# Runs\n\nEach holds `{"events": [` and more.\n', encoding="utf-8")
+        (tmp_path / "shape.py").write_text('{"a": 1}\n', encoding="utf-8")
+        (tmp_path / "allowed.toml").write_text("", encoding="utf-8")
+        os.mkfifo(tmp_path / "pipe.txt")
+        found = search([tmp_path])
+        assert (found.histories, found.left_out) == ([history], [])
 
     def test_a_lost_history_is_red(self, tmp_path: Path) -> None:
         kept, lost = copy(tmp_path, "kept"), copy(tmp_path, "lost")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+import os
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -193,6 +194,27 @@ class TestProvenance:
         path = self.signed(tmp_path)
         provenance_path(path).write_text(text, encoding="utf-8")
         assert fault(path) == "provenance_invalid"
+
+    @pytest.mark.parametrize("changed", [{"core_flags": (1, "a")}, {"patch_ids": ({}, "a")}])
+    def test_with_entries_of_another_kind(self, tmp_path: Path, changed: dict[str, Any]) -> None:
+        assert fault(self.signed(tmp_path, **changed)) == "provenance_invalid"
+
+    def test_nested_too_deeply(self, tmp_path: Path) -> None:
+        path = self.signed(tmp_path)
+        provenance_path(path).write_text("[" * 100_000, encoding="utf-8")
+        assert "its JSON is nested too deeply" in inspect(path)[1][0].what
+
+    @pytest.mark.timeout(20)
+    @pytest.mark.parametrize("kind", ["pipe", "device"])
+    def test_without_an_end(self, tmp_path: Path, kind: str) -> None:
+        path = self.signed(tmp_path)
+        provenance_path(path).unlink()
+        if kind == "pipe":
+            os.mkfifo(provenance_path(path))
+        else:
+            provenance_path(path).symlink_to("/dev/zero")
+        assert fault(path) == "provenance_invalid"
+        assert "a pipe, a socket or a device" in inspect(path)[1][0].what
 
     def test_missing(self, tmp_path: Path) -> None:
         assert fault(GOOD, need_provenance=True) == "provenance_missing"

@@ -191,3 +191,11 @@ class TestCommand:
         path.write_text("[]", encoding="utf-8")
         assert run(["replay", "show", str(path)]) == 1
         assert "history_not_an_object" in capsys.readouterr().err
+
+
+def test_names_with_escape_sequences_do_not_reach_the_terminal() -> None:
+    """A sequence in a file's name could clear the screen, or write over what was found."""
+    finding = Finding("preflight", "file_not_read", "It is \x1b[2Jnone.", "why", "fix", file="runs/a\x1b[31m\n.json")
+    text = text_of(Report(findings=[finding]))
+    assert "\x1b" not in text
+    assert "a\\x1b[31m" in text

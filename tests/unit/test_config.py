@@ -92,3 +92,24 @@ def test_a_kms_key_goes_with_kms_alone(encryption: str, fits: bool) -> None:
     else:
         with pytest.raises(ConfigurationError, match="S3_SSE_KMS_KEY_ID in the environment"):
             load_settings(read_environment(variables, None))
+
+
+@pytest.mark.parametrize(
+    ("name", "example"),
+    [
+        ("TEMPORAL_TARGET", "such as localhost:7233"),
+        ("S3_BUCKET", "such as photo-worker"),
+        ("OCR_ENGINE", "such as textract"),
+        ("DATABASE_URL", "must look like postgresql://user:password@host:5432/database"),
+        ("S3_SSE_KMS_KEY_ID", "such as alias/photos"),
+        ("LOG_LEVEL", "'INFO'"),
+        ("MAX_ACTIVITIES", "integer"),
+    ],
+)
+def test_a_bad_value_is_told_its_form_in_words(name: str, example: str) -> None:
+    with pytest.raises(ConfigurationError) as caught:
+        load_settings(read_environment({name: "not / this!"}, None))
+    assert example in caught.value.message
+    assert "Value error" not in caught.value.message
+    assert "[a-z" not in caught.value.message
+    assert "^" not in caught.value.message

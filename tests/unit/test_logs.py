@@ -10,6 +10,7 @@ from typing import Literal
 import pytest
 
 from photo_worker.logs import configure_logging
+from photo_worker.storage.postgres import make_pool
 
 
 @pytest.fixture(autouse=True)
@@ -61,3 +62,16 @@ def test_the_password_of_an_address_is_never_said(
     assert "kitchen" not in said
     assert "t-word" not in said
     assert said.count("http://127.0.0.1:9/photos/a@b.jpg") >= 2
+
+
+@pytest.mark.parametrize(("level", "lines"), [("INFO", 0), ("WARNING", 0), ("DEBUG", 1)])
+def test_what_the_pool_says_of_each_attempt_is_for_debugging(
+    level: str, lines: int, capsys: pytest.CaptureFixture[str]
+) -> None:
+    configure_logging(level, "json")
+    make_pool("postgresql://nobody@127.0.0.1:1/none").close()
+    capsys.readouterr()
+    logging.getLogger("psycopg.pool").warning("error connecting in %r: refused", "photo-worker")
+    said = [json.loads(line) for line in capsys.readouterr().err.splitlines()]
+    assert len(said) == lines
+    assert all(record["level"] == "debug" for record in said)

@@ -24,7 +24,7 @@ from photo_worker.devkit.plan import ServicePlan
 from photo_worker.devkit.services import SERVICES
 from photo_worker.devkit.stack import Stack
 from photo_worker.devkit.state import Processes, StackRecord
-from photo_worker.jobs import expand_sources
+from photo_worker.sources import expand_sources
 from photo_worker.stack_errors import FaultNotSet, ServiceUnknown, StackNotReady, StackNotRunning
 from tests.integration.devkit.toys import Toy, processes_of, wait_until
 from tests.support.harness import FIXTURES, open_harness
@@ -205,7 +205,7 @@ async def _meet_faults(stack: Stack, monkeypatch: pytest.MonkeyPatch) -> None:
         ) as harness,
         harness.worker(),
     ):
-        (source,) = expand_sources([str(photo)])
+        (source,) = expand_sources([str(photo)]).sources
         job = await harness.service.submit(source, engine="textract")
         report = await harness.service.wait(job.job_id)
         assert report.recipe.status == "succeeded"
@@ -219,7 +219,7 @@ async def _meet_faults(stack: Stack, monkeypatch: pytest.MonkeyPatch) -> None:
         found = json.loads(status.stdout)["data"]
         assert {service["name"]: service["state"] for service in found["services"]}["postgres"] == "paused"
         assert {fault["fault"] for fault in found["faults"]} == {"paused", "throttle", "slow"}
-        (source,) = expand_sources([str(other)])
+        (source,) = expand_sources([str(other)]).sources
         submitted = asyncio.ensure_future(harness.service.submit(source, engine="recorded"))
         done, _ = await asyncio.wait({submitted}, timeout=1)
         assert not done, "nothing goes on without Postgres"

@@ -1,0 +1,114 @@
+"""What a user submits: local files, and objects that are in a bucket already."""
+
+from __future__ import annotations
+
+import glob
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from photo_worker import media
+from photo_worker.contracts.keys import validate_key
+from photo_worker.errors import SourceMissing, SourceUnreadable
+from photo_worker.files import NotRegular, read_head
+from photo_worker.printable import cut, printable
+
+# Of what a folder holds beside its photos, what a message names.
+_NAMED = 5
+
+
+@dataclass(frozen=True)
+class Source:
+    """An asset to process: a local file, or an object that is already in a bucket."""
+
+    label: str
+    path: Path | None = None
+    bucket: str = ""
+    key: str = ""
+
+
+@dataclass(frozen=True)
+class Expanded:
+    """What arguments stand for; ``left_out`` says for each folder what of it is not submitted, and why."""
+
+    sources: list[Source] = field(default_factory=list)
+    left_out: list[str] = field(default_factory=list)
+
+
+def expand_sources(arguments: Sequence[str]) -> Expanded:
+    """Return the sources that paths, glob patterns, folders and s3:// locations name, in order.
+
+    A folder stands for the photos and documents in it, by what they hold; its folders and hidden files are not looked
+    at. What is named itself, or matches a pattern, is taken as it is. Raises ``SourceMissing`` where an argument names
+    nothing, ``SourceUnreadable`` where it cannot be looked up, and ``InvalidKey`` for an s3:// key that cannot be used.
+    """
+    expanded = Expanded()
+    for argument in arguments:
+        if argument.startswith("s3://"):
+            expanded.sources.append(_s3_source(argument))
+            continue
+        try:
+            found = _found(argument, expanded.left_out)
+        except OSError as error:
+            raise SourceUnreadable(path=cut(argument), reason=error.strerror or str(error)) from error
+        expanded.sources.extend(Source(label=str(entry), path=entry) for entry in found)
+    return expanded
+
+
+def _found(argument: str, left_out: list[str]) -> list[Path]:
+    if not argument or "\0" in argument:
+        # Of nothing at all pathlib makes the current folder.
+        raise SourceMissing(path=argument, reason="an empty argument names no file")
+    path = Path(argument)
+    if path.is_dir():
+        return _photos_in(path, left_out)
+    if path.exists():
+        return [path]
+    # Path.glob refuses absolute patterns.
+    matches = glob.glob(argument, recursive=True)  # noqa: PTH207
+    if found := sorted(Path(match) for match in matches if Path(match).is_file()):
+        return found
+    if path.is_symlink():
+        raise SourceMissing(path=argument, reason="it is a link that leads nowhere")
+    raise SourceMissing(path=cut(argument), reason="no file has this name, and none matches it as a pattern")
+
+
+def _photos_in(folder: Path, left_out: list[str]) -> list[Path]:
+    """Return a folder's photos and documents; add to ``left_out`` what else it holds."""
+    entries = sorted(entry for entry in folder.iterdir() if not entry.name.startswith("."))
+    reasons = {entry: _unfit(entry) for entry in entries}
+    photos = [entry for entry in entries if reasons[entry] is None]
+    others = [f"{printable(entry.name)} ({reason})" for entry, reason in reasons.items() if reason is not None]
+    named = ", ".join(others[:_NAMED]) + (f" and {len(others) - _NAMED} more" if len(others) > _NAMED else "")
+    if not photos:
+        reason = f"no photo or document is in this folder, only {named}" if others else "the folder is empty"
+        raise SourceMissing(path=str(folder), reason=reason)
+    if others:
+        left_out.append(f"{len(others)} of {len(entries)} entries of {str(folder)!r} are left out: {named}")
+    return photos
+
+
+def _unfit(entry: Path) -> str | None:
+    """Return why no job can succeed with what lies there; None where one may."""
+    try:
+        head = read_head(entry, media.HEAD_BYTES)
+    except NotRegular:
+        return "a folder" if entry.is_dir() else "no file"
+    except FileNotFoundError:
+        return "a link that leads nowhere"
+    except OSError:
+        # Nothing is known of it: that it cannot be read is its own error.
+        return None
+    if not head:
+        return "empty"
+    kind = media.sniff(head)
+    if kind is None:
+        return "no photo or document"
+    return None if kind in media.DOCUMENT_TYPES | media.CONVERTED_TYPES else f"{media.described(kind)}, not read"
+
+
+def _s3_source(location: str) -> Source:
+    """Take an s3:// location apart. The key is everything behind the bucket, to the letter: no URL decoding."""
+    bucket, _, key = location.removeprefix("s3://").partition("/")
+    validate_key(key)
+    return Source(label=location, bucket=bucket, key=key)

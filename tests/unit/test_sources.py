@@ -1,0 +1,190 @@
+"""What `submit` takes for a photo, and what it never uploads or waits for."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from uuid import UUID, uuid4
+
+import click
+import pytest
+from click.testing import CliRunner
+
+from photo_worker.cli import cli
+from photo_worker.cli.view import JobRow
+from photo_worker.errors import DocumentTooLarge, SourceMissing, SourceUnreadable
+from photo_worker.files import TooLong, read_regular
+from photo_worker.jobs import UPLOAD_LIMIT_BYTES, JobService
+from photo_worker.sources import Source, expand_sources
+from photo_worker.storage.memory import MemoryObjectStore, MemoryRecipeRepository
+
+PNG = b"\x89PNG\r\n\x1a\n a photo"
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    made = tmp_path / "photos"
+    made.mkdir()
+    return made
+
+
+def names(folder: Path) -> list[str]:
+    return [source.path.name for source in expand_sources([str(folder)]).sources if source.path]
+
+
+@pytest.mark.parametrize("argument", ["", "\0"])
+def test_an_empty_argument_is_not_the_current_folder(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, argument: str
+) -> None:
+    (folder / "pie.png").write_bytes(PNG)
+    monkeypatch.chdir(folder)
+    with pytest.raises(SourceMissing, match="an empty argument names no file"):
+        expand_sources([argument])
+
+
+def test_an_unset_variable_uploads_nothing_and_is_said(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (folder / "stack.env").write_text("PASSWORD=secret")
+    monkeypatch.chdir(folder)
+    told = CliRunner().invoke(cli, ["submit", ""])
+    assert told.exit_code == 2
+    assert "an argument is empty" in told.output
+
+
+def test_of_a_folder_only_photos_and_documents_are_taken(folder: Path) -> None:
+    (folder / "pie.png").write_bytes(PNG)
+    (folder / "no-suffix").write_bytes(b"%PDF-1.7\n")
+    (folder / "a.env").write_text("PASSWORD=secret")
+    (folder / "b.jpg").write_text("<html>a page, whatever its name says</html>")
+    (folder / "c.docx").write_bytes(b"PK\x03\x04 a zip")
+    (folder / "d.png").write_bytes(b"")
+    (folder / "e").mkdir()
+    (folder / "f.heic").symlink_to(folder / "gone")
+    os.mkfifo(folder / "g")
+    (folder / ".hidden.png").write_bytes(PNG)
+    expanded = expand_sources([str(folder)])
+    assert names(folder) == ["no-suffix", "pie.png"]
+    (said,) = expanded.left_out
+    assert said == (
+        f"7 of 9 entries of {str(folder)!r} are left out: a.env (no photo or document), b.jpg (no photo or document), "
+        "c.docx (application/zip, not read), d.png (empty), e (a folder) and 2 more"
+    )
+
+
+def test_a_folder_of_photos_alone_leaves_nothing_out(folder: Path) -> None:
+    (folder / "pie.png").write_bytes(PNG)
+    assert expand_sources([str(folder)]).left_out == []
+
+
+def test_what_is_named_itself_is_taken_as_it_is(folder: Path) -> None:
+    (folder / "notes.txt").write_text("no photo")
+    (source,) = expand_sources([str(folder / "notes.txt")]).sources
+    assert source.path == folder / "notes.txt"
+    assert len(expand_sources([f"{folder}/*.txt"]).sources) == 1
+
+
+def test_a_folder_without_photos_says_what_it_holds(folder: Path) -> None:
+    with pytest.raises(SourceMissing, match="the folder is empty"):
+        expand_sources([str(folder)])
+    (folder / "pie.png").symlink_to(folder / "gone")
+    with pytest.raises(SourceMissing, match=r"only pie\.png \(a link that leads nowhere\)"):
+        expand_sources([str(folder)])
+    with pytest.raises(SourceMissing, match="it is a link that leads nowhere"):
+        expand_sources([str(folder / "pie.png")])
+
+
+def test_a_name_that_no_file_system_takes_is_one_short_error() -> None:
+    with pytest.raises((SourceMissing, SourceUnreadable)) as caught:
+        expand_sources(["x" * 20_000])
+    assert len(caught.value.message) < 300
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may read every folder")
+def test_a_folder_that_may_not_be_listed_is_an_error(folder: Path) -> None:
+    folder.chmod(0)
+    try:
+        with pytest.raises(SourceUnreadable, match="Permission denied"):
+            expand_sources([str(folder)])
+    finally:
+        folder.chmod(0o700)
+
+
+def service() -> tuple[JobService, MemoryObjectStore]:
+    store = MemoryObjectStore()
+    store.ensure_bucket("photos")
+    return JobService(store, MemoryRecipeRepository(), None, "photos"), store
+
+
+async def test_a_pipe_is_refused_at_once(folder: Path) -> None:
+    os.mkfifo(folder / "pipe")
+    jobs, store = service()
+    async with asyncio.timeout(10):
+        with pytest.raises(SourceUnreadable, match="a pipe, a socket or a device"):
+            await jobs.submit(Source("pipe", path=folder / "pipe"))
+    assert list(store.list("photos", "")) == []
+
+
+async def test_a_device_without_an_end_is_refused_at_once(folder: Path) -> None:
+    (folder / "pie.png").symlink_to("/dev/zero")
+    jobs, _ = service()
+    with pytest.raises(SourceUnreadable, match="a pipe, a socket or a device"):
+        await jobs.submit(Source("pie.png", path=folder / "pie.png"))
+
+
+async def test_a_file_that_is_too_large_is_not_read(folder: Path) -> None:
+    with (folder / "huge.png").open("wb") as file:
+        file.truncate(UPLOAD_LIMIT_BYTES + 1)
+    with pytest.raises(DocumentTooLarge):
+        await service()[0].submit(Source("huge.png", path=folder / "huge.png"))
+
+
+def test_a_file_whose_size_is_not_told_is_read_up_to_the_limit() -> None:
+    """Files of /proc have a size of 0 and content."""
+    path = Path("/proc/self/status")
+    if not path.exists():
+        pytest.skip("no /proc on this system")
+    assert b"VmRSS" in read_regular(path, 100_000)
+    with pytest.raises(TooLong) as caught:
+        read_regular(path, 100)
+    assert caught.value.size_bytes == 101
+
+
+@pytest.mark.parametrize("kind", ["x y z", "text/plain", "image/gif"])
+def test_a_type_that_no_photo_can_have_is_wrong_use(folder: Path, kind: str) -> None:
+    (folder / "pie.png").write_bytes(PNG)
+    told = CliRunner().invoke(cli, ["submit", str(folder), "--expect", kind])
+    assert told.exit_code == 2
+    assert "is no type that OCR reads" in told.output
+
+
+def test_an_empty_job_id_is_not_a_new_one(folder: Path) -> None:
+    """An unset variable would make a job that the same call does not join."""
+    (folder / "pie.png").write_bytes(PNG)
+    told = CliRunner().invoke(cli, ["submit", str(folder), "--job-id", ""])
+    assert told.exit_code == 1
+    assert "job_id_invalid" in told.output
+
+
+@pytest.mark.parametrize("output", ["text", "json"])
+def test_what_is_left_out_of_a_folder_is_said_before_anything_is_uploaded(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, output: str
+) -> None:
+    (folder / "pie.png").write_bytes(PNG)
+    (folder / "a.env").write_text("PASSWORD=secret")
+    monkeypatch.chdir(folder.parent)
+
+    async def submitted(_: object, sources: Sequence[tuple[Source, UUID | None]], *__: object, **___: object) -> object:
+        click.echo("uploading", err=True)
+        return [JobRow(source.label, uuid4(), joined=False) for source, _ in sources]
+
+    monkeypatch.setattr("photo_worker.cli.submit.submit_all", submitted)
+    told = CliRunner().invoke(cli, ["--env-file", os.devnull, "submit", "photos", "-o", output])
+    assert told.exit_code == 0, told.output
+    said = "1 of 2 entries of 'photos' are left out: a.env (no photo or document)"
+    assert told.stderr.splitlines() == [f"warning: {said}", "uploading"]
+    if output == "json":
+        answer = json.loads(told.stdout)
+        assert answer["warnings"] == [said]
+        assert [job["source"] for job in answer["data"]["jobs"]] == ["photos/pie.png"]
