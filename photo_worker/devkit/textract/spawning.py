@@ -6,10 +6,11 @@ rest of itself meanwhile.
 
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
 from dataclasses import dataclass
+
+from photo_worker.child_environment import child_environment
 
 OWN_READER = "photo_worker.devkit.textract.reading_process:own_reader"
 
@@ -64,7 +65,7 @@ def spawn(reader: str = OWN_READER, bounds: Bounds | None = None) -> subprocess.
         close_fds=True,
         # A terminal's interrupt is the server's to answer.
         start_new_session=True,
-        env=_environment(),
+        env={**child_environment(), "OMP_NUM_THREADS": "1"},
     )
 
 
@@ -74,9 +75,3 @@ def spawn_early() -> subprocess.Popen[bytes] | None:
         return spawn()
     except OSError:
         return None
-
-
-def _environment() -> dict[str, str]:
-    """Return the environment without what is nobody's business who parses hostile files."""
-    kept = {name: value for name, value in os.environ.items() if not name.startswith("AWS_")}
-    return {**kept, "OMP_NUM_THREADS": "1"}
