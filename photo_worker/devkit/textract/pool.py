@@ -216,6 +216,8 @@ class Pool:
         if tasks or self._ending:
             await asyncio.wait([*tasks, *self._ending])
         await asyncio.gather(*(child.end() for child in children))
+        if self._ending:
+            await asyncio.wait(self._ending)
         self._idle.clear()
         self._first = None
         self._fail_all(ReaderUnavailable("the server ends"))
@@ -325,13 +327,6 @@ class Pool:
             if not work.done.done():
                 work.done.set_exception(error)
             return
-        except asyncio.CancelledError:
-            if work.gives_way:
-                work.gives_way, work.began = False, None
-                self._queue.put_first(work)
-            elif not work.done.done():
-                work.done.set_exception(ReaderUnavailable("the server ends"))
-            raise
         if not work.done.done():
             work.done.set_result(answer)
         if child.memory > self.bounds.retire_bytes:
@@ -340,8 +335,19 @@ class Pool:
             self._idle.append(child)
 
     def _served(self, task: asyncio.Task[None]) -> None:
-        del self._busy[task]
+        child, work = self._busy.pop(task)
+        if task.cancelled():
+            self._take_back(child, work)
         self._after(task)
+
+    def _take_back(self, child: ReadingChild, work: Work) -> None:
+        """Do away with a process whose task was cancelled, which may have been before its first step."""
+        self._let_go(child)
+        if work.gives_way:
+            work.gives_way, work.began = False, None
+            self._queue.put_first(work)
+        elif not work.done.done():
+            work.done.set_exception(ReaderUnavailable("the server ends"))
 
     def _after(self, task: asyncio.Task[None]) -> None:
         if not task.cancelled() and (error := task.exception()) is not None:
