@@ -195,3 +195,30 @@ def test_a_head_without_end_is_not_kept(emulator: Running) -> None:
                 taken += connection.send(b"x" * 16_384)
         assert taken < 20 * MIB
     assert send(emulator.port, "GET", "/_emulator/health").status == 200
+
+
+@pytest.mark.parametrize("trailers", [b"X: " + b"x" * 16_384, b"X: x\r\n" * 2_000], ids=["long", "many"])
+def test_trailers_without_end_are_not_kept(emulator: Running, trailers: bytes) -> None:
+    process = psutil.Process(emulator.process.pid)
+    until(lambda: bool(send(emulator.port, "GET", "/_emulator/health").json["ready"]))
+    before, taken = process.memory_info().rss, 0
+    with socket.create_connection(("127.0.0.1", emulator.port), timeout=10) as connection:
+        connection.sendall(b"POST / HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n1\r\n{\r\n0\r\n")
+        with contextlib.suppress(OSError):
+            while taken < 40 * MIB:
+                taken += connection.send(trailers if taken == 0 or trailers.endswith(b"\n") else b"x" * 16_384)
+    assert taken < 40 * MIB
+    assert process.memory_info().rss - before < 20 * MIB
+    assert send(emulator.port, "GET", "/_emulator/health").status == 200
+
+
+def test_some_trailers_are_no_harm(emulator: Running) -> None:
+    head = b"POST / HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n"
+    with socket.create_connection(("127.0.0.1", emulator.port), timeout=10) as connection:
+        for _ in range(2):
+            # One after the other on one connection: nothing of the first is left over.
+            connection.sendall(head + b"1\r\n{\r\n0\r\nX: x\r\nY: y\r\n\r\n")
+            answer = b""
+            while not answer.endswith(b"}"):
+                answer += connection.recv(65_536)
+            assert b"UnknownOperationException" in answer
