@@ -43,8 +43,19 @@ class Work:
     """How often it was given to a process that was gone already."""
     began: float | None = None
     """When a process was given it, by ``time.monotonic``; None while it waits."""
+    child: ReadingChild | None = None
+    """The process that it was given last."""
+    before: float = 0.0
+    """What of processors this process had taken before, in seconds."""
     gives_way: bool = False
     """It is taken from its process, and begun again later."""
+
+    @property
+    def processor_seconds(self) -> float:
+        """How long processors have worked for it; 0 where it waits, or its process is gone."""
+        if self.child is None or self.began is None:
+            return 0.0
+        return max(self.child.processor_seconds - self.before, 0.0)
 
 
 class _Queue:
@@ -237,7 +248,7 @@ class Pool:
                 continue
             # The last to fall idle: its caches are warm, and the others may be let go.
             child = self._idle.pop()
-            work.began = time.monotonic()
+            work.began, work.child, work.before = time.monotonic(), child, child.processor_seconds
             task = asyncio.get_running_loop().create_task(self._serve(child, work))
             self._busy[task] = child, work
             task.add_done_callback(self._served)

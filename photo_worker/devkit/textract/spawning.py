@@ -21,8 +21,10 @@ MIB = 1024**2
 class Bounds:
     """What reading may cost. Times are seconds, memory is resident.
 
-    Measured on this project's own reader: 145 to 190 MiB after the start, 400 to 620 while it reads a photo, 740 where
-    that lies askew, 890 for a picture of the largest area with transparency, 920 for a large one askew by 45 degrees.
+    Measured on this project's own reader: 145 to 240 MiB after the start, 400 to 620 while it reads a photo, however
+    much text it has, 640 where that lies askew, 750 for a square one full of small print. Pictures of the largest area
+    with transparency are read within the bound; a large one full of text that lies askew by 45 degrees, which takes
+    1,090, is not.
     """
 
     processes: int = 1
@@ -32,7 +34,9 @@ class Bounds:
     call_seconds: float = 55.0
     """What a synchronous call may take, its waiting included: AWS's SDKs give up after 60."""
     slow_page_seconds: float = 30.0
-    """A page that was read for as long when its call's time is over is slow itself; another only waited."""
+    """A page that took as much of a processor when its call's time is over is slow itself; another only waited."""
+    slow_page_memory_seconds: float = 900.0
+    """For how long it is known that a page is slow: there may be more time for it later."""
     slow_seconds: float = 10.0
     """A page that is read for longer does not keep the next urgent one waiting."""
     memory_bytes: int = 930 * MIB

@@ -19,7 +19,7 @@ class Child:
     """A process that reads when it is told to."""
 
     identity: Mapping[str, str] = {"engine": "e"}
-    alive, grown, idle_since, memory = True, False, 0.0, 0
+    alive, grown, idle_since, memory, processor_seconds = True, False, 0.0, 0, 0.0
 
     def __init__(self, made: list[Child]) -> None:
         made.append(self)
