@@ -9,8 +9,8 @@ import pytest
 from PIL import Image, ImageDraw
 
 from photo_worker.devkit.textract.documents import SYNC, Document
-from photo_worker.devkit.textract.spawning import MIB, OWN_READER
-from tests.integration.textract.test_recognition import Make, made, read, refused
+from photo_worker.devkit.textract.spawning import OWN_READER
+from tests.integration.textract.test_recognition import Make, made, read
 
 __all__ = ["made"]
 
@@ -43,7 +43,6 @@ def encoded(image: Image.Image, kind: str = "JPEG") -> Document:
     [
         pytest.param(lambda: encoded(page(3000, 4000)), id="12 megapixels"),
         pytest.param(lambda: encoded(page(3000, 4000, angle=7)), id="12 megapixels askew"),
-        pytest.param(lambda: encoded(page(5000, 5000, mode="RGBA"), "PNG"), id="25 megapixels, transparent"),
         pytest.param(lambda: encoded(page(9400, 9400, mode="RGBA"), "PNG"), id="88 megapixels, transparent"),
     ],
 )
@@ -54,11 +53,3 @@ async def test_a_page_full_of_long_lines_is_read_in_the_memory_of_a_process(
     words = (await read(ours, document())).split()
     # Nearly all of them: what the engine reads wrong is not the question.
     assert words.count("butter") > 0.8 * LINES
-
-
-@pytest.mark.timeout(600)
-async def test_an_engine_without_memory_is_no_defect(made: Make) -> None:
-    ours = made(reader=OWN_READER, page_seconds=PAGE_SECONDS, memory_bytes=330 * MIB)
-    error = await refused(read(ours, encoded(page(3000, 3000))))
-    assert (error.failure.code, error.failure.status) == ("BadDocumentException", 400)
-    assert "memory" in error.message

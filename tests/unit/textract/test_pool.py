@@ -10,6 +10,7 @@ import pytest
 
 from photo_worker.devkit.textract import pool as module
 from photo_worker.devkit.textract.pool import Pool, Work
+from photo_worker.devkit.textract.reading_child import ReaderUnavailable
 from photo_worker.devkit.textract.spawning import Bounds
 
 DEADLINE_SECONDS = 20
@@ -110,5 +111,5 @@ async def test_a_page_that_has_not_begun_is_told_of_the_end(pool: Pool) -> None:
     late, _ = submit(pool, "late")
     await pool.close()
     assert slow.done.exception() is not None
-    with pytest.raises(module.ReaderUnavailable, match="the server ends"):
+    with pytest.raises(ReaderUnavailable, match="the server ends"):
         await late.done
