@@ -18,6 +18,7 @@ from typing import Any
 
 from temporalio import activity
 
+from photo_worker.child_environment import child_environment
 from photo_worker.documents.samples import SAMPLES
 from photo_worker.errors import (
     DecoderMissing,
@@ -54,9 +55,6 @@ _ERRORS: dict[str, type[PhotoWorkerError]] = {
         UnsupportedDocument,
     )
 }
-
-# Of the environment, what a Python needs to start. Credentials are nobody's business who parses hostile bytes.
-_KEPT = ("PATH", "HOME", "LANG", "LC_", "TMPDIR", "TZ", "PYTHON", "VIRTUAL_ENV", "LD_LIBRARY_PATH", "DYLD_")
 
 # The system, or a person, ended the process; it did not end over its document.
 _ENDED_FROM_OUTSIDE = frozenset({signal.SIGKILL, signal.SIGTERM, signal.SIGALRM, signal.SIGHUP, signal.SIGINT})
@@ -160,7 +158,7 @@ class ProcessDecoder:
                 stderr=writes,
                 # A terminal's interrupt is the worker's to answer.
                 start_new_session=True,
-                env={name: value for name, value in os.environ.items() if name.startswith(_KEPT)},
+                env=child_environment(),
             )
         except OSError as error:
             os.close(reads)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import mmap
+import re
 import threading
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
@@ -29,6 +31,14 @@ _DRAWN_SIDE = 2 * READING_SIDE
 # What protects a PDF, as errors say it. Security handlers other than the standard one need more than a password.
 STANDARD_PROTECTION = "a password"
 OTHER_PROTECTION = "a certificate, or an encryption of an unknown kind"
+
+# All pictures that a page draws may have this many pixels, each counted as often as it is drawn. A scan in three layers
+# of the finest print has a third; this much is drawn in seconds.
+_DRAWN_PIXELS = 4 * IMAGE_PIXEL_LIMIT
+
+# What a picture's dictionary says of its size, as it is always written out (ISO 32000-1, 7.5.7 and 8.9.5).
+_SIZE = re.compile(rb"/(Width|Height)[\0\t\n\f\r ]{0,8}([0-9]{1,10})(?![0-9])")
+_DICTIONARY_BYTES = 1024
 
 _ENCRYPTION = b"/Encrypt"
 _PIECE_BYTES = 1024 * 1024
@@ -61,6 +71,9 @@ class Pdf:
         """Return a page as ``OpenDocument.image`` does."""
         if not 1 <= number <= self.pages:
             raise UnreadableDocument(name=self._name, reason=f"it has no page {number}")
+        if self.pages == 1:
+            # Of several pages, nothing tells without drawing it which of them a picture belongs to.
+            _check_file(self._file, self._name)
         with _PDFIUM, _damage(self._name, self._file), closing(self._document[number - 1]) as page:
             return at_most(_draw(page, self._name), READING_SIDE)
 
@@ -127,11 +140,54 @@ def _ignore_crop_outside(page: Any) -> None:
 
 
 def _check_pictures(page: Any, name: str) -> None:
-    """Refuse a page whose pictures unfold to more pixels than an image may have; none is decoded for this."""
+    """Refuse a page whose pictures unfold to more pixels than an image may have; none is decoded for this.
+
+    Nor may they do so together. What patterns, annotations and masks draw is not among a page's objects.
+    """
     import pypdfium2.raw as pdfium
 
+    drawn = 0
     for picture in page.get_objects(filter=[pdfium.FPDF_PAGEOBJ_IMAGE]):
         width, height = picture.get_px_size()
-        if width * height > IMAGE_PIXEL_LIMIT:
-            limit = f"at most {IMAGE_PIXEL_LIMIT} in all are read, also of a picture in a PDF"
+        _check_picture(width, height, name)
+        drawn += width * height
+        if drawn > _DRAWN_PIXELS:
+            limit = (
+                f"at most {_DRAWN_PIXELS} in all are drawn for a page of a PDF, each picture as often as it is there"
+            )
             raise ImageTooLarge(name=name, width=width, height=height, limit=limit)
+
+
+def _check_file(file: BinaryIO, name: str) -> None:
+    """Refuse a file in which any picture is too large, wherever it is drawn: also as a mask or in a pattern.
+
+    Sizes that are indirect objects, and names that are written in hexadecimal, are not seen.
+    """
+    before: tuple[bytes, int, int] | None = None
+    with _bytes_of(file) as content:
+        for found in _SIZE.finditer(content):
+            kind, value, place = found[1], int(found[2]), found.start()
+            if before is not None and before[0] != kind and place - before[2] < _DICTIONARY_BYTES:
+                width, height = (before[1], value) if kind == b"Height" else (value, before[1])
+                if width * height > IMAGE_PIXEL_LIMIT and b"endobj" not in content[before[2] : place]:
+                    _check_picture(width, height, name)
+            before = kind, value, place
+
+
+@contextmanager
+def _bytes_of(file: BinaryIO) -> Iterator[bytes | mmap.mmap]:
+    """Give a file's bytes; of one on disk no more are in memory than are looked at."""
+    try:
+        mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+    except (OSError, ValueError):
+        file.seek(0)
+        yield file.read()
+        return
+    with mapped:
+        yield mapped
+
+
+def _check_picture(width: int, height: int, name: str) -> None:
+    if width * height > IMAGE_PIXEL_LIMIT:
+        limit = f"at most {IMAGE_PIXEL_LIMIT} in all are read, also of a picture in a PDF"
+        raise ImageTooLarge(name=name, width=width, height=height, limit=limit)

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
 from photo_worker.errors import EngineUnavailable
+from photo_worker.ocr.no_memory import memory_errors
 from photo_worker.ocr.privacy import keep_private
 
 if TYPE_CHECKING:
@@ -61,11 +62,12 @@ class LineRecogniser:
         self._session()
 
     def read(self, piece: Image.Image) -> tuple[Glyph, ...]:
-        """Return the characters of an RGB image of one line. Raises ``EngineUnavailable``."""
+        """Return the characters of an RGB image of one line. Raises ``EngineUnavailable`` and ``MemoryError``."""
         import numpy as np
 
         session, characters = self._session()
-        (seen,) = session.run(None, {"x": _prepared(piece)})
+        with memory_errors():
+            (seen,) = session.run(None, {"x": _prepared(piece)})
         return _decoded(np.asarray(seen[0]), characters, piece.width)
 
     def _session(self) -> tuple[Any, tuple[str, ...]]:

@@ -9,7 +9,7 @@ import time
 import weakref
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
 from threading import Lock
@@ -100,14 +100,22 @@ class DocumentSource:
         """Return the document of a Document or DocumentLocation member, its hash taken.
 
         Raises ``Refusal``: InvalidParameterException where it is neither or both, InvalidS3ObjectException,
-        DocumentTooLargeException, InternalServerError where S3 does not answer.
+        DocumentTooLargeException, InternalServerError where S3 does not answer. A download that is cancelled is
+        broken off.
         """
         inline, stored = document.get("Bytes"), document.get("S3Object")
         if inline is not None and stored is not None:
             raise Refusal(INVALID_PARAMETER, "Document has both Bytes and S3Object")
         if inline is not None:
-            return await self._run(Document.of, inline, INLINE_NAME)
-        return await self._run(self._download, self._place(document), limits)
+            # Not in the threads of downloads, which S3 may keep waiting.
+            return await asyncio.to_thread(Document.of, inline, INLINE_NAME)
+        place, download = self._place(document), _Download()
+        try:
+            return await self._run(self._download, place, limits, download)
+        except asyncio.CancelledError:
+            # A thread is not cancelled with who waits for it.
+            download.break_off()
+            raise
 
     async def check(self, location: Mapping[str, Any], limits: Limits) -> None:
         """Look whether the object of a DocumentLocation is there and no larger than any that is read.
@@ -164,11 +172,12 @@ class DocumentSource:
         with _s3_errors():
             _check_size(self._s3().head_object(**place).get("ContentLength", 0), limits)
 
-    def _download(self, place: Any, limits: Limits) -> Document:
+    def _download(self, place: Any, limits: Limits, download: _Download) -> Document:
         name = f"s3://{place['Bucket']}/{place['Key']}"
         with _s3_errors():
+            download.check()
             answer = self._s3().get_object(**place)
-            with answer["Body"] as body:
+            with answer["Body"] as body, download.of(body):
                 # Some stores leave it out.
                 size = answer.get("ContentLength")
                 _check_size(size or 0, limits)
@@ -195,6 +204,41 @@ class DocumentSource:
             path.unlink(missing_ok=True)
             raise
         return Document(name, digest.hexdigest(), size, path)
+
+
+class _Download:
+    """A download that another thread can break off, also while it waits for the next bytes."""
+
+    def __init__(self) -> None:
+        self._lock = Lock()
+        self._body: Any = None
+        self._broken_off = False
+
+    def check(self) -> None:
+        """Raise ``Refusal`` where it was broken off."""
+        if self._broken_off:
+            raise Refusal(INTERNAL_ERROR, "nobody waits for it any more", problem="S3 is too slow")
+
+    @contextmanager
+    def of(self, body: Any) -> Iterator[None]:
+        """Read this body, a response of urllib3, within the block. Raises as ``check``."""
+        with self._lock:
+            self._body = body
+        try:
+            self.check()
+            yield
+        finally:
+            with self._lock:
+                self._body = None
+
+    def break_off(self) -> None:
+        """Have the thread that downloads end soon."""
+        with self._lock:
+            self._broken_off = True
+            if self._body is not None:
+                # A response that has come to its end has no connection any more.
+                with suppress(ValueError, RuntimeError, OSError):
+                    self._body.shutdown()
 
 
 def _pieces(body: Any, limits: Limits) -> Iterator[bytes]:

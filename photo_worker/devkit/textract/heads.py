@@ -1,4 +1,4 @@
-"""HTTP as uvicorn speaks it, with limits on what stands before a request's body."""
+"""HTTP as uvicorn speaks it, with limits on what stands before and behind a request's body."""
 
 from __future__ import annotations
 
@@ -7,7 +7,10 @@ from http import HTTPStatus
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 HEAD_LIMIT_BYTES = 64 * 1024
-"""What a request's line and headers may have together. A signed request of an SDK has some 1,500 bytes."""
+"""What a request's line and headers may have together, and the trailers behind a body that is sent in chunks.
+
+A signed request of an SDK has some 1,500 bytes.
+"""
 
 
 class _WrongHead(Exception):
@@ -19,19 +22,26 @@ class _WrongHead(Exception):
 
 
 class BoundedHeads(HttpToolsProtocol):
-    """Refuses heads of more than ``HEAD_LIMIT_BYTES``, and HTTP/1.1 without exactly one Host (RFC 9112, 3.2)."""
+    """Refuses heads of more than ``HEAD_LIMIT_BYTES``, and HTTP/1.1 without exactly one Host (RFC 9112, 3.2).
+
+    Trailers have the same limit, and are left out: nothing here asks for them.
+    """
 
     _before = 0
-    """How many bytes of an unfinished head came before the last."""
+    """How many bytes came that are neither of a finished head nor of a body."""
     _in_head = True
+    _has_body = False
+    """What came last has bytes of a body, or the end of a request."""
     _wrong: _WrongHead | None = None
 
     def data_received(self, data: bytes) -> None:
         """Take what the client sends."""
         if self.transport.is_closing():
             return
+        self._has_body = False
         super().data_received(data)
-        self._before = self._before + len(data) if self._in_head else 0
+        # Behind a head, bytes without any of the body are of trailers, or of what describes a chunk.
+        self._before = self._before + len(data) if self._in_head or not self._has_body else 0
         if self._wrong is None and self._before > HEAD_LIMIT_BYTES:
             self._wrong = _too_large()
         if self._wrong is not None and not self.transport.is_closing():
@@ -41,6 +51,21 @@ class BoundedHeads(HttpToolsProtocol):
         """Begin a request."""
         super().on_message_begin()
         self._in_head, self._before = True, 0
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """Keep a header."""
+        if self._in_head:
+            super().on_header(name, value)
+
+    def on_body(self, body: bytes) -> None:
+        """Take a piece of a body."""
+        self._has_body = True
+        super().on_body(body)
+
+    def on_message_complete(self) -> None:
+        """End a request."""
+        self._has_body = True
+        super().on_message_complete()
 
     def on_headers_complete(self) -> None:
         """Begin to answer a request, or refuse it."""
@@ -55,6 +80,10 @@ class BoundedHeads(HttpToolsProtocol):
         super().on_headers_complete()
 
     def _refuse(self, wrong: _WrongHead) -> None:
+        if not self._in_head and self.cycle is not None and self.cycle.response_started:
+            # There is no room for another answer.
+            self.transport.close()
+            return
         body = wrong.problem.encode("ascii")
         self.transport.write(
             f"HTTP/1.1 {wrong.status} {wrong.status.phrase}\r\ncontent-type: text/plain; charset=utf-8\r\n"
@@ -70,5 +99,5 @@ class BoundedHeads(HttpToolsProtocol):
 
 
 def _too_large() -> _WrongHead:
-    problem = f"The request's line and headers have more than {HEAD_LIMIT_BYTES} bytes"
+    problem = f"The request's line and headers, or its trailers, have more than {HEAD_LIMIT_BYTES} bytes"
     return _WrongHead(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE, problem)

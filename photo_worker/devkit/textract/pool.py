@@ -43,8 +43,19 @@ class Work:
     """How often it was given to a process that was gone already."""
     began: float | None = None
     """When a process was given it, by ``time.monotonic``; None while it waits."""
+    child: ReadingChild | None = None
+    """The process that it was given last."""
+    before: float = 0.0
+    """What of processors this process had taken before, in seconds."""
     gives_way: bool = False
     """It is taken from its process, and begun again later."""
+
+    @property
+    def processor_seconds(self) -> float:
+        """How long processors have worked for it; 0 where it waits, or its process is gone."""
+        if self.child is None or self.began is None:
+            return 0.0
+        return max(self.child.processor_seconds - self.before, 0.0)
 
 
 class _Queue:
@@ -216,6 +227,8 @@ class Pool:
         if tasks or self._ending:
             await asyncio.wait([*tasks, *self._ending])
         await asyncio.gather(*(child.end() for child in children))
+        if self._ending:
+            await asyncio.wait(self._ending)
         self._idle.clear()
         self._first = None
         self._fail_all(ReaderUnavailable("the server ends"))
@@ -235,7 +248,7 @@ class Pool:
                 continue
             # The last to fall idle: its caches are warm, and the others may be let go.
             child = self._idle.pop()
-            work.began = time.monotonic()
+            work.began, work.child, work.before = time.monotonic(), child, child.processor_seconds
             task = asyncio.get_running_loop().create_task(self._serve(child, work))
             self._busy[task] = child, work
             task.add_done_callback(self._served)
@@ -325,13 +338,6 @@ class Pool:
             if not work.done.done():
                 work.done.set_exception(error)
             return
-        except asyncio.CancelledError:
-            if work.gives_way:
-                work.gives_way, work.began = False, None
-                self._queue.put_first(work)
-            elif not work.done.done():
-                work.done.set_exception(ReaderUnavailable("the server ends"))
-            raise
         if not work.done.done():
             work.done.set_result(answer)
         if child.memory > self.bounds.retire_bytes:
@@ -340,8 +346,19 @@ class Pool:
             self._idle.append(child)
 
     def _served(self, task: asyncio.Task[None]) -> None:
-        del self._busy[task]
+        child, work = self._busy.pop(task)
+        if task.cancelled():
+            self._take_back(child, work)
         self._after(task)
+
+    def _take_back(self, child: ReadingChild, work: Work) -> None:
+        """Do away with a process whose task was cancelled, which may have been before its first step."""
+        self._let_go(child)
+        if work.gives_way:
+            work.gives_way, work.began = False, None
+            self._queue.put_first(work)
+        elif not work.done.done():
+            work.done.set_exception(ReaderUnavailable("the server ends"))
 
     def _after(self, task: asyncio.Task[None]) -> None:
         if not task.cancelled() and (error := task.exception()) is not None:

@@ -80,6 +80,15 @@ class ReadingChild:
         except psutil.Error:
             return 0
 
+    @property
+    def processor_seconds(self) -> float:
+        """How long processors have worked for it; 0 where the process is gone."""
+        try:
+            times = psutil.Process(self.pid).cpu_times()
+        except psutil.Error:
+            return 0.0
+        return float(times.user + times.system)
+
     async def ready(self) -> None:
         """Wait until it can read. Raises ``ReaderUnavailable``, and then the process is gone."""
         try:

@@ -126,8 +126,13 @@ class _Memory:
     """Documents that are within limits, and how many pages they have, where that was asked."""
     ends: _Recent[tuple[int, str]] = field(default_factory=_Recent)
     """How many processes a page of a document ended, and how the last; and, without a page, the whole document."""
-    slow: _Recent[tuple[int, str]] = field(default_factory=_Recent)
-    """How many readings of a page took longer than a synchronous call may, and what was said of the last."""
+    slow: _Recent[tuple[int, str, float]] = field(default_factory=_Recent)
+    """How many readings of a page took longer than a synchronous call may, what was said of the last, and when."""
+
+    def slowness(self, page: Hashable, seconds: float) -> tuple[int, str]:
+        """Return how many readings of a page were slow, where the last was so in these seconds, and what was said."""
+        times, problem, last = self.slow.get(page, (0, "", 0.0))
+        return (times, problem) if time.monotonic() - last < seconds else (0, "")
 
 
 class Recogniser:
@@ -249,8 +254,9 @@ class Recogniser:
     ) -> bytes:
         """Return what ``page`` returns as JSON, as it is remembered.
 
-        After ``deadline``, by the event loop's clock, it raises BadDocumentException where the page was being read
-        for so long that it is the page that is slow, ProvisionedThroughputExceededException where it only waited.
+        After ``deadline``, by the event loop's clock, it raises BadDocumentException where reading took so much of a
+        processor that it is the page that is slow, and ProvisionedThroughputExceededException, after which clients try
+        again, where the page waited, or the machine had other work.
         """
         memory = self._memory
         if not self.pool.identity:
@@ -261,7 +267,7 @@ class Recogniser:
             return known
         # A page that is slow for this call is so for the next, whatever the analysis.
         place = (document.sha256, number)
-        times, problem = memory.slow.get(place, (0, ""))
+        times, problem = memory.slowness(place, self.pool.bounds.slow_page_memory_seconds)
         if deadline is not None and times >= _ENDS:
             raise Refusal(BAD_DOCUMENT, f"not tried again after {times} calls without an answer", problem=problem)
 
@@ -301,7 +307,7 @@ class Recogniser:
         except TimeoutError as error:
             if not time_left.expired():
                 raise
-            raise _too_late(memory, place, reading, self.pool.bounds.slow_page_seconds) from error
+            raise _too_late(memory, place, reading, self.pool.bounds) from error
         finally:
             reading.callers -= 1
             if not reading.callers and not reading.task.done():
@@ -441,15 +447,17 @@ def _ended(memory: _Memory, key: Hashable, task: asyncio.Task[Any]) -> None:
         task.exception()
 
 
-def _too_late(memory: _Memory, place: Hashable, reading: _Running[Any], slow_seconds: float) -> Refusal:
+def _too_late(memory: _Memory, place: Hashable, reading: _Running[Any], bounds: Bounds) -> Refusal:
     """Return what to answer a call whose time is over."""
-    began = None if reading.work is None else reading.work.began
-    took = 0.0 if began is None else time.monotonic() - began
-    if took < slow_seconds:
-        return Refusal(PROVISIONED_THROUGHPUT_EXCEEDED, "the page waited for others until the call's time was over")
-    problem = f"Reading the document takes more than {took:.0f} seconds"
+    spent = 0.0 if reading.work is None else reading.work.processor_seconds
+    if spent < bounds.slow_page_seconds:
+        # Not even where it was being read all the time: on a machine with other work every page takes long.
+        reason = f"the page waited for a processor, of which it had {spent:.1f} s, until the call's time was over"
+        return Refusal(PROVISIONED_THROUGHPUT_EXCEEDED, reason)
+    problem = f"Reading the document takes more than {spent:.0f} seconds"
     if reading.callers == 1:
-        memory.slow[place] = memory.slow.get(place, (0, ""))[0] + 1, problem
+        times, _ = memory.slowness(place, bounds.slow_page_memory_seconds)
+        memory.slow[place] = times + 1, problem, time.monotonic()
     return Refusal(BAD_DOCUMENT, "a synchronous call has no more time; a job has more", problem=problem)
 
 

@@ -6,10 +6,11 @@ rest of itself meanwhile.
 
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
 from dataclasses import dataclass
+
+from photo_worker.child_environment import child_environment
 
 OWN_READER = "photo_worker.devkit.textract.reading_process:own_reader"
 
@@ -20,8 +21,10 @@ MIB = 1024**2
 class Bounds:
     """What reading may cost. Times are seconds, memory is resident.
 
-    Measured on this project's own reader: 145 to 190 MiB after the start, 400 to 620 while it reads a photo, 740 where
-    that lies askew, 890 for a picture of the largest area with transparency, 920 for a large one askew by 45 degrees.
+    Measured on this project's own reader: 145 to 240 MiB after the start, 400 to 620 while it reads a photo, however
+    much text it has, 640 where that lies askew, 750 for a square one full of small print. Pictures of the largest area
+    with transparency are read within the bound; a large one full of text that lies askew by 45 degrees, which takes
+    1,090, is not.
     """
 
     processes: int = 1
@@ -31,7 +34,9 @@ class Bounds:
     call_seconds: float = 55.0
     """What a synchronous call may take, its waiting included: AWS's SDKs give up after 60."""
     slow_page_seconds: float = 30.0
-    """A page that was read for as long when its call's time is over is slow itself; another only waited."""
+    """A page that took as much of a processor when its call's time is over is slow itself; another only waited."""
+    slow_page_memory_seconds: float = 900.0
+    """For how long it is known that a page is slow: there may be more time for it later."""
     slow_seconds: float = 10.0
     """A page that is read for longer does not keep the next urgent one waiting."""
     memory_bytes: int = 930 * MIB
@@ -64,7 +69,7 @@ def spawn(reader: str = OWN_READER, bounds: Bounds | None = None) -> subprocess.
         close_fds=True,
         # A terminal's interrupt is the server's to answer.
         start_new_session=True,
-        env=_environment(),
+        env={**child_environment(), "OMP_NUM_THREADS": "1"},
     )
 
 
@@ -74,9 +79,3 @@ def spawn_early() -> subprocess.Popen[bytes] | None:
         return spawn()
     except OSError:
         return None
-
-
-def _environment() -> dict[str, str]:
-    """Return the environment without what is nobody's business who parses hostile files."""
-    kept = {name: value for name, value in os.environ.items() if not name.startswith("AWS_")}
-    return {**kept, "OMP_NUM_THREADS": "1"}

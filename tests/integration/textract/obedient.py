@@ -20,6 +20,10 @@ FACTORY = "tests.integration.textract.obedient:ObedientReader"
 MAGIC = b"\x89PNG\r\n\x1a\n"
 DEADLINE_SECONDS = 60
 
+# What the environment of a server may say to its reading processes, under names that reach them.
+BROKEN = "LC_PHOTO_WORKER_TEST_BROKEN"
+DIES = "LC_PHOTO_WORKER_TEST_DIES"
+
 
 def document(text: str = "Lemon Oat Biscuits", **told: Any) -> bytes:
     """A document of its own each time.
@@ -38,9 +42,9 @@ class ObedientReader:
     version = "1"
 
     def warm(self) -> None:
-        if os.environ.get("PHOTO_WORKER_TEST_BROKEN"):
+        if os.environ.get(BROKEN):
             raise errors.EngineUnavailable(engine=self.engine, reason="its weights are missing")
-        if os.environ.get("PHOTO_WORKER_TEST_DIES"):
+        if os.environ.get(DIES):
             os.kill(os.getpid(), signal.SIGSEGV)
 
     def pages(self, path: Path, name: str, limits: Limits, /) -> int:

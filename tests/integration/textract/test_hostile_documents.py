@@ -79,14 +79,16 @@ async def test_a_file_of_a_terabyte_is_not_written(made: Make) -> None:
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells the limits of another process")
 async def test_a_process_has_limits_and_no_secrets(made: Make, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "of the server")
+    secrets = {"AWS_SECRET_ACCESS_KEY", "DATABASE_URL", "TEMPORAL_API_KEY", "GITHUB_TOKEN", "LANGSMITH_API_KEY"}
+    for name in secrets:
+        monkeypatch.setenv(name, "of the server")
     ours = made()
     await ours.warm()
     process = psutil.Process(ours.pool.pids[0])
     assert process.rlimit(psutil.RLIMIT_CORE) == (0, 0)
     assert process.rlimit(psutil.RLIMIT_FSIZE)[1] < 1 << 30
     assert process.rlimit(psutil.RLIMIT_AS)[1] < 1 << 33
-    assert "AWS_SECRET_ACCESS_KEY" not in process.environ()
+    assert not secrets & process.environ().keys()
     # It has nothing but its three streams, twice: no socket of the server's.
     assert not process.net_connections()
 

@@ -177,3 +177,51 @@ async def test_what_goes_on_elsewhere_waits_for_no_download(
         assert (inline.size, slow.done()) == (6, False)
         go_on.set()
         assert (await slow).size == 5
+
+
+async def test_a_download_that_nobody_waits_for_frees_its_thread(
+    source: DocumentSource, spool: Spool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked, hung_up = threading.Event(), threading.Event()
+
+    def drip(connection: socket.socket) -> None:
+        connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % LARGE)
+        asked.set()
+        try:
+            while not hung_up.wait(0.02):
+                connection.sendall(b"x")
+        except OSError:
+            hung_up.set()
+
+    with answering(monkeypatch, drip):
+        download = asyncio.create_task(source.get(stored("photos", "a"), ASYNC))
+        assert await asyncio.to_thread(asked.wait, 20)
+        download.cancel()
+        await asyncio.wait({download})
+        try:
+            assert await asyncio.to_thread(hung_up.wait, 20)
+        finally:
+            hung_up.set()
+    assert download.cancelled()
+    await asyncio.to_thread(source._threads.shutdown)
+    assert files(spool) == []
+
+
+async def test_inline_documents_wait_for_no_downloads(source: DocumentSource, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked, go_on = threading.Event(), threading.Event()
+
+    def answer(connection: socket.socket) -> None:
+        asked.set()
+        go_on.wait(20)
+        connection.sendall(b"HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 5\r\n\r\nflour")
+
+    with answering(monkeypatch, answer):
+        # More than are fetched at the same time.
+        downloads = [asyncio.create_task(source.get(stored("photos", f"{number}"))) for number in range(20)]
+        assert await asyncio.to_thread(asked.wait, 20)
+        try:
+            async with asyncio.timeout(10):
+                assert (await source.get({"Bytes": b"butter"})).size == 6
+        finally:
+            go_on.set()
+        assert {document.size for document in await asyncio.gather(*downloads)} == {5}

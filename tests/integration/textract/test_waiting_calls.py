@@ -86,10 +86,10 @@ async def test_a_reading_ends_with_its_last_caller(made: Make, tmp_path: Path) -
 
 async def test_a_slow_page_is_refused_in_time_and_not_read_for_ever(made: Make, tmp_path: Path) -> None:
     log = tmp_path / "log"
-    ours, given = made(slow_page_seconds=0.2), doc("a", log=str(log), wait_for=str(tmp_path / "never"))
+    ours, given = made(slow_page_seconds=0.2, slow_page_memory_seconds=60), doc("a", log=str(log), harm="hang")
     for _ in range(2):
         await until_async(lambda: ours.pool.ready and not ours.pool.busy)
-        error = await refused(page(ours, given, 1.0))
+        error = await refused(page(ours, given, 4.0))
         assert (error.failure.code, error.failure.status) == ("BadDocumentException", 400)
         assert "takes more than" in error.message
     assert len(lines(log)) == 2
@@ -97,6 +97,28 @@ async def test_a_slow_page_is_refused_in_time_and_not_read_for_ever(made: Make, 
     assert (await refused(page(ours, given, 30.0))).failure.code == "BadDocumentException"
     assert time.monotonic() - began < 5
     assert len(lines(log)) == 2
+
+
+async def test_that_a_page_is_slow_is_known_for_a_while(made: Make, tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    ours, given = made(slow_page_seconds=0.2, slow_page_memory_seconds=0.1), doc("a", log=str(log), harm="hang")
+    for times in range(1, 4):
+        await until_async(lambda: ours.pool.ready and not ours.pool.busy)
+        assert (await refused(page(ours, given, 4.0))).failure.code == "BadDocumentException"
+        assert len(lines(log)) == times
+
+
+async def test_a_page_on_a_slow_machine_may_be_tried_again(made: Make, tmp_path: Path) -> None:
+    log, gate = tmp_path / "log", tmp_path / "gate"
+    # It is read from the first second on, and gets nothing of the processor, as where others have all of it.
+    ours, given = made(slow_page_seconds=1.0), doc("a", log=str(log), wait_for=str(gate))
+    for times in range(1, 4):
+        await until_async(lambda: ours.pool.ready and not ours.pool.busy)
+        error = await refused(page(ours, given, 3.0))
+        assert error.failure.code == "ProvisionedThroughputExceededException"
+        assert len(lines(log)) == times
+    gate.touch()
+    assert b'"a"' in await page(ours, given, 60.0)
 
 
 async def test_a_page_that_only_waits_is_throttled_in_time(made: Make, tmp_path: Path) -> None:
@@ -195,3 +217,30 @@ def test_a_head_without_end_is_not_kept(emulator: Running) -> None:
                 taken += connection.send(b"x" * 16_384)
         assert taken < 20 * MIB
     assert send(emulator.port, "GET", "/_emulator/health").status == 200
+
+
+@pytest.mark.parametrize("trailers", [b"X: " + b"x" * 16_384, b"X: x\r\n" * 2_000], ids=["long", "many"])
+def test_trailers_without_end_are_not_kept(emulator: Running, trailers: bytes) -> None:
+    process = psutil.Process(emulator.process.pid)
+    until(lambda: bool(send(emulator.port, "GET", "/_emulator/health").json["ready"]))
+    before, taken = process.memory_info().rss, 0
+    with socket.create_connection(("127.0.0.1", emulator.port), timeout=10) as connection:
+        connection.sendall(b"POST / HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n1\r\n{\r\n0\r\n")
+        with contextlib.suppress(OSError):
+            while taken < 40 * MIB:
+                taken += connection.send(trailers if taken == 0 or trailers.endswith(b"\n") else b"x" * 16_384)
+    assert taken < 40 * MIB
+    assert process.memory_info().rss - before < 20 * MIB
+    assert send(emulator.port, "GET", "/_emulator/health").status == 200
+
+
+def test_some_trailers_are_no_harm(emulator: Running) -> None:
+    head = b"POST / HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n"
+    with socket.create_connection(("127.0.0.1", emulator.port), timeout=10) as connection:
+        for _ in range(2):
+            # One after the other on one connection: nothing of the first is left over.
+            connection.sendall(head + b"1\r\n{\r\n0\r\nX: x\r\nY: y\r\n\r\n")
+            answer = b""
+            while not answer.endswith(b"}"):
+                answer += connection.recv(65_536)
+            assert b"UnknownOperationException" in answer

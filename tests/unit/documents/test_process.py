@@ -232,7 +232,8 @@ def test_a_large_document_is_taken_whole() -> None:
 
 
 def test_credentials_stay_with_the_worker(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("AWS_SECRET_ACCESS_KEY", "DATABASE_URL", "TEMPORAL_API_KEY"):
+    foreign = ("LANGSMITH_API_KEY", "HOMEBREW_GITHUB_API_TOKEN", "PATHOLOGY_DB_PASSWORD", "PYTHON_INDEX_TOKEN", "TZKEY")
+    for name in ("AWS_SECRET_ACCESS_KEY", "DATABASE_URL", "TEMPORAL_API_KEY", *foreign):
         monkeypatch.setenv(name, "secret")
     told = run("print('{}'); print(sorted(name for name, value in os.environ.items() if value == 'secret'))")
     assert told.strip() == b"[]"

@@ -238,21 +238,53 @@ def test_what_was_typed_into_a_form_is_on_its_page() -> None:
     assert pixel[1] < 100
 
 
-def picture_pdf(width: int, height: int) -> bytes:
-    """A page whose one picture has that many pixels, all black and packed small."""
+def picture(width: int, height: int, entries: bytes = b"") -> bytes:
+    """A PDF's picture of that many pixels, all black and packed small."""
     packed = zlib.compressobj(9)
     row = bytes((width + 7) // 8)
     data = b"".join(packed.compress(row) for _ in range(height)) + packed.flush()
-    picture = stream(
+    return stream(
         data,
         b"/Type /XObject /Subtype /Image /Width %d /Height %d /BitsPerComponent 1"
-        b" /ColorSpace /DeviceGray /Filter /FlateDecode" % (width, height),
+        b" /ColorSpace /DeviceGray /Filter /FlateDecode %s" % (width, height, entries),
     )
-    return pdf_page(b"0 0 100 100", b"100 0 0 100 0 0 cm /P Do", picture, resources=b"/XObject << /P 5 0 R >>")
+
+
+def picture_pdf(width: int, height: int, *, times: int = 1) -> bytes:
+    """A page that draws a picture of that many pixels."""
+    drawing = b"100 0 0 100 0 0 cm " + b"/P Do " * times
+    return pdf_page(b"0 0 100 100", drawing, picture(width, height), resources=b"/XObject << /P 5 0 R >>")
+
+
+def masked_pdf(mask: int, kind: bytes = b"/SMask 6 0 R") -> bytes:
+    """A page with a small picture that is seen through a mask of that many pixels a side."""
+    shown = picture(10, 10, kind)
+    through = picture(mask, mask, b"" if b"SMask" in kind else b"/ImageMask true")
+    drawing = b"100 0 0 100 0 0 cm /P Do"
+    return pdf_page(b"0 0 100 100", drawing, shown, through, resources=b"/XObject << /P 5 0 R >>")
+
+
+def pattern_pdf(side: int) -> bytes:
+    """A page that is filled with a pattern of a picture with that many pixels a side."""
+    cell = stream(
+        b"10 0 0 10 0 0 cm /P Do",
+        b"/Type /Pattern /PatternType 1 /PaintType 1 /TilingType 1 /BBox [0 0 10 10] /XStep 10 /YStep 10"
+        b" /Resources << /XObject << /P 6 0 R >> >>",
+    )
+    drawing = b"/Pattern cs /T scn 0 0 100 100 re f"
+    return pdf_page(b"0 0 100 100", drawing, cell, picture(side, side), resources=b"/Pattern << /T 5 0 R >>")
 
 
 def test_a_scan_in_a_pdf_is_drawn() -> None:
     assert load_image(picture_pdf(1000, 1000), "scan.pdf").getpixel((100, 100)) == (0, 0, 0)
+
+
+@pytest.mark.parametrize("times", [1, 3])
+def test_masks_patterns_and_layers_of_ordinary_size_are_drawn(times: int) -> None:
+    assert load_image(picture_pdf(4000, 4000, times=times), "scan.pdf").getpixel((100, 100)) == (0, 0, 0)
+    assert load_image(pattern_pdf(1000), "page.pdf").getpixel((100, 100)) == (0, 0, 0)
+    # Its soft mask shows nothing of it.
+    assert load_image(masked_pdf(1000), "page.pdf").getpixel((100, 100)) == (255, 255, 255)
 
 
 @pytest.mark.parametrize(
@@ -261,6 +293,10 @@ def test_a_scan_in_a_pdf_is_drawn() -> None:
         (pdf_page(b"0 0 100000 100000"), ImageTooLarge, "277778 x 277778"),
         (pdf_page(b"0 0 9001 100"), ImageTooLarge, "9000 points"),
         (picture_pdf(30_000, 30_000), ImageTooLarge, "30000 x 30000"),
+        (picture_pdf(8_000, 8_000, times=6), ImageTooLarge, "in all are drawn for a page"),
+        (masked_pdf(20_000), ImageTooLarge, "20000 x 20000"),
+        (masked_pdf(20_000, b"/Mask 6 0 R"), ImageTooLarge, "20000 x 20000"),
+        (pattern_pdf(20_000), ImageTooLarge, "20000 x 20000"),
         (
             pdf(b"<< /Type /Catalog /Pages 2 0 R >>", b"<< /Type /Pages /Kids [] /Count 0 >>"),
             UnreadableDocument,
@@ -281,7 +317,20 @@ def test_a_scan_in_a_pdf_is_drawn() -> None:
         ),
         (certificate_pdf(), DocumentProtected, "certificate"),
     ],
-    ids=["huge", "too-long", "picture-bomb", "no-page", "nothing-in-it", "junk", "encrypted", "for-a-certificate"],
+    ids=[
+        "huge",
+        "too-long",
+        "picture-bomb",
+        "picture-drawn-often",
+        "soft-mask-bomb",
+        "mask-bomb",
+        "picture-bomb-in-a-pattern",
+        "no-page",
+        "nothing-in-it",
+        "junk",
+        "encrypted",
+        "for-a-certificate",
+    ],
 )
 def test_pdfs_that_cannot_be_drawn_are_refused(content: bytes, kind: type[InputError], says: str) -> None:
     with pytest.raises(kind) as caught:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import cmath
 import math
+import subprocess
+import sys
 from statistics import median
 from typing import Any
 
@@ -169,3 +171,26 @@ def test_versions_name_the_engine_and_its_models(reader: DocumentReader) -> None
     assert reader.engine == "ocrust"
     engine, models = reader.version.split("+models.")
     assert all(part[0].isdigit() for part in (engine, models))
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux holds a process to its memory")
+def test_an_engine_that_gets_no_memory_says_so() -> None:
+    # More than the engine itself takes for the page, and less than its models do.
+    code = """
+import resource, sys
+from pathlib import Path
+from photo_worker.ocr.reader import DocumentReader
+
+reader = DocumentReader(threads=1)
+reader.warm()
+(held,) = [line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmData")]
+most = 1024 * int(held.split()[1]) + 200 * 1024**2
+resource.setrlimit(resource.RLIMIT_DATA, (most, most))
+try:
+    reader.read(sys.stdin.buffer.read(), "page")
+except MemoryError:
+    print("no memory")
+"""
+    page = encoded(recipe_page().image.resize((1500, 2000)))
+    done = subprocess.run([sys.executable, "-c", code], input=page, capture_output=True, check=False)
+    assert done.stdout == b"no memory\n", done.stderr.decode()[-500:]

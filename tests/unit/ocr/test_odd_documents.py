@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import struct
 import subprocess
 import sys
@@ -15,6 +16,7 @@ from PIL import Image
 from photo_worker.errors import DocumentProtected, UnreadableDocument, UnsupportedDocument
 from photo_worker.ocr.analysis.marks import find_marks
 from photo_worker.ocr.document import load_image
+from photo_worker.ocr.metadata import without_metadata
 from photo_worker.ocr.pixels import READING_SIDE
 from tests.unit.ocr.pages import encoded
 from tests.unit.ocr.test_document import ROOT, assert_shows_the_card, card, pdf, pdf_page
@@ -65,6 +67,34 @@ def test_a_bomb_in_metadata_is_refused_by_what_it_is(kind: bytes, start: bytes, 
         load_image(png_with(chunk(kind, start + packed(80 * MIB))), "card.png")
     # Of a file of 80 kB.
     assert "too large" not in caught.value.message
+
+
+def test_many_packed_texts_are_not_unpacked_one_after_the_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    unpacked, unpacking = 0, zlib.decompressobj
+
+    class Counting:
+        """What ``zlib.decompressobj`` returns, with a count of what comes out of it."""
+
+        def __init__(self) -> None:
+            self._unpacking = unpacking()
+
+        def decompress(self, data: bytes, most: int) -> bytes:
+            nonlocal unpacked
+            piece = self._unpacking.decompress(data, most)
+            unpacked += len(piece)
+            return piece
+
+        @property
+        def unconsumed_tail(self) -> bytes:
+            return self._unpacking.unconsumed_tail
+
+    text, exif = packed(40 * MIB), packed(MIB)[:70]
+    monkeypatch.setattr(zlib, "decompressobj", Counting)
+    # A file of 1 MB, of which 1.2 GB would come.
+    many = chunk(b"zTXt", b"Comment\0\0" + text) * 25 + chunk(b"zTXt", b"Raw profile type exif\0\0" + exif) * 5000
+    without_metadata(io.BytesIO(png_with(many)), "card.png")
+    assert 0 < unpacked < 200 * MIB
+    assert_shows_the_card(load_image(png_with(many), "card.png"))
 
 
 def test_a_png_is_turned_as_its_text_says() -> None:

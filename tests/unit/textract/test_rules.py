@@ -24,6 +24,7 @@ ALLOWED = (
     "media",
     "__version__",
     "loopback",
+    "child_environment",
     "devkit.guard",
 )
 MODEL = TextractModel()

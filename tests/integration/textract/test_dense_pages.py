@@ -1,0 +1,55 @@
+"""Large photos full of text, in reading processes that are held to their memory, with the project's own reader."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable
+
+import pytest
+from PIL import Image, ImageDraw
+
+from photo_worker.devkit.textract.documents import SYNC, Document
+from photo_worker.devkit.textract.spawning import OWN_READER
+from tests.integration.textract.test_recognition import Make, made, read
+
+__all__ = ["made"]
+
+# The machine may have other work: how long it takes is not what is asked here.
+PAGE_SECONDS = 280.0
+
+LINES = 24
+LINE = "flour 200 g sugar 100 g butter 50 g stir and bake for 30 minutes then let it cool down on a rack"
+
+
+def page(width: int, height: int, *, mode: str = "RGB", angle: float = 0) -> Image.Image:
+    """A page whose lines of text reach from one side to the other."""
+    image = Image.new(mode, (width, height), "white")
+    draw = ImageDraw.Draw(image)
+    for number in range(LINES):
+        draw.text((width // 15, width * (5 + number) // 33), LINE, fill="black", font_size=width // 52)
+    return image.rotate(angle, fillcolor="white") if angle else image
+
+
+def encoded(image: Image.Image, kind: str = "JPEG") -> Document:
+    file = io.BytesIO()
+    image.save(file, kind, **({"quality": 85} if kind == "JPEG" else {"compress_level": 1}))
+    assert file.tell() < SYNC.most_bytes
+    return Document.of(file.getvalue(), "page")
+
+
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize(
+    "document",
+    [
+        pytest.param(lambda: encoded(page(3000, 4000)), id="12 megapixels"),
+        pytest.param(lambda: encoded(page(3000, 4000, angle=7)), id="12 megapixels askew"),
+        pytest.param(lambda: encoded(page(9400, 9400, mode="RGBA"), "PNG"), id="88 megapixels, transparent"),
+    ],
+)
+async def test_a_page_full_of_long_lines_is_read_in_the_memory_of_a_process(
+    made: Make, document: Callable[[], Document]
+) -> None:
+    ours = made(reader=OWN_READER, page_seconds=PAGE_SECONDS)
+    words = (await read(ours, document())).split()
+    # Nearly all of them: what the engine reads wrong is not the question.
+    assert words.count("butter") > 0.8 * LINES

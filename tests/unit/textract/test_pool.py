@@ -1,0 +1,115 @@
+"""Work that is taken from its process at the worst moment."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Mapping
+from typing import Any
+
+import pytest
+
+from photo_worker.devkit.textract import pool as module
+from photo_worker.devkit.textract.pool import Pool, Work
+from photo_worker.devkit.textract.reading_child import ReaderUnavailable
+from photo_worker.devkit.textract.spawning import Bounds
+
+DEADLINE_SECONDS = 20
+
+
+class Child:
+    """A process that reads when it is told to."""
+
+    identity: Mapping[str, str] = {"engine": "e"}
+    alive, grown, idle_since, memory, processor_seconds = True, False, 0.0, 0, 0.0
+
+    def __init__(self, made: list[Child]) -> None:
+        made.append(self)
+        self.pid = len(made)
+        self.ended = False
+
+    async def ready(self) -> None:
+        """It is."""
+
+    async def ask(self, request: Mapping[str, Any]) -> tuple[dict[str, Any], bytes]:
+        try:
+            await request["gate"].wait()
+        except BaseException:
+            await self.end()
+            raise
+        return {"pages": 1}, b""
+
+    async def end(self) -> None:
+        self.ended = True
+
+
+@pytest.fixture
+def made() -> list[Child]:
+    return []
+
+
+@pytest.fixture
+async def pool(made: list[Child], monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Pool]:
+    monkeypatch.setattr(module, "ReadingChild", lambda *_: Child(made))
+    ours = Pool("none", Bounds(processes=2, idle_seconds=60))
+    ours.start()
+    await ours.up()
+    yield ours
+    await ours.close()
+    assert all(child.ended for child in made)
+
+
+def submit(pool: Pool, name: str) -> tuple[Work, asyncio.Event]:
+    gate = asyncio.Event()
+    return pool.submit({"name": name, "gate": gate}, turn=name, urgent=False), gate
+
+
+async def with_one_idle(pool: Pool) -> tuple[Work, asyncio.Event]:
+    """Have one process read, and the other one free."""
+    slow, held = submit(pool, "slow")
+    quick, gate = submit(pool, "quick")
+    gate.set()
+    async with asyncio.timeout(DEADLINE_SECONDS):
+        await quick.done
+        while pool.busy > 1:  # noqa: ASYNC110 - of the pool's own callbacks
+            await asyncio.sleep(0)
+    return slow, held
+
+
+async def test_a_page_that_gives_way_before_it_has_begun_is_read_later(pool: Pool) -> None:
+    slow, held = await with_one_idle(pool)
+    late, gate = submit(pool, "late")
+    # What looks at the memory may wake in this very turn of the loop.
+    pool._make_way()
+    gate.set()
+    async with asyncio.timeout(DEADLINE_SECONDS):
+        assert (await late.done)[0] == {"pages": 1}
+        held.set()
+        assert (await slow.done)[0] == {"pages": 1}
+
+
+async def test_a_page_that_is_dropped_before_it_has_begun_costs_no_process(pool: Pool, made: list[Child]) -> None:
+    _, held = await with_one_idle(pool)
+    dropped, _ = submit(pool, "dropped")
+    pool.drop(dropped)
+    following, gate = submit(pool, "following")
+    gate.set()
+    async with asyncio.timeout(DEADLINE_SECONDS):
+        assert (await following.done)[0] == {"pages": 1}
+    held.set()
+
+    def left() -> int:
+        return len([child for child in made if not child.ended])
+
+    # Each is at work, free, or gone.
+    async with asyncio.timeout(DEADLINE_SECONDS):
+        while left() != len(pool.pids):  # noqa: ASYNC110 - of the pool's own callbacks
+            await asyncio.sleep(0.01)
+
+
+async def test_a_page_that_has_not_begun_is_told_of_the_end(pool: Pool) -> None:
+    slow, _ = await with_one_idle(pool)
+    late, _ = submit(pool, "late")
+    await pool.close()
+    assert slow.done.exception() is not None
+    with pytest.raises(ReaderUnavailable, match="the server ends"):
+        await late.done
