@@ -13,7 +13,7 @@ the job itself ends the job.
     ├── ConfigurationError    the settings are wrong; the process does not start, a job waits for a right worker
     └── StackError            the local development stack; its kinds are in ``stack_errors``
 
-Those of the replay gate are in ``replay_errors``.
+Those of the replay gate are in ``replay_errors``, Temporal's own in ``temporal_errors``.
 """
 
 from __future__ import annotations
@@ -126,13 +126,6 @@ class SourceMissing(InputError):
 
     code = "source_missing"
     hint = "Check the path; quote a glob so that the shell leaves it alone."
-
-
-class FixturesMissing(InputError):
-    """There are no photos to process: neither {path!r} is there nor those of the package."""
-
-    code = "fixtures_missing"
-    hint = "Name a folder of photos: photo-worker demo --fixtures FOLDER."
 
 
 class SourceUnreadable(InputError):
@@ -464,22 +457,6 @@ class WorkerIncomplete(DependencyError):
     hint = "Install the release again and start the worker anew; files were removed or replaced while it ran."
 
 
-class TemporalUnavailable(DependencyError):
-    """Temporal does not answer at {target}: {reason}."""
-
-    code = "temporal_unavailable"
-    hint = (
-        "Start the stack with `photo-worker up`, or correct TEMPORAL_TARGET, its TLS settings and TEMPORAL_NAMESPACE."
-    )
-
-
-class TemporalThrottled(DependencyError):
-    """Temporal asks to slow down ({target}): {reason}."""
-
-    code = "temporal_throttled"
-    hint = "Run the command again, a submission under the same --job-id; raise the namespace's limits if it lasts."
-
-
 class StepHeldBack(DependencyError):
     """The worker holds {step} back, which fails again and again, last with [{code}] {reason}"""
 
@@ -534,34 +511,6 @@ class ListingForbidden(ConfigurationError):
         "Give the worker's credentials s3:ListBucket on the bucket: without it S3 calls an object that is not there "
         "forbidden. Where s3:GetObject is missing as well, the worker says so then."
     )
-
-
-class TemporalNamespaceMissing(ConfigurationError):
-    """Temporal at {target} has no namespace {namespace!r}."""
-
-    code = "temporal_namespace_missing"
-    hint = "Correct TEMPORAL_NAMESPACE, or make the namespace: temporal operator namespace create --namespace NAME."
-
-
-class TemporalUnauthenticated(ConfigurationError):
-    """Temporal at {target} does not accept the credentials: {reason}."""
-
-    code = "temporal_unauthenticated"
-    hint = "Check TEMPORAL_API_KEY, or the certificate and key that TEMPORAL_TLS_CLIENT_* name, and when they expire."
-
-
-class TemporalForbidden(ConfigurationError):
-    """Temporal at {target} does not allow this with these credentials in namespace {namespace!r}: {reason}."""
-
-    code = "temporal_forbidden"
-    hint = "Check TEMPORAL_NAMESPACE, and give the credentials write access to it."
-
-
-class TemporalRequestInvalid(ConfigurationError):
-    """Temporal at {target} does not accept the request in namespace {namespace!r}: {reason}."""
-
-    code = "temporal_request_invalid"
-    hint = "Check TEMPORAL_NAMESPACE and TEMPORAL_TASK_QUEUE, and the server's own limits, such as the length of names."
 
 
 class DecoderMissing(ConfigurationError):

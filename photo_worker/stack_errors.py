@@ -1,8 +1,8 @@
-"""Every error that a user can meet with the local stack: the tree of ``photo_worker.errors`` below ``StackError``."""
+"""Every error that a user can meet with the local stack and its demo: part of the tree of ``photo_worker.errors``."""
 
 from __future__ import annotations
 
-from photo_worker.errors import StackError
+from photo_worker.errors import InputError, StackError
 
 
 class DataUnwritable(StackError):
@@ -301,3 +301,10 @@ class ImageUnbuildable(StackError):
 
     code = "image_unbuildable"
     hint = "Read what the build says; behind a private index, see docs/how-to/compose.md."
+
+
+class FixturesMissing(InputError):
+    """There are no photos to process: neither {path!r} is there nor those of the package."""
+
+    code = "fixtures_missing"
+    hint = "Name a folder of photos: photo-worker demo --fixtures FOLDER."

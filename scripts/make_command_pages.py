@@ -18,7 +18,8 @@ from typing import Any
 import click
 
 import photo_worker.replay_errors
-import photo_worker.stack_errors  # noqa: F401 - a part of the tree that is walked
+import photo_worker.stack_errors
+import photo_worker.temporal_errors  # noqa: F401 - a part of the tree that is walked
 from photo_worker import errors
 from photo_worker.cli import cli
 

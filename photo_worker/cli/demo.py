@@ -18,8 +18,9 @@ import click
 from photo_worker.cli.context import Surroundings, stack_option, surroundings
 from photo_worker.cli.output import Command, OutputFormat, emit, output_option
 from photo_worker.cli.stack_options import wishes_options
-from photo_worker.errors import FixturesMissing, WorkerFailed
+from photo_worker.errors import WorkerFailed
 from photo_worker.printable import printable
+from photo_worker.stack_errors import FixturesMissing
 
 if TYPE_CHECKING:
     from photo_worker.cli.view import JobRow

@@ -11,9 +11,10 @@ from temporalio.envconfig import ClientConfigProfile
 from temporalio.service import RPCError, RPCStatusCode
 
 from photo_worker.config import DEFAULT_TEMPORAL_TARGET, Settings
-from photo_worker.errors import ConfigurationError, TemporalUnavailable
+from photo_worker.errors import ConfigurationError
 from photo_worker.orchestration import rpc_errors
 from photo_worker.orchestration.converter import data_converter
+from photo_worker.temporal_errors import TemporalUnavailable
 
 # A server that needs longer for its first answer is as good as down for whoever waits at a prompt.
 CONNECT_TIMEOUT_SECONDS = 10.0

@@ -21,11 +21,12 @@ from temporalio.exceptions import TimeoutError as TemporalTimeoutError
 from temporalio.service import RPCError
 
 from photo_worker.contracts.image import ImageProcessingInput, ImageProcessingResult
-from photo_worker.errors import TERMINATED, JobCancelled, JobFailed, JobMissing, PhotoWorkerError, TemporalUnavailable
+from photo_worker.errors import TERMINATED, JobCancelled, JobFailed, JobMissing, PhotoWorkerError
 from photo_worker.orchestration import rpc_errors
 from photo_worker.orchestration.erasure import ERASE_SECONDS, erase_runs
 from photo_worker.orchestration.pollers import Workers, backlog, workers_of
 from photo_worker.ports import JobHandle, QueueState, Waiting, WorkflowState
+from photo_worker.temporal_errors import TemporalUnavailable
 from photo_worker.workflows.image import ImageProcessingWorkflow
 
 _STATUSES = {

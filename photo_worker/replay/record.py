@@ -17,7 +17,7 @@ from typing import Any
 from temporalio.service import RPCError
 
 from photo_worker import __version__
-from photo_worker.errors import PhotoWorkerError, TemporalUnavailable
+from photo_worker.errors import PhotoWorkerError
 from photo_worker.replay.course import deviation
 from photo_worker.replay.engine import Code, Engine, Job
 from photo_worker.replay.histories import (
@@ -39,6 +39,7 @@ from photo_worker.replay_errors import (
     ScenarioDeviated,
     ScenarioUnknown,
 )
+from photo_worker.temporal_errors import TemporalUnavailable
 
 Json = dict[str, Any]
 

@@ -19,8 +19,8 @@ from typing import Any, Literal
 from temporalio.client import Client, WorkflowExecution, WorkflowExecutionStatus, WorkflowHistory
 from temporalio.service import RPCError, RPCStatusCode
 
-from photo_worker.errors import TemporalUnavailable
 from photo_worker.replay_errors import ReplayNothingFound, ReplayQueryRefused
+from photo_worker.temporal_errors import TemporalUnavailable
 
 # Histories are fetched page by page; more at once only queue at the service, which counts requests by namespace.
 _AT_ONCE = 8

@@ -9,7 +9,8 @@ import pytest
 
 from photo_worker import devkit
 from photo_worker.cli import demo
-from photo_worker.errors import FixturesMissing, WorkerFailed
+from photo_worker.errors import WorkerFailed
+from photo_worker.stack_errors import FixturesMissing
 
 
 async def test_a_worker_that_always_dies_is_given_up_and_its_log_named(

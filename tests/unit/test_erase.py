@@ -18,11 +18,12 @@ from photo_worker.activities.results import ResultActivities
 from photo_worker.contracts.image import ImageProcessingInput, ImageProcessingResult, Manifest, PersistInput
 from photo_worker.contracts.keys import converted_key, manifest_key, ocr_key, raw_key
 from photo_worker.crash_points import CrashPoint, Phase, armed
-from photo_worker.errors import JobErased, JobMissing, ObjectForbidden, TemporalUnavailable
+from photo_worker.errors import JobErased, JobMissing, ObjectForbidden
 from photo_worker.integrity.erase import Erasure, Part, Step
 from photo_worker.jobs import JobService, Source
 from photo_worker.ports import JobHandle, ObjectEntry, QueueState, RecipeOcr, WorkflowState
 from photo_worker.storage.memory import MemoryObjectStore, MemoryRecipeRepository
+from photo_worker.temporal_errors import TemporalUnavailable
 
 BUCKET = "photos"
 BODY = b"flour, butter and sugar"

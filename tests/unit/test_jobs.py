@@ -24,12 +24,11 @@ from photo_worker.errors import (
     JobMissing,
     ObjectMissing,
     PhotoWorkerError,
-    TemporalForbidden,
-    TemporalUnavailable,
 )
 from photo_worker.jobs import JobService, Source
 from photo_worker.ports import JobHandle, QueueState, Recipe, WorkflowState
 from photo_worker.storage.memory import MemoryObjectStore, MemoryRecipeRepository
+from photo_worker.temporal_errors import TemporalForbidden, TemporalUnavailable
 
 BUCKET = "photos"
 BODY = b"\x89PNG\r\n\x1a\n a photo"

@@ -8,12 +8,13 @@ from datetime import datetime, timedelta
 from typing import Any, TypeAlias
 from uuid import UUID
 
-from photo_worker.errors import PhotoWorkerError, TemporalUnavailable
+from photo_worker.errors import PhotoWorkerError
 from photo_worker.integrity.erase import Erasure
 from photo_worker.integrity.look import Looker, Means, Ports
 from photo_worker.integrity.repair import Repairer
 from photo_worker.integrity.survey import Survey
 from photo_worker.jobs import JobService, Source
+from photo_worker.temporal_errors import TemporalUnavailable
 from tests.crash.simulation.gate import Inline, Process, Strand, current, run_async
 from tests.crash.simulation.world import BUCKET, SimulatedOrchestrator, World
 

@@ -10,12 +10,13 @@ from uuid import UUID, uuid4
 import pytest
 
 from photo_worker.contracts.keys import manifest_key, ocr_key
-from photo_worker.errors import JobEndedWithoutRow, TemporalUnavailable
+from photo_worker.errors import JobEndedWithoutRow
 from photo_worker.integrity.finding import Repair
 from photo_worker.integrity.look import Ports
 from photo_worker.integrity.repair import Repairer, Step
 from photo_worker.integrity.survey import Report, open_survey
 from photo_worker.ports import QueueState, WorkflowState
+from photo_worker.temporal_errors import TemporalUnavailable
 from tests.support.sound import BUCKET, JOB, OTHER, START, Deployment
 
 LONG = timedelta(days=1)
