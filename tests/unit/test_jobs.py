@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
 from collections.abc import AsyncIterator, Callable
 from datetime import UTC, datetime
 from pathlib import Path
@@ -14,7 +13,6 @@ import pytest
 
 from photo_worker.contracts.image import ImageProcessingInput, ImageProcessingResult
 from photo_worker.errors import (
-    DocumentTooLarge,
     InvalidBucket,
     InvalidContract,
     JobConflict,
@@ -193,21 +191,6 @@ async def test_an_object_in_no_bucket_is_refused(service: JobService, repository
     with pytest.raises(InvalidBucket, match="empty"):
         await service.submit(Source("s3:///theirs.png", bucket="", key="theirs.png"))
     assert (list(repository.all()), starts.known) == ([], [])
-
-
-async def test_a_source_that_tells_no_size_is_read_no_further_than_the_limit(
-    service: JobService, store: MemoryObjectStore, repository: Meddled, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("photo_worker.jobs.UPLOAD_LIMIT_BYTES", 10)
-    read, written = os.pipe()
-    try:
-        os.write(written, BODY)
-        os.close(written)
-        with pytest.raises(DocumentTooLarge):
-            await service.submit(Source("pipe", path=Path(f"/dev/fd/{read}")))
-    finally:
-        os.close(read)
-    assert (stored(store), list(repository.all())) == ([], [])
 
 
 async def test_waiting_where_temporal_refuses_leaves_the_job_as_it_is(

@@ -19,6 +19,7 @@ ALLOWED = (
     "ocr",
     "contracts",
     "errors",
+    "stack_errors",
     "policies",
     "ports",
     "media",
