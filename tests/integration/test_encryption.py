@@ -41,7 +41,8 @@ def behind_a_policy(endpoint: str, wanted: str) -> Callable[[Request], Answer]:
             body = found.read()
             headers = {name: value for name, value in found.getheaders() if name.lower() not in _HOP}
             headers |= {"ETag": found.headers["ETag"]} if found.headers["ETag"] else {}
-            length = int(found.headers["Content-Length"]) if request.method == "HEAD" else None
+            told = found.headers["Content-Length"]
+            length = int(told) if told and request.method == "HEAD" else None
             return Answer(found.status, body, headers, length)
         finally:
             connection.close()

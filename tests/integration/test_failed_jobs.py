@@ -58,8 +58,10 @@ async def running(harness: Harness, monkeypatch: pytest.MonkeyPatch) -> AsyncIte
 
 @pytest.mark.parametrize("message", [ACCESS, INTERNAL, "Something that no list has"])
 async def test_a_photo_whose_jobs_failed_is_read_by_the_next_attempts(
-    running: Harness, tmp_path: Path, message: str
+    running: Harness, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, message: str
 ) -> None:
+    # Hours, where nothing is known of the cause.
+    monkeypatch.setattr("photo_worker.ocr.textract_jobs._FIRST_UNEXPLAINED_WAIT_SECONDS", 0.02)
     photo = a_photo(tmp_path)
     jobs_fail(running, photo, message, 3)
     submission = await submit(running, photo)

@@ -21,10 +21,9 @@ MIB = 1024**2
 class Bounds:
     """What reading may cost. Times are seconds, memory is resident.
 
-    Measured on this project's own reader: 145 to 240 MiB after the start, 400 to 680 while it reads a photo, however
-    much text it has, 640 where that lies askew, 750 for a square one full of small print. Pictures of the largest area
-    with transparency are read within the bound; a large one full of text that lies askew by 45 degrees, which takes
-    1,090, is not.
+    Measured on this project's own reader: 145 to 240 MiB after the start, 400 to 780 while it reads a photo of 12
+    megapixels, however much text it has and however it lies. Pictures of the largest area with transparency are read
+    within the bound.
     """
 
     processes: int = 1

@@ -43,6 +43,7 @@ def encoded(image: Image.Image, kind: str = "JPEG") -> Document:
     [
         pytest.param(lambda: encoded(page(3000, 4000)), id="12 megapixels"),
         pytest.param(lambda: encoded(page(3000, 4000, angle=7)), id="12 megapixels askew"),
+        pytest.param(lambda: encoded(page(3000, 4000, angle=45)), id="12 megapixels half turned"),
         pytest.param(lambda: encoded(page(9400, 9400, mode="RGBA"), "PNG"), id="88 megapixels, transparent"),
     ],
 )

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import itertools
 import os
+import signal
 import subprocess
 import sys
 import threading
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import pytest
 from temporalio.testing import ActivityEnvironment
@@ -165,12 +166,20 @@ def test_without_a_thread_to_be_had_nothing_is_left_behind(monkeypatch: pytest.M
             raise RuntimeError("can't start new thread")
         start(thread)
 
+    begun: list[subprocess.Popen[bytes]] = []
+    begin = subprocess.Popen.__init__
+
+    def note(process: subprocess.Popen[bytes], *arguments: Any, **options: Any) -> None:
+        begun.append(process)
+        begin(process, *arguments, **options)
+
+    monkeypatch.setattr(subprocess.Popen, "__init__", note)
     monkeypatch.setattr(threading.Thread, "start", refuse)
     with pytest.raises(RuntimeError, match="can't start new thread"):
         run("time.sleep(1000)")
     assert len(list(Path("/dev/fd").iterdir())) <= before
-    with pytest.raises(ChildProcessError):
-        os.waitpid(-1, os.WNOHANG)
+    # Ended, and waited for.
+    assert [process.returncode for process in begun] == [-signal.SIGKILL]
 
 
 def test_no_process_to_be_had_is_tried_again() -> None:
