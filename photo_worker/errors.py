@@ -22,6 +22,8 @@ import inspect
 from collections.abc import Iterator
 from typing import ClassVar, Literal
 
+from photo_worker.printable import before_points
+
 Fault = Literal["job", "service", "worker", "defect"]
 
 
@@ -32,6 +34,9 @@ class PhotoWorkerError(Exception):
     retryable: ClassVar[bool] = False
     fault: ClassVar[Fault] = "defect"
     hint: ClassVar[str] = "Run the command again with --debug to see the details."
+
+    in_histories: ClassVar[bool] = False
+    """Workflow code makes it: its words stand in histories, where one full stop fewer is another failure."""
 
     retry_after_seconds: float | None = None
     """How long to wait before the next attempt: what the service asks for, or where soon would be too soon."""
@@ -44,18 +49,11 @@ class PhotoWorkerError(Exception):
     def __init__(self, **context: object) -> None:
         self.context = context
         template = inspect.cleandoc(type(self).__doc__ or self.code).replace("\n", " ")
-        self.message = template.format(**{name: _before_point(name, context[name], template) for name in context})
+        self.message = template.format(**(context if self.in_histories else before_points(template, context)))
         super().__init__(self.message)
 
     def __reduce__(self) -> tuple[object, ...]:
         return _rebuild, (type(self), self.context)
-
-
-def _before_point(name: str, value: object, template: str) -> object:
-    """Return a value without its full stop where the template has one: services write whole sentences."""
-    if isinstance(value, str) and value.endswith(".") and not value.endswith("..") and f"{{{name}}}." in template:
-        return value[:-1]
-    return value
 
 
 def _rebuild(kind: type[PhotoWorkerError], context: dict[str, object]) -> PhotoWorkerError:
@@ -320,6 +318,7 @@ class JobExpired(PhotoWorkerError):
     """The job did not end within its lifetime; {step} was tried {last}."""
 
     code = "job_expired"
+    in_histories = True
     fault = "service"
     hint = (
         "Mend what the reason names, then submit the asset as a new job. JOB_LIFETIME_SECONDS says how long a new job "
@@ -342,6 +341,7 @@ class StepTimeout(PhotoWorkerError):
     """The step {step} did not end in its time: {reason}."""
 
     code = "step_timeout"
+    in_histories = True
     hint = "Look at the worker's log for the step; if the document is ordinary, raise the timeout in policies."
 
 
@@ -349,6 +349,7 @@ class StepFailed(PhotoWorkerError):
     """The step {step} failed unexpectedly: {reason}."""
 
     code = "step_failed"
+    in_histories = True
     hint = "This is a defect: report it with the job's history from the Temporal UI."
 
 

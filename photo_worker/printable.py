@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Mapping
+
 # Of input that is too long to be right, what a message repeats.
 _REPEATED = 80
 
@@ -24,3 +27,13 @@ def printable(text: str, *, keep: str = "") -> str:
 def cut(text: str, length: int = _REPEATED) -> str:
     """Return the text, or of one that is longer its beginning and how many characters it has."""
     return text if len(text) <= length else f"{text[:length]}... ({len(text)} characters)"
+
+
+def before_points(template: str, values: Mapping[str, object]) -> dict[str, object]:
+    """Return the values without their full stop where the template has one: services write whole sentences."""
+    return {
+        name: value[:-1]
+        if isinstance(value, str) and re.search(r"(?<!\.)\.\Z", value) and f"{{{name}}}." in template
+        else value
+        for name, value in values.items()
+    }
