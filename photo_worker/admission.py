@@ -25,9 +25,9 @@ from temporalio.worker import (
 )
 
 from photo_worker.errors import (
+    BackendMissing,
     BucketForbidden,
     DecoderMissing,
-    EngineMissing,
     EngineUnavailable,
     LookFailed,
     ObjectArchived,
@@ -59,7 +59,7 @@ ATTEMPTS_BETWEEN = 16
 _OF_ONE_JOB = (
     BucketForbidden,
     DecoderMissing,
-    EngineMissing,
+    BackendMissing,
     EngineUnavailable,
     ObjectArchived,
     ObjectForbidden,

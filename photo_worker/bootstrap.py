@@ -9,7 +9,7 @@ from typing import Any
 
 from photo_worker.config import Settings
 from photo_worker.contracts.image import CONFIGURED_ENGINE
-from photo_worker.errors import ConfigurationError, EngineMissing, UnknownEngine
+from photo_worker.errors import BackendMissing, ConfigurationError, UnknownEngine
 from photo_worker.ports import ObjectStore, OcrBackend, RecipeRepository, RequiresUsable, WorkflowOrchestrator
 
 # A statement takes a millisecond of an activity's time, and Postgres allows 100 connections in all by default.
@@ -55,7 +55,7 @@ class BackendRegistry:
     def __call__(self, engine: str) -> OcrBackend:
         """Return the backend of ``engine``, or of the settings for ``CONFIGURED_ENGINE``.
 
-        Raises ``EngineMissing`` where a job names one that this worker does not have, ``ConfigurationError`` where the
+        Raises ``BackendMissing`` where a job names one that this worker does not have, ``ConfigurationError`` where the
         settings do, and what making it raises.
         """
         from photo_worker.activities.heartbeats import HeartbeatNotes, wait
@@ -78,7 +78,7 @@ class BackendRegistry:
                 if engine == CONFIGURED_ENGINE:
                     raise ConfigurationError(problems=f"OCR_ENGINE: {error.message.rstrip('.')}") from error
                 # Another worker may have it.
-                raise EngineMissing(engine=name, known=error.context["known"]) from error
+                raise BackendMissing(engine=name, known=error.context["known"]) from error
             return self._made[name]
 
     def require_usable(self) -> None:

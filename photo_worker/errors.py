@@ -280,10 +280,10 @@ class UnknownEngine(InputError):
     hint = "Name one of these, or install the package that provides it."
 
 
-class EngineMissing(InputError):
+class BackendMissing(InputError):
     """This worker has no OCR backend {engine!r}, which the job names; it has {known}."""
 
-    code = "engine_missing"
+    code = "backend_missing"
     fault = "worker"
     hint = (
         "Install the package that provides it where the workers run: the job goes on by itself. Where the name is "

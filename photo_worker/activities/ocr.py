@@ -48,7 +48,7 @@ class OcrActivities:
         backends: Callable[[str], OcrBackend],
         bucket: str,
     ) -> None:
-        """``backends`` returns the backend of an engine's name, or raises ``EngineMissing``."""
+        """``backends`` returns the backend of an engine's name, or raises ``BackendMissing``."""
         self._store = store
         self._repository = repository
         self._backends = backends

@@ -204,7 +204,7 @@ class TextDetectionJobs:
             return behind, failure
         behind = replace(behind, unexplained=place.unexplained + 1)
         count = behind.unexplained
-        # A failure of before is no last word: whoever submits the document again has it tried again.
+        # An earlier failure is not final: a document that is submitted again is tried again.
         if count >= UNEXPLAINED_FAILURES and place.waited >= UNEXPLAINED_LEAST_SECONDS and not had_ended:
             return behind, UnreadableDocument(name=document.key, reason=f"{count} jobs for it failed: {reason}")
         failure = OcrUnavailable(engine=self._service, reason=f"a job for the document failed: {reason}")

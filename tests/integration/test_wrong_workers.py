@@ -233,7 +233,7 @@ async def test_a_job_waits_for_the_worker_that_has_the_backend_it_names(harness:
     assert "no OCR backend 'theirs' is installed here (known are local, recorded, textract)" in submitted.stderr
     (job,) = json.loads(submitted.stdout)["data"]["jobs"]
     async with harness.worker():
-        assert (await waiting_for(harness, UUID(job["job_id"]), 2)).code == "engine_missing"
+        assert (await waiting_for(harness, UUID(job["job_id"]), 2)).code == "backend_missing"
     registry = BackendRegistry(harness.settings, harness.application.store)
     async with harness.worker(lambda engine: registry("recorded" if engine == "theirs" else engine)):
         assert (await harness.service.wait(UUID(job["job_id"]))).recipe.status == "succeeded"

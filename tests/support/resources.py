@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import cache
 from typing import TYPE_CHECKING
 from uuid import uuid4
@@ -107,22 +108,26 @@ def s3_client(stack_env: dict[str, str]) -> Iterator[S3Client]:
     client.close()
 
 
+@contextmanager
+def _fresh_bucket(client: S3Client) -> Iterator[str]:
+    name = f"pw-test-{uuid4().hex}"
+    client.create_bucket(Bucket=name)
+    yield name
+    empty(client, name)
+
+
 @pytest.fixture
 def bucket(s3_client: S3Client) -> Iterator[str]:
     """A fresh, empty bucket."""
-    name = f"pw-test-{uuid4().hex}"
-    s3_client.create_bucket(Bucket=name)
-    yield name
-    empty(s3_client, name)
+    with _fresh_bucket(s3_client) as name:
+        yield name
 
 
 @pytest.fixture
 def other_bucket(s3_client: S3Client) -> Iterator[str]:
     """A second bucket beside the test's own, fresh, empty and bound to no database."""
-    name = f"pw-test-{uuid4().hex}"
-    s3_client.create_bucket(Bucket=name)
-    yield name
-    empty(s3_client, name)
+    with _fresh_bucket(s3_client) as name:
+        yield name
 
 
 @pytest.fixture

@@ -14,8 +14,8 @@ import pytest
 from photo_worker import admission as module
 from photo_worker.admission import Admission, AdmittedSlots
 from photo_worker.errors import (
+    BackendMissing,
     DatabaseUnavailable,
-    EngineMissing,
     ObjectForbidden,
     OcrRefused,
     OcrThrottled,
@@ -210,7 +210,7 @@ async def test_refused_objects_keep_no_other_job_waiting(needs: Needs) -> None:
             ObjectForbidden(bucket="theirs", key=f"{number}.jpg"),
             OcrRefused(bucket="theirs", key=f"{number}.jpg", engine="textract", reason="kms:Decrypt"),
             RequestTokenTaken(service="textract", name=f"{number}.jpg", reason="other input"),
-            EngineMissing(engine="theirs", known="local"),
+            BackendMissing(engine="theirs", known="local"),
         ):
             admission.heard(OCR, error)
     assert slots.try_reserve_slot(ASKED) is not None

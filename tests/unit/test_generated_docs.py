@@ -3,17 +3,25 @@
 from __future__ import annotations
 
 import sys
+from collections import Counter
 from pathlib import Path
 
 import pytest
 
-from scripts import generated_docs, make_command_pages
+from photo_worker.errors import PhotoWorkerError
+from scripts import generated_docs, make_command_pages, make_reference
 
 AGAIN = "run: python3 dev.py nox -s docs"
 
 
 def test_every_page_says_what_it_is_made_from() -> None:
     assert [path.name for path in generated_docs.stale(generated_docs.texts())] == [], AGAIN
+
+
+def test_each_error_has_a_code_of_its_own() -> None:
+    """A code that two errors have would tell a program that matches it nothing."""
+    codes = Counter(kind.code for kind in make_reference._tree(PhotoWorkerError))
+    assert [code for code, count in codes.items() if count > 1] == []
 
 
 @pytest.fixture

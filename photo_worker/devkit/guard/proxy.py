@@ -39,7 +39,7 @@ IDLE_SECONDS = 5.0
 # A client that still sends does not see an answer, only a broken connection: so much is taken in and thrown away.
 _DRAIN_BYTES = 16 * 1024 * 1024
 _DRAIN_SECONDS = 5.0
-# RFC 9112, 3: one space each, and nothing in the target that is a space or a control character to anybody.
+# RFC 9112, 3: one space each, and no space or control character in the target, by any program's reading.
 _REQUEST_LINE = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+ [^\x00-\x20\x7f]+ HTTP/1\.[01]")
 _CHUNK_SIZE = re.compile(rb"[0-9A-Fa-f]{1,15}")
 

@@ -32,7 +32,7 @@ class Rules:
     """What is asked of each request; ``hosts`` are names beside those of loopback, for programs to call it by.
 
     ``same_origin`` is for a service with pages of its own, whose GETs change nothing: its pages may call it, and people
-    may open it, also by ``hosts``. Of any other service, a page may be an object that somebody has stored in it.
+    may open it, also by ``hosts``. Of any other service, a page may be an object that is stored in it.
     """
 
     def __init__(self, hosts: Iterable[str] = (), *, same_origin: bool = False) -> None:

@@ -54,7 +54,7 @@ def ui_host(stack: int) -> str:
 
 
 def reserve(stack: int, host: str = LOOPBACK) -> socket.socket:
-    """Take a port of an address that browsers refuse; whoever has the returned socket open has the port.
+    """Take a port of an address that browsers refuse; the port is held as long as the returned socket is open.
 
     The socket is UDP's, and leaves TCP's port of the same number to the server. Raises ``NoBadPort``.
     """

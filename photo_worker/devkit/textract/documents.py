@@ -217,7 +217,7 @@ class _Download:
     def check(self) -> None:
         """Raise ``Refusal`` where it was broken off."""
         if self._broken_off:
-            raise Refusal(INTERNAL_ERROR, "nobody waits for it any more", problem="S3 is too slow")
+            raise Refusal(INTERNAL_ERROR, "the caller is gone", problem="S3 is too slow")
 
     @contextmanager
     def of(self, body: Any) -> Iterator[None]:

@@ -201,7 +201,7 @@ def test_a_call_to_textract_ends_by_its_limit(stack_env: dict[str, str], bucket:
 
 @contextmanager
 def lost_behind(endpoint: str) -> Iterator[tuple[str, Dropping]]:
-    """Give a way to a service whose packets can be lost without anybody else's."""
+    """Give a way to a service whose packets can be lost and no other connection's."""
     parts = urlsplit(endpoint)
     with proxy_to(str(parts.hostname), int(parts.port or 80)) as proxy, dropping(proxy.port) as wire:
         yield f"http://127.0.0.1:{proxy.port}", wire

@@ -295,7 +295,7 @@ class TestFailedJobs:
                 assert generations(served) == [number]
 
     def test_a_reason_that_nobody_knows_is_the_documents_after_hours(self, read: Read) -> None:
-        """A fault of the service that lasts an hour, in words that nobody knows, ends no job."""
+        """A fault of the service that lasts an hour, in words that no list has, ends no job."""
         waited = []
         for number in range(UNEXPLAINED_FAILURES):
             with textract_answering(STARTED, IN_PROGRESS, failed("Something")) as served:
