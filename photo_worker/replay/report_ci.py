@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from xml.etree.ElementTree import Element, SubElement, indent, tostring
 
+from photo_worker.printable import printable
 from photo_worker.replay.findings import Finding
 from photo_worker.replay.gate import Checked, Report
 from photo_worker.replay.report import short, summary
@@ -88,6 +89,7 @@ def _position(finding: Finding) -> tuple[str, str]:
 
 
 def _data(text: str) -> str:
+    text = printable(text, keep="\r\n")
     return text.replace("%", "%25").replace("\r", "%0D").replace("\n", "%0A")
 
 

@@ -199,3 +199,6 @@ def test_names_with_escape_sequences_do_not_reach_the_terminal() -> None:
     text = text_of(Report(findings=[finding]))
     assert "\x1b" not in text
     assert "a\\x1b[31m" in text
+    annotations = to_github(Report(findings=[finding]))
+    assert "\x1b" not in annotations
+    assert "a\\x1b[31m%0A.json" in annotations
