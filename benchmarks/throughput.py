@@ -94,8 +94,8 @@ async def measure(variables: dict[str, str], *, jobs: int = JOBS, rounds: int = 
     from photo_worker.bootstrap import build_activities, build_application, workflow_types
     from photo_worker.config import load_settings, read_environment
     from photo_worker.contracts.image import ImageProcessingInput
-    from photo_worker.jobs import Source
     from photo_worker.orchestration.connection import connect
+    from photo_worker.sources import Source
     from photo_worker.storage.postgres import make_pool
     from photo_worker.storage.s3_boto import make_client
     from photo_worker.worker import build_worker

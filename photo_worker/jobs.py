@@ -44,7 +44,7 @@ from photo_worker.ports import (
     WorkflowOrchestrator,
     WorkflowState,
 )
-from photo_worker.sources import Source as Source  # noqa: PLC0414 - what `submit` takes, for its callers
+from photo_worker.sources import Source
 
 # An upload is read into memory once; what is larger than this no OCR reads anyway.
 UPLOAD_LIMIT_BYTES = 64 * 1024 * 1024

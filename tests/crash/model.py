@@ -14,7 +14,7 @@ from uuid import UUID
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from photo_worker.jobs import Source
+from photo_worker.sources import Source
 from tests.crash.invariants import Watch
 from tests.crash.pipelines import ACCESS, FIRST, SECOND, THEIRS, photo
 from tests.crash.simulation.commands import Command, Console

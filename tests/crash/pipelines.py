@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 from uuid import UUID
 
-from photo_worker.jobs import Source
+from photo_worker.sources import Source
 from tests.crash.simulation.commands import Console
 from tests.crash.simulation.gate import Mode
 from tests.crash.simulation.world import BUCKET

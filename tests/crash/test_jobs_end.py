@@ -16,7 +16,8 @@ from temporalio.api.common.v1 import Payload
 
 from photo_worker.contracts.keys import manifest_key
 from photo_worker.errors import DatabaseUnavailable
-from photo_worker.jobs import JobService, Source
+from photo_worker.jobs import JobService
+from photo_worker.sources import Source
 from tests.crash.pipelines import ONE, named, photo
 from tests.crash.simulation.commands import Console
 from tests.crash.simulation.gate import Fault, Mode, Phase, current

@@ -12,7 +12,8 @@ from uuid import uuid4
 import pytest
 
 from photo_worker.errors import JobConflict
-from photo_worker.jobs import JobReport, Source
+from photo_worker.jobs import JobReport
+from photo_worker.sources import Source
 from tests.contracts.ocr_backend import BAD_CODES
 from tests.support.bad_inputs import BAD_INPUTS
 from tests.support.harness import FIXTURES, Harness, open_harness, waiting_for

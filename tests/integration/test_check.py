@@ -24,9 +24,9 @@ from photo_worker.integrity.erase import Erasure
 from photo_worker.integrity.look import Means, Ports
 from photo_worker.integrity.repair import Repairer
 from photo_worker.integrity.survey import Report, Survey, open_survey
-from photo_worker.jobs import Source
 from photo_worker.orchestration.connection import connect
 from photo_worker.orchestration.temporal import TemporalOrchestrator
+from photo_worker.sources import Source
 from photo_worker.storage.postgres import PostgresRecipeRepository, make_pool
 from photo_worker.storage.s3_boto import BotoObjectStore
 from tests.integration.test_commands import worker_process

@@ -26,8 +26,8 @@ from photo_worker.crash_points import CrashPoint, Phase, armed
 from photo_worker.errors import JobErased
 from photo_worker.integrity.binding import MARKER_KEY
 from photo_worker.integrity.erase import Erasure, Part, Step
-from photo_worker.jobs import Source
 from photo_worker.orchestration.temporal import TemporalOrchestrator
+from photo_worker.sources import Source
 from tests.integration.test_commands import clean, photo_worker
 from tests.support.harness import FIXTURES, Harness, eventually
 

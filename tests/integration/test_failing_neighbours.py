@@ -14,9 +14,9 @@ import pytest
 from photo_worker.admission import Admission
 from photo_worker.bootstrap import BackendRegistry
 from photo_worker.errors import ObjectForbidden, OcrUnavailable
-from photo_worker.jobs import Source
 from photo_worker.ports import DetectedText, DocumentRef, ObjectInfo, OcrBackend
 from photo_worker.readiness import checks_of
+from photo_worker.sources import Source
 from photo_worker.storage.s3_boto import BotoObjectStore
 from tests.support.harness import FIXTURES, Harness, waiting_for
 

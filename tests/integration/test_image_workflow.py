@@ -22,9 +22,9 @@ from temporalio.worker.workflow_sandbox import SandboxedWorkflowRunner, SandboxR
 from photo_worker import policies
 from photo_worker.contracts.image import ImageProcessingInput, ImageProcessingResult
 from photo_worker.errors import JobCancelled, JobFailed, OcrUnavailable, SourceReplaced
-from photo_worker.jobs import Source
 from photo_worker.ocr.recorded import RecordedBackend
 from photo_worker.ports import DetectedText, DocumentRef, Recipe
+from photo_worker.sources import Source
 from photo_worker.workflows.image import LIFETIME, ImageProcessingWorkflow
 from tests.support.harness import FIXTURES, Harness, eventually, open_harness, waiting_for
 from tests.support.proxy import proxy_to

@@ -17,8 +17,9 @@ from photo_worker.integrity.binding import MARKER_KEY
 from photo_worker.integrity.erase import Erasure
 from photo_worker.integrity.look import Means, Ports
 from photo_worker.integrity.survey import open_survey
-from photo_worker.jobs import JobReport, Source
+from photo_worker.jobs import JobReport
 from photo_worker.orchestration.temporal import TemporalOrchestrator
+from photo_worker.sources import Source
 from tests.crash.real.facts import emulator
 from tests.integration.test_commands import photo_worker
 from tests.support import documents

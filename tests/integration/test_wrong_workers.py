@@ -33,7 +33,7 @@ from photo_worker.bootstrap import BackendRegistry
 from photo_worker.cli import cli
 from photo_worker.errors import JobEndedWithoutRow
 from photo_worker.integrity.binding import MARKER_KEY
-from photo_worker.jobs import Source
+from photo_worker.sources import Source
 from tests.support.harness import FIXTURES, Harness, eventually, open_harness, waiting_for
 from tests.support.workers import running
 

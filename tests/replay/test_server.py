@@ -23,13 +23,13 @@ from temporalio.common import RawValue
 from temporalio.exceptions import ApplicationError
 from temporalio.worker import Replayer, UnsandboxedWorkflowRunner, Worker
 
-from photo_worker.jobs import Source
 from photo_worker.replay.engine import Code
 from photo_worker.replay.gate import Options, check
 from photo_worker.replay.scrub import scrub
 from photo_worker.replay.server import Selection, download, keep
 from photo_worker.replay.target_names import PRODUCT_CONVERTER
 from photo_worker.replay_errors import HistoryUnscrubbable, ReplayNothingFound, ReplayQueryRefused
+from photo_worker.sources import Source
 from photo_worker.temporal_errors import TemporalUnavailable
 from tests.replay.planted.sealed import Letter, data_converter
 from tests.support.harness import FIXTURES, Harness, eventually

@@ -20,8 +20,9 @@ from photo_worker.contracts.keys import converted_key, manifest_key, ocr_key, ra
 from photo_worker.crash_points import CrashPoint, Phase, armed
 from photo_worker.errors import JobErased, JobMissing, ObjectForbidden
 from photo_worker.integrity.erase import Erasure, Part, Step
-from photo_worker.jobs import JobService, Source
+from photo_worker.jobs import JobService
 from photo_worker.ports import JobHandle, ObjectEntry, QueueState, RecipeOcr, WorkflowState
+from photo_worker.sources import Source
 from photo_worker.storage.memory import MemoryObjectStore, MemoryRecipeRepository
 from photo_worker.temporal_errors import TemporalUnavailable
 

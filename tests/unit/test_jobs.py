@@ -23,8 +23,9 @@ from photo_worker.errors import (
     ObjectMissing,
     PhotoWorkerError,
 )
-from photo_worker.jobs import JobService, Source
+from photo_worker.jobs import JobService
 from photo_worker.ports import JobHandle, QueueState, Recipe, WorkflowState
+from photo_worker.sources import Source
 from photo_worker.storage.memory import MemoryObjectStore, MemoryRecipeRepository
 from photo_worker.temporal_errors import TemporalForbidden, TemporalUnavailable
 

@@ -12,9 +12,10 @@ import pytest
 
 from photo_worker.contracts.keys import raw_key
 from photo_worker.errors import ObjectMissing, SourceReplaced, UnreadableDocument, UploadDamaged
-from photo_worker.jobs import JobService, Source
+from photo_worker.jobs import JobService
 from photo_worker.ocr.local import LocalBackend
 from photo_worker.ports import DocumentRef
+from photo_worker.sources import Source
 from photo_worker.storage.memory import MemoryObjectStore, MemoryRecipeRepository
 from tests.crash.simulation.textract import blocks_of
 from tests.support import replaced_sources

@@ -28,10 +28,11 @@ from temporalio.service import RPCError, RPCStatusCode
 from photo_worker.config import Settings, load_settings, read_environment
 from photo_worker.integrity.binding import bind
 from photo_worker.integrity.look import Ports
-from photo_worker.jobs import JobService, Source
+from photo_worker.jobs import JobService
 from photo_worker.orchestration.connection import connect
 from photo_worker.orchestration.temporal import TemporalOrchestrator
 from photo_worker.ports import ObjectStore, RecipeRepository, WorkflowOrchestrator
+from photo_worker.sources import Source
 from photo_worker.storage.postgres import PostgresRecipeRepository, make_pool
 from photo_worker.storage.s3_boto import BotoObjectStore, make_client
 from tests.crash.real.arming import Arm

@@ -13,7 +13,8 @@ from photo_worker.integrity.erase import Erasure
 from photo_worker.integrity.look import Looker, Means, Ports
 from photo_worker.integrity.repair import Repairer
 from photo_worker.integrity.survey import Survey
-from photo_worker.jobs import JobService, Source
+from photo_worker.jobs import JobService
+from photo_worker.sources import Source
 from photo_worker.temporal_errors import TemporalUnavailable
 from tests.crash.simulation.gate import Inline, Process, Strand, current, run_async
 from tests.crash.simulation.world import BUCKET, SimulatedOrchestrator, World

@@ -15,7 +15,8 @@ import pytest
 
 from photo_worker.errors import DatabaseUnavailable, JobErased
 from photo_worker.integrity.erase import Erasure
-from photo_worker.jobs import JobService, Source
+from photo_worker.jobs import JobService
+from photo_worker.sources import Source
 from photo_worker.storage.memory import MemoryObjectStore, MemoryRecipeRepository
 from photo_worker.storage.postgres import PostgresRecipeRepository, make_pool
 from photo_worker.storage.s3_boto import BotoObjectStore
