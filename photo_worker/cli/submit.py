@@ -110,7 +110,8 @@ async def submit_all(
     Raises, before anything is uploaded, ``InvalidEngine``, and what ``require_own_bucket`` raises of the bucket that
     the uploads go to.
     Says so where no worker is there to do the work, unless the caller knows that one comes.
-    One source's refusal is its row's error and leaves the others running; a single source's is raised.
+    One source's refusal is its row's error and leaves the others running; a single source's is raised. What goes wrong
+    while a job is waited for is its row's error, always.
     """
     from photo_worker.bootstrap import build_application, build_orchestrator
     from photo_worker.cli.view import JobRow, with_progress
@@ -148,7 +149,8 @@ async def submit_all(
                 if wait:
                     row.report = await service.wait(submission.job_id)
             except PhotoWorkerError as error:
-                if len(sources) == 1:
+                # A job that is there has an id, which an error alone would not tell.
+                if len(sources) == 1 and row.job_id is None:
                     raise
                 row.error = error
             return row
