@@ -25,12 +25,16 @@ DEFAULT_TASK_QUEUE = "recipe-process"
 DEFAULT_TEMPORAL_TARGET = "localhost:7233"
 
 
+# The names that OCR backends have, and the same in words.
+ENGINE_NAME = r"^[a-z][a-z0-9_-]{0,63}$"
+ENGINE_FORM = "a-z, then at most 63 of a-z, 0-9, '-' and '_'"
+
 # What a value must look like where it must match a pattern, which says little to who does not read such.
 _FORMS = {
     "TEMPORAL_TARGET": "must be HOST:PORT, such as localhost:7233",
     "S3_BUCKET": "must be a bucket's name: 3 to 63 of a-z, 0-9, '.' and '-', such as photo-worker",
     "S3_SSE_KMS_KEY_ID": "must be a KMS key's id, alias or ARN without spaces, such as alias/photos",
-    "OCR_ENGINE": "must be an engine's name: a-z, then at most 63 of a-z, 0-9, '-' and '_', such as textract",
+    "OCR_ENGINE": f"must be an engine's name: {ENGINE_FORM}, such as textract",
 }
 
 
@@ -51,7 +55,7 @@ class Settings(BaseModel):
     s3_sse_kms_key_id: Annotated[
         str | None, Field(alias="S3_SSE_KMS_KEY_ID", pattern=r"^[\x21-\x7e]+$", max_length=2048)
     ] = None
-    ocr_engine: Annotated[str, Field(alias="OCR_ENGINE", pattern=r"^[a-z][a-z0-9_-]{0,63}$")] = "textract"
+    ocr_engine: Annotated[str, Field(alias="OCR_ENGINE", pattern=ENGINE_NAME)] = "textract"
     textract_api: Annotated[Literal["async", "sync"], Field(alias="TEXTRACT_API")] = "async"
     ocr_recorded_dir: Annotated[Path | None, Field(alias="OCR_RECORDED_DIR")] = None
     max_activities: Annotated[int, Field(alias="MAX_ACTIVITIES", ge=1, le=1000)] = 16

@@ -119,6 +119,13 @@ class InvalidBucket(InputError):
     hint = "Use 3 to 63 lower-case letters, digits, dots and hyphens, as S3 asks."
 
 
+class InvalidEngine(InputError):
+    """The engine {engine!r} cannot be used: {reason}."""
+
+    code = "engine_invalid"
+    hint = "Name an OCR backend that the workers have, such as textract, or leave it out: then they take their own."
+
+
 class SourceMissing(InputError):
     """There is nothing to submit at {path!r}: {reason}."""
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import mimetypes
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +16,7 @@ from pydantic import ValidationError
 
 from photo_worker import media
 from photo_worker.activities.ocr import load_response
+from photo_worker.config import ENGINE_FORM, ENGINE_NAME
 from photo_worker.contracts.image import ImageProcessingInput, Manifest
 from photo_worker.contracts.keys import raw_key
 from photo_worker.crash_points import CrashPoint, at
@@ -22,6 +24,7 @@ from photo_worker.errors import (
     DocumentTooLarge,
     InvalidBucket,
     InvalidContract,
+    InvalidEngine,
     JobCancelled,
     JobConflict,
     JobEndedWithoutRow,
@@ -44,6 +47,7 @@ from photo_worker.ports import (
     WorkflowOrchestrator,
     WorkflowState,
 )
+from photo_worker.printable import cut
 from photo_worker.sources import Source
 
 # An upload is read into memory once; what is larger than this no OCR reads anyway.
@@ -145,10 +149,11 @@ class JobService:
         In this order every crash leaves something that the same call completes: an object under
         the hash of its bytes, a queued row, a workflow that is joined. Raises ``JobConflict``
         where the id belongs to another asset and ``JobErased`` where the job was erased, be it
-        meanwhile; nothing is left under the id then, and no object that no other job uses. Raises ``InvalidBucket`` or
-        ``InvalidContract`` before anything is written, and ``JobEndedWithoutRow`` where the id's workflow has ended
-        and left its row open: nothing would run.
+        meanwhile; nothing is left under the id then, and no object that no other job uses. Raises ``InvalidBucket``,
+        ``InvalidEngine`` or ``InvalidContract`` before anything is written, and ``JobEndedWithoutRow`` where the id's
+        workflow has ended and left its row open: nothing would run.
         """
+        check_engine(engine)
         chosen = job_id or uuid4()
         options = {
             "engine": engine,
@@ -332,8 +337,16 @@ class _Photo:
     body: bytes
 
 
+def check_engine(engine: str | None) -> None:
+    """Raise ``InvalidEngine`` where no OCR backend can have this name; None leaves the choice to the worker."""
+    if engine is not None and not re.fullmatch(ENGINE_NAME, engine):
+        raise InvalidEngine(engine=cut(engine), reason=f"the name of an engine is {ENGINE_FORM}")
+
+
 def _request(job_id: UUID, bucket: str, key: str, options: Mapping[str, str | int | None]) -> ImageProcessingInput:
-    """Return the workflow's input; raises ``InvalidBucket`` or ``InvalidContract`` where the contract does not take it.
+    """Return the workflow's input.
+
+    Raises ``InvalidBucket`` or ``InvalidContract`` where the contract does not take it.
 
     Made before anything is written: a value that is too long must not leave a photo and a row that no job ever reads.
     In a row no bucket stands for the worker's own, as the first rows have it: a job without one would be about another

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections.abc import Mapping
 
 # Of input that is too long to be right, what a message repeats.
@@ -12,13 +13,13 @@ _REPEATED = 80
 def printable(text: str, *, keep: str = "") -> str:
     """Return the text with what a terminal would obey or break a line at written as an escape, as ``repr`` does.
 
-    ``keep`` names characters that stay.
+    ``keep`` names characters that stay. Spaces stay, those of other scripts too.
     """
     if text.isprintable():
         return text
     return "".join(
         character
-        if character.isprintable() or character in keep
+        if character.isprintable() or character in keep or unicodedata.category(character) == "Zs"
         else character.encode("unicode_escape").decode("ascii")
         for character in text
     )

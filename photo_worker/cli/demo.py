@@ -19,6 +19,7 @@ from photo_worker.cli.context import Surroundings, stack_option, surroundings
 from photo_worker.cli.output import Command, OutputFormat, emit, output_option
 from photo_worker.cli.stack_options import wishes_options
 from photo_worker.errors import WorkerFailed
+from photo_worker.files import read_regular
 from photo_worker.printable import printable
 from photo_worker.stack_errors import FixturesMissing
 
@@ -113,7 +114,13 @@ def _named(source: Source) -> Source:
 
 
 def _job_id(source: Source) -> UUID:
-    content = source.path.read_bytes() if source.path else source.key.encode()
+    from photo_worker.jobs import UPLOAD_LIMIT_BYTES
+
+    try:
+        content = read_regular(source.path, UPLOAD_LIMIT_BYTES) if source.path else source.key.encode()
+    except OSError:
+        # Its submission says why it cannot be read, and leaves the others alone.
+        return uuid4()
     return uuid5(_JOBS, hashlib.sha256(content).hexdigest())
 
 

@@ -14,7 +14,7 @@ import click
 
 from photo_worker.cli.completion import complete_stack
 from photo_worker.cli.context import ENDPOINT_VARIABLES, resolve
-from photo_worker.cli.output import Command, OutputFormat, emit, output_option
+from photo_worker.cli.output import Command, OutputFormat, emit, output_option, say
 from photo_worker.cli.stack_options import kind_option, s3_option
 from photo_worker.config import load_settings
 from photo_worker.errors import PhotoWorkerError
@@ -55,9 +55,9 @@ def doctor(ctx: click.Context, name: str | None, kind: Kind | None, s3: S3Server
 
     def text() -> None:
         for finding in findings:
-            click.echo(f"{_MARKS[finding.state]}  {finding.check:<10}  {finding.what}")
+            say(f"{_MARKS[finding.state]}  {finding.check:<10}  {finding.what}")
             if finding.hint is not None:
-                click.echo(f"{'':<21}{finding.hint}")
+                say(f"{'':<21}{finding.hint}")
         summary = f"{_amount(counts['problem'], 'problem')}, {_amount(counts['warning'], 'warning')}."
         click.echo(f"\n{summary.capitalize()}")
 
@@ -116,7 +116,8 @@ def _reached(environment: Environment, name: str, address: tuple[str, int]) -> F
     host, port = address
     try:
         socket.create_connection(address, timeout=_CONNECT_SECONDS).close()
-    except OSError as error:
+    except (OSError, UnicodeError) as error:
+        # Python refuses a name that is none before it asks for it.
         what = f"{host}:{port}, of {name} in {environment.origins[name]}, cannot be reached: {error}"
         hint = f"Start what should be there, or correct {name}; without it, the stack that runs here is used."
         return Finding("endpoint", "problem", what, hint)

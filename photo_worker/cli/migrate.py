@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from photo_worker.cli.context import Surroundings, stack_option, surroundings
-from photo_worker.cli.output import Command, OutputFormat, emit, output_option
+from photo_worker.cli.output import Command, OutputFormat, emit, output_option, say
 from photo_worker.errors import (
     BindingUnreadable,
     BucketBoundElsewhere,
@@ -119,7 +119,7 @@ def _bind(around: Surroundings, *, must_bind: bool, rebind: bool, yes: bool) -> 
 def _confirm(bucket: str, known: str, own: str) -> None:
     if not sys.stdin.isatty():
         raise RebindUnconfirmed(bucket=bucket, known=known)
-    click.echo(f"Bucket {bucket} is bound to the database {known}.", err=True)
+    say(f"Bucket {bucket} is bound to the database {known}.", err=True)
     click.confirm(
         f"Bind it to {own}? Where the first one is still in use, `check --repair` will take its photos for orphans.",
         abort=True,

@@ -90,9 +90,9 @@ def emit(
     elif callable(text):
         text()
     else:
-        click.echo(text)
+        say(text)
     for warning in warnings:
-        click.echo(f"warning: {_lines(warning)}", err=True)
+        say(f"warning: {warning}", err=True)
 
 
 def emit_error(
@@ -101,17 +101,18 @@ def emit_error(
     """Print an error: the envelope on stdout for programs, the message and its hint on stderr for people."""
     if output == "json":
         click.echo(json.dumps(envelope(command, status="failed", data=data, error=error), indent=2, default=str))
-    click.echo(f"error [{error.code}]: {_lines(error.message)}", err=True)
-    click.echo(f"hint: {_lines(error.hint)}", err=True)
+    say(f"error [{error.code}]: {error.message}", err=True)
+    say(f"hint: {error.hint}", err=True)
 
 
-def _lines(text: str) -> str:
-    """Return text that may hold others' words as a terminal may have it; what is laid out in lines stays so."""
-    return printable(text, keep="\n\t")
+def say(text: str, *, err: bool = False) -> None:
+    """Print text that may hold others' words as a terminal may have it; what is laid out in lines stays so."""
+    click.echo(printable(text, keep="\n\t"), err=err)
 
 
 def table(rows: Sequence[Sequence[str]]) -> list[str]:
     """Return lines in which each column is as wide as its widest cell; the first row is the heading."""
+    rows = [[printable(cell) for cell in row] for row in rows]
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
     return ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
 

@@ -13,9 +13,10 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from photo_worker.cli.output import Command, OutputFormat, emit, emit_error, envelope, output_option
+from photo_worker.cli.output import Command, OutputFormat, emit, emit_error, envelope, output_option, say
 from photo_worker.cli.replay_server import ServerOptions, fetched, server_options, take
 from photo_worker.errors import PhotoWorkerError
+from photo_worker.printable import printable
 from photo_worker.replay.target_names import PRODUCT_CONVERTER, PRODUCT_WORKFLOWS
 from photo_worker.replay_errors import AllowListInvalid, ReplayTargetBroken, ReplayTargetInvalid, ServerOptionInvalid
 
@@ -356,8 +357,8 @@ def list_histories(paths: tuple[Path, ...], output: OutputFormat) -> None:
             table.add_column(name, overflow="fold")
         for row in rows:
             table.add_row(
-                short(row["file"]),
-                row["workflow_type"],
+                printable(short(row["file"])),
+                printable(row["workflow_type"]),
                 row["exit"],
                 str(row["events"]),
                 ", ".join(row["patch_ids"]) or "-",
@@ -385,20 +386,21 @@ def show(ctx: click.Context, file: Path, output: OutputFormat) -> None:
     history, faults = inspect(file)
     if history is None:
         for fault in faults:
-            click.echo(f"error [{fault.code}]: {fault.file}: {fault.what}", err=True)
-            click.echo(f"hint: {fault.fix}", err=True)
+            say(f"error [{fault.code}]: {fault.file}: {fault.what}", err=True)
+            say(f"hint: {fault.fix}", err=True)
         ctx.exit(1)
     rows = event_rows(history)
     facts = list_row(history) | {"workflow_id": history.workflow_id, "run_id": history.run_id}
 
     def text() -> None:
         for name, value in facts.items():
-            click.echo(f"{name:<14}{value if value not in (None, []) else '-'}")
+            say(f"{name:<14}{value if value not in (None, []) else '-'}")
         click.echo()
         width = max(len(row["type"]) for row in rows)
         for row in rows:
             at = "" if row["seconds"] is None else f"{row['seconds']:.3f} s"
-            click.echo(f"{row['id']:>5}  {at:>11}  {row['type']:<{width}}  {event_line(row)}".rstrip())
+            line = f"{row['id']:>5}  {at:>11}  {row['type']:<{width}}  {event_line(row)}"
+            click.echo(printable(line.rstrip()))
 
     warnings = [f"[{fault.code}] {fault.what}" for fault in faults]
     emit("replay show", output, data={"history": facts, "events": rows}, text=text, warnings=warnings)

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import click
 
 from photo_worker.cli.context import Surroundings, stack_option, surroundings
-from photo_worker.cli.output import Command, OutputFormat, emit, output_option
+from photo_worker.cli.output import Command, OutputFormat, emit, output_option, say
 from photo_worker.errors import PhotoWorkerError
 from photo_worker.replay_errors import ScenariosUnusable
 
@@ -161,8 +161,8 @@ def _say(one: Recorded) -> None:
         for path in one.paths:
             click.echo(f"recorded  {path}")
         return
-    click.echo(f"failed    {one.scenario.name} [{one.error.code}]: {one.error.message}", err=True)
-    click.echo(f"hint: {one.error.hint}", err=True)
+    say(f"failed    {one.scenario.name} [{one.error.code}]: {one.error.message}", err=True)
+    say(f"hint: {one.error.hint}", err=True)
 
 
 def _as_dict(one: Recorded) -> dict[str, object]:

@@ -10,8 +10,9 @@ from uuid import UUID
 import click
 
 from photo_worker.cli.context import Surroundings, stack_option, surroundings
-from photo_worker.cli.output import Command, OutputFormat, emit, output_option
+from photo_worker.cli.output import Command, OutputFormat, emit, output_option, say
 from photo_worker.errors import ConfigurationError, DependencyError
+from photo_worker.printable import printable
 
 if TYPE_CHECKING:
     from photo_worker.bootstrap import Application
@@ -62,7 +63,7 @@ async def _progress(around: Surroundings, application: Application, job_id: UUID
         service = JobService(application.store, application.repository, orchestrator, around.settings.s3_bucket)
         state = await service.workflow_of(job_id)
     except (ConfigurationError, DependencyError) as error:
-        click.echo(f"only the row is shown: [{error.code}] {error.message}", err=True)
+        say(f"only the row is shown: [{error.code}] {error.message}", err=True)
         return {"workflow": None, "waiting": None}
     waiting = None if state is None else state.waiting
     return {
@@ -92,9 +93,9 @@ def _text(facts: Mapping[str, object], where: Mapping[str, str | None]) -> str:
             f" {waiting['reason']}"
         )
     width = max(len(name) for name in shown)
-    rows = [f"{name:<{width}}  {value}" for name, value in shown.items()]
+    rows = [f"{name:<{width}}  {printable(str(value))}" for name, value in shown.items()]
     rows += [f"{name:<{width}}  {value}" for name, value in where.items() if value and not value.startswith("s3://")]
     lines = facts["lines"]
     if isinstance(lines, list) and lines:
-        rows += ["", *(str(line) for line in lines)]
+        rows += ["", *(printable(str(line)) for line in lines)]
     return "\n".join(rows)

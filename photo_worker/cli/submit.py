@@ -107,15 +107,18 @@ async def submit_all(
 
     Says so where ``engine`` is none of this machine's.
 
-    Raises, before anything is uploaded, what ``require_own_bucket`` raises of the bucket that the uploads go to.
+    Raises, before anything is uploaded, ``InvalidEngine``, and what ``require_own_bucket`` raises of the bucket that
+    the uploads go to.
     Says so where no worker is there to do the work, unless the caller knows that one comes.
-    One source's refusal is its row's error and leaves the others running; a single source's is raised.
+    One source's refusal is its row's error and leaves the others running; a single source's is raised. What goes wrong
+    while a job is waited for is its row's error, always.
     """
     from photo_worker.bootstrap import build_application, build_orchestrator
     from photo_worker.cli.view import JobRow, with_progress
     from photo_worker.integrity.binding import require_own_bucket
-    from photo_worker.jobs import JobService
+    from photo_worker.jobs import JobService, check_engine
 
+    check_engine(engine)
     application = build_application(around.settings)
     try:
         _tell_unknown(engine)
@@ -146,7 +149,8 @@ async def submit_all(
                 if wait:
                     row.report = await service.wait(submission.job_id)
             except PhotoWorkerError as error:
-                if len(sources) == 1:
+                # A job that is there has an id, which an error alone would not tell.
+                if len(sources) == 1 and row.job_id is None:
                     raise
                 row.error = error
             return row

@@ -114,13 +114,15 @@ def print_rows(rows: Sequence[JobRow]) -> None:
     for row in rows:
         if row.reason is not None:
             click.echo(f"\n{printable(row.label)}: [{row.reason[0]}] {printable(row.reason[1])}")
+        if row.error is not None:
+            click.echo(f"hint: {printable(row.error.hint)}")
 
 
 def _cells(row: JobRow) -> tuple[str, str, str, str, str]:
     job = "-" if row.job_id is None else str(row.job_id)
     if row.report is None:
         submitted = "joined" if row.joined else "submitted"
-        return ("refused" if row.error else submitted), "-", "-", "-", job
+        return ("refused" if row.job_id is None else submitted), "-", "-", "-", job
     report = row.report
     return (
         report.recipe.status,

@@ -50,6 +50,9 @@ class Contract(BaseModel):
 class ImageProcessingInput(Contract):
     """Start of ``image_processing_workflow``. ``job_id`` is the workflow id and the database key.
 
+    It is the workflow's one argument. A start with none, with two or with anything else ends the workflow as
+    ``contract_invalid``, without a row.
+
     ``job_id`` and ``key`` are only bounded here; the workflow checks their form, so that a bad
     one ends the job with a reason instead of an undecodable payload. ``lifetime_seconds`` is how long the job
     waits for services that are away, counted from its first workflow task; the policies' own without it. Its bounds

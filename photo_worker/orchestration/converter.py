@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from pydantic import ValidationError
@@ -15,26 +16,44 @@ from temporalio.converter import (
 )
 from temporalio.exceptions import ApplicationError
 
+from photo_worker.contracts.arguments import faults_of
 from photo_worker.errors import InvalidContract
+from photo_worker.printable import cut
+
+# In the place of a contract, where none is known yet.
+_ENCODING = "its encoding"
+
+
+def _broken(contract: str, reason: str) -> ApplicationError:
+    # A plain exception here would fail the workflow task, which Temporal tries again for ever; an ApplicationError
+    # ends the workflow with its reason.
+    problem = InvalidContract(contract=contract, reason=reason)
+    return ApplicationError(problem.message, problem.hint, type=problem.code, non_retryable=True)
 
 
 class _ContractJsonConverter(PydanticJSONPlainPayloadConverter):
     def from_payload(self, payload: Payload, type_hint: type | None = None) -> Any:
+        contract = _ENCODING if type_hint is None else getattr(type_hint, "__name__", str(type_hint))
         try:
             return super().from_payload(payload, type_hint)
         except ValidationError as error:
-            # A plain exception here would fail the workflow task, which Temporal tries again for
-            # ever; an ApplicationError ends the workflow with its reason. Values are left out.
-            faults = "; ".join(
-                f"{'.'.join(str(part) for part in fault['loc']) or 'value'}: {fault['msg']}"
-                for fault in error.errors(include_url=False, include_input=False, include_context=False)
-            )
-            problem = InvalidContract(contract=getattr(type_hint, "__name__", str(type_hint)), reason=faults)
-            raise ApplicationError(problem.message, problem.hint, type=problem.code, non_retryable=True) from None
+            raise _broken(contract, faults_of(error)) from None
 
 
 class ContractPayloadConverter(CompositePayloadConverter):
     """Temporal's default converters with JSON done by pydantic."""
+
+    def from_payloads(self, payloads: Sequence[Payload], type_hints: list[type] | None = None) -> list[Any]:
+        """Decode payloads into values; raises a final ``ApplicationError`` where one is not what its encoding says.
+
+        An encoding that is unknown here raises ``KeyError``: another worker may have a codec for it.
+        """
+        if not all("encoding" in payload.metadata for payload in payloads):
+            raise _broken(_ENCODING, "it names none")
+        try:
+            return super().from_payloads(payloads, type_hints)
+        except (RuntimeError, UnicodeError) as error:
+            raise _broken(_ENCODING, cut(str(error.__cause__ or error))) from None
 
     def __init__(self) -> None:
         json_converter = _ContractJsonConverter()

@@ -44,6 +44,13 @@ def storage_unavailable() -> Exception:
     return errors.StorageUnavailable(store="the jobs' store", reason="the connection was cut")
 
 
+def away_for_a_day() -> Exception:
+    """Return what S3 is that asks to be left alone for longer than a job lives."""
+    error = errors.StorageUnavailable(store="the jobs' store", reason="503 Slow Down")
+    error.retry_after_seconds = 86_460
+    return error
+
+
 def throttled() -> Exception:
     """Return what Textract says to a caller that asks too often."""
     return errors.OcrThrottled(engine="textract", reason="ThrottlingException")
@@ -57,7 +64,8 @@ def defect() -> Exception:
 def failed(name: str, about: str, code: str, *ran: Ran, photo: Photo | None = None, **more: Any) -> Scenario:
     """Return a scenario that ends as a failure with ``code``, written down by ``record_failure``."""
     recorded = more.pop("recorded", Ran(RECORD, "completed"))
-    expected = Expected("failure", (*ran, recorded), failure=code)
+    parts = {"events": more.pop("events", {}), "patches": more.pop("patches", ())}
+    expected = Expected("failure", (*ran, recorded), failure=code, **parts)
     return Scenario(name, WORKFLOW, about, expected, request=photo or Photo(), **more)
 
 

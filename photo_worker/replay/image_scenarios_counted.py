@@ -17,6 +17,7 @@ from photo_worker.replay.image_scenario_parts import (
     VERIFY,
     WORKFLOW,
     Photo,
+    away_for_a_day,
     cancelled,
     defect,
     failed,
@@ -234,5 +235,23 @@ COUNTED_SCENARIOS: tuple[Scenario, ...] = (
         request=Photo(),
         interferences=held(OCR),
         steps=(Reach(OCR), Terminate()),
+    ),
+)
+
+# Of these the release before lifetimes has the beginning and the first reading, today's the rest.
+BETWEEN_SCENARIOS: tuple[Scenario, ...] = (
+    failed(
+        "rereading-ends",
+        "The run is older than a day: under the release before it read on once, and ends with its next reading.",
+        "source_replaced",
+        Ran(VERIFY, "completed", 2),
+        Ran(OCR, "failed"),
+        DONE[0],
+        Ran(OCR, "failed"),
+        photo=Photo("theirs", engine="textract-replaced-always"),
+        interferences=fails(VERIFY, away_for_a_day, 1, times=1),
+        events={"TimerFired": 1},
+        patches=("source-replaced", "rereading-ends-2"),
+        skips_time=True,
     ),
 )

@@ -151,6 +151,8 @@ class Scenario:
     keep: tuple[str, ...] = ()
     """Constants of the workflow that scrubbing leaves as they are."""
     limit: timedelta = timedelta(seconds=90)
+    skips_time: bool = False
+    """Waits in which nothing happens pass at once; the server has to allow it, as Temporal's dev server can."""
 
 
 @dataclass(frozen=True)

@@ -8,12 +8,21 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import AsyncExitStack, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, TypeAlias
 from uuid import uuid4
 
 from temporalio import activity
-from temporalio.client import Client, WorkflowFailureError, WorkflowHandle, WorkflowHistory, WorkflowUpdateFailedError
+from temporalio.api.common.v1 import TimeSkippingConfig
+from temporalio.client import (
+    Client,
+    OutboundInterceptor,
+    StartWorkflowInput,
+    WorkflowFailureError,
+    WorkflowHandle,
+    WorkflowHistory,
+    WorkflowUpdateFailedError,
+)
 from temporalio.client import Interceptor as ClientInterceptor
 from temporalio.exceptions import ApplicationError
 from temporalio.service import RPCError, RPCStatusCode
@@ -134,7 +143,8 @@ class Stage:
         workflow_id = make_id(scenario) if make_id else str(uuid4())
         request = await self.playbook.prepare(scenario, self.application, workflow_id)
         # Without a timeout of its own: the server would cut the activities' timeouts to it, and record that.
-        handle = await self.client.start_workflow(scenario.workflow, request, id=workflow_id, task_queue=queue)
+        client = _with_interceptor(self.client, _SkippingTime()) if scenario.skips_time else self.client
+        handle = await client.start_workflow(scenario.workflow, request, id=workflow_id, task_queue=queue)
         async with AsyncExitStack() as stack:
             stack.push_async_callback(_leave_nothing, self.client.get_workflow_handle(workflow_id))
             crew = _Crew(self, scenario, queue)
@@ -253,7 +263,19 @@ class _Crew:
             await running.aclose()
 
 
-def _with_interceptor(client: Client, interceptor: _Interfering) -> Client:
+class _SkippingTime(ClientInterceptor):
+    """Asks the server to pass over waits in which nothing happens, which no option of the client does."""
+
+    def intercept_client(self, next: OutboundInterceptor) -> OutboundInterceptor:
+        return _SkippingOutbound(next)
+
+
+class _SkippingOutbound(OutboundInterceptor):
+    async def start_workflow(self, input: StartWorkflowInput) -> WorkflowHandle[Any, Any]:
+        return await super().start_workflow(replace(input, time_skipping_config=TimeSkippingConfig(enabled=True)))
+
+
+def _with_interceptor(client: Client, interceptor: ClientInterceptor) -> Client:
     """Return a client of the same connection whose workers run ``interceptor`` around their own."""
     config = client.config()
     config["interceptors"] = [*config["interceptors"], interceptor]

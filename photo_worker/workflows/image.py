@@ -28,6 +28,7 @@ with workflow.unsafe.imports_passed_through():
     from photo_worker.activities.boundary import to_application_error
     from photo_worker.activities.ocr import OcrActivities
     from photo_worker.activities.results import ResultActivities
+    from photo_worker.contracts.arguments import only_argument
     from photo_worker.contracts.image import (
         CONFIGURED_ENGINE,
         FailureInput,
@@ -62,8 +63,16 @@ class ImageProcessingWorkflow:
         self._deadline: datetime | None = None
 
     @workflow.run
-    async def run(self, request: ImageProcessingInput) -> ImageProcessingResult:
-        """Process the photo that ``request`` points at."""
+    async def run(self, *given: Any) -> ImageProcessingResult:
+        """Process the photo that the one argument, an ``ImageProcessingInput``, points at.
+
+        Any number is taken: the SDK would fail the task of a call that does not fit, again and again without end.
+        """
+        try:
+            request = only_argument(given, ImageProcessingInput)
+        except InputError as error:
+            # As the data converter ends what it cannot make a contract of: histories have no cause there.
+            raise to_application_error(error) from None
         try:
             parse_job_id(request.job_id)
         except InputError as error:

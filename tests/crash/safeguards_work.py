@@ -82,6 +82,21 @@ WORKFLOW: tuple[Safeguard, ...] = (
         (_ENDS + "test_an_input_that_breaks_its_contract_ends_its_workflow",),
     ),
     Safeguard(
+        "call-ends-the-workflow",
+        "a start with no argument, with two, or with none that is an object ends the workflow",
+        "the workflow's first task fails and is tried again for ever",
+        (2, 11),
+        "the workflow lets the error that no contract fits pass as it is",
+        (
+            Edit(
+                "photo_worker/workflows/image.py",
+                "        except InputError as error:\n            # As the data converter",
+                "        except ZeroDivisionError as error:\n            # As the data converter",
+            ),
+        ),
+        (_ENDS + "test_an_input_that_breaks_its_contract_ends_its_workflow",),
+    ),
+    Safeguard(
         "reason-without-end",
         "the reason of a failure is written however late the database is back",
         "a job whose database was away for long stays running in its row for ever",

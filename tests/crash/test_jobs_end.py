@@ -172,12 +172,23 @@ def test_a_job_that_is_cancelled_while_its_result_is_written_has_it(
     assert (*ended(world), manifest) == ("succeeded", None, "completed", True)
 
 
-def test_an_input_that_breaks_its_contract_ends_its_workflow(world: World) -> None:
-    broken = Payload(metadata={"encoding": b"json/plain"}, data=b'{"job_id": 5}')
-    world.service.start(str(ONE), "image_processing_workflow", [broken])
+@pytest.mark.parametrize(
+    "given",
+    [
+        [b'{"job_id": 5}'],
+        [],
+        [b'{"job_id": "1", "bucket": "b", "key": "k"}'] * 2,
+        [b"null"],
+        [b'"a photo"'],
+        [b"["],
+    ],
+)
+def test_an_input_that_breaks_its_contract_ends_its_workflow(world: World, given: list[bytes]) -> None:
+    arguments = [Payload(metadata={"encoding": b"json/plain"}, data=each) for each in given]
+    world.service.start(str(ONE), "image_processing_workflow", arguments)
     with suppress(TaskFailed):
         world.run()
-    assert execution(world).status == "failed"
+    assert ended(world) == (None, None, "failed")
     failure = execution(world).failure
     assert failure is not None
     assert failure.application_failure_info.type == "contract_invalid"

@@ -224,12 +224,17 @@ def test_a_worker_of_an_unknown_namespace_says_so_and_ends(stack_variables: dict
     assert "Traceback" not in done.stderr
 
 
-def test_an_engine_that_is_too_long_is_refused_before_anything_is_written(
-    stack_variables: dict[str, str], tmp_path: Path, s3_client: S3Client
+@pytest.mark.parametrize("engine", ["e" * 300, "", "Text ract"])
+def test_an_engine_that_is_none_is_refused_before_anything_is_written(
+    stack_variables: dict[str, str], tmp_path: Path, s3_client: S3Client, engine: str
 ) -> None:
-    done = photo_worker("submit", PHOTO, "--engine", "e" * 300, "-o", "json", variables=stack_variables, cwd=tmp_path)
+    done = photo_worker("submit", PHOTO, "--engine", engine, "-o", "json", variables=stack_variables, cwd=tmp_path)
     assert done.returncode == 1
-    assert json.loads(done.stdout)["error"]["code"] == "contract_invalid"
+    assert json.loads(done.stdout)["error"]["code"] == "engine_invalid"
+    # In words, and without a word of waiting for a worker that has it.
+    assert "the name of an engine is a-z, then at most 63 of a-z, 0-9, '-' and '_'" in done.stderr
+    assert "such as textract" in done.stderr
+    assert "wait" not in done.stderr
     assert "Traceback" not in done.stderr
     assert s3_client.list_objects_v2(Bucket=stack_variables["S3_BUCKET"], Prefix="raw/")["KeyCount"] == 0
     with psycopg.connect(stack_variables["DATABASE_URL"]) as connection:

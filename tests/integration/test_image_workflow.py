@@ -13,9 +13,11 @@ from uuid import UUID, uuid4
 
 import pytest
 from temporalio import workflow
-from temporalio.api.common.v1 import WorkflowExecution
+from temporalio.api.common.v1 import Payload, WorkflowExecution
 from temporalio.api.workflowservice.v1 import ResetWorkflowExecutionRequest
 from temporalio.client import WorkflowExecutionStatus, WorkflowFailureError
+from temporalio.common import RawValue
+from temporalio.exceptions import ApplicationError
 from temporalio.worker import Worker
 from temporalio.worker.workflow_sandbox import SandboxedWorkflowRunner, SandboxRestrictions
 
@@ -24,12 +26,16 @@ from photo_worker.contracts.image import ImageProcessingInput, ImageProcessingRe
 from photo_worker.errors import JobCancelled, JobFailed, OcrUnavailable, SourceReplaced
 from photo_worker.ocr.recorded import RecordedBackend
 from photo_worker.ports import DetectedText, DocumentRef, Recipe
+from photo_worker.replay.record import replay_problem
+from photo_worker.replay.target_names import PRODUCT_WORKFLOWS
 from photo_worker.sources import Source
 from photo_worker.workflows.image import LIFETIME, ImageProcessingWorkflow
 from tests.support.harness import FIXTURES, Harness, eventually, open_harness, waiting_for
 from tests.support.proxy import proxy_to
 
 pytestmark = pytest.mark.stack
+
+GOOD = {"job_id": str(uuid4()), "bucket": "some-bucket", "key": "some-key"}
 
 
 def a_photo() -> Source:
@@ -127,6 +133,36 @@ class TestFailure:
             )
         assert getattr(caught.value.cause, "type", None) == "contract_invalid"
         assert "job_id" in str(caught.value.cause)
+
+    @pytest.mark.parametrize(
+        ("given", "said"),
+        [
+            ([], "there are 0 arguments instead of one"),
+            ([GOOD, GOOD], "there are 2 arguments instead of one"),
+            ([42], "the argument is no JSON object"),
+            ([[GOOD]], "the argument is no JSON object"),
+            # Temporal's encoding of nothing, of bytes, and of what its UI sends for the other one that it offers.
+            ([None], "the argument is no JSON object"),
+            ([b"a photo"], "the argument is no JSON object"),
+            ([RawValue(Payload(metadata={"encoding": b"json/protobuf"}, data=b"{}"))], "Unknown Protobuf type"),
+        ],
+    )
+    async def test_a_call_that_the_workflow_does_not_take_ends_with_a_reason(
+        self, running: Harness, given: list[object], said: str
+    ) -> None:
+        job_id = uuid4()
+        handle = await running.client.start_workflow(
+            "image_processing_workflow", args=given, id=str(job_id), task_queue=running.settings.temporal_task_queue
+        )
+        with pytest.raises(WorkflowFailureError) as caught:
+            await asyncio.wait_for(handle.result(), 30)
+        cause = caught.value.cause
+        assert isinstance(cause, ApplicationError)
+        assert (cause.type, cause.non_retryable) == ("contract_invalid", True)
+        assert said in cause.message
+        assert await status_of(running, job_id) == ""
+        history = (await handle.fetch_history()).to_json_dict()
+        assert await asyncio.to_thread(replay_problem, PRODUCT_WORKFLOWS, [history]) is None
 
     @pytest.mark.parametrize("seconds", [10**18, -(10**12), 31_536_001, -1])
     async def test_a_lifetime_that_no_job_can_have_ends_with_a_reason(self, running: Harness, seconds: int) -> None:

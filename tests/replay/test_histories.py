@@ -14,9 +14,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from temporalio import workflow
 from temporalio.client import WorkflowHistory
-from temporalio.worker import Replayer
+from temporalio.worker import Replayer, UnsandboxedWorkflowRunner
 
+from photo_worker import policies
+from photo_worker.contracts.image import ImageProcessingResult
 from photo_worker.orchestration.converter import data_converter
 from photo_worker.replay.course import deviation
 from photo_worker.replay.engine import Code
@@ -33,6 +36,7 @@ from photo_worker.replay.histories import (
 )
 from photo_worker.replay.scenarios import Scenario
 from photo_worker.replay.target_names import PRODUCT_WORKFLOWS
+from photo_worker.workflows.image import ImageProcessingWorkflow
 from scripts.check_committed import problems_in
 from tests.replay.corpora import CORPORA, FEATURES, PRODUCT, Corpus, load
 from tests.support.harness import FIXTURES
@@ -195,3 +199,39 @@ def document_lines() -> set[str]:
         lines |= {block["Text"] for block in answer["Blocks"] if len(block.get("Text", "")) > 5}
     assert len(lines) > 100
     return lines
+
+
+@workflow.defn(name="image_processing_workflow")
+class ReadsOn(ImageProcessingWorkflow):
+    """Today's workflow without the end of rereading in runs from before lifetimes."""
+
+    @workflow.run
+    async def run(self, *given: Any) -> ImageProcessingResult:
+        return await super().run(*given)
+
+    def _is_late(self, readings: int) -> bool:
+        return self._deadline is not None
+
+
+@workflow.defn(name="image_processing_workflow")
+class EndsAtOnce(ImageProcessingWorkflow):
+    """Today's workflow with that end for what an earlier release went on with as well."""
+
+    @workflow.run
+    async def run(self, *given: Any) -> ImageProcessingResult:
+        return await super().run(*given)
+
+    def _is_late(self, readings: int) -> bool:
+        return workflow.now() > workflow.info().start_time + policies.JOB_LIFETIME
+
+
+@pytest.mark.parametrize("code", [ReadsOn, EndsAtOnce])
+async def test_both_sides_of_the_end_of_rereading_are_recorded(code: type) -> None:
+    (path,) = (path for path in PRODUCT.files() if path.stem == "rereading-ends")
+    history = WorkflowHistory.from_json("any", path.read_text(encoding="utf-8"))
+    for workflows, fits in ((ImageProcessingWorkflow, True), (code, False)):
+        replayer = Replayer(
+            workflows=[workflows], data_converter=data_converter, workflow_runner=UnsandboxedWorkflowRunner()
+        )
+        result = await replayer.replay_workflow(history, raise_on_replay_failure=False)
+        assert (result.replay_failure is None) is fits

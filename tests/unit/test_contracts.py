@@ -4,10 +4,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import BaseModel, ValidationError
+from temporalio.api.common.v1 import Payload
 from temporalio.exceptions import ApplicationError
 
 from photo_worker.contracts import image
+from photo_worker.contracts.arguments import only_argument
 from photo_worker.contracts.image import Contract, FailureInput, ImageProcessingInput, LocatedAsset
+from photo_worker.errors import InvalidContract
 from photo_worker.orchestration.converter import ContractPayloadConverter
 
 CONTRACTS = [
@@ -67,3 +70,59 @@ def test_a_payload_that_breaks_its_contract_ends_the_workflow_and_shows_no_value
     assert caught.value.non_retryable
     assert "size_bytes" in caught.value.message
     assert "hunter2" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("metadata", "data"),
+    [
+        ({"encoding": b"json/plain"}, b"{not JSON"),
+        ({"encoding": b"json/plain"}, b""),
+        ({"encoding": b"json/plain"}, b"1" * 5000),
+        ({"encoding": b"binary/null"}, b"something"),
+        # What Temporal's UI sends where its other encoding is chosen.
+        ({"encoding": b"json/protobuf"}, b"{}"),
+        ({"encoding": b"json/protobuf", "messageType": b"temporal.api.common.v1.Payload"}, b"\xff"),
+        ({"encoding": b"json/protobuf", "messageType": b"\xff"}, b"{}"),
+        ({}, b"{}"),
+    ],
+)
+@pytest.mark.parametrize("hints", [None, [ImageProcessingInput]])
+def test_a_payload_that_is_not_what_its_encoding_says_ends_the_workflow(
+    metadata: dict[str, bytes], data: bytes, hints: list[type] | None
+) -> None:
+    payload = Payload(metadata=metadata, data=data)
+    with pytest.raises(ApplicationError) as caught:
+        ContractPayloadConverter().from_payloads([payload], hints)
+    assert caught.value.type == "contract_invalid"
+    assert caught.value.non_retryable
+    assert "None" not in caught.value.message
+
+
+def test_a_payload_for_which_another_worker_may_have_the_codec_ends_nothing() -> None:
+    payload = Payload(metadata={"encoding": b"binary/encrypted"}, data=b"sealed")
+    with pytest.raises(KeyError):
+        ContractPayloadConverter().from_payloads([payload], [ImageProcessingInput])
+
+
+GOOD = {"job_id": "j", "bucket": "b", "key": "k"}
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ((), "there are 0 arguments instead of one"),
+        ((GOOD, GOOD), "there are 2 arguments instead of one"),
+        ((None,), "the argument is no JSON object"),
+        (([GOOD],), "the argument is no JSON object"),
+        (("{}",), "the argument is no JSON object"),
+        (({"bucket": "b", "key": 7},), "job_id: Field required; key: Input should be a valid string"),
+    ],
+)
+def test_arguments_that_are_no_contract_are_told_apart(given: tuple[object, ...], said: str) -> None:
+    with pytest.raises(InvalidContract) as caught:
+        only_argument(given, ImageProcessingInput)
+    assert caught.value.message == f"The input does not have the form that ImageProcessingInput asks for: {said}."
+
+
+def test_the_one_argument_is_the_contract() -> None:
+    assert only_argument([GOOD], ImageProcessingInput) == ImageProcessingInput(job_id="j", bucket="b", key="k")

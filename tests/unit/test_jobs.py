@@ -15,6 +15,7 @@ from photo_worker.contracts.image import ImageProcessingInput, ImageProcessingRe
 from photo_worker.errors import (
     InvalidBucket,
     InvalidContract,
+    InvalidEngine,
     JobConflict,
     JobEndedWithoutRow,
     JobErased,
@@ -161,7 +162,10 @@ async def test_a_process_that_dies_behind_the_row_leaves_a_job_with_a_photo(
 @pytest.mark.parametrize(
     ("options", "error", "named"),
     [
-        ({"engine": "e" * 201}, InvalidContract, "engine"),
+        ({"engine": "e" * 201}, InvalidEngine, "the name of an engine is a-z, then at most 63"),
+        ({"engine": ""}, InvalidEngine, "''"),
+        ({"engine": "Textract"}, InvalidEngine, "'Textract'"),
+        ({"engine": "textract\n"}, InvalidEngine, "'textract.*n'"),
         ({"expected_content_type": "image/" + "p" * 300}, InvalidContract, "expected_content_type"),
         ({"bucket": "b" * 256}, InvalidBucket, "256 characters"),
     ],

@@ -1,0 +1,36 @@
+"""What a workflow was started with, as its contract: anybody can start one with anything, by Temporal's UI or CLI."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TypeVar
+
+from pydantic import BaseModel, ValidationError
+
+from photo_worker.errors import InvalidContract
+
+_Model = TypeVar("_Model", bound=BaseModel)
+
+
+def only_argument(given: Sequence[object], contract: type[_Model]) -> _Model:
+    """Return the one argument of a call as its contract.
+
+    Raises ``InvalidContract`` where there is none, another one beside it, or something else in its place.
+    """
+    if len(given) != 1:
+        raise InvalidContract(contract=contract.__name__, reason=f"there are {len(given)} arguments instead of one")
+    (fields,) = given
+    if not isinstance(fields, dict):
+        raise InvalidContract(contract=contract.__name__, reason="the argument is no JSON object")
+    try:
+        return contract.model_validate(fields)
+    except ValidationError as error:
+        raise InvalidContract(contract=contract.__name__, reason=faults_of(error)) from None
+
+
+def faults_of(error: ValidationError) -> str:
+    """Return what a value has wrong, field by field; values are left out."""
+    return "; ".join(
+        f"{'.'.join(str(part) for part in fault['loc']) or 'value'}: {fault['msg']}"
+        for fault in error.errors(include_url=False, include_input=False, include_context=False)
+    )

@@ -1,0 +1,46 @@
+"""A run that two releases had in turn: the one before knew no lifetime of jobs, and read without end.
+
+    photo-worker replay record --scenarios tests.replay.between_releases:PLAYBOOK
+
+on a stack with Temporal in its own dev server, started with
+``--dynamic-config-value frontend.WorkflowTimeSkippingEnabled=true``: a day passes in which nothing happens.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+from temporalio import workflow
+from temporalio.exceptions import ActivityError
+
+with workflow.unsafe.imports_passed_through():
+    from photo_worker.contracts.arguments import only_argument
+    from photo_worker.contracts.image import ImageProcessingInput, ImageProcessingResult
+    from photo_worker.replay.image_scenarios import playbook
+    from photo_worker.replay.image_scenarios_counted import BETWEEN_SCENARIOS
+    from photo_worker.workflows.image import ImageProcessingWorkflow, _reason, _to_the_end
+    from tests.support.harness import FIXTURES
+
+
+@workflow.defn(name="image_processing_workflow")
+class BetweenReleases(ImageProcessingWorkflow):
+    """What the two do together: the release before has the run's beginning and its first reading, today's the rest."""
+
+    @workflow.run
+    async def run(self, *given: Any) -> ImageProcessingResult:
+        request = only_argument(given, ImageProcessingInput)
+        try:
+            return await self._process(request)
+        except ActivityError as error:
+            reason = _reason(error)
+            await _to_the_end(self._record_failure(request, reason))
+            raise reason from error
+
+    def _is_late(self, readings: int) -> bool:
+        return readings > 1 and super()._is_late(readings)
+
+
+PLAYBOOK = replace(
+    playbook(FIXTURES / "photos" / "clean-print.png"), scenarios=BETWEEN_SCENARIOS, workflows=lambda: [BetweenReleases]
+)

@@ -1,0 +1,86 @@
+"""What `submit` and `demo` say of a photo: the job's id whatever comes after it, and a bad file's fault as its own."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from uuid import UUID
+
+import pytest
+from click.testing import CliRunner, Result
+
+from photo_worker.bootstrap import Application
+from photo_worker.cli import cli
+from photo_worker.cli.demo import _job_id
+from photo_worker.config import Settings
+from photo_worker.integrity.binding import bind
+from photo_worker.sources import Source
+from photo_worker.storage.memory import MemoryObjectStore, MemoryRecipeRepository
+from photo_worker.temporal_errors import TemporalUnavailable
+from tests.unit.test_jobs import BODY, Starts
+
+BUCKET = "photo-worker"
+AWAY = TemporalUnavailable(target="temporal.example.com:7233", reason="the connection was cut")
+
+
+@pytest.fixture
+def temporal(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Starts:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("PHOTO_WORKER_HOME", str(tmp_path / "stacks"))
+    monkeypatch.setenv("DATABASE_URL", "postgresql://nowhere.invalid/db")
+    made = Application(Settings(), MemoryObjectStore(), MemoryRecipeRepository(), close=lambda: None)
+    made.store.ensure_bucket(BUCKET)
+    bind(made.store, made.repository, BUCKET)
+    starts = Starts()
+
+    async def orchestrator(*given: object) -> Starts:
+        return starts
+
+    monkeypatch.setattr("photo_worker.bootstrap.build_application", lambda settings: made)
+    monkeypatch.setattr("photo_worker.bootstrap.build_orchestrator", orchestrator)
+    (tmp_path / "pie.png").write_bytes(BODY)
+    return starts
+
+
+def submit(*arguments: str) -> Result:
+    return CliRunner().invoke(cli, ["submit", "pie.png", *arguments])
+
+
+def test_a_job_that_cannot_be_waited_for_is_named(temporal: Starts) -> None:
+    """Without its id the user can neither look at it nor join it, and submitting again pays for another one."""
+    temporal.failure = AWAY
+    said = submit("--wait")
+    (job_id,) = temporal.known
+    assert said.exit_code == 1
+    assert f"submitted        -      -           -  {job_id}" in said.stdout
+    assert f"[temporal_unavailable] {AWAY.message}" in said.stdout
+    assert f"hint: {AWAY.hint}" in said.stdout
+
+
+def test_a_program_is_told_the_id_as_well(temporal: Starts) -> None:
+    temporal.failure = AWAY
+    said = submit("--wait", "-o", "json")
+    envelope = json.loads(said.stdout)
+    (job,) = envelope["data"]["jobs"]
+    assert (said.exit_code, envelope["status"]) == (1, "failed")
+    assert [UUID(job["job_id"])] == temporal.known
+    assert job["error"] == {"code": "temporal_unavailable", "message": AWAY.message}
+
+
+def test_a_photo_that_became_no_job_is_the_commands_own_error(temporal: Starts) -> None:
+    def away(job_id: UUID) -> None:
+        raise AWAY
+
+    temporal.before = away
+    said = submit("-o", "json")
+    assert (said.exit_code, json.loads(said.stdout)["error"]["code"]) == (1, "temporal_unavailable")
+
+
+@pytest.mark.timeout(30)
+def test_a_demo_file_that_cannot_be_read_gets_an_id_all_the_same(tmp_path: Path) -> None:
+    """Its submission says why; as it is, the others would not be submitted, or the command would wait for ever."""
+    os.mkfifo(tmp_path / "pipe.png")
+    (tmp_path / "gone.png").symlink_to(tmp_path / "nowhere.png")
+    for name in ("pipe.png", "gone.png"):
+        assert isinstance(_job_id(Source(name, path=tmp_path / name)), UUID)
