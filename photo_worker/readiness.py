@@ -21,20 +21,20 @@ from photo_worker.ports import ObjectStore
 
 
 def checks_of(application: Application, backends: BackendRegistry | None = None) -> list[Check]:
-    """Return the checks of a worker with these settings: database and schema, bucket, and its own OCR backend.
+    """Return the checks of a worker with these settings: database with its schema, bucket, and its own OCR backend.
 
     ``backends`` are those that its activities use; without them the checks make their own.
     """
     settings = application.settings
     registry = backends or BackendRegistry(settings, application.store)
-    return [_schema(settings), _bucket(application), registry.require_usable]
+    return [_database(settings), _bucket(application), registry.require_usable]
 
 
-def _schema(settings: Settings) -> Check:
-    from photo_worker.storage.migrate import require_schema
+def _database(settings: Settings) -> Check:
+    from photo_worker.storage.migrate import require_usable
 
     url = settings.require_database_url()
-    return lambda: require_schema(url)
+    return lambda: require_usable(url)
 
 
 def _bucket(application: Application) -> Check:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import secrets
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
@@ -13,7 +14,7 @@ from uuid import UUID, uuid4
 
 import psycopg
 import pytest
-from psycopg import conninfo
+from psycopg import conninfo, sql
 
 from photo_worker.errors import (
     ConfigurationError,
@@ -43,10 +44,27 @@ def columns(database_url: str, table: str) -> dict[str, tuple[str, bool, str | N
 def test_an_empty_database_comes_to_the_head(empty_database_url: str) -> None:
     assert migrate.current(empty_database_url) is None
     with pytest.raises(SchemaMissing, match="no step was applied"):
-        migrate.require_schema(empty_database_url)
+        migrate.require_usable(empty_database_url)
     migrate.upgrade(empty_database_url)
     assert migrate.current(empty_database_url) == migrate.head()
-    migrate.require_schema(empty_database_url)
+    migrate.require_usable(empty_database_url)
+
+
+def test_a_role_that_may_not_write_is_refused(database_url: str) -> None:
+    role, password = f"pw_{secrets.token_hex(6)}", secrets.token_hex(8)
+    name = sql.Identifier(role)
+    with psycopg.connect(database_url, autocommit=True) as owner:
+        owner.execute(sql.SQL("CREATE ROLE {} LOGIN PASSWORD {}").format(name, sql.Literal(password)))
+        try:
+            owner.execute(sql.SQL("GRANT SELECT ON ALL TABLES IN SCHEMA public TO {}").format(name))
+            url = conninfo.make_conninfo(database_url, user=role, password=password)
+            with pytest.raises(ServiceRefused, match="permission denied for table recipes"):
+                migrate.require_usable(url)
+            owner.execute(sql.SQL("GRANT INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA public TO {}").format(name))
+            migrate.require_usable(url)
+        finally:
+            owner.execute(sql.SQL("DROP OWNED BY {}").format(name))
+            owner.execute(sql.SQL("DROP ROLE {}").format(name))
 
 
 def catalogue(database_url: str) -> list[tuple[object, ...]]:
@@ -125,7 +143,7 @@ def test_the_schema_of_a_newer_release_is_left_alone(empty_database_url: str) ->
     with pytest.raises(SchemaUnknown, match="9999"):
         migrate.upgrade(empty_database_url)
     assert migrate.current(empty_database_url) == "9999"
-    migrate.require_schema(empty_database_url)
+    migrate.require_usable(empty_database_url)
 
 
 def test_a_wrong_address_is_named(empty_database_url: str) -> None:
@@ -265,7 +283,7 @@ def upgrade_to(database_url: str, step: str) -> None:
 def test_the_table_of_erasures_comes_to_a_database_with_jobs(empty_database_url: str) -> None:
     upgrade_to(empty_database_url, "0001")
     with pytest.raises(SchemaMissing, match="it is at step 0001"):
-        migrate.require_schema(empty_database_url)
+        migrate.require_usable(empty_database_url)
     with psycopg.connect(empty_database_url) as connection:
         job_id, done = insert(connection), insert(connection, "succeeded")
         connection.execute(
@@ -274,7 +292,7 @@ def test_the_table_of_erasures_comes_to_a_database_with_jobs(empty_database_url:
         connection.commit()
         before = connection.execute("SELECT r, o FROM recipes r LEFT JOIN recipe_ocr o ON o.recipe_id = id").fetchall()
     migrate.upgrade(empty_database_url)
-    migrate.require_schema(empty_database_url)
+    migrate.require_usable(empty_database_url)
     with psycopg.connect(empty_database_url) as connection:
         after = connection.execute("SELECT r, o FROM recipes r LEFT JOIN recipe_ocr o ON o.recipe_id = id").fetchall()
         assert sorted(map(str, after)) == sorted(map(str, before))
