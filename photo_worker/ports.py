@@ -203,8 +203,18 @@ class RecipeRepository(Protocol):
     def is_erased(self, job_id: UUID) -> bool:
         """Tell whether the job was marked as erased."""
 
+    def earlier_hashes(self, job_id: UUID) -> frozenset[str]:
+        """Return what a job's bytes hashed to before what its row says now, and those of deleted jobs of its place.
+
+        An empty one among them says that there may have been others: the row is from before they were kept. Of a job
+        without a row there are none.
+        """
+
     def delete(self, job_id: UUID) -> bool:
-        """Delete a job's rows; tell whether there were any."""
+        """Delete a job's rows; tell whether there were any.
+
+        Another job of the same object that is not erased, where there is one, takes over its hashes.
+        """
 
     def sole_user(self, job_id: UUID, *, bucket: str, key: str, sha256: str = "") -> AbstractContextManager[bool]:
         """Tell whether no other job's row refers to an object, or to these bytes of it where a hash is given.

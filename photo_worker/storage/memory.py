@@ -208,6 +208,7 @@ class MemoryRecipeRepository:
         self._patience = patience_seconds
         self._deployment: UUID | None = None
         self._rows: dict[UUID, Recipe] = {}
+        self._earlier: dict[UUID, frozenset[str]] = {}
         self._erased: dict[bytes, datetime] = {}
         self._held: set[str] = set()
 
@@ -292,10 +293,30 @@ class MemoryRecipeRepository:
         with self._lock:
             return job_digest(job_id) in self._erased
 
-    def delete(self, job_id: UUID) -> bool:
-        """Delete a job's row; tell whether there was one."""
+    def earlier_hashes(self, job_id: UUID) -> frozenset[str]:
+        """Return the hashes that a job has given up, and those that were handed on to it."""
         with self._lock:
-            return self._rows.pop(job_id, None) is not None
+            return self._earlier.get(job_id, frozenset())
+
+    def delete(self, job_id: UUID) -> bool:
+        """Delete a job's row, and hand its hashes on; tell whether there was one."""
+        with self._lock:
+            gone = self._rows.pop(job_id, None)
+            earlier = self._earlier.pop(job_id, frozenset())
+            if gone is None:
+                return False
+            heir = next((row.id for row in self._users(gone.s3_raw_bucket, gone.s3_raw_key)), None)
+            if heir is not None:
+                known = earlier | ({gone.content_sha256} - {""})
+                self._earlier[heir] = self._earlier.get(heir, frozenset()) | known
+            return True
+
+    def _users(self, bucket: str, key: str) -> Iterator[Recipe]:
+        """Return the rows about an object whose jobs are not erased."""
+        for row in self._rows.values():
+            same = row.s3_raw_key == key and (row.s3_raw_bucket == bucket or "" in {row.s3_raw_bucket, bucket})
+            if same and job_digest(row.id) not in self._erased:
+                yield row
 
     @contextmanager
     def sole_user(self, job_id: UUID, *, bucket: str, key: str, sha256: str = "") -> Iterator[bool]:
@@ -308,12 +329,8 @@ class MemoryRecipeRepository:
             self._wait_until(lambda: key not in self._held)
             self._held.add(key)
             sole = not any(
-                row.id != job_id
-                and row.s3_raw_key == key
-                and (row.s3_raw_bucket == bucket or "" in {row.s3_raw_bucket, bucket})
-                and (not sha256 or row.content_sha256 in {"", sha256})
-                and job_digest(row.id) not in self._erased
-                for row in self._rows.values()
+                row.id != job_id and (not sha256 or row.content_sha256 in {"", sha256})
+                for row in self._users(bucket, key)
             )
         try:
             yield sole
@@ -363,5 +380,7 @@ class MemoryRecipeRepository:
                 row = change(row)
             if row != known:
                 row = replace(row, updated_at=now)
+            if known.content_sha256 not in {"", row.content_sha256}:
+                self._earlier[job_id] = self._earlier.get(job_id, frozenset()) | {known.content_sha256}
             self._rows[job_id] = row
             return row

@@ -50,7 +50,19 @@ ERASING: tuple[Safeguard, ...] = (
         (9,),
         "only the copy of the bytes that the row names is looked for",
         (Edit(_ERASE, "        if _is_uploaded(photo, own):\n            return named\n", "        return named\n"),),
-        (_ERASURES + "test_copies_of_bytes_that_were_replaced_go_too[False]",),
+        (
+            _ERASURES + "test_copies_of_bytes_that_were_replaced_go_too[False-kept]",
+            _ERASURES + "test_copies_of_bytes_that_were_replaced_go_too[False-older than the record]",
+        ),
+    ),
+    Safeguard(
+        "earlier-hashes-are-handed-on",
+        "a copy that a waiting job may read goes with that job",
+        "the copy stays for ever where the other job finds other bytes than those of the erased one",
+        (9,),
+        "what an erased job has read is forgotten with its row",
+        (Edit("photo_worker/storage/memory.py", "            if heir is not None:\n", "            if False:\n"),),
+        (_ERASURES + "test_a_copy_that_a_waiting_job_may_read_goes_with_that_job",),
     ),
     Safeguard(
         "mark-first",

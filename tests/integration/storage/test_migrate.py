@@ -7,6 +7,7 @@ import secrets
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from datetime import datetime
 from threading import Barrier
 from typing import Any
@@ -162,6 +163,41 @@ def test_a_percent_sign_in_the_url_is_nothing_special(empty_database_url: str) -
         url = "postgresql://{user}:{password}@{host}:{port}/{dbname}?application_name=%70w"
     migrate.upgrade(url.format(rest=parts["password"][1:], **parts))
     assert migrate.current(empty_database_url) == migrate.head()
+
+
+def test_of_rows_from_before_they_were_kept_not_all_hashes_are_known(empty_database_url: str) -> None:
+    """Whoever looks for what their attempts may have left has to look everywhere."""
+    old, heir, new = (uuid4() for _ in range(3))
+    to_step(empty_database_url, "0003")
+    with psycopg.connect(empty_database_url) as connection:
+        for job_id in (old, heir):
+            connection.execute(
+                "INSERT INTO recipes (id, s3_raw_bucket, s3_raw_key, content_sha256) VALUES (%s, 'b', %s, 'c0')",
+                [job_id, f"{old}.heic" if job_id == old else f"{heir}.heic"],
+            )
+    migrate.upgrade(empty_database_url)
+    with make_pool(empty_database_url) as pool:
+        repository = PostgresRecipeRepository(pool)
+        assert repository.earlier_hashes(old) == {""}
+        # Its attempts go on under the new schema.
+        repository.start(old, bucket="b", key=f"{old}.heic", sha256="c1", instead_of="c0")
+        assert repository.earlier_hashes(old) == {"", "c0"}
+        repository.queue(new, bucket="b", key=f"{old}.heic")
+        assert repository.earlier_hashes(new) == frozenset()
+        repository.mark_erased(old)
+        repository.delete(old)
+        assert repository.earlier_hashes(new) == {"", "c0", "c1"}
+        assert repository.earlier_hashes(heir) == {""}
+
+
+def to_step(database_url: str, step: str) -> None:
+    """Bring a database to the schema of an earlier release."""
+    from alembic import command
+
+    config = migrate._config()
+    with closing(psycopg.connect(database_url)) as raw, migrate._over(raw) as connection, connection.begin():  # type: ignore[arg-type]
+        config.attributes["connection"] = connection
+        command.upgrade(config, step)
 
 
 def test_the_tables_are_those_of_the_data_model(database_url: str) -> None:
