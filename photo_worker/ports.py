@@ -60,12 +60,18 @@ class ObjectInfo:
 
 @dataclass(frozen=True)
 class ObjectEntry:
-    """What a listing says of an object."""
+    """What a listing says of an object. ``version_id`` is set behind a delete marker: that of the newest version."""
 
     bucket: str
     key: str
     size_bytes: int
     modified_at: datetime
+    version_id: str = ""
+
+    @property
+    def hidden(self) -> bool:
+        """Tell whether only its version's id reaches it."""
+        return bool(self.version_id)
 
 
 class ObjectStore(Protocol):
@@ -112,6 +118,9 @@ class ObjectStore(Protocol):
 
     def list(self, bucket: str, prefix: str) -> Iterator[ObjectEntry]:
         """List the objects whose keys begin with ``prefix``, by key, page after page."""
+
+    def list_hidden(self, bucket: str, prefix: str) -> Iterator[ObjectEntry]:
+        """List what ``list`` leaves out: of each key whose newest is a delete marker the newest version, by key."""
 
     def delete(self, bucket: str, key: str) -> int:
         """Delete an object with every version and marker of it; return how many there were."""

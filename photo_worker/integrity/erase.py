@@ -13,6 +13,7 @@ from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from enum import StrEnum
+from itertools import chain
 from uuid import UUID
 
 from photo_worker.contracts.image import Manifest
@@ -20,6 +21,7 @@ from photo_worker.contracts.keys import converted_key, manifest_key, ocr_key
 from photo_worker.crash_points import CrashPoint, at
 from photo_worker.errors import BucketMissing, DocumentTooLarge, InvalidBucket, InvalidKey, ObjectMissing
 from photo_worker.integrity.binding import BoundElsewhere, read_binding, require_not_elsewhere
+from photo_worker.integrity.copies import hidden_from
 from photo_worker.integrity.evidence import (
     CONVERTED_FOLDER,
     JOB_FOLDERS,
@@ -200,7 +202,10 @@ class Erasure:
             ending = converted_key(*photo, "").removeprefix(CONVERTED_FOLDER)
             for place in own:
                 with contextlib.suppress(BucketMissing):
-                    names = (entry.key for entry in self._store.list(place, CONVERTED_FOLDER))
+                    both = chain(
+                        self._store.list(place, CONVERTED_FOLDER), hidden_from(self._store, place, CONVERTED_FOLDER)
+                    )
+                    names = (entry.key for entry in both)
                     others += [(place, name) for name in names if name.endswith(ending) and converted_sha256(name)]
         left = [found for found in dict.fromkeys(others) if found not in named]
         return named + [found for found in left if self._is_unread(job_id, photo, found[1])]

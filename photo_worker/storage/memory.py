@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -57,6 +58,7 @@ class MemoryObjectStore:
         self._page = page
         self._buckets: dict[str, dict[str, _StoredObject]] = {}
         self._versions: dict[tuple[str, str, str], _StoredObject] | None = {} if versions else None
+        self._markers: Counter[tuple[str, str]] = Counter()
         self._written = 0
 
     def describe(self) -> str:
@@ -142,8 +144,27 @@ class MemoryObjectStore:
                 return
             after = page[-1].key
 
+    def list_hidden(self, bucket: str, prefix: str) -> Iterator[ObjectEntry]:
+        """List the newest versions behind delete markers, by key."""
+        with self._lock:
+            shown = self._objects(bucket)
+            newest = {
+                key: version
+                for (where, key, _), version in (self._versions or {}).items()
+                if where == bucket and key.startswith(prefix) and key not in shown
+            }
+        for key, found in sorted(newest.items()):
+            yield ObjectEntry(bucket, key, len(found.body), found.modified_at, found.info.version_id)
+
+    def hide(self, bucket: str, key: str) -> None:
+        """Put a delete marker over an object, as other programs' DELETE does in a bucket that keeps versions."""
+        with self._lock:
+            self._objects(bucket).pop(key, None)
+            if self._versions is not None:
+                self._markers[bucket, key] += 1
+
     def delete(self, bucket: str, key: str) -> int:
-        """Delete an object with every version of it, and tell how many there were."""
+        """Delete an object with every version and marker of it, and tell how many there were."""
         validate_key(key)
         with self._lock:
             gone = 0 if self._objects(bucket).pop(key, None) is None else 1
@@ -152,7 +173,7 @@ class MemoryObjectStore:
             old = [name for name in self._versions if name[:2] == (bucket, key)]
             for name in old:
                 del self._versions[name]
-            return len(old)
+            return len(old) + self._markers.pop((bucket, key), 0)
 
     def _made(
         self, bucket: str, key: str, body: bytes, content_type: str, metadata: Mapping[str, str] | None

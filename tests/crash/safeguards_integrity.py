@@ -223,6 +223,24 @@ CHECKING: tuple[Safeguard, ...] = (
         (_SURVEYS + "test_a_photo_that_is_submitted_while_it_is_looked_at_is_no_finding",),
     ),
     Safeguard(
+        "hidden-copies-are-found",
+        "the check sees copies that are behind a delete marker",
+        "what a late attempt stored behind an erasure, and somebody deleted by hand, stays in its version for ever",
+        (9,),
+        "only the current objects are listed",
+        (
+            Edit(
+                _SURVEY,
+                "heapq.merge(store.list(bucket, folder), hidden, key=lambda entry: entry.key)",
+                "store.list(bucket, folder)",
+            ),
+        ),
+        (
+            _REPAIRS
+            + "test_what_a_late_attempt_stored_behind_an_erase_goes_with_all_its_versions[behind a delete marker]",
+        ),
+    ),
+    Safeguard(
         "erasure-in-progress",
         "the check gives an erasure the time to end",
         "every erasure that runs beside a check is reported as incomplete",
