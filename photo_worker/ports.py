@@ -60,12 +60,18 @@ class ObjectInfo:
 
 @dataclass(frozen=True)
 class ObjectEntry:
-    """What a listing says of an object."""
+    """What a listing says of an object. ``version_id`` is set behind a delete marker: that of the newest version."""
 
     bucket: str
     key: str
     size_bytes: int
     modified_at: datetime
+    version_id: str = ""
+
+    @property
+    def hidden(self) -> bool:
+        """Tell whether only its version's id reaches it."""
+        return bool(self.version_id)
 
 
 class ObjectStore(Protocol):
@@ -112,6 +118,9 @@ class ObjectStore(Protocol):
 
     def list(self, bucket: str, prefix: str) -> Iterator[ObjectEntry]:
         """List the objects whose keys begin with ``prefix``, by key, page after page."""
+
+    def list_hidden(self, bucket: str, prefix: str) -> Iterator[ObjectEntry]:
+        """List what ``list`` leaves out: of each key whose newest is a delete marker the newest version, by key."""
 
     def delete(self, bucket: str, key: str) -> int:
         """Delete an object with every version and marker of it; return how many there were."""
@@ -203,8 +212,18 @@ class RecipeRepository(Protocol):
     def is_erased(self, job_id: UUID) -> bool:
         """Tell whether the job was marked as erased."""
 
+    def earlier_hashes(self, job_id: UUID) -> frozenset[str]:
+        """Return what a job's bytes hashed to before what its row says now, and those of deleted jobs of its place.
+
+        An empty one among them says that there may have been others: the row is from before they were kept. Of a job
+        without a row there are none.
+        """
+
     def delete(self, job_id: UUID) -> bool:
-        """Delete a job's rows; tell whether there were any."""
+        """Delete a job's rows; tell whether there were any.
+
+        Another job of the same object that is not erased, where there is one, takes over its hashes.
+        """
 
     def sole_user(self, job_id: UUID, *, bucket: str, key: str, sha256: str = "") -> AbstractContextManager[bool]:
         """Tell whether no other job's row refers to an object, or to these bytes of it where a hash is given.

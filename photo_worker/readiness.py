@@ -6,8 +6,6 @@ Each check is a round trip with the worker's own credentials that changes and co
 
 from __future__ import annotations
 
-from contextlib import suppress
-
 from photo_worker.admission import Check
 from photo_worker.bootstrap import Application, BackendRegistry
 from photo_worker.config import Settings
@@ -16,7 +14,6 @@ from photo_worker.errors import (
     BucketMissing,
     ListingForbidden,
     ObjectForbidden,
-    ObjectMissing,
     WorkerBucketMissing,
 )
 from photo_worker.integrity.binding import MARKER_KEY, require_own_bucket
@@ -24,20 +21,20 @@ from photo_worker.ports import ObjectStore
 
 
 def checks_of(application: Application, backends: BackendRegistry | None = None) -> list[Check]:
-    """Return the checks of a worker with these settings: database and schema, bucket, and its own OCR backend.
+    """Return the checks of a worker with these settings: database with its schema, bucket, and its own OCR backend.
 
     ``backends`` are those that its activities use; without them the checks make their own.
     """
     settings = application.settings
     registry = backends or BackendRegistry(settings, application.store)
-    return [_schema(settings), _bucket(application), registry.require_usable]
+    return [_database(settings), _bucket(application), registry.require_usable]
 
 
-def _schema(settings: Settings) -> Check:
-    from photo_worker.storage.migrate import require_schema
+def _database(settings: Settings) -> Check:
+    from photo_worker.storage.migrate import require_usable
 
     url = settings.require_database_url()
-    return lambda: require_schema(url)
+    return lambda: require_usable(url)
 
 
 def _bucket(application: Application) -> Check:
@@ -45,11 +42,9 @@ def _bucket(application: Application) -> Check:
 
     def check() -> None:
         try:
-            # What a worker needs for every photo: the bucket, and s3:GetObject in it.
-            with suppress(ObjectMissing):
-                store.head(bucket, MARKER_KEY)
-            # Beside workers with another bucket it would store answers where their manifests do not say.
-            require_own_bucket(store, application.repository, bucket)
+            # What a worker needs for every photo: the bucket, and s3:GetObject in it. Beside workers with another
+            # bucket it would store answers where their manifests do not say.
+            require_own_bucket(store, application.repository, bucket, must_read=True)
         except ObjectForbidden:
             _require_listing(store, bucket)
             raise

@@ -96,15 +96,19 @@ def read_binding(store: ObjectStore, repository: RecipeRepository, bucket: str) 
     return Bound(own) if own == found.deployment else BoundElsewhere(own, found)
 
 
-def require_own_bucket(store: ObjectStore, repository: RecipeRepository, bucket: str) -> None:
+def require_own_bucket(
+    store: ObjectStore, repository: RecipeRepository, bucket: str, *, must_read: bool = False
+) -> None:
     """Raise where ``bucket`` is not the one that the repository's database was bound to.
 
     Raises ``BucketBoundElsewhere``; of a database that was bound before, also ``BucketNotBound`` and
     ``BindingUnreadable`` where the bucket has no marker or one that says nothing; else what ``read_binding`` raises.
     A database that was never bound passes with a bucket that is not either, as does a marker that these credentials
-    may not read.
+    may not read; with ``must_read`` that raises ``ObjectForbidden``.
     """
     found = read_binding(store, repository, bucket)
+    if must_read and isinstance(found, Unbound) and found.lack is Lack.FORBIDDEN:
+        raise ObjectForbidden(bucket=bucket, key=MARKER_KEY)
     if isinstance(found, BoundElsewhere):
         raise elsewhere(bucket, repository, found)
     if isinstance(found, Unbound) and found.deployment is not None:

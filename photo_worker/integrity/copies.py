@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from uuid import uuid4
 
 from photo_worker.contracts.image import Manifest
 from photo_worker.contracts.keys import converted_key
+from photo_worker.errors import BucketForbidden, ObjectMissing
 from photo_worker.integrity.evidence import JobEvidence, Location, converted_sha256
-from photo_worker.ports import ObjectStore, RecipeRepository
+from photo_worker.ports import ObjectEntry, ObjectStore, RecipeRepository
 
 
 @contextmanager
@@ -17,9 +18,9 @@ def alone(store: ObjectStore, repository: RecipeRepository, bucket: str, key: st
     """Tell whether no job uses a photo or a copy; while the block runs, no job can be queued for it.
 
     A copy's users are those of its original, whose place stands in its metadata; one without that is not the
-    worker's, and counts as used. Raises ``ObjectMissing``.
+    worker's, and counts as used. Raises ``ObjectMissing`` where there is none, not even behind a delete marker.
     """
-    about = store.head(bucket, key).metadata
+    about = _metadata(store, bucket, key)
     sha256 = ""
     if converted_sha256(key):
         bucket, key, sha256 = (about.get(name, "") for name in ("source-bucket", "source-key", "source-sha256"))
@@ -28,6 +29,22 @@ def alone(store: ObjectStore, repository: RecipeRepository, bucket: str, key: st
             return
     with repository.sole_user(uuid4(), bucket=bucket, key=key, sha256=sha256) as sole:
         yield sole
+
+
+def _metadata(store: ObjectStore, bucket: str, key: str) -> Mapping[str, str]:
+    try:
+        return store.head(bucket, key).metadata
+    except ObjectMissing:
+        for entry in hidden_from(store, bucket, key):
+            if entry.key == key:
+                return store.head(bucket, key, version_id=entry.version_id).metadata
+        raise
+
+
+def hidden_from(store: ObjectStore, bucket: str, prefix: str) -> Iterator[ObjectEntry]:
+    """List what is behind delete markers; nothing where these credentials may not list a bucket's versions."""
+    with suppress(BucketForbidden):
+        yield from store.list_hidden(bucket, prefix)
 
 
 def copies_of(job: JobEvidence, manifest: Manifest | None) -> set[Location]:

@@ -13,6 +13,7 @@ from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from enum import StrEnum
+from itertools import chain
 from uuid import UUID
 
 from photo_worker.contracts.image import Manifest
@@ -20,6 +21,7 @@ from photo_worker.contracts.keys import converted_key, manifest_key, ocr_key
 from photo_worker.crash_points import CrashPoint, at
 from photo_worker.errors import BucketMissing, DocumentTooLarge, InvalidBucket, InvalidKey, ObjectMissing
 from photo_worker.integrity.binding import BoundElsewhere, read_binding, require_not_elsewhere
+from photo_worker.integrity.copies import hidden_from
 from photo_worker.integrity.evidence import (
     CONVERTED_FOLDER,
     JOB_FOLDERS,
@@ -130,7 +132,10 @@ class Erasure:
         row = await asyncio.to_thread(self._repository.get, job_id)
         photo, sha256 = await asyncio.to_thread(self._photo, job_id, row)
         tell(await asyncio.to_thread(self._erase_objects, job_id, row))
-        tell(await asyncio.to_thread(self._erase_copies, job_id, photo, sha256, self._own_buckets(row)))
+        named = await asyncio.to_thread(
+            self._copies, job_id, photo, sha256, self._own_buckets(row), has_row=row is not None
+        )
+        tell(await asyncio.to_thread(self._erase_copies, job_id, photo, named))
         tell(await asyncio.to_thread(self._erase_photo, job_id, photo, self._own_buckets(row), with_source))
         with at(CrashPoint.ROW_ERASED):
             rows = await asyncio.to_thread(self._repository.delete, job_id)
@@ -161,11 +166,11 @@ class Erasure:
             left.append(f"the bucket {row.s3_bucket}, where the row says that they are, is {_ANOTHERS}")
         return Step(Part.OBJECTS, done=f"{deleted} deleted" if deleted else "there were none", left="; ".join(left))
 
-    def _erase_copies(self, job_id: UUID, photo: Location | None, sha256: str, own: Sequence[str]) -> Step:
+    def _erase_copies(self, job_id: UUID, photo: Location | None, named: Sequence[Location]) -> Step:
         """Delete the copies that OCR read, also behind a delete marker: they are the worker's, the photo may not be."""
         versions = 0
         kept = []
-        for place, name in self._copies(job_id, photo, sha256, own):
+        for place, name in named:
             with self._sole_reader(job_id, photo, name) as sole:
                 if sole:
                     with at(CrashPoint.COPY_ERASED), contextlib.suppress(BucketMissing):
@@ -176,24 +181,34 @@ class Erasure:
         done = "" if kept else "there was none"
         return Step(Part.COPY, done="deleted" if versions else done, left=left)
 
-    def _copies(self, job_id: UUID, photo: Location | None, sha256: str, own: Sequence[str]) -> Sequence[Location]:
+    def _copies(
+        self, job_id: UUID, photo: Location | None, sha256: str, own: Sequence[str], *, has_row: bool
+    ) -> Sequence[Location]:
         """Return where copies of a photo may lie: of the bytes that the row names, and of others at its place.
 
-        An attempt that ended between storing a copy and its reply has left one of bytes that the photo's owner has
-        replaced since. An upload's are never replaced. Those of other bytes that another job reads are its own.
+        An attempt that ended between storing a copy and its reply, or that was overtaken, has left one of bytes that
+        the photo's owner has replaced since. An upload's are never replaced. Those of other bytes that another job
+        reads are its own. All are known by name but those of a job whose row is lost, or older than the record of
+        replaced bytes: for these alone the folder is listed.
         """
         if photo is None:
             return []
         named = [(place, converted_key(*photo, sha256)) for place in own if sha256]
         if _is_uploaded(photo, own):
             return named
-        ending = converted_key(*photo, "").removeprefix(CONVERTED_FOLDER)
-        listed: list[Location] = []
-        for place in own:
-            with contextlib.suppress(BucketMissing):
-                names = (entry.key for entry in self._store.list(place, CONVERTED_FOLDER))
-                listed += [(place, name) for name in names if name.endswith(ending) and converted_sha256(name)]
-        return named + [found for found in listed if found not in named and self._is_unread(job_id, photo, found[1])]
+        earlier = self._repository.earlier_hashes(job_id) if has_row else frozenset({""})
+        others = [(place, converted_key(*photo, known)) for known in sorted(earlier - {"", sha256}) for place in own]
+        if "" in earlier:
+            ending = converted_key(*photo, "").removeprefix(CONVERTED_FOLDER)
+            for place in own:
+                with contextlib.suppress(BucketMissing):
+                    both = chain(
+                        self._store.list(place, CONVERTED_FOLDER), hidden_from(self._store, place, CONVERTED_FOLDER)
+                    )
+                    names = (entry.key for entry in both)
+                    others += [(place, name) for name in names if name.endswith(ending) and converted_sha256(name)]
+        left = [found for found in dict.fromkeys(others) if found not in named]
+        return named + [found for found in left if self._is_unread(job_id, photo, found[1])]
 
     def _is_unread(self, job_id: UUID, photo: Location, copy: str) -> bool:
         with self._sole_reader(job_id, photo, copy) as sole:
@@ -236,7 +251,7 @@ class Erasure:
         if photo is not None:
             with self._repository.sole_user(job_id, bucket=photo[0], key=photo[1]) as sole:
                 shared = not sole
-            named = self._copies(job_id, photo, sha256, self._own_buckets(row))
+            named = self._copies(job_id, photo, sha256, self._own_buckets(row), has_row=row is not None)
             copies = tuple(place for place in named if self._is_there(*place))
         return Traces(
             job_id=job_id,

@@ -56,7 +56,7 @@ def converted_sha256(key: str) -> str | None:
 class StoredObject:
     """An object. What has not been asked for is None: its metadata, its whole body, its bytes' hash in hexadecimal.
 
-    ``etag`` is S3's, without quotes.
+    ``etag`` is S3's, without quotes; ``hidden`` tells that it is behind a delete marker.
     """
 
     bucket: str
@@ -67,6 +67,7 @@ class StoredObject:
     body: bytes | None = None
     sha256: str | None = None
     etag: str | None = None
+    hidden: bool = False
 
     @property
     def location(self) -> Location:

@@ -223,4 +223,4 @@ class Looker:
 
 def of_entry(entry: ObjectEntry) -> StoredObject:
     """Return a listing's object as evidence."""
-    return StoredObject(entry.bucket, entry.key, entry.size_bytes, entry.modified_at)
+    return StoredObject(entry.bucket, entry.key, entry.size_bytes, entry.modified_at, hidden=entry.hidden)

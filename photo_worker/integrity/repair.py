@@ -7,13 +7,14 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from itertools import chain
 from uuid import UUID
 
 from photo_worker.contracts.image import ImageProcessingInput
 from photo_worker.contracts.keys import manifest_key
 from photo_worker.errors import ObjectMissing, PhotoWorkerError
 from photo_worker.integrity.binding import BoundElsewhere, Unbound, bound_since
-from photo_worker.integrity.copies import alone
+from photo_worker.integrity.copies import alone, hidden_from
 from photo_worker.integrity.evidence import JOB_FOLDERS, JobEvidence, jobs_of
 from photo_worker.integrity.finding import REPAIRS, Finding, Repair
 from photo_worker.integrity.namespace import foreign_reason
@@ -164,7 +165,7 @@ class Repairer:
         else:
             prefixes = [f"{folder}{finding.job_id}/" for folder in JOB_FOLDERS]
         for prefix in prefixes:
-            for entry in store.list(bucket, prefix):
+            for entry in chain(store.list(bucket, prefix), hidden_from(store, bucket, prefix)):
                 if since is None or entry.modified_at <= since:
                     return (
                         f"s3://{bucket}/{entry.key} was there before the bucket was bound to this database, and may be"

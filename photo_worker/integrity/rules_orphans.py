@@ -73,7 +73,7 @@ def photo_without_row(evidence: Evidence) -> Iterator[Problem]:
         if not is_young_object(evidence, found):
             yield Problem(
                 s3(found.location),
-                f"No job refers to this photo ({found.size_bytes} bytes).",
+                f"No job refers to this photo ({_size(found)}).",
                 "The process that uploaded it ended before it wrote the row.",
                 "Submit the photo again if its text is wanted; if not, the object may be deleted.",
                 Repair.DELETE_PHOTO,
@@ -86,8 +86,9 @@ def copy_without_row(evidence: Evidence) -> Iterator[Problem]:
         if not is_young_object(evidence, found):
             yield Problem(
                 s3(found.location),
-                f"No job refers to the photo of this copy, which was made for OCR ({found.size_bytes} bytes).",
-                "The row is written before the copy; it was deleted by something else than an erase.",
+                f"No job refers to the photo of this copy, which was made for OCR ({_size(found)}).",
+                "An attempt wrote once more when its job had been erased or its photo replaced, or the row was deleted"
+                " by something else than an erase.",
                 "The object may be deleted: it is made again where the photo is submitted again.",
                 Repair.DELETE_PHOTO,
             )
@@ -176,6 +177,10 @@ def _manifest(job: JobEvidence) -> Manifest | None:
 
 def _has_result(job: JobEvidence) -> bool:
     return any(found.key == manifest_key(job.job_id) for found in job.objects)
+
+
+def _size(found: StoredObject) -> str:
+    return f"{found.size_bytes} bytes{', behind a delete marker' if found.hidden else ''}"
 
 
 def _folder(job: JobEvidence) -> str:

@@ -8,6 +8,7 @@ at again, in an order that a job in progress cannot confuse, and reported only i
 from __future__ import annotations
 
 import asyncio
+import heapq
 from collections.abc import AsyncIterator, Awaitable, Callable, Container, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
@@ -20,7 +21,7 @@ from uuid import UUID
 from photo_worker.contracts.keys import parse_job_id
 from photo_worker.errors import InvalidJobId, JobMissing, ObjectMissing, PhotoWorkerError
 from photo_worker.integrity.binding import Binding, read_binding
-from photo_worker.integrity.copies import alone
+from photo_worker.integrity.copies import alone, hidden_from
 from photo_worker.integrity.evidence import (
     CONVERTED_FOLDER,
     JOB_FOLDERS,
@@ -36,6 +37,7 @@ from photo_worker.integrity.look import PAUSES_SECONDS, Looker, Means, Ports, of
 from photo_worker.integrity.merge import Group, LocationIndex, by_job
 from photo_worker.integrity.rules import deployment_findings, job_findings
 from photo_worker.integrity.rules_orphans import (
+    is_named_here,
     is_orphan,
     is_young,
     is_young_object,
@@ -190,8 +192,11 @@ class Survey:
 
     def _photo_entries(self) -> Iterator[ObjectEntry]:
         # In the order of their names, which is how a listing that broke off is found again.
+        store, bucket = self._ports.store, self._ports.bucket
         for folder in (CONVERTED_FOLDER, RAW_FOLDER):
-            yield from self._ports.store.list(self._ports.bucket, folder)
+            # What others have deleted of names that are not the worker's is no concern of its.
+            hidden = (entry for entry in hidden_from(store, bucket, folder) if is_named_here(entry.key))
+            yield from heapq.merge(store.list(bucket, folder), hidden, key=lambda entry: entry.key)
 
     async def _running(self) -> set[UUID]:
         found = set()
@@ -306,7 +311,7 @@ class Survey:
             report.findings += await self.confirmed(job_id)
 
     async def _photos(self, entries: Sequence[ObjectEntry], report: Report, used: LocationIndex) -> None:
-        report.objects += len(entries)
+        report.objects += sum(not entry.hidden for entry in entries)
         evidence = self._evidence_of([of_entry(entry) for entry in entries], used)
         young = [photo for photo in orphan_photos(evidence) if is_young_object(evidence, photo)]
         report.young += len(young)

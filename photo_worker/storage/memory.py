@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -57,6 +58,7 @@ class MemoryObjectStore:
         self._page = page
         self._buckets: dict[str, dict[str, _StoredObject]] = {}
         self._versions: dict[tuple[str, str, str], _StoredObject] | None = {} if versions else None
+        self._markers: Counter[tuple[str, str]] = Counter()
         self._written = 0
 
     def describe(self) -> str:
@@ -142,8 +144,27 @@ class MemoryObjectStore:
                 return
             after = page[-1].key
 
+    def list_hidden(self, bucket: str, prefix: str) -> Iterator[ObjectEntry]:
+        """List the newest versions behind delete markers, by key."""
+        with self._lock:
+            shown = self._objects(bucket)
+            newest = {
+                key: version
+                for (where, key, _), version in (self._versions or {}).items()
+                if where == bucket and key.startswith(prefix) and key not in shown
+            }
+        for key, found in sorted(newest.items()):
+            yield ObjectEntry(bucket, key, len(found.body), found.modified_at, found.info.version_id)
+
+    def hide(self, bucket: str, key: str) -> None:
+        """Put a delete marker over an object, as other programs' DELETE does in a bucket that keeps versions."""
+        with self._lock:
+            self._objects(bucket).pop(key, None)
+            if self._versions is not None:
+                self._markers[bucket, key] += 1
+
     def delete(self, bucket: str, key: str) -> int:
-        """Delete an object with every version of it, and tell how many there were."""
+        """Delete an object with every version and marker of it, and tell how many there were."""
         validate_key(key)
         with self._lock:
             gone = 0 if self._objects(bucket).pop(key, None) is None else 1
@@ -152,7 +173,7 @@ class MemoryObjectStore:
             old = [name for name in self._versions if name[:2] == (bucket, key)]
             for name in old:
                 del self._versions[name]
-            return len(old)
+            return len(old) + self._markers.pop((bucket, key), 0)
 
     def _made(
         self, bucket: str, key: str, body: bytes, content_type: str, metadata: Mapping[str, str] | None
@@ -208,6 +229,7 @@ class MemoryRecipeRepository:
         self._patience = patience_seconds
         self._deployment: UUID | None = None
         self._rows: dict[UUID, Recipe] = {}
+        self._earlier: dict[UUID, frozenset[str]] = {}
         self._erased: dict[bytes, datetime] = {}
         self._held: set[str] = set()
 
@@ -292,10 +314,30 @@ class MemoryRecipeRepository:
         with self._lock:
             return job_digest(job_id) in self._erased
 
-    def delete(self, job_id: UUID) -> bool:
-        """Delete a job's row; tell whether there was one."""
+    def earlier_hashes(self, job_id: UUID) -> frozenset[str]:
+        """Return the hashes that a job has given up, and those that were handed on to it."""
         with self._lock:
-            return self._rows.pop(job_id, None) is not None
+            return self._earlier.get(job_id, frozenset())
+
+    def delete(self, job_id: UUID) -> bool:
+        """Delete a job's row, and hand its hashes on; tell whether there was one."""
+        with self._lock:
+            gone = self._rows.pop(job_id, None)
+            earlier = self._earlier.pop(job_id, frozenset())
+            if gone is None:
+                return False
+            heir = next((row.id for row in self._users(gone.s3_raw_bucket, gone.s3_raw_key)), None)
+            if heir is not None:
+                known = earlier | ({gone.content_sha256} - {""})
+                self._earlier[heir] = self._earlier.get(heir, frozenset()) | known
+            return True
+
+    def _users(self, bucket: str, key: str) -> Iterator[Recipe]:
+        """Return the rows about an object whose jobs are not erased."""
+        for row in self._rows.values():
+            same = row.s3_raw_key == key and (row.s3_raw_bucket == bucket or "" in {row.s3_raw_bucket, bucket})
+            if same and job_digest(row.id) not in self._erased:
+                yield row
 
     @contextmanager
     def sole_user(self, job_id: UUID, *, bucket: str, key: str, sha256: str = "") -> Iterator[bool]:
@@ -308,12 +350,8 @@ class MemoryRecipeRepository:
             self._wait_until(lambda: key not in self._held)
             self._held.add(key)
             sole = not any(
-                row.id != job_id
-                and row.s3_raw_key == key
-                and (row.s3_raw_bucket == bucket or "" in {row.s3_raw_bucket, bucket})
-                and (not sha256 or row.content_sha256 in {"", sha256})
-                and job_digest(row.id) not in self._erased
-                for row in self._rows.values()
+                row.id != job_id and (not sha256 or row.content_sha256 in {"", sha256})
+                for row in self._users(bucket, key)
             )
         try:
             yield sole
@@ -363,5 +401,7 @@ class MemoryRecipeRepository:
                 row = change(row)
             if row != known:
                 row = replace(row, updated_at=now)
+            if known.content_sha256 not in {"", row.content_sha256}:
+                self._earlier[job_id] = self._earlier.get(job_id, frozenset()) | {known.content_sha256}
             self._rows[job_id] = row
             return row

@@ -31,6 +31,9 @@ _ANSWER_SECONDS = 5
 # "photo-wk": advisory locks of one database share a space of 64-bit numbers.
 LOCK_ID = 0x70686F746F2D776B
 STEPS = Path(__file__).parent / "migrations"
+# Locks no row. A server that only reads refuses it as it refuses a write, and a pooler that sends writes to one server
+# and reads to others sends it where writes go.
+_WRITABLE = "SELECT FROM recipes WHERE false FOR UPDATE"
 # All of the steps on an empty database, as ``rendered`` returns them.
 SCHEMA = STEPS / "schema.sql"
 
@@ -105,10 +108,7 @@ def rendered() -> str:
 def current(database_url: str) -> str | None:
     """Return the step that the database is at, or None where none ran. Cheap: no Alembic."""
     with translated(describe_database(database_url)), connect(database_url) as connection:
-        if connection.execute("SELECT to_regclass('alembic_version') IS NULL").fetchone() == (True,):
-            return None
-        row = connection.execute("SELECT version_num FROM alembic_version").fetchone()
-    return None if row is None else str(row[0])
+        return _step_of(connection)
 
 
 def head() -> str:
@@ -121,16 +121,31 @@ def head() -> str:
     return newest
 
 
-def require_schema(database_url: str) -> None:
-    """Raise ``SchemaMissing`` where the database lacks a step of this release; a newer schema is fine."""
+def require_usable(database_url: str) -> None:
+    """Raise what keeps a worker from writing jobs into the database; one connection, and nothing is written.
+
+    Raises ``SchemaMissing`` where it lacks a step of this release (a newer schema is fine), ``DatabaseReadOnly`` where
+    it is a standby or otherwise takes no writes, ``ServiceRefused`` where this role may not write, and what connecting
+    raises.
+    """
     from alembic.script import ScriptDirectory
 
-    found = current(database_url)
+    database = describe_database(database_url)
     script = ScriptDirectory.from_config(_config())
     older = {step.revision for step in script.walk_revisions()} - {script.get_current_head()}
-    if found is None or found in older:
-        reason = "no step was applied" if found is None else f"it is at step {found}"
-        raise SchemaMissing(database=describe_database(database_url), reason=reason)
+    with translated(database), connect(database_url) as connection:
+        found = _step_of(connection)
+        if found is None or found in older:
+            reason = "no step was applied" if found is None else f"it is at step {found}"
+            raise SchemaMissing(database=database, reason=reason)
+        connection.execute(_WRITABLE)
+
+
+def _step_of(connection: LimitedConnection[TupleRow]) -> str | None:
+    if connection.execute("SELECT to_regclass('alembic_version') IS NULL").fetchone() == (True,):
+        return None
+    row = connection.execute("SELECT version_num FROM alembic_version").fetchone()
+    return None if row is None else str(row[0])
 
 
 def _config() -> Config:

@@ -43,6 +43,8 @@ MAY_PASS = frozenset({READ_ONLY_SERVER}) | ANOTHERS_PREPARED_STATEMENT | TRANSAC
 INTERNAL_ERROR = "XX"
 
 _UNKNOWN_DATABASE_MESSAGE = re.compile(r'FATAL: +(database ".*" does not exist|no such database: )')
+# Of libpq, where `target_session_attrs` asks for a server that takes writes and there is none.
+_NO_PRIMARY = re.compile(r"session is read-only|server is in hot standby mode")
 _POOLER_WITHOUT_SERVER = re.compile(
     r"server login (failed|has been failing)|pgbouncer cannot connect|server_login_retry"
 )
@@ -70,8 +72,14 @@ def translate(error: psycopg.Error, database: str) -> PhotoWorkerError | None:
     """Return the error to raise in place of ``error``, or None where it is a defect of ours."""
     reason = " ".join(str(error).split())
     state = error.sqlstate
-    if state in MAY_PASS or (state or "").startswith(INTERNAL_ERROR) or _POOLER_WITHOUT_SERVER.search(reason):
-        kind = DatabaseReadOnly if state == READ_ONLY_SERVER else DatabaseUnavailable
+    read_only = state == READ_ONLY_SERVER or (state is None and bool(_NO_PRIMARY.search(reason)))
+    if (
+        read_only
+        or state in MAY_PASS
+        or (state or "").startswith(INTERNAL_ERROR)
+        or _POOLER_WITHOUT_SERVER.search(reason)
+    ):
+        kind = DatabaseReadOnly if read_only else DatabaseUnavailable
         return kind(database=database, reason=reason)
     if state in UNDEFINED_NAMES:
         # Behind its first line, the server shows the statement.

@@ -229,6 +229,10 @@ class PostgresRecipeRepository:
         """Tell whether the job was marked as erased."""
         return bool(self._run(statements.IS_ERASED, {"id": job_id}, scalar_row)[0])
 
+    def earlier_hashes(self, job_id: UUID) -> frozenset[str]:
+        """Return the hashes that a job has given up, an empty one where there may have been others."""
+        return frozenset(self._run(statements.EARLIER_HASHES, {"id": job_id}, scalar_row))
+
     def delete(self, job_id: UUID) -> bool:
         """Delete a job's rows in one transaction; tell whether there were any."""
         return bool(self._run(statements.DELETE, {"id": job_id}, scalar_row))

@@ -221,6 +221,27 @@ class BotoObjectStore:
         except s3_errors.FAILURES as error:
             raise self._explain(error, bucket, None) from error
 
+    def list_hidden(self, bucket: str, prefix: str) -> Iterator[ObjectEntry]:
+        """List the newest versions behind delete markers, by key. Needs s3:ListBucketVersions.
+
+        A key's versions and markers come newest first, and may go on behind their page.
+        """
+        lists = self._client.get_paginator("list_object_versions")
+        pages = lists.paginate(Bucket=bucket, Prefix=prefix, PaginationConfig=self._paging)
+        marked = ""
+        try:
+            for page in pages:
+                self._require_s3(page, "Name")
+                markers = {entry["Key"] for entry in page.get("DeleteMarkers", []) if entry["IsLatest"]} | {marked}
+                for item in page.get("Versions", []):
+                    if item["Key"] in markers:
+                        markers.discard(item["Key"])
+                        yield ObjectEntry(bucket, item["Key"], item["Size"], item["LastModified"], item["VersionId"])
+                # Of the keys before the page's last one, every version has been seen.
+                marked = max(markers)
+        except s3_errors.FAILURES as error:
+            raise self._explain(error, bucket, None) from error
+
     def delete(self, bucket: str, key: str) -> int:
         """Delete an object with every version and delete marker of it; return how many there were.
 

@@ -79,6 +79,11 @@ MARK_ERASED: LiteralString = """
 
 IS_ERASED: LiteralString = "SELECT EXISTS (SELECT FROM erasures WHERE job_digest = recipes_job_digest(%(id)s))"
 
+# An empty hash says that there may have been others, see step 0004.
+EARLIER_HASHES: LiteralString = """
+    SELECT content_sha256 FROM earlier_hashes WHERE recipe_id = %(id)s
+    UNION SELECT '' FROM recipes WHERE id = %(id)s AND NOT hashes_kept"""
+
 DELETE: LiteralString = "DELETE FROM recipes WHERE id = %(id)s RETURNING true"
 
 # A statement of its own: the next one then sees every row that was written under the shared lock.

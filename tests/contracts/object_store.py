@@ -18,6 +18,8 @@ from hypothesis import strategies as st
 
 from photo_worker.errors import BucketMissing, DocumentTooLarge, InvalidBucket, InvalidKey, ObjectMissing
 from photo_worker.ports import ObjectStore
+from photo_worker.storage.memory import MemoryObjectStore
+from photo_worker.storage.s3_boto import BotoObjectStore
 
 MIB = 1 << 20
 # How many keys a store under test lists at once.
@@ -35,6 +37,15 @@ KEYS = [
     " leading and trailing ",
     "x/" * 300 + "deep",
 ]
+
+
+def hide(store: ObjectStore, bucket: str, key: str) -> None:
+    """Delete an object as other programs do: what a bucket with versions keeps is behind a marker then."""
+    if isinstance(store, MemoryObjectStore):
+        store.hide(bucket, key)
+    else:
+        assert isinstance(store, BotoObjectStore)
+        store._client.delete_object(Bucket=bucket, Key=key)
 
 
 class ObjectStoreContract:
@@ -301,6 +312,34 @@ class ObjectStoreContract:
             store.put(bucket, key, b"x", content_type="image/png")
         assert [store.delete(bucket, entry.key) for entry in store.list(bucket, "k/")] == [1] * 9
         assert list(store.list(bucket, "k/")) == []
+
+    def test_what_is_behind_a_delete_marker_is_listed_apart(self, keeping: tuple[ObjectStore, str]) -> None:
+        store, bucket = keeping
+        hidden = [f"a/{number:02}" for number in range(0, 20, 2)]
+        for key in [*(f"a/{number:02}" for number in range(20)), "b/00"]:
+            # More than a page of versions of one key, too.
+            for body in [b"first", b"second"] + [b"third"] * (PAGE if key == hidden[3] else 1):
+                store.put(bucket, key, body, content_type="image/png", metadata={"key": key[2:]})
+        newest = {key: store.head(bucket, key) for key in hidden}
+        for key in [*hidden, "a/01", "b/00", "a/was never there"]:
+            hide(store, bucket, key)
+        hide(store, bucket, hidden[4])
+        assert store.put_new(bucket, "a/01", b"again", content_type="image/png")
+        found = list(store.list_hidden(bucket, "a/"))
+        assert [entry.key for entry in found] == hidden
+        assert {entry.key: entry.version_id for entry in found} == {key: newest[key].version_id for key in hidden}
+        assert {entry.size_bytes for entry in found} == {len(b"third")}
+        for entry in found:
+            assert store.head(bucket, entry.key, version_id=entry.version_id).metadata == {"key": entry.key[2:]}
+        assert not {entry.key for entry in store.list(bucket, "a/")} & set(hidden)
+        for key in hidden:
+            assert store.delete(bucket, key) >= 4
+        assert list(store.list_hidden(bucket, "a/")) == []
+        assert [entry.key for entry in store.list_hidden(bucket, "")] == ["b/00"]
+
+    def test_a_missing_bucket_is_told_when_what_is_hidden_is_listed(self, store: ObjectStore) -> None:
+        with pytest.raises(BucketMissing):
+            list(store.list_hidden(f"pw-none-{uuid4().hex}", ""))
 
     @pytest.mark.parametrize("key", KEYS)
     def test_a_deleted_object_is_gone_and_its_neighbours_stay(self, store: ObjectStore, bucket: str, key: str) -> None:

@@ -324,6 +324,49 @@ class RecipeRepositoryContract:
         seen += [row.id for row in listing]
         assert seen == [ids[1], ids[2], ids[3], *ids[5:]]
 
+    def test_the_hashes_that_a_job_gives_up_are_kept(self, repository: RecipeRepository, job_id: UUID) -> None:
+        hashes = [character * 64 for character in "abc"]
+        assert repository.earlier_hashes(job_id) == frozenset()
+        for before, after in zip(["", *hashes], hashes, strict=False):
+            repository.start(job_id, bucket=BUCKET, key=KEY, sha256="")
+            repository.start(job_id, bucket=BUCKET, key=KEY, sha256=after, instead_of=before)
+        assert repository.earlier_hashes(job_id) == set(hashes[:2])
+        with pytest.raises(JobConflict):
+            repository.start(job_id, bucket=BUCKET, key=KEY, sha256="d" * 64, instead_of="e" * 64)
+        repository.succeed(job_id, bucket=BUCKET, key=KEY, sha256=hashes[2], ocr=OCR)
+        assert repository.earlier_hashes(job_id) == set(hashes[:2])
+        assert repository.earlier_hashes(uuid4()) == frozenset()
+
+    @pytest.mark.parametrize("order", [1, -1])
+    def test_a_deleted_jobs_hashes_go_to_one_other_of_its_object(
+        self, repository: RecipeRepository, job_id: UUID, order: int
+    ) -> None:
+        others = [uuid4() for _ in range(3)]
+        for other in others[:2]:
+            repository.queue(other, bucket=BUCKET, key=KEY)
+        repository.queue(others[2], bucket="elsewhere", key=KEY)
+        repository.start(job_id, bucket=BUCKET, key=KEY, sha256=SHA)
+        repository.start(job_id, bucket=BUCKET, key=KEY, sha256=OTHER_SHA, instead_of=SHA)
+        repository.mark_erased(job_id)
+        assert repository.delete(job_id)
+        known = [repository.earlier_hashes(other) for other in others]
+        assert sorted(known, key=len) == [frozenset(), frozenset(), {SHA, OTHER_SHA}]
+        assert known[2] == frozenset()
+        assert repository.earlier_hashes(job_id) == frozenset()
+        for other in others[:2][::order]:
+            repository.mark_erased(other)
+            assert repository.delete(other)
+        assert repository.earlier_hashes(others[2]) == frozenset()
+
+    def test_a_job_that_is_erased_too_takes_no_hashes_over(self, repository: RecipeRepository, job_id: UUID) -> None:
+        other = uuid4()
+        repository.start(job_id, bucket=BUCKET, key=KEY, sha256=SHA)
+        repository.start(other, bucket=BUCKET, key=KEY, sha256="")
+        for one in (job_id, other):
+            repository.mark_erased(one)
+        repository.delete(job_id)
+        assert repository.earlier_hashes(other) == frozenset()
+
     def test_a_deleted_job_leaves_no_rows(self, repository: RecipeRepository, job_id: UUID) -> None:
         other = uuid4()
         assert repository.delete(job_id) is False

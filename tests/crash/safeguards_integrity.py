@@ -50,7 +50,19 @@ ERASING: tuple[Safeguard, ...] = (
         (9,),
         "only the copy of the bytes that the row names is looked for",
         (Edit(_ERASE, "        if _is_uploaded(photo, own):\n            return named\n", "        return named\n"),),
-        (_ERASURES + "test_copies_of_bytes_that_were_replaced_go_too[False]",),
+        (
+            _ERASURES + "test_copies_of_bytes_that_were_replaced_go_too[False-kept]",
+            _ERASURES + "test_copies_of_bytes_that_were_replaced_go_too[False-older than the record]",
+        ),
+    ),
+    Safeguard(
+        "earlier-hashes-are-handed-on",
+        "a copy that a waiting job may read goes with that job",
+        "the copy stays for ever where the other job finds other bytes than those of the erased one",
+        (9,),
+        "what an erased job has read is forgotten with its row",
+        (Edit("photo_worker/storage/memory.py", "            if heir is not None:\n", "            if False:\n"),),
+        (_ERASURES + "test_a_copy_that_a_waiting_job_may_read_goes_with_that_job",),
     ),
     Safeguard(
         "mark-first",
@@ -209,6 +221,24 @@ CHECKING: tuple[Safeguard, ...] = (
             ),
         ),
         (_SURVEYS + "test_a_photo_that_is_submitted_while_it_is_looked_at_is_no_finding",),
+    ),
+    Safeguard(
+        "hidden-copies-are-found",
+        "the check sees copies that are behind a delete marker",
+        "what a late attempt stored behind an erasure, and somebody deleted by hand, stays in its version for ever",
+        (9,),
+        "only the current objects are listed",
+        (
+            Edit(
+                _SURVEY,
+                "heapq.merge(store.list(bucket, folder), hidden, key=lambda entry: entry.key)",
+                "store.list(bucket, folder)",
+            ),
+        ),
+        (
+            _REPAIRS
+            + "test_what_a_late_attempt_stored_behind_an_erase_goes_with_all_its_versions[behind a delete marker]",
+        ),
     ),
     Safeguard(
         "erasure-in-progress",

@@ -15,11 +15,14 @@ from uuid import UUID, uuid4
 import psycopg
 import pytest
 from psycopg.conninfo import conninfo_to_dict
+from temporalio.testing import ActivityEnvironment
 
 from photo_worker import cli
+from photo_worker.activities.assets import AssetActivities
 from photo_worker.config import load_settings, read_environment
-from photo_worker.contracts.image import ImageProcessingInput
+from photo_worker.contracts.image import ImageProcessingInput, LocateAssetInput
 from photo_worker.contracts.keys import manifest_key, ocr_key, raw_key
+from photo_worker.crash_points import CrashPoint, Phase, armed
 from photo_worker.integrity.erase import Erasure
 from photo_worker.integrity.look import Means, Ports
 from photo_worker.integrity.repair import Repairer
@@ -30,6 +33,7 @@ from photo_worker.sources import Source
 from photo_worker.storage.postgres import PostgresRecipeRepository, make_pool
 from photo_worker.storage.s3_boto import BotoObjectStore
 from tests.integration.test_commands import worker_process
+from tests.support import documents
 from tests.support.harness import FIXTURES, Harness, eventually, open_harness
 
 if TYPE_CHECKING:
@@ -287,6 +291,42 @@ async def test_traces_of_an_erased_job_are_found_and_erased(site: Site) -> None:
     async with site.survey() as survey:
         alone = await survey.only([job_id])
     assert (alone.jobs, codes(alone)) == (1, [])
+
+
+@pytest.mark.parametrize("hidden", [False, True], ids=["shown", "behind a delete marker"])
+async def test_the_copy_of_a_late_attempt_is_found_and_deleted_with_all_its_versions(
+    site: Site, s3_client: S3Client, hidden: bool
+) -> None:
+    """It was paused before it stored the copy, its job was erased meanwhile, and it died behind the storing."""
+    s3_client.put_bucket_versioning(Bucket=site.bucket, VersioningConfiguration={"Status": "Enabled"})
+    job_id, key = uuid4(), "inbox/photo.heic"
+    request = LocateAssetInput(bucket=site.bucket, key=key, job_id=str(job_id))
+
+    class Paused(documents.InlineDecoder):
+        def convert(self, content: bytes, kind: str, name: str) -> bytes:
+            site.repository.mark_erased(job_id)
+            site.repository.delete(job_id)
+            return super().convert(content, kind, name)
+
+    class Died(BaseException):
+        pass
+
+    def die(point: CrashPoint, phase: Phase) -> None:
+        if (point, phase) == (CrashPoint.COPY_STORED, Phase.AFTER):
+            raise Died
+
+    activities = AssetActivities(site.store, site.repository, Paused(), site.bucket)
+    s3_client.put_object(Bucket=site.bucket, Key=key, Body=documents.heic("turned"), ContentType="image/heic")
+    with armed(die), pytest.raises(Died):
+        await asyncio.to_thread(ActivityEnvironment().run, activities.verify_and_locate_asset, request)
+    [copy] = [entry.key for entry in site.store.list(site.bucket, "converted/")]
+    async with found(site, "copy_without_row"):
+        if hidden:
+            s3_client.delete_object(Bucket=site.bucket, Key=copy)
+    steps, left = await site.repair()
+    assert (steps, codes(left)) == ([("copy_without_row", "done")], [])
+    versions = s3_client.list_object_versions(Bucket=site.bucket, Prefix="converted/")
+    assert (versions.get("Versions", []), versions.get("DeleteMarkers", [])) == ([], [])
 
 
 async def test_tasks_that_no_worker_takes(harness: Harness) -> None:

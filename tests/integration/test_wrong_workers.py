@@ -14,7 +14,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 from uuid import UUID, uuid4
 
@@ -34,6 +34,7 @@ from photo_worker.cli import cli
 from photo_worker.errors import JobEndedWithoutRow
 from photo_worker.integrity.binding import MARKER_KEY
 from photo_worker.sources import Source
+from tests.crash.real.outages import READ_ONLY, role_in
 from tests.support.harness import FIXTURES, Harness, eventually, open_harness, waiting_for
 from tests.support.workers import running
 
@@ -277,6 +278,61 @@ async def test_a_worker_that_loses_its_password_fails_no_job_and_goes_on_with_th
             assert process.output().count("takes no work") == 1
     finally:
         run(cut, sql.SQL("DROP OWNED BY {}").format(name), sql.SQL("DROP ROLE {}").format(name))
+
+
+async def test_a_worker_whose_database_only_reads_takes_no_job_until_it_writes_again(
+    harness: Harness, tmp_path: Path
+) -> None:
+    """As after a failover, where the old address leads to a standby for a while."""
+    admin = harness.variables["DATABASE_URL"]
+    with role_in(admin) as role:
+        variables = with_password(harness.variables, role.name, role.password)
+        async with worker_with(variables, tmp_path) as process:
+            await process.says("worker polls")
+            first = await harness.service.submit(a_photo(), engine="recorded")
+            assert (await harness.service.wait(first.job_id)).recipe.status == "succeeded"
+            role.begin(READ_ONLY)
+            jobs = [await harness.service.submit(a_photo(), engine="recorded") for _ in range(12)]
+            await process.says("takes no work")
+            said = lines_of(process, "takes no work")
+            assert [(line["level"], line["photo"]["code"]) for line in said] == [("warning", "database_read_only")]
+            assert "takes no writes" in said[0]["event"]
+            assert "standby" in said[0]["photo"]["hint"]
+
+            async def all_wait() -> bool:
+                # What was asked for before comes once, and is then due again like all the others.
+                queue = await harness.service._started().queue_state()
+                return queue.waits_for == ("database_read_only",) and queue.backlog >= len(jobs)
+
+            await eventually(all_wait, seconds=60)
+            tried = len(lines_of(process, "activity failed"))
+            jobs += [await harness.service.submit(a_photo(), engine="recorded") for _ in range(4)]
+            await eventually(all_wait, seconds=60)
+            assert len(lines_of(process, "activity failed")) == tried
+            rows = [harness.application.repository.get(job.job_id) for job in jobs]
+            assert {row.status for row in rows if row} == {"queued"}
+            role.end(READ_ONLY)
+            await process.says("takes work again")
+            ended = [(await harness.service.wait(job.job_id)).recipe.status for job in jobs]
+            assert ended == ["succeeded"] * 16
+            assert len(lines_of(process, "takes no work")) == 1
+
+
+async def test_a_worker_beside_a_database_that_only_reads_does_not_begin(harness: Harness, tmp_path: Path) -> None:
+    with role_in(harness.variables["DATABASE_URL"]) as role:
+        role.begin(READ_ONLY)
+        async with worker_with(with_password(harness.variables, role.name, role.password), tmp_path) as process:
+            job = await harness.service.submit(a_photo(), engine="recorded")
+            await process.says("worker takes no work", "worker polls")
+            assert "worker polls" not in process.output()
+            role.end(READ_ONLY)
+            assert (await harness.service.wait(job.job_id)).recipe.status == "succeeded"
+
+
+def lines_of(process: WorkerProcess, text: str) -> list[dict[str, Any]]:
+    """Return the lines of a worker's log whose message has ``text``."""
+    lines = [json.loads(line) for line in process.output().splitlines() if line.startswith("{")]
+    return [line for line in lines if text in line["event"]]
 
 
 async def test_a_job_that_an_earlier_release_gave_up_is_told_of_and_set_going_again(harness: Harness) -> None:

@@ -70,16 +70,20 @@ class KnownWorkflows:
 
 @dataclass
 class Deployment:
-    """The ports over memory, at a time that the test moves; the bucket was bound to the database a day before."""
+    """The ports over memory, at a time that the test moves; the bucket was bound to the database a day before.
+
+    ``versions`` tells whether buckets keep what is overwritten.
+    """
 
     time: datetime = START
     store: MemoryObjectStore = field(init=False)
     rows: MemoryRecipeRepository = field(init=False)
     temporal: KnownWorkflows = field(init=False)
     waited: list[float] = field(default_factory=list)
+    versions: bool = False
 
     def __post_init__(self) -> None:
-        self.store = MemoryObjectStore(now=lambda: self.time)
+        self.store = MemoryObjectStore(now=lambda: self.time, versions=self.versions)
         self.rows = MemoryRecipeRepository(now=lambda: self.time, patience_seconds=0)
         self.temporal = KnownWorkflows(now=lambda: self.time)
         for bucket in (BUCKET, FOREIGN):

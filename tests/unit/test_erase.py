@@ -107,12 +107,13 @@ class World:
 
         return noted
 
-    async def finished(self, *, bucket: str = BUCKET, key: str = RAW) -> UUID:
-        """Leave what a finished job leaves."""
+    async def finished(self, *, bucket: str = BUCKET, key: str = RAW, before: str = "") -> UUID:
+        """Leave what a finished job leaves; ``before`` is the hash of bytes that were replaced while it ran."""
         job_id = uuid4()
         self.store.ensure_bucket(bucket)
         self.store.put(bucket, key, BODY, content_type="image/png")
-        self.repository.start(job_id, bucket=bucket, key=key, sha256=SHA)
+        self.repository.start(job_id, bucket=bucket, key=key, sha256=before)
+        self.repository.start(job_id, bucket=bucket, key=key, sha256=SHA, instead_of=before)
         await self.workflows.start_image_processing(ImageProcessingInput(job_id=str(job_id), bucket=bucket, key=key))
         self.store.put(BUCKET, ocr_key(job_id), b"{}", content_type="application/json")
         self.store.put(BUCKET, f"tags/{job_id}/tags.json", b"{}", content_type="application/json")
@@ -314,10 +315,15 @@ async def test_the_copy_of_somebody_s_own_photo_goes_at_once(world: World) -> No
     assert list(said) == [Part.PHOTO]
 
 
+@pytest.mark.parametrize("older", [False, True], ids=["kept", "older than the record"])
 @pytest.mark.parametrize("shared", [False, True])
-async def test_copies_of_bytes_that_were_replaced_go_too(world: World, shared: bool) -> None:
+async def test_copies_of_bytes_that_were_replaced_go_too(
+    world: World, monkeypatch: pytest.MonkeyPatch, shared: bool, older: bool
+) -> None:
     """An attempt that died behind its copy leaves it, and the next one finds other bytes."""
-    job_id = await world.finished(bucket="somebodys", key="pie.heic")
+    job_id = await world.finished(bucket="somebodys", key="pie.heic", before="d" * 64)
+    if older:
+        monkeypatch.setattr(world.repository, "earlier_hashes", lambda job_id: frozenset({""}))
     copies = [converted_key("somebodys", "pie.heic", sha256) for sha256 in (SHA, "d" * 64)]
     elsewhere = converted_key("somebodys", "cake.heic", "d" * 64)
     for copy in (*copies, elsewhere):
@@ -330,6 +336,44 @@ async def test_copies_of_bytes_that_were_replaced_go_too(world: World, shared: b
     assert sorted(world.listing()) == sorted([elsewhere, *kept])
     assert sorted(shown) == sorted((BUCKET, copy) for copy in copies if copy not in kept)
     assert list(said) == [Part.PHOTO]
+
+
+async def test_erasing_lists_no_copies_of_other_photos(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With a million photos of other jobs, each erasure would send a thousand requests."""
+    job_id = await world.finished(bucket="somebodys", key="pie.heic", before="d" * 64)
+    left = [converted_key("somebodys", "pie.heic", sha256) for sha256 in (SHA, "d" * 64)]
+    others = [converted_key("somebodys", f"{number}.heic", f"{number:064x}") for number in range(5000)]
+    for copy in left + others:
+        world.store.put(BUCKET, copy, b"copy", content_type="image/jpeg")
+    listed: list[str] = []
+    listing = world.store.list
+
+    def noted(bucket: str, prefix: str) -> Iterator[ObjectEntry]:
+        for entry in listing(bucket, prefix):
+            listed.append(entry.key)
+            yield entry
+
+    monkeypatch.setattr(world.store, "list", noted)
+    assert sorted(key for _, key in (await world.erasure.traces(job_id)).copies) == sorted(left)
+    await world.erasure.erase(job_id)
+    assert all(str(job_id) in key for key in listed), f"{len(listed)} keys were listed"
+    monkeypatch.undo()
+    assert sorted(world.listing()) == sorted(others)
+
+
+async def test_a_copy_that_a_waiting_job_may_read_goes_with_that_job(world: World) -> None:
+    """The waiting one may be about the same bytes; it then finds others, and names the copy nowhere."""
+    job_id = await world.finished(bucket="somebodys", key="pie.heic", before="d" * 64)
+    copies = [converted_key("somebodys", "pie.heic", sha256) for sha256 in (SHA, "d" * 64)]
+    for copy in copies:
+        world.store.put(BUCKET, copy, b"copy", content_type="image/jpeg")
+    waiting = uuid4()
+    world.repository.queue(waiting, bucket="somebodys", key="pie.heic")
+    await world.erasure.erase(job_id)
+    assert sorted(world.listing()) == sorted(copies)
+    world.repository.start(waiting, bucket="somebodys", key="pie.heic", sha256="e" * 64)
+    await world.erasure.erase(waiting)
+    assert world.listing() == []
 
 
 async def test_a_job_that_has_not_hashed_its_photo_yet_keeps_the_copy(world: World) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import sys
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -40,17 +41,30 @@ class Permitting(MemoryObjectStore):
         super().__init__()
         self.permissions = {"s3:GetObject", "s3:ListBucket"}
 
+        self.requests: list[str] = []
+
     def head(self, bucket: str, key: str, *, version_id: str = "") -> ObjectInfo:
+        with self._permitted("head", bucket, key):
+            return super().head(bucket, key, version_id=version_id)
+
+    def get(self, bucket: str, key: str, *, limit_bytes: int, version_id: str = "") -> bytes:
+        with self._permitted("get", bucket, key):
+            return super().get(bucket, key, limit_bytes=limit_bytes, version_id=version_id)
+
+    @contextmanager
+    def _permitted(self, request: str, bucket: str, key: str) -> Iterator[None]:
+        self.requests.append(f"{request} {key}")
         if "s3:GetObject" not in self.permissions:
             raise ObjectForbidden(bucket=bucket, key=key)
         try:
-            return super().head(bucket, key, version_id=version_id)
+            yield
         except ObjectMissing as error:
             if "s3:ListBucket" in self.permissions:
                 raise
             raise ObjectForbidden(bucket=bucket, key=key) from error
 
     def list(self, bucket: str, prefix: str) -> Iterator[ObjectEntry]:
+        self.requests.append(f"list {prefix}")
         if "s3:ListBucket" not in self.permissions:
             raise BucketForbidden(bucket=bucket)
         return super().list(bucket, prefix)
@@ -91,6 +105,14 @@ def test_a_worker_that_may_not_read_says_so_once_it_may_list() -> None:
 def test_a_bound_bucket_needs_no_listing() -> None:
     _, application = store_of("s3:GetObject", bound=True)
     readiness._bucket(application)()
+
+
+@pytest.mark.parametrize("bound", [True, False], ids=["bound", "never bound"])
+def test_a_look_at_a_right_bucket_is_one_request(bound: bool) -> None:
+    store, application = store_of("s3:GetObject", "s3:ListBucket", bound=bound)
+    store.requests.clear()
+    readiness._bucket(application)()
+    assert len(store.requests) == 1, store.requests
 
 
 def engine_check(settings: Settings) -> None:

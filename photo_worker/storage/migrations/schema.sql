@@ -91,3 +91,48 @@ CREATE TABLE deployment (
 
 UPDATE alembic_version SET version_num='0003' WHERE alembic_version.version_num = '0002';
 
+-- Running upgrade 0003 -> 0004
+
+ALTER TABLE recipes ADD COLUMN hashes_kept BOOLEAN NOT NULL DEFAULT false;
+
+ALTER TABLE recipes ALTER COLUMN hashes_kept SET DEFAULT true;
+
+CREATE TABLE earlier_hashes (
+        recipe_id UUID NOT NULL REFERENCES recipes ON DELETE CASCADE,
+        content_sha256 TEXT NOT NULL,
+        PRIMARY KEY (recipe_id, content_sha256)
+    );
+
+CREATE FUNCTION recipes_keep_hash() RETURNS trigger LANGUAGE plpgsql VOLATILE AS $$
+    BEGIN
+        INSERT INTO earlier_hashes VALUES (OLD.id, OLD.content_sha256) ON CONFLICT DO NOTHING;
+        RETURN NULL;
+    END
+    $$;
+
+CREATE TRIGGER recipes_keep_hash AFTER UPDATE OF content_sha256 ON recipes
+        FOR EACH ROW WHEN (OLD.content_sha256 NOT IN ('', NEW.content_sha256)) EXECUTE FUNCTION recipes_keep_hash();
+
+CREATE FUNCTION recipes_hand_hashes_on() RETURNS trigger LANGUAGE plpgsql VOLATILE AS $$
+    BEGIN
+        WITH heir AS MATERIALIZED (
+            SELECT id FROM recipes
+            WHERE s3_raw_key = OLD.s3_raw_key AND id <> OLD.id
+                AND (s3_raw_bucket = OLD.s3_raw_bucket OR '' IN (s3_raw_bucket, OLD.s3_raw_bucket))
+                AND NOT EXISTS (SELECT FROM erasures WHERE job_digest = recipes_job_digest(recipes.id))
+            LIMIT 1 FOR KEY SHARE SKIP LOCKED
+        ), known AS (
+            SELECT content_sha256 FROM earlier_hashes WHERE recipe_id = OLD.id
+            UNION SELECT OLD.content_sha256 WHERE OLD.content_sha256 <> ''
+            UNION SELECT '' WHERE NOT OLD.hashes_kept
+        )
+        INSERT INTO earlier_hashes SELECT heir.id, known.content_sha256 FROM heir, known ON CONFLICT DO NOTHING;
+        RETURN OLD;
+    END
+    $$;
+
+CREATE TRIGGER recipes_hand_hashes_on BEFORE DELETE ON recipes
+        FOR EACH ROW EXECUTE FUNCTION recipes_hand_hashes_on();
+
+UPDATE alembic_version SET version_num='0004' WHERE alembic_version.version_num = '0003';
+

@@ -453,6 +453,12 @@ class GatedStore(Gated):
         found = self._gate.call("store.list", lambda: [*self._inner.list(bucket, prefix)], answers=self._answers)
         return iter(found)
 
+    def list_hidden(self, bucket: str, prefix: str) -> Iterator[Any]:
+        found = self._gate.call(
+            "store.list_hidden", lambda: [*self._inner.list_hidden(bucket, prefix)], answers=self._answers
+        )
+        return iter(found)
+
 
 class GatedRepository(Gated):
     """A repository; the lock of ``sole_user`` is taken and let go in a call each."""

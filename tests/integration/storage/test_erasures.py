@@ -13,6 +13,7 @@ from uuid import UUID, uuid4
 import psycopg
 import pytest
 
+from photo_worker.contracts.keys import converted_key
 from photo_worker.errors import DatabaseUnavailable, JobErased
 from photo_worker.integrity.erase import Erasure
 from photo_worker.jobs import JobService
@@ -232,3 +233,50 @@ def test_no_object_outlives_its_job_behind_the_first_page_of_a_listing(s3_client
     erasure = Erasure(store, MemoryRecipeRepository(), KnownWorkflows(now=lambda: START), bucket)
     asyncio.run(erasure.erase(job_id))
     assert s3_client.list_objects_v2(Bucket=bucket)["KeyCount"] == 0
+
+
+class Listed:
+    """Counts the keys that requests of an S3 client have listed in the folder of copies."""
+
+    def __init__(self, client: S3Client) -> None:
+        self.keys = 0
+        for name in ("ListObjectsV2", "ListObjectVersions"):
+            client.meta.events.register(f"after-call.s3.{name}", self._count)
+
+    def _count(self, parsed: dict[str, Any], **_: Any) -> None:
+        entries = [*parsed.get("Contents", []), *parsed.get("Versions", []), *parsed.get("DeleteMarkers", [])]
+        self.keys += sum(entry["Key"].startswith("converted/") for entry in entries)
+
+
+@pytest.mark.parametrize("older", [False, True], ids=["kept", "older than the record"])
+async def test_copies_are_found_among_many_of_other_photos(
+    database_url: str, s3_client: S3Client, versioned_bucket: str, older: bool
+) -> None:
+    """Of bytes before and now, one behind a delete marker; only of an old row does anything have to be listed."""
+    place = ("somebodys", "pie.heic")
+    job_id, before, now = uuid4(), "1" * 64, "2" * 64
+    mine = [converted_key(*place, sha256) for sha256 in (before, now)]
+    others = [converted_key("somebodys", f"{number}.heic", f"{number:064x}") for number in range(60)]
+    store = BotoObjectStore(s3_client, page=7)
+    for key in mine + others:
+        store.put(versioned_bucket, key, b"copy", content_type="image/jpeg")
+    store.put(versioned_bucket, mine[0], b"copy", content_type="image/jpeg")
+    if not older:
+        s3_client.delete_object(Bucket=versioned_bucket, Key=mine[0])
+    with make_pool(database_url) as pool:
+        repository = PostgresRecipeRepository(pool)
+        repository.start(job_id, bucket=place[0], key=place[1], sha256=before)
+        repository.start(job_id, bucket=place[0], key=place[1], sha256=now, instead_of=before)
+        if older:
+            with pool.connection() as connection:
+                connection.execute("DELETE FROM earlier_hashes")
+                connection.execute("UPDATE recipes SET hashes_kept = false")
+        listed = Listed(s3_client)
+        await Erasure(store, repository, KnownWorkflows(lambda: START), versioned_bucket).erase(job_id)
+    gone_through = listed.keys
+    left = s3_client.list_object_versions(Bucket=versioned_bucket, Prefix="converted/")
+    assert sorted(entry["Key"] for entry in left["Versions"]) == sorted(others)
+    assert not left.get("DeleteMarkers")
+    if not older:
+        # Those of its own copies: three versions and a marker.
+        assert gone_through == 4, "the copies of other photos were gone through"

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import hashlib
+import secrets
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from datetime import datetime
 from threading import Barrier
 from typing import Any
@@ -13,7 +15,7 @@ from uuid import UUID, uuid4
 
 import psycopg
 import pytest
-from psycopg import conninfo
+from psycopg import conninfo, sql
 
 from photo_worker.errors import (
     ConfigurationError,
@@ -43,10 +45,27 @@ def columns(database_url: str, table: str) -> dict[str, tuple[str, bool, str | N
 def test_an_empty_database_comes_to_the_head(empty_database_url: str) -> None:
     assert migrate.current(empty_database_url) is None
     with pytest.raises(SchemaMissing, match="no step was applied"):
-        migrate.require_schema(empty_database_url)
+        migrate.require_usable(empty_database_url)
     migrate.upgrade(empty_database_url)
     assert migrate.current(empty_database_url) == migrate.head()
-    migrate.require_schema(empty_database_url)
+    migrate.require_usable(empty_database_url)
+
+
+def test_a_role_that_may_not_write_is_refused(database_url: str) -> None:
+    role, password = f"pw_{secrets.token_hex(6)}", secrets.token_hex(8)
+    name = sql.Identifier(role)
+    with psycopg.connect(database_url, autocommit=True) as owner:
+        owner.execute(sql.SQL("CREATE ROLE {} LOGIN PASSWORD {}").format(name, sql.Literal(password)))
+        try:
+            owner.execute(sql.SQL("GRANT SELECT ON ALL TABLES IN SCHEMA public TO {}").format(name))
+            url = conninfo.make_conninfo(database_url, user=role, password=password)
+            with pytest.raises(ServiceRefused, match="permission denied for table recipes"):
+                migrate.require_usable(url)
+            owner.execute(sql.SQL("GRANT INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA public TO {}").format(name))
+            migrate.require_usable(url)
+        finally:
+            owner.execute(sql.SQL("DROP OWNED BY {}").format(name))
+            owner.execute(sql.SQL("DROP ROLE {}").format(name))
 
 
 def catalogue(database_url: str) -> list[tuple[object, ...]]:
@@ -125,7 +144,7 @@ def test_the_schema_of_a_newer_release_is_left_alone(empty_database_url: str) ->
     with pytest.raises(SchemaUnknown, match="9999"):
         migrate.upgrade(empty_database_url)
     assert migrate.current(empty_database_url) == "9999"
-    migrate.require_schema(empty_database_url)
+    migrate.require_usable(empty_database_url)
 
 
 def test_a_wrong_address_is_named(empty_database_url: str) -> None:
@@ -144,6 +163,41 @@ def test_a_percent_sign_in_the_url_is_nothing_special(empty_database_url: str) -
         url = "postgresql://{user}:{password}@{host}:{port}/{dbname}?application_name=%70w"
     migrate.upgrade(url.format(rest=parts["password"][1:], **parts))
     assert migrate.current(empty_database_url) == migrate.head()
+
+
+def test_of_rows_from_before_they_were_kept_not_all_hashes_are_known(empty_database_url: str) -> None:
+    """Whoever looks for what their attempts may have left has to look everywhere."""
+    old, heir, new = (uuid4() for _ in range(3))
+    to_step(empty_database_url, "0003")
+    with psycopg.connect(empty_database_url) as connection:
+        for job_id in (old, heir):
+            connection.execute(
+                "INSERT INTO recipes (id, s3_raw_bucket, s3_raw_key, content_sha256) VALUES (%s, 'b', %s, 'c0')",
+                [job_id, f"{old}.heic" if job_id == old else f"{heir}.heic"],
+            )
+    migrate.upgrade(empty_database_url)
+    with make_pool(empty_database_url) as pool:
+        repository = PostgresRecipeRepository(pool)
+        assert repository.earlier_hashes(old) == {""}
+        # Its attempts go on under the new schema.
+        repository.start(old, bucket="b", key=f"{old}.heic", sha256="c1", instead_of="c0")
+        assert repository.earlier_hashes(old) == {"", "c0"}
+        repository.queue(new, bucket="b", key=f"{old}.heic")
+        assert repository.earlier_hashes(new) == frozenset()
+        repository.mark_erased(old)
+        repository.delete(old)
+        assert repository.earlier_hashes(new) == {"", "c0", "c1"}
+        assert repository.earlier_hashes(heir) == {""}
+
+
+def to_step(database_url: str, step: str) -> None:
+    """Bring a database to the schema of an earlier release."""
+    from alembic import command
+
+    config = migrate._config()
+    with closing(psycopg.connect(database_url)) as raw, migrate._over(raw) as connection, connection.begin():  # type: ignore[arg-type]
+        config.attributes["connection"] = connection
+        command.upgrade(config, step)
 
 
 def test_the_tables_are_those_of_the_data_model(database_url: str) -> None:
@@ -265,7 +319,7 @@ def upgrade_to(database_url: str, step: str) -> None:
 def test_the_table_of_erasures_comes_to_a_database_with_jobs(empty_database_url: str) -> None:
     upgrade_to(empty_database_url, "0001")
     with pytest.raises(SchemaMissing, match="it is at step 0001"):
-        migrate.require_schema(empty_database_url)
+        migrate.require_usable(empty_database_url)
     with psycopg.connect(empty_database_url) as connection:
         job_id, done = insert(connection), insert(connection, "succeeded")
         connection.execute(
@@ -274,7 +328,7 @@ def test_the_table_of_erasures_comes_to_a_database_with_jobs(empty_database_url:
         connection.commit()
         before = connection.execute("SELECT r, o FROM recipes r LEFT JOIN recipe_ocr o ON o.recipe_id = id").fetchall()
     migrate.upgrade(empty_database_url)
-    migrate.require_schema(empty_database_url)
+    migrate.require_usable(empty_database_url)
     with psycopg.connect(empty_database_url) as connection:
         after = connection.execute("SELECT r, o FROM recipes r LEFT JOIN recipe_ocr o ON o.recipe_id = id").fetchall()
         assert sorted(map(str, after)) == sorted(map(str, before))

@@ -8,14 +8,14 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from itertools import count
 from threading import Barrier, Event
-from typing import Any
+from typing import Any, LiteralString, TypeVar
 from uuid import UUID, uuid4
 
 import psycopg
 import pytest
-from psycopg import conninfo
+from psycopg import conninfo, sql
 
-from photo_worker.errors import DatabaseMissing, DatabaseUnavailable, PhotoWorkerError, ServiceRefused
+from photo_worker.errors import DatabaseMissing, DatabaseReadOnly, DatabaseUnavailable, PhotoWorkerError, ServiceRefused
 from photo_worker.ports import Recipe, RecipeRepository
 from photo_worker.storage import migrate
 from photo_worker.storage.pg_errors import translate
@@ -25,6 +25,8 @@ from tests.support.pgbouncer import PgBouncer, pgbouncer
 from tests.support.proxy import Proxy, proxy_to
 
 pytestmark = pytest.mark.stack
+
+_T = TypeVar("_T")
 
 # What a lock's transaction, one that waits for it and one that does not need at once.
 SEVERAL = 3
@@ -151,22 +153,48 @@ def test_migrations_run_through_it(empty_database_url: str, one_connection: PgBo
 
     with ThreadPoolExecutor(3) as threads:
         list(threads.map(run, range(3)))
-    migrate.require_schema(url)
+    migrate.require_usable(url)
     assert migrate.current(empty_database_url) == migrate.head()
     with make_pool(url) as pool:
         assert queue(PostgresRecipeRepository(pool)).status == "queued"
+
+
+def test_a_look_tells_through_it_whether_writes_are_taken(database_url: str, one_connection: PgBouncer) -> None:
+    url = one_connection.url(database_url)
+    name = sql.Identifier(str(conninfo.conninfo_to_dict(database_url)["dbname"]))
+
+    def set_and_cut(owner: psycopg.Connection[Any], change: LiteralString) -> None:
+        owner.execute("SET default_transaction_read_only = off")
+        owner.execute(sql.SQL("ALTER DATABASE {} {}").format(name, sql.SQL(change)))
+        owner.execute(
+            "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity"
+            " WHERE datname = current_database() AND pid <> pg_backend_pid()"
+        )
+
+    with psycopg.connect(database_url, autocommit=True) as owner:
+        migrate.require_usable(url)
+        set_and_cut(owner, "SET default_transaction_read_only = on")
+        with pytest.raises(DatabaseReadOnly, match="takes no writes"):
+            eventually(lambda: migrate.require_usable(url), unless=DatabaseReadOnly)
+        set_and_cut(owner, "RESET default_transaction_read_only")
+        eventually(lambda: migrate.require_usable(url), unless=DatabaseReadOnly)
+        with psycopg.connect(url, autocommit=True) as another:
+            left = another.execute("SELECT name FROM pg_settings WHERE source = 'session'").fetchall()
+    assert [name for (name,) in left if "read_only" in name or "timeout" in name] == []
 
 
 def queue(repository: RecipeRepository, job_id: UUID | None = None) -> Recipe:
     return repository.queue(job_id or uuid4(), bucket="photos", key="pie.jpg")
 
 
-def eventually(call: Callable[[], Recipe], *, seconds: float = 40) -> Recipe:
-    """Repeat a call, as a workflow's retry policy does."""
+def eventually(call: Callable[[], _T], *, seconds: float = 40, unless: type[Exception] | tuple[()] = ()) -> _T:
+    """Repeat a call, as a workflow's retry policy does; ``unless`` is raised at once."""
     deadline = time.monotonic() + seconds
     while True:
         try:
             return call()
+        except unless:
+            raise
         except DatabaseUnavailable:
             if time.monotonic() > deadline:
                 raise

@@ -27,7 +27,7 @@ from photo_worker.errors import (
 )
 from photo_worker.ocr import textract
 from photo_worker.ports import DocumentRef, Recipe, RecipeRepository
-from photo_worker.storage import postgres, s3_boto
+from photo_worker.storage import migrate, postgres, s3_boto
 from photo_worker.storage.pg_connection import LIVENESS, connect
 from photo_worker.storage.pg_explain import Explainer
 from photo_worker.storage.postgres import PostgresRecipeRepository, make_pool
@@ -184,6 +184,19 @@ def test_a_server_that_only_reads_is_said_so_and_not_with_every_call(
     said = [record.getMessage() for record in caplog.records if record.name == "photo_worker.storage.postgres"]
     assert len(said) == 1
     assert "leads to a server that takes no writes" in said[0]
+
+
+def test_a_server_that_libpq_passes_over_as_it_only_reads_is_called_so(database_url: str) -> None:
+    """With several hosts in the string, libpq looks for the one that takes writes."""
+    name = conninfo.conninfo_to_dict(database_url)["dbname"]
+    url = conninfo.make_conninfo(database_url, target_session_attrs="read-write")
+    migrate.require_usable(url)
+    with psycopg.connect(database_url, autocommit=True) as owner:
+        owner.execute(f'ALTER DATABASE "{name}" SET default_transaction_read_only = on'.encode())
+    with pytest.raises(DatabaseReadOnly, match="takes no writes"):
+        migrate.require_usable(url)
+    with make_pool(url, timeout=1) as pool, pytest.raises(DatabaseReadOnly, match="takes no writes"):
+        queue(PostgresRecipeRepository(pool))
 
 
 def test_a_pool_that_has_not_reconnected_is_not_called_busy(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any
@@ -10,14 +11,14 @@ from uuid import UUID, uuid4
 import pytest
 
 from photo_worker.contracts.keys import manifest_key, ocr_key
-from photo_worker.errors import JobEndedWithoutRow
+from photo_worker.errors import BucketForbidden, JobEndedWithoutRow, ObjectMissing
 from photo_worker.integrity.finding import Repair
 from photo_worker.integrity.look import Ports
 from photo_worker.integrity.repair import Repairer, Step
 from photo_worker.integrity.survey import Report, open_survey
-from photo_worker.ports import QueueState, WorkflowState
+from photo_worker.ports import ObjectEntry, QueueState, WorkflowState
 from photo_worker.temporal_errors import TemporalUnavailable
-from tests.support.sound import BUCKET, JOB, OTHER, START, Deployment
+from tests.support.sound import BUCKET, FOREIGN, JOB, OTHER, START, Deployment
 
 LONG = timedelta(days=1)
 
@@ -240,6 +241,70 @@ async def test_a_copy_of_nobody_s_photo_is_deleted_and_one_that_is_in_use_again_
     del deployment.temporal.states[JOB]
     assert (await repair(deployment)).left == []
     assert list(deployment.store.list(BUCKET, "converted/")) == []
+
+
+@pytest.mark.parametrize("hidden", [False, True], ids=["shown", "behind a delete marker"])
+async def test_what_a_late_attempt_stored_behind_an_erase_goes_with_all_its_versions(hidden: bool) -> None:
+    """The attempt was paused before it stored the copy, and died before it asked whether its job is erased."""
+    deployment = Deployment(versions=True)
+    place, sha256 = (FOREIGN, "inbox/photo.heic"), "ab" * 32
+    deployment.succeeded(OTHER, b"other photo", at=(FOREIGN, "inbox/other.heic"), copy=b"its copy")
+    deployment.rows.start(JOB, bucket=place[0], key=place[1], sha256=sha256)
+    deployment.rows.mark_erased(JOB)
+    deployment.rows.delete(JOB)
+    for body in (b"copy", b"copy again"):
+        name = deployment.copy(*place, sha256, body).key
+    if hidden:
+        deployment.store.hide(BUCKET, name)
+    deployment.time += LONG
+    kept = [entry.key for entry in deployment.store.list(BUCKET, "converted/") if entry.key != name]
+    done = await repair(deployment)
+    assert (done.said, done.left) == (mended("copy_without_row"), [])
+    assert deployment.store.delete(BUCKET, name) == 0, "versions are left"
+    assert [entry.key for entry in deployment.store.list(BUCKET, "converted/")] == kept
+    assert (await repair(deployment)).said == []
+
+
+async def test_what_is_behind_a_delete_marker_and_is_a_job_s_or_somebody_else_s_stays() -> None:
+    deployment = Deployment(versions=True)
+    deployment.succeeded(JOB, at=(FOREIGN, "inbox/photo.heic"), copy=b"copy")
+    [mine] = [entry.key for entry in deployment.store.list(BUCKET, "converted/")]
+    for key in ("raw/notes.txt", "converted/notes.txt"):
+        deployment.store.put(BUCKET, key, b"notes", content_type="text/plain")
+        deployment.store.hide(BUCKET, key)
+    deployment.store.hide(BUCKET, mine)
+    deployment.time += LONG
+    done = await repair(deployment)
+    assert (done.said, done.left) == ([], ["copy_missing"])
+    assert len(list(deployment.store.list_hidden(BUCKET, ""))) == 3
+
+
+async def test_what_was_hidden_before_the_bucket_was_bound_stays() -> None:
+    deployment = Deployment(versions=True)
+    deployment.succeeded(JOB)
+    deployment.time -= timedelta(days=2)
+    name = deployment.copy(FOREIGN, "inbox/photo.heic", "ab" * 32, b"another deployment's").key
+    deployment.store.hide(BUCKET, name)
+    deployment.time += timedelta(days=4)
+    done = await repair(deployment)
+    assert done.said == [("copy_without_row", "refused")]
+    assert [entry.key for entry in deployment.store.list_hidden(BUCKET, "")] == [name]
+
+
+async def test_a_check_that_may_not_list_versions_sees_what_is_shown(monkeypatch: pytest.MonkeyPatch) -> None:
+    deployment = Deployment(versions=True)
+
+    def refused(bucket: str, prefix: str) -> Iterator[ObjectEntry]:
+        raise BucketForbidden(bucket=bucket)
+
+    monkeypatch.setattr(deployment.store, "list_hidden", refused)
+    name = deployment.copy(FOREIGN, "inbox/photo.heic", "ab" * 32, b"copy").key
+    deployment.time += LONG
+    deployment.succeeded(JOB)
+    done = await repair(deployment)
+    assert (done.said, done.left) == (mended("copy_without_row"), [])
+    with pytest.raises(ObjectMissing):
+        deployment.store.head(BUCKET, name)
 
 
 async def test_with_another_deployment_s_database_nothing_is_deleted() -> None:

@@ -52,6 +52,9 @@ FATAL = 'connection failed: connection to server at "127.0.0.1", port 1 failed: 
         (psycopg.OperationalError(FATAL + 'database "photo" does not exist'), DatabaseMissing),
         (psycopg.OperationalError(FATAL + "the database system is starting up"), DatabaseUnavailable),
         (psycopg.OperationalError(FATAL + "sorry, too many clients already"), DatabaseUnavailable),
+        # libpq's own words, where target_session_attrs finds no server that takes writes.
+        (psycopg.OperationalError("connection failed: session is read-only"), DatabaseReadOnly),
+        (psycopg.OperationalError("connection failed: server is in hot standby mode"), DatabaseReadOnly),
         # PgBouncer's words, from its source.
         (psycopg.OperationalError(FATAL + "no such database: photo"), DatabaseMissing),
         (psycopg.OperationalError(FATAL + "SASL authentication failed"), ServiceRefused),

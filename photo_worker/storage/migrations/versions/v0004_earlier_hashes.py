@@ -1,0 +1,72 @@
+"""The table ``earlier_hashes``: what the bytes at a job's place hashed to before, which its row names no more.
+
+A photo that OCR cannot read has a copy whose key is made of the photo's place and hash. An attempt that was overtaken,
+because its photo was replaced, may leave the copy of bytes whose hash the row has given up. With the hashes of all
+bytes that a job has read, an erasure knows the keys of all copies and lists nothing. A hash is in the row before its
+copy is stored, so that it is here whichever release's worker stored the copy: triggers write it.
+
+A job's hashes are handed on to another job of the same place where there is one: a copy that the other might read
+stays when this job is erased, and then goes with the other. ``recipes.hashes_kept`` is false of the rows from before
+this step, and an empty hash stands for what such a row has handed on: which hashes those had is not known in full.
+Plain SQL for Postgres 15 to 18, without extensions.
+"""
+
+from __future__ import annotations
+
+from alembic import op
+
+revision = "0004"
+down_revision = "0003"
+
+STATEMENTS = (
+    "ALTER TABLE recipes ADD COLUMN hashes_kept BOOLEAN NOT NULL DEFAULT false",
+    "ALTER TABLE recipes ALTER COLUMN hashes_kept SET DEFAULT true",
+    """
+    CREATE TABLE earlier_hashes (
+        recipe_id UUID NOT NULL REFERENCES recipes ON DELETE CASCADE,
+        content_sha256 TEXT NOT NULL,
+        PRIMARY KEY (recipe_id, content_sha256)
+    )
+    """,
+    """
+    CREATE FUNCTION recipes_keep_hash() RETURNS trigger LANGUAGE plpgsql VOLATILE AS $$
+    BEGIN
+        INSERT INTO earlier_hashes VALUES (OLD.id, OLD.content_sha256) ON CONFLICT DO NOTHING;
+        RETURN NULL;
+    END
+    $$
+    """,
+    """
+    CREATE TRIGGER recipes_keep_hash AFTER UPDATE OF content_sha256 ON recipes
+        FOR EACH ROW WHEN (OLD.content_sha256 NOT IN ('', NEW.content_sha256)) EXECUTE FUNCTION recipes_keep_hash()
+    """,
+    """
+    CREATE FUNCTION recipes_hand_hashes_on() RETURNS trigger LANGUAGE plpgsql VOLATILE AS $$
+    BEGIN
+        WITH heir AS MATERIALIZED (
+            SELECT id FROM recipes
+            WHERE s3_raw_key = OLD.s3_raw_key AND id <> OLD.id
+                AND (s3_raw_bucket = OLD.s3_raw_bucket OR '' IN (s3_raw_bucket, OLD.s3_raw_bucket))
+                AND NOT EXISTS (SELECT FROM erasures WHERE job_digest = recipes_job_digest(recipes.id))
+            LIMIT 1 FOR KEY SHARE SKIP LOCKED
+        ), known AS (
+            SELECT content_sha256 FROM earlier_hashes WHERE recipe_id = OLD.id
+            UNION SELECT OLD.content_sha256 WHERE OLD.content_sha256 <> ''
+            UNION SELECT '' WHERE NOT OLD.hashes_kept
+        )
+        INSERT INTO earlier_hashes SELECT heir.id, known.content_sha256 FROM heir, known ON CONFLICT DO NOTHING;
+        RETURN OLD;
+    END
+    $$
+    """,
+    """
+    CREATE TRIGGER recipes_hand_hashes_on BEFORE DELETE ON recipes
+        FOR EACH ROW EXECUTE FUNCTION recipes_hand_hashes_on()
+    """,
+)
+
+
+def upgrade() -> None:
+    """Create the column and the table, and the triggers that write it."""
+    for statement in STATEMENTS:
+        op.execute(statement)
