@@ -13,7 +13,8 @@ the job itself ends the job.
     ├── ConfigurationError    the settings are wrong; the process does not start, a job waits for a right worker
     └── StackError            the local development stack; its kinds are in ``stack_errors``
 
-Those of the replay gate are in ``replay_errors``, Temporal's own in ``temporal_errors``.
+Those of the replay gate are in ``replay_errors``, Temporal's own in ``temporal_errors``, those of what a submission
+asks for in ``submission_errors``.
 """
 
 from __future__ import annotations
@@ -117,13 +118,6 @@ class InvalidBucket(InputError):
 
     code = "bucket_invalid"
     hint = "Use 3 to 63 lower-case letters, digits, dots and hyphens, as S3 asks."
-
-
-class InvalidEngine(InputError):
-    """The engine {engine!r} cannot be used: {reason}."""
-
-    code = "engine_invalid"
-    hint = "Name an OCR backend that the workers have, such as textract, or leave it out: then they take their own."
 
 
 class SourceMissing(InputError):

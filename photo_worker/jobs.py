@@ -24,7 +24,6 @@ from photo_worker.errors import (
     DocumentTooLarge,
     InvalidBucket,
     InvalidContract,
-    InvalidEngine,
     JobCancelled,
     JobConflict,
     JobEndedWithoutRow,
@@ -49,6 +48,7 @@ from photo_worker.ports import (
 )
 from photo_worker.printable import cut
 from photo_worker.sources import Source
+from photo_worker.submission_errors import InvalidEngine
 
 # An upload is read into memory once; what is larger than this no OCR reads anyway.
 UPLOAD_LIMIT_BYTES = 64 * 1024 * 1024

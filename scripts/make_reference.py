@@ -11,6 +11,7 @@ from typing import Any
 
 import photo_worker.replay_errors
 import photo_worker.stack_errors
+import photo_worker.submission_errors
 import photo_worker.temporal_errors  # noqa: F401 - a part of the tree that is walked
 from photo_worker import errors, policies
 from photo_worker.config import Settings

@@ -15,7 +15,6 @@ from photo_worker.contracts.image import ImageProcessingInput, ImageProcessingRe
 from photo_worker.errors import (
     InvalidBucket,
     InvalidContract,
-    InvalidEngine,
     JobConflict,
     JobEndedWithoutRow,
     JobErased,
@@ -28,6 +27,7 @@ from photo_worker.jobs import JobService
 from photo_worker.ports import JobHandle, QueueState, Recipe, WorkflowState
 from photo_worker.sources import Source
 from photo_worker.storage.memory import MemoryObjectStore, MemoryRecipeRepository
+from photo_worker.submission_errors import InvalidEngine
 from photo_worker.temporal_errors import TemporalForbidden, TemporalUnavailable
 
 BUCKET = "photos"

@@ -1,0 +1,12 @@
+"""What is wrong with the options of a submission: part of the tree of ``photo_worker.errors``."""
+
+from __future__ import annotations
+
+from photo_worker.errors import InputError
+
+
+class InvalidEngine(InputError):
+    """The engine {engine!r} cannot be used: {reason}."""
+
+    code = "engine_invalid"
+    hint = "Name an OCR backend that the workers have, such as textract, or leave it out: then they take their own."
