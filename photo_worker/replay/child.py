@@ -66,11 +66,12 @@ class _Replays:
         self._results: AsyncIterator[WorkflowReplayResult] | None = None
         self._stack = AsyncExitStack()
         self._converter = made_with.converter
+        self._planted = None if plant is None else Planted(plant)
         self._replayer = Replayer(
             workflows=target.workflows,
             data_converter=made_with.converter,
             workflow_runner=self._runner,
-            interceptors=[*made_with.interceptors, *([] if plant is None else [Planted(plant)])],
+            interceptors=[*made_with.interceptors, *([] if self._planted is None else [self._planted])],
             workflow_failure_exception_types=made_with.failure_types,
         )
 
@@ -87,10 +88,13 @@ class _Replays:
         if self._results is None:
             self._results = await self._stack.enter_async_context(self._replayer.workflow_replay_iterator(self._feed()))
         self._runner.traces.clear()
+        if self._planted is not None:
+            self._planted.began = False
         await self._histories.put(history)
         result = await anext(self._results)
         trace = next(iter(self._runner.traces.values()), Trace())
-        return await self._judge(history, result, trace)
+        answer = await self._judge(history, result, trace)
+        return answer | {"planted": self._planted is None or self._planted.began}
 
     async def _judge(self, history: WorkflowHistory, result: WorkflowReplayResult, trace: Trace) -> Answer:
         try:
@@ -175,6 +179,7 @@ def _answer(findings: list[Finding], trace: Trace | None = None, issued: Sequenc
         "commands": len(trace.commands),
         "patches": sorted(trace.patches),
         "issued": [_told(step, trace) for step in issued],
+        "planted": True,
     }
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import zip_longest
 from pathlib import Path
@@ -191,7 +191,7 @@ def _run(
     good = [entry.history for entry in report.checked if entry.history is not None and entry.state != "failed"]
     drifted = [history for history in ready if history not in good and not _stopped(outcomes[history.path])]
     drifted = [history for history in drifted if outcomes[history.path].reached]
-    report.findings.extend(_control(engine, good + drifted, report, unreached))
+    report.findings.extend(_control(engine, good + drifted, outcomes, report, unreached))
     _measure(options, report, good, outcomes, types)
     if options.static:
         try:
@@ -271,34 +271,45 @@ def _checked(path: Path, history: HistoryFile | None, faults: Sequence[Finding],
     )
 
 
-def _control(engine: Engine, histories: Sequence[HistoryFile], report: Report, unreached: list[str]) -> list[Finding]:
-    """Plant faults in one history of each type; whatever is not caught is a finding."""
-    chosen = control.choose(histories)
-    planted: dict[tuple[str, str], HistoryFile] = {
-        (str(each.path), plant): each
-        for each in chosen.values()
+def _control(
+    engine: Engine,
+    histories: Sequence[HistoryFile],
+    outcomes: Mapping[Path, Outcome],
+    report: Report,
+    unreached: list[str],
+) -> list[Finding]:
+    """Plant faults in a history of each type; whatever is not caught is a finding, and so is that none could be."""
+    waiting = {
+        (workflow_type, plant): found
         for plant in control.PLANTS
-        if control.can_show(each, plant)
+        for workflow_type, found in control.candidates(histories, plant).items()
     }
-    report.notes.extend(
-        control.not_planted(each, plant)
-        for each in chosen.values()
-        for plant in control.PLANTS
-        if not control.can_show(each, plant)
-    )
-    outcomes = engine.run([Job(each.path, plant) for (_, plant), each in planted.items()])
-    findings = []
-    for outcome in outcomes:
-        history = planted[str(outcome.job.path), outcome.job.plant or ""]
-        plant = "command" if outcome.job.plant == "command" else "drift"
-        if not outcome.reached:
-            unreached.append(f"the planted {plant} in {history.workflow_type}")
-            continue
-        caught = any(finding.kind == ("replay" if plant == "command" else "drift") for finding in outcome.findings)
-        report.controls.setdefault(history.workflow_type, {})[plant] = caught
-        if not caught:
-            said = "; ".join(finding.code for finding in outcome.findings) or "it was green"
-            findings.append(control.missed(history, "command" if plant == "command" else "drift", said))
+    findings: list[Finding] = []
+    planted = False
+    while waiting:
+        for about in [about for about, found in waiting.items() if not found]:
+            report.notes.append(control.not_planted(*about, histories))
+            del waiting[about]
+        asked = {Job(found.popleft().path, about[1]): about for about, found in waiting.items()}
+        for outcome in engine.run(list(asked)):
+            workflow_type, plant = about = asked[outcome.job]
+            without = outcomes[outcome.job.path]
+            if outcome.reached and not outcome.planted and without.commands <= 1:
+                # Its input cannot be read, for one: it fails before its code begins. Another run may show it.
+                continue
+            del waiting[about]
+            planted = True
+            if not outcome.reached:
+                unreached.append(f"the planted {plant} in {workflow_type}")
+                continue
+            caught = control.caught(plant, outcome.findings, without.findings)
+            report.controls.setdefault(workflow_type, {})[plant] = caught
+            if not caught:
+                said = "; ".join(finding.code for finding in outcome.findings) or "it was green"
+                (history,) = [each for each in histories if each.path == outcome.job.path]
+                findings.append(control.missed(history, plant, said))
+    if histories and not planted:
+        findings.append(control.none_planted())
     return findings
 
 
