@@ -40,6 +40,10 @@ from photo_worker.replay.trace import ListeningRunner, Trace
 
 Answer = dict[str, Any]
 
+# Bound before the code under test is imported, which may replace those of the module.
+_encode = json.JSONEncoder().encode
+_decode = json.JSONDecoder().decode
+
 _TASK_COMPLETED = EventType.EVENT_TYPE_WORKFLOW_TASK_COMPLETED
 
 
@@ -229,7 +233,7 @@ def _listen(source: int, requests: queue.SimpleQueue[Answer]) -> None:
     while chunk := os.read(source, 65536):
         *lines, rest = (rest + chunk).split(b"\n")
         for line in lines:
-            requests.put(json.loads(line))
+            requests.put(_decode(line.decode()))
     # The parent is done or dead. Temporal's threads may never end by themselves, nor does what was forked.
     if os.getpgrp() == os.getpid():
         os.killpg(0, signal.SIGKILL)
@@ -245,9 +249,13 @@ def main() -> None:
     with Path(os.devnull).open("rb") as nothing:
         os.dup2(nothing.fileno(), 0)
 
+    own = os.getpid()
+
     def say(answer: Answer) -> None:
-        answers.write(json.dumps(answer) + "\n")
-        answers.flush()
+        # A process that the code forks, and that goes on here as well, has nothing to answer.
+        if os.getpid() == own:
+            answers.write(_encode(answer) + "\n")
+            answers.flush()
 
     # From the first moment on: what hangs while it is imported must not outlive a parent that was killed.
     requests: queue.SimpleQueue[Answer] = queue.SimpleQueue()

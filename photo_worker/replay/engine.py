@@ -244,9 +244,13 @@ class Engine:
                 child = child or (self._fresh() if fresh else self._take())
             except RunOver:
                 return Outcome(job, reached=False), None
+            except ReplayTargetBroken as error:
+                return Outcome(job, (_no_process(error),), seconds=time.monotonic() - began), None
             alone = child.done == 0
             try:
-                answer = child.request({"path": str(job.path), "plant": job.plant}, self._clock.within(self._limit))
+                # The code may have changed the folder of its process.
+                about = {"path": str(job.path.absolute()), "plant": job.plant}
+                answer = child.request(about, self._clock.within(self._limit))
                 child.done += 1
             except Gone as gone:
                 self._discard(child)
@@ -272,6 +276,16 @@ class Engine:
         child = self._spawn()
         self._ready(child)
         return child
+
+
+def _no_process(error: ReplayTargetBroken) -> Finding:
+    return Finding(
+        "replay",
+        "replay_crash",
+        f"No further process with the code could be made for it, though one was before: {error.message}",
+        "a worker that is started again may not come up either",
+        "Look for what the code does while it is imported: ports, locks and files that only one process may have.",
+    )
 
 
 def _lost(gone: Gone, limit: float) -> Finding:
