@@ -57,6 +57,13 @@ class HistoryUnwritable(InputError):
     hint = "Make the folder writable for your user, or name another one with --to."
 
 
+class ReportUnwritable(InputError):
+    """The report cannot be written to {path!r}: {reason}."""
+
+    code = "replay_report_unwritable"
+    hint = "Make room, or name another file: --format FORMAT=FILE. The other reports and the check's result stand."
+
+
 class ScenarioUnknown(InputError):
     """There is no scenario {name!r}; known are {known}."""
 

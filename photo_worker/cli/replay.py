@@ -18,7 +18,13 @@ from photo_worker.cli.replay_server import ServerOptions, fetched, server_option
 from photo_worker.errors import PhotoWorkerError
 from photo_worker.printable import printable
 from photo_worker.replay.target_names import PRODUCT_CONVERTER, PRODUCT_WORKFLOWS
-from photo_worker.replay_errors import AllowListInvalid, ReplayTargetBroken, ReplayTargetInvalid, ServerOptionInvalid
+from photo_worker.replay_errors import (
+    AllowListInvalid,
+    ReplayTargetBroken,
+    ReplayTargetInvalid,
+    ReportUnwritable,
+    ServerOptionInvalid,
+)
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -211,7 +217,7 @@ def check(
             report = not_run(error)
         except PhotoWorkerError as error:
             failed, report = error, not_run(error)
-        write(report, formats, failed)
+        unwritable = write(report, formats, failed)
     if clock.ended_by is not None:
         if failed is not None:
             emit_error("replay check", "text", failed)
@@ -222,6 +228,8 @@ def check(
         ctx.exit(2)
     if failed is not None:
         raise failed
+    if unwritable is not None:
+        raise unwritable
     ctx.exit(0 if report.green else 1)
 
 
@@ -238,6 +246,7 @@ def _report_of(ctx: click.Context, options: Options, server: ServerOptions, cloc
             paths=(folder,),
             coverage=bool(options.coverage),
             provenance=bool(options.provenance),
+            sample=True,
             extra=extra,
         )
         return run(chosen, _progress(), clock)
@@ -288,11 +297,14 @@ def _progress() -> Callable[[int, int], None]:
     return show
 
 
-def write(report: Report, formats: tuple[tuple[str, Path | None], ...], failed: PhotoWorkerError | None = None) -> None:
-    """Write a report in every format that was asked for.
+def write(
+    report: Report, formats: tuple[tuple[str, Path | None], ...], failed: PhotoWorkerError | None = None
+) -> PhotoWorkerError | None:
+    """Write a report in every format that was asked for; return the error of one that could not be written.
 
     An error that ended the run stands in each; as text on standard output it is left to the message on standard error.
     """
+    unwritable = None
     for name, file in formats:
         if failed is not None and name == "text" and file is None:
             continue
@@ -300,7 +312,12 @@ def write(report: Report, formats: tuple[tuple[str, Path | None], ...], failed: 
         if file is None:
             click.echo(text, nl=False)
         else:
-            file.write_text(text, encoding="utf-8")
+            try:
+                file.write_text(text, encoding="utf-8")
+            except OSError as error:
+                # The other formats, and the exit code, are worth no less for it.
+                unwritable = ReportUnwritable(path=str(file), reason=error.strerror or str(error))
+    return unwritable
 
 
 def _console(file: Path | None = None) -> Console:
@@ -336,7 +353,7 @@ def list_histories(paths: tuple[Path, ...], output: OutputFormat) -> None:
     """List the histories under PATH (default: tests/replay/histories) and what they cover."""
     from photo_worker.replay.histories import search
     from photo_worker.replay.preflight import inspect, not_taken
-    from photo_worker.replay.report import short
+    from photo_worker.replay.report import cell, short
     from photo_worker.replay.view import list_row, recorded_coverage
 
     there = search(paths or (HISTORIES,))
@@ -357,13 +374,13 @@ def list_histories(paths: tuple[Path, ...], output: OutputFormat) -> None:
             table.add_column(name, overflow="fold")
         for row in rows:
             table.add_row(
-                printable(short(row["file"])),
-                printable(row["workflow_type"]),
+                cell(short(row["file"])),
+                cell(row["workflow_type"]),
                 row["exit"],
                 str(row["events"]),
-                ", ".join(row["patch_ids"]) or "-",
-                f"{row['app_version']}, SDK {row['sdk_version']}" if row["app_version"] else "unknown",
-                row["recorded_at"] or "unknown",
+                cell(", ".join(row["patch_ids"]) or "-"),
+                cell(f"{row['app_version']}, SDK {row['sdk_version']}" if row["app_version"] else "unknown"),
+                cell(str(row["recorded_at"] or "unknown")),
             )
         console = _console()
         console.print(table)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import tomllib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -120,8 +120,16 @@ def _levels(value: Any) -> int:
     return levels
 
 
-def apply(entries: Sequence[Entry], findings: Sequence[Finding], path: Path) -> tuple[list[Finding], list[Finding]]:
-    """Split findings into those that stay red, stale entries among them, and those that are allowed."""
+def apply(
+    entries: Sequence[Entry],
+    findings: Sequence[Finding],
+    path: Path,
+    misses: Callable[[Entry], bool] = lambda entry: True,
+) -> tuple[list[Finding], list[Finding]]:
+    """Split findings into those that stay and those that are allowed.
+
+    Among the first are entries that match nothing: red where ``misses`` says so, else as notes.
+    """
     red: list[Finding] = []
     allowed: list[Finding] = []
     used: set[int] = set()
@@ -131,14 +139,17 @@ def apply(entries: Sequence[Entry], findings: Sequence[Finding], path: Path) -> 
         (allowed if matching else red).append(finding)
     for index, entry in enumerate(entries):
         if index not in used:
+            stale = misses(entry)
             about = f"{entry.where} {entry.what}" if entry.table == "drift" else f"exit {entry.exit}"
             red.append(
                 Finding(
-                    "gate",
-                    "allow_entry_stale",
+                    "gate" if stale else "note",
+                    "allow_entry_stale" if stale else "allow_entry_unused",
                     f"The allow list's [[{entry.table}]] for {entry.workflow} ({about}) matches nothing.",
-                    "the next change in this place would pass unseen under an old reason",
-                    "Delete the entry, or correct its names.",
+                    "the next change in this place would pass unseen under an old reason"
+                    if stale
+                    else "not all was checked that it may excuse",
+                    "Delete the entry, or correct its names." if stale else "Nothing.",
                     file=str(path),
                     workflow_type=entry.workflow,
                 )

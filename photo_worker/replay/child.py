@@ -40,6 +40,10 @@ from photo_worker.replay.trace import ListeningRunner, Trace
 
 Answer = dict[str, Any]
 
+# Bound before the code under test is imported, which may replace those of the module.
+_encode = json.JSONEncoder().encode
+_decode = json.JSONDecoder().decode
+
 _TASK_COMPLETED = EventType.EVENT_TYPE_WORKFLOW_TASK_COMPLETED
 
 
@@ -66,11 +70,12 @@ class _Replays:
         self._results: AsyncIterator[WorkflowReplayResult] | None = None
         self._stack = AsyncExitStack()
         self._converter = made_with.converter
+        self._planted = None if plant is None else Planted(plant)
         self._replayer = Replayer(
             workflows=target.workflows,
             data_converter=made_with.converter,
             workflow_runner=self._runner,
-            interceptors=[*made_with.interceptors, *([] if plant is None else [Planted(plant)])],
+            interceptors=[*made_with.interceptors, *([] if self._planted is None else [self._planted])],
             workflow_failure_exception_types=made_with.failure_types,
         )
 
@@ -87,10 +92,13 @@ class _Replays:
         if self._results is None:
             self._results = await self._stack.enter_async_context(self._replayer.workflow_replay_iterator(self._feed()))
         self._runner.traces.clear()
+        if self._planted is not None:
+            self._planted.began = False
         await self._histories.put(history)
         result = await anext(self._results)
         trace = next(iter(self._runner.traces.values()), Trace())
-        return await self._judge(history, result, trace)
+        answer = await self._judge(history, result, trace)
+        return answer | {"planted": self._planted is None or self._planted.began}
 
     async def _judge(self, history: WorkflowHistory, result: WorkflowReplayResult, trace: Trace) -> Answer:
         try:
@@ -175,6 +183,7 @@ def _answer(findings: list[Finding], trace: Trace | None = None, issued: Sequenc
         "commands": len(trace.commands),
         "patches": sorted(trace.patches),
         "issued": [_told(step, trace) for step in issued],
+        "planted": True,
     }
 
 
@@ -224,7 +233,7 @@ def _listen(source: int, requests: queue.SimpleQueue[Answer]) -> None:
     while chunk := os.read(source, 65536):
         *lines, rest = (rest + chunk).split(b"\n")
         for line in lines:
-            requests.put(json.loads(line))
+            requests.put(_decode(line.decode()))
     # The parent is done or dead. Temporal's threads may never end by themselves, nor does what was forked.
     if os.getpgrp() == os.getpid():
         os.killpg(0, signal.SIGKILL)
@@ -240,9 +249,13 @@ def main() -> None:
     with Path(os.devnull).open("rb") as nothing:
         os.dup2(nothing.fileno(), 0)
 
+    own = os.getpid()
+
     def say(answer: Answer) -> None:
-        answers.write(json.dumps(answer) + "\n")
-        answers.flush()
+        # A process that the code forks, and that goes on here as well, has nothing to answer.
+        if os.getpid() == own:
+            answers.write(_encode(answer) + "\n")
+            answers.flush()
 
     # From the first moment on: what hangs while it is imported must not outlive a parent that was killed.
     requests: queue.SimpleQueue[Answer] = queue.SimpleQueue()

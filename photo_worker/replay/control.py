@@ -1,32 +1,41 @@
 """The negative control: divergences planted on purpose, which the same run must catch.
 
-A gate that is wired wrongly is green whatever happens. For each workflow type one good history is
-replayed again with two deliberate faults: a command too many, which the SDK must refuse, and a
-changed detail, which only the drift check can see.
+A gate that is wired wrongly is green whatever happens. For each workflow type a good history is
+replayed again with two deliberate faults: a command too many, which the SDK must refuse or, where
+the run only waits, the comparison of its completed tasks, and a changed detail, which only the
+comparison can see.
 """
 
 from __future__ import annotations
 
+import asyncio
 import dataclasses
-from collections.abc import Sequence
+from collections import deque
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import timedelta
+from itertools import takewhile
 from typing import Any, Literal
 
 from temporalio import workflow
-from temporalio.exceptions import ApplicationError
+from temporalio.exceptions import ApplicationError, is_cancelled_exception
 from temporalio.worker import (
     ContinueAsNewInput,
     ExecuteWorkflowInput,
+    HandleSignalInput,
+    HandleUpdateInput,
     Interceptor,
+    SignalChildWorkflowInput,
+    SignalExternalWorkflowInput,
     StartActivityInput,
     StartChildWorkflowInput,
+    StartNexusOperationInput,
     WorkflowInboundInterceptor,
     WorkflowInterceptorClassInput,
     WorkflowOutboundInterceptor,
 )
 
 from photo_worker.replay.findings import Finding
-from photo_worker.replay.histories import HistoryFile, event_name
+from photo_worker.replay.histories import HistoryFile, attributes, event_name
 from photo_worker.replay.preflight import identity
 
 Plant = Literal["command", "drift"]
@@ -34,13 +43,18 @@ PLANTS: tuple[Plant, ...] = ("command", "drift")
 
 _MARK = "photo-worker-replay-control"
 
+# Where a timer is changed, by how much; the server keeps milliseconds.
+_LONGER_SECONDS = 1.0
 
-def choose(histories: Sequence[HistoryFile]) -> dict[str, HistoryFile]:
-    """Return for each workflow type the history that lets a plant show best: one that ended, with an activity."""
-    chosen: dict[str, HistoryFile] = {}
+
+def candidates(histories: Sequence[HistoryFile], plant: Plant) -> dict[str, deque[HistoryFile]]:
+    """Return for each workflow type the histories in which a plant could show, the best first."""
+    found: dict[str, deque[HistoryFile]] = {}
     for history in sorted(histories, key=_usefulness, reverse=True):
-        chosen.setdefault(history.workflow_type, history)
-    return chosen
+        of_type = found.setdefault(history.workflow_type, deque())
+        if can_show(history, plant):
+            of_type.append(history)
+    return found
 
 
 def _usefulness(history: HistoryFile) -> tuple[int, int]:
@@ -52,50 +66,121 @@ def _usefulness(history: HistoryFile) -> tuple[int, int]:
 
 
 def can_show(history: HistoryFile, plant: Plant) -> bool:
-    """Tell whether a history holds anything that a plant would change.
+    """Tell whether a history holds anything that a plant would change, or that it would not fit."""
+    if plant == "command":
+        return _is_settled(history.events)
+    return any(_has_detail(event) for event in history.events)
 
-    A run that waits for ever in its first turn records no command: the SDK refuses none there, and no detail is
-    there to be another.
+
+def _is_settled(events: Sequence[Mapping[str, Any]]) -> bool:
+    """Tell whether something answers the first completed task: a recorded command, or its own completion.
+
+    With the next task, if nothing lies between, the SDK replays it as one; where that is open, it is the future.
     """
-    names = {event_name(event) for event in history.events}
-    if history.exit in {"success", "failure", "continued"}:
-        return True
-    if names & {"ActivityTaskScheduled", "StartChildWorkflowExecutionInitiated"}:
-        return True
-    return plant == "command" and bool(names & _COMMANDS)
+    names = [event_name(event) for event in events]
+    later = names[names.index("WorkflowTaskCompleted") + 1 :]
+    next_to_it = list(takewhile(lambda name: name.startswith("WorkflowTask"), later))
+    return not _COMMANDS.isdisjoint(later) or not next_to_it or next_to_it[-1] == "WorkflowTaskCompleted"
 
 
-# Any of these is recorded because code asked for it, so that one command more before it does not fit.
-_COMMANDS = {
-    "TimerStarted",
-    "MarkerRecorded",
-    "SignalExternalWorkflowExecutionInitiated",
-    "RequestCancelExternalWorkflowExecutionInitiated",
-    "UpsertWorkflowSearchAttributes",
-    "WorkflowPropertiesModified",
+# Details that a plant changes are in each of these.
+_DETAILED = {
+    "ActivityTaskScheduled",
     "NexusOperationScheduled",
-    "WorkflowExecutionCanceled",
+    "SignalExternalWorkflowExecutionInitiated",
+    "StartChildWorkflowExecutionInitiated",
+    "TimerStarted",
+    "WorkflowExecutionCompleted",
+    "WorkflowExecutionContinuedAsNew",
+    "WorkflowPropertiesModified",
 }
 
 
-def not_planted(history: HistoryFile, plant: Plant) -> Finding:
-    """Return the note on a plant that was left out."""
+# Any of these is recorded because code asked for it, so that one command more before it does not fit.
+_COMMANDS = _DETAILED | {
+    "MarkerRecorded",
+    "RequestCancelExternalWorkflowExecutionInitiated",
+    "UpsertWorkflowSearchAttributes",
+    "WorkflowExecutionCanceled",
+    "WorkflowExecutionFailed",
+}
+
+
+def _has_detail(event: Mapping[str, Any]) -> bool:
+    name, about = event_name(event), attributes(event)
+    if name == "WorkflowExecutionFailed":
+        return not _of_a_cancellation(about.get("failure"))
+    if name == "WorkflowExecutionUpdateCompleted":
+        outcome = about.get("outcome")
+        return isinstance(outcome, Mapping) and "success" in outcome
+    return name in _DETAILED
+
+
+def _of_a_cancellation(failure: Any) -> bool:
+    while isinstance(failure, Mapping):
+        if "canceledFailureInfo" in failure:
+            return True
+        failure = failure.get("cause")
+    return False
+
+
+def not_planted(workflow_type: str, plant: Plant, histories: Iterable[HistoryFile]) -> Finding:
+    """Return the note on a plant that was left out, because it could show in none of a type's ``histories``."""
+    runs = [str(each.path) for each in histories if each.workflow_type == workflow_type]
+    more = f" and {len(runs) - _NAMED} more" if len(runs) > _NAMED else ""
     return Finding(
         "note",
         f"control_left_out_{plant}",
-        "No command too many was planted: in no run of it that was checked would the SDK refuse one."
+        f"No {'command too many' if plant == 'command' else 'changed detail'} was planted: it could show in no run of "
+        f"it that was checked: {', '.join(runs[:_NAMED])}{more}.",
+        "they ended before their code began, or their first task is still to be completed"
         if plant == "command"
-        else "No changed detail was planted: in no run of it that was checked could one show.",
-        "all its runs wait, and asked for nothing that a plant could change",
+        else "they asked for nothing with a detail that could be another",
         "Record a run of it that ends, or that calls an activity.",
-        file=str(history.path),
-        **identity(history),
+        workflow_type=workflow_type,
     )
+
+
+# Of the runs that a note speaks of, so many are named.
+_NAMED = 10
+
+
+def none_planted() -> Finding:
+    """Return the finding for a run of the gate in which no fault could be planted at all."""
+    return Finding(
+        "control",
+        "control_impossible",
+        "No fault could be planted in any history: each ended before its code began, or is in its first task.",
+        "whether the gate sees anything is not known, so that its green result would count for nothing",
+        "Check a run beside them whose code has begun: a recorded one, or wait until an open one has.",
+    )
+
+
+def caught(plant: Plant, found: Iterable[Finding], without: Iterable[Finding]) -> bool:
+    """Tell whether the gate saw the plant: ``found`` are its findings with it, ``without`` those of the same history
+    without it. That the replay broke off for another reason counts for nothing.
+    """
+    known = {_difference(finding) for finding in without}
+    new = [finding for finding in found if _difference(finding) not in known]
+    if plant == "drift":
+        return any(finding.kind == "drift" for finding in new)
+    return any(
+        (finding.kind == "replay" and finding.code not in _BROKEN_OFF)
+        or (finding.code == "drift_not_recorded" and _MARK in finding.what)
+        for finding in new
+    )
+
+
+_BROKEN_OFF = {"workflow_task_failed", "replay_hang", "replay_crash"}
+
+
+def _difference(finding: Finding) -> tuple[Any, ...]:
+    return finding.code, finding.event_id, finding.where, finding.was, finding.now, finding.what
 
 
 def missed(history: HistoryFile, plant: Plant, outcome: str) -> Finding:
     """Return the finding for a plant that was not caught."""
-    planted = "an activity too many" if plant == "command" else "another task queue or another end"
+    planted = "an activity too many" if plant == "command" else "changed details"
     return Finding(
         "control",
         f"control_missed_{plant}",
@@ -109,35 +194,75 @@ def missed(history: HistoryFile, plant: Plant, outcome: str) -> Finding:
 
 
 class Planted(Interceptor):
-    """Plants one fault in every workflow that it sees."""
+    """Plants one fault in every workflow that it sees; ``began`` tells whether the last one's code came to run."""
 
     def __init__(self, plant: Plant) -> None:
         self._plant = plant
+        self.began = False
 
     def workflow_interceptor_class(self, input: WorkflowInterceptorClassInput) -> type[WorkflowInboundInterceptor]:
         """Return the class that plants the fault."""
-        return _OneCommandMore if self._plant == "command" else _OtherDetails
+        kind: type[_Planting] = _OneCommandMore if self._plant == "command" else _OtherDetails
+        return type(kind.__name__, (kind,), {"owner": self})
 
 
-class _OneCommandMore(WorkflowInboundInterceptor):
+class _Planting(WorkflowInboundInterceptor):
+    owner: Planted
+
+
+class _OneCommandMore(_Planting):
     async def execute_workflow(self, input: ExecuteWorkflowInput) -> Any:
+        self.owner.began = True
         workflow.start_activity(_MARK, activity_id=_MARK, start_to_close_timeout=timedelta(seconds=1))
         return await super().execute_workflow(input)
 
 
-class _OtherDetails(WorkflowInboundInterceptor):
+class _OtherDetails(_Planting):
     def init(self, outbound: WorkflowOutboundInterceptor) -> None:
-        super().init(_OtherQueue(outbound))
+        super().init(_OtherCalls(outbound))
 
     async def execute_workflow(self, input: ExecuteWorkflowInput) -> Any:
+        self.owner.began = True
+        _change_what_no_interceptor_sees()
         try:
             await super().execute_workflow(input)
-        except ApplicationError as error:
+        except Exception as error:
+            if is_cancelled_exception(error) or not workflow.is_failure_exception(error):
+                raise
             raise ApplicationError(_MARK, type=_MARK) from error
         return _MARK
 
+    async def handle_signal(self, input: HandleSignalInput) -> None:
+        _change_what_no_interceptor_sees()
+        await super().handle_signal(input)
 
-class _OtherQueue(WorkflowOutboundInterceptor):
+    async def handle_update_handler(self, input: HandleUpdateInput) -> Any:
+        _change_what_no_interceptor_sees()
+        await super().handle_update_handler(input)
+        return _MARK
+
+
+def _change_what_no_interceptor_sees() -> None:
+    # A workflow's event loop is the SDK's instance of it. Timers of all kinds begin in _timer_impl, not a public name.
+    instance: Any = asyncio.get_running_loop()
+    if getattr(instance, _ATTRIBUTE, False):
+        return
+    setattr(instance, _ATTRIBUTE, True)
+    start, upsert = instance._timer_impl, instance.workflow_upsert_memo
+
+    def longer(delay: float, *rest: Any, **options: Any) -> Any:
+        return start(delay + _LONGER_SECONDS, *rest, **options)
+
+    def other(updates: Mapping[str, Any], **options: Any) -> None:
+        upsert({**updates, _MARK: _MARK}, **options)
+
+    instance._timer_impl, instance.workflow_upsert_memo = longer, other
+
+
+_ATTRIBUTE = "photo_worker_replay_control"
+
+
+class _OtherCalls(WorkflowOutboundInterceptor):
     def start_activity(self, input: StartActivityInput) -> workflow.ActivityHandle[Any]:
         return super().start_activity(dataclasses.replace(input, task_queue=_MARK))
 
@@ -146,3 +271,15 @@ class _OtherQueue(WorkflowOutboundInterceptor):
 
     def continue_as_new(self, input: ContinueAsNewInput) -> Any:
         return super().continue_as_new(dataclasses.replace(input, task_queue=_MARK))
+
+    async def signal_child_workflow(self, input: SignalChildWorkflowInput) -> None:
+        await super().signal_child_workflow(dataclasses.replace(input, args=[*input.args, _MARK]))
+
+    async def signal_external_workflow(self, input: SignalExternalWorkflowInput) -> None:
+        await super().signal_external_workflow(dataclasses.replace(input, args=[*input.args, _MARK]))
+
+    async def start_nexus_operation(
+        self, input: StartNexusOperationInput[Any, Any]
+    ) -> workflow.NexusOperationHandle[Any]:
+        longer = (input.schedule_to_close_timeout or timedelta()) + timedelta(seconds=_LONGER_SECONDS)
+        return await super().start_nexus_operation(dataclasses.replace(input, schedule_to_close_timeout=longer))

@@ -39,7 +39,20 @@ _WHY_UNRECORDED = (
 
 # What stands in the history as soon as the task that asked for it is completed. A local activity is recorded when it
 # ends, and a patch that is marked as deprecated need not be recorded at all.
-_AT_ONCE = END_KINDS | {"activity", "child", "timer", "nexus", "signal", "search_attributes", "memo", "update"}
+_AT_ONCE = END_KINDS | {
+    "activity",
+    "child",
+    "timer",
+    "nexus",
+    "signal",
+    "search_attributes",
+    "memo",
+    "update",
+    "external_cancel",
+}
+
+# Where one of these is recorded and not asked for any more, the SDK may let it pass; the others it refuses.
+_MISSED = END_KINDS | {"activity", "child", "timer", "local_activity", "nexus", "signal", "external_cancel"}
 
 _KEEP = 'Keep the old way for running workflows: if workflow.patched("what-changes"): NEW else: OLD. '
 
@@ -67,7 +80,7 @@ def compare(
     for step in recorded:
         candidates = waiting[_belongs(step)]
         if not candidates:
-            if step.kind in END_KINDS | {"activity", "child", "timer", "local_activity", "nexus", "signal"}:
+            if step.kind in _MISSED:
                 findings.append(_missing(step, workflow_type))
             continue
         now = candidates.popleft()

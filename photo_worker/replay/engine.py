@@ -11,14 +11,18 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from photo_worker.replay.clock import Clock, RunOver
 from photo_worker.replay.findings import Finding
 from photo_worker.replay.process import Child, Gone
 from photo_worker.replay.target_names import PRODUCT_CONVERTER, PRODUCT_WORKFLOWS
 from photo_worker.replay_errors import ReplayTargetBroken, ReplayTargetInvalid
+
+if TYPE_CHECKING:
+    from photo_worker.replay.control import Plant
 
 # A history takes milliseconds; workflow code that blocks is stopped by the SDK after 2 s a task.
 DEFAULT_LIMIT_SECONDS = 30.0
@@ -38,7 +42,7 @@ class Job:
     """One replay to be done; ``plant`` names a fault of the negative control."""
 
     path: Path
-    plant: str | None = None
+    plant: Plant | None = None
 
 
 @dataclass(frozen=True)
@@ -46,7 +50,8 @@ class Outcome:
     """What came of one replay: ``findings`` that are red, and ``notes`` that are not.
 
     ``patches`` holds (patch id, new branch taken) as the code asked, ``issued`` what it asked for in
-    order. ``reached`` is false where the run's time was over before.
+    order. ``reached`` is false where the run's time was over before, ``planted`` where the run ended
+    before its code began, so that no fault could be planted in it.
     """
 
     job: Job
@@ -57,6 +62,7 @@ class Outcome:
     notes: tuple[Finding, ...] = ()
     issued: tuple[str, ...] = ()
     reached: bool = True
+    planted: bool = True
 
     @property
     def lost(self) -> bool:
@@ -238,9 +244,13 @@ class Engine:
                 child = child or (self._fresh() if fresh else self._take())
             except RunOver:
                 return Outcome(job, reached=False), None
+            except ReplayTargetBroken as error:
+                return Outcome(job, (_no_process(error),), seconds=time.monotonic() - began), None
             alone = child.done == 0
             try:
-                answer = child.request({"path": str(job.path), "plant": job.plant}, self._clock.within(self._limit))
+                # The code may have changed the folder of its process.
+                about = {"path": str(job.path.absolute()), "plant": job.plant}
+                answer = child.request(about, self._clock.within(self._limit))
                 child.done += 1
             except Gone as gone:
                 self._discard(child)
@@ -257,14 +267,25 @@ class Engine:
             findings = tuple(each for each in found if each.red)
             notes = tuple(each for each in found if not each.red)
             patches = tuple((patch, taken) for patch, taken in answer["patches"])
-            return Outcome(
+            outcome = Outcome(
                 job, findings, answer["commands"], patches, time.monotonic() - began, notes, tuple(answer["issued"])
-            ), child
+            )
+            return replace(outcome, planted=answer["planted"]), child
 
     def _fresh(self) -> Child:
         child = self._spawn()
         self._ready(child)
         return child
+
+
+def _no_process(error: ReplayTargetBroken) -> Finding:
+    return Finding(
+        "replay",
+        "replay_crash",
+        f"No further process with the code could be made for it, though one was before: {error.message}",
+        "a worker that is started again may not come up either",
+        "Look for what the code does while it is imported: ports, locks and files that only one process may have.",
+    )
 
 
 def _lost(gone: Gone, limit: float) -> Finding:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import zip_longest
 from pathlib import Path
@@ -11,6 +11,7 @@ from typing import Any
 
 from photo_worker.errors import PhotoWorkerError
 from photo_worker.replay import allow, control, coverage, preflight
+from photo_worker.replay.allow import Entry
 from photo_worker.replay.clock import DEFAULT_RUN_LIMIT_SECONDS, Clock, RunOver
 from photo_worker.replay.engine import DEFAULT_LIMIT_SECONDS, OTHER_SEED, Code, Engine, Job, Outcome
 from photo_worker.replay.findings import Finding
@@ -24,8 +25,9 @@ class Options:
 
     ``coverage`` and ``provenance`` of None mean: asked for where a folder is checked, which is a
     corpus, and not for single files. ``workflow`` keeps to histories of one type, ``static`` also
-    reads the code without running it, ``run_limit_seconds`` ends the whole run, and ``extra`` are
-    findings of other checks for the same report, notes included.
+    reads the code without running it, ``run_limit_seconds`` ends the whole run, ``sample`` says that the
+    histories are what a service happened to hold, and ``extra`` are findings of other checks for the same report,
+    notes included.
     """
 
     paths: tuple[Path, ...]
@@ -38,12 +40,22 @@ class Options:
     coverage: bool | None = None
     provenance: bool | None = None
     static: bool = True
+    sample: bool = False
     extra: tuple[Finding, ...] = ()
 
     @property
     def corpus(self) -> bool:
         """Whether a folder is checked."""
         return any(is_folder(path) for path in self.paths)
+
+    @property
+    def covers(self) -> bool:
+        """Whether missing exits are red."""
+        return self.corpus if self.coverage is None else self.coverage
+
+    def misses(self, entry: Entry) -> bool:
+        """Tell whether an entry of the allow list that matches nothing is red: all it may excuse is checked."""
+        return self.covers if entry.table == "coverage" else self.corpus and not self.sample
 
 
 @dataclass(frozen=True)
@@ -113,7 +125,7 @@ def check(
         other.warm_up()
         report = _run(options, clock, engine, other, files, types, on_progress)
     if options.allow is not None:
-        _excuse(report, allowances, options.allow, options.workflow)
+        _excuse(report, allowances, options)
     report.seconds = time.monotonic() - began
     return report
 
@@ -179,19 +191,16 @@ def _run(
     unreached = [str(path) for path, outcome in outcomes.items() if not outcome.reached]
     # A run that asks for nothing in one order of sets may ask for something in another.
     repeatable = [job for job in jobs if outcomes[job.path].reached and not outcomes[job.path].lost]
-    for again in _again(other, repeatable):
-        if not again.reached:
-            unreached.append(f"{again.job.path} (in another order of sets)")
-        elif again.issued != outcomes[again.job.path].issued:
-            faults[again.job.path].append(_by_order(outcomes[again.job.path], again))
+    repeated = _repeat(other, repeatable, outcomes, faults, unreached)
     report = Report(checked=[_checked(path, history, faults[path], outcomes.get(path)) for path, history, _ in files])
+    report.findings.extend(repeated)
     for entry in report.checked:
         report.findings.extend(entry.findings)
         report.notes.extend(entry.notes)
     good = [entry.history for entry in report.checked if entry.history is not None and entry.state != "failed"]
     drifted = [history for history in ready if history not in good and not _stopped(outcomes[history.path])]
     drifted = [history for history in drifted if outcomes[history.path].reached]
-    report.findings.extend(_control(engine, good + drifted, report, unreached))
+    report.findings.extend(_control(engine, good + drifted, outcomes, report, unreached))
     _measure(options, report, good, outcomes, types)
     if options.static:
         try:
@@ -207,6 +216,29 @@ def _run(
     return report
 
 
+def _repeat(
+    other: Engine,
+    jobs: Sequence[Job],
+    outcomes: Mapping[Path, Outcome],
+    faults: Mapping[Path, list[Finding]],
+    unreached: list[str],
+) -> list[Finding]:
+    """Replay under the other order of sets; add to ``faults`` what differs, and return what concerns no history."""
+    try:
+        repeated = _again(other, jobs)
+    except ReplayTargetBroken as error:
+        return [_not_importable(error)]
+    for again in repeated:
+        once = outcomes[again.job.path]
+        if not again.reached:
+            unreached.append(f"{again.job.path} (in another order of sets)")
+        elif again.issued != once.issued:
+            faults[again.job.path].append(_by_order(once, again))
+        elif _told(again) != _told(once):
+            faults[again.job.path].append(_ends_by_order(once, again))
+    return []
+
+
 def _again(other: Engine, jobs: Sequence[Job]) -> list[Outcome]:
     """Replay under the other order of sets; return what came of it, nothing reached where the run is over before."""
     if not jobs:
@@ -218,6 +250,37 @@ def _again(other: Engine, jobs: Sequence[Job]) -> list[Outcome]:
     return other.run(jobs)
 
 
+def _not_importable(error: ReplayTargetBroken) -> Finding:
+    return Finding(
+        "gate",
+        error.code,
+        f"In a second process, with sets in another order (PYTHONHASHSEED {OTHER_SEED}): {error.message}",
+        "workers are started again and again, each with an order of its own; some would not come up",
+        error.hint,
+    )
+
+
+def _told(outcome: Outcome) -> list[tuple[str, str]]:
+    return sorted((finding.code, finding.where or "") for finding in outcome.findings)
+
+
+_ORDER_WHY = (
+    "every process has an order of its own: a worker that replays the run may ask for something else, and be stuck"
+)
+
+
+def _ends_by_order(one: Outcome, other: Outcome) -> Finding:
+    first, second = (", ".join(code for code, _ in _told(each)) or "it replays alike" for each in (one, other))
+    return Finding(
+        "replay",
+        "order",
+        f"The replay ends otherwise when sets are in another order (PYTHONHASHSEED 0 and {OTHER_SEED}): {first}; and "
+        f"{second}.",
+        _ORDER_WHY,
+        "Sort what comes out of a set before the workflow acts on it or hands it over: sorted(...).",
+    )
+
+
 def _by_order(one: Outcome, other: Outcome) -> Finding:
     differing = [pair for pair in zip_longest(one.issued, other.issued, fillvalue="nothing") if pair[0] != pair[1]]
     first, second = (step.rpartition(" ")[0] or step for step in differing[0])
@@ -226,7 +289,7 @@ def _by_order(one: Outcome, other: Outcome) -> Finding:
         "replay",
         "order",
         f"The code asks for {which} otherwise when sets are in another order (PYTHONHASHSEED 0 and {OTHER_SEED}).",
-        "every process has an order of its own: a worker that replays the run may ask for something else, and be stuck",
+        _ORDER_WHY,
         "Sort what comes out of a set before the workflow acts on it or hands it over: sorted(...).",
     )
 
@@ -271,34 +334,45 @@ def _checked(path: Path, history: HistoryFile | None, faults: Sequence[Finding],
     )
 
 
-def _control(engine: Engine, histories: Sequence[HistoryFile], report: Report, unreached: list[str]) -> list[Finding]:
-    """Plant faults in one history of each type; whatever is not caught is a finding."""
-    chosen = control.choose(histories)
-    planted: dict[tuple[str, str], HistoryFile] = {
-        (str(each.path), plant): each
-        for each in chosen.values()
+def _control(
+    engine: Engine,
+    histories: Sequence[HistoryFile],
+    outcomes: Mapping[Path, Outcome],
+    report: Report,
+    unreached: list[str],
+) -> list[Finding]:
+    """Plant faults in a history of each type; whatever is not caught is a finding, and so is that none could be."""
+    waiting = {
+        (workflow_type, plant): found
         for plant in control.PLANTS
-        if control.can_show(each, plant)
+        for workflow_type, found in control.candidates(histories, plant).items()
     }
-    report.notes.extend(
-        control.not_planted(each, plant)
-        for each in chosen.values()
-        for plant in control.PLANTS
-        if not control.can_show(each, plant)
-    )
-    outcomes = engine.run([Job(each.path, plant) for (_, plant), each in planted.items()])
-    findings = []
-    for outcome in outcomes:
-        history = planted[str(outcome.job.path), outcome.job.plant or ""]
-        plant = "command" if outcome.job.plant == "command" else "drift"
-        if not outcome.reached:
-            unreached.append(f"the planted {plant} in {history.workflow_type}")
-            continue
-        caught = any(finding.kind == ("replay" if plant == "command" else "drift") for finding in outcome.findings)
-        report.controls.setdefault(history.workflow_type, {})[plant] = caught
-        if not caught:
-            said = "; ".join(finding.code for finding in outcome.findings) or "it was green"
-            findings.append(control.missed(history, "command" if plant == "command" else "drift", said))
+    findings: list[Finding] = []
+    planted = False
+    while waiting:
+        for about in [about for about, found in waiting.items() if not found]:
+            report.notes.append(control.not_planted(*about, histories))
+            del waiting[about]
+        asked = {Job(found.popleft().path, about[1]): about for about, found in waiting.items()}
+        for outcome in engine.run(list(asked)):
+            workflow_type, plant = about = asked[outcome.job]
+            without = outcomes[outcome.job.path]
+            if outcome.reached and not outcome.planted and without.commands <= 1:
+                # Its input cannot be read, for one: it fails before its code begins. Another run may show it.
+                continue
+            del waiting[about]
+            planted = True
+            if not outcome.reached:
+                unreached.append(f"the planted {plant} in {workflow_type}")
+                continue
+            caught = control.caught(plant, outcome.findings, without.findings)
+            report.controls.setdefault(workflow_type, {})[plant] = caught
+            if not caught:
+                said = "; ".join(finding.code for finding in outcome.findings) or "it was green"
+                (history,) = [each for each in histories if each.path == outcome.job.path]
+                findings.append(control.missed(history, plant, said))
+    if histories and not planted:
+        findings.append(control.none_planted())
     return findings
 
 
@@ -314,7 +388,7 @@ def _measure(
     # A history that fails still shows that somebody recorded this way; only unreadable ones count for nothing.
     replayed = [entry.history for entry in report.checked if entry.history is not None and entry.replayed]
     report.coverage = coverage.measure(replayed, asked, wanted)
-    if options.corpus if options.coverage is None else options.coverage:
+    if options.covers:
         report.findings.extend(coverage.gaps(report.coverage, replayed))
 
 
@@ -330,9 +404,12 @@ def _nothing(options: Options) -> Finding:
     )
 
 
-def _excuse(report: Report, entries: Sequence[allow.Entry], path: Path, workflow: str | None) -> None:
-    wanted = [entry for entry in entries if workflow in {None, entry.workflow}]
-    report.findings, report.allowed = allow.apply(wanted, report.findings, path)
+def _excuse(report: Report, entries: Sequence[Entry], options: Options) -> None:
+    wanted = [entry for entry in entries if options.workflow in {None, entry.workflow}]
+    path = options.allow or Path()
+    left, report.allowed = allow.apply(wanted, report.findings, path, options.misses)
+    report.findings = [finding for finding in left if finding.red]
+    report.notes.extend(finding for finding in left if not finding.red)
     kept, excused = set(map(id, report.findings)), set(map(id, report.allowed))
     report.checked = [
         Checked(

@@ -18,6 +18,8 @@ import threading
 from pathlib import Path
 from typing import Any
 
+from photo_worker.printable import cut
+
 # Of what a child prints, this much of the end is kept: enough for a traceback, whatever it prints.
 LOG_BYTES = 8000
 
@@ -102,7 +104,13 @@ class Child:
             raise self._gone(True) from None
         if line is None:
             raise self._gone(False)
-        answer: dict[str, Any] = json.loads(line)
+        try:
+            answer = json.loads(line)
+        except ValueError:
+            answer = None
+        if not isinstance(answer, dict):
+            self.end()
+            raise Gone(False, f"it answered with what is none: {cut(line.decode('utf-8', 'replace'))!r}")
         return answer
 
     def request(self, message: dict[str, Any], limit: float) -> dict[str, Any]:

@@ -157,5 +157,12 @@ def coverage_table(rows: Sequence[Coverage]) -> Any:
             f"{name} {count}/{row.unpatched.get(name, 0)}" for name, count in sorted(row.patched.items())
         )
         exits = (str(row.exits.get(name, 0)) for name in REQUIRED_EXITS)
-        table.add_row(row.workflow_type, *exits, other or "-", patches or "-", str(row.chains or "-"))
+        table.add_row(cell(row.workflow_type), *exits, other or "-", cell(patches or "-"), str(row.chains or "-"))
     return table
+
+
+def cell(text: str) -> str:
+    """Return a name from a history as a table of rich may hold it: types and patches may have brackets in them."""
+    from rich.markup import escape
+
+    return escape(printable(text))

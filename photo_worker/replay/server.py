@@ -296,7 +296,8 @@ async def _fetch(
         return _NotBegun(run.run_id)
     # The list is older than the history: a run may have closed in between.
     is_open = not _is_closed(history)
-    target = folder / _file_name(run.workflow_type)
+    # A folder by the name of a history would not be searched.
+    target = folder / _file_name(run.workflow_type).replace(".json", "_json")
     path = target / f"{_file_name(run.id)}.{run.run_id}.json"
     await asyncio.to_thread(_write, path, history.to_json())
     return FetchedRun(

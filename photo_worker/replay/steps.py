@@ -14,7 +14,7 @@ from typing import Any
 
 from google.protobuf.duration_pb2 import Duration
 from temporalio.api.common.v1 import Payload, RetryPolicy
-from temporalio.api.enums.v1 import EventType, ParentClosePolicy, WorkflowIdReusePolicy
+from temporalio.api.enums.v1 import ApplicationErrorCategory, EventType, ParentClosePolicy, WorkflowIdReusePolicy
 from temporalio.api.failure.v1 import Failure
 from temporalio.api.history.v1 import HistoryEvent, WorkflowExecutionStartedEventAttributes
 from temporalio.bridge.proto.workflow_commands import WorkflowCommand
@@ -29,6 +29,9 @@ _RETRY_INITIAL = 1.0
 _RETRY_BACKOFF = 2.0
 _RETRY_MAXIMUM_FACTOR = 100.0
 _TASK_TIMEOUT = 10.0
+
+# Below it, the server has the next run of a chain wait for the rest.
+_LEAST_RUN = 1.0
 
 _TERMINATE = ParentClosePolicy.PARENT_CLOSE_POLICY_TERMINATE
 _ALLOW_DUPLICATE = WorkflowIdReusePolicy.WORKFLOW_ID_REUSE_POLICY_ALLOW_DUPLICATE
@@ -68,6 +71,7 @@ _TITLES = {
     "timer": "timer",
     "child": "child workflow",
     "signal": "signal to another workflow",
+    "external_cancel": "cancellation of another workflow",
     "patch": "patch",
     "search_attributes": "search attributes",
     "memo": "memo",
@@ -194,8 +198,20 @@ def _child_initiated(event: Any) -> _Found:
 
 
 def _signal_initiated(event: Any) -> _Found:
-    values = {"arguments": _values(event.input.payloads)}
+    values = {
+        "arguments": _values(event.input.payloads),
+        "run_id": event.workflow_execution.run_id,
+        "child_only": event.child_workflow_only,
+    }
     return "signal", event.workflow_execution.workflow_id, event.signal_name, values
+
+
+def _cancel_initiated(event: Any) -> _Found | None:
+    if event.child_workflow_only:
+        # How a child is cancelled, and whether at all, is the SDK's to decide.
+        return None
+    about = event.workflow_execution
+    return "external_cancel", about.workflow_id, "", {"run_id": about.run_id, "reason": event.reason}
 
 
 def _marker(event: Any) -> _Found | None:
@@ -221,8 +237,24 @@ def _continued(event: Any) -> _Found:
         "arguments": _values(event.input.payloads),
         "run_timeout": seconds(event.workflow_run_timeout),
         "task_timeout": seconds(event.workflow_task_timeout),
+        "backoff_start_interval": _own_backoff(seconds(event.backoff_start_interval)),
     }
     return "continue_as_new", "", event.workflow_type.name, values
+
+
+def _own_backoff(backoff: float) -> float:
+    # Of a run that was over in less than a second, the server makes one up to it.
+    return backoff if backoff > _LEAST_RUN else 0.0
+
+
+def _failed(failure: Failure) -> _Found:
+    about = failure.application_failure_info
+    values = {
+        "failure": failure_value(failure),
+        "next_retry_delay": seconds(about.next_retry_delay),
+        "category": _enum(ApplicationErrorCategory.Name(about.category)),
+    }
+    return "fail", "", "", values
 
 
 def _update_completed(event: Any) -> _Found:
@@ -243,6 +275,7 @@ _RECORDED: dict[str, Any] = {
     "timer_started_event_attributes": _timer_started,
     "start_child_workflow_execution_initiated_event_attributes": _child_initiated,
     "signal_external_workflow_execution_initiated_event_attributes": _signal_initiated,
+    "request_cancel_external_workflow_execution_initiated_event_attributes": _cancel_initiated,
     "marker_recorded_event_attributes": _marker,
     "upsert_workflow_search_attributes_event_attributes": _attributes_upserted,
     "workflow_properties_modified_event_attributes": lambda event: (
@@ -260,12 +293,7 @@ _RECORDED: dict[str, Any] = {
         "",
         {"result": _values(event.result.payloads)},
     ),
-    "workflow_execution_failed_event_attributes": lambda event: (
-        "fail",
-        "",
-        "",
-        {"failure": failure_value(event.failure)},
-    ),
+    "workflow_execution_failed_event_attributes": lambda event: _failed(event.failure),
     "workflow_execution_canceled_event_attributes": lambda event: (
         "cancel",
         "",
@@ -276,7 +304,7 @@ _RECORDED: dict[str, Any] = {
 
 
 def _enum(name: str) -> str:
-    for prefix in ("PARENT_CLOSE_POLICY_", "WORKFLOW_ID_REUSE_POLICY_"):
+    for prefix in ("PARENT_CLOSE_POLICY_", "WORKFLOW_ID_REUSE_POLICY_", "APPLICATION_ERROR_CATEGORY_"):
         name = name.removeprefix(prefix)
     return name
 
@@ -379,7 +407,16 @@ class Issued:
 
     def _signal_external_workflow_execution(self, command: Any) -> _Found:
         target = command.child_workflow_id or command.workflow_execution.workflow_id
-        return "signal", target, command.signal_name, {"arguments": _values(command.args)}
+        values = {
+            "arguments": _values(command.args),
+            "run_id": command.workflow_execution.run_id,
+            "child_only": bool(command.child_workflow_id),
+        }
+        return "signal", target, command.signal_name, values
+
+    def _request_cancel_external_workflow_execution(self, command: Any) -> _Found:
+        about = command.workflow_execution
+        return "external_cancel", about.workflow_id, "", {"run_id": about.run_id, "reason": command.reason}
 
     def _set_patch_marker(self, command: Any) -> _Found:
         return "patch", command.patch_id, command.patch_id, {}
@@ -397,6 +434,7 @@ class Issued:
             "arguments": _values(command.arguments),
             "run_timeout": seconds(command.workflow_run_timeout) or seconds(self._started.workflow_run_timeout),
             "task_timeout": task,
+            "backoff_start_interval": _own_backoff(seconds(command.backoff_start_interval)),
         }
         return "continue_as_new", "", command.workflow_type or self._started.workflow_type.name, values
 
@@ -418,7 +456,7 @@ class Issued:
         return "complete", "", "", {"result": result}
 
     def _fail_workflow_execution(self, command: Any) -> _Found:
-        return "fail", "", "", {"failure": failure_value(command.failure)}
+        return _failed(command.failure)
 
     def _cancel_workflow_execution(self, command: Any) -> _Found:
         return "cancel", "", "", {"details": _values(command.details.payloads)}

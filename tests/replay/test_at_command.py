@@ -111,7 +111,7 @@ def test_a_type_whose_runs_all_wait_is_green_and_red_where_its_code_fails(tmp_pa
     (tmp_path / "waits_code.py").write_text(WAITS.format(first="pass"), encoding="utf-8")
     code, data = check(tmp_path, history, "waits_code:Waits")
     assert (code, codes(data)) == (0, [])
-    assert set(codes(data, "notes")) == {"control_left_out_command", "control_left_out_drift"}
+    assert (codes(data, "notes"), data["controls"]) == (["control_left_out_drift"], {"waits": {"command": True}})
     (tmp_path / "waits_code.py").write_text(WAITS.format(first="1 / 0"), encoding="utf-8")
     code, data = check(tmp_path, history, "waits_code:Waits")
     assert (code, codes(data)) == (1, ["workflow_task_failed"])

@@ -256,6 +256,24 @@ class TestAllowList:
         report = check(self.options(tmp_path, "".join(self.ENTRY.format(exit=name) for name in names)))
         assert codes(report) == {"allow_entry_stale"}
 
+    DRIFT = (
+        '[[drift]]\nworkflow = "planted_kitchen"\nwhere = "activity:wash"\nwhat = "heartbeat_timeout"\n'
+        'was = "1.0"\nnow = "2.0"\nreason = "tests"\n'
+    )
+
+    def test_an_entry_is_missed_only_where_all_is_checked_that_it_may_excuse(self, tmp_path: Path) -> None:
+        """One file, or what a service happens to hold, need not show each drift of a list; nor any exit."""
+        path = copy(tmp_path, "success")
+        whole = self.options(tmp_path, self.ENTRY.format(exit="failure") + self.DRIFT)
+        loosely = replace(whole, coverage=False)
+        for options in (replace(loosely, paths=(path,)), replace(loosely, sample=True)):
+            report = check(options)
+            assert report.green, report.findings
+            assert [note.code for note in report.notes] == ["allow_entry_unused"] * 2
+        report = check(loosely)
+        assert [finding.code for finding in report.findings] == ["allow_entry_stale"]
+        assert "heartbeat_timeout" in report.findings[0].what
+
     @pytest.mark.parametrize(
         ("text", "says"),
         [

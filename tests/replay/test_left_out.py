@@ -116,7 +116,9 @@ def test_a_type_whose_runs_all_wait_is_not_red(tmp_path: Path) -> None:
     options = loose(path)
     report = check(replace(options, code=replace(options.code, workflows="tests.replay.planted.kitchen:Bell")))
     assert report.green, report.findings
-    assert {note.code for note in report.notes} == {"control_left_out_command", "control_left_out_drift"}
+    assert report.controls == {"planted_bell": {"command": True}}
+    assert [note.code for note in report.notes] == ["control_left_out_drift"]
+    assert str(path) in report.notes[0].what
 
 
 class TestReports:

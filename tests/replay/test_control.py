@@ -1,0 +1,175 @@
+"""The negative control is real in every run: also in those that wait, and in those that a plant reaches late."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from photo_worker.replay import engine as engines
+from photo_worker.replay.control import PLANTS, can_show, caught
+from photo_worker.replay.engine import Code, Engine, Job, Outcome
+from photo_worker.replay.findings import Finding
+from photo_worker.replay.gate import check
+from photo_worker.replay.preflight import inspect
+from tests.replay.corpora import FEATURES, PRODUCT
+from tests.replay.test_at_command import head
+from tests.replay.test_completed_tasks import signal, task
+from tests.replay.test_gate import codes, loose
+
+# Each waits for ever, for what its name says.
+CODE = """
+import asyncio
+from temporalio import workflow
+from temporalio.exceptions import ApplicationError
+
+@workflow.defn(name="{name}")
+class Waits:
+    @workflow.run
+    async def run(self) -> None:
+        {body}
+        await workflow.wait_condition(lambda: False)
+"""
+
+
+def timer(task: int = 4) -> dict[str, Any]:
+    return {
+        "eventType": "EVENT_TYPE_TIMER_STARTED",
+        "timerStartedEventAttributes": {
+            "timerId": "1",
+            "startToFireTimeout": "60s",
+            "workflowTaskCompletedEventId": str(task),
+        },
+    }
+
+
+def code(folder: Path, body: str = "pass", name: str = "waits") -> Code:
+    (folder / f"{name}_code.py").write_text(CODE.format(name=name, body=body), encoding="utf-8")
+    return Code(f"{name}_code:Waits", path=(str(folder),))
+
+
+RUNS: dict[str, tuple[str, list[dict[str, Any]], dict[str, bool]]] = {
+    "nothing": ("pass", [], {"command": True}),
+    "a signal": ("pass", [signal("unheard")], {"command": True}),
+    "a signal, in the middle of a task": ("pass", [signal("unheard"), *task(6, None)], {"command": True}),
+    "two tasks without an event between": ("pass", task(5), {"command": True}),
+    "a timer": ("await asyncio.sleep(60)", [timer()], {"command": True, "drift": True}),
+}
+
+
+@pytest.mark.parametrize("name", RUNS)
+def test_a_run_that_only_waits_is_controlled(tmp_path: Path, name: str) -> None:
+    body, events, planted = RUNS[name]
+    report = check(loose(head(tmp_path / "open.json", "waits", *events), code=code(tmp_path, body)))
+    assert report.green, report.findings
+    assert report.controls == {"waits": planted}
+
+
+@pytest.mark.parametrize("name", RUNS)
+def test_and_a_gate_that_does_not_see_the_plant_is_red_for_it(
+    tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    body, events, planted = RUNS[name]
+    run = Engine.run
+
+    def blind(self: Engine, work: Sequence[Job], on_outcome: Callable[[Outcome], None] = lambda _: None) -> object:
+        return [replace(each, findings=()) for each in run(self, work, on_outcome)]
+
+    monkeypatch.setattr(engines.Engine, "run", blind)
+    report = check(loose(head(tmp_path / "open.json", "waits", *events), code=code(tmp_path, body)))
+    assert codes(report) == {f"control_missed_{plant}" for plant in planted}
+
+
+def test_where_no_run_at_all_can_be_controlled_it_is_red(tmp_path: Path) -> None:
+    """The only completed task is replayed as one with the next, which is open."""
+    path = head(tmp_path / "first.json", "waits", *task(5, None))
+    report = check(loose(path, code=code(tmp_path)))
+    assert codes(report) == {"control_impossible"}
+    assert {note.code for note in report.notes} == {"control_left_out_command", "control_left_out_drift"}
+    assert all(str(path) in note.what for note in report.notes)
+    beside = head(tmp_path / "second.json", "waits", signal("unheard"))
+    report = check(loose(path, beside, code=code(tmp_path)))
+    assert report.green, report.findings
+    assert report.controls == {"waits": {"command": True}}
+
+
+def test_a_run_without_a_command_takes_no_place_from_one_that_has_some(tmp_path: Path) -> None:
+    """The one that was terminated counts as more useful, and shows no detail."""
+    ended = {
+        "eventType": "EVENT_TYPE_WORKFLOW_EXECUTION_TERMINATED",
+        "workflowExecutionTerminatedEventAttributes": {"reason": "test"},
+    }
+    bodies = "if workflow.info().workflow_id == 'timed': await asyncio.sleep(60)"
+    paths = [
+        head(tmp_path / "ended.json", "waits", ended),
+        head(tmp_path / "timed.json", "waits", timer()),
+    ]
+    document = json.loads(paths[1].read_text(encoding="utf-8"))
+    document["events"][0]["workflowExecutionStartedEventAttributes"]["workflowId"] = "timed"
+    paths[1].write_text(json.dumps(document), encoding="utf-8")
+    report = check(loose(*paths, code=code(tmp_path, bodies)))
+    assert report.green, report.findings
+    assert report.controls == {"waits": {"command": True, "drift": True}}
+
+
+def test_a_failure_of_a_type_of_the_workflows_own_is_changed_as_well(tmp_path: Path) -> None:
+    failed = {
+        "eventType": "EVENT_TYPE_WORKFLOW_EXECUTION_FAILED",
+        "workflowExecutionFailedEventAttributes": {
+            "failure": {"message": "burnt", "applicationFailureInfo": {"type": "ValueError"}},
+            "retryState": "RETRY_STATE_RETRY_POLICY_NOT_SET",
+            "workflowTaskCompletedEventId": "4",
+        },
+    }
+    about = code(tmp_path, "raise ValueError('burnt')")
+    module = tmp_path / "waits_code.py"
+    own = module.read_text(encoding="utf-8").replace(
+        'name="waits"', 'name="waits", failure_exception_types=[ValueError]'
+    )
+    module.write_text(own, encoding="utf-8")
+    report = check(loose(head(tmp_path / "failed.json", "waits", failed), code=about))
+    assert report.green, report.findings
+    assert report.controls == {"waits": {"command": True, "drift": True}}
+
+
+@pytest.mark.parametrize(
+    ("corpus", "workflows"),
+    [(FEATURES, "tests.replay.features.workflows:WORKFLOWS"), (PRODUCT, Code().workflows)],
+    ids=["features", "product"],
+)
+def test_what_can_show_a_plant_does(corpus: Any, workflows: str) -> None:
+    """In each of the recorded runs, and not only in the one that the gate would choose."""
+    with Engine(Code(workflows)) as engine:
+        engine.types()
+        without = {outcome.job.path: outcome for outcome in engine.run([Job(path) for path in corpus.files()])}
+        wrong = []
+        for outcome in engine.run([Job(path, plant) for path in corpus.files() for plant in PLANTS]):
+            history, _ = inspect(outcome.job.path)
+            assert history is not None
+            assert outcome.job.plant is not None
+            seen = caught(outcome.job.plant, outcome.findings, without[outcome.job.path].findings)
+            if seen != (outcome.planted and can_show(history, outcome.job.plant)):
+                wrong.append((outcome.job, seen))
+    assert wrong == []
+
+
+def found(kind: Any, code: str, what: str = "what") -> Finding:
+    return Finding(kind, code, what, "why", "fix")
+
+
+class TestCaught:
+    """What counts as seen."""
+
+    @pytest.mark.parametrize("code", ["workflow_task_failed", "replay_hang", "replay_crash"])
+    def test_a_replay_that_broke_off_does_not(self, code: str) -> None:
+        assert not caught("command", [found("replay", code)], [])
+        assert not caught("drift", [found("replay", code)], [])
+
+    def test_what_was_there_without_the_plant_does_not(self) -> None:
+        drift = found("drift", "drift_not_issued")
+        assert not caught("drift", [drift], [drift])
+        assert caught("drift", [drift, found("drift", "drift_task_queue")], [drift])

@@ -1,0 +1,175 @@
+"""Code that changes its own process, and code that comes up in one process and not in the next."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from photo_worker.replay.engine import Code
+from photo_worker.replay.gate import check
+from photo_worker.replay_errors import ReplayTargetBroken
+from tests.replay.test_at_command import ROOT, head
+from tests.replay.test_gate import GOOD, codes, copy, loose
+
+_END = "\nfrom tests.replay.planted.kitchen import Kitchen\n"
+
+HARMLESS = {
+    "another folder": "import os\nos.chdir('/')",
+    "json with line breaks": "import functools, json\njson.dumps = functools.partial(json.dumps, indent=2)",
+    "a fork that goes on beside it": "import os\nos.fork()",
+    "streams and signals": (
+        "import io, logging, os, signal, sys, warnings\n"
+        "signal.signal(signal.SIGTERM, signal.SIG_IGN)\n"
+        "sys.stdout = sys.stderr = io.StringIO()\n"
+        "for each in (1, 2):\n    os.write(each, b'{\"types\": {}}\\n')\n"
+        "os.close(0)\nwarnings.simplefilter('error')\nlogging.disable()\nos.environ.clear()"
+    ),
+}
+
+
+@pytest.mark.parametrize("name", HARMLESS)
+def test_what_the_code_does_to_its_process_is_no_matter(tmp_path: Path, name: str) -> None:
+    (tmp_path / "hostile_code.py").write_text(HARMLESS[name] + _END, encoding="utf-8")
+    copy(tmp_path, "run")
+    done = subprocess.run(
+        [
+            *(sys.executable, "-m", "photo_worker.cli", "replay", "check", "run.json", "--no-static"),
+            *("--workflows", "hostile_code:Kitchen", "--format", "json", "--limit-seconds", "60"),
+        ],
+        cwd=tmp_path,
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        timeout=240,
+        check=False,
+    )
+    assert done.stdout, done.stderr
+    data = json.loads(done.stdout)["data"]
+    assert (done.returncode, data["findings"]) == (0, [])
+    assert data["controls"] == {"planted_kitchen": {"command": True, "drift": True}}
+
+
+def test_an_answer_that_is_none_is_a_finding(tmp_path: Path) -> None:
+    text = (
+        "import os\nfrom pathlib import Path\n"
+        "for each in range(3, 64):\n"
+        "    try:\n        os.write(each, b'no answer\\n')\n    except OSError:\n        pass\n"
+    )
+    (tmp_path / "writing_code.py").write_text(text + _END, encoding="utf-8")
+    with pytest.raises(ReplayTargetBroken, match="answered with what is none"):
+        check(loose(GOOD, code=Code("writing_code:Kitchen", path=(str(tmp_path),))))
+
+
+class TestOtherOrder:
+    """What goes wrong under the other order of sets alone."""
+
+    def test_code_that_cannot_be_imported_is_told_beside_the_rest(self, tmp_path: Path) -> None:
+        text = "import os\nif os.environ['PYTHONHASHSEED'] == '1':\n    raise RuntimeError('not in this order')\n"
+        (tmp_path / "seed_code.py").write_text(text + _END, encoding="utf-8")
+        report = check(replace(loose(GOOD, code=Code("seed_code:Kitchen", path=(str(tmp_path),))), static=False))
+        assert codes(report) == {"replay_target_broken"}
+        assert "not in this order" in report.findings[0].what
+        assert [entry.state for entry in report.checked] == ["ok"]
+        assert report.controls == {"planted_kitchen": {"command": True, "drift": True}}
+
+    def test_a_task_that_fails_before_it_asks_for_anything_is_red(self, tmp_path: Path) -> None:
+        names = {"leek", "plum", "fig", "pea"}
+        firsts = [self.first(names, seed) for seed in ("0", "1")]
+        assert firsts[0] != firsts[1]
+        text = (
+            "from temporalio import workflow\n\n@workflow.defn(name='waits')\nclass Waits:\n"
+            "    @workflow.run\n    async def run(self) -> None:\n"
+            f"        if next(iter({{'leek', 'plum', 'fig', 'pea'}})) == {firsts[1]!r}:\n"
+            "            raise ValueError('order')\n"
+            "        await workflow.wait_condition(lambda: False)\n"
+        )
+        (tmp_path / "picks_code.py").write_text(text, encoding="utf-8")
+        code = Code("picks_code:Waits", path=(str(tmp_path),))
+        report = check(replace(loose(head(tmp_path / "run.json", "waits"), code=code), static=False))
+        assert codes(report) == {"order"}
+        assert "workflow_task_failed" in report.findings[0].what
+
+    def first(self, names: set[str], seed: str) -> str:
+        told = subprocess.run(
+            [sys.executable, "-c", "print(next(iter({'leek', 'plum', 'fig', 'pea'})))"],
+            env=os.environ | {"PYTHONHASHSEED": seed},
+            capture_output=True,
+            text=True,
+            check=True,
+        ).stdout.strip()
+        assert told in names
+        return told
+
+
+def test_a_further_process_that_does_not_come_up_is_a_finding_of_its_history(tmp_path: Path) -> None:
+    """The first history ends its process; the second's would be another, which the code does not let come up."""
+    text = (
+        "import os\nfrom pathlib import Path\nfrom temporalio.converter import DataConverter, PayloadCodec\n"
+        "HERE = Path(__file__).parent / f'up-{os.environ[\"PYTHONHASHSEED\"]}'\n"
+        "if HERE.exists():\n    raise RuntimeError('the port is taken')\n"
+        "HERE.touch()\n"
+        "class Codec(PayloadCodec):\n"
+        "    async def encode(self, payloads):\n        return list(payloads)\n"
+        "    async def decode(self, payloads):\n"
+        "        if any(b'crash' in payload.data for payload in payloads):\n            os._exit(7)\n"
+        "        return list(payloads)\n"
+        "converter = DataConverter(payload_codec=Codec())\n"
+    )
+    (tmp_path / "once_code.py").write_text(text, encoding="utf-8")
+    dying, good = copy(tmp_path, "a", dish="crash"), copy(tmp_path, "b")
+    code = Code("tests.replay.planted.kitchen:Kitchen", "once_code:converter", (str(tmp_path),))
+    report = check(replace(loose(dying, good, code=code, jobs=1), static=False))
+    of_good = next(entry for entry in report.checked if entry.path == good)
+    assert [finding.code for finding in of_good.findings] == ["replay_crash"]
+    assert "the port is taken" in of_good.findings[0].what
+
+
+def written(folder: Path, *options: str) -> tuple[int, str, dict[str, Any]]:
+    done = subprocess.run(
+        [
+            *(sys.executable, "-m", "photo_worker.cli", "replay", "check", str(GOOD), "--no-static"),
+            *("--workflows", "tests.replay.planted.kitchen:Kitchen", "--format", "json=report.json", *options),
+        ],
+        cwd=folder,
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        timeout=240,
+        check=False,
+    )
+    return done.returncode, done.stderr, json.loads((folder / "report.json").read_text(encoding="utf-8"))["data"]
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no device that is always full")
+def test_a_report_that_cannot_be_written_is_named_and_the_others_are_written(tmp_path: Path) -> None:
+    code, errors, data = written(tmp_path, "--format", "junit=/dev/full", "--format", "text")
+    assert (code, "replay_report_unwritable" in errors, "Traceback" in errors) == (1, True, False), errors
+    assert data["green"]
+
+
+def test_a_type_with_brackets_in_its_name(tmp_path: Path) -> None:
+    text = (
+        "from temporalio import workflow\n\n@workflow.defn(name='a[/b]')\nclass Waits:\n"
+        "    @workflow.run\n    async def run(self) -> None:\n"
+        "        await workflow.wait_condition(lambda: False)\n"
+    )
+    (tmp_path / "brackets_code.py").write_text(text, encoding="utf-8")
+    head(tmp_path / "run.json", "a[/b]")
+    for command in (["check", "--no-static", "--workflows", "brackets_code:Waits"], ["list"]):
+        done = subprocess.run(
+            [sys.executable, "-m", "photo_worker.cli", "replay", *command, "run.json"],
+            cwd=tmp_path,
+            env=os.environ | {"PYTHONPATH": str(ROOT)},
+            capture_output=True,
+            text=True,
+            timeout=240,
+            check=False,
+        )
+        assert (done.returncode, "a[/b]" in done.stdout) == (0, True), done.stdout + done.stderr
