@@ -94,7 +94,7 @@ def test_localstack_looks_at_the_rules_before_anything_else(
 
 
 def test_temporal_listens_for_programs_alone() -> None:
-    for option in ("ui-port", "metrics-port"):
+    for option in ("ui-port", "metrics-port", "http-port"):
         found = re.search(rf"--{option}=(\d+)", TEXT)
         assert found is not None
         assert int(found[1]) in REFUSED_BY_BROWSERS, option

@@ -2,9 +2,10 @@
 
     python -m photo_worker.devkit.guard.temporal --ui-port 15001 --stack 15000 -- temporal server start-dev ...
 
-The server itself asks for no Host and Origin, neither of its UI nor of its metrics, and has no setting for it. Both
-therefore listen on ports that browsers refuse to connect to, whatever page asks (Fetch Standard, "bad port"), and the
-UI is reached through a forwarder on the port that people know. This process becomes the server, whose pid, signals
+The server itself asks for no Origin, and for a Host in a part of its HTTP API alone: not where Nexus tasks are sent to
+workers, not of its UI and not of its metrics. None of them can be switched off. They therefore listen on ports that
+browsers refuse to connect to, whatever page asks (Fetch Standard, "bad port"), and the UI is reached through a
+forwarder on the port that people know. This process becomes the server, whose pid, signals
 and exit code are the service's; the forwarder is its child, in its process group, and ends with it.
 """
 
@@ -18,8 +19,10 @@ import time
 from collections.abc import Iterator, Sequence
 
 LOOPBACK = "127.0.0.1"
-# Of the Fetch Standard's list those that need no privilege and that few servers of a developer's machine use.
-BAD_PORTS = (6667, 6666, 6668, 6669, 6665, 6697, 6679, 10080, 4190, 3659, 1719, 1720, 1723, 6566)
+# Of the Fetch Standard's list those that need no privilege, without that of X servers. Two of 127.0.0.1 go to a stack.
+BAD_PORTS = (6667, 6666, 6668, 6669, 6665, 6697, 6679, 10080, 4190, 3659, 1719, 1720, 1723, 6566, 5060, 5061, 4045, 2049)
+# More, for those who may listen on them: root, and whoever runs in most containers.
+BAD_PORTS += (77, 87, 95, 526, 530, 531, 532, 540, 556, 601)
 _BIND_SECONDS = 3.0
 
 
@@ -37,14 +40,15 @@ def main() -> None:
     try:
         listening = _listen(given.ui_port)
         # Held by the server for as long as it lives: no other stack takes them.
-        held = [reserve(given.stack, ui_host(given.stack)), reserve(given.stack)]
-        ui: tuple[str, int] = held[0].getsockname()
+        held = [reserve(given.stack, host) for host in (ui_host(given.stack), LOOPBACK, LOOPBACK)]
+        (ui_address, ui_port), (_, http_port), (_, metrics_port) = (each.getsockname() for each in held)
     except (NoBadPort, OSError) as error:
-        sys.exit(f"the UI of Temporal cannot be served on port {given.ui_port}: {error}")
-    _fork_forwarder(listening, ui)
+        sys.exit(f"Temporal, with its UI on port {given.ui_port}, cannot be served: {error}")
+    _fork_forwarder(listening, (ui_address, ui_port))
     for each in held:
         each.set_inheritable(True)
-    options = ["--ui-ip", ui[0], "--ui-port", str(ui[1]), "--metrics-port", str(held[-1].getsockname()[1])]
+    options = ["--ui-ip", ui_address, "--ui-port", str(ui_port)]
+    options += ["--http-port", str(http_port), "--metrics-port", str(metrics_port)]
     os.execv(given.program[0], [*given.program, *options])  # noqa: S606 - no shell is wanted
 
 
