@@ -342,6 +342,26 @@ def test_programs_use_the_services_as_before(stack: Stack, env: dict[str, str]) 
         s3.delete_object(Bucket=bucket, Key=f"ordinary/{key}")
 
 
+def test_a_link_that_a_person_follows_opens_an_object_and_does_nothing(stack: Stack, env: dict[str, str]) -> None:
+    """Also where a page has led there: by a redirect from an address that was typed, or by a link in a mail."""
+    s3, sqs, bucket = client("s3", env), client("sqs", env), env["S3_BUCKET"]
+    s3.put_object(Bucket=bucket, Key="opened/text", Body=b"a text")
+    opened = {
+        "Sec-Fetch-Site": "none",
+        "Sec-Fetch-Mode": "navigate",
+        "Accept": "text/html",
+        "User-Agent": "Mozilla/5.0",
+    }
+    port = port_of(stack, "aws")
+    assert send(port, Asked("aws", "GET", f"/{bucket}/opened/text"), opened).body == "a text"
+    queues = sqs.list_queues()["QueueUrls"]
+    made = send(port, Asked("aws", "GET", "/?Action=CreateQueue&QueueName=evil"), opened)
+    gone = send(port, Asked("aws", "GET", f"{urlsplit(env['SQS_QUEUE_URL']).path}?Action=DeleteQueue"), opened)
+    assert sqs.list_queues()["QueueUrls"] == queues
+    assert (made.status, gone.status) == (403, 403)
+    s3.delete_object(Bucket=bucket, Key="opened/text")
+
+
 @pytest.mark.parametrize("host", ["127.0.0.1", "localhost"])
 def test_the_page_of_temporals_ui_works(stack: Stack, env: dict[str, str], host: str) -> None:
     port = port_of(stack, "temporal-ui")
