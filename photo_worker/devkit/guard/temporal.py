@@ -111,12 +111,12 @@ def _fork_forwarder(listening: socket.socket, target: tuple[str, int]) -> None:
     # What its own imports cost, the server does not wait for.
     import asyncio
 
-    from photo_worker.devkit.guard.proxy import serve
+    from photo_worker.devkit.guard.proxy import limits_here, serve
     from photo_worker.devkit.guard.rules import Rules, allowed_hosts
 
     async def forward() -> None:
         asyncio.get_running_loop().add_reader(life, os._exit, 0)
-        await serve(listening, target, Rules(allowed_hosts(os.environ), same_origin=True))
+        await serve(listening, target, Rules(allowed_hosts(os.environ), same_origin=True), limits_here())
 
     asyncio.run(forward())
 
