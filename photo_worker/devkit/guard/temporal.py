@@ -6,7 +6,7 @@ The server itself asks for no Origin, and for a Host in a part of its HTTP API a
 workers, not of its UI and not of its metrics. None of them can be switched off. They therefore listen on ports that
 browsers refuse to connect to, whatever page asks (Fetch Standard, "bad port"), and the UI is reached through a
 forwarder on the port that people know. This process becomes the server, whose pid, signals
-and exit code are the service's; the forwarder is its child, in its process group, and ends with it.
+and exit code are the service's; the forwarder is of its process group, ends with it, and is replaced where it dies.
 """
 
 from __future__ import annotations
@@ -26,6 +26,8 @@ _UNPRIVILEGED_AND_KNOWN = (5060, 5061, 4045, 2049)
 _PRIVILEGED = (77, 87, 95, 526, 530, 531, 532, 540, 556, 601)
 BAD_PORTS = (*_UNPRIVILEGED, *_UNPRIVILEGED_AND_KNOWN, *_PRIVILEGED)
 _BIND_SECONDS = 3.0
+# Before a forwarder that has died is replaced: one that cannot start must not keep a core busy.
+_AGAIN_SECONDS = 0.2
 
 
 class NoBadPort(Exception):
@@ -100,7 +102,11 @@ def _listen(port: int) -> socket.socket:
 
 
 def _fork_forwarder(listening: socket.socket, target: tuple[str, int]) -> None:
-    """Start the forwarder, which ends when this process has; here, its socket is closed."""
+    """Start the forwarder, which ends when this process has; here, its socket is closed.
+
+    Between the two stands a process that only waits: the server, which this one becomes, would not notice that the
+    forwarder has died, and its page would stay away for good.
+    """
     life, mine = os.pipe()
     if os.fork() > 0:
         listening.close()
@@ -108,6 +114,15 @@ def _fork_forwarder(listening: socket.socket, target: tuple[str, int]) -> None:
         os.set_inheritable(mine, True)
         return
     os.close(mine)
+    while (forwarder := os.fork()) > 0:
+        if os.waitpid(forwarder, 0)[1] == 0:
+            # It has seen the server end.
+            os._exit(0)
+        time.sleep(_AGAIN_SECONDS)
+    _forward(life, listening, target)
+
+
+def _forward(life: int, listening: socket.socket, target: tuple[str, int]) -> None:
     # What its own imports cost, the server does not wait for.
     import asyncio
 

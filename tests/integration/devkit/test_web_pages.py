@@ -409,13 +409,24 @@ def test_nothing_answers_in_the_place_of_a_service_that_is_away(stack: Stack) ->
     assert answers_a_page(port)
     pid = Processes.load(stack.paths).services["temporal"].pid
     assert pid is not None
-    forwarder = psutil.Process(pid).children()
-    assert forwarder
+    forwarder = psutil.Process(pid).children(recursive=True)
+    assert len(forwarder) == 2
     psutil.Process(pid).kill()
     wait_until(lambda: not answers_a_page(port), "nothing listens any more")
     wait_until(lambda: not any(each.is_running() for each in forwarder), "its forwarder has ended")
     assert stack.up().started
     assert answers_a_page(port)
+
+
+def test_a_forwarder_that_dies_is_replaced(stack: Stack) -> None:
+    port, pid = port_of(stack, "temporal-ui"), Processes.load(stack.paths).services["temporal"].pid
+    assert answers_a_page(port)
+    for process in psutil.Process(pid).children(recursive=True):
+        if not process.children():
+            process.kill()
+            process.wait(30)
+    wait_until(lambda: answers_a_page(port), "the page is there again")
+    assert not stack.up().started
 
 
 # Listens where the server's UI, its HTTP API and its metrics are told to, as the server does.
