@@ -88,6 +88,14 @@ class StackRecord:
             raise DataMismatch(path=str(paths.record), reason=_NO_RECORD)
         return record
 
+    @classmethod
+    def load_whole(cls, paths: StackPaths) -> StackRecord | None:
+        """Read the record; None also where it is damaged, for commands that stop a stack or delete it."""
+        try:
+            return cls.load(paths)
+        except DataMismatch:
+            return None
+
     def _is_whole(self) -> bool:
         """Say whether every fact is of its kind: somebody may have written into the file."""
         texts = (self.name, self.password, self.kind, self.s3, self.region)
