@@ -10,6 +10,7 @@ from urllib.parse import urlsplit
 _NAMES = ("127.0.0.1", "localhost", "::1")
 _PROXIES = ("http_proxy", "https_proxy", "all_proxy", "grpc_proxy")
 _EXCEPTIONS = ("NO_PROXY", "no_proxy")
+_EVERYTHING = "*"
 
 _Client = TypeVar("_Client")
 
@@ -39,8 +40,13 @@ def direct_client(create: Callable[..., _Client], config: Any) -> _Client:
 
 def proxy_exceptions(environ: Mapping[str, str]) -> dict[str, str]:
     """Return NO_PROXY in both spellings, with loopback added to what it names; nothing where no proxy is set."""
-    if not any(environ.get(name, "").strip() or environ.get(name.upper(), "").strip() for name in _PROXIES):
+    # Python's own clients take the names of proxies in any spelling.
+    if not any(value.strip() and name.lower() in _PROXIES for name, value in environ.items()):
         return {}
-    given = [part.strip() for name in _EXCEPTIONS for part in environ.get(name, "").split(",")]
+    values = [environ.get(name, "").strip() for name in _EXCEPTIONS]
+    if _EVERYTHING in values:
+        # Alone, it means every host. In a list, to most programs, it means nothing.
+        return dict.fromkeys(_EXCEPTIONS, _EVERYTHING)
+    given = [part.strip() for value in values for part in value.split(",")]
     names = list(dict.fromkeys([*filter(None, given), *_NAMES]))
     return dict.fromkeys(_EXCEPTIONS, ",".join(names))

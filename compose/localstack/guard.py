@@ -31,7 +31,7 @@ RULES = MODULE.Rules(MODULE.allowed_hosts(os.environ))
 def refuse_pages(chain: Any, context: Any, response: Any) -> None:
     """Answer 403 to what the rules refuse."""
     headers = [(name.lower().encode("latin-1"), value.encode("latin-1")) for name, value in context.request.headers]
-    reason = RULES.refusal(headers)
+    reason = RULES.refusal(headers, context.request.query_string)
     if reason is not None:
         response.status_code = 403
         response.mimetype = "application/json"

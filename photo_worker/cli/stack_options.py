@@ -111,7 +111,7 @@ def kept_elsewhere(stack: LocalStack, what: str) -> list[str]:
     from photo_worker.devkit import external
     from photo_worker.devkit.state import StackRecord
 
-    record = StackRecord.load(stack.paths)
+    record = StackRecord.load_whole(stack.paths)
     if record is None or not record.external:
         return []
     names = external.describe(record.external)

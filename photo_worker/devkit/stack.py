@@ -360,17 +360,13 @@ class Stack:
             if self._base_port and self._base_port != record.base_port:
                 raise StackMoved(name=self.name, base_port=record.base_port, asked=self._base_port)
             if self._all_run(processes):
-                try:
+                # The supervisor may learn of a death only now; and what runs and does not answer is of no more use.
+                with suppress(ServiceFailed):
                     self._finish(self._start(record, timeline).make_ready(), timeline)
-                except ServiceFailed:
-                    # The supervisor may have learnt of a death only now.
-                    if self._all_run(Processes.load(self.paths)):
-                        raise
-                else:
                     return UpReport(self.status(), started=False, seconds=timeline.elapsed(), timeline=timeline)
         # While nothing is stopped yet; what runs needs no program any more.
         self._require_server(*self._choices(record))
-        # A stack of which a part has died starts as a whole: what one service lost, another may rely on.
+        # A stack of which a part has died, or hangs, starts as a whole: what one service lost, another may rely on.
         self._down()
         self._delete_leftovers()
         record = self._new_record(record)

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from photo_worker.devkit.layout import DEFAULT_NAME, StackPaths, is_locked, owner_of
-from photo_worker.devkit.ports import Ports
+from photo_worker.devkit.ports import BLOCK, Ports
 from photo_worker.stack_errors import DataMismatch, DataUnwritable, StackNotOwned
 
 FORMAT = 1
@@ -24,6 +24,8 @@ DATABASE = "photo_worker"
 DATABASE_USER = "photo_worker"
 REGION = "us-east-1"
 TASK_QUEUE = "recipe-process"
+_NO_RECORD = "it is not a stack's record"
+_PORTS = 65_536
 
 
 @dataclass(frozen=True)
@@ -79,9 +81,32 @@ class StackRecord:
         if not isinstance(values, dict) or values.get("format") != FORMAT:
             raise DataMismatch(path=str(paths.record), reason="another version of photo-worker wrote it")
         try:
-            return cls(**values)
+            record = cls(**values)
         except TypeError as error:
-            raise DataMismatch(path=str(paths.record), reason="it is not a stack's record") from error
+            raise DataMismatch(path=str(paths.record), reason=_NO_RECORD) from error
+        if not record._is_whole():
+            raise DataMismatch(path=str(paths.record), reason=_NO_RECORD)
+        return record
+
+    @classmethod
+    def load_whole(cls, paths: StackPaths) -> StackRecord | None:
+        """Read the record; None also where it is damaged, for commands that stop a stack or delete it."""
+        try:
+            return cls.load(paths)
+        except DataMismatch:
+            return None
+
+    def _is_whole(self) -> bool:
+        """Say whether every fact is of its kind: somebody may have written into the file."""
+        texts = (self.name, self.password, self.kind, self.s3, self.region)
+        tables = (self.versions, self.external, self.found)
+        return (
+            all(isinstance(text, str) for text in texts)
+            and all(isinstance(table, dict) and all(isinstance(it, str) for it in table.values()) for table in tables)
+            and isinstance(self.durable, bool)
+            and isinstance(self.base_port, int)
+            and 0 < self.base_port <= _PORTS - BLOCK
+        )
 
 
 @dataclass(frozen=True)

@@ -14,8 +14,10 @@ from pathlib import Path
 from threading import Thread
 from types import ModuleType
 from typing import Any
+from urllib.request import proxy_bypass
 
 import pytest
+import yaml
 
 from photo_worker.devkit.compose import program
 from photo_worker.devkit.compose.project import variables
@@ -188,6 +190,26 @@ def test_names_that_are_given_count_at_every_service_beside_its_own(monkeypatch:
         # A name that resolves to loopback wherever a browser asks for it.
         for host in ("localhost.localstack.cloud", "evil.example"):
             assert rules.refusal([(b"host", host.encode())]) is not None, (name, host)
+
+
+@pytest.mark.parametrize("own", ["", "corp.example"])
+def test_no_container_asks_dockers_proxy_for_another(own: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Docker puts the proxies of ~/.docker/config.json into every container's environment."""
+    for name in ("HTTP_PROXY", "HTTPS_PROXY"):
+        monkeypatch.setenv(name, "http://proxy.example")
+        monkeypatch.setenv(name.lower(), "http://proxy.example")
+    for name, entry in yaml.safe_load(TEXT.replace("${NO_PROXY:-}", own))["services"].items():
+        if name == "postgres":
+            # Neither it nor its health check speaks HTTP.
+            continue
+        for spelling in ("NO_PROXY", "no_proxy"):
+            monkeypatch.setenv(spelling, entry["environment"].get(spelling, ""))
+        for host in ("127.0.0.1", "localhost", "temporal", "aws", "s3", "textract", "host.docker.internal"):
+            assert proxy_bypass(host), (name, host)
+        if name != "temporal":
+            # An external endpoint may be reached by the proxy alone.
+            assert not proxy_bypass("s3.us-east-1.amazonaws.com"), name
+            assert bool(proxy_bypass("minio.corp.example")) is bool(own), name
 
 
 def test_the_stand_ins_have_the_names_of_the_images(services: dict[str, dict[str, Any]]) -> None:

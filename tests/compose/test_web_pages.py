@@ -69,6 +69,7 @@ def gateway(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
 @pytest.mark.parametrize(
     ("headers", "taken"),
     [
+        ({"Host": "127.0.0.1:4566", "Sec-Fetch-Site": "none"}, True),
         ({"Host": "127.0.0.1:4566"}, True),
         ({"Host": "aws:4566", "Authorization": "AWS4-HMAC-SHA256 ..."}, True),
         ({"Host": "s3:9000"}, False),
@@ -86,15 +87,25 @@ def test_localstack_looks_at_the_rules_before_anything_else(
     first, *others = gateway.request_handlers
     assert others == ["the service"]
     chain, response = Chain(), Response()
-    first(chain, SimpleNamespace(request=SimpleNamespace(headers=headers.items())), response)
+    request = SimpleNamespace(headers=headers.items(), query_string=b"list-type=2")
+    first(chain, SimpleNamespace(request=request), response)
     assert chain.terminated is not taken
     assert response.status_code == (200 if taken else 403)
     if not taken:
         assert "photo-worker refuses this request" in json.loads(response.body)["message"]
 
 
+def test_localstack_does_nothing_for_a_person_who_follows_a_link(gateway: SimpleNamespace) -> None:
+    chain, response = Chain(), Response()
+    headers = {"Host": "127.0.0.1:4566", "Sec-Fetch-Site": "none"}
+    request = SimpleNamespace(headers=headers.items(), query_string=b"Action=CreateQueue&QueueName=evil")
+    gateway.request_handlers[0](chain, SimpleNamespace(request=request), response)
+    assert chain.terminated
+    assert response.status_code == 403
+
+
 def test_temporal_listens_for_programs_alone() -> None:
-    for option in ("ui-port", "metrics-port"):
+    for option in ("ui-port", "metrics-port", "http-port"):
         found = re.search(rf"--{option}=(\d+)", TEXT)
         assert found is not None
         assert int(found[1]) in REFUSED_BY_BROWSERS, option

@@ -17,6 +17,7 @@ _REPAIRS = "tests/unit/integrity/test_repair.py::"
 _RULES = "photo_worker/devkit/guard/rules.py"
 _PAGES = "tests/unit/devkit/test_guard_asgi.py::test_what_a_web_page_asks_for_is_not_done"
 _IMAGE = "tests/unit/devkit/test_guard_asgi.py::test_the_image_of_a_page_does_nothing_by_a_name_that_browsers_resolve"
+_LINK = "tests/unit/devkit/test_guard_asgi.py::test_no_queue_is_made_for_a_person_who_follows_a_link"
 
 ERASING: tuple[Safeguard, ...] = (
     Safeguard(
@@ -417,8 +418,8 @@ LOOPBACK: tuple[Safeguard, ...] = (
         (
             Edit(
                 _RULES,
-                '        if origin is not None and not (self._same_origin and origin.lower() == f"http://{host}".lower()):\n',
-                "        if False:\n",
+                '            if not (self._same_origin and origin.lower() == f"http://{host}".lower()):\n',
+                "            if False:\n",
             ),
         ),
         (_PAGES,),
@@ -429,7 +430,7 @@ LOOPBACK: tuple[Safeguard, ...] = (
         "a link or an image of any web page makes the local services act, without an Origin that tells",
         (4,),
         "Sec-Fetch-Site is not looked at",
-        (Edit(_RULES, "                if site not in self._sites:\n", "                if not site:\n"),),
+        (Edit(_RULES, "            if site not in self._sites:\n", "            if not site:\n"),),
         (_PAGES,),
     ),
     Safeguard(
@@ -438,7 +439,7 @@ LOOPBACK: tuple[Safeguard, ...] = (
         "a web page whose name is made to point to 127.0.0.1 reads and deletes what the local services hold",
         (4, 12),
         "any Host is taken",
-        (Edit(_RULES, "        if host is None or not self._is_known(host):\n", "        if host is None:\n"),),
+        (Edit(_RULES, "        if not self._is_known(host):\n", "        if not host:\n"),),
         (_PAGES,),
     ),
     Safeguard(
@@ -451,10 +452,19 @@ LOOPBACK: tuple[Safeguard, ...] = (
         (
             Edit(
                 _RULES,
-                "        if browsers is not None and not self._same_origin and not _is_loopback(_name_of(host)):\n",
-                "        if False:\n",
+                "    if seen.browsers is not None and not _is_loopback(_name_of(host)):\n",
+                "    if False:\n",
             ),
         ),
         (_IMAGE,),
+    ),
+    Safeguard(
+        "no-action-by-a-link",
+        "a local service does nothing for a link that a person follows",
+        "a link in a mail, or an address that leads on to another, makes and deletes queues of the local services",
+        (4,),
+        "what an address asks to be done is not looked at",
+        (Edit(_RULES, "    if seen.sites and _acts(query):\n", "    if False:\n"),),
+        (_LINK,),
     ),
 )

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import socket
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import closing, suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
+from urllib.request import getproxies, proxy_bypass
 
 import pytest
 from botocore.exceptions import BotoCoreError, ClientError
@@ -160,3 +162,27 @@ def test_exceptions_are_added_to_those_there_are() -> None:
     given = {"HTTPS_PROXY": "http://p", "NO_PROXY": "corp.example, localhost", "no_proxy": ".intern"}
     all_of_it = "corp.example,localhost,.intern,127.0.0.1,::1"
     assert proxy_exceptions(given) == {"NO_PROXY": all_of_it, "no_proxy": all_of_it}
+
+
+@pytest.mark.parametrize("spelling", ["NO_PROXY", "no_proxy"])
+def test_where_no_host_goes_by_the_proxy_none_does_afterwards(spelling: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of ``*`` and loopback in one list, Python's clients, and with them boto3, read the latter alone."""
+    for name in [*PROXIES, "no_proxy"]:
+        monkeypatch.delenv(name, raising=False)
+        monkeypatch.delenv(name.upper(), raising=False)
+    monkeypatch.setenv("https_proxy", "http://proxy.example")
+    monkeypatch.setenv(spelling, "*")
+    assert proxy_bypass("s3.example")
+    for name, value in proxy_exceptions(os.environ).items():
+        monkeypatch.setenv(name, value)
+    assert proxy_bypass("s3.example")
+    assert proxy_bypass("127.0.0.1")
+
+
+def test_a_proxy_counts_in_every_spelling_that_a_client_takes(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in [*PROXIES, "no_proxy"]:
+        monkeypatch.delenv(name, raising=False)
+        monkeypatch.delenv(name.upper(), raising=False)
+    monkeypatch.setenv("Http_Proxy", "http://proxy.example")
+    assert getproxies()["http"] == "http://proxy.example"
+    assert "127.0.0.1" in proxy_exceptions(os.environ)["no_proxy"]

@@ -28,7 +28,7 @@ def guarded(app: App, rules: Rules) -> App:
         if scope["type"] not in {"http", "websocket"}:
             await app(scope, receive, send)
             return
-        reason = rules.refusal(scope["headers"])
+        reason = rules.refusal(scope["headers"], scope["query_string"])
         if reason is None:
             await app(scope, receive, send)
         elif scope["type"] == "websocket":

@@ -13,11 +13,12 @@ import asyncio
 import logging
 import os
 import re
+import resource
 import socket
 import time
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import NamedTuple
 
@@ -34,13 +35,19 @@ HEAD_SECONDS = 10.0
 FIRST_BYTE_SECONDS = 60.0
 # A browser opens six to an origin. Each connection holds two sockets here, and 1,024 may be all that a process has.
 MOST_CONNECTIONS = 256
+# What the process has open beside them, and some to spare.
+_OTHER_FILES = 32
 # On a connection where nothing has passed for so long, no page waits for anything that cannot be asked for again.
 IDLE_SECONDS = 5.0
 # A client that still sends does not see an answer, only a broken connection: so much is taken in and thrown away.
 _DRAIN_BYTES = 16 * 1024 * 1024
 _DRAIN_SECONDS = 5.0
-# RFC 9112, 3: one space each, and no space or control character in the target, by any program's reading.
-_REQUEST_LINE = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+ [^\x00-\x20\x7f]+ HTTP/1\.[01]")
+# RFC 9110, 5.6.2: a method, and the name of a header.
+_TOKEN = rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+"
+# RFC 9112, 3: one space each, and no space or control character in the target, by any program's reading. A target that
+# names a host, as a proxy is sent it, would count before the Host header.
+_REQUEST_LINE = re.compile(_TOKEN + rb" (?:/[^\x00-\x20\x7f]*|\*) HTTP/1\.[01]")
+_NAME = re.compile(_TOKEN)
 _CHUNK_SIZE = re.compile(rb"[0-9A-Fa-f]{1,15}")
 
 
@@ -68,6 +75,21 @@ class Limits:
     first_byte_seconds: float = FIRST_BYTE_SECONDS
     connections: int = MOST_CONNECTIONS
     idle_seconds: float = IDLE_SECONDS
+
+
+def limits_here(limits: Limits = Limits()) -> Limits:
+    """Return limits that this process can keep to, having asked for the open files that it needs."""
+    needed = 2 * limits.connections + _OTHER_FILES
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft != resource.RLIM_INFINITY and soft < needed:
+        # On macOS 256 is what a process may have by default, and the hard limit is not the kernel's.
+        with suppress(ValueError, OSError):
+            resource.setrlimit(
+                resource.RLIMIT_NOFILE, (needed if hard == resource.RLIM_INFINITY else min(needed, hard), hard)
+            )
+        soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+        return replace(limits, connections=max(1, min(limits.connections, (soft - _OTHER_FILES) // 2)))
+    return limits
 
 
 class Silent(Exception):
@@ -251,12 +273,14 @@ def parse_head(raw: bytes) -> Head:
     headers = []
     for line in lines:
         name, colon, value = line.partition(b":")
-        if not colon or not name or name != name.strip() or b"\n" in line or b"\r" in line or b"\0" in line:
+        if not colon or not _NAME.fullmatch(name) or b"\n" in line or b"\r" in line or b"\0" in line:
             raise Malformed("a line of its head is no header")
         headers.append((name.lower(), value.strip(b" \t")))
     lengths = [value for name, value in headers if name == b"content-length"]
     codings = [value.lower() for name, value in headers if name == b"transfer-encoding"]
-    if len(lengths) > 1 or (lengths and codings) or codings not in ([], [b"chunked"]):
+    # In HTTP/1.0 nobody agrees on what a coding means (RFC 9112, 6.1).
+    old = request.endswith(b"1.0")
+    if len(lengths) > 1 or (codings and (lengths or old)) or codings not in ([], [b"chunked"]):
         raise Malformed("it does not say clearly how long its body is")
     if lengths and not (lengths[0].isdigit() and len(lengths[0]) < 19):
         raise Malformed("its Content-Length is no number")
@@ -333,7 +357,7 @@ def main() -> None:
     listening = socket.create_server(_address(given.listen))
     rules = Rules(allowed_hosts(os.environ), same_origin=True)
     with suppress(KeyboardInterrupt):
-        asyncio.run(serve(listening, _address(given.to), rules))
+        asyncio.run(serve(listening, _address(given.to), rules, limits_here()))
 
 
 def _address(text: str) -> tuple[str, int]:

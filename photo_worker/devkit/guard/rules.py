@@ -1,13 +1,16 @@
 """Which HTTP requests a local service takes: those of programs, and none of a web page of another origin.
 
-A page can send requests to loopback in three ways, and each shows in the headers, which a page cannot choose:
+A page can send requests to loopback in four ways, and each shows in the headers, which a page cannot choose:
 
 - to another origin by a name of loopback, with ``Origin`` on all that is no plain GET or HEAD (Fetch Standard, "append
   a request Origin header"), and with ``Sec-Fetch-Site`` on everything (W3C Fetch Metadata: loopback is trustworthy);
 - to another origin by any other name that points here. Browsers send ``Sec-Fetch-Site`` to no such name without TLS, so
   that a plain GET carries neither; by these names, nothing is taken that looks like a browser's;
 - to its own name, which its owner has made point to 127.0.0.1 in the meantime (DNS rebinding): same-origin to the
-  browser, but ``Host`` still has that name.
+  browser, but ``Host`` still has that name;
+- by a person: a link in a mail, or a redirect from an address that was typed, is the person's own to the browser
+  (``Sec-Fetch-Site: none``). Objects may be opened that way, but nothing be done: SNS and SQS do what the ``Action`` in
+  an address says.
 
 Standard library alone and no import from the package: LocalStack's container runs this file as well.
 """
@@ -18,6 +21,8 @@ import re
 from collections.abc import Iterable, Mapping
 from functools import lru_cache
 from ipaddress import ip_address
+from typing import NamedTuple
+from urllib.parse import parse_qsl
 
 HOSTS_VARIABLE = "PHOTO_WORKER_ALLOWED_HOSTS"
 
@@ -26,6 +31,30 @@ _BROWSER_MEDIA = ("text/html", "image/")
 # What Java's own client (HttpURLConnection) accepts where a program, such as AWS' SDK, does not say.
 _JAVAS_MEDIA = "text/html, image/gif, image/jpeg, *"
 _SHOWN = 100
+
+
+class _Seen(NamedTuple):
+    """What a request's headers say of its sender, each value once."""
+
+    hosts: list[str]
+    origins: list[str]
+    sites: list[str]
+    browsers: str | None
+    """The first header that browsers alone send."""
+
+    @classmethod
+    def of(cls, headers: Iterable[tuple[bytes, bytes]]) -> _Seen:
+        values: dict[bytes, list[str]] = {b"host": [], b"origin": [], b"sec-fetch-site": []}
+        browsers: str | None = None
+        for name, value in headers:
+            if browsers is None and _is_browsers(name, value):
+                browsers = name.decode("latin-1")
+            if name in values:
+                given = value.decode("latin-1").strip()
+                if given not in values[name]:
+                    values[name].append(given)
+        sites = [site.lower() for site in values[b"sec-fetch-site"]]
+        return cls(values[b"host"], values[b"origin"], sites, browsers)
 
 
 class Rules:
@@ -41,39 +70,31 @@ class Rules:
         # "none": no page has caused the request, but a person.
         self._sites = ("none", "same-origin") if same_origin else ("none",)
 
-    def refusal(self, headers: Iterable[tuple[bytes, bytes]]) -> str | None:
-        """Say why a request is refused, and what to do; None where it is taken. Names are in lower case."""
-        host: str | None = None
-        origin: str | None = None
-        browsers: str | None = None
-        for name, value in headers:
-            if browsers is None and _is_browsers(name, value):
-                browsers = name.decode("latin-1")
-            if name == b"host":
-                given = value.decode("latin-1").strip()
-                if host is not None and given != host:
-                    return _told("it has two Host headers", "Send one")
-                host = given
-            elif name == b"origin":
-                origin = value.decode("latin-1").strip()
-            elif name == b"sec-fetch-site":
-                site = value.decode("latin-1").strip().lower()
-                if site not in self._sites:
-                    reason = f"a web page sent it (Sec-Fetch-Site: {site[:_SHOWN]})"
-                    return _told(reason, "Call the service from a program, or open its address yourself")
-        if host is None or not self._is_known(host):
+    def refusal(self, headers: Iterable[tuple[bytes, bytes]], query: bytes = b"") -> str | None:
+        """Say why a request is refused, and what to do; None where it is taken.
+
+        Names are in lower case; ``query`` is what stands behind the question mark of its address.
+        """
+        seen = _Seen.of(headers)
+        for name, values in (("Host", seen.hosts), ("Origin", seen.origins)):
+            if len(values) > 1:
+                return _told(f"it has two {name} headers", "Send one at most")
+        for site in seen.sites:
+            if site not in self._sites:
+                reason = f"a web page sent it (Sec-Fetch-Site: {site[:_SHOWN]})"
+                return _told(reason, "Call the service from a program, or open its address yourself")
+        host = seen.hosts[0] if seen.hosts else ""
+        if not self._is_known(host):
             shown = "is missing" if not host else f"{host[:_SHOWN]!r} is not a name of this machine"
             return _told(
                 f"its Host {shown}",
                 f"Use 127.0.0.1 or localhost, or start the service with the name in {HOSTS_VARIABLE} (comma-separated)",
             )
-        if origin is not None and not (self._same_origin and origin.lower() == f"http://{host}".lower()):
-            reason = f"a web page sent it (Origin: {origin[:_SHOWN]!r})"
-            return _told(reason, "Call the service from a program, without an Origin header")
-        if browsers is not None and not self._same_origin and not _is_loopback(_name_of(host)):
-            reason = f"a browser sent it ({browsers}), and by the name {host[:_SHOWN]!r} only programs may"
-            return _told(reason, "Use 127.0.0.1 or localhost in a browser, or leave this header out")
-        return None
+        for origin in seen.origins:
+            if not (self._same_origin and origin.lower() == f"http://{host}".lower()):
+                reason = f"a web page sent it (Origin: {origin[:_SHOWN]!r})"
+                return _told(reason, "Call the service from a program, without an Origin header")
+        return None if self._same_origin else _browsers_refusal(seen, host, query)
 
     def _is_known(self, host: str) -> bool:
         if _HOST.fullmatch(host) is None:
@@ -106,6 +127,22 @@ def _is_browsers(name: bytes, value: bytes) -> bool:
         accepted = value.decode("latin-1").strip().lower()
         return not accepted.startswith(_JAVAS_MEDIA) and any(media in accepted for media in _BROWSER_MEDIA)
     return name == b"referer" or name.startswith(b"sec-")
+
+
+def _browsers_refusal(seen: _Seen, host: str, query: bytes) -> str | None:
+    """Say why a service without pages of its own refuses a browser that no page seems to have sent there."""
+    if seen.browsers is not None and not _is_loopback(_name_of(host)):
+        reason = f"a browser sent it ({seen.browsers}), and by the name {host[:_SHOWN]!r} only programs may"
+        return _told(reason, "Use 127.0.0.1 or localhost in a browser, or leave this header out")
+    if seen.sites and _acts(query):
+        reason = f"a browser was led to it (Sec-Fetch-Site: {seen.sites[0]}), and it has an Action"
+        return _told(reason, "Call the service from a program")
+    return None
+
+
+def _acts(query: bytes) -> bool:
+    """Tell whether an address asks SNS or SQS to do something (AWS query protocol)."""
+    return any(name.lower() == "action" for name, _ in parse_qsl(query.decode("latin-1"), keep_blank_values=True))
 
 
 @lru_cache(maxsize=64)

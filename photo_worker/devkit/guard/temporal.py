@@ -2,10 +2,11 @@
 
     python -m photo_worker.devkit.guard.temporal --ui-port 15001 --stack 15000 -- temporal server start-dev ...
 
-The server itself asks for no Host and Origin, neither of its UI nor of its metrics, and has no setting for it. Both
-therefore listen on ports that browsers refuse to connect to, whatever page asks (Fetch Standard, "bad port"), and the
-UI is reached through a forwarder on the port that people know. This process becomes the server, whose pid, signals
-and exit code are the service's; the forwarder is its child, in its process group, and ends with it.
+The server itself asks for no Origin, and for a Host in a part of its HTTP API alone: not where Nexus tasks are sent to
+workers, not of its UI and not of its metrics. None of them can be switched off. They therefore listen on ports that
+browsers refuse to connect to, whatever page asks (Fetch Standard, "bad port"), and the UI is reached through a
+forwarder on the port that people know. This process becomes the server, whose pid, signals
+and exit code are the service's; the forwarder is of its process group, ends with it, and is replaced where it dies.
 """
 
 from __future__ import annotations
@@ -18,9 +19,15 @@ import time
 from collections.abc import Iterator, Sequence
 
 LOOPBACK = "127.0.0.1"
-# Of the Fetch Standard's list those that need no privilege and that few servers of a developer's machine use.
-BAD_PORTS = (6667, 6666, 6668, 6669, 6665, 6697, 6679, 10080, 4190, 3659, 1719, 1720, 1723, 6566)
+# Of the Fetch Standard's list those that need no privilege, without that of X servers; and then some for those who may
+# listen on them, root and whoever runs in most containers. Two of 127.0.0.1 go to a stack.
+_UNPRIVILEGED = (6667, 6666, 6668, 6669, 6665, 6697, 6679, 10080, 4190, 3659, 1719, 1720, 1723, 6566)
+_UNPRIVILEGED_AND_KNOWN = (5060, 5061, 4045, 2049)
+_PRIVILEGED = (77, 87, 95, 526, 530, 531, 532, 540, 556, 601)
+BAD_PORTS = (*_UNPRIVILEGED, *_UNPRIVILEGED_AND_KNOWN, *_PRIVILEGED)
 _BIND_SECONDS = 3.0
+# Before a forwarder that has died is replaced: one that cannot start must not keep a core busy.
+_AGAIN_SECONDS = 0.2
 
 
 class NoBadPort(Exception):
@@ -37,14 +44,15 @@ def main() -> None:
     try:
         listening = _listen(given.ui_port)
         # Held by the server for as long as it lives: no other stack takes them.
-        held = [reserve(given.stack, ui_host(given.stack)), reserve(given.stack)]
-        ui: tuple[str, int] = held[0].getsockname()
+        held = [reserve(given.stack, host) for host in (ui_host(given.stack), LOOPBACK, LOOPBACK)]
+        (ui_address, ui_port), (_, http_port), (_, metrics_port) = (each.getsockname() for each in held)
     except (NoBadPort, OSError) as error:
-        sys.exit(f"the UI of Temporal cannot be served on port {given.ui_port}: {error}")
-    _fork_forwarder(listening, ui)
+        sys.exit(f"Temporal, with its UI on port {given.ui_port}, cannot be served: {error}")
+    _fork_forwarder(listening, (ui_address, ui_port))
     for each in held:
         each.set_inheritable(True)
-    options = ["--ui-ip", ui[0], "--ui-port", str(ui[1]), "--metrics-port", str(held[-1].getsockname()[1])]
+    options = ["--ui-ip", ui_address, "--ui-port", str(ui_port)]
+    options += ["--http-port", str(http_port), "--metrics-port", str(metrics_port)]
     os.execv(given.program[0], [*given.program, *options])  # noqa: S606 - no shell is wanted
 
 
@@ -94,7 +102,11 @@ def _listen(port: int) -> socket.socket:
 
 
 def _fork_forwarder(listening: socket.socket, target: tuple[str, int]) -> None:
-    """Start the forwarder, which ends when this process has; here, its socket is closed."""
+    """Start the forwarder, which ends when this process has; here, its socket is closed.
+
+    Between the two stands a process that only waits: the server, which this one becomes, would not notice that the
+    forwarder has died, and its page would stay away for good.
+    """
     life, mine = os.pipe()
     if os.fork() > 0:
         listening.close()
@@ -102,15 +114,24 @@ def _fork_forwarder(listening: socket.socket, target: tuple[str, int]) -> None:
         os.set_inheritable(mine, True)
         return
     os.close(mine)
+    while (forwarder := os.fork()) > 0:
+        if os.waitpid(forwarder, 0)[1] == 0:
+            # It has seen the server end.
+            os._exit(0)
+        time.sleep(_AGAIN_SECONDS)
+    _forward(life, listening, target)
+
+
+def _forward(life: int, listening: socket.socket, target: tuple[str, int]) -> None:
     # What its own imports cost, the server does not wait for.
     import asyncio
 
-    from photo_worker.devkit.guard.proxy import serve
+    from photo_worker.devkit.guard.proxy import limits_here, serve
     from photo_worker.devkit.guard.rules import Rules, allowed_hosts
 
     async def forward() -> None:
         asyncio.get_running_loop().add_reader(life, os._exit, 0)
-        await serve(listening, target, Rules(allowed_hosts(os.environ), same_origin=True))
+        await serve(listening, target, Rules(allowed_hosts(os.environ), same_origin=True), limits_here())
 
     asyncio.run(forward())
 

@@ -23,6 +23,7 @@ import pytest
 
 from benchmarks.company import MEMORY_BAR_MIB, resident_mib
 from photo_worker.devkit import database
+from photo_worker.devkit.layout import StackPaths
 from photo_worker.devkit.ports import free_base
 from photo_worker.devkit.postgres import User, reachable
 from photo_worker.devkit.readiness import NotEmptied
@@ -317,6 +318,23 @@ def test_a_directory_of_another_user_is_named_and_nothing_starts(home: Path, com
     assert error["code"] == "data_unwritable"
     assert str(home / "stacks") in error["message"]
     assert "Permission denied" in error["message"]
+
+
+def test_a_stack_with_a_damaged_record_is_stopped_and_reset_as_the_error_advises(home: Path) -> None:
+    base = str(free_base())
+    assert cli("up", "--base-port", base, home=home).returncode == 0
+    record = StackPaths(home, "dev").record
+    record.write_text('{"format": 1, "base_port": "15000"}')
+    told = cli("up", home=home)
+    assert told.returncode == 1
+    assert "error [data_mismatch]" in told.stderr
+    assert "delete the data with `photo-worker reset`" in told.stderr
+    stopped = cli("down", home=home)
+    assert (stopped.returncode, stopped.stderr) == (0, "")
+    assert processes_of(home) == []
+    reset = cli("reset", "--yes", "--base-port", base, home=home)
+    assert reset.returncode == 0, reset.stderr
+    assert cli("down", home=home).returncode == 0
 
 
 def test_a_taken_port_ends_up_with_exit_code_1(home: Path) -> None:

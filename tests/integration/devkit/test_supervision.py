@@ -19,8 +19,9 @@ import pytest
 
 from photo_worker.devkit.layout import exclusive
 from photo_worker.devkit.ports import free_base
+from photo_worker.devkit.readiness import NotReady
 from photo_worker.devkit.stack import Stack
-from photo_worker.devkit.state import Processes
+from photo_worker.devkit.state import Processes, StackRecord
 from photo_worker.devkit.status import StackStatus, UpReport
 from photo_worker.stack_errors import PortTaken, ServiceFailed, StackMoved, StackNotReady
 from tests.integration.devkit.toys import Toy, processes_of, wait_until
@@ -266,6 +267,27 @@ def test_up_right_after_a_death_replaces_the_stack_too(tmp_path: Path, name: str
     assert stack.up().started
     release.join()
     stack.down()
+
+
+def test_up_replaces_a_stack_of_which_a_part_hangs(tmp_path: Path, name: str) -> None:
+    """It runs and takes connections, and whatever comes of them is of no use: nothing but a new start helps."""
+    hanging: list[int | None] = []
+
+    class Hanging(Toy):
+        def check(self, record: StackRecord) -> None:
+            if Processes.load(stack.paths).services[self.name].pid in hanging:
+                raise NotReady("the toy hangs")
+
+    stack = Stack(tmp_path, name, base_port=0, services=[Hanging()], timeout=5)
+    try:
+        stack.up()
+        hanging.append(Processes.load(stack.paths).services["toy"].pid)
+        report = stack.up()
+        assert report.started
+        assert report.status.running
+        assert Processes.load(stack.paths).services["toy"].pid not in hanging
+    finally:
+        stack.delete()
 
 
 def test_of_two_ups_at_once_one_starts_and_the_other_reports(tmp_path: Path, name: str) -> None:

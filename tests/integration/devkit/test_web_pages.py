@@ -10,6 +10,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from typing import Any, NamedTuple
 from urllib.parse import urlsplit
@@ -28,9 +29,9 @@ from tests.support import workflows
 pytestmark = [pytest.mark.stack, pytest.mark.timeout(240)]
 
 SIGNED = "AWS4-HMAC-SHA256 Credential=a/20260101/us-east-1/textract/aws4_request, SignedHeaders=host, Signature=s"
-# "Bad port" in the Fetch Standard, without those that only root can listen on.
+# "Bad port" in the Fetch Standard, as far as stacks use it.
 REFUSED_BY_BROWSERS = {1719, 1720, 1723, 2049, 3659, 4045, 4190, 5060, 5061, 6000, 6566, 6679, 6697, 10_080}
-REFUSED_BY_BROWSERS |= {6665, 6666, 6667, 6668, 6669}
+REFUSED_BY_BROWSERS |= {6665, 6666, 6667, 6668, 6669, 77, 87, 95, 526, 530, 531, 532, 540, 556, 601}
 PLAIN = {"Content-Type": "text/plain"}
 FORM = {"Content-Type": "application/x-www-form-urlencoded"}
 
@@ -67,6 +68,10 @@ def env(stack: Stack) -> dict[str, str]:
 
 
 def port_of(stack: Stack, use: str) -> int:
+    if use == "temporal-http":
+        # Nobody is meant to use it: the server alone knows where it is.
+        arguments = psutil.Process(Processes.load(stack.paths).services["temporal"].pid).cmdline()
+        return int(arguments[arguments.index("--http-port") + 1])
     record = StackRecord.load(stack.paths)
     assert record is not None
     return record.ports[use]
@@ -264,8 +269,28 @@ def test_no_socket_of_the_stack_serves_a_page(stack: Stack) -> None:
             served.append((host, port, said))
     assert served == []
     assert set(BAD_PORTS) <= REFUSED_BY_BROWSERS
-    # Temporal's own UI and its metrics are what had to go there.
-    assert len([port for _, port in sockets if port in REFUSED_BY_BROWSERS]) == 2
+    # Temporal's own UI, its HTTP API and its metrics are what had to go there.
+    assert len([port for _, port in sockets if port in REFUSED_BY_BROWSERS]) == 3
+
+
+def test_no_page_sends_a_task_to_a_worker(stack: Stack, env: dict[str, str]) -> None:
+    """Temporal's HTTP API takes Nexus tasks for workers, and asks for neither Host nor Origin."""
+    queue = f"nexus-{secrets.token_hex(4)}"
+    place = f"/namespaces/{env['TEMPORAL_NAMESPACE']}/task-queues/{queue}/nexus-services/service"
+
+    def send_task(host: str, port: int, operation: str, headers: str) -> None:
+        head = f"POST {place}/{operation} HTTP/1.1\r\nContent-Type: text/plain\r\n{headers}Content-Length: 0\r\n\r\n"
+        with socket.create_connection((host, port), timeout=20) as connection, suppress(OSError):
+            connection.sendall(head.encode())
+            connection.recv(1)
+
+    with ThreadPoolExecutor(1) as pool:
+        taken = pool.submit(workflows.nexus_operations, env, queue, "meant")
+        for host, port in listening(stack):
+            if port not in REFUSED_BY_BROWSERS:
+                send_task(host, port, "evil", "Host: evil.example\r\nOrigin: https://evil.example\r\n")
+        send_task("127.0.0.1", port_of(stack, "temporal-http"), "meant", "Host: 127.0.0.1\r\n")
+        assert taken.result(60) == ["meant"]
 
 
 @pytest.mark.parametrize(
@@ -317,6 +342,26 @@ def test_programs_use_the_services_as_before(stack: Stack, env: dict[str, str]) 
         s3.delete_object(Bucket=bucket, Key=f"ordinary/{key}")
 
 
+def test_a_link_that_a_person_follows_opens_an_object_and_does_nothing(stack: Stack, env: dict[str, str]) -> None:
+    """Also where a page has led there: by a redirect from an address that was typed, or by a link in a mail."""
+    s3, sqs, bucket = client("s3", env), client("sqs", env), env["S3_BUCKET"]
+    s3.put_object(Bucket=bucket, Key="opened/text", Body=b"a text")
+    opened = {
+        "Sec-Fetch-Site": "none",
+        "Sec-Fetch-Mode": "navigate",
+        "Accept": "text/html",
+        "User-Agent": "Mozilla/5.0",
+    }
+    port = port_of(stack, "aws")
+    assert send(port, Asked("aws", "GET", f"/{bucket}/opened/text"), opened).body == "a text"
+    queues = sqs.list_queues()["QueueUrls"]
+    made = send(port, Asked("aws", "GET", "/?Action=CreateQueue&QueueName=evil"), opened)
+    gone = send(port, Asked("aws", "GET", f"{urlsplit(env['SQS_QUEUE_URL']).path}?Action=DeleteQueue"), opened)
+    assert sqs.list_queues()["QueueUrls"] == queues
+    assert (made.status, gone.status) == (403, 403)
+    s3.delete_object(Bucket=bucket, Key="opened/text")
+
+
 @pytest.mark.parametrize("host", ["127.0.0.1", "localhost"])
 def test_the_page_of_temporals_ui_works(stack: Stack, env: dict[str, str], host: str) -> None:
     port = port_of(stack, "temporal-ui")
@@ -364,8 +409,8 @@ def test_nothing_answers_in_the_place_of_a_service_that_is_away(stack: Stack) ->
     assert answers_a_page(port)
     pid = Processes.load(stack.paths).services["temporal"].pid
     assert pid is not None
-    forwarder = psutil.Process(pid).children()
-    assert forwarder
+    forwarder = psutil.Process(pid).children(recursive=True)
+    assert len(forwarder) == 2
     psutil.Process(pid).kill()
     wait_until(lambda: not answers_a_page(port), "nothing listens any more")
     wait_until(lambda: not any(each.is_running() for each in forwarder), "its forwarder has ended")
@@ -373,13 +418,25 @@ def test_nothing_answers_in_the_place_of_a_service_that_is_away(stack: Stack) ->
     assert answers_a_page(port)
 
 
-# Listens where the server's UI and its metrics are told to, as the server does.
+def test_a_forwarder_that_dies_is_replaced(stack: Stack) -> None:
+    port, pid = port_of(stack, "temporal-ui"), Processes.load(stack.paths).services["temporal"].pid
+    assert answers_a_page(port)
+    for process in psutil.Process(pid).children(recursive=True):
+        if not process.children():
+            process.kill()
+            process.wait(30)
+    wait_until(lambda: answers_a_page(port), "the page is there again")
+    assert not stack.up().started
+
+
+# Listens where the server's UI, its HTTP API and its metrics are told to, as the server does.
 LISTENS = """
 import socket, sys
 from itertools import pairwise
 told = dict(pairwise(sys.argv))
-for host, port in ((told["--ui-ip"], told["--ui-port"]), ("127.0.0.1", told["--metrics-port"])):
-    socket.create_server((host, int(port)))
+socket.create_server((told["--ui-ip"], int(told["--ui-port"])))
+for option in ("--http-port", "--metrics-port"):
+    socket.create_server(("127.0.0.1", int(told[option])))
 print(told["--ui-ip"], told["--ui-port"])
 """
 
@@ -389,7 +446,7 @@ print(told["--ui-ip"], told["--ui-port"])
 def test_the_ui_starts_beside_a_program_that_has_such_a_port(taken: int) -> None:
     """A chat server that listens on all addresses has one of them, also of the address that is the stack's own."""
     # The list is tried from another place by each stack: here from its first.
-    number = secrets.randbelow(200) * 20 * len(BAD_PORTS)
+    number = secrets.randbelow(100) * 20 * len(BAD_PORTS)
     with socket.create_server((ui_host(number), taken)), socket.create_server(("127.0.0.1", 0)) as free:
         ui_port = free.getsockname()[1]
         free.close()

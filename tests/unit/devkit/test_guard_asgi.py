@@ -25,7 +25,7 @@ class Service:
 
 
 async def call(
-    service: Service, *headers: tuple[str, str], hosts: Iterable[str] = (), method: str = "DELETE"
+    service: Service, *headers: tuple[str, str], hosts: Iterable[str] = (), method: str = "DELETE", query: bytes = b""
 ) -> object:
     """Ask the service behind the rules to do something; return the status of its answer."""
     sent: list[Message] = []
@@ -40,6 +40,7 @@ async def call(
         "type": "http",
         "method": method,
         "path": "/photos/pie.jpg",
+        "query_string": query,
         "headers": [(name.lower().encode(), value.encode()) for name, value in headers],
     }
     await guarded(service, Rules(hosts))(scope, receive, send)
@@ -77,3 +78,12 @@ async def test_the_image_of_a_page_does_nothing_by_a_name_that_browsers_resolve(
     assert status == 403
     program = [("Host", f"{name}:4566"), ("User-Agent", "Boto3/1.40")]
     assert await call(service, *program, hosts=[name], method="GET") == 200
+
+
+async def test_no_queue_is_made_for_a_person_who_follows_a_link() -> None:
+    service = Service()
+    opened = (HOST, ("Sec-Fetch-Site", "none"))
+    assert await call(service, *opened, method="GET", query=b"Action=CreateQueue&QueueName=evil") == 403
+    assert service.done == []
+    assert await call(service, *opened, method="GET", query=b"versionId=1") == 200
+    assert await call(service, HOST, method="GET", query=b"Action=ListQueues") == 200

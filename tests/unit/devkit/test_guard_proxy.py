@@ -13,7 +13,8 @@ import sys
 import threading
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import asynccontextmanager, closing, suppress
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, asynccontextmanager, closing, contextmanager, suppress
 
 import pytest
 
@@ -22,6 +23,13 @@ from photo_worker.devkit.guard.rules import Rules
 from tests.support.harness import eventually
 
 SECONDS = 20
+
+
+LIMITED = """
+import os, resource, sys
+resource.setrlimit(resource.RLIMIT_NOFILE, (int(sys.argv[1]), int(sys.argv[1])))
+os.execv(sys.argv[2], sys.argv[2:])
+"""
 
 
 def recv_until(connection: socket.socket, done: Callable[[bytes], bool]) -> bytes:
@@ -50,8 +58,17 @@ def service() -> Iterator[socket.socket]:
 @pytest.fixture
 def forwarder(service: socket.socket) -> Iterator[int]:
     """The port of a forwarder to ``service``, a process as in a container."""
+    with forwarding(service) as port:
+        yield port
+
+
+@contextmanager
+def forwarding(service: socket.socket, files: int | None = None) -> Iterator[int]:
+    """Yield the port of a forwarder to ``service``, a process that may have so many files open."""
     port = free_port()
     argv = [sys.executable, "-m", "photo_worker.devkit.guard.proxy", "--listen", f"127.0.0.1:{port}"]
+    if files is not None:
+        argv[1:1] = ["-c", LIMITED, str(files), sys.executable]
     target = f"127.0.0.1:{service.getsockname()[1]}"
     with subprocess.Popen([*argv, "--to", target], env={**os.environ}) as process:
         try:
@@ -99,6 +116,13 @@ def connect(port: int) -> socket.socket:
         "GET  / HTTP/1.1\r\nHost: 127.0.0.1",
         " / HTTP/1.1\r\nHost: 127.0.0.1",
         "GET HTTP/1.1\r\nHost: 127.0.0.1",
+        # What it names counts before the Host (RFC 9112, 3.2.2).
+        "GET http://evil.example/ HTTP/1.1\r\nHost: 127.0.0.1",
+        "CONNECT evil.example:80 HTTP/1.1\r\nHost: 127.0.0.1",
+        # The one reads a body there, and the other the next request (RFC 9112, 6.1).
+        "POST / HTTP/1.0\r\nHost: 127.0.0.1\r\nConnection: keep-alive\r\nTransfer-Encoding: chunked",
+        "POST / HTTP/1.1\r\nHost: 127.0.0.1\r\nTransfer-Encoding\x01: chunked",
+        "POST / HTTP/1.1\r\nHost: 127.0.0.1\r\nContent Length: 1",
         "GET /",
         "",
     ],
@@ -351,6 +375,44 @@ async def test_connections_that_are_kept_open_shut_out_no_new_one(caplog: pytest
     assert [record.message.partition(":")[0] for record in caplog.records if "connections" in record.message] == [
         "3 connections are open, the most there may be"
     ]
+
+
+def test_where_few_files_may_be_open_connections_that_are_kept_shut_out_no_new_one(service: socket.socket) -> None:
+    """macOS lets a process have 256 by default: fewer than the connections there may be need."""
+
+    def serve_one(inner: socket.socket) -> None:
+        with inner, suppress(OSError):
+            while inner.recv(65_536):
+                inner.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")
+
+    def serve_all() -> None:
+        with suppress(OSError):
+            while True:
+                pool.submit(serve_one, service.accept()[0])
+
+    def asked(client: socket.socket) -> bytes:
+        with suppress(ConnectionResetError):
+            client.sendall(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n")
+            return client.recv(100)
+        return b""
+
+    with ThreadPoolExecutor(100) as pool, forwarding(service, files=64) as port, ExitStack() as kept:
+        kept.callback(service.shutdown, socket.SHUT_RDWR)
+        pool.submit(serve_all)
+        for _ in range(60):
+            if b"200 OK" not in asked(kept.enter_context(connect(port))):
+                break
+        else:
+            pytest.fail("there is no limit to connections")
+        deadline = time.monotonic() + SECONDS
+        said = b""
+        while b"200 OK" not in said:
+            assert time.monotonic() < deadline
+            # The idlest of them makes way when it has been idle for its time.
+            with connect(port) as client:
+                client.settimeout(1)
+                with suppress(TimeoutError):
+                    said = asked(client)
 
 
 async def test_a_stop_waits_for_no_client() -> None:

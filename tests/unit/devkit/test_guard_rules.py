@@ -114,6 +114,25 @@ def test_an_object_that_a_person_opens_may_not_call_the_service_that_stores_it()
     assert "web page sent it" in told
 
 
+@pytest.mark.parametrize("query", [b"Action=CreateQueue&QueueName=evil", b"x=%FF\xff&%41ction", b"a=b&action="])
+def test_nothing_is_done_for_a_person_who_was_led_there(query: bytes) -> None:
+    """A link in a mail, and a redirect from an address that was typed, are the person's own to a browser."""
+    opened = [(b"host", HOST.encode()), (b"sec-fetch-site", b"none"), (b"sec-fetch-mode", b"navigate")]
+    told = Rules().refusal(opened, query)
+    assert told is not None
+    assert "a browser was led to it" in told
+    assert Rules().refusal(opened[:1], query) is None
+    assert Rules().refusal(opened, b"versionId=Action&list-type=2&X-Amz-Action=x") is None
+    # The UI's GETs change nothing.
+    assert Rules(same_origin=True).refusal(opened, query) is None
+
+
+def test_two_origins_are_refused_whichever_comes_last() -> None:
+    own, foreign = ("Origin", f"http://{HOST}"), ("Origin", "https://evil.example")
+    for both in ((own, foreign), (foreign, own)):
+        assert "two Origin headers" in (refusal(Rules(same_origin=True), ("Host", HOST), *both) or "")
+
+
 BROWSER = "Mozilla/5.0 (X11; Linux x86_64; rv:140.0) Gecko/20100101 Firefox/140.0"
 
 

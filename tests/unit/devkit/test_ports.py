@@ -12,7 +12,7 @@ from photo_worker.devkit import ports
 from photo_worker.devkit.ports import Ports, derived_base, free_base, is_taken, owner_of, require_free
 from photo_worker.stack_errors import NoFreePorts, PortTaken
 
-USES = ["temporal", "temporal-ui", "temporal-http", "postgres", "aws", "textract"]
+USES = ["temporal", "temporal-ui", "postgres", "aws", "textract"]
 
 
 @given(

@@ -6,6 +6,7 @@ import shlex
 import stat
 import subprocess
 import sys
+from dataclasses import asdict
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
@@ -51,6 +52,34 @@ def test_a_record_of_unknown_form_is_refused_with_its_path(paths: StackPaths, co
     paths.record.write_text(content)
     with pytest.raises(DataMismatch, match=r"stack\.json"):
         StackRecord.load(paths)
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"base_port": "20000"},
+        {"base_port": 65_517},
+        {"base_port": -20},
+        {"password": 5},
+        {"external": []},
+        {"external": {"s3": None}},
+        {"durable": "yes"},
+        {"region": None},
+    ],
+    ids=str,
+)
+def test_a_record_with_a_fact_of_another_kind_is_refused_with_its_path(
+    paths: StackPaths, changed: dict[str, object]
+) -> None:
+    paths.record.write_text(json.dumps({**asdict(record()), **changed}))
+    with pytest.raises(DataMismatch, match=r"stack\.json"):
+        StackRecord.load(paths)
+
+
+def test_the_highest_block_that_may_be_chosen_is_one(paths: StackPaths) -> None:
+    highest = record(base_port=65_516)
+    highest.save(paths)
+    assert StackRecord.load(paths) == highest
 
 
 def test_a_missing_record_is_no_stack(paths: StackPaths) -> None:

@@ -1,0 +1,77 @@
+"""ministack as the native stack runs it: what it says it has stored is there when it starts again."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import boto3
+import pytest
+from botocore.config import Config
+from botocore.exceptions import ClientError
+
+from photo_worker.devkit.ports import free_base
+from photo_worker.devkit.probes import http_ok
+from tests.integration.devkit.toys import wait_until
+
+pytestmark = [pytest.mark.stack, pytest.mark.timeout(120)]
+
+MEGABYTE = 1024 * 1024
+# No file grows beyond a megabyte: to the process that is a full disk, and it is alone with it.
+LIMITED = f"""
+import os, resource, sys
+resource.setrlimit(resource.RLIMIT_FSIZE, ({MEGABYTE}, {MEGABYTE}))
+os.execv(sys.executable, [sys.executable, "-m", "photo_worker.devkit.guard.ministack"])
+"""
+WHOLE = "import os, sys; os.execv(sys.executable, [sys.executable, '-m', 'photo_worker.devkit.guard.ministack'])"
+
+
+@contextmanager
+def ministack(folder: Path, program: str) -> Iterator[Any]:
+    """Yield a client of S3, whose objects lie in a folder."""
+    port = free_base()
+    env = {name: os.environ[name] for name in ("PATH", "PYTHONPATH") if name in os.environ}
+    env |= {"BIND_HOST": "127.0.0.1", "GATEWAY_PORT": str(port), "SERVICES": "s3", "S3_PERSIST": "1"}
+    env |= {"S3_DATA_DIR": str(folder / "s3"), "PERSIST_STATE": "1", "STATE_DIR": str(folder / "state")}
+    env |= {"IOT_MTLS_ENABLED": "0", "SFTP_ENABLED": "0", "LOG_LEVEL": "WARNING", "DOCKER_HOST": "unix:///nowhere"}
+    with subprocess.Popen([sys.executable, "-c", program], env=env, cwd=folder) as process:
+        try:
+            wait_until(lambda: http_ok(port, "/_ministack/health"), "ministack answers")
+            client = boto3.client(
+                "s3",
+                endpoint_url=f"http://127.0.0.1:{port}",
+                region_name="us-east-1",
+                aws_access_key_id="local",
+                aws_secret_access_key="local",
+                config=Config(retries={"total_max_attempts": 1}, proxies={}),
+            )
+            yield client
+            client.close()
+        finally:
+            process.terminate()
+
+
+def test_what_a_full_disk_cannot_keep_is_refused(tmp_path: Path) -> None:
+    part = {"Bucket": "photos", "Key": "parts", "PartNumber": 1}
+    with ministack(tmp_path, LIMITED) as s3:
+        s3.create_bucket(Bucket="photos")
+        s3.put_object(Bucket="photos", Key="small", Body=b"a photo")
+        with pytest.raises(ClientError) as put:
+            s3.put_object(Bucket="photos", Key="large", Body=bytes(2 * MEGABYTE))
+        upload = s3.create_multipart_upload(Bucket="photos", Key="parts")["UploadId"]
+        sent = s3.upload_part(**part, UploadId=upload, Body=bytes(2 * MEGABYTE))
+        parts = {"Parts": [{"PartNumber": 1, "ETag": sent["ETag"]}]}
+        with pytest.raises(ClientError) as completed:
+            s3.complete_multipart_upload(Bucket="photos", Key="parts", UploadId=upload, MultipartUpload=parts)
+        # Clients try again, and take it for the service's trouble.
+        for refused in (put, completed):
+            assert refused.value.response["ResponseMetadata"]["HTTPStatusCode"] >= 500
+    with ministack(tmp_path, WHOLE) as s3:
+        assert [entry["Key"] for entry in s3.list_objects_v2(Bucket="photos")["Contents"]] == ["small"]
+        assert s3.get_object(Bucket="photos", Key="small")["Body"].read() == b"a photo"
+        s3.put_object(Bucket="photos", Key="large", Body=bytes(2 * MEGABYTE))
