@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from threading import Lock
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from photo_worker.devkit.textract.service_calls import ServiceCall, breakable
 from photo_worker.loopback import direct_client
 
 if TYPE_CHECKING:
@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 _THREADS = 4
 _CONNECT_SECONDS = 2
 _READ_SECONDS = 20
+# Of a call with its answer, repetitions included: a service that is silent has twice 20.
+_CALL_SECONDS = 25
 _FALLBACK_REGION = "us-east-1"
 
 # What AWS answers where the same call may succeed later, with a status that says otherwise.
@@ -36,8 +38,11 @@ class Clients:
         self._clients: dict[tuple[str, str], Any] = {}
 
     async def call(self, work: Callable[[], _Result]) -> _Result:
-        """Do something that waits for a service, beside the event loop."""
-        return await asyncio.get_running_loop().run_in_executor(self._threads, work)
+        """Do something that waits for a service, beside the event loop; it ends where the caller is cancelled.
+
+        What takes longer than a service may is broken off, and fails as where the service does not answer.
+        """
+        return await ServiceCall(_CALL_SECONDS).run(self._threads, work)
 
     def s3(self) -> S3Client:
         """Return the client of S3. Raises ``ValueError`` where its endpoint is no URL."""
@@ -70,6 +75,7 @@ class Clients:
                 )
                 where = region or session.region_name or _FALLBACK_REGION
                 self._clients[key] = direct_client(partial(create, service, region_name=where), config)
+                breakable(self._clients[key])
             return self._clients[key]
 
 
