@@ -22,7 +22,7 @@ from photo_worker.devkit.textract.failures import (
     DiskFails,
     Refusal,
 )
-from photo_worker.devkit.textract.service_calls import BrokenOff, ServiceCall, breakable
+from photo_worker.devkit.textract.service_calls import BrokenOff, ServiceCall, breakable, no_answer
 from photo_worker.devkit.textract.spool import Spool
 from photo_worker.loopback import direct_client
 from photo_worker.ocr.document import ASYNC, SYNC, Limits
@@ -242,8 +242,7 @@ def _disk_errors() -> Iterator[None]:
 @contextmanager
 def _s3_errors() -> Iterator[None]:
     """Raise what boto3 raises as what the service would answer."""
-    from botocore.exceptions import BotoCoreError, ClientError, NoCredentialsError, ParamValidationError
-    from urllib3.exceptions import HTTPError
+    from botocore.exceptions import ClientError, NoCredentialsError, ParamValidationError
 
     try:
         yield
@@ -256,6 +255,6 @@ def _s3_errors() -> Iterator[None]:
     except ValueError as error:
         # botocore's word for an endpoint that is no URL.
         raise Refusal(INTERNAL_ERROR, str(error), problem="S3 cannot be used") from error
-    except (BotoCoreError, HTTPError, OSError) as error:
+    except no_answer() as error:
         # botocore lets some of urllib3's through while a body is read.
         raise Refusal(INTERNAL_ERROR, str(error), problem="S3 does not answer") from error

@@ -131,3 +131,13 @@ def watch(connection: socket.socket) -> None:
     """Break a connection off with this thread's call, where there is one. Raises ``BrokenOff``."""
     if _UNDER_WAY.call is not None:
         _UNDER_WAY.call.watch(connection)
+
+
+def no_answer() -> tuple[type[Exception], ...]:
+    """Return what a client of boto3 raises where a service gave no answer, or none that is of the service's form."""
+    from botocore.exceptions import BotoCoreError
+    from botocore.parsers import ResponseParserError
+    from urllib3.exceptions import HTTPError
+
+    # ValueError is botocore's word for an endpoint that is no URL, and for members of the wrong form.
+    return (BotoCoreError, ResponseParserError, HTTPError, OSError, ValueError)

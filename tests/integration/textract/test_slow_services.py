@@ -1,4 +1,4 @@
-"""Services behind the emulator that send a byte now and then: its calls end in time, and nothing of them is left."""
+"""Services behind the emulator that are slow, or no services: its calls end in time, and nothing of them is left."""
 
 from __future__ import annotations
 
@@ -9,8 +9,10 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
+from urllib.parse import parse_qs
 
 import psutil
 import pytest
@@ -131,9 +133,60 @@ def test_a_topic_that_drips_holds_no_start(tmp_path: Path, drips: Drips) -> None
         until(lambda: drips.asked > 0 and is_rid_of(started, drips))
 
 
+class Topics(BaseHTTPRequestHandler):
+    """What is no SNS but a page of a proxy, until ``works`` is set; then every topic is there."""
+
+    works: threading.Event
+    asked: threading.Event
+    published: list[str]
+
+    def do_POST(self) -> None:
+        form = parse_qs(self.rfile.read(int(self.headers["Content-Length"])).decode())
+        (action,) = form["Action"]
+        if action == "Publish":
+            self.asked.set()
+        body = b"<html><p>Welcome to the company's proxy"
+        if self.works.is_set():
+            if action == "Publish":
+                self.published += form["Message"]
+            body = f"<{action}Response><{action}Result/></{action}Response>".encode()
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, format: str, *args: Any) -> None:
+        """Leave the output to the tests."""
+
+
+def test_a_page_in_the_place_of_sns_is_waited_for_like_an_outage(tmp_path: Path) -> None:
+    class OwnTopics(Topics):
+        works, asked, published = threading.Event(), threading.Event(), []
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), OwnTopics)
+    serving = threading.Thread(target=server.serve_forever)
+    serving.start()
+    channel = {"SNSTopicArn": TOPIC, "RoleArn": ROLE}
+    body = json.dumps({"DocumentLocation": STORED, "NotificationChannel": channel}).encode()
+    sns = f"http://127.0.0.1:{server.server_port}"
+    given = {**variables(SNS=sns), "PHOTO_WORKER_TEST_CALL_SECONDS": "55"}
+    try:
+        with small_store(document()) as store, running(tmp_path, {**given, "AWS_ENDPOINT_URL_S3": store}) as started:
+            answer = call(started.port, DETECTION, body)
+            assert answer.status == 200
+            until(OwnTopics.asked.is_set)
+            OwnTopics.works.set()
+            until(lambda: bool(OwnTopics.published))
+            assert [json.loads(message)["JobId"] for message in OwnTopics.published] == [answer.json["JobId"]]
+    finally:
+        server.shutdown()
+        serving.join()
+        server.server_close()
+
+
 @contextmanager
-def small_store() -> Iterator[str]:
-    """A store in which every object is there, with 5 bytes."""
+def small_store(content: bytes = b"flour") -> Iterator[str]:
+    """A store in which every object is there, with this content."""
     listening = socket.create_server(("127.0.0.1", 0))
 
     def serve() -> None:
@@ -143,8 +196,9 @@ def small_store() -> Iterator[str]:
             except OSError:
                 return
             with connection:
-                connection.recv(65_536)
-                connection.sendall(b"HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 5\r\n\r\n")
+                head = b"HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: %d\r\n\r\n" % len(content)
+                asked = connection.recv(65_536)
+                connection.sendall(head if asked.startswith(b"HEAD") else head + content)
 
     thread = threading.Thread(target=serve)
     thread.start()
