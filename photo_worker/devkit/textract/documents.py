@@ -22,7 +22,7 @@ from photo_worker.devkit.textract.failures import (
     DiskFails,
     Refusal,
 )
-from photo_worker.devkit.textract.service_calls import BrokenOff, ServiceCall, breakable, no_answer
+from photo_worker.devkit.textract.service_calls import BrokenOff, ServiceCall, breakable, is_final, no_answer
 from photo_worker.devkit.textract.spool import Spool
 from photo_worker.loopback import direct_client
 from photo_worker.ocr.document import ASYNC, SYNC, Limits
@@ -247,11 +247,14 @@ def _s3_errors() -> Iterator[None]:
     try:
         yield
     except ClientError as error:
-        if error.response["ResponseMetadata"]["HTTPStatusCode"] >= 500:
+        if not is_final(error):
             raise Refusal(INTERNAL_ERROR, str(error), problem="S3 failed") from error
         raise Refusal(INVALID_S3_OBJECT, str(error)) from error
     except (ParamValidationError, NoCredentialsError) as error:
         raise Refusal(INVALID_S3_OBJECT, str(error)) from error
+    except RecursionError as error:
+        # botocore follows a redirection without a region to where it came from, again and again.
+        raise Refusal(INVALID_S3_OBJECT, "S3 says that the bucket is elsewhere, and not where") from error
     except ValueError as error:
         # botocore's word for an endpoint that is no URL.
         raise Refusal(INTERNAL_ERROR, str(error), problem="S3 cannot be used") from error

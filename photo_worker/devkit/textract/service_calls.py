@@ -11,7 +11,13 @@ import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import Executor
 from contextlib import contextmanager, suppress
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
+
+if TYPE_CHECKING:
+    from botocore.exceptions import ClientError
+
+# What AWS answers where the same call may succeed later, with a status that says otherwise.
+_TEMPORARY = frozenset({"Throttling", "ThrottlingException", "RequestTimeout", "SlowDown", "RequestTimeTooSkewed"})
 
 _Result = TypeVar("_Result")
 
@@ -141,3 +147,9 @@ def no_answer() -> tuple[type[Exception], ...]:
 
     # ValueError is botocore's word for an endpoint that is no URL, and for members of the wrong form.
     return (BotoCoreError, ResponseParserError, HTTPError, OSError, ValueError)
+
+
+def is_final(error: ClientError) -> bool:
+    """Say whether a service will give the same answer to the same call again."""
+    status = error.response["ResponseMetadata"]["HTTPStatusCode"]
+    return 400 <= status < 500 and status != 429 and error.response["Error"]["Code"] not in _TEMPORARY

@@ -12,7 +12,6 @@ from photo_worker.devkit.textract.service_calls import ServiceCall, breakable
 from photo_worker.loopback import direct_client
 
 if TYPE_CHECKING:
-    from botocore.exceptions import ClientError
     from mypy_boto3_s3 import S3Client
     from mypy_boto3_sns import SNSClient
 
@@ -22,9 +21,6 @@ _READ_SECONDS = 20
 # Of a call with its answer, repetitions included: a service that is silent has twice 20.
 _CALL_SECONDS = 25
 _FALLBACK_REGION = "us-east-1"
-
-# What AWS answers where the same call may succeed later, with a status that says otherwise.
-_TEMPORARY = frozenset({"Throttling", "ThrottlingException", "RequestTimeout", "SlowDown", "RequestTimeTooSkewed"})
 
 _Result = TypeVar("_Result")
 
@@ -77,9 +73,3 @@ class Clients:
                 self._clients[key] = direct_client(partial(create, service, region_name=where), config)
                 breakable(self._clients[key])
             return self._clients[key]
-
-
-def is_final(error: ClientError) -> bool:
-    """Say whether a service will give the same answer to the same call again."""
-    status = error.response["ResponseMetadata"]["HTTPStatusCode"]
-    return 400 <= status < 500 and status != 429 and error.response["Error"]["Code"] not in _TEMPORARY

@@ -17,11 +17,11 @@ from typing import Any
 
 from photo_worker.devkit.textract.failures import INVALID_PARAMETER, DiskFails, Refusal
 from photo_worker.devkit.textract.faults import NotificationFault
-from photo_worker.devkit.textract.jobs.aws import Clients, is_final
+from photo_worker.devkit.textract.jobs.aws import Clients
 from photo_worker.devkit.textract.jobs.records import Job, Status
 from photo_worker.devkit.textract.jobs.store import NewNotification, Notification
 from photo_worker.devkit.textract.jobs.thread import Clock, StoreThread
-from photo_worker.devkit.textract.service_calls import BrokenOff, no_answer
+from photo_worker.devkit.textract.service_calls import BrokenOff, is_final, no_answer
 
 logger = logging.getLogger(__name__)
 
