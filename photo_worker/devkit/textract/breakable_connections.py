@@ -41,7 +41,7 @@ class _SecurePool(AWSHTTPSConnectionPool):
     ConnectionCls = _SecureConnection
 
 
-POOLS: Mapping[str, type] = {"http": _Pool, "https": _SecurePool}
+_POOLS: Mapping[str, type] = {"http": _Pool, "https": _SecurePool}
 
 
 def _watched(connection: socket.socket) -> socket.socket:
@@ -51,3 +51,9 @@ def _watched(connection: socket.socket) -> socket.socket:
         connection.close()
         raise
     return connection
+
+
+def breakable(client: Any) -> None:
+    """Have the connections of a boto3 client end with the ``ServiceCall`` that uses them."""
+    # Shared by the managers of direct connections and of those through a proxy, before any is opened.
+    client._endpoint.http_session._pool_classes_by_scheme.update(_POOLS)

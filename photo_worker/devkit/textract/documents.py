@@ -22,7 +22,7 @@ from photo_worker.devkit.textract.failures import (
     DiskFails,
     Refusal,
 )
-from photo_worker.devkit.textract.service_calls import BrokenOff, ServiceCall, breakable, is_final, no_answer
+from photo_worker.devkit.textract.service_calls import BrokenOff, ServiceCall, is_final, no_answer
 from photo_worker.devkit.textract.spool import Spool
 from photo_worker.loopback import direct_client
 from photo_worker.ocr.document import ASYNC, SYNC, Limits
@@ -138,6 +138,8 @@ class DocumentSource:
             if self._client is None:
                 import boto3
                 from botocore.config import Config
+
+                from photo_worker.devkit.textract.breakable_connections import breakable
 
                 session = boto3.Session()
                 config = Config(

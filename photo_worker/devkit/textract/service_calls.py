@@ -11,7 +11,7 @@ import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import Executor
 from contextlib import contextmanager, suppress
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 if TYPE_CHECKING:
     from botocore.exceptions import ClientError
@@ -34,7 +34,7 @@ _UNDER_WAY = _UnderWay()
 
 
 class ServiceCall:
-    """One call of a service with a client that ``breakable`` made so. ``run`` it once."""
+    """One call of a service with a client that ``breakable_connections.breakable`` made so. ``run`` it once."""
 
     def __init__(self, answer_seconds: float, whole_seconds: float | None = None) -> None:
         """It may take ``answer_seconds`` until ``answered`` is called or it is over, and ``whole_seconds`` in all."""
@@ -123,14 +123,6 @@ class ServiceCall:
     def _end_time(self) -> None:
         for timer in self._timers:
             timer.cancel()
-
-
-def breakable(client: Any) -> None:
-    """Have the connections of a boto3 client end with the ``ServiceCall`` that uses them."""
-    from photo_worker.devkit.textract.breakable_connections import POOLS
-
-    # Shared by the managers of direct connections and of those through a proxy, before any is opened.
-    client._endpoint.http_session._pool_classes_by_scheme.update(POOLS)
 
 
 def watch(connection: socket.socket) -> None:

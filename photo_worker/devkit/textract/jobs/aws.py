@@ -8,7 +8,7 @@ from functools import partial
 from threading import Lock
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from photo_worker.devkit.textract.service_calls import ServiceCall, breakable
+from photo_worker.devkit.textract.service_calls import ServiceCall
 from photo_worker.loopback import direct_client
 
 if TYPE_CHECKING:
@@ -60,6 +60,8 @@ class Clients:
             if key not in self._clients:
                 import boto3
                 from botocore.config import Config
+
+                from photo_worker.devkit.textract.breakable_connections import breakable
 
                 session = boto3.Session()
                 create: Callable[..., Any] = session.client
