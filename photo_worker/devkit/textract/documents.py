@@ -5,15 +5,14 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import logging
-import time
 import weakref
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from threading import Lock
-from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from photo_worker.devkit.textract.failures import (
     DOCUMENT_TOO_LARGE,
@@ -23,6 +22,7 @@ from photo_worker.devkit.textract.failures import (
     DiskFails,
     Refusal,
 )
+from photo_worker.devkit.textract.service_calls import BrokenOff, ServiceCall, is_final, no_answer
 from photo_worker.devkit.textract.spool import Spool
 from photo_worker.loopback import direct_client
 from photo_worker.ocr.document import ASYNC, SYNC, Limits
@@ -34,7 +34,6 @@ __all__ = ["ASYNC", "Document", "DocumentSource", "Limits", "SYNC"]  # noqa: RUF
 
 logger = logging.getLogger(__name__)
 
-_P = ParamSpec("_P")
 _T = TypeVar("_T")
 
 INLINE_NAME = "Document.Bytes"
@@ -42,6 +41,8 @@ INLINE_NAME = "Document.Bytes"
 _CONNECT_SECONDS = 2
 _READ_SECONDS = 20
 _DOWNLOADS = 8
+# Until an answer begins, repetitions included: a store that is silent has twice 20.
+_ANSWER_SECONDS = 25
 # 500 MB at 1 MB/s.
 _DOWNLOAD_SECONDS = 600
 _PIECE_BYTES = 256 * 1024
@@ -100,8 +101,8 @@ class DocumentSource:
         """Return the document of a Document or DocumentLocation member, its hash taken.
 
         Raises ``Refusal``: InvalidParameterException where it is neither or both, InvalidS3ObjectException,
-        DocumentTooLargeException, InternalServerError where S3 does not answer. A download that is cancelled is
-        broken off.
+        DocumentTooLargeException, InternalServerError where S3 does not answer, or too slowly. A download that is
+        cancelled is broken off.
         """
         inline, stored = document.get("Bytes"), document.get("S3Object")
         if inline is not None and stored is not None:
@@ -109,20 +110,15 @@ class DocumentSource:
         if inline is not None:
             # Not in the threads of downloads, which S3 may keep waiting.
             return await asyncio.to_thread(Document.of, inline, INLINE_NAME)
-        place, download = self._place(document), _Download()
-        try:
-            return await self._run(self._download, place, limits, download)
-        except asyncio.CancelledError:
-            # A thread is not cancelled with who waits for it.
-            download.break_off()
-            raise
+        place, call = self._place(document), ServiceCall(_ANSWER_SECONDS, _DOWNLOAD_SECONDS)
+        return await self._run(call, partial(self._download, place, limits, call))
 
     async def check(self, location: Mapping[str, Any], limits: Limits) -> None:
         """Look whether the object of a DocumentLocation is there and no larger than any that is read.
 
         Raises ``Refusal`` as ``get`` does; the object itself is not fetched.
         """
-        await self._run(self._head, self._place(location), limits)
+        await self._run(ServiceCall(_ANSWER_SECONDS), partial(self._head, self._place(location), limits))
 
     def warm(self) -> None:
         """Make the S3 client, which takes longer than most requests to it."""
@@ -143,6 +139,8 @@ class DocumentSource:
                 import boto3
                 from botocore.config import Config
 
+                from photo_worker.devkit.textract.breakable_connections import breakable
+
                 session = boto3.Session()
                 config = Config(
                     connect_timeout=_CONNECT_SECONDS,
@@ -152,10 +150,16 @@ class DocumentSource:
                 )
                 where = session.region_name or _FALLBACK_REGION
                 self._client = direct_client(partial(session.client, "s3", region_name=where), config)
+                breakable(self._client)
             return self._client
 
-    async def _run(self, call: Callable[_P, _T], *given: _P.args, **named: _P.kwargs) -> _T:
-        return await asyncio.get_running_loop().run_in_executor(self._threads, partial(call, *given, **named))
+    async def _run(self, call: ServiceCall, work: Callable[[], _T]) -> _T:
+        try:
+            return await call.run(self._threads, work)
+        except (Refusal, BrokenOff) as error:
+            if call.late_after is None:
+                raise
+            raise Refusal(INTERNAL_ERROR, f"after {call.late_after:g} s: {error}", problem="S3 is too slow") from error
 
     def _place(self, document: Mapping[str, Any]) -> dict[str, str]:
         """Return S3's parameters for a document's place. The model requires none of them."""
@@ -172,14 +176,16 @@ class DocumentSource:
         with _s3_errors():
             _check_size(self._s3().head_object(**place).get("ContentLength", 0), limits)
 
-    def _download(self, place: Any, limits: Limits, download: _Download) -> Document:
+    def _download(self, place: Any, limits: Limits, call: ServiceCall) -> Document:
         name = f"s3://{place['Bucket']}/{place['Key']}"
         with _s3_errors():
-            download.check()
             answer = self._s3().get_object(**place)
-            with answer["Body"] as body, download.of(body):
+            call.answered()
+            with answer["Body"] as body:
                 # Some stores leave it out.
-                size = answer.get("ContentLength")
+                size: int | None = answer.get("ContentLength")
+                if size is None and not _ends_by_itself(answer):
+                    raise Refusal(INTERNAL_ERROR, "its headers do not say where it ends", problem="S3 does not answer")
                 _check_size(size or 0, limits)
                 pieces = _pieces(body, limits)
                 if size is not None and size <= SYNC.most_bytes:
@@ -206,50 +212,19 @@ class DocumentSource:
         return Document(name, digest.hexdigest(), size, path)
 
 
-class _Download:
-    """A download that another thread can break off, also while it waits for the next bytes."""
-
-    def __init__(self) -> None:
-        self._lock = Lock()
-        self._body: Any = None
-        self._broken_off = False
-
-    def check(self) -> None:
-        """Raise ``Refusal`` where it was broken off."""
-        if self._broken_off:
-            raise Refusal(INTERNAL_ERROR, "the caller is gone", problem="S3 is too slow")
-
-    @contextmanager
-    def of(self, body: Any) -> Iterator[None]:
-        """Read this body, a response of urllib3, within the block. Raises as ``check``."""
-        with self._lock:
-            self._body = body
-        try:
-            self.check()
-            yield
-        finally:
-            with self._lock:
-                self._body = None
-
-    def break_off(self) -> None:
-        """Have the thread that downloads end soon."""
-        with self._lock:
-            self._broken_off = True
-            if self._body is not None:
-                # A response that has come to its end has no connection any more.
-                with suppress(ValueError, RuntimeError, OSError):
-                    self._body.shutdown()
-
-
 def _pieces(body: Any, limits: Limits) -> Iterator[bytes]:
-    """Yield an object's bytes; what it declared need not be what it sends, nor need it ever end."""
-    size, deadline = 0, time.monotonic() + _DOWNLOAD_SECONDS
+    """Yield an object's bytes; what it declared need not be what it sends."""
+    size = 0
     while piece := body.read(_PIECE_BYTES):
         size += len(piece)
         _check_size(size, limits)
-        if time.monotonic() > deadline:
-            raise Refusal(INTERNAL_ERROR, f"after {_DOWNLOAD_SECONDS} s", problem="S3 is too slow")
         yield piece
+
+
+def _ends_by_itself(answer: Any) -> bool:
+    """Say whether an object that has no declared length shows its end; else one cut off would be a shorter one."""
+    headers = answer["ResponseMetadata"]["HTTPHeaders"]
+    return "chunked" in str(headers.get("transfer-encoding", "")).lower()
 
 
 def _check_size(size: int, limits: Limits) -> None:
@@ -269,20 +244,22 @@ def _disk_errors() -> Iterator[None]:
 @contextmanager
 def _s3_errors() -> Iterator[None]:
     """Raise what boto3 raises as what the service would answer."""
-    from botocore.exceptions import BotoCoreError, ClientError, NoCredentialsError, ParamValidationError
-    from urllib3.exceptions import HTTPError
+    from botocore.exceptions import ClientError, NoCredentialsError, ParamValidationError
 
     try:
         yield
     except ClientError as error:
-        if error.response["ResponseMetadata"]["HTTPStatusCode"] >= 500:
+        if not is_final(error):
             raise Refusal(INTERNAL_ERROR, str(error), problem="S3 failed") from error
         raise Refusal(INVALID_S3_OBJECT, str(error)) from error
     except (ParamValidationError, NoCredentialsError) as error:
         raise Refusal(INVALID_S3_OBJECT, str(error)) from error
+    except RecursionError as error:
+        # botocore follows a redirection without a region to where it came from, again and again.
+        raise Refusal(INVALID_S3_OBJECT, "S3 says that the bucket is elsewhere, and not where") from error
     except ValueError as error:
         # botocore's word for an endpoint that is no URL.
         raise Refusal(INTERNAL_ERROR, str(error), problem="S3 cannot be used") from error
-    except (BotoCoreError, HTTPError, OSError) as error:
+    except no_answer() as error:
         # botocore lets some of urllib3's through while a body is read.
         raise Refusal(INTERNAL_ERROR, str(error), problem="S3 does not answer") from error

@@ -53,6 +53,22 @@ class Refusal(Exception):
         super().__init__(f"{failure.code}: {self.message} {reason}".rstrip())
 
 
+def without_frames(error: BaseException) -> None:
+    """Cut an error that is dealt with off the calls that it came from, and so from what these hold in memory.
+
+    An error that tasks pass on holds the calls, and these the tasks: until Python looks for such rings, which it does
+    seldom, each would keep its document.
+    """
+    left, seen = [error], set[int]()
+    while left:
+        each = left.pop()
+        if id(each) in seen:
+            continue
+        seen.add(id(each))
+        each.__traceback__ = None
+        left += [other for other in (each.__cause__, each.__context__) if other is not None]
+
+
 INVALID_PARAMETER = Failure(
     "InvalidParameterException", "Request has invalid parameters", Basis.DOCUMENTED, Basis.OBSERVED
 )
@@ -130,6 +146,10 @@ NO_SUCH_METHOD = Failure(
     status=405,
 )
 MALFORMED = Failure("SerializationException", "{problem}", Basis.CONVENTION, Basis.UNKNOWN)
+# The code is S3's for the same.
+REQUEST_TIMEOUT = Failure(
+    "RequestTimeout", "The request's body did not arrive within {seconds} seconds", Basis.CONVENTION, Basis.UNKNOWN
+)
 # AWS has no such refusal: it asks for a signature that no page can make.
 WEB_PAGE = Failure("AccessDeniedException", "{problem}", Basis.UNKNOWN, Basis.UNKNOWN, status=403)
 
@@ -164,6 +184,7 @@ FAILURES: tuple[Failure, ...] = (
     NO_SUCH_PAGE,
     NO_SUCH_METHOD,
     MALFORMED,
+    REQUEST_TIMEOUT,
     WEB_PAGE,
 )
 """All of them, for tables and tests."""

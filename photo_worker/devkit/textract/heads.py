@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from http import HTTPStatus
 
+import httptools
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 HEAD_LIMIT_BYTES = 64 * 1024
@@ -11,6 +12,9 @@ HEAD_LIMIT_BYTES = 64 * 1024
 
 A signed request of an SDK has some 1,500 bytes.
 """
+
+# What a request has for no other reason than to offer another protocol.
+_UPGRADING = frozenset({b"upgrade", b"http2-settings", b"connection"})
 
 
 class _WrongHead(Exception):
@@ -24,7 +28,8 @@ class _WrongHead(Exception):
 class BoundedHeads(HttpToolsProtocol):
     """Refuses heads of more than ``HEAD_LIMIT_BYTES``, and HTTP/1.1 without exactly one Host (RFC 9112, 3.2).
 
-    Trailers have the same limit, and are left out: nothing here asks for them.
+    Trailers have the same limit, and are left out: nothing here asks for them. So are upgrades to other protocols, such
+    as the HTTP/2 that Java's client offers with every request: a server may ignore them (RFC 9110, 7.8).
     """
 
     _before = 0
@@ -33,19 +38,48 @@ class BoundedHeads(HttpToolsProtocol):
     _has_body = False
     """What came last has bytes of a body, or the end of a request."""
     _wrong: _WrongHead | None = None
+    _offers_upgrade = False
+    """What the parser is at asks for another protocol: it is begun again without that."""
 
     def data_received(self, data: bytes) -> None:
         """Take what the client sends."""
         if self.transport.is_closing():
             return
         self._has_body = False
-        super().data_received(data)
+        self._unset_keepalive_if_required()
+        try:
+            self._feed(data)
+        except httptools.HttpParserError:
+            problem = "Invalid HTTP request received."
+            self.logger.warning(problem)
+            self.send_400_response(problem)
         # Behind a head, bytes without any of the body are of trailers, or of what describes a chunk.
         self._before = self._before + len(data) if self._in_head or not self._has_body else 0
         if self._wrong is None and self._before > HEAD_LIMIT_BYTES:
             self._wrong = _too_large()
         if self._wrong is not None and not self.transport.is_closing():
             self._refuse(self._wrong)
+
+    def _feed(self, data: bytes) -> None:
+        while True:
+            try:
+                self.parser.feed_data(data)
+            except httptools.HttpParserUpgrade as offered:
+                if not self._offers_upgrade:
+                    raise httptools.HttpParserError("no request for another protocol is taken") from offered
+                # The parser takes what follows the head for the other protocol, also where it is a body.
+                data = self._head_without_upgrade() + data[offered.args[0] :]
+                self._offers_upgrade = False
+            else:
+                return
+
+    def _head_without_upgrade(self) -> bytes:
+        kept = [(name, value) for name, value in self.headers if name not in _UPGRADING]
+        connection = b", ".join(value for name, value in self.headers if name == b"connection").lower()
+        if b"close" in [token.strip() for token in connection.split(b",")]:
+            kept.append((b"connection", b"close"))
+        lines = [self.parser.get_method() + b" " + self.url + b" HTTP/1.1", *(b": ".join(header) for header in kept)]
+        return b"\r\n".join(lines) + b"\r\n\r\n"
 
     def on_message_begin(self) -> None:
         """Begin a request."""
@@ -65,7 +99,8 @@ class BoundedHeads(HttpToolsProtocol):
     def on_message_complete(self) -> None:
         """End a request."""
         self._has_body = True
-        super().on_message_complete()
+        if not self._offers_upgrade:
+            super().on_message_complete()
 
     def on_headers_complete(self) -> None:
         """Begin to answer a request, or refuse it."""
@@ -77,6 +112,9 @@ class BoundedHeads(HttpToolsProtocol):
         if self._wrong is not None:
             # Nothing is made of it, nor of what follows: the connection ends with the answer.
             raise self._wrong
+        if self.parser.should_upgrade() and self.parser.get_method() != b"CONNECT":
+            self._offers_upgrade = True
+            return
         super().on_headers_complete()
 
     def _refuse(self, wrong: _WrongHead) -> None:

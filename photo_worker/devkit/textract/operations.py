@@ -46,8 +46,8 @@ _FEW_BLOCKS = 50
 class Call:
     """One call whose input is valid. ``counters`` are those of the moment it arrived.
 
-    ``digest`` stands for the request's bytes. A synchronous operation answers until ``deadline``, by the event loop's
-    clock.
+    ``digest`` stands for the request's bytes. Operations that read, or ask other services, answer until ``deadline``,
+    by the event loop's clock.
     """
 
     operation: str
@@ -176,7 +176,12 @@ class Operations:
             self._answers.asked(call.digest, question)
 
     async def _start(self, call: Call) -> bytes:
-        return await self._encoded(call, await self._jobs.start(call.operation, call.given, call.counters))
+        try:
+            async with asyncio.timeout_at(call.deadline):
+                answer = await self._jobs.start(call.operation, call.given, call.counters)
+        except TimeoutError as error:
+            raise Refusal(INTERNAL_ERROR, "the call has no more time", problem="S3 or SNS is too slow") from error
+        return await self._encoded(call, answer)
 
     async def _get(self, call: Call) -> bytes:
         return await self._encoded(call, await self._jobs.get(call.operation, call.given))

@@ -1,7 +1,8 @@
 """One reading process: hostile documents are parsed here, where they can break nothing else.
 
-``python -P -m photo_worker.devkit.textract.reading_process MODULE:FACTORY PAGE_SECONDS MEMORY_BYTES`` reads
-requests from standard input and answers on standard output. A message is the lengths of a JSON header and of a
+``python -P -m photo_worker.devkit.textract.reading_process MODULE:FACTORY PAGE_SECONDS CLOCK_SECONDS MEMORY_BYTES``
+reads requests from standard input and answers on standard output. A page may take PAGE_SECONDS of a processor, and
+CLOCK_SECONDS by the clock. A message is the lengths of a JSON header and of a
 body, as 32-bit big-endian numbers, and then these two. After the start come ``hello``, with what the reader is,
 and ``ready``; then for each request ``begun`` and one answer. It ends when its input does, also in the middle of a
 page.
@@ -72,7 +73,7 @@ def own_reader() -> PageReader:
 
 def main(arguments: list[str]) -> int:
     """Serve until the input ends."""
-    name, page_seconds, memory_bytes = arguments[0], float(arguments[1]), int(arguments[2])
+    name, page_seconds, clock_seconds, memory_bytes = arguments[0], *map(float, arguments[1:3]), int(arguments[3])
     requests, answers = _take_streams()
     _limit(memory_bytes)
     waiting: SimpleQueue[Mapping[str, Any]] = SimpleQueue()
@@ -94,9 +95,11 @@ def main(arguments: list[str]) -> int:
         request = waiting.get()
         # A process that ends without this word was ended by something else than the document.
         _send(answers, {"begun": True})
-        signal.setitimer(signal.ITIMER_REAL, page_seconds + _GRACE_SECONDS)
+        signal.setitimer(signal.ITIMER_PROF, page_seconds + _GRACE_SECONDS)
+        signal.setitimer(signal.ITIMER_REAL, clock_seconds + _GRACE_SECONDS)
         header, body = _answer(reader, request)
         signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.setitimer(signal.ITIMER_PROF, 0)
         _send(answers, header, body)
 
 
@@ -125,8 +128,9 @@ def _limit(memory_bytes: int) -> None:
         # macOS takes no limit of the address space.
         with contextlib.suppress(ValueError, OSError):
             resource.setrlimit(kind, (least, least))
-    # By default the alarm ends the process whatever native code is doing.
+    # By default these two end the process whatever native code is doing.
     signal.signal(signal.SIGALRM, signal.SIG_DFL)
+    signal.signal(signal.SIGPROF, signal.SIG_DFL)
 
 
 def _load(name: str) -> PageReader:

@@ -80,7 +80,8 @@ class _Running(Generic[T]):
     work: Work | None = None
     callers: int = 0
     """How many wait for it; it is ended where none does."""
-    task: asyncio.Task[T] = field(init=False)
+    task: asyncio.Task[T] | None = None
+    """None once it is done: with its error it would hold the calls that hold this, and their document."""
 
 
 class _Remembered:
@@ -184,7 +185,7 @@ class Recogniser:
 
     async def close(self) -> None:
         """End the processes and remove the documents that they read."""
-        running = [reading.task for reading in self._memory.running.values()]
+        running = [reading.task for reading in self._memory.running.values() if reading.task is not None]
         await self.pool.close()
         if running:
             await asyncio.wait(running)
@@ -294,7 +295,7 @@ class Recogniser:
         if known is None:
             memory.running[key] = reading
             reading.task = asyncio.create_task(read(reading))
-            reading.task.add_done_callback(lambda task: _ended(memory, key, task))
+            reading.task.add_done_callback(lambda task: _ended(memory, key, reading, task))
         elif urgent and not reading.urgent:
             reading.urgent = True
             if reading.work is not None:
@@ -303,14 +304,14 @@ class Recogniser:
         try:
             async with asyncio.timeout_at(deadline) as time_left:
                 # A caller that goes away must not take the reading from those who wait with it.
-                return await asyncio.shield(reading.task)
+                return await asyncio.shield(_task_of(reading))
         except TimeoutError as error:
             if not time_left.expired():
                 raise
             raise _too_late(memory, place, reading, self.pool.bounds) from error
         finally:
             reading.callers -= 1
-            if not reading.callers and not reading.task.done():
+            if not reading.callers and reading.task is not None and not reading.task.done():
                 if memory.running.get(key) is reading:
                     del memory.running[key]
                 reading.task.cancel()
@@ -438,9 +439,15 @@ async def _alone(memory: _Memory, page: Hashable) -> AsyncIterator[None]:
         done.set()
 
 
-def _ended(memory: _Memory, key: Hashable, task: asyncio.Task[Any]) -> None:
-    reading = memory.running.get(key)
-    if reading is not None and reading.task is task:
+def _task_of(reading: _Running[T]) -> asyncio.Task[T]:
+    if reading.task is None:
+        raise RuntimeError("a reading that is done is among those that go on")
+    return reading.task
+
+
+def _ended(memory: _Memory, key: Hashable, reading: _Running[T], task: asyncio.Task[T]) -> None:
+    reading.task = None
+    if memory.running.get(key) is reading:
         del memory.running[key]
     # Looked at, so that a failure that nobody waits for any more is no news for the log.
     if not task.cancelled():

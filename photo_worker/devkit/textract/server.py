@@ -33,6 +33,7 @@ from photo_worker.devkit.textract.failures import (
     NO_SUCH_PAGE,
     WEB_PAGE,
     Refusal,
+    without_frames,
 )
 from photo_worker.devkit.textract.fault_script import check_amount
 from photo_worker.devkit.textract.faults import Faults, Script
@@ -40,7 +41,7 @@ from photo_worker.devkit.textract.jobs import Jobs
 from photo_worker.devkit.textract.model import TextractModel, WrongType
 from photo_worker.devkit.textract.operations import SYNCHRONOUS, Call, Operations
 from photo_worker.devkit.textract.recognition import Recogniser
-from photo_worker.devkit.textract.waiting import MOST_OPEN_JOBS
+from photo_worker.devkit.textract.waiting import MOST_OPEN_JOBS, Bodies, Room
 from photo_worker.errors import PhotoWorkerError
 
 logger = logging.getLogger(__name__)
@@ -84,6 +85,7 @@ class Emulator:
             most_open=most_open_jobs,
         )
         self._operations = Operations(self._model, self._documents, recogniser, self._jobs)
+        self._bodies = Bodies()
         self._warming: asyncio.Task[None] | None = None
         self._defect = ""
         self.app = Starlette(
@@ -133,18 +135,21 @@ class Emulator:
         counters = self._counters
         codec = wire.codec_of(request)
         try:
-            body = await wire.read_body(request)
-            operation = wire.operation_of(request, self._model)
-            counters.asked(operation)
-            wire.require_signature(request)
-            await self._fail(operation)
-            if body is None:
-                raise self._operations.oversized(operation, "too many bytes")
-            wire.require_content_type(request, codec)
-            answering = self._answer(operation, body, counters, codec)
-            if operation in SYNCHRONOUS:
-                answering = wire.while_connected(request, answering)
-            response = wire.answer(await answering, codec)
+            with self._bodies.room() as room:
+                body = await wire.read_body(request, room)
+                operation = wire.operation_of(request, self._model)
+                counters.asked(operation)
+                wire.require_signature(request)
+                if body is None:
+                    await self._fail(operation)
+                    raise self._operations.oversized(operation, "too many bytes")
+                wire.require_content_type(request, codec)
+                answering = self._answer(operation, _Body(body, room), counters, codec)
+                # What holds it lets it go once it is parsed: a call that waits has its document twice otherwise.
+                del body
+                if operation in SYNCHRONOUS:
+                    answering = wire.while_connected(request, answering)
+                response = wire.answer(await answering, codec)
         except wire.ClientGone:
             counters.failed(operation, _CLIENT_GONE)
             outcome = "the client is gone, and nothing is read for it any more"
@@ -153,6 +158,7 @@ class Emulator:
             counters.failed(operation, refusal.failure.code)
             response = wire.error(refusal, codec)
             outcome = f"{refusal.failure.code} {refusal.reason}".rstrip()
+            without_frames(refusal)
         except Exception as error:
             # Answered here: uvicorn closes the connection of what is raised, also after the answer, and a client
             # that has kept it for its next call meets a reset.
@@ -160,6 +166,7 @@ class Emulator:
             counters.failed(operation, INTERNAL_ERROR.code)
             outcome = f"The emulator has a defect: {type(error).__name__}"
             response = wire.error(Refusal(INTERNAL_ERROR, problem=outcome), codec)
+            without_frames(error)
         else:
             counters.answered(operation)
             outcome = f"{len(response.body)} bytes"
@@ -177,19 +184,23 @@ class Emulator:
         if fault.failure is not None:
             raise Refusal(fault.failure, "the fault script says so")
 
-    async def _answer(self, operation: str, body: bytes, counters: Counters, codec: Codec) -> bytes:
+    async def _answer(self, operation: str, body: _Body, counters: Counters, codec: Codec) -> bytes:
+        await self._fail(operation)
         arrived = asyncio.get_running_loop().time()
-        if len(body) > _HASHED_INLINE_BYTES:
-            asked = await asyncio.to_thread(digest, operation, codec, body)
+        content = body.content
+        if len(content) > _HASHED_INLINE_BYTES:
+            asked = await asyncio.to_thread(digest, operation, codec, content)
         else:
-            asked = digest(operation, codec, body)
+            asked = digest(operation, codec, content)
         known = self._operations.known(asked, counters)
         if known is not None:
             return known
-        if len(body) > _PARSED_INLINE_BYTES:
-            given = await asyncio.to_thread(self._parse, operation, body, codec)
+        if len(content) > _PARSED_INLINE_BYTES:
+            given = await asyncio.to_thread(self._parse, operation, content, codec)
         else:
-            given = self._parse(operation, body, codec)
+            given = self._parse(operation, content, codec)
+        del content
+        body.let_go()
         deadline = arrived + self._recogniser.pool.bounds.call_seconds
         return await self._operations.answer(Call(operation, given, counters, codec, asked, deadline))
 
@@ -255,6 +266,18 @@ class Emulator:
         await self._jobs.reset()
         self._recogniser.forget()
         self._operations.forget()
+
+
+class _Body:
+    """A request's body for as long as it is needed."""
+
+    def __init__(self, content: bytes, room: Room) -> None:
+        self.content, self._room = content, room
+
+    def let_go(self) -> None:
+        """Give back its memory: what it says is known."""
+        self.content = b""
+        self._room.release()
 
 
 class _Guard:

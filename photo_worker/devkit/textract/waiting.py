@@ -15,6 +15,12 @@ MOST_BYTES = 256 * 1024 * 1024
 """Some 25 of the largest documents; a call holds its document twice, as it came and decoded."""
 
 
+MOST_BODY_BYTES = 256 * 1024 * 1024
+"""Of requests that arrive or are parsed: some 18 of the largest."""
+
+# Of each body so much is taken in whatever others hold, which is more than a call without a document has.
+_FREE_BYTES = 64 * 1024
+
 MOST_OPEN_JOBS = 100
 """How many jobs may be in progress at once by default, that of an AWS account in most regions (D: quotas)."""
 
@@ -62,3 +68,45 @@ class Waiting:
         """Raise ``Refusal`` where so many bytes more are too many; one document alone always has room."""
         if self.size and self.size + size > self.most_bytes:
             raise Refusal(PROVISIONED_THROUGHPUT_EXCEEDED, f"documents of {self.size} bytes wait to be read")
+
+
+@dataclass
+class Room:
+    """What one request's body takes of the memory for all."""
+
+    bodies: Bodies
+    size: int = 0
+    counted: int = 0
+
+    def take(self, size: int) -> bool:
+        """Count so many bytes more, or release all and say that there is no room; one body alone always has it."""
+        self.size += size
+        more = max(self.size - _FREE_BYTES, 0) - self.counted
+        if self.bodies.size > self.counted and self.bodies.size + more > self.bodies.most_bytes:
+            self.release()
+            return False
+        self.bodies.size += more
+        self.counted += more
+        return True
+
+    def release(self) -> None:
+        """Give back what it has: nothing of the body is kept any more."""
+        self.bodies.size -= self.counted
+        self.size = self.counted = 0
+
+
+@dataclass
+class Bodies:
+    """The bodies of requests that are in memory, ``size`` bytes without the first few of each."""
+
+    most_bytes: int = MOST_BODY_BYTES
+    size: int = field(default=0, init=False)
+
+    @contextmanager
+    def room(self) -> Iterator[Room]:
+        """Give a request room, which it has to the end of the block or until it is released."""
+        room = Room(self)
+        try:
+            yield room
+        finally:
+            room.release()

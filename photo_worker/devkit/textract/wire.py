@@ -19,10 +19,13 @@ from photo_worker.devkit.textract.failures import (
     MALFORMED,
     MISSING_AUTHENTICATION,
     NO_SUCH_PAGE,
+    PROVISIONED_THROUGHPUT_EXCEEDED,
+    REQUEST_TIMEOUT,
     UNKNOWN_OPERATION,
     Refusal,
 )
 from photo_worker.devkit.textract.model import TextractModel
+from photo_worker.devkit.textract.waiting import Room
 
 REASON_HEADER = "x-emulator-reason"
 RPC_V2_PREFIX = "/service/"
@@ -33,6 +36,9 @@ BODY_LIMIT_BYTES = 16 * 1024 * 1024
 # A client that still sends does not see an answer, only a broken connection. So what is too large
 # is taken in and thrown away, up to here.
 DRAIN_LIMIT_BYTES = 256 * 1024 * 1024
+
+# How long a client may take to send a body. SDKs do not wait longer for an answer.
+BODY_SECONDS = 60
 
 _LONGEST_REASON = 500
 
@@ -68,30 +74,38 @@ async def _gone(request: Request) -> None:
 _SIGNATURE_PARTS = ("Credential", "SignedHeaders", "Signature")
 
 
-async def read_body(request: Request) -> bytes | None:
+async def read_body(request: Request, room: Room | None = None) -> bytes | None:
     """Return a request's body, or None where it is larger than any valid one.
 
-    Raises ``Refusal`` where the client goes away in the middle, which nobody will read.
+    Raises ``Refusal`` where the client goes away in the middle, which nobody will read, where it takes too long, and
+    where there is no ``room`` in memory. Without a ``room`` nothing of the body is kept, and none of it returned.
     """
     declared = request.headers.get("content-length", "")
     if declared.isdecimal() and int(declared) > BODY_LIMIT_BYTES:
         waits = request.headers.get("expect", "").lower() == "100-continue"
         if waits or int(declared) > DRAIN_LIMIT_BYTES:
             return None
-    kept = bytearray()
-    size = 0
+    kept, size, crowded = bytearray(), 0, False
     try:
-        async for chunk in request.stream():
-            size += len(chunk)
-            if size <= BODY_LIMIT_BYTES:
-                kept += chunk
-            else:
-                kept.clear()
-                if size > DRAIN_LIMIT_BYTES:
-                    break
+        async with asyncio.timeout(BODY_SECONDS):
+            async for chunk in request.stream():
+                size += len(chunk)
+                crowded = crowded or (room is not None and size <= BODY_LIMIT_BYTES and not room.take(len(chunk)))
+                if room is not None and size <= BODY_LIMIT_BYTES and not crowded:
+                    kept += chunk
+                else:
+                    kept.clear()
+                    if size > DRAIN_LIMIT_BYTES:
+                        break
     except ClientDisconnect as error:
         raise Refusal(MALFORMED, problem="the request is cut off") from error
-    return bytes(kept) if size <= BODY_LIMIT_BYTES else None
+    except TimeoutError as error:
+        raise Refusal(REQUEST_TIMEOUT, seconds=BODY_SECONDS) from error
+    if size > BODY_LIMIT_BYTES:
+        return None
+    if crowded:
+        raise Refusal(PROVISIONED_THROUGHPUT_EXCEEDED, "other requests of many bytes arrive")
+    return bytes(kept)
 
 
 def codec_of(request: Request) -> Codec:

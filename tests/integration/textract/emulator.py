@@ -87,6 +87,9 @@ def _port(process: subprocess.Popen[bytes], log: Path) -> int:
 if __name__ == "__main__":
     logging.basicConfig(level=logging.INFO, stream=sys.stderr)
     # A process that waits for a gate takes its time; one that hangs is told so by its test.
-    bounds = Bounds(page_seconds=float(os.environ.get("PHOTO_WORKER_TEST_PAGE_SECONDS", "60")))
+    bounds = Bounds(
+        page_seconds=float(os.environ.get("PHOTO_WORKER_TEST_PAGE_SECONDS", "60")),
+        call_seconds=float(os.environ.get("PHOTO_WORKER_TEST_CALL_SECONDS", "55")),
+    )
     data, reader = Path(os.environ["PHOTO_WORKER_TEST_DATA"]), os.environ.get("PHOTO_WORKER_TEST_READER", FACTORY)
     run(Options(port=0, data=data, processes=2, reader=reader, bounds=bounds))

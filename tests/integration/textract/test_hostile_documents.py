@@ -6,6 +6,7 @@ import asyncio
 import os
 import signal
 import sys
+import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -28,7 +29,7 @@ LITTLE = 400 * MIB
 HARMS = {
     "crash": "ended with the signal SIGSEGV",
     "leave": "ended with status 3",
-    "hang": "took more than 1.5 seconds",
+    "hang": "took more than 1.5 seconds of a processor",
     "memory": "took more",
     "nonsense": "gave something that is no answer",
 }
@@ -50,6 +51,31 @@ async def test_what_ends_a_process_ends_one_call(made: Make, tmp_path: Path, har
     if harm != "hang":
         gate.touch()
         assert await beside == "beside"
+
+
+async def test_a_page_that_the_machine_has_no_time_for_is_read(made: Make, tmp_path: Path) -> None:
+    gate, log = tmp_path / "gate", tmp_path / "log"
+    ours = made(page_seconds=1.0)
+    await ours.warm()
+    reading = asyncio.create_task(read(ours, doc("patience", log=str(log), wait_for=str(gate))))
+    await until_async(lambda: lines(log) == ["patience 1"])
+    # As on a laptop that sleeps, or has other work: the process gets no processor for longer than a page may have.
+    (reader,) = ours.pool.pids
+    os.kill(reader, signal.SIGSTOP)
+    stopped = time.monotonic()
+    await until_async(lambda: time.monotonic() - stopped > 3.0 or not alive(reader))
+    assert not reading.done()
+    os.kill(reader, signal.SIGCONT)
+    gate.touch()
+    assert await reading == "patience"
+
+
+async def test_a_process_that_stands_still_is_ended_by_the_clock(made: Make, tmp_path: Path) -> None:
+    ours = made(page_clock_seconds=1.0)
+    error = await refused(read(ours, doc(wait_for=str(tmp_path / "never"))))
+    assert error.failure.code == "BadDocumentException"
+    assert "took more than 1 seconds by the clock" in error.message
+    assert await read(ours, doc("next")) == "next"
 
 
 async def test_a_document_that_ended_two_processes_gets_no_third(made: Make, tmp_path: Path) -> None:

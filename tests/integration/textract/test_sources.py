@@ -6,6 +6,7 @@ import asyncio
 import hashlib
 import socket
 import threading
+import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from photo_worker.devkit.textract import documents
 from photo_worker.devkit.textract.documents import ASYNC, SYNC, Document, DocumentSource
 from photo_worker.devkit.textract.failures import Refusal
 from photo_worker.devkit.textract.spool import Spool
@@ -144,6 +146,34 @@ async def test_an_object_that_breaks_off_is_nobodys_document(
     assert files(spool) == []
 
 
+@pytest.mark.parametrize("headers", [b"", b"X-Amz-Meta-Note: ginger"], ids=["before", "within"])
+async def test_headers_that_break_off_are_no_empty_document(
+    source: DocumentSource, monkeypatch: pytest.MonkeyPatch, headers: bytes
+) -> None:
+    with answering(monkeypatch, lambda connection: connection.sendall(b"HTTP/1.1 200 OK\r\n" + headers)):
+        error = await code_of(source.get(stored("photos", "a"), ASYNC))
+    assert error == ("InternalServerError", "S3 does not answer")
+
+
+@pytest.mark.parametrize(
+    ("status", "code"),
+    [
+        (b"429 Too Many Requests", "InternalServerError"),
+        (b"503 Slow Down", "InternalServerError"),
+        (b"301 Moved Permanently", "InvalidS3ObjectException"),
+        (b"307 Temporary Redirect", "InvalidS3ObjectException"),
+        (b"403 Forbidden", "InvalidS3ObjectException"),
+    ],
+)
+@pytest.mark.parametrize("look", ["get", "check"])
+async def test_a_store_that_has_no_time_is_no_missing_object(
+    source: DocumentSource, monkeypatch: pytest.MonkeyPatch, status: bytes, code: str, look: str
+) -> None:
+    answer = b"HTTP/1.1 " + status + b"\r\nConnection: close\r\nContent-Length: 0\r\n\r\n"
+    with answering(monkeypatch, lambda connection: connection.sendall(answer)):
+        assert (await code_of(getattr(source, look)(stored("photos", "a"), ASYNC)))[0] == code
+
+
 async def test_an_object_without_end_ends_at_the_limit(
     source: DocumentSource, spool: Spool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -184,23 +214,33 @@ async def test_inline_documents_wait_for_no_downloads(
         assert {document.size for document in await asyncio.gather(*downloads)} == {5}
 
 
-async def test_a_download_whose_caller_is_gone_frees_its_thread(
-    source: DocumentSource, spool: Spool, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    asked, hung_up = threading.Event(), threading.Event()
+def dripping(hung_up: threading.Event, began: threading.Event, start: bytes) -> Callable[[socket.socket], None]:
+    """Send the start, and then a byte at a time, so that no read ever waits long."""
 
     def drip(connection: socket.socket) -> None:
-        connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % LARGE)
-        asked.set()
+        connection.sendall(start)
+        began.set()
         try:
             while not hung_up.wait(0.02):
                 connection.sendall(b"x")
         except OSError:
             hung_up.set()
 
-    with answering(monkeypatch, drip):
+    return drip
+
+
+IN_HEADERS = b"HTTP/1.1 200 OK\r\nX-Amz-Meta-Note: "
+IN_BODY = b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % LARGE
+
+
+@pytest.mark.parametrize("start", [b"", IN_HEADERS, IN_BODY], ids=["status", "headers", "body"])
+async def test_a_download_whose_caller_is_gone_frees_its_thread(
+    source: DocumentSource, spool: Spool, monkeypatch: pytest.MonkeyPatch, start: bytes
+) -> None:
+    began, hung_up = threading.Event(), threading.Event()
+    with answering(monkeypatch, dripping(hung_up, began, start)):
         download = asyncio.create_task(source.get(stored("photos", "a"), ASYNC))
-        assert await asyncio.to_thread(asked.wait, 20)
+        assert await asyncio.to_thread(began.wait, 20)
         download.cancel()
         await asyncio.wait({download})
         try:
@@ -210,3 +250,44 @@ async def test_a_download_whose_caller_is_gone_frees_its_thread(
     assert download.cancelled()
     await asyncio.to_thread(source._threads.shutdown)
     assert files(spool) == []
+
+
+@pytest.mark.parametrize("start", [b"", IN_HEADERS, IN_BODY], ids=["status", "headers", "body"])
+@pytest.mark.parametrize("look", ["get", "check"])
+async def test_a_service_that_drips_is_too_slow(
+    source: DocumentSource, spool: Spool, monkeypatch: pytest.MonkeyPatch, start: bytes, look: str
+) -> None:
+    began, hung_up = threading.Event(), threading.Event()
+    monkeypatch.setattr(documents, "_DOWNLOAD_SECONDS", 1.0)
+    monkeypatch.setattr(documents, "_ANSWER_SECONDS", 0.5, raising=False)
+    with answering(monkeypatch, dripping(hung_up, began, start)):
+        try:
+            if (look, start) == ("check", IN_BODY):
+                # The answer to a look has no body.
+                await source.check(stored("photos", "a"), ASYNC)
+                return
+            async with asyncio.timeout(10):
+                error = await code_of(getattr(source, look)(stored("photos", "a"), ASYNC))
+            assert error == ("InternalServerError", "S3 is too slow")
+            assert await asyncio.to_thread(hung_up.wait, 20)
+        finally:
+            hung_up.set()
+        await asyncio.to_thread(source._threads.shutdown)
+        assert files(spool) == []
+
+
+async def test_a_large_object_may_take_longer_than_its_answer_may_take_to_begin(
+    source: DocumentSource, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(documents, "_ANSWER_SECONDS", 0.5)
+
+    def answer(connection: socket.socket) -> None:
+        connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 40\r\n\r\n")
+        for _ in range(20):
+            connection.sendall(b"xy")
+            time.sleep(0.05)
+
+    with answering(monkeypatch, answer):
+        # Made before the time begins, which is short here.
+        await asyncio.to_thread(source.warm)
+        assert (await source.get(stored("photos", "a"), ASYNC)).size == 40

@@ -244,3 +244,31 @@ def test_some_trailers_are_no_harm(emulator: Running) -> None:
             while not answer.endswith(b"}"):
                 answer += connection.recv(65_536)
             assert b"UnknownOperationException" in answer
+
+
+@pytest.mark.parametrize("apart", [False, True], ids=["at once", "body later"])
+def test_an_offer_of_http_2_takes_nothing_from_a_call(emulator: Running, apart: bool) -> None:
+    """Java's own client makes it with every request, and sends the body as ever."""
+    body = sent(document("ginger"))
+    head = (
+        "POST / HTTP/1.1\r\nConnection: Upgrade, HTTP2-Settings\r\nHost: localhost\r\nHTTP2-Settings: AAEAAEAAAAIA\r\n"
+        f"Upgrade: h2c\r\nX-Amz-Target: {DETECT}\r\nContent-Type: {JSON_11}\r\nAuthorization: {SIGNED}\r\n"
+        f"Content-Length: {len(body)}\r\n\r\n"
+    ).encode()
+    with socket.create_connection(("127.0.0.1", emulator.port), timeout=30) as connection:
+        for _ in range(2):
+            if apart:
+                connection.sendall(head)
+                # The head is looked at before the rest comes.
+                connection.settimeout(0.2)
+                with pytest.raises(TimeoutError):
+                    connection.recv(1)
+                connection.settimeout(30)
+                connection.sendall(body)
+            else:
+                connection.sendall(head + body)
+            answer = b""
+            while not answer.endswith(b"}"):
+                answer += connection.recv(65_536)
+            assert answer.startswith(b"HTTP/1.1 200")
+            assert b"ginger" in answer

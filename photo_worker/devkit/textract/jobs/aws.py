@@ -2,27 +2,25 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from threading import Lock
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from photo_worker.devkit.textract.service_calls import ServiceCall
 from photo_worker.loopback import direct_client
 
 if TYPE_CHECKING:
-    from botocore.exceptions import ClientError
     from mypy_boto3_s3 import S3Client
     from mypy_boto3_sns import SNSClient
 
 _THREADS = 4
 _CONNECT_SECONDS = 2
 _READ_SECONDS = 20
+# Of a call with its answer, repetitions included: a service that is silent has twice 20.
+_CALL_SECONDS = 25
 _FALLBACK_REGION = "us-east-1"
-
-# What AWS answers where the same call may succeed later, with a status that says otherwise.
-_TEMPORARY = frozenset({"Throttling", "ThrottlingException", "RequestTimeout", "SlowDown", "RequestTimeTooSkewed"})
 
 _Result = TypeVar("_Result")
 
@@ -36,8 +34,11 @@ class Clients:
         self._clients: dict[tuple[str, str], Any] = {}
 
     async def call(self, work: Callable[[], _Result]) -> _Result:
-        """Do something that waits for a service, beside the event loop."""
-        return await asyncio.get_running_loop().run_in_executor(self._threads, work)
+        """Do something that waits for a service, beside the event loop; it ends where the caller is cancelled.
+
+        What takes longer than a service may is broken off, and fails as where the service does not answer.
+        """
+        return await ServiceCall(_CALL_SECONDS).run(self._threads, work)
 
     def s3(self) -> S3Client:
         """Return the client of S3. Raises ``ValueError`` where its endpoint is no URL."""
@@ -60,6 +61,8 @@ class Clients:
                 import boto3
                 from botocore.config import Config
 
+                from photo_worker.devkit.textract.breakable_connections import breakable
+
                 session = boto3.Session()
                 create: Callable[..., Any] = session.client
                 config = Config(
@@ -70,10 +73,5 @@ class Clients:
                 )
                 where = region or session.region_name or _FALLBACK_REGION
                 self._clients[key] = direct_client(partial(create, service, region_name=where), config)
+                breakable(self._clients[key])
             return self._clients[key]
-
-
-def is_final(error: ClientError) -> bool:
-    """Say whether a service will give the same answer to the same call again."""
-    status = error.response["ResponseMetadata"]["HTTPStatusCode"]
-    return 400 <= status < 500 and status != 429 and error.response["Error"]["Code"] not in _TEMPORARY

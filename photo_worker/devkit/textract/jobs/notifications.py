@@ -17,10 +17,11 @@ from typing import Any
 
 from photo_worker.devkit.textract.failures import INVALID_PARAMETER, DiskFails, Refusal
 from photo_worker.devkit.textract.faults import NotificationFault
-from photo_worker.devkit.textract.jobs.aws import Clients, is_final
+from photo_worker.devkit.textract.jobs.aws import Clients
 from photo_worker.devkit.textract.jobs.records import Job, Status
 from photo_worker.devkit.textract.jobs.store import NewNotification, Notification
 from photo_worker.devkit.textract.jobs.thread import Clock, StoreThread
+from photo_worker.devkit.textract.service_calls import BrokenOff, is_final, no_answer
 
 logger = logging.getLogger(__name__)
 
@@ -71,7 +72,11 @@ class Notifier:
         channel = given.get("NotificationChannel")
         if channel is None:
             return
-        problem = await self._clients.call(lambda: self._problem(channel["SNSTopicArn"]))
+        try:
+            problem = await self._clients.call(lambda: self._problem(channel["SNSTopicArn"]))
+        except BrokenOff:
+            logger.warning("SNS is too slow to be asked for the topic %s", channel["SNSTopicArn"])
+            return
         if problem:
             raise Refusal(INVALID_PARAMETER, problem)
 
@@ -106,11 +111,12 @@ class Notifier:
         return 0.0
 
     async def _send(self, notification: Notification) -> None:
-        from botocore.exceptions import BotoCoreError, ClientError
+        from botocore.exceptions import ClientError
 
+        failures: tuple[type[Exception], ...] = (ClientError, *no_answer())
         try:
             await self._clients.call(lambda: self._publish(notification))
-        except (BotoCoreError, ClientError, OSError, ValueError) as error:
+        except failures as error:
             if isinstance(error, ClientError) and is_final(error):
                 logger.error("SNS refuses the notification of job %s: %s", notification.job_id, error)
                 await self._store.do(lambda store: store.give_up(notification))
@@ -128,7 +134,7 @@ class Notifier:
         self._clients.sns(notification.topic).publish(TopicArn=notification.topic, Message=notification.message)
 
     def _problem(self, topic: str) -> str:
-        from botocore.exceptions import BotoCoreError, ClientError
+        from botocore.exceptions import ClientError
 
         try:
             self._clients.sns(topic).get_topic_attributes(TopicArn=topic)
@@ -136,6 +142,6 @@ class Notifier:
             if error.response["Error"]["Code"] in {"NotFound", "NotFoundException", "InvalidParameter"}:
                 return f"the topic cannot be notified: {error}"
             logger.warning("the topic %s cannot be looked at: %s", topic, error)
-        except (BotoCoreError, ValueError) as error:
+        except no_answer() as error:
             logger.warning("SNS cannot be asked for the topic %s: %s", topic, error)
         return ""

@@ -12,7 +12,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from photo_worker.devkit.textract.failures import INTERNAL_ERROR, INVALID_KMS_KEY, INVALID_S3_OBJECT, Refusal
-from photo_worker.devkit.textract.jobs.aws import Clients, is_final
+from photo_worker.devkit.textract.jobs.aws import Clients
+from photo_worker.devkit.textract.service_calls import BrokenOff, is_final, no_answer
 
 DEFAULT_PREFIX = "textract_output"
 ACCESS_CHECK = ".s3_access_check"
@@ -44,10 +45,15 @@ class Output:
         encryption: dict[str, Any] = {}
         if "KMSKeyId" in given:
             encryption = {"ServerSideEncryption": "aws:kms", "SSEKMSKeyId": given["KMSKeyId"]}
-        await self._clients.call(lambda: self._put(config["S3Bucket"], f"{prefix}/{job_id}/{name}", body, encryption))
+        try:
+            await self._clients.call(
+                lambda: self._put(config["S3Bucket"], f"{prefix}/{job_id}/{name}", body, encryption)
+            )
+        except BrokenOff as error:
+            raise Refusal(INTERNAL_ERROR, str(error), problem="S3 is too slow") from error
 
     def _put(self, bucket: str, key: str, body: bytes, encryption: Mapping[str, Any]) -> None:
-        from botocore.exceptions import BotoCoreError, ClientError, NoCredentialsError, ParamValidationError
+        from botocore.exceptions import ClientError, NoCredentialsError, ParamValidationError
 
         try:
             self._clients.s3().put_object(Bucket=bucket, Key=key, Body=body, **encryption)
@@ -59,6 +65,8 @@ class Output:
             raise Refusal(INTERNAL_ERROR, str(error), problem="S3 failed") from error
         except (ParamValidationError, NoCredentialsError) as error:
             raise Refusal(INVALID_S3_OBJECT, f"the output cannot be written: {error}") from error
-        except (BotoCoreError, ValueError) as error:
-            # ValueError is botocore's word for an endpoint that is no URL.
+        except RecursionError as error:
+            # botocore follows a redirection without a region to where it came from, again and again.
+            raise Refusal(INVALID_S3_OBJECT, "the output's bucket is elsewhere, and S3 does not say where") from error
+        except no_answer() as error:
             raise Refusal(INTERNAL_ERROR, str(error), problem="S3 does not answer") from error

@@ -1,0 +1,80 @@
+"""What requests may hold of the server's memory, and that it gets it back."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import socket
+from pathlib import Path
+
+import psutil
+import pytest
+from starlette.requests import Request
+from starlette.types import Message
+
+from photo_worker.devkit.textract import wire
+from photo_worker.devkit.textract.failures import Refusal
+from photo_worker.devkit.textract.spawning import MIB
+from photo_worker.devkit.textract.waiting import MOST_BODY_BYTES
+from tests.integration.textract.conftest import JSON_11, SIGNED, call
+from tests.integration.textract.emulator import Running, document, running, until
+from tests.integration.textract.test_protocol import DETECT, sent
+
+LARGE = 9_000_000
+
+
+def held(started: Running) -> int:
+    return int(psutil.Process(started.process.pid).memory_info().rss)
+
+
+def half_sent(started: Running, body: bytes) -> socket.socket:
+    """Send a request but for its last byte."""
+    connection = socket.create_connection(("127.0.0.1", started.port), timeout=30)
+    connection.sendall(
+        f"POST / HTTP/1.1\r\nHost: localhost\r\nX-Amz-Target: {DETECT}\r\nContent-Type: {JSON_11}\r\n"
+        f"Authorization: {SIGNED}\r\nContent-Length: {len(body)}\r\n\r\n".encode()
+        + body[:-1]
+    )
+    return connection
+
+
+def test_documents_that_are_refused_are_not_kept(tmp_path: Path) -> None:
+    with running(tmp_path, {}) as started:
+        assert call(started.port, DETECT, sent(document())).status == 200
+        before = held(started)
+        for number in range(30):
+            answer = call(started.port, DETECT, sent(b"no image %d" % number + bytes(LARGE)))
+            assert answer.json["__type"] == "UnsupportedDocumentException"
+        # Each has 12 MB as it comes, and 9 decoded.
+        assert held(started) - before < 150 * MIB
+
+
+def test_bodies_that_never_end_do_not_fill_the_memory(tmp_path: Path) -> None:
+    body = sent(document() + b" " * LARGE)
+    with running(tmp_path, {}) as started, contextlib.ExitStack() as stack:
+        assert call(started.port, DETECT, sent(document())).status == 200
+        before = held(started)
+        for _ in range(2 * MOST_BODY_BYTES // len(body)):
+            stack.enter_context(half_sent(started, body))
+        assert held(started) - before < MOST_BODY_BYTES + 64 * MIB
+        # Others go on, and are told to come again where they bring as much.
+        assert call(started.port, DETECT, sent(document())).status == 200
+        assert call(started.port, DETECT, body).json["__type"] == "ProvisionedThroughputExceededException"
+        stack.close()
+        until(lambda: call(started.port, DETECT, body).status == 200)
+
+
+async def test_a_body_that_does_not_arrive_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(wire, "BODY_SECONDS", 0.05)
+    given = [b'{"Document":']
+
+    async def receive() -> Message:
+        if not given:
+            await asyncio.Event().wait()
+        return {"type": "http.request", "body": given.pop(), "more_body": True}
+
+    request = Request({"type": "http", "method": "POST", "path": "/", "headers": []}, receive)
+    with pytest.raises(Refusal) as caught:
+        async with asyncio.timeout(20):
+            await wire.read_body(request)
+    assert (caught.value.failure.code, caught.value.failure.status) == ("RequestTimeout", 400)
