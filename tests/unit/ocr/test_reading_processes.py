@@ -19,10 +19,10 @@ from photo_worker.errors import (
     PhotoWorkerError,
     UnreadableDocument,
 )
-from photo_worker.ocr.local import LocalBackend
 from photo_worker.ocr.reader import DocumentReader
 from photo_worker.ocr.reading_processes import Bounds, ReadingProcesses
-from photo_worker.ports import DocumentRef
+from photo_worker.ocr.registry import BackendContext, make_backend
+from photo_worker.ports import DocumentRef, OcrBackend
 from photo_worker.storage.memory import MemoryObjectStore
 from tests.support import documents, hostile_pdfs
 
@@ -67,11 +67,12 @@ def made() -> Iterator[Callable[..., ReadingProcesses]]:
         processes.close()
 
 
-def backend_on(content: bytes, **options: object) -> tuple[LocalBackend, DocumentRef]:
+def backend_on(content: bytes, **options: object) -> tuple[OcrBackend, DocumentRef]:
     store = MemoryObjectStore()
     store.ensure_bucket("photos")
     store.put("photos", "page", content, content_type="application/pdf")
-    return LocalBackend(store, **options), DocumentRef("photos", "page", "application/pdf", len(content), "")  # type: ignore[arg-type]
+    backend = make_backend("local", BackendContext(store, **options))  # type: ignore[arg-type]
+    return backend, DocumentRef("photos", "page", "application/pdf", len(content), "")
 
 
 def test_a_cancelled_attempt_ends_in_the_middle_of_a_page() -> None:
