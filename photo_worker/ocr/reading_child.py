@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 from photo_worker import child_limits, media
-from photo_worker.errors import DocumentTooCostly, PhotoWorkerError
+from photo_worker.errors import DocumentTooCostly, EngineUnavailable, PhotoWorkerError
 
 if TYPE_CHECKING:
     from photo_worker.ocr.reader import DocumentReader
@@ -126,6 +126,8 @@ def _answer(reader: DocumentReader, header: Mapping[str, Any], content: bytes) -
 
 
 def _failure(error: Exception) -> dict[str, Any]:
+    if isinstance(error, ImportError):
+        error = EngineUnavailable(engine="ocrust", reason=str(error))
     if isinstance(error, PhotoWorkerError):
         return {"error": error.code, "context": error.context}
     # No parser should raise this; the parent writes it into the log.

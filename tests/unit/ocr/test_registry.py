@@ -120,12 +120,14 @@ def test_recorded_needs_a_folder() -> None:
 
 @pytest.mark.parametrize("missing", ["ocrust", "numpy", "PIL", "pypdfium2"])
 def test_without_the_extra_the_local_engine_says_what_to_install(
-    monkeypatch: pytest.MonkeyPatch, missing: str, context: BackendContext
+    monkeypatch: pytest.MonkeyPatch, missing: str, context: BackendContext, tmp_path: Path
 ) -> None:
     page = encoded(recipe_page().image, "PDF" if missing == "pypdfium2" else "PNG")
     context.store.ensure_bucket("photos")
     context.store.put("photos", "card", page, content_type="image/png")
-    monkeypatch.setitem(sys.modules, missing, None)
+    # What reads is a process of its own.
+    (tmp_path / f"{missing}.py").write_text(f'raise ImportError("No module named {missing}")')
+    monkeypatch.setenv("PYTHONPATH", f"{tmp_path}{os.pathsep}{Path(__file__).resolve().parents[3]}")
     with pytest.raises(EngineUnavailable, match=missing) as caught:
         make_backend("local", context).detect_text(
             DocumentRef("photos", "card", "image/png", len(page), hashlib.sha256(page).hexdigest())
