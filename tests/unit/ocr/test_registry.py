@@ -159,6 +159,12 @@ store = MemoryObjectStore()
 context = BackendContext(store=store, recorded_dir=Path({recorded!r}))
 assert make_backend("textract", context).engine == "textract"
 print(make_backend("recorded", context).detect_text(DocumentRef("b", "k", "image/png", 1, {sha256!r})).page_count)
+# The process that reads is as small.
+import os, tempfile
+site = tempfile.TemporaryDirectory()
+for name in {extra!r}:
+    Path(site.name, name + ".py").write_text("raise ModuleNotFoundError('No module named ' + __name__)")
+os.environ["PYTHONPATH"] = site.name
 store.ensure_bucket("b")
 store.put("b", "k", b"\\x89PNG\\r\\n\\x1a\\n", content_type="image/png")
 try:
