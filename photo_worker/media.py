@@ -25,6 +25,9 @@ JPEG_LS = "image/jls"
 OTHER_JPEG = "image/x-jpeg-other"
 HEIC_SEQUENCE = "image/heic-sequence"
 AVIF = "image/avif"
+OFFICE = "application/x-office-open-xml"
+OPEN_DOCUMENT = "application/vnd.oasis.opendocument"
+EPUB = "application/epub+zip"
 
 _NAMES = {
     BIG_TIFF: "a BigTIFF (a TIFF with 64-bit offsets)",
@@ -32,6 +35,17 @@ _NAMES = {
     OTHER_JPEG: "a lossless or hierarchical JPEG",
     HEIC_SEQUENCE: "a sequence of HEIC images (image/heic-sequence)",
     AVIF: "an AVIF (image/avif)",
+    "image/gif": "a GIF",
+    "image/bmp": "a BMP",
+    "image/jp2": "a JPEG 2000",
+    "image/jxl": "a JPEG XL",
+    "image/svg+xml": "an SVG drawing",
+    "video/mp4": "a video, or the moving part of a live photo",
+    OFFICE: "an Office document (as .docx, .xlsx or .pptx)",
+    "application/x-ole-storage": "an Office document of old form (as .doc or .xls)",
+    OPEN_DOCUMENT: "an OpenDocument file (as .odt)",
+    EPUB: "an EPUB book",
+    "application/zip": "a ZIP archive",
 }
 
 # What stores and uploaders say where nobody told them the type.
@@ -85,20 +99,32 @@ def _matches(head: bytes) -> Iterator[str]:
         yield BIG_TIFF
     if b"%PDF-" in head[:_PDF_HEADER_WINDOW]:
         yield PDF
-    if head.startswith((b"GIF87a", b"GIF89a")):
-        yield "image/gif"
-    if head.startswith(b"BM"):
-        yield "image/bmp"
     if head[:4] == b"RIFF" and head[8:12] == b"WEBP":
         yield WEBP
     if head[4:8] == b"ftyp":
         yield _iso_kind(head)
+    yield from _foreign(head)
+
+
+def _foreign(head: bytes) -> Iterator[str]:
+    """Yield what is never read, so that a refusal can name it."""
+    if head.startswith((b"GIF87a", b"GIF89a")):
+        yield "image/gif"
+    if head.startswith(b"BM"):
+        yield "image/bmp"
     if head.startswith((b"\x00\x00\x00\x0cjP  \r\n\x87\n", b"\xff\x4f\xff\x51")):
         yield "image/jp2"
     if head.startswith((b"\x00\x00\x00\x0cJXL \r\n\x87\n", b"\xff\x0a")):
         yield "image/jxl"
     if head.startswith(b"PK\x03\x04"):
-        yield "application/zip"
+        yield _zip_kind(head)
+    if head.startswith(b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1"):
+        yield "application/x-ole-storage"
+    if (
+        head.lstrip(b"\xef\xbb\xbf \t\r\n").startswith((b"<?xml", b"<svg", b"<!--", b"<!DOCTYPE svg"))
+        and b"<svg" in head
+    ):
+        yield "image/svg+xml"
 
 
 def described(kind: str) -> str:
@@ -124,6 +150,17 @@ def _jpeg_kind(head: bytes) -> str:
         else:
             at += 2 + int.from_bytes(head[at + 2 : at + 4])
     return JPEG
+
+
+def _zip_kind(head: bytes) -> str:
+    """Return what a ZIP archive is by its first entry (ISO/IEC 29500-2; OpenDocument 1.3, part 2; EPUB OCF)."""
+    name_bytes, extra_bytes = int.from_bytes(head[26:28], "little"), int.from_bytes(head[28:30], "little")
+    name, content = head[30 : 30 + name_bytes], head[30 + name_bytes + extra_bytes :]
+    if name in {b"[Content_Types].xml", b"_rels/.rels"} or name.startswith((b"word/", b"xl/", b"ppt/")):
+        return OFFICE
+    if name == b"mimetype":
+        return next((kind for kind in (OPEN_DOCUMENT, EPUB) if content.startswith(kind.encode())), "application/zip")
+    return "application/zip"
 
 
 def _iso_kind(head: bytes) -> str:

@@ -1,68 +1,46 @@
 """The process that opens one document: hostile bytes are parsed here, where they can break nothing else.
 
-``python -P -m photo_worker.documents.child check|convert KIND CPU_SECONDS WALL_SECONDS MEMORY_BYTES`` reads the
-document from standard input and writes a line of JSON, and behind it the converted image where there is one.
+``python -P -m photo_worker.documents.child check|convert|measure KIND PARENT CPU_SECONDS WALL_SECONDS MEMORY_BYTES``
+reads the document from standard input and writes a line of JSON, and behind it the converted image where there is one.
+``measure`` tells whether the memory is there that opening a document may take. PARENT is the id of the process that
+started this one, and that it does not outlive.
 """
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
-import resource
-import signal
 import sys
 import traceback
 from typing import Any
 
+from photo_worker import child_limits
 from photo_worker.documents import decoding
 from photo_worker.errors import DocumentTooCostly, PhotoWorkerError
-
-# Behind the soft limit, for what does not end at its signal.
-_GRACE_SECONDS = 5
-
-# Libraries and tables of locales that are mapped and hardly read.
-_MAPPED_BYTES = 1024**3
 
 
 def main(arguments: list[str]) -> int:
     """Open one document."""
     operation, kind = arguments[:2]
-    _limit(*map(int, arguments[2:]))
+    parent, cpu_seconds, wall_seconds, memory_bytes = map(int, arguments[2:])
+    child_limits.limit_memory(memory_bytes)
+    child_limits.limit_time(cpu_seconds, wall_seconds)
+    child_limits.end_with(parent)
     # What libraries print must not get between the answer's bytes.
     answers = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)
-    header, body = _answer(operation, kind)
+    header, body = _answer(operation, kind, memory_bytes)
     with answers:
         answers.write(json.dumps(header, default=str).encode() + b"\n" + body)
     return 0
 
 
-def _limit(cpu_seconds: int, wall_seconds: int, memory_bytes: int) -> None:
-    """Bound what a document may cost, as far as the platform does it."""
-    limits = {
-        resource.RLIMIT_CORE: (0, 0),
-        resource.RLIMIT_FSIZE: (0, 0),
-        resource.RLIMIT_CPU: (cpu_seconds, cpu_seconds + _GRACE_SECONDS),
-        # On Linux what the process may write to, however it is got, and not what of a file it has mapped to read.
-        resource.RLIMIT_DATA: (memory_bytes, memory_bytes),
-        resource.RLIMIT_AS: (memory_bytes + _MAPPED_BYTES, memory_bytes + _MAPPED_BYTES),
-    }
-    for kind, wanted in limits.items():
-        most = resource.getrlimit(kind)[1]
-        soft, hard = wanted if most == resource.RLIM_INFINITY else (min(each, most) for each in wanted)
-        # macOS takes no limit of the address space, and keeps to none on data.
-        with contextlib.suppress(ValueError, OSError):
-            resource.setrlimit(kind, (soft, hard))
-    # The parent gives up first and says why; this is for a child that has no parent any more.
-    signal.signal(signal.SIGALRM, signal.SIG_DFL)
-    signal.alarm(wall_seconds + _GRACE_SECONDS)
-
-
-def _answer(operation: str, kind: str) -> tuple[dict[str, Any], bytes]:
+def _answer(operation: str, kind: str, memory_bytes: int) -> tuple[dict[str, Any], bytes]:
     # The document's name stays with the parent, which puts it into the message.
     try:
         decoding.load(kind)
+        if operation == "measure":
+            return {"has_memory": child_limits.has_memory(memory_bytes)}, b""
         content = sys.stdin.buffer.read()
         if operation == "convert":
             return {}, decoding.convert(content, kind, "")

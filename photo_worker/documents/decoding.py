@@ -16,14 +16,14 @@ from typing import TYPE_CHECKING
 from photo_worker import media
 from photo_worker.errors import (
     DecoderMissing,
-    DocumentProtected,
     DocumentTooCostly,
     ImageTooLarge,
     UnreadableDocument,
     UnsupportedDocument,
 )
 from photo_worker.ocr.document import SYNC, check_size, open_document
-from photo_worker.ocr.pdf import OTHER_PROTECTION, STANDARD_PROTECTION
+from photo_worker.ocr.odd_images import odd_tiff
+from photo_worker.ocr.pdf import pdf_damage
 from photo_worker.policies import IMAGE_PIXEL_LIMIT, IMAGE_SIDE_LIMIT_PX, SYNC_OCR_LIMIT_BYTES, WEBP_PIXEL_LIMIT
 
 if TYPE_CHECKING:
@@ -98,17 +98,10 @@ def convert(content: bytes, kind: str, name: str) -> bytes:
 
 def _check_pdf(content: bytes, name: str) -> None:
     import pypdfium2
-    import pypdfium2.raw as pdfium
 
-    try:
-        with closing(pypdfium2.PdfDocument(content)) as document:
-            pages = len(document)
-            width, height = document.get_page_size(0) if pages else (0, 0)
-    except pypdfium2.PdfiumError as error:
-        if error.err_code in {pdfium.FPDF_ERR_PASSWORD, pdfium.FPDF_ERR_SECURITY}:
-            asked = error.err_code == pdfium.FPDF_ERR_PASSWORD
-            raise DocumentProtected(name=name, by=STANDARD_PROTECTION if asked else OTHER_PROTECTION) from error
-        raise UnreadableDocument(name=name, reason=_plain(error)) from error
+    with pdf_damage(name, io.BytesIO(content)), closing(pypdfium2.PdfDocument(content)) as document:
+        pages = len(document)
+        width, height = document.get_page_size(0) if pages else (0, 0)
     if pages > 1:
         raise UnsupportedDocument(name=name, actual=f"a PDF of {pages} pages")
     if not pages:
@@ -118,7 +111,7 @@ def _check_pdf(content: bytes, name: str) -> None:
 
 
 def _check_tiff(content: bytes, name: str) -> None:
-    from PIL import Image
+    from PIL import Image, UnidentifiedImageError
 
     with closing(open_document(content, name, replace(SYNC, pages=_COUNTED_PAGES))) as document:
         pages = document.pages
@@ -127,8 +120,15 @@ def _check_tiff(content: bytes, name: str) -> None:
     with _damage(name):
         _check_samples(content, name)
         # Its header alone is read.
-        with Image.open(io.BytesIO(content), formats=("TIFF",)) as image:
-            check_size(*image.size, name)
+        try:
+            with Image.open(io.BytesIO(content), formats=("TIFF",)) as image:
+                check_size(*image.size, name)
+        except (UnidentifiedImageError, KeyError) as error:
+            (start,) = struct.unpack("<I" if content[:2] == b"II" else ">I", content[4:8])
+            actual = odd_tiff(io.BytesIO(content), start)
+            if actual is None:
+                raise
+            raise UnsupportedDocument(name=name, actual=actual) from error
 
 
 def _check_samples(content: bytes, name: str) -> None:

@@ -19,6 +19,7 @@ from typing import Any
 from temporalio import activity
 
 from photo_worker.child_environment import child_environment
+from photo_worker.child_limits import BoundedProcess
 from photo_worker.documents.samples import SAMPLES
 from photo_worker.errors import (
     DecoderMissing,
@@ -112,18 +113,24 @@ class ProcessDecoder:
         try:
             ended = self._talk([operation, kind], content)
             if ended.answered:
+                if ended.header.get("error") == DocumentTooCostly.code:
+                    self._require_memory(kind)
                 return _result(ended, name)
             # What a library prints may hold text of the document.
             logger.debug("a process broke on a document: %s", ended.how, extra={"photo": {"stderr": ended.said}})
             if ended.from_outside:
                 raise DecoderUnavailable(reason=f"the process that opens documents was {ended.how}")
             self._require_sound(operation, kind)
+            if ended.filled:
+                self._require_memory(kind)
         finally:
             self._slots.release()
         if ended.status > 0:
             raise DecoderUnavailable(reason=f"the process that opens documents was {ended.how}")
         if ended.status == -signal.SIGXCPU:
             raise DocumentTooCostly(name=name, what="processor time")
+        if ended.filled:
+            raise DocumentTooCostly(name=name, what="memory")
         if ended.defect:
             logger.error("opening a document failed unexpectedly", extra={"photo": {"trace": ended.header["trace"]}})
         raise UnreadableDocument(name=name, reason=ended.defect or f"the program that opens it was {ended.how}")
@@ -145,13 +152,22 @@ class ProcessDecoder:
         last = sample.said.splitlines()[-1:]
         raise DecoderUnavailable(reason="; ".join([f"a sound document is not opened either: {how}", *last]))
 
+    def _require_memory(self, kind: str) -> None:
+        """Raise ``DecoderUnavailable`` where the machine does not give what a document may take."""
+        measured = self._talk(["measure", kind], b"")
+        if measured.header.get("has_memory") is False or not measured.answered:
+            raise DecoderUnavailable(
+                reason=f"a process that opens a document does not get the {self._bounds.memory_bytes} bytes of memory "
+                "that it may take"
+            )
+
     def _talk(self, arguments: Sequence[str], content: bytes) -> _Ended:
         """Let a process open a document, and return how it ended; it is gone then, whatever happened."""
         bounds = self._bounds
-        limits = (bounds.cpu_seconds, bounds.wall_seconds, bounds.memory_bytes)
+        limits = (os.getpid(), bounds.cpu_seconds, bounds.wall_seconds, bounds.memory_bytes)
         reads, writes = os.pipe()
         try:
-            process = subprocess.Popen(
+            process = BoundedProcess(
                 [*self._program, *arguments, *map(str, limits)],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
@@ -177,7 +193,8 @@ class ProcessDecoder:
                 if not answer.is_alive():
                     output = answer.result()
                     said.join()
-                    return _Ended(process.returncode, output, said.result().decode(errors="replace"))
+                    filled = process.has_filled(bounds.memory_bytes)
+                    return _Ended(process.returncode, output, said.result().decode(errors="replace"), filled)
                 if time.monotonic() > deadline:
                     raise DecoderUnavailable(
                         reason=f"a document was not opened within {bounds.wall_seconds} s, and took little of them"
@@ -237,6 +254,8 @@ class _Ended:
     status: int
     output: bytes
     said: str
+    filled: bool
+    """Whether it had all the memory that it may have."""
 
     @cached_property
     def _line(self) -> dict[str, Any] | None:

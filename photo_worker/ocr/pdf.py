@@ -55,7 +55,7 @@ class Pdf:
         import pypdfium2
 
         self._file, self._name = file, name
-        with _PDFIUM, _damage(name, file):
+        with _PDFIUM, pdf_damage(name, file):
             self._document = pypdfium2.PdfDocument(source if isinstance(source, bytes) else file)
             try:
                 # What was typed into a form's fields is drawn only where the form is known before its pages.
@@ -74,7 +74,7 @@ class Pdf:
         if self.pages == 1:
             # Of several pages, nothing tells without drawing it which of them a picture belongs to.
             _check_file(self._file, self._name)
-        with _PDFIUM, _damage(self._name, self._file), closing(self._document[number - 1]) as page:
+        with _PDFIUM, pdf_damage(self._name, self._file), closing(self._document[number - 1]) as page:
             return at_most(_draw(page, self._name), READING_SIDE)
 
     def close(self) -> None:
@@ -85,7 +85,7 @@ class Pdf:
 
 
 @contextmanager
-def _damage(name: str, file: BinaryIO) -> Iterator[None]:
+def pdf_damage(name: str, file: BinaryIO) -> Iterator[None]:
     """Raise what PDFium cannot read as the document's error."""
     import pypdfium2
     import pypdfium2.raw as pdfium
@@ -96,7 +96,7 @@ def _damage(name: str, file: BinaryIO) -> Iterator[None]:
         said = f"broken PDF: {error}"
         if error.err_code == pdfium.FPDF_ERR_SECURITY and _is_encrypted(file):
             raise DocumentProtected(name=name, by=OTHER_PROTECTION) from error
-        if error.err_code in {pdfium.FPDF_ERR_PASSWORD, pdfium.FPDF_ERR_SUCCESS}:
+        if error.err_code in {pdfium.FPDF_ERR_PASSWORD, pdfium.FPDF_ERR_SECURITY, pdfium.FPDF_ERR_SUCCESS}:
             if error.err_code == pdfium.FPDF_ERR_PASSWORD and _is_encrypted(file):
                 raise DocumentProtected(name=name, by=STANDARD_PROTECTION) from error
             # PDFium says nothing of its own where there is no page, and its last word is about another document.

@@ -83,4 +83,4 @@ def _recorded(context: BackendContext) -> OcrBackend:
 def _local(context: BackendContext) -> OcrBackend:
     from photo_worker.ocr.local import LocalBackend
 
-    return LocalBackend(context.store)
+    return LocalBackend(context.store, parallel=context.max_parallel, wait=context.wait)

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import io
+import zipfile
 
 import pytest
 from hypothesis import given
@@ -91,3 +92,33 @@ def test_ordinary_jpegs_are_ordinary(process: dict[str, bool]) -> None:
 
 def test_phones_call_the_same_file_by_two_names() -> None:
     assert media.media_type("image/heif") == media.media_type("image/HEIC") == media.HEIC
+
+
+def zipped(*entries: tuple[str, bytes]) -> bytes:
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as archive:
+        for name, content in entries:
+            archive.writestr(name, content)
+    return buffer.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("content", "named"),
+    [
+        (zipped(("[Content_Types].xml", b"<Types/>"), ("word/document.xml", b"")), "an Office document"),
+        (zipped(("mimetype", b"application/vnd.oasis.opendocument.text")), "an OpenDocument file"),
+        (zipped(("mimetype", b"application/epub+zip")), "an EPUB book"),
+        (zipped(("notes.txt", b"salt")), "a ZIP archive"),
+        (b"PK\x03\x04", "a ZIP archive"),
+        (b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1" + bytes(500), "an Office document of old form"),
+        (b'\xef\xbb\xbf<?xml version="1.0"?>\n<svg xmlns="http://www.w3.org/2000/svg"/>', "an SVG drawing"),
+        (b"\xff\x0a" + bytes(20), "a JPEG XL"),
+        (brands(b"qt  "), "a video, or the moving part of a live photo"),
+        (encoded("GIF"), "a GIF"),
+    ],
+)
+def test_what_offices_and_phones_send_beside_photos_has_a_name(content: bytes, named: str) -> None:
+    kind = media.sniff(content)
+    assert kind is not None
+    assert media.described(kind).startswith(named)
+    assert kind not in media.DOCUMENT_TYPES | media.CONVERTED_TYPES

@@ -69,7 +69,7 @@ def test_of_a_folder_only_photos_and_documents_are_taken(folder: Path) -> None:
     (said,) = expanded.left_out
     assert said == (
         f"7 of 9 entries of {str(folder)!r} are left out: a.env (no photo or document), b.jpg (no photo or document), "
-        "c.docx (application/zip, not read), d.png (empty), e (a folder) and 2 more"
+        "c.docx (a ZIP archive, not read), d.png (empty), e (a folder) and 2 more"
     )
 
 

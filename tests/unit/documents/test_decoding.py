@@ -219,3 +219,38 @@ class TestCheck:
         (entries,) = struct.unpack("<H", one[at : at + 2])
         link = at + 2 + 12 * entries
         decoding.check(one[:link] + struct.pack("<I", at) + one[link + 4 :], media.TIFF, "document")
+
+
+def with_tag(tiff: bytes, tag: int, value: int) -> bytes:
+    """Return a little-endian TIFF whose short of this tag has another value."""
+    content = bytearray(tiff)
+    (start,) = struct.unpack_from("<I", content, 4)
+    (entries,) = struct.unpack_from("<H", content, start)
+    for place in range(start + 2, start + 2 + 12 * entries, 12):
+        if struct.unpack_from("<H", content, place)[0] == tag:
+            struct.pack_into("<H", content, place + 8, value)
+            return bytes(content)
+    raise AssertionError(tag)
+
+
+@pytest.mark.parametrize(
+    ("tag", "value", "named"),
+    [
+        (259, 34712, "a TIFF packed as JPEG 2000"),
+        (259, 34661, "a TIFF packed as JBIG"),
+        (262, 32803, "photometric 32803"),
+    ],
+)
+def test_a_sound_tiff_of_a_rare_kind_is_not_called_damaged(tag: int, value: int, named: str) -> None:
+    with pytest.raises(UnsupportedDocument, match=named):
+        decoding.check(with_tag(documents.tiff(), tag, value), media.TIFF, "scan")
+
+
+def test_no_refusal_of_a_pdf_speaks_of_success() -> None:
+    """A catalogue without pages, of which PDFium says nothing: its last word is about the document before."""
+    with pytest.raises(DocumentProtected):
+        decoding.check(documents.certificate_pdf(), media.PDF, "secret")
+    content = documents.pdf(1).replace(b"/Type /Catalog", b"/Type /Cabalog").replace(b"/Pages ", b"/Sages ")
+    with pytest.raises(UnreadableDocument, match="no page") as caught:
+        decoding.check(content, media.PDF, "page")
+    assert "Success" not in caught.value.message

@@ -26,7 +26,7 @@ from photo_worker.errors import (
     UnreadableDocument,
     UnsupportedDocument,
 )
-from tests.support import documents
+from tests.support import documents, hostile_pdfs
 
 ROOT = Path(__file__).resolve().parents[3]
 
@@ -268,3 +268,24 @@ def test_no_more_run_at_once_than_there_are_slots() -> None:
 
 def test_the_program_is_the_product_s_own_module() -> None:
     assert PROGRAM[-1] == "photo_worker.documents.child"
+
+
+@pytest.mark.skipif(sys.platform == "darwin", reason="macOS keeps to no limit on memory")
+def test_a_pdf_that_unfolds_to_gigabytes_is_too_costly_and_not_damaged() -> None:
+    """PDFium aborts where it gets no more memory."""
+    with pytest.raises(DocumentTooCostly, match="more memory"):
+        ProcessDecoder().check(hostile_pdfs.greedy_table(), media.PDF, "page")
+
+
+@pytest.mark.skipif(sys.platform == "darwin", reason="macOS keeps to no limit on memory")
+def test_memory_that_the_machine_does_not_give_is_not_the_document_s_fault() -> None:
+    """A narrower limit of the worker's machine ends documents that are opened elsewhere."""
+    code = (
+        "import resource\n"
+        "resource.setrlimit(resource.RLIMIT_DATA, (250_000_000, 250_000_000))\n"
+        "from photo_worker.documents import child, decoding\n"
+        "decoding.convert = lambda content, kind, name: bytes(400_000_000)\n"
+        "sys.exit(child.main(sys.argv[1:]))"
+    )
+    with pytest.raises(DecoderUnavailable, match="memory"):
+        run(code)

@@ -120,13 +120,16 @@ def test_recorded_needs_a_folder() -> None:
 
 @pytest.mark.parametrize("missing", ["ocrust", "numpy", "PIL", "pypdfium2"])
 def test_without_the_extra_the_local_engine_says_what_to_install(
-    monkeypatch: pytest.MonkeyPatch, missing: str, context: BackendContext
+    monkeypatch: pytest.MonkeyPatch, missing: str, context: BackendContext, tmp_path: Path
 ) -> None:
     page = encoded(recipe_page().image, "PDF" if missing == "pypdfium2" else "PNG")
     context.store.ensure_bucket("photos")
     context.store.put("photos", "card", page, content_type="image/png")
-    monkeypatch.setitem(sys.modules, missing, None)
-    with pytest.raises(EngineUnavailable, match=missing) as caught:
+    # What reads is a process of its own.
+    (tmp_path / f"{missing}.py").write_text(f'raise ImportError("No module named {missing}")')
+    monkeypatch.setenv("PYTHONPATH", f"{tmp_path}{os.pathsep}{Path(__file__).resolve().parents[3]}")
+    # Without numpy it is the runtime of the engine that cannot be loaded.
+    with pytest.raises(EngineUnavailable, match=f"{missing}|ONNX Runtime") as caught:
         make_backend("local", context).detect_text(
             DocumentRef("photos", "card", "image/png", len(page), hashlib.sha256(page).hexdigest())
         )
@@ -156,6 +159,12 @@ store = MemoryObjectStore()
 context = BackendContext(store=store, recorded_dir=Path({recorded!r}))
 assert make_backend("textract", context).engine == "textract"
 print(make_backend("recorded", context).detect_text(DocumentRef("b", "k", "image/png", 1, {sha256!r})).page_count)
+# The process that reads is as small.
+import os, tempfile
+site = tempfile.TemporaryDirectory()
+for name in {extra!r}:
+    Path(site.name, name + ".py").write_text("raise ModuleNotFoundError('No module named ' + __name__)")
+os.environ["PYTHONPATH"] = site.name
 store.ensure_bucket("b")
 store.put("b", "k", b"\\x89PNG\\r\\n\\x1a\\n", content_type="image/png")
 try:

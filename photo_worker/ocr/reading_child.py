@@ -1,0 +1,158 @@
+"""A process that reads documents for the ``local`` backend: hostile bytes are drawn and read here, one after another.
+
+``python -P -m photo_worker.ocr.reading_child PARENT CPU_SECONDS WALL_SECONDS MEMORY_BYTES IDLE_SECONDS`` takes requests
+from standard input and answers on standard output. A message is the lengths of a JSON header and of a body, as 32-bit
+big-endian numbers, and then these two. ``ready`` or an error comes first, then for each request ``begun`` and one
+answer. The process ends when its input does, when nothing is asked for, and soon after its parent PARENT.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import resource
+import select
+import struct
+import sys
+import traceback
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, BinaryIO
+
+from photo_worker import child_limits, media
+from photo_worker.errors import DocumentTooCostly, EngineUnavailable, PhotoWorkerError
+
+if TYPE_CHECKING:
+    from photo_worker.ocr.reader import DocumentReader
+
+HEAD = struct.Struct(">II")
+"""In front of each message: the lengths of its JSON header and of its body, in bytes."""
+
+_PILLOW_NAMES = {media.PNG: "PNG", media.JPEG: "JPEG", media.TIFF: "TIFF", media.PDF: "PDF"}
+
+
+def main(arguments: list[str]) -> int:
+    """Serve until there is nothing more to do."""
+    parent, cpu_seconds, wall_seconds, memory_bytes = map(int, arguments[:4])
+    idle_seconds = float(arguments[4])
+    requests, answers = _take_streams()
+    child_limits.limit_memory(memory_bytes)
+    child_limits.limit_time(cpu_seconds, wall_seconds)
+    child_limits.end_with(parent)
+    try:
+        # Asked before anything takes some of it.
+        has_memory = child_limits.has_memory(memory_bytes)
+        reader = _load()
+        version = reader.version
+    except Exception as error:
+        send(answers, _failure(error))
+        return 0
+    send(answers, {"ready": True, "version": version, "has_memory": has_memory})
+    while True:
+        child_limits.limit_time(cpu_seconds, wall_seconds + round(idle_seconds))
+        if not select.select([requests], [], [], idle_seconds)[0]:
+            return 0
+        try:
+            header, content = receive(requests)
+        except EOFError:
+            return 0
+        # A process that ends without this word was ended by something else than the document.
+        send(answers, {"begun": True})
+        child_limits.limit_time(cpu_seconds, wall_seconds)
+        told, body = _answer(reader, header, content)
+        send(answers, {**told, "holds_bytes": _resident()}, body)
+
+
+def send(file: BinaryIO, header: Mapping[str, Any], body: bytes = b"") -> None:
+    """Write a message. Raises ``OSError`` where the other end is gone."""
+    text = json.dumps(header, default=str).encode()
+    file.write(HEAD.pack(len(text), len(body)) + text)
+    file.write(body)
+    file.flush()
+
+
+def receive(file: BinaryIO, most_bytes: int | None = None) -> tuple[dict[str, Any], bytes]:
+    """Read a message. Raises ``EOFError`` where none is there whole, or it is longer than it may be."""
+    head = _exactly(file, HEAD.size)
+    sizes = HEAD.unpack(head)
+    if most_bytes is not None and sum(sizes) > most_bytes:
+        raise EOFError
+    try:
+        header = json.loads(_exactly(file, sizes[0]))
+    except ValueError as error:
+        raise EOFError from error
+    if not isinstance(header, dict):
+        raise EOFError
+    return header, _exactly(file, sizes[1])
+
+
+def _exactly(file: BinaryIO, size: int) -> bytes:
+    content = file.read(size)
+    if len(content) < size:
+        raise EOFError
+    return content
+
+
+def _take_streams() -> tuple[BinaryIO, BinaryIO]:
+    """Keep the two pipes for messages alone: what libraries print goes to standard error."""
+    requests, answers = os.dup(0), os.dup(1)
+    nothing = os.open(os.devnull, os.O_RDONLY)
+    os.dup2(nothing, 0)
+    os.close(nothing)
+    os.dup2(2, 1)
+    return os.fdopen(requests, "rb"), os.fdopen(answers, "wb")
+
+
+def _load() -> DocumentReader:
+    from photo_worker.ocr.reader import DocumentReader
+
+    reader = DocumentReader(threads=1)
+    reader.warm()
+    return reader
+
+
+def _answer(reader: DocumentReader, header: Mapping[str, Any], content: bytes) -> tuple[dict[str, Any], bytes]:
+    # The document's name stays with the parent, which puts it into the message.
+    try:
+        if "sample" in header:
+            content = _sample(header["sample"])
+        response = reader.read(content, "")
+        return {"read": True}, json.dumps(response, ensure_ascii=False, separators=(",", ":")).encode()
+    except MemoryError:
+        return {"error": DocumentTooCostly.code, "context": {"what": "memory"}}, b""
+    except Exception as error:
+        return _failure(error), b""
+
+
+def _failure(error: Exception) -> dict[str, Any]:
+    if isinstance(error, ImportError):
+        error = EngineUnavailable(engine="ocrust", reason=str(error))
+    if isinstance(error, PhotoWorkerError):
+        return {"error": error.code, "context": error.context}
+    # No parser should raise this; the parent writes it into the log.
+    return {"defect": f"{type(error).__name__}: {error}", "trace": traceback.format_exc()}
+
+
+def _sample(kind: str) -> bytes:
+    """Return a small sound document of a type, with text on it."""
+    from PIL import Image, ImageDraw
+
+    image = Image.new("RGB", (160, 48), "white")
+    ImageDraw.Draw(image).text((10, 10), "Salt 5 g", fill="black", font_size=24)
+    file = io.BytesIO()
+    image.save(file, _PILLOW_NAMES.get(kind, "PNG"))
+    return file.getvalue()
+
+
+def _resident() -> int:
+    """Return how much memory this process holds, or has held at most where the system tells no more."""
+    try:
+        pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1])
+    except (OSError, ValueError, IndexError):
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return pages * resource.getpagesize()
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

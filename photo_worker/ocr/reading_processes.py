@@ -1,0 +1,453 @@
+"""The worker's end of the processes that read documents: their start, their limits, and what their end means."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+import weakref
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from typing import Any, Generic, TypeVar
+
+from photo_worker import media
+from photo_worker.child_environment import child_environment
+from photo_worker.child_limits import BoundedProcess
+from photo_worker.errors import (
+    DecoderUnavailable,
+    DocumentProtected,
+    DocumentTooCostly,
+    DocumentTooLarge,
+    EngineUnavailable,
+    ImageTooLarge,
+    PhotoWorkerError,
+    UnreadableDocument,
+    UnsupportedDocument,
+)
+from photo_worker.ocr.reading_child import receive, send
+from photo_worker.policies import OCR_RESULT_LIMIT_BYTES
+
+logger = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
+# -P: the folder that a worker was started in is no place to import from.
+PROGRAM = (sys.executable, "-P", "-m", "photo_worker.ocr.reading_child")
+
+_LOOK_SECONDS = 0.5
+
+# Of what a process says on standard error.
+_KEPT_BYTES = 1024
+
+# A machine that ends every process before it begins has none to give.
+_MOST_LOSSES = 3
+
+_ERRORS: dict[str, type[PhotoWorkerError]] = {
+    kind.code: kind
+    for kind in (
+        DocumentProtected,
+        DocumentTooCostly,
+        DocumentTooLarge,
+        EngineUnavailable,
+        ImageTooLarge,
+        UnreadableDocument,
+        UnsupportedDocument,
+    )
+}
+
+# The system, or a person, ended the process; it did not end over its document.
+_ENDED_FROM_OUTSIDE = frozenset({signal.SIGKILL, signal.SIGTERM, signal.SIGALRM, signal.SIGHUP, signal.SIGINT})
+
+
+@dataclass(frozen=True)
+class Bounds:
+    """What reading a document may cost. Times are seconds; an attempt has two minutes for all of them together.
+
+    An ordinary photo takes 2 s of a processor, the densest page some 20.
+    """
+
+    cpu_seconds: int = 60
+    wall_seconds: int = 80
+    memory_bytes: int = 930 * 1024**2
+    start_seconds: float = 60.0
+    slot_seconds: float = 30.0
+    """How long to wait for one of the processes."""
+    idle_seconds: float = 60.0
+    """A process that is asked for nothing for so long ends."""
+    kept_bytes: int = 512 * 1024**2
+    """A process that holds more after a document makes room for a new one."""
+
+
+class ReadingProcesses:
+    """Reads documents as ``DocumentReader.read`` does, in processes of their own. Thread-safe.
+
+    A process keeps its engine for the next document. As many run at once as the machine has processors, and no more
+    than ``parallel``.
+    """
+
+    def __init__(
+        self,
+        *,
+        look: Callable[[], None] = lambda: None,
+        bounds: Bounds | None = None,
+        program: Sequence[str] = PROGRAM,
+        parallel: int | None = None,
+    ) -> None:
+        """``look`` is called twice a second while a process works, and may raise to end it."""
+        self._look = look
+        self._bounds = bounds or Bounds()
+        self._program = tuple(program)
+        most = os.cpu_count() or 1
+        self._slots = threading.BoundedSemaphore(min(most, parallel or most))
+        self._idle: list[_Process] = []
+        self._version = ""
+        self._end = weakref.finalize(self, _end_all, self._idle)
+
+    @property
+    def version(self) -> str:
+        """The engine's and its models' version. Raises as ``warm``."""
+        if not self._version:
+            self.warm()
+        return self._version
+
+    def warm(self) -> None:
+        """Have a process load the engine. Raises ``EngineUnavailable`` and ``DecoderUnavailable``."""
+        if self._version:
+            return
+        with self._slot():
+            self._idle.append(self._started())
+
+    def close(self) -> None:
+        """End all processes that have nothing to do."""
+        self._end()
+
+    def read(self, content: bytes, name: str) -> dict[str, Any]:
+        """Return a document's text. Raises the ``InputError`` that says what is wrong with the document.
+
+        Raises ``DecoderUnavailable`` where trying again may help, and ``EngineUnavailable``.
+        """
+        kind = media.sniff(content[: media.HEAD_BYTES]) or ""
+        with self._slot():
+            ended, was_fresh = self._asked({}, content)
+            if ended.may_differ and not was_fresh:
+                # What earlier documents have left in the process is no fault of this one.
+                ended, _ = self._asked({}, content, fresh=True)
+            if ended.from_outside or ended.status > 0:
+                raise DecoderUnavailable(reason=f"the process that reads documents was {ended.how}")
+            if not ended.is_told:
+                self._require_sound(kind)
+        if ended.defect:
+            logger.error(
+                "reading a document failed unexpectedly", extra={"photo": {"trace": ended.header.get("trace")}}
+            )
+            raise UnreadableDocument(name=name, reason=ended.defect)
+        if "error" in ended.header:
+            context = ended.header["context"]
+            raise _ERRORS[ended.header["error"]](**context | ({"name": name} if "engine" not in context else {}))
+        if "read" in ended.header:
+            response: dict[str, Any] = json.loads(ended.body)
+            return response
+        # What a library prints may hold text of the document.
+        logger.debug("a process broke on a document: %s", ended.how, extra={"photo": {"stderr": ended.said}})
+        if ended.status == -signal.SIGXCPU:
+            raise DocumentTooCostly(name=name, what="processor time")
+        if ended.filled:
+            raise DocumentTooCostly(name=name, what="memory")
+        raise UnreadableDocument(name=name, reason=f"the program that reads it was {ended.how}")
+
+    def _slot(self) -> _Slot:
+        return _Slot(self._slots, self._look, self._bounds.slot_seconds)
+
+    def _asked(self, header: dict[str, Any], content: bytes, *, fresh: bool = False) -> tuple[_Ended, bool]:
+        """Return what comes of a request, and whether its process had read nothing before."""
+        for _ in range(_MOST_LOSSES):
+            process = self._taken(fresh)
+            was_fresh = not process.has_read
+            ended = self._watched(process, lambda p=process: p.asked(header, content), self._bounds.wall_seconds)  # type: ignore[misc]
+            if ended is not None:
+                filled = process.has_filled(self._bounds.memory_bytes)
+                return replace(ended, filled=filled), was_fresh
+        raise DecoderUnavailable(reason=f"the process that reads documents was {process.how} before it had begun")
+
+    def _taken(self, fresh: bool) -> _Process:
+        while not fresh:
+            try:
+                process = self._idle.pop()
+            except IndexError:
+                break
+            if process.is_alive:
+                return process
+            process.end()
+        return self._started()
+
+    def _started(self) -> _Process:
+        bounds = self._bounds
+        limits = (bounds.cpu_seconds, bounds.wall_seconds, bounds.memory_bytes, bounds.idle_seconds)
+        process = _Process([*self._program, *map(str, (os.getpid(), *limits))])
+        told = self._watched(process, process.told_of_start, bounds.start_seconds, keep=True)
+        if told.get("ready") is True:
+            self._version = str(told.get("version"))
+            process.has_memory = bool(told.get("has_memory", True))
+            return process
+        process.end()
+        if told.get("error") == EngineUnavailable.code:
+            raise EngineUnavailable(**told["context"])
+        reasons = [str(told.get("defect") or f"it was {process.how}"), *process.said.splitlines()[-1:]]
+        logger.error(
+            "the worker cannot read documents: %s",
+            reasons[0],
+            extra={"photo": {"trace": told.get("trace"), "stderr": process.said}},
+        )
+        raise DecoderUnavailable(reason="; ".join(["the process that reads documents does not start", *reasons]))
+
+    def _watched(self, process: _Process, call: Callable[[], T], seconds: float, *, keep: bool = False) -> T:
+        """Return what the call, which talks to the process, comes to. The process is kept, or gone, whatever happens.
+
+        Raises ``DecoderUnavailable`` after so many seconds.
+        """
+        talk = _InThread(call)
+        deadline = time.monotonic() + seconds
+        done = False
+        try:
+            talk.start()
+            while True:
+                talk.join(_LOOK_SECONDS)
+                if not talk.is_alive():
+                    result = talk.result()
+                    done = True
+                    break
+                if time.monotonic() > deadline:
+                    raise DecoderUnavailable(
+                        reason=f"a document was not read within {seconds:g} s, and took little of them"
+                    )
+                self._look()
+        finally:
+            if not done:
+                process.end()
+            # Where there was no thread to be had, it was never started.
+            if talk.ident is not None:
+                talk.join()
+        if not keep:
+            if process.holds_bytes is not None and process.holds_bytes <= self._bounds.kept_bytes:
+                self._idle.append(process)
+            else:
+                process.end()
+        return result
+
+    def _require_sound(self, kind: str) -> None:
+        """Raise ``DecoderUnavailable`` where a fresh process does not read a sound document of this type either.
+
+        So it does where a process does not get the memory that a document may take.
+        """
+        process = self._started()
+        if not process.has_memory:
+            process.end()
+            reason = f"a process does not get the {self._bounds.memory_bytes} bytes of memory that a document may take"
+            raise DecoderUnavailable(reason=reason)
+        sample = self._watched(process, lambda: process.asked({"sample": kind}, b""), self._bounds.wall_seconds)
+        if sample is not None and "read" in sample.header:
+            return
+        how = process.how if sample is None else sample.defect or sample.header.get("error") or sample.how
+        # Nothing of a job's document can be in this.
+        logger.error(
+            "the worker cannot read documents: %s", how, extra={"photo": {"type": kind, "stderr": process.said}}
+        )
+        raise DecoderUnavailable(reason=f"a sound document is not read either: {how}")
+
+
+class _Slot:
+    """One of the processes that may run at once, for the time of a block."""
+
+    def __init__(self, slots: threading.BoundedSemaphore, look: Callable[[], None], seconds: float) -> None:
+        self._slots, self._look, self._seconds = slots, look, seconds
+
+    def __enter__(self) -> None:
+        deadline = time.monotonic() + self._seconds
+        while not self._slots.acquire(timeout=_LOOK_SECONDS):
+            self._look()
+            if time.monotonic() > deadline:
+                raise DecoderUnavailable(
+                    reason=f"all processes that read documents have been at work for {self._seconds:g} s"
+                )
+
+    def __exit__(self, *given: object) -> None:
+        self._slots.release()
+
+
+@dataclass(frozen=True)
+class _Ended:
+    """What came of a document: an answer, or the end of its process by ``status``."""
+
+    header: dict[str, Any]
+    body: bytes
+    status: int
+    said: str
+    filled: bool = False
+    """Whether the process had all the memory that it may have."""
+
+    @property
+    def defect(self) -> str:
+        """What no parser should have raised."""
+        return str(self.header.get("defect", ""))
+
+    @property
+    def is_told(self) -> bool:
+        """Whether it is an answer, or a refusal that says what is wrong with the document."""
+        return "read" in self.header or self.header.get("error", DocumentTooCostly.code) != DocumentTooCostly.code
+
+    @property
+    def may_differ(self) -> bool:
+        """Whether a process that has read nothing before may come to another end."""
+        return not self.is_told and not self.from_outside and self.status != -signal.SIGXCPU
+
+    @property
+    def from_outside(self) -> bool:
+        """Whether the system or a person ended the process."""
+        return not self.header and -self.status in _ENDED_FROM_OUTSIDE
+
+    @property
+    def how(self) -> str:
+        """How the process ended, behind "was"."""
+        return _how(self.status)
+
+
+class _Process:
+    """One process, and the pipes to it."""
+
+    def __init__(self, command: Sequence[str]) -> None:
+        """Raises ``DecoderUnavailable`` where the machine has no process left to give."""
+        reads, writes = os.pipe()
+        try:
+            self._process = BoundedProcess(
+                command,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=writes,
+                # A terminal's interrupt is the worker's to answer.
+                start_new_session=True,
+                env={**child_environment(), "OMP_NUM_THREADS": "1"},
+            )
+        except OSError as error:
+            os.close(reads)
+            raise DecoderUnavailable(reason=f"no process can be started: {error.strerror}") from error
+        finally:
+            os.close(writes)
+        self.has_read = False
+        self.has_memory = True
+        self.holds_bytes: int | None = None
+        self._said = _InThread(lambda: _end_of(reads))
+        try:
+            self._said.start()
+        except BaseException:
+            os.close(reads)
+            self.end()
+            raise
+
+    @property
+    def is_alive(self) -> bool:
+        """Whether the process is there."""
+        return self._process.poll() is None
+
+    @property
+    def how(self) -> str:
+        """How it ended, behind "was"."""
+        return _how(self._process.wait())
+
+    @property
+    def said(self) -> str:
+        """The end of what it said on standard error; it must have ended."""
+        self._said.join()
+        return self._said.result().decode(errors="replace")
+
+    def told_of_start(self) -> dict[str, Any]:
+        """Return its first message; an empty one where it ended without."""
+        try:
+            header, _ = receive(self._process.stdout, OCR_RESULT_LIMIT_BYTES)  # type: ignore[arg-type]
+        except (EOFError, OSError):
+            return {}
+        return header
+
+    def asked(self, header: dict[str, Any], content: bytes) -> _Ended | None:
+        """Return what comes of a request, or None where the process ended before it had begun with it."""
+        told: dict[str, Any] = {}
+        body = b""
+        begun = False
+        self.has_read, self.holds_bytes = True, None
+        try:
+            send(self._process.stdin, header, content)  # type: ignore[arg-type]
+            receive(self._process.stdout, OCR_RESULT_LIMIT_BYTES)  # type: ignore[arg-type]
+            begun = True
+            told, body = receive(self._process.stdout, OCR_RESULT_LIMIT_BYTES)  # type: ignore[arg-type]
+        except (EOFError, OSError):
+            # It has closed its pipe, and is about to be gone: how, tells whose fault it was.
+            self._process.wait()
+            self.end()
+        held = told.pop("holds_bytes", None)
+        ended = _Ended(told, body, self._process.poll() or 0, "" if told else self.said)
+        if isinstance(held, int) and ended.is_told:
+            self.holds_bytes = held
+        return ended if begun else None
+
+    def has_filled(self, memory_bytes: int) -> bool:
+        """Tell whether it has ended with as much memory as it may have."""
+        return self._process.has_filled(memory_bytes)
+
+    def end(self) -> None:
+        """End the process, whatever it does, and take back its pipes. May be called twice, and by another thread."""
+        self._process.kill()
+        self._process.wait()
+        if self._said.ident is not None and self._said is not threading.current_thread():
+            self._said.join()
+        for pipe in (self._process.stdin, self._process.stdout):
+            with suppress(OSError, ValueError):
+                pipe.close()  # type: ignore[union-attr]
+
+
+class _InThread(threading.Thread, Generic[T]):
+    """A call that blocks, in a thread."""
+
+    def __init__(self, call: Callable[[], T]) -> None:
+        super().__init__(daemon=True)
+        self._call = call
+        self._outcome: list[T] = []
+        self._error: Exception | None = None
+
+    def run(self) -> None:
+        """Call it."""
+        try:
+            self._outcome.append(self._call())
+        except Exception as error:
+            self._error = error
+
+    def result(self) -> T:
+        """Return what came of it. Raises ``DecoderUnavailable``: between worker and process no document is parsed."""
+        if self._error is not None:
+            reason = f"the process that reads documents cannot be talked to: {self._error!r}"
+            raise DecoderUnavailable(reason=reason) from self._error
+        return self._outcome[0]
+
+
+def _end_all(processes: list[_Process]) -> None:
+    while processes:
+        processes.pop().end()
+
+
+def _end_of(descriptor: int) -> bytes:
+    """Read a pipe to its end, and return the last of it."""
+    kept = b""
+    with open(descriptor, "rb", buffering=0) as file:
+        while piece := file.read(_KEPT_BYTES):
+            kept = (kept + piece)[-_KEPT_BYTES:]
+    return kept
+
+
+def _how(status: int) -> str:
+    if status < 0:
+        return f"ended by signal {-status}"
+    return f"ended with status {status}" if status else "ended without an answer"

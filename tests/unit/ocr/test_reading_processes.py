@@ -1,0 +1,279 @@
+"""Whatever a document does to the process that reads it, the worker goes on and knows whose fault it was."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+import pytest
+
+from photo_worker.errors import (
+    DecoderUnavailable,
+    DocumentTooCostly,
+    EngineUnavailable,
+    PhotoWorkerError,
+    UnreadableDocument,
+)
+from photo_worker.ocr.reader import DocumentReader
+from photo_worker.ocr.reading_processes import Bounds, ReadingProcesses
+from photo_worker.ocr.registry import BackendContext, make_backend
+from photo_worker.ports import DocumentRef, OcrBackend
+from photo_worker.storage.memory import MemoryObjectStore
+from tests.support import documents, hostile_pdfs
+
+# A process that speaks as the product's own does, and does this with a document.
+CHILD = """
+import json, os, signal, struct, sys, time
+def send(header, body=b""):
+    text = json.dumps(header).encode()
+    os.write(1, struct.pack(">II", len(text), len(body)) + text + body)
+def take():
+    sizes = struct.unpack(">II", os.read(0, 8))
+    return json.loads(os.read(0, sizes[0])), os.read(0, sizes[1])
+send({{"ready": True, "version": "1", "has_memory": {memory}}})
+read = 0
+while True:
+    header, content = take()
+    send({{"begun": True}})
+    if content == b"photo":
+{code}
+    read += 1
+    send({{"read": True, "holds_bytes": 1}}, json.dumps({{"pid": os.getpid(), "read": read}}).encode())
+"""
+
+
+def program(code: str, memory: bool = True) -> Sequence[str]:
+    lines = "\n".join(f"        {line}" for line in code.splitlines())
+    return (sys.executable, "-P", "-c", CHILD.format(code=lines, memory=memory))
+
+
+@pytest.fixture
+def made() -> Iterator[Callable[..., ReadingProcesses]]:
+    """Return what makes processes that are ended with the test."""
+    all_: list[ReadingProcesses] = []
+
+    def make(*given: str, bounds: Bounds | None = None, memory: bool = True, **options: object) -> ReadingProcesses:
+        named = {"program": program(given[0], memory)} if given else {}
+        all_.append(ReadingProcesses(bounds=bounds, **{**named, **options}))  # type: ignore[arg-type]
+        return all_[-1]
+
+    yield make
+    for processes in all_:
+        processes.close()
+
+
+def backend_on(content: bytes, **options: object) -> tuple[OcrBackend, DocumentRef]:
+    store = MemoryObjectStore()
+    store.ensure_bucket("photos")
+    store.put("photos", "page", content, content_type="application/pdf")
+    backend = make_backend("local", BackendContext(store, **options))  # type: ignore[arg-type]
+    return backend, DocumentRef("photos", "page", "application/pdf", len(content), "")
+
+
+def test_a_cancelled_attempt_ends_in_the_middle_of_a_page() -> None:
+    """Drawing this page takes minutes."""
+    began = time.monotonic()
+
+    def wait(seconds: float) -> None:
+        if time.monotonic() > began + 2:
+            raise InterruptedError
+
+    backend, document = backend_on(hostile_pdfs.slow(), wait=wait)
+    with pytest.raises(InterruptedError):
+        backend.detect_text(document)
+
+
+# A worker of its own, which tells what it and the processes that it starts hold at their peak.
+MEASURE = """
+import json, resource, sys
+from photo_worker.errors import PhotoWorkerError
+from tests.support import hostile_pdfs
+from tests.unit.ocr.test_reading_processes import backend_on
+backend, document = backend_on(hostile_pdfs.greedy())
+try:
+    told = str(backend.detect_text(document))
+except PhotoWorkerError as error:
+    told = error.code
+peaks = [resource.getrusage(each).ru_maxrss for each in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+unit = 1024 if sys.platform == "linux" else 1
+print(json.dumps([told, *(peak * unit / 1e6 for peak in peaks)]))
+"""
+
+
+@pytest.mark.skipif(sys.platform == "darwin", reason="macOS keeps to no limit on memory")
+def test_a_page_that_takes_all_memory_leaves_the_worker_alone() -> None:
+    # Where nothing else bounds it, the machine is not to be the test's victim.
+    limited = f"import resource; resource.setrlimit(resource.RLIMIT_AS, (4 << 30, 4 << 30))\n{MEASURE}"
+    root = Path(__file__).resolve().parents[3]
+    done = subprocess.run([sys.executable, "-c", limited], capture_output=True, text=True, cwd=root, check=False)
+    assert done.returncode == 0, done.stderr[-500:]
+    told, own, others = json.loads(done.stdout)
+    assert told == "document_too_costly"
+    # The kernel counts what the test runner held when it started this worker.
+    assert own < 700
+    assert others < 1000
+
+
+def test_a_page_that_takes_the_processor_is_ended_by_its_limit(made: Callable[..., ReadingProcesses]) -> None:
+    processes = made(bounds=Bounds(cpu_seconds=3))
+    with pytest.raises(DocumentTooCostly, match="more processor time"):
+        processes.read(hostile_pdfs.slow(), "page")
+    text = json.dumps(processes.read(documents.pdf(1, "Rice"), "page"))
+    assert "Rice" in text
+
+
+def test_it_reads_what_the_reader_reads(made: Callable[..., ReadingProcesses], reader: DocumentReader) -> None:
+    content = documents.encoded(documents.card("Lemon Tart 1/2", "Öl"), "PNG")
+    processes = made()
+    assert processes.read(content, "card") == reader.read(content, "card")
+    assert processes.version == reader.version
+
+
+def test_a_refusal_comes_back_with_the_document_s_name(made: Callable[..., ReadingProcesses]) -> None:
+    with pytest.raises(PhotoWorkerError, match=r"raw/pages\.pdf.* 2 pages") as caught:
+        made().read(documents.pdf(2), "raw/pages.pdf")
+    assert caught.value.code == "document_unsupported"
+
+
+@pytest.mark.parametrize(
+    ("code", "error"),
+    [
+        # The document is at fault: another attempt would end as this one.
+        ("os.abort()", UnreadableDocument),
+        ("os.kill(os.getpid(), signal.SIGXCPU)", DocumentTooCostly),
+        ('send({"error": "document_too_costly", "context": {"what": "memory"}})\ncontinue', DocumentTooCostly),
+        ('send({"defect": "OddError: odd", "trace": ""})\ncontinue', UnreadableDocument),
+        # The machine or the worker is.
+        ("os.kill(os.getpid(), signal.SIGKILL)", DecoderUnavailable),
+        ("os.kill(os.getpid(), signal.SIGTERM)", DecoderUnavailable),
+        ("sys.exit(1)", DecoderUnavailable),
+        (
+            'send({"error": "engine_unavailable", "context": {"engine": "ocrust", "reason": "gone"}})\ncontinue',
+            EngineUnavailable,
+        ),
+    ],
+)
+def test_every_end_of_the_process_has_its_meaning(
+    made: Callable[..., ReadingProcesses], code: str, error: type[PhotoWorkerError]
+) -> None:
+    processes = made(code)
+    for _ in range(2):
+        # In a process that has read before, and in one that has not.
+        with pytest.raises(error) as caught:
+            processes.read(b"photo", "raw/photo")
+        assert caught.value.passes is (error in {DecoderUnavailable, EngineUnavailable})
+        processes.read(b"another", "raw/another")
+
+
+def test_what_breaks_on_a_sound_document_as_well_is_the_worker_s_fault(
+    made: Callable[..., ReadingProcesses],
+) -> None:
+    on_any = program("os.abort()")[-1].replace('if content == b"photo":', "if True:")
+    with pytest.raises(DecoderUnavailable, match="sound document"):
+        made(program=(sys.executable, "-P", "-c", on_any)).read(b"photo", "raw/photo")
+
+
+def test_memory_that_the_machine_does_not_give_is_not_the_document_s_fault(
+    made: Callable[..., ReadingProcesses],
+) -> None:
+    code = 'send({"error": "document_too_costly", "context": {"what": "memory"}})\ncontinue'
+    with pytest.raises(DecoderUnavailable, match="does not get"):
+        made(code, memory=False).read(b"photo", "raw/photo")
+
+
+def test_what_earlier_documents_left_is_no_fault_of_the_next(made: Callable[..., ReadingProcesses]) -> None:
+    code = 'if read:\n    send({"error": "document_too_costly", "context": {"what": "memory"}})\n    continue'
+    processes = made(code)
+    processes.read(b"another", "raw/another")
+    assert processes.read(b"photo", "raw/photo")["read"] == 1
+
+
+def test_a_process_is_kept_for_the_next_document(made: Callable[..., ReadingProcesses]) -> None:
+    processes = made("pass")
+    first, second = (processes.read(b"photo", "raw/photo") for _ in range(2))
+    assert (first["pid"], second["read"]) == (second["pid"], 2)
+    os.kill(first["pid"], 9)
+    assert processes.read(b"photo", "raw/photo")["pid"] != first["pid"]
+
+
+def test_a_process_that_gets_no_time_is_ended_and_tried_again(made: Callable[..., ReadingProcesses]) -> None:
+    processes = made("time.sleep(1000)", bounds=Bounds(wall_seconds=1))
+    with pytest.raises(DecoderUnavailable, match="within 1 s"):
+        processes.read(b"photo", "raw/photo")
+
+
+def test_no_process_to_be_had_is_tried_again(made: Callable[..., ReadingProcesses]) -> None:
+    with pytest.raises(DecoderUnavailable, match="no process can be started"):
+        made(program=["/no/such/program"]).read(b"photo", "raw/photo")
+
+
+def test_a_missing_engine_is_said(made: Callable[..., ReadingProcesses]) -> None:
+    code = (
+        "import sys\nsys.modules['ocrust'] = None\nfrom photo_worker.ocr import reading_child\n"
+        "sys.exit(reading_child.main(sys.argv[1:]))"
+    )
+    with pytest.raises(EngineUnavailable, match="ocrust"):
+        made(program=(sys.executable, "-P", "-c", code)).warm()
+
+
+# A worker that is killed while a process of its own is at work, and tells that one's id before.
+DYING = """
+import os, signal, subprocess, sys, time
+from photo_worker.documents.process import ProcessDecoder
+from photo_worker.ocr.reading_processes import ReadingProcesses
+from tests.support import hostile_pdfs
+begun = []
+begin = subprocess.Popen.__init__
+def note(process, *arguments, **options):
+    begin(process, *arguments, **options)
+    begun.append(process.pid)
+subprocess.Popen.__init__ = note
+began = time.monotonic()
+def look():
+    if time.monotonic() > began + 3:
+        print(*begun, flush=True)
+        os.kill(os.getpid(), signal.SIGKILL)
+"""
+SPIN = """
+import sys
+from photo_worker.documents import child, decoding
+def forever(*given):
+    while True: pass
+decoding.check = forever
+sys.exit(child.main(sys.argv[1:]))
+"""
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        "ReadingProcesses(look=look).read(hostile_pdfs.slow(), 'page')",
+        f"ProcessDecoder(program=(sys.executable, '-P', '-c', {SPIN!r}), look=look).check(b'', 'application/pdf', '')",
+    ],
+    ids=["read", "check"],
+)
+def test_no_process_outlives_a_worker_that_dies(call: str) -> None:
+    """A killed worker says nothing to its processes, and a document may keep them at work for minutes."""
+    root = Path(__file__).resolve().parents[3]
+    done = subprocess.run([sys.executable, "-c", DYING + call], capture_output=True, text=True, cwd=root, check=False)
+    assert done.returncode == -9, done.stderr[-500:]
+    pids = done.stdout.split()
+    assert pids
+    until = time.monotonic() + 20
+    while running := [pid for pid in pids if _runs(pid)]:
+        if time.monotonic() > until:
+            for pid in running:
+                os.kill(int(pid), 9)
+            pytest.fail(f"{len(running)} of {len(pids)} processes outlive their worker")
+        time.sleep(0.2)
+
+
+def _runs(pid: str) -> bool:
+    shown = subprocess.run(["ps", "-o", "stat=", "-p", pid], capture_output=True, text=True, check=False).stdout
+    # Where nothing waits for orphans, their entry stays.
+    return bool(shown.strip()) and not shown.startswith("Z")
