@@ -8,6 +8,7 @@ from psycopg import errors as pg
 
 from photo_worker.errors import (
     ConfigurationError,
+    DatabaseForbidden,
     DatabaseMissing,
     DatabaseReadOnly,
     DatabaseUnavailable,
@@ -28,7 +29,7 @@ FATAL = 'connection failed: connection to server at "127.0.0.1", port 1 failed: 
         (pg.UndefinedColumn('column "s3_raw_bucket" does not exist'), SchemaMissing),
         (pg.InvalidPassword("no"), ServiceRefused),
         (pg.InvalidAuthorizationSpecification("no"), ServiceRefused),
-        (pg.InsufficientPrivilege("permission denied for table recipes"), ServiceRefused),
+        (pg.InsufficientPrivilege("permission denied for table recipes"), DatabaseForbidden),
         (pg.InvalidCatalogName('database "x" does not exist'), DatabaseMissing),
         (pg.AdminShutdown("terminating connection"), DatabaseUnavailable),
         (pg.CannotConnectNow("the database system is starting up"), DatabaseUnavailable),
