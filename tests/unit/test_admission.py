@@ -285,6 +285,15 @@ async def test_refused_objects_keep_no_other_job_waiting(needs: Needs) -> None:
     await asyncio.wait_for(slots.reserve_slot(ASKED), 1)
 
 
+async def test_refused_objects_hold_no_healthy_job_back(needs: Needs) -> None:
+    admission = Admission([needs], clock=lambda: 0.0)
+    await admission.first_look()
+    for number in range(200):
+        admission.ended(OCR, f"refused-{number}", failed=True)
+        admission.heard(OCR, ObjectForbidden(bucket="theirs", key=f"{number}.jpg"))
+    assert [admission.held_back(OCR, f"healthy-{number}") for number in range(20)] == [None] * 20
+
+
 async def test_a_worker_whose_own_bucket_refuses_what_it_stores_takes_less_work(needs: Needs) -> None:
     """As where a policy of the bucket refuses what no look sees."""
     admission = Admission([needs], clock=lambda: 0.0)
