@@ -504,31 +504,11 @@ class ServiceRefused(ConfigurationError):
     hint = "Check the credentials, the region and the permissions; they are read from the standard variables."
 
 
-class DatabaseForbidden(ServiceRefused):
-    """The role lacks a privilege on the tables in {database}: {reason}."""
-
-    code = "database_forbidden"
-    hint = (
-        "Grant the role in DATABASE_URL SELECT, INSERT, UPDATE and DELETE on the tables that `photo-worker migrate` "
-        "made, or make it a member of their owner. `migrate` itself needs the owner. Jobs wait meanwhile."
-    )
-
-
 class WorkerBucketMissing(ConfigurationError):
     """The worker's own bucket {bucket!r} does not exist."""
 
     code = "worker_bucket_missing"
     hint = "Create the bucket, or correct S3_BUCKET, the region and the endpoint."
-
-
-class WorkerBucketForbidden(ConfigurationError):
-    """The worker may not read or write {key!r} in its own bucket {bucket!r}."""
-
-    code = "worker_bucket_forbidden"
-    hint = (
-        "Give the worker's credentials s3:GetObject and s3:PutObject on the whole bucket. If its policy asks for "
-        "encryption, set S3_SERVER_SIDE_ENCRYPTION. The job goes on by itself, there or at another worker."
-    )
 
 
 class ListingForbidden(ConfigurationError):

@@ -16,10 +16,10 @@ from photo_worker.errors import (
     BucketMissing,
     ListingForbidden,
     ObjectForbidden,
-    WorkerBucketForbidden,
     WorkerBucketMissing,
 )
 from photo_worker.integrity.binding import MARKER_KEY, require_own_bucket
+from photo_worker.permission_errors import WorkerBucketForbidden
 from photo_worker.ports import ObjectStore
 
 _NEVER_WRITTEN = "may-be-written"
