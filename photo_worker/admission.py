@@ -52,6 +52,9 @@ LONGEST_LOOK_SECONDS = 15.0
 MOST_IN_A_ROW = 3
 LONGEST_PAUSE_SECONDS = 60.0
 
+# Between two lines of one step that say that it fails. A service that throttles most calls lets some succeed.
+SILENCE_SECONDS = 60.0
+
 # Between two pauses so many attempts are let through of jobs that have failed before.
 ATTEMPTS_BETWEEN = 16
 
@@ -83,6 +86,9 @@ class Admission:
         self._checks = checks
         self._clock = clock
         self._failing: defaultdict[str, _Failing] = defaultdict(_Failing)
+        self._told_of: set[str] = set()
+        """Steps of which was said that they fail, and not yet that they do not."""
+        self._silent_until: defaultdict[str, float] = defaultdict(float)
         self._open = asyncio.Event()
         self._doubt = asyncio.Event()
         self._doubted: set[str] = set()
@@ -94,8 +100,9 @@ class Admission:
     def heard(self, activity_type: str, error: PhotoWorkerError | None) -> None:
         """Take note of how an attempt ended: with what a service or the worker is at fault for, or not."""
         if error is None:
-            failing = self._failing.pop(activity_type, None)
-            if failing is not None and failing.is_held_back:
+            self._failing.pop(activity_type, None)
+            if activity_type in self._told_of:
+                self._told_of.remove(activity_type)
                 logger.info("worker takes %s again", activity_type)
             return
         self._doubted.add(error.code)
@@ -104,13 +111,22 @@ class Admission:
             return
         failing = self._failing[activity_type]
         failing.count(error, self._clock())
-        if failing.in_a_row == MOST_IN_A_ROW:
+        if failing.is_held_back and self._may_tell(activity_type):
             logger.warning(
                 "worker takes less work: %s fails again and again: %s",
                 activity_type,
                 error.message,
                 extra={"photo": {"code": error.code, "hint": error.hint}},
             )
+
+    def _may_tell(self, activity_type: str) -> bool:
+        """Tell whether to say that a step fails: until it succeeds once, and once a minute."""
+        now = self._clock()
+        if activity_type in self._told_of or now < self._silent_until[activity_type]:
+            return False
+        self._told_of.add(activity_type)
+        self._silent_until[activity_type] = now + SILENCE_SECONDS
+        return True
 
     def held_back(self, activity_type: str, job_id: str) -> StepHeldBack | None:
         """Return why an attempt is to be put back: its step fails again and again, whatever the checks say.
@@ -171,13 +187,13 @@ class Admission:
         return self._open.is_set()
 
     async def _recover(self, found: PhotoWorkerError | None) -> None:
-        """Say once what is away, wait until it is back, and say that once too."""
+        """Say once of each code that it is away, wait until nothing is, and say that once too."""
         began = self._clock()
         seconds = FIRST_LOOK_SECONDS
-        said = ""
+        said: set[str] = set()
         while found is not None:
             self.away = found
-            if found.code != said:
+            if found.code not in said:
                 level = logging.ERROR if found.fault == "worker" else logging.WARNING
                 logger.log(
                     level,
@@ -185,7 +201,7 @@ class Admission:
                     found.message,
                     extra={"photo": {"code": found.code, "hint": found.hint}},
                 )
-                said = found.code
+                said.add(found.code)
             await asyncio.sleep(seconds)
             seconds = min(seconds * 2, LONGEST_LOOK_SECONDS)
             found = await self._look()
@@ -193,6 +209,7 @@ class Admission:
             self.away = None
             # Attempts failed by what has passed.
             self._failing.clear()
+            self._told_of.clear()
             logger.info("worker takes work again", extra={"photo": {"seconds": round(self._clock() - began, 1)}})
 
     async def _look(self) -> PhotoWorkerError | None:

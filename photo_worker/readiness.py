@@ -1,7 +1,8 @@
 """What every job needs of a worker, looked at before the worker takes one, and whenever an attempt raises a doubt.
 
-Each check is a round trip with the worker's own credentials that changes and costs nothing. It raises the
-``PhotoWorkerError`` that an activity would have met.
+Each check asks with the worker's own credentials, and changes and costs nothing. It raises the ``PhotoWorkerError``
+that an activity would have met. Also what writes is asked for, in forms that write nothing: a worker that could not
+store what it does would have it paid for first.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 from photo_worker.admission import Check
 from photo_worker.bootstrap import Application, BackendRegistry
 from photo_worker.config import Settings
+from photo_worker.contracts.keys import WORKER_PREFIXES
 from photo_worker.errors import (
     BucketForbidden,
     BucketMissing,
@@ -17,7 +19,12 @@ from photo_worker.errors import (
     WorkerBucketMissing,
 )
 from photo_worker.integrity.binding import MARKER_KEY, require_own_bucket
+from photo_worker.permission_errors import WorkerBucketForbidden
 from photo_worker.ports import ObjectStore
+
+_NEVER_WRITTEN = "may-be-written"
+# No object's: an MD5 digest, or that with the number of parts.
+_NO_ETAG = "0" * 32
 
 
 def checks_of(application: Application, backends: BackendRegistry | None = None) -> list[Check]:
@@ -45,6 +52,7 @@ def _bucket(application: Application) -> Check:
             # What a worker needs for every photo: the bucket, and s3:GetObject in it. Beside workers with another
             # bucket it would store answers where their manifests do not say.
             require_own_bucket(store, application.repository, bucket, must_read=True)
+            _require_writing(store, bucket)
         except ObjectForbidden:
             _require_listing(store, bucket)
             raise
@@ -54,9 +62,31 @@ def _bucket(application: Application) -> Check:
     return check
 
 
+def _require_writing(store: ObjectStore, bucket: str) -> None:
+    """Raise ``WorkerBucketForbidden`` where S3 refuses writes under the worker's prefixes. Nothing is written.
+
+    Asks to replace an object that there cannot be. S3 looks at the permission first, then at the condition.
+    """
+    for prefix in WORKER_PREFIXES:
+        key = f"{prefix}{_NEVER_WRITTEN}"
+        try:
+            store.replace(bucket, key, b"", etag=_NO_ETAG, content_type="application/octet-stream")
+        except ObjectForbidden as error:
+            if _may_list(store, bucket, key):
+                raise WorkerBucketForbidden(bucket=bucket, key=key) from error
+            # Without s3:ListBucket S3 calls what is missing forbidden: that says nothing of writing.
+            return
+
+
+def _may_list(store: ObjectStore, bucket: str, prefix: str) -> bool:
+    try:
+        next(iter(store.list(bucket, prefix)), None)
+    except BucketForbidden:
+        return False
+    return True
+
+
 def _require_listing(store: ObjectStore, bucket: str) -> None:
     """Raise ``ListingForbidden`` where S3 calls what is not there forbidden, as it does without s3:ListBucket."""
-    try:
-        next(iter(store.list(bucket, MARKER_KEY)), None)
-    except BucketForbidden as error:
-        raise ListingForbidden(bucket=bucket, key=MARKER_KEY) from error
+    if not _may_list(store, bucket, MARKER_KEY):
+        raise ListingForbidden(bucket=bucket, key=MARKER_KEY)

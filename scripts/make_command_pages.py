@@ -17,6 +17,7 @@ from typing import Any
 
 import click
 
+import photo_worker.permission_errors
 import photo_worker.replay_errors
 import photo_worker.stack_errors
 import photo_worker.submission_errors

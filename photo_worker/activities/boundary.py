@@ -12,14 +12,17 @@ from temporalio.activity import _CompleteAsyncError
 from temporalio.exceptions import ApplicationError, FailureError
 from temporalio.worker import ActivityInboundInterceptor, ExecuteActivityInput, Interceptor
 
+from photo_worker.contracts.keys import WORKER_PREFIXES
 from photo_worker.errors import (
     BucketMissing,
+    ObjectForbidden,
     PhotoWorkerError,
     StepFailed,
     WorkerBucketMissing,
     WorkerExhausted,
     WorkerIncomplete,
 )
+from photo_worker.permission_errors import WorkerBucketForbidden
 from photo_worker.policies import UNEXPECTED
 from photo_worker.userinfo import without_userinfo
 
@@ -71,8 +74,9 @@ def _cut(text: str) -> str:
 class ErrorBoundary(Interceptor):
     """Turns every error of an activity into ``ApplicationError``, so that no activity has to.
 
-    ``bucket`` is the worker's own: that it is missing is no fault of a job. ``heard`` is told how each attempt ended:
-    the activity's type, and the error unless it succeeded or is the job's own; an unexpected one as ``StepFailed``.
+    ``bucket`` is the worker's own: that it is missing, or refuses what jobs store there, is no fault of a job.
+    ``heard`` is told how each attempt ended: the activity's type, and the error unless it succeeded or is the job's
+    own; an unexpected one as ``StepFailed``.
     """
 
     def __init__(
@@ -116,8 +120,15 @@ class _Inbound(ActivityInboundInterceptor):
     def _explained(self, kind: str, error: PhotoWorkerError) -> ApplicationError:
         if isinstance(error, BucketMissing) and error.context.get("bucket") == self._boundary.bucket:
             error = WorkerBucketMissing(bucket=self._boundary.bucket)
+        elif isinstance(error, ObjectForbidden) and self._is_own(error):
+            error = WorkerBucketForbidden(**error.context)
         activity.logger.warning(
             "activity failed: %s", error.message, extra={"photo": {"code": error.code, "final": not error.passes}}
         )
         self._boundary.heard(kind, error if error.passes else None)
         return to_application_error(error)
+
+    def _is_own(self, error: ObjectForbidden) -> bool:
+        """Tell whether the refused object is one that workers make, in the worker's own bucket."""
+        key = str(error.context.get("key"))
+        return error.context.get("bucket") == self._boundary.bucket and key.startswith(WORKER_PREFIXES)

@@ -86,6 +86,10 @@ def is_upload_of(key: str, sha256: str) -> bool:
     return bool(_SHA256.fullmatch(sha256)) and key.startswith(raw_key(sha256))
 
 
+# Below these a worker writes, and nothing else does.
+WORKER_PREFIXES = ("artifacts/", "converted/")
+
+
 def ocr_key(job_id: UUID) -> str:
     """Return the key of a job's full OCR result."""
     return f"artifacts/{job_id}/textract.json"

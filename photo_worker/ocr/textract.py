@@ -65,19 +65,30 @@ def make_client(
 
 
 def require_textract(client: TextractClient, api: TextractApi = "async") -> None:
-    """Raise what keeps the service from being used: it is away, or refuses the credentials. Costs nothing.
+    """Raise what keeps the service from being used: it is away, or refuses credentials or operations. Costs nothing.
 
     Asks for a job that there cannot be; that it is not known is the answer of a service that works. ``sync`` needs no
     permission to ask for jobs, so that a refusal of this operation alone is an answer too: the credentials are known.
+    Then asks for the reading of no document, which a role without the permission is refused as such.
     """
     try:
         client.get_document_text_detection(JobId=_NO_JOB)
     except client.exceptions.InvalidJobIdException:
-        return
+        pass
     except (BotoCoreError, ClientError) as error:
-        if api == "sync" and isinstance(error, client.exceptions.AccessDeniedException):
-            return
+        if api == "async" or not isinstance(error, client.exceptions.AccessDeniedException):
+            raise explain_service(error, _named(client)) from error
+    try:
+        if api == "sync":
+            client.detect_document_text(Document={})
+        else:
+            client.start_document_text_detection(DocumentLocation={})
+    except client.exceptions.AccessDeniedException as error:
         raise explain_service(error, _named(client)) from error
+    except (BotoCoreError, ClientError):
+        # Any other answer says that the role may ask. Throttled operations are left to the attempts, which find the
+        # rate that the service allows.
+        return
 
 
 def _named(client: TextractClient) -> str:

@@ -11,11 +11,14 @@ import io
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, LiteralString
+from uuid import UUID
 
 import psycopg
+from psycopg.rows import tuple_row
 
 from photo_worker.errors import DatabaseUnavailable, SchemaMissing, SchemaUnknown
+from photo_worker.storage import statements
 from photo_worker.storage.pg_connection import connect
 from photo_worker.storage.pg_errors import describe_database, translate, translated
 
@@ -34,6 +37,22 @@ STEPS = Path(__file__).parent / "migrations"
 # Locks no row. A server that only reads refuses it as it refuses a write, and a pooler that sends writes to one server
 # and reads to others sends it where writes go.
 _WRITABLE = "SELECT FROM recipes WHERE false FOR UPDATE"
+# What the trigger ``recipes_keep_hash`` does with the privileges of the worker's role.
+_KEEP_HASH: LiteralString = "INSERT INTO earlier_hashes SELECT id, content_sha256 FROM recipes ON CONFLICT DO NOTHING"
+# The statements of a worker that need privileges of their own; EXPLAIN checks the privileges and runs none of them.
+_EXPLAINED: tuple[LiteralString, ...] = (
+    statements.WRITE_RESULT,
+    statements.IS_ERASED,
+    statements.IS_SOLE_USER,
+    _KEEP_HASH,
+)
+_ANY_VALUES: dict[str, object] = {
+    **dict.fromkeys(("bucket", "key", "sha256", "instead_of", "code", "message"), ""),
+    **dict.fromkeys(("s3_bucket", "s3_ocr_key", "s3_manifest_key", "ocr_engine", "ocr_version"), ""),
+    "id": UUID(int=0),
+    "status": "succeeded",
+    "page_count": 1,
+}
 # All of the steps on an empty database, as ``rendered`` returns them.
 SCHEMA = STEPS / "schema.sql"
 
@@ -76,9 +95,9 @@ def create(database_url: str) -> None:
     Leaves what ``upgrade`` leaves, in a tenth of its time, as Alembic stays out. Raises ``DatabaseUnavailable``,
     ``DatabaseMissing`` and ``ServiceRefused``, and psycopg's own error where the database is not empty.
     """
-    statements = SCHEMA.read_bytes()
+    schema = SCHEMA.read_bytes()
     with translated(describe_database(database_url)), connect(database_url) as connection:
-        connection.execute(statements)
+        connection.execute(schema)
 
 
 def rendered() -> str:
@@ -125,8 +144,8 @@ def require_usable(database_url: str) -> None:
     """Raise what keeps a worker from writing jobs into the database; one connection, and nothing is written.
 
     Raises ``SchemaMissing`` where it lacks a step of this release (a newer schema is fine), ``DatabaseReadOnly`` where
-    it is a standby or otherwise takes no writes, ``ServiceRefused`` where this role may not write, and what connecting
-    raises.
+    it is a standby or otherwise takes no writes, ``DatabaseForbidden`` where this role lacks a privilege that a job
+    needs, and what connecting raises.
     """
     from alembic.script import ScriptDirectory
 
@@ -139,6 +158,8 @@ def require_usable(database_url: str) -> None:
             reason = "no step was applied" if found is None else f"it is at step {found}"
             raise SchemaMissing(database=database, reason=reason)
         connection.execute(_WRITABLE)
+        for statement in _EXPLAINED:
+            connection.fetch("EXPLAIN " + statement, _ANY_VALUES, tuple_row)
 
 
 def _step_of(connection: LimitedConnection[TupleRow]) -> str | None:

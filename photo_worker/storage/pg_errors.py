@@ -27,6 +27,7 @@ from photo_worker.errors import (
     SchemaMissing,
     ServiceRefused,
 )
+from photo_worker.permission_errors import DatabaseForbidden
 
 UNDEFINED_NAMES = frozenset({"42P01", "42703", "3F000", "42883"})
 READ_ONLY_SERVER = "25006"
@@ -86,15 +87,15 @@ def translate(error: psycopg.Error, database: str) -> PhotoWorkerError | None:
         return SchemaMissing(database=database, reason=str(error).partition("\n")[0])
     if state == DATABASE_UNKNOWN or (state is None and _UNKNOWN_DATABASE_MESSAGE.search(reason)):
         return DatabaseMissing(database=database)
-    if state is None:
-        refused = bool(_REFUSED_MESSAGE.search(reason))
-    else:
-        refused = state == INSUFFICIENT_PRIVILEGE or state.startswith("28")
-    if refused:
-        return ServiceRefused(service=f"Postgres ({database})", reason=reason)
-    if isinstance(error, (psycopg.OperationalError, psycopg.InterfaceError)):
-        return DatabaseUnavailable(database=database, reason=reason)
-    return None
+    refused = bool(_REFUSED_MESSAGE.search(reason)) if state is None else state.startswith("28")
+    found: PhotoWorkerError | None = None
+    if state == INSUFFICIENT_PRIVILEGE:
+        found = DatabaseForbidden(database=database, reason=reason)
+    elif refused:
+        found = ServiceRefused(service=f"Postgres ({database})", reason=reason)
+    elif isinstance(error, (psycopg.OperationalError, psycopg.InterfaceError)):
+        found = DatabaseUnavailable(database=database, reason=reason)
+    return found
 
 
 @contextmanager

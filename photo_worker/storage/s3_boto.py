@@ -350,7 +350,9 @@ class BotoObjectStore:
         code = s3_errors.code_of(error) if isinstance(error, ClientError) else ""
         if key is not None and version_id and s3_errors.names_no_version(error):
             return ObjectMissing(bucket=bucket, key=key)
-        if code in s3_errors.OPAQUE_CODES:
+        # A write must not be explained by what reading its key says: that the object is missing would end the job.
+        is_head = isinstance(error, ClientError) and error.operation_name.startswith("Head")
+        if is_head and code in s3_errors.OPAQUE_CODES:
             error = self._ask_again(bucket, key, version_id) or error
             if key is not None and version_id and s3_errors.names_no_version(error):
                 return ObjectMissing(bucket=bucket, key=key)

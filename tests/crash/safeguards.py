@@ -8,6 +8,7 @@ or moves a safeguard hears so from ``test_safeguards.py``, which names it; whoev
 from __future__ import annotations
 
 from tests.crash.safeguard import Safeguard
+from tests.crash.safeguards_admission import ADMISSION
 from tests.crash.safeguards_charging import CHARGING
 from tests.crash.safeguards_integrity import CHECKING, ERASING, LOOPBACK
 from tests.crash.safeguards_process import PROCESS, SUBMISSION
@@ -21,6 +22,7 @@ CHAPTERS: dict[str, tuple[Safeguard, ...]] = {
     "Erasure": (*ERASURE, *ERASING),
     "The workflow": WORKFLOW,
     "Reading and persisting": ACTIVITIES,
+    "Taking work": ADMISSION,
     "Submissions": SUBMISSION,
     "Check and repair": CHECKING,
     "Processes": PROCESS,

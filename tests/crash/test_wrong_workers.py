@@ -33,26 +33,36 @@ def _known(answer: Answer | None) -> Answer:
     return answer
 
 
-# What is wrong: the port that says so, and what it says.
-WRONG: dict[str, tuple[str, Answer]] = {
-    "s3-credentials": ("store", _known(STORE.refused)),
-    "s3-permissions": ("store", _known(STORE.forbidden)),
-    "s3-bucket": ("store", lambda: WorkerBucketMissing(bucket="phtos")),
-    "postgres-credentials": ("rows", _known(ROWS.refused)),
-    "postgres-permissions": ("rows", _known(ROWS.forbidden)),
-    "postgres-schema": ("rows", lambda: SchemaMissing(database="memory", reason="column does not exist")),
+_START = "textract.start_document_text_detection"
+_STORE_WRITES = tuple(f"store.{method}" for method in sorted(STORE.writes))
+_ROW_WRITES = tuple(f"rows.{method}" for method in sorted(ROWS.writes))
+
+# What is wrong: the ports or methods that say so, and what they say.
+WRONG: dict[str, tuple[tuple[str, ...], Answer]] = {
+    "s3-credentials": (("store",), _known(STORE.refused)),
+    "s3-permissions": (("store",), _known(STORE.forbidden)),
+    "s3-bucket": (("store",), lambda: WorkerBucketMissing(bucket="phtos")),
+    "s3-no-put": (_STORE_WRITES, _known(STORE.read_only)),
+    "postgres-credentials": (("rows",), _known(ROWS.refused)),
+    "postgres-permissions": (("rows",), _known(ROWS.forbidden)),
+    "postgres-select-only": (_ROW_WRITES, _known(ROWS.forbidden)),
+    "postgres-schema": (("rows",), lambda: SchemaMissing(database="memory", reason="column does not exist")),
     "another-deployment": (
-        "rows",
+        ("rows",),
         lambda: BucketBoundElsewhere(bucket="photos", known="theirs", database="memory"),
     ),
-    "postgres-damaged": ("rows", _known(ROWS.broken)),
-    "threads": ("rows", lambda: RuntimeError("can't start new thread")),
-    "open-files": ("store", lambda: OSError(errno.EMFILE, "Too many open files")),
-    "memory": ("store", MemoryError),
-    "installation": ("rows", lambda: ModuleNotFoundError("No module named 'photo_worker.storage.rows'")),
-    "textract-credentials": ("textract", _known(TEXTRACT.refused)),
-    "textract-permissions": ("textract", _known(TEXTRACT.forbidden)),
+    "postgres-damaged": (("rows",), _known(ROWS.broken)),
+    "threads": (("rows",), lambda: RuntimeError("can't start new thread")),
+    "open-files": (("store",), lambda: OSError(errno.EMFILE, "Too many open files")),
+    "memory": (("store",), MemoryError),
+    "installation": (("rows",), lambda: ModuleNotFoundError("No module named 'photo_worker.storage.rows'")),
+    "textract-credentials": (("textract",), _known(TEXTRACT.refused)),
+    "textract-permissions": (("textract",), _known(TEXTRACT.forbidden)),
+    "textract-no-start": ((_START,), _known(TEXTRACT.forbidden)),
 }
+# Pipelines whose workers ask Textract for nothing, or store nothing.
+_UNREAD = frozenset({"no-photo"})
+_UNSTORED = frozenset({"no-photo", "refused"})
 _PIPELINES = ("photo", "phone", "theirs", "no-photo", "failing", "refused", "cancelled")
 
 
@@ -75,7 +85,7 @@ def _run(
 @pytest.mark.parametrize("name", _PIPELINES)
 @pytest.mark.parametrize("wrong", WRONG)
 def test_a_worker_that_is_set_up_wrongly_costs_no_job(wrong: str, name: str, tmp_path: Path) -> None:
-    port, answer = WRONG[wrong]
+    ports, answer = WRONG[wrong]
     pipeline = named(name)
     began = time.perf_counter()
     details, refusals = [], 0
@@ -90,7 +100,7 @@ def test_a_worker_that_is_set_up_wrongly_costs_no_job(wrong: str, name: str, tmp
             return answer()
 
         def set_up_wrongly(world: World, refuse: Answer = refuse) -> None:
-            world.workers[0].process.refused[port] = refuse
+            world.workers[0].process.refused |= dict.fromkeys(ports, refuse)
 
         _, found, broken = _run(name, tmp_path, seed, set_up_wrongly)
         refusals += len(asked)
@@ -102,7 +112,7 @@ def test_a_worker_that_is_set_up_wrongly_costs_no_job(wrong: str, name: str, tmp
             "enumeration",
             f"wrong-worker: {name}",
             list(WRONG).index(wrong),
-            port,
+            ports[0].partition(".")[0],
             "",
             wrong,
             "from its start",
@@ -114,4 +124,5 @@ def test_a_worker_that_is_set_up_wrongly_costs_no_job(wrong: str, name: str, tmp
     )
     assert not details
     # The wrong worker was in the way: at some seed it had a step of the job, where the job has one that needs this.
-    assert refusals or (port == "textract" and name == "no-photo")
+    unneeded = _UNREAD if ports[0].startswith("textract") else _UNSTORED if ports == _STORE_WRITES else frozenset()
+    assert refusals or name in unneeded

@@ -34,7 +34,7 @@ from photo_worker.cli import cli
 from photo_worker.errors import JobEndedWithoutRow
 from photo_worker.integrity.binding import MARKER_KEY
 from photo_worker.sources import Source
-from tests.crash.real.outages import READ_ONLY, role_in
+from tests.crash.real.outages import FORBIDDEN, POSTGRES, READ_ONLY, S3, TEXTRACT, reach_of, role_in
 from tests.support.harness import FIXTURES, Harness, eventually, open_harness, waiting_for
 from tests.support.workers import running
 
@@ -327,6 +327,81 @@ async def test_a_worker_beside_a_database_that_only_reads_does_not_begin(harness
             assert "worker polls" not in process.output()
             role.end(READ_ONLY)
             assert (await harness.service.wait(job.job_id)).recipe.status == "succeeded"
+
+
+# A permission that a worker lacks for what it writes or has read: service, how the proxy or the role says so, its code,
+# and the OCR backend that shows it.
+LACKS = {
+    "select-only": (POSTGRES, FORBIDDEN, "database_forbidden", "recorded"),
+    "no-put-object": (S3, READ_ONLY, "worker_bucket_forbidden", "textract"),
+    "no-start": (TEXTRACT, FORBIDDEN, "service_refused", "textract"),
+}
+
+
+@pytest.mark.parametrize("lack", LACKS)
+async def test_a_worker_that_may_only_read_takes_no_job_and_leaves_all_to_a_right_one(
+    harness: Harness, tmp_path: Path, lack: str
+) -> None:
+    service, kind, code, engine = LACKS[lack]
+    async with reach_of(harness.variables, service, 0) as reach:
+        await asyncio.to_thread(reach.begin, kind)
+        jobs = [await harness.service.submit(a_photo(), engine=engine) for _ in range(6)]
+        async with worker_with(harness.variables | reach.variables, tmp_path) as process:
+            await process.says("takes no work", "worker polls")
+            for job in jobs:
+                history = await harness.client.get_workflow_handle(str(job.job_id)).fetch_history()
+                assert len(history.events) == 2
+            async with harness.worker():
+                ended = [(await harness.service.wait(job.job_id)).recipe.status for job in jobs]
+            assert ended == ["succeeded"] * len(jobs)
+            assert [line["photo"]["code"] for line in lines_of(process, "takes no work")] == [code]
+            assert not lines_of(process, "worker polls")
+            assert not lines_of(process, "activity failed")
+            await asyncio.to_thread(reach.end, kind)
+            await process.says("worker polls")
+            late = await harness.service.submit(a_photo(), engine=engine)
+            assert (await harness.service.wait(late.job_id)).recipe.status == "succeeded"
+
+
+@pytest.mark.parametrize("lack", LACKS)
+async def test_a_worker_that_loses_a_permission_to_write_stops_and_goes_on_by_itself(
+    harness: Harness, tmp_path: Path, lack: str
+) -> None:
+    service, kind, code, engine = LACKS[lack]
+    async with (
+        reach_of(harness.variables, service, 0) as reach,
+        worker_with(harness.variables | reach.variables | {"MAX_ACTIVITIES": "2"}, tmp_path) as process,
+    ):
+        await process.says("worker polls")
+        first = await harness.service.submit(a_photo(), engine=engine)
+        assert (await harness.service.wait(first.job_id)).recipe.status == "succeeded"
+        await asyncio.to_thread(reach.begin, kind)
+        jobs = [await harness.service.submit(a_photo(), engine=engine) for _ in range(12)]
+        await process.says("takes no work")
+
+        async def all_wait() -> bool:
+            queue = await harness.service._started().queue_state()
+            return queue.waits_for == (code,) and queue.backlog >= len(jobs)
+
+        await eventually(all_wait, seconds=90)
+        tried = len(lines_of(process, "activity failed"))
+        # Those of its two slots, and what it pulled until it had looked.
+        assert 1 <= tried <= 8, "it pulls the backlog into attempts that fail"
+        jobs += [await harness.service.submit(a_photo(), engine=engine) for _ in range(4)]
+        await eventually(all_wait, seconds=90)
+        assert len(lines_of(process, "activity failed")) == tried
+        rows = [harness.application.repository.get(job.job_id) for job in jobs]
+        assert {row.status for row in rows if row} <= {"queued", "running"}
+        # All are left to a right worker, and the wrong one is not in its way.
+        async with harness.worker():
+            ended = [(await harness.service.wait(job.job_id)).recipe.status for job in jobs]
+        assert ended == ["succeeded"] * len(jobs)
+        assert [line["photo"]["code"] for line in lines_of(process, "takes no work")] == [code]
+        assert not lines_of(process, "takes work again")
+        await asyncio.to_thread(reach.end, kind)
+        late = await harness.service.submit(a_photo(), engine=engine)
+        assert (await harness.service.wait(late.job_id)).recipe.status == "succeeded"
+        assert lines_of(process, "takes work again")
 
 
 def lines_of(process: WorkerProcess, text: str) -> list[dict[str, Any]]:

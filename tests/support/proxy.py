@@ -46,6 +46,7 @@ class Proxy:
         self._delay = 0.0
         self._rate: int | None = None
         self._answer: Callable[[str], bytes | None] = _passes
+        self._naming = b""
         self.port = 0
         self.accepted = 0
         """How many connections there have been."""
@@ -97,14 +98,15 @@ class Proxy:
 
         self._call(slow)
 
-    def answer(self, answer: Callable[[str], bytes | None]) -> None:
+    def answer(self, answer: Callable[[str], bytes | None], *, naming: bytes = b"") -> None:
         """Give the answer to HTTP requests in the service's place; those for whose method it is None get through.
 
-        It ends the connection, so that it says ``Connection: close``.
+        So do those whose head does not have the bytes of ``naming``. It ends the connection, so that it says
+        ``Connection: close``.
         """
 
         async def take() -> None:
-            self._answer = answer
+            self._answer, self._naming = answer, naming
 
         self._call(take)
 
@@ -209,7 +211,7 @@ class Proxy:
             if back is not None and self._marker is not None and self._marker in piece:
                 link.swallowed = True
             request = _REQUEST.match(piece) if back is not None else None
-            said = self._answer(request[1].decode("ascii")) if request else None
+            said = self._answer(request[1].decode("ascii")) if request and self._naming in piece else None
             if back is not None and said is not None:
                 back.write(said)
                 # The rest of the request is read: where it is not, the answer may be lost with the connection.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import logging
 import threading
 from collections.abc import Callable
@@ -22,6 +23,7 @@ from photo_worker.errors import (
     RequestTokenTaken,
     ServiceRefused,
 )
+from photo_worker.permission_errors import WorkerBucketForbidden
 from tests.support.harness import eventually
 
 AWAY = DatabaseUnavailable(database="d", reason="connection refused")
@@ -99,6 +101,29 @@ async def test_a_worker_that_loses_its_credentials_stops_and_goes_on(
     watching.cancel()
 
 
+async def test_codes_that_alternate_within_one_outage_are_said_once_each(
+    needs: Needs, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    refused = ServiceRefused(service="S3", reason="ExpiredToken")
+    admission = Admission([needs])
+    for _ in range(2):
+        caplog.clear()
+        needs.error = AWAY
+        looking = asyncio.create_task(admission.first_look())
+        began = needs.looks
+        while needs.looks < began + 20:
+            looks = needs.looks
+            await until(lambda looks=looks: needs.looks > looks)
+            needs.error = refused if needs.error is AWAY else AWAY
+        # A later outage is said again.
+        codes = [vars(record)["photo"]["code"] for record in said(caplog, "takes no work")]
+        assert sorted(codes) == ["database_unavailable", "service_refused"]
+        needs.error = None
+        await asyncio.wait_for(looking, 10)
+        assert len(said(caplog, "takes work again")) == 1
+
+
 async def test_one_refused_object_does_not_stop_a_worker(needs: Needs) -> None:
     admission = Admission([needs])
     await admission.first_look()
@@ -158,6 +183,49 @@ async def test_a_step_that_fails_again_and_again_asks_little_and_leaves_the_othe
     assert admission.held_back(PERSIST, jobs[0]) is None
 
 
+async def test_a_service_that_throttles_most_calls_is_told_of_once_a_minute(
+    needs: Needs, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    clock = Clock()
+    admission = Admission([needs], clock=clock)
+    await admission.first_look()
+    # One call in five succeeds, and so ends each row of failures.
+    calls = itertools.count()
+    service = Service(admission, works=lambda job: next(calls) % 5 == 4)
+    for clock.now in range(600):
+        for job in ("one", "two", "three", "four", "five"):
+            service.attempt(job)
+    less = said(caplog, "takes less work: ocr_textract")
+    assert 9 <= len(less) <= 10
+    assert len(less) - 1 <= len(said(caplog, "takes ocr_textract again")) <= len(less)
+
+
+async def test_a_step_that_begins_to_fail_for_good_within_the_silence_is_told_of_after_it(
+    needs: Needs, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    clock = Clock()
+    admission = Admission([needs], clock=clock)
+    await admission.first_look()
+    service = Service(admission)
+    for clock.now in range(10):
+        service.attempt("job")
+    service.works = lambda job: True
+    for clock.now in range(10, 20):
+        service.attempt("job")
+    assert len(said(caplog, "takes less work")) == len(said(caplog, "takes ocr_textract again")) == 1
+    service.works = lambda job: False
+    for clock.now in range(20, 600):
+        service.attempt("job")
+        assert clock.now >= 60 or len(said(caplog, "takes less work")) == 1
+    assert len(said(caplog, "takes less work")) == 2
+    # Another step has lines of its own.
+    for _ in range(3):
+        admission.heard(PERSIST, AWAY)
+    assert len(said(caplog, "takes less work: persist_artifacts")) == 1
+
+
 async def test_single_failures_hold_nothing_back(needs: Needs) -> None:
     admission = Admission([needs], clock=lambda: 0.0)
     await admission.first_look()
@@ -215,6 +283,25 @@ async def test_refused_objects_keep_no_other_job_waiting(needs: Needs) -> None:
             admission.heard(OCR, error)
     assert slots.try_reserve_slot(ASKED) is not None
     await asyncio.wait_for(slots.reserve_slot(ASKED), 1)
+
+
+async def test_refused_objects_hold_no_healthy_job_back(needs: Needs) -> None:
+    admission = Admission([needs], clock=lambda: 0.0)
+    await admission.first_look()
+    for number in range(200):
+        admission.ended(OCR, f"refused-{number}", failed=True)
+        admission.heard(OCR, ObjectForbidden(bucket="theirs", key=f"{number}.jpg"))
+    assert [admission.held_back(OCR, f"healthy-{number}") for number in range(20)] == [None] * 20
+
+
+async def test_a_worker_whose_own_bucket_refuses_what_it_stores_takes_less_work(needs: Needs) -> None:
+    """As where a policy of the bucket refuses what no look sees."""
+    admission = Admission([needs], clock=lambda: 0.0)
+    await admission.first_look()
+    for number in range(3):
+        admission.ended(OCR, f"job-{number}", failed=True)
+        admission.heard(OCR, WorkerBucketForbidden(bucket="ours", key=f"artifacts/{number}/textract.json"))
+    assert admission.held_back(OCR, "job-0") is not None
 
 
 async def test_a_check_that_fails_unexpectedly_is_told_of_and_looked_at_again(

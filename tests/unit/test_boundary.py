@@ -133,6 +133,17 @@ async def test_the_worker_s_own_bucket_is_not_the_job_s_to_miss() -> None:
     assert (other.type, other.non_retryable) == ("bucket_missing", True)
 
 
+@pytest.mark.parametrize("key", ["artifacts/1/textract.json", "converted/1.jpg"])
+async def test_what_the_worker_may_not_store_in_its_own_bucket_is_its_fault(key: str) -> None:
+    heard: list[str | None] = []
+    boundary = ErrorBoundary("photos", heard=lambda kind, error: heard.append(error.code if error else None))
+    told = await ends(ObjectForbidden(bucket="photos", key=key), boundary)
+    assert (told.type, told.non_retryable) == ("worker_bucket_forbidden", False)
+    await ends(ObjectForbidden(bucket="theirs", key=key), boundary)
+    await ends(ObjectForbidden(bucket="photos", key="raw/1.jpg"), boundary)
+    assert heard == ["worker_bucket_forbidden", "object_forbidden", "object_forbidden"]
+
+
 async def test_what_a_service_or_the_worker_is_at_fault_for_is_heard() -> None:
     heard: list[tuple[str, str | None]] = []
     boundary = ErrorBoundary(heard=lambda kind, error: heard.append((kind, error.code if error else None)))

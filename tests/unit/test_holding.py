@@ -16,21 +16,22 @@ from temporalio.worker import ActivityInboundInterceptor, ExecuteActivityInput
 from photo_worker.activities.boundary import ErrorBoundary
 from photo_worker.activities.holding import HoldBack
 from photo_worker.admission import Admission
-from photo_worker.errors import OcrThrottled
+from photo_worker.errors import ObjectForbidden, OcrThrottled, PhotoWorkerError
 
 ASKED: Any = None
 LASTING, COUNTED = RetryPolicy(maximum_attempts=0), RetryPolicy(maximum_attempts=5)
 
 
-class Throttled(ActivityInboundInterceptor):
-    """An activity whose service asks to slow down. Counts its calls."""
+class Failing(ActivityInboundInterceptor):
+    """An activity that fails, by default because its service asks to slow down. Counts its calls."""
 
     def __init__(self) -> None:
         self.calls = 0
+        self.error: PhotoWorkerError = OcrThrottled(engine="textract", reason="slow down")
 
     async def execute_activity(self, input: ExecuteActivityInput) -> Any:
         self.calls += 1
-        raise OcrThrottled(engine="textract", reason="slow down")
+        raise self.error
 
 
 class Attempts:
@@ -38,8 +39,8 @@ class Attempts:
 
     def __init__(self) -> None:
         self.admission = Admission([], clock=lambda: 0.0)
-        self.service = Throttled()
-        boundary = ErrorBoundary(heard=self.admission.heard)
+        self.service = Failing()
+        boundary = ErrorBoundary("photos", heard=self.admission.heard)
         # As a worker wraps them: the first interceptor is outermost.
         self._inbound = boundary.intercept_activity(HoldBack(self.admission).intercept_activity(self.service))
 
@@ -70,6 +71,17 @@ async def test_an_attempt_that_is_put_back_asks_for_nothing_and_says_why(caplog:
     assert not any(error.non_retryable for error in held)
     assert "[ocr_throttled] The OCR service asks to slow down" in held[0].message
     assert not caplog.records
+
+
+async def test_a_bucket_that_stores_nothing_is_not_paid_for_again_and_again() -> None:
+    """As where no look sees what refuses the answers: each call would have a document read."""
+    attempts = Attempts()
+    for _ in range(20):
+        job = str(uuid4())
+        attempts.service.error = ObjectForbidden(bucket="photos", key=f"artifacts/{job}/textract.json")
+        await attempts.fail("ocr_textract", job)
+    # Three that tell, and one job that is tried in this second.
+    assert attempts.service.calls == 4
 
 
 async def test_other_steps_go_on() -> None:

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -26,6 +27,7 @@ from photo_worker.errors import (
     PhotoWorkerError,
 )
 from photo_worker.integrity.binding import bind
+from photo_worker.permission_errors import WorkerBucketForbidden
 from photo_worker.ports import DocumentRef, ObjectEntry, ObjectInfo
 from photo_worker.storage.memory import MemoryObjectStore, MemoryRecipeRepository
 
@@ -39,8 +41,8 @@ class Permitting(MemoryObjectStore):
 
     def __init__(self) -> None:
         super().__init__()
-        self.permissions = {"s3:GetObject", "s3:ListBucket"}
-
+        self.permissions = {"s3:GetObject", "s3:ListBucket", "s3:PutObject"}
+        self.refused_prefix = ""
         self.requests: list[str] = []
 
     def head(self, bucket: str, key: str, *, version_id: str = "") -> ObjectInfo:
@@ -50,6 +52,13 @@ class Permitting(MemoryObjectStore):
     def get(self, bucket: str, key: str, *, limit_bytes: int, version_id: str = "") -> bytes:
         with self._permitted("get", bucket, key):
             return super().get(bucket, key, limit_bytes=limit_bytes, version_id=version_id)
+
+    def replace(self, bucket: str, key: str, body: bytes, **named: Any) -> bool:
+        self.requests.append(f"replace {key}")
+        missing = {"s3:PutObject", "s3:ListBucket"} - self.permissions
+        if missing or (self.refused_prefix and key.startswith(self.refused_prefix)):
+            raise ObjectForbidden(bucket=bucket, key=key)
+        return super().replace(bucket, key, body, **named)
 
     @contextmanager
     def _permitted(self, request: str, bucket: str, key: str) -> Iterator[None]:
@@ -85,7 +94,7 @@ def test_a_worker_that_may_not_list_an_unbound_bucket_names_the_permission_that_
     with pytest.raises(ListingForbidden) as caught:
         look()
     assert "s3:ListBucket" in caught.value.hint
-    store.permissions.add("s3:ListBucket")
+    store.permissions |= {"s3:ListBucket", "s3:PutObject"}
     look()
 
 
@@ -98,7 +107,7 @@ def test_a_worker_that_may_not_read_says_so_once_it_may_list() -> None:
     with pytest.raises(ObjectForbidden) as caught:
         look()
     assert "s3:GetObject" in caught.value.hint
-    store.permissions.add("s3:GetObject")
+    store.permissions |= {"s3:GetObject", "s3:PutObject"}
     look()
 
 
@@ -108,11 +117,23 @@ def test_a_bound_bucket_needs_no_listing() -> None:
 
 
 @pytest.mark.parametrize("bound", [True, False], ids=["bound", "never bound"])
-def test_a_look_at_a_right_bucket_is_one_request(bound: bool) -> None:
-    store, application = store_of("s3:GetObject", "s3:ListBucket", bound=bound)
+def test_a_look_at_a_right_bucket_is_three_requests_and_writes_nothing(bound: bool) -> None:
+    store, application = store_of("s3:GetObject", "s3:ListBucket", "s3:PutObject", bound=bound)
+    there = list(MemoryObjectStore.list(store, BUCKET, ""))
     store.requests.clear()
     readiness._bucket(application)()
-    assert len(store.requests) == 1, store.requests
+    assert len(store.requests) == 3, store.requests
+    assert list(MemoryObjectStore.list(store, BUCKET, "")) == there
+
+
+@pytest.mark.parametrize("prefix", ["artifacts/", "converted/"])
+def test_a_worker_that_may_not_store_takes_no_work_and_names_the_permission(prefix: str) -> None:
+    store, application = store_of("s3:GetObject", "s3:ListBucket", "s3:PutObject", bound=True)
+    store.refused_prefix = prefix
+    with pytest.raises(WorkerBucketForbidden, match=prefix) as caught:
+        readiness._bucket(application)()
+    assert "s3:PutObject" in caught.value.hint
+    assert not to_application_error(caught.value).non_retryable
 
 
 def engine_check(settings: Settings) -> None:

@@ -22,6 +22,10 @@ from tests.support.proxy import Proxy, proxy_to
 POSTGRES, S3, TEXTRACT, TEMPORAL = "postgres", "s3", "textract", "temporal"
 AWAY, SILENT, SLOW, THROTTLING, READ_ONLY, REFUSED = "away", "silent", "slow", "throttling", "read-only", "refused"
 
+# The credentials are known and lack a permission: at Postgres for all that writes, at Textract for Start. S3 without
+# s3:PutObject is one that only reads.
+FORBIDDEN = "forbidden"
+
 _ADDRESSES = {
     POSTGRES: "DATABASE_URL",
     S3: "AWS_ENDPOINT_URL_S3",
@@ -83,7 +87,8 @@ class Reach:
         elif self._role is not None:
             self._role.begin(kind)
         else:
-            self._proxy.answer(_ANSWERS[self._service, kind])
+            naming = b".StartDocumentTextDetection" if (self._service, kind) == (TEXTRACT, FORBIDDEN) else b""
+            self._proxy.answer(_ANSWERS[self._service, kind], naming=naming)
 
     def end(self, kind: str) -> None:
         """Let it be as before. Connections that were swallowed stay so; those of Temporal's library are cut.
@@ -120,21 +125,22 @@ async def reach_of(variables: dict[str, str], service: str, late: float) -> Asyn
 
 
 class Role:
-    """A role of one worker's own at Postgres, with all that the owner of the tables may do."""
+    """A role of one worker's own at Postgres, with all that the owner of the tables may do; ``forbidden``, it reads."""
 
     def __init__(self, admin: str) -> None:
         self.name = f"pw_{secrets.token_hex(6)}"
         self.password = secrets.token_hex(8)
         self._admin = admin
+        self._owner = ""
 
     def begin(self, kind: str) -> None:
         """Set what goes wrong, and end the role's connections, so that it is met at once."""
-        self._run(f"ALTER ROLE {{}} {_ROLES[kind][0]}")
+        self._run(_ROLES[kind][0])
         self.cut()
 
     def end(self, kind: str) -> None:
         """Take it back. Connections that were made meanwhile stay as they are, but for those that cannot write."""
-        self._run(f"ALTER ROLE {{}} {_ROLES[kind][1]}")
+        self._run(_ROLES[kind][1])
         if kind == READ_ONLY:
             self.cut()
 
@@ -151,6 +157,7 @@ class Role:
                     sql.Identifier(self.name), sql.Literal(self.password), sql.Identifier(owner)
                 )
             )
+        self._owner = owner
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -161,7 +168,8 @@ class Role:
 
     def _run(self, statement: str) -> None:
         with psycopg.connect(self._admin, autocommit=True) as connection:
-            connection.execute(sql.SQL(statement).format(sql.Identifier(self.name)))
+            name, owner = sql.Identifier(self.name), sql.Identifier(self._owner)
+            connection.execute(sql.SQL(statement).format(name, owner=owner))
 
 
 def role_in(admin: str) -> Role:
@@ -169,11 +177,18 @@ def role_in(admin: str) -> Role:
     return Role(admin)
 
 
-# By kind: what a role is altered to, and back. A server that has failed over is read-only to all, here to one role.
+# By kind: what is done to a role, and the way back. A server that has failed over is read-only to all, here to one.
 _ROLES = {
-    THROTTLING: ("CONNECTION LIMIT 0", "CONNECTION LIMIT -1"),
-    READ_ONLY: ("SET default_transaction_read_only = on", "RESET default_transaction_read_only"),
-    REFUSED: ("NOLOGIN", "LOGIN"),
+    THROTTLING: ("ALTER ROLE {} CONNECTION LIMIT 0", "ALTER ROLE {} CONNECTION LIMIT -1"),
+    READ_ONLY: (
+        "ALTER ROLE {} SET default_transaction_read_only = on",
+        "ALTER ROLE {} RESET default_transaction_read_only",
+    ),
+    REFUSED: ("ALTER ROLE {} NOLOGIN", "ALTER ROLE {} LOGIN"),
+    FORBIDDEN: (
+        "REVOKE {owner} FROM {0}; GRANT SELECT ON ALL TABLES IN SCHEMA public TO {0}",
+        "GRANT {owner} TO {0}",
+    ),
 }
 
 
@@ -205,4 +220,5 @@ _ANSWERS = {
     (S3, REFUSED): _s3_error("403 Forbidden", "InvalidAccessKeyId"),
     (TEXTRACT, THROTTLING): _textract_error("ThrottlingException"),
     (TEXTRACT, REFUSED): _textract_error("UnrecognizedClientException"),
+    (TEXTRACT, FORBIDDEN): _textract_error("AccessDeniedException"),
 }

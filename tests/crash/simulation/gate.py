@@ -132,7 +132,7 @@ class Process:
         self.alive = True
         self.paused = False
         self.refused: dict[str, Answer] = {}
-        """What the ports say that refuse its credentials."""
+        """What the ports, or single methods of them such as ``rows.start``, say that refuse its credentials."""
         self.strands: list[Strand] = []
 
     def __repr__(self) -> str:
@@ -204,8 +204,10 @@ class Gate:
         self.calls.append(Call(number, name, _source(), strand.process.name, answers is not None, repeatable, modes))
         self._begin(strand, number, port, modes, answers)
         self._inject(strand, number, Phase.BEFORE, answers)
-        if answers is not None and port in strand.process.refused:
-            raise strand.process.refused[port]()
+        refused = strand.process.refused
+        refusal = refused.get(name, refused.get(port))
+        if answers is not None and refusal is not None:
+            raise refusal()
         result = self._served(strand, self.outages.get(port), modes, answers, lambda: self._done(number, effect))
         self.answered.add(number)
         self._inject(strand, number, Phase.AFTER, answers)

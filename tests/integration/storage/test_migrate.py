@@ -25,6 +25,7 @@ from photo_worker.errors import (
     SchemaUnknown,
     ServiceRefused,
 )
+from photo_worker.permission_errors import DatabaseForbidden
 from photo_worker.storage import migrate
 from photo_worker.storage.postgres import PostgresRecipeRepository, make_pool
 
@@ -59,10 +60,24 @@ def test_a_role_that_may_not_write_is_refused(database_url: str) -> None:
         try:
             owner.execute(sql.SQL("GRANT SELECT ON ALL TABLES IN SCHEMA public TO {}").format(name))
             url = conninfo.make_conninfo(database_url, user=role, password=password)
-            with pytest.raises(ServiceRefused, match="permission denied for table recipes"):
+            with pytest.raises(DatabaseForbidden, match="permission denied for table recipes") as caught:
                 migrate.require_usable(url)
-            owner.execute(sql.SQL("GRANT INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA public TO {}").format(name))
+            assert "SELECT, INSERT, UPDATE" in caught.value.hint
+            owner.execute(sql.SQL("GRANT INSERT, UPDATE ON recipes, recipe_ocr TO {}").format(name))
+            owner.execute(sql.SQL("GRANT INSERT ON earlier_hashes TO {}").format(name))
             migrate.require_usable(url)
+            for privilege in ("INSERT ON recipes", "UPDATE ON recipe_ocr", "INSERT ON earlier_hashes"):
+                # What a worker meets only when it has a result, or finds that a photo was replaced.
+                owner.execute(sql.SQL("REVOKE " + privilege + " FROM {}").format(name))
+                with pytest.raises(DatabaseForbidden, match="permission denied"):
+                    migrate.require_usable(url)
+                owner.execute(sql.SQL("GRANT " + privilege + " TO {}").format(name))
+            migrate.require_usable(url)
+            # One of columns is enough.
+            owner.execute(sql.SQL("REVOKE INSERT ON earlier_hashes FROM {}").format(name))
+            owner.execute(sql.SQL("GRANT INSERT (recipe_id, content_sha256) ON earlier_hashes TO {}").format(name))
+            migrate.require_usable(url)
+            assert owner.execute("SELECT count(*) FROM recipes").fetchone() == (0,)
         finally:
             owner.execute(sql.SQL("DROP OWNED BY {}").format(name))
             owner.execute(sql.SQL("DROP ROLE {}").format(name))

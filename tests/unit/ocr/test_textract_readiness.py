@@ -9,7 +9,7 @@ from photo_worker.config import Settings
 from photo_worker.errors import OcrThrottled, OcrUnavailable, PhotoWorkerError, ServiceRefused
 from photo_worker.ocr.textract import TextractApi
 from photo_worker.storage.memory import MemoryObjectStore
-from tests.support.textract_answers import Reply, refusal, textract_answering
+from tests.support.textract_answers import Reply, backend_at, refusal, textract_answering
 
 # As AWS answers a role whose policy names DetectDocumentText alone.
 NOT_PERMITTED = refusal(
@@ -18,9 +18,14 @@ NOT_PERMITTED = refusal(
 )
 
 
-def look(reply: Reply, api: TextractApi, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Look at a Textract that gives this answer, as a worker with these settings does."""
-    with textract_answering(reply) as served:
+NO_JOB = refusal("InvalidJobIdException")
+NO_DOCUMENT = refusal("InvalidParameterException", "Request has invalid parameters")
+OPERATIONS: dict[TextractApi, str] = {"async": "StartDocumentTextDetection", "sync": "DetectDocumentText"}
+
+
+def look(*replies: Reply, api: TextractApi, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Look at a Textract that gives these answers, as a worker with these settings does; return what was called."""
+    with textract_answering(*replies) as served:
         for name, value in {
             "AWS_ENDPOINT_URL_TEXTRACT": served.url,
             "AWS_DEFAULT_REGION": "eu-central-1",
@@ -29,14 +34,44 @@ def look(reply: Reply, api: TextractApi, monkeypatch: pytest.MonkeyPatch) -> Non
         }.items():
             monkeypatch.setenv(name, value)
         BackendRegistry(Settings(textract_api=api), MemoryObjectStore()).require_usable()
+        return [str(call["target"]).rpartition(".")[2] for call in served.calls]
 
 
 def test_a_worker_with_the_synchronous_api_needs_the_permission_of_that_one_alone(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    look(NOT_PERMITTED, "sync", monkeypatch)
+    look(NOT_PERMITTED, NO_DOCUMENT, api="sync", monkeypatch=monkeypatch)
     with pytest.raises(ServiceRefused, match="GetDocumentTextDetection"):
-        look(NOT_PERMITTED, "async", monkeypatch)
+        look(NOT_PERMITTED, NO_DOCUMENT, api="async", monkeypatch=monkeypatch)
+
+
+@pytest.mark.parametrize("api", ["async", "sync"])
+def test_a_role_that_may_not_have_documents_read_is_refused_before_it_has_a_job(
+    api: TextractApi, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    operation = OPERATIONS[api]
+    not_permitted = refusal("AccessDeniedException", f"is not authorized to perform: textract:{operation}")
+    with pytest.raises(ServiceRefused, match=operation):
+        look(NO_JOB, not_permitted, api=api, monkeypatch=monkeypatch)
+
+
+@pytest.mark.parametrize("api", ["async", "sync"])
+def test_a_look_names_no_document_that_could_be_charged(api: TextractApi, monkeypatch: pytest.MonkeyPatch) -> None:
+    with textract_answering(NO_JOB, NO_DOCUMENT) as served:
+        backend_at(served.url, monkeypatch, api).require_usable()
+    assert len(served.calls) == 2
+    assert "S3Object" not in str(served.calls)
+    assert "Bytes" not in str(served.calls)
+
+
+@pytest.mark.parametrize("api", ["async", "sync"])
+@pytest.mark.parametrize(
+    "reply", [refusal("ProvisionedThroughputExceededException"), refusal("LimitExceededException"), NO_DOCUMENT]
+)
+def test_a_busy_operation_keeps_no_worker_from_its_jobs(
+    api: TextractApi, reply: Reply, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert look(NO_JOB, reply, api=api, monkeypatch=monkeypatch)[-1] == OPERATIONS[api]
 
 
 @pytest.mark.parametrize("api", ["async", "sync"])
@@ -56,11 +91,11 @@ def test_a_worker_waits_for_credentials_and_service_with_either_api(
     api: TextractApi, reply: Reply, kind: type[PhotoWorkerError], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with pytest.raises(kind):
-        look(reply, api, monkeypatch)
+        look(reply, api=api, monkeypatch=monkeypatch)
 
 
 @pytest.mark.parametrize("api", ["async", "sync"])
 def test_that_a_job_is_not_known_is_the_answer_of_a_service_that_works(
     api: TextractApi, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    look(refusal("InvalidJobIdException"), api, monkeypatch)
+    look(NO_JOB, api=api, monkeypatch=monkeypatch)

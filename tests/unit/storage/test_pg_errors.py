@@ -15,6 +15,7 @@ from photo_worker.errors import (
     SchemaMissing,
     ServiceRefused,
 )
+from photo_worker.permission_errors import DatabaseForbidden
 from photo_worker.storage.pg_errors import describe_database, translate, translated
 from photo_worker.storage.postgres import make_pool
 
@@ -28,7 +29,7 @@ FATAL = 'connection failed: connection to server at "127.0.0.1", port 1 failed: 
         (pg.UndefinedColumn('column "s3_raw_bucket" does not exist'), SchemaMissing),
         (pg.InvalidPassword("no"), ServiceRefused),
         (pg.InvalidAuthorizationSpecification("no"), ServiceRefused),
-        (pg.InsufficientPrivilege("permission denied for table recipes"), ServiceRefused),
+        (pg.InsufficientPrivilege("permission denied for table recipes"), DatabaseForbidden),
         (pg.InvalidCatalogName('database "x" does not exist'), DatabaseMissing),
         (pg.AdminShutdown("terminating connection"), DatabaseUnavailable),
         (pg.CannotConnectNow("the database system is starting up"), DatabaseUnavailable),

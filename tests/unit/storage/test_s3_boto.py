@@ -111,6 +111,18 @@ def test_a_refusal_has_its_own_error_whichever_call_meets_it(
     assert caught.value.retryable is (kind is StorageUnavailable)
 
 
+@pytest.mark.parametrize("call", ["put", "put_new", "replace"])
+def test_a_write_that_is_refused_without_a_word_is_not_explained_by_what_is_missing(call: str) -> None:
+    """As a gateway refuses: that there is no object yet would end the job."""
+    calls = CALLS | {"replace": lambda store: store.replace("photos", "pie.jpg", b"", etag="0", content_type="a/b")}
+
+    def answer(asked: Request) -> Answer:
+        return Answer(403) if asked.method == "PUT" else refusal(404, "NoSuchKey")
+
+    with store_answering(answer) as (store, _), pytest.raises(ObjectForbidden):
+        calls[call](store)
+
+
 @pytest.mark.parametrize("body", [b"<html>We are back soon</html>", b"<html>We are <br>back soon</html>"])
 @pytest.mark.parametrize("call", ["head", "open", "get", "put", "put_new", "list"])
 def test_a_page_in_the_store_s_place_is_no_answer(call: str, body: bytes) -> None:

@@ -1,0 +1,151 @@
+"""The safeguards of when a worker takes jobs: its looks at what it needs, and what its attempts tell."""
+
+from __future__ import annotations
+
+from tests.crash.mutants import Edit
+from tests.crash.safeguard import Safeguard
+
+_ADMISSION = "tests/unit/test_admission.py::"
+_READINESS = "tests/unit/test_readiness.py::"
+_MIGRATE = "tests/integration/storage/test_migrate.py::"
+
+ADMISSION: tuple[Safeguard, ...] = (
+    Safeguard(
+        "polls-when-usable",
+        "a worker begins to poll when all that it needs is there",
+        "a worker with a wrong setting pulls the backlog into attempts that fail, beside workers that could do it",
+        (2, 11),
+        "it opens after its first look, whatever that has found",
+        (
+            Edit(
+                "photo_worker/admission.py",
+                "        await self._recover(await self._look())\n        self._open.set()",
+                "        self._open.set()",
+            ),
+        ),
+        (_ADMISSION + "test_a_worker_whose_database_is_away_begins_when_it_is_back",),
+    ),
+    Safeguard(
+        "stops-when-lost",
+        "a worker takes no more work while it lacks what it needs",
+        "a worker that loses a permission fails attempt after attempt of jobs that other workers could do",
+        (2, 11),
+        "it stays open",
+        (Edit("photo_worker/admission.py", "            self._open.clear()\n", ""),),
+        (_ADMISSION + "test_a_worker_that_loses_its_credentials_stops_and_goes_on",),
+    ),
+    Safeguard(
+        "failing-step-is-held-back",
+        "a step that fails again and again is asked for rarely",
+        "each job of a backlog asks a service that throttles, as often as its attempts are due",
+        (2, 11),
+        "every attempt is let through",
+        (Edit("photo_worker/admission.py", "return self.in_a_row >= MOST_IN_A_ROW", "return self.in_a_row < 0"),),
+        (_ADMISSION + "test_a_step_that_fails_again_and_again_asks_little_and_leaves_the_others_alone",),
+    ),
+    Safeguard(
+        "one-job-s-faults-hold-nothing-back",
+        "what concerns one job's object keeps no other job waiting",
+        "a few objects that may not be read keep every other photo waiting",
+        (2,),
+        "they count against the step",
+        (Edit("photo_worker/admission.py", "if isinstance(error, _OF_ONE_JOB):", "if isinstance(error, ()):"),),
+        (_ADMISSION + "test_refused_objects_hold_no_healthy_job_back",),
+    ),
+    Safeguard(
+        "own-bucket-is-no-job-s",
+        "an object that the worker may not store in its own bucket is the worker's fault",
+        "a worker without s3:PutObject has each photo of the backlog read, and can store none",
+        (2, 3),
+        "it counts as the job's object",
+        (
+            Edit(
+                "photo_worker/activities/boundary.py",
+                "elif isinstance(error, ObjectForbidden) and self._is_own(error):",
+                "elif False:",
+            ),
+        ),
+        ("tests/unit/test_holding.py::test_a_bucket_that_stores_nothing_is_not_paid_for_again_and_again",),
+    ),
+    Safeguard(
+        "may-store-before-it-polls",
+        "a worker that may not store results takes no job",
+        "a worker without s3:PutObject has photos read, and paid for, that it cannot store",
+        (2, 3),
+        "the look does not ask to write",
+        (Edit("photo_worker/readiness.py", "            _require_writing(store, bucket)\n", ""),),
+        (_READINESS + "test_a_worker_that_may_not_store_takes_no_work_and_names_the_permission[artifacts/]",),
+    ),
+    Safeguard(
+        "look-writes-nothing",
+        "a look at the bucket leaves nothing there",
+        "an object that belongs to no row appears in the bucket",
+        (4,),
+        "the look writes an object",
+        (
+            Edit(
+                "photo_worker/readiness.py",
+                'store.replace(bucket, key, b"", etag=_NO_ETAG, content_type=',
+                'store.put(bucket, key, b"", content_type=',
+            ),
+        ),
+        (_READINESS + "test_a_look_at_a_right_bucket_is_three_requests_and_writes_nothing[bound]",),
+    ),
+    Safeguard(
+        "may-read-before-it-polls",
+        "a worker whose role may not have documents read takes no job",
+        "a worker without textract:StartDocumentTextDetection fails every attempt that it pulls",
+        (2, 11),
+        "a refusal of the operation passes",
+        (
+            Edit(
+                "photo_worker/ocr/textract.py",
+                "    except client.exceptions.AccessDeniedException as error:\n        raise",
+                "    except ZeroDivisionError as error:\n        raise",
+            ),
+        ),
+        (
+            "tests/unit/ocr/test_textract_readiness.py::"
+            "test_a_role_that_may_not_have_documents_read_is_refused_before_it_has_a_job[async]",
+        ),
+    ),
+    Safeguard(
+        "may-write-rows-before-it-polls",
+        "a worker whose role lacks a privilege on a table takes no job",
+        "a role that may read rows and not write all of them fails every attempt that it pulls",
+        (2, 11),
+        "the privileges are not looked at",
+        (
+            Edit(
+                "photo_worker/storage/migrate.py",
+                "        for statement in _EXPLAINED:\n",
+                "        for statement in ():\n",
+            ),
+        ),
+        (_MIGRATE + "test_a_role_that_may_not_write_is_refused",),
+    ),
+    Safeguard(
+        "each-code-is-said-once",
+        "a worker says once of each code that it takes no work",
+        "in an outage whose codes alternate the log has a line for each look, and the operators' alarm rings all night",
+        (11,),
+        "each change of the code is said",
+        (
+            Edit(
+                "photo_worker/admission.py",
+                "                said.add(found.code)\n",
+                "                said = {found.code}\n",
+            ),
+        ),
+        (_ADMISSION + "test_codes_that_alternate_within_one_outage_are_said_once_each",),
+    ),
+    Safeguard(
+        "less-work-is-said-once-a-minute",
+        "that a step fails is said once a minute at most",
+        "a service that throttles most calls gives two lines a second",
+        (11,),
+        "each row of failures is said",
+        (Edit("photo_worker/admission.py", "SILENCE_SECONDS = 60.0", "SILENCE_SECONDS = 0.0"),),
+        (_ADMISSION + "test_a_service_that_throttles_most_calls_is_told_of_once_a_minute",),
+    ),
+)
