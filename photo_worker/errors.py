@@ -591,6 +591,16 @@ def fault_of(code: str) -> Fault:
     return next((kind.fault for kind in _tree(PhotoWorkerError) if kind.code == code), "defect")
 
 
+class BucketNeverBound(ConfigurationError):
+    """Nothing says that the bucket {bucket!r} belongs to the database {database}, so nothing is deleted: {reason}."""
+
+    code = "bucket_never_bound"
+    hint = (
+        "Check S3_BUCKET and DATABASE_URL. Where both are right, `photo-worker migrate` binds the two, as it does for "
+        "a deployment that is older than the binding; then run this again."
+    )
+
+
 # An operator ended the job's workflow; no class stands for it.
 TERMINATED = "terminated"
 
