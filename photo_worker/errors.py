@@ -355,6 +355,17 @@ class StepTimeout(PhotoWorkerError):
 class StepFailed(PhotoWorkerError):
     """The step {step} failed unexpectedly: {reason}."""
 
+class JobWithoutWorkflow(PhotoWorkerError):
+    """Temporal knows no workflow of job {job_id}, and its row says {row} since {since}: nothing runs."""
+
+    code = "job_without_workflow"
+    hint = (
+        "Check TEMPORAL_TARGET and TEMPORAL_NAMESPACE first: it may run elsewhere. Where they are right, Temporal lost "
+        "the workflow, or it ended and is past its retention: submit the photo again under the same id, or run "
+        "`photo-worker check --repair --job JOB`. `photo-worker erase JOB` removes it."
+    )
+
+
     code = "step_failed"
     in_histories = True
     hint = "This is a defect: report it with the job's history from the Temporal UI."
