@@ -20,7 +20,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Iterator
-from typing import ClassVar, Literal
+from typing import ClassVar, Literal, Self
 
 from photo_worker.printable import before_points
 
@@ -38,6 +38,9 @@ class PhotoWorkerError(Exception):
     in_histories: ClassVar[bool] = False
     """Workflow code makes it: its words stand in histories, where one full stop fewer is another failure."""
 
+    wrong_use: bool = False
+    """Whether an option or an argument of the command is what is wrong: the command ends with 2 then, else with 1."""
+
     retry_after_seconds: float | None = None
     """How long to wait before the next attempt: what the service asks for, or where soon would be too soon."""
 
@@ -51,6 +54,11 @@ class PhotoWorkerError(Exception):
         template = inspect.cleandoc(type(self).__doc__ or self.code).replace("\n", " ")
         self.message = template.format(**(context if self.in_histories else before_points(template, context)))
         super().__init__(self.message)
+
+    def from_option(self) -> Self:
+        """Say that the value came from an option or an argument, where the same error may have other causes."""
+        self.wrong_use = True
+        return self
 
     def __reduce__(self) -> tuple[object, ...]:
         return _rebuild, (type(self), self.context)
@@ -72,6 +80,7 @@ class InvalidJobId(InputError):
     """The job id {job_id!r} is not a UUID in its usual lower-case form."""
 
     code = "job_id_invalid"
+    wrong_use = True
     hint = "Use a UUID such as 8c5b4f0e-7a51-4a52-9f3a-2f6f3c1d9b77, or leave the job id out to get a new one."
 
 
@@ -123,6 +132,7 @@ class InvalidEngine(InputError):
     """The engine {engine!r} cannot be used: {reason}."""
 
     code = "engine_invalid"
+    wrong_use = True
     hint = "Name an OCR backend that the workers have, such as textract, or leave it out: then they take their own."
 
 
@@ -130,6 +140,7 @@ class SourceMissing(InputError):
     """There is nothing to submit at {path!r}: {reason}."""
 
     code = "source_missing"
+    wrong_use = True
     hint = "Check the path; quote a glob so that the shell leaves it alone."
 
 
@@ -344,17 +355,6 @@ class JobEndedWithoutRow(PhotoWorkerError):
     )
 
 
-class StepTimeout(PhotoWorkerError):
-    """The step {step} did not end in its time: {reason}."""
-
-    code = "step_timeout"
-    in_histories = True
-    hint = "Look at the worker's log for the step; if the document is ordinary, raise the timeout in policies."
-
-
-class StepFailed(PhotoWorkerError):
-    """The step {step} failed unexpectedly: {reason}."""
-
 class JobWithoutWorkflow(PhotoWorkerError):
     """Temporal knows no workflow of job {job_id}, and its row says {row} since {since}: nothing runs."""
 
@@ -365,6 +365,17 @@ class JobWithoutWorkflow(PhotoWorkerError):
         "`photo-worker check --repair --job JOB`. `photo-worker erase JOB` removes it."
     )
 
+
+class StepTimeout(PhotoWorkerError):
+    """The step {step} did not end in its time: {reason}."""
+
+    code = "step_timeout"
+    in_histories = True
+    hint = "Look at the worker's log for the step; if the document is ordinary, raise the timeout in policies."
+
+
+class StepFailed(PhotoWorkerError):
+    """The step {step} failed unexpectedly: {reason}."""
 
     code = "step_failed"
     in_histories = True
@@ -580,6 +591,16 @@ class BucketNotBound(ConfigurationError):
     )
 
 
+class BucketNeverBound(ConfigurationError):
+    """Nothing says that the bucket {bucket!r} belongs to the database {database}, so nothing is deleted: {reason}."""
+
+    code = "bucket_never_bound"
+    hint = (
+        "Check S3_BUCKET and DATABASE_URL. Where both are right, `photo-worker migrate` binds the two, as it does for "
+        "a deployment that is older than the binding; then run this again."
+    )
+
+
 class BindingUnreadable(ConfigurationError):
     """Nothing can be learnt of which database the bucket {bucket!r} belongs to: {reason}."""
 
@@ -600,16 +621,6 @@ class StackError(PhotoWorkerError):
 def fault_of(code: str) -> Fault:
     """Return what an error's code says is wrong; an unknown code counts as a defect."""
     return next((kind.fault for kind in _tree(PhotoWorkerError) if kind.code == code), "defect")
-
-
-class BucketNeverBound(ConfigurationError):
-    """Nothing says that the bucket {bucket!r} belongs to the database {database}, so nothing is deleted: {reason}."""
-
-    code = "bucket_never_bound"
-    hint = (
-        "Check S3_BUCKET and DATABASE_URL. Where both are right, `photo-worker migrate` binds the two, as it does for "
-        "a deployment that is older than the binding; then run this again."
-    )
 
 
 # An operator ended the job's workflow; no class stands for it.

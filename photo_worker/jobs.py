@@ -368,22 +368,24 @@ def check_engine(engine: str | None) -> None:
 def _request(job_id: UUID, bucket: str, key: str, options: Mapping[str, str | int | None]) -> ImageProcessingInput:
     """Return the workflow's input.
 
-    Raises ``InvalidBucket`` or ``InvalidContract`` where the contract does not take it.
+    Raises ``InvalidBucket`` or ``InvalidContract`` where the contract does not take it, which the caller's arguments
+    are to blame for: the settings' own bucket is always one that it takes.
 
     Made before anything is written: a value that is too long must not leave a photo and a row that no job ever reads.
     In a row no bucket stands for the worker's own, as the first rows have it: a job without one would be about another
     object there, and its erasure would delete that one.
     """
     if not bucket:
-        raise InvalidBucket(bucket=bucket, reason="it is empty")
+        raise InvalidBucket(bucket=bucket, reason="it is empty").from_option()
     try:
         return ImageProcessingInput.model_validate({"job_id": str(job_id), "bucket": bucket, "key": key, **options})
     except ValidationError as error:
         faults = {str(fault["loc"][0]): fault["msg"] for fault in error.errors(include_url=False, include_input=False)}
         if "bucket" in faults:
-            raise InvalidBucket(bucket=f"{bucket[:_SHOWN]}...", reason=f"it has {len(bucket)} characters") from None
+            long = InvalidBucket(bucket=f"{bucket[:_SHOWN]}...", reason=f"it has {len(bucket)} characters")
+            raise long.from_option() from None
         reason = "; ".join(f"{name}: {fault}" for name, fault in faults.items())
-        raise InvalidContract(contract=ImageProcessingInput.__name__, reason=reason) from None
+        raise InvalidContract(contract=ImageProcessingInput.__name__, reason=reason).from_option() from None
 
 
 def _read(path: Path) -> _Photo:

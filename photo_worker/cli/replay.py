@@ -18,7 +18,7 @@ from photo_worker.cli.replay_server import ServerOptions, fetched, server_option
 from photo_worker.errors import PhotoWorkerError
 from photo_worker.printable import printable
 from photo_worker.replay.target_names import PRODUCT_CONVERTER, PRODUCT_WORKFLOWS
-from photo_worker.replay_errors import AllowListInvalid, ReplayTargetBroken, ReplayTargetInvalid, ServerOptionInvalid
+from photo_worker.replay_errors import ReplayTargetBroken
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -28,7 +28,6 @@ if TYPE_CHECKING:
 
 HISTORIES = Path("tests/replay/histories")
 ALLOW_LIST = "allowed_drift.toml"
-_WRONG_USE = (ReplayTargetInvalid, AllowListInvalid, ServerOptionInvalid)
 _FORMATS = ("text", "json", "junit", "github")
 
 _LOG_COLUMNS = 160
@@ -217,7 +216,8 @@ def check(
             emit_error("replay check", "text", failed)
         click.echo(f"ended by {clock.ended_by.name}", err=True)
         ctx.exit(128 + clock.ended_by)
-    if isinstance(failed, _WRONG_USE):
+    if failed is not None and failed.wrong_use:
+        # The report above is the answer; an envelope behind it would be a second one.
         emit_error("replay check", "text", failed)
         ctx.exit(2)
     if failed is not None:
@@ -339,6 +339,7 @@ def list_histories(paths: tuple[Path, ...], output: OutputFormat) -> None:
     from photo_worker.replay.report import short
     from photo_worker.replay.view import list_row, recorded_coverage
 
+    _check_paths(paths)
     there = search(paths or (HISTORIES,))
     looked = [(path, *inspect(path)) for path in there.histories]
     histories = [history for _, history, _ in looked if history is not None]

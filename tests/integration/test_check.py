@@ -543,7 +543,7 @@ def test_a_job_that_the_command_starts_lives_as_long_as_one_that_is_submitted(
 @pytest.mark.parametrize(
     ("arguments", "changes", "code", "status"),
     [
-        (("--job", "42"), {}, "job_id_invalid", 1),
+        (("--job", "42"), {}, "job_id_invalid", 2),
         (("--job", str(uuid4())), {}, "job_missing", 1),
         ((), {"S3_BUCKET": "no-such-bucket-of-ours"}, "bucket_missing", 1),
         (("--job", str(uuid4())), {"S3_BUCKET": "no-such-bucket-of-ours"}, "bucket_missing", 1),
