@@ -105,7 +105,7 @@ OF_A_PROCESS = {
 
 
 # How messages name what is wrong that do not repeat all of it.
-TOLD = ("an argument is empty", "The object key", "There is no folder")
+TOLD = ("an argument is empty", "The object key", "There is no folder", "The job id", "There is nothing to submit")
 
 
 def opts_of(param: click.Parameter) -> str:
@@ -188,6 +188,8 @@ def test_a_nonsensical_value_ends_with_2(slug: str, name: str, arguments: list[s
         (["submit", "/no/such/photo.png"], "source_missing"),
         (["replay", "record", "nosuch", "--photo", PHOTO], "scenario_unknown"),
         (["replay", "record", "--scenarios", "nope:x"], "scenarios_unusable"),
+        (["demo", "--engine", "No!"], "engine_invalid"),
+        (["demo", "--engine", "nosuch"], "engine_unknown"),
         (["snapshot", "load", "No!"], "snapshot_name_invalid"),
         (["down", "--name", "No Name!"], "stack_name_invalid"),
     ],
