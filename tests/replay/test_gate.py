@@ -115,8 +115,8 @@ class TestNothing:
     def test_no_histories_is_red(self, tmp_path: Path) -> None:
         assert codes(check(loose(tmp_path))) == {"no_histories"}
 
-    def test_no_history_of_the_type_asked_for_is_red(self) -> None:
-        assert codes(check(replace(loose(GOOD), workflow="planted_oven"))) == {"no_histories"}
+    def test_no_history_of_the_type_asked_for_is_red(self, tmp_path: Path) -> None:
+        assert codes(check(replace(loose(tmp_path), workflow="planted_kitchen"))) == {"no_histories"}
 
     def test_a_type_that_neither_the_code_nor_a_history_has_is_wrong_use(self) -> None:
         with pytest.raises(WorkflowUnknown) as caught:
