@@ -358,7 +358,8 @@ class TestCommand:
         files = {name: tmp_path / name for name in ("text", "json", "junit", "github")}
         formats = [word for name, file in files.items() for word in ("--format", f"{name}={file}")]
         code, output, errors = await self.run(service, "--query", query, *formats, "--format", "json")
-        assert (code, kind in errors, "Traceback" in errors) == (1, True, False), errors
+        wrong = 2 if kind == "replay_query_refused" else 1
+        assert (code, kind in errors, "Traceback" in errors) == (wrong, True, False), errors
         for text in (output, files["json"].read_text(encoding="utf-8")):
             report = json.loads(text)
             assert (report["status"], report["error"]["code"], report["data"]["green"]) == ("failed", kind, False)
