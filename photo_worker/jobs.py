@@ -17,6 +17,7 @@ from pydantic import ValidationError
 
 from photo_worker import media
 from photo_worker.activities.ocr import load_response
+from photo_worker.command_errors import JobEndedWithoutRow, JobWithoutWorkflow
 from photo_worker.config import ENGINE_FORM, ENGINE_NAME
 from photo_worker.contracts.image import ImageProcessingInput, Manifest
 from photo_worker.contracts.keys import raw_key
@@ -28,11 +29,9 @@ from photo_worker.errors import (
     InvalidEngine,
     JobCancelled,
     JobConflict,
-    JobEndedWithoutRow,
     JobErased,
     JobFailed,
     JobMissing,
-    JobWithoutWorkflow,
     ObjectMissing,
     PhotoWorkerError,
     SourceUnreadable,

@@ -17,6 +17,7 @@ from typing import Any
 
 import click
 
+import photo_worker.command_errors
 import photo_worker.replay_errors
 import photo_worker.stack_errors
 import photo_worker.temporal_errors  # noqa: F401 - a part of the tree that is walked

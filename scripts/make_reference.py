@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import photo_worker.command_errors
 import photo_worker.replay_errors
 import photo_worker.stack_errors
 import photo_worker.temporal_errors  # noqa: F401 - a part of the tree that is walked

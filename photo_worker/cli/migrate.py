@@ -9,13 +9,8 @@ import click
 
 from photo_worker.cli.context import Surroundings, stack_option, surroundings
 from photo_worker.cli.output import Command, OutputFormat, emit, output_option, say
-from photo_worker.errors import (
-    BindingUnreadable,
-    BucketBoundElsewhere,
-    BucketNotBound,
-    PhotoWorkerError,
-    RebindUnconfirmed,
-)
+from photo_worker.command_errors import RebindUnconfirmed
+from photo_worker.errors import BindingUnreadable, BucketBoundElsewhere, BucketNotBound, PhotoWorkerError
 
 
 @click.command(cls=Command)

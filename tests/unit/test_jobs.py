@@ -11,17 +11,16 @@ from uuid import UUID, uuid4
 
 import pytest
 
+from photo_worker.command_errors import JobEndedWithoutRow, JobWithoutWorkflow
 from photo_worker.contracts.image import ImageProcessingInput, ImageProcessingResult
 from photo_worker.errors import (
     InvalidBucket,
     InvalidContract,
     InvalidEngine,
     JobConflict,
-    JobEndedWithoutRow,
     JobErased,
     JobFailed,
     JobMissing,
-    JobWithoutWorkflow,
     ObjectMissing,
     PhotoWorkerError,
 )

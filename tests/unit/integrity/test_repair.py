@@ -10,8 +10,9 @@ from uuid import UUID, uuid4
 
 import pytest
 
+from photo_worker.command_errors import JobEndedWithoutRow
 from photo_worker.contracts.keys import manifest_key, ocr_key
-from photo_worker.errors import BucketForbidden, JobEndedWithoutRow, ObjectMissing
+from photo_worker.errors import BucketForbidden, ObjectMissing
 from photo_worker.integrity.finding import Repair
 from photo_worker.integrity.look import Ports
 from photo_worker.integrity.repair import Repairer, Step
