@@ -13,15 +13,16 @@ the job itself ends the job.
     ├── ConfigurationError    the settings are wrong; the process does not start, a job waits for a right worker
     └── StackError            the local development stack; its kinds are in ``stack_errors``
 
-Those of the replay gate are in ``replay_errors``, Temporal's own in ``temporal_errors``, those of what a submission
-asks for in ``submission_errors``.
+Those that commands alone meet are in ``command_errors``, those of the replay gate in ``replay_errors``, Temporal's own
+in ``temporal_errors``, those of what a submission asks for in ``submission_errors``, those of refused permissions
+in ``permission_errors``.
 """
 
 from __future__ import annotations
 
 import inspect
 from collections.abc import Iterator
-from typing import ClassVar, Literal
+from typing import ClassVar, Literal, Self
 
 from photo_worker.printable import before_points
 
@@ -39,6 +40,9 @@ class PhotoWorkerError(Exception):
     in_histories: ClassVar[bool] = False
     """Workflow code makes it: its words stand in histories, where one full stop fewer is another failure."""
 
+    wrong_use: bool = False
+    """Whether an option or an argument of the command is what is wrong: the command ends with 2 then, else with 1."""
+
     retry_after_seconds: float | None = None
     """How long to wait before the next attempt: what the service asks for, or where soon would be too soon."""
 
@@ -52,6 +56,11 @@ class PhotoWorkerError(Exception):
         template = inspect.cleandoc(type(self).__doc__ or self.code).replace("\n", " ")
         self.message = template.format(**(context if self.in_histories else before_points(template, context)))
         super().__init__(self.message)
+
+    def from_option(self) -> Self:
+        """Say that the value came from an option or an argument, where the same error may have other causes."""
+        self.wrong_use = True
+        return self
 
     def __reduce__(self) -> tuple[object, ...]:
         return _rebuild, (type(self), self.context)
@@ -73,6 +82,7 @@ class InvalidJobId(InputError):
     """The job id {job_id!r} is not a UUID in its usual lower-case form."""
 
     code = "job_id_invalid"
+    wrong_use = True
     hint = "Use a UUID such as 8c5b4f0e-7a51-4a52-9f3a-2f6f3c1d9b77, or leave the job id out to get a new one."
 
 
@@ -124,6 +134,7 @@ class SourceMissing(InputError):
     """There is nothing to submit at {path!r}: {reason}."""
 
     code = "source_missing"
+    wrong_use = True
     hint = "Check the path; quote a glob so that the shell leaves it alone."
 
 
@@ -327,17 +338,6 @@ class JobExpired(PhotoWorkerError):
     )
 
 
-class JobEndedWithoutRow(PhotoWorkerError):
-    """The workflow of job {job_id} has ended ({status}: {reason}), and its row still says {row}: nothing runs."""
-
-    code = "job_ended_without_row"
-    hint = (
-        "Run `photo-worker check --repair --job JOB`. Where an operator terminated or cancelled it, or the job itself "
-        "was wrong, that writes into the row that it failed, and the photo can be submitted as a new job; anything "
-        "else is started once more. `photo-worker erase JOB` removes it."
-    )
-
-
 class StepTimeout(PhotoWorkerError):
     """The step {step} did not end in its time: {reason}."""
 
@@ -352,20 +352,6 @@ class StepFailed(PhotoWorkerError):
     code = "step_failed"
     in_histories = True
     hint = "This is a defect: report it with the job's history from the Temporal UI."
-
-
-class ConfirmationRequired(PhotoWorkerError):
-    """This deletes {what}, and nobody is there to confirm it."""
-
-    code = "confirmation_required"
-    hint = "Add --yes."
-
-
-class RebindUnconfirmed(PhotoWorkerError):
-    """This takes the bucket {bucket!r} away from the database {known}, and the command cannot ask for confirmation."""
-
-    code = "rebind_unconfirmed"
-    hint = "Add --yes."
 
 
 class WorkerFailed(PhotoWorkerError):

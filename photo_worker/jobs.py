@@ -6,16 +6,18 @@ import asyncio
 import hashlib
 import mimetypes
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 from uuid import UUID, uuid4
 
 from pydantic import ValidationError
 
 from photo_worker import media
 from photo_worker.activities.ocr import load_response
+from photo_worker.command_errors import JobEndedWithoutRow, JobWithoutWorkflow
 from photo_worker.config import ENGINE_FORM, ENGINE_NAME
 from photo_worker.contracts.image import ImageProcessingInput, Manifest
 from photo_worker.contracts.keys import raw_key
@@ -26,7 +28,6 @@ from photo_worker.errors import (
     InvalidContract,
     JobCancelled,
     JobConflict,
-    JobEndedWithoutRow,
     JobErased,
     JobFailed,
     JobMissing,
@@ -37,7 +38,7 @@ from photo_worker.errors import (
     ends_job,
 )
 from photo_worker.files import TooLong, read_regular
-from photo_worker.policies import OCR_RESULT_LIMIT_BYTES
+from photo_worker.policies import OCR_RESULT_LIMIT_BYTES, SUBMISSION_TIME
 from photo_worker.ports import (
     FINAL_STATUSES,
     ObjectStore,
@@ -125,16 +126,19 @@ class JobService:
         bucket: str,
         *,
         lifetime_seconds: int | None = None,
+        now: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
         """``orchestrator`` may be left out where rows alone are reported.
 
         ``lifetime_seconds`` is how long a new job waits for services that are away; the policies' own without it.
+        ``now`` is the clock that a row's age is taken from.
         """
         self._store = store
         self._repository = repository
         self._orchestrator = orchestrator
         self._bucket = bucket
         self._lifetime_seconds = lifetime_seconds
+        self._now = now
 
     async def submit(
         self,
@@ -194,16 +198,28 @@ class JobService:
         """Return what Temporal knows of a job's workflow.
 
         Raises ``JobEndedWithoutRow`` where it has ended although the job's row is open: a row is final before its
-        workflow closes.
+        workflow closes. Raises ``JobWithoutWorkflow`` where Temporal knows none of an open row that is older than
+        ``SUBMISSION_TIME``: a submission writes the row first. Raises ``JobErased`` where the job is erased meanwhile.
         """
         state = await self._started().state(job_id)
-        if state is None or state.is_open:
+        if state is not None and state.is_open:
             return state
         row = await asyncio.to_thread(self._repository.get, job_id)
-        if row is not None and row.status not in FINAL_STATUSES:
-            reason = f"[{state.reason_code}] {state.reason}" if state.reason else "no reason is known"
-            raise JobEndedWithoutRow(job_id=job_id, status=state.status, reason=reason, row=row.status)
-        return state
+        if row is None or row.status in FINAL_STATUSES:
+            return state
+        if state is None:
+            if self._now() - row.updated_at > SUBMISSION_TIME:
+                await self._raise_without_workflow(row)
+            return None
+        reason = f"[{state.reason_code}] {state.reason}" if state.reason else "no reason is known"
+        raise JobEndedWithoutRow(job_id=job_id, status=state.status, reason=reason, row=row.status)
+
+    async def _raise_without_workflow(self, row: Recipe) -> NoReturn:
+        # An erasure takes the workflow first and the row last.
+        if await asyncio.to_thread(self._repository.is_erased, row.id):
+            raise JobErased(job_id=row.id)
+        since = f"{row.updated_at.astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC"
+        raise JobWithoutWorkflow(job_id=row.id, row=row.status, since=since)
 
     async def _queue(self, job_id: UUID, bucket: str, key: str, sha256: str = "") -> Recipe:
         with at(CrashPoint.JOB_QUEUED):
@@ -256,7 +272,8 @@ class JobService:
     async def wait(self, job_id: UUID) -> JobReport:
         """Wait for a job's end, however it ends, and report it. Raises ``JobErased`` where it is erased meanwhile.
 
-        A run that ended because the job was reset, or set going again, is not the job's end.
+        Raises ``JobWithoutWorkflow`` where Temporal knows none although the row is open, and ``JobMissing`` where there
+        is no row either. A run that ended because the job was reset, or set going again, is not the job's end.
         """
         recipe = await asyncio.to_thread(self._repository.get, job_id)
         while recipe is None or recipe.status not in FINAL_STATUSES:
@@ -265,7 +282,11 @@ class JobService:
             except JobMissing as error:
                 if await asyncio.to_thread(self._repository.is_erased, job_id):
                     raise JobErased(job_id=job_id) from error
-                raise
+                latest_row = await asyncio.to_thread(self._repository.get, job_id)
+                if latest_row is None:
+                    raise
+                if latest_row.status not in FINAL_STATUSES:
+                    await self._raise_without_workflow(latest_row)
             except (JobFailed, JobCancelled) as error:
                 # Any other error says nothing of the job.
                 latest = await self._started().state(job_id)
@@ -346,22 +367,24 @@ def check_engine(engine: str | None) -> None:
 def _request(job_id: UUID, bucket: str, key: str, options: Mapping[str, str | int | None]) -> ImageProcessingInput:
     """Return the workflow's input.
 
-    Raises ``InvalidBucket`` or ``InvalidContract`` where the contract does not take it.
+    Raises ``InvalidBucket`` or ``InvalidContract`` where the contract does not take it, which the caller's arguments
+    are to blame for: the settings' own bucket is always one that it takes.
 
     Made before anything is written: a value that is too long must not leave a photo and a row that no job ever reads.
     In a row no bucket stands for the worker's own, as the first rows have it: a job without one would be about another
     object there, and its erasure would delete that one.
     """
     if not bucket:
-        raise InvalidBucket(bucket=bucket, reason="it is empty")
+        raise InvalidBucket(bucket=bucket, reason="it is empty").from_option()
     try:
         return ImageProcessingInput.model_validate({"job_id": str(job_id), "bucket": bucket, "key": key, **options})
     except ValidationError as error:
         faults = {str(fault["loc"][0]): fault["msg"] for fault in error.errors(include_url=False, include_input=False)}
         if "bucket" in faults:
-            raise InvalidBucket(bucket=f"{bucket[:_SHOWN]}...", reason=f"it has {len(bucket)} characters") from None
+            long = InvalidBucket(bucket=f"{bucket[:_SHOWN]}...", reason=f"it has {len(bucket)} characters")
+            raise long.from_option() from None
         reason = "; ".join(f"{name}: {fault}" for name, fault in faults.items())
-        raise InvalidContract(contract=ImageProcessingInput.__name__, reason=reason) from None
+        raise InvalidContract(contract=ImageProcessingInput.__name__, reason=reason).from_option() from None
 
 
 def _read(path: Path) -> _Photo:

@@ -32,6 +32,9 @@ SNIFF_BYTES = 1024 * 1024
 OCR_RESULT_LIMIT_BYTES = 32 * 1024 * 1024
 
 
+# A submission writes the row, looks at the photo again, puts it back where an erase took it, and starts the workflow.
+SUBMISSION_TIME = timedelta(minutes=1)
+
 # How long a job waits for services that are away and workers that are set up wrongly, where it says nothing else.
 JOB_LIFETIME = timedelta(days=1)
 

@@ -33,6 +33,7 @@ class ServerOptionInvalid(ReplayError):
     """The option {option} would be ignored: {reason}."""
 
     code = "replay_server_option_invalid"
+    wrong_use = True
     hint = "Leave it out, or correct its name: photo-worker replay check --help."
 
 
@@ -68,6 +69,7 @@ class ScenarioUnknown(InputError):
     """There is no scenario {name!r}; known are {known}."""
 
     code = "scenario_unknown"
+    wrong_use = True
     hint = "Choose one of these, or leave the names out to record all of them."
 
 
@@ -75,6 +77,7 @@ class ScenariosUnusable(InputError):
     """The scenarios {target!r} cannot be used: {reason}."""
 
     code = "scenarios_unusable"
+    wrong_use = True
     hint = "Name them as module:attribute, where the attribute is a photo_worker.replay.scenarios.Playbook."
 
 
@@ -96,6 +99,7 @@ class ReplayTargetInvalid(ReplayError):
     """The code to replay with is not there: {reason}."""
 
     code = "replay_target_invalid"
+    wrong_use = True
     hint = "Name it as MODULE:ATTRIBUTE: workflow classes with --workflows, a data converter with --converter."
 
 
@@ -106,10 +110,19 @@ class ReplayTargetBroken(ReplayError):
     hint = "Correct the code first: a worker would not start with it either."
 
 
+class WorkflowUnknown(ReplayError):
+    """Neither the code nor any history here has a workflow of type {name!r}; the code has {known}."""
+
+    code = "replay_workflow_unknown"
+    wrong_use = True
+    hint = "Correct --workflow, or leave it out to check all types."
+
+
 class AllowListInvalid(ReplayError):
     """The allow list {path!r} cannot be used: {reason}."""
 
     code = "replay_allow_list_invalid"
+    wrong_use = True
     hint = (
         "It is TOML with [[drift]] (workflow, where, what, was, now, reason) and [[coverage]] (workflow, exit, reason) "
         "tables; was and now are JSON in quotes, as the finding prints them."

@@ -44,6 +44,7 @@ class InvalidStackName(StackError):
     """The stack name {name!r} cannot be used: {reason}."""
 
     code = "stack_name_invalid"
+    wrong_use = True
     hint = "Choose a short name such as dev, ci or my-branch."
 
 
@@ -60,6 +61,7 @@ class InvalidSnapshotName(StackError):
     """The snapshot name {name!r} cannot be used: it needs 1 to 30 of a-z, 0-9 and inner hyphens."""
 
     code = "snapshot_name_invalid"
+    wrong_use = True
     hint = "Choose a short name such as seeded or before-upgrade."
 
 
@@ -89,6 +91,7 @@ class ServiceUnknown(StackError):
     """The stack {name!r} has no service {service!r} of its own; it has {known}."""
 
     code = "service_unknown"
+    wrong_use = True
     hint = "Choose one of these; a service that --external names is nobody's to pause or to make fail from here."
 
 
@@ -169,6 +172,7 @@ class ExternalInvalid(StackError):
     """The external {service} cannot be used: {reason}."""
 
     code = "external_invalid"
+    wrong_use = True
     hint = "Give SERVICE=ENDPOINT, such as temporal=HOST:PORT, postgres=postgresql://..., s3=http://HOST:PORT."
 
 

@@ -9,4 +9,5 @@ class InvalidEngine(InputError):
     """The engine {engine!r} cannot be used: {reason}."""
 
     code = "engine_invalid"
+    wrong_use = True
     hint = "Name an OCR backend that the workers have, such as textract, or leave it out: then they take their own."

@@ -17,6 +17,7 @@ from typing import Any
 
 import click
 
+import photo_worker.command_errors
 import photo_worker.permission_errors
 import photo_worker.replay_errors
 import photo_worker.stack_errors
@@ -192,12 +193,12 @@ def _page(named: Named, facts: Facts) -> str:
         lines += [f"- {text}" for text in texts] or [none]
     lines += ["", "## Exit codes", "", "| code | |", "| --- | --- |", f"| 0 | {facts.ok} |"]
     ones = [facts.failed] if facts.failed else []
-    ones += ["an error, by its code one of those below"] if facts.errors else []
+    ones += ["an error, by its code one of those below that are not marked"] if facts.errors else []
     lines += [f"| 1 | {'; or '.join(ones)} |"] if ones else []
     lines += [f"| {code} | {meaning} |" for code, meaning in _shared()["exit"].items() if int(code) > 1]
     if facts.errors:
         lines += ["", "| error | says ([what to do](../errors.md)) |", "| --- | --- |"]
-        lines += [f"| `{code}` | {_cell(_message(code))} |" for code in facts.errors]
+        lines += [f"| `{code}`{_mark(code)} | {_cell(_message(code))} |" for code in facts.errors]
     lines += _output(named, facts)
     if facts.examples:
         lines += ["", "## Examples", ""]
@@ -290,6 +291,12 @@ def messages() -> dict[str, str]:
 
 def _message(code: str) -> str:
     return messages()[code]
+
+
+def _mark(code: str) -> str:
+    """Mark what is always an option's or an argument's fault."""
+    kind = next(kind for kind in _tree(errors.PhotoWorkerError) if kind.code == code)
+    return " (2)" if kind.wrong_use else ""
 
 
 def _tree(kind: type[errors.PhotoWorkerError]) -> Iterator[type[errors.PhotoWorkerError]]:

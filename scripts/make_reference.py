@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import photo_worker.command_errors
 import photo_worker.permission_errors
 import photo_worker.replay_errors
 import photo_worker.stack_errors

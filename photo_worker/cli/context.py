@@ -11,6 +11,7 @@ import click
 
 from photo_worker.cli.completion import complete_stack
 from photo_worker.config import Environment, Origin, Settings, load_settings, read_environment
+from photo_worker.errors import ConfigurationError
 from photo_worker.loopback import proxy_exceptions
 from photo_worker.stack_errors import StackNotRunning
 
@@ -93,7 +94,7 @@ def resolve(
     Without ``use_stack``, a stack that runs here is left out.
     """
     asked = env_file_of(ctx)
-    environment = read_environment(environ, asked or Path(".env"), required=asked is not None)
+    environment = _environment(environ, asked)
     used: str | None = None
     explicit = stack_variables is not None or stack_name is not None
     if not use_stack:
@@ -106,6 +107,15 @@ def resolve(
             used = stack_name or "here"
             environment = _merge(environment, found, first=explicit)
     return environment, used
+
+
+def _environment(environ: Mapping[str, str], asked: Path | None) -> Environment:
+    try:
+        return read_environment(environ, asked or Path(".env"), required=asked is not None)
+    except ConfigurationError as error:
+        if asked is not None and not asked.is_file():
+            raise error.from_option() from error
+        raise
 
 
 def _running_stack(name: str | None) -> Mapping[str, str] | None:

@@ -18,7 +18,7 @@ import click
 from photo_worker.cli.context import Surroundings, stack_option, surroundings
 from photo_worker.cli.output import Command, OutputFormat, emit, output_option
 from photo_worker.cli.stack_options import wishes_options
-from photo_worker.errors import WorkerFailed
+from photo_worker.errors import UnknownEngine, WorkerFailed
 from photo_worker.files import read_regular
 from photo_worker.printable import printable
 from photo_worker.stack_errors import FixturesMissing
@@ -66,6 +66,7 @@ def demo(
     """
     from photo_worker.sources import expand_sources
 
+    _check_engine(engine)
     folder = fixtures or fixture_folder()
     found = expand_sources([str(folder)])
     for what in found.left_out:
@@ -83,6 +84,16 @@ def demo(
         status="failed" if failed else "ok",
     )
     ctx.exit(1 if failed else 0)
+
+
+def _check_engine(engine: str | None) -> None:
+    """Raise ``InvalidEngine``, or ``UnknownEngine`` where this machine, on which the demo's worker runs, has none."""
+    from photo_worker.jobs import check_engine
+    from photo_worker.ocr.registry import known_engines
+
+    check_engine(engine)
+    if engine is not None and engine not in (known := known_engines()):
+        raise UnknownEngine(engine=engine, known=", ".join(known)).from_option()
 
 
 def _stack_up(name: str | None, wishes: Wishes) -> LocalStack:

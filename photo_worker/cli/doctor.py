@@ -80,6 +80,8 @@ def _settings(ctx: click.Context) -> Iterator[Finding]:
         environment, _ = resolve(ctx, os.environ, use_stack=False)
         load_settings(environment)
     except PhotoWorkerError as error:
+        if error.wrong_use:
+            raise
         yield Finding("settings", "problem", error.message, error.hint)
         return
     yield Finding("settings", "ok", "valid; `photo-worker config show` prints them")

@@ -12,7 +12,8 @@ import click
 
 from photo_worker.cli.context import Surroundings, stack_option, surroundings
 from photo_worker.cli.output import Command, OutputFormat, emit, output_option
-from photo_worker.errors import ConfirmationRequired, JobMissing
+from photo_worker.command_errors import ConfirmationRequired
+from photo_worker.errors import JobMissing
 from photo_worker.printable import printable
 
 if TYPE_CHECKING:

@@ -13,6 +13,7 @@ import click
 
 from photo_worker.cli.completion import complete_service, complete_stack
 from photo_worker.cli.output import Command, OutputFormat, emit, output_option, table
+from photo_worker.cli.values import NumberRange
 from photo_worker.errors import SourceUnreadable
 from photo_worker.stack_errors import FaultNotSet
 
@@ -65,12 +66,10 @@ def faults() -> None:
 @click.option("--pause", is_flag=True, help="Stop the service where it is: it neither answers nor ends.")
 @click.option("--operation", "operations", multiple=True, help="Of Textract's, a name or pattern: Start*.")
 @click.option("--document", metavar="PATTERN", help="Key or s3://bucket/key of the documents that it is about.")
-@click.option(
-    "--probability", type=click.FloatRange(0, 1), help="The share of calls that it takes.  [default: all of them]"
-)
+@click.option("--probability", type=NumberRange(0, 1), help="The share of calls that it takes.  [default: all of them]")
 @click.option("--call", "calls", type=click.IntRange(1), multiple=True, help="Number of a call that it takes, from 1.")
 @click.option("--times", type=click.IntRange(1), help="How many calls it takes at most.")
-@click.option("--seconds", type=click.FloatRange(0, 86_400), help="How long, for slow, job-slow and notification-late.")
+@click.option("--seconds", type=NumberRange(0, 86_400), help="How long, for slow, job-slow and notification-late.")
 @click.option("--message", help="The StatusMessage of a job; goes with job-fails and job-partial.")
 @click.option("--pages", type=click.IntRange(0), help="How many pages are read; goes with job-partial.")
 @click.option("--seed", type=int, help="Which calls a probability takes; the same seed takes the same. Counts for all.")
@@ -147,13 +146,13 @@ def _read(script: Path) -> object:
     try:
         text = sys.stdin.read() if str(script) == "-" else script.read_text(encoding="utf-8")
     except UnicodeDecodeError as error:
-        raise SourceUnreadable(path=str(script), reason="it is not UTF-8 text") from error
+        raise SourceUnreadable(path=str(script), reason="it is not UTF-8 text").from_option() from error
     except OSError as error:
-        raise SourceUnreadable(path=str(script), reason=error.strerror or str(error)) from error
+        raise SourceUnreadable(path=str(script), reason=error.strerror or str(error)).from_option() from error
     try:
         return json.loads(text)
     except (ValueError, RecursionError) as error:
-        raise FaultNotSet(service="textract", reason=f"{script} is not JSON: {error}") from error
+        raise FaultNotSet(service="textract", reason=f"{script} is not JSON: {error}").from_option() from error
 
 
 @faults.command(cls=Command)

@@ -9,13 +9,8 @@ import click
 
 from photo_worker.cli.context import Surroundings, stack_option, surroundings
 from photo_worker.cli.output import Command, OutputFormat, emit, output_option, say
-from photo_worker.errors import (
-    BindingUnreadable,
-    BucketBoundElsewhere,
-    BucketNotBound,
-    PhotoWorkerError,
-    RebindUnconfirmed,
-)
+from photo_worker.command_errors import RebindUnconfirmed
+from photo_worker.errors import BindingUnreadable, BucketBoundElsewhere, BucketNotBound, PhotoWorkerError
 
 
 @click.command(cls=Command)
@@ -37,7 +32,7 @@ def migrate(
 
     Safe to run at any time and by several at once: migrations take a lock, and those that ran are
     not run again. The bucket is bound once, by a small object in it; without it, nothing in the bucket
-    is ever deleted by a repair. Where S3 is not set or does not answer, the schema is migrated all the
+    is ever deleted by a repair or an erase. Where S3 is not set or does not answer, the schema is migrated all the
     same, and the command says so; with --bind it then fails. So it does with a further bucket of a
     database that has been bound: S3_BUCKET may be wrong, and workers take no work until --bind.
     """
@@ -57,7 +52,7 @@ def migrate(
     todo = (
         BucketNotBound.hint
         if found["code"] == BucketNotBound.code
-        else "Run `photo-worker migrate --bind` when S3 can be used; until then `check --repair` deletes nothing."
+        else "Run `photo-worker migrate --bind` when S3 can be used; until then nothing is deleted."
     )
     warning = f"bucket {bucket} is not bound to this database yet: [{found['code']}] {found['reason']} {todo}"
     emit(

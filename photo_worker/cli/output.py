@@ -22,10 +22,10 @@ _SCHEMA_VERSION = 1
 
 
 class Command(click.Command):
-    """A command that turns a ``PhotoWorkerError`` into one message and exit code 1."""
+    """A command that turns a ``PhotoWorkerError`` into one message, and exit code 1, or 2 for wrong use."""
 
     def invoke(self, ctx: click.Context) -> Any:
-        """Run the command; end with exit code 1 where it fails with an error that users can cause."""
+        """Run the command; end with 1 where it fails with an error that users can cause, with 2 for a wrong option."""
         try:
             return super().invoke(ctx)
         except PhotoWorkerError as error:
@@ -34,7 +34,7 @@ class Command(click.Command):
 
                 traceback.print_exception(error)
             emit_error(_words(ctx), ctx.params.get("output", "text"), error)
-            ctx.exit(1)
+            ctx.exit(2 if error.wrong_use else 1)
 
 
 def _words(ctx: click.Context) -> str:

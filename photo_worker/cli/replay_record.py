@@ -31,7 +31,7 @@ _PHOTO = Path("fixtures/photos/clean-print.png")
 @click.option(
     "--missing", is_flag=True, help="Record those alone that have no history in this release, instead of refusing."
 )
-@click.option("--to", "root", type=click.Path(path_type=Path), default=_HISTORIES, show_default=True)
+@click.option("--to", "root", type=click.Path(path_type=Path, file_okay=False), default=_HISTORIES, show_default=True)
 @click.option(
     "--scenarios",
     "target",
@@ -111,7 +111,7 @@ def _playbook(target: str | None, photo: Path) -> Playbook:
     sys.path.insert(0, str(Path.cwd()))
     try:
         found = getattr(import_module(module_name), attribute)
-    except (ImportError, AttributeError) as error:
+    except (ImportError, AttributeError, TypeError, ValueError) as error:
         raise ScenariosUnusable(target=target, reason=str(error)) from error
     finally:
         sys.path.remove(str(Path.cwd()))

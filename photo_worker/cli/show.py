@@ -27,7 +27,8 @@ def show(ctx: click.Context, job_id: str, stack_name: str | None, output: Output
     """Show a job's state, artifacts and text.
 
     A job that has not ended shows what its step waits for, and whether its workflow still runs; where Temporal
-    does not answer, or refuses to, its row alone.
+    does not answer, or refuses to, its row alone. Where nothing runs any more although the row is open, it says so
+    and ends with code 1.
     """
     from photo_worker.bootstrap import build_application
     from photo_worker.cli.view import links
@@ -53,7 +54,7 @@ def show(ctx: click.Context, job_id: str, stack_name: str | None, output: Output
 async def _progress(around: Surroundings, application: Application, job_id: UUID) -> dict[str, object]:
     """Return what Temporal says of a job that its row calls open.
 
-    Raises ``JobEndedWithoutRow`` where nothing runs any more.
+    Raises ``JobEndedWithoutRow`` or ``JobWithoutWorkflow`` where nothing runs any more.
     """
     from photo_worker.bootstrap import build_orchestrator
     from photo_worker.jobs import JobService

@@ -12,9 +12,10 @@ import click
 from photo_worker.cli.completion import complete_stack
 from photo_worker.cli.output import Command, OutputFormat, emit, output_option, table
 from photo_worker.cli.stack_options import base_port_option, kept_elsewhere, wishes_options
+from photo_worker.cli.values import NumberRange
+from photo_worker.command_errors import ConfirmationRequired
 from photo_worker.devkit.layout import DEFAULT_NAME
 from photo_worker.devkit.local_stack import Wishes, local_stack
-from photo_worker.errors import ConfirmationRequired
 from photo_worker.loopback import proxy_exceptions
 
 if TYPE_CHECKING:
@@ -100,7 +101,7 @@ def status(ctx: click.Context, name: str | None, output: OutputFormat) -> None:
 @_name
 @click.option(
     "--timeout",
-    type=click.FloatRange(0, 86_400),
+    type=NumberRange(0, 86_400),
     default=120.0,
     show_default=True,
     help="Seconds after which to give up.",

@@ -11,7 +11,7 @@ import click
 
 from photo_worker.cli.context import Surroundings, stack_option, surroundings
 from photo_worker.cli.output import Command, OutputFormat, emit, output_option
-from photo_worker.errors import PhotoWorkerError
+from photo_worker.errors import InputError, PhotoWorkerError
 from photo_worker.printable import cut
 
 if TYPE_CHECKING:
@@ -71,7 +71,10 @@ def submit(
     wanted = None if job_id is None else parse_job_id(job_id)
     if not all(sources):
         raise click.UsageError("an argument is empty, as an unset shell variable makes it: name a file or a folder")
-    expanded = expand_sources(sources)
+    try:
+        expanded = expand_sources(sources)
+    except InputError as error:
+        raise error.from_option() from error
     found = expanded.sources
     if wanted is not None and len(found) != 1:
         raise click.UsageError(f"--job-id goes with one source; {len(found)} were given")

@@ -2,12 +2,24 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import click
 
 from photo_worker.cli.output import Command
+from photo_worker.printable import cut
 from photo_worker.stack_errors import ExtraMissing
+
+# Of a name, an IPv4 or an IPv6 address; what has other characters is in no Host header.
+_HOST = re.compile(r"[\w.:\[\]-]{1,253}", re.ASCII)
+
+
+def _names(_ctx: click.Context, _option: click.Parameter, values: tuple[str, ...]) -> tuple[str, ...]:
+    for value in values:
+        if not _HOST.fullmatch(value):
+            raise click.BadParameter(f"{cut(value)!r} is not the name of a host")
+    return values
 
 
 @click.command(cls=Command)
@@ -33,6 +45,7 @@ from photo_worker.stack_errors import ExtraMissing
     "hosts",
     multiple=True,
     metavar="NAME",
+    callback=_names,
     help="Name that clients may call it by, beside those of loopback: the one that other containers know it by. "
     "Repeatable; PHOTO_WORKER_ALLOWED_HOSTS names more, separated by commas.",
 )

@@ -15,6 +15,10 @@ class NoAnswer(Exception):
     """The emulator does not do what it was asked; the text says why, in its own words where it has any."""
 
 
+class Refused(NoAnswer):
+    """The emulator takes no such rule, and says why."""
+
+
 def end_rules(endpoint: str) -> None:
     """Have an emulator forget its rules; nothing happens where none answers, which using it will tell."""
     try:
@@ -24,7 +28,7 @@ def end_rules(endpoint: str) -> None:
 
 
 def ask(endpoint: str, method: str, script: object = None) -> Any:
-    """Send a request about the script and return the JSON answer: seed and rules. Raises ``NoAnswer``.
+    """Send a request about the script and return the JSON answer: seed and rules. Raises ``NoAnswer``, ``Refused``.
 
     By hand: `photo-worker status` asks too, and importing an HTTP client takes a good part of its time.
     """
@@ -50,4 +54,4 @@ def ask(endpoint: str, method: str, script: object = None) -> Any:
         reason = str(answer["message"])
     except (ValueError, IndexError, KeyError, TypeError) as error:
         raise NoAnswer(f"what answers at {endpoint} is not this version's emulator") from error
-    raise NoAnswer(reason)
+    raise Refused(reason) if code == 400 else NoAnswer(reason)

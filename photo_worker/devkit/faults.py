@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from photo_worker.devkit.fault_rules import NoAnswer, ask
+from photo_worker.devkit.fault_rules import NoAnswer, Refused, ask
 from photo_worker.stack_errors import FaultNotSet, ServiceUnknown, StackNotRunning
 
 if TYPE_CHECKING:
@@ -60,7 +60,8 @@ def set_rule(stack: LocalStack, rule: Mapping[str, Any], *, seed: int | None = N
     except FaultNotSet as error:
         # There is one rule, and whoever gave it knows of no list.
         reason = str(error.context["reason"]).removeprefix("rules[0]").lstrip(".: ")
-        raise FaultNotSet(service=TEXTRACT, reason=reason) from error
+        said = FaultNotSet(service=TEXTRACT, reason=reason)
+        raise (said.from_option() if error.wrong_use else said) from error
 
 
 def set_script(stack: LocalStack, script: object) -> None:
@@ -129,5 +130,7 @@ def _tell(stack: LocalStack, method: str, script: object) -> None:
         raise FaultNotSet(service=TEXTRACT, reason="it is paused; end that first with `photo-worker faults clear`")
     try:
         ask(endpoint, method, script)
+    except Refused as error:
+        raise FaultNotSet(service=TEXTRACT, reason=str(error)).from_option() from error
     except NoAnswer as error:
         raise FaultNotSet(service=TEXTRACT, reason=str(error)) from error

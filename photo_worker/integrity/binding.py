@@ -15,6 +15,7 @@ from enum import Enum
 from typing import TYPE_CHECKING, TypeAlias
 from uuid import UUID
 
+from photo_worker.command_errors import BucketNeverBound
 from photo_worker.errors import (
     BindingUnreadable,
     BucketBoundElsewhere,
@@ -22,6 +23,7 @@ from photo_worker.errors import (
     DocumentTooLarge,
     ObjectForbidden,
     ObjectMissing,
+    PhotoWorkerError,
 )
 
 if TYPE_CHECKING:
@@ -118,14 +120,28 @@ def require_own_bucket(
             raise BindingUnreadable(bucket=bucket, reason=found.reason)
 
 
-def require_not_elsewhere(store: ObjectStore, repository: RecipeRepository, bucket: str) -> None:
-    """Raise ``BucketBoundElsewhere`` where the bucket belongs to another database; else what ``read_binding`` raises.
+def require_bound(store: ObjectStore, repository: RecipeRepository, bucket: str) -> None:
+    """Raise where ``bucket`` has no marker of the repository's database that can be read: nothing is deleted then.
 
-    For what a user asks for by name. A bucket that is not bound passes.
+    Raises ``BucketBoundElsewhere``, ``BucketNotBound``, ``BucketNeverBound``, ``BindingUnreadable``,
+    ``ObjectForbidden``, and what ``read_binding`` raises.
     """
     found = read_binding(store, repository, bucket)
     if isinstance(found, BoundElsewhere):
         raise elsewhere(bucket, repository, found)
+    if isinstance(found, Unbound):
+        raise unbound(bucket, repository, found)
+
+
+def unbound(bucket: str, repository: RecipeRepository, found: Unbound) -> PhotoWorkerError:
+    """Return the error that says so, and how to bind the two."""
+    if found.lack is Lack.FORBIDDEN:
+        return ObjectForbidden(bucket=bucket, key=MARKER_KEY)
+    if found.lack is Lack.UNREADABLE:
+        return BindingUnreadable(bucket=bucket, reason=found.reason)
+    if found.deployment is None:
+        return BucketNeverBound(bucket=bucket, database=repository.describe(), reason=found.reason)
+    return not_bound(bucket, repository, found)
 
 
 def elsewhere(bucket: str, repository: RecipeRepository, found: BoundElsewhere) -> BucketBoundElsewhere:

@@ -20,7 +20,7 @@ from photo_worker.contracts.image import Manifest
 from photo_worker.contracts.keys import converted_key, manifest_key, ocr_key
 from photo_worker.crash_points import CrashPoint, at
 from photo_worker.errors import BucketMissing, DocumentTooLarge, InvalidBucket, InvalidKey, ObjectMissing
-from photo_worker.integrity.binding import BoundElsewhere, read_binding, require_not_elsewhere
+from photo_worker.integrity.binding import Binding, Bound, BoundElsewhere, Unbound, read_binding, require_bound, unbound
 from photo_worker.integrity.copies import hidden_from
 from photo_worker.integrity.evidence import (
     CONVERTED_FOLDER,
@@ -101,8 +101,8 @@ class Erasure:
         self._bucket = bucket
 
     async def traces(self, job_id: UUID) -> Traces:
-        """Look what there is of a job, without changing anything. Raises ``BucketBoundElsewhere``."""
-        await asyncio.to_thread(self._require_own_bucket)
+        """Look what there is of a job, without changing anything. Raises what ``erase`` raises of buckets."""
+        await asyncio.to_thread(self._require_own_buckets, job_id)
         workflow = await self._orchestrator.state(job_id)
         return await asyncio.to_thread(self._look, job_id, workflow)
 
@@ -112,10 +112,11 @@ class Erasure:
         """Remove every trace of a job, whatever there is of it, and return what was done and left.
 
         ``told`` hears of each step when it is done. ``with_source`` also deletes a photo that is somebody's own. It
-        may be called again at any time, also beside itself. Raises ``BucketBoundElsewhere`` before anything is done
-        where the worker's bucket is another database's; one that is not bound yet is no reason to refuse a job that
-        was asked for by its id. Raises ``StorageUnavailable``, ``DatabaseUnavailable`` or
-        ``TemporalUnavailable`` where a service is away; the same call then completes what was begun.
+        may be called again at any time, also beside itself. Raises what ``require_bound`` raises, before anything is
+        done, where the worker's bucket, or the one that was the worker's when the job was done, has no marker of this
+        database; the second may be another database's, and is left then. Raises ``StorageUnavailable``,
+        ``DatabaseUnavailable`` or ``TemporalUnavailable`` where a service is away; the same call then completes what
+        was begun.
         """
         steps: list[Step] = []
 
@@ -123,7 +124,7 @@ class Erasure:
             steps.append(step)
             told(step)
 
-        await asyncio.to_thread(self._require_own_bucket)
+        await asyncio.to_thread(self._require_own_buckets, job_id)
         tell(await asyncio.to_thread(self._mark, job_id))
         with at(CrashPoint.WORKFLOW_ERASED):
             found = await self._orchestrator.erase(job_id)
@@ -142,8 +143,13 @@ class Erasure:
         tell(Step(Part.ROWS, done="deleted" if rows else "there were none"))
         return steps
 
-    def _require_own_bucket(self) -> None:
-        require_not_elsewhere(self._store, self._repository, self._bucket)
+    def _require_own_buckets(self, job_id: UUID) -> None:
+        require_bound(self._store, self._repository, self._bucket)
+        row = self._repository.get(job_id)
+        before = row.s3_bucket if row is not None else None
+        # Once the row is gone, nothing tells any more that something of the job lies there.
+        if before and isinstance(found := self._binding_of(before), Unbound):
+            raise unbound(before, self._repository, found)
 
     def _mark(self, job_id: UUID) -> Step:
         known = self._repository.is_erased(job_id)
@@ -272,17 +278,20 @@ class Erasure:
         database that was copied they are about jobs of the same ids.
         """
         before = row.s3_bucket if row is not None else None
-        kept = [before] if before and not self._is_elsewhere(before) else []
-        return list(dict.fromkeys([self._bucket, *kept]))
+        if before and before != self._bucket and isinstance(self._binding_of(before), Bound):
+            return [self._bucket, before]
+        return [self._bucket]
 
     def _is_elsewhere(self, bucket: str) -> bool:
         """Tell whether a bucket other than the worker's, which was looked at first, is another database's."""
-        if bucket == self._bucket:
-            return False
+        return bucket != self._bucket and isinstance(self._binding_of(bucket), BoundElsewhere)
+
+    def _binding_of(self, bucket: str) -> Binding | None:
+        """Return which database a bucket belongs to, None where there is no such bucket."""
         try:
-            return isinstance(read_binding(self._store, self._repository, bucket), BoundElsewhere)
+            return read_binding(self._store, self._repository, bucket)
         except (BucketMissing, InvalidBucket):
-            return False
+            return None
 
     def _listed(self, job_id: UUID, row: Recipe | None) -> list[Location]:
         found: list[Location] = []

@@ -28,7 +28,7 @@ async def foreign_reason(looker: Looker) -> str | None:
         return None
     return (
         f"of the {len(begun)} jobs that changed last none has a workflow in this namespace, so it may be the wrong one;"
-        " check TEMPORAL_TARGET and TEMPORAL_NAMESPACE. If they are right, submit one of the queued jobs again under"
+        " check TEMPORAL_TARGET and TEMPORAL_NAMESPACE. If they are right, submit one of the open jobs again under"
         " its id, then repair"
     )
 

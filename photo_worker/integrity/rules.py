@@ -48,7 +48,14 @@ JOB_RULES: tuple[Rule[JobEvidence], ...] = (
         progress.queued_without_workflow,
         Repair.START_WORKFLOW,
     ),
-    Rule("running_without_workflow", 2, _ERROR, "A running job has a workflow", progress.running_without_workflow),
+    Rule(
+        "running_without_workflow",
+        2,
+        _ERROR,
+        "A running job has a workflow",
+        progress.running_without_workflow,
+        Repair.START_WORKFLOW,
+    ),
     Rule(
         "workflow_ended_without_row",
         2,

@@ -14,8 +14,11 @@ from photo_worker.contracts.keys import manifest_key, ocr_key
 from photo_worker.errors import TERMINATED, JobCancelled, ends_job
 from photo_worker.integrity.evidence import Evidence, JobEvidence
 from photo_worker.integrity.finding import Problem, Repair
-from photo_worker.integrity.rules_results import OPEN_STATUSES, SUBMISSION_TIME, read_manifest, row_of, s3
+from photo_worker.integrity.rules_results import OPEN_STATUSES, read_manifest, row_of, s3
 from photo_worker.ports import QueueState
+
+# Within this time a document that Textract has read already is not charged again, whichever run asks for it.
+TOKENS_KEPT = timedelta(days=7)
 
 # What a busy service may add to the times that the policies allow.
 SLACK = timedelta(minutes=10)
@@ -68,12 +71,18 @@ def running_without_workflow(job: JobEvidence) -> Iterator[Problem]:
     """Every running job has a workflow."""
     row = job.row
     if row and row.status == "running" and _has_none(job):
+        # The step that reads a document begins after the row's last change, and its request token with it.
+        read = (job.whole.bucket, ocr_key(job.job_id)) in job.whole.objects
+        free = read or job.whole.age(row.updated_at) < TOKENS_KEPT
         yield Problem(
             row_of(job),
             f"The job is running since {row.updated_at:%Y-%m-%d %H:%M:%S} UTC, and Temporal knows no workflow of it.",
-            "Temporal lost or deleted the workflow, or TEMPORAL_TARGET or TEMPORAL_NAMESPACE name another one.",
-            "Check the namespace first. If it is right, submit the photo as a new job, which may be charged again, and"
-            f" erase this one: `photo-worker erase {job.job_id}`.",
+            "Temporal lost or deleted the workflow, or it ended and is past its retention, or TEMPORAL_TARGET or"
+            " TEMPORAL_NAMESPACE name another one.",
+            "Check the namespace first. If it is right, submit the photo again under its id: `photo-worker submit"
+            f" {s3(job.whole.raw_location(row))} --job-id {job.job_id}`"
+            + ("." if free else ", which may be charged again: Textract keeps what it has read for 7 days."),
+            Repair.START_WORKFLOW if free else None,
         )
 
 
@@ -148,8 +157,12 @@ def job_stuck(job: JobEvidence) -> Iterator[Problem]:
     row, state = job.row, job.workflow
     if row is None or state is None or not state.is_open:
         return
-    since = max(row.updated_at, state.started_at) if row.status == "queued" else row.updated_at
+    since = row.updated_at
     allowed = _allowed(job, row.status, bool(row.content_sha256))
+    if row.status in OPEN_STATUSES and state.started_at > since:
+        # Of a job that was set going again the row may be old, and its photo is looked at once more.
+        since = state.started_at
+        allowed += longest(policies.VERIFY) if row.status == "running" else timedelta()
     stood = job.whole.age(since)
     if stood > allowed:
         yield Problem(
@@ -223,7 +236,7 @@ def _has_none(job: JobEvidence) -> bool:
         row is not None
         and job.workflow_known
         and job.workflow is None
-        and job.whole.age(row.updated_at) > SUBMISSION_TIME
+        and job.whole.age(row.updated_at) > policies.SUBMISSION_TIME
     )
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from datetime import timedelta
 
 from pydantic import ValidationError
 
@@ -11,12 +10,10 @@ from photo_worker.contracts.image import ConvertedCopy, Manifest
 from photo_worker.errors import BucketMissing, DocumentTooLarge, ObjectMissing
 from photo_worker.integrity.evidence import JobEvidence, Location, StoredObject, uploaded_sha256
 from photo_worker.integrity.finding import Problem
+from photo_worker.policies import SUBMISSION_TIME
 from photo_worker.ports import Recipe
 
 OPEN_STATUSES = frozenset({"queued", "running"})
-
-# A submission looks at the photo again after its row is written, and puts it back where an erase took it.
-SUBMISSION_TIME = timedelta(minutes=1)
 
 # Failures that say themselves that the photo was not there to be read.
 _ABSENCE = frozenset(

@@ -16,7 +16,7 @@ from photo_worker.replay.clock import DEFAULT_RUN_LIMIT_SECONDS, Clock, RunOver
 from photo_worker.replay.engine import DEFAULT_LIMIT_SECONDS, OTHER_SEED, Code, Engine, Job, Outcome
 from photo_worker.replay.findings import Finding
 from photo_worker.replay.histories import HistoryFile, is_folder, search
-from photo_worker.replay_errors import ReplayTargetBroken
+from photo_worker.replay_errors import ReplayTargetBroken, WorkflowUnknown
 
 
 @dataclass(frozen=True)
@@ -107,7 +107,7 @@ def check(
 ) -> Report:
     """Run the gate; a ``clock`` that runs already goes before ``run_limit_seconds``.
 
-    Raises ``ReplayTargetInvalid``, ``ReplayTargetBroken`` and ``AllowListInvalid``; everything
+    Raises ``ReplayTargetInvalid``, ``ReplayTargetBroken``, ``WorkflowUnknown`` and ``AllowListInvalid``; everything
     else that is wrong is a finding.
     """
     began = time.monotonic()
@@ -121,6 +121,8 @@ def check(
             types = engine.types()
         except RunOver:
             return ended_early(clock, seconds=time.monotonic() - began)
+        if options.workflow not in {None, *types} and not any(history for _, history, _ in files):
+            raise WorkflowUnknown(name=options.workflow, known=", ".join(sorted(types)) or "none")
         # It imports the code while the first one replays.
         other.warm_up()
         report = _run(options, clock, engine, other, files, types, on_progress)

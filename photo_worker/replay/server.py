@@ -168,7 +168,7 @@ async def download(
         limit = asyncio.Semaphore(_AT_ONCE)
         fetched = await asyncio.gather(*(_fetch(client, run, folder, limit) for run in chosen.values()))
     except RPCError as error:
-        raise _explained(client, error) from error
+        raise _explained(client, error, asked=selection.query is not None) from error
     runs = tuple(sorted((run for run in fetched if isinstance(run, FetchedRun)), key=lambda run: str(run.path)))
     outcome = Fetched(
         runs=runs,
@@ -346,9 +346,11 @@ def _file_name(name: str) -> str:
     return re.sub(r"[^A-Za-z0-9._-]+", "_", name).lstrip(".")[:80] or "_"
 
 
-def _explained(client: Client, error: RPCError) -> Exception:
+def _explained(client: Client, error: RPCError, *, asked: bool) -> Exception:
+    """Return what a refusal means; ``asked`` tells whether the user's own condition was part of the query."""
     refused = {RPCStatusCode.INVALID_ARGUMENT, RPCStatusCode.NOT_FOUND, RPCStatusCode.PERMISSION_DENIED}
     if error.status in refused or error.status == RPCStatusCode.UNAUTHENTICATED:
-        return ReplayQueryRefused(namespace=client.namespace, reason=error.message)
+        refusal = ReplayQueryRefused(namespace=client.namespace, reason=error.message)
+        return refusal.from_option() if asked and error.status == RPCStatusCode.INVALID_ARGUMENT else refusal
     target = client.service_client.config.target_host
     return TemporalUnavailable(target=target, reason=error.message or error.status.name)

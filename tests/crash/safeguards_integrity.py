@@ -332,11 +332,28 @@ CHECKING: tuple[Safeguard, ...] = (
         (
             Edit(
                 _ERASE,
-                "        require_not_elsewhere(self._store, self._repository, self._bucket)\n",
+                "        require_bound(self._store, self._repository, self._bucket)\n",
                 "        return\n",
             ),
         ),
         (_BINDINGS + "test_erase_by_id_touches_nothing_where_the_bucket_is_another_database_s",),
+    ),
+    Safeguard(
+        "erase-needs-the-marker",
+        "an erase deletes nothing in a bucket without the marker of its database",
+        "erasing a job with a wrong S3_BUCKET deletes what another deployment that was never bound has under the id",
+        (4, 9),
+        "a bucket without a marker passes",
+        (
+            Edit(
+                _BINDING,
+                "        raise unbound(bucket, repository, found)\n",
+                "        return\n",
+            ),
+            Edit(_ERASE, "            raise unbound(before, self._repository, found)\n", "            return\n"),
+            Edit(_ERASE, "isinstance(self._binding_of(before), Bound)", "not self._is_elsewhere(before)"),
+        ),
+        (_BINDINGS + "test_erase_deletes_nothing_where_no_marker_says_that_the_bucket_is_this_database_s",),
     ),
     Safeguard(
         "repair-after-a-restore",

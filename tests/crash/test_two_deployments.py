@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from photo_worker.integrity.binding import MARKER_KEY
+from photo_worker.integrity.binding import bind
 from tests.crash.invariants import Watch, outcome
 from tests.crash.pipelines import ONE, Pipeline, named, photo
 from tests.crash.report import SAME, VIOLATED, Cell, record
@@ -75,15 +75,15 @@ def test_another_deployment_takes_nothing_at_any_step(name: str, tmp_path: Path)
     assert not wrong, "\n".join(wrong)
 
 
-def test_the_other_deployment_would_take_things_were_the_bucket_not_bound(tmp_path: Path) -> None:
-    """What the cells above do is harm, as soon as nothing says whose bucket it is."""
+def test_the_other_deployment_would_take_things_were_the_bucket_bound_to_it(tmp_path: Path) -> None:
+    """What the cells above do is harm, but for the marker."""
     world = World()
     try:
         console = Console(world)
         console.submit(ONE, photo(tmp_path))
         console.settle()
-        world.store.delete(BUCKET, MARKER_KEY)
         intruder = Intruder(world, ONE)
+        bind(world.store, intruder._own.rows, BUCKET, rebind=True)
         intruder.intrude()
     finally:
         world.close()

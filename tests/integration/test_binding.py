@@ -13,14 +13,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 import psycopg
 import pytest
 from psycopg.conninfo import conninfo_to_dict
 
 from photo_worker import cli
-from photo_worker.contracts.keys import raw_key
+from photo_worker.contracts.keys import ocr_key, raw_key
 from photo_worker.integrity.binding import MARKER_KEY, bound_since
 from photo_worker.storage.s3_boto import BotoObjectStore
 from tests.integration.test_commands import clean, photo_worker
@@ -172,9 +172,34 @@ def test_erase_refuses_a_job_where_the_bucket_is_another_database_s(
     ended = run("erase", job["job_id"], "--yes", "-o", "json", **other)
     assert (ended.returncode, ended.error) == (1, "bucket_bound_elsewhere")
     assert len(list(store.list(bucket, "raw/"))) == 1
-    unbind(store, bucket)
+    assert run("migrate", "--rebind", "--yes", **other).returncode == 0
     assert run("erase", job["job_id"], "--yes", "-o", "json", **other).returncode == 0
     assert list(store.list(bucket, "raw/")) == []
+
+
+@pytest.mark.parametrize("known", ["never bound", "bound elsewhere"])
+def test_erase_deletes_nothing_in_a_bucket_without_the_marker_and_says_how_to_bind_it(
+    run: Run, store: BotoObjectStore, bucket: str, other_bucket: str, stack_variables: dict[str, str], known: str
+) -> None:
+    """``S3_BUCKET`` names the bucket of another deployment that was never bound, with a job of the same id."""
+    (job,) = run("submit", str(PHOTOS[0]), "-o", "json").data["jobs"]
+    answer = ocr_key(UUID(job["job_id"]))
+    named = bucket if known == "never bound" else other_bucket
+    store.put(named, answer, b"theirs", content_type="application/json")
+    if known == "never bound":
+        unbind(store, bucket)
+        never_bound(stack_variables)
+    before = [entry.key for place in (bucket, other_bucket) for entry in store.list(place, "")]
+    ended = run("erase", job["job_id"], "--yes", "-o", "json", S3_BUCKET=named)
+    assert [entry.key for place in (bucket, other_bucket) for entry in store.list(place, "")] == before
+    code = "bucket_never_bound" if known == "never bound" else "bucket_not_bound"
+    assert (ended.returncode, ended.error) == (1, code)
+    assert "photo-worker migrate" in ended.stderr
+    assert run("show", job["job_id"]).returncode == 0, "the job was begun to be erased"
+    # As the message says.
+    assert run("migrate", *([] if known == "never bound" else ["--bind"]), S3_BUCKET=named).returncode == 0
+    assert run("erase", job["job_id"], "--yes", "-o", "json", S3_BUCKET=named).returncode == 0
+    assert answer not in [entry.key for entry in store.list(named, "")]
 
 
 def test_the_first_migrate_binds_and_the_next_finds_it_bound(

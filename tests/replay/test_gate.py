@@ -15,7 +15,7 @@ import pytest
 from photo_worker.replay.engine import Code, Engine, Job, Outcome
 from photo_worker.replay.gate import Options, Report, check
 from photo_worker.replay.histories import Provenance, core_flags, patch_ids, provenance_path, sha256_of
-from photo_worker.replay_errors import AllowListInvalid, ReplayTargetBroken, ReplayTargetInvalid
+from photo_worker.replay_errors import AllowListInvalid, ReplayTargetBroken, ReplayTargetInvalid, WorkflowUnknown
 
 GOOD = Path(__file__).parent / "planted" / "kitchen.json"
 KITCHEN = Code(workflows="tests.replay.planted.kitchen:Kitchen")
@@ -115,8 +115,14 @@ class TestNothing:
     def test_no_histories_is_red(self, tmp_path: Path) -> None:
         assert codes(check(loose(tmp_path))) == {"no_histories"}
 
-    def test_no_history_of_the_type_asked_for_is_red(self) -> None:
-        assert codes(check(replace(loose(GOOD), workflow="planted_oven"))) == {"no_histories"}
+    def test_no_history_of_the_type_asked_for_is_red(self, tmp_path: Path) -> None:
+        assert codes(check(replace(loose(tmp_path), workflow="planted_kitchen"))) == {"no_histories"}
+
+    def test_a_type_that_neither_the_code_nor_a_history_has_is_wrong_use(self) -> None:
+        with pytest.raises(WorkflowUnknown) as caught:
+            check(replace(loose(GOOD), workflow="nosuch"))
+        assert caught.value.wrong_use
+        assert "planted" in caught.value.message
 
 
 class TestLost:

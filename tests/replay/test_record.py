@@ -192,7 +192,7 @@ class TestCommand:
     def test_wrong_use_says_what_is_wrong(self, arguments: list[str], code: str) -> None:
         photo = [] if "--photo" in arguments else ["--photo", str(PHOTO)]
         outcome = CliRunner().invoke(cli, ["replay", "record", *photo, *arguments])
-        assert outcome.exit_code == 1
+        assert outcome.exit_code == 2
         assert f"[{code}]" in outcome.stderr
         assert "hint:" in outcome.stderr
 

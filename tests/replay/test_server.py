@@ -264,12 +264,19 @@ class TestRefusals:
         with pytest.raises(ReplayQueryRefused) as caught:
             await download(service.client, replace(service.selection, query="NoSuchField = 1"), tmp_path)
         assert "NoSuchField" in caught.value.message
+        assert caught.value.wrong_use
+
+    async def test_a_query_that_is_no_query(self, service: Service, tmp_path: Path) -> None:
+        with pytest.raises(ReplayQueryRefused) as caught:
+            await download(service.client, replace(service.selection, query="bad ("), tmp_path)
+        assert caught.value.wrong_use
 
     async def test_a_namespace_that_is_not_there(self, stack_env: dict[str, str], tmp_path: Path) -> None:
         client = await Client.connect(stack_env["TEMPORAL_TARGET"], namespace="absent")
         with pytest.raises(ReplayQueryRefused) as caught:
             await download(client, Selection(("any",)), tmp_path)
         assert "absent" in caught.value.message
+        assert not caught.value.wrong_use, "no option of the command names it"
 
     async def test_a_service_that_goes_away(self, stack_env: dict[str, str], tmp_path: Path) -> None:
         host, _, port = stack_env["TEMPORAL_TARGET"].rpartition(":")
@@ -351,7 +358,8 @@ class TestCommand:
         files = {name: tmp_path / name for name in ("text", "json", "junit", "github")}
         formats = [word for name, file in files.items() for word in ("--format", f"{name}={file}")]
         code, output, errors = await self.run(service, "--query", query, *formats, "--format", "json")
-        assert (code, kind in errors, "Traceback" in errors) == (1, True, False), errors
+        wrong = 2 if kind == "replay_query_refused" else 1
+        assert (code, kind in errors, "Traceback" in errors) == (wrong, True, False), errors
         for text in (output, files["json"].read_text(encoding="utf-8")):
             report = json.loads(text)
             assert (report["status"], report["error"]["code"], report["data"]["green"]) == ("failed", kind, False)

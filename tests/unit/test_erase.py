@@ -19,6 +19,7 @@ from photo_worker.contracts.image import ImageProcessingInput, ImageProcessingRe
 from photo_worker.contracts.keys import converted_key, manifest_key, ocr_key, raw_key
 from photo_worker.crash_points import CrashPoint, Phase, armed
 from photo_worker.errors import JobErased, JobMissing, ObjectForbidden
+from photo_worker.integrity.binding import MARKER_KEY, bind
 from photo_worker.integrity.erase import Erasure, Part, Step
 from photo_worker.jobs import JobService
 from photo_worker.ports import JobHandle, ObjectEntry, QueueState, RecipeOcr, WorkflowState
@@ -90,6 +91,7 @@ class World:
         self.store = MemoryObjectStore()
         self.store.ensure_bucket(BUCKET)
         self.repository = MemoryRecipeRepository()
+        bind(self.store, self.repository, BUCKET)
         self.workflows = Workflows(self.calls)
         self.erasure = Erasure(self.store, self.repository, self.workflows, BUCKET)
         self.service = JobService(self.store, self.repository, self.workflows, BUCKET)
@@ -149,7 +151,7 @@ class World:
         ActivityEnvironment().run(ResultActivities(self.store, self.repository, BUCKET).persist_artifacts, request)
 
     def listing(self, bucket: str = BUCKET) -> list[str]:
-        return [entry.key for entry in self.store.list(bucket, "")]
+        return [entry.key for entry in self.store.list(bucket, "") if entry.key != MARKER_KEY]
 
     def is_gone(self, job_id: UUID) -> bool:
         named = [key for key in self.listing() if str(job_id) in key]
@@ -437,6 +439,7 @@ async def test_the_photo_of_a_job_whose_row_is_lost_is_found_by_its_manifest(wor
 async def test_what_was_stored_when_the_worker_had_another_bucket_goes_as_well(world: World) -> None:
     job_id = await world.finished()
     world.store.ensure_bucket("the-next-bucket")
+    bind(world.store, world.repository, "the-next-bucket")
     moved = Erasure(world.store, world.repository, world.workflows, "the-next-bucket")
     assert (await moved.traces(job_id)).uploaded
     assert left(await moved.erase(job_id)) == {}

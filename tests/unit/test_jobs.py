@@ -4,19 +4,19 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import AsyncIterator, Callable
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 from uuid import UUID, uuid4
 
 import pytest
 
+from photo_worker.command_errors import JobEndedWithoutRow, JobWithoutWorkflow
 from photo_worker.contracts.image import ImageProcessingInput, ImageProcessingResult
 from photo_worker.errors import (
     InvalidBucket,
     InvalidContract,
     JobConflict,
-    JobEndedWithoutRow,
     JobErased,
     JobFailed,
     JobMissing,
@@ -291,6 +291,74 @@ async def test_waiting_for_a_job_that_a_worker_ended_leaves_its_row_open(
     row = repository.get(job_id)
     assert row is not None
     assert row.status == "queued"
+
+
+def later(store: MemoryObjectStore, repository: Meddled, starts: Starts, seconds: float) -> JobService:
+    """The service as it is called that many seconds later."""
+    return JobService(store, repository, starts, BUCKET, now=lambda: datetime.now(UTC) + timedelta(seconds=seconds))
+
+
+@pytest.mark.parametrize("status", ["queued", "running"])
+async def test_an_open_job_of_which_temporal_knows_no_workflow_does_not_pass_for_one_that_waits(
+    store: MemoryObjectStore, repository: Meddled, starts: Starts, service: JobService, photo: Source, status: str
+) -> None:
+    """As where its workflow ended without the row, and Temporal has deleted the run after its retention."""
+    job_id = (await service.submit(photo)).job_id
+    if status == "running":
+        repository.start(job_id, bucket=BUCKET, key=KEY, sha256=hashlib.sha256(BODY).hexdigest())
+    starts.known.clear()
+    with pytest.raises(JobWithoutWorkflow) as caught:
+        await later(store, repository, starts, 3600).workflow_of(job_id)
+    assert f"its row says {status}" in caught.value.message
+    assert "check --repair" in caught.value.hint
+    # It can be set going again under its id, and then runs.
+    assert not (await service.submit(photo, job_id=job_id)).joined
+    state = await later(store, repository, starts, 3600).workflow_of(job_id)
+    assert state is not None
+    assert state.is_open
+
+
+async def test_a_job_that_is_just_being_submitted_is_no_job_without_a_workflow(
+    store: MemoryObjectStore, repository: Meddled, starts: Starts, service: JobService, photo: Source
+) -> None:
+    """Between the row and the start another process looks."""
+    job_id = (await service.submit(photo)).job_id
+    starts.known.clear()
+    assert await service.workflow_of(job_id) is None
+    assert await later(store, repository, starts, 50).workflow_of(job_id) is None
+
+
+async def test_an_ended_job_that_temporal_has_forgotten_is_no_finding(
+    store: MemoryObjectStore, repository: Meddled, starts: Starts, service: JobService, photo: Source
+) -> None:
+    job_id = (await service.submit(photo)).job_id
+    starts.known.clear()
+    repository.fail(job_id, bucket=BUCKET, key=KEY, code="object_missing", message="There is no object.")
+    assert await later(store, repository, starts, 3600).workflow_of(job_id) is None
+
+
+async def test_a_job_that_is_being_erased_says_so_and_not_that_nothing_runs(
+    store: MemoryObjectStore, repository: Meddled, starts: Starts, service: JobService, photo: Source
+) -> None:
+    job_id = (await service.submit(photo)).job_id
+    repository.mark_erased(job_id)
+    starts.known.clear()
+    with pytest.raises(JobErased):
+        await later(store, repository, starts, 3600).workflow_of(job_id)
+
+
+async def test_waiting_for_a_job_whose_workflow_was_deleted_says_that_nothing_runs(
+    repository: Meddled, starts: Starts, service: JobService, photo: Source
+) -> None:
+    """The row is there: that there is no such job would be wrong."""
+    job_id = (await service.submit(photo)).job_id
+    starts.known.clear()
+    with pytest.raises(JobWithoutWorkflow):
+        await service.wait(job_id)
+    repository.fail(job_id, bucket=BUCKET, key=KEY, code="object_missing", message="There is no object.")
+    assert (await service.wait(job_id)).recipe.status == "failed"
+    with pytest.raises(JobMissing):
+        await service.wait(uuid4())
 
 
 async def test_a_photo_that_an_erasure_took_meanwhile_is_stored_again(

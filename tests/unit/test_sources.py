@@ -163,7 +163,7 @@ def test_an_empty_job_id_is_not_a_new_one(folder: Path) -> None:
     """An unset variable would make a job that the same call does not join."""
     (folder / "pie.png").write_bytes(PNG)
     told = CliRunner().invoke(cli, ["submit", str(folder), "--job-id", ""])
-    assert told.exit_code == 1
+    assert told.exit_code == 2
     assert "job_id_invalid" in told.output
 
 

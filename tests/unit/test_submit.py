@@ -47,6 +47,13 @@ def submit(*arguments: str) -> Result:
     return CliRunner().invoke(cli, ["submit", "pie.png", *arguments])
 
 
+@pytest.mark.parametrize("source", ["s3:///pie.png", f"s3://{'b' * 300}/pie.png"])
+def test_a_bucket_that_no_job_can_name_is_wrong_use(temporal: Starts, source: str) -> None:
+    ended = CliRunner().invoke(cli, ["submit", source])
+    assert (ended.exit_code, "[bucket_invalid]" in ended.stderr) == (2, True), ended.output
+    assert temporal.known == []
+
+
 def test_a_job_that_cannot_be_waited_for_is_named(temporal: Starts) -> None:
     """Without its id the user can neither look at it nor join it, and submitting again pays for another one."""
     temporal.failure = AWAY

@@ -47,7 +47,7 @@ def main() -> int:
         run(options, first)
     except PhotoWorkerError as error:
         print(f"error [{error.code}]: {error.message}\nhint: {error.hint}", file=sys.stderr)  # noqa: T201
-        return 1
+        return 2 if error.wrong_use else 1
 
 
 def _port(text: str) -> int:

@@ -149,9 +149,11 @@ def listen(host: str, port: int) -> socket.socket:
         except BaseException:
             bound.close()
             raise
-    except (OSError, OverflowError) as error:
+    except (OSError, OverflowError, UnicodeError) as error:
         reason = getattr(error, "strerror", None) or str(error)
-        raise AddressUnusable(host=host, port=port, reason=reason) from error
+        unusable = AddressUnusable(host=host, port=port, reason=reason)
+        # Of a name that nothing knows, or that is none, --host is to blame.
+        raise (unusable.from_option() if isinstance(error, socket.gaierror | UnicodeError) else unusable) from error
     return bound
 
 

@@ -10,7 +10,7 @@ from datetime import timedelta
 from typing import Any
 from uuid import UUID
 
-from photo_worker.errors import BucketBoundElsewhere, PhotoWorkerError
+from photo_worker.errors import BucketBoundElsewhere, BucketNotBound, PhotoWorkerError
 from photo_worker.integrity.binding import bind
 from photo_worker.integrity.erase import Erasure
 from photo_worker.integrity.look import Looker, Means, Ports
@@ -115,7 +115,9 @@ class Intruder:
             for job_id in (_OTHER_JOB, self._job_id):
                 rows.queue(job_id, bucket=BUCKET, key=key)
                 rows.succeed(job_id, bucket=BUCKET, key=key, sha256=_SHA256, ocr=ocr)
-                await self._erasure(rows, OWN_BUCKET).erase(job_id, with_source=True)
+                # The marker is one of the keys: where it could be deleted, the next erasures are refused.
+                with suppress(BucketNotBound):
+                    await self._erasure(rows, OWN_BUCKET).erase(job_id, with_source=True)
 
 
 async def _at_once(seconds: float) -> None:

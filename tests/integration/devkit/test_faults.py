@@ -195,7 +195,7 @@ async def test_a_job_meets_the_faults_and_loses_nothing(tmp_path: Path, monkeypa
 async def _meet_faults(stack: Stack, monkeypatch: pytest.MonkeyPatch) -> None:
     run("set", "textract", "ThrottlingException", "--operation", "Start*", "--times", "2", "--seed", "7")
     run("set", "textract", "slow", "--seconds", "0.05")
-    refused = run("set", "textract", "throttle", "--seconds", "1", code=1)
+    refused = run("set", "textract", "throttle", "--seconds", "1", code=2)
     assert "error [fault_not_set]: The fault of textract cannot be set: seconds: throttle has no use" in refused.stderr
     assert listed() == [("textract", "throttle"), ("textract", "slow")], "a refused rule changes nothing"
     photo, other = (FIXTURES / "photos" / name for name in ("clean-print.png", "noisy-print.jpg"))
@@ -262,9 +262,9 @@ def test_what_would_be_ignored_is_wrong_use(arguments: list[str]) -> None:
 
 def test_a_script_that_cannot_be_read_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PHOTO_WORKER_HOME", str(tmp_path))
-    missing = run("set", "textract", "--script", str(tmp_path / "absent.json"), code=1)
+    missing = run("set", "textract", "--script", str(tmp_path / "absent.json"), code=2)
     assert "error [source_unreadable]" in missing.stderr
-    assert "error [fault_not_set]" in run("set", "textract", "--script", "-", given="{", code=1).stderr
+    assert "error [fault_not_set]" in run("set", "textract", "--script", "-", given="{", code=2).stderr
     assert "error [stack_not_running]" in run("set", "textract", "--script", "-", given="{}", code=1).stderr
     assert list(tmp_path.iterdir()) == []
 

@@ -146,7 +146,11 @@ def test_the_commands(stack: Stack, monkeypatch: pytest.MonkeyPatch) -> None:
     ):
         refused = run(*arguments, "-o", "json")
         assert refused.stdout, (arguments, refused.output, refused.exception)
-        assert refused.exit_code == 1, (arguments, refused.output, refused.exception)
+        assert refused.exit_code == (2 if code == "snapshot_name_invalid" else 1), (
+            arguments,
+            refused.output,
+            refused.exception,
+        )
         assert json.loads(refused.stdout)["error"]["code"] == code
 
 

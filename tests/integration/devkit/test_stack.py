@@ -353,7 +353,7 @@ def test_a_taken_port_ends_up_with_exit_code_1(home: Path) -> None:
         (["env", "-o", "json"], 1, "stack_not_running"),
         (["wait", "--timeout", "0", "-o", "json"], 1, "stack_not_ready"),
         (["reset", "-o", "json"], 1, "confirmation_required"),
-        (["up", "--name", "../up", "-o", "json"], 1, "stack_name_invalid"),
+        (["up", "--name", "../up", "-o", "json"], 2, "stack_name_invalid"),
         (["up", "--base-port", "80"], 2, None),
         (["logs", "mailserver"], 2, None),
         (["status", "-o", "yaml"], 2, None),

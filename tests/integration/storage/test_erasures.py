@@ -15,6 +15,7 @@ import pytest
 
 from photo_worker.contracts.keys import converted_key
 from photo_worker.errors import DatabaseUnavailable, JobErased
+from photo_worker.integrity.binding import MARKER_KEY, bind
 from photo_worker.integrity.erase import Erasure
 from photo_worker.jobs import JobService
 from photo_worker.sources import Source
@@ -144,6 +145,7 @@ class Place:
         self.repository = repository
         self.store = Meanwhile()
         workflows = KnownWorkflows(now=lambda: START)
+        bind(self.store, repository, BUCKET)
         self.erasure = Erasure(self.store, repository, workflows, BUCKET)
         self._service = JobService(self.store, repository, workflows, BUCKET)
         self._photo = photo
@@ -230,9 +232,11 @@ def test_no_object_outlives_its_job_behind_the_first_page_of_a_listing(s3_client
     store, job_id = BotoObjectStore(s3_client, page=2), uuid4()
     for number in range(5):
         store.put(bucket, f"tags/{job_id}/{number}.json", b"{}", content_type="application/json")
-    erasure = Erasure(store, MemoryRecipeRepository(), KnownWorkflows(now=lambda: START), bucket)
+    repository = MemoryRecipeRepository()
+    bind(store, repository, bucket)
+    erasure = Erasure(store, repository, KnownWorkflows(now=lambda: START), bucket)
     asyncio.run(erasure.erase(job_id))
-    assert s3_client.list_objects_v2(Bucket=bucket)["KeyCount"] == 0
+    assert [entry["Key"] for entry in s3_client.list_objects_v2(Bucket=bucket)["Contents"]] == [MARKER_KEY]
 
 
 class Listed:
@@ -271,6 +275,7 @@ async def test_copies_are_found_among_many_of_other_photos(
             with pool.connection() as connection:
                 connection.execute("DELETE FROM earlier_hashes")
                 connection.execute("UPDATE recipes SET hashes_kept = false")
+        bind(store, repository, versioned_bucket)
         listed = Listed(s3_client)
         await Erasure(store, repository, KnownWorkflows(lambda: START), versioned_bucket).erase(job_id)
     gone_through = listed.keys

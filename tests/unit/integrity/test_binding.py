@@ -12,6 +12,7 @@ from uuid import UUID, uuid4
 
 import pytest
 
+from photo_worker.command_errors import BucketNeverBound
 from photo_worker.contracts.keys import ocr_key
 from photo_worker.errors import (
     BindingUnreadable,
@@ -19,6 +20,7 @@ from photo_worker.errors import (
     BucketMissing,
     BucketNotBound,
     ObjectForbidden,
+    PhotoWorkerError,
     StorageUnavailable,
 )
 from photo_worker.integrity.binding import (
@@ -36,7 +38,7 @@ from photo_worker.integrity.repair import Repairer, Step
 from photo_worker.integrity.survey import open_survey
 from photo_worker.ports import WorkflowState
 from photo_worker.storage.memory import MemoryObjectStore, MemoryRecipeRepository
-from tests.support.sound import BUCKET, JOB, Deployment
+from tests.support.sound import BUCKET, FOREIGN, JOB, Deployment
 
 LONG = timedelta(days=1)
 GRACE = timedelta(seconds=1)
@@ -408,13 +410,72 @@ async def test_erase_by_id_touches_nothing_where_the_bucket_is_another_database_
     assert deployment.temporal.states[JOB] == WorkflowState("completed", deployment.time, deployment.time)
 
 
-async def test_erase_by_id_works_before_the_bucket_is_bound() -> None:
+MARKERS: dict[str, tuple[bytes | None, type[PhotoWorkerError], str]] = {
+    "missing": (None, BucketNotBound, "photo-worker migrate --bind"),
+    "damaged": (b"{", BindingUnreadable, "photo-worker migrate --rebind"),
+    "never bound": (None, BucketNeverBound, "`photo-worker migrate` binds the two"),
+    "forbidden": (b"", ObjectForbidden, "s3:GetObject"),
+}
+
+
+@pytest.mark.parametrize("where", ["the worker's bucket", "the bucket that the row names"])
+@pytest.mark.parametrize("marker", MARKERS)
+async def test_erase_deletes_nothing_where_no_marker_says_that_the_bucket_is_this_database_s(
+    monkeypatch: pytest.MonkeyPatch, marker: str, where: str
+) -> None:
+    """What is there under the job's id may be another deployment's, as after a slip in S3_BUCKET."""
+    body, error, todo = MARKERS[marker]
     deployment = Deployment()
     deployment.succeeded(JOB)
-    deployment.store.delete(BUCKET, MARKER_KEY)
-    erasure = Erasure(deployment.store, deployment.rows, deployment.temporal, BUCKET)
+    store, own = deployment.store, BUCKET
+    if where == "the bucket that the row names":
+        own = "the-next-bucket"
+        store.ensure_bucket(own)
+        if marker != "never bound":
+            bind(store, deployment.rows, own)
+    store.delete(BUCKET, MARKER_KEY)
+    if marker == "never bound":
+        deployment.rows._deployment = None
+    elif body is not None:
+        store.put(BUCKET, MARKER_KEY, body, content_type="application/json")
+    if marker == "forbidden":
+        get = store.get
+
+        def refused(bucket: str, key: str, *, limit_bytes: int) -> bytes:
+            if (bucket, key) == (BUCKET, MARKER_KEY):
+                raise ObjectForbidden(bucket=bucket, key=key)
+            return get(bucket, key, limit_bytes=limit_bytes)
+
+        monkeypatch.setattr(store, "get", refused)
+    before = {entry.key for entry in store.list(BUCKET, "")}
+    erasure = Erasure(store, deployment.rows, deployment.temporal, own)
+    with suppress(PhotoWorkerError):
+        await erasure.erase(JOB, with_source=True)
+    assert {entry.key for entry in store.list(BUCKET, "")} == before, "what may be another deployment's is gone"
+    for act in (erasure.traces, erasure.erase):
+        with pytest.raises(error) as caught:
+            await act(JOB)
+        assert todo in caught.value.hint
+    assert (deployment.rows.is_erased(JOB), deployment.rows.get(JOB) is None) == (False, False)
+    assert deployment.temporal.states[JOB] == WorkflowState("completed", deployment.time, deployment.time)
+    if marker == "never bound":
+        assert bind(store, deployment.rows, own)
+    # The bucket of a deployment that is older than the binding, or that lost its marker, is bound, and then erased.
+    monkeypatch.undo()
+    bind(store, deployment.rows, BUCKET, rebind=True)
     await erasure.erase(JOB)
-    assert list(deployment.store.list(BUCKET, "")) == []
+    assert [entry.key for entry in store.list(BUCKET, "")] == [MARKER_KEY]
+
+
+async def test_a_photo_that_was_submitted_from_a_bucket_without_a_marker_goes_only_where_it_is_asked_for() -> None:
+    """Of the owner's own bucket nothing says whose it is, nor need it."""
+    for asked in (False, True):
+        deployment = Deployment()
+        deployment.succeeded(JOB, at=(FOREIGN, "pie.png"))
+        erasure = Erasure(deployment.store, deployment.rows, deployment.temporal, BUCKET)
+        await erasure.erase(JOB, with_source=asked)
+        assert [entry.key for entry in deployment.store.list(FOREIGN, "")] == ([] if asked else ["pie.png"])
+        assert [entry.key for entry in deployment.store.list(BUCKET, "")] == [MARKER_KEY]
 
 
 @pytest.mark.parametrize("bound", [True, False])
@@ -423,9 +484,8 @@ async def test_erase_leaves_what_lies_in_a_former_bucket_that_is_another_databas
     deployment = Deployment()
     deployment.succeeded(JOB)
     key = next(deployment.store.list(BUCKET, "raw/")).key
-    deployment.store.delete(BUCKET, MARKER_KEY)
     if bound:
-        bind(deployment.store, MemoryRecipeRepository(), BUCKET)
+        bind(deployment.store, MemoryRecipeRepository(), BUCKET, rebind=True)
     before = {entry.key for entry in deployment.store.list(BUCKET, "")}
     deployment.store.ensure_bucket("own")
     bind(deployment.store, deployment.rows, "own")
@@ -439,4 +499,4 @@ async def test_erase_leaves_what_lies_in_a_former_bucket_that_is_another_databas
         assert all("another database's" in text for text in left.values())
         assert f"s3://{BUCKET}/{key}" in left[Part.PHOTO]
     else:
-        assert (left, list(deployment.store.list(BUCKET, ""))) == ({}, [])
+        assert (left, [entry.key for entry in deployment.store.list(BUCKET, "")]) == ({}, [MARKER_KEY])

@@ -10,8 +10,9 @@ from uuid import UUID, uuid4
 
 import pytest
 
+from photo_worker.command_errors import JobEndedWithoutRow
 from photo_worker.contracts.keys import manifest_key, ocr_key
-from photo_worker.errors import BucketForbidden, JobEndedWithoutRow, ObjectMissing
+from photo_worker.errors import BucketForbidden, ObjectMissing
 from photo_worker.integrity.finding import Repair
 from photo_worker.integrity.look import Ports
 from photo_worker.integrity.repair import Repairer, Step
@@ -71,6 +72,35 @@ async def test_a_queued_job_without_a_workflow_is_started_once() -> None:
     (request,) = deployment.temporal.started
     assert (request.job_id, request.bucket, request.key) == (str(JOB), BUCKET, key)
     assert (await repair(deployment)).said == []
+
+
+async def test_a_running_job_whose_workflow_is_gone_is_started_once_under_its_id() -> None:
+    deployment = Deployment()
+    deployment.succeeded(OTHER, b"shows whose namespace it is")
+    key = deployment.queued(JOB)
+    deployment.rows.start(JOB, bucket=BUCKET, key=key, sha256="")
+    deployment.time += LONG
+    done = await repair(deployment)
+    assert (done.said, done.left) == (mended("running_without_workflow"), [])
+    (request,) = deployment.temporal.started
+    assert (request.job_id, request.bucket, request.key) == (str(JOB), BUCKET, key)
+    assert (await repair(deployment)).said == []
+
+
+@pytest.mark.parametrize("sign", ["no worker", "no workflow of any job", "young"])
+async def test_a_running_job_is_not_started_where_a_queued_one_would_not_be(sign: str) -> None:
+    """Its workflow may run in the right namespace, and the settings name another one."""
+    deployment = Deployment()
+    deployment.succeeded(OTHER, b"shows whose namespace it is")
+    deployment.rows.start(JOB, bucket=BUCKET, key=deployment.queued(JOB), sha256="")
+    deployment.time += timedelta(seconds=30) if sign == "young" else LONG
+    if sign == "no worker":
+        deployment.temporal.queue = QueueState("recipe-process", backlog=0, oldest_seconds=0.0, has_worker=False)
+    if sign == "no workflow of any job":
+        deployment.temporal.states.clear()
+    done = await repair(deployment)
+    assert deployment.temporal.started == [], "a second workflow runs in the other namespace"
+    assert done.said == ([] if sign == "young" else [("running_without_workflow", "refused")])
 
 
 async def test_nothing_is_started_where_no_worker_shows_that_the_namespace_is_right() -> None:
@@ -429,9 +459,11 @@ async def test_what_costs_money_or_loses_data_is_told_and_not_done() -> None:
     deployment.store.delete(BUCKET, ocr_key(JOB))
     deployment.queued(OTHER, b"other")
     deployment.rows.start(OTHER, bucket=BUCKET, key=deployment.photo(b"other")[0], sha256="")
-    deployment.time += LONG
+    # Textract has forgotten by then what it may have read for it.
+    deployment.time += timedelta(days=8)
     done = await repair(deployment)
     assert done.said == []
+    assert deployment.temporal.started == []
     assert done.left == ["ocr_missing", "running_without_workflow"]
     assert all(found.todo for found in done.report.findings)
 

@@ -200,7 +200,25 @@ DAMAGES: dict[str, tuple[Damage, str, Repair | None]] = {
         "queued_without_workflow",
         Repair.START_WORKFLOW,
     ),
-    "running, no workflow": (both(open_row("running", 2 * MINUTE), workflow(None)), "running_without_workflow", None),
+    "running, no workflow": (
+        both(open_row("running", 2 * MINUTE), workflow(None)),
+        "running_without_workflow",
+        Repair.START_WORKFLOW,
+    ),
+    "running, no workflow, Textract has forgotten what it read": (
+        both(open_row("running", timedelta(days=7, minutes=1)), workflow(None)),
+        "running_without_workflow",
+        None,
+    ),
+    "running, no workflow, the answer is stored": (
+        both(
+            open_row("running", timedelta(days=8)),
+            workflow(None),
+            added(StoredObject(BUCKET, ocr_key(JOB), 5, START)),
+        ),
+        "running_without_workflow",
+        Repair.START_WORKFLOW,
+    ),
     "running, workflow terminated": (
         both(open_row("running", MINUTE), workflow("terminated")),
         "workflow_ended_without_row",
@@ -225,6 +243,18 @@ DAMAGES: dict[str, tuple[Damage, str, Repair | None]] = {
     "reading for too long": (both(open_row("running", READING + MINUTE), workflow("running")), "job_stuck", None),
     "verifying for too long": (
         both(open_row("running", longest(policies.VERIFY) + SLACK + MINUTE, content_sha256=""), workflow("running")),
+        "job_stuck",
+        None,
+    ),
+    "set going again, verifying and reading for too long": (
+        both(
+            open_row("running", timedelta(days=3)),
+            lambda seen: replace(
+                seen,
+                workflows=dict(seen.workflows)
+                | {JOB: WorkflowState("running", LATER - READING - longest(policies.VERIFY) - MINUTE)},
+            ),
+        ),
         "job_stuck",
         None,
     ),
