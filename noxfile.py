@@ -218,6 +218,8 @@ def bench(session: nox.Session) -> None:
     session.run(python, "-m", "benchmarks", *session.posargs)
     if session.posargs == ["--short"]:
         session.run(python, "-m", "benchmarks.compare_emulators")
+        for name in ("ocr_engines", "analysis_quality", "table_quality"):
+            session.run(python, "-m", f"benchmarks.{name}", "--short")
 
 
 @nox.session(venv_backend=BACKEND)

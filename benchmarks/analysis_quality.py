@@ -3,9 +3,10 @@
     python -m benchmarks.analysis_quality --words both --json .reports/analysis-quality.json
 
 ``recorded`` takes Textract's own words, so that only the analysis is measured; ``own`` reads the page
-with the project's engine first. Needs the truth set, which is not part of this repository. Fields
-count as equal where label and value are, in letters and digits alone and without case; many of the
-service's own fields are of little confidence, so that those of at least 80 are also counted by themselves.
+with the project's engine first. Needs the truth set, which is not part of this repository; ``--short`` only sees
+that it works, with a page that is drawn here. Fields count as equal where label and value are, in letters and
+digits alone and without case; many of the service's own fields are of little confidence, so that those of at
+least 80 are also counted by themselves.
 """
 
 from __future__ import annotations

@@ -3,8 +3,9 @@
     python -m benchmarks.table_quality --words both --json .reports/table-quality.json
 
 ``recorded`` takes Textract's own words, so that only the analysis is measured; ``own`` reads the page with
-the project's engine first. Needs the truth set, which is not part of this repository. A table is found where
-its box overlaps the service's by half of what both cover. Cells of tables that were found are compared as
+the project's engine first. Needs the truth set, which is not part of this repository; ``--short`` only sees that it
+works, with a page that is drawn here. A table is found where its box overlaps the service's by half of what
+both cover. Cells of tables that were found are compared as
 (row, column, text), the text in letters and digits alone; where the service saw a row or a column more
 at the beginning, one shift for the whole table brings them together. Cells of tables that were not found, or that
 the service has not, count as missed and as too many.

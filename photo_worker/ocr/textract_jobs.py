@@ -160,8 +160,9 @@ class TextDetectionJobs:
     def answer(self, document: DocumentRef) -> dict[str, Any]:
         """Return a document's text as DetectDocumentText would answer it.
 
-        Jobs that had failed before are passed by. One that fails while this waits for it ends the attempt: the next
-        generation is the next attempt's, so that the waits between attempts are also those between jobs.
+        Jobs that had failed before the first look at them are passed by, with a wait of 0.1 s that grows to a second.
+        One that fails while this waits for it ends the attempt: the next generation is the next attempt's, so that the
+        waits between attempts are also those between jobs.
 
         Raises ``InputError`` where the document is at fault, ``OcrThrottled``, ``OcrUnavailable`` and ``OcrRefused``
         where the next attempt goes on, ``RequestTokenTaken`` and ``ServiceRefused``.
@@ -269,7 +270,10 @@ class _Look:
         self._waits = waits
         self._deadline = deadline
         self.had_ended = True
-        """Whether the first look found it ended. Textract takes seconds, so that such a job was there before."""
+        """Whether the first look found it ended. Textract takes seconds, so that such a job was there before.
+
+        A new one that fails even sooner is taken for such a job, and passed by within the attempt.
+        """
 
     def at_end(self) -> dict[str, Any]:
         """Return the first answer that says how the job ended."""

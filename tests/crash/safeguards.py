@@ -10,6 +10,7 @@ from __future__ import annotations
 from tests.crash.safeguard import Safeguard
 from tests.crash.safeguards_admission import ADMISSION
 from tests.crash.safeguards_charging import CHARGING
+from tests.crash.safeguards_devkit import GATE, LOCAL_TEXTRACT
 from tests.crash.safeguards_integrity import CHECKING, ERASING, LOOPBACK
 from tests.crash.safeguards_process import PROCESS, SUBMISSION
 from tests.crash.safeguards_storage import ERASURE, OBJECTS, ROWS
@@ -27,6 +28,8 @@ CHAPTERS: dict[str, tuple[Safeguard, ...]] = {
     "Check and repair": CHECKING,
     "Processes": PROCESS,
     "Services on loopback": LOOPBACK,
+    "The local Textract": LOCAL_TEXTRACT,
+    "The replay gate": GATE,
 }
 
 SAFEGUARDS: tuple[Safeguard, ...] = tuple(safeguard for chapter in CHAPTERS.values() for safeguard in chapter)

@@ -251,6 +251,15 @@ CHECKING: tuple[Safeguard, ...] = (
         (_SURVEYS + "test_an_erase_that_runs_beside_the_check_is_given_the_time_to_end",),
     ),
     Safeguard(
+        "gave-up-jobs-go-on",
+        "a repair sets a job going again that a service or a worker has ended",
+        "a job whose worker had an old password is failed for good, though nothing is wrong with its photo",
+        (2,),
+        "its end is written into its row, as with a job that was terminated",
+        (Edit(_REPAIR, "Repair.START_AGAIN: self._start_again,", "Repair.START_AGAIN: self._record_end,"),),
+        (_REPAIRS + "test_a_job_that_a_worker_or_a_service_ended_is_set_going_again[service_refused]",),
+    ),
+    Safeguard(
         "repair-looks-first",
         "a repair acts on what it sees then",
         "the result of a job whose row came back after the check, as with a restored database, is deleted",

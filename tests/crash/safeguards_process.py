@@ -8,6 +8,7 @@ from tests.crash.safeguard import Safeguard
 _ENDS = "tests/crash/test_jobs_end.py::"
 _JOBS = "tests/unit/test_jobs.py::"
 _WORKFLOWS = "tests/integration/test_image_workflow.py::"
+_WRONG_WORKERS = "tests/integration/test_wrong_workers.py::"
 _STARTING = "tests/integration/orchestration/test_starting.py::"
 
 SUBMISSION: tuple[Safeguard, ...] = (
@@ -64,6 +65,30 @@ SUBMISSION: tuple[Safeguard, ...] = (
             ),
         ),
         (_ENDS + "test_a_finished_job_is_not_charged_again_when_temporal_and_textract_have_forgotten_it",),
+    ),
+    Safeguard(
+        "submit-tells-that-nothing-runs",
+        "`submit` says where a job's workflow has ended without its row",
+        "submitting such a job again says that it was joined, with exit code 0, while nothing runs",
+        (2,),
+        "what is joined is not looked at",
+        (Edit("photo_worker/jobs.py", "        if handle.joined:\n            await self.workflow_of(chosen)\n", ""),),
+        (_JOBS + "test_submitting_a_job_whose_workflow_ended_without_its_row_says_that_nothing_runs",),
+    ),
+    Safeguard(
+        "show-tells-that-nothing-runs",
+        "`show` says where a job's workflow has ended without its row",
+        "a job that nothing runs is shown as queued or running for ever, with exit code 0",
+        (2,),
+        "the workflow's end is not compared with the row",
+        (
+            Edit(
+                "photo_worker/cli/show.py",
+                "        state = await service.workflow_of(job_id)\n",
+                "        state = await orchestrator.state(job_id)\n",
+            ),
+        ),
+        (_WRONG_WORKERS + "test_a_job_that_an_earlier_release_gave_up_is_told_of_and_set_going_again",),
     ),
     Safeguard(
         "last-look",
@@ -124,6 +149,21 @@ PROCESS: tuple[Safeguard, ...] = (
         "the drain has no deadline's end",
         (Edit("photo_worker/worker.py", "        give_up(1)\n", "        pass\n"),),
         ("tests/unit/test_worker.py::test_an_activity_that_hangs_does_not_keep_the_process",),
+    ),
+    Safeguard(
+        "blocked-slot-is-told",
+        "an attempt that goes on after its end is logged",
+        "a thread that hangs in a call takes its slot for good, and nothing says why the worker does less and less",
+        (2,),
+        "no attempt is looked at",
+        (
+            Edit(
+                "photo_worker/activities/overdue.py",
+                "        if reason:\n            self._told",
+                "        if False:\n            self._told",
+            ),
+        ),
+        ("tests/integration/test_overdue.py::test_an_attempt_that_goes_on_is_told_once[None-its time of 1 s is over]",),
     ),
     Safeguard(
         "settled-by-who-waits",

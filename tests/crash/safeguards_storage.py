@@ -350,6 +350,21 @@ OBJECTS: tuple[Safeguard, ...] = (
         (_SILENCE + "test_a_call_to_s3_ends[False]",),
     ),
     Safeguard(
+        "encrypted-as-told",
+        "every object is written with the encryption that the operator asks for",
+        "a bucket whose policy wants it refuses every answer, so that no job ends; elsewhere another key is used",
+        (2, 12),
+        "writes do not name it",
+        (
+            Edit(
+                "photo_worker/storage/s3_boto.py",
+                '            request["ServerSideEncryption"] = self._encryption\n',
+                "            pass\n",
+            ),
+        ),
+        ("tests/integration/test_encryption.py::test_every_write_of_a_deployment_passes_the_policy",),
+    ),
+    Safeguard(
         "size-before-bytes",
         "what is too large is refused by its size, before its bytes travel",
         "a worker streams gigabytes of an object that no OCR takes, before it refuses them",

@@ -1,11 +1,11 @@
 """Many uploads while everything dies: workers, the services behind them, and the calls between.
 
-``python -m tests.crash.soak --uploads 300 --seconds 35 --kills 20 --seed 7`` starts a stack of its own, works on it,
+``python -m tests.crash.soak --uploads 300 --seconds 63 --kills 20 --outages 1`` starts a stack of its own, works on it,
 and ends it. Workers are killed and paused for longer than their heartbeats allow, each service is killed and started
-again, Textract refuses three calls of ten; for the workers a service is away for longer than any count of attempts,
-silent, slow, read-only, or refuses their credentials; users submit twice, cancel and erase. When the faults have ended
-every accepted upload must end, as many as have no reason of their own to fail must have succeeded, and every invariant
-hold. Exit codes: 0, or 1 with what does not hold.
+again, Textract refuses three calls of ten; for the workers a service is away, silent, slow, throttling, read-only, or
+refuses their credentials, each for longer than any count of attempts; users submit twice, cancel and erase. When the
+faults have ended every accepted upload must end, as many as have no reason of their own to fail must have succeeded,
+and every invariant must hold. Exit codes: 0, or 1 with what does not hold.
 
 The seed decides what happens when, to which worker and which upload. It does not decide which of two processes is
 faster, so that the same seed brings the same faults but not the same interleaving.
@@ -41,7 +41,7 @@ from photo_worker.ports import FINAL_STATUSES
 from photo_worker.storage import migrate
 from tests.crash.real import services
 from tests.crash.real.facts import emulator
-from tests.crash.real.outages import REACHED, Reach, reach_of
+from tests.crash.real.outages import REACHED, TEMPORAL, Reach, reach_of
 from tests.crash.real.processes import ROOT, open_nursery
 from tests.crash.real.scaled import Scale, longest_count_seconds
 from tests.crash.real.services import Services
@@ -53,12 +53,13 @@ from tests.crash.soaking.verdict import Verdict, judge
 from tests.support.resources import create_database, database_named
 
 # Short attempts, so that a service can be away for longer than a step lasted where every attempt counted.
-SCALE = Scale(heartbeat=3.0, start_to_close=2.0, initial_interval=0.5, maximum_interval=2.0, answer=4.0)
-AWAY_SECONDS = longest_count_seconds(SCALE) + 2.0
+SCALE = Scale(heartbeat=3.0, start_to_close=1.0, answer=3.0)
+COUNTED_SECONDS = longest_count_seconds(SCALE)
+OUTAGE_SECONDS = COUNTED_SECONDS + 2.0
 
 _PROGRESS_SECONDS = 4.0
 # A slow service's answers come when nobody waits for them any more.
-_LATE_SECONDS = 5.0
+_LATE_SECONDS = 4.0
 # From the last fault to the last job's end: all attempts of all activities, several times over, and a job's own time.
 _END_SECONDS, _END_SECONDS_A_JOB = 120.0, 0.3
 _DRAIN_SECONDS = 30.0
@@ -80,6 +81,10 @@ class Soak:
     restarts: dict[str, int] = field(default_factory=dict)
     throttles: int = 0
     outages: Counter[str] = field(default_factory=Counter)
+    """By kind; those of Temporal are counted apart."""
+    temporal_outages: int = 0
+    shortest_outage: float | None = None
+    """Seconds for which the workers were without a service, at least."""
     _throttling: bool = False
     _began: float = field(default_factory=time.monotonic)
     _over: asyncio.Event = field(default_factory=asyncio.Event)
@@ -128,11 +133,17 @@ class Soak:
         reach = self.reaches[fault.service]
         async with turn:
             await _in_spite_of_restarts(lambda: reach.begin(fault.kind))
+            began = time.monotonic()
             try:
                 await asyncio.sleep(fault.seconds)
+                lasted = time.monotonic() - began
             finally:
                 await _in_spite_of_restarts(lambda: reach.end(fault.kind))
-            self.outages[fault.kind] += 1
+            self.shortest_outage = min(lasted, self.shortest_outage or lasted)
+            if fault.service == TEMPORAL:
+                self.temporal_outages += 1
+            else:
+                self.outages[fault.kind] += 1
 
     async def _restart(self, fault: Fault, turn: asyncio.Lock) -> None:
         assert self.services is not None
@@ -194,7 +205,7 @@ class Soak:
             say(
                 f"{time.monotonic() - self._began:4.0f} s: {len(self.users.accepted)} of {total} uploads accepted, "
                 f"{len(self.finals)} ended; {self.fleet.kills} kills, {self.fleet.pauses} pauses, "
-                f"{sum(self.restarts.values())} restarts, {self.outages.total()} outages"
+                f"{sum(self.restarts.values())} restarts, {self.outages.total() + self.temporal_outages} outages"
             )
             await self._nap(_PROGRESS_SECONDS)
 
@@ -260,11 +271,16 @@ async def soak(order: Order) -> tuple[Soak, Verdict]:
         return await soak_in(site, restarter, order)
 
 
-async def soak_in(site: Site, restarter: Services | None, order: Order) -> tuple[Soak, Verdict]:
-    """Run a soak on a stack and judge it; without ``restarter`` for an order without restarts."""
-    schedule = schedule_of(order, services.NAMES, SCALE.heartbeat, AWAY_SECONDS)
+async def soak_in(
+    site: Site, restarter: Services | None, order: Order, only: str | None = None, slots: int = 4
+) -> tuple[Soak, Verdict]:
+    """Run a soak on a stack and judge it; without ``restarter`` for an order without restarts.
+
+    ``only`` is the one kind of outage that there is to be, ``slots`` how many activities a worker takes at a time.
+    """
+    schedule = schedule_of(order, services.NAMES, SCALE.heartbeat, OUTAGE_SECONDS, only)
     async with AsyncExitStack() as stack:
-        world = await stack.enter_async_context(site.world("soak", SCALE, MAX_ACTIVITIES="4"))
+        world = await stack.enter_async_context(site.world("soak", SCALE, MAX_ACTIVITIES=str(slots)))
         reaches = {
             service: await stack.enter_async_context(reach_of(world.variables, service, _LATE_SECONDS))
             for service in REACHED
@@ -304,6 +320,9 @@ def report_of(order: Order, running: Soak, verdict: Verdict, seconds: float) -> 
         "restarts": sum(running.restarts.values()),
         **{f"restarts_{name}": number for name, number in sorted(running.restarts.items())},
         **{f"outages_{kind.replace('-', '_')}": running.outages[kind] for kind in KINDS},
+        "outages_of_temporal": running.temporal_outages,
+        "shortest_outage_seconds": round(running.shortest_outage or 0.0, 1),
+        "counted_seconds": round(COUNTED_SECONDS, 1),
         "throttles": running.throttles,
         "retries": verdict.retries,
         "charges": verdict.charges,
@@ -322,6 +341,9 @@ def summary_of(report: dict[str, Any]) -> str:
     """Return the run in a line."""
     counts = {kind: report[f"outages_{kind.replace('-', '_')}"] for kind in KINDS}
     outages = "services " + ", ".join(f"{number} times {kind}" for kind, number in counts.items())
+    outages += (
+        f", Temporal {report['outages_of_temporal']} times (each {report['shortest_outage_seconds']:g} s or more)"
+    )
     return (
         f"{report['uploads']} uploads, {report['kills']} kills, {report['pauses']} pauses, "
         f"{report['restarts']} restarts, {outages}, {report['throttles']} throttles, {report['retries']} retries: "
@@ -341,7 +363,9 @@ def order_of(arguments: list[str] | None) -> tuple[Order, argparse.Namespace]:
     parser.add_argument("--kills", type=int, default=320, help="kills and pauses of workers (%(default)s)")
     parser.add_argument("--restarts", type=int, default=3, help="of each service (%(default)s)")
     parser.add_argument("--workers", type=_positive, default=3, help="worker processes at a time (%(default)s)")
-    parser.add_argument("--outages", type=int, default=5, help="of each kind, for the workers (%(default)s)")
+    parser.add_argument(
+        "--outages", type=int, default=5, help="of each kind, and of Temporal, for the workers (%(default)s)"
+    )
     parser.add_argument("--throttle", type=float, default=0.3, help="share of Textract's calls refused (%(default)g)")
     parser.add_argument("--report", type=Path, default=_DEFAULT_REPORT, help="file of the counts (.reports/soak.json)")
     parser.add_argument("-o", "--output", choices=("text", "json"), default="text", help="what stdout shows")

@@ -1,4 +1,7 @@
-"""A product in which every job fails is red in the real cells and in the soak, whatever reason it gives."""
+"""A product in which every job fails is red in the real cells and in the soak, whatever reason it gives.
+
+One that counts attempts is red in the soak for each kind of outage.
+"""
 
 from __future__ import annotations
 
@@ -13,18 +16,23 @@ from tests.crash.real import cells
 from tests.crash.real.conftest import site
 from tests.crash.real.processes import open_nursery
 from tests.crash.real.site import Site
+from tests.crash.real.test_outages import COUNTING
 from tests.crash.soak import report_of, soak_in
-from tests.crash.soaking.schedule import Order
+from tests.crash.soaking.schedule import KINDS, Order
 
 __all__ = ["site"]
 
 pytestmark = [pytest.mark.stack, pytest.mark.waits, pytest.mark.timeout(240)]
 
 
-def order() -> Order:
+# So that no attempt waits for a slot: in a queue attempts are few, and a count of them lasts longer.
+_SLOTS = 24
+
+
+def order(outages: int = 0) -> Order:
     """Return a small soak. The seed makes the jobs' ids, which are to be new ones on a stack that others use."""
     seed = secrets.randbelow(10**9)
-    return Order(uploads=16, seconds=1.5, seed=seed, kills=0, restarts=0, workers=1, throttle=0.0, outages=0)
+    return Order(uploads=16, seconds=1.5, seed=seed, kills=0, restarts=0, workers=1, throttle=0.0, outages=outages)
 
 
 _STEP = "        validate_key(request.key)\n"
@@ -77,3 +85,16 @@ async def test_it_is_green_where_nothing_is_wrong(site: Site) -> None:
     found = await small_soak(site)
     assert found["violations"] == []
     assert found["succeeded_share"] >= found["least_share"] > 0.5
+
+
+@pytest.mark.parametrize("kind", KINDS)
+async def test_a_product_that_counts_attempts_is_red_in_the_soak(site: Site, kind: str) -> None:
+    """None of its jobs that meet the outage outlasts it."""
+    async with open_nursery(COUNTING) as nursery:
+        chosen = order(outages=1)
+        running, verdict = await soak_in(replace(site, nursery=nursery), None, chosen, kind, _SLOTS)
+    found = report_of(chosen, running, verdict, 0.0)
+    assert found[f"outages_{kind.replace('-', '_')}"] == 1
+    assert found["shortest_outage_seconds"] > found["counted_seconds"]
+    assert any("uploads that have no reason to fail have succeeded" in text for text in found["violations"]), found
+    assert any(" failed with " in text for text in found["violations"]), found

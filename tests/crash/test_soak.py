@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import subprocess
 import sys
@@ -11,9 +12,10 @@ from dataclasses import replace
 import pytest
 
 from tests.crash import report
-from tests.crash.real.outages import AWAY, OUTAGES
+from tests.crash.real.outages import OUTAGES, TEMPORAL, TEXTRACT, THROTTLING
 from tests.crash.real.processes import ROOT
 from tests.crash.real.services import NAMES
+from tests.crash.soak import COUNTED_SECONDS, OUTAGE_SECONDS
 from tests.crash.soaking.schedule import KILL, KINDS, OUTAGE, PAUSE, RESTART, Order, schedule_of
 
 UPLOADS, DISTURBANCES = 300, 20
@@ -21,7 +23,7 @@ UPLOADS, DISTURBANCES = 300, 20
 # The others are damaged, cancelled or erased, as the schedule draws them.
 LEAST_SUCCEEDED = 0.75
 # Some of the uploads are erased before they are accepted.
-ORDER = Order(uploads=310, seconds=40.0, seed=48, kills=20, restarts=1, workers=3, throttle=0.3, outages=1)
+ORDER = Order(uploads=310, seconds=63.0, seed=48, kills=20, restarts=1, workers=3, throttle=0.3, outages=1)
 
 
 @pytest.mark.stack
@@ -51,6 +53,8 @@ def test_everything_dies_and_nothing_is_lost_or_doubled() -> None:
     assert found["kills"] + found["pauses"] >= DISTURBANCES
     assert {name: found[f"restarts_{name}"] for name in NAMES} == dict.fromkeys(NAMES, 1)
     assert {kind: found[f"outages_{kind.replace('-', '_')}"] for kind in KINDS} == dict.fromkeys(KINDS, 1)
+    assert found["outages_of_temporal"] == 1
+    assert found["shortest_outage_seconds"] > found["counted_seconds"]
     assert LEAST_SUCCEEDED <= found["least_share"] <= found["succeeded_share"]
     assert found["throttles"] > 0
     assert found["charges"] <= found["documents"]
@@ -73,10 +77,28 @@ def test_a_schedule_has_what_was_ordered() -> None:
     assert len({upload.job_id for upload in drawn.uploads}) == ORDER.uploads
     assert all(fault.seconds > 3.0 for fault in drawn.faults if fault.what == PAUSE)
     outages = [fault for fault in drawn.faults if fault.what == OUTAGE]
-    assert Counter(fault.kind for fault in outages) == dict.fromkeys(KINDS, 3)
-    assert {fault.seconds for fault in outages if fault.kind == AWAY} == {40.0}
+    assert Counter(fault.kind for fault in outages if fault.service != TEMPORAL) == dict.fromkeys(KINDS, 3)
+    assert sum(fault.service == TEMPORAL for fault in outages) == 3
+    assert {fault.seconds for fault in outages} == {40.0}
     assert {(fault.service, fault.kind) for fault in outages} <= {(each.service, each.kind) for each in OUTAGES}
     assert {fault.worker for fault in drawn.faults} <= set(range(ORDER.workers))
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_every_kind_outlasts_a_count_of_attempts_whatever_the_seed(seed: int) -> None:
+    """While the outage of a service lasts there is no other of it, or they would be shorter than they seem."""
+    drawn = schedule_of(replace(ORDER, seed=seed), NAMES, 3.0, OUTAGE_SECONDS)
+    outages = [fault for fault in drawn.faults if fault.what == OUTAGE]
+    assert {fault.kind for fault in outages if fault.service != TEMPORAL} == set(KINDS)
+    assert all(fault.seconds > COUNTED_SECONDS for fault in outages)
+    assert (TEXTRACT, THROTTLING) in {(fault.service, fault.kind) for fault in outages}
+    assert all(fault.at + fault.seconds <= ORDER.seconds for fault in outages)
+    for service in {fault.service for fault in outages}:
+        times = sorted(fault.at for fault in outages if fault.service == service)
+        assert all(later - sooner > OUTAGE_SECONDS for sooner, later in itertools.pairwise(times))
+    # Temporal's is alone: while it is gone no attempt begins, so that none would count.
+    (gone,) = (fault.at for fault in outages if fault.service == TEMPORAL)
+    assert all(abs(fault.at - gone) > OUTAGE_SECONDS for fault in outages if fault.service != TEMPORAL)
 
 
 def test_a_schedule_has_bytes_in_common_and_every_kind_of_user() -> None:

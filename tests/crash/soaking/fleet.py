@@ -9,6 +9,8 @@ from collections.abc import Awaitable, Callable
 from tests.crash.real.processes import Child
 from tests.crash.real.worker import AWAY
 
+_START_SECONDS = 60.0
+
 
 class Fleet:
     """Slots that hold one worker each; a slot whose worker is killed gets another at once."""
@@ -24,9 +26,12 @@ class Fleet:
         self.unexpected: list[str] = []
 
     async def start(self) -> None:
-        """Fill every slot."""
+        """Fill every slot, and wait until each worker takes work: faults are for workers that do."""
         for slot in range(len(self._slots)):
-            self._slots[slot] = await self._hire()
+            child = self._slots[slot] = await self._hire()
+            async with asyncio.timeout(_START_SECONDS):
+                while "worker polls" not in child.output():  # noqa: ASYNC110 - a file tells nobody
+                    await asyncio.sleep(0.05)
 
     async def kill(self, slot: int) -> None:
         """Kill a slot's worker, also a paused one, and put another in its place."""

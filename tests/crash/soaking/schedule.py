@@ -7,16 +7,27 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from uuid import UUID
 
-from tests.crash.real.outages import AWAY, OUTAGES, READ_ONLY, REFUSED, SILENT, SLOW
+from tests.crash.real.outages import (
+    AWAY,
+    OUTAGES,
+    READ_ONLY,
+    REFUSED,
+    SILENT,
+    SLOW,
+    TEMPORAL,
+    TEXTRACT,
+    THROTTLING,
+    Outage,
+)
 
 KILL, PAUSE, RESTART, THROTTLE, OUTAGE = "kill", "pause", "restart", "throttle", "outage"
 
-# How a service can be gone for the workers while it runs; that Textract throttles is a fault of its own.
-KINDS = (AWAY, SILENT, SLOW, READ_ONLY, REFUSED)
-# It is away early, so that there is work for all of the time.
-_AWAY_EARLY = 0.2
-# As long as several attempts; away is longer than all of them.
-_SHORT_OUTAGE_SECONDS = (6.0, 10.0)
+# How a service can be gone for the workers while it runs. That Textract refuses some calls is a fault of its own.
+KINDS = (AWAY, SILENT, SLOW, THROTTLING, READ_ONLY, REFUSED)
+_COUNTING = tuple(each for each in OUTAGES if each.service != TEMPORAL)
+# Two of a service do not overlap, so that this many are the most at once. They begin within this time of each other.
+_AT_ONCE = 3
+_APART_SECONDS = 1.0
 
 # Of the fault phase's time, the share in which uploads come; the rest of it is for those under way.
 _UPLOADING = 0.85
@@ -33,7 +44,8 @@ _RACING = 0.2
 class Order:
     """The soak's size. ``kills`` counts pauses too; each service is restarted ``restarts`` times.
 
-    ``outages`` is how often there is one of each kind.
+    ``outages`` is how often there is one of each kind, and one more of Temporal. ``throttle`` is the share of calls
+    that Textract refuses all the time.
     """
 
     uploads: int
@@ -90,9 +102,16 @@ class Schedule:
 
 
 def schedule_of(
-    order: Order, services: tuple[str, ...], heartbeat_seconds: float, away_seconds: float = 0.0
+    order: Order,
+    services: tuple[str, ...],
+    heartbeat_seconds: float,
+    outage_seconds: float = 0.0,
+    only: str | None = None,
 ) -> Schedule:
-    """Draw uploads and faults from the order's seed; ``away_seconds`` is how long a service is away."""
+    """Draw uploads and faults from the order's seed.
+
+    ``outage_seconds`` is how long each outage lasts; ``only`` is the one kind of them that there is to be.
+    """
     return Schedule(
         order,
         tuple(_uploads(order, random.Random(f"{order.seed}:uploads"))),  # noqa: S311 - to be drawn again
@@ -100,7 +119,7 @@ def schedule_of(
             sorted(
                 [
                     *_faults(order, services, heartbeat_seconds, random.Random(f"{order.seed}:faults")),  # noqa: S311
-                    *_outages(order, away_seconds, random.Random(f"{order.seed}:outages")),  # noqa: S311
+                    *_outages(order, outage_seconds, only, random.Random(f"{order.seed}:outages")),  # noqa: S311
                 ],
                 key=lambda fault: fault.at,
             )
@@ -148,19 +167,32 @@ def _faults(
             yield Fault(chance.uniform(*span), RESTART, service=service)
 
 
-def _outages(order: Order, away_seconds: float, chance: random.Random) -> Iterator[Fault]:
-    for _ in range(order.outages):
-        taken: set[str] = set()
-        for kind in KINDS:
-            able = [each.service for each in OUTAGES if each.kind == kind]
-            # Every service has its turn, as far as it can be so.
-            service = chance.choice([each for each in able if each not in taken] or able)
-            taken.add(service)
-            end = order.seconds * _AWAY_EARLY if kind == AWAY and order.outages == 1 else order.seconds
-            yield Fault(
-                chance.uniform(_QUIET_SECONDS, max(end, _QUIET_SECONDS)),
-                OUTAGE,
-                service=service,
-                seconds=away_seconds if kind == AWAY else chance.uniform(*_SHORT_OUTAGE_SECONDS),
-                kind=kind,
-            )
+def _outages(order: Order, seconds: float, only: str | None, chance: random.Random) -> Iterator[Fault]:
+    """Give each group of outages a part of the time, in which it begins and, where the part is long enough, ends."""
+    groups = [group for _ in range(order.outages) for group in ([[_one_of(only, chance)]] if only else _groups(chance))]
+    part = (order.seconds - _QUIET_SECONDS) / max(len(groups), 1)
+    for number, group in enumerate(groups):
+        begin = _QUIET_SECONDS + number * part + chance.uniform(0, max(part - seconds - _APART_SECONDS, 0))
+        for outage in group:
+            later = chance.uniform(0, _APART_SECONDS) if len(group) > 1 else 0.0
+            yield Fault(begin + later, OUTAGE, service=outage.service, seconds=seconds, kind=outage.kind)
+
+
+def _one_of(kind: str, chance: random.Random) -> Outage:
+    return chance.choice([each for each in _COUNTING if each.kind == kind])
+
+
+def _groups(chance: random.Random) -> list[list[Outage]]:
+    """Return every kind once, in two groups of three services each, and one outage of Temporal alone.
+
+    While Temporal is gone no attempt begins, so that none would count. Of the services that throttle, Textract does.
+    """
+    while True:
+        kinds = chance.sample([kind for kind in KINDS if kind != THROTTLING], len(KINDS) - 1)
+        first = [Outage(TEXTRACT, THROTTLING), *(_one_of(kind, chance) for kind in kinds[: _AT_ONCE - 1])]
+        second = [_one_of(kind, chance) for kind in kinds[_AT_ONCE - 1 :]]
+        if all(len({outage.service for outage in group}) == _AT_ONCE for group in (first, second)):
+            break
+    groups = [first, second, [chance.choice([each for each in OUTAGES if each.service == TEMPORAL])]]
+    chance.shuffle(groups)
+    return groups

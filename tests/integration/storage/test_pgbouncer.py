@@ -66,7 +66,11 @@ class Alternating:
 
 
 class TestBehindPgBouncer(RecipeRepositoryContract):
-    """The whole contract, by two clients that share the pooler's server connections."""
+    """The whole contract, by two clients that share one server connection of the pooler.
+
+    But for the six tests of ``LOCKING``, which have three server connections: ``sole_user`` holds its transaction open
+    while the test does other things, and a transaction has its server connection for itself.
+    """
 
     @pytest.fixture
     def repository(

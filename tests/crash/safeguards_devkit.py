@@ -1,0 +1,109 @@
+"""The safeguards of the replay gate and of the local Textract, on which the proofs of the others stand."""
+
+from __future__ import annotations
+
+from tests.crash.mutants import Edit
+from tests.crash.safeguard import Safeguard
+
+_HISTORIES = "photo_worker/replay/histories.py"
+_LEFT_OUT = "tests/replay/test_left_out.py::TestFiles::"
+_LIMITS = "tests/replay/test_limits.py::"
+
+GATE: tuple[Safeguard, ...] = (
+    Safeguard(
+        "entry-of-one-change",
+        "an entry of the allow list excuses one change by its old and its new value",
+        "an entry that was written for one change excuses every later one: a heartbeat of 1 ms passes the gate",
+        (8,),
+        "the values are not compared",
+        (
+            Edit(
+                "photo_worker/replay/allow.py",
+                '{self.what}" and change == (_plain(self.was), _plain(self.now))',
+                '{self.what}" and change is not None',
+            ),
+        ),
+        ("tests/replay/test_allow.py::test_a_later_change_of_the_same_field_is_red",),
+    ),
+    Safeguard(
+        "nothing-is-left-out-silently",
+        "what lies among the histories and is not read makes the gate red",
+        "a history that was packed or renamed is checked no more, and the gate stays green",
+        (8,),
+        "files that are no history by their name are passed over",
+        (
+            Edit(
+                _HISTORIES,
+                "            elif not _is_beside(entry) or _may_be_history(entry):\n",
+                "            elif False:\n",
+            ),
+        ),
+        (
+            _LEFT_OUT + "test_another_suffix_is_red[b.jsonl]",
+            _LEFT_OUT + "test_a_history_under_a_name_that_is_left_out_is_red[b.py]",
+        ),
+    ),
+    Safeguard(
+        "lost-history-is-missed",
+        "a history whose provenance is still there is missed",
+        "a recorded run that is deleted by mistake proves nothing any more, and the gate stays green",
+        (8,),
+        "provenance without a history is passed over",
+        (
+            Edit(
+                _HISTORIES,
+                "    orphans = provenance - {provenance_path(history) for history in found}\n",
+                "    orphans = set[Path]()\n",
+            ),
+        ),
+        (_LEFT_OUT + "test_a_lost_history_is_red",),
+    ),
+    Safeguard(
+        "planted-fault-is-to-be-seen",
+        "a gate that misses a fault that was planted on purpose is red",
+        "a gate that is wired wrongly, so that it sees no change, is green for ever",
+        (8,),
+        "what the control has missed is not reported",
+        (
+            Edit(
+                "photo_worker/replay/gate.py",
+                "        if not caught:\n",
+                "        if False:\n",
+            ),
+        ),
+        ("tests/replay/test_gate.py::TestControl::test_a_planted_fault_that_goes_unseen_is_red[drift]",),
+    ),
+    Safeguard(
+        "forks-end-with-the-gate",
+        "what the code under test has forked ends with the gate",
+        "one forked process holds the gate's output open, and the job in CI hangs until it is ended from outside",
+        (8,),
+        "the child's own process is ended, and not its group",
+        (
+            Edit(
+                "photo_worker/replay/process.py",
+                "            os.killpg(self._process.pid, signal.SIGKILL)\n",
+                "            os.kill(self._process.pid, signal.SIGKILL)\n",
+            ),
+        ),
+        (_LIMITS + "test_code_that_forks_is_checked_and_its_forks_are_ended",),
+    ),
+)
+
+LOCAL_TEXTRACT: tuple[Safeguard, ...] = (
+    Safeguard(
+        "gone-caller-frees-its-slot",
+        "a reading ends with the last caller that waits for it",
+        "callers that hang up leave every slot with a page that nothing waits for, and the next call times out",
+        (2,),
+        "what is being read is read to its end",
+        (
+            Edit(
+                "photo_worker/devkit/textract/recognition.py",
+                "        except asyncio.CancelledError:\n            self.pool.drop(work)\n            raise\n",
+                "        except asyncio.CancelledError:\n            raise\n",
+            ),
+        ),
+        ("tests/integration/textract/test_waiting_calls.py::test_a_reading_ends_with_its_last_caller",),
+    ),
+)
