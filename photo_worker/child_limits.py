@@ -12,6 +12,9 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
 
 # Libraries and tables of locales that are mapped and hardly read.
 _MAPPED_BYTES = 1024**3
@@ -20,6 +23,7 @@ _MAPPED_BYTES = 1024**3
 _GRACE_SECONDS = 5
 
 _LOOK_SECONDS = 0.5
+_FINE_LOOK_SECONDS = 0.01
 
 # The system counts memory in pages, and libraries that are mapped to read stand in one bound and not in the other.
 _FULL_SHARE = 0.9
@@ -93,15 +97,37 @@ class BoundedProcess(subprocess.Popen[bytes]):
     peak_bytes = 0
     """What it held at most; known where ``wait`` without a timeout has seen its end."""
 
+    def __init__(self, args: Sequence[str], **options: Any) -> None:
+        # Linux counts what this process has held as the new one's, until that holds more.
+        self._inherited_bytes = 0 if sys.platform == "darwin" else _peak_bytes(resource.RUSAGE_SELF)
+        self._seen_bytes = 0
+        super().__init__(args, **options)
+
+    def look_seconds(self, memory_bytes: int, usual: float) -> float:
+        """Return how often to call ``look``: often only where the end will not tell whether the bound was reached."""
+        return _FINE_LOOK_SECONDS if self._inherited_bytes >= memory_bytes * _FULL_SHARE else usual
+
+    def look(self) -> None:
+        """Take note of what the process has held so far."""
+        with contextlib.suppress(OSError, ValueError, StopIteration):
+            status = Path(f"/proc/{self.pid}/status").read_text(encoding="ascii", errors="replace")
+            line = next(line for line in status.splitlines() if line.startswith("VmHWM:"))
+            self._seen_bytes = max(self._seen_bytes, int(line.split()[1]) * 1024)
+
     def wait(self, timeout: float | None = None) -> int:
         """Wait for the end, and return the status. The first caller in time is the one that is told the peak."""
         if timeout is None and self.returncode is None:
             with contextlib.suppress(ChildProcessError):
                 _, status, usage = os.wait4(self.pid, 0)
-                self.peak_bytes = usage.ru_maxrss * _PEAK_UNIT
+                peak_bytes = usage.ru_maxrss * _PEAK_UNIT
+                self.peak_bytes = peak_bytes if peak_bytes > self._inherited_bytes else self._seen_bytes
                 self.returncode = os.waitstatus_to_exitcode(status)
         return super().wait(timeout)
 
     def has_filled(self, memory_bytes: int) -> bool:
         """Tell whether it had as much memory as it may have: native libraries abort where they get no more."""
         return self.peak_bytes >= memory_bytes * _FULL_SHARE
+
+
+def _peak_bytes(of: int) -> int:
+    return resource.getrusage(of).ru_maxrss * _PEAK_UNIT

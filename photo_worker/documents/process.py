@@ -188,8 +188,10 @@ class ProcessDecoder:
             # Python 3.11 forgets what was left to send where communicate is called again after its timeout.
             answer.start()
             said.start()
+            look_seconds = process.look_seconds(bounds.memory_bytes, _LOOK_SECONDS)
             while True:
-                answer.join(_LOOK_SECONDS)
+                answer.join(look_seconds)
+                process.look()
                 if not answer.is_alive():
                     output = answer.result()
                     said.join()

@@ -216,8 +216,10 @@ class ReadingProcesses:
         done = False
         try:
             talk.start()
+            look_seconds = process.look_seconds(self._bounds.memory_bytes)
             while True:
-                talk.join(_LOOK_SECONDS)
+                talk.join(look_seconds)
+                process.look()
                 if not talk.is_alive():
                     result = talk.result()
                     done = True
@@ -393,6 +395,14 @@ class _Process:
         if isinstance(held, int) and ended.is_told:
             self.holds_bytes = held
         return ended if begun else None
+
+    def look_seconds(self, memory_bytes: int) -> float:
+        """Return how often to call ``look`` while it reads."""
+        return self._process.look_seconds(memory_bytes, _LOOK_SECONDS)
+
+    def look(self) -> None:
+        """Take note of the memory that it holds."""
+        self._process.look()
 
     def has_filled(self, memory_bytes: int) -> bool:
         """Tell whether it has ended with as much memory as it may have."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -161,8 +160,9 @@ def test_a_worker_whose_folder_has_no_recording_that_can_be_played_waits(tmp_pat
     engine_check(settings)
 
 
-def test_a_worker_without_the_local_engine_waits(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "ocrust", None)
+def test_a_worker_without_the_local_engine_waits(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    (tmp_path / "ocrust.py").write_text('raise ImportError("No module named ocrust")\n')
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
     with pytest.raises(EngineUnavailable, match="ocrust"):
         engine_check(Settings(ocr_engine="local", database_url=DATABASE))
 

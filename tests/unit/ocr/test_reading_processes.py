@@ -90,7 +90,7 @@ def test_a_cancelled_attempt_ends_in_the_middle_of_a_page() -> None:
 
 # A worker of its own, which tells what it and the processes that it starts hold at their peak.
 MEASURE = """
-import json, resource, sys
+import json, pathlib, resource, sys
 from photo_worker.errors import PhotoWorkerError
 from tests.support import hostile_pdfs
 from tests.unit.ocr.test_reading_processes import backend_on
@@ -99,9 +99,10 @@ try:
     told = str(backend.detect_text(document))
 except PhotoWorkerError as error:
     told = error.code
-peaks = [resource.getrusage(each).ru_maxrss for each in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
-unit = 1024 if sys.platform == "linux" else 1
-print(json.dumps([told, *(peak * unit / 1e6 for peak in peaks)]))
+status = pathlib.Path("/proc/self/status").read_text()
+own = next(int(line.split()[1]) for line in status.splitlines() if line.startswith("VmHWM:"))
+others = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss
+print(json.dumps([told, *(peak * 1024 / 1e6 for peak in (own, others))]))
 """
 
 
@@ -114,9 +115,40 @@ def test_a_page_that_takes_all_memory_leaves_the_worker_alone() -> None:
     assert done.returncode == 0, done.stderr[-500:]
     told, own, others = json.loads(done.stdout)
     assert told == "document_too_costly"
-    # The kernel counts what the test runner held when it started this worker.
     assert own < 700
     assert others < 1000
+
+
+LARGE = """
+import json
+held = bytearray(1_100_000_000)
+held[::4096] = bytes(len(held[::4096]))
+del held
+from photo_worker.errors import PhotoWorkerError
+from photo_worker.ocr.reading_processes import ReadingProcesses
+from tests.support import hostile_pdfs
+from tests.unit.ocr.test_reading_processes import program
+told = []
+for processes, content in (
+    (ReadingProcesses(program=program("os.abort()", True)), b"photo"),
+    (ReadingProcesses(), hostile_pdfs.greedy()),
+):
+    try:
+        processes.read(content, "page")
+    except PhotoWorkerError as error:
+        told.append(error.code)
+    processes.close()
+print(json.dumps(told))
+"""
+
+
+@pytest.mark.skipif(sys.platform == "darwin", reason="macOS keeps to no limit on memory")
+def test_a_worker_that_has_held_much_memory_tells_a_crash_from_exhausted_memory() -> None:
+    """Linux counts what a worker has held as that of the processes that it starts."""
+    root = Path(__file__).resolve().parents[3]
+    done = subprocess.run([sys.executable, "-c", LARGE], capture_output=True, text=True, cwd=root, check=False)
+    assert done.returncode == 0, done.stderr[-500:]
+    assert json.loads(done.stdout) == ["document_unreadable", "document_too_costly"]
 
 
 def test_a_page_that_takes_the_processor_is_ended_by_its_limit(made: Callable[..., ReadingProcesses]) -> None:
