@@ -224,7 +224,8 @@ class BotoObjectStore:
     def list_hidden(self, bucket: str, prefix: str) -> Iterator[ObjectEntry]:
         """List the newest versions behind delete markers, by key. Needs s3:ListBucketVersions.
 
-        A key's versions and markers come newest first, and may go on behind their page.
+        A key's versions and markers come newest first, and may go on behind their page. A server that keeps no
+        versions may not know the request; it has nothing behind a marker.
         """
         lists = self._client.get_paginator("list_object_versions")
         pages = lists.paginate(Bucket=bucket, Prefix=prefix, PaginationConfig=self._paging)
@@ -238,8 +239,10 @@ class BotoObjectStore:
                         markers.discard(item["Key"])
                         yield ObjectEntry(bucket, item["Key"], item["Size"], item["LastModified"], item["VersionId"])
                 # Of the keys before the page's last one, every version has been seen.
-                marked = max(markers)
+                marked = max(markers, default="")
         except s3_errors.FAILURES as error:
+            if isinstance(error, ClientError) and s3_errors.status_of(error) == s3_errors.NOT_IMPLEMENTED:
+                return
             raise self._explain(error, bucket, None) from error
 
     def delete(self, bucket: str, key: str) -> int:

@@ -61,6 +61,7 @@ KMS_CODES = "KMS."
 OPAQUE_CODES = frozenset({"400", "403", "Bad Request", "Forbidden"})
 
 PRECONDITION_FAILED = 412
+NOT_IMPLEMENTED = 501
 
 UNREACHABLE = (
     boto.HTTPClientError,

@@ -33,6 +33,12 @@ from photo_worker.errors import (
 from photo_worker.storage.s3_boto import BotoObjectStore, make_client
 from tests.support.s3_answers import Answer, Request, S3Answers, refusal, s3_answering
 
+VERSIONS = """<?xml version='1.0'?><ListVersionsResult><Name>photos</Name><IsTruncated>{more}</IsTruncated>
+<NextKeyMarker>raw/pie</NextKeyMarker><NextVersionIdMarker>v2</NextVersionIdMarker>{entries}</ListVersionsResult>"""
+MARKER = "<DeleteMarker><Key>raw/pie</Key><VersionId>v2</VersionId><IsLatest>true</IsLatest></DeleteMarker>"
+VERSION = """<Version><Key>raw/pie</Key><VersionId>v1</VersionId><IsLatest>false</IsLatest><Size>4</Size>
+<LastModified>2026-01-01T00:00:00.000Z</LastModified></Version>"""
+
 ACCESS_KEY, SECRET_KEY = "AKIDEXAMPLE", "a-secret-that-no-message-shows"
 MIB = 1 << 20
 
@@ -455,3 +461,18 @@ def test_every_write_says_how_it_is_to_be_encrypted(settings: dict[str, Any], se
     assert [request.method for request in server.requests] == ["PUT", "PUT"]
     for request in server.requests:
         assert {name: value for name, value in request.headers.items() if "encryption" in name} == sent
+
+
+def test_a_version_on_the_page_behind_its_marker_is_hidden_like_others() -> None:
+    def answer(request: Request) -> Answer:
+        first = "key-marker" not in request.path
+        entries = MARKER if first else VERSION
+        return Answer(200, VERSIONS.format(more=str(first).lower(), entries=entries).encode())
+
+    with store_answering(answer) as (store, _):
+        assert [entry.key for entry in store.list_hidden("photos", "raw/")] == ["raw/pie"]
+
+
+def test_a_server_that_lists_no_versions_has_nothing_hidden() -> None:
+    with store_answering(lambda _: refusal(501, "NotImplemented")) as (store, _):
+        assert list(store.list_hidden("photos", "raw/")) == []
