@@ -37,14 +37,11 @@ STEPS = Path(__file__).parent / "migrations"
 # Locks no row. A server that only reads refuses it as it refuses a write, and a pooler that sends writes to one server
 # and reads to others sends it where writes go.
 _WRITABLE = "SELECT FROM recipes WHERE false FOR UPDATE"
-# What the trigger ``recipes_keep_hash`` does with the privileges of the worker's role.
-_KEEP_HASH: LiteralString = "INSERT INTO earlier_hashes SELECT id, content_sha256 FROM recipes ON CONFLICT DO NOTHING"
 # The statements of a worker that need privileges of their own; EXPLAIN checks the privileges and runs none of them.
 _EXPLAINED: tuple[LiteralString, ...] = (
     statements.WRITE_RESULT,
     statements.IS_ERASED,
     statements.IS_SOLE_USER,
-    _KEEP_HASH,
 )
 _ANY_VALUES: dict[str, object] = {
     **dict.fromkeys(("bucket", "key", "sha256", "instead_of", "code", "message"), ""),

@@ -134,5 +134,19 @@ CREATE FUNCTION recipes_hand_hashes_on() RETURNS trigger LANGUAGE plpgsql VOLATI
 CREATE TRIGGER recipes_hand_hashes_on BEFORE DELETE ON recipes
         FOR EACH ROW EXECUTE FUNCTION recipes_hand_hashes_on();
 
+DO $$
+    DECLARE
+        name TEXT;
+    BEGIN
+        FOREACH name IN ARRAY ARRAY['recipes_keep_hash()', 'recipes_hand_hashes_on()'] LOOP
+            EXECUTE format(
+                'ALTER FUNCTION %s SECURITY DEFINER SET search_path = %I, pg_temp', name, current_schema()
+            );
+        END LOOP;
+    END
+    $$;
+
+REVOKE EXECUTE ON FUNCTION recipes_keep_hash(), recipes_hand_hashes_on() FROM PUBLIC;
+
 UPDATE alembic_version SET version_num='0004' WHERE alembic_version.version_num = '0003';
 

@@ -63,6 +63,21 @@ STATEMENTS = (
     CREATE TRIGGER recipes_hand_hashes_on BEFORE DELETE ON recipes
         FOR EACH ROW EXECUTE FUNCTION recipes_hand_hashes_on()
     """,
+    # Workers of the release before go on beside this step, with roles that were granted nothing on its table.
+    """
+    DO $$
+    DECLARE
+        name TEXT;
+    BEGIN
+        FOREACH name IN ARRAY ARRAY['recipes_keep_hash()', 'recipes_hand_hashes_on()'] LOOP
+            EXECUTE format(
+                'ALTER FUNCTION %s SECURITY DEFINER SET search_path = %I, pg_temp', name, current_schema()
+            );
+        END LOOP;
+    END
+    $$
+    """,
+    "REVOKE EXECUTE ON FUNCTION recipes_keep_hash(), recipes_hand_hashes_on() FROM PUBLIC",
 )
 
 
