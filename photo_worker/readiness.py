@@ -7,22 +7,26 @@ store what it does would have it paid for first.
 
 from __future__ import annotations
 
+from uuid import UUID
+
 from photo_worker.admission import Check
 from photo_worker.bootstrap import Application, BackendRegistry
 from photo_worker.config import Settings
-from photo_worker.contracts.keys import WORKER_PREFIXES
+from photo_worker.contracts.keys import converted_key, ocr_key
 from photo_worker.errors import (
     BucketForbidden,
     BucketMissing,
     ListingForbidden,
     ObjectForbidden,
+    ObjectMissing,
     WorkerBucketMissing,
 )
 from photo_worker.integrity.binding import MARKER_KEY, require_own_bucket
 from photo_worker.permission_errors import WorkerBucketForbidden
 from photo_worker.ports import ObjectStore
 
-_NEVER_WRITTEN = "may-be-written"
+# Objects of no job, named as those of jobs are, for policies that allow these names alone.
+_NEVER_WRITTEN = (ocr_key(UUID(int=0)), converted_key("none", "none", "0" * 64))
 # No object's: an MD5 digest, or that with the number of parts.
 _NO_ETAG = "0" * 32
 
@@ -65,17 +69,27 @@ def _bucket(application: Application) -> Check:
 def _require_writing(store: ObjectStore, bucket: str) -> None:
     """Raise ``WorkerBucketForbidden`` where S3 refuses writes under the worker's prefixes. Nothing is written.
 
-    Asks to replace an object that there cannot be. S3 looks at the permission first, then at the condition.
+    Asks to replace objects that there cannot be. S3 looks at the permission first, then at the condition.
     """
-    for prefix in WORKER_PREFIXES:
-        key = f"{prefix}{_NEVER_WRITTEN}"
+    for key in _NEVER_WRITTEN:
         try:
             store.replace(bucket, key, b"", etag=_NO_ETAG, content_type="application/octet-stream")
         except ObjectForbidden as error:
-            if _may_list(store, bucket, key):
+            if _tells_what_is_missing(store, bucket, key):
                 raise WorkerBucketForbidden(bucket=bucket, key=key) from error
-            # Without s3:ListBucket S3 calls what is missing forbidden: that says nothing of writing.
+            # Without s3:ListBucket, or with one for prefixes alone, S3 calls what is missing forbidden: that says
+            # nothing of writing.
             return
+
+
+def _tells_what_is_missing(store: ObjectStore, bucket: str, key: str) -> bool:
+    try:
+        store.head(bucket, key)
+    except ObjectForbidden:
+        return False
+    except ObjectMissing:
+        return True
+    return True
 
 
 def _may_list(store: ObjectStore, bucket: str, prefix: str) -> bool:

@@ -42,6 +42,8 @@ class Permitting(MemoryObjectStore):
         super().__init__()
         self.permissions = {"s3:GetObject", "s3:ListBucket", "s3:PutObject"}
         self.refused_prefix = ""
+        self.lists_by_prefix = False
+        """s3:ListBucket has a condition on the prefix, which requests for one object do not carry."""
         self.requests: list[str] = []
 
     def head(self, bucket: str, key: str, *, version_id: str = "") -> ObjectInfo:
@@ -55,7 +57,7 @@ class Permitting(MemoryObjectStore):
     def replace(self, bucket: str, key: str, body: bytes, **named: Any) -> bool:
         self.requests.append(f"replace {key}")
         missing = {"s3:PutObject", "s3:ListBucket"} - self.permissions
-        if missing or (self.refused_prefix and key.startswith(self.refused_prefix)):
+        if missing or self.lists_by_prefix or (self.refused_prefix and key.startswith(self.refused_prefix)):
             raise ObjectForbidden(bucket=bucket, key=key)
         return super().replace(bucket, key, body, **named)
 
@@ -67,7 +69,7 @@ class Permitting(MemoryObjectStore):
         try:
             yield
         except ObjectMissing as error:
-            if "s3:ListBucket" in self.permissions:
+            if "s3:ListBucket" in self.permissions and not self.lists_by_prefix:
                 raise
             raise ObjectForbidden(bucket=bucket, key=key) from error
 
@@ -133,6 +135,13 @@ def test_a_worker_that_may_not_store_takes_no_work_and_names_the_permission(pref
         readiness._bucket(application)()
     assert "s3:PutObject" in caught.value.hint
     assert not to_application_error(caught.value).non_retryable
+
+
+def test_a_refusal_that_may_mean_a_missing_object_keeps_no_worker_from_working() -> None:
+    store, application = store_of("s3:GetObject", "s3:ListBucket", "s3:PutObject", bound=True)
+    store.lists_by_prefix = True
+    assert list(store.list(BUCKET, "")), "it may list"
+    readiness._bucket(application)()
 
 
 def engine_check(settings: Settings) -> None:
