@@ -64,12 +64,12 @@ def make_client(
         raise ConfigurationError(problems=without_userinfo(f"Textract: {error}")) from error
 
 
-def require_textract(client: TextractClient, api: TextractApi = "async") -> None:
+def require_textract(client: TextractClient, api: TextractApi = "async", *, reading: bool = True) -> None:
     """Raise what keeps the service from being used: it is away, or refuses credentials or operations. Costs nothing.
 
     Asks for a job that there cannot be; that it is not known is the answer of a service that works. ``sync`` needs no
     permission to ask for jobs, so that a refusal of this operation alone is an answer too: the credentials are known.
-    Then asks for the reading of no document, which a role without the permission is refused as such.
+    Then asks for the ``reading`` of no document, which a role without the permission is refused as such.
     """
     try:
         client.get_document_text_detection(JobId=_NO_JOB)
@@ -78,6 +78,8 @@ def require_textract(client: TextractClient, api: TextractApi = "async") -> None
     except (BotoCoreError, ClientError) as error:
         if api == "async" or not isinstance(error, client.exceptions.AccessDeniedException):
             raise explain_service(error, _named(client)) from error
+    if not reading:
+        return
     try:
         if api == "sync":
             client.detect_document_text(Document={})
@@ -134,14 +136,24 @@ class TextractBackend:
         self._service = _named(client)
         jobs = TextDetectionJobs(client, self._service, notes=notes or _NoNotes(), wait=wait, clock=clock)
         self._answer = jobs.answer if api == "async" else self._detect
+        self._may_read = False
 
     def require_usable(self) -> None:
-        """Raise what ``require_textract`` raises for this API."""
-        require_textract(self._client, self._api)
+        """Raise what ``require_textract`` raises for this API.
+
+        The reading is asked for at first, and again once an attempt was refused: most looks follow on throttled
+        attempts, and would take of the few Starts a second that an account has.
+        """
+        require_textract(self._client, self._api, reading=not self._may_read)
+        self._may_read = True
 
     def detect_text(self, document: DocumentRef) -> DetectedText:
         """Return the service's answer without its request's metadata, which differs from call to call."""
-        answer = self._answer(document)
+        try:
+            answer = self._answer(document)
+        except ConfigurationError:
+            self._may_read = False
+            raise
         flaw = flaw_of(answer)
         if flaw:
             raise OcrUnavailable(engine=self._service, reason=f"its answer cannot be used: {flaw}")

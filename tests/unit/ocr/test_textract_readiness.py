@@ -8,6 +8,7 @@ from photo_worker.bootstrap import BackendRegistry
 from photo_worker.config import Settings
 from photo_worker.errors import OcrThrottled, OcrUnavailable, PhotoWorkerError, ServiceRefused
 from photo_worker.ocr.textract import TextractApi
+from photo_worker.ports import DocumentRef
 from photo_worker.storage.memory import MemoryObjectStore
 from tests.support.textract_answers import Reply, backend_at, refusal, textract_answering
 
@@ -99,3 +100,18 @@ def test_that_a_job_is_not_known_is_the_answer_of_a_service_that_works(
     api: TextractApi, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     look(NO_JOB, api=api, monkeypatch=monkeypatch)
+
+
+@pytest.mark.parametrize("api", ["async", "sync"])
+def test_later_looks_ask_for_the_reading_once_it_was_refused(api: TextractApi, monkeypatch: pytest.MonkeyPatch) -> None:
+    operation = OPERATIONS[api]
+    refused = refusal("AccessDeniedException", f"is not authorized to perform: textract:{operation}")
+    with textract_answering(NO_JOB, NO_DOCUMENT, NO_JOB, refused, NO_JOB, refused) as served:
+        backend = backend_at(served.url, monkeypatch, api)
+        backend.require_usable()
+        backend.require_usable()
+        assert len(served.calls) == 3, "most looks follow on throttled attempts"
+        with pytest.raises(ServiceRefused):
+            backend.detect_text(DocumentRef("photos", "pie.jpg", "image/jpeg", 1, "0" * 64))
+        with pytest.raises(ServiceRefused, match=operation):
+            backend.require_usable()
