@@ -33,6 +33,47 @@ _PEAK_UNIT = 1 if sys.platform == "darwin" else 1024
 _FRESH_SHARE = 0.7
 
 
+# Of the machine's memory for what is no child: the worker itself and the system.
+_OTHERS_BYTES = 512 * 1024**2
+
+
+def most_at_once(memory_bytes: int, root: Path = Path("/sys/fs/cgroup")) -> int:
+    """Return how many processes with this bound of memory may work at once, at least one.
+
+    One for each processor that this process may use, and no more than there is memory for: what the machine has, and
+    on Linux what its control groups leave of that (version 2, which container engines use today). ``root`` is where
+    these are.
+    """
+    processors = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    for directory in _control_groups(root):
+        quota = _words(directory / "cpu.max")
+        if len(quota) == 2 and quota[0].isdigit() and quota[1].isdigit() and int(quota[1]):
+            processors = min(processors, math.ceil(int(quota[0]) / int(quota[1])))
+        most = _words(directory / "memory.max")
+        if most and most[0].isdigit():
+            memory = min(memory, int(most[0]))
+    return max(1, min(processors, (memory - _OTHERS_BYTES) // memory_bytes))
+
+
+def _control_groups(root: Path) -> list[Path]:
+    """Return the folders of this process's control group and of all that it is in."""
+    try:
+        lines = Path("/proc/self/cgroup").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return []
+    own = next((line.removeprefix("0::").strip("/") for line in lines if line.startswith("0::")), "")
+    place = root / own
+    return [place, *(each for each in place.parents if each.is_relative_to(root))]
+
+
+def _words(path: Path) -> list[str]:
+    try:
+        return path.read_text(encoding="ascii").split()
+    except (OSError, ValueError):
+        return []
+
+
 def limit_memory(memory_bytes: int) -> None:
     """Bound the memory of this process, as far as the platform does it, and have it write no files."""
     limits = {

@@ -19,7 +19,7 @@ from typing import Any
 from temporalio import activity
 
 from photo_worker.child_environment import child_environment
-from photo_worker.child_limits import BoundedProcess
+from photo_worker.child_limits import BoundedProcess, most_at_once
 from photo_worker.documents.samples import SAMPLES
 from photo_worker.errors import (
     DecoderMissing,
@@ -82,7 +82,7 @@ def _go_on() -> None:
 class ProcessDecoder:
     """``ports.DocumentDecoder`` with a process for each document. Thread-safe.
 
-    As many run at once as the machine has processors: each may take memory for a large photo.
+    As many run at once as this one may use processors and memory for: each may take that of a large photo.
     """
 
     def __init__(
@@ -97,7 +97,7 @@ class ProcessDecoder:
         self._look = look
         self._bounds = bounds or Bounds()
         self._program = tuple(program)
-        self._slots = threading.BoundedSemaphore(parallel or os.cpu_count() or 1)
+        self._slots = threading.BoundedSemaphore(parallel or most_at_once(self._bounds.memory_bytes))
 
     def check(self, content: bytes, kind: str, name: str) -> None:
         """Refuse a PDF or TIFF that OCR refuses."""

@@ -72,12 +72,16 @@ def send(file: BinaryIO, header: Mapping[str, Any], body: bytes = b"") -> None:
     file.flush()
 
 
+class TooLong(EOFError):
+    """A message is longer than it may be; nothing of it was read."""
+
+
 def receive(file: BinaryIO, most_bytes: int | None = None) -> tuple[dict[str, Any], bytes]:
-    """Read a message. Raises ``EOFError`` where none is there whole, or it is longer than it may be."""
+    """Read a message. Raises ``EOFError`` where none is there whole, ``TooLong`` where it is longer than it may be."""
     head = _exactly(file, HEAD.size)
     sizes = HEAD.unpack(head)
     if most_bytes is not None and sum(sizes) > most_bytes:
-        raise EOFError
+        raise TooLong
     try:
         header = json.loads(_exactly(file, sizes[0]))
     except ValueError as error:

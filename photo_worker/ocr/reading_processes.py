@@ -18,7 +18,7 @@ from typing import Any, Generic, TypeVar
 
 from photo_worker import media
 from photo_worker.child_environment import child_environment
-from photo_worker.child_limits import BoundedProcess
+from photo_worker.child_limits import BoundedProcess, most_at_once
 from photo_worker.errors import (
     DecoderUnavailable,
     DocumentProtected,
@@ -26,11 +26,12 @@ from photo_worker.errors import (
     DocumentTooLarge,
     EngineUnavailable,
     ImageTooLarge,
+    OcrThrottled,
     PhotoWorkerError,
     UnreadableDocument,
     UnsupportedDocument,
 )
-from photo_worker.ocr.reading_child import receive, send
+from photo_worker.ocr.reading_child import TooLong, receive, send
 from photo_worker.policies import OCR_RESULT_LIMIT_BYTES
 
 logger = logging.getLogger(__name__)
@@ -61,6 +62,8 @@ _ERRORS: dict[str, type[PhotoWorkerError]] = {
     )
 }
 
+_ENGINE = "local"
+
 # The system, or a person, ended the process; it did not end over its document.
 _ENDED_FROM_OUTSIDE = frozenset({signal.SIGKILL, signal.SIGTERM, signal.SIGALRM, signal.SIGHUP, signal.SIGINT})
 
@@ -87,8 +90,8 @@ class Bounds:
 class ReadingProcesses:
     """Reads documents as ``DocumentReader.read`` does, in processes of their own. Thread-safe.
 
-    A process keeps its engine for the next document. As many run at once as the machine has processors, and no more
-    than ``parallel``.
+    A process keeps its engine for the next document. As many run at once as this one may use processors and memory
+    for, and no more than ``parallel``.
     """
 
     def __init__(
@@ -103,7 +106,7 @@ class ReadingProcesses:
         self._look = look
         self._bounds = bounds or Bounds()
         self._program = tuple(program)
-        most = os.cpu_count() or 1
+        most = most_at_once(self._bounds.memory_bytes)
         self._slots = threading.BoundedSemaphore(min(most, parallel or most))
         self._idle: list[_Process] = []
         self._version = ""
@@ -274,9 +277,9 @@ class _Slot:
         while not self._slots.acquire(timeout=_LOOK_SECONDS):
             self._look()
             if time.monotonic() > deadline:
-                raise DecoderUnavailable(
-                    reason=f"all processes that read documents have been at work for {self._seconds:g} s"
-                )
+                # Nothing is wrong with the worker: it has taken more than it can read at once.
+                reason = f"all processes that read documents have been at work for {self._seconds:g} s"
+                raise OcrThrottled(engine=_ENGINE, reason=reason)
 
     def __exit__(self, *given: object) -> None:
         self._slots.release()
@@ -386,6 +389,10 @@ class _Process:
             receive(self._process.stdout, OCR_RESULT_LIMIT_BYTES)  # type: ignore[arg-type]
             begun = True
             told, body = receive(self._process.stdout, OCR_RESULT_LIMIT_BYTES)  # type: ignore[arg-type]
+        except TooLong:
+            # It writes what is never read, and would not end.
+            told = {"error": DocumentTooCostly.code, "context": {"what": "memory for its text"}}
+            self.end()
         except (EOFError, OSError):
             # It has closed its pipe, and is about to be gone: how, tells whose fault it was.
             self._process.wait()

@@ -179,6 +179,7 @@ def test_a_refusal_comes_back_with_the_document_s_name(made: Callable[..., Readi
         ("os.abort()", UnreadableDocument),
         ("os.kill(os.getpid(), signal.SIGXCPU)", DocumentTooCostly),
         ('send({"error": "document_too_costly", "context": {"what": "memory"}})\ncontinue', DocumentTooCostly),
+        ('os.write(1, struct.pack(">II", 2, 1 << 25) + b"{}")\ntime.sleep(60)', DocumentTooCostly),
         ('send({"defect": "OddError: odd", "trace": ""})\ncontinue', UnreadableDocument),
         # The machine or the worker is.
         ("os.kill(os.getpid(), signal.SIGKILL)", DecoderUnavailable),
