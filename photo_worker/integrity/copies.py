@@ -8,7 +8,7 @@ from uuid import uuid4
 
 from photo_worker.contracts.image import Manifest
 from photo_worker.contracts.keys import converted_key
-from photo_worker.errors import BucketForbidden, ObjectMissing
+from photo_worker.errors import BucketForbidden, ObjectForbidden, ObjectMissing
 from photo_worker.integrity.evidence import JobEvidence, Location, converted_sha256
 from photo_worker.ports import ObjectEntry, ObjectStore, RecipeRepository
 
@@ -37,7 +37,11 @@ def _metadata(store: ObjectStore, bucket: str, key: str) -> Mapping[str, str]:
     except ObjectMissing:
         for entry in hidden_from(store, bucket, key):
             if entry.key == key:
-                return store.head(bucket, key, version_id=entry.version_id).metadata
+                try:
+                    return store.head(bucket, key, version_id=entry.version_id).metadata
+                except ObjectForbidden:
+                    # Without s3:GetObjectVersion nothing tells whose it is.
+                    return {}
         raise
 
 
