@@ -12,12 +12,12 @@ import pytest
 
 from photo_worker.command_errors import JobEndedWithoutRow
 from photo_worker.contracts.keys import manifest_key, ocr_key
-from photo_worker.errors import BucketForbidden, ObjectMissing
+from photo_worker.errors import BucketForbidden, ObjectForbidden, ObjectMissing
 from photo_worker.integrity.finding import Repair
 from photo_worker.integrity.look import Ports
 from photo_worker.integrity.repair import Repairer, Step
 from photo_worker.integrity.survey import Report, open_survey
-from photo_worker.ports import ObjectEntry, QueueState, WorkflowState
+from photo_worker.ports import ObjectEntry, ObjectInfo, QueueState, WorkflowState
 from photo_worker.temporal_errors import TemporalUnavailable
 from tests.support.sound import BUCKET, FOREIGN, JOB, OTHER, START, Deployment
 
@@ -319,6 +319,27 @@ async def test_what_was_hidden_before_the_bucket_was_bound_stays() -> None:
     done = await repair(deployment)
     assert done.said == [("copy_without_row", "refused")]
     assert [entry.key for entry in deployment.store.list_hidden(BUCKET, "")] == [name]
+
+
+async def test_an_orphan_whose_versions_may_not_be_read_stays_and_ends_no_check(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    deployment = Deployment(versions=True)
+    deployment.succeeded(JOB)
+    name = deployment.copy(FOREIGN, "inbox/photo.heic", "ab" * 32, b"copy").key
+    deployment.store.hide(BUCKET, name)
+    head = deployment.store.head
+
+    def refused(bucket: str, key: str, *, version_id: str = "") -> ObjectInfo:
+        if version_id:
+            raise ObjectForbidden(bucket=bucket, key=key)
+        return head(bucket, key)
+
+    monkeypatch.setattr(deployment.store, "head", refused)
+    deployment.time += LONG
+    done = await repair(deployment)
+    assert [entry.key for entry in deployment.store.list_hidden(BUCKET, "")] == [name]
+    assert "copy_without_row" not in str(done.said)
 
 
 async def test_a_check_that_may_not_list_versions_sees_what_is_shown(monkeypatch: pytest.MonkeyPatch) -> None:
