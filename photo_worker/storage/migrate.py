@@ -8,6 +8,7 @@ that a pooler in transaction mode may stand between.
 from __future__ import annotations
 
 import io
+import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
@@ -31,6 +32,9 @@ if TYPE_CHECKING:
 
 LOCK_TIMEOUT_SECONDS = 60
 _ANSWER_SECONDS = 5
+# How long a step may wait for a table, and everybody behind it; and how long they go on before it asks again.
+_TABLE_LOCK_SECONDS = 2.0
+_TABLE_PAUSE_SECONDS = 1.0
 # "photo-wk": advisory locks of one database share a space of 64-bit numbers.
 LOCK_ID = 0x70686F746F2D776B
 STEPS = Path(__file__).parent / "migrations"
@@ -58,28 +62,44 @@ def upgrade(database_url: str, *, lock_timeout_seconds: float = LOCK_TIMEOUT_SEC
     """Apply the steps that the database lacks; all of them, or none where one fails.
 
     Safe to run twice at once: the second waits for the first, at most ``lock_timeout_seconds``,
-    and then finds nothing to do. Raises ``DatabaseUnavailable``, ``DatabaseMissing``,
-    ``ServiceRefused``, or ``SchemaUnknown`` where a newer release was here before.
+    and then finds nothing to do. Jobs may run: a table that others use is asked for again and again, for a short
+    time each, since all who come after a waiting step wait behind it. Raises ``DatabaseUnavailable``, also where a
+    table has been in use for ``lock_timeout_seconds``, ``DatabaseMissing``, ``ServiceRefused``, or ``SchemaUnknown``
+    where a newer release was here before.
     """
+    database = describe_database(database_url)
+    until = time.monotonic() + lock_timeout_seconds
+    while not _upgraded(database_url, database, lock_timeout_seconds):
+        if time.monotonic() > until:
+            reason = f"others have used its tables without a pause for {lock_timeout_seconds:g} s"
+            raise DatabaseUnavailable(database=database, reason=reason)
+        time.sleep(_TABLE_PAUSE_SECONDS)
+
+
+def _upgraded(database_url: str, database: str, lock_timeout_seconds: float) -> bool:
+    """Apply the steps that the database lacks; tell whether none had to wait for a table for too long."""
     from alembic import command
     from alembic.util import CommandError
     from sqlalchemy.exc import DBAPIError
 
-    database = describe_database(database_url)
     with translated(database):
         # Behind a pooler with one server connection, it is this one that another migration keeps others waiting for.
         raw = connect(database_url, patience=lock_timeout_seconds + _ANSWER_SECONDS)
     try:
         with closing(raw), _over(raw) as connection, connection.begin():
             _lock(connection, database, lock_timeout_seconds)
+            _limit_waiting(connection, min(_TABLE_LOCK_SECONDS, lock_timeout_seconds))
             # A step takes as long as the tables are large.
             raw.patience = None
             config = _config()
             config.attributes["connection"] = connection
             command.upgrade(config, "head")
+            return True
     except CommandError as error:
         raise SchemaUnknown(database=database, reason=str(error)) from error
     except DBAPIError as error:
+        if isinstance(error.orig, psycopg.errors.LockNotAvailable):
+            return False
         known = translate(error.orig, database) if isinstance(error.orig, psycopg.Error) else None
         if known is None:
             raise
@@ -190,11 +210,18 @@ def _over(raw: LimitedConnection[TupleRow]) -> Iterator[Connection]:
         engine.dispose()
 
 
+def _limit_waiting(connection: Connection, seconds: float) -> None:
+    """Bound how long each statement of the transaction may wait for a lock."""
+    from sqlalchemy import text
+
+    connection.execute(text("SELECT set_config('lock_timeout', :limit, true)"), {"limit": f"{seconds:.3f}s"})
+
+
 def _lock(connection: Connection, database: str, timeout_seconds: float) -> None:
     from sqlalchemy import text
     from sqlalchemy.exc import OperationalError
 
-    connection.execute(text("SELECT set_config('lock_timeout', :limit, true)"), {"limit": f"{timeout_seconds:.3f}s"})
+    _limit_waiting(connection, timeout_seconds)
     try:
         connection.execute(text("SELECT pg_advisory_xact_lock(:id)"), {"id": LOCK_ID})
     except OperationalError as error:

@@ -6,6 +6,7 @@ import hashlib
 import secrets
 import subprocess
 import sys
+import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from datetime import datetime
@@ -401,3 +402,33 @@ def test_a_mark_says_nothing_of_the_job(database_url: str) -> None:
         found = connection.execute("SELECT * FROM erasures").fetchall()
     assert [row[0] for row in found] == [hashlib.sha256(str(job_id).encode()).digest()]
     assert len(found[0]) == 2
+
+
+def test_a_step_that_waits_for_a_table_lets_workers_go_on(empty_database_url: str) -> None:
+    """A dump or an open transaction holds the table for a while; whoever asks for it after the step waits behind it."""
+    upgrade_to(empty_database_url, "0003")
+    waits: list[float] = []
+    with psycopg.connect(empty_database_url) as holder, ThreadPoolExecutor(1) as threads:
+        holder.execute("SELECT FROM recipes")
+        migration = threads.submit(migrate.upgrade, empty_database_url, lock_timeout_seconds=60)
+        with psycopg.connect(empty_database_url, autocommit=True) as worker:
+            until = time.monotonic() + 60
+            while sum(wait > 0.5 for wait in waits) < 2 and time.monotonic() < until:
+                began = time.monotonic()
+                insert(worker)
+                waits.append(time.monotonic() - began)
+        assert not migration.done()
+        holder.rollback()
+        migration.result(timeout=60)
+    assert sum(wait > 0.5 for wait in waits) == 2, "it waited behind the step, and went on, twice"
+    assert max(waits) < 10
+    assert migrate.current(empty_database_url) == migrate.head()
+
+
+def test_a_table_that_is_never_free_is_told(empty_database_url: str) -> None:
+    upgrade_to(empty_database_url, "0003")
+    with psycopg.connect(empty_database_url) as holder:
+        holder.execute("SELECT FROM recipes")
+        with pytest.raises(DatabaseUnavailable, match="others have used its tables without a pause"):
+            migrate.upgrade(empty_database_url, lock_timeout_seconds=0.2)
+    assert migrate.current(empty_database_url) == "0003"
