@@ -3,13 +3,64 @@
 from __future__ import annotations
 
 import asyncio
+import math
+import time
 from pathlib import Path
 from typing import Any, cast
 
 import pytest
 
+from tests.crash.real.outages import AWAY, POSTGRES, SILENT, TEMPORAL
 from tests.crash.real.processes import Child
 from tests.crash.soaking.fleet import Fleet
+from tests.crash.soaking.outages import Outages, longest_beside
+from tests.crash.soaking.schedule import OUTAGE, Fault
+
+
+class Noting:
+    """A service that notes when it was gone."""
+
+    def __init__(self, late: float = 0.0) -> None:
+        self._late = late
+        self.began = self.ended = math.inf
+
+    def begin(self, kind: str) -> None:
+        time.sleep(self._late)
+        self.began = time.monotonic()
+
+    def end(self, kind: str) -> None:
+        self.ended = time.monotonic()
+
+
+@pytest.mark.parametrize("late", [0.1, 0.3])
+async def test_an_outage_lasts_in_one_piece_beside_temporals(late: float) -> None:
+    """One that is late overlaps with it: on a slow machine, or behind another of its service."""
+    postgres, temporal = Noting(late), Noting(0.2)
+    outages = Outages({POSTGRES: postgres, TEMPORAL: temporal})
+    await asyncio.gather(
+        outages.let(Fault(0.0, OUTAGE, service=POSTGRES, seconds=0.4, kind=AWAY)),
+        outages.let(Fault(0.0, OUTAGE, service=TEMPORAL, seconds=0.4, kind=SILENT)),
+    )
+    pieces = (temporal.began - postgres.began, postgres.ended - max(temporal.ended, postgres.began))
+    assert max(pieces) >= 0.4
+    assert outages.shortest is not None
+    assert 0.4 <= outages.shortest <= max(*pieces, temporal.ended - temporal.began)
+    assert (outages.by_kind, outages.of_temporal, outages.total()) == ({AWAY: 1}, 1, 2)
+
+
+@pytest.mark.parametrize(
+    ("spans", "longest"),
+    [
+        ([], 10.0),
+        ([(-5.0, -1.0), (10.0, math.inf)], 10.0),
+        ([(-1.0, 2.0)], 8.0),
+        ([(7.0, math.inf)], 7.0),
+        ([(6.0, 7.0), (1.0, 2.0)], 4.0),
+        ([(-1.0, math.inf)], 0.0),
+    ],
+)
+def test_the_longest_piece_beside_others(spans: list[tuple[float, float]], longest: float) -> None:
+    assert longest_beside(spans, 0.0, 10.0) == longest
 
 
 async def test_a_worker_that_ends_before_it_takes_work_says_why_at_once(tmp_path: Path) -> None:
