@@ -233,13 +233,19 @@ async def soak(order: Order) -> tuple[Soak, Verdict]:
 
 
 async def soak_in(
-    site: Site, restarter: Services | None, order: Order, only: str | None = None, slots: int = 4
+    site: Site,
+    restarter: Services | None,
+    order: Order,
+    only: str | None = None,
+    slots: int = 4,
+    outage_seconds: float = OUTAGE_SECONDS,
 ) -> tuple[Soak, Verdict]:
     """Run a soak on a stack and judge it; without ``restarter`` for an order without restarts.
 
-    ``only`` is the one kind of outage that there is to be, ``slots`` how many activities a worker takes at a time.
+    ``only`` is the one kind of outage that there is to be, ``slots`` how many activities a worker takes at a time,
+    ``outage_seconds`` how long each outage lasts at least.
     """
-    schedule = schedule_of(order, services.NAMES, SCALE.heartbeat, OUTAGE_SECONDS, only)
+    schedule = schedule_of(order, services.NAMES, SCALE.heartbeat, outage_seconds, only)
     async with AsyncExitStack() as stack:
         world = await stack.enter_async_context(site.world("soak", SCALE, MAX_ACTIVITIES=str(slots)))
         reaches = {

@@ -12,9 +12,32 @@ import pytest
 
 from tests.crash.real.outages import AWAY, POSTGRES, SILENT, TEMPORAL
 from tests.crash.real.processes import Child
+from tests.crash.real.services import NAMES
+from tests.crash.soak import COUNTED_SECONDS
 from tests.crash.soaking.fleet import Fleet
 from tests.crash.soaking.outages import Outages, longest_beside
-from tests.crash.soaking.schedule import OUTAGE, Fault
+from tests.crash.soaking.schedule import KINDS, OUTAGE, Fault, schedule_of
+from tests.crash.test_all_fail import LONG_OUTAGE_SECONDS, MET_SECONDS, order_with_an_outage
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_some_sound_upload_meets_the_outage_of_a_small_soak(kind: str) -> None:
+    """From its begin on for longer than a count of attempts, or a product that counts them is green in it."""
+    for _ in range(200):
+        drawn = schedule_of(order_with_an_outage(kind), NAMES, 3.0, LONG_OUTAGE_SECONDS, kind)
+        (outage,) = (fault for fault in drawn.faults if fault.what == OUTAGE)
+        unreadable = {upload.document for upload in drawn.uploads if upload.damaged}
+        met = [
+            upload.at
+            for upload in drawn.uploads
+            if upload.at >= outage.at
+            and upload.document not in unreadable
+            and (upload.cancel_after, upload.erase_after) == (None, None)
+        ]
+        assert met
+        assert min(met) - outage.at <= MET_SECONDS
+        # A busy machine begins an attempt up to a second late.
+        assert outage.at + outage.seconds - min(met) >= COUNTED_SECONDS + 5.0
 
 
 class Noting:
