@@ -11,7 +11,8 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 from collections import deque
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from datetime import timedelta
 from itertools import takewhile
 from typing import Any, Literal
@@ -224,22 +225,30 @@ class _OtherDetails(_Planting):
     async def execute_workflow(self, input: ExecuteWorkflowInput) -> Any:
         self.owner.began = True
         _change_what_no_interceptor_sees()
-        try:
+        with _another_failure():
             await super().execute_workflow(input)
-        except Exception as error:
-            if is_cancelled_exception(error) or not workflow.is_failure_exception(error):
-                raise
-            raise ApplicationError(_MARK, type=_MARK) from error
         return _MARK
 
     async def handle_signal(self, input: HandleSignalInput) -> None:
         _change_what_no_interceptor_sees()
-        await super().handle_signal(input)
+        with _another_failure():
+            await super().handle_signal(input)
 
     async def handle_update_handler(self, input: HandleUpdateInput) -> Any:
         _change_what_no_interceptor_sees()
         await super().handle_update_handler(input)
         return _MARK
+
+
+@contextmanager
+def _another_failure() -> Iterator[None]:
+    """Let what fails the run, also out of a signal's handler, fail it with another failure."""
+    try:
+        yield
+    except Exception as error:
+        if is_cancelled_exception(error) or not workflow.is_failure_exception(error):
+            raise
+        raise ApplicationError(_MARK, type=_MARK) from error
 
 
 def _change_what_no_interceptor_sees() -> None:

@@ -13,7 +13,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from photo_worker.replay.clock import Clock, RunOver
 from photo_worker.replay.findings import Finding
@@ -137,18 +137,12 @@ class Engine:
 
     def _ready(self, child: Child) -> dict[str, dict[str, str]]:
         try:
-            answer = child.receive(self._clock.within(START_LIMIT_SECONDS))
+            return child.receive(self._clock.within(START_LIMIT_SECONDS), _types_of)
         except Gone as gone:
             self._discard(child)
             if self._clock.is_over():
                 raise RunOver("because the code was still being imported") from gone
             raise ReplayTargetBroken(reason=gone.said or "importing it took too long") from gone
-        if "refused" in answer:
-            raise ReplayTargetInvalid(reason=answer["refused"])
-        if "broken" in answer:
-            raise ReplayTargetBroken(reason=answer["broken"])
-        types: dict[str, dict[str, str]] = answer["types"]
-        return types
 
     def types(self) -> dict[str, dict[str, str]]:
         """Return the workflow types of the code, each with the patch ids in its class and where they stand.
@@ -172,14 +166,14 @@ class Engine:
         first, self._starting = self._starting, None
         child = first[0] if first else self._take()
         try:
-            answer = child.request({"static": True}, self._clock.within(START_LIMIT_SECONDS))
+            found = child.request({"static": True}, self._clock.within(START_LIMIT_SECONDS), _findings_of)
         except Gone as gone:
             self._discard(child)
             if self._clock.is_over():
                 raise RunOver from gone
             raise ReplayTargetBroken(reason=f"reading it did not end: {gone.said}") from gone
         self._spare.append(child)
-        return [Finding(**found) for found in answer["findings"]]
+        return found
 
     def run(self, work: Sequence[Job], on_outcome: Callable[[Outcome], None] = lambda outcome: None) -> list[Outcome]:
         """Replay every job, and return the outcomes in the order of ``work``.
@@ -250,7 +244,7 @@ class Engine:
             try:
                 # The code may have changed the folder of its process.
                 about = {"path": str(job.path.absolute()), "plant": job.plant}
-                answer = child.request(about, self._clock.within(self._limit))
+                outcome = child.request(about, self._clock.within(self._limit), lambda answer: _outcome_of(job, answer))
                 child.done += 1
             except Gone as gone:
                 self._discard(child)
@@ -263,19 +257,40 @@ class Engine:
                     continue
                 seconds = time.monotonic() - began
                 return Outcome(job, (_lost(gone, self._limit),), seconds=seconds), None
-            found = [Finding(**each) for each in answer["findings"]]
-            findings = tuple(each for each in found if each.red)
-            notes = tuple(each for each in found if not each.red)
-            patches = tuple((patch, taken) for patch, taken in answer["patches"])
-            outcome = Outcome(
-                job, findings, answer["commands"], patches, time.monotonic() - began, notes, tuple(answer["issued"])
-            )
-            return replace(outcome, planted=answer["planted"]), child
+            return replace(outcome, seconds=time.monotonic() - began), child
 
     def _fresh(self) -> Child:
         child = self._spawn()
         self._ready(child)
         return child
+
+
+# A process may answer with anything: these raise what ``Child.receive`` takes for an answer that is none.
+
+
+def _types_of(answer: Any) -> dict[str, dict[str, str]]:
+    if "refused" in answer:
+        raise ReplayTargetInvalid(reason=answer["refused"])
+    if "broken" in answer:
+        raise ReplayTargetBroken(reason=answer["broken"])
+    return {name: dict(patches.items()) for name, patches in answer["types"].items()}
+
+
+def _findings_of(answer: Any) -> list[Finding]:
+    return [Finding(**found) for found in answer["findings"]]
+
+
+def _outcome_of(job: Job, answer: Any) -> Outcome:
+    found = _findings_of(answer)
+    return Outcome(
+        job,
+        tuple(each for each in found if each.red),
+        int(answer["commands"]),
+        tuple((patch, taken) for patch, taken in answer["patches"]),
+        notes=tuple(each for each in found if not each.red),
+        issued=tuple(answer["issued"]),
+        planted=bool(answer["planted"]),
+    )
 
 
 def _no_process(error: ReplayTargetBroken) -> Finding:

@@ -15,10 +15,13 @@ import signal
 import subprocess
 import sys
 import threading
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from photo_worker.printable import cut
+
+_T = TypeVar("_T")
 
 # Of what a child prints, this much of the end is kept: enough for a traceback, whatever it prints.
 LOG_BYTES = 8000
@@ -96,8 +99,11 @@ class Child:
         except (OSError, ValueError) as error:
             raise self._gone(False) from error
 
-    def receive(self, limit: float) -> dict[str, Any]:
-        """Return the next answer, or raise ``Gone`` after ``limit`` seconds or at the child's death."""
+    def receive(self, limit: float, read: Callable[[Any], _T]) -> _T:
+        """Return what ``read`` makes of the next answer.
+
+        Raises ``Gone`` after ``limit`` seconds, at the child's death, or where the answer is none that can be read.
+        """
         try:
             line = self._lines.get(timeout=max(0.0, limit))
         except queue.Empty:
@@ -105,18 +111,15 @@ class Child:
         if line is None:
             raise self._gone(False)
         try:
-            answer = json.loads(line)
-        except ValueError:
-            answer = None
-        if not isinstance(answer, dict):
+            return read(json.loads(line))
+        except (AttributeError, LookupError, RecursionError, TypeError, ValueError) as error:
             self.end()
-            raise Gone(False, f"it answered with what is none: {cut(line.decode('utf-8', 'replace'))!r}")
-        return answer
+            raise Gone(False, f"it answered with what is none: {cut(line.decode('utf-8', 'replace'))!r}") from error
 
-    def request(self, message: dict[str, Any], limit: float) -> dict[str, Any]:
-        """Send a request and wait for its answer."""
+    def request(self, message: dict[str, Any], limit: float, read: Callable[[Any], _T]) -> _T:
+        """Send a request and wait for its answer, as ``receive`` does."""
         self._send(message)
-        return self.receive(limit)
+        return self.receive(limit, read)
 
     def _gone(self, timed_out: bool) -> Gone:
         if not timed_out:

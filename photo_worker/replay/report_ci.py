@@ -13,14 +13,24 @@ from photo_worker.replay.report import short, summary
 # XML 1.0 cannot hold these, not even escaped.
 _UNPRINTABLE = re.compile("[^\t\n\r\u0020-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 
+# Why a run ended before it had reached every history.
+_ENDINGS = {"run_limit_exceeded", "run_interrupted"}
+
 
 def to_junit(report: Report) -> str:
-    """Return a JUnit document: a case for every history and every planted fault, one for what concerns no file."""
+    """Return a JUnit document: a case for every history and every planted fault, one for what concerns no file.
+
+    A history that the run did not reach is skipped: a case without a word counts as passed.
+    """
     suite = Element("testsuite", name="photo-worker replay", time=f"{report.seconds:.3f}")
-    failures = 0
+    failures = skipped = 0
+    ended = "".join(f" ({finding.code})" for finding in report.findings if finding.code in _ENDINGS)
     for entry in report.checked:
         case = _case(suite, entry)
         failures += bool(entry.findings)
+        if not entry.replayed and not entry.findings:
+            skipped += 1
+            SubElement(case, "skipped", message=f"the run was over before it was replayed{ended}")
         for finding in entry.findings:
             _failure(case, finding)
     for workflow, plants in sorted(report.controls.items()):
@@ -38,6 +48,7 @@ def to_junit(report: Report) -> str:
     suite.set("tests", str(len(suite)))
     suite.set("failures", str(failures))
     suite.set("errors", "0")
+    suite.set("skipped", str(skipped))
     root = Element("testsuites")
     root.append(suite)
     indent(root)

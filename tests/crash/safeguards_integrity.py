@@ -10,6 +10,7 @@ _SURVEY = "photo_worker/integrity/survey.py"
 _LOOK = "photo_worker/integrity/look.py"
 _REPAIR = "photo_worker/integrity/repair.py"
 _BINDING = "photo_worker/integrity/binding.py"
+_V0004 = "photo_worker/storage/migrations/versions/v0004_earlier_hashes.py"
 _BINDINGS = "tests/unit/integrity/test_binding.py::"
 _ERASURES = "tests/unit/test_erase.py::"
 _SURVEYS = "tests/unit/integrity/test_survey.py::"
@@ -64,6 +65,18 @@ ERASING: tuple[Safeguard, ...] = (
         "what an erased job has read is forgotten with its row",
         (Edit("photo_worker/storage/memory.py", "            if heir is not None:\n", "            if False:\n"),),
         (_ERASURES + "test_a_copy_that_a_waiting_job_may_read_goes_with_that_job",),
+    ),
+    Safeguard(
+        "database-hands-earlier-hashes-on",
+        "the database hands the hashes of a row that goes on to another job of its photo",
+        "the copy stays for ever where the other job finds other bytes than those of the erased one",
+        (9,),
+        "the trigger of a deletion writes nothing",
+        (Edit(_V0004, "FROM heir, known", "FROM heir, known WHERE false"),),
+        (
+            "tests/integration/storage/test_contracts.py::TestPostgresRecipeRepository"
+            "::test_a_deleted_jobs_hashes_go_to_one_other_of_its_object[1]",
+        ),
     ),
     Safeguard(
         "mark-first",

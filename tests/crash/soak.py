@@ -24,15 +24,13 @@ import signal
 import sys
 import tempfile
 import time
-from collections import Counter
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 from uuid import UUID
 
-import psycopg
 from temporalio.runtime import LoggingConfig, Runtime, TelemetryConfig, TelemetryFilter
 
 from photo_worker.devkit.stack import Stack
@@ -41,12 +39,13 @@ from photo_worker.ports import FINAL_STATUSES
 from photo_worker.storage import migrate
 from tests.crash.real import services
 from tests.crash.real.facts import emulator
-from tests.crash.real.outages import REACHED, TEMPORAL, Reach, reach_of
+from tests.crash.real.outages import REACHED, reach_of
 from tests.crash.real.processes import ROOT, open_nursery
 from tests.crash.real.scaled import Scale, longest_count_seconds
 from tests.crash.real.services import Services
 from tests.crash.real.site import Site, World, open_site
 from tests.crash.soaking.fleet import Fleet
+from tests.crash.soaking.outages import Outages
 from tests.crash.soaking.schedule import KINDS, Fault, Order, Schedule, schedule_of
 from tests.crash.soaking.uploads import Users
 from tests.crash.soaking.verdict import Verdict, judge
@@ -63,7 +62,6 @@ _LATE_SECONDS = 4.0
 # From the last fault to the last job's end: all attempts of all activities, several times over, and a job's own time.
 _END_SECONDS, _END_SECONDS_A_JOB = 120.0, 0.3
 _DRAIN_SECONDS = 30.0
-_MOMENT_SECONDS = 60.0
 _DEFAULT_REPORT = ROOT / ".reports" / "soak.json"
 
 
@@ -76,15 +74,10 @@ class Soak:
     services: Services | None
     users: Users
     fleet: Fleet
-    reaches: Mapping[str, Reach]
+    outages: Outages
     finals: dict[UUID, str] = field(default_factory=dict)
     restarts: dict[str, int] = field(default_factory=dict)
     throttles: int = 0
-    outages: Counter[str] = field(default_factory=Counter)
-    """By kind; those of Temporal are counted apart."""
-    temporal_outages: int = 0
-    shortest_outage: float | None = None
-    """Seconds for which the workers were without a service, at least."""
     _throttling: bool = False
     _began: float = field(default_factory=time.monotonic)
     _over: asyncio.Event = field(default_factory=asyncio.Event)
@@ -112,7 +105,6 @@ class Soak:
     async def _disturb(self) -> None:
         """Do the faults at their time. Restarts take their turns; workers go on dying meanwhile."""
         turn = asyncio.Lock()
-        turns = {service: asyncio.Lock() for service in self.reaches}
         async with asyncio.TaskGroup() as group:
             for fault in self.schedule.faults:
                 await asyncio.sleep(max(0.0, self._began + fault.at - time.monotonic()))
@@ -126,24 +118,7 @@ class Soak:
                     case "restart":
                         group.create_task(self._restart(fault, turn))
                     case "outage":
-                        group.create_task(self._outage(fault, turns[fault.service]))
-
-    async def _outage(self, fault: Fault, turn: asyncio.Lock) -> None:
-        """Let a service be gone for the workers alone; one outage of a service at a time."""
-        reach = self.reaches[fault.service]
-        async with turn:
-            await _in_spite_of_restarts(lambda: reach.begin(fault.kind))
-            began = time.monotonic()
-            try:
-                await asyncio.sleep(fault.seconds)
-                lasted = time.monotonic() - began
-            finally:
-                await _in_spite_of_restarts(lambda: reach.end(fault.kind))
-            self.shortest_outage = min(lasted, self.shortest_outage or lasted)
-            if fault.service == TEMPORAL:
-                self.temporal_outages += 1
-            else:
-                self.outages[fault.kind] += 1
+                        group.create_task(self.outages.let(fault))
 
     async def _restart(self, fault: Fault, turn: asyncio.Lock) -> None:
         assert self.services is not None
@@ -205,7 +180,7 @@ class Soak:
             say(
                 f"{time.monotonic() - self._began:4.0f} s: {len(self.users.accepted)} of {total} uploads accepted, "
                 f"{len(self.finals)} ended; {self.fleet.kills} kills, {self.fleet.pauses} pauses, "
-                f"{sum(self.restarts.values())} restarts, {self.outages.total() + self.temporal_outages} outages"
+                f"{sum(self.restarts.values())} restarts, {self.outages.total()} outages"
             )
             await self._nap(_PROGRESS_SECONDS)
 
@@ -218,20 +193,6 @@ class Soak:
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(seconds):
                 await self._over.wait()
-
-
-async def _in_spite_of_restarts(act: Callable[[], None]) -> None:
-    """Do what is done at a service that may be away for a moment, by our own doing."""
-    limit = time.monotonic() + _MOMENT_SECONDS
-    while True:
-        try:
-            await asyncio.to_thread(act)
-        except psycopg.OperationalError:
-            if time.monotonic() > limit:
-                raise
-            await asyncio.sleep(0.3)
-        else:
-            return
 
 
 def say(text: str) -> None:
@@ -272,13 +233,19 @@ async def soak(order: Order) -> tuple[Soak, Verdict]:
 
 
 async def soak_in(
-    site: Site, restarter: Services | None, order: Order, only: str | None = None, slots: int = 4
+    site: Site,
+    restarter: Services | None,
+    order: Order,
+    only: str | None = None,
+    slots: int = 4,
+    outage_seconds: float = OUTAGE_SECONDS,
 ) -> tuple[Soak, Verdict]:
     """Run a soak on a stack and judge it; without ``restarter`` for an order without restarts.
 
-    ``only`` is the one kind of outage that there is to be, ``slots`` how many activities a worker takes at a time.
+    ``only`` is the one kind of outage that there is to be, ``slots`` how many activities a worker takes at a time,
+    ``outage_seconds`` how long each outage lasts at least.
     """
-    schedule = schedule_of(order, services.NAMES, SCALE.heartbeat, OUTAGE_SECONDS, only)
+    schedule = schedule_of(order, services.NAMES, SCALE.heartbeat, outage_seconds, only)
     async with AsyncExitStack() as stack:
         world = await stack.enter_async_context(site.world("soak", SCALE, MAX_ACTIVITIES=str(slots)))
         reaches = {
@@ -288,7 +255,7 @@ async def soak_in(
         own = {name: value for reach in reaches.values() for name, value in reach.variables.items()}
         damaged = frozenset(upload.document for upload in schedule.uploads if upload.damaged)
         fleet = Fleet(lambda: world.worker(None, **own), order.workers)
-        running = Soak(schedule, world, restarter, Users(world, damaged), fleet, reaches)
+        running = Soak(schedule, world, restarter, Users(world, damaged), fleet, Outages(reaches))
         await running.run()
         say("everything has ended; looking at what is left")
         secret = [word for reach in reaches.values() for word in reach.secrets]
@@ -319,9 +286,9 @@ def report_of(order: Order, running: Soak, verdict: Verdict, seconds: float) -> 
         "workers_turned_away": fleet.turned_away,
         "restarts": sum(running.restarts.values()),
         **{f"restarts_{name}": number for name, number in sorted(running.restarts.items())},
-        **{f"outages_{kind.replace('-', '_')}": running.outages[kind] for kind in KINDS},
-        "outages_of_temporal": running.temporal_outages,
-        "shortest_outage_seconds": round(running.shortest_outage or 0.0, 1),
+        **{f"outages_{kind.replace('-', '_')}": running.outages.by_kind[kind] for kind in KINDS},
+        "outages_of_temporal": running.outages.of_temporal,
+        "shortest_outage_seconds": round(running.outages.shortest or 0.0, 1),
         "counted_seconds": round(COUNTED_SECONDS, 1),
         "throttles": running.throttles,
         "retries": verdict.retries,

@@ -11,14 +11,16 @@ from typing import Any
 
 import pytest
 
+from photo_worker import policies
 from tests.crash.mutants import Edit
 from tests.crash.real import cells
 from tests.crash.real.conftest import site
 from tests.crash.real.processes import open_nursery
+from tests.crash.real.services import NAMES
 from tests.crash.real.site import Site
 from tests.crash.real.test_outages import COUNTING
-from tests.crash.soak import report_of, soak_in
-from tests.crash.soaking.schedule import KINDS, Order
+from tests.crash.soak import COUNTED_SECONDS, SCALE, report_of, soak_in
+from tests.crash.soaking.schedule import KINDS, OUTAGE, Order, schedule_of, sound
 
 __all__ = ["site"]
 
@@ -27,12 +29,27 @@ pytestmark = [pytest.mark.stack, pytest.mark.waits, pytest.mark.timeout(240)]
 
 # So that no attempt waits for a slot: in a queue attempts are few, and a count of them lasts longer.
 _SLOTS = 24
+# Of an outage's begin, so that the rest of it is longer than a count, also where each attempt begins late.
+MET_SECONDS = 1.0
+_LATE_SECONDS = 1.0
+LONG_OUTAGE_SECONDS = COUNTED_SECONDS + MET_SECONDS + policies.COUNTED.ocr.maximum_attempts * _LATE_SECONDS
 
 
-def order(outages: int = 0) -> Order:
+def order() -> Order:
     """Return a small soak. The seed makes the jobs' ids, which are to be new ones on a stack that others use."""
     seed = secrets.randbelow(10**9)
-    return Order(uploads=16, seconds=1.5, seed=seed, kills=0, restarts=0, workers=1, throttle=0.0, outages=outages)
+    return Order(uploads=16, seconds=1.5, seed=seed, kills=0, restarts=0, workers=1, throttle=0.0, outages=0)
+
+
+def order_with_an_outage(kind: str) -> Order:
+    """Return a small soak in which some uploads that have no reason to fail come as the outage has begun."""
+    while True:
+        chosen = replace(order(), seconds=3.0, outages=1)
+        drawn = schedule_of(chosen, NAMES, SCALE.heartbeat, LONG_OUTAGE_SECONDS, kind)
+        (outage,) = (fault for fault in drawn.faults if fault.what == OUTAGE)
+        begun = [upload for upload in drawn.uploads if 0 <= upload.at - outage.at <= MET_SECONDS]
+        if sound(begun, {upload.document for upload in drawn.uploads if upload.damaged}):
+            return chosen
 
 
 _STEP = "        validate_key(request.key)\n"
@@ -91,8 +108,9 @@ async def test_it_is_green_where_nothing_is_wrong(site: Site) -> None:
 async def test_a_product_that_counts_attempts_is_red_in_the_soak(site: Site, kind: str) -> None:
     """None of its jobs that meet the outage outlasts it."""
     async with open_nursery(COUNTING) as nursery:
-        chosen = order(outages=1)
-        running, verdict = await soak_in(replace(site, nursery=nursery), None, chosen, kind, _SLOTS)
+        chosen = order_with_an_outage(kind)
+        place = replace(site, nursery=nursery)
+        running, verdict = await soak_in(place, None, chosen, kind, _SLOTS, LONG_OUTAGE_SECONDS)
     found = report_of(chosen, running, verdict, 0.0)
     assert found[f"outages_{kind.replace('-', '_')}"] == 1
     assert found["shortest_outage_seconds"] > found["counted_seconds"]

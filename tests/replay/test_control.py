@@ -136,6 +136,30 @@ def test_a_failure_of_a_type_of_the_workflows_own_is_changed_as_well(tmp_path: P
     assert report.controls == {"waits": {"command": True, "drift": True}}
 
 
+@pytest.mark.parametrize("begins", ["pass", "await asyncio.sleep(0)"])
+def test_a_failure_that_a_signals_handler_ends_the_run_with_is_changed_as_well(tmp_path: Path, begins: str) -> None:
+    failed = {
+        "eventType": "EVENT_TYPE_WORKFLOW_EXECUTION_FAILED",
+        "workflowExecutionFailedEventAttributes": {
+            "failure": {"message": "burnt", "applicationFailureInfo": {"type": "Burnt"}},
+            "retryState": "RETRY_STATE_RETRY_POLICY_NOT_SET",
+            "workflowTaskCompletedEventId": "8",
+        },
+    }
+    about = code(tmp_path)
+    module = tmp_path / "waits_code.py"
+    handler = f"""
+    @workflow.signal
+    async def burn(self) -> None:
+        {begins}
+        raise ApplicationError("burnt", type="Burnt")
+"""
+    module.write_text(module.read_text(encoding="utf-8") + handler, encoding="utf-8")
+    report = check(loose(head(tmp_path / "failed.json", "waits", signal("burn"), *task(6), failed), code=about))
+    assert report.green, report.findings
+    assert report.controls == {"waits": {"command": True, "drift": True}}
+
+
 @pytest.mark.parametrize(
     ("corpus", "workflows"),
     [(FEATURES, "tests.replay.features.workflows:WORKFLOWS"), (PRODUCT, Code().workflows)],

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from photo_worker.replay.engine import Code
+from photo_worker.replay.engine import Code, Engine
 from photo_worker.replay.gate import check
 from photo_worker.replay_errors import ReplayTargetBroken
 from tests.replay.test_at_command import ROOT, head
@@ -56,15 +56,42 @@ def test_what_the_code_does_to_its_process_is_no_matter(tmp_path: Path, name: st
     assert data["controls"] == {"planted_kitchen": {"command": True, "drift": True}}
 
 
-def test_an_answer_that_is_none_is_a_finding(tmp_path: Path) -> None:
+def answering(folder: Path, *lines: bytes) -> Code:
+    """Return code that answers in place of the process that imports it, wherever that answers."""
     text = (
         "import os\nfrom pathlib import Path\n"
         "for each in range(3, 64):\n"
-        "    try:\n        os.write(each, b'no answer\\n')\n    except OSError:\n        pass\n"
+        f"    try:\n        os.write(each, {b''.join(line + chr(10).encode() for line in lines)!r})\n"
+        "    except OSError:\n        pass\n"
     )
-    (tmp_path / "writing_code.py").write_text(text + _END, encoding="utf-8")
+    (folder / "writing_code.py").write_text(text + _END, encoding="utf-8")
+    return Code("writing_code:Kitchen", path=(str(folder),))
+
+
+NO_ANSWERS = [b"no answer", b"{}", b"[]", b'{"types": 1}', b'{"types": {"planted_kitchen": null}}']
+TYPES = b'{"types": {"planted_kitchen": {}}}'
+NO_OUTCOMES = [b"{}", b'{"findings": [{"code": "x"}]}', b'{"findings": []}', b'{"findings": [], "commands": []}']
+
+
+@pytest.mark.parametrize("answer", NO_ANSWERS)
+def test_an_answer_that_is_none_is_a_finding(tmp_path: Path, answer: bytes) -> None:
     with pytest.raises(ReplayTargetBroken, match="answered with what is none"):
-        check(loose(GOOD, code=Code("writing_code:Kitchen", path=(str(tmp_path),))))
+        check(loose(GOOD, code=answering(tmp_path, answer)))
+
+
+@pytest.mark.parametrize("answer", NO_OUTCOMES)
+def test_so_is_one_to_a_replay(tmp_path: Path, answer: bytes) -> None:
+    report = check(replace(loose(GOOD, code=answering(tmp_path, TYPES, answer)), static=False))
+    assert codes(report) == {"replay_crash"}
+    assert "answered with what is none" in report.findings[0].what
+
+
+@pytest.mark.parametrize("answer", NO_OUTCOMES[:2])
+def test_and_one_to_the_static_check(tmp_path: Path, answer: bytes) -> None:
+    with Engine(answering(tmp_path, TYPES, answer)) as engine:
+        engine.types()
+        with pytest.raises(ReplayTargetBroken, match="answered with what is none"):
+            engine.read_code()
 
 
 class TestOtherOrder:

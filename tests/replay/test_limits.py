@@ -64,7 +64,7 @@ def test_what_a_child_prints_without_end_is_bounded(tmp_path: Path) -> None:
     child = Child(about, (str(tmp_path),), 0)
     try:
         with pytest.raises(Gone) as gone:
-            child.receive(10.0)
+            child.receive(10.0, dict)
         assert gone.value.timed_out
         assert 0 < len(child._log) <= LOG_BYTES
     finally:

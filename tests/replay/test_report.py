@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import signal
 from pathlib import Path
 from xml.etree.ElementTree import Element, fromstring
 
@@ -11,12 +12,15 @@ import pytest
 from rich.console import Console
 
 from photo_worker.cli import run
+from photo_worker.replay.clock import Clock
 from photo_worker.replay.coverage import Coverage
+from photo_worker.replay.engine import Code
 from photo_worker.replay.findings import Finding
-from photo_worker.replay.gate import Checked, Report
+from photo_worker.replay.gate import Checked, Options, Report, check
 from photo_worker.replay.preflight import inspect
 from photo_worker.replay.report import as_dict, print_text
 from photo_worker.replay.report_ci import to_github, to_junit
+from tests.replay.test_gate import copy
 
 GOOD = Path(__file__).parent / "planted" / "kitchen.json"
 TARGET = ["--workflows", "tests.replay.planted.kitchen:Kitchen"]
@@ -98,6 +102,22 @@ class TestJunit:
         assert "shop/a,b.py:12" in (failure.text or "")
         assert cases["planted drift is caught"].find("failure") is not None
         assert cases["planted command is caught"].find("failure") is None
+
+    def test_a_history_that_was_not_reached_is_skipped(self, tmp_path: Path) -> None:
+        copies = [copy(tmp_path, f"run{number}") for number in range(3)]
+        # A run that is over as soon as its first history has been replayed.
+        clock = Clock()
+        options = Options(tuple(copies), Code(TARGET[1]), jobs=1, coverage=False, provenance=False)
+        report = check(options, lambda done, total: clock.stop(signal.SIGTERM), clock)
+        assert [entry.replayed for entry in report.checked] == [True, False, False]
+        suite = junit(to_junit(report))
+        cases = {case.get("name"): case for case in suite}
+        found = [cases[str(each)].find("skipped") for each in copies]
+        assert found[0] is None
+        assert [each.get("message") for each in found[1:] if each is not None] == [
+            "the run was over before it was replayed (run_interrupted)"
+        ] * 2
+        assert (suite.get("skipped"), suite.get("failures")) == ("2", "1")
 
     def test_green_has_no_failures(self) -> None:
         suite = junit(to_junit(Report()))

@@ -10,6 +10,8 @@ from tests.crash.real.processes import Child
 from tests.crash.real.worker import AWAY
 
 _START_SECONDS = 60.0
+# Of what a worker that ended wrote, this many characters are told.
+_TAIL = 1000
 
 
 class Fleet:
@@ -26,11 +28,17 @@ class Fleet:
         self.unexpected: list[str] = []
 
     async def start(self) -> None:
-        """Fill every slot, and wait until each worker takes work: faults are for workers that do."""
+        """Fill every slot, and wait until each worker takes work: faults are for workers that do.
+
+        Raises ``RuntimeError`` with a worker's last words where it ends instead.
+        """
         for slot in range(len(self._slots)):
             child = self._slots[slot] = await self._hire()
             async with asyncio.timeout(_START_SECONDS):
-                while "worker polls" not in child.output():  # noqa: ASYNC110 - a file tells nobody
+                while "worker polls" not in child.output():
+                    if not child.alive:
+                        said = child.output()[-_TAIL:]
+                        raise RuntimeError(f"a worker ended with {child.status} before it took work: {said}")
                     await asyncio.sleep(0.05)
 
     async def kill(self, slot: int) -> None:
@@ -66,7 +74,7 @@ class Fleet:
             if child.status == AWAY:
                 self.turned_away += 1
             else:
-                self.unexpected.append(f"a worker ended by itself with {child.status}: {child.output()[-1000:]}")
+                self.unexpected.append(f"a worker ended by itself with {child.status}: {child.output()[-_TAIL:]}")
             self._slots[slot] = await self._hire()
 
     async def drain(self, seconds: float) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
 from uuid import UUID
 
@@ -99,6 +99,15 @@ class Schedule:
     order: Order
     uploads: tuple[Upload, ...]
     faults: tuple[Fault, ...]
+
+
+def sound(uploads: Iterable[Upload], damaged: Collection[int]) -> set[UUID]:
+    """Return the jobs whose documents can be read, and which nobody cancels or erases."""
+    return {
+        upload.job_id
+        for upload in uploads
+        if upload.document not in damaged and upload.cancel_after is None and upload.erase_after is None
+    }
 
 
 def schedule_of(

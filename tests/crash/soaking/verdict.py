@@ -19,6 +19,7 @@ from tests.crash.real.documents import words_of
 from tests.crash.real.facts import Facts, gather
 from tests.crash.real.laws import broken_rules, leaks, too_many_attempts, unreplayable, wrong_charges
 from tests.crash.real.site import World
+from tests.crash.soaking.schedule import sound
 from tests.crash.soaking.uploads import Users
 from tests.crash.violation import Violation
 from tests.support.resources import session_of
@@ -82,19 +83,15 @@ async def judge(world: World, users: Users, finals: Mapping[UUID, str], secrets:
 
 def _sound(users: Users) -> set[UUID]:
     """Return the accepted uploads whose documents can be read, and which nobody cancels or erases."""
-    return {
-        job_id
-        for job_id, upload in users.accepted.items()
-        if upload.document not in users.damaged and upload.cancel_after is None and upload.erase_after is None
-    }
+    return sound(users.accepted.values(), users.damaged)
 
 
 def _too_few(users: Users, rows: Mapping[UUID, Recipe]) -> Iterator[Violation]:
     """At least these have succeeded, whatever reasons the others were given."""
-    sound = _sound(users)
-    succeeded = sum(job_id in rows and rows[job_id].status == "succeeded" for job_id in sound)
-    if succeeded < len(sound):
-        yield Violation(2, f"{succeeded} of the {len(sound)} uploads that have no reason to fail have succeeded")
+    wanted = _sound(users)
+    succeeded = sum(job_id in rows and rows[job_id].status == "succeeded" for job_id in wanted)
+    if succeeded < len(wanted):
+        yield Violation(2, f"{succeeded} of the {len(wanted)} uploads that have no reason to fail have succeeded")
 
 
 def _conservation(users: Users, rows: Mapping[UUID, Recipe], facts: Facts) -> Iterator[Violation]:
