@@ -490,7 +490,7 @@ LOOPBACK: tuple[Safeguard, ...] = (
         "a link in a mail, or an address that leads on to another, makes and deletes queues of the local services",
         (4,),
         "what an address asks to be done is not looked at",
-        (Edit(_RULES, "    if seen.sites and _acts(query):\n", "    if False:\n"),),
+        (Edit(_RULES, "    if seen.browsers is not None and _acts(query):\n", "    if False:\n"),),
         (_LINK,),
     ),
 )
