@@ -429,8 +429,8 @@ LOOPBACK: tuple[Safeguard, ...] = (
         (
             Edit(
                 "photo_worker/loopback.py",
-                '    if getproxies() and is_loopback(urlsplit(client.meta.endpoint_url).hostname or ""):\n',
-                "    if False:\n",
+                '    here = is_loopback(urlsplit(client.meta.endpoint_url).hostname or "")\n',
+                "    here = False\n",
             ),
         ),
         ("tests/unit/test_loopback.py::test_no_photo_for_loopback_is_sent_to_a_proxy",),
