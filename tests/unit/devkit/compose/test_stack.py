@@ -211,8 +211,11 @@ def test_a_reset_deletes_what_a_stopped_stack_stores_also_where_its_record_is_of
 
     monkeypatch.setattr(program, "find", find)
     # It starts anew then, as far as it can here; the record is not in its way.
-    with engine(tmp_path, monkeypatch, answers) as fake, pytest.raises(ComposeMissing):
-        local_stack("mine", home=paths.home).reset()
+    with engine(tmp_path, monkeypatch, answers) as fake:
+        stack = local_stack("mine", home=paths.home)
+        assert isinstance(stack, ComposeStack)
+        with pytest.raises(ComposeMissing):
+            stack.reset()
     assert [asked for asked in fake.asked if asked.startswith("DELETE /volumes/v")]
 
 
