@@ -51,9 +51,23 @@ def socket_path(environ: Mapping[str, str] | None = None) -> Path:
     return next((path for path in candidates if path.exists()), candidates[0])
 
 
+def container_proxy_exceptions(environ: Mapping[str, str]) -> str:
+    """Return what the caller's Docker gives containers as NO_PROXY (``proxies`` in its configuration), or nothing."""
+    with suppress(OSError, ValueError, AttributeError, TypeError):
+        proxies = json.loads((_configuration(environ) / "config.json").read_text()).get("proxies") or {}
+        chosen = proxies.get("default")
+        with suppress(EngineElsewhere):
+            chosen = proxies.get(f"unix://{socket_path(environ)}", chosen)
+        return str((chosen or {}).get("noProxy") or "")
+    return ""
+
+
+def _configuration(environ: Mapping[str, str]) -> Path:
+    return Path(environ.get("DOCKER_CONFIG", "") or Path(environ.get("HOME", "")) / ".docker")
+
+
 def _address_of_context(environ: Mapping[str, str]) -> str:
-    home = environ.get("HOME", "")
-    directory = Path(environ.get("DOCKER_CONFIG", "") or Path(home) / ".docker")
+    directory = _configuration(environ)
     name = environ.get("DOCKER_CONTEXT", "").strip()
     with suppress(OSError, ValueError, AttributeError):
         name = name or json.loads((directory / "config.json").read_text()).get("currentContext", "")

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from typing import TYPE_CHECKING, Protocol
 
-from photo_worker.devkit.layout import DEFAULT_NAME, StackPaths, check_name, default_home
-from photo_worker.devkit.state import StackRecord
+from photo_worker.devkit.layout import DEFAULT_NAME, StackPaths, check_name, default_home, is_locked
+from photo_worker.devkit.state import StackRecord, read_json
 from photo_worker.devkit.wishes import Kind, S3Server, Wishes
+from photo_worker.stack_errors import DataMismatch
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -79,14 +81,15 @@ class LocalStack(Protocol):
 def local_stack(name: str | None = None, wishes: Wishes | None = None, *, home: Path | None = None) -> LocalStack:
     """Return the stack of this name in ``home``, by default this worktree's, of the kind that is asked for or recorded.
 
-    A stack that never ran is native; one whose record is lost or damaged is what its containers say.
+    A stack that never ran is native. One whose record is lost is what its containers say, where they run; one whose
+    record is damaged or newer is what is left of it, stopped or not.
     """
     wishes = wishes or Wishes()
     paths = StackPaths((home or default_home()).expanduser().absolute(), check_name(name or DEFAULT_NAME))
     if wishes.kind is None:
         # Of a damaged record tell the commands that need it: `down` and `reset` do not.
         record = StackRecord.load_whole(paths)
-        kind = _kind_of_what_runs(paths) if record is None else record.kind
+        kind = _kind_without_record(paths) if record is None else record.kind
     else:
         kind = wishes.kind
     if kind == "compose":
@@ -106,7 +109,23 @@ def local_stack(name: str | None = None, wishes: Wishes | None = None, *, home: 
     )
 
 
-def _kind_of_what_runs(paths: StackPaths) -> Kind:
-    from photo_worker.devkit.containers import is_up
+def _kind_without_record(paths: StackPaths) -> Kind:
+    from photo_worker.devkit.containers import is_there, is_up
 
-    return "compose" if is_up(paths) else "native"
+    if is_locked(paths.supervisor_lock):
+        return "native"
+    said = _kind_of_useless_record(paths)
+    if said is not None:
+        return said
+    # A stack that has run as both has data of both: nothing tells which is meant, unless one runs.
+    only_elsewhere = paths.record.exists() and not (paths.data.is_dir() and any(paths.data.iterdir()))
+    return "compose" if (is_there if only_elsewhere else is_up)(paths) else "native"
+
+
+def _kind_of_useless_record(paths: StackPaths) -> Kind | None:
+    """Return the kind that a damaged record, or one of another version, still tells."""
+    with suppress(DataMismatch):
+        values = read_json(paths.record)
+        kinds: tuple[Kind, ...] = ("native", "compose")
+        return next((kind for kind in kinds if isinstance(values, dict) and values.get("kind") == kind), None)
+    return None

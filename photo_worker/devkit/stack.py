@@ -361,9 +361,13 @@ class Stack:
                 raise StackMoved(name=self.name, base_port=record.base_port, asked=self._base_port)
             if self._all_run(processes):
                 # The supervisor may learn of a death only now; and what runs and does not answer is of no more use.
-                with suppress(ServiceFailed):
+                try:
                     self._finish(self._start(record, timeline).make_ready(), timeline)
                     return UpReport(self.status(), started=False, seconds=timeline.elapsed(), timeline=timeline)
+                except ServiceFailed as error:
+                    # A restart of the stack's own services mends none of others, and costs what they have in memory.
+                    if error.context["service"] in record.external:
+                        raise
         # While nothing is stopped yet; what runs needs no program any more.
         self._require_server(*self._choices(record))
         # A stack of which a part has died, or hangs, starts as a whole: what one service lost, another may rely on.

@@ -7,7 +7,7 @@ import json
 import os
 import re
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -17,10 +17,9 @@ from typing import Any
 from urllib.request import proxy_bypass
 
 import pytest
-import yaml
 
 from photo_worker.devkit.compose import program
-from photo_worker.devkit.compose.project import variables
+from photo_worker.devkit.compose.project import DIRECT, variables
 from photo_worker.devkit.guard.rules import Rules, allowed_hosts
 from photo_worker.devkit.services import SERVICES
 from photo_worker.devkit.state import StackRecord
@@ -160,7 +159,7 @@ def test_every_variable_is_documented_with_its_default() -> None:
     assert set(told) == set(used)
     for name, defaults in used.items():
         assert len(defaults) == 1, f"{name} has several defaults"
-        if name != "PW_DATABASE_URL":
+        if name not in {"PW_DATABASE_URL", "PW_NO_PROXY"}:
             assert told[name] == (defaults.pop() or "none"), name
 
 
@@ -192,24 +191,76 @@ def test_names_that_are_given_count_at_every_service_beside_its_own(monkeypatch:
             assert rules.refusal([(b"host", host.encode())]) is not None, (name, host)
 
 
-@pytest.mark.parametrize("own", ["", "corp.example"])
-def test_no_container_asks_dockers_proxy_for_another(own: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Docker puts the proxies of ~/.docker/config.json into every container's environment."""
+def read_by_compose(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, *, by_hand: bool, **shell: str) -> dict[str, Any]:
+    """Return the file's services where the shell has these variables of proxies, and no others."""
+    for name in ("NO_PROXY", "no_proxy", "PW_NO_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("DOCKER_CONFIG", str(tmp_path))
+    for name, value in shell.items():
+        monkeypatch.setenv(name, value)
+    try:
+        found = program.find()
+    except ComposeMissing as error:
+        pytest.skip(error.message)
+    given = {} if by_hand else variables(StackRecord(name="dev", base_port=15_000, password="secret", kind="compose"))
+    compose = program.Compose(found, FILE, "photo-worker-dev", given, engine="unix:///nowhere.sock")
+    said = compose.output("--profile", "*", "config", "--format", "json", doing="read its file", seconds=60)
+    services: dict[str, Any] = json.loads(said)["services"]
+    # Neither it nor its health check speaks HTTP.
+    del services["postgres"]
+    return services
+
+
+def behind_proxy(monkeypatch: pytest.MonkeyPatch, exceptions: Mapping[str, str]) -> None:
+    """Give this process what Docker gives a container, and what its service has besides."""
     for name in ("HTTP_PROXY", "HTTPS_PROXY"):
         monkeypatch.setenv(name, "http://proxy.example")
         monkeypatch.setenv(name.lower(), "http://proxy.example")
-    for name, entry in yaml.safe_load(TEXT.replace("${NO_PROXY:-}", own))["services"].items():
-        if name == "postgres":
-            # Neither it nor its health check speaks HTTP.
-            continue
-        for spelling in ("NO_PROXY", "no_proxy"):
-            monkeypatch.setenv(spelling, entry["environment"].get(spelling, ""))
+    for spelling in ("NO_PROXY", "no_proxy"):
+        monkeypatch.setenv(spelling, exceptions.get(spelling, ""))
+
+
+@pytest.mark.parametrize("by_hand", [False, True])
+@pytest.mark.parametrize("spelling", [None, "NO_PROXY", "no_proxy"])
+def test_no_container_asks_dockers_proxy_for_another(
+    spelling: str | None, by_hand: bool, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Docker puts the proxies of ~/.docker/config.json into every container's environment."""
+    shell = {} if spelling is None else {spelling: "corp.example"}
+    for name, entry in read_by_compose(monkeypatch, tmp_path, by_hand=by_hand, **shell).items():
+        behind_proxy(monkeypatch, entry["environment"])
         for host in ("127.0.0.1", "localhost", "temporal", "aws", "s3", "textract", "host.docker.internal"):
             assert proxy_bypass(host), (name, host)
         if name != "temporal":
             # An external endpoint may be reached by the proxy alone.
             assert not proxy_bypass("s3.us-east-1.amazonaws.com"), name
-            assert bool(proxy_bypass("minio.corp.example")) is bool(own), name
+            assert bool(proxy_bypass("minio.corp.example")) is bool(shell), name
+
+
+@pytest.mark.parametrize("spelling", ["NO_PROXY", "no_proxy"])
+def test_where_the_shell_asks_no_proxy_for_anything_no_container_does(
+    spelling: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    for name, entry in read_by_compose(monkeypatch, tmp_path, by_hand=False, **{spelling: "*"}).items():
+        behind_proxy(monkeypatch, entry["environment"])
+        assert proxy_bypass("s3.us-east-1.amazonaws.com"), name
+    # By hand it is in a list, which Compose cannot undo: Go's clients and the application's take it for every host.
+    for name, entry in read_by_compose(monkeypatch, tmp_path, by_hand=True, **{spelling: "*"}).items():
+        for value in ("NO_PROXY", "no_proxy"):
+            assert "*" in entry["environment"][value].split(","), name
+
+
+def test_what_docker_itself_excepts_is_excepted_still(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """A service's NO_PROXY takes the place of the one that Docker would give its container."""
+    (tmp_path / "config.json").write_text('{"proxies": {"default": {"noProxy": "corp.example,.intern"}}}')
+    for name, entry in read_by_compose(monkeypatch, tmp_path, by_hand=False, no_proxy="own.example").items():
+        behind_proxy(monkeypatch, entry["environment"])
+        for host in ("minio.corp.example", "s3.intern", "own.example", "aws"):
+            assert proxy_bypass(host), (name, host)
+
+
+def test_by_hand_the_same_is_asked_without_a_proxy() -> None:
+    assert f"${{PW_NO_PROXY:-{DIRECT}," in TEXT
 
 
 def test_the_stand_ins_have_the_names_of_the_images(services: dict[str, dict[str, Any]]) -> None:

@@ -442,8 +442,8 @@ LOOPBACK: tuple[Safeguard, ...] = (
         (
             Edit(
                 "photo_worker/loopback.py",
-                '    if getproxies() and is_loopback(urlsplit(client.meta.endpoint_url).hostname or ""):\n',
-                "    if False:\n",
+                '    here = is_loopback(urlsplit(client.meta.endpoint_url).hostname or "")\n',
+                "    here = False\n",
             ),
         ),
         ("tests/unit/test_loopback.py::test_no_photo_for_loopback_is_sent_to_a_proxy",),
@@ -503,7 +503,7 @@ LOOPBACK: tuple[Safeguard, ...] = (
         "a link in a mail, or an address that leads on to another, makes and deletes queues of the local services",
         (4,),
         "what an address asks to be done is not looked at",
-        (Edit(_RULES, "    if seen.sites and _acts(query):\n", "    if False:\n"),),
+        (Edit(_RULES, "    if seen.browsers is not None and _acts(query):\n", "    if False:\n"),),
         (_LINK,),
     ),
 )

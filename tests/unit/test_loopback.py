@@ -141,6 +141,18 @@ def test_what_is_elsewhere_still_goes_by_the_proxy(proxied: socket.socket, monke
     assert asked(proxied)
 
 
+@pytest.mark.parametrize("spelling", ["NO_PROXY", "no_proxy"])
+def test_a_star_among_names_is_every_host_to_a_client(
+    spelling: str, proxied: socket.socket, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As a container has it where the Compose file is started by hand; Python's own clients take it for a name."""
+    monkeypatch.setenv(spelling, "localhost,aws,*")
+    monkeypatch.setenv("AWS_ENDPOINT_URL_S3", "http://s3.example.invalid")
+    with closing(s3_boto.make_client(connect_timeout=1, read_timeout=0.2)) as client, pytest.raises(BotoCoreError):
+        client.list_buckets()
+    assert not asked(proxied)
+
+
 @pytest.mark.parametrize("host", ["127.0.0.1", "127.0.0.2", "::1", "localhost", "LocalHost"])
 def test_loopback_is_known_without_asking(host: str) -> None:
     assert is_loopback(host)

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from urllib.parse import urlsplit, urlunsplit
 
+from photo_worker.devkit.engine import container_proxy_exceptions
 from photo_worker.devkit.environment import environment_of
 from photo_worker.devkit.layout import worktree_root
 from photo_worker.devkit.state import StackRecord
+from photo_worker.loopback import EXCEPTIONS, joined
 from photo_worker.stack_errors import ComposeFileMissing, S3ServerUnfit
 
 KIND = "compose"
@@ -19,6 +22,8 @@ WORKER = "worker"
 UI = "temporal-ui"
 _FILE = Path("compose", "docker-compose.yml")
 _HOST = "host.docker.internal"
+# What no container asks a proxy for; the Compose file has them as well, for a start by hand.
+DIRECT = f"localhost,127.0.0.1,::1,temporal,postgres,aws,s3,textract,{_HOST}"
 _LOOPBACKS = ("localhost", "127.0.0.1", "::1", "0.0.0.0")  # noqa: S104 - recognised, not listened on
 
 
@@ -86,12 +91,19 @@ def variables(record: StackRecord) -> dict[str, str]:
         "PW_SQS_ENDPOINT": inside["sqs"],
         "PW_TEXTRACT_ENDPOINT": inside["textract"],
         "PW_TEMPORAL_TARGET": inside["temporal"],
+        "PW_NO_PROXY": _exceptions(),
     }
     if inside["postgres"]:
         values["PW_DATABASE_URL"] = inside["postgres"]
     for use in ("temporal", "temporal-ui", "postgres", "aws", "s3", "textract"):
         values[f"PW_PORT_{use.upper().replace('-', '_')}"] = str(record.ports[use])
     return values
+
+
+def _exceptions() -> str:
+    """Return what containers have as NO_PROXY, which takes the place of what Docker itself would give them."""
+    shell = (os.environ.get(name, "") for name in EXCEPTIONS)
+    return joined([DIRECT, *shell, container_proxy_exceptions(os.environ)])
 
 
 def _seen_from_inside(endpoint: str) -> str:

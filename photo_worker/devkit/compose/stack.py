@@ -124,6 +124,9 @@ class ComposeStack:
                 remove(Engine(), self.project, grace=0, volumes=True)
                 delete_tree(self.paths.logs)
                 self._half_loaded.unlink(missing_ok=True)
+                if known is None:
+                    # Of no use, and in the way of a start; what it was for is deleted.
+                    self.paths.record.unlink(missing_ok=True)
             return self._up(timeline)
 
     def delete(self) -> None:

@@ -10,7 +10,7 @@ A page can send requests to loopback in four ways, and each shows in the headers
   browser, but ``Host`` still has that name;
 - by a person: a link in a mail, or a redirect from an address that was typed, is the person's own to the browser
   (``Sec-Fetch-Site: none``). Objects may be opened that way, but nothing be done: SNS and SQS do what the ``Action`` in
-  an address says.
+  an address says, so that nothing that looks like a browser's may have one.
 
 Standard library alone and no import from the package: LocalStack's container runs this file as well.
 """
@@ -134,8 +134,9 @@ def _browsers_refusal(seen: _Seen, host: str, query: bytes) -> str | None:
     if seen.browsers is not None and not _is_loopback(_name_of(host)):
         reason = f"a browser sent it ({seen.browsers}), and by the name {host[:_SHOWN]!r} only programs may"
         return _told(reason, "Use 127.0.0.1 or localhost in a browser, or leave this header out")
-    if seen.sites and _acts(query):
-        reason = f"a browser was led to it (Sec-Fetch-Site: {seen.sites[0]}), and it has an Action"
+    # Not by Sec-Fetch-Site alone: Safari before 16.4 does not send it, nor does any browser to "localhost.".
+    if seen.browsers is not None and _acts(query):
+        reason = f"a browser was led to it ({seen.browsers}), and it has an Action"
         return _told(reason, "Call the service from a program")
     return None
 

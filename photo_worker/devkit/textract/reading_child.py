@@ -89,6 +89,15 @@ class ReadingChild:
             return 0.0
         return float(times.user + times.system)
 
+    @property
+    def stopped(self) -> bool:
+        """Say whether it is held by a signal or a debugger, and not by what it reads."""
+        try:
+            status = psutil.Process(self.pid).status()
+        except psutil.Error:
+            return False
+        return bool(status in (psutil.STATUS_STOPPED, psutil.STATUS_TRACING_STOP))
+
     async def ready(self) -> None:
         """Wait until it can read. Raises ``ReaderUnavailable``, and then the process is gone."""
         try:
@@ -157,13 +166,20 @@ class ReadingChild:
     async def _watched(self, answering: asyncio.Future[tuple[dict[str, Any], bytes]]) -> tuple[dict[str, Any], bytes]:
         bounds = self._bounds
         began, spent_before = time.monotonic(), self.processor_seconds
+        spent_last, still = spent_before, 0
         while True:
             done, _ = await asyncio.wait({answering}, timeout=WATCH_SECONDS)
             if done:
                 return answering.result()
             # A page that the machine has no time for is not to blame: what it costs is what it takes of a processor.
-            if self.processor_seconds - spent_before > bounds.page_seconds:
+            spent = self.processor_seconds
+            if spent - spent_before > bounds.page_seconds:
                 raise ProcessEnded(f"took more than {bounds.page_seconds:g} seconds of a processor")
+            # By looks, not by the clock: where the server itself was held, the process may have been as well.
+            still = still + 1 if spent == spent_last and not self.stopped else 0
+            spent_last = spent
+            if still * WATCH_SECONDS > bounds.page_seconds:
+                raise ProcessEnded(f"stood still for more than {bounds.page_seconds:g} seconds")
             if time.monotonic() - began > bounds.page_clock_seconds:
                 raise ProcessEnded(f"took more than {bounds.page_clock_seconds:g} seconds by the clock")
             if self.memory > bounds.memory_bytes:

@@ -30,9 +30,9 @@ class Bounds:
     start_seconds: float = 60.0
     page_seconds: float = 120.0
     """Of a processor: on a machine with other work, or one that sleeps, a page takes longer by the clock. A dense page
-    takes 5 s."""
+    takes 5 s. As long may it take none at all, while no signal and no debugger holds its process."""
     page_clock_seconds: float = 900.0
-    """By the clock, for a process that stands still: ``page_seconds`` on a machine with seven times its work."""
+    """By the clock, whatever holds its process: ``page_seconds`` on a machine with seven times its work."""
     call_seconds: float = 55.0
     """What a synchronous call may take, its waiting included: AWS's SDKs give up after 60."""
     slow_page_seconds: float = 30.0

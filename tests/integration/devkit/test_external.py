@@ -14,11 +14,12 @@ from click.testing import CliRunner, Result
 
 from photo_worker.cli import cli
 from photo_worker.devkit.stack import Stack
-from photo_worker.devkit.state import StackRecord
+from photo_worker.devkit.state import Processes, StackRecord
 from photo_worker.errors import DatabaseMissing
 from photo_worker.orchestration.connection import connect
 from photo_worker.stack_errors import ServiceFailed, StackDiffers
 from photo_worker.storage.s3_boto import make_client
+from tests.integration.devkit.toys import Toy
 from tests.support.resources import create_database, database_named, drop_database
 
 pytestmark = [pytest.mark.stack, pytest.mark.timeout(180)]
@@ -165,3 +166,21 @@ def test_an_external_service_that_does_not_answer_is_named_without_its_password(
     record = StackRecord.load(stack.paths)
     assert record is not None
     assert record.external.keys() == {"postgres"}
+
+
+def test_an_external_service_that_does_not_answer_costs_nothing_of_what_runs(
+    stack: Stack, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The stack's own S3 may have its objects in memory alone."""
+    monkeypatch.setattr("photo_worker.devkit.external.PATIENCE_SECONDS", 0.1)
+    missing = {"postgres": "postgresql://me:secret@127.0.0.1:1/recipes"}
+    used = Stack(stack.paths.home, stack.name, base_port=0, external=missing, services=[Toy()])
+    running: list[Processes] = []
+    for _ in range(2):
+        with pytest.raises(ServiceFailed, match="postgres is not ready"):
+            used.up()
+        running.append(Processes.load(used.paths))
+    before, after = running
+    assert before.alive
+    assert after.services["toy"].state == "running"
+    assert (after.pid, after.services["toy"].pid) == (before.pid, before.services["toy"].pid)

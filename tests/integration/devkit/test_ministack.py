@@ -56,6 +56,12 @@ def ministack(folder: Path, program: str) -> Iterator[Any]:
             process.terminate()
 
 
+def missing(s3: Any, key: str) -> bool:
+    with pytest.raises(ClientError) as head:
+        s3.head_object(Bucket="photos", Key=key)
+    return bool(head.value.response["ResponseMetadata"]["HTTPStatusCode"] == 404)
+
+
 def test_what_a_full_disk_cannot_keep_is_refused(tmp_path: Path) -> None:
     part = {"Bucket": "photos", "Key": "parts", "PartNumber": 1}
     with ministack(tmp_path, LIMITED) as s3:
@@ -63,15 +69,54 @@ def test_what_a_full_disk_cannot_keep_is_refused(tmp_path: Path) -> None:
         s3.put_object(Bucket="photos", Key="small", Body=b"a photo")
         with pytest.raises(ClientError) as put:
             s3.put_object(Bucket="photos", Key="large", Body=bytes(2 * MEGABYTE))
+        assert missing(s3, "large")
+        # That it has the object, as 412 says, is what a program takes for done.
+        with pytest.raises(ClientError) as repeated:
+            s3.put_object(Bucket="photos", Key="large", Body=bytes(2 * MEGABYTE), IfNoneMatch="*")
+        with pytest.raises(ClientError) as replaced:
+            s3.put_object(Bucket="photos", Key="small", Body=bytes(2 * MEGABYTE), Tagging="a=b")
+        assert s3.get_object(Bucket="photos", Key="small")["Body"].read() == b"a photo"
+        assert s3.get_object_tagging(Bucket="photos", Key="small")["TagSet"] == []
         upload = s3.create_multipart_upload(Bucket="photos", Key="parts")["UploadId"]
         sent = s3.upload_part(**part, UploadId=upload, Body=bytes(2 * MEGABYTE))
         parts = {"Parts": [{"PartNumber": 1, "ETag": sent["ETag"]}]}
         with pytest.raises(ClientError) as completed:
             s3.complete_multipart_upload(Bucket="photos", Key="parts", UploadId=upload, MultipartUpload=parts)
         # Clients try again, and take it for the service's trouble.
-        for refused in (put, completed):
+        for refused in (put, repeated, replaced, completed):
             assert refused.value.response["ResponseMetadata"]["HTTPStatusCode"] >= 500
+        assert missing(s3, "parts")
     with ministack(tmp_path, WHOLE) as s3:
         assert [entry["Key"] for entry in s3.list_objects_v2(Bucket="photos")["Contents"]] == ["small"]
         assert s3.get_object(Bucket="photos", Key="small")["Body"].read() == b"a photo"
         s3.put_object(Bucket="photos", Key="large", Body=bytes(2 * MEGABYTE))
+
+
+def test_no_version_is_cut_of_what_a_full_disk_cannot_keep(tmp_path: Path) -> None:
+    with ministack(tmp_path, LIMITED) as s3:
+        s3.create_bucket(Bucket="photos")
+        s3.put_bucket_versioning(Bucket="photos", VersioningConfiguration={"Status": "Enabled"})
+        first = s3.put_object(Bucket="photos", Key="a", Body=b"first")["VersionId"]
+        for key in ("a", "b"):
+            with pytest.raises(ClientError):
+                s3.put_object(Bucket="photos", Key=key, Body=bytes(2 * MEGABYTE))
+        found = s3.list_object_versions(Bucket="photos")["Versions"]
+        assert [(one["Key"], one["VersionId"], one["IsLatest"]) for one in found] == [("a", first, True)]
+        assert s3.get_object(Bucket="photos", Key="a")["Body"].read() == b"first"
+
+
+def test_an_object_stays_where_only_the_facts_of_its_successor_have_no_room(tmp_path: Path) -> None:
+    with ministack(tmp_path, WHOLE) as s3:
+        s3.create_bucket(Bucket="photos")
+        etag = s3.put_object(Bucket="photos", Key="small", Body=b"a photo")["ETag"]
+        (facts,) = (tmp_path / "s3").rglob("*.meta.json")
+        hindrance = facts.with_name(f"{facts.name}.tmp")
+        hindrance.mkdir()
+        with pytest.raises(ClientError):
+            s3.put_object(Bucket="photos", Key="small", Body=b"another")
+        found = s3.get_object(Bucket="photos", Key="small")
+        assert (found["ETag"], found["Body"].read()) == (etag, b"a photo")
+        hindrance.rmdir()
+    with ministack(tmp_path, WHOLE) as s3:
+        found = s3.get_object(Bucket="photos", Key="small")
+        assert (found["ETag"], found["Body"].read()) == (etag, b"a photo")

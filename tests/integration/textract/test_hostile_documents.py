@@ -78,6 +78,17 @@ async def test_a_process_that_stands_still_is_ended_by_the_clock(made: Make, tmp
     assert await read(ours, doc("next")) == "next"
 
 
+async def test_a_process_that_takes_no_processor_does_not_keep_its_place_until_then(made: Make, tmp_path: Path) -> None:
+    # Its reader waits for what never comes: nothing reads from this pipe.
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    ours = made(page_seconds=1.0)
+    error = await refused(read(ours, doc(log=str(pipe))))
+    assert error.failure.code == "BadDocumentException"
+    assert "stood still for more than 1 seconds" in error.message
+    assert await read(ours, doc("next")) == "next"
+
+
 async def test_a_document_that_ended_two_processes_gets_no_third(made: Make, tmp_path: Path) -> None:
     log = tmp_path / "log"
     ours, given = made(), doc("killer", harm="crash", log=str(log))

@@ -114,6 +114,9 @@ def test_an_object_that_a_person_opens_may_not_call_the_service_that_stores_it()
     assert "web page sent it" in told
 
 
+BROWSER = "Mozilla/5.0 (X11; Linux x86_64; rv:140.0) Gecko/20100101 Firefox/140.0"
+
+
 @pytest.mark.parametrize("query", [b"Action=CreateQueue&QueueName=evil", b"x=%FF\xff&%41ction", b"a=b&action="])
 def test_nothing_is_done_for_a_person_who_was_led_there(query: bytes) -> None:
     """A link in a mail, and a redirect from an address that was typed, are the person's own to a browser."""
@@ -127,13 +130,30 @@ def test_nothing_is_done_for_a_person_who_was_led_there(query: bytes) -> None:
     assert Rules(same_origin=True).refusal(opened, query) is None
 
 
+@pytest.mark.parametrize("host", [HOST, "localhost.:15005", "[::1]:15005"])
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("User-Agent", BROWSER), ("Accept", "text/html,*/*;q=0.8"), ("Referer", "https://evil.example/")],
+)
+def test_nothing_is_done_for_a_browser_that_does_not_say_who_sent_it(host: str, name: str, value: str) -> None:
+    """Safari before 16.4 sends no Sec-Fetch-Site, and no browser does to a name that it does not trust."""
+    sent = [(b"host", host.encode()), (name.lower().encode(), value.encode())]
+    told = Rules().refusal(sent, b"Action=CreateQueue&QueueName=evil")
+    assert told is not None
+    assert "a browser was led to it" in told
+    assert Rules().refusal(sent, b"versionId=Action") is None
+
+
+@pytest.mark.parametrize("agent", ["Boto3/1.40 md/Botocore#1.40", "aws-cli/2.31 md/awscrt#0.27", "curl/8.14.1"])
+def test_an_action_in_an_address_is_taken_of_a_program(agent: str) -> None:
+    sent = [(b"host", HOST.encode()), (b"user-agent", agent.encode()), (b"accept", b"*/*")]
+    assert Rules().refusal(sent, b"Action=ListQueues") is None
+
+
 def test_two_origins_are_refused_whichever_comes_last() -> None:
     own, foreign = ("Origin", f"http://{HOST}"), ("Origin", "https://evil.example")
     for both in ((own, foreign), (foreign, own)):
         assert "two Origin headers" in (refusal(Rules(same_origin=True), ("Host", HOST), *both) or "")
-
-
-BROWSER = "Mozilla/5.0 (X11; Linux x86_64; rv:140.0) Gecko/20100101 Firefox/140.0"
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ import pytest
 
 from photo_worker.devkit.compose import output
 from photo_worker.devkit.containers import Container, containers
-from photo_worker.devkit.engine import Engine, socket_path
+from photo_worker.devkit.engine import Engine, container_proxy_exceptions, socket_path
 from photo_worker.stack_errors import EngineDenied, EngineElsewhere, EngineFailed, EngineMissing
 from tests.unit.devkit.compose.fake_engine import FakeEngine
 
@@ -34,6 +34,21 @@ def test_the_context_in_use_names_the_socket(tmp_path: Path, chosen_by: str) -> 
     else:
         (tmp_path / ".docker" / "config.json").write_text(json.dumps({"currentContext": "desk"}))
     assert socket_path(environ) == Path("/run/desk.sock")
+
+
+def test_what_docker_excepts_from_its_proxies_is_that_of_the_engine_in_use(tmp_path: Path) -> None:
+    environ = {"DOCKER_CONFIG": str(tmp_path), "DOCKER_HOST": "unix:///run/mine.sock"}
+    assert container_proxy_exceptions(environ) == ""
+    for content, told in (
+        ("{", ""),
+        ("[]", ""),
+        ('{"proxies": {"default": {"httpProxy": "http://p"}}}', ""),
+        ('{"proxies": {"default": {"noProxy": "a,b"}}}', "a,b"),
+        ('{"proxies": {"default": {"noProxy": "a"}, "unix:///run/mine.sock": {"noProxy": "c"}}}', "c"),
+    ):
+        (tmp_path / "config.json").write_text(content)
+        assert container_proxy_exceptions(environ) == told
+    assert container_proxy_exceptions({**environ, "DOCKER_HOST": "tcp://elsewhere:2375"}) == "a"
 
 
 @pytest.mark.parametrize("address", ["tcp://10.1.2.3:2375", "ssh://somebody@there"])

@@ -23,6 +23,7 @@ from photo_worker.devkit.state import StackRecord
 from photo_worker.devkit.wishes import Wishes
 from photo_worker.stack_errors import (
     ComposeFileMissing,
+    ComposeMissing,
     DataMismatch,
     EngineMissing,
     ImageMissing,
@@ -183,6 +184,52 @@ def test_a_stack_that_is_stopped_is_not_taken_for_one_that_runs(
     with engine(tmp_path, monkeypatch, {"GET /containers/json": (200, [container(paths, "postgres", "exited")])}):
         assert not is_up(paths)
         assert stack_environment("mine", paths.home) is None
+
+
+USELESS = ["{", "[]", '{"format": 99, "kind": "compose"}', '{"format": 1, "kind": "compose", "base_port": "high"}']
+
+
+@pytest.mark.parametrize("content", USELESS)
+@pytest.mark.parametrize("left", ["a stopped container", "a volume"])
+def test_a_reset_deletes_what_a_stopped_stack_stores_also_where_its_record_is_of_no_use(
+    left: str, content: str, paths: StackPaths, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Taken for a native stack, it would leave the volumes as they are, and say that it was reset."""
+    paths.record.write_text(content)
+    answers: dict[str, tuple[int, object] | bytes] = {
+        "GET /volumes": (200, {"Volumes": [{"Name": "v", "Labels": None}]}),
+        "DELETE /volumes/v": (204, None),
+    }
+    if left == "a stopped container":
+        answers |= {
+            "GET /containers/json": (200, [container(paths, "postgres", "exited")]),
+            "DELETE /containers/postgres": (204, None),
+        }
+
+    def find() -> program.Program:
+        raise ComposeMissing(reason="the test has none")
+
+    monkeypatch.setattr(program, "find", find)
+    # It starts anew then, as far as it can here; the record is not in its way.
+    with engine(tmp_path, monkeypatch, answers) as fake:
+        stack = local_stack("mine", home=paths.home)
+        assert isinstance(stack, ComposeStack)
+        with pytest.raises(ComposeMissing):
+            stack.reset()
+    assert [asked for asked in fake.asked if asked.startswith("DELETE /volumes/v")]
+
+
+def test_a_stack_with_data_of_its_own_is_native_whatever_it_left_in_docker(
+    paths: StackPaths, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    volumes = {"GET /volumes": (200, {"Volumes": [{"Name": "v", "Labels": None}]})}
+    with engine(tmp_path, monkeypatch, volumes):
+        assert isinstance(local_stack("mine", home=paths.home), Stack), "no record: it never ran, or was deleted"
+        paths.record.write_text("{")
+        (paths.data / "postgres").mkdir()
+        assert isinstance(local_stack("mine", home=paths.home), Stack)
+        paths.record.write_text('{"format": 99, "kind": "compose"}')
+        assert isinstance(local_stack("mine", home=paths.home), ComposeStack)
 
 
 def test_volumes_with_another_password_than_the_record(
