@@ -137,7 +137,7 @@ def _phone_erased(console: Console, folder: Path) -> None:
 
 def _phone_erased_in_verify(console: Console, folder: Path) -> None:
     console.submit(ONE, phone_photo(folder))
-    _until(console, lambda: any(call.name == "store.open" for call in console.world.gate.calls))
+    _until(console, lambda: any(call.name == "temporal.complete_workflow_task" for call in console.world.gate.calls))
     _erase_and_check(console)
 
 
