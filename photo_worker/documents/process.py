@@ -19,7 +19,7 @@ from typing import Any
 from temporalio import activity
 
 from photo_worker.child_environment import child_environment
-from photo_worker.child_limits import BoundedProcess, most_at_once
+from photo_worker.child_processes import BoundedProcess, most_at_once
 from photo_worker.documents.samples import SAMPLES
 from photo_worker.errors import (
     DecoderMissing,

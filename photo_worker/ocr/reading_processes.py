@@ -18,7 +18,7 @@ from typing import Any, Generic, TypeVar
 
 from photo_worker import media
 from photo_worker.child_environment import child_environment
-from photo_worker.child_limits import BoundedProcess, most_at_once
+from photo_worker.child_processes import BoundedProcess, most_at_once
 from photo_worker.errors import (
     DecoderUnavailable,
     DocumentProtected,

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from photo_worker import child_limits
+from photo_worker import child_processes
 
 GB = 10**9
 MACHINE = {"SC_PAGE_SIZE": 4096, "SC_PHYS_PAGES": 512 * GB // 4096}
@@ -32,4 +32,4 @@ def test_as_many_as_the_container_has_processors_and_memory_for(
     if quota:
         (tmp_path / "cpu.max").write_text(quota + "\n")
         (tmp_path / "memory.max").write_text(memory + "\n")
-    assert child_limits.most_at_once(GB, tmp_path) == most
+    assert child_processes.most_at_once(GB, tmp_path) == most

@@ -1,0 +1,101 @@
+"""The parent's end of processes that parse hostile files: how many there may be, what each held, and how it ended."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import os
+import resource
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+_FINE_LOOK_SECONDS = 0.01
+
+# The system counts memory in pages, and libraries that are mapped to read stand in one bound and not in the other.
+_FULL_SHARE = 0.9
+_PEAK_UNIT = 1 if sys.platform == "darwin" else 1024
+
+# Of the machine's memory for what is no child: the worker itself and the system.
+_OTHERS_BYTES = 512 * 1024**2
+
+
+def most_at_once(memory_bytes: int, root: Path = Path("/sys/fs/cgroup")) -> int:
+    """Return how many processes with this bound of memory may work at once, at least one.
+
+    One for each processor that this process may use, and no more than there is memory for: what the machine has, and
+    on Linux what its control groups leave of that (version 2, which container engines use today). ``root`` is where
+    these are.
+    """
+    processors = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    for directory in _control_groups(root):
+        quota = _words(directory / "cpu.max")
+        if len(quota) == 2 and quota[0].isdigit() and quota[1].isdigit() and int(quota[1]):
+            processors = min(processors, math.ceil(int(quota[0]) / int(quota[1])))
+        most = _words(directory / "memory.max")
+        if most and most[0].isdigit():
+            memory = min(memory, int(most[0]))
+    return max(1, min(processors, (memory - _OTHERS_BYTES) // memory_bytes))
+
+
+def _control_groups(root: Path) -> list[Path]:
+    """Return the folders of this process's control group and of all that it is in."""
+    try:
+        lines = Path("/proc/self/cgroup").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return []
+    own = next((line.removeprefix("0::").strip("/") for line in lines if line.startswith("0::")), "")
+    place = root / own
+    return [place, *(each for each in place.parents if each.is_relative_to(root))]
+
+
+def _words(path: Path) -> list[str]:
+    try:
+        return path.read_text(encoding="ascii").split()
+    except (OSError, ValueError):
+        return []
+
+
+class BoundedProcess(subprocess.Popen[bytes]):
+    """A process with these bounds, of which its end tells whether it had come to that of its memory."""
+
+    peak_bytes = 0
+    """What it held at most; known where ``wait`` without a timeout has seen its end."""
+
+    def __init__(self, args: Sequence[str], **options: Any) -> None:
+        # Linux counts what this process has held as the new one's, until that holds more.
+        self._inherited_bytes = 0 if sys.platform == "darwin" else _peak_bytes(resource.RUSAGE_SELF)
+        self._seen_bytes = 0
+        super().__init__(args, **options)
+
+    def look_seconds(self, memory_bytes: int, usual: float) -> float:
+        """Return how often to call ``look``: often only where the end will not tell whether the bound was reached."""
+        return _FINE_LOOK_SECONDS if self._inherited_bytes >= memory_bytes * _FULL_SHARE else usual
+
+    def look(self) -> None:
+        """Take note of what the process has held so far."""
+        with contextlib.suppress(OSError, ValueError, StopIteration):
+            status = Path(f"/proc/{self.pid}/status").read_text(encoding="ascii", errors="replace")
+            line = next(line for line in status.splitlines() if line.startswith("VmHWM:"))
+            self._seen_bytes = max(self._seen_bytes, int(line.split()[1]) * 1024)
+
+    def wait(self, timeout: float | None = None) -> int:
+        """Wait for the end, and return the status. The first caller in time is the one that is told the peak."""
+        if timeout is None and self.returncode is None:
+            with contextlib.suppress(ChildProcessError):
+                _, status, usage = os.wait4(self.pid, 0)
+                peak_bytes = usage.ru_maxrss * _PEAK_UNIT
+                self.peak_bytes = peak_bytes if peak_bytes > self._inherited_bytes else self._seen_bytes
+                self.returncode = os.waitstatus_to_exitcode(status)
+        return super().wait(timeout)
+
+    def has_filled(self, memory_bytes: int) -> bool:
+        """Tell whether it had as much memory as it may have: native libraries abort where they get no more."""
+        return self.peak_bytes >= memory_bytes * _FULL_SHARE
+
+
+def _peak_bytes(of: int) -> int:
+    return resource.getrusage(of).ru_maxrss * _PEAK_UNIT
