@@ -10,6 +10,7 @@ import resource
 import signal
 import threading
 import time
+from typing import BinaryIO
 
 # Libraries and tables of locales that are mapped and hardly read.
 _MAPPED_BYTES = 1024**3
@@ -79,3 +80,13 @@ def has_memory(memory_bytes: int) -> bool:
     except OSError:
         return False
     return True
+
+
+def take_streams() -> tuple[BinaryIO, BinaryIO]:
+    """Keep the two pipes for messages alone: what libraries print goes to standard error."""
+    requests, answers = os.dup(0), os.dup(1)
+    nothing = os.open(os.devnull, os.O_RDONLY)
+    os.dup2(nothing, 0)
+    os.close(nothing)
+    os.dup2(2, 1)
+    return os.fdopen(requests, "rb"), os.fdopen(answers, "wb")

@@ -6,11 +6,26 @@ import contextlib
 import math
 import os
 import resource
+import signal
 import subprocess
 import sys
-from collections.abc import Sequence
+import threading
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Generic, TypeVar
+
+from photo_worker.errors import DecoderUnavailable
+
+T = TypeVar("T")
+
+# How often a parent looks whether its attempt goes on.
+LOOK_SECONDS = 0.5
+
+# Of what a process says on standard error.
+_KEPT_BYTES = 1024
+
+# The system, or a person, ended the process; it did not end over its document.
+ENDED_FROM_OUTSIDE = frozenset({signal.SIGKILL, signal.SIGTERM, signal.SIGALRM, signal.SIGHUP, signal.SIGINT})
 
 _FINE_LOOK_SECONDS = 0.01
 
@@ -99,3 +114,44 @@ class BoundedProcess(subprocess.Popen[bytes]):
 
 def _peak_bytes(of: int) -> int:
     return resource.getrusage(of).ru_maxrss * _PEAK_UNIT
+
+
+class InThread(threading.Thread, Generic[T]):
+    """A call to a process that blocks, in a thread. ``does`` says what the process does, for the message."""
+
+    def __init__(self, call: Callable[[], T], does: str) -> None:
+        super().__init__(daemon=True)
+        self._call = call
+        self._does = does
+        self._outcome: list[T] = []
+        self._error: Exception | None = None
+
+    def run(self) -> None:
+        """Call it."""
+        try:
+            self._outcome.append(self._call())
+        except Exception as error:
+            self._error = error
+
+    def result(self) -> T:
+        """Return what came of it. Raises ``DecoderUnavailable``: between worker and process no document is parsed."""
+        if self._error is not None:
+            reason = f"the process that {self._does} documents cannot be talked to: {self._error!r}"
+            raise DecoderUnavailable(reason=reason) from self._error
+        return self._outcome[0]
+
+
+def end_of(descriptor: int) -> bytes:
+    """Read a pipe to its end, and return the last of it."""
+    kept = b""
+    with open(descriptor, "rb", buffering=0) as file:
+        while piece := file.read(_KEPT_BYTES):
+            kept = (kept + piece)[-_KEPT_BYTES:]
+    return kept
+
+
+def how_ended(status: int) -> str:
+    """Return how a process ended, behind "was"."""
+    if status < 0:
+        return f"ended by signal {-status}"
+    return f"ended with status {status}" if status else "ended without an answer"

@@ -19,7 +19,15 @@ from typing import Any
 from temporalio import activity
 
 from photo_worker.child_environment import child_environment
-from photo_worker.child_processes import BoundedProcess, most_at_once
+from photo_worker.child_processes import (
+    ENDED_FROM_OUTSIDE,
+    LOOK_SECONDS,
+    BoundedProcess,
+    InThread,
+    end_of,
+    how_ended,
+    most_at_once,
+)
 from photo_worker.documents.samples import SAMPLES
 from photo_worker.errors import (
     DecoderMissing,
@@ -39,11 +47,6 @@ logger = activity.LoggerAdapter(logging.getLogger(__name__), None)
 # -P: the folder that a worker was started in is no place to import from.
 PROGRAM = (sys.executable, "-P", "-m", "photo_worker.documents.child")
 
-_LOOK_SECONDS = 0.5
-
-# Of what a process says on standard error.
-_KEPT_BYTES = 1024
-
 _ERRORS: dict[str, type[PhotoWorkerError]] = {
     kind.code: kind
     for kind in (
@@ -56,9 +59,6 @@ _ERRORS: dict[str, type[PhotoWorkerError]] = {
         UnsupportedDocument,
     )
 }
-
-# The system, or a person, ended the process; it did not end over its document.
-_ENDED_FROM_OUTSIDE = frozenset({signal.SIGKILL, signal.SIGTERM, signal.SIGALRM, signal.SIGHUP, signal.SIGINT})
 
 
 @dataclass(frozen=True)
@@ -108,7 +108,7 @@ class ProcessDecoder:
         return self._run("convert", content, kind, name)
 
     def _run(self, operation: str, content: bytes, kind: str, name: str) -> bytes:
-        while not self._slots.acquire(timeout=_LOOK_SECONDS):
+        while not self._slots.acquire(timeout=LOOK_SECONDS):
             self._look()
         try:
             ended = self._talk([operation, kind], content)
@@ -182,13 +182,13 @@ class ProcessDecoder:
         finally:
             os.close(writes)
         deadline = time.monotonic() + bounds.wall_seconds
-        answer = _InThread(lambda: process.communicate(content)[0])
-        said = _InThread(lambda: _end_of(reads))
+        answer = InThread(lambda: process.communicate(content)[0], "opens")
+        said = InThread(lambda: end_of(reads), "opens")
         try:
             # Python 3.11 forgets what was left to send where communicate is called again after its timeout.
             answer.start()
             said.start()
-            look_seconds = process.look_seconds(bounds.memory_bytes, _LOOK_SECONDS)
+            look_seconds = process.look_seconds(bounds.memory_bytes, LOOK_SECONDS)
             while True:
                 answer.join(look_seconds)
                 process.look()
@@ -215,38 +215,6 @@ class ProcessDecoder:
             for pipe in (process.stdin, process.stdout):
                 with suppress(OSError):
                     pipe.close()  # type: ignore[union-attr]
-
-
-class _InThread(threading.Thread):
-    """A call that blocks, in a thread."""
-
-    def __init__(self, call: Callable[[], bytes]) -> None:
-        super().__init__(daemon=True)
-        self._call = call
-        self._outcome: bytes | Exception = b""
-
-    def run(self) -> None:
-        """Call it."""
-        try:
-            self._outcome = self._call()
-        except Exception as error:
-            self._outcome = error
-
-    def result(self) -> bytes:
-        """Return what came of it. Raises ``DecoderUnavailable``: between worker and process no document is parsed."""
-        if isinstance(self._outcome, Exception):
-            reason = f"the process that opens documents cannot be talked to: {self._outcome!r}"
-            raise DecoderUnavailable(reason=reason) from self._outcome
-        return self._outcome
-
-
-def _end_of(descriptor: int) -> bytes:
-    """Read a pipe to its end, and return the last of it."""
-    kept = b""
-    with open(descriptor, "rb", buffering=0) as file:
-        while piece := file.read(_KEPT_BYTES):
-            kept = (kept + piece)[-_KEPT_BYTES:]
-    return kept
 
 
 @dataclass(frozen=True)
@@ -290,14 +258,12 @@ class _Ended:
     @property
     def from_outside(self) -> bool:
         """Whether the system or a person ended it."""
-        return -self.status in _ENDED_FROM_OUTSIDE
+        return -self.status in ENDED_FROM_OUTSIDE
 
     @property
     def how(self) -> str:
         """How it ended, behind "was"."""
-        if self.status < 0:
-            return f"ended by signal {-self.status}"
-        return f"ended with status {self.status}" if self.status else "ended without an answer"
+        return how_ended(self.status)
 
 
 def _result(ended: _Ended, name: str) -> bytes:

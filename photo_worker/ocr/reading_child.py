@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import io
 import json
-import os
 import resource
 import select
 import struct
@@ -36,7 +35,7 @@ def main(arguments: list[str]) -> int:
     """Serve until there is nothing more to do."""
     parent, cpu_seconds, wall_seconds, memory_bytes = map(int, arguments[:4])
     idle_seconds = float(arguments[4])
-    requests, answers = _take_streams()
+    requests, answers = child_limits.take_streams()
     child_limits.limit_memory(memory_bytes)
     child_limits.limit_time(cpu_seconds, wall_seconds)
     child_limits.end_with(parent)
@@ -96,16 +95,6 @@ def _exactly(file: BinaryIO, size: int) -> bytes:
     if len(content) < size:
         raise EOFError
     return content
-
-
-def _take_streams() -> tuple[BinaryIO, BinaryIO]:
-    """Keep the two pipes for messages alone: what libraries print goes to standard error."""
-    requests, answers = os.dup(0), os.dup(1)
-    nothing = os.open(os.devnull, os.O_RDONLY)
-    os.dup2(nothing, 0)
-    os.close(nothing)
-    os.dup2(2, 1)
-    return os.fdopen(requests, "rb"), os.fdopen(answers, "wb")
 
 
 def _load() -> DocumentReader:

@@ -14,11 +14,19 @@ import weakref
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from typing import Any, Generic, TypeVar
+from typing import Any, TypeVar
 
 from photo_worker import media
 from photo_worker.child_environment import child_environment
-from photo_worker.child_processes import BoundedProcess, most_at_once
+from photo_worker.child_processes import (
+    ENDED_FROM_OUTSIDE,
+    LOOK_SECONDS,
+    BoundedProcess,
+    InThread,
+    end_of,
+    how_ended,
+    most_at_once,
+)
 from photo_worker.errors import (
     DecoderUnavailable,
     DocumentProtected,
@@ -41,11 +49,6 @@ T = TypeVar("T")
 # -P: the folder that a worker was started in is no place to import from.
 PROGRAM = (sys.executable, "-P", "-m", "photo_worker.ocr.reading_child")
 
-_LOOK_SECONDS = 0.5
-
-# Of what a process says on standard error.
-_KEPT_BYTES = 1024
-
 # A machine that ends every process before it begins has none to give.
 _MOST_LOSSES = 3
 
@@ -63,9 +66,6 @@ _ERRORS: dict[str, type[PhotoWorkerError]] = {
 }
 
 _ENGINE = "local"
-
-# The system, or a person, ended the process; it did not end over its document.
-_ENDED_FROM_OUTSIDE = frozenset({signal.SIGKILL, signal.SIGTERM, signal.SIGALRM, signal.SIGHUP, signal.SIGINT})
 
 
 @dataclass(frozen=True)
@@ -214,7 +214,7 @@ class ReadingProcesses:
 
         Raises ``DecoderUnavailable`` after so many seconds.
         """
-        talk = _InThread(call)
+        talk = InThread(call, "reads")
         deadline = time.monotonic() + seconds
         done = False
         try:
@@ -274,7 +274,7 @@ class _Slot:
 
     def __enter__(self) -> None:
         deadline = time.monotonic() + self._seconds
-        while not self._slots.acquire(timeout=_LOOK_SECONDS):
+        while not self._slots.acquire(timeout=LOOK_SECONDS):
             self._look()
             if time.monotonic() > deadline:
                 # Nothing is wrong with the worker: it has taken more than it can read at once.
@@ -314,12 +314,12 @@ class _Ended:
     @property
     def from_outside(self) -> bool:
         """Whether the system or a person ended the process."""
-        return not self.header and -self.status in _ENDED_FROM_OUTSIDE
+        return not self.header and -self.status in ENDED_FROM_OUTSIDE
 
     @property
     def how(self) -> str:
         """How the process ended, behind "was"."""
-        return _how(self.status)
+        return how_ended(self.status)
 
 
 class _Process:
@@ -346,7 +346,7 @@ class _Process:
         self.has_read = False
         self.has_memory = True
         self.holds_bytes: int | None = None
-        self._said = _InThread(lambda: _end_of(reads))
+        self._said = InThread(lambda: end_of(reads), "reads")
         try:
             self._said.start()
         except BaseException:
@@ -362,7 +362,7 @@ class _Process:
     @property
     def how(self) -> str:
         """How it ended, behind "was"."""
-        return _how(self._process.wait())
+        return how_ended(self._process.wait())
 
     @property
     def said(self) -> str:
@@ -405,7 +405,7 @@ class _Process:
 
     def look_seconds(self, memory_bytes: int) -> float:
         """Return how often to call ``look`` while it reads."""
-        return self._process.look_seconds(memory_bytes, _LOOK_SECONDS)
+        return self._process.look_seconds(memory_bytes, LOOK_SECONDS)
 
     def look(self) -> None:
         """Take note of the memory that it holds."""
@@ -426,45 +426,6 @@ class _Process:
                 pipe.close()  # type: ignore[union-attr]
 
 
-class _InThread(threading.Thread, Generic[T]):
-    """A call that blocks, in a thread."""
-
-    def __init__(self, call: Callable[[], T]) -> None:
-        super().__init__(daemon=True)
-        self._call = call
-        self._outcome: list[T] = []
-        self._error: Exception | None = None
-
-    def run(self) -> None:
-        """Call it."""
-        try:
-            self._outcome.append(self._call())
-        except Exception as error:
-            self._error = error
-
-    def result(self) -> T:
-        """Return what came of it. Raises ``DecoderUnavailable``: between worker and process no document is parsed."""
-        if self._error is not None:
-            reason = f"the process that reads documents cannot be talked to: {self._error!r}"
-            raise DecoderUnavailable(reason=reason) from self._error
-        return self._outcome[0]
-
-
 def _end_all(processes: list[_Process]) -> None:
     while processes:
         processes.pop().end()
-
-
-def _end_of(descriptor: int) -> bytes:
-    """Read a pipe to its end, and return the last of it."""
-    kept = b""
-    with open(descriptor, "rb", buffering=0) as file:
-        while piece := file.read(_KEPT_BYTES):
-            kept = (kept + piece)[-_KEPT_BYTES:]
-    return kept
-
-
-def _how(status: int) -> str:
-    if status < 0:
-        return f"ended by signal {-status}"
-    return f"ended with status {status}" if status else "ended without an answer"

@@ -25,6 +25,7 @@ from pathlib import Path
 from queue import SimpleQueue
 from typing import Any, BinaryIO, Protocol
 
+from photo_worker.child_limits import take_streams
 from photo_worker.devkit.textract.protocol import HEAD
 from photo_worker.errors import PhotoWorkerError
 from photo_worker.ocr.analysis.request import Analysis
@@ -74,7 +75,7 @@ def own_reader() -> PageReader:
 def main(arguments: list[str]) -> int:
     """Serve until the input ends."""
     name, page_seconds, clock_seconds, memory_bytes = arguments[0], *map(float, arguments[1:3]), int(arguments[3])
-    requests, answers = _take_streams()
+    requests, answers = take_streams()
     _limit(memory_bytes)
     waiting: SimpleQueue[Mapping[str, Any]] = SimpleQueue()
     threading.Thread(target=_listen, args=(requests, waiting), daemon=True).start()
@@ -101,16 +102,6 @@ def main(arguments: list[str]) -> int:
         signal.setitimer(signal.ITIMER_REAL, 0)
         signal.setitimer(signal.ITIMER_PROF, 0)
         _send(answers, header, body)
-
-
-def _take_streams() -> tuple[BinaryIO, BinaryIO]:
-    """Keep the two pipes for messages alone: what libraries print goes to the log."""
-    requests, answers = os.dup(0), os.dup(1)
-    nothing = os.open(os.devnull, os.O_RDONLY)
-    os.dup2(nothing, 0)
-    os.close(nothing)
-    os.dup2(2, 1)
-    return os.fdopen(requests, "rb"), os.fdopen(answers, "wb")
 
 
 def _limit(memory_bytes: int) -> None:
