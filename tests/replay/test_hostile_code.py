@@ -34,22 +34,25 @@ HARMLESS = {
 }
 
 
-@pytest.mark.parametrize("name", HARMLESS)
-def test_what_the_code_does_to_its_process_is_no_matter(tmp_path: Path, name: str) -> None:
-    (tmp_path / "hostile_code.py").write_text(HARMLESS[name] + _END, encoding="utf-8")
-    copy(tmp_path, "run")
-    done = subprocess.run(
-        [
-            *(sys.executable, "-m", "photo_worker.cli", "replay", "check", "run.json", "--no-static"),
-            *("--workflows", "hostile_code:Kitchen", "--format", "json", "--limit-seconds", "60"),
-        ],
-        cwd=tmp_path,
+def gate(folder: Path, history: str, workflows: str, *options: str) -> subprocess.CompletedProcess[str]:
+    """Run the command on a history, in a folder."""
+    command = [sys.executable, "-m", "photo_worker.cli", "replay", "check", history, "--no-static"]
+    return subprocess.run(
+        [*command, "--workflows", workflows, *options],
+        cwd=folder,
         env=os.environ | {"PYTHONPATH": str(ROOT)},
         capture_output=True,
         text=True,
         timeout=240,
         check=False,
     )
+
+
+@pytest.mark.parametrize("name", HARMLESS)
+def test_what_the_code_does_to_its_process_is_no_matter(tmp_path: Path, name: str) -> None:
+    (tmp_path / "hostile_code.py").write_text(HARMLESS[name] + _END, encoding="utf-8")
+    copy(tmp_path, "run")
+    done = gate(tmp_path, "run.json", "hostile_code:Kitchen", "--format", "json", "--limit-seconds", "60")
     assert done.stdout, done.stderr
     data = json.loads(done.stdout)["data"]
     assert (done.returncode, data["findings"]) == (0, [])
@@ -159,18 +162,8 @@ def test_a_further_process_that_does_not_come_up_is_a_finding_of_its_history(tmp
 
 
 def written(folder: Path, *options: str) -> tuple[int, str, dict[str, Any]]:
-    done = subprocess.run(
-        [
-            *(sys.executable, "-m", "photo_worker.cli", "replay", "check", str(GOOD), "--no-static"),
-            *("--workflows", "tests.replay.planted.kitchen:Kitchen", "--format", "json=report.json", *options),
-        ],
-        cwd=folder,
-        env=os.environ | {"PYTHONPATH": str(ROOT)},
-        capture_output=True,
-        text=True,
-        timeout=240,
-        check=False,
-    )
+    workflows = "tests.replay.planted.kitchen:Kitchen"
+    done = gate(folder, str(GOOD), workflows, "--format", "json=report.json", *options)
     return done.returncode, done.stderr, json.loads((folder / "report.json").read_text(encoding="utf-8"))["data"]
 
 

@@ -7,6 +7,7 @@ import secrets
 import subprocess
 import sys
 import time
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from datetime import datetime
@@ -53,53 +54,59 @@ def test_an_empty_database_comes_to_the_head(empty_database_url: str) -> None:
     migrate.require_usable(empty_database_url)
 
 
-def test_a_role_that_may_not_write_is_refused(database_url: str) -> None:
-    role, password = f"pw_{secrets.token_hex(6)}", secrets.token_hex(8)
-    name = sql.Identifier(role)
+@pytest.fixture
+def role(database_url: str) -> Iterator[tuple[Callable[[str], None], str]]:
+    """Make a role without privileges, and return what runs a statement with its name for ``{}``, and its URL."""
+    name, password = f"pw_{secrets.token_hex(6)}", secrets.token_hex(8)
     with psycopg.connect(database_url, autocommit=True) as owner:
-        owner.execute(sql.SQL("CREATE ROLE {} LOGIN PASSWORD {}").format(name, sql.Literal(password)))
+
+        def run(statement: str) -> None:
+            owner.execute(sql.SQL(statement).format(sql.Identifier(name)))
+
+        owner.execute(sql.SQL("CREATE ROLE {} LOGIN PASSWORD {}").format(sql.Identifier(name), sql.Literal(password)))
         try:
-            owner.execute(sql.SQL("GRANT SELECT ON ALL TABLES IN SCHEMA public TO {}").format(name))
-            url = conninfo.make_conninfo(database_url, user=role, password=password)
-            with pytest.raises(DatabaseForbidden, match="permission denied for table recipes") as caught:
-                migrate.require_usable(url)
-            assert "SELECT, INSERT, UPDATE" in caught.value.hint
-            owner.execute(sql.SQL("GRANT INSERT, UPDATE ON recipes, recipe_ocr TO {}").format(name))
-            migrate.require_usable(url)
-            for privilege in ("INSERT ON recipes", "UPDATE ON recipe_ocr"):
-                # The second is what a worker meets only when it has a result.
-                owner.execute(sql.SQL("REVOKE " + privilege + " FROM {}").format(name))
-                with pytest.raises(DatabaseForbidden, match="permission denied"):
-                    migrate.require_usable(url)
-                owner.execute(sql.SQL("GRANT " + privilege + " TO {}").format(name))
-            migrate.require_usable(url)
-            assert owner.execute("SELECT count(*) FROM recipes").fetchone() == (0,)
+            yield run, conninfo.make_conninfo(database_url, user=name, password=password)
         finally:
-            owner.execute(sql.SQL("DROP OWNED BY {}").format(name))
-            owner.execute(sql.SQL("DROP ROLE {}").format(name))
+            run("DROP OWNED BY {}")
+            run("DROP ROLE {}")
 
 
-def test_a_role_of_the_release_before_goes_on_after_the_step(database_url: str) -> None:
-    """Its privileges were granted table by table, and nobody has granted it any on a table of a later step."""
-    role, password = f"pw_{secrets.token_hex(6)}", secrets.token_hex(8)
-    name = sql.Identifier(role)
+def test_a_role_that_may_not_write_is_refused(database_url: str, role: tuple[Callable[[str], None], str]) -> None:
+    run, url = role
+    run("GRANT SELECT ON ALL TABLES IN SCHEMA public TO {}")
+    with pytest.raises(DatabaseForbidden, match="permission denied for table recipes") as caught:
+        migrate.require_usable(url)
+    assert "SELECT, INSERT, UPDATE" in caught.value.hint
+    run("GRANT INSERT, UPDATE ON recipes, recipe_ocr TO {}")
+    migrate.require_usable(url)
+    for privilege in ("INSERT ON recipes", "UPDATE ON recipe_ocr"):
+        # The second is what a worker meets only when it has a result.
+        run(f"REVOKE {privilege} FROM {{}}")
+        with pytest.raises(DatabaseForbidden, match="permission denied"):
+            migrate.require_usable(url)
+        run(f"GRANT {privilege} TO {{}}")
+    migrate.require_usable(url)
+    with psycopg.connect(database_url) as owner:
+        assert owner.execute("SELECT count(*) FROM recipes").fetchone() == (0,)
+
+
+def test_a_role_of_the_release_before_goes_on_after_the_step(
+    database_url: str, role: tuple[Callable[[str], None], str]
+) -> None:
+    """Its privileges were granted table by table, and it has none on a table of a later step."""
+    run, url = role
+    run("GRANT SELECT ON recipes, recipe_ocr, erasures TO {}")
+    run("GRANT INSERT, UPDATE, DELETE ON recipes TO {}")
     with psycopg.connect(database_url, autocommit=True) as owner:
-        owner.execute(sql.SQL("CREATE ROLE {} LOGIN PASSWORD {}").format(name, sql.Literal(password)))
-        try:
-            owner.execute(sql.SQL("GRANT SELECT ON recipes, recipe_ocr, erasures TO {}").format(name))
-            owner.execute(sql.SQL("GRANT INSERT, UPDATE, DELETE ON recipes TO {}").format(name))
-            owner.execute(
-                "INSERT INTO recipes (id, status, s3_raw_bucket, s3_raw_key, content_sha256)"
-                " SELECT gen_random_uuid(), 'running', 'photos', 'pie.jpg', 'a' FROM generate_series(1, 2)"
-            )
-            with psycopg.connect(conninfo.make_conninfo(database_url, user=role, password=password)) as worker:
-                worker.execute("UPDATE recipes SET content_sha256 = 'b' WHERE content_sha256 = 'a'")
-                worker.execute("DELETE FROM recipes WHERE id = (SELECT id FROM recipes LIMIT 1)")
-            kept = owner.execute("SELECT DISTINCT content_sha256 FROM earlier_hashes ORDER BY 1").fetchall()
-            assert kept == [("a",), ("b",)]
-        finally:
-            owner.execute(sql.SQL("DROP OWNED BY {}").format(name))
-            owner.execute(sql.SQL("DROP ROLE {}").format(name))
+        owner.execute(
+            "INSERT INTO recipes (id, status, s3_raw_bucket, s3_raw_key, content_sha256)"
+            " SELECT gen_random_uuid(), 'running', 'photos', 'pie.jpg', 'a' FROM generate_series(1, 2)"
+        )
+        with psycopg.connect(url) as worker:
+            worker.execute("UPDATE recipes SET content_sha256 = 'b' WHERE content_sha256 = 'a'")
+            worker.execute("DELETE FROM recipes WHERE id = (SELECT id FROM recipes LIMIT 1)")
+        kept = owner.execute("SELECT DISTINCT content_sha256 FROM earlier_hashes ORDER BY 1").fetchall()
+    assert kept == [("a",), ("b",)]
 
 
 def catalogue(database_url: str) -> list[tuple[object, ...]]:
@@ -405,7 +412,7 @@ def test_a_mark_says_nothing_of_the_job(database_url: str) -> None:
 
 
 def test_a_step_that_waits_for_a_table_lets_workers_go_on(empty_database_url: str) -> None:
-    """A dump or an open transaction holds the table for a while; whoever asks for it after the step waits behind it."""
+    """A dump or an open transaction holds the table for a while; statements that come after the step wait behind it."""
     upgrade_to(empty_database_url, "0003")
     waits: list[float] = []
     with psycopg.connect(empty_database_url) as holder, ThreadPoolExecutor(1) as threads:
