@@ -69,7 +69,7 @@ _ENGINE = "local"
 
 
 @dataclass(frozen=True)
-class Bounds:
+class ReadingBounds:
     """What reading a document may cost. Times are seconds; an attempt has two minutes for all of them together.
 
     An ordinary photo takes 2 s of a processor, the densest page some 20.
@@ -98,13 +98,13 @@ class ReadingProcesses:
         self,
         *,
         look: Callable[[], None] = lambda: None,
-        bounds: Bounds | None = None,
+        bounds: ReadingBounds | None = None,
         program: Sequence[str] = PROGRAM,
         parallel: int | None = None,
     ) -> None:
         """``look`` is called twice a second while a process works, and may raise to end it."""
         self._look = look
-        self._bounds = bounds or Bounds()
+        self._bounds = bounds or ReadingBounds()
         self._program = tuple(program)
         most = most_at_once(self._bounds.memory_bytes)
         self._slots = threading.BoundedSemaphore(min(most, parallel or most))

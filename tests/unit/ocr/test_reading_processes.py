@@ -20,7 +20,7 @@ from photo_worker.errors import (
     UnreadableDocument,
 )
 from photo_worker.ocr.reader import DocumentReader
-from photo_worker.ocr.reading_processes import Bounds, ReadingProcesses
+from photo_worker.ocr.reading_processes import ReadingBounds, ReadingProcesses
 from photo_worker.ocr.registry import BackendContext, make_backend
 from photo_worker.ports import DocumentRef, OcrBackend
 from photo_worker.storage.memory import MemoryObjectStore
@@ -57,7 +57,9 @@ def made() -> Iterator[Callable[..., ReadingProcesses]]:
     """Return what makes processes that are ended with the test."""
     all_: list[ReadingProcesses] = []
 
-    def make(*given: str, bounds: Bounds | None = None, memory: bool = True, **options: object) -> ReadingProcesses:
+    def make(
+        *given: str, bounds: ReadingBounds | None = None, memory: bool = True, **options: object
+    ) -> ReadingProcesses:
         named = {"program": program(given[0], memory)} if given else {}
         all_.append(ReadingProcesses(bounds=bounds, **{**named, **options}))  # type: ignore[arg-type]
         return all_[-1]
@@ -152,7 +154,7 @@ def test_a_worker_that_has_held_much_memory_tells_a_crash_from_exhausted_memory(
 
 
 def test_a_page_that_takes_the_processor_is_ended_by_its_limit(made: Callable[..., ReadingProcesses]) -> None:
-    processes = made(bounds=Bounds(cpu_seconds=3))
+    processes = made(bounds=ReadingBounds(cpu_seconds=3))
     with pytest.raises(DocumentTooCostly, match="more processor time"):
         processes.read(hostile_pdfs.slow(), "page")
     text = json.dumps(processes.read(documents.pdf(1, "Rice"), "page"))
@@ -235,7 +237,7 @@ def test_a_process_is_kept_for_the_next_document(made: Callable[..., ReadingProc
 
 
 def test_a_process_that_gets_no_time_is_ended_and_tried_again(made: Callable[..., ReadingProcesses]) -> None:
-    processes = made("time.sleep(1000)", bounds=Bounds(wall_seconds=1))
+    processes = made("time.sleep(1000)", bounds=ReadingBounds(wall_seconds=1))
     with pytest.raises(DecoderUnavailable, match="within 1 s"):
         processes.read(b"photo", "raw/photo")
 
