@@ -45,7 +45,7 @@ class RebindUnconfirmed(PhotoWorkerError):
 
 
 class ConfirmationRequired(PhotoWorkerError):
-    """This deletes {what}, and nobody is there to confirm it."""
+    """This deletes {what}, and the command cannot ask for confirmation."""
 
     code = "confirmation_required"
     hint = "Add --yes."

@@ -1,4 +1,4 @@
-"""What a workflow was started with, as its contract: anybody can start one with anything, by Temporal's UI or CLI."""
+"""What a workflow was started with, as its contract. Temporal's UI and CLI start one with any arguments."""
 
 from __future__ import annotations
 

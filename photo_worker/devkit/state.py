@@ -97,7 +97,7 @@ class StackRecord:
             return None
 
     def _is_whole(self) -> bool:
-        """Say whether every fact is of its kind: somebody may have written into the file."""
+        """Say whether every fact is of its kind: another program may have written the file."""
         texts = (self.name, self.password, self.kind, self.s3, self.region)
         tables = (self.versions, self.external, self.found)
         return (

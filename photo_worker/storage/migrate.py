@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 LOCK_TIMEOUT_SECONDS = 60
 _ANSWER_SECONDS = 5
-# How long a step may wait for a table, and everybody behind it; and how long they go on before it asks again.
+# How long a step may wait for a table, with all statements behind it; and the pause before it asks again.
 _TABLE_LOCK_SECONDS = 2.0
 _TABLE_PAUSE_SECONDS = 1.0
 # "photo-wk": advisory locks of one database share a space of 64-bit numbers.
@@ -63,9 +63,9 @@ def upgrade(database_url: str, *, lock_timeout_seconds: float = LOCK_TIMEOUT_SEC
 
     Safe to run twice at once: the second waits for the first, at most ``lock_timeout_seconds``,
     and then finds nothing to do. Jobs may run: a table that others use is asked for again and again, for a short
-    time each, since all who come after a waiting step wait behind it. Raises ``DatabaseUnavailable``, also where a
-    table has been in use for ``lock_timeout_seconds``, ``DatabaseMissing``, ``ServiceRefused``, or ``SchemaUnknown``
-    where a newer release was here before.
+    time each, since all statements that come after a waiting step wait behind it. Raises ``DatabaseUnavailable``,
+    also where a table has been in use for ``lock_timeout_seconds``, ``DatabaseMissing``, ``ServiceRefused``, or
+    ``SchemaUnknown`` where a newer release was here before.
     """
     database = describe_database(database_url)
     until = time.monotonic() + lock_timeout_seconds

@@ -278,7 +278,7 @@ def parse_head(raw: bytes) -> Head:
         headers.append((name.lower(), value.strip(b" \t")))
     lengths = [value for name, value in headers if name == b"content-length"]
     codings = [value.lower() for name, value in headers if name == b"transfer-encoding"]
-    # In HTTP/1.0 nobody agrees on what a coding means (RFC 9112, 6.1).
+    # In HTTP/1.0 programs disagree on what a coding means (RFC 9112, 6.1).
     old = request.endswith(b"1.0")
     if len(lengths) > 1 or (codings and (lengths or old)) or codings not in ([], [b"chunked"]):
         raise Malformed("it does not say clearly how long its body is")

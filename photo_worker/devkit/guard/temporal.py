@@ -20,7 +20,7 @@ from collections.abc import Iterator, Sequence
 
 LOOPBACK = "127.0.0.1"
 # Of the Fetch Standard's list those that need no privilege, without that of X servers; and then some for those who may
-# listen on them, root and whoever runs in most containers. Two of 127.0.0.1 go to a stack.
+# listen on them, root and the users of most containers. Two of 127.0.0.1 go to a stack.
 _UNPRIVILEGED = (6667, 6666, 6668, 6669, 6665, 6697, 6679, 10080, 4190, 3659, 1719, 1720, 1723, 6566)
 _UNPRIVILEGED_AND_KNOWN = (5060, 5061, 4045, 2049)
 _PRIVILEGED = (77, 87, 95, 526, 530, 531, 532, 540, 556, 601)

@@ -102,7 +102,7 @@ class Schedule:
 
 
 def sound(uploads: Iterable[Upload], damaged: Collection[int]) -> set[UUID]:
-    """Return the jobs whose documents can be read, and which nobody cancels or erases."""
+    """Return the jobs whose documents can be read, and which are neither cancelled nor erased."""
     return {
         upload.job_id
         for upload in uploads

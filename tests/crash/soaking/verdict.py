@@ -82,7 +82,7 @@ async def judge(world: World, users: Users, finals: Mapping[UUID, str], secrets:
 
 
 def _sound(users: Users) -> set[UUID]:
-    """Return the accepted uploads whose documents can be read, and which nobody cancels or erases."""
+    """Return the accepted uploads whose documents can be read, and which are neither cancelled nor erased."""
     return sound(users.accepted.values(), users.damaged)
 
 

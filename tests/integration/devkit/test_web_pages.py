@@ -69,7 +69,7 @@ def env(stack: Stack) -> dict[str, str]:
 
 def port_of(stack: Stack, use: str) -> int:
     if use == "temporal-http":
-        # Nobody is meant to use it: the server alone knows where it is.
+        # It is for no client: the server alone knows where it is.
         arguments = psutil.Process(Processes.load(stack.paths).services["temporal"].pid).cmdline()
         return int(arguments[arguments.index("--http-port") + 1])
     record = StackRecord.load(stack.paths)
