@@ -239,7 +239,7 @@ CHECKING: tuple[Safeguard, ...] = (
     Safeguard(
         "hidden-copies-are-found",
         "the check sees copies that are behind a delete marker",
-        "what a late attempt stored behind an erasure, and somebody deleted by hand, stays in its version for ever",
+        "what a late attempt stored behind an erasure, and was deleted by hand later, stays in its version for ever",
         (9,),
         "only the current objects are listed",
         (

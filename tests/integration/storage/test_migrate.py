@@ -207,7 +207,7 @@ def test_a_percent_sign_in_the_url_is_nothing_special(empty_database_url: str) -
 
 
 def test_of_rows_from_before_they_were_kept_not_all_hashes_are_known(empty_database_url: str) -> None:
-    """Whoever looks for what their attempts may have left has to look everywhere."""
+    """What their attempts may have left can lie anywhere, and has to be looked for everywhere."""
     old, heir, new = (uuid4() for _ in range(3))
     to_step(empty_database_url, "0003")
     with psycopg.connect(empty_database_url) as connection:
