@@ -77,7 +77,7 @@ _SIGNATURE_PARTS = ("Credential", "SignedHeaders", "Signature")
 async def read_body(request: Request, room: Room | None = None) -> bytes | None:
     """Return a request's body, or None where it is larger than any valid one.
 
-    Raises ``Refusal`` where the client goes away in the middle, and reads no answer, where it takes too long, and
+    Raises ``Refusal`` where the client goes away in the middle and so reads no answer, where it takes too long, and
     where there is no ``room`` in memory. Without a ``room`` nothing of the body is kept, and none of it returned.
     """
     declared = request.headers.get("content-length", "")
