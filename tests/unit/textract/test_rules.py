@@ -26,6 +26,7 @@ ALLOWED = (
     "__version__",
     "loopback",
     "child_environment",
+    "child_limits",
     "devkit.guard",
 )
 MODEL = TextractModel()
