@@ -78,7 +78,7 @@ class ScenariosUnusable(InputError):
 
     code = "scenarios_unusable"
     wrong_use = True
-    hint = "Name them as module:attribute, where the attribute is a photo_worker.replay.scenarios.Playbook."
+    hint = "Name them as module:attribute, where the attribute is a photo_worker.replay.scenarios.ScenarioSuite."
 
 
 class ScenarioDeviated(InputError):

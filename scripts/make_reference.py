@@ -20,10 +20,10 @@ from photo_worker.config import Settings
 from photo_worker.contracts import image
 from photo_worker.integrity.finding import REPAIRS
 from photo_worker.integrity.rules import PROMISES, all_rules
-from photo_worker.replay.course import course_of, failure_type
 from photo_worker.replay.histories import attributes, discover, exit_of, patch_ids
 from photo_worker.replay.image_scenarios import SCENARIOS
 from photo_worker.replay.image_scenarios_counted import BETWEEN_SCENARIOS, COUNTED_SCENARIOS
+from photo_worker.replay.outcomes import activity_outcomes, failure_type
 
 HISTORIES = Path(__file__).resolve().parents[1] / "tests" / "replay"
 PAGES = Path(__file__).resolve().parents[1] / "docs" / "reference"
@@ -233,7 +233,7 @@ def _end(events: list[dict[str, Any]]) -> str:
 
 
 def _activities(events: list[dict[str, Any]]) -> str:
-    course = course_of(events)
+    course = activity_outcomes(events)
     return (
         ", ".join(
             f"`{ran.activity}` {ran.outcome.replace('_', ' ')}" + (f" ({ran.attempts})" if ran.attempts else "")

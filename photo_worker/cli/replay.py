@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from photo_worker.replay.clock import Clock
-    from photo_worker.replay.gate import Options, Report
+    from photo_worker.replay.gate import GateOptions, GateReport
 
 HISTORIES = Path("tests/replay/histories")
 ALLOW_LIST = "allowed_drift.toml"
@@ -179,18 +179,18 @@ def check(
     unseen, and no histories at all.
     """
     from photo_worker.replay.clock import Clock, RunOver, heeding_signals
-    from photo_worker.replay.engine import Code
-    from photo_worker.replay.gate import Options, ended_early, not_run
+    from photo_worker.replay.gate import GateOptions, ended_early, not_run
+    from photo_worker.replay.replay_pool import CodeUnderTest
 
     _check_formats(formats)
     server = take(ctx, given)
     # The worker's code is looked for where the command runs, as `python -m` would.
-    code = Code(workflows, converter, (str(Path.cwd()),))
+    code = CodeUnderTest(workflows, converter, (str(Path.cwd()),))
     chosen = paths or (HISTORIES,)
     if server.from_server and paths:
         raise click.UsageError("--from-server checks a service's runs in place of PATH; check the files apart.", ctx)
     _check_paths(path for path in chosen if path != HISTORIES)
-    options = Options(
+    options = GateOptions(
         paths=chosen,
         code=code,
         limit_seconds=limit_seconds,
@@ -230,7 +230,7 @@ def check(
     ctx.exit(0 if report.green else 1)
 
 
-def _report_of(ctx: click.Context, options: Options, server: ServerOptions, clock: Clock) -> Report:
+def _report_of(ctx: click.Context, options: GateOptions, server: ServerOptions, clock: Clock) -> GateReport:
     """Run the gate on files or on a service's runs. Raises ``PhotoWorkerError`` and ``RunOver``."""
     from photo_worker.replay.gate import check as run
 
@@ -295,7 +295,7 @@ def _progress() -> Callable[[int, int], None]:
 
 
 def write(
-    report: Report, formats: tuple[tuple[str, Path | None], ...], failed: PhotoWorkerError | None = None
+    report: GateReport, formats: tuple[tuple[str, Path | None], ...], failed: PhotoWorkerError | None = None
 ) -> PhotoWorkerError | None:
     """Write a report in every format that was asked for; return the error of one that could not be written.
 
@@ -325,7 +325,7 @@ def _console(file: Path | None = None) -> Console:
     return Console(force_terminal=terminal, width=None if terminal else _LOG_COLUMNS, highlight=False)
 
 
-def _rendered(report: Report, name: str, file: Path | None, failed: PhotoWorkerError | None) -> str:
+def _rendered(report: GateReport, name: str, file: Path | None, failed: PhotoWorkerError | None) -> str:
     from photo_worker.replay import report as plain
     from photo_worker.replay import report_ci
 

@@ -18,8 +18,8 @@ from photo_worker.errors import PhotoWorkerError
 from photo_worker.replay_errors import ScenariosUnusable
 
 if TYPE_CHECKING:
-    from photo_worker.replay.record import Recorded
-    from photo_worker.replay.scenarios import Playbook, Scenario
+    from photo_worker.replay.record import RecordedHistory
+    from photo_worker.replay.scenarios import Scenario, ScenarioSuite
 
 _HISTORIES = Path("tests/replay/histories")
 _PHOTO = Path("fixtures/photos/clean-print.png")
@@ -69,8 +69,8 @@ def record(
     """
     from photo_worker.replay.record import choose, history_paths, refuse_existing
 
-    playbook = _playbook(target, photo)
-    chosen = choose(playbook.scenarios, names)
+    suite = _playbook(target, photo)
+    chosen = choose(suite.scenarios, names)
     if missing:
         chosen = [one for one in chosen if not any(path.exists() for path in history_paths(root, one))]
     if only_list:
@@ -84,7 +84,7 @@ def record(
     refuse_existing(root, chosen)
     around = surroundings(ctx, stack_name=stack_name)
     ended = asyncio.run(
-        _record(around, playbook, chosen, root, photo.parent.parent / "recorded", parallel, quiet=output == "json")
+        _record(around, suite, chosen, root, photo.parent.parent / "recorded", parallel, quiet=output == "json")
     )
     failed = [one for one in ended if one.error is not None]
     emit(
@@ -97,14 +97,14 @@ def record(
     ctx.exit(1 if failed else 0)
 
 
-def _playbook(target: str | None, photo: Path) -> Playbook:
-    from photo_worker.replay.image_scenarios import playbook
-    from photo_worker.replay.scenarios import Playbook
+def _playbook(target: str | None, photo: Path) -> ScenarioSuite:
+    from photo_worker.replay.image_scenarios import scenario_suite
+    from photo_worker.replay.scenarios import ScenarioSuite
 
     if target is None:
         if not photo.is_file():
             raise ScenariosUnusable(target="of the product", reason=f"there is no photo {str(photo)!r}; name one")
-        return playbook(photo)
+        return scenario_suite(photo)
     module_name, _, attribute = target.partition(":")
     if not module_name or not attribute:
         raise ScenariosUnusable(target=target, reason="it is not of the form module:attribute")
@@ -115,25 +115,25 @@ def _playbook(target: str | None, photo: Path) -> Playbook:
         raise ScenariosUnusable(target=target, reason=str(error)) from error
     finally:
         sys.path.remove(str(Path.cwd()))
-    if not isinstance(found, Playbook):
+    if not isinstance(found, ScenarioSuite):
         raise ScenariosUnusable(target=target, reason=f"it is {type(found).__name__}, not Playbook")
     return found
 
 
 async def _record(
     around: Surroundings,
-    playbook: Playbook,
+    suite: ScenarioSuite,
     chosen: Sequence[Scenario],
     root: Path,
     recorded: Path,
     parallel: int,
     *,
     quiet: bool,
-) -> list[Recorded]:
+) -> list[RecordedHistory]:
     from photo_worker.bootstrap import build_application
     from photo_worker.orchestration.connection import connect
     from photo_worker.replay.record import record as record_all
-    from photo_worker.replay.stage import Stage
+    from photo_worker.replay.scenario_runner import ScenarioRunner
     from photo_worker.worker import build_worker
 
     # Failing activities are what most scenarios are about; what they must come to is checked.
@@ -141,10 +141,10 @@ async def _record(
     settings = around.settings
     if settings.ocr_recorded_dir is None:
         settings = settings.model_copy(update={"ocr_recorded_dir": recorded})
-    application = build_application(settings) if playbook.application else None
+    application = build_application(settings) if suite.application else None
     try:
         client = await connect(settings, around.variables)
-        stage = Stage(client, settings, build_worker, playbook, application)
+        stage = ScenarioRunner(client, settings, build_worker, suite, application)
         ended = []
         async for one in record_all(stage, chosen, root, parallel=parallel):
             ended.append(one)
@@ -156,7 +156,7 @@ async def _record(
             application.close()
 
 
-def _say(one: Recorded) -> None:
+def _say(one: RecordedHistory) -> None:
     if one.error is None:
         for path in one.paths:
             click.echo(f"recorded  {path}")
@@ -165,7 +165,7 @@ def _say(one: Recorded) -> None:
     say(f"hint: {one.error.hint}", err=True)
 
 
-def _as_dict(one: Recorded) -> dict[str, object]:
+def _as_dict(one: RecordedHistory) -> dict[str, object]:
     error: PhotoWorkerError | None = one.error
     return {
         "scenario": one.scenario.name,

@@ -19,9 +19,9 @@ from photo_worker.cli.context import stack_option, surroundings
 
 if TYPE_CHECKING:
     from photo_worker.replay.clock import Clock
-    from photo_worker.replay.engine import Code
     from photo_worker.replay.findings import Finding
-    from photo_worker.replay.server import Fetched, Selection
+    from photo_worker.replay.replay_pool import CodeUnderTest
+    from photo_worker.replay.server import FetchedHistories, Selection
 
 _F = TypeVar("_F", bound=Callable[..., Any])
 _UNITS = {"m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
@@ -136,7 +136,7 @@ def take(ctx: click.Context, given: dict[str, Any]) -> ServerOptions:
 
 @contextmanager
 def fetched(
-    ctx: click.Context, server: ServerOptions, code: Code, workflow: str | None, clock: Clock
+    ctx: click.Context, server: ServerOptions, code: CodeUnderTest, workflow: str | None, clock: Clock
 ) -> Iterator[tuple[Path, tuple[Finding, ...]]]:
     """Download what ``server`` asks for into a folder that lasts as long as the block; say on stderr what came.
 
@@ -147,13 +147,13 @@ def fetched(
     """
     from photo_worker.orchestration.connection import connect
     from photo_worker.replay.clock import LONGEST_SECONDS, RunOver
-    from photo_worker.replay.engine import Engine
     from photo_worker.replay.preflight import looked_for_on, unknown_on_server
+    from photo_worker.replay.replay_pool import ReplayPool
     from photo_worker.replay.server import ELSEWHERE_LOOKED_AT, Selection, download
     from photo_worker.replay_errors import ServerOptionInvalid
 
     around = surroundings(ctx, stack_name=server.stack_name)
-    with Engine(code, clock=clock) as engine:
+    with ReplayPool(code, clock=clock) as engine:
         known = tuple(engine.types())
     asked = known if workflow is None else (workflow,)
     for name, _ in server.cap_of:
@@ -170,7 +170,7 @@ def fetched(
         task_queues=server.task_queue,
     )
 
-    async def run(folder: Path, chosen: Selection) -> Fetched:
+    async def run(folder: Path, chosen: Selection) -> FetchedHistories:
         task = asyncio.current_task()
         loop = asyncio.get_running_loop()
 
@@ -200,7 +200,7 @@ def fetched(
         yield Path(name), tuple(extra)
 
 
-def _keep(found: Fetched, folder: Path, *, raw: bool) -> None:
+def _keep(found: FetchedHistories, folder: Path, *, raw: bool) -> None:
     from photo_worker.replay.scrub import scrub
     from photo_worker.replay.server import keep
 

@@ -30,11 +30,11 @@ from temporalio.workflow import NondeterminismError
 
 from photo_worker.replay.additive import canonical, in_order
 from photo_worker.replay.codec import decoded
-from photo_worker.replay.control import Planted
+from photo_worker.replay.commands import END_KINDS, Command, IssuedCommands, commands_from_history, failure_source
 from photo_worker.replay.divergence import diagnose
 from photo_worker.replay.drift import compare
 from photo_worker.replay.findings import Finding
-from photo_worker.replay.steps import END_KINDS, Issued, Step, failure_source, recorded_steps
+from photo_worker.replay.mutations import MutationInterceptor
 from photo_worker.replay.target import Target, TargetInvalid, load, patches_in
 from photo_worker.replay.trace import ListeningRunner, Trace
 
@@ -63,14 +63,14 @@ async def prepare(target: Target) -> None:
 class _Replays:
     """One Replayer that is fed history by history."""
 
-    def __init__(self, target: Target, plant: Any) -> None:
+    def __init__(self, target: Target, mutation: Any) -> None:
         made_with = target.made_with
         self._runner = ListeningRunner.within(made_with.restrictions)
         self._histories: asyncio.Queue[WorkflowHistory] = asyncio.Queue()
         self._results: AsyncIterator[WorkflowReplayResult] | None = None
         self._stack = AsyncExitStack()
         self._converter = made_with.converter
-        self._planted = None if plant is None else Planted(plant)
+        self._planted = None if mutation is None else MutationInterceptor(mutation)
         self._replayer = Replayer(
             workflows=target.workflows,
             data_converter=made_with.converter,
@@ -106,10 +106,10 @@ class _Replays:
         except Exception as error:
             return _answer([_undecodable(error)], trace)
         started = events[0].workflow_execution_started_event_attributes
-        recorded = [_of_one_run(step, history.events) for step in recorded_steps(events)]
+        recorded = [_of_one_run(step, history.events) for step in commands_from_history(events)]
         # What an activity gave back after a reset comes from the history, with the new id in it.
         completed = [each.event_id for each in events if each.event_type == _TASK_COMPLETED]
-        issued = [_of_one_run(step, history.events) for step in Issued(trace, started, completed).steps()]
+        issued = [_of_one_run(step, history.events) for step in IssuedCommands(trace, started, completed).commands()]
         workflow_type = started.workflow_type.name
         if result.replay_failure is None:
             return _answer(compare(recorded, issued, workflow_type, trace.shapes), trace, issued)
@@ -127,7 +127,7 @@ def _read(path: Path) -> WorkflowHistory:
     return WorkflowHistory(started.workflow_id or history.workflow_id, history.events)
 
 
-def _of_one_run(step: Step, events: Sequence[HistoryEvent]) -> Step:
+def _of_one_run(step: Command, events: Sequence[HistoryEvent]) -> Command:
     """Return a step with the first run's id for those of later runs.
 
     A run that a reset made has a new id from there on; replayed, it has the first one throughout.
@@ -176,7 +176,7 @@ def _task_failed(message: str, trace: Trace, workflow_type: str) -> Finding:
     )
 
 
-def _answer(findings: list[Finding], trace: Trace | None = None, issued: Sequence[Step] = ()) -> Answer:
+def _answer(findings: list[Finding], trace: Trace | None = None, issued: Sequence[Command] = ()) -> Answer:
     trace = trace or Trace()
     return {
         "findings": [finding.as_dict() for finding in findings],
@@ -187,7 +187,7 @@ def _answer(findings: list[Finding], trace: Trace | None = None, issued: Sequenc
     }
 
 
-def _told(step: Step, trace: Trace) -> str:
+def _told(step: Command, trace: Trace) -> str:
     """Return a step in a word and a digest: the same in every process, if the code repeats itself."""
     fields = {name: in_order(value, trace.shapes) for name, value in step.fields.items()}
     digest = hashlib.sha256(canonical([step.key, fields]).encode()).hexdigest()[:16]
@@ -221,10 +221,10 @@ async def _serve(target: Target, requests: queue.SimpleQueue[Answer], say: Calla
         if "static" in request:
             say(_read_code(target))
             continue
-        plant = request.get("plant")
-        if plant not in replays:
-            replays[plant] = _Replays(target, plant)
-        say(await replays[plant].replay(request["path"]))
+        mutation = request.get("plant")
+        if mutation not in replays:
+            replays[mutation] = _Replays(target, mutation)
+        say(await replays[mutation].replay(request["path"]))
 
 
 def _listen(source: int, requests: queue.SimpleQueue[Answer]) -> None:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
+from photo_worker.replay.commands import END_KINDS, Command
 from photo_worker.replay.findings import Finding
-from photo_worker.replay.steps import END_KINDS, Step
 
 _EVENT_IN_MESSAGE = re.compile(r"HistoryEvent\(id: (\d+), (\w+)\)")
 
@@ -33,7 +33,7 @@ FIX = (
 
 
 def diagnose(
-    message: str, recorded: Sequence[Step], issued: Sequence[Step], workflow_type: str, *, closed: bool
+    message: str, recorded: Sequence[Command], issued: Sequence[Command], workflow_type: str, *, closed: bool
 ) -> Finding:
     """Return the finding for a replay that the SDK stopped with ``message`` as nondeterministic."""
     old = [step for step in recorded if step.kind not in _UNORDERED]
@@ -70,7 +70,7 @@ def diagnose(
     )
 
 
-def _lost(recorded: Sequence[Step], issued: Sequence[Step], was: Step | None) -> Step | None:
+def _lost(recorded: Sequence[Command], issued: Sequence[Command], was: Command | None) -> Command | None:
     """Return a local activity that was recorded before ``was`` and is nowhere in what is issued."""
     asked = {(step.kind, step.label) for step in issued}
     for step in recorded:
@@ -81,14 +81,14 @@ def _lost(recorded: Sequence[Step], issued: Sequence[Step], was: Step | None) ->
     return None
 
 
-def _same(old: Step, new: Step) -> bool:
+def _same(old: Command, new: Command) -> bool:
     if old.kind != new.kind or old.label != new.label:
         return False
     return old.kind not in {"activity", "child", "timer"} or old.key == new.key
 
 
 def _difference(  # noqa: PLR0911 - one return a kind
-    was: Step | None, now: Step | None, old: Sequence[Step], new: Sequence[Step], closed: bool
+    was: Command | None, now: Command | None, old: Sequence[Command], new: Sequence[Command], closed: bool
 ) -> tuple[str, str]:
     if was is None and now is None:
         return "replay_diverged", "The code asks for what was recorded, but not when it was recorded."
@@ -118,7 +118,7 @@ def _difference(  # noqa: PLR0911 - one return a kind
 
 
 def _replaced(  # noqa: PLR0911 - one return a kind
-    was: Step, now: Step, old: Sequence[Step], new: Sequence[Step]
+    was: Command, now: Command, old: Sequence[Command], new: Sequence[Command]
 ) -> tuple[str, str]:
     later_old = any(_alike(step, now) for step in old[1:])
     later_new = any(_alike(step, was) for step in new[1:])
@@ -141,11 +141,11 @@ def _replaced(  # noqa: PLR0911 - one return a kind
     return "command_added", f"The code asks for {_a(now)} where {_a(was)} is recorded."
 
 
-def _alike(one: Step, other: Step) -> bool:
+def _alike(one: Command, other: Command) -> bool:
     return one.kind == other.kind and one.label == other.label
 
 
-def _a(step: Step | None) -> str:
+def _a(step: Command | None) -> str:
     if step is None:
         return "nothing"
     if step.kind in END_KINDS:

@@ -16,8 +16,8 @@ from dataclasses import replace
 from typing import Any
 
 from photo_worker.replay.additive import Shapes, alike, canonical
+from photo_worker.replay.commands import END_KINDS, Command
 from photo_worker.replay.findings import Finding
-from photo_worker.replay.steps import END_KINDS, Step
 
 _SHOWN = 300
 
@@ -64,7 +64,7 @@ FIX = (
 
 
 def compare(
-    recorded: Sequence[Step], issued: Sequence[Step], workflow_type: str, shapes: Shapes | None = None
+    recorded: Sequence[Command], issued: Sequence[Command], workflow_type: str, shapes: Shapes | None = None
 ) -> list[Finding]:
     """Return every difference between what was recorded and what the code of today issues.
 
@@ -73,7 +73,7 @@ def compare(
     ``shapes`` tells what was only added with a default: that is a finding of kind
     ``additive``, which is not red.
     """
-    waiting: dict[tuple[str, str], deque[Step]] = defaultdict(deque)
+    waiting: dict[tuple[str, str], deque[Command]] = defaultdict(deque)
     for step in issued:
         waiting[_belongs(step)].append(step)
     findings = []
@@ -92,17 +92,17 @@ def compare(
     return findings
 
 
-def _belongs(step: Step) -> tuple[str, str]:
+def _belongs(step: Command) -> tuple[str, str]:
     # An update is answered under the id of the message that brought it, which history gives only to the acceptance.
     return step.kind, "" if step.kind == "update" else step.key
 
 
-def _missing(step: Step, workflow_type: str) -> Finding:
+def _missing(step: Command, workflow_type: str) -> Finding:
     what = f"The recorded {step.title} ({step.event_type}) is not asked for any more, and the replay did not notice."
     return _finding("drift_not_issued", step, workflow_type, "presence", what, _WHY_ELSE, True, False)
 
 
-def _unrecorded(step: Step, workflow_type: str) -> Finding:
+def _unrecorded(step: Command, workflow_type: str) -> Finding:
     what = (
         f"The {step.title} that the code asks for in the workflow task which event {step.task} completed is not "
         "recorded, and the replay did not notice."
@@ -112,7 +112,7 @@ def _unrecorded(step: Step, workflow_type: str) -> Finding:
     return found.about(source=step.source, fix=_KEEP + found.fix)
 
 
-def _moved(recorded: Step, issued: Step, workflow_type: str) -> Finding:
+def _moved(recorded: Command, issued: Command, workflow_type: str) -> Finding:
     now = "no completed task" if issued.task is None else f"the workflow task which event {issued.task} completed"
     what = (
         f"The {recorded.title} was asked for in the workflow task which event {recorded.task} completed, and is now "
@@ -124,7 +124,7 @@ def _moved(recorded: Step, issued: Step, workflow_type: str) -> Finding:
     return found.about(source=issued.source, fix=_KEEP + found.fix)
 
 
-def _differences(recorded: Step, issued: Step, workflow_type: str, shapes: Shapes) -> list[Finding]:
+def _differences(recorded: Command, issued: Command, workflow_type: str, shapes: Shapes) -> list[Finding]:
     findings = []
     if recorded.label != issued.label:
         findings.append(_changed(recorded, issued, workflow_type, "type", recorded.label, issued.label))
@@ -141,7 +141,7 @@ def _differences(recorded: Step, issued: Step, workflow_type: str, shapes: Shape
     return findings
 
 
-def _added(recorded: Step, issued: Step, workflow_type: str, name: str, added: dict[str, Any]) -> Finding:
+def _added(recorded: Command, issued: Command, workflow_type: str, name: str, added: dict[str, Any]) -> Finding:
     listed = ", ".join(f"{path} = {_show(value)}" for path, value in added.items())
     return Finding(
         "additive",
@@ -158,7 +158,7 @@ def _added(recorded: Step, issued: Step, workflow_type: str, name: str, added: d
     )
 
 
-def _unordered(recorded: Step, issued: Step, workflow_type: str, name: str, sets: Sequence[str]) -> Finding:
+def _unordered(recorded: Command, issued: Command, workflow_type: str, name: str, sets: Sequence[str]) -> Finding:
     return Finding(
         "note",
         "order",
@@ -173,12 +173,12 @@ def _unordered(recorded: Step, issued: Step, workflow_type: str, name: str, sets
     )
 
 
-def where_of(step: Step) -> str:
+def where_of(step: Command) -> str:
     """Return how an allow list names a step: ``activity:ocr_textract``, ``timer``, ``complete``."""
     return f"{step.kind}:{step.label}" if step.label else step.kind
 
 
-def _changed(recorded: Step, issued: Step, workflow_type: str, name: str, old: Any, new: Any) -> Finding:
+def _changed(recorded: Command, issued: Command, workflow_type: str, name: str, old: Any, new: Any) -> Finding:
     old_part, new_part = _smallest_difference(old, new)
     what = f"{name} of the {recorded.title} was {_show(old_part)} and is now {_show(new_part)}."
     if name.endswith("_timeout"):
@@ -194,7 +194,7 @@ def _changed(recorded: Step, issued: Step, workflow_type: str, name: str, old: A
 
 def _finding(
     code: str,
-    step: Step,
+    step: Command,
     workflow_type: str,
     name: str,
     what: str,

@@ -10,17 +10,24 @@ from pathlib import Path
 from typing import Any
 
 from photo_worker.errors import PhotoWorkerError
-from photo_worker.replay import allow, control, coverage, preflight
+from photo_worker.replay import allow, coverage, mutations, preflight
 from photo_worker.replay.allow import Entry
 from photo_worker.replay.clock import DEFAULT_RUN_LIMIT_SECONDS, Clock, RunOver
-from photo_worker.replay.engine import DEFAULT_LIMIT_SECONDS, OTHER_SEED, Code, Engine, Job, Outcome
 from photo_worker.replay.findings import Finding
 from photo_worker.replay.histories import HistoryFile, is_folder, search
+from photo_worker.replay.replay_pool import (
+    DEFAULT_LIMIT_SECONDS,
+    OTHER_SEED,
+    CodeUnderTest,
+    ReplayOutcome,
+    ReplayPool,
+    ReplayTask,
+)
 from photo_worker.replay_errors import ReplayTargetBroken, WorkflowUnknown
 
 
 @dataclass(frozen=True)
-class Options:
+class GateOptions:
     """What is checked, and how strictly.
 
     ``coverage`` and ``provenance`` of None mean: asked for where a folder is checked, which is a
@@ -31,7 +38,7 @@ class Options:
     """
 
     paths: tuple[Path, ...]
-    code: Code = Code()  # noqa: RUF009 - it is frozen
+    code: CodeUnderTest = CodeUnderTest()  # noqa: RUF009 - it is frozen
     limit_seconds: float = DEFAULT_LIMIT_SECONDS
     run_limit_seconds: float = DEFAULT_RUN_LIMIT_SECONDS
     jobs: int | None = None
@@ -59,7 +66,7 @@ class Options:
 
 
 @dataclass(frozen=True)
-class Checked:
+class CheckedHistory:
     """One history that was looked at: replayed, or refused before."""
 
     path: Path
@@ -80,13 +87,13 @@ class Checked:
 
 
 @dataclass
-class Report:
+class GateReport:
     """All that one run of the gate found.
 
     ``findings`` make it red, ``allowed`` are excused by the allow list, and ``notes`` are to be known and not red.
     """
 
-    checked: list[Checked] = field(default_factory=list)
+    checked: list[CheckedHistory] = field(default_factory=list)
     findings: list[Finding] = field(default_factory=list)
     allowed: list[Finding] = field(default_factory=list)
     notes: list[Finding] = field(default_factory=list)
@@ -101,10 +108,10 @@ class Report:
 
 
 def check(
-    options: Options,
+    options: GateOptions,
     on_progress: Callable[[int, int], None] = lambda done, total: None,
     clock: Clock | None = None,
-) -> Report:
+) -> GateReport:
     """Run the gate; a ``clock`` that runs already goes before ``run_limit_seconds``.
 
     Raises ``ReplayTargetInvalid``, ``ReplayTargetBroken``, ``WorkflowUnknown`` and ``AllowListInvalid``; everything
@@ -114,18 +121,18 @@ def check(
     allowances = allow.read(options.allow) if options.allow is not None else []
     clock = clock or Clock(options.run_limit_seconds)
     limits: dict[str, Any] = {"limit_seconds": options.limit_seconds, "jobs": options.jobs, "clock": clock}
-    with Engine(options.code, **limits) as engine, Engine(options.code, **limits, hash_seed=OTHER_SEED) as other:
-        engine.warm_up()
+    with ReplayPool(options.code, **limits) as pool, ReplayPool(options.code, **limits, hash_seed=OTHER_SEED) as other:
+        pool.warm_up()
         files = _files(options)
         try:
-            types = engine.types()
+            types = pool.types()
         except RunOver:
             return ended_early(clock, seconds=time.monotonic() - began)
         if options.workflow not in {None, *types} and not any(history for _, history, _ in files):
             raise WorkflowUnknown(name=options.workflow, known=", ".join(sorted(types)) or "none")
         # It imports the code while the first one replays.
         other.warm_up()
-        report = _run(options, clock, engine, other, files, types, on_progress)
+        report = _run(options, clock, pool, other, files, types, on_progress)
     if options.allow is not None:
         _excuse(report, allowances, options)
     report.seconds = time.monotonic() - began
@@ -136,23 +143,23 @@ def check(
 _IMPORTING = "because the code was still being imported"
 
 
-def not_run(error: PhotoWorkerError) -> Report:
+def not_run(error: PhotoWorkerError) -> GateReport:
     """Return the report of a run that could check nothing, because of ``error``."""
     why = "no history was replayed, so that nothing is known of the code"
     if isinstance(error, ReplayTargetBroken):
         why = "no history was replayed, and a worker of this code would not start either"
-    return Report(findings=[Finding("gate", error.code, error.message, why, error.hint)])
+    return GateReport(findings=[Finding("gate", error.code, error.message, why, error.hint)])
 
 
-def ended_early(clock: Clock, at: str = _IMPORTING, seconds: float = 0.0) -> Report:
+def ended_early(clock: Clock, at: str = _IMPORTING, seconds: float = 0.0) -> GateReport:
     """Return the report of a run that was over before any history was replayed; ``at`` says where it was."""
-    return Report(findings=[_too_long(clock, [f"all of it, {at}"])], seconds=seconds)
+    return GateReport(findings=[_too_long(clock, [f"all of it, {at}"])], seconds=seconds)
 
 
 _File = tuple[Path, HistoryFile | None, list[Finding]]
 
 
-def _files(options: Options) -> list[_File]:
+def _files(options: GateOptions) -> list[_File]:
     need = options.corpus if options.provenance is None else options.provenance
     there = search(options.paths)
     files: list[_File] = [(path, *preflight.inspect(path, need_provenance=need)) for path in there.histories]
@@ -163,14 +170,14 @@ def _files(options: Options) -> list[_File]:
 
 
 def _run(
-    options: Options,
+    options: GateOptions,
     clock: Clock,
-    engine: Engine,
-    other: Engine,
+    pool: ReplayPool,
+    other: ReplayPool,
     files: Sequence[_File],
     types: dict[str, dict[str, str]],
     on_progress: Callable[[int, int], None],
-) -> Report:
+) -> GateReport:
     faults: dict[Path, list[Finding]] = {path: list(found) for path, _, found in files}
     readable = [history for _, history, _ in files if history is not None]
     for fault in preflight.duplicates(readable):
@@ -183,18 +190,20 @@ def _run(
     total = len(ready)
     done = 0
 
-    def count(outcome: Outcome) -> None:
+    def count(outcome: ReplayOutcome) -> None:
         nonlocal done
         done += 1
         on_progress(done, total)
 
-    jobs = [Job(each.path) for each in ready]
-    outcomes = {outcome.job.path: outcome for outcome in engine.run(jobs, count)}
+    jobs = [ReplayTask(each.path) for each in ready]
+    outcomes = {outcome.task.path: outcome for outcome in pool.run(jobs, count)}
     unreached = [str(path) for path, outcome in outcomes.items() if not outcome.reached]
     # A run that asks for nothing in one order of sets may ask for something in another.
-    repeatable = [job for job in jobs if outcomes[job.path].reached and not outcomes[job.path].lost]
+    repeatable = [task for task in jobs if outcomes[task.path].reached and not outcomes[task.path].lost]
     repeated = _repeat(other, repeatable, outcomes, faults, unreached)
-    report = Report(checked=[_checked(path, history, faults[path], outcomes.get(path)) for path, history, _ in files])
+    report = GateReport(
+        checked=[_checked(path, history, faults[path], outcomes.get(path)) for path, history, _ in files]
+    )
     report.findings.extend(repeated)
     for entry in report.checked:
         report.findings.extend(entry.findings)
@@ -202,11 +211,11 @@ def _run(
     good = [entry.history for entry in report.checked if entry.history is not None and entry.state != "failed"]
     drifted = [history for history in ready if history not in good and not _stopped(outcomes[history.path])]
     drifted = [history for history in drifted if outcomes[history.path].reached]
-    report.findings.extend(_control(engine, good + drifted, outcomes, report, unreached))
+    report.findings.extend(_control(pool, good + drifted, outcomes, report, unreached))
     _measure(options, report, good, outcomes, types)
     if options.static:
         try:
-            report.findings.extend(engine.read_code())
+            report.findings.extend(pool.read_code())
         except RunOver:
             unreached.append("the static check")
     if unreached or clock.ended_by is not None:
@@ -219,9 +228,9 @@ def _run(
 
 
 def _repeat(
-    other: Engine,
-    jobs: Sequence[Job],
-    outcomes: Mapping[Path, Outcome],
+    other: ReplayPool,
+    jobs: Sequence[ReplayTask],
+    outcomes: Mapping[Path, ReplayOutcome],
     faults: Mapping[Path, list[Finding]],
     unreached: list[str],
 ) -> list[Finding]:
@@ -231,24 +240,24 @@ def _repeat(
     except ReplayTargetBroken as error:
         return [_not_importable(error)]
     for again in repeated:
-        once = outcomes[again.job.path]
+        once = outcomes[again.task.path]
         if not again.reached:
-            unreached.append(f"{again.job.path} (in another order of sets)")
+            unreached.append(f"{again.task.path} (in another order of sets)")
         elif again.issued != once.issued:
-            faults[again.job.path].append(_by_order(once, again))
+            faults[again.task.path].append(_by_order(once, again))
         elif _told(again) != _told(once):
-            faults[again.job.path].append(_ends_by_order(once, again))
+            faults[again.task.path].append(_ends_by_order(once, again))
     return []
 
 
-def _again(other: Engine, jobs: Sequence[Job]) -> list[Outcome]:
+def _again(other: ReplayPool, jobs: Sequence[ReplayTask]) -> list[ReplayOutcome]:
     """Replay under the other order of sets; return what came of it, nothing reached where the run is over before."""
     if not jobs:
         return []
     try:
         other.types()
     except RunOver:
-        return [Outcome(job, reached=False) for job in jobs]
+        return [ReplayOutcome(task, reached=False) for task in jobs]
     return other.run(jobs)
 
 
@@ -262,7 +271,7 @@ def _not_importable(error: ReplayTargetBroken) -> Finding:
     )
 
 
-def _told(outcome: Outcome) -> list[tuple[str, str]]:
+def _told(outcome: ReplayOutcome) -> list[tuple[str, str]]:
     return sorted((finding.code, finding.where or "") for finding in outcome.findings)
 
 
@@ -271,7 +280,7 @@ _ORDER_WHY = (
 )
 
 
-def _ends_by_order(one: Outcome, other: Outcome) -> Finding:
+def _ends_by_order(one: ReplayOutcome, other: ReplayOutcome) -> Finding:
     first, second = (", ".join(code for code, _ in _told(each)) or "it replays alike" for each in (one, other))
     return Finding(
         "replay",
@@ -283,7 +292,7 @@ def _ends_by_order(one: Outcome, other: Outcome) -> Finding:
     )
 
 
-def _by_order(one: Outcome, other: Outcome) -> Finding:
+def _by_order(one: ReplayOutcome, other: ReplayOutcome) -> Finding:
     differing = [pair for pair in zip_longest(one.issued, other.issued, fillvalue="nothing") if pair[0] != pair[1]]
     first, second = (step.rpartition(" ")[0] or step for step in differing[0])
     which = f"the {first}" if first == second else f"the {first}, or the {second},"
@@ -315,16 +324,18 @@ def _too_long(clock: Clock, unreached: Sequence[str]) -> Finding:
     )
 
 
-def _stopped(outcome: Outcome) -> bool:
+def _stopped(outcome: ReplayOutcome) -> bool:
     return any(finding.kind != "drift" for finding in outcome.findings)
 
 
-def _checked(path: Path, history: HistoryFile | None, faults: Sequence[Finding], outcome: Outcome | None) -> Checked:
+def _checked(
+    path: Path, history: HistoryFile | None, faults: Sequence[Finding], outcome: ReplayOutcome | None
+) -> CheckedHistory:
     found, notes = list(faults), []
     if outcome is not None and history is not None:
         notes = [finding.about(file=str(path), **preflight.identity(history)) for finding in outcome.notes]
         found += [finding.about(file=str(path), **preflight.identity(history)) for finding in outcome.findings]
-    return Checked(
+    return CheckedHistory(
         path,
         history,
         tuple(found),
@@ -337,52 +348,52 @@ def _checked(path: Path, history: HistoryFile | None, faults: Sequence[Finding],
 
 
 def _control(
-    engine: Engine,
+    pool: ReplayPool,
     histories: Sequence[HistoryFile],
-    outcomes: Mapping[Path, Outcome],
-    report: Report,
+    outcomes: Mapping[Path, ReplayOutcome],
+    report: GateReport,
     unreached: list[str],
 ) -> list[Finding]:
     """Plant faults in a history of each type; whatever is not caught is a finding, and so is that none could be."""
     waiting = {
-        (workflow_type, plant): found
-        for plant in control.PLANTS
-        for workflow_type, found in control.candidates(histories, plant).items()
+        (workflow_type, mutation): found
+        for mutation in mutations.MUTATIONS
+        for workflow_type, found in mutations.candidates(histories, mutation).items()
     }
     findings: list[Finding] = []
-    planted = False
+    mutated = False
     while waiting:
         for about in [about for about, found in waiting.items() if not found]:
-            report.notes.append(control.not_planted(*about, histories))
+            report.notes.append(mutations.mutation_left_out(*about, histories))
             del waiting[about]
-        asked = {Job(found.popleft().path, about[1]): about for about, found in waiting.items()}
-        for outcome in engine.run(list(asked)):
-            workflow_type, plant = about = asked[outcome.job]
-            without = outcomes[outcome.job.path]
+        asked = {ReplayTask(found.popleft().path, about[1]): about for about, found in waiting.items()}
+        for outcome in pool.run(list(asked)):
+            workflow_type, mutation = about = asked[outcome.task]
+            without = outcomes[outcome.task.path]
             if outcome.reached and not outcome.planted and without.commands <= 1:
                 # Its input cannot be read, for one: it fails before its code begins. Another run may show it.
                 continue
             del waiting[about]
-            planted = True
+            mutated = True
             if not outcome.reached:
-                unreached.append(f"the planted {plant} in {workflow_type}")
+                unreached.append(f"the planted {mutation} in {workflow_type}")
                 continue
-            caught = control.caught(plant, outcome.findings, without.findings)
-            report.controls.setdefault(workflow_type, {})[plant] = caught
+            caught = mutations.caught(mutation, outcome.findings, without.findings)
+            report.controls.setdefault(workflow_type, {})[mutation] = caught
             if not caught:
                 said = "; ".join(finding.code for finding in outcome.findings) or "it was green"
-                (history,) = [each for each in histories if each.path == outcome.job.path]
-                findings.append(control.missed(history, plant, said))
-    if histories and not planted:
-        findings.append(control.none_planted())
+                (history,) = [each for each in histories if each.path == outcome.task.path]
+                findings.append(mutations.mutation_survived(history, mutation, said))
+    if histories and not mutated:
+        findings.append(mutations.none_planted())
     return findings
 
 
 def _measure(
-    options: Options,
-    report: Report,
+    options: GateOptions,
+    report: GateReport,
     good: Sequence[HistoryFile],
-    outcomes: dict[Path, Outcome],
+    outcomes: dict[Path, ReplayOutcome],
     types: dict[str, dict[str, str]],
 ) -> None:
     asked = {str(path): outcome.patches for path, outcome in outcomes.items()}
@@ -394,7 +405,7 @@ def _measure(
         report.findings.extend(coverage.gaps(report.coverage, replayed))
 
 
-def _nothing(options: Options) -> Finding:
+def _nothing(options: GateOptions) -> Finding:
     where = ", ".join(str(path) for path in options.paths) or "no path"
     about = f" of {options.workflow}" if options.workflow else ""
     return Finding(
@@ -406,7 +417,7 @@ def _nothing(options: Options) -> Finding:
     )
 
 
-def _excuse(report: Report, entries: Sequence[Entry], options: Options) -> None:
+def _excuse(report: GateReport, entries: Sequence[Entry], options: GateOptions) -> None:
     wanted = [entry for entry in entries if options.workflow in {None, entry.workflow}]
     path = options.allow or Path()
     left, report.allowed = allow.apply(wanted, report.findings, path, options.misses)
@@ -414,7 +425,7 @@ def _excuse(report: Report, entries: Sequence[Entry], options: Options) -> None:
     report.notes.extend(finding for finding in left if not finding.red)
     kept, excused = set(map(id, report.findings)), set(map(id, report.allowed))
     report.checked = [
-        Checked(
+        CheckedHistory(
             entry.path,
             entry.history,
             tuple(finding for finding in entry.findings if id(finding) in kept),

@@ -7,12 +7,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from photo_worker import errors
-from photo_worker.replay.scenarios import Expected, Interference, Ran, Scenario, Step
+from photo_worker.replay.scenarios import Action, ActivityOutcome, Expected, FaultInjection, Scenario
 
 WORKFLOW = "image_processing_workflow"
 VERIFY, OCR, PERSIST, RECORD = "verify_and_locate_asset", "ocr_textract", "persist_artifacts", "record_failure"
 
-DONE = (Ran(VERIFY, "completed"), Ran(OCR, "completed"), Ran(PERSIST, "completed"))
+DONE = (ActivityOutcome(VERIFY, "completed"), ActivityOutcome(OCR, "completed"), ActivityOutcome(PERSIST, "completed"))
 
 # A name that is no engine's.
 NO_ENGINE = "nobody-has-this"
@@ -61,34 +61,36 @@ def defect() -> Exception:
     return ZeroDivisionError("division by zero")
 
 
-def failed(name: str, about: str, code: str, *ran: Ran, photo: Photo | None = None, **more: Any) -> Scenario:
+def failed(
+    name: str, about: str, code: str, *ran: ActivityOutcome, photo: Photo | None = None, **more: Any
+) -> Scenario:
     """Return a scenario that ends as a failure with ``code``, written down by ``record_failure``."""
-    recorded = more.pop("recorded", Ran(RECORD, "completed"))
+    recorded = more.pop("recorded", ActivityOutcome(RECORD, "completed"))
     parts = {"events": more.pop("events", {}), "patches": more.pop("patches", ())}
     expected = Expected("failure", (*ran, recorded), failure=code, **parts)
     return Scenario(name, WORKFLOW, about, expected, request=photo or Photo(), **more)
 
 
-def succeeded(name: str, about: str, *ran: Ran, photo: Photo | None = None, **more: Any) -> Scenario:
+def succeeded(name: str, about: str, *ran: ActivityOutcome, photo: Photo | None = None, **more: Any) -> Scenario:
     """Return a scenario that ends with a result."""
     expected = Expected("success", ran or DONE, events=more.pop("events", {}), patches=more.pop("patches", ()))
     return Scenario(name, WORKFLOW, about, expected, request=photo or Photo(), **more)
 
 
-def cancelled(name: str, about: str, steps: tuple[Step, ...], *ran: Ran, **more: Any) -> Scenario:
+def cancelled(name: str, about: str, steps: tuple[Action, ...], *ran: ActivityOutcome, **more: Any) -> Scenario:
     """Return a scenario that is cancelled, with the reason written down."""
     parts = {"events": more.pop("events", {}), "patches": more.pop("patches", ())}
-    expected = Expected("cancellation", (*ran, Ran(RECORD, "completed")), **parts)
-    return Scenario(name, WORKFLOW, about, expected, request=more.pop("photo", Photo()), steps=steps, **more)
+    expected = Expected("cancellation", (*ran, ActivityOutcome(RECORD, "completed")), **parts)
+    return Scenario(name, WORKFLOW, about, expected, request=more.pop("photo", Photo()), actions=steps, **more)
 
 
-def held(activity: str, *attempts: int) -> tuple[Interference, ...]:
+def held(activity: str, *attempts: int) -> tuple[FaultInjection, ...]:
     """Hold these attempts, or all of them."""
-    return (Interference(activity, "hold", attempts=attempts),)
+    return (FaultInjection(activity, "hold", attempts=attempts),)
 
 
 def fails(
     activity: str, error: Callable[[], Exception], *attempts: int, times: int | None = None
-) -> tuple[Interference, ...]:
+) -> tuple[FaultInjection, ...]:
     """Fail these attempts, or all of them; ``times`` bounds how many in all."""
-    return (Interference(activity, "fail", error, attempts, times),)
+    return (FaultInjection(activity, "fail", error, attempts, times),)

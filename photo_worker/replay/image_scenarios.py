@@ -41,7 +41,7 @@ from photo_worker.replay.image_scenario_parts import (
     unavailable,
 )
 from photo_worker.replay.image_scenarios_counted import COUNTED_SCENARIOS
-from photo_worker.replay.scenarios import Await, Cancel, Interference, Playbook, Ran, Scenario
+from photo_worker.replay.scenarios import ActivityOutcome, Cancel, FaultInjection, Scenario, ScenarioSuite, WaitForEvent
 from photo_worker.replay_errors import ScenariosUnusable
 
 _PNG_START = 2000
@@ -72,7 +72,7 @@ _OTHERWISE: tuple[Scenario, ...] = (
         "Textract is out of reach until the job's lifetime is over.",
         "job_expired",
         DONE[0],
-        Ran(OCR, "failed", None),
+        ActivityOutcome(OCR, "failed", None),
         photo=Photo(engine="textract-away", lifetime_seconds=_SOON),
         limit=timedelta(minutes=4),
     ),
@@ -80,66 +80,66 @@ _OTHERWISE: tuple[Scenario, ...] = (
         "ocr-outlasted",
         "Textract asks more often to slow down than attempts were once counted.",
         DONE[0],
-        Ran(OCR, "completed", 7),
+        ActivityOutcome(OCR, "completed", 7),
         DONE[2],
-        interferences=fails(OCR, throttled, *range(1, 7)),
+        injections=fails(OCR, throttled, *range(1, 7)),
         limit=timedelta(minutes=4),
     ),
     succeeded(
         "verify-outlasted",
         "Postgres is away for more attempts than were once counted.",
-        Ran(VERIFY, "completed", 7),
+        ActivityOutcome(VERIFY, "completed", 7),
         *DONE[1:],
-        interferences=fails(VERIFY, unavailable, *range(1, 7)),
+        injections=fails(VERIFY, unavailable, *range(1, 7)),
         limit=timedelta(minutes=4),
     ),
     succeeded(
         "persist-outlasted",
         "Postgres is away while the rows are written, for more attempts than were once counted.",
         *DONE[:2],
-        Ran(PERSIST, "completed", 9),
-        interferences=fails(PERSIST, unavailable, *range(1, 9)),
+        ActivityOutcome(PERSIST, "completed", 9),
+        injections=fails(PERSIST, unavailable, *range(1, 9)),
         limit=timedelta(minutes=4),
     ),
     failed(
         "reason-late",
         "There is no such object, and Postgres is away while that is written down.",
         "object_missing",
-        Ran(VERIFY, "failed"),
+        ActivityOutcome(VERIFY, "failed"),
         photo=Photo("absent"),
-        interferences=fails(RECORD, unavailable, 1, 2),
-        recorded=Ran(RECORD, "completed", 3),
+        injections=fails(RECORD, unavailable, 1, 2),
+        recorded=ActivityOutcome(RECORD, "completed", 3),
     ),
     failed(
         "ocr-defect",
         "A backend has a defect that no attempt gets past: each is an activity of its own.",
         "step_failed",
         DONE[0],
-        *[Ran(OCR, "failed")] * 5,
-        interferences=fails(OCR, defect),
+        *[ActivityOutcome(OCR, "failed")] * 5,
+        injections=fails(OCR, defect),
     ),
     succeeded(
         "ocr-defect-once",
         "A backend fails unexpectedly, and the next attempt gets past it.",
         DONE[0],
-        Ran(OCR, "failed"),
+        ActivityOutcome(OCR, "failed"),
         *DONE[1:],
-        interferences=fails(OCR, defect, times=1),
+        injections=fails(OCR, defect, times=1),
         events={"TimerFired": 1},
     ),
     cancelled(
         "cancelled-behind-defect",
         "Cancelled while the workflow waits to try again what failed unexpectedly.",
-        (Await("TimerStarted", 3), Cancel()),
+        (WaitForEvent("TimerStarted", 3), Cancel()),
         DONE[0],
-        *[Ran(OCR, "failed")] * 3,
-        interferences=fails(OCR, defect),
+        *[ActivityOutcome(OCR, "failed")] * 3,
+        injections=fails(OCR, defect),
     ),
     succeeded(
         "source-replaced",
         "The object is replaced while it is read: the job verifies and reads what is there then.",
         DONE[0],
-        Ran(OCR, "failed"),
+        ActivityOutcome(OCR, "failed"),
         *DONE,
         photo=Photo("theirs", engine="textract-replaced"),
         events={"TimerStarted": 1, "TimerFired": 1},
@@ -149,8 +149,8 @@ _OTHERWISE: tuple[Scenario, ...] = (
         "cancelled-before-rereading",
         "Cancelled while the workflow waits to read an object again that is replaced each time.",
         # The third wait is 4 s: time enough for a cancellation.
-        (Await("TimerStarted", 3), Cancel()),
-        *[DONE[0], Ran(OCR, "failed")] * 3,
+        (WaitForEvent("TimerStarted", 3), Cancel()),
+        *[DONE[0], ActivityOutcome(OCR, "failed")] * 3,
         photo=Photo("theirs", engine="textract-replaced-always"),
         events={"TimerStarted": 3, "TimerFired": 2, "TimerCanceled": 1},
         patches=("source-replaced",),
@@ -159,9 +159,9 @@ _OTHERWISE: tuple[Scenario, ...] = (
         "verify-expired",
         "The photo's verification hangs without a heartbeat until the job's lifetime is over.",
         "job_expired",
-        Ran(VERIFY, "timed_out", None),
+        ActivityOutcome(VERIFY, "timed_out", None),
         photo=Photo(lifetime_seconds=_SOON),
-        interferences=(Interference(VERIFY, "hang"),),
+        injections=(FaultInjection(VERIFY, "hang"),),
         keep=("until the end, and did not end in its time",),
         limit=timedelta(minutes=5),
     ),
@@ -169,10 +169,10 @@ _OTHERWISE: tuple[Scenario, ...] = (
         "reply-lost-to-the-end",
         "The rows were committed and every reply was lost: record_failure finds the job succeeded.",
         *DONE[:2],
-        Ran(PERSIST, "failed", None),
-        Ran(RECORD, "completed"),
+        ActivityOutcome(PERSIST, "failed", None),
+        ActivityOutcome(RECORD, "completed"),
         photo=Photo(lifetime_seconds=_SOON),
-        interferences=(Interference(PERSIST, "lose_reply", storage_unavailable),),
+        injections=(FaultInjection(PERSIST, "lose_reply", storage_unavailable),),
         limit=timedelta(minutes=4),
     ),
 )
@@ -184,7 +184,7 @@ SCENARIOS: tuple[Scenario, ...] = (
 )
 
 
-def playbook(photo: Path) -> Playbook:
+def scenario_suite(photo: Path) -> ScenarioSuite:
     """Return the scenarios of the image workflow around ``photo``, a PNG that Textract can read."""
     png = photo.read_bytes()
 
@@ -192,7 +192,7 @@ def playbook(photo: Path) -> Playbook:
         wanted: Photo = scenario.request
         return wanted.raw or await asyncio.to_thread(_stage_photo, _needed(application), wanted, png, workflow_id)
 
-    return Playbook(scenarios=SCENARIOS, workflows=workflow_types, activities=_activities, prepare=prepare)
+    return ScenarioSuite(scenarios=SCENARIOS, workflows=workflow_types, activities=_activities, prepare=prepare)
 
 
 def _needed(application: Application | None) -> Application:

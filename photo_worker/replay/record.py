@@ -18,8 +18,6 @@ from temporalio.service import RPCError
 
 from photo_worker import __version__
 from photo_worker.errors import PhotoWorkerError
-from photo_worker.replay.course import deviation
-from photo_worker.replay.engine import Code, Engine, Job
 from photo_worker.replay.histories import (
     Provenance,
     core_flags,
@@ -29,9 +27,11 @@ from photo_worker.replay.histories import (
     sdk_version,
     sha256_of,
 )
+from photo_worker.replay.outcomes import difference_from_expected
+from photo_worker.replay.replay_pool import CodeUnderTest, ReplayPool, ReplayTask
+from photo_worker.replay.scenario_runner import ScenarioRunner
 from photo_worker.replay.scenarios import Scenario
 from photo_worker.replay.scrub import scrub
-from photo_worker.replay.stage import Stage
 from photo_worker.replay_errors import (
     HistoryExists,
     HistoryUnwritable,
@@ -45,7 +45,7 @@ Json = dict[str, Any]
 
 
 @dataclass(frozen=True)
-class Recorded:
+class RecordedHistory:
     """What became of one scenario: the files written, or the error that kept them from being written."""
 
     scenario: Scenario
@@ -79,38 +79,38 @@ def refuse_existing(root: Path, scenarios: Sequence[Scenario], release: str = __
 
 
 async def record(
-    stage: Stage, scenarios: Sequence[Scenario], root: Path, *, release: str = __version__, parallel: int = 4
-) -> AsyncIterator[Recorded]:
+    stage: ScenarioRunner, scenarios: Sequence[Scenario], root: Path, *, release: str = __version__, parallel: int = 4
+) -> AsyncIterator[RecordedHistory]:
     """Record the scenarios under ``root`` and yield what became of each as it ends.
 
     Raises ``HistoryExists`` before anything is played where one of them is there already.
     """
     refuse_existing(root, scenarios, release)
-    if stage.playbook.setup is not None:
-        await stage.playbook.setup(stage.client)
+    if stage.suite.setup is not None:
+        await stage.suite.setup(stage.client)
     gate = asyncio.Semaphore(parallel)
 
-    async def one(scenario: Scenario) -> Recorded:
+    async def one(scenario: Scenario) -> RecordedHistory:
         async with gate:
             try:
-                return Recorded(scenario, await _record(stage, scenario, root, release))
+                return RecordedHistory(scenario, await _record(stage, scenario, root, release))
             except PhotoWorkerError as error:
-                return Recorded(scenario, error=error)
+                return RecordedHistory(scenario, error=error)
             except RPCError as error:
                 target = stage.client.service_client.config.target_host
-                return Recorded(scenario, error=TemporalUnavailable(target=target, reason=error.message))
+                return RecordedHistory(scenario, error=TemporalUnavailable(target=target, reason=error.message))
 
     for ended in asyncio.as_completed([one(scenario) for scenario in scenarios]):
         yield await ended
 
 
-async def _record(stage: Stage, scenario: Scenario, root: Path, release: str) -> list[Path]:
-    raw = [history.to_json_dict() for history in await stage.perform(scenario)]
-    if problem := deviation(scenario.expected, raw):
+async def _record(stage: ScenarioRunner, scenario: Scenario, root: Path, release: str) -> list[Path]:
+    raw = [history.to_json_dict() for history in await stage.run(scenario)]
+    if problem := difference_from_expected(scenario.expected, raw):
         raise ScenarioDeviated(name=scenario.name, reason=problem)
     scrubbed = [scrub(history, task_queues=stage.queues, keep=scenario.keep) for history in raw]
     for form, histories in (("as recorded", raw), ("once scrubbed", scrubbed)):
-        if reason := await asyncio.to_thread(replay_problem, stage.playbook.code, histories):
+        if reason := await asyncio.to_thread(replay_problem, stage.suite.code, histories):
             raise RecordingUnfit(name=scenario.name, form=form, reason=reason)
     paths = history_paths(root, scenario, release)
     for path, history in zip(paths, scrubbed, strict=True):
@@ -123,14 +123,14 @@ def replay_problem(code: str, histories: Sequence[Json]) -> str | None:
 
     Today's code and not that of the recording: histories of an earlier release must replay with it as well.
     """
-    with tempfile.TemporaryDirectory() as folder, Engine(Code(workflows=code), jobs=1) as engine:
-        engine.types()
+    with tempfile.TemporaryDirectory() as folder, ReplayPool(CodeUnderTest(workflows=code), jobs=1) as pool:
+        pool.types()
         jobs = []
         for number, history in enumerate(histories):
             path = Path(folder) / f"{number}.json"
             path.write_text(_text_of(history), encoding="utf-8")
-            jobs.append(Job(path))
-        findings = [finding for outcome in engine.run(jobs) for finding in outcome.findings]
+            jobs.append(ReplayTask(path))
+        findings = [finding for outcome in pool.run(jobs) for finding in outcome.findings]
     return "; ".join(finding.what for finding in findings) or None
 
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from photo_worker.printable import printable
 from photo_worker.replay.coverage import REQUIRED_EXITS, Coverage
 from photo_worker.replay.findings import Finding
-from photo_worker.replay.gate import Report
+from photo_worker.replay.gate import GateReport
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -34,7 +34,7 @@ def short(path: str) -> str:
     return path.removeprefix(here)
 
 
-def as_dict(report: Report) -> dict[str, Any]:
+def as_dict(report: GateReport) -> dict[str, Any]:
     """Return the whole report; every key is always there."""
     return {
         "green": report.green,
@@ -64,7 +64,7 @@ def as_dict(report: Report) -> dict[str, Any]:
     }
 
 
-def summary(report: Report) -> str:
+def summary(report: GateReport) -> str:
     """Return the result in one line."""
     states = [entry.state for entry in report.checked]
     parts = [f"{states.count('ok')} of {len(states)} histories replayed alike"]
@@ -82,7 +82,7 @@ def summary(report: Report) -> str:
     return f"{'green' if report.green else 'red'}: {', '.join(parts)}, {report.seconds:.1f} s"
 
 
-def print_text(report: Report, console: Console) -> None:
+def print_text(report: GateReport, console: Console) -> None:
     """Print what was found, the coverage table and the result in one line."""
     from rich.markup import escape as literal
 

@@ -7,7 +7,7 @@ from xml.etree.ElementTree import Element, SubElement, indent, tostring
 
 from photo_worker.printable import printable
 from photo_worker.replay.findings import Finding
-from photo_worker.replay.gate import Checked, Report
+from photo_worker.replay.gate import CheckedHistory, GateReport
 from photo_worker.replay.report import short, summary
 
 # XML 1.0 cannot hold these, not even escaped.
@@ -17,7 +17,7 @@ _UNPRINTABLE = re.compile("[^\t\n\r\u0020-\ud7ff\ue000-\ufffd\U00010000-\U0010ff
 _ENDINGS = {"run_limit_exceeded", "run_interrupted"}
 
 
-def to_junit(report: Report) -> str:
+def to_junit(report: GateReport) -> str:
     """Return a JUnit document: a case for every history and every planted fault, one for what concerns no file.
 
     A history that the run did not reach is skipped: a case without a word counts as passed.
@@ -55,7 +55,7 @@ def to_junit(report: Report) -> str:
     return '<?xml version="1.0" encoding="UTF-8"?>\n' + tostring(root, encoding="unicode") + "\n"
 
 
-def _case(suite: Element, entry: Checked) -> Element:
+def _case(suite: Element, entry: CheckedHistory) -> Element:
     name = entry.history.workflow_type if entry.history else "unreadable"
     return SubElement(
         suite,
@@ -76,7 +76,7 @@ def _clean(text: str) -> str:
     return _UNPRINTABLE.sub("\ufffd", text)
 
 
-def to_github(report: Report) -> str:
+def to_github(report: GateReport) -> str:
     """Return one annotation a finding, on the line of workflow code where it is known, and one for the result."""
     lines = []
     for finding in report.findings:

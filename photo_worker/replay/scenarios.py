@@ -24,7 +24,7 @@ Outcome = Literal["completed", "failed", "timed_out", "canceled", "cancel_reques
 
 
 @dataclass(frozen=True)
-class Interference:
+class FaultInjection:
     """What happens to an activity's attempts where no service can be made to do it on the spot.
 
     ``fail`` raises ``error`` in place of the activity; ``lose_reply`` runs it and then raises, as
@@ -34,25 +34,25 @@ class Interference:
     """
 
     activity: str
-    what: Literal["fail", "lose_reply", "hold", "hang"]
+    kind: Literal["fail", "lose_reply", "hold", "hang"]
     error: Callable[[], Exception] | None = None
     attempts: tuple[int, ...] = ()
     times: int | None = None
 
-    def applies(self, activity: str, attempt: int) -> bool:
+    def matches(self, activity: str, attempt: int) -> bool:
         """Tell whether this interferes with an attempt."""
         return activity == self.activity and (not self.attempts or attempt in self.attempts)
 
 
 @dataclass(frozen=True)
-class Reach:
+class WaitUntilBlocked:
     """Wait until an attempt of the activity is held or hangs."""
 
     activity: str
 
 
 @dataclass(frozen=True)
-class Release:
+class Unblock:
     """Let held attempts of the activity go on."""
 
     activity: str
@@ -94,7 +94,7 @@ class Query:
 
 
 @dataclass(frozen=True)
-class Await:
+class WaitForEvent:
     """Wait until the history holds ``count`` events of a type, such as ``TimerStarted``."""
 
     event: str
@@ -106,11 +106,11 @@ class RestartWorker:
     """Stop the worker, its sticky cache with it, and run another one."""
 
 
-Step = Reach | Release | Cancel | Terminate | Signal | Update | Query | Await | RestartWorker
+Action = WaitUntilBlocked | Unblock | Cancel | Terminate | Signal | Update | Query | WaitForEvent | RestartWorker
 
 
 @dataclass(frozen=True)
-class Ran:
+class ActivityOutcome:
     """One activity of the expected course. ``attempts`` is None where the history does not tell, or it matters not."""
 
     activity: str
@@ -123,7 +123,7 @@ class Expected:
     """How a scenario must end. ``failure`` is the type of the failure that closes it."""
 
     exit: Exit
-    activities: tuple[Ran, ...] = ()
+    activities: tuple[ActivityOutcome, ...] = ()
     failure: str | None = None
     patches: tuple[str, ...] = ()
     events: Mapping[str, int] = field(default_factory=dict)
@@ -142,9 +142,9 @@ class Scenario:
     expected: Expected
     request: Any = None
     """What the playbook makes the workflow's input from."""
-    interferences: tuple[Interference, ...] = ()
-    steps: tuple[Step, ...] = ()
-    worker_after_steps: bool = False
+    injections: tuple[FaultInjection, ...] = ()
+    actions: tuple[Action, ...] = ()
+    worker_after_actions: bool = False
     """Run the first worker only when the steps are done."""
     workflows: tuple[type, ...] = ()
     """Workflow classes of an earlier release, in place of the playbook's."""
@@ -156,7 +156,7 @@ class Scenario:
 
 
 @dataclass(frozen=True)
-class Playbook:
+class ScenarioSuite:
     """Scenarios with what runs them.
 
     ``prepare`` makes a workflow's input from a scenario and the workflow id. ``application`` says

@@ -95,7 +95,7 @@ class FetchedRun:
 
 
 @dataclass(frozen=True)
-class Fetched:
+class FetchedHistories:
     """What a download brought, and what it left out.
 
     ``not_begun`` are runs without a workflow task: no code has run, so none can differ. ``gone`` are
@@ -148,7 +148,7 @@ async def download(
     folder: Path,
     *,
     now: Callable[[], datetime] = lambda: datetime.now(UTC),
-) -> Fetched:
+) -> FetchedHistories:
     """Write the selected runs' histories below ``folder``, one folder a type, readable by this user alone.
 
     Raises ``ReplayNothingFound`` where nothing is left to replay, ``ReplayQueryRefused`` for a query
@@ -170,7 +170,7 @@ async def download(
     except RPCError as error:
         raise _explained(client, error, asked=selection.query is not None) from error
     runs = tuple(sorted((run for run in fetched if isinstance(run, FetchedRun)), key=lambda run: str(run.path)))
-    outcome = Fetched(
+    outcome = FetchedHistories(
         runs=runs,
         not_begun=tuple(run.run_id for run in fetched if isinstance(run, _NotBegun)),
         gone=tuple(run.run_id for run in fetched if isinstance(run, _Gone)),

@@ -33,7 +33,7 @@ _Function = ast.FunctionDef | ast.AsyncFunctionDef
 
 
 @dataclass(frozen=True, order=True)
-class Finding:
+class StaticFinding:
     """One refused line. ``via`` names the functions through which the workflow reaches it, the workflow first."""
 
     path: Path
@@ -54,7 +54,7 @@ class Finding:
 class StaticReport:
     """What was read and what was refused."""
 
-    findings: tuple[Finding, ...]
+    findings: tuple[StaticFinding, ...]
     files: tuple[Path, ...]
     functions: int
 
@@ -78,19 +78,19 @@ def check_workflows(workflows: Sequence[type]) -> StaticReport:
 
     A class without readable source is a finding of its own: code that cannot be read is not checked.
     """
-    reader = _Reader(frozenset(workflow.__module__.partition(".")[0] for workflow in workflows))
+    reader = _CodeReader(frozenset(workflow.__module__.partition(".")[0] for workflow in workflows))
     for workflow in workflows:
         reader.read_workflow(workflow)
     return reader.report()
 
 
-class _Reader:
+class _CodeReader:
     def __init__(self, packages: frozenset[str]) -> None:
         self._packages = packages
         self._rules = load_rules()
         self._modules: dict[str, _Module | None] = {}
         self._seen: set[tuple[str, int]] = set()
-        self._findings: dict[tuple[Path, int, str, str], Finding] = {}
+        self._findings: dict[tuple[Path, int, str, str], StaticFinding] = {}
         self._functions = 0
 
     def report(self) -> StaticReport:
@@ -109,7 +109,9 @@ class _Reader:
 
     def _add_escape(self, module: _Module, line: int, what: str, why: str) -> None:
         instead = f"write replay-ok[CODE]: REASON with a code of {', '.join(REASONS)}, or delete it"
-        self._findings[(module.path, line, "escape", what)] = Finding(module.path, line, "escape", what, why, instead)
+        self._findings[(module.path, line, "escape", what)] = StaticFinding(
+            module.path, line, "escape", what, why, instead
+        )
 
     def read_workflow(self, workflow: type) -> None:
         """Read a class by the name it has in its module."""
@@ -119,7 +121,9 @@ class _Reader:
         if module is None or not isinstance(node, ast.ClassDef):
             path = Path(inspect.getfile(workflow)) if hasattr(inspect.getmodule(workflow), "__file__") else Path()
             why = "code that cannot be read is not checked"
-            finding = Finding(path, 0, "unread", f"the source of {workflow.__qualname__}", why, "install the source")
+            finding = StaticFinding(
+                path, 0, "unread", f"the source of {workflow.__qualname__}", why, "install the source"
+            )
             self._findings[(path, 0, "unread", workflow.__qualname__)] = finding
             return
         for decorator in node.decorator_list:
@@ -275,7 +279,7 @@ class _Reader:
                 return
         why, instead = REASONS[code]
         self._findings.setdefault(
-            (module.path, first, code, what), Finding(module.path, first, code, what, why, instead, via)
+            (module.path, first, code, what), StaticFinding(module.path, first, code, what, why, instead, via)
         )
 
 

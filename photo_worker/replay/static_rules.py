@@ -123,7 +123,7 @@ _HARMLESS = {"os.PathLike", "os.fspath", "os.path", "os.sep", "os.stat_result"}
 
 
 @dataclass(frozen=True)
-class Rules:
+class StaticRules:
     """Refused dotted names. ``exact`` are names, ``whole`` are modules of which every member is refused."""
 
     exact: dict[str, str]
@@ -143,7 +143,7 @@ class Rules:
         return None
 
 
-def load_rules() -> Rules:
+def load_rules() -> StaticRules:
     """Return the SDK's list with the additions."""
     exact: dict[str, str] = {}
     whole: dict[str, str] = {}
@@ -153,7 +153,7 @@ def load_rules() -> Rules:
             whole[name.removesuffix(".*")] = code
         else:
             exact[name] = code
-    return Rules(exact, whole)
+    return StaticRules(exact, whole)
 
 
 def _collect(matcher: SandboxMatcher, path: tuple[str, ...], exact: dict[str, str], whole: dict[str, str]) -> None:

@@ -17,7 +17,7 @@ from temporalio.exceptions import ActivityError
 with workflow.unsafe.imports_passed_through():
     from photo_worker.contracts.arguments import only_argument
     from photo_worker.contracts.image import ImageProcessingInput, ImageProcessingResult
-    from photo_worker.replay.image_scenarios import playbook
+    from photo_worker.replay.image_scenarios import scenario_suite
     from photo_worker.replay.image_scenarios_counted import BETWEEN_SCENARIOS
     from photo_worker.workflows.image import ImageProcessingWorkflow, _reason, _to_the_end
     from tests.support.harness import FIXTURES
@@ -42,5 +42,7 @@ class BetweenReleases(ImageProcessingWorkflow):
 
 
 PLAYBOOK = replace(
-    playbook(FIXTURES / "photos" / "clean-print.png"), scenarios=BETWEEN_SCENARIOS, workflows=lambda: [BetweenReleases]
+    scenario_suite(FIXTURES / "photos" / "clean-print.png"),
+    scenarios=BETWEEN_SCENARIOS,
+    workflows=lambda: [BetweenReleases],
 )

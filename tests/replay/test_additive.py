@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from photo_worker.contracts import image as image_contracts
-from photo_worker.replay.engine import Code
-from photo_worker.replay.gate import Options, Report, check
+from photo_worker.replay.gate import GateOptions, GateReport, check
+from photo_worker.replay.replay_pool import CodeUnderTest
 from photo_worker.replay.report import summary
 from photo_worker.workflows import image as image_workflow
 
@@ -45,7 +45,7 @@ PYDANTIC = 'Plain(dish=order.dish, sides=[Side(name="rice"{side})])'
 DATACLASS = 'Dish(order.dish, [Spice("salt"{side})]{more})'
 
 
-def kitchen(folder: Path, argument: str, hot: bool = False, grams: int = 1) -> Code:
+def kitchen(folder: Path, argument: str, hot: bool = False, grams: int = 1) -> CodeUnderTest:
     """Write the kitchen with another argument of its first activity, as a module of its own."""
     text = (HERE / "kitchen.py").read_text(encoding="utf-8")
     wash = "            wash,\n            order.dish,\n"
@@ -58,7 +58,7 @@ def kitchen(folder: Path, argument: str, hot: bool = False, grams: int = 1) -> C
     text = text.replace("import asyncio\n", "import asyncio\nimport dataclasses\n", 1)
     text = text.replace("\n\n@activity.defn\n", f"\n\n{models}\n@activity.defn\n", 1)
     (folder / "added_kitchen.py").write_text(text, encoding="utf-8")
-    return Code("added_kitchen:Kitchen", PYDANTIC_CONVERTER, path=(str(folder),))
+    return CodeUnderTest("added_kitchen:Kitchen", PYDANTIC_CONVERTER, path=(str(folder),))
 
 
 PYDANTIC_CONVERTER = "temporalio.contrib.pydantic:pydantic_data_converter"
@@ -75,8 +75,8 @@ def recorded(folder: Path, argument: object) -> Path:
     return path
 
 
-def run(code: Code, path: Path) -> Report:
-    return check(Options((path,), code, coverage=False, provenance=False, static=False))
+def run(code: CodeUnderTest, path: Path) -> GateReport:
+    return check(GateOptions((path,), code, coverage=False, provenance=False, static=False))
 
 
 OLD_PLAIN = {"dish": "leek", "sides": [{"name": "rice"}]}
@@ -152,7 +152,7 @@ def test_the_products_contracts_with_optional_fields_added(tmp_path: Path) -> No
     assert "photo_worker.contracts.image" in text
     text = text.replace("photo_worker.contracts.image", "own_contracts")
     (tmp_path / "own_workflow.py").write_text(text, encoding="utf-8")
-    code = Code("own_workflow:ImageProcessingWorkflow", path=(str(tmp_path),))
+    code = CodeUnderTest("own_workflow:ImageProcessingWorkflow", path=(str(tmp_path),))
     report = run(code, HERE / "success.json")
     assert not [finding for finding in report.findings if finding.where != "activity:ocr_textract heartbeat_timeout"]
     assert {note.where for note in report.notes} == {"activity:ocr_textract arguments", "complete result"}

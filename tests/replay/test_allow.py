@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from photo_worker.replay.allow import apply, read
+from photo_worker.replay.commands import Command
 from photo_worker.replay.drift import compare
 from photo_worker.replay.findings import Finding
-from photo_worker.replay.steps import Step
 from photo_worker.replay_errors import AllowListInvalid
 
 ENTRY = """[[drift]]
@@ -29,7 +29,7 @@ def written(folder: Path, what: str, change: str) -> Path:
 
 
 def drift(what: str, old: object, new: object) -> list[Finding]:
-    steps = [Step("activity", "1", "ocr", {what: value}, event_id=5) for value in (old, new)]
+    steps = [Command("activity", "1", "ocr", {what: value}, event_id=5) for value in (old, new)]
     return compare(steps[:1], steps[1:], "W")
 
 

@@ -9,15 +9,15 @@ from uuid import uuid4
 
 import pytest
 
-from photo_worker.replay.engine import Code
-from photo_worker.replay.gate import Options, Report, check
+from photo_worker.replay.gate import GateOptions, GateReport, check
+from photo_worker.replay.replay_pool import CodeUnderTest
 from tests.replay.planted.broken import BROKEN, GOOD, Broken, good
 
-CODE = Code("tests.replay.planted.kitchen:Kitchen", path=(str(Path(__file__).resolve().parents[2]),))
+CODE = CodeUnderTest("tests.replay.planted.kitchen:Kitchen", path=(str(Path(__file__).resolve().parents[2]),))
 
 
 @pytest.fixture(scope="module")
-def report(tmp_path_factory: pytest.TempPathFactory) -> Report:
+def report(tmp_path_factory: pytest.TempPathFactory) -> GateReport:
     """Return one run of the gate over every broken file, with good ones before, between and after them."""
     folder = tmp_path_factory.mktemp("broken")
     for number, broken in enumerate(BROKEN):
@@ -27,11 +27,11 @@ def report(tmp_path_factory: pytest.TempPathFactory) -> Report:
     (folder / "00-good.json").write_text(text, encoding="utf-8")
     for name in ("15-good", "99-good"):
         (folder / f"{name}.json").write_text(text.replace(run_id, str(uuid4())), encoding="utf-8")
-    return check(Options((folder,), CODE, limit_seconds=8, coverage=False, provenance=False))
+    return check(GateOptions((folder,), CODE, limit_seconds=8, coverage=False, provenance=False))
 
 
 @pytest.mark.parametrize("broken", [pytest.param(each, id=each.name.replace(" ", "-")) for each in BROKEN])
-def test_named_with_its_fault(report: Report, broken: Broken) -> None:
+def test_named_with_its_fault(report: GateReport, broken: Broken) -> None:
     (checked,) = [each for each in report.checked if each.path.stem[3:] == broken.name.replace(" ", "-")]
     assert checked.state == "failed"
     (finding,) = checked.findings
@@ -43,7 +43,7 @@ def test_named_with_its_fault(report: Report, broken: Broken) -> None:
     assert finding in report.findings
 
 
-def test_good_files_beside_them_are_checked(report: Report) -> None:
+def test_good_files_beside_them_are_checked(report: GateReport) -> None:
     states = {each.path.name: each.state for each in report.checked if each.path.stem.endswith("good")}
     assert states == {"00-good.json": "ok", "15-good.json": "ok", "99-good.json": "ok"}
 
@@ -57,7 +57,7 @@ def test_a_cut_tail_is_an_open_run_and_says_so(tmp_path: Path) -> None:
     document = good()
     del document["events"][-8:]
     (tmp_path / "cut.json").write_text(json.dumps(document), encoding="utf-8")
-    report = check(Options((tmp_path / "cut.json",), CODE))
+    report = check(GateOptions((tmp_path / "cut.json",), CODE))
     assert [each.state for each in report.checked] == ["partly checked"]
 
 
@@ -67,7 +67,7 @@ def test_a_replay_that_never_ends_is_stopped_and_named(tmp_path: Path) -> None:
     next(broken for broken in BROKEN if broken.code == "replay_hang").make(bad)
     fine.write_text(GOOD.read_text(encoding="utf-8"), encoding="utf-8")
     began = time.monotonic()
-    report = check(Options((bad, fine), CODE, limit_seconds=3, jobs=1))
+    report = check(GateOptions((bad, fine), CODE, limit_seconds=3, jobs=1))
     # Twice the limit, and the start of three processes on a busy machine.
     assert time.monotonic() - began < 60
     found = {each.path.name: [finding.code for finding in each.findings] for each in report.checked}

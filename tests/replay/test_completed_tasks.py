@@ -14,7 +14,7 @@ from temporalio import activity
 from temporalio.client import Client, WorkflowHandle, WorkflowUpdateStage
 from temporalio.worker import Worker
 
-from photo_worker.replay.engine import Code, Engine, Job, Outcome
+from photo_worker.replay.replay_pool import CodeUnderTest, ReplayOutcome, ReplayPool, ReplayTask
 from tests.replay.planted import busy
 from tests.replay.planted.busy import Busy
 from tests.replay.test_at_command import check, codes, head
@@ -214,18 +214,18 @@ async def seen(handle: WorkflowHandle[Any, Any], path: Path, **counts: int) -> P
     return path
 
 
-def hasty(folder: Path) -> Code:
+def hasty(folder: Path) -> CodeUnderTest:
     """Write a twin whose update waits for one signal in place of two."""
     text = Path(busy.__file__).read_text(encoding="utf-8")
     assert text.count("self.rung >= 2") == 1
     (folder / "hasty.py").write_text(text.replace("self.rung >= 2", "self.rung >= 1"), encoding="utf-8")
-    return Code("hasty:Busy", path=(str(folder),))
+    return CodeUnderTest("hasty:Busy", path=(str(folder),))
 
 
-def replayed(code: Code, paths: Sequence[Path]) -> list[Outcome]:
-    with Engine(code, limit_seconds=60.0) as engine:
+def replayed(code: CodeUnderTest, paths: Sequence[Path]) -> list[ReplayOutcome]:
+    with ReplayPool(code, limit_seconds=60.0) as engine:
         engine.types()
-        return engine.run([Job(path) for path in paths])
+        return engine.run([ReplayTask(path) for path in paths])
 
 
 @pytest.mark.stack
@@ -255,8 +255,8 @@ async def test_what_a_service_records_later_or_never_is_not_red(stack_env: dict[
             steps.go.set()
             await handle.terminate()
     paths.append(await seen(handle, tmp_path / "terminated.json", WORKFLOW_EXECUTION_TERMINATED=1))
-    outcomes = replayed(Code("tests.replay.planted.busy:Busy"), paths)
-    found = {outcome.job.path.name: [finding.what for finding in outcome.findings] for outcome in outcomes}
+    outcomes = replayed(CodeUnderTest("tests.replay.planted.busy:Busy"), paths)
+    found = {outcome.task.path.name: [finding.what for finding in outcome.findings] for outcome in outcomes}
     assert found == {path.name: [] for path in paths}
     assert all("quick" in told for outcome in outcomes for told in outcome.issued[:1])
     # An update that is answered at once, where the run was recorded as not having answered it yet.

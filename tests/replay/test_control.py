@@ -10,12 +10,12 @@ from typing import Any
 
 import pytest
 
-from photo_worker.replay import engine as engines
-from photo_worker.replay.control import PLANTS, can_show, caught
-from photo_worker.replay.engine import Code, Engine, Job, Outcome
+from photo_worker.replay import replay_pool as engines
 from photo_worker.replay.findings import Finding
 from photo_worker.replay.gate import check
+from photo_worker.replay.mutations import MUTATIONS, can_reveal, caught
 from photo_worker.replay.preflight import inspect
+from photo_worker.replay.replay_pool import CodeUnderTest, ReplayOutcome, ReplayPool, ReplayTask
 from tests.replay.corpora import FEATURES, PRODUCT
 from tests.replay.test_at_command import head
 from tests.replay.test_completed_tasks import signal, task
@@ -47,9 +47,9 @@ def timer(task: int = 4) -> dict[str, Any]:
     }
 
 
-def code(folder: Path, body: str = "pass", name: str = "waits") -> Code:
+def code(folder: Path, body: str = "pass", name: str = "waits") -> CodeUnderTest:
     (folder / f"{name}_code.py").write_text(CODE.format(name=name, body=body), encoding="utf-8")
-    return Code(f"{name}_code:Waits", path=(str(folder),))
+    return CodeUnderTest(f"{name}_code:Waits", path=(str(folder),))
 
 
 RUNS: dict[str, tuple[str, list[dict[str, Any]], dict[str, bool]]] = {
@@ -74,12 +74,14 @@ def test_and_a_gate_that_does_not_see_the_plant_is_red_for_it(
     tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     body, events, planted = RUNS[name]
-    run = Engine.run
+    run = ReplayPool.run
 
-    def blind(self: Engine, work: Sequence[Job], on_outcome: Callable[[Outcome], None] = lambda _: None) -> object:
+    def blind(
+        self: ReplayPool, work: Sequence[ReplayTask], on_outcome: Callable[[ReplayOutcome], None] = lambda _: None
+    ) -> object:
         return [replace(each, findings=()) for each in run(self, work, on_outcome)]
 
-    monkeypatch.setattr(engines.Engine, "run", blind)
+    monkeypatch.setattr(engines.ReplayPool, "run", blind)
     report = check(loose(head(tmp_path / "open.json", "waits", *events), code=code(tmp_path, body)))
     assert codes(report) == {f"control_missed_{plant}" for plant in planted}
 
@@ -162,22 +164,22 @@ def test_a_failure_that_a_signals_handler_ends_the_run_with_is_changed_as_well(t
 
 @pytest.mark.parametrize(
     ("corpus", "workflows"),
-    [(FEATURES, "tests.replay.features.workflows:WORKFLOWS"), (PRODUCT, Code().workflows)],
+    [(FEATURES, "tests.replay.features.workflows:WORKFLOWS"), (PRODUCT, CodeUnderTest().workflows)],
     ids=["features", "product"],
 )
 def test_what_can_show_a_plant_does(corpus: Any, workflows: str) -> None:
     """In each of the recorded runs, and not only in the one that the gate would choose."""
-    with Engine(Code(workflows)) as engine:
+    with ReplayPool(CodeUnderTest(workflows)) as engine:
         engine.types()
-        without = {outcome.job.path: outcome for outcome in engine.run([Job(path) for path in corpus.files()])}
+        without = {outcome.task.path: outcome for outcome in engine.run([ReplayTask(path) for path in corpus.files()])}
         wrong = []
-        for outcome in engine.run([Job(path, plant) for path in corpus.files() for plant in PLANTS]):
-            history, _ = inspect(outcome.job.path)
+        for outcome in engine.run([ReplayTask(path, plant) for path in corpus.files() for plant in MUTATIONS]):
+            history, _ = inspect(outcome.task.path)
             assert history is not None
-            assert outcome.job.plant is not None
-            seen = caught(outcome.job.plant, outcome.findings, without[outcome.job.path].findings)
-            if seen != (outcome.planted and can_show(history, outcome.job.plant)):
-                wrong.append((outcome.job, seen))
+            assert outcome.task.mutation is not None
+            seen = caught(outcome.task.mutation, outcome.findings, without[outcome.task.path].findings)
+            if seen != (outcome.planted and can_reveal(history, outcome.task.mutation)):
+                wrong.append((outcome.task, seen))
     assert wrong == []
 
 

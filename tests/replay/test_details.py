@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from photo_worker.replay.engine import Code, Engine, Job
 from photo_worker.replay.findings import Finding
+from photo_worker.replay.replay_pool import CodeUnderTest, ReplayPool, ReplayTask
 from tests.replay.corpora import FEATURES
 from tests.replay.features import workflows
 from tests.replay.test_at_command import head
@@ -42,17 +42,17 @@ CHANGES = [
 ]
 
 
-def replayed(code: Code, path: Path) -> Sequence[Finding]:
-    with Engine(code, limit_seconds=60.0) as engine:
+def replayed(code: CodeUnderTest, path: Path) -> Sequence[Finding]:
+    with ReplayPool(code, limit_seconds=60.0) as engine:
         engine.types()
-        return engine.run([Job(path)])[0].findings
+        return engine.run([ReplayTask(path)])[0].findings
 
 
-def changed(folder: Path, old: str, new: str) -> Code:
+def changed(folder: Path, old: str, new: str) -> CodeUnderTest:
     text = Path(workflows.__file__).read_text(encoding="utf-8")
     assert old in text
     (folder / "changed_code.py").write_text(text.replace(old, new), encoding="utf-8")
-    return Code("changed_code:WORKFLOWS", path=(str(folder),))
+    return CodeUnderTest("changed_code:WORKFLOWS", path=(str(folder),))
 
 
 def recorded(name: str) -> Path:
@@ -78,9 +78,9 @@ class Cancels:
 """
 
 
-def cancels(run: Path, target: str) -> Code:
+def cancels(run: Path, target: str) -> CodeUnderTest:
     (run.parent / "cancels_code.py").write_text(CANCELS.format(target=target), encoding="utf-8")
-    return Code("cancels_code:Cancels", path=(str(run.parent),))
+    return CodeUnderTest("cancels_code:Cancels", path=(str(run.parent),))
 
 
 @pytest.fixture

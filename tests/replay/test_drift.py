@@ -16,18 +16,18 @@ from temporalio.api.history.v1 import WorkflowExecutionStartedEventAttributes
 from temporalio.bridge.proto.workflow_commands import WorkflowCommand
 from temporalio.worker._workflow_instance import _WorkflowInstanceImpl
 
+from photo_worker.replay.commands import Command, IssuedCommands, failure_value
 from photo_worker.replay.divergence import diagnose
 from photo_worker.replay.drift import compare
-from photo_worker.replay.engine import Code
-from photo_worker.replay.gate import Options, check
-from photo_worker.replay.steps import Issued, Step, failure_value
+from photo_worker.replay.gate import GateOptions, check
+from photo_worker.replay.replay_pool import CodeUnderTest
 from photo_worker.replay.trace import IssuedCommand, Trace
 
 GOOD = Path(__file__).parent / "planted" / "kitchen.json"
 
 
-def activity(name: str = "cut", key: str = "1", **fields: Any) -> Step:
-    return Step("activity", key, name, fields, event_id=5, event_type="ActivityTaskScheduled", source="w.py:3")
+def activity(name: str = "cut", key: str = "1", **fields: Any) -> Command:
+    return Command("activity", key, name, fields, event_id=5, event_type="ActivityTaskScheduled", source="w.py:3")
 
 
 class TestCompare:
@@ -69,22 +69,22 @@ class TestCompare:
         assert finding.code == "drift_not_issued"
 
     def test_a_command_more_in_a_completed_task_is_told_once(self) -> None:
-        old = Step("signal", "other", "ring", {"arguments": []}, event_id=5, task=4)
+        old = Command("signal", "other", "ring", {"arguments": []}, event_id=5, task=4)
         (finding,) = compare([old], [replace(old, event_id=None), replace(old, event_id=None)], "W")
         assert (finding.code, finding.where, finding.event_id) == ("drift_not_recorded", "signal:ring presence", 4)
 
     def test_a_local_activity_may_still_be_going_on_and_a_patch_be_deprecated(self) -> None:
-        assert compare([], [Step(kind, "1", "cut", task=4) for kind in ("local_activity", "patch")], "W") == []
+        assert compare([], [Command(kind, "1", "cut", task=4) for kind in ("local_activity", "patch")], "W") == []
 
     def test_what_lies_behind_an_open_history_is_no_drift(self) -> None:
         assert compare([activity()], [activity(), activity("bake", "2")], "W") == []
 
 
-def issued(*commands: WorkflowCommand, run_timeout: int = 0) -> list[Step]:
+def issued(*commands: WorkflowCommand, run_timeout: int = 0) -> list[Command]:
     started = WorkflowExecutionStartedEventAttributes(workflow_run_timeout=Duration(seconds=run_timeout))
     started.task_queue.name = "own"
     trace = Trace([IssuedCommand(command, 1, None) for command in commands], task_queue="replay-None")
-    return Issued(trace, started).steps()
+    return IssuedCommands(trace, started).commands()
 
 
 def schedule(**seconds: int) -> WorkflowCommand:
@@ -135,19 +135,19 @@ class TestServerRules:
     def test_a_command_belongs_to_the_task_that_was_being_worked_on(self, reached: int, task: int | None) -> None:
         started = WorkflowExecutionStartedEventAttributes()
         trace = Trace([IssuedCommand(schedule(start_to_close_timeout=30), reached, None)])
-        (step,) = Issued(trace, started, [4, 8]).steps()
+        (step,) = IssuedCommands(trace, started, [4, 8]).commands()
         assert step.task == task
 
 
 class TestDiagnosis:
-    def codes(self, old: list[Step], new: list[Step]) -> str:
+    def codes(self, old: list[Command], new: list[Command]) -> str:
         return diagnose("Nondeterminism", old, new, "W", closed=True).code
 
-    END = Step("complete", "", "", {}, event_id=9)
+    END = Command("complete", "", "", {}, event_id=9)
 
     def test_each_kind_has_its_name(self) -> None:
         cut, bake, end = activity("cut", "1"), activity("bake", "2"), self.END
-        patch = Step("patch", "p", "p", {}, event_id=4)
+        patch = Command("patch", "p", "p", {}, event_id=4)
         assert self.codes([patch, cut, end], [cut, bake]) == "patch_removed"
         assert self.codes([cut, end], [end]) == "ends_early_complete"
         assert self.codes([cut, end], [cut, replace(end, kind="fail")]) == "end_changed"
@@ -155,7 +155,7 @@ class TestDiagnosis:
         assert self.codes([cut, end], []) == "command_removed"
         assert self.codes([cut, bake, end], [bake, cut]) == "command_reordered"
         assert self.codes([cut, end], [activity("slice", "1")]) == "command_replaced"
-        assert self.codes([Step("child", "a", "Oven")], [Step("child", "b", "Oven")]) == "command_id_changed"
+        assert self.codes([Command("child", "a", "Oven")], [Command("child", "b", "Oven")]) == "command_id_changed"
 
     def test_the_text_has_the_next_command(self) -> None:
         finding = diagnose("Nondeterminism", [activity("cut")], [activity("slice")], "W", closed=True)
@@ -208,13 +208,13 @@ class TestCodec:
     def test_is_compared_in_the_clear(self, tmp_path: Path) -> None:
         path = self.encrypted(tmp_path)
         assert b"leek" not in base64.b64decode(path.read_text(encoding="utf-8").split('"data": "')[1].split('"')[0])
-        code = Code("tests.replay.planted.kitchen:Kitchen", "xor_converter:converter", (str(tmp_path),))
-        report = check(Options((path,), code))
+        code = CodeUnderTest("tests.replay.planted.kitchen:Kitchen", "xor_converter:converter", (str(tmp_path),))
+        report = check(GateOptions((path,), code))
         assert report.green, report.findings
         assert report.controls["planted_kitchen"] == {"command": True, "drift": True}
 
     def test_without_its_keys_is_red(self, tmp_path: Path) -> None:
-        report = check(Options((self.encrypted(tmp_path),), Code("tests.replay.planted.kitchen:Kitchen")))
+        report = check(GateOptions((self.encrypted(tmp_path),), CodeUnderTest("tests.replay.planted.kitchen:Kitchen")))
         assert not report.green
 
 

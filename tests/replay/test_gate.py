@@ -12,13 +12,13 @@ from uuid import uuid4
 import psutil
 import pytest
 
-from photo_worker.replay.engine import Code, Engine, Job, Outcome
-from photo_worker.replay.gate import Options, Report, check
+from photo_worker.replay.gate import GateOptions, GateReport, check
 from photo_worker.replay.histories import Provenance, core_flags, patch_ids, provenance_path, sha256_of
+from photo_worker.replay.replay_pool import CodeUnderTest, ReplayOutcome, ReplayPool, ReplayTask
 from photo_worker.replay_errors import AllowListInvalid, ReplayTargetBroken, ReplayTargetInvalid, WorkflowUnknown
 
 GOOD = Path(__file__).parent / "planted" / "kitchen.json"
-KITCHEN = Code(workflows="tests.replay.planted.kitchen:Kitchen")
+KITCHEN = CodeUnderTest(workflows="tests.replay.planted.kitchen:Kitchen")
 
 
 def copy(folder: Path, name: str, *, dish: str | None = None) -> Path:
@@ -56,16 +56,18 @@ def sign(path: Path) -> None:
     provenance_path(path).write_text(kept.to_json(), encoding="utf-8")
 
 
-def codes(report: Report) -> set[str]:
+def codes(report: GateReport) -> set[str]:
     return {finding.code for finding in report.findings}
 
 
-def loose(*paths: Path, code: Code = KITCHEN, limit_seconds: float = 60.0, jobs: int | None = None) -> Options:
+def loose(
+    *paths: Path, code: CodeUnderTest = KITCHEN, limit_seconds: float = 60.0, jobs: int | None = None
+) -> GateOptions:
     """Return options that ask for neither coverage nor provenance."""
-    return Options(paths, code, limit_seconds=limit_seconds, jobs=jobs, coverage=False, provenance=False)
+    return GateOptions(paths, code, limit_seconds=limit_seconds, jobs=jobs, coverage=False, provenance=False)
 
 
-def codec(folder: Path, body: str) -> Code:
+def codec(folder: Path, body: str) -> CodeUnderTest:
     """Write a data converter whose codec runs ``body`` for each sequence of payloads it decodes."""
     (folder / "own_converter.py").write_text(
         "import asyncio, os\n"
@@ -177,7 +179,7 @@ class TestFiles:
         assert all(entry.replayed for entry in report.checked)
 
     def test_a_type_that_the_code_does_not_have(self) -> None:
-        report = check(loose(GOOD, code=Code(workflows="tests.replay.planted.kitchen:Oven")))
+        report = check(loose(GOOD, code=CodeUnderTest(workflows="tests.replay.planted.kitchen:Oven")))
         assert codes(report) == {"workflow_type_unknown"}
         assert "planted_kitchen" in report.findings[0].what
 
@@ -200,13 +202,15 @@ class TestFiles:
 class TestControl:
     @pytest.mark.parametrize("blind_to", ["command", "drift"])
     def test_a_planted_fault_that_goes_unseen_is_red(self, blind_to: str, monkeypatch: pytest.MonkeyPatch) -> None:
-        run = Engine.run
+        run = ReplayPool.run
 
-        def blind(self: Engine, work: Sequence[Job], on_outcome: Callable[[Outcome], None] = lambda _: None) -> object:
+        def blind(
+            self: ReplayPool, work: Sequence[ReplayTask], on_outcome: Callable[[ReplayOutcome], None] = lambda _: None
+        ) -> object:
             outcomes = run(self, work, on_outcome)
-            return [replace(each, findings=()) if each.job.plant == blind_to else each for each in outcomes]
+            return [replace(each, findings=()) if each.task.mutation == blind_to else each for each in outcomes]
 
-        monkeypatch.setattr(Engine, "run", blind)
+        monkeypatch.setattr(ReplayPool, "run", blind)
         report = check(loose(GOOD))
         assert codes(report) == {f"control_missed_{blind_to}"}
         assert report.controls["planted_kitchen"][blind_to] is False
@@ -222,7 +226,7 @@ class TestCoverage:
 
     def test_a_workflow_without_any_history_is_red(self, tmp_path: Path) -> None:
         copy(tmp_path, "success")
-        code = Code(workflows="own_workflows:WORKFLOWS", path=(str(tmp_path),))
+        code = CodeUnderTest(workflows="own_workflows:WORKFLOWS", path=(str(tmp_path),))
         module = "from tests.replay.planted.kitchen import Bell, Kitchen\nWORKFLOWS = [Bell, Kitchen]\n"
         (tmp_path / "own_workflows.py").write_text(module, encoding="utf-8")
         report = check(replace(loose(tmp_path, code=code), coverage=True))
@@ -244,7 +248,7 @@ class TestCoverage:
 class TestAllowList:
     ENTRY = '[[coverage]]\nworkflow = "planted_kitchen"\nexit = "{exit}"\nreason = "no run of it lives"\n'
 
-    def options(self, folder: Path, text: str) -> Options:
+    def options(self, folder: Path, text: str) -> GateOptions:
         allow = folder.parent / f"{folder.name}.toml"
         allow.write_text(text, encoding="utf-8")
         return replace(loose(folder), coverage=True, allow=allow)
@@ -302,17 +306,17 @@ class TestCode:
     )
     def test_a_path_that_leads_to_no_workflow(self, workflows: str) -> None:
         with pytest.raises(ReplayTargetInvalid):
-            check(loose(GOOD, code=Code(workflows=workflows)))
+            check(loose(GOOD, code=CodeUnderTest(workflows=workflows)))
 
     def test_code_that_cannot_be_imported(self, tmp_path: Path) -> None:
         (tmp_path / "broken_code.py").write_text("import json\n1 / 0\n", encoding="utf-8")
         with pytest.raises(ReplayTargetBroken, match="ZeroDivisionError"):
-            check(loose(GOOD, code=Code(workflows="broken_code:W", path=(str(tmp_path),))))
+            check(loose(GOOD, code=CodeUnderTest(workflows="broken_code:W", path=(str(tmp_path),))))
 
     def test_code_that_prints_is_no_answer(self, tmp_path: Path) -> None:
         text = "print('{}', flush=True)\nfrom tests.replay.planted.kitchen import Kitchen\n"
         (tmp_path / "loud_code.py").write_text(text, encoding="utf-8")
-        assert check(loose(GOOD, code=Code(workflows="loud_code:Kitchen", path=(str(tmp_path),)))).green
+        assert check(loose(GOOD, code=CodeUnderTest(workflows="loud_code:Kitchen", path=(str(tmp_path),)))).green
 
     def test_code_that_no_replay_can_repeat_is_red(self, tmp_path: Path) -> None:
         text = (
@@ -322,7 +326,7 @@ class TestCode:
             "WORKFLOWS = [Kitchen, Dice]\n"
         )
         (tmp_path / "dice_code.py").write_text(text, encoding="utf-8")
-        options = loose(GOOD, code=Code(workflows="dice_code:WORKFLOWS", path=(str(tmp_path),)))
+        options = loose(GOOD, code=CodeUnderTest(workflows="dice_code:WORKFLOWS", path=(str(tmp_path),)))
         report = check(options)
         assert {finding.kind for finding in report.findings} == {"static"}
         assert (report.findings[0].source or "").endswith("dice_code.py:8")

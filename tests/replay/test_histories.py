@@ -21,9 +21,7 @@ from temporalio.worker import Replayer, UnsandboxedWorkflowRunner
 from photo_worker import policies
 from photo_worker.contracts.image import ImageProcessingResult
 from photo_worker.orchestration.converter import data_converter
-from photo_worker.replay.course import deviation
-from photo_worker.replay.engine import Code
-from photo_worker.replay.gate import Options, check
+from photo_worker.replay.gate import GateOptions, check
 from photo_worker.replay.histories import (
     Provenance,
     attributes,
@@ -34,6 +32,8 @@ from photo_worker.replay.histories import (
     provenance_path,
     sdk_version,
 )
+from photo_worker.replay.outcomes import difference_from_expected
+from photo_worker.replay.replay_pool import CodeUnderTest
 from photo_worker.replay.scenarios import Scenario
 from photo_worker.replay.target_names import PRODUCT_WORKFLOWS
 from photo_worker.workflows.image import ImageProcessingWorkflow
@@ -50,7 +50,7 @@ def test_a_history_says_what_its_scenario_says(corpus: Corpus, scenario: Scenari
     recorded = list(corpus.releases(scenario))
     assert recorded, "record it: photo-worker replay record"
     for paths in recorded:
-        assert deviation(scenario.expected, [load(path) for path in paths]) is None
+        assert difference_from_expected(scenario.expected, [load(path) for path in paths]) is None
 
 
 @pytest.mark.parametrize(("corpus", "path"), _FILES)
@@ -92,7 +92,7 @@ async def test_the_bare_replayer_accepts_it(corpus: Corpus, path: Path) -> None:
 def test_the_gate_is_green_for_each_collection(corpus: Corpus, code: str) -> None:
     allowed = corpus.root.with_name("allowed_drift.toml")
     allow = allowed if allowed.exists() else None
-    report = check(Options(paths=(corpus.root,), code=Code(workflows=code), allow=allow, static=False))
+    report = check(GateOptions(paths=(corpus.root,), code=CodeUnderTest(workflows=code), allow=allow, static=False))
     assert [finding.what for finding in report.findings] == []
     assert len(report.checked) == len(corpus.files())
 
@@ -157,19 +157,19 @@ class TestARecordingThatDiffers:
     def test_other_attempts(self, scenario: Scenario, history: dict[str, Any]) -> None:
         started = [event for event in history["events"] if event_name(event) == "ActivityTaskStarted"][1]
         started["activityTaskStartedEventAttributes"]["attempt"] = 2
-        assert "attempts=2" in (deviation(scenario.expected, [history]) or "")
+        assert "attempts=2" in (difference_from_expected(scenario.expected, [history]) or "")
 
     def test_another_exit(self, scenario: Scenario, history: dict[str, Any]) -> None:
         history["events"][-1]["eventType"] = "EVENT_TYPE_WORKFLOW_EXECUTION_CANCELED"
-        assert "exit" in (deviation(scenario.expected, [history]) or "")
+        assert "exit" in (difference_from_expected(scenario.expected, [history]) or "")
 
     def test_another_activity(self, scenario: Scenario, history: dict[str, Any]) -> None:
         scheduled = [event for event in history["events"] if event_name(event) == "ActivityTaskScheduled"][1]
         scheduled["activityTaskScheduledEventAttributes"]["activityType"]["name"] = "ocr_elsewhere"
-        assert "ocr_elsewhere" in (deviation(scenario.expected, [history]) or "")
+        assert "ocr_elsewhere" in (difference_from_expected(scenario.expected, [history]) or "")
 
     def test_another_number_of_runs(self, scenario: Scenario, history: dict[str, Any]) -> None:
-        assert "2 runs" in (deviation(scenario.expected, [history, history]) or "")
+        assert "2 runs" in (difference_from_expected(scenario.expected, [history, history]) or "")
 
 
 def strings(value: Any, name: str = "") -> Iterator[tuple[str, str]]:

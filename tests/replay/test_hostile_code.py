@@ -12,8 +12,8 @@ from typing import Any
 
 import pytest
 
-from photo_worker.replay.engine import Code, Engine
 from photo_worker.replay.gate import check
+from photo_worker.replay.replay_pool import CodeUnderTest, ReplayPool
 from photo_worker.replay_errors import ReplayTargetBroken
 from tests.replay.test_at_command import ROOT, head
 from tests.replay.test_gate import GOOD, codes, copy, loose
@@ -59,7 +59,7 @@ def test_what_the_code_does_to_its_process_is_no_matter(tmp_path: Path, name: st
     assert data["controls"] == {"planted_kitchen": {"command": True, "drift": True}}
 
 
-def answering(folder: Path, *lines: bytes) -> Code:
+def answering(folder: Path, *lines: bytes) -> CodeUnderTest:
     """Return code that answers in place of the process that imports it, wherever that answers."""
     text = (
         "import os\nfrom pathlib import Path\n"
@@ -68,7 +68,7 @@ def answering(folder: Path, *lines: bytes) -> Code:
         "    except OSError:\n        pass\n"
     )
     (folder / "writing_code.py").write_text(text + _END, encoding="utf-8")
-    return Code("writing_code:Kitchen", path=(str(folder),))
+    return CodeUnderTest("writing_code:Kitchen", path=(str(folder),))
 
 
 NO_ANSWERS = [b"no answer", b"{}", b"[]", b'{"types": 1}', b'{"types": {"planted_kitchen": null}}']
@@ -91,7 +91,7 @@ def test_so_is_one_to_a_replay(tmp_path: Path, answer: bytes) -> None:
 
 @pytest.mark.parametrize("answer", NO_OUTCOMES[:2])
 def test_and_one_to_the_static_check(tmp_path: Path, answer: bytes) -> None:
-    with Engine(answering(tmp_path, TYPES, answer)) as engine:
+    with ReplayPool(answering(tmp_path, TYPES, answer)) as engine:
         engine.types()
         with pytest.raises(ReplayTargetBroken, match="answered with what is none"):
             engine.read_code()
@@ -103,7 +103,9 @@ class TestOtherOrder:
     def test_code_that_cannot_be_imported_is_told_beside_the_rest(self, tmp_path: Path) -> None:
         text = "import os\nif os.environ['PYTHONHASHSEED'] == '1':\n    raise RuntimeError('not in this order')\n"
         (tmp_path / "seed_code.py").write_text(text + _END, encoding="utf-8")
-        report = check(replace(loose(GOOD, code=Code("seed_code:Kitchen", path=(str(tmp_path),))), static=False))
+        report = check(
+            replace(loose(GOOD, code=CodeUnderTest("seed_code:Kitchen", path=(str(tmp_path),))), static=False)
+        )
         assert codes(report) == {"replay_target_broken"}
         assert "not in this order" in report.findings[0].what
         assert [entry.state for entry in report.checked] == ["ok"]
@@ -121,7 +123,7 @@ class TestOtherOrder:
             "        await workflow.wait_condition(lambda: False)\n"
         )
         (tmp_path / "picks_code.py").write_text(text, encoding="utf-8")
-        code = Code("picks_code:Waits", path=(str(tmp_path),))
+        code = CodeUnderTest("picks_code:Waits", path=(str(tmp_path),))
         report = check(replace(loose(head(tmp_path / "run.json", "waits"), code=code), static=False))
         assert codes(report) == {"order"}
         assert "workflow_task_failed" in report.findings[0].what
@@ -154,7 +156,7 @@ def test_a_further_process_that_does_not_come_up_is_a_finding_of_its_history(tmp
     )
     (tmp_path / "once_code.py").write_text(text, encoding="utf-8")
     dying, good = copy(tmp_path, "a", dish="crash"), copy(tmp_path, "b")
-    code = Code("tests.replay.planted.kitchen:Kitchen", "once_code:converter", (str(tmp_path),))
+    code = CodeUnderTest("tests.replay.planted.kitchen:Kitchen", "once_code:converter", (str(tmp_path),))
     report = check(replace(loose(dying, good, code=code, jobs=1), static=False))
     of_good = next(entry for entry in report.checked if entry.path == good)
     assert [finding.code for finding in of_good.findings] == ["replay_crash"]

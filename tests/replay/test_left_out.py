@@ -13,9 +13,9 @@ from uuid import uuid4
 import pytest
 
 from photo_worker.cli import run
-from photo_worker.replay.control import can_show
-from photo_worker.replay.gate import Report, check
+from photo_worker.replay.gate import GateReport, check
 from photo_worker.replay.histories import search
+from photo_worker.replay.mutations import can_reveal
 from photo_worker.replay.preflight import duplicates, inspect
 from photo_worker.replay_errors import ReplayNothingFound
 from tests.replay.test_gate import GOOD, codes, copy, loose, sign
@@ -112,7 +112,7 @@ def test_a_type_whose_runs_all_wait_is_not_red(tmp_path: Path) -> None:
     path.write_text(json.dumps(document), encoding="utf-8")
     history, _ = inspect(path)
     assert history is not None
-    assert not can_show(history, "drift")
+    assert not can_reveal(history, "drift")
     options = loose(path)
     report = check(replace(options, code=replace(options.code, workflows="tests.replay.planted.kitchen:Bell")))
     assert report.green, report.findings
@@ -172,7 +172,7 @@ def test_a_wrong_option_stands_in_every_report(
 def test_an_error_that_a_signal_comes_with_is_told_as_well(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    def refused(*given: Any) -> Report:
+    def refused(*given: Any) -> GateReport:
         given[-1].ended_by = signal.SIGTERM
         raise ReplayNothingFound(asked="any type")
 

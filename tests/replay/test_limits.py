@@ -12,9 +12,9 @@ from pathlib import Path
 import psutil
 import pytest
 
-from photo_worker.replay.engine import Code
-from photo_worker.replay.gate import Options, check
+from photo_worker.replay.gate import GateOptions, check
 from photo_worker.replay.process import LOG_BYTES, Child, Gone
+from photo_worker.replay.replay_pool import CodeUnderTest
 from tests.replay.test_gate import GOOD, codec, codes, copy, loose
 
 FORKS = """
@@ -49,7 +49,7 @@ def lives(number: int) -> bool:
 
 def test_code_that_forks_is_checked_and_its_forks_are_ended(tmp_path: Path, forked: Path) -> None:
     (tmp_path / "forking_code.py").write_text(FORKS.format(told=str(forked)), encoding="utf-8")
-    code = Code("forking_code:Kitchen", path=(str(tmp_path),))
+    code = CodeUnderTest("forking_code:Kitchen", path=(str(tmp_path),))
     report = check(replace(loose(GOOD, code=code), static=False))
     assert report.green, report.findings
     numbers = [int(line) for line in forked.read_text(encoding="utf-8").split()]
@@ -76,7 +76,7 @@ def test_the_whole_run_has_a_limit_that_names_what_it_did_not_reach(tmp_path: Pa
     folder = tmp_path / "histories"
     paths = [copy(folder, f"run{number}", dish="hang") for number in range(5)]
     began = time.monotonic()
-    options: Options = replace(loose(folder, code=code, limit_seconds=120.0, jobs=1), run_limit_seconds=15.0)
+    options: GateOptions = replace(loose(folder, code=code, limit_seconds=120.0, jobs=1), run_limit_seconds=15.0)
     report = check(options)
     assert time.monotonic() - began < 60
     assert "run_limit_exceeded" in codes(report)
@@ -93,5 +93,5 @@ def test_what_follows_the_order_of_a_set_is_red_each_time(tmp_path: Path) -> Non
     names = "set(['leek', 'plum', 'fig', 'pea', 'beet'])"
     text = text.replace(old, f"            wash,\n            ','.join({names}),\n")
     (tmp_path / "set_kitchen.py").write_text(text, encoding="utf-8")
-    report = check(replace(loose(GOOD, code=Code("set_kitchen:Kitchen", path=(str(tmp_path),))), static=False))
+    report = check(replace(loose(GOOD, code=CodeUnderTest("set_kitchen:Kitchen", path=(str(tmp_path),))), static=False))
     assert "order" in {finding.code for finding in report.findings}

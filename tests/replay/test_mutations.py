@@ -13,9 +13,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from photo_worker.replay.engine import Code, Engine, Job
 from photo_worker.replay.findings import Finding
 from photo_worker.replay.preflight import inspect, unknown_type
+from photo_worker.replay.replay_pool import CodeUnderTest, ReplayPool, ReplayTask
 from tests.replay.planted.broken import GOOD, good
 from tests.replay.planted.plants import PLANTS
 from tests.replay.planted.variants import lay_out
@@ -95,22 +95,22 @@ def _change(document: Any, where: tuple[Any, ...], drop: bool, what: Any) -> Non
 
 
 @pytest.fixture(scope="module")
-def engines(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Engine, Engine]]:
+def engines(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[ReplayPool, ReplayPool]]:
     """Return the gate's engine with the right code, and with a plant that the good history shows."""
     folder = tmp_path_factory.mktemp("wrong")
     plant = next(plant for plant in PLANTS if plant.name == "activity renamed")
     workflows, _ = lay_out([plant], {"kitchen": GOOD}, folder)
     root = str(Path(__file__).resolve().parents[2])
-    right = Code("tests.replay.planted.kitchen:Kitchen", path=(root,))
-    wrong = Code(workflows, path=(str(folder), root))
+    right = CodeUnderTest("tests.replay.planted.kitchen:Kitchen", path=(root,))
+    wrong = CodeUnderTest(workflows, path=(str(folder), root))
     with (
-        Engine(right, limit_seconds=LIMIT_SECONDS, jobs=1) as engine,
-        Engine(wrong, limit_seconds=LIMIT_SECONDS, jobs=1) as diverging,
+        ReplayPool(right, limit_seconds=LIMIT_SECONDS, jobs=1) as engine,
+        ReplayPool(wrong, limit_seconds=LIMIT_SECONDS, jobs=1) as diverging,
     ):
         yield engine, diverging
 
 
-def judged(engine: Engine, document: dict[str, Any], path: Path, workflow_type: str) -> tuple[Finding, ...]:
+def judged(engine: ReplayPool, document: dict[str, Any], path: Path, workflow_type: str) -> tuple[Finding, ...]:
     """Return what the gate finds in one file: before its replay, or by it."""
     path.write_text(json.dumps(document), encoding="utf-8")
     history, faults = inspect(path)
@@ -119,7 +119,7 @@ def judged(engine: Engine, document: dict[str, Any], path: Path, workflow_type: 
     unknown = unknown_type(history, [workflow_type])
     if unknown is not None:
         return (unknown,)
-    (outcome,) = engine.run([Job(path)])
+    (outcome,) = engine.run([ReplayTask(path)])
     return outcome.findings
 
 
@@ -127,7 +127,7 @@ def judged(engine: Engine, document: dict[str, Any], path: Path, workflow_type: 
 @given(changes=mutations)
 @pytest.mark.timeout(600)
 def test_damage_ends_in_a_finding_or_a_replay_within_the_limit(
-    engines: tuple[Engine, Engine], tmp_path: Path, changes: list[_Mutation]
+    engines: tuple[ReplayPool, ReplayPool], tmp_path: Path, changes: list[_Mutation]
 ) -> None:
     engine, _ = engines
     path = tmp_path / f"{uuid4()}.json"
@@ -144,7 +144,7 @@ def test_damage_ends_in_a_finding_or_a_replay_within_the_limit(
 @given(changes=mutations)
 @pytest.mark.timeout(600)
 def test_damage_turns_no_failing_history_green(
-    engines: tuple[Engine, Engine], tmp_path: Path, changes: list[_Mutation]
+    engines: tuple[ReplayPool, ReplayPool], tmp_path: Path, changes: list[_Mutation]
 ) -> None:
     """The code renames the first activity, which event 5 records: only a history without that event may pass."""
     _, diverging = engines

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from photo_worker.replay.engine import Code
-from photo_worker.replay.gate import Checked, Options, Report, check
+from photo_worker.replay.gate import CheckedHistory, GateOptions, GateReport, check
+from photo_worker.replay.replay_pool import CodeUnderTest
 from tests.replay.planted.plants import HARMLESS, PLANTS, Plant, Shown
 from tests.replay.planted.variants import lay_out
 
@@ -26,15 +26,15 @@ LOCATED = [
 
 
 @pytest.fixture(scope="module")
-def report(tmp_path_factory: pytest.TempPathFactory) -> tuple[Report, dict[str, Path]]:
+def report(tmp_path_factory: pytest.TempPathFactory) -> tuple[GateReport, dict[str, Path]]:
     """Return one run of the gate over all plants, and where each one's history lies."""
     folder = tmp_path_factory.mktemp("planted")
     workflows, files = lay_out([*PLANTS, *HARMLESS], {name: FOLDER / f"{name}.json" for name in SHOWN}, folder)
-    code = Code(workflows=workflows, path=(str(folder),))
-    return check(Options((folder / "histories",), code, coverage=False, provenance=False)), files
+    code = CodeUnderTest(workflows=workflows, path=(str(folder),))
+    return check(GateOptions((folder / "histories",), code, coverage=False, provenance=False)), files
 
 
-def of(report: tuple[Report, dict[str, Path]], plant: Plant) -> Checked:
+def of(report: tuple[GateReport, dict[str, Path]], plant: Plant) -> CheckedHistory:
     found, files = report
     (checked,) = [each for each in found.checked if each.path == files[plant.name]]
     return checked
@@ -45,7 +45,7 @@ def named(plants: list[Plant]) -> list[object]:
 
 
 @pytest.mark.parametrize("plant", named(PLANTS))
-def test_caught_and_named(report: tuple[Report, dict[str, Path]], plant: Plant) -> None:
+def test_caught_and_named(report: tuple[GateReport, dict[str, Path]], plant: Plant) -> None:
     checked = of(report, plant)
     assert checked.state == "failed"
     assert {finding.kind for finding in checked.findings} == {plant.kind}
@@ -58,19 +58,19 @@ def test_caught_and_named(report: tuple[Report, dict[str, Path]], plant: Plant) 
 
 
 @pytest.mark.parametrize("plant", named(LOCATED))
-def test_the_line_that_asks_for_it_is_named(report: tuple[Report, dict[str, Path]], plant: Plant) -> None:
+def test_the_line_that_asks_for_it_is_named(report: tuple[GateReport, dict[str, Path]], plant: Plant) -> None:
     checked = of(report, plant)
     module = checked.path.stem
     assert any(f"{module}.py:" in (finding.source or "") for finding in checked.findings), checked.findings
 
 
 @pytest.mark.parametrize("plant", named(HARMLESS))
-def test_a_right_change_stays_green(report: tuple[Report, dict[str, Path]], plant: Plant) -> None:
+def test_a_right_change_stays_green(report: tuple[GateReport, dict[str, Path]], plant: Plant) -> None:
     checked = of(report, plant)
     assert (checked.state, checked.findings) == ("ok", ())
 
 
-def test_the_negative_control_ran_for_every_variant(report: tuple[Report, dict[str, Path]]) -> None:
+def test_the_negative_control_ran_for_every_variant(report: tuple[GateReport, dict[str, Path]]) -> None:
     found, _ = report
     harmless = found.controls
     assert all(harmless[f"planted_kitchen_{len(PLANTS) + number:02}"]["command"] for number in range(len(HARMLESS)))

@@ -12,11 +12,19 @@ from click.testing import CliRunner
 
 from photo_worker.cli import cli
 from photo_worker.replay.histories import Provenance, provenance_path
-from photo_worker.replay.image_scenarios import SCENARIOS, playbook
-from photo_worker.replay.record import Recorded, choose, history_paths, record, refuse_existing, replay_problem, write
+from photo_worker.replay.image_scenarios import SCENARIOS, scenario_suite
+from photo_worker.replay.record import (
+    RecordedHistory,
+    choose,
+    history_paths,
+    record,
+    refuse_existing,
+    replay_problem,
+    write,
+)
+from photo_worker.replay.scenario_runner import ScenarioRunner
 from photo_worker.replay.scenarios import Expected, Scenario
 from photo_worker.replay.scrub import scrub
-from photo_worker.replay.stage import Stage
 from photo_worker.replay_errors import (
     HistoryExists,
     HistoryUnscrubbable,
@@ -34,8 +42,8 @@ PHOTO = FIXTURES / "photos" / "clean-print.png"
 
 
 @pytest.fixture
-def stage(harness: Harness) -> Stage:
-    return Stage(harness.client, harness.settings, build_worker, playbook(PHOTO), harness.application)
+def stage(harness: Harness) -> ScenarioRunner:
+    return ScenarioRunner(harness.client, harness.settings, build_worker, scenario_suite(PHOTO), harness.application)
 
 
 def named(name: str) -> Scenario:
@@ -46,24 +54,26 @@ def written(folder: Path) -> list[Path]:
     return list(folder.iterdir())
 
 
-async def all_of(recording: AsyncIterator[Recorded]) -> list[Recorded]:
+async def all_of(recording: AsyncIterator[RecordedHistory]) -> list[RecordedHistory]:
     return [one async for one in recording]
 
 
 @pytest.mark.stack
 class TestOnTheStack:
-    async def test_what_is_recorded_today_is_what_stands_in_the_repository(self, stage: Stage, tmp_path: Path) -> None:
+    async def test_what_is_recorded_today_is_what_stands_in_the_repository(
+        self, stage: ScenarioRunner, tmp_path: Path
+    ) -> None:
         wanted = [
             "lifetime-success-configured-engine",
             "lifetime-object-missing",
             "lifetime-cancelled-in-ocr",
             "lifetime-worker-restarted",
         ]
-        stage.playbook = dataclasses.replace(stage.playbook, scenarios=choose(SCENARIOS, wanted))
+        stage.suite = dataclasses.replace(stage.suite, scenarios=choose(SCENARIOS, wanted))
         stage.settings = stage.settings.model_copy(update={"ocr_engine": "recorded"})
         assert stage.application is not None
         stage.application.settings = stage.settings
-        ended = await all_of(record(stage, stage.playbook.scenarios, tmp_path))
+        ended = await all_of(record(stage, stage.suite.scenarios, tmp_path))
         assert {one.scenario.name: one.error for one in ended} == dict.fromkeys(wanted)
         for one in ended:
             (path,) = one.paths
@@ -74,21 +84,21 @@ class TestOnTheStack:
         with pytest.raises(HistoryExists):
             await all_of(record(stage, again, tmp_path))
 
-    async def test_raw_and_scrubbed_replay_alike(self, stage: Stage) -> None:
+    async def test_raw_and_scrubbed_replay_alike(self, stage: ScenarioRunner) -> None:
         for name in ("lifetime-type-not-expected", "lifetime-cancelled-in-verify"):
-            raw = [history.to_json_dict() for history in await stage.perform(named(name))]
+            raw = [history.to_json_dict() for history in await stage.run(named(name))]
             scrubbed = [scrub(history, task_queues=stage.queues) for history in raw]
             assert raw != scrubbed
-            assert replay_problem(stage.playbook.code, raw) is None
-            assert replay_problem(stage.playbook.code, scrubbed) is None
+            assert replay_problem(stage.suite.code, raw) is None
+            assert replay_problem(stage.suite.code, scrubbed) is None
 
     async def test_a_chain_is_recorded_run_by_run(self, harness: Harness, tmp_path: Path) -> None:
-        stage = Stage(harness.client, harness.settings, build_worker, PLAYBOOK)
+        stage = ScenarioRunner(harness.client, harness.settings, build_worker, PLAYBOOK)
         (ended,) = await all_of(record(stage, [named("batch-success")], tmp_path))
         assert ended.error is None
         assert [path.name for path in ended.paths] == [f"batch-success-run{number}.json" for number in (1, 2, 3)]
 
-    async def test_a_scenario_that_ends_otherwise_writes_nothing(self, stage: Stage, tmp_path: Path) -> None:
+    async def test_a_scenario_that_ends_otherwise_writes_nothing(self, stage: ScenarioRunner, tmp_path: Path) -> None:
         wrong = dataclasses.replace(named("lifetime-object-missing"), expected=Expected("success"))
         (ended,) = await all_of(record(stage, [wrong], tmp_path))
         assert isinstance(ended.error, ScenarioDeviated)
@@ -98,7 +108,7 @@ class TestOnTheStack:
     async def test_a_constant_that_scrubbing_would_change_writes_nothing(
         self, harness: Harness, tmp_path: Path
     ) -> None:
-        stage = Stage(harness.client, harness.settings, build_worker, PLAYBOOK)
+        stage = ScenarioRunner(harness.client, harness.settings, build_worker, PLAYBOOK)
         (ended,) = await all_of(record(stage, [dataclasses.replace(named("patched-failure"), keep=())], tmp_path))
         assert isinstance(ended.error, RecordingUnfit)
         assert "once scrubbed" in ended.error.message

@@ -14,10 +14,10 @@ from rich.console import Console
 from photo_worker.cli import run
 from photo_worker.replay.clock import Clock
 from photo_worker.replay.coverage import Coverage
-from photo_worker.replay.engine import Code
 from photo_worker.replay.findings import Finding
-from photo_worker.replay.gate import Checked, Options, Report, check
+from photo_worker.replay.gate import CheckedHistory, GateOptions, GateReport, check
 from photo_worker.replay.preflight import inspect
+from photo_worker.replay.replay_pool import CodeUnderTest
 from photo_worker.replay.report import as_dict, print_text
 from photo_worker.replay.report_ci import to_github, to_junit
 from tests.replay.test_gate import copy
@@ -43,10 +43,10 @@ MISSING = Finding("coverage", "coverage_missing", "No failure.", "WHY", "DO", wo
 
 
 @pytest.fixture
-def red() -> Report:
+def red() -> GateReport:
     history, _ = inspect(GOOD)
-    return Report(
-        checked=[Checked(GOOD, history, (DRIFT,), (), True, 9, 0.5)],
+    return GateReport(
+        checked=[CheckedHistory(GOOD, history, (DRIFT,), (), True, 9, 0.5)],
         findings=[DRIFT, MISSING],
         coverage=[Coverage("planted_kitchen", {"success": 1}, {"finer": 1}, {"finer": 0})],
         controls={"planted_kitchen": {"command": True, "drift": False}},
@@ -60,14 +60,14 @@ def junit(text: str) -> Element:
     return suite
 
 
-def text_of(report: Report) -> str:
+def text_of(report: GateReport) -> str:
     out = io.StringIO()
     print_text(report, Console(file=out, width=120))
     return out.getvalue()
 
 
 class TestText:
-    def test_says_what_where_why_and_what_to_do(self, red: Report) -> None:
+    def test_says_what_where_why_and_what_to_do(self, red: GateReport) -> None:
         text = text_of(red)
         for part in (DRIFT.why, "photo-worker replay record", "drift_arguments", "event 7 ActivityTaskScheduled"):
             assert part in text
@@ -77,12 +77,12 @@ class TestText:
         assert "1 failed" in text.splitlines()[-1]
         assert "1 of 2 planted faults caught" in text.splitlines()[-1]
 
-    def test_shows_what_is_covered(self, red: Report) -> None:
+    def test_shows_what_is_covered(self, red: GateReport) -> None:
         assert "finer 1/0" in text_of(red)
 
 
 class TestJson:
-    def test_has_every_fact(self, red: Report) -> None:
+    def test_has_every_fact(self, red: GateReport) -> None:
         data = json.loads(json.dumps(as_dict(red)))
         assert data["green"] is False
         assert data["histories"][0]["findings"] == ["drift_arguments"]
@@ -92,7 +92,7 @@ class TestJson:
 
 
 class TestJunit:
-    def test_counts_and_names_what_failed(self, red: Report) -> None:
+    def test_counts_and_names_what_failed(self, red: GateReport) -> None:
         suite = junit(to_junit(red))
         cases = {case.get("name"): case for case in suite}
         assert suite.get("tests") == str(len(cases)) == "4"
@@ -107,7 +107,7 @@ class TestJunit:
         copies = [copy(tmp_path, f"run{number}") for number in range(3)]
         # A run that is over as soon as its first history has been replayed.
         clock = Clock()
-        options = Options(tuple(copies), Code(TARGET[1]), jobs=1, coverage=False, provenance=False)
+        options = GateOptions(tuple(copies), CodeUnderTest(TARGET[1]), jobs=1, coverage=False, provenance=False)
         report = check(options, lambda done, total: clock.stop(signal.SIGTERM), clock)
         assert [entry.replayed for entry in report.checked] == [True, False, False]
         suite = junit(to_junit(report))
@@ -120,12 +120,12 @@ class TestJunit:
         assert (suite.get("skipped"), suite.get("failures")) == ("2", "1")
 
     def test_green_has_no_failures(self) -> None:
-        suite = junit(to_junit(Report()))
+        suite = junit(to_junit(GateReport()))
         assert (suite.get("failures"), suite.findall(".//failure")) == ("0", [])
 
 
 class TestGithub:
-    def test_points_at_the_line_of_the_code(self, red: Report) -> None:
+    def test_points_at_the_line_of_the_code(self, red: GateReport) -> None:
         first, second, last = to_github(red).splitlines()
         assert first.startswith("::error file=shop/a%2Cb.py,line=12,title=replay gate%3A drift_arguments::")
         assert "50%25" in first
@@ -134,7 +134,7 @@ class TestGithub:
         assert last.startswith("::error title=replay gate::red")
 
     def test_green_is_a_notice(self) -> None:
-        assert to_github(Report()).startswith("::notice")
+        assert to_github(GateReport()).startswith("::notice")
 
 
 class TestCommand:
@@ -216,9 +216,9 @@ class TestCommand:
 def test_names_with_escape_sequences_do_not_reach_the_terminal() -> None:
     """A sequence in a file's name could clear the screen, or write over what was found."""
     finding = Finding("preflight", "file_not_read", "It is \x1b[2Jnone.", "why", "fix", file="runs/a\x1b[31m\n.json")
-    text = text_of(Report(findings=[finding]))
+    text = text_of(GateReport(findings=[finding]))
     assert "\x1b" not in text
     assert "a\\x1b[31m" in text
-    annotations = to_github(Report(findings=[finding]))
+    annotations = to_github(GateReport(findings=[finding]))
     assert "\x1b" not in annotations
     assert "a\\x1b[31m%0A.json" in annotations

@@ -23,8 +23,8 @@ from temporalio.common import RawValue
 from temporalio.exceptions import ApplicationError
 from temporalio.worker import Replayer, UnsandboxedWorkflowRunner, Worker
 
-from photo_worker.replay.engine import Code
-from photo_worker.replay.gate import Options, check
+from photo_worker.replay.gate import GateOptions, check
+from photo_worker.replay.replay_pool import CodeUnderTest
 from photo_worker.replay.scrub import scrub
 from photo_worker.replay.server import Selection, download, keep
 from photo_worker.replay.target_names import PRODUCT_CONVERTER
@@ -405,8 +405,8 @@ async def test_encrypted_payloads_are_read_with_the_converter_that_is_named(serv
     assert "binary/sealed" in str(base64.b64decode(first_payload(run.path)["metadata"]["encoding"]))
 
     def findings(workflows: str, converter: str) -> list[str]:
-        code = Code(f"tests.replay.planted.sealed:{workflows}", converter, (str(FIXTURES.parent),))
-        return [finding.code for finding in check(Options((run.path,), code, static=False)).findings]
+        code = CodeUnderTest(f"tests.replay.planted.sealed:{workflows}", converter, (str(FIXTURES.parent),))
+        return [finding.code for finding in check(GateOptions((run.path,), code, static=False)).findings]
 
     named = "tests.replay.planted.sealed:data_converter"
     assert await asyncio.to_thread(findings, "Letter", named) == []

@@ -15,28 +15,28 @@ from temporalio.service import RPCError, RPCStatusCode
 
 from photo_worker.bootstrap import Application
 from photo_worker.replay.scenarios import (
-    Await,
+    Action,
+    ActivityOutcome,
     Cancel,
     Expected,
-    Interference,
-    Playbook,
+    FaultInjection,
     Query,
-    Ran,
-    Reach,
-    Release,
     RestartWorker,
     Scenario,
+    ScenarioSuite,
     Signal,
-    Step,
+    Unblock,
     Update,
+    WaitForEvent,
+    WaitUntilBlocked,
 )
 from tests.replay.features.workflows import ACTIVITIES, DISH, WORKFLOWS, BeforePatchWorkflow, Order
 
 COOK, WASH = "feature_cook", "feature_wash"
-_COOKED = Ran(COOK, "completed")
-_WASHED = Ran(WASH, "completed")
-_UNDER_WAY = Ran(COOK, "cancel_requested", None)
-_NOT_COOKED = Ran(COOK, "failed")
+_COOKED = ActivityOutcome(COOK, "completed")
+_WASHED = ActivityOutcome(WASH, "completed")
+_UNDER_WAY = ActivityOutcome(COOK, "cancel_requested", None)
+_NOT_COOKED = ActivityOutcome(COOK, "failed")
 
 # What the workflows themselves put into payloads.
 _CONSTANTS = (
@@ -52,22 +52,24 @@ def _scenario(
     expected: Expected,
     *,
     order: Order = Order("soup"),  # noqa: B008 - frozen
-    steps: tuple[Step, ...] = (),
+    steps: tuple[Action, ...] = (),
     **more: Any,
 ) -> Scenario:
-    return Scenario(name, f"feature_{workflow}", about, expected, request=order, steps=steps, keep=_CONSTANTS, **more)
+    return Scenario(name, f"feature_{workflow}", about, expected, request=order, actions=steps, keep=_CONSTANTS, **more)
 
 
 def _exits(
-    workflow: str, *, done: tuple[Ran, ...], failed: Expected, cancelled: Expected, **more: Any
+    workflow: str, *, done: tuple[ActivityOutcome, ...], failed: Expected, cancelled: Expected, **more: Any
 ) -> list[Scenario]:
     """Return success, failure by an order that cannot be cooked, and cancellation while cooking or waiting."""
-    steps = more.pop("cancel_steps", (Await("TimerStarted"), Cancel()))
+    steps = more.pop("cancel_steps", (WaitForEvent("TimerStarted"), Cancel()))
     events = more.pop("events", {})
     return [
         _scenario(f"{workflow}-success", workflow, "It ends well.", Expected("success", done, events=events)),
         _scenario(f"{workflow}-failure", workflow, "No portions.", failed, order=Order("soup", 0)),
-        _scenario(f"{workflow}-cancelled", workflow, "Cancelled.", cancelled, order=Order("slow"), steps=steps, **more),
+        _scenario(
+            f"{workflow}-cancelled", workflow, "Cancelled.", cancelled, order=Order("slow"), actions=steps, **more
+        ),
     ]
 
 
@@ -82,7 +84,7 @@ _SIGNALS = [
             events={"WorkflowExecutionSignaled": 3, "TimerStarted": 1, "TimerCanceled": 1},
         ),
         order=Order("soup", 3600),
-        steps=(
+        actions=(
             Signal("extra", ("salt",)),
             Signal("extra", ("pepper",)),
             Query("extras", ["salt", "pepper"]),
@@ -101,7 +103,7 @@ _SIGNALS = [
         "A signal brings what is refused.",
         Expected("failure", failure="Refused"),
         order=Order("soup", 3600),
-        steps=(Signal("extra", ("poison",)), Signal("serve")),
+        actions=(Signal("extra", ("poison",)), Signal("serve")),
     ),
     _scenario(
         "signals-cancelled",
@@ -109,7 +111,7 @@ _SIGNALS = [
         "Cancelled while it waits.",
         Expected("cancellation", events={"TimerStarted": 1}),
         order=Order("soup", 3600),
-        steps=(Await("TimerStarted"), Cancel()),
+        actions=(WaitForEvent("TimerStarted"), Cancel()),
     ),
     _scenario(
         "signals-buffered",
@@ -117,8 +119,8 @@ _SIGNALS = [
         "All signals are there before the first worker is.",
         Expected("success", (_COOKED,), events={"WorkflowExecutionSignaled": 2}),
         order=Order("soup", 3600),
-        steps=(Signal("extra", ("salt",)), Signal("serve")),
-        worker_after_steps=True,
+        actions=(Signal("extra", ("salt",)), Signal("serve")),
+        worker_after_actions=True,
     ),
 ]
 
@@ -128,21 +130,21 @@ _UPDATES = [
         "updates",
         "Two updates are taken, one is refused.",
         Expected("success", (_COOKED, _COOKED), events={"WorkflowExecutionUpdateAccepted": 3}),
-        steps=(Update("add", (2,)), Update("add", (0,), refused=True), Update("add", (1,)), Update("close")),
+        actions=(Update("add", (2,)), Update("add", (0,), refused=True), Update("add", (1,)), Update("close")),
     ),
     _scenario(
         "updates-failure",
         "updates",
         "Closed before anybody ate.",
         Expected("failure", failure="Empty", events={"WorkflowExecutionUpdateCompleted": 1}),
-        steps=(Update("close"),),
+        actions=(Update("close"),),
     ),
     _scenario(
         "updates-cancelled",
         "updates",
         "Cancelled between two updates.",
         Expected("cancellation", (_COOKED,)),
-        steps=(Update("add", (2,)), Cancel()),
+        actions=(Update("add", (2,)), Cancel()),
     ),
 ]
 
@@ -166,14 +168,14 @@ _CHILDREN = [
         "Cancelled while the children wait.",
         Expected("cancellation", events={"ChildWorkflowExecutionStarted": 2}),
         order=Order("slow"),
-        steps=(Await("ChildWorkflowExecutionStarted", 2), Cancel()),
+        actions=(WaitForEvent("ChildWorkflowExecutionStarted", 2), Cancel()),
     ),
     _scenario(
         "course-success",
         "course",
         "A course is served.",
         Expected("success", (_COOKED,), events={"WorkflowExecutionSignaled": 1}),
-        steps=(Signal("serve"),),
+        actions=(Signal("serve"),),
     ),
     _scenario(
         "course-failure",
@@ -187,7 +189,7 @@ _CHILDREN = [
         "course",
         "Nobody serves the course.",
         Expected("cancellation", (_COOKED,)),
-        steps=(Await("ActivityTaskCompleted"), Cancel()),
+        actions=(WaitForEvent("ActivityTaskCompleted"), Cancel()),
     ),
 ]
 
@@ -206,12 +208,12 @@ _BATCH = [
         "The only run is cancelled while it waits.",
         Expected("cancellation", (_COOKED,)),
         order=Order("slow"),
-        steps=(Await("TimerStarted"), Cancel()),
+        actions=(WaitForEvent("TimerStarted"), Cancel()),
     ),
 ]
 
 
-def _patched(side: str, washed: tuple[Ran, ...], **more: Any) -> list[Scenario]:
+def _patched(side: str, washed: tuple[ActivityOutcome, ...], **more: Any) -> list[Scenario]:
     """Return the exits of one side of the patch."""
     ran = (_COOKED, *washed)
     patches = ("wash-up",) if washed else ()
@@ -233,7 +235,7 @@ def _patched(side: str, washed: tuple[Ran, ...], **more: Any) -> list[Scenario]:
             f"{side}: cancelled while it waits.",
             Expected("cancellation", ran, patches=patches),
             order=Order("slow"),
-            steps=(Await("TimerStarted"), Cancel()),
+            actions=(WaitForEvent("TimerStarted"), Cancel()),
             **more,
         ),
     ]
@@ -244,7 +246,7 @@ _TIMERS = _exits(
     done=(_COOKED,),
     failed=Expected("failure", (_NOT_COOKED,)),
     cancelled=Expected("cancellation", (_COOKED,), events={"TimerStarted": 3}),
-    cancel_steps=(Await("TimerStarted", 3), Cancel()),
+    cancel_steps=(WaitForEvent("TimerStarted", 3), Cancel()),
     events={"TimerStarted": 2, "TimerFired": 1, "TimerCanceled": 1},
 )
 _LOCAL = [
@@ -260,7 +262,7 @@ _LOCAL = [
         "local",
         "The second attempt succeeds.",
         Expected("success", events={"MarkerRecorded": 1}),
-        interferences=(Interference(COOK, "fail", lambda: ValueError("not yet"), (1,)),),
+        injections=(FaultInjection(COOK, "fail", lambda: ValueError("not yet"), (1,)),),
     ),
 ]
 _ATTRIBUTES = _exits(
@@ -289,24 +291,24 @@ _SCOPES = [
         "scopes",
         "Cancelled behind the shield: what is shielded ends, then cleaning up.",
         Expected("cancellation", (_WASHED, _WASHED)),
-        interferences=(Interference(WASH, "hold"),),
-        steps=(Reach(WASH), Cancel(), Await("WorkflowTaskCompleted", 3), Release(WASH)),
+        injections=(FaultInjection(WASH, "hold"),),
+        actions=(WaitUntilBlocked(WASH), Cancel(), WaitForEvent("WorkflowTaskCompleted", 3), Unblock(WASH)),
     ),
     _scenario(
         "scopes-cancelled-late",
         "scopes",
         "Cancelled while cooking.",
         Expected("cancellation", (_WASHED, _UNDER_WAY, _WASHED)),
-        interferences=(Interference(COOK, "hold"),),
-        steps=(Reach(COOK), Cancel()),
+        injections=(FaultInjection(COOK, "hold"),),
+        actions=(WaitUntilBlocked(COOK), Cancel()),
     ),
     _scenario(
         "scopes-worker-restarted",
         "scopes",
         "The worker is replaced while cooking.",
         Expected("success", (_WASHED, _COOKED)),
-        interferences=(Interference(COOK, "hold"),),
-        steps=(Reach(COOK), RestartWorker()),
+        injections=(FaultInjection(COOK, "hold"),),
+        actions=(WaitUntilBlocked(COOK), RestartWorker()),
     ),
 ]
 
@@ -345,7 +347,7 @@ async def _register_attributes(client: Client) -> None:
             raise
 
 
-PLAYBOOK = Playbook(
+PLAYBOOK = ScenarioSuite(
     scenarios=SCENARIOS,
     workflows=lambda: WORKFLOWS,
     activities=_activities,

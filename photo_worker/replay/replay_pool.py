@@ -22,7 +22,7 @@ from photo_worker.replay.target_names import PRODUCT_CONVERTER, PRODUCT_WORKFLOW
 from photo_worker.replay_errors import ReplayTargetBroken, ReplayTargetInvalid
 
 if TYPE_CHECKING:
-    from photo_worker.replay.control import Plant
+    from photo_worker.replay.mutations import Mutation
 
 # A history takes milliseconds; workflow code that blocks is stopped by the SDK after 2 s a task.
 DEFAULT_LIMIT_SECONDS = 30.0
@@ -38,15 +38,15 @@ _WORTH_A_CHILD = 20
 
 
 @dataclass(frozen=True)
-class Job:
+class ReplayTask:
     """One replay to be done; ``plant`` names a fault of the negative control."""
 
     path: Path
-    plant: Plant | None = None
+    mutation: Mutation | None = None
 
 
 @dataclass(frozen=True)
-class Outcome:
+class ReplayOutcome:
     """What came of one replay: ``findings`` that are red, and ``notes`` that are not.
 
     ``patches`` holds (patch id, new branch taken) as the code asked, ``issued`` what it asked for in
@@ -54,7 +54,7 @@ class Outcome:
     before its code began, so that no fault could be planted in it.
     """
 
-    job: Job
+    task: ReplayTask
     findings: tuple[Finding, ...] = ()
     commands: int = 0
     patches: tuple[tuple[str, bool], ...] = ()
@@ -71,7 +71,7 @@ class Outcome:
 
 
 @dataclass(frozen=True)
-class Code:
+class CodeUnderTest:
     """The code under test by dotted paths, and the folders to import from; empty means the parent's own."""
 
     workflows: str = PRODUCT_WORKFLOWS
@@ -79,12 +79,12 @@ class Code:
     path: tuple[str, ...] = field(default_factory=tuple)
 
 
-class Engine:
+class ReplayPool:
     """Replays histories with the code that ``code`` names."""
 
     def __init__(
         self,
-        code: Code,
+        code: CodeUnderTest,
         *,
         limit_seconds: float = DEFAULT_LIMIT_SECONDS,
         jobs: int | None = None,
@@ -102,7 +102,7 @@ class Engine:
         self._children: set[Child] = set()
         self._starting: tuple[Child, dict[str, dict[str, str]]] | None = None
 
-    def __enter__(self) -> Engine:
+    def __enter__(self) -> ReplayPool:
         self._clock.on_stop(self._kill)
         return self
 
@@ -175,13 +175,15 @@ class Engine:
         self._spare.append(child)
         return found
 
-    def run(self, work: Sequence[Job], on_outcome: Callable[[Outcome], None] = lambda outcome: None) -> list[Outcome]:
+    def run(
+        self, work: Sequence[ReplayTask], on_outcome: Callable[[ReplayOutcome], None] = lambda outcome: None
+    ) -> list[ReplayOutcome]:
         """Replay every job, and return the outcomes in the order of ``work``.
 
         ``on_outcome`` is called as they come, from several threads but one at a time.
         """
         waiting = deque(enumerate(work))
-        outcomes: dict[int, Outcome] = {}
+        outcomes: dict[int, ReplayOutcome] = {}
         errors: list[BaseException] = []
         lock = threading.Lock()
 
@@ -191,8 +193,8 @@ class Engine:
                     with lock:
                         if not waiting or errors:
                             break
-                        index, job = waiting.popleft()
-                    outcome, child = self._replay(job, child)
+                        index, task = waiting.popleft()
+                    outcome, child = self._replay(task, child)
                     with lock:
                         outcomes[index] = outcome
                         on_outcome(outcome)
@@ -228,35 +230,37 @@ class Engine:
         except IndexError:
             return self._fresh()
 
-    def _replay(self, job: Job, child: Child | None) -> tuple[Outcome, Child | None]:
+    def _replay(self, task: ReplayTask, child: Child | None) -> tuple[ReplayOutcome, Child | None]:
         began = time.monotonic()
         fresh = False
         while True:
             if self._clock.is_over():
-                return Outcome(job, reached=False), child
+                return ReplayOutcome(task, reached=False), child
             try:
                 child = child or (self._fresh() if fresh else self._take())
             except RunOver:
-                return Outcome(job, reached=False), None
+                return ReplayOutcome(task, reached=False), None
             except ReplayTargetBroken as error:
-                return Outcome(job, (_no_process(error),), seconds=time.monotonic() - began), None
+                return ReplayOutcome(task, (_no_process(error),), seconds=time.monotonic() - began), None
             alone = child.done == 0
             try:
                 # The code may have changed the folder of its process.
-                about = {"path": str(job.path.absolute()), "plant": job.plant}
-                outcome = child.request(about, self._clock.within(self._limit), lambda answer: _outcome_of(job, answer))
+                about = {"path": str(task.path.absolute()), "plant": task.mutation}
+                outcome = child.request(
+                    about, self._clock.within(self._limit), lambda answer: _outcome_of(task, answer)
+                )
                 child.done += 1
             except Gone as gone:
                 self._discard(child)
                 child = None
                 if self._clock.is_over():
-                    return Outcome(job, reached=False), None
+                    return ReplayOutcome(task, reached=False), None
                 if not alone:
                     # What an earlier history left behind in the process may be to blame.
                     fresh = True
                     continue
                 seconds = time.monotonic() - began
-                return Outcome(job, (_lost(gone, self._limit),), seconds=seconds), None
+                return ReplayOutcome(task, (_lost(gone, self._limit),), seconds=seconds), None
             return replace(outcome, seconds=time.monotonic() - began), child
 
     def _fresh(self) -> Child:
@@ -280,10 +284,10 @@ def _findings_of(answer: Any) -> list[Finding]:
     return [Finding(**found) for found in answer["findings"]]
 
 
-def _outcome_of(job: Job, answer: Any) -> Outcome:
+def _outcome_of(task: ReplayTask, answer: Any) -> ReplayOutcome:
     found = _findings_of(answer)
-    return Outcome(
-        job,
+    return ReplayOutcome(
+        task,
         tuple(each for each in found if each.red),
         int(answer["commands"]),
         tuple((patch, taken) for patch, taken in answer["patches"]),

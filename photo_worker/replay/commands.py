@@ -41,7 +41,7 @@ _PATCH_ATTRIBUTE = "TemporalChangeVersion"
 
 
 @dataclass(frozen=True)
-class Step:
+class Command:
     """One thing that a workflow asked of Temporal, recorded or issued.
 
     ``key`` tells steps of one kind apart (activity id, timer id, child workflow id), ``label`` is
@@ -137,7 +137,7 @@ def _flat_retry(policy: RetryPolicy, *, filled: bool) -> dict[str, Any]:
     return {f"retry_policy.{name}": value for name, value in _retry(policy, filled=filled).items()}
 
 
-def recorded_steps(events: Sequence[HistoryEvent]) -> list[Step]:
+def commands_from_history(events: Sequence[HistoryEvent]) -> list[Command]:
     """Return what the events say that the workflow asked for, in order."""
     steps = []
     task = None
@@ -150,7 +150,7 @@ def recorded_steps(events: Sequence[HistoryEvent]) -> list[Step]:
             name = "".join(
                 word.capitalize() for word in EventType.Name(event.event_type).removeprefix("EVENT_TYPE_").split("_")
             )
-            steps.append(Step(kind, key, label, values, event.event_id, name, task=task))
+            steps.append(Command(kind, key, label, values, event.event_id, name, task=task))
     return steps
 
 
@@ -309,7 +309,7 @@ def _enum(name: str) -> str:
     return name
 
 
-class Issued:
+class IssuedCommands:
     """Turns a trace's commands into steps, with the server's rules for the run that ``started`` began.
 
     ``completed`` holds the ids of the events that completed workflow tasks, in order.
@@ -322,7 +322,7 @@ class Issued:
         self._started = started
         self._completed = completed
 
-    def steps(self) -> list[Step]:
+    def commands(self) -> list[Command]:
         """Return what the code of today asks for, in order, without what it takes back in the same workflow task."""
         taken_back = {
             (issued.reached, *target) for issued in self._trace.commands for target in _cancelled(issued.command)
@@ -339,7 +339,7 @@ class Issued:
             found: _Found | None = reader(command)
             if found is not None:
                 kind, key, label, values = found
-                steps.append(Step(kind, key, label, values, source=_source(issued), task=self._task(issued.reached)))
+                steps.append(Command(kind, key, label, values, source=_source(issued), task=self._task(issued.reached)))
         return steps
 
     def _task(self, reached: int) -> int | None:

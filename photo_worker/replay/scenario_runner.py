@@ -42,75 +42,75 @@ MakeWorker: TypeAlias = Callable[[Client, Settings, Sequence[type], Sequence[Cal
 _PROBE_SECONDS = 0.05
 
 
-class _Interfering(ClientInterceptor, Interceptor):
+class _FaultInjector(ClientInterceptor, Interceptor):
     """Stands between worker and activities, for one scenario.
 
     It comes with the client, because the worker is made as production makes it.
     """
 
-    def __init__(self, interferences: Sequence[play.Interference]) -> None:
-        self.interferences = interferences
-        self.reached: dict[str, asyncio.Event] = {}
-        self.released: dict[str, asyncio.Event] = {}
-        for interference in interferences:
-            self.reached[interference.activity] = asyncio.Event()
-            self.released[interference.activity] = asyncio.Event()
-        self.over = asyncio.Event()
-        self.happened: Counter[int] = Counter()
+    def __init__(self, injections: Sequence[play.FaultInjection]) -> None:
+        self.injections = injections
+        self.blocked: dict[str, asyncio.Event] = {}
+        self.unblocked: dict[str, asyncio.Event] = {}
+        for injection in injections:
+            self.blocked[injection.activity] = asyncio.Event()
+            self.unblocked[injection.activity] = asyncio.Event()
+        self.stopped = asyncio.Event()
+        self.injected: Counter[int] = Counter()
 
-    def happens(self, number: int, activity_type: str, attempt: int) -> bool:
+    def should_inject(self, number: int, activity_type: str, attempt: int) -> bool:
         """Tell whether an interference stands in the way of this attempt, and count it."""
-        interference = self.interferences[number]
-        over = interference.times is not None and self.happened[number] >= interference.times
-        if over or not interference.applies(activity_type, attempt):
+        injection = self.injections[number]
+        over = injection.times is not None and self.injected[number] >= injection.times
+        if over or not injection.matches(activity_type, attempt):
             return False
-        self.happened[number] += 1
+        self.injected[number] += 1
         return True
 
     def intercept_activity(self, next: ActivityInboundInterceptor) -> ActivityInboundInterceptor:
-        return _Inbound(next, self)
+        return _FaultInjectingActivities(next, self)
 
     def end(self, *, for_good: bool) -> None:
         """Let go what is held: to do its work, or ``for_good`` without doing it."""
         if for_good:
-            self.over.set()
-        for event in self.released.values():
+            self.stopped.set()
+        for event in self.unblocked.values():
             event.set()
 
 
-class _Inbound(ActivityInboundInterceptor):
-    def __init__(self, next: ActivityInboundInterceptor, owner: _Interfering) -> None:
+class _FaultInjectingActivities(ActivityInboundInterceptor):
+    def __init__(self, next: ActivityInboundInterceptor, owner: _FaultInjector) -> None:
         super().__init__(next)
         self._owner = owner
 
     async def execute_activity(self, input: ExecuteActivityInput) -> Any:
         info = activity.info()
-        for number, interference in enumerate(self._owner.interferences):
-            if not self._owner.happens(number, info.activity_type, info.attempt):
+        for number, injection in enumerate(self._owner.injections):
+            if not self._owner.should_inject(number, info.activity_type, info.attempt):
                 continue
-            if interference.what in {"hold", "hang"}:
-                self._owner.reached[info.activity_type].set()
-            if interference.what == "hang":
-                await self._owner.over.wait()
-            elif interference.what == "hold":
-                await self._owner.released[info.activity_type].wait()
+            if injection.kind in {"hold", "hang"}:
+                self._owner.blocked[info.activity_type].set()
+            if injection.kind == "hang":
+                await self._owner.stopped.wait()
+            elif injection.kind == "hold":
+                await self._owner.unblocked[info.activity_type].wait()
             else:
-                if interference.what == "lose_reply":
+                if injection.kind == "lose_reply":
                     await super().execute_activity(input)
-                raise _as_production_raises(interference)
-            if self._owner.over.is_set():
+                raise _as_production_raises(injection)
+            if self._owner.stopped.is_set():
                 raise ApplicationError("nobody waits for this attempt any more", non_retryable=True)
         return await super().execute_activity(input)
 
 
-def _as_production_raises(interference: play.Interference) -> Exception:
-    error = interference.error() if interference.error else RuntimeError("an interference of the scenario")
+def _as_production_raises(injection: play.FaultInjection) -> Exception:
+    error = injection.error() if injection.error else RuntimeError("an interference of the scenario")
     # This stands around the worker's own error boundary, so it has to do that one's work.
     return to_application_error(error) if isinstance(error, PhotoWorkerError) else unexpected(error)
 
 
 @dataclass
-class Stage:
+class ScenarioRunner:
     """Where scenarios are played: a connected client, the settings, and how a worker is made.
 
     ``application`` is None for workflows that need none of the product's services.
@@ -119,55 +119,55 @@ class Stage:
     client: Client
     settings: Settings
     make_worker: MakeWorker
-    playbook: play.Playbook
+    suite: play.ScenarioSuite
     application: Application | None = None
     queues: dict[str, str] = field(default_factory=dict)
     """The task queues made so far, with the name that stands for each in a scrubbed history."""
 
-    async def perform(self, scenario: play.Scenario) -> list[WorkflowHistory]:
+    async def run(self, scenario: play.Scenario) -> list[WorkflowHistory]:
         """Play ``scenario`` to its end and return the history of every run, first to last.
 
         Raises ``ScenarioDeviated`` where it does not come to its end within the scenario's limit.
         """
         try:
             async with asyncio.timeout(scenario.limit.total_seconds()):
-                return await self._perform(scenario)
+                return await self._run(scenario)
         except TimeoutError as error:
             seconds = scenario.limit.total_seconds()
             raise ScenarioDeviated(name=scenario.name, reason=f"it did not end within {seconds:g} s") from error
 
-    async def _perform(self, scenario: play.Scenario) -> list[WorkflowHistory]:
+    async def _run(self, scenario: play.Scenario) -> list[WorkflowHistory]:
         queue = f"replay-{secrets.token_hex(6)}"
         self.queues[queue] = self.settings.temporal_task_queue
-        make_id = self.playbook.workflow_id
+        make_id = self.suite.workflow_id
         workflow_id = make_id(scenario) if make_id else str(uuid4())
-        request = await self.playbook.prepare(scenario, self.application, workflow_id)
+        request = await self.suite.prepare(scenario, self.application, workflow_id)
         # Without a timeout of its own: the server would cut the activities' timeouts to it, and record that.
         client = _with_interceptor(self.client, _SkippingTime()) if scenario.skips_time else self.client
         handle = await client.start_workflow(scenario.workflow, request, id=workflow_id, task_queue=queue)
         async with AsyncExitStack() as stack:
-            stack.push_async_callback(_leave_nothing, self.client.get_workflow_handle(workflow_id))
-            crew = _Crew(self, scenario, queue)
-            stack.push_async_callback(crew.stop, for_good=True)
-            if not scenario.worker_after_steps:
-                await crew.start()
-            for step in scenario.steps:
-                await self._take(step, scenario, handle, crew)
-            if scenario.worker_after_steps:
-                await crew.start()
+            stack.push_async_callback(_terminate_if_open, self.client.get_workflow_handle(workflow_id))
+            worker = _ScenarioWorker(self, scenario, queue)
+            stack.push_async_callback(worker.stop, for_good=True)
+            if not scenario.worker_after_actions:
+                await worker.start()
+            for step in scenario.actions:
+                await self._run_action(step, scenario, handle, worker)
+            if scenario.worker_after_actions:
+                await worker.start()
             # A failure stands in the history; the scenario says whether it was meant.
             with suppress(WorkflowFailureError):
                 await handle.result()
-        return await self._chain(handle)
+        return await self._histories_of_all_runs(handle)
 
-    async def _take(
-        self, step: play.Step, scenario: play.Scenario, handle: WorkflowHandle[Any, Any], crew: _Crew
+    async def _run_action(
+        self, step: play.Action, scenario: play.Scenario, handle: WorkflowHandle[Any, Any], worker: _ScenarioWorker
     ) -> None:
         match step:
-            case play.Reach(activity=name):
-                await crew.interfering.reached[name].wait()
-            case play.Release(activity=name):
-                crew.interfering.released[name].set()
+            case play.WaitUntilBlocked(activity=name):
+                await worker.injector.blocked[name].wait()
+            case play.Unblock(activity=name):
+                worker.injector.unblocked[name].set()
             case play.Cancel():
                 await handle.cancel()
                 await self._await(handle, "WorkflowExecutionCancelRequested", 1)
@@ -181,11 +181,11 @@ class Stage:
                 given = await handle.query(name)
                 if given != answer:
                     raise ScenarioDeviated(name=scenario.name, reason=f"the query {name} answered {given!r}")
-            case play.Await(event=event, count=count):
+            case play.WaitForEvent(event=event, count=count):
                 await self._await(handle, event, count)
             case play.RestartWorker():
-                await crew.stop(for_good=False)
-                await crew.start()
+                await worker.stop(for_good=False)
+                await worker.start()
 
     async def _await(self, handle: WorkflowHandle[Any, Any], event: str, count: int) -> None:
         while True:
@@ -194,7 +194,7 @@ class Stage:
                 return
             await asyncio.sleep(_PROBE_SECONDS)
 
-    async def _chain(self, handle: WorkflowHandle[Any, Any]) -> list[WorkflowHistory]:
+    async def _histories_of_all_runs(self, handle: WorkflowHandle[Any, Any]) -> list[WorkflowHistory]:
         """Return the histories of all runs, following each continue-as-new to the next."""
         histories = []
         run_id: str | None = handle.first_execution_run_id
@@ -206,7 +206,7 @@ class Stage:
         return histories
 
 
-async def _leave_nothing(handle: WorkflowHandle[Any, Any]) -> None:
+async def _terminate_if_open(handle: WorkflowHandle[Any, Any]) -> None:
     """Terminate a workflow that is still open, because its scenario went wrong."""
     try:
         await handle.terminate("the scenario is over")
@@ -229,27 +229,27 @@ async def _update(
         raise ScenarioDeviated(name=scenario.name, reason=f"the update {name} was not refused")
 
 
-class _Crew:
+class _ScenarioWorker:
     """The worker of one scenario, which may be replaced in the middle."""
 
-    def __init__(self, stage: Stage, scenario: play.Scenario, queue: str) -> None:
-        self._stage = stage
+    def __init__(self, runner: ScenarioRunner, scenario: play.Scenario, queue: str) -> None:
+        self._runner = runner
         self._scenario = scenario
-        self._settings = stage.settings.model_copy(
+        self._settings = runner.settings.model_copy(
             update={"temporal_task_queue": queue, "max_activities": 8, "graceful_shutdown_seconds": 5.0}
         )
         self._running: AsyncExitStack | None = None
-        self.interfering = _Interfering(scenario.interferences)
+        self.injector = _FaultInjector(scenario.injections)
 
     async def start(self) -> None:
-        stage, scenario = self._stage, self._scenario
+        runner, scenario = self._runner, self._scenario
         stack = AsyncExitStack()
         executor = stack.enter_context(ThreadPoolExecutor(self._settings.max_activities))
-        worker = stage.make_worker(
-            _with_interceptor(stage.client, self.interfering),
+        worker = runner.make_worker(
+            _with_interceptor(runner.client, self.injector),
             self._settings,
-            scenario.workflows or stage.playbook.workflows(),
-            stage.playbook.activities(scenario, stage.application),
+            scenario.workflows or runner.suite.workflows(),
+            runner.suite.activities(scenario, runner.application),
             executor,
         )
         await stack.enter_async_context(worker)
@@ -257,7 +257,7 @@ class _Crew:
 
     async def stop(self, *, for_good: bool) -> None:
         """Stop the worker; what is held is let go first, because a drain waits for it."""
-        self.interfering.end(for_good=for_good)
+        self.injector.end(for_good=for_good)
         if self._running is not None:
             running, self._running = self._running, None
             await running.aclose()

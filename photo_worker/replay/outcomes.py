@@ -8,7 +8,7 @@ from dataclasses import replace
 from typing import Any
 
 from photo_worker.replay.histories import attributes, event_name, exit_of, patch_ids
-from photo_worker.replay.scenarios import Expected, Outcome, Ran
+from photo_worker.replay.scenarios import ActivityOutcome, Expected, Outcome
 
 _OUTCOMES: dict[str, Outcome] = {
     "ActivityTaskCompleted": "completed",
@@ -18,7 +18,7 @@ _OUTCOMES: dict[str, Outcome] = {
 }
 
 
-def course_of(events: Sequence[Mapping[str, Any]]) -> list[Ran]:
+def activity_outcomes(events: Sequence[Mapping[str, Any]]) -> list[ActivityOutcome]:
     """Return the activities in the order of their scheduling, with how each ended and in which attempt.
 
     One that has no end in the history counts as ``cancel_requested``; then the attempts are None.
@@ -35,9 +35,9 @@ def course_of(events: Sequence[Mapping[str, Any]]) -> list[Ran]:
         elif name in _OUTCOMES:
             ends[str(about["scheduledEventId"])] = _OUTCOMES[name]
     return [
-        Ran(activity, ends[number], attempts.get(number, 1))
+        ActivityOutcome(activity, ends[number], attempts.get(number, 1))
         if number in ends
-        else Ran(activity, "cancel_requested", None)
+        else ActivityOutcome(activity, "cancel_requested", None)
         for number, activity in names.items()
     ]
 
@@ -51,7 +51,7 @@ def failure_type(events: Sequence[Mapping[str, Any]]) -> str | None:
     return str(found) if found else None
 
 
-def deviation(expected: Expected, runs: Sequence[Mapping[str, Any]]) -> str | None:
+def difference_from_expected(expected: Expected, runs: Sequence[Mapping[str, Any]]) -> str | None:
     """Say where the runs of a workflow went otherwise than expected; None where they went as expected.
 
     ``runs`` are histories in Temporal's JSON form, a continue-as-new chain first to last.
@@ -66,7 +66,10 @@ def deviation(expected: Expected, runs: Sequence[Mapping[str, Any]]) -> str | No
     found = {
         "exit": (exit_of(events), expected.exit),
         "failure": (failure_type(events), expected.failure),
-        "activities": (_as_told(course_of(events), expected.activities), list(expected.activities)),
+        "activities": (
+            _without_ignored_attempts(activity_outcomes(events), expected.activities),
+            list(expected.activities),
+        ),
         "patches": (patch_ids(events), tuple(sorted(expected.patches))),
         "events": ({name: counted[name] for name in expected.events}, dict(expected.events)),
     }
@@ -74,7 +77,9 @@ def deviation(expected: Expected, runs: Sequence[Mapping[str, Any]]) -> str | No
     return "; ".join(differing) or None
 
 
-def _as_told(found: Sequence[Ran], expected: Sequence[Ran]) -> list[Ran]:
+def _without_ignored_attempts(
+    found: Sequence[ActivityOutcome], expected: Sequence[ActivityOutcome]
+) -> list[ActivityOutcome]:
     """Leave out the attempts where the expectation says that their number does not matter."""
     open_ended = {number for number, ran in enumerate(expected) if ran.attempts is None}
     return [replace(ran, attempts=None) if number in open_ended else ran for number, ran in enumerate(found)]

@@ -39,8 +39,8 @@ from photo_worker.replay.findings import Finding
 from photo_worker.replay.histories import HistoryFile, attributes, event_name
 from photo_worker.replay.preflight import identity
 
-Plant = Literal["command", "drift"]
-PLANTS: tuple[Plant, ...] = ("command", "drift")
+Mutation = Literal["command", "drift"]
+MUTATIONS: tuple[Mutation, ...] = ("command", "drift")
 
 _MARK = "photo-worker-replay-control"
 
@@ -48,12 +48,12 @@ _MARK = "photo-worker-replay-control"
 _LONGER_SECONDS = 1.0
 
 
-def candidates(histories: Sequence[HistoryFile], plant: Plant) -> dict[str, deque[HistoryFile]]:
+def candidates(histories: Sequence[HistoryFile], mutation: Mutation) -> dict[str, deque[HistoryFile]]:
     """Return for each workflow type the histories in which a plant could show, the best first."""
     found: dict[str, deque[HistoryFile]] = {}
     for history in sorted(histories, key=_usefulness, reverse=True):
         of_type = found.setdefault(history.workflow_type, deque())
-        if can_show(history, plant):
+        if can_reveal(history, mutation):
             of_type.append(history)
     return found
 
@@ -66,9 +66,9 @@ def _usefulness(history: HistoryFile) -> tuple[int, int]:
     return (history.exit != "open") + detail, -len(history.events)
 
 
-def can_show(history: HistoryFile, plant: Plant) -> bool:
+def can_reveal(history: HistoryFile, mutation: Mutation) -> bool:
     """Tell whether a history holds anything that a plant would change, or that it would not fit."""
-    if plant == "command":
+    if mutation == "command":
         return _is_settled(history.events)
     return any(_has_detail(event) for event in history.events)
 
@@ -125,17 +125,17 @@ def _of_a_cancellation(failure: Any) -> bool:
     return False
 
 
-def not_planted(workflow_type: str, plant: Plant, histories: Iterable[HistoryFile]) -> Finding:
+def mutation_left_out(workflow_type: str, mutation: Mutation, histories: Iterable[HistoryFile]) -> Finding:
     """Return the note on a plant that was left out, because it could show in none of a type's ``histories``."""
     runs = [str(each.path) for each in histories if each.workflow_type == workflow_type]
     more = f" and {len(runs) - _NAMED} more" if len(runs) > _NAMED else ""
     return Finding(
         "note",
-        f"control_left_out_{plant}",
-        f"No {'command too many' if plant == 'command' else 'changed detail'} was planted: it could show in no run of "
+        f"control_left_out_{mutation}",
+        f"No {'command too many' if mutation == 'command' else 'changed detail'} was planted: it could show in no run of "
         f"it that was checked: {', '.join(runs[:_NAMED])}{more}.",
         "they ended before their code began, or their first task is still to be completed"
-        if plant == "command"
+        if mutation == "command"
         else "they asked for nothing with a detail that could be another",
         "Record a run of it that ends, or that calls an activity.",
         workflow_type=workflow_type,
@@ -157,13 +157,13 @@ def none_planted() -> Finding:
     )
 
 
-def caught(plant: Plant, found: Iterable[Finding], without: Iterable[Finding]) -> bool:
+def caught(mutation: Mutation, found: Iterable[Finding], without: Iterable[Finding]) -> bool:
     """Tell whether the gate saw the plant: ``found`` are its findings with it, ``without`` those of the same history
     without it. That the replay broke off for another reason counts for nothing.
     """
     known = {_difference(finding) for finding in without}
     new = [finding for finding in found if _difference(finding) not in known]
-    if plant == "drift":
+    if mutation == "drift":
         return any(finding.kind == "drift" for finding in new)
     return any(
         (finding.kind == "replay" and finding.code not in _BROKEN_OFF)
@@ -179,12 +179,12 @@ def _difference(finding: Finding) -> tuple[Any, ...]:
     return finding.code, finding.event_id, finding.where, finding.was, finding.now, finding.what
 
 
-def missed(history: HistoryFile, plant: Plant, outcome: str) -> Finding:
+def mutation_survived(history: HistoryFile, mutation: Mutation, outcome: str) -> Finding:
     """Return the finding for a plant that was not caught."""
-    planted = "an activity too many" if plant == "command" else "changed details"
+    planted = "an activity too many" if mutation == "command" else "changed details"
     return Finding(
         "control",
-        f"control_missed_{plant}",
+        f"control_missed_{mutation}",
         f"The gate replayed {history.workflow_type} with {planted} on purpose, and did not see it: {outcome}.",
         "a gate that misses a planted fault proves nothing about the real ones; no green result of this run counts",
         "Look whether the replay's data converter, runner and workflow classes are production's; where the run has "
@@ -194,21 +194,21 @@ def missed(history: HistoryFile, plant: Plant, outcome: str) -> Finding:
     )
 
 
-class Planted(Interceptor):
+class MutationInterceptor(Interceptor):
     """Plants one fault in every workflow that it sees; ``began`` tells whether the last one's code came to run."""
 
-    def __init__(self, plant: Plant) -> None:
-        self._plant = plant
+    def __init__(self, mutation: Mutation) -> None:
+        self._mutation = mutation
         self.began = False
 
     def workflow_interceptor_class(self, input: WorkflowInterceptorClassInput) -> type[WorkflowInboundInterceptor]:
         """Return the class that plants the fault."""
-        kind: type[_Planting] = _OneCommandMore if self._plant == "command" else _OtherDetails
+        kind: type[_Planting] = _OneCommandMore if self._mutation == "command" else _OtherDetails
         return type(kind.__name__, (kind,), {"owner": self})
 
 
 class _Planting(WorkflowInboundInterceptor):
-    owner: Planted
+    owner: MutationInterceptor
 
 
 class _OneCommandMore(_Planting):
