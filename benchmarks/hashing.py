@@ -135,7 +135,7 @@ def _measure(bucket: str) -> dict[str, Any]:
     from photo_worker.activities.assets import AssetActivities
     from photo_worker.contracts.image import LocateAssetInput
     from photo_worker.documents.process import ProcessDecoder
-    from photo_worker.storage.memory import MemoryRecipeRepository
+    from photo_worker.storage.memory import MemoryJobRepository
     from photo_worker.storage.s3_boto import BotoObjectStore, make_client
 
     process = psutil.Process()
@@ -153,7 +153,7 @@ def _measure(bucket: str) -> dict[str, Any]:
                 peak = max(peak, process.memory_info().rss)
                 yield piece
 
-    activities = AssetActivities(Watched(make_client()), MemoryRecipeRepository(), ProcessDecoder(), bucket)
+    activities = AssetActivities(Watched(make_client()), MemoryJobRepository(), ProcessDecoder(), bucket)
 
     def verify(key: str) -> str:
         request = LocateAssetInput(bucket=bucket, key=key, expected_content_type="image/png", job_id=str(uuid4()))

@@ -40,7 +40,7 @@ def measure(rounds: int = 3) -> dict[str, Any]:
     alone: dict[str, list[float]] = {service.name: [] for service in SERVICES}
     whole: dict[str, list[float]] = {step: [] for step in _STEPS}
     for service in SERVICES:
-        service.load()
+        service.warm_imports()
     for _ in range(rounds):
         for service in SERVICES:
             alone[service.name].append(_in_new_home(lambda home, service=service: _start_alone(service, home)))
@@ -85,7 +85,7 @@ def _start_alone(service: Service, home: Path) -> float:
     try:
         while True:
             try:
-                service.check(record)
+                service.probe_ready(record)
             except NotReady:
                 if process.poll() is not None or time.monotonic() - begin > _TIMEOUT_SECONDS:
                     raise

@@ -10,7 +10,7 @@ from typing import Any
 from photo_worker.config import Settings
 from photo_worker.contracts.image import CONFIGURED_ENGINE
 from photo_worker.errors import BackendMissing, ConfigurationError, UnknownEngine
-from photo_worker.ports import ObjectStore, OcrBackend, RecipeRepository, RequiresUsable, WorkflowOrchestrator
+from photo_worker.ports import JobRepository, ObjectStore, OcrBackend, RequiresUsable, WorkflowOrchestrator
 
 # A statement takes a millisecond of an activity's time, and Postgres allows 100 connections in all by default.
 _MAX_CONNECTIONS = 20
@@ -22,7 +22,7 @@ class Application:
 
     settings: Settings
     store: ObjectStore
-    repository: RecipeRepository
+    repository: JobRepository
     close: Callable[[], None]
 
 
@@ -31,7 +31,7 @@ def build_application(settings: Settings) -> Application:
 
     Raises ``ConfigurationError`` where DATABASE_URL is missing or no AWS region is set.
     """
-    from photo_worker.storage.postgres import PostgresRecipeRepository, make_pool
+    from photo_worker.storage.postgres import PostgresJobRepository, make_pool
     from photo_worker.storage.s3_boto import BotoObjectStore, make_client
 
     pool = make_pool(settings.require_database_url(), max_size=min(settings.max_activities, _MAX_CONNECTIONS))
@@ -40,7 +40,7 @@ def build_application(settings: Settings) -> Application:
         encryption=settings.s3_server_side_encryption,
         kms_key_id=settings.s3_sse_kms_key_id,
     )
-    return Application(settings=settings, store=store, repository=PostgresRecipeRepository(pool), close=pool.close)
+    return Application(settings=settings, store=store, repository=PostgresJobRepository(pool), close=pool.close)
 
 
 class BackendRegistry:

@@ -51,7 +51,7 @@ Trigger: TypeAlias = Callable[[CrashPoint, Phase], None]
 _triggers: list[Trigger] = []
 
 
-class at:
+class crash_point:
     """The block around a point's effect. The second phase is not reached where the effect raises."""
 
     __slots__ = ("_point",)

@@ -21,7 +21,7 @@ from photo_worker.command_errors import JobEndedWithoutRow, JobWithoutWorkflow
 from photo_worker.config import ENGINE_FORM, ENGINE_NAME
 from photo_worker.contracts.image import ImageProcessingInput, Manifest
 from photo_worker.contracts.keys import raw_key
-from photo_worker.crash_points import CrashPoint, at
+from photo_worker.crash_points import CrashPoint, crash_point
 from photo_worker.errors import (
     DocumentTooLarge,
     InvalidBucket,
@@ -41,9 +41,9 @@ from photo_worker.files import TooLong, read_regular
 from photo_worker.policies import OCR_RESULT_LIMIT_BYTES, SUBMISSION_TIME
 from photo_worker.ports import (
     FINAL_STATUSES,
+    JobRecord,
+    JobRepository,
     ObjectStore,
-    Recipe,
-    RecipeRepository,
     WorkflowOrchestrator,
     WorkflowState,
 )
@@ -74,7 +74,7 @@ class JobReport:
     ``converted`` is where the copy lies that OCR read in the photo's place, None where it read the photo itself.
     """
 
-    recipe: Recipe
+    recipe: JobRecord
     converted: str | None = None
     lines: Sequence[str] = ()
     words: int | None = None
@@ -121,7 +121,7 @@ class JobService:
     def __init__(
         self,
         store: ObjectStore,
-        repository: RecipeRepository,
+        repository: JobRepository,
         orchestrator: WorkflowOrchestrator | None,
         bucket: str,
         *,
@@ -182,7 +182,7 @@ class JobService:
         if recipe.status in FINAL_STATUSES:
             return Submission(source.label, chosen, joined=True)
         orchestrator = self._started()
-        with at(CrashPoint.WORKFLOW_STARTED):
+        with crash_point(CrashPoint.WORKFLOW_STARTED):
             handle = await orchestrator.start_image_processing(request)
         # An erasure either finds the workflow, or has left its mark before the workflow was started.
         if await asyncio.to_thread(self._repository.is_erased, chosen):
@@ -214,19 +214,19 @@ class JobService:
         reason = f"[{state.reason_code}] {state.reason}" if state.reason else "no reason is known"
         raise JobEndedWithoutRow(job_id=job_id, status=state.status, reason=reason, row=row.status)
 
-    async def _raise_without_workflow(self, row: Recipe) -> NoReturn:
+    async def _raise_without_workflow(self, row: JobRecord) -> NoReturn:
         # An erasure takes the workflow first and the row last.
         if await asyncio.to_thread(self._repository.is_erased, row.id):
             raise JobErased(job_id=row.id)
         since = f"{row.updated_at.astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC"
         raise JobWithoutWorkflow(job_id=row.id, row=row.status, since=since)
 
-    async def _queue(self, job_id: UUID, bucket: str, key: str, sha256: str = "") -> Recipe:
-        with at(CrashPoint.JOB_QUEUED):
+    async def _queue(self, job_id: UUID, bucket: str, key: str, sha256: str = "") -> JobRecord:
+        with crash_point(CrashPoint.JOB_QUEUED):
             return await asyncio.to_thread(self._repository.queue, job_id, bucket=bucket, key=key, sha256=sha256)
 
     async def _store_raw(self, photo: _Photo) -> None:
-        with at(CrashPoint.RAW_OBJECT_STORED):
+        with crash_point(CrashPoint.RAW_OBJECT_STORED):
             await asyncio.to_thread(self._write_raw, photo)
 
     def _write_raw(self, photo: _Photo) -> None:
@@ -394,13 +394,13 @@ def _read(path: Path) -> _Photo:
         raise DocumentTooLarge(name=str(path), size_bytes=error.size_bytes, limit_bytes=UPLOAD_LIMIT_BYTES) from error
     except OSError as error:
         raise SourceUnreadable(path=str(path), reason=error.strerror or str(error)) from error
-    with at(CrashPoint.PHOTO_HASHED):
+    with crash_point(CrashPoint.PHOTO_HASHED):
         sha256 = hashlib.sha256(body).hexdigest()
     guessed = media.sniff(body) or mimetypes.guess_type(path.name)[0] or "application/octet-stream"
     return _Photo(raw_key(sha256, path.suffix), sha256, guessed, body)
 
 
-def _with_text(recipe: Recipe, response: dict[str, Any], converted: str | None) -> JobReport:
+def _with_text(recipe: JobRecord, response: dict[str, Any], converted: str | None) -> JobReport:
     blocks = response["Blocks"]
     confidences = [block["Confidence"] for block in blocks if block["BlockType"] == "WORD"]
     return JobReport(

@@ -134,7 +134,7 @@ FINAL_STATUSES = frozenset({"succeeded", "failed"})
 
 
 @dataclass(frozen=True)
-class Recipe:
+class JobRecord:
     """One job's row, joined with its OCR row where there is one."""
 
     id: UUID
@@ -155,7 +155,7 @@ class Recipe:
 
 
 @dataclass(frozen=True)
-class RecipeOcr:
+class OcrRecord:
     """What is stored of a finished OCR run."""
 
     s3_bucket: str
@@ -166,7 +166,7 @@ class RecipeOcr:
     page_count: int
 
 
-class RecipeRepository(Protocol):
+class JobRepository(Protocol):
     """Job rows. Each write is one upsert that may run again, also beside a late copy of itself.
 
     A final status (succeeded, failed) never changes back. Methods raise ``JobConflict`` where
@@ -182,25 +182,25 @@ class RecipeRepository(Protocol):
     def make_deployment_id(self) -> UUID:
         """Return the database's id, made where it has none; of many callers at once all get the same."""
 
-    def queue(self, job_id: UUID, *, bucket: str, key: str, sha256: str = "") -> Recipe:
+    def queue(self, job_id: UUID, *, bucket: str, key: str, sha256: str = "") -> JobRecord:
         """Record a job as queued, or return the row it has."""
 
-    def start(self, job_id: UUID, *, bucket: str, key: str, sha256: str, instead_of: str = "") -> Recipe:
+    def start(self, job_id: UUID, *, bucket: str, key: str, sha256: str, instead_of: str = "") -> JobRecord:
         """Record that a job runs and what its bytes hash to.
 
         A job that is not final may give up the hash ``instead_of`` for another one, where its object was replaced.
         """
 
-    def succeed(self, job_id: UUID, *, bucket: str, key: str, sha256: str, ocr: RecipeOcr) -> Recipe:
+    def succeed(self, job_id: UUID, *, bucket: str, key: str, sha256: str, ocr: OcrRecord) -> JobRecord:
         """Record a job's result and its final status in one transaction."""
 
-    def fail(self, job_id: UUID, *, bucket: str, key: str, code: str, message: str) -> Recipe:
+    def fail(self, job_id: UUID, *, bucket: str, key: str, code: str, message: str) -> JobRecord:
         """Record a job's final failure with its reason."""
 
-    def get(self, job_id: UUID) -> Recipe | None:
+    def get(self, job_id: UUID) -> JobRecord | None:
         """Return a job's row."""
 
-    def all(self, *, page: int = 1000) -> Iterator[Recipe]:
+    def all(self, *, page: int = 1000) -> Iterator[JobRecord]:
         """Return every job's row by id, ``page`` rows a round trip, none held for longer than that."""
 
     def mark_erased(self, job_id: UUID) -> None:
@@ -316,7 +316,7 @@ class JobHandle:
 
 
 @dataclass(frozen=True)
-class Waiting:
+class WaitingAttempt:
     """A step whose last attempt failed: what it waits for, the next attempt's number, and when that is due.
 
     ``next_at`` is None while the attempt runs.
@@ -342,7 +342,7 @@ class WorkflowState:
     closed_at: datetime | None = None
     reason_code: str | None = None
     reason: str | None = None
-    waiting: Waiting | None = None
+    waiting: WaitingAttempt | None = None
 
     @property
     def is_open(self) -> bool:

@@ -93,12 +93,12 @@ def stack_env(stack_choice: dict[str, str]) -> dict[str, str]:
     """Return the variables of the run's stack, started by whichever test process asks first."""
     if STACK_VARIABLES in os.environ:
         return dict(json.loads(os.environ[STACK_VARIABLES]))
-    from photo_worker.devkit.local_stack import Wishes, local_stack
+    from photo_worker.devkit.local_stack import StackOptions, local_stack
 
     kind: Any = stack_choice.get(_KIND)
     s3: Any = stack_choice.get(_S3)
-    wishes = Wishes(kind=kind, s3=s3, base_port=0, durable=False)
-    stack = local_stack(os.environ[_STACK], wishes, home=Path(os.environ[_HOME]))
+    options = StackOptions(kind=kind, s3=s3, base_port=0, durable=False)
+    stack = local_stack(os.environ[_STACK], options, home=Path(os.environ[_HOME]))
     stack.up()
     return stack.env()
 

@@ -8,10 +8,10 @@ from uuid import UUID
 from temporalio import activity
 
 from photo_worker import media
-from photo_worker.activities.heartbeats import beating, stop_if_cancelled
+from photo_worker.activities.heartbeats import heartbeating, stop_if_cancelled
 from photo_worker.contracts.image import ConvertedCopy, LocateAssetInput, LocatedAsset
 from photo_worker.contracts.keys import converted_key, is_upload_of, parse_job_id, validate_key
-from photo_worker.crash_points import CrashPoint, at
+from photo_worker.crash_points import CrashPoint, crash_point
 from photo_worker.errors import (
     ContentMismatch,
     ContentTypeMismatch,
@@ -33,7 +33,7 @@ from photo_worker.policies import (
     SNIFF_BYTES,
     SYNC_OCR_LIMIT_BYTES,
 )
-from photo_worker.ports import FINAL_STATUSES, DocumentDecoder, ObjectInfo, ObjectStore, RecipeRepository
+from photo_worker.ports import FINAL_STATUSES, DocumentDecoder, JobRepository, ObjectInfo, ObjectStore
 
 # Their pages are counted before OCR is paid for them.
 _COUNTED_TYPES = frozenset({media.PDF, media.TIFF})
@@ -42,7 +42,7 @@ _COUNTED_TYPES = frozenset({media.PDF, media.TIFF})
 class AssetActivities:
     """Activities that read the raw asset."""
 
-    def __init__(self, store: ObjectStore, repository: RecipeRepository, decoder: DocumentDecoder, bucket: str) -> None:
+    def __init__(self, store: ObjectStore, repository: JobRepository, decoder: DocumentDecoder, bucket: str) -> None:
         """``bucket`` is where copies of what OCR cannot read are kept."""
         self._store = store
         self._repository = repository
@@ -62,13 +62,13 @@ class AssetActivities:
         ``DecoderMissing`` where this worker lacks a package.
         """
         # Every wait for a service counts: the row's and that for the first piece take a minute between them.
-        with beating():
+        with heartbeating():
             return self._verified(request)
 
     def _verified(self, request: LocateAssetInput) -> LocatedAsset:
         validate_key(request.key)
         job_id = parse_job_id(request.job_id or activity.info().workflow_id or "")
-        with at(CrashPoint.JOB_CLAIMED):
+        with crash_point(CrashPoint.JOB_CLAIMED):
             known = self._repository.start(job_id, bucket=request.bucket, key=request.key, sha256="").content_sha256
         with self._store.open(request.bucket, request.key) as (info, chunks):
             declared = _check_declared(info, request.expected_content_type)
@@ -82,7 +82,7 @@ class AssetActivities:
             raise UploadDamaged(bucket=request.bucket, key=request.key, sha256=sha256)
         if content_type in _COUNTED_TYPES:
             self._decoder.check(read.content, content_type, request.key)
-        with at(CrashPoint.HASH_RECORDED):
+        with crash_point(CrashPoint.HASH_RECORDED):
             self._record(job_id, request, sha256, known)
         if known not in {"", sha256}:
             self._give_up_copy(job_id, request, known)
@@ -118,7 +118,7 @@ class AssetActivities:
             "source-bucket": original.bucket,
             "source-key": original.key,
         }
-        with at(CrashPoint.COPY_STORED):
+        with crash_point(CrashPoint.COPY_STORED):
             written = self._store.put_new(self._bucket, key, body, content_type=media.JPEG, metadata=metadata)
         if not written:
             known = self._known_copy(key, original)

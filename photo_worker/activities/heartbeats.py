@@ -30,7 +30,7 @@ _details: contextvars.ContextVar[_Details] = contextvars.ContextVar("heartbeat_d
 
 
 @contextmanager
-def beating(*, also_cancelled: bool = False) -> Iterator[None]:
+def heartbeating(*, also_cancelled: bool = False) -> Iterator[None]:
     """Send heartbeats from a thread while the block runs, where the attempt has a heartbeat timeout.
 
     They say that the process runs, not that the block gets on: a process that is killed or stopped is noticed
@@ -42,14 +42,14 @@ def beating(*, also_cancelled: bool = False) -> Iterator[None]:
     info = activity.info()
     before = _details.set(_Details(info.heartbeat_details))
     try:
-        with _beats(info.heartbeat_timeout, also_cancelled):
+        with _heartbeat_thread(info.heartbeat_timeout, also_cancelled):
             yield
     finally:
         _details.reset(before)
 
 
 @contextmanager
-def _beats(timeout: timedelta | None, also_cancelled: bool) -> Iterator[None]:
+def _heartbeat_thread(timeout: timedelta | None, also_cancelled: bool) -> Iterator[None]:
     if timeout is None:
         yield
         return
@@ -58,7 +58,7 @@ def _beats(timeout: timedelta | None, also_cancelled: bool) -> Iterator[None]:
     # The SDK keeps the attempt in a context variable, and a thread begins without any.
     beat = contextvars.copy_context()
     thread = threading.Thread(
-        target=beat.run, args=(_beat, ended, seconds, also_cancelled), name="heartbeat", daemon=True
+        target=beat.run, args=(_heartbeat_until, ended, seconds, also_cancelled), name="heartbeat", daemon=True
     )
     thread.start()
     try:
@@ -68,7 +68,7 @@ def _beats(timeout: timedelta | None, also_cancelled: bool) -> Iterator[None]:
         thread.join()
 
 
-def _beat(ended: threading.Event, seconds: float, also_cancelled: bool) -> None:
+def _heartbeat_until(ended: threading.Event, seconds: float, also_cancelled: bool) -> None:
     while not ended.wait(seconds) and (also_cancelled or not activity.is_cancelled()):
         try:
             activity.heartbeat(*_details.get().values)

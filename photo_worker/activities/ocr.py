@@ -10,10 +10,10 @@ from uuid import UUID
 from temporalio import activity
 
 from photo_worker import media
-from photo_worker.activities.heartbeats import beating
+from photo_worker.activities.heartbeats import heartbeating
 from photo_worker.contracts.image import OcrInput, OcrResult
 from photo_worker.contracts.keys import is_upload_of, ocr_key, parse_job_id
-from photo_worker.crash_points import CrashPoint, at
+from photo_worker.crash_points import CrashPoint, crash_point
 from photo_worker.errors import (
     DocumentTooLarge,
     InputError,
@@ -28,10 +28,10 @@ from photo_worker.policies import OCR_RESULT_LIMIT_BYTES, SYNC_OCR_LIMIT_BYTES
 from photo_worker.ports import (
     DetectedText,
     DocumentRef,
+    JobRepository,
     ObjectInfo,
     ObjectStore,
     OcrBackend,
-    RecipeRepository,
     Revision,
 )
 
@@ -44,7 +44,7 @@ class OcrActivities:
     def __init__(
         self,
         store: ObjectStore,
-        repository: RecipeRepository,
+        repository: JobRepository,
         backends: Callable[[str], OcrBackend],
         bucket: str,
     ) -> None:
@@ -65,7 +65,7 @@ class OcrActivities:
         ``JobErased`` where the job was erased meanwhile; nothing of it is left then. Raises ``SourceReplaced`` where
         what was read may be another object than the one that was verified; nothing of its text is stored then.
         """
-        with beating():
+        with heartbeating():
             return self._read(request)
 
     def _read(self, request: OcrInput) -> OcrResult:
@@ -128,7 +128,7 @@ class OcrActivities:
             "ocr-version": detected.ocr_version,
             "page-count": str(detected.page_count),
         }
-        with at(CrashPoint.RESULT_OBJECT_STORED):
+        with crash_point(CrashPoint.RESULT_OBJECT_STORED):
             written = self._store.put_new(self._bucket, key, body, content_type=OCR_CONTENT_TYPE, metadata=metadata)
         if not written:
             about = self._store.head(self._bucket, key)

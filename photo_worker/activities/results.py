@@ -4,18 +4,18 @@ from __future__ import annotations
 
 from temporalio import activity
 
-from photo_worker.activities.heartbeats import beating
+from photo_worker.activities.heartbeats import heartbeating
 from photo_worker.contracts.image import FailureInput, FailureResult, Manifest, PersistInput, PersistResult
 from photo_worker.contracts.keys import manifest_key, parse_job_id
-from photo_worker.crash_points import CrashPoint, at
+from photo_worker.crash_points import CrashPoint, crash_point
 from photo_worker.errors import JobErased
-from photo_worker.ports import ObjectStore, RecipeOcr, RecipeRepository
+from photo_worker.ports import JobRepository, ObjectStore, OcrRecord
 
 
 class ResultActivities:
     """Activities that write manifests and final rows."""
 
-    def __init__(self, store: ObjectStore, repository: RecipeRepository, bucket: str) -> None:
+    def __init__(self, store: ObjectStore, repository: JobRepository, bucket: str) -> None:
         self._store = store
         self._repository = repository
         self._bucket = bucket
@@ -27,7 +27,7 @@ class ResultActivities:
 
         Raises ``JobErased`` where the job was erased meanwhile; the manifest is taken away again then.
         """
-        with beating(also_cancelled=True):
+        with heartbeating(also_cancelled=True):
             return self._persist(request)
 
     def _persist(self, request: PersistInput) -> PersistResult:
@@ -50,9 +50,9 @@ class ResultActivities:
             page_count=request.page_count,
         )
         body = manifest.model_dump_json(indent=2).encode() + b"\n"
-        with at(CrashPoint.MANIFEST_STORED):
+        with crash_point(CrashPoint.MANIFEST_STORED):
             self._store.put(self._bucket, key, body, content_type="application/json")
-        ocr = RecipeOcr(
+        ocr = OcrRecord(
             s3_bucket=self._bucket,
             s3_ocr_key=request.ocr_s3_key,
             s3_manifest_key=key,
@@ -61,7 +61,7 @@ class ResultActivities:
             page_count=request.page_count,
         )
         try:
-            with at(CrashPoint.RESULT_COMMITTED):
+            with crash_point(CrashPoint.RESULT_COMMITTED):
                 self._repository.succeed(
                     job_id, bucket=raw_bucket, key=request.s3_raw_key, sha256=request.sha256, ocr=ocr
                 )
@@ -74,7 +74,7 @@ class ResultActivities:
     @activity.defn(no_thread_cancel_exception=True)
     def record_failure(self, request: FailureInput) -> FailureResult:
         """Write why a job ended without a result, unless its row is final already; return the row's status."""
-        with at(CrashPoint.FAILURE_RECORDED):
+        with crash_point(CrashPoint.FAILURE_RECORDED):
             recipe = self._repository.fail(
                 parse_job_id(request.job_id),
                 bucket=request.bucket,

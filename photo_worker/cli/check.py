@@ -15,14 +15,14 @@ from uuid import UUID
 
 import click
 
-from photo_worker.cli.context import Surroundings, stack_option, surroundings
+from photo_worker.cli.context import CommandContext, resolve_context, stack_option
 from photo_worker.cli.output import Command, OutputFormat, emit, output_option
 from photo_worker.printable import printable
 
 if TYPE_CHECKING:
     from photo_worker.integrity.finding import Finding
-    from photo_worker.integrity.repair import Step
-    from photo_worker.integrity.survey import Progress, Report
+    from photo_worker.integrity.repair import RepairResult
+    from photo_worker.integrity.scan import ScanProgress, ScanReport
 
 # What a person reads; -o json has all of them.
 _SHOWN_PER_RULE = 10
@@ -80,10 +80,10 @@ def check(
     from photo_worker.contracts.keys import parse_job_id
 
     wanted = [parse_job_id(job_id) for job_id in job_ids]
-    around = surroundings(ctx, stack_name=stack_name)
+    context = resolve_context(ctx, stack_name=stack_name)
     begun = time.monotonic()
     say = _sayer(output)
-    report, steps = asyncio.run(_run(around, wanted, hashes=not no_hashes, grace=grace, repair=repair, say=say))
+    report, steps = asyncio.run(_run(context, wanted, hashes=not no_hashes, grace=grace, repair=repair, say=say))
     failed = any(found.severity != "notice" for found in report.findings)
     seconds = time.monotonic() - begun
     emit(
@@ -97,51 +97,51 @@ def check(
 
 
 async def _run(
-    around: Surroundings,
+    context: CommandContext,
     wanted: Sequence[UUID],
     *,
     hashes: bool,
     grace: timedelta,
     repair: bool,
-    say: Callable[[Step], None],
-) -> tuple[Report, list[Step]]:
+    say: Callable[[RepairResult], None],
+) -> tuple[ScanReport, list[RepairResult]]:
     from datetime import UTC, datetime
 
     from photo_worker.bootstrap import build_application, build_orchestrator
-    from photo_worker.integrity.erase import Erasure
-    from photo_worker.integrity.look import Means, Ports
+    from photo_worker.integrity.erasure import Erasure
+    from photo_worker.integrity.inspector import InspectionConfig, InspectionPorts
     from photo_worker.integrity.repair import Repairer
-    from photo_worker.integrity.survey import open_survey
+    from photo_worker.integrity.scan import open_scanner
 
-    application = build_application(around.settings)
+    application = build_application(context.settings)
     try:
-        orchestrator = await build_orchestrator(around.settings, around.variables)
-        store, repository, bucket = application.store, application.repository, around.settings.s3_bucket
+        orchestrator = await build_orchestrator(context.settings, context.variables)
+        store, repository, bucket = application.store, application.repository, context.settings.s3_bucket
         # Before anything is patient with a service that is away for a moment, which takes a minute: it may be away
         # for good.
         await asyncio.to_thread(repository.deployment_id)
-        means = Means(
+        means = InspectionConfig(
             now=lambda: datetime.now(UTC),
             hashes=hashes,
             grace=grace,
-            parallel=min(_PARALLEL, around.settings.max_activities),
+            parallel=min(_PARALLEL, context.settings.max_activities),
         )
         if repair:
-            means = means.impatient(_ERASE_SECONDS_BEFORE_REPAIR)
-        async with open_survey(Ports(store, repository, orchestrator, bucket), means) as survey:
+            means = means.with_erase_seconds(_ERASE_SECONDS_BEFORE_REPAIR)
+        async with open_scanner(InspectionPorts(store, repository, orchestrator, bucket), means) as scanner:
             with _progress() as progress:
-                report = await (survey.only(wanted, progress) if wanted else survey.everything(progress))
+                report = await (scanner.scan_jobs(wanted, progress) if wanted else scanner.scan_all(progress))
             if not repair:
                 return report, []
             erasure = Erasure(store, repository, orchestrator, bucket)
-            repairer = Repairer(survey, erasure.erase, lifetime_seconds=around.settings.job_lifetime_seconds)
-            return report, await repairer.mend(report, say)
+            repairer = Repairer(scanner, erasure.erase, lifetime_seconds=context.settings.job_lifetime_seconds)
+            return report, await repairer.repair(report, say)
     finally:
         application.close()
 
 
 @contextmanager
-def _progress() -> Iterator[Callable[[Progress], None]]:
+def _progress() -> Iterator[Callable[[ScanProgress], None]]:
     """Show on a terminal how far the survey is; elsewhere nothing, so that a cron job's mail has the findings alone."""
     if not sys.stderr.isatty():
         yield lambda progress: None
@@ -157,10 +157,10 @@ def _progress() -> Iterator[Callable[[Progress], None]]:
         yield lambda now: bar.update(task, completed=now.share, description=f"{now.done:,} {labels[now.stage]}")
 
 
-def _sayer(output: OutputFormat) -> Callable[[Step], None]:
+def _sayer(output: OutputFormat) -> Callable[[RepairResult], None]:
     """Say a repair's steps as they happen: to people as part of the answer, beside JSON to whoever watches."""
 
-    def say(step: Step) -> None:
+    def say(step: RepairResult) -> None:
         subject = f"job {step.finding.job_id}" if step.finding.job_id else step.finding.where
         click.echo(
             f"{step.outcome:<9} {step.finding.code}, {printable(f'{subject}: {step.detail}')}", err=output == "json"
@@ -169,7 +169,7 @@ def _sayer(output: OutputFormat) -> Callable[[Step], None]:
     return say
 
 
-def _data(report: Report, steps: Sequence[Step], seconds: float, *, sound: bool) -> dict[str, Any]:
+def _data(report: ScanReport, steps: Sequence[RepairResult], seconds: float, *, sound: bool) -> dict[str, Any]:
     from photo_worker.integrity.rules import all_rules
 
     counts = Counter(found.code for found in report.findings)
@@ -201,7 +201,7 @@ def _data(report: Report, steps: Sequence[Step], seconds: float, *, sound: bool)
     }
 
 
-def _binding_word(report: Report) -> str:
+def _binding_word(report: ScanReport) -> str:
     """Return bound, unbound or bound_elsewhere."""
     from photo_worker.integrity.binding import Bound, Unbound
 
@@ -210,7 +210,7 @@ def _binding_word(report: Report) -> str:
     return "unbound" if isinstance(report.binding, Unbound) else "bound_elsewhere"
 
 
-def _print(report: Report, seconds: float, *, repaired: bool) -> None:
+def _print(report: ScanReport, seconds: float, *, repaired: bool) -> None:
     from photo_worker.integrity.rules import all_rules
 
     by_rule = {
@@ -248,7 +248,7 @@ def _print_finding(one: Finding, *, repaired: bool) -> None:
         click.echo(f"  --repair would {REPAIRS[one.repair]}.")
 
 
-def _summary(report: Report, seconds: float) -> str:
+def _summary(report: ScanReport, seconds: float) -> str:
     from photo_worker.integrity.finding import Severity
 
     severities = Counter(found.severity.value for found in report.findings)

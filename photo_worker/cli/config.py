@@ -13,7 +13,7 @@ from urllib.parse import parse_qsl, urlencode, urlsplit
 import click
 from pydantic import SecretStr
 
-from photo_worker.cli.context import resolve, stack_option
+from photo_worker.cli.context import resolve_environment, stack_option
 from photo_worker.cli.output import Command, OutputFormat, emit, emit_error, output_option, table
 from photo_worker.cli.stack_settings import PREFIX, left_out, stack_settings
 from photo_worker.config import DEFAULT_TEMPORAL_TARGET, Environment, Origin, Settings, load_settings
@@ -60,7 +60,7 @@ def show(ctx: click.Context, stack_name: str | None, output: OutputFormat) -> No
 
     The exit code is 1 where a worker would not start with these settings.
     """
-    environment, stack = resolve(ctx, os.environ, stack_name=stack_name)
+    environment, stack = resolve_environment(ctx, os.environ, stack_name=stack_name)
     effective: dict[str, Resolved] = {}
     error: ConfigurationError | None = None
     try:

@@ -39,7 +39,7 @@ stack_option = click.option(
 
 
 @dataclass(frozen=True)
-class Surroundings:
+class CommandContext:
     """Settings with the variables behind them; ``stack`` is the local stack in use, where one is."""
 
     settings: Settings
@@ -53,13 +53,13 @@ def env_file_of(ctx: click.Context) -> Path | None:
     return found
 
 
-def surroundings(
+def resolve_context(
     ctx: click.Context,
     *,
     stack_name: str | None = None,
     stack_variables: Mapping[str, str] | None = None,
     environ: MutableMapping[str, str] | None = None,
-) -> Surroundings:
+) -> CommandContext:
     """Resolve the settings: the environment first, then the .env file, then the local stack that runs here.
 
     The stack is used whole or not at all: as soon as one service's location is set elsewhere, none
@@ -71,17 +71,17 @@ def surroundings(
     What is resolved is put into the process environment, where botocore reads it.
     """
     target = os.environ if environ is None else environ
-    environment, used = resolve(ctx, target, stack_name=stack_name, stack_variables=stack_variables)
+    environment, used = resolve_environment(ctx, target, stack_name=stack_name, stack_variables=stack_variables)
     settings = load_settings(environment)
     # An empty variable counts as not set; botocore would look for a profile without a name.
     target.update({name: value for name, value in environment.variables.items() if value.strip() or name in target})
     if target.get("AWS_REGION", "").strip():
         # boto3 reads only the second; all other SDKs of AWS, and so most deployments, use the first.
         target["AWS_DEFAULT_REGION"] = target["AWS_REGION"]
-    return Surroundings(settings=settings, variables=environment.variables, stack=used)
+    return CommandContext(settings=settings, variables=environment.variables, stack=used)
 
 
-def resolve(
+def resolve_environment(
     ctx: click.Context,
     environ: Mapping[str, str],
     *,

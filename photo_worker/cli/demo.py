@@ -15,9 +15,9 @@ from uuid import UUID, uuid4, uuid5
 
 import click
 
-from photo_worker.cli.context import Surroundings, stack_option, surroundings
+from photo_worker.cli.context import CommandContext, resolve_context, stack_option
 from photo_worker.cli.output import Command, OutputFormat, emit, output_option
-from photo_worker.cli.stack_options import wishes_options
+from photo_worker.cli.stack_options import stack_options
 from photo_worker.errors import UnknownEngine, WorkerFailed
 from photo_worker.files import read_regular
 from photo_worker.printable import printable
@@ -25,7 +25,7 @@ from photo_worker.stack_errors import FixturesMissing
 
 if TYPE_CHECKING:
     from photo_worker.cli.view import JobRow
-    from photo_worker.devkit.local_stack import LocalStack, Wishes
+    from photo_worker.devkit.local_stack import LocalStack, StackOptions
     from photo_worker.sources import Source
 
 # Job ids of the demo are made from the photos' hashes, so that running it again, or after a
@@ -46,7 +46,7 @@ _STOP_SECONDS = 30.0
 @click.option("--engine", help="OCR backend: textract (the emulator, by default), local or recorded.")
 @click.option("--fresh", is_flag=True, help="Process the photos again under new job ids.")
 @stack_option
-@wishes_options
+@stack_options
 @output_option("text", "json")
 @click.pass_context
 def demo(
@@ -56,7 +56,7 @@ def demo(
     engine: str | None,
     fresh: bool,
     stack_name: str | None,
-    wishes: Wishes,
+    options: StackOptions,
     output: OutputFormat,
 ) -> None:
     """Bring up the stack, process the fixture photos, and show what came of them.
@@ -72,15 +72,15 @@ def demo(
     for what in found.left_out:
         click.echo(what, err=True)
     sources = [(_named(source), uuid4() if fresh else _job_id(source)) for source in found.sources]
-    stack = _stack_up(stack_name, wishes)
-    around = surroundings(ctx, stack_name=stack_name, stack_variables=stack.env())
-    rows = asyncio.run(_process(around, sources, engine, stack.paths.logs / "worker.log"))
+    stack = _stack_up(stack_name, options)
+    context = resolve_context(ctx, stack_name=stack_name, stack_variables=stack.env())
+    rows = asyncio.run(_process(context, sources, engine, stack.paths.logs / "worker.log"))
     failed = any(row.reason for row in rows)
     emit(
         "demo",
         output,
-        data={"jobs": [row.as_dict(around.variables) for row in rows]},
-        text=lambda: _print(around.variables, rows),
+        data={"jobs": [row.as_dict(context.variables) for row in rows]},
+        text=lambda: _print(context.variables, rows),
         status="failed" if failed else "ok",
     )
     ctx.exit(1 if failed else 0)
@@ -96,11 +96,11 @@ def _check_engine(engine: str | None) -> None:
         raise UnknownEngine(engine=engine, known=", ".join(known)).from_option()
 
 
-def _stack_up(name: str | None, wishes: Wishes) -> LocalStack:
+def _stack_up(name: str | None, options: StackOptions) -> LocalStack:
     """Start the stack, or join the one that runs, and say which."""
     from photo_worker.devkit.local_stack import local_stack
 
-    stack = local_stack(name, wishes)
+    stack = local_stack(name, options)
     click.echo(f"stack {stack.name}: starting in {stack.paths.root}", err=True)
     report = stack.up()
     click.echo(f"stack {stack.name}: {'ready' if report.started else 'ran already'} ({report.seconds:.1f} s)", err=True)
@@ -136,12 +136,12 @@ def _job_id(source: Source) -> UUID:
 
 
 async def _process(
-    around: Surroundings, sources: Sequence[tuple[Source, UUID]], engine: str | None, log: Path
+    context: CommandContext, sources: Sequence[tuple[Source, UUID]], engine: str | None, log: Path
 ) -> list[JobRow]:
     from photo_worker.cli.submit import submit_all
 
-    async with _worker(around.variables, log) as ended:
-        jobs = asyncio.ensure_future(submit_all(around, list(sources), engine, None, wait=True, worker_comes=True))
+    async with _worker(context.variables, log) as ended:
+        jobs = asyncio.ensure_future(submit_all(context, list(sources), engine, None, wait=True, worker_comes=True))
         either: set[asyncio.Future[Any]] = {jobs, ended}
         await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
         if not jobs.done():

@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 import click
 
 from photo_worker.cli.completion import complete_stack
-from photo_worker.cli.context import ENDPOINT_VARIABLES, resolve
+from photo_worker.cli.context import ENDPOINT_VARIABLES, resolve_environment
 from photo_worker.cli.output import Command, OutputFormat, emit, output_option, say
 from photo_worker.cli.stack_options import kind_option, s3_option
 from photo_worker.config import load_settings
@@ -21,8 +21,8 @@ from photo_worker.errors import PhotoWorkerError
 
 if TYPE_CHECKING:
     from photo_worker.config import Environment
-    from photo_worker.devkit.findings import Finding
-    from photo_worker.devkit.wishes import Kind, S3Server
+    from photo_worker.devkit.diagnosis import Diagnosis
+    from photo_worker.devkit.stack_options import Kind, S3Server
 
 _CONNECT_SECONDS = 3.0
 _MARKS = {"ok": "ok     ", "warning": "warning", "problem": "PROBLEM"}
@@ -46,10 +46,10 @@ def doctor(ctx: click.Context, name: str | None, kind: Kind | None, s3: S3Server
     """
     from photo_worker.devkit.doctor import examine
     from photo_worker.devkit.layout import DEFAULT_NAME, StackPaths, check_name, default_home
-    from photo_worker.devkit.wishes import Wishes
+    from photo_worker.devkit.stack_options import StackOptions
 
     paths = StackPaths(default_home(), check_name(name or DEFAULT_NAME))
-    findings = [*examine(paths, Wishes(kind=kind, s3=s3)), *_settings(ctx)]
+    findings = [*examine(paths, StackOptions(kind=kind, s3=s3)), *_settings(ctx)]
     counts = {state: sum(finding.state == state for finding in findings) for state in ("problem", "warning")}
     failed = counts["problem"] > 0
 
@@ -71,24 +71,24 @@ def doctor(ctx: click.Context, name: str | None, kind: Kind | None, s3: S3Server
     ctx.exit(1 if failed else 0)
 
 
-def _settings(ctx: click.Context) -> Iterator[Finding]:
+def _settings(ctx: click.Context) -> Iterator[Diagnosis]:
     """Look at the settings that the environment and the .env file give, and knock at the doors they name."""
-    from photo_worker.devkit.findings import Finding
+    from photo_worker.devkit.diagnosis import Diagnosis
 
     try:
         # Its own stack is looked at by other checks, and without it nothing is asked for.
-        environment, _ = resolve(ctx, os.environ, use_stack=False)
+        environment, _ = resolve_environment(ctx, os.environ, use_stack=False)
         load_settings(environment)
     except PhotoWorkerError as error:
         if error.wrong_use:
             raise
-        yield Finding("settings", "problem", error.message, error.hint)
+        yield Diagnosis("settings", "problem", error.message, error.hint)
         return
-    yield Finding("settings", "ok", "valid; `photo-worker config show` prints them")
+    yield Diagnosis("settings", "ok", "valid; `photo-worker config show` prints them")
     given = [name for name in ENDPOINT_VARIABLES if environment.variables.get(name, "").strip()]
     if given and "DATABASE_URL" not in given:
         what = f"{given[0]} in {environment.origins[given[0]]} leaves the stack out, and DATABASE_URL is not set"
-        yield Finding("settings", "problem", what, f"Set DATABASE_URL too, or unset {given[0]} to use the stack.")
+        yield Diagnosis("settings", "problem", what, f"Set DATABASE_URL too, or unset {given[0]} to use the stack.")
     named = addresses(environment.variables)
     if named:
         with ThreadPoolExecutor(len(named)) as pool:
@@ -112,8 +112,8 @@ def addresses(variables: Mapping[str, str]) -> dict[str, tuple[str, int]]:
     return found
 
 
-def _reached(environment: Environment, name: str, address: tuple[str, int]) -> Finding:
-    from photo_worker.devkit.findings import Finding
+def _reached(environment: Environment, name: str, address: tuple[str, int]) -> Diagnosis:
+    from photo_worker.devkit.diagnosis import Diagnosis
 
     host, port = address
     try:
@@ -122,8 +122,8 @@ def _reached(environment: Environment, name: str, address: tuple[str, int]) -> F
         # Python refuses a name that is none before it asks for it.
         what = f"{host}:{port}, of {name} in {environment.origins[name]}, cannot be reached: {error}"
         hint = f"Start what should be there, or correct {name}; without it, the stack that runs here is used."
-        return Finding("endpoint", "problem", what, hint)
-    return Finding("endpoint", "ok", f"{host}:{port}, of {name} in {environment.origins[name]}")
+        return Diagnosis("endpoint", "problem", what, hint)
+    return Diagnosis("endpoint", "ok", f"{host}:{port}, of {name} in {environment.origins[name]}")
 
 
 def _amount(count: int, what: str) -> str:

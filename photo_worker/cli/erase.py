@@ -10,14 +10,14 @@ from uuid import UUID
 
 import click
 
-from photo_worker.cli.context import Surroundings, stack_option, surroundings
+from photo_worker.cli.context import CommandContext, resolve_context, stack_option
 from photo_worker.cli.output import Command, OutputFormat, emit, output_option
 from photo_worker.command_errors import ConfirmationRequired
 from photo_worker.errors import JobMissing
 from photo_worker.printable import printable
 
 if TYPE_CHECKING:
-    from photo_worker.integrity.erase import Step, Traces
+    from photo_worker.integrity.erasure import ErasureStep, Traces
 
 
 @click.command(cls=Command)
@@ -38,8 +38,8 @@ def erase(
     from photo_worker.contracts.keys import parse_job_id
 
     wanted = parse_job_id(job_id)
-    around = surroundings(ctx, stack_name=stack_name)
-    steps = asyncio.run(_erase(around, wanted, with_source=with_source, ask=not yes, output=output))
+    context = resolve_context(ctx, stack_name=stack_name)
+    steps = asyncio.run(_erase(context, wanted, with_source=with_source, ask=not yes, output=output))
     left = [f"{step.part}: {step.left}" for step in steps if step.left]
     emit(
         "erase",
@@ -50,15 +50,15 @@ def erase(
 
 
 async def _erase(
-    around: Surroundings, job_id: UUID, *, with_source: bool, ask: bool, output: OutputFormat
-) -> Sequence[Step]:
+    context: CommandContext, job_id: UUID, *, with_source: bool, ask: bool, output: OutputFormat
+) -> Sequence[ErasureStep]:
     from photo_worker.bootstrap import build_application, build_orchestrator
-    from photo_worker.integrity.erase import Erasure
+    from photo_worker.integrity.erasure import Erasure
 
-    application = build_application(around.settings)
+    application = build_application(context.settings)
     try:
-        orchestrator = await build_orchestrator(around.settings, around.variables)
-        erasure = Erasure(application.store, application.repository, orchestrator, around.settings.s3_bucket)
+        orchestrator = await build_orchestrator(context.settings, context.variables)
+        erasure = Erasure(application.store, application.repository, orchestrator, context.settings.s3_bucket)
         traces = await erasure.traces(job_id)
         if not traces.known:
             raise JobMissing(job_id=job_id)
@@ -66,7 +66,7 @@ async def _erase(
         if ask and not traces.gone:
             _confirm(traces, with_source)
 
-        def told(step: Step) -> None:
+        def told(step: ErasureStep) -> None:
             if output == "text":
                 said = [step.done, f"left: {step.left}" if step.left else ""]
                 click.echo(f"{step.part:<9} {printable('; '.join(filter(None, said)))}")

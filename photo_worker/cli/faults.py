@@ -18,7 +18,7 @@ from photo_worker.errors import SourceUnreadable
 from photo_worker.stack_errors import FaultNotSet
 
 if TYPE_CHECKING:
-    from photo_worker.devkit.faults import Fault, Faults
+    from photo_worker.devkit.faults import Fault, StackFaults
 
 # Spelled out, as all that completion and --help need: the emulator's own table takes long to import.
 KINDS = (
@@ -185,7 +185,7 @@ def list_(stack_name: str | None, output: OutputFormat) -> None:
     _emit("faults list", stack.name, kit.faults_of(stack), output)
 
 
-def _emit(command: str, stack: str, found: Faults, output: OutputFormat) -> None:
+def _emit(command: str, stack: str, found: StackFaults, output: OutputFormat) -> None:
     def text() -> None:
         if not found.faults:
             click.echo(f"Nothing is set to go wrong in the stack {stack}.")
@@ -198,7 +198,7 @@ def _emit(command: str, stack: str, found: Faults, output: OutputFormat) -> None
     emit(command, output, data=_data(stack, found), text=text, warnings=warnings)
 
 
-def _data(stack: str, found: Faults) -> dict[str, Any]:
+def _data(stack: str, found: StackFaults) -> dict[str, Any]:
     return {"name": stack, "seed": found.seed, "faults": [asdict(fault) for fault in found.faults]}
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from photo_worker.cli.context import Surroundings, stack_option, surroundings
+from photo_worker.cli.context import CommandContext, resolve_context, stack_option
 from photo_worker.cli.output import Command, OutputFormat, emit, output_option, say
 from photo_worker.command_errors import RebindUnconfirmed
 from photo_worker.errors import BindingUnreadable, BucketBoundElsewhere, BucketNotBound, PhotoWorkerError
@@ -38,8 +38,8 @@ def migrate(
     """
     from photo_worker.storage.migrate import current, upgrade
 
-    around = surroundings(ctx, stack_name=stack_name)
-    url = around.settings.require_database_url()
+    context = resolve_context(ctx, stack_name=stack_name)
+    url = context.settings.require_database_url()
     before = current(url)
     upgrade(url)
     after = current(url)
@@ -47,8 +47,8 @@ def migrate(
     if output == "text":
         # Said before the bucket is dealt with: this much is done, whatever comes of that.
         click.echo(text)
-    found = _bind(around, must_bind=must_bind or rebind, rebind=rebind, yes=yes)
-    bucket = around.settings.s3_bucket
+    found = _bind(context, must_bind=must_bind or rebind, rebind=rebind, yes=yes)
+    bucket = context.settings.s3_bucket
     todo = (
         BucketNotBound.hint
         if found["code"] == BucketNotBound.code
@@ -70,7 +70,7 @@ def _state(found: dict[str, Any]) -> str:
     return "is now bound to this database" if found["changed"] else "is bound to this database"
 
 
-def _bind(around: Surroundings, *, must_bind: bool, rebind: bool, yes: bool) -> dict[str, Any]:
+def _bind(context: CommandContext, *, must_bind: bool, rebind: bool, yes: bool) -> dict[str, Any]:
     """Bind the bucket where that is possible; return whether it is bound, whether that is new, and why it is not.
 
     Raises ``BucketBoundElsewhere``, and with ``must_bind`` whatever keeps it from being bound.
@@ -85,9 +85,9 @@ def _bind(around: Surroundings, *, must_bind: bool, rebind: bool, yes: bool) -> 
         require_own_bucket,
     )
 
-    bucket = around.settings.s3_bucket
+    bucket = context.settings.s3_bucket
     try:
-        application = build_application(around.settings)
+        application = build_application(context.settings)
         try:
             store, repository = application.store, application.repository
             if rebind and not yes:

@@ -11,7 +11,7 @@ from photo_worker.cli.output import Command, OutputFormat, emit, output_option, 
 from photo_worker.cli.stack_options import kind_option, s3_option
 
 if TYPE_CHECKING:
-    from photo_worker.devkit.wishes import Kind, S3Server
+    from photo_worker.devkit.stack_options import Kind, S3Server
 
 
 @click.command(cls=Command)
@@ -26,9 +26,9 @@ def prefetch(kind: Kind | None, s3: S3Server | None, output: OutputFormat) -> No
     for containers, images are pulled or built.
     """
     from photo_worker.devkit.prefetch import prefetch as get
-    from photo_worker.devkit.wishes import Wishes
+    from photo_worker.devkit.stack_options import StackOptions
 
-    found = get(Wishes(kind=kind, s3=s3), lambda line: click.echo(line, err=True))
+    found = get(StackOptions(kind=kind, s3=s3), lambda line: click.echo(line, err=True))
 
     def text() -> None:
         for line in table([("WHAT", "HOW", "WHERE"), *((entry.what, entry.how, entry.where) for entry in found)]):

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from photo_worker.cli.output import Command, OutputFormat, emit, emit_error, envelope, output_option, say
-from photo_worker.cli.replay_server import ServerOptions, fetched, server_options, take
+from photo_worker.cli.replay_server import FromServerOptions, fetched, server_options, take
 from photo_worker.errors import PhotoWorkerError
 from photo_worker.printable import printable
 from photo_worker.replay.target_names import PRODUCT_CONVERTER, PRODUCT_WORKFLOWS
@@ -230,7 +230,7 @@ def check(
     ctx.exit(0 if report.green else 1)
 
 
-def _report_of(ctx: click.Context, options: GateOptions, server: ServerOptions, clock: Clock) -> GateReport:
+def _report_of(ctx: click.Context, options: GateOptions, server: FromServerOptions, clock: Clock) -> GateReport:
     """Run the gate on files or on a service's runs. Raises ``PhotoWorkerError`` and ``RunOver``."""
     from photo_worker.replay.gate import check as run
 

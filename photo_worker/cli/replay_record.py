@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from photo_worker.cli.context import Surroundings, stack_option, surroundings
+from photo_worker.cli.context import CommandContext, resolve_context, stack_option
 from photo_worker.cli.output import Command, OutputFormat, emit, output_option, say
 from photo_worker.errors import PhotoWorkerError
 from photo_worker.replay_errors import ScenariosUnusable
@@ -82,9 +82,9 @@ def record(
         )
         return
     refuse_existing(root, chosen)
-    around = surroundings(ctx, stack_name=stack_name)
+    context = resolve_context(ctx, stack_name=stack_name)
     ended = asyncio.run(
-        _record(around, suite, chosen, root, photo.parent.parent / "recorded", parallel, quiet=output == "json")
+        _record(context, suite, chosen, root, photo.parent.parent / "recorded", parallel, quiet=output == "json")
     )
     failed = [one for one in ended if one.error is not None]
     emit(
@@ -121,7 +121,7 @@ def _playbook(target: str | None, photo: Path) -> ScenarioSuite:
 
 
 async def _record(
-    around: Surroundings,
+    context: CommandContext,
     suite: ScenarioSuite,
     chosen: Sequence[Scenario],
     root: Path,
@@ -138,12 +138,12 @@ async def _record(
 
     # Failing activities are what most scenarios are about; what they must come to is checked.
     logging.getLogger("temporalio").setLevel(logging.CRITICAL)
-    settings = around.settings
+    settings = context.settings
     if settings.ocr_recorded_dir is None:
         settings = settings.model_copy(update={"ocr_recorded_dir": recorded})
     application = build_application(settings) if suite.application else None
     try:
-        client = await connect(settings, around.variables)
+        client = await connect(settings, context.variables)
         stage = ScenarioRunner(client, settings, build_worker, suite, application)
         ended = []
         async for one in record_all(stage, chosen, root, parallel=parallel):

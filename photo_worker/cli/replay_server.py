@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 from click.core import ParameterSource
 
-from photo_worker.cli.context import stack_option, surroundings
+from photo_worker.cli.context import resolve_context, stack_option
 
 if TYPE_CHECKING:
     from photo_worker.replay.clock import Clock
@@ -52,7 +52,7 @@ class _Cap(click.ParamType):  # type: ignore[type-arg]
 
 
 @dataclass(frozen=True)
-class ServerOptions:
+class FromServerOptions:
     """What the command line says of a service."""
 
     from_server: bool
@@ -120,7 +120,7 @@ def server_options(command: _F) -> _F:
     return command
 
 
-def take(ctx: click.Context, given: dict[str, Any]) -> ServerOptions:
+def take(ctx: click.Context, given: dict[str, Any]) -> FromServerOptions:
     """Take the service's options out of what click gives a command; refuse those that would be ignored."""
     for name in given:
         set_by_hand = ctx.get_parameter_source(name) is ParameterSource.COMMANDLINE
@@ -131,12 +131,12 @@ def take(ctx: click.Context, given: dict[str, Any]) -> ServerOptions:
         raise click.UsageError("--task-queue is for runs of unknown types, which --workflow leaves out.", ctx)
     if given["keep_raw"] and given["keep"] is None:
         raise click.UsageError("--keep-raw needs --keep DIR.", ctx)
-    return ServerOptions(**given)
+    return FromServerOptions(**given)
 
 
 @contextmanager
 def fetched(
-    ctx: click.Context, server: ServerOptions, code: CodeUnderTest, workflow: str | None, clock: Clock
+    ctx: click.Context, server: FromServerOptions, code: CodeUnderTest, workflow: str | None, clock: Clock
 ) -> Iterator[tuple[Path, tuple[Finding, ...]]]:
     """Download what ``server`` asks for into a folder that lasts as long as the block; say on stderr what came.
 
@@ -152,7 +152,7 @@ def fetched(
     from photo_worker.replay.server import ELSEWHERE_LOOKED_AT, Selection, download
     from photo_worker.replay_errors import ServerOptionInvalid
 
-    around = surroundings(ctx, stack_name=server.stack_name)
+    context = resolve_context(ctx, stack_name=server.stack_name)
     with ReplayPool(code, clock=clock) as engine:
         known = tuple(engine.types())
     asked = known if workflow is None else (workflow,)
@@ -182,7 +182,7 @@ def fetched(
         clock.on_stop(cancel)
         try:
             async with asyncio.timeout(clock.within(LONGEST_SECONDS)):
-                return await download(await connect(around.settings, around.variables), chosen, folder)
+                return await download(await connect(context.settings, context.variables), chosen, folder)
         except (TimeoutError, asyncio.CancelledError) as error:
             if clock.is_over():
                 raise RunOver("because the service's histories were still being fetched") from error

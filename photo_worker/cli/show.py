@@ -9,7 +9,7 @@ from uuid import UUID
 
 import click
 
-from photo_worker.cli.context import Surroundings, stack_option, surroundings
+from photo_worker.cli.context import CommandContext, resolve_context, stack_option
 from photo_worker.cli.output import Command, OutputFormat, emit, output_option, say
 from photo_worker.errors import ConfigurationError, DependencyError
 from photo_worker.printable import printable
@@ -37,21 +37,21 @@ def show(ctx: click.Context, job_id: str, stack_name: str | None, output: Output
     from photo_worker.ports import FINAL_STATUSES
 
     wanted = parse_job_id(job_id)
-    around = surroundings(ctx, stack_name=stack_name)
-    application = build_application(around.settings)
+    context = resolve_context(ctx, stack_name=stack_name)
+    application = build_application(context.settings)
     try:
-        service = JobService(application.store, application.repository, None, around.settings.s3_bucket)
+        service = JobService(application.store, application.repository, None, context.settings.s3_bucket)
         report = service.report(wanted)
         facts = report.as_dict()
         if report.recipe.status not in FINAL_STATUSES:
-            facts |= asyncio.run(_progress(around, application, wanted))
+            facts |= asyncio.run(_progress(context, application, wanted))
     finally:
         application.close()
-    where = links(around.variables, report)
+    where = links(context.variables, report)
     emit("show", output, data={"job": facts, "links": where}, text=_text(facts, where))
 
 
-async def _progress(around: Surroundings, application: Application, job_id: UUID) -> dict[str, object]:
+async def _progress(context: CommandContext, application: Application, job_id: UUID) -> dict[str, object]:
     """Return what Temporal says of a job that its row calls open.
 
     Raises ``JobEndedWithoutRow`` or ``JobWithoutWorkflow`` where nothing runs any more.
@@ -60,8 +60,8 @@ async def _progress(around: Surroundings, application: Application, job_id: UUID
     from photo_worker.jobs import JobService
 
     try:
-        orchestrator = await build_orchestrator(around.settings, around.variables)
-        service = JobService(application.store, application.repository, orchestrator, around.settings.s3_bucket)
+        orchestrator = await build_orchestrator(context.settings, context.variables)
+        service = JobService(application.store, application.repository, orchestrator, context.settings.s3_bucket)
         state = await service.workflow_of(job_id)
     except (ConfigurationError, DependencyError) as error:
         say(f"only the row is shown: [{error.code}] {error.message}", err=True)

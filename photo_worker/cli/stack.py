@@ -11,11 +11,11 @@ import click
 
 from photo_worker.cli.completion import complete_stack
 from photo_worker.cli.output import Command, OutputFormat, emit, output_option, table
-from photo_worker.cli.stack_options import base_port_option, kept_elsewhere, wishes_options
+from photo_worker.cli.stack_options import base_port_option, kept_elsewhere, stack_options
 from photo_worker.cli.values import NumberRange
 from photo_worker.command_errors import ConfirmationRequired
 from photo_worker.devkit.layout import DEFAULT_NAME
-from photo_worker.devkit.local_stack import Wishes, local_stack
+from photo_worker.devkit.local_stack import StackOptions, local_stack
 from photo_worker.loopback import proxy_exceptions
 
 if TYPE_CHECKING:
@@ -40,16 +40,16 @@ _timings = click.option("--timings", is_flag=True, help="Show when each step beg
 
 @click.command(cls=Command)
 @_name
-@wishes_options
+@stack_options
 @_timings
 @output_option("text", "json", "env")
-def up(name: str | None, wishes: Wishes, timings: bool, output: OutputFormat) -> None:
+def up(name: str | None, options: StackOptions, timings: bool, output: OutputFormat) -> None:
     """Start the local stack, or report the one that runs.
 
     It is ready when every service has done a real round trip. Interrupted, it leaves no process. What it is
     made of is remembered: the next up, and every other command, needs none of these options.
     """
-    stack = local_stack(name, wishes)
+    stack = local_stack(name, options)
     _emit_up("up", stack, stack.up(), timings, output)
 
 
@@ -144,7 +144,7 @@ def logs(name: str | None, lines: int, follow: bool, services: tuple[str, ...]) 
 @output_option("text", "json", "env")
 def reset(name: str | None, base_port: int | None, yes: bool, timings: bool, output: OutputFormat) -> None:
     """Delete the local stack's data and start it empty."""
-    stack = local_stack(name, Wishes(base_port=base_port))
+    stack = local_stack(name, StackOptions(base_port=base_port))
     if not yes:
         if not sys.stdin.isatty():
             raise ConfirmationRequired(what=f"the data of the stack {stack.name!r}")

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from photo_worker.devkit.local_stack import Wishes
+from photo_worker.devkit.local_stack import StackOptions
 
 if TYPE_CHECKING:
     from photo_worker.devkit.local_stack import LocalStack
@@ -90,14 +90,14 @@ offline_option = click.option(
 )
 
 
-def wishes_options(command: _F) -> _F:
+def stack_options(command: _F) -> _F:
     """Add the options, and hand them to the command together, as ``wishes``."""
 
     @wraps(command)
     def together(*args: Any, **values: Any) -> Any:
         names = ("kind", "base_port", "s3", "external", "offline")
-        wishes = Wishes(**{name: values.pop(name) for name in names})
-        return command(*args, wishes=wishes, **values)
+        options = StackOptions(**{name: values.pop(name) for name in names})
+        return command(*args, options=options, **values)
 
     decorated: Any = together
     for option in (offline_option, external_option, s3_option, base_port_option, kind_option):

@@ -78,6 +78,6 @@ def left_out(environment: Environment) -> Iterator[str]:
 def _first_server(kind: str) -> str:
     if kind == "compose":
         return "localstack"
-    from photo_worker.devkit.lineup import S3_SERVERS
+    from photo_worker.devkit.service_registry import S3_SERVERS
 
     return S3_SERVERS[0]

@@ -9,7 +9,7 @@ from uuid import UUID
 
 import click
 
-from photo_worker.cli.context import Surroundings, stack_option, surroundings
+from photo_worker.cli.context import CommandContext, resolve_context, stack_option
 from photo_worker.cli.output import Command, OutputFormat, emit, output_option
 from photo_worker.errors import InputError, PhotoWorkerError
 from photo_worker.printable import cut
@@ -81,16 +81,16 @@ def submit(
     # Said before anything is uploaded: it may not be what was meant.
     for what in expanded.left_out:
         click.echo(f"warning: {what}", err=True)
-    around = surroundings(ctx, stack_name=stack_name)
+    context = resolve_context(ctx, stack_name=stack_name)
     rows = asyncio.run(
-        submit_all(around, [(source, wanted) for source in found], engine, expected_content_type, wait=wait)
+        submit_all(context, [(source, wanted) for source in found], engine, expected_content_type, wait=wait)
     )
     failed = any(row.reason for row in rows)
     emit(
         "submit",
         output,
-        data={"jobs": [row.as_dict(around.variables) for row in rows]},
-        text=lambda: _print(around, rows, wait),
+        data={"jobs": [row.as_dict(context.variables) for row in rows]},
+        text=lambda: _print(context, rows, wait),
         status="failed" if failed else "ok",
         warnings=expanded.left_out if output == "json" else (),
     )
@@ -98,7 +98,7 @@ def submit(
 
 
 async def submit_all(
-    around: Surroundings,
+    context: CommandContext,
     sources: Sequence[tuple[Source, UUID | None]],
     engine: str | None,
     expected_content_type: str | None,
@@ -122,12 +122,12 @@ async def submit_all(
     from photo_worker.jobs import JobService, check_engine
 
     check_engine(engine)
-    application = build_application(around.settings)
+    application = build_application(context.settings)
     try:
         _tell_unknown(engine)
         # Before anything is written: where Temporal is away, nothing is left half-submitted.
-        orchestrator = await build_orchestrator(around.settings, around.variables)
-        bucket = around.settings.s3_bucket
+        orchestrator = await build_orchestrator(context.settings, context.variables)
+        bucket = context.settings.s3_bucket
         if any(source.path is not None for source, _ in sources):
             await asyncio.to_thread(require_own_bucket, application.store, application.repository, bucket)
         service = JobService(
@@ -135,10 +135,10 @@ async def submit_all(
             application.repository,
             orchestrator,
             bucket,
-            lifetime_seconds=around.settings.job_lifetime_seconds,
+            lifetime_seconds=context.settings.job_lifetime_seconds,
         )
         if not worker_comes:
-            await _tell_no_work(orchestrator, around.settings.temporal_task_queue)
+            await _tell_no_work(orchestrator, context.settings.temporal_task_queue)
         gate = asyncio.Semaphore(_PARALLEL_SUBMISSIONS)
 
         async def one(source: Source, job_id: UUID | None) -> JobRow:
@@ -188,11 +188,11 @@ def _tell_unknown(engine: str | None) -> None:
         )
 
 
-def _print(around: Surroundings, rows: Sequence[JobRow], wait: bool) -> None:
+def _print(context: CommandContext, rows: Sequence[JobRow], wait: bool) -> None:
     from photo_worker.cli.view import print_rows
 
     print_rows(rows)
     if not wait and any(row.job_id for row in rows):
         click.echo("\nSee a job with: photo-worker show JOB")
-    if ui := around.variables.get("TEMPORAL_UI_URL"):
+    if ui := context.variables.get("TEMPORAL_UI_URL"):
         click.echo(f"\nTemporal UI: {ui}")

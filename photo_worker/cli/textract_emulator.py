@@ -64,8 +64,8 @@ def textract_emulator(
     first = spawn_early()
     try:
         # Imported while the process loads its engine.
-        from photo_worker.devkit.textract.command import Options, configure_logging, run
+        from photo_worker.devkit.textract.command import EmulatorOptions, configure_logging, run
     except ImportError as error:
         raise ExtraMissing(command="textract-emulator", reason=str(error)) from error
     configure_logging()
-    run(Options(host, port, data, processes or 0, most_open_jobs=most_open_jobs, hosts=hosts), first)
+    run(EmulatorOptions(host, port, data, processes or 0, most_open_jobs=most_open_jobs, hosts=hosts), first)

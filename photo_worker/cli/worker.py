@@ -6,7 +6,7 @@ import asyncio
 
 import click
 
-from photo_worker.cli.context import Surroundings, stack_option, surroundings
+from photo_worker.cli.context import CommandContext, resolve_context, stack_option
 from photo_worker.cli.output import Command
 
 
@@ -22,25 +22,25 @@ def worker(ctx: click.Context, stack_name: str | None, stop_on_eof: bool) -> Non
     It takes work while database, schema, bucket and OCR service are there and take its credentials, and says once
     what keeps it from it. Without settings for its services it uses the local stack that runs here.
     """
-    asyncio.run(_run(surroundings(ctx, stack_name=stack_name), stop_on_eof))
+    asyncio.run(_run(resolve_context(ctx, stack_name=stack_name), stop_on_eof))
 
 
-async def _run(around: Surroundings, stop_on_eof: bool) -> None:
+async def _run(context: CommandContext, stop_on_eof: bool) -> None:
     from photo_worker.bootstrap import BackendRegistry, build_activities, build_application, workflow_types
     from photo_worker.logs import configure_logging
     from photo_worker.orchestration.connection import connect
     from photo_worker.readiness import checks_of
     from photo_worker.worker import serve
 
-    configure_logging(around.settings.log_level, around.settings.log_format)
-    application = build_application(around.settings)
+    configure_logging(context.settings.log_level, context.settings.log_format)
+    application = build_application(context.settings)
     try:
         backends = BackendRegistry(application.settings, application.store)
         activities = build_activities(application, backends)
-        client = await connect(around.settings, around.variables)
+        client = await connect(context.settings, context.variables)
         await serve(
             client,
-            around.settings,
+            context.settings,
             workflow_types(),
             activities,
             checks=checks_of(application, backends),

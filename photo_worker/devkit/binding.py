@@ -11,9 +11,9 @@ def bind_bucket(env: dict[str, str]) -> None:
     """
     from photo_worker.devkit import database, readiness
     from photo_worker.integrity.binding import bind
-    from photo_worker.storage.postgres import PostgresRecipeRepository, make_pool
+    from photo_worker.storage.postgres import PostgresJobRepository, make_pool
     from photo_worker.storage.s3_boto import BotoObjectStore
 
     client = readiness.aws_client(readiness.aws_session(env), "s3", env)
     with make_pool(database.settled(env["DATABASE_URL"]), max_size=1) as pool:
-        bind(BotoObjectStore(client), PostgresRecipeRepository(pool), env["S3_BUCKET"])
+        bind(BotoObjectStore(client), PostgresJobRepository(pool), env["S3_BUCKET"])

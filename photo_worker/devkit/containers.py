@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from photo_worker.devkit.engine import Engine
+from photo_worker.devkit.container_engine import ContainerEngine
 from photo_worker.devkit.layout import StackPaths
 from photo_worker.errors import StackError
 
@@ -39,7 +39,7 @@ class Container:
     """Whether its image was built on this machine to stand in for one that could not be pulled."""
 
     @property
-    def lives(self) -> bool:
+    def is_running(self) -> bool:
         """Whether it has a process."""
         return self.state in _LIVING
 
@@ -49,26 +49,26 @@ def project_name(paths: StackPaths) -> str:
     return f"photo-worker-{paths.name}-{paths.key[:8]}"
 
 
-def containers(engine: Engine, project: str) -> dict[str, Container]:
+def containers(engine: ContainerEngine, project: str) -> dict[str, Container]:
     """Return the containers of a project by service; one that Compose ran for a single command is none of them."""
     found = engine.get("/containers/json", {"all": True, "filters": {"label": [f"{PROJECT_LABEL}={project}"]}})
     known = [_container(entry) for entry in found if entry["Labels"].get(_ONE_OFF_LABEL, "False") != "True"]
     # While Compose replaces a container there are two of a service; the one that runs counts.
-    return {entry.service: entry for entry in sorted(known, key=lambda entry: entry.lives)}
+    return {entry.service: entry for entry in sorted(known, key=lambda entry: entry.is_running)}
 
 
 def is_up(paths: StackPaths) -> bool:
     """Say whether containers of the stack run. One question to the engine; an engine that is not there runs none."""
     with suppress(StackError):
-        found = containers(Engine(seconds=_QUICK_SECONDS), project_name(paths))
-        return any(entry.lives for entry in found.values())
+        found = containers(ContainerEngine(seconds=_QUICK_SECONDS), project_name(paths))
+        return any(entry.is_running for entry in found.values())
     return False
 
 
 def is_there(paths: StackPaths) -> bool:
     """Say whether anything of the stack is left, stopped containers and volumes included; as quick as ``is_up``."""
     with suppress(StackError):
-        engine, project = Engine(seconds=_QUICK_SECONDS), project_name(paths)
+        engine, project = ContainerEngine(seconds=_QUICK_SECONDS), project_name(paths)
         return bool(containers(engine, project) or project_volumes(engine, project))
     return False
 
@@ -86,7 +86,7 @@ class Details:
     """Its named volumes, by the directory at which each is mounted."""
 
 
-def details(engine: Engine, entries: Iterable[Container]) -> dict[str, Details]:
+def details(engine: ContainerEngine, entries: Iterable[Container]) -> dict[str, Details]:
     """Look at several containers at once; those that are gone meanwhile are left out."""
     known = list(entries)
     if not known:
@@ -97,7 +97,7 @@ def details(engine: Engine, entries: Iterable[Container]) -> dict[str, Details]:
     return {entry.service: _details(answer.json()) for entry, answer in answers if answer.status == 200}
 
 
-def remove(engine: Engine, project: str, *, grace: float, volumes: bool) -> bool:
+def remove(engine: ContainerEngine, project: str, *, grace: float, volumes: bool) -> bool:
     """Stop and remove all that a project has but its volumes, which go as well where asked.
 
     Each container has ``grace`` seconds to end by itself, all at the same time; 0 kills. False where
@@ -128,13 +128,13 @@ def remove(engine: Engine, project: str, *, grace: float, volumes: bool) -> bool
     return lived
 
 
-def project_volumes(engine: Engine, project: str) -> dict[str, dict[str, str]]:
+def project_volumes(engine: ContainerEngine, project: str) -> dict[str, dict[str, str]]:
     """Return the labels of a project's volumes by the volumes' names."""
     found = engine.get("/volumes", {"filters": {"label": [f"{PROJECT_LABEL}={project}"]}})
     return {volume["Name"]: volume["Labels"] or {} for volume in found["Volumes"] or []}
 
 
-def publisher_of(engine: Engine, port: int) -> str | None:
+def publisher_of(engine: ContainerEngine, port: int) -> str | None:
     """Name the container that publishes a port of this machine; None where none does."""
     for entry in engine.get("/containers/json"):
         if any(published.get("PublicPort") == port for published in entry["Ports"]):

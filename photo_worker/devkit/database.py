@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import parse_qsl, quote, urlencode, urlsplit, urlunsplit
 
 from photo_worker.devkit.ports import LOOPBACK
-from photo_worker.devkit.readiness import NotEmptied, NotReady
+from photo_worker.devkit.readiness import NotReady, ResetFailed
 
 if TYPE_CHECKING:
     from typing import LiteralString, TypeAlias
@@ -123,13 +123,13 @@ def empty(env: dict[str, str]) -> None:
             for (name,) in server.execute("SELECT datname FROM pg_database WHERE datname <> ALL(%s)", [kept]):
                 server.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(str(name))))
             if server.execute(_SERVER_WIDE, {"first": _FIRST_OF_USERS}).fetchone() != (False,):
-                raise NotEmptied("the server has users, settings or tablespaces of its own")
+                raise ResetFailed("the server has users, settings or tablespaces of its own")
         for name in _OWN:
             with _connected(url, name) as connection:
                 if connection.execute(_IN_A_DATABASE, {"first": _FIRST_OF_USERS}).fetchone() != (False,):
-                    raise NotEmptied(f"the database {name} is not as it was")
+                    raise ResetFailed(f"the database {name} is not as it was")
     except psycopg.Error as error:
-        raise NotEmptied(str(error).strip()) from error
+        raise ResetFailed(str(error).strip()) from error
 
 
 def _is_there(server: _Connection, database: str) -> bool:

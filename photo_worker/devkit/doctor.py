@@ -12,13 +12,13 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from photo_worker.devkit import external, postgres, s3_servers, services
-from photo_worker.devkit.findings import Finding, State
+from photo_worker.devkit.diagnosis import Diagnosis, State
 from photo_worker.devkit.layout import HOME_VARIABLE, StackPaths
-from photo_worker.devkit.lineup import S3_SERVERS, services_of
 from photo_worker.devkit.ports import LOOPBACK, derived_base, is_taken, owner_of
+from photo_worker.devkit.service_registry import S3_SERVERS, select_services
 from photo_worker.devkit.services import Service
+from photo_worker.devkit.stack_options import StackOptions
 from photo_worker.devkit.state import Processes, StackRecord
-from photo_worker.devkit.wishes import Wishes
 from photo_worker.errors import StackError
 from photo_worker.stack_errors import S3ServerUnfit
 
@@ -51,15 +51,15 @@ _INSTALL = "Install the development kit: pip install 'photo-worker[devkit]'."
 _HINTS = {"s3": "Get it with `photo-worker prefetch --s3 seaweedfs` or `--s3 minio`."}
 
 
-def examine(paths: StackPaths, wishes: Wishes | None = None) -> list[Finding]:
+def examine(paths: StackPaths, options: StackOptions | None = None) -> list[Diagnosis]:
     """Look at everything that a start of this stack needs, in the order in which it would meet them.
 
     ``wishes`` are those that the start would be asked for; without them, it is the stack as it was last. Raises
     ``S3ServerUnfit``.
     """
-    wishes = wishes or Wishes()
-    record = _record_as_it_would_start(paths, wishes)
-    native: tuple[Callable[[], Iterator[Finding]], ...] = (
+    options = options or StackOptions()
+    record = _record_as_it_would_start(paths, options)
+    native: tuple[Callable[[], Iterator[Diagnosis]], ...] = (
         _python,
         _platform,
         _decoders,
@@ -72,7 +72,7 @@ def examine(paths: StackPaths, wishes: Wishes | None = None) -> list[Finding]:
         lambda: _ports(paths, record),
         _proxies,
     )
-    compose: tuple[Callable[[], Iterator[Finding]], ...] = (
+    compose: tuple[Callable[[], Iterator[Diagnosis]], ...] = (
         _python,
         _decoders,
         lambda: _directory(paths),
@@ -84,75 +84,75 @@ def examine(paths: StackPaths, wishes: Wishes | None = None) -> list[Finding]:
     return [finding for check in (native if record.kind == "native" else compose) for finding in check()]
 
 
-def _record_as_it_would_start(paths: StackPaths, wishes: Wishes) -> StackRecord:
+def _record_as_it_would_start(paths: StackPaths, options: StackOptions) -> StackRecord:
     try:
         known = StackRecord.load(paths)
     except StackError:
         # Said by the look at the state.
         known = None
     record = known or StackRecord.new(paths.name, derived_base(paths.home, paths.name), durable=True)
-    kind = wishes.kind or record.kind
+    kind = options.kind or record.kind
     fitting: tuple[str, ...] = S3_SERVERS
     if kind == "compose":
         from photo_worker.devkit.compose.project import S3_SERVERS as IN_CONTAINERS
 
         fitting = IN_CONTAINERS
-    if wishes.s3 is not None and wishes.s3 not in fitting:
-        raise S3ServerUnfit(kind=kind, s3=wishes.s3, known=", ".join(fitting))
-    s3 = wishes.s3 or record.s3
+    if options.s3 is not None and options.s3 not in fitting:
+        raise S3ServerUnfit(kind=kind, s3=options.s3, known=", ".join(fitting))
+    s3 = options.s3 or record.s3
     return record.with_(kind=kind, s3=s3 if s3 in fitting else fitting[0])
 
 
-def _externals(record: StackRecord) -> Iterator[Finding]:
+def _externals(record: StackRecord) -> Iterator[Diagnosis]:
     """Knock at the doors of the services that are somebody else's."""
     for entry in external.of(record):
-        if entry.answers():
-            yield Finding(entry.name, "ok", f"external, at {entry.url}")
+        if entry.is_alive():
+            yield Diagnosis(entry.name, "ok", f"external, at {entry.url}")
         else:
             hint = "Start what should be there, or have the stack's own again: photo-worker up --external none."
-            yield Finding(entry.name, "problem", f"external, and nothing answers at {entry.url}", hint)
+            yield Diagnosis(entry.name, "problem", f"external, and nothing answers at {entry.url}", hint)
 
 
-def _containers(paths: StackPaths, record: StackRecord) -> Iterator[Finding]:
+def _containers(paths: StackPaths, record: StackRecord) -> Iterator[Diagnosis]:
     from photo_worker.devkit.compose.doctor import examine as examine_containers
 
     yield from examine_containers(paths, record)
 
 
-def _python() -> Iterator[Finding]:
+def _python() -> Iterator[Diagnosis]:
     version = platform.python_version()
     if sys.version_info[:2] > _NEWEST_PYTHON:
         newest = ".".join(map(str, _NEWEST_PYTHON))
-        yield Finding("python", "warning", f"{version} is newer than what is tested", f"Use Python 3.11 to {newest}.")
+        yield Diagnosis("python", "warning", f"{version} is newer than what is tested", f"Use Python 3.11 to {newest}.")
     else:
-        yield Finding("python", "ok", f"{version} in {sys.prefix}")
+        yield Diagnosis("python", "ok", f"{version} in {sys.prefix}")
 
 
-def _platform() -> Iterator[Finding]:
+def _platform() -> Iterator[Diagnosis]:
     system, machine = platform.system(), platform.machine()
     what = f"{system} on {machine}"
     if system not in {"Linux", "Darwin"} or machine.lower() not in _MACHINES:
         hint = "Use Linux or macOS on x86-64 or ARM64; on Windows, WSL 2."
-        yield Finding("platform", "problem", f"{what} has no wheels of the services", hint)
+        yield Diagnosis("platform", "problem", f"{what} has no wheels of the services", hint)
     elif system == "Linux" and platform.libc_ver()[0] != "glibc":
         hint = "Use a distribution with glibc, such as Debian, or a container of one."
-        yield Finding("platform", "problem", f"{what} without glibc has no wheels of the services", hint)
+        yield Diagnosis("platform", "problem", f"{what} without glibc has no wheels of the services", hint)
     else:
-        yield Finding("platform", "ok", what)
+        yield Diagnosis("platform", "ok", what)
 
 
-def _decoders() -> Iterator[Finding]:
+def _decoders() -> Iterator[Diagnosis]:
     """Say which packages a worker here opens documents with: without pi-heif, jobs with a HEIC wait for another one."""
     missing = sorted(package for module, package in _DECODERS.items() if find_spec(module) is None)
     if missing:
         hint = f"Install what the worker needs: pip install {' '.join(missing)}."
-        yield Finding("documents", "problem", f"not installed: {', '.join(missing)}", hint)
+        yield Diagnosis("documents", "problem", f"not installed: {', '.join(missing)}", hint)
     else:
         said = ", ".join(services.package_version(package, package) for package in sorted(_DECODERS.values()))
-        yield Finding("documents", "ok", f"HEIC, WebP, PDF and TIFF are opened with {said}")
+        yield Diagnosis("documents", "ok", f"HEIC, WebP, PDF and TIFF are opened with {said}")
 
 
-def programs(record: StackRecord) -> Iterator[Finding]:
+def programs(record: StackRecord) -> Iterator[Diagnosis]:
     """Find the program of each service of a native stack, and run it."""
     modules = {"aws": {"ministack": "ministack"}, "textract": _EMULATOR_MODULES}
     runs: dict[str, tuple[Callable[[], Path], str]] = {
@@ -163,18 +163,18 @@ def programs(record: StackRecord) -> Iterator[Finding]:
         runs["s3"] = (s3_servers.seaweedfs_program, "version")
     elif record.s3 == "minio":
         runs["s3"] = (s3_servers.minio_program, "--version")
-    for service in services_of(record.s3, record.external):
+    for service in select_services(record.s3, record.external):
         if service.name in runs:
             yield _runs(service, *runs[service.name])
             continue
         missing = sorted(package for module, package in modules[service.name].items() if find_spec(module) is None)
         if missing:
-            yield Finding(service.name, "problem", f"not installed: {', '.join(missing)}", _INSTALL)
+            yield Diagnosis(service.name, "problem", f"not installed: {', '.join(missing)}", _INSTALL)
         else:
-            yield Finding(service.name, "ok", service.version())
+            yield Diagnosis(service.name, "ok", service.version())
 
 
-def _runs(service: Service, find: Callable[[], Path], argument: str) -> Finding:
+def _runs(service: Service, find: Callable[[], Path], argument: str) -> Diagnosis:
     """Run a program: one that is there may be of another machine, or lack a library."""
     hint = _HINTS.get(service.name, _INSTALL)
     try:
@@ -183,78 +183,80 @@ def _runs(service: Service, find: Callable[[], Path], argument: str) -> Finding:
             [program, argument], capture_output=True, text=True, timeout=_PROGRAM_SECONDS, check=False
         )
     except StackError as error:
-        return Finding(service.name, "problem", error.message, error.hint)
+        return Diagnosis(service.name, "problem", error.message, error.hint)
     except (OSError, subprocess.TimeoutExpired) as error:
-        return Finding(service.name, "problem", f"its program does not run: {error}", hint)
+        return Diagnosis(service.name, "problem", f"its program does not run: {error}", hint)
     if answer.returncode != 0:
         said = (answer.stderr or answer.stdout).strip().splitlines()[-1:] or ["nothing"]
         what = f"{program} ended with {answer.returncode} and said: {said[0]}"
-        return Finding(service.name, "problem", what, hint)
-    return Finding(service.name, "ok", service.version())
+        return Diagnosis(service.name, "problem", what, hint)
+    return Diagnosis(service.name, "ok", service.version())
 
 
-def _directory(paths: StackPaths) -> Iterator[Finding]:
+def _directory(paths: StackPaths) -> Iterator[Diagnosis]:
     try:
         paths.refuse_symlink()
     except StackError as error:
-        yield Finding("directory", "problem", error.message, error.hint)
+        yield Diagnosis("directory", "problem", error.message, error.hint)
         return
     nearest = _nearest(paths.root)
     if not nearest.is_dir() or not os.access(nearest, os.W_OK | os.X_OK):
         what = f"{nearest} is not a directory that you can write to; the stack belongs in {paths.root}"
-        yield Finding("directory", "problem", what, f"Change its owner, or put stacks elsewhere with {HOME_VARIABLE}.")
+        yield Diagnosis(
+            "directory", "problem", what, f"Change its owner, or put stacks elsewhere with {HOME_VARIABLE}."
+        )
         return
     strangers = [path for path in (paths.record, paths.command_lock) if path.exists() and not os.access(path, os.W_OK)]
     if strangers:
         hint = "Run the command as the user who started the stack, or choose another --name."
-        yield Finding("directory", "problem", f"{strangers[0]} belongs to another user", hint)
+        yield Diagnosis("directory", "problem", f"{strangers[0]} belongs to another user", hint)
         return
-    yield Finding("directory", "ok", str(paths.root))
+    yield Diagnosis("directory", "ok", str(paths.root))
 
 
-def _user(paths: StackPaths) -> Iterator[Finding]:
+def _user(paths: StackPaths) -> Iterator[Diagnosis]:
     if os.geteuid() != 0:
-        yield Finding("user", "ok", "an ordinary user")
+        yield Diagnosis("user", "ok", "an ordinary user")
         return
     try:
         user = postgres.User.for_postgres()
     except KeyError:
         hint = "Run as an ordinary user, or add the user nobody."
-        yield Finding("user", "problem", "root, and there is no user nobody to run Postgres as", hint)
+        yield Diagnosis("user", "problem", "root, and there is no user nobody to run Postgres as", hint)
         return
     if user is not None and not postgres.reachable(paths.data / "postgres", user):
         kept = postgres.shared_data(paths)[0]
-        yield Finding("user", "ok", f"root; nobody cannot reach the stack, so Postgres keeps its data in {kept}")
+        yield Diagnosis("user", "ok", f"root; nobody cannot reach the stack, so Postgres keeps its data in {kept}")
     else:
-        yield Finding("user", "ok", "root; Postgres runs as nobody")
+        yield Diagnosis("user", "ok", "root; Postgres runs as nobody")
 
 
-def _disk(paths: StackPaths) -> Iterator[Finding]:
+def _disk(paths: StackPaths) -> Iterator[Diagnosis]:
     nearest = _nearest(paths.root)
     free = shutil.disk_usage(nearest).free
     what = f"{free // _MEGABYTE} MB free on the disk of {nearest}"
     hint = f"Delete something, or put stacks on another disk with {HOME_VARIABLE}."
     state: State = "problem" if free < _DISK_NEEDED else "warning" if free < _DISK_ADVISED else "ok"
-    yield Finding("disk", state, what, None if state == "ok" else hint)
+    yield Diagnosis("disk", state, what, None if state == "ok" else hint)
 
 
-def _state(paths: StackPaths) -> Iterator[Finding]:
+def _state(paths: StackPaths) -> Iterator[Diagnosis]:
     try:
         StackRecord.load(paths)
         processes = Processes.load(paths)
     except StackError as error:
-        yield Finding("state", "problem", error.message, error.hint)
+        yield Diagnosis("state", "problem", error.message, error.hint)
         return
     left = [] if processes.alive else sorted(_left_by(processes))
     if left:
         what = f"no supervisor, but processes of an earlier run: {', '.join(left)}"
-        yield Finding("state", "warning", what, "`photo-worker down` ends them, and so does the next `up`.")
+        yield Diagnosis("state", "warning", what, "`photo-worker down` ends them, and so does the next `up`.")
     unreadable = list(_data_of_other_postgres(paths))
     if unreadable:
         hint = "Go back to the version that wrote it, or delete the data with `photo-worker reset`."
-        yield Finding("state", "problem", f"{unreadable[0]} is of another Postgres than the one installed", hint)
+        yield Diagnosis("state", "problem", f"{unreadable[0]} is of another Postgres than the one installed", hint)
     if not left and not unreadable:
-        yield Finding("state", "ok", f"the stack {paths.name} {'runs' if processes.alive else 'does not run'}")
+        yield Diagnosis("state", "ok", f"the stack {paths.name} {'runs' if processes.alive else 'does not run'}")
 
 
 def _left_by(processes: Processes) -> Iterator[str]:
@@ -284,30 +286,32 @@ def _data_of_other_postgres(paths: StackPaths) -> Iterator[Path]:
             yield from sorted(found)
 
 
-def _ports(paths: StackPaths, record: StackRecord) -> Iterator[Finding]:
+def _ports(paths: StackPaths, record: StackRecord) -> Iterator[Diagnosis]:
     try:
         running = Processes.load(paths).alive
     except StackError:
         # Said by the look at the state.
         running = False
     numbers = {
-        record.ports[use]: service.name for service in services_of(record.s3, record.external) for use in service.uses
+        record.ports[use]: service.name
+        for service in select_services(record.s3, record.external)
+        for use in service.uses
     }
     if not numbers:
         return
     if running:
-        yield Finding("ports", "ok", f"{min(numbers)} to {max(numbers)} are the running stack's")
+        yield Diagnosis("ports", "ok", f"{min(numbers)} to {max(numbers)} are the running stack's")
         return
     taken = {port: service for port, service in numbers.items() if is_taken(port)}
     for port, service in taken.items():
         what = f"{port}, which {service} needs, is taken by {owner_of(port) if find_spec('psutil') else 'a process'}"
         hint = "End that process, or start the stack on other ports with --base-port."
-        yield Finding("ports", "problem", what, hint)
+        yield Diagnosis("ports", "problem", what, hint)
     if not taken:
-        yield Finding("ports", "ok", f"{min(numbers)} to {max(numbers)} are free")
+        yield Diagnosis("ports", "ok", f"{min(numbers)} to {max(numbers)} are free")
 
 
-def _proxies() -> Iterator[Finding]:
+def _proxies() -> Iterator[Diagnosis]:
     """Say whether an SDK would ask a proxy for what is on this machine: it asks these two functions.
 
     The project's own clients ask no proxy for loopback, whatever is set.
@@ -315,12 +319,12 @@ def _proxies() -> Iterator[Finding]:
     from urllib.request import getproxies, proxy_bypass
 
     if not getproxies().get("http"):
-        yield Finding("proxies", "ok", "none for HTTP")
+        yield Diagnosis("proxies", "ok", "none for HTTP")
     elif proxy_bypass(LOOPBACK):
-        yield Finding("proxies", "ok", "the one for HTTP leaves loopback alone")
+        yield Diagnosis("proxies", "ok", "the one for HTTP leaves loopback alone")
     else:
         what = f"http_proxy is set and NO_PROXY does not name {LOOPBACK}: other programs would ask the proxy for it"
-        yield Finding("proxies", "warning", what, 'set -a; eval "$(photo-worker env)"; set +a')
+        yield Diagnosis("proxies", "warning", what, 'set -a; eval "$(photo-worker env)"; set +a')
 
 
 def _nearest(path: Path) -> Path:

@@ -121,7 +121,7 @@ def _made_ready(external: External, timeline: Timeline) -> dict[str, str]:
     with timeline.span(external.name, "external round trip"):
         while True:
             try:
-                return external.check()
+                return external.probe_ready()
             except NotReady as error:
                 if time.monotonic() > deadline:
                     reason = f"{external.url} is not the stack's own, and cannot be used: {str(error).rstrip('.')}"
@@ -154,7 +154,7 @@ class External:
         url = _split(self.name, self.endpoint)
         return url.port or _DEFAULT_PORTS[url.scheme]
 
-    def check(self) -> dict[str, str]:
+    def probe_ready(self) -> dict[str, str]:
         """Use it once for real, making what the stack needs in it; return the variables that it chose.
 
         Raises ``NotReady``, or an error of its own where asking again is of no use.
@@ -181,7 +181,7 @@ class External:
             readiness.read_an_image(env)
         return {}
 
-    def answers(self) -> bool:
+    def is_alive(self) -> bool:
         """Say whether something there answers, in at most a second."""
         url = _split(self.name, self.endpoint)
         host = url.hostname or ""
@@ -199,7 +199,7 @@ class External:
 
         return ServiceStatus(
             name=self.name,
-            state="running" if self.answers() else "silent",
+            state="running" if self.is_alive() else "silent",
             version="external",
             url=self.url,
             port=self.port,

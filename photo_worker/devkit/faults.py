@@ -34,7 +34,7 @@ class Fault:
 
 
 @dataclass(frozen=True)
-class Faults:
+class StackFaults:
     """All that goes wrong in a stack; ``seed`` is what draws Textract's, None where there is no rule."""
 
     faults: list[Fault] = field(default_factory=list)
@@ -69,7 +69,7 @@ def set_script(stack: LocalStack, script: object) -> None:
     _tell(stack, "PUT", script)
 
 
-def clear(stack: LocalStack, service: str | None = None) -> Faults:
+def clear(stack: LocalStack, service: str | None = None) -> StackFaults:
     """End the faults of a service, or all of them, and return what there was to end.
 
     A stack that does not run has none. Raises ``ServiceUnknown``, and ``FaultNotSet`` where Textract
@@ -85,10 +85,10 @@ def clear(stack: LocalStack, service: str | None = None) -> Faults:
     ended = [fault for fault in found.faults if fault.rule is not None and service in {None, fault.service}]
     if ended or (found.unknown and service == TEXTRACT):
         _tell(stack, "DELETE", None)
-    return Faults([*held, *ended], found.seed if ended else None, found.unknown)
+    return StackFaults([*held, *ended], found.seed if ended else None, found.unknown)
 
 
-def faults_of(stack: LocalStack, status: StackStatus | None = None) -> Faults:
+def faults_of(stack: LocalStack, status: StackStatus | None = None) -> StackFaults:
     """Return what is set now; nothing where the stack does not run. Waits 3 seconds for a Textract that is silent.
 
     With the ``status`` of a moment ago, nobody is asked what that tells.
@@ -97,20 +97,20 @@ def faults_of(stack: LocalStack, status: StackStatus | None = None) -> Faults:
     try:
         endpoint = stack.env()["AWS_ENDPOINT_URL_TEXTRACT"]
     except StackNotRunning:
-        return Faults()
+        return StackFaults()
     held = stack.paused() if status is None or PAUSED in states.values() else {}
     textract_answers = status is None or states.get(TEXTRACT) == "running"
     paused = [Fault(name, PAUSED, since) for name, since in held.items()]
     if TEXTRACT not in stack.services:
-        return Faults(paused)
+        return StackFaults(paused)
     if TEXTRACT in held or not textract_answers:
-        return Faults(paused, unknown="it is paused" if TEXTRACT in held else "it does not answer")
+        return StackFaults(paused, unknown="it is paused" if TEXTRACT in held else "it does not answer")
     try:
         script = ask(endpoint, "GET")
         rules = [_fault_of(rule) for rule in script["rules"]]
     except NoAnswer as error:
-        return Faults(paused, unknown=str(error))
-    return Faults([*paused, *rules], script["seed"] if rules else None)
+        return StackFaults(paused, unknown=str(error))
+    return StackFaults([*paused, *rules], script["seed"] if rules else None)
 
 
 def _fault_of(rule: Mapping[str, Any]) -> Fault:

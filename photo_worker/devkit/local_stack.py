@@ -7,8 +7,8 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Protocol
 
 from photo_worker.devkit.layout import DEFAULT_NAME, StackPaths, check_name, default_home, is_locked
+from photo_worker.devkit.stack_options import Kind, S3Server, StackOptions
 from photo_worker.devkit.state import StackRecord, read_json
-from photo_worker.devkit.wishes import Kind, S3Server, Wishes
 from photo_worker.stack_errors import DataMismatch
 
 if TYPE_CHECKING:
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from photo_worker.devkit.snapshots import Snapshot
     from photo_worker.devkit.status import StackStatus, UpReport
 
-__all__ = ["Kind", "LocalStack", "S3Server", "Wishes", "local_stack"]
+__all__ = ["Kind", "LocalStack", "S3Server", "StackOptions", "local_stack"]
 
 
 class LocalStack(Protocol):
@@ -78,34 +78,36 @@ class LocalStack(Protocol):
         """Yield (service, line) as the services write, until ``stop`` says so."""
 
 
-def local_stack(name: str | None = None, wishes: Wishes | None = None, *, home: Path | None = None) -> LocalStack:
+def local_stack(
+    name: str | None = None, options: StackOptions | None = None, *, home: Path | None = None
+) -> LocalStack:
     """Return the stack of this name in ``home``, by default this worktree's, of the kind that is asked for or recorded.
 
     A stack that never ran is native. One whose record is lost is what its containers say, where they run; one whose
     record is damaged or newer is what is left of it, stopped or not.
     """
-    wishes = wishes or Wishes()
+    options = options or StackOptions()
     paths = StackPaths((home or default_home()).expanduser().absolute(), check_name(name or DEFAULT_NAME))
-    if wishes.kind is None:
+    if options.kind is None:
         # Of a damaged record tell the commands that need it: `down` and `reset` do not.
         record = StackRecord.load_whole(paths)
         kind = _kind_without_record(paths) if record is None else record.kind
     else:
-        kind = wishes.kind
+        kind = options.kind
     if kind == "compose":
         from photo_worker.devkit.compose.stack import ComposeStack
 
-        return ComposeStack(paths, wishes)
+        return ComposeStack(paths, options)
     from photo_worker.devkit.stack import Stack
 
     return Stack(
         paths.home,
         paths.name,
-        base_port=wishes.base_port,
-        s3=wishes.s3,
-        external=wishes.external,
-        offline=wishes.offline,
-        durable=wishes.durable,
+        base_port=options.base_port,
+        s3=options.s3,
+        external=options.external,
+        offline=options.offline,
+        durable=options.durable,
     )
 
 

@@ -48,7 +48,9 @@ def pause(paths: StackPaths, service: str, pid: int) -> None:
     try:
         first = psutil.Process(pid)
         # The first is stopped first: from then on nothing but its children can start anything.
-        while new := {identity: process for identity, process in _family(first).items() if identity not in stopped}:
+        while new := {
+            identity: process for identity, process in _process_tree(first).items() if identity not in stopped
+        }:
             stopped |= new
             # Noted before it is done: killed in between, this leaves nothing stopped that nobody knows of.
             _save(paths, {**noted, service: Paused(began, list(stopped))})
@@ -62,12 +64,12 @@ def pause(paths: StackPaths, service: str, pid: int) -> None:
         raise StackError(reason=f"{service} has just ended") from error
 
 
-def note(paths: StackPaths, service: str) -> None:
+def record_paused(paths: StackPaths, service: str) -> None:
     """Note that a service is paused from now on, for whoever pauses it by other means. Raises ``DataUnwritable``."""
     _save(paths, {**_noted(paths), service: Paused(_now(), [])})
 
 
-def since(paths: StackPaths) -> dict[str, str]:
+def paused_since(paths: StackPaths) -> dict[str, str]:
     """Return since when each service is paused, as noted: whether it still is, this does not ask."""
     return {name: entry.since for name, entry in _noted(paths).items()}
 
@@ -78,11 +80,11 @@ def resume(paths: StackPaths, service: str | None = None) -> None:
     chosen = [name for name in noted if service in {None, name}]
     if not chosen:
         return
-    let_go_on(paths, service)
+    resume_processes(paths, service)
     _save(paths, {name: entry for name, entry in noted.items() if name not in chosen})
 
 
-def let_go_on(paths: StackPaths, service: str | None = None) -> None:
+def resume_processes(paths: StackPaths, service: str | None = None) -> None:
     """Continue the processes of a service, or of all, and leave the list as it is: for whoever is about to end them."""
     from photo_worker.devkit.processes import ProcessId
 
@@ -98,7 +100,7 @@ def let_go_on(paths: StackPaths, service: str | None = None) -> None:
                     process.resume()
 
 
-def let_family_go_on(pid: int) -> None:
+def resume_process_tree(pid: int) -> None:
     """Continue a process that is stopped, and all below it."""
     import psutil
 
@@ -106,7 +108,7 @@ def let_family_go_on(pid: int) -> None:
         first = psutil.Process(pid)
         # Looking for children asks every process of the machine.
         if first.status() == psutil.STATUS_STOPPED:
-            for process in _family(first).values():
+            for process in _process_tree(first).values():
                 with suppress(psutil.NoSuchProcess):
                     process.resume()
 
@@ -127,7 +129,7 @@ def _is_stopped(entry: Paused) -> bool:
     return False
 
 
-def _family(first: Process) -> dict[tuple[int, float], Process]:
+def _process_tree(first: Process) -> dict[tuple[int, float], Process]:
     """Return a process and all below it, the first first; raises ``psutil.NoSuchProcess`` where that has ended."""
     import psutil
 

@@ -56,7 +56,7 @@ class _Connection(Protocol):
 
 
 @dataclass(frozen=True)
-class Ports:
+class StackPorts:
     """The ports of a stack, each at a fixed distance from the block's base."""
 
     base: int
@@ -100,7 +100,7 @@ def is_taken(port: int) -> bool:
     return False
 
 
-def require_free(ports: Ports, uses: dict[str, str]) -> None:
+def require_free(ports: StackPorts, uses: dict[str, str]) -> None:
     """Raise ``PortTaken`` for the first port that is in use; ``uses`` maps a port's use to its service."""
     for use, service in uses.items():
         port = ports[use]

@@ -19,9 +19,9 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from photo_worker.devkit import doctor, s3_servers
-from photo_worker.devkit.lineup import require
+from photo_worker.devkit.service_registry import require_s3_server
+from photo_worker.devkit.stack_options import StackOptions
 from photo_worker.devkit.state import StackRecord
-from photo_worker.devkit.wishes import Wishes
 from photo_worker.errors import PhotoWorkerError
 from photo_worker.stack_errors import DataUnwritable, PrefetchFailed, S3ServerMissing, ServiceMissing
 
@@ -36,7 +36,7 @@ Tell = Callable[[str], None]
 
 
 @dataclass(frozen=True)
-class Fetched:
+class PrefetchedItem:
     """One thing that a start needs, as it is now."""
 
     what: str
@@ -47,34 +47,34 @@ class Fetched:
     """Its version, program or image."""
 
 
-def prefetch(wishes: Wishes, tell: Tell) -> list[Fetched]:
+def prefetch(options: StackOptions, tell: Tell) -> list[PrefetchedItem]:
     """Get what ``up`` needs with these wishes, and try all of it; ``tell`` is given lines of progress.
 
     Raises ``ServiceMissing`` for what the development kit should have brought, ``PrefetchFailed``, and for
     containers what their images raise.
     """
-    if wishes.kind == "compose":
+    if options.kind == "compose":
         from photo_worker.devkit.compose import images
 
-        got = images.prefetch(wishes, tell=tell)
-        return [Fetched(image.service, image.how, image.name) for image in got]
-    s3 = wishes.s3 or "ministack"
+        got = images.prefetch(options, tell=tell)
+        return [PrefetchedItem(image.service, image.how, image.name) for image in got]
+    s3 = options.s3 or "ministack"
     how = _get(s3, tell)
     record = StackRecord.new("prefetch", 1024, durable=True).with_(s3=s3)
-    found: list[Fetched] = []
+    found: list[PrefetchedItem] = []
     for finding in doctor.programs(record):
         tell(f"{finding.check}: {finding.what}")
         if finding.state == "problem":
             raise ServiceMissing(service=finding.check, reason=finding.what)
-        found.append(Fetched(finding.check, how if finding.check == "s3" else "here", finding.what))
+        found.append(PrefetchedItem(finding.check, how if finding.check == "s3" else "here", finding.what))
     tell("models: loading them")
-    return [*found, Fetched("models", "here", _try_models())]
+    return [*found, PrefetchedItem("models", "here", _try_models())]
 
 
 def _get(s3: str, tell: Tell) -> str:
     """Get an S3 server's program where it is not here; return how it came."""
     try:
-        require(s3)
+        require_s3_server(s3)
     except S3ServerMissing:
         if s3 == "seaweedfs":
             _install_seaweedfs(tell)

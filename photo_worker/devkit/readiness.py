@@ -32,7 +32,7 @@ class NotReady(Exception):
     """A service does not do its work yet; the text says what was seen."""
 
 
-class NotEmptied(Exception):
+class ResetFailed(Exception):
     """A service cannot be emptied while it runs; the text says why. It has to start anew, on no data."""
 
 

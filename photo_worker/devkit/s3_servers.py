@@ -88,18 +88,18 @@ class _SeaweedFS:
         plan = plan_of(self.name, argv, env, paths, cwd=data, stop_stage=1)
         return replace(plan, discard=str(data))
 
-    def load(self) -> None:
+    def warm_imports(self) -> None:
         import_all("botocore.session", "botocore.config")
 
-    def check(self, record: StackRecord) -> None:
+    def probe_ready(self, record: StackRecord) -> None:
         from photo_worker.devkit import readiness
 
         readiness.store(environment_of(record))
 
-    def empty(self, record: StackRecord, paths: StackPaths) -> None:
+    def wipe(self, record: StackRecord, paths: StackPaths) -> None:
         return
 
-    def answers(self, record: StackRecord) -> bool:
+    def is_alive(self, record: StackRecord) -> bool:
         return probes.http_ok(record.ports["s3"], "/healthz")
 
 
@@ -142,18 +142,18 @@ class _MinIO:
         plan = plan_of(self.name, argv, env, paths, cwd=data, stop_stage=1)
         return replace(plan, discard=str(data))
 
-    def load(self) -> None:
+    def warm_imports(self) -> None:
         import_all("botocore.session", "botocore.config")
 
-    def check(self, record: StackRecord) -> None:
+    def probe_ready(self, record: StackRecord) -> None:
         from photo_worker.devkit import readiness
 
         readiness.store(environment_of(record))
 
-    def empty(self, record: StackRecord, paths: StackPaths) -> None:
+    def wipe(self, record: StackRecord, paths: StackPaths) -> None:
         return
 
-    def answers(self, record: StackRecord) -> bool:
+    def is_alive(self, record: StackRecord) -> bool:
         return probes.http_ok(record.ports["s3"], "/minio/health/live")
 
 

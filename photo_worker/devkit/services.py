@@ -19,7 +19,7 @@ from photo_worker.devkit.environment import environment_of
 from photo_worker.devkit.layout import StackPaths
 from photo_worker.devkit.plan import ServicePlan
 from photo_worker.devkit.ports import LOOPBACK
-from photo_worker.devkit.readiness import NotEmptied
+from photo_worker.devkit.readiness import ResetFailed
 from photo_worker.devkit.state import DATABASE, DATABASE_USER, StackRecord
 from photo_worker.stack_errors import DataUnwritable, ServiceMissing
 
@@ -50,19 +50,19 @@ class Service(Protocol):
     def plan(self, record: StackRecord, paths: StackPaths) -> ServicePlan:
         """Return how to run it, its files made; raises ``StackError``."""
 
-    def load(self) -> None:
+    def warm_imports(self) -> None:
         """Import what ``check`` uses, while the service is still starting."""
 
-    def check(self, record: StackRecord) -> None:
+    def probe_ready(self, record: StackRecord) -> None:
         """Use it once for real, making what the stack needs in it; raises ``NotReady``."""
 
-    def empty(self, record: StackRecord, paths: StackPaths) -> None:
+    def wipe(self, record: StackRecord, paths: StackPaths) -> None:
         """Delete what it stores, while it runs; raises ``NotEmptied`` where only a new start can do that.
 
         A service whose plan says what to ``discard`` has begun anew when this is called.
         """
 
-    def answers(self, record: StackRecord) -> bool:
+    def is_alive(self, record: StackRecord) -> bool:
         """Ask it something cheap."""
 
 
@@ -100,21 +100,21 @@ class _Temporal:
         # Temporal cannot forget, but starts in a blink.
         return replace(plan_of(self.name, argv, env, paths, cwd=data), discard=str(data))
 
-    def load(self) -> None:
+    def warm_imports(self) -> None:
         return
 
-    def check(self, record: StackRecord) -> None:
+    def probe_ready(self, record: StackRecord) -> None:
         from photo_worker.devkit import readiness
 
         readiness.describe_namespace(environment_of(record), temporal_program())
         # The page is served by a process of its own, and knows a namespace a moment later.
-        if not self.answers(record):
+        if not self.is_alive(record):
             raise readiness.NotReady("its page does not answer for the namespace yet")
 
-    def empty(self, record: StackRecord, paths: StackPaths) -> None:
+    def wipe(self, record: StackRecord, paths: StackPaths) -> None:
         return
 
-    def answers(self, record: StackRecord) -> bool:
+    def is_alive(self, record: StackRecord) -> bool:
         return probes.http_ok(record.ports["temporal-ui"], f"/api/v1/namespaces/{record.prefix}")
 
 
@@ -160,20 +160,20 @@ class _Postgres:
             prepare=prepare,
         )
 
-    def load(self) -> None:
+    def warm_imports(self) -> None:
         import_all("photo_worker.devkit.database", "photo_worker.storage.migrate", "photo_worker.storage.postgres")
 
-    def check(self, record: StackRecord) -> None:
+    def probe_ready(self, record: StackRecord) -> None:
         from photo_worker.devkit import database
 
         database.migrate_and_query(environment_of(record))
 
-    def empty(self, record: StackRecord, paths: StackPaths) -> None:
+    def wipe(self, record: StackRecord, paths: StackPaths) -> None:
         from photo_worker.devkit import database
 
         database.empty(environment_of(record))
 
-    def answers(self, record: StackRecord) -> bool:
+    def is_alive(self, record: StackRecord) -> bool:
         return probes.postgres_asks_for_password(record.ports["postgres"], DATABASE_USER, DATABASE)
 
 
@@ -220,10 +220,10 @@ class _Aws:
         argv = [sys.executable, "-m", "photo_worker.devkit.guard.ministack"]
         return plan_of(self.name, argv, env, paths, cwd=data, stop_stage=1)
 
-    def load(self) -> None:
+    def warm_imports(self) -> None:
         import_all("botocore.session", "botocore.config", "photo_worker.storage.s3_boto")
 
-    def check(self, record: StackRecord) -> None:
+    def probe_ready(self, record: StackRecord) -> None:
         from photo_worker.devkit import readiness
 
         env = environment_of(record)
@@ -232,15 +232,15 @@ class _Aws:
         if "sns" in self._serves:
             readiness.deliver(env)
 
-    def empty(self, record: StackRecord, paths: StackPaths) -> None:
+    def wipe(self, record: StackRecord, paths: StackPaths) -> None:
         _post(self.name, record, "/_ministack/reset")
         # It says that all went well also where it could not delete a file.
         data = paths.data / "aws"
         left = [*(data / "s3").iterdir(), *(data / "state").glob("*.json")]
         if left:
-            raise NotEmptied(f"aws has kept {left[0]}")
+            raise ResetFailed(f"aws has kept {left[0]}")
 
-    def answers(self, record: StackRecord) -> bool:
+    def is_alive(self, record: StackRecord) -> bool:
         return probes.http_ok(record.ports["aws"], "/_ministack/health")
 
 
@@ -266,18 +266,18 @@ class _Textract:
         argv += ["--data", str(make_directory(paths.data / "textract"))]
         return plan_of(self.name, argv, env, paths, cwd=make_directory(paths.run / "textract"))
 
-    def load(self) -> None:
+    def warm_imports(self) -> None:
         import_all("botocore.session", "PIL.ImageFont", "PIL.ImageDraw")
 
-    def check(self, record: StackRecord) -> None:
+    def probe_ready(self, record: StackRecord) -> None:
         from photo_worker.devkit import readiness
 
         readiness.read_an_image(environment_of(record))
 
-    def empty(self, record: StackRecord, paths: StackPaths) -> None:
+    def wipe(self, record: StackRecord, paths: StackPaths) -> None:
         _post(self.name, record, "/_emulator/reset")
 
-    def answers(self, record: StackRecord) -> bool:
+    def is_alive(self, record: StackRecord) -> bool:
         return probes.http_ok(record.ports["textract"], "/_emulator/health")
 
 
@@ -293,7 +293,7 @@ def aws(serves: Sequence[str]) -> Service:
 def _post(service: str, record: StackRecord, path: str) -> None:
     """Ask a service's own interface for a reset; raises ``NotEmptied``."""
     if not probes.http_ok(record.ports[service], path, method="POST", timeout=_EMPTY_SECONDS):
-        raise NotEmptied(f"{service} does not answer {path}")
+        raise ResetFailed(f"{service} does not answer {path}")
 
 
 def import_all(*modules: str) -> None:

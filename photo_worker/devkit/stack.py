@@ -14,12 +14,12 @@ from photo_worker.devkit.environment import AWS_SERVICES, environment_of
 from photo_worker.devkit.layout import (
     DEFAULT_NAME,
     StackPaths,
+    block_signals,
     check_name,
     delete_tree,
     discard_tree,
     exclusive,
     is_locked,
-    uninterrupted,
 )
 from photo_worker.devkit.services import Service
 from photo_worker.devkit.start import Start
@@ -96,9 +96,9 @@ class Stack:
     def _services(self) -> tuple[Service, ...]:
         if self._fixed is not None:
             return self._fixed
-        from photo_worker.devkit.lineup import services_of
+        from photo_worker.devkit.service_registry import select_services
 
-        return services_of(*self._choices(self._known_record()))
+        return select_services(*self._choices(self._known_record()))
 
     def up(self) -> UpReport:
         """Start what does not run and wait until all of it is usable.
@@ -210,7 +210,7 @@ class Stack:
                     self._down()
                 # The password first: it is of no use without the data, and the data none without it.
                 record = self._new_record(self._known_record()).with_(password=snapshot.password, s3=snapshot.s3)
-                with uninterrupted():
+                with block_signals():
                     record.save(self.paths)
                     snapshots.swap_in(self.paths)
             finally:
@@ -298,7 +298,7 @@ class Stack:
 
     def _emptied(self, record: StackRecord, timeline: Timeline) -> bool:
         """Empty the services that run and make what the stack needs in them; false where they have to start anew."""
-        from photo_worker.devkit.readiness import NotEmptied
+        from photo_worker.devkit.readiness import ResetFailed
 
         processes = self._settled()
         pausing.resume(self.paths)
@@ -315,7 +315,7 @@ class Stack:
             logs.erase(self.paths.logs, ("supervisor", *self.services))
             self._start(record, timeline).empty_and_make_ready()
             self._finish(record, timeline)
-        except (NotEmptied, OSError, StackError) as error:
+        except (ResetFailed, OSError, StackError) as error:
             timeline.add("stack", f"not emptied: {error}", timeline.elapsed(), 0.0)
             return False
         return True
@@ -323,17 +323,17 @@ class Stack:
     def _renew(self, known: Processes) -> None:
         """Have the supervisor start those services without data that cannot be emptied; raises ``NotEmptied``."""
         from photo_worker.devkit import processes as system
-        from photo_worker.devkit.readiness import NotEmptied
+        from photo_worker.devkit.readiness import ResetFailed
         from photo_worker.devkit.supervisor import RENEW
 
         supervisor = system.find(known.pid, _SUPERVISOR, str(self.paths.root))
         if supervisor is None or known.renewals is None:
-            raise NotEmptied("the supervisor is of another version")
+            raise ResetFailed("the supervisor is of another version")
         supervisor.send_signal(RENEW)
         deadline = time.monotonic() + _GRACE_SECONDS
         while Processes.load(self.paths).renewals == known.renewals:
             if time.monotonic() > deadline:
-                raise NotEmptied("the supervisor does not answer")
+                raise ResetFailed("the supervisor does not answer")
             time.sleep(0.005)
 
     def _delete_contents(self) -> None:
@@ -396,10 +396,10 @@ class Stack:
 
     def _require_server(self, s3: str, endpoints: Container[str] = ()) -> None:
         """Raise ``S3ServerUnfit`` or ``S3ServerMissing`` where this machine cannot serve S3 that way."""
-        from photo_worker.devkit.lineup import require
+        from photo_worker.devkit.service_registry import require_s3_server
 
         if self._fixed is None and "s3" not in endpoints:
-            require(s3)
+            require_s3_server(s3)
 
     def _finish(self, record: StackRecord, timeline: Timeline) -> None:
         """Write down what external services chose, and bind the bucket to the database."""
@@ -413,7 +413,7 @@ class Stack:
 
     def _choices(self, record: StackRecord | None) -> tuple[str, dict[str, str]]:
         """Return the S3 server and the external endpoints: as asked for, else as they were, else by default."""
-        from photo_worker.devkit.lineup import S3_SERVERS
+        from photo_worker.devkit.service_registry import S3_SERVERS
 
         known = record is not None and record.s3 in S3_SERVERS
         s3 = self._s3 or (record.s3 if record is not None and known else S3_SERVERS[0])

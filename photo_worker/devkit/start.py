@@ -15,13 +15,13 @@ from pathlib import Path
 from typing import IO
 
 from photo_worker.devkit import disk, external, logs, probes
+from photo_worker.devkit.concurrency import Cancelled, run_all
 from photo_worker.devkit.layout import StackPaths, delete_tree, is_locked
 from photo_worker.devkit.plan import StackPlan
 from photo_worker.devkit.ports import has_port, owner_of
 from photo_worker.devkit.services import Service
 from photo_worker.devkit.state import Processes, StackRecord
 from photo_worker.devkit.timeline import Timeline
-from photo_worker.devkit.together import Stopped, all_of
 from photo_worker.errors import PhotoWorkerError, StackError
 from photo_worker.stack_errors import DataUnwritable, PortTaken, ServiceFailed
 
@@ -43,7 +43,7 @@ class Start:
         self._timeout = timeout
         self._token = ""
         self._empties = False
-        self._over = threading.Event()
+        self._cancelled = threading.Event()
 
     def launch_and_make_ready(self) -> StackRecord:
         """Start the supervisor, wait for the services, and let the supervisor stay; return what ``make_ready`` does.
@@ -78,7 +78,7 @@ class Start:
         Returns the record with what services that are somebody else's have chosen.
         """
         works = [partial(self._make_one_ready, service) for service in self._services]
-        all_of([*works, self._make_external_ready], self._over)
+        run_all([*works, self._make_external_ready], self._cancelled)
         return self._record
 
     def _plan(self) -> StackPlan:
@@ -166,9 +166,9 @@ class Start:
         reason = f"nothing listens on port {port}"
         if self._empties:
             with self._timeline.span(service.name, "empty"):
-                service.empty(self._record, self._paths)
+                service.wipe(self._record, self._paths)
         with self._timeline.span(service.name, "load client"):
-            service.load()
+            service.warm_imports()
         with self._timeline.span(service.name, "listen"):
             while not probes.listens(port):
                 self._give_up(service, deadline, reason)
@@ -176,7 +176,7 @@ class Start:
         with self._timeline.span(service.name, "round trip"):
             while True:
                 try:
-                    service.check(self._record)
+                    service.probe_ready(self._record)
                 except NotReady as error:
                     self._give_up(service, deadline, str(error))
                     time.sleep(0.02)
@@ -209,8 +209,8 @@ class Start:
 
     def _give_up(self, service: Service, deadline: float, reason: str) -> None:
         """Raise where waiting longer is of no use."""
-        if self._over.is_set():
-            raise Stopped
+        if self._cancelled.is_set():
+            raise Cancelled
         processes = Processes.load(self._paths)
         entry = processes.services.get(service.name)
         if not processes.alive:

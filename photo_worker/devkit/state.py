@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from photo_worker.devkit.layout import DEFAULT_NAME, StackPaths, is_locked, owner_of
-from photo_worker.devkit.ports import BLOCK, Ports
+from photo_worker.devkit.ports import BLOCK, StackPorts
 from photo_worker.stack_errors import DataMismatch, DataUnwritable, StackNotOwned
 
 FORMAT = 1
@@ -50,9 +50,9 @@ class StackRecord:
     format: int = FORMAT
 
     @property
-    def ports(self) -> Ports:
+    def ports(self) -> StackPorts:
         """The stack's ports."""
-        return Ports(self.base_port)
+        return StackPorts(self.base_port)
 
     @property
     def prefix(self) -> str:

@@ -79,12 +79,12 @@ def status_of(service: Service, record: StackRecord, processes: Processes, held:
         if entry is None
         else {"failed": "exited", "waiting": "starting", "preparing": "starting"}.get(entry.state, entry.state)
     )
-    if processes.alive and processes.pid is None and service.answers(record):
+    if processes.alive and processes.pid is None and service.is_alive(record):
         # Nothing is known of its process, and it runs all the same.
         state = "running"
     elif state == "running" and service.name in held:
         state = "paused"
-    elif state == "running" and not service.answers(record):
+    elif state == "running" and not service.is_alive(record):
         state = "silent" if processes.phase == "kept" else "starting"
     alive = entry is not None and state not in {"exited", "stopped"}
     return ServiceStatus(

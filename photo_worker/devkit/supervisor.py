@@ -266,10 +266,10 @@ class Supervisor:
     def _let_go_on(self, service: _Service) -> None:
         """Continue what is stopped of a service that ends: what is stopped cannot even notice."""
         root = Path(self._plan.lock).parent
-        pausing.let_go_on(StackPaths(root.parent, root.name), service.plan.name)
+        pausing.resume_processes(StackPaths(root.parent, root.name), service.plan.name)
         # Noted or not: somebody may have stopped it by hand, or have damaged the note.
         if service.process is not None:
-            pausing.let_family_go_on(service.process.pid)
+            pausing.resume_process_tree(service.process.pid)
 
     def _save(self) -> None:
         """Replace the list of processes in one step. A full disk must not end the services."""

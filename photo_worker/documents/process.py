@@ -62,7 +62,7 @@ _ERRORS: dict[str, type[PhotoWorkerError]] = {
 
 
 @dataclass(frozen=True)
-class OpeningBounds:
+class OpeningLimits:
     """What opening a document may cost: seconds of a processor, seconds in all, and bytes of memory.
 
     Beside these bytes there are the parts of its libraries that it reads: together less than 1 GB. The largest ordinary
@@ -89,13 +89,13 @@ class ProcessDecoder:
         self,
         *,
         look: Callable[[], None] = _go_on,
-        bounds: OpeningBounds | None = None,
+        bounds: OpeningLimits | None = None,
         program: Sequence[str] = PROGRAM,
         parallel: int | None = None,
     ) -> None:
         """``look`` is called twice a second while a process works, and may raise to end it."""
         self._look = look
-        self._bounds = bounds or OpeningBounds()
+        self._bounds = bounds or OpeningLimits()
         self._program = tuple(program)
         self._slots = threading.BoundedSemaphore(parallel or most_at_once(self._bounds.memory_bytes))
 

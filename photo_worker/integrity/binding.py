@@ -27,7 +27,7 @@ from photo_worker.errors import (
 )
 
 if TYPE_CHECKING:
-    from photo_worker.ports import ObjectStore, RecipeRepository
+    from photo_worker.ports import JobRepository, ObjectStore
 
 MARKER_KEY = ".photo-worker/deployment.json"
 FORMAT = 1
@@ -85,7 +85,7 @@ class BoundElsewhere:
 Binding: TypeAlias = Bound | Unbound | BoundElsewhere
 
 
-def read_binding(store: ObjectStore, repository: RecipeRepository, bucket: str) -> Binding:
+def read_binding(store: ObjectStore, repository: JobRepository, bucket: str) -> Binding:
     """Tell whether ``bucket`` belongs to the repository's database; one request to each, and nothing is written.
 
     Raises ``BucketMissing``, ``SchemaMissing``, and the errors of a service that is away or refuses the credentials.
@@ -98,9 +98,7 @@ def read_binding(store: ObjectStore, repository: RecipeRepository, bucket: str) 
     return Bound(own) if own == found.deployment else BoundElsewhere(own, found)
 
 
-def require_own_bucket(
-    store: ObjectStore, repository: RecipeRepository, bucket: str, *, must_read: bool = False
-) -> None:
+def require_own_bucket(store: ObjectStore, repository: JobRepository, bucket: str, *, must_read: bool = False) -> None:
     """Raise where ``bucket`` is not the one that the repository's database was bound to.
 
     Raises ``BucketBoundElsewhere``; of a database that was bound before, also ``BucketNotBound`` and
@@ -120,7 +118,7 @@ def require_own_bucket(
             raise BindingUnreadable(bucket=bucket, reason=found.reason)
 
 
-def require_bound(store: ObjectStore, repository: RecipeRepository, bucket: str) -> None:
+def require_bound(store: ObjectStore, repository: JobRepository, bucket: str) -> None:
     """Raise where ``bucket`` has no marker of the repository's database that can be read: nothing is deleted then.
 
     Raises ``BucketBoundElsewhere``, ``BucketNotBound``, ``BucketNeverBound``, ``BindingUnreadable``,
@@ -133,7 +131,7 @@ def require_bound(store: ObjectStore, repository: RecipeRepository, bucket: str)
         raise unbound(bucket, repository, found)
 
 
-def unbound(bucket: str, repository: RecipeRepository, found: Unbound) -> PhotoWorkerError:
+def unbound(bucket: str, repository: JobRepository, found: Unbound) -> PhotoWorkerError:
     """Return the error that says so, and how to bind the two."""
     if found.lack is Lack.FORBIDDEN:
         return ObjectForbidden(bucket=bucket, key=MARKER_KEY)
@@ -144,17 +142,17 @@ def unbound(bucket: str, repository: RecipeRepository, found: Unbound) -> PhotoW
     return not_bound(bucket, repository, found)
 
 
-def elsewhere(bucket: str, repository: RecipeRepository, found: BoundElsewhere) -> BucketBoundElsewhere:
+def elsewhere(bucket: str, repository: JobRepository, found: BoundElsewhere) -> BucketBoundElsewhere:
     """Return the error that says so."""
     return BucketBoundElsewhere(bucket=bucket, known=found.marker.database, database=repository.describe())
 
 
-def not_bound(bucket: str, repository: RecipeRepository, found: Unbound) -> BucketNotBound:
+def not_bound(bucket: str, repository: JobRepository, found: Unbound) -> BucketNotBound:
     """Return the error that says so."""
     return BucketNotBound(bucket=bucket, database=repository.describe(), reason=found.reason)
 
 
-def bind(store: ObjectStore, repository: RecipeRepository, bucket: str, *, rebind: bool = False) -> bool:
+def bind(store: ObjectStore, repository: JobRepository, bucket: str, *, rebind: bool = False) -> bool:
     """Bind ``bucket`` to the repository's database; tell whether that is new. Of many callers at once, one writes.
 
     ``rebind`` takes the bucket away from another database, or from a marker that cannot be read. Without it these raise

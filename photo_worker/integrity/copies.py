@@ -10,11 +10,11 @@ from photo_worker.contracts.image import Manifest
 from photo_worker.contracts.keys import converted_key
 from photo_worker.errors import BucketForbidden, ObjectForbidden, ObjectMissing
 from photo_worker.integrity.evidence import JobEvidence, Location, converted_sha256
-from photo_worker.ports import ObjectEntry, ObjectStore, RecipeRepository
+from photo_worker.ports import JobRepository, ObjectEntry, ObjectStore
 
 
 @contextmanager
-def alone(store: ObjectStore, repository: RecipeRepository, bucket: str, key: str) -> Iterator[bool]:
+def alone(store: ObjectStore, repository: JobRepository, bucket: str, key: str) -> Iterator[bool]:
     """Tell whether no job uses a photo or a copy; while the block runs, no job can be queued for it.
 
     A copy's users are those of its original, whose place stands in its metadata; one without that is not the

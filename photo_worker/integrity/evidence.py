@@ -12,7 +12,7 @@ from uuid import UUID
 from photo_worker.contracts.keys import parse_job_id
 from photo_worker.errors import InvalidJobId, PhotoWorkerError
 from photo_worker.integrity.binding import Binding
-from photo_worker.ports import QueueState, Recipe, WorkflowState
+from photo_worker.ports import JobRecord, QueueState, WorkflowState
 
 Location: TypeAlias = tuple[str, str]
 """A bucket and a key."""
@@ -91,7 +91,7 @@ class Evidence:
 
     looked_at: datetime
     bucket: str
-    rows: Mapping[UUID, Recipe] = field(default_factory=dict)
+    rows: Mapping[UUID, JobRecord] = field(default_factory=dict)
     objects: Mapping[Location, StoredObject] = field(default_factory=dict)
     unreadable: Mapping[Location, PhotoWorkerError] = field(default_factory=dict)
     workflows: Mapping[UUID, WorkflowState | None] = field(default_factory=dict)
@@ -101,11 +101,11 @@ class Evidence:
     referenced: Container[Location] | None = None
     grace: timedelta = DEFAULT_GRACE
 
-    def raw_location(self, row: Recipe) -> Location:
+    def raw_location(self, row: JobRecord) -> Location:
         """Return where a row's photo lies; a row without a bucket means the worker's."""
         return row.s3_raw_bucket or self.bucket, row.s3_raw_key
 
-    def uploaded(self, row: Recipe) -> bool:
+    def uploaded(self, row: JobRecord) -> bool:
         """Tell whether a row's photo was put there by ``submit``, rather than by its owner."""
         bucket, key = self.raw_location(row)
         return bucket == self.bucket and uploaded_sha256(key) is not None
@@ -121,7 +121,7 @@ class JobEvidence:
 
     whole: Evidence
     job_id: UUID
-    row: Recipe | None
+    row: JobRecord | None
     objects: tuple[StoredObject, ...]
     workflow: WorkflowState | None
     workflow_known: bool

@@ -47,7 +47,7 @@ REPAIRS = {
 
 
 @dataclass(frozen=True)
-class Problem:
+class RuleBreach:
     """A rule's words: where, what is wrong, why that can be, and what to do about it."""
 
     where: str
@@ -96,7 +96,7 @@ class Rule(Generic[_E]):
     invariant: int
     severity: Severity
     holds: str
-    check: Callable[[_E], Iterator[Problem]]
+    check: Callable[[_E], Iterator[RuleBreach]]
     repair: Repair | None = None
 
     def findings(self, evidence: _E, job_id: UUID | None = None) -> Iterator[Finding]:

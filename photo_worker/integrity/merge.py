@@ -12,7 +12,7 @@ from itertools import groupby
 from uuid import UUID
 
 from photo_worker.integrity.evidence import Location, owner_of
-from photo_worker.ports import ObjectEntry, Recipe
+from photo_worker.ports import JobRecord, ObjectEntry
 
 
 @dataclass(frozen=True)
@@ -24,24 +24,24 @@ class Group:
 
     name: str
     job_id: UUID | None
-    row: Recipe | None
+    row: JobRecord | None
     entries: tuple[ObjectEntry, ...]
 
 
-def by_job(rows: Iterable[Recipe], *listings: Iterable[ObjectEntry]) -> Iterator[Group]:
+def by_job(rows: Iterable[JobRecord], *listings: Iterable[ObjectEntry]) -> Iterator[Group]:
     """Merge rows by id and listings by key into one group a job.
 
     S3 lists by key and Postgres sorts UUIDs by their bytes, which for ids in canonical form is one order. Names that
     are not canonical, or a store that lists otherwise, may split a group: whoever uses them looks at a job again
     before saying that something is missing.
     """
-    streams: list[Iterator[tuple[str, Recipe | ObjectEntry]]] = [((str(row.id), row) for row in rows)]
+    streams: list[Iterator[tuple[str, JobRecord | ObjectEntry]]] = [((str(row.id), row) for row in rows)]
     streams += [_named(listing) for listing in listings]
     for name, members in groupby(heapq.merge(*streams, key=lambda member: member[0]), key=lambda member: member[0]):
-        row: Recipe | None = None
+        row: JobRecord | None = None
         entries: list[ObjectEntry] = []
         for _, member in members:
-            if isinstance(member, Recipe):
+            if isinstance(member, JobRecord):
                 row = member
             else:
                 entries.append(member)

@@ -8,21 +8,21 @@ from __future__ import annotations
 import heapq
 from uuid import UUID
 
-from photo_worker.integrity.look import Looker
+from photo_worker.integrity.inspector import JobInspector
 
 # Those that changed last: Temporal keeps a closed workflow for a day at least, and forgets it later.
 ASKED = 100
 
 
-async def foreign_reason(looker: Looker) -> str | None:
+async def foreign_reason(inspector: JobInspector) -> str | None:
     """Return why the namespace may be another deployment's, None where a job of the database has a workflow in it.
 
     Also None where no job has ever begun: then no workflow can be expected. Reads every row, and asks Temporal about at
     most twice ``ASKED`` jobs.
     """
-    begun, queued = await looker.in_thread(lambda: _newest(looker))
+    begun, queued = await inspector.in_thread(lambda: _newest(inspector))
     for job_id in (*begun, *queued):
-        if await looker.patiently(lambda job_id=job_id: looker.ports.orchestrator.state(job_id)) is not None:  # type: ignore[misc]
+        if await inspector.with_retries(lambda job_id=job_id: inspector.ports.orchestrator.state(job_id)) is not None:  # type: ignore[misc]
             return None
     if not begun:
         return None
@@ -33,11 +33,11 @@ async def foreign_reason(looker: Looker) -> str | None:
     )
 
 
-def _newest(looker: Looker) -> tuple[list[UUID], list[UUID]]:
+def _newest(inspector: JobInspector) -> tuple[list[UUID], list[UUID]]:
     """Return the jobs that a worker has begun, and those that wait, the latest first."""
 
     def newest(*, queued: bool) -> list[UUID]:
-        rows = (row for row in looker.ports.repository.all() if (row.status == "queued") is queued)
+        rows = (row for row in inspector.ports.repository.all() if (row.status == "queued") is queued)
         return [job_id for _, job_id in heapq.nlargest(ASKED, ((row.updated_at, row.id) for row in rows))]
 
     return newest(queued=False), newest(queued=True)

@@ -21,8 +21,8 @@ from photo_worker.integrity.namespace import foreign_reason
 from photo_worker.integrity.rules import job_findings
 from photo_worker.integrity.rules_progress import end_of
 from photo_worker.integrity.rules_results import read_manifest
-from photo_worker.integrity.survey import Report, Survey
-from photo_worker.ports import RecipeOcr
+from photo_worker.integrity.scan import Scanner, ScanReport
+from photo_worker.ports import OcrRecord
 
 # A job's reason is cut to what its contract holds, as the workflow cuts it.
 _REASON_LENGTH = 4000
@@ -36,7 +36,7 @@ _LOST_ROWS = frozenset({"result_without_row", "workflow_without_row", "result_no
 
 
 @dataclass(frozen=True)
-class Step:
+class RepairResult:
     """One repair. ``outcome`` is begun, done, unneeded, refused or failed; ``detail`` says more."""
 
     finding: Finding
@@ -63,11 +63,11 @@ class Repairer:
     """
 
     def __init__(
-        self, survey: Survey, erase: Callable[[UUID], Awaitable[object]], *, lifetime_seconds: int | None = None
+        self, scanner: Scanner, erase: Callable[[UUID], Awaitable[object]], *, lifetime_seconds: int | None = None
     ) -> None:
-        self._survey = survey
-        self._looker = survey.looker
-        self._ports = survey.looker.ports
+        self._scanner = scanner
+        self._inspector = scanner.inspector
+        self._ports = scanner.inspector.ports
         self._erase = erase
         self._lifetime_seconds = lifetime_seconds
         self._foreign: tuple[str | None] | None = None
@@ -80,50 +80,50 @@ class Repairer:
             Repair.DELETE_ARTIFACTS: self._delete_artifacts,
         }
 
-    async def mend(self, report: Report, say: Callable[[Step], None]) -> list[Step]:
+    async def repair(self, report: ScanReport, say: Callable[[RepairResult], None]) -> list[RepairResult]:
         """Repair what the report offers, saying each step before and after, and put into it what is left."""
-        steps: list[Step] = []
+        steps: list[RepairResult] = []
         for finding in [one for one in report.findings if one.repair is not None]:
             refusal = _refusal(finding, report) or await self._not_ours(finding)
             if refusal is None:
-                say(Step(finding, "begun", REPAIRS[finding.repair] if finding.repair else ""))
+                say(RepairResult(finding, "begun", REPAIRS[finding.repair] if finding.repair else ""))
                 step = await self._step(finding)
             else:
-                step = Step(finding, "refused", refusal)
+                step = RepairResult(finding, "refused", refusal)
             say(step)
             steps.append(step)
         await self._look_again(report, [step.finding for step in steps if step.outcome != "refused"])
         return steps
 
-    async def _step(self, finding: Finding) -> Step:
+    async def _step(self, finding: Finding) -> RepairResult:
         try:
             if finding.repair is Repair.DELETE_PHOTO:
                 done = await self._delete_photo(finding)
             else:
                 done = await self._act(finding)
         except PhotoWorkerError as error:
-            return Step(finding, "failed", f"[{error.code}] {error.message} {error.hint}")
-        return Step(finding, "done", done) if done else Step(finding, "unneeded", "it is right by now")
+            return RepairResult(finding, "failed", f"[{error.code}] {error.message} {error.hint}")
+        return RepairResult(finding, "done", done) if done else RepairResult(finding, "unneeded", "it is right by now")
 
     async def _act(self, finding: Finding) -> str:
         if finding.job_id is None or finding.repair is None:
             raise ValueError(f"{finding.code} offers no repair of a job")
-        seen = await self._looker.again(finding.job_id, ())
+        seen = await self._inspector.reinspect(finding.job_id, ())
         for job in jobs_of(seen):
             if any((one.code, one.repair) == (finding.code, finding.repair) for one in job_findings(job)):
                 return await self._actions[finding.repair](job)
         return ""
 
-    async def _look_again(self, report: Report, mended: list[Finding]) -> None:
+    async def _look_again(self, report: ScanReport, mended: list[Finding]) -> None:
         """Replace the findings of every job that was touched by what is wrong with it now."""
         jobs = {finding.job_id for finding in mended if finding.job_id is not None}
         photos = {finding.where for finding in mended if finding.repair is Repair.DELETE_PHOTO}
         kept = [one for one in report.findings if one.job_id not in jobs and one.where not in photos]
         for finding in mended:
-            if finding.repair is Repair.DELETE_PHOTO and await self._survey.is_nobodys(*_location(finding)):
+            if finding.repair is Repair.DELETE_PHOTO and await self._scanner.is_orphan(*_location(finding)):
                 kept.append(finding)
         for job_id in sorted(jobs):
-            kept += await self._survey.confirmed(job_id)
+            kept += await self._scanner.confirm(job_id)
         report.findings = kept
 
     async def _not_ours(self, finding: Finding) -> str | None:
@@ -131,7 +131,7 @@ class Repairer:
 
         Asked before each step, as a bucket may be bound anew at any time.
         """
-        binding = await self._survey.binding()
+        binding = await self._scanner.binding()
         if isinstance(binding, BoundElsewhere):
             return f"the bucket belongs to another database ({binding.marker.database})"
         if finding.repair is Repair.START_WORKFLOW:
@@ -145,12 +145,12 @@ class Repairer:
             )
         if finding.repair not in _ORPHANS:
             return None
-        return await self._looker.in_thread(lambda: self._too_old(finding))
+        return await self._inspector.in_thread(lambda: self._too_old(finding))
 
     async def _foreign_namespace(self) -> str | None:
         """Return why nothing is started in this namespace, asked once: the settings stay as they are."""
         if self._foreign is None:
-            self._foreign = (await foreign_reason(self._looker),)
+            self._foreign = (await foreign_reason(self._inspector),)
         return self._foreign[0]
 
     def _too_old(self, finding: Finding) -> str | None:
@@ -192,7 +192,7 @@ class Repairer:
         row, end = job.row, end_of(job)
         if row is None or end is None:
             return ""
-        written = await self._looker.in_thread(
+        written = await self._inspector.in_thread(
             lambda: self._ports.repository.fail(
                 job.job_id, bucket=row.s3_raw_bucket, key=row.s3_raw_key, code=end[0], message=end[1][:_REASON_LENGTH]
             )
@@ -204,13 +204,13 @@ class Repairer:
         manifest = read_manifest(job.whole.objects.get((bucket, manifest_key(job.job_id))))
         if row is None or manifest is None:
             return ""
-        written = await self._looker.in_thread(
+        written = await self._inspector.in_thread(
             lambda: self._ports.repository.succeed(
                 job.job_id,
                 bucket=manifest.s3_raw_bucket,
                 key=manifest.s3_raw_key,
                 sha256=manifest.sha256,
-                ocr=RecipeOcr(
+                ocr=OcrRecord(
                     s3_bucket=bucket,
                     s3_ocr_key=manifest.s3_ocr_key,
                     s3_manifest_key=manifest_key(job.job_id),
@@ -230,7 +230,7 @@ class Repairer:
         def delete() -> int:
             return sum(bool(self._ports.store.delete(found.bucket, found.key)) for found in job.objects)
 
-        return f"{await self._looker.in_thread(delete)} objects deleted"
+        return f"{await self._inspector.in_thread(delete)} objects deleted"
 
     async def _delete_photo(self, finding: Finding) -> str:
         bucket, key = _location(finding)
@@ -243,7 +243,7 @@ class Repairer:
             except ObjectMissing:
                 return ""
 
-        return await self._looker.in_thread(delete)
+        return await self._inspector.in_thread(delete)
 
 
 def _location(finding: Finding) -> tuple[str, str]:
@@ -251,7 +251,7 @@ def _location(finding: Finding) -> tuple[str, str]:
     return bucket, key
 
 
-def _refusal(finding: Finding, report: Report) -> str | None:
+def _refusal(finding: Finding, report: ScanReport) -> str | None:
     """Return why a step that is safe by itself is not, beside what else was seen.
 
     With the settings of another deployment everything looks wrong, and all of it would be mended away.

@@ -6,13 +6,13 @@ from collections.abc import Iterator
 
 from photo_worker.integrity.binding import MARKER_KEY, BoundElsewhere, Unbound
 from photo_worker.integrity.evidence import Evidence
-from photo_worker.integrity.finding import Problem
+from photo_worker.integrity.finding import RuleBreach
 
 
-def bucket_not_bound(evidence: Evidence) -> Iterator[Problem]:
+def bucket_not_bound(evidence: Evidence) -> Iterator[RuleBreach]:
     """The bucket says which database it belongs to."""
     if isinstance(evidence.binding, Unbound):
-        yield Problem(
+        yield RuleBreach(
             f"s3://{evidence.bucket}",
             f"The bucket is not bound to this database: {evidence.binding.reason}.",
             "S3 was away or not set at the last `photo-worker migrate`, or the object was deleted.",
@@ -21,11 +21,11 @@ def bucket_not_bound(evidence: Evidence) -> Iterator[Problem]:
         )
 
 
-def bucket_bound_elsewhere(evidence: Evidence) -> Iterator[Problem]:
+def bucket_bound_elsewhere(evidence: Evidence) -> Iterator[RuleBreach]:
     """The bucket is not another database's."""
     found = evidence.binding
     if isinstance(found, BoundElsewhere):
-        yield Problem(
+        yield RuleBreach(
             f"s3://{evidence.bucket}/{MARKER_KEY}",
             f"The bucket belongs to another database ({found.marker.database}); --repair does nothing here.",
             "S3_BUCKET or DATABASE_URL is of another deployment, or the database was replaced by one that does not"

@@ -20,11 +20,11 @@ from photo_worker.integrity.evidence import (
     owner_of,
     uploaded_sha256,
 )
-from photo_worker.integrity.finding import Problem, Repair
+from photo_worker.integrity.finding import Repair, RuleBreach
 from photo_worker.integrity.rules_results import read_manifest, s3
 
 
-def erased_traces(job: JobEvidence) -> Iterator[Problem]:
+def erased_traces(job: JobEvidence) -> Iterator[RuleBreach]:
     """Of an erased job, nothing is left."""
     if not job.erased:
         return
@@ -34,7 +34,7 @@ def erased_traces(job: JobEvidence) -> Iterator[Problem]:
     if job.workflow is not None:
         traces.append("its workflow")
     if traces:
-        yield Problem(
+        yield RuleBreach(
             f"job {job.job_id}",
             f"The job was erased, and this is left of it: {', '.join(traces)}.",
             "The erase was interrupted, or still runs, or a worker that was paused meanwhile wrote once more.",
@@ -43,10 +43,10 @@ def erased_traces(job: JobEvidence) -> Iterator[Problem]:
         )
 
 
-def artifact_without_row(job: JobEvidence) -> Iterator[Problem]:
+def artifact_without_row(job: JobEvidence) -> Iterator[RuleBreach]:
     """Every artifact has a row, or is young."""
     if is_orphan(job) and not is_young(job) and not _has_result(job):
-        yield Problem(
+        yield RuleBreach(
             _folder(job),
             f"{_objects(job)} of a job that has no row.",
             "The row is written before any object of its job; it was deleted by something else than an erase.",
@@ -55,10 +55,10 @@ def artifact_without_row(job: JobEvidence) -> Iterator[Problem]:
         )
 
 
-def result_without_row(job: JobEvidence) -> Iterator[Problem]:
+def result_without_row(job: JobEvidence) -> Iterator[RuleBreach]:
     """Every finished result has a row, or is young."""
     if is_orphan(job) and not is_young(job) and _has_result(job):
-        yield Problem(
+        yield RuleBreach(
             _folder(job),
             f"{_objects(job)} of a finished job that has no row.",
             "The database was set back, by a restore for example, or the row was deleted by hand, or DATABASE_URL"
@@ -67,11 +67,11 @@ def result_without_row(job: JobEvidence) -> Iterator[Problem]:
         )
 
 
-def photo_without_row(evidence: Evidence) -> Iterator[Problem]:
+def photo_without_row(evidence: Evidence) -> Iterator[RuleBreach]:
     """Every uploaded photo is some row's, or is young."""
     for found in orphan_photos(evidence):
         if not is_young_object(evidence, found):
-            yield Problem(
+            yield RuleBreach(
                 s3(found.location),
                 f"No job refers to this photo ({_size(found)}).",
                 "The process that uploaded it ended before it wrote the row.",
@@ -80,11 +80,11 @@ def photo_without_row(evidence: Evidence) -> Iterator[Problem]:
             )
 
 
-def copy_without_row(evidence: Evidence) -> Iterator[Problem]:
+def copy_without_row(evidence: Evidence) -> Iterator[RuleBreach]:
     """Every copy of a photo is some row's, or is young."""
     for found in orphan_copies(evidence):
         if not is_young_object(evidence, found):
-            yield Problem(
+            yield RuleBreach(
                 s3(found.location),
                 f"No job refers to the photo of this copy, which was made for OCR ({_size(found)}).",
                 "An attempt wrote once more when its job had been erased or its photo replaced, or the row was deleted"
@@ -94,13 +94,13 @@ def copy_without_row(evidence: Evidence) -> Iterator[Problem]:
             )
 
 
-def name_unknown(evidence: Evidence) -> Iterator[Problem]:
+def name_unknown(evidence: Evidence) -> Iterator[RuleBreach]:
     """Every object under artifacts/, tags/, converted/ and raw/ has a name as the worker gives them."""
     used = references(evidence)
     for found in evidence.objects.values():
         if found.bucket != evidence.bucket or is_named_here(found.key) or found.location in used:
             continue
-        yield Problem(
+        yield RuleBreach(
             s3(found.location),
             f"The object ({found.size_bytes} bytes) has a name that the worker does not give.",
             "Somebody else put it there. It is left alone, by every repair as well.",

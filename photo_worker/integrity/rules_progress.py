@@ -13,7 +13,7 @@ from photo_worker import policies
 from photo_worker.contracts.keys import manifest_key, ocr_key
 from photo_worker.errors import TERMINATED, JobCancelled, ends_job
 from photo_worker.integrity.evidence import Evidence, JobEvidence
-from photo_worker.integrity.finding import Problem, Repair
+from photo_worker.integrity.finding import Repair, RuleBreach
 from photo_worker.integrity.rules_results import OPEN_STATUSES, read_manifest, row_of, s3
 from photo_worker.ports import QueueState
 
@@ -53,11 +53,11 @@ def end_of(job: JobEvidence) -> tuple[str, str] | None:
     return state.reason_code or code, state.reason or reason
 
 
-def queued_without_workflow(job: JobEvidence) -> Iterator[Problem]:
+def queued_without_workflow(job: JobEvidence) -> Iterator[RuleBreach]:
     """Every queued job has a workflow."""
     row = job.row
     if row and row.status == "queued" and _has_none(job):
-        yield Problem(
+        yield RuleBreach(
             row_of(job),
             f"The job is queued since {row.created_at:%Y-%m-%d %H:%M:%S} UTC, and Temporal knows no workflow of it.",
             "The process that submitted it ended between the row and the start.",
@@ -67,14 +67,14 @@ def queued_without_workflow(job: JobEvidence) -> Iterator[Problem]:
         )
 
 
-def running_without_workflow(job: JobEvidence) -> Iterator[Problem]:
+def running_without_workflow(job: JobEvidence) -> Iterator[RuleBreach]:
     """Every running job has a workflow."""
     row = job.row
     if row and row.status == "running" and _has_none(job):
         # The step that reads a document begins after the row's last change, and its request token with it.
         read = (job.whole.bucket, ocr_key(job.job_id)) in job.whole.objects
         free = read or job.whole.age(row.updated_at) < TOKENS_KEPT
-        yield Problem(
+        yield RuleBreach(
             row_of(job),
             f"The job is running since {row.updated_at:%Y-%m-%d %H:%M:%S} UTC, and Temporal knows no workflow of it.",
             "Temporal lost or deleted the workflow, or it ended and is past its retention, or TEMPORAL_TARGET or"
@@ -86,11 +86,11 @@ def running_without_workflow(job: JobEvidence) -> Iterator[Problem]:
         )
 
 
-def workflow_ended_without_row(job: JobEvidence) -> Iterator[Problem]:
+def workflow_ended_without_row(job: JobEvidence) -> Iterator[RuleBreach]:
     """A workflow that was ended, or ended by what is wrong with its job, leaves its reason in the row."""
     row, end = job.row, end_of(job)
     if row and row.status in OPEN_STATUSES and end and ends_job(end[0]) and job.workflow:
-        yield Problem(
+        yield RuleBreach(
             row_of(job),
             f"The job is {row.status}, and its workflow is {job.workflow.status.replace('_', ' ')}"
             f" ({end[0]}: {end[1].rstrip('.')}).",
@@ -101,11 +101,11 @@ def workflow_ended_without_row(job: JobEvidence) -> Iterator[Problem]:
         )
 
 
-def workflow_gave_up(job: JobEvidence) -> Iterator[Problem]:
+def workflow_gave_up(job: JobEvidence) -> Iterator[RuleBreach]:
     """A workflow ends without a result only by what is wrong with its job."""
     row, end = job.row, end_of(job)
     if row and row.status in OPEN_STATUSES and end and not ends_job(end[0]) and job.workflow:
-        yield Problem(
+        yield RuleBreach(
             row_of(job),
             f"The job is {row.status}, and its workflow is {job.workflow.status.replace('_', ' ')}"
             f" ({end[0]}: {end[1].rstrip('.')}): nothing runs any more.",
@@ -116,7 +116,7 @@ def workflow_gave_up(job: JobEvidence) -> Iterator[Problem]:
         )
 
 
-def result_not_recorded(job: JobEvidence) -> Iterator[Problem]:
+def result_not_recorded(job: JobEvidence) -> Iterator[RuleBreach]:
     """A completed workflow's row has the result."""
     row = job.row
     if not (row and row.status in OPEN_STATUSES and job.workflow and job.workflow.status == "completed"):
@@ -124,7 +124,7 @@ def result_not_recorded(job: JobEvidence) -> Iterator[Problem]:
     manifest = read_manifest(job.whole.objects.get((job.whole.bucket, manifest_key(job.job_id))))
     answer = (job.whole.bucket, ocr_key(job.job_id)) in job.whole.objects
     same = manifest is not None and (manifest.job_id, manifest.s3_raw_key) == (str(job.job_id), row.s3_raw_key)
-    yield Problem(
+    yield RuleBreach(
         row_of(job),
         f"The job is {row.status}, and its workflow has completed with a result.",
         "The row is written before a workflow completes: the database was set back, by a restore for example.",
@@ -136,7 +136,7 @@ def result_not_recorded(job: JobEvidence) -> Iterator[Problem]:
     )
 
 
-def workflow_contradicts_row(job: JobEvidence) -> Iterator[Problem]:
+def workflow_contradicts_row(job: JobEvidence) -> Iterator[RuleBreach]:
     """A final row and a closed workflow tell the same story."""
     row, state = job.row, job.workflow
     if row is None or state is None:
@@ -144,7 +144,7 @@ def workflow_contradicts_row(job: JobEvidence) -> Iterator[Problem]:
     # A workflow that is terminated after its row was written is no contradiction.
     told = {"succeeded": {"failed", "cancelled"}, "failed": {"completed"}}
     if state.status in told.get(row.status, ()):
-        yield Problem(
+        yield RuleBreach(
             row_of(job),
             f"The row says {row.status}, and the workflow is {state.status}.",
             "A final status never changes, and a workflow ends with what its row says: one of them was changed.",
@@ -152,7 +152,7 @@ def workflow_contradicts_row(job: JobEvidence) -> Iterator[Problem]:
         )
 
 
-def job_stuck(job: JobEvidence) -> Iterator[Problem]:
+def job_stuck(job: JobEvidence) -> Iterator[RuleBreach]:
     """A job moves on within the time that the policies allow."""
     row, state = job.row, job.workflow
     if row is None or state is None or not state.is_open:
@@ -165,7 +165,7 @@ def job_stuck(job: JobEvidence) -> Iterator[Problem]:
         allowed += longest(policies.VERIFY) if row.status == "running" else timedelta()
     stood = job.whole.age(since)
     if stood > allowed:
-        yield Problem(
+        yield RuleBreach(
             f"workflow {job.job_id}",
             f"The row says {row.status} since {_say(stood)}, and the workflow still runs; at most {_say(allowed)} are"
             " allowed for this step.",
@@ -176,13 +176,13 @@ def job_stuck(job: JobEvidence) -> Iterator[Problem]:
         )
 
 
-def workflow_without_row(job: JobEvidence) -> Iterator[Problem]:
+def workflow_without_row(job: JobEvidence) -> Iterator[RuleBreach]:
     """Every running workflow has a row."""
     state = job.workflow
     if job.row is None and state is not None and state.is_open:
         age = job.whole.age(state.started_at)
         if age > _allowed(job, "queued", read=False):
-            yield Problem(
+            yield RuleBreach(
                 f"workflow {job.job_id}",
                 f"The workflow runs for {_say(age)}, and there is no row of its job.",
                 "Its first step writes the row. No worker takes it, the row was deleted, or DATABASE_URL names another"
@@ -191,11 +191,11 @@ def workflow_without_row(job: JobEvidence) -> Iterator[Problem]:
             )
 
 
-def queue_without_worker(evidence: Evidence) -> Iterator[Problem]:
+def queue_without_worker(evidence: Evidence) -> Iterator[RuleBreach]:
     """Where tasks wait, a worker asks for them."""
     for queue in evidence.queues:
         if queue.backlog and not queue.has_worker:
-            yield Problem(
+            yield RuleBreach(
                 f"task queue {queue.name}",
                 f"{_tasks(queue)}, the oldest for {_say(timedelta(seconds=queue.oldest_seconds))}, and no"
                 " worker asks for them.",
@@ -204,21 +204,21 @@ def queue_without_worker(evidence: Evidence) -> Iterator[Problem]:
             )
 
 
-def queue_waits(evidence: Evidence) -> Iterator[Problem]:
+def queue_waits(evidence: Evidence) -> Iterator[RuleBreach]:
     """No task waits for long."""
     for queue in evidence.queues:
         waited = timedelta(seconds=queue.oldest_seconds)
         if not (queue.backlog and queue.has_worker):
             continue
         if queue.waits_for:
-            yield Problem(
+            yield RuleBreach(
                 f"task queue {queue.name}",
                 f"{_tasks(queue)}, the oldest for {_say(waited)}, and the workers take no work.",
                 f"They wait for what they need: {', '.join(queue.waits_for)}.",
                 "Their logs say what is to be mended; they go on by themselves.",
             )
         elif waited > QUEUE_WAIT:
-            yield Problem(
+            yield RuleBreach(
                 f"task queue {queue.name}",
                 f"{_tasks(queue)}, the oldest for {_say(waited)}; {_say(QUEUE_WAIT)} are normal at most.",
                 "More jobs arrive than the workers do, or OCR asks them to slow down.",

@@ -9,9 +9,9 @@ from pydantic import ValidationError
 from photo_worker.contracts.image import ConvertedCopy, Manifest
 from photo_worker.errors import BucketMissing, DocumentTooLarge, ObjectMissing
 from photo_worker.integrity.evidence import JobEvidence, Location, StoredObject, uploaded_sha256
-from photo_worker.integrity.finding import Problem
+from photo_worker.integrity.finding import RuleBreach
 from photo_worker.policies import SUBMISSION_TIME
-from photo_worker.ports import Recipe
+from photo_worker.ports import JobRecord
 
 OPEN_STATUSES = frozenset({"queued", "running"})
 
@@ -50,12 +50,12 @@ def read_manifest(found: StoredObject | None) -> Manifest | None:
         return None
 
 
-def failed_without_reason(job: JobEvidence) -> Iterator[Problem]:
+def failed_without_reason(job: JobEvidence) -> Iterator[RuleBreach]:
     """A failure says why."""
     row = job.row
     if row and row.status == "failed" and not (row.error_code and row.error_message):
         missing = "error_code" if not row.error_code else "error_message"
-        yield Problem(
+        yield RuleBreach(
             row_of(job),
             f"The job failed, and its row has no {missing}.",
             "Every failure is written with its reason in one statement; something else has changed the row.",
@@ -63,11 +63,11 @@ def failed_without_reason(job: JobEvidence) -> Iterator[Problem]:
         )
 
 
-def succeeded_with_error(job: JobEvidence) -> Iterator[Problem]:
+def succeeded_with_error(job: JobEvidence) -> Iterator[RuleBreach]:
     """A success has no error."""
     row = job.row
     if row and row.status == "succeeded" and (row.error_code or row.error_message):
-        yield Problem(
+        yield RuleBreach(
             row_of(job),
             f"The job succeeded, and its row still names an error ({row.error_code or row.error_message}).",
             "A success clears the error in the same statement; something else has changed the row.",
@@ -75,7 +75,7 @@ def succeeded_with_error(job: JobEvidence) -> Iterator[Problem]:
         )
 
 
-def succeeded_without_result(job: JobEvidence) -> Iterator[Problem]:
+def succeeded_without_result(job: JobEvidence) -> Iterator[RuleBreach]:
     """A success names its result and the hash of what was read."""
     row = job.row
     if row and row.status == "succeeded":
@@ -86,7 +86,7 @@ def succeeded_without_result(job: JobEvidence) -> Iterator[Problem]:
         }
         missing = [name for name, value in named.items() if not value]
         if missing:
-            yield Problem(
+            yield RuleBreach(
                 row_of(job),
                 f"The job succeeded, and its row has no {', '.join(missing)}.",
                 "Status, hash and result are one transaction; a row was deleted from recipe_ocr, or changed by hand.",
@@ -94,13 +94,13 @@ def succeeded_without_result(job: JobEvidence) -> Iterator[Problem]:
             )
 
 
-def photo_name_differs(job: JobEvidence) -> Iterator[Problem]:
+def photo_name_differs(job: JobEvidence) -> Iterator[RuleBreach]:
     """An uploaded photo's name is the hash of its bytes, so that the same photo is known again."""
     row = job.row
     if row and row.content_sha256 and job.whole.uploaded(row):
         named = uploaded_sha256(row.s3_raw_key)
         if named != row.content_sha256:
-            yield Problem(
+            yield RuleBreach(
                 row_of(job),
                 f"The photo is stored as {row.s3_raw_key}, and the bytes that were read hash to {row.content_sha256}.",
                 "The object was replaced before the job read it, or the row was changed.",
@@ -109,7 +109,7 @@ def photo_name_differs(job: JobEvidence) -> Iterator[Problem]:
             )
 
 
-def photo_missing(job: JobEvidence) -> Iterator[Problem]:
+def photo_missing(job: JobEvidence) -> Iterator[RuleBreach]:
     """The uploaded photo of every row is there."""
     row = job.row
     if row is None or not job.whole.uploaded(row) or not _is_absent(job, job.whole.raw_location(row)):
@@ -117,7 +117,7 @@ def photo_missing(job: JobEvidence) -> Iterator[Problem]:
     young = row.status in OPEN_STATUSES and job.whole.age(row.updated_at) < SUBMISSION_TIME
     if young or row.error_code in _ABSENCE:
         return
-    yield Problem(
+    yield RuleBreach(
         s3(job.whole.raw_location(row)),
         f"The photo of the job ({row.status}) is gone.",
         "Nothing here deletes a photo that a row refers to; the bucket was changed by something else.",
@@ -126,7 +126,7 @@ def photo_missing(job: JobEvidence) -> Iterator[Problem]:
     )
 
 
-def photo_differs(job: JobEvidence) -> Iterator[Problem]:
+def photo_differs(job: JobEvidence) -> Iterator[RuleBreach]:
     """An uploaded photo still has the bytes that its name and its row say."""
     row = job.row
     if row is None or not job.whole.uploaded(row):
@@ -134,7 +134,7 @@ def photo_differs(job: JobEvidence) -> Iterator[Problem]:
     found = job.whole.objects.get(job.whole.raw_location(row))
     difference = _difference(job, row, found, row.content_sha256 or uploaded_sha256(row.s3_raw_key) or "")
     if found and difference:
-        yield Problem(
+        yield RuleBreach(
             s3(found.location),
             f"The photo is not the one that was uploaded: {difference}.",
             "An upload never changes an object with this name to other bytes; the object was overwritten or damaged.",
@@ -142,13 +142,13 @@ def photo_differs(job: JobEvidence) -> Iterator[Problem]:
         )
 
 
-def source_missing(job: JobEvidence) -> Iterator[Problem]:
+def source_missing(job: JobEvidence) -> Iterator[RuleBreach]:
     """The object that a finished job read, where its owner keeps it."""
     row = job.row
     if row is None or row.status != "succeeded" or job.whole.uploaded(row):
         return
     if _is_absent(job, job.whole.raw_location(row)):
-        yield Problem(
+        yield RuleBreach(
             s3(job.whole.raw_location(row)),
             "The object that the job read is gone.",
             "It was submitted from a place of its owner's, who may delete it.",
@@ -156,7 +156,7 @@ def source_missing(job: JobEvidence) -> Iterator[Problem]:
         )
 
 
-def source_differs(job: JobEvidence) -> Iterator[Problem]:
+def source_differs(job: JobEvidence) -> Iterator[RuleBreach]:
     """The object that a finished job read still has the bytes that it read."""
     row = job.row
     if row is None or row.status != "succeeded" or job.whole.uploaded(row):
@@ -164,7 +164,7 @@ def source_differs(job: JobEvidence) -> Iterator[Problem]:
     found = job.whole.objects.get(job.whole.raw_location(row))
     difference = _difference(job, row, found, row.content_sha256)
     if found and difference:
-        yield Problem(
+        yield RuleBreach(
             s3(found.location),
             f"The object has changed since the job read it: {difference}.",
             "It was submitted from a place of its owner's, who may replace it.",
@@ -172,11 +172,11 @@ def source_differs(job: JobEvidence) -> Iterator[Problem]:
         )
 
 
-def copy_missing(job: JobEvidence) -> Iterator[Problem]:
+def copy_missing(job: JobEvidence) -> Iterator[RuleBreach]:
     """The copy that a success' OCR read is there."""
     copy = _copy(job)
     if copy and _is_absent(job, (copy.bucket, copy.key)):
-        yield Problem(
+        yield RuleBreach(
             s3((copy.bucket, copy.key)),
             "The copy of the photo that OCR read is gone.",
             "Nothing here deletes a copy that a row refers to; the bucket was changed by something else.",
@@ -184,7 +184,7 @@ def copy_missing(job: JobEvidence) -> Iterator[Problem]:
         )
 
 
-def copy_differs(job: JobEvidence) -> Iterator[Problem]:
+def copy_differs(job: JobEvidence) -> Iterator[RuleBreach]:
     """The copy that a success' OCR read still has the bytes that it read."""
     copy = _copy(job)
     found = job.whole.objects.get((copy.bucket, copy.key)) if copy else None
@@ -195,7 +195,7 @@ def copy_differs(job: JobEvidence) -> Iterator[Problem]:
     else:
         difference = _sizes(found, copy.size_bytes)
     if difference:
-        yield Problem(
+        yield RuleBreach(
             s3(found.location),
             f"The copy of the photo is not the one that OCR read: {difference}.",
             "A copy is written once; the object was overwritten or damaged.",
@@ -203,11 +203,11 @@ def copy_differs(job: JobEvidence) -> Iterator[Problem]:
         )
 
 
-def ocr_missing(job: JobEvidence) -> Iterator[Problem]:
+def ocr_missing(job: JobEvidence) -> Iterator[RuleBreach]:
     """The OCR answer of every success is there."""
     location = ocr_location(job)
     if location and _is_absent(job, location):
-        yield Problem(
+        yield RuleBreach(
             s3(location),
             "The job succeeded, and its OCR answer is gone.",
             "The answer is stored before the row says succeeded, so it was there; the bucket was changed since.",
@@ -215,7 +215,7 @@ def ocr_missing(job: JobEvidence) -> Iterator[Problem]:
         )
 
 
-def ocr_differs(job: JobEvidence) -> Iterator[Problem]:
+def ocr_differs(job: JobEvidence) -> Iterator[RuleBreach]:
     """The OCR answer says of itself what the row says of it."""
     row, location = job.row, ocr_location(job)
     found = job.whole.objects.get(location) if location else None
@@ -231,7 +231,7 @@ def ocr_differs(job: JobEvidence) -> Iterator[Problem]:
     if found.size_bytes == 0:
         differing = "it is empty"
     if differing:
-        yield Problem(
+        yield RuleBreach(
             s3(found.location),
             f"The OCR answer is not the one that the row describes: {differing}.",
             "The first answer stored is the one that counts; this object was overwritten, or the row was changed.",
@@ -239,11 +239,11 @@ def ocr_differs(job: JobEvidence) -> Iterator[Problem]:
         )
 
 
-def manifest_missing(job: JobEvidence) -> Iterator[Problem]:
+def manifest_missing(job: JobEvidence) -> Iterator[RuleBreach]:
     """The manifest of every success is there."""
     location = manifest_location(job)
     if location and _is_absent(job, location):
-        yield Problem(
+        yield RuleBreach(
             s3(location),
             "The job succeeded, and its manifest is gone.",
             "The manifest is stored before the row says succeeded, so it was there; the bucket was changed since.",
@@ -251,7 +251,7 @@ def manifest_missing(job: JobEvidence) -> Iterator[Problem]:
         )
 
 
-def manifest_differs(job: JobEvidence) -> Iterator[Problem]:
+def manifest_differs(job: JobEvidence) -> Iterator[RuleBreach]:
     """The manifest says what the row says."""
     row, location = job.row, manifest_location(job)
     if row is None or location is None:
@@ -274,7 +274,7 @@ def manifest_differs(job: JobEvidence) -> Iterator[Problem]:
         }
         difference = _differing(expected, manifest.model_dump())
     if difference:
-        yield Problem(
+        yield RuleBreach(
             s3(location),
             f"The manifest does not say what the row says: {difference}.",
             "Both are written from the same values; one of them was changed since.",
@@ -282,7 +282,7 @@ def manifest_differs(job: JobEvidence) -> Iterator[Problem]:
         )
 
 
-def object_unreadable(job: JobEvidence) -> Iterator[Problem]:
+def object_unreadable(job: JobEvidence) -> Iterator[RuleBreach]:
     """Every object that a finished row names can be read by these credentials."""
     row = job.row
     if row is None or row.status in OPEN_STATUSES:
@@ -294,7 +294,7 @@ def object_unreadable(job: JobEvidence) -> Iterator[Problem]:
         error = job.whole.unreadable.get(location)
         if error is None or isinstance(error, _SAID_ELSEWHERE) or row.error_code in _ABSENCE:
             continue
-        yield Problem(
+        yield RuleBreach(
             s3(location),
             f"The object cannot be looked at: {error.message}",
             "Without that, nothing can be said about it.",
@@ -322,7 +322,7 @@ def _is_absent(job: JobEvidence, location: Location) -> bool:
     return isinstance(job.whole.unreadable.get(location), (ObjectMissing, BucketMissing))
 
 
-def _difference(job: JobEvidence, row: Recipe, found: StoredObject | None, sha256: str) -> str:
+def _difference(job: JobEvidence, row: JobRecord, found: StoredObject | None, sha256: str) -> str:
     """Say how a photo differs from what was read: by its hash, or where that was not taken by its size or ETag."""
     if found is None:
         return ""
@@ -341,7 +341,7 @@ def _sizes(found: StoredObject, size: int | None) -> str:
     return f"it has {found.size_bytes} bytes, not {size}" if size not in {None, found.size_bytes} else ""
 
 
-def _read_sha256(job: JobEvidence, row: Recipe) -> str:
+def _read_sha256(job: JobEvidence, row: JobRecord) -> str:
     """Return the hash of what OCR read: of the photo, or of its copy. Empty where only a lost manifest would tell."""
     location = manifest_location(job)
     manifest = read_manifest(job.whole.objects.get(location)) if location else None

@@ -35,7 +35,7 @@ _DAMAGE = (OSError, SyntaxError, ValueError, EOFError, struct.error, IndexError,
 
 
 @dataclass(frozen=True)
-class Limits:
+class DocumentLimits:
     """How large a document may be: bytes of an image (PNG, JPEG), bytes of a TIFF or PDF, and its pages."""
 
     image_bytes: int
@@ -53,8 +53,8 @@ class Limits:
 
 
 # D: Amazon Textract quotas.
-SYNC = Limits(SYNC_OCR_LIMIT_BYTES, SYNC_OCR_LIMIT_BYTES, pages=1)
-ASYNC = Limits(SYNC_OCR_LIMIT_BYTES, 500 * 1024 * 1024, pages=3000)
+SYNC = DocumentLimits(SYNC_OCR_LIMIT_BYTES, SYNC_OCR_LIMIT_BYTES, pages=1)
+ASYNC = DocumentLimits(SYNC_OCR_LIMIT_BYTES, 500 * 1024 * 1024, pages=3000)
 
 
 class OpenDocument(Protocol):
@@ -75,7 +75,7 @@ class OpenDocument(Protocol):
         """Give back what it holds. What ``image`` returned stays."""
 
 
-def open_document(source: Path | bytes, name: str, limits: Limits = SYNC) -> OpenDocument:
+def open_document(source: Path | bytes, name: str, limits: DocumentLimits = SYNC) -> OpenDocument:
     """Open a document. A TIFF or PDF that is a file stays one: no more of it is read than a page needs.
 
     Raises ``UnsupportedDocument`` (not PNG, JPEG, TIFF or PDF, or too many pages), ``DocumentTooLarge``,
@@ -135,7 +135,7 @@ def _open(path: Path) -> BinaryIO:
     return os.fdopen(os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC), "rb")
 
 
-def _too_many(kind: str, pages: int, limits: Limits) -> str:
+def _too_many(kind: str, pages: int, limits: DocumentLimits) -> str:
     name = "TIFF" if kind == media.TIFF else "PDF"
     if limits.pages > 1:
         return f"a {name} of more than {limits.pages} pages"

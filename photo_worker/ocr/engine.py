@@ -68,7 +68,7 @@ class Frame:
 
 
 @dataclass(frozen=True)
-class Reading:
+class EngineReading:
     """What an engine read of one page: words in the straightened frame, row by row as it saw them."""
 
     frame: Frame
@@ -86,5 +86,5 @@ class TextEngine(Protocol):
     def version(self) -> str:
         """The version of the engine and its models: another version may read differently."""
 
-    def read(self, image: Image.Image) -> Reading:
+    def read(self, image: Image.Image) -> EngineReading:
         """Read an RGB image that is upright as far as its EXIF orientation goes."""

@@ -13,15 +13,15 @@ from statistics import median
 from typing import TYPE_CHECKING, Any
 
 from photo_worker.errors import EngineUnavailable
-from photo_worker.ocr.engine import EngineWord, Frame, Reading
+from photo_worker.ocr.engine import EngineReading, EngineWord, Frame
 from photo_worker.ocr.ink import Ink, fit_height, fit_to_ink
 from photo_worker.ocr.no_memory import memory_errors
+from photo_worker.ocr.normalization import is_supported_text, normalize_text
 from photo_worker.ocr.pixels import READING_SIDE, at_most
-from photo_worker.ocr.privacy import keep_private
 from photo_worker.ocr.recogniser import LineRecogniser
-from photo_worker.ocr.second_look import look_again
-from photo_worker.ocr.spelling import spelled, writable
 from photo_worker.ocr.strips import read_long_lines, straighten
+from photo_worker.ocr.telemetry import disable_onnxruntime_telemetry
+from photo_worker.ocr.word_refinement import refine_words
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -75,14 +75,16 @@ class OcrustEngine:
         self._engine()
         self._recogniser.warm()
 
-    def read(self, image: Image.Image) -> Reading:
+    def read(self, image: Image.Image) -> EngineReading:
         """Read an RGB image; pages that lie on their side or askew are straightened first."""
 
         image = at_most(image, READING_SIDE)
         width, height = image.size
         if image.getcolors(1) is not None:
             # Not a dot on it. The engine would look for text for as long as on any other page.
-            return Reading(Frame(width=width, height=height, page_width=width, page_height=height, rotation=0), ())
+            return EngineReading(
+                Frame(width=width, height=height, page_width=width, page_height=height, rotation=0), ()
+            )
         page, turned = self._scan(image)
         frame = Frame(
             width=image.width,
@@ -96,8 +98,8 @@ class OcrustEngine:
         rows = [fit_to_ink(row, ink) for row in (tuple(_words(line.words)) for line in page.lines) if row]
         rows = _level([row for row in rows if row])
         rows += [fit_to_ink(row, ink) for row in read_long_lines(straight, ink.dark, rows, self._read_as_it_is)]
-        rows = look_again(straight, ink, rows, self._recogniser)
-        return Reading(frame, tuple(tuple(fit_height(word, ink) for word in row) for row in rows))
+        rows = refine_words(straight, ink, rows, self._recogniser)
+        return EngineReading(frame, tuple(tuple(fit_height(word, ink) for word in row) for row in rows))
 
     def _scan(self, image: Image.Image) -> tuple[Any, int]:
         """Return what the engine sees, and by how many degrees (clockwise) the image was turned for it.
@@ -158,7 +160,7 @@ def _letters(page: Any) -> int:
 
 
 def _load(threads: int | None) -> Any:
-    keep_private()
+    disable_onnxruntime_telemetry()
     try:
         import ocrust
 
@@ -195,8 +197,8 @@ def _is_vertical(word: EngineWord, usual: float) -> bool:
 
 def _words(words: Iterable[Any]) -> Iterable[EngineWord]:
     for word in words:
-        text, box = spelled(word.text), word.box
-        if writable(text) and (len(text) > 1 or word.confidence >= _LIKELY):
+        text, box = normalize_text(word.text), word.box
+        if is_supported_text(text) and (len(text) > 1 or word.confidence >= _LIKELY):
             air = (box.y1 - box.y0) * (1 - INK_SHARE) / 2
             yield EngineWord(
                 text=text,

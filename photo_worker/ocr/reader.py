@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from photo_worker.errors import EngineUnavailable
 from photo_worker.ocr.blocks import detect_text_response
-from photo_worker.ocr.document import SYNC, Limits, load_image, open_document
+from photo_worker.ocr.document import SYNC, DocumentLimits, load_image, open_document
 from photo_worker.ocr.layout import lines_of
 from photo_worker.ocr.ocrust_engine import NAME, OcrustEngine
 
@@ -37,7 +37,7 @@ class PageRequest:
     name: str
     number: int
     seed: str
-    limits: Limits = SYNC
+    limits: DocumentLimits = SYNC
     analysis: Analysis | None = None
     kept: bytes | None = None
     checked: bool = False
@@ -93,7 +93,7 @@ class DocumentReader:
             raise EngineUnavailable(engine=self.engine, reason=str(error)) from error
         return detect_text_response(lines_of(reading.rows), reading.frame, hashlib.sha256(content).hexdigest())
 
-    def pages(self, path: Path, name: str, limits: Limits) -> int:
+    def pages(self, path: Path, name: str, limits: DocumentLimits) -> int:
         """Return how many pages a document has. Raises the errors of ``open_document``."""
         with closing(open_document(path, name, limits)) as document:
             return document.pages

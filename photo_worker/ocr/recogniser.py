@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from photo_worker.errors import EngineUnavailable
 from photo_worker.ocr.no_memory import memory_errors
-from photo_worker.ocr.privacy import keep_private
+from photo_worker.ocr.telemetry import disable_onnxruntime_telemetry
 
 if TYPE_CHECKING:
     import numpy as np
@@ -78,7 +78,7 @@ class LineRecogniser:
 
 
 def _load(threads: int | None) -> tuple[Any, tuple[str, ...]]:
-    keep_private()
+    disable_onnxruntime_telemetry()
     try:
         import ocrust
         import onnxruntime

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from photo_worker.errors import ConfigurationError, RecordingInvalid, RecordingMissing
-from photo_worker.ocr.answers import flaw_of
+from photo_worker.ocr.response_validation import response_defect
 from photo_worker.policies import OCR_RESULT_LIMIT_BYTES
 from photo_worker.ports import DetectedText, DocumentRef
 
@@ -75,7 +75,7 @@ class RecordedBackend:
             raise ConfigurationError(problems=f"OCR_RECORDED_DIR: {path}: {error.strerror}") from error
         except (OSError, ValueError, RecursionError) as error:
             raise RecordingInvalid(path=str(path), reason=f"{error}") from error
-        flaw = flaw_of(answer)
+        flaw = response_defect(answer)
         if flaw:
             raise RecordingInvalid(path=str(path), reason=flaw)
         return DetectedText(answer, answer["DetectDocumentTextModelVersion"])

@@ -11,7 +11,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 
 from photo_worker.errors import ConfigurationError, OcrUnavailable
 from photo_worker.loopback import direct_client
-from photo_worker.ocr.answers import flaw_of
+from photo_worker.ocr.response_validation import response_defect
 from photo_worker.ocr.textract_errors import explain_service, explained
 from photo_worker.ocr.textract_jobs import TextDetectionJobs, s3_object
 from photo_worker.ports import AttemptNotes, DetectedText, DocumentRef
@@ -154,7 +154,7 @@ class TextractBackend:
         except ConfigurationError:
             self._may_read = False
             raise
-        flaw = flaw_of(answer)
+        flaw = response_defect(answer)
         if flaw:
             raise OcrUnavailable(engine=self._service, reason=f"its answer cannot be used: {flaw}")
         return DetectedText(answer, answer["DetectDocumentTextModelVersion"])

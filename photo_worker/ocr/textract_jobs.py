@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 
 from photo_worker import policies
 from photo_worker.contracts.keys import is_upload_of
-from photo_worker.crash_points import CrashPoint, at
+from photo_worker.crash_points import CrashPoint, crash_point
 from photo_worker.errors import (
     DocumentTooCostly,
     OcrThrottled,
@@ -226,7 +226,7 @@ class TextDetectionJobs:
         return behind, failure
 
     def _start(self, document: DocumentRef, token: str) -> str:
-        with explained(self._service, document), at(CrashPoint.TEXTRACT_STARTED):
+        with explained(self._service, document), crash_point(CrashPoint.TEXTRACT_STARTED):
             answer = self._client.start_document_text_detection(
                 DocumentLocation={"S3Object": s3_object(document)},
                 ClientRequestToken=token,
@@ -241,7 +241,7 @@ class TextDetectionJobs:
         asked: GetDocumentTextDetectionRequestTypeDef = {"JobId": job_id}
         if next_token is not None:
             asked["NextToken"] = next_token
-        with explained(self._service, document), at(CrashPoint.RESULT_PAGE_FETCHED):
+        with explained(self._service, document), crash_point(CrashPoint.RESULT_PAGE_FETCHED):
             return dict(self._client.get_document_text_detection(**asked))
 
     def pause(self, seconds: float, deadline: float, error: PhotoWorkerError | None = None) -> None:

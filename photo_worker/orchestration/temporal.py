@@ -25,7 +25,7 @@ from photo_worker.errors import TERMINATED, JobCancelled, JobFailed, JobMissing,
 from photo_worker.orchestration import rpc_errors
 from photo_worker.orchestration.erasure import ERASE_SECONDS, erase_runs
 from photo_worker.orchestration.pollers import Workers, backlog, workers_of
-from photo_worker.ports import JobHandle, QueueState, Waiting, WorkflowState
+from photo_worker.ports import JobHandle, QueueState, WaitingAttempt, WorkflowState
 from photo_worker.temporal_errors import TemporalUnavailable
 from photo_worker.workflows.image import ImageProcessingWorkflow
 
@@ -227,13 +227,13 @@ class TemporalOrchestrator:
         return rpc_errors.translate(error, target=self._target, namespace=self._client.namespace)
 
 
-def _waiting(found: WorkflowExecutionDescription) -> Waiting | None:
+def _waiting(found: WorkflowExecutionDescription) -> WaitingAttempt | None:
     """Return what the job's present step waits for, where an attempt of it has failed."""
     for pending in found.raw_description.pending_activities:
         if pending.HasField("last_failure"):
             failure = pending.last_failure
             next_at = pending.scheduled_time.ToDatetime(UTC) if pending.HasField("scheduled_time") else None
-            return Waiting(
+            return WaitingAttempt(
                 step=pending.activity_type.name,
                 attempt=pending.attempt,
                 code=failure.application_failure_info.type or "timeout",

@@ -132,8 +132,8 @@ def mutation_left_out(workflow_type: str, mutation: Mutation, histories: Iterabl
     return Finding(
         "note",
         f"control_left_out_{mutation}",
-        f"No {'command too many' if mutation == 'command' else 'changed detail'} was planted: it could show in no run of "
-        f"it that was checked: {', '.join(runs[:_NAMED])}{more}.",
+        f"No {'command too many' if mutation == 'command' else 'changed detail'} was planted: it could show in no run "
+        f"of it that was checked: {', '.join(runs[:_NAMED])}{more}.",
         "they ended before their code began, or their first task is still to be completed"
         if mutation == "command"
         else "they asked for nothing with a detail that could be another",

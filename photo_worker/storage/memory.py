@@ -22,7 +22,7 @@ from photo_worker.errors import (
     JobErased,
     ObjectMissing,
 )
-from photo_worker.ports import ObjectEntry, ObjectInfo, Recipe, RecipeOcr
+from photo_worker.ports import JobRecord, ObjectEntry, ObjectInfo, OcrRecord
 from photo_worker.storage.metadata import encode_metadata
 from photo_worker.storage.rows import FINAL, asset, job_digest, same_asset, storable
 
@@ -216,7 +216,7 @@ class MemoryObjectStore:
                 raise ObjectMissing(bucket=bucket, key=key) from None
 
 
-class MemoryRecipeRepository:
+class MemoryJobRepository:
     """``ports.RecipeRepository`` in memory. Thread-safe; ``now`` tells the time of a write.
 
     Who waits for the end of somebody's ``sole_user`` waits ``patience_seconds`` at most, and then meets
@@ -228,7 +228,7 @@ class MemoryRecipeRepository:
         self._now = now
         self._patience = patience_seconds
         self._deployment: UUID | None = None
-        self._rows: dict[UUID, Recipe] = {}
+        self._rows: dict[UUID, JobRecord] = {}
         self._earlier: dict[UUID, frozenset[str]] = {}
         self._erased: dict[bytes, datetime] = {}
         self._held: set[str] = set()
@@ -248,20 +248,20 @@ class MemoryRecipeRepository:
             self._deployment = self._deployment or uuid4()
             return self._deployment
 
-    def queue(self, job_id: UUID, *, bucket: str, key: str, sha256: str = "") -> Recipe:
+    def queue(self, job_id: UUID, *, bucket: str, key: str, sha256: str = "") -> JobRecord:
         """Record a job as queued, or return the row it has."""
         return self._upsert(job_id, bucket, key, sha256, lambda row: row)
 
-    def start(self, job_id: UUID, *, bucket: str, key: str, sha256: str, instead_of: str = "") -> Recipe:
+    def start(self, job_id: UUID, *, bucket: str, key: str, sha256: str, instead_of: str = "") -> JobRecord:
         """Record that a job runs and what its bytes hash to; ``instead_of`` is a hash that it gives up for it."""
         return self._upsert(
             job_id, bucket, key, sha256, lambda row: replace(row, status="running"), instead_of=instead_of
         )
 
-    def succeed(self, job_id: UUID, *, bucket: str, key: str, sha256: str, ocr: RecipeOcr) -> Recipe:
+    def succeed(self, job_id: UUID, *, bucket: str, key: str, sha256: str, ocr: OcrRecord) -> JobRecord:
         """Record a job's result and its final status; a failed job keeps its failure."""
 
-        def finish(row: Recipe) -> Recipe:
+        def finish(row: JobRecord) -> JobRecord:
             return replace(
                 row,
                 status="succeeded",
@@ -275,7 +275,7 @@ class MemoryRecipeRepository:
 
         return self._upsert(job_id, bucket, key, sha256, finish, again=("succeeded",))
 
-    def fail(self, job_id: UUID, *, bucket: str, key: str, code: str, message: str) -> Recipe:
+    def fail(self, job_id: UUID, *, bucket: str, key: str, code: str, message: str) -> JobRecord:
         """Record a job's final failure; the first reason stays, and a success stays a success."""
         code, message = storable(code), storable(message)
         return self._upsert(
@@ -286,12 +286,12 @@ class MemoryRecipeRepository:
             lambda row: replace(row, status="failed", error_code=code, error_message=message),
         )
 
-    def get(self, job_id: UUID) -> Recipe | None:
+    def get(self, job_id: UUID) -> JobRecord | None:
         """Return a job's row."""
         with self._lock:
             return self._rows.get(job_id)
 
-    def all(self, *, page: int = 1000) -> Iterator[Recipe]:
+    def all(self, *, page: int = 1000) -> Iterator[JobRecord]:
         """Return every job's row by id, as it is when its page is read."""
         after: UUID | None = None
         while True:
@@ -332,7 +332,7 @@ class MemoryRecipeRepository:
                 self._earlier[heir] = self._earlier.get(heir, frozenset()) | known
             return True
 
-    def _users(self, bucket: str, key: str) -> Iterator[Recipe]:
+    def _users(self, bucket: str, key: str) -> Iterator[JobRecord]:
         """Return the rows about an object whose jobs are not erased."""
         for row in self._rows.values():
             same = row.s3_raw_key == key and (row.s3_raw_bucket == bucket or "" in {row.s3_raw_bucket, bucket})
@@ -370,11 +370,11 @@ class MemoryRecipeRepository:
         bucket: str,
         key: str,
         sha256: str,
-        change: Callable[[Recipe], Recipe],
+        change: Callable[[JobRecord], JobRecord],
         *,
         again: tuple[str, ...] = (),
         instead_of: str = "",
-    ) -> Recipe:
+    ) -> JobRecord:
         """Apply ``change`` unless the row is final; ``again`` lists final statuses that it may be applied to."""
         bucket, key = storable(bucket), storable(key)
         with self._lock:
@@ -386,7 +386,7 @@ class MemoryRecipeRepository:
             now = self._now()
             known = self._rows.get(job_id)
             if known is None:
-                known = Recipe(job_id, "queued", bucket, key, sha256, now, now)
+                known = JobRecord(job_id, "queued", bucket, key, sha256, now, now)
             elif not same_asset(known, bucket, key, sha256, instead_of):
                 asked = asset(bucket, key, sha256)
                 raise JobConflict(

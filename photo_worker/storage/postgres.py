@@ -22,7 +22,7 @@ from psycopg.rows import BaseRowFactory, TupleRow, class_row, scalar_row
 from psycopg_pool import ConnectionPool, PoolTimeout
 
 from photo_worker.errors import DatabaseUnavailable, JobConflict, JobErased
-from photo_worker.ports import Recipe, RecipeOcr
+from photo_worker.ports import JobRecord, OcrRecord
 from photo_worker.storage import statements
 from photo_worker.storage.pg_connection import (
     ANSWER_TIMEOUT_SECONDS,
@@ -61,7 +61,7 @@ _LIMITS: LiteralString = """
         set_config('idle_in_transaction_session_timeout', '0', true)"""
 
 
-class Pool(ConnectionPool[LimitedConnection[TupleRow]]):
+class LimitedPool(ConnectionPool[LimitedConnection[TupleRow]]):
     """The pool of ``make_pool``; times are seconds."""
 
     def __init__(
@@ -140,7 +140,7 @@ def make_pool(
     connect_timeout: int = CONNECT_TIMEOUT_SECONDS,
     statement_timeout: float = STATEMENT_TIMEOUT_SECONDS,
     answer_timeout: float = ANSWER_TIMEOUT_SECONDS,
-) -> Pool:
+) -> LimitedPool:
     """Return a pool that opens at its first use, so that a process starts while Postgres is away.
 
     ``max_size`` bounds the statements at once; times are seconds: how long a caller waits for a
@@ -150,7 +150,7 @@ def make_pool(
     """
     describe_database(database_url)
     quiet_pool()
-    return Pool(
+    return LimitedPool(
         database_url,
         min_size=min_size,
         max_size=max_size,
@@ -161,14 +161,14 @@ def make_pool(
     )
 
 
-class PostgresRecipeRepository:
+class PostgresJobRepository:
     """``ports.RecipeRepository`` over a pool whose connections are in autocommit mode. Thread-safe.
 
     Raises ``JobConflict``, ``JobErased``, ``DatabaseUnavailable`` where trying again may help, and where it
     will not ``SchemaMissing``, ``DatabaseMissing`` or ``ServiceRefused``.
     """
 
-    def __init__(self, pool: Pool) -> None:
+    def __init__(self, pool: LimitedPool) -> None:
         self._pool = pool
         self._name = describe_database(pool.database_url)
         self._explainer = Explainer(pool.database_url)
@@ -189,33 +189,33 @@ class PostgresRecipeRepository:
             known = self.deployment_id()
         return known
 
-    def queue(self, job_id: UUID, *, bucket: str, key: str, sha256: str = "") -> Recipe:
+    def queue(self, job_id: UUID, *, bucket: str, key: str, sha256: str = "") -> JobRecord:
         """Record a job as queued, or return the row it has."""
         return self._write(job_id, bucket, key, sha256=sha256, status="queued")
 
-    def start(self, job_id: UUID, *, bucket: str, key: str, sha256: str, instead_of: str = "") -> Recipe:
+    def start(self, job_id: UUID, *, bucket: str, key: str, sha256: str, instead_of: str = "") -> JobRecord:
         """Record that a job runs and what its bytes hash to; a final status stays, and with it the hash."""
         return self._write(job_id, bucket, key, sha256=sha256, status="running", instead_of=instead_of)
 
-    def succeed(self, job_id: UUID, *, bucket: str, key: str, sha256: str, ocr: RecipeOcr) -> Recipe:
+    def succeed(self, job_id: UUID, *, bucket: str, key: str, sha256: str, ocr: OcrRecord) -> JobRecord:
         """Record a job's result and its final status in one transaction; a failed job keeps its failure."""
         return self._write(
             job_id, bucket, key, statement=statements.WRITE_RESULT, sha256=sha256, status="succeeded", **asdict(ocr)
         )
 
-    def fail(self, job_id: UUID, *, bucket: str, key: str, code: str, message: str) -> Recipe:
+    def fail(self, job_id: UUID, *, bucket: str, key: str, code: str, message: str) -> JobRecord:
         """Record a job's final failure; the first reason stays, and a success stays a success."""
         return self._write(job_id, bucket, key, status="failed", code=storable(code), message=storable(message))
 
-    def get(self, job_id: UUID) -> Recipe | None:
+    def get(self, job_id: UUID) -> JobRecord | None:
         """Return a job's row."""
         return self._read(statements.READ, {"id": job_id})
 
-    def all(self, *, page: int = 1000) -> Iterator[Recipe]:
+    def all(self, *, page: int = 1000) -> Iterator[JobRecord]:
         """Return every job's row by id, ``page`` rows a round trip, as they are when their page is read."""
         first = UUID(int=0)
         while True:
-            rows = self._run(statements.READ_PAGE, {"first": first, "page": page}, class_row(Recipe))
+            rows = self._run(statements.READ_PAGE, {"first": first, "page": page}, class_row(JobRecord))
             yield from rows
             if len(rows) < page or rows[-1].id.int == _LAST_ID.int:
                 return
@@ -271,7 +271,7 @@ class PostgresRecipeRepository:
         statement: LiteralString = statements.WRITE_STATUS,
         sha256: str = "",
         **columns: object,
-    ) -> Recipe:
+    ) -> JobRecord:
         bucket, key = storable(bucket), storable(key)
         values = {"id": job_id, "bucket": bucket, "key": key, "sha256": sha256, "instead_of": ""}
         values |= {"code": None, "message": None}
@@ -289,8 +289,8 @@ class PostgresRecipeRepository:
             return self.get(job_id) or row
         return row
 
-    def _read(self, statement: LiteralString, values: Mapping[str, object]) -> Recipe | None:
-        return next(iter(self._run(statement, values, class_row(Recipe))), None)
+    def _read(self, statement: LiteralString, values: Mapping[str, object]) -> JobRecord | None:
+        return next(iter(self._run(statement, values, class_row(JobRecord))), None)
 
     def _run(self, statement: LiteralString, values: Mapping[str, object], rows: BaseRowFactory[_Row]) -> list[_Row]:
         with translated(self._name):

@@ -5,12 +5,12 @@ from __future__ import annotations
 import hashlib
 from uuid import UUID
 
-from photo_worker.ports import FINAL_STATUSES, Recipe
+from photo_worker.ports import FINAL_STATUSES, JobRecord
 
 FINAL = FINAL_STATUSES
 
 
-def same_asset(row: Recipe, bucket: str, key: str, sha256: str, instead_of: str = "") -> bool:
+def same_asset(row: JobRecord, bucket: str, key: str, sha256: str, instead_of: str = "") -> bool:
     """Tell whether a row may be about this asset; an empty bucket or hash is one not known yet.
 
     A row that is not final may have the hash ``instead_of``, which it gives up.

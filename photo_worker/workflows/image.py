@@ -84,7 +84,7 @@ class ImageProcessingWorkflow:
             return await self._process(request)
         except (ActivityError, asyncio.CancelledError) as error:
             reason = _reason(error)
-            status = await _to_the_end(self._record_failure(request, reason))
+            status = await _await_ignoring_cancellation(self._record_failure(request, reason))
             if status == "succeeded" and self._located and self._ocr:
                 # The last step's transaction was committed although its reply was lost.
                 return _result(request, self._located, self._ocr)
@@ -248,7 +248,7 @@ async def _execute(
     )
 
 
-async def _to_the_end(work: Coroutine[Any, Any, str]) -> str:
+async def _await_ignoring_cancellation(work: Coroutine[Any, Any, str]) -> str:
     """Wait for ``work`` even where the workflow is cancelled meanwhile: a row must not stay "running"."""
     task = asyncio.ensure_future(work)
     try:

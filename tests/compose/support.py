@@ -14,11 +14,11 @@ import pytest
 from photo_worker.devkit.compose import images, program
 from photo_worker.devkit.compose.project import KIND, compose_file, variables
 from photo_worker.devkit.compose.stack import ComposeStack
+from photo_worker.devkit.container_engine import ContainerEngine
 from photo_worker.devkit.containers import PROJECT_LABEL, containers, project_volumes
-from photo_worker.devkit.engine import Engine
 from photo_worker.devkit.layout import StackPaths
+from photo_worker.devkit.stack_options import StackOptions
 from photo_worker.devkit.state import StackRecord
-from photo_worker.devkit.wishes import Wishes
 from photo_worker.errors import StackError
 
 MakeStack = Callable[..., ComposeStack]
@@ -28,7 +28,7 @@ def why_not(*own: str) -> str | None:
     """Say why no stack that runs these services can run here; None where one can."""
     record = StackRecord.new("probe", 15_000, durable=False).with_(kind=KIND)
     try:
-        engine = Engine()
+        engine = ContainerEngine()
         engine.get("/version")
         compose = program.Compose(program.find(), compose_file(), "probe", variables(record), engine=engine.address)
         missing = [one.name for one in images.images(compose, engine, own) if one.how == "missing"]
@@ -49,10 +49,10 @@ def make_stack(tmp_path: Path) -> Iterator[MakeStack]:
     """Return stacks that are removed whole afterwards, which is looked at."""
     made: list[ComposeStack] = []
 
-    def make(*, name: str | None = None, **wishes: Any) -> ComposeStack:
+    def make(*, name: str | None = None, **options: Any) -> ComposeStack:
         paths = StackPaths(tmp_path / "home", name or f"t-{secrets.token_hex(4)}")
         # No test gets an image: `--offline` says so.
-        stack = ComposeStack(paths, Wishes(**{"base_port": 0, "durable": False, "offline": True, **wishes}))
+        stack = ComposeStack(paths, StackOptions(**{"base_port": 0, "durable": False, "offline": True, **options}))
         made.append(stack)
         return stack
 
@@ -65,7 +65,7 @@ def make_stack(tmp_path: Path) -> Iterator[MakeStack]:
 
 def left_of(stack: ComposeStack) -> list[str]:
     """Name the containers, networks and volumes of a stack."""
-    engine = Engine()
+    engine = ContainerEngine()
     label = {"label": [f"{PROJECT_LABEL}={stack.project}"]}
     networks = engine.get("/networks", {"filters": label})
     return [
@@ -77,7 +77,7 @@ def left_of(stack: ComposeStack) -> list[str]:
 
 def kill(stack: ComposeStack, service: str) -> None:
     """Kill a service's container and wait until the engine knows."""
-    engine = Engine()
+    engine = ContainerEngine()
     entry = containers(engine, stack.project)[service]
     engine.do("POST", f"/containers/{entry.id}/kill", {"signal": "SIGKILL"}, doing="kill it")
     engine.do("POST", f"/containers/{entry.id}/wait", doing="wait for its end")

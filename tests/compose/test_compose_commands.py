@@ -21,11 +21,11 @@ from psycopg import sql
 
 from photo_worker.devkit.compose import localstack
 from photo_worker.devkit.compose.stack import ComposeStack
+from photo_worker.devkit.container_engine import ContainerEngine
 from photo_worker.devkit.containers import containers
-from photo_worker.devkit.engine import Engine
 from photo_worker.devkit.environment import stack_environment
-from photo_worker.devkit.local_stack import Wishes, local_stack
-from photo_worker.devkit.readiness import NotEmptied
+from photo_worker.devkit.local_stack import StackOptions, local_stack
+from photo_worker.devkit.readiness import ResetFailed
 from photo_worker.devkit.state import StackRecord
 from photo_worker.stack_errors import (
     ImageMissing,
@@ -128,11 +128,11 @@ def test_the_life_of_a_stack(make_stack: MakeStack) -> None:
     for body in (b"one", b"two"):
         client(env, "s3").put_object(Bucket="another-bucket", Key="k", Body=body)
     client(env, "sqs").create_queue(QueueName="another-queue")
-    before = {name: entry.id for name, entry in containers(Engine(), stack.project).items()}
+    before = {name: entry.id for name, entry in containers(ContainerEngine(), stack.project).items()}
     steps = [span["step"] for span in command(stack, "reset", "--yes", "--timings")["timings"]]
     assert "empty" in steps
     assert not [step for step in steps if step.startswith("not emptied")]
-    after = {name: entry.id for name, entry in containers(Engine(), stack.project).items()}
+    after = {name: entry.id for name, entry in containers(ContainerEngine(), stack.project).items()}
     assert {name for name in after if after[name] != before[name]} == {"temporal"}, "the others went on"
     assert stack.env() == env
     assert kept(env) == set()
@@ -142,7 +142,7 @@ def test_the_life_of_a_stack(make_stack: MakeStack) -> None:
     client({**env, "AWS_REGION": "eu-west-1"}, "sqs").create_queue(QueueName="far-away")
     record = StackRecord.load(stack.paths)
     assert record is not None
-    with pytest.raises(NotEmptied, match="sqs of eu-west-1"):
+    with pytest.raises(ResetFailed, match="sqs of eu-west-1"):
         localstack.empty(record)
 
     assert command(stack, "down")["stopped"] is True
@@ -162,14 +162,14 @@ def test_a_container_that_dies_is_seen_and_the_stack_starts_as_a_whole(
     stack.up()
     env = stack.env()
     keep(env, "first")
-    before = {entry.id for entry in containers(Engine(), stack.project).values()}
+    before = {entry.id for entry in containers(ContainerEngine(), stack.project).values()}
     kill(stack, "temporal")
     seen = command(stack, "status", code=1)
     assert (states(seen)["temporal"], states(seen)["postgres"]) == ("exited", "running")
     assert next(one["exit_code"] for one in seen["services"] if one["name"] == "temporal") == 137
     assert command(stack, "wait", "--timeout", "60", code=1) == "service_failed"
     assert command(stack, "up", "--offline")["started"] is True
-    assert not before & {entry.id for entry in containers(Engine(), stack.project).values()}
+    assert not before & {entry.id for entry in containers(ContainerEngine(), stack.project).values()}
     assert stack.env() == env
     assert kept(env) == {"first"}
 
@@ -214,15 +214,17 @@ def test_objects_and_a_snapshot_with_minio(make_stack: MakeStack, stack_env: dic
     assert kept(env) == {"saved"}, "a reset leaves snapshots alone"
 
     # A snapshot is of one kind and one S3 server.
-    before = {entry.id for entry in containers(Engine(), stack.project).values()}
-    native = local_stack(stack.name, Wishes(kind="native"), home=stack.paths.home)
+    before = {entry.id for entry in containers(ContainerEngine(), stack.project).values()}
+    native = local_stack(stack.name, StackOptions(kind="native"), home=stack.paths.home)
     with pytest.raises(SnapshotOfOtherKind, match="compose"):
         native.load_snapshot("seeded")
     with pytest.raises(StackDiffers):
-        ComposeStack(stack.paths, Wishes(s3="localstack", offline=True)).up()
+        ComposeStack(stack.paths, StackOptions(s3="localstack", offline=True)).up()
     with pytest.raises(SnapshotOfOtherKind, match="minio"):
-        ComposeStack(stack.paths, Wishes(s3="localstack", offline=True)).load_snapshot("seeded")
-    assert before == {entry.id for entry in containers(Engine(), stack.project).values()}, "nothing was touched"
+        ComposeStack(stack.paths, StackOptions(s3="localstack", offline=True)).load_snapshot("seeded")
+    assert before == {entry.id for entry in containers(ContainerEngine(), stack.project).values()}, (
+        "nothing was touched"
+    )
 
 
 def test_two_stacks_at_once(make_stack: MakeStack, stack_env: dict[str, str]) -> None:
@@ -242,7 +244,7 @@ def test_two_stacks_at_once(make_stack: MakeStack, stack_env: dict[str, str]) ->
     with pytest.raises(PortTaken, match=f"container {one.project}-postgres-1"):
         make_stack(external=external, base_port=base).up()
     with pytest.raises(StackMoved):
-        ComposeStack(one.paths, Wishes(base_port=base + 20, offline=True)).up()
+        ComposeStack(one.paths, StackOptions(base_port=base + 20, offline=True)).up()
     one.down()
     assert other.status().running
     assert kept(second) == set()
@@ -256,14 +258,14 @@ def test_an_interrupt_leaves_nothing_running(make_stack: MakeStack, stack_env: d
     child = subprocess.Popen(
         argv, env=command_variables(stack), stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True
     )
-    eventually(lambda: bool(containers(Engine(), stack.project)), child)
+    eventually(lambda: bool(containers(ContainerEngine(), stack.project)), child)
     child.send_signal(signal.SIGINT)
     said = child.communicate(timeout=60)
     assert child.returncode == 130, said
-    assert containers(Engine(), stack.project) == {}
+    assert containers(ContainerEngine(), stack.project) == {}
     assert stack.status().running is False
     # Nothing is in the way of another start.
-    assert ComposeStack(stack.paths, Wishes(offline=True)).up().status.running
+    assert ComposeStack(stack.paths, StackOptions(offline=True)).up().status.running
 
 
 def eventually(seen: Callable[[], bool], child: subprocess.Popen[bytes] | None = None, seconds: float = 60) -> None:
@@ -346,7 +348,7 @@ def test_a_lost_record_locks_nothing(make_stack: MakeStack, stack_env: dict[str,
     assert kept(stack.env()) == {"still here"}
     shutil.rmtree(stack.paths.root)
     assert command(stack, "down")["stopped"] is True, "containers are found without the record"
-    assert containers(Engine(), stack.project) == {}
+    assert containers(ContainerEngine(), stack.project) == {}
 
 
 def test_what_does_not_run_is_said(make_stack: MakeStack, stack_env: dict[str, str]) -> None:

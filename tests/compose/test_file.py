@@ -20,7 +20,7 @@ import pytest
 
 from photo_worker.devkit.compose import program
 from photo_worker.devkit.compose.project import DIRECT, variables
-from photo_worker.devkit.guard.rules import Rules, allowed_hosts
+from photo_worker.devkit.guard.rules import OriginRules, allowed_hosts
 from photo_worker.devkit.services import SERVICES
 from photo_worker.devkit.state import StackRecord
 from photo_worker.stack_errors import ComposeMissing
@@ -183,7 +183,7 @@ def test_names_that_are_given_count_at_every_service_beside_its_own(monkeypatch:
     compose = program.Compose(found, FILE, "photo-worker-dev", variables(record), engine="unix:///nowhere.sock")
     said = compose.output("config", "--format", "json", doing="read its file", seconds=60)
     for name in ("aws", "textract", "temporal-ui"):
-        rules = Rules(allowed_hosts(json.loads(said)["services"][name]["environment"]))
+        rules = OriginRules(allowed_hosts(json.loads(said)["services"][name]["environment"]))
         for host in ("aws", "textract", "host.docker.internal", "dev.box", "second.box", "third.box"):
             assert rules.refusal([(b"host", f"{host}:8233".encode())]) is None, (name, host)
         # A name that resolves to loopback wherever a browser asks for it.

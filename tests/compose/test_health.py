@@ -15,9 +15,9 @@ import pytest
 
 from photo_worker.devkit.compose import program
 from photo_worker.devkit.compose.project import compose_file
+from photo_worker.devkit.container_engine import ContainerEngine
 from photo_worker.devkit.containers import containers
-from photo_worker.devkit.engine import Engine
-from photo_worker.devkit.ports import Ports, free_base
+from photo_worker.devkit.ports import StackPorts, free_base
 from tests.compose.support import MakeStack, make_stack, require_engine
 
 __all__ = ["make_stack"]
@@ -38,7 +38,7 @@ class Checks:
 
     def run(self, service: str, **variables: str) -> tuple[int, str]:
         """Run a service's health check as the engine does, with other variables than its container has."""
-        health = Engine().get(f"/containers/{self.ids[service]}/json")["Config"]["Healthcheck"]["Test"]
+        health = ContainerEngine().get(f"/containers/{self.ids[service]}/json")["Config"]["Healthcheck"]["Test"]
         command = ["sh", "-c", health[1]] if health[0] == "CMD-SHELL" else health[1:]
         # It waits where it has worked before.
         docker("exec", self.ids[service], "rm", "-f", "/dev/shm/usable")  # noqa: S108 - within the container
@@ -51,7 +51,7 @@ def test_each_check_sees_its_service_broken(make_stack: MakeStack) -> None:
     stack = make_stack(s3="minio")
     stack.up()
     env = stack.env()
-    checks = Checks({name: entry.id for name, entry in containers(Engine(), stack.project).items()})
+    checks = Checks({name: entry.id for name, entry in containers(ContainerEngine(), stack.project).items()})
     for service in stack.services:
         assert checks.run(service)[0] == 0, service
 
@@ -74,7 +74,7 @@ class ByHand:
     """The Compose file as somebody without the dev kit uses it; only the ports are other ones, to be alone on them."""
 
     project: str
-    ports: Ports
+    ports: StackPorts
 
     def compose(self, *arguments: str, **variables: str) -> tuple[int, str]:
         kept = {name: value for name, value in os.environ.items() if not name.startswith(("PW_", "COMPOSE_"))}
@@ -94,7 +94,7 @@ class ByHand:
 @pytest.fixture
 def by_hand() -> Iterator[ByHand]:
     require_engine("temporal", "postgres", "aws", "textract", "worker")
-    made = ByHand(f"pw-test-{secrets.token_hex(4)}", Ports(free_base()))
+    made = ByHand(f"pw-test-{secrets.token_hex(4)}", StackPorts(free_base()))
     yield made
     code, said = made.compose("down", "--volumes", "--timeout", "2")
     assert code == 0, said

@@ -15,7 +15,7 @@ from temporalio.client import Client
 from temporalio.worker import UnsandboxedWorkflowRunner, Worker
 
 from photo_worker.storage import migrate
-from photo_worker.storage.postgres import PostgresRecipeRepository, make_pool
+from photo_worker.storage.postgres import PostgresJobRepository, make_pool
 from photo_worker.storage.s3_boto import BotoObjectStore, make_client
 from tests.contracts.object_store import PAGE, ObjectStoreContract
 from tests.contracts.s3.case import REGION, Endpoint, delete_bucket, new_bucket
@@ -34,7 +34,7 @@ class TestPostgres:
         assert migrate.current(throwaway_postgres) == migrate.head()
         job_id = uuid4()
         with make_pool(throwaway_postgres) as pool:
-            repository = PostgresRecipeRepository(pool)
+            repository = PostgresJobRepository(pool)
             repository.queue(job_id, bucket="photos", key="pie.jpg")
             repository.fail(job_id, bucket="photos", key="pie.jpg", code="unreadable", message="No photo.")
             found = repository.get(job_id)

@@ -20,7 +20,7 @@ from photo_worker.integrity.evidence import Evidence, StoredObject
 from photo_worker.integrity.finding import Severity
 from photo_worker.integrity.rules import all_rules, findings
 from photo_worker.integrity.rules_results import read_manifest
-from photo_worker.ports import Recipe
+from photo_worker.ports import JobRecord
 from photo_worker.storage.memory import MemoryObjectStore
 from tests.crash.simulation.world import BUCKET, World, state_of
 from tests.crash.violation import POLICIES, Violation
@@ -34,7 +34,7 @@ class Watch:
 
     def __init__(self, world: World) -> None:
         self._world = world
-        self._final: dict[UUID, Recipe] = {}
+        self._final: dict[UUID, JobRecord] = {}
         self._runs: dict[str, str] = {}
 
     def now(self) -> list[Violation]:
@@ -62,7 +62,7 @@ class Watch:
             *_traces(self._world, gone),
         ]
 
-    def _statuses(self, rows: Iterable[Recipe]) -> Iterator[Violation]:
+    def _statuses(self, rows: Iterable[JobRecord]) -> Iterator[Violation]:
         for row in rows:
             before = self._final.get(row.id)
             if before is not None and (row.status, row.error_code) != (before.status, before.error_code):
@@ -148,7 +148,7 @@ def _charges(world: World) -> Iterator[Violation]:
         yield Violation(3, f"an object that was written {writings.total()} times was charged {paid} times")
 
 
-def _results(world: World, rows: Iterable[Recipe]) -> Iterator[Violation]:
+def _results(world: World, rows: Iterable[JobRecord]) -> Iterator[Violation]:
     ended = [row for row in rows if row.status == "succeeded" and not world.rows.is_erased(row.id)]
     keys = {entry.key for entry in world.store.list(BUCKET, "artifacts/")} if ended else set()
     for row in ended:
@@ -157,7 +157,7 @@ def _results(world: World, rows: Iterable[Recipe]) -> Iterator[Violation]:
                 yield Violation(4, f"{row.id} succeeded, and {key} is not there")
 
 
-def _texts(world: World, rows: Iterable[Recipe]) -> Iterator[Violation]:
+def _texts(world: World, rows: Iterable[JobRecord]) -> Iterator[Violation]:
     """The text of every success is that of the bytes whose hash its row has; here a text is made of its hash."""
     for row in rows:
         if row.status != "succeeded" or not row.s3_ocr_key or world.rows.is_erased(row.id):

@@ -152,7 +152,7 @@ class Deployment(RuleBasedStateMachine):
 
     @rule(steps=STEPS)
     def give_commands_again(self, steps: int) -> None:
-        self._console.again()
+        self._console.reinspect()
         self._go_on(steps)
 
     # -- time ---------------------------------------------------------------------

@@ -225,7 +225,7 @@ def _refused(console: Console, folder: Path) -> None:
 def _until(console: Console, happened: Callable[[], bool]) -> None:
     """Let things happen until something has, or nothing does any more."""
     while not happened():
-        if not console.world.step() and not console.again() and not console.world.resume():
+        if not console.world.step() and not console.reinspect() and not console.world.resume():
             return
 
 

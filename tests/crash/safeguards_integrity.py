@@ -5,9 +5,9 @@ from __future__ import annotations
 from tests.crash.mutants import Edit
 from tests.crash.safeguard import Safeguard
 
-_ERASE = "photo_worker/integrity/erase.py"
-_SURVEY = "photo_worker/integrity/survey.py"
-_LOOK = "photo_worker/integrity/look.py"
+_ERASE = "photo_worker/integrity/erasure.py"
+_SURVEY = "photo_worker/integrity/scan.py"
+_LOOK = "photo_worker/integrity/inspector.py"
 _REPAIR = "photo_worker/integrity/repair.py"
 _BINDING = "photo_worker/integrity/binding.py"
 _V0004 = "photo_worker/storage/migrations/versions/v0004_earlier_hashes.py"
@@ -39,8 +39,8 @@ ERASING: tuple[Safeguard, ...] = (
         (
             Edit(
                 _ERASE,
-                "                if sole:\n                    with at(CrashPoint.COPY_ERASED)",
-                "                if sole is not None:\n                    with at(CrashPoint.COPY_ERASED)",
+                "                if sole:\n                    with crash_point(CrashPoint.COPY_ERASED)",
+                "                if sole is not None:\n                    with crash_point(CrashPoint.COPY_ERASED)",
             ),
         ),
         (_ERASURES + "test_a_copy_that_two_jobs_share_goes_with_the_last",),
@@ -88,8 +88,8 @@ ERASING: tuple[Safeguard, ...] = (
             Edit(_ERASE, "        tell(await asyncio.to_thread(self._mark, job_id))\n", ""),
             Edit(
                 _ERASE,
-                "        tell(Step(Part.ROWS, done=",
-                "        tell(await asyncio.to_thread(self._mark, job_id))\n        tell(Step(Part.ROWS, done=",
+                "        tell(ErasureStep(Part.ROWS, done=",
+                "        tell(await asyncio.to_thread(self._mark, job_id))\n        tell(ErasureStep(Part.ROWS, done=",
             ),
         ),
         (_ERASURES + "test_an_attempt_that_goes_on_meanwhile_brings_nothing_back",),
@@ -104,10 +104,10 @@ ERASING: tuple[Safeguard, ...] = (
             Edit(_ERASE, "        tell(await asyncio.to_thread(self._erase_objects, job_id, row))\n", ""),
             Edit(
                 _ERASE,
-                "        with at(CrashPoint.WORKFLOW_ERASED):\n",
+                "        with crash_point(CrashPoint.WORKFLOW_ERASED):\n",
                 "        before = await asyncio.to_thread(self._repository.get, job_id)\n"
                 "        tell(await asyncio.to_thread(self._erase_objects, job_id, before))\n"
-                "        with at(CrashPoint.WORKFLOW_ERASED):\n",
+                "        with crash_point(CrashPoint.WORKFLOW_ERASED):\n",
             ),
         ),
         (_ERASURES + "test_what_a_worker_stores_as_it_dies_goes_with_the_workflow",),
@@ -137,8 +137,8 @@ ERASING: tuple[Safeguard, ...] = (
         (
             Edit(
                 _ERASE,
-                "            if not sole:\n                return Step(Part.PHOTO,",
-                "            if False:\n                return Step(Part.PHOTO,",
+                "            if not sole:\n                return ErasureStep(Part.PHOTO,",
+                "            if False:\n                return ErasureStep(Part.PHOTO,",
             ),
         ),
         (_ERASURES + "test_a_photo_that_two_jobs_share_goes_with_the_last",),

@@ -21,7 +21,7 @@ WORKFLOW: tuple[Safeguard, ...] = (
         (
             Edit(
                 "photo_worker/workflows/image.py",
-                "status = await _to_the_end(self._record_failure(request, reason))",
+                "status = await _await_ignoring_cancellation(self._record_failure(request, reason))",
                 'status = "failed"',
             ),
         ),
@@ -318,7 +318,7 @@ ACTIVITIES: tuple[Safeguard, ...] = (
         "each attempt that takes longer than half a minute is taken for dead, and its document is never read",
         (2,),
         "the attempt sends no heartbeats",
-        (Edit("photo_worker/activities/ocr.py", "with beating():", "if True:"),),
+        (Edit("photo_worker/activities/ocr.py", "with heartbeating():", "if True:"),),
         (_LATE + "TestReading::test_a_long_attempt_is_not_taken_for_dead",),
     ),
     Safeguard(

@@ -186,7 +186,7 @@ class Soak:
 
     async def _mend(self) -> None:
         while not self._over.is_set():
-            await self.fleet.mend()
+            await self.fleet.repair()
             await self._nap(0.5)
 
     async def _nap(self, seconds: float) -> None:

@@ -21,8 +21,8 @@ _VERIFY = "photo_worker/activities/assets.py"
 # An error for which no code stands: the workflow gives up after its attempts.
 _UNEXPECTED = Edit(
     _PERSIST,
-    "        with beating(also_cancelled=True):\n",
-    '        raise RuntimeError("always")\n        with beating():\n',
+    "        with heartbeating(also_cancelled=True):\n",
+    '        raise RuntimeError("always")\n        with heartbeating():\n',
 )
 # A fault of the program with a code of its own, which is not tried again.
 _FINAL = Edit(

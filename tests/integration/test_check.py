@@ -24,14 +24,14 @@ from photo_worker.config import load_settings, read_environment
 from photo_worker.contracts.image import ImageProcessingInput, LocateAssetInput
 from photo_worker.contracts.keys import manifest_key, ocr_key, raw_key
 from photo_worker.crash_points import CrashPoint, Phase, armed
-from photo_worker.integrity.erase import Erasure
-from photo_worker.integrity.look import Means, Ports
+from photo_worker.integrity.erasure import Erasure
+from photo_worker.integrity.inspector import InspectionConfig, InspectionPorts
 from photo_worker.integrity.repair import Repairer
-from photo_worker.integrity.survey import Report, Survey, open_survey
+from photo_worker.integrity.scan import Scanner, ScanReport, open_scanner
 from photo_worker.orchestration.connection import connect
 from photo_worker.orchestration.temporal import TemporalOrchestrator
 from photo_worker.sources import Source
-from photo_worker.storage.postgres import PostgresRecipeRepository, make_pool
+from photo_worker.storage.postgres import PostgresJobRepository, make_pool
 from photo_worker.storage.s3_boto import BotoObjectStore
 from tests.integration.test_commands import worker_process
 from tests.support import documents
@@ -77,21 +77,21 @@ class Site:
         return not any(state is None or state.is_open for state in states)
 
     @asynccontextmanager
-    async def survey(self, later: timedelta = timedelta()) -> AsyncIterator[Survey]:
-        ports = Ports(self.store, self.repository, self.orchestrator, self.bucket)
-        means = Means(now=lambda: datetime.now(UTC) + later, parallel=4, erase_seconds=0.0)
-        async with open_survey(ports, means) as survey:
-            yield survey
+    async def survey(self, later: timedelta = timedelta()) -> AsyncIterator[Scanner]:
+        ports = InspectionPorts(self.store, self.repository, self.orchestrator, self.bucket)
+        means = InspectionConfig(now=lambda: datetime.now(UTC) + later, parallel=4, erase_seconds=0.0)
+        async with open_scanner(ports, means) as scanner:
+            yield scanner
 
-    async def check(self, later: timedelta = LATER) -> Report:
-        async with self.survey(later) as survey:
-            return await survey.everything()
+    async def check(self, later: timedelta = LATER) -> ScanReport:
+        async with self.survey(later) as scanner:
+            return await scanner.scan_all()
 
-    async def repair(self, later: timedelta = LATER) -> tuple[list[tuple[str, str]], Report]:
+    async def repair(self, later: timedelta = LATER) -> tuple[list[tuple[str, str]], ScanReport]:
         erasure = Erasure(self.store, self.repository, self.orchestrator, self.bucket)
-        async with self.survey(later) as survey:
-            report = await survey.everything()
-            steps = await Repairer(survey, erasure.erase).mend(report, lambda step: None)
+        async with self.survey(later) as scanner:
+            report = await scanner.scan_all()
+            steps = await Repairer(scanner, erasure.erase).repair(report, lambda step: None)
         return [(step.finding.code, step.outcome) for step in steps], report
 
     def sql(self, statement: str, *values: object) -> None:
@@ -135,7 +135,7 @@ async def site(stack_variables: dict[str, str], monkeypatch: pytest.MonkeyPatch)
         yield made
 
 
-def codes(report: Report) -> list[str]:
+def codes(report: ScanReport) -> list[str]:
     return sorted(found.code for found in report.findings)
 
 
@@ -337,8 +337,8 @@ async def test_traces_of_an_erased_job_are_found_and_erased(site: Site) -> None:
         site.put(ocr_key(job_id), b"{}")
     steps, left = await site.repair()
     assert (steps, codes(left)) == ([("erased_traces", "done")], [])
-    async with site.survey() as survey:
-        alone = await survey.only([job_id])
+    async with site.survey() as scanner:
+        alone = await scanner.scan_jobs([job_id])
     assert (alone.jobs, codes(alone)) == (1, [])
 
 
@@ -412,10 +412,10 @@ async def test_jobs_that_run_meanwhile_are_no_findings(harness: Harness) -> None
     async with harness.worker():
         work = asyncio.gather(*(submit(number) for number in range(10)))
         try:
-            ports = Ports(site.store, site.repository, site.orchestrator, site.bucket)
+            ports = InspectionPorts(site.store, site.repository, site.orchestrator, site.bucket)
             while not work.done() or not checks:
-                async with open_survey(ports, Means(now=lambda: datetime.now(UTC), parallel=4)) as survey:
-                    report = await survey.everything()
+                async with open_scanner(ports, InspectionConfig(now=lambda: datetime.now(UTC), parallel=4)) as scanner:
+                    report = await scanner.scan_all()
                 assert codes(report) == [], [found.problem for found in report.findings]
                 checks += 1
             await work
@@ -516,7 +516,7 @@ def test_a_job_that_the_command_starts_lives_as_long_as_one_that_is_submitted(
     settings = load_settings(read_environment(stack_variables, None))
     with psycopg.connect(settings.require_database_url(), autocommit=True) as connection:
         with make_pool(settings.require_database_url(), max_size=1) as pool:
-            PostgresRecipeRepository(pool).queue(job_id, bucket=bucket, key="no/such.png", sha256="")
+            PostgresJobRepository(pool).queue(job_id, bucket=bucket, key="no/such.png", sha256="")
         connection.execute("ALTER TABLE recipes DISABLE TRIGGER USER")
         connection.execute("UPDATE recipes SET updated_at = now() - interval '1 hour' WHERE id = %s", [job_id])
 

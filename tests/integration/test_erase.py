@@ -25,7 +25,7 @@ from photo_worker.contracts.keys import manifest_key, ocr_key
 from photo_worker.crash_points import CrashPoint, Phase, armed
 from photo_worker.errors import JobErased
 from photo_worker.integrity.binding import MARKER_KEY
-from photo_worker.integrity.erase import Erasure, Part, Step
+from photo_worker.integrity.erasure import Erasure, ErasureStep, Part
 from photo_worker.orchestration.temporal import TemporalOrchestrator
 from photo_worker.sources import Source
 from tests.integration.test_commands import clean, photo_worker
@@ -76,7 +76,7 @@ def names_of(job_id: UUID) -> tuple[str, str]:
     return str(job_id), job_id.hex
 
 
-def left_by(steps: list[Step]) -> list[Part]:
+def left_by(steps: list[ErasureStep]) -> list[Part]:
     return [step.part for step in steps if step.left]
 
 

@@ -25,7 +25,7 @@ from photo_worker import policies
 from photo_worker.contracts.image import ImageProcessingInput, ImageProcessingResult
 from photo_worker.errors import JobCancelled, JobFailed, OcrUnavailable, SourceReplaced
 from photo_worker.ocr.recorded import RecordedBackend
-from photo_worker.ports import DetectedText, DocumentRef, Recipe
+from photo_worker.ports import DetectedText, DocumentRef, JobRecord
 from photo_worker.replay.record import replay_problem
 from photo_worker.replay.target_names import PRODUCT_WORKFLOWS
 from photo_worker.sources import Source
@@ -49,7 +49,7 @@ async def running(harness: Harness) -> AsyncIterator[Harness]:
         yield harness
 
 
-async def row(harness: Harness, job_id: UUID) -> Recipe:
+async def row(harness: Harness, job_id: UUID) -> JobRecord:
     found = await asyncio.to_thread(harness.application.repository.get, job_id)
     assert found is not None
     return found

@@ -14,9 +14,9 @@ import pytest
 
 from photo_worker.contracts.image import Manifest
 from photo_worker.integrity.binding import MARKER_KEY
-from photo_worker.integrity.erase import Erasure
-from photo_worker.integrity.look import Means, Ports
-from photo_worker.integrity.survey import open_survey
+from photo_worker.integrity.erasure import Erasure
+from photo_worker.integrity.inspector import InspectionConfig, InspectionPorts
+from photo_worker.integrity.scan import open_scanner
 from photo_worker.jobs import JobReport
 from photo_worker.orchestration.temporal import TemporalOrchestrator
 from photo_worker.sources import Source
@@ -55,10 +55,10 @@ async def begun(harness: Harness) -> Counter[str]:
 async def findings(harness: Harness) -> list[str]:
     application = harness.application
     orchestrator = TemporalOrchestrator(harness.client, harness.settings.temporal_task_queue)
-    ports = Ports(application.store, application.repository, orchestrator, harness.settings.s3_bucket)
-    means = Means(now=lambda: datetime.now(UTC), grace=timedelta(0), parallel=2)
-    async with open_survey(ports, means) as survey:
-        return [found.code for found in (await survey.everything()).findings]
+    ports = InspectionPorts(application.store, application.repository, orchestrator, harness.settings.s3_bucket)
+    means = InspectionConfig(now=lambda: datetime.now(UTC), grace=timedelta(0), parallel=2)
+    async with open_scanner(ports, means) as scanner:
+        return [found.code for found in (await scanner.scan_all()).findings]
 
 
 @pytest.mark.parametrize(

@@ -19,7 +19,7 @@ with workflow.unsafe.imports_passed_through():
     from photo_worker.contracts.image import ImageProcessingInput, ImageProcessingResult
     from photo_worker.replay.image_scenarios import scenario_suite
     from photo_worker.replay.image_scenarios_counted import BETWEEN_SCENARIOS
-    from photo_worker.workflows.image import ImageProcessingWorkflow, _reason, _to_the_end
+    from photo_worker.workflows.image import ImageProcessingWorkflow, _await_ignoring_cancellation, _reason
     from tests.support.harness import FIXTURES
 
 
@@ -34,7 +34,7 @@ class BetweenReleases(ImageProcessingWorkflow):
             return await self._process(request)
         except ActivityError as error:
             reason = _reason(error)
-            await _to_the_end(self._record_failure(request, reason))
+            await _await_ignoring_cancellation(self._record_failure(request, reason))
             raise reason from error
 
     def _is_late(self, readings: int) -> bool:

@@ -19,7 +19,7 @@ from pathlib import Path
 import photo_worker.devkit.stack
 from photo_worker.devkit.layout import StackPaths
 from photo_worker.devkit.plan import ServicePlan
-from photo_worker.devkit.readiness import NotEmptied, NotReady
+from photo_worker.devkit.readiness import NotReady, ResetFailed
 from photo_worker.devkit.stack import Stack
 from photo_worker.devkit.state import Processes, StackRecord
 from tests.integration.devkit.toys import Toy
@@ -69,15 +69,15 @@ class Ledger(Toy):
             discard=str(data) if self.discards else None,
         )
 
-    def check(self, record: StackRecord) -> None:
+    def probe_ready(self, record: StackRecord) -> None:
         try:
             self.lines(record)
         except OSError as error:
             raise NotReady(str(error)) from error
 
-    def empty(self, record: StackRecord, paths: StackPaths) -> None:
+    def wipe(self, record: StackRecord, paths: StackPaths) -> None:
         if not self.discards and self._ask(record, b"-\n") != b"emptied":
-            raise NotEmptied("the ledger does not answer")
+            raise ResetFailed("the ledger does not answer")
 
     def put(self, record: StackRecord, line: str) -> None:
         """Return when the line is on disk."""

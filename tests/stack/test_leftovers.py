@@ -231,7 +231,7 @@ def test_each_port_that_is_taken_is_named_and_nothing_is_started_or_moved(
 ) -> None:
     base = ports.free_base()
     stack = Stack(tmp_path, "dev", base_port=base)
-    port = ports.Ports(base)[use]
+    port = ports.StackPorts(base)[use]
     with socket.create_server((address, port)), pytest.raises(PortTaken) as refused:
         stack.up()
     service = next(service.name for service in SERVICES if use in service.uses)

@@ -304,7 +304,7 @@ def worktree(place: Path, names: tuple[str, ...]) -> Path:
     """Make a worktree in which stacks of these names have free ports."""
     while True:
         directory = place / secrets.token_hex(4)
-        blocks = [ports.Ports(ports.derived_base(directory / ".photo-worker", name)) for name in names]
+        blocks = [ports.StackPorts(ports.derived_base(directory / ".photo-worker", name)) for name in names]
         uses = [use for service in services.SERVICES for use in service.uses]
         if not any(ports.is_taken(block[use]) for block in blocks for use in uses):
             directory.mkdir()

@@ -25,9 +25,9 @@ from photo_worker.integrity.binding import bind
 from photo_worker.jobs import JobService
 from photo_worker.orchestration.connection import connect
 from photo_worker.orchestration.temporal import TemporalOrchestrator
-from photo_worker.ports import OcrBackend, Waiting
+from photo_worker.ports import OcrBackend, WaitingAttempt
 from photo_worker.readiness import checks_of
-from photo_worker.storage.postgres import PostgresRecipeRepository, make_pool
+from photo_worker.storage.postgres import PostgresJobRepository, make_pool
 from photo_worker.storage.s3_boto import BotoObjectStore
 from photo_worker.worker import build_worker
 from tests.support.workers import running
@@ -87,10 +87,10 @@ class Harness:
                 looking.cancel()
 
 
-async def waiting_for(harness: Harness, job_id: UUID, attempts: int) -> Waiting:
+async def waiting_for(harness: Harness, job_id: UUID, attempts: int) -> WaitingAttempt:
     """Wait until the job's step has been tried so often, and return what it waits for."""
 
-    async def probe() -> Waiting | None:
+    async def probe() -> WaitingAttempt | None:
         state = await harness.service.workflow_of(job_id)
         return state.waiting if state and state.waiting and state.waiting.attempt > attempts else None
 
@@ -101,7 +101,7 @@ async def waiting_for(harness: Harness, job_id: UUID, attempts: int) -> Waiting:
 def stack_variables(stack_env: dict[str, str], database_url: str, bucket: str, s3_client: S3Client) -> dict[str, str]:
     """Return the shared stack's variables with a database, a bucket bound to it, and a task queue of the test's own."""
     with make_pool(database_url, max_size=1) as pool:
-        bind(BotoObjectStore(s3_client), PostgresRecipeRepository(pool), bucket)
+        bind(BotoObjectStore(s3_client), PostgresJobRepository(pool), bucket)
     own = urlsplit(stack_env["DATABASE_URL"])._replace(path=str(conninfo_to_dict(database_url)["dbname"]))
     return stack_env | {
         "DATABASE_URL": own.geturl(),

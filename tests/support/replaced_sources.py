@@ -18,7 +18,7 @@ from photo_worker.contracts.image import LocateAssetInput, LocatedAsset, OcrInpu
 from photo_worker.contracts.keys import ocr_key
 from photo_worker.errors import SourceReplaced
 from photo_worker.ocr.textract import TextractBackend
-from photo_worker.ports import FINAL_STATUSES, OcrBackend, RecipeRepository
+from photo_worker.ports import FINAL_STATUSES, JobRepository, OcrBackend
 from photo_worker.storage.memory import MemoryObjectStore
 from tests.crash.pipelines import FIRST, SECOND
 from tests.crash.simulation.textract import MemoryTextract, blocks_of
@@ -35,7 +35,7 @@ def text_of(body: bytes) -> str:
 class Place:
     """An object store with the source, a Textract that reads it, and a row repository. Time passes with each write."""
 
-    def __init__(self, rows: RecipeRepository, *, versions: bool = False) -> None:
+    def __init__(self, rows: JobRepository, *, versions: bool = False) -> None:
         self.now = datetime(2026, 1, 1, tzinfo=UTC)
         self.store = MemoryObjectStore(lambda: self.now, versions=versions)
         self.store.ensure_bucket(BUCKET)

@@ -11,9 +11,9 @@ from uuid import UUID
 from photo_worker.contracts.image import ConvertedCopy, ImageProcessingInput, ImageProcessingResult, Manifest
 from photo_worker.contracts.keys import converted_key, manifest_key, ocr_key, raw_key
 from photo_worker.integrity.binding import bind
-from photo_worker.integrity.look import Means, Ports
-from photo_worker.ports import JobHandle, QueueState, RecipeOcr, WorkflowState
-from photo_worker.storage.memory import MemoryObjectStore, MemoryRecipeRepository
+from photo_worker.integrity.inspector import InspectionConfig, InspectionPorts
+from photo_worker.ports import JobHandle, OcrRecord, QueueState, WorkflowState
+from photo_worker.storage.memory import MemoryJobRepository, MemoryObjectStore
 
 BUCKET = "worker-bucket"
 FOREIGN = "their-bucket"
@@ -77,14 +77,14 @@ class Deployment:
 
     time: datetime = START
     store: MemoryObjectStore = field(init=False)
-    rows: MemoryRecipeRepository = field(init=False)
+    rows: MemoryJobRepository = field(init=False)
     temporal: KnownWorkflows = field(init=False)
     waited: list[float] = field(default_factory=list)
     versions: bool = False
 
     def __post_init__(self) -> None:
         self.store = MemoryObjectStore(now=lambda: self.time, versions=self.versions)
-        self.rows = MemoryRecipeRepository(now=lambda: self.time, patience_seconds=0)
+        self.rows = MemoryJobRepository(now=lambda: self.time, patience_seconds=0)
         self.temporal = KnownWorkflows(now=lambda: self.time)
         for bucket in (BUCKET, FOREIGN):
             self.store.ensure_bucket(bucket)
@@ -93,15 +93,15 @@ class Deployment:
         self.time += timedelta(days=1)
 
     @property
-    def ports(self) -> Ports:
-        return Ports(self.store, self.rows, self.temporal, BUCKET)
+    def ports(self) -> InspectionPorts:
+        return InspectionPorts(self.store, self.rows, self.temporal, BUCKET)
 
-    def means(self, *, hashes: bool = True, grace: timedelta = timedelta(hours=1)) -> Means:
+    def means(self, *, hashes: bool = True, grace: timedelta = timedelta(hours=1)) -> InspectionConfig:
         async def wait(seconds: float) -> None:
             self.waited.append(seconds)
             self.time += timedelta(seconds=seconds)
 
-        return Means(now=lambda: self.time, wait=wait, hashes=hashes, grace=grace, parallel=2)
+        return InspectionConfig(now=lambda: self.time, wait=wait, hashes=hashes, grace=grace, parallel=2)
 
     def photo(self, body: bytes) -> tuple[str, str]:
         """Upload a photo and return its key and hash."""
@@ -154,7 +154,7 @@ class Deployment:
         self.store.put(
             BUCKET, manifest_key(job_id), manifest.model_dump_json().encode(), content_type="application/json"
         )
-        ocr = RecipeOcr(BUCKET, ocr_key(job_id), manifest_key(job_id), "textract", "1.0", 1)
+        ocr = OcrRecord(BUCKET, ocr_key(job_id), manifest_key(job_id), "textract", "1.0", 1)
         self.rows.succeed(job_id, bucket=bucket, key=key, sha256=sha256, ocr=ocr)
         self.temporal.states[job_id] = WorkflowState("completed", self.time, self.time)
 

@@ -51,7 +51,7 @@ from photo_worker.errors import (
 )
 from photo_worker.ocr.textract import TextractBackend
 from photo_worker.ports import DetectedText, DocumentRef, ObjectInfo, OcrBackend
-from photo_worker.storage.memory import MemoryObjectStore, MemoryRecipeRepository
+from photo_worker.storage.memory import MemoryJobRepository, MemoryObjectStore
 from tests.crash.simulation.textract import blocks_of
 from tests.support import documents
 from tests.support.documents import InlineDecoder
@@ -95,8 +95,8 @@ def store() -> MemoryObjectStore:
 
 
 @pytest.fixture
-def repository() -> MemoryRecipeRepository:
-    return MemoryRecipeRepository()
+def repository() -> MemoryJobRepository:
+    return MemoryJobRepository()
 
 
 def image(kind: str = "PNG", size: tuple[int, int] = (40, 30)) -> bytes:
@@ -114,7 +114,7 @@ def run(function: Callable[[Any], Any], request: Any, *, job_id: UUID | None = N
 
 
 class TestVerify:
-    def located(self, store: MemoryObjectStore, repository: MemoryRecipeRepository, **request: Any) -> LocatedAsset:
+    def located(self, store: MemoryObjectStore, repository: MemoryJobRepository, **request: Any) -> LocatedAsset:
         job_id = request.pop("job_id", None) or uuid4()
         activities = AssetActivities(store, repository, InlineDecoder(), BUCKET)
         found: LocatedAsset = run(
@@ -125,7 +125,7 @@ class TestVerify:
         return found
 
     def test_a_good_asset_is_hashed_and_its_row_runs(
-        self, store: MemoryObjectStore, repository: MemoryRecipeRepository
+        self, store: MemoryObjectStore, repository: MemoryJobRepository
     ) -> None:
         body, job_id = image(), uuid4()
         store.put(BUCKET, "a b+ü.png", body, content_type="image/png")
@@ -150,11 +150,11 @@ class TestVerify:
         store, body = MemoryObjectStore(), image() + tail
         store.ensure_bucket(BUCKET)
         store.put(BUCKET, "k", body, content_type="image/png")
-        found = self.located(store, MemoryRecipeRepository(), key="k")
+        found = self.located(store, MemoryJobRepository(), key="k")
         assert (found.sha256, found.size_bytes) == (hashlib.sha256(body).hexdigest(), len(body))
 
     def test_the_workflow_id_stands_in_for_a_missing_job_id(
-        self, store: MemoryObjectStore, repository: MemoryRecipeRepository
+        self, store: MemoryObjectStore, repository: MemoryJobRepository
     ) -> None:
         store.put(BUCKET, "k", image(), content_type="image/png")
         job_id = uuid4()
@@ -166,7 +166,7 @@ class TestVerify:
         assert repository.get(job_id) is not None
 
     def test_an_undeclared_type_is_told_by_content(
-        self, store: MemoryObjectStore, repository: MemoryRecipeRepository
+        self, store: MemoryObjectStore, repository: MemoryJobRepository
     ) -> None:
         store.put(BUCKET, "k", image("JPEG"), content_type="binary/octet-stream")
         assert self.located(store, repository, key="k", expected_content_type="image/jpg").content_type == "image/jpeg"
@@ -189,7 +189,7 @@ class TestVerify:
     def test_what_can_never_work_is_refused(
         self,
         store: MemoryObjectStore,
-        repository: MemoryRecipeRepository,
+        repository: MemoryJobRepository,
         body: bytes,
         content_type: str,
         expected: str | None,
@@ -200,13 +200,13 @@ class TestVerify:
             self.located(store, repository, key="k", expected_content_type=expected)
 
     def test_ten_thousand_pixels_are_still_fine(
-        self, store: MemoryObjectStore, repository: MemoryRecipeRepository
+        self, store: MemoryObjectStore, repository: MemoryJobRepository
     ) -> None:
         store.put(BUCKET, "k", image("PNG", (10_000, 2)), content_type="image/png")
         assert self.located(store, repository, key="k").content_type == "image/png"
 
     def test_missing_objects_traversing_keys_and_bad_ids_are_refused(
-        self, store: MemoryObjectStore, repository: MemoryRecipeRepository
+        self, store: MemoryObjectStore, repository: MemoryJobRepository
     ) -> None:
         with pytest.raises(ObjectMissing):
             self.located(store, repository, key="absent")
@@ -218,7 +218,7 @@ class TestVerify:
                 LocateAssetInput(bucket=BUCKET, key="k", job_id="42"),
             )
 
-    def test_a_job_keeps_its_asset(self, store: MemoryObjectStore, repository: MemoryRecipeRepository) -> None:
+    def test_a_job_keeps_its_asset(self, store: MemoryObjectStore, repository: MemoryJobRepository) -> None:
         job_id = uuid4()
         for key in ("one", "two"):
             store.put(BUCKET, key, image(), content_type="image/png")
@@ -242,7 +242,7 @@ class TestVerify:
     def test_what_is_refused_is_refused_by_what_it_is(
         self,
         store: MemoryObjectStore,
-        repository: MemoryRecipeRepository,
+        repository: MemoryJobRepository,
         body: bytes,
         content_type: str,
         said: str,
@@ -251,7 +251,7 @@ class TestVerify:
         with pytest.raises(UnsupportedDocument, match=said):
             self.located(store, repository, key="k")
 
-    def test_a_pdf_with_a_password_says_so(self, store: MemoryObjectStore, repository: MemoryRecipeRepository) -> None:
+    def test_a_pdf_with_a_password_says_so(self, store: MemoryObjectStore, repository: MemoryJobRepository) -> None:
         store.put(BUCKET, "k", documents.protected_pdf(), content_type="application/pdf")
         with pytest.raises(DocumentProtected):
             self.located(store, repository, key="k")
@@ -267,7 +267,7 @@ class TestVerify:
         ],
     )
     def test_what_is_too_large_is_refused_before_its_bytes_travel(
-        self, repository: MemoryRecipeRepository, declared: str, body: bytes, size: int, pieces: int
+        self, repository: MemoryJobRepository, declared: str, body: bytes, size: int, pieces: int
     ) -> None:
         taken: list[int] = []
 
@@ -290,7 +290,7 @@ class TestVerify:
             self.located(Large(), repository, key="k")
 
     def test_a_heic_of_more_than_ten_megabytes_is_taken(
-        self, store: MemoryObjectStore, repository: MemoryRecipeRepository
+        self, store: MemoryObjectStore, repository: MemoryJobRepository
     ) -> None:
         # What follows the last box is nobody's.
         body = documents.heic("turned") + struct.pack(">I4s", 8 + (11 << 20), b"free") + bytes(11 << 20)
@@ -307,12 +307,12 @@ class TestOcr:
         backend: OcrBackend,
         attempt: int = 1,
         *,
-        repository: MemoryRecipeRepository | None = None,
+        repository: MemoryJobRepository | None = None,
         **request: Any,
     ) -> OcrResult:
         given = {"bucket": BUCKET, "key": "k", "engine": "counting", "job_id": str(uuid4())} | request
         activities = OcrActivities(
-            store, repository or MemoryRecipeRepository(), {"counting": backend}.__getitem__, BUCKET
+            store, repository or MemoryJobRepository(), {"counting": backend}.__getitem__, BUCKET
         )
         result: OcrResult = run(activities.ocr_textract, OcrInput(**given), attempt=attempt)
         return result
@@ -384,7 +384,7 @@ class TestOcr:
 
         with pytest.raises(UnknownEngine):
             run(
-                OcrActivities(store, MemoryRecipeRepository(), unknown, BUCKET).ocr_textract,
+                OcrActivities(store, MemoryJobRepository(), unknown, BUCKET).ocr_textract,
                 OcrInput(bucket=BUCKET, key="k", engine="x", job_id=str(uuid4())),
             )
 
@@ -403,7 +403,7 @@ class TestResults:
         )
 
     def test_repeating_it_leaves_the_same_bytes_and_row(
-        self, store: MemoryObjectStore, repository: MemoryRecipeRepository
+        self, store: MemoryObjectStore, repository: MemoryJobRepository
     ) -> None:
         activities, job_id = ResultActivities(store, repository, BUCKET), uuid4()
         key = run(activities.persist_artifacts, self.persist(job_id)).s3_manifest_key
@@ -416,7 +416,7 @@ class TestResults:
         assert (row.status, row.s3_manifest_key, row.s3_bucket) == ("succeeded", key, BUCKET)
 
     def test_a_late_failure_does_not_undo_success_and_says_so(
-        self, store: MemoryObjectStore, repository: MemoryRecipeRepository
+        self, store: MemoryObjectStore, repository: MemoryJobRepository
     ) -> None:
         activities, job_id = ResultActivities(store, repository, BUCKET), uuid4()
         run(activities.persist_artifacts, self.persist(job_id))
@@ -424,7 +424,7 @@ class TestResults:
         assert run(activities.record_failure, failure).status == "succeeded"
 
     def test_a_late_success_does_not_undo_failure(
-        self, store: MemoryObjectStore, repository: MemoryRecipeRepository
+        self, store: MemoryObjectStore, repository: MemoryJobRepository
     ) -> None:
         activities, job_id = ResultActivities(store, repository, BUCKET), uuid4()
         failure = FailureInput(job_id=str(job_id), bucket=BUCKET, key="raw/k", code="job_cancelled", message="stop")
@@ -454,14 +454,14 @@ class TestCancellation:
                 environment.cancel()
                 return detected
 
-        activities = OcrActivities(store, MemoryRecipeRepository(), lambda engine: Cancelled(), BUCKET)
+        activities = OcrActivities(store, MemoryJobRepository(), lambda engine: Cancelled(), BUCKET)
         request = OcrInput(bucket=BUCKET, key="k", engine="counting", job_id=str(job_id))
         with suppress(CancelledError):
             environment.run(activities.ocr_textract, request)
         assert [entry.key for entry in store.list(BUCKET, "artifacts/")] == [f"artifacts/{job_id}/textract.json"]
 
     def test_a_result_that_is_being_committed_is_committed(
-        self, store: MemoryObjectStore, repository: MemoryRecipeRepository, monkeypatch: pytest.MonkeyPatch
+        self, store: MemoryObjectStore, repository: MemoryJobRepository, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         job_id = uuid4()
         environment = self.attempt(job_id)
@@ -474,7 +474,7 @@ class TestCancellation:
         assert (stored, row and row.status) == ([f"artifacts/{job_id}/manifest.json"], "succeeded")
 
     def test_a_failure_that_is_being_written_is_written(
-        self, store: MemoryObjectStore, repository: MemoryRecipeRepository, monkeypatch: pytest.MonkeyPatch
+        self, store: MemoryObjectStore, repository: MemoryJobRepository, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         job_id = uuid4()
         environment = self.attempt(job_id)
@@ -486,7 +486,7 @@ class TestCancellation:
         assert (row and row.status) == "failed"
 
     def test_verification_ends_at_the_next_piece(
-        self, store: MemoryObjectStore, repository: MemoryRecipeRepository, monkeypatch: pytest.MonkeyPatch
+        self, store: MemoryObjectStore, repository: MemoryJobRepository, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         store.put(BUCKET, "k", image() + bytes(3 << 20), content_type="image/png")
         job_id = uuid4()
@@ -522,7 +522,7 @@ class TestCancellation:
 
     def cancel_in(
         self,
-        repository: MemoryRecipeRepository,
+        repository: MemoryJobRepository,
         name: str,
         environment: ActivityEnvironment,
         monkeypatch: pytest.MonkeyPatch,

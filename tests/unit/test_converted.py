@@ -18,7 +18,7 @@ from photo_worker.contracts.image import LocateAssetInput, LocatedAsset, OcrInpu
 from photo_worker.errors import JobErased, ObjectForbidden, OcrThrottled
 from photo_worker.ocr.textract import TextractBackend
 from photo_worker.ports import DocumentDecoder
-from photo_worker.storage.memory import MemoryObjectStore, MemoryRecipeRepository
+from photo_worker.storage.memory import MemoryJobRepository, MemoryObjectStore
 from tests.crash.simulation.textract import MemoryTextract
 from tests.support import documents
 from tests.support.documents import InlineDecoder
@@ -33,15 +33,15 @@ def store() -> MemoryObjectStore:
 
 
 @pytest.fixture
-def repository() -> MemoryRecipeRepository:
-    return MemoryRecipeRepository()
+def repository() -> MemoryJobRepository:
+    return MemoryJobRepository()
 
 
 class TestConverted:
     def located(
         self,
         store: MemoryObjectStore,
-        repository: MemoryRecipeRepository,
+        repository: MemoryJobRepository,
         decoder: DocumentDecoder | None = None,
         *,
         key: str = "inbox/photo.heic",
@@ -56,7 +56,7 @@ class TestConverted:
     def read(
         self,
         store: MemoryObjectStore,
-        repository: MemoryRecipeRepository,
+        repository: MemoryJobRepository,
         textract: MemoryTextract,
         located: LocatedAsset,
     ) -> None:
@@ -74,7 +74,7 @@ class TestConverted:
             run(OcrActivities(store, repository, lambda engine: backend, BUCKET).ocr_textract, request)
 
     def test_a_photo_of_a_phone_gets_a_copy_that_ocr_reads(
-        self, store: MemoryObjectStore, repository: MemoryRecipeRepository
+        self, store: MemoryObjectStore, repository: MemoryJobRepository
     ) -> None:
         body = documents.heic("turned")
         store.put(BUCKET, "inbox/photo.heic", body, content_type="image/heif")
@@ -100,7 +100,7 @@ class TestConverted:
         ids=["heic", "webp"],
     )
     def test_textract_is_given_what_it_reads_and_the_original_stays(
-        self, store: MemoryObjectStore, repository: MemoryRecipeRepository, name: str, body: bytes
+        self, store: MemoryObjectStore, repository: MemoryJobRepository, name: str, body: bytes
     ) -> None:
         key = f"inbox/{name}"
         store.put(BUCKET, key, body, content_type="binary/octet-stream")
@@ -112,7 +112,7 @@ class TestConverted:
 
     @pytest.mark.parametrize("kind", ["PNG", "JPEG", "TIFF", "PDF"])
     def test_what_ocr_reads_itself_gets_none(
-        self, store: MemoryObjectStore, repository: MemoryRecipeRepository, kind: str
+        self, store: MemoryObjectStore, repository: MemoryJobRepository, kind: str
     ) -> None:
         store.put(BUCKET, "k", image(kind), content_type="binary/octet-stream")
         found = self.located(store, repository, key="k")
@@ -121,7 +121,7 @@ class TestConverted:
         assert list(store.list(BUCKET, "converted/")) == []
 
     def test_jobs_with_the_same_photo_share_a_copy_that_is_made_once(
-        self, store: MemoryObjectStore, repository: MemoryRecipeRepository
+        self, store: MemoryObjectStore, repository: MemoryJobRepository
     ) -> None:
         made: list[str] = []
 
@@ -141,7 +141,7 @@ class TestConverted:
         assert made == ["one.webp", "other.webp"]
 
     def test_of_two_that_convert_at_once_the_first_copy_stays(
-        self, store: MemoryObjectStore, repository: MemoryRecipeRepository
+        self, store: MemoryObjectStore, repository: MemoryJobRepository
     ) -> None:
         store.put(BUCKET, "inbox/photo.heic", documents.heic("turned"), content_type="image/heic")
 
@@ -172,7 +172,7 @@ class TestConverted:
         assert hashlib.sha256(stored).hexdigest() == late.converted.sha256
 
     def test_what_something_else_has_put_there_is_replaced(
-        self, store: MemoryObjectStore, repository: MemoryRecipeRepository
+        self, store: MemoryObjectStore, repository: MemoryJobRepository
     ) -> None:
         store.put(BUCKET, "inbox/photo.heic", documents.heic("turned"), content_type="image/heic")
         first = self.located(store, repository)
@@ -183,7 +183,7 @@ class TestConverted:
 
     @pytest.mark.parametrize("shared", [False, True])
     def test_the_copy_for_a_job_that_was_erased_meanwhile_is_taken_away(
-        self, store: MemoryObjectStore, repository: MemoryRecipeRepository, shared: bool
+        self, store: MemoryObjectStore, repository: MemoryJobRepository, shared: bool
     ) -> None:
         store.put(BUCKET, "inbox/photo.heic", documents.heic("turned"), content_type="image/heic")
         job_id = uuid4()
@@ -206,7 +206,7 @@ class TestConverted:
 
     @pytest.mark.parametrize("shared", [False, True])
     def test_the_copy_of_bytes_that_were_replaced_is_taken_away(
-        self, store: MemoryObjectStore, repository: MemoryRecipeRepository, shared: bool
+        self, store: MemoryObjectStore, repository: MemoryJobRepository, shared: bool
     ) -> None:
         """As after an attempt that died behind its copy: a picture that no row and no manifest names."""
         job_id = uuid4()
@@ -222,7 +222,7 @@ class TestConverted:
         assert sorted(left) == sorted(copies if shared else copies[1:])
 
     def test_a_store_that_does_not_delete_leaves_the_job_as_it_is(
-        self, store: MemoryObjectStore, repository: MemoryRecipeRepository, monkeypatch: pytest.MonkeyPatch
+        self, store: MemoryObjectStore, repository: MemoryJobRepository, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         def forbidden(bucket: str, key: str) -> int:
             raise ObjectForbidden(bucket=bucket, key=key)

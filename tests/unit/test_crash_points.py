@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 import photo_worker
-from photo_worker.crash_points import CrashPoint, Phase, armed, at
+from photo_worker.crash_points import CrashPoint, Phase, armed, crash_point
 
 PACKAGE = Path(photo_worker.__file__).parent
 
@@ -34,7 +34,7 @@ def test_each_point_stands_in_one_place() -> None:
 
 def test_a_point_tells_both_sides_of_its_effect() -> None:
     told: list[object] = []
-    with armed(lambda point, phase: told.append((point, phase))), at(CrashPoint.JOB_QUEUED):
+    with armed(lambda point, phase: told.append((point, phase))), crash_point(CrashPoint.JOB_QUEUED):
         told.append("effect")
     assert told == [(CrashPoint.JOB_QUEUED, Phase.BEFORE), "effect", (CrashPoint.JOB_QUEUED, Phase.AFTER)]
 
@@ -42,7 +42,7 @@ def test_a_point_tells_both_sides_of_its_effect() -> None:
 def test_an_effect_that_failed_has_no_other_side() -> None:
     told: list[Phase] = []
     with armed(lambda point, phase: told.append(phase)):
-        with pytest.raises(ZeroDivisionError), at(CrashPoint.JOB_QUEUED):
+        with pytest.raises(ZeroDivisionError), crash_point(CrashPoint.JOB_QUEUED):
             raise ZeroDivisionError
         assert told == [Phase.BEFORE]
 
@@ -51,7 +51,7 @@ def test_nothing_happens_where_no_test_listens() -> None:
     told: list[Phase] = []
     with armed(lambda point, phase: told.append(phase)):
         pass
-    with at(CrashPoint.JOB_QUEUED):
+    with crash_point(CrashPoint.JOB_QUEUED):
         pass
     assert told == []
 
@@ -62,6 +62,6 @@ def test_the_last_that_listens_is_told_and_may_die_before_the_effect() -> None:
 
     told: list[Phase] = []
     with armed(lambda point, phase: told.append(phase)):
-        with armed(die), pytest.raises(KeyboardInterrupt), at(CrashPoint.JOB_QUEUED):
+        with armed(die), pytest.raises(KeyboardInterrupt), crash_point(CrashPoint.JOB_QUEUED):
             told.append(Phase.AFTER)
         assert told == []

@@ -20,11 +20,11 @@ from photo_worker.contracts.keys import converted_key, manifest_key, ocr_key, ra
 from photo_worker.crash_points import CrashPoint, Phase, armed
 from photo_worker.errors import JobErased, JobMissing, ObjectForbidden
 from photo_worker.integrity.binding import MARKER_KEY, bind
-from photo_worker.integrity.erase import Erasure, Part, Step
+from photo_worker.integrity.erasure import Erasure, ErasureStep, Part
 from photo_worker.jobs import JobService
-from photo_worker.ports import JobHandle, ObjectEntry, QueueState, RecipeOcr, WorkflowState
+from photo_worker.ports import JobHandle, ObjectEntry, OcrRecord, QueueState, WorkflowState
 from photo_worker.sources import Source
-from photo_worker.storage.memory import MemoryObjectStore, MemoryRecipeRepository
+from photo_worker.storage.memory import MemoryJobRepository, MemoryObjectStore
 from photo_worker.temporal_errors import TemporalUnavailable
 
 BUCKET = "photos"
@@ -90,7 +90,7 @@ class World:
         self.calls: list[str] = []
         self.store = MemoryObjectStore()
         self.store.ensure_bucket(BUCKET)
-        self.repository = MemoryRecipeRepository()
+        self.repository = MemoryJobRepository()
         bind(self.store, self.repository, BUCKET)
         self.workflows = Workflows(self.calls)
         self.erasure = Erasure(self.store, self.repository, self.workflows, BUCKET)
@@ -132,7 +132,7 @@ class World:
         self.store.put(
             BUCKET, manifest_key(job_id), manifest.model_dump_json().encode(), content_type="application/json"
         )
-        ocr = RecipeOcr(BUCKET, ocr_key(job_id), manifest_key(job_id), "recorded", "1", 1)
+        ocr = OcrRecord(BUCKET, ocr_key(job_id), manifest_key(job_id), "recorded", "1", 1)
         self.repository.succeed(job_id, bucket=bucket, key=key, sha256=SHA, ocr=ocr)
         return job_id
 
@@ -163,14 +163,14 @@ def world() -> World:
     return World()
 
 
-def left(steps: list[Step]) -> dict[str, str]:
+def left(steps: list[ErasureStep]) -> dict[str, str]:
     return {step.part: step.left for step in steps if step.left}
 
 
 async def test_everything_goes_and_the_rows_that_name_it_go_last(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     job_id = await world.finished()
     world.observe(monkeypatch)
-    heard: list[Step] = []
+    heard: list[ErasureStep] = []
     steps = await world.erasure.erase(job_id, told=heard.append)
     assert steps == heard
     assert [step.part for step in steps] == list(Part)
@@ -449,7 +449,7 @@ async def test_what_was_stored_when_the_worker_had_another_bucket_goes_as_well(w
 
 async def test_a_former_bucket_that_is_no_more_does_not_stop_an_erasure(world: World) -> None:
     job_id = await world.finished(bucket="somebodys", key="pie.png")
-    ocr = RecipeOcr("a-former-bucket", ocr_key(job_id), manifest_key(job_id), "recorded", "1", 1)
+    ocr = OcrRecord("a-former-bucket", ocr_key(job_id), manifest_key(job_id), "recorded", "1", 1)
     world.repository.succeed(job_id, bucket="somebodys", key="pie.png", sha256=SHA, ocr=ocr)
     await world.erasure.erase(job_id)
     assert world.is_gone(job_id)

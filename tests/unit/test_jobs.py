@@ -24,9 +24,9 @@ from photo_worker.errors import (
     PhotoWorkerError,
 )
 from photo_worker.jobs import JobService
-from photo_worker.ports import JobHandle, QueueState, Recipe, WorkflowState
+from photo_worker.ports import JobHandle, JobRecord, QueueState, WorkflowState
 from photo_worker.sources import Source
-from photo_worker.storage.memory import MemoryObjectStore, MemoryRecipeRepository
+from photo_worker.storage.memory import MemoryJobRepository, MemoryObjectStore
 from photo_worker.submission_errors import InvalidEngine
 from photo_worker.temporal_errors import TemporalForbidden, TemporalUnavailable
 
@@ -84,7 +84,7 @@ class Starts:
         return QueueState("queue", 0, 0.0, True)
 
 
-class Meddled(MemoryRecipeRepository):
+class Meddled(MemoryJobRepository):
     """A repository in which something happens right after a job was queued."""
 
     def __init__(self) -> None:
@@ -92,7 +92,7 @@ class Meddled(MemoryRecipeRepository):
         self.after_queue: Callable[[UUID], object] = lambda job_id: None
         self.before_queue: Callable[[UUID], object] = lambda job_id: None
 
-    def queue(self, job_id: UUID, *, bucket: str, key: str, sha256: str = "") -> Recipe:
+    def queue(self, job_id: UUID, *, bucket: str, key: str, sha256: str = "") -> JobRecord:
         self.before_queue(job_id)
         row = super().queue(job_id, bucket=bucket, key=key, sha256=sha256)
         self.after_queue(job_id)

@@ -14,13 +14,13 @@ import pytest
 from temporalio.testing import ActivityEnvironment
 
 from photo_worker.activities.assets import AssetActivities
-from photo_worker.activities.heartbeats import HeartbeatNotes, beating
+from photo_worker.activities.heartbeats import HeartbeatNotes, heartbeating
 from photo_worker.activities.ocr import OcrActivities
 from photo_worker.activities.results import ResultActivities
 from photo_worker.contracts.image import LocateAssetInput, OcrInput, OcrResult, PersistInput
 from photo_worker.errors import DatabaseUnavailable, JobErased, ObjectMissing
-from photo_worker.ports import DetectedText, DocumentRef, ObjectInfo, Recipe, RecipeOcr
-from photo_worker.storage.memory import MemoryObjectStore, MemoryRecipeRepository
+from photo_worker.ports import DetectedText, DocumentRef, JobRecord, ObjectInfo, OcrRecord
+from photo_worker.storage.memory import MemoryJobRepository, MemoryObjectStore
 from tests.support import documents
 from tests.support.documents import InlineDecoder
 
@@ -37,8 +37,8 @@ def store() -> MemoryObjectStore:
 
 
 @pytest.fixture
-def repository() -> MemoryRecipeRepository:
-    return MemoryRecipeRepository()
+def repository() -> MemoryJobRepository:
+    return MemoryJobRepository()
 
 
 class Reading:
@@ -73,7 +73,7 @@ class TestNotes:
         sent: list[tuple[object, ...]] = []
 
         def leave() -> None:
-            with beating():
+            with heartbeating():
                 HeartbeatNotes().write({"generation": 3})
 
         first = environment(uuid4(), heartbeat_timeout=timedelta(seconds=30))
@@ -83,7 +83,7 @@ class TestNotes:
         second.info = dataclasses.replace(second.info, heartbeat_details=list(sent[-1]))
 
         def find() -> object:
-            with beating():
+            with heartbeating():
                 return HeartbeatNotes().read()
 
         assert second.run(find) == {"generation": 3}
@@ -100,7 +100,7 @@ class TestNotes:
                 enough.set()
 
         def wait_long() -> None:
-            with beating():
+            with heartbeating():
                 if not before:
                     HeartbeatNotes().write({"generation": 2})
                 assert enough.wait(10)
@@ -118,7 +118,7 @@ class TestNotes:
 
 def read(
     store: MemoryObjectStore,
-    repository: MemoryRecipeRepository,
+    repository: MemoryJobRepository,
     backend: Reading,
     job_id: UUID,
     within: ActivityEnvironment | None = None,
@@ -152,7 +152,7 @@ def there(store: MemoryObjectStore, key: str) -> bool:
 
 class TestReading:
     def test_an_attempt_that_wakes_up_late_leaves_the_answer_that_was_reported(
-        self, store: MemoryObjectStore, repository: MemoryRecipeRepository
+        self, store: MemoryObjectStore, repository: MemoryJobRepository
     ) -> None:
         job_id = uuid4()
         reported: list[tuple[OcrResult, bytes]] = []
@@ -167,7 +167,7 @@ class TestReading:
         assert store.get(BUCKET, result.s3_ocr_key, limit_bytes=LIMIT) == stored
 
     def test_what_it_stores_of_a_job_that_was_erased_meanwhile_is_taken_away(
-        self, store: MemoryObjectStore, repository: MemoryRecipeRepository
+        self, store: MemoryObjectStore, repository: MemoryJobRepository
     ) -> None:
         job_id, refused = uuid4(), False
         try:
@@ -178,7 +178,7 @@ class TestReading:
         assert refused
 
     def test_a_long_attempt_is_not_taken_for_dead(
-        self, store: MemoryObjectStore, repository: MemoryRecipeRepository
+        self, store: MemoryObjectStore, repository: MemoryJobRepository
     ) -> None:
         """Temporal gives an attempt up, and begins another, where none of its heartbeats comes within the timeout."""
         seconds, goes_on, given_up = 5, threading.Event(), threading.Event()
@@ -223,8 +223,8 @@ class TestVerifying:
                 yield from pieces
                 slowly("the rest")
 
-        class Rows(MemoryRecipeRepository):
-            def start(self, job_id: UUID, *, bucket: str, key: str, sha256: str, instead_of: str = "") -> Recipe:
+        class Rows(MemoryJobRepository):
+            def start(self, job_id: UUID, *, bucket: str, key: str, sha256: str, instead_of: str = "") -> JobRecord:
                 slowly("the row")
                 return super().start(job_id, bucket=bucket, key=key, sha256=sha256, instead_of=instead_of)
 
@@ -243,7 +243,7 @@ class DiedError(BaseException):
     """The worker's process is gone."""
 
 
-class Failing(MemoryRecipeRepository):
+class Failing(MemoryJobRepository):
     """A repository that is away as a job's final row is written, or whose client dies right behind it."""
 
     def __init__(self) -> None:
@@ -251,7 +251,7 @@ class Failing(MemoryRecipeRepository):
         self.away = False
         self.dies = False
 
-    def succeed(self, job_id: UUID, *, bucket: str, key: str, sha256: str, ocr: RecipeOcr) -> Recipe:
+    def succeed(self, job_id: UUID, *, bucket: str, key: str, sha256: str, ocr: OcrRecord) -> JobRecord:
         if self.away:
             raise DatabaseUnavailable(database=self.describe(), reason="it is away")
         row = super().succeed(job_id, bucket=bucket, key=key, sha256=sha256, ocr=ocr)
@@ -285,7 +285,7 @@ class TestPersisting:
         assert row.status == "succeeded"
 
     def test_a_manifest_of_a_job_that_was_erased_meanwhile_is_taken_away(
-        self, store: MemoryObjectStore, repository: MemoryRecipeRepository
+        self, store: MemoryObjectStore, repository: MemoryJobRepository
     ) -> None:
         job_id: Any = uuid4()
         repository.mark_erased(job_id)

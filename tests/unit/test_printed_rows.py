@@ -13,8 +13,8 @@ from photo_worker.bootstrap import Application
 from photo_worker.cli import cli
 from photo_worker.cli.output import emit, table
 from photo_worker.config import Settings
-from photo_worker.ports import RecipeOcr
-from photo_worker.storage.memory import MemoryObjectStore, MemoryRecipeRepository
+from photo_worker.ports import OcrRecord
+from photo_worker.storage.memory import MemoryJobRepository, MemoryObjectStore
 
 BUCKET = "photo-worker"
 HOSTILE = "no\x1b[2Jsuch\r\nstatus  succeeded\x9b31m\u202e"
@@ -26,7 +26,7 @@ def application(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Application:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("PHOTO_WORKER_HOME", str(tmp_path / "stacks"))
     monkeypatch.setenv("DATABASE_URL", "postgresql://nowhere.invalid/db")
-    made = Application(Settings(), MemoryObjectStore(), MemoryRecipeRepository(), close=lambda: None)
+    made = Application(Settings(), MemoryObjectStore(), MemoryJobRepository(), close=lambda: None)
     made.store.ensure_bucket(BUCKET)
     monkeypatch.setattr("photo_worker.bootstrap.build_application", lambda settings: made)
     return made
@@ -59,7 +59,7 @@ def test_the_text_of_a_photo_is_text(application: Application) -> None:
     response = {"DocumentMetadata": {"Pages": 1}, "Blocks": blocks}
     key = f"artifacts/{job_id}/textract.json"
     application.store.put(BUCKET, key, json.dumps(response).encode(), content_type="application/json")
-    ocr = RecipeOcr(BUCKET, key, f"artifacts/{job_id}/manifest.json", "textract", "1.0", 1)
+    ocr = OcrRecord(BUCKET, key, f"artifacts/{job_id}/manifest.json", "textract", "1.0", 1)
     application.repository.succeed(job_id, bucket=BUCKET, key="raw/a.png", sha256="0" * 64, ocr=ocr)
     shown = show(str(job_id))
     assert not OBEYED & set(shown)

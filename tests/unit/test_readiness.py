@@ -28,7 +28,7 @@ from photo_worker.errors import (
 from photo_worker.integrity.binding import bind
 from photo_worker.permission_errors import WorkerBucketForbidden
 from photo_worker.ports import DocumentRef, ObjectEntry, ObjectInfo
-from photo_worker.storage.memory import MemoryObjectStore, MemoryRecipeRepository
+from photo_worker.storage.memory import MemoryJobRepository, MemoryObjectStore
 
 BUCKET = "recipes"
 DATABASE = "postgresql://nowhere/recipes"
@@ -81,7 +81,7 @@ class Permitting(MemoryObjectStore):
 
 
 def store_of(*permissions: str, bound: bool) -> tuple[Permitting, Application]:
-    store, repository = Permitting(), MemoryRecipeRepository()
+    store, repository = Permitting(), MemoryJobRepository()
     store.ensure_bucket(BUCKET)
     if bound:
         bind(store, repository, BUCKET)

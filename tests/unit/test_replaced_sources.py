@@ -16,7 +16,7 @@ from photo_worker.jobs import JobService
 from photo_worker.ocr.local import LocalBackend
 from photo_worker.ports import DocumentRef
 from photo_worker.sources import Source
-from photo_worker.storage.memory import MemoryObjectStore, MemoryRecipeRepository
+from photo_worker.storage.memory import MemoryJobRepository, MemoryObjectStore
 from tests.crash.simulation.textract import blocks_of
 from tests.support import replaced_sources
 from tests.support.replaced_sources import BUCKET, FIRST, KEY, SECOND, Place, text_of
@@ -36,7 +36,7 @@ class Counting(MemoryObjectStore):
 
 @pytest.fixture
 def place() -> Place:
-    return Place(MemoryRecipeRepository())
+    return Place(MemoryJobRepository())
 
 
 def test_a_job_on_the_photo_that_replaced_another_gets_its_own_text(place: Place) -> None:
@@ -111,7 +111,7 @@ def test_what_was_replaced_before_textract_was_asked_is_not_paid_for(place: Plac
 
 
 def test_in_a_bucket_with_versions_the_verified_version_is_read() -> None:
-    place, job_id = Place(MemoryRecipeRepository(), versions=True), uuid4()
+    place, job_id = Place(MemoryJobRepository(), versions=True), uuid4()
     place.before_start.append(lambda: place.write(SECOND))
     place.process(job_id)
     assert place.outcome(job_id) == sound(FIRST)
@@ -119,7 +119,7 @@ def test_in_a_bucket_with_versions_the_verified_version_is_read() -> None:
 
 @pytest.mark.parametrize("versions", [False, True])
 def test_a_source_that_is_deleted_meanwhile_is_looked_for_again(versions: bool) -> None:
-    place, job_id = Place(MemoryRecipeRepository(), versions=versions), uuid4()
+    place, job_id = Place(MemoryJobRepository(), versions=versions), uuid4()
     located = place.verify(job_id)
     place.before_start.append(lambda: place.store.delete(BUCKET, KEY))
     with pytest.raises(SourceReplaced):
@@ -181,7 +181,7 @@ def test_the_local_engine_reads_no_other_bytes_than_were_verified(place: Place) 
 async def test_an_upload_is_written_once_and_torn_ones_again(tmp_path: Path) -> None:
     store = Counting(versions=True)
     store.ensure_bucket(BUCKET)
-    service = JobService(store, MemoryRecipeRepository(), None, BUCKET)
+    service = JobService(store, MemoryJobRepository(), None, BUCKET)
     path = tmp_path / "photo.png"
     path.write_bytes(FIRST)
     key = raw_key(hashlib.sha256(FIRST).hexdigest(), ".png")

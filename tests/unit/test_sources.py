@@ -19,7 +19,7 @@ from photo_worker.errors import DocumentTooLarge, SourceMissing, SourceUnreadabl
 from photo_worker.files import TooLong, read_regular
 from photo_worker.jobs import UPLOAD_LIMIT_BYTES, JobService
 from photo_worker.sources import Source, expand_sources
-from photo_worker.storage.memory import MemoryObjectStore, MemoryRecipeRepository
+from photo_worker.storage.memory import MemoryJobRepository, MemoryObjectStore
 
 PNG = b"\x89PNG\r\n\x1a\n a photo"
 
@@ -114,7 +114,7 @@ def test_a_folder_that_may_not_be_listed_is_an_error(folder: Path) -> None:
 def service() -> tuple[JobService, MemoryObjectStore]:
     store = MemoryObjectStore()
     store.ensure_bucket("photos")
-    return JobService(store, MemoryRecipeRepository(), None, "photos"), store
+    return JobService(store, MemoryJobRepository(), None, "photos"), store
 
 
 async def test_a_pipe_is_refused_at_once(folder: Path) -> None:

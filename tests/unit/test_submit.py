@@ -16,7 +16,7 @@ from photo_worker.cli.demo import _job_id
 from photo_worker.config import Settings
 from photo_worker.integrity.binding import bind
 from photo_worker.sources import Source
-from photo_worker.storage.memory import MemoryObjectStore, MemoryRecipeRepository
+from photo_worker.storage.memory import MemoryJobRepository, MemoryObjectStore
 from photo_worker.temporal_errors import TemporalUnavailable
 from tests.unit.test_jobs import BODY, Starts
 
@@ -29,7 +29,7 @@ def temporal(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Starts:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("PHOTO_WORKER_HOME", str(tmp_path / "stacks"))
     monkeypatch.setenv("DATABASE_URL", "postgresql://nowhere.invalid/db")
-    made = Application(Settings(), MemoryObjectStore(), MemoryRecipeRepository(), close=lambda: None)
+    made = Application(Settings(), MemoryObjectStore(), MemoryJobRepository(), close=lambda: None)
     made.store.ensure_bucket(BUCKET)
     bind(made.store, made.repository, BUCKET)
     starts = Starts()

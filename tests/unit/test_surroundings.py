@@ -8,7 +8,7 @@ import boto3
 import click
 import pytest
 
-from photo_worker.cli.context import surroundings
+from photo_worker.cli.context import resolve_context
 
 
 @pytest.mark.parametrize(
@@ -28,7 +28,7 @@ def test_either_variable_names_the_region(
     file.write_text("".join(f"{name}={value}\n" for name, value in lines.items()), "utf-8")
     environ: dict[str, str] = {}
     context = click.Context(click.Command("worker"), obj={"env_file": file, "debug": False})
-    surroundings(context, environ=environ)
+    resolve_context(context, environ=environ)
     for name in ("AWS_REGION", "AWS_DEFAULT_REGION"):
         monkeypatch.delenv(name, raising=False)
         if name in environ:

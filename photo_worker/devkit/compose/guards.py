@@ -7,13 +7,13 @@ from collections.abc import Mapping, Sequence
 
 from photo_worker.devkit import ports
 from photo_worker.devkit.compose.services import ComposeService
+from photo_worker.devkit.container_engine import ContainerEngine
 from photo_worker.devkit.containers import publisher_of
-from photo_worker.devkit.engine import Engine
 from photo_worker.devkit.state import StackRecord
 from photo_worker.stack_errors import DataMismatch, PortTaken
 
 
-def require_free(engine: Engine, record: StackRecord, own: Sequence[ComposeService]) -> None:
+def require_free(engine: ContainerEngine, record: StackRecord, own: Sequence[ComposeService]) -> None:
     """Raise ``PortTaken`` for the first port in use; where a container publishes it, that one is named."""
     uses = {use: service.name for service in own for use in service.uses}
     try:

@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING
 
 from photo_worker.devkit.compose.program import Compose, find, on_stderr
 from photo_worker.devkit.compose.project import KIND, LOCALSTACK, WORKER, check_s3, compose_file, started_services
+from photo_worker.devkit.container_engine import ContainerEngine
 from photo_worker.devkit.containers import STAND_IN_LABEL
-from photo_worker.devkit.engine import Engine
 from photo_worker.devkit.state import StackRecord
 from photo_worker.stack_errors import ComposeFailed, EngineFailed, ImageMissing, ImageUnavailable, ImageUnbuildable
 
 if TYPE_CHECKING:
-    from photo_worker.devkit.wishes import Wishes
+    from photo_worker.devkit.stack_options import StackOptions
 
 # A pull over a slow line, or a build that fetches a language model.
 _GET_SECONDS = 3600.0
@@ -33,7 +33,7 @@ class Image:
     """Whether it is built from this repository, and not pulled."""
 
 
-def images(compose: Compose, engine: Engine, services: Iterable[str]) -> list[Image]:
+def images(compose: Compose, engine: ContainerEngine, services: Iterable[str]) -> list[Image]:
     """Return the images that the Compose file gives these services, and whether they are here."""
     said = compose.output("config", "--format", "json", *services, doing="read its file", seconds=_CONFIG_SECONDS)
     model = json.loads(said)["services"]
@@ -54,34 +54,34 @@ def obtain(
     return [_got(compose, image, tell) if image.how == "missing" else image for image in known]
 
 
-def prefetch(wishes: Wishes, *, tell: Callable[[str], None] = on_stderr) -> list[Image]:
+def prefetch(options: StackOptions, *, tell: Callable[[str], None] = on_stderr) -> list[Image]:
     """Get all that ``up --stack compose`` with these wishes needs, the worker's image included.
 
     Images that are built from this repository are built again, so that they are of this checkout;
     a stand-in stays. Raises what ``obtain`` does, and ``EngineMissing`` and ``ComposeMissing``.
     """
-    engine = Engine()
+    engine = ContainerEngine()
     file = compose_file()
     record = StackRecord(
         name="dev",
         base_port=15_000,
         password="",
         kind=KIND,
-        s3=check_s3(wishes.s3 or LOCALSTACK),
-        external=dict(wishes.external or {}),
+        s3=check_s3(options.s3 or LOCALSTACK),
+        external=dict(options.external or {}),
     )
     compose = Compose(find(), file, "photo-worker", {}, engine=engine.address)
     engine.get("/version")
     found = images(compose, engine, (*started_services(record), WORKER))
     stale = [image if not image.ours or image.how != "here" else _missing(image) for image in found]
-    return obtain(compose, stale, offline=wishes.offline, tell=tell)
+    return obtain(compose, stale, offline=options.offline, tell=tell)
 
 
 def _missing(image: Image) -> Image:
     return Image(image.service, image.name, "missing", image.ours)
 
 
-def _image(engine: Engine, service: str, model: dict[str, object]) -> Image:
+def _image(engine: ContainerEngine, service: str, model: dict[str, object]) -> Image:
     name, ours = str(model["image"]), "build" in model
     answer = engine.ask("GET", f"/images/{name}/json")
     if answer.status == 404:

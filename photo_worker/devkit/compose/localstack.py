@@ -16,7 +16,7 @@ from urllib.parse import urlsplit
 from photo_worker.devkit import readiness
 from photo_worker.devkit.environment import environment_of
 from photo_worker.devkit.ports import LOOPBACK
-from photo_worker.devkit.readiness import NotEmptied
+from photo_worker.devkit.readiness import ResetFailed
 from photo_worker.devkit.state import StackRecord
 
 _SECONDS = 20.0
@@ -44,7 +44,7 @@ def empty(record: StackRecord) -> None:
             for one in begun:
                 one.result()
     except (BotoCoreError, ClientError, OSError) as error:
-        raise NotEmptied(f"LocalStack: {error}") from error
+        raise ResetFailed(f"LocalStack: {error}") from error
 
 
 def _empty_s3(client: Any) -> None:
@@ -92,7 +92,7 @@ def _require_empty_elsewhere(endpoint: str, env: dict[str, str], regions: list[s
                 answer = connection.getresponse()
                 said = answer.read()
                 if answer.status != 200 or sign in said:
-                    raise NotEmptied(f"LocalStack has {service} of {region}, or does not say ({answer.status})")
+                    raise ResetFailed(f"LocalStack has {service} of {region}, or does not say ({answer.status})")
     finally:
         connection.close()
 

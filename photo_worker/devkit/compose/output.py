@@ -12,8 +12,8 @@ import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from datetime import datetime
 
+from photo_worker.devkit.container_engine import ContainerEngine
 from photo_worker.devkit.containers import Container, containers
-from photo_worker.devkit.engine import Engine
 from photo_worker.devkit.logs import Tailed, printable
 from photo_worker.errors import StackError
 
@@ -24,7 +24,7 @@ _POLL_SECONDS = 0.2
 _SHOWN_LINES = 20
 
 
-def tail(engine: Engine, container: Container, lines: int) -> list[str]:
+def tail(engine: ContainerEngine, container: Container, lines: int) -> list[str]:
     """Return the last lines of a container, whole and without control characters; none where it has none."""
     if lines <= 0:
         return []
@@ -33,7 +33,7 @@ def tail(engine: Engine, container: Container, lines: int) -> list[str]:
     return [printable(line) for line in content.splitlines()[-lines:]]
 
 
-def shown(engine: Engine, container: Container) -> str:
+def shown(engine: ContainerEngine, container: Container) -> str:
     """Return a container's last lines as error messages show them; nothing where the engine has them no more."""
     lines: list[str] = []
     with contextlib.suppress(StackError):
@@ -47,7 +47,9 @@ class Follower:
     ``files`` are logs beside the containers, followed with them.
     """
 
-    def __init__(self, engine: Engine, project: str, services: Collection[str], files: Sequence[Tailed] = ()) -> None:
+    def __init__(
+        self, engine: ContainerEngine, project: str, services: Collection[str], files: Sequence[Tailed] = ()
+    ) -> None:
         self._engine = engine
         self._project = project
         self._services = frozenset(services)
@@ -92,7 +94,7 @@ class Follower:
         """Read the containers that live and are not read yet, or no more."""
         for entry in self._found():
             reader = self._readers.get(entry.id)
-            if entry.lives and (reader is None or not reader.is_alive()):
+            if entry.is_running and (reader is None or not reader.is_alive()):
                 self._readers[entry.id] = threading.Thread(target=self._read, args=(entry,), daemon=True)
                 self._readers[entry.id].start()
 

@@ -17,7 +17,7 @@ from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
 from typing import IO
 
-from photo_worker.devkit.compose.interrupts import put_off, undisturbed
+from photo_worker.devkit.signals import defer_signals, ignore_signals
 from photo_worker.stack_errors import ComposeFailed, ComposeMissing
 
 _VERSION_SECONDS = 20.0
@@ -128,7 +128,7 @@ class Compose:
         process: subprocess.Popen[bytes] | None = None
         readers: list[threading.Thread] = []
         try:
-            with put_off():
+            with defer_signals():
                 process = self._started(arguments)
             readers += [
                 threading.Thread(
@@ -145,7 +145,7 @@ class Compose:
             reason = f"it did not end within {seconds:g} s.{_shown([*results, *complaints])}"
             raise ComposeFailed(doing=doing, reason=reason) from error
         finally:
-            with undisturbed():
+            with ignore_signals():
                 if process is not None:
                     _end(process)
                 for reader in readers:

@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 from urllib.parse import urlsplit, urlunsplit
 
-from photo_worker.devkit.engine import container_proxy_exceptions
+from photo_worker.devkit.container_engine import container_proxy_exceptions
 from photo_worker.devkit.environment import environment_of
 from photo_worker.devkit.layout import worktree_root
 from photo_worker.devkit.state import StackRecord

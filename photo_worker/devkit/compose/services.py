@@ -24,9 +24,9 @@ class ComposeService:
     """Other ports that it publishes."""
     url: Callable[[StackRecord], str]
     """Where to reach it, without secrets."""
-    answers: Callable[[StackRecord], bool]
+    is_alive: Callable[[StackRecord], bool]
     """Ask it something cheap."""
-    check: Callable[[StackRecord], None]
+    probe_ready: Callable[[StackRecord], None]
     """Use it once for real, making what the stack needs in it; raises ``NotReady``."""
     clients: tuple[str, ...]
     """Modules that ``check`` uses, to be imported while the service starts."""
@@ -36,7 +36,7 @@ class ComposeService:
         """All of its ports; the first is the one shown."""
         return (self.use, *self.also)
 
-    def load(self) -> None:
+    def warm_imports(self) -> None:
         """Import what ``check`` uses."""
         for module in self.clients:
             import_module(module)

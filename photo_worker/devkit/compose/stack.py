@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING
 from photo_worker.devkit import disk, external, fault_rules, logs, pausing, ports
 from photo_worker.devkit.binding import bind_bucket
 from photo_worker.devkit.compose.guards import require_free, require_same_postgres
-from photo_worker.devkit.compose.interrupts import undisturbed
 from photo_worker.devkit.compose.project import (
     KIND,
     LOCALSTACK,
@@ -24,10 +23,11 @@ from photo_worker.devkit.compose.project import (
 )
 from photo_worker.devkit.compose.services import services
 from photo_worker.devkit.compose.status import look
+from photo_worker.devkit.container_engine import ContainerEngine
 from photo_worker.devkit.containers import Container, containers, is_up, project_name, project_volumes, remove
-from photo_worker.devkit.engine import Engine
 from photo_worker.devkit.environment import AWS_SERVICES, environment_of
 from photo_worker.devkit.layout import StackPaths, delete_tree, discard_tree, exclusive, is_locked
+from photo_worker.devkit.signals import ignore_signals
 from photo_worker.devkit.stack import caller_region, described, parsed
 from photo_worker.devkit.state import REGION, Processes, StackRecord
 from photo_worker.devkit.status import StackStatus, UpReport, what_is_missing
@@ -52,7 +52,7 @@ if TYPE_CHECKING:
     from photo_worker.devkit.compose.images import Image
     from photo_worker.devkit.compose.program import Compose
     from photo_worker.devkit.snapshots import Snapshot
-    from photo_worker.devkit.wishes import Wishes
+    from photo_worker.devkit.stack_options import StackOptions
 
 _PASSWORD_LABEL = "photo-worker.password"  # noqa: S105 - the label's name
 _READY_SECONDS = 150.0
@@ -71,12 +71,12 @@ class ComposeStack:
     nothing over a stop: topic, queue and, where it is S3 as well, objects are gone after ``down``.
     """
 
-    def __init__(self, paths: StackPaths, wishes: Wishes) -> None:
+    def __init__(self, paths: StackPaths, options: StackOptions) -> None:
         self.paths = paths
-        self._wishes = wishes
-        self._external = None if wishes.external is None else parsed(wishes.external)
-        if wishes.s3 is not None:
-            check_s3(wishes.s3)
+        self._options = options
+        self._external = None if options.external is None else parsed(options.external)
+        if options.s3 is not None:
+            check_s3(options.s3)
 
     @property
     def name(self) -> str:
@@ -105,9 +105,9 @@ class ComposeStack:
     def down(self) -> bool:
         """Remove the containers and the network; the volumes stay. False where nothing ran."""
         if not self.paths.root.exists():
-            return remove(Engine(), self.project, grace=_GRACE_SECONDS, volumes=False)
+            return remove(ContainerEngine(), self.project, grace=_GRACE_SECONDS, volumes=False)
         with self._alone("down"):
-            return self._down(Engine())
+            return self._down(ContainerEngine())
 
     def reset(self) -> UpReport:
         """Delete what it stores and its logs, and leave it running; its ports and its password stay.
@@ -121,7 +121,7 @@ class ComposeStack:
             if known is not None and self._emptied(known, timeline):
                 return UpReport(self.status(), started=True, seconds=timeline.elapsed(), timeline=timeline)
             with timeline.span("stack", "stop and delete"):
-                remove(Engine(), self.project, grace=0, volumes=True)
+                remove(ContainerEngine(), self.project, grace=0, volumes=True)
                 delete_tree(self.paths.logs)
                 self._half_loaded.unlink(missing_ok=True)
                 if known is None:
@@ -133,7 +133,7 @@ class ComposeStack:
         """Stop it and remove all of it: containers, volumes and directory."""
         from photo_worker.devkit import postgres
 
-        remove(Engine(), self.project, grace=0, volumes=True)
+        remove(ContainerEngine(), self.project, grace=0, volumes=True)
         if self.paths.root.exists():
             with self._alone("delete"):
                 # The same stack may have run natively before.
@@ -188,12 +188,12 @@ class ComposeStack:
 
         snapshots.require_new(self.paths, name)
         record = StackRecord.load(self.paths)
-        engine = Engine()
+        engine = ContainerEngine()
         if record is None or record.kind != KIND or not project_volumes(engine, self.project):
             raise StackError(reason=f"{self.name} has nothing to save: it was never started, or was reset")
         self._require_keeping(record)
         with self._alone("snapshot save"):
-            ran = any(entry.lives for entry in containers(engine, self.project).values())
+            ran = any(entry.is_running for entry in containers(engine, self.project).values())
             try:
                 self._down(engine)
                 self._create(engine, record)
@@ -218,7 +218,7 @@ class ComposeStack:
         with self._alone("snapshot load"):
             known = self._known_record()
             self._refuse(known, running=False)
-            engine = Engine()
+            engine = ContainerEngine()
             record = self._new_record(known).with_(password=snapshot.password)
             if snapshot.s3 != record.s3:
                 raise SnapshotOfOtherKind(name=name, kind=_with_s3(snapshot.s3), wanted=_with_s3(record.s3))
@@ -235,7 +235,7 @@ class ComposeStack:
                     self._create(engine, record)
                     volumes.load(engine, containers(engine, self.project), directory)
             except BaseException:
-                with undisturbed():
+                with ignore_signals():
                     remove(engine, self.project, grace=0, volumes=True)
                     self._half_loaded.unlink(missing_ok=True)
                 raise
@@ -249,9 +249,9 @@ class ComposeStack:
         """
         self._require(service)
         with self._alone("faults set"):
-            engine = Engine()
+            engine = ContainerEngine()
             found = containers(engine, self.project)
-            if not any(entry.lives for entry in found.values()):
+            if not any(entry.is_running for entry in found.values()):
                 raise StackNotRunning(name=self.name)
             entry = found.get(service)
             if entry is None or entry.state not in {"running", "paused"}:
@@ -261,21 +261,21 @@ class ComposeStack:
             if entry.state == "running":
                 _freeze(engine, entry)
                 # The engine does not tell since when.
-                pausing.note(self.paths, service)
+                pausing.record_paused(self.paths, service)
 
     def resume(self, service: str) -> None:
         """Let a paused service go on; no error where it is not paused. Raises ``ServiceUnknown``."""
         self._require(service)
         if self.paths.root.exists():
             with self._alone("faults clear"):
-                engine = Engine()
+                engine = ContainerEngine()
                 entry = containers(engine, self.project).get(service)
                 _resume(engine, [] if entry is None else [entry])
                 pausing.resume(self.paths, service)
 
     def paused(self) -> dict[str, str | None]:
         """Return the paused services, each with the time since when; None for one that was paused by other means."""
-        found, noted = containers(Engine(), self.project), pausing.since(self.paths)
+        found, noted = containers(ContainerEngine(), self.project), pausing.paused_since(self.paths)
         own = own_services(self._new_record(self._known_record()))
         return {name: noted.get(name) for name in own if _is_paused(found.get(name))}
 
@@ -283,7 +283,7 @@ class ComposeStack:
         """Return the last lines of a service's container; after ``down``, of what was kept of it."""
         from photo_worker.devkit.compose import output
 
-        engine = Engine()
+        engine = ContainerEngine()
         entry = containers(engine, self.project).get(service)
         return logs.tail(self.paths.log(service), lines) if entry is None else output.tail(engine, entry, lines)
 
@@ -294,7 +294,7 @@ class ComposeStack:
         # Processes beside the containers, such as the demo's worker, write files.
         own = set(self.services)
         files = [logs.Tailed(name, self.paths.log(name)) for name in services if name not in own]
-        return Follower(Engine(), self.project, services, files).lines(stop)
+        return Follower(ContainerEngine(), self.project, services, files).lines(stop)
 
     @property
     def _half_loaded(self) -> Path:
@@ -303,13 +303,13 @@ class ComposeStack:
 
     def _up(self, timeline: Timeline) -> UpReport:
         record = StackRecord.load(self.paths)
-        engine = Engine()
+        engine = ContainerEngine()
         found = containers(engine, self.project)
-        living = {name for name, entry in found.items() if entry.lives}
+        living = {name for name, entry in found.items() if entry.is_running}
         self._refuse(record, running=bool(living))
         if living and record is not None and record.kind == KIND:
-            if self._wishes.base_port and self._wishes.base_port != record.base_port:
-                raise StackMoved(name=self.name, base_port=record.base_port, asked=self._wishes.base_port)
+            if self._options.base_port and self._options.base_port != record.base_port:
+                raise StackMoved(name=self.name, base_port=record.base_port, asked=self._options.base_port)
             own = set(own_services(record))
             if own <= living:
                 self._end_faults(engine, record, found)
@@ -320,7 +320,7 @@ class ComposeStack:
                     self._make_ready(engine, record, timeline)
                 except ServiceFailed:
                     now = containers(engine, self.project)
-                    if all(name in now and now[name].lives for name in own):
+                    if all(name in now and now[name].is_running for name in own):
                         raise
                 else:
                     return UpReport(self.status(), started=False, seconds=timeline.elapsed(), timeline=timeline)
@@ -339,29 +339,29 @@ class ComposeStack:
 
     def _emptied(self, record: StackRecord, timeline: Timeline) -> bool:
         """Empty a stack that runs as it would start; false where it has to start on no data."""
-        from photo_worker.devkit.compose import emptying
-        from photo_worker.devkit.readiness import NotEmptied
+        from photo_worker.devkit.compose import reset
+        from photo_worker.devkit.readiness import ResetFailed
 
-        engine = Engine()
+        engine = ContainerEngine()
         found = containers(engine, self.project)
         own = own_services(record)
-        if record != self._new_record(record) or not all(name in found and found[name].lives for name in own):
+        if record != self._new_record(record) or not all(name in found and found[name].is_running for name in own):
             return False
         try:
             self._end_faults(engine, record, found)
             with timeline.span("stack", "empty"):
-                emptying.empty(engine, {name: found[name] for name in own}, record)
+                reset.reset_services(engine, {name: found[name] for name in own}, record)
             # What its file or an image changed meanwhile is made anew here too.
             with timeline.span("stack", "containers"):
                 self._run_compose(engine, record, "up", "--detach", doing="start the containers")
             self._make_ready(engine, record, timeline)
-        except (NotEmptied, OSError, StackError) as error:
+        except (ResetFailed, OSError, StackError) as error:
             timeline.add("stack", f"not emptied: {error}", timeline.elapsed(), 0.0)
             return False
         logs.erase(self.paths.logs, ())
         return True
 
-    def _start(self, engine: Engine, record: StackRecord, timeline: Timeline) -> UpReport:
+    def _start(self, engine: ContainerEngine, record: StackRecord, timeline: Timeline) -> UpReport:
         """Run the containers of a stack that does not run, and wait until they are usable."""
         own = services(own_services(record))
         require_free(engine, record, own)
@@ -375,12 +375,12 @@ class ComposeStack:
         except PhotoWorkerError:
             raise
         except BaseException:
-            with undisturbed():
+            with ignore_signals():
                 remove(engine, self.project, grace=0, volumes=new)
             raise
         return UpReport(self.status(), started=True, seconds=timeline.elapsed(), timeline=timeline)
 
-    def _make_ready(self, engine: Engine, record: StackRecord, timeline: Timeline) -> None:
+    def _make_ready(self, engine: ContainerEngine, record: StackRecord, timeline: Timeline) -> None:
         from photo_worker.devkit.compose.start import Readiness
 
         own = services(own_services(record))
@@ -391,31 +391,33 @@ class ComposeStack:
         with timeline.span("stack", "bind the bucket"):
             bind_bucket(environment_of(chosen))
 
-    def _create(self, engine: Engine, record: StackRecord) -> None:
+    def _create(self, engine: ContainerEngine, record: StackRecord) -> None:
         """Make the containers and their volumes, and start nothing."""
         self._run_compose(engine, record, "create", doing="create the containers")
 
-    def _run_compose(self, engine: Engine, record: StackRecord, command: str, *options: str, doing: str) -> None:
+    def _run_compose(
+        self, engine: ContainerEngine, record: StackRecord, command: str, *options: str, doing: str
+    ) -> None:
         # What is missing was fetched before, or refused: Compose itself shall fetch nothing.
         fixed = ("--pull", "never", "--no-build", "--remove-orphans")
         compose = self._compose(engine, record)
         compose.run(command, *options, *fixed, *started_services(record), doing=doing, seconds=_COMPOSE_SECONDS)
 
-    def _compose(self, engine: Engine, record: StackRecord) -> Compose:
+    def _compose(self, engine: ContainerEngine, record: StackRecord) -> Compose:
         from photo_worker.devkit.compose import program
 
         found = program.find()
         return program.Compose(found, compose_file(), self.project, variables(record), engine=engine.address)
 
-    def _images(self, engine: Engine, record: StackRecord) -> list[Image]:
+    def _images(self, engine: ContainerEngine, record: StackRecord) -> list[Image]:
         """Return the images of the stack's services, those that are missing fetched."""
         from photo_worker.devkit.compose import images
 
         compose = self._compose(engine, record)
         known = images.images(compose, engine, started_services(record))
-        return images.obtain(compose, known, offline=self._wishes.offline)
+        return images.obtain(compose, known, offline=self._options.offline)
 
-    def _down(self, engine: Engine) -> bool:
+    def _down(self, engine: ContainerEngine) -> bool:
         """Remove the containers, their last lines kept; the volumes stay."""
         from photo_worker.devkit.compose import output
 
@@ -426,7 +428,7 @@ class ComposeStack:
                     self.paths.log(entry.service).write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
         return remove(engine, self.project, grace=_GRACE_SECONDS, volumes=False)
 
-    def _end_faults(self, engine: Engine, record: StackRecord, found: Mapping[str, Container]) -> None:
+    def _end_faults(self, engine: ContainerEngine, record: StackRecord, found: Mapping[str, Container]) -> None:
         """Let paused services go on and Textract work as it should: ``up`` is about to use them."""
         _resume(engine, found.values())
         if "textract" in own_services(record):
@@ -437,7 +439,7 @@ class ComposeStack:
         if Processes.load(self.paths).alive:
             raise StackOfOtherKind(name=self.name, kind="native")
         s3, endpoints = self._choices(record)
-        if self._wishes.offline:
+        if self._options.offline:
             external.refuse_offline(endpoints)
         if running and record is not None and record.kind == KIND and (s3, endpoints) != (record.s3, record.external):
             running_with, asked = described(record.s3, record.external), described(s3, endpoints)
@@ -446,19 +448,19 @@ class ComposeStack:
     def _choices(self, record: StackRecord | None) -> tuple[str, dict[str, str]]:
         """Return the S3 server and the external endpoints: as asked for, else as they were, else by default."""
         known = record is not None and record.kind == KIND and record.s3 in S3_SERVERS
-        s3 = self._wishes.s3 or (record.s3 if record is not None and known else LOCALSTACK)
+        s3 = self._options.s3 or (record.s3 if record is not None and known else LOCALSTACK)
         endpoints = self._external if self._external is not None else record.external if record is not None else {}
         return s3, dict(endpoints)
 
     def _new_record(self, known: StackRecord | None) -> StackRecord:
-        chosen = self._wishes.base_port or (known.base_port if known else self._fresh_base())
-        record = known or StackRecord.new(self.name, chosen, durable=self._wishes.durable)
+        chosen = self._options.base_port or (known.base_port if known else self._fresh_base())
+        record = known or StackRecord.new(self.name, chosen, durable=self._options.durable)
         s3, endpoints = self._choices(known)
         same = endpoints == record.external
         region = caller_region() or (record.region if same else REGION)
         return record.with_(
             base_port=chosen,
-            durable=self._wishes.durable,
+            durable=self._options.durable,
             kind=KIND,
             s3=s3,
             external=endpoints,
@@ -466,7 +468,7 @@ class ComposeStack:
             found=record.found if same else {},
         )
 
-    def _with_password(self, engine: Engine, known: StackRecord | None) -> StackRecord:
+    def _with_password(self, engine: ContainerEngine, known: StackRecord | None) -> StackRecord:
         """Return the record to start with, which knows the password of volumes that are there already.
 
         They carry it as a label, so that a lost record, after `git clean` say, does not lock them for ever.
@@ -484,7 +486,7 @@ class ComposeStack:
         return None
 
     def _fresh_base(self) -> int:
-        if self._wishes.base_port == 0:
+        if self._options.base_port == 0:
             return ports.free_base()
         return ports.derived_base(self.paths.home, self.name)
 
@@ -523,7 +525,7 @@ def _is_paused(found: Container | None) -> bool:
     return found is not None and found.state == "paused"
 
 
-def _freeze(engine: Engine, entry: Container) -> None:
+def _freeze(engine: ContainerEngine, entry: Container) -> None:
     """Pause a container; tried again, for a busy machine's kernel may not stop all of its threads in one go."""
     for further in range(_FREEZES - 1, -1, -1):
         try:
@@ -536,7 +538,7 @@ def _freeze(engine: Engine, entry: Container) -> None:
             return
 
 
-def _resume(engine: Engine, found: Iterable[Container]) -> None:
+def _resume(engine: ContainerEngine, found: Iterable[Container]) -> None:
     for entry in found:
         if _is_paused(entry):
             engine.do("POST", f"/containers/{entry.id}/unpause", doing=f"let {entry.service} go on", fine=(404, 409))

@@ -9,11 +9,11 @@ from functools import partial
 
 from photo_worker.devkit.compose.output import shown
 from photo_worker.devkit.compose.services import ComposeService
+from photo_worker.devkit.concurrency import Cancelled, run_all
+from photo_worker.devkit.container_engine import ContainerEngine
 from photo_worker.devkit.containers import Container, containers, details
-from photo_worker.devkit.engine import Engine
 from photo_worker.devkit.state import StackRecord
 from photo_worker.devkit.timeline import Timeline
-from photo_worker.devkit.together import Stopped, all_of
 from photo_worker.stack_errors import ServiceFailed
 
 # Containers end and turn unhealthy seldom; asking costs the engine some milliseconds.
@@ -26,7 +26,7 @@ class Readiness:
 
     def __init__(
         self,
-        engine: Engine,
+        engine: ContainerEngine,
         project: str,
         record: StackRecord,
         services: Sequence[ComposeService],
@@ -39,7 +39,7 @@ class Readiness:
         self._services = services
         self._timeline = timeline
         self._seconds = seconds
-        self._over = threading.Event()
+        self._cancelled = threading.Event()
         self._guard = threading.Lock()
         self._looked = float("-inf")
         self._seen: dict[str, Container] = {}
@@ -50,21 +50,21 @@ class Readiness:
         Raises the first failure, ``ServiceFailed`` mostly: a container has ended, is unhealthy, or was
         not usable in time.
         """
-        all_of([partial(self._make_ready, service) for service in self._services], self._over)
+        run_all([partial(self._make_ready, service) for service in self._services], self._cancelled)
 
     def _make_ready(self, service: ComposeService) -> None:
         from photo_worker.devkit.readiness import NotReady
 
         deadline = time.monotonic() + self._seconds
         with self._timeline.span(service.name, "load client"):
-            service.load()
+            service.warm_imports()
         with self._timeline.span(service.name, "answer"):
-            while not service.answers(self._record):
+            while not service.is_alive(self._record):
                 self._give_up(service, deadline, f"nothing answers on port {self._record.ports[service.use]}")
         with self._timeline.span(service.name, "round trip"):
             while True:
                 try:
-                    service.check(self._record)
+                    service.probe_ready(self._record)
                 except NotReady as error:
                     self._give_up(service, deadline, str(error))
                 else:
@@ -76,8 +76,8 @@ class Readiness:
 
     def _give_up(self, service: ComposeService, deadline: float, reason: str) -> None:
         """Wait a little; raise where waiting longer is of no use."""
-        if self._over.wait(_POLL_SECONDS):
-            raise Stopped
+        if self._cancelled.wait(_POLL_SECONDS):
+            raise Cancelled
         found = self._container(service)
         said: str | None = None
         if found is None:

@@ -10,8 +10,8 @@ from datetime import UTC, datetime
 from photo_worker.devkit import external
 from photo_worker.devkit.compose.project import own_services
 from photo_worker.devkit.compose.services import ComposeService, services
+from photo_worker.devkit.container_engine import ContainerEngine
 from photo_worker.devkit.containers import Container, Details, containers, details, project_name
-from photo_worker.devkit.engine import Engine
 from photo_worker.devkit.layout import StackPaths, is_locked
 from photo_worker.devkit.state import StackRecord
 from photo_worker.devkit.status import ServiceStatus, StackStatus
@@ -22,7 +22,7 @@ def look(paths: StackPaths, record: StackRecord) -> StackStatus:
     """Ask every service, and the engine for its container; an engine that is away is the stack's problem."""
     own, others = services(own_services(record)), external.of(record)
     try:
-        engine = Engine()
+        engine = ContainerEngine()
         found = containers(engine, project_name(paths))
     except StackError as error:
         lines = [_line(one, record, None, None, answers=False, busy=False) for one in own]
@@ -31,7 +31,7 @@ def look(paths: StackPaths, record: StackRecord) -> StackStatus:
     with ThreadPoolExecutor(len(own) + len(others) + 1) as pool:
         looks = pool.submit(_closer, engine, [found[one.name] for one in own if one.name in found])
         foreign = [pool.submit(one.status) for one in others]
-        asked = {one.name: pool.submit(one.answers, record) for one in own if one.name in found}
+        asked = {one.name: pool.submit(one.is_alive, record) for one in own if one.name in found}
         answers = {name: answer.result() for name, answer in asked.items()}
         closer = looks.result()
         lines = [
@@ -44,7 +44,7 @@ def look(paths: StackPaths, record: StackRecord) -> StackStatus:
     return StackStatus(paths.name, paths.root, all(line.state == "running" for line in lines), lines)
 
 
-def _closer(engine: Engine, found: Iterable[Container]) -> dict[str, Details]:
+def _closer(engine: ContainerEngine, found: Iterable[Container]) -> dict[str, Details]:
     try:
         return details(engine, found)
     except StackError:
@@ -67,7 +67,7 @@ def _line(
         state = "running" if answers else "starting" if busy or found.health == "starting" else "silent"
     else:
         state = {"created": "starting", "restarting": "starting", "dead": "exited"}.get(found.state, found.state)
-    alive = found is not None and found.lives
+    alive = found is not None and found.is_running
     started = closer.started if closer is not None and alive else None
     # The record has the name that the file gives; the engine says a number where the name has moved on since.
     version = record.versions.get(service.name) or (None if found is None else found.image)

@@ -10,12 +10,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
+from photo_worker.devkit.container_engine import ContainerEngine
 from photo_worker.devkit.containers import Container, details
-from photo_worker.devkit.engine import Engine
 from photo_worker.stack_errors import DataMismatch, DataUnwritable
 
 
-def save(engine: Engine, found: Mapping[str, Container], directory: Path) -> None:
+def save(engine: ContainerEngine, found: Mapping[str, Container], directory: Path) -> None:
     """Write an archive of each volume of these containers, which do not run.
 
     Raises ``DataUnwritable`` and ``EngineFailed``.
@@ -30,7 +30,7 @@ def save(engine: Engine, found: Mapping[str, Container], directory: Path) -> Non
             raise DataUnwritable(path=str(path), reason=error.strerror or str(error)) from error
 
 
-def load(engine: Engine, found: Mapping[str, Container], directory: Path) -> None:
+def load(engine: ContainerEngine, found: Mapping[str, Container], directory: Path) -> None:
     """Fill the volumes of these new containers, which have not run, from a snapshot's archives.
 
     Raises ``DataMismatch`` where the snapshot holds nothing of one, and ``EngineFailed``.
@@ -43,7 +43,7 @@ def load(engine: Engine, found: Mapping[str, Container], directory: Path) -> Non
             engine.upload(f"/containers/{found[service].id}/archive", {"path": where}, source, doing=doing)
 
 
-def _volumes(engine: Engine, found: Mapping[str, Container]) -> list[tuple[str, str]]:
+def _volumes(engine: ContainerEngine, found: Mapping[str, Container]) -> list[tuple[str, str]]:
     """Return each service with a directory at which a volume of its container is mounted."""
     known = details(engine, found.values())
     return sorted((service, where) for service, entry in known.items() for where in entry.volumes)

@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
 from xml.sax.saxutils import escape
 
-from photo_worker.devkit.guard.rules import Rules
+from photo_worker.devkit.guard.rules import OriginRules
 
 Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]
@@ -21,7 +21,7 @@ _DRAIN_BYTES = 16 * 1024 * 1024
 _POLICY_VIOLATION = 1008
 
 
-def guarded(app: App, rules: Rules) -> App:
+def guarded(app: App, rules: OriginRules) -> App:
     """Return an application that answers 403 to what the rules refuse, and is ``app`` to all else."""
 
     async def guard(scope: Scope, receive: Receive, send: Send) -> None:

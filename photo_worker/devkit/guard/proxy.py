@@ -22,7 +22,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import NamedTuple
 
-from photo_worker.devkit.guard.rules import Rules, allowed_hosts
+from photo_worker.devkit.guard.rules import OriginRules, allowed_hosts
 
 logger = logging.getLogger(__name__)
 
@@ -65,7 +65,7 @@ class Head(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Limits:
+class ProxyLimits:
     """How long a client may be silent, in seconds, and how many may be connected.
 
     For one more the idlest is closed; where none is idle for ``idle_seconds``, the one more is closed unheard.
@@ -77,7 +77,7 @@ class Limits:
     idle_seconds: float = IDLE_SECONDS
 
 
-def limits_here(limits: Limits = Limits()) -> Limits:
+def limits_here(limits: ProxyLimits = ProxyLimits()) -> ProxyLimits:
     """Return limits that this process can keep to, having asked for the open files that it needs."""
     needed = 2 * limits.connections + _OTHER_FILES
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
@@ -99,7 +99,7 @@ class Silent(Exception):
 class _Clients:
     """The connections there are, each a task, and when something last passed on it."""
 
-    def __init__(self, limits: Limits) -> None:
+    def __init__(self, limits: ProxyLimits) -> None:
         self._limits = limits
         self._passed: dict[asyncio.Task[None], float] = {}
         self._said = False
@@ -143,8 +143,8 @@ class _Clients:
 async def serve(
     listening: socket.socket,
     target: tuple[str, int],
-    rules: Rules,
-    limits: Limits = Limits(),
+    rules: OriginRules,
+    limits: ProxyLimits = ProxyLimits(),
 ) -> None:
     """Forward what comes in on a listening socket, until cancelled; what is under way then is cut off."""
     clients = _Clients(limits)
@@ -173,8 +173,8 @@ async def _forward(
     reader: asyncio.StreamReader,
     writer: asyncio.StreamWriter,
     target: tuple[str, int],
-    rules: Rules,
-    limits: Limits,
+    rules: OriginRules,
+    limits: ProxyLimits,
     passed: Callable[[], None],
 ) -> None:
     # First of all: while the service is away, nothing is said in its name, not even a refusal.
@@ -216,8 +216,8 @@ async def _copy(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, pass
 async def _requests(
     reader: asyncio.StreamReader,
     writer: asyncio.StreamWriter,
-    rules: Rules,
-    limits: Limits,
+    rules: OriginRules,
+    limits: ProxyLimits,
     passed: Callable[[], None],
 ) -> tuple[str, str] | None:
     """Pass requests on up to the first that is refused: return its status and the reason, None at the end of all.
@@ -355,7 +355,7 @@ def main() -> None:
     parser.add_argument("--to", required=True, metavar="HOST:PORT", help="the service")
     given = parser.parse_args()
     listening = socket.create_server(_address(given.listen))
-    rules = Rules(allowed_hosts(os.environ), same_origin=True)
+    rules = OriginRules(allowed_hosts(os.environ), same_origin=True)
     with suppress(KeyboardInterrupt):
         asyncio.run(serve(listening, _address(given.to), rules, limits_here()))
 

@@ -57,7 +57,7 @@ class _Seen(NamedTuple):
         return cls(values[b"host"], values[b"origin"], sites, browsers)
 
 
-class Rules:
+class OriginRules:
     """What is asked of each request; ``hosts`` are names beside those of loopback, for programs to call it by.
 
     ``same_origin`` is for a service with pages of its own, whose GETs change nothing: its pages may call it, and people

@@ -6,8 +6,8 @@ import argparse
 import sys
 from pathlib import Path
 
+from photo_worker.devkit.textract.admission import MOST_OPEN_JOBS
 from photo_worker.devkit.textract.spawning import spawn_early
-from photo_worker.devkit.textract.waiting import MOST_OPEN_JOBS
 
 
 def main() -> int:
@@ -31,11 +31,11 @@ def main() -> int:
     given = parser.parse_args()
     first = spawn_early()
     # What this imports is imported while the process loads its engine.
-    from photo_worker.devkit.textract.command import Options, configure_logging, run
+    from photo_worker.devkit.textract.command import EmulatorOptions, configure_logging, run
     from photo_worker.errors import PhotoWorkerError
 
     configure_logging()
-    options = Options(
+    options = EmulatorOptions(
         given.host,
         given.port,
         given.data,

@@ -15,7 +15,7 @@ from typing import Any
 
 import cbor2
 
-from photo_worker.devkit.textract.failures import MALFORMED, Basis, Failure, Refusal
+from photo_worker.devkit.textract.failures import MALFORMED, Basis, ErrorResponse, ServiceError
 
 # The largest valid request, 200 tags of a resource, has some 400 values three levels deep.
 MOST_VALUES = 20_000
@@ -46,7 +46,7 @@ class Codec:
     """Return a body's values; no body at all stands for no members. Raises SerializationException."""
     dump: Callable[[Mapping[str, Any]], bytes]
     """Return an answer's bytes. Raises ``ValueError`` for what no client could read."""
-    dump_error: Callable[[Failure, str], bytes]
+    dump_error: Callable[[ErrorResponse, str], bytes]
     """Return the body of an error with its message."""
     headers: Mapping[str, str] = field(default_factory=dict)
     """What an answer carries besides the content type."""
@@ -64,22 +64,22 @@ def _parse_json(body: bytes) -> object:
         return {}
     # Each value but the first follows one of these. Base64, the only thing of size, has none of them.
     if sum(map(body.count, (b",", b"[", b"{"))) > MOST_VALUES:
-        raise Refusal(MALFORMED, problem="The body has too many values")
+        raise ServiceError(MALFORMED, problem="The body has too many values")
     try:
         return json.loads(body.decode("utf-8"), parse_constant=_not_json)
     except UnicodeDecodeError as error:
-        raise Refusal(MALFORMED, problem="The body is not UTF-8") from error
+        raise ServiceError(MALFORMED, problem="The body is not UTF-8") from error
     except RecursionError as error:
-        raise Refusal(MALFORMED, problem="The body is nested too deeply") from error
+        raise ServiceError(MALFORMED, problem="The body is nested too deeply") from error
     except ValueError as error:
-        raise Refusal(MALFORMED, problem=f"The body is not JSON: {error}") from error
+        raise ServiceError(MALFORMED, problem=f"The body is not JSON: {error}") from error
 
 
 def _dump_json(answer: Mapping[str, Any]) -> bytes:
     return json.dumps(answer, ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode()
 
 
-def _dump_json_error(failure: Failure, message: str) -> bytes:
+def _dump_json_error(failure: ErrorResponse, message: str) -> bytes:
     """Return an error in the form that was seen of the real service: a bare type and a capital M [O]."""
     return json.dumps({"__type": failure.code, "Message": message}).encode()
 
@@ -101,7 +101,7 @@ def _parse_cbor(body: bytes) -> object:
             strict_hashable_types=True,
         )
     except cbor2.CBORDecodeError as error:
-        raise Refusal(MALFORMED, problem=f"The body is not CBOR: {error}") from error
+        raise ServiceError(MALFORMED, problem=f"The body is not CBOR: {error}") from error
 
 
 def _timestamp(seconds: object, _immutable: bool) -> Timestamp:
@@ -131,9 +131,9 @@ def _survey(body: bytes) -> None:
             continue
         values += 1
         if values > MOST_VALUES:
-            raise Refusal(MALFORMED, problem="The body has too many values")
+            raise ServiceError(MALFORMED, problem="The body has too many values")
         if len(waiting) > MOST_LEVELS:
-            raise Refusal(MALFORMED, problem="The body is nested too deeply")
+            raise ServiceError(MALFORMED, problem="The body is nested too deeply")
         waiting[-1] -= 1
         kind, length, position = _head(body, position)
         if kind in {_BYTES, _TEXT} and length != _ENDLESS:
@@ -165,15 +165,15 @@ def _head(body: bytes, position: int) -> tuple[int, float, int]:
     return kind, int.from_bytes(body[position:end], "big"), end
 
 
-def _not_cbor(problem: str) -> Refusal:
-    return Refusal(MALFORMED, problem=f"The body is not CBOR: {problem}")
+def _not_cbor(problem: str) -> ServiceError:
+    return ServiceError(MALFORMED, problem=f"The body is not CBOR: {problem}")
 
 
 def _dump_cbor(answer: Mapping[str, Any]) -> bytes:
     return cbor2.dumps(answer)
 
 
-def _dump_cbor_error(failure: Failure, message: str) -> bytes:
+def _dump_cbor_error(failure: ErrorResponse, message: str) -> bytes:
     """Return an error by the protocol's specification, its type the shape's absolute name.
 
     The message's name is that of the service's Smithy model, the same as in JSON.

@@ -22,16 +22,16 @@ from types import FrameType
 from typing import TYPE_CHECKING, NoReturn
 
 from photo_worker.devkit.guard.rules import allowed_hosts
+from photo_worker.devkit.textract.admission import MOST_OPEN_JOBS
 from photo_worker.devkit.textract.recognition import make
-from photo_worker.devkit.textract.spawning import OWN_READER, Bounds
-from photo_worker.devkit.textract.waiting import MOST_OPEN_JOBS
+from photo_worker.devkit.textract.spawning import OWN_READER, ReadingLimits
 from photo_worker.errors import PhotoWorkerError
 from photo_worker.stack_errors import AddressUnusable, DataUnwritable, ExtraMissing
 
 if TYPE_CHECKING:
     import uvicorn
 
-    from photo_worker.devkit.textract.recognition import Recogniser
+    from photo_worker.devkit.textract.recognition import PageRecogniser
     from photo_worker.devkit.textract.server import Emulator
 
 logger = logging.getLogger(__name__)
@@ -52,7 +52,7 @@ _CLOSE_SECONDS = 0.7
 
 
 @dataclass(frozen=True)
-class Options:
+class EmulatorOptions:
     """How to run. Port 0 takes a free one; without ``data`` the folder follows from the port.
 
     ``reader`` names the function, as ``module:name``, that makes what reads pages, and ``bounds`` says what
@@ -65,7 +65,7 @@ class Options:
     data: Path | None = None
     processes: int = 0
     reader: str = OWN_READER
-    bounds: Bounds | None = None
+    bounds: ReadingLimits | None = None
     most_open_jobs: int = MOST_OPEN_JOBS
     hosts: tuple[str, ...] = ()
 
@@ -75,7 +75,7 @@ class Options:
         return self.processes or default_processes()
 
 
-def run(options: Options, first: subprocess.Popen[bytes] | None = None) -> NoReturn:
+def run(options: EmulatorOptions, first: subprocess.Popen[bytes] | None = None) -> NoReturn:
     """Serve until SIGTERM or SIGINT, which end the process with status 0 within two seconds.
 
     ``first`` is a process that ``spawn`` has started for the options' reader and bounds.
@@ -158,7 +158,7 @@ def listen(host: str, port: int) -> socket.socket:
 
 
 @contextlib.contextmanager
-def _data_folder(options: Options, bound: socket.socket) -> Iterator[Path]:
+def _data_folder(options: EmulatorOptions, bound: socket.socket) -> Iterator[Path]:
     """Give the folder to keep jobs in: one that goes in the end where the port was left to chance."""
     if options.data is None and options.port == 0:
         with tempfile.TemporaryDirectory(prefix="photo-worker-textract-", ignore_cleanup_errors=True) as passing:
@@ -167,7 +167,9 @@ def _data_folder(options: Options, bound: socket.socket) -> Iterator[Path]:
     yield options.data.absolute() if options.data is not None else default_data(bound.getsockname()[1])
 
 
-async def _serve(recogniser: Recogniser, data: Path, options: Options, bound: socket.socket, ending: _Ending) -> None:
+async def _serve(
+    recogniser: PageRecogniser, data: Path, options: EmulatorOptions, bound: socket.socket, ending: _Ending
+) -> None:
     emulator: Emulator | None = None
     try:
         # The first reading process loads meanwhile.
@@ -182,7 +184,7 @@ async def _serve(recogniser: Recogniser, data: Path, options: Options, bound: so
             await asyncio.wait_for(closing, _CLOSE_SECONDS)
 
 
-def _made(recogniser: Recogniser, data: Path, options: Options) -> tuple[uvicorn.Server, Emulator]:
+def _made(recogniser: PageRecogniser, data: Path, options: EmulatorOptions) -> tuple[uvicorn.Server, Emulator]:
     try:
         import uvicorn
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from photo_worker.devkit.textract.failures import INVALID_PARAMETER, PART_NOT_EMULATED, Refusal
+from photo_worker.devkit.textract.failures import INVALID_PARAMETER, PART_NOT_EMULATED, ServiceError
 from photo_worker.ocr.analysis.request import QUERIES
 
 # D: set quotas of Amazon Textract.
@@ -31,25 +31,25 @@ def check_input(operation: str, given: Mapping[str, Any]) -> None:
 def _check_analysis(given: Mapping[str, Any], most_queries: int) -> None:
     features = given["FeatureTypes"]
     if not features:
-        raise Refusal(INVALID_PARAMETER, "FeatureTypes is empty")  # O
+        raise ServiceError(INVALID_PARAMETER, "FeatureTypes is empty")  # O
     config = given.get("QueriesConfig")
     if QUERIES in features and config is None:
-        raise Refusal(INVALID_PARAMETER, "FeatureTypes has QUERIES, and there is no QueriesConfig")  # O
+        raise ServiceError(INVALID_PARAMETER, "FeatureTypes has QUERIES, and there is no QueriesConfig")  # O
     if config is not None:
         if QUERIES not in features:
             # Not known; what is refused here is no surprise there.
-            raise Refusal(INVALID_PARAMETER, "there is a QueriesConfig, and FeatureTypes has no QUERIES")
+            raise ServiceError(INVALID_PARAMETER, "there is a QueriesConfig, and FeatureTypes has no QUERIES")
         if len(config["Queries"]) > most_queries:
-            raise Refusal(INVALID_PARAMETER, f"QueriesConfig has over {most_queries} queries")  # D
+            raise ServiceError(INVALID_PARAMETER, f"QueriesConfig has over {most_queries} queries")  # D
     for member in ("HumanLoopConfig", "AdaptersConfig"):
         if member in given:
-            raise Refusal(PART_NOT_EMULATED, f"leave {member} out", part=member)
+            raise ServiceError(PART_NOT_EMULATED, f"leave {member} out", part=member)
 
 
 def _bytes_or_object(document: Mapping[str, Any], path: str) -> None:
     """O: neither of them is refused. That both are is not known."""
     if "Bytes" in document and "S3Object" in document:
-        raise Refusal(INVALID_PARAMETER, f"{path} has both Bytes and S3Object")
+        raise ServiceError(INVALID_PARAMETER, f"{path} has both Bytes and S3Object")
     if "Bytes" not in document:
         _named_object(document, path)
 
@@ -57,10 +57,10 @@ def _bytes_or_object(document: Mapping[str, Any], path: str) -> None:
 def _named_object(location: Mapping[str, Any], path: str) -> None:
     """The model requires nothing here, the API reference both names (D)."""
     if "S3Object" not in location:
-        raise Refusal(INVALID_PARAMETER, f"{path} has no S3Object")
+        raise ServiceError(INVALID_PARAMETER, f"{path} has no S3Object")
     missing = [name for name in ("Bucket", "Name") if name not in location["S3Object"]]
     if missing:
-        raise Refusal(INVALID_PARAMETER, f"{path}.S3Object has no {' and no '.join(missing)}")
+        raise ServiceError(INVALID_PARAMETER, f"{path}.S3Object has no {' and no '.join(missing)}")
 
 
 _DOCUMENTS: Mapping[str, tuple[str, Callable[[Mapping[str, Any], str], None]]] = {

@@ -15,7 +15,7 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from photo_worker.devkit.textract.failures import Refusal
+from photo_worker.devkit.textract.failures import ServiceError
 from photo_worker.devkit.textract.fault_script import WrongScript, read_script
 
 PREFIX = "/_emulator"
@@ -24,7 +24,7 @@ BODY_LIMIT_BYTES = 1024 * 1024
 _Handler = Callable[[Request], Awaitable[Response]]
 
 
-class Problem(Exception):
+class ControlProblem(Exception):
     """A control request that is not followed; ``status`` is of 4xx."""
 
     def __init__(self, message: str, status: int = HTTPStatus.BAD_REQUEST) -> None:
@@ -99,7 +99,7 @@ class _Control:
                 else:
                     self._controlled.replace_faults(script)
             except WrongScript as error:
-                raise Problem(str(error)) from error
+                raise ControlProblem(str(error)) from error
         return JSONResponse(self._controlled.faults_shown())
 
     async def jobs(self, _: Request) -> Response:
@@ -108,15 +108,15 @@ class _Control:
     async def age(self, request: Request) -> Response:
         given = await _json(request)
         if not isinstance(given, dict) or not set(given) <= {"JobId", "seconds"}:
-            raise Problem("the body must be an object of JobId, or none for all jobs, and seconds")
+            raise ControlProblem("the body must be an object of JobId, or none for all jobs, and seconds")
         job_id, seconds = given.get("JobId"), given.get("seconds")
         if job_id is not None and not isinstance(job_id, str):
-            raise Problem("JobId: must be a string")
+            raise ControlProblem("JobId: must be a string")
         if isinstance(seconds, bool) or not isinstance(seconds, int | float) or not 0 <= seconds < 1 << 32:
-            raise Problem("seconds: must be a number from 0")
+            raise ControlProblem("seconds: must be a number from 0")
         aged = await self._controlled.age(job_id, seconds)
         if job_id is not None and not aged:
-            raise Problem(f"JobId: there is no job {job_id[:80]!r}", HTTPStatus.NOT_FOUND)
+            raise ControlProblem(f"JobId: there is no job {job_id[:80]!r}", HTTPStatus.NOT_FOUND)
         return JSONResponse({"aged": aged})
 
     async def reset(self, _: Request) -> Response:
@@ -133,9 +133,9 @@ def _guarded(handler: _Handler) -> _Handler:
     async def guarded(request: Request) -> Response:
         try:
             return await handler(request)
-        except Problem as problem:
+        except ControlProblem as problem:
             return JSONResponse({"message": str(problem)}, status_code=problem.status)
-        except Refusal as refusal:
+        except ServiceError as refusal:
             return JSONResponse({"message": refusal.message}, status_code=refusal.failure.status)
 
     return guarded
@@ -147,12 +147,14 @@ async def _json(request: Request) -> Any:
         async for chunk in request.stream():
             body += chunk
             if len(body) > BODY_LIMIT_BYTES:
-                raise Problem(f"the body has more than {BODY_LIMIT_BYTES} bytes", HTTPStatus.REQUEST_ENTITY_TOO_LARGE)
+                raise ControlProblem(
+                    f"the body has more than {BODY_LIMIT_BYTES} bytes", HTTPStatus.REQUEST_ENTITY_TOO_LARGE
+                )
     except ClientDisconnect as error:
-        raise Problem("the request is cut off") from error
+        raise ControlProblem("the request is cut off") from error
     try:
         return json.loads(bytes(body).decode("utf-8"))
     except RecursionError as error:
-        raise Problem("the body is nested too deeply") from error
+        raise ControlProblem("the body is nested too deeply") from error
     except ValueError as error:
-        raise Problem(f"the body is not JSON: {error}") from error
+        raise ControlProblem(f"the body is not JSON: {error}") from error

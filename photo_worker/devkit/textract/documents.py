@@ -20,17 +20,17 @@ from photo_worker.devkit.textract.failures import (
     INVALID_PARAMETER,
     INVALID_S3_OBJECT,
     DiskFails,
-    Refusal,
+    ServiceError,
 )
 from photo_worker.devkit.textract.service_calls import BrokenOff, ServiceCall, is_final, no_answer
 from photo_worker.devkit.textract.spool import Spool
 from photo_worker.loopback import direct_client
-from photo_worker.ocr.document import ASYNC, SYNC, Limits
+from photo_worker.ocr.document import ASYNC, SYNC, DocumentLimits
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
 
-__all__ = ["ASYNC", "Document", "DocumentSource", "Limits", "SYNC"]  # noqa: RUF022
+__all__ = ["ASYNC", "Document", "DocumentSource", "DocumentLimits", "SYNC"]  # noqa: RUF022
 
 logger = logging.getLogger(__name__)
 
@@ -97,7 +97,7 @@ class DocumentSource:
         self._lock = Lock()
         self._client: S3Client | None = None
 
-    async def get(self, document: Mapping[str, Any], limits: Limits = SYNC) -> Document:
+    async def get(self, document: Mapping[str, Any], limits: DocumentLimits = SYNC) -> Document:
         """Return the document of a Document or DocumentLocation member, its hash taken.
 
         Raises ``Refusal``: InvalidParameterException where it is neither or both, InvalidS3ObjectException,
@@ -106,14 +106,14 @@ class DocumentSource:
         """
         inline, stored = document.get("Bytes"), document.get("S3Object")
         if inline is not None and stored is not None:
-            raise Refusal(INVALID_PARAMETER, "Document has both Bytes and S3Object")
+            raise ServiceError(INVALID_PARAMETER, "Document has both Bytes and S3Object")
         if inline is not None:
             # Not in the threads of downloads, which S3 may keep waiting.
             return await asyncio.to_thread(Document.of, inline, INLINE_NAME)
-        place, call = self._place(document), ServiceCall(_ANSWER_SECONDS, _DOWNLOAD_SECONDS)
-        return await self._run(call, partial(self._download, place, limits, call))
+        location, call = self._place(document), ServiceCall(_ANSWER_SECONDS, _DOWNLOAD_SECONDS)
+        return await self._run(call, partial(self._download, location, limits, call))
 
-    async def check(self, location: Mapping[str, Any], limits: Limits) -> None:
+    async def check(self, location: Mapping[str, Any], limits: DocumentLimits) -> None:
         """Look whether the object of a DocumentLocation is there and no larger than any that is read.
 
         Raises ``Refusal`` as ``get`` does; the object itself is not fetched.
@@ -156,36 +156,40 @@ class DocumentSource:
     async def _run(self, call: ServiceCall, work: Callable[[], _T]) -> _T:
         try:
             return await call.run(self._threads, work)
-        except (Refusal, BrokenOff) as error:
+        except (ServiceError, BrokenOff) as error:
             if call.late_after is None:
                 raise
-            raise Refusal(INTERNAL_ERROR, f"after {call.late_after:g} s: {error}", problem="S3 is too slow") from error
+            raise ServiceError(
+                INTERNAL_ERROR, f"after {call.late_after:g} s: {error}", problem="S3 is too slow"
+            ) from error
 
     def _place(self, document: Mapping[str, Any]) -> dict[str, str]:
         """Return S3's parameters for a document's place. The model requires none of them."""
         stored = document.get("S3Object")
         if stored is None:
-            raise Refusal(INVALID_PARAMETER, "Document has neither Bytes nor S3Object")
+            raise ServiceError(INVALID_PARAMETER, "Document has neither Bytes nor S3Object")
         missing = [name for name in ("Bucket", "Name") if name not in stored]
         if missing:
-            raise Refusal(INVALID_PARAMETER, f"Document.S3Object has no {' and no '.join(missing)}")
-        place = {"Bucket": stored["Bucket"], "Key": stored["Name"]}
-        return {**place, "VersionId": stored["Version"]} if "Version" in stored else place
+            raise ServiceError(INVALID_PARAMETER, f"Document.S3Object has no {' and no '.join(missing)}")
+        location = {"Bucket": stored["Bucket"], "Key": stored["Name"]}
+        return {**location, "VersionId": stored["Version"]} if "Version" in stored else location
 
-    def _head(self, place: Any, limits: Limits) -> None:
+    def _head(self, location: Any, limits: DocumentLimits) -> None:
         with _s3_errors():
-            _check_size(self._s3().head_object(**place).get("ContentLength", 0), limits)
+            _check_size(self._s3().head_object(**location).get("ContentLength", 0), limits)
 
-    def _download(self, place: Any, limits: Limits, call: ServiceCall) -> Document:
-        name = f"s3://{place['Bucket']}/{place['Key']}"
+    def _download(self, location: Any, limits: DocumentLimits, call: ServiceCall) -> Document:
+        name = f"s3://{location['Bucket']}/{location['Key']}"
         with _s3_errors():
-            answer = self._s3().get_object(**place)
+            answer = self._s3().get_object(**location)
             call.answered()
             with answer["Body"] as body:
                 # Some stores leave it out.
                 size: int | None = answer.get("ContentLength")
                 if size is None and not _ends_by_itself(answer):
-                    raise Refusal(INTERNAL_ERROR, "its headers do not say where it ends", problem="S3 does not answer")
+                    raise ServiceError(
+                        INTERNAL_ERROR, "its headers do not say where it ends", problem="S3 does not answer"
+                    )
                 _check_size(size or 0, limits)
                 pieces = _pieces(body, limits)
                 if size is not None and size <= SYNC.most_bytes:
@@ -212,7 +216,7 @@ class DocumentSource:
         return Document(name, digest.hexdigest(), size, path)
 
 
-def _pieces(body: Any, limits: Limits) -> Iterator[bytes]:
+def _pieces(body: Any, limits: DocumentLimits) -> Iterator[bytes]:
     """Yield an object's bytes; what it declared need not be what it sends."""
     size = 0
     while piece := body.read(_PIECE_BYTES):
@@ -227,9 +231,9 @@ def _ends_by_itself(answer: Any) -> bool:
     return "chunked" in str(headers.get("transfer-encoding", "")).lower()
 
 
-def _check_size(size: int, limits: Limits) -> None:
+def _check_size(size: int, limits: DocumentLimits) -> None:
     if size > limits.most_bytes:
-        raise Refusal(DOCUMENT_TOO_LARGE, size=f"{size} bytes", limit_bytes=limits.most_bytes)
+        raise ServiceError(DOCUMENT_TOO_LARGE, size=f"{size} bytes", limit_bytes=limits.most_bytes)
 
 
 @contextmanager
@@ -250,16 +254,16 @@ def _s3_errors() -> Iterator[None]:
         yield
     except ClientError as error:
         if not is_final(error):
-            raise Refusal(INTERNAL_ERROR, str(error), problem="S3 failed") from error
-        raise Refusal(INVALID_S3_OBJECT, str(error)) from error
+            raise ServiceError(INTERNAL_ERROR, str(error), problem="S3 failed") from error
+        raise ServiceError(INVALID_S3_OBJECT, str(error)) from error
     except (ParamValidationError, NoCredentialsError) as error:
-        raise Refusal(INVALID_S3_OBJECT, str(error)) from error
+        raise ServiceError(INVALID_S3_OBJECT, str(error)) from error
     except RecursionError as error:
         # botocore follows a redirection without a region to where it came from, again and again.
-        raise Refusal(INVALID_S3_OBJECT, "S3 says that the bucket is elsewhere, and not where") from error
+        raise ServiceError(INVALID_S3_OBJECT, "S3 says that the bucket is elsewhere, and not where") from error
     except ValueError as error:
         # botocore's word for an endpoint that is no URL.
-        raise Refusal(INTERNAL_ERROR, str(error), problem="S3 cannot be used") from error
+        raise ServiceError(INTERNAL_ERROR, str(error), problem="S3 cannot be used") from error
     except no_answer() as error:
         # botocore lets some of urllib3's through while a body is read.
-        raise Refusal(INTERNAL_ERROR, str(error), problem="S3 does not answer") from error
+        raise ServiceError(INTERNAL_ERROR, str(error), problem="S3 does not answer") from error

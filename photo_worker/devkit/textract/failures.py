@@ -24,7 +24,7 @@ class Basis(StrEnum):
 
 
 @dataclass(frozen=True)
-class Failure:
+class ErrorResponse:
     """One answer that is an error.
 
     ``message`` is a format string over the details it is raised with; messages without fields are
@@ -39,13 +39,13 @@ class Failure:
     status: int = 400
 
 
-class Refusal(Exception):
+class ServiceError(Exception):
     """A call that ends in an error. ``reason`` is for people: logs and a header, never the body.
 
     ``status_message`` is what a job says that fails for it.
     """
 
-    def __init__(self, failure: Failure, reason: str = "", **details: object) -> None:
+    def __init__(self, failure: ErrorResponse, reason: str = "", **details: object) -> None:
         self.failure = failure
         self.message = failure.message.format(**details)
         self.status_message = self.message
@@ -69,99 +69,99 @@ def without_frames(error: BaseException) -> None:
         left += [other for other in (each.__cause__, each.__context__) if other is not None]
 
 
-INVALID_PARAMETER = Failure(
+INVALID_PARAMETER = ErrorResponse(
     "InvalidParameterException", "Request has invalid parameters", Basis.DOCUMENTED, Basis.OBSERVED
 )
-INVALID_S3_OBJECT = Failure(
+INVALID_S3_OBJECT = ErrorResponse(
     "InvalidS3ObjectException",
     "Unable to get object metadata from S3. Check object key, region and/or access permissions.",
     Basis.DOCUMENTED,
     Basis.OBSERVED,
 )
-UNSUPPORTED_DOCUMENT = Failure(
+UNSUPPORTED_DOCUMENT = ErrorResponse(
     "UnsupportedDocumentException", "Request has unsupported document format", Basis.DOCUMENTED, Basis.OBSERVED
 )
 # The limit is documented, the code that it is answered with is not.
-IMAGE_TOO_LARGE = Failure(
+IMAGE_TOO_LARGE = ErrorResponse(
     "UnsupportedDocumentException", "The image has {width} x {height} pixels; {limit}", Basis.UNKNOWN, Basis.UNKNOWN
 )
 # Whether a cut-off file is Bad or Unsupported is not known; Bad says more.
-BAD_DOCUMENT = Failure("BadDocumentException", "{problem}", Basis.UNKNOWN, Basis.UNKNOWN)
-DOCUMENT_TOO_LARGE = Failure(
+BAD_DOCUMENT = ErrorResponse("BadDocumentException", "{problem}", Basis.UNKNOWN, Basis.UNKNOWN)
+DOCUMENT_TOO_LARGE = ErrorResponse(
     "DocumentTooLargeException",
     "The document has {size}; this operation reads at most {limit_bytes} bytes",
     Basis.DOCUMENTED,
     Basis.UNKNOWN,
 )
 # Every operation's model lists it, and no client tries it again.
-NOT_EMULATED = Failure(
+NOT_EMULATED = ErrorResponse(
     "AccessDeniedException",
     "textract:{operation} is not emulated; this server emulates {emulated}",
     Basis.UNKNOWN,
     Basis.UNKNOWN,
 )
-PART_NOT_EMULATED = Failure("AccessDeniedException", "{part} is not emulated", Basis.UNKNOWN, Basis.UNKNOWN)
-INTERNAL_ERROR = Failure("InternalServerError", "{problem}", Basis.DOCUMENTED, Basis.UNKNOWN, status=500)
+PART_NOT_EMULATED = ErrorResponse("AccessDeniedException", "{part} is not emulated", Basis.UNKNOWN, Basis.UNKNOWN)
+INTERNAL_ERROR = ErrorResponse("InternalServerError", "{problem}", Basis.DOCUMENTED, Basis.UNKNOWN, status=500)
 # The three that a fault script asks for. The API reference gives throttling the status of a server's fault.
-INTERNAL_FAULT = Failure(
+INTERNAL_FAULT = ErrorResponse(
     "InternalServerError", "The emulator was told to fail this call", Basis.DOCUMENTED, Basis.UNKNOWN, status=500
 )
-THROTTLED = Failure("ThrottlingException", "Rate exceeded", Basis.DOCUMENTED, Basis.CONVENTION, status=500)
-PROVISIONED_THROUGHPUT_EXCEEDED = Failure(
+THROTTLED = ErrorResponse("ThrottlingException", "Rate exceeded", Basis.DOCUMENTED, Basis.CONVENTION, status=500)
+PROVISIONED_THROUGHPUT_EXCEEDED = ErrorResponse(
     "ProvisionedThroughputExceededException", "Provisioned rate exceeded", Basis.DOCUMENTED, Basis.OBSERVED
 )
 
-INVALID_JOB_ID = Failure("InvalidJobIdException", "Request has invalid Job Id", Basis.DOCUMENTED, Basis.OBSERVED)
-IDEMPOTENT_PARAMETER_MISMATCH = Failure(
+INVALID_JOB_ID = ErrorResponse("InvalidJobIdException", "Request has invalid Job Id", Basis.DOCUMENTED, Basis.OBSERVED)
+IDEMPOTENT_PARAMETER_MISMATCH = ErrorResponse(
     "IdempotentParameterMismatchException",
     "The ClientRequestToken was used with other parameters",
     Basis.DOCUMENTED,
     Basis.UNKNOWN,
 )
-LIMIT_EXCEEDED = Failure(
+LIMIT_EXCEEDED = ErrorResponse(
     "LimitExceededException", "Open jobs exceed maximum concurrent job limit", Basis.DOCUMENTED, Basis.OBSERVED
 )
-INVALID_KMS_KEY = Failure(
+INVALID_KMS_KEY = ErrorResponse(
     "InvalidKMSKeyException", "S3 does not take the KMS key: {problem}", Basis.DOCUMENTED, Basis.UNKNOWN
 )
 
-MISSING_AUTHENTICATION = Failure(
+MISSING_AUTHENTICATION = ErrorResponse(
     "MissingAuthenticationTokenException",
     "Request is missing Authentication Token",
     Basis.CONVENTION,
     Basis.CONVENTION,
 )
-INCOMPLETE_SIGNATURE = Failure("IncompleteSignatureException", "{problem}", Basis.CONVENTION, Basis.CONVENTION)
-UNKNOWN_OPERATION = Failure(
+INCOMPLETE_SIGNATURE = ErrorResponse("IncompleteSignatureException", "{problem}", Basis.CONVENTION, Basis.CONVENTION)
+UNKNOWN_OPERATION = ErrorResponse(
     "UnknownOperationException", "There is no operation {target}", Basis.CONVENTION, Basis.UNKNOWN
 )
-NO_SUCH_PAGE = Failure(
+NO_SUCH_PAGE = ErrorResponse(
     "UnknownOperationException", "There is nothing at {path}", Basis.CONVENTION, Basis.UNKNOWN, status=404
 )
-NO_SUCH_METHOD = Failure(
+NO_SUCH_METHOD = ErrorResponse(
     "UnknownOperationException",
     "{path} does not take the method {method}",
     Basis.CONVENTION,
     Basis.UNKNOWN,
     status=405,
 )
-MALFORMED = Failure("SerializationException", "{problem}", Basis.CONVENTION, Basis.UNKNOWN)
+MALFORMED = ErrorResponse("SerializationException", "{problem}", Basis.CONVENTION, Basis.UNKNOWN)
 # The code is S3's for the same.
-REQUEST_TIMEOUT = Failure(
+REQUEST_TIMEOUT = ErrorResponse(
     "RequestTimeout", "The request's body did not arrive within {seconds} seconds", Basis.CONVENTION, Basis.UNKNOWN
 )
 # AWS has no such refusal: it asks for a signature that no page can make.
-WEB_PAGE = Failure("AccessDeniedException", "{problem}", Basis.UNKNOWN, Basis.UNKNOWN, status=403)
+WEB_PAGE = ErrorResponse("AccessDeniedException", "{problem}", Basis.UNKNOWN, Basis.UNKNOWN, status=403)
 
 
-class DiskFails(Refusal):
+class DiskFails(ServiceError):
     """The emulator's own disk is full, read-only or broken. ``problem`` is the system's word for it."""
 
     def __init__(self, problem: str) -> None:
         super().__init__(INTERNAL_ERROR, problem=f"The emulator cannot write its files: {problem}")
 
 
-FAILURES: tuple[Failure, ...] = (
+FAILURES: tuple[ErrorResponse, ...] = (
     INVALID_PARAMETER,
     INVALID_S3_OBJECT,
     UNSUPPORTED_DOCUMENT,

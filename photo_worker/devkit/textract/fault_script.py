@@ -11,8 +11,8 @@ from photo_worker.devkit.textract.faults import (
     DEFAULT_STATUS_MESSAGE,
     REQUEST_KINDS,
     TIMED_KINDS,
+    FaultRule,
     Kind,
-    Rule,
     Script,
 )
 
@@ -58,7 +58,7 @@ def check_amount(rules: int) -> None:
         raise WrongScript(f"rules: {rules} are more than {MOST_RULES}")
 
 
-def _rule(given: object, where: str, operations: Sequence[str]) -> Rule:
+def _rule(given: object, where: str, operations: Sequence[str]) -> FaultRule:
     rule = _object(given, where, _FIELDS)
     kinds = ", ".join(Kind)
     if "kind" not in rule:
@@ -67,7 +67,7 @@ def _rule(given: object, where: str, operations: Sequence[str]) -> Rule:
         raise WrongScript(f"{where}.kind: {_shown(rule['kind'])} is none of {kinds}")
     kind = Kind(rule["kind"])
     _meaningful(rule, kind, where)
-    return Rule(
+    return FaultRule(
         kind=kind,
         operations=_operations(rule, where, operations),
         document=_text(rule.get("document", ""), f"{where}.document"),

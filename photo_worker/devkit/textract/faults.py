@@ -20,7 +20,7 @@ from photo_worker.devkit.textract.failures import (
     INTERNAL_FAULT,
     PROVISIONED_THROUGHPUT_EXCEEDED,
     THROTTLED,
-    Failure,
+    ErrorResponse,
 )
 
 
@@ -40,7 +40,7 @@ class Kind(StrEnum):
     NOTIFICATION_OUT_OF_ORDER = "notification-out-of-order"
 
 
-_FAILURES: Mapping[Kind, Failure] = {
+_FAILURES: Mapping[Kind, ErrorResponse] = {
     Kind.THROTTLE: THROTTLED,
     Kind.PROVISIONED_THROUGHPUT: PROVISIONED_THROUGHPUT_EXCEEDED,
     Kind.INTERNAL_ERROR: INTERNAL_FAULT,
@@ -59,7 +59,7 @@ class RequestFault:
     """Wait ``seconds`` before the call is looked at; then answer with ``failure``, where there is one."""
 
     seconds: float = 0.0
-    failure: Failure | None = None
+    failure: ErrorResponse | None = None
 
 
 @dataclass(frozen=True)
@@ -89,7 +89,7 @@ class NotificationFault:
 
 
 @dataclass(frozen=True)
-class Rule:
+class FaultRule:
     """One line of the script. Where ``operations`` or ``document`` is empty, it is about all of them.
 
     It takes the matching calls whose number (from 1) is in ``calls``, or each with ``probability``, and at
@@ -133,10 +133,10 @@ class Script:
     """A seed and rules in their order of precedence."""
 
     seed: int = 0
-    rules: tuple[Rule, ...] = ()
+    rules: tuple[FaultRule, ...] = ()
 
 
-class Faults:
+class FaultInjector:
     """A script and how far it is. Its methods belong to one thread, the event loop's."""
 
     def __init__(self, script: Script | None = None) -> None:
@@ -199,7 +199,7 @@ class Faults:
             ],
         }
 
-    def _taken(self, kinds: frozenset[Kind], operation: str, document: str | None) -> Iterable[Rule]:
+    def _taken(self, kinds: frozenset[Kind], operation: str, document: str | None) -> Iterable[FaultRule]:
         """Yield the rules that take this call, counting; those after the one a caller stops at do not count it."""
         for index, (rule, progress) in enumerate(zip(self.script.rules, self._progress, strict=True)):
             if rule.kind not in kinds or not rule.about(operation, document):
@@ -230,7 +230,7 @@ def _key(document: str) -> str:
     return document.removeprefix("s3://").partition("/")[2] if document.startswith("s3://") else document
 
 
-def _shown(rule: Rule) -> dict[str, Any]:
+def _shown(rule: FaultRule) -> dict[str, Any]:
     shown: dict[str, Any] = {"kind": rule.kind.value}
     if rule.operations:
         shown["operations"] = list(rule.operations)

@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from photo_worker.devkit.textract.answers import Answers, Question
+from photo_worker.devkit.textract.admission import AdmissionLimiter
 from photo_worker.devkit.textract.codecs import JSON, Codec
 from photo_worker.devkit.textract.constraints import check_input
 from photo_worker.devkit.textract.counters import Counters
@@ -19,11 +19,11 @@ from photo_worker.devkit.textract.failures import (
     INVALID_JOB_ID,
     INVALID_PARAMETER,
     NOT_EMULATED,
-    Refusal,
+    ServiceError,
 )
 from photo_worker.devkit.textract.model import TextractModel, Violation
-from photo_worker.devkit.textract.recognition import Recogniser
-from photo_worker.devkit.textract.waiting import Waiting
+from photo_worker.devkit.textract.recognition import PageRecogniser
+from photo_worker.devkit.textract.response_cache import CacheKey, ResponseCache
 from photo_worker.ocr.analysis.request import Analysis
 from photo_worker.policies import SYNC_OCR_LIMIT_BYTES
 
@@ -61,13 +61,13 @@ class Call:
 class Operations:
     """All operations of the service's model. A call's answer is what goes over the wire."""
 
-    def __init__(self, model: TextractModel, documents: DocumentSource, recogniser: Recogniser, jobs: Jobs) -> None:
+    def __init__(self, model: TextractModel, documents: DocumentSource, recogniser: PageRecogniser, jobs: Jobs) -> None:
         self._model = model
         self._documents = documents
         self._recogniser = recogniser
         self._jobs = jobs
-        self._answers = Answers()
-        self._waiting = Waiting()
+        self._answers = ResponseCache()
+        self._waiting = AdmissionLimiter()
         self._emulated: Mapping[str, Callable[[Call], Awaitable[bytes]]] = {
             **dict.fromkeys(SYNCHRONOUS, self._read),
             "StartDocumentTextDetection": self._start,
@@ -89,11 +89,11 @@ class Operations:
         check_input(operation, given)
         return given
 
-    def oversized(self, operation: str, size: str) -> Refusal:
+    def oversized(self, operation: str, size: str) -> ServiceError:
         """Return the error for a document, or a request, that is too large for an operation."""
         if self._model.lists_error(operation, DOCUMENT_TOO_LARGE.code):
-            return Refusal(DOCUMENT_TOO_LARGE, size=size, limit_bytes=SYNC_OCR_LIMIT_BYTES)
-        return Refusal(INVALID_PARAMETER, f"the request has {size}")
+            return ServiceError(DOCUMENT_TOO_LARGE, size=size, limit_bytes=SYNC_OCR_LIMIT_BYTES)
+        return ServiceError(INVALID_PARAMETER, f"the request has {size}")
 
     def known(self, digest: bytes, counters: Counters) -> bytes | None:
         """Return the answer to a request that came before with its document in it, where it is still remembered."""
@@ -111,14 +111,14 @@ class Operations:
         """Carry a call out, or raise ``Refusal``; what is not emulated says so."""
         handler = self._emulated.get(call.operation)
         if handler is None:
-            raise Refusal(NOT_EMULATED, operation=call.operation, emulated=", ".join(self._emulated))
+            raise ServiceError(NOT_EMULATED, operation=call.operation, emulated=", ".join(self._emulated))
         return await handler(call)
 
     def forget(self) -> None:
         """Remember no answer."""
         self._answers.forget()
 
-    def _refusal(self, operation: str, violations: list[Violation]) -> Refusal:
+    def _refusal(self, operation: str, violations: list[Violation]) -> ServiceError:
         # Which of the two codes the real service gives for too many inline bytes is not known.
         if all(violation.oversized_blob for violation in violations):
             return self.oversized(operation, "too many bytes")
@@ -127,15 +127,15 @@ class Operations:
         if all(violation.path == "JobId" and violation.rule != "required" for violation in violations) and (
             self._model.lists_error(operation, INVALID_JOB_ID.code)
         ):
-            return Refusal(INVALID_JOB_ID, said)
-        return Refusal(INVALID_PARAMETER, said)
+            return ServiceError(INVALID_JOB_ID, said)
+        return ServiceError(INVALID_PARAMETER, said)
 
     async def _read(self, call: Call) -> bytes:
         """DetectDocumentText and AnalyzeDocument."""
         analysis = Analysis.of(call.given) if call.operation == "AnalyzeDocument" else None
-        with self._waiting.place() as place:
+        with self._waiting.slot() as slot:
             document = await self._document(call)
-            place.hold(document.size)
+            slot.reserve(document.size)
             call.counters.requested(document.sha256)
             answer = await self._page(call, document, analysis)
         call.counters.billed(document.sha256)
@@ -146,7 +146,7 @@ class Operations:
             async with asyncio.timeout_at(call.deadline):
                 return await self._documents.get(call.given["Document"], SYNC)
         except TimeoutError as error:
-            raise Refusal(INTERNAL_ERROR, "the call has no more time", problem="S3 is too slow") from error
+            raise ServiceError(INTERNAL_ERROR, "the call has no more time", problem="S3 is too slow") from error
 
     async def _page(self, call: Call, document: Document, analysis: Analysis | None) -> bytes:
         question = self._question(call, document, analysis)
@@ -166,10 +166,10 @@ class Operations:
         self._remember(call, self._question(call, document, analysis), answer)
         return answer
 
-    def _question(self, call: Call, document: Document, analysis: Analysis | None) -> Question:
-        return Question(call.operation, document.sha256, self._recogniser.identity, analysis, call.codec.name)
+    def _question(self, call: Call, document: Document, analysis: Analysis | None) -> CacheKey:
+        return CacheKey(call.operation, document.sha256, self._recogniser.identity, analysis, call.codec.name)
 
-    def _remember(self, call: Call, question: Question, answer: bytes) -> None:
+    def _remember(self, call: Call, question: CacheKey, answer: bytes) -> None:
         self._answers.put(question, answer)
         # What an S3 object holds may change.
         if "Bytes" in call.given["Document"]:
@@ -180,7 +180,7 @@ class Operations:
             async with asyncio.timeout_at(call.deadline):
                 answer = await self._jobs.start(call.operation, call.given, call.counters)
         except TimeoutError as error:
-            raise Refusal(INTERNAL_ERROR, "the call has no more time", problem="S3 or SNS is too slow") from error
+            raise ServiceError(INTERNAL_ERROR, "the call has no more time", problem="S3 or SNS is too slow") from error
         return await self._encoded(call, answer)
 
     async def _get(self, call: Call) -> bytes:

@@ -18,7 +18,7 @@ from photo_worker.devkit.textract.reading_child import (
     ReaderUnavailable,
     ReadingChild,
 )
-from photo_worker.devkit.textract.spawning import Bounds
+from photo_worker.devkit.textract.spawning import ReadingLimits
 
 logger = logging.getLogger(__name__)
 
@@ -124,7 +124,7 @@ class _Queue:
         return True
 
 
-class Pool:
+class ReadingPool:
     """Keeps at most ``bounds.processes`` processes of a reader. Its methods belong to one event loop.
 
     Where all of them read pages that are not urgent, or all have read one page for ``bounds.slow_seconds``, which may
@@ -135,7 +135,7 @@ class Pool:
     ``first``, where ``spawn`` has started it for this reader.
     """
 
-    def __init__(self, reader: str, bounds: Bounds, first: subprocess.Popen[bytes] | None = None) -> None:
+    def __init__(self, reader: str, bounds: ReadingLimits, first: subprocess.Popen[bytes] | None = None) -> None:
         self._reader, self.bounds = reader, bounds
         self._queue = _Queue()
         self._idle: list[ReadingChild] = []

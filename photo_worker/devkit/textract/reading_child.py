@@ -13,7 +13,7 @@ from typing import Any
 import psutil
 
 from photo_worker.devkit.textract.protocol import HEAD
-from photo_worker.devkit.textract.spawning import MIB, Bounds, spawn
+from photo_worker.devkit.textract.spawning import MIB, ReadingLimits, spawn
 
 # How often a busy process's memory is looked at. Filling a gigabyte takes longer.
 WATCH_SECONDS = 0.1
@@ -45,7 +45,7 @@ class ReaderUnavailable(Exception):
 class ReadingChild:
     """One process. It is started by ``__init__``, so that it loads its engine while others still prepare."""
 
-    def __init__(self, reader: str, bounds: Bounds, process: subprocess.Popen[bytes] | None = None) -> None:
+    def __init__(self, reader: str, bounds: ReadingLimits, process: subprocess.Popen[bytes] | None = None) -> None:
         """``process`` is one that ``spawn`` has started for the same reader and bounds.
 
         Raises ``ReaderUnavailable`` where the machine has no process left to give.

@@ -29,7 +29,7 @@ from photo_worker.child_limits import take_streams
 from photo_worker.devkit.textract.protocol import HEAD
 from photo_worker.errors import PhotoWorkerError
 from photo_worker.ocr.analysis.request import Analysis
-from photo_worker.ocr.document import Limits
+from photo_worker.ocr.document import DocumentLimits
 from photo_worker.ocr.reader import DocumentReader, PageAnswer, PageRequest
 
 # The parent gives up on a page first and says why; this is for one that has no parent any more.
@@ -56,7 +56,7 @@ class PageReader(Protocol):
     def warm(self) -> None:
         """Load what the first page would load. Raises ``EngineUnavailable``."""
 
-    def pages(self, path: Path, name: str, limits: Limits, /) -> int:
+    def pages(self, path: Path, name: str, limits: DocumentLimits, /) -> int:
         """Return how many pages a document has, or raise as ``page`` does."""
 
     def page(self, request: PageRequest, /) -> PageAnswer:
@@ -159,7 +159,7 @@ def _send(answers: BinaryIO, header: Mapping[str, Any], body: bytes = b"") -> No
 
 def _answer(reader: PageReader, request: Mapping[str, Any]) -> tuple[dict[str, Any], bytes]:
     try:
-        limits = Limits(*request["limits"])
+        limits = DocumentLimits(*request["limits"])
         path = Path(request["path"])
         if request["do"] == "pages":
             return {"pages": reader.pages(path, request["name"], limits)}, b""

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, Generic, TypeVar
 
 from photo_worker.devkit.textract.counters import Counters
-from photo_worker.devkit.textract.documents import Document, Limits
+from photo_worker.devkit.textract.documents import Document, DocumentLimits
 from photo_worker.devkit.textract.failures import (
     BAD_DOCUMENT,
     DOCUMENT_TOO_LARGE,
@@ -24,11 +24,11 @@ from photo_worker.devkit.textract.failures import (
     PROVISIONED_THROUGHPUT_EXCEEDED,
     UNSUPPORTED_DOCUMENT,
     DiskFails,
-    Refusal,
+    ServiceError,
 )
-from photo_worker.devkit.textract.pool import Pool, Work
+from photo_worker.devkit.textract.pool import ReadingPool, Work
 from photo_worker.devkit.textract.reading_child import ProcessEnded, ReaderUnavailable
-from photo_worker.devkit.textract.spawning import OWN_READER, Bounds
+from photo_worker.devkit.textract.spawning import OWN_READER, ReadingLimits
 from photo_worker.devkit.textract.spool import Readings, Spool, private_folder
 from photo_worker.errors import (
     DocumentProtected,
@@ -136,7 +136,7 @@ class _Memory:
         return (times, problem) if time.monotonic() - last < seconds else (0, "")
 
 
-class Recogniser:
+class PageRecogniser:
     """Reads pages. Its methods belong to one event loop.
 
     Blocks are kept in memory as JSON, and what was read of a page on disk, so that the same page is recognised
@@ -145,7 +145,7 @@ class Recogniser:
 
     def __init__(
         self,
-        pool: Pool,
+        pool: ReadingPool,
         spool: Spool,
         readings: Readings,
         *,
@@ -200,7 +200,7 @@ class Recogniser:
         """Keep answers up to another size from now on."""
         self._memory.answers = _Remembered(limit_bytes)
 
-    async def pages(self, document: Document, limits: Limits) -> int:
+    async def pages(self, document: Document, limits: DocumentLimits) -> int:
         """Return how many pages a document has. Raises ``Refusal`` where it is none that is read.
 
         A reading that no caller waits for any more is ended, here and in ``page``.
@@ -228,7 +228,7 @@ class Recogniser:
         number: int,
         analysis: Analysis | None,
         *,
-        limits: Limits,
+        limits: DocumentLimits,
         counters: Counters,
         urgent: bool,
     ) -> list[dict[str, Any]]:
@@ -248,7 +248,7 @@ class Recogniser:
         number: int,
         analysis: Analysis | None,
         *,
-        limits: Limits,
+        limits: DocumentLimits,
         counters: Counters,
         urgent: bool,
         deadline: float | None = None,
@@ -267,17 +267,17 @@ class Recogniser:
         if known is not None:
             return known
         # A page that is slow for this call is so for the next, whatever the analysis.
-        place = (document.sha256, number)
-        times, problem = memory.slowness(place, self.pool.bounds.slow_page_memory_seconds)
+        page_key = (document.sha256, number)
+        times, problem = memory.slowness(page_key, self.pool.bounds.slow_page_memory_seconds)
         if deadline is not None and times >= _ENDS:
-            raise Refusal(BAD_DOCUMENT, f"not tried again after {times} calls without an answer", problem=problem)
+            raise ServiceError(BAD_DOCUMENT, f"not tried again after {times} calls without an answer", problem=problem)
 
         async def read(reading: _Running[bytes]) -> bytes:
             text = await self._read(memory, document, number, analysis, limits, counters, reading)
             memory.answers.put(key, text)
             return text
 
-        return await self._shared(memory, key, read, urgent=urgent, deadline=deadline, place=place)
+        return await self._shared(memory, key, read, urgent=urgent, deadline=deadline, page_key=page_key)
 
     async def _shared(
         self,
@@ -287,7 +287,7 @@ class Recogniser:
         *,
         urgent: bool,
         deadline: float | None = None,
-        place: Hashable = None,
+        page_key: Hashable = None,
     ) -> T:
         """Wait for the reading of this key, begun here where nobody began it."""
         known: _Running[T] | None = memory.running.get(key)
@@ -308,7 +308,7 @@ class Recogniser:
         except TimeoutError as error:
             if not time_left.expired():
                 raise
-            raise _too_late(memory, place, reading, self.pool.bounds) from error
+            raise _too_late(memory, page_key, reading, self.pool.bounds) from error
         finally:
             reading.callers -= 1
             if not reading.callers and reading.task is not None and not reading.task.done():
@@ -322,13 +322,13 @@ class Recogniser:
         document: Document,
         number: int,
         analysis: Analysis | None,
-        limits: Limits,
+        limits: DocumentLimits,
         counters: Counters,
         reading: _Running[bytes],
     ) -> bytes:
-        place = (document.sha256, number)
-        async with _alone(memory, place):
-            kept = self._readings.get(*place, *self.pool.identity.values())
+        page_key = (document.sha256, number)
+        async with _alone(memory, page_key):
+            kept = self._readings.get(*page_key, *self.pool.identity.values())
             if kept is None:
                 counters.recognised(document.sha256)
             known = (document.sha256, limits)
@@ -351,17 +351,17 @@ class Recogniser:
             # How many there are was not asked for; that they are not too many is known.
             memory.pages.setdefault(known, None)
             if found and memory is self._memory:
-                self._keep(found, *place, *self.pool.identity.values())
+                self._keep(found, *page_key, *self.pool.identity.values())
             return text
 
     async def _ask(
         self, memory: _Memory, document: Document, request: Mapping[str, Any], reading: _Running[Any]
     ) -> tuple[dict[str, Any], bytes]:
         whole, page = document.sha256, (document.sha256, request.get("number"))
-        for place, most in ((page, _ENDS), (whole, _ENDS_OF_DOCUMENT)):
-            ends, problem = memory.ends.get(place, (0, ""))
+        for page_key, most in ((page, _ENDS), (whole, _ENDS_OF_DOCUMENT)):
+            ends, problem = memory.ends.get(page_key, (0, ""))
             if ends >= most:
-                raise Refusal(BAD_DOCUMENT, f"not tried again after {ends} lost processes", problem=problem)
+                raise ServiceError(BAD_DOCUMENT, f"not tried again after {ends} lost processes", problem=problem)
         work = self.pool.submit(request, turn=document.sha256, urgent=reading.urgent)
         reading.work = work
         try:
@@ -371,9 +371,9 @@ class Recogniser:
             raise
         except ProcessEnded as error:
             problem = f"Reading the document {error}"
-            for place in (page, whole):
-                memory.ends[place] = memory.ends.get(place, (0, ""))[0] + 1, problem
-            raise Refusal(BAD_DOCUMENT, f"the process that read it is gone: {error}", problem=problem) from error
+            for page_key in (page, whole):
+                memory.ends[page_key] = memory.ends.get(page_key, (0, ""))[0] + 1, problem
+            raise ServiceError(BAD_DOCUMENT, f"the process that read it is gone: {error}", problem=problem) from error
         except ReaderUnavailable as error:
             raise _unavailable(error) from error
         if "error" in header:
@@ -389,7 +389,7 @@ class Recogniser:
         except ReaderUnavailable as error:
             raise _unavailable(error) from error
         except TimeoutError as error:
-            raise Refusal(INTERNAL_ERROR, problem="The emulator's reader is not ready yet") from error
+            raise ServiceError(INTERNAL_ERROR, problem="The emulator's reader is not ready yet") from error
 
     @asynccontextmanager
     async def _file(self, document: Document) -> AsyncIterator[Path]:
@@ -454,18 +454,18 @@ def _ended(memory: _Memory, key: Hashable, reading: _Running[T], task: asyncio.T
         task.exception()
 
 
-def _too_late(memory: _Memory, place: Hashable, reading: _Running[Any], bounds: Bounds) -> Refusal:
+def _too_late(memory: _Memory, page_key: Hashable, reading: _Running[Any], bounds: ReadingLimits) -> ServiceError:
     """Return what to answer a call whose time is over."""
     spent = 0.0 if reading.work is None else reading.work.processor_seconds
     if spent < bounds.slow_page_seconds:
         # Not even where it was being read all the time: on a machine with other work every page takes long.
         reason = f"the page waited for a processor, of which it had {spent:.1f} s, until the call's time was over"
-        return Refusal(PROVISIONED_THROUGHPUT_EXCEEDED, reason)
+        return ServiceError(PROVISIONED_THROUGHPUT_EXCEEDED, reason)
     problem = f"Reading the document takes more than {spent:.0f} seconds"
     if reading.callers == 1:
-        times, _ = memory.slowness(place, bounds.slow_page_memory_seconds)
-        memory.slow[place] = times + 1, problem, time.monotonic()
-    return Refusal(BAD_DOCUMENT, "a synchronous call has no more time; a job has more", problem=problem)
+        times, _ = memory.slowness(page_key, bounds.slow_page_memory_seconds)
+        memory.slow[page_key] = times + 1, problem, time.monotonic()
+    return ServiceError(BAD_DOCUMENT, "a synchronous call has no more time; a job has more", problem=problem)
 
 
 def _loaded(text: bytes) -> list[dict[str, Any]]:
@@ -473,7 +473,7 @@ def _loaded(text: bytes) -> list[dict[str, Any]]:
     return blocks
 
 
-def _of(document: Document, limits: Limits) -> dict[str, Any]:
+def _of(document: Document, limits: DocumentLimits) -> dict[str, Any]:
     return {"name": document.name, "limits": astuple(limits)}
 
 
@@ -487,7 +487,7 @@ def _shown(analysis: Analysis | None) -> str:
     return "text" if analysis is None else json.dumps(_asked(analysis))
 
 
-def _refusal(code: str, context: Mapping[str, Any]) -> Refusal:
+def _refusal(code: str, context: Mapping[str, Any]) -> ServiceError:
     """Return what the real service would answer where our reader gives up."""
     kind = _ERRORS.get(code)
     if kind is None:
@@ -495,29 +495,29 @@ def _refusal(code: str, context: Mapping[str, Any]) -> Refusal:
     error = kind(**context)
     match error:
         case UnsupportedDocument():
-            refusal = Refusal(UNSUPPORTED_DOCUMENT, error.message)
+            refusal = ServiceError(UNSUPPORTED_DOCUMENT, error.message)
             # An error has the real service's own words. Those of a job, which has no other place for it, are free.
             refusal.status_message += f": {context['actual']}"
             return refusal
         case UnreadableDocument() | DocumentProtected():
             problem = context.get("reason") or f"it is protected by {context['by']}"
-            return Refusal(BAD_DOCUMENT, error.message, problem=problem)
+            return ServiceError(BAD_DOCUMENT, error.message, problem=problem)
         case DocumentTooLarge():
             size, limit = context["size_bytes"], context["limit_bytes"]
-            return Refusal(DOCUMENT_TOO_LARGE, error.message, size=f"{size} bytes", limit_bytes=limit)
+            return ServiceError(DOCUMENT_TOO_LARGE, error.message, size=f"{size} bytes", limit_bytes=limit)
         case ImageTooLarge():
-            return Refusal(IMAGE_TOO_LARGE, error.message, **context)
+            return ServiceError(IMAGE_TOO_LARGE, error.message, **context)
     logger.error("the reader failed [%s]: %s", error.code, error.message)
-    return Refusal(INTERNAL_ERROR, error.hint, problem=error.message)
+    return ServiceError(INTERNAL_ERROR, error.hint, problem=error.message)
 
 
-def _unavailable(error: ReaderUnavailable) -> Refusal:
-    return Refusal(INTERNAL_ERROR, error.hint, problem=error.problem)
+def _unavailable(error: ReaderUnavailable) -> ServiceError:
+    return ServiceError(INTERNAL_ERROR, error.hint, problem=error.problem)
 
 
-def _defect(kind: str, trace: str) -> Refusal:
+def _defect(kind: str, trace: str) -> ServiceError:
     logger.error("the reader has a defect: %s\n%s", kind, trace)
-    return Refusal(INTERNAL_ERROR, problem=f"The emulator has a defect: {kind}")
+    return ServiceError(INTERNAL_ERROR, problem=f"The emulator has a defect: {kind}")
 
 
 def make(
@@ -526,9 +526,9 @@ def make(
     processes: int,
     reader: str = OWN_READER,
     check: Check | None = None,
-    bounds: Bounds | None = None,
+    bounds: ReadingLimits | None = None,
     first: subprocess.Popen[bytes] | None = None,
-) -> Recogniser:
+) -> PageRecogniser:
     """Return a recogniser whose first process is already loading. ``start`` it in the event loop.
 
     ``data`` is a folder, made where it is missing; ``reader`` the dotted path of a factory of a
@@ -537,5 +537,5 @@ def make(
     """
     private_folder(data)
     spool, readings = Spool(data / "spool"), Readings(data / "readings")
-    pool = Pool(reader, replace(bounds or Bounds(), processes=processes), first)
-    return Recogniser(pool, spool, readings, check=check)
+    pool = ReadingPool(reader, replace(bounds or ReadingLimits(), processes=processes), first)
+    return PageRecogniser(pool, spool, readings, check=check)

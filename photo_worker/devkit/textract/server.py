@@ -20,9 +20,9 @@ from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from photo_worker import __version__
-from photo_worker.devkit.guard.rules import Rules
+from photo_worker.devkit.guard.rules import OriginRules
 from photo_worker.devkit.textract import control, wire
-from photo_worker.devkit.textract.answers import digest
+from photo_worker.devkit.textract.admission import MOST_OPEN_JOBS, Bodies, Room
 from photo_worker.devkit.textract.codecs import Codec
 from photo_worker.devkit.textract.counters import Counters
 from photo_worker.devkit.textract.documents import ASYNC, DocumentSource
@@ -32,16 +32,16 @@ from photo_worker.devkit.textract.failures import (
     NO_SUCH_METHOD,
     NO_SUCH_PAGE,
     WEB_PAGE,
-    Refusal,
+    ServiceError,
     without_frames,
 )
 from photo_worker.devkit.textract.fault_script import check_amount
-from photo_worker.devkit.textract.faults import Faults, Script
+from photo_worker.devkit.textract.faults import FaultInjector, Script
 from photo_worker.devkit.textract.jobs import Jobs
 from photo_worker.devkit.textract.model import TextractModel, WrongType
 from photo_worker.devkit.textract.operations import SYNCHRONOUS, Call, Operations
-from photo_worker.devkit.textract.recognition import Recogniser
-from photo_worker.devkit.textract.waiting import MOST_OPEN_JOBS, Bodies, Room
+from photo_worker.devkit.textract.recognition import PageRecogniser
+from photo_worker.devkit.textract.response_cache import request_digest
 from photo_worker.errors import PhotoWorkerError
 
 logger = logging.getLogger(__name__)
@@ -62,7 +62,7 @@ class Emulator:
     """One emulator: what reads, and everything that was asked of it. ``open`` it, serve ``app``, and ``close`` it."""
 
     def __init__(
-        self, recogniser: Recogniser, data: Path, *, most_open_jobs: int = MOST_OPEN_JOBS, hosts: Iterable[str] = ()
+        self, recogniser: PageRecogniser, data: Path, *, most_open_jobs: int = MOST_OPEN_JOBS, hosts: Iterable[str] = ()
     ) -> None:
         """``data`` is the folder that jobs are kept in, ``most_open_jobs`` how many may be in progress at once.
 
@@ -73,7 +73,7 @@ class Emulator:
         self._recogniser = recogniser
         recogniser.check = self._check_blocks
         self._counters = Counters()
-        self._faults = Faults()
+        self._faults = FaultInjector()
         self._jobs = Jobs(
             data,
             self._documents,
@@ -94,7 +94,7 @@ class Emulator:
                 Route(f"{wire.RPC_V2_PREFIX}{{service}}/operation/{{operation}}", self._post, methods=["POST"]),
                 *control.routes(self),
             ],
-            middleware=[Middleware(_Guard, rules=Rules(hosts))],
+            middleware=[Middleware(_Guard, rules=OriginRules(hosts))],
             exception_handlers={HTTPException: _no_such_thing, Exception: _defect},
         )
         self.app.router.redirect_slashes = False
@@ -154,7 +154,7 @@ class Emulator:
             counters.failed(operation, _CLIENT_GONE)
             outcome = "the client is gone, and nothing is read for it any more"
             response = Response(status_code=_CLIENT_CLOSED_REQUEST)
-        except Refusal as refusal:
+        except ServiceError as refusal:
             counters.failed(operation, refusal.failure.code)
             response = wire.error(refusal, codec)
             outcome = f"{refusal.failure.code} {refusal.reason}".rstrip()
@@ -165,7 +165,7 @@ class Emulator:
             logger.exception("%s met a defect", operation)
             counters.failed(operation, INTERNAL_ERROR.code)
             outcome = f"The emulator has a defect: {type(error).__name__}"
-            response = wire.error(Refusal(INTERNAL_ERROR, problem=outcome), codec)
+            response = wire.error(ServiceError(INTERNAL_ERROR, problem=outcome), codec)
             without_frames(error)
         else:
             counters.answered(operation)
@@ -182,16 +182,16 @@ class Emulator:
             return
         await asyncio.sleep(fault.seconds)
         if fault.failure is not None:
-            raise Refusal(fault.failure, "the fault script says so")
+            raise ServiceError(fault.failure, "the fault script says so")
 
     async def _answer(self, operation: str, body: _Body, counters: Counters, codec: Codec) -> bytes:
         await self._fail(operation)
         arrived = asyncio.get_running_loop().time()
         content = body.content
         if len(content) > _HASHED_INLINE_BYTES:
-            asked = await asyncio.to_thread(digest, operation, codec, content)
+            asked = await asyncio.to_thread(request_digest, operation, codec, content)
         else:
-            asked = digest(operation, codec, content)
+            asked = request_digest(operation, codec, content)
         known = self._operations.known(asked, counters)
         if known is not None:
             return known
@@ -208,7 +208,7 @@ class Emulator:
         try:
             return self._operations.read_request(operation, codec.parse(body), binary=codec.binary)
         except WrongType as error:
-            raise Refusal(MALFORMED, problem=str(error)) from error
+            raise ServiceError(MALFORMED, problem=str(error)) from error
 
     def _check_blocks(self, blocks: list[dict[str, Any]]) -> None:
         """Raise where blocks break the service's model; those of an analysis may have all that others have."""
@@ -283,7 +283,7 @@ class _Body:
 class _Guard:
     """Refuses requests of web pages on every path, whether there is something or not."""
 
-    def __init__(self, app: ASGIApp, rules: Rules) -> None:
+    def __init__(self, app: ASGIApp, rules: OriginRules) -> None:
         self._app = app
         self._rules = rules
 
@@ -293,27 +293,29 @@ class _Guard:
             await self._app(scope, receive, send)
             return
         request = Request(scope, receive)
-        with contextlib.suppress(Refusal):
+        with contextlib.suppress(ServiceError):
             await wire.read_body(request)
         logger.warning("%s %s: %s", ascii(request.method)[:40], ascii(request.url.path)[:200], ascii(reason))
         if request.url.path.startswith(f"{control.PREFIX}/"):
             response: Response = control.refused(reason)
         else:
-            response = wire.error(Refusal(WEB_PAGE, problem=reason), wire.codec_of(request))
+            response = wire.error(ServiceError(WEB_PAGE, problem=reason), wire.codec_of(request))
         await response(scope, receive, send)
 
 
 async def _no_such_thing(request: Request, exception: Exception) -> Response:
     """Answer what Starlette refuses: an unknown path, or a method that a path does not take."""
-    with contextlib.suppress(Refusal):
+    with contextlib.suppress(ServiceError):
         await wire.read_body(request)
     path, method = ascii(request.url.path)[:200], ascii(request.method)[:40]
     if isinstance(exception, HTTPException) and exception.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
-        return wire.error(Refusal(NO_SUCH_METHOD, path=path, method=method), wire.codec_of(request), exception.headers)
-    return wire.error(Refusal(NO_SUCH_PAGE, path=path), wire.codec_of(request))
+        return wire.error(
+            ServiceError(NO_SUCH_METHOD, path=path, method=method), wire.codec_of(request), exception.headers
+        )
+    return wire.error(ServiceError(NO_SUCH_PAGE, path=path), wire.codec_of(request))
 
 
 async def _defect(request: Request, exception: Exception) -> Response:
     """Answer after an error that nobody foresaw; the server logs it with its traceback."""
     problem = f"The emulator has a defect: {type(exception).__name__}"
-    return wire.error(Refusal(INTERNAL_ERROR, problem=problem), wire.codec_of(request))
+    return wire.error(ServiceError(INTERNAL_ERROR, problem=problem), wire.codec_of(request))

@@ -18,7 +18,7 @@ MIB = 1024**2
 
 
 @dataclass(frozen=True)
-class Bounds:
+class ReadingLimits:
     """What reading may cost. Times are seconds by the clock where nothing else is said, memory is resident.
 
     Measured on this project's own reader: 145 to 240 MiB after the start, 400 to 780 while it reads a photo of 12
@@ -55,12 +55,12 @@ class Bounds:
     answer_bytes: int = 64 * MIB
 
 
-def spawn(reader: str = OWN_READER, bounds: Bounds | None = None) -> subprocess.Popen[bytes]:
+def spawn(reader: str = OWN_READER, bounds: ReadingLimits | None = None) -> subprocess.Popen[bytes]:
     """Start a process that reads with ``reader``, a factory as ``module:name``. Raises ``OSError``.
 
     It ends when its standard input does.
     """
-    bounds = bounds or Bounds()
+    bounds = bounds or ReadingLimits()
     # -P: a document's folder, or any other that the server was started in, is no place to import from.
     command = [sys.executable, "-P", "-m", "photo_worker.devkit.textract.reading_process"]
     return subprocess.Popen(

@@ -13,6 +13,7 @@ from uuid import uuid4
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 
+from photo_worker.devkit.textract.admission import Room
 from photo_worker.devkit.textract.codecs import CBOR, JSON, Codec
 from photo_worker.devkit.textract.failures import (
     INCOMPLETE_SIGNATURE,
@@ -22,10 +23,9 @@ from photo_worker.devkit.textract.failures import (
     PROVISIONED_THROUGHPUT_EXCEEDED,
     REQUEST_TIMEOUT,
     UNKNOWN_OPERATION,
-    Refusal,
+    ServiceError,
 )
 from photo_worker.devkit.textract.model import TextractModel
-from photo_worker.devkit.textract.waiting import Room
 
 REASON_HEADER = "x-emulator-reason"
 RPC_V2_PREFIX = "/service/"
@@ -98,13 +98,13 @@ async def read_body(request: Request, room: Room | None = None) -> bytes | None:
                     if size > DRAIN_LIMIT_BYTES:
                         break
     except ClientDisconnect as error:
-        raise Refusal(MALFORMED, problem="the request is cut off") from error
+        raise ServiceError(MALFORMED, problem="the request is cut off") from error
     except TimeoutError as error:
-        raise Refusal(REQUEST_TIMEOUT, seconds=BODY_SECONDS) from error
+        raise ServiceError(REQUEST_TIMEOUT, seconds=BODY_SECONDS) from error
     if size > BODY_LIMIT_BYTES:
         return None
     if crowded:
-        raise Refusal(PROVISIONED_THROUGHPUT_EXCEEDED, "other requests of many bytes arrive")
+        raise ServiceError(PROVISIONED_THROUGHPUT_EXCEEDED, "other requests of many bytes arrive")
     return bytes(kept)
 
 
@@ -124,7 +124,7 @@ def operation_of(request: Request, model: TextractModel) -> str:
     target = request.headers.get("x-amz-target", "")
     prefix, _, operation = target.partition(".")
     if prefix != model.target_prefix or operation not in model.operations:
-        raise Refusal(UNKNOWN_OPERATION, target=_ascii(repr(target)) if target else "without X-Amz-Target")
+        raise ServiceError(UNKNOWN_OPERATION, target=_ascii(repr(target)) if target else "without X-Amz-Target")
     return operation
 
 
@@ -135,17 +135,19 @@ def require_content_type(request: Request, codec: Codec) -> None:
     """
     given = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if codec.binary and given != codec.content_type:
-        raise Refusal(MALFORMED, problem=f"The body's type is {_ascii(given) or 'not given'}, not {codec.content_type}")
+        raise ServiceError(
+            MALFORMED, problem=f"The body's type is {_ascii(given) or 'not given'}, not {codec.content_type}"
+        )
 
 
 def _operation_of_path(request: Request, model: TextractModel) -> str:
     path = request.url.path
     # The specification has servers look at the header before anything else.
     if codec_of(request) is not CBOR:
-        raise Refusal(NO_SUCH_PAGE, f"the header smithy-protocol is not {CBOR.name}", path=_ascii(path))
+        raise ServiceError(NO_SUCH_PAGE, f"the header smithy-protocol is not {CBOR.name}", path=_ascii(path))
     service, _, operation = path.removeprefix(RPC_V2_PREFIX).partition("/operation/")
     if service != model.target_prefix or operation not in model.operations:
-        raise Refusal(UNKNOWN_OPERATION, target=_ascii(path))
+        raise ServiceError(UNKNOWN_OPERATION, target=_ascii(path))
     return operation
 
 
@@ -153,14 +155,14 @@ def require_signature(request: Request) -> None:
     """Raise where a request is not signed at all, or its signature lacks a part."""
     authorization = request.headers.get("authorization", "").strip()
     if not authorization:
-        raise Refusal(MISSING_AUTHENTICATION)
+        raise ServiceError(MISSING_AUTHENTICATION)
     given = {
         name.strip() for name, _, value in map(_assignment, authorization.partition(" ")[2].split(",")) if value.strip()
     }
     lacking = [part for part in _SIGNATURE_PARTS if part not in given]
     if lacking:
         problem = " ".join(f"Authorization header requires '{part}' parameter." for part in lacking)
-        raise Refusal(INCOMPLETE_SIGNATURE, problem=problem)
+        raise ServiceError(INCOMPLETE_SIGNATURE, problem=problem)
 
 
 def answer(content: bytes, codec: Codec) -> Response:
@@ -168,7 +170,7 @@ def answer(content: bytes, codec: Codec) -> Response:
     return Response(content, media_type=codec.content_type, headers={**_request_id(), **codec.headers})
 
 
-def error(refusal: Refusal, codec: Codec = JSON, headers: Mapping[str, str] | None = None) -> Response:
+def error(refusal: ServiceError, codec: Codec = JSON, headers: Mapping[str, str] | None = None) -> Response:
     """Return an error.
 
     What it does not say, and what a developer wants to know, is in a header of the emulator's own.

@@ -15,7 +15,7 @@ from typing import Any
 from photo_worker.ocr.analysis import request
 from photo_worker.ocr.analysis.forms import Field, find_fields
 from photo_worker.ocr.analysis.passages import Page
-from photo_worker.ocr.analysis.queries import answer
+from photo_worker.ocr.analysis.queries import answer_query
 from photo_worker.ocr.analysis.reading import PageReading
 from photo_worker.ocr.analysis.regions import KINDS, Region, find_regions
 from photo_worker.ocr.analysis.request import Analysis, Query
@@ -136,7 +136,7 @@ class _Analysis:
 
     def _answered(self, query: Query) -> list[Block]:
         block: Block = {"BlockType": "QUERY", "Id": self._ids.next("query")}
-        found = answer(query.text, self._page, self._fields, self._regions)
+        found = answer_query(query.text, self._page, self._fields, self._regions)
         if found is None:
             return [block | {"Query": query.as_json()}]
         result: Block = {

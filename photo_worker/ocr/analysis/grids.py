@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
-from photo_worker.ocr.analysis.shapes import Box, Rule, around
+from photo_worker.ocr.analysis.shapes import Box, RulingLine, around
 
 # Rules touch within this many letter heights, and those of one direction that are closer are one line of the grid.
 _TOUCH = 0.6
@@ -96,15 +96,15 @@ class Grid:
             yield row - 1, column
 
 
-def find_grids(horizontal: Sequence[Rule], vertical: Sequence[Rule], letter: float) -> list[Grid]:
+def find_grids(horizontal: Sequence[RulingLine], vertical: Sequence[RulingLine], letter: float) -> list[Grid]:
     """Return a grid for every group of rules that touch each other, from top to bottom."""
     grids = (_grid(across, down, letter) for across, down in _groups(horizontal, vertical, _TOUCH * letter))
     return sorted((grid for grid in grids if grid), key=lambda grid: (grid.ys[0], grid.xs[0]))
 
 
 def _groups(
-    horizontal: Sequence[Rule], vertical: Sequence[Rule], near: float
-) -> Iterable[tuple[list[Rule], list[Rule]]]:
+    horizontal: Sequence[RulingLine], vertical: Sequence[RulingLine], near: float
+) -> Iterable[tuple[list[RulingLine], list[RulingLine]]]:
     import numpy as np
 
     if not horizontal or not vertical:
@@ -132,7 +132,7 @@ def _groups(
             yield [horizontal[row] for row in sorted(rows)], [vertical[column] for column in sorted(columns)]
 
 
-def _grid(across: list[Rule], down: list[Rule], letter: float) -> Grid | None:
+def _grid(across: list[RulingLine], down: list[RulingLine], letter: float) -> Grid | None:
     whole = around(rule.box for rule in (*across, *down))
     ys = _lines([(rule.box.centre[1], rule) for rule in across], whole.top, whole.bottom, letter)
     xs = _lines([(rule.box.centre[0], rule) for rule in down], whole.left, whole.right, letter)
@@ -157,10 +157,10 @@ def _grid(across: list[Rule], down: list[Rule], letter: float) -> Grid | None:
 
 
 def _lines(
-    placed: list[tuple[float, Rule]], first: float, last: float, letter: float
-) -> list[tuple[float, list[Rule]]]:
+    placed: list[tuple[float, RulingLine]], first: float, last: float, letter: float
+) -> list[tuple[float, list[RulingLine]]]:
     """Return the grid's lines in one direction, with the rules on each; open sides have a line without rules."""
-    lines: list[tuple[list[float], list[Rule]]] = []
+    lines: list[tuple[list[float], list[RulingLine]]] = []
     for place, rule in sorted(placed, key=lambda each: each[0]):
         if lines and place - sum(lines[-1][0]) / len(lines[-1][0]) <= _ONE_LINE * letter:
             lines[-1][0].append(place)
@@ -175,7 +175,7 @@ def _lines(
     return found
 
 
-def _cover(rules: Sequence[Rule], start: float, end: float, *, down: bool) -> float:
+def _cover(rules: Sequence[RulingLine], start: float, end: float, *, down: bool) -> float:
     """Return which share of a border from ``start`` to ``end`` rules lie along."""
     stretches = sorted((rule.box.top, rule.box.bottom) if down else (rule.box.left, rule.box.right) for rule in rules)
     covered, reached = 0.0, start

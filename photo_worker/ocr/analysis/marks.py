@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 
 from photo_worker.ocr.analysis.areas import find_areas
 from photo_worker.ocr.analysis.check_boxes import find_check_boxes
-from photo_worker.ocr.analysis.rules import find_rules
-from photo_worker.ocr.analysis.shapes import Box, CheckBox, Rule
+from photo_worker.ocr.analysis.ruling_lines import find_ruling_lines
+from photo_worker.ocr.analysis.shapes import Box, CheckBox, RulingLine
 from photo_worker.ocr.layout import Line
 
 if TYPE_CHECKING:
@@ -35,8 +35,8 @@ class PageMarks:
 
     width: float
     height: float
-    horizontal: tuple[Rule, ...] = ()
-    vertical: tuple[Rule, ...] = ()
+    horizontal: tuple[RulingLine, ...] = ()
+    vertical: tuple[RulingLine, ...] = ()
     bands: tuple[Box, ...] = ()
     rectangles: tuple[Box, ...] = ()
     check_boxes: tuple[CheckBox, ...] = ()
@@ -64,7 +64,7 @@ def find_marks(straight: Image.Image, lines: Sequence[Line]) -> PageMarks:
     ]
     letter = _letter(words, page.width, page.height)
     grey = np.asarray(page.convert("L"))
-    horizontal, vertical = find_rules(grey, words, letter)
+    horizontal, vertical = find_ruling_lines(grey, words, letter)
     check_boxes = find_check_boxes(grey, words, letter)
     horizontal, vertical = (
         [rule for rule in rules if not any(_is_side(rule.box, mark.box, letter) for mark in check_boxes)]
@@ -96,7 +96,7 @@ def _scaled(box: Box, by: float) -> Box:
     return box if by == 1 else Box(*(edge * by for edge in box))
 
 
-def _ordered(rules: Sequence[Rule]) -> list[Rule]:
+def _ordered(rules: Sequence[RulingLine]) -> list[RulingLine]:
     return sorted(rules, key=lambda rule: (rule.box.top, rule.box.left))
 
 
@@ -106,7 +106,7 @@ def _is_side(rule: Box, mark: Box, letter: float) -> bool:
     return held.holds(rule.left, rule.top) and held.holds(rule.right, rule.bottom)
 
 
-def _rectangles(horizontal: Sequence[Rule], vertical: Sequence[Rule], letter: float) -> list[Box]:
+def _rectangles(horizontal: Sequence[RulingLine], vertical: Sequence[RulingLine], letter: float) -> list[Box]:
     """Return frames that two horizontal and two vertical rules of their own make."""
     near = 0.6 * letter
     horizontal = sorted(horizontal, key=lambda rule: -rule.box.width)[:_MOST_SIDES]

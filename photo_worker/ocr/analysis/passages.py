@@ -9,7 +9,7 @@ from functools import cached_property
 from statistics import median
 
 from photo_worker.ocr.analysis.reading import PageReading
-from photo_worker.ocr.analysis.shapes import Box, Rule, around
+from photo_worker.ocr.analysis.shapes import Box, RulingLine, around
 from photo_worker.ocr.analysis.table_model import WordPlace
 from photo_worker.ocr.engine import EngineWord
 
@@ -157,12 +157,12 @@ class Page:
         return any(rule.box.top <= middle <= rule.box.bottom for rule in rules)
 
     @cached_property
-    def _horizontal(self) -> Sequence[Rule]:
+    def _horizontal(self) -> Sequence[RulingLine]:
         marks = self.reading.marks
         return sorted(marks.horizontal, key=lambda rule: rule.box.centre[1]) if marks else ()
 
     @cached_property
-    def _vertical(self) -> Sequence[Rule]:
+    def _vertical(self) -> Sequence[RulingLine]:
         marks = self.reading.marks
         return sorted(marks.vertical, key=lambda rule: rule.box.centre[0]) if marks else ()
 
@@ -182,7 +182,7 @@ def overlap(first: float, last: float, other_first: float, other_last: float) ->
     return (min(last, other_last) - max(first, other_first)) / shorter
 
 
-def _between(rules: Sequence[Rule], first: float, last: float, *, axis: int) -> Sequence[Rule]:
+def _between(rules: Sequence[RulingLine], first: float, last: float, *, axis: int) -> Sequence[RulingLine]:
     """Return the rules whose middle lies between two places, of rules in the order of their middles."""
     begin = bisect_right(rules, first, key=lambda rule: rule.box.centre[axis])
     return rules[begin : bisect_left(rules, last, key=lambda rule: rule.box.centre[axis])]

@@ -32,14 +32,14 @@ _WORD = re.compile(r"[^\W_]+")
 
 
 @dataclass(frozen=True)
-class Answer:
+class QueryResult:
     """The words that answer a query, and how sure that is, 0 to 1."""
 
     words: tuple[WordPlace, ...]
     confidence: float
 
 
-def answer(question: str, page: Page, fields: Sequence[Field], regions: Sequence[Region]) -> Answer | None:
+def answer_query(question: str, page: Page, fields: Sequence[Field], regions: Sequence[Region]) -> QueryResult | None:
     """Return what answers a question, or None where nothing on the page clearly does."""
     asked = _meaning(question)
     if asked == _TITLE:
@@ -49,12 +49,12 @@ def answer(question: str, page: Page, fields: Sequence[Field], regions: Sequence
     if len({page.text(field.value) for field in found}) != 1:
         # Of several fields with one label, the question does not say which is meant.
         return None
-    return Answer(found[0].value, found[0].confidence)
+    return QueryResult(found[0].value, found[0].confidence)
 
 
-def _of_title(page: Page, title: Region) -> Answer:
+def _of_title(page: Page, title: Region) -> QueryResult:
     words = tuple((line, number) for line in title.lines for number in range(len(page.reading.lines[line])))
-    return Answer(words, title.confidence * page.confidence(words))
+    return QueryResult(words, title.confidence * page.confidence(words))
 
 
 def _meaning(text: str) -> frozenset[str]:

@@ -57,7 +57,7 @@ def around(boxes: Iterable[Box]) -> Box:
 
 
 @dataclass(frozen=True)
-class Rule:
+class RulingLine:
     """A ruling line. ``box`` is as thick as the line is; ``solid`` is the share of its length that has ink (0 to 1)."""
 
     box: Box

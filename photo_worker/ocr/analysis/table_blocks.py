@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from photo_worker.ocr.analysis.shapes import Box
-from photo_worker.ocr.analysis.table_model import Cell, MergedCell, Passage, Table
+from photo_worker.ocr.analysis.table_model import Cell, MergedCell, Table, TableText
 
 Block = dict[str, Any]
 
@@ -122,7 +122,7 @@ class _Making:
             block["EntityTypes"] = [cell.role]
         return block
 
-    def _passage(self, kind: str, passage: Passage) -> Block:
+    def _passage(self, kind: str, passage: TableText) -> Block:
         return {
             "BlockType": kind,
             "Confidence": self._confidence(passage.confidence),

@@ -51,7 +51,7 @@ class MergedCell:
 
 
 @dataclass(frozen=True)
-class Passage:
+class TableText:
     """A table's title or footer."""
 
     box: Box
@@ -68,8 +68,8 @@ class Table:
     columns: int
     cells: tuple[Cell, ...]
     merged: tuple[MergedCell, ...] = ()
-    titles: tuple[Passage, ...] = ()
-    footers: tuple[Passage, ...] = ()
+    titles: tuple[TableText, ...] = ()
+    footers: tuple[TableText, ...] = ()
     kind: TableKind = "STRUCTURED_TABLE"
     confidence: float = 1.0
 

@@ -11,9 +11,9 @@ import re
 from collections.abc import Sequence
 from dataclasses import replace
 
-from photo_worker.ocr.analysis.shapes import Box, Rule, around
+from photo_worker.ocr.analysis.shapes import Box, RulingLine, around
 from photo_worker.ocr.analysis.table_drafts import Draft
-from photo_worker.ocr.analysis.table_model import Cell, CellRole, MergedCell, Passage
+from photo_worker.ocr.analysis.table_model import Cell, CellRole, MergedCell, TableText
 from photo_worker.ocr.analysis.table_words import Placed, rows_of
 
 _SUMMARY = re.compile(r"(?i)^(grand |sub-?|sub )?(total|sum|summe|gesamt|somme|totale|balance)\b")
@@ -30,7 +30,7 @@ _MOST_SECTION_WORDS = 4
 
 
 def roles_of(
-    draft: Draft, words: Sequence[Placed], rules: Sequence[Rule], bands: Sequence[Box], letter: float
+    draft: Draft, words: Sequence[Placed], rules: Sequence[RulingLine], bands: Sequence[Box], letter: float
 ) -> list[CellRole | None]:
     """Return the role of each row."""
     held = draft.words_by_cell(words)
@@ -100,7 +100,7 @@ def _tinted(draft: Draft, row: int, bands: Sequence[Box], letter: float) -> bool
     return sum(band.shared(box) for band in behind) >= 0.5 * box.area
 
 
-def _set_off(draft: Draft, rules: Sequence[Rule], letter: float) -> bool:
+def _set_off(draft: Draft, rules: Sequence[RulingLine], letter: float) -> bool:
     """Tell whether the last row stands under a rule of its own in a body without rules."""
     near = 0.7 * letter
     drawn = [
@@ -114,13 +114,15 @@ def _set_off(draft: Draft, rules: Sequence[Rule], letter: float) -> bool:
     return len(drawn) >= 3 and drawn[-1] and not any(drawn[1:-1])
 
 
-def titles_of(draft: Draft, words: Sequence[Placed], roles: Sequence[CellRole | None], letter: float) -> list[Passage]:
+def titles_of(
+    draft: Draft, words: Sequence[Placed], roles: Sequence[CellRole | None], letter: float
+) -> list[TableText]:
     """Return the table's title: its own first row, or the short text closely above it."""
     if roles[0] == "TABLE_TITLE":
         held = draft.words_by_cell(words)
         inside = [word for column in range(draft.columns) for word in held.get((0, column), [])]
         box = Box(draft.xs[0], draft.ys[0], draft.xs[-1], draft.ys[1])
-        return [Passage(box, tuple(word.place for word in inside), draft.confidence)]
+        return [TableText(box, tuple(word.place for word in inside), draft.confidence)]
     above = [
         row
         for row in _lines_beside(draft, words, letter)
@@ -141,7 +143,7 @@ def titles_of(draft: Draft, words: Sequence[Placed], roles: Sequence[CellRole | 
     return [_passage(lines, sure)]
 
 
-def footers_of(draft: Draft, words: Sequence[Placed], letter: float) -> list[Passage]:
+def footers_of(draft: Draft, words: Sequence[Placed], letter: float) -> list[TableText]:
     """Return the notes closely below the table that are marked as such."""
     found = []
     edge = draft.box.bottom
@@ -169,9 +171,9 @@ def _lines_beside(draft: Draft, words: Sequence[Placed], letter: float) -> list[
     return rows
 
 
-def _passage(rows: Sequence[Sequence[Placed]], sure: float) -> Passage:
+def _passage(rows: Sequence[Sequence[Placed]], sure: float) -> TableText:
     words = [word for row in rows for word in row]
     # As sure as its words were read, where it says what it is; half as sure where it only stands there.
     read = sum(word.confidence for word in words) / len(words)
     places = tuple(sorted(word.place for word in words))
-    return Passage(around(word.box for word in words), places, sure * read)
+    return TableText(around(word.box for word in words), places, sure * read)

@@ -17,7 +17,7 @@ from temporalio.api.enums.v1 import EventType
 from temporalio.client import WorkflowHistory
 
 from photo_worker.integrity.binding import MARKER_KEY
-from photo_worker.ports import ObjectStore, Recipe
+from photo_worker.ports import JobRecord, ObjectStore
 from tests.crash.real.site import World
 
 _AT_ONCE = 8
@@ -51,7 +51,7 @@ class Course:
 class Facts:
     """All that one world left behind. ``charges`` are by the document's s3:// name, as the emulator keeps them."""
 
-    rows: tuple[Recipe, ...]
+    rows: tuple[JobRecord, ...]
     objects: Mapping[str, Kept]
     courses: Mapping[str, Course]
     charges: Mapping[str, int]

@@ -17,21 +17,21 @@ from temporalio.worker import Replayer
 from photo_worker.bootstrap import workflow_types
 from photo_worker.contracts.keys import converted_key
 from photo_worker.integrity.finding import Severity
-from photo_worker.integrity.look import Means, Ports
+from photo_worker.integrity.inspector import InspectionConfig, InspectionPorts
 from photo_worker.integrity.rules import all_rules
-from photo_worker.integrity.survey import open_survey
+from photo_worker.integrity.scan import open_scanner
 from photo_worker.orchestration.converter import data_converter
 from photo_worker.policies import UNEXPECTED
-from photo_worker.ports import Recipe
+from photo_worker.ports import JobRecord
 from tests.crash.real.facts import Facts
 from tests.crash.violation import POLICIES, Violation
 
 
-async def broken_rules(ports: Ports) -> list[Violation]:
+async def broken_rules(ports: InspectionPorts) -> list[Violation]:
     """Return what the product's own check finds in a deployment at rest. Notices are no findings."""
-    means = Means(now=lambda: datetime.now(UTC), grace=timedelta(0), parallel=2)
-    async with open_survey(ports, means) as survey:
-        report = await survey.everything()
+    means = InspectionConfig(now=lambda: datetime.now(UTC), grace=timedelta(0), parallel=2)
+    async with open_scanner(ports, means) as scanner:
+        report = await scanner.scan_all()
     invariants = {rule.code: rule.invariant for rule in all_rules()}
     return [
         Violation(invariants[found.code], f"{found.code} at {found.where}: {found.problem}")
@@ -50,7 +50,7 @@ def wrong_charges(facts: Facts) -> Iterator[Violation]:
         yield Violation(3, f"{document} was read, and never charged: what is counted is not what happens")
 
 
-def _read_by(facts: Facts, row: Recipe) -> str:
+def _read_by(facts: Facts, row: JobRecord) -> str:
     """Return what OCR read of a job: the copy of its photo where it has one."""
     copy = converted_key(row.s3_raw_bucket, row.s3_raw_key, row.content_sha256)
     return f"s3://{row.s3_raw_bucket}/{copy if copy in facts.objects else row.s3_raw_key}"

@@ -68,7 +68,7 @@ class Services:
     async def _start(self, service: Service, began: float) -> None:
         plan = await asyncio.to_thread(service.plan, self._record, self._stack.paths)
         child = await self._nursery.program(plan)
-        while not await asyncio.to_thread(service.answers, self._record):
+        while not await asyncio.to_thread(service.is_alive, self._record):
             if not child.alive:
                 # Postgres' processes outlive their first one for a moment, and keep the data.
                 child = await self._nursery.program(plan)

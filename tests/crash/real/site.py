@@ -27,13 +27,13 @@ from temporalio.service import RPCError, RPCStatusCode
 
 from photo_worker.config import Settings, load_settings, read_environment
 from photo_worker.integrity.binding import bind
-from photo_worker.integrity.look import Ports
+from photo_worker.integrity.inspector import InspectionPorts
 from photo_worker.jobs import JobService
 from photo_worker.orchestration.connection import connect
 from photo_worker.orchestration.temporal import TemporalOrchestrator
-from photo_worker.ports import ObjectStore, RecipeRepository, WorkflowOrchestrator
+from photo_worker.ports import JobRepository, ObjectStore, WorkflowOrchestrator
 from photo_worker.sources import Source
-from photo_worker.storage.postgres import PostgresRecipeRepository, make_pool
+from photo_worker.storage.postgres import PostgresJobRepository, make_pool
 from photo_worker.storage.s3_boto import BotoObjectStore, make_client
 from tests.crash.real.arming import Arm
 from tests.crash.real.processes import Child, Nursery, variables_for
@@ -67,7 +67,7 @@ class World:
     name: str
     variables: dict[str, str]
     settings: Settings
-    repository: RecipeRepository
+    repository: JobRepository
     orchestrator: WorkflowOrchestrator
     service: JobService
     scale: Scale
@@ -85,9 +85,9 @@ class World:
         return self.settings.s3_bucket
 
     @property
-    def ports(self) -> Ports:
+    def ports(self) -> InspectionPorts:
         """What the product's own check looks at."""
-        return Ports(self.store, self.repository, self.orchestrator, self.bucket)
+        return InspectionPorts(self.store, self.repository, self.orchestrator, self.bucket)
 
     async def worker(self, arm: Arm | None = None, **variables: str) -> Child:
         """Start a worker process; ``arm`` says where it dies."""
@@ -154,7 +154,7 @@ class Site:
         )
         settings = load_settings(read_environment(variables, None))
         pool = make_pool(database_named(server, database), max_size=2)
-        repository = PostgresRecipeRepository(pool)
+        repository = PostgresJobRepository(pool)
         orchestrator = TemporalOrchestrator(self.client, settings.temporal_task_queue)
         await asyncio.to_thread(bind, self.store, repository, bucket)
         service = JobService(self.store, repository, orchestrator, bucket)

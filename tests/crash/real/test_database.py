@@ -137,15 +137,15 @@ async def cut_inside(world: World, cutter: Cutter, job_id: UUID) -> None:
             cutter.go_on.set()
             async with await psycopg.AsyncConnection.connect(
                 world.variables["DATABASE_URL"], autocommit=True
-            ) as looker:
-                while not await waiting(looker):  # noqa: ASYNC110 - the server tells nobody
+            ) as inspector:
+                while not await waiting(inspector):  # noqa: ASYNC110 - the server tells nobody
                     await asyncio.sleep(0.02)
             cutter.cut.set()
             await cutter.done.wait()
 
 
-async def waiting(looker: psycopg.AsyncConnection) -> int:
+async def waiting(inspector: psycopg.AsyncConnection) -> int:
     """Return how many of the product's statements wait for a row."""
-    found = await (await looker.execute(_WAITS_FOR_A_ROW)).fetchone()
+    found = await (await inspector.execute(_WAITS_FOR_A_ROW)).fetchone()
     assert found
     return int(found[0])

@@ -9,10 +9,10 @@ from typing import Any, TypeAlias
 from uuid import UUID
 
 from photo_worker.errors import PhotoWorkerError
-from photo_worker.integrity.erase import Erasure
-from photo_worker.integrity.look import Looker, Means, Ports
+from photo_worker.integrity.erasure import Erasure
+from photo_worker.integrity.inspector import InspectionConfig, InspectionPorts, JobInspector
 from photo_worker.integrity.repair import Repairer
-from photo_worker.integrity.survey import Survey
+from photo_worker.integrity.scan import Scanner
 from photo_worker.jobs import JobService
 from photo_worker.sources import Source
 from photo_worker.temporal_errors import TemporalUnavailable
@@ -37,15 +37,15 @@ class Tools:
 
     async def repair(self) -> None:
         """Check the whole deployment and mend what is safe, as ``photo-worker check --repair`` does."""
-        ports = Ports(self.store, self.rows, self.orchestrator, BUCKET)
-        means = Means(now=self._now, wait=self._wait, grace=timedelta(0), parallel=1)
-        survey = Survey(Looker(ports, means, Inline(1)))
-        report = await survey.everything()
+        ports = InspectionPorts(self.store, self.rows, self.orchestrator, BUCKET)
+        means = InspectionConfig(now=self._now, wait=self._wait, grace=timedelta(0), parallel=1)
+        scanner = Scanner(JobInspector(ports, means, Inline(1)))
+        report = await scanner.scan_all()
 
         async def erase(job_id: UUID) -> None:
             await self.erasure.erase(job_id)
 
-        await Repairer(survey, erase=erase).mend(report, say=lambda step: None)
+        await Repairer(scanner, erase=erase).repair(report, say=lambda step: None)
         if any(finding.repair for finding in report.findings):
             # The command says what is left, and ends with 1.
             raise TemporalUnavailable(target="memory", reason="something could not be mended yet")
@@ -131,7 +131,7 @@ class Console:
 
         command.strands.append(self.world.spawn(process, process.name, lambda: run_async(attempt)))
 
-    def again(self) -> bool:
+    def reinspect(self) -> bool:
         """Give the commands again that nobody works at any more; tell whether there were any."""
         found = [one for one in self.commands if not one.ended and not one.in_hand and one.tries < one.most]
         if found:
@@ -145,7 +145,7 @@ class Console:
         """Let everything come to its end: commands given again, then paused processes going on."""
         while True:
             self.world.run()
-            if self.again():
+            if self.reinspect():
                 continue
             if not self.world.resume():
                 return

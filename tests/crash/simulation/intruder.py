@@ -12,12 +12,12 @@ from uuid import UUID
 
 from photo_worker.errors import BucketBoundElsewhere, BucketNotBound, PhotoWorkerError
 from photo_worker.integrity.binding import bind
-from photo_worker.integrity.erase import Erasure
-from photo_worker.integrity.look import Looker, Means, Ports
+from photo_worker.integrity.erasure import Erasure
+from photo_worker.integrity.inspector import InspectionConfig, InspectionPorts, JobInspector
 from photo_worker.integrity.repair import Repairer
-from photo_worker.integrity.survey import Survey
-from photo_worker.ports import RecipeOcr
-from photo_worker.storage.memory import MemoryRecipeRepository
+from photo_worker.integrity.scan import Scanner
+from photo_worker.ports import OcrRecord
+from photo_worker.storage.memory import MemoryJobRepository
 from tests.crash.simulation.gate import Inline
 from tests.crash.simulation.world import BUCKET, SimulatedOrchestrator, World
 from tests.crash.violation import Violation
@@ -40,7 +40,7 @@ class Intruder:
         self._own = World(seed=1)
         self._own.gate.quiet = True
         self._own.store = world.store
-        self._unbound = MemoryRecipeRepository(now=lambda: world.now, patience_seconds=0)
+        self._unbound = MemoryJobRepository(now=lambda: world.now, patience_seconds=0)
         world.store.ensure_bucket(OWN_BUCKET)
         bind(world.store, self._own.rows, OWN_BUCKET)
         self.broken: list[Violation] = []
@@ -88,30 +88,30 @@ class Intruder:
             return
         self.broken.append(Violation(4, "another deployment is let into the bucket"))
 
-    def _erasure(self, rows: MemoryRecipeRepository, bucket: str) -> Erasure:
+    def _erasure(self, rows: MemoryJobRepository, bucket: str) -> Erasure:
         return Erasure(self._world.store, rows, SimulatedOrchestrator(self._own), bucket)
 
-    async def _check(self, rows: MemoryRecipeRepository) -> None:
+    async def _check(self, rows: MemoryJobRepository) -> None:
         orchestrator = SimulatedOrchestrator(self._own)
-        ports = Ports(self._world.store, rows, orchestrator, BUCKET)
+        ports = InspectionPorts(self._world.store, rows, orchestrator, BUCKET)
         # A check that waits for nothing and takes nothing for young is the one that deletes most.
-        means = Means(now=lambda: self._world.now, wait=_at_once, grace=timedelta(0), parallel=1)
-        survey = Survey(Looker(ports, means, Inline(1)))
-        report = await survey.everything()
+        means = InspectionConfig(now=lambda: self._world.now, wait=_at_once, grace=timedelta(0), parallel=1)
+        scanner = Scanner(JobInspector(ports, means, Inline(1)))
+        report = await scanner.scan_all()
         erasure = self._erasure(rows, BUCKET)
 
         async def erase(job_id: UUID) -> None:
             await erasure.erase(job_id)
 
         with suppress(PhotoWorkerError):
-            await Repairer(survey, erase=erase).mend(report, say=lambda step: None)
+            await Repairer(scanner, erase=erase).repair(report, say=lambda step: None)
 
     async def _erase_own(self) -> None:
         """Erase jobs of the own bucket whose rows name every object of this one."""
         for key in self._objects():
-            rows = MemoryRecipeRepository(now=lambda: self._world.now, patience_seconds=0)
+            rows = MemoryJobRepository(now=lambda: self._world.now, patience_seconds=0)
             rows._deployment = self._own.rows.deployment_id()
-            ocr = RecipeOcr(BUCKET, key, key, "textract", "1.0", 1)
+            ocr = OcrRecord(BUCKET, key, key, "textract", "1.0", 1)
             for job_id in (_OTHER_JOB, self._job_id):
                 rows.queue(job_id, bucket=BUCKET, key=key)
                 rows.succeed(job_id, bucket=BUCKET, key=key, sha256=_SHA256, ocr=ocr)

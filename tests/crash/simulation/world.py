@@ -32,7 +32,7 @@ from photo_worker.jobs import JobService
 from photo_worker.ocr.textract import TextractBackend
 from photo_worker.orchestration.converter import ContractPayloadConverter
 from photo_worker.ports import JobHandle, QueueState, WorkflowState
-from photo_worker.storage.memory import MemoryObjectStore, MemoryRecipeRepository
+from photo_worker.storage.memory import MemoryJobRepository, MemoryObjectStore
 from photo_worker.workflows.image import ImageProcessingWorkflow
 from tests.crash.simulation.answers import ROWS, STORE, TEMPORAL, TEXTRACT
 from tests.crash.simulation.gate import (
@@ -80,7 +80,7 @@ class World:
         self.versions = versions
         self.store = MemoryObjectStore(now=lambda: self.now, versions=versions)
         self.store.ensure_bucket(BUCKET)
-        self.rows = MemoryRecipeRepository(now=lambda: self.now, patience_seconds=0)
+        self.rows = MemoryJobRepository(now=lambda: self.now, patience_seconds=0)
         # As the first migration has left it; what is as old as the marker is no orphan.
         bind(self.store, self.rows, BUCKET)
         self.now += timedelta(seconds=1)

@@ -63,7 +63,7 @@ class Fleet:
         self._resuming.add(task)
         task.add_done_callback(self._resuming.discard)
 
-    async def mend(self) -> None:
+    async def repair(self) -> None:
         """Replace workers that have ended by themselves.
 
         One that starts while a service is away does so, and is started again by whoever runs it; no other should.
@@ -80,7 +80,7 @@ class Fleet:
     async def drain(self, seconds: float) -> None:
         """Let everybody go on and finish."""
         await asyncio.gather(*self._resuming)
-        await self.mend()
+        await self.repair()
         await asyncio.gather(*(child.drain(seconds) for child in self._slots if child is not None))
 
     def _at(self, slot: int) -> Child:

@@ -11,7 +11,7 @@ from typing import TypeVar
 from uuid import UUID
 
 from photo_worker.errors import JobErased, JobMissing, PhotoWorkerError
-from photo_worker.integrity.erase import Erasure
+from photo_worker.integrity.erasure import Erasure
 from tests.crash.real import documents
 from tests.crash.real.site import World
 from tests.crash.soaking.schedule import Upload

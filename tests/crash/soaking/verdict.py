@@ -14,7 +14,7 @@ from temporalio.client import WorkflowHistory
 from photo_worker.activities.ocr import encode_response
 from photo_worker.contracts.keys import ocr_key
 from photo_worker.errors import UnreadableDocument
-from photo_worker.ports import Recipe
+from photo_worker.ports import JobRecord
 from tests.crash.real.documents import words_of
 from tests.crash.real.facts import Facts, gather
 from tests.crash.real.laws import broken_rules, leaks, too_many_attempts, unreplayable, wrong_charges
@@ -86,7 +86,7 @@ def _sound(users: Users) -> set[UUID]:
     return sound(users.accepted.values(), users.damaged)
 
 
-def _too_few(users: Users, rows: Mapping[UUID, Recipe]) -> Iterator[Violation]:
+def _too_few(users: Users, rows: Mapping[UUID, JobRecord]) -> Iterator[Violation]:
     """At least these have succeeded, whatever reasons the others were given."""
     wanted = _sound(users)
     succeeded = sum(job_id in rows and rows[job_id].status == "succeeded" for job_id in wanted)
@@ -94,7 +94,7 @@ def _too_few(users: Users, rows: Mapping[UUID, Recipe]) -> Iterator[Violation]:
         yield Violation(2, f"{succeeded} of the {len(wanted)} uploads that have no reason to fail have succeeded")
 
 
-def _conservation(users: Users, rows: Mapping[UUID, Recipe], facts: Facts) -> Iterator[Violation]:
+def _conservation(users: Users, rows: Mapping[UUID, JobRecord], facts: Facts) -> Iterator[Violation]:
     """Uploads = succeeded + failed + erased, and as many rows and closed workflows as jobs that are not erased."""
     expected = {job_id for job_id in users.accepted if job_id not in users.erased}
     for job_id in expected - set(rows):
@@ -107,7 +107,7 @@ def _conservation(users: Users, rows: Mapping[UUID, Recipe], facts: Facts) -> It
             yield Violation(10, f"the workflow of {job_id} is {status}")
 
 
-def _endings(users: Users, rows: Mapping[UUID, Recipe]) -> Iterator[Violation]:
+def _endings(users: Users, rows: Mapping[UUID, JobRecord]) -> Iterator[Violation]:
     """Each job ends succeeded, or failed with the reason that its own upload or user gave it.
 
     Whatever services and workers go through: nothing of it is a reason. So the jobs of a product that fails them all
@@ -131,13 +131,13 @@ def _endings(users: Users, rows: Mapping[UUID, Recipe]) -> Iterator[Violation]:
             yield Violation(2, f"{job_id} is still {row.status}")
 
 
-def _went_back(users: Users, rows: Mapping[UUID, Recipe], finals: Mapping[UUID, str]) -> Iterator[Violation]:
+def _went_back(users: Users, rows: Mapping[UUID, JobRecord], finals: Mapping[UUID, str]) -> Iterator[Violation]:
     for job_id, status in finals.items():
         if job_id in rows and rows[job_id].status != status and job_id not in users.erased:
             yield Violation(6, f"{job_id} was {status} and is {rows[job_id].status}")
 
 
-async def _texts(world: World, users: Users, rows: Mapping[UUID, Recipe], facts: Facts) -> list[Violation]:
+async def _texts(world: World, users: Users, rows: Mapping[UUID, JobRecord], facts: Facts) -> list[Violation]:
     """Hold each stored answer to the one that its document gets alone, byte for byte."""
     succeeded = {job_id: users.accepted[job_id].document for job_id, row in rows.items() if row.status == "succeeded"}
     stack = world.site.stack

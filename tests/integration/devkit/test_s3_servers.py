@@ -14,8 +14,8 @@ import pytest
 from botocore.exceptions import ClientError
 
 from photo_worker.devkit import s3_servers
-from photo_worker.devkit.lineup import services_of
 from photo_worker.devkit.ports import BLOCK
+from photo_worker.devkit.service_registry import select_services
 from photo_worker.devkit.stack import Stack
 from photo_worker.devkit.state import StackRecord
 from photo_worker.stack_errors import S3ServerMissing
@@ -44,7 +44,7 @@ def server(request: pytest.FixtureRequest) -> str:
 @pytest.fixture
 def stack(tmp_path: Path, server: str) -> Iterator[Stack]:
     """A stack of S3, SNS and SQS alone: the other services have nothing to do with which S3 there is."""
-    services = services_of(server, {"temporal", "postgres", "textract"})
+    services = select_services(server, {"temporal", "postgres", "textract"})
     stack = Stack(
         tmp_path / "home", f"t-{secrets.token_hex(4)}", base_port=0, s3=server, durable=False, services=services
     )

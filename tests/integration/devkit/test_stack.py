@@ -26,7 +26,7 @@ from photo_worker.devkit import database
 from photo_worker.devkit.layout import StackPaths
 from photo_worker.devkit.ports import free_base
 from photo_worker.devkit.postgres import User, reachable
-from photo_worker.devkit.readiness import NotEmptied
+from photo_worker.devkit.readiness import ResetFailed
 from photo_worker.devkit.stack import Stack
 from photo_worker.devkit.state import Processes
 from photo_worker.integrity.binding import MARKER_KEY
@@ -232,7 +232,7 @@ def test_the_life_of_a_stack(home: Path) -> None:
         with server(env) as connection:
             connection.execute(change)
         # Then a reset starts Postgres on new data, as it does where it cannot empty another service.
-        with pytest.raises(NotEmptied):
+        with pytest.raises(ResetFailed):
             database.empty(env)
         with server(env) as connection:
             connection.execute(undo)

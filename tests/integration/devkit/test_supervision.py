@@ -274,7 +274,7 @@ def test_up_replaces_a_stack_of_which_a_part_hangs(tmp_path: Path, name: str) ->
     hanging: list[int | None] = []
 
     class Hanging(Toy):
-        def check(self, record: StackRecord) -> None:
+        def probe_ready(self, record: StackRecord) -> None:
             if Processes.load(stack.paths).services[self.name].pid in hanging:
                 raise NotReady("the toy hangs")
 

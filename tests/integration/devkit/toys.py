@@ -17,7 +17,7 @@ import psutil
 
 from photo_worker.devkit.layout import StackPaths
 from photo_worker.devkit.plan import ServicePlan
-from photo_worker.devkit.readiness import NotEmptied, NotReady
+from photo_worker.devkit.readiness import NotReady, ResetFailed
 from photo_worker.devkit.stack import Stack
 from photo_worker.devkit.state import StackRecord
 
@@ -71,18 +71,18 @@ class Toy:
             discard=str(data) if self.discards else None,
         )
 
-    def load(self) -> None:
+    def warm_imports(self) -> None:
         return
 
-    def check(self, record: StackRecord) -> None:
+    def probe_ready(self, record: StackRecord) -> None:
         if self.mode == "never":
             raise NotReady("the toy does not want to")
 
-    def empty(self, record: StackRecord, paths: StackPaths) -> None:
+    def wipe(self, record: StackRecord, paths: StackPaths) -> None:
         if self.mode != "empties":
-            raise NotEmptied("the toy keeps what it has")
+            raise ResetFailed("the toy keeps what it has")
 
-    def answers(self, record: StackRecord) -> bool:
+    def is_alive(self, record: StackRecord) -> bool:
         try:
             socket.create_connection(("127.0.0.1", record.ports[self.uses[0]]), timeout=1).close()
         except OSError:

@@ -9,10 +9,10 @@ from uuid import uuid4
 import pytest
 
 from photo_worker.errors import ObjectMissing
-from photo_worker.storage.postgres import PostgresRecipeRepository, make_pool
+from photo_worker.storage.postgres import PostgresJobRepository, make_pool
 from photo_worker.storage.s3_boto import BotoObjectStore
+from tests.contracts.job_repository import RecipeRepositoryContract
 from tests.contracts.object_store import PAGE, ObjectStoreContract
-from tests.contracts.recipe_repository import RecipeRepositoryContract
 from tests.support.resources import empty
 
 if TYPE_CHECKING:
@@ -94,6 +94,6 @@ class TestBotoObjectStoreWithVersions(ObjectStoreContract):
 @pytest.mark.stack
 class TestPostgresRecipeRepository(RecipeRepositoryContract):
     @pytest.fixture
-    def repository(self, database_url: str) -> Iterator[PostgresRecipeRepository]:
+    def repository(self, database_url: str) -> Iterator[PostgresJobRepository]:
         with make_pool(database_url) as pool:
-            yield PostgresRecipeRepository(pool)
+            yield PostgresJobRepository(pool)

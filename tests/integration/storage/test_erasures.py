@@ -16,11 +16,11 @@ import pytest
 from photo_worker.contracts.keys import converted_key
 from photo_worker.errors import DatabaseUnavailable, JobErased
 from photo_worker.integrity.binding import MARKER_KEY, bind
-from photo_worker.integrity.erase import Erasure
+from photo_worker.integrity.erasure import Erasure
 from photo_worker.jobs import JobService
 from photo_worker.sources import Source
-from photo_worker.storage.memory import MemoryObjectStore, MemoryRecipeRepository
-from photo_worker.storage.postgres import PostgresRecipeRepository, make_pool
+from photo_worker.storage.memory import MemoryJobRepository, MemoryObjectStore
+from photo_worker.storage.postgres import PostgresJobRepository, make_pool
 from photo_worker.storage.s3_boto import BotoObjectStore
 from tests.support.sound import BUCKET, START, KnownWorkflows
 
@@ -56,7 +56,7 @@ def test_a_mark_waits_for_a_writer_that_has_not_seen_it(database_url: str) -> No
         psycopg.connect(database_url) as writer,
         ThreadPoolExecutor(1) as threads,
     ):
-        repository = PostgresRecipeRepository(pool)
+        repository = PostgresJobRepository(pool)
         writer.execute(INSERT, [job_id])
         marking = threads.submit(repository.mark_erased, job_id)
         waited = has_to_wait(marking, database_url)
@@ -72,7 +72,7 @@ def test_a_writer_that_waited_for_the_mark_sees_it(database_url: str) -> None:
     """Its statement began before the mark was there; what counts is what is there when it looks."""
     job_id = uuid4()
     with make_pool(database_url) as pool, psycopg.connect(database_url) as marker, ThreadPoolExecutor(1) as threads:
-        repository = PostgresRecipeRepository(pool)
+        repository = PostgresJobRepository(pool)
         marker.execute("SELECT pg_advisory_xact_lock(recipes_job_lock(%s))", [job_id])
         writing = threads.submit(repository.queue, job_id, bucket="photos", key="pie.jpg")
         assert has_to_wait(writing, database_url)
@@ -87,7 +87,7 @@ def test_a_writer_that_has_not_seen_the_mark_does_not_bring_the_job_back(databas
     """It commits only when the erasure has deleted the rows, or has to wait for it."""
     job_id = uuid4()
     with make_pool(database_url) as pool, psycopg.connect(database_url) as writer, ThreadPoolExecutor(1) as threads:
-        repository = PostgresRecipeRepository(pool)
+        repository = PostgresJobRepository(pool)
 
         def erase() -> None:
             repository.mark_erased(job_id)
@@ -109,7 +109,7 @@ def test_a_writer_that_begins_beside_the_mark_does_not_bring_the_job_back(databa
         psycopg.connect(database_url, application_name="photo-worker") as writer,
         ThreadPoolExecutor(1) as threads,
     ):
-        repository = PostgresRecipeRepository(pool)
+        repository = PostgresJobRepository(pool)
         marker.execute("SELECT pg_advisory_xact_lock(recipes_job_lock(%s))", [job_id])
         marker.execute("INSERT INTO erasures (job_digest) VALUES (recipes_job_digest(%s))", [job_id])
         writing = threads.submit(writer.execute, INSERT, [job_id])
@@ -141,7 +141,7 @@ class Meanwhile(MemoryObjectStore):
 class Place:
     """Submissions and erasures over the real rows."""
 
-    def __init__(self, repository: PostgresRecipeRepository, photo: Path) -> None:
+    def __init__(self, repository: PostgresJobRepository, photo: Path) -> None:
         self.repository = repository
         self.store = Meanwhile()
         workflows = KnownWorkflows(now=lambda: START)
@@ -164,7 +164,7 @@ class Place:
 @pytest.fixture
 def place(database_url: str, tmp_path: Path) -> Iterator[Place]:
     with make_pool(database_url) as pool:
-        yield Place(PostgresRecipeRepository(pool), tmp_path / "pie.png")
+        yield Place(PostgresJobRepository(pool), tmp_path / "pie.png")
 
 
 def test_a_photo_that_another_job_uses_stays(place: Place) -> None:
@@ -232,7 +232,7 @@ def test_no_object_outlives_its_job_behind_the_first_page_of_a_listing(s3_client
     store, job_id = BotoObjectStore(s3_client, page=2), uuid4()
     for number in range(5):
         store.put(bucket, f"tags/{job_id}/{number}.json", b"{}", content_type="application/json")
-    repository = MemoryRecipeRepository()
+    repository = MemoryJobRepository()
     bind(store, repository, bucket)
     erasure = Erasure(store, repository, KnownWorkflows(now=lambda: START), bucket)
     asyncio.run(erasure.erase(job_id))
@@ -268,7 +268,7 @@ async def test_copies_are_found_among_many_of_other_photos(
     if not older:
         s3_client.delete_object(Bucket=versioned_bucket, Key=mine[0])
     with make_pool(database_url) as pool:
-        repository = PostgresRecipeRepository(pool)
+        repository = PostgresJobRepository(pool)
         repository.start(job_id, bucket=place[0], key=place[1], sha256=before)
         repository.start(job_id, bucket=place[0], key=place[1], sha256=now, instead_of=before)
         if older:

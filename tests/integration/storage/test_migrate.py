@@ -29,7 +29,7 @@ from photo_worker.errors import (
 )
 from photo_worker.permission_errors import DatabaseForbidden
 from photo_worker.storage import migrate
-from photo_worker.storage.postgres import PostgresRecipeRepository, make_pool
+from photo_worker.storage.postgres import PostgresJobRepository, make_pool
 
 pytestmark = pytest.mark.stack
 
@@ -218,7 +218,7 @@ def test_of_rows_from_before_they_were_kept_not_all_hashes_are_known(empty_datab
             )
     migrate.upgrade(empty_database_url)
     with make_pool(empty_database_url) as pool:
-        repository = PostgresRecipeRepository(pool)
+        repository = PostgresJobRepository(pool)
         assert repository.earlier_hashes(old) == {""}
         # Its attempts go on under the new schema.
         repository.start(old, bucket="b", key=f"{old}.heic", sha256="c1", instead_of="c0")
@@ -381,7 +381,7 @@ def test_the_table_of_erasures_comes_to_a_database_with_jobs(empty_database_url:
         assert sorted(map(str, after)) == sorted(map(str, before))
         assert connection.execute("SELECT count(*) FROM erasures").fetchone() == (0,)
     with make_pool(empty_database_url) as pool:
-        repository = PostgresRecipeRepository(pool)
+        repository = PostgresJobRepository(pool)
         assert {row.id for row in repository.all()} == {job_id, done}
         repository.mark_erased(job_id)
         assert repository.is_erased(job_id)
@@ -393,7 +393,7 @@ def test_a_worker_of_the_release_before_goes_on_and_is_refused_as_well(database_
         for status in ("queued", "running", "succeeded"):
             assert previous_release(connection, job_id, status) == (job_id, status)
         assert previous_release(connection, erased, "running") == (erased, "running")
-        PostgresRecipeRepository(pool).mark_erased(erased)
+        PostgresJobRepository(pool).mark_erased(erased)
         with pytest.raises(psycopg.DatabaseError, match="has been erased") as caught:
             previous_release(connection, erased, "succeeded")
         connection.rollback()
@@ -404,7 +404,7 @@ def test_a_worker_of_the_release_before_goes_on_and_is_refused_as_well(database_
 def test_a_mark_says_nothing_of_the_job(database_url: str) -> None:
     job_id = uuid4()
     with make_pool(database_url) as pool:
-        PostgresRecipeRepository(pool).mark_erased(job_id)
+        PostgresJobRepository(pool).mark_erased(job_id)
     with psycopg.connect(database_url) as connection:
         found = connection.execute("SELECT * FROM erasures").fetchall()
     assert [row[0] for row in found] == [hashlib.sha256(str(job_id).encode()).digest()]

@@ -16,11 +16,11 @@ import pytest
 from psycopg import conninfo, sql
 
 from photo_worker.errors import DatabaseMissing, DatabaseReadOnly, DatabaseUnavailable, PhotoWorkerError, ServiceRefused
-from photo_worker.ports import Recipe, RecipeRepository
+from photo_worker.ports import JobRecord, JobRepository
 from photo_worker.storage import migrate
 from photo_worker.storage.pg_errors import translate
-from photo_worker.storage.postgres import PostgresRecipeRepository, make_pool
-from tests.contracts.recipe_repository import RecipeRepositoryContract
+from photo_worker.storage.postgres import PostgresJobRepository, make_pool
+from tests.contracts.job_repository import RecipeRepositoryContract
 from tests.support.pgbouncer import PgBouncer, pgbouncer
 from tests.support.proxy import Proxy, proxy_to
 
@@ -57,7 +57,7 @@ def several_connections(stack_env: dict[str, str]) -> Iterator[PgBouncer]:
 class Alternating:
     """Two processes' repositories as one: each call is the other's turn, as the server connection is."""
 
-    def __init__(self, *repositories: RecipeRepository) -> None:
+    def __init__(self, *repositories: JobRepository) -> None:
         self._repositories = repositories
         self._calls = count()
 
@@ -84,7 +84,7 @@ class TestBehindPgBouncer(RecipeRepositoryContract):
         pooler = several_connections if request.function.__name__ in LOCKING else one_connection
         with ExitStack() as pools:
             made = [pools.enter_context(make_pool(pooler.url(database_url))) for _ in range(2)]
-            yield Alternating(*map(PostgresRecipeRepository, made))
+            yield Alternating(*map(PostgresJobRepository, made))
 
 
 def test_no_reader_deletes_a_live_row(database_url: str, one_connection: PgBouncer) -> None:
@@ -93,7 +93,7 @@ def test_no_reader_deletes_a_live_row(database_url: str, one_connection: PgBounc
     live = [uuid4() for _ in range(20)]
     with make_pool(database_url) as pool:
         for job_id in live:
-            queue(PostgresRecipeRepository(pool), job_id)
+            queue(PostgresJobRepository(pool), job_id)
     failed: list[Exception] = []
     ended = Event()
 
@@ -108,7 +108,7 @@ def test_no_reader_deletes_a_live_row(database_url: str, one_connection: PgBounc
                 failed.append(error)
 
     with ExitStack() as pools:
-        reading, erasing = (PostgresRecipeRepository(pools.enter_context(make_pool(url, max_size=3))) for _ in range(2))
+        reading, erasing = (PostgresJobRepository(pools.enter_context(make_pool(url, max_size=3))) for _ in range(2))
         with ThreadPoolExecutor(7) as threads:
             others = [threads.submit(until_ended, lambda: erasing.delete(uuid4())) for _ in range(2)]
             others += [threads.submit(until_ended, lambda: erasing.mark_erased(uuid4())) for _ in range(2)]
@@ -134,7 +134,7 @@ def test_the_limit_of_a_statement_is_nobody_elses(database_url: str, one_connect
     """Others' statements on the same server connection take as long as they like, and ours do not."""
     url = one_connection.url(database_url)
     with make_pool(url, statement_timeout=0.3) as pool, psycopg.connect(url, autocommit=True) as other:
-        repository = PostgresRecipeRepository(pool)
+        repository = PostgresJobRepository(pool)
         row = queue(repository)
         shown = [other.execute("SELECT pg_backend_pid(), current_setting('statement_timeout')").fetchone()]
         with psycopg.connect(database_url) as holder:
@@ -160,7 +160,7 @@ def test_migrations_run_through_it(empty_database_url: str, one_connection: PgBo
     migrate.require_usable(url)
     assert migrate.current(empty_database_url) == migrate.head()
     with make_pool(url) as pool:
-        assert queue(PostgresRecipeRepository(pool)).status == "queued"
+        assert queue(PostgresJobRepository(pool)).status == "queued"
 
 
 def test_a_look_tells_through_it_whether_writes_are_taken(database_url: str, one_connection: PgBouncer) -> None:
@@ -187,7 +187,7 @@ def test_a_look_tells_through_it_whether_writes_are_taken(database_url: str, one
     assert [name for (name,) in left if "read_only" in name or "timeout" in name] == []
 
 
-def queue(repository: RecipeRepository, job_id: UUID | None = None) -> Recipe:
+def queue(repository: JobRepository, job_id: UUID | None = None) -> JobRecord:
     return repository.queue(job_id or uuid4(), bucket="photos", key="pie.jpg")
 
 
@@ -231,7 +231,7 @@ def test_its_postgres_away_may_pass(database_url: str, proxy: Proxy) -> None:
         pgbouncer(database_url, server_port=proxy.port, server_login_retry=1) as pooler,
         make_pool(pooler.url(database_url), timeout=1) as pool,
     ):
-        repository = PostgresRecipeRepository(pool)
+        repository = PostgresJobRepository(pool)
         row = queue(repository)
         proxy.down()
         for _ in range(3):
@@ -248,9 +248,9 @@ def test_no_room_for_clients_may_pass(database_url: str) -> None:
         # The pool comes second: it would take the only place itself, and keep it.
         with only_client(url) as other, make_pool(url, timeout=0.5) as pool:
             with pytest.raises(DatabaseUnavailable, match="no more connections allowed"):
-                queue(PostgresRecipeRepository(pool))
+                queue(PostgresJobRepository(pool))
             other.close()
-            assert eventually(lambda: queue(PostgresRecipeRepository(pool))).status == "queued"
+            assert eventually(lambda: queue(PostgresJobRepository(pool))).status == "queued"
 
 
 def test_no_server_connection_in_time_may_pass(database_url: str) -> None:
@@ -259,14 +259,14 @@ def test_no_server_connection_in_time_may_pass(database_url: str) -> None:
         with make_pool(url) as pool, psycopg.connect(url) as other:
             other.execute("SELECT 1")
             with pytest.raises(DatabaseUnavailable, match="query_wait_timeout"):
-                queue(PostgresRecipeRepository(pool))
+                queue(PostgresJobRepository(pool))
             other.rollback()
-            assert queue(PostgresRecipeRepository(pool)).status == "queued"
+            assert queue(PostgresJobRepository(pool)).status == "queued"
 
 
 def test_an_idle_client_that_is_sent_away_goes_unnoticed(database_url: str) -> None:
     with pgbouncer(database_url, client_idle_timeout=1) as pooler, make_pool(pooler.url(database_url)) as pool:
-        repository = PostgresRecipeRepository(pool)
+        repository = PostgresJobRepository(pool)
         row = queue(repository)
         deadline = time.monotonic() + 30
         while "client_idle_timeout" not in pooler.log.read_text(encoding="utf-8"):
@@ -288,7 +288,7 @@ def test_a_wrong_setting_is_named_and_not_retried(
 ) -> None:
     url = conninfo.make_conninfo(one_connection.url(database_url), **change)
     with make_pool(url, timeout=1) as pool, pytest.raises(kind) as caught:
-        queue(PostgresRecipeRepository(pool))
+        queue(PostgresJobRepository(pool))
     assert caught.value.retryable is False
 
 
@@ -300,9 +300,9 @@ def test_a_database_that_it_does_not_know_is_named(database_url: str) -> None:
             make_pool(conninfo.make_conninfo(url, dbname="other"), timeout=1) as pool,
             pytest.raises(DatabaseMissing, match="other"),
         ):
-            queue(PostgresRecipeRepository(pool))
+            queue(PostgresJobRepository(pool))
         with make_pool(url) as pool:
-            assert queue(PostgresRecipeRepository(pool)).status == "queued"
+            assert queue(PostgresJobRepository(pool)).status == "queued"
 
 
 @pytest.mark.parametrize("statement", ["EXECUTE _pg3_0", "PREPARE _pg3_0 AS SELECT 1"])

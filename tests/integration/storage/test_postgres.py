@@ -23,21 +23,21 @@ from photo_worker.errors import (
     SchemaMissing,
     ServiceRefused,
 )
-from photo_worker.ports import Recipe, RecipeOcr
+from photo_worker.ports import JobRecord, OcrRecord
 from photo_worker.storage.pg_connection import connect
-from photo_worker.storage.postgres import PostgresRecipeRepository, make_pool
+from photo_worker.storage.postgres import PostgresJobRepository, make_pool
 from tests.support.proxy import Proxy, proxy_to
 
 pytestmark = pytest.mark.stack
 
-OCR = RecipeOcr("artifacts", "a/textract.json", "a/manifest.json", "textract", "1.0", 1)
+OCR = OcrRecord("artifacts", "a/textract.json", "a/manifest.json", "textract", "1.0", 1)
 
 
-def queue(repository: PostgresRecipeRepository) -> Recipe:
+def queue(repository: PostgresJobRepository) -> JobRecord:
     return repository.queue(uuid4(), bucket="photos", key="pie.jpg")
 
 
-def eventually(call: Callable[[], Recipe], *, seconds: float = 20) -> Recipe:
+def eventually(call: Callable[[], JobRecord], *, seconds: float = 20) -> JobRecord:
     """Repeat a call, as a workflow's retry policy does, until Postgres answers."""
     deadline = time.monotonic() + seconds
     while True:
@@ -65,17 +65,17 @@ def proxy(database_url: str) -> Iterator[Proxy]:
 
 
 @pytest.fixture
-def repository_behind_proxy(database_url: str, proxy: Proxy) -> Iterator[PostgresRecipeRepository]:
+def repository_behind_proxy(database_url: str, proxy: Proxy) -> Iterator[PostgresJobRepository]:
     url = conninfo.make_conninfo(database_url, host="127.0.0.1", port=proxy.port)
     with make_pool(url, timeout=0.5) as pool:
-        yield PostgresRecipeRepository(pool)
+        yield PostgresJobRepository(pool)
 
 
 def test_a_process_starts_while_postgres_is_away_and_works_when_it_comes(database_url: str, proxy: Proxy) -> None:
     proxy.down()
     url = conninfo.make_conninfo(database_url, host="127.0.0.1", port=proxy.port)
     pool = make_pool(url, timeout=0.2)
-    repository = PostgresRecipeRepository(pool)
+    repository = PostgresJobRepository(pool)
     try:
         with pytest.raises(DatabaseUnavailable, match="onnection refused") as caught:
             queue(repository)
@@ -87,9 +87,7 @@ def test_a_process_starts_while_postgres_is_away_and_works_when_it_comes(databas
         pool.close()
 
 
-def test_the_pool_recovers_when_postgres_was_away(
-    repository_behind_proxy: PostgresRecipeRepository, proxy: Proxy
-) -> None:
+def test_the_pool_recovers_when_postgres_was_away(repository_behind_proxy: PostgresJobRepository, proxy: Proxy) -> None:
     row = queue(repository_behind_proxy)
     proxy.down()
     with pytest.raises(DatabaseUnavailable):
@@ -101,7 +99,7 @@ def test_the_pool_recovers_when_postgres_was_away(
 def test_a_restart_that_is_over_goes_unnoticed(database_url: str) -> None:
     with make_pool(database_url, min_size=4, max_size=4) as pool:
         pool.wait(timeout=10)
-        repository = PostgresRecipeRepository(pool)
+        repository = PostgresJobRepository(pool)
         pids = backends(database_url)
         assert len(pids) == 4
         with psycopg.connect(database_url, autocommit=True) as connection:
@@ -116,8 +114,8 @@ def test_the_connection_string_s_own_name_and_patience_go_first(database_url: st
     name = f"kitchen-{uuid4().hex[:8]}"
     theirs = conninfo.make_conninfo(database_url, application_name=name, connect_timeout=30)
     with make_pool(theirs) as pool, make_pool(database_url) as plain:
-        queue(PostgresRecipeRepository(pool))
-        queue(PostgresRecipeRepository(plain))
+        queue(PostgresJobRepository(pool))
+        queue(PostgresJobRepository(plain))
         with psycopg.connect(database_url) as connection:
             rows = connection.execute(
                 "SELECT application_name FROM pg_stat_activity WHERE datname = current_database()"
@@ -131,7 +129,7 @@ def test_the_connection_string_s_own_name_and_patience_go_first(database_url: st
 
 def test_a_busy_pool_says_so(database_url: str) -> None:
     with make_pool(database_url, max_size=1, timeout=0.2) as pool:
-        repository = PostgresRecipeRepository(pool)
+        repository = PostgresJobRepository(pool)
         queue(repository)
         with pool.connection(), pytest.raises(DatabaseUnavailable, match="all 1 connections are busy"):
             queue(repository)
@@ -139,7 +137,7 @@ def test_a_busy_pool_says_so(database_url: str) -> None:
 
 def test_a_statement_that_waits_too_long_is_given_up(database_url: str) -> None:
     with make_pool(database_url, statement_timeout=0.3) as pool:
-        repository = PostgresRecipeRepository(pool)
+        repository = PostgresJobRepository(pool)
         row = queue(repository)
         with psycopg.connect(database_url) as other:
             other.execute("SELECT 1 FROM recipes WHERE id = %s FOR UPDATE", [row.id])
@@ -160,7 +158,7 @@ def test_a_wrong_setting_is_named_and_not_retried(
     database_url: str, change: dict[str, str], kind: type[PhotoWorkerError], says: str
 ) -> None:
     with make_pool(conninfo.make_conninfo(database_url, **change), timeout=0.2) as pool:
-        repository = PostgresRecipeRepository(pool)
+        repository = PostgresJobRepository(pool)
         with pytest.raises(kind, match=says) as caught:
             queue(repository)
     assert caught.value.retryable is False
@@ -169,7 +167,7 @@ def test_a_wrong_setting_is_named_and_not_retried(
 
 def test_a_database_without_tables_asks_for_the_migration(empty_database_url: str) -> None:
     with make_pool(empty_database_url) as pool, pytest.raises(SchemaMissing) as caught:
-        queue(PostgresRecipeRepository(pool))
+        queue(PostgresJobRepository(pool))
     assert caught.value.retryable is False
     assert caught.value.context["reason"] == 'relation "recipes" does not exist'
     assert "photo-worker migrate" in caught.value.hint
@@ -177,7 +175,7 @@ def test_a_database_without_tables_asks_for_the_migration(empty_database_url: st
 
 def test_the_description_holds_no_password(database_url: str) -> None:
     url = conninfo.make_conninfo(database_url, password="a-secret")
-    name = PostgresRecipeRepository(make_pool(url)).describe()
+    name = PostgresJobRepository(make_pool(url)).describe()
     assert "a-secret" not in name
     assert str(conninfo.conninfo_to_dict(database_url)["port"]) in name
 
@@ -189,7 +187,7 @@ def test_no_statement_goes_on_waiting_for_a_lock_when_its_caller_has_given_up(da
         " AND application_name = 'photo-worker' AND wait_event_type = 'Lock'"
     )
     with make_pool(database_url, statement_timeout=0.2, answer_timeout=0.6) as pool:
-        repository = PostgresRecipeRepository(pool)
+        repository = PostgresJobRepository(pool)
         row = queue(repository)
         with psycopg.connect(database_url) as holder, psycopg.connect(database_url, autocommit=True) as looker:
             holder.execute("SELECT 1 FROM recipes WHERE id = %s FOR UPDATE", [row.id])
@@ -203,7 +201,7 @@ def test_the_result_of_a_job_finished_meanwhile_comes_back_whole(database_url: s
     """A late ``start`` waits for the row that ``succeed`` holds, and then returns what that wrote."""
     job_id = uuid4()
     with make_pool(database_url) as pool, psycopg.connect(database_url) as other:
-        repository = PostgresRecipeRepository(pool)
+        repository = PostgresJobRepository(pool)
         repository.start(job_id, bucket="photos", key="pie.jpg", sha256="")
         other.execute("UPDATE recipes SET status = 'succeeded' WHERE id = %s", [job_id])
         other.execute(
@@ -222,8 +220,8 @@ def test_a_row_erased_while_a_conflict_is_looked_at_is_written_anew(database_url
     job_id = uuid4()
     erased = threading.Event()
 
-    class Erasing(PostgresRecipeRepository):
-        def get(self, job_id: Any) -> Recipe | None:
+    class Erasing(PostgresJobRepository):
+        def get(self, job_id: Any) -> JobRecord | None:
             if not erased.is_set():
                 with psycopg.connect(database_url) as connection:
                     connection.execute("DELETE FROM recipes WHERE id = %s", [job_id])
@@ -240,7 +238,7 @@ def test_a_write_is_one_statement_and_one_transaction(database_url: str) -> None
     """The rows of a job that succeeded carry the same transaction id, also where both are new."""
     job_id = uuid4()
     with make_pool(database_url) as pool, psycopg.connect(database_url) as other:
-        PostgresRecipeRepository(pool).succeed(job_id, bucket="photos", key="pie.jpg", sha256="", ocr=OCR)
+        PostgresJobRepository(pool).succeed(job_id, bucket="photos", key="pie.jpg", sha256="", ocr=OCR)
         found = other.execute(
             "SELECT r.xmin = o.xmin FROM recipes r JOIN recipe_ocr o ON o.recipe_id = r.id WHERE r.id = %s", [job_id]
         )
@@ -260,7 +258,7 @@ def terminate_idle(database_url: str) -> int:
 def test_who_loses_the_lock_hears_of_it(database_url: str) -> None:
     """Another job may have been queued for the object meanwhile: that must not look like success."""
     with make_pool(database_url) as pool, ExitStack() as block:
-        repository = PostgresRecipeRepository(pool)
+        repository = PostgresJobRepository(pool)
         assert block.enter_context(repository.sole_user(uuid4(), bucket="photos", key="pie.jpg"))
         assert terminate_idle(database_url) == 1
         assert queue(repository).status == "queued"
@@ -277,7 +275,7 @@ def test_a_transaction_that_the_server_ends_is_no_defect(database_url: str) -> N
             pytest.skip("this Postgres has no transaction_timeout")
         owner.execute(sql.SQL("ALTER DATABASE {} SET transaction_timeout = '300ms'").format(name))
     with make_pool(database_url) as pool, ExitStack() as block:
-        repository = PostgresRecipeRepository(pool)
+        repository = PostgresJobRepository(pool)
         assert block.enter_context(repository.sole_user(uuid4(), bucket="photos", key="pie.jpg"))
         with psycopg.connect(database_url, autocommit=True) as other:
             until = time.monotonic() + 20
@@ -314,14 +312,14 @@ def test_the_lock_on_an_object_ends_with_its_holder(database_url: str) -> None:
             make_pool(database_url, statement_timeout=0.3) as pool,
             pytest.raises(DatabaseUnavailable, match="timeout"),
         ):
-            queue(PostgresRecipeRepository(pool))
+            queue(PostgresJobRepository(pool))
     finally:
         process.kill()
         process.wait(20)
         process.stdin.close()
         process.stdout.close()
     with make_pool(database_url) as pool:
-        assert queue(PostgresRecipeRepository(pool)).status == "queued"
+        assert queue(PostgresJobRepository(pool)).status == "queued"
 
 
 def test_an_idle_transaction_limit_of_the_server_does_not_end_the_lock(database_url: str) -> None:
@@ -335,7 +333,7 @@ def test_an_idle_transaction_limit_of_the_server_does_not_end_the_lock(database_
         shown = connection.execute("SELECT setconfig FROM pg_db_role_setting").fetchall()
         assert "50ms" in str(shown)
         with make_pool(database_url) as pool:
-            repository = PostgresRecipeRepository(pool)
+            repository = PostgresJobRepository(pool)
             with repository.sole_user(uuid4(), bucket="photos", key="pie.jpg"):
                 # Four times the server's limit, by the server's own clock.
                 connection.execute("SELECT pg_sleep(0.2)")

@@ -12,7 +12,7 @@ import pytest
 
 from photo_worker.errors import JobConflict, SourceReplaced
 from photo_worker.storage.memory import MemoryObjectStore
-from photo_worker.storage.postgres import PostgresRecipeRepository, make_pool
+from photo_worker.storage.postgres import PostgresJobRepository, make_pool
 from tests.support.replaced_sources import FIRST, SECOND, Place, text_of
 
 pytestmark = pytest.mark.stack
@@ -25,7 +25,7 @@ def sound(body: bytes) -> tuple[str, str]:
 @pytest.fixture
 def place(database_url: str) -> Iterator[Place]:
     with make_pool(database_url) as pool:
-        yield Place(PostgresRecipeRepository(pool))
+        yield Place(PostgresJobRepository(pool))
 
 
 class Overtaken(MemoryObjectStore):

@@ -26,11 +26,11 @@ from photo_worker.errors import (
     StorageUnavailable,
 )
 from photo_worker.ocr import textract
-from photo_worker.ports import DocumentRef, Recipe, RecipeRepository
+from photo_worker.ports import DocumentRef, JobRecord, JobRepository
 from photo_worker.storage import migrate, postgres, s3_boto
 from photo_worker.storage.pg_connection import LIVENESS, connect
 from photo_worker.storage.pg_explain import Explainer
-from photo_worker.storage.postgres import PostgresRecipeRepository, make_pool
+from photo_worker.storage.postgres import PostgresJobRepository, make_pool
 from tests.support.proxy import Proxy, proxy_to
 from tests.support.resources import session_of
 
@@ -42,7 +42,7 @@ POOL_SECONDS = 1.0
 PATIENCE_SECONDS = 15.0
 
 
-def queue(repository: RecipeRepository) -> Recipe:
+def queue(repository: JobRepository) -> JobRecord:
     return repository.queue(uuid4(), bucket="photos", key="pie.jpg")
 
 
@@ -59,7 +59,7 @@ def behind(database_url: str, proxy: Proxy) -> str:
 
 
 @pytest.fixture
-def repository(behind: str, proxy: Proxy) -> Iterator[PostgresRecipeRepository]:
+def repository(behind: str, proxy: Proxy) -> Iterator[PostgresJobRepository]:
     """A repository whose four connections are open."""
     with make_pool(
         behind,
@@ -71,7 +71,7 @@ def repository(behind: str, proxy: Proxy) -> Iterator[PostgresRecipeRepository]:
         answer_timeout=ANSWER_SECONDS,
     ) as pool:
         pool.wait(timeout=30)
-        yield PostgresRecipeRepository(pool)
+        yield PostgresJobRepository(pool)
 
 
 @contextmanager
@@ -85,7 +85,7 @@ def bounded(proxy: Proxy) -> Iterator[ThreadPoolExecutor]:
 
 
 def test_connections_that_died_cost_one_call_each_and_no_slot(
-    repository: PostgresRecipeRepository, proxy: Proxy, caplog: pytest.LogCaptureFixture
+    repository: PostgresJobRepository, proxy: Proxy, caplog: pytest.LogCaptureFixture
 ) -> None:
     row = queue(repository)
     proxy.swallow()
@@ -100,9 +100,7 @@ def test_connections_that_died_cost_one_call_each_and_no_slot(
     assert "connections to Postgres are replaced" in caplog.text
 
 
-def test_a_call_ends_where_new_connections_are_swallowed_too(
-    repository: PostgresRecipeRepository, proxy: Proxy
-) -> None:
+def test_a_call_ends_where_new_connections_are_swallowed_too(repository: PostgresJobRepository, proxy: Proxy) -> None:
     proxy.swallow(new=True)
     with bounded(proxy) as threads:
         calls = [threads.submit(queue, repository) for _ in range(8)]
@@ -118,7 +116,7 @@ def test_a_call_ends_where_new_connections_are_swallowed_too(
                 assert time.monotonic() < deadline
 
 
-def test_a_call_ends_where_its_answer_crawls(repository: PostgresRecipeRepository, proxy: Proxy) -> None:
+def test_a_call_ends_where_its_answer_crawls(repository: PostgresJobRepository, proxy: Proxy) -> None:
     """Bytes keep coming, so that no limit on silence would end it."""
     row = queue(repository)
     proxy.slow(20)
@@ -129,7 +127,7 @@ def test_a_call_ends_where_its_answer_crawls(repository: PostgresRecipeRepositor
 
 def test_a_call_is_one_round_trip(behind: str, proxy: Proxy) -> None:
     with make_pool(behind) as pool:
-        repository = PostgresRecipeRepository(pool)
+        repository = PostgresJobRepository(pool)
         row = queue(repository)
         proxy.delay(0.5)
         began = time.monotonic()
@@ -139,7 +137,7 @@ def test_a_call_is_one_round_trip(behind: str, proxy: Proxy) -> None:
 
 
 def test_the_lock_on_an_object_ends_where_its_connection_died(
-    repository: PostgresRecipeRepository, proxy: Proxy, monkeypatch: pytest.MonkeyPatch
+    repository: PostgresJobRepository, proxy: Proxy, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("photo_worker.storage.pg_connection.LimitedConnection.patience", 1.0, raising=False)
     if hasattr(postgres, "connect"):
@@ -166,7 +164,7 @@ def test_connections_to_a_server_that_lost_its_role_are_replaced(database_url: s
             pool.wait(timeout=30)
             owner.execute("SET default_transaction_read_only = off")
             owner.execute(f'ALTER DATABASE "{name}" RESET default_transaction_read_only'.encode())
-            repository = PostgresRecipeRepository(pool)
+            repository = PostgresJobRepository(pool)
             assert {queue(repository).status for _ in range(8)} == {"queued"}
 
 
@@ -177,7 +175,7 @@ def test_a_server_that_only_reads_is_said_so_and_not_with_every_call(
     with psycopg.connect(database_url, autocommit=True) as owner:
         owner.execute(f'ALTER DATABASE "{name}" SET default_transaction_read_only = on'.encode())
     with make_pool(database_url) as pool:
-        repository = PostgresRecipeRepository(pool)
+        repository = PostgresJobRepository(pool)
         for _ in range(8):
             with pytest.raises(DatabaseReadOnly, match=r"Postgres takes no writes .* read-only transaction"):
                 queue(repository)
@@ -196,7 +194,7 @@ def test_a_server_that_libpq_passes_over_as_it_only_reads_is_called_so(database_
     with pytest.raises(DatabaseReadOnly, match="takes no writes"):
         migrate.require_usable(url)
     with make_pool(url, timeout=1) as pool, pytest.raises(DatabaseReadOnly, match="takes no writes"):
-        queue(PostgresRecipeRepository(pool))
+        queue(PostgresJobRepository(pool))
 
 
 def test_a_pool_that_has_not_reconnected_is_not_called_busy(
@@ -206,7 +204,7 @@ def test_a_pool_that_has_not_reconnected_is_not_called_busy(
     monkeypatch.setattr(postgres, "Explainer", lambda _: Explainer(database_url))
     with make_pool(behind, max_size=7, timeout=1, connect_timeout=5) as pool:
         proxy.swallow(new=True)
-        repository = PostgresRecipeRepository(pool)
+        repository = PostgresJobRepository(pool)
         with bounded(proxy) as threads:
             error = threads.submit(queue, repository).exception(timeout=60)
     assert isinstance(error, DatabaseUnavailable)
@@ -253,7 +251,7 @@ def test_a_stall_opens_no_connections_of_its_own(database_url: str, behind: str,
 
     with make_pool(behind, min_size=size, max_size=size, timeout=2, statement_timeout=10) as pool:
         pool.wait(timeout=60)
-        repository = PostgresRecipeRepository(pool)
+        repository = PostgresJobRepository(pool)
         row = queue(repository)
         opened = proxy.accepted
 
@@ -287,7 +285,7 @@ def test_a_stall_opens_no_connections_of_its_own(database_url: str, behind: str,
 
 def test_many_that_wait_for_a_server_that_is_away_ask_it_one_by_one(behind: str, proxy: Proxy) -> None:
     with make_pool(behind, max_size=20, timeout=1) as pool:
-        repository = PostgresRecipeRepository(pool)
+        repository = PostgresJobRepository(pool)
         queue(repository)
         proxy.swallow(new=True)
         pool.drain()

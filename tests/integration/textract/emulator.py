@@ -19,8 +19,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from photo_worker.devkit.textract.command import Options, run
-from photo_worker.devkit.textract.spawning import Bounds
+from photo_worker.devkit.textract.command import EmulatorOptions, run
+from photo_worker.devkit.textract.spawning import ReadingLimits
 from tests.integration.textract.obedient import DEADLINE_SECONDS, FACTORY, MAGIC, document
 
 __all__ = ["DEADLINE_SECONDS", "MAGIC", "ROOT", "Running", "document", "running", "until"]
@@ -87,9 +87,9 @@ def _port(process: subprocess.Popen[bytes], log: Path) -> int:
 if __name__ == "__main__":
     logging.basicConfig(level=logging.INFO, stream=sys.stderr)
     # A process that waits for a gate takes its time; one that hangs is told so by its test.
-    bounds = Bounds(
+    bounds = ReadingLimits(
         page_seconds=float(os.environ.get("PHOTO_WORKER_TEST_PAGE_SECONDS", "60")),
         call_seconds=float(os.environ.get("PHOTO_WORKER_TEST_CALL_SECONDS", "55")),
     )
     data, reader = Path(os.environ["PHOTO_WORKER_TEST_DATA"]), os.environ.get("PHOTO_WORKER_TEST_READER", FACTORY)
-    run(Options(port=0, data=data, processes=2, reader=reader, bounds=bounds))
+    run(EmulatorOptions(port=0, data=data, processes=2, reader=reader, bounds=bounds))

@@ -6,7 +6,7 @@ from contextlib import closing
 from pathlib import Path
 
 from photo_worker.ocr.blocks import Ids
-from photo_worker.ocr.document import Limits, open_document
+from photo_worker.ocr.document import DocumentLimits, open_document
 from photo_worker.ocr.reader import PageAnswer, PageRequest
 
 FACTORY = "tests.integration.textract.looking:LookingReader"
@@ -26,7 +26,7 @@ class LookingReader:
 
         PIL.Image.init()
 
-    def pages(self, path: Path, name: str, limits: Limits, /) -> int:
+    def pages(self, path: Path, name: str, limits: DocumentLimits, /) -> int:
         with closing(open_document(path, name, limits)) as document:
             return document.pages
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from photo_worker import errors
-from photo_worker.ocr.document import Limits
+from photo_worker.ocr.document import DocumentLimits
 from photo_worker.ocr.reader import PageAnswer, PageRequest
 
 FACTORY = "tests.integration.textract.obedient:ObedientReader"
@@ -47,7 +47,7 @@ class ObedientReader:
         if os.environ.get(DIES):
             os.kill(os.getpid(), signal.SIGSEGV)
 
-    def pages(self, path: Path, name: str, limits: Limits, /) -> int:
+    def pages(self, path: Path, name: str, limits: DocumentLimits, /) -> int:
         pages: int = _told(path, name, limits).get("pages", 1)
         return pages
 
@@ -80,7 +80,7 @@ class ObedientReader:
         return PageAnswer(blocks, b"kept" if recognised else None, recognised)
 
 
-def _told(path: Path, name: str, limits: Limits) -> dict[str, Any]:
+def _told(path: Path, name: str, limits: DocumentLimits) -> dict[str, Any]:
     content = path.read_bytes()
     if not content.startswith(MAGIC):
         raise errors.UnsupportedDocument(name=name, actual="no image")

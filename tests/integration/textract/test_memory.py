@@ -13,9 +13,9 @@ from starlette.requests import Request
 from starlette.types import Message
 
 from photo_worker.devkit.textract import wire
-from photo_worker.devkit.textract.failures import Refusal
+from photo_worker.devkit.textract.admission import MOST_BODY_BYTES
+from photo_worker.devkit.textract.failures import ServiceError
 from photo_worker.devkit.textract.spawning import MIB
-from photo_worker.devkit.textract.waiting import MOST_BODY_BYTES
 from tests.integration.textract.conftest import JSON_11, SIGNED, call
 from tests.integration.textract.emulator import Running, document, running, until
 from tests.integration.textract.test_protocol import DETECT, sent
@@ -74,7 +74,7 @@ async def test_a_body_that_does_not_arrive_is_not_waited_for(monkeypatch: pytest
         return {"type": "http.request", "body": given.pop(), "more_body": True}
 
     request = Request({"type": "http", "method": "POST", "path": "/", "headers": []}, receive)
-    with pytest.raises(Refusal) as caught:
+    with pytest.raises(ServiceError) as caught:
         async with asyncio.timeout(20):
             await wire.read_body(request)
     assert (caught.value.failure.code, caught.value.failure.status) == ("RequestTimeout", 400)

@@ -12,10 +12,10 @@ import pytest
 
 from photo_worker.devkit.textract import recognition
 from photo_worker.devkit.textract.counters import Counters
-from photo_worker.devkit.textract.documents import ASYNC, SYNC, Document, Limits
-from photo_worker.devkit.textract.failures import Refusal
-from photo_worker.devkit.textract.recognition import Recogniser, make
-from photo_worker.devkit.textract.spawning import MIB, Bounds
+from photo_worker.devkit.textract.documents import ASYNC, SYNC, Document, DocumentLimits
+from photo_worker.devkit.textract.failures import ServiceError
+from photo_worker.devkit.textract.recognition import PageRecogniser, make
+from photo_worker.devkit.textract.spawning import MIB, ReadingLimits
 from photo_worker.errors import EngineUnavailable
 from photo_worker.ocr.analysis.request import Analysis
 from tests.integration.textract import obedient
@@ -23,17 +23,17 @@ from tests.integration.textract.emulator import ROOT
 from tests.integration.textract.obedient import DEADLINE_SECONDS, FACTORY, document
 
 TABLES = Analysis(frozenset({"TABLES"}))
-Make = Callable[..., Recogniser]
+Make = Callable[..., PageRecogniser]
 
 
 @pytest.fixture
 async def made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Make]:
     """Make recognisers of the obedient reader, each started; in the end, none of their processes is left."""
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
-    begun: list[Recogniser] = []
+    begun: list[PageRecogniser] = []
 
-    def of(*, processes: int = 1, data: str = "data", reader: str = FACTORY, **bounds: float) -> Recogniser:
-        limits = Bounds(**bounds)  # type: ignore[arg-type]
+    def of(*, processes: int = 1, data: str = "data", reader: str = FACTORY, **bounds: float) -> PageRecogniser:
+        limits = ReadingLimits(**bounds)  # type: ignore[arg-type]
         recogniser = make(tmp_path / data, processes=processes, reader=reader, bounds=limits)
         begun.append(recogniser)
         recogniser.pool.start()
@@ -64,12 +64,12 @@ def doc(text: str = "a", **told: Any) -> Document:
 
 
 async def read(
-    ours: Recogniser,
+    ours: PageRecogniser,
     given: Document,
     number: int = 1,
     analysis: Analysis | None = None,
     *,
-    limits: Limits = SYNC,
+    limits: DocumentLimits = SYNC,
     counters: Counters | None = None,
     urgent: bool = True,
 ) -> str:
@@ -82,8 +82,8 @@ def lines(path: Path) -> list[str]:
     return path.read_text("utf-8").splitlines() if path.exists() else []
 
 
-async def refused(call: Any) -> Refusal:
-    with pytest.raises(Refusal) as caught:
+async def refused(call: Any) -> ServiceError:
+    with pytest.raises(ServiceError) as caught:
         await call
     return caught.value
 

@@ -16,7 +16,7 @@ import pytest
 
 from photo_worker.devkit.textract import documents
 from photo_worker.devkit.textract.documents import ASYNC, SYNC, Document, DocumentSource
-from photo_worker.devkit.textract.failures import Refusal
+from photo_worker.devkit.textract.failures import ServiceError
 from photo_worker.devkit.textract.spool import Spool
 from photo_worker.policies import SYNC_OCR_LIMIT_BYTES
 
@@ -60,7 +60,7 @@ def files(spool: Spool) -> list[Path]:
 
 
 async def code_of(call: Any) -> tuple[str, str]:
-    with pytest.raises(Refusal) as caught:
+    with pytest.raises(ServiceError) as caught:
         await call
     return caught.value.failure.code, caught.value.message
 

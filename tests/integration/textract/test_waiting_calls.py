@@ -13,8 +13,8 @@ import pytest
 
 from photo_worker.devkit.textract.counters import Counters
 from photo_worker.devkit.textract.documents import SYNC
-from photo_worker.devkit.textract.recognition import Recogniser
-from photo_worker.devkit.textract.spawning import MIB, Bounds
+from photo_worker.devkit.textract.recognition import PageRecogniser
+from photo_worker.devkit.textract.spawning import MIB, ReadingLimits
 from tests.integration.textract.conftest import JSON_11, SIGNED, call, send
 from tests.integration.textract.emulator import Running, document, running, until
 from tests.integration.textract.test_protocol import DETECT, sent
@@ -54,7 +54,7 @@ def test_callers_that_hang_up_free_their_slots(tmp_path: Path) -> None:
         assert counted == {"requests": 5, "answered": 1, "errors": {"ClientDisconnected": 4}}
 
 
-async def page(ours: Recogniser, given: object, seconds: float) -> bytes:
+async def page(ours: PageRecogniser, given: object, seconds: float) -> bytes:
     deadline = asyncio.get_running_loop().time() + seconds
     return await ours.page_json(
         given,  # type: ignore[arg-type]
@@ -135,7 +135,7 @@ async def test_a_page_that_only_waits_is_throttled_in_time(made: Make, tmp_path:
 
 
 def test_a_call_is_answered_before_sdks_give_up() -> None:
-    bounds = Bounds()
+    bounds = ReadingLimits()
     assert bounds.call_seconds <= 55
     assert bounds.slow_page_seconds < bounds.call_seconds
 
@@ -175,7 +175,7 @@ async def test_processes_stay_within_their_memory_together(made: Make, tmp_path:
 
 
 def test_all_processes_have_less_than_two_gigabytes() -> None:
-    bounds = Bounds()
+    bounds = ReadingLimits()
     assert bounds.memory_bytes < 10**9
     assert bounds.total_bytes < 2 * 10**9
 
@@ -184,7 +184,7 @@ def test_all_processes_have_less_than_two_gigabytes() -> None:
 async def test_the_system_holds_a_process_to_its_memory(made: Make) -> None:
     ours = made()
     await ours.warm()
-    assert psutil.Process(ours.pool.pids[0]).rlimit(psutil.RLIMIT_DATA)[1] == Bounds().memory_bytes
+    assert psutil.Process(ours.pool.pids[0]).rlimit(psutil.RLIMIT_DATA)[1] == ReadingLimits().memory_bytes
 
 
 @pytest.mark.parametrize(

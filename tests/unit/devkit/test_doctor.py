@@ -20,11 +20,11 @@ from click.testing import CliRunner, Result
 from photo_worker.cli import cli
 from photo_worker.cli.doctor import addresses
 from photo_worker.devkit import doctor, postgres, services
-from photo_worker.devkit.findings import Finding
+from photo_worker.devkit.diagnosis import Diagnosis
 from photo_worker.devkit.layout import StackPaths
 from photo_worker.devkit.ports import free_base
+from photo_worker.devkit.stack_options import StackOptions
 from photo_worker.devkit.state import StackRecord
-from photo_worker.devkit.wishes import Wishes
 from photo_worker.stack_errors import S3ServerUnfit
 
 Patch = pytest.MonkeyPatch
@@ -56,7 +56,7 @@ def made(paths: StackPaths) -> StackRecord:
     return record
 
 
-def found(paths: StackPaths, check: str) -> Finding:
+def found(paths: StackPaths, check: str) -> Diagnosis:
     """Return the worst that a check has found."""
     order = ("ok", "warning", "problem")
     return max((entry for entry in doctor.examine(paths) if entry.check == check), key=lambda e: order.index(e.state))
@@ -77,7 +77,7 @@ def test_what_opens_documents_is_said_and_what_is_missing(paths: StackPaths, mon
     assert f"pi-heif {metadata.version('pi-heif')}" in said.what
     monkeypatch.setattr(doctor, "find_spec", lambda name: None if name == "pi_heif" else True)
     for kind in ("native", "compose"):
-        findings = doctor.examine(paths, Wishes(kind=kind))
+        findings = doctor.examine(paths, StackOptions(kind=kind))
         (said,) = (entry for entry in findings if entry.check == "documents")
         assert (said.state, said.what) == ("problem", "not installed: pi-heif")
         assert said.hint == "Install what the worker needs: pip install pi-heif."
@@ -309,14 +309,14 @@ def test_an_s3_server_that_is_asked_for_and_missing_comes_with_the_command_that_
     monkeypatch.setenv("PATH", str(tmp_path))
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     monkeypatch.delenv("PHOTO_WORKER_MINIO", raising=False)
-    findings = doctor.examine(paths, Wishes(s3="minio"))
+    findings = doctor.examine(paths, StackOptions(s3="minio"))
     (server,) = [finding for finding in findings if finding.check == "s3"]
     assert server.state == "problem"
     assert "photo-worker prefetch --s3 minio" in server.what
     # What is not asked for is not looked for.
     assert not [finding for finding in doctor.examine(paths) if finding.check == "s3"]
     with pytest.raises(S3ServerUnfit, match="it has localstack, minio"):
-        doctor.examine(paths, Wishes(kind="compose", s3="seaweedfs"))
+        doctor.examine(paths, StackOptions(kind="compose", s3="seaweedfs"))
 
 
 def test_an_external_service_is_knocked_at_and_its_own_is_not_looked_for(paths: StackPaths) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 import pytest
 
 from photo_worker.devkit.guard.asgi import Message, Receive, Scope, Send, guarded
-from photo_worker.devkit.guard.rules import Rules
+from photo_worker.devkit.guard.rules import OriginRules
 
 HOST = ("Host", "127.0.0.1:15005")
 
@@ -43,7 +43,7 @@ async def call(
         "query_string": query,
         "headers": [(name.lower().encode(), value.encode()) for name, value in headers],
     }
-    await guarded(service, Rules(hosts))(scope, receive, send)
+    await guarded(service, OriginRules(hosts))(scope, receive, send)
     return sent[0]["status"]
 
 

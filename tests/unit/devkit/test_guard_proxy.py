@@ -18,8 +18,8 @@ from contextlib import ExitStack, asynccontextmanager, closing, contextmanager, 
 
 import pytest
 
-from photo_worker.devkit.guard.proxy import Limits, Malformed, parse_head, serve
-from photo_worker.devkit.guard.rules import Rules
+from photo_worker.devkit.guard.proxy import Malformed, ProxyLimits, parse_head, serve
+from photo_worker.devkit.guard.rules import OriginRules
 from tests.support.harness import eventually
 
 SECONDS = 20
@@ -266,7 +266,7 @@ def test_a_refusal_says_what_why_and_what_to_do(forwarder: int, service: socket.
 
 
 @asynccontextmanager
-async def serving(limits: Limits) -> AsyncIterator[tuple[int, asyncio.Task[None]]]:
+async def serving(limits: ProxyLimits) -> AsyncIterator[tuple[int, asyncio.Task[None]]]:
     """Yield the port and the task of a forwarder with these limits, to a service that answers each head with ``ok``."""
 
     async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -278,7 +278,7 @@ async def serving(limits: Limits) -> AsyncIterator[tuple[int, asyncio.Task[None]
     service = await asyncio.start_server(answer, "127.0.0.1", 0)
     listening = socket.create_server(("127.0.0.1", 0))
     port: int = listening.getsockname()[1]
-    task = asyncio.create_task(serve(listening, service.sockets[0].getsockname()[:2], Rules(), limits))
+    task = asyncio.create_task(serve(listening, service.sockets[0].getsockname()[:2], OriginRules(), limits))
     try:
         yield port, task
     finally:
@@ -300,7 +300,7 @@ async def asked(port: int) -> bytes:
 
 
 async def test_a_head_that_comes_slowly_ends_its_connection() -> None:
-    async with serving(Limits(head_seconds=0.3)) as (port, _), asyncio.timeout(SECONDS):
+    async with serving(ProxyLimits(head_seconds=0.3)) as (port, _), asyncio.timeout(SECONDS):
         reader, writer = await asyncio.open_connection("127.0.0.1", port)
         writer.write(b"GET / HTTP/1.1\r\nHost: localhost\r\n")
 
@@ -319,14 +319,17 @@ async def test_a_head_that_comes_slowly_ends_its_connection() -> None:
 
 
 async def test_a_client_that_says_nothing_is_let_go() -> None:
-    async with serving(Limits(first_byte_seconds=0.2)) as (port, _), asyncio.timeout(SECONDS):
+    async with serving(ProxyLimits(first_byte_seconds=0.2)) as (port, _), asyncio.timeout(SECONDS):
         reader, writer = await asyncio.open_connection("127.0.0.1", port)
         assert await reader.read() == b""
         writer.close()
 
 
 async def test_a_connection_with_a_request_may_be_silent() -> None:
-    async with serving(Limits(first_byte_seconds=0.1, head_seconds=SECONDS)) as (port, _), asyncio.timeout(SECONDS):
+    async with (
+        serving(ProxyLimits(first_byte_seconds=0.1, head_seconds=SECONDS)) as (port, _),
+        asyncio.timeout(SECONDS),
+    ):
         reader, writer = await asyncio.open_connection("127.0.0.1", port)
         silent, other = await asyncio.open_connection("127.0.0.1", port)
         request = b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n"
@@ -341,7 +344,7 @@ async def test_a_connection_with_a_request_may_be_silent() -> None:
 
 
 async def test_one_connection_too_many_is_closed_until_another_has_ended() -> None:
-    async with serving(Limits(connections=2, idle_seconds=SECONDS)) as (port, _), asyncio.timeout(SECONDS):
+    async with serving(ProxyLimits(connections=2, idle_seconds=SECONDS)) as (port, _), asyncio.timeout(SECONDS):
         held = [await asyncio.open_connection("127.0.0.1", port) for _ in range(2)]
         assert await asked(port) == b""
         for _, writer in held:
@@ -358,7 +361,7 @@ async def test_connections_that_are_kept_open_shut_out_no_new_one(caplog: pytest
     """A page that is left open keeps its own; the idlest makes way, and those in use stay."""
     request = b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n"
     caplog.set_level(logging.WARNING)
-    async with serving(Limits(connections=3, idle_seconds=0.0)) as (port, _), asyncio.timeout(SECONDS):
+    async with serving(ProxyLimits(connections=3, idle_seconds=0.0)) as (port, _), asyncio.timeout(SECONDS):
         kept = [await asyncio.open_connection("127.0.0.1", port) for _ in range(3)]
         for used in (0, 1, 2, 0, 2):
             reader, writer = kept[used]
@@ -416,7 +419,7 @@ def test_where_few_files_may_be_open_connections_that_are_kept_shut_out_no_new_o
 
 
 async def test_a_stop_waits_for_no_client() -> None:
-    async with serving(Limits()) as (port, task), asyncio.timeout(SECONDS):
+    async with serving(ProxyLimits()) as (port, task), asyncio.timeout(SECONDS):
         reader, writer = await asyncio.open_connection("127.0.0.1", port)
         writer.write(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n")
         assert b"200 OK" in await reader.readuntil(b"ok")

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import pytest
 
-from photo_worker.devkit.guard.rules import Rules, allowed_hosts
+from photo_worker.devkit.guard.rules import OriginRules, allowed_hosts
 
 HOST = "127.0.0.1:15005"
 
 
-def refusal(rules: Rules, *headers: tuple[str, str]) -> str | None:
+def refusal(rules: OriginRules, *headers: tuple[str, str]) -> str | None:
     return rules.refusal([(name.lower().encode(), value.encode("latin-1")) for name, value in headers])
 
 
@@ -28,7 +28,7 @@ def refusal(rules: Rules, *headers: tuple[str, str]) -> str | None:
     ],
 )
 def test_programs_call_by_the_names_of_loopback(host: str) -> None:
-    assert refusal(Rules(), ("Host", host), ("Authorization", "AWS4-HMAC-SHA256 ...")) is None
+    assert refusal(OriginRules(), ("Host", host), ("Authorization", "AWS4-HMAC-SHA256 ...")) is None
 
 
 @pytest.mark.parametrize(
@@ -56,7 +56,7 @@ def test_programs_call_by_the_names_of_loopback(host: str) -> None:
     ],
 )
 def test_any_other_host_is_refused_and_the_way_out_named(host: str) -> None:
-    told = refusal(Rules(), ("Host", host))
+    told = refusal(OriginRules(), ("Host", host))
     if host == "127.0.0.1 ":
         # Space around a value is no part of it (RFC 9110, 5.5).
         assert told is None
@@ -67,9 +67,9 @@ def test_any_other_host_is_refused_and_the_way_out_named(host: str) -> None:
 
 
 def test_a_request_without_a_host_or_with_two_is_refused() -> None:
-    assert "Host is missing" in (refusal(Rules()) or "")
-    assert "two Host headers" in (refusal(Rules(), ("Host", HOST), ("Host", "evil.example")) or "")
-    assert "two Host headers" in (refusal(Rules(), ("Host", "evil.example"), ("Host", HOST)) or "")
+    assert "Host is missing" in (refusal(OriginRules()) or "")
+    assert "two Host headers" in (refusal(OriginRules(), ("Host", HOST), ("Host", "evil.example")) or "")
+    assert "two Host headers" in (refusal(OriginRules(), ("Host", "evil.example"), ("Host", HOST)) or "")
 
 
 @pytest.mark.parametrize(
@@ -90,25 +90,25 @@ def test_a_request_without_a_host_or_with_two_is_refused() -> None:
 )
 @pytest.mark.parametrize("same_origin", [False, True])
 def test_a_page_of_another_origin_is_refused(name: str, value: str, same_origin: bool) -> None:
-    told = refusal(Rules(same_origin=same_origin), ("Host", HOST), (name, value))
+    told = refusal(OriginRules(same_origin=same_origin), ("Host", HOST), (name, value))
     assert told is not None
     assert "web page sent it" in told
 
 
 def test_a_services_own_page_may_call_it_where_it_has_pages() -> None:
     own = [("Host", HOST), ("Origin", f"http://{HOST}"), ("Sec-Fetch-Site", "same-origin")]
-    assert refusal(Rules(same_origin=True), *own) is None
-    assert refusal(Rules(), *own) is not None
+    assert refusal(OriginRules(same_origin=True), *own) is None
+    assert refusal(OriginRules(), *own) is not None
     # By a name that its owner has pointed here, the page is of the same origin to the browser.
     rebound = [("Host", "evil.example:15005"), ("Origin", "http://evil.example:15005")]
-    assert refusal(Rules(same_origin=True), *rebound) is not None
+    assert refusal(OriginRules(same_origin=True), *rebound) is not None
 
 
 def test_an_object_that_a_person_opens_may_not_call_the_service_that_stores_it() -> None:
     """Of the same origin, its plain GETs carry no Origin: ``?Action=`` would be SNS' or SQS'."""
-    assert refusal(Rules(), ("Host", HOST), ("Sec-Fetch-Site", "none")) is None
+    assert refusal(OriginRules(), ("Host", HOST), ("Sec-Fetch-Site", "none")) is None
     told = refusal(
-        Rules(), ("Host", HOST), ("Sec-Fetch-Site", "same-origin"), ("Referer", f"http://{HOST}/b/page.html")
+        OriginRules(), ("Host", HOST), ("Sec-Fetch-Site", "same-origin"), ("Referer", f"http://{HOST}/b/page.html")
     )
     assert told is not None
     assert "web page sent it" in told
@@ -121,13 +121,13 @@ BROWSER = "Mozilla/5.0 (X11; Linux x86_64; rv:140.0) Gecko/20100101 Firefox/140.
 def test_nothing_is_done_for_a_person_who_was_led_there(query: bytes) -> None:
     """A link in a mail, and a redirect from an address that was typed, are the person's own to a browser."""
     opened = [(b"host", HOST.encode()), (b"sec-fetch-site", b"none"), (b"sec-fetch-mode", b"navigate")]
-    told = Rules().refusal(opened, query)
+    told = OriginRules().refusal(opened, query)
     assert told is not None
     assert "a browser was led to it" in told
-    assert Rules().refusal(opened[:1], query) is None
-    assert Rules().refusal(opened, b"versionId=Action&list-type=2&X-Amz-Action=x") is None
+    assert OriginRules().refusal(opened[:1], query) is None
+    assert OriginRules().refusal(opened, b"versionId=Action&list-type=2&X-Amz-Action=x") is None
     # The UI's GETs change nothing.
-    assert Rules(same_origin=True).refusal(opened, query) is None
+    assert OriginRules(same_origin=True).refusal(opened, query) is None
 
 
 @pytest.mark.parametrize("host", [HOST, "localhost.:15005", "[::1]:15005"])
@@ -138,22 +138,22 @@ def test_nothing_is_done_for_a_person_who_was_led_there(query: bytes) -> None:
 def test_nothing_is_done_for_a_browser_that_does_not_say_who_sent_it(host: str, name: str, value: str) -> None:
     """Safari before 16.4 sends no Sec-Fetch-Site, and no browser does to a name that it does not trust."""
     sent = [(b"host", host.encode()), (name.lower().encode(), value.encode())]
-    told = Rules().refusal(sent, b"Action=CreateQueue&QueueName=evil")
+    told = OriginRules().refusal(sent, b"Action=CreateQueue&QueueName=evil")
     assert told is not None
     assert "a browser was led to it" in told
-    assert Rules().refusal(sent, b"versionId=Action") is None
+    assert OriginRules().refusal(sent, b"versionId=Action") is None
 
 
 @pytest.mark.parametrize("agent", ["Boto3/1.40 md/Botocore#1.40", "aws-cli/2.31 md/awscrt#0.27", "curl/8.14.1"])
 def test_an_action_in_an_address_is_taken_of_a_program(agent: str) -> None:
     sent = [(b"host", HOST.encode()), (b"user-agent", agent.encode()), (b"accept", b"*/*")]
-    assert Rules().refusal(sent, b"Action=ListQueues") is None
+    assert OriginRules().refusal(sent, b"Action=ListQueues") is None
 
 
 def test_two_origins_are_refused_whichever_comes_last() -> None:
     own, foreign = ("Origin", f"http://{HOST}"), ("Origin", "https://evil.example")
     for both in ((own, foreign), (foreign, own)):
-        assert "two Origin headers" in (refusal(Rules(same_origin=True), ("Host", HOST), *both) or "")
+        assert "two Origin headers" in (refusal(OriginRules(same_origin=True), ("Host", HOST), *both) or "")
 
 
 @pytest.mark.parametrize(
@@ -171,7 +171,7 @@ def test_two_origins_are_refused_whichever_comes_last() -> None:
 @pytest.mark.parametrize("host", ["localhost.localstack.cloud:4566", "dev.box", "10.0.0.7:8765"])
 def test_by_a_name_that_is_not_loopbacks_no_browser_is_taken(host: str, name: str, value: str) -> None:
     """An image's GET carries neither Origin nor Sec-Fetch-Site there, and creates a queue all the same."""
-    rules = Rules(["localhost.localstack.cloud", "dev.box", "10.0.0.7"])
+    rules = OriginRules(["localhost.localstack.cloud", "dev.box", "10.0.0.7"])
     told = refusal(rules, ("Host", host), (name, value))
     assert told is not None
     assert name.lower() in told
@@ -191,23 +191,23 @@ def test_by_a_name_that_is_not_loopbacks_no_browser_is_taken(host: str, name: st
     ],
 )
 def test_by_a_name_that_is_not_loopbacks_programs_are_taken(agent: str, accept: str) -> None:
-    rules = Rules(["aws"])
+    rules = OriginRules(["aws"])
     assert refusal(rules, ("Host", "aws:4566"), ("User-Agent", agent), ("Accept", accept)) is None
 
 
 def test_people_open_a_services_own_pages_by_the_names_that_they_have_given() -> None:
-    rules = Rules(["dev.box"], same_origin=True)
+    rules = OriginRules(["dev.box"], same_origin=True)
     assert refusal(rules, ("Host", "dev.box:8233"), ("User-Agent", BROWSER), ("Accept", "text/html")) is None
     assert refusal(rules, ("Host", "dev.box:8233"), ("User-Agent", BROWSER), ("Origin", "http://evil.example"))
 
 
 def test_what_a_person_opens_is_taken() -> None:
-    assert refusal(Rules(), ("Host", HOST), ("Sec-Fetch-Site", "none"), ("Sec-Fetch-Mode", "navigate")) is None
+    assert refusal(OriginRules(), ("Host", HOST), ("Sec-Fetch-Site", "none"), ("Sec-Fetch-Mode", "navigate")) is None
 
 
 @pytest.mark.parametrize("given", ["dev.box:8233", "Dev.Box.:1", "[2001:db8::1]:8233"])
 def test_a_name_counts_also_where_it_was_given_with_a_port(given: str) -> None:
-    rules = Rules(allowed_hosts({"PHOTO_WORKER_ALLOWED_HOSTS": f"textract,{given}"}))
+    rules = OriginRules(allowed_hosts({"PHOTO_WORKER_ALLOWED_HOSTS": f"textract,{given}"}))
     host = "[2001:db8::1]" if given.startswith("[") else "dev.box"
     for port in ("", ":8233", ":15005"):
         assert refusal(rules, ("Host", f"{host}{port}")) is None, port
@@ -215,7 +215,7 @@ def test_a_name_counts_also_where_it_was_given_with_a_port(given: str) -> None:
 
 
 def test_names_are_added_one_by_one() -> None:
-    rules = Rules(allowed_hosts({"PHOTO_WORKER_ALLOWED_HOSTS": " textract, Host.Docker.Internal ,,"}))
+    rules = OriginRules(allowed_hosts({"PHOTO_WORKER_ALLOWED_HOSTS": " textract, Host.Docker.Internal ,,"}))
     for host in ("textract:8765", "TEXTRACT", "host.docker.internal:15005", "127.0.0.1"):
         assert refusal(rules, ("Host", host)) is None, host
     for host in ("aws:4566", "evil.textract", "textract.evil.example"):

@@ -10,8 +10,8 @@ import pytest
 from photo_worker.devkit import s3_servers
 from photo_worker.devkit.environment import environment_of
 from photo_worker.devkit.layout import StackPaths
-from photo_worker.devkit.lineup import require, services_of
 from photo_worker.devkit.plan import ServicePlan
+from photo_worker.devkit.service_registry import require_s3_server, select_services
 from photo_worker.devkit.stack import Stack
 from photo_worker.devkit.state import StackRecord
 from photo_worker.stack_errors import S3ServerMissing, S3ServerUnfit
@@ -74,7 +74,7 @@ def record(s3: str) -> StackRecord:
 def test_what_is_external_or_another_servers_is_not_started_twice(
     s3: str, external: tuple[str, ...], names: list[str], served: str | None, paths: StackPaths
 ) -> None:
-    services = {service.name: service for service in services_of(s3, external)}
+    services = {service.name: service for service in select_services(s3, external)}
     assert list(services) == names
     if served is None:
         assert "aws" not in services
@@ -83,7 +83,7 @@ def test_what_is_external_or_another_servers_is_not_started_twice(
 
 
 def test_a_server_that_a_native_stack_does_not_have_is_refused() -> None:
-    for refuse in (require, services_of):
+    for refuse in (require_s3_server, select_services):
         with pytest.raises(S3ServerUnfit, match="'localstack'; it has ministack, seaweedfs, minio"):
             refuse("localstack")
 
@@ -143,7 +143,7 @@ def test_minio_is_the_one_that_is_named_then_the_one_on_path_then_the_one_that_w
     named.write_text("#!/bin/sh\n")
     monkeypatch.setenv(s3_servers.MINIO_VARIABLE, str(named))
     with pytest.raises(S3ServerMissing, match=r"PHOTO_WORKER_MINIO names .*mine, which is no program"):
-        require("minio")
+        require_s3_server("minio")
     named.chmod(0o755)
     assert s3_servers.minio_program() == named
     monkeypatch.delenv(s3_servers.MINIO_VARIABLE)
@@ -151,7 +151,7 @@ def test_minio_is_the_one_that_is_named_then_the_one_on_path_then_the_one_that_w
     assert s3_servers.SERVERS["minio"].version() == "MinIO"
     (programs / "minio").unlink()
     with pytest.raises(S3ServerMissing, match="photo-worker prefetch --s3 minio"):
-        require("minio")
+        require_s3_server("minio")
     built = s3_servers.minio_cache()
     assert built.is_relative_to(tmp_path / "cache" / "photo-worker")
     built.parent.mkdir(parents=True)
@@ -159,7 +159,7 @@ def test_minio_is_the_one_that_is_named_then_the_one_on_path_then_the_one_that_w
     assert s3_servers.minio_program() == built
     assert s3_servers.SERVERS["minio"].version() == "MinIO 2026-02-12"
     with pytest.raises(S3ServerMissing, match="photo-worker prefetch --s3 seaweedfs"):
-        require("seaweedfs")
+        require_s3_server("seaweedfs")
 
 
 def test_a_cache_that_is_named_by_half_a_path_is_not_used(monkeypatch: Patch) -> None:

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from photo_worker.devkit import ports
-from photo_worker.devkit.ports import Ports, derived_base, free_base, is_taken, owner_of, require_free
+from photo_worker.devkit.ports import StackPorts, derived_base, free_base, is_taken, owner_of, require_free
 from photo_worker.stack_errors import NoFreePorts, PortTaken
 
 USES = ["temporal", "temporal-ui", "postgres", "aws", "textract"]
@@ -32,7 +32,7 @@ def test_other_worktrees_and_names_get_other_blocks() -> None:
 
 
 def test_the_ports_of_a_block_are_distinct_and_inside_it() -> None:
-    block = Ports(20_000)
+    block = StackPorts(20_000)
     chosen = {block[use] for use in USES}
     assert len(chosen) == len(USES)
     assert all(20_000 <= port < 20_010 for port in chosen)
@@ -41,14 +41,14 @@ def test_the_ports_of_a_block_are_distinct_and_inside_it() -> None:
 @pytest.mark.parametrize("address", ["127.0.0.1", "0.0.0.0"])  # noqa: S104 - a listener on all interfaces is the case
 def test_a_listener_takes_a_port_and_is_named(address: str) -> None:
     base = free_base()
-    require_free(Ports(base), {"postgres": "postgres"})
-    port = Ports(base)["postgres"]
+    require_free(StackPorts(base), {"postgres": "postgres"})
+    port = StackPorts(base)["postgres"]
     assert not is_taken(port)
     with socket.create_server((address, port)):
         assert is_taken(port)
         assert owner_of(port).startswith(f"process {os.getpid()} (")
         with pytest.raises(PortTaken, match=f"Port {port}, which postgres needs, is taken by process {os.getpid()}"):
-            require_free(Ports(base), {"temporal": "temporal", "postgres": "postgres"})
+            require_free(StackPorts(base), {"temporal": "temporal", "postgres": "postgres"})
     assert not is_taken(port)
 
 

@@ -14,8 +14,8 @@ from click.testing import CliRunner
 
 from photo_worker.cli import cli
 from photo_worker.devkit import prefetch, s3_servers
-from photo_worker.devkit.prefetch import Fetched
-from photo_worker.devkit.wishes import Wishes
+from photo_worker.devkit.prefetch import PrefetchedItem
+from photo_worker.devkit.stack_options import StackOptions
 from photo_worker.errors import PhotoWorkerError
 from photo_worker.stack_errors import PrefetchFailed, S3ServerMissing, S3ServerUnfit, ServiceMissing
 
@@ -60,8 +60,8 @@ def got(machine: Path) -> list[Path]:
 
 def test_minio_is_built_by_its_hash_into_the_cache_and_found_there(machine: Path) -> None:
     lines: list[str] = []
-    found = prefetch.prefetch(Wishes(s3="minio"), lines.append)
-    assert Fetched("s3", "built", "MinIO 2026-02-12") in found
+    found = prefetch.prefetch(StackOptions(s3="minio"), lines.append)
+    assert PrefetchedItem("s3", "built", "MinIO 2026-02-12") in found
     assert [entry.what for entry in found] == ["temporal", "postgres", "s3", "aws", "textract", "models"]
     assert s3_servers.minio_program() == s3_servers.minio_cache() == got(machine)[0]
     assert len(got(machine)) == 1
@@ -73,8 +73,8 @@ def test_minio_is_built_by_its_hash_into_the_cache_and_found_there(machine: Path
     assert "fetching" in lines
     assert any("this takes minutes" in line for line in lines)
     # A second time, there is nothing to do.
-    again = prefetch.prefetch(Wishes(s3="minio"), lines.append)
-    assert Fetched("s3", "here", "MinIO 2026-02-12") in again
+    again = prefetch.prefetch(StackOptions(s3="minio"), lines.append)
+    assert PrefetchedItem("s3", "here", "MinIO 2026-02-12") in again
     assert (machine / "asked").read_text().splitlines() == asked
 
 
@@ -91,7 +91,7 @@ def test_what_is_not_what_was_pinned_is_not_kept(
 ) -> None:
     monkeypatch.setenv(variable, value)
     with pytest.raises(PrefetchFailed, match=re.escape(said)):
-        prefetch.prefetch(Wishes(s3="minio"), lambda _: None)
+        prefetch.prefetch(StackOptions(s3="minio"), lambda _: None)
     assert got(machine) == []
     with pytest.raises(S3ServerMissing):
         s3_servers.minio_program()
@@ -109,7 +109,7 @@ def test_without_a_toolchain_it_says_what_else_there_is(machine: Path) -> None:
 def test_a_minio_that_is_named_wrongly_is_not_built_around(machine: Path, monkeypatch: Patch) -> None:
     monkeypatch.setenv(s3_servers.MINIO_VARIABLE, str(machine / "nothing"))
     with pytest.raises(S3ServerMissing, match="which is no program"):
-        prefetch.prefetch(Wishes(s3="minio"), lambda _: None)
+        prefetch.prefetch(StackOptions(s3="minio"), lambda _: None)
     assert not (machine / "asked").exists()
 
 
@@ -175,7 +175,7 @@ def test_what_the_development_kit_did_not_bring_is_named(machine: Path, monkeypa
     assert machine.is_dir()
     monkeypatch.setattr("photo_worker.devkit.doctor.find_spec", lambda name: None if name == "ministack" else True)
     with pytest.raises(ServiceMissing, match="aws is not installed: not installed: ministack"):
-        prefetch.prefetch(Wishes(), lambda _: None)
+        prefetch.prefetch(StackOptions(), lambda _: None)
 
 
 def test_models_that_cannot_be_loaded_are_missing(monkeypatch: Patch) -> None:
@@ -189,5 +189,5 @@ def test_models_that_cannot_be_loaded_are_missing(monkeypatch: Patch) -> None:
 
 def test_a_server_that_there_is_not_is_refused(machine: Path) -> None:
     with pytest.raises(S3ServerUnfit):
-        prefetch.prefetch(Wishes(s3="localstack"), lambda _: None)
+        prefetch.prefetch(StackOptions(s3="localstack"), lambda _: None)
     assert not (machine / "asked").exists()

@@ -155,7 +155,7 @@ def test_the_emulator_has_to_read_what_is_written(
     answer = {"DocumentMetadata": {"Pages": 1}, "Blocks": blocks, "DetectDocumentTextModelVersion": "1.0"}
     server[0].RequestHandlerClass.body = json.dumps(answer).encode()  # type: ignore[attr-defined]
     env = environment_of(server[1])
-    assert service("textract").answers(server[1])
+    assert service("textract").is_alive(server[1])
     if fits:
         readiness.read_an_image(env)
     else:
@@ -166,9 +166,9 @@ def test_the_emulator_has_to_read_what_is_written(
 def test_a_port_that_nobody_listens_on_is_not_ready_and_says_why() -> None:
     record = StackRecord.new("dev", free_base(), durable=True)
     for entry in SERVICES:
-        assert not entry.answers(record), entry.name
+        assert not entry.is_alive(record), entry.name
         with pytest.raises(readiness.NotReady, match=r"."):
-            entry.check(record)
+            entry.probe_ready(record)
     assert not probes.listens(record.ports["aws"])
 
 

@@ -16,7 +16,7 @@ import pytest
 from temporalio.testing import ActivityEnvironment
 
 from photo_worker import media
-from photo_worker.documents.process import PROGRAM, OpeningBounds, ProcessDecoder
+from photo_worker.documents.process import PROGRAM, OpeningLimits, ProcessDecoder
 from photo_worker.errors import (
     DecoderMissing,
     DecoderUnavailable,
@@ -41,7 +41,7 @@ def on_the_photo(code: str) -> str:
     return f"if sys.stdin.buffer.read() != b'photo':\n    print('{{}}'), sys.exit()\n{code}"
 
 
-def run(code: str, bounds: OpeningBounds | None = None) -> bytes:
+def run(code: str, bounds: OpeningLimits | None = None) -> bytes:
     return ProcessDecoder(program=program(code), bounds=bounds).convert(b"photo", media.HEIC, "raw/photo.heic")
 
 
@@ -198,7 +198,7 @@ def test_a_document_that_takes_the_processor_is_ended_by_its_limit() -> None:
         "sys.exit(child.main(sys.argv[1:]))"
     )
     with pytest.raises(DocumentTooCostly, match="more processor time"):
-        run(code, OpeningBounds(cpu_seconds=1, wall_seconds=100))
+        run(code, OpeningLimits(cpu_seconds=1, wall_seconds=100))
 
 
 @pytest.mark.skipif(sys.platform == "darwin", reason="macOS keeps to no limit on memory")
@@ -214,7 +214,7 @@ def test_a_document_that_takes_memory_is_ended_by_its_limit() -> None:
 
 def test_a_process_that_gets_no_time_is_ended_and_tried_again() -> None:
     with pytest.raises(DecoderUnavailable, match="within 1 s"):
-        run("time.sleep(1000)", OpeningBounds(wall_seconds=1))
+        run("time.sleep(1000)", OpeningLimits(wall_seconds=1))
 
 
 def test_a_cancelled_attempt_ends_its_process(tmp_path: pytest.TempPathFactory) -> None:

@@ -33,11 +33,11 @@ from photo_worker.integrity.binding import (
     read_binding,
     require_own_bucket,
 )
-from photo_worker.integrity.erase import Erasure, Part
-from photo_worker.integrity.repair import Repairer, Step
-from photo_worker.integrity.survey import open_survey
+from photo_worker.integrity.erasure import Erasure, Part
+from photo_worker.integrity.repair import Repairer, RepairResult
+from photo_worker.integrity.scan import open_scanner
 from photo_worker.ports import WorkflowState
-from photo_worker.storage.memory import MemoryObjectStore, MemoryRecipeRepository
+from photo_worker.storage.memory import MemoryJobRepository, MemoryObjectStore
 from tests.support.sound import BUCKET, FOREIGN, JOB, Deployment
 
 LONG = timedelta(days=1)
@@ -56,7 +56,7 @@ def put_marker(store: MemoryObjectStore, body: bytes) -> None:
 
 
 def test_a_bucket_is_bound_once(store: MemoryObjectStore) -> None:
-    rows = MemoryRecipeRepository()
+    rows = MemoryJobRepository()
     assert isinstance(read_binding(store, rows, BUCKET), Unbound)
     assert rows.deployment_id() is None, "looking has made an id"
     assert bind(store, rows, BUCKET)
@@ -69,7 +69,7 @@ def test_a_bucket_is_bound_once(store: MemoryObjectStore) -> None:
 
 
 def test_a_bucket_of_another_database_is_taken_only_on_purpose(store: MemoryObjectStore) -> None:
-    first, second = MemoryRecipeRepository(), MemoryRecipeRepository()
+    first, second = MemoryJobRepository(), MemoryJobRepository()
     bind(store, first, BUCKET)
     with suppress(BucketBoundElsewhere):
         bind(store, second, BUCKET)
@@ -86,7 +86,7 @@ def test_a_bucket_of_another_database_is_taken_only_on_purpose(store: MemoryObje
 
 
 def test_a_database_may_have_several_buckets(store: MemoryObjectStore) -> None:
-    rows = MemoryRecipeRepository()
+    rows = MemoryJobRepository()
     store.ensure_bucket("second")
     for bucket in (BUCKET, "second"):
         assert bind(store, rows, bucket)
@@ -94,10 +94,10 @@ def test_a_database_may_have_several_buckets(store: MemoryObjectStore) -> None:
 
 
 def test_of_databases_that_bind_at_once_one_gets_the_bucket(store: MemoryObjectStore) -> None:
-    databases = [MemoryRecipeRepository() for _ in range(4)]
+    databases = [MemoryJobRepository() for _ in range(4)]
     barrier = Barrier(len(databases))
 
-    def race(rows: MemoryRecipeRepository) -> bool:
+    def race(rows: MemoryJobRepository) -> bool:
         barrier.wait(timeout=10)
         try:
             return bind(store, rows, BUCKET)
@@ -127,7 +127,7 @@ def test_of_databases_that_bind_at_once_one_gets_the_bucket(store: MemoryObjectS
 def test_a_marker_that_says_nothing_binds_nothing_and_is_not_written_over(
     store: MemoryObjectStore, body: bytes
 ) -> None:
-    rows = MemoryRecipeRepository()
+    rows = MemoryJobRepository()
     put_marker(store, body)
     assert isinstance(read_binding(store, rows, BUCKET), Unbound)
     with pytest.raises(BindingUnreadable, match="Nothing can be learnt"):
@@ -140,14 +140,14 @@ def test_a_marker_that_says_nothing_binds_nothing_and_is_not_written_over(
 
 
 def test_a_database_asks_for_its_marker_from_its_first_binding_on(store: MemoryObjectStore) -> None:
-    rows = MemoryRecipeRepository()
+    rows = MemoryJobRepository()
     require_own_bucket(store, rows, BUCKET)
     put_marker(store, b"damaged")
     require_own_bucket(store, rows, BUCKET)
     bind(store, rows, BUCKET, rebind=True)
     require_own_bucket(store, rows, BUCKET)
     with pytest.raises(BucketBoundElsewhere):
-        require_own_bucket(store, MemoryRecipeRepository(), BUCKET)
+        require_own_bucket(store, MemoryJobRepository(), BUCKET)
     put_marker(store, b"damaged")
     with pytest.raises(BindingUnreadable, match="is damaged"):
         require_own_bucket(store, rows, BUCKET)
@@ -162,7 +162,7 @@ def test_a_database_counts_as_bound_once_the_store_has_answered(
     store: MemoryObjectStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Else its workers would ask for a marker that a migration without S3 could not write."""
-    rows = MemoryRecipeRepository()
+    rows = MemoryJobRepository()
 
     def away(bucket: str, key: str, *, limit_bytes: int) -> bytes:
         raise StorageUnavailable(store="memory", reason="away")
@@ -177,7 +177,7 @@ def test_a_database_counts_as_bound_once_the_store_has_answered(
 def test_a_marker_that_could_not_be_written_is_asked_for(
     store: MemoryObjectStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    rows = MemoryRecipeRepository()
+    rows = MemoryJobRepository()
 
     def refused(bucket: str, key: str, *arguments: object, **named: object) -> bool:
         raise ObjectForbidden(bucket=bucket, key=key)
@@ -195,7 +195,7 @@ def test_a_marker_that_could_not_be_written_is_asked_for(
 def test_submitting_needs_no_leave_to_read_the_marker(
     store: MemoryObjectStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    rows = MemoryRecipeRepository()
+    rows = MemoryJobRepository()
     bind(store, rows, BUCKET)
 
     def refused(bucket: str, key: str, *, limit_bytes: int) -> bytes:
@@ -212,23 +212,23 @@ def test_a_marker_that_may_not_be_read_counts_as_none(
         raise ObjectForbidden(bucket=bucket, key=key)
 
     monkeypatch.setattr(store, "get", refused)
-    found = read_binding(store, MemoryRecipeRepository(), BUCKET)
+    found = read_binding(store, MemoryJobRepository(), BUCKET)
     assert isinstance(found, Unbound)
     assert "refused" in found.reason
 
 
 def test_a_bucket_that_is_missing_is_no_unbound_one(store: MemoryObjectStore) -> None:
     with pytest.raises(BucketMissing):
-        read_binding(store, MemoryRecipeRepository(), "no-such-bucket")
+        read_binding(store, MemoryJobRepository(), "no-such-bucket")
     with pytest.raises(BucketMissing):
-        bind(store, MemoryRecipeRepository(), "no-such-bucket")
+        bind(store, MemoryJobRepository(), "no-such-bucket")
 
 
 def test_the_time_of_the_binding_is_the_store_s(store: MemoryObjectStore) -> None:
     assert bound_since(store, BUCKET) is None
     store.put(BUCKET, MARKER_KEY + ".old", b"", content_type="text/plain")
     assert bound_since(store, BUCKET) is None
-    bind(store, MemoryRecipeRepository(), BUCKET)
+    bind(store, MemoryJobRepository(), BUCKET)
     (entry,) = [entry for entry in store.list(BUCKET, MARKER_KEY) if entry.key == MARKER_KEY]
     assert bound_since(store, BUCKET) == entry.modified_at
 
@@ -245,7 +245,7 @@ class Neighbours:
         self.ours.store.delete(BUCKET, MARKER_KEY)
         for number in range(10):
             self.ours.succeeded(uuid4(), body=b"photo %d of A" % number)
-        self.theirs = MemoryRecipeRepository(now=lambda: self.ours.time)
+        self.theirs = MemoryJobRepository(now=lambda: self.ours.time)
         self.photos = []
         for number in range(3):
             key, sha256 = self.ours.photo(b"photo %d of B" % number)
@@ -258,10 +258,10 @@ class Neighbours:
     async def repair(self) -> Sequence[tuple[str, str, str]]:
         """``check --repair --grace 1s`` with A's settings; what was said of each step."""
         erasure = Erasure(self.ours.store, self.ours.rows, self.ours.temporal, BUCKET)
-        said: list[Step] = []
-        async with open_survey(self.ours.ports, self.ours.means(grace=GRACE)) as survey:
-            report = await survey.everything()
-            await Repairer(survey, erasure.erase).mend(report, said.append)
+        said: list[RepairResult] = []
+        async with open_scanner(self.ours.ports, self.ours.means(grace=GRACE)) as scanner:
+            report = await scanner.scan_all()
+            await Repairer(scanner, erasure.erase).repair(report, said.append)
         return [(step.finding.code, step.outcome, step.detail) for step in said if step.outcome != "begun"]
 
     def left(self) -> set[str]:
@@ -330,13 +330,13 @@ async def test_after_a_rebinding_nothing_that_was_there_before_is_deleted() -> N
     deployment.succeeded(uuid4())
     key, _ = deployment.photo(b"of the database that was lost")
     deployment.time += LONG
-    bind(deployment.store, MemoryRecipeRepository(), BUCKET, rebind=True)
+    bind(deployment.store, MemoryJobRepository(), BUCKET, rebind=True)
     bind(deployment.store, deployment.rows, BUCKET, rebind=True)
     deployment.time += LONG
     erasure = Erasure(deployment.store, deployment.rows, deployment.temporal, BUCKET)
-    async with open_survey(deployment.ports, deployment.means()) as survey:
-        report = await survey.everything()
-        steps = await Repairer(survey, erasure.erase).mend(report, lambda step: None)
+    async with open_scanner(deployment.ports, deployment.means()) as scanner:
+        report = await scanner.scan_all()
+        steps = await Repairer(scanner, erasure.erase).repair(report, lambda step: None)
     assert [(step.finding.code, step.outcome) for step in steps] == [("photo_without_row", "refused")]
     deployment.store.head(BUCKET, key)
 
@@ -347,10 +347,10 @@ async def test_a_bucket_that_is_taken_while_the_check_runs_is_left_alone() -> No
     key, _ = deployment.photo(b"an orphan")
     deployment.time += LONG
     erasure = Erasure(deployment.store, deployment.rows, deployment.temporal, BUCKET)
-    async with open_survey(deployment.ports, deployment.means()) as survey:
-        report = await survey.everything()
-        bind(deployment.store, MemoryRecipeRepository(), BUCKET, rebind=True)
-        steps = await Repairer(survey, erasure.erase).mend(report, lambda step: None)
+    async with open_scanner(deployment.ports, deployment.means()) as scanner:
+        report = await scanner.scan_all()
+        bind(deployment.store, MemoryJobRepository(), BUCKET, rebind=True)
+        steps = await Repairer(scanner, erasure.erase).repair(report, lambda step: None)
     assert [(step.finding.code, step.outcome) for step in steps] == [("photo_without_row", "refused")]
     deployment.store.head(BUCKET, key)
 
@@ -362,15 +362,15 @@ async def test_an_interrupted_erase_is_completed_only_where_the_bucket_is_ours(f
     deployment.rows.mark_erased(JOB)
     deployment.store.delete(BUCKET, MARKER_KEY)
     if foreign:
-        bind(deployment.store, MemoryRecipeRepository(), BUCKET)
+        bind(deployment.store, MemoryJobRepository(), BUCKET)
     erased: list[UUID] = []
 
     async def erase(job_id: UUID) -> None:
         erased.append(job_id)
 
-    async with open_survey(deployment.ports, deployment.means()) as survey:
-        report = await survey.everything()
-        steps = await Repairer(survey, erase).mend(report, lambda step: None)
+    async with open_scanner(deployment.ports, deployment.means()) as scanner:
+        report = await scanner.scan_all()
+        steps = await Repairer(scanner, erase).repair(report, lambda step: None)
     assert [(step.finding.code, step.outcome) for step in steps] == [("erased_traces", "refused")]
     assert erased == []
 
@@ -383,11 +383,11 @@ async def test_no_job_is_started_into_another_deployment_s_bucket(foreign: bool,
     deployment.time += LONG
     deployment.store.delete(BUCKET, MARKER_KEY)
     if foreign:
-        bind(deployment.store, MemoryRecipeRepository(), BUCKET)
+        bind(deployment.store, MemoryJobRepository(), BUCKET)
     erasure = Erasure(deployment.store, deployment.rows, deployment.temporal, BUCKET)
-    async with open_survey(deployment.ports, deployment.means()) as survey:
-        report = await survey.everything()
-        steps = await Repairer(survey, erasure.erase).mend(report, lambda step: None)
+    async with open_scanner(deployment.ports, deployment.means()) as scanner:
+        report = await scanner.scan_all()
+        steps = await Repairer(scanner, erasure.erase).repair(report, lambda step: None)
     assert [(step.finding.code, step.outcome) for step in steps] == [("queued_without_workflow", outcome)]
     assert len(deployment.temporal.started) == (0 if foreign else 1)
 
@@ -396,7 +396,7 @@ async def test_erase_by_id_touches_nothing_where_the_bucket_is_another_database_
     """The id may be a job of both, as after a restore of one from the other's backup."""
     deployment = Deployment()
     deployment.succeeded(JOB)
-    bind(deployment.store, MemoryRecipeRepository(), BUCKET, rebind=True)
+    bind(deployment.store, MemoryJobRepository(), BUCKET, rebind=True)
     before = {entry.key for entry in deployment.store.list(BUCKET, "")}
     erasure = Erasure(deployment.store, deployment.rows, deployment.temporal, BUCKET)
     with suppress(BucketBoundElsewhere):
@@ -485,7 +485,7 @@ async def test_erase_leaves_what_lies_in_a_former_bucket_that_is_another_databas
     deployment.succeeded(JOB)
     key = next(deployment.store.list(BUCKET, "raw/")).key
     if bound:
-        bind(deployment.store, MemoryRecipeRepository(), BUCKET, rebind=True)
+        bind(deployment.store, MemoryJobRepository(), BUCKET, rebind=True)
     before = {entry.key for entry in deployment.store.list(BUCKET, "")}
     deployment.store.ensure_bucket("own")
     bind(deployment.store, deployment.rows, "own")

@@ -8,7 +8,7 @@ import pytest
 
 from photo_worker.cli import check
 from photo_worker.integrity.finding import Finding, Severity
-from photo_worker.integrity.survey import Progress, Report
+from photo_worker.integrity.scan import ScanProgress, ScanReport
 
 
 def test_a_terminal_sees_how_far_it_is(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
@@ -17,21 +17,21 @@ def test_a_terminal_sees_how_far_it_is(monkeypatch: pytest.MonkeyPatch, capsys: 
     monkeypatch.setenv("COLUMNS", "100")
     with check._progress() as progress:
         for stage in ("jobs", "photos", "erases"):
-            progress(Progress(stage, 0.25, 1234))
+            progress(ScanProgress(stage, 0.25, 1234))
     said = capsys.readouterr()
     assert (said.out, "25%" in said.err, "1,234 erases that may still run" in said.err) == ("", True, True)
 
 
 def test_a_cron_job_s_mail_has_the_findings_alone(capsys: pytest.CaptureFixture[str]) -> None:
     with check._progress() as progress:
-        progress(Progress("jobs", 0.25, 1234))
+        progress(ScanProgress("jobs", 0.25, 1234))
     assert capsys.readouterr() == ("", "")
 
 
 def test_the_last_line_counts_by_severity() -> None:
     severities = (Severity.NOTICE, Severity.ERROR, Severity.WARNING, Severity.ERROR)
     findings = [Finding("code", severity, None, "where", "problem", "why", "todo") for severity in severities]
-    report = Report(findings=findings, jobs=1234, objects=2, young=1, hashed_bytes=1_500_000)
+    report = ScanReport(findings=findings, jobs=1234, objects=2, young=1, hashed_bytes=1_500_000)
     assert check._summary(report, 2.0) == (
         "1,234 jobs and 2 objects checked in 2.0 s; 1.5 MB of photos hashed; 1 young objects without a job left out: "
         "2 errors, 1 warning, 1 notice."

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from photo_worker.contracts.keys import manifest_key, ocr_key
 from photo_worker.integrity.merge import LocationIndex, by_job
-from photo_worker.ports import ObjectEntry, Recipe
+from photo_worker.ports import JobRecord, ObjectEntry
 from tests.support.sound import BUCKET, START
 
 IDS = st.uuids()
@@ -18,8 +18,8 @@ IDS = st.uuids()
 STRANGE = st.builds(lambda job_id, tail: f"artifacts/{job_id}{tail}/x", IDS, st.sampled_from(["!", "0", "~", "-", "é"]))
 
 
-def _row(job_id: UUID) -> Recipe:
-    return Recipe(job_id, "queued", BUCKET, "raw/x", "", START, START)
+def _row(job_id: UUID) -> JobRecord:
+    return JobRecord(job_id, "queued", BUCKET, "raw/x", "", START, START)
 
 
 def _entry(key: str) -> ObjectEntry:

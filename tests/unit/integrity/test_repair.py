@@ -14,9 +14,9 @@ from photo_worker.command_errors import JobEndedWithoutRow
 from photo_worker.contracts.keys import manifest_key, ocr_key
 from photo_worker.errors import BucketForbidden, ObjectForbidden, ObjectMissing
 from photo_worker.integrity.finding import Repair
-from photo_worker.integrity.look import Ports
-from photo_worker.integrity.repair import Repairer, Step
-from photo_worker.integrity.survey import Report, open_survey
+from photo_worker.integrity.inspector import InspectionPorts
+from photo_worker.integrity.repair import Repairer, RepairResult
+from photo_worker.integrity.scan import ScanReport, open_scanner
 from photo_worker.ports import ObjectEntry, ObjectInfo, QueueState, WorkflowState
 from photo_worker.temporal_errors import TemporalUnavailable
 from tests.support.sound import BUCKET, FOREIGN, JOB, OTHER, START, Deployment
@@ -26,7 +26,7 @@ LONG = timedelta(days=1)
 
 @dataclass
 class Repaired:
-    report: Report
+    report: ScanReport
     said: list[tuple[str, str]] = field(default_factory=list)
     details: list[str] = field(default_factory=list)
     erased: list[UUID] = field(default_factory=list)
@@ -36,7 +36,9 @@ class Repaired:
         return sorted(found.code for found in self.report.findings)
 
 
-async def repair(deployment: Deployment, *only: UUID, ports: Ports | None = None, between: Any = None) -> Repaired:
+async def repair(
+    deployment: Deployment, *only: UUID, ports: InspectionPorts | None = None, between: Any = None
+) -> Repaired:
     """Check and repair; ``between`` happens after the survey."""
     erased: list[UUID] = []
 
@@ -47,12 +49,12 @@ async def repair(deployment: Deployment, *only: UUID, ports: Ports | None = None
             deployment.store.delete(BUCKET, key)
         deployment.rows.delete(job_id)
 
-    async with open_survey(ports or deployment.ports, deployment.means()) as survey:
-        report = await survey.only(only) if only else await survey.everything()
+    async with open_scanner(ports or deployment.ports, deployment.means()) as scanner:
+        report = await scanner.scan_jobs(only) if only else await scanner.scan_all()
         if between is not None:
             between()
-        said: list[Step] = []
-        steps = await Repairer(survey, erase).mend(report, said.append)
+        said: list[RepairResult] = []
+        steps = await Repairer(scanner, erase).repair(report, said.append)
     assert [step for step in said if step.outcome != "begun"] == steps
     return Repaired(
         report, [(step.finding.code, step.outcome) for step in said], [step.detail for step in steps], erased
@@ -499,7 +501,7 @@ def test_every_repair_of_a_job_has_its_action() -> None:
         ports = deployment.ports
 
     class Surveys:
-        looker = Looks()
+        inspector = Looks()
 
     actions = Repairer(Surveys(), erase)._actions  # type: ignore[arg-type]
     assert {*actions, Repair.DELETE_PHOTO} == set(Repair)

@@ -21,8 +21,8 @@ from photo_worker.integrity.finding import REPAIRS, Repair, Severity
 from photo_worker.integrity.rules import PROMISES, all_rules, findings
 from photo_worker.integrity.rules_progress import QUEUE_WAIT, SLACK, longest
 from photo_worker.integrity.rules_results import source_differs
-from photo_worker.integrity.survey import collect
-from photo_worker.ports import QueueState, Recipe, WorkflowState
+from photo_worker.integrity.scan import collect
+from photo_worker.ports import JobRecord, QueueState, WorkflowState
 from tests.support.sound import BUCKET, FOREIGN, JOB, OTHER, START, Deployment
 
 SOURCE = (FOREIGN, "holidays/photo.png")
@@ -377,7 +377,7 @@ def test_an_object_of_the_same_size_is_told_by_its_etag_where_nothing_is_hashed(
     sha256, location = "ab" * 32, ("theirs", "k.png")
     now = datetime(2026, 1, 1, tzinfo=UTC)
     key = manifest_key(JOB)
-    row = Recipe(JOB, "succeeded", *location, sha256, now, now, s3_bucket=BUCKET, s3_manifest_key=key)
+    row = JobRecord(JOB, "succeeded", *location, sha256, now, now, s3_bucket=BUCKET, s3_manifest_key=key)
     said = Manifest(
         job_id=str(JOB),
         s3_raw_bucket=location[0],

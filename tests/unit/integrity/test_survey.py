@@ -20,21 +20,21 @@ from photo_worker.errors import (
     StorageUnavailable,
 )
 from photo_worker.integrity.binding import bind
-from photo_worker.integrity.look import Means, Ports
-from photo_worker.integrity.survey import Progress, Report, open_survey
-from photo_worker.ports import ObjectEntry, ObjectInfo, QueueState, Recipe, RecipeOcr, WorkflowState
+from photo_worker.integrity.inspector import InspectionConfig, InspectionPorts
+from photo_worker.integrity.scan import ScanProgress, ScanReport, open_scanner
+from photo_worker.ports import JobRecord, ObjectEntry, ObjectInfo, OcrRecord, QueueState, WorkflowState
 from photo_worker.storage.memory import MemoryObjectStore
 from tests.support.sound import BUCKET, FOREIGN, JOB, OTHER, Deployment
 
 HOUR = timedelta(hours=1)
 
 
-async def survey(deployment: Deployment, *only: UUID, ports: Ports | None = None, **means: Any) -> Report:
-    async with open_survey(ports or deployment.ports, deployment.means(**means)) as one:
-        return await one.only(only) if only else await one.everything()
+async def scan(deployment: Deployment, *only: UUID, ports: InspectionPorts | None = None, **means: Any) -> ScanReport:
+    async with open_scanner(ports or deployment.ports, deployment.means(**means)) as one:
+        return await one.scan_jobs(only) if only else await one.scan_all()
 
 
-def codes(report: Report) -> list[str]:
+def codes(report: ScanReport) -> list[str]:
     return sorted(found.code for found in report.findings)
 
 
@@ -62,13 +62,13 @@ async def test_a_sound_deployment() -> None:
     deployment = Deployment()
     deployment.succeeded(JOB)
     deployment.failed(OTHER)
-    report = await survey(deployment)
+    report = await scan(deployment)
     assert (codes(report), report.jobs, report.objects, report.passing) == ([], 2, 4, 0)
     assert report.hashed_bytes == len(b"photo") + len(b"no photo")
 
 
 async def test_an_empty_deployment() -> None:
-    report = await survey(Deployment())
+    report = await scan(Deployment())
     assert (codes(report), report.jobs, report.objects) == ([], 0, 0)
 
 
@@ -76,9 +76,9 @@ async def test_many_jobs_in_many_batches() -> None:
     deployment = Deployment()
     for number in range(600):
         deployment.succeeded(uuid4(), body=b"photo %d" % (number // 2))
-    seen: list[Progress] = []
-    async with open_survey(deployment.ports, deployment.means()) as one:
-        report = await one.everything(seen.append)
+    seen: list[ScanProgress] = []
+    async with open_scanner(deployment.ports, deployment.means()) as one:
+        report = await one.scan_all(seen.append)
     assert (codes(report), report.jobs, report.objects) == ([], 600, 1500)
     shares = [step.share for step in seen if step.stage == "jobs"]
     assert shares == sorted(shares)
@@ -90,7 +90,7 @@ async def test_a_photo_that_many_share_is_read_once() -> None:
     deployment = Deployment()
     for _ in range(5):
         deployment.succeeded(uuid4())
-    assert (await survey(deployment)).hashed_bytes <= 2 * len(b"photo")
+    assert (await scan(deployment)).hashed_bytes <= 2 * len(b"photo")
 
 
 async def test_photos_are_not_read_where_that_is_not_wanted() -> None:
@@ -98,11 +98,11 @@ async def test_photos_are_not_read_where_that_is_not_wanted() -> None:
     deployment.succeeded(JOB)
     key, _ = deployment.photo(b"photo")
     deployment.store.put(BUCKET, key, b"PHOTO", content_type="image/png")
-    assert codes(await survey(deployment)) == ["photo_differs"]
-    report = await survey(deployment, hashes=False)
+    assert codes(await scan(deployment)) == ["photo_differs"]
+    report = await scan(deployment, hashes=False)
     assert (codes(report), report.hashed_bytes) == ([], 0)
     deployment.store.put(BUCKET, key, b"a longer photo", content_type="image/png")
-    assert codes(await survey(deployment, hashes=False)) == ["photo_differs"]
+    assert codes(await scan(deployment, hashes=False)) == ["photo_differs"]
 
 
 @pytest.mark.parametrize(
@@ -119,7 +119,7 @@ async def test_a_photo_that_cannot_be_read_is_reported_and_the_rest_is_looked_at
     deployment.succeeded(OTHER)
     key, _ = deployment.photo(b"photo")
     deployment.store.put(BUCKET, key, b"PHOTO", content_type="image/png")
-    report = await survey(deployment)
+    report = await scan(deployment)
     assert codes(report) == ["object_unreadable", "photo_differs"]
     (unreadable,) = [found for found in report.findings if found.code == "object_unreadable"]
     assert refusal.message in unreadable.problem
@@ -130,29 +130,29 @@ async def test_where_every_photo_is_refused_the_check_ends() -> None:
     deployment = Refusing(refusal, {"pie.png", ""})
     deployment.succeeded(JOB, at=(FOREIGN, "pie.png"))
     with pytest.raises(ServiceRefused, match="ExpiredToken"):
-        await survey(deployment, JOB)
+        await scan(deployment, JOB)
 
 
 async def test_somebody_s_own_object_is_hashed_as_well() -> None:
     deployment = Deployment()
     deployment.succeeded(JOB, at=(FOREIGN, "a b+ü.png"))
-    assert codes(await survey(deployment)) == []
+    assert codes(await scan(deployment)) == []
     deployment.store.put(FOREIGN, "a b+ü.png", b"PHOTO", content_type="image/png")
-    assert codes(await survey(deployment)) == ["source_differs"]
+    assert codes(await scan(deployment)) == ["source_differs"]
 
 
 async def test_a_copy_is_hashed_and_belongs_to_its_job() -> None:
     deployment = Deployment()
     deployment.succeeded(JOB, at=(FOREIGN, "inbox/photo.heic"), copy=b"copy")
     deployment.time += 2 * HOUR
-    report = await survey(deployment)
+    report = await scan(deployment)
     assert (codes(report), report.objects) == ([], 3)
     assert report.hashed_bytes == len(b"photo") + len(b"copy")
     (entry,) = deployment.store.list(BUCKET, "converted/")
     deployment.store.put(BUCKET, entry.key, b"COPY", content_type="image/jpeg")
-    assert codes(await survey(deployment)) == ["copy_differs"]
-    assert codes(await survey(deployment, JOB)) == ["copy_differs"]
-    assert codes(await survey(deployment, hashes=False)) == []
+    assert codes(await scan(deployment)) == ["copy_differs"]
+    assert codes(await scan(deployment, JOB)) == ["copy_differs"]
+    assert codes(await scan(deployment, hashes=False)) == []
 
 
 async def test_a_copy_of_a_job_that_failed_is_not_nobody_s() -> None:
@@ -163,32 +163,32 @@ async def test_a_copy_of_a_job_that_failed_is_not_nobody_s() -> None:
     deployment.copy(BUCKET, row.s3_raw_key, row.content_sha256, b"copy")
     deployment.copy(BUCKET, row.s3_raw_key, "0" * 64, b"of bytes that were there before")
     deployment.time += 2 * HOUR
-    assert codes(await survey(deployment)) == ["copy_without_row"]
+    assert codes(await scan(deployment)) == ["copy_without_row"]
 
 
 async def test_orphans_are_young_for_an_hour() -> None:
     deployment = Deployment()
     deployment.photo(b"of nobody")
     deployment.store.put(BUCKET, ocr_key(JOB), b"{}", content_type="application/json")
-    report = await survey(deployment)
+    report = await scan(deployment)
     assert (codes(report), report.young) == ([], 2)
     deployment.time += HOUR
-    report = await survey(deployment)
+    report = await scan(deployment)
     assert (codes(report), report.young) == (["artifact_without_row", "photo_without_row"], 0)
 
 
 async def test_a_photo_that_a_job_names_in_a_folder_of_its_own_is_not_strange() -> None:
     deployment = Deployment()
     deployment.succeeded(JOB, at=(BUCKET, "raw/by hand.png"))
-    assert codes(await survey(deployment)) == []
+    assert codes(await scan(deployment)) == []
     deployment.store.put(BUCKET, "raw/of nobody.png", b"x", content_type="image/png")
-    assert codes(await survey(deployment)) == ["name_unknown"]
+    assert codes(await scan(deployment)) == ["name_unknown"]
 
 
 async def test_a_running_workflow_without_a_row_is_found_by_itself() -> None:
     deployment = Deployment()
     deployment.temporal.states[JOB] = WorkflowState("running", deployment.time - timedelta(days=1))
-    report = await survey(deployment)
+    report = await scan(deployment)
     assert (codes(report), report.jobs) == (["workflow_without_row"], 1)
 
 
@@ -198,28 +198,28 @@ async def test_only_some_jobs() -> None:
     deployment.succeeded(OTHER, body=b"other photo")
     for job_id in (JOB, OTHER):
         deployment.store.delete(BUCKET, ocr_key(job_id))
-    report = await survey(deployment, JOB)
+    report = await scan(deployment, JOB)
     assert [(found.code, found.job_id) for found in report.findings] == [("ocr_missing", JOB)]
     assert report.jobs == 1
-    assert codes(await survey(deployment, JOB, OTHER, JOB)) == ["ocr_missing", "ocr_missing"]
+    assert codes(await scan(deployment, JOB, OTHER, JOB)) == ["ocr_missing", "ocr_missing"]
     with pytest.raises(JobMissing):
-        await survey(deployment, uuid4())
+        await scan(deployment, uuid4())
 
 
 async def test_an_erased_job_of_which_nothing_is_left_is_sound() -> None:
     deployment = Deployment()
     deployment.rows.mark_erased(JOB)
-    report = await survey(deployment, JOB)
+    report = await scan(deployment, JOB)
     assert (codes(report), report.jobs) == ([], 1)
 
 
 async def test_a_bucket_that_is_not_there_is_an_error_and_no_finding() -> None:
     deployment = Deployment()
     deployment.succeeded(JOB)
-    ports = Ports(deployment.store, deployment.rows, deployment.temporal, "no-such-bucket")
+    ports = InspectionPorts(deployment.store, deployment.rows, deployment.temporal, "no-such-bucket")
     for only in ((), (JOB,)):
         with pytest.raises(BucketMissing):
-            await survey(deployment, *only, ports=ports)
+            await scan(deployment, *only, ports=ports)
 
 
 class _Watched(MemoryObjectStore):
@@ -257,13 +257,13 @@ async def test_a_service_that_is_away_for_a_moment_does_not_end_the_check() -> N
     deployment = Deployment()
     deployment.succeeded(JOB)
     store = _Stale(deployment.store)
-    ports = Ports(store, deployment.rows, deployment.temporal, BUCKET)
+    ports = InspectionPorts(store, deployment.rows, deployment.temporal, BUCKET)
     store.failures = 3
-    assert codes(await survey(deployment, ports=ports)) == []
+    assert codes(await scan(deployment, ports=ports)) == []
     assert len(deployment.waited) == 3
     store.failures = 99
     with pytest.raises(StorageUnavailable):
-        await survey(deployment, ports=ports)
+        await scan(deployment, ports=ports)
 
 
 async def test_a_job_that_ends_between_two_reads_of_it_is_no_finding() -> None:
@@ -275,14 +275,14 @@ async def test_a_job_that_ends_between_two_reads_of_it_is_no_finding() -> None:
         def __init__(self, inner: object) -> None:
             self.__dict__ = inner.__dict__
 
-        def get(self, job_id: UUID) -> Recipe | None:
-            found: Recipe | None = super().get(job_id)
+        def get(self, job_id: UUID) -> JobRecord | None:
+            found: JobRecord | None = super().get(job_id)
             deployment.succeeded(JOB)
             return found
 
-    ports = Ports(deployment.store, Ending(deployment.rows), deployment.temporal, BUCKET)
-    async with open_survey(ports, deployment.means()) as one:
-        assert await one.confirmed(JOB) == []
+    ports = InspectionPorts(deployment.store, Ending(deployment.rows), deployment.temporal, BUCKET)
+    async with open_scanner(ports, deployment.means()) as one:
+        assert await one.confirm(JOB) == []
     assert deployment.temporal.states[JOB].status == "completed"
 
 
@@ -300,9 +300,9 @@ async def test_an_erase_that_begins_between_two_reads_is_not_taken_for_a_loss() 
                 deployment.store.delete(BUCKET, name)
             return super().head(bucket, key, version_id=version_id)
 
-    ports = Ports(Erasing(deployment.store), deployment.rows, deployment.temporal, BUCKET)
-    async with open_survey(ports, deployment.means()) as one:
-        assert [found.code for found in await one.confirmed(JOB)] == ["erased_traces"]
+    ports = InspectionPorts(Erasing(deployment.store), deployment.rows, deployment.temporal, BUCKET)
+    async with open_scanner(ports, deployment.means()) as one:
+        assert [found.code for found in await one.confirm(JOB)] == ["erased_traces"]
 
 
 class _Torn(MemoryObjectStore):
@@ -329,9 +329,9 @@ async def test_a_listing_that_breaks_off_is_no_end(after: int) -> None:
     deployment.succeeded(damaged, body=b"damaged")
     deployment.store.delete(BUCKET, ocr_key(damaged))
     deployment.store.put(BUCKET, "raw/zzz", b"last", content_type="image/png")
-    whole = await survey(deployment)
+    whole = await scan(deployment)
     torn = _Torn(deployment.store, failures=3, after=after)
-    report = await survey(deployment, ports=Ports(torn, deployment.rows, deployment.temporal, BUCKET))
+    report = await scan(deployment, ports=InspectionPorts(torn, deployment.rows, deployment.temporal, BUCKET))
     assert codes(report) == ["name_unknown", "ocr_missing"], "what is damaged behind the break was not found"
     assert (torn.failures, report.jobs, report.objects) == (0, whole.jobs, whole.objects)
 
@@ -341,7 +341,7 @@ async def test_a_listing_that_never_ends_well_is_an_error() -> None:
     deployment.succeeded(JOB)
     torn = _Torn(deployment.store, failures=99, after=1)
     with pytest.raises(StorageUnavailable):
-        await survey(deployment, ports=Ports(torn, deployment.rows, deployment.temporal, BUCKET))
+        await scan(deployment, ports=InspectionPorts(torn, deployment.rows, deployment.temporal, BUCKET))
 
 
 async def test_a_job_that_ends_while_it_is_looked_at_is_no_finding() -> None:
@@ -361,8 +361,8 @@ async def test_a_job_that_ends_while_it_is_looked_at_is_no_finding() -> None:
             yield listed
             deployment.succeeded(JOB)
 
-    ports = Ports(deployment.store, Ending(deployment.rows), deployment.temporal, BUCKET)
-    report = await survey(deployment, ports=ports)
+    ports = InspectionPorts(deployment.store, Ending(deployment.rows), deployment.temporal, BUCKET)
+    report = await scan(deployment, ports=ports)
     assert key == raw_key(sha256, ".png")
     assert (codes(report), report.passing) == ([], 1)
 
@@ -376,7 +376,7 @@ async def test_a_photo_that_is_submitted_while_it_is_looked_at_is_no_finding() -
         deployment.rows.queue(JOB, bucket=BUCKET, key=key, sha256=sha256)
 
     store = _Watched(deployment.store, "raw/", submit)
-    report = await survey(deployment, ports=Ports(store, deployment.rows, deployment.temporal, BUCKET))
+    report = await scan(deployment, ports=InspectionPorts(store, deployment.rows, deployment.temporal, BUCKET))
     assert (codes(report), report.passing) == ([], 1)
 
 
@@ -394,8 +394,8 @@ async def test_an_erase_that_runs_beside_the_check_is_given_the_time_to_end() ->
             deployment.temporal.states.clear()
             deployment.rows.delete(JOB)
 
-    async with open_survey(deployment.ports, Means(now=means.now, wait=wait)) as one:
-        report = await one.everything()
+    async with open_scanner(deployment.ports, InspectionConfig(now=means.now, wait=wait)) as one:
+        report = await one.scan_all()
     assert (codes(report), report.passing, len(deployment.waited)) == ([], 1, 3)
 
 
@@ -403,7 +403,7 @@ async def test_an_erase_that_stopped_in_the_middle_is_found() -> None:
     deployment = Deployment()
     deployment.succeeded(JOB)
     deployment.rows.mark_erased(JOB)
-    report = await survey(deployment)
+    report = await scan(deployment)
     assert codes(report) == ["erased_traces"]
     assert 150 <= sum(deployment.waited) < 180
 
@@ -412,13 +412,15 @@ async def test_a_queue_that_was_emptied_meanwhile_is_no_finding() -> None:
     deployment = Deployment()
     waiting = QueueState("recipe-process", backlog=3, oldest_seconds=5.0, has_worker=False)
     deployment.temporal.queue = waiting
-    assert codes(await survey(deployment)) == ["queue_without_worker"]
+    assert codes(await scan(deployment)) == ["queue_without_worker"]
 
     def recover() -> None:
         deployment.temporal.queue = QueueState("recipe-process", backlog=0, oldest_seconds=0.0, has_worker=True)
 
     store = _Watched(deployment.store, "raw/", recover)
-    assert codes(await survey(deployment, ports=Ports(store, deployment.rows, deployment.temporal, BUCKET))) == []
+    assert (
+        codes(await scan(deployment, ports=InspectionPorts(store, deployment.rows, deployment.temporal, BUCKET))) == []
+    )
 
 
 async def test_a_queue_is_judged_by_two_looks() -> None:
@@ -429,7 +431,9 @@ async def test_a_queue_is_judged_by_two_looks() -> None:
         deployment.temporal.queue = QueueState("recipe-process", backlog=1, oldest_seconds=0.0, has_worker=False)
 
     store = _Watched(deployment.store, "raw/", begin)
-    assert codes(await survey(deployment, ports=Ports(store, deployment.rows, deployment.temporal, BUCKET))) == []
+    assert (
+        codes(await scan(deployment, ports=InspectionPorts(store, deployment.rows, deployment.temporal, BUCKET))) == []
+    )
 
 
 async def test_looking_changes_nothing() -> None:
@@ -439,11 +443,11 @@ async def test_looking_changes_nothing() -> None:
     deployment.photo(b"of nobody")
     deployment.time += 2 * HOUR
     before = dump(deployment)
-    assert codes(await survey(deployment)) == ["photo_without_row", "queued_without_workflow"]
+    assert codes(await scan(deployment)) == ["photo_without_row", "queued_without_workflow"]
     assert dump(deployment) == before
 
 
-def dump(deployment: Deployment) -> tuple[list[Recipe], list[tuple[str, bytes]], dict[UUID, WorkflowState]]:
+def dump(deployment: Deployment) -> tuple[list[JobRecord], list[tuple[str, bytes]], dict[UUID, WorkflowState]]:
     """Everything there is."""
     keys = [entry.key for entry in deployment.store.list(BUCKET, "")]
     objects = [(key, deployment.store.get(BUCKET, key, limit_bytes=1 << 20)) for key in keys]
@@ -456,11 +460,11 @@ async def test_a_result_in_a_bucket_that_was_used_before() -> None:
     deployment.succeeded(JOB)
     deployment.store.ensure_bucket("new-bucket")
     bind(deployment.store, deployment.rows, "new-bucket")
-    ports = Ports(deployment.store, deployment.rows, deployment.temporal, "new-bucket")
-    report = await survey(deployment, ports=ports)
+    ports = InspectionPorts(deployment.store, deployment.rows, deployment.temporal, "new-bucket")
+    report = await scan(deployment, ports=ports)
     assert (codes(report), report.linked) == ([], 0)
     deployment.store.delete(BUCKET, ocr_key(JOB))
-    assert codes(await survey(deployment, ports=ports)) == ["ocr_missing"]
+    assert codes(await scan(deployment, ports=ports)) == ["ocr_missing"]
 
 
 async def test_a_row_of_an_older_release_without_bucket_names() -> None:
@@ -468,8 +472,8 @@ async def test_a_row_of_an_older_release_without_bucket_names() -> None:
     key, sha256 = deployment.photo(b"photo")
     deployment.rows.queue(JOB, bucket="", key=key, sha256=sha256)
     deployment.temporal.states[JOB] = WorkflowState("running", deployment.time)
-    assert codes(await survey(deployment)) == []
+    assert codes(await scan(deployment)) == []
     deployment.succeeded(JOB)
-    ocr = RecipeOcr("", ocr_key(JOB), manifest_key(JOB), "textract", "1.0", 1)
+    ocr = OcrRecord("", ocr_key(JOB), manifest_key(JOB), "textract", "1.0", 1)
     deployment.rows.succeed(JOB, bucket="", key=key, sha256=sha256, ocr=ocr)
-    assert codes(await survey(deployment)) == []
+    assert codes(await scan(deployment)) == []

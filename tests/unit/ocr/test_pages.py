@@ -18,7 +18,7 @@ import pytest
 from PIL import Image
 
 from photo_worker.errors import DocumentTooLarge, ImageTooLarge, UnreadableDocument, UnsupportedDocument
-from photo_worker.ocr.document import ASYNC, SYNC, Limits, open_document
+from photo_worker.ocr.document import ASYNC, SYNC, DocumentLimits, open_document
 from photo_worker.policies import SYNC_OCR_LIMIT_BYTES
 from tests.unit.ocr.pages import encoded
 
@@ -96,7 +96,7 @@ def test_each_page_has_its_picture(tmp_path: Path, name: str, from_file: bool) -
 
 @pytest.mark.parametrize("kind", ["TIFF", "PDF"])
 def test_pages_have_their_limit(kind: str) -> None:
-    three = Limits(SYNC_OCR_LIMIT_BYTES, SYNC_OCR_LIMIT_BYTES, pages=3)
+    three = DocumentLimits(SYNC_OCR_LIMIT_BYTES, SYNC_OCR_LIMIT_BYTES, pages=3)
     with closing(open_document(book(3, kind), "book", three)) as document:
         assert document.pages == 3
     with pytest.raises(UnsupportedDocument, match="more than 3 pages"):
@@ -148,7 +148,7 @@ def test_a_directory_that_is_nowhere_ends_the_document(place: int, link: int) ->
 
 
 def test_images_and_documents_have_limits_of_their_own(tmp_path: Path) -> None:
-    limits = Limits(image_bytes=2000, document_bytes=100_000, pages=10)
+    limits = DocumentLimits(image_bytes=2000, document_bytes=100_000, pages=10)
     picture = encoded(Image.effect_noise((60, 60), 90))
     assert len(picture) > limits.image_bytes
     with pytest.raises(DocumentTooLarge, match="2000"):

@@ -9,9 +9,9 @@ from PIL import Image, ImageDraw
 
 from photo_worker.ocr.engine import EngineWord
 from photo_worker.ocr.ink import Ink, fit_height
+from photo_worker.ocr.normalization import is_supported_text
 from photo_worker.ocr.recogniser import Glyph
-from photo_worker.ocr.second_look import look_again
-from photo_worker.ocr.spelling import writable
+from photo_worker.ocr.word_refinement import refine_words
 
 
 class Told:
@@ -64,7 +64,7 @@ def glyphs(text: str, blank: float, places: Sequence[float] = PLACES) -> list[Gl
 def looked(text: str, read: str, blank: float) -> list[list[str]]:
     image = page(*LETTERS)
     word = EngineWord(text, 0.97, 100, 40, 162, 60)
-    return texts(look_again(image, Ink(image), [(word,)], Told(*glyphs(read, blank))))
+    return texts(refine_words(image, Ink(image), [(word,)], Told(*glyphs(read, blank))))
 
 
 def test_words_are_taken_apart_where_the_recogniser_sees_a_blank_and_the_page_has_one() -> None:
@@ -88,7 +88,7 @@ def test_loosely_set_punctuation_stays_with_its_word() -> None:
 def test_the_parts_of_a_word_end_at_the_blank() -> None:
     image = page(*LETTERS)
     word = EngineWord("ofit", 0.97, 100, 40, 162, 60)
-    ((first, second),) = look_again(image, Ink(image), [(word,)], Told(*glyphs("ofit", 0.9)))
+    ((first, second),) = refine_words(image, Ink(image), [(word,)], Told(*glyphs("ofit", 0.9)))
     assert (first.left, first.right, second.left, second.right) == (100, 126, 136, 162)
     assert first.confidence == second.confidence == 0.97
 
@@ -97,13 +97,13 @@ def test_words_without_a_blank_are_not_read_again() -> None:
     image = page((100, 126), (128, 162))
     recogniser = Told()
     word = EngineWord("ofit", 0.97, 100, 40, 162, 60)
-    assert look_again(image, Ink(image), [(word,)], recogniser) == [(word,)]
+    assert refine_words(image, Ink(image), [(word,)], recogniser) == [(word,)]
     assert recogniser.pieces == []
 
 
 def alone(image: Image.Image, *read: Glyph) -> list[list[str]]:
     word = EngineWord("ofit", 0.97, 100, 40, 162, 60)
-    return texts(look_again(image, Ink(image), [(word,)], Told(*read)))
+    return texts(refine_words(image, Ink(image), [(word,)], Told(*read)))
 
 
 def test_a_character_that_stands_alone_on_a_row_is_added() -> None:
@@ -127,7 +127,7 @@ def test_a_character_that_a_word_was_placed_without_is_given_back_to_it(text: st
 
     def look(around: str) -> list[tuple[EngineWord, ...]]:
         whole = glyphs(around, 0.0, range(len(around)))
-        return look_again(image, Ink(image), [(word,)], Sized({6: [Glyph("7", 0.95, 0.0, 10)]}, whole))
+        return refine_words(image, Ink(image), [(word,)], Sized({6: [Glyph("7", 0.95, 0.0, 10)]}, whole))
 
     ((whole,),) = look(text)
     assert (whole.text, whole.left, whole.right) == (text, min(left, 100), max(left + 6, 162))
@@ -143,7 +143,9 @@ def test_marks_off_the_row_or_with_something_beside_them_are_left_alone() -> Non
 
 
 def test_pictograms_are_no_words() -> None:
-    assert [text for text in ("\u2605", "\u6587", "\u00bd", "\u20ac", "cr\u00e8me", "<>") if writable(text)] == [
+    assert [
+        text for text in ("\u2605", "\u6587", "\u00bd", "\u20ac", "cr\u00e8me", "<>") if is_supported_text(text)
+    ] == [
         "\u00bd",
         "\u20ac",
         "cr\u00e8me",

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from photo_worker.storage.memory import MemoryObjectStore, MemoryRecipeRepository
+from photo_worker.storage.memory import MemoryJobRepository, MemoryObjectStore
+from tests.contracts.job_repository import RecipeRepositoryContract
 from tests.contracts.object_store import PAGE, ObjectStoreContract
-from tests.contracts.recipe_repository import RecipeRepositoryContract
 
 
 class TestMemoryObjectStore(ObjectStoreContract):
@@ -23,5 +23,5 @@ class TestMemoryObjectStore(ObjectStoreContract):
 
 class TestMemoryRecipeRepository(RecipeRepositoryContract):
     @pytest.fixture
-    def repository(self) -> MemoryRecipeRepository:
-        return MemoryRecipeRepository()
+    def repository(self) -> MemoryJobRepository:
+        return MemoryJobRepository()

@@ -10,25 +10,25 @@ from hypothesis import strategies as st
 
 from photo_worker.devkit.textract.failures import THROTTLED
 from photo_worker.devkit.textract.fault_script import MOST_RULES, WrongScript, read_script
-from photo_worker.devkit.textract.faults import Faults, JobFault, Kind, NotificationFault, RequestFault
+from photo_worker.devkit.textract.faults import FaultInjector, JobFault, Kind, NotificationFault, RequestFault
 from photo_worker.devkit.textract.model import TextractModel
 
 OPERATIONS = TextractModel().operations
 DETECT, START = "DetectDocumentText", "StartDocumentTextDetection"
 
 
-def faults(*rules: dict[str, Any], seed: int = 0) -> Faults:
-    return Faults(read_script({"seed": seed, "rules": list(rules)}, OPERATIONS))
+def faults(*rules: dict[str, Any], seed: int = 0) -> FaultInjector:
+    return FaultInjector(read_script({"seed": seed, "rules": list(rules)}, OPERATIONS))
 
 
-def codes(script: Faults, calls: int, operation: str = DETECT) -> list[str | None]:
+def codes(script: FaultInjector, calls: int, operation: str = DETECT) -> list[str | None]:
     """The codes that so many calls in a row are answered with."""
     found = [script.for_request(operation) for _ in range(calls)]
     return [fault.failure.code if fault and fault.failure else None for fault in found]
 
 
 def test_without_a_script_nothing_happens() -> None:
-    script = Faults()
+    script = FaultInjector()
     assert script.for_request(DETECT) is None
     assert script.for_job(START, "s3://photos/a.png") is None
     assert script.for_notification(START) is None

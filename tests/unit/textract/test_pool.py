@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 
 from photo_worker.devkit.textract import pool as module
-from photo_worker.devkit.textract.pool import Pool, Work
+from photo_worker.devkit.textract.pool import ReadingPool, Work
 from photo_worker.devkit.textract.reading_child import ReaderUnavailable
-from photo_worker.devkit.textract.spawning import Bounds
+from photo_worker.devkit.textract.spawning import ReadingLimits
 
 DEADLINE_SECONDS = 20
 
@@ -48,9 +48,9 @@ def made() -> list[Child]:
 
 
 @pytest.fixture
-async def pool(made: list[Child], monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Pool]:
+async def pool(made: list[Child], monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[ReadingPool]:
     monkeypatch.setattr(module, "ReadingChild", lambda *_: Child(made))
-    ours = Pool("none", Bounds(processes=2, idle_seconds=60))
+    ours = ReadingPool("none", ReadingLimits(processes=2, idle_seconds=60))
     ours.start()
     await ours.up()
     yield ours
@@ -58,12 +58,12 @@ async def pool(made: list[Child], monkeypatch: pytest.MonkeyPatch) -> AsyncItera
     assert all(child.ended for child in made)
 
 
-def submit(pool: Pool, name: str) -> tuple[Work, asyncio.Event]:
+def submit(pool: ReadingPool, name: str) -> tuple[Work, asyncio.Event]:
     gate = asyncio.Event()
     return pool.submit({"name": name, "gate": gate}, turn=name, urgent=False), gate
 
 
-async def with_one_idle(pool: Pool) -> tuple[Work, asyncio.Event]:
+async def with_one_idle(pool: ReadingPool) -> tuple[Work, asyncio.Event]:
     """Have one process read, and the other one free."""
     slow, held = submit(pool, "slow")
     quick, gate = submit(pool, "quick")
@@ -75,7 +75,7 @@ async def with_one_idle(pool: Pool) -> tuple[Work, asyncio.Event]:
     return slow, held
 
 
-async def test_a_page_that_gives_way_before_it_has_begun_is_read_later(pool: Pool) -> None:
+async def test_a_page_that_gives_way_before_it_has_begun_is_read_later(pool: ReadingPool) -> None:
     slow, held = await with_one_idle(pool)
     late, gate = submit(pool, "late")
     # What looks at the memory may wake in this very turn of the loop.
@@ -87,7 +87,9 @@ async def test_a_page_that_gives_way_before_it_has_begun_is_read_later(pool: Poo
         assert (await slow.done)[0] == {"pages": 1}
 
 
-async def test_a_page_that_is_dropped_before_it_has_begun_costs_no_process(pool: Pool, made: list[Child]) -> None:
+async def test_a_page_that_is_dropped_before_it_has_begun_costs_no_process(
+    pool: ReadingPool, made: list[Child]
+) -> None:
     _, held = await with_one_idle(pool)
     dropped, _ = submit(pool, "dropped")
     pool.drop(dropped)
@@ -106,7 +108,7 @@ async def test_a_page_that_is_dropped_before_it_has_begun_costs_no_process(pool:
             await asyncio.sleep(0.01)
 
 
-async def test_a_page_that_has_not_begun_is_told_of_the_end(pool: Pool) -> None:
+async def test_a_page_that_has_not_begun_is_told_of_the_end(pool: ReadingPool) -> None:
     slow, _ = await with_one_idle(pool)
     late, _ = submit(pool, "late")
     await pool.close()

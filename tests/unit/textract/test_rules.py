@@ -10,7 +10,7 @@ import pytest
 
 from photo_worker.devkit import textract
 from photo_worker.devkit.textract.counters import Counters
-from photo_worker.devkit.textract.failures import FAILURES, Basis, Failure
+from photo_worker.devkit.textract.failures import FAILURES, Basis, ErrorResponse
 from photo_worker.devkit.textract.model import TextractModel
 
 PACKAGE = Path(textract.__file__).parent
@@ -52,7 +52,7 @@ def test_the_emulator_can_be_lifted_out(path: Path) -> None:
 
 
 @pytest.mark.parametrize("failure", FAILURES, ids=lambda failure: f"{failure.code}-{failure.message[:20]}")
-def test_a_failure_is_modelled_or_marked(failure: Failure) -> None:
+def test_a_failure_is_modelled_or_marked(failure: ErrorResponse) -> None:
     modelled = any(MODEL.lists_error(operation, failure.code) for operation in MODEL.operations)
     assert modelled == (failure.code_basis in {Basis.DOCUMENTED, Basis.UNKNOWN})
     fields = [field for _, field, _, _ in string.Formatter().parse(failure.message) if field is not None]

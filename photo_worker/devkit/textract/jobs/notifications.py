@@ -15,10 +15,10 @@ import sqlite3
 from collections.abc import Mapping
 from typing import Any
 
-from photo_worker.devkit.textract.failures import INVALID_PARAMETER, DiskFails, Refusal
+from photo_worker.devkit.textract.failures import INVALID_PARAMETER, DiskFails, ServiceError
 from photo_worker.devkit.textract.faults import NotificationFault
 from photo_worker.devkit.textract.jobs.aws import Clients
-from photo_worker.devkit.textract.jobs.records import Job, Status
+from photo_worker.devkit.textract.jobs.records import AnalysisJob, Status
 from photo_worker.devkit.textract.jobs.store import NewNotification, Notification
 from photo_worker.devkit.textract.jobs.thread import Clock, StoreThread
 from photo_worker.devkit.textract.service_calls import BrokenOff, is_final, no_answer
@@ -29,7 +29,9 @@ _FIRST_RETRY_SECONDS = 0.5
 _LONGEST_RETRY_SECONDS = 60.0
 
 
-def notification_of(job: Job, status: Status, ended: float, fault: NotificationFault | None) -> NewNotification | None:
+def notification_of(
+    job: AnalysisJob, status: Status, ended: float, fault: NotificationFault | None
+) -> NewNotification | None:
     """Return the notification of a job that ends now (seconds since 1970), None where nobody asked for one."""
     channel = job.given.get("NotificationChannel")
     if channel is None:
@@ -78,7 +80,7 @@ class Notifier:
             logger.warning("SNS is too slow to be asked for the topic %s", channel["SNSTopicArn"])
             return
         if problem:
-            raise Refusal(INVALID_PARAMETER, problem)
+            raise ServiceError(INVALID_PARAMETER, problem)
 
     def look(self) -> None:
         """Look again at what is due."""

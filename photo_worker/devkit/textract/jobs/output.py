@@ -11,7 +11,7 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from photo_worker.devkit.textract.failures import INTERNAL_ERROR, INVALID_KMS_KEY, INVALID_S3_OBJECT, Refusal
+from photo_worker.devkit.textract.failures import INTERNAL_ERROR, INVALID_KMS_KEY, INVALID_S3_OBJECT, ServiceError
 from photo_worker.devkit.textract.jobs.aws import Clients
 from photo_worker.devkit.textract.service_calls import BrokenOff, is_final, no_answer
 
@@ -50,7 +50,7 @@ class Output:
                 lambda: self._put(config["S3Bucket"], f"{prefix}/{job_id}/{name}", body, encryption)
             )
         except BrokenOff as error:
-            raise Refusal(INTERNAL_ERROR, str(error), problem="S3 is too slow") from error
+            raise ServiceError(INTERNAL_ERROR, str(error), problem="S3 is too slow") from error
 
     def _put(self, bucket: str, key: str, body: bytes, encryption: Mapping[str, Any]) -> None:
         from botocore.exceptions import ClientError, NoCredentialsError, ParamValidationError
@@ -59,14 +59,16 @@ class Output:
             self._clients.s3().put_object(Bucket=bucket, Key=key, Body=body, **encryption)
         except ClientError as error:
             if error.response["Error"]["Code"].startswith("KMS."):
-                raise Refusal(INVALID_KMS_KEY, str(error), problem=error.response["Error"]["Code"]) from error
+                raise ServiceError(INVALID_KMS_KEY, str(error), problem=error.response["Error"]["Code"]) from error
             if is_final(error):
-                raise Refusal(INVALID_S3_OBJECT, f"the output cannot be written: {error}") from error
-            raise Refusal(INTERNAL_ERROR, str(error), problem="S3 failed") from error
+                raise ServiceError(INVALID_S3_OBJECT, f"the output cannot be written: {error}") from error
+            raise ServiceError(INTERNAL_ERROR, str(error), problem="S3 failed") from error
         except (ParamValidationError, NoCredentialsError) as error:
-            raise Refusal(INVALID_S3_OBJECT, f"the output cannot be written: {error}") from error
+            raise ServiceError(INVALID_S3_OBJECT, f"the output cannot be written: {error}") from error
         except RecursionError as error:
             # botocore follows a redirection without a region to where it came from, again and again.
-            raise Refusal(INVALID_S3_OBJECT, "the output's bucket is elsewhere, and S3 does not say where") from error
+            raise ServiceError(
+                INVALID_S3_OBJECT, "the output's bucket is elsewhere, and S3 does not say where"
+            ) from error
         except no_answer() as error:
-            raise Refusal(INTERNAL_ERROR, str(error), problem="S3 does not answer") from error
+            raise ServiceError(INTERNAL_ERROR, str(error), problem="S3 does not answer") from error

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any, Protocol
 
 from photo_worker.devkit.textract.counters import Counters
-from photo_worker.devkit.textract.documents import Document, Limits
+from photo_worker.devkit.textract.documents import Document, DocumentLimits
 from photo_worker.devkit.textract.faults import JobFault, NotificationFault
 from photo_worker.ocr.analysis.request import Analysis
 
@@ -14,10 +14,10 @@ from photo_worker.ocr.analysis.request import Analysis
 class Documents(Protocol):
     """Where documents come from. Both methods raise ``Refusal``, InternalServerError where S3 does not answer."""
 
-    async def get(self, document: Mapping[str, Any], limits: Limits, /) -> Document:
+    async def get(self, document: Mapping[str, Any], limits: DocumentLimits, /) -> Document:
         """Return the document of a DocumentLocation."""
 
-    async def check(self, location: Mapping[str, Any], limits: Limits, /) -> None:
+    async def check(self, location: Mapping[str, Any], limits: DocumentLimits, /) -> None:
         """Raise where there is no such object, or where it is larger than any document may be."""
 
 
@@ -28,7 +28,7 @@ class Pages(Protocol):
     def identity(self) -> tuple[str, str]:
         """The engine's name and version."""
 
-    async def pages(self, document: Document, limits: Limits) -> int:
+    async def pages(self, document: Document, limits: DocumentLimits) -> int:
         """Return how many pages a document has."""
 
     async def page(
@@ -37,7 +37,7 @@ class Pages(Protocol):
         number: int,
         analysis: Analysis | None,
         *,
-        limits: Limits,
+        limits: DocumentLimits,
         counters: Counters,
         urgent: bool,
     ) -> list[dict[str, Any]]:

@@ -38,7 +38,7 @@ KINDS = (TEXT_DETECTION, ANALYSIS)
 
 
 @dataclass(frozen=True)
-class Job:
+class AnalysisJob:
     """A job as the store has it. ``given`` is its whole input but the token; ``blocks`` is known at its end.
 
     ``engine`` is the name and version that read the pages so far, ``sha256`` the document's, both empty

@@ -14,15 +14,15 @@ from functools import partial
 from typing import Any, TypeVar
 
 from photo_worker.devkit.textract.counters import Counters
-from photo_worker.devkit.textract.documents import Document, Limits
-from photo_worker.devkit.textract.failures import INTERNAL_ERROR, DiskFails, Refusal
-from photo_worker.devkit.textract.jobs.answers import finished, warning_code
-from photo_worker.devkit.textract.jobs.kept import KeptDocuments
+from photo_worker.devkit.textract.documents import Document, DocumentLimits
+from photo_worker.devkit.textract.failures import INTERNAL_ERROR, DiskFails, ServiceError
+from photo_worker.devkit.textract.jobs.document_store import DocumentStore
 from photo_worker.devkit.textract.jobs.notifications import Notifier, notification_of
 from photo_worker.devkit.textract.jobs.output import Output
 from photo_worker.devkit.textract.jobs.ports import Documents, JobFaults, Pages
-from photo_worker.devkit.textract.jobs.records import ANALYSIS, Job, Status
-from photo_worker.devkit.textract.jobs.thread import Clock, StoreThread, in_the_end
+from photo_worker.devkit.textract.jobs.records import ANALYSIS, AnalysisJob, Status
+from photo_worker.devkit.textract.jobs.responses import finished, warning_code
+from photo_worker.devkit.textract.jobs.thread import Clock, StoreThread, run_until_done
 from photo_worker.ocr.analysis.request import Analysis
 
 logger = logging.getLogger(__name__)
@@ -55,11 +55,11 @@ class Runner:
         documents: Documents,
         recogniser: Pages,
         *,
-        kept: KeptDocuments,
+        kept: DocumentStore,
         output: Output,
         notifier: Notifier,
         faults: JobFaults,
-        limits: Limits,
+        limits: DocumentLimits,
         clock: Clock,
     ) -> None:
         self._store = store
@@ -109,7 +109,7 @@ class Runner:
         await asyncio.sleep(max(0.0, job.hold_until - self._clock()))
         await self._end(job_id, ending, counters)
 
-    async def _carry_out(self, job: Job, counters: Counters) -> _Ending:
+    async def _carry_out(self, job: AnalysisJob, counters: Counters) -> _Ending:
         """Read what is still unread, and return how the job ends."""
         fault = job.fault
         if fault is not None and fault.status == "FAILED":
@@ -117,8 +117,8 @@ class Runner:
         try:
             document = await self._document(job)
             counters.requested(document.sha256)
-            pages = await in_the_end(lambda: self._recogniser.pages(document, self._limits))
-        except Refusal as refusal:
+            pages = await run_until_done(lambda: self._recogniser.pages(document, self._limits))
+        except ServiceError as refusal:
             logger.info("job %s cannot read its document: %s", job.id, refusal)
             return _Ending(Status.FAILED, refusal.status_message)
         engine = " ".join(self._recogniser.identity)
@@ -140,7 +140,7 @@ class Runner:
             return _Ending(Status.PARTIAL_SUCCESS, problem or "Some pages could not be read")
         return _Ending(Status.SUCCEEDED)
 
-    async def _document(self, job: Job) -> Document:
+    async def _document(self, job: AnalysisJob) -> Document:
         """Return the document that the job has begun to read, or what is in S3 now."""
         try:
             kept = await asyncio.to_thread(self._kept.get, job)
@@ -152,7 +152,9 @@ class Runner:
             raise DiskFails(error.strerror or str(error)) from error
         return document
 
-    async def _read(self, job: Job, document: Document, numbers: Iterable[int], counters: Counters) -> str | None:
+    async def _read(
+        self, job: AnalysisJob, document: Document, numbers: Iterable[int], counters: Counters
+    ) -> str | None:
         """Read the pages that the store lacks, some at a time; return why the first that cannot be read cannot."""
         done = await self._store.insist(lambda store: store.done(job.id))
         analysis = Analysis.of(job.given) if job.kind is ANALYSIS else None
@@ -167,8 +169,8 @@ class Runner:
         async def work() -> None:
             for number in left:
                 try:
-                    blocks = await in_the_end(partial(read, number))
-                except Refusal as refusal:
+                    blocks = await run_until_done(partial(read, number))
+                except ServiceError as refusal:
                     logger.warning("job %s cannot read page %d: %s", job.id, number, refusal)
                     problems[number] = refusal.status_message
                     code = warning_code(refusal.failure.code)
@@ -191,7 +193,7 @@ class Runner:
             total = await self._store.insist(lambda store: store.count_blocks(job_id))
             try:
                 await self._write_output(job_id, ending, total)
-            except Refusal as refusal:
+            except ServiceError as refusal:
                 logger.warning("job %s cannot write its output: %s", job_id, refusal)
                 ending = _Ending(Status.FAILED, refusal.message)
         job = await self._store.insist(lambda store: store.job(job_id, self._clock()))
@@ -246,7 +248,7 @@ async def _patiently(work: Callable[[], Awaitable[_Result]]) -> _Result:
     for seconds in _RETRY_SECONDS:
         try:
             return await work()
-        except Refusal as refusal:
+        except ServiceError as refusal:
             if refusal.failure is not INTERNAL_ERROR:
                 raise
             logger.warning("tried again in %.1f s: %s", seconds, refusal)

@@ -13,22 +13,22 @@ from collections.abc import AsyncIterator, Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from photo_worker.devkit.textract.admission import MOST_OPEN_JOBS
 from photo_worker.devkit.textract.counters import Counters
-from photo_worker.devkit.textract.documents import Limits
-from photo_worker.devkit.textract.failures import INVALID_JOB_ID, DiskFails, Refusal
-from photo_worker.devkit.textract.jobs.answers import finished, unfinished
+from photo_worker.devkit.textract.documents import DocumentLimits
+from photo_worker.devkit.textract.failures import INVALID_JOB_ID, DiskFails, ServiceError
 from photo_worker.devkit.textract.jobs.aws import Clients
-from photo_worker.devkit.textract.jobs.kept import KeptDocuments
+from photo_worker.devkit.textract.jobs.document_store import DocumentStore
 from photo_worker.devkit.textract.jobs.notifications import Notifier
 from photo_worker.devkit.textract.jobs.output import Output
 from photo_worker.devkit.textract.jobs.ports import Documents, JobFaults, Pages
-from photo_worker.devkit.textract.jobs.records import KINDS, Job, Status, name_of
+from photo_worker.devkit.textract.jobs.records import KINDS, AnalysisJob, Status, name_of
+from photo_worker.devkit.textract.jobs.responses import finished, unfinished
 from photo_worker.devkit.textract.jobs.runner import BLOCKS_AN_ANSWER, Runner
 from photo_worker.devkit.textract.jobs.store import Store
 from photo_worker.devkit.textract.jobs.thread import Clock, StoreThread
 from photo_worker.devkit.textract.jobs.tokens import PageTokens
 from photo_worker.devkit.textract.spool import Spool
-from photo_worker.devkit.textract.waiting import MOST_OPEN_JOBS
 from photo_worker.errors import PhotoWorkerError
 from photo_worker.stack_errors import DataUnwritable
 
@@ -52,7 +52,7 @@ class Jobs:
         *,
         faults: JobFaults,
         counters: Callable[[], Counters],
-        limits: Limits,
+        limits: DocumentLimits,
         most_open: int = MOST_OPEN_JOBS,
         clock: Clock = time.time,
     ) -> None:
@@ -67,7 +67,7 @@ class Jobs:
         self._output = Output(self._clients)
         self._folder = data / "jobs"
         self._store = StoreThread(Store(self._folder))
-        self._kept = KeptDocuments(self._folder / "documents", spool)
+        self._kept = DocumentStore(self._folder / "documents", spool)
         self._notifier = Notifier(self._store, self._clients, clock)
         self._runner = Runner(
             self._store,
@@ -155,7 +155,7 @@ class Jobs:
         job_id = given["JobId"]
         job = await self._store.do(lambda store: store.job(job_id, self._clock()))
         if job is None or job.operation != _START_OF[operation]:
-            raise Refusal(INVALID_JOB_ID, "there is no such job" if job is None else f"{job.operation} began it")
+            raise ServiceError(INVALID_JOB_ID, "there is no such job" if job is None else f"{job.operation} began it")
         first = self._tokens.read(given["NextToken"], job_id) if "NextToken" in given else 0
         if job.blocks is None or job.status in {Status.IN_PROGRESS, Status.FAILED}:
             return unfinished(job)
@@ -192,7 +192,7 @@ class Jobs:
         now = self._clock()
         fault = self._faults.for_job(operation, name_of(told))
         hold_until = now + fault.seconds if fault is not None else now
-        job = Job(job_id, operation, told, now, Status.IN_PROGRESS, fault, hold_until)
+        job = AnalysisJob(job_id, operation, told, now, Status.IN_PROGRESS, fault, hold_until)
         begun = await self._store.do(lambda store: store.begin(job, token, self._most_open))
         if begun == job_id:
             self._runner.start(job_id, counters)
@@ -239,7 +239,7 @@ class Jobs:
         return task
 
 
-def _shown(job: Job, done: int) -> dict[str, Any]:
+def _shown(job: AnalysisJob, done: int) -> dict[str, Any]:
     return {
         "JobId": job.id,
         "JobStatus": job.status.value,

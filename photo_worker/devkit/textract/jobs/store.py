@@ -17,11 +17,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
-from photo_worker.devkit.textract.failures import IDEMPOTENT_PARAMETER_MISMATCH, LIMIT_EXCEEDED, Refusal
+from photo_worker.devkit.textract.failures import IDEMPOTENT_PARAMETER_MISMATCH, LIMIT_EXCEEDED, ServiceError
 from photo_worker.devkit.textract.faults import JobFault
 from photo_worker.devkit.textract.jobs.records import (
     EXPIRY_SECONDS,
-    Job,
+    AnalysisJob,
     Status,
     canonical,
     fault_from_json,
@@ -164,16 +164,16 @@ class Store:
         if row is None:
             return None
         if row[1] != canonical(given):
-            raise Refusal(IDEMPOTENT_PARAMETER_MISMATCH, f"the token began the job {row[0]} with another input")
+            raise ServiceError(IDEMPOTENT_PARAMETER_MISMATCH, f"the token began the job {row[0]} with another input")
         return str(row[0])
 
     def require_room(self, most_open: int, now: float) -> None:
         """Raise LimitExceededException where ``most_open`` jobs are in progress."""
         counted = "SELECT count(*) FROM jobs WHERE status = ? AND created > ?"
         if self._one(counted, Status.IN_PROGRESS, now - EXPIRY_SECONDS)[0] >= most_open:
-            raise Refusal(LIMIT_EXCEEDED, f"{most_open} jobs are in progress")
+            raise ServiceError(LIMIT_EXCEEDED, f"{most_open} jobs are in progress")
 
-    def begin(self, job: Job, token: str | None, most_open: int) -> str:
+    def begin(self, job: AnalysisJob, token: str | None, most_open: int) -> str:
         """Keep a new job and return its id, or that of the job which its token began. Raises like the two above."""
         with self._transaction():
             # An expired job that nothing has swept yet must not keep its token.
@@ -191,12 +191,12 @@ class Store:
             )
         return job.id
 
-    def job(self, job_id: str, now: float) -> Job | None:
+    def job(self, job_id: str, now: float) -> AnalysisJob | None:
         """Return a job that has not expired."""
         row = self._row(f"SELECT {_COLUMNS} FROM jobs WHERE id = ? AND created > ?", job_id, now - EXPIRY_SECONDS)  # noqa: S608
         return None if row is None else self._job(row)
 
-    def jobs(self) -> list[Job]:
+    def jobs(self) -> list[AnalysisJob]:
         """Return all jobs, the oldest first."""
         return [self._job(row) for row in self._rows(f"SELECT {_COLUMNS} FROM jobs ORDER BY created, rowid")]  # noqa: S608
 
@@ -325,12 +325,12 @@ class Store:
         elif version != SCHEMA_VERSION:
             raise DataMismatch(path=str(self.folder), reason=f"its jobs have the form {version}, not {SCHEMA_VERSION}")
 
-    def _job(self, row: tuple[Any, ...]) -> Job:
+    def _job(self, row: tuple[Any, ...]) -> AnalysisJob:
         job_id, operation, given, created, status, fault, *rest = row
         unread = self._rows("SELECT number, error FROM pages WHERE job = ? AND error IS NOT NULL", job_id)
         known_fault: JobFault | None = fault_from_json(fault)
         hold_until, engine, sha256, message, pages, blocks, notified = rest
-        return Job(
+        return AnalysisJob(
             *(job_id, operation, json.loads(given), created, Status(status), known_fault, hold_until),
             *(engine, sha256, message, pages, blocks, dict(unread), notified),
         )

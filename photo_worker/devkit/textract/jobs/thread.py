@@ -25,7 +25,7 @@ _LONGEST_RETRY_SECONDS = 5.0
 _Result = TypeVar("_Result")
 
 
-async def in_the_end(work: Callable[[], Awaitable[_Result]]) -> _Result:
+async def run_until_done(work: Callable[[], Awaitable[_Result]]) -> _Result:
     """Do something, and again for as long as the disk does not take it."""
     seconds = _FIRST_RETRY_SECONDS
     while True:
@@ -57,7 +57,7 @@ class StoreThread:
 
     async def insist(self, work: Callable[[Store], _Result]) -> _Result:
         """Return what ``do`` returns, once the disk takes it: how a job goes on is not for a disk to say."""
-        return await in_the_end(lambda: self.do(work))
+        return await run_until_done(lambda: self.do(work))
 
     async def close(self) -> None:
         """Wait for what was asked for, and close the store; a second time there is nothing to do."""

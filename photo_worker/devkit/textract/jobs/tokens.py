@@ -8,7 +8,7 @@ import hashlib
 import hmac
 import secrets
 
-from photo_worker.devkit.textract.failures import INVALID_PARAMETER, Refusal
+from photo_worker.devkit.textract.failures import INVALID_PARAMETER, ServiceError
 
 KEY_BYTES = 32
 
@@ -39,8 +39,8 @@ class PageTokens:
         try:
             content = base64.b64decode(token.encode("ascii"), altchars=b"-_", validate=True)
         except (UnicodeEncodeError, binascii.Error) as error:
-            raise Refusal(INVALID_PARAMETER, "NextToken is none of this service's") from error
+            raise ServiceError(INVALID_PARAMETER, "NextToken is none of this service's") from error
         position = int.from_bytes(content[:_POSITION_BYTES], "big")
         if not hmac.compare_digest(self.make(job_id, position), token):
-            raise Refusal(INVALID_PARAMETER, "NextToken is none of this job's")
+            raise ServiceError(INVALID_PARAMETER, "NextToken is none of this job's")
         return position

@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 
 from photo_worker.devkit.compose import output
+from photo_worker.devkit.container_engine import ContainerEngine, container_proxy_exceptions, socket_path
 from photo_worker.devkit.containers import Container, containers
-from photo_worker.devkit.engine import Engine, container_proxy_exceptions, socket_path
 from photo_worker.stack_errors import EngineDenied, EngineElsewhere, EngineFailed, EngineMissing
 from tests.unit.devkit.compose.fake_engine import FakeEngine
 
@@ -59,7 +59,7 @@ def test_an_engine_that_may_be_elsewhere_is_refused(address: str) -> None:
 
 def test_no_engine_is_one_clear_error(tmp_path: Path) -> None:
     with pytest.raises(EngineMissing, match=r"none\.sock: No such file"):
-        Engine(tmp_path / "none.sock").get("/version")
+        ContainerEngine(tmp_path / "none.sock").get("/version")
 
 
 def test_a_socket_that_is_not_for_this_user_is_another_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -68,7 +68,7 @@ def test_a_socket_that_is_not_for_this_user_is_another_one(tmp_path: Path, monke
 
     monkeypatch.setattr(socket.socket, "connect", refuse)
     with pytest.raises(EngineDenied) as caught:
-        Engine(tmp_path / "closed.sock").get("/version")
+        ContainerEngine(tmp_path / "closed.sock").get("/version")
     assert "group" in caught.value.hint
 
 
@@ -77,25 +77,25 @@ def test_another_server_on_the_socket_is_not_taken_for_an_engine(tmp_path: Path)
         FakeEngine(tmp_path / "s", {"GET /version": b"220 mail ready\r\n"}) as fake,
         pytest.raises(EngineMissing, match="no Docker engine"),
     ):
-        Engine(fake.path).get("/version")
+        ContainerEngine(fake.path).get("/version")
 
 
 def test_an_answer_in_pieces_is_put_together(tmp_path: Path) -> None:
     chunks = b'HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5;x=y\r\n{"a":\r\n3\r\n 1}\r\n0\r\n\r\n'
     with FakeEngine(tmp_path / "s", {"GET /x": chunks}) as fake:
-        assert Engine(fake.path).get("/x") == {"a": 1}
+        assert ContainerEngine(fake.path).get("/x") == {"a": 1}
 
 
 def test_an_answer_cut_short_is_not_taken_for_a_whole_one(tmp_path: Path) -> None:
     cut = b'HTTP/1.1 200 OK\r\nContent-Length: 20\r\n\r\n{"a": 1}'
     with FakeEngine(tmp_path / "s", {"GET /x": cut}) as fake, pytest.raises(EngineMissing, match="early"):
-        Engine(fake.path).get("/x")
+        ContainerEngine(fake.path).get("/x")
 
 
 def test_the_engines_own_words_are_in_the_error(tmp_path: Path) -> None:
     answers = {"POST /x/stop": (500, {"message": "device is busy"}), "DELETE /x": (404, {"message": "gone"})}
     with FakeEngine(tmp_path / "s", answers) as fake:
-        engine = Engine(fake.path)
+        engine = ContainerEngine(fake.path)
         with pytest.raises(EngineFailed, match="could not stop it: device is busy"):
             engine.do("POST", "/x/stop", doing="stop it")
         assert engine.do("DELETE", "/x", doing="remove it", fine=(404,)).status == 404
@@ -106,13 +106,13 @@ def test_a_refused_upload_says_why(tmp_path: Path) -> None:
     with FakeEngine(tmp_path / "s", answers) as fake, (tmp_path / "archive").open("w+b") as source:
         source.truncate(8 * 1024 * 1024)
         with pytest.raises(EngineFailed, match="no space left"):
-            Engine(fake.path).upload("/x", {}, source, doing="fill it")
+            ContainerEngine(fake.path).upload("/x", {}, source, doing="fill it")
 
 
 def test_a_download_that_fails_writes_nothing(tmp_path: Path) -> None:
     target = io.BytesIO()
     with FakeEngine(tmp_path / "s", {}) as fake, pytest.raises(EngineFailed, match="knows nothing"):
-        Engine(fake.path).download("/x", {}, target, doing="copy it")
+        ContainerEngine(fake.path).download("/x", {}, target, doing="copy it")
     assert target.getvalue() == b""
 
 
@@ -125,7 +125,7 @@ def test_each_engine_is_asked_in_a_version_that_it_speaks(
 ) -> None:
     version = (200, {"ApiVersion": newest, "MinAPIVersion": oldest})
     with FakeEngine(tmp_path / "s", {"GET /version": version, "GET /x": (200, 1)}) as fake:
-        engine = Engine(fake.path)
+        engine = ContainerEngine(fake.path)
         assert (engine.get("/x"), engine.get("/x")) == (1, 1)
         assert fake.versions == {spoken}
         assert len(fake.asked) == 3, "the version is asked for once"
@@ -154,7 +154,7 @@ def test_what_the_engine_says_in_words_is_read(tmp_path: Path) -> None:
         listed("b", "running", "Up 1 second", **{"com.docker.compose.oneoff": "True"}),
     ]
     with FakeEngine(tmp_path / "s", {"GET /containers/json": (200, entries)}) as fake:
-        found = containers(Engine(fake.path), "p")
+        found = containers(ContainerEngine(fake.path), "p")
         assert "com.docker.compose.project=p" in fake.asked[-1]
     assert {name: (one.state, one.health, one.exit_code) for name, one in found.items()} == {
         "a": ("running", "healthy", None),
@@ -177,6 +177,6 @@ def test_the_lines_of_a_log_are_taken_out_of_its_frames(tmp_path: Path) -> None:
     answer = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n" + chunked
     with FakeEngine(tmp_path / "s", {"GET /containers/x/logs": answer}) as fake:
         one = Container("x", "p-a-1", "a", "running", None, None, "image:1", False)
-        assert output.tail(Engine(fake.path), one, 10) == ["one", "two", "\ufffd[31mred", "last"]
-        assert output.tail(Engine(fake.path), one, 2) == ["\ufffd[31mred", "last"]
-        assert output.tail(Engine(fake.path), one, 0) == []
+        assert output.tail(ContainerEngine(fake.path), one, 10) == ["one", "two", "\ufffd[31mred", "last"]
+        assert output.tail(ContainerEngine(fake.path), one, 2) == ["\ufffd[31mred", "last"]
+        assert output.tail(ContainerEngine(fake.path), one, 0) == []

@@ -13,14 +13,14 @@ import pytest
 from photo_worker.devkit.compose import doctor, images, program, project
 from photo_worker.devkit.compose.guards import require_same_postgres
 from photo_worker.devkit.compose.stack import ComposeStack
+from photo_worker.devkit.container_engine import ContainerEngine
 from photo_worker.devkit.containers import is_up, project_name
-from photo_worker.devkit.engine import Engine
 from photo_worker.devkit.environment import stack_environment
 from photo_worker.devkit.layout import StackPaths, exclusive
 from photo_worker.devkit.local_stack import local_stack
 from photo_worker.devkit.stack import Stack
+from photo_worker.devkit.stack_options import StackOptions
 from photo_worker.devkit.state import StackRecord
-from photo_worker.devkit.wishes import Wishes
 from photo_worker.stack_errors import (
     ComposeFileMissing,
     ComposeMissing,
@@ -136,7 +136,7 @@ def test_outside_of_a_checkout_there_is_one_clear_error(tmp_path: Path, monkeypa
 
 def test_an_s3_server_that_compose_does_not_have(paths: StackPaths) -> None:
     with pytest.raises(S3ServerUnfit, match="compose stack has no S3 server 'ministack'; it has localstack and minio"):
-        ComposeStack(paths, Wishes(s3="ministack"))
+        ComposeStack(paths, StackOptions(s3="ministack"))
 
 
 def test_without_an_engine_all_is_stopped_and_the_cause_is_said(
@@ -174,7 +174,7 @@ def test_one_kind_does_not_start_over_the_other(
         exclusive(paths.supervisor_lock, timeout=1, doing="test"),
         pytest.raises(StackOfOtherKind, match="runs as native already"),
     ):
-        ComposeStack(paths, Wishes()).up()
+        ComposeStack(paths, StackOptions()).up()
 
 
 def test_a_stack_that_is_stopped_is_not_taken_for_one_that_runs(
@@ -241,7 +241,7 @@ def test_volumes_with_another_password_than_the_record(
         engine(tmp_path, monkeypatch, {"GET /volumes": (200, {"Volumes": [volume]})}),
         pytest.raises(DataMismatch, match="another password") as caught,
     ):
-        ComposeStack(paths, Wishes()).up()
+        ComposeStack(paths, StackOptions()).up()
     assert "of another day" not in caught.value.message
 
 
@@ -264,7 +264,7 @@ def test_images_are_looked_for_before_anything_is_fetched(tmp_path: Path, monkey
     }
     run = compose(tmp_path, model)
     with engine(tmp_path, monkeypatch, answers):
-        found = images.images(run, Engine(), ("a", "b", "c"))
+        found = images.images(run, ContainerEngine(), ("a", "b", "c"))
     assert [(one.name, one.how, one.ours) for one in found] == [
         ("here:1", "here", False),
         ("stood-in:1", "stand-in", False),

@@ -9,7 +9,7 @@ from photo_worker.ocr.analysis.blocks import page_blocks
 from photo_worker.ocr.analysis.marks import PageMarks
 from photo_worker.ocr.analysis.reading import PageReading
 from photo_worker.ocr.analysis.request import Analysis, Query
-from photo_worker.ocr.analysis.shapes import Box, CheckBox, Rule
+from photo_worker.ocr.analysis.shapes import Box, CheckBox, RulingLine
 from photo_worker.ocr.engine import EngineWord
 from photo_worker.ocr.layout import Line
 from tests.unit.ocr.pages import frame
@@ -45,8 +45,8 @@ def marks(
     return PageMarks(
         WIDTH,
         HEIGHT,
-        horizontal=tuple(Rule(Box(left, y - 1, right, y + 1)) for left, right, y in across),
-        vertical=tuple(Rule(Box(x - 1, top, x + 1, bottom)) for x, top, bottom in down),
+        horizontal=tuple(RulingLine(Box(left, y - 1, right, y + 1)) for left, right, y in across),
+        vertical=tuple(RulingLine(Box(x - 1, top, x + 1, bottom)) for x, top, bottom in down),
         check_boxes=tuple(check_boxes),
         pictures=tuple(pictures),
         strokes=tuple(strokes),

@@ -7,14 +7,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from photo_worker.ocr.analysis.grids import find_grids
-from photo_worker.ocr.analysis.shapes import Box, Rule
+from photo_worker.ocr.analysis.shapes import Box, RulingLine
 
 SIDE = 100.0
 
 Span = tuple[int, int, int, int]
 
 
-def rules_of(rows: int, columns: int, spans: list[Span]) -> tuple[list[Rule], list[Rule]]:
+def rules_of(rows: int, columns: int, spans: list[Span]) -> tuple[list[RulingLine], list[RulingLine]]:
     """The rules of a grid, each as far as it goes, without those inside a merged cell."""
     owner = {
         (row, column): number
@@ -27,14 +27,14 @@ def rules_of(rows: int, columns: int, spans: list[Span]) -> tuple[list[Rule], li
         return owner.get(first, -1) != owner.get(second, -2)
 
     across = [
-        Rule(Box(start * SIDE, row * SIDE - 1, end * SIDE, row * SIDE + 1))
+        RulingLine(Box(start * SIDE, row * SIDE - 1, end * SIDE, row * SIDE + 1))
         for row in range(rows + 1)
         for start, end in stretches(
             row in {0, rows} or parted((row - 1, column), (row, column)) for column in range(columns)
         )
     ]
     down = [
-        Rule(Box(column * SIDE - 1, start * SIDE, column * SIDE + 1, end * SIDE))
+        RulingLine(Box(column * SIDE - 1, start * SIDE, column * SIDE + 1, end * SIDE))
         for column in range(columns + 1)
         for start, end in stretches(
             column in {0, columns} or parted((row, column - 1), (row, column)) for row in range(rows)
@@ -91,9 +91,9 @@ def test_merged_cells_are_those_whose_borders_are_missing(given_grid: tuple[int,
 def test_borders_that_leave_no_rectangle_merge_nothing() -> None:
     across, down = rules_of(3, 3, [])
     # Without the border beside (0, 0) and that below (0, 1), three cells are open to each other around a corner.
-    down[1] = Rule(Box(SIDE - 1, SIDE, SIDE + 1, 3 * SIDE))
-    across[1] = Rule(Box(0, SIDE - 1, SIDE, SIDE + 1))
-    across.append(Rule(Box(2 * SIDE, SIDE - 1, 3 * SIDE, SIDE + 1)))
+    down[1] = RulingLine(Box(SIDE - 1, SIDE, SIDE + 1, 3 * SIDE))
+    across[1] = RulingLine(Box(0, SIDE - 1, SIDE, SIDE + 1))
+    across.append(RulingLine(Box(2 * SIDE, SIDE - 1, 3 * SIDE, SIDE + 1)))
     (grid,) = find_grids(across, down, letter=12.0)
     assert (grid.beside[0][0], grid.below[0][1]) == (0, 0)
     assert grid.spans() == []
@@ -101,8 +101,8 @@ def test_borders_that_leave_no_rectangle_merge_nothing() -> None:
 
 def test_grids_that_do_not_touch_are_two() -> None:
     across, down = rules_of(2, 2, [])
-    moved = [Rule(Box(*(edge + 500 for edge in rule.box))) for rule in across]
-    more = [Rule(Box(*(edge + 500 for edge in rule.box))) for rule in down]
+    moved = [RulingLine(Box(*(edge + 500 for edge in rule.box))) for rule in across]
+    more = [RulingLine(Box(*(edge + 500 for edge in rule.box))) for rule in down]
     assert [grid.box.left for grid in find_grids([*across, *moved], [*down, *more], letter=12.0)] == [0, 500]
 
 

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from photo_worker.ocr.analysis.marks import PageMarks
 from photo_worker.ocr.analysis.reading import PageReading
 from photo_worker.ocr.analysis.request import Analysis, Query
-from photo_worker.ocr.analysis.shapes import Box, CheckBox, Rule
+from photo_worker.ocr.analysis.shapes import Box, CheckBox, RulingLine
 from photo_worker.ocr.engine import EngineWord, Frame
 
 
@@ -54,7 +54,7 @@ _marks = st.builds(
     PageMarks,
     _number,
     _number,
-    horizontal=st.lists(st.builds(Rule, _box, _number), max_size=2).map(tuple),
+    horizontal=st.lists(st.builds(RulingLine, _box, _number), max_size=2).map(tuple),
     pictures=st.lists(_box, max_size=2).map(tuple),
     check_boxes=st.lists(st.builds(CheckBox, _box, st.booleans(), st.booleans(), _number), max_size=2).map(tuple),
 )

@@ -5,7 +5,7 @@ from typing import Any
 
 from photo_worker.ocr.analysis.shapes import Box
 from photo_worker.ocr.analysis.table_blocks import table_blocks
-from photo_worker.ocr.analysis.table_model import Cell, MergedCell, Passage, Table
+from photo_worker.ocr.analysis.table_model import Cell, MergedCell, Table, TableText
 
 BOX = Box(0, 0, 10, 10)
 
@@ -21,8 +21,8 @@ def made() -> list[dict[str, Any]]:
             Cell(1, 2, BOX, role="COLUMN_HEADER"),
         ),
         merged=(MergedCell(1, 1, 1, 2, BOX, role="COLUMN_HEADER"),),
-        titles=(Passage(BOX, ((0, 0),)),),
-        footers=(Passage(BOX, ((1, 1),), 0.25),),
+        titles=(TableText(BOX, ((0, 0),)),),
+        footers=(TableText(BOX, ((1, 1),), 0.25),),
         kind="SEMI_STRUCTURED_TABLE",
     )
     plain = Table(box=BOX, rows=1, columns=1, cells=(Cell(1, 1, BOX, words=((0, 0),)),))

@@ -5,7 +5,7 @@ import time
 import pytest
 
 from photo_worker.ocr.analysis.marks import PageMarks
-from photo_worker.ocr.analysis.shapes import Box, Rule
+from photo_worker.ocr.analysis.shapes import Box, RulingLine
 from photo_worker.ocr.analysis.table_model import Table
 from photo_worker.ocr.analysis.tables import find_tables
 from photo_worker.ocr.engine import EngineWord
@@ -288,8 +288,8 @@ def test_a_page_of_thousands_of_words_and_rules_takes_seconds() -> None:
         )
         for row in range(150)
     )
-    rules = tuple(Rule(Box(7 * (row % 5), 2 * row, 2700, 2 * row + 1)) for row in range(1500))
-    down = tuple(Rule(Box(2 * column, 0, 2 * column + 1, 3000)) for column in range(1500))
+    rules = tuple(RulingLine(Box(7 * (row % 5), 2 * row, 2700, 2 * row + 1)) for row in range(1500))
+    down = tuple(RulingLine(Box(2 * column, 0, 2 * column + 1, 3000)) for column in range(1500))
     bands = tuple(Box(0, 3 * row, 2000 + row, 3 * row + 2) for row in range(1000))
     begun = time.process_time()
     for marks in (PageMarks(2700, 4500), PageMarks(2700, 4500, rules, (), bands), PageMarks(2700, 4500, rules, down)):

@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import Any
 
 from photo_worker.devkit.textract.counters import Counters
-from photo_worker.devkit.textract.documents import ASYNC, Document, Limits
-from photo_worker.devkit.textract.failures import BAD_DOCUMENT, INVALID_S3_OBJECT, UNSUPPORTED_DOCUMENT, Refusal
-from photo_worker.devkit.textract.faults import Faults
+from photo_worker.devkit.textract.documents import ASYNC, Document, DocumentLimits
+from photo_worker.devkit.textract.failures import BAD_DOCUMENT, INVALID_S3_OBJECT, UNSUPPORTED_DOCUMENT, ServiceError
+from photo_worker.devkit.textract.faults import FaultInjector
 from photo_worker.devkit.textract.jobs import Jobs
 from photo_worker.devkit.textract.spool import Spool
 from photo_worker.ocr.analysis.request import Analysis
@@ -42,7 +42,7 @@ class Objects:
         self.content: dict[str, bytes] = {}
         self.checked: Counter[str] = Counter()
         self.fetched: Counter[str] = Counter()
-        self.failing: list[Refusal] = []
+        self.failing: list[ServiceError] = []
 
     def put(self, name: str = "scan.pdf", **told: Any) -> str:
         """Store a document: ``pages`` lists the number of blocks of each, negative where it cannot be read."""
@@ -50,20 +50,20 @@ class Objects:
         self.content[name] = content
         return hashlib.sha256(content).hexdigest()
 
-    async def check(self, location: Mapping[str, Any], limits: Limits) -> None:
+    async def check(self, location: Mapping[str, Any], limits: DocumentLimits) -> None:
         name = location["S3Object"]["Name"]
         self.checked[name] += 1
         await asyncio.sleep(0)
         if name not in self.content:
-            raise Refusal(INVALID_S3_OBJECT, f"there is no {name}")
+            raise ServiceError(INVALID_S3_OBJECT, f"there is no {name}")
 
-    async def get(self, document: Mapping[str, Any], limits: Limits) -> Document:
+    async def get(self, document: Mapping[str, Any], limits: DocumentLimits) -> Document:
         name = document["S3Object"]["Name"]
         self.fetched[name] += 1
         if self.failing:
             raise self.failing.pop()
         if name not in self.content:
-            raise Refusal(INVALID_S3_OBJECT, f"there is no {name}")
+            raise ServiceError(INVALID_S3_OBJECT, f"there is no {name}")
         return Document.of(self.content[name], name)
 
 
@@ -78,12 +78,12 @@ class Obedient:
         self.asked: list[Analysis | None] = []
         self._spool = spool
 
-    async def pages(self, document: Document, limits: Limits) -> int:
+    async def pages(self, document: Document, limits: DocumentLimits) -> int:
         told = self._told(document)
         if told.get("defect") == "pages":
             raise ZeroDivisionError("the reader fell over")
         if told["pages"] is None:
-            raise Refusal(UNSUPPORTED_DOCUMENT, "it is no document")
+            raise ServiceError(UNSUPPORTED_DOCUMENT, "it is no document")
         return len(told["pages"])
 
     async def page(
@@ -92,7 +92,7 @@ class Obedient:
         number: int,
         analysis: Analysis | None,
         *,
-        limits: Limits,
+        limits: DocumentLimits,
         counters: Counters,
         urgent: bool,
     ) -> list[dict[str, Any]]:
@@ -106,7 +106,7 @@ class Obedient:
             raise ZeroDivisionError("the reader fell over")
         blocks = self._told(document)["pages"][number - 1]
         if blocks < 0:
-            raise Refusal(BAD_DOCUMENT, problem=f"page {number} is damaged")
+            raise ServiceError(BAD_DOCUMENT, problem=f"page {number} is damaged")
         return [{"BlockType": "PAGE" if index == 0 else "WORD", "Id": f"{number}-{index}"} for index in range(blocks)]
 
     def _told(self, document: Document) -> Any:
@@ -136,7 +136,7 @@ class Emulated:
         self.reader.identity = ("obedient", version)
         self.clock = Clock()
         self.clock.now += later
-        self.faults = Faults()
+        self.faults = FaultInjector()
         self.counters = Counters()
         self.jobs = Jobs(
             folder,

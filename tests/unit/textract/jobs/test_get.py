@@ -9,14 +9,16 @@ from hypothesis import HealthCheck, settings
 from hypothesis import given as given_that
 from hypothesis import strategies as st
 
-from photo_worker.devkit.textract.failures import INVALID_JOB_ID, INVALID_PARAMETER, Failure, Refusal
+from photo_worker.devkit.textract.failures import INVALID_JOB_ID, INVALID_PARAMETER, ErrorResponse, ServiceError
 from photo_worker.devkit.textract.jobs.records import EXPIRY_SECONDS
 from tests.unit.textract.jobs.conftest import Open
 from tests.unit.textract.jobs.parts import ANALYSIS, TEXT, Emulated, Objects
 
 
-async def refused(emulated: Emulated, failure: Failure, job_id: str, operation: str = TEXT, /, **more: Any) -> None:
-    with pytest.raises(Refusal) as raised:
+async def refused(
+    emulated: Emulated, failure: ErrorResponse, job_id: str, operation: str = TEXT, /, **more: Any
+) -> None:
+    with pytest.raises(ServiceError) as raised:
         await emulated.get(job_id, operation, **more)
     assert raised.value.failure is failure
 

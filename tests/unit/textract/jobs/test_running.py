@@ -7,11 +7,11 @@ from typing import Any
 
 import pytest
 
-from photo_worker.devkit.textract.failures import BAD_DOCUMENT, INTERNAL_ERROR, INVALID_JOB_ID, DiskFails, Refusal
-from photo_worker.devkit.textract.faults import Faults, Kind, Rule, Script
+from photo_worker.devkit.textract.failures import BAD_DOCUMENT, INTERNAL_ERROR, INVALID_JOB_ID, DiskFails, ServiceError
+from photo_worker.devkit.textract.faults import FaultInjector, FaultRule, Kind, Script
 from photo_worker.devkit.textract.jobs import runner, thread
-from photo_worker.devkit.textract.jobs.answers import warning_code
 from photo_worker.devkit.textract.jobs.records import EXPIRY_SECONDS
+from photo_worker.devkit.textract.jobs.responses import warning_code
 from photo_worker.stack_errors import DataInUse
 from tests.unit.textract.jobs.conftest import Open
 from tests.unit.textract.jobs.parts import TEXT, Emulated, Objects, until
@@ -19,7 +19,7 @@ from tests.unit.textract.jobs.parts import TEXT, Emulated, Objects, until
 FAILED = ["JobStatus", "StatusMessage", "DetectDocumentTextModelVersion"]
 
 
-def script(faults: Faults, *rules: Rule) -> None:
+def script(faults: FaultInjector, *rules: FaultRule) -> None:
     faults.replace(Script(rules=rules))
 
 
@@ -41,7 +41,7 @@ async def until_kept(folder: Path, documents: int) -> None:
 async def test_a_document_that_cannot_be_read_fails_the_job(emulated: Emulated, objects: Objects, kind: str) -> None:
     sha256 = objects.put(pages=None)
     if kind == "gone":
-        objects.failing = [Refusal(BAD_DOCUMENT, problem="it went away")]
+        objects.failing = [ServiceError(BAD_DOCUMENT, problem="it went away")]
     answer = await emulated.ended(await emulated.start())
     assert list(answer) == FAILED
     assert answer["JobStatus"] == "FAILED"
@@ -93,9 +93,9 @@ async def test_s3_may_be_away_for_a_while(
 ) -> None:
     monkeypatch.setattr(runner, "_RETRY_SECONDS", (0.01, 0.01))
     objects.put()
-    objects.failing = [Refusal(INTERNAL_ERROR, problem="S3 does not answer")] * 2
+    objects.failing = [ServiceError(INTERNAL_ERROR, problem="S3 does not answer")] * 2
     assert (await emulated.ended(await emulated.start()))["JobStatus"] == "SUCCEEDED"
-    objects.failing = [Refusal(INTERNAL_ERROR, problem="S3 does not answer")] * 3
+    objects.failing = [ServiceError(INTERNAL_ERROR, problem="S3 does not answer")] * 3
     answer = await emulated.ended(await emulated.start())
     assert (answer["JobStatus"], answer["StatusMessage"]) == ("FAILED", "S3 does not answer")
 
@@ -151,7 +151,7 @@ async def test_what_is_forgotten_is_not_worked_on(
         await emulated.jobs.reset()
     else:
         await emulated.jobs.age(job_id, EXPIRY_SECONDS)
-    with pytest.raises(Refusal) as raised:
+    with pytest.raises(ServiceError) as raised:
         await emulated.get(job_id)
     assert raised.value.failure is INVALID_JOB_ID
     assert await emulated.jobs.shown() == []
@@ -166,7 +166,7 @@ async def test_what_is_forgotten_is_not_worked_on(
 
 async def test_a_script_fails_a_job_without_reading_it(emulated: Emulated, objects: Objects) -> None:
     sha256 = objects.put()
-    script(emulated.faults, Rule(Kind.JOB_FAILS, calls=(1,), message="out of paper"))
+    script(emulated.faults, FaultRule(Kind.JOB_FAILS, calls=(1,), message="out of paper"))
     answer = await emulated.ended(await emulated.start())
     assert list(answer) == FAILED
     assert (answer["JobStatus"], answer["StatusMessage"]) == ("FAILED", "out of paper")
@@ -179,7 +179,7 @@ async def test_a_script_leaves_pages_unread(
     emulated: Emulated, objects: Objects, pages: int, unread: list[int]
 ) -> None:
     objects.put(pages=[2, 1, 1])
-    script(emulated.faults, Rule(Kind.JOB_PARTIAL, pages=pages, message="out of paper"))
+    script(emulated.faults, FaultRule(Kind.JOB_PARTIAL, pages=pages, message="out of paper"))
     answer = await emulated.ended(await emulated.start())
     assert (answer["JobStatus"], answer["StatusMessage"]) == ("PARTIAL_SUCCESS", "out of paper")
     assert answer["DocumentMetadata"] == {"Pages": 3}
@@ -190,7 +190,7 @@ async def test_a_script_leaves_pages_unread(
 async def test_a_script_keeps_a_job_in_progress_also_over_a_restart(opened: Open, objects: Objects) -> None:
     emulated = await opened()
     objects.put()
-    script(emulated.faults, Rule(Kind.JOB_SLOW, seconds=3600))
+    script(emulated.faults, FaultRule(Kind.JOB_SLOW, seconds=3600))
     job_id = await emulated.start()
     await until_read(emulated, 1)
     again = await opened()
@@ -203,7 +203,7 @@ async def test_a_script_keeps_a_job_in_progress_also_over_a_restart(opened: Open
 async def test_jobs_that_only_wait_keep_nobody_waiting(emulated: Emulated, objects: Objects) -> None:
     objects.put()
     objects.put("quick.pdf")
-    script(emulated.faults, Rule(Kind.JOB_SLOW, document="scan.pdf", seconds=3600))
+    script(emulated.faults, FaultRule(Kind.JOB_SLOW, document="scan.pdf", seconds=3600))
     for _ in range(40):
         await emulated.start()
     assert (await emulated.ended(await emulated.start(name="quick.pdf")))["JobStatus"] == "SUCCEEDED"
@@ -273,7 +273,9 @@ async def test_a_full_disk_loses_nothing_and_the_job_goes_on_with_its_space(
         return "The emulator cannot write its files: database or disk is full" in caplog.text
 
     await until(is_refused)
-    with pytest.raises(Refusal, match="InternalServerError: The emulator cannot write its files: database or disk"):
+    with pytest.raises(
+        ServiceError, match="InternalServerError: The emulator cannot write its files: database or disk"
+    ):
         await emulated.start(JobTag="x" * 40_000)
     assert (await emulated.get(job_id))["JobStatus"] == "IN_PROGRESS"
     await allow(1_000_000)

@@ -12,8 +12,8 @@ from photo_worker.devkit.textract.failures import (
     IDEMPOTENT_PARAMETER_MISMATCH,
     INVALID_S3_OBJECT,
     LIMIT_EXCEEDED,
-    Failure,
-    Refusal,
+    ErrorResponse,
+    ServiceError,
 )
 from photo_worker.devkit.textract.faults import JobFault
 from photo_worker.devkit.textract.jobs.records import EXPIRY_SECONDS
@@ -21,8 +21,8 @@ from tests.unit.textract.jobs.conftest import Open
 from tests.unit.textract.jobs.parts import ANALYSIS, TEXT, Emulated, Objects, given, until
 
 
-async def refused(emulated: Emulated, failure: Failure, operation: str = TEXT, /, **members: Any) -> None:
-    with pytest.raises(Refusal) as raised:
+async def refused(emulated: Emulated, failure: ErrorResponse, operation: str = TEXT, /, **members: Any) -> None:
+    with pytest.raises(ServiceError) as raised:
         await emulated.start(operation, **members)
     assert raised.value.failure is failure
 
@@ -149,7 +149,7 @@ async def test_of_16_starts_at_once_with_other_inputs_one_wins(emulated: Emulate
     starts = (emulated.start(ClientRequestToken="t", JobTag=f"tag-{number % 2}") for number in range(16))
     outcomes = await asyncio.gather(*starts, return_exceptions=True)
     won = [outcome for outcome in outcomes if isinstance(outcome, str)]
-    lost = [outcome.failure for outcome in outcomes if isinstance(outcome, Refusal)]
+    lost = [outcome.failure for outcome in outcomes if isinstance(outcome, ServiceError)]
     assert (len(won), len(set(won)), lost) == (8, 1, [IDEMPOTENT_PARAMETER_MISMATCH] * 8)
 
 

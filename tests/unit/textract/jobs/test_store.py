@@ -15,7 +15,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from photo_worker.devkit.textract.jobs.records import EXPIRY_SECONDS, Job, Status
+from photo_worker.devkit.textract.jobs.records import EXPIRY_SECONDS, AnalysisJob, Status
 from photo_worker.devkit.textract.jobs.store import NewNotification, Notification, Store
 from photo_worker.stack_errors import DataInUse, DataMismatch, DataUnwritable
 
@@ -23,8 +23,8 @@ NOW = 1_800_000_000.0
 GIVEN = {"DocumentLocation": {"S3Object": {"Bucket": "scans", "Name": "scan.pdf"}}}
 
 
-def job(job_id: str, *, created: float = NOW) -> Job:
-    return Job(job_id, "StartDocumentTextDetection", GIVEN, created, Status.IN_PROGRESS)
+def job(job_id: str, *, created: float = NOW) -> AnalysisJob:
+    return AnalysisJob(job_id, "StartDocumentTextDetection", GIVEN, created, Status.IN_PROGRESS)
 
 
 @contextmanager

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from photo_worker.devkit.textract.failures import INVALID_PARAMETER, Refusal
+from photo_worker.devkit.textract.failures import INVALID_PARAMETER, ServiceError
 from photo_worker.devkit.textract.jobs.tokens import PageTokens, new_key
 
 TOKENS = PageTokens(new_key())
@@ -17,7 +17,7 @@ JOB, OTHER = "ab" * 32, "cd" * 32
 
 
 def refused(token: str, job_id: str = JOB, tokens: PageTokens = TOKENS) -> None:
-    with pytest.raises(Refusal) as raised:
+    with pytest.raises(ServiceError) as raised:
         tokens.read(token, job_id)
     assert raised.value.failure is INVALID_PARAMETER
 

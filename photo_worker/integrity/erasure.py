@@ -18,7 +18,7 @@ from uuid import UUID
 
 from photo_worker.contracts.image import Manifest
 from photo_worker.contracts.keys import converted_key, manifest_key, ocr_key
-from photo_worker.crash_points import CrashPoint, at
+from photo_worker.crash_points import CrashPoint, crash_point
 from photo_worker.errors import BucketMissing, DocumentTooLarge, InvalidBucket, InvalidKey, ObjectMissing
 from photo_worker.integrity.binding import Binding, Bound, BoundElsewhere, Unbound, read_binding, require_bound, unbound
 from photo_worker.integrity.copies import hidden_from
@@ -30,7 +30,7 @@ from photo_worker.integrity.evidence import (
     uploaded_sha256,
 )
 from photo_worker.policies import OCR_RESULT_LIMIT_BYTES
-from photo_worker.ports import ObjectStore, Recipe, RecipeRepository, WorkflowOrchestrator, WorkflowState
+from photo_worker.ports import JobRecord, JobRepository, ObjectStore, WorkflowOrchestrator, WorkflowState
 
 _ANOTHERS = "another database's; erase it there, or delete it by hand if it is not used there"
 
@@ -47,7 +47,7 @@ class Part(StrEnum):
 
 
 @dataclass(frozen=True)
-class Step:
+class ErasureStep:
     """One step: what was ``done``, and what was ``left`` and why. Both are sentences without their full stop."""
 
     part: Part
@@ -70,7 +70,7 @@ class Traces:
 
     job_id: UUID
     marked: bool
-    row: Recipe | None
+    row: JobRecord | None
     workflow: WorkflowState | None
     objects: tuple[Location, ...]
     photo: Location | None
@@ -93,7 +93,7 @@ class Erasure:
     """Erases jobs of one deployment. ``bucket`` is the worker's own."""
 
     def __init__(
-        self, store: ObjectStore, repository: RecipeRepository, orchestrator: WorkflowOrchestrator, bucket: str
+        self, store: ObjectStore, repository: JobRepository, orchestrator: WorkflowOrchestrator, bucket: str
     ) -> None:
         self._store = store
         self._repository = repository
@@ -107,8 +107,8 @@ class Erasure:
         return await asyncio.to_thread(self._look, job_id, workflow)
 
     async def erase(
-        self, job_id: UUID, *, with_source: bool = False, told: Callable[[Step], None] = lambda step: None
-    ) -> list[Step]:
+        self, job_id: UUID, *, with_source: bool = False, told: Callable[[ErasureStep], None] = lambda step: None
+    ) -> list[ErasureStep]:
         """Remove every trace of a job, whatever there is of it, and return what was done and left.
 
         ``told`` hears of each step when it is done. ``with_source`` also deletes a photo that is somebody's own. It
@@ -118,17 +118,17 @@ class Erasure:
         ``DatabaseUnavailable`` or ``TemporalUnavailable`` where a service is away; the same call then completes what
         was begun.
         """
-        steps: list[Step] = []
+        steps: list[ErasureStep] = []
 
-        def tell(step: Step) -> None:
+        def tell(step: ErasureStep) -> None:
             steps.append(step)
             told(step)
 
         await asyncio.to_thread(self._require_own_buckets, job_id)
         tell(await asyncio.to_thread(self._mark, job_id))
-        with at(CrashPoint.WORKFLOW_ERASED):
+        with crash_point(CrashPoint.WORKFLOW_ERASED):
             found = await self._orchestrator.erase(job_id)
-        tell(Step(Part.WORKFLOW, done="deleted with its history" if found else "there was none"))
+        tell(ErasureStep(Part.WORKFLOW, done="deleted with its history" if found else "there was none"))
         # The manifest names the photo of a job whose row is lost, so it is read before it is deleted.
         row = await asyncio.to_thread(self._repository.get, job_id)
         photo, sha256 = await asyncio.to_thread(self._photo, job_id, row)
@@ -138,9 +138,9 @@ class Erasure:
         )
         tell(await asyncio.to_thread(self._erase_copies, job_id, photo, named))
         tell(await asyncio.to_thread(self._erase_photo, job_id, photo, self._own_buckets(row), with_source))
-        with at(CrashPoint.ROW_ERASED):
+        with crash_point(CrashPoint.ROW_ERASED):
             rows = await asyncio.to_thread(self._repository.delete, job_id)
-        tell(Step(Part.ROWS, done="deleted" if rows else "there were none"))
+        tell(ErasureStep(Part.ROWS, done="deleted" if rows else "there were none"))
         return steps
 
     def _require_own_buckets(self, job_id: UUID) -> None:
@@ -151,18 +151,18 @@ class Erasure:
         if before and isinstance(found := self._binding_of(before), Unbound):
             raise unbound(before, self._repository, found)
 
-    def _mark(self, job_id: UUID) -> Step:
+    def _mark(self, job_id: UUID) -> ErasureStep:
         known = self._repository.is_erased(job_id)
-        with at(CrashPoint.ERASURE_MARKED):
+        with crash_point(CrashPoint.ERASURE_MARKED):
             self._repository.mark_erased(job_id)
-        return Step(Part.MARK, done="was marked as erased before" if known else "marked as erased")
+        return ErasureStep(Part.MARK, done="was marked as erased before" if known else "marked as erased")
 
-    def _erase_objects(self, job_id: UUID, row: Recipe | None) -> Step:
+    def _erase_objects(self, job_id: UUID, row: JobRecord | None) -> ErasureStep:
         deleted = 0
         foreign = []
         for bucket, key in self._objects(job_id, row):
             try:
-                with at(CrashPoint.ARTIFACT_ERASED):
+                with crash_point(CrashPoint.ARTIFACT_ERASED):
                     deleted += bool(self._store.delete(bucket, key))
             except InvalidKey:
                 # Such a name is none of ours, and different programs delete different objects by it.
@@ -170,22 +170,24 @@ class Erasure:
         left = [f"of names that no worker gives, delete them by hand: {', '.join(foreign)}"] if foreign else []
         if row is not None and row.s3_bucket and self._is_elsewhere(row.s3_bucket):
             left.append(f"the bucket {row.s3_bucket}, where the row says that they are, is {_ANOTHERS}")
-        return Step(Part.OBJECTS, done=f"{deleted} deleted" if deleted else "there were none", left="; ".join(left))
+        return ErasureStep(
+            Part.OBJECTS, done=f"{deleted} deleted" if deleted else "there were none", left="; ".join(left)
+        )
 
-    def _erase_copies(self, job_id: UUID, photo: Location | None, named: Sequence[Location]) -> Step:
+    def _erase_copies(self, job_id: UUID, photo: Location | None, named: Sequence[Location]) -> ErasureStep:
         """Delete the copies that OCR read, also behind a delete marker: they are the worker's, the photo may not be."""
         versions = 0
         kept = []
         for place, name in named:
             with self._sole_reader(job_id, photo, name) as sole:
                 if sole:
-                    with at(CrashPoint.COPY_ERASED), contextlib.suppress(BucketMissing):
+                    with crash_point(CrashPoint.COPY_ERASED), contextlib.suppress(BucketMissing):
                         versions += self._store.delete(place, name)
                 elif self._is_there(place, name):
                     kept.append(f"s3://{place}/{name}")
         left = f"{', '.join(kept)} is read by other jobs too; it goes with the last of them" if kept else ""
         done = "" if kept else "there was none"
-        return Step(Part.COPY, done="deleted" if versions else done, left=left)
+        return ErasureStep(Part.COPY, done="deleted" if versions else done, left=left)
 
     def _copies(
         self, job_id: UUID, photo: Location | None, sha256: str, own: Sequence[str], *, has_row: bool
@@ -231,23 +233,30 @@ class Erasure:
             return False
         return True
 
-    def _erase_photo(self, job_id: UUID, photo: Location | None, own: Sequence[str], with_source: bool) -> Step:
+    def _erase_photo(self, job_id: UUID, photo: Location | None, own: Sequence[str], with_source: bool) -> ErasureStep:
         if photo is None:
-            return Step(Part.PHOTO, done="none is known")
+            return ErasureStep(Part.PHOTO, done="none is known")
         bucket, key = photo
         where = f"s3://{bucket}/{key}"
         if self._is_elsewhere(bucket):
-            return Step(Part.PHOTO, left=f"{where} lies in a bucket that is {_ANOTHERS}")
+            return ErasureStep(Part.PHOTO, left=f"{where} lies in a bucket that is {_ANOTHERS}")
         if not _is_uploaded(photo, own) and not with_source:
-            return Step(Part.PHOTO, left=f"{where} was not uploaded by a submission; --with-source deletes it too")
+            return ErasureStep(
+                Part.PHOTO, left=f"{where} was not uploaded by a submission; --with-source deletes it too"
+            )
         with self._repository.sole_user(job_id, bucket=bucket, key=key) as sole:
             if not sole:
-                return Step(Part.PHOTO, left=f"{where} is the photo of other jobs too; it goes with the last of them")
+                return ErasureStep(
+                    Part.PHOTO, left=f"{where} is the photo of other jobs too; it goes with the last of them"
+                )
             versions = 0
             # A name that S3 cannot have made its job fail; there is nothing to delete.
-            with at(CrashPoint.RAW_OBJECT_ERASED), contextlib.suppress(BucketMissing, InvalidBucket, InvalidKey):
+            with (
+                crash_point(CrashPoint.RAW_OBJECT_ERASED),
+                contextlib.suppress(BucketMissing, InvalidBucket, InvalidKey),
+            ):
                 versions = self._store.delete(bucket, key)
-        return Step(Part.PHOTO, done=_counted(where, versions))
+        return ErasureStep(Part.PHOTO, done=_counted(where, versions))
 
     def _look(self, job_id: UUID, workflow: WorkflowState | None) -> Traces:
         row = self._repository.get(job_id)
@@ -271,7 +280,7 @@ class Erasure:
             copies=copies,
         )
 
-    def _own_buckets(self, row: Recipe | None) -> Sequence[str]:
+    def _own_buckets(self, row: JobRecord | None) -> Sequence[str]:
         """Return the worker's bucket, and the one that was the worker's when the job was done.
 
         Not one that is another database's by now: its rows cannot be asked whether they use the same photo, and in a
@@ -293,7 +302,7 @@ class Erasure:
         except (BucketMissing, InvalidBucket):
             return None
 
-    def _listed(self, job_id: UUID, row: Recipe | None) -> list[Location]:
+    def _listed(self, job_id: UUID, row: JobRecord | None) -> list[Location]:
         found: list[Location] = []
         for bucket in self._own_buckets(row):
             try:
@@ -304,14 +313,14 @@ class Erasure:
                     raise
         return found
 
-    def _objects(self, job_id: UUID, row: Recipe | None) -> list[Location]:
+    def _objects(self, job_id: UUID, row: JobRecord | None) -> list[Location]:
         """Return the job's objects, first those that every job has: a version behind a delete marker is not listed."""
         listed = self._listed(job_id, row)
         buckets = {self._bucket, *(bucket for bucket, _ in listed)}
         named = [(bucket, key) for bucket in sorted(buckets) for key in (ocr_key(job_id), manifest_key(job_id))]
         return list(dict.fromkeys([*named, *listed]))
 
-    def _photo(self, job_id: UUID, row: Recipe | None) -> tuple[Location | None, str]:
+    def _photo(self, job_id: UUID, row: JobRecord | None) -> tuple[Location | None, str]:
         """Return where a job's photo lies and what its bytes hash to, as far as anything says it."""
         if row is not None:
             return (row.s3_raw_bucket or self._bucket, row.s3_raw_key), row.content_sha256

@@ -11,7 +11,7 @@ S3Server = Literal["ministack", "localstack", "seaweedfs", "minio"]
 
 
 @dataclass(frozen=True)
-class Wishes:
+class StackOptions:
     """What a caller asks of a stack; what is None stays as the stack has it, or as its kind has it by default."""
 
     kind: Kind | None = None

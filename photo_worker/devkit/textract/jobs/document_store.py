@@ -13,11 +13,11 @@ from collections.abc import Collection, Iterable
 from pathlib import Path
 
 from photo_worker.devkit.textract.documents import Document
-from photo_worker.devkit.textract.jobs.records import Job
+from photo_worker.devkit.textract.jobs.records import AnalysisJob
 from photo_worker.devkit.textract.spool import Spool, private_folder
 
 
-class KeptDocuments:
+class DocumentStore:
     """A folder with one file a job. Its methods may wait for the disk, and raise ``OSError``."""
 
     def __init__(self, folder: Path, spool: Spool) -> None:
@@ -34,7 +34,7 @@ class KeptDocuments:
         with document.file(self._spool) as path:
             _link(path, self._folder / job_id)
 
-    def get(self, job: Job) -> Document | None:
+    def get(self, job: AnalysisJob) -> Document | None:
         """Return the document of which the job has read, None where there is none or it was never noted."""
         kept = self._folder / job.id
         if not job.sha256 or not kept.is_file():

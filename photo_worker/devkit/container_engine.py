@@ -80,7 +80,7 @@ def _address_of_context(environ: Mapping[str, str]) -> str:
 
 
 @dataclass(frozen=True)
-class Answer:
+class EngineResponse:
     """What the engine said."""
 
     status: int
@@ -99,7 +99,7 @@ class Answer:
             return self.body.decode("utf-8", errors="replace").strip() or f"status {self.status}"
 
 
-class Engine:
+class ContainerEngine:
     """One engine, by its socket. Every method raises ``EngineMissing`` and ``EngineDenied``."""
 
     def __init__(self, path: Path | None = None, *, seconds: float = _ANSWER_SECONDS) -> None:
@@ -112,14 +112,16 @@ class Engine:
         """The engine as DOCKER_HOST names it."""
         return f"unix://{self.path}"
 
-    def ask(self, method: str, path: str, query: Mapping[str, object] | None = None, body: object = None) -> Answer:
+    def ask(
+        self, method: str, path: str, query: Mapping[str, object] | None = None, body: object = None
+    ) -> EngineResponse:
         """Send a request, with ``body`` as JSON, and return the answer, whatever its status."""
         content = b"" if body is None else json.dumps(body).encode()
         with self._requested(method, path, query, len(content), "application/json") as (connection, reader):
             if content:
                 connection.sendall(content)
             status, headers = self._head(reader)
-            return Answer(status, b"".join(_body(reader, headers, status)))
+            return EngineResponse(status, b"".join(_body(reader, headers, status)))
 
     def get(self, path: str, query: Mapping[str, object] | None = None) -> Any:
         """Return what a GET finds; raises ``EngineFailed`` where its status is none of 2xx."""
@@ -134,7 +136,7 @@ class Engine:
         *,
         doing: str,
         fine: tuple[int, ...] = (),
-    ) -> Answer:
+    ) -> EngineResponse:
         """Send a request; raises ``EngineFailed`` where its status is neither 2xx, 304 nor one of ``fine``."""
         answer = self.ask(method, path, query, body)
         # 304: it is so already, such as a container to stop that is stopped.
@@ -148,7 +150,7 @@ class Engine:
             status, headers = self._head(reader)
             blocks = _body(reader, headers, status)
             if status != 200:
-                raise EngineFailed(doing=doing, reason=Answer(status, b"".join(blocks)).message)
+                raise EngineFailed(doing=doing, reason=EngineResponse(status, b"".join(blocks)).message)
             for block in blocks:
                 target.write(block)
 
@@ -161,7 +163,7 @@ class Engine:
             with suppress(BrokenPipeError, ConnectionResetError):
                 connection.sendfile(source)
             status, headers = self._head(reader)
-            answer = Answer(status, b"".join(_body(reader, headers, status)))
+            answer = EngineResponse(status, b"".join(_body(reader, headers, status)))
         if not 200 <= answer.status < 300:
             raise EngineFailed(doing=doing, reason=answer.message)
 

@@ -12,7 +12,7 @@ from photo_worker.stack_errors import S3ServerUnfit
 S3_SERVERS = ("ministack", "seaweedfs", "minio")
 
 
-def services_of(s3: str, external: Collection[str] = ()) -> tuple[Service, ...]:
+def select_services(s3: str, external: Collection[str] = ()) -> tuple[Service, ...]:
     """Return the services of a stack with this S3 server, without those that are ``external``.
 
     Raises ``S3ServerUnfit`` for a server that a native stack does not have.
@@ -29,7 +29,7 @@ def services_of(s3: str, external: Collection[str] = ()) -> tuple[Service, ...]:
     return tuple(chosen)
 
 
-def require(s3: str) -> None:
+def require_s3_server(s3: str) -> None:
     """Raise ``S3ServerUnfit`` for a server that a native stack does not have, ``S3ServerMissing`` for a program."""
     _require_known(s3)
     find = {"seaweedfs": s3_servers.seaweedfs_program, "minio": s3_servers.minio_program}.get(s3)

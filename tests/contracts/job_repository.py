@@ -17,11 +17,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from photo_worker.errors import JobConflict, JobErased
-from photo_worker.ports import Recipe, RecipeOcr, RecipeRepository
+from photo_worker.ports import JobRecord, JobRepository, OcrRecord
 
 BUCKET, KEY, SHA = "photos", "raw/pie.jpg", "a" * 64
 OTHER_SHA = "b" * 64
-OCR = RecipeOcr(
+OCR = OcrRecord(
     s3_bucket="artifacts",
     s3_ocr_key="artifacts/1/textract.json",
     s3_manifest_key="artifacts/1/manifest.json",
@@ -35,7 +35,7 @@ STEPS = ("queue", "start", "succeed", "fail")
 _Answer = TypeVar("_Answer")
 
 
-def step(repository: RecipeRepository, name: str, job_id: UUID, *, sha256: str = SHA) -> Recipe:
+def step(repository: JobRepository, name: str, job_id: UUID, *, sha256: str = SHA) -> JobRecord:
     """Make one of the writes, always about the same asset."""
     if name == "queue":
         return repository.queue(job_id, bucket=BUCKET, key=KEY)
@@ -60,27 +60,25 @@ def in_parallel(calls: Sequence[Callable[[], _Answer]]) -> list[_Answer]:
 
 class RecipeRepositoryContract:
     @pytest.fixture
-    def repository(self) -> RecipeRepository:
+    def repository(self) -> JobRepository:
         raise NotImplementedError
 
     @pytest.fixture
     def job_id(self) -> UUID:
         return uuid4()
 
-    def test_a_job_that_was_never_written_is_not_there(self, repository: RecipeRepository, job_id: UUID) -> None:
+    def test_a_job_that_was_never_written_is_not_there(self, repository: JobRepository, job_id: UUID) -> None:
         assert repository.get(job_id) is None
 
-    def test_the_database_has_no_id_until_it_is_made(self, repository: RecipeRepository) -> None:
+    def test_the_database_has_no_id_until_it_is_made(self, repository: JobRepository) -> None:
         assert repository.deployment_id() is None
         made = repository.make_deployment_id()
         assert repository.make_deployment_id() == repository.deployment_id() == made
 
-    def test_all_who_make_the_id_at_once_get_the_same(self, repository: RecipeRepository) -> None:
+    def test_all_who_make_the_id_at_once_get_the_same(self, repository: JobRepository) -> None:
         assert len(set(in_parallel([repository.make_deployment_id] * 4))) == 1
 
-    def test_a_job_goes_from_queued_over_running_to_its_result(
-        self, repository: RecipeRepository, job_id: UUID
-    ) -> None:
+    def test_a_job_goes_from_queued_over_running_to_its_result(self, repository: JobRepository, job_id: UUID) -> None:
         queued = repository.queue(job_id, bucket=BUCKET, key=KEY)
         assert (queued.id, queued.status, queued.content_sha256) == (job_id, "queued", "")
         assert (queued.s3_raw_bucket, queued.s3_raw_key) == (BUCKET, KEY)
@@ -94,7 +92,7 @@ class RecipeRepositoryContract:
         done = repository.succeed(job_id, bucket=BUCKET, key=KEY, sha256=SHA, ocr=OCR)
         assert (done.status, done.error_code, done.error_message) == ("succeeded", None, None)
         assert (
-            RecipeOcr(
+            OcrRecord(
                 done.s3_bucket or "",
                 done.s3_ocr_key or "",
                 done.s3_manifest_key or "",
@@ -109,43 +107,41 @@ class RecipeRepositoryContract:
         assert repository.get(job_id) == done
 
     @pytest.mark.parametrize("name", STEPS)
-    def test_every_write_can_be_a_jobs_first(self, repository: RecipeRepository, job_id: UUID, name: str) -> None:
+    def test_every_write_can_be_a_jobs_first(self, repository: JobRepository, job_id: UUID, name: str) -> None:
         row = step(repository, name, job_id)
         assert row.status == {"queue": "queued", "start": "running", "succeed": "succeeded", "fail": "failed"}[name]
         assert repository.get(job_id) == row
 
     @pytest.mark.parametrize("name", STEPS)
-    def test_a_repeated_write_changes_nothing(self, repository: RecipeRepository, job_id: UUID, name: str) -> None:
+    def test_a_repeated_write_changes_nothing(self, repository: JobRepository, job_id: UUID, name: str) -> None:
         first = step(repository, name, job_id)
         assert step(repository, name, job_id) == first
         assert step(repository, name, job_id) == first
         assert repository.get(job_id) == first
 
-    def test_a_failure_keeps_its_first_reason(self, repository: RecipeRepository, job_id: UUID) -> None:
+    def test_a_failure_keeps_its_first_reason(self, repository: JobRepository, job_id: UUID) -> None:
         repository.fail(job_id, bucket=BUCKET, key=KEY, code="object_missing", message="There is no object.")
         row = repository.fail(job_id, bucket=BUCKET, key=KEY, code="job_cancelled", message="The job was cancelled.")
         assert (row.status, row.error_code, row.error_message) == ("failed", "object_missing", "There is no object.")
 
     @pytest.mark.parametrize("final", ["succeed", "fail"])
     @pytest.mark.parametrize("late", STEPS)
-    def test_a_final_status_never_changes(
-        self, repository: RecipeRepository, job_id: UUID, final: str, late: str
-    ) -> None:
+    def test_a_final_status_never_changes(self, repository: JobRepository, job_id: UUID, final: str, late: str) -> None:
         before = step(repository, final, job_id)
         after = step(repository, late, job_id)
         assert replace(after, updated_at=before.updated_at, content_sha256=before.content_sha256) == before
         assert repository.get(job_id) == after
 
-    def test_a_result_after_a_failure_leaves_no_ocr_row(self, repository: RecipeRepository, job_id: UUID) -> None:
+    def test_a_result_after_a_failure_leaves_no_ocr_row(self, repository: JobRepository, job_id: UUID) -> None:
         step(repository, "fail", job_id)
         row = step(repository, "succeed", job_id)
         assert (row.status, row.s3_ocr_key, row.page_count) == ("failed", None, None)
 
-    def test_a_queue_call_does_not_put_a_running_job_back(self, repository: RecipeRepository, job_id: UUID) -> None:
+    def test_a_queue_call_does_not_put_a_running_job_back(self, repository: JobRepository, job_id: UUID) -> None:
         step(repository, "start", job_id)
         assert step(repository, "queue", job_id).status == "running"
 
-    def test_a_running_job_gives_its_hash_up_for_another(self, repository: RecipeRepository, job_id: UUID) -> None:
+    def test_a_running_job_gives_its_hash_up_for_another(self, repository: JobRepository, job_id: UUID) -> None:
         one, other = "1" * 64, "2" * 64
         repository.start(job_id, bucket=BUCKET, key=KEY, sha256=one)
         row = repository.start(job_id, bucket=BUCKET, key=KEY, sha256=other, instead_of=one)
@@ -156,7 +152,7 @@ class RecipeRepositoryContract:
 
     @pytest.mark.parametrize("instead_of", ["", "1" * 64])
     def test_who_comes_too_late_does_not_bring_an_old_hash_back(
-        self, repository: RecipeRepository, job_id: UUID, instead_of: str
+        self, repository: JobRepository, job_id: UUID, instead_of: str
     ) -> None:
         repository.start(job_id, bucket=BUCKET, key=KEY, sha256="2" * 64)
         with pytest.raises(JobConflict):
@@ -165,7 +161,7 @@ class RecipeRepositoryContract:
         assert row is not None
         assert row.content_sha256 == "2" * 64
 
-    def test_a_final_job_gives_no_hash_up(self, repository: RecipeRepository, job_id: UUID) -> None:
+    def test_a_final_job_gives_no_hash_up(self, repository: JobRepository, job_id: UUID) -> None:
         repository.start(job_id, bucket=BUCKET, key=KEY, sha256="1" * 64)
         repository.fail(job_id, bucket=BUCKET, key=KEY, code="c", message="m")
         with pytest.raises(JobConflict):
@@ -174,7 +170,7 @@ class RecipeRepositoryContract:
         assert row is not None
         assert row.content_sha256 == "1" * 64
 
-    def test_of_many_that_replace_one_hash_one_wins(self, repository: RecipeRepository, job_id: UUID) -> None:
+    def test_of_many_that_replace_one_hash_one_wins(self, repository: JobRepository, job_id: UUID) -> None:
         repository.start(job_id, bucket=BUCKET, key=KEY, sha256="f" * 64)
 
         def move(number: int) -> str:
@@ -190,7 +186,7 @@ class RecipeRepositoryContract:
         assert row is not None
         assert won == [row.content_sha256]
 
-    def test_a_hash_once_known_stays(self, repository: RecipeRepository, job_id: UUID) -> None:
+    def test_a_hash_once_known_stays(self, repository: JobRepository, job_id: UUID) -> None:
         step(repository, "start", job_id)
         assert step(repository, "start", job_id, sha256="").content_sha256 == SHA
         assert step(repository, "fail", job_id).content_sha256 == SHA
@@ -201,10 +197,10 @@ class RecipeRepositoryContract:
     )
     @pytest.mark.parametrize("name", ["queue", "start", "succeed"])
     def test_a_job_id_of_another_asset_is_refused(
-        self, repository: RecipeRepository, job_id: UUID, name: str, bucket: str, key: str, sha256: str
+        self, repository: JobRepository, job_id: UUID, name: str, bucket: str, key: str, sha256: str
     ) -> None:
         before = step(repository, "start", job_id)
-        writes: dict[str, Callable[..., Recipe]] = {
+        writes: dict[str, Callable[..., JobRecord]] = {
             "queue": repository.queue,
             "start": repository.start,
             "succeed": partial(repository.succeed, ocr=OCR),
@@ -218,7 +214,7 @@ class RecipeRepositoryContract:
 
     @pytest.mark.parametrize(("bucket", "key"), [("elsewhere", KEY), (BUCKET, "raw/cake.jpg")])
     def test_another_assets_job_cannot_be_failed(
-        self, repository: RecipeRepository, job_id: UUID, bucket: str, key: str
+        self, repository: JobRepository, job_id: UUID, bucket: str, key: str
     ) -> None:
         before = step(repository, "start", job_id)
         with suppress(JobConflict):
@@ -227,20 +223,20 @@ class RecipeRepositoryContract:
         with pytest.raises(JobConflict):
             repository.fail(job_id, bucket=bucket, key=key, code="object_missing", message="no")
 
-    def test_a_bucket_that_is_not_known_yet_is_filled_in(self, repository: RecipeRepository, job_id: UUID) -> None:
+    def test_a_bucket_that_is_not_known_yet_is_filled_in(self, repository: JobRepository, job_id: UUID) -> None:
         repository.start(job_id, bucket="", key=KEY, sha256=SHA)
         assert step(repository, "start", job_id).s3_raw_bucket == BUCKET
         row = repository.succeed(job_id, bucket="", key=KEY, sha256=SHA, ocr=OCR)
         assert (row.status, row.s3_raw_bucket) == ("succeeded", BUCKET)
 
-    def test_jobs_do_not_touch_each_other(self, repository: RecipeRepository) -> None:
+    def test_jobs_do_not_touch_each_other(self, repository: JobRepository) -> None:
         one, other = uuid4(), uuid4()
         step(repository, "start", one)
         step(repository, "fail", other)
         assert (step(repository, "queue", one).status, step(repository, "queue", other).status) == ("running", "failed")
 
     @pytest.mark.parametrize("key", ["写真/レシピ 1.jpg", "a'; DROP TABLE recipes; --", "100% %s %(id)s", "../x", ""])
-    def test_any_key_can_be_recorded(self, repository: RecipeRepository, job_id: UUID, key: str) -> None:
+    def test_any_key_can_be_recorded(self, repository: JobRepository, job_id: UUID, key: str) -> None:
         repository.fail(job_id, bucket=BUCKET, key=key, code="key_invalid", message=f"bad {key}")
         row = repository.get(job_id)
         assert row is not None
@@ -248,18 +244,18 @@ class RecipeRepositoryContract:
 
     @pytest.mark.parametrize("key", ["a\x00b", "a\ud800b"])
     def test_what_cannot_be_stored_is_replaced_so_that_the_failure_is(
-        self, repository: RecipeRepository, job_id: UUID, key: str
+        self, repository: JobRepository, job_id: UUID, key: str
     ) -> None:
         row = repository.fail(job_id, bucket=BUCKET, key=key, code="key_invalid", message=f"bad {key}")
         assert (row.status, row.s3_raw_key, row.error_message) == ("failed", "a\ufffdb", "bad a\ufffdb")
         assert repository.fail(job_id, bucket=BUCKET, key=key, code="key_invalid", message="again") == row
 
-    def test_sixteen_threads_with_one_job_id_make_one_row(self, repository: RecipeRepository, job_id: UUID) -> None:
+    def test_sixteen_threads_with_one_job_id_make_one_row(self, repository: JobRepository, job_id: UUID) -> None:
         rows = in_parallel([lambda: step(repository, "start", job_id)] * 16)
         assert len({(row.id, row.created_at) for row in rows}) == 1
         assert {row.status for row in rows} == {"running"}
 
-    def test_of_parallel_assets_with_one_job_id_one_wins(self, repository: RecipeRepository, job_id: UUID) -> None:
+    def test_of_parallel_assets_with_one_job_id_one_wins(self, repository: JobRepository, job_id: UUID) -> None:
         barrier = Barrier(16)
 
         def queue(number: int) -> str:
@@ -276,7 +272,7 @@ class RecipeRepositoryContract:
         assert sorted(set(answers)) == sorted({"refused", row.s3_raw_key})
         assert answers.count("refused") == 15
 
-    def test_a_result_and_a_failure_at_once_leave_one_whole_outcome(self, repository: RecipeRepository) -> None:
+    def test_a_result_and_a_failure_at_once_leave_one_whole_outcome(self, repository: JobRepository) -> None:
         for _ in range(8):
             job_id = uuid4()
             step(repository, "start", job_id)
@@ -288,7 +284,7 @@ class RecipeRepositoryContract:
             assert (row.status == "succeeded") == (row.s3_ocr_key is not None) == (row.error_code is None)
             assert all(one.s3_ocr_key == row.s3_ocr_key for one in rows if one.status == row.status)
 
-    def test_in_any_order_the_first_final_write_decides(self, repository: RecipeRepository) -> None:
+    def test_in_any_order_the_first_final_write_decides(self, repository: JobRepository) -> None:
         ends = {"succeed": "succeeded", "fail": "failed"}
         order = {"queued": 0, "running": 1, "succeeded": 2, "failed": 2}
 
@@ -303,7 +299,7 @@ class RecipeRepositoryContract:
 
         decides()
 
-    def test_all_rows_come_by_id_whatever_the_page(self, repository: RecipeRepository) -> None:
+    def test_all_rows_come_by_id_whatever_the_page(self, repository: JobRepository) -> None:
         assert list(repository.all()) == []
         ids = [UUID(int=0), UUID(int=(1 << 128) - 1), *(uuid4() for _ in range(11))]
         for number, job_id in enumerate(ids):
@@ -312,7 +308,7 @@ class RecipeRepositoryContract:
         for page in (1, 2, 3, 13, 1000):
             assert list(repository.all(page=page)) == rows
 
-    def test_rows_that_come_and_go_do_not_disturb_a_listing(self, repository: RecipeRepository) -> None:
+    def test_rows_that_come_and_go_do_not_disturb_a_listing(self, repository: JobRepository) -> None:
         ids = sorted(uuid4() for _ in range(9))
         for job_id in ids[1:]:
             step(repository, "queue", job_id)
@@ -324,7 +320,7 @@ class RecipeRepositoryContract:
         seen += [row.id for row in listing]
         assert seen == [ids[1], ids[2], ids[3], *ids[5:]]
 
-    def test_the_hashes_that_a_job_gives_up_are_kept(self, repository: RecipeRepository, job_id: UUID) -> None:
+    def test_the_hashes_that_a_job_gives_up_are_kept(self, repository: JobRepository, job_id: UUID) -> None:
         hashes = [character * 64 for character in "abc"]
         assert repository.earlier_hashes(job_id) == frozenset()
         for before, after in zip(["", *hashes], hashes, strict=False):
@@ -339,7 +335,7 @@ class RecipeRepositoryContract:
 
     @pytest.mark.parametrize("order", [1, -1])
     def test_a_deleted_jobs_hashes_go_to_one_other_of_its_object(
-        self, repository: RecipeRepository, job_id: UUID, order: int
+        self, repository: JobRepository, job_id: UUID, order: int
     ) -> None:
         others = [uuid4() for _ in range(3)]
         for other in others[:2]:
@@ -358,7 +354,7 @@ class RecipeRepositoryContract:
             assert repository.delete(other)
         assert repository.earlier_hashes(others[2]) == frozenset()
 
-    def test_a_job_that_is_erased_too_takes_no_hashes_over(self, repository: RecipeRepository, job_id: UUID) -> None:
+    def test_a_job_that_is_erased_too_takes_no_hashes_over(self, repository: JobRepository, job_id: UUID) -> None:
         other = uuid4()
         repository.start(job_id, bucket=BUCKET, key=KEY, sha256=SHA)
         repository.start(other, bucket=BUCKET, key=KEY, sha256="")
@@ -367,7 +363,7 @@ class RecipeRepositoryContract:
         repository.delete(job_id)
         assert repository.earlier_hashes(other) == frozenset()
 
-    def test_a_deleted_job_leaves_no_rows(self, repository: RecipeRepository, job_id: UUID) -> None:
+    def test_a_deleted_job_leaves_no_rows(self, repository: JobRepository, job_id: UUID) -> None:
         other = uuid4()
         assert repository.delete(job_id) is False
         step(repository, "succeed", job_id)
@@ -380,7 +376,7 @@ class RecipeRepositoryContract:
         assert step(repository, "start", job_id).s3_ocr_key is None
 
     @pytest.mark.parametrize("name", STEPS)
-    def test_an_erased_job_does_not_come_back(self, repository: RecipeRepository, job_id: UUID, name: str) -> None:
+    def test_an_erased_job_does_not_come_back(self, repository: JobRepository, job_id: UUID, name: str) -> None:
         step(repository, "start", job_id)
         repository.mark_erased(job_id)
         repository.delete(job_id)
@@ -391,7 +387,7 @@ class RecipeRepositoryContract:
     @pytest.mark.parametrize("before", [None, *STEPS])
     @pytest.mark.parametrize("name", STEPS)
     def test_an_erased_job_is_never_written_again(
-        self, repository: RecipeRepository, job_id: UUID, before: str | None, name: str
+        self, repository: JobRepository, job_id: UUID, before: str | None, name: str
     ) -> None:
         if before is not None:
             step(repository, before, job_id)
@@ -409,22 +405,22 @@ class RecipeRepositoryContract:
         assert repository.get(job_id) is None
         assert step(repository, name, uuid4()).id != job_id
 
-    def test_an_erased_job_says_so_to_another_asset_too(self, repository: RecipeRepository, job_id: UUID) -> None:
+    def test_an_erased_job_says_so_to_another_asset_too(self, repository: JobRepository, job_id: UUID) -> None:
         step(repository, "start", job_id)
         repository.mark_erased(job_id)
         with pytest.raises(JobErased):
             repository.queue(job_id, bucket="elsewhere", key="raw/cake.jpg")
 
-    def test_no_write_slips_through_beside_a_mark(self, repository: RecipeRepository) -> None:
+    def test_no_write_slips_through_beside_a_mark(self, repository: JobRepository) -> None:
         """What was written before the mark is there to be deleted after it; what comes later is refused."""
 
-        def write(job_id: UUID, name: str) -> Recipe | None:
+        def write(job_id: UUID, name: str) -> JobRecord | None:
             try:
                 return step(repository, name, job_id)
             except JobErased:
                 return None
 
-        def erase(job_id: UUID) -> Recipe | None:
+        def erase(job_id: UUID) -> JobRecord | None:
             repository.mark_erased(job_id)
             repository.delete(job_id)
             return repository.get(job_id)
@@ -436,7 +432,7 @@ class RecipeRepositoryContract:
 
     @pytest.mark.parametrize("bucket", [BUCKET, ""])
     def test_another_jobs_row_about_an_object_is_seen(
-        self, repository: RecipeRepository, job_id: UUID, bucket: str
+        self, repository: JobRepository, job_id: UUID, bucket: str
     ) -> None:
         def sole(where: str = BUCKET, key: str = KEY) -> bool:
             with repository.sole_user(job_id, bucket=where, key=key) as answer:
@@ -456,7 +452,7 @@ class RecipeRepositoryContract:
         assert sole()
 
     def test_with_a_hash_only_jobs_with_these_bytes_or_none_yet_are_seen(
-        self, repository: RecipeRepository, job_id: UUID
+        self, repository: JobRepository, job_id: UUID
     ) -> None:
         def sole(sha256: str) -> bool:
             with repository.sole_user(job_id, bucket=BUCKET, key=KEY, sha256=sha256) as answer:
@@ -471,7 +467,7 @@ class RecipeRepositoryContract:
         assert (sole("a" * 64), sole("b" * 64), sole("")) == (True, True, True)
 
     def test_jobs_that_are_erased_at_once_do_not_keep_their_object_for_each_other(
-        self, repository: RecipeRepository
+        self, repository: JobRepository
     ) -> None:
         one, other = uuid4(), uuid4()
         for job_id in (one, other):
@@ -481,7 +477,7 @@ class RecipeRepositoryContract:
             with repository.sole_user(job_id, bucket=BUCKET, key=KEY) as sole:
                 assert sole
 
-    def test_who_queues_a_job_for_a_held_object_waits(self, repository: RecipeRepository, job_id: UUID) -> None:
+    def test_who_queues_a_job_for_a_held_object_waits(self, repository: JobRepository, job_id: UUID) -> None:
         with ThreadPoolExecutor(2) as pool:
             with repository.sole_user(job_id, bucket=BUCKET, key=KEY) as sole:
                 assert sole
@@ -495,7 +491,7 @@ class RecipeRepositoryContract:
             assert not sole
 
     def test_a_job_that_has_its_row_goes_on_beside_who_holds_its_object(
-        self, repository: RecipeRepository, job_id: UUID
+        self, repository: JobRepository, job_id: UUID
     ) -> None:
         other = uuid4()
         step(repository, "queue", other)
@@ -504,12 +500,12 @@ class RecipeRepositoryContract:
             for name in ("queue", "start", "succeed"):
                 assert pool.submit(step, repository, name, other).result(timeout=10).id == other
 
-    def test_a_held_object_is_free_again_after_an_error(self, repository: RecipeRepository, job_id: UUID) -> None:
+    def test_a_held_object_is_free_again_after_an_error(self, repository: JobRepository, job_id: UUID) -> None:
         with pytest.raises(OSError, match="disk full"), repository.sole_user(job_id, bucket=BUCKET, key=KEY):
             raise OSError("disk full")
         assert step(repository, "queue", uuid4()).status == "queued"
 
-    def test_of_two_that_look_at_an_object_one_waits(self, repository: RecipeRepository, job_id: UUID) -> None:
+    def test_of_two_that_look_at_an_object_one_waits(self, repository: JobRepository, job_id: UUID) -> None:
         def look() -> bool:
             with repository.sole_user(uuid4(), bucket=BUCKET, key=KEY) as sole:
                 return sole
@@ -521,5 +517,5 @@ class RecipeRepositoryContract:
                     waiting.result(timeout=0.2)
             assert waiting.result(timeout=10) is True
 
-    def test_it_describes_itself(self, repository: RecipeRepository) -> None:
+    def test_it_describes_itself(self, repository: JobRepository) -> None:
         assert repository.describe()

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from photo_worker.ocr.engine import EngineWord
 from photo_worker.ocr.ink import runs_of, span
 from photo_worker.ocr.layout import lines_of
-from photo_worker.ocr.spelling import spelled, writable
+from photo_worker.ocr.normalization import is_supported_text, normalize_text
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -71,23 +71,23 @@ _LOWEST_PX = 6
 _MOST = 48
 
 
-def look_again(page: Image.Image, ink: Ink, rows: Iterable[Row], recogniser: Recogniser) -> list[Row]:
+def refine_words(page: Image.Image, ink: Ink, rows: Iterable[Row], recogniser: Recogniser) -> list[Row]:
     """Return the rows of a straightened page with run-together words taken apart and single characters added."""
-    rows = [tuple(_apart(page, ink, row, recogniser)) for row in rows]
-    for word in list(_alone(page, ink, rows, recogniser)):
-        if not _give_back(page, rows, word, recogniser):
+    rows = [tuple(_split_merged_words(page, ink, row, recogniser)) for row in rows]
+    for word in list(_recover_isolated_glyphs(page, ink, rows, recogniser)):
+        if not _extend_word_box(page, rows, word, recogniser):
             _join(rows, word)
     return rows
 
 
-def _apart(page: Image.Image, ink: Ink, row: Row, recogniser: Recogniser) -> Iterator[EngineWord]:
+def _split_merged_words(page: Image.Image, ink: Ink, row: Row, recogniser: Recogniser) -> Iterator[EngineWord]:
     gaps = [b.left - a.right for a, b in pairwise(row) if b.left - a.right < _BETWEEN_COLUMNS * a.height]
     usual = median(gaps) if gaps else 0.0
     for word in row:
         blanks = _blanks(word, ink)
         widest = max((end - start for start, end in blanks), default=0)
         if len(word.text) > 1 and widest >= max(_WIDE * word.height, _LIKE_A_GAP * usual, 1):
-            yield from _taken_apart(page, word, blanks, recogniser)
+            yield from _split_at_blanks(page, word, blanks, recogniser)
         else:
             yield word
 
@@ -105,7 +105,7 @@ def _blanks(word: EngineWord, ink: Ink) -> list[tuple[float, float]]:
     ]
 
 
-def _taken_apart(
+def _split_at_blanks(
     page: Image.Image, word: EngineWord, blanks: Sequence[tuple[float, float]], recogniser: Recogniser
 ) -> list[EngineWord]:
     air = word.height / 4
@@ -113,8 +113,8 @@ def _taken_apart(
     piece = page.crop((left, max(int(word.top - air), 0), int(word.right + air), int(word.bottom + air)))
     glyphs = recogniser.read(piece)
     text = "".join(glyph.text for glyph in glyphs)
-    beyond = len(text) > len(word.text) and spelled(text[: len(word.text)]) == word.text
-    if len(spelled(text)) != len(text) or not (beyond or spelled(text) == word.text):
+    beyond = len(text) > len(word.text) and normalize_text(text[: len(word.text)]) == word.text
+    if len(normalize_text(text)) != len(text) or not (beyond or normalize_text(text) == word.text):
         # The two readings differ: no telling which letters stand before the blank.
         return [word]
     places = [left + glyph.place for glyph in glyphs]
@@ -161,7 +161,7 @@ def _pieces(word: EngineWord, glyphs: Sequence[Glyph], cuts: Sequence[tuple[int,
         new = first >= len(word.text)
         if new and sure < _BELIEVED:
             continue
-        text = spelled("".join(glyph.text for glyph in glyphs[first:last]))
+        text = normalize_text("".join(glyph.text for glyph in glyphs[first:last]))
         found.append(replace(word, text=text, left=left, right=right, confidence=sure if new else word.confidence))
     return found
 
@@ -187,7 +187,7 @@ class _Mark:
         return page.crop((int(self.left - side), int(middle - air), int(self.right + side), int(middle + air)))
 
     def word(self, glyph: Glyph) -> EngineWord:
-        text = "-" if self.is_dash else spelled(glyph.text)
+        text = "-" if self.is_dash else normalize_text(glyph.text)
         return EngineWord(text, glyph.confidence, self.left, self.top, self.right, self.bottom)
 
 
@@ -206,7 +206,7 @@ def _next_to(word: EngineWord, other: EngineWord) -> bool:
     return other.top <= word.middle <= other.bottom and gap <= _BETWEEN_COLUMNS * other.height
 
 
-def _give_back(page: Image.Image, rows: list[Row], letter: EngineWord, recogniser: Recogniser) -> bool:
+def _extend_word_box(page: Image.Image, rows: list[Row], letter: EngineWord, recogniser: Recogniser) -> bool:
     """Widen a word over a character beside it that is its own first or last, and tell whether there is one.
 
     Where letters stand as far apart as words, as a 1 among other figures may, a word can be placed without them.
@@ -219,7 +219,7 @@ def _give_back(page: Image.Image, rows: list[Row], letter: EngineWord, recognise
             top, bottom = min(word.top, letter.top), max(word.bottom, letter.bottom)
             air = word.height / 4
             box = (max(int(left - air), 0), max(int(top - air), 0), int(right + air), int(bottom + air))
-            if spelled("".join(glyph.text for glyph in recogniser.read(page.crop(box)))) == word.text:
+            if normalize_text("".join(glyph.text for glyph in recogniser.read(page.crop(box)))) == word.text:
                 rows[index] = (*row[:place], replace(word, left=left, right=right), *row[place + 1 :])
                 return True
     return False
@@ -232,7 +232,9 @@ def _ends_with(word: EngineWord, letter: EngineWord) -> bool:
     return word.text.endswith(letter.text) or letter.right <= word.right
 
 
-def _alone(page: Image.Image, ink: Ink, rows: Sequence[Row], recogniser: Recogniser) -> Iterator[EngineWord]:
+def _recover_isolated_glyphs(
+    page: Image.Image, ink: Ink, rows: Sequence[Row], recogniser: Recogniser
+) -> Iterator[EngineWord]:
     """Yield characters that stand by themselves on a row that was read, and that no word covers."""
     for mark in islice(_marks(ink, rows), _MOST):
         glyphs = recogniser.read(mark.piece(page))
@@ -244,7 +246,7 @@ def _is_believed(mark: _Mark, glyph: Glyph) -> bool:
     if mark.is_dash:
         # Nothing but a dash has this shape, whatever the recogniser calls it.
         return glyph.text in _DASHES
-    return glyph.confidence >= _BELIEVED and glyph.text.isalnum() and writable(glyph.text)
+    return glyph.confidence >= _BELIEVED and glyph.text.isalnum() and is_supported_text(glyph.text)
 
 
 def _marks(ink: Ink, rows: Sequence[Row]) -> Iterator[_Mark]:

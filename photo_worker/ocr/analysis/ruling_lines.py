@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from photo_worker.ocr.analysis.components import Runs, components, runs_in
-from photo_worker.ocr.analysis.shapes import Box, Rule
+from photo_worker.ocr.analysis.shapes import Box, RulingLine
 
 if TYPE_CHECKING:
     import numpy as np
@@ -72,14 +72,14 @@ class _Part:
         return (self.low + self.high) / 2
 
 
-def find_rules(grey: Grey, words: Sequence[Box], letter: float) -> tuple[list[Rule], list[Rule]]:
+def find_ruling_lines(grey: Grey, words: Sequence[Box], letter: float) -> tuple[list[RulingLine], list[RulingLine]]:
     """Return the horizontal and the vertical rules of a page, in its pixels; ``letter`` is a letter's height there."""
     written = _Written(words, letter)
     paper = _unwritten(grey, words, letter)
     along = _along(grey, paper, written, letter)
     down = _along(grey.T, paper.T, _Written([_turned(word) for word in words], letter), letter)
-    horizontal = [Rule(Box(part.start, part.low, part.end, part.high), _solid(part)) for part in along]
-    vertical = [Rule(Box(part.low, part.start, part.high, part.end), _solid(part)) for part in down]
+    horizontal = [RulingLine(Box(part.start, part.low, part.end, part.high), _solid(part)) for part in along]
+    vertical = [RulingLine(Box(part.low, part.start, part.high, part.end), _solid(part)) for part in down]
     return horizontal, vertical
 
 

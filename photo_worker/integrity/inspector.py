@@ -17,7 +17,7 @@ from photo_worker.contracts.keys import manifest_key
 from photo_worker.errors import InputError, PhotoWorkerError, ServiceRefused
 from photo_worker.integrity.evidence import JOB_FOLDERS, Evidence, Location, StoredObject
 from photo_worker.integrity.rules_results import read_manifest
-from photo_worker.ports import ObjectEntry, ObjectStore, QueueState, Recipe, RecipeRepository, WorkflowOrchestrator
+from photo_worker.ports import JobRecord, JobRepository, ObjectEntry, ObjectStore, QueueState, WorkflowOrchestrator
 
 _T = TypeVar("_T")
 
@@ -32,17 +32,17 @@ PAUSES_SECONDS = (1.0, 5.0, 15.0)
 
 
 @dataclass(frozen=True)
-class Ports:
+class InspectionPorts:
     """What is looked at. ``bucket`` is the worker's own."""
 
     store: ObjectStore
-    repository: RecipeRepository
+    repository: JobRepository
     orchestrator: WorkflowOrchestrator
     bucket: str
 
 
 @dataclass(frozen=True)
-class Means:
+class InspectionConfig:
     """How it is looked at: whether photos are read and hashed, the age up to which orphans are young, and the clock.
 
     ``wait`` sleeps a number of seconds; ``parallel`` jobs are looked at at once. An erase that may still run is given
@@ -56,36 +56,36 @@ class Means:
     parallel: int = 16
     erase_seconds: float = 150.0
 
-    def impatient(self, erase_seconds: float) -> Means:
+    def with_erase_seconds(self, erase_seconds: float) -> InspectionConfig:
         """Return the same means with another time for erases."""
         return replace(self, erase_seconds=erase_seconds)
 
 
-class Looker:
+class JobInspector:
     """Gathers evidence of single jobs, with the threads of the caller's executor."""
 
-    def __init__(self, ports: Ports, means: Means, executor: Executor) -> None:
+    def __init__(self, ports: InspectionPorts, config: InspectionConfig, executor: Executor) -> None:
         self.ports = ports
-        self.means = means
+        self.config = config
         self.hashed_bytes = 0
         self._executor = executor
         self._hashes: OrderedDict[Location, StoredObject] = OrderedDict()
         self._lock = Lock()
 
-    async def first(
-        self, job_id: UUID, row: Recipe | None, entries: Sequence[ObjectEntry], queues: tuple[QueueState, ...]
+    async def inspect(
+        self, job_id: UUID, row: JobRecord | None, entries: Sequence[ObjectEntry], queues: tuple[QueueState, ...]
     ) -> Evidence:
         """Look at a job whose row and objects a listing has shown; both may be older than the rest."""
-        return await self._look(job_id, queues, lambda: (row, entries), remember=True)
+        return await self._inspect(job_id, queues, lambda: (row, entries), remember=True)
 
-    async def again(self, job_id: UUID, queues: tuple[QueueState, ...]) -> Evidence:
+    async def reinspect(self, job_id: UUID, queues: tuple[QueueState, ...]) -> Evidence:
         """Look at a job anew: the workflow, then the row, then the objects, then whether it is erased.
 
         A row is final before its workflow closes, its objects are there before it is final, and an erase marks the
         job before it takes anything away. Seen in this order, a job in progress looks whole.
         """
 
-        def read() -> tuple[Recipe | None, Sequence[ObjectEntry]]:
+        def read() -> tuple[JobRecord | None, Sequence[ObjectEntry]]:
             row = self.ports.repository.get(job_id)
             return row, [
                 entry
@@ -93,27 +93,27 @@ class Looker:
                 for entry in self.ports.store.list(self.ports.bucket, f"{folder}{job_id}/")
             ]
 
-        return await self._look(job_id, queues, read, remember=False)
+        return await self._inspect(job_id, queues, read, remember=False)
 
-    async def _look(
+    async def _inspect(
         self,
         job_id: UUID,
         queues: tuple[QueueState, ...],
-        read: Callable[[], tuple[Recipe | None, Sequence[ObjectEntry]]],
+        read: Callable[[], tuple[JobRecord | None, Sequence[ObjectEntry]]],
         *,
         remember: bool,
     ) -> Evidence:
-        workflow = await self.patiently(lambda: self.ports.orchestrator.state(job_id))
+        workflow = await self.with_retries(lambda: self.ports.orchestrator.state(job_id))
 
         def rest() -> Evidence:
             row, entries = read()
             evidence = Evidence(
-                looked_at=self.means.now(),
+                looked_at=self.config.now(),
                 bucket=self.ports.bucket,
                 rows={} if row is None else {job_id: row},
                 workflows={job_id: workflow},
                 queues=queues,
-                grace=self.means.grace,
+                grace=self.config.grace,
             )
             objects, unreadable = self._objects(evidence, job_id, row, entries, remember=remember)
             erased = frozenset({job_id}) if self.ports.repository.is_erased(job_id) else frozenset[UUID]()
@@ -123,13 +123,13 @@ class Looker:
 
     async def in_thread(self, work: Callable[[], _T]) -> _T:
         """Run what blocks in the executor, again where a service was away for a moment."""
-        return await self.patiently(lambda: self.once_in_thread(work))
+        return await self.with_retries(lambda: self.once_in_thread(work))
 
     async def once_in_thread(self, work: Callable[[], _T]) -> _T:
         """Run what blocks in the executor."""
         return await asyncio.get_running_loop().run_in_executor(self._executor, work)
 
-    async def patiently(self, ask: Callable[[], Awaitable[_T]]) -> _T:
+    async def with_retries(self, ask: Callable[[], Awaitable[_T]]) -> _T:
         """Ask, and ask again after a pause where a service was away for a moment."""
         for pause in PAUSES_SECONDS:
             try:
@@ -137,11 +137,11 @@ class Looker:
             except PhotoWorkerError as error:
                 if not error.retryable:
                     raise
-                await self.means.wait(pause)
+                await self.config.wait(pause)
         return await ask()
 
     def _objects(
-        self, evidence: Evidence, job_id: UUID, row: Recipe | None, entries: Sequence[ObjectEntry], *, remember: bool
+        self, evidence: Evidence, job_id: UUID, row: JobRecord | None, entries: Sequence[ObjectEntry], *, remember: bool
     ) -> tuple[dict[Location, StoredObject], dict[Location, PhotoWorkerError]]:
         """Ask for the objects that the row names, for the manifest in any case, and for the copy that it names."""
         hashed = self._remembered if remember else self._hashed
@@ -158,13 +158,13 @@ class Looker:
             wanted.append((manifest, self._body))
         if row is not None and (evidence.uploaded(row) or row.status == "succeeded"):
             final = row.status in {"succeeded", "failed"}
-            wanted.append((evidence.raw_location(row), hashed if self.means.hashes and final else self._head))
+            wanted.append((evidence.raw_location(row), hashed if self.config.hashes and final else self._head))
         for location, ask in wanted:
             listed = objects.pop(location, None)
             try:
                 found = ask(location)
             except (InputError, ServiceRefused) as error:
-                if isinstance(error, ServiceRefused) and not self._answers_for(location):
+                if isinstance(error, ServiceRefused) and not self._is_owned(location):
                     raise
                 unreadable[location] = error
                 continue
@@ -173,10 +173,10 @@ class Looker:
             about = read_manifest(found) if location == manifest else None
             if row is not None and about is not None and about.converted is not None:
                 copy = (about.converted.bucket, about.converted.key)
-                wanted.append((copy, hashed if self.means.hashes else self._head))
+                wanted.append((copy, hashed if self.config.hashes else self._head))
         return objects, unreadable
 
-    def _answers_for(self, location: Location) -> bool:
+    def _is_owned(self, location: Location) -> bool:
         """Tell whether the store takes these credentials in the object's bucket: a refusal is the object's own then."""
         try:
             next(iter(self.ports.store.list(*location)), None)

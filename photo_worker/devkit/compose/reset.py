@@ -11,16 +11,16 @@ from concurrent.futures import ThreadPoolExecutor
 
 from photo_worker.devkit import database, probes
 from photo_worker.devkit.compose import localstack
+from photo_worker.devkit.container_engine import ContainerEngine
 from photo_worker.devkit.containers import Container, details
-from photo_worker.devkit.engine import Engine
 from photo_worker.devkit.environment import environment_of
-from photo_worker.devkit.readiness import NotEmptied
+from photo_worker.devkit.readiness import ResetFailed
 from photo_worker.devkit.state import StackRecord
 
 _SECONDS = 10.0
 
 
-def empty(engine: Engine, found: Mapping[str, Container], record: StackRecord) -> None:
+def reset_services(engine: ContainerEngine, found: Mapping[str, Container], record: StackRecord) -> None:
     """Empty those of these containers that let themselves be, and remove the others and their volumes.
 
     Raises ``NotEmptied`` and ``EngineFailed``, with some of it done.
@@ -31,12 +31,12 @@ def empty(engine: Engine, found: Mapping[str, Container], record: StackRecord) -
             one.result()
 
 
-def _empty_one(engine: Engine, entry: Container, record: StackRecord) -> None:
+def _empty_one(engine: ContainerEngine, entry: Container, record: StackRecord) -> None:
     if entry.service == "postgres":
         database.empty(environment_of(record))
     elif entry.service == "textract":
         if not probes.http_ok(record.ports["textract"], "/_emulator/reset", method="POST", timeout=_SECONDS):
-            raise NotEmptied("textract does not answer /_emulator/reset")
+            raise ResetFailed("textract does not answer /_emulator/reset")
     elif entry.service == "aws":
         localstack.empty(record)
     else:

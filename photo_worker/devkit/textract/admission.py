@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
-from photo_worker.devkit.textract.failures import PROVISIONED_THROUGHPUT_EXCEEDED, Refusal
+from photo_worker.devkit.textract.failures import PROVISIONED_THROUGHPUT_EXCEEDED, ServiceError
 
 MOST_DOCUMENTS = 64
 """More than test runs ask for at once, and what two cores read in a minute."""
@@ -26,21 +26,21 @@ MOST_OPEN_JOBS = 100
 
 
 @dataclass
-class Place:
+class Slot:
     """One call's place among those that wait."""
 
-    waiting: Waiting
+    limiter: AdmissionLimiter
     size: int = 0
 
-    def hold(self, size: int) -> None:
+    def reserve(self, size: int) -> None:
         """Count a document's bytes. Raises ``Refusal`` where there are too many with them."""
-        self.waiting.require_room(size)
-        self.waiting.size += size
+        self.limiter.require_room(size)
+        self.limiter.size += size
         self.size += size
 
 
 @dataclass
-class Waiting:
+class AdmissionLimiter:
     """The synchronous calls that are being answered, and the ``size`` of their documents in bytes."""
 
     most_documents: int = MOST_DOCUMENTS
@@ -49,25 +49,25 @@ class Waiting:
     documents: int = field(default=0, init=False)
 
     @contextmanager
-    def place(self) -> Iterator[Place]:
+    def slot(self) -> Iterator[Slot]:
         """Give a call a place for as long as the block takes.
 
         Raises ProvisionedThroughputExceededException where there is none, which AWS's SDKs try again later.
         """
         if self.documents >= self.most_documents:
-            raise Refusal(PROVISIONED_THROUGHPUT_EXCEEDED, f"{self.documents} documents wait to be read")
+            raise ServiceError(PROVISIONED_THROUGHPUT_EXCEEDED, f"{self.documents} documents wait to be read")
         self.documents += 1
-        place = Place(self)
+        slot = Slot(self)
         try:
-            yield place
+            yield slot
         finally:
             self.documents -= 1
-            self.size -= place.size
+            self.size -= slot.size
 
     def require_room(self, size: int) -> None:
         """Raise ``Refusal`` where so many bytes more are too many; one document alone always has room."""
         if self.size and self.size + size > self.most_bytes:
-            raise Refusal(PROVISIONED_THROUGHPUT_EXCEEDED, f"documents of {self.size} bytes wait to be read")
+            raise ServiceError(PROVISIONED_THROUGHPUT_EXCEEDED, f"documents of {self.size} bytes wait to be read")
 
 
 @dataclass

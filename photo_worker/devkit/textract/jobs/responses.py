@@ -13,12 +13,12 @@ from collections import defaultdict
 from collections.abc import Mapping
 from typing import Any
 
-from photo_worker.devkit.textract.jobs.records import Job, Status
+from photo_worker.devkit.textract.jobs.records import AnalysisJob, Status
 
 MODEL_VERSION = "1.0"
 
 
-def unfinished(job: Job) -> dict[str, Any]:
+def unfinished(job: AnalysisJob) -> dict[str, Any]:
     """Return the answer for a job without blocks: in progress, or failed."""
     answer: dict[str, Any] = {"JobStatus": job.status.value}
     if job.status_message is not None:
@@ -27,7 +27,7 @@ def unfinished(job: Job) -> dict[str, Any]:
 
 
 def finished(
-    job: Job, status: Status, message: str | None, blocks: list[dict[str, Any]], next_token: str | None = None
+    job: AnalysisJob, status: Status, message: str | None, blocks: list[dict[str, Any]], next_token: str | None = None
 ) -> dict[str, Any]:
     """Return the answer with some of a job's blocks, as of the given status."""
     answer: dict[str, Any] = {"DocumentMetadata": {"Pages": job.pages or 0}, "JobStatus": status.value}

@@ -10,11 +10,11 @@ _SPELLING = str.maketrans({"\u2103": "\u00b0C", "\u2109": "\u00b0F", "\u2013": "
 _WRITTEN = ((0x21, 0x24F), (0x2010, 0x205E), (0x20A0, 0x20CF), (0x2100, 0x218F))
 
 
-def spelled(text: str) -> str:
+def normalize_text(text: str) -> str:
     """Return a text as Textract would spell it, without blanks at its ends."""
     return text.translate(_SPELLING).strip()
 
 
-def writable(text: str) -> bool:
+def is_supported_text(text: str) -> bool:
     """Tell whether any character of a word is of those that Textract writes: pictograms, for one, are not."""
     return any(first <= ord(character) <= last for character in text for first, last in _WRITTEN)

@@ -25,7 +25,7 @@ _V = TypeVar("_V")
 
 
 @dataclass(frozen=True)
-class Question:
+class CacheKey:
     """What an answer depends on. ``sha256`` is the document's, ``engine`` the engine's name and version."""
 
     operation: str
@@ -35,50 +35,50 @@ class Question:
     encoding: str
 
 
-class Answers:
+class ResponseCache:
     """Remembers answers up to a total size, the least used leaving first, and which request asked what."""
 
     def __init__(self, limit_bytes: int = REMEMBERED_BYTES) -> None:
         self._limit = limit_bytes
         self._size = 0
-        self._answers: _Recent[Question, bytes] = _Recent()
-        self._questions: _Recent[bytes, Question] = _Recent()
+        self._answers: _LruMapping[CacheKey, bytes] = _LruMapping()
+        self._questions: _LruMapping[bytes, CacheKey] = _LruMapping()
 
-    def get(self, question: Question) -> bytes | None:
+    def get(self, question: CacheKey) -> bytes | None:
         """Return the answer to a question, where it is remembered."""
         return self._answers.get(question)
 
-    def put(self, question: Question, answer: bytes) -> None:
+    def put(self, question: CacheKey, answer: bytes) -> None:
         """Remember an answer."""
         self._size += len(answer) - len(self._answers.pop(question) or b"")
         self._answers.put(question, answer)
         while self._size > self._limit:
             self._size -= len(self._answers.drop())
 
-    def asked(self, digest: bytes, question: Question) -> None:
+    def asked(self, digest: bytes, question: CacheKey) -> None:
         """Remember that a request of this ``digest`` asks a question, whenever it comes."""
         self._questions.put(digest, question)
         while len(self._questions) > _MOST_QUESTIONS:
             self._questions.drop()
 
-    def question(self, digest: bytes) -> Question | None:
+    def question(self, digest: bytes) -> CacheKey | None:
         """Return what a request asks, where it came before."""
         return self._questions.get(digest)
 
     def forget(self) -> None:
         """Forget everything."""
         self._size = 0
-        self._answers, self._questions = _Recent(), _Recent()
+        self._answers, self._questions = _LruMapping(), _LruMapping()
 
 
-def digest(operation: str, codec: Codec, body: bytes) -> bytes:
+def request_digest(operation: str, codec: Codec, body: bytes) -> bytes:
     """Return what stands for a request."""
     hashed = hashlib.sha256(f"{operation} {codec.name} ".encode())
     hashed.update(body)
     return hashed.digest()
 
 
-class _Recent(Generic[_K, _V]):
+class _LruMapping(Generic[_K, _V]):
     """A mapping in the order of last use."""
 
     def __init__(self) -> None:

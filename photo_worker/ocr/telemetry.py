@@ -10,6 +10,6 @@ import os
 _SWITCH = "ORT_DISABLE_TELEMETRY"
 
 
-def keep_private() -> None:
+def disable_onnxruntime_telemetry() -> None:
     """Switch ONNX Runtime's telemetry off. Call it before the first import of it, which decides for the process."""
     os.environ[_SWITCH] = "1"

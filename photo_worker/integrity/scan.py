@@ -33,7 +33,7 @@ from photo_worker.integrity.evidence import (
     jobs_of,
 )
 from photo_worker.integrity.finding import Finding
-from photo_worker.integrity.look import PAUSES_SECONDS, Looker, Means, Ports, of_entry
+from photo_worker.integrity.inspector import PAUSES_SECONDS, InspectionConfig, InspectionPorts, JobInspector, of_entry
 from photo_worker.integrity.merge import Group, LocationIndex, by_job
 from photo_worker.integrity.rules import deployment_findings, job_findings
 from photo_worker.integrity.rules_orphans import (
@@ -56,7 +56,7 @@ _LONGEST_PAUSE_SECONDS = 15.0
 
 
 @dataclass(frozen=True)
-class Progress:
+class ScanProgress:
     """How far a survey is: with jobs, with photos, or waiting for erases to end.
 
     Ids and hashes are spread evenly, so that the value of the last one tells the share that is done.
@@ -68,7 +68,7 @@ class Progress:
 
 
 @dataclass
-class Report:
+class ScanReport:
     """What a survey saw. ``young`` counts objects without an owner that are too young to be a finding.
 
     ``linked`` counts the rows with an object in the worker's bucket: they show that the database belongs to it.
@@ -88,40 +88,40 @@ class Report:
     queues: tuple[QueueState, ...] = ()
 
 
-def _ignore(progress: Progress) -> None:
+def _ignore(progress: ScanProgress) -> None:
     """Take no notice."""
 
 
 @asynccontextmanager
-async def open_survey(ports: Ports, means: Means) -> AsyncIterator[Survey]:
+async def open_scanner(ports: InspectionPorts, config: InspectionConfig) -> AsyncIterator[Scanner]:
     """Return a survey with threads of its own for what blocks."""
-    with ThreadPoolExecutor(means.parallel, thread_name_prefix="check") as executor:
-        yield Survey(Looker(ports, means, executor))
+    with ThreadPoolExecutor(config.parallel, thread_name_prefix="check") as executor:
+        yield Scanner(JobInspector(ports, config, executor))
 
 
-class Survey:
+class Scanner:
     """Looks, and reports what breaks a rule."""
 
-    def __init__(self, looker: Looker) -> None:
-        self.looker = looker
-        self._ports = looker.ports
-        self._means = looker.means
+    def __init__(self, inspector: JobInspector) -> None:
+        self.inspector = inspector
+        self._ports = inspector.ports
+        self._config = inspector.config
 
-    async def everything(self, progress: Callable[[Progress], None] = _ignore) -> Report:
+    async def scan_all(self, progress: Callable[[ScanProgress], None] = _ignore) -> ScanReport:
         """Look at every row, every object of the worker's bucket and every running workflow.
 
         Raises ``DependencyError`` where a service stays away, ``ConfigurationError`` or ``BucketMissing`` where the
         settings lead nowhere.
         """
-        report = Report(queues=(await self.looker.patiently(self._ports.orchestrator.queue_state),))
+        report = ScanReport(queues=(await self.inspector.with_retries(self._ports.orchestrator.queue_state),))
         await self._look_at_binding(report)
-        running = await self.looker.patiently(self._running)
+        running = await self.inspector.with_retries(self._running)
         used = LocationIndex()
         suspects: list[UUID] = []
         async for batch in self._batches(self._groups, lambda group: group.name):
             for evidence in await self._look_at(batch, report, used, suspects):
                 running.difference_update(evidence.rows)
-            progress(Progress("jobs", _share_of_ids(batch), report.jobs))
+            progress(ScanProgress("jobs", _share_of_ids(batch), report.jobs))
         left = await self._each(self._rowless, sorted(running))
         for evidence in await self._look_at(left, report, used, suspects):
             report.rowless += not evidence.rows and any(
@@ -130,20 +130,22 @@ class Survey:
         await self._confirm(suspects, report, progress)
         async for entries in self._batches(self._photo_entries, lambda entry: entry.key):
             await self._photos(entries, report, used)
-            progress(Progress("photos", _share_of_photos(entries), report.objects))
+            progress(ScanProgress("photos", _share_of_photos(entries), report.objects))
         await self._look_at_queues(report)
-        report.hashed_bytes = self.looker.hashed_bytes
+        report.hashed_bytes = self.inspector.hashed_bytes
         return report
 
-    async def only(self, job_ids: Iterable[UUID], progress: Callable[[Progress], None] = _ignore) -> Report:
+    async def scan_jobs(
+        self, job_ids: Iterable[UUID], progress: Callable[[ScanProgress], None] = _ignore
+    ) -> ScanReport:
         """Look at these jobs alone. Raises ``JobMissing`` for one of which there is and was nothing."""
-        report = Report(queues=(await self.looker.patiently(self._ports.orchestrator.queue_state),))
+        report = ScanReport(queues=(await self.inspector.with_retries(self._ports.orchestrator.queue_state),))
         # A bucket that is not there must not look like objects that are gone.
-        await self.looker.in_thread(lambda: next(self._ports.store.list(self._ports.bucket, RAW_FOLDER), None))
+        await self.inspector.in_thread(lambda: next(self._ports.store.list(self._ports.bucket, RAW_FOLDER), None))
         await self._look_at_binding(report)
         suspects: list[UUID] = []
         for job_id in sorted(set(job_ids)):
-            seen = await self.looker.again(job_id, report.queues)
+            seen = await self.inspector.reinspect(job_id, report.queues)
             if not (seen.rows or seen.objects or seen.workflows[job_id] or job_id in seen.erased):
                 raise JobMissing(job_id=job_id)
             report.jobs += 1
@@ -152,15 +154,17 @@ class Survey:
                 self._note(job, report, LocationIndex(), suspects)
         await self._confirm(suspects, report, progress)
         await self._look_at_queues(report)
-        report.hashed_bytes = self.looker.hashed_bytes
+        report.hashed_bytes = self.inspector.hashed_bytes
         return report
 
-    async def confirmed(self, job_id: UUID, codes: set[str] | None = None) -> list[Finding]:
+    async def confirm(self, job_id: UUID, codes: set[str] | None = None) -> list[Finding]:
         """Look at a job anew and return what is wrong with it, of these codes or of any."""
-        seen = await self.looker.again(job_id, (await self.looker.patiently(self._ports.orchestrator.queue_state),))
+        seen = await self.inspector.reinspect(
+            job_id, (await self.inspector.with_retries(self._ports.orchestrator.queue_state),)
+        )
         return [found for job in jobs_of(seen) for found in job_findings(job) if codes is None or found.code in codes]
 
-    async def is_nobodys(self, bucket: str, key: str) -> bool:
+    async def is_orphan(self, bucket: str, key: str) -> bool:
         """Tell whether an object is there and no row refers to it, asking the database about it alone."""
 
         def ask() -> bool:
@@ -170,14 +174,14 @@ class Survey:
             except ObjectMissing:
                 return False
 
-        return await self.looker.in_thread(ask)
+        return await self.inspector.in_thread(ask)
 
     async def binding(self) -> Binding:
         """Tell whether the worker's bucket belongs to the database now."""
         ports = self._ports
-        return await self.looker.in_thread(lambda: read_binding(ports.store, ports.repository, ports.bucket))
+        return await self.inspector.in_thread(lambda: read_binding(ports.store, ports.repository, ports.bucket))
 
-    async def _look_at_binding(self, report: Report) -> None:
+    async def _look_at_binding(self, report: ScanReport) -> None:
         report.binding = await self.binding()
         report.findings += deployment_findings(replace(self._evidence_of(()), binding=report.binding))
 
@@ -187,7 +191,7 @@ class Survey:
 
     async def _rowless(self, job_id: UUID) -> Group:
         """Return a running workflow's job, whose row may have come since rows were listed."""
-        row = await self.looker.in_thread(lambda: self._ports.repository.get(job_id))
+        row = await self.inspector.in_thread(lambda: self._ports.repository.get(job_id))
         return Group(str(job_id), job_id, row, ())
 
     def _photo_entries(self) -> Iterator[ObjectEntry]:
@@ -217,12 +221,12 @@ class Survey:
         pauses = iter(PAUSES_SECONDS)
         while True:
             try:
-                batch = await self.looker.once_in_thread(partial(_batch_of, items))
+                batch = await self.inspector.once_in_thread(partial(_batch_of, items))
             except PhotoWorkerError as error:
                 pause = next(pauses, None)
                 if not error.retryable or pause is None:
                     raise
-                await self._means.wait(pause)
+                await self._config.wait(pause)
                 # An iterator that has raised is at its end, which must not look like the end of what there is.
                 items = _behind(last, begin(), position)
                 continue
@@ -233,14 +237,14 @@ class Survey:
             yield batch
 
     async def _look_at(
-        self, batch: Sequence[Group], report: Report, used: LocationIndex, suspects: list[UUID]
+        self, batch: Sequence[Group], report: ScanReport, used: LocationIndex, suspects: list[UUID]
     ) -> list[Evidence]:
         """Look at a batch once; remember the photos in use, and the jobs that need a second look."""
 
         async def look(group: Group) -> Evidence | None:
             if group.job_id is None:
                 return None
-            return await self.looker.first(group.job_id, group.row, group.entries, report.queues)
+            return await self.inspector.inspect(group.job_id, group.row, group.entries, report.queues)
 
         seen = [evidence for evidence in await self._each(look, batch) if evidence is not None]
         report.objects += sum(len(group.entries) for group in batch)
@@ -249,12 +253,12 @@ class Survey:
                 report.jobs += 1
                 self._note(job, report, used, suspects)
         strange = [of_entry(entry) for group in batch if group.job_id is None for entry in group.entries]
-        report.findings += deployment_findings(self._evidence_of(await self._of_nobody(strange, report)))
+        report.findings += deployment_findings(self._evidence_of(await self._orphans(strange, report)))
         return seen
 
     async def _each(self, work: Callable[[_A], Awaitable[_T]], items: Sequence[_A]) -> list[_T]:
         """Do the same for all, some at once; raise what the first one to fail raises when the others have stopped."""
-        gate = asyncio.Semaphore(self._means.parallel)
+        gate = asyncio.Semaphore(self._config.parallel)
 
         async def one(item: _A) -> _T:
             async with gate:
@@ -268,14 +272,14 @@ class Survey:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
 
-    async def _of_nobody(self, objects: Sequence[StoredObject], report: Report) -> list[StoredObject]:
+    async def _orphans(self, objects: Sequence[StoredObject], report: ScanReport) -> list[StoredObject]:
         """Return the objects that no row refers to now, whatever was seen before."""
-        unused = await self._each(lambda found: self.is_nobodys(*found.location), objects)
+        unused = await self._each(lambda found: self.is_orphan(*found.location), objects)
         kept = [found for found, nobodys in zip(objects, unused, strict=True) if nobodys]
         report.passing += len(objects) - len(kept)
         return kept
 
-    def _note(self, job: JobEvidence, report: Report, used: LocationIndex, suspects: list[UUID]) -> None:
+    def _note(self, job: JobEvidence, report: ScanReport, used: LocationIndex, suspects: list[UUID]) -> None:
         """Count a job, remember which photo it uses, and whether it needs a second look."""
         for location in references_of(job):
             used.add(location)
@@ -285,12 +289,14 @@ class Survey:
         if any(True for _ in job_findings(job)):
             suspects.append(job.job_id)
 
-    async def _confirm(self, suspects: Sequence[UUID], report: Report, progress: Callable[[Progress], None]) -> None:
+    async def _confirm(
+        self, suspects: Sequence[UUID], report: ScanReport, progress: Callable[[ScanProgress], None]
+    ) -> None:
         """Look again at what looked wrong; an erase that runs meanwhile gets the time to end."""
         erasing: list[UUID] = []
         for first in range(0, len(suspects), _BATCH):
             part = suspects[first : first + _BATCH]
-            looks = await self._each(lambda job_id: self.looker.again(job_id, report.queues), part)
+            looks = await self._each(lambda job_id: self.inspector.reinspect(job_id, report.queues), part)
             for job_id, seen in zip(part, looks, strict=True):
                 found = [one for job in jobs_of(seen) for one in job_findings(job)]
                 if found and job_id in seen.erased:
@@ -299,18 +305,18 @@ class Survey:
                     report.findings += found
                     report.passing += not found
         waited, pause = 0.0, 0.5
-        while erasing and waited < self._means.erase_seconds:
-            progress(Progress("erases", waited / self._means.erase_seconds, len(erasing)))
-            await self._means.wait(pause)
+        while erasing and waited < self._config.erase_seconds:
+            progress(ScanProgress("erases", waited / self._config.erase_seconds, len(erasing)))
+            await self._config.wait(pause)
             waited, pause = waited + pause, min(2 * pause, _LONGEST_PAUSE_SECONDS)
-            still = await self._each(self.confirmed, erasing)
+            still = await self._each(self.confirm, erasing)
             left = [job_id for job_id, wrong in zip(erasing, still, strict=True) if wrong]
             report.passing += len(erasing) - len(left)
             erasing = left
         for job_id in erasing:
-            report.findings += await self.confirmed(job_id)
+            report.findings += await self.confirm(job_id)
 
-    async def _photos(self, entries: Sequence[ObjectEntry], report: Report, used: LocationIndex) -> None:
+    async def _photos(self, entries: Sequence[ObjectEntry], report: ScanReport, used: LocationIndex) -> None:
         report.objects += sum(not entry.hidden for entry in entries)
         evidence = self._evidence_of([of_entry(entry) for entry in entries], used)
         young = [photo for photo in orphan_photos(evidence) if is_young_object(evidence, photo)]
@@ -318,12 +324,12 @@ class Survey:
         # Rows that came while the survey ran are not in the index.
         doubted = {found.where for found in deployment_findings(evidence)}
         objects = [found for found in evidence.objects.values() if s3(found.location) in doubted]
-        report.findings += deployment_findings(self._evidence_of(await self._of_nobody(objects, report)))
+        report.findings += deployment_findings(self._evidence_of(await self._orphans(objects, report)))
 
-    async def _look_at_queues(self, report: Report) -> None:
+    async def _look_at_queues(self, report: ScanReport) -> None:
         """Judge the queues as they are now, where they were already so at the beginning."""
         before = {found.code for found in deployment_findings(self._evidence_of((), queues=report.queues))}
-        report.queues = (await self.looker.patiently(self._ports.orchestrator.queue_state),)
+        report.queues = (await self.inspector.with_retries(self._ports.orchestrator.queue_state),)
         now = deployment_findings(self._evidence_of((), queues=report.queues))
         report.findings += (found for found in now if found.code in before)
 
@@ -335,25 +341,25 @@ class Survey:
         queues: tuple[QueueState, ...] = (),
     ) -> Evidence:
         return Evidence(
-            looked_at=self._means.now(),
+            looked_at=self._config.now(),
             bucket=self._ports.bucket,
             objects={found.location: found for found in objects},
             referenced=used,
             queues=queues,
-            grace=self._means.grace,
+            grace=self._config.grace,
         )
 
 
-async def collect(ports: Ports, means: Means) -> Evidence:
+async def collect(ports: InspectionPorts, config: InspectionConfig) -> Evidence:
     """Return everything as one evidence, for deployments that fit into memory and stand still, as those of tests do."""
-    whole = Evidence(looked_at=means.now(), bucket=ports.bucket, grace=means.grace)
+    whole = Evidence(looked_at=config.now(), bucket=ports.bucket, grace=config.grace)
     objects, unreadable = dict(whole.objects), dict(whole.unreadable)
     rows, workflows, erased = dict(whole.rows), dict(whole.workflows), set[UUID]()
     queues = (await ports.orchestrator.queue_state(),)
-    async with open_survey(ports, means) as survey:
-        names = {group.job_id for group in survey._groups() if group.job_id} | await survey._running()
+    async with open_scanner(ports, config) as scanner:
+        names = {group.job_id for group in scanner._groups() if group.job_id} | await scanner._running()
         for job_id in sorted(names):
-            seen = await survey.looker.again(job_id, queues)
+            seen = await scanner.inspector.reinspect(job_id, queues)
             rows |= seen.rows
             objects |= seen.objects
             unreadable |= seen.unreadable

@@ -9,7 +9,7 @@ State = Literal["ok", "warning", "problem"]
 
 
 @dataclass(frozen=True)
-class Finding:
+class Diagnosis:
     """One thing that was looked at. ``hint`` says what to do, and is None where all is well."""
 
     check: str

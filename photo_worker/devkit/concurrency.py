@@ -7,11 +7,11 @@ import threading
 from collections.abc import Callable, Sequence
 
 
-class Stopped(Exception):
+class Cancelled(Exception):
     """The wait is over for another reason; this one has no result."""
 
 
-def all_of(works: Sequence[Callable[[], None]], over: threading.Event) -> None:
+def run_all(works: Sequence[Callable[[], None]], cancelled: threading.Event) -> None:
     """Return when every work has returned, or raise the first failure.
 
     ``over`` is set by the first failure and at the end: a work that sees it raises ``Stopped``.
@@ -24,11 +24,11 @@ def all_of(works: Sequence[Callable[[], None]], over: threading.Event) -> None:
     try:
         for _ in works:
             outcome = results.get()
-            if outcome is not None and not isinstance(outcome, Stopped):
+            if outcome is not None and not isinstance(outcome, Cancelled):
                 failure = failure or outcome
-                over.set()
+                cancelled.set()
     finally:
-        over.set()
+        cancelled.set()
     if failure is not None:
         raise failure
 

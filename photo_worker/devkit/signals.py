@@ -13,7 +13,7 @@ _INTERRUPTS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 @contextmanager
-def undisturbed() -> Iterator[None]:
+def ignore_signals() -> Iterator[None]:
     """Clean up without being interrupted a second time."""
     if threading.current_thread() is not threading.main_thread():
         yield
@@ -27,7 +27,7 @@ def undisturbed() -> Iterator[None]:
 
 
 @contextmanager
-def put_off() -> Iterator[None]:
+def defer_signals() -> Iterator[None]:
     """Let an interrupt wait until the end of the block, which must be short.
 
     For the start of a process: between its first moment and the one at which it has a name here, nobody

@@ -8,7 +8,7 @@ from typing import Any
 KINDS = frozenset({"PAGE", "LINE", "WORD"})
 
 
-def flaw_of(answer: Any) -> str | None:
+def response_defect(answer: Any) -> str | None:
     """Return what keeps an answer from being one of DetectDocumentText, or None where nothing does."""
     if not isinstance(answer, Mapping):
         return "it is not an object"
