@@ -17,7 +17,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from benchmarks.ending import STACK, ended_in_any_case, exit_on_signals
+from benchmarks.cleanup import STACK, ended_in_any_case, exit_on_signals
 
 Result = dict[str, Any]
 Lines = Sequence[tuple[str, str]]
@@ -40,10 +40,10 @@ def _stack(*, short: bool) -> tuple[Result, Lines]:
 
 
 def _company(*, short: bool) -> tuple[Result, Lines]:
-    from benchmarks import company
+    from benchmarks import concurrent_stacks
 
-    result = company.run(1, idle_seconds=1, clones=2) if short else company.run()
-    return result, company.table(result)
+    result = concurrent_stacks.run(1, idle_seconds=1, clones=2) if short else concurrent_stacks.run()
+    return result, concurrent_stacks.table(result)
 
 
 def _throughput(*, short: bool) -> tuple[Result, Lines]:

@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from benchmarks import agreements
+from benchmarks import comparison_cli
 from benchmarks.documents import TruthDocument, truth_documents
 from photo_worker.ocr.analysis.blocks import page_blocks
 from photo_worker.ocr.analysis.marks import find_marks
@@ -200,7 +200,7 @@ def with_own_words(document: TruthDocument, reader: DocumentReader) -> list[dict
 
 def main(arguments: list[str] | None = None) -> int:
     documents = [each for each in truth_documents() if layout_of(each.response["Blocks"])]
-    return agreements.measure(
+    return comparison_cli.measure(
         __doc__,
         arguments,
         documents,

@@ -21,7 +21,7 @@ from urllib.request import urlopen
 import psutil
 
 from benchmarks.cached import Connection
-from benchmarks.ending import ended_in_any_case
+from benchmarks.cleanup import ended_in_any_case
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGE = "photos/clean-print.png"

@@ -19,7 +19,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from benchmarks import agreements
+from benchmarks import comparison_cli
 from benchmarks.analysis_quality import with_own_words, with_recorded_words
 from benchmarks.documents import truth_documents
 from benchmarks.scoring import Overlap, box_iou
@@ -188,7 +188,7 @@ def main(arguments: list[str] | None = None) -> int:
         for each in truth_documents()
         if {block["BlockType"] for block in each.response["Blocks"]} - {"PAGE", "LINE", "WORD"}
     ]
-    return agreements.measure(
+    return comparison_cli.measure(
         __doc__,
         arguments,
         documents,

@@ -23,7 +23,7 @@ from temporalio import activity
 from temporalio.client import Client
 from temporalio.worker import Worker
 
-from benchmarks.floor import Floor, Noop
+from benchmarks.noop_workflow import Floor, Noop
 
 ROOT = Path(__file__).resolve().parents[1]
 JOBS = 200

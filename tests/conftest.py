@@ -25,7 +25,7 @@ settings.load_profile("project")
 
 pytest_plugins = [
     "tests.support.order",
-    "tests.support.together",
+    "tests.support.xdist_scheduler",
     "tests.support.resources",
     "tests.support.harness",
     "tests.support.shape_hook",

@@ -20,7 +20,7 @@ from urllib.parse import urlsplit
 from botocore.auth import SigV4Auth
 from botocore.awsrequest import AWSRequest
 
-from tests.support import shape
+from tests.support import response_schema
 
 if TYPE_CHECKING:
     import boto3
@@ -150,7 +150,7 @@ class Service:
             time.sleep(1.0)
         operation = target.partition(".")[2]
         if answer.status == 200 and JSON_11 in answer.headers.get("content-type", ""):
-            shape.require(operation, answer.json)
+            response_schema.require(operation, answer.json)
         return answer
 
     def _post(self, target: str, body: bytes, headers: Mapping[str, str | None] | None) -> Answer:
@@ -223,7 +223,7 @@ class Service:
     def blocks_of(self, job_id: str, operation: str = START, **given: Any) -> list[Any]:
         """Return all blocks of a finished job, their shape judged as a whole."""
         blocks = [block for answer in self.pages_of(job_id, operation, **given) for block in answer["Blocks"]]
-        found = list(shape.block_faults(blocks, asynchronous=True))
+        found = list(response_schema.block_faults(blocks, asynchronous=True))
         assert found == []
         return blocks
 

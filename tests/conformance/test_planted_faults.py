@@ -9,7 +9,7 @@ import pytest
 
 from tests.conformance import target
 from tests.conformance.expectations import named
-from tests.conformance.plants import NOTHING, PLANTS
+from tests.conformance.mutations import NOTHING, PLANTS
 from tests.conformance.service import Service
 
 pytestmark = [
@@ -22,7 +22,7 @@ pytestmark = [
 def test_a_broken_promise_turns_its_check_red(stack_env: dict[str, str], tmp_path: Path, plant: str) -> None:
     check = named(PLANTS[plant][1]).check
     with (
-        target.emulated(stack_env, tmp_path, "-m", "tests.conformance.plants", plant) as broken,
+        target.emulated(stack_env, tmp_path, "-m", "tests.conformance.mutations", plant) as broken,
         pytest.raises(AssertionError),
     ):
         check(broken)
@@ -32,7 +32,7 @@ def test_a_broken_promise_turns_its_check_red(stack_env: dict[str, str], tmp_pat
 def unbroken(stack_env: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
     """The emulator with a plant that breaks nothing."""
     folder = tmp_path_factory.mktemp("unbroken")
-    with target.emulated(stack_env, folder, "-m", "tests.conformance.plants", NOTHING) as made:
+    with target.emulated(stack_env, folder, "-m", "tests.conformance.mutations", NOTHING) as made:
         yield made
 
 

@@ -14,7 +14,7 @@ from photo_worker.devkit.textract.model import TextractModel
 from tests.conformance import documents
 from tests.conformance.expectation import REQUEST_INVALID, C, D, Expectation, O, refusal
 from tests.conformance.service import JSON_11, Answer, Service, exchange, texts
-from tests.support import shape
+from tests.support import response_schema
 from tests.unit.textract.requests import VALID
 
 _DETECT = "DetectDocumentText"
@@ -121,7 +121,7 @@ def _cbor_answer(service: Service) -> None:
     answer = _cbor(service, _DETECT, _photo("FLOUR 8642"))
     assert answer.status == 200, answer.body[:300]
     given = cbor2.loads(answer.body)
-    shape.require(_DETECT, given)
+    response_schema.require(_DETECT, given)
     assert texts(given["Blocks"]) == ["FLOUR 8642"]
 
 

@@ -69,7 +69,7 @@ class SourceMovedError(Exception):
 
 
 @dataclass(frozen=True)
-class Edit:
+class Mutation:
     """A text that stands exactly once in a file of the product, and what stands there in the mutant."""
 
     file: str
@@ -98,7 +98,7 @@ class Outcome:
         return bool(self.failures) and not self.errors
 
 
-def changed_sources(edits: Sequence[Edit]) -> dict[str, str]:
+def changed_sources(edits: Sequence[Mutation]) -> dict[str, str]:
     """Return the text of each file that the edits change. Raises ``SourceMovedError``."""
     sources: dict[str, str] = {}
     for edit in edits:
@@ -136,7 +136,7 @@ def _import_changed(sources: Mapping[str, str]) -> tuple[set[str], Breakage]:
     return imported, breakage
 
 
-def import_changed(edits: Sequence[Edit]) -> None:
+def import_changed(edits: Sequence[Mutation]) -> None:
     """Let this process, which must not have imported the product, import it with the edits in place.
 
     Raises ``SourceMovedError``.
@@ -173,7 +173,7 @@ class _Watcher:
             self.errors.append(f"{report.nodeid}: {report.longreprtext[-600:]}")
 
 
-def run_here(edits: Sequence[Edit], tests: Sequence[str], output: Path, limit_seconds: float) -> Outcome:
+def run_here(edits: Sequence[Mutation], tests: Sequence[str], output: Path, limit_seconds: float) -> Outcome:
     """Run tests in this process, which must not have imported the product, with the edits in place."""
     _require_unimported()
     imported, breakage = _import_changed(changed_sources(edits))
@@ -211,7 +211,7 @@ class Mutants:
 
     def run(
         self,
-        edits: Sequence[Edit],
+        edits: Sequence[Mutation],
         tests: Sequence[str],
         *,
         environment: Mapping[str, str] | None = None,
@@ -278,7 +278,7 @@ def _here(request: dict[str, Any], output: Path) -> dict[str, Any]:
     os.environ.update(request["environment"])
     for name in _IN_FULL:
         os.environ.pop(name, None)
-    edits = [Edit(**edit) for edit in request["edits"]]
+    edits = [Mutation(**edit) for edit in request["edits"]]
     return asdict(run_here(edits, request["tests"], output, request["limit_seconds"]))
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from tests.crash.mutants import Edit
+from tests.crash.mutants import Mutation
 
 
 @dataclass(frozen=True)
@@ -21,7 +21,7 @@ class Safeguard:
     otherwise: str
     invariants: tuple[int, ...]
     off: str
-    edits: tuple[Edit, ...]
+    edits: tuple[Mutation, ...]
     tests: tuple[str, ...]
     limit_seconds: float = 40.0
     """After which a test that hangs counts as red."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tests.crash.mutants import Edit
+from tests.crash.mutants import Mutation
 from tests.crash.safeguard import Safeguard
 
 _ADMISSION = "tests/unit/test_admission.py::"
@@ -17,7 +17,7 @@ ADMISSION: tuple[Safeguard, ...] = (
         (2, 11),
         "it opens after its first look, whatever that has found",
         (
-            Edit(
+            Mutation(
                 "photo_worker/admission.py",
                 "        await self._recover(await self._look())\n        self._open.set()",
                 "        self._open.set()",
@@ -31,7 +31,7 @@ ADMISSION: tuple[Safeguard, ...] = (
         "a worker that loses a permission fails attempt after attempt of jobs that other workers could do",
         (2, 11),
         "it stays open",
-        (Edit("photo_worker/admission.py", "            self._open.clear()\n", ""),),
+        (Mutation("photo_worker/admission.py", "            self._open.clear()\n", ""),),
         (_ADMISSION + "test_a_worker_that_loses_its_credentials_stops_and_goes_on",),
     ),
     Safeguard(
@@ -40,7 +40,7 @@ ADMISSION: tuple[Safeguard, ...] = (
         "each job of a backlog asks a service that throttles, as often as its attempts are due",
         (2, 11),
         "every attempt is let through",
-        (Edit("photo_worker/admission.py", "return self.in_a_row >= MOST_IN_A_ROW", "return self.in_a_row < 0"),),
+        (Mutation("photo_worker/admission.py", "return self.in_a_row >= MOST_IN_A_ROW", "return self.in_a_row < 0"),),
         (_ADMISSION + "test_a_step_that_fails_again_and_again_asks_little_and_leaves_the_others_alone",),
     ),
     Safeguard(
@@ -49,7 +49,7 @@ ADMISSION: tuple[Safeguard, ...] = (
         "a few objects that may not be read keep every other photo waiting",
         (2,),
         "they count against the step",
-        (Edit("photo_worker/admission.py", "if isinstance(error, _OF_ONE_JOB):", "if isinstance(error, ()):"),),
+        (Mutation("photo_worker/admission.py", "if isinstance(error, _OF_ONE_JOB):", "if isinstance(error, ()):"),),
         (_ADMISSION + "test_refused_objects_hold_no_healthy_job_back",),
     ),
     Safeguard(
@@ -59,7 +59,7 @@ ADMISSION: tuple[Safeguard, ...] = (
         (2, 3),
         "it counts as the job's object",
         (
-            Edit(
+            Mutation(
                 "photo_worker/activities/boundary.py",
                 "elif isinstance(error, ObjectForbidden) and self._is_own(error):",
                 "elif False:",
@@ -73,7 +73,7 @@ ADMISSION: tuple[Safeguard, ...] = (
         "a worker without s3:PutObject has photos read, and paid for, that it cannot store",
         (2, 3),
         "the look does not ask to write",
-        (Edit("photo_worker/readiness.py", "            _require_writing(store, bucket)\n", ""),),
+        (Mutation("photo_worker/readiness.py", "            _require_writing(store, bucket)\n", ""),),
         (_READINESS + "test_a_worker_that_may_not_store_takes_no_work_and_names_the_permission[artifacts/]",),
     ),
     Safeguard(
@@ -83,7 +83,7 @@ ADMISSION: tuple[Safeguard, ...] = (
         (4,),
         "the look writes an object",
         (
-            Edit(
+            Mutation(
                 "photo_worker/readiness.py",
                 'store.replace(bucket, key, b"", etag=_NO_ETAG, content_type=',
                 'store.put(bucket, key, b"", content_type=',
@@ -98,7 +98,7 @@ ADMISSION: tuple[Safeguard, ...] = (
         (2, 11),
         "a refusal of the operation passes",
         (
-            Edit(
+            Mutation(
                 "photo_worker/ocr/textract.py",
                 "    except client.exceptions.AccessDeniedException as error:\n        raise",
                 "    except ZeroDivisionError as error:\n        raise",
@@ -116,7 +116,7 @@ ADMISSION: tuple[Safeguard, ...] = (
         (2, 11),
         "the privileges are not looked at",
         (
-            Edit(
+            Mutation(
                 "photo_worker/storage/migrate.py",
                 "        for statement in _EXPLAINED:\n",
                 "        for statement in ():\n",
@@ -131,7 +131,7 @@ ADMISSION: tuple[Safeguard, ...] = (
         (11,),
         "each change of the code is said",
         (
-            Edit(
+            Mutation(
                 "photo_worker/admission.py",
                 "                said.add(found.code)\n",
                 "                said = {found.code}\n",
@@ -145,7 +145,7 @@ ADMISSION: tuple[Safeguard, ...] = (
         "a service that throttles most calls gives two lines a second",
         (11,),
         "each row of failures is said",
-        (Edit("photo_worker/admission.py", "SILENCE_SECONDS = 60.0", "SILENCE_SECONDS = 0.0"),),
+        (Mutation("photo_worker/admission.py", "SILENCE_SECONDS = 60.0", "SILENCE_SECONDS = 0.0"),),
         (_ADMISSION + "test_a_service_that_throttles_most_calls_is_told_of_once_a_minute",),
     ),
 )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tests.crash.mutants import Edit
+from tests.crash.mutants import Mutation
 from tests.crash.safeguard import Safeguard
 
 _FILE = "photo_worker/ocr/textract_jobs.py"
@@ -16,7 +16,7 @@ CHARGING: tuple[Safeguard, ...] = (
         "each attempt that follows a crash is another paid job",
         (3,),
         "each start has a token by chance",
-        (Edit(_FILE, "ClientRequestToken=token,", "ClientRequestToken=secrets.token_hex(32),"),),
+        (Mutation(_FILE, "ClientRequestToken=token,", "ClientRequestToken=secrets.token_hex(32),"),),
         (_ATTEMPTS + "test_an_attempt_that_follows_a_crash_is_not_charged_again",),
     ),
     Safeguard(
@@ -26,7 +26,7 @@ CHARGING: tuple[Safeguard, ...] = (
         (5,),
         "the token leaves the hash and the revision out",
         (
-            Edit(
+            Mutation(
                 _FILE,
                 "[OPERATION, document.bucket, document.key, document.sha256, *_revision(document)]",
                 "[OPERATION, document.bucket, document.key]",
@@ -40,7 +40,7 @@ CHARGING: tuple[Safeguard, ...] = (
         "a photo that is put back gets the text of the one that Textract met under its name in between",
         (5,),
         "the token leaves the revision out",
-        (Edit(_FILE, "document.sha256, *_revision(document)]", "document.sha256]"),),
+        (Mutation(_FILE, "document.sha256, *_revision(document)]", "document.sha256]"),),
         (_REPLACED + "test_a_photo_that_comes_back_does_not_inherit_the_text_of_the_one_between",),
     ),
     Safeguard(
@@ -49,7 +49,7 @@ CHARGING: tuple[Safeguard, ...] = (
         "where a bucket keeps versions, the newest one's text stands under the verified one's hash",
         (5,),
         "the version is not sent",
-        (Edit(_FILE, '        found["Version"] = document.revision.version_id\n', "        pass\n"),),
+        (Mutation(_FILE, '        found["Version"] = document.revision.version_id\n', "        pass\n"),),
         (_REPLACED + "test_in_a_bucket_with_versions_the_verified_version_is_read",),
     ),
     Safeguard(
@@ -59,7 +59,7 @@ CHARGING: tuple[Safeguard, ...] = (
         (5,),
         "nothing looks behind the answer",
         (
-            Edit(
+            Mutation(
                 "photo_worker/activities/ocr.py",
                 "        if document.revision and not has_versions:\n"
                 "            self._require_unchanged(document)\n        return detected",
@@ -76,7 +76,7 @@ CHARGING: tuple[Safeguard, ...] = (
         (5,),
         "the hash is not compared",
         (
-            Edit(
+            Mutation(
                 "photo_worker/ocr/local.py",
                 "if document.sha256 and hashlib.sha256(content).hexdigest() != document.sha256:",
                 "if False:",
@@ -90,7 +90,7 @@ CHARGING: tuple[Safeguard, ...] = (
         "an attempt that was paused puts the text of the replaced photo to the hash of the new one",
         (5, 6),
         "the row is not looked at",
-        (Edit("photo_worker/activities/ocr.py", "            self._require_current(job_id, document)\n", ""),),
+        (Mutation("photo_worker/activities/ocr.py", "            self._require_current(job_id, document)\n", ""),),
         (_REPLACED + "test_an_attempt_that_comes_too_late_leaves_the_answer_of_the_bytes_that_count",),
     ),
     Safeguard(
@@ -100,7 +100,7 @@ CHARGING: tuple[Safeguard, ...] = (
         (4,),
         "an upload is always written",
         (
-            Edit(
+            Mutation(
                 "photo_worker/jobs.py",
                 "            written = self._store.put_new(self._bucket, photo.key, photo.body,"
                 " content_type=photo.content_type)\n",
@@ -117,7 +117,7 @@ CHARGING: tuple[Safeguard, ...] = (
         (4, 5),
         "the name is not compared",
         (
-            Edit(
+            Mutation(
                 "photo_worker/activities/assets.py",
                 "if sha256 != known and is_upload_of(",
                 "if False and is_upload_of(",
@@ -131,7 +131,7 @@ CHARGING: tuple[Safeguard, ...] = (
         "a photo whose hash is not known gets the text of the one that had its name before",
         (5,),
         "unknown bytes have one token",
-        (Edit(_FILE, "        return secrets.token_hex(32)\n", '        return "0" * 64\n'),),
+        (Mutation(_FILE, "        return secrets.token_hex(32)\n", '        return "0" * 64\n'),),
         (_ATTEMPTS + "test_of_two_photos_that_nobody_hashed_each_gets_its_own_text",),
     ),
     Safeguard(
@@ -140,7 +140,7 @@ CHARGING: tuple[Safeguard, ...] = (
         "a missing permission, or an internal error of Textract's, is final for 7 days: the token leads to that job",
         (2,),
         "every generation has the same token",
-        (Edit(_FILE, "again = [generation] if generation else []", "again = [0] if False else []"),),
+        (Mutation(_FILE, "again = [generation] if generation else []", "again = [0] if False else []"),),
         (_ATTEMPTS + "test_a_permission_that_lacks_for_a_minute_fails_no_photo",),
     ),
     Safeguard(
@@ -149,7 +149,7 @@ CHARGING: tuple[Safeguard, ...] = (
         "a fault of seconds uses up every job that a document may have before it is over",
         (2, 11),
         "the next generation is begun at once",
-        (Edit(_FILE, "            if not look.had_ended:\n", "            if False:\n"),),
+        (Mutation(_FILE, "            if not look.had_ended:\n", "            if False:\n"),),
         (_ATTEMPTS + "test_a_fault_of_seconds_leaves_a_photo_to_be_read",),
     ),
     Safeguard(
@@ -158,7 +158,7 @@ CHARGING: tuple[Safeguard, ...] = (
         "a photo whose jobs failed while a permission was missing needs as many attempts again before it is read",
         (2, 11),
         "a job that had failed ends the attempt too",
-        (Edit(_FILE, "            if not look.had_ended:\n", "            if True:\n"),),
+        (Mutation(_FILE, "            if not look.had_ended:\n", "            if True:\n"),),
         (_ATTEMPTS + "test_a_photo_whose_jobs_failed_before_is_read_at_the_first_attempt",),
     ),
     Safeguard(
@@ -168,7 +168,7 @@ CHARGING: tuple[Safeguard, ...] = (
         (2,),
         "a refusal counts as a damaged document",
         (
-            Edit(
+            Mutation(
                 "photo_worker/ocr/textract_errors.py",
                 "        found = _refused(message, service, document)\n",
                 "        found = UnreadableDocument(name=document.key, reason=message)\n",
@@ -182,7 +182,7 @@ CHARGING: tuple[Safeguard, ...] = (
         "each later submission of a damaged document is another job of Textract's",
         (11,),
         "every failure gets another job",
-        (Edit(_FILE, "            if not failure.retryable:\n", "            if False:\n"),),
+        (Mutation(_FILE, "            if not failure.retryable:\n", "            if False:\n"),),
         (_ATTEMPTS + "test_a_damaged_document_is_one_job_however_often_it_is_submitted",),
     ),
     Safeguard(
@@ -191,7 +191,7 @@ CHARGING: tuple[Safeguard, ...] = (
         "a document with many words is stored without its end",
         (5,),
         "the second page counts as the last",
-        (Edit(_FILE, '            next_token = answer.get("NextToken")\n', "            next_token = None\n"),),
+        (Mutation(_FILE, '            next_token = answer.get("NextToken")\n', "            next_token = None\n"),),
         (_ATTEMPTS + "test_a_document_is_read_to_its_end",),
     ),
     Safeguard(
@@ -200,7 +200,7 @@ CHARGING: tuple[Safeguard, ...] = (
         "a worker fetches the same page until its memory is full",
         (2, 11),
         "a next token may repeat, without a bound",
-        (Edit(_FILE, "if next_token in seen or len(seen) >= _MOST_ANSWERS:", "if False:"),),
+        (Mutation(_FILE, "if next_token in seen or len(seen) >= _MOST_ANSWERS:", "if False:"),),
         (_ATTEMPTS + "test_parts_that_go_in_a_circle_do_not_fill_the_memory",),
     ),
     Safeguard(
@@ -209,7 +209,7 @@ CHARGING: tuple[Safeguard, ...] = (
         "a job succeeds with some of its text",
         (5,),
         "PARTIAL_SUCCESS counts as success",
-        (Edit(_FILE, 'if first["JobStatus"] == "SUCCEEDED":', 'if first["JobStatus"] != "FAILED":'),),
+        (Mutation(_FILE, 'if first["JobStatus"] == "SUCCEEDED":', 'if first["JobStatus"] != "FAILED":'),),
         (_ATTEMPTS + "test_a_part_of_a_document_is_no_text_of_it",),
     ),
     Safeguard(
@@ -219,7 +219,7 @@ CHARGING: tuple[Safeguard, ...] = (
         (2, 11),
         "a throttled look raises",
         (
-            Edit(
+            Mutation(
                 _FILE, "            except OcrThrottled as error:\n", "            except ZeroDivisionError as error:\n"
             ),
         ),
@@ -231,7 +231,7 @@ CHARGING: tuple[Safeguard, ...] = (
         "an attempt asks Textract without a pause until Temporal cuts it off, and nobody says why",
         (2, 11),
         "looking has no deadline",
-        (Edit(_FILE, "        if left <= 0:\n", "        if False:\n"),),
+        (Mutation(_FILE, "        if left <= 0:\n", "        if False:\n"),),
         (_ATTEMPTS + "test_an_attempt_ends_by_itself_before_temporal_gives_it_up",),
     ),
 )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tests.crash.mutants import Edit
+from tests.crash.mutants import Mutation
 from tests.crash.safeguard import Safeguard
 
 _HISTORIES = "photo_worker/replay/histories.py"
@@ -17,7 +17,7 @@ GATE: tuple[Safeguard, ...] = (
         (8,),
         "the values are not compared",
         (
-            Edit(
+            Mutation(
                 "photo_worker/replay/allow.py",
                 '{self.what}" and change == (_plain(self.was), _plain(self.now))',
                 '{self.what}" and change is not None',
@@ -32,7 +32,7 @@ GATE: tuple[Safeguard, ...] = (
         (8,),
         "files that are no history by their name are passed over",
         (
-            Edit(
+            Mutation(
                 _HISTORIES,
                 "            elif not _is_beside(entry) or _may_be_history(entry):\n",
                 "            elif False:\n",
@@ -50,7 +50,7 @@ GATE: tuple[Safeguard, ...] = (
         (8,),
         "provenance without a history is passed over",
         (
-            Edit(
+            Mutation(
                 _HISTORIES,
                 "    orphans = provenance - {provenance_path(history) for history in found}\n",
                 "    orphans = set[Path]()\n",
@@ -65,7 +65,7 @@ GATE: tuple[Safeguard, ...] = (
         (8,),
         "what the control has missed is not reported",
         (
-            Edit(
+            Mutation(
                 "photo_worker/replay/gate.py",
                 "        if not caught:\n",
                 "        if False:\n",
@@ -80,7 +80,7 @@ GATE: tuple[Safeguard, ...] = (
         (8,),
         "the child's own process is ended, and not its group",
         (
-            Edit(
+            Mutation(
                 "photo_worker/replay/process.py",
                 "            os.killpg(self._process.pid, signal.SIGKILL)\n",
                 "            os.kill(self._process.pid, signal.SIGKILL)\n",
@@ -98,7 +98,7 @@ LOCAL_TEXTRACT: tuple[Safeguard, ...] = (
         (2,),
         "what is being read is read to its end",
         (
-            Edit(
+            Mutation(
                 "photo_worker/devkit/textract/recognition.py",
                 "        except asyncio.CancelledError:\n            self.pool.drop(work)\n            raise\n",
                 "        except asyncio.CancelledError:\n            raise\n",

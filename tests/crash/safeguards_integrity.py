@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tests.crash.mutants import Edit
+from tests.crash.mutants import Mutation
 from tests.crash.safeguard import Safeguard
 
 _ERASE = "photo_worker/integrity/erasure.py"
@@ -27,7 +27,7 @@ ERASING: tuple[Safeguard, ...] = (
         "the photo of an erased job stays in another form",
         (9,),
         "the copy is not looked for",
-        (Edit(_ERASE, "        if photo is None:\n            return []\n", "        return []\n"),),
+        (Mutation(_ERASE, "        if photo is None:\n            return []\n", "        return []\n"),),
         (_ERASURES + "test_the_copy_of_somebody_s_own_photo_goes_at_once",),
     ),
     Safeguard(
@@ -37,7 +37,7 @@ ERASING: tuple[Safeguard, ...] = (
         (2, 4),
         "a copy is deleted whoever uses it",
         (
-            Edit(
+            Mutation(
                 _ERASE,
                 "                if sole:\n                    with crash_point(CrashPoint.COPY_ERASED)",
                 "                if sole is not None:\n                    with crash_point(CrashPoint.COPY_ERASED)",
@@ -51,7 +51,11 @@ ERASING: tuple[Safeguard, ...] = (
         "the photo of an erased job stays in another form, where its owner replaced it while the job ran",
         (9,),
         "only the copy of the bytes that the row names is looked for",
-        (Edit(_ERASE, "        if _is_uploaded(photo, own):\n            return named\n", "        return named\n"),),
+        (
+            Mutation(
+                _ERASE, "        if _is_uploaded(photo, own):\n            return named\n", "        return named\n"
+            ),
+        ),
         (
             _ERASURES + "test_copies_of_bytes_that_were_replaced_go_too[False-kept]",
             _ERASURES + "test_copies_of_bytes_that_were_replaced_go_too[False-older than the record]",
@@ -63,7 +67,7 @@ ERASING: tuple[Safeguard, ...] = (
         "the copy stays for ever where the other job finds other bytes than those of the erased one",
         (9,),
         "what an erased job has read is forgotten with its row",
-        (Edit("photo_worker/storage/memory.py", "            if heir is not None:\n", "            if False:\n"),),
+        (Mutation("photo_worker/storage/memory.py", "            if heir is not None:\n", "            if False:\n"),),
         (_ERASURES + "test_a_copy_that_a_waiting_job_may_read_goes_with_that_job",),
     ),
     Safeguard(
@@ -72,7 +76,7 @@ ERASING: tuple[Safeguard, ...] = (
         "the copy stays for ever where the other job finds other bytes than those of the erased one",
         (9,),
         "the trigger of a deletion writes nothing",
-        (Edit(_V0004, "FROM heir, known", "FROM heir, known WHERE false"),),
+        (Mutation(_V0004, "FROM heir, known", "FROM heir, known WHERE false"),),
         (
             "tests/integration/storage/test_contracts.py::TestPostgresRecipeRepository"
             "::test_a_deleted_jobs_hashes_go_to_one_other_of_its_object[1]",
@@ -85,8 +89,8 @@ ERASING: tuple[Safeguard, ...] = (
         (9,),
         "the mark is made at the end",
         (
-            Edit(_ERASE, "        tell(await asyncio.to_thread(self._mark, job_id))\n", ""),
-            Edit(
+            Mutation(_ERASE, "        tell(await asyncio.to_thread(self._mark, job_id))\n", ""),
+            Mutation(
                 _ERASE,
                 "        tell(ErasureStep(Part.ROWS, done=",
                 "        tell(await asyncio.to_thread(self._mark, job_id))\n        tell(ErasureStep(Part.ROWS, done=",
@@ -101,8 +105,8 @@ ERASING: tuple[Safeguard, ...] = (
         (9,),
         "objects are deleted before the workflow",
         (
-            Edit(_ERASE, "        tell(await asyncio.to_thread(self._erase_objects, job_id, row))\n", ""),
-            Edit(
+            Mutation(_ERASE, "        tell(await asyncio.to_thread(self._erase_objects, job_id, row))\n", ""),
+            Mutation(
                 _ERASE,
                 "        with crash_point(CrashPoint.WORKFLOW_ERASED):\n",
                 "        before = await asyncio.to_thread(self._repository.get, job_id)\n"
@@ -119,7 +123,7 @@ ERASING: tuple[Safeguard, ...] = (
         (9,),
         "rows are deleted before objects",
         (
-            Edit(
+            Mutation(
                 _ERASE,
                 "        tell(await asyncio.to_thread(self._erase_objects, job_id, row))\n",
                 "        await asyncio.to_thread(self._repository.delete, job_id)\n"
@@ -135,7 +139,7 @@ ERASING: tuple[Safeguard, ...] = (
         (4,),
         "the photo is deleted whoever uses it",
         (
-            Edit(
+            Mutation(
                 _ERASE,
                 "            if not sole:\n                return ErasureStep(Part.PHOTO,",
                 "            if False:\n                return ErasureStep(Part.PHOTO,",
@@ -149,7 +153,7 @@ ERASING: tuple[Safeguard, ...] = (
         "erasing a job deletes the original out of its owner's bucket",
         (4,),
         "every photo counts as uploaded",
-        (Edit(_ERASE, "if not _is_uploaded(photo, own) and not with_source:", "if False:"),),
+        (Mutation(_ERASE, "if not _is_uploaded(photo, own) and not with_source:", "if False:"),),
         (_ERASURES + "test_somebodys_own_photo_goes_only_when_asked_for",),
     ),
     Safeguard(
@@ -159,7 +163,7 @@ ERASING: tuple[Safeguard, ...] = (
         (9,),
         "only the latest version is deleted",
         (
-            Edit(
+            Mutation(
                 "photo_worker/storage/s3_boto.py",
                 "            for version in self._versions(bucket, key):\n",
                 "            for version in self._versions(bucket, key)[:1]:\n",
@@ -177,7 +181,7 @@ ERASING: tuple[Safeguard, ...] = (
         (9,),
         "only what a listing shows is deleted",
         (
-            Edit(
+            Mutation(
                 _ERASE,
                 "list(dict.fromkeys([*named, *listed]))",
                 "listed",
@@ -192,7 +196,7 @@ ERASING: tuple[Safeguard, ...] = (
         (4,),
         "the end of the lock's transaction is not asked for",
         (
-            Edit(
+            Mutation(
                 "photo_worker/storage/postgres.py",
                 '            with translated(self._name):\n                connection.execute("COMMIT")\n',
                 "",
@@ -213,7 +217,7 @@ CHECKING: tuple[Safeguard, ...] = (
         (2, 6),
         "the first look is believed",
         (
-            Edit(
+            Mutation(
                 _SURVEY,
                 "        if any(True for _ in job_findings(job)):\n            suspects.append(job.job_id)\n",
                 "        report.findings += job_findings(job)\n",
@@ -228,7 +232,7 @@ CHECKING: tuple[Safeguard, ...] = (
         (4,),
         "what the listing of rows has shown is believed",
         (
-            Edit(
+            Mutation(
                 _SURVEY,
                 "unused = await self._each(lambda found: self.is_nobodys(*found.location), objects)",
                 "unused = [True] * len(objects)",
@@ -243,7 +247,7 @@ CHECKING: tuple[Safeguard, ...] = (
         (9,),
         "only the current objects are listed",
         (
-            Edit(
+            Mutation(
                 _SURVEY,
                 "heapq.merge(store.list(bucket, folder), hidden, key=lambda entry: entry.key)",
                 "store.list(bucket, folder)",
@@ -260,7 +264,7 @@ CHECKING: tuple[Safeguard, ...] = (
         "every erasure that runs beside a check is reported as incomplete",
         (9,),
         "what is left of a marked job is reported at once",
-        (Edit(_SURVEY, "            if found and job_id in seen.erased:\n", "            if False:\n"),),
+        (Mutation(_SURVEY, "            if found and job_id in seen.erased:\n", "            if False:\n"),),
         (_SURVEYS + "test_an_erase_that_runs_beside_the_check_is_given_the_time_to_end",),
     ),
     Safeguard(
@@ -269,7 +273,7 @@ CHECKING: tuple[Safeguard, ...] = (
         "a job whose worker had an old password is failed for good, though nothing is wrong with its photo",
         (2,),
         "its end is written into its row, as with a job that was terminated",
-        (Edit(_REPAIR, "Repair.START_AGAIN: self._start_again,", "Repair.START_AGAIN: self._record_end,"),),
+        (Mutation(_REPAIR, "Repair.START_AGAIN: self._start_again,", "Repair.START_AGAIN: self._record_end,"),),
         (_REPAIRS + "test_a_job_that_a_worker_or_a_service_ended_is_set_going_again[service_refused]",),
     ),
     Safeguard(
@@ -279,7 +283,7 @@ CHECKING: tuple[Safeguard, ...] = (
         (6,),
         "the check's finding is believed",
         (
-            Edit(
+            Mutation(
                 _REPAIR,
                 "            if any((one.code, one.repair) == (finding.code, finding.repair)"
                 " for one in job_findings(job)):\n",
@@ -294,7 +298,7 @@ CHECKING: tuple[Safeguard, ...] = (
         "a photo that is submitted between check and repair is gone, and its job fails",
         (4,),
         "the photo is deleted whoever uses it",
-        (Edit(_REPAIR, '"deleted" if unused and self._ports', '"deleted" if self._ports'),),
+        (Mutation(_REPAIR, '"deleted" if unused and self._ports', '"deleted" if self._ports'),),
         (_REPAIRS + "test_a_photo_that_was_submitted_since_stays",),
     ),
     Safeguard(
@@ -303,7 +307,7 @@ CHECKING: tuple[Safeguard, ...] = (
         "with another deployment's DATABASE_URL every object is nobody's, and `--repair` deletes them all",
         (4,),
         "any number of orphans is believed",
-        (Edit(_REPAIR, "        if orphans > report.linked:\n", "        if False:\n"),),
+        (Mutation(_REPAIR, "        if orphans > report.linked:\n", "        if False:\n"),),
         (_REPAIRS + "test_with_another_deployment_s_database_nothing_is_deleted",),
     ),
     Safeguard(
@@ -312,7 +316,7 @@ CHECKING: tuple[Safeguard, ...] = (
         "with another deployment's bucket in the settings `--repair` deletes the photos that wait in it",
         (4,),
         "the marker is not looked at",
-        (Edit(_REPAIR, "_refusal(finding, report) or await self._not_ours(finding)", "_refusal(finding, report)"),),
+        (Mutation(_REPAIR, "_refusal(finding, report) or await self._not_ours(finding)", "_refusal(finding, report)"),),
         (_BINDINGS + "test_what_another_deployment_has_in_the_bucket_is_not_deleted",),
     ),
     Safeguard(
@@ -321,7 +325,7 @@ CHECKING: tuple[Safeguard, ...] = (
         "the first deployment to bind a bucket that two have used deletes the photos of the other",
         (4,),
         "the age of the marker is not looked at",
-        (Edit(_REPAIR, "if since is None or entry.modified_at <= since:", "if since is None:"),),
+        (Mutation(_REPAIR, "if since is None or entry.modified_at <= since:", "if since is None:"),),
         (_BINDINGS + "test_what_another_deployment_has_in_the_bucket_is_not_deleted",),
     ),
     Safeguard(
@@ -331,8 +335,8 @@ CHECKING: tuple[Safeguard, ...] = (
         (4,),
         "the marker is written over",
         (
-            Edit(_BINDING, "(found, BoundElsewhere) and not rebind:", "(found, BoundElsewhere) and False:"),
-            Edit(_BINDING, "    if rebind:\n", "    if True:\n"),
+            Mutation(_BINDING, "(found, BoundElsewhere) and not rebind:", "(found, BoundElsewhere) and False:"),
+            Mutation(_BINDING, "    if rebind:\n", "    if True:\n"),
         ),
         (_BINDINGS + "test_a_bucket_of_another_database_is_taken_only_on_purpose",),
     ),
@@ -342,7 +346,7 @@ CHECKING: tuple[Safeguard, ...] = (
         "of a job that it shares with a right worker the answer lies in one bucket, and the row names the other",
         (4, 5),
         "a bucket without a marker passes",
-        (Edit(_BINDING, "isinstance(found, Unbound) and found.deployment is not None:", "False:"),),
+        (Mutation(_BINDING, "isinstance(found, Unbound) and found.deployment is not None:", "False:"),),
         ("tests/integration/test_wrong_workers.py::test_a_worker_with_an_unbound_bucket_scatters_no_job",),
     ),
     Safeguard(
@@ -352,7 +356,7 @@ CHECKING: tuple[Safeguard, ...] = (
         (4, 9),
         "the marker is not looked at",
         (
-            Edit(
+            Mutation(
                 _ERASE,
                 "        require_bound(self._store, self._repository, self._bucket)\n",
                 "        return\n",
@@ -367,13 +371,13 @@ CHECKING: tuple[Safeguard, ...] = (
         (4, 9),
         "a bucket without a marker passes",
         (
-            Edit(
+            Mutation(
                 _BINDING,
                 "        raise unbound(bucket, repository, found)\n",
                 "        return\n",
             ),
-            Edit(_ERASE, "            raise unbound(before, self._repository, found)\n", "            return\n"),
-            Edit(_ERASE, "isinstance(self._binding_of(before), Bound)", "not self._is_elsewhere(before)"),
+            Mutation(_ERASE, "            raise unbound(before, self._repository, found)\n", "            return\n"),
+            Mutation(_ERASE, "isinstance(self._binding_of(before), Bound)", "not self._is_elsewhere(before)"),
         ),
         (_BINDINGS + "test_erase_deletes_nothing_where_no_marker_says_that_the_bucket_is_this_database_s",),
     ),
@@ -383,7 +387,7 @@ CHECKING: tuple[Safeguard, ...] = (
         "after a restore of yesterday's database `--repair` deletes today's results",
         (4,),
         "objects without a row are nobody's",
-        (Edit(_REPAIR, "        if lost:\n", "        if False:\n"),),
+        (Mutation(_REPAIR, "        if lost:\n", "        if False:\n"),),
         (_REPAIRS + "test_after_a_restore_of_the_database_nothing_is_deleted",),
     ),
     Safeguard(
@@ -392,7 +396,7 @@ CHECKING: tuple[Safeguard, ...] = (
         "with another namespace's settings every queued job is started a second time there",
         (1, 3),
         "jobs are started wherever the settings lead",
-        (Edit(_REPAIR, "            if not queue.has_worker:\n", "            if False:\n"),),
+        (Mutation(_REPAIR, "            if not queue.has_worker:\n", "            if False:\n"),),
         (_REPAIRS + "test_nothing_is_started_where_no_worker_shows_that_the_namespace_is_right",),
     ),
     Safeguard(
@@ -401,7 +405,7 @@ CHECKING: tuple[Safeguard, ...] = (
         "`--repair` deletes the photo of a job whose row comes a moment later",
         (4,),
         "workflows without a row are not counted",
-        (Edit(_REPAIR, "        if report.rowless:\n", "        if False:\n"),),
+        (Mutation(_REPAIR, "        if report.rowless:\n", "        if False:\n"),),
         (_REPAIRS + "test_nothing_is_deleted_while_a_workflow_has_no_row_yet",),
     ),
     Safeguard(
@@ -410,7 +414,7 @@ CHECKING: tuple[Safeguard, ...] = (
         "a store that was away for a moment hides what is damaged behind that place, and the check says nothing of it",
         (4,),
         "the end of what came is taken for the end of what there is",
-        (Edit(_SURVEY, "items = _behind(last, begin(), position)", "items = iter(())"),),
+        (Mutation(_SURVEY, "items = _behind(last, begin(), position)", "items = iter(())"),),
         (_SURVEYS + "test_a_listing_that_breaks_off_is_no_end",),
     ),
     Safeguard(
@@ -420,13 +424,13 @@ CHECKING: tuple[Safeguard, ...] = (
         (9,),
         "the mark is read before the objects",
         (
-            Edit(
+            Mutation(
                 _LOOK,
                 "            objects, unreadable = self._objects(",
                 "            before = self.ports.repository.is_erased(job_id)\n"
                 "            objects, unreadable = self._objects(",
             ),
-            Edit(_LOOK, "if self.ports.repository.is_erased(job_id) else", "if before else"),
+            Mutation(_LOOK, "if self.ports.repository.is_erased(job_id) else", "if before else"),
         ),
         (_SURVEYS + "test_an_erase_that_begins_between_two_reads_is_not_taken_for_a_loss",),
     ),
@@ -440,7 +444,7 @@ LOOPBACK: tuple[Safeguard, ...] = (
         (2, 12),
         "the variables for proxies hold for loopback as well",
         (
-            Edit(
+            Mutation(
                 "photo_worker/loopback.py",
                 '    here = is_loopback(urlsplit(client.meta.endpoint_url).hostname or "")\n',
                 "    here = False\n",
@@ -455,7 +459,7 @@ LOOPBACK: tuple[Safeguard, ...] = (
         (4,),
         "Origin is not looked at",
         (
-            Edit(
+            Mutation(
                 _RULES,
                 '            if not (self._same_origin and origin.lower() == f"http://{host}".lower()):\n',
                 "            if False:\n",
@@ -469,7 +473,7 @@ LOOPBACK: tuple[Safeguard, ...] = (
         "a link or an image of any web page makes the local services act, without an Origin that tells",
         (4,),
         "Sec-Fetch-Site is not looked at",
-        (Edit(_RULES, "            if site not in self._sites:\n", "            if not site:\n"),),
+        (Mutation(_RULES, "            if site not in self._sites:\n", "            if not site:\n"),),
         (_PAGES,),
     ),
     Safeguard(
@@ -478,7 +482,7 @@ LOOPBACK: tuple[Safeguard, ...] = (
         "a web page whose name is made to point to 127.0.0.1 reads and deletes what the local services hold",
         (4, 12),
         "any Host is taken",
-        (Edit(_RULES, "        if not self._is_known(host):\n", "        if not host:\n"),),
+        (Mutation(_RULES, "        if not self._is_known(host):\n", "        if not host:\n"),),
         (_PAGES,),
     ),
     Safeguard(
@@ -489,7 +493,7 @@ LOOPBACK: tuple[Safeguard, ...] = (
         (4, 12),
         "what only browsers send is not looked at",
         (
-            Edit(
+            Mutation(
                 _RULES,
                 "    if seen.browsers is not None and not _is_loopback(_name_of(host)):\n",
                 "    if False:\n",
@@ -503,7 +507,7 @@ LOOPBACK: tuple[Safeguard, ...] = (
         "a link in a mail, or an address that leads on to another, makes and deletes queues of the local services",
         (4,),
         "what an address asks to be done is not looked at",
-        (Edit(_RULES, "    if seen.browsers is not None and _acts(query):\n", "    if False:\n"),),
+        (Mutation(_RULES, "    if seen.browsers is not None and _acts(query):\n", "    if False:\n"),),
         (_LINK,),
     ),
 )

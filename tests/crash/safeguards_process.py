@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tests.crash.mutants import Edit
+from tests.crash.mutants import Mutation
 from tests.crash.safeguard import Safeguard
 
 _ENDS = "tests/crash/test_jobs_end.py::"
@@ -19,7 +19,7 @@ SUBMISSION: tuple[Safeguard, ...] = (
         (2, 4),
         "the photo is stored after its row",
         (
-            Edit(
+            Mutation(
                 "photo_worker/jobs.py",
                 "            await self._store_raw(photo)\n            try:\n",
                 "            try:\n",
@@ -34,7 +34,7 @@ SUBMISSION: tuple[Safeguard, ...] = (
         (4,),
         "the marker is not looked at",
         (
-            Edit(
+            Mutation(
                 "photo_worker/cli/submit.py",
                 "        if any(source.path is not None for source, _ in sources):\n",
                 "        if False:\n",
@@ -48,7 +48,7 @@ SUBMISSION: tuple[Safeguard, ...] = (
         "a photo that an erasure took between its storing and its row is missing for good",
         (2, 4),
         "the photo is not looked at after the row was written",
-        (Edit("photo_worker/jobs.py", "                await self._keep_raw(chosen, photo)\n", ""),),
+        (Mutation("photo_worker/jobs.py", "                await self._keep_raw(chosen, photo)\n", ""),),
         (_JOBS + "test_a_photo_that_an_erasure_took_meanwhile_is_stored_again",),
     ),
     Safeguard(
@@ -58,7 +58,7 @@ SUBMISSION: tuple[Safeguard, ...] = (
         (1, 3, 6),
         "the row's status is not looked at",
         (
-            Edit(
+            Mutation(
                 "photo_worker/jobs.py",
                 "        if recipe.status in FINAL_STATUSES:\n            return Submission(",
                 "        if False:\n            return Submission(",
@@ -72,7 +72,11 @@ SUBMISSION: tuple[Safeguard, ...] = (
         "submitting such a job again says that it was joined, with exit code 0, while nothing runs",
         (2,),
         "what is joined is not looked at",
-        (Edit("photo_worker/jobs.py", "        if handle.joined:\n            await self.workflow_of(chosen)\n", ""),),
+        (
+            Mutation(
+                "photo_worker/jobs.py", "        if handle.joined:\n            await self.workflow_of(chosen)\n", ""
+            ),
+        ),
         (_JOBS + "test_submitting_a_job_whose_workflow_ended_without_its_row_says_that_nothing_runs",),
     ),
     Safeguard(
@@ -82,7 +86,7 @@ SUBMISSION: tuple[Safeguard, ...] = (
         (2,),
         "the workflow's end is not compared with the row",
         (
-            Edit(
+            Mutation(
                 "photo_worker/cli/show.py",
                 "        state = await service.workflow_of(job_id)\n",
                 "        state = await orchestrator.state(job_id)\n",
@@ -96,7 +100,11 @@ SUBMISSION: tuple[Safeguard, ...] = (
         "the workflow of an erased job is left, and its photo with it, as the erasure looked for them too early",
         (9,),
         "submit does not look for the mark after the start",
-        (Edit("photo_worker/jobs.py", "if await asyncio.to_thread(self._repository.is_erased, chosen):", "if False:"),),
+        (
+            Mutation(
+                "photo_worker/jobs.py", "if await asyncio.to_thread(self._repository.is_erased, chosen):", "if False:"
+            ),
+        ),
         (_JOBS + "test_an_erasure_between_row_and_start_wins[before the photo is stored again]",),
     ),
     Safeguard(
@@ -106,7 +114,7 @@ SUBMISSION: tuple[Safeguard, ...] = (
         (4, 9),
         "a refused upload stays",
         (
-            Edit(
+            Mutation(
                 "photo_worker/jobs.py",
                 "                await asyncio.to_thread(self._withdraw, chosen, photo.key)\n                raise\n",
                 "                raise\n",
@@ -121,7 +129,7 @@ SUBMISSION: tuple[Safeguard, ...] = (
         (4,),
         "a refused upload is deleted whoever uses it",
         (
-            Edit(
+            Mutation(
                 "photo_worker/jobs.py",
                 "            if sole:\n                self._store.delete(self._bucket, key)",
                 "            if True:\n                self._store.delete(self._bucket, key)",
@@ -138,7 +146,7 @@ PROCESS: tuple[Safeguard, ...] = (
         "a job whose photo can never be read is tried for a day before it says so",
         (2, 11),
         "every error may be retried",
-        (Edit("photo_worker/activities/boundary.py", "non_retryable=not error.passes", "non_retryable=False"),),
+        (Mutation("photo_worker/activities/boundary.py", "non_retryable=not error.passes", "non_retryable=False"),),
         (_ENDS + "test_a_job_that_can_never_succeed_fails_at_once",),
     ),
     Safeguard(
@@ -147,7 +155,7 @@ PROCESS: tuple[Safeguard, ...] = (
         "a deployment waits for ever for a worker whose activity hangs",
         (2,),
         "the drain has no deadline's end",
-        (Edit("photo_worker/worker.py", "        give_up(1)\n", "        pass\n"),),
+        (Mutation("photo_worker/worker.py", "        give_up(1)\n", "        pass\n"),),
         ("tests/unit/test_worker.py::test_an_activity_that_hangs_does_not_keep_the_process",),
     ),
     Safeguard(
@@ -157,7 +165,7 @@ PROCESS: tuple[Safeguard, ...] = (
         (2,),
         "no attempt is looked at",
         (
-            Edit(
+            Mutation(
                 "photo_worker/activities/overdue.py",
                 "        if reason:\n            self._told",
                 "        if False:\n            self._told",
@@ -172,7 +180,7 @@ PROCESS: tuple[Safeguard, ...] = (
         (2, 10),
         "wait writes nothing",
         (
-            Edit(
+            Mutation(
                 "photo_worker/jobs.py",
                 "await asyncio.to_thread(self._settle, job_id, error)",
                 "True",
@@ -187,7 +195,7 @@ PROCESS: tuple[Safeguard, ...] = (
         (1, 3),
         "Temporal may use a closed workflow's id again",
         (
-            Edit(
+            Mutation(
                 "photo_worker/orchestration/temporal.py",
                 "WorkflowIDReusePolicy.REJECT_DUPLICATE",
                 "WorkflowIDReusePolicy.ALLOW_DUPLICATE",
@@ -202,7 +210,7 @@ PROCESS: tuple[Safeguard, ...] = (
         (1, 3),
         "Temporal may end the running workflow for the new one",
         (
-            Edit(
+            Mutation(
                 "photo_worker/orchestration/temporal.py",
                 "                id_reuse_policy=WorkflowIDReusePolicy.REJECT_DUPLICATE,\n"
                 "                id_conflict_policy=WorkflowIDConflictPolicy.FAIL,\n",
@@ -217,7 +225,7 @@ PROCESS: tuple[Safeguard, ...] = (
         "a failed read writes the document's words into the log",
         (12,),
         "tracebacks show each frame's variables",
-        (Edit("photo_worker/logs.py", "show_locals=False", "show_locals=True"),),
+        (Mutation("photo_worker/logs.py", "show_locals=False", "show_locals=True"),),
         ("tests/unit/test_logs.py::test_a_traceback_shows_lines_and_no_variables",),
     ),
 )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tests.crash.mutants import Edit
+from tests.crash.mutants import Mutation
 from tests.crash.safeguard import Safeguard
 
 _POSTGRES = "tests/integration/storage/test_contracts.py::TestPostgresRecipeRepository::"
@@ -26,7 +26,7 @@ ROWS: tuple[Safeguard, ...] = (
         (6, 2),
         "the upsert writes any status over a final one",
         (
-            Edit(
+            Mutation(
                 "photo_worker/storage/statements.py",
                 "status = CASE WHEN recipes.status IN ('succeeded', 'failed') OR EXCLUDED.status = 'queued'",
                 "status = CASE WHEN EXCLUDED.status = 'queued'",
@@ -40,7 +40,7 @@ ROWS: tuple[Safeguard, ...] = (
         "whoever submits the same id again turns a running job's row into a queued one",
         (6,),
         "the upsert lets queued replace running",
-        (Edit("photo_worker/storage/statements.py", " OR EXCLUDED.status = 'queued'\n", "\n"),),
+        (Mutation("photo_worker/storage/statements.py", " OR EXCLUDED.status = 'queued'\n", "\n"),),
         (_POSTGRES + "test_a_queue_call_does_not_put_a_running_job_back",),
     ),
     Safeguard(
@@ -50,7 +50,7 @@ ROWS: tuple[Safeguard, ...] = (
         (2, 6),
         "the upsert takes the last error code",
         (
-            Edit(
+            Mutation(
                 "photo_worker/storage/statements.py",
                 "error_code = CASE WHEN recipes.status IN ('succeeded', 'failed')\n"
                 "            THEN recipes.error_code ELSE EXCLUDED.error_code END",
@@ -66,8 +66,8 @@ ROWS: tuple[Safeguard, ...] = (
         (1, 10),
         "the upsert has no conflict clause",
         (
-            Edit("photo_worker/storage/statements.py", "    ON CONFLICT (id) DO UPDATE SET", "    /*"),
-            Edit("photo_worker/storage/statements.py", '    RETURNING *"""', '    */ RETURNING *"""'),
+            Mutation("photo_worker/storage/statements.py", "    ON CONFLICT (id) DO UPDATE SET", "    /*"),
+            Mutation("photo_worker/storage/statements.py", '    RETURNING *"""', '    */ RETURNING *"""'),
         ),
         (_POSTGRES + "test_a_repeated_write_changes_nothing[succeed]",),
     ),
@@ -78,7 +78,7 @@ ROWS: tuple[Safeguard, ...] = (
         (1,),
         "the upsert takes a row of another key",
         (
-            Edit(
+            Mutation(
                 "photo_worker/storage/statements.py",
                 "WHERE recipes.s3_raw_key = EXCLUDED.s3_raw_key",
                 "WHERE recipes.id = EXCLUDED.id",
@@ -93,7 +93,7 @@ ROWS: tuple[Safeguard, ...] = (
         (1, 4),
         "the upsert does not compare hashes",
         (
-            Edit(
+            Mutation(
                 "photo_worker/storage/statements.py",
                 "AND (recipes.content_sha256 = EXCLUDED.content_sha256",
                 "AND (true",
@@ -110,7 +110,7 @@ ROWS: tuple[Safeguard, ...] = (
         "a job that ended as failed shows the result of an attempt that came too late",
         (6, 10),
         "the result row is written whatever the job's status",
-        (Edit("photo_worker/storage/statements.py", "FROM job WHERE status = 'succeeded'", "FROM job"),),
+        (Mutation("photo_worker/storage/statements.py", "FROM job WHERE status = 'succeeded'", "FROM job"),),
         (_POSTGRES + "test_a_result_after_a_failure_leaves_no_ocr_row",),
     ),
     Safeguard(
@@ -120,8 +120,8 @@ ROWS: tuple[Safeguard, ...] = (
         (2, 10),
         "the result row's insert has no conflict clause",
         (
-            Edit("photo_worker/storage/statements.py", "ON CONFLICT (recipe_id) DO UPDATE SET", "/*"),
-            Edit(
+            Mutation("photo_worker/storage/statements.py", "ON CONFLICT (recipe_id) DO UPDATE SET", "/*"),
+            Mutation(
                 "photo_worker/storage/statements.py",
                 "page_count = EXCLUDED.page_count\n        RETURNING *",
                 "*/ RETURNING *",
@@ -135,7 +135,7 @@ ROWS: tuple[Safeguard, ...] = (
         "after a restart of Postgres that is over, connections of the pool that it has ended fail attempts of jobs",
         (2, 11),
         "a lost connection raises at once",
-        (Edit("photo_worker/storage/postgres.py", "if not _is_lost(error):", "if True or not _is_lost(error):"),),
+        (Mutation("photo_worker/storage/postgres.py", "if not _is_lost(error):", "if True or not _is_lost(error):"),),
         (_POSTGRES_FAULTS + "test_a_restart_that_is_over_goes_unnoticed",),
     ),
     Safeguard(
@@ -146,7 +146,7 @@ ROWS: tuple[Safeguard, ...] = (
         (2,),
         "statements have no limit at the server",
         (
-            Edit(
+            Mutation(
                 "photo_worker/storage/pg_connection.py",
                 "cursor.execute(_LIMIT + statement, {**values, **limit})\n            cursor.nextset()\n",
                 "cursor.execute(statement, {**values, **limit})\n",
@@ -161,7 +161,7 @@ ROWS: tuple[Safeguard, ...] = (
         (10,),
         "the row is returned as the statement saw it",
         (
-            Edit(
+            Mutation(
                 "photo_worker/storage/postgres.py",
                 'if row.status == "succeeded" and row.s3_ocr_key is None:',
                 'if row.status == "never":',
@@ -176,8 +176,8 @@ ROWS: tuple[Safeguard, ...] = (
         (1, 10),
         "statements are prepared at the server after five uses, as psycopg does by itself",
         (
-            Edit(_CONNECTION, '        "prepare_threshold": None,\n', ""),
-            Edit(
+            Mutation(_CONNECTION, '        "prepare_threshold": None,\n', ""),
+            Mutation(
                 _CONNECTION,
                 "        with psycopg.ClientCursor(self, row_factory=rows) as cursor:\n"
                 "            cursor.execute(_LIMIT + statement, {**values, **limit})\n"
@@ -196,7 +196,7 @@ ROWS: tuple[Safeguard, ...] = (
         "a worker whose connection to Postgres died without a word hangs in its call, and its slot is lost",
         (2,),
         "a wait for the server has no limit",
-        (Edit(_CONNECTION, "        if left is None or (", "        if True or ("),),
+        (Mutation(_CONNECTION, "        if left is None or (", "        if True or ("),),
         (_SILENCE + "test_connections_that_died_cost_one_call_each_and_no_slot",),
     ),
     Safeguard(
@@ -205,7 +205,11 @@ ROWS: tuple[Safeguard, ...] = (
         "after a network was cut without a word each connection of the pool fails one more attempt",
         (2, 11),
         "only the connection that was met is replaced",
-        (Edit("photo_worker/storage/postgres.py", "        if lost.opened < self._renewed:\n", "        if True:\n"),),
+        (
+            Mutation(
+                "photo_worker/storage/postgres.py", "        if lost.opened < self._renewed:\n", "        if True:\n"
+            ),
+        ),
         (_SILENCE + "test_connections_that_died_cost_one_call_each_and_no_slot",),
     ),
     Safeguard(
@@ -214,7 +218,7 @@ ROWS: tuple[Safeguard, ...] = (
         "workers that wait for a slow Postgres take the last connections that it has left",
         (2,),
         "a full pool is explained by a connection beside it",
-        (Edit("photo_worker/storage/postgres.py", "error = None if busy else", "error ="),),
+        (Mutation("photo_worker/storage/postgres.py", "error = None if busy else", "error ="),),
         (_SILENCE + "test_a_stall_opens_no_connections_of_its_own",),
     ),
 )
@@ -226,7 +230,7 @@ ERASURE: tuple[Safeguard, ...] = (
         "a late attempt, or somebody who submits the id again, brings an erased job back",
         (9,),
         "the trigger lets writes of marked jobs pass",
-        (Edit(_V0002, "RAISE EXCEPTION 'the job has been erased' USING ERRCODE = 'PW001'", "NULL"),),
+        (Mutation(_V0002, "RAISE EXCEPTION 'the job has been erased' USING ERRCODE = 'PW001'", "NULL"),),
         (_POSTGRES + "test_an_erased_job_does_not_come_back[queue]",),
     ),
     Safeguard(
@@ -236,7 +240,7 @@ ERASURE: tuple[Safeguard, ...] = (
         (9,),
         "marking takes no lock",
         (
-            Edit(
+            Mutation(
                 "photo_worker/storage/statements.py",
                 "SELECT pg_advisory_xact_lock(recipes_job_lock(%(id)s))",
                 "SELECT 1",
@@ -250,7 +254,7 @@ ERASURE: tuple[Safeguard, ...] = (
         "a submission that begins beside an erasure does not see the mark, and brings the erased job back",
         (9,),
         "writers take no lock on their job",
-        (Edit(_V0002, "PERFORM pg_advisory_xact_lock_shared(recipes_job_lock(NEW.id));", "NULL;"),),
+        (Mutation(_V0002, "PERFORM pg_advisory_xact_lock_shared(recipes_job_lock(NEW.id));", "NULL;"),),
         (_ERASURES + "test_a_writer_that_begins_beside_the_mark_does_not_bring_the_job_back",),
     ),
     Safeguard(
@@ -259,7 +263,7 @@ ERASURE: tuple[Safeguard, ...] = (
         "a photo that is uploaded again at the moment of an erasure is deleted under its new job",
         (4, 9),
         "writers take no lock on their object",
-        (Edit(_V0002, "PERFORM pg_advisory_xact_lock_shared(recipes_object_lock(NEW.s3_raw_key));", "NULL;"),),
+        (Mutation(_V0002, "PERFORM pg_advisory_xact_lock_shared(recipes_object_lock(NEW.s3_raw_key));", "NULL;"),),
         (_ERASURES + "test_a_photo_that_is_submitted_while_it_is_deleted_is_there_for_its_job",),
     ),
     Safeguard(
@@ -268,7 +272,7 @@ ERASURE: tuple[Safeguard, ...] = (
         "erasing one of two jobs with the same photo takes the other's photo away",
         (4,),
         "any number of users counts as one",
-        (Edit("photo_worker/storage/statements.py", "            AND id <> %(id)s\n", "            AND false\n"),),
+        (Mutation("photo_worker/storage/statements.py", "            AND id <> %(id)s\n", "            AND false\n"),),
         (_ERASURES + "test_a_photo_that_another_job_uses_stays",),
     ),
     Safeguard(
@@ -278,7 +282,7 @@ ERASURE: tuple[Safeguard, ...] = (
         (9,),
         "jobs that are marked count as users",
         (
-            Edit(
+            Mutation(
                 "photo_worker/storage/statements.py",
                 "AND NOT EXISTS (SELECT FROM erasures WHERE job_digest = recipes_job_digest(recipes.id))",
                 "AND true",
@@ -293,7 +297,7 @@ ERASURE: tuple[Safeguard, ...] = (
         (9,),
         "only the latest run is looked for",
         (
-            Edit(
+            Mutation(
                 "photo_worker/orchestration/erasure.py",
                 "found = {run.run_id async for run in client.list_workflows(f\"WorkflowId = '{workflow_id}'\")}",
                 "found = set[str]()",
@@ -310,7 +314,7 @@ OBJECTS: tuple[Safeguard, ...] = (
         "bytes that changed on their way are stored as if they were the object",
         (4, 5),
         "put sends no Content-MD5",
-        (Edit("photo_worker/storage/s3_boto.py", '        "ContentMD5": b64encode(digest).decode(),\n', ""),),
+        (Mutation("photo_worker/storage/s3_boto.py", '        "ContentMD5": b64encode(digest).decode(),\n', ""),),
         (_S3_UNIT + "test_a_body_that_changes_on_its_way_is_not_stored",),
     ),
     Safeguard(
@@ -319,7 +323,7 @@ OBJECTS: tuple[Safeguard, ...] = (
         "two attempts at once each believe that their answer is the job's",
         (5,),
         "put_new sends no If-None-Match",
-        (Edit("photo_worker/storage/s3_boto.py", '        request["IfNoneMatch"] = "*"\n', ""),),
+        (Mutation("photo_worker/storage/s3_boto.py", '        request["IfNoneMatch"] = "*"\n', ""),),
         (_S3 + "test_of_twenty_writers_of_a_new_object_one_wins",),
     ),
     Safeguard(
@@ -329,7 +333,7 @@ OBJECTS: tuple[Safeguard, ...] = (
         (4, 9),
         "only the first page is read",
         (
-            Edit(
+            Mutation(
                 "photo_worker/storage/s3_boto.py",
                 '                for item in page.get("Contents", []):\n'
                 '                    yield ObjectEntry(bucket, item["Key"], item["Size"], item["LastModified"])\n',
@@ -346,7 +350,7 @@ OBJECTS: tuple[Safeguard, ...] = (
         "a store that takes requests and never answers holds the worker's threads longer than their attempts last",
         (2,),
         "the client waits for as long as botocore does by itself",
-        (Edit("photo_worker/storage/s3_boto.py", "        read_timeout=read_timeout,\n", ""),),
+        (Mutation("photo_worker/storage/s3_boto.py", "        read_timeout=read_timeout,\n", ""),),
         (_SILENCE + "test_a_call_to_s3_ends[False]",),
     ),
     Safeguard(
@@ -356,7 +360,7 @@ OBJECTS: tuple[Safeguard, ...] = (
         (2, 12),
         "writes do not name it",
         (
-            Edit(
+            Mutation(
                 "photo_worker/storage/s3_boto.py",
                 '            request["ServerSideEncryption"] = self._encryption\n',
                 "            pass\n",
@@ -371,8 +375,8 @@ OBJECTS: tuple[Safeguard, ...] = (
         (2,),
         "no size is compared before all has been read",
         (
-            Edit(_ASSETS, "    if info.size_bytes > limit:\n", "    if False:\n"),
-            Edit(_ASSETS, "if len(self.head) >= min(media.HEAD_BYTES, size) and size > limit:", "if False:"),
+            Mutation(_ASSETS, "    if info.size_bytes > limit:\n", "    if False:\n"),
+            Mutation(_ASSETS, "if len(self.head) >= min(media.HEAD_BYTES, size) and size > limit:", "if False:"),
         ),
         ("tests/unit/test_activities.py::TestVerify::test_what_is_too_large_is_refused_before_its_bytes_travel",),
     ),
@@ -382,7 +386,7 @@ OBJECTS: tuple[Safeguard, ...] = (
         "a phone's photo is given to Textract as it is, which does not read it, and its job fails",
         (2,),
         "no photo is converted",
-        (Edit(_ASSETS, "        if content_type not in media.CONVERTED_TYPES:\n", "        if True:\n"),),
+        (Mutation(_ASSETS, "        if content_type not in media.CONVERTED_TYPES:\n", "        if True:\n"),),
         (_COPIES + "test_textract_is_given_what_it_reads_and_the_original_stays",),
     ),
     Safeguard(
@@ -392,7 +396,7 @@ OBJECTS: tuple[Safeguard, ...] = (
         (4, 5),
         "the copy is stored under the original's name",
         (
-            Edit(
+            Mutation(
                 _ASSETS,
                 "        key = converted_key(original.bucket, original.key, original.sha256)\n",
                 "        key = original.key\n",

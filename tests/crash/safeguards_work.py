@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tests.crash.mutants import Edit
+from tests.crash.mutants import Mutation
 from tests.crash.safeguard import Safeguard
 
 _STEPS = "tests/unit/test_activities.py::"
@@ -19,7 +19,7 @@ WORKFLOW: tuple[Safeguard, ...] = (
         (2, 10),
         "the workflow ends without record_failure",
         (
-            Edit(
+            Mutation(
                 "photo_worker/workflows/image.py",
                 "status = await _await_ignoring_cancellation(self._record_failure(request, reason))",
                 'status = "failed"',
@@ -33,7 +33,7 @@ WORKFLOW: tuple[Safeguard, ...] = (
         "a job that is cancelled while the database does not take its reason stays running in its row for ever",
         (2, 10),
         "record_failure is not shielded",
-        (Edit("photo_worker/workflows/image.py", "return await asyncio.shield(task)", "return await task"),),
+        (Mutation("photo_worker/workflows/image.py", "return await asyncio.shield(task)", "return await task"),),
         (_ENDS + "test_a_job_that_is_cancelled_while_its_reason_is_written_has_it",),
     ),
     Safeguard(
@@ -43,7 +43,7 @@ WORKFLOW: tuple[Safeguard, ...] = (
         (2, 10),
         "the status that record_failure found is not looked at",
         (
-            Edit(
+            Mutation(
                 "photo_worker/workflows/image.py",
                 'if status == "succeeded" and self._located and self._ocr:',
                 'if status == "never" and self._located and self._ocr:',
@@ -58,7 +58,7 @@ WORKFLOW: tuple[Safeguard, ...] = (
         (5,),
         "a cancellation abandons persist_artifacts",
         (
-            Edit(
+            Mutation(
                 "photo_worker/workflows/image.py",
                 "ActivityCancellationType.WAIT_CANCELLATION_COMPLETED",
                 "ActivityCancellationType.TRY_CANCEL",
@@ -73,7 +73,7 @@ WORKFLOW: tuple[Safeguard, ...] = (
         (2, 11),
         "the converter lets pydantic's own error pass",
         (
-            Edit(
+            Mutation(
                 "photo_worker/orchestration/converter.py",
                 "except ValidationError as error:",
                 "except ZeroDivisionError as error:",
@@ -88,7 +88,7 @@ WORKFLOW: tuple[Safeguard, ...] = (
         (2, 11),
         "the workflow lets the error that no contract fits pass as it is",
         (
-            Edit(
+            Mutation(
                 "photo_worker/workflows/image.py",
                 "        except InputError as error:\n            # As the data converter",
                 "        except ZeroDivisionError as error:\n            # As the data converter",
@@ -103,7 +103,7 @@ WORKFLOW: tuple[Safeguard, ...] = (
         (2, 10),
         "record_failure has a last attempt",
         (
-            Edit(
+            Mutation(
                 "photo_worker/policies.py",
                 "    maximum_attempts=0,\n",
                 "    maximum_attempts=5,\n",
@@ -118,7 +118,7 @@ WORKFLOW: tuple[Safeguard, ...] = (
         (2,),
         "the workflow asks for no heartbeats",
         (
-            Edit(
+            Mutation(
                 "photo_worker/workflows/image.py",
                 "        heartbeat_timeout=policy.heartbeat_timeout,\n",
                 "",
@@ -132,7 +132,7 @@ WORKFLOW: tuple[Safeguard, ...] = (
         "a job whose photo breaks the reader is tried for ever, and does not say so",
         (2, 11),
         "unexpected errors are not counted",
-        (Edit("photo_worker/workflows/image.py", "or tried >= policy.maximum_attempts", ""),),
+        (Mutation("photo_worker/workflows/image.py", "or tried >= policy.maximum_attempts", ""),),
         (_ENDS + "test_a_job_whose_photo_breaks_the_reader_ends",),
     ),
     Safeguard(
@@ -141,7 +141,11 @@ WORKFLOW: tuple[Safeguard, ...] = (
         "every job in flight fails for good in an outage longer than a count of attempts",
         (2,),
         "every attempt is counted",
-        (Edit("photo_worker/workflows/image.py", "        maximum_attempts=0,\n", "        maximum_attempts=5,\n"),),
+        (
+            Mutation(
+                "photo_worker/workflows/image.py", "        maximum_attempts=0,\n", "        maximum_attempts=5,\n"
+            ),
+        ),
         ("tests/crash/test_enumeration.py::test_every_fault_at_every_call_leaves_what_none_leaves[photo]",),
     ),
     Safeguard(
@@ -151,7 +155,7 @@ WORKFLOW: tuple[Safeguard, ...] = (
         (2,),
         "only what a service is at fault for may be tried again",
         (
-            Edit(
+            Mutation(
                 "photo_worker/errors.py",
                 'return self.fault in {"service", "worker"}',
                 'return self.fault == "service"',
@@ -168,7 +172,7 @@ ACTIVITIES: tuple[Safeguard, ...] = (
         "with TEXTRACT_API=sync each attempt that follows one whose answer is stored is charged again",
         (3,),
         "no attempt looks for a stored answer",
-        (Edit("photo_worker/activities/ocr.py", "result = self._kept(key, document)", "result = None"),),
+        (Mutation("photo_worker/activities/ocr.py", "result = self._kept(key, document)", "result = None"),),
         (_STEPS + "TestOcr::test_a_later_attempt_takes_the_answer_that_is_there",),
     ),
     Safeguard(
@@ -178,7 +182,7 @@ ACTIVITIES: tuple[Safeguard, ...] = (
         (4, 5),
         "the stored answer's hash is not compared",
         (
-            Edit(
+            Mutation(
                 "photo_worker/activities/ocr.py",
                 'about.get("source-sha256") != document.sha256',
                 "False",
@@ -192,7 +196,7 @@ ACTIVITIES: tuple[Safeguard, ...] = (
         "an attempt that was paused and goes on replaces the answer that the job has reported",
         (5, 6),
         "an answer is written over the one that is there",
-        (Edit("photo_worker/activities/ocr.py", "self._store.put_new(", "self._store.put("),),
+        (Mutation("photo_worker/activities/ocr.py", "self._store.put_new(", "self._store.put("),),
         (_LATE + "TestReading::test_an_attempt_that_wakes_up_late_leaves_the_answer_that_was_reported",),
     ),
     Safeguard(
@@ -201,7 +205,7 @@ ACTIVITIES: tuple[Safeguard, ...] = (
         "the text of an erased photo comes back with the attempt that was reading it",
         (9,),
         "the attempt does not ask whether its job was erased",
-        (Edit("photo_worker/activities/ocr.py", "if self._repository.is_erased(job_id):", "if False:"),),
+        (Mutation("photo_worker/activities/ocr.py", "if self._repository.is_erased(job_id):", "if False:"),),
         (_LATE + "TestReading::test_what_it_stores_of_a_job_that_was_erased_meanwhile_is_taken_away",),
     ),
     Safeguard(
@@ -210,7 +214,7 @@ ACTIVITIES: tuple[Safeguard, ...] = (
         "an erased photo stays in a form that everybody can open",
         (9,),
         "the attempt does not ask whether its job was erased",
-        (Edit("photo_worker/activities/assets.py", "if self._repository.is_erased(job_id):", "if False:"),),
+        (Mutation("photo_worker/activities/assets.py", "if self._repository.is_erased(job_id):", "if False:"),),
         (_COPIES + "test_the_copy_for_a_job_that_was_erased_meanwhile_is_taken_away[False]",),
     ),
     Safeguard(
@@ -220,7 +224,7 @@ ACTIVITIES: tuple[Safeguard, ...] = (
         (2, 4),
         "the copy is deleted whoever uses it",
         (
-            Edit(
+            Mutation(
                 "photo_worker/activities/assets.py",
                 "                if sole:\n                    self._store.delete(self._bucket, key)\n",
                 "                self._store.delete(self._bucket, key)\n",
@@ -234,7 +238,11 @@ ACTIVITIES: tuple[Safeguard, ...] = (
         "a picture of a photo that its owner has replaced stays, and no row names it",
         (4,),
         "the copy is left",
-        (Edit("photo_worker/activities/assets.py", '        if known not in {"", sha256}:\n', "        if False:\n"),),
+        (
+            Mutation(
+                "photo_worker/activities/assets.py", '        if known not in {"", sha256}:\n', "        if False:\n"
+            ),
+        ),
         (_COPIES + "test_the_copy_of_bytes_that_were_replaced_is_taken_away[False]",),
     ),
     Safeguard(
@@ -244,7 +252,7 @@ ACTIVITIES: tuple[Safeguard, ...] = (
         (2, 4),
         "the copy is deleted whoever uses it",
         (
-            Edit(
+            Mutation(
                 "photo_worker/activities/assets.py",
                 "                if sole:\n                    self._store.delete(self._bucket, converted_key(",
                 "                if True:\n                    self._store.delete(self._bucket, converted_key(",
@@ -258,7 +266,7 @@ ACTIVITIES: tuple[Safeguard, ...] = (
         "two jobs with one photo read different bytes, and one of them is charged for nothing",
         (3, 5),
         "a copy is written over the one that is there",
-        (Edit("photo_worker/activities/assets.py", "self._store.put_new(", "not self._store.put("),),
+        (Mutation("photo_worker/activities/assets.py", "self._store.put_new(", "not self._store.put("),),
         (_COPIES + "test_of_two_that_convert_at_once_the_first_copy_stays",),
     ),
     Safeguard(
@@ -268,7 +276,7 @@ ACTIVITIES: tuple[Safeguard, ...] = (
         (3,),
         "PDFs and TIFFs are not opened",
         (
-            Edit(
+            Mutation(
                 "photo_worker/activities/assets.py",
                 "if content_type in _COUNTED_TYPES:",
                 "if content_type in frozenset[str]():",
@@ -283,7 +291,7 @@ ACTIVITIES: tuple[Safeguard, ...] = (
         (9,),
         "a refused row leaves its manifest",
         (
-            Edit(
+            Mutation(
                 "photo_worker/activities/results.py",
                 "        except JobErased:\n            self._store.delete(self._bucket, key)\n",
                 "        except JobErased:\n",
@@ -298,12 +306,12 @@ ACTIVITIES: tuple[Safeguard, ...] = (
         (4,),
         "the manifest is written after the row",
         (
-            Edit(
+            Mutation(
                 "photo_worker/activities/results.py",
                 '            self._store.put(self._bucket, key, body, content_type="application/json")\n',
                 "            pass\n",
             ),
-            Edit(
+            Mutation(
                 "photo_worker/activities/results.py",
                 "        return PersistResult(s3_manifest_key=key)\n",
                 '        self._store.put(self._bucket, key, body, content_type="application/json")\n'
@@ -318,7 +326,7 @@ ACTIVITIES: tuple[Safeguard, ...] = (
         "each attempt that takes longer than half a minute is taken for dead, and its document is never read",
         (2,),
         "the attempt sends no heartbeats",
-        (Edit("photo_worker/activities/ocr.py", "with heartbeating():", "if True:"),),
+        (Mutation("photo_worker/activities/ocr.py", "with heartbeating():", "if True:"),),
         (_LATE + "TestReading::test_a_long_attempt_is_not_taken_for_dead",),
     ),
     Safeguard(
@@ -328,7 +336,7 @@ ACTIVITIES: tuple[Safeguard, ...] = (
         (3,),
         "a cancellation raises in the middle of the attempt",
         (
-            Edit(
+            Mutation(
                 "photo_worker/activities/ocr.py",
                 "@activity.defn(no_thread_cancel_exception=True)\n    def ocr_textract(",
                 "@activity.defn\n    def ocr_textract(",
@@ -343,7 +351,7 @@ ACTIVITIES: tuple[Safeguard, ...] = (
         (2, 6),
         "a cancellation raises in the middle of the attempt",
         (
-            Edit(
+            Mutation(
                 "photo_worker/activities/results.py",
                 "@activity.defn(no_thread_cancel_exception=True)\n    def persist_artifacts(",
                 "@activity.defn\n    def persist_artifacts(",
@@ -358,7 +366,7 @@ ACTIVITIES: tuple[Safeguard, ...] = (
         (2,),
         "a cancellation raises in the middle of the attempt",
         (
-            Edit(
+            Mutation(
                 "photo_worker/activities/results.py",
                 "@activity.defn(no_thread_cancel_exception=True)\n    def record_failure(",
                 "@activity.defn\n    def record_failure(",

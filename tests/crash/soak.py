@@ -38,12 +38,12 @@ from photo_worker.errors import DependencyError
 from photo_worker.ports import FINAL_STATUSES
 from photo_worker.storage import migrate
 from tests.crash.real import services
+from tests.crash.real.environment import Environment, World, open_environment
 from tests.crash.real.facts import emulator
 from tests.crash.real.outages import REACHED, reach_of
 from tests.crash.real.processes import ROOT, open_nursery
 from tests.crash.real.scaled import Scale, longest_count_seconds
 from tests.crash.real.services import Services
-from tests.crash.real.site import Site, World, open_site
 from tests.crash.soaking.fleet import Fleet
 from tests.crash.soaking.outages import Outages
 from tests.crash.soaking.schedule import KINDS, Fault, Order, Schedule, schedule_of
@@ -139,12 +139,12 @@ class Soak:
             "probability": self.schedule.order.throttle,
         }
         script = {"seed": self.schedule.order.seed, "rules": [rule]}
-        await asyncio.to_thread(emulator, self.world.site.stack, "faults", method="PUT", body=script)
+        await asyncio.to_thread(emulator, self.world.environment.stack, "faults", method="PUT", body=script)
 
     async def _count_throttles(self) -> None:
         if not self._throttling:
             return
-        shown = await asyncio.to_thread(emulator, self.world.site.stack, "faults")
+        shown = await asyncio.to_thread(emulator, self.world.environment.stack, "faults")
         self.throttles += sum(int(rule["taken"]) for rule in shown["rules"])
 
     async def _calm(self) -> None:
@@ -153,7 +153,7 @@ class Soak:
             return
         await self._count_throttles()
         self._throttling = False
-        await asyncio.to_thread(emulator, self.world.site.stack, "faults", method="DELETE")
+        await asyncio.to_thread(emulator, self.world.environment.stack, "faults", method="DELETE")
 
     async def _all_ended(self) -> bool:
         rows = await asyncio.to_thread(lambda: {row.id: row.status for row in self.world.repository.all()})
@@ -201,7 +201,7 @@ def say(text: str) -> None:
 
 
 @asynccontextmanager
-async def open_place(order: Order) -> AsyncIterator[tuple[Site, Services]]:
+async def open_place(order: Order) -> AsyncIterator[tuple[Environment, Services]]:
     """Bring up a stack that ends with the block, whatever happens in it."""
     home = Path(tempfile.mkdtemp(prefix="photo-worker-soak-"))
     # Root's Postgres runs as another user: behind a closed door its data would be kept elsewhere.
@@ -215,10 +215,10 @@ async def open_place(order: Order) -> AsyncIterator[tuple[Site, Services]]:
         await asyncio.to_thread(migrate.upgrade, database_named(variables["DATABASE_URL"], template))
         logs = home / "workers"
         logs.mkdir()
-        async with open_nursery() as nursery, open_site(variables, template, nursery, logs) as site:
-            restarter = Services(stack, nursery)
+        async with open_nursery() as forkserver, open_environment(variables, template, forkserver, logs) as environment:
+            restarter = Services(stack, forkserver)
             try:
-                yield site, restarter
+                yield environment, restarter
             finally:
                 await restarter.close()
     finally:
@@ -228,12 +228,12 @@ async def open_place(order: Order) -> AsyncIterator[tuple[Site, Services]]:
 
 async def soak(order: Order) -> tuple[Soak, Verdict]:
     """Run a soak and judge it."""
-    async with open_place(order) as (site, restarter):
-        return await soak_in(site, restarter, order)
+    async with open_place(order) as (environment, restarter):
+        return await soak_in(environment, restarter, order)
 
 
 async def soak_in(
-    site: Site,
+    environment: Environment,
     restarter: Services | None,
     order: Order,
     only: str | None = None,
@@ -247,7 +247,7 @@ async def soak_in(
     """
     schedule = schedule_of(order, services.NAMES, SCALE.heartbeat, outage_seconds, only)
     async with AsyncExitStack() as stack:
-        world = await stack.enter_async_context(site.world("soak", SCALE, MAX_ACTIVITIES=str(slots)))
+        world = await stack.enter_async_context(environment.world("soak", SCALE, MAX_ACTIVITIES=str(slots)))
         reaches = {
             service: await stack.enter_async_context(reach_of(world.variables, service, _LATE_SECONDS))
             for service in REACHED

@@ -12,19 +12,19 @@ from typing import Any
 import pytest
 
 from photo_worker import policies
-from tests.crash.mutants import Edit
+from tests.crash.mutants import Mutation
 from tests.crash.real import cells
 from tests.crash.real.conftest import site
+from tests.crash.real.environment import Environment
 from tests.crash.real.processes import open_nursery
 from tests.crash.real.services import NAMES
-from tests.crash.real.site import Site
 from tests.crash.real.test_outages import COUNTING
 from tests.crash.soak import COUNTED_SECONDS, SCALE, report_of, soak_in
 from tests.crash.soaking.schedule import KINDS, OUTAGE, Order, schedule_of, sound
 
 __all__ = ["site"]
 
-pytestmark = [pytest.mark.stack, pytest.mark.waits, pytest.mark.timeout(240)]
+pytestmark = [pytest.mark.stack, pytest.mark.io_bound, pytest.mark.timeout(240)]
 
 
 # So that no attempt waits for a slot: in a queue attempts are few, and a count of them lasts longer.
@@ -59,9 +59,9 @@ _DAMAGED = """\
 """
 
 
-def mutant(instead: str) -> list[Edit]:
+def mutant(instead: str) -> list[Mutation]:
     """Return the edit that puts this in front of a job's first step."""
-    return [Edit("photo_worker/activities/assets.py", _STEP, instead + _STEP)]
+    return [Mutation("photo_worker/activities/assets.py", _STEP, instead + _STEP)]
 
 
 # By the code that the jobs get: a reason that no upload here has, a defect, and one that some uploads do have.
@@ -72,24 +72,24 @@ MUTANTS = {
 }
 
 
-async def small_soak(site: Site) -> dict[str, Any]:
+async def small_soak(environment: Environment) -> dict[str, Any]:
     """Run a soak on the run's stack and return its report."""
     chosen = order()
-    running, verdict = await soak_in(site, None, chosen)
+    running, verdict = await soak_in(environment, None, chosen)
     return report_of(chosen, running, verdict, 0.0)
 
 
 @pytest.mark.parametrize("code", MUTANTS)
-async def test_it_is_red_in_the_real_cells(site: Site, code: str) -> None:
-    async with open_nursery(MUTANTS[code]) as nursery:
-        ending = await cells.run_without_faults(replace(site, nursery=nursery), "photo")
+async def test_it_is_red_in_the_real_cells(environment: Environment, code: str) -> None:
+    async with open_nursery(MUTANTS[code]) as forkserver:
+        ending = await cells.run_without_faults(replace(environment, forkserver=forkserver), "photo")
     assert f"[('failed', '{code}')] and not [('succeeded', None)]" in cells.wrong_end("photo", ending)
 
 
 @pytest.mark.parametrize("code", MUTANTS)
-async def test_it_is_red_in_the_soak(site: Site, code: str) -> None:
-    async with open_nursery(MUTANTS[code]) as nursery:
-        found = await small_soak(replace(site, nursery=nursery))
+async def test_it_is_red_in_the_soak(environment: Environment, code: str) -> None:
+    async with open_nursery(MUTANTS[code]) as forkserver:
+        found = await small_soak(replace(environment, forkserver=forkserver))
     assert found["succeeded"] == 0
     assert found["least_share"] > 0.5
     least = round(found["least_share"] * found["uploads"])
@@ -98,18 +98,18 @@ async def test_it_is_red_in_the_soak(site: Site, code: str) -> None:
     assert sum(f"failed with {code}" in text for text in found["violations"]) >= least, found
 
 
-async def test_it_is_green_where_nothing_is_wrong(site: Site) -> None:
-    found = await small_soak(site)
+async def test_it_is_green_where_nothing_is_wrong(environment: Environment) -> None:
+    found = await small_soak(environment)
     assert found["violations"] == []
     assert found["succeeded_share"] >= found["least_share"] > 0.5
 
 
 @pytest.mark.parametrize("kind", KINDS)
-async def test_a_product_that_counts_attempts_is_red_in_the_soak(site: Site, kind: str) -> None:
+async def test_a_product_that_counts_attempts_is_red_in_the_soak(environment: Environment, kind: str) -> None:
     """None of its jobs that meet the outage outlasts it."""
-    async with open_nursery(COUNTING) as nursery:
+    async with open_nursery(COUNTING) as forkserver:
         chosen = order_with_an_outage(kind)
-        place = replace(site, nursery=nursery)
+        place = replace(environment, forkserver=forkserver)
         running, verdict = await soak_in(place, None, chosen, kind, _SLOTS, LONG_OUTAGE_SECONDS)
     found = report_of(chosen, running, verdict, 0.0)
     assert found[f"outages_{kind.replace('-', '_')}"] == 1

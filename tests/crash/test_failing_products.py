@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.crash.mutants import Edit, Mutants
+from tests.crash.mutants import Mutants, Mutation
 from tests.crash.report import FOLDER_VARIABLE
 
 _WORKFLOW = "photo_worker/workflows/image.py"
@@ -19,32 +19,32 @@ _OCR = "photo_worker/activities/ocr.py"
 _VERIFY = "photo_worker/activities/assets.py"
 
 # An error for which no code stands: the workflow gives up after its attempts.
-_UNEXPECTED = Edit(
+_UNEXPECTED = Mutation(
     _PERSIST,
     "        with heartbeating(also_cancelled=True):\n",
     '        raise RuntimeError("always")\n        with heartbeating():\n',
 )
 # A fault of the program with a code of its own, which is not tried again.
-_FINAL = Edit(
+_FINAL = Mutation(
     _OCR,
     "        info = activity.info()\n        job_id = parse",
     "        from photo_worker.errors import StepFailed\n\n        raise StepFailed(step='ocr', reason='always')\n"
     "        info = activity.info()\n        job_id = parse",
 )
 # What only a document may have.
-_DAMAGED = Edit(
+_DAMAGED = Mutation(
     _VERIFY,
     "        content_type = check_content(",
     "        from photo_worker.errors import UnreadableDocument\n\n"
     "        raise UnreadableDocument(name=request.key, reason='always')\n        content_type = check_content(",
 )
-_CANCELS = Edit(
+_CANCELS = Mutation(
     _WORKFLOW,
     "            return await self._process(request)\n",
     "            raise asyncio.CancelledError\n            return await self._process(request)\n",
 )
 # Attempts are counted, and an outage is what ends a job.
-_IMPATIENT = Edit(_WORKFLOW, "        maximum_attempts=0,\n", "        maximum_attempts=5,\n")
+_IMPATIENT = Mutation(_WORKFLOW, "        maximum_attempts=0,\n", "        maximum_attempts=5,\n")
 
 _PRODUCTS = {
     "unexpected": _UNEXPECTED,

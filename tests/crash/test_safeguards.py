@@ -9,7 +9,7 @@ from collections.abc import Iterator
 import pytest
 
 from tests.conftest import STACK_VARIABLES
-from tests.crash.mutants import ROOT, Edit, Mutants, Outcome, SourceMovedError, changed_sources
+from tests.crash.mutants import ROOT, Mutants, Mutation, Outcome, SourceMovedError, changed_sources
 from tests.crash.report import RED, SURVIVED, UNTESTED, SafeguardOutcome, record_safeguard
 from tests.crash.safeguard import Safeguard
 from tests.crash.safeguards import SAFEGUARDS
@@ -102,7 +102,7 @@ def _judged(safeguard: Safeguard, outcome: Outcome, seconds: float, test: str) -
     )
 
 
-def _line(edit: Edit) -> str:
+def _line(edit: Mutation) -> str:
     before = (ROOT / edit.file).read_text(encoding="utf-8").partition(edit.text)[0]
     return f"{edit.file}:{before.count(chr(10)) + 1}"
 
@@ -110,7 +110,9 @@ def _line(edit: Edit) -> str:
 class TestTheMechanism:
     """The proof of the proof: it is red for the test's own failure and for nothing else."""
 
-    HARMLESS = Edit("photo_worker/activities/ocr.py", "self._kept(key, document)", "self._kept(key, document) or None")
+    HARMLESS = Mutation(
+        "photo_worker/activities/ocr.py", "self._kept(key, document)", "self._kept(key, document) or None"
+    )
     TEST = "tests/unit/test_activities.py::TestOcr::test_a_later_attempt_takes_the_answer_that_is_there"
     IN_A_JOB = "tests/crash/test_jobs_end.py::test_a_job_whose_worker_dies_while_it_reads_lasts_half_a_minute_longer"
     IN_THE_SANDBOX = "tests/replay/test_histories.py::test_the_bare_replayer_accepts_it[object-missing]"
@@ -121,7 +123,7 @@ class TestTheMechanism:
         assert not outcome.red
 
     def test_a_module_that_cannot_be_imported_is_not_red(self, mutants: Mutants) -> None:
-        broken = Edit(self.HARMLESS.file, "from __future__ import annotations\n", "import no_such_module\n")
+        broken = Mutation(self.HARMLESS.file, "from __future__ import annotations\n", "import no_such_module\n")
         outcome = mutants.run([broken], [self.TEST])
         assert not outcome.red
         assert not outcome.green
@@ -138,27 +140,29 @@ class TestTheMechanism:
     def test_a_module_whose_functions_cannot_run_is_not_red(
         self, mutants: Mutants, text: str, instead: str, kind: str, test: str
     ) -> None:
-        outcome = mutants.run([Edit(self.HARMLESS.file, text, instead)], [test])
+        outcome = mutants.run([Mutation(self.HARMLESS.file, text, instead)], [test])
         assert outcome.failures
         assert f"the mutant itself is broken: {kind}: " in outcome.errors[0]
         assert not outcome.red
         assert not outcome.green
 
     def test_a_workflow_that_cannot_run_is_not_red(self, mutants: Mutants) -> None:
-        broken = Edit("photo_worker/workflows/image.py", "await _await_ignoring_cancellation(", "await _to_the_and(")
+        broken = Mutation(
+            "photo_worker/workflows/image.py", "await _await_ignoring_cancellation(", "await _to_the_and("
+        )
         outcome = mutants.run([broken], [self.IN_THE_SANDBOX])
         assert outcome.failures
         assert "the mutant itself is broken: NameError: " in outcome.errors[0]
         assert not outcome.red
 
     def test_an_error_of_something_that_the_module_calls_may_be_the_harm(self, mutants: Mutants) -> None:
-        harm = Edit(self.HARMLESS.file, "media_type(found.content_type)", "media_type(None)")
+        harm = Mutation(self.HARMLESS.file, "media_type(found.content_type)", "media_type(None)")
         outcome = mutants.run([harm], [self.TEST])
         assert "AttributeError" in outcome.failures[0]
         assert outcome.red, outcome.errors
 
     def test_a_process_that_ends_is_not_red(self, mutants: Mutants) -> None:
-        ends = Edit(self.HARMLESS.file, "from __future__ import annotations\n", "import os\n\nos._exit(1)\n")
+        ends = Mutation(self.HARMLESS.file, "from __future__ import annotations\n", "import os\n\nos._exit(1)\n")
         outcome = mutants.run([ends], [self.TEST])
         assert not outcome.red
         assert not outcome.green
@@ -175,14 +179,14 @@ class TestTheMechanism:
         assert not outcome.green
 
     def test_a_test_that_never_sees_the_module_is_not_green(self, mutants: Mutants) -> None:
-        unseen = Edit("photo_worker/replay/view.py", "from __future__ import annotations\n", "import not_here\n")
+        unseen = Mutation("photo_worker/replay/view.py", "from __future__ import annotations\n", "import not_here\n")
         outcome = mutants.run([unseen], ["tests/unit/test_media.py"])
         assert "never import photo_worker/replay/view.py" in outcome.errors[0]
 
     def test_a_text_that_is_gone_is_told(self) -> None:
         with pytest.raises(SourceMovedError, match="0 times instead of once"):
-            changed_sources([Edit(self.HARMLESS.file, "if there.never.was:", "")])
+            changed_sources([Mutation(self.HARMLESS.file, "if there.never.was:", "")])
 
     def test_a_text_that_is_there_twice_is_told(self) -> None:
         with pytest.raises(SourceMovedError, match="times instead of once"):
-            changed_sources([Edit(self.HARMLESS.file, "import", "")])
+            changed_sources([Mutation(self.HARMLESS.file, "import", "")])

@@ -27,7 +27,7 @@ ORDER = Order(uploads=310, seconds=63.0, seed=48, kills=20, restarts=1, workers=
 
 
 @pytest.mark.stack
-@pytest.mark.waits
+@pytest.mark.io_bound
 @pytest.mark.timeout(600)
 def test_everything_dies_and_nothing_is_lost_or_doubled() -> None:
     written = report.folder().parent / "soak.json"

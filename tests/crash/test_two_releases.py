@@ -18,7 +18,7 @@ import pytest
 
 from photo_worker.workflows.image import ImageProcessingWorkflow
 from tests.crash.invariants import Watch, outcome
-from tests.crash.mutants import ROOT, Edit, changed_sources
+from tests.crash.mutants import ROOT, Mutation, changed_sources
 from tests.crash.pipelines import ONE, Pipeline, named, photo
 from tests.crash.report import SAME, VIOLATED, Cell, record
 from tests.crash.simulation.commands import Console
@@ -28,7 +28,7 @@ from tests.crash.test_enumeration import judge
 from tests.crash.violation import Violation
 
 _FILE = "photo_worker/workflows/image.py"
-_BEFORE = Edit(_FILE, "        if workflow.patched(LIFETIME):\n", "        if False:\n")
+_BEFORE = Mutation(_FILE, "        if workflow.patched(LIFETIME):\n", "        if False:\n")
 _PIPELINES = ("photo", "no-photo", "phone", "throttled", "failed-job", "replaced", "cancelled")
 # More workflow tasks than any of these has: the switch happens at each of them, and at last never.
 _MOST_TASKS = 9

@@ -21,7 +21,7 @@ import pytest
 from photo_worker.devkit.local_stack import local_stack
 from tests.support.harness import FIXTURES
 
-pytestmark = [pytest.mark.stack, pytest.mark.waits, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.stack, pytest.mark.io_bound, pytest.mark.timeout(300)]
 
 ROOT = FIXTURES.parent
 INDEX = {Path(entry["file"]).name: entry for entry in json.loads((FIXTURES / "index.json").read_text())["fixtures"]}

@@ -256,7 +256,7 @@ async def test_a_job_without_its_workflow_is_started_again(site: Site) -> None:
     assert codes(await site.check()) == []
 
 
-@pytest.mark.waits
+@pytest.mark.io_bound
 @pytest.mark.parametrize("status", ["queued", "running"])
 async def test_a_job_whose_run_temporal_has_deleted_is_told_of_and_started_again_under_its_id(
     site: Site, status: str
@@ -393,7 +393,7 @@ async def test_tasks_that_no_worker_takes(harness: Harness) -> None:
     assert steps == []
 
 
-@pytest.mark.waits
+@pytest.mark.io_bound
 async def test_jobs_that_run_meanwhile_are_no_findings(harness: Harness) -> None:
     """Check again and again while jobs are submitted, processed, cancelled and erased."""
     site = Site(harness)

@@ -98,7 +98,7 @@ def held_at(point: CrashPoint, phase: Phase) -> Iterator[tuple[threading.Event, 
             released.set()
 
 
-@pytest.mark.waits
+@pytest.mark.io_bound
 async def test_nothing_is_left_of_jobs_that_have_ended(harness: Harness, s3_client: S3Client, tmp_path: Path) -> None:
     """One finished in a bucket that keeps versions, one failed, and two with the same photo."""
     s3_client.put_bucket_versioning(Bucket=harness.settings.s3_bucket, VersioningConfiguration={"Status": "Enabled"})
@@ -207,7 +207,7 @@ def _submit(variables: dict[str, str], job_id: UUID) -> None:
     asyncio.run(submit())
 
 
-@pytest.mark.waits
+@pytest.mark.io_bound
 async def test_a_workflow_that_starts_after_the_mark_ends_with_it_and_writes_nothing(
     harness: Harness, s3_client: S3Client
 ) -> None:

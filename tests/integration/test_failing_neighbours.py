@@ -23,7 +23,7 @@ from tests.support.harness import FIXTURES, Harness, waiting_for
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
 
-pytestmark = [pytest.mark.stack, pytest.mark.waits]
+pytestmark = [pytest.mark.stack, pytest.mark.io_bound]
 
 PHOTO = FIXTURES / "photos" / "clean-print.png"
 NEIGHBOURS = 20

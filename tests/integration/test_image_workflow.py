@@ -359,7 +359,7 @@ async def reset(harness: Harness, job_id: UUID) -> None:
     )
 
 
-@pytest.mark.waits
+@pytest.mark.io_bound
 class TestOutages:
     """A service that goes away, by a forwarder that is cut; the worker goes on in every case."""
 

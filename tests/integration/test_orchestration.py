@@ -121,7 +121,7 @@ async def test_any_task_queue_can_be_asked_for(client: Client, name: str) -> Non
     await eventually(listed)
 
 
-@pytest.mark.waits
+@pytest.mark.io_bound
 async def test_the_queue_tells_what_waits_and_whether_a_worker_asks(harness: Harness) -> None:
     orchestrator = TemporalOrchestrator(harness.client, harness.settings.temporal_task_queue)
     empty = await orchestrator.queue_state()
@@ -162,7 +162,7 @@ async def test_an_erased_running_job_is_gone_at_once(orchestrator: TemporalOrche
     assert await orchestrator.erase(job_id) is False
 
 
-@pytest.mark.waits
+@pytest.mark.io_bound
 async def test_every_run_of_an_erased_job_is_deleted(orchestrator: TemporalOrchestrator, client: Client) -> None:
     """A second run under the same id is what an operator's start by hand leaves."""
     job_id = await start(orchestrator)
@@ -190,7 +190,7 @@ async def test_erasing_what_temporal_does_not_know_is_no_error(orchestrator: Tem
     assert await orchestrator.erase(uuid4()) is False
 
 
-@pytest.mark.waits
+@pytest.mark.io_bound
 async def test_a_deletion_that_does_not_end_is_told_and_can_be_asked_for_again(
     client: Client, task_queue: str, orchestrator: TemporalOrchestrator
 ) -> None:

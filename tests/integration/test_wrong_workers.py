@@ -41,7 +41,7 @@ from tests.support.workers import running
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
 
-pytestmark = [pytest.mark.stack, pytest.mark.waits]
+pytestmark = [pytest.mark.stack, pytest.mark.io_bound]
 
 
 def a_photo() -> Source:

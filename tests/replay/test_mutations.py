@@ -17,7 +17,7 @@ from photo_worker.replay.findings import Finding
 from photo_worker.replay.preflight import inspect, unknown_type
 from photo_worker.replay.replay_pool import CodeUnderTest, ReplayPool, ReplayTask
 from tests.replay.planted.broken import GOOD, good
-from tests.replay.planted.plants import PLANTS
+from tests.replay.planted.mutations import PLANTS
 from tests.replay.planted.variants import lay_out
 
 LIMIT_SECONDS = 10.0

@@ -8,7 +8,7 @@ import pytest
 
 from photo_worker.replay.gate import CheckedHistory, GateOptions, GateReport, check
 from photo_worker.replay.replay_pool import CodeUnderTest
-from tests.replay.planted.plants import HARMLESS, PLANTS, Plant, Shown
+from tests.replay.planted.mutations import HARMLESS, PLANTS, CodeMutation, Shown
 from tests.replay.planted.variants import lay_out
 
 FOLDER = Path(__file__).parent / "planted"
@@ -34,18 +34,18 @@ def report(tmp_path_factory: pytest.TempPathFactory) -> tuple[GateReport, dict[s
     return check(GateOptions((folder / "histories",), code, coverage=False, provenance=False)), files
 
 
-def of(report: tuple[GateReport, dict[str, Path]], plant: Plant) -> CheckedHistory:
+def of(report: tuple[GateReport, dict[str, Path]], plant: CodeMutation) -> CheckedHistory:
     found, files = report
     (checked,) = [each for each in found.checked if each.path == files[plant.name]]
     return checked
 
 
-def named(plants: list[Plant]) -> list[object]:
+def named(plants: list[CodeMutation]) -> list[object]:
     return [pytest.param(plant, id=plant.name.replace(" ", "-")) for plant in plants]
 
 
 @pytest.mark.parametrize("plant", named(PLANTS))
-def test_caught_and_named(report: tuple[GateReport, dict[str, Path]], plant: Plant) -> None:
+def test_caught_and_named(report: tuple[GateReport, dict[str, Path]], plant: CodeMutation) -> None:
     checked = of(report, plant)
     assert checked.state == "failed"
     assert {finding.kind for finding in checked.findings} == {plant.kind}
@@ -58,14 +58,14 @@ def test_caught_and_named(report: tuple[GateReport, dict[str, Path]], plant: Pla
 
 
 @pytest.mark.parametrize("plant", named(LOCATED))
-def test_the_line_that_asks_for_it_is_named(report: tuple[GateReport, dict[str, Path]], plant: Plant) -> None:
+def test_the_line_that_asks_for_it_is_named(report: tuple[GateReport, dict[str, Path]], plant: CodeMutation) -> None:
     checked = of(report, plant)
     module = checked.path.stem
     assert any(f"{module}.py:" in (finding.source or "") for finding in checked.findings), checked.findings
 
 
 @pytest.mark.parametrize("plant", named(HARMLESS))
-def test_a_right_change_stays_green(report: tuple[GateReport, dict[str, Path]], plant: Plant) -> None:
+def test_a_right_change_stays_green(report: tuple[GateReport, dict[str, Path]], plant: CodeMutation) -> None:
     checked = of(report, plant)
     assert (checked.state, checked.findings) == ("ok", ())
 

@@ -31,7 +31,7 @@ from photo_worker.replay.target_names import PRODUCT_CONVERTER
 from photo_worker.replay_errors import HistoryUnscrubbable, ReplayNothingFound, ReplayQueryRefused
 from photo_worker.sources import Source
 from photo_worker.temporal_errors import TemporalUnavailable
-from tests.replay.planted.sealed import Letter, data_converter
+from tests.replay.planted.encrypted import Letter, data_converter
 from tests.support.harness import FIXTURES, Harness, eventually
 from tests.support.proxy import proxy_to
 from tests.support.workers import running
@@ -405,10 +405,10 @@ async def test_encrypted_payloads_are_read_with_the_converter_that_is_named(serv
     assert "binary/sealed" in str(base64.b64decode(first_payload(run.path)["metadata"]["encoding"]))
 
     def findings(workflows: str, converter: str) -> list[str]:
-        code = CodeUnderTest(f"tests.replay.planted.sealed:{workflows}", converter, (str(FIXTURES.parent),))
+        code = CodeUnderTest(f"tests.replay.planted.encrypted:{workflows}", converter, (str(FIXTURES.parent),))
         return [finding.code for finding in check(GateOptions((run.path,), code, static=False)).findings]
 
-    named = "tests.replay.planted.sealed:data_converter"
+    named = "tests.replay.planted.encrypted:data_converter"
     assert await asyncio.to_thread(findings, "Letter", named) == []
     assert await asyncio.to_thread(findings, "OtherLetter", named) == ["drift_result"]
     assert await asyncio.to_thread(findings, "Letter", PRODUCT_CONVERTER) != []

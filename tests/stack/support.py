@@ -22,7 +22,7 @@ from photo_worker.devkit.plan import ServicePlan
 from photo_worker.devkit.readiness import NotReady, ResetFailed
 from photo_worker.devkit.stack import Stack
 from photo_worker.devkit.state import Processes, StackRecord
-from tests.integration.devkit.toys import Toy
+from tests.integration.devkit.fake_services import FakeService
 
 ROOT = Path(__file__).parents[2]
 BEGUN = "begun"
@@ -51,7 +51,7 @@ while True:
 
 
 @dataclass(frozen=True)
-class Ledger(Toy):
+class Ledger(FakeService):
     """A service that keeps lines; one that ``discards`` is started anew by a reset, as Temporal is."""
 
     def plan(self, record: StackRecord, paths: StackPaths) -> ServicePlan:

@@ -23,7 +23,7 @@ import pytest
 
 from photo_worker.devkit import snapshots
 from photo_worker.devkit.layout import StackPaths, delete_tree, exclusive
-from tests.integration.devkit.toys import processes_of, wait_until
+from tests.integration.devkit.fake_services import processes_of, wait_until
 from tests.stack.support import LedgerStack, begun, command, lines, put, record_of
 
 ROUNDS = int(os.environ.get("PHOTO_WORKER_STACK_SWEEP", "0"))

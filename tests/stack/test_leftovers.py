@@ -25,7 +25,7 @@ from photo_worker.devkit.services import SERVICES
 from photo_worker.devkit.stack import Stack
 from photo_worker.devkit.state import Processes, StackRecord
 from photo_worker.stack_errors import DataMismatch, DataUnwritable, DiskFull, PortTaken, ServiceFailed, StackNotReady
-from tests.integration.devkit.toys import Toy, has_ended, processes_of, wait_until
+from tests.integration.devkit.fake_services import FakeService, has_ended, processes_of, wait_until
 from tests.stack.support import RED, Ledger, LedgerStack, begun, command, lines, pids_of, put, record_of
 
 KEPT = [["kept"], ["kept"]]
@@ -242,7 +242,7 @@ def test_each_port_that_is_taken_is_named_and_nothing_is_started_or_moved(
     assert list(stack.paths.data.iterdir()) == []
 
 
-class Impostor(Toy):
+class Impostor(FakeService):
     """A service that somebody is quicker than: its port is taken after it was found free."""
 
     held: socket.socket | None = None
@@ -266,7 +266,7 @@ def test_a_port_that_is_taken_between_the_check_and_the_start_is_named(tmp_path:
         Impostor.held.close()
         stack.down()
     assert processes_of(stack.paths.root) == []
-    assert Stack(tmp_path, "dev", services=[Toy()]).up().status.running
+    assert Stack(tmp_path, "dev", services=[FakeService()]).up().status.running
     stack.delete()
 
 

@@ -23,11 +23,11 @@ from photo_worker.devkit import disk, ports, postgres, services
 from photo_worker.devkit.stack import Stack
 from photo_worker.integrity.binding import MARKER_KEY
 from photo_worker.stack_errors import ServiceFailed, StackNotReady
-from tests.integration.devkit.toys import processes_of, wait_until
+from tests.integration.devkit.fake_services import processes_of, wait_until
 from tests.stack.support import pids_of
 from tests.support import workflows
 
-pytestmark = [pytest.mark.stack, pytest.mark.waits, pytest.mark.timeout(240)]
+pytestmark = [pytest.mark.stack, pytest.mark.io_bound, pytest.mark.timeout(240)]
 
 ROOT = Path(__file__).parents[2]
 SERVICES = ("temporal", "postgres", "aws", "textract")

@@ -14,7 +14,7 @@ import pytest
 from photo_worker.devkit import snapshots
 from photo_worker.devkit.layout import exclusive, is_locked
 from photo_worker.stack_errors import StackBusy
-from tests.integration.devkit.toys import processes_of, wait_until
+from tests.integration.devkit.fake_services import processes_of, wait_until
 from tests.stack.support import LedgerStack, begun, command, lines, put
 
 UP, DOWN, RESET, SAVE = ["up"], ["down"], ["reset", "--yes"], ["snapshot", "save", "made"]

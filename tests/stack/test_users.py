@@ -12,8 +12,8 @@ import pytest
 
 from photo_worker.devkit.layout import delete_tree
 from photo_worker.stack_errors import StackNotOwned
+from tests.integration.devkit.fake_services import processes_of
 from tests.integration.devkit.test_stack import NOBODY, cli_as_nobody
-from tests.integration.devkit.toys import processes_of
 from tests.stack.support import LedgerStack, pids_of
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="only root can be two users")

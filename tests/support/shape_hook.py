@@ -5,12 +5,12 @@ from __future__ import annotations
 import pytest
 from botocore import handlers
 
-from tests.support.shape import judge
+from tests.support.response_schema import validate
 
 # Before anything imports them: its checks are plain assertions in modules that are no tests.
 pytest.register_assert_rewrite("tests.conformance")
 
-_HANDLER = ("after-call.textract", judge)
+_HANDLER = ("after-call.textract", validate)
 
 
 def pytest_configure(config: pytest.Config) -> None:

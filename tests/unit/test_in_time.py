@@ -42,7 +42,7 @@ timeout = 0.3
 """
 
 
-@pytest.mark.once
+@pytest.mark.single_python
 def test_a_test_that_hangs_leaves_its_blocks(tmp_path: Path) -> None:
     (tmp_path / "test_hangs.py").write_text(HANGS, encoding="utf-8")
     (tmp_path / "pytest.ini").write_text(SETTINGS, encoding="utf-8")

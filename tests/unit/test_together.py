@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.together import group_of
+from tests.support.xdist_scheduler import group_of
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -53,7 +53,16 @@ def test_one_test_process_has_all_of_a_group(tmp_path: Path) -> None:
     for name in ("test_one.py", "test_other.py"):
         (tmp_path / name).write_text(_FILE, encoding="utf-8")
     notes = tmp_path / "notes"
-    options = ["--numprocesses", "3", "--dist", "loadgroup", "-p", "tests.support.together", "-p", "no:cacheprovider"]
+    options = [
+        "--numprocesses",
+        "3",
+        "--dist",
+        "loadgroup",
+        "-p",
+        "tests.support.xdist_scheduler",
+        "-p",
+        "no:cacheprovider",
+    ]
     done = subprocess.run(
         [sys.executable, "-m", "pytest", "-q", *options, "--rootdir", str(tmp_path), str(tmp_path)],
         env={**os.environ, "NOTES": str(notes), "PYTHONPATH": str(ROOT)},

@@ -17,10 +17,10 @@ from photo_worker.crash_points import CrashPoint, Phase
 from photo_worker.errors import DatabaseUnavailable, UnreadableDocument
 from tests.crash.real import documents
 from tests.crash.real.arming import KILL, STOP, Arm
+from tests.crash.real.environment import Environment, World
 from tests.crash.real.facts import Facts, course_of, gather
-from tests.crash.real.laws import broken_rules, leaks, too_many_attempts, unreplayable, wrong_charges
+from tests.crash.real.invariants_of_facts import broken_rules, leaks, too_many_attempts, unreplayable, wrong_charges
 from tests.crash.real.processes import Child
-from tests.crash.real.site import Site, World
 from tests.crash.violation import Violation
 
 # What an ordinary run takes, many times over: the machine may be busy.
@@ -112,10 +112,10 @@ def cases_of(point: str) -> list[Case]:
     return [Case(pipeline, point, phase.value, mode) for phase in Phase for mode in (KILL, STOP)]
 
 
-def document_of(site: Site, pipeline: str) -> Path:
+def document_of(environment: Environment, pipeline: str) -> Path:
     """Return the file that a pipeline's jobs are about."""
     converted = pipeline in {"phone", "erase"}
-    path = site.folder / f"{pipeline}.{'webp' if converted else 'png'}"
+    path = environment.folder / f"{pipeline}.{'webp' if converted else 'png'}"
     make = documents.webp_of if converted else documents.damaged if pipeline == "damaged" else documents.png_of
     body = make(TEXT)
     if not path.exists():
@@ -123,13 +123,13 @@ def document_of(site: Site, pipeline: str) -> Path:
     return path
 
 
-async def run_without_faults(site: Site, pipeline: str) -> Ending:
+async def run_without_faults(environment: Environment, pipeline: str) -> Ending:
     """Run a pipeline once, undisturbed."""
     started = time.monotonic()
-    async with site.world(f"{pipeline}-faultless") as world:
+    async with environment.world(f"{pipeline}-faultless") as world:
         job_id = uuid4()
         worker = await world.worker()
-        await world.submit(document_of(site, pipeline), job_id)
+        await world.submit(document_of(environment, pipeline), job_id)
         await world.ended(job_id, _PATIENCE_SECONDS)
         await worker.drain()
         if pipeline == "erase":
@@ -137,11 +137,11 @@ async def run_without_faults(site: Site, pipeline: str) -> Ending:
         return replace(await ending_of(world, job_id), seconds=time.monotonic() - started)
 
 
-async def run(site: Site, case: Case) -> Ending:
+async def run(environment: Environment, case: Case) -> Ending:
     """Run a case to its end, in a world of its own. Raises ``TimeoutError`` where its job does not end."""
     started = time.monotonic()
     job_id = uuid4()
-    async with site.world(case.name) as world:
+    async with environment.world(case.name) as world:
         steps = _command_case if case.pipeline in {"submit", "erase"} else _worker_case
         reached = await steps(world, case, job_id)
         ending = await ending_of(world, job_id)
@@ -181,7 +181,7 @@ def difference(ending: Ending, faultless: Ending) -> str:
 
 
 async def _worker_case(world: World, case: Case, job_id: UUID) -> bool:
-    document = document_of(world.site, case.pipeline)
+    document = document_of(world.environment, case.pipeline)
     if case.phase == ACKNOWLEDGED:
         first = await world.worker()
         await world.submit(document, job_id)
@@ -206,7 +206,7 @@ async def _command_case(world: World, case: Case, job_id: UUID) -> bool:
     worker = await world.worker()
     arguments = _command_of(world, case.pipeline, job_id)
     if case.pipeline == "erase":
-        await world.submit(document_of(world.site, case.pipeline), job_id)
+        await world.submit(document_of(world.environment, case.pipeline), job_id)
         await world.ended(job_id, _PATIENCE_SECONDS)
     arm = _arm(world, case)
     first = await world.command(*arguments, arm=arm)
@@ -236,7 +236,7 @@ def _command_of(world: World, pipeline: str, job_id: UUID) -> tuple[str, ...]:
     common = ("--env-file", "/dev/null")
     if pipeline == "erase":
         return (*common, "erase", "--yes", str(job_id))
-    return (*common, "submit", "--job-id", str(job_id), str(document_of(world.site, pipeline)))
+    return (*common, "submit", "--job-id", str(job_id), str(document_of(world.environment, pipeline)))
 
 
 async def _ends(command: Child, expected: int, word: str = "") -> None:
@@ -262,7 +262,7 @@ def _arm(world: World, case: Case) -> Arm:
 
 
 async def _is_acknowledged(world: World, answer: str, job_id: UUID) -> bool:
-    history = await world.site.history(str(job_id))
+    history = await world.environment.history(str(job_id))
     if history is None:
         return False
     events = [event.event_type for event in history.events]

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.crash.real.environment import Environment, open_environment
 from tests.crash.real.processes import open_nursery
-from tests.crash.real.site import Site, open_site
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -25,7 +25,10 @@ def chosen_cell(request: pytest.FixtureRequest) -> str | None:
 
 
 @pytest.fixture
-async def site(stack_env: dict[str, str], template_database: str, tmp_path: Path) -> AsyncIterator[Site]:
+async def site(stack_env: dict[str, str], template_database: str, tmp_path: Path) -> AsyncIterator[Environment]:
     """The shared stack as the place of worlds, with a nursery."""
-    async with open_nursery() as nursery, open_site(stack_env, template_database, nursery, tmp_path) as made:
+    async with (
+        open_nursery() as forkserver,
+        open_environment(stack_env, template_database, forkserver, tmp_path) as made,
+    ):
         yield made

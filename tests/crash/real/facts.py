@@ -18,7 +18,7 @@ from temporalio.client import WorkflowHistory
 
 from photo_worker.integrity.binding import MARKER_KEY
 from photo_worker.ports import JobRecord, ObjectStore
-from tests.crash.real.site import World
+from tests.crash.real.environment import World
 
 _AT_ONCE = 8
 _OBJECT_LIMIT_BYTES = 1 << 24
@@ -89,13 +89,13 @@ async def gather(world: World, job_ids: list[UUID]) -> Facts:
     rows, objects, charges = await asyncio.gather(
         asyncio.to_thread(lambda: tuple(world.repository.all())),
         asyncio.to_thread(objects_of, world.store, world.bucket),
-        asyncio.to_thread(charges_of, world.site.stack),
+        asyncio.to_thread(charges_of, world.environment.stack),
     )
     gate = asyncio.Semaphore(_AT_ONCE)
 
     async def history_of(job_id: UUID) -> WorkflowHistory | None:
         async with gate:
-            return await world.site.history(str(job_id))
+            return await world.environment.history(str(job_id))
 
     histories = await asyncio.gather(*map(history_of, job_ids))
     courses = {found.workflow_id: course_of(found) for found in histories if found is not None}

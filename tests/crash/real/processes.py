@@ -18,8 +18,8 @@ from typing import Any
 import psutil
 
 from photo_worker.devkit.plan import ServicePlan
-from tests.crash.mutants import Edit
-from tests.crash.real.nursery import EDITS_VARIABLE
+from tests.crash.mutants import Mutation
+from tests.crash.real.forkserver import EDITS_VARIABLE
 
 ROOT = Path(__file__).resolve().parents[3]
 
@@ -33,7 +33,7 @@ _START_SECONDS = 60.0
 class Child:
     """One process of the nursery; ``status`` is its exit code, negative for a signal."""
 
-    nursery: Nursery = field(repr=False)
+    forkserver: Nursery = field(repr=False)
     pid: int
     log: Path
     ended: asyncio.Event = field(default_factory=asyncio.Event, repr=False)
@@ -46,7 +46,7 @@ class Child:
 
     def signal(self, number: int) -> None:
         """Send a signal; one that has ended gets none."""
-        self.nursery.send({"signal": number, "pid": self.pid})
+        self.forkserver.send({"signal": number, "pid": self.pid})
 
     async def end(self, seconds: float = 30.0) -> int:
         """Wait until it has ended; return its status."""
@@ -153,13 +153,13 @@ class Nursery:
 
 
 @asynccontextmanager
-async def open_nursery(edits: Sequence[Edit] = ()) -> AsyncIterator[Nursery]:
+async def open_nursery(edits: Sequence[Mutation] = ()) -> AsyncIterator[Nursery]:
     """Return a nursery that ends with the block, children and all; ``edits`` make its product another one."""
     changed = {EDITS_VARIABLE: json.dumps([asdict(edit) for edit in edits])} if edits else {}
     process = await asyncio.create_subprocess_exec(
         sys.executable,
         "-m",
-        "tests.crash.real.nursery",
+        "tests.crash.real.forkserver",
         stdin=asyncio.subprocess.PIPE,
         stdout=asyncio.subprocess.PIPE,
         cwd=ROOT,
@@ -167,12 +167,12 @@ async def open_nursery(edits: Sequence[Edit] = ()) -> AsyncIterator[Nursery]:
         # A terminal's Ctrl-C is for the test, which ends the nursery.
         start_new_session=True,
     )
-    nursery = Nursery(process)
+    forkserver = Nursery(process)
     try:
-        await nursery.ready()
-        yield nursery
+        await forkserver.ready()
+        yield forkserver
     finally:
-        await nursery.close()
+        await forkserver.close()
 
 
 def variables_for(stack: Mapping[str, str], **own: str) -> dict[str, str]:

@@ -27,13 +27,13 @@ class Services:
     that was restarted is a child of the nursery and ends with it.
     """
 
-    def __init__(self, stack: Stack, nursery: Nursery) -> None:
+    def __init__(self, stack: Stack, forkserver: Nursery) -> None:
         record = StackRecord.load(stack.paths)
         if record is None:
             raise RuntimeError(f"the stack {stack.name} does not run")
         self._record = record
         self._stack = stack
-        self._nursery = nursery
+        self._forkserver = forkserver
         self._services = {service.name: service for service in SERVICES}
         self._restarted: dict[str, Child] = {}
 
@@ -67,11 +67,11 @@ class Services:
 
     async def _start(self, service: Service, began: float) -> None:
         plan = await asyncio.to_thread(service.plan, self._record, self._stack.paths)
-        child = await self._nursery.program(plan)
+        child = await self._forkserver.program(plan)
         while not await asyncio.to_thread(service.is_alive, self._record):
             if not child.alive:
                 # Postgres' processes outlive their first one for a moment, and keep the data.
-                child = await self._nursery.program(plan)
+                child = await self._forkserver.program(plan)
             if time.monotonic() - began > _PATIENCE_SECONDS:
                 raise TimeoutError(f"{service.name} does not answer after it was killed: {child.output()[-2000:]}")
             await asyncio.sleep(0.05)

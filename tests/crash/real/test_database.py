@@ -13,9 +13,9 @@ import pytest
 from tests.crash import report
 from tests.crash.real import cells
 from tests.crash.real.cutting import INSIDE, REPLY_LOST, Cutter, cutter_to
-from tests.crash.real.site import Site, World
+from tests.crash.real.environment import Environment, World
 
-pytestmark = [pytest.mark.stack, pytest.mark.waits, pytest.mark.timeout(240)]
+pytestmark = [pytest.mark.stack, pytest.mark.io_bound, pytest.mark.timeout(240)]
 
 _PATIENCE_SECONDS = 60.0
 _WAITS_FOR_A_ROW = """
@@ -43,17 +43,17 @@ WRITES = (
 CASES = [(write, how) for write in WRITES for how in (INSIDE, REPLY_LOST) if (write.name, how) != ("queue", INSIDE)]
 
 
-async def test_a_write_is_cut_off_in_and_behind_it(site: Site, chosen_cell: str | None) -> None:
+async def test_a_write_is_cut_off_in_and_behind_it(environment: Environment, chosen_cell: str | None) -> None:
     chosen = [(write, how) for write, how in CASES if chosen_cell in {None, name_of(write, how)}]
     if not chosen:
         pytest.skip(f"{chosen_cell} is no cell of this test")
     pipelines = sorted({write.pipeline for write, _ in chosen})
-    endings = await asyncio.gather(*(cells.run_without_faults(site, pipeline) for pipeline in pipelines))
+    endings = await asyncio.gather(*(cells.run_without_faults(environment, pipeline) for pipeline in pipelines))
     faultless = dict(zip(pipelines, endings, strict=True))
     assert not any(cells.wrong_end(pipeline, ending) for pipeline, ending in faultless.items())
 
     async def one(write: Write, how: str) -> str:
-        return await judged(site, write, how, faultless[write.pipeline])
+        return await judged(environment, write, how, faultless[write.pipeline])
 
     problems = [problem for problem in await asyncio.gather(*(one(*case) for case in chosen)) if problem]
     assert not problems, "\n\n".join(problems)
@@ -64,13 +64,13 @@ def name_of(write: Write, how: str) -> str:
     return f"{write.pipeline}-{write.name}-{how.replace(' ', '-')}"
 
 
-async def judged(site: Site, write: Write, how: str, faultless: cells.Ending) -> str:
+async def judged(environment: Environment, write: Write, how: str, faultless: cells.Ending) -> str:
     """Run a cell and report it; return what is wrong with it."""
     name = name_of(write, how)
     command = f"python3 dev.py nox -s crash -- tests/crash/real/test_database.py --real-cell {name}"
     seconds = 0.0
     try:
-        ending = await run(site, write, how)
+        ending = await run(environment, write, how)
     except (TimeoutError, AssertionError) as error:
         problem = f"invariant 2: the job did not end as it should: {error}"
     else:
@@ -94,18 +94,18 @@ async def judged(site: Site, write: Write, how: str, faultless: cells.Ending) ->
     return f"{name}: {problem}\n  again: {command}" if problem else ""
 
 
-async def run(site: Site, write: Write, how: str) -> cells.Ending:
+async def run(environment: Environment, write: Write, how: str) -> cells.Ending:
     """Let one write of one job be cut off, and the job come to its end."""
     job_id = uuid4()
     name = name_of(write, how)
-    async with site.world(name) as world:
+    async with environment.world(name) as world:
         server = urlsplit(world.variables["DATABASE_URL"])
         assert server.hostname
         assert server.port
         async with cutter_to((server.hostname, server.port), write.status, write.nth, how) as (cutter, port):
             credentials, _, _ = server.netloc.rpartition("@")
             through = server._replace(netloc=f"{credentials}@127.0.0.1:{port}").geturl()
-            document = await asyncio.to_thread(cells.document_of, site, write.pipeline)
+            document = await asyncio.to_thread(cells.document_of, environment, write.pipeline)
             if write.pipeline == "submit":
                 worker = await world.worker()
                 submitted = await world.command(

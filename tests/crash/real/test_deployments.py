@@ -13,30 +13,32 @@ import pytest
 from temporalio.api.enums.v1 import EventType
 
 from photo_worker.errors import BucketBoundElsewhere, UnreadableDocument
-from tests.crash.mutants import Edit
+from tests.crash.mutants import Mutation
 from tests.crash.real import cells
 from tests.crash.real.cells import Ending
+from tests.crash.real.environment import Environment, World
 from tests.crash.real.facts import objects_of
 from tests.crash.real.holding import Holds
 from tests.crash.real.outages import POSTGRES, REFUSED, S3, reach_of
 from tests.crash.real.processes import Child, Nursery, open_nursery
-from tests.crash.real.site import Site, World
 from tests.crash.real.test_outages import ENDS, PLACES, SCALE, Job, all_held, ends_of, jobs, problem_of, run
 
-pytestmark = [pytest.mark.stack, pytest.mark.waits, pytest.mark.timeout(240)]
+pytestmark = [pytest.mark.stack, pytest.mark.io_bound, pytest.mark.timeout(240)]
 
 _PATIENCE_SECONDS = 90.0
 
 # The release before jobs had a lifetime.
-BEFORE = [Edit("photo_worker/workflows/image.py", "        if workflow.patched(LIFETIME):\n", "        if False:\n")]
+BEFORE = [
+    Mutation("photo_worker/workflows/image.py", "        if workflow.patched(LIFETIME):\n", "        if False:\n")
+]
 
 
-async def test_wrong_workers_beside_a_right_one_take_nothing(site: Site) -> None:
-    faultless = await run(site, None)
+async def test_wrong_workers_beside_a_right_one_take_nothing(environment: Environment) -> None:
+    faultless = await run(environment, None)
     assert ends_of(faultless) == ENDS
     async with AsyncExitStack() as stack:
-        world = await stack.enter_async_context(site.world("wrong-workers", SCALE, MAX_ACTIVITIES="4"))
-        other = await stack.enter_async_context(site.world("wrong-workers-other", SCALE))
+        world = await stack.enter_async_context(environment.world("wrong-workers", SCALE, MAX_ACTIVITIES="4"))
+        other = await stack.enter_async_context(environment.world("wrong-workers-other", SCALE))
         reach = await stack.enter_async_context(reach_of(world.variables, S3, 0.0))
         own = await stack.enter_async_context(reach_of(world.variables, POSTGRES, 0.0))
         await asyncio.to_thread(reach.begin, REFUSED)
@@ -52,7 +54,7 @@ async def test_wrong_workers_beside_a_right_one_take_nothing(site: Site) -> None
         ]
         await asyncio.gather(*(says(child, "takes no work") for _, child in wrong))
         work = jobs()
-        folder = site.folder / f"wrong-{work[0].id}"
+        folder = environment.folder / f"wrong-{work[0].id}"
         await asyncio.to_thread(folder.mkdir)
         right = await world.worker()
         await submit(world, work, folder)
@@ -67,12 +69,12 @@ async def test_wrong_workers_beside_a_right_one_take_nothing(site: Site) -> None
     assert not problem_of(Ending(ending.facts, ending.violations, ending.bucket), faultless)
 
 
-async def test_another_deployment_touches_nothing_of_the_bucket_s_own(site: Site) -> None:
-    faultless = await run(site, None)
+async def test_another_deployment_touches_nothing_of_the_bucket_s_own(environment: Environment) -> None:
+    faultless = await run(environment, None)
     assert ends_of(faultless) == ENDS
     async with (
-        site.world("first-deployment", SCALE, MAX_ACTIVITIES="12") as world,
-        site.world("second-deployment", SCALE) as second,
+        environment.world("first-deployment", SCALE, MAX_ACTIVITIES="12") as world,
+        environment.world("second-deployment", SCALE) as second,
     ):
         work = jobs()
         holds = await held(world, work)
@@ -101,11 +103,11 @@ async def test_another_deployment_touches_nothing_of_the_bucket_s_own(site: Site
     assert not problem_of(ending, faultless)
 
 
-async def test_a_deploy_that_is_half_done_and_rolled_back_costs_no_job(site: Site) -> None:
+async def test_a_deploy_that_is_half_done_and_rolled_back_costs_no_job(environment: Environment) -> None:
     """Jobs at every step go from the new release to the old one and back. What it cannot go on with, it leaves."""
-    faultless = await run(site, None)
+    faultless = await run(environment, None)
     assert ends_of(faultless) == ENDS
-    async with open_nursery(BEFORE) as before, site.world("rolled-back", SCALE, MAX_ACTIVITIES="12") as world:
+    async with open_nursery(BEFORE) as before, environment.world("rolled-back", SCALE, MAX_ACTIVITIES="12") as world:
         new = jobs()
         holds = await held(world, new)
         holder = world.children[-1]
@@ -126,10 +128,10 @@ async def test_a_deploy_that_is_half_done_and_rolled_back_costs_no_job(site: Sit
     assert not problem_of(ending, faultless)
 
 
-async def test_jobs_of_the_release_before_go_on_under_the_new_one(site: Site) -> None:
-    faultless = await run(site, None)
+async def test_jobs_of_the_release_before_go_on_under_the_new_one(environment: Environment) -> None:
+    faultless = await run(environment, None)
     assert ends_of(faultless) == ENDS
-    async with open_nursery(BEFORE) as before, site.world("deployed", SCALE, MAX_ACTIVITIES="12") as world:
+    async with open_nursery(BEFORE) as before, environment.world("deployed", SCALE, MAX_ACTIVITIES="12") as world:
         work = jobs()
         holds = await held(world, work, before)
         old = world.children[-1]
@@ -143,21 +145,21 @@ async def test_jobs_of_the_release_before_go_on_under_the_new_one(site: Site) ->
     assert not problem_of(ending, faultless)
 
 
-async def worker_of(nursery: Nursery, world: World, **variables: str) -> Child:
+async def worker_of(forkserver: Nursery, world: World, **variables: str) -> Child:
     """Start a worker of another release."""
     log = world.folder / f"{world.name}-{len(world.children)}.log"
-    child = await nursery.spawn("worker", {**world.variables, **variables}, log)
+    child = await forkserver.spawn("worker", {**world.variables, **variables}, log)
     world.children.append(child)
     return child
 
 
-async def held(world: World, work: list[Job], nursery: Nursery | None = None) -> Holds:
+async def held(world: World, work: list[Job], forkserver: Nursery | None = None) -> Holds:
     """Let a worker bring each job but the last to its place; it is the world's last child."""
     folder = world.folder / f"{world.name}-{work[0].id}"
     await asyncio.to_thread(folder.mkdir)
     holds = Holds({job.id: point for job, (_, point) in zip(work, PLACES, strict=False)}, folder)
     variables = holds.as_variables()
-    worker = await (worker_of(nursery, world, **variables) if nursery else world.worker(None, **variables))
+    worker = await (worker_of(forkserver, world, **variables) if forkserver else world.worker(None, **variables))
     await submit(world, work[:-1], folder)
     await all_held(holds, worker)
     return holds
@@ -177,7 +179,7 @@ async def takers(world: World, work: list[Job]) -> set[int]:
     """Return the processes that have taken a step of a job, or looked after its workflow."""
     found: set[int] = set()
     for job in work:
-        history = await world.site.history(str(job.id))
+        history = await world.environment.history(str(job.id))
         assert history is not None
         for event in history.events:
             if event.HasField("activity_task_started_event_attributes"):
@@ -195,7 +197,7 @@ def _process(identity: str) -> int:
 async def cannot_go_on(world: World, work: list[Job]) -> bool:
     """Tell whether a worker has said of some job that its code does not go with the job's history."""
     for job in work:
-        history = await world.site.history(str(job.id))
+        history = await world.environment.history(str(job.id))
         failed = EventType.EVENT_TYPE_WORKFLOW_TASK_FAILED
         if history is not None and any(event.event_type == failed for event in history.events):
             return True

@@ -17,16 +17,16 @@ import pytest
 from photo_worker.crash_points import CrashPoint
 from photo_worker.errors import UnreadableDocument
 from tests.crash import report
-from tests.crash.mutants import Edit
+from tests.crash.mutants import Mutation
 from tests.crash.real import cells, documents
 from tests.crash.real.cells import Ending
+from tests.crash.real.environment import Environment
 from tests.crash.real.holding import Holds
 from tests.crash.real.outages import OUTAGES, TEMPORAL, Outage, reach_of
 from tests.crash.real.processes import Child, open_nursery
 from tests.crash.real.scaled import Scale, longest_count_seconds
-from tests.crash.real.site import Site
 
-pytestmark = [pytest.mark.stack, pytest.mark.waits, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.stack, pytest.mark.io_bound, pytest.mark.timeout(300)]
 
 # Each attempt is short, so that an outage which outlasts all of them is bearable.
 SCALE = Scale(start_to_close=1.0, answer=3.0)
@@ -76,15 +76,17 @@ def jobs() -> list[Job]:
     return [Job(job_id, number, pipeline) for number, (job_id, pipeline) in enumerate(zip(ids, pipelines, strict=True))]
 
 
-async def test_jobs_outlast_a_service_that_is_not_there_for_them(site: Site, chosen_cell: str | None) -> None:
+async def test_jobs_outlast_a_service_that_is_not_there_for_them(
+    environment: Environment, chosen_cell: str | None
+) -> None:
     chosen = [outage for outage in OUTAGES if chosen_cell in {None, outage.name}]
     if not chosen:
         pytest.skip(f"{chosen_cell} is no cell of this test")
-    faultless = await run(site, None)
+    faultless = await run(environment, None)
     assert not faultless.violations
     assert ends_of(faultless) == ENDS
     gate = asyncio.Semaphore(_START_AT_ONCE)
-    problems = await asyncio.gather(*(judged(site, outage, faultless, gate) for outage in chosen))
+    problems = await asyncio.gather(*(judged(environment, outage, faultless, gate) for outage in chosen))
     assert not any(problems), "\n\n".join(filter(None, problems))
 
 
@@ -94,12 +96,12 @@ def ends_of(ending: Ending) -> tuple[tuple[str, str | None], ...]:
     return tuple((row.status, row.error_code) for row in rows)
 
 
-async def judged(site: Site, outage: Outage, faultless: Ending, gate: asyncio.Semaphore) -> str:
+async def judged(environment: Environment, outage: Outage, faultless: Ending, gate: asyncio.Semaphore) -> str:
     """Run a cell and report it; return what is wrong with it."""
     command = f"python3 dev.py nox -s crash -- tests/crash/real/test_outages.py --real-cell {outage.name}"
     seconds = 0.0
     try:
-        ending = await run(site, outage, gate)
+        ending = await run(environment, outage, gate)
     except (TimeoutError, AssertionError) as error:
         problem = f"invariant 2: a job did not end as it should: {error}"
     else:
@@ -129,7 +131,7 @@ def problem_of(ending: Ending, faultless: Ending) -> str:
     return problem or ("" if ending.reached else "no attempt met the outage, so that nothing is known of it")
 
 
-async def run(site: Site, outage: Outage | None, gate: asyncio.Semaphore | None = None) -> Ending:
+async def run(environment: Environment, outage: Outage | None, gate: asyncio.Semaphore | None = None) -> Ending:
     """Let jobs at every step meet an outage, and come to their end when it is over; None runs them undisturbed.
 
     ``gate`` lets through whose worker may start.
@@ -137,11 +139,11 @@ async def run(site: Site, outage: Outage | None, gate: asyncio.Semaphore | None 
     began = time.monotonic()
     work = jobs()
     name = outage.name if outage else "outage-faultless"
-    folder = site.folder / f"{name}-{work[0].id}"
+    folder = environment.folder / f"{name}-{work[0].id}"
     await asyncio.to_thread(folder.mkdir)
     holds = Holds({job.id: point for job, (_, point) in zip(work, PLACES, strict=False)}, folder)
     async with AsyncExitStack() as stack:
-        world = await stack.enter_async_context(site.world(name, SCALE, MAX_ACTIVITIES=str(2 * len(work))))
+        world = await stack.enter_async_context(environment.world(name, SCALE, MAX_ACTIVITIES=str(2 * len(work))))
         reach = None
         if outage is not None:
             reach = await stack.enter_async_context(reach_of(world.variables, outage.service, _LATE_SECONDS))
@@ -181,8 +183,8 @@ async def all_held(holds: Holds, worker: Child) -> None:
 
 # As it was when every attempt counted, and a worker took work whatever it met.
 COUNTING = (
-    Edit("photo_worker/workflows/image.py", "        if workflow.patched(LIFETIME):\n", "        if False:\n"),
-    Edit(
+    Mutation("photo_worker/workflows/image.py", "        if workflow.patched(LIFETIME):\n", "        if False:\n"),
+    Mutation(
         "photo_worker/admission.py",
         "            self._open.clear()\n            await self._recover(found)\n",
         "            await self._recover(found)\n",
@@ -190,10 +192,10 @@ COUNTING = (
 )
 
 
-async def test_where_attempts_are_counted_no_job_outlasts_these(site: Site) -> None:
+async def test_where_attempts_are_counted_no_job_outlasts_these(environment: Environment) -> None:
     """So long is an outage here; otherwise the cells above would be green without what they are there for."""
-    async with open_nursery(COUNTING) as nursery:
-        before = replace(site, nursery=nursery)
+    async with open_nursery(COUNTING) as forkserver:
+        before = replace(environment, forkserver=forkserver)
         faultless = await run(before, None)
         assert not faultless.violations
         assert ends_of(faultless) == ENDS

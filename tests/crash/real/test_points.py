@@ -18,10 +18,10 @@ from tests.crash import report
 from tests.crash.real import cells, test_database
 from tests.crash.real.arming import KILL, STOP
 from tests.crash.real.cells import Case, Ending
+from tests.crash.real.environment import Environment
 from tests.crash.real.outages import OUTAGES
-from tests.crash.real.site import Site
 
-pytestmark = [pytest.mark.stack, pytest.mark.waits, pytest.mark.timeout(240)]
+pytestmark = [pytest.mark.stack, pytest.mark.io_bound, pytest.mark.timeout(240)]
 
 _AT_ONCE = 12
 
@@ -55,34 +55,42 @@ def test_the_cell_that_was_asked_for_is_one(chosen_cell: str | None) -> None:
     assert chosen_cell is None or chosen_cell in known, f"there is no cell {chosen_cell}"
 
 
-async def test_a_worker_is_killed_at_every_point(site: Site, chosen_cell: str | None) -> None:
-    await all_end_as_without(site, cases(ALL_WORKER_POINTS, KILL), chosen_cell)
+async def test_a_worker_is_killed_at_every_point(environment: Environment, chosen_cell: str | None) -> None:
+    await all_end_as_without(environment, cases(ALL_WORKER_POINTS, KILL), chosen_cell)
 
 
-async def test_a_worker_stops_at_every_point_and_goes_on_when_all_is_done(site: Site, chosen_cell: str | None) -> None:
-    await all_end_as_without(site, cases(ALL_WORKER_POINTS, STOP), chosen_cell)
+async def test_a_worker_stops_at_every_point_and_goes_on_when_all_is_done(
+    environment: Environment, chosen_cell: str | None
+) -> None:
+    await all_end_as_without(environment, cases(ALL_WORKER_POINTS, STOP), chosen_cell)
 
 
-async def test_a_worker_is_killed_when_the_server_has_its_answer(site: Site, chosen_cell: str | None) -> None:
-    await all_end_as_without(site, cases(cells.ANSWERS), chosen_cell)
+async def test_a_worker_is_killed_when_the_server_has_its_answer(
+    environment: Environment, chosen_cell: str | None
+) -> None:
+    await all_end_as_without(environment, cases(cells.ANSWERS), chosen_cell)
 
 
-async def test_erasing_is_killed_or_stopped_and_asked_for_again(site: Site, chosen_cell: str | None) -> None:
-    await all_end_as_without(site, cases(cells.ERASE_POINTS), chosen_cell)
+async def test_erasing_is_killed_or_stopped_and_asked_for_again(
+    environment: Environment, chosen_cell: str | None
+) -> None:
+    await all_end_as_without(environment, cases(cells.ERASE_POINTS), chosen_cell)
 
 
-async def test_submitting_is_killed_or_stopped_and_asked_for_again(site: Site, chosen_cell: str | None) -> None:
-    await all_end_as_without(site, cases(cells.CLIENT_POINTS), chosen_cell)
+async def test_submitting_is_killed_or_stopped_and_asked_for_again(
+    environment: Environment, chosen_cell: str | None
+) -> None:
+    await all_end_as_without(environment, cases(cells.CLIENT_POINTS), chosen_cell)
 
 
-async def all_end_as_without(site: Site, wanted: Sequence[Case], chosen: str | None) -> None:
+async def all_end_as_without(environment: Environment, wanted: Sequence[Case], chosen: str | None) -> None:
     """Run cells at once and hold each to its pipeline's run without faults."""
     if chosen is not None:
         wanted = [case for case in wanted if case.name == chosen]
         if not wanted:
             pytest.skip(f"{chosen} is no cell of this test")
     pipelines = sorted({case.pipeline for case in wanted})
-    endings = await asyncio.gather(*(cells.run_without_faults(site, pipeline) for pipeline in pipelines))
+    endings = await asyncio.gather(*(cells.run_without_faults(environment, pipeline) for pipeline in pipelines))
     faultless = dict(zip(pipelines, endings, strict=True))
     for pipeline, ending in faultless.items():
         assert not cells.wrong_end(pipeline, ending)
@@ -90,18 +98,18 @@ async def all_end_as_without(site: Site, wanted: Sequence[Case], chosen: str | N
 
     async def one(case: Case) -> str:
         async with gate:
-            return await judged(site, case, faultless[case.pipeline])
+            return await judged(environment, case, faultless[case.pipeline])
 
     problems = [problem for problem in await asyncio.gather(*map(one, wanted)) if problem]
     assert not problems, "\n\n".join(problems)
 
 
-async def judged(site: Site, case: Case, faultless: Ending) -> str:
+async def judged(environment: Environment, case: Case, faultless: Ending) -> str:
     """Run a cell and report it; return what is wrong with it, and how to run it again."""
     command = f"python3 dev.py nox -s crash -- tests/crash/real/test_points.py --real-cell {case.name}"
     seconds = 0.0
     try:
-        ending = await cells.run(site, case)
+        ending = await cells.run(environment, case)
     except (TimeoutError, AssertionError) as error:
         problem = f"invariant 2: the job did not end as it should: {error}"
     else:

@@ -13,7 +13,7 @@ from uuid import UUID
 from photo_worker.errors import JobErased, JobMissing, PhotoWorkerError
 from photo_worker.integrity.erasure import Erasure
 from tests.crash.real import documents
-from tests.crash.real.site import World
+from tests.crash.real.environment import World
 from tests.crash.soaking.schedule import Upload
 
 _T = TypeVar("_T")

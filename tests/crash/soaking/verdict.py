@@ -16,9 +16,9 @@ from photo_worker.contracts.keys import ocr_key
 from photo_worker.errors import UnreadableDocument
 from photo_worker.ports import JobRecord
 from tests.crash.real.documents import words_of
+from tests.crash.real.environment import World
 from tests.crash.real.facts import Facts, gather
-from tests.crash.real.laws import broken_rules, leaks, too_many_attempts, unreplayable, wrong_charges
-from tests.crash.real.site import World
+from tests.crash.real.invariants_of_facts import broken_rules, leaks, too_many_attempts, unreplayable, wrong_charges
 from tests.crash.soaking.schedule import sound
 from tests.crash.soaking.uploads import Users
 from tests.crash.violation import Violation
@@ -140,7 +140,7 @@ def _went_back(users: Users, rows: Mapping[UUID, JobRecord], finals: Mapping[UUI
 async def _texts(world: World, users: Users, rows: Mapping[UUID, JobRecord], facts: Facts) -> list[Violation]:
     """Hold each stored answer to the one that its document gets alone, byte for byte."""
     succeeded = {job_id: users.accepted[job_id].document for job_id, row in rows.items() if row.status == "succeeded"}
-    stack = world.site.stack
+    stack = world.environment.stack
     client = session_of(stack).client("textract", endpoint_url=stack["AWS_ENDPOINT_URL_TEXTRACT"])
 
     def read(document: int) -> bytes:

@@ -13,11 +13,11 @@ import pytest
 from photo_worker.devkit import stack as stack_module
 from photo_worker.devkit.layout import default_home
 from photo_worker.devkit.stack import Stack
-from tests.integration.devkit.toys import Toy, processes_of
+from tests.integration.devkit.fake_services import FakeService, processes_of
 from tests.support.command_pages import Watched, differences
 from tests.support.harness import FIXTURES, Harness
 
-TOYS = (Toy(mode="empties", discards=True), Toy(name="second", uses=("postgres",), mode="empties"))
+TOYS = (FakeService(mode="empties", discards=True), FakeService(name="second", uses=("postgres",), mode="empties"))
 
 
 class ToyStack(Stack):

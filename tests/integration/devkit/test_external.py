@@ -19,7 +19,7 @@ from photo_worker.errors import DatabaseMissing
 from photo_worker.orchestration.connection import connect
 from photo_worker.stack_errors import ServiceFailed, StackDiffers
 from photo_worker.storage.s3_boto import make_client
-from tests.integration.devkit.toys import Toy
+from tests.integration.devkit.fake_services import FakeService
 from tests.support.resources import create_database, database_named, drop_database
 
 pytestmark = [pytest.mark.stack, pytest.mark.timeout(180)]
@@ -174,7 +174,7 @@ def test_an_external_service_that_does_not_answer_costs_nothing_of_what_runs(
     """The stack's own S3 may have its objects in memory alone."""
     monkeypatch.setattr("photo_worker.devkit.external.PATIENCE_SECONDS", 0.1)
     missing = {"postgres": "postgresql://me:secret@127.0.0.1:1/recipes"}
-    used = Stack(stack.paths.home, stack.name, base_port=0, external=missing, services=[Toy()])
+    used = Stack(stack.paths.home, stack.name, base_port=0, external=missing, services=[FakeService()])
     running: list[Processes] = []
     for _ in range(2):
         with pytest.raises(ServiceFailed, match="postgres is not ready"):

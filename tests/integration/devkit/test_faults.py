@@ -26,7 +26,7 @@ from photo_worker.devkit.stack import Stack
 from photo_worker.devkit.state import Processes, StackRecord
 from photo_worker.sources import expand_sources
 from photo_worker.stack_errors import FaultNotSet, ServiceUnknown, StackNotReady, StackNotRunning
-from tests.integration.devkit.toys import Toy, processes_of, wait_until
+from tests.integration.devkit.fake_services import FakeService, processes_of, wait_until
 from tests.support.harness import FIXTURES, open_harness
 
 # As Postgres does: the child leads a session of its own, and ends when it sees that its parent has.
@@ -47,7 +47,7 @@ while True:
 
 
 @dataclass(frozen=True)
-class Family(Toy):
+class Family(FakeService):
     """A toy of two processes that are no process group together, as those of Postgres are none."""
 
     mode: str = "empties"
@@ -60,7 +60,7 @@ class Family(Toy):
 @pytest.fixture
 def stack(tmp_path: Path) -> Iterator[Stack]:
     """A stack of a family and a toy beside it, running."""
-    toys = (Family(), Toy(name="second", uses=("postgres",), mode="empties"))
+    toys = (Family(), FakeService(name="second", uses=("postgres",), mode="empties"))
     made = Stack(tmp_path, f"t-{secrets.token_hex(4)}", base_port=0, services=toys, timeout=30.0)
     made.up()
     yield made
@@ -178,7 +178,7 @@ def listed() -> list[tuple[str, str]]:
 
 
 @pytest.mark.stack
-@pytest.mark.waits
+@pytest.mark.io_bound
 async def test_a_job_meets_the_faults_and_loses_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """On the real services: throttled calls are tried again, a paused Postgres delays, and clear ends both."""
     name = f"t-{secrets.token_hex(4)}"

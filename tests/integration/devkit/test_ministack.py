@@ -17,7 +17,7 @@ from botocore.exceptions import ClientError
 
 from photo_worker.devkit.ports import free_base
 from photo_worker.devkit.probes import http_ok
-from tests.integration.devkit.toys import wait_until
+from tests.integration.devkit.fake_services import wait_until
 
 pytestmark = [pytest.mark.stack, pytest.mark.timeout(120)]
 

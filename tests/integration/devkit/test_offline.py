@@ -63,7 +63,14 @@ def test_a_photo_is_read_and_not_one_packet_wants_out(s3: str, home: Path, tmp_p
     program = [sys.executable, "-m", "photo_worker.cli"]
     demo = [*program, "demo", "--offline", "--s3", s3, "--fixtures", str(photos), "-o", "json"]
     commands = [demo, [*program, "status", "-o", "json"], [*program, "down"]]
-    sealed = [*_SEALED, sys.executable, "-m", "tests.integration.devkit.sealed", str(tmp_path), json.dumps(commands)]
+    sealed = [
+        *_SEALED,
+        sys.executable,
+        "-m",
+        "tests.integration.devkit.network_sandbox",
+        str(tmp_path),
+        json.dumps(commands),
+    ]
     env = {name: value for name, value in os.environ.items() if name in {"PATH", "HOME", "LANG"}}
     # What a shell may hold that would lead out.
     env |= {"PHOTO_WORKER_HOME": str(home), "HTTPS_PROXY": "http://192.0.2.2:3128"}

@@ -17,12 +17,12 @@ from photo_worker.devkit.stack import Stack
 from photo_worker.devkit.state import Processes, StackRecord
 from photo_worker.errors import StackError
 from photo_worker.stack_errors import DataMismatch, DataUnwritable, InvalidSnapshotName, SnapshotExists, SnapshotMissing
-from tests.integration.devkit.toys import Toy
+from tests.integration.devkit.fake_services import FakeService
 
 
 @pytest.fixture
 def stack(tmp_path: Path) -> Iterator[Stack]:
-    stack = Stack(tmp_path / "home", f"t-{secrets.token_hex(4)}", base_port=0, services=[Toy()])
+    stack = Stack(tmp_path / "home", f"t-{secrets.token_hex(4)}", base_port=0, services=[FakeService()])
     yield stack
     stack.delete()
 
@@ -161,10 +161,10 @@ def test_a_snapshot_brings_back_the_s3_server_that_it_was_made_with(stack: Stack
         return record.s3
 
     home, name = stack.paths.home, stack.name
-    Stack(home, name, base_port=0, s3="seaweedfs", services=[Toy()]).up()
+    Stack(home, name, base_port=0, s3="seaweedfs", services=[FakeService()]).up()
     stack.save_snapshot("of-seaweedfs")
     stack.down()
-    Stack(home, name, s3="ministack", services=[Toy()]).up()
+    Stack(home, name, s3="ministack", services=[FakeService()]).up()
     assert served_by() == "ministack"
     stack.load_snapshot("of-seaweedfs")
     assert served_by() == "seaweedfs"

@@ -21,7 +21,7 @@ import psutil
 import psycopg
 import pytest
 
-from benchmarks.company import MEMORY_BAR_MIB, resident_mib
+from benchmarks.concurrent_stacks import MEMORY_BAR_MIB, resident_mib
 from photo_worker.devkit import database
 from photo_worker.devkit.layout import StackPaths
 from photo_worker.devkit.ports import free_base
@@ -30,7 +30,7 @@ from photo_worker.devkit.readiness import ResetFailed
 from photo_worker.devkit.stack import Stack
 from photo_worker.devkit.state import Processes
 from photo_worker.integrity.binding import MARKER_KEY
-from tests.integration.devkit.toys import processes_of, wait_until
+from tests.integration.devkit.fake_services import processes_of, wait_until
 from tests.support import workflows
 
 pytestmark = pytest.mark.stack
@@ -114,7 +114,7 @@ def family(stack: Stack) -> list[psutil.Process]:
     return [supervisor, *supervisor.children(recursive=True)]
 
 
-@pytest.mark.waits
+@pytest.mark.io_bound
 def test_the_life_of_a_stack(home: Path) -> None:
     stack = Stack(home, f"t-{secrets.token_hex(3)}", base_port=0, durable=False)
     report = stack.up()

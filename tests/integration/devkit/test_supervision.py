@@ -24,9 +24,9 @@ from photo_worker.devkit.stack import Stack
 from photo_worker.devkit.state import Processes, StackRecord
 from photo_worker.devkit.status import StackStatus, UpReport
 from photo_worker.stack_errors import PortTaken, ServiceFailed, StackMoved, StackNotReady
-from tests.integration.devkit.toys import Toy, processes_of, wait_until
+from tests.integration.devkit.fake_services import FakeService, processes_of, wait_until
 
-SECOND = Toy(name="second", uses=("postgres",))
+SECOND = FakeService(name="second", uses=("postgres",))
 
 
 @pytest.fixture
@@ -43,13 +43,13 @@ def _nothing_left(tmp_path: Path) -> Iterator[None]:
     assert left == []
 
 
-def toy_stack(home: Path, name: str, *toys: Toy, timeout: float = 30.0) -> Stack:
-    return Stack(home, name, base_port=0, services=toys or (Toy(),), timeout=timeout)
+def toy_stack(home: Path, name: str, *toys: FakeService, timeout: float = 30.0) -> Stack:
+    return Stack(home, name, base_port=0, services=toys or (FakeService(),), timeout=timeout)
 
 
 def start_up(home: Path, name: str, mode: str) -> subprocess.Popen[str]:
     return subprocess.Popen(
-        [sys.executable, "-m", "tests.integration.devkit.toys", str(home), name, mode],
+        [sys.executable, "-m", "tests.integration.devkit.fake_services", str(home), name, mode],
         stdout=subprocess.PIPE,
         text=True,
         cwd=Path(__file__).parents[3],
@@ -133,7 +133,7 @@ def test_an_up_that_is_killed_at_any_moment_leaves_nothing(tmp_path: Path, name:
 
 
 def test_services_end_with_a_killed_supervisor(tmp_path: Path, name: str) -> None:
-    stack = toy_stack(tmp_path, name, Toy(mode="parent"), SECOND)
+    stack = toy_stack(tmp_path, name, FakeService(mode="parent"), SECOND)
     stack.up()
     assert len(processes_of(stack.paths.root)) == 5, "supervisor, reaper, two toys and the child of one"
     os.kill(supervisor_pid(stack), signal.SIGKILL)
@@ -155,7 +155,7 @@ def test_a_killed_reaper_is_replaced_and_its_successor_knows_the_services(tmp_pa
 
 
 def test_down_ends_what_a_killed_supervisor_and_reaper_left(tmp_path: Path, name: str) -> None:
-    stack = toy_stack(tmp_path, name, Toy(mode="parent"))
+    stack = toy_stack(tmp_path, name, FakeService(mode="parent"))
     stack.up()
     pid, reaper = service_pid(stack), supervised(stack).reaper
     assert reaper is not None
@@ -194,7 +194,7 @@ def test_down_leaves_a_process_alone_that_only_has_the_recorded_number(tmp_path:
 
 
 def test_a_service_that_does_not_listen_to_sigterm_is_killed(tmp_path: Path, name: str) -> None:
-    stack = toy_stack(tmp_path, name, Toy(mode="deaf"))
+    stack = toy_stack(tmp_path, name, FakeService(mode="deaf"))
     stack.up()
     assert stack.down()
     assert supervised(stack).services["toy"].exit_code == -signal.SIGKILL
@@ -202,7 +202,7 @@ def test_a_service_that_does_not_listen_to_sigterm_is_killed(tmp_path: Path, nam
 
 
 def test_what_a_service_started_ends_with_it(tmp_path: Path, name: str) -> None:
-    stack = toy_stack(tmp_path, name, Toy(mode="parent"), SECOND)
+    stack = toy_stack(tmp_path, name, FakeService(mode="parent"), SECOND)
     stack.up()
     (child,) = psutil.Process(service_pid(stack)).children()
     os.kill(service_pid(stack), signal.SIGKILL)
@@ -212,7 +212,7 @@ def test_what_a_service_started_ends_with_it(tmp_path: Path, name: str) -> None:
 
 
 def test_a_service_that_fails_is_named_with_its_last_words_and_the_others_stay(tmp_path: Path, name: str) -> None:
-    stack = toy_stack(tmp_path, name, SECOND, Toy(mode="fails"))
+    stack = toy_stack(tmp_path, name, SECOND, FakeService(mode="fails"))
     with pytest.raises(ServiceFailed) as failure:
         stack.up()
     assert "toy is not ready: its process ended with code 3" in failure.value.message
@@ -227,7 +227,7 @@ def test_a_service_that_fails_is_named_with_its_last_words_and_the_others_stay(t
 
 
 def test_a_program_that_cannot_be_run_is_named(tmp_path: Path, name: str) -> None:
-    stack = toy_stack(tmp_path, name, SECOND, Toy(mode="missing"))
+    stack = toy_stack(tmp_path, name, SECOND, FakeService(mode="missing"))
     with pytest.raises(ServiceFailed, match=r"/nowhere/toy.*No such file"):
         stack.up()
     os.kill(supervisor_pid(stack), signal.SIGKILL)
@@ -235,14 +235,14 @@ def test_a_program_that_cannot_be_run_is_named(tmp_path: Path, name: str) -> Non
 
 
 def test_a_service_that_never_gets_ready_fails_in_time_with_the_reason(tmp_path: Path, name: str) -> None:
-    stack = toy_stack(tmp_path, name, Toy(mode="never"), timeout=0.5)
+    stack = toy_stack(tmp_path, name, FakeService(mode="never"), timeout=0.5)
     with pytest.raises(ServiceFailed, match=r"the toy does not want to after 0\.5 seconds"):
         stack.up()
     stack.down()
 
 
 def test_up_replaces_a_stack_of_which_a_part_has_died(tmp_path: Path, name: str) -> None:
-    stack = toy_stack(tmp_path, name, Toy(), SECOND)
+    stack = toy_stack(tmp_path, name, FakeService(), SECOND)
     stack.up()
     os.kill(service_pid(stack, "second"), signal.SIGKILL)
     wait_until(lambda: stack.status().services[1].state == "exited", "the death is noticed")
@@ -254,7 +254,7 @@ def test_up_replaces_a_stack_of_which_a_part_has_died(tmp_path: Path, name: str)
 
 
 def test_up_right_after_a_death_replaces_the_stack_too(tmp_path: Path, name: str) -> None:
-    stack = toy_stack(tmp_path, name, Toy(), SECOND)
+    stack = toy_stack(tmp_path, name, FakeService(), SECOND)
     stack.up()
     # Held, so that the supervisor cannot write the death down before `up` has looked.
     os.kill(supervisor_pid(stack), signal.SIGSTOP)
@@ -273,7 +273,7 @@ def test_up_replaces_a_stack_of_which_a_part_hangs(tmp_path: Path, name: str) ->
     """It runs and takes connections, and whatever comes of them is of no use: nothing but a new start helps."""
     hanging: list[int | None] = []
 
-    class Hanging(Toy):
+    class Hanging(FakeService):
         def probe_ready(self, record: StackRecord) -> None:
             if Processes.load(stack.paths).services[self.name].pid in hanging:
                 raise NotReady("the toy hangs")
@@ -305,14 +305,14 @@ def test_of_two_ups_at_once_one_starts_and_the_other_reports(tmp_path: Path, nam
 def test_a_taken_port_is_reported_with_its_owner_and_nothing_starts(tmp_path: Path, name: str) -> None:
     base = free_base()
     with socket.create_server(("127.0.0.1", base)):
-        stack = Stack(tmp_path, name, base_port=base, services=[Toy()])
+        stack = Stack(tmp_path, name, base_port=base, services=[FakeService()])
         with pytest.raises(PortTaken) as failure:
             stack.up()
         assert f"Port {base}, which toy needs, is taken by process {os.getpid()}" in failure.value.message
     assert processes_of(stack.paths.root) == []
     assert stack.up().status.services[0].port == base
     with pytest.raises(StackMoved):
-        Stack(tmp_path, name, base_port=base + 10, services=[Toy()]).up()
+        Stack(tmp_path, name, base_port=base + 10, services=[FakeService()]).up()
     stack.down()
 
 
@@ -332,8 +332,8 @@ def test_reset_starts_empty_on_the_same_ports(tmp_path: Path, name: str) -> None
 
 
 def test_reset_empties_what_runs_and_starts_anew_what_cannot_forget(tmp_path: Path, name: str) -> None:
-    elephant = Toy(name="elephant", mode="empties", uses=("postgres",), discards=True)
-    stack = toy_stack(tmp_path, name, Toy(mode="empties"), elephant)
+    elephant = FakeService(name="elephant", mode="empties", uses=("postgres",), discards=True)
+    stack = toy_stack(tmp_path, name, FakeService(mode="empties"), elephant)
     stack.up()
     before, supervisor = {name: service_pid(stack, name) for name in ("toy", "elephant")}, supervisor_pid(stack)
     memory, kept = stack.paths.data / "elephant" / "memory", stack.paths.data / "kept"
@@ -358,7 +358,7 @@ def test_reset_empties_what_runs_and_starts_anew_what_cannot_forget(tmp_path: Pa
 
 
 def test_reset_starts_anew_what_does_not_follow(tmp_path: Path, name: str) -> None:
-    elephant = Toy(mode="empties", discards=True)
+    elephant = FakeService(mode="empties", discards=True)
     stack = toy_stack(tmp_path, name, elephant)
     stack.up()
     data = stack.paths.data / "toy"

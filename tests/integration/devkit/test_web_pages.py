@@ -23,7 +23,7 @@ import pytest
 from photo_worker.devkit.guard.temporal import BAD_PORTS, reserve, ui_host
 from photo_worker.devkit.stack import Stack
 from photo_worker.devkit.state import Processes, StackRecord
-from tests.integration.devkit.toys import wait_until
+from tests.integration.devkit.fake_services import wait_until
 from tests.support import workflows
 
 pytestmark = [pytest.mark.stack, pytest.mark.timeout(240)]

@@ -22,7 +22,7 @@ from photo_worker.sources import Source
 from photo_worker.storage.memory import MemoryJobRepository, MemoryObjectStore
 from photo_worker.storage.postgres import PostgresJobRepository, make_pool
 from photo_worker.storage.s3_boto import BotoObjectStore
-from tests.support.sound import BUCKET, START, KnownWorkflows
+from tests.support.healthy_deployment import BUCKET, START, KnownWorkflows
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client

@@ -31,7 +31,7 @@ from tests.support.dropping import Dropping, dropping, why_not
 from tests.support.proxy import proxy_to
 from tests.support.resources import session_of
 
-pytestmark = [pytest.mark.stack, pytest.mark.waits]
+pytestmark = [pytest.mark.stack, pytest.mark.io_bound]
 
 # The product's limits, shorter: 20 and 25 s are long for a test.
 SHORT = {

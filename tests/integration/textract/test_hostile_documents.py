@@ -173,7 +173,7 @@ def test_no_process_outlives_its_server(tmp_path: Path, number: signal.Signals) 
         until(lambda: gone(left))
 
 
-@pytest.mark.waits
+@pytest.mark.io_bound
 def test_not_even_one_that_hangs(tmp_path: Path) -> None:
     begun = tmp_path / "begun"
     # Long enough that the server, which would end it at 3 seconds, is killed before.

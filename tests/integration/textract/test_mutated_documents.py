@@ -22,8 +22,8 @@ import pytest
 
 from photo_worker.devkit.textract.spawning import OWN_READER
 from tests.integration.textract.conftest import JSON_11, SIGNED, call
+from tests.integration.textract.decode_only_reader import FACTORY
 from tests.integration.textract.emulator import Running, running, until
-from tests.integration.textract.looking import FACTORY
 from tests.integration.textract.mutants import KINDS, mutants
 from tests.integration.textract.test_protocol import DETECT, sent
 from tests.integration.textract.test_recognition import alive

@@ -8,12 +8,14 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from uuid import NAMESPACE_OID, uuid5
 
-from tests.replay.planted.plants import Plant, Shown
+from tests.replay.planted.mutations import CodeMutation, Shown
 
 _DEFN = re.compile(r'@workflow\.defn\(name="(planted_kitchen|image_processing_workflow)"\)\nclass (\w+)')
 
 
-def lay_out(plants: Sequence[Plant], histories: Mapping[Shown, Path], folder: Path) -> tuple[str, dict[str, Path]]:
+def lay_out(
+    plants: Sequence[CodeMutation], histories: Mapping[Shown, Path], folder: Path
+) -> tuple[str, dict[str, Path]]:
     """Write a module and a history for each plant below ``folder``.
 
     Returns the dotted path of the workflow classes, importable with ``folder`` on the path, and

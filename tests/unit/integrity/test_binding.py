@@ -38,7 +38,7 @@ from photo_worker.integrity.repair import Repairer, RepairResult
 from photo_worker.integrity.scan import open_scanner
 from photo_worker.ports import WorkflowState
 from photo_worker.storage.memory import MemoryJobRepository, MemoryObjectStore
-from tests.support.sound import BUCKET, FOREIGN, JOB, Deployment
+from tests.support.healthy_deployment import BUCKET, FOREIGN, JOB, Deployment
 
 LONG = timedelta(days=1)
 GRACE = timedelta(seconds=1)

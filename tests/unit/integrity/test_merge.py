@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from photo_worker.contracts.keys import manifest_key, ocr_key
 from photo_worker.integrity.merge import LocationIndex, by_job
 from photo_worker.ports import JobRecord, ObjectEntry
-from tests.support.sound import BUCKET, START
+from tests.support.healthy_deployment import BUCKET, START
 
 IDS = st.uuids()
 # Names that sort around a canonical id: shorter, longer, and of characters on both sides of the slash.

@@ -19,7 +19,7 @@ from photo_worker.integrity.repair import Repairer, RepairResult
 from photo_worker.integrity.scan import ScanReport, open_scanner
 from photo_worker.ports import ObjectEntry, ObjectInfo, QueueState, WorkflowState
 from photo_worker.temporal_errors import TemporalUnavailable
-from tests.support.sound import BUCKET, FOREIGN, JOB, OTHER, START, Deployment
+from tests.support.healthy_deployment import BUCKET, FOREIGN, JOB, OTHER, START, Deployment
 
 LONG = timedelta(days=1)
 

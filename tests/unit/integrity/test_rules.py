@@ -23,7 +23,7 @@ from photo_worker.integrity.rules_progress import QUEUE_WAIT, SLACK, longest
 from photo_worker.integrity.rules_results import source_differs
 from photo_worker.integrity.scan import collect
 from photo_worker.ports import JobRecord, QueueState, WorkflowState
-from tests.support.sound import BUCKET, FOREIGN, JOB, OTHER, START, Deployment
+from tests.support.healthy_deployment import BUCKET, FOREIGN, JOB, OTHER, START, Deployment
 
 SOURCE = (FOREIGN, "holidays/photo.png")
 LATER = START + timedelta(days=1)

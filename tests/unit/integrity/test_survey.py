@@ -24,7 +24,7 @@ from photo_worker.integrity.inspector import InspectionConfig, InspectionPorts
 from photo_worker.integrity.scan import ScanProgress, ScanReport, open_scanner
 from photo_worker.ports import JobRecord, ObjectEntry, ObjectInfo, OcrRecord, QueueState, WorkflowState
 from photo_worker.storage.memory import MemoryObjectStore
-from tests.support.sound import BUCKET, FOREIGN, JOB, OTHER, Deployment
+from tests.support.healthy_deployment import BUCKET, FOREIGN, JOB, OTHER, Deployment
 
 HOUR = timedelta(hours=1)
 

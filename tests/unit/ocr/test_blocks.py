@@ -186,7 +186,7 @@ def test_an_answer_has_the_keys_of_the_api_in_their_order() -> None:
     ]
 
 
-@pytest.mark.truth
+@pytest.mark.requires_ground_truth
 def test_blocks_have_the_keys_of_recorded_answers_in_their_order() -> None:
     recorded = [
         block

@@ -25,7 +25,7 @@ def place(store: MemoryObjectStore) -> Place:
     return place_in(store, "photos")
 
 
-@pytest.mark.once
+@pytest.mark.single_python
 class TestLocalBackend(ReadingBackendContract):
     engine = "local"
 

@@ -41,7 +41,7 @@ def words_of(answer: dict[str, Any]) -> dict[str, list[complex]]:
     }
 
 
-@pytest.mark.once
+@pytest.mark.single_python
 @pytest.mark.parametrize("degrees", [0, 90, 180, 270, 5, -5])
 def test_each_word_lies_where_it_was_drawn(reader: DocumentReader, degrees: int) -> None:
     image, drawn = recipe_page().turned(degrees)
@@ -117,7 +117,7 @@ def test_light_print_on_a_dark_band_is_one_line(reader: DocumentReader) -> None:
     assert (line["Left"] * 1000, line["Width"] * 1000) == pytest.approx((left, right - left), abs=10)
 
 
-@pytest.mark.once
+@pytest.mark.single_python
 def test_a_page_larger_than_the_engine_reads_is_told_in_its_own_frame(reader: DocumentReader) -> None:
     drawn = recipe_page()
     large = drawn.image.resize((2 * READING_SIDE, round(1.4 * READING_SIDE)), Image.Resampling.BICUBIC)

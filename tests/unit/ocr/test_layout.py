@@ -89,8 +89,8 @@ def test_nothing_comes_of_nothing() -> None:
     assert lines_of([[]]) == []
 
 
-@pytest.mark.once
-@pytest.mark.truth
+@pytest.mark.single_python
+@pytest.mark.requires_ground_truth
 @pytest.mark.parametrize("name", ["tx-detect-single-page-1", "tx-reading_order", "trp-multicol"])
 def test_lines_come_in_the_order_of_the_real_service(reader: DocumentReader, name: str) -> None:
     document = next((document for document in truth_documents() if document.name == name), None)

@@ -14,7 +14,7 @@ from photo_worker.ocr.strips import read_long_lines
 from tests.unit.ocr.pages import encoded, font, recipe_page
 
 # Pixels and the engine's wheel: the other Pythons read pages in test_reader and test_blocks.
-pytestmark = pytest.mark.once
+pytestmark = pytest.mark.single_python
 
 FOOTER = (
     "These biscuits keep for three weeks in a tin and taste better after the second day; store them away from light"

@@ -16,7 +16,7 @@ from tests.unit.project.checkout import ROOT
 # Starts a process that would stay, tells of it, and waits to be ended.
 _MEASUREMENT = """
 import subprocess, sys, psutil
-from benchmarks.ending import ended_in_any_case, exit_on_signals
+from benchmarks.cleanup import ended_in_any_case, exit_on_signals
 
 exit_on_signals()
 left = psutil.Popen([sys.executable, "-c", "import time; time.sleep(600)"], start_new_session=True)
@@ -44,7 +44,7 @@ def test_what_is_left_is_ended(number: signal.Signals | None) -> None:
 def test_a_process_that_has_the_number_of_another_is_left_alone() -> None:
     with subprocess.Popen([sys.executable, "-c", "import sys; sys.stdin.read()"], stdin=subprocess.PIPE) as other:
         told = f"process {other.pid} 1.0\n"
-        subprocess.run([sys.executable, "-m", "benchmarks.ending"], input=told, text=True, check=True, cwd=ROOT)
+        subprocess.run([sys.executable, "-m", "benchmarks.cleanup"], input=told, text=True, check=True, cwd=ROOT)
         assert other.poll() is None
 
 
@@ -53,5 +53,5 @@ def test_a_folder_of_stacks_goes_whole(tmp_path: Path) -> None:
     StackPaths(home, "one").create()
     assert {path.name for path in home.iterdir()} == {"one", ".gitignore"}
     told = f"stack {home}\n"
-    subprocess.run([sys.executable, "-m", "benchmarks.ending"], input=told, text=True, check=True, cwd=ROOT)
+    subprocess.run([sys.executable, "-m", "benchmarks.cleanup"], input=told, text=True, check=True, cwd=ROOT)
     assert not home.exists()

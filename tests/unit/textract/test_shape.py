@@ -13,7 +13,7 @@ import boto3
 import pytest
 
 from benchmarks.documents import NO_TRUTH, truth_documents
-from tests.support.shape import ShapeFault, block_faults, faults, judge
+from tests.support.response_schema import SchemaFault, block_faults, faults, validate
 from tests.support.shape_seen import BLOCKS, PAGE_CHILDREN
 from tests.support.textract_answers import Reply, textract_answering
 
@@ -195,17 +195,17 @@ def test_a_client_that_knows_nothing_of_it_is_watched(monkeypatch: pytest.Monkey
             aws_access_key_id="test",
             aws_secret_access_key="test",
         )
-        with pytest.raises(ShapeFault, match="confidence"):
+        with pytest.raises(SchemaFault, match="confidence"):
             client.detect_document_text(Document={"Bytes": b"photo"})
         client.close()
 
 
 def test_what_has_no_request_id_is_left_to_its_test() -> None:
     answered = SimpleNamespace(status_code=200, headers={"content-type": "application/x-amz-json-1.1"}, content=b"{}")
-    judge(answered, {}, None)
+    validate(answered, {}, None)
 
 
-@pytest.mark.truth
+@pytest.mark.requires_ground_truth
 def test_recorded_answers_are_sound_and_the_table_is_theirs() -> None:
     documents = truth_documents()
     if not documents:

@@ -18,7 +18,7 @@ from photo_worker.ocr.pixels import READING_SIDE
 from tests.unit.ocr.analysis.drawn import Drawing, dotted, draw_grid, solid
 
 # Arithmetic on pixels is the same on every Python.
-pytestmark = pytest.mark.once
+pytestmark = pytest.mark.single_python
 
 
 def test_a_rule_is_where_it_was_drawn_and_as_long() -> None:

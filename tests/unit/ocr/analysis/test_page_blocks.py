@@ -197,7 +197,7 @@ def test_whatever_stands_on_the_page_the_answer_holds_together(
     check(analysed(reading, *features, queries=[Query("Name", None, ("*",)), Query("x")], page=page))
 
 
-@pytest.mark.truth
+@pytest.mark.requires_ground_truth
 def test_blocks_have_keys_that_recorded_answers_have() -> None:
     recorded = [
         block

@@ -153,7 +153,7 @@ def test_reading_order_loses_nothing_and_depends_on_places_alone(boxes: list[Box
     assert [part.box for part in in_reading_order(parts[::-1])] == [part.box for part in ordered]
 
 
-@pytest.mark.truth
+@pytest.mark.requires_ground_truth
 @pytest.mark.parametrize(
     ("name", "types", "order", "fields"),
     [

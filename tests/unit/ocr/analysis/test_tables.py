@@ -12,7 +12,7 @@ from photo_worker.ocr.engine import EngineWord
 from tests.unit.ocr.analysis.drawn import MERIDIAN, Drawing, dotted, draw_grid, solid, table_text
 
 # Arithmetic on pixels is the same on every Python.
-pytestmark = pytest.mark.once
+pytestmark = pytest.mark.single_python
 
 PROSE = [
     "The kitchen was warm when we came back from the garden",

@@ -40,7 +40,7 @@ while True:
 
 
 @dataclass(frozen=True)
-class Toy:
+class FakeService:
     """A service of a test. Modes: serves, fails, missing, deaf, parent, never (ready), empties (when it is told to)."""
 
     name: str = "toy"
@@ -124,7 +124,7 @@ def main() -> None:
     """Bring up a stack: the home, the name and the toy's mode are the arguments."""
     home, name, mode = sys.argv[1:]
     try:
-        Stack(Path(home), name, base_port=0, services=[Toy(mode=mode)]).up()
+        Stack(Path(home), name, base_port=0, services=[FakeService(mode=mode)]).up()
     except KeyboardInterrupt:
         sys.exit(130)
 

@@ -25,7 +25,7 @@ def group_of(nodeid: str) -> str:
     return servers[0] if servers else nodeid.partition("::")[0]
 
 
-class Together(LoadScopeScheduling):  # type: ignore[misc]
+class GroupingScheduler(LoadScopeScheduling):  # type: ignore[misc]
     """Hands out whole groups."""
 
     def _split_scope(self, nodeid: str) -> str:
@@ -39,4 +39,4 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> LoadScopeSch
         return None
     # As they come, which is what waits longest first; not the group with the most tests.
     config.option.loadscopereorder = False
-    return Together(config, log)
+    return GroupingScheduler(config, log)

@@ -56,7 +56,7 @@ def _mains() -> dict[str, Callable[[Sequence[str]], int]]:
     return {"worker": worker.main, "command": command.main}
 
 
-class _Nursery:
+class _ForkServer:
     def __init__(self) -> None:
         self._mains = _mains()
         self._children: set[int] = set()
@@ -162,14 +162,14 @@ def main() -> int:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     edits = os.environ.pop(EDITS_VARIABLE, "")
     if edits:
-        from tests.crash.mutants import Edit, import_changed
+        from tests.crash.mutants import Mutation, import_changed
 
-        import_changed([Edit(**edit) for edit in json.loads(edits)])
-    nursery = _Nursery()
+        import_changed([Mutation(**edit) for edit in json.loads(edits)])
+    forkserver = _ForkServer()
     # A collection in a child would write to, and so copy, every page that holds an object.
     gc.freeze()
     _answer({"ready": os.getpid()})
-    nursery.run()
+    forkserver.run()
     return 0
 
 

@@ -1,6 +1,6 @@
 """Ends what a measurement started where the measurement itself is killed and cannot.
 
-`python -m benchmarks.ending` reads ``stack FOLDER`` and ``process PID CREATED`` from standard input until that closes,
+`python -m benchmarks.cleanup` reads ``stack FOLDER`` and ``process PID CREATED`` from standard input until that closes,
 and then deletes the stacks in the folders and ends the processes. Where the measurement ended well nothing is left.
 """
 
@@ -27,7 +27,7 @@ class Ending:
     def __init__(self) -> None:
         # In a session of its own: what is sent to all of a terminal's processes must not end it first.
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "benchmarks.ending"],
+            [sys.executable, "-m", "benchmarks.cleanup"],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             cwd=_ROOT,

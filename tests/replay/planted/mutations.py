@@ -20,7 +20,7 @@ Shown = Literal["kitchen", "success", "failure", "cancellation"]
 
 
 @dataclass(frozen=True)
-class Plant:
+class CodeMutation:
     """One edit: ``old``, which is in the text exactly once, becomes ``new``."""
 
     name: str
@@ -64,10 +64,10 @@ _COUNTED = (
 
 PLANTS = [
     # What is asked for.
-    Plant("activity added first", "success", _FIRST, _EXTRA + _FIRST, "replay", "activity"),
-    Plant("activity added last", "success", _LAST, _EXTRA + _LAST, "replay", "activity"),
-    Plant("activity added in the middle", "kitchen", _SPOON, _KITCHEN_EXTRA + _SPOON, "replay", "activity"),
-    Plant(
+    CodeMutation("activity added first", "success", _FIRST, _EXTRA + _FIRST, "replay", "activity"),
+    CodeMutation("activity added last", "success", _LAST, _EXTRA + _LAST, "replay", "activity"),
+    CodeMutation("activity added in the middle", "kitchen", _SPOON, _KITCHEN_EXTRA + _SPOON, "replay", "activity"),
+    CodeMutation(
         "activity removed",
         "success",
         "        await self._step(\n            ResultActivities.persist_artifacts,",
@@ -75,7 +75,7 @@ PLANTS = [
         "replay",
         "activity",
     ),
-    Plant(
+    CodeMutation(
         "activity renamed",
         "kitchen",
         "@activity.defn\ndef wash",
@@ -83,10 +83,10 @@ PLANTS = [
         "replay",
         "rinse",
     ),
-    Plant(
+    CodeMutation(
         "activity swapped for another", "success", "OcrActivities.ocr_textract,", '"ocr_other",', "replay", "ocr_other"
     ),
-    Plant(
+    CodeMutation(
         "activities reordered",
         "kitchen",
         f"{_CUT}\n            {_TASTE}",
@@ -94,7 +94,7 @@ PLANTS = [
         "replay",
         "activity",
     ),
-    Plant(
+    CodeMutation(
         "activity made local",
         "kitchen",
         "workflow.execute_activity(\n            wash,",
@@ -102,8 +102,8 @@ PLANTS = [
         "replay",
         "wash",
     ),
-    Plant("local activity removed", "kitchen", _SPOON, "        spoon = 0\n", "replay", "local"),
-    Plant(
+    CodeMutation("local activity removed", "kitchen", _SPOON, "        spoon = 0\n", "replay", "local"),
+    CodeMutation(
         "local activity made remote",
         "kitchen",
         "workflow.execute_local_activity(taste",
@@ -111,7 +111,7 @@ PLANTS = [
         "replay",
         "activity",
     ),
-    Plant(
+    CodeMutation(
         "timer added",
         "kitchen",
         "        pieces = 2\n",
@@ -119,14 +119,14 @@ PLANTS = [
         "replay",
         "timer",
     ),
-    Plant("timer removed", "kitchen", "        await workflow.sleep(0.05)\n", "", "replay", "timer"),
-    Plant("wait without its timeout", "kitchen", ", timeout=timedelta(seconds=30)", "", "replay", "timer"),
-    Plant("child by another id", "kitchen", "-oven", "-stove", "replay", "stove"),
-    Plant("child of another type", "kitchen", '"planted_oven"', '"planted_stove"', "replay", "planted_stove"),
-    Plant(
+    CodeMutation("timer removed", "kitchen", "        await workflow.sleep(0.05)\n", "", "replay", "timer"),
+    CodeMutation("wait without its timeout", "kitchen", ", timeout=timedelta(seconds=30)", "", "replay", "timer"),
+    CodeMutation("child by another id", "kitchen", "-oven", "-stove", "replay", "stove"),
+    CodeMutation("child of another type", "kitchen", '"planted_oven"', '"planted_stove"', "replay", "planted_stove"),
+    CodeMutation(
         "child without an id of its own", "kitchen", 'id=f"{workflow.info().workflow_id}-oven", ', "", "replay", "child"
     ),
-    Plant(
+    CodeMutation(
         "patch removed",
         "kitchen",
         '        if workflow.patched("finer"):\n            pieces = 4\n',
@@ -134,9 +134,11 @@ PLANTS = [
         "replay",
         "patch",
     ),
-    Plant("patch renamed", "kitchen", '"finer"', '"thinner"', "replay", "finer"),
-    Plant("memo removed", "kitchen", '        workflow.upsert_memo({"dish": order.dish})\n', "", "replay", "memo"),
-    Plant(
+    CodeMutation("patch renamed", "kitchen", '"finer"', '"thinner"', "replay", "finer"),
+    CodeMutation(
+        "memo removed", "kitchen", '        workflow.upsert_memo({"dish": order.dish})\n', "", "replay", "memo"
+    ),
+    CodeMutation(
         "memo before the timer",
         "kitchen",
         "        await workflow.sleep(0.05)\n",
@@ -144,8 +146,8 @@ PLANTS = [
         "replay",
         "memo",
     ),
-    Plant("signal removed", "kitchen", "        await bell.signal(Bell.ring, baked)\n", "", "replay", "signal"),
-    Plant(
+    CodeMutation("signal removed", "kitchen", "        await bell.signal(Bell.ring, baked)\n", "", "replay", "signal"),
+    CodeMutation(
         "signal by another name",
         "kitchen",
         "bell.signal(Bell.ring, baked)",
@@ -153,11 +155,11 @@ PLANTS = [
         "drift",
         "clang",
     ),
-    Plant("signal to another workflow", "kitchen", "order.bell)", "order.bell + 'x')", "drift", "signal"),
+    CodeMutation("signal to another workflow", "kitchen", "order.bell)", "order.bell + 'x')", "drift", "signal"),
     # How it ends.
-    Plant("early return", "success", _BEGIN, "        return None\n" + _BEGIN, "replay", "end"),
-    Plant("exception", "kitchen", _SALTED, "        raise ValueError('no salt')\n", "replay", "no salt"),
-    Plant(
+    CodeMutation("early return", "success", _BEGIN, "        return None\n" + _BEGIN, "replay", "end"),
+    CodeMutation("exception", "kitchen", _SALTED, "        raise ValueError('no salt')\n", "replay", "no salt"),
+    CodeMutation(
         "failure where there was a result",
         "success",
         _LAST,
@@ -165,7 +167,7 @@ PLANTS = [
         "replay",
         "failure",
     ),
-    Plant(
+    CodeMutation(
         "result where there was a failure",
         "failure",
         "            raise reason from error\n",
@@ -173,7 +175,7 @@ PLANTS = [
         "replay",
         "result",
     ),
-    Plant(
+    CodeMutation(
         "cancellation swallowed",
         "cancellation",
         "            if is_cancelled_exception(error):\n                raise\n",
@@ -181,8 +183,10 @@ PLANTS = [
         "replay",
         "cancelled",
     ),
-    Plant("continued as new", "kitchen", _SALTED, "        workflow.continue_as_new(order)\n", "replay", "continue"),
-    Plant(
+    CodeMutation(
+        "continued as new", "kitchen", _SALTED, "        workflow.continue_as_new(order)\n", "replay", "continue"
+    ),
+    CodeMutation(
         "reason not recorded",
         "failure",
         "await _to_the_end(self._record_failure(request, reason))",
@@ -191,7 +195,7 @@ PLANTS = [
         "record_failure",
     ),
     # How it is asked for: Temporal's replay says nothing to any of these.
-    Plant(
+    CodeMutation(
         "longer timeout",
         "success",
         "start_to_close_timeout=policy.start_to_close_timeout",
@@ -199,7 +203,7 @@ PLANTS = [
         "drift",
         "start_to_close_timeout",
     ),
-    Plant(
+    CodeMutation(
         "heartbeat dropped",
         "success",
         "        heartbeat_timeout=policy.heartbeat_timeout,\n",
@@ -207,9 +211,11 @@ PLANTS = [
         "drift",
         "heartbeat_timeout",
     ),
-    Plant("another task queue", "kitchen", _WASH, _WASH + "            task_queue='sink',\n", "drift", "task_queue"),
-    Plant("more attempts", "kitchen", "maximum_attempts=3", "maximum_attempts=30", "drift", "maximum_attempts"),
-    Plant(
+    CodeMutation(
+        "another task queue", "kitchen", _WASH, _WASH + "            task_queue='sink',\n", "drift", "task_queue"
+    ),
+    CodeMutation("more attempts", "kitchen", "maximum_attempts=3", "maximum_attempts=30", "drift", "maximum_attempts"),
+    CodeMutation(
         "no retry policy",
         "kitchen",
         "            retry_policy=RetryPolicy(maximum_attempts=3),\n",
@@ -217,7 +223,7 @@ PLANTS = [
         "drift",
         "maximum_attempts",
     ),
-    Plant(
+    CodeMutation(
         "slower retries",
         "success",
         f"backoff_coefficient=policy.backoff_coefficient,{_COUNTED}",
@@ -225,7 +231,7 @@ PLANTS = [
         "drift",
         "backoff_coefficient",
     ),
-    Plant(
+    CodeMutation(
         "another argument",
         "success",
         "                key=request.key,\n                expected",
@@ -233,9 +239,11 @@ PLANTS = [
         "drift",
         "argument",
     ),
-    Plant("one argument more", "kitchen", "args=[washed, pieces]", "args=[washed, pieces, 1]", "drift", "argument"),
-    Plant("one argument less", "kitchen", "args=[washed, pieces]", "args=[washed]", "drift", "argument"),
-    Plant(
+    CodeMutation(
+        "one argument more", "kitchen", "args=[washed, pieces]", "args=[washed, pieces, 1]", "drift", "argument"
+    ),
+    CodeMutation("one argument less", "kitchen", "args=[washed, pieces]", "args=[washed]", "drift", "argument"),
+    CodeMutation(
         "another result",
         "success",
         "page_count=ocr.page_count,\n        s3_man",
@@ -243,8 +251,8 @@ PLANTS = [
         "drift",
         "result",
     ),
-    Plant("another result text", "kitchen", ' salt"\n', ' pepper"\n', "drift", "result"),
-    Plant(
+    CodeMutation("another result text", "kitchen", ' salt"\n', ' pepper"\n', "drift", "result"),
+    CodeMutation(
         "another failure code",
         "failure",
         "type=cause.type, non_retryable",
@@ -252,7 +260,7 @@ PLANTS = [
         "drift",
         "failure",
     ),
-    Plant(
+    CodeMutation(
         "another failure text",
         "failure",
         "ApplicationError(cause.message, *",
@@ -260,8 +268,8 @@ PLANTS = [
         "drift",
         "failure",
     ),
-    Plant("a longer rest", "kitchen", "workflow.sleep(0.05)", "workflow.sleep(5)", "drift", "duration"),
-    Plant(
+    CodeMutation("a longer rest", "kitchen", "workflow.sleep(0.05)", "workflow.sleep(5)", "drift", "duration"),
+    CodeMutation(
         "a longer wait for a signal",
         "kitchen",
         "timeout=timedelta(seconds=30)",
@@ -269,7 +277,7 @@ PLANTS = [
         "drift",
         "duration",
     ),
-    Plant(
+    CodeMutation(
         "child with another time limit",
         "kitchen",
         "execution_timeout=timedelta(hours=1)",
@@ -277,7 +285,7 @@ PLANTS = [
         "drift",
         "execution_timeout",
     ),
-    Plant(
+    CodeMutation(
         "child with another argument",
         "kitchen",
         "            Oven.run, first, ",
@@ -285,7 +293,7 @@ PLANTS = [
         "drift",
         "argument",
     ),
-    Plant(
+    CodeMutation(
         "child that outlives its parent",
         "kitchen",
         _CHILD,
@@ -293,7 +301,7 @@ PLANTS = [
         "drift",
         "parent_close_policy",
     ),
-    Plant(
+    CodeMutation(
         "signal with another argument",
         "kitchen",
         "bell.signal(Bell.ring, baked)",
@@ -301,13 +309,13 @@ PLANTS = [
         "drift",
         "argument",
     ),
-    Plant("memo with another value", "kitchen", '{"dish": order.dish}', '{"dish": washed}', "drift", "memo"),
+    CodeMutation("memo with another value", "kitchen", '{"dish": order.dish}', '{"dish": washed}', "drift", "memo"),
 ]
 
 # Right changes, which must stay green.
 HARMLESS = [
-    Plant("nothing", "kitchen", "        pieces = 2\n", "        pieces = 2\n", "drift", ""),
-    Plant(
+    CodeMutation("nothing", "kitchen", "        pieces = 2\n", "        pieces = 2\n", "drift", ""),
+    CodeMutation(
         "patch added",
         "kitchen",
         "        washed = ",
@@ -315,8 +323,8 @@ HARMLESS = [
         "drift",
         "",
     ),
-    Plant("summary added", "kitchen", _WASH, _WASH + "            summary='wash it',\n", "drift", ""),
-    Plant(
+    CodeMutation("summary added", "kitchen", _WASH, _WASH + "            summary='wash it',\n", "drift", ""),
+    CodeMutation(
         "patch deprecated",
         "kitchen",
         '        if workflow.patched("finer"):\n            pieces = 4\n',
@@ -324,7 +332,7 @@ HARMLESS = [
         "drift",
         "",
     ),
-    Plant(
+    CodeMutation(
         "query added",
         "kitchen",
         "    @workflow.signal\n    def salt",

@@ -22,7 +22,7 @@ import psutil
 import psycopg
 from psycopg import conninfo, sql
 
-from benchmarks.ending import ended_in_any_case
+from benchmarks.cleanup import ended_in_any_case
 from photo_worker.devkit.stack import Stack
 from photo_worker.devkit.state import Processes
 from photo_worker.storage import migrate

@@ -9,12 +9,12 @@ from photo_worker.ocr.blocks import Ids
 from photo_worker.ocr.document import DocumentLimits, open_document
 from photo_worker.ocr.reader import PageAnswer, PageRequest
 
-FACTORY = "tests.integration.textract.looking:LookingReader"
+FACTORY = "tests.integration.textract.decode_only_reader:DecodeOnlyReader"
 CORNERS = [{"X": x, "Y": y} for x, y in ((0.0, 0.0), (1.0, 0.0), (1.0, 1.0), (0.0, 1.0))]
 WHOLE = {"BoundingBox": {"Width": 1.0, "Height": 1.0, "Left": 0.0, "Top": 0.0}, "Polygon": CORNERS}
 
 
-class LookingReader:
+class DecodeOnlyReader:
     """Answers with a page's PAGE block once its picture is there."""
 
     engine = "looking"

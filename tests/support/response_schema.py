@@ -39,11 +39,11 @@ _FIRST_KINDS = ("PAGE", "LINE", "WORD")
 _REQUEST_ID = "x-amzn-requestid"
 
 
-class ShapeFault(AssertionError):
+class SchemaFault(AssertionError):
     """An answer is not one that the real service could have given."""
 
 
-def judge(http_response: Any, parsed: Mapping[str, Any], model: Any, **_: Any) -> None:
+def validate(http_response: Any, parsed: Mapping[str, Any], model: Any, **_: Any) -> None:
     """Raise ``ShapeFault`` for an answer with a fault: a handler of botocore's event ``after-call.textract``."""
     headers = {name.lower() for name in http_response.headers}
     if http_response.status_code != 200 or _REQUEST_ID not in headers:
@@ -59,7 +59,7 @@ def require(operation: str, answer: Any) -> None:
     """Raise ``ShapeFault`` where an operation's answer, as parsed JSON, has a fault."""
     found = list(faults(operation, answer))
     if found:
-        raise ShapeFault(f"{operation} answered with {len(found)} faults:\n" + "\n".join(found[:20]))
+        raise SchemaFault(f"{operation} answered with {len(found)} faults:\n" + "\n".join(found[:20]))
 
 
 def faults(operation: str, answer: Any) -> Iterator[str]:

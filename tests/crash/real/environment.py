@@ -63,7 +63,7 @@ class _ShortTasksOutbound(OutboundInterceptor):
 class World:
     """One product of its own: settings, ports and what starts its processes."""
 
-    site: Site
+    environment: Environment
     name: str
     variables: dict[str, str]
     settings: Settings
@@ -77,7 +77,7 @@ class World:
     @property
     def store(self) -> ObjectStore:
         """The object store, which all worlds share; buckets keep them apart."""
-        return self.site.store
+        return self.environment.store
 
     @property
     def bucket(self) -> str:
@@ -106,7 +106,7 @@ class World:
         async with asyncio.timeout(seconds):
             await self.service.wait(job_id)
             with contextlib.suppress(WorkflowFailureError):
-                await self.site.client.get_workflow_handle(str(job_id)).result()
+                await self.environment.client.get_workflow_handle(str(job_id)).result()
 
     def logs(self) -> str:
         """Return what all of the world's processes wrote."""
@@ -115,20 +115,20 @@ class World:
     async def _spawn(self, main: str, arm: Arm | None, more: Mapping[str, str], *arguments: str) -> Child:
         log = self.folder / f"{self.name}-{len(self.children)}.log"
         variables = {**self.variables, **(arm.as_variables() if arm else {}), **more}
-        child = await self.site.nursery.spawn(main, variables, log, *arguments)
+        child = await self.environment.forkserver.spawn(main, variables, log, *arguments)
         self.children.append(child)
         return child
 
 
 @dataclass
-class Site:
+class Environment:
     """What worlds share: the stack's variables, its clients, a migrated database to copy, and the nursery."""
 
     stack: dict[str, str]
     template: str
     client: Client
     store: ObjectStore
-    nursery: Nursery
+    forkserver: Nursery
     folder: Path
 
     @asynccontextmanager
@@ -177,7 +177,9 @@ class Site:
 
 
 @asynccontextmanager
-async def open_site(stack: dict[str, str], template: str, nursery: Nursery, folder: Path) -> AsyncIterator[Site]:
+async def open_environment(
+    stack: dict[str, str], template: str, forkserver: Nursery, folder: Path
+) -> AsyncIterator[Environment]:
     """Connect to a stack."""
     settings = load_settings(read_environment(stack, None))
     client = await connect(settings, stack)
@@ -185,6 +187,6 @@ async def open_site(stack: dict[str, str], template: str, nursery: Nursery, fold
     config["interceptors"] = [_ShortTasks()]
     s3 = make_client(session=session_of(stack), endpoint_url=stack["AWS_ENDPOINT_URL_S3"], max_pool_connections=20)
     try:
-        yield Site(stack, template, Client(**config), BotoObjectStore(s3), nursery, folder)
+        yield Environment(stack, template, Client(**config), BotoObjectStore(s3), forkserver, folder)
     finally:
         s3.close()

@@ -1,4 +1,4 @@
-"""The real emulator with one promise broken: `python -m tests.conformance.plants PLANT ...`, the rest as ever.
+"""The real emulator with one promise broken: `python -m tests.conformance.mutations PLANT ...`, the rest as ever.
 
 Each plant sits between the emulator and its client, or between it and what it calls, and breaks one thing
 there. It stands for a defect that someone could make inside; the named check has to see it.
@@ -30,7 +30,7 @@ class Exchange:
     answer: Any = None
 
 
-class Plant:
+class ResponseMutation:
     """Changes calls before the emulator sees them, and answers before the client does."""
 
     def before(self, exchange: Exchange) -> None:
@@ -40,15 +40,15 @@ class Plant:
         """Change ``exchange.status`` and ``exchange.answer``."""
 
 
-def _without(member: str) -> type[Plant]:
-    class Without(Plant):
+def _without(member: str) -> type[ResponseMutation]:
+    class Without(ResponseMutation):
         def before(self, exchange: Exchange) -> None:
             exchange.given.pop(member, None)
 
     return Without
 
 
-class _OnBlocks(Plant):
+class _OnBlocks(ResponseMutation):
     def after(self, exchange: Exchange) -> None:
         if exchange.status == 200 and "Blocks" in exchange.answer:
             self.change(exchange.answer, exchange.answer["Blocks"])
@@ -117,31 +117,31 @@ class _TablesNobodyAskedFor(_OnBlocks):
         blocks[0]["Relationships"][0]["Ids"].append(blocks[-1]["Id"])
 
 
-class _PagesAsAnObject(Plant):
+class _PagesAsAnObject(ResponseMutation):
     def after(self, exchange: Exchange) -> None:
         if "DocumentMetadata" in exchange.answer:
             exchange.answer["DocumentMetadata"] = {"Pages": exchange.answer["DocumentMetadata"]}
 
 
-class _QualifiedType(Plant):
+class _QualifiedType(ResponseMutation):
     def after(self, exchange: Exchange) -> None:
         if "__type" in exchange.answer:
             exchange.answer["__type"] = f"com.amazonaws.textract#{exchange.answer['__type']}"
 
 
-class _SmallMessage(Plant):
+class _SmallMessage(ResponseMutation):
     def after(self, exchange: Exchange) -> None:
         if "Message" in exchange.answer:
             exchange.answer["message"] = exchange.answer.pop("Message")
 
 
-class _ErrorsAs500(Plant):
+class _ErrorsAs500(ResponseMutation):
     def after(self, exchange: Exchange) -> None:
         if exchange.status == 400:
             exchange.status = 500
 
 
-class _MissingObjectsAreEmpty(Plant):
+class _MissingObjectsAreEmpty(ResponseMutation):
     def after(self, exchange: Exchange) -> None:
         if exchange.answer.get("__type") == "InvalidS3ObjectException":
             exchange.status = 200
@@ -152,7 +152,7 @@ class _MissingObjectsAreEmpty(Plant):
             }
 
 
-class _JobsForgottenAfterGet(Plant):
+class _JobsForgottenAfterGet(ResponseMutation):
     def __init__(self) -> None:
         self._read: set[str] = set()
 
@@ -165,7 +165,7 @@ class _JobsForgottenAfterGet(Plant):
             self._read.add(exchange.given["JobId"])
 
 
-class _NotifiedBeforeGetSaysSo(Plant):
+class _NotifiedBeforeGetSaysSo(ResponseMutation):
     """The first Get of a finished job still says that it runs, whatever was published before."""
 
     def __init__(self) -> None:
@@ -179,7 +179,7 @@ class _NotifiedBeforeGetSaysSo(Plant):
             exchange.answer = {"JobStatus": "IN_PROGRESS", **version}
 
 
-class _OneJobForEachToken(Plant):
+class _OneJobForEachToken(ResponseMutation):
     """A used token gives its first job, whatever else the call asks for."""
 
     def __init__(self) -> None:
@@ -195,13 +195,13 @@ class _OneJobForEachToken(Plant):
             self._first.setdefault(exchange.given.get("ClientRequestToken", secrets.token_hex(8)), exchange.answer)
 
 
-class _JobIdsAreUuids(Plant):
+class _JobIdsAreUuids(ResponseMutation):
     def after(self, exchange: Exchange) -> None:
         if exchange.operation.startswith("Start") and exchange.status == 200:
             exchange.answer["JobId"] = exchange.answer["JobId"][:36]
 
 
-class _EveryGetWorks(Plant):
+class _EveryGetWorks(ResponseMutation):
     """A job of the one operation can be read with the Get of the other."""
 
     def __init__(self) -> None:
@@ -216,26 +216,26 @@ class _EveryGetWorks(Plant):
             self._operations[exchange.answer["JobId"]] = exchange.operation.replace("Start", "Get", 1)
 
 
-class _TidyPrefix(Plant):
+class _TidyPrefix(ResponseMutation):
     def before(self, exchange: Exchange) -> None:
         config = exchange.given.get("OutputConfig", {})
         if "S3Prefix" in config:
             config["S3Prefix"] = config["S3Prefix"].strip("/")
 
 
-class _ZeroResultsAreTaken(Plant):
+class _ZeroResultsAreTaken(ResponseMutation):
     def before(self, exchange: Exchange) -> None:
         if exchange.given.get("MaxResults") == 0:
             exchange.given["MaxResults"] = 1000
 
 
-class _AnyFeatures(Plant):
+class _AnyFeatures(ResponseMutation):
     def before(self, exchange: Exchange) -> None:
         if exchange.operation == "AnalyzeDocument":
             exchange.given.setdefault("FeatureTypes", ["TABLES"])
 
 
-class _SecondNotification(Plant):
+class _SecondNotification(ResponseMutation):
     def __init__(self) -> None:
         from botocore import client as botocore_client
 
@@ -250,7 +250,7 @@ class _SecondNotification(Plant):
         base._make_api_call = twice
 
 
-class _BilledTwice(Plant):
+class _BilledTwice(ResponseMutation):
     def __init__(self) -> None:
         from photo_worker.devkit.textract.counters import Counters
 
@@ -263,7 +263,7 @@ class _BilledTwice(Plant):
         setattr(Counters, "billed", twice)  # noqa: B010
 
 
-class _NothingIsKept(Plant):
+class _NothingIsKept(ResponseMutation):
     def __init__(self) -> None:
         where = sys.argv.index("--data") + 1
         sys.argv[where] = tempfile.mkdtemp(dir=sys.argv[where].rpartition("/")[0])
@@ -272,7 +272,7 @@ class _NothingIsKept(Plant):
 NOTHING = "nothing"
 """The plant that breaks nothing: what is red without it is not red by the way that plants work."""
 
-PLANTS: dict[str, tuple[type[Plant], str]] = {
+PLANTS: dict[str, tuple[type[ResponseMutation], str]] = {
     "token ignored": (_without("ClientRequestToken"), "job.token.StartDocumentTextDetection"),
     "token ignored, 16 at once": (_without("ClientRequestToken"), "job.16-starts"),
     "token without its request": (
@@ -309,7 +309,7 @@ PLANTS: dict[str, tuple[type[Plant], str]] = {
 """Each plant by the promise that it breaks, with the check that turns red."""
 
 
-def planted(app: App, plant: Plant) -> App:
+def planted(app: App, plant: ResponseMutation) -> App:
     """Return the emulator with a plant around its JSON calls."""
 
     async def around(scope: Message, receive: Receive, send: Send) -> None:
@@ -372,7 +372,7 @@ def main() -> int:
     from photo_worker.devkit.textract.__main__ import main as emulator
 
     name = sys.argv.pop(1)
-    plant = Plant() if name == NOTHING else PLANTS[name][0]()
+    plant = ResponseMutation() if name == NOTHING else PLANTS[name][0]()
     sound = uvicorn.Config.__init__
 
     def broken(config: uvicorn.Config, app: Any, **options: Any) -> None:
