@@ -16,11 +16,11 @@ from uuid import UUID
 import click
 
 from photo_worker.cli.context import CommandContext, resolve_context, stack_option
-from photo_worker.cli.output import Command, OutputFormat, emit, output_option
+from photo_worker.cli.output import ErrorReportingCommand, OutputFormat, emit, output_option
 from photo_worker.printable import printable
 
 if TYPE_CHECKING:
-    from photo_worker.integrity.finding import Finding
+    from photo_worker.integrity.finding import IntegrityFinding
     from photo_worker.integrity.repair import RepairResult
     from photo_worker.integrity.scan import ScanProgress, ScanReport
 
@@ -48,7 +48,7 @@ class _Duration(click.ParamType):  # type: ignore[type-arg]
         return timedelta(**{_UNITS[found[2]]: int(found[1])})
 
 
-@click.command(cls=Command)
+@click.command(cls=ErrorReportingCommand)
 @click.option("--repair", is_flag=True, help="Mend what is safe to mend, saying each step; without it nothing changes.")
 @click.option("--job", "job_ids", metavar="JOB", multiple=True, help="Look at this job alone; may be given again.")
 @click.option("--no-hashes", is_flag=True, help="Do not read the photos; their sizes are still compared.")
@@ -226,7 +226,7 @@ def _print(report: ScanReport, seconds: float, *, repaired: bool) -> None:
     click.echo(("\n" if by_rule else "") + _summary(report, seconds))
 
 
-def _print_table(by_rule: dict[str, list[Finding]]) -> None:
+def _print_table(by_rule: dict[str, list[IntegrityFinding]]) -> None:
     from photo_worker.integrity.rules import all_rules
 
     holds = {rule.code: rule.holds for rule in all_rules()}
@@ -236,7 +236,7 @@ def _print_table(by_rule: dict[str, list[Finding]]) -> None:
         click.echo(f"{code:<{width}}  {found[0].severity:<8}  {len(found):>8,}  {holds[code]}")
 
 
-def _print_finding(one: Finding, *, repaired: bool) -> None:
+def _print_finding(one: IntegrityFinding, *, repaired: bool) -> None:
     from photo_worker.integrity.finding import REPAIRS
 
     click.echo(f"\n{one.severity} [{one.code}]" + (f" job {one.job_id}" if one.job_id else ""))

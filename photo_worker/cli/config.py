@@ -14,7 +14,7 @@ import click
 from pydantic import SecretStr
 
 from photo_worker.cli.context import resolve_environment, stack_option
-from photo_worker.cli.output import Command, OutputFormat, emit, emit_error, output_option, table
+from photo_worker.cli.output import ErrorReportingCommand, OutputFormat, emit, emit_error, output_option, table
 from photo_worker.cli.stack_settings import PREFIX, left_out, stack_settings
 from photo_worker.config import DEFAULT_TEMPORAL_TARGET, Environment, Origin, Settings, load_settings
 from photo_worker.errors import ConfigurationError
@@ -48,7 +48,7 @@ def config() -> None:
     """Look at the settings."""
 
 
-@config.command(cls=Command)
+@config.command(cls=ErrorReportingCommand)
 @stack_option
 @output_option("text", "json")
 @click.pass_context

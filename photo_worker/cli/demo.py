@@ -16,7 +16,7 @@ from uuid import UUID, uuid4, uuid5
 import click
 
 from photo_worker.cli.context import CommandContext, resolve_context, stack_option
-from photo_worker.cli.output import Command, OutputFormat, emit, output_option
+from photo_worker.cli.output import ErrorReportingCommand, OutputFormat, emit, output_option
 from photo_worker.cli.stack_options import stack_options
 from photo_worker.errors import UnknownEngine, WorkerFailed
 from photo_worker.files import read_regular
@@ -37,7 +37,7 @@ _STARTS = 5
 _STOP_SECONDS = 30.0
 
 
-@click.command(cls=Command)
+@click.command(cls=ErrorReportingCommand)
 @click.option(
     "--fixtures",
     type=click.Path(path_type=Path),

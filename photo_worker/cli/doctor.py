@@ -14,7 +14,7 @@ import click
 
 from photo_worker.cli.completion import complete_stack
 from photo_worker.cli.context import ENDPOINT_VARIABLES, resolve_environment
-from photo_worker.cli.output import Command, OutputFormat, emit, output_option, say
+from photo_worker.cli.output import ErrorReportingCommand, OutputFormat, emit, output_option, say
 from photo_worker.cli.stack_options import kind_option, s3_option
 from photo_worker.config import load_settings
 from photo_worker.errors import PhotoWorkerError
@@ -30,7 +30,7 @@ _DEFAULT_PORTS = {"postgresql": 5432, "postgres": 5432, "http": 80, "https": 443
 _ADDRESSES = ("TEMPORAL_TARGET", "TEMPORAL_ADDRESS", "DATABASE_URL")
 
 
-@click.command(cls=Command)
+@click.command(cls=ErrorReportingCommand)
 @click.option(
     "--name", envvar="PHOTO_WORKER_STACK", shell_complete=complete_stack, help="The stack to look at.  [default: dev]"
 )

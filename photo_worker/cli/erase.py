@@ -11,7 +11,7 @@ from uuid import UUID
 import click
 
 from photo_worker.cli.context import CommandContext, resolve_context, stack_option
-from photo_worker.cli.output import Command, OutputFormat, emit, output_option
+from photo_worker.cli.output import ErrorReportingCommand, OutputFormat, emit, output_option
 from photo_worker.command_errors import ConfirmationRequired
 from photo_worker.errors import JobMissing
 from photo_worker.printable import printable
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from photo_worker.integrity.erasure import ErasureStep, Traces
 
 
-@click.command(cls=Command)
+@click.command(cls=ErrorReportingCommand)
 @click.argument("job_id", metavar="JOB")
 @click.option("--with-source", is_flag=True, help="Delete the photo also where it was not uploaded by a submission.")
 @click.option("--yes", is_flag=True, help="Do not ask.")

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from photo_worker.cli.completion import complete_service, complete_stack
-from photo_worker.cli.output import Command, OutputFormat, emit, output_option, table
+from photo_worker.cli.output import ErrorReportingCommand, OutputFormat, emit, output_option, table
 from photo_worker.cli.values import NumberRange
 from photo_worker.errors import SourceUnreadable
 from photo_worker.stack_errors import FaultNotSet
@@ -60,7 +60,7 @@ def faults() -> None:
     """Make things go wrong in the local stack: errors and delays of Textract, and services that stand still."""
 
 
-@faults.command("set", cls=Command)
+@faults.command("set", cls=ErrorReportingCommand)
 @click.argument("service", shell_complete=complete_service)
 @click.argument("kind", required=False, metavar="[FAULT]", type=click.Choice((*KINDS, _TIMEOUT, *CODES)))
 @click.option("--pause", is_flag=True, help="Stop the service where it is: it neither answers nor ends.")
@@ -155,7 +155,7 @@ def _read(script: Path) -> object:
         raise FaultNotSet(service="textract", reason=f"{script} is not JSON: {error}").from_option() from error
 
 
-@faults.command(cls=Command)
+@faults.command(cls=ErrorReportingCommand)
 @click.argument("service", required=False, shell_complete=complete_service)
 @_name
 @output_option("text", "json")
@@ -173,7 +173,7 @@ def clear(service: str | None, stack_name: str | None, output: OutputFormat) -> 
     emit("faults clear", output, data=data, text=text)
 
 
-@faults.command("list", cls=Command)
+@faults.command("list", cls=ErrorReportingCommand)
 @_name
 @output_option("text", "json")
 def list_(stack_name: str | None, output: OutputFormat) -> None:

@@ -8,12 +8,12 @@ from typing import Any
 import click
 
 from photo_worker.cli.context import CommandContext, resolve_context, stack_option
-from photo_worker.cli.output import Command, OutputFormat, emit, output_option, say
+from photo_worker.cli.output import ErrorReportingCommand, OutputFormat, emit, output_option, say
 from photo_worker.command_errors import RebindUnconfirmed
 from photo_worker.errors import BindingUnreadable, BucketBoundElsewhere, BucketNotBound, PhotoWorkerError
 
 
-@click.command(cls=Command)
+@click.command(cls=ErrorReportingCommand)
 @click.option(
     "--bind",
     "must_bind",

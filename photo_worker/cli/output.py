@@ -21,7 +21,7 @@ _F = TypeVar("_F", bound=Callable[..., Any])
 _SCHEMA_VERSION = 1
 
 
-class Command(click.Command):
+class ErrorReportingCommand(click.Command):
     """A command that turns a ``PhotoWorkerError`` into one message, and exit code 1, or 2 for wrong use."""
 
     def invoke(self, ctx: click.Context) -> Any:

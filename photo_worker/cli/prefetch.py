@@ -7,14 +7,14 @@ from typing import TYPE_CHECKING
 
 import click
 
-from photo_worker.cli.output import Command, OutputFormat, emit, output_option, table
+from photo_worker.cli.output import ErrorReportingCommand, OutputFormat, emit, output_option, table
 from photo_worker.cli.stack_options import kind_option, s3_option
 
 if TYPE_CHECKING:
     from photo_worker.devkit.stack_options import Kind, S3Server
 
 
-@click.command(cls=Command)
+@click.command(cls=ErrorReportingCommand)
 @kind_option
 @s3_option
 @output_option("text", "json")

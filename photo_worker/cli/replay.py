@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from photo_worker.cli.output import Command, OutputFormat, emit, emit_error, envelope, output_option, say
+from photo_worker.cli.output import ErrorReportingCommand, OutputFormat, emit, emit_error, envelope, output_option, say
 from photo_worker.cli.replay_server import FromServerOptions, fetched, server_options, take
 from photo_worker.errors import PhotoWorkerError
 from photo_worker.printable import printable
@@ -101,7 +101,7 @@ class _Seconds(click.ParamType):  # type: ignore[type-arg]
 _paths = click.argument("paths", metavar="[PATH]...", nargs=-1, type=click.Path(path_type=Path))
 
 
-@replay.command(cls=Command, epilog=_ENDS)
+@replay.command(cls=ErrorReportingCommand, epilog=_ENDS)
 @_paths
 @click.option(
     "--format",
@@ -343,7 +343,7 @@ def _rendered(report: GateReport, name: str, file: Path | None, failed: PhotoWor
     return captured.get()
 
 
-@replay.command("list", cls=Command)
+@replay.command("list", cls=ErrorReportingCommand)
 @_paths
 @output_option("text", "json")
 def list_histories(paths: tuple[Path, ...], output: OutputFormat) -> None:
@@ -389,7 +389,7 @@ def list_histories(paths: tuple[Path, ...], output: OutputFormat) -> None:
     emit("replay list", output, data=data, text=text if rows else "There are no histories.", warnings=warnings)
 
 
-@replay.command(cls=Command)
+@replay.command(cls=ErrorReportingCommand)
 @click.argument("file", type=click.Path(path_type=Path, exists=True, dir_okay=False))
 @output_option("text", "json")
 @click.pass_context

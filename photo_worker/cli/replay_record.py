@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import click
 
 from photo_worker.cli.context import CommandContext, resolve_context, stack_option
-from photo_worker.cli.output import Command, OutputFormat, emit, output_option, say
+from photo_worker.cli.output import ErrorReportingCommand, OutputFormat, emit, output_option, say
 from photo_worker.errors import PhotoWorkerError
 from photo_worker.replay_errors import ScenariosUnusable
 
@@ -25,7 +25,7 @@ _HISTORIES = Path("tests/replay/histories")
 _PHOTO = Path("fixtures/photos/clean-print.png")
 
 
-@click.command(cls=Command)
+@click.command(cls=ErrorReportingCommand)
 @click.argument("names", metavar="[SCENARIO]...", nargs=-1)
 @click.option("--list", "only_list", is_flag=True, help="List the scenarios and record nothing.")
 @click.option(

@@ -10,7 +10,7 @@ from uuid import UUID
 import click
 
 from photo_worker.cli.context import CommandContext, resolve_context, stack_option
-from photo_worker.cli.output import Command, OutputFormat, emit, output_option, say
+from photo_worker.cli.output import ErrorReportingCommand, OutputFormat, emit, output_option, say
 from photo_worker.errors import ConfigurationError, DependencyError
 from photo_worker.printable import printable
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from photo_worker.bootstrap import Application
 
 
-@click.command(cls=Command)
+@click.command(cls=ErrorReportingCommand)
 @click.argument("job_id", metavar="JOB")
 @stack_option
 @output_option("text", "json")

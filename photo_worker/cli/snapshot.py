@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from photo_worker.cli.completion import complete_stack
-from photo_worker.cli.output import Command, OutputFormat, emit, output_option, table
+from photo_worker.cli.output import ErrorReportingCommand, OutputFormat, emit, output_option, table
 from photo_worker.cli.stack_options import kept_elsewhere
 from photo_worker.command_errors import ConfirmationRequired
 
@@ -41,7 +41,7 @@ def snapshot() -> None:
     """Set aside what the local stack stores, and put it back."""
 
 
-@snapshot.command(cls=Command)
+@snapshot.command(cls=ErrorReportingCommand)
 @click.argument("snapshot_name", metavar="SNAPSHOT")
 @_name
 @output_option("text", "json")
@@ -56,7 +56,7 @@ def save(snapshot_name: str, stack_name: str | None, output: OutputFormat) -> No
     emit("snapshot save", output, data=_as_data(saved), text=text, warnings=warnings)
 
 
-@snapshot.command(cls=Command)
+@snapshot.command(cls=ErrorReportingCommand)
 @click.argument("snapshot_name", metavar="SNAPSHOT", shell_complete=_complete)
 @_name
 @click.option("--yes", is_flag=True, help="Do not ask.")
@@ -79,7 +79,7 @@ def load(snapshot_name: str, stack_name: str | None, yes: bool, output: OutputFo
     emit("snapshot load", output, data=data, text=text, warnings=warnings)
 
 
-@snapshot.command("list", cls=Command)
+@snapshot.command("list", cls=ErrorReportingCommand)
 @_name
 @output_option("text", "json")
 def list_(stack_name: str | None, output: OutputFormat) -> None:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from photo_worker.cli.completion import complete_stack
-from photo_worker.cli.output import Command, OutputFormat, emit, output_option, table
+from photo_worker.cli.output import ErrorReportingCommand, OutputFormat, emit, output_option, table
 from photo_worker.cli.stack_options import base_port_option, kept_elsewhere, stack_options
 from photo_worker.cli.values import NumberRange
 from photo_worker.command_errors import ConfirmationRequired
@@ -38,7 +38,7 @@ _name = click.option(
 _timings = click.option("--timings", is_flag=True, help="Show when each step began and how long it took.")
 
 
-@click.command(cls=Command)
+@click.command(cls=ErrorReportingCommand)
 @_name
 @stack_options
 @_timings
@@ -53,7 +53,7 @@ def up(name: str | None, options: StackOptions, timings: bool, output: OutputFor
     _emit_up("up", stack, stack.up(), timings, output)
 
 
-@click.command(cls=Command)
+@click.command(cls=ErrorReportingCommand)
 @_name
 @output_option("text", "json")
 def down(name: str | None, output: OutputFormat) -> None:
@@ -65,7 +65,7 @@ def down(name: str | None, output: OutputFormat) -> None:
     emit("down", output, data={"name": stack.name, "stopped": stopped}, text=text, warnings=warnings)
 
 
-@click.command(cls=Command)
+@click.command(cls=ErrorReportingCommand)
 @_name
 @output_option("text", "json")
 @click.pass_context
@@ -97,7 +97,7 @@ def status(ctx: click.Context, name: str | None, output: OutputFormat) -> None:
     ctx.exit(0 if found.running else 1)
 
 
-@click.command(cls=Command)
+@click.command(cls=ErrorReportingCommand)
 @_name
 @click.option(
     "--timeout",
@@ -116,7 +116,7 @@ def wait(name: str | None, timeout: float, output: OutputFormat) -> None:
     emit("wait", output, data=_status_data(found), text=lambda: _print_status(found))
 
 
-@click.command(cls=Command)
+@click.command(cls=ErrorReportingCommand)
 @_name
 @click.option("-n", "--lines", type=click.IntRange(0, 100_000), default=50, show_default=True, help="Lines a service.")
 @click.option("-f", "--follow", is_flag=True, help="Go on with what is written from now on, until interrupted.")
@@ -136,7 +136,7 @@ def logs(name: str | None, lines: int, follow: bool, services: tuple[str, ...]) 
             click.echo(f"{service:<{width}} | {line}")
 
 
-@click.command(cls=Command)
+@click.command(cls=ErrorReportingCommand)
 @_name
 @base_port_option
 @click.option("--yes", is_flag=True, help="Do not ask.")
@@ -153,7 +153,7 @@ def reset(name: str | None, base_port: int | None, yes: bool, timings: bool, out
     _emit_up("reset", stack, report, timings, output, kept_elsewhere(stack, "nothing there was deleted"))
 
 
-@click.command(cls=Command)
+@click.command(cls=ErrorReportingCommand)
 @_name
 @output_option("env", "json")
 def env(name: str | None, output: OutputFormat) -> None:

@@ -10,7 +10,7 @@ from uuid import UUID
 import click
 
 from photo_worker.cli.context import CommandContext, resolve_context, stack_option
-from photo_worker.cli.output import Command, OutputFormat, emit, output_option
+from photo_worker.cli.output import ErrorReportingCommand, OutputFormat, emit, output_option
 from photo_worker.errors import InputError, PhotoWorkerError
 from photo_worker.printable import cut
 
@@ -32,7 +32,7 @@ def _read_type(_: click.Context, __: click.Parameter, value: str | None) -> str 
     return value
 
 
-@click.command(cls=Command)
+@click.command(cls=ErrorReportingCommand)
 @click.argument("sources", metavar="PATH|s3://BUCKET/KEY...", nargs=-1, required=True)
 @click.option("--job-id", help="The job's id, a UUID; only with one source. Used again, it joins the first job.")
 @click.option("--engine", help="OCR backend for these jobs: textract, local, recorded, or an installed one.")

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from photo_worker.cli.output import Command
+from photo_worker.cli.output import ErrorReportingCommand
 from photo_worker.printable import cut
 from photo_worker.stack_errors import ExtraMissing
 
@@ -22,7 +22,7 @@ def _names(_ctx: click.Context, _option: click.Parameter, values: tuple[str, ...
     return values
 
 
-@click.command(cls=Command)
+@click.command(cls=ErrorReportingCommand)
 @click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
 @click.option(
     "--port", type=click.IntRange(0, 65_535), default=8765, show_default=True, help="Port; 0 takes a free one."

@@ -7,10 +7,10 @@ import asyncio
 import click
 
 from photo_worker.cli.context import CommandContext, resolve_context, stack_option
-from photo_worker.cli.output import Command
+from photo_worker.cli.output import ErrorReportingCommand
 
 
-@click.command(cls=Command)
+@click.command(cls=ErrorReportingCommand)
 @stack_option
 @click.option("--stop-on-eof", is_flag=True, hidden=True, help="Stop when standard input ends.")
 @click.pass_context

@@ -58,7 +58,7 @@ class RuleBreach:
 
 
 @dataclass(frozen=True)
-class Finding:
+class IntegrityFinding:
     """A problem with the rule that it breaks. ``job_id`` is None for what is nobody's job."""
 
     code: str
@@ -99,10 +99,10 @@ class Rule(Generic[_E]):
     check: Callable[[_E], Iterator[RuleBreach]]
     repair: Repair | None = None
 
-    def findings(self, evidence: _E, job_id: UUID | None = None) -> Iterator[Finding]:
+    def findings(self, evidence: _E, job_id: UUID | None = None) -> Iterator[IntegrityFinding]:
         """Return what breaks the rule."""
         for found in self.check(evidence):
-            yield Finding(
+            yield IntegrityFinding(
                 self.code,
                 self.severity,
                 job_id,

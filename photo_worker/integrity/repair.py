@@ -16,7 +16,7 @@ from photo_worker.errors import ObjectMissing, PhotoWorkerError
 from photo_worker.integrity.binding import BoundElsewhere, Unbound, bound_since
 from photo_worker.integrity.copies import alone, hidden_from
 from photo_worker.integrity.evidence import JOB_FOLDERS, JobEvidence, jobs_of
-from photo_worker.integrity.finding import REPAIRS, Finding, Repair
+from photo_worker.integrity.finding import REPAIRS, IntegrityFinding, Repair
 from photo_worker.integrity.namespace import foreign_reason
 from photo_worker.integrity.rules import job_findings
 from photo_worker.integrity.rules_progress import end_of
@@ -39,7 +39,7 @@ _LOST_ROWS = frozenset({"result_without_row", "workflow_without_row", "result_no
 class RepairResult:
     """One repair. ``outcome`` is begun, done, unneeded, refused or failed; ``detail`` says more."""
 
-    finding: Finding
+    finding: IntegrityFinding
     outcome: str
     detail: str
 
@@ -95,7 +95,7 @@ class Repairer:
         await self._look_again(report, [step.finding for step in steps if step.outcome != "refused"])
         return steps
 
-    async def _step(self, finding: Finding) -> RepairResult:
+    async def _step(self, finding: IntegrityFinding) -> RepairResult:
         try:
             if finding.repair is Repair.DELETE_PHOTO:
                 done = await self._delete_photo(finding)
@@ -105,7 +105,7 @@ class Repairer:
             return RepairResult(finding, "failed", f"[{error.code}] {error.message} {error.hint}")
         return RepairResult(finding, "done", done) if done else RepairResult(finding, "unneeded", "it is right by now")
 
-    async def _act(self, finding: Finding) -> str:
+    async def _act(self, finding: IntegrityFinding) -> str:
         if finding.job_id is None or finding.repair is None:
             raise ValueError(f"{finding.code} offers no repair of a job")
         seen = await self._inspector.reinspect(finding.job_id, ())
@@ -114,7 +114,7 @@ class Repairer:
                 return await self._actions[finding.repair](job)
         return ""
 
-    async def _look_again(self, report: ScanReport, mended: list[Finding]) -> None:
+    async def _look_again(self, report: ScanReport, mended: list[IntegrityFinding]) -> None:
         """Replace the findings of every job that was touched by what is wrong with it now."""
         jobs = {finding.job_id for finding in mended if finding.job_id is not None}
         photos = {finding.where for finding in mended if finding.repair is Repair.DELETE_PHOTO}
@@ -126,7 +126,7 @@ class Repairer:
             kept += await self._scanner.confirm(job_id)
         report.findings = kept
 
-    async def _not_ours(self, finding: Finding) -> str | None:
+    async def _not_ours(self, finding: IntegrityFinding) -> str | None:
         """Return why nothing of this may be touched, started or deleted: it may be another deployment's.
 
         Asked before each step, as a bucket may be bound anew at any time.
@@ -153,7 +153,7 @@ class Repairer:
             self._foreign = (await foreign_reason(self._inspector),)
         return self._foreign[0]
 
-    def _too_old(self, finding: Finding) -> str | None:
+    def _too_old(self, finding: IntegrityFinding) -> str | None:
         """Return why an orphan stays that is not younger than the binding.
 
         Before it, another deployment may have used the bucket; since then, none can that looks at the marker.
@@ -232,7 +232,7 @@ class Repairer:
 
         return f"{await self._inspector.in_thread(delete)} objects deleted"
 
-    async def _delete_photo(self, finding: Finding) -> str:
+    async def _delete_photo(self, finding: IntegrityFinding) -> str:
         bucket, key = _location(finding)
 
         def delete() -> str:
@@ -246,12 +246,12 @@ class Repairer:
         return await self._inspector.in_thread(delete)
 
 
-def _location(finding: Finding) -> tuple[str, str]:
+def _location(finding: IntegrityFinding) -> tuple[str, str]:
     bucket, _, key = finding.where.removeprefix("s3://").partition("/")
     return bucket, key
 
 
-def _refusal(finding: Finding, report: ScanReport) -> str | None:
+def _refusal(finding: IntegrityFinding, report: ScanReport) -> str | None:
     """Return why a step that is safe by itself is not, beside what else was seen.
 
     With the settings of another deployment everything looks wrong, and all of it would be mended away.

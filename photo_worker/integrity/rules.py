@@ -9,7 +9,7 @@ from photo_worker.integrity import rules_orphans as orphans
 from photo_worker.integrity import rules_progress as progress
 from photo_worker.integrity import rules_results as results
 from photo_worker.integrity.evidence import Evidence, JobEvidence, jobs_of
-from photo_worker.integrity.finding import Finding, Repair, Rule, Severity
+from photo_worker.integrity.finding import IntegrityFinding, Repair, Rule, Severity
 
 PROMISES = {
     1: "One job id has one row, and the same bytes are known again.",
@@ -158,21 +158,21 @@ DEPLOYMENT_RULES: tuple[Rule[Evidence], ...] = (
 )
 
 
-def findings(evidence: Evidence) -> Iterator[Finding]:
+def findings(evidence: Evidence) -> Iterator[IntegrityFinding]:
     """Return everything in the evidence that breaks a rule, jobs by id and then the rest."""
     for job in jobs_of(evidence):
         yield from job_findings(job)
     yield from deployment_findings(evidence)
 
 
-def job_findings(job: JobEvidence) -> Iterator[Finding]:
+def job_findings(job: JobEvidence) -> Iterator[IntegrityFinding]:
     """Return what is wrong with one job. An erased one breaks one rule alone: that there is something of it."""
     for rule in JOB_RULES:
         if not job.erased or rule.repair is Repair.ERASE_TRACES:
             yield from rule.findings(job, job.job_id)
 
 
-def deployment_findings(evidence: Evidence) -> Iterator[Finding]:
+def deployment_findings(evidence: Evidence) -> Iterator[IntegrityFinding]:
     """Return what is wrong beside the jobs. Needs ``evidence.referenced``, or the rows of all jobs."""
     for rule in DEPLOYMENT_RULES:
         yield from rule.findings(evidence)

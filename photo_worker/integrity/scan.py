@@ -32,7 +32,7 @@ from photo_worker.integrity.evidence import (
     StoredObject,
     jobs_of,
 )
-from photo_worker.integrity.finding import Finding
+from photo_worker.integrity.finding import IntegrityFinding
 from photo_worker.integrity.inspector import PAUSES_SECONDS, InspectionConfig, InspectionPorts, JobInspector, of_entry
 from photo_worker.integrity.merge import Group, LocationIndex, by_job
 from photo_worker.integrity.rules import deployment_findings, job_findings
@@ -76,7 +76,7 @@ class ScanReport:
     ``passing`` counts what looked wrong at first and was right when it was looked at again.
     """
 
-    findings: list[Finding] = field(default_factory=list)
+    findings: list[IntegrityFinding] = field(default_factory=list)
     binding: Binding | None = None
     jobs: int = 0
     objects: int = 0
@@ -157,7 +157,7 @@ class Scanner:
         report.hashed_bytes = self.inspector.hashed_bytes
         return report
 
-    async def confirm(self, job_id: UUID, codes: set[str] | None = None) -> list[Finding]:
+    async def confirm(self, job_id: UUID, codes: set[str] | None = None) -> list[IntegrityFinding]:
         """Look at a job anew and return what is wrong with it, of these codes or of any."""
         seen = await self.inspector.reinspect(
             job_id, (await self.inspector.with_retries(self._ports.orchestrator.queue_state),)

@@ -71,7 +71,7 @@ def send(file: BinaryIO, header: Mapping[str, Any], body: bytes = b"") -> None:
     file.flush()
 
 
-class TooLong(EOFError):
+class MessageTooLong(EOFError):
     """A message is longer than it may be; nothing of it was read."""
 
 
@@ -80,7 +80,7 @@ def receive(file: BinaryIO, most_bytes: int | None = None) -> tuple[dict[str, An
     head = _exactly(file, HEAD.size)
     sizes = HEAD.unpack(head)
     if most_bytes is not None and sum(sizes) > most_bytes:
-        raise TooLong
+        raise MessageTooLong
     try:
         header = json.loads(_exactly(file, sizes[0]))
     except ValueError as error:

@@ -39,7 +39,7 @@ from photo_worker.errors import (
     UnreadableDocument,
     UnsupportedDocument,
 )
-from photo_worker.ocr.reading_child import TooLong, receive, send
+from photo_worker.ocr.reading_child import MessageTooLong, receive, send
 from photo_worker.policies import OCR_RESULT_LIMIT_BYTES
 
 logger = logging.getLogger(__name__)
@@ -389,7 +389,7 @@ class _Process:
             receive(self._process.stdout, OCR_RESULT_LIMIT_BYTES)  # type: ignore[arg-type]
             begun = True
             told, body = receive(self._process.stdout, OCR_RESULT_LIMIT_BYTES)  # type: ignore[arg-type]
-        except TooLong:
+        except MessageTooLong:
             # It writes what is never read, and would not end.
             told = {"error": DocumentTooCostly.code, "context": {"what": "memory for its text"}}
             self.end()

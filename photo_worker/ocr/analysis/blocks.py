@@ -18,7 +18,7 @@ from photo_worker.ocr.analysis.passages import Page
 from photo_worker.ocr.analysis.queries import answer_query
 from photo_worker.ocr.analysis.reading import PageReading
 from photo_worker.ocr.analysis.regions import KINDS, Region, find_regions
-from photo_worker.ocr.analysis.request import Analysis, Query
+from photo_worker.ocr.analysis.request import Analysis, QuerySpec
 from photo_worker.ocr.analysis.shapes import Box, CheckBox
 from photo_worker.ocr.analysis.signatures import find_signatures
 from photo_worker.ocr.analysis.table_blocks import table_blocks
@@ -134,7 +134,7 @@ class _Analysis:
         key["Relationships"].insert(0, relation("VALUE", [value["Id"]]))
         return key | {"EntityTypes": ["KEY"]}, value | {"EntityTypes": ["VALUE"]}
 
-    def _answered(self, query: Query) -> list[Block]:
+    def _answered(self, query: QuerySpec) -> list[Block]:
         block: Block = {"BlockType": "QUERY", "Id": self._ids.next("query")}
         found = answer_query(query.text, self._page, self._fields, self._regions)
         if found is None:

@@ -17,7 +17,7 @@ _DEFAULT_PAGES = ("1",)
 
 
 @dataclass(frozen=True)
-class Query:
+class QuerySpec:
     """A question, and the pages that it is asked of: ``3``, ``2-4``, ``2-*`` or ``*``; none means the first."""
 
     text: str
@@ -43,7 +43,7 @@ class Analysis:
     """The features asked for, and the queries; both may be sent to another process."""
 
     features: frozenset[str]
-    queries: tuple[Query, ...] = ()
+    queries: tuple[QuerySpec, ...] = ()
 
     @classmethod
     def of(cls, given: Mapping[str, Any]) -> Analysis:
@@ -53,7 +53,7 @@ class Analysis:
         queries = config.get("Queries", ()) if QUERIES in features else ()
         return cls(
             features,
-            tuple(Query(query["Text"], query.get("Alias"), tuple(query.get("Pages") or ())) for query in queries),
+            tuple(QuerySpec(query["Text"], query.get("Alias"), tuple(query.get("Pages") or ())) for query in queries),
         )
 
 

@@ -7,7 +7,7 @@ import sys
 import pytest
 
 from photo_worker.cli import check
-from photo_worker.integrity.finding import Finding, Severity
+from photo_worker.integrity.finding import IntegrityFinding, Severity
 from photo_worker.integrity.scan import ScanProgress, ScanReport
 
 
@@ -30,7 +30,7 @@ def test_a_cron_job_s_mail_has_the_findings_alone(capsys: pytest.CaptureFixture[
 
 def test_the_last_line_counts_by_severity() -> None:
     severities = (Severity.NOTICE, Severity.ERROR, Severity.WARNING, Severity.ERROR)
-    findings = [Finding("code", severity, None, "where", "problem", "why", "todo") for severity in severities]
+    findings = [IntegrityFinding("code", severity, None, "where", "problem", "why", "todo") for severity in severities]
     report = ScanReport(findings=findings, jobs=1234, objects=2, young=1, hashed_bytes=1_500_000)
     assert check._summary(report, 2.0) == (
         "1,234 jobs and 2 objects checked in 2.0 s; 1.5 MB of photos hashed; 1 young objects without a job left out: "

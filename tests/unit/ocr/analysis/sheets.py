@@ -8,7 +8,7 @@ from typing import Any
 from photo_worker.ocr.analysis.blocks import page_blocks
 from photo_worker.ocr.analysis.marks import PageMarks
 from photo_worker.ocr.analysis.reading import PageReading
-from photo_worker.ocr.analysis.request import Analysis, Query
+from photo_worker.ocr.analysis.request import Analysis, QuerySpec
 from photo_worker.ocr.analysis.shapes import Box, CheckBox, RulingLine
 from photo_worker.ocr.engine import EngineWord
 from photo_worker.ocr.layout import Line
@@ -64,7 +64,7 @@ def sheet(lines: Sequence[Line], drawn: PageMarks | None = None) -> PageReading:
     return PageReading(frame(WIDTH, HEIGHT), tuple(ordered), drawn or marks())
 
 
-def analysed(reading: PageReading, *features: str, queries: Sequence[Query] = (), page: int = 1) -> list[Block]:
+def analysed(reading: PageReading, *features: str, queries: Sequence[QuerySpec] = (), page: int = 1) -> list[Block]:
     return page_blocks(reading, Analysis(frozenset(features), tuple(queries)), "ab" * 32, page)
 
 

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from photo_worker.ocr.analysis.reading import PageReading
-from photo_worker.ocr.analysis.request import Query
+from photo_worker.ocr.analysis.request import QuerySpec
 from photo_worker.ocr.analysis.shapes import Box
 from tests.unit.ocr.analysis.sheets import Block, analysed, marks, of_kind, related, sheet, text
 
@@ -22,7 +22,7 @@ PAGE = sheet(
 )
 
 
-def answers(reading: PageReading, *queries: Query, page: int = 1) -> list[tuple[dict[str, Any], str | None]]:
+def answers(reading: PageReading, *queries: QuerySpec, page: int = 1) -> list[tuple[dict[str, Any], str | None]]:
     blocks = analysed(reading, "QUERIES", queries=queries, page=page)
     results: dict[str, Block] = {block["Id"]: block for block in of_kind(blocks, "QUERY_RESULT")}
     found = []
@@ -49,11 +49,16 @@ def answers(reading: PageReading, *queries: Query, page: int = 1) -> list[tuple[
     ],
 )
 def test_a_query_is_answered_by_the_one_field_it_names(question: str, expected: str | None) -> None:
-    assert answers(PAGE, Query(question)) == [({"Text": question}, expected)]
+    assert answers(PAGE, QuerySpec(question)) == [({"Text": question}, expected)]
 
 
 def test_every_query_of_a_page_comes_back_in_its_order() -> None:
-    queries = [Query("Lorem ipsum?", "L"), Query("Date", None, ("1",)), Query("Date", "everywhere", ("*",)), Query("x")]
+    queries = [
+        QuerySpec("Lorem ipsum?", "L"),
+        QuerySpec("Date", None, ("1",)),
+        QuerySpec("Date", "everywhere", ("*",)),
+        QuerySpec("x"),
+    ]
     assert [shown for shown, _ in answers(PAGE, *queries)] == [
         {"Text": "Lorem ipsum?", "Alias": "L"},
         {"Text": "Date", "Pages": ["1"]},
@@ -64,16 +69,16 @@ def test_every_query_of_a_page_comes_back_in_its_order() -> None:
 
 def test_a_query_is_asked_of_its_pages_alone() -> None:
     queries = [
-        Query("first"),
-        Query("second", None, ("2",)),
-        Query("from two", None, ("2-*",)),
-        Query("all", None, ("*",)),
+        QuerySpec("first"),
+        QuerySpec("second", None, ("2",)),
+        QuerySpec("from two", None, ("2-*",)),
+        QuerySpec("all", None, ("*",)),
     ]
     assert [shown["Text"] for shown, _ in answers(PAGE, *queries, page=2)] == ["second", "from two", "all"]
 
 
 def test_an_answer_covers_its_words_and_has_a_confidence() -> None:
-    blocks = analysed(PAGE, "QUERIES", queries=[Query("date")])
+    blocks = analysed(PAGE, "QUERIES", queries=[QuerySpec("date")])
     (result,) = of_kind(blocks, "QUERY_RESULT")
     (word,) = (block for block in of_kind(blocks, "WORD") if block["Text"] == "08/14/2022")
     assert result["Geometry"] == word["Geometry"]

@@ -17,14 +17,14 @@ from benchmarks.documents import NO_TRUTH, truth_documents
 from photo_worker.devkit.textract.model import TextractModel
 from photo_worker.ocr.analysis.blocks import page_blocks
 from photo_worker.ocr.analysis.reading import PageReading
-from photo_worker.ocr.analysis.request import Analysis, Query
+from photo_worker.ocr.analysis.request import Analysis, QuerySpec
 from photo_worker.ocr.analysis.shapes import Box
 from photo_worker.ocr.blocks import detect_text_response
 from tests.unit.ocr.analysis.sheets import Block, analysed, check_box, marks, of_kind, related, sheet, text
 
 FEATURES = ("TABLES", "FORMS", "LAYOUT", "QUERIES", "SIGNATURES")
 COMBINATIONS = list(chain.from_iterable(combinations(FEATURES, size) for size in range(1, len(FEATURES) + 1)))
-QUERIES = (Query("What is the pay date?", "PAY"), Query("Lorem ipsum?"))
+QUERIES = (QuerySpec("What is the pay date?", "PAY"), QuerySpec("Lorem ipsum?"))
 
 # The order of an answer's blocks, and what comes with which feature.
 ORDER = ["PAGE", "LINE", "WORD", "SELECTION_ELEMENT", "TABLE", "KEY_VALUE_SET", "SIGNATURE", "QUERY", "LAYOUT"]
@@ -122,7 +122,7 @@ def test_without_marks_the_text_is_analysed_all_the_same() -> None:
 
 def test_ids_follow_from_document_and_page() -> None:
     def ids(seed: str, page: int) -> list[str]:
-        queries = (Query("What is the pay date?", None, ("*",)),)
+        queries = (QuerySpec("What is the pay date?", None, ("*",)),)
         return [block["Id"] for block in page_blocks(full_page(), Analysis(frozenset(FEATURES), queries), seed, page)]
 
     assert ids("a", 1) == ids("a", 1)
@@ -134,7 +134,7 @@ def test_an_empty_page_is_its_page_block_and_its_queries() -> None:
     assert [list(block) for block in analysed(sheet([]), "TABLES", "FORMS", "LAYOUT", "SIGNATURES")] == [
         ["BlockType", "Geometry", "Id"]
     ]
-    blocks = analysed(sheet([]), *FEATURES, queries=[Query("Who?")])
+    blocks = analysed(sheet([]), *FEATURES, queries=[QuerySpec("Who?")])
     assert [block["BlockType"] for block in blocks] == ["PAGE", "QUERY"]
     assert related(blocks[0], "CHILD") == [blocks[1]["Id"]]
 
@@ -194,7 +194,7 @@ def test_whatever_stands_on_the_page_the_answer_holds_together(
     lines: list[tuple[int, int, int, list[str]]], drawn: Any, features: tuple[str, ...], page: int
 ) -> None:
     reading = sheet([text(left, top, " ".join(words), height=height) for left, top, height, words in lines], drawn)
-    check(analysed(reading, *features, queries=[Query("Name", None, ("*",)), Query("x")], page=page))
+    check(analysed(reading, *features, queries=[QuerySpec("Name", None, ("*",)), QuerySpec("x")], page=page))
 
 
 @pytest.mark.requires_ground_truth

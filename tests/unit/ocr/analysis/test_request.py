@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from photo_worker.ocr.analysis.marks import PageMarks
 from photo_worker.ocr.analysis.reading import PageReading
-from photo_worker.ocr.analysis.request import Analysis, Query
+from photo_worker.ocr.analysis.request import Analysis, QuerySpec
 from photo_worker.ocr.analysis.shapes import Box, CheckBox, RulingLine
 from photo_worker.ocr.engine import EngineWord, Frame
 
@@ -29,18 +29,18 @@ from photo_worker.ocr.engine import EngineWord, Frame
     ],
 )
 def test_a_query_is_asked_of_the_pages_it_names(pages: tuple[str, ...], asked: set[int]) -> None:
-    assert {page for page in range(1, 6) if Query("?", None, pages).asks(page)} == asked
+    assert {page for page in range(1, 6) if QuerySpec("?", None, pages).asks(page)} == asked
 
 
 @given(st.text("0123456789*-", min_size=1, max_size=9), st.integers(1, 3000))
 def test_any_page_that_the_model_allows_is_understood(pages: str, page: int) -> None:
-    assert Query("?", None, (pages,)).asks(page) in {True, False}
+    assert QuerySpec("?", None, (pages,)).asks(page) in {True, False}
 
 
 def test_an_analysis_is_what_the_request_says() -> None:
     config = {"Queries": [{"Text": "Who?", "Alias": "W", "Pages": ["2"]}, {"Text": "What?"}]}
     asked = Analysis.of({"FeatureTypes": ["QUERIES", "TABLES", "TABLES"], "QueriesConfig": config})
-    assert asked == Analysis(frozenset({"QUERIES", "TABLES"}), (Query("Who?", "W", ("2",)), Query("What?")))
+    assert asked == Analysis(frozenset({"QUERIES", "TABLES"}), (QuerySpec("Who?", "W", ("2",)), QuerySpec("What?")))
     assert [query.as_json() for query in asked.queries] == config["Queries"]
     assert pickle.loads(pickle.dumps(asked)) == asked  # noqa: S301
     # Queries without the feature are not asked.
