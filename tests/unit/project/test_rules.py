@@ -57,6 +57,15 @@ def tree(kind: type[errors.PhotoWorkerError]) -> list[type[errors.PhotoWorkerErr
 ERRORS = [kind for kind in tree(errors.PhotoWorkerError) if kind.__module__.startswith("photo_worker.")]
 
 
+def test_public_classes_have_unique_names() -> None:
+    defined: dict[str, list[str]] = {}
+    for module in MODULES:
+        for node in ast.parse(module.read_text("utf-8")).body:
+            if isinstance(node, ast.ClassDef) and not node.name.startswith("_"):
+                defined.setdefault(node.name, []).append(str(module.relative_to(ROOT)))
+    assert {name: modules for name, modules in defined.items() if len(modules) > 1} == {}
+
+
 @pytest.mark.parametrize("kind", ERRORS, ids=lambda kind: kind.__name__)
 def test_an_error_says_what_happened_and_what_to_do(kind: type[errors.PhotoWorkerError]) -> None:
     assert kind.__doc__, "the docstring is the message"
