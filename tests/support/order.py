@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-_MARK = "waits"
+_MARK = "io_bound"
 
 
 def waiting_first(items: list[pytest.Item], processes: int) -> list[pytest.Item]:

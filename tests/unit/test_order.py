@@ -28,7 +28,7 @@ class Test:
         return Path(self.module)
 
     def get_closest_marker(self, name: str) -> bool:
-        return self.waits and name == "waits"
+        return self.waits and name == "io_bound"
 
 
 def ordered(tests: list[Test], processes: int) -> list[Test]:

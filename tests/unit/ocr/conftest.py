@@ -20,4 +20,4 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         reads = "reader" in getattr(item, "fixturenames", ())
         if reads and Path(__file__).parent in item.path.parents and item.path.name != "test_engine.py":
-            item.add_marker("once")
+            item.add_marker("single_python")
