@@ -36,7 +36,7 @@ _PHOTO = Path("fixtures/photos/clean-print.png")
     "--scenarios",
     "target",
     metavar="MODULE:ATTRIBUTE",
-    help="Record this playbook's scenarios in place of the product's; looked for from this directory on.",
+    help="Record this suite's scenarios in place of the product's; looked for from this directory on.",
 )
 @click.option(
     "--photo",
@@ -69,7 +69,7 @@ def record(
     """
     from photo_worker.replay.record import choose, history_paths, refuse_existing
 
-    suite = _playbook(target, photo)
+    suite = _suite_of(target, photo)
     chosen = choose(suite.scenarios, names)
     if missing:
         chosen = [one for one in chosen if not any(path.exists() for path in history_paths(root, one))]
@@ -97,7 +97,7 @@ def record(
     ctx.exit(1 if failed else 0)
 
 
-def _playbook(target: str | None, photo: Path) -> ScenarioSuite:
+def _suite_of(target: str | None, photo: Path) -> ScenarioSuite:
     from photo_worker.replay.image_scenarios import scenario_suite
     from photo_worker.replay.scenarios import ScenarioSuite
 
@@ -116,7 +116,7 @@ def _playbook(target: str | None, photo: Path) -> ScenarioSuite:
     finally:
         sys.path.remove(str(Path.cwd()))
     if not isinstance(found, ScenarioSuite):
-        raise ScenariosUnusable(target=target, reason=f"it is {type(found).__name__}, not Playbook")
+        raise ScenariosUnusable(target=target, reason=f"it is {type(found).__name__}, not ScenarioSuite")
     return found
 
 

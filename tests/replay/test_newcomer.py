@@ -19,7 +19,7 @@ from datetime import timedelta
 from temporalio import activity, workflow
 
 with workflow.unsafe.imports_passed_through():
-    from photo_worker.replay.scenarios import Expected, Playbook, Ran, Scenario
+    from photo_worker.replay.scenarios import Expected, ScenarioSuite, ActivityOutcome, Scenario
 
 
 @activity.defn
@@ -47,9 +47,9 @@ async def request(scenario, application, workflow_id):
     return "rye"
 
 
-PLAYBOOK = Playbook(
+PLAYBOOK = ScenarioSuite(
     scenarios=[
-        Scenario("success", "bakery", "A loaf.", Expected("success", (Ran("bake", "completed"),))),
+        Scenario("success", "bakery", "A loaf.", Expected("success", (ActivityOutcome("bake", "completed"),))),
     ],
     workflows=lambda: WORKFLOWS,
     activities=lambda scenario, application: [bake, glaze],
@@ -63,8 +63,8 @@ GLAZE = "        baked = await workflow.execute_activity(glaze, baked, start_to_
 WRONG = BAKERY.replace(LINE, GLAZE + LINE)
 PATCHED = BAKERY.replace(LINE, '        if workflow.patched("glaze"):\n    ' + GLAZE + LINE)
 NEW_SCENARIO = (
-    '        Scenario("glazed", "bakery", "A glazed loaf.", Expected("success", (Ran("bake", "completed"), '
-    'Ran("glaze", "completed")), patches=("glaze",))),\n    ],\n    workflows='
+    '        Scenario("glazed", "bakery", "A glazed loaf.", Expected("success", (ActivityOutcome("bake", "completed"), '
+    'ActivityOutcome("glaze", "completed")), patches=("glaze",))),\n    ],\n    workflows='
 )
 
 CHECK = ("check", "histories", "--workflows", "bakery:WORKFLOWS", "--no-coverage")

@@ -52,23 +52,25 @@ def _scenario(
     expected: Expected,
     *,
     order: Order = Order("soup"),  # noqa: B008 - frozen
-    steps: tuple[Action, ...] = (),
+    actions: tuple[Action, ...] = (),
     **more: Any,
 ) -> Scenario:
-    return Scenario(name, f"feature_{workflow}", about, expected, request=order, actions=steps, keep=_CONSTANTS, **more)
+    return Scenario(
+        name, f"feature_{workflow}", about, expected, request=order, actions=actions, keep=_CONSTANTS, **more
+    )
 
 
 def _exits(
     workflow: str, *, done: tuple[ActivityOutcome, ...], failed: Expected, cancelled: Expected, **more: Any
 ) -> list[Scenario]:
     """Return success, failure by an order that cannot be cooked, and cancellation while cooking or waiting."""
-    steps = more.pop("cancel_steps", (WaitForEvent("TimerStarted"), Cancel()))
+    actions = more.pop("cancel_steps", (WaitForEvent("TimerStarted"), Cancel()))
     events = more.pop("events", {})
     return [
         _scenario(f"{workflow}-success", workflow, "It ends well.", Expected("success", done, events=events)),
         _scenario(f"{workflow}-failure", workflow, "No portions.", failed, order=Order("soup", 0)),
         _scenario(
-            f"{workflow}-cancelled", workflow, "Cancelled.", cancelled, order=Order("slow"), actions=steps, **more
+            f"{workflow}-cancelled", workflow, "Cancelled.", cancelled, order=Order("slow"), actions=actions, **more
         ),
     ]
 

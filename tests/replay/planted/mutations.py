@@ -189,7 +189,7 @@ PLANTS = [
     CodeMutation(
         "reason not recorded",
         "failure",
-        "await _to_the_end(self._record_failure(request, reason))",
+        "await _await_ignoring_cancellation(self._record_failure(request, reason))",
         "'failed'",
         "replay",
         "record_failure",
