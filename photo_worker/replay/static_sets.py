@@ -44,7 +44,7 @@ class SetNames:
         return cls(names=frozenset(names), makers=frozenset(makers))
 
     def of_class(self, node: ast.ClassDef) -> SetNames:
-        """Add the attributes of a class that hold sets, by assignment or annotation, and its methods that return one."""
+        """Add the attributes of a class that hold sets, by assignment or annotation, and methods that return sets."""
         attributes: set[str] = set()
         for inner in ast.walk(node):
             if isinstance(inner, ast.FunctionDef | ast.AsyncFunctionDef) and _is_set_type(inner.returns):
