@@ -84,7 +84,7 @@ class Selection:
 
 @dataclass(frozen=True)
 class FetchedRun:
-    """One downloaded history in ``path``, with the number of its ``events``. An open run is only checked as far as it got."""
+    """One downloaded history in ``path``, with its number of ``events``. An open run is checked as far as it got."""
 
     path: Path
     workflow_type: str
