@@ -1,4 +1,4 @@
-"""The gate: checks every recorded history against today's code, and is never green because it checked nothing."""
+"""The gate: checks every recorded history against today's code, and rules out a green result by accident."""
 
 from __future__ import annotations
 
