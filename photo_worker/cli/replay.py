@@ -1,4 +1,4 @@
-"""``photo-worker replay``: recorded workflow histories against the code of today."""
+"""``photo-worker replay``: checks today's code against recorded workflow histories."""
 
 from __future__ import annotations
 
@@ -35,15 +35,15 @@ _FORMATS = ("text", "json", "junit", "github")
 
 _LOG_COLUMNS = 160
 
-# A week: longer than any run, and as long as a wait can be on every system.
+# A week: longer than any run, and a timeout that every system accepts for a wait.
 _LONGEST_SECONDS = 604_800.0
 
-# A run that is done sooner needs no progress.
+# A shorter run shows no progress.
 _QUIET_SECONDS = 3.0
 
 
 class _Group(click.Group):
-    """A group whose commands are imported when they run."""
+    """A group that imports some commands only when they run."""
 
     commands_elsewhere = {"record": "photo_worker.cli.replay_record:record"}  # noqa: RUF012
 
@@ -92,7 +92,7 @@ class _Seconds(click.ParamType):  # type: ignore[type-arg]
             seconds = float(value)
         except ValueError:
             seconds = -1.0
-        # Not a number compares with nothing, and would be no limit.
+        # NaN fails every comparison, and would be no limit.
         if not 0 < seconds <= _LONGEST_SECONDS:
             self.fail(f"{value!r} is not a number of seconds, above 0 and at most {_LONGEST_SECONDS:.0f}", param, ctx)
         return seconds
@@ -184,7 +184,7 @@ def check(
 
     _check_formats(formats)
     server = take(ctx, given)
-    # The worker's code is looked for where the command runs, as `python -m` would.
+    # The worker's code is imported from the current directory, as `python -m` does.
     code = CodeUnderTest(workflows, converter, (str(Path.cwd()),))
     chosen = paths or (HISTORIES,)
     if server.from_server and paths:
@@ -220,7 +220,7 @@ def check(
         click.echo(f"ended by {clock.ended_by.name}", err=True)
         ctx.exit(128 + clock.ended_by)
     if failed is not None and failed.wrong_use:
-        # The report above is the answer; an envelope behind it would be a second one.
+        # The report above is the output; an envelope after it would be a second one.
         emit_error("replay check", "text", failed)
         ctx.exit(2)
     if failed is not None:
@@ -237,7 +237,7 @@ def _report_of(ctx: click.Context, options: GateOptions, server: FromServerOptio
     if not server.from_server:
         return run(options, _progress(), clock)
     with fetched(ctx, server, options.code, options.workflow, clock) as (folder, extra):
-        # What a service happens to hold covers no list of exits, and its files have no provenance.
+        # The runs of a service need not cover every exit, and their files have no provenance.
         chosen = replace(
             options,
             paths=(folder,),
@@ -297,9 +297,10 @@ def _progress() -> Callable[[int, int], None]:
 def write(
     report: GateReport, formats: tuple[tuple[str, Path | None], ...], failed: PhotoWorkerError | None = None
 ) -> PhotoWorkerError | None:
-    """Write a report in every format that was asked for; return the error of one that could not be written.
+    """Write a report in every requested format; return the error if one could not be written, else None.
 
-    An error that ended the run stands in each; as text on standard output it is left to the message on standard error.
+    Each report contains the error ``failed`` that ended the run. Text for standard output is then omitted, because
+    the message on standard error tells the same.
     """
     unwritable = None
     for name, file in formats:
@@ -312,7 +313,7 @@ def write(
             try:
                 file.write_text(text, encoding="utf-8")
             except OSError as error:
-                # The other formats, and the exit code, are worth no less for it.
+                # The other formats are still written, and the exit code is still set.
                 unwritable = ReportUnwritable(path=str(file), reason=error.strerror or str(error))
     return unwritable
 
@@ -321,7 +322,7 @@ def _console(file: Path | None = None) -> Console:
     from rich.console import Console
 
     terminal = file is None and sys.stdout.isatty()
-    # A log or a file has no width of its own; a terminal's 80 columns would only break names apart.
+    # A log or a file has no width; a terminal's 80 columns would only wrap names.
     return Console(force_terminal=terminal, width=None if terminal else _LOG_COLUMNS, highlight=False)
 
 

@@ -1,4 +1,4 @@
-"""``photo-worker replay record``: new histories from named scenarios, by hand."""
+"""``photo-worker replay record``: records new histories of named scenarios, by hand."""
 
 from __future__ import annotations
 
@@ -136,7 +136,7 @@ async def _record(
     from photo_worker.replay.scenario_runner import ScenarioRunner
     from photo_worker.worker import build_worker
 
-    # Failing activities are what most scenarios are about; what they must come to is checked.
+    # Most scenarios make activities fail on purpose, and their outcome is checked, so warnings would be noise.
     logging.getLogger("temporalio").setLevel(logging.CRITICAL)
     settings = context.settings
     if settings.ocr_recorded_dir is None:

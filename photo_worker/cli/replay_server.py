@@ -1,4 +1,4 @@
-"""``photo-worker replay check --from-server``: the histories of a running service, before a deploy."""
+"""``photo-worker replay check --from-server``: checks the histories of a running service before a deploy."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ class _Cap(click.ParamType):  # type: ignore[type-arg]
 
 @dataclass(frozen=True)
 class FromServerOptions:
-    """What the command line says of a service."""
+    """The values of the options of ``--from-server``."""
 
     from_server: bool
     since: timedelta
@@ -68,7 +68,7 @@ class FromServerOptions:
 
 
 def server_options(command: _F) -> _F:
-    """Add the options of ``--from-server``; the command gets them as ``server``."""
+    """Add the options of ``--from-server`` to a command; ``take`` reads their values."""
     options = [
         click.option(
             "--from-server",
@@ -121,7 +121,7 @@ def server_options(command: _F) -> _F:
 
 
 def take(ctx: click.Context, given: dict[str, Any]) -> FromServerOptions:
-    """Take the service's options out of what click gives a command; refuse those that would be ignored."""
+    """Convert click's parameters to options. Raises ``click.UsageError`` for an option that would be ignored."""
     for name in given:
         set_by_hand = ctx.get_parameter_source(name) is ParameterSource.COMMANDLINE
         if name != "from_server" and set_by_hand and not given["from_server"]:
@@ -138,12 +138,11 @@ def take(ctx: click.Context, given: dict[str, Any]) -> FromServerOptions:
 def fetched(
     ctx: click.Context, server: FromServerOptions, code: CodeUnderTest, workflow: str | None, clock: Clock
 ) -> Iterator[tuple[Path, tuple[Finding, ...]]]:
-    """Download what ``server`` asks for into a folder that lasts as long as the block; say on stderr what came.
+    """Download the selected histories into a directory that exists during the block; print a summary on stderr.
 
-    Open runs of types that the code does not have come as findings, and notes say where they were looked for.
-
-    Raises what ``download`` and connecting raise, ``ReplayTargetInvalid`` or ``ReplayTargetBroken``,
-    ``ServerOptionInvalid``, and ``RunOver``.
+    Yields the directory and findings: red ones for open runs of types that the code does not have, and notes about
+    the queues that were searched for them. Raises what ``download`` and connecting raise, ``ReplayTargetInvalid``
+    or ``ReplayTargetBroken``, ``ServerOptionInvalid``, and ``RunOver``.
     """
     from photo_worker.orchestration.connection import connect
     from photo_worker.replay.clock import LONGEST_SECONDS, RunOver
@@ -175,7 +174,7 @@ def fetched(
         loop = asyncio.get_running_loop()
 
         def cancel() -> None:
-            # A signal may come when this is long done.
+            # A signal may arrive when the download has ended.
             if task is not None and not loop.is_closed():
                 loop.call_soon_threadsafe(task.cancel)
 

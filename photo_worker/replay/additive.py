@@ -1,8 +1,8 @@
-"""Additions to a contract: a key that the record lacks and today's code writes with its model's default.
+"""Additive changes of a contract: keys that the recording lacks and today's code writes with the model's default.
 
-Fields are added with a default; then old arguments lack them, and the same call of today holds
-them. The default stands in the model, and the model is known only where its instance becomes a
-payload: there its shape is noted, and the comparison looks it up by the payload's value.
+If a field is added with a default, recorded arguments lack it and the same call of today's code contains
+it. Only the model knows the default, and the model is known only when its instance is converted to a
+payload. The trace records its shape at that moment, and the comparison looks it up by the payload's value.
 """
 
 from __future__ import annotations
@@ -12,14 +12,16 @@ from collections.abc import Mapping, Sequence
 from dataclasses import MISSING, dataclass, field
 from typing import Any
 
-# Deeper than any payload that can be written as JSON and read again.
+# Deeper than any payload that can be serialised as JSON and parsed again.
 _DEEPEST = 200
 
 
 @dataclass(frozen=True)
 class Shape:
-    """What is known of one JSON value: keys that hold their model's default, the shapes inside, and
-    whether the list was written from a set, whose order means nothing.
+    """What is known of one JSON value.
+
+    ``defaults`` are the keys that hold their model's default, ``inside`` are the shapes of the nested values, and
+    ``is_set`` tells whether the list was written from a set, whose order is irrelevant.
     """
 
     defaults: frozenset[str] = frozenset()
@@ -38,27 +40,27 @@ class Shapes:
     _known: dict[str, Shape] = field(default_factory=dict)
 
     def note(self, value: Any, written: Any) -> None:
-        """Note the shape of ``value``, which became a payload with the JSON value ``written``."""
+        """Record the shape of ``value``, which was converted to a payload with the JSON value ``written``."""
         if not isinstance(written, (dict, list)):
             return
         found, key = shape_of(value), canonical(written)
-        # One JSON value of two models: only what both say of it holds.
+        # If two models have the same JSON value, only what applies to both is kept.
         self._known[key] = _common(self._known[key], found) if key in self._known else found
 
     def of(self, written: Any) -> Shape:
-        """Return the shape of a payload's JSON value; an empty one where none is known."""
+        """Return the shape of a payload's JSON value; an empty one if none is known."""
         if not self._known or not isinstance(written, (dict, list)):
             return _NOTHING
         return self._known.get(canonical(written), _NOTHING)
 
 
 def canonical(value: Any) -> str:
-    """Return JSON text that is the same for the same value, and tells 1 from true."""
+    """Return canonical JSON text: equal for equal values, and different for 1 and true."""
     return json.dumps(value, sort_keys=True)
 
 
 def shape_of(value: Any, depth: int = 0) -> Shape:
-    """Return the shape of a Python value: pydantic models, dataclasses, and what holds them."""
+    """Return the shape of a Python value: a pydantic model, a dataclass, or a container of them."""
     if depth > _DEEPEST or isinstance(value, (str, bytes, int, float)) or value is None:
         return _NOTHING
     cls = type(value)
@@ -92,8 +94,8 @@ def _put(inside: dict[str | int, Shape], keys: set[Any], shape: Shape) -> None:
 
 
 def _fields(cls: type) -> dict[str, tuple[set[str], Any]] | None:
-    """Return a model's fields: the keys that each may be written under, and what knows its default."""
-    # The sandbox imports classes anew, so they are told by what they have and not by what they are.
+    """Return a model's fields: for each the keys it may be written under, and the object that knows its default."""
+    # The sandbox imports classes again, so models are recognised by their attributes, not by isinstance.
     models = getattr(cls, "model_fields", None) or getattr(cls, "__pydantic_fields__", None)
     if isinstance(models, Mapping):
         return {
@@ -118,7 +120,7 @@ def _is_default(held: Any, about: Any) -> bool:
             return False
         return bool(held == default) and isinstance(held, bool) == isinstance(default, bool)
     except Exception:
-        # A factory that needs the other fields, or a value that cannot be compared, is no known default.
+        # A factory that needs the other fields, or a value that cannot be compared, gives no known default.
         return False
 
 
@@ -133,14 +135,17 @@ def _common(one: Shape, other: Shape) -> Shape:
 
 @dataclass
 class Passed:
-    """What a comparison let pass: keys ``added`` with a default, by path, and the paths of ``sets``."""
+    """What a comparison ignored: keys ``added`` with a default, by path, and the paths of ``sets``."""
 
     added: dict[str, Any] = field(default_factory=dict)
     sets: list[str] = field(default_factory=list)
 
 
 def alike(old: Any, new: Any, shapes: Shapes) -> tuple[Any, Passed]:
-    """Return ``new`` without what was only added with a default, sets in the order of ``old``; and what that is."""
+    """Return ``new`` without keys that were only added with a default and with sets in the order of ``old``.
+
+    The second value tells what was ignored.
+    """
     passed = Passed()
     return _strip(old, new, _NOTHING, shapes, "", passed), passed
 
@@ -173,7 +178,7 @@ def _strip(old: Any, new: Any, shape: Shape, shapes: Shapes, path: str, passed: 
 
 
 def in_order(value: Any, shapes: Shapes, shape: Shape = _NOTHING) -> Any:
-    """Return a JSON value with every list that was written from a set in order."""
+    """Return a JSON value with every list that was written from a set sorted."""
     if shape is _NOTHING:
         shape = shapes.of(value)
     if shape.is_set and isinstance(value, list):

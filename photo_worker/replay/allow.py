@@ -1,7 +1,7 @@
 """The allow list: intended drift, and exits that a workflow cannot have, each with a reason.
 
 A drift entry names the change by its old and its new value, so that it excuses no later change of the
-same field. An entry that matches nothing is red as well.
+same field. An entry that matches no finding is red, too.
 """
 
 from __future__ import annotations
@@ -26,16 +26,17 @@ _FIELDS = {
 
 _LIMIT_BYTES = 4 * 1024 * 1024
 
-# Of a value of a command's field; more could not be written out again, depending on who calls.
+# How deep a value of a command's field may be nested. Whether a deeper one can be serialised again depends on the
+# depth of the caller's stack.
 _DEEPEST = 100
 
 
 @dataclass(frozen=True)
 class Entry:
-    """One allowed thing.
+    """One entry of the allow list.
 
     ``where``, ``what``, ``was`` and ``now`` are those of a drift finding, the last two as JSON text;
-    ``exit`` names missing coverage.
+    ``exit`` names the coverage that may be missing.
     """
 
     table: str
@@ -48,7 +49,7 @@ class Entry:
     exit: str = ""
 
     def matches(self, finding: Finding) -> bool:
-        """Tell whether this entry speaks of ``finding``."""
+        """Tell whether this entry excuses ``finding``."""
         if finding.workflow_type != self.workflow or finding.kind != self.table:
             return False
         if self.table != "drift":
@@ -58,7 +59,7 @@ class Entry:
 
 
 def _plain(text: str | None) -> str:
-    """Return JSON text in one form: 120 and 120.0 are the same number of seconds."""
+    """Return normalised JSON text: 120 and 120.0 are the same number of seconds."""
     whole = json.loads(
         text or "null", parse_float=lambda digits: int(number) if (number := float(digits)).is_integer() else number
     )
@@ -66,7 +67,7 @@ def _plain(text: str | None) -> str:
 
 
 def read(path: Path) -> list[Entry]:
-    """Read an allow list. Raises ``AllowListInvalid``, with the entry at fault."""
+    """Read an allow list. Raises ``AllowListInvalid``, which names the invalid entry."""
     try:
         document = tomllib.loads(read_regular(path, _LIMIT_BYTES).decode("utf-8"))
     except OSError as error:
@@ -112,7 +113,7 @@ def _check_json(path: Path, what: str, text: str) -> None:
 
 
 def _levels(value: Any) -> int:
-    """Return how many lists and objects lie in each other."""
+    """Return how deep lists and objects are nested in a JSON value."""
     levels, inside = 0, [value]
     while inside := [entry for entry in inside if isinstance(entry, (dict, list))]:
         levels += 1
@@ -126,9 +127,9 @@ def apply(
     path: Path,
     misses: Callable[[Entry], bool] = lambda entry: True,
 ) -> tuple[list[Finding], list[Finding]]:
-    """Split findings into those that stay and those that are allowed.
+    """Split findings into those that stay and those that the entries excuse.
 
-    Among the first are entries that match nothing: red where ``misses`` says so, else as notes.
+    The first list also gets a finding for each entry that matches nothing: red if ``misses(entry)``, else a note.
     """
     red: list[Finding] = []
     allowed: list[Finding] = []

@@ -1,7 +1,7 @@
-"""The process that replays: reads requests as JSON lines, answers each with one, and can be killed at any moment.
+"""The process that replays: it reads requests as JSON lines and responds to each with one; it may be killed any time.
 
-The first line names the code under test. Each request names a file, and where a fault is to be
-planted, which. Nothing inside a process can end a replay that hangs, so the parent holds the clock.
+The first line names the code under test. Each request names a file and optionally a mutation.
+A process cannot end its own replay if that hangs, so the parent watches the time.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ from photo_worker.replay.trace import ListeningRunner, Trace
 
 Answer = dict[str, Any]
 
-# Bound before the code under test is imported, which may replace those of the module.
+# Bound before the import of the code under test, which may replace the functions of the json module.
 _encode = json.JSONEncoder().encode
 _decode = json.JSONDecoder().decode
 
@@ -48,7 +48,7 @@ _TASK_COMPLETED = EventType.EVENT_TYPE_WORKFLOW_TASK_COMPLETED
 
 
 async def prepare(target: Target) -> None:
-    """Make of each workflow what a worker makes of it when it starts. Raises ``RuntimeError`` where that fails."""
+    """Prepare each workflow as a worker does at its start. Raises ``RuntimeError`` if that fails."""
     if doubled := len(target.workflows) - len(target.types):
         raise RuntimeError(f"{doubled} of the workflow classes have the type name of another one")
     runner = ListeningRunner.within(target.made_with.restrictions)
@@ -61,7 +61,7 @@ async def prepare(target: Target) -> None:
 
 
 class _Replays:
-    """One Replayer that is fed history by history."""
+    """One Replayer that gets its histories one by one, with or without a mutation."""
 
     def __init__(self, target: Target, mutation: Any) -> None:
         made_with = target.made_with
@@ -84,7 +84,7 @@ class _Replays:
             yield await self._histories.get()
 
     async def replay(self, path: str) -> Answer:
-        """Replay one file and compare what it records with what the code issues."""
+        """Replay one file and compare the recorded commands with those that the code issues."""
         try:
             history = _read(Path(path))
         except Exception as error:
@@ -107,7 +107,7 @@ class _Replays:
             return _answer([_undecodable(error)], trace)
         started = events[0].workflow_execution_started_event_attributes
         recorded = [_of_one_run(step, history.events) for step in commands_from_history(events)]
-        # What an activity gave back after a reset comes from the history, with the new id in it.
+        # The result of an activity that ran after a reset comes from the history and may contain the new run id.
         completed = [each.event_id for each in events if each.event_type == _TASK_COMPLETED]
         issued = [_of_one_run(step, history.events) for step in IssuedCommands(trace, started, completed).commands()]
         workflow_type = started.workflow_type.name
@@ -123,14 +123,14 @@ class _Replays:
 def _read(path: Path) -> WorkflowHistory:
     history = WorkflowHistory.from_json(path.stem, path.read_text(encoding="utf-8-sig"))
     started = history.events[0].workflow_execution_started_event_attributes
-    # Code that makes ids of its own workflow's id has to get the one that it had.
+    # Code that derives ids from its workflow's id needs the recorded one.
     return WorkflowHistory(started.workflow_id or history.workflow_id, history.events)
 
 
 def _of_one_run(step: Command, events: Sequence[HistoryEvent]) -> Command:
-    """Return a step with the first run's id for those of later runs.
+    """Return a command with the run ids that resets made replaced by the first run's id.
 
-    A run that a reset made has a new id from there on; replayed, it has the first one throughout.
+    After a reset, a run has a new id; during a replay, it has the first id throughout.
     """
     resets = [about.new_run_id for each in events if (about := each.workflow_task_failed_event_attributes).new_run_id]
     if not resets:
@@ -188,7 +188,7 @@ def _answer(findings: list[Finding], trace: Trace | None = None, issued: Sequenc
 
 
 def _told(step: Command, trace: Trace) -> str:
-    """Return a step in a word and a digest: the same in every process, if the code repeats itself."""
+    """Return a command as title and digest: equal in every process if the code is deterministic."""
     fields = {name: in_order(value, trace.shapes) for name, value in step.fields.items()}
     digest = hashlib.sha256(canonical([step.key, fields]).encode()).hexdigest()[:16]
     return f"{step.title} {digest}"
@@ -228,13 +228,13 @@ async def _serve(target: Target, requests: queue.SimpleQueue[Answer], say: Calla
 
 
 def _listen(source: int, requests: queue.SimpleQueue[Answer]) -> None:
-    # os.read, not a file object: its lock would be held in every process that the code under test forks.
+    # os.read, not a file object: a file object's lock would stay locked in processes that the code under test forks.
     rest = b""
     while chunk := os.read(source, 65536):
         *lines, rest = (rest + chunk).split(b"\n")
         for line in lines:
             requests.put(_decode(line.decode()))
-    # The parent is done or dead. Temporal's threads may never end by themselves, nor does what was forked.
+    # The parent has finished or died. Temporal's threads and forked processes may never end by themselves.
     if os.getpgrp() == os.getpid():
         os.killpg(0, signal.SIGKILL)
     os._exit(0)
@@ -242,7 +242,7 @@ def _listen(source: int, requests: queue.SimpleQueue[Answer]) -> None:
 
 def main() -> None:
     """Serve one parent until it closes standard input."""
-    # Workflow code may print and read; requests and answers go where it does not reach.
+    # Workflow code may print and read, so requests and responses use duplicated file descriptors.
     answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)
     source = os.dup(0)
@@ -252,12 +252,12 @@ def main() -> None:
     own = os.getpid()
 
     def say(answer: Answer) -> None:
-        # A process that the code forks, and that goes on here as well, has nothing to answer.
+        # A process that the code forks, and that also continues here, must not respond.
         if os.getpid() == own:
             answers.write(_encode(answer) + "\n")
             answers.flush()
 
-    # From the first moment on: what hangs while it is imported must not outlive a parent that was killed.
+    # Started before the import: code that hangs during its import must not outlive a killed parent.
     requests: queue.SimpleQueue[Answer] = queue.SimpleQueue()
     threading.Thread(target=_listen, args=(source, requests), daemon=True).start()
     about = requests.get()
@@ -276,7 +276,7 @@ def main() -> None:
             asyncio.run(_serve(target, requests, say))
         except BaseException:
             traceback.print_exc()
-    # What the code has started may hold up the end of the interpreter.
+    # Threads that the code has started could delay the interpreter's exit.
     sys.stderr.flush()
     os._exit(1)
 

@@ -1,4 +1,4 @@
-"""When a run of the gate is over: its limit has passed, or a signal has asked it to end."""
+"""The end of a run of the gate: its time limit has passed, or a signal has asked it to end."""
 
 from __future__ import annotations
 
@@ -10,21 +10,21 @@ from collections.abc import Callable, Iterator
 from types import FrameType
 from typing import Any
 
-# Two thousand times what the product's histories take; a pipeline's own limit is mostly an hour.
+# Two thousand times what the product's histories take; the time limit of a CI pipeline is mostly an hour.
 DEFAULT_RUN_LIMIT_SECONDS = 1800.0
 
-# No run is longer than a week: what waits on a lock or a queue takes no greater number on every system.
+# A run takes at most a week: on some systems a wait on a lock or a queue accepts no longer timeout.
 LONGEST_SECONDS = 604_800.0
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 class RunOver(Exception):
-    """The time of the whole run is over, or a signal has ended it."""
+    """The time limit of the whole run has passed, or a signal has ended the run."""
 
 
 class Clock:
-    """The end of one run. What it calls at a signal runs in the signal's handler, and must not wait."""
+    """The time limit of one run. Its callbacks run in a signal handler and must not wait."""
 
     def __init__(self, limit_seconds: float = DEFAULT_RUN_LIMIT_SECONDS) -> None:
         self.limit_seconds = limit_seconds
@@ -33,7 +33,7 @@ class Clock:
         self._on_stop: list[Callable[[], None]] = []
 
     def within(self, limit: float) -> float:
-        """Return ``limit`` in seconds, cut to what is left of the whole run."""
+        """Return ``limit`` in seconds, at most the time that is left of the whole run."""
         return max(0.0, min(limit, self._ends_at - time.monotonic()))
 
     def is_over(self) -> bool:
@@ -41,13 +41,13 @@ class Clock:
         return time.monotonic() >= self._ends_at
 
     def on_stop(self, call: Callable[[], None]) -> None:
-        """Have ``call`` called at a signal; at once, where one has come already."""
+        """Register a callback for the first signal; call it at once if the signal has arrived already."""
         self._on_stop.append(call)
         if self.ended_by is not None:
             call()
 
     def stop(self, number: int) -> None:
-        """End the run because of a signal."""
+        """End the run because of the signal ``number``, and call the callbacks."""
         self.ended_by = signal.Signals(number)
         self._ends_at = time.monotonic()
         for call in list(self._on_stop):
@@ -56,9 +56,9 @@ class Clock:
 
 @contextlib.contextmanager
 def heeding_signals(clock: Clock) -> Iterator[None]:
-    """Let the first signal that asks for the end stop ``clock``; a second one acts as it did before the block."""
+    """Stop ``clock`` at the first SIGINT, SIGTERM or SIGHUP; a second signal acts as it did before the block."""
     if threading.current_thread() is not threading.main_thread():
-        # Only the main thread may set handlers; whoever runs the gate elsewhere has its own.
+        # Only the main thread may set handlers; a caller that runs the gate in another thread has its own.
         yield
         return
     before: dict[int, Any] = {}
@@ -72,7 +72,7 @@ def heeding_signals(clock: Clock) -> Iterator[None]:
         clock.stop(number)
 
     for each in _SIGNALS:
-        # What is ignored was made to be, by nohup for one; what is None was not set from Python.
+        # An ignored signal is ignored on purpose, for example by nohup; a handler of None was not set from Python.
         if signal.getsignal(each) not in {signal.SIG_IGN, None}:
             before[each] = signal.signal(each, first)
     try:

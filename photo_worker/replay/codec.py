@@ -1,4 +1,4 @@
-"""Decodes the payloads of recorded events, where the worker's data converter has a codec (encryption, compression)."""
+"""Decodes the payloads of recorded events if the worker's data converter has a codec (encryption, compression)."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from temporalio.converter import DataConverter, PayloadCodec
 
 
 async def decoded(converter: DataConverter, events: Sequence[HistoryEvent]) -> list[HistoryEvent]:
-    """Return the events as the workflow's code sees them. Whatever the codec raises comes out as it is."""
+    """Return the events with payloads as the workflow's code sees them. Raises whatever the codec raises."""
     codec = converter.payload_codec
     if codec is None:
         return list(events)
@@ -36,7 +36,7 @@ async def _decode(codec: PayloadCodec, message: Message) -> None:
 
 
 def _parts(message: Message) -> Iterator[Message]:
-    # Search attributes are the server's to read, and never encoded.
+    # The server reads search attributes, so they are never encoded.
     if isinstance(message, SearchAttributes):
         return
     if isinstance(message, (Payload, Payloads)):

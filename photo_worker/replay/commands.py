@@ -1,8 +1,8 @@
 """Recorded events and issued commands in one form, so that they can be compared field by field.
 
-Temporal's server fills in what a command leaves out, and cuts timeouts to the run's; the rules
+Temporal's server fills in the fields that a command leaves out, and caps timeouts at the run's. The rules
 are those of its command validation (temporalio/temporal, ``command_attr_validator`` and
-``retrypolicy``), and are applied to the issued command before it is compared.
+``retrypolicy``); they are applied to the issued command before the comparison.
 """
 
 from __future__ import annotations
@@ -24,13 +24,13 @@ from photo_worker.replay.trace import IssuedCommand, Trace, is_machinery
 
 END_KINDS = frozenset({"complete", "fail", "cancel", "continue_as_new"})
 
-# The server's defaults where a command says nothing (temporalio/temporal common/dynamicconfig/constants.go).
+# The server's defaults for fields that a command leaves out (temporalio/temporal common/dynamicconfig/constants.go).
 _RETRY_INITIAL = 1.0
 _RETRY_BACKOFF = 2.0
 _RETRY_MAXIMUM_FACTOR = 100.0
 _TASK_TIMEOUT = 10.0
 
-# Below it, the server has the next run of a chain wait for the rest.
+# Seconds. If a run of a chain was shorter, the server delays the next run by the difference.
 _LEAST_RUN = 1.0
 
 _TERMINATE = ParentClosePolicy.PARENT_CLOSE_POLICY_TERMINATE
@@ -42,11 +42,11 @@ _PATCH_ATTRIBUTE = "TemporalChangeVersion"
 
 @dataclass(frozen=True)
 class Command:
-    """One thing that a workflow asked of Temporal, recorded or issued.
+    """One command of a workflow, recorded or issued.
 
-    ``key`` tells steps of one kind apart (activity id, timer id, child workflow id), ``label`` is
-    what people call it (activity type, workflow type, signal name). ``task`` is the id of the event that
-    completed the workflow task which asked for it; None where no task of the history did.
+    ``key`` distinguishes commands of one kind (activity id, timer id, child workflow id); ``label`` is
+    the readable name (activity type, workflow type, signal name). ``task`` is the id of the event that
+    completed the workflow task which issued the command; None if no task of the history did.
     """
 
     kind: str
@@ -60,7 +60,7 @@ class Command:
 
     @property
     def title(self) -> str:
-        """Return a few words for people: ``activity 'ocr_textract'``."""
+        """Return a short description for messages: ``activity 'ocr_textract'``."""
         name = _TITLES.get(self.kind, self.kind)
         return f"{name} {self.label!r}" if self.label else name
 
@@ -98,7 +98,7 @@ def _map(payloads: Mapping[str, Payload]) -> dict[str, Any]:
 
 
 def failure_value(failure: Failure) -> dict[str, Any]:
-    """Return what a failure says, without stack traces: these change with every edit of a file."""
+    """Return a failure as a JSON value, without stack traces: these change with every edit of a file."""
     kind = failure.WhichOneof("failure_info") or ""
     found: dict[str, Any] = {"kind": kind.removesuffix("_failure_info"), "message": failure.message}
     if kind == "application_failure_info":
@@ -138,7 +138,7 @@ def _flat_retry(policy: RetryPolicy, *, filled: bool) -> dict[str, Any]:
 
 
 def commands_from_history(events: Sequence[HistoryEvent]) -> list[Command]:
-    """Return what the events say that the workflow asked for, in order."""
+    """Return the commands that the events record, in order."""
     steps = []
     task = None
     for event in events:
@@ -208,7 +208,7 @@ def _signal_initiated(event: Any) -> _Found:
 
 def _cancel_initiated(event: Any) -> _Found | None:
     if event.child_workflow_only:
-        # How a child is cancelled, and whether at all, is the SDK's to decide.
+        # The SDK decides whether and how a child is cancelled.
         return None
     about = event.workflow_execution
     return "external_cancel", about.workflow_id, "", {"run_id": about.run_id, "reason": event.reason}
@@ -243,7 +243,7 @@ def _continued(event: Any) -> _Found:
 
 
 def _own_backoff(backoff: float) -> float:
-    # Of a run that was over in less than a second, the server makes one up to it.
+    # If a run took less than a second, the server sets a backoff up to one second.
     return backoff if backoff > _LEAST_RUN else 0.0
 
 
@@ -310,7 +310,7 @@ def _enum(name: str) -> str:
 
 
 class IssuedCommands:
-    """Turns a trace's commands into steps, with the server's rules for the run that ``started`` began.
+    """Converts a trace's commands, by the server's rules for the run whose first event is ``started``.
 
     ``completed`` holds the ids of the events that completed workflow tasks, in order.
     """
@@ -323,7 +323,7 @@ class IssuedCommands:
         self._completed = completed
 
     def commands(self) -> list[Command]:
-        """Return what the code of today asks for, in order, without what it takes back in the same workflow task."""
+        """Return the commands of today's code in order, without those that it cancels in the same workflow task."""
         taken_back = {
             (issued.reached, *target) for issued in self._trace.commands for target in _cancelled(issued.command)
         }
@@ -343,13 +343,13 @@ class IssuedCommands:
         return steps
 
     def _task(self, reached: int) -> int | None:
-        # The SDK names the start of a completed task, or its completion where nothing comes after it. What it
-        # replays of later events belongs to a task that is still to be completed.
+        # For a completed task the SDK reports the id of its start, or of its completion if no event follows.
+        # Commands after the last completed task belong to a task that is not completed yet.
         index = bisect_left(self._completed, reached)
         return self._completed[index] if index < len(self._completed) else None
 
     def _queue(self, name: str) -> str:
-        # While it replays, a workflow's own task queue has a name of the replayer's making.
+        # During a replay, the workflow's own task queue has a name that the Replayer made up.
         return self._started.task_queue.name if name in {"", self._trace.task_queue} else name
 
     def _schedule_activity(self, command: Any) -> _Found:
@@ -382,7 +382,7 @@ class IssuedCommands:
         return "local_activity", command.activity_id, command.activity_type, {}
 
     def _start_timer(self, command: Any) -> _Found:
-        # The server keeps whole milliseconds.
+        # The server stores whole milliseconds.
         return "timer", str(command.seq), "", {"duration": round(seconds(command.start_to_fire_timeout), 9)}
 
     def _start_child_workflow_execution(self, command: Any) -> _Found:
@@ -482,7 +482,7 @@ def _source(issued: IssuedCommand) -> str | None:
 
 
 def failure_source(failure: Failure) -> str | None:
-    """Return ``FILE:LINE`` of the last line of workflow code in a failure's stack trace."""
+    """Return ``FILE:LINE`` of the innermost workflow code in a failure's stack trace; None if there is none."""
     found = None
     for line in failure.stack_trace.splitlines():
         head, _, rest = line.strip().partition('File "')

@@ -1,4 +1,4 @@
-"""Which exits of each workflow the histories show, and which are missing."""
+"""Coverage: which exits of each workflow type the histories show, and which are missing."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _FIX = (
 
 @dataclass
 class Coverage:
-    """What the histories show of one workflow type: files by exit, by patch branch, and its chains."""
+    """What the histories of one workflow type cover: files by exit and by patch branch, and continue-as-new chains."""
 
     workflow_type: str
     exits: dict[str, int] = field(default_factory=dict)
@@ -34,7 +34,7 @@ class Coverage:
         return sum(self.exits.values())
 
     def as_dict(self) -> dict[str, object]:
-        """Return the row as JSON shows it."""
+        """Return the row in the form of the JSON report."""
         return {
             "workflow_type": self.workflow_type,
             "histories": self.histories,
@@ -50,10 +50,10 @@ def measure(
     patches: Mapping[str, Iterable[tuple[str, bool]]],
     types: Mapping[str, Mapping[str, str]],
 ) -> list[Coverage]:
-    """Count, for every workflow type of the code, what the histories show.
+    """Return the coverage of each workflow type in the code or in a history, sorted by type.
 
-    ``patches`` maps a history's path to what the code asked of ``workflow.patched`` while it
-    replayed; ``types`` maps each type to the patch ids that stand in its class.
+    ``patches`` maps a history's path to (patch id, new branch taken) for each ``workflow.patched`` call of its
+    replay; ``types`` maps each type of the code to the patch ids in its class.
     """
     rows = {
         name: Coverage(name, patched=dict.fromkeys(ids, 0), unpatched=dict.fromkeys(ids, 0))
@@ -74,7 +74,7 @@ def measure(
 
 
 def gaps(rows: Sequence[Coverage], histories: Sequence[HistoryFile]) -> list[Finding]:
-    """Return what is missing: exits, branches of patches, runs of chains."""
+    """Return a finding for each missing exit, patch branch and run of a continue-as-new chain."""
     findings = []
     for row in rows:
         if not row.histories:

@@ -1,4 +1,4 @@
-"""Says what a failed replay means: which recorded event today's code no longer leads to, and what it does instead."""
+"""Explains a failed replay: which recorded event today's code no longer leads to, and what it does instead."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from photo_worker.replay.findings import Finding
 
 _EVENT_IN_MESSAGE = re.compile(r"HistoryEvent\(id: (\d+), (\w+)\)")
 
-# These are recorded when they end, not where they were asked for: their order tells nothing.
+# These are recorded when they end, not when they were issued, so that their order is irrelevant.
 _UNORDERED = frozenset({"local_activity", "update"})
 
 _ENDS = {
@@ -38,7 +38,7 @@ def diagnose(
     """Return the finding for a replay that the SDK stopped with ``message`` as nondeterministic."""
     old = [step for step in recorded if step.kind not in _UNORDERED]
     new = [step for step in issued if step.kind not in _UNORDERED]
-    # A patch marker is issued anew where its event is replayed, so both lists have it in its place.
+    # The replay of a patch marker's event issues the marker again, so both lists have it at the same position.
     position = 0
     while position < min(len(old), len(new)) and _same(old[position], new[position]):
         position += 1
@@ -71,7 +71,7 @@ def diagnose(
 
 
 def _lost(recorded: Sequence[Command], issued: Sequence[Command], was: Command | None) -> Command | None:
-    """Return a local activity that was recorded before ``was`` and is nowhere in what is issued."""
+    """Return a local activity that was recorded before ``was`` and is not among the issued commands."""
     asked = {(step.kind, step.label) for step in issued}
     for step in recorded:
         if was is not None and (step.event_id or 0) >= (was.event_id or 0):
@@ -98,7 +98,7 @@ def _difference(  # noqa: PLR0911 - one return a kind
         return "command_removed", f"The recorded {was.title} is not asked for any more; the code waits or is done."
     if was.kind == "patch" and not any(step.kind == "patch" and step.key == was.key for step in new):
         if len(new) == 1 and now.kind not in END_KINDS:
-            # The code waits for what it asks for, so what it would have asked next is unknown.
+            # The code waits for the command's result, so its next command is unknown.
             what = f"The code asks for {_a(now)} where {_a(was)} is recorded: it is new, or the patch is gone."
             return "command_added", what
         return "patch_removed", f"The run took the new branch of patch {was.label!r}, which the code does not know."

@@ -1,10 +1,9 @@
-"""Drift: the code replays, but asks Temporal for something else than it did when the history was recorded.
+"""Drift: the code replays, but issues other commands than those that the history recorded.
 
-The SDK compares the order, types and ids of commands. Timeouts, task queues, retry policies,
-arguments, timer durations and results may all change unseen; here they are compared with the
-recorded events. Nor does the SDK see a command of a completed workflow task that recorded none,
-where nothing recorded follows it, or where what follows is alike. Each difference is red unless an
-entry of the allow list gives a reason.
+The SDK compares the order, types and ids of commands. It ignores timeouts, task queues, retry policies,
+arguments, timer durations and results; this module compares them with the recorded events. Nor does the
+SDK detect a command of a completed workflow task that recorded none, if no recorded command follows it
+or if the following one is equal. Each difference is red unless an entry of the allow list gives a reason.
 """
 
 from __future__ import annotations
@@ -37,8 +36,8 @@ _WHY_UNRECORDED = (
     "it so far; the SDK's Replayer lets it pass"
 )
 
-# What stands in the history as soon as the task that asked for it is completed. A local activity is recorded when it
-# ends, and a patch that is marked as deprecated need not be recorded at all.
+# Commands that are recorded as soon as the task that issued them is completed. A local activity is recorded when it
+# ends, and a deprecated patch need not be recorded at all.
 _AT_ONCE = END_KINDS | {
     "activity",
     "child",
@@ -51,7 +50,7 @@ _AT_ONCE = END_KINDS | {
     "external_cancel",
 }
 
-# Where one of these is recorded and not asked for any more, the SDK may let it pass; the others it refuses.
+# If one of these is recorded and not issued any more, the SDK may let it pass; it refuses the other kinds.
 _MISSED = END_KINDS | {"activity", "child", "timer", "local_activity", "nexus", "signal", "external_cancel"}
 
 _KEEP = 'Keep the old way for running workflows: if workflow.patched("what-changes"): NEW else: OLD. '
@@ -66,11 +65,11 @@ FIX = (
 def compare(
     recorded: Sequence[Command], issued: Sequence[Command], workflow_type: str, shapes: Shapes | None = None
 ) -> list[Finding]:
-    """Return every difference between what was recorded and what the code of today issues.
+    """Return every difference between the recorded commands and those that today's code issues.
 
-    Steps belong together by kind and key. What was issued and not recorded is drift where the workflow task that
-    asked for it is completed in the history; after the last completed task lies the future of an open run.
-    ``shapes`` tells what was only added with a default: that is a finding of kind
+    Commands are matched by kind and key. An issued command without a recorded one is drift if the workflow task that
+    issued it is completed in the history; commands after the last completed task are the future of an open run.
+    ``shapes`` tells which keys were only added with a default: such a difference is a finding of kind
     ``additive``, which is not red.
     """
     waiting: dict[tuple[str, str], deque[Command]] = defaultdict(deque)
@@ -93,7 +92,8 @@ def compare(
 
 
 def _belongs(step: Command) -> tuple[str, str]:
-    # An update is answered under the id of the message that brought it, which history gives only to the acceptance.
+    # The response to an update has the id of the message that carried it; the history has that id only in the event
+    # that accepts the update.
     return step.kind, "" if step.kind == "update" else step.key
 
 
@@ -174,7 +174,7 @@ def _unordered(recorded: Command, issued: Command, workflow_type: str, name: str
 
 
 def where_of(step: Command) -> str:
-    """Return how an allow list names a step: ``activity:ocr_textract``, ``timer``, ``complete``."""
+    """Return the name of a command in an allow list: ``activity:ocr_textract``, ``timer``, ``complete``."""
     return f"{step.kind}:{step.label}" if step.label else step.kind
 
 
@@ -223,12 +223,12 @@ def _finding(
 
 
 def _toml(text: str) -> str:
-    # JSON has double quotes; a literal string holds them as they are.
+    # JSON contains double quotes, which a TOML literal string needs not escape.
     return json.dumps(text, ensure_ascii=False) if "'" in text else f"'{text}'"
 
 
 def _smallest_difference(old: Any, new: Any) -> tuple[Any, Any]:
-    # One changed field in a large argument: show the field, not the argument.
+    # If one field of a large argument changed, show the field and not the argument.
     if isinstance(old, list) and isinstance(new, list) and len(old) == len(new) == 1:
         return _smallest_difference(old[0], new[0])
     if isinstance(old, dict) and isinstance(new, dict):

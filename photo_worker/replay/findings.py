@@ -1,4 +1,4 @@
-"""What the gate found: one shape for broken files, divergences, drift and missing coverage."""
+"""Findings of the gate: one class for broken files, divergences, drift and missing coverage."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ Kind = Literal["preflight", "replay", "drift", "coverage", "control", "static", 
 
 @dataclass(frozen=True)
 class Finding:
-    """One reason for the gate to be red; of the kinds ``additive`` and ``note``, something to know that is not.
+    """One reason for the gate to be red, or a remark that is not red (kinds ``additive`` and ``note``).
 
     ``code`` is stable. ``event_id`` and ``event_type`` name the recorded event; ``source`` is
-    ``FILE:LINE`` of the workflow code that issued what differs, where it is known. ``what``,
-    ``why`` and ``fix`` are sentences for people. ``was`` and ``now`` are what differs in a drift, as JSON text.
+    ``FILE:LINE`` of the workflow code that issued the differing command, if known. ``what``,
+    ``why`` and ``fix`` are sentences for users. ``was`` and ``now`` are the differing values of a drift, as JSON text.
     """
 
     kind: Kind
@@ -37,13 +37,13 @@ class Finding:
 
     @property
     def red(self) -> bool:
-        """Whether the gate is red for it."""
+        """Whether this finding makes the gate red."""
         return self.kind not in {"additive", "note"}
 
     def about(self, **facts: Any) -> Finding:
-        """Return this finding with further facts."""
+        """Return a copy of this finding with the given fields replaced."""
         return replace(self, **facts)
 
     def as_dict(self) -> dict[str, Any]:
-        """Return every field; what does not apply is null."""
+        """Return every field; those that do not apply are None."""
         return asdict(self)

@@ -1,4 +1,4 @@
-"""The gate: every recorded history against the code of today, and every way to be green by accident closed."""
+"""The gate: checks every recorded history against today's code, and rules out a green result by accident."""
 
 from __future__ import annotations
 
@@ -30,11 +30,10 @@ from photo_worker.replay_errors import ReplayTargetBroken, WorkflowUnknown
 class GateOptions:
     """What is checked, and how strictly.
 
-    ``coverage`` and ``provenance`` of None mean: asked for where a folder is checked, which is a
-    corpus, and not for single files. ``workflow`` keeps to histories of one type, ``static`` also
-    reads the code without running it, ``run_limit_seconds`` ends the whole run, ``sample`` says that the
-    histories are what a service happened to hold, and ``extra`` are findings of other checks for the same report,
-    notes included.
+    If ``coverage`` or ``provenance`` is None, it is required for a directory, which is a corpus, and not for single
+    files. ``workflow`` limits the check to one workflow type, ``static`` also reads the code without running it, and
+    ``run_limit_seconds`` limits the whole run. ``sample`` means that the histories come from a running service and
+    are not a complete corpus. ``extra`` are findings and notes of other checks for the same report.
     """
 
     paths: tuple[Path, ...]
@@ -52,7 +51,7 @@ class GateOptions:
 
     @property
     def corpus(self) -> bool:
-        """Whether a folder is checked."""
+        """Whether a directory is checked."""
         return any(is_folder(path) for path in self.paths)
 
     @property
@@ -61,13 +60,13 @@ class GateOptions:
         return self.corpus if self.coverage is None else self.coverage
 
     def misses(self, entry: Entry) -> bool:
-        """Tell whether an entry of the allow list that matches nothing is red: all it may excuse is checked."""
+        """Tell whether an allow list entry is red if it matches nothing: only if all that it may excuse is checked."""
         return self.covers if entry.table == "coverage" else self.corpus and not self.sample
 
 
 @dataclass(frozen=True)
 class CheckedHistory:
-    """One history that was looked at: replayed, or refused before."""
+    """One history file: replayed, or refused before its replay. ``seconds`` is the duration of the replay."""
 
     path: Path
     history: HistoryFile | None
@@ -88,9 +87,10 @@ class CheckedHistory:
 
 @dataclass
 class GateReport:
-    """All that one run of the gate found.
+    """The result of one run of the gate.
 
-    ``findings`` make it red, ``allowed`` are excused by the allow list, and ``notes`` are to be known and not red.
+    ``findings`` make it red, the allow list excuses ``allowed``, and ``notes`` are not red. ``controls`` maps
+    a workflow type and a mutation to whether the mutation was caught.
     """
 
     checked: list[CheckedHistory] = field(default_factory=list)
@@ -103,7 +103,7 @@ class GateReport:
 
     @property
     def green(self) -> bool:
-        """Whether nothing was found."""
+        """Whether there are no findings."""
         return not self.findings
 
 
@@ -112,10 +112,10 @@ def check(
     on_progress: Callable[[int, int], None] = lambda done, total: None,
     clock: Clock | None = None,
 ) -> GateReport:
-    """Run the gate; a ``clock`` that runs already goes before ``run_limit_seconds``.
+    """Run the gate. If ``clock`` is given, it replaces ``run_limit_seconds``.
 
-    Raises ``ReplayTargetInvalid``, ``ReplayTargetBroken``, ``WorkflowUnknown`` and ``AllowListInvalid``; everything
-    else that is wrong is a finding.
+    Raises ``ReplayTargetInvalid``, ``ReplayTargetBroken``, ``WorkflowUnknown`` and ``AllowListInvalid``; every other
+    problem is a finding.
     """
     began = time.monotonic()
     allowances = allow.read(options.allow) if options.allow is not None else []
@@ -130,7 +130,7 @@ def check(
             return ended_early(clock, seconds=time.monotonic() - began)
         if options.workflow not in {None, *types} and not any(history for _, history, _ in files):
             raise WorkflowUnknown(name=options.workflow, known=", ".join(sorted(types)) or "none")
-        # It imports the code while the first one replays.
+        # The second pool imports the code while the first one replays.
         other.warm_up()
         report = _run(options, clock, pool, other, files, types, on_progress)
     if options.allow is not None:
@@ -139,12 +139,12 @@ def check(
     return report
 
 
-# What RunOver says where nothing else is known.
+# What the report says if the run was over before the code was imported.
 _IMPORTING = "because the code was still being imported"
 
 
 def not_run(error: PhotoWorkerError) -> GateReport:
-    """Return the report of a run that could check nothing, because of ``error``."""
+    """Return the report of a run that ``error`` prevented from checking anything."""
     why = "no history was replayed, so that nothing is known of the code"
     if isinstance(error, ReplayTargetBroken):
         why = "no history was replayed, and a worker of this code would not start either"
@@ -152,7 +152,7 @@ def not_run(error: PhotoWorkerError) -> GateReport:
 
 
 def ended_early(clock: Clock, at: str = _IMPORTING, seconds: float = 0.0) -> GateReport:
-    """Return the report of a run that was over before any history was replayed; ``at`` says where it was."""
+    """Return the report of a run that was over before any history was replayed; ``at`` tells why."""
     return GateReport(findings=[_too_long(clock, [f"all of it, {at}"])], seconds=seconds)
 
 
@@ -198,7 +198,7 @@ def _run(
     jobs = [ReplayTask(each.path) for each in ready]
     outcomes = {outcome.task.path: outcome for outcome in pool.run(jobs, count)}
     unreached = [str(path) for path, outcome in outcomes.items() if not outcome.reached]
-    # A run that asks for nothing in one order of sets may ask for something in another.
+    # A run that issues no command under one order of sets may issue some under another.
     repeatable = [task for task in jobs if outcomes[task.path].reached and not outcomes[task.path].lost]
     repeated = _repeat(other, repeatable, outcomes, faults, unreached)
     report = GateReport(
@@ -234,7 +234,10 @@ def _repeat(
     faults: Mapping[Path, list[Finding]],
     unreached: list[str],
 ) -> list[Finding]:
-    """Replay under the other order of sets; add to ``faults`` what differs, and return what concerns no history."""
+    """Replay under the other order of sets.
+
+    Adds a finding to ``faults`` for each history that differs; returns the findings that concern no history.
+    """
     try:
         repeated = _again(other, jobs)
     except ReplayTargetBroken as error:
@@ -251,7 +254,7 @@ def _repeat(
 
 
 def _again(other: ReplayPool, jobs: Sequence[ReplayTask]) -> list[ReplayOutcome]:
-    """Replay under the other order of sets; return what came of it, nothing reached where the run is over before."""
+    """Replay under the other order of sets; if the run is over before, every outcome is unreached."""
     if not jobs:
         return []
     try:
@@ -354,7 +357,10 @@ def _control(
     report: GateReport,
     unreached: list[str],
 ) -> list[Finding]:
-    """Plant faults in a history of each type; whatever is not caught is a finding, and so is that none could be."""
+    """Apply each mutation to a history of each type. Returns a finding for each mutation that was not caught.
+
+    If no history could be mutated at all, that is a finding, too.
+    """
     waiting = {
         (workflow_type, mutation): found
         for mutation in mutations.MUTATIONS
@@ -371,7 +377,7 @@ def _control(
             workflow_type, mutation = about = asked[outcome.task]
             without = outcomes[outcome.task.path]
             if outcome.reached and not outcome.planted and without.commands <= 1:
-                # Its input cannot be read, for one: it fails before its code begins. Another run may show it.
+                # The run failed before its code began, for example on an unreadable input. Another may reveal it.
                 continue
             del waiting[about]
             mutated = True
@@ -398,7 +404,7 @@ def _measure(
 ) -> None:
     asked = {str(path): outcome.patches for path, outcome in outcomes.items()}
     wanted = {name: ids for name, ids in types.items() if options.workflow in {None, name}}
-    # A history that fails still shows that somebody recorded this way; only unreadable ones count for nothing.
+    # A history that fails still covers its exits; only unreadable ones do not count.
     replayed = [entry.history for entry in report.checked if entry.history is not None and entry.replayed]
     report.coverage = coverage.measure(replayed, asked, wanted)
     if options.covers:

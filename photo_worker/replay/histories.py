@@ -1,7 +1,7 @@
-"""Recorded histories on disk: where they lie, what they say, and where they come from.
+"""Recorded histories on disk: their layout, their contents, and their provenance.
 
-A history is Temporal's own JSON, as ``temporal workflow show --output json`` writes it. Beside
-``SCENARIO.json`` lies ``SCENARIO.provenance.json``, which says what recorded it. The layout of a
+A history is Temporal's own JSON, as ``temporal workflow show --output json`` writes it. Next to
+``SCENARIO.json`` there is ``SCENARIO.provenance.json``, which tells how it was recorded. The layout of a
 corpus is ``WORKFLOW/RELEASE/SCENARIO.json``.
 """
 
@@ -36,10 +36,10 @@ _EXITS: dict[str, Exit] = {
 
 @dataclass(frozen=True)
 class Provenance:
-    """Where a recorded history comes from.
+    """How a history was recorded.
 
-    ``sha256`` is over the file's bytes. ``core_flags`` and ``patch_ids`` are what the history
-    itself carries, kept so that a later scrubbing that loses them shows. ``recorded_at`` is ISO 8601 in UTC.
+    ``sha256`` is the digest of the file's bytes. ``core_flags`` and ``patch_ids`` repeat values of the history,
+    so that a later scrubbing that loses them is detected. ``recorded_at`` is ISO 8601 in UTC.
     """
 
     sha256: str
@@ -58,7 +58,7 @@ class Provenance:
 
     @classmethod
     def from_json(cls, text: str) -> Provenance:
-        """Read a provenance file. Raises ``ValueError`` that names the field at fault."""
+        """Parse a provenance file. Raises ``ValueError``, which names the faulty field."""
         try:
             document = json.loads(text)
         except RecursionError:
@@ -78,7 +78,7 @@ class Provenance:
 
 @dataclass(frozen=True)
 class HistoryFile:
-    """One recorded run of a workflow, whose events have passed the preflight's shape checks."""
+    """One recorded run of a workflow whose events have passed the preflight checks."""
 
     path: Path
     workflow_type: str
@@ -90,7 +90,7 @@ class HistoryFile:
 
     @property
     def exit(self) -> Exit:
-        """How the run ended; ``open`` where it was still running."""
+        """How the run ended; ``open`` if it was still running."""
         return exit_of(self.events)
 
     @property
@@ -110,12 +110,12 @@ class HistoryFile:
 
 
 def provenance_path(history: Path) -> Path:
-    """Return where the provenance of ``history`` lies."""
+    """Return the path of the provenance file of ``history``."""
     return history.with_name(history.name.removesuffix(".json") + PROVENANCE_SUFFIX)
 
 
 def is_folder(path: Path) -> bool:
-    """Tell whether a folder, or a link to one, lies there; False also where that cannot be known."""
+    """Tell whether ``path`` is a directory or a link to one; False also if the system cannot tell."""
     try:
         return path.is_dir()
     except OSError:
@@ -123,30 +123,30 @@ def is_folder(path: Path) -> bool:
 
 
 def discover(paths: Iterable[Path]) -> list[Path]:
-    """Return the histories under ``paths``: files as they are named, folders searched, each file once, sorted."""
+    """Return the histories under ``paths``, each once, sorted: named files, and the files found in directories."""
     return search(paths).histories
 
 
-# What is no history by its name and may lie among them: notes for people, an allow list, code.
+# Suffixes of files that are no histories and may be among them: notes, an allow list, code.
 _BESIDE = (".md", ".toml", ".txt", ".py", ".pyc")
 
-# Of a provenance under any other suffix.
+# The end of a provenance file's stem if the file has another suffix.
 _PROVENANCE = ".provenance"
 
-# Where an export's events begin: behind nothing, or a few words of its own.
+# The part of a file in which the events of an export begin.
 _HEAD_BYTES = 64 * 1024
 _EVENTS = re.compile(r'"events"\s*:\s*\[')
 
-# What file managers and version control put into a folder.
+# Files that file managers and version control create in a directory.
 _OF_TOOLS = frozenset({".DS_Store", ".gitattributes", ".gitignore", ".gitkeep", ".keep"})
 
 
 @dataclass(frozen=True)
 class Searched:
-    """What lies under some folders.
+    """The result of a search.
 
-    ``orphans`` are provenance without a history, ``left_out`` files that are not taken for histories by
-    their name, and ``unread`` folders that cannot be listed and links that lead nowhere, with the reason.
+    ``orphans`` are provenance files without a history, ``left_out`` files that are not read because of their name,
+    and ``unread`` directories that cannot be listed and broken links, each with the reason.
     """
 
     histories: list[Path]
@@ -156,11 +156,10 @@ class Searched:
 
 
 def search(paths: Iterable[Path]) -> Searched:
-    """Search folders, and take files as they are named; everything once, sorted.
+    """Search directories for histories, and accept files that are named; each path once, sorted.
 
-    Hidden files and folders count as any other. Symbolic links are followed, a folder that has been searched
-    is not searched again. Notes and lists by their suffix, and what tools leave, are not told of unless they hold a
-    history.
+    Hidden files and directories are searched like others. Symbolic links are followed, but no directory is searched
+    twice. Notes, allow lists and code (by suffix) and files of tools are reported only if they contain a history.
     """
     found: set[Path] = set()
     provenance: set[Path] = set()
@@ -184,14 +183,14 @@ def search(paths: Iterable[Path]) -> Searched:
 
 
 def _is_beside(entry: Path) -> bool:
-    """Tell whether a file is none of the histories by its name."""
+    """Tell whether a file, by its name, is a note, an allow list, code or a file of a tool."""
     if Path(entry.stem).suffix == _PROVENANCE:
         return False
     return entry.suffix in _BESIDE or entry.name in _OF_TOOLS
 
 
 def _may_be_history(entry: Path) -> bool:
-    """Tell whether a file begins as a history does, whatever its name is; True also where it cannot be read."""
+    """Tell whether a file begins like a history, whatever its name; True also if it cannot be read."""
     try:
         head = read_head(entry, _HEAD_BYTES)
     except NotRegular:
@@ -203,7 +202,10 @@ def _may_be_history(entry: Path) -> bool:
 
 
 def _entries(root: Path, unread: dict[Path, str]) -> Iterator[Path]:
-    """Yield what is no folder below ``root``; note in ``unread`` the folders that cannot be listed."""
+    """Yield the files below ``root``, and directories named like histories.
+
+    Adds directories that cannot be listed to ``unread``.
+    """
 
     def note(error: OSError) -> None:
         # An error in the middle of a listing names no file.
@@ -216,7 +218,7 @@ def _entries(root: Path, unread: dict[Path, str]) -> Iterator[Path]:
             folders.clear()
             continue
         seen.add(real)
-        # A folder by the name of a history is no history: it is told of, not searched.
+        # A directory with the name of a history is no history: it is reported, not searched.
         named = [name for name in folders if name.endswith(".json")]
         folders[:] = sorted(set(folders) - set(named))
         for name in (*named, *names):
@@ -224,7 +226,7 @@ def _entries(root: Path, unread: dict[Path, str]) -> Iterator[Path]:
 
 
 def _broken_link(entry: Path) -> str | None:
-    """Return why a symbolic link leads nowhere; None where it does, or where ``entry`` is none."""
+    """Return why a symbolic link is broken; None if it works or if ``entry`` is not a link."""
     try:
         if entry.is_symlink():
             entry.stat()
@@ -234,7 +236,7 @@ def _broken_link(entry: Path) -> str | None:
 
 
 def event_name(event: Mapping[str, Any]) -> str:
-    """Return an event's type without prefix: ``EVENT_TYPE_TIMER_STARTED`` and ``TimerStarted`` are both written."""
+    """Return an event's type without prefix: exports contain ``EVENT_TYPE_TIMER_STARTED`` or ``TimerStarted``."""
     name = str(event.get("eventType", ""))
     if not name.startswith("EVENT_TYPE_"):
         return name
@@ -242,7 +244,7 @@ def event_name(event: Mapping[str, Any]) -> str:
 
 
 def attributes(event: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Return an event's own attributes, empty where it has none."""
+    """Return an event's own attributes, empty if it has none."""
     for name, value in event.items():
         if name.endswith("EventAttributes") and isinstance(value, dict):
             return value
@@ -255,7 +257,7 @@ def exit_of(events: Sequence[Mapping[str, Any]]) -> Exit:
 
 
 def core_flags(events: Iterable[Mapping[str, Any]]) -> tuple[int, ...]:
-    """Return the SDK core's flags that the workflow tasks noted; flag 1 turns on id and type checks."""
+    """Return the SDK core's flags that the workflow tasks recorded; flag 1 turns on id and type checks."""
     flags: set[int] = set()
     for event in events:
         metadata = attributes(event).get("sdkMetadata")
@@ -276,13 +278,13 @@ def patch_ids(events: Iterable[Mapping[str, Any]]) -> tuple[str, ...]:
             payload = marker["details"]["patch-data"]["payloads"][0]
             found.add(str(json.loads(base64.b64decode(payload["data"]))["id"]))
         except (KeyError, IndexError, TypeError, ValueError, binascii.Error):
-            # A marker of another form is the replay's to judge; here it only names no patch.
+            # The replay judges a malformed marker; here it just names no patch.
             continue
     return tuple(sorted(found))
 
 
 def sdk_version(events: Iterable[Mapping[str, Any]]) -> str:
-    """Return the newest SDK version that the workflow tasks noted, empty where none did."""
+    """Return the SDK version that the last workflow task with one recorded, empty if none did."""
     version = ""
     for event in events:
         metadata = attributes(event).get("sdkMetadata")
@@ -292,5 +294,5 @@ def sdk_version(events: Iterable[Mapping[str, Any]]) -> str:
 
 
 def sha256_of(content: bytes) -> str:
-    """Return the digest that provenance keeps."""
+    """Return the digest in the form that provenance files contain: hexadecimal."""
     return hashlib.sha256(content).hexdigest()

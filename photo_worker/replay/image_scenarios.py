@@ -1,9 +1,9 @@
-"""Every way in which ``image_processing_workflow`` ends, as scenarios on the product's own services.
+"""Scenarios for every outcome of ``image_processing_workflow``, on the product's own services.
 
-A missing or damaged object, a wrong type, an unknown engine, a refusal by Textract, and Textract out
-of reach are real: S3 and the Textract emulator produce them. Postgres and S3 going away between two
-steps, a lost reply, throttling, a defect and a hanging step cannot be had at one moment of one job
-on services that others use, so there an interference raises what the adapter would.
+A missing or damaged object, a wrong type, an unknown engine, a refusal by Textract, and an unreachable
+Textract are real: S3 and the Textract emulator produce them. An outage of Postgres or S3 between two
+steps, a lost response, throttling, a defect and a hanging step cannot be produced at a given moment of one
+job on shared services, so a fault injection raises the error that the adapter would raise.
 """
 
 from __future__ import annotations
@@ -46,22 +46,22 @@ from photo_worker.replay_errors import ScenariosUnusable
 
 _PNG_START = 2000
 
-# As the workflow says it.
+# The patch id in the workflow.
 LIFETIME = "job-lifetime"
 
-# The shortest that a contract takes. A step that begins late has half a minute all the same.
+# Seconds, the shortest lifetime that the contract accepts. A step that begins late still has half a minute.
 _SOON = 1
 
-# Their course is another one since a job has a lifetime; what took their place is below.
+# These run differently since jobs have a lifetime; _OTHERWISE has the scenarios that replace them.
 _CHANGED = frozenset(
     {"ocr-unavailable", "verify-unavailable", "persist-failing", "ocr-defect", "verify-timeout", "reply-lost-for-good"}
 )
-# They end before the workflow looks at the lifetime.
+# These end before the workflow checks the lifetime.
 _WITHOUT_MARK = frozenset({"job-id-invalid", "contract-invalid"})
 
 
 def _with_lifetime(scenario: Scenario) -> Scenario:
-    """Return a scenario as it goes since a job has a lifetime, under a name of its own."""
+    """Return a scenario as it runs since jobs have a lifetime, under a name of its own."""
     expected = replace(scenario.expected, patches=(LIFETIME, *scenario.expected.patches))
     return replace(scenario, name=f"lifetime-{scenario.name}", expected=expected)
 
@@ -148,7 +148,7 @@ _OTHERWISE: tuple[Scenario, ...] = (
     cancelled(
         "cancelled-before-rereading",
         "Cancelled while the workflow waits to read an object again that is replaced each time.",
-        # The third wait is 4 s: time enough for a cancellation.
+        # The third wait takes 4 s: long enough for a cancellation.
         (WaitForEvent("TimerStarted", 3), Cancel()),
         *[DONE[0], ActivityOutcome(OCR, "failed")] * 3,
         photo=Photo("theirs", engine="textract-replaced-always"),
@@ -185,7 +185,7 @@ SCENARIOS: tuple[Scenario, ...] = (
 
 
 def scenario_suite(photo: Path) -> ScenarioSuite:
-    """Return the scenarios of the image workflow around ``photo``, a PNG that Textract can read."""
+    """Return the scenarios of the image workflow; they process ``photo``, a PNG that Textract can read."""
     png = photo.read_bytes()
 
     async def prepare(scenario: Scenario, application: Application | None, workflow_id: str) -> Any:
@@ -215,9 +215,9 @@ def _stage_photo(application: Application, wanted: Photo, png: bytes, workflow_i
         application.store.put(bucket, key, png, content_type="image/png")
     else:
         key = raw_key(hashlib.sha256(bodies[wanted.content]).hexdigest(), ".png")
-        # Another scenario may be reading it.
+        # Another scenario may be reading the object.
         application.store.put_new(bucket, key, bodies[wanted.content], content_type="image/png")
-    # A plain object, as other clients send it; contracts would refuse what a scenario gets wrong.
+    # A plain dict, as other clients send it; a contract would refuse the wrong values of a scenario.
     return {
         "job_id": wanted.job_id or workflow_id,
         "bucket": bucket,
@@ -238,7 +238,7 @@ def _activities(scenario: Scenario, application: Application | None) -> Sequence
 
     def backends(engine: str) -> OcrBackend:
         if engine == NO_ENGINE:
-            # As releases ended a job that named an engine which its worker did not have; a job of today's waits.
+            # Earlier releases ended a job with an engine that its worker did not have; today's job waits.
             raise UnknownEngine(engine=engine, known="others")
         return _away() if engine == "textract-away" else own.get(engine) or registry(engine)
 
@@ -246,7 +246,7 @@ def _activities(scenario: Scenario, application: Application | None) -> Sequence
 
 
 class _Replaced:
-    """Textract, whose documents are replaced by others while it reads: so many ``times``, or always."""
+    """A Textract backend whose documents are replaced while it reads: ``times`` times, or always if None."""
 
     engine = "textract"
 
@@ -259,13 +259,13 @@ class _Replaced:
         if self._left != 0:
             self._left = None if self._left is None else self._left - 1
             body = self._store.get(document.bucket, document.key, limit_bytes=document.size_bytes)
-            # Behind a PNG's end nothing is part of the picture.
+            # Bytes after the end of a PNG are not part of the image.
             self._store.put(document.bucket, document.key, body + b"another", content_type=document.content_type)
         return self._backends("textract").detect_text(document)
 
 
 def _away() -> OcrBackend:
-    """Return Textract at an address where nothing listens."""
+    """Return a Textract backend with an endpoint on which nothing listens."""
     import boto3
 
     from photo_worker.ocr.textract import TextractBackend

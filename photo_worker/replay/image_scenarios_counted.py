@@ -1,7 +1,7 @@
-"""Scenarios of runs that began before a job had a lifetime: every attempt counted, whatever ended it.
+"""Scenarios of runs from before jobs had a lifetime, when every attempt counted, whatever ended it.
 
-Their histories are recorded and must replay. Today's code takes other courses, so that none of them can be recorded
-any more.
+Their histories are recorded and must still replay. They cannot be recorded again, because today's code runs
+differently.
 """
 
 from __future__ import annotations
@@ -134,7 +134,7 @@ COUNTED_SCENARIOS: tuple[Scenario, ...] = (
         "job-erased",
         WORKFLOW,
         "The job was erased between its submission and its start: nothing is written any more, not even a reason.",
-        # What closes it is the failure of the step that writes the reason, which has no type of its own.
+        # The failure of the step that writes the reason closes the workflow; that failure has no type of its own.
         Expected("failure", (ActivityOutcome(VERIFY, "failed"), ActivityOutcome(RECORD, "failed"))),
         request=Photo(erased=True),
     ),
@@ -248,7 +248,7 @@ COUNTED_SCENARIOS: tuple[Scenario, ...] = (
     ),
 )
 
-# Of these the release before lifetimes has the beginning and the first reading, today's the rest.
+# The release before lifetimes runs the beginning and the first reading of these, today's code the rest.
 BETWEEN_SCENARIOS: tuple[Scenario, ...] = (
     failed(
         "rereading-ends",

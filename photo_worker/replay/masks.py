@@ -1,17 +1,17 @@
-"""Masks for text: another text of the same length and form, from which the first cannot be had."""
+"""Masks for text: a text of the same length and form from which the original cannot be recovered."""
 
 from __future__ import annotations
 
 import random
 import string
 
-# Shorter strings turn up inside others by chance.
+# Shorter strings occur inside others by chance.
 _SHORTEST_PART = 3
 _TRIES = 20
 
 
 class MaskTable:
-    """The masks of one history. The n-th text's mask follows from n and the text's form alone."""
+    """The masks of one history. The mask of the n-th text depends only on n and on the text's form."""
 
     def __init__(self) -> None:
         self._masks: dict[str, str] = {}
@@ -20,7 +20,7 @@ class MaskTable:
     def mask(self, text: str) -> str:
         """Return the text's mask: letters for letters, digits for digits, everything else as it is.
 
-        Different texts get different masks wherever their length leaves room for that.
+        Different texts get different masks if they are long enough for that.
         """
         if text not in self._masks:
             number = len(self._masks)
@@ -34,7 +34,7 @@ class MaskTable:
         return self._masks[text]
 
     def substitute(self, text: str) -> str | None:
-        """Return ``text`` with every masked text in it replaced, longest first; None where it holds none."""
+        """Return ``text`` with every masked text in it replaced, longest first; None if it contains none."""
         if text in self._masks:
             return self._masks[text]
         changed = text

@@ -1,9 +1,8 @@
-"""The negative control: divergences planted on purpose, which the same run must catch.
+"""The negative control: divergences that the gate makes on purpose and must detect in the same run.
 
-A gate that is wired wrongly is green whatever happens. For each workflow type a good history is
-replayed again with two deliberate faults: a command too many, which the SDK must refuse or, where
-the run only waits, the comparison of its completed tasks, and a changed detail, which only the
-comparison can see.
+A gate that is wired wrongly is green whatever happens. For each workflow type the gate replays a good
+history again under two mutations. One adds a command: the SDK must refuse it or, if the run only waits,
+the comparison of the completed tasks must find it. The other changes a detail that only the comparison finds.
 """
 
 from __future__ import annotations
@@ -44,12 +43,12 @@ MUTATIONS: tuple[Mutation, ...] = ("command", "drift")
 
 _MARK = "photo-worker-replay-control"
 
-# Where a timer is changed, by how much; the server keeps milliseconds.
+# By how much a mutation lengthens a timer; the server stores durations in milliseconds.
 _LONGER_SECONDS = 1.0
 
 
 def candidates(histories: Sequence[HistoryFile], mutation: Mutation) -> dict[str, deque[HistoryFile]]:
-    """Return for each workflow type the histories in which a plant could show, the best first."""
+    """Return for each workflow type the histories that can reveal ``mutation``, the most useful first."""
     found: dict[str, deque[HistoryFile]] = {}
     for history in sorted(histories, key=_usefulness, reverse=True):
         of_type = found.setdefault(history.workflow_type, deque())
@@ -67,16 +66,17 @@ def _usefulness(history: HistoryFile) -> tuple[int, int]:
 
 
 def can_reveal(history: HistoryFile, mutation: Mutation) -> bool:
-    """Tell whether a history holds anything that a plant would change, or that it would not fit."""
+    """Tell whether ``mutation`` would change a command of the history, or would not fit the history."""
     if mutation == "command":
         return _is_settled(history.events)
     return any(_has_detail(event) for event in history.events)
 
 
 def _is_settled(events: Sequence[Mapping[str, Any]]) -> bool:
-    """Tell whether something answers the first completed task: a recorded command, or its own completion.
+    """Tell whether the history settles what the first completed task asked for, so that an added command shows.
 
-    With the next task, if nothing lies between, the SDK replays it as one; where that is open, it is the future.
+    A later command settles it, and so does the task's completion. If the next task follows without an event
+    between, the SDK replays both as one; then the next task must be completed too.
     """
     names = [event_name(event) for event in events]
     later = names[names.index("WorkflowTaskCompleted") + 1 :]
@@ -84,7 +84,7 @@ def _is_settled(events: Sequence[Mapping[str, Any]]) -> bool:
     return not _COMMANDS.isdisjoint(later) or not next_to_it or next_to_it[-1] == "WorkflowTaskCompleted"
 
 
-# Details that a plant changes are in each of these.
+# Events that record a detail which the mutation "drift" changes.
 _DETAILED = {
     "ActivityTaskScheduled",
     "NexusOperationScheduled",
@@ -97,7 +97,7 @@ _DETAILED = {
 }
 
 
-# Any of these is recorded because code asked for it, so that one command more before it does not fit.
+# Events that record a command of the workflow's code: an additional command before one of them does not fit.
 _COMMANDS = _DETAILED | {
     "MarkerRecorded",
     "RequestCancelExternalWorkflowExecutionInitiated",
@@ -126,7 +126,7 @@ def _of_a_cancellation(failure: Any) -> bool:
 
 
 def mutation_left_out(workflow_type: str, mutation: Mutation, histories: Iterable[HistoryFile]) -> Finding:
-    """Return the note on a plant that was left out, because it could show in none of a type's ``histories``."""
+    """Return the note that ``mutation`` was skipped because none of the type's ``histories`` can reveal it."""
     runs = [str(each.path) for each in histories if each.workflow_type == workflow_type]
     more = f" and {len(runs) - _NAMED} more" if len(runs) > _NAMED else ""
     return Finding(
@@ -142,12 +142,12 @@ def mutation_left_out(workflow_type: str, mutation: Mutation, histories: Iterabl
     )
 
 
-# Of the runs that a note speaks of, so many are named.
+# How many runs a note names; it counts the rest.
 _NAMED = 10
 
 
 def none_planted() -> Finding:
-    """Return the finding for a run of the gate in which no fault could be planted at all."""
+    """Return the finding for a run of the gate in which no history could be mutated."""
     return Finding(
         "control",
         "control_impossible",
@@ -158,8 +158,10 @@ def none_planted() -> Finding:
 
 
 def caught(mutation: Mutation, found: Iterable[Finding], without: Iterable[Finding]) -> bool:
-    """Tell whether the gate saw the plant: ``found`` are its findings with it, ``without`` those of the same history
-    without it. That the replay broke off for another reason counts for nothing.
+    """Tell whether the gate detected ``mutation``.
+
+    ``found`` are the findings with the mutation, ``without`` those of the same history without it. A replay that
+    broke off for another reason does not count as a detection.
     """
     known = {_difference(finding) for finding in without}
     new = [finding for finding in found if _difference(finding) not in known]
@@ -180,7 +182,7 @@ def _difference(finding: Finding) -> tuple[Any, ...]:
 
 
 def mutation_survived(history: HistoryFile, mutation: Mutation, outcome: str) -> Finding:
-    """Return the finding for a plant that was not caught."""
+    """Return the finding for a mutation that the gate did not detect."""
     planted = "an activity too many" if mutation == "command" else "changed details"
     return Finding(
         "control",
@@ -195,14 +197,17 @@ def mutation_survived(history: HistoryFile, mutation: Mutation, outcome: str) ->
 
 
 class MutationInterceptor(Interceptor):
-    """Plants one fault in every workflow that it sees; ``began`` tells whether the last one's code came to run."""
+    """Applies one mutation to each workflow that it intercepts.
+
+    ``began`` tells whether the code of the last workflow began to run.
+    """
 
     def __init__(self, mutation: Mutation) -> None:
         self._mutation = mutation
         self.began = False
 
     def workflow_interceptor_class(self, input: WorkflowInterceptorClassInput) -> type[WorkflowInboundInterceptor]:
-        """Return the class that plants the fault."""
+        """Return the interceptor class that applies the mutation."""
         kind: type[_Planting] = _OneCommandMore if self._mutation == "command" else _OtherDetails
         return type(kind.__name__, (kind,), {"owner": self})
 
@@ -242,7 +247,7 @@ class _OtherDetails(_Planting):
 
 @contextmanager
 def _another_failure() -> Iterator[None]:
-    """Let what fails the run, also out of a signal's handler, fail it with another failure."""
+    """Replace a failure that would fail the run, in a signal handler too, by another failure."""
     try:
         yield
     except Exception as error:
@@ -252,7 +257,8 @@ def _another_failure() -> Iterator[None]:
 
 
 def _change_what_no_interceptor_sees() -> None:
-    # A workflow's event loop is the SDK's instance of it. Timers of all kinds begin in _timer_impl, not a public name.
+    # In a workflow the running event loop is the SDK's workflow instance. Timers of all kinds begin in _timer_impl,
+    # which is not a public name.
     instance: Any = asyncio.get_running_loop()
     if getattr(instance, _ATTRIBUTE, False):
         return

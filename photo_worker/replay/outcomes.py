@@ -1,4 +1,4 @@
-"""What a history says happened, in the words of a scenario's expectation, and where the two differ."""
+"""Compares a history with the outcome that its scenario expects."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ _OUTCOMES: dict[str, Outcome] = {
 
 
 def activity_outcomes(events: Sequence[Mapping[str, Any]]) -> list[ActivityOutcome]:
-    """Return the activities in the order of their scheduling, with how each ended and in which attempt.
+    """Return the activities in the order of their scheduling, each with its outcome and number of attempts.
 
-    One that has no end in the history counts as ``cancel_requested``; then the attempts are None.
+    An activity without an end in the history counts as ``cancel_requested`` with attempts of None.
     """
     names: dict[str, str] = {}
     attempts: dict[str, int] = {}
@@ -43,7 +43,7 @@ def activity_outcomes(events: Sequence[Mapping[str, Any]]) -> list[ActivityOutco
 
 
 def failure_type(events: Sequence[Mapping[str, Any]]) -> str | None:
-    """Return the type of the failure that closed the workflow, None where none did."""
+    """Return the type of the failure that closed the workflow; None if no failure did."""
     if event_name(events[-1]) != "WorkflowExecutionFailed":
         return None
     failure = attributes(events[-1]).get("failure", {})
@@ -52,7 +52,7 @@ def failure_type(events: Sequence[Mapping[str, Any]]) -> str | None:
 
 
 def difference_from_expected(expected: Expected, runs: Sequence[Mapping[str, Any]]) -> str | None:
-    """Say where the runs of a workflow went otherwise than expected; None where they went as expected.
+    """Return the differences between the runs of a workflow and the expectation as text; None if there are none.
 
     ``runs`` are histories in Temporal's JSON form, a continue-as-new chain first to last.
     """
@@ -80,6 +80,6 @@ def difference_from_expected(expected: Expected, runs: Sequence[Mapping[str, Any
 def _without_ignored_attempts(
     found: Sequence[ActivityOutcome], expected: Sequence[ActivityOutcome]
 ) -> list[ActivityOutcome]:
-    """Leave out the attempts where the expectation says that their number does not matter."""
+    """Replace the attempts by None for activities whose expected attempts are None."""
     open_ended = {number for number, ran in enumerate(expected) if ran.attempts is None}
     return [replace(ran, attempts=None) if number in open_ended else ran for number, ran in enumerate(found)]

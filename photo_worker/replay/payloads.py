@@ -1,4 +1,4 @@
-"""What a payload says, where it is JSON."""
+"""Reads the JSON value of a payload."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from temporalio.api.common.v1 import Payload
 
 
 def payload_value(payload: Payload) -> Any:
-    """Return a payload's JSON value, or its encoding and bytes where it is none."""
+    """Return a payload's JSON value, or a dict of its encoding and base64 data if it is not JSON."""
     encoding = payload.metadata.get("encoding", b"").decode("ascii", "replace")
     if encoding.startswith("json/"):
         try:

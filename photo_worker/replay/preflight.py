@@ -1,8 +1,8 @@
-"""What must be true of a history file before it may be replayed.
+"""Checks of a history file before its replay.
 
 The SDK's Replayer never returns for a history without events, without its head or without a
-finished workflow task, and lets renamed activities pass in a history without the SDK's flags.
-Every fault here has a stable code, and says what to do.
+completed workflow task, and accepts renamed activities in a history without the SDK's flags.
+Every finding has a stable code and tells what to do.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from photo_worker.replay.histories import (
     sha256_of,
 )
 
-# Temporal ends a run at 50 MiB or 51,200 events; base64 and JSON make three times that at most.
+# Temporal ends a run at 50 MiB or 51,200 events; base64 and JSON at most triple the size.
 SIZE_LIMIT_BYTES = 150 * 1024 * 1024
 
 _EXPORT = "Export it again: temporal workflow show --workflow-id ID --run-id RUN --output json > FILE"
@@ -46,9 +46,9 @@ class _Faulty(Exception):
 
 
 def inspect(path: Path, *, need_provenance: bool = False) -> tuple[HistoryFile | None, list[Finding]]:
-    """Read one file. Return the history where it may be replayed, and every fault that was found.
+    """Read one file. Return the history, None if it must not be replayed, and a finding for each fault.
 
-    Faults of the provenance leave the history replayable, so that one run shows all there is.
+    A history with faulty provenance is still replayed, so that one run of the gate finds all faults.
     """
     try:
         content = _content(path)
@@ -67,7 +67,7 @@ def inspect(path: Path, *, need_provenance: bool = False) -> tuple[HistoryFile |
 
 
 def identity(history: HistoryFile) -> dict[str, Any]:
-    """Return what a finding says about the run it speaks of."""
+    """Return the fields of a finding that identify the run."""
     return {
         "workflow_type": history.workflow_type,
         "workflow_id": history.workflow_id,
@@ -76,7 +76,7 @@ def identity(history: HistoryFile) -> dict[str, Any]:
 
 
 def duplicates(histories: Sequence[HistoryFile]) -> list[Finding]:
-    """Return a fault for every history whose run id another one, earlier in the list, has as well."""
+    """Return a finding for every history with the run id of an earlier one in the list."""
     first: dict[str, HistoryFile] = {}
     faults = []
     for history in histories:
@@ -97,7 +97,7 @@ def duplicates(histories: Sequence[HistoryFile]) -> list[Finding]:
 
 
 def orphan(provenance: Path) -> Finding:
-    """Return the fault of a provenance whose history is gone."""
+    """Return the finding for a provenance file whose history is missing."""
     return Finding(
         "preflight",
         "history_lost",
@@ -109,7 +109,7 @@ def orphan(provenance: Path) -> Finding:
 
 
 def not_read(path: Path) -> Finding:
-    """Return the fault of a file among the histories that is not taken for one."""
+    """Return the finding for a file among the histories that is not read because of its name."""
     return Finding(
         "preflight",
         "file_not_read",
@@ -121,7 +121,7 @@ def not_read(path: Path) -> Finding:
 
 
 def not_searched(path: Path, reason: str) -> Finding:
-    """Return the fault of a folder that cannot be listed, or a link to one that is not there."""
+    """Return the finding for a directory that cannot be listed, or for a broken symbolic link."""
     return Finding(
         "preflight",
         "folder_not_read",
@@ -133,7 +133,7 @@ def not_searched(path: Path, reason: str) -> Finding:
 
 
 def not_taken(there: Searched) -> list[Finding]:
-    """Return the faults of all that a search came upon and took for no history."""
+    """Return a finding for each path that a search found and did not read as a history."""
     return [
         *map(not_read, there.left_out),
         *map(orphan, there.orphans),
@@ -142,7 +142,7 @@ def not_taken(there: Searched) -> list[Finding]:
 
 
 def unknown_type(history: HistoryFile, known: Sequence[str]) -> Finding | None:
-    """Return a fault where no workflow of today's code has the history's type."""
+    """Return a finding if no workflow of today's code has the history's type; else None."""
     if history.workflow_type in known:
         return None
     return Finding(
@@ -157,7 +157,7 @@ def unknown_type(history: HistoryFile, known: Sequence[str]) -> Finding | None:
 
 
 def unknown_on_server(workflow_type: str, count: int, namespace: str) -> Finding:
-    """Return the fault of open runs of a type that the code about to be deployed does not have."""
+    """Return the finding for open runs of a type that the code to be deployed does not have."""
     return Finding(
         "preflight",
         "open_runs_of_unknown_type",
@@ -169,16 +169,17 @@ def unknown_on_server(workflow_type: str, count: int, namespace: str) -> Finding
     )
 
 
-# Types on other queues that a note names; the rest is counted.
+# How many types on other queues a note names; it counts the rest.
 _NAMED_ELSEWHERE = 20
 
 
 def looked_for_on(
     queues: Sequence[str], elsewhere: Mapping[tuple[str, str], int], namespace: str, limit: int
 ) -> list[Finding]:
-    """Return notes of where open runs of unknown types were looked for, and of those that lie on other task queues.
+    """Return notes about the queues that were searched for open runs of unknown types, and about such runs elsewhere.
 
-    Of the latter, no more than ``limit`` were counted.
+    ``elsewhere`` counts open runs of unknown types on other task queues, by type and queue; counting stopped at
+    ``limit`` runs.
     """
     where = f"on the task queues {', '.join(queues)}" if queues else f"in the whole namespace {namespace}"
     notes = [
@@ -210,7 +211,7 @@ def looked_for_on(
 
 
 def _reset_of(events: Sequence[Mapping[str, Any]]) -> str:
-    """Return the run id that the last reset in a history made; empty where there was none."""
+    """Return the run id that the last reset in a history created; empty if there was none."""
     made = ""
     for event in events:
         about = attributes(event)
@@ -407,14 +408,14 @@ def _history(path: Path, content: bytes, events: list[dict[str, Any]]) -> Histor
         workflow_type=name,
         # Servers before 1.22 did not write it.
         workflow_id=workflow_id if isinstance(workflow_id, str) and workflow_id else path.stem,
-        # A run that a reset made keeps the first run's id there, and has one of its own.
+        # After a reset, this field still holds the first run's id; the run has a new one.
         run_id=_reset_of(events) or run_id,
         events=events,
         sha256=sha256_of(content),
     )
 
 
-# It holds a digest, versions and names.
+# A provenance file holds only a digest, versions and names.
 _PROVENANCE_LIMIT_BYTES = 4 * 1024 * 1024
 
 _RECORDED_ONCE = "a recorded history is evidence of what earlier code did; edited, it proves nothing"

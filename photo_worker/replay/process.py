@@ -1,7 +1,7 @@
-"""One child process that answers in JSON lines: it can be ended at any moment, with all that it has forked.
+"""One child process that responds in JSON lines and can be ended at any moment, with all its forked processes.
 
-A process that the code under test forks holds the same pipes, so that their end never comes; it is
-ended with the child's process group, and no wait here is without a limit.
+A process that the code under test forks keeps the pipes open, so that they never reach end of file. It is
+therefore ended with the child's process group, and every wait in this module has a limit.
 """
 
 from __future__ import annotations
@@ -23,20 +23,20 @@ from photo_worker.printable import cut
 
 _T = TypeVar("_T")
 
-# Of what a child prints, this much of the end is kept: enough for a traceback, whatever it prints.
+# How much of the end of a child's output is kept: enough for a traceback, and bounded.
 LOG_BYTES = 8000
 
-# How often the reader looks whether a child that says nothing is still there.
+# How often the reader checks whether a silent child is still running.
 _LOOK_SECONDS = 0.2
 
-# What a killed process needs to be gone, on a machine that is busy.
+# How long a killed process may take to exit on a busy machine.
 _END_SECONDS = 10.0
 
 _CHUNK = 65536
 
 
 class Gone(Exception):
-    """The child died, or had to be ended."""
+    """The child died, or had to be ended. ``said`` holds its exit status or signal, and the last line of its output."""
 
     def __init__(self, timed_out: bool, said: str) -> None:
         super().__init__(said)
@@ -45,7 +45,7 @@ class Gone(Exception):
 
 
 class Child:
-    """The process, in a session and process group of its own. ``done`` counts the histories it has replayed."""
+    """The child, in a session and process group of its own. ``done`` counts the histories it has replayed."""
 
     def __init__(self, about: dict[str, Any], path: tuple[str, ...], hash_seed: int) -> None:
         self._process = subprocess.Popen(
@@ -53,9 +53,9 @@ class Child:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
-            # The order of a set follows the seed; left to chance, the verdict would as well.
+            # The order of a set depends on the seed; with a random seed, the result could vary from run to run.
             env={**os.environ, "PYTHONHASHSEED": str(hash_seed)},
-            # A terminal's Ctrl-C is for the parent, which ends its children.
+            # Ctrl-C in a terminal must reach only the parent, which ends its children.
             start_new_session=True,
         )
         self._lines: queue.SimpleQueue[bytes | None] = queue.SimpleQueue()
@@ -100,9 +100,9 @@ class Child:
             raise self._gone(False) from error
 
     def receive(self, limit: float, read: Callable[[Any], _T]) -> _T:
-        """Return what ``read`` makes of the next answer.
+        """Return the next response, converted by ``read``.
 
-        Raises ``Gone`` after ``limit`` seconds, at the child's death, or where the answer is none that can be read.
+        Raises ``Gone`` after ``limit`` seconds, if the child dies, or if the response is malformed.
         """
         try:
             line = self._lines.get(timeout=max(0.0, limit))
@@ -117,13 +117,13 @@ class Child:
             raise Gone(False, f"it answered with what is none: {cut(line.decode('utf-8', 'replace'))!r}") from error
 
     def request(self, message: dict[str, Any], limit: float, read: Callable[[Any], _T]) -> _T:
-        """Send a request and wait for its answer, as ``receive`` does."""
+        """Send a request and return its response as ``receive`` does. Raises ``Gone``."""
         self._send(message)
         return self.receive(limit, read)
 
     def _gone(self, timed_out: bool) -> Gone:
         if not timed_out:
-            # It closed its end; how it died is worth a moment.
+            # The child closed its pipes; wait briefly for its exit status.
             with contextlib.suppress(subprocess.TimeoutExpired):
                 self._process.wait(5)
         self.end()
@@ -137,12 +137,12 @@ class Child:
         return (telling or lines or [""])[-1][:500]
 
     def kill(self) -> None:
-        """Kill the process and its group, without waiting for their end."""
+        """Kill the process group without waiting until its processes have exited."""
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(self._process.pid, signal.SIGKILL)
 
     def end(self) -> None:
-        """End the process and its group, whatever they are at; wait at most some seconds until they are gone."""
+        """Kill the process group, and wait at most some seconds until the child has exited."""
         self.kill()
         with contextlib.suppress(subprocess.TimeoutExpired):
             self._process.wait(_END_SECONDS)
@@ -152,6 +152,6 @@ class Child:
             return
         for stream in (self._process.stdin, self._process.stdout, self._process.stderr):
             if stream is not None:
-                # What was still to be sent has no reader any more.
+                # Closing flushes data that no process reads any more.
                 with contextlib.suppress(OSError):
                     stream.close()

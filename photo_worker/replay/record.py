@@ -1,6 +1,6 @@
-"""Makes recorded histories: plays a scenario, checks its end, scrubs, replays both forms, and writes.
+"""Records histories: runs a scenario, checks its outcome, scrubs the history, replays both forms, and writes it.
 
-Run by hand, never by CI. What is there is never written again.
+Run by hand, never by CI. An existing history is never overwritten.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ Json = dict[str, Any]
 
 @dataclass(frozen=True)
 class RecordedHistory:
-    """What became of one scenario: the files written, or the error that kept them from being written."""
+    """The result of recording one scenario: the files written, or the error that prevented it."""
 
     scenario: Scenario
     paths: Sequence[Path] = ()
@@ -54,7 +54,7 @@ class RecordedHistory:
 
 
 def choose(scenarios: Sequence[Scenario], names: Sequence[str]) -> list[Scenario]:
-    """Return the scenarios of these names, all of them where none is given. Raises ``ScenarioUnknown``."""
+    """Return the scenarios of these names, or all if ``names`` is empty. Raises ``ScenarioUnknown``."""
     known = {scenario.name: scenario for scenario in scenarios}
     for name in names:
         if name not in known:
@@ -63,7 +63,7 @@ def choose(scenarios: Sequence[Scenario], names: Sequence[str]) -> list[Scenario
 
 
 def history_paths(root: Path, scenario: Scenario, release: str = __version__) -> list[Path]:
-    """Return where a scenario's histories lie: one file, or one for each run of a continue-as-new chain."""
+    """Return the paths of a scenario's histories: one file, or one for each run of a continue-as-new chain."""
     folder = root / scenario.workflow / release
     if scenario.expected.runs == 1:
         return [folder / f"{scenario.name}.json"]
@@ -71,7 +71,7 @@ def history_paths(root: Path, scenario: Scenario, release: str = __version__) ->
 
 
 def refuse_existing(root: Path, scenarios: Sequence[Scenario], release: str = __version__) -> None:
-    """Raise ``HistoryExists`` where one of the scenarios has been recorded."""
+    """Raise ``HistoryExists`` if one of the scenarios has been recorded in this release."""
     for scenario in scenarios:
         for path in history_paths(root, scenario, release):
             if path.exists() or provenance_path(path).exists():
@@ -81,9 +81,9 @@ def refuse_existing(root: Path, scenarios: Sequence[Scenario], release: str = __
 async def record(
     stage: ScenarioRunner, scenarios: Sequence[Scenario], root: Path, *, release: str = __version__, parallel: int = 4
 ) -> AsyncIterator[RecordedHistory]:
-    """Record the scenarios under ``root`` and yield what became of each as it ends.
+    """Record the scenarios under ``root`` and yield the result of each as it ends.
 
-    Raises ``HistoryExists`` before anything is played where one of them is there already.
+    Raises ``HistoryExists`` before any scenario runs if a history of one of them exists.
     """
     refuse_existing(root, scenarios, release)
     if stage.suite.setup is not None:
@@ -119,9 +119,9 @@ async def _record(stage: ScenarioRunner, scenario: Scenario, root: Path, release
 
 
 def replay_problem(code: str, histories: Sequence[Json]) -> str | None:
-    """Replay histories with the workflows that ``code`` names and compare all that they issue; say what differs.
+    """Replay histories with the workflows that ``code`` names; return the differences found, None if there are none.
 
-    Today's code and not that of the recording: histories of an earlier release must replay with it as well.
+    The replay uses today's code, not that of the recording: histories of an earlier release must replay with it too.
     """
     with tempfile.TemporaryDirectory() as folder, ReplayPool(CodeUnderTest(workflows=code), jobs=1) as pool:
         pool.types()
@@ -158,7 +158,7 @@ def write(path: Path, history: Json, scenario: Scenario) -> None:
     except OSError as error:
         raise HistoryUnwritable(path=str(path), reason=error.strerror or str(error)) from error
     try:
-        # Opened for creation alone: of two recorders that began together, one is refused.
+        # Mode "x" fails if the file exists: of two recorders that began together, one is refused.
         with path.open("xb") as file:
             file.write(content)
         provenance_path(path).write_text(provenance.to_json(), encoding="utf-8")

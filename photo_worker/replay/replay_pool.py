@@ -1,7 +1,7 @@
-"""Replays many histories in child processes, under a clock that nothing inside them can stop.
+"""Replays many histories in child processes, with time limits that the code under test cannot stop.
 
-A child that does not answer in time, or dies, is ended; the history it was at is tried once more in
-a fresh child of its own, so that no history is blamed for what an earlier one did. All others go on.
+A child that dies or does not respond in time is ended. Its current history is replayed once more in
+a new child, so that no history is blamed for effects of an earlier one. The other replays continue.
 """
 
 from __future__ import annotations
@@ -24,13 +24,13 @@ from photo_worker.replay_errors import ReplayTargetBroken, ReplayTargetInvalid
 if TYPE_CHECKING:
     from photo_worker.replay.mutations import Mutation
 
-# A history takes milliseconds; workflow code that blocks is stopped by the SDK after 2 s a task.
+# A replay takes milliseconds; the SDK stops workflow code that blocks for more than 2 s per task.
 DEFAULT_LIMIT_SECONDS = 30.0
 
-# The seeds of the order of sets, for the run that counts and for the one that it is held against.
+# PYTHONHASHSEED, which determines the order of sets, of the main replay and of the one that it is compared with.
 SEED, OTHER_SEED = 0, 1
 
-# Importing the worker's code on a busy machine, once a child.
+# How long the import of the worker's code may take, once per child, on a busy machine.
 START_LIMIT_SECONDS = 120.0
 
 # Below this many histories a second child costs more than it saves.
@@ -39,7 +39,7 @@ _WORTH_A_CHILD = 20
 
 @dataclass(frozen=True)
 class ReplayTask:
-    """One replay to be done; ``plant`` names a fault of the negative control."""
+    """One replay to be done; ``mutation`` names a mutation of the negative control."""
 
     path: Path
     mutation: Mutation | None = None
@@ -47,11 +47,11 @@ class ReplayTask:
 
 @dataclass(frozen=True)
 class ReplayOutcome:
-    """What came of one replay: ``findings`` that are red, and ``notes`` that are not.
+    """The result of one replay: ``findings`` that are red, and ``notes`` that are not.
 
-    ``patches`` holds (patch id, new branch taken) as the code asked, ``issued`` what it asked for in
-    order. ``reached`` is false where the run's time was over before, ``planted`` where the run ended
-    before its code began, so that no fault could be planted in it.
+    ``patches`` holds (patch id, new branch taken) for the patches that the code asked for, ``issued`` a digest of
+    each command in order. ``reached`` is False if the run was over before the replay, ``planted`` if the workflow's
+    code did not begin, so that the mutation could not be applied.
     """
 
     task: ReplayTask
@@ -66,13 +66,13 @@ class ReplayOutcome:
 
     @property
     def lost(self) -> bool:
-        """Whether its process hung or died, so that nothing is known of it."""
+        """Whether the replaying process hung or died, so that the replay has no result."""
         return any(finding.code in {"replay_hang", "replay_crash"} for finding in self.findings)
 
 
 @dataclass(frozen=True)
 class CodeUnderTest:
-    """The code under test by dotted paths, and the folders to import from; empty means the parent's own."""
+    """Dotted paths of the code under test, and directories to import from in addition to the parent's ``sys.path``."""
 
     workflows: str = PRODUCT_WORKFLOWS
     converter: str = PRODUCT_CONVERTER
@@ -80,7 +80,7 @@ class CodeUnderTest:
 
 
 class ReplayPool:
-    """Replays histories with the code that ``code`` names."""
+    """Replays histories with the code under test. A context manager: at its exit it ends all children."""
 
     def __init__(
         self,
@@ -91,7 +91,7 @@ class ReplayPool:
         clock: Clock | None = None,
         hash_seed: int = SEED,
     ) -> None:
-        """Take the code; ``clock`` tells when the whole run is over."""
+        """Start no child yet. ``limit_seconds`` limits one replay, ``clock`` the whole run."""
         self._clock = clock or Clock()
         self._hash_seed = hash_seed
         self._code = code
@@ -107,7 +107,7 @@ class ReplayPool:
         return self
 
     def _kill(self) -> None:
-        # From a signal's handler: the lock may be held by the very thread that it interrupts.
+        # Called in a signal handler: the interrupted thread may hold the lock.
         for child in tuple(self._children):
             child.kill()
 
@@ -119,11 +119,11 @@ class ReplayPool:
             child.end()
 
     def warm_up(self) -> None:
-        """Start the first child, so that it imports the code while the caller reads files."""
+        """Start the first child, which imports the code while the caller reads files."""
         self._spare.append(self._spawn(first=True))
 
     def _spawn(self, *, first: bool = False) -> Child:
-        # Whether a worker could be made of the code is the same in each child; one tries it.
+        # Whether a worker accepts the code is the same in every child, so only the first one checks it.
         about = {"workflows": self._code.workflows, "converter": self._code.converter, "prepare": first}
         child = Child(about, self._code.path, self._hash_seed)
         with self._lock:
@@ -145,10 +145,10 @@ class ReplayPool:
             raise ReplayTargetBroken(reason=gone.said or "importing it took too long") from gone
 
     def types(self) -> dict[str, dict[str, str]]:
-        """Return the workflow types of the code, each with the patch ids in its class and where they stand.
+        """Return the workflow types of the code, each with the patch ids in its class and their ``FILE:LINE``.
 
-        Raises ``ReplayTargetInvalid`` where the dotted paths are wrong, ``ReplayTargetBroken``
-        where no worker could be made of the code, and ``RunOver``.
+        Raises ``ReplayTargetInvalid`` if a dotted path is wrong, ``ReplayTargetBroken`` if no worker could run
+        the code, and ``RunOver``.
         """
         if not self._spare:
             self.warm_up()
@@ -157,9 +157,9 @@ class ReplayPool:
         return types
 
     def read_code(self) -> list[Finding]:
-        """Return what the static check refuses in the code.
+        """Return the findings of the static check.
 
-        Raises ``ReplayTargetBroken`` where it does not end, and ``RunOver``.
+        Raises ``ReplayTargetBroken`` if the check does not end, and ``RunOver``.
         """
         if self._clock.is_over():
             raise RunOver
@@ -178,9 +178,9 @@ class ReplayPool:
     def run(
         self, work: Sequence[ReplayTask], on_outcome: Callable[[ReplayOutcome], None] = lambda outcome: None
     ) -> list[ReplayOutcome]:
-        """Replay every job, and return the outcomes in the order of ``work``.
+        """Replay every task, and return the outcomes in the order of ``work``.
 
-        ``on_outcome`` is called as they come, from several threads but one at a time.
+        ``on_outcome`` is called with each outcome as it arrives, from several threads but one at a time.
         """
         waiting = deque(enumerate(work))
         outcomes: dict[int, ReplayOutcome] = {}
@@ -244,7 +244,7 @@ class ReplayPool:
                 return ReplayOutcome(task, (_no_process(error),), seconds=time.monotonic() - began), None
             alone = child.done == 0
             try:
-                # The code may have changed the folder of its process.
+                # An absolute path, because the code may have changed the child's working directory.
                 about = {"path": str(task.path.absolute()), "plant": task.mutation}
                 outcome = child.request(
                     about, self._clock.within(self._limit), lambda answer: _outcome_of(task, answer)
@@ -256,7 +256,7 @@ class ReplayPool:
                 if self._clock.is_over():
                     return ReplayOutcome(task, reached=False), None
                 if not alone:
-                    # What an earlier history left behind in the process may be to blame.
+                    # The cause may be state that an earlier history left in the process.
                     fresh = True
                     continue
                 seconds = time.monotonic() - began
@@ -269,7 +269,7 @@ class ReplayPool:
         return child
 
 
-# A process may answer with anything: these raise what ``Child.receive`` takes for an answer that is none.
+# A child may respond with anything: for a malformed response these raise errors that ``Child.receive`` handles.
 
 
 def _types_of(answer: Any) -> dict[str, dict[str, str]]:

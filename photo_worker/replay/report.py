@@ -29,13 +29,13 @@ _TITLES = {
 
 
 def short(path: str) -> str:
-    """Return a path as people write it: relative where it lies below the current folder."""
+    """Return a path relative to the current directory if it lies below it, else as it is."""
     here = f"{Path.cwd()}{os.sep}"
     return path.removeprefix(here)
 
 
 def as_dict(report: GateReport) -> dict[str, Any]:
-    """Return the whole report; every key is always there."""
+    """Return the report in the form of the JSON output; every key is always present."""
     return {
         "green": report.green,
         "seconds": round(report.seconds, 3),
@@ -83,7 +83,7 @@ def summary(report: GateReport) -> str:
 
 
 def print_text(report: GateReport, console: Console) -> None:
-    """Print what was found, the coverage table and the result in one line."""
+    """Print the findings, the notes, the coverage table and the summary line."""
     from rich.markup import escape as literal
 
     def escape(text: str) -> str:
@@ -116,7 +116,7 @@ def print_text(report: GateReport, console: Console) -> None:
 
 
 def grouped(notes: Sequence[Finding]) -> list[tuple[Finding, int]]:
-    """Return one of each note that says the same of the same type, and how many say it."""
+    """Merge notes with the same text about the same workflow type; return each with its count."""
     first: dict[tuple[str | None, str], Finding] = {}
     counts: dict[tuple[str | None, str], int] = {}
     for note in notes:
@@ -145,7 +145,7 @@ def _where(finding: Finding) -> str:
 
 
 def coverage_table(rows: Sequence[Coverage]) -> Any:
-    """Return the table of what the histories show, as rich prints it."""
+    """Return the coverage as a rich table."""
     from rich.table import Table
 
     table = Table(title="coverage", title_justify="left")
@@ -162,7 +162,7 @@ def coverage_table(rows: Sequence[Coverage]) -> Any:
 
 
 def cell(text: str) -> str:
-    """Return a name from a history as a table of rich may hold it: types and patches may have brackets in them."""
+    """Escape a name from a history for a rich table: types and patch ids may contain brackets."""
     from rich.markup import escape
 
     return escape(printable(text))

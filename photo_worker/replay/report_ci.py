@@ -18,9 +18,9 @@ _ENDINGS = {"run_limit_exceeded", "run_interrupted"}
 
 
 def to_junit(report: GateReport) -> str:
-    """Return a JUnit document: a case for every history and every planted fault, one for what concerns no file.
+    """Return a JUnit document with a case for each history and each mutation, and one for findings without a file.
 
-    A history that the run did not reach is skipped: a case without a word counts as passed.
+    A history that the run did not reach is marked as skipped: a case without a child element counts as passed.
     """
     suite = Element("testsuite", name="photo-worker replay", time=f"{report.seconds:.3f}")
     failures = skipped = 0
@@ -77,7 +77,7 @@ def _clean(text: str) -> str:
 
 
 def to_github(report: GateReport) -> str:
-    """Return one annotation a finding, on the line of workflow code where it is known, and one for the result."""
+    """Return one annotation per finding, at the line of workflow code if it is known, and one for the result."""
     lines = []
     for finding in report.findings:
         file, line = _position(finding)

@@ -1,4 +1,4 @@
-"""Plays one scenario on a Temporal server: a worker of its own, interferences, steps, and the raw histories."""
+"""Runs one scenario on a Temporal server: with a worker of its own, fault injections and actions."""
 
 from __future__ import annotations
 
@@ -38,14 +38,14 @@ from photo_worker.replay_errors import ScenarioDeviated
 
 MakeWorker: TypeAlias = Callable[[Client, Settings, Sequence[type], Sequence[Callable[..., Any]], Executor], Worker]
 
-# Rare enough to leave a loaded server its time.
+# Long enough not to burden a loaded server.
 _PROBE_SECONDS = 0.05
 
 
 class _FaultInjector(ClientInterceptor, Interceptor):
-    """Stands between worker and activities, for one scenario.
+    """Injects faults into the activities of one scenario's worker.
 
-    It comes with the client, because the worker is made as production makes it.
+    It is an interceptor of the client, because the worker is created as in production.
     """
 
     def __init__(self, injections: Sequence[play.FaultInjection]) -> None:
@@ -59,7 +59,7 @@ class _FaultInjector(ClientInterceptor, Interceptor):
         self.injected: Counter[int] = Counter()
 
     def should_inject(self, number: int, activity_type: str, attempt: int) -> bool:
-        """Tell whether an interference stands in the way of this attempt, and count it."""
+        """Tell whether the fault injection ``number`` applies to this attempt, and count it if it does."""
         injection = self.injections[number]
         over = injection.times is not None and self.injected[number] >= injection.times
         if over or not injection.matches(activity_type, attempt):
@@ -71,7 +71,7 @@ class _FaultInjector(ClientInterceptor, Interceptor):
         return _FaultInjectingActivities(next, self)
 
     def end(self, *, for_good: bool) -> None:
-        """Let go what is held: to do its work, or ``for_good`` without doing it."""
+        """Release the held attempts: they run their activity or, with ``for_good``, fail without running it."""
         if for_good:
             self.stopped.set()
         for event in self.unblocked.values():
@@ -105,13 +105,13 @@ class _FaultInjectingActivities(ActivityInboundInterceptor):
 
 def _as_production_raises(injection: play.FaultInjection) -> Exception:
     error = injection.error() if injection.error else RuntimeError("an interference of the scenario")
-    # This stands around the worker's own error boundary, so it has to do that one's work.
+    # This interceptor is outside of the worker's error boundary, so it must convert errors as the boundary does.
     return to_application_error(error) if isinstance(error, PhotoWorkerError) else unexpected(error)
 
 
 @dataclass
 class ScenarioRunner:
-    """Where scenarios are played: a connected client, the settings, and how a worker is made.
+    """Runs scenarios with a connected client, settings, and a function that creates workers.
 
     ``application`` is None for workflows that need none of the product's services.
     """
@@ -122,12 +122,12 @@ class ScenarioRunner:
     suite: play.ScenarioSuite
     application: Application | None = None
     queues: dict[str, str] = field(default_factory=dict)
-    """The task queues made so far, with the name that stands for each in a scrubbed history."""
+    """Maps each task queue created so far to its name in a scrubbed history."""
 
     async def run(self, scenario: play.Scenario) -> list[WorkflowHistory]:
-        """Play ``scenario`` to its end and return the history of every run, first to last.
+        """Run ``scenario`` to its end and return the history of every workflow run, first to last.
 
-        Raises ``ScenarioDeviated`` where it does not come to its end within the scenario's limit.
+        Raises ``ScenarioDeviated`` if the scenario does not end within its limit.
         """
         try:
             async with asyncio.timeout(scenario.limit.total_seconds()):
@@ -142,7 +142,7 @@ class ScenarioRunner:
         make_id = self.suite.workflow_id
         workflow_id = make_id(scenario) if make_id else str(uuid4())
         request = await self.suite.prepare(scenario, self.application, workflow_id)
-        # Without a timeout of its own: the server would cut the activities' timeouts to it, and record that.
+        # No workflow timeout: the server would cap the activities' timeouts at it, and record those.
         client = _with_interceptor(self.client, _SkippingTime()) if scenario.skips_time else self.client
         handle = await client.start_workflow(scenario.workflow, request, id=workflow_id, task_queue=queue)
         async with AsyncExitStack() as stack:
@@ -155,7 +155,7 @@ class ScenarioRunner:
                 await self._run_action(step, scenario, handle, worker)
             if scenario.worker_after_actions:
                 await worker.start()
-            # A failure stands in the history; the scenario says whether it was meant.
+            # The history records a failure; the scenario tells whether it was expected.
             with suppress(WorkflowFailureError):
                 await handle.result()
         return await self._histories_of_all_runs(handle)
@@ -207,7 +207,7 @@ class ScenarioRunner:
 
 
 async def _terminate_if_open(handle: WorkflowHandle[Any, Any]) -> None:
-    """Terminate a workflow that is still open, because its scenario went wrong."""
+    """Terminate a workflow that is still open because its scenario failed."""
     try:
         await handle.terminate("the scenario is over")
     except RPCError as error:
@@ -230,7 +230,7 @@ async def _update(
 
 
 class _ScenarioWorker:
-    """The worker of one scenario, which may be replaced in the middle."""
+    """The worker of one scenario, which the scenario may restart."""
 
     def __init__(self, runner: ScenarioRunner, scenario: play.Scenario, queue: str) -> None:
         self._runner = runner
@@ -256,7 +256,7 @@ class _ScenarioWorker:
         self._running = stack
 
     async def stop(self, *, for_good: bool) -> None:
-        """Stop the worker; what is held is let go first, because a drain waits for it."""
+        """Stop the worker. Held attempts are released first, because the shutdown waits for them."""
         self.injector.end(for_good=for_good)
         if self._running is not None:
             running, self._running = self._running, None
@@ -264,7 +264,7 @@ class _ScenarioWorker:
 
 
 class _SkippingTime(ClientInterceptor):
-    """Asks the server to pass over waits in which nothing happens, which no option of the client does."""
+    """Enables the server's time skipping for the workflows that it starts; the client has no option for that."""
 
     def intercept_client(self, next: OutboundInterceptor) -> OutboundInterceptor:
         return _SkippingOutbound(next)
@@ -276,7 +276,7 @@ class _SkippingOutbound(OutboundInterceptor):
 
 
 def _with_interceptor(client: Client, interceptor: ClientInterceptor) -> Client:
-    """Return a client of the same connection whose workers run ``interceptor`` around their own."""
+    """Return a client of the same connection with ``interceptor`` added, which its workers run outside of their own."""
     config = client.config()
     config["interceptors"] = [*config["interceptors"], interceptor]
     return Client(**config)

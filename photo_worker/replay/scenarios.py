@@ -1,8 +1,8 @@
 """Scenarios as data: what happens to one workflow execution, and how it must end.
 
 The same scenario drives ``photo-worker replay record`` and the tests. Recording is not automated:
-a history says what the code of its day did, and one that is made again with every run says only
-that today's code agrees with itself.
+a history shows what the code of its release did, and one that is recorded again in every run only
+shows that today's code agrees with itself.
 """
 
 from __future__ import annotations
@@ -25,12 +25,12 @@ Outcome = Literal["completed", "failed", "timed_out", "canceled", "cancel_reques
 
 @dataclass(frozen=True)
 class FaultInjection:
-    """What happens to an activity's attempts where no service can be made to do it on the spot.
+    """A fault in an activity's attempts, for faults that no service can produce at a given moment.
 
-    ``fail`` raises ``error`` in place of the activity; ``lose_reply`` runs it and then raises, as
-    when a worker dies between its commit and its answer; ``hold`` waits for ``Release`` and then runs
-    it; ``hang`` never comes back. ``attempts`` are counted from 1; empty means every one. ``times`` bounds how often
-    it happens in all, where an activity is scheduled more than once.
+    ``fail`` raises ``error`` in place of the activity; ``lose_reply`` runs the activity and then raises, as
+    if the worker died between its commit and its response; ``hold`` waits for ``Unblock`` and then runs the
+    activity; ``hang`` never returns. ``attempts`` are counted from 1; empty means every attempt. ``times`` bounds the
+    number of injections in all, for an activity that is scheduled more than once.
     """
 
     activity: str
@@ -40,7 +40,7 @@ class FaultInjection:
     times: int | None = None
 
     def matches(self, activity: str, attempt: int) -> bool:
-        """Tell whether this interferes with an attempt."""
+        """Tell whether this fault applies to an attempt of the activity."""
         return activity == self.activity and (not self.attempts or attempt in self.attempts)
 
 
@@ -53,24 +53,24 @@ class WaitUntilBlocked:
 
 @dataclass(frozen=True)
 class Unblock:
-    """Let held attempts of the activity go on."""
+    """Let held attempts of the activity continue."""
 
     activity: str
 
 
 @dataclass(frozen=True)
 class Cancel:
-    """Ask the workflow to stop, and wait until that stands in its history."""
+    """Request cancellation of the workflow, and wait until the history records the request."""
 
 
 @dataclass(frozen=True)
 class Terminate:
-    """End the workflow without asking it."""
+    """Terminate the workflow: its code gets no chance to react."""
 
 
 @dataclass(frozen=True)
 class Signal:
-    """Send a signal."""
+    """Send a signal to the workflow."""
 
     name: str
     args: tuple[Any, ...] = ()
@@ -78,7 +78,7 @@ class Signal:
 
 @dataclass(frozen=True)
 class Update:
-    """Send an update and wait for its result; ``refused`` says that it must fail."""
+    """Send an update and wait for its result; with ``refused`` it must fail."""
 
     name: str
     args: tuple[Any, ...] = ()
@@ -87,7 +87,7 @@ class Update:
 
 @dataclass(frozen=True)
 class Query:
-    """Ask a query and compare its answer."""
+    """Send a query and compare its result with ``answer``."""
 
     name: str
     answer: Any
@@ -95,7 +95,7 @@ class Query:
 
 @dataclass(frozen=True)
 class WaitForEvent:
-    """Wait until the history holds ``count`` events of a type, such as ``TimerStarted``."""
+    """Wait until the history has ``count`` events of a type, such as ``TimerStarted``."""
 
     event: str
     count: int = 1
@@ -103,7 +103,7 @@ class WaitForEvent:
 
 @dataclass(frozen=True)
 class RestartWorker:
-    """Stop the worker, its sticky cache with it, and run another one."""
+    """Stop the worker, which drops its sticky cache, and start another one."""
 
 
 Action = WaitUntilBlocked | Unblock | Cancel | Terminate | Signal | Update | Query | WaitForEvent | RestartWorker
@@ -111,7 +111,7 @@ Action = WaitUntilBlocked | Unblock | Cancel | Terminate | Signal | Update | Que
 
 @dataclass(frozen=True)
 class ActivityOutcome:
-    """One activity of the expected course. ``attempts`` is None where the history does not tell, or it matters not."""
+    """One expected activity. ``attempts`` is None if the history does not record them or their number is irrelevant."""
 
     activity: str
     outcome: Outcome
@@ -127,40 +127,40 @@ class Expected:
     failure: str | None = None
     patches: tuple[str, ...] = ()
     events: Mapping[str, int] = field(default_factory=dict)
-    """How many events of a type there must be, for what matters beside activities."""
+    """Event type to the number of such events, for what the activities do not show."""
     runs: int = 1
-    """How many runs a continue-as-new chain has; ``exit`` and the rest are the last one's."""
+    """Number of runs of a continue-as-new chain; ``exit`` and the other fields describe the last run."""
 
 
 @dataclass(frozen=True)
 class Scenario:
-    """One named course of events of one workflow type."""
+    """One named scenario of one workflow type. ``limit`` is the time within which it must end."""
 
     name: str
     workflow: str
     about: str
     expected: Expected
     request: Any = None
-    """What the playbook makes the workflow's input from."""
+    """What the suite's ``prepare`` makes the workflow's input from."""
     injections: tuple[FaultInjection, ...] = ()
     actions: tuple[Action, ...] = ()
     worker_after_actions: bool = False
-    """Run the first worker only when the steps are done."""
+    """Start the first worker only after the actions."""
     workflows: tuple[type, ...] = ()
-    """Workflow classes of an earlier release, in place of the playbook's."""
+    """Workflow classes of an earlier release, in place of the suite's."""
     keep: tuple[str, ...] = ()
-    """Constants of the workflow that scrubbing leaves as they are."""
+    """String constants of the workflow that scrubbing does not mask."""
     limit: timedelta = timedelta(seconds=90)
     skips_time: bool = False
-    """Waits in which nothing happens pass at once; the server has to allow it, as Temporal's dev server can."""
+    """Skip waits in which nothing happens; the server must support time skipping, as Temporal's dev server can."""
 
 
 @dataclass(frozen=True)
 class ScenarioSuite:
-    """Scenarios with what runs them.
+    """Scenarios with the code that runs them.
 
     ``prepare`` makes a workflow's input from a scenario and the workflow id. ``application`` says
-    whether the services of the product are needed; without it activities get None.
+    whether the scenarios need the services of the product; if not, activities get None.
     """
 
     scenarios: Sequence[Scenario]
@@ -168,9 +168,9 @@ class ScenarioSuite:
     activities: Callable[[Scenario, Application | None], Sequence[Callable[..., Any]]]
     prepare: Callable[[Scenario, Application | None, str], Awaitable[Any]]
     code: str = PRODUCT_WORKFLOWS
-    """Where the replay finds the workflow classes of today: ``module:attribute``."""
+    """Dotted path of today's workflow classes for the replay: ``module:attribute``."""
     application: bool = True
     workflow_id: Callable[[Scenario], str] | None = None
-    """Makes a workflow id; a random UUID without it."""
+    """Makes the workflow id; if None, it is a random UUID."""
     setup: Callable[[Client], Awaitable[None]] | None = None
-    """Prepares the namespace, for example its search attributes."""
+    """Prepares the namespace, for example registers search attributes."""

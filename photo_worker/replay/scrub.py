@@ -1,14 +1,14 @@
-"""Takes out of a history what nobody outside should read, and leaves what replay and drift look at.
+"""Scrubs histories: removes private content, and keeps what the replay and the drift comparison need.
 
-What enters a workflow (its input, signals, what activities return) is masked: every string becomes
-another one of the same length and form, equal strings equally. What the workflow makes of it
-(activity inputs, results) is masked by the same table, so that both still fit together. Ids, types,
+Data that enters a workflow (its input, signals, activity results) is masked: every string becomes
+another one of the same length and form, equal strings get equal masks. Data that the workflow derives from
+it (activity inputs, results) is masked by the same table, so that both still match. Ids, types,
 times, numbers, ``sdkMetadata`` and the fields of every payload stay; so do words of the project's own
 vocabulary: error codes, hints, the fixed part of messages, engines, content types, statuses.
 
-Nothing is guessed to be harmless: a string that is not known is masked. Where a workflow builds
-text from constants of its own, ``keep`` names them; ``record`` replays both forms and refuses a
-history that scrubbing changed.
+An unknown string is never assumed to be harmless: it is masked. If a workflow builds text from constants
+of its own, ``keep`` names them; ``record`` replays both forms and refuses a history whose replay differs
+after scrubbing.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ Json = dict[str, Any]
 
 SCRUBBED = "scrubbed"
 
-# What these events carry was made by the workflow itself, from what had entered before.
+# Events with data that the workflow itself derived from data that had entered before.
 _ISSUED = frozenset(
     {
         "ActivityTaskScheduled",
@@ -47,7 +47,7 @@ _ISSUED = frozenset(
     }
 )
 
-# Fields of the contracts whose values are vocabulary, not content.
+# Contract fields whose values are vocabulary, not content.
 _VOCABULARY_FIELDS = frozenset(
     {"status", "engine", "ocr_engine", "ocr_version", "content_type", "expected_content_type", "code"}
 )
@@ -66,13 +66,13 @@ _FIELD_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]{0,63}")
 _READABLE = frozenset({"json/plain", "json/protobuf"})
 _EMPTY = frozenset({"binary/null"})
 
-# Failures whose message is a program's or a person's; those of all other kinds are the server's own.
+# Failures whose message a program or a user wrote; the server writes those of all other kinds.
 _PEOPLES_FAILURES = frozenset({"applicationFailureInfo", "canceledFailureInfo", "terminatedFailureInfo"})
 
-# Attributes whose text people or machines filled in, outside of any payload.
+# Attributes outside of payloads with text that users or machines filled in.
 _FREE_TEXT = frozenset({"reason", "binaryChecksum"})
 
-# Markers of the SDK's core with details that it reads again; other SDKs keep content under the same names.
+# Markers of the SDK's core, with the details that the core reads in a replay; other SDKs store content in such details.
 _CORE_MARKERS = {"core_patch": "patch-data", "core_local_activity": "data"}
 
 
@@ -81,8 +81,8 @@ def scrub(
 ) -> Json:
     """Return a scrubbed copy of a history in Temporal's JSON form.
 
-    ``task_queues`` renames queues that were made for the recording. ``keep`` are strings that stay
-    as they are: constants of the workflow. Raises ``HistoryUnscrubbable`` for a payload that cannot be read.
+    ``task_queues`` maps queues that were created for the recording to their new names. ``keep`` are strings that are
+    not masked: constants of the workflow. Raises ``HistoryUnscrubbable`` for a payload that cannot be read.
     """
     return _Scrubber(task_queues or {}, keep).history(history)
 
@@ -93,7 +93,7 @@ class _Scrubber:
         self._keep = {*keep, *_vocabulary()}
         self._types = _types()
         self._templates = [_template(kind) for kind in _tree(errors.PhotoWorkerError) if _telling(kind)]
-        # It names fields and what is wrong with them; the converter leaves their values out.
+        # Its message names fields and their faults; the converter leaves out the values.
         self._fieldwise = _template(errors.InvalidContract)
         self._masks = MaskTable()
         self._issued = False
@@ -186,7 +186,7 @@ class _Scrubber:
         return self._masked(value)
 
     def _part(self, value: str) -> str:
-        """Mask what a message's template was filled with; a figure or a step's name may be read."""
+        """Mask a value that was filled into a message's template; numbers and names of steps stay."""
         if re.fullmatch(r"[\d.,]+", value) or value in self._keep:
             return value
         quoted = re.fullmatch(r"(['\"])(.*)\1", value)
@@ -203,7 +203,7 @@ class _Scrubber:
 
 
 def _types() -> frozenset[str]:
-    """Return the types that the project's own errors have in a failure, as they are and as its cause."""
+    """Return the types of the project's own errors in a failure: the code, and the class name in its cause."""
     return frozenset(name for kind in _tree(errors.PhotoWorkerError) for name in (kind.code, kind.__name__))
 
 
@@ -213,7 +213,7 @@ def _vocabulary() -> Iterator[str]:
         yield kind.hint
     yield from ("image_processing_workflow", "verify_and_locate_asset", "ocr_textract")
     yield from ("persist_artifacts", "record_failure", "workflow")
-    # Reasons of timeouts and cancellations are the server's and the SDK's own words.
+    # The server and the SDK write the reasons of timeouts and cancellations.
     yield from ("activity StartToClose timeout", "activity Heartbeat timeout", "Workflow cancelled", "Cancelled")
 
 
@@ -222,12 +222,12 @@ def _fixed_parts(kind: type[errors.PhotoWorkerError]) -> list[str]:
 
 
 def _telling(kind: type[errors.PhotoWorkerError]) -> bool:
-    """Tell whether a message is more than the places that are filled in, which would match any text."""
+    """Tell whether a message has enough fixed text; a template of mere placeholders would match any text."""
     return sum(map(len, _fixed_parts(kind))) >= 12
 
 
 def _template(kind: type[errors.PhotoWorkerError]) -> re.Pattern[str]:
-    """Return a pattern for an error's message, with a group for each place that is filled in."""
+    """Return a pattern for an error's message, with a group for each placeholder."""
     return re.compile("(.*?)".join(map(re.escape, _fixed_parts(kind))), re.DOTALL)
 
 
@@ -247,7 +247,7 @@ def _rebuild(value: str, found: re.Match[str], change: Callable[[str], str]) -> 
 
 
 def _dump(value: Any, *, like: bytes) -> bytes:
-    """Return JSON as compact as the recorded one was."""
+    """Return JSON with the separators of the recorded text ``like``."""
     separators = (",", ":") if b'": ' not in like else (", ", ": ")
     return json.dumps(value, ensure_ascii=False, separators=separators).encode()
 

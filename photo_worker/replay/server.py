@@ -1,8 +1,8 @@
 """Histories of a running service: recent closed runs and open ones, found by visibility query.
 
-The committed histories show what was thought of; the service shows what happened. Files are
-written as ``temporal workflow show --output json`` writes them, payloads as the service has them:
-encrypted ones stay encrypted until the gate's data converter reads them.
+The committed histories cover the expected cases; the service covers those that happened. Files are
+written as ``temporal workflow show --output json`` writes them, with the payloads as the service stores them:
+encrypted ones stay encrypted until the gate's data converter decodes them.
 """
 
 from __future__ import annotations
@@ -22,19 +22,21 @@ from temporalio.service import RPCError, RPCStatusCode
 from photo_worker.replay_errors import ReplayNothingFound, ReplayQueryRefused
 from photo_worker.temporal_errors import TemporalUnavailable
 
-# Histories are fetched page by page; more at once only queue at the service, which counts requests by namespace.
+# Histories are fetched page by page; more concurrent requests only queue at the service, which limits the rate of
+# requests per namespace.
 _AT_ONCE = 8
 
-# One request's answer; a service that needs longer is as good as down for a deploy that waits.
+# Of one request; a service that needs longer is as good as down for a deploy that waits.
 _TIMEOUT = timedelta(seconds=30)
 
-# Open runs of unknown types that are looked at; one is enough to be red.
+# How many open runs of unknown types are counted; one is enough to make the gate red.
 _UNKNOWN_LOOKED_AT = 10_000
 
-# Those on other task queues are told of and not red: in a shared namespace they may be many, and another application's.
+# The same on other task queues, which only gives a note: in a shared namespace there may be many such runs, and they
+# may belong to another application.
 ELSEWHERE_LOOKED_AT = 1_000
 
-# In what order the newest runs of each way to end are taken, so that rare ends are not crowded out.
+# The order in which the newest runs of each status are taken in turn, so that rare statuses are not crowded out.
 _ENDS = (
     WorkflowExecutionStatus.COMPLETED,
     WorkflowExecutionStatus.FAILED,
@@ -57,14 +59,13 @@ _QUERY_NAMES = {
 
 @dataclass(frozen=True)
 class Selection:
-    """Which runs to take.
+    """Which runs to download.
 
-    ``closed`` is how many closed runs of each type are taken at most, from those that closed within
-    ``window``; ``closed_by_type`` goes before it. ``opened`` is the same for open runs, whose age
-    does not matter: each of them goes on with the new code. ``query`` is one more condition, in
-    Temporal's own query language. Where ``known_types`` are named, open runs of all other types are counted:
-    those on ``task_queues``; where none is named, on those of the runs found, and in the whole namespace where
-    none was found.
+    ``closed`` is the maximum number of closed runs of each type, from those that closed within
+    ``window``; ``closed_by_type`` overrides it. ``opened`` is the same for open runs, whose age
+    does not matter: each of them continues with the new code. ``query`` is one more condition, in
+    Temporal's query language. If ``known_types`` is not empty, open runs of all other types are counted: on
+    ``task_queues``; if that is empty, on the queues of the runs found; if there are none, in the whole namespace.
     """
 
     workflow_types: tuple[str, ...]
@@ -83,7 +84,7 @@ class Selection:
 
 @dataclass(frozen=True)
 class FetchedRun:
-    """One history in ``path``. An open one can only be checked as far as it got."""
+    """One downloaded history in ``path``, with its number of ``events``. An open run is checked as far as it got."""
 
     path: Path
     workflow_type: str
@@ -96,13 +97,13 @@ class FetchedRun:
 
 @dataclass(frozen=True)
 class FetchedHistories:
-    """What a download brought, and what it left out.
+    """The result of a download.
 
-    ``not_begun`` are runs without a workflow task: no code has run, so none can differ. ``gone`` are
-    runs whose history the service deleted meanwhile. ``left_out`` counts open runs above the cap, by
-    type, and ``unknown`` open runs of types that the code does not have, on ``queues``, or in the whole namespace
-    where there is none. ``elsewhere`` counts those on other task queues, by type and queue, and at most
-    ``ELSEWHERE_LOOKED_AT`` runs. Where no type is known, ``unknown`` and ``elsewhere`` are empty.
+    ``not_begun`` are runs without a completed workflow task: no code has run, so none can differ. ``gone`` are
+    runs whose history the service deleted meanwhile. ``left_out`` counts open runs above the cap, by type, and
+    ``unknown`` open runs of types that the code does not have, on ``queues`` or, if that is empty, in the whole
+    namespace. ``elsewhere`` counts such runs on other task queues, by type and queue, and at most
+    ``ELSEWHERE_LOOKED_AT``. If the selection has no ``known_types``, ``unknown`` and ``elsewhere`` are empty.
     """
 
     runs: tuple[FetchedRun, ...]
@@ -117,11 +118,11 @@ class FetchedHistories:
 
     @property
     def partly_checked(self) -> tuple[FetchedRun, ...]:
-        """Return the open runs: what they will do next is in no history yet."""
+        """Return the open runs: their next commands are in no history yet."""
         return tuple(run for run in self.runs if run.is_open)
 
     def lines(self) -> list[str]:
-        """Say in words what was taken, by type, and what a reader must not take for checked."""
+        """Return lines of text for the user: the runs taken, by type, and what is not checked."""
         lines = []
         for workflow_type in self.selection.workflow_types:
             of_type = [run for run in self.runs if run.workflow_type == workflow_type]
@@ -149,10 +150,10 @@ async def download(
     *,
     now: Callable[[], datetime] = lambda: datetime.now(UTC),
 ) -> FetchedHistories:
-    """Write the selected runs' histories below ``folder``, one folder a type, readable by this user alone.
+    """Write the selected runs' histories below ``folder``, one directory per type, readable only by this user.
 
-    Raises ``ReplayNothingFound`` where nothing is left to replay, ``ReplayQueryRefused`` for a query
-    or namespace that the service does not take, and ``TemporalUnavailable``.
+    Raises ``ReplayNothingFound`` if there is nothing to replay, ``ReplayQueryRefused`` if the service refuses
+    the query or the namespace, and ``TemporalUnavailable``.
     """
     try:
         chosen: dict[str, WorkflowExecution] = {}
@@ -229,10 +230,10 @@ async def _closed_runs(
 async def _unknown_types(
     client: Client, selection: Selection, which: Literal["IN", "NOT IN"], queues: Sequence[str], limit: int
 ) -> dict[tuple[str, str], int]:
-    """Count the open runs that the code has no type for, by type and task queue.
+    """Count the open runs of types that the code does not have, by type and task queue.
 
-    They are those on ``queues``, or not on them; without any queue, those of the whole namespace. ``limit`` is how
-    many runs are looked at.
+    Counts runs on ``queues`` or, with NOT IN, on others; if ``queues`` is empty, runs of the whole namespace.
+    ``limit`` is the maximum number of runs that are counted.
     """
     if not selection.known_types:
         return {}
@@ -249,7 +250,7 @@ async def _unknown_types(
 
 
 def _by_type(counts: Mapping[tuple[str, str], int]) -> dict[str, int]:
-    """Return counts by type and queue as counts by type."""
+    """Sum counts by type and queue to counts by type."""
     summed: dict[str, int] = {}
     for (workflow_type, _), count in counts.items():
         summed[workflow_type] = summed.get(workflow_type, 0) + count
@@ -257,7 +258,7 @@ def _by_type(counts: Mapping[tuple[str, str], int]) -> dict[str, int]:
 
 
 def _quoted(name: str) -> str:
-    # Temporal's queries take a backslash before a quote within quotes.
+    # In Temporal's query language, a backslash escapes a quote within quotes.
     return "'" + name.replace("\\", "\\\\").replace("'", "\\'") + "'"
 
 
@@ -296,7 +297,7 @@ async def _fetch(
         return _NotBegun(run.run_id)
     # The list is older than the history: a run may have closed in between.
     is_open = not _is_closed(history)
-    # A folder by the name of a history would not be searched.
+    # A directory with the name of a history would not be searched.
     target = folder / _file_name(run.workflow_type).replace(".json", "_json")
     path = target / f"{_file_name(run.id)}.{run.run_id}.json"
     await asyncio.to_thread(_write, path, history.to_json())
@@ -312,9 +313,9 @@ async def _fetch(
 
 
 def keep(runs: Iterable[FetchedRun], folder: Path, scrub: Callable[[Any], Mapping[str, Any]] | None) -> list[Path]:
-    """Copy downloaded histories into ``folder``, one folder a type, each through ``scrub`` where there is one.
+    """Copy downloaded histories into ``folder``, one directory per type; apply ``scrub`` to each if it is given.
 
-    Whatever ``scrub`` refuses comes out as it is; nothing of that history is written then.
+    Raises what ``scrub`` raises; then nothing of that history is written.
     """
     kept = []
     for run in runs:
@@ -342,12 +343,12 @@ def _is_closed(history: WorkflowHistory) -> bool:
 
 
 def _file_name(name: str) -> str:
-    """Return a name that every file system takes; ids may hold slashes and be a thousand characters long."""
+    """Return a name that every file system accepts; ids may contain slashes and have a thousand characters."""
     return re.sub(r"[^A-Za-z0-9._-]+", "_", name).lstrip(".")[:80] or "_"
 
 
 def _explained(client: Client, error: RPCError, *, asked: bool) -> Exception:
-    """Return what a refusal means; ``asked`` tells whether the user's own condition was part of the query."""
+    """Return the error for a refusal; ``asked`` tells whether the query contained a condition of the user."""
     refused = {RPCStatusCode.INVALID_ARGUMENT, RPCStatusCode.NOT_FOUND, RPCStatusCode.PERMISSION_DENIED}
     if error.status in refused or error.status == RPCStatusCode.UNAUTHENTICATED:
         refusal = ReplayQueryRefused(namespace=client.namespace, reason=error.message)

@@ -1,11 +1,11 @@
-"""Reads workflow code without running it, and refuses what a replay cannot repeat.
+"""Reads workflow code without running it, and refuses code that a replay cannot repeat.
 
-A replay sees only the paths that a recorded history took, and the sandbox only what runs. This
+A replay covers only the paths that a recorded history took, and the sandbox only code that runs. This
 check reads every method of a workflow class and every helper of the same package that they reach,
-also through modules that pass the sandbox by. It stays silent where a name cannot be resolved:
-what a method of a foreign object does is not followed.
+also through modules that bypass the sandbox. If a name cannot be resolved, the check reports nothing:
+it does not follow methods of objects of unknown type.
 
-A line that is right all the same says so::
+A comment exempts a line that is safe for another reason::
 
     for name in names:  # replay-ok[order]: every branch only adds to a dict
 """
@@ -26,7 +26,7 @@ from photo_worker.replay.static_rules import BUILTINS, METHODS, REASONS, WITHOUT
 from photo_worker.replay.static_sets import SetNames, ordered_uses, without_order
 
 _ESCAPE = re.compile(r"#\s*replay-ok\[(?P<codes>[a-z, ]*)\](?::\s*(?P<reason>.*))?")
-# Shorter than this nobody can say why.
+# A shorter text cannot explain why the line is safe.
 _SHORTEST_REASON = 10
 
 _Function = ast.FunctionDef | ast.AsyncFunctionDef
@@ -34,7 +34,7 @@ _Function = ast.FunctionDef | ast.AsyncFunctionDef
 
 @dataclass(frozen=True, order=True)
 class StaticFinding:
-    """One refused line. ``via`` names the functions through which the workflow reaches it, the workflow first."""
+    """One refused line. ``via`` names the functions through which the workflow reaches it, the workflow class first."""
 
     path: Path
     line: int
@@ -45,14 +45,14 @@ class StaticFinding:
     via: tuple[str, ...] = ()
 
     def __str__(self) -> str:
-        """Return ``file:line: [code] what: why; instead``, with the way to it where there is one."""
+        """Return ``file:line: [code] what: why; instead``, followed by the call path if it has more than one name."""
         way = f" (reached by {' -> '.join(self.via)})" if len(self.via) > 1 else ""
         return f"{self.path}:{self.line}: [{self.code}] {self.what}: {self.why}; {self.instead}{way}"
 
 
 @dataclass(frozen=True)
 class StaticReport:
-    """What was read and what was refused."""
+    """The findings, the source files read, and the number of functions read."""
 
     findings: tuple[StaticFinding, ...]
     files: tuple[Path, ...]
@@ -74,7 +74,7 @@ class _Module:
 
 
 def check_workflows(workflows: Sequence[type]) -> StaticReport:
-    """Read the classes and all they reach in their own top-level packages.
+    """Read the classes and all code that they reach in their own top-level packages.
 
     A class without readable source is a finding of its own: code that cannot be read is not checked.
     """
@@ -94,7 +94,7 @@ class _CodeReader:
         self._functions = 0
 
     def report(self) -> StaticReport:
-        """Return what was found, escapes that nothing needs included."""
+        """Return the findings, including those for escapes that are unused, lack a reason or name no code."""
         modules = [module for module in self._modules.values() if module is not None]
         for module in modules:
             for line, (codes, reason) in module.escapes.items():
@@ -114,7 +114,7 @@ class _CodeReader:
         )
 
     def read_workflow(self, workflow: type) -> None:
-        """Read a class by the name it has in its module."""
+        """Read a workflow class, which is looked up in its module by name."""
         module = self._module(workflow.__module__, workflow)
         name = workflow.__qualname__.partition(".")[0]
         node = module.definitions.get(name) if module else None
@@ -215,7 +215,7 @@ class _CodeReader:
             self._follow(module, dotted, via, called=False)
 
     def _dotted(self, module: _Module, node: ast.expr, local: frozenset[str]) -> str | None:
-        """Return the name that an expression has from outside, or None where it is a value's."""
+        """Return the absolute dotted name that an expression stands for; None if it is a local value."""
         parts: list[str] = []
         while isinstance(node, ast.Attribute):
             parts.append(node.attr)
@@ -230,7 +230,7 @@ class _CodeReader:
         return ".".join([root, *reversed(parts)])
 
     def _follow(self, module: _Module, dotted: str | None, via: tuple[str, ...], *, called: bool) -> None:
-        """Read what a name of the same package stands for. A class is read where it is called."""
+        """Read the definition behind a name of the same package. A class is read only if it is called."""
         found = self._find(dotted) if dotted else None
         if found is None:
             return
@@ -249,7 +249,7 @@ class _CodeReader:
 
     def _find(self, dotted: str, depth: int = 0) -> tuple[_Module, ast.stmt, list[str]] | None:
         parts = dotted.split(".")
-        # A name can be imported again and again; ten times is a circle.
+        # Modules can re-export a name from one another; more than ten times is a cycle.
         if parts[0] not in self._packages or depth > 10:
             return None
         for length in range(len(parts) - 1, 0, -1):
@@ -300,7 +300,7 @@ def _source_of(name: str, owner: type | None) -> Path | None:
 
 
 def _imports(tree: ast.Module, package: str) -> dict[str, str]:
-    """Map each imported name to what it is called from outside."""
+    """Map each imported name to its absolute dotted name."""
     names: dict[str, str] = {}
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
@@ -317,7 +317,7 @@ def _imports(tree: ast.Module, package: str) -> dict[str, str]:
 
 
 def _definitions(tree: ast.Module) -> dict[str, ast.stmt]:
-    """Return what a module defines at its top level, also under ``if`` and ``with``."""
+    """Return what a module defines at its top level, also inside ``if``, ``with`` and ``try``."""
     found: dict[str, ast.stmt] = {}
     waiting: list[ast.stmt] = list(tree.body)
     while waiting:
@@ -345,7 +345,7 @@ def _escapes(text: str) -> dict[int, tuple[frozenset[str], str]]:
 
 
 def _local_names(node: _Function) -> frozenset[str]:
-    """Return the names that a function binds itself, which hide those of the module."""
+    """Return the names that a function binds, which shadow those of the module."""
     arguments = node.args
     names = {argument.arg for argument in (*arguments.posonlyargs, *arguments.args, *arguments.kwonlyargs)}
     names |= {argument.arg for argument in (arguments.vararg, arguments.kwarg) if argument is not None}
@@ -358,7 +358,7 @@ def _local_names(node: _Function) -> frozenset[str]:
 
 
 def _walk(root: ast.AST) -> Iterable[ast.AST]:
-    """Walk without annotations, which run nothing, and without the parts of a dotted name that was seen whole."""
+    """Walk without annotations, which run no code, and without the parts of a dotted name yielded as a whole."""
     waiting = [root]
     while waiting:
         node = waiting.pop()

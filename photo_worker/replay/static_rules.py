@@ -1,9 +1,9 @@
-"""What workflow code may not do, by dotted name.
+"""Dotted names that workflow code may not use.
 
-The list begins with the one that Temporal's sandbox refuses at run time
-(``SandboxRestrictions.invalid_module_members_default``), so a newer SDK's list counts as soon as it
-is installed. The sandbox looks neither into modules that are passed through nor at names that it
-cannot replace; those are added here.
+The list starts from the names that Temporal's sandbox refuses at run time
+(``SandboxRestrictions.invalid_module_members_default``), so that the list of a newer SDK applies as soon as
+it is installed. The sandbox checks neither modules that are passed through nor names that it cannot
+replace; those are added here.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from temporalio.worker.workflow_sandbox import SandboxMatcher, SandboxRestrictions
 
-# What a reader is told, by code: why it breaks a replay, and what to write instead.
+# For each code, the text of a finding: why the use breaks a replay, and what to write instead.
 REASONS: dict[str, tuple[str, str]] = {
     "clock": ("a replay reads another time than the first run did", "use workflow.now() or workflow.time()"),
     "random": ("a replay draws other numbers than the first run did", "use workflow.random()"),
@@ -55,7 +55,7 @@ _BY_MODULE = {
     "asyncio": "order",
 }
 
-# The sandbox's list lacks these, or has them for a worker's run time alone.
+# The sandbox's list lacks these names, or has them only for a worker's run time.
 _ADDED = {
     "_thread.*": "threads",
     "aiohttp.*": "io",
@@ -101,7 +101,7 @@ _ADDED = {
 # Built-in functions, which need no import.
 BUILTINS = {"open": "io", "input": "io", "breakpoint": "io", "hash": "hash", "id": "hash"}
 
-# These read the clock or the system's entropy only where they are called without an argument.
+# These read the clock or the system's entropy only if they are called without an argument.
 WITHOUT_ARGUMENTS = {
     "random.Random": "random",
     "time.asctime": "clock",
@@ -109,7 +109,7 @@ WITHOUT_ARGUMENTS = {
     "time.gmtime": "clock",
 }
 
-# Methods that say what they do whatever the object is.
+# Methods whose name tells the effect, whatever the type of the object.
 METHODS = {
     "read_bytes": "io",
     "read_text": "io",
@@ -118,13 +118,13 @@ METHODS = {
     "write_text": "io",
 }
 
-# Harmless names in modules that are refused as a whole.
+# Allowed names in modules that are refused otherwise.
 _HARMLESS = {"os.PathLike", "os.fspath", "os.path", "os.sep", "os.stat_result"}
 
 
 @dataclass(frozen=True)
 class StaticRules:
-    """Refused dotted names. ``exact`` are names, ``whole`` are modules of which every member is refused."""
+    """Refused dotted names with their codes: single names in ``exact``, and in ``whole`` modules with all members."""
 
     exact: dict[str, str]
     whole: dict[str, str]

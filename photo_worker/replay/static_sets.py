@@ -1,8 +1,8 @@
-"""Where code depends on the order of a set, which differs from process to process.
+"""Finds code that depends on the order of a set, which differs from process to process.
 
-Types are guessed from what is written: a display, ``set(...)``, a set's operators and methods, and
-names assigned from these or annotated as sets. ``sorted``, ``len``, ``in``, ``min``, ``max``,
-``sum``, ``any`` and ``all`` do not depend on the order.
+Sets are recognised by syntax: a set display, ``set(...)``, set operators and methods, and names that are
+assigned from these or annotated as sets. ``sorted``, ``len``, ``in``, ``min``, ``max``, ``sum``, ``any`` and
+``all`` do not depend on the order.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ _MAKERS = {"set", "frozenset"}
 _TYPES = {"set", "frozenset", "Set", "AbstractSet", "FrozenSet", "MutableSet"}
 _SET_METHODS = {"union", "intersection", "difference", "symmetric_difference", "copy"}
 _OPERATORS = (ast.BitOr, ast.BitAnd, ast.Sub, ast.BitXor)
-# These keep or show the order of what they are given.
+# Functions whose result depends on the order of their argument.
 _ORDERED = {"list", "tuple", "iter", "enumerate", "zip", "map", "filter", "reversed", "next", "dict", "repr", "str"}
 _ORDERLESS = {"sorted", "len", "min", "max", "sum", "any", "all", *_MAKERS}
 _ORDERED_METHODS = {"join", "extend", "fromkeys", "gather"}
@@ -31,7 +31,7 @@ class SetNames:
 
     @classmethod
     def of_module(cls, definitions: Mapping[str, ast.stmt]) -> SetNames:
-        """Collect what a module's top level defines."""
+        """Return the sets, and the functions that return sets, that a module defines at its top level."""
         names: set[str] = set()
         makers = set(_MAKERS)
         empty = cls()
@@ -44,7 +44,7 @@ class SetNames:
         return cls(names=frozenset(names), makers=frozenset(makers))
 
     def of_class(self, node: ast.ClassDef) -> SetNames:
-        """Add the attributes that any method assigns a set, that are annotated as one, or methods that return one."""
+        """Add the attributes of a class that hold sets, by assignment or annotation, and methods that return sets."""
         attributes: set[str] = set()
         for inner in ast.walk(node):
             if isinstance(inner, ast.FunctionDef | ast.AsyncFunctionDef) and _is_set_type(inner.returns):
@@ -63,7 +63,7 @@ class SetNames:
         outer = self.names - local
         arguments = (*function.args.posonlyargs, *function.args.args, *function.args.kwonlyargs)
         names = {argument.arg for argument in arguments if _is_set_type(argument.annotation)}
-        # A variable made from another is known only when that one is: until nothing is added.
+        # A variable assigned from another one is known only after that one, so repeat until nothing is added.
         while True:
             known = replace(self, names=frozenset(outer | names))
             added = {
@@ -79,7 +79,7 @@ class SetNames:
 
 
 def is_set(node: ast.expr, sets: SetNames) -> bool:
-    """Tell whether an expression is a set, as far as can be read."""
+    """Tell whether an expression is a set, as far as its syntax shows."""
     match node:
         case ast.Set() | ast.SetComp():
             found = True
@@ -101,7 +101,7 @@ def is_set(node: ast.expr, sets: SetNames) -> bool:
 
 
 def without_order(root: ast.AST) -> frozenset[int]:
-    """Return the ``id`` of each comprehension that is handed to a function to which order means nothing."""
+    """Return the ``id()`` of each argument of a function that ignores the order of its argument."""
     return frozenset(
         id(argument)
         for node in ast.walk(root)
@@ -111,7 +111,7 @@ def without_order(root: ast.AST) -> frozenset[int]:
 
 
 def ordered_uses(node: ast.AST, sets: SetNames, exempt: frozenset[int]) -> Iterator[str]:
-    """Yield what one node does with the order of a set; comprehensions in ``exempt`` may."""
+    """Yield a description of each use of a set's order in one node, except for comprehensions in ``exempt``."""
     if isinstance(node, ast.For | ast.AsyncFor) and is_set(node.iter, sets):
         yield f"a loop over the set {_shown(node.iter)}"
     elif isinstance(node, ast.ListComp | ast.DictComp | ast.GeneratorExp):

@@ -1,4 +1,4 @@
-"""Which code the histories are replayed with: workflow classes and a data converter, by dotted path."""
+"""The code that replays the histories: workflow classes and a data converter, loaded by dotted path."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ from photo_worker.replay.target_names import PRODUCT_CONVERTER, PRODUCT_WORKFLOW
 
 
 class TargetInvalid(Exception):
-    """A dotted path does not lead to what it should."""
+    """A dotted path does not name workflow classes or a data converter."""
 
 
 @dataclass(frozen=True)
 class MadeWith:
-    """What a worker is made with beside its workflows, as far as their replay depends on it.
+    """The options of a worker, beside its workflows, on which a replay depends.
 
     ``failure_types`` are the exceptions that fail a workflow and not only its task.
     """
@@ -37,7 +37,7 @@ class MadeWith:
 
 @dataclass(frozen=True)
 class Target:
-    """The code under test."""
+    """The code under test: its workflow classes and the worker options."""
 
     workflows: tuple[type, ...]
     made_with: MadeWith
@@ -49,15 +49,15 @@ class Target:
 
 
 def name_of(cls: type) -> str:
-    """Return the type name of a workflow class; a dynamic workflow goes by its class's."""
+    """Return the type name of a workflow class; for a dynamic workflow, the name of its class."""
     return workflow._Definition.must_from_class(cls).name or cls.__name__
 
 
 def load(workflows: str = PRODUCT_WORKFLOWS, converter: str = PRODUCT_CONVERTER) -> Target:
-    """Import what the dotted paths name: ``MODULE:ATTRIBUTE``, a class, a sequence of them, or a function.
+    """Import the objects at two dotted paths, ``MODULE:ATTRIBUTE``.
 
-    Raises ``TargetInvalid`` where a path names nothing of use; an error inside the imported code
-    comes out as it is.
+    ``workflows`` names a class, a sequence of classes, or a function that returns either. Raises ``TargetInvalid`` if
+    a path names something else; errors of the imported code are not caught.
     """
     found = _attribute(workflows)
     if callable(found) and not isinstance(found, type):
@@ -72,10 +72,10 @@ def load(workflows: str = PRODUCT_WORKFLOWS, converter: str = PRODUCT_CONVERTER)
 
 
 def made_with(converter: str = PRODUCT_CONVERTER) -> MadeWith:
-    """Return what the worker is made with: the named data converter, and for the rest the product's.
+    """Return the worker options: the named data converter, and the product's values for the rest.
 
-    The product's worker has interceptors for activities alone, the SDK's sandbox, and no failure
-    types; another kind of worker comes in here. Raises ``TargetInvalid``.
+    The product's worker has interceptors only for activities, the SDK's sandbox, and no failure types.
+    Options of another kind of worker belong here. Raises ``TargetInvalid`` if ``converter`` names no data converter.
     """
     data_converter = _attribute(converter)
     if not isinstance(data_converter, DataConverter):
@@ -100,7 +100,7 @@ def _attribute(path: str) -> Any:
 
 
 def patches_in(cls: type) -> dict[str, str]:
-    """Return the patch ids that the module of ``cls`` asks for by literal inside the class, with ``FILE:LINE``."""
+    """Return the patch ids in ``patched("...")`` calls inside the source of ``cls``, each with its ``FILE:LINE``."""
     try:
         file = inspect.getsourcefile(cls)
         tree = ast.parse(Path(file).read_text(encoding="utf-8")) if file else None

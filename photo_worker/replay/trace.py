@@ -1,8 +1,8 @@
-"""Listens to workflow code while it replays: every command it issues, from which line, and every patch it asks for.
+"""Traces workflow code while it replays: each command with the line that issued it, and each patch it asks for.
 
-An interceptor sees activities and children, but no timers and no end of a run. The runner sees
-each workflow task's answer, before any codec has touched it, so nothing that Temporal will be
-asked for escapes. Workflow code runs in the same sandbox as in production.
+An interceptor sees activities and child workflows, but neither timers nor the end of a run. The workflow
+runner sees the completion of each workflow task, before any codec has changed it, so no command is
+missed. Workflow code runs in the same sandbox as in production.
 """
 
 from __future__ import annotations
@@ -35,16 +35,16 @@ _COMMAND = "photo_worker_replay_command"
 _PATCH = "photo_worker_replay_patch"
 _VALUES = "photo_worker_replay_values"
 
-# Frames of these are not the workflow's own code.
+# Frames of these packages are not the workflow's own code.
 _LIBRARIES = (temporalio, asyncio, concurrent.futures)
 _MACHINERY = (threading.__file__, *(f"{Path(str(module.__file__)).parent}{os.sep}" for module in _LIBRARIES))
 
 
 @dataclass
 class IssuedCommand:
-    """One command of the code of today; ``reached`` is the id of the newest event that was known when it was made.
+    """One command of today's code; ``reached`` is the id of the newest event that was known when it was issued.
 
-    All commands of one workflow task have the same.
+    All commands of one workflow task have the same ``reached``. ``source`` is ``FILE:LINE``, None if unknown.
     """
 
     command: WorkflowCommand
@@ -54,7 +54,7 @@ class IssuedCommand:
 
 @dataclass
 class Trace:
-    """What one run of a workflow did while it replayed."""
+    """What one run of a workflow did during its replay. ``patches`` holds (patch id, new branch taken)."""
 
     commands: list[IssuedCommand] = field(default_factory=list)
     patches: set[tuple[str, bool]] = field(default_factory=set)
@@ -80,8 +80,8 @@ def user_source(frame: FrameType | None) -> str | None:
 
 
 class _ListeningInstance(_WorkflowInstanceImpl):
-    # The SDK's own class is abstract on paper alone; _add_command is where every command begins,
-    # with the workflow's frames still on the stack. tests/replay holds the SDK to both names.
+    # The SDK's class is abstract only by declaration. Every command begins in _add_command, while the
+    # workflow's frames are still on the stack. A test in tests/replay checks that the SDK has both methods.
     def __init__(self, details: WorkflowInstanceDetails) -> None:
         self._on_command: Callable[[str | None], None] = details.extern_functions[_COMMAND]
         self._on_patch: Callable[[str, bool], None] = details.extern_functions[_PATCH]
@@ -110,7 +110,7 @@ class _ListeningInstance(_WorkflowInstanceImpl):
             self._on_values(values, payloads)
             return payloads
 
-        # Whatever class it is; to_payload goes through to_payloads.
+        # Works for converters of every class; to_payload calls to_payloads.
         object.__setattr__(converter, "to_payloads", listening)
         object.__setattr__(converter, _VALUES, True)
         return converter
@@ -121,15 +121,15 @@ class _ListeningInnerRunner(WorkflowRunner):
         """Do nothing: the sandbox around this has validated the workflow."""
 
     def create_instance(self, det: WorkflowInstanceDetails) -> WorkflowInstance:
-        """Return the SDK's instance with an ear in it."""
+        """Return the SDK's workflow instance, extended by the tracing."""
         return _ListeningInstance(det)  # type: ignore[abstract]
 
 
 @dataclass(frozen=True)
 class ListeningRunner(SandboxedWorkflowRunner):
-    """Production's sandboxed runner that also notes what workflows do in ``traces``, by run id."""
+    """Production's sandboxed runner that also records what workflows do, in ``traces`` by run id."""
 
-    # Only the gate's own modules pass as well; what workflow code may import is production's.
+    # The same restrictions as in production, plus passthrough for the gate's own modules.
     restrictions: SandboxRestrictions = field(
         default_factory=lambda: SandboxRestrictions.default.with_passthrough_modules("photo_worker.replay")
     )
@@ -137,11 +137,11 @@ class ListeningRunner(SandboxedWorkflowRunner):
 
     @classmethod
     def within(cls, restrictions: SandboxRestrictions) -> ListeningRunner:
-        """Return one with the worker's restrictions; beside what these let pass, the gate's own modules do."""
+        """Return a runner with the worker's restrictions, plus passthrough for the gate's own modules."""
         return cls(restrictions=restrictions.with_passthrough_modules("photo_worker.replay"))
 
     def create_instance(self, det: WorkflowInstanceDetails) -> WorkflowInstance:
-        """Return a sandboxed instance whose answers are noted."""
+        """Return a sandboxed instance whose task completions are recorded."""
         trace = Trace(task_queue=det.info.task_queue, namespace=det.info.namespace)
         sources: list[str | None] = []
         extern: dict[str, Callable[..., Any]] = {
@@ -151,7 +151,7 @@ class ListeningRunner(SandboxedWorkflowRunner):
             _VALUES: lambda values, payloads: _note_values(trace, values, payloads),
         }
         self.traces[det.info.run_id] = trace
-        # The SDK makes the runner inside the sandbox from its class, by name.
+        # The SDK creates the runner inside the sandbox from the name of its class.
         inner = SandboxedWorkflowRunner(restrictions=self.restrictions, runner_class=_ListeningInnerRunner)
         instance = inner.create_instance(dataclasses.replace(det, extern_functions=extern))
         activate = instance.activate
@@ -175,11 +175,11 @@ def _note_values(trace: Trace, values: Sequence[Any], payloads: Sequence[Payload
 def _note(trace: Trace, reached: int, completion: WorkflowActivationCompletion, sources: list[str | None]) -> None:
     if completion.HasField("failed"):
         trace.failure = completion.failed.failure
-    # Where a task failed, the SDK throws away the commands made before; their sources then match nothing.
+    # If a task fails, the SDK discards the commands issued before; then no source belongs to a command.
     commands = completion.successful.commands
     matched = sources if len(sources) == len(commands) else [None] * len(commands)
     for command, source in zip(commands, matched, strict=True):
         kept = WorkflowCommand()
-        # A codec works on the answer in place after this.
+        # A codec changes the completion in place after this.
         kept.CopyFrom(command)
         trace.commands.append(IssuedCommand(kept, reached, source))

@@ -1,4 +1,4 @@
-"""Recorded histories for people: one as a list of events, many as a table."""
+"""Views of recorded histories for users: one as a list of events, many as a table."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from photo_worker.replay.histories import HistoryFile, attributes, event_name
 
 _SHOWN = 100
 
-# What is the same in every event, or says nothing about what happened.
+# Attributes that are the same in every event, or tell nothing about what happened.
 _DULL = {"workflowTaskCompletedEventId", "identity", "requestId", "historySizeBytes", "sdkMetadata", "meteringMetadata"}
 _DULL |= {"workerVersion", "header", "priority", "useWorkflowBuildId", "inheritBuildId", "namespaceId", "stackTrace"}
 
 
 def event_rows(history: HistoryFile) -> list[dict[str, Any]]:
-    """Return each event's id, type, seconds since the start, and what it says, payloads decoded where they are JSON."""
+    """Return each event's id, type, seconds since the start, and details; JSON payloads are decoded."""
     began = _time(history.events[0])
     rows = []
     for event in history.events:
@@ -78,7 +78,7 @@ def _payload(payload: Mapping[str, Any]) -> Any:
 
 
 def list_row(history: HistoryFile) -> dict[str, Any]:
-    """Return what `replay list` says of one history."""
+    """Return the row of `replay list` for one history."""
     kept = history.provenance
     return {
         "file": str(history.path),
@@ -94,7 +94,7 @@ def list_row(history: HistoryFile) -> dict[str, Any]:
 
 
 def recorded_coverage(histories: Sequence[HistoryFile]) -> list[Coverage]:
-    """Return the coverage as far as files alone show it: a patch counts as not taken where its marker is missing."""
+    """Return the coverage as far as it follows from files: a patch counts as not taken if its marker is missing."""
     known: dict[str, set[str]] = defaultdict(set)
     for history in histories:
         known[history.workflow_type].update(history.patch_ids)

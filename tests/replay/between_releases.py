@@ -1,9 +1,9 @@
-"""A run that two releases had in turn: the one before knew no lifetime of jobs, and read without end.
+"""A run that began under one release and ended under the next: the former had no job lifetime and reread without end.
 
     photo-worker replay record --scenarios tests.replay.between_releases:PLAYBOOK
 
-on a stack with Temporal in its own dev server, started with
-``--dynamic-config-value frontend.WorkflowTimeSkippingEnabled=true``: a day passes in which nothing happens.
+The stack needs Temporal's dev server, started with
+``--dynamic-config-value frontend.WorkflowTimeSkippingEnabled=true``: the run skips a day in which nothing happens.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ with workflow.unsafe.imports_passed_through():
 
 @workflow.defn(name="image_processing_workflow")
 class BetweenReleases(ImageProcessingWorkflow):
-    """What the two do together: the release before has the run's beginning and its first reading, today's the rest."""
+    """Both releases in one class: the earlier one runs the beginning and the first reading, today's the rest."""
 
     @workflow.run
     async def run(self, *given: Any) -> ImageProcessingResult:

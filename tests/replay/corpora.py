@@ -1,4 +1,4 @@
-"""The two collections of recorded histories, each with the scenarios that made it."""
+"""The two corpora of recorded histories, each with its scenarios."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Fields that were added to a contract with a default: told, and not red. Other values than the default are red."""
+"""Fields that were added to a contract with a default are notes, not red; values other than the default are red."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from photo_worker.workflows import image as image_workflow
 
 HERE = Path(__file__).parent / "planted"
 
-# What the kitchen hands to its first activity today; the record lacks what was added since.
+# Arguments of the kitchen's first activity today; the history lacks the fields that were added since.
 MODELS = """
 from pydantic import BaseModel, Field
 
@@ -46,7 +46,7 @@ DATACLASS = 'Dish(order.dish, [Spice("salt"{side})]{more})'
 
 
 def kitchen(folder: Path, argument: str, hot: bool = False, grams: int = 1) -> CodeUnderTest:
-    """Write the kitchen with another argument of its first activity, as a module of its own."""
+    """Write a module with the kitchen, with another argument of its first activity."""
     text = (HERE / "kitchen.py").read_text(encoding="utf-8")
     wash = "            wash,\n            order.dish,\n"
     assert text.count(wash) == 1
@@ -110,7 +110,7 @@ class TestRed:
             (PYDANTIC.replace("{side}", ", hot=True"), OLD_PLAIN),
             (DATACLASS.replace("{side}", ", 2").replace("{more}", ""), OLD_DISH),
             (DATACLASS.replace("{side}", "").replace("{more}", ", ['warm']"), OLD_DISH),
-            # A plain dict has no defaults.
+            # A dict has no defaults.
             ('{"dish": order.dish, "hot": False}', {"dish": "leek"}),
         ],
     )

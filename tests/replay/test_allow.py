@@ -1,4 +1,4 @@
-"""The allow list's drift entries: each excuses one change by its old and its new value, and no later one."""
+"""Drift entries of the allow list: each excuses one change by its old and its new value, and no later change."""
 
 from __future__ import annotations
 

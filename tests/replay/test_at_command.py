@@ -1,4 +1,4 @@
-"""What grows, waits or is written in another order is green at the command; its wrong twin is red."""
+"""``replay check`` accepts additive fields, waiting runs and reordered sets, and refuses similar wrong changes."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ ROOT = Path(__file__).resolve().parents[2]
 
 
 def check(folder: Path, history: Path, workflows: str, *options: str, seed: str = "0") -> tuple[int, dict[str, Any]]:
-    """Run ``replay check`` where the code lies, as a process of its own; return the exit code and the report."""
+    """Run ``replay check`` in the code's directory, as a child process; return the exit code and the report."""
     done = subprocess.run(
         [
             *(sys.executable, "-m", "photo_worker.cli", "replay", "check", str(history)),
@@ -66,7 +66,7 @@ def test_a_set_in_a_payload_is_told_whatever_the_seed(
 
 
 def head(path: Path, workflow_type: str, *more: dict[str, Any]) -> Path:
-    """Write a run of another type without input: its first task, and the events of ``more``."""
+    """Write a run of another type without input: its first workflow task, and the events ``more``."""
     document = json.loads(copy(path.parent, path.stem).read_text(encoding="utf-8"))
     events = document["events"][:4]
     started = events[0]["workflowExecutionStartedEventAttributes"]
@@ -170,7 +170,7 @@ def test_a_type_that_the_code_has_no_more_is_red(tmp_path: Path, change: str, en
     history = copy(tmp_path, "run")
     if not ended:
         document = json.loads(history.read_text(encoding="utf-8"))
-        # The end, and the completion of the task that asked for it.
+        # The end of the run, and the completion of the task that issued it.
         del document["events"][-2:]
         history.write_text(json.dumps(document), encoding="utf-8")
     text = GOOD.with_name("kitchen.py").read_text(encoding="utf-8") + "\n\nWORKFLOWS = [Kitchen, Oven]\n"

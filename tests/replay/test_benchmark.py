@@ -1,4 +1,4 @@
-"""The measurement of the gate: what it copies is what the gate takes, the list of allowed drift included."""
+"""The benchmark of the gate: the gate accepts the copies that it makes, including the allow list."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def test_the_gate_is_green_on_the_copies_that_it_is_measured_with() -> None:
 
 
 def test_whatever_lies_beside_the_histories_is_copied_as_it_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Its form is the gate's matter: a release may write more into it."""
+    """The benchmark must not parse the allow list: another release may have other fields in it."""
     site = tmp_path / "site"
     shutil.copytree(replay.HISTORIES, site / "histories" / replay.HISTORIES.name)
     (site / ALLOW_LIST).write_text("[[drift]]\nfields = 'of another release'\n", encoding="utf-8")

@@ -1,4 +1,4 @@
-"""Broken history files: each is named with its fault, and the good files beside it are still checked."""
+"""Broken history files: the gate reports each with its fault, and still checks the good files beside it."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ CODE = CodeUnderTest("tests.replay.planted.kitchen:Kitchen", path=(str(Path(__fi
 
 @pytest.fixture(scope="module")
 def report(tmp_path_factory: pytest.TempPathFactory) -> GateReport:
-    """Return one run of the gate over every broken file, with good ones before, between and after them."""
+    """Run the gate once over all broken files, with good ones before, between and after them."""
     folder = tmp_path_factory.mktemp("broken")
     for number, broken in enumerate(BROKEN):
         broken.make(folder / f"{number:02}-{broken.name.replace(' ', '-')}.json")
@@ -62,13 +62,13 @@ def test_a_cut_tail_is_an_open_run_and_says_so(tmp_path: Path) -> None:
 
 
 def test_a_replay_that_never_ends_is_stopped_and_named(tmp_path: Path) -> None:
-    """The one kind that passes every look at the file and on which the SDK then waits for ever."""
+    """The only kind of broken file that passes the preflight and makes the SDK wait for ever."""
     bad, fine = tmp_path / "0-bad.json", tmp_path / "1-good.json"
     next(broken for broken in BROKEN if broken.code == "replay_hang").make(bad)
     fine.write_text(GOOD.read_text(encoding="utf-8"), encoding="utf-8")
     began = time.monotonic()
     report = check(GateOptions((bad, fine), CODE, limit_seconds=3, jobs=1))
-    # Twice the limit, and the start of three processes on a busy machine.
+    # Twice the limit, plus the start of three processes on a busy machine.
     assert time.monotonic() - began < 60
     found = {each.path.name: [finding.code for finding in each.findings] for each in report.checked}
     assert found == {"0-bad.json": ["replay_hang"], "1-good.json": []}

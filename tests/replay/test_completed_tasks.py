@@ -1,4 +1,4 @@
-"""What the code asks for in a task that is recorded as completed was recorded there, or is red; the rest is future."""
+"""Commands of a completed workflow task must be recorded in it, else they are red; later commands are the future."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def signal(name: str) -> dict[str, Any]:
 
 
 def task(first: int, end: str | None = "COMPLETED") -> list[dict[str, Any]]:
-    """Return a workflow task whose first event has the id ``first``; it is not finished where ``end`` is None."""
+    """Return a workflow task whose first event has the id ``first``; it is not finished if ``end`` is None."""
     events: list[dict[str, Any]] = [
         {
             "eventType": "EVENT_TYPE_WORKFLOW_TASK_SCHEDULED",
@@ -87,7 +87,7 @@ def code(folder: Path, *, first: str = "pass", then: str = "pass") -> str:
 
 
 def histories(folder: Path, *runs: Sequence[dict[str, Any]]) -> Path:
-    """Write runs whose first task, event 4, asked for nothing; each goes on with further events."""
+    """Write runs whose first task, completed by event 4, issued no command; each continues with further events."""
     corpus = folder / "histories"
     corpus.mkdir()
     for number, events in enumerate(runs):
@@ -143,10 +143,10 @@ def test_what_the_next_task_will_ask_for_is_the_future(tmp_path: Path, asked: st
 
 
 def test_a_task_that_follows_without_an_event_between_counts_as_the_same(tmp_path: Path) -> None:
-    """As the SDK replays it: so a worker asks for more time while a local activity goes on."""
+    """The SDK replays it so: a worker asks for more time in this way while a local activity runs."""
     corpus = histories(tmp_path, task(5, None))
     status, data = check(tmp_path, corpus, code(tmp_path, first=TIMER), *LOOSE)
-    # Nothing is found in it. As nothing can be planted in it either, the gate says that it has seen nothing.
+    # There is no other finding. The run cannot be mutated either, so the gate reports that its control is impossible.
     assert (status, codes(data)) == (1, ["control_impossible"])
 
 
@@ -188,7 +188,7 @@ def test_an_entry_of_the_allow_list_excuses_it(tmp_path: Path) -> None:
 
 
 class Steps:
-    """Local activities, the slow one of which goes on until it is let go."""
+    """Local activities; the slow one runs until ``go`` is set."""
 
     def __init__(self) -> None:
         self.go = asyncio.Event()
@@ -203,7 +203,7 @@ class Steps:
 
 
 async def seen(handle: WorkflowHandle[Any, Any], path: Path, **counts: int) -> Path:
-    """Write a run's history once it has at least as many events of each type as named."""
+    """Wait until a run's history has at least ``counts`` events of each type, and write it."""
 
     async def probe() -> bool:
         text = (await handle.fetch_history()).to_json()
@@ -215,7 +215,7 @@ async def seen(handle: WorkflowHandle[Any, Any], path: Path, **counts: int) -> P
 
 
 def hasty(folder: Path) -> CodeUnderTest:
-    """Write a twin whose update waits for one signal in place of two."""
+    """Write a variant whose update waits for one signal instead of two."""
     text = Path(busy.__file__).read_text(encoding="utf-8")
     assert text.count("self.rung >= 2") == 1
     (folder / "hasty.py").write_text(text.replace("self.rung >= 2", "self.rung >= 1"), encoding="utf-8")
@@ -230,7 +230,7 @@ def replayed(code: CodeUnderTest, paths: Sequence[Path]) -> list[ReplayOutcome]:
 
 @pytest.mark.stack
 async def test_what_a_service_records_later_or_never_is_not_red(stack_env: dict[str, str], tmp_path: Path) -> None:
-    """Local activities over several tasks, a timer that is taken back, signals, a query and an update."""
+    """Local activities over several tasks, a cancelled timer, signals, a query and an update."""
     client = await Client.connect(stack_env["TEMPORAL_TARGET"])
     queue, steps, paths = f"queue-{secrets.token_hex(6)}", Steps(), []
     worker = Worker(client, task_queue=queue, workflows=[Busy], activities=[steps.quick, steps.slow])
@@ -259,6 +259,6 @@ async def test_what_a_service_records_later_or_never_is_not_red(stack_env: dict[
     found = {outcome.task.path.name: [finding.what for finding in outcome.findings] for outcome in outcomes}
     assert found == {path.name: [] for path in paths}
     assert all("quick" in told for outcome in outcomes for told in outcome.issued[:1])
-    # An update that is answered at once, where the run was recorded as not having answered it yet.
+    # The variant responds to the update at once, but the run was recorded before its response.
     (outcome,) = replayed(hasty(tmp_path), [tmp_path / "update.json"])
     assert [(each.code, each.where) for each in outcome.findings] == [("drift_not_recorded", "update presence")]

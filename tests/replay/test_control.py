@@ -1,4 +1,4 @@
-"""The negative control is real in every run: also in those that wait, and in those that a plant reaches late."""
+"""The negative control works for every run: also for runs that only wait, and if the mutation takes effect late."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from tests.replay.test_at_command import head
 from tests.replay.test_completed_tasks import signal, task
 from tests.replay.test_gate import codes, loose
 
-# Each waits for ever, for what its name says.
+# A workflow that waits for ever.
 CODE = """
 import asyncio
 from temporalio import workflow
@@ -87,7 +87,7 @@ def test_and_a_gate_that_does_not_see_the_plant_is_red_for_it(
 
 
 def test_where_no_run_at_all_can_be_controlled_it_is_red(tmp_path: Path) -> None:
-    """The only completed task is replayed as one with the next, which is open."""
+    """The SDK replays the only completed task as one with the next, which is open."""
     path = head(tmp_path / "first.json", "waits", *task(5, None))
     report = check(loose(path, code=code(tmp_path)))
     assert codes(report) == {"control_impossible"}
@@ -100,7 +100,7 @@ def test_where_no_run_at_all_can_be_controlled_it_is_red(tmp_path: Path) -> None
 
 
 def test_a_run_without_a_command_takes_no_place_from_one_that_has_some(tmp_path: Path) -> None:
-    """The one that was terminated counts as more useful, and shows no detail."""
+    """The terminated run ranks as more useful, but has no detail to change."""
     ended = {
         "eventType": "EVENT_TYPE_WORKFLOW_EXECUTION_TERMINATED",
         "workflowExecutionTerminatedEventAttributes": {"reason": "test"},
@@ -168,7 +168,7 @@ def test_a_failure_that_a_signals_handler_ends_the_run_with_is_changed_as_well(t
     ids=["features", "product"],
 )
 def test_what_can_show_a_plant_does(corpus: Any, workflows: str) -> None:
-    """In each of the recorded runs, and not only in the one that the gate would choose."""
+    """Checks every recorded run, and not only the one that the gate would choose."""
     with ReplayPool(CodeUnderTest(workflows)) as engine:
         engine.types()
         without = {outcome.task.path: outcome for outcome in engine.run([ReplayTask(path) for path in corpus.files()])}
@@ -188,7 +188,7 @@ def found(kind: Any, code: str, what: str = "what") -> Finding:
 
 
 class TestCaught:
-    """What counts as seen."""
+    """Which findings count as a detected mutation."""
 
     @pytest.mark.parametrize("code", ["workflow_task_failed", "replay_hang", "replay_crash"])
     def test_a_replay_that_broke_off_does_not(self, code: str) -> None:

@@ -1,4 +1,4 @@
-"""Details of signals, cancellations and ends that the SDK lets pass: each changed alone is red."""
+"""Fields of signals, cancellations and ends that the SDK does not compare: a change of any single one is red."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _OWN = "children[1].signal("
 _BY_ID = 'workflow.get_external_workflow_handle_for(CourseWorkflow.run, f"{parent}-main").signal('
 _NEW = "workflow.continue_as_new(order"
 
-# History, text, how it is changed, the code of the finding, and the value of today.
+# History, old text, new text, the finding's code, and the new value.
 CHANGES = [
     ("menu-success", _STARTER, f"{_STARTER}, run_id='other'", "drift_run_id", '"other"'),
     ("menu-success", _OWN, _BY_ID, "drift_child_only", "false"),
@@ -85,7 +85,7 @@ def cancels(run: Path, target: str) -> CodeUnderTest:
 
 @pytest.fixture
 def run(tmp_path: Path) -> Path:
-    """Write a run that has cancelled another workflow, and waits."""
+    """Write the history of a run that has cancelled another workflow and waits."""
     about: dict[str, Any] = {"namespace": "default", "workflowExecution": {"workflowId": "one"}}
     initiated = {
         "eventType": "EVENT_TYPE_REQUEST_CANCEL_EXTERNAL_WORKFLOW_EXECUTION_INITIATED",

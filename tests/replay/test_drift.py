@@ -1,4 +1,4 @@
-"""What counts as drift: the comparison, the server's own filling-in, and payloads behind a codec."""
+"""Drift: the comparison, the values that the server fills in, and payloads that a codec encodes."""
 
 from __future__ import annotations
 
@@ -98,7 +98,7 @@ def schedule(**seconds: int) -> WorkflowCommand:
 
 
 class TestServerRules:
-    """The expected values are what a server (1.30) wrote for such commands."""
+    """The expected values are those that a Temporal server (1.30) wrote for such commands."""
 
     def test_schedule_to_close_fills_the_other_timeouts(self) -> None:
         (step,) = issued(schedule(schedule_to_close_timeout=20))
@@ -170,7 +170,7 @@ def test_the_sdk_has_what_the_trace_listens_to() -> None:
 
 
 class TestCodec:
-    """A history as a worker with an encrypting codec leaves it."""
+    """A history whose worker had an encrypting codec."""
 
     MODULE = (
         "from temporalio.api.common.v1 import Payload\n"
@@ -196,7 +196,7 @@ class TestCodec:
                 plain = Payload(metadata=metadata, data=base64.b64decode(value.get("data", "")))
                 hidden = base64.b64encode(bytes(byte ^ 7 for byte in plain.SerializeToString())).decode()
                 return {"metadata": {"encoding": base64.b64encode(b"binary/xor").decode()}, "data": hidden}
-            # The core's own markers and search attributes are never encoded.
+            # Markers of the SDK's core and search attributes are never encoded.
             core = {"patch-data", "searchAttributes", "data"}
             return {name: entry if name in core else walk(entry) for name, entry in value.items()}
 

@@ -1,4 +1,4 @@
-"""The command against code that forks: it comes to its end, and at a signal ends with all that was started."""
+"""``replay check`` of code that forks: it ends, and at a signal it ends all processes that were started."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from tests.replay.test_gate import GOOD
 
 ROOT = Path(__file__).resolve().parents[2]
 
-# A manager of the module's own, as worker code makes one for activities in processes.
+# A multiprocessing manager in the module, as worker code creates one for activities in processes.
 MANAGER = """
 import multiprocessing, os
 MANAGER = multiprocessing.Manager()
@@ -35,7 +35,7 @@ with workflow.unsafe.imports_passed_through():
     from tests.replay.planted.kitchen import Kitchen
 """
 
-# Blocks with the interpreter's lock held, beside a process that holds all pipes and heeds no request to end.
+# Blocks with the GIL held, beside a forked process that keeps all pipes open and ignores SIGTERM.
 HANGING_RUN = """
 import ctypes, os, signal, time
 from temporalio import workflow
@@ -67,7 +67,7 @@ time.sleep(600)
 
 
 class Told:
-    """What the code under test says of its processes, in a file."""
+    """The process ids that the code under test writes to a file, and the started commands."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -143,7 +143,7 @@ def test_a_manager_of_the_code_holds_nothing_up(tmp_path: Path, told: Told) -> N
 
 
 def test_code_that_no_worker_could_be_made_of_is_named_at_once(tmp_path: Path, told: Told) -> None:
-    """The sandbox imports the workflow's module anew, and lets no manager start there."""
+    """The sandbox imports the workflow's module again, and a manager cannot start there."""
     manager = "import multiprocessing\nMANAGER = multiprocessing.Manager()\n"
     process = command(
         tmp_path,

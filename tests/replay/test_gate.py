@@ -1,4 +1,4 @@
-"""The gate as a whole: what makes it red, and that nothing makes it green by accident."""
+"""The gate as a whole: what makes it red, and that it is never green by accident."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ KITCHEN = CodeUnderTest(workflows="tests.replay.planted.kitchen:Kitchen")
 
 
 def copy(folder: Path, name: str, *, dish: str | None = None) -> Path:
-    """Write the kitchen's history under a run id of its own, with the dish that was ordered replaced."""
+    """Write the kitchen's history with a new run id and, if ``dish`` is given, with that dish in its input."""
     document = json.loads(GOOD.read_text(encoding="utf-8"))
     started = document["events"][0]["workflowExecutionStartedEventAttributes"]
     text = json.dumps(document).replace(started["originalExecutionRunId"], str(uuid4()))
@@ -39,7 +39,7 @@ def copy(folder: Path, name: str, *, dish: str | None = None) -> Path:
 
 
 def sign(path: Path) -> None:
-    """Put a provenance beside a history."""
+    """Write the provenance file of a history."""
     content = path.read_bytes()
     events = json.loads(content)["events"]
     kept = Provenance(
@@ -63,7 +63,7 @@ def codes(report: GateReport) -> set[str]:
 def loose(
     *paths: Path, code: CodeUnderTest = KITCHEN, limit_seconds: float = 60.0, jobs: int | None = None
 ) -> GateOptions:
-    """Return options that ask for neither coverage nor provenance."""
+    """Return options that require neither coverage nor provenance."""
     return GateOptions(paths, code, limit_seconds=limit_seconds, jobs=jobs, coverage=False, provenance=False)
 
 
@@ -105,7 +105,7 @@ class TestGreen:
     def test_an_open_history_is_partly_checked(self, tmp_path: Path) -> None:
         path = copy(tmp_path, "open")
         document = json.loads(path.read_text(encoding="utf-8"))
-        # The end, and the completion of the task that asked for it.
+        # The end of the run, and the completion of the task that issued it.
         del document["events"][-2:]
         path.write_text(json.dumps(document), encoding="utf-8")
         report = check(loose(path))
@@ -272,7 +272,7 @@ class TestAllowList:
     )
 
     def test_an_entry_is_missed_only_where_all_is_checked_that_it_may_excuse(self, tmp_path: Path) -> None:
-        """One file, or what a service happens to hold, need not show each drift of a list; nor any exit."""
+        """A single file, or the runs of a service, need not show each drift of an allow list, nor every exit."""
         path = copy(tmp_path, "success")
         whole = self.options(tmp_path, self.ENTRY.format(exit="failure") + self.DRIFT)
         loosely = replace(whole, coverage=False)

@@ -1,4 +1,4 @@
-"""The recorded histories: what each says happened, where it comes from, and what it must not hold."""
+"""The recorded histories: each matches its scenario and its provenance, replays, and holds no private data."""
 
 from __future__ import annotations
 
@@ -110,7 +110,7 @@ def test_each_run_of_a_chain_goes_on_with_the_next() -> None:
 
 
 class TestWhatIsNotInThem:
-    """Nobody's text, picture, machine or path."""
+    """A history holds no private text, picture, machine name or path."""
 
     @pytest.mark.parametrize(("corpus", "path"), _FILES)
     def test_no_machine(self, corpus: Corpus, path: Path) -> None:
@@ -144,7 +144,7 @@ class TestWhatIsNotInThem:
 
 
 class TestARecordingThatDiffers:
-    """A history that was recorded again with other behaviour does not pass for the old one."""
+    """A history that was recorded again with other behaviour does not match its scenario."""
 
     @pytest.fixture
     def scenario(self) -> Scenario:
@@ -185,14 +185,14 @@ def strings(value: Any, name: str = "") -> Iterator[tuple[str, str]]:
 
 
 def decoded_payloads(history: dict[str, Any]) -> Iterator[str]:
-    """Yield what the payloads of a history hold."""
+    """Yield the decoded data of a history's payloads."""
     for name, value in strings(history):
         if name == "data":
             yield base64.b64decode(value).decode("utf-8", "replace")
 
 
 def document_lines() -> set[str]:
-    """Return the lines of text of all fixture documents that are long enough to mean something."""
+    """Return the lines of text of all fixture documents that are long enough to be significant."""
     lines: set[str] = set()
     for path in (FIXTURES / "recorded").glob("*.json"):
         answer = json.loads(path.read_text(encoding="utf-8"))
@@ -203,7 +203,7 @@ def document_lines() -> set[str]:
 
 @workflow.defn(name="image_processing_workflow")
 class ReadsOn(ImageProcessingWorkflow):
-    """Today's workflow without the end of rereading in runs from before lifetimes."""
+    """Today's workflow, but runs from before lifetimes reread without end."""
 
     @workflow.run
     async def run(self, *given: Any) -> ImageProcessingResult:
@@ -215,7 +215,7 @@ class ReadsOn(ImageProcessingWorkflow):
 
 @workflow.defn(name="image_processing_workflow")
 class EndsAtOnce(ImageProcessingWorkflow):
-    """Today's workflow with that end for what an earlier release went on with as well."""
+    """Today's workflow, but it also ends rereading that an earlier release had continued."""
 
     @workflow.run
     async def run(self, *given: Any) -> ImageProcessingResult:

@@ -1,4 +1,4 @@
-"""Code that changes its own process, and code that comes up in one process and not in the next."""
+"""Code that changes its own process, and code that can be imported in one process and not in the next."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ HARMLESS = {
 
 
 def gate(folder: Path, history: str, workflows: str, *options: str) -> subprocess.CompletedProcess[str]:
-    """Run the command on a history, in a folder."""
+    """Run ``replay check`` on a history, in a directory."""
     command = [sys.executable, "-m", "photo_worker.cli", "replay", "check", history, "--no-static"]
     return subprocess.run(
         [*command, "--workflows", workflows, *options],
@@ -60,7 +60,7 @@ def test_what_the_code_does_to_its_process_is_no_matter(tmp_path: Path, name: st
 
 
 def answering(folder: Path, *lines: bytes) -> CodeUnderTest:
-    """Return code that answers in place of the process that imports it, wherever that answers."""
+    """Return code that writes ``lines`` to every open file descriptor, in place of the child's responses."""
     text = (
         "import os\nfrom pathlib import Path\n"
         "for each in range(3, 64):\n"
@@ -98,7 +98,7 @@ def test_and_one_to_the_static_check(tmp_path: Path, answer: bytes) -> None:
 
 
 class TestOtherOrder:
-    """What goes wrong under the other order of sets alone."""
+    """Faults that occur only under the other order of sets."""
 
     def test_code_that_cannot_be_imported_is_told_beside_the_rest(self, tmp_path: Path) -> None:
         text = "import os\nif os.environ['PYTHONHASHSEED'] == '1':\n    raise RuntimeError('not in this order')\n"
@@ -141,7 +141,7 @@ class TestOtherOrder:
 
 
 def test_a_further_process_that_does_not_come_up_is_a_finding_of_its_history(tmp_path: Path) -> None:
-    """The first history ends its process; the second's would be another, which the code does not let come up."""
+    """The first history ends its child; the code lets no second child start for the other history."""
     text = (
         "import os\nfrom pathlib import Path\nfrom temporalio.converter import DataConverter, PayloadCodec\n"
         "HERE = Path(__file__).parent / f'up-{os.environ[\"PYTHONHASHSEED\"]}'\n"

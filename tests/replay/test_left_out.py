@@ -1,4 +1,4 @@
-"""What lies among the histories and is not read, or is gone, is told: links, other suffixes, lost files, resets."""
+"""The gate reports files among the histories that it does not read, and lost files; also links, resets and options."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ class TestFiles:
 
 
 def reset(path: Path, folder: Path) -> Path:
-    """Write what a reset makes of a history: the same head, and a task that failed because of it."""
+    """Write the history as a reset leaves it: with the same head, and a task that failed because of the reset."""
     document = json.loads(path.read_text(encoding="utf-8"))
     events = document["events"]
     failed = next(index for index, event in enumerate(events) if "workflowTaskCompletedEventAttributes" in event)

@@ -1,4 +1,4 @@
-"""Nothing holds the gate up: not what the code forks, not what it prints, and not many histories that hang."""
+"""Limits: neither forked processes, endless output nor many hanging histories delay the gate."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ if multiprocessing.current_process().name == "MainProcess":
 
 @pytest.fixture
 def forked(tmp_path: Path) -> Iterator[Path]:
-    """Yield where forks are noted; end those that are left."""
+    """Yield the file for the process ids of forks; kill the remaining ones at the end."""
     told = tmp_path / "forked.txt"
     yield told
     for line in told.read_text(encoding="utf-8").split() if told.exists() else ():
@@ -89,7 +89,7 @@ def test_what_follows_the_order_of_a_set_is_red_each_time(tmp_path: Path) -> Non
     text = (GOOD.with_name("kitchen.py")).read_text(encoding="utf-8")
     old = "            wash,\n            order.dish,\n"
     assert text.count(old) == 1
-    # Five names agree in two orders once in 120; these do not, and the order follows the seed alone.
+    # Two orders of five names are equal once in 120; these differ, and the order depends on the seed alone.
     names = "set(['leek', 'plum', 'fig', 'pea', 'beet'])"
     text = text.replace(old, f"            wash,\n            ','.join({names}),\n")
     (tmp_path / "set_kitchen.py").write_text(text, encoding="utf-8")

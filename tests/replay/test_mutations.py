@@ -1,4 +1,4 @@
-"""Random damage to recorded histories: the gate always comes back, and damage makes no failing history green."""
+"""Random damage to recorded histories: the gate always returns, and damage makes no failing history green."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _JUNK = st.one_of(st.none(), st.booleans(), st.integers(), st.text(max_size=5), 
 
 
 def _places(value: Any, at: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
-    """Yield the way to every value in a document."""
+    """Yield the path of every value in a document."""
     if at:
         yield at
     if isinstance(value, dict):
@@ -56,7 +56,7 @@ mutations = st.lists(
 
 
 def mutated(document: dict[str, Any], changes: list[_Mutation]) -> dict[str, Any]:
-    """Apply changes one by one; one whose place is gone changes nothing."""
+    """Apply changes one by one; a change whose path does not exist any more has no effect."""
     document = copy.deepcopy(document)
     for kind, where, what in changes:
         events = document["events"] if isinstance(document.get("events"), list) else []
@@ -96,7 +96,7 @@ def _change(document: Any, where: tuple[Any, ...], drop: bool, what: Any) -> Non
 
 @pytest.fixture(scope="module")
 def engines(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[ReplayPool, ReplayPool]]:
-    """Return the gate's engine with the right code, and with a plant that the good history shows."""
+    """Return a pool with the right code, and one with a mutation that the good history reveals."""
     folder = tmp_path_factory.mktemp("wrong")
     plant = next(plant for plant in PLANTS if plant.name == "activity renamed")
     workflows, _ = lay_out([plant], {"kitchen": GOOD}, folder)
@@ -111,7 +111,7 @@ def engines(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[ReplayPo
 
 
 def judged(engine: ReplayPool, document: dict[str, Any], path: Path, workflow_type: str) -> tuple[Finding, ...]:
-    """Return what the gate finds in one file: before its replay, or by it."""
+    """Return the findings for one file, from the preflight or from its replay."""
     path.write_text(json.dumps(document), encoding="utf-8")
     history, faults = inspect(path)
     if history is None:
@@ -136,7 +136,7 @@ def test_damage_ends_in_a_finding_or_a_replay_within_the_limit(
         assert finding.code
         assert finding.what
         assert finding.fix
-    # Whatever came before it: the next good one is replayed all the same.
+    # The next good history is replayed, whatever came before it.
     assert judged(engine, good(), tmp_path / "good.json", "planted_kitchen") == ()
 
 
@@ -146,7 +146,7 @@ def test_damage_ends_in_a_finding_or_a_replay_within_the_limit(
 def test_damage_turns_no_failing_history_green(
     engines: tuple[ReplayPool, ReplayPool], tmp_path: Path, changes: list[_Mutation]
 ) -> None:
-    """The code renames the first activity, which event 5 records: only a history without that event may pass."""
+    """The code renames the activity that event 5 records: only a history without that event may pass."""
     _, diverging = engines
     document = json.loads(json.dumps(good()).replace('"planted_kitchen"', '"planted_kitchen_00"'))
     damaged = mutated(document, changes)

@@ -1,4 +1,4 @@
-"""The story that docs/how-to/replay.md tells: a wrong change, what the gate says, the patch, the new history."""
+"""The steps of docs/how-to/replay.md: a wrong change, the gate's findings, the patch, the new history."""
 
 from __future__ import annotations
 
@@ -106,7 +106,7 @@ async def test_a_newcomer_changes_a_workflow(stack_variables: dict[str, str], tm
     bakery.write_text(PATCHED)
     code, said = await replay(*CHECK)
     assert code == 0, said
-    # Without a history of its own the new branch would go unchecked.
+    # Without a history of its own, the new branch would not be checked.
     code, said = await replay(*CHECK[:-1])
     assert code == 1
     assert "glaze" in said

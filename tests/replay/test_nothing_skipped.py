@@ -1,4 +1,4 @@
-"""What could hold a history is read or told: hidden files, links that lead nowhere, folders that cannot be listed."""
+"""The search reads or reports each path that could hold a history: hidden files, broken links, closed directories."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ TARGET = ("--workflows", "tests.replay.planted.kitchen:Kitchen", "--no-static", 
 
 
 def checked(folder: Path) -> tuple[int, dict[str, Any]]:
-    """Run ``replay check`` on a folder as a process of its own; return the exit code and the report."""
+    """Run ``replay check`` on a directory as a child process; return the exit code and the report."""
     done = subprocess.run(
         [sys.executable, "-m", "photo_worker.cli", "replay", "check", str(folder), *TARGET, "--format", "json"],
         cwd=ROOT,
@@ -70,7 +70,7 @@ def test_a_link_that_leads_nowhere_is_red(tmp_path: Path, name: str, leads: str)
 
 @pytest.fixture
 def deep(tmp_path: Path) -> Path:
-    """Return a corpus with folders whose path is longer than the system takes, with a history in the last."""
+    """Return a corpus with nested directories whose path is too long for the system, with a history in the last."""
     corpus = tmp_path / "corpus"
     copy(corpus, "a")
     at = os.open(corpus, os.O_RDONLY)

@@ -1,4 +1,4 @@
-"""Fifty wrong changes, each an edit of a real workflow's text against a real history: the gate catches every one."""
+"""Fifty code mutations, each an edit of a real workflow against a real history: the gate catches every one."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tests.replay.planted.variants import lay_out
 FOLDER = Path(__file__).parent / "planted"
 SHOWN: tuple[Shown, ...] = ("kitchen", "success", "failure", "cancellation")
 
-# These begin in tasks of their own, or are the end of the workflow: no line of it is being run.
+# These begin in asyncio tasks of their own, or at the workflow's end, so no line of the workflow is running.
 WITHOUT_A_LINE = {"one argument more", "one argument less", "signal to another workflow"}
 LOCATED = [
     plant
@@ -27,7 +27,7 @@ LOCATED = [
 
 @pytest.fixture(scope="module")
 def report(tmp_path_factory: pytest.TempPathFactory) -> tuple[GateReport, dict[str, Path]]:
-    """Return one run of the gate over all plants, and where each one's history lies."""
+    """Run the gate once over all mutations; return its report and the history of each mutation by name."""
     folder = tmp_path_factory.mktemp("planted")
     workflows, files = lay_out([*PLANTS, *HARMLESS], {name: FOLDER / f"{name}.json" for name in SHOWN}, folder)
     code = CodeUnderTest(workflows=workflows, path=(str(folder),))

@@ -1,4 +1,4 @@
-"""Every fault of a file has a code of its own, and says what to do."""
+"""The preflight reports each fault of a file with a code of its own and a fix."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Recording: scenarios played on the real stack, and everything that must keep a history from being written."""
+"""Recording: scenarios run on the real stack, and everything that must prevent a history from being written."""
 
 from __future__ import annotations
 
@@ -207,7 +207,7 @@ class TestCommand:
         assert "hint:" in outcome.stderr
 
     def test_a_recorded_history_is_refused_with_its_path(self, tmp_path: Path) -> None:
-        """The refusal comes before any service is asked, so that nothing is played in vain."""
+        """The command refuses before it connects to a service, so that no scenario runs in vain."""
         (path,) = history_paths(tmp_path, named("lifetime-success"))
         path.parent.mkdir(parents=True)
         path.write_text("{}")

@@ -1,4 +1,4 @@
-"""The report as people, CI servers and programs read it; and the command's exit codes."""
+"""The report as text, JSON, JUnit and GitHub annotations; and the command's exit codes."""
 
 from __future__ import annotations
 
@@ -105,7 +105,7 @@ class TestJunit:
 
     def test_a_history_that_was_not_reached_is_skipped(self, tmp_path: Path) -> None:
         copies = [copy(tmp_path, f"run{number}") for number in range(3)]
-        # A run that is over as soon as its first history has been replayed.
+        # The run is over as soon as its first history has been replayed.
         clock = Clock()
         options = GateOptions(tuple(copies), CodeUnderTest(TARGET[1]), jobs=1, coverage=False, provenance=False)
         report = check(options, lambda done, total: clock.stop(signal.SIGTERM), clock)
@@ -214,7 +214,7 @@ class TestCommand:
 
 
 def test_names_with_escape_sequences_do_not_reach_the_terminal() -> None:
-    """A sequence in a file's name could clear the screen, or write over what was found."""
+    """An escape sequence in a file's name could clear the screen or overwrite findings."""
     finding = Finding("preflight", "file_not_read", "It is \x1b[2Jnone.", "why", "fix", file="runs/a\x1b[31m\n.json")
     text = text_of(GateReport(findings=[finding]))
     assert "\x1b" not in text

@@ -1,4 +1,4 @@
-"""Scrubbing: what enters a workflow is masked, what the workflow made of it still fits, the rest stays."""
+"""Scrubbing masks data that enters a workflow, keeps data derived from it consistent, and leaves the rest."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def event(kind: str, **about: Any) -> dict[str, Any]:
 
 
 def through(*events: dict[str, Any], **more: Any) -> list[dict[str, Any]]:
-    """Return the own attributes of the events once scrubbed."""
+    """Scrub the events and return the attributes of each."""
     return [dict(attributes(one)) for one in scrub({"events": list(events)}, **more)["events"]]
 
 
@@ -163,7 +163,7 @@ def test_a_second_scrubbing_changes_text_alone(path: Any) -> None:
 
 
 def test_a_history_of_foreign_text_replays_alike_before_and_after() -> None:
-    """Put a person's words where the recorded history has masks: both forms issue the same."""
+    """Replace the masks of a recorded history by private text: both forms replay alike."""
     history = load(PRODUCT.root / "image_processing_workflow" / "0.1.0" / "object-missing.json")
     started = value_of(attributes(history["events"][0])["input"]["payloads"][0])
     told = _replaced(history, {started["key"]: _SECRET, started["bucket"]: "family-photos"})
@@ -184,7 +184,7 @@ def test_masking_each_string_by_itself_would_be_seen() -> None:
 
 
 def _replaced(value: Any, words: dict[str, str]) -> Any:
-    """Return a copy with words replaced everywhere, inside payloads too."""
+    """Return a copy with words replaced everywhere, also inside payloads."""
     if isinstance(value, list):
         return [_replaced(item, words) for item in value]
     if isinstance(value, str):

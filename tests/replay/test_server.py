@@ -1,4 +1,4 @@
-"""Histories from a running service: which are taken, which are left out, and what is said of them."""
+"""Histories from a running service: which are downloaded, which are skipped, and what the user is told."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ pytestmark = pytest.mark.stack
 
 @dataclass
 class Service:
-    """A workflow type and a task queue of the test's own."""
+    """A workflow type and a task queue of one test."""
 
     client: Client
     workflow_type: str
@@ -54,7 +54,7 @@ class Service:
             yield
 
     async def run(self, how: str) -> str:
-        """Start one run; wait for its end unless it is to stay open. Return its run id."""
+        """Start one run and wait for its end, unless it should stay open. Return its run id."""
         workflow_id = f"test/{secrets.token_hex(6)}"
         handle = await self.client.start_workflow(self.workflow_type, how, id=workflow_id, task_queue=self.queue)
         if how == "cancel":
@@ -67,7 +67,7 @@ class Service:
         return handle.result_run_id or ""
 
     async def shows(self, count: int) -> None:
-        """Wait until visibility, which lags behind, lists this many runs in their last state."""
+        """Wait until visibility, which is eventually consistent, lists ``count`` runs."""
 
         async def probe() -> bool:
             listed = [run async for run in self.client.list_workflows(f"WorkflowType = '{self.workflow_type}'")]
@@ -78,7 +78,7 @@ class Service:
 
 @workflow.defn(dynamic=True, sandboxed=False)
 class EndsAsAsked:
-    """Takes every type name, so that each test has one of its own, and ends as its argument says."""
+    """Accepts every type name, so that each test has one of its own, and ends as its argument says."""
 
     @workflow.run
     async def run(self, arguments: Sequence[RawValue]) -> str:
@@ -92,7 +92,7 @@ class EndsAsAsked:
 
 @workflow.defn(dynamic=True, sandboxed=False)
 class WaitsFirst:
-    """What a careless change would make of it: a timer that no history has."""
+    """The same after a careless change: it starts a timer that no history has."""
 
     @workflow.run
     async def run(self, arguments: Sequence[RawValue]) -> str:
@@ -108,7 +108,7 @@ async def service(stack_env: dict[str, str]) -> Service:
 
 
 async def settled(service: Service, selection: Selection, folder: Path, *, closed: int, opened: int) -> Any:
-    """Download until visibility has caught up with how the runs ended."""
+    """Download until visibility shows how the runs ended."""
 
     async def probe() -> Any:
         try:
@@ -304,7 +304,7 @@ async def test_what_is_kept_can_be_scrubbed_first(service: Service, tmp_path: Pa
 
 
 class TestCommand:
-    """``photo-worker replay check --from-server``, as it is typed before a deploy."""
+    """``photo-worker replay check --from-server`` as a child process."""
 
     async def run(self, service: Service, *arguments: str) -> tuple[int, str, str]:
         command = [sys.executable, "-m", "photo_worker.cli", "replay", "check", "--from-server", *arguments]

@@ -1,4 +1,4 @@
-"""What a service holds that files from scenarios do not: runs made by a reset, and types that the code has lost."""
+"""Runs that only a service has, not the recorded scenarios: runs made by a reset, and runs of removed types."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ pytestmark = pytest.mark.stack
 
 ROOT = Path(__file__).resolve().parents[2]
 
-# Uses all that a reset changes: the run's id, ids that are made of its seed, a child under such an id.
+# Uses everything that a reset changes: the run's id, ids derived from its random seed, a child with such an id.
 CODE = """
 from datetime import timedelta
 from temporalio import activity, workflow
@@ -69,7 +69,7 @@ WORKFLOWS = [{workflows}]
 
 @dataclass
 class Site:
-    """A workflow type, a task queue and a folder of the test's own."""
+    """A workflow type, a task queue and a directory of one test."""
 
     client: Client
     folder: Path
@@ -129,7 +129,7 @@ async def site(stack_env: dict[str, str], tmp_path: Path) -> Site:
 
 
 async def reset(site: Site) -> Sequence[Path]:
-    """Run a workflow, reset it to the task after its first activity, let both end; return the two histories."""
+    """Run a workflow, reset it to the task after its first activity, wait for both ends; return both histories."""
     async with site.worker():
         first = await site.client.start_workflow(site.name, id=f"test-{site.name}", task_queue=site.name)
         await first.signal("tell", "go")
@@ -156,7 +156,7 @@ async def reset(site: Site) -> Sequence[Path]:
 
 
 class TestReset:
-    """Whatever run ids and seeds a reset mixes in one history."""
+    """A reset mixes two run ids and random seeds in one history."""
 
     async def test_green_where_the_code_is_right_and_red_where_it_is_not(self, site: Site) -> None:
         first, second = await reset(site)
@@ -177,15 +177,15 @@ class TestReset:
 
 
 class TestUnknownTypes:
-    """A class that was renamed or deleted."""
+    """Runs of a workflow class that was renamed or deleted."""
 
     async def lost(self, site: Site) -> None:
-        """Deploy code without one type, of which a run waits and one was ended, beside a run of the type that stays."""
+        """Remove a type with an open run from the code, beside closed runs of the type that stays."""
         async with site.worker():
             kept = f"{site.name}-child"
             await site.client.execute_workflow(kept, id=f"kept-{site.name}", task_queue=site.name)
             await site.client.start_workflow(site.name, id=f"open-{site.name}", task_queue=site.name)
-            # The child that it starts on its way ends as well.
+            # The child workflow of the open run ends as well.
             await site.shows(f"WorkflowType = '{kept}' AND ExecutionStatus = 'Completed'", 2)
         await site.shows(f"{site.ids} AND ExecutionStatus = 'Running'", 1)
         site.code(workflows="Child")
@@ -218,7 +218,7 @@ class TestUnknownTypes:
         await site.shows(f"{site.ids} AND ExecutionStatus = 'Running'", 1)
         await site.shows(f"WorkflowType = '{site.name}-child' AND ExecutionStatus = 'Completed'", 1)
         site.code(workflows="Child")
-        # Other tests' runs lie in the same namespace.
+        # The namespace also has the runs of other tests.
         own = ("--from-server", "--query", f"WorkflowId IN ('kept-{site.name}', 'open-{site.name}')")
         code, output, errors = await site.check(*own)
         assert code == 0, output + errors

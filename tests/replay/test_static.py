@@ -1,4 +1,4 @@
-"""The static check: what workflow code may not do is refused with its line, and nothing else is."""
+"""The static check refuses code that a replay cannot repeat, with its line, and no other code."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ Check = Callable[..., StaticReport]
 
 @pytest.fixture
 def check(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Check]:
-    """Return a function that writes a package with one workflow, whose ``run`` has the given lines, and checks it."""
+    """Return a function that writes a package with one workflow, with the given body of ``run``, and checks it."""
     package = f"sample_{secrets.token_hex(6)}"
     folder = tmp_path / package
     folder.mkdir()

@@ -38,7 +38,7 @@ _WASHED = ActivityOutcome(WASH, "completed")
 _UNDER_WAY = ActivityOutcome(COOK, "cancel_requested", None)
 _NOT_COOKED = ActivityOutcome(COOK, "failed")
 
-# What the workflows themselves put into payloads.
+# String constants that the workflows put into payloads.
 _CONSTANTS = (
     "soup", "all", "slow", "burnt", "poison", "starter", "main", "refused", "nobody ate",
     "a course failed", "at least one", "soup starter", "soup main", "slow starter", "slow main",

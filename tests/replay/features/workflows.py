@@ -1,4 +1,4 @@
-"""Small workflows for what Temporal can do and the product does not do yet. The gate must see through all of it."""
+"""Small workflows for features of Temporal that the product does not use yet; the gate must check them all."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _TRIES = RetryPolicy(initial_interval=timedelta(milliseconds=50), maximum_attemp
 
 @dataclass(frozen=True)
 class Order:
-    """What a feature workflow is asked for."""
+    """The input of a feature workflow."""
 
     dish: str
     portions: int = 1
@@ -50,7 +50,7 @@ async def cook(order: Order) -> str:
 
 @workflow.defn(name="feature_signals")
 class SignalsWorkflow:
-    """Waits for a signal, or for a timer to give up; a query looks at it."""
+    """Waits for a signal or a timeout; a query returns the state."""
 
     def __init__(self) -> None:
         self._extras: list[str] = []
@@ -58,7 +58,7 @@ class SignalsWorkflow:
 
     @workflow.run
     async def run(self, order: Order) -> str:
-        """Return the dish with its extras, or without them where nobody came."""
+        """Return the dish with its extras, or without them if no signal to serve came."""
         try:
             await workflow.wait_condition(lambda: self._served, timeout=timedelta(seconds=order.portions))
         except TimeoutError:
@@ -120,7 +120,7 @@ class UpdatesWorkflow:
 
 @workflow.defn(name="feature_course")
 class CourseWorkflow:
-    """A child: one course, which waits to be served where it is asked to."""
+    """A child workflow: one course, which waits for the signal to serve."""
 
     def __init__(self) -> None:
         self._served = False

@@ -1,4 +1,4 @@
-"""Ways in which a history file can be broken, each made from a good one."""
+"""Kinds of broken history files, each made from a good one."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ Document = dict[str, Any]
 
 @dataclass(frozen=True)
 class Broken:
-    """One kind: ``make`` puts it at a path, and the gate must find ``code`` and say ``says``."""
+    """One kind: ``make`` writes it to a path; the gate must report ``code`` with the text ``says``."""
 
     name: str
     make: Callable[[Path], object]
@@ -32,7 +32,7 @@ def good() -> Document:
 
 
 def edited(edit: Callable[[Document], Any]) -> Callable[[Path], object]:
-    """Return a maker that writes the good history, as a run of its own, after ``edit``, or what ``edit`` returns."""
+    """Return a maker that writes the good history with a new run id and after ``edit``, or the result of ``edit``."""
 
     def make(path: Path) -> None:
         document = good()
@@ -105,7 +105,7 @@ def _without_run(document: Document) -> None:
 
 
 def huge(path: Path) -> None:
-    """Write a file that takes no room and yet has 200 MB."""
+    """Write a sparse file of 200 MB."""
     path.touch()
     os.truncate(path, 200_000_000)
 

@@ -1,4 +1,4 @@
-"""A workflow that asks for much that is recorded later than it is asked for, or not at all."""
+"""A workflow with many commands that are recorded later than they are issued, or not at all."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class Busy:
 
     @workflow.signal
     async def ring(self) -> None:
-        """Start a timer, while whatever else goes on."""
+        """Start a timer while the rest of the workflow continues."""
         self.rung += 1
         await asyncio.sleep(600)
 

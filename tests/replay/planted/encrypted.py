@@ -36,7 +36,7 @@ data_converter = dataclasses.replace(DataConverter.default, payload_codec=Sealed
 
 @workflow.defn(name="planted_letter")
 class Letter:
-    """Answers a letter."""
+    """Returns a reply to a letter."""
 
     @workflow.run
     async def run(self, text: str) -> str:
@@ -46,7 +46,7 @@ class Letter:
 
 @workflow.defn(name="planted_letter")
 class OtherLetter:
-    """Answers otherwise."""
+    """Returns another reply."""
 
     @workflow.run
     async def run(self, text: str) -> str:

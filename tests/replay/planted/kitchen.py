@@ -1,6 +1,6 @@
-"""A workflow that asks Temporal for one of each thing, as the ground on which divergences are planted.
+"""A workflow that issues one command of each kind: the base of the code mutations.
 
-Its text is what the plants change, so it has to stay as small as it is.
+The mutations edit its text, so it must stay as small as it is.
 """
 
 from __future__ import annotations

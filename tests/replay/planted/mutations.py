@@ -1,7 +1,7 @@
-"""Small wrong changes to real workflows: each is one edit of their text, and what the gate must say of it.
+"""Small wrong changes to real workflows: each is one edit of their text, with the finding that the gate must report.
 
-``kind`` is the kind of finding, ``says`` a word of it. A plant of the kind ``replay`` is one that
-Temporal's own replay refuses; one of the kind ``drift`` is one that it lets pass.
+``kind`` is the kind of finding, ``says`` a word in it. Temporal's own replay refuses a mutation of the kind
+``replay``, and accepts one of the kind ``drift``.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import photo_worker.workflows.image
 KITCHEN = Path(__file__).with_name("kitchen.py")
 IMAGE = Path(photo_worker.workflows.image.__file__)
 
-# Which recorded run shows the change.
+# The recorded run that reveals the change.
 Shown = Literal["kitchen", "success", "failure", "cancellation"]
 
 
@@ -63,7 +63,7 @@ _COUNTED = (
 )
 
 PLANTS = [
-    # What is asked for.
+    # Which commands the workflow issues.
     CodeMutation("activity added first", "success", _FIRST, _EXTRA + _FIRST, "replay", "activity"),
     CodeMutation("activity added last", "success", _LAST, _EXTRA + _LAST, "replay", "activity"),
     CodeMutation("activity added in the middle", "kitchen", _SPOON, _KITCHEN_EXTRA + _SPOON, "replay", "activity"),
@@ -194,7 +194,7 @@ PLANTS = [
         "replay",
         "record_failure",
     ),
-    # How it is asked for: Temporal's replay says nothing to any of these.
+    # Fields of the commands: Temporal's replay accepts all of these.
     CodeMutation(
         "longer timeout",
         "success",
@@ -312,7 +312,7 @@ PLANTS = [
     CodeMutation("memo with another value", "kitchen", '{"dish": order.dish}', '{"dish": washed}', "drift", "memo"),
 ]
 
-# Right changes, which must stay green.
+# Compatible changes, which must stay green.
 HARMLESS = [
     CodeMutation("nothing", "kitchen", "        pieces = 2\n", "        pieces = 2\n", "drift", ""),
     CodeMutation(

@@ -23,7 +23,7 @@ async def record_kitchen(client: Client) -> str:
             workflows=[Kitchen, Oven, Bell],
             activities=[wash, cut, taste],
             activity_executor=threads,
-            # The one recording is of what it does; the gate replays it in the sandbox.
+            # The recording needs no sandbox; the gate replays the history in it.
             workflow_runner=UnsandboxedWorkflowRunner(),
         )
         async with running(worker):

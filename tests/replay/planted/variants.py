@@ -1,4 +1,4 @@
-"""Lays out plants so that one run of the gate judges them all: each under a workflow type of its own."""
+"""Writes code mutations so that one run of the gate checks them all: each gets a workflow type of its own."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ _DEFN = re.compile(r'@workflow\.defn\(name="(planted_kitchen|image_processing_wo
 def lay_out(
     plants: Sequence[CodeMutation], histories: Mapping[Shown, Path], folder: Path
 ) -> tuple[str, dict[str, Path]]:
-    """Write a module and a history for each plant below ``folder``.
+    """Write a module and a history for each mutation below ``folder``.
 
     Returns the dotted path of the workflow classes, importable with ``folder`` on the path, and
-    each plant's history by its name. Nothing but the type's name and the run's id differs from the original.
+    the history of each mutation by name. It differs from the original only in its type name and run id.
     """
     lines, files = [], {}
     for number, plant in enumerate(plants):
