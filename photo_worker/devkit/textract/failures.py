@@ -1,7 +1,7 @@
 """The errors that the emulator returns, and how certain each is.
 
-Real Textract is the reference. ``Basis`` says where a code or a message comes from, so that a reader can
-tell what is known from what was chosen for this emulator.
+Real Textract is the reference. ``Basis`` is the source of a code or a message, so that a reader can tell what is
+known from what was chosen for this emulator.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from enum import StrEnum
 
 
 class Basis(StrEnum):
-    """Where a fact about the real service comes from."""
+    """The source of a fact about the real service."""
 
     DOCUMENTED = "D"
     """Amazon Textract's API reference, its quotas page, or botocore's service model."""
@@ -102,7 +102,7 @@ NOT_EMULATED = ErrorResponse(
 )
 PART_NOT_EMULATED = ErrorResponse("AccessDeniedException", "{part} is not emulated", Basis.UNKNOWN, Basis.UNKNOWN)
 INTERNAL_ERROR = ErrorResponse("InternalServerError", "{problem}", Basis.DOCUMENTED, Basis.UNKNOWN, status=500)
-# The three that a fault script asks for. The API reference gives throttling the status of a server's fault.
+# The three errors of fault scripts. In the API reference throttling has a server error's status.
 INTERNAL_FAULT = ErrorResponse(
     "InternalServerError", "The emulator was told to fail this call", Basis.DOCUMENTED, Basis.UNKNOWN, status=500
 )

@@ -69,7 +69,7 @@ class _Queue:
         return len(self._urgent) + sum(map(len, self._turns.values()))
 
     def put_back(self, work: Work) -> None:
-        """Queue work in front of all other: it had its turn, but its process was gone."""
+        """Queue work in front of all other: it had its turn, but its process had ended."""
         work.urgent = True
         self._urgent.appendleft(work)
 

@@ -458,7 +458,7 @@ def _too_late(memory: _Memory, page_key: Hashable, reading: _Running[Any], bound
     """Return the error for a call whose deadline has passed."""
     spent = 0.0 if reading.work is None else reading.work.processor_seconds
     if spent < bounds.slow_page_seconds:
-        # Even if it was being read all the time: on a busy machine every page takes long.
+        # Even if it was being read all the time: on a busy machine every page is slow.
         reason = f"the page waited for a processor, of which it had {spent:.1f} s, until the call's time was over"
         return ServiceError(PROVISIONED_THROUGHPUT_EXCEEDED, reason)
     problem = f"Reading the document takes more than {spent:.0f} seconds"
