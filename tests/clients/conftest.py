@@ -1,6 +1,6 @@
-"""Runs real clients as the programs they are, against the stack's emulator.
+"""Runs real clients as separate programs against the stack's emulator.
 
-They live in an environment of their own, which `nox -s clients` makes and names in PHOTO_WORKER_CLIENTS.
+They are installed in a separate environment, which `nox -s clients` creates and names in PHOTO_WORKER_CLIENTS.
 """
 
 from __future__ import annotations
@@ -24,19 +24,19 @@ if TYPE_CHECKING:
 
 PROGRAMS = Path(__file__).parent / "programs"
 CLIENTS = "PHOTO_WORKER_CLIENTS"
-# Jobs wait for each other where many tests run at once.
+# Jobs wait for each other if many tests run at once.
 PATIENCE_SECONDS = 200
 
 
 @dataclass(frozen=True)
 class Clients:
-    """The environment of the clients, and the variables that lead them to the stack."""
+    """The environment of the clients, and the variables that point them to the stack."""
 
     folder: Path
     variables: Mapping[str, str]
 
     def run(self, *command: str | Path, given: str = "") -> subprocess.CompletedProcess[str]:
-        """Run a program of the environment and return how it ended and what it said."""
+        """Run a program of the environment and return its status and output."""
         return subprocess.run(
             [str(self.folder / "bin" / command[0]), *map(str, command[1:])],
             input=given,
@@ -49,7 +49,7 @@ class Clients:
         )
 
     def ask(self, program: str, task: str, **given: Any) -> Any:
-        """Have one of tests/clients/programs do a task, and return what it prints as JSON."""
+        """Run a task of one of tests/clients/programs, and return its JSON output."""
         runner = "node" if program.endswith(".cjs") else "python"
         done = self.run(runner, PROGRAMS / program, task, given=json.dumps(given))
         assert done.returncode == 0, f"{program} {task}: {done.stderr}\n{done.stdout}"
@@ -57,7 +57,7 @@ class Clients:
 
 
 def variables_for(folder: Path, stack: Mapping[str, str]) -> dict[str, str]:
-    """Return a whole environment: the stack's address and keys, and nothing of the caller's."""
+    """Return a complete environment: the stack's address and keys, without the caller's variables."""
     return {
         "PATH": os.pathsep.join([str(folder / "bin"), os.environ.get("PATH", os.defpath)]),
         "HOME": os.devnull,
@@ -65,7 +65,7 @@ def variables_for(folder: Path, stack: Mapping[str, str]) -> dict[str, str]:
         "AWS_SHARED_CREDENTIALS_FILE": os.devnull,
         "AWS_EC2_METADATA_DISABLED": "true",
         "AWS_PAGER": "",
-        # One attempt, so that no client hides an answer behind a second one.
+        # One attempt, so that no client hides an error by a retry.
         "AWS_MAX_ATTEMPTS": "1",
         "NODE_PATH": str(folder / "node" / "node_modules"),
         "PYTHONDONTWRITEBYTECODE": "1",
@@ -76,7 +76,7 @@ def variables_for(folder: Path, stack: Mapping[str, str]) -> dict[str, str]:
 
 @pytest.fixture(scope="session")
 def client_programs() -> Path:
-    """The folder of the clients' environment."""
+    """The directory of the clients' environment."""
     if CLIENTS not in os.environ:
         pytest.skip("the clients are not installed; run: python3 dev.py nox -s clients")
     folder = Path(os.environ[CLIENTS])
@@ -96,7 +96,7 @@ def long_document() -> bytes:
 
 @pytest.fixture
 def stored(s3_client: S3Client, bucket: str) -> Callable[[str, bytes], dict[str, str]]:
-    """Store a document in the test's bucket and return where, as programs want to hear it."""
+    """Return a function that stores a document in the test's bucket and returns its bucket and key."""
 
     def store(key: str, content: bytes) -> dict[str, str]:
         s3_client.put_object(Bucket=bucket, Key=key, Body=content)
@@ -107,7 +107,7 @@ def stored(s3_client: S3Client, bucket: str) -> Callable[[str, bytes], dict[str,
 
 @pytest.fixture
 def channel(stack_env: dict[str, str]) -> Iterator[dict[str, str]]:
-    """A topic with a queue behind it."""
+    """A topic with a subscribed queue."""
     session = session_of(stack_env)
     sns = session.client("sns", endpoint_url=stack_env["AWS_ENDPOINT_URL_SNS"])
     sqs = session.client("sqs", endpoint_url=stack_env["AWS_ENDPOINT_URL_SQS"])

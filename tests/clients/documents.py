@@ -1,4 +1,4 @@
-"""Documents whose content the clients must find again: a table, a form, and pages enough to be paged."""
+"""Documents whose contents the clients must return: a table, a form, and enough pages for paging."""
 
 from __future__ import annotations
 

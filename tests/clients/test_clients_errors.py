@@ -1,4 +1,4 @@
-"""Errors as each client shows them: its own classes, and the service's words."""
+"""Errors in each client: its own exception classes, and the service's messages."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Jobs through each client: started, waited for, and paged the way the client does it."""
+"""Jobs through each client: started, awaited and paged in the client's own way."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ pytestmark = pytest.mark.timeout(3 * PATIENCE_SECONDS)
 
 
 def numbers_in(lines: list[str]) -> list[str]:
-    """The number that each line ends with: the order in which lines arrive."""
+    """Return the number at the end of each line, which shows the order of the lines."""
     return [line.split()[-1] for line in lines]
 
 

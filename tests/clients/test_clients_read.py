@@ -1,4 +1,4 @@
-"""Synchronous calls through each client: what is on the page arrives, as the client shows it."""
+"""Synchronous calls through each client: it returns the contents of the page in its own form."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def table(tmp_path: Path) -> Path:
 
 
 def without_gaps(lines: list[str]) -> str:
-    """The text of lines, however far apart the words are."""
+    """Return the text of lines, regardless of the gaps between them."""
     return " ".join(lines)
 
 
@@ -74,7 +74,7 @@ def test_the_caller_reads_a_path_bytes_and_an_object(clients: Clients, form: Pat
     assert holds_the_form(seen["lines"][0])
     assert seen["lines"][0] == seen["lines"][1] == seen["lines"][2]
     assert sorted(seen["trp2"]) == sorted(seen["lines"][0])
-    # Blocks on one row stand in an order of its own.
+    # trp2 has its own order for blocks in one row.
     assert sorted(seen["back_again"]) == sorted(seen["lines"][0])
 
 

@@ -1,4 +1,4 @@
-"""The comparison in the documentation says what the emulators do, and every promise in it is kept here."""
+"""The documentation's comparison matches measurements, and this emulator keeps all of its promises."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ MEASURED = ("photo-worker", "moto 5.2.5")
 
 
 def documented() -> dict[str, dict[str, str]]:
-    """What the table says, by emulator and promise."""
+    """Return the cells of the table by emulator and promise."""
     rows = [
         [cell.strip() for cell in line.strip("|").split(" | ")]
         for line in PAGE.read_text("utf-8").splitlines()
@@ -30,7 +30,7 @@ def documented() -> dict[str, dict[str, str]]:
 
 @pytest.mark.timeout(300)
 def test_the_table_says_what_this_emulator_and_moto_do(clients: Clients, client_programs: Path) -> None:
-    # In a process of its own: the check of answers that all clients of a test process go through is for ours.
+    # In a separate process: the response check that is installed in the test process only fits our emulator.
     done = subprocess.run(
         [sys.executable, "-m", "benchmarks.compare_emulators", "--json"],
         cwd=ROOT,

@@ -1,4 +1,4 @@
-"""Document analysis: which blocks a feature brings, and what is in them."""
+"""Document analysis: the blocks of each feature, and their contents."""
 
 from __future__ import annotations
 
@@ -163,7 +163,7 @@ def _queries(service: Service) -> None:
         for one in item["Ids"]
     ]
     assert sorted(answered) == sorted(results)
-    # What is answered stands on the page.
+    # The answer to the query is on the page.
     words = set(texts(blocks, "WORD"))
     assert all(set(block["Text"].split()) <= words for block in results.values())
 

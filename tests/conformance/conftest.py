@@ -1,4 +1,4 @@
-"""The service under test: an emulator process of one's own, or what PHOTO_WORKER_CONFORMANCE says."""
+"""The service under test: a separate emulator process, or the target that PHOTO_WORKER_CONFORMANCE names."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tests.conformance.service import Service
 
 @pytest.fixture(scope="session")
 def service(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
-    """The real Textract where the run is pointed at it, and an emulator on the run's stack otherwise."""
+    """The real Textract if it is the target, otherwise an emulator on the run's stack."""
     if target.is_aws():
         yield target.aws(boto3.Session(), os.environ)
         return

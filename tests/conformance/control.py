@@ -1,4 +1,4 @@
-"""The emulator's own interface: faults that are asked for, counters, reset. AWS knows nothing of it."""
+"""The emulator's control interface: fault scripts, counters, reset. AWS has no such interface."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def _notified(service: Service, *, kind: str, times: int) -> None:
     with service.emulator.faults(rule):
         job_id = service.start(_one_page(), NotificationChannel=channel.member)
         service.succeeded(job_id)
-        # The rule takes the first notification only; the job's own has to have gone its way before the next.
+        # The rule applies to the first notification only: the job's must have been sent before the next one.
         fence = service.start(_one_page(), NotificationChannel=channel.member)
         awaited = (fence, job_id) if kind == "notification-out-of-order" else (fence,)
         order = [message["JobId"] for message in service.until_told(channel, *awaited)]
@@ -81,7 +81,7 @@ def _late(service: Service) -> None:
         service.succeeded(job_id)
         ended = time.monotonic()
         service.until_told(channel, job_id)
-    # Get may have said so a moment after the job's end, from which the seconds count.
+    # Get may report the end a moment after it; the seconds count from the end itself.
     assert time.monotonic() - ended > 1
 
 
@@ -107,7 +107,7 @@ def _seeded(service: Service) -> None:
 
 def _limit(service: Service) -> None:
     document = service.stored(_one_page())
-    # Other expectations leave jobs behind that are still being read: they count too.
+    # Jobs of other expectations may still be read, and are counted as well.
     assert service.emulator.request("POST", "reset").status == 200
     try:
         with service.emulator.faults({"kind": "job-slow", "seconds": 3600, "document": f"{service.prefix}/*"}):

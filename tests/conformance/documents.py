@@ -1,7 +1,7 @@
-"""Documents whose every word is known, made when they are asked for.
+"""Generated documents whose every word is known.
 
-The words are plain English and figures in a large, clear face, so that both the real service and the emulator
-read them without doubt; what is tested with them is not how well either reads.
+The words are plain English and figures in a large, clear typeface, so that both the real service and the emulator
+read them reliably: the tests do not measure the quality of recognition.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ def turned(degrees: int, *lines: str) -> bytes:
 
 
 def exif_turned(*lines: str) -> bytes:
-    """Return a JPEG whose pixels lie on their side and whose EXIF orientation says so."""
+    """Return a JPEG whose pixels are rotated, with the EXIF orientation that corrects it."""
     exif = Image.Exif()
     exif[0x0112] = 6
     return encoded([sheet(lines).transpose(Image.Transpose.ROTATE_90)], "JPEG", quality=95, exif=exif)
@@ -93,12 +93,12 @@ def dense() -> bytes:
 
 
 def blank() -> bytes:
-    """Return a PNG of nothing but paper."""
+    """Return a PNG of a blank page."""
     return encoded([Image.new("L", (400, 300), PAPER)], "PNG")
 
 
 def padded(content: bytes, size: int) -> bytes:
-    """Return a PNG with bytes after its end, which readers pass over, so that it has ``size`` bytes."""
+    """Return a PNG of ``size`` bytes, padded after its end, where readers ignore the bytes."""
     return content + bytes(size - len(content))
 
 

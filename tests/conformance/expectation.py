@@ -1,4 +1,4 @@
-"""What one row of the conformance suite is."""
+"""One row of the conformance suite."""
 
 from __future__ import annotations
 
@@ -18,18 +18,18 @@ NO_JOB = "Request has invalid Job Id"
 
 
 class Basis(StrEnum):
-    """Where an expectation comes from, in the letters of the emulator's own table of errors."""
+    """The source of an expectation, with the letters of the emulator's table of errors."""
 
     DOCUMENTED = "D"
     OBSERVED = "O"
     CONVENTION = "C"
     UNKNOWN = "?"
     OWN = "E"
-    """The emulator's own interface, of which AWS knows nothing."""
+    """The emulator's control interface, which AWS does not have."""
 
     @property
     def certain(self) -> bool:
-        """Whether the real service is known to do so."""
+        """Whether the real service is known to behave like this."""
         return self in {Basis.DOCUMENTED, Basis.OBSERVED}
 
 
@@ -38,9 +38,9 @@ D, O, C, UNKNOWN, OWN = Basis.DOCUMENTED, Basis.OBSERVED, Basis.CONVENTION, Basi
 
 @dataclass(frozen=True)
 class Expectation:
-    """One thing that a client can observe. ``check`` raises ``AssertionError`` where it is not so.
+    """One behaviour that a client can observe. ``check`` raises ``AssertionError`` if the service differs.
 
-    ``emulator_only`` says why it cannot be asked of AWS; empty where it can.
+    ``emulator_only`` is the reason why it cannot be checked on AWS; empty if it can.
     """
 
     id: str
@@ -69,7 +69,7 @@ def refusal(
 ) -> Expectation:
     """Return the expectation that a request is answered with an error of status 400.
 
-    A message is expected only where it was observed.
+    The message is checked only if it is given, that is, if it was observed.
     """
     expected = f"400 `{code}`" + (f", `{message}`" if message else "")
     check = functools.partial(_refused, operation=operation, given=given, code=code, message=message)

@@ -16,5 +16,5 @@ EXPECTATIONS: tuple[Expectation, ...] = (
 
 
 def named(identity: str) -> Expectation:
-    """Return one of them. Raises ``KeyError``."""
+    """Return the row with this id. Raises ``KeyError``."""
     return {expectation.id: expectation for expectation in EXPECTATIONS}[identity]

@@ -1,4 +1,4 @@
-"""Jobs: their ids, tokens, paging, ends, notifications and the output that they write."""
+"""Jobs: ids, tokens, paging, final states, notifications and output."""
 
 from __future__ import annotations
 
@@ -167,7 +167,7 @@ def _run_once(service: Service) -> None:
 
 
 def _told_once(service: Service) -> None:
-    """A notification that comes after another job's is not missed: that one is waited for."""
+    """Check for a single notification, waiting for that of a later job so that no duplicate is missed."""
     channel, document, token = service.channel(), service.stored(_one_page()), _token()
     given: dict[str, Any] = {"ClientRequestToken": token, "NotificationChannel": channel.member}
     job_id = service.start(document, **given)
@@ -276,7 +276,7 @@ def _resumes(service: Service) -> None:
 
 
 def _fails(service: Service, *, make: Callable[[], bytes]) -> None:
-    """Whether a file that cannot be read is refused at Start or fails as a job is not known."""
+    """Accept a refusal by Start or a failed job for an unreadable file: which of them is right is not known."""
     location = service.stored(make())
     answer = service.send(START, {"DocumentLocation": location})
     if answer.status != 200:
@@ -305,14 +305,14 @@ def _message(service: Service, *, operation: str) -> None:
     began = time.time()
     job_id = service.start(document, operation, NotificationChannel=channel.member, JobTag="card:1.2-3_4")
     message = service.until_told(channel, job_id)[-1]
-    # Get says so already.
+    # Get reports the end already.
     assert service.ask(GET[operation], JobId=job_id)["JobStatus"] == "SUCCEEDED"
     assert set(message) == {"JobId", "Status", "API", "JobTag", "Timestamp", "DocumentLocation"}
     assert (message["Status"], message["API"], message["JobTag"]) == ("SUCCEEDED", operation, "card:1.2-3_4")
     where = document["S3Object"]
     assert message["DocumentLocation"] == {"S3ObjectName": where["Name"], "S3Bucket": where["Bucket"]}
     assert type(message["Timestamp"]) is int
-    # A clock of another machine may be off.
+    # The clock of another machine may differ.
     assert began - 60 < message["Timestamp"] / 1000 < time.time() + 60
 
 

@@ -1,7 +1,7 @@
-"""The real emulator with one promise broken: `python -m tests.conformance.mutations PLANT ...`, the rest as ever.
+"""The real emulator with one mutation: `python -m tests.conformance.mutations MUTATION ...`, then its own options.
 
-Each plant sits between the emulator and its client, or between it and what it calls, and breaks one thing
-there. It stands for a defect that someone could make inside; the named check has to see it.
+Each mutation changes the messages between the emulator and its client, or the calls that the emulator makes, and
+breaks one promise. It simulates a defect inside of the emulator, which the named check must detect.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ class ResponseMutation:
     """Changes calls before the emulator sees them, and answers before the client does."""
 
     def before(self, exchange: Exchange) -> None:
-        """Change ``exchange.given``; an answer that is set here is given without asking the emulator."""
+        """Change ``exchange.given``; if an answer is set here, it is sent without calling the emulator."""
 
     def after(self, exchange: Exchange) -> None:
         """Change ``exchange.status`` and ``exchange.answer``."""
@@ -166,7 +166,7 @@ class _JobsForgottenAfterGet(ResponseMutation):
 
 
 class _NotifiedBeforeGetSaysSo(ResponseMutation):
-    """The first Get of a finished job still says that it runs, whatever was published before."""
+    """The first Get of a finished job reports IN_PROGRESS, even after its notification."""
 
     def __init__(self) -> None:
         self._late: set[str] = set()
@@ -180,7 +180,7 @@ class _NotifiedBeforeGetSaysSo(ResponseMutation):
 
 
 class _OneJobForEachToken(ResponseMutation):
-    """A used token gives its first job, whatever else the call asks for."""
+    """A known token returns its first job, even with another input."""
 
     def __init__(self) -> None:
         self._first: dict[str, Any] = {}
@@ -202,7 +202,7 @@ class _JobIdsAreUuids(ResponseMutation):
 
 
 class _EveryGetWorks(ResponseMutation):
-    """A job of the one operation can be read with the Get of the other."""
+    """A job can be read with the Get of the other operation."""
 
     def __init__(self) -> None:
         self._operations: dict[str, str] = {}
@@ -270,7 +270,7 @@ class _NothingIsKept(ResponseMutation):
 
 
 NOTHING = "nothing"
-"""The plant that breaks nothing: what is red without it is not red by the way that plants work."""
+"""The mutation that changes nothing: a control for the mechanism of mutations itself."""
 
 PLANTS: dict[str, tuple[type[ResponseMutation], str]] = {
     "token ignored": (_without("ClientRequestToken"), "job.token.StartDocumentTextDetection"),
@@ -306,11 +306,11 @@ PLANTS: dict[str, tuple[type[ResponseMutation], str]] = {
     "charged twice": (_BilledTwice, "counter.synchronous"),
     "prefix made tidy": (_TidyPrefix, "job.output.slash.StartDocumentTextDetection"),
 }
-"""Each plant by the promise that it breaks, with the check that turns red."""
+"""Each mutation by the promise that it breaks, with the check that must fail."""
 
 
 def planted(app: App, plant: ResponseMutation) -> App:
-    """Return the emulator with a plant around its JSON calls."""
+    """Return the emulator's app with a mutation around its JSON calls."""
 
     async def around(scope: Message, receive: Receive, send: Send) -> None:
         headers = {name.lower(): value for name, value in scope.get("headers", ())}
@@ -346,7 +346,7 @@ async def _asked(app: App, scope: Message, gone: Receive, exchange: Exchange) ->
     answered: list[Message] = []
 
     async def receive() -> Message:
-        # Behind the body comes nothing until the caller hangs up, which ends what it asked for.
+        # After the body there is no message until the client disconnects, which cancels the call.
         return next(sent, None) or await gone()
 
     async def send(message: Message) -> None:
@@ -366,7 +366,7 @@ async def _whole(receive: Receive) -> bytes:
 
 
 def main() -> int:
-    """Run the emulator's own program with the plant that the first argument names."""
+    """Run the emulator's own program with the mutation that the first argument names."""
     import uvicorn
 
     from photo_worker.devkit.textract.__main__ import main as emulator

@@ -1,4 +1,4 @@
-"""Documents: what is read, from where, how it lies, and what is refused. Blocks of text: their laws."""
+"""Documents: formats, sources, rotation and refusals. Text blocks: their invariants."""
 
 from __future__ import annotations
 
@@ -84,7 +84,7 @@ def _refused(
     assert code in codes
     if message:
         assert said == message
-    # And the next call is answered.
+    # The next call still works.
     assert _lines(service, {"Bytes": documents.png("NEXT 4321")}) == ["NEXT 4321"]
 
 
@@ -132,7 +132,7 @@ def _no_page_member(service: Service) -> None:
 def _confidence_of_100(service: Service) -> None:
     words = [block for block in _page(service)["Blocks"] if block["BlockType"] in {"LINE", "WORD"}]
     assert len(words) == 6
-    # A word in clear print is read with near certainty, which on a scale of one would be at most 1.
+    # Clear print is read with nearly 100 percent confidence; on a scale from 0 to 1 it would be at most 1.
     assert all(50 < word["Confidence"] <= 100 for word in words)
 
 

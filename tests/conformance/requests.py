@@ -1,4 +1,4 @@
-"""What a request may not be: the constraints of the service's model, and the rules beside it."""
+"""Invalid requests: the constraints of the service's model, and the rules beyond it."""
 
 from __future__ import annotations
 
@@ -33,8 +33,8 @@ def _queries(*texts: str, **more: Any) -> dict[str, Any]:
     return {"Queries": [{"Text": text, **more} for text in texts]}
 
 
-# Each must be refused for itself alone: everything else in the request is sound. The constraint is documented;
-# that a broken one has this message is observed for some of them and taken for the rest.
+# Each violates exactly one constraint: everything else in the request is valid. The constraints are documented;
+# the message was observed for some of them and is assumed for the rest.
 _DOCUMENTS: Mapping[str, Any] = {
     "neither": {},
     "no-bucket": {"S3Object": {"Name": "a.png"}},

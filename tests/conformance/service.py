@@ -1,7 +1,7 @@
-"""The Textract that a conformance run speaks to: an emulator of its own, or the real one.
+"""The Textract service of a conformance run: a separate emulator, or the real one.
 
-Requests are written by hand and signed by botocore's signer, since its client refuses to send much of what
-is to be refused here, and hides what it does not know of an answer. Every answer's shape is judged.
+Requests are built here and signed by botocore's signer, since its client refuses to send many of the invalid
+requests, and hides unknown members of answers. The shape of each answer is checked.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ START, ANALYSE = tuple(GET)
 TERMINAL = {"SUCCEEDED", "FAILED", "PARTIAL_SUCCESS"}
 # A page of a thousand words takes seconds, and a test machine may be busy.
 JOB_SECONDS = 120.0
-# A throttled call is no answer to what was asked. The emulator is never asked again.
+# Throttled calls are retried on the real service, never on the emulator.
 _THROTTLES = {"ProvisionedThroughputExceededException", "ThrottlingException", "LimitExceededException"}
 _THROTTLED_SECONDS = 60.0
 _SEVEN_DAYS = 7 * 24 * 3600
@@ -70,7 +70,7 @@ class Channel:
 
 @dataclass
 class Control:
-    """The emulator's own interface, and its process."""
+    """The emulator's control interface, and its process."""
 
     running: Running
     start_again: Callable[[], Running]
@@ -88,7 +88,7 @@ class Control:
         return self.request("GET", "counters").json
 
     def billed(self, content: bytes) -> int:
-        """Return how often a document was charged for."""
+        """Return how often a document was billed."""
         from hashlib import sha256
 
         tally = self.counters()["documents"].get(sha256(content).hexdigest(), {})
@@ -99,12 +99,12 @@ class Control:
         assert answer.status == 200, answer.body
 
     def expire(self, job_id: str) -> None:
-        """Let the seven days of a job pass."""
+        """Age a job until it expires after seven days."""
         self.age(job_id, _SEVEN_DAYS + 60)
 
     @contextmanager
     def faults(self, *rules: Mapping[str, Any]) -> Iterator[None]:
-        """Follow these rules while the block runs."""
+        """Inject faults by these rules for the duration of the block."""
         answer = self.request("PUT", "faults", {"seed": 1, "rules": list(rules)})
         assert answer.status == 200, answer.body
         try:
@@ -115,7 +115,7 @@ class Control:
 
 @dataclass
 class Service:
-    """The service under test and what surrounds it."""
+    """The service under test, and its S3, SNS and SQS."""
 
     url: str
     session: boto3.Session
@@ -126,21 +126,21 @@ class Service:
     sqs: SQSClient
     control: Control | None = None
     given_channel: Channel | None = None
-    """A topic and queue that exist already; without, each channel is made anew."""
+    """An existing topic and queue; if None, each channel is created."""
     prefix: str = field(default_factory=lambda: f"conformance/{secrets.token_hex(6)}")
 
     @property
     def emulator(self) -> Control:
-        """The emulator's controls, for expectations that are of it alone."""
+        """The emulator's controls, for expectations that only apply to it."""
         assert self.control is not None, "only the emulator has controls"
         return self.control
 
     def send(self, operation: str, given: Any, headers: Mapping[str, str | None] | None = None) -> Answer:
-        """Send a request, its bytes in base64 already or not, and judge the answer's shape."""
+        """Send a request, encoding bytes in base64, and check the answer's shape."""
         return self.post(f"Textract.{operation}", json.dumps(_encodable(given)).encode(), headers)
 
     def post(self, target: str, body: bytes, headers: Mapping[str, str | None] | None = None) -> Answer:
-        """Send a body as it is. ``headers`` replace the signed request's own; None takes one out."""
+        """Send a body unchanged. ``headers`` replace those of the signed request; None removes one."""
         deadline = time.monotonic() + _THROTTLED_SECONDS
         while True:
             answer = self._post(target, body, headers)
@@ -171,13 +171,13 @@ class Service:
         return dict(request.headers.items())
 
     def ask(self, operation: str, **given: Any) -> Any:
-        """Return an operation's answer; an error is a failure of the test."""
+        """Return an operation's answer; an error fails the test."""
         answer = self.send(operation, given)
         assert answer.status == 200, f"{operation} answered {answer.status} {answer.body[:500]!r}"
         return answer.json
 
     def refused(self, operation: str, **given: Any) -> tuple[str, str]:
-        """Return the code and message of the error that an operation answers with."""
+        """Return the code and message of an operation's error."""
         answer = self.send(operation, given)
         assert answer.status >= 400, f"{operation} answered {answer.body[:500]!r}"
         return answer.json["__type"], answer.json["Message"]
@@ -197,7 +197,7 @@ class Service:
         return job_id
 
     def finished(self, job_id: str, operation: str = START, **given: Any) -> Any:
-        """Wait for a job's end and return Get's answer."""
+        """Wait until a job has ended, and return Get's answer."""
 
         def probe() -> Any:
             answer = self.ask(GET[operation], JobId=job_id, **given)
@@ -206,13 +206,13 @@ class Service:
         return self.until(probe, seconds=JOB_SECONDS)
 
     def succeeded(self, job_id: str, operation: str = START, **given: Any) -> Any:
-        """As ``finished``, of a job that must have succeeded."""
+        """Like ``finished``, but fail the test unless the job has succeeded."""
         answer = self.finished(job_id, operation, **given)
         assert answer["JobStatus"] == "SUCCEEDED", {name: answer[name] for name in answer if name != "Blocks"}
         return answer
 
     def pages_of(self, job_id: str, operation: str = START, **given: Any) -> list[Any]:
-        """Return all answers that a finished job's paging gives."""
+        """Return all pages of Get's answers for a finished job."""
         answers = [self.succeeded(job_id, operation, **given)]
         while "NextToken" in answers[-1]:
             assert len(answers) < 2000, "paging does not end"
@@ -221,14 +221,14 @@ class Service:
         return answers
 
     def blocks_of(self, job_id: str, operation: str = START, **given: Any) -> list[Any]:
-        """Return all blocks of a finished job, their shape judged as a whole."""
+        """Return all blocks of a finished job, after a check of their shape as a whole."""
         blocks = [block for answer in self.pages_of(job_id, operation, **given) for block in answer["Blocks"]]
         found = list(response_schema.block_faults(blocks, asynchronous=True))
         assert found == []
         return blocks
 
     def channel(self) -> Channel:
-        """Return a topic with a queue that gets its messages."""
+        """Return a topic with a queue that receives its messages."""
         if self.given_channel is not None:
             return self.given_channel
         name = f"conformance-{secrets.token_hex(6)}"

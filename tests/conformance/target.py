@@ -1,4 +1,4 @@
-"""What a run is pointed at: variables for the real service, and an emulator's process otherwise."""
+"""The target of a run: the real service, configured by variables, or an emulator process."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _MODULE = "photo_worker.devkit.textract"
 
 
 def is_aws(variables: Mapping[str, str] = os.environ) -> bool:
-    """Say whether the run is pointed at the real service. Raises ``ValueError`` for a target that is none."""
+    """Return whether the target is the real service. Raises ``ValueError`` for an unknown target."""
     given = variables.get(TARGET, "emulator")
     if given not in {"emulator", "aws"}:
         raise ValueError(f"{TARGET} is {given!r}; it may be emulator or aws")
@@ -33,15 +33,15 @@ def is_aws(variables: Mapping[str, str] = os.environ) -> bool:
 
 
 def aws(session: boto3.Session, variables: Mapping[str, str]) -> Service:
-    """Return the real service in the session's region. Raises ``ValueError`` where a variable is missing."""
+    """Return the real service in the session's region. Raises ``ValueError`` if a variable is missing."""
     missing = [name for name in (BUCKET, TOPIC, ROLE, QUEUE) if not variables.get(name)]
     if missing or not session.region_name:
         raise ValueError(f"a run against AWS needs {', '.join(missing or ['AWS_DEFAULT_REGION'])}")
-    # Now, while the caller's own variables are there: a test sees none of them.
+    # Loaded now, while the user's own variables are set: tests run without them.
     session.get_credentials()
     region = session.region_name
     return Service(
-        # Of the region, or what AWS_ENDPOINT_URL_TEXTRACT names: whatever else claims to be Textract.
+        # The endpoint of the region, or AWS_ENDPOINT_URL_TEXTRACT for another implementation.
         url=session.client("textract").meta.endpoint_url.rstrip("/"),
         session=session,
         region=region,
@@ -57,9 +57,9 @@ def aws(session: boto3.Session, variables: Mapping[str, str]) -> Service:
 def emulated(
     stack_env: Mapping[str, str], folder: Path, *program: str, variables: Mapping[str, str] | None = None
 ) -> Iterator[Service]:
-    """Start an emulator with data of its own on a stack's S3, SNS and SQS, and end it with the block.
+    """Start an emulator with a separate data directory on a stack's S3, SNS and SQS; end it with the block.
 
-    ``program`` are Python's arguments before the emulator's own: another way to start it.
+    ``program`` are Python's arguments before the emulator's own, to start it in another way.
     """
     session = session_of(dict(stack_env))
     config = Config(max_pool_connections=20)
@@ -94,7 +94,7 @@ def emulated(
 
 
 class _Processes:
-    """One emulator process after the other, on one port and with one data folder."""
+    """Emulator processes, one at a time, with the same port and data directory."""
 
     def __init__(
         self, stack_env: Mapping[str, str], folder: Path, program: tuple[str, ...], variables: Mapping[str, str]
@@ -107,7 +107,7 @@ class _Processes:
         self._running = ExitStack()
 
     def start(self) -> Running:
-        """Kill the process, where there is one, and start another."""
+        """Kill the process, if there is one, and start another."""
         self._running.close()
         return self._running.enter_context(running(self._folder, self._variables, *self._arguments))
 

@@ -1,4 +1,4 @@
-"""Every row of the conformance suite, asked of the emulator or of the real service."""
+"""Checks each row of the conformance suite on the emulator or the real service."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""For each promise, an emulator that breaks it: the named check of the suite turns red, and is green without."""
+"""For each mutation of the emulator, the named check of the suite fails; without a mutation it passes."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def test_a_broken_promise_turns_its_check_red(stack_env: dict[str, str], tmp_pat
 
 @pytest.fixture(scope="module")
 def unbroken(stack_env: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
-    """The emulator with a plant that breaks nothing."""
+    """The emulator with the mutation that changes nothing."""
     folder = tmp_path_factory.mktemp("unbroken")
     with target.emulated(stack_env, folder, "-m", "tests.conformance.mutations", NOTHING) as made:
         yield made

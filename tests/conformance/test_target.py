@@ -1,4 +1,4 @@
-"""A run that is pointed elsewhere: what it needs, what it asserts, what it reports and what it leaves out."""
+"""A run against AWS: the variables it needs, and which rows it asserts, reports or skips."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ ROOT = Path(__file__).resolve().parents[2]
 
 
 def run_as_aws(variables: dict[str, str], *rows: str) -> subprocess.CompletedProcess[str]:
-    """Run some rows as against the real service."""
+    """Run some rows with AWS as the target."""
     names = [f"tests/conformance/test_conformance.py::test_expectation[{row}]" for row in rows]
     return subprocess.run(
         [sys.executable, "-m", "pytest", "-q", "-p", "no:randomly", *names],
@@ -54,7 +54,7 @@ def test_a_run_by_the_standard_variables_asserts_what_is_known_and_reports_the_r
     done = run_as_aws(variables, "wire.headers", "job.told-once", "wire.no-authorization", "control.health")
     assert "3 passed, 1 skipped" in done.stdout, done.stdout[-3000:]
 
-    # An emulator that throttles nothing but errs everywhere: of what is known it fails, of the rest it is reported.
+    # An emulator whose calls all fail without being throttled: certain rows fail, the others are reported.
     with service.emulator.faults({"kind": "internal-error", "operations": ["DetectDocumentText"]}):
         done = run_as_aws(variables, "wire.headers", "wire.no-body", "control.health")
     assert "1 failed, 1 skipped, 1 xfailed" in done.stdout, done.stdout[-3000:]

@@ -1,4 +1,4 @@
-"""What goes over the wire: headers, the form of errors, signatures, targets, both protocols."""
+"""The wire protocol: headers, the format of errors, signatures, targets, JSON and CBOR."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`python -m photo_worker.devkit.textract`: what the command `photo-worker textract-emulator` does, without click."""
+"""`python -m photo_worker.devkit.textract`: the command `photo-worker textract-emulator` without click."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from photo_worker.devkit.textract.spawning import spawn_early
 
 
 def main() -> int:
-    """Serve until a signal ends it. Returns 1 where it cannot start."""
+    """Serve until a signal ends the process. Returns 1 if it cannot start, 2 for wrong usage."""
     parser = argparse.ArgumentParser(prog="python -m photo_worker.devkit.textract")
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on (default: %(default)s)")
     parser.add_argument("--port", type=_port, default=8765, help="0 takes a free one (default: %(default)s)")
@@ -30,7 +30,7 @@ def main() -> int:
     )
     given = parser.parse_args()
     first = spawn_early()
-    # What this imports is imported while the process loads its engine.
+    # The modules below are imported while the reading process loads its engine.
     from photo_worker.devkit.textract.command import EmulatorOptions, configure_logging, run
     from photo_worker.errors import PhotoWorkerError
 

@@ -1,4 +1,4 @@
-"""botocore's connections, each known to the ``ServiceCall`` that uses it from its first byte on."""
+"""botocore's connections, registered with the ``ServiceCall`` that uses them from the first byte on."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ class _Connection(AWSHTTPConnection):
 
     def request(self, *given: Any, **named: Any) -> Any:
         if self.sock is not None:
-            # It was kept from an earlier call.
+            # The connection was kept from an earlier call.
             watch(self.sock)
         return super().request(*given, **named)
 
 
 class _SecureConnection(AWSHTTPSConnection):
     def _new_conn(self) -> socket.socket:
-        # Before TLS, whose greetings may come a byte at a time as well.
+        # Before TLS: its handshake may arrive a byte at a time as well.
         return _watched(super()._new_conn())
 
     def request(self, *given: Any, **named: Any) -> Any:
@@ -54,6 +54,6 @@ def _watched(connection: socket.socket) -> socket.socket:
 
 
 def breakable(client: Any) -> None:
-    """Have the connections of a boto3 client end with the ``ServiceCall`` that uses them."""
-    # Shared by the managers of direct connections and of those through a proxy, before any is opened.
+    """Make a ``ServiceCall`` that is broken off close the connection of this boto3 client that it uses."""
+    # The managers of direct and of proxy connections share this dict; no connection is open yet.
     client._endpoint.http_session._pool_classes_by_scheme.update(_POOLS)

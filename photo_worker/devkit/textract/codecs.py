@@ -1,9 +1,9 @@
 """The two encodings of requests and answers: AWS JSON 1.1 and Smithy RPC v2 CBOR.
 
-Both carry the same values, so that everything behind them is one. They differ in binary data, which is
-base64 in JSON and bytes in CBOR, and in timestamps, which CBOR tags. Whoever sends a body is not trusted:
-how deep it is nested and of how many values it consists is limited before it is turned into objects,
-since a few million empty lists fit into the largest body and take a hundred times its size.
+Both carry the same values, so that the rest of the server handles them alike. They differ in binary data, which
+is base64 in JSON and bytes in CBOR, and in timestamps, which CBOR tags. Clients are not trusted: nesting and the
+number of values are limited before a body is turned into objects, since a few million empty lists fit into the
+largest body and take a hundred times its size.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ MOST_VALUES = 20_000
 MOST_LEVELS = 32
 
 _SHAPES = "com.amazonaws.textract#"
-# Errors of the front that AWS services share, before a service's own model is asked [C].
+# Errors of the front end that AWS services share, before a service's own model applies [C].
 _FRONT_SHAPES = "com.amazon.coral.service#"
 
 _BYTES, _TEXT, _LIST, _MAP, _TAG = 2, 3, 4, 5, 6
@@ -31,25 +31,25 @@ _BREAK = 0xFF
 _FOLLOWING_BYTES = {24: 1, 25: 2, 26: 4, 27: 8}
 _INDEFINITE = 31
 _ENDLESS = float("inf")
-# How many values stand in one for each of its length.
+# How many values an item of each kind holds per unit of its length.
 _WITHIN = {_BYTES: 1, _TEXT: 1, _LIST: 1, _MAP: 2}
 
 
 @dataclass(frozen=True)
 class Codec:
-    """One encoding. ``binary`` says that bytes come as they are, and timestamps as ``Timestamp``."""
+    """One encoding. ``binary`` is True if it has bytes and timestamps (``Timestamp``) of its own."""
 
     name: str
     content_type: str
     binary: bool
     parse: Callable[[bytes], object]
-    """Return a body's values; no body at all stands for no members. Raises SerializationException."""
+    """Return a body's values; an empty body is an object without members. Raises SerializationException."""
     dump: Callable[[Mapping[str, Any]], bytes]
-    """Return an answer's bytes. Raises ``ValueError`` for what no client could read."""
+    """Return an answer's bytes. Raises ``ValueError`` for values that clients cannot read."""
     dump_error: Callable[[ErrorResponse, str], bytes]
     """Return the body of an error with its message."""
     headers: Mapping[str, str] = field(default_factory=dict)
-    """What an answer carries besides the content type."""
+    """The headers of an answer besides the content type."""
 
 
 @dataclass(frozen=True)
@@ -62,7 +62,7 @@ class Timestamp:
 def _parse_json(body: bytes) -> object:
     if not body:
         return {}
-    # Each value but the first follows one of these. Base64, the only thing of size, has none of them.
+    # Each value but the first follows one of these. Base64, the only large content, contains none of them.
     if sum(map(body.count, (b",", b"[", b"{"))) > MOST_VALUES:
         raise ServiceError(MALFORMED, problem="The body has too many values")
     try:
@@ -80,7 +80,7 @@ def _dump_json(answer: Mapping[str, Any]) -> bytes:
 
 
 def _dump_json_error(failure: ErrorResponse, message: str) -> bytes:
-    """Return an error in the form that was seen of the real service: a bare type and a capital M [O]."""
+    """Return an error in the form that the real service uses: a bare type and a capital M [O]."""
     return json.dumps({"__type": failure.code, "Message": message}).encode()
 
 
@@ -111,13 +111,13 @@ def _timestamp(seconds: object, _immutable: bool) -> Timestamp:
 
 
 def _survey(body: bytes) -> None:
-    """Raise where a body is more or other than one value within the limits; it makes no values itself.
+    """Raise unless a body is exactly one value within the limits, without creating any objects.
 
-    Tags but that of timestamps are refused: big numbers, fractions, regular expressions and references
-    to other values have no place in the service's model, and some of them cost more than their bytes.
+    All tags except that of timestamps are refused: big numbers, fractions, regular expressions and references
+    to other values do not occur in the service's model, and some of them cost more than their bytes.
     """
     position = values = 0
-    # How many values each open list or map still waits for; infinitely many where a break ends it.
+    # How many values each open list or map still needs; infinitely many if a break ends it.
     waiting: list[float] = [1]
     while waiting:
         if waiting[-1] == 0:
@@ -139,7 +139,7 @@ def _survey(body: bytes) -> None:
         if kind in {_BYTES, _TEXT} and length != _ENDLESS:
             position += int(length)
         elif kind in _WITHIN:
-            # Of a string without a length, the pieces, whose kind cbor2 looks at.
+            # An indefinite string: its pieces follow. cbor2 checks their kind.
             waiting.append(length * _WITHIN[kind])
         elif kind == _TAG:
             if length != _TIMESTAMP:
@@ -150,7 +150,7 @@ def _survey(body: bytes) -> None:
 
 
 def _head(body: bytes, position: int) -> tuple[int, float, int]:
-    """Return a value's kind, its number or length, infinite where it is not given, and where its content begins."""
+    """Return a value's kind, its number or length (infinite if indefinite), and the position of its content."""
     kind, detail = body[position] >> 5, body[position] & 0x1F
     position += 1
     if detail == _INDEFINITE and kind in _WITHIN:
@@ -174,9 +174,9 @@ def _dump_cbor(answer: Mapping[str, Any]) -> bytes:
 
 
 def _dump_cbor_error(failure: ErrorResponse, message: str) -> bytes:
-    """Return an error by the protocol's specification, its type the shape's absolute name.
+    """Return an error as the protocol specifies: its type is the shape's absolute name.
 
-    The message's name is that of the service's Smithy model, the same as in JSON.
+    The message member has the name of the service's Smithy model, the same as in JSON.
     """
     space = _FRONT_SHAPES if failure.code_basis is Basis.CONVENTION else _SHAPES
     return cbor2.dumps({"__type": space + failure.code, "Message": message})

@@ -1,4 +1,4 @@
-"""The emulator as a process: its options, what it says when it starts, and how it ends.
+"""The emulator as a process: its options, its start message and its shutdown.
 
 S3 and SNS are those that AWS_ENDPOINT_URL_S3, AWS_ENDPOINT_URL_SNS and the other standard variables name.
 """
@@ -38,13 +38,13 @@ logger = logging.getLogger(__name__)
 
 DEFAULT_PORT = 8765
 
-# A process that reads holds some 300 MB; more of them are no laptop's emulator.
+# A reading process holds some 300 MB; a laptop has no memory for more of them.
 MOST_PROCESSES = 8
 
 _HOME_VARIABLE = "PHOTO_WORKER_HOME"
 _STATE_VARIABLE = "XDG_STATE_HOME"
 
-# A client reuses connections; one that the server closes at that moment looks like a broken network.
+# Clients reuse connections: if the server closes one at that moment, it looks like a network failure.
 _KEEP_ALIVE_SECONDS = 300
 # Together less than the two seconds within which a signal ends the process.
 _SHUTDOWN_SECONDS = 1
@@ -53,11 +53,11 @@ _CLOSE_SECONDS = 0.7
 
 @dataclass(frozen=True)
 class EmulatorOptions:
-    """How to run. Port 0 takes a free one; without ``data`` the folder follows from the port.
+    """The options of the emulator. Port 0 takes a free one; without ``data`` the port determines the directory.
 
-    ``reader`` names the function, as ``module:name``, that makes what reads pages, and ``bounds`` says what
-    that may cost. More jobs in progress than ``most_open_jobs`` are refused. ``hosts`` are names beside those of
-    loopback and ``host`` that clients may call the emulator by.
+    ``reader`` is the factory of the page reader, as ``module:name``, and ``bounds`` limits its cost. More jobs in
+    progress than ``most_open_jobs`` are refused. ``hosts`` are the names, besides loopback's and ``host``, under
+    which clients may call the emulator.
     """
 
     host: str = "127.0.0.1"
@@ -71,7 +71,7 @@ class EmulatorOptions:
 
     @property
     def most_processes(self) -> int:
-        """How many pages are read at once: as many as told, or as this process may use cores."""
+        """How many pages are read at once: ``processes``, or one for each core that this process may use."""
         return self.processes or default_processes()
 
 
@@ -102,16 +102,16 @@ def run(options: EmulatorOptions, first: subprocess.Popen[bytes] | None = None) 
         try:
             loop.run_until_complete(_serve(recogniser, data, options, bound, ending))
         except PhotoWorkerError:
-            # What Python says of a loop that is left open is no message for whoever cannot start it.
+            # Otherwise Python prints a warning about the open loop beside the error message.
             loop.close()
             raise
     logging.shutdown()
-    # Python would wait for threads in the middle of a call, and nothing in them needs to be saved.
+    # Python would wait for threads that are in a call; nothing in them needs to be saved.
     os._exit(0)
 
 
 def greeting(bound: socket.socket) -> str:
-    """Return the first line: where the emulator is, and how an SDK finds it."""
+    """Return the first line of the log: the address, and the variable that an SDK needs."""
     host, port = bound.getsockname()[:2]
     reached = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104
     url = f"http://[{reached}]:{port}" if ":" in reached else f"http://{reached}:{port}"
@@ -119,16 +119,16 @@ def greeting(bound: socket.socket) -> str:
 
 
 def default_processes() -> int:
-    """Return one process a core that this one may use."""
+    """Return the number of cores that this process may use, at most ``MOST_PROCESSES``."""
     usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return max(1, min(usable, MOST_PROCESSES))
 
 
 def default_data(port: int) -> Path:
-    """Return the folder for an emulator of this port, below PHOTO_WORKER_HOME or the user's folder for state."""
+    """Return the data directory for this port, below PHOTO_WORKER_HOME or the user's state directory."""
     home = os.environ.get(_HOME_VARIABLE, "")
     if home:
-        # No name that a stack can have.
+        # A stack cannot have this name.
         return Path(home).expanduser().absolute() / f"Textract-{port}"
     state = os.environ.get(_STATE_VARIABLE, "")
     return (Path(state) if state else Path.home() / ".local" / "state") / "photo-worker" / f"textract-{port}"
@@ -138,13 +138,13 @@ def listen(host: str, port: int) -> socket.socket:
     """Return a socket that listens on a port, or on a free one for 0. Raises ``AddressUnusable``."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:
-        # With the protocol named, asyncio has answers leave at once. Without, their second half waits 40 ms
+        # With an explicit protocol, asyncio sets TCP_NODELAY. Otherwise the second half of a response waits 40 ms
         # for the client to acknowledge the first.
         bound = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
         try:
             bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             bound.bind((host, port))
-            # From here on callers wait instead of being refused, while the server is still being made.
+            # From here on clients wait instead of being refused, while the server is still starting.
             bound.listen()
         except BaseException:
             bound.close()
@@ -152,14 +152,14 @@ def listen(host: str, port: int) -> socket.socket:
     except (OSError, OverflowError, UnicodeError) as error:
         reason = getattr(error, "strerror", None) or str(error)
         unusable = AddressUnusable(host=host, port=port, reason=reason)
-        # Of a name that nothing knows, or that is none, --host is to blame.
+        # If the host name is unknown or invalid, the error is attributed to --host.
         raise (unusable.from_option() if isinstance(error, socket.gaierror | UnicodeError) else unusable) from error
     return bound
 
 
 @contextlib.contextmanager
 def _data_folder(options: EmulatorOptions, bound: socket.socket) -> Iterator[Path]:
-    """Give the folder to keep jobs in: one that goes in the end where the port was left to chance."""
+    """Give the data directory: a temporary one if the port is 0 and none was given."""
     if options.data is None and options.port == 0:
         with tempfile.TemporaryDirectory(prefix="photo-worker-textract-", ignore_cleanup_errors=True) as passing:
             yield Path(passing)
@@ -172,7 +172,7 @@ async def _serve(
 ) -> None:
     emulator: Emulator | None = None
     try:
-        # The first reading process loads meanwhile.
+        # The first reading process loads its engine meanwhile.
         server, made = _made(recogniser, data, options)
         await made.open()
         emulator = made
@@ -211,9 +211,9 @@ def _made(recogniser: PageRecogniser, data: Path, options: EmulatorOptions) -> t
 
 
 def own_names(host: str) -> tuple[str, ...]:
-    """Return the name that the address to listen on gives: itself, and none where it stands for all addresses.
+    """Return the host name under which clients may call: the listening address, unless it means all addresses.
 
-    Browsers connect to 0.0.0.0 as to loopback, so that it is a name for any page's requests.
+    Browsers connect to 0.0.0.0 as to loopback, so any web page could send requests with that name.
     """
     with contextlib.suppress(ValueError):
         if ip_address(host).is_unspecified:
@@ -222,7 +222,7 @@ def own_names(host: str) -> tuple[str, ...]:
 
 
 class _Ending:
-    """The answer to signals: at once before the server serves, then uvicorn's own, which raises them again after."""
+    """Signal handler: exits at once before uvicorn serves; later uvicorn's handlers act, and re-raise the signal."""
 
     def __init__(self) -> None:
         self.is_left_to_others = False

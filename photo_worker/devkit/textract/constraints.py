@@ -1,7 +1,7 @@
-"""What operations ask of their input beyond the service's model.
+"""Rules for the input of operations beyond the service's model.
 
-Each rule has the basis of its being a rule; that it is answered with InvalidParameterException was seen
-of the real service where nothing else is said.
+Each rule is marked with the basis (D, O) of the rule itself. That a violation is answered with
+InvalidParameterException was observed on the real service, unless a comment says otherwise.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ _ANALYSES = {"AnalyzeDocument": MOST_QUERIES, "StartDocumentAnalysis": MOST_QUER
 
 
 def check_input(operation: str, given: Mapping[str, Any]) -> None:
-    """Raise ``Refusal`` where an input that fits the model is none that the operation takes."""
+    """Raise ``ServiceError`` if an input that fits the model is not accepted by the operation."""
     if operation in _ANALYSES:
         _check_analysis(given, _ANALYSES[operation])
     if operation in _DOCUMENTS:
@@ -37,7 +37,7 @@ def _check_analysis(given: Mapping[str, Any], most_queries: int) -> None:
         raise ServiceError(INVALID_PARAMETER, "FeatureTypes has QUERIES, and there is no QueriesConfig")  # O
     if config is not None:
         if QUERIES not in features:
-            # Not known; what is refused here is no surprise there.
+            # Not known; a request that is refused here cannot fail only on the real service.
             raise ServiceError(INVALID_PARAMETER, "there is a QueriesConfig, and FeatureTypes has no QUERIES")
         if len(config["Queries"]) > most_queries:
             raise ServiceError(INVALID_PARAMETER, f"QueriesConfig has over {most_queries} queries")  # D
@@ -47,7 +47,7 @@ def _check_analysis(given: Mapping[str, Any], most_queries: int) -> None:
 
 
 def _bytes_or_object(document: Mapping[str, Any], path: str) -> None:
-    """O: neither of them is refused. That both are is not known."""
+    """O: a document with neither member is refused. Whether one with both is refused is not known."""
     if "Bytes" in document and "S3Object" in document:
         raise ServiceError(INVALID_PARAMETER, f"{path} has both Bytes and S3Object")
     if "Bytes" not in document:
@@ -55,7 +55,7 @@ def _bytes_or_object(document: Mapping[str, Any], path: str) -> None:
 
 
 def _named_object(location: Mapping[str, Any], path: str) -> None:
-    """The model requires nothing here, the API reference both names (D)."""
+    """The model requires no member here; the API reference requires Bucket and Name (D)."""
     if "S3Object" not in location:
         raise ServiceError(INVALID_PARAMETER, f"{path} has no S3Object")
     missing = [name for name in ("Bucket", "Name") if name not in location["S3Object"]]

@@ -1,7 +1,7 @@
-"""The emulator's own interface under ``/_emulator/``, for tests and people; no part of AWS's API.
+"""The emulator's control interface under ``/_emulator/``, for tests and users; not part of AWS's API.
 
-It does what it is told without credentials, so nothing but programs may reach it: the server turns web pages away,
-here as everywhere (see ``photo_worker.devkit.guard.rules``).
+It needs no credentials, so web pages must not reach it: the server refuses their requests, on these paths as on all
+others (see ``photo_worker.devkit.guard.rules``).
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _Handler = Callable[[Request], Awaitable[Response]]
 
 
 class ControlProblem(Exception):
-    """A control request that is not followed; ``status`` is of 4xx."""
+    """A control request is refused; ``status`` is a 4xx code."""
 
     def __init__(self, message: str, status: int = HTTPStatus.BAD_REQUEST) -> None:
         super().__init__(message)
@@ -33,35 +33,35 @@ class ControlProblem(Exception):
 
 
 class Controlled(Protocol):
-    """What the control interface drives."""
+    """The server, as the control interface uses it."""
 
     @property
     def operations(self) -> tuple[str, ...]:
         """The names of all operations of the service."""
 
     def health(self) -> tuple[Mapping[str, Any], bool]:
-        """Return the state of the server as JSON data, and whether it is in order."""
+        """Return the state of the server as JSON data, and whether it is healthy."""
 
     def counted(self) -> Mapping[str, Any]:
         """Return the counters as JSON data."""
 
     def faults_shown(self) -> Mapping[str, Any]:
-        """Return the fault script and how far it is."""
+        """Return the fault script and the counts of its rules."""
 
     def replace_faults(self, script: Any) -> None:
-        """Follow another fault script."""
+        """Replace the fault script."""
 
     def extend_faults(self, script: Any, *, seed: int | None) -> None:
-        """Follow a script's rules after those there are; raises ``WrongScript`` where they are too many together."""
+        """Append a script's rules to the current ones. Raises ``WrongScript`` if there are too many in all."""
 
     async def jobs_shown(self) -> Sequence[Mapping[str, Any]]:
-        """Return what there is to know of each job, without results."""
+        """Return the state of each job, without results."""
 
     async def age(self, job_id: str | None, seconds: float) -> int:
-        """Make one job, or all, older; return how many there were."""
+        """Make one job, or all, older; return the number of jobs changed."""
 
     async def reset(self) -> None:
-        """Begin as if started anew with an empty data folder."""
+        """Return to the state after a start with an empty data directory."""
 
 
 def routes(controlled: Controlled) -> list[Route]:
@@ -125,7 +125,7 @@ class _Control:
 
 
 def refused(reason: str) -> Response:
-    """Return the answer to a request that is not taken from whoever sent it."""
+    """Return the 403 response to a request from a web page."""
     return JSONResponse({"message": reason}, status_code=HTTPStatus.FORBIDDEN)
 
 

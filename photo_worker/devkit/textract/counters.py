@@ -1,4 +1,4 @@
-"""What was asked and answered since the start or the last reset, for tests to assert on."""
+"""Counts of requests and responses since the start or the last reset, for assertions in tests."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class _DocumentTally:
 
 
 class Counters:
-    """Counts by operation and by document. To be used from one thread."""
+    """Counts by operation and by document. Not thread-safe."""
 
     def __init__(self) -> None:
         self._operations: dict[str, _Tally] = {}
@@ -45,12 +45,12 @@ class Counters:
         self._operations.setdefault(operation, _Tally()).answered += 1
 
     def failed(self, operation: str | None, code: str) -> None:
-        """Count a request that ended in an error; without an operation it never got to one."""
+        """Count a request that ended in an error; ``operation`` is None if it failed before one was known."""
         errors = self._refused if operation is None else self._operations.setdefault(operation, _Tally()).errors
         errors[code] += 1
 
     def requested(self, sha256: str) -> None:
-        """Count a request for a document, whatever comes of it."""
+        """Count a request for a document, whatever its outcome."""
         self._document(sha256).requests += 1
 
     def recognised(self, sha256: str) -> None:
@@ -58,7 +58,7 @@ class Counters:
         self._document(sha256).recognised += 1
 
     def billed(self, sha256: str) -> None:
-        """Count an answer that the real service would charge for: every one with blocks, cached or not."""
+        """Count an answer that the real service would bill: each one with blocks, cached or not."""
         self._document(sha256).billed += 1
 
     def shown(self) -> dict[str, Any]:

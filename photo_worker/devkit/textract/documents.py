@@ -41,7 +41,7 @@ INLINE_NAME = "Document.Bytes"
 _CONNECT_SECONDS = 2
 _READ_SECONDS = 20
 _DOWNLOADS = 8
-# Until an answer begins, repetitions included: a store that is silent has twice 20.
+# Until the response begins, retries included: a store that does not respond uses 20 s twice.
 _ANSWER_SECONDS = 25
 # 500 MB at 1 MB/s.
 _DOWNLOAD_SECONDS = 600
@@ -52,7 +52,7 @@ _FALLBACK_REGION = "us-east-1"
 class Document:
     """A document: ``sha256`` in lower-case hex, ``size`` in bytes, and ``name`` for messages.
 
-    Its bytes are in memory or in a file of the spool, which goes when the document does.
+    Its bytes are in memory or in a file of the spool, which is deleted with the document.
     """
 
     def __init__(self, name: str, sha256: str, size: int, content: bytes | Path) -> None:
@@ -67,7 +67,7 @@ class Document:
 
     @contextmanager
     def file(self, spool: Spool) -> Iterator[Path]:
-        """Give the document as a file, for as long as the block takes. Raises ``OSError`` where the disk is full."""
+        """Give the document as a file for the duration of the block. Raises ``OSError`` if the disk is full."""
         if isinstance(self._content, Path):
             yield self._content
             return
@@ -78,7 +78,7 @@ class Document:
             path.unlink(missing_ok=True)
 
     def close(self) -> None:
-        """Remove its file now instead of when nobody has the document any more."""
+        """Delete the file now instead of when the document is garbage-collected."""
         if self._forget is not None:
             self._forget()
 
@@ -91,37 +91,37 @@ class DocumentSource:
     """Gets the documents of requests. S3 is the one that the standard AWS variables name."""
 
     def __init__(self, spool: Spool) -> None:
-        """Documents that are larger than synchronous operations read become files of ``spool``."""
+        """Documents above the limit of synchronous operations become files of ``spool``."""
         self._spool = spool
         self._threads = ThreadPoolExecutor(_DOWNLOADS, thread_name_prefix="download")
         self._lock = Lock()
         self._client: S3Client | None = None
 
     async def get(self, document: Mapping[str, Any], limits: DocumentLimits = SYNC) -> Document:
-        """Return the document of a Document or DocumentLocation member, its hash taken.
+        """Return the document of a Document or DocumentLocation member, with its hash.
 
-        Raises ``Refusal``: InvalidParameterException where it is neither or both, InvalidS3ObjectException,
-        DocumentTooLargeException, InternalServerError where S3 does not answer, or too slowly. A download that is
-        cancelled is broken off.
+        Raises ``ServiceError``: InvalidParameterException if it has neither Bytes nor S3Object, or both;
+        InvalidS3ObjectException; DocumentTooLargeException; InternalServerError if S3 does not respond, or too slowly.
+        Cancelling breaks off the download.
         """
         inline, stored = document.get("Bytes"), document.get("S3Object")
         if inline is not None and stored is not None:
             raise ServiceError(INVALID_PARAMETER, "Document has both Bytes and S3Object")
         if inline is not None:
-            # Not in the threads of downloads, which S3 may keep waiting.
+            # Not in the download threads, which S3 may block.
             return await asyncio.to_thread(Document.of, inline, INLINE_NAME)
         location, call = self._place(document), ServiceCall(_ANSWER_SECONDS, _DOWNLOAD_SECONDS)
         return await self._run(call, partial(self._download, location, limits, call))
 
     async def check(self, location: Mapping[str, Any], limits: DocumentLimits) -> None:
-        """Look whether the object of a DocumentLocation is there and no larger than any that is read.
+        """Check that the object of a DocumentLocation exists and is not too large, without downloading it.
 
-        Raises ``Refusal`` as ``get`` does; the object itself is not fetched.
+        Raises ``ServiceError`` as ``get`` does.
         """
         await self._run(ServiceCall(_ANSWER_SECONDS), partial(self._head, self._place(location), limits))
 
     def warm(self) -> None:
-        """Make the S3 client, which takes longer than most requests to it."""
+        """Create the S3 client in advance, which takes longer than most requests."""
         from botocore.exceptions import BotoCoreError
 
         try:
@@ -130,7 +130,7 @@ class DocumentSource:
             logger.error("S3 cannot be used: %s", error)
 
     def close(self) -> None:
-        """Begin no further download."""
+        """Start no further downloads."""
         self._threads.shutdown(wait=False, cancel_futures=True)
 
     def _s3(self) -> S3Client:
@@ -164,7 +164,7 @@ class DocumentSource:
             ) from error
 
     def _place(self, document: Mapping[str, Any]) -> dict[str, str]:
-        """Return S3's parameters for a document's place. The model requires none of them."""
+        """Return the S3 parameters of a document's location. The model requires none of them."""
         stored = document.get("S3Object")
         if stored is None:
             raise ServiceError(INVALID_PARAMETER, "Document has neither Bytes nor S3Object")
@@ -184,7 +184,7 @@ class DocumentSource:
             answer = self._s3().get_object(**location)
             call.answered()
             with answer["Body"] as body:
-                # Some stores leave it out.
+                # Some stores omit the header.
                 size: int | None = answer.get("ContentLength")
                 if size is None and not _ends_by_itself(answer):
                     raise ServiceError(
@@ -217,7 +217,7 @@ class DocumentSource:
 
 
 def _pieces(body: Any, limits: DocumentLimits) -> Iterator[bytes]:
-    """Yield an object's bytes; what it declared need not be what it sends."""
+    """Yield an object's bytes, checking the size: it may send more than its headers declare."""
     size = 0
     while piece := body.read(_PIECE_BYTES):
         size += len(piece)
@@ -226,7 +226,7 @@ def _pieces(body: Any, limits: DocumentLimits) -> Iterator[bytes]:
 
 
 def _ends_by_itself(answer: Any) -> bool:
-    """Say whether an object that has no declared length shows its end; else one cut off would be a shorter one."""
+    """Return whether the end of a body without Content-Length is marked; otherwise truncation goes unnoticed."""
     headers = answer["ResponseMetadata"]["HTTPHeaders"]
     return "chunked" in str(headers.get("transfer-encoding", "")).lower()
 
@@ -238,7 +238,7 @@ def _check_size(size: int, limits: DocumentLimits) -> None:
 
 @contextmanager
 def _disk_errors() -> Iterator[None]:
-    """Raise what the disk does not take as what it is: S3 has done its part."""
+    """Turn ``OSError`` into ``DiskFails``, so that errors of the local disk are not blamed on S3."""
     try:
         yield
     except OSError as error:
@@ -247,7 +247,7 @@ def _disk_errors() -> Iterator[None]:
 
 @contextmanager
 def _s3_errors() -> Iterator[None]:
-    """Raise what boto3 raises as what the service would answer."""
+    """Turn the errors of boto3 into the errors that the service would return."""
     from botocore.exceptions import ClientError, NoCredentialsError, ParamValidationError
 
     try:
@@ -259,11 +259,11 @@ def _s3_errors() -> Iterator[None]:
     except (ParamValidationError, NoCredentialsError) as error:
         raise ServiceError(INVALID_S3_OBJECT, str(error)) from error
     except RecursionError as error:
-        # botocore follows a redirection without a region to where it came from, again and again.
+        # botocore follows a redirect without a region to the same place again and again.
         raise ServiceError(INVALID_S3_OBJECT, "S3 says that the bucket is elsewhere, and not where") from error
     except ValueError as error:
-        # botocore's word for an endpoint that is no URL.
+        # botocore raises this for an endpoint that is not a URL.
         raise ServiceError(INTERNAL_ERROR, str(error), problem="S3 cannot be used") from error
     except no_answer() as error:
-        # botocore lets some of urllib3's through while a body is read.
+        # botocore passes on some errors of urllib3 while a body is read.
         raise ServiceError(INTERNAL_ERROR, str(error), problem="S3 does not answer") from error

@@ -1,7 +1,7 @@
-"""The errors that the emulator answers with, and how sure each is.
+"""The errors that the emulator returns, and how certain each is.
 
-Real Textract is the measure. ``Basis`` says where a code or a message comes from, so that a reader can
-tell what is known from what was chosen here because something had to be said.
+Real Textract is the reference. ``Basis`` is the source of a code or a message, so that a reader can tell what is
+known from what was chosen for this emulator.
 """
 
 from __future__ import annotations
@@ -11,25 +11,25 @@ from enum import StrEnum
 
 
 class Basis(StrEnum):
-    """Where a fact about the real service comes from."""
+    """The source of a fact about the real service."""
 
     DOCUMENTED = "D"
     """Amazon Textract's API reference, its quotas page, or botocore's service model."""
     OBSERVED = "O"
     """Seen in recorded traffic of the real service, or quoted from it by its users."""
     CONVENTION = "C"
-    """What AWS services that speak JSON 1.1 do; not seen on Textract itself."""
+    """What AWS services with JSON 1.1 do; not seen on Textract itself."""
     UNKNOWN = "?"
-    """Nothing is known; the simplest sane choice."""
+    """Nothing is known; this is the simplest reasonable choice."""
 
 
 @dataclass(frozen=True)
 class ErrorResponse:
-    """One answer that is an error.
+    """One kind of error response.
 
-    ``message`` is a format string over the details it is raised with; messages without fields are
-    the real service's own, letter by letter. All errors have HTTP status 400 [O] save the few whose
-    status the API reference gives otherwise.
+    ``message`` is a format string for the details of ``ServiceError``; messages without fields are
+    the exact text of the real service. All errors have HTTP status 400 [O], except the few for which
+    the API reference gives another status.
     """
 
     code: str
@@ -40,9 +40,9 @@ class ErrorResponse:
 
 
 class ServiceError(Exception):
-    """A call that ends in an error. ``reason`` is for people: logs and a header, never the body.
+    """A call ends in an error. ``reason`` is for developers: it appears in logs and a header, never in the body.
 
-    ``status_message`` is what a job says that fails for it.
+    ``status_message`` is the StatusMessage of a job that fails with this error.
     """
 
     def __init__(self, failure: ErrorResponse, reason: str = "", **details: object) -> None:
@@ -54,10 +54,10 @@ class ServiceError(Exception):
 
 
 def without_frames(error: BaseException) -> None:
-    """Cut an error that is dealt with off the calls that it came from, and so from what these hold in memory.
+    """Remove the tracebacks of a handled error, so that it does not keep the frames' memory alive.
 
-    An error that tasks pass on holds the calls, and these the tasks: until Python looks for such rings, which it does
-    seldom, each would keep its document.
+    An error that passes through tasks references frames, and these reference the tasks. Until the garbage collector
+    breaks such a cycle, which happens seldom, each would keep its document.
     """
     left, seen = [error], set[int]()
     while left:
@@ -81,7 +81,7 @@ INVALID_S3_OBJECT = ErrorResponse(
 UNSUPPORTED_DOCUMENT = ErrorResponse(
     "UnsupportedDocumentException", "Request has unsupported document format", Basis.DOCUMENTED, Basis.OBSERVED
 )
-# The limit is documented, the code that it is answered with is not.
+# The limit is documented, the error code is not.
 IMAGE_TOO_LARGE = ErrorResponse(
     "UnsupportedDocumentException", "The image has {width} x {height} pixels; {limit}", Basis.UNKNOWN, Basis.UNKNOWN
 )
@@ -93,7 +93,7 @@ DOCUMENT_TOO_LARGE = ErrorResponse(
     Basis.DOCUMENTED,
     Basis.UNKNOWN,
 )
-# Every operation's model lists it, and no client tries it again.
+# The model of each operation lists it, and no client retries it.
 NOT_EMULATED = ErrorResponse(
     "AccessDeniedException",
     "textract:{operation} is not emulated; this server emulates {emulated}",
@@ -102,7 +102,7 @@ NOT_EMULATED = ErrorResponse(
 )
 PART_NOT_EMULATED = ErrorResponse("AccessDeniedException", "{part} is not emulated", Basis.UNKNOWN, Basis.UNKNOWN)
 INTERNAL_ERROR = ErrorResponse("InternalServerError", "{problem}", Basis.DOCUMENTED, Basis.UNKNOWN, status=500)
-# The three that a fault script asks for. The API reference gives throttling the status of a server's fault.
+# The three errors of fault scripts. In the API reference throttling has a server error's status.
 INTERNAL_FAULT = ErrorResponse(
     "InternalServerError", "The emulator was told to fail this call", Basis.DOCUMENTED, Basis.UNKNOWN, status=500
 )
@@ -146,16 +146,16 @@ NO_SUCH_METHOD = ErrorResponse(
     status=405,
 )
 MALFORMED = ErrorResponse("SerializationException", "{problem}", Basis.CONVENTION, Basis.UNKNOWN)
-# The code is S3's for the same.
+# S3 has this code for the same error.
 REQUEST_TIMEOUT = ErrorResponse(
     "RequestTimeout", "The request's body did not arrive within {seconds} seconds", Basis.CONVENTION, Basis.UNKNOWN
 )
-# AWS has no such refusal: it asks for a signature that no page can make.
+# AWS has no such error: it requires a signature that a web page cannot make.
 WEB_PAGE = ErrorResponse("AccessDeniedException", "{problem}", Basis.UNKNOWN, Basis.UNKNOWN, status=403)
 
 
 class DiskFails(ServiceError):
-    """The emulator's own disk is full, read-only or broken. ``problem`` is the system's word for it."""
+    """The emulator's own disk is full, read-only or broken. ``problem`` is the operating system's message."""
 
     def __init__(self, problem: str) -> None:
         super().__init__(INTERNAL_ERROR, problem=f"The emulator cannot write its files: {problem}")
@@ -187,4 +187,4 @@ FAILURES: tuple[ErrorResponse, ...] = (
     REQUEST_TIMEOUT,
     WEB_PAGE,
 )
-"""All of them, for tables and tests."""
+"""All error responses, for tables and tests."""

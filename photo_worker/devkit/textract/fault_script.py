@@ -1,4 +1,4 @@
-"""Reads a fault script from JSON, and says in one line what is wrong with it."""
+"""Reads a fault script from JSON, and reports the first mistake in one line."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ _FIELDS = (
 
 
 class WrongScript(Exception):
-    """A script that cannot be followed; the text says where and why."""
+    """A script is invalid; the text names the field and the reason."""
 
 
 def read_script(given: object, operations: Sequence[str]) -> Script:
@@ -53,7 +53,7 @@ def read_script(given: object, operations: Sequence[str]) -> Script:
 
 
 def check_amount(rules: int) -> None:
-    """Raise ``WrongScript`` where a script would have more rules than one may have."""
+    """Raise ``WrongScript`` if ``rules`` is more than a script may have."""
     if rules > MOST_RULES:
         raise WrongScript(f"rules: {rules} are more than {MOST_RULES}")
 
@@ -84,7 +84,7 @@ def _rule(given: object, where: str, operations: Sequence[str]) -> FaultRule:
 
 
 def _meaningful(rule: Mapping[str, Any], kind: Kind, where: str) -> None:
-    """Raise where a field would be ignored: a rule that does less than it says is a test that passes by mistake."""
+    """Raise if a field would be ignored: a test with a rule that does less than it says passes by mistake."""
     if "calls" in rule and "probability" in rule:
         raise WrongScript(f"{where}: calls and probability exclude each other")
     if "operation" in rule and "operations" in rule:
@@ -103,7 +103,7 @@ def _meaningful(rule: Mapping[str, Any], kind: Kind, where: str) -> None:
 
 
 def _operations(rule: Mapping[str, Any], where: str, known: Sequence[str]) -> tuple[str, ...]:
-    """Return the operations of a rule's names and shell patterns."""
+    """Return the operations that match a rule's names and shell patterns."""
     field = "operation" if "operation" in rule else "operations"
     if field not in rule:
         return ()

@@ -1,8 +1,8 @@
-"""The fault script: which calls, jobs and notifications go wrong, chosen so that a run can be repeated.
+"""Fault injection: a script selects the calls, jobs and notifications that fail, reproducibly.
 
-A script is a seed and a list of rules. Whether a rule of some probability takes a call follows from the
-seed, the rule's place, what the call is about and how many such calls there were, and from nothing else:
-the same script and the same calls give the same faults, whatever else happens at the same time.
+A script is a seed and a list of rules. Whether a rule with a probability applies to a call depends only on the
+seed, the rule's index, the call's operation and document, and the number of such calls before: the same script
+and the same calls give the same faults, whatever else happens at the same time.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from photo_worker.devkit.textract.failures import (
 
 
 class Kind(StrEnum):
-    """What a rule does."""
+    """The kinds of faults."""
 
     THROTTLE = "throttle"
     PROVISIONED_THROUGHPUT = "provisioned-throughput"
@@ -50,13 +50,13 @@ JOB_KINDS = frozenset({Kind.JOB_FAILS, Kind.JOB_PARTIAL, Kind.JOB_SLOW})
 NOTIFICATION_KINDS = frozenset(Kind) - REQUEST_KINDS - JOB_KINDS
 TIMED_KINDS = frozenset({Kind.SLOW, Kind.JOB_SLOW, Kind.NOTIFICATION_LATE})
 
-# No words of the real service's are known for a job that failed.
+# The real service's message for a failed job is not known.
 DEFAULT_STATUS_MESSAGE = "The emulator was told to fail this job"
 
 
 @dataclass(frozen=True)
 class RequestFault:
-    """Wait ``seconds`` before the call is looked at; then answer with ``failure``, where there is one."""
+    """Wait ``seconds`` before the call is handled; then answer with ``failure``, if there is one."""
 
     seconds: float = 0.0
     failure: ErrorResponse | None = None
@@ -64,10 +64,10 @@ class RequestFault:
 
 @dataclass(frozen=True)
 class JobFault:
-    """What becomes of a job instead of SUCCEEDED.
+    """The fault of a job.
 
-    ``seconds`` is how much longer it stays IN_PROGRESS. ``status`` None leaves its end as it is. A job of
-    PARTIAL_SUCCESS has the first ``pages`` pages, and ``status_message`` is never empty with a status.
+    ``seconds`` is how much longer it stays IN_PROGRESS. With ``status`` None it ends as it would without the fault.
+    A job of PARTIAL_SUCCESS has the first ``pages`` pages. ``status_message`` is never empty if ``status`` is set.
     """
 
     seconds: float = 0.0
@@ -78,9 +78,9 @@ class JobFault:
 
 @dataclass(frozen=True)
 class NotificationFault:
-    """What becomes of one notification: ``copies`` is 0 where it is lost, 2 where it is doubled.
+    """The fault of one notification: ``copies`` is 0 if it is lost, 2 if it is doubled.
 
-    ``held`` keeps it back until the next notification has gone out, so that the two change places.
+    ``held`` delays it until the next notification has been sent, so that the two change places.
     """
 
     seconds: float = 0.0
@@ -90,11 +90,11 @@ class NotificationFault:
 
 @dataclass(frozen=True)
 class FaultRule:
-    """One line of the script. Where ``operations`` or ``document`` is empty, it is about all of them.
+    """One rule of the script. If ``operations`` or ``document`` is empty, it matches all of them.
 
-    It takes the matching calls whose number (from 1) is in ``calls``, or each with ``probability``, and at
-    most ``times`` of them. ``document`` is a shell pattern for a document's name, the key in S3 or
-    ``s3://bucket/key``. ``seconds``, ``message`` and ``pages`` belong to the kinds that have a use for them.
+    It applies to the matching calls whose number (from 1) is in ``calls``, or to each with ``probability``, and to
+    at most ``times`` of them. ``document`` is a shell pattern for a document's name: the key in S3 or
+    ``s3://bucket/key``. ``seconds``, ``message`` and ``pages`` are for the kinds that use them.
     """
 
     kind: Kind
@@ -108,7 +108,7 @@ class FaultRule:
     pages: int = 1
 
     def about(self, operation: str, document: str | None) -> bool:
-        """Say whether a call for an operation, and a document where one is known, is the rule's business."""
+        """Return whether the rule matches a call of an operation, and its document if that is known."""
         if self.operations and operation not in self.operations:
             return False
         if not self.document:
@@ -120,7 +120,7 @@ class FaultRule:
 
 @dataclass
 class _Progress:
-    """How far one rule is."""
+    """The counts of one rule."""
 
     since: str = field(default_factory=lambda: datetime.now(UTC).isoformat(timespec="seconds"))
     seen: int = 0
@@ -137,24 +137,24 @@ class Script:
 
 
 class FaultInjector:
-    """A script and how far it is. Its methods belong to one thread, the event loop's."""
+    """A script and the counts of its rules. Not thread-safe: call it from the event loop."""
 
     def __init__(self, script: Script | None = None) -> None:
         self.script = script or Script()
         self._progress = [_Progress() for _ in self.script.rules]
 
     def replace(self, script: Script) -> None:
-        """Begin another script, its counts at zero."""
+        """Start another script with all counts at zero."""
         self.script = script
         self._progress = [_Progress() for _ in script.rules]
 
     def extend(self, script: Script, *, seed: int | None) -> None:
-        """Add a script's rules after those there are, which go on from where they are; a ``seed`` counts for all."""
+        """Append a script's rules; the others keep their counts. A ``seed`` replaces that of all rules."""
         self.script = Script(self.script.seed if seed is None else seed, (*self.script.rules, *script.rules))
         self._progress += [_Progress() for _ in script.rules]
 
     def for_request(self, operation: str) -> RequestFault | None:
-        """Return what befalls a call; the first rule with a failure ends the search, waits add up."""
+        """Return the fault of a call. Delays add up until the first rule with a failure, which ends the search."""
         seconds = 0.0
         for rule in self._taken(REQUEST_KINDS, operation, None):
             if rule.kind in _FAILURES:
@@ -163,7 +163,7 @@ class FaultInjector:
         return RequestFault(seconds) if seconds else None
 
     def for_job(self, operation: str, document_name: str) -> JobFault | None:
-        """Return what becomes of a job that the Start ``operation`` begins. Ask once a job."""
+        """Return the fault of a job that the Start ``operation`` begins. Call it once per job: it counts."""
         seconds = 0.0
         for rule in self._taken(JOB_KINDS, operation, document_name):
             match rule.kind:
@@ -175,7 +175,7 @@ class FaultInjector:
         return JobFault(seconds) if seconds else None
 
     def for_notification(self, operation: str, document_name: str | None = None) -> NotificationFault | None:
-        """Return what becomes of the notification of a job that ``operation`` began. Ask once a notification."""
+        """Return the fault of the notification of a job. Call it once per notification: it counts."""
         seconds, copies, held = 0.0, 1, False
         rules = list(self._taken(NOTIFICATION_KINDS, operation, document_name))
         for rule in rules:
@@ -190,7 +190,7 @@ class FaultInjector:
         return NotificationFault(seconds, copies, held) if rules else None
 
     def shown(self) -> dict[str, Any]:
-        """Return the script as JSON data, and for each rule since when it is there and what it saw and took."""
+        """Return the script as JSON data. Each rule has the time it was set and its counts ``seen`` and ``taken``."""
         return {
             "seed": self.script.seed,
             "rules": [
@@ -200,7 +200,7 @@ class FaultInjector:
         }
 
     def _taken(self, kinds: frozenset[Kind], operation: str, document: str | None) -> Iterable[FaultRule]:
-        """Yield the rules that take this call, counting; those after the one a caller stops at do not count it."""
+        """Yield the rules that apply to this call, and count it; rules after the last one consumed do not count it."""
         for index, (rule, progress) in enumerate(zip(self.script.rules, self._progress, strict=True)):
             if rule.kind not in kinds or not rule.about(operation, document):
                 continue
@@ -219,7 +219,7 @@ class FaultInjector:
 
 
 def _draw(seed: int, rule: int, subject: str, number: int) -> float:
-    """Return a number in [0, 1) that follows from the arguments alone."""
+    """Return a number in [0, 1) that depends on the arguments alone."""
     digest = hashlib.sha256(f"{seed} {rule} {number} {subject}".encode(errors="backslashreplace")).digest()
     # 53 bits: with more, the division could round up to 1.
     return (int.from_bytes(digest[:8], "big") >> 11) / (1 << 53)

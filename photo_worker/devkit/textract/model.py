@@ -1,9 +1,9 @@
-"""What Textract's requests and answers may hold, by botocore's own service model.
+"""Validation of Textract's requests and answers by botocore's service model.
 
-Two kinds of fault are told apart: a value of the wrong type (``WrongType``), which a real service's
+There are two kinds of errors: a value of the wrong type (``WrongType``), which the real service's
 parser refuses, and a value that a constraint forbids (``Violation``), which the service refuses
-after parsing. Patterns hold for the whole string: the model's are partly unanchored, and whether the
-real service searches or matches is not known.
+after parsing. Patterns must match the whole string: some of the model's are not anchored, and whether
+the real service searches or matches is not known.
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ from photo_worker.devkit.textract.codecs import Timestamp
 
 _INTEGERS = {"integer": 1 << 31, "long": 1 << 63}
 
-# Python's expressions know no Unicode categories. The model names letters and numbers only together and
-# beside the underscore, which is what a word character is; the rest are the separators of Unicode 15.
+# Python's regular expressions have no Unicode categories. The model uses letters and numbers only together with
+# the underscore, which is the class of word characters; the rest are the separators of Unicode 15.
 _CATEGORIES = {
     r"\p{L}": r"\w",
     r"\p{N}": r"\w",
@@ -35,12 +35,12 @@ _CATEGORIES = {
 
 
 class WrongType(Exception):
-    """A value that cannot be read as what its place asks for."""
+    """A value does not have the type that its shape requires."""
 
 
 @dataclass(frozen=True)
 class Violation:
-    """A value that can be read and is not allowed. ``path`` is like ``Document.S3Object.Bucket``."""
+    """A value of the right type that a constraint forbids. ``path`` is like ``Document.S3Object.Bucket``."""
 
     path: str
     rule: str
@@ -49,7 +49,7 @@ class Violation:
 
     @property
     def oversized_blob(self) -> bool:
-        """Whether it is binary data over its greatest length."""
+        """Whether the value is binary data above its maximum length."""
         return self.kind == "blob" and self.rule == "max"
 
     def __str__(self) -> str:
@@ -60,27 +60,27 @@ class TextractModel:
     """The operations of Amazon Textract, API version 2018-06-27."""
 
     def __init__(self) -> None:
-        # The default search path has a folder of the user's, whose model would replace botocore's.
+        # The default search path includes a directory of the user's, whose model would replace botocore's.
         loader = Loader(extra_search_paths=[Loader.BUILTIN_DATA_PATH], include_default_search_paths=False)
         self._service = ServiceModel(loader.load_service_model("textract", "service-2"), "textract")
         self.operations: tuple[str, ...] = tuple(self._service.operation_names)
         self.target_prefix: str = str(self._service.metadata["targetPrefix"])
 
     def operation(self, name: str) -> OperationModel:
-        """Return an operation's model."""
+        """Return botocore's model of an operation."""
         return self._service.operation_model(name)
 
     def lists_error(self, operation: str, code: str) -> bool:
-        """Say whether the model names an error among those of an operation."""
+        """Return whether the model lists an error code for an operation."""
         return any(shape.name == code for shape in self.operation(operation).error_shapes)
 
     def read_request(
         self, operation: str, body: object, *, binary: bool = False
     ) -> tuple[dict[str, Any], list[Violation]]:
-        """Return a decoded body as the operation's input, binary data as bytes, and what is not allowed in it.
+        """Return the operation's input from a decoded body, with binary data as bytes, and its violations.
 
-        ``binary`` is whether the encoding has bytes and timestamps of its own, which JSON has not. Members
-        that the model does not know are left out, and so are those that are null. Raises ``WrongType``.
+        ``binary`` is True if the encoding has types for bytes and timestamps, which JSON has not. Members
+        that are null or unknown to the model are dropped. Raises ``WrongType``.
         """
         shape = self.operation(operation).input_shape
         if shape is None:
@@ -89,7 +89,7 @@ class TextractModel:
         return value, list(_violations(shape, value, ""))
 
     def check_answer(self, operation: str, answer: Mapping[str, Any]) -> None:
-        """Raise ``WrongType`` or ``ValueError`` where an answer is not what the operation's clients expect."""
+        """Raise ``WrongType`` or ``ValueError`` if an answer does not fit the operation's model."""
         shape = self.operation(operation).output_shape
         if shape is None:
             return
@@ -100,7 +100,7 @@ class TextractModel:
 
 @dataclass(frozen=True)
 class _Reader:
-    """Reads decoded values as what their shapes ask for."""
+    """Converts decoded values to the types of their shapes."""
 
     binary: bool
     unknown_members: bool
@@ -176,7 +176,7 @@ def _text(value: object, path: str) -> str:
 
 
 def _violations(shape: Shape, value: Any, path: str) -> Iterator[Violation]:
-    """Yield what the shape's constraints forbid in a value that has the right types."""
+    """Yield the violations of the shape's constraints in a value of the right type."""
     if isinstance(shape, StructureShape):
         for name in shape.required_members:
             if name not in value:
@@ -186,7 +186,7 @@ def _violations(shape: Shape, value: Any, path: str) -> Iterator[Violation]:
         return
     outside = _outside(shape, value, path)
     if outside is not None:
-        # A pattern is no matter then, and may be slow on text that is too long.
+        # The pattern is not checked: it may be slow on text that is too long.
         yield outside
         return
     if isinstance(shape, ListShape):
@@ -205,7 +205,7 @@ def _violations(shape: Shape, value: Any, path: str) -> Iterator[Violation]:
 
 
 def _outside(shape: Shape, value: Any, path: str) -> Violation | None:
-    """Return how a number, or a length, lies outside of the shape's range."""
+    """Return the violation if a number, or a length, is outside the shape's range."""
     measured = value if isinstance(value, int | float) else len(value)
     least, most = shape.metadata.get("min"), shape.metadata.get("max")
     if least is not None and measured < least:
@@ -217,7 +217,7 @@ def _outside(shape: Shape, value: Any, path: str) -> Violation | None:
 
 @lru_cache(maxsize=256)
 def whole(pattern: str) -> re.Pattern[str]:
-    """Return a pattern of the model as an expression of Python's, to be matched with ``fullmatch``.
+    """Return a pattern of the model as a Python pattern, for use with ``fullmatch``.
 
     ``\\d``, ``\\s`` and ``\\w`` mean ASCII, as they do in the model's own dialect.
     """

@@ -1,4 +1,4 @@
-"""The operations: what is answered for real, and what says that it is not emulated."""
+"""Handles the operations, and refuses those that are not emulated."""
 
 from __future__ import annotations
 
@@ -30,24 +30,24 @@ from photo_worker.policies import SYNC_OCR_LIMIT_BYTES
 if TYPE_CHECKING:
     from photo_worker.devkit.textract.jobs import Jobs
 
-# O: in all recordings, as is the order of the members.
+# O: the value, and the order of the members, in all recordings.
 MODEL_VERSION = b"1.0"
 _DETECTED, _ANALYSED = b"DetectDocumentTextModelVersion", b"AnalyzeDocumentModelVersion"
 _PAGE = b'{"DocumentMetadata":{"Pages":1},"Blocks":%b,"%b":"%b"}'
 
 SYNCHRONOUS = ("DetectDocumentText", "AnalyzeDocument")
-"""The operations that read while their caller waits."""
+"""The operations that read a document while the client waits."""
 
-# Answers of more blocks are checked and encoded beside the event loop.
+# Answers with more blocks are checked and encoded in a thread.
 _FEW_BLOCKS = 50
 
 
 @dataclass(frozen=True)
 class Call:
-    """One call whose input is valid. ``counters`` are those of the moment it arrived.
+    """One call with valid input. ``counters`` are those that were current when it arrived.
 
-    ``digest`` stands for the request's bytes. Operations that read, or ask other services, answer until ``deadline``,
-    by the event loop's clock.
+    ``digest`` is that of the request. Operations that read, or call other services, must answer before ``deadline``, by
+    the event loop's clock.
     """
 
     operation: str
@@ -59,7 +59,7 @@ class Call:
 
 
 class Operations:
-    """All operations of the service's model. A call's answer is what goes over the wire."""
+    """All operations of the service's model. Answers are encoded bytes."""
 
     def __init__(self, model: TextractModel, documents: DocumentSource, recogniser: PageRecogniser, jobs: Jobs) -> None:
         self._model = model
@@ -78,11 +78,11 @@ class Operations:
 
     @property
     def emulated(self) -> tuple[str, ...]:
-        """The names of those that are answered for real."""
+        """The names of the emulated operations."""
         return tuple(self._emulated)
 
     def read_request(self, operation: str, body: object, *, binary: bool) -> dict[str, Any]:
-        """Return a call's decoded input; raises ``WrongType``, or ``Refusal`` where a constraint is broken."""
+        """Return a call's decoded input. Raises ``WrongType``, or ``ServiceError`` if it breaks a constraint."""
         given, violations = self._model.read_request(operation, body, binary=binary)
         if violations:
             raise self._refusal(operation, violations)
@@ -90,15 +90,15 @@ class Operations:
         return given
 
     def oversized(self, operation: str, size: str) -> ServiceError:
-        """Return the error for a document, or a request, that is too large for an operation."""
+        """Return the error for a document or request that is too large for an operation."""
         if self._model.lists_error(operation, DOCUMENT_TOO_LARGE.code):
             return ServiceError(DOCUMENT_TOO_LARGE, size=size, limit_bytes=SYNC_OCR_LIMIT_BYTES)
         return ServiceError(INVALID_PARAMETER, f"the request has {size}")
 
     def known(self, digest: bytes, counters: Counters) -> bytes | None:
-        """Return the answer to a request that came before with its document in it, where it is still remembered."""
+        """Return the cached answer to an identical earlier request with an inline document, or None."""
         question = self._answers.question(digest)
-        # An engine that was replaced under way reads anew.
+        # If the engine was replaced meanwhile, the document is read again.
         if question is None or question.engine != self._recogniser.identity:
             return None
         answer = self._answers.get(question)
@@ -108,22 +108,22 @@ class Operations:
         return answer
 
     async def answer(self, call: Call) -> bytes:
-        """Carry a call out, or raise ``Refusal``; what is not emulated says so."""
+        """Return the encoded answer. Raises ``ServiceError``, also for operations that are not emulated."""
         handler = self._emulated.get(call.operation)
         if handler is None:
             raise ServiceError(NOT_EMULATED, operation=call.operation, emulated=", ".join(self._emulated))
         return await handler(call)
 
     def forget(self) -> None:
-        """Remember no answer."""
+        """Clear the response cache."""
         self._answers.forget()
 
     def _refusal(self, operation: str, violations: list[Violation]) -> ServiceError:
-        # Which of the two codes the real service gives for too many inline bytes is not known.
+        # Which of the two codes the real service returns for too many inline bytes is not known.
         if all(violation.oversized_blob for violation in violations):
             return self.oversized(operation, "too many bytes")
         said = "; ".join(map(str, violations))
-        # Nor which for an id that no job can have (?): clients expect this one where they can expect it.
+        # Nor is the code for a malformed job id (?): clients expect this one if the model lists it.
         if all(violation.path == "JobId" and violation.rule != "required" for violation in violations) and (
             self._model.lists_error(operation, INVALID_JOB_ID.code)
         ):
@@ -131,7 +131,7 @@ class Operations:
         return ServiceError(INVALID_PARAMETER, said)
 
     async def _read(self, call: Call) -> bytes:
-        """DetectDocumentText and AnalyzeDocument."""
+        """Handle DetectDocumentText and AnalyzeDocument."""
         analysis = Analysis.of(call.given) if call.operation == "AnalyzeDocument" else None
         with self._waiting.slot() as slot:
             document = await self._document(call)
@@ -154,7 +154,7 @@ class Operations:
         if known is not None:
             self._remember(call, question, known)
             return known
-        # Its blocks are checked, once, by the recogniser.
+        # The recogniser has checked the blocks.
         blocks = await self._recogniser.page_json(
             document, 1, analysis, limits=SYNC, counters=call.counters, urgent=True, deadline=call.deadline
         )
@@ -162,7 +162,7 @@ class Operations:
         answer = _PAGE % (blocks, version, MODEL_VERSION)
         if call.codec is not JSON:
             answer = await asyncio.to_thread(_translated, answer, call.codec)
-        # Whose version is known only after the first page.
+        # The key is made again: the engine's version is known only after the first page.
         self._remember(call, self._question(call, document, analysis), answer)
         return answer
 
@@ -171,7 +171,7 @@ class Operations:
 
     def _remember(self, call: Call, question: CacheKey, answer: bytes) -> None:
         self._answers.put(question, answer)
-        # What an S3 object holds may change.
+        # An S3 object may change, an inline document cannot.
         if "Bytes" in call.given["Document"]:
             self._answers.asked(call.digest, question)
 

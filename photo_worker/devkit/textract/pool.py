@@ -1,4 +1,4 @@
-"""Processes that read pages: one warm, more as they are needed, and whose turn it is."""
+"""A pool of reading processes and its queue: one process stays warm, more are started on demand."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ from photo_worker.devkit.textract.spawning import ReadingLimits
 
 logger = logging.getLogger(__name__)
 
-# A machine that ends every process at once has no use for more of them.
+# If the machine ends every process at once, more of them do not help.
 _MOST_LOSSES = 3
 
-# How often the memory of all is looked at while no second process could add to that of one that reads.
+# How often the total memory is checked while a single process cannot exceed it.
 _IDLE_WATCH_SECONDS = 0.5
 
 Answer = tuple[dict[str, Any], bytes]
@@ -33,33 +33,33 @@ Answer = tuple[dict[str, Any], bytes]
 
 @dataclass(eq=False)
 class Work:
-    """One request to a process, and who waits for its answer."""
+    """One request to a process, and the future of its answer."""
 
     request: Mapping[str, Any]
     turn: str
     urgent: bool
     done: asyncio.Future[Answer]
     losses: int = 0
-    """How often it was given to a process that was gone already."""
+    """How often the process had ended before it began."""
     began: float | None = None
-    """When a process was given it, by ``time.monotonic``; None while it waits."""
+    """When a process received it, by ``time.monotonic``; None while it is queued."""
     child: ReadingChild | None = None
-    """The process that it was given last."""
+    """The last process that received it."""
     before: float = 0.0
-    """What of processors this process had taken before, in seconds."""
+    """The CPU seconds of this process before the work began."""
     gives_way: bool = False
-    """It is taken from its process, and begun again later."""
+    """Whether its process is being ended for lack of memory; the work is then queued again."""
 
     @property
     def processor_seconds(self) -> float:
-        """How long processors have worked for it; 0 where it waits, or its process is gone."""
+        """CPU seconds spent on it; 0 if it is queued, or its process has ended."""
         if self.child is None or self.began is None:
             return 0.0
         return max(self.child.processor_seconds - self.before, 0.0)
 
 
 class _Queue:
-    """Urgent work in the order it came, then the others by turns, each turn giving one page."""
+    """A queue: urgent work first, in order of arrival, then the other work, one page of each ``turn`` in rotation."""
 
     def __init__(self) -> None:
         self._urgent: deque[Work] = deque()
@@ -69,12 +69,12 @@ class _Queue:
         return len(self._urgent) + sum(map(len, self._turns.values()))
 
     def put_back(self, work: Work) -> None:
-        """Queue work that has had its turn, and did not get it, in front of all other."""
+        """Queue work in front of all other: it had its turn, but its process had ended."""
         work.urgent = True
         self._urgent.appendleft(work)
 
     def put_first(self, work: Work) -> None:
-        """Queue work in front of all other that is as urgent."""
+        """Queue work in front of all other of the same urgency."""
         if work.urgent:
             self._urgent.appendleft(work)
             return
@@ -108,7 +108,7 @@ class _Queue:
             self._urgent.append(work)
 
     def remove(self, work: Work) -> bool:
-        """Remove work, and tell whether it was here."""
+        """Remove work, and return whether it was queued."""
         if work in self._urgent:
             self._urgent.remove(work)
             return True
@@ -125,14 +125,13 @@ class _Queue:
 
 
 class ReadingPool:
-    """Keeps at most ``bounds.processes`` processes of a reader. Its methods belong to one event loop.
+    """Keeps at most ``bounds.processes`` processes of a reader. Its methods must be called in one event loop.
 
-    Where all of them read pages that are not urgent, or all have read one page for ``bounds.slow_seconds``, which may
-    go on until the bound of time, one more is started for those that are. Together they hold no more memory than
-    ``bounds.total_bytes``: a page waits for room, and where the others grow, the page that began last gives way to
-    them and is begun again later.
-    The first process is started by ``__init__``, which needs no loop, so that it loads while the server does, or is
-    ``first``, where ``spawn`` has started it for this reader.
+    If each of them reads a page that is not urgent, or has read one for ``bounds.slow_seconds``, one more process is
+    started for urgent pages. Together they use no more memory than ``bounds.total_bytes``: a page waits until there is
+    room, and if the processes grow, the one whose page began last is ended and its page is queued again.
+    ``__init__`` starts the first process without an event loop, so that it loads while the server does, or takes
+    ``first``, a process that ``spawn`` has started for this reader.
     """
 
     def __init__(self, reader: str, bounds: ReadingLimits, first: subprocess.Popen[bytes] | None = None) -> None:
@@ -145,9 +144,9 @@ class ReadingPool:
         self._changed = asyncio.Event()
         self._keepers: list[asyncio.Task[None]] = []
         self.identity: Mapping[str, str] = {}
-        """``engine``, ``version`` and ``form`` of the reader; empty until a process has said so."""
+        """``engine``, ``version`` and ``form`` of the reader; empty until a process has reported them."""
         self.problem: ReaderUnavailable | None = None
-        """Why the last process could not start; None after one did."""
+        """Why the last process could not start; None if it did."""
         try:
             self._first: ReadingChild | None = ReadingChild(reader, bounds, first)
         except ReaderUnavailable as error:
@@ -160,21 +159,21 @@ class ReadingPool:
 
     @property
     def busy(self) -> int:
-        """How many processes read now."""
+        """How many processes are reading."""
         return len(self._busy)
 
     @property
     def waiting(self) -> int:
-        """How many pages wait for a process."""
+        """How many pages are queued."""
         return len(self._queue)
 
     @property
     def ready(self) -> bool:
-        """Say whether a process can read, or reads."""
+        """Whether a process is idle or reading."""
         return bool(self._idle or self._busy)
 
     def start(self) -> None:
-        """Begin to serve."""
+        """Start the pool's tasks in the running event loop."""
         if self._first is not None:
             self._await(self._first)
             self._first = None
@@ -192,9 +191,9 @@ class ReadingPool:
             await self._changed.wait()
 
     def submit(self, request: Mapping[str, Any], *, turn: str, urgent: bool) -> Work:
-        """Queue a request. Its ``done`` gives the answer, or raises ``ProcessEnded`` or ``ReaderUnavailable``.
+        """Queue a request. Its ``done`` returns the answer, or raises ``ProcessEnded`` or ``ReaderUnavailable``.
 
-        Work that is not urgent takes turns with that of other ``turn``.
+        Work that is not urgent alternates with that of another ``turn``.
         """
         work = Work(request, turn, urgent, asyncio.get_running_loop().create_future())
         self._queue.put(work)
@@ -202,11 +201,11 @@ class ReadingPool:
         return work
 
     def hurry(self, work: Work) -> None:
-        """Make work urgent that still waits."""
+        """Make queued work urgent."""
         self._queue.hurry(work)
 
     def drop(self, work: Work) -> None:
-        """Forget work whose answer has no use any more: if a process reads it, that process is ended."""
+        """Cancel work whose answer is not needed any more; if a process is reading it, end that process."""
         work.done.cancel()
         if self._queue.remove(work):
             return
@@ -215,7 +214,7 @@ class ReadingPool:
                 task.cancel()
 
     async def close(self) -> None:
-        """End all processes. Who waits is told that there is none."""
+        """End all processes. Queued work fails with ``ReaderUnavailable``."""
         for keeper in self._keepers:
             keeper.cancel()
         if self._keepers:
@@ -238,7 +237,7 @@ class ReadingPool:
         return [*first, *self._idle, *(child for child, _ in self._busy.values()), *self._starting.values()]
 
     def _pump(self) -> None:
-        """Give work to who is free, and start another process where all have work."""
+        """Give work to idle processes, and start another process if all are busy."""
         self._bury()
         while self._idle and self._has_room(self._idle[-1]):
             work = self._queue.take(urgent_only=self._full)
@@ -246,7 +245,7 @@ class ReadingPool:
                 break
             if work.done.cancelled():
                 continue
-            # The last to fall idle: its caches are warm, and the others may be let go.
+            # The process that became idle last: its caches are warm, and the others may be ended.
             child = self._idle.pop()
             work.began, work.child, work.before = time.monotonic(), child, child.processor_seconds
             task = asyncio.get_running_loop().create_task(self._serve(child, work))
@@ -256,7 +255,7 @@ class ReadingPool:
             if not self._spawn():
                 break
         if self._queue and len(self._idle) > 1 and not self._has_room(self._idle[-1]):
-            # What the others keep of earlier pages is in the way.
+            # The memory that idle processes keep from earlier pages prevents the next page.
             self._let_go(self._idle.pop(0))
 
     @property
@@ -264,7 +263,7 @@ class ReadingPool:
         return len(self._busy) >= self.bounds.processes
 
     def _wanted(self) -> int:
-        """Return how many processes there should be for the work that waits."""
+        """Return how many processes the queued work needs."""
         slow = time.monotonic() - self.bounds.slow_seconds
         if (
             self._full
@@ -275,15 +274,15 @@ class ReadingPool:
         return min(len(self._busy) + len(self._queue), self.bounds.processes)
 
     def _has_room(self, child: ReadingChild | None) -> bool:
-        """Say whether there is memory for one more page, read by ``child`` or by a process that is started for it."""
+        """Return whether there is memory for one more page in ``child``, or in a new process if that is None."""
         if not self._busy:
-            # Whatever the bound, one page at a time is read.
+            # A single page is always read, regardless of the limit.
             return True
         others = sum(other.memory for other in self._children() if other is not child)
         return others + self.bounds.usual_bytes <= self.bounds.total_bytes
 
     def _bury(self) -> None:
-        """Drop the processes that were ended from outside while they had nothing to do."""
+        """Remove idle processes that were killed from outside."""
         for child in [child for child in self._idle if not child.alive]:
             logger.warning("process %d is gone while nothing was asked of it", child.pid)
             self._idle.remove(child)
@@ -352,7 +351,7 @@ class ReadingPool:
         self._after(task)
 
     def _take_back(self, child: ReadingChild, work: Work) -> None:
-        """Do away with a process whose task was cancelled, which may have been before its first step."""
+        """End a process whose task was cancelled, possibly before its first step, and queue or fail its work."""
         self._let_go(child)
         if work.gives_way:
             work.gives_way, work.began = False, None
@@ -378,7 +377,7 @@ class ReadingPool:
         self._changed.set()
 
     async def _watch(self) -> None:
-        """Keep all processes together within their memory."""
+        """Keep the total memory of the processes within the limit."""
         while True:
             several = len(self._busy) + len(self._idle) > 1
             await asyncio.sleep(WATCH_SECONDS if several and self._busy else _IDLE_WATCH_SECONDS)
@@ -390,7 +389,7 @@ class ReadingPool:
             self._make_way()
 
     def _make_way(self) -> None:
-        """Take the page that began last from its process; the first goes on, whatever it needs."""
+        """End the process whose page began last; the page that began first continues in any case."""
         serving = [(task, work) for task, (_, work) in self._busy.items() if not task.done()]
         task, work = max(serving, key=lambda each: each[1].began or 0.0)
         if len(serving) > 1 and not work.gives_way:
@@ -404,10 +403,10 @@ class ReadingPool:
                 work.done.set_exception(error)
 
     async def _keep(self) -> None:
-        """Let processes go that nobody needs, and those that grew while nobody asks for anything."""
+        """End idle processes that are not needed, and replace the last one if it has grown."""
         while True:
             await asyncio.sleep(min(self.bounds.idle_seconds / 4, 1.0))
-            # Work may wait for no more than that a page has become a slow one, or that there is memory.
+            # Queued work may only need that a page counts as slow by now, or that memory was freed.
             self._pump()
             if not self._children() and self.problem is None:
                 self._spawn()

@@ -1,8 +1,8 @@
-"""The form of the messages between the server and its reading processes."""
+"""The format of the messages between the server and its reading processes."""
 
 from __future__ import annotations
 
 import struct
 
 HEAD = struct.Struct(">II")
-"""In front of each message: the lengths of its JSON header and of its body, in bytes."""
+"""The start of each message: the lengths of its JSON header and of its body, in bytes."""

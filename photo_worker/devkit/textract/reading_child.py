@@ -1,4 +1,4 @@
-"""The server's end of one reading process: its start, its questions and answers, its limits and its end."""
+"""The server's side of one reading process: its start, its requests and answers, its limits and its end."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ import psutil
 from photo_worker.devkit.textract.protocol import HEAD
 from photo_worker.devkit.textract.spawning import MIB, ReadingLimits, spawn
 
-# How often a busy process's memory is looked at. Filling a gigabyte takes longer.
+# How often a busy process's memory is checked. Filling a gigabyte takes longer.
 WATCH_SECONDS = 0.1
 
-# A process that closed its output is at its end; one that is not is helped along.
+# How long a process that has closed its output may take to exit.
 _END_SECONDS = 1.0
 
 _BUFFER_BYTES = MIB
@@ -27,11 +27,11 @@ NO_ANSWER = "gave something that is no answer"
 
 
 class ProcessEnded(Exception):
-    """A process was ended, or ended itself, over what it was asked; the text completes "Reading the document ..."."""
+    """A process ended, or was ended, during a request; the text completes "Reading the document ..."."""
 
 
 class NotBegun(ProcessEnded):
-    """A process ended before it had looked at what it was asked."""
+    """A process ended before it began with the request."""
 
 
 class ReaderUnavailable(Exception):
@@ -43,12 +43,12 @@ class ReaderUnavailable(Exception):
 
 
 class ReadingChild:
-    """One process. It is started by ``__init__``, so that it loads its engine while others still prepare."""
+    """One process. ``__init__`` starts it, so that it loads its engine while the server still prepares."""
 
     def __init__(self, reader: str, bounds: ReadingLimits, process: subprocess.Popen[bytes] | None = None) -> None:
         """``process`` is one that ``spawn`` has started for the same reader and bounds.
 
-        Raises ``ReaderUnavailable`` where the machine has no process left to give.
+        Raises ``ReaderUnavailable`` if the machine cannot start another process.
         """
         self.identity: Mapping[str, str] = {}
         self.idle_since = time.monotonic()
@@ -69,12 +69,12 @@ class ReadingChild:
 
     @property
     def alive(self) -> bool:
-        """Say whether the process is there."""
+        """Whether the process is running."""
         return self._process.poll() is None
 
     @property
     def memory(self) -> int:
-        """Resident memory in bytes; 0 where the process is gone."""
+        """Resident memory in bytes; 0 if the process has ended."""
         try:
             return int(psutil.Process(self.pid).memory_info().rss)
         except psutil.Error:
@@ -82,7 +82,7 @@ class ReadingChild:
 
     @property
     def processor_seconds(self) -> float:
-        """How long processors have worked for it; 0 where the process is gone."""
+        """CPU seconds that it has used; 0 if the process has ended."""
         try:
             times = psutil.Process(self.pid).cpu_times()
         except psutil.Error:
@@ -91,7 +91,7 @@ class ReadingChild:
 
     @property
     def stopped(self) -> bool:
-        """Say whether it is held by a signal or a debugger, and not by what it reads."""
+        """Whether a signal or a debugger has stopped it."""
         try:
             status = psutil.Process(self.pid).status()
         except psutil.Error:
@@ -99,7 +99,7 @@ class ReadingChild:
         return bool(status in (psutil.STATUS_STOPPED, psutil.STATUS_TRACING_STOP))
 
     async def ready(self) -> None:
-        """Wait until it can read. Raises ``ReaderUnavailable``, and then the process is gone."""
+        """Wait until it can read. Raises ``ReaderUnavailable`` after ending the process."""
         try:
             async with asyncio.timeout(self._bounds.start_seconds):
                 await self._connect()
@@ -119,9 +119,9 @@ class ReadingChild:
         self._fresh = self.memory
 
     async def ask(self, request: Mapping[str, Any]) -> tuple[dict[str, Any], bytes]:
-        """Return the answer's header and body. Raises ``ProcessEnded``, and then the process is gone.
+        """Return the answer's header and body. Raises ``ProcessEnded`` after ending the process.
 
-        It is ``NotBegun`` where the request may be put to another process: this one was gone already.
+        Raises ``NotBegun`` if the process had ended before; the request may be sent to another process.
         """
         self._asked = True
         answering = asyncio.ensure_future(self._exchange(request))
@@ -136,11 +136,11 @@ class ReadingChild:
 
     @property
     def grown(self) -> bool:
-        """Say whether it keeps much more memory than it began with."""
+        """Whether it holds much more memory than after its start."""
         return self._asked and self.memory > self._fresh + self._bounds.idle_growth_bytes
 
     async def end(self) -> None:
-        """End the process, whatever it does, and take back its pipes. May be called twice."""
+        """Kill the process and close its pipes. May be called twice."""
         self._process.kill()
         for end in self._transports or (self._process.stdin, self._process.stdout):
             if end is not None:
@@ -171,11 +171,11 @@ class ReadingChild:
             done, _ = await asyncio.wait({answering}, timeout=WATCH_SECONDS)
             if done:
                 return answering.result()
-            # A page that the machine has no time for is not to blame: what it costs is what it takes of a processor.
+            # The limit is CPU time, so that a page is not blamed for a busy machine.
             spent = self.processor_seconds
             if spent - spent_before > bounds.page_seconds:
                 raise ProcessEnded(f"took more than {bounds.page_seconds:g} seconds of a processor")
-            # By looks, not by the clock: where the server itself was held, the process may have been as well.
+            # Counted in checks, not by the clock: if the server itself was stopped, the process may have been as well.
             still = still + 1 if spent == spent_last and not self.stopped else 0
             spent_last = spent
             if still * WATCH_SECONDS > bounds.page_seconds:
@@ -187,7 +187,7 @@ class ReadingChild:
 
     async def _exchange(self, request: Mapping[str, Any]) -> tuple[dict[str, Any], bytes]:
         text = json.dumps(request, ensure_ascii=False).encode(errors="backslashreplace")
-        # What does not fit into the pipe waits in memory; requests are small, and there is one at a time.
+        # Bytes that do not fit into the pipe are buffered; requests are small, and there is one at a time.
         self._transports[1].write(HEAD.pack(len(text), 0) + text)
         try:
             begun, _ = await self._receive()
@@ -222,7 +222,7 @@ class ReadingChild:
         return header, body
 
     async def _how(self) -> str:
-        """Say how a process ended that closed its pipe."""
+        """Return how a process ended that closed its pipe, as text for ``ProcessEnded``."""
         try:
             status = await asyncio.to_thread(self._process.wait, _END_SECONDS)
         except subprocess.TimeoutExpired:
@@ -236,7 +236,7 @@ class ReadingChild:
 
 
 def _is_answer(header: Mapping[str, Any], body: bytes) -> bool:
-    """Say whether a message is one of those that ``reading_process`` sends."""
+    """Return whether a message is one that ``reading_process`` sends."""
     size = header.get("blocks")
     return (
         type(header.get("pages")) is int

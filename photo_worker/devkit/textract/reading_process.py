@@ -1,11 +1,10 @@
-"""One reading process: hostile documents are parsed here, where they can break nothing else.
+"""One reading process: it parses hostile documents, so that they cannot harm the server.
 
 ``python -P -m photo_worker.devkit.textract.reading_process MODULE:FACTORY PAGE_SECONDS CLOCK_SECONDS MEMORY_BYTES``
-reads requests from standard input and answers on standard output. A page may take PAGE_SECONDS of a processor, and
-CLOCK_SECONDS by the clock. A message is the lengths of a JSON header and of a
-body, as 32-bit big-endian numbers, and then these two. After the start come ``hello``, with what the reader is,
-and ``ready``; then for each request ``begun`` and one answer. It ends when its input does, also in the middle of a
-page.
+reads requests from standard input and answers on standard output. A page may take PAGE_SECONDS of CPU time and
+CLOCK_SECONDS of wall-clock time. A message consists of the lengths of a JSON header and of a body, as 32-bit big-endian
+numbers, followed by these two. After its start the process sends ``hello``, with the reader's identity, and ``ready``;
+then for each request ``begun`` and one answer. It ends when its input is closed, even in the middle of a page.
 """
 
 from __future__ import annotations
@@ -32,18 +31,18 @@ from photo_worker.ocr.analysis.request import Analysis
 from photo_worker.ocr.document import DocumentLimits
 from photo_worker.ocr.reader import DocumentReader, PageAnswer, PageRequest
 
-# The parent gives up on a page first and says why; this is for one that has no parent any more.
+# The parent ends the process first and reports why; these timers are for a process without a parent.
 _GRACE_SECONDS = 5
 
-# Address space is more than memory: libraries, stacks, and arenas that are reserved and never touched.
+# Address space is larger than memory: it has libraries, stacks, and arenas that are reserved but never used.
 _ADDRESS_SPACE_BYTES = 2 * 1024**3
 
-# Nothing is written but a log.
+# The process writes only a log.
 _FILE_BYTES = 64 * 1024**2
 
 
 class PageReader(Protocol):
-    """What a factory returns: something that reads pages. Called from one thread."""
+    """The type that a factory returns. Its methods are called from one thread."""
 
     @property
     def engine(self) -> str:
@@ -51,13 +50,13 @@ class PageReader(Protocol):
 
     @property
     def version(self) -> str:
-        """Its version, which changes whenever the same document may be read differently."""
+        """The engine's version, which changes whenever the same document may be read differently."""
 
     def warm(self) -> None:
-        """Load what the first page would load. Raises ``EngineUnavailable``."""
+        """Load in advance what the first page needs. Raises ``EngineUnavailable``."""
 
     def pages(self, path: Path, name: str, limits: DocumentLimits, /) -> int:
-        """Return how many pages a document has, or raise as ``page`` does."""
+        """Return how many pages a document has. Raises as ``page`` does."""
 
     def page(self, request: PageRequest, /) -> PageAnswer:
         """Return one page's blocks.
@@ -68,12 +67,12 @@ class PageReader(Protocol):
 
 
 def own_reader() -> PageReader:
-    """Return this project's own reader, one thread a page: pages are read beside each other instead."""
+    """Return this project's own reader with one thread per page: pages are read in parallel processes instead."""
     return DocumentReader(threads=1)
 
 
 def main(arguments: list[str]) -> int:
-    """Serve until the input ends."""
+    """Serve until the input is closed. Returns 1 if the reader cannot be loaded."""
     name, page_seconds, clock_seconds, memory_bytes = arguments[0], *map(float, arguments[1:3]), int(arguments[3])
     requests, answers = take_streams()
     _limit(memory_bytes)
@@ -88,13 +87,13 @@ def main(arguments: list[str]) -> int:
         _send(answers, {"unavailable": error.message, "code": error.code, "hint": error.hint})
         return 1
     except Exception as error:
-        # Whatever keeps a reader from loading, the server has to say so.
+        # The server must report any reason why a reader cannot be loaded.
         _send(answers, {"unavailable": f"{type(error).__name__}: {error}", "trace": traceback.format_exc()})
         return 1
     _send(answers, {"ready": True})
     while True:
         request = waiting.get()
-        # A process that ends without this word was ended by something else than the document.
+        # If a process ends without this message, the document is not the cause.
         _send(answers, {"begun": True})
         signal.setitimer(signal.ITIMER_PROF, page_seconds + _GRACE_SECONDS)
         signal.setitimer(signal.ITIMER_REAL, clock_seconds + _GRACE_SECONDS)
@@ -105,21 +104,21 @@ def main(arguments: list[str]) -> int:
 
 
 def _limit(memory_bytes: int) -> None:
-    """Bound what a document may cost, as far as the platform does it; the parent watches the memory itself."""
+    """Set the resource limits that the platform supports; the parent also watches the memory."""
     limits = {
         resource.RLIMIT_CORE: 0,
         resource.RLIMIT_FSIZE: _FILE_BYTES,
         resource.RLIMIT_AS: memory_bytes + _ADDRESS_SPACE_BYTES,
-        # On Linux all memory that a process can write to and shares with none: what it holds, to a few MiB.
+        # On Linux: all private writable memory, which is the resident memory within a few MiB.
         resource.RLIMIT_DATA: memory_bytes,
     }
     for kind, value in limits.items():
         hard = resource.getrlimit(kind)[1]
         least = value if hard == resource.RLIM_INFINITY else min(value, hard)
-        # macOS takes no limit of the address space.
+        # macOS does not accept a limit on the address space.
         with contextlib.suppress(ValueError, OSError):
             resource.setrlimit(kind, (least, least))
-    # By default these two end the process whatever native code is doing.
+    # The default action of these two ends the process even in native code.
     signal.signal(signal.SIGALRM, signal.SIG_DFL)
     signal.signal(signal.SIGPROF, signal.SIG_DFL)
 
@@ -131,7 +130,7 @@ def _load(name: str) -> PageReader:
 
 
 def _form() -> str:
-    """Return what changes with the code that makes readings: one that older code kept may not fit."""
+    """Return a hash of the code that makes readings: readings of older code may not be compatible."""
     from photo_worker import ocr
 
     digest = hashlib.sha256()
@@ -146,7 +145,7 @@ def _listen(requests: BinaryIO, waiting: SimpleQueue[Mapping[str, Any]]) -> None
             size, _ = HEAD.unpack(requests.read(HEAD.size))
             waiting.put(json.loads(requests.read(size)))
     finally:
-        # The parent closed the pipe, or is gone. Native code that is still at work would hold up any other end.
+        # The parent closed the pipe, or has ended. Running native code would delay any other exit.
         os._exit(0)
 
 
@@ -181,7 +180,7 @@ def _answer(reader: PageReader, request: Mapping[str, Any]) -> tuple[dict[str, A
     except MemoryError:
         return {"memory": True}, b""
     except Exception as error:
-        # A defect of the reader's: the process can go on, and the server logs it.
+        # A defect of the reader: the process continues, and the server logs the error.
         return {"defect": type(error).__name__, "trace": traceback.format_exc()}, b""
     return {"blocks": len(blocks), "recognised": answer.recognised}, blocks + (answer.reading or b"")
 
@@ -192,7 +191,7 @@ def _kept(path: str | None) -> bytes | None:
     try:
         return Path(path).read_bytes()
     except FileNotFoundError:
-        # Another server that shares the folder made room.
+        # Another server that shares the directory evicted it.
         return None
 
 

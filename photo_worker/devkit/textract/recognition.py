@@ -1,4 +1,4 @@
-"""Reads documents' pages: each once, in processes of their own, and remembers what was read."""
+"""Reads pages of documents in separate processes, each page once, and caches the results."""
 
 from __future__ import annotations
 
@@ -46,13 +46,13 @@ logger = logging.getLogger(__name__)
 # An answer for a full page has some 200 kB; this is a few hundred pages.
 REMEMBERED_BYTES = 32 * 1024 * 1024
 
-# What is known of a document besides its blocks takes some 200 bytes.
+# The data about a document besides its blocks takes some 200 bytes.
 _REMEMBERED_DOCUMENTS = 10_000
 
-# Larger answers are parsed beside the event loop, which must not stand still for them.
+# Larger answers are parsed in a thread, to not block the event loop.
 _LOADED_INLINE_BYTES = 64 * 1024
 
-# How often a page may end the process that reads it, and how often all pages of a document together.
+# How many processes a page may end, and how many all pages of a document together.
 _ENDS = 2
 _ENDS_OF_DOCUMENT = 20
 
@@ -74,18 +74,18 @@ T = TypeVar("T")
 
 @dataclass
 class _Running(Generic[T]):
-    """A reading that goes on, for all who wait for it."""
+    """A reading in progress, shared by all callers that wait for it."""
 
     urgent: bool
     work: Work | None = None
     callers: int = 0
-    """How many wait for it; it is ended where none does."""
+    """How many callers wait for it; it is cancelled if none does."""
     task: asyncio.Task[T] | None = None
-    """None once it is done: with its error it would hold the calls that hold this, and their document."""
+    """None once it is done: its exception would reference the frames that reference this, and their document."""
 
 
 class _Remembered:
-    """Answers up to a total size in bytes, the least used leaving first."""
+    """An LRU cache of answers, limited by their total size in bytes."""
 
     def __init__(self, limit: int) -> None:
         self.limit = limit
@@ -106,7 +106,7 @@ class _Remembered:
 
 
 class _Recent(OrderedDict[Hashable, T]):
-    """The last few thousand things that were set."""
+    """A mapping limited to the items that were set last."""
 
     def __setitem__(self, key: Hashable, value: T) -> None:
         super().__setitem__(key, value)
@@ -117,30 +117,30 @@ class _Recent(OrderedDict[Hashable, T]):
 
 @dataclass
 class _Memory:
-    """What is known since the start or the last reset."""
+    """The state since the start or the last reset."""
 
     answers: _Remembered
     running: dict[Hashable, _Running[Any]] = field(default_factory=dict)
     read_now: dict[Hashable, asyncio.Event] = field(default_factory=dict)
-    """The pages that a process reads at this moment."""
+    """The pages that a process is reading."""
     pages: _Recent[int | None] = field(default_factory=_Recent)
-    """Documents that are within limits, and how many pages they have, where that was asked."""
+    """The page counts of documents that are within limits; None if the count was not requested."""
     ends: _Recent[tuple[int, str]] = field(default_factory=_Recent)
-    """How many processes a page of a document ended, and how the last; and, without a page, the whole document."""
+    """How many processes a page, or for a key without a page the whole document, has ended, and the last problem."""
     slow: _Recent[tuple[int, str, float]] = field(default_factory=_Recent)
-    """How many readings of a page took longer than a synchronous call may, what was said of the last, and when."""
+    """How many readings of a page exceeded the time of a synchronous call, the last problem, and when it was."""
 
     def slowness(self, page: Hashable, seconds: float) -> tuple[int, str]:
-        """Return how many readings of a page were slow, where the last was so in these seconds, and what was said."""
+        """Return how many readings of a page were slow, and the last problem; 0 if that is older than ``seconds``."""
         times, problem, last = self.slow.get(page, (0, "", 0.0))
         return (times, problem) if time.monotonic() - last < seconds else (0, "")
 
 
 class PageRecogniser:
-    """Reads pages. Its methods belong to one event loop.
+    """Reads pages. Its methods must be called in one event loop.
 
-    Blocks are kept in memory as JSON, and what was read of a page on disk, so that the same page is recognised
-    once, whatever is asked of it. Requests for a page that is being read wait for that reading.
+    Blocks are cached in memory as JSON, and readings of pages on disk, so that a page is recognised only once
+    for all analyses. Requests for a page that is being read wait for that reading.
     """
 
     def __init__(
@@ -151,7 +151,7 @@ class PageRecogniser:
         *,
         check: Check | None = None,
     ) -> None:
-        """``check`` raises ``ValueError`` or ``TypeError`` where blocks break the service's model."""
+        """``check`` raises ``ValueError`` or ``TypeError`` if blocks do not fit the service's model."""
         self.pool, self.spool = pool, spool
         self._readings = readings
         self.check = check
@@ -159,21 +159,21 @@ class PageRecogniser:
 
     @property
     def identity(self) -> tuple[str, str]:
-        """The engine's name and version; empty until the first process has said them."""
+        """The engine's name and version; empty until the first process has reported them."""
         return self.pool.identity.get("engine", ""), self.pool.identity.get("version", "")
 
     @property
     def ready(self) -> bool:
-        """Say whether a page would be read at once."""
+        """Whether a process can read a page."""
         return self.pool.ready
 
     @property
     def problem(self) -> str:
-        """Why no page can be read; empty where nothing is known to be wrong."""
+        """Why no page can be read; empty if no problem is known."""
         return "" if self.pool.problem is None else self.pool.problem.problem
 
     async def start(self) -> None:
-        """Begin to serve; does not wait until the engine is loaded."""
+        """Start the pool, without waiting until the engine is loaded."""
         self.pool.start()
 
     async def warm(self) -> None:
@@ -184,7 +184,7 @@ class PageRecogniser:
             raise EngineUnavailable(engine=self.identity[0] or "the reader's", reason=error.problem) from error
 
     async def close(self) -> None:
-        """End the processes and remove the documents that they read."""
+        """End the processes and delete their documents."""
         running = [reading.task for reading in self._memory.running.values() if reading.task is not None]
         await self.pool.close()
         if running:
@@ -192,18 +192,18 @@ class PageRecogniser:
         self.spool.close()
 
     def forget(self) -> None:
-        """Read every document anew from now on, also those that are being read."""
+        """Clear all caches; documents that are being read now will be read again as well."""
         self._memory = _Memory(_Remembered(self._memory.answers.limit))
         self._readings.clear()
 
     def remember(self, limit_bytes: int) -> None:
-        """Keep answers up to another size from now on."""
+        """Empty the cache of answers and set its size."""
         self._memory.answers = _Remembered(limit_bytes)
 
     async def pages(self, document: Document, limits: DocumentLimits) -> int:
-        """Return how many pages a document has. Raises ``Refusal`` where it is none that is read.
+        """Return how many pages a document has. Raises ``ServiceError`` if it cannot be read.
 
-        A reading that no caller waits for any more is ended, here and in ``page``.
+        A reading is cancelled when no caller waits for it any more, here and in ``page``.
         """
         memory, key = self._memory, (document.sha256, limits)
         known = memory.pages.get(key)
@@ -232,10 +232,10 @@ class PageRecogniser:
         counters: Counters,
         urgent: bool,
     ) -> list[dict[str, Any]]:
-        """Return the blocks of page ``number`` (from 1) in synchronous form. Raises ``Refusal``.
+        """Return the blocks of page ``number`` (from 1) in the form of synchronous answers. Raises ``ServiceError``.
 
-        The list is the caller's own. Ids are the same for the same document, page, engine, version and
-        analysis. ``analysis`` None asks for text alone. Pages that are not urgent are read by turns of documents.
+        The list is a copy for the caller. Ids are the same for the same document, page, engine, version and
+        analysis. ``analysis`` None requests text alone. Pages that are not urgent alternate between documents.
         """
         text = await self.page_json(document, number, analysis, limits=limits, counters=counters, urgent=urgent)
         if len(text) > _LOADED_INLINE_BYTES:
@@ -253,11 +253,11 @@ class PageRecogniser:
         urgent: bool,
         deadline: float | None = None,
     ) -> bytes:
-        """Return what ``page`` returns as JSON, as it is remembered.
+        """Return the blocks of ``page`` as JSON bytes, as they are cached.
 
-        After ``deadline``, by the event loop's clock, it raises BadDocumentException where reading took so much of a
-        processor that it is the page that is slow, and ProvisionedThroughputExceededException, after which clients try
-        again, where the page waited, or the machine had other work.
+        After ``deadline``, by the event loop's clock, it raises BadDocumentException if reading used so much CPU time
+        that the page itself is slow, and otherwise, if the page waited or the machine was busy,
+        ProvisionedThroughputExceededException, after which clients retry.
         """
         memory = self._memory
         if not self.pool.identity:
@@ -266,7 +266,7 @@ class PageRecogniser:
         known = memory.answers.get(key)
         if known is not None:
             return known
-        # A page that is slow for this call is so for the next, whatever the analysis.
+        # The key has no analysis: a slow page is slow for each of them.
         page_key = (document.sha256, number)
         times, problem = memory.slowness(page_key, self.pool.bounds.slow_page_memory_seconds)
         if deadline is not None and times >= _ENDS:
@@ -289,7 +289,7 @@ class PageRecogniser:
         deadline: float | None = None,
         page_key: Hashable = None,
     ) -> T:
-        """Wait for the reading of this key, begun here where nobody began it."""
+        """Wait for the reading of this key, and start it if there is none."""
         known: _Running[T] | None = memory.running.get(key)
         reading = _Running[T](urgent) if known is None else known
         if known is None:
@@ -303,7 +303,7 @@ class PageRecogniser:
         reading.callers += 1
         try:
             async with asyncio.timeout_at(deadline) as time_left:
-                # A caller that goes away must not take the reading from those who wait with it.
+                # Cancelling one caller must not cancel the reading for the others.
                 return await asyncio.shield(_task_of(reading))
         except TimeoutError as error:
             if not time_left.expired():
@@ -348,7 +348,7 @@ class PageRecogniser:
             size = header["blocks"]
             text, found = body[:size], body[size:]
             await asyncio.to_thread(self._accept, text)
-            # How many there are was not asked for; that they are not too many is known.
+            # The page count was not requested, but the document is known to be within limits.
             memory.pages.setdefault(known, None)
             if found and memory is self._memory:
                 self._keep(found, *page_key, *self.pool.identity.values())
@@ -396,7 +396,7 @@ class PageRecogniser:
         file = document.file(self.spool)
         writing = asyncio.ensure_future(asyncio.to_thread(file.__enter__))
         try:
-            # A thread is not cancelled with who waits for it: the file that it writes would stay.
+            # Cancelling the caller does not cancel the thread: its file would remain.
             path = await asyncio.shield(writing)
         except OSError as error:
             raise DiskFails(error.strerror or str(error)) from error
@@ -422,13 +422,13 @@ class PageRecogniser:
         try:
             self._readings.put(found, *key)
         except OSError as error:
-            # The page has been read: what is lost is time, the next time.
+            # The page has been read: without the file it only has to be read again next time.
             logger.warning("a reading cannot be kept: %s", error)
 
 
 @asynccontextmanager
 async def _alone(memory: _Memory, page: Hashable) -> AsyncIterator[None]:
-    """Wait until nobody reads this page: what they found out is of use to whoever comes next."""
+    """Let only one task at a time read a page: the next one can use the reading of the one before."""
     while (other := memory.read_now.get(page)) is not None:
         await other.wait()
     memory.read_now[page] = done = asyncio.Event()
@@ -449,16 +449,16 @@ def _ended(memory: _Memory, key: Hashable, reading: _Running[T], task: asyncio.T
     reading.task = None
     if memory.running.get(key) is reading:
         del memory.running[key]
-    # Looked at, so that a failure that nobody waits for any more is no news for the log.
+    # Retrieved, so that asyncio does not log a failure for which no caller waits any more.
     if not task.cancelled():
         task.exception()
 
 
 def _too_late(memory: _Memory, page_key: Hashable, reading: _Running[Any], bounds: ReadingLimits) -> ServiceError:
-    """Return what to answer a call whose time is over."""
+    """Return the error for a call whose deadline has passed."""
     spent = 0.0 if reading.work is None else reading.work.processor_seconds
     if spent < bounds.slow_page_seconds:
-        # Not even where it was being read all the time: on a machine with other work every page takes long.
+        # Even if it was being read all the time: on a busy machine every page is slow.
         reason = f"the page waited for a processor, of which it had {spent:.1f} s, until the call's time was over"
         return ServiceError(PROVISIONED_THROUGHPUT_EXCEEDED, reason)
     problem = f"Reading the document takes more than {spent:.0f} seconds"
@@ -478,7 +478,7 @@ def _of(document: Document, limits: DocumentLimits) -> dict[str, Any]:
 
 
 def _asked(analysis: Analysis) -> dict[str, Any]:
-    """Return an analysis as the members of a request, which ``Analysis.of`` reads."""
+    """Return an analysis as the members of a request, for ``Analysis.of``."""
     queries = [query.as_json() for query in analysis.queries]
     return {"FeatureTypes": sorted(analysis.features), "QueriesConfig": {"Queries": queries}}
 
@@ -488,7 +488,7 @@ def _shown(analysis: Analysis | None) -> str:
 
 
 def _refusal(code: str, context: Mapping[str, Any]) -> ServiceError:
-    """Return what the real service would answer where our reader gives up."""
+    """Return the real service's error for an error of the reader."""
     kind = _ERRORS.get(code)
     if kind is None:
         return _defect(code, str(context))
@@ -496,7 +496,7 @@ def _refusal(code: str, context: Mapping[str, Any]) -> ServiceError:
     match error:
         case UnsupportedDocument():
             refusal = ServiceError(UNSUPPORTED_DOCUMENT, error.message)
-            # An error has the real service's own words. Those of a job, which has no other place for it, are free.
+            # The error has the real service's text. A job's message is not fixed, and the only place for details.
             refusal.status_message += f": {context['actual']}"
             return refusal
         case UnreadableDocument() | DocumentProtected():
@@ -531,9 +531,9 @@ def make(
 ) -> PageRecogniser:
     """Return a recogniser whose first process is already loading. ``start`` it in the event loop.
 
-    ``data`` is a folder, made where it is missing; ``reader`` the dotted path of a factory of a
-    ``reading_process.PageReader``, ``module:factory``; ``bounds`` what reading may cost; ``first`` a process that
-    ``spawn`` has started for both. Raises ``OSError`` where the folder cannot be used.
+    ``data`` is a directory, created if it is missing; ``reader`` the factory of a ``reading_process.PageReader`` as
+    ``module:factory``; ``bounds`` the limits of reading; ``first`` a process that ``spawn`` has started with this
+    reader and these bounds. Raises ``OSError`` if the directory cannot be used.
     """
     private_folder(data)
     spool, readings = Spool(data / "spool"), Readings(data / "readings")

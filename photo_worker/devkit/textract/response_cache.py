@@ -1,8 +1,8 @@
-"""Answers as they go over the wire, kept so that the same question costs next to nothing.
+"""A cache of encoded answers, so that a repeated request costs next to nothing.
 
-Two questions are the same where document, engine, version, analysis, operation and encoding are. The second
-memory is by the request's own bytes: where they came before with a document in them, they need not be parsed
-again, which for a photo costs more than everything else.
+The key consists of document, engine, version, analysis, operation and encoding. A second mapping leads from the
+digest of a request with an inline document to its key: an identical request need not be parsed again, which for a
+photo costs more than everything else.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ class CacheKey:
 
 
 class ResponseCache:
-    """Remembers answers up to a total size, the least used leaving first, and which request asked what."""
+    """An LRU cache of answers, limited by their total size, and the keys of earlier requests."""
 
     def __init__(self, limit_bytes: int = REMEMBERED_BYTES) -> None:
         self._limit = limit_bytes
@@ -45,34 +45,34 @@ class ResponseCache:
         self._questions: _LruMapping[bytes, CacheKey] = _LruMapping()
 
     def get(self, question: CacheKey) -> bytes | None:
-        """Return the answer to a question, where it is remembered."""
+        """Return a cached answer, or None."""
         return self._answers.get(question)
 
     def put(self, question: CacheKey, answer: bytes) -> None:
-        """Remember an answer."""
+        """Cache an answer, and evict the least recently used ones above the limit."""
         self._size += len(answer) - len(self._answers.pop(question) or b"")
         self._answers.put(question, answer)
         while self._size > self._limit:
             self._size -= len(self._answers.drop())
 
     def asked(self, digest: bytes, question: CacheKey) -> None:
-        """Remember that a request of this ``digest`` asks a question, whenever it comes."""
+        """Remember the key of requests with this ``digest``."""
         self._questions.put(digest, question)
         while len(self._questions) > _MOST_QUESTIONS:
             self._questions.drop()
 
     def question(self, digest: bytes) -> CacheKey | None:
-        """Return what a request asks, where it came before."""
+        """Return the key of an earlier request with this digest, or None."""
         return self._questions.get(digest)
 
     def forget(self) -> None:
-        """Forget everything."""
+        """Clear the cache."""
         self._size = 0
         self._answers, self._questions = _LruMapping(), _LruMapping()
 
 
 def request_digest(operation: str, codec: Codec, body: bytes) -> bytes:
-    """Return what stands for a request."""
+    """Return a hash of a request's operation, encoding and body."""
     hashed = hashlib.sha256(f"{operation} {codec.name} ".encode())
     hashed.update(body)
     return hashed.digest()
@@ -101,5 +101,5 @@ class _LruMapping(Generic[_K, _V]):
         return self._items.pop(key, None)
 
     def drop(self) -> _V:
-        """Take the one out that was used least lately."""
+        """Remove and return the least recently used value."""
         return self._items.popitem(last=False)[1]

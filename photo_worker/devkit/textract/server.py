@@ -1,4 +1,4 @@
-"""The emulator's HTTP server: Textract at ``/`` and ``/service/``, its own controls under ``/_emulator/``."""
+"""The emulator's HTTP server: Textract at ``/`` and ``/service/``, the control interface under ``/_emulator/``."""
 
 from __future__ import annotations
 
@@ -46,27 +46,27 @@ from photo_worker.errors import PhotoWorkerError
 
 logger = logging.getLogger(__name__)
 
-# Bodies above these are hashed, and parsed, beside the event loop, which must not stand still for them.
+# Larger bodies are hashed or parsed in a thread, to not block the event loop.
 _HASHED_INLINE_BYTES = 1024 * 1024
 _PARSED_INLINE_BYTES = 64 * 1024
 
-# What a call is counted as whose client did not wait for its answer, and the status that logs have for it.
+# The error code in the counters and the status in the log for a call whose client disconnected.
 _CLIENT_GONE = "ClientDisconnected"
 _CLIENT_CLOSED_REQUEST = 499
 
-# How often to look whether nothing else is to do than to prepare for S3.
+# How often to check whether the pool is idle, so that the S3 client can be created.
 _WARM_SECONDS = 0.25
 
 
 class Emulator:
-    """One emulator: what reads, and everything that was asked of it. ``open`` it, serve ``app``, and ``close`` it."""
+    """The ASGI app of the emulator, and its state. ``open`` it, serve ``app``, and ``close`` it."""
 
     def __init__(
         self, recogniser: PageRecogniser, data: Path, *, most_open_jobs: int = MOST_OPEN_JOBS, hosts: Iterable[str] = ()
     ) -> None:
-        """``data`` is the folder that jobs are kept in, ``most_open_jobs`` how many may be in progress at once.
+        """``data`` is the directory of the jobs, ``most_open_jobs`` how many may be in progress at once.
 
-        Clients may call the emulator by ``hosts`` as well as by loopback's names.
+        Clients may call the emulator by the names ``hosts`` as well as by those of loopback.
         """
         self._model = TextractModel()
         self._documents = DocumentSource(recogniser.spool)
@@ -100,13 +100,13 @@ class Emulator:
         self.app.router.redirect_slashes = False
 
     async def open(self) -> None:
-        """Take the data folder and begin to serve. Raises ``DataInUse``, ``DataUnwritable`` and ``DataMismatch``."""
+        """Lock the data directory and start. Raises ``DataInUse``, ``DataUnwritable`` and ``DataMismatch``."""
         await self._jobs.open()
         await self._recogniser.start()
         self._warming = asyncio.create_task(self._warm())
 
     async def close(self) -> None:
-        """End what was begun; jobs in progress go on at the next start."""
+        """Stop everything; jobs in progress continue after the next start."""
         if self._warming is not None:
             self._warming.cancel()
         await self._jobs.close()
@@ -124,8 +124,8 @@ class Emulator:
             logger.exception("the engine does not load")
         else:
             logger.info("%s %s is ready, %.1f s", *self._recogniser.identity, time.perf_counter() - began)
-        # After the engine and the pages that wait for it, which are needed first and would be slowed down by it.
-        while self._recogniser.pool.busy or self._recogniser.pool.waiting:  # noqa: ASYNC110 - nobody tells of it
+        # After the engine and the pages that wait for it: they are needed first, and this would slow them down.
+        while self._recogniser.pool.busy or self._recogniser.pool.waiting:  # noqa: ASYNC110 - there is no event for it
             await asyncio.sleep(_WARM_SECONDS)
         await asyncio.to_thread(self._documents.warm)
 
@@ -145,7 +145,7 @@ class Emulator:
                     raise self._operations.oversized(operation, "too many bytes")
                 wire.require_content_type(request, codec)
                 answering = self._answer(operation, _Body(body, room), counters, codec)
-                # What holds it lets it go once it is parsed: a call that waits has its document twice otherwise.
+                # ``_Body`` releases it once it is parsed: otherwise a waiting call would hold its document twice.
                 del body
                 if operation in SYNCHRONOUS:
                     answering = wire.while_connected(request, answering)
@@ -160,8 +160,8 @@ class Emulator:
             outcome = f"{refusal.failure.code} {refusal.reason}".rstrip()
             without_frames(refusal)
         except Exception as error:
-            # Answered here: uvicorn closes the connection of what is raised, also after the answer, and a client
-            # that has kept it for its next call meets a reset.
+            # Handled here: after an exception uvicorn closes the connection, even after the response, and a client
+            # that reuses it for its next call gets a reset.
             logger.exception("%s met a defect", operation)
             counters.failed(operation, INTERNAL_ERROR.code)
             outcome = f"The emulator has a defect: {type(error).__name__}"
@@ -176,7 +176,7 @@ class Emulator:
         return response
 
     async def _fail(self, operation: str) -> None:
-        """Do to a call what the fault script has for it."""
+        """Apply the fault script to a call: wait, and raise ``ServiceError`` if the fault has a failure."""
         fault = self._faults.for_request(operation)
         if fault is None:
             return
@@ -211,7 +211,7 @@ class Emulator:
             raise ServiceError(MALFORMED, problem=str(error)) from error
 
     def _check_blocks(self, blocks: list[dict[str, Any]]) -> None:
-        """Raise where blocks break the service's model; those of an analysis may have all that others have."""
+        """Raise if blocks do not fit the model of AnalyzeDocument, which includes that of the other operations."""
         self._model.check_answer("AnalyzeDocument", {"Blocks": blocks})
 
     @property
@@ -220,7 +220,7 @@ class Emulator:
         return self._model.operations
 
     def health(self) -> tuple[Mapping[str, Any], bool]:
-        """Return the state of the server as JSON data, and whether it is in order."""
+        """Return the state of the server as JSON data, and whether it is healthy."""
         engine, version = self._recogniser.identity
         state: dict[str, Any] = {
             "service": "textract",
@@ -239,28 +239,28 @@ class Emulator:
         return self._counters.shown()
 
     def faults_shown(self) -> Mapping[str, Any]:
-        """Return the fault script and how far it is."""
+        """Return the fault script and the counts of its rules."""
         return self._faults.shown()
 
     def replace_faults(self, script: Script) -> None:
-        """Follow another fault script."""
+        """Replace the fault script."""
         self._faults.replace(script)
 
     def extend_faults(self, script: Script, *, seed: int | None) -> None:
-        """Follow a script's rules after those there are; raises ``WrongScript`` where they are too many together."""
+        """Append a script's rules to the current ones. Raises ``WrongScript`` if there are too many in all."""
         check_amount(len(self._faults.script.rules) + len(script.rules))
         self._faults.extend(script, seed=seed)
 
     async def jobs_shown(self) -> list[dict[str, Any]]:
-        """Return what there is to know of each job, without results."""
+        """Return the state of each job, without results."""
         return await self._jobs.shown()
 
     async def age(self, job_id: str | None, seconds: float) -> int:
-        """Make one job, or all, older; return how many there were."""
+        """Make one job, or all, older; return the number of jobs changed."""
         return await self._jobs.age(job_id, seconds)
 
     async def reset(self) -> None:
-        """Begin as if started anew with an empty folder; calls on their way still count where they began."""
+        """Return to the state after a start with an empty directory; calls in progress use the old counters."""
         self._counters = Counters()
         self._faults.replace(Script())
         await self._jobs.reset()
@@ -269,19 +269,19 @@ class Emulator:
 
 
 class _Body:
-    """A request's body for as long as it is needed."""
+    """A request's body, and the memory reserved for it."""
 
     def __init__(self, content: bytes, room: Room) -> None:
         self.content, self._room = content, room
 
     def let_go(self) -> None:
-        """Give back its memory: what it says is known."""
+        """Release the body and its memory, once it is parsed."""
         self.content = b""
         self._room.release()
 
 
 class _Guard:
-    """Refuses requests of web pages on every path, whether there is something or not."""
+    """Middleware that refuses requests of web pages on every path, including unknown ones."""
 
     def __init__(self, app: ASGIApp, rules: OriginRules) -> None:
         self._app = app
@@ -304,7 +304,7 @@ class _Guard:
 
 
 async def _no_such_thing(request: Request, exception: Exception) -> Response:
-    """Answer what Starlette refuses: an unknown path, or a method that a path does not take."""
+    """Respond to an unknown path, or to a method that a path does not accept."""
     with contextlib.suppress(ServiceError):
         await wire.read_body(request)
     path, method = ascii(request.url.path)[:200], ascii(request.method)[:40]
@@ -316,6 +316,6 @@ async def _no_such_thing(request: Request, exception: Exception) -> Response:
 
 
 async def _defect(request: Request, exception: Exception) -> Response:
-    """Answer after an error that nobody foresaw; the server logs it with its traceback."""
+    """Respond after an unexpected exception; the server logs it with its traceback."""
     problem = f"The emulator has a defect: {type(exception).__name__}"
     return wire.error(ServiceError(INTERNAL_ERROR, problem=problem), wire.codec_of(request))

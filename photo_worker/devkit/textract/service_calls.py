@@ -1,6 +1,6 @@
-"""Calls of AWS services that end in time, also where a service sends a byte now and then.
+"""Calls of AWS services with a time limit, even if a service sends a byte now and then.
 
-botocore's limits hold for each read alone, so that they never end such a call.
+botocore's timeouts apply to each read alone, so that they never end such a call.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, TypeVar
 if TYPE_CHECKING:
     from botocore.exceptions import ClientError
 
-# What AWS answers where the same call may succeed later, with a status that says otherwise.
+# The codes of temporary errors that AWS sends with the status of a permanent one.
 _TEMPORARY = frozenset({"Throttling", "ThrottlingException", "RequestTimeout", "SlowDown", "RequestTimeTooSkewed"})
 
 _Result = TypeVar("_Result")
@@ -34,22 +34,22 @@ _UNDER_WAY = _UnderWay()
 
 
 class ServiceCall:
-    """One call of a service with a client that ``breakable_connections.breakable`` made so. ``run`` it once."""
+    """One call of a service with a client prepared by ``breakable_connections.breakable``. ``run`` it once."""
 
     def __init__(self, answer_seconds: float, whole_seconds: float | None = None) -> None:
-        """It may take ``answer_seconds`` until ``answered`` is called or it is over, and ``whole_seconds`` in all."""
+        """``answer_seconds`` limits the time until ``answered`` or the end, ``whole_seconds`` the time in all."""
         self._answer_seconds, self._whole_seconds = answer_seconds, whole_seconds
         self._lock = threading.Lock()
         self._connection: socket.socket | None = None
         self._is_broken_off = self._is_answered = False
         self._timers: list[asyncio.TimerHandle] = []
         self.late_after: float | None = None
-        """After how many seconds it was broken off because they were over; None where it was not."""
+        """The limit in seconds that was exceeded; None if none was."""
 
     async def run(self, threads: Executor, work: Callable[[], _Result]) -> _Result:
-        """Return what ``work`` returns in a thread, and raise what it raises, or ``BrokenOff``.
+        """Run ``work`` in a thread and return its result. Raises what it raises, or ``BrokenOff``.
 
-        Its time begins when a thread is free for it. Where this is cancelled, the thread ends soon.
+        The time starts when a thread is free. If the caller is cancelled, the thread ends soon.
         """
         loop = asyncio.get_running_loop()
 
@@ -57,25 +57,25 @@ class ServiceCall:
             with self._under_way():
                 loop.call_soon_threadsafe(self._begin_time, loop)
                 result = work()
-                # Headers that break off are complete headers to Python's http.client, and so may be what follows.
+                # http.client takes truncated headers for complete ones, and maybe a truncated body as well.
                 self._require_whole()
                 return result
 
         try:
             return await loop.run_in_executor(threads, call)
         except asyncio.CancelledError:
-            # A thread is not cancelled with who waits for it.
+            # Cancelling the caller does not cancel the thread.
             self.break_off()
             raise
         finally:
             self._end_time()
 
     def answered(self) -> None:
-        """Note that the service's answer has begun: what is left of the time is that of the whole."""
+        """Note that the response has begun: from now on only ``whole_seconds`` applies."""
         self._is_answered = True
 
     def break_off(self) -> None:
-        """Have the thread end soon, whatever it waits for."""
+        """Make the thread end soon, by shutting down the connection that it waits for."""
         with self._lock:
             self._is_broken_off = True
             if self._connection is not None:
@@ -83,11 +83,11 @@ class ServiceCall:
                     self._connection.shutdown(socket.SHUT_RDWR)
 
     def watch(self, connection: socket.socket) -> None:
-        """Break this connection off with the call. Raises ``BrokenOff`` where that is so already."""
+        """Register the connection to shut down. Raises ``BrokenOff`` if the call is broken off already."""
         with self._lock:
             self._let_go()
             self._require_whole()
-            # A descriptor of its own: the client may close its one at any time, and TLS takes it over.
+            # A duplicated descriptor: the client may close its own at any time, and TLS takes it over.
             self._connection = socket.fromfd(connection.fileno(), connection.family, connection.type)
 
     def _require_whole(self) -> None:
@@ -126,22 +126,22 @@ class ServiceCall:
 
 
 def watch(connection: socket.socket) -> None:
-    """Break a connection off with this thread's call, where there is one. Raises ``BrokenOff``."""
+    """Register a connection with this thread's call, if there is one. Raises ``BrokenOff``."""
     if _UNDER_WAY.call is not None:
         _UNDER_WAY.call.watch(connection)
 
 
 def no_answer() -> tuple[type[Exception], ...]:
-    """Return what a client of boto3 raises where a service gave no answer, or none that is of the service's form."""
+    """Return the exceptions that boto3 raises if a service gives no answer, or one that cannot be parsed."""
     from botocore.exceptions import BotoCoreError
     from botocore.parsers import ResponseParserError
     from urllib3.exceptions import HTTPError
 
-    # ValueError is botocore's word for an endpoint that is no URL, and for members of the wrong form.
+    # botocore raises ValueError for an endpoint that is not a URL, and for malformed members.
     return (BotoCoreError, ResponseParserError, HTTPError, OSError, ValueError)
 
 
 def is_final(error: ClientError) -> bool:
-    """Say whether a service will give the same answer to the same call again."""
+    """Return whether an error is permanent: the same call would fail again."""
     status = error.response["ResponseMetadata"]["HTTPStatusCode"]
     return 400 <= status < 500 and status != 429 and error.response["Error"]["Code"] not in _TEMPORARY

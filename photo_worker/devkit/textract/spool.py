@@ -1,4 +1,4 @@
-"""Files that the emulator keeps: documents for as long as they are read, and what was read of their pages."""
+"""Files of the emulator: documents while they are read, and the readings of their pages."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ _PARTIAL = ".partial"
 
 
 def private_folder(path: Path) -> Path:
-    """Make a folder that nobody else can look into, or make one so. Returns it.
+    """Create a directory with mode 0700, or set the mode of an existing one, and return it.
 
-    Raises ``OSError`` where there is something else, such as a link, or another user's folder.
+    Raises ``OSError`` if the path is something else, such as a symlink, or another user's directory.
     """
     path.mkdir(mode=0o700, parents=True, exist_ok=True)
     found = path.lstat()
@@ -39,15 +39,15 @@ def private_folder(path: Path) -> Path:
 
 
 class Spool:
-    """A folder of this process's own for documents that are being read.
+    """A directory of this process for documents that are being read.
 
-    Those of processes that are gone, also of killed ones, are removed when another starts.
+    Directories of processes that have ended or were killed are removed at the next start.
     """
 
     def __init__(self, folder: Path) -> None:
-        """Raises ``OSError`` where the folder cannot be made or used."""
+        """Raises ``OSError`` if the directory cannot be created or used."""
         private_folder(folder)
-        # One at a time: a folder that another process has made and not yet locked looks abandoned.
+        # One process at a time: a directory that another has created but not yet locked looks abandoned.
         turn = _locked(folder / _LOCK)
         try:
             _remove_abandoned(folder)
@@ -58,11 +58,11 @@ class Spool:
 
     @property
     def folder(self) -> Path:
-        """Where the documents are."""
+        """The directory with the documents."""
         return self._folder
 
     def new(self) -> tuple[Path, BinaryIO]:
-        """Return a new file of a name that nobody can foresee, and its writer."""
+        """Create a file with an unpredictable name; return its path and the open file."""
         path = self._folder / secrets.token_hex(16)
         opened = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
         return path, os.fdopen(opened, "wb")
@@ -74,13 +74,13 @@ class Spool:
             with file:
                 file.write(content)
         except BaseException:
-            # Half a document would keep the space that it lacks.
+            # A partial document would keep occupying the full disk.
             path.unlink(missing_ok=True)
             raise
         return path
 
     def close(self) -> None:
-        """Remove what is left."""
+        """Remove the directory."""
         shutil.rmtree(self._folder, ignore_errors=True)
         if self._lock >= 0:
             os.close(self._lock)
@@ -88,7 +88,7 @@ class Spool:
 
 
 def _locked(path: Path) -> int:
-    """Return a descriptor that holds a file's lock until it is closed, also by the end of the process."""
+    """Lock a file and return its descriptor; closing it, or the end of the process, releases the lock."""
     opened = os.open(path, os.O_CREAT | os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
     fcntl.flock(opened, fcntl.LOCK_EX)
     return opened
@@ -112,10 +112,10 @@ def _remove_abandoned(folder: Path) -> None:
 
 
 class Readings:
-    """What was read of pages, on disk up to a total size, the least used leaving first. Survives a restart."""
+    """An LRU cache on disk of page readings, limited by their total size. It survives restarts."""
 
     def __init__(self, folder: Path, limit_bytes: int = READINGS_BYTES) -> None:
-        """Raises ``OSError`` where the folder cannot be made or read."""
+        """Raises ``OSError`` if the directory cannot be created or read."""
         self._folder = private_folder(folder)
         self._limit = limit_bytes
         self._size = 0
@@ -129,7 +129,7 @@ class Readings:
                 path.unlink(missing_ok=True)
 
     def get(self, *key: object) -> Path | None:
-        """Return the file of a reading, where there is one."""
+        """Return the file of a reading, or None."""
         name = _name(key)
         if name not in self._sizes:
             return None
@@ -141,12 +141,12 @@ class Readings:
             self._size -= self._sizes.pop(name)
             return None
         except OSError as error:
-            # On a disk that takes nothing any more, what is there can still be read.
+            # Existing readings can still be used on a disk that is full or read-only.
             logger.warning("a reading's last use cannot be noted: %s", error)
         return path
 
     def put(self, reading: bytes, *key: object) -> None:
-        """Keep a reading. Raises ``OSError`` where the disk does not take it."""
+        """Save a reading. Raises ``OSError`` if the disk fails; readings above the limit are not saved."""
         if len(reading) > self._limit:
             return
         name = _name(key)
@@ -165,7 +165,7 @@ class Readings:
             self._remove(next(iter(self._sizes)))
 
     def clear(self) -> None:
-        """Forget all of them."""
+        """Delete all readings."""
         while self._sizes:
             self._remove(next(iter(self._sizes)))
 

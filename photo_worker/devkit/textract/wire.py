@@ -1,6 +1,6 @@
-"""HTTP: what a request must carry, and the form of answers and errors.
+"""HTTP: reads the parts of requests, and builds responses and errors.
 
-Signatures are asked for and not checked: every caller is let in, whatever its keys.
+A signature is required but not verified: any keys are accepted.
 """
 
 from __future__ import annotations
@@ -30,14 +30,14 @@ from photo_worker.devkit.textract.model import TextractModel
 REASON_HEADER = "x-emulator-reason"
 RPC_V2_PREFIX = "/service/"
 
-# 10 MB in base64 are 14 million letters; the rest of the largest request is a few thousand.
+# 10 MB in base64 are 14 million characters; the rest of the largest request is a few thousand.
 BODY_LIMIT_BYTES = 16 * 1024 * 1024
 
-# A client that still sends does not see an answer, only a broken connection. So what is too large
-# is taken in and thrown away, up to here.
+# A client that is still sending does not see a response, only a broken connection. So a body that is too large
+# is received and discarded, up to this limit.
 DRAIN_LIMIT_BYTES = 256 * 1024 * 1024
 
-# How long a client may take to send a body. SDKs do not wait longer for an answer.
+# How long a client may take to send a body. SDKs do not wait longer for a response.
 BODY_SECONDS = 60
 
 _LONGEST_REASON = 500
@@ -46,13 +46,13 @@ _T = TypeVar("_T")
 
 
 class ClientGone(Exception):
-    """The client closed its connection before it had its answer."""
+    """The client closed its connection before the response."""
 
 
 async def while_connected(request: Request, work: Coroutine[Any, Any, _T]) -> _T:
-    """Return what ``work`` returns. Where the client of a request, whose body was read, goes, it is cancelled.
+    """Return what ``work`` returns. If the client disconnects, cancel ``work`` and raise ``ClientGone``.
 
-    Raises ``ClientGone`` then.
+    The request's body must have been read.
     """
     answering, leaving = asyncio.ensure_future(work), asyncio.ensure_future(_gone(request))
     try:
@@ -75,10 +75,10 @@ _SIGNATURE_PARTS = ("Credential", "SignedHeaders", "Signature")
 
 
 async def read_body(request: Request, room: Room | None = None) -> bytes | None:
-    """Return a request's body, or None where it is larger than any valid one.
+    """Return a request's body, or None if it is larger than any valid one.
 
-    Raises ``Refusal`` where the client goes away in the middle and so reads no answer, where it takes too long, and
-    where there is no ``room`` in memory. Without a ``room`` nothing of the body is kept, and none of it returned.
+    Raises ``ServiceError`` if the client disconnects before the end, if it takes too long, and if there is no ``room``
+    in memory. Without a ``room`` the body is discarded, and the result is empty.
     """
     declared = request.headers.get("content-length", "")
     if declared.isdecimal() and int(declared) > BODY_LIMIT_BYTES:
@@ -109,15 +109,15 @@ async def read_body(request: Request, room: Room | None = None) -> bytes | None:
 
 
 def codec_of(request: Request) -> Codec:
-    """Return how a request is encoded, which is also how it is answered, its errors included."""
+    """Return the encoding of a request, which is also that of its response or error."""
     by_path = request.url.path.startswith(RPC_V2_PREFIX)
     return CBOR if by_path and request.headers.get("smithy-protocol") == CBOR.name else JSON
 
 
 def operation_of(request: Request, model: TextractModel) -> str:
-    """Return the operation that a request is for; raises UnknownOperationException.
+    """Return the operation of a request. Raises UnknownOperationException.
 
-    By path in RPC v2 CBOR, and by the header X-Amz-Target in JSON, which has one path.
+    RPC v2 CBOR has it in the path, JSON, which has one path, in the header X-Amz-Target.
     """
     if request.url.path.startswith(RPC_V2_PREFIX):
         return _operation_of_path(request, model)
@@ -129,9 +129,9 @@ def operation_of(request: Request, model: TextractModel) -> str:
 
 
 def require_content_type(request: Request, codec: Codec) -> None:
-    """Raise SerializationException where a body's type is another than the one it is read as.
+    """Raise SerializationException if a CBOR body has another content type.
 
-    JSON's is left open: the first clients of AWS JSON sent no type at all.
+    In JSON any type is accepted: the first clients of AWS JSON sent none at all.
     """
     given = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if codec.binary and given != codec.content_type:
@@ -142,7 +142,7 @@ def require_content_type(request: Request, codec: Codec) -> None:
 
 def _operation_of_path(request: Request, model: TextractModel) -> str:
     path = request.url.path
-    # The specification has servers look at the header before anything else.
+    # The specification requires servers to check this header first.
     if codec_of(request) is not CBOR:
         raise ServiceError(NO_SUCH_PAGE, f"the header smithy-protocol is not {CBOR.name}", path=_ascii(path))
     service, _, operation = path.removeprefix(RPC_V2_PREFIX).partition("/operation/")
@@ -152,7 +152,7 @@ def _operation_of_path(request: Request, model: TextractModel) -> str:
 
 
 def require_signature(request: Request) -> None:
-    """Raise where a request is not signed at all, or its signature lacks a part."""
+    """Raise ``ServiceError`` if a request has no signature, or its signature lacks a part."""
     authorization = request.headers.get("authorization", "").strip()
     if not authorization:
         raise ServiceError(MISSING_AUTHENTICATION)
@@ -166,14 +166,14 @@ def require_signature(request: Request) -> None:
 
 
 def answer(content: bytes, codec: Codec) -> Response:
-    """Return an operation's answer."""
+    """Return the HTTP response with an operation's encoded answer."""
     return Response(content, media_type=codec.content_type, headers={**_request_id(), **codec.headers})
 
 
 def error(refusal: ServiceError, codec: Codec = JSON, headers: Mapping[str, str] | None = None) -> Response:
-    """Return an error.
+    """Return the HTTP response for an error.
 
-    What it does not say, and what a developer wants to know, is in a header of the emulator's own.
+    Details for developers that are not in the message are in the emulator's header ``REASON_HEADER``.
     """
     return Response(
         codec.dump_error(refusal.failure, refusal.message),

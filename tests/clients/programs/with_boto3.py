@@ -1,4 +1,4 @@
-"""The newest boto3, which knows two protocols: `python with_boto3.py TASK`, what it needs as JSON on stdin."""
+"""The newest boto3, which has two protocols: `python with_boto3.py TASK`, with its parameters as JSON on stdin."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def location(given: dict[str, Any]) -> dict[str, Any]:
 
 
 def read(given: dict[str, Any]) -> Any:
-    """Read a file and an object, and say whether both were read alike."""
+    """Read a file and an object, and report whether the results are equal."""
     client: Any = boto3.client("textract")
     inline = client.detect_document_text(Document={"Bytes": Path(given["file"]).read_bytes()})
     stored = client.detect_document_text(Document=location(given))
@@ -70,7 +70,7 @@ def pages_of(client: Any, job_id: str, results: int) -> list[Any]:
 
 
 def errors(given: dict[str, Any]) -> Any:
-    """Do what is refused, and say which exception classes come of it."""
+    """Make calls that are refused, and report the classes of their exceptions."""
     client: Any = boto3.client("textract")
     missing = {"S3Object": {"Bucket": given["bucket"], "Name": "missing"}}
     attempts: dict[str, Callable[[], Any]] = {

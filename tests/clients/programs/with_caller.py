@@ -1,4 +1,4 @@
-"""amazon-textract-caller, and trp as it is beside it: `python with_caller.py TASK`, its needs as JSON on stdin."""
+"""amazon-textract-caller with trp: `python with_caller.py TASK`, with its parameters as JSON on stdin."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def read(given: dict[str, Any]) -> Any:
 
 
 def analyse(given: dict[str, Any]) -> Any:
-    """Analyse a file for tables and forms, and read both as trp gives them."""
+    """Analyse a file for tables and forms, and read both with trp."""
     answer = call_textract(given["file"], features=[Textract_Features.TABLES, Textract_Features.FORMS])
     (page,) = trp.Document(answer).pages
     second = trp2.TDocumentSchema().load(answer)
@@ -74,7 +74,7 @@ def job(given: dict[str, Any]) -> Any:
 
 
 def told(given: dict[str, Any]) -> Any:
-    """Start an analysis, wait for the message that it is done, and only then ask for it."""
+    """Start an analysis, wait for its notification, and only then get the result."""
     started = call_textract(
         uri(given),
         features=[Textract_Features.TABLES],

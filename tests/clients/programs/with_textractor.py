@@ -1,4 +1,4 @@
-"""amazon-textract-textractor: `python with_textractor.py TASK`, what it needs as JSON on stdin."""
+"""amazon-textract-textractor: `python with_textractor.py TASK`, with its parameters as JSON on stdin."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def lines(document: Any) -> list[str]:
 
 
 def read(given: dict[str, Any]) -> Any:
-    """Read a path, a picture in memory, a list of one, and an object."""
+    """Read a path, an image in memory, a list of one, and an object."""
     reader = extractor()
     with Image.open(given["file"]) as picture:
         documents = [
@@ -42,7 +42,7 @@ def read(given: dict[str, Any]) -> Any:
 
 
 def analyse(given: dict[str, Any]) -> Any:
-    """Analyse a file for tables, forms and layout, and read each as textractor gives it."""
+    """Analyse a file for tables, forms and layout, and read each with textractor."""
     features = [TextractFeatures.TABLES, TextractFeatures.FORMS, TextractFeatures.LAYOUT]
     document = extractor().analyze_document(file_source=given["file"], features=features, save_image=False)
     return {
@@ -81,9 +81,9 @@ def job(given: dict[str, Any]) -> Any:
 
 
 def errors(given: dict[str, Any]) -> Any:
-    """Name an object that is not there, and a file that is no document.
+    """Read a missing object, and a file that is not a document.
 
-    Both are called PDFs, which textractor sends as they are; pictures it opens itself first.
+    Both are named as PDFs, which textractor sends unchanged; images it opens itself first.
     """
     reader = extractor()
     seen = {}

@@ -1,4 +1,4 @@
-"""An emulator per test process, with the stack's S3 behind it, and clients of it."""
+"""Fixtures: an emulator per test process that uses the stack's S3, and clients of it."""
 
 from __future__ import annotations
 
@@ -51,13 +51,13 @@ def send(
 
 
 def call(port: int, target: str, body: bytes, **headers: str) -> Answer:
-    """Post to the service as a client does; a header given as an empty string is left out."""
+    """Post to the service as a client does; a header with an empty value is omitted."""
     given = {"X-Amz-Target": target, "Content-Type": JSON_11, "Authorization": SIGNED, **headers}
     return send(port, "POST", "/", body, {name: value for name, value in given.items() if value})
 
 
 def client_of(variables: Mapping[str, str], url: str, *, connections: int = 16) -> TextractClient:
-    # One attempt: what a retry hides is what these tests look for.
+    # One attempt: a retry would hide the errors that these tests check.
     config = Config(retries={"total_max_attempts": 1}, max_pool_connections=connections, read_timeout=60)
     return session_of(dict(variables)).client("textract", endpoint_url=url, config=config)
 
@@ -78,7 +78,7 @@ def textract(emulator: Running, stack_env: dict[str, str]) -> Iterator[TextractC
 
 @pytest.fixture
 def tallies(emulator: Running) -> Callable[[str], dict[str, int]]:
-    """What the emulator counted for a document."""
+    """Return the emulator's counts for a document."""
 
     def of(sha256: str) -> dict[str, int]:
         counted: dict[str, dict[str, int]] = send(emulator.port, "GET", "/_emulator/counters").json["documents"]
@@ -89,7 +89,7 @@ def tallies(emulator: Running) -> Callable[[str], dict[str, int]]:
 
 @pytest.fixture
 def channel(stack_env: dict[str, str]) -> Iterator[Channel]:
-    """A topic, and a queue that gets its messages."""
+    """A topic, and a queue that receives its messages."""
     from tests.integration.textract.jobs_world import channel_of
 
     with channel_of(stack_env) as made:

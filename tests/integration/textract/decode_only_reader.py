@@ -1,4 +1,4 @@
-"""A reader that decodes documents as the project's own does, and recognises nothing."""
+"""A reader that decodes documents like the project's own, but recognises no text."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ WHOLE = {"BoundingBox": {"Width": 1.0, "Height": 1.0, "Left": 0.0, "Top": 0.0}, 
 
 
 class DecodeOnlyReader:
-    """Answers with a page's PAGE block once its picture is there."""
+    """Returns a page's PAGE block after decoding its image."""
 
     engine = "looking"
     version = "1"
@@ -33,7 +33,7 @@ class DecodeOnlyReader:
     def page(self, request: PageRequest, /) -> PageAnswer:
         with closing(open_document(request.path, request.name, request.limits)) as document:
             image = document.image(request.number)
-        # As for the engine: the whole picture in its own mode.
+        # As for the engine: the whole image in its own mode.
         assert image.mode == "RGB"
         image.tobytes()
         block = {"BlockType": "PAGE", "Geometry": WHOLE, "Id": Ids(request.seed, request.number).next()}

@@ -1,8 +1,7 @@
 """An emulator process for tests.
 
-Run as a program, this module serves with a reader that does what a document tells it; the server and the
-processes around it are the real ones. What is under test is how documents and answers travel, so that these
-need no OCR.
+Run as a program, this module serves with a reader that is controlled by the content of documents; the server and
+its processes are the real ones. These tests check how documents and answers are transferred, so they need no OCR.
 """
 
 from __future__ import annotations
@@ -37,7 +36,7 @@ def until(condition: Callable[[], bool]) -> None:
 
 @dataclass(frozen=True)
 class Running:
-    """An emulator that runs."""
+    """A running emulator."""
 
     process: subprocess.Popen[bytes]
     port: int
@@ -50,7 +49,7 @@ class Running:
 
 @contextmanager
 def running(folder: Path, variables: Mapping[str, str], *arguments: str) -> Iterator[Running]:
-    """Start an emulator on a free port and kill it in the end."""
+    """Start an emulator on a free port, and kill it at the end of the block."""
     log = folder / f"emulator-{secrets.token_hex(4)}.log"
     with log.open("wb") as output:
         process = subprocess.Popen(
@@ -58,7 +57,7 @@ def running(folder: Path, variables: Mapping[str, str], *arguments: str) -> Iter
             env={
                 **os.environ,
                 "PYTHONUNBUFFERED": "1",
-                # Reading processes import from no folder that they happen to be in.
+                # Reading processes do not import from their working directory.
                 "PYTHONPATH": str(ROOT),
                 "PHOTO_WORKER_TEST_DATA": str(folder / f"data-{secrets.token_hex(4)}"),
                 **variables,
@@ -86,7 +85,7 @@ def _port(process: subprocess.Popen[bytes], log: Path) -> int:
 
 if __name__ == "__main__":
     logging.basicConfig(level=logging.INFO, stream=sys.stderr)
-    # A process that waits for a gate takes its time; one that hangs is told so by its test.
+    # Processes that wait for a gate need time; tests with hanging processes set a lower limit.
     bounds = ReadingLimits(
         page_seconds=float(os.environ.get("PHOTO_WORKER_TEST_PAGE_SECONDS", "60")),
         call_seconds=float(os.environ.get("PHOTO_WORKER_TEST_CALL_SECONDS", "55")),

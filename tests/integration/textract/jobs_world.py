@@ -1,4 +1,4 @@
-"""Jobs as clients drive them: objects in S3, the emulator's two operations, topics and queues."""
+"""Helpers for jobs from a client's view: objects in S3, Start and Get, topics and queues."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _GET = {TEXT: "get_document_text_detection", ANALYSIS: "get_document_analysis"}
 
 @dataclass(frozen=True)
 class Channel:
-    """A topic, and a queue that gets what is published to it."""
+    """A topic, and a queue that receives its messages."""
 
     topic: str
     queue: str
@@ -42,7 +42,7 @@ class Channel:
         return {"SNSTopicArn": self.topic, "RoleArn": ROLE}
 
     def take(self, *, wait_seconds: int = 0) -> list[Any]:
-        """Return the envelopes that are there, and remove them."""
+        """Receive and delete the envelopes that are in the queue."""
         answer = self.sqs.receive_message(QueueUrl=self.queue, MaxNumberOfMessages=10, WaitTimeSeconds=wait_seconds)
         envelopes = []
         for message in answer.get("Messages", []):
@@ -51,7 +51,7 @@ class Channel:
         return envelopes
 
     def until(self, job_id: str) -> list[Any]:
-        """Return the messages in their order up to the first about a job, which another may be the fence of."""
+        """Return the messages in their order, up to and including the first one about a job."""
         found: list[Any] = []
 
         def arrived() -> bool:
@@ -122,12 +122,12 @@ class World:
         return answer
 
     def jobs(self) -> dict[str, Any]:
-        """What the control interface says of each job, by id."""
+        """Return the control interface's data about each job, by id."""
         listed = send(self.running.port, "GET", "/_emulator/jobs").json["jobs"]
         return {job["JobId"]: job for job in listed}
 
     def tally(self, sha256: str) -> dict[str, int]:
-        """What the emulator counted for a document."""
+        """Return the emulator's counts for a document."""
         counted: dict[str, int] = send(self.running.port, "GET", "/_emulator/counters").json["documents"][sha256]
         return counted
 
@@ -139,7 +139,7 @@ class World:
 
 @contextmanager
 def world_in(data: Path, stack_env: Mapping[str, str], s3: S3Client, bucket: str, **variables: str) -> Iterator[World]:
-    """Start an emulator whose data are in a folder, which one before it may have filled."""
+    """Start an emulator on a data directory, which may have the data of an earlier one."""
     aws = {name: value for name, value in stack_env.items() if name.startswith("AWS_")}
     data.mkdir(exist_ok=True)
     with running(data, {**aws, "PHOTO_WORKER_TEST_DATA": str(data / "data"), **variables}) as started:

@@ -1,4 +1,4 @@
-"""Small valid documents of every kind that is read, and seeded ways to damage them."""
+"""Small valid documents of each supported format, and seeded mutations of them."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from PIL import Image, ImageDraw, TiffImagePlugin
 
 KINDS = ("PNG", "JPEG", "TIFF", "PDF")
 
-# What a length, a count or an offset may be told to be.
+# Values to set for a length, a count or an offset.
 _EXTREMES = (0, 1, 0x7F, 0xFF, 0x7FFF, 0xFFFF, 0x7FFFFFFF, 0x80000000, 0xFFFFFFFF)
 
 
 def mutants(kind: str, count: int, seed: int) -> Iterator[bytes]:
-    """Yield damaged documents; the same numbers give the same bytes."""
-    chance = Random(f"{kind} {seed}")  # noqa: S311 - to be repeated, not to be secret
+    """Yield damaged documents; the same arguments give the same bytes."""
+    chance = Random(f"{kind} {seed}")  # noqa: S311 - reproducible, not secret
     own, others = _documents()[kind], [content for contents in _documents().values() for content in contents]
     for _ in range(count):
         content = chance.choice(own)
@@ -57,7 +57,7 @@ def _tell_another_number(content: bytes, chance: Random, _: Sequence[bytes]) -> 
     if len(damaged) > size:
         place = chance.randrange(len(damaged) - size)
         if chance.random() < 0.5:
-            # Where headers and directories are.
+            # Positions where headers and directories are.
             place = min(place, chance.randrange(256))
         number = chance.choice((*_EXTREMES, chance.randrange(1 << 32), len(content))) & ((1 << 8 * size) - 1)
         damaged[place : place + size] = number.to_bytes(size, chance.choice(("big", "little")))
@@ -65,7 +65,7 @@ def _tell_another_number(content: bytes, chance: Random, _: Sequence[bytes]) -> 
 
 
 def _tell_another_decimal(content: bytes, chance: Random, _: Sequence[bytes]) -> bytes:
-    """Change a number that is written in digits, as a PDF's are."""
+    """Change a decimal number in the text, as PDFs have them."""
     places = [place for place, byte in enumerate(content) if chr(byte).isdigit()]
     if not places:
         return content
@@ -103,7 +103,7 @@ _HARMS: tuple[Callable[[bytes, Random, Sequence[bytes]], bytes], ...] = (
 
 
 def _checked(content: bytes) -> bytes:
-    """Give a PNG's chunks the checksums that fit them, so that what is in them is looked at."""
+    """Correct the checksums of a PNG's chunks, so that decoders read the chunks."""
     whole = bytearray(content)
     place = 8
     while place + 12 <= len(whole):

@@ -1,4 +1,4 @@
-"""A reader that does what a document tells it, in the real reading processes."""
+"""A reader for the real reading processes that is controlled by the content of documents."""
 
 from __future__ import annotations
 
@@ -20,23 +20,23 @@ FACTORY = "tests.integration.textract.obedient:ObedientReader"
 MAGIC = b"\x89PNG\r\n\x1a\n"
 DEADLINE_SECONDS = 60
 
-# What the environment of a server may say to its reading processes, under names that reach them.
+# Variables that a server passes on to its reading processes, to control this reader.
 BROKEN = "LC_PHOTO_WORKER_TEST_BROKEN"
 DIES = "LC_PHOTO_WORKER_TEST_DIES"
 
 
 def document(text: str = "Lemon Oat Biscuits", **told: Any) -> bytes:
-    """A document of its own each time.
+    """Return a new unique document.
 
-    ``wait_for`` names a file that pages from ``wait_from`` on wait for, ``begun`` one to make, ``log`` one to
-    add the page's number to, ``fail`` and ``details`` an error, ``pages`` their number, and ``harm`` what to do
-    to the process that reads, at every page or at those of ``harm_at``; ``swell_first`` has it swell before it waits.
+    ``wait_for`` is a file that pages from ``wait_from`` on wait for, ``begun`` a file to create, ``log`` a file to
+    append the page's number to, ``fail`` and ``details`` an error to raise, ``pages`` the page count, and ``harm`` the
+    harm to the reading process, on each page or those in ``harm_at``; with ``swell_first`` it grows before it waits.
     """
     return MAGIC + json.dumps({"text": text, "nonce": secrets.token_hex(8), **told}).encode()
 
 
 class ObedientReader:
-    """Reads the documents of ``document``."""
+    """Reads the documents that ``document`` returns."""
 
     engine = "obedient"
     version = "1"
@@ -97,14 +97,14 @@ def _harm(kind: str) -> None:
         case "leave":
             os._exit(3)
         case "hang":
-            # As native code does that gives no other thread a turn.
+            # Like native code that does not release the GIL.
             re.match(r"(a+)+$", "a" * 64 + "b")
         case "memory":
             held = []
             while True:
                 held.append(bytes(32 * 1024 * 1024).replace(b"\0", b"\1"))
         case "noise":
-            # What libraries print.
+            # Like the output of libraries.
             os.write(1, b"noise on the standard output\n" * 1000)
             print("and more of it", flush=True)  # noqa: T201
         case "nonsense":

@@ -1,4 +1,4 @@
-"""The emulator alone: the command and the module, what they say, and what they leave behind."""
+"""The emulator as a command and as a module: its output, its errors, and the files and processes it leaves."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def environment(home: Path, **variables: str) -> dict[str, str]:
 
 
 def ended(how: str, home: Path, *arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
-    """Run it where it cannot start."""
+    """Run the emulator in a case in which it cannot start, and return the ended process."""
     return subprocess.run(
         [sys.executable, *COMMANDS[how], *arguments],
         env=environment(home, **variables),
@@ -52,7 +52,7 @@ def ended(how: str, home: Path, *arguments: str, **variables: str) -> subprocess
 
 @contextmanager
 def alone(home: Path, *arguments: str, how: str = "command", **variables: str) -> Iterator[tuple[psutil.Popen, str]]:
-    """Run it, and give the process and its first line."""
+    """Run the emulator; yield the process and its first line."""
     log = home / f"log-{time.monotonic_ns()}"
     with log.open("wb") as output:
         process = psutil.Popen(
@@ -93,7 +93,7 @@ def test_its_first_line_is_all_that_an_sdk_needs(tmp_path: Path, how: str, stack
         client.close()
         seconds = time.monotonic() - began
     assert [block["Text"] for block in answer["Blocks"] if block["BlockType"] == "LINE"] == ["CARD 2468"]
-    # Three on an idle machine; what is caught here is an engine that loads twice or a wait that times out.
+    # Three seconds on an idle machine; this detects an engine that loads twice, or a wait that times out.
     assert seconds < 15
 
 
@@ -261,7 +261,7 @@ def test_both_ways_take_the_same_options(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("how", list(COMMANDS))
 def test_the_process_that_reads_is_started_before_the_rest_is_imported(tmp_path: Path, how: str) -> None:
-    # What the server imports first of what takes long.
+    # The first slow import of the server.
     (tmp_path / "asyncio.py").write_text(
         "import psutil, sys\n"
         "commands = [' '.join(each.cmdline()) for each in psutil.Process().children()]\n"

@@ -1,4 +1,4 @@
-"""The control interface: whom it and the service take requests from, and what it makes of wrong ones."""
+"""The control interface: the origins that it and the service accept, and invalid requests."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ PATHS = [("GET", "health"), ("GET", "counters"), ("PUT", "faults"), ("POST", "re
         {"Origin": "http://localhost:3000"},
         {"Sec-Fetch-Site": "cross-site"},
         {"Sec-Fetch-Site": "same-site"},
-        # A name that its owner made point to this machine.
+        # A name that its owner made resolve to this machine (DNS rebinding).
         {"Host": "emulator.example.com:8765"},
         {"Host": "127.0.0.1.example.com"},
         {"Host": "localhost.example.com"},
         {"Host": ""},
-        # Loopback's names alone, if nobody has told it others.
+        # Only the names of loopback, unless others are allowed.
         {"Host": "textract:8765"},
         {"Host": "10.0.0.7"},
     ],
@@ -76,7 +76,7 @@ def test_a_web_page_has_no_document_read(emulator: Running, operation: str, page
     in_json = call(emulator.port, f"Textract.{operation}", body, **page)
     assert in_json.status == 403
     assert in_json.json["__type"] == "AccessDeniedException"
-    # What, why, and what to do.
+    # The message has the problem, the reason and the remedy.
     assert "refuses this request" in in_json.json["Message"]
     cbor = {"smithy-protocol": "rpc-v2-cbor", "Content-Type": "application/cbor", "Authorization": SIGNED}
     in_cbor = send(emulator.port, "POST", f"/service/Textract/operation/{operation}", b"\xa0", {**cbor, **page})
@@ -105,7 +105,7 @@ def test_it_is_called_by_the_names_that_it_is_told(tmp_path: Path, way: str) -> 
 
 
 def test_the_address_that_stands_for_all_is_no_name_of_it(tmp_path: Path) -> None:
-    """Browsers take 0.0.0.0 for loopback, and say neither Origin nor Sec-Fetch-Site in a plain GET to it."""
+    """Browsers treat 0.0.0.0 as loopback, and send neither Origin nor Sec-Fetch-Site with a plain GET to it."""
     argv = ["-m", "photo_worker.devkit.textract", "--host", "0.0.0.0", "--port", "0", "--data", str(tmp_path / "data")]  # noqa: S104
     with running(tmp_path, {}, *argv) as started:
         image = {"Host": f"0.0.0.0:{started.port}", "Accept": "image/*"}

@@ -1,4 +1,4 @@
-"""Large photos full of text, in reading processes that are held to their memory, with the project's own reader."""
+"""Large photos full of text with the project's own reader, in reading processes with their memory limit."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tests.integration.textract.test_recognition import Make, made, read
 
 __all__ = ["made"]
 
-# The machine may have other work: how long it takes is not what is asked here.
+# The machine may be busy: the duration is not under test.
 PAGE_SECONDS = 280.0
 
 LINES = 24
@@ -22,7 +22,7 @@ LINE = "flour 200 g sugar 100 g butter 50 g stir and bake for 30 minutes then le
 
 
 def page(width: int, height: int, *, mode: str = "RGB", angle: float = 0) -> Image.Image:
-    """A page whose lines of text reach from one side to the other."""
+    """Return a page with lines of text from one side to the other."""
     image = Image.new(mode, (width, height), "white")
     draw = ImageDraw.Draw(image)
     for number in range(LINES):
@@ -52,5 +52,5 @@ async def test_a_page_full_of_long_lines_is_read_in_the_memory_of_a_process(
 ) -> None:
     ours = made(reader=OWN_READER, page_seconds=PAGE_SECONDS)
     words = (await read(ours, document())).split()
-    # Nearly all of them: what the engine reads wrong is not the question.
+    # Nearly all of them: the engine's accuracy is not under test.
     assert words.count("butter") > 0.8 * LINES

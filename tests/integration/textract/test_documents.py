@@ -1,4 +1,4 @@
-"""Documents: inline and from S3, those that are refused, and what is counted."""
+"""Documents: inline and from S3, refused ones, and their counts."""
 
 from __future__ import annotations
 
@@ -164,7 +164,7 @@ def test_a_connection_outlives_the_errors_on_it(emulator: Running) -> None:
         assert (response.status, bool(response.read())) == (status, True)
         assert connection.sock is not None
         sockets.add(connection.sock.getsockname())
-        # Whoever closed it has done so by now.
+        # If the server closes the connection, it has done so by now.
         assert call(emulator.port, DETECT, sent(document())).status == 200
     assert len(sockets) == 1
     connection.close()

@@ -1,4 +1,4 @@
-"""Faults as clients see them: asked for over the control interface, met over the service's own."""
+"""Faults from a client's view: configured by the control interface, and observed in the service."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ Tell = Callable[[dict[str, Any]], Answer]
 
 @pytest.fixture
 def tell(emulator: Running) -> Iterator[Tell]:
-    """Give the emulator a script that ends with the test."""
+    """Return a function that sets the emulator's fault script, which is removed after the test."""
     yield lambda script: send(emulator.port, "PUT", "/_emulator/faults", json.dumps(script).encode())
     send(emulator.port, "DELETE", "/_emulator/faults")
 
@@ -118,7 +118,7 @@ def test_rules_that_are_added_leave_the_others_where_they_are(emulator: Running,
         ("provisioned-throughput", 0),
     ]
     assert added["seed"] == 3
-    # The first has had its call; the second begins to count.
+    # The first rule has had its call; the second starts to count.
     assert statuses(emulator.port, 3) == [200, 400, 200]
     assert add({"seed": 4, "rules": []}).json["seed"] == 4
     assert add({"rules": [{"kind": "unheard-of"}]}).status == 400

@@ -1,4 +1,4 @@
-"""Documents that hang, crash, swell or garble the process that reads them: each ends its own call alone."""
+"""Documents that make the reading process hang, crash, grow or send garbage: each fails only its own call."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from tests.integration.textract.test_recognition import until as until_async
 
 __all__ = ["made"]
 
-# Above what a process has after its start, so that only the harm is caught.
+# More than a process has after its start, so that only the harm exceeds it.
 LITTLE = 400 * MIB
 
 HARMS = {
@@ -39,7 +39,7 @@ HARMS = {
 async def test_what_ends_a_process_ends_one_call(made: Make, tmp_path: Path, harm: str) -> None:
     ours = made(processes=2, page_seconds=1.5 if harm == "hang" else 60, memory_bytes=LITTLE)
     await ours.warm()
-    # The other process is at work meanwhile, and its page is not lost.
+    # The other process reads meanwhile, and its page is not lost.
     gate, log = tmp_path / "gate", tmp_path / "log"
     if harm != "hang":
         beside = asyncio.create_task(read(ours, doc("beside", log=str(log), wait_for=str(gate))))
@@ -59,7 +59,7 @@ async def test_a_page_that_the_machine_has_no_time_for_is_read(made: Make, tmp_p
     await ours.warm()
     reading = asyncio.create_task(read(ours, doc("patience", log=str(log), wait_for=str(gate))))
     await until_async(lambda: lines(log) == ["patience 1"])
-    # As on a laptop that sleeps, or has other work: the process gets no processor for longer than a page may have.
+    # Like a sleeping or busy laptop: the process gets no CPU time for longer than the limit of a page.
     (reader,) = ours.pool.pids
     os.kill(reader, signal.SIGSTOP)
     stopped = time.monotonic()
@@ -79,7 +79,7 @@ async def test_a_process_that_stands_still_is_ended_by_the_clock(made: Make, tmp
 
 
 async def test_a_process_that_takes_no_processor_does_not_keep_its_place_until_then(made: Make, tmp_path: Path) -> None:
-    # Its reader waits for what never comes: nothing reads from this pipe.
+    # The reader blocks forever: no process reads from this pipe.
     pipe = tmp_path / "pipe"
     os.mkfifo(pipe)
     ours = made(page_seconds=1.0)
@@ -96,7 +96,7 @@ async def test_a_document_that_ended_two_processes_gets_no_third(made: Make, tmp
     assert len(set(messages)) == 1
     assert "SIGSEGV" in messages[0]
     assert lines(log) == ["killer 1"] * 2
-    # The memory of it goes with a reset, and is of this document alone.
+    # Only this document is affected, and a reset clears it.
     assert await read(ours, doc("other")) == "other"
     ours.forget()
     await refused(read(ours, given))
@@ -126,7 +126,7 @@ async def test_a_process_has_limits_and_no_secrets(made: Make, monkeypatch: pyte
     assert process.rlimit(psutil.RLIMIT_FSIZE)[1] < 1 << 30
     assert process.rlimit(psutil.RLIMIT_AS)[1] < 1 << 33
     assert not secrets & process.environ().keys()
-    # It has nothing but its three streams, twice: no socket of the server's.
+    # It has only its three streams, and no socket of the server.
     assert not process.net_connections()
 
 
@@ -136,7 +136,7 @@ async def test_a_process_that_is_killed_while_idle_is_replaced(made: Make) -> No
     (before,) = ours.pool.pids
     os.kill(before, signal.SIGKILL)
     await until_async(lambda: not alive(before))
-    # No document is to blame for it.
+    # No document is blamed for it.
     assert await read(ours, doc("next")) == "next"
     assert ours.pool.pids != [before]
 
@@ -145,7 +145,7 @@ async def test_a_document_is_not_to_blame_for_a_process_that_ends_before_it_look
     ours = made()
     await ours.warm()
     (before,) = ours.pool.pids
-    # A process that stands still is asked, as one is whose end the server has not heard of yet.
+    # The request goes to a stopped process, like to one whose end the server has not noticed yet.
     os.kill(before, signal.SIGSTOP)
     reading = asyncio.create_task(read(ours, doc("next")))
     await until_async(lambda: ours.pool.busy == 1)
@@ -176,7 +176,7 @@ def test_no_process_outlives_its_server(tmp_path: Path, number: signal.Signals) 
 @pytest.mark.io_bound
 def test_not_even_one_that_hangs(tmp_path: Path) -> None:
     begun = tmp_path / "begun"
-    # Long enough that the server, which would end it at 3 seconds, is killed before.
+    # The server would end the process after 3 seconds, and is killed before.
     with running(tmp_path, {"PHOTO_WORKER_TEST_PAGE_SECONDS": "3"}) as started, ThreadPoolExecutor(1) as threads:
         answer = threads.submit(call, started.port, DETECT, sent(document(harm="hang", begun=str(begun))))
         until(begun.exists)

@@ -1,4 +1,4 @@
-"""Any order of starts, reads, replays, ageing and restarts: the emulator does what a few dictionaries say."""
+"""Any order of starts, reads, replays, ageing and restarts: the emulator behaves like a simple model."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ PAGES = {"one.png": 1, "three.pdf": 3, "gated.pdf": 4}
 
 
 class Emulators:
-    """One emulator after the other on the same data. ``ids`` are those of all jobs that there were."""
+    """Emulators on the same data, one at a time. ``ids`` are those of all jobs so far."""
 
     def __init__(self, begin: Callable[[], Any]) -> None:
         self._begin = begin
@@ -55,7 +55,7 @@ class Emulators:
 
 @dataclass
 class Known:
-    """What the model knows of a job. ``blocks`` are those that were read of it first."""
+    """A job in the model. ``blocks`` are those that were read first."""
 
     operation: str
     key: str
@@ -70,7 +70,7 @@ class Known:
 
 
 class JobMachine(RuleBasedStateMachine):
-    """Drives the emulator and a model of it side by side."""
+    """Applies the same operations to the emulator and to the model."""
 
     def __init__(self, emulators: Emulators, channel: Channel, folder: Path) -> None:
         super().__init__()
@@ -79,7 +79,7 @@ class JobMachine(RuleBasedStateMachine):
         self.tokens: dict[tuple[str, str], tuple[str, Mapping[str, Any]]] = {}
         self.gate = folder / secrets.token_hex(4)
         self.kills = self.restarts = 0
-        # Of its own, so that no example sees another's.
+        # A separate prefix, so that no example sees another's objects.
         self.prefix = secrets.token_hex(4)
         self.world.control("reset")
         for key, pages in PAGES.items():
@@ -187,7 +187,7 @@ class JobMachine(RuleBasedStateMachine):
 
     @rule()
     def reset(self) -> None:
-        # Rarely of use, so that it must be asked for again and again.
+        # A reset of few jobs tests little, so that it is skipped.
         if len(self.jobs) < 4:
             return
         self.world.control("reset")
@@ -218,7 +218,7 @@ class JobMachine(RuleBasedStateMachine):
 
         until(all_are_told)
         assert set(arrived) <= self.emulators.ids
-        # Once each, and once more only where the process was killed between SNS's answer and the note of it.
+        # Once each, and once more only if the process was killed between SNS's response and its record.
         assert sum(arrived.values()) - len(arrived) <= self.kills
 
     def at(self, key: str) -> str:
@@ -232,11 +232,11 @@ class JobMachine(RuleBasedStateMachine):
         return self.whole(job_id, job, self.world.get(job_id, job.operation))
 
     def whole(self, job_id: str, job: Known, answer: dict[str, Any]) -> bool:
-        """Compare an answer with what is known; say whether the job has ended."""
+        """Compare an answer with the model, and return whether the job has ended."""
         version = "DetectDocumentTextModelVersion" if job.operation == TEXT else "AnalyzeDocumentModelVersion"
         if answer["JobStatus"] == "IN_PROGRESS":
             assert answer == {"JobStatus": "IN_PROGRESS", version: "1.0"}
-            # What ended does not begin again.
+            # An ended job is never in progress again.
             assert job.blocks is None
             return False
         assert (answer["JobStatus"], answer["DocumentMetadata"]) == ("SUCCEEDED", {"Pages": PAGES[job.key]})
@@ -280,7 +280,7 @@ def test_jobs_do_what_the_model_says(emulators: Emulators, channel: Channel, tmp
             max_examples=EXAMPLES,
             stateful_step_count=STEPS,
             deadline=None,
-            # Making a failure smaller would start hundreds of emulators.
+            # Shrinking a failure would start hundreds of emulators.
             phases=[Phase.explicit, Phase.generate],
             suppress_health_check=list(HealthCheck),
         ),

@@ -203,7 +203,7 @@ def test_an_output_bucket_that_is_missing_is_refused_at_once(world: World) -> No
     with pytest.raises(world.textract.exceptions.InvalidS3ObjectException):
         world.start(key, OutputConfig={"S3Bucket": f"{world.bucket}-not"}, ClientRequestToken=token)
     assert [job for job in world.jobs().values() if job["Document"].startswith(f"s3://{world.bucket}/")] == []
-    # Nothing began with the token.
+    # The token has no job.
     world.start(key, ClientRequestToken=token)
 
 

@@ -1,4 +1,4 @@
-"""Jobs and their tokens outlive the emulator, however it ends."""
+"""Jobs and their tokens survive any end of the emulator."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ Begin = Callable[..., AbstractContextManager[World]]
 
 @pytest.fixture
 def begin(stack_env: dict[str, str], s3_client: S3Client, bucket: str, tmp_path: Path) -> Begin:
-    """Starts an emulator on the test's data folder."""
+    """Return a function that starts an emulator on the test's data directory."""
 
     def begun(**variables: str) -> AbstractContextManager[World]:
         return world_in(tmp_path / "emulator", stack_env, s3_client, bucket, **variables)
@@ -51,7 +51,7 @@ def test_a_job_goes_on_from_the_pages_it_has(
     begin: Begin, channel: Channel, tmp_path: Path, number: signal.Signals
 ) -> None:
     gate, log = tmp_path / "gate", tmp_path / "read.log"
-    # Pages are read in any order: one that waits leaves the other process to those that do not.
+    # Pages are read in any order: while one waits, the other process reads the rest.
     content = document("Oats", pages=6, log=str(log), wait_for=str(gate), wait_from=6)
     given = {"NotificationChannel": channel.member, "ClientRequestToken": "token", "JobTag": "tag"}
     with begin() as world:
@@ -59,7 +59,7 @@ def test_a_job_goes_on_from_the_pages_it_has(
         job_id = world.start(key, **given)
         until(pages_done(world, job_id, 5))
         end(world, number)
-    # The object is another in the meantime.
+    # The object is replaced in the meantime.
     world.stored(document("Other"), key)
     gate.touch()
     with begin() as world:
@@ -126,7 +126,7 @@ def test_a_job_waits_for_s3_to_write_its_output(begin: Begin, s3_proxy: Proxy, t
 def test_a_job_waits_for_s3_to_give_its_document(begin: Begin, s3_proxy: Proxy, tmp_path: Path) -> None:
     gate = tmp_path / "gate"
     with begin(AWS_ENDPOINT_URL_S3=f"http://127.0.0.1:{s3_proxy.port}") as world:
-        # As many as are carried out at once: the next one fetches its document after them.
+        # As many as run at once: the next one downloads its document after them.
         first = [world.start(world.stored(document(f"{n}", wait_for=str(gate)))) for n in range(16)]
         until(lambda: all(world.jobs()[job_id]["Pages"] == 1 for job_id in first))
         job_id = world.start(world.stored(document("Oats")))
@@ -142,7 +142,7 @@ def test_a_notification_waits_for_sns(begin: Begin, channel: Channel, sns_proxy:
     variables = {"AWS_ENDPOINT_URL_SNS": f"http://127.0.0.1:{sns_proxy.port}"}
     with begin(**variables) as world:
         sns_proxy.down()
-        # That the topic cannot be looked at does not keep the job from beginning.
+        # The job starts even if the topic cannot be checked.
         job_id = world.start(world.stored(document()), NotificationChannel=channel.member)
         assert world.ended(job_id)["JobStatus"] == "SUCCEEDED"
         until(lambda: f"notification of job {job_id} is tried again" in world.running.log.read_text("utf-8"))

@@ -1,4 +1,4 @@
-"""How long an answer takes that costs nothing to find."""
+"""The latency of a response that needs no work."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import time
 from tests.integration.textract.conftest import JSON_11, SIGNED
 from tests.integration.textract.emulator import Running
 
-# What a client's system waits before it acknowledges half an answer.
+# How long a client's system delays the acknowledgement of half a response.
 DELAYED_ACKNOWLEDGEMENT_SECONDS = 0.04
 
 
@@ -16,7 +16,7 @@ def test_an_answer_does_not_wait_for_an_acknowledgement(emulator: Running) -> No
     connection = http.client.HTTPConnection("127.0.0.1", emulator.port, timeout=30)
     headers = {"X-Amz-Target": "Textract.ListAdapters", "Content-Type": JSON_11, "Authorization": SIGNED}
     times = []
-    # A new connection acknowledges at once; the least of many is not the machine's load.
+    # A new connection acknowledges at once, and the minimum of many is independent of the load.
     for _ in range(60):
         began = time.perf_counter()
         connection.request("POST", "/", body=b"{}", headers=headers)

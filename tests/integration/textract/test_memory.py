@@ -1,4 +1,4 @@
-"""What requests may hold of the server's memory, and that it gets it back."""
+"""The memory that requests may use in the server, and its release."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def held(started: Running) -> int:
 
 
 def half_sent(started: Running, body: bytes) -> socket.socket:
-    """Send a request but for its last byte."""
+    """Send a request without its last byte."""
     connection = socket.create_connection(("127.0.0.1", started.port), timeout=30)
     connection.sendall(
         f"POST / HTTP/1.1\r\nHost: localhost\r\nX-Amz-Target: {DETECT}\r\nContent-Type: {JSON_11}\r\n"
@@ -45,7 +45,7 @@ def test_documents_that_are_refused_are_not_kept(tmp_path: Path) -> None:
         for number in range(30):
             answer = call(started.port, DETECT, sent(b"no image %d" % number + bytes(LARGE)))
             assert answer.json["__type"] == "UnsupportedDocumentException"
-        # Each has 12 MB as it comes, and 9 decoded.
+        # Each has 12 MB encoded, and 9 decoded.
         assert held(started) - before < 150 * MIB
 
 
@@ -57,7 +57,7 @@ def test_bodies_that_never_end_do_not_fill_the_memory(tmp_path: Path) -> None:
         for _ in range(2 * MOST_BODY_BYTES // len(body)):
             stack.enter_context(half_sent(started, body))
         assert held(started) - before < MOST_BODY_BYTES + 64 * MIB
-        # Others go on, and are told to come again where they bring as much.
+        # Small requests still work, and large ones are throttled.
         assert call(started.port, DETECT, sent(document())).status == 200
         assert call(started.port, DETECT, body).json["__type"] == "ProvisionedThroughputExceededException"
         stack.close()

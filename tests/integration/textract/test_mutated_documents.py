@@ -1,7 +1,7 @@
 """Thousands of damaged documents through the real server, processes and decoders, and some with the real engine.
 
-They are the same every time. PHOTO_WORKER_TEST_MUTANTS says how many of each kind to try: what is new to the code
-is new to most of them, and 2,500 of each is what the decoders were first tried with.
+They are the same in each run. PHOTO_WORKER_TEST_MUTANTS is the number of each kind: a defect in new code usually
+affects most of them. The decoders were first tested with 2,500 of each.
 """
 
 from __future__ import annotations
@@ -33,10 +33,10 @@ MUTANTS_OF_A_KIND = int(os.environ.get("PHOTO_WORKER_TEST_MUTANTS", "600"))
 ENGINE_MUTANTS_OF_A_KIND = 25
 CALLERS = 8
 
-# A decoder that needs longer for 64 x 48 pixels does not end.
+# A decoder that needs longer for 64 x 48 pixels hangs.
 PAGE_SECONDS = 10.0
 
-# What the model lists for a document of DetectDocumentText that cannot be read.
+# The errors that the model lists for unreadable documents of DetectDocumentText.
 CODES = {
     "UnsupportedDocumentException",
     "BadDocumentException",
@@ -46,7 +46,7 @@ CODES = {
 
 
 class Caller:
-    """Calls over one connection a thread, as SDKs do."""
+    """Makes calls over one connection per thread, as SDKs do."""
 
     def __init__(self, port: int) -> None:
         self._port = port
@@ -54,7 +54,7 @@ class Caller:
         self._connections: list[http.client.HTTPConnection] = []
 
     def __call__(self, content: bytes) -> tuple[str, float]:
-        """Return what a document was answered with, ``blocks`` or an error's code, and after how many seconds."""
+        """Send a document; return ``blocks`` or the code of the error, and the duration in seconds."""
         began = time.monotonic()
         connection = self._connection()
         headers = {"X-Amz-Target": DETECT, "Content-Type": JSON_11, "Authorization": SIGNED}
@@ -82,18 +82,18 @@ class Caller:
 
 
 def judged(started: Running, documents: Iterator[bytes], page_seconds: float) -> Counter[str]:
-    """Send documents and return how often each answer came; fails for any that is no answer of the service."""
+    """Send documents and count the outcomes; fail for any that the service does not have."""
     with closing(Caller(started.port)) as caller, ThreadPoolExecutor(CALLERS) as threads:
         answers = list(threads.map(caller, documents))
     outcomes = Counter(outcome for outcome, _ in answers)
     assert set(outcomes) <= {"blocks", *CODES}, outcomes
-    # A page waits for those of the other callers too.
+    # A page also waits for those of the other callers.
     assert max(seconds for _, seconds in answers) < page_seconds * CALLERS
     return outcomes
 
 
 def end(started: Running) -> None:
-    """The server answers still, and takes its processes with it."""
+    """Check that the server still answers, and that its processes end with it."""
     assert started.process.poll() is None
     assert call(started.port, DETECT, sent(b"flour, butter, sugar")).json["__type"] == "UnsupportedDocumentException"
     left = psutil.Process(started.process.pid).children(recursive=True)
@@ -109,7 +109,7 @@ def test_damaged_documents_are_read_or_refused(tmp_path: Path, kind: str) -> Non
     variables = {"PHOTO_WORKER_TEST_READER": FACTORY, "PHOTO_WORKER_TEST_PAGE_SECONDS": str(PAGE_SECONDS)}
     with running(tmp_path, variables) as started:
         outcomes = judged(started, mutants(kind, MUTANTS_OF_A_KIND, SEED), PAGE_SECONDS)
-        # Damage that is never noticed, or always at the first byte, would show nothing.
+        # Damage that is never detected, or always at the first byte, would test nothing.
         assert min(outcomes["blocks"], outcomes["BadDocumentException"]) > MUTANTS_OF_A_KIND / 50, outcomes
         end(started)
 

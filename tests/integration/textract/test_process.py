@@ -1,4 +1,4 @@
-"""The process: how it starts, what it says of itself, and how it ends."""
+"""The process: its start, its health report and its shutdown."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ def test_a_signal_ends_it_in_the_middle_of_a_document(tmp_path: Path) -> None:
         until(lambda: bool(send(started.port, "GET", "/_emulator/counters").json["documents"]))
         assert seconds_to_end(started, signal.SIGTERM) < END_SECONDS
         assert started.process.returncode == 0
-        # What it is answered with, if at all, is no success.
+        # The call gets no response, or an error.
         error = reading.exception(timeout=DEADLINE_SECONDS)
         assert error is not None or reading.result().status == 500
     assert not psutil.pid_exists(started.process.pid)

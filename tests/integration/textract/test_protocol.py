@@ -1,4 +1,4 @@
-"""The wire: what a request must carry, what an error looks like, and what is never answered."""
+"""The wire protocol: required parts of requests, the format of errors, and operations that are not emulated."""
 
 from __future__ import annotations
 
@@ -210,7 +210,7 @@ def test_a_job_may_be_asked_twice_as_much(emulator: Running, queries: int, accep
         "QueriesConfig": {"Queries": [QUERY] * queries},
     }
     answer = call(emulator.port, "Textract.StartDocumentAnalysis", json.dumps(given).encode())
-    # The object is looked for where nothing else is wrong.
+    # The object is checked only if the rest of the request is valid.
     assert_error(answer, 400, "InvalidS3ObjectException" if accepted else "InvalidParameterException")
 
 

@@ -1,4 +1,4 @@
-"""Smithy RPC v2 CBOR: botocore's own serializer and parser get what they get over JSON."""
+"""Smithy RPC v2 CBOR: with botocore's serializer and parser, the results are the same as over JSON."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def post(port: int, operation: str, body: bytes, headers: Mapping[str, str] | No
 
 
 def error_of(answer: Answer) -> tuple[int, str]:
-    """The status and type of an error in CBOR."""
+    """Return the status and type of an error in CBOR."""
     assert answer.headers["content-type"] == "application/cbor"
     assert answer.headers["smithy-protocol"] == "rpc-v2-cbor"
     body = cbor2.loads(answer.body)
@@ -81,7 +81,7 @@ def test_both_protocols_give_one_error(
         modelled = type(caught.value).__name__
         errors.append((modelled, caught.value.response["Error"]["Code"], caught.value.response["Error"]["Message"]))
     assert errors[0] == errors[1]
-    # Both find the exception of their model by the type that was sent.
+    # The type in the response leads to the modelled exception in both.
     assert errors[0][0] == errors[0][1]
 
 

@@ -1,4 +1,4 @@
-"""Random requests for all operations in both protocols: an answer or a modelled error, never the server's fault."""
+"""Random requests for all operations in both protocols get an answer or a modelled error, never a server error."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from tests.unit.textract.requests import VALID
 MODEL = TextractModel()
 FRONT = {failure.code for failure in FAILURES} - {"InternalServerError", "ThrottlingException"}
 
-# What any member may hold that is not what it should.
+# Wrong values for any member.
 WRONG = st.one_of(
     st.none(),
     st.booleans(),
@@ -34,7 +34,7 @@ WRONG = st.one_of(
 
 
 def of(shape: Shape) -> st.SearchStrategy[Any]:  # noqa: PLR0911
-    """Values that have a shape's types, and mostly keep to its constraints; blobs are bytes."""
+    """Return a strategy for values of a shape's types that mostly satisfy its constraints; blobs are bytes."""
     if isinstance(shape, StructureShape):
         members = {name: of(member) for name, member in shape.members.items()}
         required = {name: members.pop(name) for name in shape.required_members}
@@ -65,7 +65,7 @@ def text(pattern: str | None, least: int, most: int | None) -> st.SearchStrategy
 
 @st.composite
 def requests(draw: st.DrawFn, operation: str) -> Any:
-    """A request, in one of three with some part of it replaced by something else."""
+    """Draw a request; in one of three cases a part of it is replaced by a wrong value."""
     shape = MODEL.operation(operation).input_shape
     value = draw(st.just(VALID[operation]) | of(shape)) if shape is not None else {}
     return draw(damaged(value)) if draw(st.integers(0, 2)) == 0 else value
@@ -90,7 +90,7 @@ def as_cbor(value: Any, shape: Shape | None) -> bytes:
 
 
 def raw(value: Any, shape: Shape | None) -> Any:
-    """A request in CBOR's own types: bytes, and tagged timestamps."""
+    """Return a request with CBOR's types: bytes, and tagged timestamps."""
     if isinstance(shape, StructureShape) and isinstance(value, dict):
         return {name: raw(item, shape.members.get(name)) for name, item in value.items()}
     if isinstance(shape, ListShape) and isinstance(value, list):
@@ -103,7 +103,7 @@ def raw(value: Any, shape: Shape | None) -> Any:
 
 
 def judged(operation: str, answer: Answer, body: Any) -> str:
-    """The code of an answer, after a look at whether it is one that the operation may give."""
+    """Return the code of an answer, after a check that the operation may return it."""
     if answer.status == 200:
         MODEL.check_answer(operation, body)
         return "200"

@@ -1,4 +1,4 @@
-"""The emulator of the stack, with the project's own reader: real photos in, the service's structure out."""
+"""The stack's emulator with the project's own reader: answers for real photos have the service's structure."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def photo(name: str) -> bytes:
 
 
 def faults(shape: str, value: Any, shapes: dict[str, Any], path: str = "") -> Iterator[str]:
-    """Where a value is not what the raw service description says; written apart from the emulator's own check."""
+    """Yield the differences of a value from the service description, independently of the emulator's check."""
     rule = shapes[shape]
     if rule["type"] == "structure" and isinstance(value, dict):
         for name, item in value.items():

@@ -1,4 +1,4 @@
-"""What is read, when, and when what was read before is enough: the recogniser with its real processes."""
+"""The recogniser with real processes: scheduling of pages, caching and errors."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ Make = Callable[..., PageRecogniser]
 
 @pytest.fixture
 async def made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Make]:
-    """Make recognisers of the obedient reader, each started; in the end, none of their processes is left."""
+    """Return a function that starts recognisers with the obedient reader; at the end all processes must be gone."""
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
     begun: list[PageRecogniser] = []
 
@@ -55,7 +55,7 @@ def alive(pid: int) -> bool:
 
 async def until(condition: Callable[[], bool]) -> None:
     async with asyncio.timeout(DEADLINE_SECONDS):
-        while not condition():  # noqa: ASYNC110 - what is waited for happens in other processes
+        while not condition():  # noqa: ASYNC110 - the condition depends on other processes
             await asyncio.sleep(0.02)
 
 
@@ -173,7 +173,7 @@ async def test_urgent_pages_go_first_and_jobs_take_turns(made: Make, tmp_path: P
     ]
     await until(lambda: ours.pool.waiting == 6)
     short = asyncio.create_task(read(ours, doc("short", log=str(log))))
-    # One that waits already, and is wanted at once now.
+    # This page is queued already, and becomes urgent.
     hurried = asyncio.create_task(read(ours, jobs[1], 3, limits=ASYNC, urgent=True))
     await until(lambda: ours.pool.waiting == 7)
     gate.touch()
@@ -190,10 +190,10 @@ async def test_a_short_document_does_not_wait_for_long_ones(made: Make, tmp_path
     long = doc("long", log=str(log), wait_for=str(gate), pages=4)
     pages = [asyncio.create_task(read(ours, long, number, limits=ASYNC, urgent=False)) for number in (1, 2, 3, 4)]
     await until(lambda: len(lines(log)) == 2)
-    # All processes are at work on what may take a minute, and it is read at once.
+    # All processes are busy with long pages, but the page is read at once.
     assert await read(ours, doc("short")) == "short"
     assert not any(page.done() for page in pages)
-    # The process that did it is for such calls alone.
+    # The additional process reads only urgent pages.
     assert await read(ours, doc("other")) == "other"
     assert (len(lines(log)), ours.pool.busy, len(ours.pool.pids)) == (2, 2, 3)
     gate.touch()
@@ -246,7 +246,7 @@ async def test_pages_that_end_processes_leave_the_others_of_their_document_reada
         assert (await refused(read(ours, given, number, limits=ASYNC))).failure.code == "BadDocumentException"
     assert await read(ours, given, 4, limits=ASYNC) == "book 4"
     before = lines(log)
-    # Twice is enough for a page.
+    # A page that has ended two processes is not read again.
     assert "not tried again after 2" in (await refused(read(ours, given, 1, limits=ASYNC))).reason
     assert lines(log) == before
 
@@ -280,7 +280,7 @@ async def test_an_engine_that_is_missing_is_the_servers_fault(made: Make, monkey
     assert (ours.ready, "its weights are missing" in ours.problem, ours.identity) == (False, True, ("obedient", "1"))
     error = await refused(read(ours, doc()))
     assert (error.failure.code, error.failure.status) == ("InternalServerError", 500)
-    # What was missing is there now: no restart is needed.
+    # The engine is available now; no restart is needed.
     monkeypatch.delenv(obedient.BROKEN)
     assert await read(ours, doc()) == "a"
     assert (ours.ready, ours.problem) == (True, "")

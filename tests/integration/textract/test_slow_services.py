@@ -1,4 +1,4 @@
-"""Services behind the emulator that are slow, or no services: its calls end in time, and nothing of them is left."""
+"""Slow or wrong services behind the emulator: its calls end in time, and leave no connections or threads."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ STORED: dict[str, Any] = {"S3Object": {"Bucket": "photos", "Name": "a.png"}}
 TOPIC = "arn:aws:sns:us-east-1:123456789012:done"
 ROLE = "arn:aws:iam::123456789012:role/textract"
 
-# More than are fetched at once.
+# More than the concurrent downloads.
 CALLERS = 12
 
 
 class Drips:
-    """A service that never gets to the end of its answer's headers. ``open`` are the connections to it."""
+    """A service that never completes the headers of its responses. ``open`` has the connections to it."""
 
     def __init__(self, listening: socket.socket) -> None:
         self.url = f"http://127.0.0.1:{listening.getsockname()[1]}"
@@ -115,7 +115,7 @@ def test_a_store_that_drips_holds_no_call_and_no_slot(
         assert all("too slow" in answer.json["Message"] for answer in answers)
         assert time.monotonic() - began < 20
         until(lambda: is_rid_of(started, drips))
-        # A thread for it is free again, and so is a process.
+        # The download thread is free again, and so is the reading process.
         asked = drips.asked
         assert call(started.port, target, json.dumps(body).encode()).status == 500
         assert drips.asked > asked
@@ -134,7 +134,7 @@ def test_a_topic_that_drips_holds_no_start(tmp_path: Path, drips: Drips) -> None
 
 
 class Topics(BaseHTTPRequestHandler):
-    """What is no SNS but a page of a proxy, until ``works`` is set; then every topic is there."""
+    """Responds with a proxy's HTML page instead of SNS until ``works`` is set; then every topic exists."""
 
     works: threading.Event
     asked: threading.Event
@@ -156,7 +156,7 @@ class Topics(BaseHTTPRequestHandler):
         self.wfile.write(body)
 
     def log_message(self, format: str, *args: Any) -> None:
-        """Leave the output to the tests."""
+        """Log nothing."""
 
 
 def test_a_page_in_the_place_of_sns_is_waited_for_like_an_outage(tmp_path: Path) -> None:
@@ -186,7 +186,7 @@ def test_a_page_in_the_place_of_sns_is_waited_for_like_an_outage(tmp_path: Path)
 
 @contextmanager
 def small_store(content: bytes = b"flour") -> Iterator[str]:
-    """A store in which every object is there, with this content."""
+    """Serve a store in which every object exists, with this content; yield its URL."""
     listening = socket.create_server(("127.0.0.1", 0))
 
     def serve() -> None:

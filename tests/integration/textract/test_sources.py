@@ -1,4 +1,4 @@
-"""Where documents come from: S3 as it should be, and servers that break their word."""
+"""``DocumentSource`` with the stack's S3, and with servers that violate the protocol."""
 
 from __future__ import annotations
 
@@ -102,7 +102,7 @@ async def test_a_check_tells_what_is_there_without_getting_it(
 
 @contextmanager
 def answering(monkeypatch: pytest.MonkeyPatch, answer: Callable[[socket.socket], None]) -> Iterator[None]:
-    """A server in the place of S3 that answers each connection's request as told, and then hangs up."""
+    """Run a server in place of S3 that calls ``answer`` for each connection, and then closes it."""
     with socket.create_server(("127.0.0.1", 0)) as listening:
         monkeypatch.setenv("AWS_ENDPOINT_URL_S3", f"http://127.0.0.1:{listening.getsockname()[1]}")
 
@@ -117,7 +117,7 @@ def answering(monkeypatch: pytest.MonkeyPatch, answer: Callable[[socket.socket],
                     try:
                         answer(connection)
                     except OSError:
-                        # The other side has heard enough.
+                        # The client has closed the connection.
                         continue
 
         thread = threading.Thread(target=serve)
@@ -190,7 +190,7 @@ async def test_an_object_without_end_ends_at_the_limit(
     assert files(spool) == []
 
 
-# One, and more than are fetched at the same time.
+# One, and more than the concurrent downloads.
 @pytest.mark.parametrize("count", [1, 20])
 async def test_inline_documents_wait_for_no_downloads(
     source: DocumentSource, monkeypatch: pytest.MonkeyPatch, count: int
@@ -215,7 +215,7 @@ async def test_inline_documents_wait_for_no_downloads(
 
 
 def dripping(hung_up: threading.Event, began: threading.Event, start: bytes) -> Callable[[socket.socket], None]:
-    """Send the start, and then a byte at a time, so that no read ever waits long."""
+    """Send the start, and then one byte at a time, so that no single read times out."""
 
     def drip(connection: socket.socket) -> None:
         connection.sendall(start)
@@ -263,7 +263,7 @@ async def test_a_service_that_drips_is_too_slow(
     with answering(monkeypatch, dripping(hung_up, began, start)):
         try:
             if (look, start) == ("check", IN_BODY):
-                # The answer to a look has no body.
+                # The response to HEAD has no body.
                 await source.check(stored("photos", "a"), ASYNC)
                 return
             async with asyncio.timeout(10):
@@ -288,6 +288,6 @@ async def test_a_large_object_may_take_longer_than_its_answer_may_take_to_begin(
             time.sleep(0.05)
 
     with answering(monkeypatch, answer):
-        # Made before the time begins, which is short here.
+        # The client is created before the time limit starts, which is short here.
         await asyncio.to_thread(source.warm)
         assert (await source.get(stored("photos", "a"), ASYNC)).size == 40

@@ -1,4 +1,4 @@
-"""Callers that go away, calls that take too long, and processes that hold too much together."""
+"""Clients that disconnect, calls that take too long, and limits on memory and on HTTP heads."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ __all__ = ["made"]
 
 
 def begin(started: Running, content: bytes) -> socket.socket:
-    """Send a call and leave its answer unread."""
+    """Send a call without reading the response."""
     connection = socket.create_connection(("127.0.0.1", started.port), timeout=30)
     body = sent(content)
     connection.sendall(
@@ -39,13 +39,13 @@ def begin(started: Running, content: bytes) -> socket.socket:
 def test_callers_that_hang_up_free_their_slots(tmp_path: Path) -> None:
     log, never = tmp_path / "log", str(tmp_path / "never")
     with running(tmp_path, {}) as started:
-        # Both processes read, and two documents wait, when all four callers go.
+        # Both processes read, and two documents wait, when all four clients disconnect.
         calls = [begin(started, document(f"{n}", log=str(log), wait_for=never)) for n in range(4)]
         until(lambda: len(lines(log)) == 2)
         until(lambda: len(send(started.port, "GET", "/_emulator/counters").json["documents"]) == 4)
         for connection in calls:
             connection.close()
-        # It would wait for a minute for one of the two.
+        # Otherwise it would wait a minute for one of the two processes.
         began = time.monotonic()
         assert call(started.port, DETECT, sent(document())).status == 200
         assert time.monotonic() - began < 20
@@ -80,7 +80,7 @@ async def test_a_reading_ends_with_its_last_caller(made: Make, tmp_path: Path) -
     callers[1].cancel()
     await until_async(lambda: not alive(reader))
     assert await read(ours, doc("next")) == "next"
-    # What was dropped left no file behind.
+    # The cancelled reading left no file.
     assert [path for path in ours.spool.folder.iterdir() if path.name != ".lock"] == []
 
 
@@ -110,7 +110,7 @@ async def test_that_a_page_is_slow_is_known_for_a_while(made: Make, tmp_path: Pa
 
 async def test_a_page_on_a_slow_machine_may_be_tried_again(made: Make, tmp_path: Path) -> None:
     log, gate = tmp_path / "log", tmp_path / "gate"
-    # It is read from the first second on, and gets nothing of the processor, as where others have all of it.
+    # It is being read from the first second on, but gets no CPU time, as on a busy machine.
     ours, given = made(slow_page_seconds=1.0), doc("a", log=str(log), wait_for=str(gate))
     for times in range(1, 4):
         await until_async(lambda: ours.pool.ready and not ours.pool.busy)
@@ -155,7 +155,7 @@ async def test_processes_stay_within_their_memory_together(made: Make, tmp_path:
     log, gate = tmp_path / "log", tmp_path / "gate"
     ours = made(processes=2, total_bytes=420 * MIB, usual_bytes=10 * MIB)
     await ours.warm()
-    # Each takes 200 MiB more than it began with, then waits. One of them has to give way.
+    # Each grows by 200 MiB and then waits. One of them is ended for lack of memory.
     calls = []
     for n in range(2):
         given = doc(f"{n}", log=str(log), harm="swell", swell_first=True, wait_for=str(gate))
@@ -168,7 +168,7 @@ async def test_processes_stay_within_their_memory_together(made: Make, tmp_path:
     await until_async(lambda: ours.pool.busy == 1 and ours.pool.waiting == 1)
     assert held() < 420 * MIB
     gate.touch()
-    # None of them is to blame.
+    # None of the documents is blamed.
     assert await asyncio.gather(*calls) == ["0", "1"]
     assert lines(log)[:2] == ["0 1", "1 1"]
     assert set(lines(log)[2:]) == {"1 1"}
@@ -196,7 +196,7 @@ async def test_the_system_holds_a_process_to_its_memory(made: Make) -> None:
         ("GET /_emulator/health HTTP/1.1\r\nHost: a\r\n" + "X: x\r\n" * 40_000, 431),
         ("GET /_emulator/health?" + "x" * 70_000 + " HTTP/1.1\r\nHost: a\r\n", 431),
         ("GET /_emulator/health HTTP/1.1\r\nHost: localhost\r\nX: " + "x" * 30_000 + "\r\n", 200),
-        # The head is in order; the control interface wants to know a name.
+        # The head is valid, but the control interface requires a Host.
         ("GET /_emulator/health HTTP/1.0\r\n", 403),
     ],
     ids=["no Host", "two Hosts", "long header", "many headers", "long line", "some headers", "HTTP/1.0"],
@@ -238,7 +238,7 @@ def test_some_trailers_are_no_harm(emulator: Running) -> None:
     head = b"POST / HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n"
     with socket.create_connection(("127.0.0.1", emulator.port), timeout=10) as connection:
         for _ in range(2):
-            # One after the other on one connection: nothing of the first is left over.
+            # Twice on one connection: the first request leaves no state.
             connection.sendall(head + b"1\r\n{\r\n0\r\nX: x\r\nY: y\r\n\r\n")
             answer = b""
             while not answer.endswith(b"}"):
@@ -248,7 +248,7 @@ def test_some_trailers_are_no_harm(emulator: Running) -> None:
 
 @pytest.mark.parametrize("apart", [False, True], ids=["at once", "body later"])
 def test_an_offer_of_http_2_takes_nothing_from_a_call(emulator: Running, apart: bool) -> None:
-    """Java's own client makes it with every request, and sends the body as ever."""
+    """Java's own client offers it with every request, and sends the body as usual."""
     body = sent(document("ginger"))
     head = (
         "POST / HTTP/1.1\r\nConnection: Upgrade, HTTP2-Settings\r\nHost: localhost\r\nHTTP2-Settings: AAEAAEAAAAIA\r\n"
@@ -259,7 +259,7 @@ def test_an_offer_of_http_2_takes_nothing_from_a_call(emulator: Running, apart: 
         for _ in range(2):
             if apart:
                 connection.sendall(head)
-                # The head is looked at before the rest comes.
+                # The head is parsed before the body arrives.
                 connection.settimeout(0.2)
                 with pytest.raises(TimeoutError):
                     connection.recv(1)

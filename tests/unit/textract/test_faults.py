@@ -1,4 +1,4 @@
-"""The fault script: what it takes, that it can be repeated, and what it refuses to be told."""
+"""The fault script: the calls that it affects, its reproducibility, and invalid scripts."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def faults(*rules: dict[str, Any], seed: int = 0) -> FaultInjector:
 
 
 def codes(script: FaultInjector, calls: int, operation: str = DETECT) -> list[str | None]:
-    """The codes that so many calls in a row are answered with."""
+    """Return the error codes of this number of calls in a row."""
     found = [script.for_request(operation) for _ in range(calls)]
     return [fault.failure.code if fault and fault.failure else None for fault in found]
 
@@ -84,7 +84,7 @@ def test_waits_add_up_and_the_first_failure_ends_the_search() -> None:
     assert (first.seconds, first.failure and first.failure.code) == (1.5, "InternalServerError")
     assert second.failure is not None
     assert second.failure.code == "ThrottlingException"
-    # The throttled call never got to the last rule, whose next call is its second.
+    # The throttled call did not reach the last rule, which has therefore counted only one call.
     assert script.shown()["rules"][3]["seen"] == 1
 
 

@@ -1,4 +1,4 @@
-"""What the service's model forbids, for every operation it has."""
+"""The constraints of the service's model, for each operation."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ MODEL = TextractModel()
 
 
 def scalars(shape: Shape, path: tuple[str | int, ...] = ()) -> Iterator[tuple[tuple[str | int, ...], Shape]]:
-    """Every scalar that an input can hold, with the way to it."""
+    """Yield each scalar that an input can have, with its path."""
     if isinstance(shape, StructureShape):
         for name, member in shape.members.items():
             yield from scalars(member, (*path, name))
@@ -31,7 +31,7 @@ def scalars(shape: Shape, path: tuple[str | int, ...] = ()) -> Iterator[tuple[tu
 
 
 def request_with(operation: str, path: tuple[str | int, ...], value: object) -> object:
-    """A valid request of an operation in which one scalar is replaced."""
+    """Return a valid request of an operation with one scalar replaced."""
 
     def put(into: object, steps: tuple[str | int, ...]) -> object:
         if not steps:

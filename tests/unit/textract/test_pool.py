@@ -1,4 +1,4 @@
-"""Work that is taken from its process at the worst moment."""
+"""Work whose process is ended before the work has begun."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ DEADLINE_SECONDS = 20
 
 
 class Child:
-    """A process that reads when it is told to."""
+    """A fake process that answers when the request's gate is set."""
 
     identity: Mapping[str, str] = {"engine": "e"}
     alive, grown, idle_since, memory, processor_seconds = True, False, 0.0, 0, 0.0
@@ -28,7 +28,7 @@ class Child:
         self.ended = False
 
     async def ready(self) -> None:
-        """It is."""
+        """Return at once."""
 
     async def ask(self, request: Mapping[str, Any]) -> tuple[dict[str, Any], bytes]:
         try:
@@ -64,7 +64,7 @@ def submit(pool: ReadingPool, name: str) -> tuple[Work, asyncio.Event]:
 
 
 async def with_one_idle(pool: ReadingPool) -> tuple[Work, asyncio.Event]:
-    """Have one process read, and the other one free."""
+    """Make one process busy and the other one idle."""
     slow, held = submit(pool, "slow")
     quick, gate = submit(pool, "quick")
     gate.set()
@@ -78,7 +78,7 @@ async def with_one_idle(pool: ReadingPool) -> tuple[Work, asyncio.Event]:
 async def test_a_page_that_gives_way_before_it_has_begun_is_read_later(pool: ReadingPool) -> None:
     slow, held = await with_one_idle(pool)
     late, gate = submit(pool, "late")
-    # What looks at the memory may wake in this very turn of the loop.
+    # The memory check may run in this very iteration of the event loop.
     pool._make_way()
     gate.set()
     async with asyncio.timeout(DEADLINE_SECONDS):
@@ -102,7 +102,7 @@ async def test_a_page_that_is_dropped_before_it_has_begun_costs_no_process(
     def left() -> int:
         return len([child for child in made if not child.ended])
 
-    # Each is at work, free, or gone.
+    # Each process is busy, idle or ended.
     async with asyncio.timeout(DEADLINE_SECONDS):
         while left() != len(pool.pids):  # noqa: ASYNC110 - of the pool's own callbacks
             await asyncio.sleep(0.01)

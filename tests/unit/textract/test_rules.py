@@ -1,4 +1,4 @@
-"""What holds for the emulator as a whole."""
+"""Rules for the emulator's package as a whole."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ MODEL = TextractModel()
 
 
 def imported(path: Path) -> set[str]:
-    """The modules of the project that a file imports, below ``photo_worker``."""
+    """Return the modules below ``photo_worker`` that a file imports."""
     found: set[str] = set()
     for node in ast.walk(ast.parse(path.read_text("utf-8"))):
         names: list[str] = []

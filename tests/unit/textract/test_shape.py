@@ -1,4 +1,4 @@
-"""The strict shape finds each kind of fault, finds none in recorded answers, and sees what every client gets."""
+"""The response schema finds each kind of fault, finds none in recorded answers, and checks all clients."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ from tests.support.textract_answers import Reply, textract_answering
 
 DETECT = "DetectDocumentText"
 GET = "GetDocumentTextDetection"
-# Two of the documents were recorded, and then edited by hand: fields that the service does not have.
+# Fields that the service does not have: two of the recorded documents were edited by hand.
 EDITED = {"childText", "SearchKey", "Page"}
 VERSION = "AnalyzeDocumentModelVersion"
 
 
 def answer() -> Any:
-    """An answer with two lines, of two words and of one."""
+    """Return an answer with two lines, of two words and of one."""
 
     def geometry(left: float, top: float, width: float) -> dict[str, Any]:
         right, bottom = left + width, top + 0.1
@@ -69,7 +69,7 @@ def answer() -> Any:
 
 
 def job_answer() -> Any:
-    """What a finished job answers with, in the order of the service's model."""
+    """Return the answer of a finished job, in the order of the service's model."""
     blocks = [{**block, "Page": 1} for block in answer()["Blocks"]]
     return {
         "DocumentMetadata": {"Pages": 1},

@@ -1,4 +1,4 @@
-"""Files that the emulator keeps: whose they are, and when they go."""
+"""Files of the emulator: their permissions and owners, and when they are deleted."""
 
 from __future__ import annotations
 
@@ -30,9 +30,9 @@ def documents(spool: Spool) -> list[Path]:
 
 @contextmanager
 def no_file_over(size: int) -> Iterator[None]:
-    """A disk that takes no more, as far as one process can have it."""
+    """Limit the size of files in this process, like a full disk."""
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    # Python ignores it too, unless a test run was told otherwise.
+    # Python ignores it by default, but a test run may change that.
     handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
     resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
     try:
@@ -78,7 +78,7 @@ def test_a_folder_of_somebody_else_is_refused(tmp_path: Path, monkeypatch: pytes
 def test_what_dead_processes_left_goes_and_what_living_ones_use_stays(tmp_path: Path) -> None:
     living, dead = Spool(tmp_path), Spool(tmp_path)
     kept, left = living.write(b"kept"), dead.write(b"left")
-    # As the end of a process does it: the lock is gone and the files are not.
+    # Like the end of a process: the lock is released, and the files remain.
     os.close(dead._lock)
     dead._lock = -1
     secret = tmp_path.parent / f"{tmp_path.name}-secret"

@@ -1,4 +1,4 @@
-"""How much may be under way at once."""
+"""Limits on concurrent calls and the bytes of their documents."""
 
 from __future__ import annotations
 

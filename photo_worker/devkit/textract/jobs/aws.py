@@ -1,4 +1,4 @@
-"""The S3 and SNS that jobs write to: those that the standard AWS variables name."""
+"""The clients of S3 and SNS for jobs, configured by the standard AWS variables."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 _THREADS = 4
 _CONNECT_SECONDS = 2
 _READ_SECONDS = 20
-# Of a call with its answer, repetitions included: a service that is silent has twice 20.
+# A call including its retries: a service that does not respond uses 20 s twice.
 _CALL_SECONDS = 25
 _FALLBACK_REGION = "us-east-1"
 
@@ -26,7 +26,7 @@ _Result = TypeVar("_Result")
 
 
 class Clients:
-    """Makes clients where they are first needed, which takes longer than most calls, and calls them in threads."""
+    """Creates clients when they are first needed, which takes longer than most calls, and calls them in threads."""
 
     def __init__(self) -> None:
         self._threads = ThreadPoolExecutor(_THREADS, thread_name_prefix="aws")
@@ -34,24 +34,24 @@ class Clients:
         self._clients: dict[tuple[str, str], Any] = {}
 
     async def call(self, work: Callable[[], _Result]) -> _Result:
-        """Do something that waits for a service, beside the event loop; it ends where the caller is cancelled.
+        """Run a blocking call of a service in a thread; cancelling the caller breaks it off.
 
-        What takes longer than a service may is broken off, and fails as where the service does not answer.
+        After ``_CALL_SECONDS`` it is broken off, and fails as if the service did not respond.
         """
         return await ServiceCall(_CALL_SECONDS).run(self._threads, work)
 
     def s3(self) -> S3Client:
-        """Return the client of S3. Raises ``ValueError`` where its endpoint is no URL."""
+        """Return the S3 client. Raises ``ValueError`` if its endpoint is not a URL."""
         client: S3Client = self._client("s3", None)
         return client
 
     def sns(self, topic: str) -> SNSClient:
-        """Return the client of SNS in a topic's region."""
+        """Return the SNS client for the region of a topic's ARN."""
         client: SNSClient = self._client("sns", topic.split(":")[3])
         return client
 
     def close(self) -> None:
-        """Begin no further call."""
+        """Start no further calls."""
         self._threads.shutdown(wait=False, cancel_futures=True)
 
     def _client(self, service: str, region: str | None) -> Any:

@@ -1,8 +1,8 @@
-"""What is published to SNS when a job ends.
+"""Publishes a notification to SNS when a job ends.
 
-The message is compact JSON in the order of real ones, without a JobTag where none was given, and has no
-subject (O). Its Status is SUCCEEDED or FAILED; that a job of PARTIAL_SUCCESS says SUCCEEDED is a choice (?)
-among the values that are documented.
+The message is compact JSON in the order of real ones, without a JobTag if none was given, and has no
+subject (O). Its Status is SUCCEEDED or FAILED; SUCCEEDED for a job of PARTIAL_SUCCESS is a choice (?)
+among the documented values.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ _LONGEST_RETRY_SECONDS = 60.0
 def notification_of(
     job: AnalysisJob, status: Status, ended: float, fault: NotificationFault | None
 ) -> NewNotification | None:
-    """Return the notification of a job that ends now (seconds since 1970), None where nobody asked for one."""
+    """Return the notification of a job that ends at ``ended`` (seconds since 1970), None if none was requested."""
     channel = job.given.get("NotificationChannel")
     if channel is None:
         return None
@@ -52,11 +52,11 @@ def notification_of(
 
 
 class Notifier:
-    """Sends what the store says is due, one after the other.
+    """Sends the due notifications of the store one by one.
 
-    A notification goes out once, and once more where SNS took it and its answer was lost, or the process died
-    before that was noted. What SNS refuses for good is logged and dropped; where it does not answer, it is
-    tried again for as long as the job is known.
+    A notification is sent once, and once more if SNS accepted it but its response was lost, or the process died
+    before that was recorded. If SNS refuses it permanently, it is logged and dropped; if SNS does not respond, it is
+    retried until the job expires.
     """
 
     def __init__(self, store: StoreThread, clients: Clients, clock: Clock) -> None:
@@ -67,9 +67,9 @@ class Notifier:
         self._stopping = False
 
     async def check(self, given: Mapping[str, Any]) -> None:
-        """Raise InvalidParameterException where the topic of a NotificationChannel does not exist (?).
+        """Raise InvalidParameterException if the topic of a NotificationChannel does not exist (?).
 
-        Where that cannot be found out the job may begin: its notification is tried until SNS answers.
+        If SNS does not respond, the job may start: its notification is retried until SNS does.
         """
         channel = given.get("NotificationChannel")
         if channel is None:
@@ -83,16 +83,16 @@ class Notifier:
             raise ServiceError(INVALID_PARAMETER, problem)
 
     def look(self) -> None:
-        """Look again at what is due."""
+        """Make ``run`` check for due notifications now."""
         self._changed.set()
 
     def stop(self) -> None:
-        """Let ``run`` return, after the notification that it is about."""
+        """Let ``run`` return, after the notification that is being sent."""
         self._stopping = True
         self._changed.set()
 
     async def run(self) -> None:
-        """Send what is due until stopped."""
+        """Send due notifications until stopped."""
         while not self._stopping:
             try:
                 wait = await self._send_next()
@@ -104,7 +104,7 @@ class Notifier:
             self._changed.clear()
 
     async def _send_next(self) -> float | None:
-        """Send what is due; return in how many seconds to look again, None where nothing waits."""
+        """Send the next due notification; return the seconds until the next check, None if none is queued."""
         now = self._clock()
         notification, due = await self._store.do(lambda store: store.next_notification(now))
         if notification is None:

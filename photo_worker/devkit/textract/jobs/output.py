@@ -1,4 +1,4 @@
-"""OutputConfig: a job's answers as objects in the caller's bucket.
+"""OutputConfig: writes a job's answers as objects to the client's bucket.
 
 ``<prefix>/<JobId>/1``, ``/2`` and so on (O) hold a Get answer each, of up to 1,000 blocks (?) and without a
 NextToken (?). The prefix is not normalised: one that ends in a slash gives two of them (O). A failed job
@@ -20,22 +20,22 @@ ACCESS_CHECK = ".s3_access_check"
 
 
 class Output:
-    """Writes to the bucket of a job's OutputConfig, encrypted with its KMSKeyId where it has one."""
+    """Writes to the bucket of a job's OutputConfig, encrypted with its KMSKeyId if it has one."""
 
     def __init__(self, clients: Clients) -> None:
         self._clients = clients
 
     async def check(self, job_id: str, given: Mapping[str, Any]) -> None:
-        """Write the empty object that shows that the bucket can be written to; nothing without an OutputConfig.
+        """Write an empty object to check that the bucket is writable; does nothing without an OutputConfig.
 
-        Raises ``Refusal``: InvalidS3ObjectException where it cannot (?), InvalidKMSKeyException,
-        InternalServerError where S3 does not answer.
+        Raises ``ServiceError``: InvalidS3ObjectException if it is not (?), InvalidKMSKeyException,
+        InternalServerError if S3 does not respond.
         """
         if "OutputConfig" in given:
             await self._write(job_id, given, ACCESS_CHECK, b"")
 
     async def write(self, job_id: str, given: Mapping[str, Any], number: int, answer: Mapping[str, Any]) -> None:
-        """Write one answer, counted from 1. Raises like ``check``."""
+        """Write the answer with this ``number``, from 1. Raises like ``check``."""
         body = json.dumps(answer, ensure_ascii=False, separators=(",", ":")).encode()
         await self._write(job_id, given, str(number), body)
 
@@ -66,7 +66,7 @@ class Output:
         except (ParamValidationError, NoCredentialsError) as error:
             raise ServiceError(INVALID_S3_OBJECT, f"the output cannot be written: {error}") from error
         except RecursionError as error:
-            # botocore follows a redirection without a region to where it came from, again and again.
+            # botocore follows a redirect without a region to the same place again and again.
             raise ServiceError(
                 INVALID_S3_OBJECT, "the output's bucket is elsewhere, and S3 does not say where"
             ) from error

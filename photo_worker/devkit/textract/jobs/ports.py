@@ -1,4 +1,4 @@
-"""What jobs need of the parts beside them."""
+"""The protocols of the other parts of the emulator that jobs use."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ from photo_worker.ocr.analysis.request import Analysis
 
 
 class Documents(Protocol):
-    """Where documents come from. Both methods raise ``Refusal``, InternalServerError where S3 does not answer."""
+    """The source of documents. Both methods raise ``ServiceError``: InternalServerError if S3 does not respond."""
 
     async def get(self, document: Mapping[str, Any], limits: DocumentLimits, /) -> Document:
         """Return the document of a DocumentLocation."""
 
     async def check(self, location: Mapping[str, Any], limits: DocumentLimits, /) -> None:
-        """Raise where there is no such object, or where it is larger than any document may be."""
+        """Raise if there is no such object, or if it exceeds the limits."""
 
 
 class Pages(Protocol):
-    """Reads documents page by page. The methods raise ``Refusal`` for what cannot be read."""
+    """Reads documents page by page. The methods raise ``ServiceError`` if they cannot be read."""
 
     @property
     def identity(self) -> tuple[str, str]:
@@ -45,10 +45,10 @@ class Pages(Protocol):
 
 
 class JobFaults(Protocol):
-    """What goes wrong on purpose."""
+    """The injected faults of jobs."""
 
     def for_job(self, operation: str, document_name: str) -> JobFault | None:
-        """Return what becomes of a job; asked once for each."""
+        """Return the fault of a job, or None. Called once per job."""
 
     def for_notification(self, operation: str, document_name: str | None = None) -> NotificationFault | None:
-        """Return what becomes of a notification; asked once for each."""
+        """Return the fault of a notification, or None. Called once per notification."""

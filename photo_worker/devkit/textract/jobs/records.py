@@ -1,4 +1,4 @@
-"""What is kept of a job, and what its Start and Get operations are called."""
+"""The record of a job, and the names of its Start and Get operations."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any
 from photo_worker.devkit.textract.faults import JobFault
 
 EXPIRY_SECONDS = 7 * 24 * 3600
-"""How long a job and its ClientRequestToken are known, from the start of the job (D: StartDocumentAnalysis)."""
+"""How long a job and its ClientRequestToken are valid after the start of the job (D: StartDocumentAnalysis)."""
 
 
 class Status(StrEnum):
@@ -25,7 +25,7 @@ class Status(StrEnum):
 
 @dataclass(frozen=True)
 class JobKind:
-    """A Start operation, the Get operation for its jobs, and the name that answers have for the model's version."""
+    """A Start operation, its Get operation, and the member of answers with the model's version."""
 
     start: str
     get: str
@@ -39,10 +39,10 @@ KINDS = (TEXT_DETECTION, ANALYSIS)
 
 @dataclass(frozen=True)
 class AnalysisJob:
-    """A job as the store has it. ``given`` is its whole input but the token; ``blocks`` is known at its end.
+    """A job in the store. ``given`` is its input without the token; ``blocks``, their number, is set at its end.
 
-    ``engine`` is the name and version that read the pages so far, ``sha256`` the document's, both empty
-    before the first; ``created`` is in seconds since 1970, and moves when the job is aged.
+    ``engine`` is the name and version that read the pages so far, ``sha256`` the document's hash; both are empty
+    before the first page. ``created`` is in seconds since 1970; ageing the job reduces it.
     """
 
     id: str
@@ -62,18 +62,18 @@ class AnalysisJob:
 
     @property
     def kind(self) -> JobKind:
-        """The operations that it belongs to."""
+        """The Start and Get operations of the job."""
         return next(kind for kind in KINDS if kind.start == self.operation)
 
     @property
     def location(self) -> Mapping[str, Any]:
-        """Its DocumentLocation."""
+        """The DocumentLocation of the input."""
         location: Mapping[str, Any] = self.given["DocumentLocation"]
         return location
 
     @property
     def document_name(self) -> str:
-        """Its document as faults and logs name it, ``s3://bucket/key``."""
+        """The document's name in faults and logs, ``s3://bucket/key``."""
         return name_of(self.given)
 
 
@@ -84,15 +84,15 @@ def name_of(given: Mapping[str, Any]) -> str:
 
 
 def canonical(given: Mapping[str, Any]) -> str:
-    """Return an input as text that is the same for the same input, whatever the order of its members."""
+    """Return an input as JSON that does not depend on the order of its members, for comparison."""
     return json.dumps(given, sort_keys=True, separators=(",", ":"))
 
 
 def fault_to_json(fault: JobFault | None) -> str | None:
-    """Return a fault as the store keeps it."""
+    """Return a fault as JSON for the store."""
     return None if fault is None else json.dumps(asdict(fault))
 
 
 def fault_from_json(text: str | None) -> JobFault | None:
-    """Return the fault that ``fault_to_json`` gave."""
+    """Return the fault from the JSON of ``fault_to_json``."""
     return None if text is None else JobFault(**json.loads(text))

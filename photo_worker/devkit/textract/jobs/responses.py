@@ -1,9 +1,9 @@
-"""What the Get operations say of a job, member by member in the order of real answers.
+"""Builds the answers of the Get operations, with members in the order of real answers.
 
-Known of the real service (O): the order ``DocumentMetadata``, ``JobStatus``, ``Blocks``, the model's version;
-a job in progress has ``JobStatus`` and the version alone; nothing is null. Where ``NextToken``, ``Warnings``
-and ``StatusMessage`` stand is the model's order (D). Nothing is known of a failed job's answer but that it
-has a ``StatusMessage``, and of the words in it nothing (?); that a job of which a part failed has one is a choice (?).
+Observed on the real service (O): the order ``DocumentMetadata``, ``JobStatus``, ``Blocks``, the model's version;
+a job in progress has only ``JobStatus`` and the version; no member is null. The positions of ``NextToken``,
+``Warnings`` and ``StatusMessage`` are those of the model (D). Of a failed job's answer it is only known that it
+has a ``StatusMessage``, but not its text (?); that a job of PARTIAL_SUCCESS has one is a choice (?).
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ def unfinished(job: AnalysisJob) -> dict[str, Any]:
 def finished(
     job: AnalysisJob, status: Status, message: str | None, blocks: list[dict[str, Any]], next_token: str | None = None
 ) -> dict[str, Any]:
-    """Return the answer with some of a job's blocks, as of the given status."""
+    """Return the answer with some of a job's blocks and the given status."""
     answer: dict[str, Any] = {"DocumentMetadata": {"Pages": job.pages or 0}, "JobStatus": status.value}
     if next_token is not None:
         answer["NextToken"] = next_token
@@ -51,6 +51,6 @@ def warnings_of(unread: Mapping[int, str]) -> list[dict[str, Any]]:
 
 
 def warning_code(code: str) -> str:
-    """Return an exception's code as the ErrorCode of a warning, of which only the spelling is known (?)."""
+    """Return the ErrorCode of a warning for an exception's code; only the spelling of such codes is known (?)."""
     words = re.findall(r"[A-Z]+(?![a-z])\d?|[A-Z][a-z]+", code.removesuffix("Exception"))
     return "_".join(word.upper() for word in words)

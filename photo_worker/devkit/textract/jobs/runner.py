@@ -1,7 +1,7 @@
-"""Carries jobs out, page by page, so that a page that was read is never read again.
+"""Runs jobs page by page, so that no page is read twice.
 
-Everything that a job needs to go on is in the store. A process that dies in the middle of a job goes on
-with it after its next start, from the pages that it has.
+The store has everything that is needed to continue a job. If the process dies in the middle of a job, the job
+continues after the next start with the pages that are missing.
 """
 
 from __future__ import annotations
@@ -28,13 +28,13 @@ from photo_worker.ocr.analysis.request import Analysis
 logger = logging.getLogger(__name__)
 
 BLOCKS_AN_ANSWER = 1000
-"""The most blocks in one answer, and their number by default (D: GetDocumentTextDetection, MaxResults)."""
+"""The maximum and default number of blocks in one answer (D: GetDocumentTextDetection, MaxResults)."""
 
-# Jobs that wait for their turn hold no document. More than this wait for each other's pages anyway.
+# Queued jobs hold no document. More running jobs than this would only wait for each other's pages.
 _MOST_RUNNING = 16
-# Enough to keep as many processes at work as a laptop has; a job's pages take turns with those of others.
+# Enough to keep a laptop's processes busy; the pages of a job alternate with those of others.
 _PAGES_AT_ONCE = 4
-# How long S3 may be away before it is the job's end.
+# The waits between retries if S3 does not respond, before the job fails.
 _RETRY_SECONDS = (0.5, 1.0, 2.0, 4.0)
 
 _Result = TypeVar("_Result")
@@ -47,7 +47,7 @@ class _Ending:
 
 
 class Runner:
-    """Runs jobs of the store. Its methods belong to the event loop."""
+    """Runs jobs of the store. Its methods must be called in the event loop."""
 
     def __init__(
         self,
@@ -75,7 +75,7 @@ class Runner:
         self._tasks: dict[str, asyncio.Task[None]] = {}
 
     def start(self, job_id: str, counters: Counters) -> None:
-        """Begin, or go on with, a job; its work is counted in ``counters``."""
+        """Start or continue a job; its work is counted in ``counters``."""
         task = asyncio.create_task(self._run(job_id, counters), name=f"job {job_id}")
         self._tasks[job_id] = task
 
@@ -88,7 +88,7 @@ class Runner:
         task.add_done_callback(ended)
 
     async def stop(self, job_ids: Iterable[str] | None = None) -> None:
-        """Stop the work on some jobs, or on all of them; in the store they are as they were."""
+        """Stop running some jobs, or all of them; the store is not changed."""
         ids = list(self._tasks) if job_ids is None else job_ids
         tasks = [self._tasks[job_id] for job_id in ids if job_id in self._tasks]
         for task in tasks:
@@ -105,12 +105,12 @@ class Runner:
             except Exception as error:
                 logger.exception("job %s meets a defect", job_id)
                 ending = _Ending(Status.FAILED, f"The emulator has a defect: {type(_cause(error)).__name__}")
-        # A job that only waits keeps nobody else waiting.
+        # Outside of the slot: a job that only waits must not delay others.
         await asyncio.sleep(max(0.0, job.hold_until - self._clock()))
         await self._end(job_id, ending, counters)
 
     async def _carry_out(self, job: AnalysisJob, counters: Counters) -> _Ending:
-        """Read what is still unread, and return how the job ends."""
+        """Read the missing pages, and return how the job ends."""
         fault = job.fault
         if fault is not None and fault.status == "FAILED":
             return _Ending(Status.FAILED, fault.status_message)
@@ -141,7 +141,7 @@ class Runner:
         return _Ending(Status.SUCCEEDED)
 
     async def _document(self, job: AnalysisJob) -> Document:
-        """Return the document that the job has begun to read, or what is in S3 now."""
+        """Return the stored document of the job, or download and store it."""
         try:
             kept = await asyncio.to_thread(self._kept.get, job)
             if kept is not None:
@@ -155,7 +155,7 @@ class Runner:
     async def _read(
         self, job: AnalysisJob, document: Document, numbers: Iterable[int], counters: Counters
     ) -> str | None:
-        """Read the pages that the store lacks, some at a time; return why the first that cannot be read cannot."""
+        """Read the missing pages, some at a time; return the problem of the first unreadable one, or None."""
         done = await self._store.insist(lambda store: store.done(job.id))
         analysis = Analysis.of(job.given) if job.kind is ANALYSIS else None
         left = iter([number for number in numbers if number not in done])
@@ -188,7 +188,7 @@ class Runner:
         return problems[min(problems)] if problems else None
 
     async def _end(self, job_id: str, ending: _Ending, counters: Counters) -> None:
-        """Write the output, then let Get say how the job ended, and only then have it notified."""
+        """Write the output, then save the job's end for Get and its notification, and only then send that."""
         if ending.status is not Status.FAILED:
             total = await self._store.insist(lambda store: store.count_blocks(job_id))
             try:
@@ -207,7 +207,7 @@ class Runner:
             lambda store: store.finish(job_id, ending.status, ending.message, notification)
         ):
             return
-        # Before anything else is waited for: who asks after Get has said so shall find it counted.
+        # Before the next await: once Get reports the end, the counters must include it.
         if ending.status is not Status.FAILED:
             counters.billed(job.sha256)
         logger.info("job %s of %s ends: %s", job_id, job.document_name, ending.status.value)
@@ -227,7 +227,7 @@ class Runner:
 
 
 async def _to_its_end(work: Coroutine[Any, Any, None]) -> None:
-    """Do something in a thread; a caller that is cancelled still waits, since the thread does not stop."""
+    """Wait for work in a thread even if the caller is cancelled, since the thread does not stop."""
     task = asyncio.create_task(work)
     try:
         await asyncio.shield(task)
@@ -237,14 +237,14 @@ async def _to_its_end(work: Coroutine[Any, Any, None]) -> None:
 
 
 def _cause(error: Exception) -> Exception:
-    """Return the first of the errors of pages that were read beside each other."""
+    """Return the first error of pages that were read in parallel."""
     while isinstance(error, ExceptionGroup):
         error = error.exceptions[0]
     return error
 
 
 async def _patiently(work: Callable[[], Awaitable[_Result]]) -> _Result:
-    """Do something with S3, and again where S3 did not answer."""
+    """Await ``work``, and retry it while it raises InternalServerError, as when S3 does not respond."""
     for seconds in _RETRY_SECONDS:
         try:
             return await work()

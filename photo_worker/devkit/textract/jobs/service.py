@@ -1,4 +1,4 @@
-"""The asynchronous operations: what Start begins and Get answers."""
+"""The asynchronous operations Start and Get."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ _START_OF = {kind.get: kind.start for kind in KINDS}
 
 
 class Jobs:
-    """All jobs of one data folder. Make it, ``open`` it in the event loop that uses it, and ``close`` it there."""
+    """All jobs of one data directory. ``open`` and ``close`` it in the event loop that uses it."""
 
     def __init__(
         self,
@@ -56,7 +56,7 @@ class Jobs:
         most_open: int = MOST_OPEN_JOBS,
         clock: Clock = time.time,
     ) -> None:
-        """``counters`` returns those of now, for jobs that go on after a restart."""
+        """``counters`` returns the current ones, for jobs that continue after a restart."""
         self._documents = documents
         self._faults = faults
         self._counters = counters
@@ -87,7 +87,7 @@ class Jobs:
         self._notifying: asyncio.Task[None] | None = None
 
     async def open(self) -> None:
-        """Take the folder and go on with what was in progress. Raises like ``Store.open``."""
+        """Lock the directory and continue the jobs in progress. Raises like ``Store.open``."""
         try:
             await self._store.do(Store.open)
             self._tokens = PageTokens(await self._store.do(Store.page_token_key))
@@ -110,11 +110,11 @@ class Jobs:
         self._keep(self._sweep())
 
     async def close(self) -> None:
-        """Stop all work; what was in progress goes on after the next ``open``. Does nothing more than once."""
+        """Stop all work; jobs in progress continue after the next ``open``. May be called twice."""
         await self._runner.stop()
         self._notifier.stop()
         if self._notifying is not None:
-            # What SNS has taken is noted, so that it is not sent again.
+            # A notification that SNS has accepted is recorded, so that it is not sent again.
             await asyncio.wait([self._notifying], timeout=_STOP_SECONDS)
         for task in list(self._background):
             task.cancel()
@@ -123,11 +123,11 @@ class Jobs:
         await self._store.close()
 
     async def start(self, operation: str, given: Mapping[str, Any], counters: Counters) -> dict[str, Any]:
-        """Begin a job, or find the one that the same token began, and return the answer.
+        """Start a job, or find the one that was started with the same token, and return the answer.
 
-        The input must be valid, as to features and queries too.
+        The input must be valid, including its features and queries.
 
-        Raises ``Refusal``: what ``DocumentSource.check`` raises for the object, InvalidS3ObjectException and
+        Raises ``ServiceError``: what ``DocumentSource.check`` raises for the object, InvalidS3ObjectException and
         InvalidKMSKeyException for the output, InvalidParameterException for the topic,
         IdempotentParameterMismatchException, LimitExceededException.
         """
@@ -143,14 +143,14 @@ class Jobs:
             await self._notifier.check(told)
             job_id = secrets.token_hex(32)
             await self._output.check(job_id, told)
-            # A caller that goes away now must not leave a job that is kept and does not run.
+            # Cancelling the caller now must not leave a saved job that does not run.
             beginning = self._keep(self._begin(job_id, operation, told, token, counters))
             return {"JobId": await asyncio.shield(beginning)}
 
     async def get(self, operation: str, given: Mapping[str, Any]) -> dict[str, Any]:
-        """Return what there is of a job: its status, and some of its blocks where it has ended well.
+        """Return a job's status and, if it has succeeded at least in part, some of its blocks.
 
-        Raises ``Refusal``: InvalidJobIdException, and InvalidParameterException for a NextToken of another's.
+        Raises ``ServiceError``: InvalidJobIdException, and InvalidParameterException for the NextToken of another job.
         """
         job_id = given["JobId"]
         job = await self._store.do(lambda store: store.job(job_id, self._clock()))
@@ -166,20 +166,20 @@ class Jobs:
         return finished(job, job.status, job.status_message, blocks, next_token)
 
     async def age(self, job_id: str | None, seconds: float) -> int:
-        """Move a job, or all of them, into the past as to its expiry; return how many that are."""
+        """Make a job, or all of them, older by ``seconds``; return the number of jobs changed."""
         aged = await self._store.do(lambda store: store.age(job_id, seconds))
         await self._expire()
         return aged
 
     async def reset(self) -> None:
-        """Forget all jobs, and stop their work."""
+        """Stop and delete all jobs."""
         await self._runner.stop()
         ids = [job.id for job in await self._store.do(Store.jobs)]
         await self._store.do(Store.clear)
         await asyncio.to_thread(self._kept.remove, ids)
 
     async def shown(self) -> list[dict[str, Any]]:
-        """Return all jobs as JSON data, the oldest first, for people and tests."""
+        """Return all jobs as JSON data, the oldest first, for users and tests."""
 
         def look(store: Store) -> list[dict[str, Any]]:
             return [_shown(job, len(store.done(job.id))) for job in store.jobs()]
@@ -200,10 +200,10 @@ class Jobs:
 
     @contextlib.asynccontextmanager
     async def _turn(self, operation: str, token: str | None) -> AsyncIterator[None]:
-        """Let calls with the same token go one after the other.
+        """Serialise calls with the same token.
 
-        That there is one job for a token is the database's doing; this spares the others from looking at
-        S3 and leaving an access check for a job that will never be.
+        The database ensures that a token has one job; this saves the other calls from requests to S3, and from
+        writing an access check for a job that is never created.
         """
         if token is None:
             yield
@@ -232,7 +232,7 @@ class Jobs:
                 logger.exception("expired jobs cannot be deleted")
 
     def _keep(self, work: Any) -> asyncio.Task[Any]:
-        """Run something in the background, where a task that nobody holds may vanish."""
+        """Run a coroutine in the background, and hold its task: asyncio keeps only a weak reference."""
         task = asyncio.create_task(work)
         self._background.add(task)
         task.add_done_callback(self._background.discard)

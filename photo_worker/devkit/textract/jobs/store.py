@@ -1,8 +1,7 @@
-"""The jobs on disk: one SQLite database in a folder that one emulator uses at a time.
+"""The jobs on disk: one SQLite database in a directory that only one emulator uses at a time.
 
-Every method is one transaction, so that a process that is killed leaves what it was told to keep and
-nothing half done. Writes are handed to the operating system, not to the disk: they outlive the process,
-while the last ones may be lost with the machine.
+Every method is one transaction, so that a killed process leaves no partial changes. Writes are not synced to the
+disk: they survive the process, but the last ones may be lost if the machine crashes.
 """
 
 from __future__ import annotations
@@ -81,7 +80,7 @@ _KEY = "page token key"
 
 @dataclass(frozen=True)
 class Notification:
-    """A notification that has not gone out yet, or not often enough."""
+    """A notification of which copies remain to be sent."""
 
     id: int
     job_id: str
@@ -92,7 +91,7 @@ class Notification:
 
 @dataclass(frozen=True)
 class NewNotification:
-    """To send ``copies`` times from ``due`` (seconds since 1970) on; ``held`` until another has gone out."""
+    """To be sent ``copies`` times from ``due`` (seconds since 1970) on; if ``held``, after the next other one."""
 
     topic: str
     message: str
@@ -102,7 +101,7 @@ class NewNotification:
 
 
 class Store:
-    """The database. It belongs to the thread that opens it."""
+    """The database. All methods must be called in the thread that opens it."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -110,10 +109,10 @@ class Store:
         self._database: sqlite3.Connection | None = None
 
     def open(self) -> None:
-        """Take the folder, making it where it is missing, and open the database.
+        """Create the directory if it is missing, lock it, and open the database.
 
-        Raises ``DataInUse`` where another process has it, ``DataUnwritable``, and ``DataMismatch`` where
-        what is there is no database, or one of a later release.
+        Raises ``DataInUse`` if another process has locked it, ``DataUnwritable``, and ``DataMismatch`` if
+        the file is not a database, or one of a later release.
         """
         try:
             self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -140,7 +139,7 @@ class Store:
             raise
 
     def close(self) -> None:
-        """Close the database and leave the folder to others."""
+        """Close the database and unlock the directory."""
         if self._database is not None:
             self._database.close()
             self._database = None
@@ -153,9 +152,9 @@ class Store:
         return bytes(self._one("SELECT value FROM settings WHERE name = ?", _KEY)[0])
 
     def known(self, operation: str, token: str, given: Mapping[str, Any], now: float) -> str | None:
-        """Return the id of the job that a token began, or None.
+        """Return the id of the job that was started with a token, or None.
 
-        Raises IdempotentParameterMismatchException where it began one with another input.
+        Raises IdempotentParameterMismatchException if that job has another input.
         """
         row = self._row(
             "SELECT id, input FROM jobs WHERE operation = ? AND token = ? AND created > ?",
@@ -168,15 +167,15 @@ class Store:
         return str(row[0])
 
     def require_room(self, most_open: int, now: float) -> None:
-        """Raise LimitExceededException where ``most_open`` jobs are in progress."""
+        """Raise LimitExceededException if ``most_open`` jobs are in progress."""
         counted = "SELECT count(*) FROM jobs WHERE status = ? AND created > ?"
         if self._one(counted, Status.IN_PROGRESS, now - EXPIRY_SECONDS)[0] >= most_open:
             raise ServiceError(LIMIT_EXCEEDED, f"{most_open} jobs are in progress")
 
     def begin(self, job: AnalysisJob, token: str | None, most_open: int) -> str:
-        """Keep a new job and return its id, or that of the job which its token began. Raises like the two above."""
+        """Save a new job and return its id, or that of its token's job. Raises like ``known`` and ``require_room``."""
         with self._transaction():
-            # An expired job that nothing has swept yet must not keep its token.
+            # An expired job that has not been deleted yet must not keep its token.
             self._delete_expired(job.created)
             if token is not None:
                 known = self.known(job.operation, token, job.given, job.created)
@@ -192,7 +191,7 @@ class Store:
         return job.id
 
     def job(self, job_id: str, now: float) -> AnalysisJob | None:
-        """Return a job that has not expired."""
+        """Return a job, or None if there is none or it has expired."""
         row = self._row(f"SELECT {_COLUMNS} FROM jobs WHERE id = ? AND created > ?", job_id, now - EXPIRY_SECONDS)  # noqa: S608
         return None if row is None else self._job(row)
 
@@ -201,11 +200,11 @@ class Store:
         return [self._job(row) for row in self._rows(f"SELECT {_COLUMNS} FROM jobs ORDER BY created, rowid")]  # noqa: S608
 
     def done(self, job_id: str) -> dict[int, str | None]:
-        """Return the pages of a job that are dealt with, and the code of those that could not be read."""
+        """Return the finished pages of a job, with the warning code of those that could not be read."""
         return dict(self._rows("SELECT number, error FROM pages WHERE job = ?", job_id))
 
     def begin_document(self, job_id: str, engine: str, sha256: str, pages: int) -> None:
-        """Note what a job reads. What was read of another document, or by another engine, is thrown away."""
+        """Record a job's document and engine. Pages of another document or engine are deleted."""
         with self._transaction():
             row = self._row("SELECT engine, sha256 FROM jobs WHERE id = ?", job_id)
             if row is not None and row != (engine, sha256):
@@ -213,17 +212,17 @@ class Store:
             self._run("UPDATE jobs SET engine = ?, sha256 = ?, pages = ? WHERE id = ?", engine, sha256, pages, job_id)
 
     def put_page(self, job_id: str, number: int, blocks: list[dict[str, Any]]) -> None:
-        """Keep a page, counted from 1, of a job in progress; each block gets its ``Page``."""
+        """Save a page, counted from 1, of a job in progress; each block gets its ``Page``."""
         paged = [_paged(block, number) for block in blocks]
         packed = zlib.compress(json.dumps(paged, ensure_ascii=False, separators=(",", ":")).encode(), 1)
         self._put(job_id, number, None, len(blocks), packed)
 
     def put_unread(self, job_id: str, number: int, code: str) -> None:
-        """Keep why a page could not be read."""
+        """Save the warning code of a page that could not be read."""
         self._put(job_id, number, code, 0, None)
 
     def count_blocks(self, job_id: str) -> int:
-        """Give every block of a job that is all read its position, and return their number."""
+        """Assign positions to the blocks of a job whose pages are all read, and return their number."""
         with self._transaction():
             position = 0
             places = []
@@ -235,7 +234,7 @@ class Store:
         return position
 
     def blocks(self, job_id: str, first: int, most: int) -> list[dict[str, Any]]:
-        """Return up to ``most`` blocks of a job whose blocks are counted, from position ``first`` (from 0) on."""
+        """Return up to ``most`` blocks from position ``first`` (from 0) on, after ``count_blocks``."""
         found: list[dict[str, Any]] = []
         for start, packed in self._rows(
             "SELECT first, blocks FROM pages WHERE job = ? AND count > 0 AND first < ? AND first + count > ?"
@@ -247,7 +246,7 @@ class Store:
         return found
 
     def finish(self, job_id: str, status: Status, message: str | None, notification: NewNotification | None) -> bool:
-        """End a job in progress, together with the notification to send for it; False where it is none."""
+        """End a job and queue its notification; return False if the job is not in progress."""
         with self._transaction():
             changed = self._run(
                 "UPDATE jobs SET status = ?, status_message = ? WHERE id = ? AND status = ?",
@@ -266,7 +265,7 @@ class Store:
         return True
 
     def next_notification(self, now: float) -> tuple[Notification | None, float | None]:
-        """Return the notification to send now, or when the next one is due; both are None where none waits."""
+        """Return the notification to send now, or when the next one is due; both are None if there is none."""
         row = self._row(
             "SELECT id, job, topic, message, attempts, due FROM notifications WHERE held = 0 ORDER BY due, id LIMIT 1"
         )
@@ -275,7 +274,7 @@ class Store:
         return (Notification(*row[:5]), None) if row[5] <= now else (None, row[5])
 
     def sent(self, notification: Notification) -> None:
-        """Note that a notification has gone out once; those that waited for it may follow."""
+        """Record that a notification was sent once, and release the held ones."""
         with self._transaction():
             self._run("UPDATE jobs SET notified = notified + 1 WHERE id = ?", notification.job_id)
             self._run("UPDATE notifications SET copies = copies - 1, attempts = 0 WHERE id = ?", notification.id)
@@ -283,21 +282,21 @@ class Store:
             self._run("UPDATE notifications SET held = 0")
 
     def postpone(self, notification: Notification, due: float) -> None:
-        """Send a notification later, after an attempt that failed."""
+        """Set the next attempt of a notification after one that failed."""
         self._run("UPDATE notifications SET due = ?, attempts = attempts + 1 WHERE id = ?", due, notification.id)
 
     def give_up(self, notification: Notification) -> None:
-        """Never send a notification."""
+        """Delete a notification without sending it."""
         self._run("DELETE FROM notifications WHERE id = ?", notification.id)
 
     def age(self, job_id: str | None, seconds: float) -> int:
-        """Move a job, or all, into the past as to its expiry; return how many there are."""
+        """Make a job, or all, older by ``seconds``; return the number of jobs changed."""
         return self._run(
             "UPDATE jobs SET created = created - ? WHERE ? IS NULL OR id = ?", seconds, job_id, job_id
         ).rowcount
 
     def expire(self, now: float) -> list[str]:
-        """Delete the jobs whose time is over, and return their ids."""
+        """Delete the expired jobs, and return their ids."""
         with self._transaction():
             gone = self._delete_expired(now)
         if gone:
@@ -305,12 +304,12 @@ class Store:
         return gone
 
     def clear(self) -> None:
-        """Delete all jobs. The key of the tokens stays, which means nothing without them."""
+        """Delete all jobs. The key of the tokens stays; without jobs they are invalid anyway."""
         self._run("DELETE FROM jobs")
         self._shrink()
 
     def _prepare(self, database: sqlite3.Connection) -> None:
-        # Before the first table, or never.
+        # It has an effect only before the first table is created.
         database.execute("PRAGMA auto_vacuum = INCREMENTAL")
         database.execute("PRAGMA journal_mode = WAL")
         database.execute("PRAGMA synchronous = NORMAL")
@@ -346,7 +345,7 @@ class Store:
         return [row[0] for row in self._rows("DELETE FROM jobs WHERE created <= ? RETURNING id", now - EXPIRY_SECONDS)]
 
     def _shrink(self) -> None:
-        # ``execute`` would free one page of the file: it stops at the first step of a statement without rows.
+        # ``execute`` would free only one page of the file: it stops after the first step of a statement without rows.
         self._connected.executescript("PRAGMA incremental_vacuum")
 
     @property
@@ -362,7 +361,7 @@ class Store:
             yield
             self._connected.execute("COMMIT")
         except BaseException:
-            # A disk that is full ends a transaction by itself, or leaves it open where it fails to commit.
+            # A full disk either ends the transaction by itself, or leaves it open if the commit fails.
             if self._connected.in_transaction:
                 self._connected.execute("ROLLBACK")
             raise

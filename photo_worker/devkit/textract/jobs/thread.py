@@ -1,4 +1,4 @@
-"""The one thread that the store lives in, beside the event loop."""
+"""The single thread in which the store is used, outside of the event loop."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ logger = logging.getLogger(__name__)
 Clock = Callable[[], float]
 """Returns the time in seconds since 1970."""
 
-# What SQLite says where it is the disk that fails: read-only, input or output, full, no file can be made.
+# SQLite's error codes for a failing disk: read-only, I/O error, full, file cannot be opened.
 _DISK = frozenset({sqlite3.SQLITE_READONLY, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_FULL, sqlite3.SQLITE_CANTOPEN})
 _FIRST_RETRY_SECONDS = 0.5
 _LONGEST_RETRY_SECONDS = 5.0
@@ -26,7 +26,7 @@ _Result = TypeVar("_Result")
 
 
 async def run_until_done(work: Callable[[], Awaitable[_Result]]) -> _Result:
-    """Do something, and again for as long as the disk does not take it."""
+    """Await ``work``, and retry it with backoff for as long as it raises ``DiskFails``."""
     seconds = _FIRST_RETRY_SECONDS
     while True:
         try:
@@ -38,7 +38,7 @@ async def run_until_done(work: Callable[[], Awaitable[_Result]]) -> _Result:
 
 
 class StoreThread:
-    """Does things with a store, in the order in which they are asked for."""
+    """Runs functions with the store in its thread, in the order of the calls."""
 
     def __init__(self, store: Store) -> None:
         self._store = store
@@ -46,21 +46,21 @@ class StoreThread:
         self._closed = False
 
     async def do(self, work: Callable[[Store], _Result]) -> _Result:
-        """Return what ``work`` returns, or raise ``DiskFails``. A caller that is cancelled does not undo it."""
+        """Return what ``work`` returns. Raises ``DiskFails``. Cancelling the caller does not stop ``work``."""
         try:
             return await asyncio.get_running_loop().run_in_executor(self._thread, work, self._store)
         except sqlite3.OperationalError as error:
-            # The low byte is the kind, what is above it says more about it.
+            # The low byte is the primary code; the rest gives details.
             if getattr(error, "sqlite_errorcode", 0) & 0xFF in _DISK:
                 raise DiskFails(str(error)) from error
             raise
 
     async def insist(self, work: Callable[[Store], _Result]) -> _Result:
-        """Return what ``do`` returns, once the disk takes it: how a job goes on is not for a disk to say."""
+        """Return what ``do`` returns, retried until the disk works: a failing disk must not end a job."""
         return await run_until_done(lambda: self.do(work))
 
     async def close(self) -> None:
-        """Wait for what was asked for, and close the store; a second time there is nothing to do."""
+        """Wait for earlier calls, and close the store. Does nothing if called again."""
         if self._closed:
             return
         self._closed = True

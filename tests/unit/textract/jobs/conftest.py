@@ -1,4 +1,4 @@
-"""Jobs that are open for the length of a test, and opened again in the middle of it."""
+"""Fixtures for jobs that are open during a test, and can be closed and opened again in it."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def objects() -> Objects:
 
 @pytest.fixture
 async def opened(tmp_path: Path, objects: Objects) -> AsyncIterator[Open]:
-    """Opens jobs in the test's folder; those that were open before are closed first."""
+    """Return a function that opens jobs in the test's directory, closing earlier ones first."""
     async with AsyncExitStack() as stack:
 
         async def open_again(**options: Any) -> Emulated:

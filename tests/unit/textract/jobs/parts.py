@@ -1,4 +1,4 @@
-"""Documents and pages for the jobs under test: what a document holds is what its pages do."""
+"""Documents and a reader for the jobs under test: the content of a document controls its pages."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def given(name: str = "scan.pdf", **members: Any) -> dict[str, Any]:
 
 
 class Objects:
-    """Objects by key, and how often each was looked at and fetched."""
+    """Objects by key, and how often each was checked and downloaded."""
 
     def __init__(self) -> None:
         self.content: dict[str, bytes] = {}
@@ -45,7 +45,7 @@ class Objects:
         self.failing: list[ServiceError] = []
 
     def put(self, name: str = "scan.pdf", **told: Any) -> str:
-        """Store a document: ``pages`` lists the number of blocks of each, negative where it cannot be read."""
+        """Store a document: ``pages`` has the number of blocks of each page, negative if it cannot be read."""
         content = json.dumps({"pages": [3], **told, "nonce": secrets.token_hex(8)}).encode()
         self.content[name] = content
         return hashlib.sha256(content).hexdigest()
@@ -68,7 +68,7 @@ class Objects:
 
 
 class Obedient:
-    """Reads what ``Objects.put`` was told. Pages wait while ``gate`` is not set."""
+    """Reads the documents of ``Objects.put``. Pages wait while ``gate`` is not set."""
 
     def __init__(self, spool: Spool) -> None:
         self.identity = ("obedient", "1")
@@ -115,7 +115,7 @@ class Obedient:
 
 
 class Clock:
-    """A time that a test moves."""
+    """A clock that a test sets."""
 
     def __init__(self) -> None:
         self.now = 1_800_000_000.0
@@ -125,7 +125,7 @@ class Clock:
 
 
 class Emulated:
-    """Jobs in a folder, with everything around them."""
+    """Jobs in a directory, with their reader, clock, faults and counters."""
 
     def __init__(
         self, folder: Path, objects: Objects, *, most_open: int = 100, version: str = "1", later: float = 0

@@ -1,4 +1,4 @@
-"""Get: what is said of a job, in which order, and to whom."""
+"""Get: its answers, their order and paging, and the calls that it refuses."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ async def test_a_job_is_in_progress_without_blocks_and_then_has_them(
     assert [asked and asked.features for asked in emulated.reader.asked] == [
         frozenset(members["FeatureTypes"]) if members else None
     ] * 2
-    # Any number of times.
+    # Get can be repeated.
     assert await emulated.get(job_id, operation) == answer
 
 

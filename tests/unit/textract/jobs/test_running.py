@@ -1,4 +1,4 @@
-"""The work on a job: how it ends, what is counted, and how it goes on after a stop."""
+"""Running jobs: their outcomes, their counts, and their continuation after a restart."""
 
 from __future__ import annotations
 
@@ -106,7 +106,7 @@ async def test_a_job_goes_on_from_the_pages_it_has(opened: Open, objects: Object
     emulated.reader.gate.clear()
     job_id = await emulated.start(ClientRequestToken="t")
     await until_read(emulated, 2)
-    # What happens to the object in the meantime is no matter.
+    # A change of the object in the meantime has no effect.
     objects.put(pages=[1])
     again = await opened()
     assert again.reader is not emulated.reader
@@ -265,7 +265,7 @@ async def test_a_full_disk_loses_nothing_and_the_job_goes_on_with_its_space(
     async def allow(pages: int) -> None:
         await store.do(lambda store: store._connected.execute(f"PRAGMA max_page_count = {pages}").fetchall())
 
-    # SQLite never goes below what it has, and then is out of space.
+    # SQLite does not go below the current size, and is then out of space.
     await allow(1)
     emulated.reader.gate.set()
 

@@ -1,4 +1,4 @@
-"""Start: what begins a job, what finds one, and what is refused."""
+"""Start: new jobs, jobs found by their token, and refused calls."""
 
 from __future__ import annotations
 
@@ -119,7 +119,7 @@ async def test_a_caller_that_goes_away_leaves_a_job_that_runs(
     for_job = emulated.faults.for_job
 
     def goes_away(operation: str, document_name: str) -> JobFault | None:
-        # Asked right before the job is kept.
+        # This is called right before the job is saved.
         caller.cancel()
         return for_job(operation, document_name)
 
@@ -172,7 +172,7 @@ async def test_more_open_jobs_than_the_quota_are_refused(opened: Open, objects: 
     looked_at = objects.checked["scan.pdf"]
     await refused(emulated, LIMIT_EXCEEDED)
     assert objects.checked["scan.pdf"] == looked_at
-    # A token that is known begins nothing, so that there need be no room for it.
+    # A known token starts no job, so that the quota does not apply.
     assert await emulated.start(ClientRequestToken="t") == ids[0]
     emulated.reader.gate.set()
     await emulated.ended(ids[0])

@@ -1,4 +1,4 @@
-"""The database: whom it belongs to, what it refuses to open, and how blocks are cut into answers."""
+"""The database: its lock, the files that it refuses to open, and the paging of blocks."""
 
 from __future__ import annotations
 
@@ -94,7 +94,7 @@ def test_only_its_owner_can_look_into_a_folder_that_it_makes(tmp_path: Path) -> 
 def test_blocks_cut_at_any_size_are_the_same_blocks_in_order(counts: list[int], most: int) -> None:
     with tempfile.TemporaryDirectory() as folder, store_in(Path(folder)) as store:
         store.begin(job("a"), None, 100)
-        # In any order: pages are read beside each other.
+        # In any order: pages are read in parallel.
         for number in sorted(range(1, len(counts) + 1), key=lambda number: -number):
             store.put_page("a", number, [{"Id": f"{number}-{index}"} for index in range(counts[number - 1])])
         total = store.count_blocks("a")
@@ -158,7 +158,7 @@ def test_deleted_jobs_give_their_space_back(tmp_path: Path) -> None:
 
 
 def _database_bytes(folder: Path) -> int:
-    # The log of what was written counts as well.
+    # Including the write-ahead log.
     return sum(path.stat().st_size for path in folder.glob("jobs.sqlite3*"))
 
 

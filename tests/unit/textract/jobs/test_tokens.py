@@ -1,4 +1,4 @@
-"""NextTokens: read back by who made them, and by nobody else."""
+"""NextTokens: only the ``PageTokens`` with the same key accepts them, and only for the same job."""
 
 from __future__ import annotations
 
