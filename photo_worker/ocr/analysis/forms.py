@@ -410,7 +410,7 @@ class _Finder:
     # Rows
 
     def _row_under_row(self, passage: Passage) -> None:
-        """Pair a row of labels with the row of numbers below, word by word; ``passage`` is the first line of the row."""
+        """Pair a row of labels with the row of numbers below, word by word; ``passage`` is the row's first line."""
         row = self._page.row_of(passage)
         under = self._page.below(passage)
         if row[0].index != passage.index or under is None or under.box.top - passage.box.bottom > passage.height:

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     Mask = NDArray[np.bool_]
 
 # Darker than the paper on both sides by this much of 255: light grey rules of screens are some 25 darker than white.
-# On a grainy page, by this many times what neighbouring pixels usually differ.
+# On a grainy page, darker by this many times the usual difference of neighbouring pixels.
 _CONTRAST = 14
 _GRAIN = 6
 
@@ -175,7 +175,7 @@ def _parts(runs: Runs, thick: int) -> list[_Part]:
 def _joined(parts: list[_Part], letter: float) -> list[_Part]:
     """Join parts that lie end to end on one line."""
     lines: list[_Part] = []
-    # Lines by where they lie across: a part is compared with those near it alone.
+    # Bucket lines by their position across, so that a part is compared only with lines near it.
     near: dict[int, list[_Part]] = defaultdict(list)
     for part in sorted(parts, key=lambda each: (each.start, each.low)):
         place = int(part.middle) // _SHELF
