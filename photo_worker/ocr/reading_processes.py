@@ -278,7 +278,7 @@ class _Slot:
         while not self._slots.acquire(timeout=LOOK_SECONDS):
             self._look()
             if time.monotonic() > deadline:
-                # Nothing is wrong with the worker: it has taken more than it can read at once.
+                # The worker is sound, but has taken more documents than it can read at once.
                 reason = f"all processes that read documents have been at work for {self._seconds:g} s"
                 raise OcrThrottled(engine=_ENGINE, reason=reason)
 

@@ -41,7 +41,7 @@ _THROTTLED = frozenset(
         "TooManyRequestsException",
     }
 )
-# The service's own trouble, whatever its HTTP status.
+# Codes of faults of the service itself, with any HTTP status.
 _TRANSIENT = frozenset({"InternalServerError", "InternalFailure", "RequestTimeout", "ServiceUnavailable"})
 
 # HTTP statuses whose callers may try again (RFC 9110, 15.5.9; RFC 6585, 4).

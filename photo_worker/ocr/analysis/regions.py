@@ -232,7 +232,7 @@ def _in_rows(group: Sequence[Passage]) -> list[Passage]:
     return sorted(group, key=lambda passage: passage.index)
 
 
-# What a group is
+# Kinds of groups
 
 
 def _told(page: Page, group: list[Passage], groups: Sequence[list[Passage]], fields: Sequence[Field]) -> Region:
