@@ -1,9 +1,9 @@
-"""Textract's block structure for text, as recorded answers of the real service show it.
+"""Textract's block structure for text, as recorded responses of the real service show it.
 
 Per page: PAGE, then all LINEs, then all WORDs in line order. LINE.Text is its words joined by a
 space, LINE.Confidence the mean of theirs on a scale of 100. A BoundingBox is the envelope of a
-Polygon of four points, in ratios of the page. Key order, and which keys stand on which block, are
-those of the recordings; empty fields are left out.
+Polygon of four points, in ratios of the page. The keys of each block and their order are those of the
+recordings; empty fields are left out.
 """
 
 from __future__ import annotations
@@ -33,13 +33,13 @@ class Ids:
     """
 
     def __init__(self, seed: str, page: int = 1) -> None:
-        """``seed`` stands for the document; ``page`` counts from 1."""
+        """``seed`` identifies the document; ``page`` counts from 1."""
         document = uuid5(NAMESPACE_OID, seed)
         self._space = document if page == 1 else uuid5(document, f"page {page}")
         self._counts: Counter[str] = Counter()
 
     def next(self, role: str = "") -> str:
-        """Return the next id of a role: what blocks one feature has changes no id of another."""
+        """Return the next id of a role. Each role counts by itself, so that one feature changes no id of another."""
         self._counts[role] += 1
         name = f"{role} {self._counts[role]}" if role else str(self._counts[role])
         return str(UUID(bytes=uuid5(self._space, name).bytes, version=4))
@@ -59,7 +59,7 @@ class TextBlocks:
 
 
 def detect_text_response(lines: Sequence[Line], frame: Frame, sha256: str) -> dict[str, Any]:
-    """Return the answer of DetectDocumentText for a page of ``lines``."""
+    """Return the DetectDocumentText response for a page of ``lines``."""
     return {
         "DocumentMetadata": {"Pages": 1},
         "Blocks": text_blocks(lines, frame, Ids(sha256)).in_order(),
@@ -68,7 +68,7 @@ def detect_text_response(lines: Sequence[Line], frame: Frame, sha256: str) -> di
 
 
 def text_blocks(lines: Sequence[Line], frame: Frame, ids: Ids) -> TextBlocks:
-    """Return one page's PAGE, LINE and WORD blocks. A page without text has its PAGE alone."""
+    """Return one page's PAGE, LINE and WORD blocks. A page without text has a PAGE block alone."""
     page: Block = {"BlockType": "PAGE", "Geometry": _geometry(_CORNERS), "Id": ids.next()}
     line_ids = [ids.next() for _ in lines]
     words = tuple(tuple(_word(word, frame, ids.next()) for word in line) for line in lines)
@@ -81,7 +81,7 @@ def text_blocks(lines: Sequence[Line], frame: Frame, ids: Ids) -> TextBlocks:
 
 
 def relation(kind: str, ids: Iterable[str]) -> dict[str, Any]:
-    """Return a block's relation of a kind, such as CHILD, to others."""
+    """Return an entry of Relationships of a type, such as CHILD."""
     return {"Type": kind, "Ids": list(ids)}
 
 

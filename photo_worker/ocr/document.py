@@ -1,4 +1,4 @@
-"""Hostile bytes or files in, upright RGB images of pages out: what is refused, and with which error.
+"""Open hostile documents, and return upright RGB images of their pages or raise a precise error.
 
 Size and type are checked before anything is decoded, so that a small file cannot take much
 memory or time.
@@ -27,7 +27,7 @@ from photo_worker.policies import IMAGE_PIXEL_LIMIT, IMAGE_SIDE_LIMIT_PX, SNIFF_
 if TYPE_CHECKING:
     from PIL import Image
 
-# What Pillow calls the formats that it is asked to decode.
+# Pillow's names of the formats.
 _NAMES = {media.PNG: "PNG", media.JPEG: "JPEG", media.TIFF: "TIFF"}
 
 # What Pillow's parsers raise for damaged files, beyond their own UnidentifiedImageError (an OSError).
@@ -44,7 +44,7 @@ class DocumentLimits:
 
     @property
     def most_bytes(self) -> int:
-        """The size that no document may exceed, whatever it is."""
+        """The size in bytes that no document of any type may exceed."""
         return max(self.image_bytes, self.document_bytes)
 
     def bytes_of(self, kind: str) -> int:
@@ -58,7 +58,7 @@ ASYNC = DocumentLimits(SYNC_OCR_LIMIT_BYTES, 500 * 1024 * 1024, pages=3000)
 
 
 class OpenDocument(Protocol):
-    """A document that was found readable as far as its pages can be counted."""
+    """A document that is readable as far as its pages can be counted."""
 
     @property
     def pages(self) -> int:
@@ -72,11 +72,11 @@ class OpenDocument(Protocol):
         """
 
     def close(self) -> None:
-        """Give back what it holds. What ``image`` returned stays."""
+        """Close the file. Images that ``image`` returned stay valid."""
 
 
 def open_document(source: Path | bytes, name: str, limits: DocumentLimits = SYNC) -> OpenDocument:
-    """Open a document. A TIFF or PDF that is a file stays one: no more of it is read than a page needs.
+    """Open a document. Of a TIFF or PDF file, no more is read into memory than a page needs.
 
     Raises ``UnsupportedDocument`` (not PNG, JPEG, TIFF or PDF, or too many pages), ``DocumentTooLarge``,
     ``DocumentProtected`` (by a password) and ``UnreadableDocument`` (empty, damaged, cut off). The name is for their
@@ -122,7 +122,7 @@ def load_image(content: bytes, name: str) -> Image.Image:
 
 
 def check_size(width: float, height: float, name: str) -> None:
-    """Raise ``ImageTooLarge`` for what takes too much memory, or what Textract does not read."""
+    """Raise ``ImageTooLarge`` if an image of this size takes too much memory or is above Textract's limit."""
     shown = {"name": name, "width": round(width), "height": round(height)}
     if max(width, height) > IMAGE_SIDE_LIMIT_PX:
         raise ImageTooLarge(**shown, limit=f"a side may have at most {IMAGE_SIDE_LIMIT_PX}")
@@ -131,7 +131,7 @@ def check_size(width: float, height: float, name: str) -> None:
 
 
 def _open(path: Path) -> BinaryIO:
-    # A link in the place of a document is none of those that were put there.
+    # The worker stores no links: a link in the place of a document is foreign.
     return os.fdopen(os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC), "rb")
 
 
@@ -145,7 +145,7 @@ def _too_many(kind: str, pages: int, limits: DocumentLimits) -> str:
 
 
 class _Picture:
-    """A PNG or JPEG. What may follow its first image (an animation, a depth map) is no page."""
+    """A PNG or JPEG. Images after the first one (an animation, a depth map) are not pages."""
 
     pages = 1
 
@@ -174,14 +174,14 @@ class _Picture:
             if self._kind == media.JPEG:
                 _draft(image)
             image.load()
-            # A TIFF has been turned by now, and says so.
+            # Pillow has turned a TIFF by now, and reset its orientation.
             return page_of(image, _orientation(image))
 
     def close(self) -> None:
         self._file.close()
 
     def _odd(self) -> str | None:
-        """Say what a file is that could not be decoded, where it is something that can be named."""
+        """Describe a file that could not be decoded, or return None if its kind is unknown."""
         return None
 
 
@@ -200,7 +200,7 @@ class _Tiff(_Picture):
 
 
 def _directories(file: BinaryIO) -> Iterator[int]:
-    """Yield where a TIFF's directories begin, each once, without reading what is in them (TIFF 6.0, section 2)."""
+    """Yield the offset of each TIFF directory once, without reading its entries (TIFF 6.0, section 2)."""
     file.seek(0)
     order = "<" if file.read(2) == b"II" else ">"
     seen: set[int] = set()
@@ -223,9 +223,9 @@ def _at(file: BinaryIO, place: int, size: int) -> bytes:
 
 @contextmanager
 def _damage(name: str, kind: str, odd: Callable[[], str | None]) -> Iterator[None]:
-    """Raise what Pillow raises for a hostile file as the document's error.
+    """Translate Pillow's errors for a hostile file into the document's ``InputError``.
 
-    ``odd`` tells what the document is where Pillow does not know an image like it.
+    ``odd`` describes an image that Pillow cannot identify, or returns None.
     """
     from PIL import Image, UnidentifiedImageError
 
@@ -243,7 +243,7 @@ def _damage(name: str, kind: str, odd: Callable[[], str | None]) -> Iterator[Non
 
 
 def _orientation(image: Image.Image) -> object:
-    """Return how a photo is turned by its EXIF data. What else these hold, also damage, does not matter."""
+    """Return the orientation in a photo's EXIF data, or None. Other EXIF data and damage in it are ignored."""
     from PIL import ExifTags
 
     try:
@@ -253,12 +253,12 @@ def _orientation(image: Image.Image) -> object:
 
 
 def _draft(image: Image.Image) -> None:
-    """Have a JPEG decoded at a half, a quarter or an eighth where that is still as large as what is read."""
+    """Decode a JPEG at a half, a quarter or an eighth if that is still as large as ``READING_SIDE``."""
     scale = READING_SIDE / max(image.size)
     if scale < 1:
         image.draft(None, (max(round(image.width * scale), 1), max(round(image.height * scale), 1)))
 
 
 def _plain(error: Exception) -> str:
-    # "Too large" is said of documents alone, of which callers know their size.
+    # Messages say "too large" only of a document's size in bytes.
     return (str(error) or type(error).__name__).splitlines()[0][:200].replace("too large", "too long")

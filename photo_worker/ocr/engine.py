@@ -1,7 +1,7 @@
-"""What a text engine is to the rest: an upright image in, words with boxes and confidences out.
+"""The interface of a text engine: an upright image in, words with boxes and confidences out.
 
 Engines straighten a page before they read it. Boxes are axis-aligned in that straightened frame,
-where rows and gaps mean something; ``Frame`` maps them back to the image that was given.
+in which rows are level; ``Frame`` maps them back to the given image.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ class EngineWord:
 
 @dataclass(frozen=True)
 class Frame:
-    """How the straightened page lies over the given image.
+    """The transform from the straightened page to the given image.
 
     ``width`` and ``height`` are the image's pixels; the straightened page has ``page_width`` and
     ``page_height``. The page was turned by ``rotation`` degrees (clockwise) and scaled
@@ -58,7 +58,7 @@ class Frame:
     rotation: float = 0.0
 
     def to_image(self, x: float, y: float) -> Point:
-        """Return where a point of the straightened page lies in the image, in its pixels."""
+        """Map a point of the straightened page to the image, both in pixels."""
         angle = math.radians(-self.rotation)
         cos, sin = math.cos(angle), math.sin(angle)
         # The straightened page is the smallest that holds the whole turned image.
@@ -69,7 +69,7 @@ class Frame:
 
 @dataclass(frozen=True)
 class EngineReading:
-    """What an engine read of one page: words in the straightened frame, row by row as it saw them."""
+    """What an engine read of one page: words in the straightened frame, in the engine's rows."""
 
     frame: Frame
     rows: tuple[tuple[EngineWord, ...], ...]
@@ -84,7 +84,7 @@ class TextEngine(Protocol):
 
     @property
     def version(self) -> str:
-        """The version of the engine and its models: another version may read differently."""
+        """The version of the engine and its models; another version may read the same page differently."""
 
     def read(self, image: Image.Image) -> EngineReading:
         """Read an RGB image that is upright as far as its EXIF orientation goes."""

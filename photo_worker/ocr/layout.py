@@ -1,8 +1,8 @@
-"""From an engine's words to Textract's lines, in Textract's order.
+"""Group an engine's words into Textract's lines, in Textract's order.
 
 Textract's LINE is a run of words on one row without a wide gap, and its LINEs go row by row over
-the whole page, also where the text is set in columns (all recorded answers of the truth set;
-reading order by column is what LAYOUT blocks are for).
+the whole page, even if the text is set in columns (all recorded responses of the truth set;
+LAYOUT blocks give the reading order by column).
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ Line = tuple[EngineWord, ...]
 # A gap of this many letter heights begins a new LINE.
 _GAP = 1.5
 
-# Words stand on the same level where the lower one has this share of its height beside the other. A mark such as
-# a quote may stand beside none of the small letters next to it, so that more than one word is asked.
+# Two words are level if this share of the lower one's height overlaps the other. A mark such as a quote may overlap
+# none of the small letters next to it, so that a word is compared with the last _LATE words of a level.
 _SAME_LEVEL = 0.5
 _LATE = 3
 
-# Two lines stand on the same row where the middle of one lies within this share of the other's height.
+# Two lines are on the same row if their middles are closer than this share of the lower height.
 _SAME_ROW = 0.5
 
 
@@ -33,9 +33,9 @@ def lines_of(rows: Iterable[Sequence[EngineWord]]) -> list[Line]:
 
 
 def _levels(row: Sequence[EngineWord]) -> list[list[EngineWord]]:
-    """Take apart what an engine merged into one row although it stands on two.
+    """Split a row that the engine merged from two rows.
 
-    From left to right, each word joins the level of which a late word stands beside it: rows that rise or fall
+    From left to right, each word joins the level whose last words it overlaps most, so that rows that rise or fall
     across the page stay whole.
     """
     levels: list[list[EngineWord]] = []
@@ -53,7 +53,7 @@ def _levels(row: Sequence[EngineWord]) -> list[list[EngineWord]]:
 
 
 def _beside(word: EngineWord, other: EngineWord) -> float:
-    """Return which share of the lower word's height both words have in common."""
+    """Return the vertical overlap of two words as a share of the lower one's height."""
     shared = min(word.bottom, other.bottom) - max(word.top, other.top)
     return shared / max(min(word.height, other.height), 1e-6)
 
@@ -62,7 +62,7 @@ def _cut(row: Sequence[EngineWord]) -> Iterator[Line]:
     words = sorted(row, key=lambda word: word.left)
     line: list[EngineWord] = []
     heights = sorted(word.height for word in words)
-    # As high as its capitals: words such as "are" have none.
+    # The height of capitals: words such as "are" have none.
     height = heights[len(heights) * 3 // 4] if heights else 0.0
     for word in words:
         if line and word.left - max(before.right for before in line) > _GAP * height:
@@ -84,7 +84,7 @@ def _rows(lines: Iterable[Line]) -> list[list[Line]]:
 
 
 def _on_row(row: list[Line], line: Line) -> bool:
-    """Compare with the row's first line: comparing with the last would let a slanted page run together."""
+    """Tell whether a line is on a row, by the row's first line: the last one would merge rows of a slanted page."""
     first = row[0]
     return abs(_middle(line) - _middle(first)) <= _SAME_ROW * min(_height(line), _height(first))
 

@@ -16,17 +16,17 @@ ENGINE = "local"
 
 
 class Reader(Protocol):
-    """Reads documents. Called from several threads."""
+    """What ``LocalBackend`` reads documents with. Called from several threads."""
 
     @property
     def version(self) -> str:
         """The version of the engine and its models."""
 
     def warm(self) -> None:
-        """Load what the first document would load."""
+        """Load the models, so that the first document does not wait for them."""
 
     def read(self, content: bytes, name: str, /) -> dict[str, Any]:
-        """Return a document's text as DetectDocumentText answers, or raise ``InputError``."""
+        """Return a document's DetectDocumentText response. Raises ``InputError``."""
 
 
 class LocalBackend:
@@ -42,22 +42,22 @@ class LocalBackend:
         parallel: int | None = None,
         wait: Callable[[float], None] = time.sleep,
     ) -> None:
-        """``reader`` is shared by all calls; without one, at most ``parallel`` processes with bounds of their own read.
+        """``reader`` is shared by all calls; without one, at most ``parallel`` bounded child processes read.
 
-        ``wait`` passes seconds while they do, and raises where the attempt is to end there.
+        ``wait`` sleeps for seconds while they read, and raises if the attempt must end.
         """
         self._store = store
         self._reader = reader or ReadingProcesses(look=lambda: wait(0), parallel=parallel)
 
     def require_usable(self) -> None:
-        """Load the models, once. Raises ``EngineUnavailable`` where the engine is not installed."""
+        """Load the models, once. Raises ``EngineUnavailable`` if the engine is not installed."""
         self._reader.warm()
 
     def detect_text(self, document: DocumentRef) -> DetectedText:
         """Return the document's blocks.
 
-        Raises ``InputError``, of which ``SourceReplaced`` where it reads other bytes than were verified,
-        ``StorageUnavailable``, or ``DecoderUnavailable`` where the machine has nothing left to read it with.
+        Raises ``InputError``, in particular ``SourceReplaced`` if the object's bytes are not those that were verified;
+        ``StorageUnavailable``; and ``DecoderUnavailable`` if the machine lacks the resources to read it.
         """
         content = self._store.get(
             document.bucket,

@@ -1,4 +1,4 @@
-"""PNG files without the metadata that no reader needs, which may unfold to a thousand times its size."""
+"""Strip PNG metadata that no decoder needs and that may unpack to a thousand times its size."""
 
 from __future__ import annotations
 
@@ -11,28 +11,28 @@ from photo_worker.errors import UnreadableDocument
 
 _SIGNATURE_BYTES = 8
 
-# Besides the critical chunks: what is transparent, and which way up a photo is, which older writers put in texts.
+# Needed besides the critical chunks: transparency, and a photo's orientation, which older writers put into texts.
 _NEEDED = frozenset({b"tRNS", b"eXIf"})
 _TEXTS = frozenset({b"tEXt", b"zTXt", b"iTXt"})
 _NEEDED_TEXTS = (b"Raw profile type exif\0", b"XML:com.adobe.xmp\0")
 _PACKED = frozenset({b"iCCP", b"zTXt", b"iTXt"})
 
-# A text with more says more than how a photo is turned.
+# A text that is longer than this holds more than a photo's orientation.
 _MOST_TEXT_BYTES = 64 * 1024
 
-# Colour profiles have some kilobytes, a few of them megabytes. What unfolds to more than this is made to do harm.
+# Colour profiles have some kilobytes, a few of them megabytes. A chunk that unpacks to more than this is an attack.
 _BOMB_BYTES = 64 * 1024**2
 _PIECE_BYTES = 256 * 1024
 
-# A file's chunks are unpacked up to this much together, which takes a quarter of a second. What is behind stays packed
-# and is left out unseen.
+# A file's chunks are unpacked up to this total, which takes a quarter of a second. Later chunks are left out without
+# being unpacked.
 _FILE_BYTES = 2 * _BOMB_BYTES
 
 
 def without_metadata(file: BinaryIO, name: str) -> io.BytesIO:
-    """Return a PNG's picture alone: its critical chunks, its transparency and its orientation.
+    """Return a PNG with only its critical chunks, its transparency and its orientation.
 
-    Raises ``UnreadableDocument`` where metadata is a decompression bomb. Other damage is left for the decoder.
+    Raises ``UnreadableDocument`` if metadata is a decompression bomb. Other damage is left for the decoder.
     """
     file.seek(0)
     content = file.read()
@@ -50,13 +50,13 @@ def without_metadata(file: BinaryIO, name: str) -> io.BytesIO:
         place = end
         if kind == b"IEND":
             return io.BytesIO(b"".join(kept))
-    # Cut off in the middle, which the decoder says.
+    # The file is cut off; the decoder reports it.
     kept.append(content[place:])
     return io.BytesIO(b"".join(kept))
 
 
 def _is_needed(kind: bytes, data: memoryview, unfolding: _Unfolding) -> bool:
-    # The case of the first letter tells what a decoder must know (PNG, 5.4).
+    # The first letter of a critical chunk's type is upper case (PNG, 5.4).
     if not kind[0] & 0x20 or kind in _NEEDED:
         return True
     if kind not in _TEXTS or not bytes(data[: max(map(len, _NEEDED_TEXTS))]).startswith(_NEEDED_TEXTS):
@@ -71,13 +71,13 @@ def _bomb(kind: bytes, name: str) -> UnreadableDocument:
 
 
 class _Unfolding:
-    """Tells how much the chunks of one file hold, unpacking no more of them together than ``_FILE_BYTES``."""
+    """Measures the unpacked sizes of one file's chunks; it unpacks at most ``_FILE_BYTES`` in all."""
 
     def __init__(self) -> None:
         self.left = _FILE_BYTES
 
     def is_within(self, most: int, kind: bytes, data: memoryview) -> bool:
-        """Say whether a chunk's data has at most so many bytes when it is unpacked, as far as it is; none are kept."""
+        """Tell whether a chunk's data unpacks to at most ``most`` bytes, as far as it is unpacked; none are kept."""
         packed = _packed_part(kind, bytes(data)) if self.left > 0 else b""
         if packed is None:
             return len(data) <= most
@@ -90,13 +90,13 @@ class _Unfolding:
                 if size > most:
                     return False
         except zlib.error:
-            # What else is damaged is not looked at, or left for the decoder.
+            # Other damage is ignored, or left for the decoder.
             return True
         return True
 
 
 def _packed_part(kind: bytes, data: bytes) -> bytes | None:
-    """Return what of a chunk's data is packed (PNG, 11.3.3), or None."""
+    """Return the packed part of a chunk's data (PNG, 11.3.3), or None if it is not packed."""
     _, _, rest = data.partition(b"\0")
     if kind in {b"iCCP", b"zTXt"}:
         return rest[1:]

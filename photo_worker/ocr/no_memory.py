@@ -1,17 +1,17 @@
-"""What native libraries say where they get no memory, as Python's own error."""
+"""Translate out-of-memory errors of native libraries into ``MemoryError``."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-# Of C++'s exception and of ONNX Runtime's own allocator, which the engine and the recogniser pass on as their errors.
+# Messages of C++'s exception and of ONNX Runtime's allocator, which the engine and the recogniser wrap in their errors.
 _SAID = ("bad_alloc", "failed to allocate memory", "out of memory")
 
 
 @contextmanager
 def memory_errors() -> Iterator[None]:
-    """Raise what tells of an allocation that failed as ``MemoryError``."""
+    """Raise ``MemoryError`` in place of any error whose message reports a failed allocation."""
     try:
         yield
     except Exception as error:

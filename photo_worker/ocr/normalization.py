@@ -1,8 +1,8 @@
-"""How Textract spells what an engine read, and what it does not spell at all."""
+"""Normalise an engine's text to Textract's spelling, and tell which text Textract never returns."""
 
 from __future__ import annotations
 
-# Code points that stand for two characters, which Textract spells out, and dashes that it does not use.
+# Code points for two characters, which Textract writes as two, and dashes that it does not use.
 _SPELLING = str.maketrans({"\u2103": "\u00b0C", "\u2109": "\u00b0F", "\u2013": "-", "\u2014": "-"})
 
 # Textract reads English, French, German, Italian, Portuguese and Spanish (Amazon Textract FAQ, "Which languages
@@ -11,10 +11,10 @@ _WRITTEN = ((0x21, 0x24F), (0x2010, 0x205E), (0x20A0, 0x20CF), (0x2100, 0x218F))
 
 
 def normalize_text(text: str) -> str:
-    """Return a text as Textract would spell it, without blanks at its ends."""
+    """Return a text in Textract's spelling, without whitespace at its ends."""
     return text.translate(_SPELLING).strip()
 
 
 def is_supported_text(text: str) -> bool:
-    """Tell whether any character of a word is of those that Textract writes: pictograms, for one, are not."""
+    """Tell whether a word has any character that Textract can return; a word of pictograms alone has none."""
     return any(first <= ord(character) <= last for character in text for first, last in _WRITTEN)

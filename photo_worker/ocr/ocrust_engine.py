@@ -1,6 +1,6 @@
 """The text engine: ocrust, a Rust core over ONNX Runtime with PP-OCRv6 models in a wheel.
 
-docs/decisions/ocr-engine.md says why this one, and where its settings come from.
+docs/decisions/ocr-engine.md gives the reasons for this engine and the sources of its settings.
 """
 
 from __future__ import annotations
@@ -28,25 +28,24 @@ if TYPE_CHECKING:
 
 NAME = "ocrust"
 
-# Longest side at which text is looked for. At ocrust's own 960, small print on a whole page is not
-# seen (word recall over the truth set 0.86 instead of 0.92).
+# Longest side at which the detector runs. At ocrust's default of 960 it misses small print on a whole page
+# (word recall over the truth set 0.86 instead of 0.92).
 DETECTION_SIDE = 1600
 
-# The detector leaves air around letters: this share of a box's height is ink, as Textract measures it.
+# The detector leaves a margin around letters: this share of a box's height is ink, as Textract measures it.
 INK_SHARE = 0.7
 
 # A single character read with less confidence than this is more likely a pictogram or a speck than a character.
 _LIKELY = 0.5
 
-# A page that was turned must give this share of the letters that it gave before.
+# A page that was turned must yield at least this share of the letters that it yielded before.
 _AS_MANY = 0.8
 
-# How this adapter reads: raised when the same page may come out differently, as what is kept of earlier readings
-# goes by the version.
+# Version of this adapter. Raise it when the same page may be read differently: kept readings are found by the version.
 REVISION = 5
 
-# Each line by itself. Lines that are recognised together are padded to the longest of them, which changes how the
-# others are read and takes some 100 MiB for a long one; alone they take the least processor time as well.
+# Recognise each line by itself. Lines in one batch are padded to the longest of them, which changes how the others
+# are read and takes some 100 MiB for a long one; single lines take the least processor time as well.
 _LINES_AT_ONCE = 1
 
 
@@ -81,7 +80,7 @@ class OcrustEngine:
         image = at_most(image, READING_SIDE)
         width, height = image.size
         if image.getcolors(1) is not None:
-            # Not a dot on it. The engine would look for text for as long as on any other page.
+            # The page is blank. The engine would search it for as long as any other page.
             return EngineReading(
                 Frame(width=width, height=height, page_width=width, page_height=height, rotation=0), ()
             )
@@ -102,9 +101,9 @@ class OcrustEngine:
         return EngineReading(frame, tuple(tuple(fit_height(word, ink) for word in row) for row in rows))
 
     def _scan(self, image: Image.Image) -> tuple[Any, int]:
-        """Return what the engine sees, and by how many degrees (clockwise) the image was turned for it.
+        """Return the engine's page, and by how many degrees (clockwise) the image was turned first.
 
-        It straightens a page of several lines by itself, but leaves one or two of them on their side.
+        The engine straightens a page of several lines by itself, but leaves one or two lines on their side.
         """
         from PIL import Image as Pillow
 
@@ -115,7 +114,7 @@ class OcrustEngine:
         clockwise = (abs((page.rotation + 180) % 360 - 180) < 90) == upward
         turned = image.transpose(Pillow.Transpose.ROTATE_270 if clockwise else Pillow.Transpose.ROTATE_90)
         again = self._seen(turned)
-        # What is no text can look like a line on its side, and is worse when it is turned.
+        # A drawing can look like a line on its side; it yields fewer letters when it is turned.
         if _sideways(again) is None and _letters(again) >= _AS_MANY * _letters(page):
             return again, 90 if clockwise else 270
         return page, 0
@@ -124,7 +123,7 @@ class OcrustEngine:
         """Read an image that is upright, in its own pixels."""
         page = self._seen(image)
         if page.rotation:
-            # The engine straightened what is straight: it took it for something else than text.
+            # The engine rotated an upright image, so what it read is not text.
             return []
         # Small images are enlarged before they are read.
         scale = image.width / page.width
@@ -145,7 +144,7 @@ class OcrustEngine:
 
 
 def _sideways(page: Any) -> bool | None:
-    """Say whether a page whose words lie on their side is read from bottom to top; None where they do not."""
+    """Tell whether words on their side run from bottom to top; None if most words are upright."""
     words = [word for line in page.lines for word in line.words if len(word.text) > 2]
     lying = [word.box for word in words if word.box.y1 - word.box.y0 > word.box.x1 - word.box.x0]
     if len(lying) <= len(words) / 2:
@@ -168,7 +167,7 @@ def _load(threads: int | None) -> Any:
             threads=threads,
             det_limit_side=DETECTION_SIDE,
             rec_batch_size=_LINES_AT_ONCE,
-            # Every line is kept with its confidence: what to trust is the reader's choice, as with Textract.
+            # Keep every line with its confidence: callers choose what to trust, as with Textract.
             drop_score=0.0,
             tables=False,
             io_retries=0,
@@ -180,7 +179,7 @@ def _load(threads: int | None) -> Any:
 
 
 def _level(rows: list[tuple[EngineWord, ...]]) -> list[tuple[EngineWord, ...]]:
-    """Leave out words that run up or down a page of level ones.
+    """Leave out vertical words of a page of horizontal ones.
 
     Textract reads a page at any angle, but no vertical text on it (Amazon Textract quotas, "Text alignment").
     """

@@ -1,4 +1,4 @@
-"""What an image is that carries a usual signature and that no decoder here reads: by its header, nothing is decoded."""
+"""Describe images with a usual signature that no decoder here reads, by their headers; nothing is decoded."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ _SAMPLE_FORMATS = {2: "signed ", 3: "floating-point ", 5: "complex ", 6: "comple
 
 
 def signature(head: bytes) -> str | None:
-    """Return what a file is whose first bytes are those of no type that is read."""
+    """Describe a file of an unsupported type by its first bytes, or return None."""
     return "a BigTIFF" if head.startswith((b"II+\0", b"MM\0+")) else None
 
 
 def odd_jpeg(file: BinaryIO) -> str | None:
-    """Return which rare process of JPEG a file was made with, or None where decoders read it."""
+    """Describe a JPEG of a rare process, or return None if the decoder reads it."""
     place = 2
     for _ in range(_MOST_SEGMENTS):
         file.seek(place)
@@ -50,7 +50,7 @@ def odd_jpeg(file: BinaryIO) -> str | None:
 
 
 def odd_tiff(file: BinaryIO, start: int) -> str | None:
-    """Describe the image of a TIFF's directory, or return None where it is none that could be read anywhere."""
+    """Describe the image of a TIFF's directory, or return None if no software could read it."""
     file.seek(0)
     order = "<" if file.read(2) == b"II" else ">"
     tags = _tags(file, order, start)
@@ -70,7 +70,7 @@ def odd_tiff(file: BinaryIO, start: int) -> str | None:
 
 
 def _tags(file: BinaryIO, order: str, start: int) -> Mapping[int, list[int]]:
-    """Return the whole numbers of a TIFF's directory by tag, the first eight of each (TIFF 6.0, section 2)."""
+    """Return the integers of a TIFF directory by tag, the first eight of each (TIFF 6.0, section 2)."""
     file.seek(start)
     head = file.read(2)
     if len(head) < 2:

@@ -25,18 +25,19 @@ _POINTS_PER_INCH = 72
 # Longest side of a page that Textract reads, in points (Amazon Textract quotas).
 PDF_SIDE_LIMIT_POINTS = 9000
 
-# A page that is larger at PDF_DPI is drawn at fewer dots, and scaled down from there to what is read.
+# A page that is larger than this at PDF_DPI is rendered at fewer dots per inch, then scaled down to READING_SIDE.
 _DRAWN_SIDE = 2 * READING_SIDE
 
-# What protects a PDF, as errors say it. Security handlers other than the standard one need more than a password.
+# What protects a PDF, as error messages say it. Security handlers other than the standard one need more than a
+# password.
 STANDARD_PROTECTION = "a password"
 OTHER_PROTECTION = "a certificate, or an encryption of an unknown kind"
 
-# All pictures that a page draws may have this many pixels, each counted as often as it is drawn. A scan in three layers
-# of the finest print has a third; this much is drawn in seconds.
+# All pictures that a page draws may have this many pixels in all, each counted as often as it is drawn. A scan in three
+# layers of the finest print has a third of that; this many are drawn in seconds.
 _DRAWN_PIXELS = 4 * IMAGE_PIXEL_LIMIT
 
-# What a picture's dictionary says of its size, as it is always written out (ISO 32000-1, 7.5.7 and 8.9.5).
+# The size entries of a picture's dictionary, which is never compressed (ISO 32000-1, 7.5.7 and 8.9.5).
 _SIZE = re.compile(rb"/(Width|Height)[\0\t\n\f\r ]{0,8}([0-9]{1,10})(?![0-9])")
 _DICTIONARY_BYTES = 1024
 
@@ -58,7 +59,7 @@ class Pdf:
         with _PDFIUM, pdf_damage(name, file):
             self._document = pypdfium2.PdfDocument(source if isinstance(source, bytes) else file)
             try:
-                # What was typed into a form's fields is drawn only where the form is known before its pages.
+                # PDFium draws the values of form fields only if the form is initialised before its pages.
                 self._document.init_forms()
                 self.pages = len(self._document)
                 if self.pages == 0:
@@ -72,13 +73,13 @@ class Pdf:
         if not 1 <= number <= self.pages:
             raise UnreadableDocument(name=self._name, reason=f"it has no page {number}")
         if self.pages == 1:
-            # Of several pages, nothing tells without drawing it which of them a picture belongs to.
+            # If there are several pages, only drawing shows which of them a picture belongs to.
             _check_file(self._file, self._name)
         with _PDFIUM, pdf_damage(self._name, self._file), closing(self._document[number - 1]) as page:
             return at_most(_draw(page, self._name), READING_SIDE)
 
     def close(self) -> None:
-        """Give back what it holds."""
+        """Close the document and its file."""
         with _PDFIUM:
             self._document.close()
         self._file.close()
@@ -86,7 +87,7 @@ class Pdf:
 
 @contextmanager
 def pdf_damage(name: str, file: BinaryIO) -> Iterator[None]:
-    """Raise what PDFium cannot read as the document's error."""
+    """Translate PDFium's errors into ``DocumentProtected`` and ``UnreadableDocument``."""
     import pypdfium2
     import pypdfium2.raw as pdfium
 
@@ -99,16 +100,16 @@ def pdf_damage(name: str, file: BinaryIO) -> Iterator[None]:
         if error.err_code in {pdfium.FPDF_ERR_PASSWORD, pdfium.FPDF_ERR_SECURITY, pdfium.FPDF_ERR_SUCCESS}:
             if error.err_code == pdfium.FPDF_ERR_PASSWORD and _is_encrypted(file):
                 raise DocumentProtected(name=name, by=STANDARD_PROTECTION) from error
-            # PDFium says nothing of its own where there is no page, and its last word is about another document.
+            # If there is no page, PDFium sets no error of its own, and its last error is about another document.
             said = "broken PDF: it has no page that can be found"
         raise UnreadableDocument(name=name, reason=said.splitlines()[0][:200]) from error
     except ValueError as error:
-        # Of pypdfium2's own checks: sizes that no bitmap can have.
+        # Raised by pypdfium2's own checks: sizes that no bitmap can have.
         raise UnreadableDocument(name=name, reason=f"broken PDF page: {error}".splitlines()[0][:200]) from error
 
 
 def _is_encrypted(file: BinaryIO) -> bool:
-    """Say whether a file speaks of encryption, which is never packed (ISO 32000-1, 7.5.8.2)."""
+    """Tell whether a file has an Encrypt entry, which is never compressed (ISO 32000-1, 7.5.8.2)."""
     file.seek(0)
     before = b""
     while piece := file.read(_PIECE_BYTES):
@@ -132,7 +133,7 @@ def _draw(page: Any, name: str) -> Image.Image:
 
 
 def _ignore_crop_outside(page: Any) -> None:
-    """Show the whole page where its CropBox has nothing of it: the two should meet (ISO 32000-1, 14.11.2.1)."""
+    """Show the whole page if its CropBox lies outside of it: the two should intersect (ISO 32000-1, 14.11.2.1)."""
     left, bottom, right, top = page.get_mediabox()
     crop = page.get_cropbox()
     if min(right, crop[2]) <= max(left, crop[0]) or min(top, crop[3]) <= max(bottom, crop[1]):
@@ -140,9 +141,10 @@ def _ignore_crop_outside(page: Any) -> None:
 
 
 def _check_pictures(page: Any, name: str) -> None:
-    """Refuse a page whose pictures unfold to more pixels than an image may have; none is decoded for this.
+    """Refuse a page with a picture of more pixels than an image may have; none is decoded for this.
 
-    Nor may they do so together. What patterns, annotations and masks draw is not among a page's objects.
+    The sum of all pictures is limited as well. A page's objects do not include what patterns, annotations and masks
+    draw.
     """
     import pypdfium2.raw as pdfium
 
@@ -159,9 +161,9 @@ def _check_pictures(page: Any, name: str) -> None:
 
 
 def _check_file(file: BinaryIO, name: str) -> None:
-    """Refuse a file in which any picture is too large, wherever it is drawn: also as a mask or in a pattern.
+    """Refuse a file with any picture that is too large, also one in a mask or a pattern.
 
-    Sizes that are indirect objects, and names that are written in hexadecimal, are not seen.
+    Sizes that are indirect objects, and names that are written in hexadecimal, are not found.
     """
     before: tuple[bytes, int, int] | None = None
     with _bytes_of(file) as content:
@@ -176,7 +178,7 @@ def _check_file(file: BinaryIO, name: str) -> None:
 
 @contextmanager
 def _bytes_of(file: BinaryIO) -> Iterator[bytes | mmap.mmap]:
-    """Give a file's bytes; of one on disk no more are in memory than are looked at."""
+    """Yield a file's bytes; a file on disk is mapped, so that only the parts in use are in memory."""
     try:
         mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
     except (OSError, ValueError):

@@ -1,7 +1,7 @@
-"""Decoded pictures to what a page is read from: RGB, upright, transparent parts white, no larger than is read.
+"""Turn decoded pictures into page images: RGB, upright, transparent parts white, at most ``READING_SIDE`` a side.
 
-The largest picture that is decoded has 89 million pixels of 4 bytes in memory. It is turned and scaled in strips, so
-that no second picture of this size is ever there beside it.
+The largest picture that is decoded has 89 million pixels of 4 bytes in memory. It is converted and scaled in strips, so
+that memory never holds a second picture of this size.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 # word recall 0.97 instead of 0.95).
 READING_SIDE = 3000
 
-# What a white pixel may be in grey that is wider than 8 bits: a ratio, 8, 12 or 16 bits.
+# Values that white may have in grey of more than 8 bits: a ratio, 8, 12 or 16 bits.
 _WHITES = (1, 255, 4095, 65535)
 
 # Rows of a strip, before it is scaled down: a strip of the widest picture then has some 10 MB.
@@ -31,7 +31,7 @@ def page_of(image: Image.Image, orientation: object = None) -> Image.Image:
 
 
 def at_most(image: Image.Image, side: int) -> Image.Image:
-    """Scale an image down where a side is longer. A frame's places are told in ratios, which this leaves alone."""
+    """Scale an image down if a side is longer than ``side``. Blocks have ratios of the page, which stay the same."""
     from PIL import Image as Pillow
 
     scale = side / max(image.size)
@@ -58,7 +58,7 @@ def _upright(image: Image.Image, orientation: object) -> Image.Image:
 
 
 def _flat(image: Image.Image) -> Image.Image:
-    """Return RGB pixels; what is transparent becomes white paper. A picture far above what is read is scaled down."""
+    """Return RGB pixels, transparent ones white. A picture far larger than ``READING_SIDE`` is scaled down."""
     from PIL import Image as Pillow
 
     by = max(max(image.size) // READING_SIDE, 1)
@@ -79,7 +79,7 @@ def _strips(image: Image.Image, rows: int) -> Iterator[tuple[int, Image.Image]]:
 
 
 def _flattener(image: Image.Image) -> Callable[[Image.Image], Image.Image]:
-    """Return what makes RGB of a part of this picture."""
+    """Return a function that converts a strip of this picture to RGB."""
     if image.mode.startswith("I") or image.mode == "F":
         white = _white(image)
         return lambda strip: _narrow(strip, white)
@@ -98,9 +98,9 @@ def _over_paper(strip: Image.Image) -> Image.Image:
 
 
 def _white(image: Image.Image) -> float:
-    """Return what is white in wide grey, which nothing says: the narrowest usual range that holds every pixel.
+    """Return the value of white in wide grey, which no format states: the narrowest usual range with every pixel.
 
-    Stretching to the brightest and darkest ones would make print of the grain of an empty page.
+    Stretching to the brightest and darkest pixels would turn the grain of an empty page into print.
     """
     high = max(float(_wide(strip).getextrema()[1]) for _, strip in _strips(image, _STRIP_ROWS))  # type: ignore[arg-type]
     return next((float(white) for white in _WHITES if high <= white), high)

@@ -1,4 +1,4 @@
-"""From a document to blocks: pages as images, engine, lines, marks and Textract's structure together."""
+"""Read documents into Textract's blocks: render pages, run the engine, find lines and marks, build the blocks."""
 
 from __future__ import annotations
 
@@ -26,11 +26,11 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class PageRequest:
-    """One page of a document that is a file, and what is wanted of it.
+    """A request for one page of a document file.
 
-    ``number`` counts from 1. ``seed`` stands for the document, what reads it and the analysis: the same gives
-    the same block ids. ``kept`` is what an earlier reading of the page left, and ``checked`` says that the
-    document was opened within ``limits`` before. ``name`` is for messages.
+    ``number`` counts from 1. ``seed`` identifies the document, the engine and the analysis: equal seeds give
+    equal block ids. ``kept`` is the ``PageAnswer.reading`` of an earlier request for the page, and ``checked`` says
+    that the document was opened within ``limits`` before. ``name`` is for messages.
     """
 
     path: Path
@@ -45,10 +45,10 @@ class PageRequest:
 
 @dataclass(frozen=True)
 class PageAnswer:
-    """A page's blocks as a synchronous answer has them, without ``Page``.
+    """A page's blocks as a synchronous response has them, without ``Page``.
 
-    ``reading`` is what to keep, so that the next request for the page needs no OCR; None where nothing new
-    was found out. ``recognised`` says that the engine ran.
+    ``reading`` is what to keep, so that the next request for the page needs no OCR; None if the kept reading is
+    still complete. ``recognised`` says that the engine ran.
     """
 
     blocks: list[dict[str, Any]]
@@ -70,7 +70,7 @@ class DocumentReader:
 
     @property
     def version(self) -> str:
-        """The engine's and its models' version. Raises ``EngineUnavailable`` where they are not installed."""
+        """The engine's and its models' version. Raises ``EngineUnavailable`` if they are not installed."""
         try:
             return self._engine.version
         except PackageNotFoundError as error:
@@ -83,7 +83,7 @@ class DocumentReader:
     def read(self, content: bytes, name: str) -> dict[str, Any]:
         """Return the document's DocumentMetadata, Blocks and DetectDocumentTextModelVersion.
 
-        The same bytes give the same answer, ids included. Raises the errors of ``load_image``, and
+        The same bytes give the same response, ids included. Raises the errors of ``load_image``, and
         ``EngineUnavailable``.
         """
         try:
@@ -101,8 +101,8 @@ class DocumentReader:
     def page(self, request: PageRequest) -> PageAnswer:
         """Return one page's blocks. Raises the errors of ``open_document``, and ``EngineUnavailable``.
 
-        A kept reading that cannot be used is made anew. Where only its text was looked at, an analysis has
-        the page drawn again, and not read again.
+        The page is read again if its kept reading cannot be used. If the kept reading has text alone, an analysis
+        renders the page again to find its marks, without OCR.
         """
         from photo_worker.ocr.analysis.blocks import page_blocks
 
@@ -142,12 +142,12 @@ def _restored(kept: bytes) -> PageReading | None:
     try:
         return PageReading.from_json(kept)
     except ValueError:
-        # Of another version, or cut off by a full disk.
+        # Another version wrote it, or a full disk cut it off.
         return None
 
 
 def _straight(image: Image.Image, frame: Frame) -> Image.Image:
-    """Return the page as the engine saw it."""
+    """Return the image scaled and straightened to the engine's frame."""
     from PIL import Image as Pillow
 
     from photo_worker.ocr.strips import straighten
@@ -162,5 +162,5 @@ def _shared() -> DocumentReader:
 
 
 def read_document(content: bytes) -> dict[str, Any]:
-    """Read one document with this process's own reader: for scripts and measurements."""
+    """Read one document with a reader that this process shares; for scripts and measurements."""
     return _shared().read(content, "document")

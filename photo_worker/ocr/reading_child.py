@@ -1,9 +1,9 @@
-"""A process that reads documents for the ``local`` backend: hostile bytes are drawn and read here, one after another.
+"""Child process of the ``local`` backend: renders and reads hostile documents, one after another.
 
 ``python -P -m photo_worker.ocr.reading_child PARENT CPU_SECONDS WALL_SECONDS MEMORY_BYTES IDLE_SECONDS`` takes requests
-from standard input and answers on standard output. A message is the lengths of a JSON header and of a body, as 32-bit
-big-endian numbers, and then these two. ``ready`` or an error comes first, then for each request ``begun`` and one
-answer. The process ends when its input does, when nothing is asked for, and soon after its parent PARENT.
+from standard input and responds on standard output. A message is the lengths of a JSON header and of a body, as 32-bit
+big-endian numbers, then the header and the body. The process first sends ``ready`` or an error, then for each request
+``begun`` and one response. It ends at the end of its input, when idle, and soon after its parent process PARENT.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ _PILLOW_NAMES = {media.PNG: "PNG", media.JPEG: "JPEG", media.TIFF: "TIFF", media
 
 
 def main(arguments: list[str]) -> int:
-    """Serve until there is nothing more to do."""
+    """Serve requests until the input ends or the process has been idle too long. Returns the exit status."""
     parent, cpu_seconds, wall_seconds, memory_bytes = map(int, arguments[:4])
     idle_seconds = float(arguments[4])
     requests, answers = child_limits.take_streams()
@@ -40,7 +40,7 @@ def main(arguments: list[str]) -> int:
     child_limits.limit_time(cpu_seconds, wall_seconds)
     child_limits.end_with(parent)
     try:
-        # Asked before anything takes some of it.
+        # Checked before anything uses some of it.
         has_memory = child_limits.has_memory(memory_bytes)
         reader = _load()
         version = reader.version
@@ -56,7 +56,7 @@ def main(arguments: list[str]) -> int:
             header, content = receive(requests)
         except EOFError:
             return 0
-        # A process that ends without this word was ended by something else than the document.
+        # If the process ends without this message, the document is not the cause.
         send(answers, {"begun": True})
         child_limits.limit_time(cpu_seconds, wall_seconds)
         told, body = _answer(reader, header, content)
@@ -64,7 +64,7 @@ def main(arguments: list[str]) -> int:
 
 
 def send(file: BinaryIO, header: Mapping[str, Any], body: bytes = b"") -> None:
-    """Write a message. Raises ``OSError`` where the other end is gone."""
+    """Write a message. Raises ``OSError`` if the other end has closed the pipe."""
     text = json.dumps(header, default=str).encode()
     file.write(HEAD.pack(len(text), len(body)) + text)
     file.write(body)
@@ -76,7 +76,7 @@ class MessageTooLong(EOFError):
 
 
 def receive(file: BinaryIO, most_bytes: int | None = None) -> tuple[dict[str, Any], bytes]:
-    """Read a message. Raises ``EOFError`` where none is there whole, ``TooLong`` where it is longer than it may be."""
+    """Read a message. Raises ``EOFError`` if it is cut off, ``MessageTooLong`` if it has more than ``most_bytes``."""
     head = _exactly(file, HEAD.size)
     sizes = HEAD.unpack(head)
     if most_bytes is not None and sum(sizes) > most_bytes:
@@ -106,7 +106,7 @@ def _load() -> DocumentReader:
 
 
 def _answer(reader: DocumentReader, header: Mapping[str, Any], content: bytes) -> tuple[dict[str, Any], bytes]:
-    # The document's name stays with the parent, which puts it into the message.
+    # The parent keeps the document's name and puts it into the message.
     try:
         if "sample" in header:
             content = _sample(header["sample"])
@@ -123,7 +123,7 @@ def _failure(error: Exception) -> dict[str, Any]:
         error = EngineUnavailable(engine="ocrust", reason=str(error))
     if isinstance(error, PhotoWorkerError):
         return {"error": error.code, "context": error.context}
-    # No parser should raise this; the parent writes it into the log.
+    # No decoder should raise this; the parent logs it.
     return {"defect": f"{type(error).__name__}: {error}", "trace": traceback.format_exc()}
 
 
@@ -139,7 +139,7 @@ def _sample(kind: str) -> bytes:
 
 
 def _resident() -> int:
-    """Return how much memory this process holds, or has held at most where the system tells no more."""
+    """Return how much memory this process holds, or its peak if the system only reports that."""
     try:
         pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1])
     except (OSError, ValueError, IndexError):

@@ -1,4 +1,4 @@
-"""The worker's end of the processes that read documents: their start, their limits, and what their end means."""
+"""Parent side of the processes that read documents: starts and limits them, and maps their ends to errors."""
 
 from __future__ import annotations
 
@@ -46,10 +46,10 @@ logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
-# -P: the folder that a worker was started in is no place to import from.
+# -P: nothing may be imported from the directory that the worker was started in.
 PROGRAM = (sys.executable, "-P", "-m", "photo_worker.ocr.reading_child")
 
-# A machine that ends every process before it begins has none to give.
+# After so many processes that ended before they began to read, the machine has no resources for one.
 _MOST_LOSSES = 3
 
 _ERRORS: dict[str, type[PhotoWorkerError]] = {
@@ -80,18 +80,18 @@ class ReadingBounds:
     memory_bytes: int = 930 * 1024**2
     start_seconds: float = 60.0
     slot_seconds: float = 30.0
-    """How long to wait for one of the processes."""
+    """How long to wait for a slot."""
     idle_seconds: float = 60.0
-    """A process that is asked for nothing for so long ends."""
+    """How long a process waits for a request before it ends."""
     kept_bytes: int = 512 * 1024**2
-    """A process that holds more after a document makes room for a new one."""
+    """A process that holds more than this after a document is replaced."""
 
 
 class ReadingProcesses:
-    """Reads documents as ``DocumentReader.read`` does, in processes of their own. Thread-safe.
+    """Reads documents as ``DocumentReader.read`` does, in child processes. Thread-safe.
 
-    A process keeps its engine for the next document. As many run at once as this one may use processors and memory
-    for, and no more than ``parallel``.
+    A process keeps its engine for the next document. The processors and the memory that this process may use limit how
+    many run at once, and so does ``parallel``.
     """
 
     def __init__(
@@ -120,26 +120,26 @@ class ReadingProcesses:
         return self._version
 
     def warm(self) -> None:
-        """Have a process load the engine. Raises ``EngineUnavailable`` and ``DecoderUnavailable``."""
+        """Start a process that loads the engine. Raises ``EngineUnavailable`` and ``DecoderUnavailable``."""
         if self._version:
             return
         with self._slot():
             self._idle.append(self._started())
 
     def close(self) -> None:
-        """End all processes that have nothing to do."""
+        """End all idle processes."""
         self._end()
 
     def read(self, content: bytes, name: str) -> dict[str, Any]:
         """Return a document's text. Raises the ``InputError`` that says what is wrong with the document.
 
-        Raises ``DecoderUnavailable`` where trying again may help, and ``EngineUnavailable``.
+        Raises ``DecoderUnavailable`` if trying again may help, and ``EngineUnavailable``.
         """
         kind = media.sniff(content[: media.HEAD_BYTES]) or ""
         with self._slot():
             ended, was_fresh = self._asked({}, content)
             if ended.may_differ and not was_fresh:
-                # What earlier documents have left in the process is no fault of this one.
+                # The cause may be what earlier documents left in the process, not this document.
                 ended, _ = self._asked({}, content, fresh=True)
             if ended.from_outside or ended.status > 0:
                 raise DecoderUnavailable(reason=f"the process that reads documents was {ended.how}")
@@ -156,7 +156,7 @@ class ReadingProcesses:
         if "read" in ended.header:
             response: dict[str, Any] = json.loads(ended.body)
             return response
-        # What a library prints may hold text of the document.
+        # What a library prints may contain text of the document.
         logger.debug("a process broke on a document: %s", ended.how, extra={"photo": {"stderr": ended.said}})
         if ended.status == -signal.SIGXCPU:
             raise DocumentTooCostly(name=name, what="processor time")
@@ -168,7 +168,7 @@ class ReadingProcesses:
         return _Slot(self._slots, self._look, self._bounds.slot_seconds)
 
     def _asked(self, header: dict[str, Any], content: bytes, *, fresh: bool = False) -> tuple[_Ended, bool]:
-        """Return what comes of a request, and whether its process had read nothing before."""
+        """Send a request; return its outcome, and whether the process had read nothing before."""
         for _ in range(_MOST_LOSSES):
             process = self._taken(fresh)
             was_fresh = not process.has_read
@@ -210,9 +210,10 @@ class ReadingProcesses:
         raise DecoderUnavailable(reason="; ".join(["the process that reads documents does not start", *reasons]))
 
     def _watched(self, process: _Process, call: Callable[[], T], seconds: float, *, keep: bool = False) -> T:
-        """Return what the call, which talks to the process, comes to. The process is kept, or gone, whatever happens.
+        """Run ``call``, which talks to the process, in a thread and return its result.
 
-        Raises ``DecoderUnavailable`` after so many seconds.
+        Afterwards the process is idle or ended, or with ``keep`` still the caller's. If an error is raised, it has
+        ended. Raises ``DecoderUnavailable`` after ``seconds``.
         """
         talk = InThread(call, "reads")
         deadline = time.monotonic() + seconds
@@ -235,7 +236,7 @@ class ReadingProcesses:
         finally:
             if not done:
                 process.end()
-            # Where there was no thread to be had, it was never started.
+            # If the system had no thread left, the thread was never started.
             if talk.ident is not None:
                 talk.join()
         if not keep:
@@ -246,9 +247,9 @@ class ReadingProcesses:
         return result
 
     def _require_sound(self, kind: str) -> None:
-        """Raise ``DecoderUnavailable`` where a fresh process does not read a sound document of this type either.
+        """Raise ``DecoderUnavailable`` if a fresh process cannot read a sound document of this type either.
 
-        So it does where a process does not get the memory that a document may take.
+        Raises it also if a process does not get the memory that a document may take.
         """
         process = self._started()
         if not process.has_memory:
@@ -259,7 +260,7 @@ class ReadingProcesses:
         if sample is not None and "read" in sample.header:
             return
         how = process.how if sample is None else sample.defect or sample.header.get("error") or sample.how
-        # Nothing of a job's document can be in this.
+        # The process read the sample alone, so its output contains nothing of a job's document.
         logger.error(
             "the worker cannot read documents: %s", how, extra={"photo": {"type": kind, "stderr": process.said}}
         )
@@ -267,7 +268,7 @@ class ReadingProcesses:
 
 
 class _Slot:
-    """One of the processes that may run at once, for the time of a block."""
+    """Context manager that holds one of the slots for running processes."""
 
     def __init__(self, slots: threading.BoundedSemaphore, look: Callable[[], None], seconds: float) -> None:
         self._slots, self._look, self._seconds = slots, look, seconds
@@ -277,7 +278,7 @@ class _Slot:
         while not self._slots.acquire(timeout=LOOK_SECONDS):
             self._look()
             if time.monotonic() > deadline:
-                # Nothing is wrong with the worker: it has taken more than it can read at once.
+                # The worker is sound, but has taken more documents than it can read at once.
                 reason = f"all processes that read documents have been at work for {self._seconds:g} s"
                 raise OcrThrottled(engine=_ENGINE, reason=reason)
 
@@ -287,28 +288,28 @@ class _Slot:
 
 @dataclass(frozen=True)
 class _Ended:
-    """What came of a document: an answer, or the end of its process by ``status``."""
+    """The outcome of a request: a response, or the end of its process with ``status``."""
 
     header: dict[str, Any]
     body: bytes
     status: int
     said: str
     filled: bool = False
-    """Whether the process had all the memory that it may have."""
+    """Whether the process had reached its memory limit."""
 
     @property
     def defect(self) -> str:
-        """What no parser should have raised."""
+        """An unexpected exception of the child, which no decoder should raise; empty if there is none."""
         return str(self.header.get("defect", ""))
 
     @property
     def is_told(self) -> bool:
-        """Whether it is an answer, or a refusal that says what is wrong with the document."""
+        """Whether it is a response, or a refusal that says what is wrong with the document."""
         return "read" in self.header or self.header.get("error", DocumentTooCostly.code) != DocumentTooCostly.code
 
     @property
     def may_differ(self) -> bool:
-        """Whether a process that has read nothing before may come to another end."""
+        """Whether a process that has read nothing before may have another outcome."""
         return not self.is_told and not self.from_outside and self.status != -signal.SIGXCPU
 
     @property
@@ -326,7 +327,7 @@ class _Process:
     """One process, and the pipes to it."""
 
     def __init__(self, command: Sequence[str]) -> None:
-        """Raises ``DecoderUnavailable`` where the machine has no process left to give."""
+        """Raises ``DecoderUnavailable`` if no process can be started."""
         reads, writes = os.pipe()
         try:
             self._process = BoundedProcess(
@@ -334,7 +335,7 @@ class _Process:
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=writes,
-                # A terminal's interrupt is the worker's to answer.
+                # The worker handles a terminal's interrupt.
                 start_new_session=True,
                 env={**child_environment(), "OMP_NUM_THREADS": "1"},
             )
@@ -356,7 +357,7 @@ class _Process:
 
     @property
     def is_alive(self) -> bool:
-        """Whether the process is there."""
+        """Whether the process is running."""
         return self._process.poll() is None
 
     @property
@@ -366,12 +367,12 @@ class _Process:
 
     @property
     def said(self) -> str:
-        """The end of what it said on standard error; it must have ended."""
+        """The end of the process's standard error. The process must have ended."""
         self._said.join()
         return self._said.result().decode(errors="replace")
 
     def told_of_start(self) -> dict[str, Any]:
-        """Return its first message; an empty one where it ended without."""
+        """Return the first message of the process; an empty one if it ended without."""
         try:
             header, _ = receive(self._process.stdout, OCR_RESULT_LIMIT_BYTES)  # type: ignore[arg-type]
         except (EOFError, OSError):
@@ -379,7 +380,7 @@ class _Process:
         return header
 
     def asked(self, header: dict[str, Any], content: bytes) -> _Ended | None:
-        """Return what comes of a request, or None where the process ended before it had begun with it."""
+        """Send a request and return its outcome, or None if the process ended before it began to read."""
         told: dict[str, Any] = {}
         body = b""
         begun = False
@@ -390,11 +391,11 @@ class _Process:
             begun = True
             told, body = receive(self._process.stdout, OCR_RESULT_LIMIT_BYTES)  # type: ignore[arg-type]
         except MessageTooLong:
-            # It writes what is never read, and would not end.
+            # The process is still writing a message that will not be read, and would not end.
             told = {"error": DocumentTooCostly.code, "context": {"what": "memory for its text"}}
             self.end()
         except (EOFError, OSError):
-            # It has closed its pipe, and is about to be gone: how, tells whose fault it was.
+            # The process has closed its pipe and is about to end. Its status tells what was at fault.
             self._process.wait()
             self.end()
         held = told.pop("holds_bytes", None)
@@ -404,19 +405,19 @@ class _Process:
         return ended if begun else None
 
     def look_seconds(self, memory_bytes: int) -> float:
-        """Return how often to call ``look`` while it reads."""
+        """Return the seconds between calls of ``look`` while the process reads."""
         return self._process.look_seconds(memory_bytes, LOOK_SECONDS)
 
     def look(self) -> None:
-        """Take note of the memory that it holds."""
+        """Record how much memory the process holds."""
         self._process.look()
 
     def has_filled(self, memory_bytes: int) -> bool:
-        """Tell whether it has ended with as much memory as it may have."""
+        """Tell whether the process ended at its memory limit."""
         return self._process.has_filled(memory_bytes)
 
     def end(self) -> None:
-        """End the process, whatever it does, and take back its pipes. May be called twice, and by another thread."""
+        """Kill the process and close its pipes. May be called twice, and by another thread."""
         self._process.kill()
         self._process.wait()
         if self._said.ident is not None and self._said is not threading.current_thread():

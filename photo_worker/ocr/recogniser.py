@@ -1,7 +1,7 @@
-"""The engine's own recogniser without its detector, for a second look at a few places of a page.
+"""The engine's recognition model without its detector, to read a few places of a page again.
 
-The engine reads what its detector saw, and tells neither where a letter stands nor whether it nearly saw a blank.
-Its recognition model, run here on pieces of the page that somebody else chose, tells both. The model is the one
+The engine reads what its detector found, and reports neither the places of letters nor how likely a blank was.
+Its recognition model, run here on pieces of the page that the caller chooses, reports both. The model is the one
 that the engine has loaded already; a second session of it takes some 60 MB and is made when first needed.
 """
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from PIL import Image
 
-# What the model takes: 48 pixels high, as many wide as the piece's shape asks for (PP-OCR's own preparation).
+# The model's input: 48 pixels high, and as wide as the piece's aspect ratio gives (PP-OCR's own preparation).
 _HEIGHT = 48
 _NARROWEST, _WIDEST = 16, 3200
 
@@ -29,10 +29,10 @@ _MODEL = "ppocrv6_rec.onnx"
 
 @dataclass(frozen=True)
 class Glyph:
-    """One character that stands on a piece of the page; never a blank.
+    """One character on a piece of the page; never a blank.
 
-    ``confidence`` and ``blank_before`` are 0 to 1; the latter is how sure the model was, anywhere between this
-    character and the one before, to see a blank. ``place`` is the character's centre in pixels of the piece.
+    ``confidence`` and ``blank_before`` are 0 to 1; the latter is the model's highest confidence in a blank between
+    the previous character and this one. ``place`` is the character's centre in pixels of the piece.
     """
 
     text: str
@@ -89,7 +89,7 @@ def _load(threads: int | None) -> tuple[Any, tuple[str, ...]]:
         raise EngineUnavailable(engine="ocrust", reason=f"there is no {_MODEL} among its models")
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads or 0
-    # Pieces have all widths: memory that is kept for one is of no use to the next.
+    # Pieces differ in width: memory that is kept for one is of no use to the next.
     options.enable_cpu_mem_arena = False
     session = onnxruntime.InferenceSession(str(folder / _MODEL), options, providers=["CPUExecutionProvider"])
     listed = session.get_modelmeta().custom_metadata_map["character"].split("\n")
@@ -108,7 +108,7 @@ def _prepared(piece: Image.Image) -> NDArray[np.float32]:
 
 
 def _decoded(seen: NDArray[np.float32], characters: tuple[str, ...], width: int) -> tuple[Glyph, ...]:
-    """Take the likeliest character at each step, each run of one as one character (greedy CTC)."""
+    """Take the likeliest character at each step, and a run of equal ones as one (greedy CTC)."""
     best, step = seen.argmax(axis=1), width / len(seen)
     glyphs: list[Glyph] = []
     since, before = 0, -1

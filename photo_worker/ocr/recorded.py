@@ -1,4 +1,4 @@
-"""The ``recorded`` backend: plays a recorded result by the sha256 of the document."""
+"""The ``recorded`` backend: returns recorded responses, found by the sha256 of the document."""
 
 from __future__ import annotations
 
@@ -16,23 +16,23 @@ ENGINE = "recorded"
 
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 
-# Of a folder whose recordings are all of another kind, so many are looked into.
+# How many files to try before a directory counts as one without a valid recording.
 _LOOKED_INTO = 20
 
 
 class RecordedBackend:
-    """Reads ``{directory}/{sha256}.json``, each a DetectDocumentText answer. Opens no document and no socket."""
+    """Reads ``{directory}/{sha256}.json``, each a DetectDocumentText response. Opens no document and no socket."""
 
     engine = ENGINE
 
     def __init__(self, directory: Path) -> None:
-        """Raises ``ConfigurationError`` where the directory is missing."""
+        """Raises ``ConfigurationError`` if the directory is missing."""
         if not directory.is_dir():
             raise ConfigurationError(problems=f"OCR_RECORDED_DIR: there is no directory {directory}")
         self._directory = directory
 
     def require_usable(self) -> None:
-        """Raise ``ConfigurationError`` where no document has a recording here that can be played."""
+        """Raise ``ConfigurationError`` if the directory has no valid recording."""
         tried = [path for path in self._recordings() if _SHA256.fullmatch(path.stem)][:_LOOKED_INTO]
         if not tried:
             raise ConfigurationError(problems=f"OCR_RECORDED_DIR: there is no recorded answer in {self._directory}")
@@ -46,9 +46,9 @@ class RecordedBackend:
         raise ConfigurationError(problems=f"OCR_RECORDED_DIR: {reason}")
 
     def detect_text(self, document: DocumentRef) -> DetectedText:
-        """Return the recorded answer. Raises ``RecordingMissing`` or ``RecordingInvalid``.
+        """Return the recorded response. Raises ``RecordingMissing`` or ``RecordingInvalid``.
 
-        Raises ``ConfigurationError`` where the folder is at fault: it has no recording at all, or may not be read.
+        Raises ``ConfigurationError`` if the directory has no recording at all or cannot be read.
         """
         # The hash becomes a file name, so it must be one.
         if not _SHA256.fullmatch(document.sha256):

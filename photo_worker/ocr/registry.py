@@ -1,9 +1,9 @@
 """OCR backends by name: those of this package, and those of installed packages by entry point.
 
 A package adds a backend with an entry point of the group ``photo_worker.ocr_backends`` whose name
-is the engine's and whose object is a function from ``BackendContext`` to an ``OcrBackend``. A name
-of this package cannot be taken over. A worker whose settings name a backend asks its ``require_usable`` before it takes
-work, where it has one.
+is the backend's and whose object is a function from ``BackendContext`` to an ``OcrBackend``. An entry point cannot
+replace a backend of this package. A worker calls ``require_usable`` of its configured backend, if the backend has this
+method, before it takes work.
 """
 
 from __future__ import annotations
@@ -23,10 +23,10 @@ ENTRY_POINT_GROUP = "photo_worker.ocr_backends"
 
 @dataclass(frozen=True)
 class BackendContext:
-    """What a backend may be made of. ``max_parallel`` is how many threads will call it at once.
+    """What a backend may be built from. ``max_parallel`` is how many threads will call it at once.
 
-    ``wait`` passes seconds in the middle of a call; it raises where the attempt is to end there. ``notes`` are what an
-    attempt leaves for the next one, where it is known.
+    ``wait`` sleeps for seconds in the middle of a call, and raises if the attempt must end. ``notes`` carry data from
+    an attempt to the next one; None if the attempt is not known.
     """
 
     store: ObjectStore
@@ -38,7 +38,10 @@ class BackendContext:
 
 
 def make_backend(engine: str, context: BackendContext) -> OcrBackend:
-    """Return the backend of a name. Raises ``UnknownEngine``, ``EngineUnavailable`` or ``ConfigurationError``."""
+    """Return the backend named ``engine``.
+
+    Raises ``UnknownEngine``, ``EngineUnavailable`` or ``ConfigurationError``.
+    """
     own = _own_backends()
     if engine in own:
         return own[engine](context)
@@ -49,7 +52,7 @@ def make_backend(engine: str, context: BackendContext) -> OcrBackend:
 
 
 def known_engines() -> list[str]:
-    """Return the names of the backends that there are here, sorted."""
+    """Return the names of all available backends, sorted."""
     return sorted({*_own_backends(), *(entry.name for entry in entry_points(group=ENTRY_POINT_GROUP))})
 
 

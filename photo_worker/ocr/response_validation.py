@@ -1,4 +1,4 @@
-"""What an answer of DetectDocumentText must have before the worker stores it."""
+"""What a DetectDocumentText response must contain before the worker stores it."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ KINDS = frozenset({"PAGE", "LINE", "WORD"})
 
 
 def response_defect(answer: Any) -> str | None:
-    """Return what keeps an answer from being one of DetectDocumentText, or None where nothing does."""
+    """Return what is wrong with a response of DetectDocumentText, or None if it is valid."""
     if not isinstance(answer, Mapping):
         return "it is not an object"
     metadata, blocks = answer.get("DocumentMetadata"), answer.get("Blocks")

@@ -1,4 +1,4 @@
-"""Long lines of small print, which the engine's detector sees and its recogniser cannot take.
+"""Read long lines of small print, which the engine detects but cannot recognise.
 
 A line that is some sixty times as long as it is high, such as a footer across a landscape page, is
 squeezed into the recogniser's fixed width and comes back empty. Here such lines are found as ink
@@ -20,22 +20,22 @@ if TYPE_CHECKING:
 
     from photo_worker.ocr.ink import Mask
 
-# Letters lower than this are not legible; higher ones do not make lines too long for a page.
+# Letters lower than this are not legible; a line of higher ones is not too long for the recogniser.
 _LOWEST_PX = 6
 _HIGHEST_PX = 80
 
-# A strip is long from this many times its height on. Pieces are cut at about the second.
+# A strip is long from _LONG times its height on. Its pieces are about _PIECE heights long.
 _LONG = 30.0
 _PIECE = 14.0
 
-# Text covers between these shares of its strip with ink; rules are denser, specks sparser.
+# Ink covers between these shares of a strip of text; rules are denser, specks sparser.
 _SPARSEST = 0.04
 _DENSEST = 0.6
 
 
 @dataclass(frozen=True)
 class _Piece:
-    """A part of the straightened page, in its pixels, and where it lies on the stacked page."""
+    """A part of the straightened page, in its pixels, and its position on the stacked page."""
 
     left: int
     top: int
@@ -45,7 +45,7 @@ class _Piece:
     stacked_top: int = 0
 
     def back(self, word: EngineWord) -> EngineWord:
-        """Return a word of the stacked page as a word of the straightened one."""
+        """Map a word of the stacked page to the straightened page."""
         dx, dy = self.left - self.stacked_left, self.top - self.stacked_top
         return replace(word, left=word.left + dx, right=word.right + dx, top=word.top + dy, bottom=word.bottom + dy)
 
@@ -56,7 +56,7 @@ class _Piece:
 
 
 def straighten(image: Image.Image, frame: Frame) -> Image.Image:
-    """Return the page as the engine read it: upright, in its own scale. Most pages are, and are not copied."""
+    """Return the page upright and in the engine's scale. Most pages are so already, and are not copied."""
     from PIL import Image as Pillow
 
     if not frame.rotation and image.width == frame.page_width and image.height == frame.page_height:
@@ -80,9 +80,9 @@ def read_long_lines(
     rows: Sequence[Sequence[EngineWord]],
     read: Callable[[Image.Image], Iterable[EngineWord]],
 ) -> list[tuple[EngineWord, ...]]:
-    """Return the rows of words that a first reading of a straightened page left out.
+    """Return the rows of words that the first reading of a straightened page left out.
 
-    ``ink`` tells where the page has any; ``read`` reads a page of pieces.
+    ``ink`` is the mask of the page's ink; ``read`` reads the stacked page.
     """
     strips = list(_uncovered_strips(ink, [word for row in rows for word in row]))
     if not strips:
@@ -102,7 +102,7 @@ def _uncovered_strips(ink: Mask, words: Iterable[EngineWord]) -> Iterator[tuple[
 
     left = ink.copy()
     for word in words:
-        # The ink's own height and a little more: descenders stand out of a word's box.
+        # Half a height more on every side: descenders reach out of a word's box.
         air = word.height * 0.5
         left[span(word.top - air, word.bottom + air), span(word.left - air, word.right + air)] = False
     for top, bottom in runs_of(np.any(left, axis=1), gap=1):
@@ -116,7 +116,7 @@ def _uncovered_strips(ink: Mask, words: Iterable[EngineWord]) -> Iterator[tuple[
 
 
 def _stack(page: Image.Image, strip: tuple[_Piece, Mask]) -> tuple[list[_Piece], Image.Image]:
-    """Cut a strip at gaps and put the pieces one below the other on white."""
+    """Cut a strip at gaps; return the pieces, and a white page with them one below the other."""
     from PIL import Image as Pillow
 
     whole, ink = strip
@@ -144,7 +144,7 @@ def _stack(page: Image.Image, strip: tuple[_Piece, Mask]) -> tuple[list[_Piece],
 
 
 def _cuts(ink: Mask, height: int) -> list[int]:
-    """Return where to cut: about every ``_PIECE`` heights, in the middle of the widest gap near there."""
+    """Return the columns to cut at: about every ``_PIECE`` heights, in the middle of the widest gap nearby."""
     import numpy as np
 
     blank: Mask = ~np.any(ink, axis=0)

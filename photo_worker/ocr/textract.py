@@ -1,4 +1,4 @@
-"""The ``textract`` backend: Amazon Textract by boto3, or what speaks its protocol, by endpoint alone."""
+"""The ``textract`` backend: Amazon Textract by boto3, or another server with its protocol; the endpoint decides."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ if TYPE_CHECKING:
 
 ENGINE = "textract"
 CONNECT_TIMEOUT_SECONDS = 5
-# The synchronous API answers within seconds; a document that takes longer is tried again.
+# The synchronous API responds within seconds; a document that takes longer is tried again.
 READ_TIMEOUT_SECONDS = 80
-# The calls of the asynchronous one read no document. An attempt must outlast its polling and one of these.
+# The calls of the asynchronous API read no document. An attempt must outlast its polling and one of these calls.
 JOB_READ_TIMEOUT_SECONDS = 15
 
 _NO_JOB = "0" * 64
@@ -45,7 +45,7 @@ def make_client(
 
     ``read_timeout`` is how many seconds of silence end a call; by default it is what the ``api`` needs.
 
-    It tries once: the workflow's retry policy does the retrying. Raises ``ConfigurationError``.
+    The client does not retry: the workflow's retry policy does. Raises ``ConfigurationError``.
     """
     import boto3
     from botocore.config import Config
@@ -65,11 +65,11 @@ def make_client(
 
 
 def require_textract(client: TextractClient, api: TextractApi = "async", *, reading: bool = True) -> None:
-    """Raise what keeps the service from being used: it is away, or refuses credentials or operations. Costs nothing.
+    """Raise an error if the service is away, or refuses the credentials or the operations. Nothing is charged.
 
-    Asks for a job that there cannot be; that it is not known is the answer of a service that works. ``sync`` needs no
-    permission to ask for jobs, so that a refusal of this operation alone is an answer too: the credentials are known.
-    Then asks for the ``reading`` of no document, which a role without the permission is refused as such.
+    The first call asks for a job that cannot exist; a working service responds that it does not know the job. ``sync``
+    needs no permission for this operation, so that a refusal of it is accepted too: it proves that the credentials are
+    known. With ``reading``, a second call asks to read no document; it is refused if the role may not read any.
     """
     try:
         client.get_document_text_detection(JobId=_NO_JOB)
@@ -88,7 +88,7 @@ def require_textract(client: TextractClient, api: TextractApi = "async", *, read
     except client.exceptions.AccessDeniedException as error:
         raise explain_service(error, _named(client)) from error
     except (BotoCoreError, ClientError):
-        # Any other answer says that the role may ask. Throttled operations are left to the attempts, which find the
+        # Any other response says that the role has the permission. Throttling is left to the attempts, which find the
         # rate that the service allows.
         return
 
@@ -99,21 +99,21 @@ def _named(client: TextractClient) -> str:
 
 
 class _NoNotes:
-    """Notes that are always lost."""
+    """``AttemptNotes`` that keep nothing."""
 
     def read(self) -> None:
-        """Return nothing."""
+        """Return None: there is never a note."""
 
     def write(self, note: Mapping[str, Any]) -> None:
-        """Forget it."""
+        """Discard the note."""
 
 
 class TextractBackend:
-    """Has the object read where it lies; its bytes do not pass through the worker.
+    """Reads an object in its bucket by Textract; the bytes do not pass through the worker.
 
-    ``api`` is ``async`` for jobs, which are charged once whatever crashes or is doubled (see ``textract_jobs``), or
-    ``sync`` for DetectDocumentText, which has no request token: where an attempt dies between its answer and the
-    storing of it, the next attempt is charged again.
+    ``api`` is ``async`` for jobs, which are charged once despite crashes and duplicates (see ``textract_jobs``), or
+    ``sync`` for DetectDocumentText, which has no request token: if an attempt dies between the response and storing
+    it, the next attempt is charged again.
     """
 
     engine = ENGINE
@@ -127,9 +127,9 @@ class TextractBackend:
         wait: Callable[[float], None] = time.sleep,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """``notes`` are the attempt's; without them it begins where the first one did.
+        """``notes`` are those of the previous attempt; without them a job starts at the first generation again.
 
-        ``wait`` passes seconds, and may raise to end the attempt; ``clock`` tells seconds that only grow.
+        ``wait`` sleeps for seconds, and may raise to end the attempt; ``clock`` returns monotonic seconds.
         """
         self._client = client
         self._api = api
@@ -141,14 +141,14 @@ class TextractBackend:
     def require_usable(self) -> None:
         """Raise what ``require_textract`` raises for this API.
 
-        The reading is asked for at first, and again once an attempt was refused: most looks follow on throttled
-        attempts, and would take of the few Starts a second that an account has.
+        The permission to read is probed the first time, and again after an attempt was refused. Most probes follow
+        throttled attempts, and each probe of it would use up one of the few Starts a second that an account has.
         """
         require_textract(self._client, self._api, reading=not self._may_read)
         self._may_read = True
 
     def detect_text(self, document: DocumentRef) -> DetectedText:
-        """Return the service's answer without its request's metadata, which differs from call to call."""
+        """Return the service's response without ResponseMetadata, which differs from call to call."""
         try:
             answer = self._answer(document)
         except ConfigurationError:

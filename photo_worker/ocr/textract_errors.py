@@ -1,4 +1,4 @@
-"""What Textract's refusals and failed jobs mean to a caller."""
+"""Map Textract's errors and failed jobs to ``PhotoWorkerError``s."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ from photo_worker.ports import DocumentRef
 from photo_worker.throttling import throttle_wait
 from photo_worker.userinfo import without_userinfo
 
-# Amazon Textract API reference, errors; and what AWS answers to every service's callers.
+# Amazon Textract API reference, errors; and the errors common to all AWS services.
 _THROTTLED = frozenset(
     {
         "ProvisionedThroughputExceededException",
@@ -41,17 +41,17 @@ _THROTTLED = frozenset(
         "TooManyRequestsException",
     }
 )
-# The service's own trouble, whatever its HTTP status.
+# Codes of faults of the service itself, with any HTTP status.
 _TRANSIENT = frozenset({"InternalServerError", "InternalFailure", "RequestTimeout", "ServiceUnavailable"})
 
 # HTTP statuses whose callers may try again (RFC 9110, 15.5.9; RFC 6585, 4).
 _REQUEST_TIMEOUT = 408
 _TOO_MANY_REQUESTS = 429
 
-# The words of a failed job's StatusMessage are documented nowhere. These are Textract's own for the same fault
-# elsewhere, and what readers of images and PDFs say of theirs.
+# The wording of a failed job's StatusMessage is not documented. These are Textract's own words for the same fault
+# elsewhere, and those of image and PDF decoders.
 _UNSUPPORTED = re.compile(r"unsupported|not supported|pixels", re.IGNORECASE)
-# About the document's own size: a reader also says "too large" of what it finds inside.
+# About the document's own size: a decoder also says "too large" of what it finds inside.
 _TOO_LARGE = re.compile(r"\b(document|file|object)\b[^.:;]*\btoo large|reads at most [\d,.]+ bytes", re.IGNORECASE)
 _DAMAGED = re.compile(
     r"truncated|damaged|corrupt|broken (?!pipe)|cannot identify|zero bytes|decompress"
@@ -61,14 +61,14 @@ _DAMAGED = re.compile(
 # The emulator's own limits of a page.
 _COSTLY = re.compile(r"\btook more (?:than [\d.,]+ (?:(?P<time>seconds)|MiB of memory)|memory than)", re.IGNORECASE)
 _PROTECTED = re.compile(r"password|protected by|\bencrypted", re.IGNORECASE)
-# Textract's access to the object or to its key: the operator's to grant, whatever the document is.
+# Textract lacks access to the object or to its KMS key: an operator must grant it, whatever the document is.
 _REFUSED = re.compile(r"unable to get object|access ?denied|not authori[sz]ed|forbidden|\bKMS\b", re.IGNORECASE)
 _SERVICE = re.compile(r"internal|unavailable|timed? ?out|try again|throttl|\bS3\b|emulator", re.IGNORECASE)
 
 
 @contextmanager
 def explained(service: str, document: DocumentRef) -> Iterator[None]:
-    """Turn what a call about ``document`` raises into the ``PhotoWorkerError`` that says what can be done."""
+    """Translate botocore's errors of a call about ``document`` into the ``PhotoWorkerError`` that fits."""
     try:
         yield
     except ClientError as error:
@@ -80,7 +80,7 @@ def explained(service: str, document: DocumentRef) -> Iterator[None]:
 
 
 def explain_service(error: ClientError | BotoCoreError, service: str) -> PhotoWorkerError:
-    """Return the error for a refused call that is about no document."""
+    """Return the ``PhotoWorkerError`` for a failed call that concerns no document."""
     if isinstance(error, ClientError):
         return _about_service(error, service)
     if isinstance(error, (NoCredentialsError, PartialCredentialsError)):
@@ -107,12 +107,12 @@ def _about_service(error: ClientError, service: str) -> PhotoWorkerError:
         return throttled
     if code in _TRANSIENT or status == _REQUEST_TIMEOUT or status >= 500:
         return OcrUnavailable(engine=service, reason=f"{code}: {message}")
-    # Credentials, permissions, the clock, or a server that is no Textract: the same call fails again.
+    # Credentials, permissions, the clock, or a server that is not Textract: the same call fails again.
     return ServiceRefused(service=service, reason=f"{code}: {message}")
 
 
 def _about_request(code: str, message: str, service: str, document: DocumentRef) -> PhotoWorkerError | None:
-    """Return what an answer says is wrong with the document or the call, if it says so."""
+    """Return the error if the response blames the document or the request; otherwise None."""
     error: PhotoWorkerError | None = None
     match code:
         case "UnsupportedDocumentException" | "BadDocumentException" if _PROTECTED.search(message):
@@ -124,15 +124,15 @@ def _about_request(code: str, message: str, service: str, document: DocumentRef)
         case "DocumentTooLargeException":
             error = too_large(document)
         case "InvalidS3ObjectException" | "InvalidKMSKeyException":
-            # The worker has read the object before, so that what is missing is Textract's own access.
+            # The worker has read the object before, so it is Textract's own access that is missing.
             error = _refused(message, service, document)
         case "InvalidParameterException":
-            # Of what is sent, bucket and key alone are the caller's.
+            # The bucket and the key are the only parameters that come from the caller.
             error = InvalidKey(key=document.key, reason=f"Textract does not take it: {message}")
         case "IdempotentParameterMismatchException":
             error = RequestTokenTaken(name=document.key, service=service, reason=message)
         case "InvalidJobIdException":
-            # A job is forgotten after 7 days, and its token with it: the next attempt begins anew.
+            # Textract forgets a job and its token after 7 days: the next attempt starts a new job.
             error = OcrUnavailable(engine=service, reason=f"it does not know the job that it began: {message}")
     return error
 
@@ -143,7 +143,7 @@ def too_large(document: DocumentRef) -> DocumentTooLarge:
 
 
 def too_costly(message: str) -> str | None:
-    """Return what a failed job's StatusMessage says that the document took too much of: time or memory."""
+    """Return ``time`` or ``memory`` if a failed job's StatusMessage says that the document took too much of it."""
     found = _COSTLY.search(message)
     if found is None:
         return None
@@ -151,9 +151,9 @@ def too_costly(message: str) -> str | None:
 
 
 def job_failure(message: str, service: str, document: DocumentRef) -> PhotoWorkerError | None:
-    """Return what a failed job's StatusMessage says of its cause; None where it does not tell.
+    """Return the error that a failed job's StatusMessage stands for, or None if it names no known cause.
 
-    ``OcrRefused`` and ``OcrUnavailable`` are not the document's: another job may succeed. An ``InputError`` is.
+    After ``OcrRefused`` and ``OcrUnavailable`` another job may succeed; an ``InputError`` is the document's fault.
     """
     found: PhotoWorkerError | None = None
     if _REFUSED.search(message):

@@ -1,14 +1,14 @@
-"""One document as a job of Textract's asynchronous API, charged once whatever dies or runs twice.
+"""Read a document with a job of Textract's asynchronous API, charged once despite crashes and duplicate attempts.
 
 StartDocumentTextDetection takes a ClientRequestToken: the same token with the same input is the same job, for
-7 days (Amazon Textract API reference). The token here is a digest of what is read. Whoever asks for the same
-bytes again, an attempt after a crash, an attempt beside this one, another job with the same photo, meets the
-job that there is, and its answer.
+7 days (Amazon Textract API reference). The token here is a digest of the document's place and bytes. An attempt
+after a crash, a concurrent attempt and another submission of the same photo send the same token, so that they
+join the existing job and get its response.
 
-That holds for a failed job too, so that its token leads nowhere for 7 days. A failed job is not charged, and gives way
-to the document's next generation, which has a token of its own. A generation is begun only where Get has said of the
-one before it that it failed, so that one at most of a document's jobs comes to a charge. Whoever begins at generation 0
-meets all failed ones again: that costs two calls each and nothing else.
+A failed job keeps its token for 7 days as well, so that this token cannot start another one. Textract does not charge a
+failed job; the document's next generation replaces it, with a token of its own. A generation is started only if Get has
+reported that the one before it failed, so that at most one job of a document is charged. An attempt that starts at
+generation 0 passes all failed jobs again, which costs two calls for each and nothing else.
 """
 
 from __future__ import annotations
@@ -40,18 +40,18 @@ if TYPE_CHECKING:
 
 OPERATION = "StartDocumentTextDetection"
 
-# A failure that says nothing of its cause may be the service's: a fault of it that lasts an hour is no document's. So
-# the waits between such jobs double from one minute to half an hour, and twelve, over three and a half hours, make the
-# document what they fail on. A submission of later meets them, and begins three more, over an hour.
+# A failure without a stated cause may be the service's fault, and a service fault may last an hour. So the waits
+# between such jobs double from one minute to half an hour, and only after twelve failures, over three and a half hours,
+# is the document at fault. A later submission of it passes these jobs and starts three more, over an hour.
 UNEXPLAINED_FAILURES = 12
 UNEXPLAINED_LEAST_SECONDS = 3600.0
 _FIRST_UNEXPLAINED_WAIT_SECONDS = 60.0
 LONGEST_UNEXPLAINED_WAIT_SECONDS = 1800.0
 
-# What takes more than the service gives a document takes it again, unless the service was busy.
+# A document that exceeds the service's limits exceeds them again, unless the service was busy.
 COSTLY_FAILURES = 3
 
-# Between two jobs that had failed before: a walk past many stays below the rate at which Start may be called.
+# Longest wait between two jobs that had failed before: passing many of them stays below the allowed rate of Start.
 _LONGEST_STEP_SECONDS = 1.0
 
 FIRST_WAIT_SECONDS = 0.1
@@ -59,15 +59,15 @@ LONGEST_WAIT_SECONDS = 5.0
 _GROWTH = 1.5
 _JITTER = 0.2
 
-# Of an attempt's time; in the rest the last call ends and the answer is stored.
+# Share of an attempt's time to wait for the job; in the rest the last call ends and the response is stored.
 _SHARE_OF_ATTEMPT = 0.6
 
-# Textract's own limit is 3,000 pages (Amazon Textract quotas); an image of 10,000 words has 20 answers.
+# Textract's own limit is 3,000 pages (Amazon Textract quotas); an image of 10,000 words has 20 result pages.
 _MOST_ANSWERS = 1000
 
 
 def request_token(document: DocumentRef, generation: int = 0) -> str:
-    """Return the token for a document's job, 64 hexadecimal digits; one by chance where its bytes are not known."""
+    """Return the token for a document's job, 64 hexadecimal digits; a random one if the sha256 is not known."""
     if not document.sha256:
         return secrets.token_hex(32)
     read: list[object] = [OPERATION, document.bucket, document.key, document.sha256, *_revision(document)]
@@ -76,11 +76,12 @@ def request_token(document: DocumentRef, generation: int = 0) -> str:
 
 
 def _revision(document: DocumentRef) -> list[dict[str, str]]:
-    """Return what tells a document from others that its key has had, which Textract may have read in its place.
+    """Return what distinguishes a document from other objects under its key, which a job may have read instead.
 
-    A version's id, which is sent too, or what is looked at again after the answer: so no job that met other bytes under
-    this key is taken for this document's, also where the same bytes come back. It adds nothing where nothing is known,
-    nor to an upload, whose key is made of its hash: one that is erased and comes back is not charged again.
+    This is the version id, which the request also names, or the ETag and time that are checked again after the
+    response. So a job that read other bytes under this key never counts as this document's, even if the same bytes
+    return. The list is empty if no revision is known, and for an upload: its key is made from its hash, so that an
+    upload that was erased and submitted again is not charged again.
     """
     revision = document.revision
     if is_upload_of(document.key, document.sha256):
@@ -91,7 +92,7 @@ def _revision(document: DocumentRef) -> list[dict[str, str]]:
 
 
 def s3_object(document: DocumentRef) -> S3ObjectTypeDef:
-    """Return where Textract finds a document: that very version of it where there are versions."""
+    """Return the S3Object of a document, with its version if the bucket has versions."""
     found: S3ObjectTypeDef = {"Bucket": document.bucket, "Name": document.key}
     if document.revision.version_id and not is_upload_of(document.key, document.sha256):
         found["Version"] = document.revision.version_id
@@ -99,7 +100,7 @@ def s3_object(document: DocumentRef) -> S3ObjectTypeDef:
 
 
 def waits(token: str, longest: float = LONGEST_WAIT_SECONDS) -> Iterator[float]:
-    """Yield the seconds between looks at a job, growing; jobs that began together do not look together."""
+    """Yield the growing seconds between polls of a job; the jitter spreads jobs that started together."""
     factor = 1 + _JITTER * (int(token[:4], 16) / 0xFFFF - 0.5)
     seconds = FIRST_WAIT_SECONDS
     while True:
@@ -109,9 +110,10 @@ def waits(token: str, longest: float = LONGEST_WAIT_SECONDS) -> Iterator[float]:
 
 @dataclass(frozen=True)
 class _Place:
-    """How far the generations of a document are known: those before ``generation`` failed, some without a reason.
+    """What is known of a document's generations: those before ``generation`` failed.
 
-    ``costly`` of them took too much, and ``waited`` is how many seconds this job has waited for unexplained ones.
+    ``unexplained`` of them failed without a known cause and ``costly`` of them exceeded a limit; ``waited`` is how many
+    seconds this job has waited after unexplained failures.
     """
 
     generation: int = 0
@@ -121,7 +123,7 @@ class _Place:
 
 
 def _noted(notes: AttemptNotes, first: str) -> _Place:
-    """Return where the attempt before this one left the document; where nothing is known, at the beginning."""
+    """Return the place that the previous attempt noted; generation 0 if there is no valid note for this document."""
     found = notes.read()
     if not isinstance(found, dict) or found.get("token") != first:
         return _Place()
@@ -139,7 +141,7 @@ def _unexplained_wait(count: int) -> float:
 
 
 class TextDetectionJobs:
-    """Starts jobs, or joins them, and waits for their answers. Thread-safe as its client is."""
+    """Starts or joins jobs and waits for their responses. As thread-safe as its client."""
 
     def __init__(
         self,
@@ -150,7 +152,7 @@ class TextDetectionJobs:
         wait: Callable[[float], None],
         clock: Callable[[], float],
     ) -> None:
-        """``wait`` passes seconds, and may raise to end the attempt; ``clock`` tells seconds that only grow."""
+        """``wait`` sleeps for seconds, and may raise to end the attempt; ``clock`` returns monotonic seconds."""
         self._client = client
         self._service = service
         self._notes = notes
@@ -158,17 +160,17 @@ class TextDetectionJobs:
         self._clock = clock
 
     def answer(self, document: DocumentRef) -> dict[str, Any]:
-        """Return a document's text as DetectDocumentText would answer it.
+        """Return a document's text in the shape of a DetectDocumentText response.
 
-        Jobs that had failed before the first look at them are passed by, with a wait of 0.1 s that grows to a second.
-        One that fails while this waits for it ends the attempt: the next generation is the next attempt's, so that the
-        waits between attempts are also those between jobs.
+        Jobs that had failed before the first poll are passed, with waits that grow from 0.1 s to a second. A job that
+        fails during this attempt ends it: the next attempt starts the next generation, so that the waits between
+        attempts also separate jobs.
 
-        Raises ``InputError`` where the document is at fault, ``OcrThrottled``, ``OcrUnavailable`` and ``OcrRefused``
-        where the next attempt goes on, ``RequestTokenTaken`` and ``ServiceRefused``.
+        Raises ``InputError`` if the document is at fault; ``OcrThrottled``, ``OcrUnavailable`` and ``OcrRefused`` if
+        the next attempt may continue; ``RequestTokenTaken`` and ``ServiceRefused``.
         """
         if document.size_bytes > policies.SYNC_OCR_LIMIT_BYTES:
-            # PDF and TIFF may be fifty times as large here, of which nothing else in the worker knows.
+            # The asynchronous API takes PDF and TIFF fifty times as large, but the rest of the worker does not.
             raise too_large(document)
         deadline = self._clock() + policies.OCR.start_to_close_timeout.total_seconds() * _SHARE_OF_ATTEMPT
         first_token = request_token(document)
@@ -192,7 +194,7 @@ class TextDetectionJobs:
     def _failed(
         self, document: DocumentRef, place: _Place, answer: Mapping[str, Any], *, had_ended: bool
     ) -> tuple[_Place, PhotoWorkerError]:
-        """Return the place behind a generation that came to nothing, and what to make of it."""
+        """Return the place after a generation that failed, and the error for it."""
         reason = str(answer.get("StatusMessage", "")) or "it gives no reason"
         if answer["JobStatus"] == "PARTIAL_SUCCESS":
             return place, UnreadableDocument(name=document.key, reason=f"Textract read a part of it alone: {reason}")
@@ -205,7 +207,7 @@ class TextDetectionJobs:
             return behind, failure
         behind = replace(behind, unexplained=place.unexplained + 1)
         count = behind.unexplained
-        # An earlier failure is not final: a document that is submitted again is tried again.
+        # A failure of an earlier submission is not final: a document that is submitted again is tried again.
         if count >= UNEXPLAINED_FAILURES and place.waited >= UNEXPLAINED_LEAST_SECONDS and not had_ended:
             return behind, UnreadableDocument(name=document.key, reason=f"{count} jobs for it failed: {reason}")
         failure = OcrUnavailable(engine=self._service, reason=f"a job for the document failed: {reason}")
@@ -237,7 +239,7 @@ class TextDetectionJobs:
         return job_id
 
     def get(self, document: DocumentRef, job_id: str, next_token: str | None) -> dict[str, Any]:
-        """Return one answer about a job."""
+        """Return one response about a job: its status or, if it has succeeded, a page of its result."""
         asked: GetDocumentTextDetectionRequestTypeDef = {"JobId": job_id}
         if next_token is not None:
             asked["NextToken"] = next_token
@@ -245,7 +247,10 @@ class TextDetectionJobs:
             return dict(self._client.get_document_text_detection(**asked))
 
     def pause(self, seconds: float, deadline: float, error: PhotoWorkerError | None = None) -> None:
-        """Wait until the next look, or end the attempt where its time is over."""
+        """Wait for ``seconds``, at most until the deadline.
+
+        Raises ``error``, or ``OcrUnavailable`` without one, if the deadline has passed.
+        """
         left = deadline - self._clock()
         if left <= 0:
             raise error or OcrUnavailable(
@@ -254,12 +259,12 @@ class TextDetectionJobs:
         self._wait(min(seconds, left))
 
     def unusable(self, flaw: str) -> OcrUnavailable:
-        """Return the error for an answer that no Textract gives."""
+        """Return the error for a response that Textract would never give."""
         return OcrUnavailable(engine=self._service, reason=f"its answer cannot be used: {flaw}")
 
 
 class _Look:
-    """One attempt's looks at one job."""
+    """One attempt's polls of one job."""
 
     def __init__(
         self, jobs: TextDetectionJobs, document: DocumentRef, job_id: str, waits: Iterator[float], deadline: float
@@ -270,13 +275,13 @@ class _Look:
         self._waits = waits
         self._deadline = deadline
         self.had_ended = True
-        """Whether the first look found it ended. Textract takes seconds, so that such a job was there before.
+        """Whether the job had ended at the first poll. Textract takes seconds, so that such a job existed before.
 
-        A new one that fails even sooner is taken for such a job, and passed by within the attempt.
+        A new job that fails even sooner counts as such a job and is passed within the attempt.
         """
 
     def at_end(self) -> dict[str, Any]:
-        """Return the first answer that says how the job ended."""
+        """Poll until the job has ended, and return that response."""
         while True:
             answer = self._get(None)
             match answer.get("JobStatus"):
@@ -289,7 +294,7 @@ class _Look:
                     raise self._jobs.unusable(f"JobStatus is {other!r}")
 
     def whole(self, first: dict[str, Any]) -> dict[str, Any]:
-        """Return all blocks as one answer, which has the members of DetectDocumentText's."""
+        """Return all result pages as one response with the members of DetectDocumentText's."""
         pages = (first.get("DocumentMetadata") or {}).get("Pages")
         if isinstance(pages, int) and pages > 1:
             actual = f"{self._document.content_type} of {pages} pages"
@@ -306,13 +311,13 @@ class _Look:
             next_token = answer.get("NextToken")
         return {
             "DocumentMetadata": first.get("DocumentMetadata"),
-            # A synchronous answer has one page and does not number it.
+            # A synchronous response has one page and does not number it.
             "Blocks": [{name: value for name, value in block.items() if name != "Page"} for block in blocks],
             "DetectDocumentTextModelVersion": first.get("DetectDocumentTextModelVersion"),
         }
 
     def _get(self, next_token: str | None) -> dict[str, Any]:
-        """Ask for one answer, and again where the service asks to slow down: the job goes on meanwhile."""
+        """Fetch one response; if the service throttles the call, wait and repeat it: the job goes on meanwhile."""
         while True:
             try:
                 return self._jobs.get(self._document, self._job_id, next_token)

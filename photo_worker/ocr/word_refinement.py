@@ -1,6 +1,6 @@
-"""A second look at what a first reading leaves doubtful: words run together, and characters that stand alone.
+"""Refine the words of a first reading: split words that were run together, and add single characters.
 
-Both are found in the page's ink, which costs next to nothing, and only then read with the recogniser.
+Candidates are found in the page's ink, which costs next to nothing, and only then read with the recogniser.
 """
 
 from __future__ import annotations
@@ -24,55 +24,55 @@ if TYPE_CHECKING:
 
 Row = tuple[EngineWord, ...]
 
-# A blank within a word is worth a second look from this many heights on, where it is also at least this share of
-# the usual gap between the words of its row. Over the truth set and the fixtures, one word in fifteen has one.
+# A word is read again if it has a blank of at least _WIDE heights that is also at least this share of the usual gap
+# between the words of its row. Over the truth set and the fixtures, one word in fifteen has one.
 _WIDE = 0.2
 _LIKE_A_GAP = 0.5
 
-# Gaps wider than this, in heights, lie between columns and tell nothing about the gap between words.
+# Gaps wider than this, in heights, lie between columns and are ignored when the usual gap is measured.
 _BETWEEN_COLUMNS = 1.5
 
-# The recogniser says for itself that it sees a blank.
+# From this confidence on, the recogniser's own blank splits a word.
 _SEEN = 0.5
 
-# Where the kind of character changes, a blank counts that is wider than any other in the word by this much, and
-# than this many heights.
+# If the kind of character changes at a blank, it splits a word when it is this many times as wide as any other blank in
+# the word, and at least this many heights wide.
 _WIDER = 1.25
 _WIDE_ENOUGH = 0.3
 
-# As wide as this, in heights, no blank lies within a word.
+# A blank at least this wide, in heights, always splits a word.
 _WIDEST_IN_WORD = 1.0
 
-# A character that the first reading left out is believed from this confidence on.
+# A character that the first reading left out is added from this confidence on.
 _BELIEVED = 0.85
 
-# What may stand at the end of a word after a blank without being a word: typesetters set it loosely.
+# Characters that may follow a blank at the end of a word without being a word: typesetters set them loosely.
 _CLOSING = frozenset(".,;:!?)]}%\u2019'\"\u201d")
 
-# Sizes of a character that stands alone, in heights of the words beside it: least and greatest width, least height;
-# then the least width and greatest height of a dash, and how far it lies from their middle.
+# Sizes of a single character, in heights of the words beside it: least and greatest width, least height;
+# then the least width and greatest height of a dash, and its greatest distance from their middle.
 _NARROWEST, _BROADEST, _LOWEST = 0.06, 1.1, 0.45
 _DASH_BROAD, _DASH_HIGH, _DASH_OFF = 0.25, 0.25, 0.25
 _DASHES = frozenset("-\u2013\u2014_\u4e00")
 
 _DASH_FILLED = 0.75
 
-# Clear paper beside such a character, in heights, and the shares of its box that a solid mark fills.
+# Clear paper beside such a character, in heights, and the share of its box that a solid mark fills.
 _CLEAR = 0.15
 _SOLID = 0.93
 
-# As far above and below the middle of a line, in heights, characters on it reach.
+# How far characters reach above and below the middle of their line, in heights.
 _BAND = 0.75
 
 # Letters lower than this are not legible.
 _LOWEST_PX = 6
 
-# More than this is no row of a table but a pattern; the time of a page stays bounded.
+# More marks than this are a pattern, not a row of a table; the limit bounds the time of a page.
 _MOST = 48
 
 
 def refine_words(page: Image.Image, ink: Ink, rows: Iterable[Row], recogniser: Recogniser) -> list[Row]:
-    """Return the rows of a straightened page with run-together words taken apart and single characters added."""
+    """Return the rows of a straightened page with merged words split and single characters added."""
     rows = [tuple(_split_merged_words(page, ink, row, recogniser)) for row in rows]
     for word in list(_recover_isolated_glyphs(page, ink, rows, recogniser)):
         if not _extend_word_box(page, rows, word, recogniser):
@@ -115,7 +115,7 @@ def _split_at_blanks(
     text = "".join(glyph.text for glyph in glyphs)
     beyond = len(text) > len(word.text) and normalize_text(text[: len(word.text)]) == word.text
     if len(normalize_text(text)) != len(text) or not (beyond or normalize_text(text) == word.text):
-        # The two readings differ: no telling which letters stand before the blank.
+        # The two readings differ, so that the letters before the blank are not known.
         return [word]
     places = [left + glyph.place for glyph in glyphs]
     cuts: list[tuple[int, float, float]] = []
@@ -134,7 +134,7 @@ def _split_at_blanks(
 
 
 def _is_gap(glyphs: Sequence[Glyph], index: int, width: float, *, alone: bool) -> bool:
-    """Tell whether two words meet before the character at ``index``; ``width`` is the blank's, in heights."""
+    """Tell whether the blank before the character at ``index`` separates words; ``width`` is in heights."""
     before, after = glyphs[index - 1].text, glyphs[index]
     if all(glyph.text in _CLOSING for glyph in glyphs[index:]) or width < _WIDE:
         return False
@@ -168,7 +168,7 @@ def _pieces(word: EngineWord, glyphs: Sequence[Glyph], cuts: Sequence[tuple[int,
 
 @dataclass(frozen=True)
 class _Mark:
-    """Ink of a character's size by itself, in pixels of the page; ``row`` is the height of the words beside it."""
+    """Isolated ink of a character's size, in pixels of the page; ``row`` is the height of the words beside it."""
 
     left: int
     top: int
@@ -181,7 +181,7 @@ class _Mark:
         return self.bottom - self.top <= _DASH_HIGH * self.row
 
     def piece(self, page: Image.Image) -> Image.Image:
-        """Return the mark with the paper around that the recogniser is used to."""
+        """Return the mark with the margin that the recogniser expects."""
         height = max(self.bottom - self.top, 0.7 * self.row)
         middle, side, air = (self.top + self.bottom) / 2, height / 2, height * 0.8
         return page.crop((int(self.left - side), int(middle - air), int(self.right + side), int(middle + air)))
@@ -192,7 +192,7 @@ class _Mark:
 
 
 def _join(rows: list[Row], word: EngineWord) -> None:
-    """Add a word to the row that it stands in, where it is near a word of it; elsewhere it is a row of its own."""
+    """Add a word to the row of a word next to it; if there is none, as a row of its own."""
     for index, row in enumerate(rows):
         if any(_next_to(word, other) for other in row):
             rows[index] = tuple(sorted((*row, word), key=lambda each: each.left))
@@ -201,15 +201,15 @@ def _join(rows: list[Row], word: EngineWord) -> None:
 
 
 def _next_to(word: EngineWord, other: EngineWord) -> bool:
-    """Tell whether nothing but a space lies between two words of one line."""
+    """Tell whether two words are level and no farther apart than words of one line."""
     gap = max(word.left - other.right, other.left - word.right)
     return other.top <= word.middle <= other.bottom and gap <= _BETWEEN_COLUMNS * other.height
 
 
 def _extend_word_box(page: Image.Image, rows: list[Row], letter: EngineWord, recogniser: Recogniser) -> bool:
-    """Widen a word over a character beside it that is its own first or last, and tell whether there is one.
+    """Widen a word over the character beside it if that is its own first or last one, and tell whether it did.
 
-    Where letters stand as far apart as words, as a 1 among other figures may, a word can be placed without them.
+    A word's box can leave out a letter that stands as far away as another word, as a 1 among other figures may.
     """
     for index, row in enumerate(rows):
         for place, word in enumerate(row):
@@ -226,7 +226,7 @@ def _extend_word_box(page: Image.Image, rows: list[Row], letter: EngineWord, rec
 
 
 def _ends_with(word: EngineWord, letter: EngineWord) -> bool:
-    """Tell whether a word ends, on the side where a character stands, with it, or was widened over it already."""
+    """Tell whether a word has the character at its end on the character's side, or was widened over it already."""
     if letter.right <= word.left:
         return word.text.startswith(letter.text)
     return word.text.endswith(letter.text) or letter.right <= word.right
@@ -235,7 +235,7 @@ def _ends_with(word: EngineWord, letter: EngineWord) -> bool:
 def _recover_isolated_glyphs(
     page: Image.Image, ink: Ink, rows: Sequence[Row], recogniser: Recogniser
 ) -> Iterator[EngineWord]:
-    """Yield characters that stand by themselves on a row that was read, and that no word covers."""
+    """Yield single characters on rows that were read, which no word covers."""
     for mark in islice(_marks(ink, rows), _MOST):
         glyphs = recogniser.read(mark.piece(page))
         if len(glyphs) == 1 and _is_believed(mark, glyphs[0]):
@@ -244,7 +244,7 @@ def _recover_isolated_glyphs(
 
 def _is_believed(mark: _Mark, glyph: Glyph) -> bool:
     if mark.is_dash:
-        # Nothing but a dash has this shape, whatever the recogniser calls it.
+        # Only a dash has this shape; the recogniser's choice of dash is ignored.
         return glyph.text in _DASHES
     return glyph.confidence >= _BELIEVED and glyph.text.isalnum() and is_supported_text(glyph.text)
 
@@ -257,7 +257,7 @@ def _marks(ink: Ink, rows: Sequence[Row]) -> Iterator[_Mark]:
         for word in (word for row in rows for word in row):
             high, broad = 0.15 * word.height, 0.25 * word.height
             covered[span(word.top - high, word.bottom + high), span(word.left - broad, word.right + broad)] = True
-        # A row goes over all columns, and those need not be level with each other: their lines are.
+        # A row spans all columns, which need not be level with each other; each line is level.
         for line in lines_of(rows):
             for mark in _beside(mask, covered, line):
                 covered[mark.top : mark.bottom, mark.left : mark.right] = True
@@ -266,7 +266,7 @@ def _marks(ink: Ink, rows: Sequence[Row]) -> Iterator[_Mark]:
 
 
 def _beside(mask: Mask, covered: Mask, line: Row) -> Iterator[_Mark]:
-    """Yield the marks of a character's size that are level with a line, anywhere on the page, and stand clear."""
+    """Yield the isolated marks of a character's size that are level with a line, anywhere on the page."""
     import numpy as np
 
     height = median(word.height for word in line)

@@ -1,1 +1,1 @@
-"""Document analysis: what a page's words and marks say about its tables, forms and layout."""
+"""Document analysis: find a page's tables, forms and layout from its words and marks."""

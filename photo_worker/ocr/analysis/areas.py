@@ -1,6 +1,6 @@
-"""Filled areas of a page: bands of one colour behind text, pictures, and smaller ink that is no text.
+"""Find the filled areas of a page: bands of one colour behind text, pictures, and smaller ink that is not text.
 
-Looked at on a small copy of the page, where a letter is some pixels high: areas need no more.
+The search uses a small copy of the page, in which a letter is a few pixels high: areas need no more.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 # Longest side of the copy.
 _SIDE = 900
 
-# Colours that differ less than this in every channel are one colour: what a scanner or JPEG makes of an even tint.
+# Colours that differ by at most this in every channel count as one: a scanner or JPEG varies an even tint that much.
 _SAME = 7
 
 # A band is this many letters long and high at least, and of one colour over this share of its box.
@@ -30,8 +30,8 @@ _BAND_LENGTH = 3.0
 _BAND_HEIGHT = 0.9
 _BAND_FILL = 0.55
 
-# Ink that lies closer than this, in letter heights, belongs to one picture; a picture has at least this share of the
-# page and, in letter heights, this side. Less is a stroke, and less than _SPECK a speck.
+# Ink that lies closer than _NEAR letter heights belongs to one picture. A picture covers at least _PICTURE_SHARE of the
+# page and has sides of at least _PICTURE_SIDE letter heights; smaller ink is a stroke, and below _SPECK a speck.
 _NEAR = 0.8
 _PICTURE_SHARE = 0.004
 _PICTURE_SIDE = 3.0
@@ -51,7 +51,7 @@ class Areas:
 
 
 def find_areas(page: Image.Image, words: Sequence[Box], known: Sequence[Box], letter: float) -> Areas:
-    """Return the areas of a page. ``known`` are marks that have been found already; a letter is ``letter`` high."""
+    """Return the areas of a page. ``known`` are marks found already; ``letter`` is the height of a letter in pixels."""
     import numpy as np
     from PIL import Image as Pillow
 
@@ -87,16 +87,16 @@ def _paper(small: NDArray[np.int16]) -> NDArray[np.int16]:
 
 
 def _bands(small: NDArray[np.int16], other: Mask, written: Mask, letter: float) -> list[Box]:
-    """Return even areas of another colour than the paper's; the text on them is looked through."""
+    """Return even areas of another colour than the paper's; text on them does not interrupt them."""
     import numpy as np
 
     even = other & ~written
-    # A pixel belongs to its right neighbour's area where both have one colour: edges between two colours part them.
+    # Clear the pixels at edges between colours, so that each area has one colour.
     step = np.abs(np.diff(small, axis=1)).max(axis=2) > _SAME
     even[:, 1:] &= ~step
     drop = np.abs(np.diff(small, axis=0)).max(axis=2) > _SAME
     even[1:] &= ~drop
-    # What is written on a band belongs to it where the band goes on at both sides.
+    # Text belongs to a band if the band continues on both sides of it.
     runs = runs_in(even).closed(0)
     found = components(runs)
     bands = []
@@ -112,7 +112,7 @@ def _bands(small: NDArray[np.int16], other: Mask, written: Mask, letter: float) 
 
 
 def _paint_over(drawn: Mask, small: NDArray[np.int16], band: Box) -> None:
-    """Take a band's own colour out of what is drawn; what stands on it stays."""
+    """Clear a band's own colour from the mask of drawn pixels; anything drawn on the band stays."""
     import numpy as np
 
     rows, columns = slice(int(band.top), int(band.bottom)), slice(int(band.left), int(band.right))
@@ -122,9 +122,9 @@ def _paint_over(drawn: Mask, small: NDArray[np.int16], band: Box) -> None:
 
 
 def _inked(drawn: Mask, letter: float) -> tuple[list[Box], list[Box]]:
-    """Return pictures and strokes among what is drawn."""
+    """Return the pictures and the strokes among the drawn pixels."""
     reach = max(round(_NEAR * letter), 1)
-    # Joined both ways: along the rows by closing, across them by closing the picture turned on its side.
+    # Close gaps along the rows, then along the columns of the transposed mask.
     joined = runs_in(drawn).closed(reach).painted(drawn.shape[0])
     joined = runs_in(joined.T).closed(reach).painted(drawn.shape[1]).T
     found = components(runs_in(joined))
@@ -133,7 +133,7 @@ def _inked(drawn: Mask, letter: float) -> tuple[list[Box], list[Box]]:
     for (left, top, right, bottom), pixels in zip(found.boxes.tolist(), found.pixels.tolist(), strict=True):
         box = Box(left, top, right, bottom)
         if min(box.width, box.height) >= _PICTURE_SIDE * letter and box.area >= _PICTURE_SHARE * page:
-            # A frame around the page is no picture of what it holds.
+            # A frame around the page is not a picture.
             if pixels >= _THINNEST * box.area:
                 pictures.append(box)
         elif max(box.width, box.height) >= _SPECK * letter:

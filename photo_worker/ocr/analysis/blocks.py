@@ -1,9 +1,9 @@
-"""A page's blocks, for text alone and for an analysis, in the order that recorded answers have.
+"""Build a page's blocks, for text alone and for an analysis, in the order of recorded responses.
 
-PAGE, LINEs, WORDs, SELECTION_ELEMENTs, what tables have, each KEY with its VALUE, SIGNATUREs, each QUERY with its
-QUERY_RESULT, LAYOUT blocks (O; where queries stand beside other features is C). PAGE names LINEs, TABLEs,
-KEY_VALUE_SETs, SIGNATUREs, queries and LAYOUT blocks as its children, in this order (O). Only what was asked
-for appears; check boxes come with tables and with forms (D).
+The order is PAGE, LINEs, WORDs, SELECTION_ELEMENTs, the blocks of tables, each KEY with its VALUE, SIGNATUREs, each
+QUERY with its QUERY_RESULT, LAYOUT blocks (O; the place of queries among other features is C). PAGE names LINEs,
+TABLEs, KEY_VALUE_SETs, SIGNATUREs, queries and LAYOUT blocks as its children, in this order (O). Only requested
+features appear; check boxes come with tables and with forms (D).
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from photo_worker.ocr.analysis.table_model import Table, WordPlace
 from photo_worker.ocr.analysis.tables import find_tables
 from photo_worker.ocr.blocks import Block, Ids, geometry, percent, relation, text_blocks
 
-# What PAGE names as its children beside LINEs, in this order (O; queries' place among the others: C).
+# The children of PAGE besides LINEs, in this order (O; the place of queries among the others: C).
 _CHILDREN = (
     ("TABLE",),
     ("KEY_VALUE_SET",),
@@ -40,10 +40,10 @@ _WITH_CHECK_BOXES = frozenset({request.TABLES, request.FORMS})
 
 
 def page_blocks(reading: PageReading, analysis: Analysis | None, seed: str, page: int) -> list[Block]:
-    """Return one page's blocks as a synchronous answer has them, without ``Page``.
+    """Return one page's blocks as a synchronous response has them, without ``Page``.
 
-    ``seed`` stands for the document and what read it: the same gives the same ids. ``page`` counts from 1.
-    ``analysis`` is None where only text is asked for.
+    ``seed`` identifies the document and the engine: equal seeds give equal ids. ``page`` counts from 1.
+    ``analysis`` is None if only text is requested.
     """
     ids = Ids(seed, page)
     text = text_blocks(reading.lines, reading.frame, ids)
@@ -84,7 +84,7 @@ class _Analysis:
         return find_regions(self._page, self._tables, self._fields)
 
     def blocks(self, analysis: Analysis, page: int) -> list[Block]:
-        """Return what an analysis of the page adds to its text."""
+        """Return the blocks that an analysis of the page adds to its text blocks."""
         features, found = analysis.features, list[Block]()
         if features & _WITH_CHECK_BOXES:
             found += map(self._selection, range(len(self._check_boxes)))
@@ -141,7 +141,7 @@ class _Analysis:
             return [block | {"Query": query.as_json()}]
         result: Block = {
             "BlockType": "QUERY_RESULT",
-            # Of whole numbers, as recorded (O).
+            # Whole numbers, as recorded (O).
             "Confidence": float(round(found.confidence * 100)),
             "Text": self._page.text(found.words),
             "Geometry": self._geometry(self._page.box(found.words)),

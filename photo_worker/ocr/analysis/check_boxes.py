@@ -1,7 +1,7 @@
 """Check boxes and radio buttons: small frames and rings, empty or marked.
 
 A frame has four straight, inked sides and stands apart from words: letters with a bow, such as O and D,
-have no corners. A ring is taken for a button where it is no letter of a word.
+have no corners. A ring is a radio button if it is not a letter of a word.
 """
 
 from __future__ import annotations
@@ -19,19 +19,19 @@ if TYPE_CHECKING:
     Grey = NDArray[np.uint8]
     Mask = NDArray[np.bool_]
 
-# Sides in letter heights, and the most that width and height differ.
+# Least and greatest side in letter heights, and the greatest ratio of the sides.
 _SMALLEST = 0.7
 _LARGEST = 3.2
 _SQUARE = 1.3
 
-# Each side of a frame has ink along this share of it; within a ring there is ink at this share of the angles.
+# Each side of a frame has ink along this share of it; a ring has ink at this share of the angles.
 _SIDE = 0.9
 _RING = 0.92
 
 # Darker than the paper by this much of 255.
 _CONTRAST = 40
 
-# Ink over more than this share of the inside marks a box; a box is surely empty below a third of it.
+# A box is selected if ink covers more than this share of its inside.
 _MARKED = 0.06
 
 _MOST = 400
@@ -61,8 +61,8 @@ def find_check_boxes(grey: Grey, words: Sequence[Box], letter: float) -> list[Ch
         if not is_frame and not _is_ring(part):
             continue
         covered = _covered(box, written)
-        # A letter stands in a word longer than itself, and a box that was read as one letter is the word; a ring that
-        # is a word by itself may be the letter O or a nought.
+        # A letter is part of a longer word, while a frame that was read as one letter is a word by itself. A ring that
+        # is a word by itself may be the letter O or a zero.
         if np.any(covered[written[:, 2] - written[:, 0] > 1.6 * box.width] > 0.5):
             continue
         if is_frame:
@@ -73,7 +73,7 @@ def find_check_boxes(grey: Grey, words: Sequence[Box], letter: float) -> list[Ch
 
 
 def _covered(box: Box, written: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return for each word which share of a box it covers."""
+    """Return the share of the box that each word covers."""
     import numpy as np
 
     width = np.minimum(written[:, 2], box.right) - np.maximum(written[:, 0], box.left)
@@ -101,7 +101,7 @@ def _is_frame(part: Mask) -> bool:
     )
     corners = (part[:corner, :corner], part[:corner, -corner:], part[-corner:, :corner], part[-corner:, -corner:])
     hollow = part[rim : height - rim, rim : width - rim]
-    # A bullet is filled through and through; a marked box shows paper somewhere.
+    # A bullet is filled entirely; a marked box shows some paper.
     return min(sides) >= _SIDE and all(each.any() for each in corners) and hollow.size > 0 and hollow.mean() < 0.9
 
 
@@ -134,6 +134,6 @@ def _button(box: Box, part: Mask) -> CheckBox:
 
 def _told(box: Box, inked: float, *, is_round: bool) -> CheckBox:
     selected = inked > _MARKED
-    # Sure where the ink inside is far from the bar, on either side.
+    # The confidence grows with the distance of the ink's share from the threshold.
     distance = (inked - _MARKED) / (2 * _MARKED) if selected else (_MARKED - inked) / _MARKED
     return CheckBox(box, selected, is_round, round(0.5 + 0.5 * min(distance, 1.0), 4))

@@ -1,4 +1,4 @@
-"""Columns that no rule draws: blank lanes between words that go through row after row."""
+"""Find columns without rules: by blank lanes between words that go through row after row."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ _LANE = 0.75
 # A lane may be crossed by this share of the rows, as by a heading over several columns.
 _CROSSED = 0.15
 
-# A column has text in this share of the rows.
+# A column has text in at least this share of the rows.
 _FILLED = 0.25
 
-# Text of this many words a row that fills its column to this share is prose.
+# Text with at least this many words a row that fills its column to this share is prose.
 _PROSE_WORDS = 4.5
 _PROSE_FILL = 0.7
 
-# So is text of this many words a row where this share of the rows begins with a small letter.
+# Text with at least this many words a row is also prose if this share of the rows begins with a lower-case letter.
 _GOING_ON_WORDS = 3
 _GOING_ON = 0.4
 
@@ -52,7 +52,7 @@ def lanes(rows: Sequence[Sequence[Placed]], letter: float) -> list[tuple[float, 
 def _filled_only(
     found: list[tuple[float, float]], rows: Sequence[Sequence[Placed]], left: float, right: float
 ) -> list[tuple[float, float]]:
-    """Take lanes away until every column has text in enough rows."""
+    """Drop lanes until every column has text in enough rows."""
     while found:
         edges = [left, *((start + end) / 2 for start, end in found), right]
         counts = [
@@ -72,7 +72,8 @@ def _filled_only(
 def is_prose(pieces: Sequence[Piece]) -> bool:
     """Tell whether a column's pieces, one a row, are running text.
 
-    That is many words in rows most of which are about as long as the longest, or rows that go on in the next.
+    Running text has many words in rows that are mostly about as long as the longest, or sentences that continue in the
+    next row.
     """
     if len(pieces) < 3:
         return False
@@ -85,7 +86,7 @@ def is_prose(pieces: Sequence[Piece]) -> bool:
 
 
 def aligned(pieces: Sequence[Piece], letter: float) -> float:
-    """Return the share of pieces that stand on their column's common edge: left, right or middle, whichever most do."""
+    """Return the share of pieces that are aligned at their left, right or middle, whichever share is largest."""
     if not pieces:
         return 0.0
     best = 0.0

@@ -1,4 +1,4 @@
-"""Connected areas of a mask, found row by row as runs: whole arrays at a time, without a loop over pixels."""
+"""Connected components of a mask, from its horizontal runs; whole arrays at a time, without a loop over pixels."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ class Runs:
         return Runs(self.row[first], self.start[first], self.end[last], self.width)
 
     def longest(self, most: int) -> Runs:
-        """Return at most so many of the runs, the longest, in the same order."""
+        """Return the longest runs, at most ``most`` of them, in the same order."""
         import numpy as np
 
         if len(self) <= most:
@@ -54,7 +54,7 @@ class Runs:
         return self.chosen(np.sort(np.argpartition(self.length, -most)[-most:]))
 
     def painted(self, height: int) -> Mask:
-        """Return the runs as a mask again."""
+        """Return the mask of the runs, ``height`` pixels high."""
         import numpy as np
 
         change = np.zeros((height, self.width + 1), dtype=np.int8)
@@ -66,7 +66,7 @@ class Runs:
 
 @dataclass(frozen=True)
 class Components:
-    """Connected areas: boxes as rows of (left, top, right, bottom), exclusive at right and bottom, and pixels each."""
+    """Connected components: rows of (left, top, right, bottom), exclusive at right and bottom, and pixel counts."""
 
     boxes: Whole
     pixels: Whole
@@ -114,7 +114,7 @@ def _touching(runs: Runs, reach: int) -> tuple[Whole, Whole]:
     """Return the pairs of runs in neighbouring rows that touch, the upper one first."""
     import numpy as np
 
-    # Rows are laid end to end, far enough apart that a reach never leads into another row.
+    # Lay the rows end to end, far enough apart that ``reach`` never leads into another row.
     stride = runs.width + 2 * reach + 4
     begins, ends = runs.row * stride + runs.start, runs.row * stride + runs.end
     below = stride - reach - 1
@@ -127,7 +127,7 @@ def _touching(runs: Runs, reach: int) -> tuple[Whole, Whole]:
 
 
 def _labels(count: int, upper: Whole, lower: Whole) -> Whole:
-    """Return for each run the first run of its area: labels sink along the pairs until none changes."""
+    """Return for each run the first run of its component: labels sink along the pairs until none changes."""
     import numpy as np
 
     label = np.arange(count)

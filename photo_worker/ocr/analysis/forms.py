@@ -1,10 +1,9 @@
-"""Fields of a form: labels with their values, where the page's own layout shows them.
+"""Find the fields of a form: labels with their values, as the page's layout shows them.
 
-What counts as a field: a label that ends with a colon or a number sign, with what stands beside or
-below it; a check box with the text beside it; a label and an amount, date or number alone on one row;
-two rows or two columns of a table, one of labels and one of values; a label at the top of a box that is
-otherwise empty or holds one value. Sentences are no fields, and no field gets a value that is
-not printed beside, below or in the same box.
+A field is a label that ends with a colon or a number sign, with the text beside or below it; a check box
+with the text beside it; a label and an amount, date or number alone on one row; two rows or two columns of a
+table, one of labels and one of values; a label at the top of a box that is otherwise empty or holds one
+value. Sentences are not fields, and a field's value is always printed beside it, below it or in the same box.
 """
 
 from __future__ import annotations
@@ -28,7 +27,7 @@ from photo_worker.ocr.analysis.shapes import Box, CheckBox
 from photo_worker.ocr.analysis.table_model import Table, WordPlace
 from photo_worker.ocr.engine import EngineWord
 
-# How sure a pair is beside the confidence of its words, by what shows it.
+# Confidence of a pair by its evidence; it is multiplied by the confidence of the words.
 _BY_CHECK_BOX = 0.95
 _BY_COLON = 0.95
 _BY_TABLE = 0.9
@@ -43,22 +42,22 @@ _NEAR = 2.5
 # A value on the label's row stands within this many letter heights.
 _ALONG = 22.0
 
-# Farther than this, a line of another block may stand on the row.
+# Farther away than this, in letter heights, a line on the row may belong to another block.
 _FAR = 6.0
 
-# A gap this much wider than a line's usual ones parts what stands on it.
+# A gap this many times as wide as a line's usual gaps separates its words.
 _WIDER = 1.6
 
-# A value of more words than this is a sentence.
+# Text of more words than this is a sentence, not a value.
 _VALUE_WORDS = 12
 
-# A line above, of at least this many words and without an end, makes the next line's beginning a sentence's.
+# After a line of at least this many words without an end mark, the next line continues a sentence.
 _PROSE_WORDS = 7
 
-# A pattern of print alone is a form's where it repeats.
+# Without a colon or the like, fields must occur at least this often.
 _REPEATED = 3
 
-# Lines of an address or the like, below their label.
+# Most lines of a value, such as an address, below its label.
 _LINES_BELOW = 5
 
 
@@ -147,7 +146,7 @@ class _Finder:
     def _run(
         self, row: list[tuple[EngineWord, WordPlace]], box: Box, *, ahead: bool
     ) -> list[tuple[EngineWord, WordPlace]]:
-        """Return the words from a check box on, as far as they stand close together."""
+        """Return the words that follow a check box closely, one after the other."""
         run: list[tuple[EngineWord, WordPlace]] = []
         edge, near = (box.right if ahead else box.left), _NEAR * box.height
         others = [
@@ -170,7 +169,7 @@ class _Finder:
     # Labels that end with a sign
 
     def _labelled(self, passage: Passage) -> Iterator[tuple[tuple[WordPlace, ...], tuple[WordPlace, ...], float]]:
-        """Yield a line's labels, what follows each, and how sure the sign is."""
+        """Yield a line's labels, the words after each, and the confidence of the sign at its end."""
         texts = [word.text for word in passage.words]
         ends = label_ends(texts)
         if not ends or self._in_prose(passage):
@@ -195,10 +194,10 @@ class _Finder:
             )
 
     def _start(self, passage: Passage, first: int, end: int) -> int:
-        """Return where the label begins that ends at ``end``: behind the widest gap, or what it follows."""
+        """Return the first word of the label that ends at ``end``: after the widest gap or the previous value."""
         words, texts = passage.words, [word.text for word in passage.words]
         head = 1 if first == 0 and is_bullet(texts[0]) and end > 0 else first
-        # What holds digits behind another label is that one's value.
+        # Words with digits after another label are that label's value.
         starts = [start for start in range(head, end + 1) if start == 0 or not has_digit(texts[start:end])]
         gaps = {start: words[start].left - words[start - 1].right for start in starts if start > 0}
         usual = median([after.left - before.right for before, after in pairwise(words)] or [0.0])
@@ -207,14 +206,14 @@ class _Finder:
             return widest
         if first == 0:
             return head
-        # Nothing parts value and label: the label is what is written like one, behind at least one word of value.
+        # No gap separates value and label: the label is the capitalised words, after at least one word of the value.
         start = end
         while start - 1 > first and texts[start - 1][:1].isupper() and texts[start - 1].isalpha():
             start -= 1
         return max(start, min(first + 1, end))
 
     def _before(self, passage: Passage) -> tuple[WordPlace, ...]:
-        """Return the line above where it is the beginning of the same label."""
+        """Return the words of the line above if the label begins there, or else none."""
         over = self._page.over(passage)
         near = over is not None and passage.box.top - over.box.bottom < 0.8 * passage.height
         if over is None or not near or abs(over.box.left - passage.box.left) > 0.5 * passage.height:
@@ -244,7 +243,7 @@ class _Finder:
                 self._add(key, (), by * _BELOW)
 
     def _along(self, key: Sequence[WordPlace]) -> tuple[WordPlace, ...]:
-        """Return what stands behind a label on its row, up to the next label."""
+        """Return the words after a label on its row, up to the next label."""
         passage = self._passage(key[-1])
         if key[-1][1] != len(passage.words) - 1:
             return ()
@@ -264,7 +263,7 @@ class _Finder:
             passage, reach = after, (3 if open_bracket else 1) * 2.5 * after.height
 
     def _of_another_block(self, value: Passage) -> bool:
-        """Say whether a line belongs to one above or below it that no label stands before."""
+        """Tell whether a line belongs to a line above or below that has no label on its row."""
         for other in (self._page.over(value), self._page.below(value)):
             if other is None or abs(other.box.left - value.box.left) > value.height:
                 continue
@@ -275,7 +274,7 @@ class _Finder:
         return False
 
     def _under(self, key: Sequence[WordPlace]) -> tuple[WordPlace, ...]:
-        """Return what stands below a label and begins where it does."""
+        """Return the words of the lines below a label that are aligned with it."""
         above = self._passage(key[-1])
         left = self._page.box(key).left
         if key[0][1] != 0 or len(key) != len(above.words):
@@ -299,7 +298,7 @@ class _Finder:
         return bool(self._keys.intersection(passage.places()) or self._taken.intersection(passage.places()))
 
     def _is_open(self, key: Sequence[WordPlace], *, alone: bool) -> bool:
-        """Say whether an empty field shows: a rule or a box behind the label, or other fields on its row."""
+        """Tell whether a label has an empty field: a rule or a box after it, or other fields on its row."""
         if not alone:
             return True
         box, marks = self._page.box(key), self._page.reading.marks
@@ -343,7 +342,7 @@ class _Finder:
             self._captions(table)
 
     def _captions(self, table: Table) -> None:
-        """Labels at the top of a form's boxes: every box of the table has one, and room below it."""
+        """Add labels at the top of a form's boxes, if all filled boxes of the table have one and room below it."""
         filled = [cell for cell in table.cells if cell.words]
         if len(filled) < 2:
             return
@@ -363,7 +362,7 @@ class _Finder:
     # Boxes and small print
 
     def _in_cell(self, passage: Passage) -> bool:
-        """Take a label at the top of a ruled box with the one line below it; say whether there is only room for one."""
+        """Add a label at the top of a ruled box with the one line below it; say if it is empty otherwise."""
         texts = [word.text for word in passage.words]
         if self._blocked(passage) or not is_label(texts) or has_digit(texts):
             return False
@@ -386,7 +385,7 @@ class _Finder:
         return not inside and cell.bottom - passage.box.bottom > 1.1 * passage.height
 
     def _small_labels(self) -> None:
-        """Values in large print, each under its label in small print: several of them, as on a card."""
+        """Add values in large print below labels in small print, if there are several, as on a card."""
         found = []
         for passage in self._page.passages:
             texts = [word.text for word in passage.words]
@@ -411,7 +410,7 @@ class _Finder:
     # Rows
 
     def _row_under_row(self, passage: Passage) -> None:
-        """Take a row of labels above a row of numbers, word by word, from its first line on."""
+        """Pair a row of labels with the row of numbers below, word by word; ``passage`` is the row's first line."""
         row = self._page.row_of(passage)
         under = self._page.below(passage)
         if row[0].index != passage.index or under is None or under.box.top - passage.box.bottom > passage.height:
@@ -430,7 +429,7 @@ class _Finder:
                 self._add([label], [value], _BY_ROW)
 
     def _close(self, row: Sequence[Passage]) -> Iterator[tuple[EngineWord, WordPlace]]:
-        """Yield the words of a row as far as its lines stand together."""
+        """Yield the words of a row up to its first wide gap between lines."""
         end = row[0].box.right
         for passage in row:
             if passage.box.left - end > _FAR * passage.height:
@@ -443,7 +442,7 @@ class _Finder:
             yield from zip(passage.words, passage.places(), strict=True)
 
     def _label_and_value_of_a_row(self, passage: Passage) -> None:
-        """A label and an amount, date or number alone on a row: in two lines, or in one behind a wide gap."""
+        """Add a label and an amount, date or number alone on a row: two lines, or one line with a wide gap."""
         if self._blocked(passage):
             return
         row = self._page.row_of(passage)

@@ -1,4 +1,4 @@
-"""Grids of ruling lines: rows, columns and the borders that are missing between their cells."""
+"""Build grids of ruling lines: rows, columns and the missing borders between their cells."""
 
 from __future__ import annotations
 
@@ -8,23 +8,24 @@ from itertools import pairwise
 
 from photo_worker.ocr.analysis.shapes import Box, RulingLine, around
 
-# Rules touch within this many letter heights, and those of one direction that are closer are one line of the grid.
+# Rules touch if they are within _TOUCH letter heights; parallel rules within _ONE_LINE are one line of the grid.
 _TOUCH = 0.6
 _ONE_LINE = 0.7
 
-# A border is there where rules cover this share of it.
+# A border exists if rules cover this share of it.
 _BORDER = 0.5
 
-# More lines than this in one direction are no table that a reader could follow.
+# More lines than this in one direction are not a table.
 _MOST_LINES = 300
 
 
 @dataclass(frozen=True)
 class Grid:
-    """A grid from ``xs`` to ``ys`` (edges of columns and rows, in pixels of the straightened page).
+    """A grid; ``xs`` and ``ys`` are the edges of its columns and rows, in pixels of the straightened page.
 
-    ``beside[r][c]`` is the share of the border between cell (r, c) and its right neighbour that is drawn,
-    ``below[r][c]`` of that to the cell under it; rows and columns count from 0.
+    ``beside[r][c]`` is the drawn share of the border between cell (r, c) and its right neighbour,
+    ``below[r][c]`` that of the border to the cell below; ``frame`` is that of the outer border. Rows and columns count
+    from 0.
     """
 
     xs: tuple[float, ...]
@@ -45,7 +46,7 @@ class Grid:
 
     @property
     def box(self) -> Box:
-        """What the grid covers."""
+        """The grid's box."""
         return Box(self.xs[0], self.ys[0], self.xs[-1], self.ys[-1])
 
     def cell(self, row: int, column: int) -> Box:
@@ -53,12 +54,12 @@ class Grid:
         return Box(self.xs[column], self.ys[row], self.xs[column + 1], self.ys[row + 1])
 
     def drawn(self) -> float:
-        """Return how much of the borders between cells is drawn, 0 to 1."""
+        """Return the mean drawn share of the borders between cells, 0 to 1."""
         shares = [share for row in (*self.beside, *self.below) for share in row]
         return sum(shares) / len(shares) if shares else 0.0
 
     def spans(self) -> list[tuple[int, int, int, int]]:
-        """Return (row, column, rows, columns) of cells that no border parts, where together they are a rectangle."""
+        """Return (row, column, rows, columns) of each rectangle of cells without borders between them."""
         found = []
         for members in self._open_groups():
             rows, columns = [row for row, _ in members], [column for _, column in members]
@@ -159,7 +160,7 @@ def _grid(across: list[RulingLine], down: list[RulingLine], letter: float) -> Gr
 def _lines(
     placed: list[tuple[float, RulingLine]], first: float, last: float, letter: float
 ) -> list[tuple[float, list[RulingLine]]]:
-    """Return the grid's lines in one direction, with the rules on each; open sides have a line without rules."""
+    """Return the grid's lines in one direction, with the rules on each; an open side gets a line without rules."""
     lines: list[tuple[list[float], list[RulingLine]]] = []
     for place, rule in sorted(placed, key=lambda each: each[0]):
         if lines and place - sum(lines[-1][0]) / len(lines[-1][0]) <= _ONE_LINE * letter:
@@ -176,7 +177,7 @@ def _lines(
 
 
 def _cover(rules: Sequence[RulingLine], start: float, end: float, *, down: bool) -> float:
-    """Return which share of a border from ``start`` to ``end`` rules lie along."""
+    """Return the share of the border from ``start`` to ``end`` that rules cover."""
     stretches = sorted((rule.box.top, rule.box.bottom) if down else (rule.box.left, rule.box.right) for rule in rules)
     covered, reached = 0.0, start
     for begin, stop in stretches:

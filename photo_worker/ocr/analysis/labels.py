@@ -1,7 +1,7 @@
-"""What reads like a field's label and what like its value: rules on text alone.
+"""Tell labels from values of fields by their text alone.
 
-The rules take what a form prints, such as ``Due date:``, ``REF #`` and ``01/31/2016``; a sentence is
-neither. They know no words of a language.
+The rules accept what a form prints, such as ``Due date:``, ``REF #`` and ``01/31/2016``; a sentence is
+neither. They depend on no language.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ _BULLET = re.compile(r"(?:[\u2022\u25aa\u25cf\u25e6\u2023\u00b7*\u2013\u2014-]|\
 
 
 def is_label(words: Sequence[str]) -> bool:
-    """Say whether words could be a field's label: few, with letters, and no sentence."""
+    """Tell whether words could be a field's label: few, with letters, and not a sentence."""
     text = " ".join(words)
     return (
         0 < len(words) <= LABEL_WORDS
@@ -32,29 +32,29 @@ def is_label(words: Sequence[str]) -> bool:
 
 
 def is_value(words: Sequence[str]) -> bool:
-    """Say whether words are an amount, a date, a number or the like."""
+    """Tell whether words are an amount, a date, a number or the like."""
     digits = sum(letter.isdigit() for word in words for letter in word)
     letters = sum(letter.isalpha() for word in words for letter in word)
     return 0 < len(words) <= LABEL_WORDS and digits > 0 and (digits >= letters or bool(_VALUE.match(" ".join(words))))
 
 
 def has_digit(words: Sequence[str]) -> bool:
-    """Say whether a digit stands in the words."""
+    """Tell whether any of the words contains a digit."""
     return any(letter.isdigit() for word in words for letter in word)
 
 
 def is_bullet(word: str) -> bool:
-    """Say whether a word is what begins an item of a list: a bullet, ``1.``, ``b)``, ``(iii)``."""
+    """Tell whether a word begins an item of a list: a bullet, ``1.``, ``b)``, ``(iii)``."""
     return bool(_BULLET.match(word))
 
 
 def label_ends(words: Sequence[str]) -> list[int]:
-    """Return at which words a label ends: behind a colon, a number sign before digits, a dash before digits."""
+    """Return the indices of words that end a label: with a colon, a number sign before digits, a dash before digits."""
     return [index for index in range(len(words)) if _ends_label(words, index)]
 
 
 def ends_with_colon(word: str) -> bool:
-    """Say whether a word ends with a colon."""
+    """Tell whether a word ends with a colon, also a full-width one."""
     return bool(_COLON.search(word))
 
 
@@ -62,7 +62,7 @@ def _ends_label(words: Sequence[str], index: int) -> bool:
     word, after = words[index], words[index + 1 : index + 2]
     if ends_with_colon(word):
         numbered = word[:-1].isdigit()
-        # What ends in digits and a colon is a time or a step, unless it is a name such as "Year 2:" before numbers.
+        # Digits and a colon are a time or a step, unless they end a name such as "Year 2:".
         named = 0 < index <= 3 and len(word) <= 3 and words[index - 1][:1].isupper() and not has_digit(words[:index])
         if numbered and not named:
             return False

@@ -1,4 +1,4 @@
-"""What is drawn on a page besides its text: ruling lines, bands, frames, check boxes, pictures."""
+"""Find what is drawn on a page besides its text: ruling lines, bands, frames, check boxes, pictures."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from photo_worker.ocr.layout import Line
 if TYPE_CHECKING:
     from PIL import Image
 
-# Longest side that is looked at, in pixels: the engine reads no finer page either. It bounds time and memory.
+# Longest side of the image that is searched, in pixels, as for the engine. It bounds time and memory.
 _LONGEST = 3000
 
-# Frames are looked for among so many rules of either direction, the longest.
+# Frames are built from at most so many rules of either direction, the longest.
 _MOST_SIDES = 300
 
 
@@ -29,8 +29,8 @@ class PageMarks:
 
     ``horizontal`` and ``vertical`` are ruling lines; ``bands`` are evenly filled areas behind text, such
     as zebra rows and header bars; ``rectangles`` are closed frames of ruling lines; ``pictures`` are large
-    areas of ink or colour that are no text; ``strokes`` are smaller areas of ink that are neither text nor
-    anything of the above, such as handwriting that was not read, logos and icons.
+    areas of ink or colour that are not text; ``strokes`` are smaller areas of ink that are neither text nor
+    any of the above, such as handwriting that was not read, logos and icons.
     """
 
     width: float
@@ -47,7 +47,7 @@ class PageMarks:
 def find_marks(straight: Image.Image, lines: Sequence[Line]) -> PageMarks:
     """Return the marks of a straightened page; ``lines`` are its words in that page's pixels.
 
-    Time and memory are bounded by the engine's largest page: a larger one is looked at in a smaller copy.
+    The size of the engine's largest page bounds time and memory: a larger page is searched in a smaller copy.
     """
     import numpy as np
     from PIL import Image as Pillow
@@ -87,7 +87,7 @@ def find_marks(straight: Image.Image, lines: Sequence[Line]) -> PageMarks:
 
 
 def _letter(words: Sequence[Box], width: int, height: int) -> float:
-    """Return how high a letter is: half of the words are lower. A page without words has the usual share of it."""
+    """Return the median height of the words, at least 6 pixels; without words, a usual share of the page's size."""
     usual = min(width, height) / 60
     return max(median(word.height for word in words) if words else usual, 6.0)
 
@@ -101,13 +101,13 @@ def _ordered(rules: Sequence[RulingLine]) -> list[RulingLine]:
 
 
 def _is_side(rule: Box, mark: Box, letter: float) -> bool:
-    """The sides of a check box are no ruling lines of the page."""
+    """Tell whether a rule is a side of a check box and not a ruling line of the page."""
     held = mark.grown(0.3 * letter)
     return held.holds(rule.left, rule.top) and held.holds(rule.right, rule.bottom)
 
 
 def _rectangles(horizontal: Sequence[RulingLine], vertical: Sequence[RulingLine], letter: float) -> list[Box]:
-    """Return frames that two horizontal and two vertical rules of their own make."""
+    """Return the frames that two horizontal and two vertical rules form."""
     near = 0.6 * letter
     horizontal = sorted(horizontal, key=lambda rule: -rule.box.width)[:_MOST_SIDES]
     vertical = sorted(vertical, key=lambda rule: -rule.box.height)[:_MOST_SIDES]

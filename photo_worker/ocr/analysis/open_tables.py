@@ -1,8 +1,8 @@
-"""Tables that nothing draws: text whose columns stand under each other, row after row.
+"""Find tables without rules or bands: text whose columns are aligned row after row.
 
 A chain is a blank lane between two pieces of text that goes down through neighbouring rows. Chains that
-part the same pieces belong to one table. What is left over must look like a table and not like columns of
-prose or a form: enough rows, every column on one edge, cells that are filled and short.
+separate the same pieces belong to one table. A group of chains must look like a table and not like columns of
+prose or a form: enough rows, every column aligned, cells that are filled and short.
 """
 
 from __future__ import annotations
@@ -16,11 +16,12 @@ from photo_worker.ocr.analysis.columns import aligned, is_prose
 from photo_worker.ocr.analysis.table_drafts import Draft
 from photo_worker.ocr.analysis.table_words import Piece, Placed, pieces_of, rows_of
 
-# In letter heights: pieces are this far apart at least, and so wide is a lane in all its rows.
+# In letter heights: the least gap between pieces, and the least width of a lane in all its rows.
 _GAP = 0.8
 _LANE = 0.7
 
-# Pieces are also farther apart than words usually are, which is at most _WIDEST_SPACE letter heights.
+# The gap between pieces is also at least _USUAL times the usual space between words; wider gaps than _WIDEST_SPACE
+# letter heights do not count as spaces.
 _USUAL = 1.7
 _WIDEST_SPACE = 1.4
 
@@ -28,30 +29,30 @@ _WIDEST_SPACE = 1.4
 _NEXT_ROW = 2.6
 _EVEN = 1.7
 
-# Letters of a table differ less than this in height from row to row: labels in small print above values do not.
+# Greatest ratio of letter heights between rows of one table: labels in small print above values differ more.
 _ONE_SIZE = 1.45
 
-# Share of a column's text that stands on its edge, and of the cells that have text.
+# Least share of a column's text that is aligned, and of cells with text.
 _ALIGNED = 0.75
 _FILLED = 0.7
 
-# Lanes that are looked at, the longest.
+# At most so many lanes are tried, the longest.
 _MOST_CHAINS = 500
 
-# A cell has few words.
+# Most words of a column's cells in the mean.
 _WORDS = 6.0
 
-# Labels: this share of a column ends with a colon.
+# A column consists of labels if at least this share of its pieces ends with a colon.
 _LABELS = 0.4
 
-# A lane this many times as wide as the table's others, and this many letters wide, parts two tables.
+# A lane this many times as wide as the table's usual one, and this many letter heights wide, separates two tables.
 _APART = 5.0
 _APART_LETTERS = 10.0
 
 
 @dataclass
 class _Chain:
-    """A lane: between which pieces it runs, by row."""
+    """A lane; ``sides`` has the pieces on its left and right, by row."""
 
     left: float
     right: float
@@ -67,7 +68,7 @@ class _Chain:
 
 
 def open_drafts(words: Sequence[Placed], letter: float) -> list[Draft]:
-    """Return the tables without rules among words that belong to none yet."""
+    """Return the tables without rules among words that belong to no table yet."""
     lines = rows_of(words, letter)
     gap = max(_GAP * letter, _USUAL * _usual_space(lines, letter))
     rows = [pieces_of(row, gap) for row in lines]
@@ -83,9 +84,9 @@ def open_drafts(words: Sequence[Placed], letter: float) -> list[Draft]:
 
 
 def _usual_space(rows: Sequence[Sequence[Placed]], letter: float) -> float:
-    """Return the space between words: print of one width, as on receipts, has wide ones.
+    """Return the usual space between words; fixed-width print, as on receipts, has wide ones.
 
-    Two thirds of the gaps are wider: on a page with many columns, most gaps are those between them.
+    This is the lower third of the gaps: on a page with many columns, most gaps lie between columns.
     """
     spaces = sorted(
         space
@@ -152,7 +153,7 @@ def _beside_prose(chain: _Chain) -> bool:
 
 
 def _tables(chains: Sequence[_Chain], letter: float) -> Iterable[list[_Chain]]:
-    """Yield chains that part the same pieces in at least two rows, from left to right."""
+    """Yield groups of chains that separate the same pieces in at least two rows, from left to right."""
     waiting = sorted(chains, key=lambda chain: (min(chain.sides), chain.left))
     while waiting:
         group = [waiting.pop(0)]
@@ -174,7 +175,7 @@ def _neighbours(first: _Chain, second: _Chain) -> bool:
 
 
 def _apart(group: list[_Chain], letter: float) -> Iterable[list[_Chain]]:
-    """Part tables that stand side by side, at a lane much wider than the others."""
+    """Split tables that stand side by side, at a lane much wider than the others."""
     part: list[_Chain] = []
     usual = median(chain.width for chain in group)
     for chain in group:
@@ -189,9 +190,9 @@ def _apart(group: list[_Chain], letter: float) -> Iterable[list[_Chain]]:
 
 
 def _even_runs(group: Sequence[_Chain], rows: Sequence[Sequence[Piece]]) -> Iterable[list[int]]:
-    """Yield the rows of a table, parted where they are farther from each other than usual or of another size."""
+    """Yield runs of a table's rows, split at a larger distance than usual or a change of size."""
     numbers = sorted({number for chain in group for number in chain.sides})
-    # A row belongs to the table where at least half of its lanes go through.
+    # A row belongs to the table if at least half of the lanes go through it.
     numbers = [number for number in numbers if 2 * sum(number in chain.sides for chain in group) >= len(group)]
     if len(numbers) < 2:
         return
@@ -211,14 +212,14 @@ def _size(row: Sequence[Piece]) -> float:
 
 
 def _draft(group: Sequence[_Chain], numbers: Sequence[int], letter: float) -> Draft | None:
-    """Return a table of some of the rows that chains go through, or None where it does not look like one."""
+    """Return a table of some of the rows that chains go through, or None if they do not look like a table."""
     numbers = list(numbers)
     while len(numbers) >= 2:
         columns = _columns(group, numbers)
         verdict = _aligned_columns(columns, letter)
         if min(verdict) >= _ALIGNED:
             return _checked(group, columns, numbers, verdict, letter)
-        # A heading or a total at the end may stand elsewhere: a table is tried without it.
+        # A heading or a total may be aligned otherwise: try the table without its first or last row.
         without = [min(_aligned_columns(_columns(group, rest), letter)) for rest in (numbers[1:], numbers[:-1])]
         numbers = numbers[1:] if without[0] >= without[1] else numbers[:-1]
     return None
@@ -275,14 +276,14 @@ def _labels(column: Sequence[Piece]) -> bool:
 
 
 def _enough(columns: Sequence[Sequence[Piece]], rows: int) -> bool:
-    """Two columns are a table where there are figures in one of them; few rows where there are many columns."""
+    """Tell whether there are enough rows: three, with figures if there are two columns; two with four columns."""
     if len(columns) == 2:
         return rows >= 3 and any(_figures(column) for column in columns)
     return rows >= 3 or len(columns) >= 4
 
 
 def _figures(column: Sequence[Piece]) -> bool:
-    """Prices, amounts and dates, and not the number of a house behind its street."""
+    """Tell whether a column has prices, amounts or dates, and not house numbers after streets."""
     return sum(2 * sum(word.is_figure for word in piece.words) >= len(piece.words) for piece in column) >= (
         0.75 * len(column)
     )

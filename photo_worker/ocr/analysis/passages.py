@@ -1,4 +1,4 @@
-"""A page's lines with their boxes and their neighbours: what stands beside and below what."""
+"""A page's lines with their boxes, and queries for their neighbours on a row and in a column."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from photo_worker.ocr.analysis.shapes import Box, RulingLine, around
 from photo_worker.ocr.analysis.table_model import WordPlace
 from photo_worker.ocr.engine import EngineWord
 
-# Lines share a row where they overlap by this share of the lower one's height.
+# Two lines share a row if they overlap vertically by more than this share of the lower one's height.
 _SAME_ROW = 0.5
 
 
 @dataclass(frozen=True)
 class Passage:
-    """One LINE of the page: its place among the lines, its words and the box round them."""
+    """One LINE of the page: its index among the lines, its words and the box around them."""
 
     index: int
     words: tuple[EngineWord, ...]
@@ -36,20 +36,20 @@ class Passage:
         return " ".join(word.text for word in self.words)
 
     def places(self, first: int = 0, end: int | None = None) -> tuple[WordPlace, ...]:
-        """Return the places of its words from ``first`` up to ``end``, which is not among them."""
+        """Return the places of its words from ``first`` up to, but not including, ``end``."""
         return tuple((self.index, number) for number in range(*slice(first, end).indices(len(self.words))))
 
     def beside(self, other: Passage) -> bool:
-        """Say whether two lines stand on the same row."""
+        """Tell whether two lines stand on the same row."""
         return overlap(self.box.top, self.box.bottom, other.box.top, other.box.bottom) > _SAME_ROW
 
     def above(self, other: Passage) -> bool:
-        """Say whether the other stands lower, in the same column."""
+        """Tell whether the other line stands lower, in the same column."""
         return other.box.centre[1] > self.box.bottom and _spread(self.box, other.box) > 0
 
 
 class Page:
-    """The lines of a reading and what lies round them."""
+    """A page reading with lookups for its words, lines and ruling lines."""
 
     def __init__(self, reading: PageReading) -> None:
         self.reading = reading
@@ -58,7 +58,7 @@ class Page:
 
     @cached_property
     def letter_height(self) -> float:
-        """The height of most of the text's letters, in pixels; 1 where there is no text."""
+        """The median height of the text's letters, in pixels; 1 if there is no text."""
         heights = sorted((passage.height, len(passage.text)) for passage in self.passages)
         half, seen = sum(letters for _, letters in heights) / 2, 0
         for height, letters in heights:
@@ -72,20 +72,20 @@ class Page:
         return self.reading.lines[place[0]][place[1]]
 
     def text(self, places: Iterable[WordPlace]) -> str:
-        """Return words joined by a space."""
+        """Return the words at ``places``, joined by a space."""
         return " ".join(self.word(place).text for place in places)
 
     def box(self, places: Iterable[WordPlace]) -> Box:
-        """Return the box round words, of which there is at least one."""
+        """Return the box around the words at ``places``, of which there must be at least one."""
         return box_of([self.word(place) for place in places])
 
     def confidence(self, places: Iterable[WordPlace]) -> float:
-        """Return the mean confidence of words, 0 to 1; 1 of none."""
+        """Return the mean confidence of the words at ``places``, 0 to 1; 1 if there are none."""
         found = [self.word(place).confidence for place in places]
         return sum(found) / len(found) if found else 1.0
 
     def right_of(self, passage: Passage) -> Passage | None:
-        """Return the next line on the same row, unless a ruling line stands between."""
+        """Return the next line on the same row, or None if there is none or a ruling line separates them."""
         beside = [
             other
             for other in self.level_with(passage.box)
@@ -102,7 +102,7 @@ class Page:
         return sorted(row, key=lambda other: other.box.left)
 
     def below(self, passage: Passage) -> Passage | None:
-        """Return the nearest line below in the same column, unless a ruling line lies between."""
+        """Return the nearest line below in the same column, or None if there is none or a ruling line lies between."""
         begin = bisect_right(self._by_top, passage.box.bottom - self._tallest, key=_top)
         found = next(
             (
@@ -126,7 +126,7 @@ class Page:
         return next(above, None)
 
     def cell_of(self, passage: Passage) -> Box | None:
-        """Return the box that the ruling lines round a line make, or None where a side is open."""
+        """Return the box of the nearest ruling lines around a line, or None if a side is open."""
         x, y = passage.box.centre
         across = [rule.box for rule in self._horizontal if rule.box.left <= x <= rule.box.right]
         down = [rule.box for rule in self._vertical if rule.box.top <= y <= rule.box.bottom]
@@ -147,7 +147,7 @@ class Page:
         return max((passage.box.height for passage in self.passages), default=0.0)
 
     def level_with(self, box: Box) -> list[Passage]:
-        """Return the lines that share some height with a box."""
+        """Return the lines that may overlap a box vertically, from top to bottom."""
         begin = bisect_left(self._by_top, box.top - self._tallest, key=_top)
         return self._by_top[begin : bisect_right(self._by_top, box.bottom, key=_top)]
 
@@ -168,7 +168,7 @@ class Page:
 
 
 def box_of(words: Sequence[EngineWord]) -> Box:
-    """Return the box round words, of which there is at least one."""
+    """Return the box around words, of which there must be at least one."""
     return around(Box(word.left, word.top, word.right, word.bottom) for word in words)
 
 
@@ -177,13 +177,13 @@ def _top(passage: Passage) -> float:
 
 
 def overlap(first: float, last: float, other_first: float, other_last: float) -> float:
-    """Return how much two stretches share, as a share of the shorter; below 0 where they lie apart."""
+    """Return the overlap of two ranges as a share of the shorter one; negative if they lie apart."""
     shorter = max(min(last - first, other_last - other_first), 1e-6)
     return (min(last, other_last) - max(first, other_first)) / shorter
 
 
 def _between(rules: Sequence[RulingLine], first: float, last: float, *, axis: int) -> Sequence[RulingLine]:
-    """Return the rules whose middle lies between two places, of rules in the order of their middles."""
+    """Return the rules whose middles lie between two positions; ``rules`` are sorted by their middles."""
     begin = bisect_right(rules, first, key=lambda rule: rule.box.centre[axis])
     return rules[begin : bisect_left(rules, last, key=lambda rule: rule.box.centre[axis])]
 

@@ -1,8 +1,8 @@
-"""Answers to queries, where a field of the page is what was asked for.
+"""Answer queries from the fields of a page.
 
-A query is answered by the value of the one field whose label it names: the words that carry meaning are the
-same in question and label. The page's title answers a question for the title. Nothing else is understood:
-then there is no answer, which is what the service says of a question that the page does not answer (O).
+The answer is the value of the one field whose label has the same meaningful words as the question. The page's
+title answers a question for the title. Any other question has no answer, as the service responds to a question
+that the page does not answer (O).
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from photo_worker.ocr.analysis.passages import Page
 from photo_worker.ocr.analysis.regions import Region
 from photo_worker.ocr.analysis.table_model import WordPlace
 
-# Words of questions, in the language that the service understands queries in (D: English alone).
+# Words of a question without meaning of their own, in the one language of the service's queries (D: English).
 _ASKING = frozenset(
     re.findall(
         r"\w+",
@@ -33,21 +33,21 @@ _WORD = re.compile(r"[^\W_]+")
 
 @dataclass(frozen=True)
 class QueryResult:
-    """The words that answer a query, and how sure that is, 0 to 1."""
+    """The words that answer a query, and a confidence of 0 to 1."""
 
     words: tuple[WordPlace, ...]
     confidence: float
 
 
 def answer_query(question: str, page: Page, fields: Sequence[Field], regions: Sequence[Region]) -> QueryResult | None:
-    """Return what answers a question, or None where nothing on the page clearly does."""
+    """Return the answer to a question, or None if nothing on the page clearly answers it."""
     asked = _meaning(question)
     if asked == _TITLE:
         titles = [region for region in regions if region.kind == "TITLE"]
         return _of_title(page, titles[0]) if titles else None
     found = [field for field in fields if asked and field.value and _meaning(page.text(field.key)) == asked]
     if len({page.text(field.value) for field in found}) != 1:
-        # Of several fields with one label, the question does not say which is meant.
+        # No field has this label, or fields with this label have different values.
         return None
     return QueryResult(found[0].value, found[0].confidence)
 
@@ -66,5 +66,5 @@ def _words(text: str) -> list[str]:
 
 
 def _stem(word: str) -> str:
-    """Let a plural stand for its singular."""
+    """Return the singular of a plural in s."""
     return word[:-1] if len(word) > 3 and word.endswith("s") and not word.endswith("ss") else word

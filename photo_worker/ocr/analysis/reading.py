@@ -1,4 +1,4 @@
-"""What is kept of a page: enough to analyse it, and to analyse it again without a second OCR."""
+"""The reading of a page that is kept: enough to analyse the page again without a second OCR."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from photo_worker.ocr.layout import Line
 
 @dataclass(frozen=True)
 class PageReading:
-    """A page's lines in Textract's order, and what is drawn on it, in the straightened page's pixels.
+    """A page's lines in Textract's order and its drawn marks, in the straightened page's pixels.
 
-    ``marks`` is None where only the text was read, or where the page's drawing could not be looked at.
+    ``marks`` is None if only the text was read, or if the page could not be searched for marks.
     """
 
     frame: Frame
@@ -24,16 +24,16 @@ class PageReading:
     marks: PageMarks | None = None
 
     def to_json(self) -> bytes:
-        """Return the reading as JSON, from which ``from_json`` makes the same again, to the last bit."""
+        """Return the reading as JSON; ``from_json`` restores it exactly, to the last bit."""
         return _adapter().dump_json(self)
 
     @classmethod
     def from_json(cls, text: bytes) -> PageReading:
-        """Return the reading that ``to_json`` gave. Raises pydantic's ValidationError (a ValueError)."""
+        """Restore a reading from ``to_json``. Raises pydantic's ValidationError (a ValueError)."""
         return _adapter().validate_json(text)
 
 
 @lru_cache(maxsize=1)
 def _adapter() -> TypeAdapter[PageReading]:
-    # Made once it is needed: building it takes longer than reading a page's JSON.
+    # Built once, on first use: building it takes longer than reading a page's JSON.
     return TypeAdapter(PageReading)

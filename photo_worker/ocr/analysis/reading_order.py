@@ -1,8 +1,8 @@
-"""Reading order: top to bottom, and column by column where regions stand side by side.
+"""Reading order: top to bottom, and column by column if regions stand side by side.
 
-Of two regions, the upper is read first where they share a column; the left one is read first where they
-stand apart, unless something as wide as both lies between them (T. Breuel, "High performance document
-layout analysis", 2003, gives these two rules).
+Of two regions in one column, the upper one is read first. Of two regions in different columns, the left one is
+read first, unless a region across both lies between them (T. Breuel, "High performance document layout
+analysis", 2003, gives these two rules).
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import Protocol, TypeVar
 
 from photo_worker.ocr.analysis.shapes import Box
 
-# The rules compare every three regions. A page of more is no page of columns.
+# The rules compare every three regions. Beyond this many, regions are only sorted from top to bottom.
 _MOST = 150
 
 # Boxes that share less than this of the narrower's width are in different columns.
@@ -47,7 +47,7 @@ def in_reading_order(parts: Sequence[_Part]) -> list[_Part]:
     first = [{other for other in numbers if other != index and comes_first(other, index)} for index in numbers]
     waiting, ordered = list(range(len(down))), []
     while waiting:
-        # The rules may contradict each other where boxes overlap: then the uppermost comes next.
+        # The rules may contradict each other if boxes overlap: then the uppermost comes next.
         chosen = next((index for index in waiting if first[index].isdisjoint(waiting)), waiting[0])
         waiting.remove(chosen)
         ordered.append(down[chosen])

@@ -1,8 +1,8 @@
-"""A page's layout: which lines make a title, a paragraph, a list, a table, and in which order they are read.
+"""Find a page's layout: group lines into titles, paragraphs, lists and tables, in reading order.
 
-Every line belongs to exactly one region (O: all recordings), those inside a picture to the picture's.
-Paragraphs are lines of one size set closely below each other. What kind a region is, is told by the size
-of its letters, its place on the page and what it begins with.
+Every line belongs to exactly one region (O: all recordings); lines inside a picture belong to its region.
+Paragraphs are lines of one size set closely below each other. The size of its letters, its place on the page
+and its first words decide a region's kind.
 """
 
 from __future__ import annotations
@@ -23,24 +23,25 @@ from photo_worker.ocr.analysis.table_model import Table
 _LEADING = 1.05
 _ONE_SIZE = 1.35
 
-# Letters this much larger than the page's usual ones are a title's, or a section header's.
+# Letters this many times as large as the page's usual ones belong to a title, or to a section header.
 _TITLE = 1.6
 _SECTION = 1.15
 
-# Titles and section headers are short.
+# Most words of a title and of a section header.
 _TITLE_WORDS = 18
 _SECTION_WORDS = 12
 
-# An area with this many fields is a form; its fields are at most so many letter heights apart, below and beside.
+# An area with _FORM_FIELDS fields that are at most _FORM_GAP letter heights apart below each other and _FORM_APART
+# beside each other is a form, if at least _FORM_SHARE of its lines belong to fields.
 _FORM_FIELDS = 6
 _FORM_GAP = 6.0
 _FORM_APART = 8.0
 _FORM_SHARE = 0.7
 
-# What stands in the first or last this share of the page may be a header or footer.
+# Text within this share of the page at its top or bottom may be a header or footer.
 _MARGIN = 0.08
 
-# A picture that holds more lines than this, or fills more of the page, is the paper and no figure.
+# A picture that holds more lines than this, or fills more of the page, is the paper and not a figure.
 _FIGURE_LINES = 40
 _FIGURE_SHARE = 0.6
 
@@ -66,7 +67,7 @@ class Region:
     items: tuple[Region, ...] = ()
 
 
-# How sure a kind is, by how firmly the rules that tell it agree with recorded answers (C: the service's own differ).
+# Confidence of a kind, by how well its rules agree with recorded responses (C: the service's own values differ).
 _SURE = {
     "TABLE": 0.9,
     "TEXT": 0.85,
@@ -80,12 +81,12 @@ _SURE = {
     "HEADER": 0.5,
 }
 
-# All kinds of region; a LAYOUT block's type is one of them behind LAYOUT_.
+# All kinds of regions; a LAYOUT block's type is LAYOUT_ and one of them.
 KINDS = frozenset(_SURE)
 
 
 def find_regions(page: Page, tables: Sequence[Table], fields: Sequence[Field]) -> list[Region]:
-    """Return the page's regions in reading order: column by column where the page is set in columns."""
+    """Return the page's regions in reading order: column by column if the page is set in columns."""
     by_line = {passage.index: passage for passage in page.passages}
     regions, free = _fixed(page, tables, fields)
     forms, free = _forms(page, free, fields)
@@ -120,7 +121,7 @@ def _fixed(page: Page, tables: Sequence[Table], fields: Sequence[Field]) -> tupl
 
 
 def _is_form(page: Page, table: Table, fields: Sequence[Field]) -> bool:
-    """Say whether a table is labels and values without a ruling line."""
+    """Tell whether a table consists of labels and values without ruling lines."""
     rules = page.reading.marks.horizontal if page.reading.marks else ()
     ruled = sum(table.box.grown(page.letter_height).holds(*rule.box.centre) for rule in rules)
     words = table.words
@@ -129,7 +130,7 @@ def _is_form(page: Page, table: Table, fields: Sequence[Field]) -> bool:
 
 
 def _forms(page: Page, free: Sequence[Passage], fields: Sequence[Field]) -> tuple[list[Region], list[Passage]]:
-    """Return areas that are full of fields, and the lines that are left."""
+    """Return the KEY_VALUE regions of areas full of fields, and the lines that are left."""
     lines = {place[0] for field in fields for place in (*field.key, *field.value)}
     left, regions = list(free), []
     for box in _areas([page.box((*field.key, *field.value)) for field in fields], page.letter_height):
@@ -143,7 +144,7 @@ def _forms(page: Page, free: Sequence[Passage], fields: Sequence[Field]) -> tupl
 
 
 def _areas(boxes: Sequence[Box], letter: float) -> list[Box]:
-    """Join fields that are near each other, below or beside, to areas."""
+    """Join fields that are near each other, below or beside, into areas."""
     areas: list[Box] = []
     for box in sorted(boxes, key=lambda box: (box.top, box)):
         joined, apart = box, []
@@ -159,7 +160,7 @@ def _areas(boxes: Sequence[Box], letter: float) -> list[Box]:
 
 
 def _reads_as_text(inside: Sequence[Passage]) -> bool:
-    """Say whether lines in a picture are text on a ground, and no captions of a drawing."""
+    """Tell whether lines in a picture are text on a background, and not labels in a drawing."""
     return bool(inside) and (
         median(len(passage.words) for passage in inside) > 1 or median(len(passage.text) for passage in inside) > 12
     )
@@ -180,7 +181,7 @@ def _region(kind: str, group: Sequence[Passage], box: Box | None = None, *, conf
 
 
 def _groups(page: Page, free: Sequence[Passage], fields: Sequence[Field]) -> list[list[Passage]]:
-    """Join lines that stand below each other as one paragraph, and a field's label and value on one row."""
+    """Join the lines of a paragraph, and the lines of a field's label and value on one row."""
     group = {passage.index: [passage] for passage in free}
     mates = {
         (field.key[-1][0], place[0]) for field in fields for place in field.value[:1] if field.key[-1][0] != place[0]
@@ -205,7 +206,7 @@ def _join(group: dict[int, list[Passage]], first: int, second: int) -> None:
 
 
 def _continues(upper: Passage, lower: Passage, ordered: Sequence[Passage]) -> bool:
-    """Say whether one line is the next of the same paragraph."""
+    """Tell whether ``lower`` is the next line of ``upper``'s paragraph."""
     height = min(upper.height, lower.height)
     gap = lower.box.top - upper.box.bottom
     if lower.box.centre[1] <= upper.box.bottom or gap > _LEADING * height:
@@ -221,17 +222,17 @@ def _continues(upper: Passage, lower: Passage, ordered: Sequence[Passage]) -> bo
 
 
 def _heads(upper: Passage, lower: Passage) -> bool:
-    """Say whether a line is the header of what follows: numbered like a section, or larger."""
+    """Tell whether ``upper`` is a header over ``lower``: numbered like a section, or larger."""
     numbered = bool(_NUMBERED.match(upper.words[0].text)) and "." in upper.words[0].text[:-1] and len(upper.words) > 1
     return (numbered and len(upper.words) <= _SECTION_WORDS) or upper.height > 1.2 * lower.height
 
 
 def _in_rows(group: Sequence[Passage]) -> list[Passage]:
-    """Order lines row by row, as the page's lines are."""
+    """Sort lines row by row, in the order of the page's lines."""
     return sorted(group, key=lambda passage: passage.index)
 
 
-# What a group is
+# Kinds of groups
 
 
 def _told(page: Page, group: list[Passage], groups: Sequence[list[Passage]], fields: Sequence[Field]) -> Region:
@@ -248,7 +249,7 @@ def _told(page: Page, group: list[Passage], groups: Sequence[list[Passage]], fie
 
 
 def _items(group: Sequence[Passage]) -> list[Region]:
-    """Return a list's items: at least two, every one behind a bullet or number, the first line's among them."""
+    """Return a list's items, or none if the first line and one more do not begin with a bullet or number."""
     starts = [
         index for index, passage in enumerate(group) if is_bullet(passage.words[0].text) and len(passage.words) > 1
     ]
@@ -277,7 +278,7 @@ def _kind(page: Page, group: Sequence[Passage], groups: Sequence[list[Passage]],
 
 
 def _is_header(group: Sequence[Passage], size: float) -> bool:
-    """Say whether a group is short, and larger than the page's text or numbered like a section."""
+    """Tell whether a group is short, and larger than the page's text or numbered like a section."""
     text = " ".join(passage.text for passage in group)
     words = len(text.split())
     if size >= _SECTION and len(group) <= 2 and words <= _SECTION_WORDS and any(map(str.isalpha, text)):
@@ -287,7 +288,7 @@ def _is_header(group: Sequence[Passage], size: float) -> bool:
 
 
 def _edge(page: Page, box: Box, group: Sequence[Passage], groups: Sequence[list[Passage]]) -> str | None:
-    """Return which margin a group stands in, apart from the text."""
+    """Return HEADER or FOOTER if a group stands in a margin, apart from the text; otherwise None."""
     others = [passage.box for other in groups for passage in other if other is not group]
     room = 1.5 * page.letter_height
     if box.bottom < _MARGIN * page.height and others:
@@ -300,7 +301,7 @@ def _edge(page: Page, box: Box, group: Sequence[Passage], groups: Sequence[list[
 
 
 def _is_key_value(group: Sequence[Passage], fields: Sequence[Field]) -> bool:
-    """Say whether a group is mostly fields whose labels and values stand in lines of their own."""
+    """Tell whether a group is mostly fields whose labels and values are separate lines."""
     lines = {passage.index for passage in group}
     parted = [
         field
@@ -315,7 +316,7 @@ def _is_key_value(group: Sequence[Passage], fields: Sequence[Field]) -> bool:
 
 
 def _with_one_title(regions: Iterable[Region], by_line: dict[int, Passage]) -> list[Region]:
-    """Make the largest of the headers the page's title, where it is large enough and stands above the rest's middle."""
+    """Make the largest header the page's title, if it is large enough and not below the middle of the regions."""
     kept = list(regions)
     headers = [index for index, region in enumerate(kept) if region.kind == "SECTION_HEADER"]
     heights = sorted(by_line[line].height for region in kept for line in region.lines)

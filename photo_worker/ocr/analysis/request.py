@@ -1,4 +1,4 @@
-"""What an analysis is asked for: the FeatureTypes and queries of AnalyzeDocument."""
+"""An analysis request: the FeatureTypes and queries of AnalyzeDocument."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ LAYOUT = "LAYOUT"
 QUERIES = "QUERIES"
 SIGNATURES = "SIGNATURES"
 
-# The page that a query is asked of where it names none (D: API reference, Query).
+# The pages of a query that names none (D: API reference, Query).
 _DEFAULT_PAGES = ("1",)
 
 
@@ -25,11 +25,11 @@ class QuerySpec:
     pages: tuple[str, ...] = ()
 
     def asks(self, page: int) -> bool:
-        """Say whether the question is asked of a page, counted from 1."""
+        """Tell whether the question is asked of a page, counted from 1."""
         return any(_holds(pages, page) for pages in self.pages or _DEFAULT_PAGES)
 
     def as_json(self) -> dict[str, Any]:
-        """Return the query as a QUERY block repeats it (O: order of the keys)."""
+        """Return the query as in a QUERY block (O: order of the keys)."""
         shown: dict[str, Any] = {"Text": self.text}
         if self.alias is not None:
             shown["Alias"] = self.alias
@@ -47,7 +47,7 @@ class Analysis:
 
     @classmethod
     def of(cls, given: Mapping[str, Any]) -> Analysis:
-        """Read the FeatureTypes and QueriesConfig of a valid request. Queries count where QUERIES is asked for."""
+        """Read the FeatureTypes and QueriesConfig of a valid request. Without QUERIES, queries are ignored."""
         features = frozenset(given.get("FeatureTypes", ()))
         config = given.get("QueriesConfig") or {}
         queries = config.get("Queries", ()) if QUERIES in features else ()
@@ -58,7 +58,10 @@ class Analysis:
 
 
 def _holds(pages: str, page: int) -> bool:
-    """The model allows any run of digits, stars and hyphens: what is no page and no range holds none."""
+    """Tell whether ``pages`` includes a page.
+
+    The API's model allows any run of digits, stars and hyphens; one that is neither a page nor a range includes none.
+    """
     first, hyphen, last = pages.partition("-")
     if not hyphen:
         return first == "*" or _number(first) == page

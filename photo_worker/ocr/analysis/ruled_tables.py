@@ -1,4 +1,4 @@
-"""Tables that rules or bands draw: whole grids, and rows between rules whose columns are blank lanes."""
+"""Find tables with rules or bands: whole grids, and rows between rules whose columns are blank lanes."""
 
 from __future__ import annotations
 
@@ -16,27 +16,27 @@ from photo_worker.ocr.analysis.table_words import Piece, Placed, pieces_of, rows
 _DRAWN = 0.4
 _FILLED = 0.15
 
-# Rows between rules are a table where this share of the cells has text.
+# Rows between rules are a table if at least this share of the cells has text.
 _STRIPE_FILLED = 0.5
 
-# So much of the text of its columns stands on one edge, in the mean; in each of them where there are few rows.
+# Least share of aligned text, in the mean of the columns; in each column if there are few rows.
 _STRIPE_ALIGNED = 0.65
 
-# Rules of one table begin and end within this many letter heights of each other; so do bands.
+# The rules of one table, or its bands, begin and end within this many letter heights of each other.
 _SAME_EXTENT = 1.0
 
-# Lines of text in one band of rules are rows of their own where this share of them fills several columns.
+# Lines of text between two rules are rows of their own if at least this share of them fills several columns.
 _LIST_ROWS = 0.7
 
-# A heading belongs to every column that it covers by this share.
+# A heading belongs to every column of which it covers at least this share.
 _REACHES = 0.5
 
-# A stripe is at most this many letters high: rules that far apart part the sections of a page.
+# A stripe is at most this many letter heights high: rules farther apart separate the sections of a page.
 _HIGHEST_STRIPE = 40.0
 
 
 def ruled_drafts(marks: PageMarks, words: Sequence[Placed], letter: float) -> list[Draft]:
-    """Return the tables that are drawn, those whole grids first."""
+    """Return the tables with rules or bands, whole grids first."""
     drafts: list[Draft] = []
     for grid in find_grids(marks.horizontal, marks.vertical, letter):
         draft = _from_grid(grid, words, letter)
@@ -72,7 +72,7 @@ def _from_grid(grid: Grid, words: Sequence[Placed], letter: float) -> Draft | No
 
 
 def _is_table(grid: Grid, spans: Sequence[Span]) -> bool:
-    """Boxes inside boxes are a form: a table has two rows and two columns of which each has cells of its own."""
+    """Tell a table from a form of nested boxes: two rows and two columns must have cells that are not merged."""
     covered = {
         (row, column)
         for top, left, rows, columns in spans
@@ -84,7 +84,7 @@ def _is_table(grid: Grid, spans: Sequence[Span]) -> bool:
 
 
 def _borders(grid: Grid, spans: Sequence[Span]) -> tuple[tuple[float, ...], ...]:
-    """Return which share of each cell's borders is drawn; borders inside a merged cell do not count."""
+    """Return the drawn share of each cell's borders; borders inside a merged cell do not count."""
     owner = {
         (row, column): number
         for number, (top, left, rows, columns) in enumerate(spans)
@@ -110,7 +110,7 @@ def _borders(grid: Grid, spans: Sequence[Span]) -> tuple[tuple[float, ...], ...]
 
 
 def _split_rows(draft: Draft, words: Sequence[Placed], letter: float) -> Draft:
-    """Part a band of few rules into the rows of text that its columns have in common."""
+    """Split the rows of a grid with few rules into the rows of text that its columns have in common."""
     if draft.rows > 3:
         return draft
     ys = [draft.ys[0]]
@@ -134,7 +134,7 @@ def _is_spanned(draft: Draft, row: int) -> bool:
 
 
 def _common_rows(draft: Draft, words: Sequence[Placed], row: int, letter: float) -> list[float]:
-    """Return where to part a row whose columns have the same lines of text; nowhere if they have not."""
+    """Return the heights to split a row at if its columns have the same lines of text; otherwise none."""
     top, bottom = draft.ys[row], draft.ys[row + 1]
     rows = rows_of([word for word in words if top <= word.middle < bottom], letter)
     if len(rows) < 3:
@@ -158,7 +158,7 @@ def _between(rows: Sequence[Sequence[Placed]]) -> list[float]:
 
 
 def _stacks(marks: PageMarks, letter: float) -> Iterable[tuple[tuple[float, ...], float, float]]:
-    """Yield (heights, left, right) of horizontal rules of one extent, one below the other."""
+    """Yield (heights, left, right) of each stack of horizontal rules with one extent."""
     near = _SAME_EXTENT * letter
     waiting = sorted(marks.horizontal, key=lambda rule: rule.box.top)
     while waiting:
@@ -176,7 +176,7 @@ def _stacks(marks: PageMarks, letter: float) -> Iterable[tuple[tuple[float, ...]
 
 
 def _zebras(marks: PageMarks, letter: float) -> Iterable[tuple[tuple[float, ...], float, float]]:
-    """Yield (heights, left, right) of bands of one extent, with the rows between them."""
+    """Yield (heights, left, right) of each stack of bands with one extent, with the rows between them."""
     near = _SAME_EXTENT * letter
     waiting = [band for band in marks.bands if band.height <= 8 * letter]
     while waiting:
@@ -197,13 +197,13 @@ def _zebras(marks: PageMarks, letter: float) -> Iterable[tuple[tuple[float, ...]
             ys.append(band.bottom)
         gaps = [lower.top - upper.bottom for upper, lower in pairwise(stack)]
         if min(gaps) > 0.5 * letter:
-            # Every other row is tinted: the last one may be plain, and so may the first.
+            # Every other row is tinted: the first and the last row may be plain.
             ys = [ys[0] - min(gaps), *ys, ys[-1] + min(gaps)]
         yield tuple(ys), stack[0].left, stack[0].right
 
 
 def _striped(box: Box, ys: Sequence[float], words: Sequence[Placed], letter: float) -> Draft | None:
-    """Return the table whose rows lie between ``ys``, where blank lanes part its text into columns."""
+    """Return the table whose rows lie between ``ys``, or None if no blank lanes separate its text into columns."""
     inside = [word for word in words if box.holds(*word.box.centre)]
     rows = rows_of(inside, letter)
     between = lanes(rows, letter)
@@ -220,7 +220,7 @@ def _striped(box: Box, ys: Sequence[float], words: Sequence[Placed], letter: flo
     if several < _STRIPE_FILLED * len(rows):
         return None
     edges = _stripe_rows(xs, ys, rows)
-    # Two rows are few for a table that no vertical rule draws, and two columns then too few.
+    # Without vertical rules, a table of two rows needs more evidence: three heights and three columns.
     if len(edges) < 3 or (len(edges) == 3 and (len(ys) < 3 or len(columns) < 3)):
         return None
     support = tuple(aligned(column, letter) for column in columns)
@@ -234,13 +234,13 @@ def _striped(box: Box, ys: Sequence[float], words: Sequence[Placed], letter: flo
 
 
 def _by_line(ys: Sequence[float], rows: Sequence[Sequence[Placed]]) -> bool:
-    """Tell whether rules part nearly every line of text from the next: nothing runs on there."""
+    """Tell whether rules separate nearly all lines of text, so that no text runs on to the next line."""
     lines = [sum(top <= row[0].middle < bottom for row in rows) for top, bottom in pairwise(ys)]
     return len(ys) > 3 and sum(count <= 1 for count in lines) >= 0.8 * len(lines)
 
 
 def _stripe_rows(xs: Sequence[float], ys: Sequence[float], rows: Sequence[Sequence[Placed]]) -> list[float]:
-    """Return the edges of the rows: the rules', and between lines of text that are rows of their own."""
+    """Return the edges of the rows: the rules, and the middles between lines of text that are rows of their own."""
     edges: list[float] = []
     for top, bottom in pairwise(ys):
         within = [row for row in rows if top <= row[0].middle < bottom]
@@ -259,11 +259,11 @@ def _stripe_rows(xs: Sequence[float], ys: Sequence[float], rows: Sequence[Sequen
 
 
 def _crossing(draft: Draft, words: Sequence[Placed], letter: float) -> Iterable[Span]:
-    """Yield the cells that one piece of text goes through: a heading over several columns."""
+    """Yield the spans of cells that one piece of text covers, such as a heading over several columns."""
     for row, (top, bottom) in enumerate(pairwise(draft.ys)):
         reached = -1
         for piece in pieces_of(_row_between(words, top, bottom), 0.75 * letter):
-            # A word that only reaches over an edge stays in its column.
+            # A word that only reaches over an edge belongs to its own column.
             columns = {cell[1] for word in piece.words if (cell := draft.at(word.box.centre[0], (top + bottom) / 2))}
             columns |= {
                 column

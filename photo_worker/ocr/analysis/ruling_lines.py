@@ -1,8 +1,8 @@
-"""Ruling lines: thin, long ink, horizontal or vertical, solid, dashed or dotted, a little askew.
+"""Find ruling lines: thin, long ink, horizontal or vertical, solid, dashed or dotted, possibly slightly sloping.
 
-A pixel belongs to a thin horizontal mark where it is darker than the page a few pixels above and below.
+A pixel belongs to a thin horizontal mark if it is darker than the page a few pixels above and below.
 Stretches of such pixels that are longer than any stroke of a letter are joined from row to row, which
-follows a line that is askew, and then end to end.
+follows a sloping line, and then end to end.
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ if TYPE_CHECKING:
     Mask = NDArray[np.bool_]
 
 # Darker than the paper on both sides by this much of 255: light grey rules of screens are some 25 darker than white.
-# On a grainy page, by this many times what neighbouring pixels usually differ.
+# On a grainy page, darker by this many times the usual difference of neighbouring pixels.
 _CONTRAST = 14
 _GRAIN = 6
 
-# Share of a letter's height. A rule is thinner than _THICK, its parts are longer than _PART, and all of it is longer
-# than _SHORTEST; between two parts lies at most _BREAK, as where another rule crosses or a scan is worn.
+# In letter heights. A rule is thinner than _THICK, its parts are longer than _PART, and the whole rule is longer
+# than _SHORTEST; the gap between two parts, at a crossing rule or on a worn scan, is at most _BREAK.
 _THICK = 0.45
 _PART = 0.8
 _SHORTEST = 1.6
@@ -38,21 +38,21 @@ _BREAK = 0.9
 _DASH = 0.6
 _DOTTED = 5.0
 
-# A dot is at most this high; two rules closer than _DOUBLE are one double rule. In letter heights, both.
+# In letter heights. A dot is at most _DOT high; two rules closer than _DOUBLE are one double rule.
 _DOT = 0.25
 _DOUBLE = 0.35
 
-# A word that covers this share of a line, with some air around it in letter heights, is what the line is part of.
+# A line is part of a word that covers this share of it; words are grown by _AIR letter heights for this.
 _COVERED = 0.88
 _AIR = 0.15
 
-# A line askew moves by this share of its length at most: the page was straightened before.
+# A sloping line deviates by at most this share of its length: the page was straightened before.
 _SLANT = 0.012
 
-# Pixels: a line that drifts farther than this from where it began is no longer followed.
+# In pixels. A line is not followed farther than this from the position at which it began.
 _SHELF = 32
 
-# More parts than this are noise or a screen of dots: the longest are kept.
+# More parts than this are noise or a halftone screen: the longest are kept.
 _MOST_PARTS = 60_000
 _MOST_RULES = 1_500
 
@@ -73,7 +73,7 @@ class _Part:
 
 
 def find_ruling_lines(grey: Grey, words: Sequence[Box], letter: float) -> tuple[list[RulingLine], list[RulingLine]]:
-    """Return the horizontal and the vertical rules of a page, in its pixels; ``letter`` is a letter's height there."""
+    """Return the horizontal and the vertical rules of a page, in its pixels; ``letter`` is the height of a letter."""
     written = _Written(words, letter)
     paper = _unwritten(grey, words, letter)
     along = _along(grey, paper, written, letter)
@@ -92,7 +92,7 @@ def _solid(part: _Part) -> float:
 
 
 def _unwritten(grey: Grey, words: Sequence[Box], letter: float) -> Mask:
-    """Return where no word stands: in words, serifs and crossbars look like rows of dots."""
+    """Return the mask of pixels outside words: in words, serifs and crossbars look like rows of dots."""
     import numpy as np
 
     paper = np.ones(grey.shape, dtype=bool)
@@ -108,7 +108,7 @@ def _along(grey: Grey, paper: Mask, written: _Written, letter: float) -> list[_P
     thin = _thin(grey, thick)
     runs = runs_in(thin)
     is_part = runs.length >= max(_PART * letter, 4)
-    # Strokes of letters go first: those of one row would join those of the next.
+    # Drop strokes of letters first: those of one row of text would join those of the next.
     found = _parts(runs.chosen(is_part), thick)
     held = [written.hold(part) for part in found]
     parts = [part for part, is_held in zip(found, held, strict=True) if not is_held]
@@ -125,7 +125,7 @@ def _along(grey: Grey, paper: Mask, written: _Written, letter: float) -> list[_P
 
 
 def _recovered(held: list[_Part], parts: list[_Part], letter: float) -> list[_Part]:
-    """Return parts in words' boxes that go on a rule above or below: a word may reach to the border of its cell."""
+    """Return parts inside words' boxes that are on a line with a rule: a word's box may reach its cell's border."""
     import numpy as np
 
     if not held or not parts:
@@ -144,7 +144,7 @@ def _longest(lines: list[_Part]) -> list[_Part]:
 
 
 def _thin(grey: Grey, thick: int) -> Mask:
-    """Return where the page is darker than what lies at most ``thick`` pixels above and as much below."""
+    """Return the mask of pixels that are darker than pixels at most ``thick`` above and below them."""
     import numpy as np
 
     above = np.zeros_like(grey)
@@ -154,10 +154,10 @@ def _thin(grey: Grey, thick: int) -> Mask:
         np.maximum(below[:-distance], grey[distance:], out=below[:-distance])
     paper = np.minimum(above, below)
     beside = np.abs(np.diff(grey[:: max(len(grey) // 200, 1)].astype(np.int16), axis=1))
-    # Where a page is one pixel wide, none has a neighbour.
+    # On a page that is one pixel wide, no pixel has a neighbour.
     grain = float(np.median(beside)) if beside.size else 0.0
     contrast = max(_CONTRAST, round(_GRAIN * grain))
-    # At the very edge there is no page beyond: a scan's dark rim is no rule.
+    # Pixels at the edge of the page never qualify: a scan's dark rim is not a rule.
     return (paper > grey) & (paper - grey > contrast)
 
 
@@ -166,7 +166,7 @@ def _parts(runs: Runs, thick: int) -> list[_Part]:
     parts = []
     for (left, top, right, bottom), pixels in zip(found.boxes.tolist(), found.pixels.tolist(), strict=True):
         length = right - left
-        # What is thicker in the mean than a rule is a block of ink; what climbs steeply is a drawing.
+        # A part with a larger mean thickness than a rule is a block of ink; a steep one is part of a drawing.
         if pixels <= length * (thick + 1) and bottom - top <= thick + _SLANT * length + 1:
             parts.append(_Part(left, right, top, bottom, length))
     return parts
@@ -175,7 +175,7 @@ def _parts(runs: Runs, thick: int) -> list[_Part]:
 def _joined(parts: list[_Part], letter: float) -> list[_Part]:
     """Join parts that lie end to end on one line."""
     lines: list[_Part] = []
-    # Lines by where they lie across: a part is compared with those near it alone.
+    # Bucket lines by their position across, so that a part is compared only with lines near it.
     near: dict[int, list[_Part]] = defaultdict(list)
     for part in sorted(parts, key=lambda each: (each.start, each.low)):
         place = int(part.middle) // _SHELF
@@ -211,7 +211,7 @@ def _in_line(line: _Part, part: _Part) -> bool:
 
 
 def _dotted(mask: Mask, letter: float) -> list[_Part]:
-    """Return lines of dots or dashes: thin marks one beside the other with even gaps, and nothing else there."""
+    """Return lines of dots or dashes: thin marks side by side with short gaps."""
     import numpy as np
 
     reach = max(round(_DASH * letter), 3)
@@ -223,7 +223,7 @@ def _dotted(mask: Mask, letter: float) -> list[_Part]:
     thickest = max(_DOT * letter, 3)
     lines = []
     for left, top, right, bottom in found.boxes.tolist():
-        # Letters have thin strokes too, but a row of them is as high as they are.
+        # Letters have thin strokes too, but a row of letters is higher.
         if bottom - top > thickest + _SLANT * (right - left):
             continue
         columns = np.any(mask[top:bottom, left:right], axis=0)
@@ -244,7 +244,7 @@ def _overlap(first: _Part, second: _Part, letter: float) -> bool:
 
 
 def _single(lines: list[_Part], letter: float) -> list[_Part]:
-    """Merge double rules: two lines close together and of about the same extent. Ordered across the lines."""
+    """Merge double rules: two lines close together and of about the same extent. Sorted by their middles."""
     merged: list[_Part] = []
     recent: list[_Part] = []
     for line in sorted(lines, key=lambda each: (each.middle, each.start)):
@@ -266,7 +266,7 @@ def _twins(first: _Part, second: _Part, letter: float) -> bool:
 
 
 class _Written:
-    """Where words stand: strokes of letters, underscores and dashes are no rules."""
+    """The boxes of words: strokes of letters, underscores and dashes are not rules."""
 
     def __init__(self, words: Sequence[Box], letter: float) -> None:
         import numpy as np
@@ -279,7 +279,7 @@ class _Written:
         return bool(len(shared) and shared.max() >= _COVERED * max(part.end - part.start, 1.0))
 
     def _shared(self, line: _Part) -> NDArray[np.float64]:
-        """Return for each word how much of a line along it lies in it."""
+        """Return for each word how many pixels of a line's length lie in it."""
         import numpy as np
 
         left, top, right, bottom = self._boxes.T

@@ -1,4 +1,4 @@
-"""What a page shows besides its text, as plain data in pixels of the straightened page."""
+"""Boxes, ruling lines and check boxes, as plain data in pixels of the straightened page."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ class Box(NamedTuple):
 
 
 def around(boxes: Iterable[Box]) -> Box:
-    """Return the smallest box that holds all of ``boxes``, of which there is at least one."""
+    """Return the smallest box that holds all of ``boxes``, of which there must be at least one."""
     lefts, tops, rights, bottoms = zip(*boxes, strict=True)
     return Box(min(lefts), min(tops), max(rights), max(bottoms))
 
@@ -66,7 +66,7 @@ class RulingLine:
 
 @dataclass(frozen=True)
 class CheckBox:
-    """A check box or, where ``round``, a radio button; ``confidence`` (0 to 1) is that of ``selected``."""
+    """A check box or, if ``round``, a radio button; ``confidence`` (0 to 1) is that of ``selected``."""
 
     box: Box
     selected: bool

@@ -1,8 +1,8 @@
-"""Signatures: ink that is no text, where the page asks for a signature.
+"""Find signatures: handwriting near a label that asks for one.
 
-The evidence is twofold, and both are needed: a label that asks for a signature, which no sentence is, and beside
-or below it either strokes as wide and high as handwriting that no word was read from, or words written much
-larger than the label. Ink alone is a logo or a stain.
+A signature needs two signs: a label that asks for it, which is not a sentence, and near the label either strokes of the
+size of handwriting that were not read as words, or words written much larger than the label. Ink without a label is a
+logo or a stain.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from photo_worker.ocr.analysis.shapes import Box, around
 # "Signature" in the languages that the service reads (D: en, fr, de, it, pt, es).
 _LABEL = re.compile(r"(?:signature|signatures|signed|sign|unterschrift|firma|firmado|assinatura|assinado|sign\u00e9)$")
 
-# In letter heights: how large handwriting is, how near its label stands, and how near its strokes.
+# In letter heights: the size of handwriting, the distance to its label, and the distance between its strokes.
 _LEAST_WIDTH = 2.5
 _LEAST_HEIGHT = 0.7
 _MOST_HEIGHT = 8.0
@@ -28,16 +28,16 @@ _MOST_WIDTH = 40.0
 _NEAR = 2.5
 _STROKES = 1.0
 
-# What is written by hand is this much higher than the print of its label.
+# Handwriting is this many times as high as the print of its label.
 _WRITTEN = 1.6
 
-# Where strokes and label agree, handwriting is likely and no more: nothing here reads it.
+# Strokes near a label are only likely to be handwriting: nothing here reads it.
 _SURE = 0.6
 
 
 @dataclass(frozen=True)
 class Signature:
-    """Where a signature is, and how sure that is, 0 to 1."""
+    """A signature's box, and a confidence of 0 to 1."""
 
     box: Box
     confidence: float
@@ -50,7 +50,7 @@ def find_signatures(page: Page, fields: Sequence[Field]) -> list[Signature]:
 
 
 def _in_fields(page: Page, fields: Sequence[Field]) -> Iterator[Signature]:
-    """Yield what is written into a field for a signature, in letters much larger than the label's."""
+    """Yield the values of signature fields whose letters are much larger than the label's."""
     for field in fields:
         if field.value and any(_is_label(page.word(place).text) for place in field.key):
             label = median(page.word(place).height for place in field.key)
@@ -91,7 +91,7 @@ def _is_handwriting(ink: Box, letter: float) -> bool:
 
 
 def _asks(label: Box, ink: Box, letter: float) -> bool:
-    """Say whether a label stands below, before or above ink as that of a signature does."""
+    """Tell whether a label stands below, before or above ink as that of a signature does."""
     below = -letter < label.top - ink.bottom < _NEAR * letter and ink.left < label.right and label.left < ink.right
     before = label.centre[1] > ink.top - letter and label.centre[1] < ink.bottom + letter
     beside = before and 0 < ink.left - label.right < 4 * _NEAR * letter
@@ -100,7 +100,7 @@ def _asks(label: Box, ink: Box, letter: float) -> bool:
 
 
 def _together(strokes: Iterable[Box], near: float) -> Sequence[Box]:
-    """Join strokes that lie near each other on one row: a name is several of them."""
+    """Join strokes that lie near each other on one row: a name has several strokes."""
     joined: list[Box] = []
     for stroke in sorted(strokes, key=lambda box: box.left):
         for index, other in enumerate(joined):

@@ -1,4 +1,4 @@
-"""Tables as Textract's blocks.
+"""Build Textract's blocks of tables.
 
 Order and keys are those of the recordings (O): each TABLE before its CELLs, then the MERGED_CELLs of
 all tables, then their TABLE_TITLEs, then their TABLE_FOOTERs. The grid's CELLs always span one row and
@@ -26,11 +26,11 @@ def table_blocks(
     confidence: Callable[[float], float],
     new_id: Callable[[], str],
 ) -> list[Block]:
-    """Return the blocks of a page's tables, all but their words and check boxes.
+    """Return the blocks of a page's tables, without WORDs and SELECTION_ELEMENTs.
 
     ``word_ids`` has each line's WORD ids, ``check_box_ids`` the SELECTION_ELEMENT id of each check box;
-    ``geometry`` turns a box of the straightened page into a block's Geometry, ``confidence`` one of 0 to 1
-    into a block's, ``new_id`` gives one id after the other.
+    ``geometry`` turns a box of the straightened page into a block's Geometry, ``confidence`` turns a confidence of
+    0 to 1 into a block's, and ``new_id`` returns a new id with each call.
     """
     making = _Making(word_ids, check_box_ids, geometry, confidence, new_id)
     made = [making.table(table) for table in tables]

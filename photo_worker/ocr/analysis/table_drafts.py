@@ -1,4 +1,4 @@
-"""A table's rows and columns, however they were found, and the cells that follow from them."""
+"""A table's rows and columns, by whichever method they were found, and the cells that follow from them."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ Span = tuple[int, int, int, int]
 class Draft:
     """Edges of columns (``xs``) and rows (``ys``), and what supports each cell.
 
-    ``support[r][c]``, 0 to 1, is the share of a cell's borders that is drawn or, where none is, the share
-    of its column's text that stands on one edge. ``ruled`` tells whether rules or bands part the rows.
+    ``support[r][c]``, 0 to 1, is the share of a cell's borders that is drawn or, if none is, the share
+    of its column's text that is aligned. ``ruled`` tells whether rules or bands separate the rows.
     """
 
     xs: tuple[float, ...]
@@ -41,7 +41,7 @@ class Draft:
 
     @property
     def box(self) -> Box:
-        """What the table covers."""
+        """The table's box."""
         return Box(self.xs[0], self.ys[0], self.xs[-1], self.ys[-1])
 
     @property
@@ -50,7 +50,7 @@ class Draft:
         return sum(map(sum, self.support)) / (self.rows * self.columns)
 
     def at(self, x: float, y: float) -> tuple[int, int] | None:
-        """Return the row and the column of a point, or None outside."""
+        """Return the row and the column of a point, or None if it lies outside the table."""
         if not self.box.holds(x, y):
             return None
         return (
@@ -59,7 +59,7 @@ class Draft:
         )
 
     def words_by_cell(self, words: Sequence[Placed]) -> dict[tuple[int, int], list[Placed]]:
-        """Return the words whose middles lie in each cell, in reading order."""
+        """Return each cell's words in reading order; a word belongs to the cell that contains its middle."""
         held: dict[tuple[int, int], list[Placed]] = defaultdict(list)
         for word in sorted(words, key=lambda each: each.place):
             cell = self.at(*word.box.centre)
@@ -70,7 +70,7 @@ class Draft:
     def cells(
         self, words: Sequence[Placed], check_boxes: Sequence[CheckBox]
     ) -> tuple[tuple[Cell, ...], tuple[MergedCell, ...]]:
-        """Return the grid's cells row by row, and those that are merged."""
+        """Return the grid's cells row by row, and the merged cells."""
         held = self.words_by_cell(words)
         marked: dict[tuple[int, int], list[int]] = defaultdict(list)
         for index, mark in enumerate(check_boxes):
@@ -104,7 +104,7 @@ class Draft:
         return cells, merged
 
     def _least(self) -> dict[tuple[int, int], float]:
-        """A merged cell is as sure as the least of its cells, and they as it, as in the recordings (O)."""
+        """Return the confidence of merged cells' members: the least of their supports, as in the recordings (O)."""
         least = {}
         for row, column, rows, columns in self.spans:
             members = [(r, c) for r in range(row, row + rows) for c in range(column, column + columns)]

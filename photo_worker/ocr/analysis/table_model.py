@@ -1,6 +1,6 @@
 """A table as it was found on a page, before it becomes blocks: boxes in pixels of the straightened page.
 
-Words are told by their place, (index of the line, index of the word in it), check boxes by their
+Words are referred to by place, (index of the line, index of the word in it), check boxes by their
 index in ``PageMarks.check_boxes``.
 """
 
@@ -13,7 +13,7 @@ from photo_worker.ocr.analysis.shapes import Box
 
 WordPlace = tuple[int, int]
 
-# What a cell is to its table, as ``EntityTypes`` tells it: the four that recordings show on cells (O).
+# A cell's role in its table, as in ``EntityTypes``: the four that recordings show on cells (O).
 CellRole = Literal["COLUMN_HEADER", "TABLE_TITLE", "TABLE_SECTION_TITLE", "TABLE_SUMMARY"]
 
 # "EntityTypes" of a TABLE (O).
@@ -35,7 +35,7 @@ class Cell:
 
 @dataclass(frozen=True)
 class MergedCell:
-    """Cells of the grid without a border between them: ``rows`` by ``columns`` of them from (row, column) on."""
+    """A block of ``rows`` by ``columns`` grid cells without borders between them; (row, column) is its first cell."""
 
     row: int
     column: int
@@ -46,7 +46,7 @@ class MergedCell:
     confidence: float = 1.0
 
     def covers(self, cell: Cell) -> bool:
-        """Tell whether a cell of the grid belongs to this one."""
+        """Tell whether a grid cell belongs to this merged cell."""
         return 0 <= cell.row - self.row < self.rows and 0 <= cell.column - self.column < self.columns
 
 
@@ -61,7 +61,7 @@ class TableText:
 
 @dataclass(frozen=True)
 class Table:
-    """A table. ``cells`` is the whole grid row by row, also where ``merged`` joins some of it."""
+    """A table. ``cells`` is the whole grid row by row, including the cells that ``merged`` joins."""
 
     box: Box
     rows: int

@@ -1,8 +1,8 @@
-"""What rows are to their table, and the text around it that belongs to it.
+"""Assign roles to a table's rows, and find its titles and footers.
 
-The service does not say what it goes by. Here a heading row is one that is set off, by a tint, or one
-without figures over columns of figures; a row over the whole width is a title at the top and a section's
-title further down; a last row that a rule sets off or that says so is a summary (?, after what recordings show).
+The service's rules are not documented. Here a header row is tinted, or has no figures and stands over columns of
+figures; a row over the whole width is the table's title at the top, and a section's title further down; a last row
+under a rule of its own, or a row with a word such as "Total", is a summary (?, after what recordings show).
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ _SUMMARY = re.compile(r"(?i)^(grand |sub-?|sub )?(total|sum|summe|gesamt|somme|t
 _FOOTNOTE = re.compile(r"^(\*|\u2020|\u2021|\(\d\)|\u00b9|\u00b2|\u00b3|notes?:|source:|sources:)", re.IGNORECASE)
 _CAPTION = re.compile(r"(?i)^(table|tab\.|tabelle|tableau|tabla|exhibit|schedule)\s*[\dIVX]")
 
-# In letter heights: how far above a table its title stands, how far apart a title's lines are, how far below a footer.
+# In letter heights, the greatest distances: of a title above its table, between a title's lines, of a footer below.
 _TITLE_NEAR = 4.0
 _TITLE_LINES = 1.0
 _FOOTER_NEAR = 1.6
@@ -88,7 +88,7 @@ def _is_header(
 
 
 def _tinted(draft: Draft, row: int, bands: Sequence[Box], letter: float) -> bool:
-    """Tell whether bands lie behind a row and not much beyond it."""
+    """Tell whether bands lie behind most of a row and end with it."""
     if row >= draft.rows:
         return False
     box = Box(draft.xs[0], draft.ys[row], draft.xs[-1], draft.ys[row + 1])
@@ -101,7 +101,7 @@ def _tinted(draft: Draft, row: int, bands: Sequence[Box], letter: float) -> bool
 
 
 def _set_off(draft: Draft, rules: Sequence[RulingLine], letter: float) -> bool:
-    """Tell whether the last row stands under a rule of its own in a body without rules."""
+    """Tell whether a rule separates the last row in a body without other rules."""
     near = 0.7 * letter
     drawn = [
         any(
@@ -117,7 +117,7 @@ def _set_off(draft: Draft, rules: Sequence[RulingLine], letter: float) -> bool:
 def titles_of(
     draft: Draft, words: Sequence[Placed], roles: Sequence[CellRole | None], letter: float
 ) -> list[TableText]:
-    """Return the table's title: its own first row, or the short text closely above it."""
+    """Return the table's title: its first row if that has the role, or else a short text closely above the table."""
     if roles[0] == "TABLE_TITLE":
         held = draft.words_by_cell(words)
         inside = [word for column in range(draft.columns) for word in held.get((0, column), [])]
@@ -144,7 +144,7 @@ def titles_of(
 
 
 def footers_of(draft: Draft, words: Sequence[Placed], letter: float) -> list[TableText]:
-    """Return the notes closely below the table that are marked as such."""
+    """Return the notes closely below the table that begin as footnotes do."""
     found = []
     edge = draft.box.bottom
     for row in _lines_beside(draft, words, letter):
@@ -159,7 +159,7 @@ def footers_of(draft: Draft, words: Sequence[Placed], letter: float) -> list[Tab
 
 
 def _lines_beside(draft: Draft, words: Sequence[Placed], letter: float) -> list[list[Placed]]:
-    """Return the rows of text that begin and end over or under the table, from top to bottom."""
+    """Return the rows of text above and below the table that are about as wide as it, from top to bottom."""
     box = draft.box
     words = [word for word in words if box.top - _AROUND * letter <= word.middle <= box.bottom + _AROUND * letter]
     rows = []
@@ -173,7 +173,7 @@ def _lines_beside(draft: Draft, words: Sequence[Placed], letter: float) -> list[
 
 def _passage(rows: Sequence[Sequence[Placed]], sure: float) -> TableText:
     words = [word for row in rows for word in row]
-    # As sure as its words were read, where it says what it is; half as sure where it only stands there.
+    # The confidence of its words, halved by the caller if nothing but its place marks the text.
     read = sum(word.confidence for word in words) / len(words)
     places = tuple(sorted(word.place for word in words))
     return TableText(around(word.box for word in words), places, sure * read)

@@ -1,4 +1,4 @@
-"""The words of a page as tables see them: where each stands, in which row of text, beside what."""
+"""The words of a page for finding tables: their places, rows of text, and pieces of rows."""
 
 from __future__ import annotations
 
@@ -31,12 +31,12 @@ class Placed:
 
     @property
     def has_digit(self) -> bool:
-        """Whether a digit is in it."""
+        """Whether the word contains a digit."""
         return any(character.isdigit() for character in self.text)
 
     @property
     def is_figure(self) -> bool:
-        """Whether more digits than letters are in it."""
+        """Whether the word has more digits than letters."""
         digits = sum(character.isdigit() for character in self.text)
         return digits > sum(character.isalpha() for character in self.text)
 
@@ -49,7 +49,7 @@ class Piece:
 
     @cached_property
     def box(self) -> Box:
-        """What the words cover."""
+        """The box around the words."""
         return around(word.box for word in self.words)
 
     @property
@@ -68,7 +68,7 @@ def placed_words(lines: Sequence[Line]) -> list[Placed]:
 
 
 def letter_height(words: Sequence[Placed]) -> float:
-    """Return the median height of words, in pixels; there is at least one."""
+    """Return the median height of words, in pixels, at least 1. ``words`` must not be empty."""
     return max(median(word.box.height for word in words), 1.0)
 
 
@@ -87,7 +87,7 @@ def rows_of(words: Iterable[Placed], letter: float) -> list[list[Placed]]:
 
 
 def pieces_of(row: Sequence[Placed], gap: float) -> list[Piece]:
-    """Cut a row where at least ``gap`` pixels lie between two words."""
+    """Cut a row at every gap of at least ``gap`` pixels between two words."""
     pieces: list[list[Placed]] = []
     end = 0.0
     for word in row:

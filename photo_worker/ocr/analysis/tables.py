@@ -1,4 +1,4 @@
-"""The tables of a page: found by rules, by bands and by alignment, in that order."""
+"""Find the tables of a page: by rules, by bands and by alignment, in that order."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ from photo_worker.ocr.analysis.table_roles import footers_of, roles_of, titles_o
 from photo_worker.ocr.analysis.table_words import Placed, letter_height, placed_words
 from photo_worker.ocr.layout import Line
 
-# Words per page that are looked at; a page of more is noise.
+# A page of more words than this is noise.
 _MOST_WORDS = 10_000
 
-# Tables per page, and tinted areas and frames that part words: the first and the largest are kept.
+# At most so many tables per page, the first ones; and so many tinted areas and frames, the largest ones.
 _MOST_TABLES = 200
 _MOST_ZONES = 100
 
-# Every cell as sure as this, and most of them filled, is a structured table (D: rows and columns clearly defined).
+# A table of at least this confidence, with most cells filled, is structured (D: rows and columns clearly defined).
 _CLEAR = 0.75
 
-# Bands less than this many letters apart are one area, which is at least as high.
+# Bands at most this many letter heights apart form one area; an area is at least this high.
 _STACKED = 2.5
 _FILLED = 0.6
 
@@ -45,7 +45,7 @@ def find_tables(lines: Sequence[Line], marks: PageMarks) -> tuple[Table, ...]:
 
 
 def _by_zone(words: Sequence[Placed], marks: PageMarks, letter: float) -> list[list[Placed]]:
-    """Return words that stand on one tinted area, or in one frame, apart from those beside it."""
+    """Group words by the smallest tinted area or frame that they stand in."""
     zones = sorted((*_stacked(marks.bands, letter), *marks.rectangles), key=lambda zone: zone.area)[-_MOST_ZONES:]
     parts: dict[int, list[Placed]] = {}
     for word in words:
@@ -55,7 +55,7 @@ def _by_zone(words: Sequence[Placed], marks: PageMarks, letter: float) -> list[l
 
 
 def _stacked(bands: Sequence[Box], letter: float) -> list[Box]:
-    """Return bands as areas: those of one extent, one closely below the other, are one."""
+    """Return bands as areas: bands of one extent, one closely below the other, form one area."""
     areas: list[Box] = []
     for band in bands:
         above = next(

@@ -1,4 +1,4 @@
-"""The ``textract`` backend keeps the contract by either API, with the emulator of the stack behind it."""
+"""Run the contract of OCR backends for ``textract`` with either API, at the stack's emulator."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class TextractBackendContract(ReadingBackendContract):
         return place_in(BotoObjectStore(s3_client), bucket)
 
     def test_a_missing_object_is_refused_for_good(self, backend: OcrBackend, place: Place) -> None:
-        # Without the object or without access to it, the service says the same; whether it is there, the step looks.
+        # The service responds alike if the object is missing or not accessible; the activity checks which.
         with pytest.raises(OcrRefused, match=r"nowhere\.jpg"):
             backend.detect_text(replace(place(photo("clean-print")), key="nowhere.jpg"))
 

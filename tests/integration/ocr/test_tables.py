@@ -1,4 +1,4 @@
-"""A drawn table goes through the engine and the analysis as a document does, and comes back cell by cell."""
+"""Read a drawn table with the engine and the analysis, as any document, and compare it cell by cell."""
 
 from __future__ import annotations
 

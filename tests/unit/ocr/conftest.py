@@ -1,4 +1,4 @@
-"""One reader per test process: loading the models takes longer than reading most pages."""
+"""Share one reader per test process: loading the models takes longer than reading most pages."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def reader() -> DocumentReader:
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark what reads page after page: a wheel does it, as on any other Python, and test_engine.py shows it at work."""
+    """Mark tests that read pages ``once``: a wheel reads them, alike on every Python, and test_engine.py covers it."""
     for item in items:
         reads = "reader" in getattr(item, "fixturenames", ())
         if reads and Path(__file__).parent in item.path.parents and item.path.name != "test_engine.py":

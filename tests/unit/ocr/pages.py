@@ -1,4 +1,4 @@
-"""Pages whose words and places are known, to be read or laid out."""
+"""Pages with known words and places, for tests of reading and layout."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def encoded(image: Image.Image, kind: str = "PNG", **options: object) -> bytes:
 
 
 def frame(width: float, height: float, *, rotation: float = 0.0, scale: float = 1.0) -> Frame:
-    """The frame of a page that an engine turned and scaled: the smallest that holds the whole image."""
+    """Return the frame of a page that an engine turned and scaled: the smallest that holds the whole image."""
     cos, sin = abs(math.cos(math.radians(rotation))), abs(math.sin(math.radians(rotation)))
     return Frame(width, height, scale * (width * cos + height * sin), scale * (width * sin + height * cos), rotation)
 
@@ -40,13 +40,13 @@ def word(text: str, left: float, top: float, *, width: float = 0.0, height: floa
 
 @dataclass(frozen=True)
 class DrawnPage:
-    """A page and the ink of each of its words, which are all different."""
+    """A page and the ink box of each of its words, which are all different."""
 
     image: Image.Image
     places: dict[str, Box]
 
     def turned(self, degrees: float) -> tuple[Image.Image, dict[str, tuple[Point, ...]]]:
-        """The page turned clockwise on white, and each word's corners there: TL, TR, BR, BL of the text."""
+        """Return the page turned clockwise on white, and each word's corners there: TL, TR, BR, BL of the text."""
         image = self.image.rotate(-degrees, Image.Resampling.BICUBIC, expand=True, fillcolor="white")
         cos, sin = math.cos(math.radians(degrees)), math.sin(math.radians(degrees))
 
@@ -61,7 +61,7 @@ class DrawnPage:
 
 
 def recipe_page() -> DrawnPage:
-    """A small card of four rows, with room between them."""
+    """Return a small card of four rows with wide spacing."""
     rows = ["Lemon Biscuits", "flour 250 grams", "butter sugar vanilla", "bake for twenty minutes"]
     image = Image.new("RGB", (1000, 700), "white")
     draw = ImageDraw.Draw(image)
@@ -82,7 +82,7 @@ def envelope(corners: tuple[Point, ...]) -> Box:
 
 
 def overlap(first: Box, second: Box) -> float:
-    """Intersection over union."""
+    """Return the intersection over union of two boxes."""
     width = min(first[2], second[2]) - max(first[0], second[0])
     height = min(first[3], second[3]) - max(first[1], second[1])
     shared = max(width, 0.0) * max(height, 0.0)

@@ -1,4 +1,4 @@
-"""A document's attempts one after the other, as Temporal makes them, at a Textract that remembers its jobs for days."""
+"""Successive attempts of one activity, as Temporal makes them, at a Textract that remembers its jobs for days."""
 
 from __future__ import annotations
 
@@ -23,17 +23,17 @@ SHA256 = hashlib.sha256(FIRST).hexdigest()
 PHOTO = DocumentRef("photos", "k.png", "image/png", len(FIRST), SHA256)
 CALL = timedelta(milliseconds=50)
 
-# No answer has as many parts, and an attempt that fetches more of them never ends.
+# No result has so many pages: an attempt that makes more calls would never end.
 MOST_CALLS = 5_000
 
 
 class DiedError(BaseException):
-    """The worker's process is gone, or its memory is full: nothing in it runs any more."""
+    """Stands for the end of the worker's process; a BaseException, so that no handler of the product runs."""
 
 
 @dataclass
 class Notes:
-    """What an attempt leaves for the next one of its step."""
+    """The ``AttemptNotes`` of one activity, kept between attempts."""
 
     note: Any = None
 
@@ -46,12 +46,12 @@ class Notes:
 
 @dataclass
 class Reading:
-    """What a document's attempts came to: its text, or the code of what ended the job."""
+    """The outcome of a document's attempts: its text, or the code of the error that ended the job."""
 
     seconds: list[float] = field(default_factory=list)
     """How long each attempt took."""
     died: int = 0
-    """How many attempts took their process with them."""
+    """How many attempts ended with the death of the process."""
     text: list[str] = field(default_factory=list)
     code: str = ""
 
@@ -65,7 +65,7 @@ def texts(blocks: list[dict[str, Any]]) -> list[str]:
 
 
 class Days:
-    """A Textract behind a client that a test can make fail, and a clock that moves with waits and calls."""
+    """A fake Textract that a test can make fail, and a clock that advances with waits and calls."""
 
     def __init__(self) -> None:
         self.now = datetime(2026, 1, 1, tzinfo=UTC)
@@ -75,11 +75,11 @@ class Days:
         self.textract = MemoryTextract(self.store, lambda: self.now)
         self.meta = self.textract.meta
         self.calls = 0
-        """Of this attempt."""
+        """The number of calls in the current attempt."""
         self.at_start: Callable[[], object] = lambda: None
         self.at_look: Callable[[], object] = lambda: None
         self.told: Callable[[dict[str, Any]], dict[str, Any]] = lambda answer: answer
-        """What becomes of an answer about a job."""
+        """Changes a response about a job before the product gets it."""
         self.put(FIRST)
 
     def put(self, body: bytes) -> None:
@@ -108,7 +108,7 @@ class Days:
             raise DiedError
 
     def jobs_fail(self, seconds: float, says: str) -> None:
-        """Have the jobs fail that are started within the next seconds."""
+        """Fail the jobs that are started within the next ``seconds``, with this message."""
         until = self.now + timedelta(seconds=seconds)
 
         def fails() -> None:
@@ -117,7 +117,7 @@ class Days:
         self.at_start = fails
 
     def read(self, document: DocumentRef = PHOTO, *, most: int = 50) -> Reading:
-        """Have a new job read the document: until it is read, or can never be, or ``most`` attempts have passed."""
+        """Read the document in a new job: until it is read, fails for good, or ``most`` attempts have passed."""
         client: Any = self
         found, notes = Reading(), Notes()
         while len(found.seconds) < most:
@@ -172,7 +172,7 @@ def test_a_permission_that_lacks_for_a_minute_fails_no_photo(days: Days) -> None
     days.jobs_fail(60, ACCESS)
     found = days.read()
     assert (found.code, found.text) == ("", text_of(FIRST))
-    # Whoever comes later walks past the failed jobs to the one that succeeded.
+    # A later reading passes the failed jobs and joins the one that succeeded.
     assert days.read().text == text_of(FIRST)
     assert dict(days.textract.charges) == {SHA256: 1}
 

@@ -63,7 +63,7 @@ def numbers(value: Any) -> Iterator[float]:
 
 
 def shapes(blocks: Sequence[Block]) -> dict[str, set[tuple[str, ...]]]:
-    """The keys of each kind of block, and of what is in it, in their order."""
+    """Return the keys of each kind of block and of its nested objects, in their order."""
     found: dict[str, set[tuple[str, ...]]] = {}
     for block in blocks:
         kind = block["BlockType"]
@@ -155,7 +155,7 @@ def test_a_polygon_goes_round_the_text_from_its_own_top_left(
         along, down = top_right - top_left, bottom_left - top_left
         assert abs(along) == pytest.approx(width / scale, abs=0.01)
         assert abs(down) == pytest.approx(height / scale, abs=0.01)
-        # A quarter turn clockwise from along to down, where y grows downwards.
+        # A quarter turn clockwise from along to down, as y grows downwards.
         assert (down / along).real == pytest.approx(0, abs=0.01)
         assert (down / along).imag > 0
         assert abs(bottom_right - (top_left + along + down)) < 0.01
@@ -192,11 +192,11 @@ def test_blocks_have_the_keys_of_recorded_answers_in_their_order() -> None:
         block
         for document in truth_documents()
         for block in document.response["Blocks"]
-        # Some recordings were given keys afterwards that the API does not have.
+        # Some recordings were edited later and have keys that the API does not return.
         if block["BlockType"] in ORDER and "SearchKey" not in block
     ]
     if not recorded:
         pytest.skip(NO_TRUTH)
-    # Of analyses, a word has more relations than one of text alone.
+    # In an analysis, a word can have more relations than in text detection.
     answer = detect_text_response([(word("salt", 10, 10),)], frame(100, 100), SHA)
     assert shapes(answer["Blocks"]) == shapes(recorded)

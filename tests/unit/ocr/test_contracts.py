@@ -1,4 +1,4 @@
-"""The backends that need no service keep the contract."""
+"""Run the contract of OCR backends for those that need no service."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What comes in as a document: the right picture, or the right error, and never much memory."""
+"""``load_image``: a document gives the right picture or the right error, and never takes much memory."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ REFUSED: dict[str, type[PhotoWorkerError]] = {
     "two-page PDF": UnsupportedDocument,
 }
 
-# Dark on the left, light on the right, with a corner of its own: shows every turn, and every wrong range.
+# Dark on the left, light on the right, with a distinct corner: it reveals every wrong rotation and range of grey.
 DARK, LIGHT, CORNER = 40, 220, 130
 
 
@@ -70,7 +70,7 @@ def assert_shows_the_card(image: Image.Image, *, within: int = 6) -> None:
 
 
 def pdf(*objects: bytes, trailer: bytes = b"") -> bytes:
-    """A PDF of these objects, numbered from 1; the first is its catalogue."""
+    """Return a PDF of these objects, numbered from 1; the first is its catalogue."""
     body, places = b"%PDF-1.7\n", []
     for number, content in enumerate(objects, 1):
         places.append(len(body))
@@ -86,7 +86,7 @@ def stream(content: bytes, entries: bytes = b"") -> bytes:
 
 
 def pdf_page(box: bytes, drawing: bytes = b"", *others: bytes, resources: bytes = b"", catalogue: bytes = b"") -> bytes:
-    """One page; ``others`` are the objects from 5 on."""
+    """Return a PDF of one page; ``others`` are the objects from 5 on."""
     return pdf(
         b"<< /Type /Catalog /Pages 2 0 R %s >>" % catalogue,
         b"<< /Type /Pages /Kids [3 0 R] /Count 1 >>",
@@ -111,7 +111,7 @@ def test_a_header_that_lies_is_quoted() -> None:
 
 
 def wide_grey(top: int, mode: str = "I;16") -> Image.Image:
-    """The card in 16 bits, where ``top`` is white."""
+    """Return the card in 16 bits, with ``top`` as white."""
     kind = ">H" if mode.endswith("B") else "<H"
     pixels = b"".join(struct.pack(kind, value * top // 255) for value in card().tobytes())
     return Image.frombytes(mode, card().size, pixels)
@@ -191,7 +191,7 @@ ORIENTED = {
 @pytest.mark.parametrize("kind", ["JPEG", "PNG", "TIFF", "MPO"])
 @pytest.mark.parametrize("orientation", ORIENTED)
 def test_photos_are_turned_as_their_camera_was_held(kind: str, orientation: int) -> None:
-    # How a camera held that way stores what should be seen upright (EXIF 2.32, 4.6.4, Orientation).
+    # The pixels as a camera in that orientation stores them (EXIF 2.32, 4.6.4, Orientation).
     held = ORIENTED[orientation]
     stored = card() if held is None else card().transpose(held)
     exif = Image.Exif()
@@ -233,13 +233,13 @@ def test_what_was_typed_into_a_form_is_on_its_page() -> None:
     )
     pixel = load_image(content, "form.pdf").getpixel((50, 50))
     assert isinstance(pixel, tuple)
-    # Red, whatever shade a viewer lays over a field.
+    # Red, even if the viewer tints form fields.
     assert pixel[0] > 150
     assert pixel[1] < 100
 
 
 def picture(width: int, height: int, entries: bytes = b"") -> bytes:
-    """A PDF's picture of that many pixels, all black and packed small."""
+    """Return a PDF image object of that many pixels, all black and highly compressed."""
     packed = zlib.compressobj(9)
     row = bytes((width + 7) // 8)
     data = b"".join(packed.compress(row) for _ in range(height)) + packed.flush()
@@ -251,13 +251,13 @@ def picture(width: int, height: int, entries: bytes = b"") -> bytes:
 
 
 def picture_pdf(width: int, height: int, *, times: int = 1) -> bytes:
-    """A page that draws a picture of that many pixels."""
+    """Return a PDF whose page draws a picture of that many pixels."""
     drawing = b"100 0 0 100 0 0 cm " + b"/P Do " * times
     return pdf_page(b"0 0 100 100", drawing, picture(width, height), resources=b"/XObject << /P 5 0 R >>")
 
 
 def masked_pdf(mask: int, kind: bytes = b"/SMask 6 0 R") -> bytes:
-    """A page with a small picture that is seen through a mask of that many pixels a side."""
+    """Return a PDF with a small picture under a mask of that many pixels a side."""
     shown = picture(10, 10, kind)
     through = picture(mask, mask, b"" if b"SMask" in kind else b"/ImageMask true")
     drawing = b"100 0 0 100 0 0 cm /P Do"
@@ -265,7 +265,7 @@ def masked_pdf(mask: int, kind: bytes = b"/SMask 6 0 R") -> bytes:
 
 
 def pattern_pdf(side: int) -> bytes:
-    """A page that is filled with a pattern of a picture with that many pixels a side."""
+    """Return a PDF whose page is filled with a pattern of a picture of that many pixels a side."""
     cell = stream(
         b"10 0 0 10 0 0 cm /P Do",
         b"/Type /Pattern /PatternType 1 /PaintType 1 /TilingType 1 /BBox [0 0 10 10] /XStep 10 /YStep 10"
@@ -283,7 +283,7 @@ def test_a_scan_in_a_pdf_is_drawn() -> None:
 def test_masks_patterns_and_layers_of_ordinary_size_are_drawn(times: int) -> None:
     assert load_image(picture_pdf(4000, 4000, times=times), "scan.pdf").getpixel((100, 100)) == (0, 0, 0)
     assert load_image(pattern_pdf(1000), "page.pdf").getpixel((100, 100)) == (0, 0, 0)
-    # Its soft mask shows nothing of it.
+    # The soft mask hides all of the picture.
     assert load_image(masked_pdf(1000), "page.pdf").getpixel((100, 100)) == (255, 255, 255)
 
 
@@ -337,12 +337,12 @@ def test_pdfs_that_cannot_be_drawn_are_refused(content: bytes, kind: type[InputE
         load_image(content, "page.pdf")
     assert type(caught.value) is kind
     assert says.lower() in caught.value.message.lower()
-    # The library is whole afterwards.
+    # PDFium still works afterwards.
     assert load_image(pdf_page(b"0 0 72 36"), "page.pdf").size == (200, 100)
 
 
 def chained_tiff(pages: int) -> bytes:
-    """A TIFF of so many pages, all of which show the same rows."""
+    """Return a TIFF of ``pages`` pages that all share the same pixel rows."""
     content = bytearray(encoded(card(), "TIFF"))
     (first,) = struct.unpack_from("<I", content, 4)
     (count,) = struct.unpack_from("<H", content, first)
@@ -382,7 +382,7 @@ def test_a_palette_of_numbers_too_large_for_a_colour_is_damage() -> None:
     (entries,) = struct.unpack_from("<H", content, directory)
     places = [directory + 2 + 12 * number for number in range(entries)]
     (colours,) = (place for place in places if struct.unpack_from("<H", content, place) == (320,))
-    # The same bytes, told as half as many 32-bit numbers.
+    # Declare the same bytes as half as many 32-bit numbers.
     struct.pack_into("<HI", content, colours + 2, 4, 384)
     with pytest.raises(UnreadableDocument):
         load_image(bytes(content), "palette.tif")

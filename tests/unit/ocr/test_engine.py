@@ -1,4 +1,4 @@
-"""The real engine, on pages whose words and places are known."""
+"""The real engine, on pages with known words and places."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from tests.unit.ocr.test_document import pdf_page
 
 
 class _Spoken:
-    """A word as the engine tells it."""
+    """A word as the engine returns it."""
 
     def __init__(self, text: str, confidence: float = 0.9) -> None:
         self.text = text
@@ -33,7 +33,7 @@ class _Box:
 
 
 def words_of(answer: dict[str, Any]) -> dict[str, list[complex]]:
-    """Each word's corners in ratios of the page, as complex numbers."""
+    """Return each word's corners in ratios of the page, as complex numbers."""
     return {
         block["Text"]: [complex(point["X"], point["Y"]) for point in block["Geometry"]["Polygon"]]
         for block in answer["Blocks"]
@@ -122,7 +122,7 @@ def test_a_page_larger_than_the_engine_reads_is_told_in_its_own_frame(reader: Do
     drawn = recipe_page()
     large = drawn.image.resize((2 * READING_SIDE, round(1.4 * READING_SIDE)), Image.Resampling.BICUBIC)
     answer = reader.read(encoded(large), "large.png")
-    # Read in tiles, words at the seams would be there twice.
+    # If the page were read in tiles, words at the seams would appear twice.
     assert sorted(block["Text"] for block in answer["Blocks"] if block["BlockType"] == "WORD") == sorted(drawn.places)
     for text, corners in words_of(answer).items():
         box = drawn.places[text]
@@ -175,7 +175,7 @@ def test_versions_name_the_engine_and_its_models(reader: DocumentReader) -> None
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux holds a process to its memory")
 def test_an_engine_that_gets_no_memory_says_so() -> None:
-    # More than the engine itself takes for the page, and less than its models do.
+    # The limit leaves more memory than the engine takes for the page, and less than its models take.
     code = """
 import resource, sys
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Jobs that fail, at a Textract that remembers them as the real one does: each token leads to its job for days."""
+"""Failed jobs at a fake Textract that remembers them as the real one does: a token refers to its job for days."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ PHOTO = DocumentRef("photos", "k.png", "image/png", len(BODY), "ab" * 32)
 
 
 class Days:
-    """A Textract, and a clock that moves as it is waited on."""
+    """A fake Textract, and a clock that advances with every wait."""
 
     def __init__(self) -> None:
         self.now = datetime(2026, 1, 1, tzinfo=UTC)
@@ -36,7 +36,7 @@ class Days:
         return self.now.timestamp()
 
     def read(self) -> dict[str, Any]:
-        """Read the photo as the first attempt of a new job does: it knows nothing of what was before."""
+        """Read the photo as the first attempt of a new job does, without notes of earlier attempts."""
         client: Any = self.textract
         backend = TextractBackend(client, wait=self.wait, clock=self.seconds)
         return dict(backend.detect_text(PHOTO).response)
@@ -58,7 +58,7 @@ def test_a_photo_is_read_when_what_was_wrong_has_been_mended(
         assert caught.value.retryable
     days.wait(3600)
     assert days.read()["Blocks"]
-    # Whoever comes later walks past the failed jobs to the one that succeeded.
+    # A later reading passes the failed jobs and joins the one that succeeded.
     assert days.read()["Blocks"]
     assert list(days.textract.charges.values()) == [1]
 

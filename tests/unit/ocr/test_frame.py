@@ -17,7 +17,7 @@ _shares = st.floats(0, 1)
 
 
 def to_page(page: Frame, x: float, y: float) -> Point:
-    """The way back, by itself: move to the centre, turn, scale, move to the page's centre."""
+    """Independent inverse of ``Frame.to_image``: move to the centre, turn, scale, move to the page's centre."""
     turn = math.radians(page.rotation)
     scale = page.page_width / (page.width * abs(math.cos(turn)) + page.height * abs(math.sin(turn)))
     spun = complex(x - page.width / 2, y - page.height / 2) * complex(math.cos(turn), math.sin(turn)) * scale
@@ -32,7 +32,7 @@ def test_there_and_back_is_where_it_was(
     x, y = across * width, down * height
     there = to_page(page, x, y)
     assert page.to_image(*there) == pytest.approx((x, y), abs=1e-6 * (width + height))
-    # What is on the image is on the page.
+    # Every point of the image lies on the page.
     slack = 1e-6 * (page.page_width + page.page_height)
     assert -slack <= there[0] <= page.page_width + slack
     assert -slack <= there[1] <= page.page_height + slack
@@ -69,7 +69,7 @@ def test_straightening_undoes_a_turn(degrees: float) -> None:
     turned, _ = drawn.turned(degrees)
     page = frame(turned.width, turned.height, rotation=-degrees)
     straight = straighten(turned, page)
-    # The drawn page lies in the middle of the smallest page that holds the turned one.
+    # The drawn page is centred in the smallest page that holds the turned one.
     left, top = (straight.width - drawn.image.width) / 2, (straight.height - drawn.image.height) / 2
     for box in drawn.places.values():
         part = straight.crop((round(left + box[0]), round(top + box[1]), round(left + box[2]), round(top + box[3])))

@@ -11,7 +11,7 @@ from tests.unit.ocr.pages import recipe_page
 
 
 def bars(*spans: tuple[int, int], paper: str = "white", ink: str = "black") -> Image.Image:
-    """A page with a bar for each word, from 40 to 60 pixels down."""
+    """Return a page with a bar for each word, from 40 to 60 pixels below its top."""
     image = Image.new("RGB", (400, 100), paper)
     for left, right in spans:
         ImageDraw.Draw(image).rectangle((left, 40, right - 1, 59), fill=ink)
@@ -19,7 +19,7 @@ def bars(*spans: tuple[int, int], paper: str = "white", ink: str = "black") -> I
 
 
 def letters(*spans: tuple[int, int], paper: str, ink: str) -> Image.Image:
-    """The same with words of strokes, which cover less than the paper between them."""
+    """Return a page like that of ``bars``, but with words of strokes that cover less than the paper between them."""
     strokes = [(left, left + 3) for start, end in spans for left in range(start, end - 3, 6)]
     return bars(*strokes, *((end - 3, end) for _, end in spans), paper=paper, ink=ink)
 
@@ -56,7 +56,7 @@ def test_a_rule_between_two_cells_belongs_to_neither() -> None:
 
 
 def test_edges_without_a_clear_place_stay() -> None:
-    # Ink without a gap between the words, and none at all.
+    # One page has ink without a gap between the words, the other has no ink.
     assert fitted(bars((50, 220)), seen(60, 120), seen(130, 210))[0][1] == 120
     assert fitted(bars(), seen(60, 120)) == [(60, 120)]
 
@@ -76,7 +76,7 @@ def test_drawn_words_get_their_own_ink_back(narrower: int) -> None:
     for row in rows.values():
         for word in fit_to_ink(row, ink):
             left, _, right, _ = drawn.places[word.text]
-            # A letter box has a little air of its own.
+            # A letter's box has a small margin of its own.
             assert (word.left, word.right) == pytest.approx((left, right), abs=6)
 
 

@@ -47,7 +47,7 @@ def test_words_of_a_line_go_from_left_to_right_without_a_wide_gap(rows: list[lis
 
 @given(rows=_rows, by=st.floats(0.2, 5))
 def test_lines_do_not_depend_on_the_scale(rows: list[list[EngineWord]], by: float) -> None:
-    # Away from the edge of a decision, which rounding may move.
+    # Skip examples at a threshold, which rounding may cross.
     steps = [[word(each.text, round(each.left), round(each.top), height=20) for each in row] for row in rows]
     if any(abs(b.middle - a.middle) == 10 or b.left - a.right == 30 for row in steps for a in row for b in row):
         return
@@ -80,7 +80,7 @@ def test_columns_are_told_row_by_row() -> None:
 
 def test_lines_that_each_lie_a_little_lower_do_not_become_one_row() -> None:
     rows = [[word(f"step-{number}", 500 - 100 * number, 8 * number)] for number in range(5)]
-    # The second is on the first one's row, and stands to the left of it; the third is on no row before.
+    # step-1 is on the row of step-0, to the left of it; step-2 starts a new row.
     assert texts(lines_of(rows)) == ["step-1", "step-0", "step-3", "step-2", "step-4"]
 
 
@@ -100,7 +100,7 @@ def test_lines_come_in_the_order_of_the_real_service(reader: DocumentReader, nam
     once = {text for text in wanted if wanted.count(text) == 1 and found.count(text) == 1}
     assert len(once) >= 0.6 * len(wanted)
     places = [wanted.index(text) for text in found if text in once]
-    # Two lines on one row whose heights differ may change places.
+    # Two lines on one row may swap places if their heights differ.
     ordered = sum(first < second for first, second in pairwise(places))
     assert ordered >= 0.95 * (len(places) - 1), [text for text in found if text in once]
 

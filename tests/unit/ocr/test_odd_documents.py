@@ -1,4 +1,4 @@
-"""Odd and hostile documents: read where their picture is fine, and otherwise refused by what they are."""
+"""Odd and hostile documents: read if the picture is sound, otherwise refused with their kind in the message."""
 
 from __future__ import annotations
 
@@ -29,14 +29,14 @@ def chunk(kind: bytes, data: bytes) -> bytes:
 
 
 def png_with(extra: bytes, *, before_picture: bool = True) -> bytes:
-    """The card with chunks of metadata before, or after, those of its picture."""
+    """Return the card with extra chunks before, or after, those of its picture."""
     content = encoded(card())
     place = 8 + 25 if before_picture else content.index(b"IEND") - 4
     return content[:place] + extra + content[place:]
 
 
 def packed(size: int) -> bytes:
-    """So many equal bytes, packed; never all of them in memory."""
+    """Return ``size`` zero bytes compressed, without holding all of them in memory."""
     packing, piece = zlib.compressobj(9), bytes(MIB)
     return b"".join(packing.compress(piece) for _ in range(size // MIB)) + packing.flush()
 
@@ -65,7 +65,7 @@ def test_metadata_that_no_reader_needs_spoils_no_picture(make: Callable[[], byte
 def test_a_bomb_in_metadata_is_refused_by_what_it_is(kind: bytes, start: bytes, shown: str) -> None:
     with pytest.raises(UnreadableDocument, match=f"its {shown} is a decompression bomb") as caught:
         load_image(png_with(chunk(kind, start + packed(80 * MIB))), "card.png")
-    # Of a file of 80 kB.
+    # The file has only 80 kB.
     assert "too large" not in caught.value.message
 
 
@@ -73,7 +73,7 @@ def test_many_packed_texts_are_not_unpacked_one_after_the_other(monkeypatch: pyt
     unpacked, unpacking = 0, zlib.decompressobj
 
     class Counting:
-        """What ``zlib.decompressobj`` returns, with a count of what comes out of it."""
+        """Stands in for ``zlib.decompressobj()`` and counts the bytes that it returns."""
 
         def __init__(self) -> None:
             self._unpacking = unpacking()
@@ -90,7 +90,7 @@ def test_many_packed_texts_are_not_unpacked_one_after_the_other(monkeypatch: pyt
 
     text, exif = packed(40 * MIB), packed(MIB)[:70]
     monkeypatch.setattr(zlib, "decompressobj", Counting)
-    # A file of 1 MB, of which 1.2 GB would come.
+    # A file of 1 MB that would unpack to 1.2 GB.
     many = chunk(b"zTXt", b"Comment\0\0" + text) * 25 + chunk(b"zTXt", b"Raw profile type exif\0\0" + exif) * 5000
     without_metadata(io.BytesIO(png_with(many)), "card.png")
     assert 0 < unpacked < 200 * MIB
@@ -120,7 +120,7 @@ def test_damage_in_a_header_is_said_without_names_of_decoders(kind: str) -> None
 
 
 def jpeg_of(frame: int, precision: int = 8) -> bytes:
-    """The card's JPEG, told to be of another process or depth."""
+    """Return the card's JPEG with another process or depth in its header."""
     content = bytearray(encoded(card(), "JPEG"))
     place = content.index(b"\xff\xc0")
     content[place + 1], content[place + 4] = frame, precision
@@ -128,7 +128,7 @@ def jpeg_of(frame: int, precision: int = 8) -> bytes:
 
 
 def tiff_of(tag: int, value: int) -> bytes:
-    """The card's TIFF, with another value in one entry of its directory."""
+    """Return the card's TIFF with another value in one entry of its directory."""
     content = bytearray(encoded(card(), "TIFF"))
     (start,) = struct.unpack_from("<I", content, 4)
     (entries,) = struct.unpack_from("<H", content, start)
@@ -159,7 +159,7 @@ def test_rare_images_are_refused_by_what_they_are(content: bytes, says: str) -> 
 
 
 def paged(entries: bytes, drawing: bytes = b"0 0 0 rg 0 0 100 100 re f", box: bytes = b"0 0 400 200") -> bytes:
-    """A page with entries of its own."""
+    """Return a PDF of one page with these entries in its page dictionary."""
     return pdf(
         b"<< /Type /Catalog /Pages 2 0 R >>",
         b"<< /Type /Pages /Kids [3 0 R] /Count 1 >>",
@@ -206,7 +206,7 @@ def test_a_password_is_said() -> None:
     assert caught.value.message == "The document 'secret.pdf' is protected by a password."
 
 
-# In a process of its own: a peak is for life. Prints MiB.
+# Runs in its own process, because a peak never falls. Prints MiB.
 MEASURE = """
 import resource, sys
 from photo_worker.ocr.analysis.marks import find_marks
@@ -253,7 +253,7 @@ SIDES = (1, 2, 3, 500, 9999)
 
 @pytest.mark.parametrize(("width", "height"), [(w, h) for w in SIDES for h in SIDES if min(w, h) < 3])
 def test_an_analysis_of_a_page_a_pixel_wide_finds_no_marks(width: int, height: int) -> None:
-    # Not of one colour, or there would be nothing to look at.
+    # Pixels of one colour would be skipped as a blank page.
     image = Image.frombytes("L", (width, height), bytes(255 * (n % 2) for n in range(width * height)))
     marks = find_marks(load_image(encoded(image), "thread.png"), [])
     assert (marks.horizontal, marks.vertical, marks.check_boxes) == ((), (), ())

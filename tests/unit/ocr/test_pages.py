@@ -1,4 +1,4 @@
-"""Documents of several pages, as files: how many there are, and the picture of each."""
+"""``open_document``: the number of pages, and the image of each."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from tests.unit.ocr.pages import encoded
 ROOT = Path(__file__).resolve().parents[3]
 MIB = 1024**2
 
-# In a process of its own: a peak is for life. Prints MiB.
+# Runs in its own process, because a peak never falls. Prints MiB.
 MEASURE = """
 import resource, sys
 from pathlib import Path
@@ -42,7 +42,7 @@ print(peak() - before)
 
 
 def sheets(count: int, side: int = 40) -> list[Image.Image]:
-    """Pages that are told apart by their grey."""
+    """Return pages that differ in their grey and their height."""
     return [Image.new("RGB", (side, side + number), (10 * number + 5,) * 3) for number in range(count)]
 
 
@@ -58,7 +58,7 @@ def grey(image: Image.Image) -> int:
 
 
 def links(content: bytes) -> list[int]:
-    """Where a little-endian TIFF tells the place of its next directory."""
+    """Return the offsets of a little-endian TIFF's links to its directories."""
     places = [4]
     while True:
         (start,) = struct.unpack_from("<I", content, places[-1])
@@ -83,7 +83,7 @@ def test_each_page_has_its_picture(tmp_path: Path, name: str, from_file: bool) -
     path.write_bytes(content)
     with closing(open_document(path if from_file else content, "book", ASYNC)) as document:
         assert document.pages == 5
-        # In no order, as jobs and calls ask for them.
+        # In any order, as jobs and calls request them.
         for number in (4, 1, 5, 2, 3, 1):
             image = document.image(number)
             # A PDF's sizes are in points, and rounded up.
@@ -123,7 +123,7 @@ def test_directories_in_a_ring_are_counted_once() -> None:
 
 
 def test_a_million_directories_are_not_walked() -> None:
-    # Each 6 bytes: no entry, and the place of the next.
+    # Each directory has 6 bytes: no entry, and the offset of the next.
     content = b"II*\0" + struct.pack("<I", 8)
     content += b"".join(struct.pack("<HI", 0, 8 + 6 * number) for number in range(1, 1_000_001))
     begun = time.process_time()
@@ -169,7 +169,7 @@ def test_a_large_file_is_not_read_into_memory(tmp_path: Path, kind: str) -> None
     content = BOOKS[kind]()
     path.write_bytes(content)
     if kind == "TIFF":
-        # Room in the end, which no directory tells of; a PDF's end is where its readers begin.
+        # Pad the end, to which no directory refers. A PDF is padded near its start: its readers begin at the end.
         os.truncate(path, 400 * MIB)
     else:
         with path.open("wb") as file:
@@ -180,7 +180,7 @@ def test_a_large_file_is_not_read_into_memory(tmp_path: Path, kind: str) -> None
 
 
 def _stretched(pdf: bytes, mebibytes: int) -> Iterator[bytes]:
-    """Yield a PDF with this much of a comment behind its first line."""
+    """Yield a PDF with a comment of this size after its first line."""
     head, _, rest = pdf.partition(b"\n")
     by = mebibytes * MIB
     yield head + b"\n"
@@ -197,7 +197,7 @@ def test_a_link_is_no_document(tmp_path: Path) -> None:
 
 
 def test_a_refused_file_is_closed(tmp_path: Path) -> None:
-    """A file that stays open is a warning, and warnings are errors."""
+    """A file that stays open causes a warning, and warnings are errors."""
     path = tmp_path / "a"
     for content in (b"", b"flour", b"%PDF-1.7 torn", book(3, "TIFF"), book(3, "PDF")):
         path.write_bytes(content)

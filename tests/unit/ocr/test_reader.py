@@ -1,4 +1,4 @@
-"""One page of a document: what is read, what is drawn again, and what an earlier reading is good for."""
+"""``DocumentReader.page``: what is read, what is rendered again, and how a kept reading is used."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ WORDS = ("flour", "butter", "sugar", "vanilla")
 
 
 def ruled(first: str) -> Image.Image:
-    """A page with a table of two rows and two columns."""
+    """Return a page with a ruled table of two rows and two columns."""
     image = Image.new("RGB", (1000, 600), "white")
     draw = ImageDraw.Draw(image)
     for x in (100, 500, 900):
@@ -79,7 +79,7 @@ def test_an_analysis_of_a_kept_text_is_drawn_again_and_not_read_again(
     assert "CELL" in kinds(at_once.blocks)
     assert (at_once.recognised, later.recognised) == (True, False)
     assert (later.blocks, later.reading) == (at_once.blocks, at_once.reading)
-    # And from then on the document is not needed for it.
+    # With marks in the kept reading, the document is no longer needed.
     third = reader.page(replace(second, analysis=TABLES, kept=later.reading, checked=True, path=Path("gone")))
     assert (third.blocks, third.reading) == (later.blocks, None)
 

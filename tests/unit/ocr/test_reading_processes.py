@@ -1,4 +1,4 @@
-"""Whatever a document does to the process that reads it, the worker goes on and knows whose fault it was."""
+"""Child processes that read documents: the worker survives any document, and maps each failure to its cause."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from photo_worker.ports import DocumentRef, OcrBackend
 from photo_worker.storage.memory import MemoryObjectStore
 from tests.support import documents, hostile_pdfs
 
-# A process that speaks as the product's own does, and does this with a document.
+# A child that speaks the product's protocol, and runs ``code`` for the document b"photo".
 CHILD = """
 import json, os, signal, struct, sys, time
 def send(header, body=b""):
@@ -54,7 +54,7 @@ def program(code: str, memory: bool = True) -> Sequence[str]:
 
 @pytest.fixture
 def made() -> Iterator[Callable[..., ReadingProcesses]]:
-    """Return what makes processes that are ended with the test."""
+    """Return a factory of ``ReadingProcesses``, which are closed after the test."""
     all_: list[ReadingProcesses] = []
 
     def make(
@@ -90,7 +90,7 @@ def test_a_cancelled_attempt_ends_in_the_middle_of_a_page() -> None:
         backend.detect_text(document)
 
 
-# A worker of its own, which tells what it and the processes that it starts hold at their peak.
+# A separate worker that prints its own peak memory and that of its children.
 MEASURE = """
 import json, pathlib, resource, sys
 from photo_worker.errors import PhotoWorkerError
@@ -110,7 +110,7 @@ print(json.dumps([told, *(peak * 1024 / 1e6 for peak in (own, others))]))
 
 @pytest.mark.skipif(sys.platform == "darwin", reason="macOS keeps to no limit on memory")
 def test_a_page_that_takes_all_memory_leaves_the_worker_alone() -> None:
-    # Where nothing else bounds it, the machine is not to be the test's victim.
+    # If the product's limit fails, this limit protects the machine.
     limited = f"import resource; resource.setrlimit(resource.RLIMIT_AS, (4 << 30, 4 << 30))\n{MEASURE}"
     root = Path(__file__).resolve().parents[3]
     done = subprocess.run([sys.executable, "-c", limited], capture_output=True, text=True, cwd=root, check=False)
@@ -146,7 +146,7 @@ print(json.dumps(told))
 
 @pytest.mark.skipif(sys.platform == "darwin", reason="macOS keeps to no limit on memory")
 def test_a_worker_that_has_held_much_memory_tells_a_crash_from_exhausted_memory() -> None:
-    """Linux counts what a worker has held as that of the processes that it starts."""
+    """Linux counts a worker's own peak memory as that of the processes that it starts."""
     root = Path(__file__).resolve().parents[3]
     done = subprocess.run([sys.executable, "-c", LARGE], capture_output=True, text=True, cwd=root, check=False)
     assert done.returncode == 0, done.stderr[-500:]
@@ -177,13 +177,13 @@ def test_a_refusal_comes_back_with_the_document_s_name(made: Callable[..., Readi
 @pytest.mark.parametrize(
     ("code", "error"),
     [
-        # The document is at fault: another attempt would end as this one.
+        # The document is at fault: another attempt would fail in the same way.
         ("os.abort()", UnreadableDocument),
         ("os.kill(os.getpid(), signal.SIGXCPU)", DocumentTooCostly),
         ('send({"error": "document_too_costly", "context": {"what": "memory"}})\ncontinue', DocumentTooCostly),
         ('os.write(1, struct.pack(">II", 2, 1 << 25) + b"{}")\ntime.sleep(60)', DocumentTooCostly),
         ('send({"defect": "OddError: odd", "trace": ""})\ncontinue', UnreadableDocument),
-        # The machine or the worker is.
+        # The machine or the worker is at fault.
         ("os.kill(os.getpid(), signal.SIGKILL)", DecoderUnavailable),
         ("os.kill(os.getpid(), signal.SIGTERM)", DecoderUnavailable),
         ("sys.exit(1)", DecoderUnavailable),
@@ -198,7 +198,7 @@ def test_every_end_of_the_process_has_its_meaning(
 ) -> None:
     processes = made(code)
     for _ in range(2):
-        # In a process that has read before, and in one that has not.
+        # Once in a process that has read before, and once in one that has not.
         with pytest.raises(error) as caught:
             processes.read(b"photo", "raw/photo")
         assert caught.value.passes is (error in {DecoderUnavailable, EngineUnavailable})
@@ -256,7 +256,7 @@ def test_a_missing_engine_is_said(made: Callable[..., ReadingProcesses]) -> None
         made(program=(sys.executable, "-P", "-c", code)).warm()
 
 
-# A worker that is killed while a process of its own is at work, and tells that one's id before.
+# A worker that prints the ids of its child processes, and is then killed while they work.
 DYING = """
 import os, signal, subprocess, sys, time
 from photo_worker.documents.process import ProcessDecoder
@@ -293,7 +293,7 @@ sys.exit(child.main(sys.argv[1:]))
     ids=["read", "check"],
 )
 def test_no_process_outlives_a_worker_that_dies(call: str) -> None:
-    """A killed worker says nothing to its processes, and a document may keep them at work for minutes."""
+    """A killed worker cannot stop its child processes, and a document may keep them busy for minutes."""
     root = Path(__file__).resolve().parents[3]
     done = subprocess.run([sys.executable, "-c", DYING + call], capture_output=True, text=True, cwd=root, check=False)
     assert done.returncode == -9, done.stderr[-500:]
@@ -310,5 +310,5 @@ def test_no_process_outlives_a_worker_that_dies(call: str) -> None:
 
 def _runs(pid: str) -> bool:
     shown = subprocess.run(["ps", "-o", "stat=", "-p", pid], capture_output=True, text=True, check=False).stdout
-    # Where nothing waits for orphans, their entry stays.
+    # If nothing reaps orphans, they stay as zombies.
     return bool(shown.strip()) and not shown.startswith("Z")

@@ -46,7 +46,7 @@ def context(tmp_path: Path) -> BackendContext:
 
 
 def install(monkeypatch: pytest.MonkeyPatch, folder: Path, entry_points: dict[str, str]) -> str:
-    """Put a package with these entry points on the path, as an installer does; return its module's name."""
+    """Put a package with these entry points on the import path, as an installer does; return its module's name."""
     module = f"plugin_{uuid4().hex}"
     site = folder / "site"
     about = site / f"{module}-1.0.dist-info"
@@ -125,10 +125,10 @@ def test_without_the_extra_the_local_engine_says_what_to_install(
     page = encoded(recipe_page().image, "PDF" if missing == "pypdfium2" else "PNG")
     context.store.ensure_bucket("photos")
     context.store.put("photos", "card", page, content_type="image/png")
-    # What reads is a process of its own.
+    # A child process reads, so the module is shadowed on its path.
     (tmp_path / f"{missing}.py").write_text(f'raise ImportError("No module named {missing}")')
     monkeypatch.setenv("PYTHONPATH", f"{tmp_path}{os.pathsep}{Path(__file__).resolve().parents[3]}")
-    # Without numpy it is the runtime of the engine that cannot be loaded.
+    # Without numpy, the engine's runtime cannot be loaded.
     with pytest.raises(EngineUnavailable, match=f"{missing}|ONNX Runtime") as caught:
         make_backend("local", context).detect_text(
             DocumentRef("photos", "card", "image/png", len(page), hashlib.sha256(page).hexdigest())

@@ -1,4 +1,4 @@
-"""What is looked at again, with a recogniser that says what the test tells it to."""
+"""``refine_words`` with fake recognisers."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from photo_worker.ocr.word_refinement import refine_words
 
 
 class Told:
-    """A recogniser that reads each piece as it is told, and counts them."""
+    """A recogniser that reads every piece as the given glyphs, and records the pieces."""
 
     def __init__(self, *glyphs: Glyph) -> None:
         self.glyphs = glyphs
@@ -27,18 +27,18 @@ class Told:
 
 
 class Sized:
-    """A recogniser that reads a mark of some width in one way, and everything broader in another."""
+    """A recogniser that reads marks by their width, and everything else as ``whole``."""
 
     def __init__(self, marks: dict[int, list[Glyph]], whole: Sequence[Glyph]) -> None:
         self.marks, self.whole = marks, whole
 
     def read(self, piece: Image.Image) -> tuple[Glyph, ...]:
-        # A mark has half its height of paper on either side.
+        # A piece has a margin of half the mark's height on either side.
         return tuple(self.marks.get(piece.width - 20, self.whole))
 
 
 def page(*spans: tuple[int, int], top: int = 40, bottom: int = 60) -> Image.Image:
-    """A bar for each letter, from 40 to 60 pixels down."""
+    """Return a page with a bar for each letter, from 40 to 60 pixels below its top."""
     image = Image.new("RGB", (400, 100), "white")
     for left, right in spans:
         ImageDraw.Draw(image).rectangle((left, top, right - 1, bottom - 1), fill="black")
@@ -49,7 +49,7 @@ def texts(rows: Sequence[Sequence[EngineWord]]) -> list[list[str]]:
     return [[word.text for word in row] for row in rows]
 
 
-# Four letters with a blank of 10 pixels, half their height, in the middle; a piece begins 5 pixels before its word.
+# Four letters, with a blank of 10 pixels (half their height) in the middle; a piece begins 5 pixels before its word.
 LETTERS = ((100, 112), (114, 126), (136, 148), (150, 162))
 PLACES = (11.0, 25.0, 47.0, 61.0)
 
@@ -109,7 +109,7 @@ def alone(image: Image.Image, *read: Glyph) -> list[list[str]]:
 def test_a_character_that_stands_alone_on_a_row_is_added() -> None:
     image = page((100, 162), (300, 306))
     assert alone(image, Glyph("7", 0.95, 0.0, 10)) == [["ofit"], ["7"]]
-    # Neither where the recogniser is in doubt, nor where it sees a pictogram.
+    # It is not added if the recogniser is unsure, or if it reads a pictogram.
     assert alone(image, Glyph("7", 0.6, 0.0, 10)) == [["ofit"]]
     assert alone(image, Glyph("\u7530", 0.95, 0.0, 10)) == [["ofit"]]
 
@@ -131,7 +131,7 @@ def test_a_character_that_a_word_was_placed_without_is_given_back_to_it(text: st
 
     ((whole,),) = look(text)
     assert (whole.text, whole.left, whole.right) == (text, min(left, 100), max(left + 6, 162))
-    # The two together read as more than the word: it has a neighbour that is as its end.
+    # If both together read as more than the word, the character is a neighbour like the word's end.
     assert sorted(texts(look(f"7{text}7"))[0]) == ["7", text]
 
 
@@ -157,6 +157,6 @@ def test_a_word_is_as_high_as_its_letters() -> None:
     image = page((100, 112), (114, 126), top=38, bottom=66)
     fitted = fit_height(EngineWord("py", 0.9, 100, 40, 126, 60), Ink(image))
     assert (fitted.top, fitted.bottom) == pytest.approx((38, 66), abs=1)
-    # No ink to go by.
+    # Without ink, the box stays.
     blank = EngineWord("py", 0.9, 200, 40, 226, 60)
     assert fit_height(blank, Ink(image)) == blank

@@ -1,4 +1,4 @@
-"""Long lines of small print, and pages that have something else in their place."""
+"""Long lines of small print, and pages with rules, dots or shadows that must not be read as such."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from photo_worker.ocr.reader import DocumentReader
 from photo_worker.ocr.strips import read_long_lines
 from tests.unit.ocr.pages import encoded, font, recipe_page
 
-# Pixels and the engine's wheel: the other Pythons read pages in test_reader and test_blocks.
+# These tests cover pixels and the engine's wheel; test_reader and test_blocks read pages on the other Pythons.
 pytestmark = pytest.mark.single_python
 
 FOOTER = (
@@ -35,7 +35,7 @@ def texts(reader: DocumentReader, image: Image.Image) -> list[str]:
 
 
 class Told:
-    """A reader of pieces that keeps what it was given."""
+    """A ``read`` function that records its images and reads nothing."""
 
     def __init__(self) -> None:
         self.given: list[Image.Image] = []
@@ -57,7 +57,7 @@ def test_a_footer_sixty_times_as_long_as_high_is_read(reader: DocumentReader) ->
     assert found[:3] == ["Lemon", "Oat", "Biscuits"]
     wanted = FOOTER.split()
     assert sum(word in found for word in wanted) >= 0.9 * len(wanted), found
-    # Its words come once each, from left to right, at the foot of the page.
+    # Its words appear once each, from left to right, at the foot of the page.
     places = [
         block["Geometry"]["BoundingBox"]
         for block in answer["Blocks"]
@@ -153,7 +153,7 @@ def test_pieces_of_a_strip_go_back_to_where_they_were() -> None:
     title = EngineWord("Lemon Oat Biscuits", 0.9, 140, 150, 900, 260)
 
     def ink(stacked: Image.Image) -> Iterable[EngineWord]:
-        """Each row of the stacked page as one word, exactly as wide as its ink."""
+        """Read each row of the stacked page as one word, exactly as wide as its ink."""
         rows = stacked.convert("L").point(lambda value: 255 * (value < 128))
         height = None
         for top in range(rows.height):

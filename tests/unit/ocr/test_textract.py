@@ -1,4 +1,4 @@
-"""What the ``textract`` backend makes of answers that are no text."""
+"""The ``textract`` backend's requests, and how it maps errors and unusable responses."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ MODELLED: dict[str, type[PhotoWorkerError]] = {
 }
 OF_START: dict[str, type[PhotoWorkerError]] = {
     "IdempotentParameterMismatchException": RequestTokenTaken,
-    # No key is sent, so that it is the object's.
+    # The request names no KMS key, so the error is about the object's.
     "InvalidKMSKeyException": OcrRefused,
     "LimitExceededException": OcrThrottled,
 }
@@ -129,7 +129,7 @@ def test_an_error_is_told_by_what_can_be_done_about_it(
         with pytest.raises(PhotoWorkerError) as caught:
             backend.detect_text(DOCUMENT)
         assert type(caught.value) is kind
-        # Trying again is the workflow's business: each call costs money.
+        # Retrying is left to the workflow: each call costs money.
         assert len(served.calls) == 1
         where = served.url if issubclass(kind, OcrUnavailable | OcrThrottled | ServiceRefused) else "Omas Karte.jpg"
         assert where in caught.value.message
@@ -165,7 +165,7 @@ def test_a_service_that_is_not_there_is_tried_again_later(monkeypatch: pytest.Mo
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         url = f"http://127.0.0.1:{taken.getsockname()[1]}"
-        # Bound and not listening: refused, and nobody else can take the port meanwhile.
+        # The port is bound but not listening: it refuses connections, and no other process can take it meanwhile.
         with pytest.raises(OcrUnavailable, match=url) as caught:
             backend_at(url, monkeypatch).detect_text(DOCUMENT)
     assert caught.value.retryable

@@ -1,4 +1,4 @@
-"""How the ``textract`` backend carries a document through a job of the asynchronous API."""
+"""``TextractBackend.detect_text`` with jobs of the asynchronous API."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def failed(says: str) -> Reply:
 
 @dataclass
 class Time:
-    """A clock that moves as it is waited on."""
+    """A clock that advances with every wait."""
 
     now: float = 1000.0
     waited: list[float] = field(default_factory=list)
@@ -74,7 +74,7 @@ class Time:
 
 @dataclass
 class Notes:
-    """What an attempt leaves for the next one of its step."""
+    """``AttemptNotes`` that keep the note as JSON, as Temporal does."""
 
     note: Any = None
 
@@ -118,7 +118,7 @@ def test_a_job_is_started_with_its_token_looked_at_and_read_to_its_end(read: Rea
         answer = read(served)
     assert list(answer) == ["DocumentMetadata", "Blocks", "DetectDocumentTextModelVersion"]
     assert [found["Id"] for found in answer["Blocks"]] == ["block-0", "block-1", "block-2"]
-    # As in a synchronous answer, the one page has no number.
+    # As in a synchronous response, the one page has no number.
     assert all("Page" not in found for found in answer["Blocks"])
     get = ("GetDocumentTextDetection", {"JobId": "c0ffee"})
     assert asked(served) == [
@@ -139,7 +139,7 @@ def test_a_job_is_started_with_its_token_looked_at_and_read_to_its_end(read: Rea
 
 class TestToken:
     def test_it_stays_what_it_is(self) -> None:
-        # A release that makes other tokens is charged again for every document in work.
+        # If a release changed the tokens, every document in progress would be charged again.
         assert request_token(DOCUMENT) == "48c304bc0b751f451b9d1608c49530c6c69039c6c5fa659b53ce0283d376b1d0"
 
     @given(st.text(), st.text(), st.integers(0, 9))
@@ -181,7 +181,7 @@ class TestWaiting:
         ):
             read(served)
         assert caught.value.retryable
-        # A last call may take as long as it is given.
+        # A last call may take until its timeout.
         slowest = textract.JOB_READ_TIMEOUT_SECONDS + textract.CONNECT_TIMEOUT_SECONDS
         assert sum(time_passes.waited) + slowest < policies.OCR.start_to_close_timeout.total_seconds()
         assert sum(time_passes.waited) > 60
@@ -229,7 +229,7 @@ INTERNAL = "Internal server error"
 
 
 def generations(served: Served) -> list[int]:
-    """Which generations were started, in order."""
+    """Return the generations that were started, in order."""
     numbers = {request_token(DOCUMENT, number): number for number in range(200)}
     return [numbers[body["ClientRequestToken"]] for name, body in asked(served) if name.startswith("Start")]
 
@@ -282,7 +282,7 @@ class TestFailedJobs:
         assert says in caught.value.message
         with textract_answering(STARTED, ended("SUCCEEDED", 0)) as second:
             assert len(read(second)["Blocks"]) == 1
-        # Not two in one attempt: what is wrong for a moment is wrong for both.
+        # An attempt starts no second job: a momentary fault would fail both.
         assert (generations(first), generations(second)) == ([0], [1])
 
     @pytest.mark.parametrize("says", [ACCESS, INTERNAL])
@@ -295,7 +295,7 @@ class TestFailedJobs:
                 assert generations(served) == [number]
 
     def test_a_reason_that_nobody_knows_is_the_documents_after_hours(self, read: Read) -> None:
-        """A fault of the service that lasts an hour, in words that no list has, ends no job."""
+        """A service fault that lasts an hour, with an unknown message, must not end a document's job."""
         waited = []
         for number in range(UNEXPLAINED_FAILURES):
             with textract_answering(STARTED, IN_PROGRESS, failed("Something")) as served:
@@ -332,7 +332,7 @@ class TestFailedJobs:
         ],
     )
     def test_what_takes_too_much_is_said_so_after_few_jobs(self, read: Read, says: str, what: str) -> None:
-        """A busy machine is slow over every document, so that once is not enough; eight times is two minutes each."""
+        """A busy machine is slow with every document, so one failure is not enough; each one may take two minutes."""
         for number in range(COSTLY_FAILURES):
             with textract_answering(STARTED, IN_PROGRESS, failed(says)) as served:
                 with pytest.raises(PhotoWorkerError) as caught:
@@ -350,7 +350,7 @@ class TestFailedJobs:
 
     @pytest.mark.parametrize("says", [ACCESS, INTERNAL, "Something"])
     def test_a_new_job_passes_what_failed_days_ago(self, read: Read, time_passes: Time, says: str) -> None:
-        # Each Start with a token that is known leads to its failed job.
+        # Each Start with a known token returns its failed job.
         before = [STARTED, failed(says)] * 20
         with textract_answering(*before, STARTED, IN_PROGRESS, ended("SUCCEEDED", 0)) as served:
             assert len(read(served)["Blocks"]) == 1

@@ -1,4 +1,4 @@
-"""What a worker makes of Textract's answer before it takes a job."""
+"""``require_usable``: a worker probes Textract before it takes a job."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from photo_worker.ports import DocumentRef
 from photo_worker.storage.memory import MemoryObjectStore
 from tests.support.textract_answers import Reply, backend_at, refusal, textract_answering
 
-# As AWS answers a role whose policy names DetectDocumentText alone.
+# AWS's response to a role whose policy allows DetectDocumentText alone.
 NOT_PERMITTED = refusal(
     "AccessDeniedException",
     "User: arn:aws:sts::1:assumed-role/worker/i is not authorized to perform: textract:GetDocumentTextDetection",
@@ -25,7 +25,7 @@ OPERATIONS: dict[TextractApi, str] = {"async": "StartDocumentTextDetection", "sy
 
 
 def look(*replies: Reply, api: TextractApi, monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """Look at a Textract that gives these answers, as a worker with these settings does; return what was called."""
+    """Probe a Textract that gives these responses, as a worker does; return the operations that were called."""
     with textract_answering(*replies) as served:
         for name, value in {
             "AWS_ENDPOINT_URL_TEXTRACT": served.url,

@@ -1,4 +1,4 @@
-"""Pages with tables drawn on them, whose words and places are known: no engine is needed to look at them."""
+"""Draw pages with tables, words and places that are known, so that analysing them needs no engine."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ MERIDIAN = [
 
 @dataclass
 class Drawing:
-    """A page in the making."""
+    """A page to draw and write on, which keeps the words with their boxes."""
 
     width: int = 1000
     height: int = 800
@@ -44,7 +44,7 @@ class Drawing:
         self.pen = ImageDraw.Draw(self.image)
 
     def write(self, left: float, top: float, text: str, *, align: str = "left", size: int | None = None) -> None:
-        """Write a line; ``left`` is its right end or its middle where it is aligned so."""
+        """Write a line; ``left`` is its right end or its middle if ``align`` says so."""
         letters = font(size or self.size)
         length = self.pen.textlength(text, font=letters)
         left -= {"left": 0.0, "middle": length / 2, "right": length}[align]
@@ -56,7 +56,7 @@ class Drawing:
 
     @property
     def lines(self) -> tuple[Line, ...]:
-        """The words as an engine tells them, row by row."""
+        """Return the words row by row, as an engine does."""
         by_row = sorted(self.words, key=lambda word: round(word.middle / 8))
         return tuple(lines_of([list(row) for _, row in groupby(by_row, key=lambda word: round(word.middle / 8))]))
 
@@ -67,7 +67,7 @@ class Drawing:
         return find_tables(self.lines, self.marks())
 
     def after_turning(self, degrees: float) -> tuple[Table, ...]:
-        """Turn the page, straighten it as an engine does, and look for tables there."""
+        """Turn the page, straighten it as an engine does, and find its tables."""
         turned = self.image.rotate(degrees, Image.Resampling.BICUBIC, expand=True, fillcolor=self.paper)
         straight = straighten(turned, frame(turned.width, turned.height, rotation=degrees))
         right, down = (straight.width - self.width) / 2, (straight.height - self.height) / 2
@@ -81,7 +81,7 @@ class Drawing:
         return find_tables(lines, find_marks(straight, lines))
 
     def text(self, table: Table) -> list[list[str]]:
-        """The cells' texts, row by row."""
+        """Return the texts of a table's cells, row by row."""
         return table_text(table, self.lines)
 
 

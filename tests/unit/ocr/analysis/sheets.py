@@ -1,4 +1,4 @@
-"""Pages set from plain descriptions, to be analysed: text at places, ruling lines, boxes."""
+"""Build page readings from plain descriptions of text, ruling lines and boxes, and analyse them."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ Block = dict[str, Any]
 
 
 def text(left: float, top: float, words: str, *, height: float = 20.0, gap: float = 8.0) -> Line:
-    """A line of print: a letter is half as wide as high; two spaces in ``words`` make a gap three times as wide."""
+    """Return a line whose letters are half as wide as high; two spaces in ``words`` make a gap three times as wide."""
     line, space = [], gap
     for word in words.split(" "):
         if not word:
@@ -41,7 +41,7 @@ def marks(
     strokes: Sequence[Box] = (),
     rectangles: Sequence[Box] = (),
 ) -> PageMarks:
-    """What is drawn: rules across as (left, right, y) and down as (x, top, bottom), and the rest as it is."""
+    """Return a page's marks: rules ``across`` are (left, right, y), rules ``down`` are (x, top, bottom)."""
     return PageMarks(
         WIDTH,
         HEIGHT,
@@ -59,7 +59,7 @@ def check_box(left: float, top: float, *, selected: bool) -> CheckBox:
 
 
 def sheet(lines: Sequence[Line], drawn: PageMarks | None = None) -> PageReading:
-    """A page of lines, row by row as a reading has them."""
+    """Return the reading of a page with these lines, in the order of rows."""
     ordered = sorted(lines, key=lambda line: (line[0].top, line[0].left))
     return PageReading(frame(WIDTH, HEIGHT), tuple(ordered), drawn or marks())
 
@@ -77,7 +77,7 @@ def related(block: Block, kind: str) -> list[str]:
 
 
 def pairs(blocks: Sequence[Block]) -> list[tuple[str, str]]:
-    """An answer's keys and values as a reader of it sees them."""
+    """Return the texts of a response's keys and values."""
     by_id = {block["Id"]: block for block in blocks}
 
     def shown(block: Block) -> str:
@@ -96,7 +96,7 @@ def fields(reading: PageReading) -> list[tuple[str, str]]:
 
 
 def layout(reading: PageReading) -> list[tuple[str, list[str]]]:
-    """The kinds of a page's regions with the lines in them, in reading order."""
+    """Return the kinds of a page's regions with their lines, in reading order."""
     blocks = analysed(reading, "LAYOUT")
     by_id = {block["Id"]: block for block in blocks}
     return [

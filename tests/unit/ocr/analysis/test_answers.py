@@ -1,4 +1,4 @@
-"""Queries and signatures: answered where the page shows it, and not otherwise."""
+"""Queries and signatures: answered if the page shows the answer, and not otherwise."""
 
 from __future__ import annotations
 
@@ -102,7 +102,7 @@ INK = Box(300, 480, 480, 530)
 def test_ink_is_a_signature_where_the_page_asks_for_one(label: Any, found: int) -> None:
     blocks = analysed(sheet([label], marks(strokes=[INK])), "SIGNATURES")
     assert len(of_kind(blocks, "SIGNATURE")) == found
-    # Without ink, a label asks in vain.
+    # A label without ink is not a signature.
     assert not of_kind(analysed(sheet([label]), "SIGNATURES"), "SIGNATURE")
 
 

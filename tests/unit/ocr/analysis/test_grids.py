@@ -15,7 +15,7 @@ Span = tuple[int, int, int, int]
 
 
 def rules_of(rows: int, columns: int, spans: list[Span]) -> tuple[list[RulingLine], list[RulingLine]]:
-    """The rules of a grid, each as far as it goes, without those inside a merged cell."""
+    """Return the rules of a grid as unbroken stretches, without those inside merged cells."""
     owner = {
         (row, column): number
         for number, (top, left, height, width) in enumerate(spans)
@@ -44,7 +44,7 @@ def rules_of(rows: int, columns: int, spans: list[Span]) -> tuple[list[RulingLin
 
 
 def stretches(drawn: Iterable[bool]) -> Iterator[tuple[int, int]]:
-    """Where lines begin and end that are drawn along some of a row's or a column's cells."""
+    """Yield the (start, end) of each run of cells with a drawn line."""
     place = 0
     for is_drawn, cells in groupby(drawn):
         count = len(list(cells))
@@ -69,7 +69,7 @@ def merged_grids(draw: st.DrawFn) -> tuple[int, int, list[Span]]:
 
 
 def lines_left(rows: int, columns: int, spans: list[Span]) -> tuple[set[int], set[int]]:
-    """The rows' and the columns' edges of which some part is drawn: others cannot be known."""
+    """Return the edges of rows and columns that are drawn at least in part; others cannot be found."""
     across, down = rules_of(rows, columns, spans)
     return (
         {round(rule.box.centre[1] / SIDE) for rule in across},
@@ -90,7 +90,7 @@ def test_merged_cells_are_those_whose_borders_are_missing(given_grid: tuple[int,
 
 def test_borders_that_leave_no_rectangle_merge_nothing() -> None:
     across, down = rules_of(3, 3, [])
-    # Without the border beside (0, 0) and that below (0, 1), three cells are open to each other around a corner.
+    # Without the border beside (0, 0) and the one below (0, 1), three cells around a corner are open to each other.
     down[1] = RulingLine(Box(SIDE - 1, SIDE, SIDE + 1, 3 * SIDE))
     across[1] = RulingLine(Box(0, SIDE - 1, SIDE, SIDE + 1))
     across.append(RulingLine(Box(2 * SIDE, SIDE - 1, 3 * SIDE, SIDE + 1)))

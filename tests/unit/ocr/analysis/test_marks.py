@@ -202,7 +202,7 @@ def _checked(side: int) -> Image.Image:
     return Image.fromarray((((x // 12 + y // 12) % 2) * 255).astype(np.uint8)).convert("RGB")
 
 
-# No larger page than the engine's own gets here; one that does is scaled down.
+# In production no page is larger than READING_SIDE; find_marks scales larger ones down.
 @pytest.mark.parametrize(
     ("make", "side"),
     [(_noise, READING_SIDE), (_many_lines, 10_000), (_broken_lines, READING_SIDE), (_checked, READING_SIDE)],

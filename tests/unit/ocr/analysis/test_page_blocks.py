@@ -1,4 +1,4 @@
-"""What an analysed page's blocks promise, whatever stands on the page."""
+"""``page_blocks``: rules that the blocks of any analysed page satisfy."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ FEATURES = ("TABLES", "FORMS", "LAYOUT", "QUERIES", "SIGNATURES")
 COMBINATIONS = list(chain.from_iterable(combinations(FEATURES, size) for size in range(1, len(FEATURES) + 1)))
 QUERIES = (QuerySpec("What is the pay date?", "PAY"), QuerySpec("Lorem ipsum?"))
 
-# The order of an answer's blocks, and what comes with which feature.
+# The order of a response's blocks, and the block types of each feature.
 ORDER = ["PAGE", "LINE", "WORD", "SELECTION_ELEMENT", "TABLE", "KEY_VALUE_SET", "SIGNATURE", "QUERY", "LAYOUT"]
 OF_FEATURE = {
     "TABLES": {"TABLE", "SELECTION_ELEMENT"},
@@ -38,7 +38,7 @@ OF_FEATURE = {
 
 
 def full_page() -> PageReading:
-    """A page with something for every feature."""
+    """Return a page with content for every feature."""
     drawn = marks(
         across=[(100, 700, y) for y in (600, 640, 680, 720)],
         down=[(x, 600, 720) for x in (100, 300, 500, 700)],
@@ -68,7 +68,7 @@ def family(block: Block) -> str:
 
 
 def check(blocks: list[Block]) -> None:
-    """What holds of every answer: the model, ids that are unique and known, one parent a child."""
+    """Check the rules of every response: the API's model, unique and known ids, order, and the children of PAGE."""
     answer = {"DocumentMetadata": {"Pages": 1}, "Blocks": blocks, "AnalyzeDocumentModelVersion": "1.0"}
     TextractModel().check_answer("AnalyzeDocument", answer)
     ids = [block["Id"] for block in blocks]
@@ -166,7 +166,7 @@ def test_both_versions_of_the_response_parser_read_it() -> None:
         [f"cell{row}{column}" for column in range(3)] for row in range(3)
     ]
     second = TDocumentSchema().load(answer)
-    # It tells them in the order of a set.
+    # The parser returns them in the order of a set.
     answers = {alias: text_ for _, alias, text_ in second.get_query_answers(second.pages[0])}
     assert answers == {"PAY": "7/25/2008", None: ""}
 

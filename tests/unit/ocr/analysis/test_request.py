@@ -43,7 +43,7 @@ def test_an_analysis_is_what_the_request_says() -> None:
     assert asked == Analysis(frozenset({"QUERIES", "TABLES"}), (QuerySpec("Who?", "W", ("2",)), QuerySpec("What?")))
     assert [query.as_json() for query in asked.queries] == config["Queries"]
     assert pickle.loads(pickle.dumps(asked)) == asked  # noqa: S301
-    # Queries without the feature are not asked.
+    # Without the feature QUERIES, queries are ignored.
     assert Analysis.of({"FeatureTypes": ["LAYOUT"], "QueriesConfig": config}).queries == ()
 
 
