@@ -36,7 +36,7 @@ class Container:
     exit_code: int | None
     image: str
     stand_in: bool
-    """Whether its image was built on this machine to stand in for one that could not be pulled."""
+    """Whether its image was built on this machine as a substitute for one that could not be pulled."""
 
     @property
     def is_running(self) -> bool:

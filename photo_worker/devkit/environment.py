@@ -63,7 +63,7 @@ def _credentials(record: StackRecord) -> dict[str, str]:
         service in record.external for service in AWS_SERVICES
     ):
         return given
-    # LocalStack checks a signed URL against this very secret.
+    # LocalStack checks presigned URLs against exactly this secret.
     key, secret = ("test", "test") if record.s3 == "localstack" else ("local", "local")
     if record.s3 in _S3_APART:
         # These accept every valid signature: with a well-known secret, a web page could sign requests.

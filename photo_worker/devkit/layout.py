@@ -78,7 +78,7 @@ class StackPaths:
 
     @property
     def record(self) -> Path:
-        """What the stack is: ports, names, password (mode 0600)."""
+        """The file with the stack's ports, options and password (mode 0600)."""
         return self.root / "stack.json"
 
     @property
@@ -88,17 +88,17 @@ class StackPaths:
 
     @property
     def command_lock(self) -> Path:
-        """Held by the one command that changes the stack."""
+        """The lock file that a command holds while it changes the stack."""
         return self.root / "command.lock"
 
     @property
     def supervisor_lock(self) -> Path:
-        """Held by the supervisor for as long as it lives."""
+        """The lock file that the supervisor holds for as long as it lives."""
         return self.root / "supervisor.lock"
 
     @property
     def data(self) -> Path:
-        """What the services store."""
+        """The directory of the services' data."""
         return self.root / "data"
 
     @property

@@ -243,10 +243,10 @@ def forget_reused_pid(data: Path) -> None:
         with contextlib.suppress(psutil.Error):
             if str(data) in psutil.Process(pid).cmdline():
                 return
-        # Written in place, for the owner and the mode.
+        # Written in place, to keep the owner and the mode.
         file.write_text(f"{_NO_PROCESS}{separator}{rest}", encoding="ascii")
     except (FileNotFoundError, ValueError):
-        # What is no pid file, Postgres reports.
+        # Postgres itself reports a file that is not a valid pid file.
         return
     except OSError as error:
         raise DataUnwritable(path=str(file), reason=error.strerror or str(error)) from error

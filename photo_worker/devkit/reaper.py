@@ -19,7 +19,7 @@ _GRACE_SECONDS = 6.0
 
 
 def main() -> None:
-    """Read the pipe on stdin until it closes, then end what it lists."""
+    """Read the pipe on stdin until it closes, then end the listed process groups."""
     # Ctrl-C in a terminal or a plain `kill` must not end the reaper before the services.
     for ignored in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(ignored, signal.SIG_IGN)

@@ -1,4 +1,4 @@
-"""The services of a stack, one class each; ``Service`` says what a method is for."""
+"""The services of a native stack, one class each; the protocol ``Service`` documents their methods."""
 
 from __future__ import annotations
 

@@ -439,7 +439,7 @@ class Stack:
         began = time.monotonic()
         while True:
             processes = Processes.load(self.paths)
-            # A supervisor writes its list within a moment; one that is not there by now is lost or damaged.
+            # A supervisor writes its list at once; if it is not there by now, it is lost or damaged.
             limit = _STOP_SECONDS if processes.pid is not None else _LIST_SECONDS
             # This process holds the command lock, so the `up` that started a supervisor that is not kept has ended.
             if not processes.alive or processes.phase == "kept" or time.monotonic() > began + limit:

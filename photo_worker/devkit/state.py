@@ -65,7 +65,7 @@ class StackRecord:
         return cls(name=name, base_port=base_port, password=secrets.token_urlsafe(24), durable=durable)
 
     def with_(self, **changes: Any) -> StackRecord:
-        """Return a copy with some facts replaced."""
+        """Return a copy with some fields replaced."""
         return replace(self, **changes)
 
     def save(self, paths: StackPaths) -> None:
