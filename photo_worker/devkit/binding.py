@@ -1,13 +1,13 @@
-"""Binding a stack's bucket to its database, when both can be used: the worker, ``check`` and ``erase`` ask for that."""
+"""Bind a stack's bucket to its database; the worker, ``check`` and ``erase`` require the binding."""
 
 from __future__ import annotations
 
 
 def bind_bucket(env: dict[str, str]) -> None:
-    """Bind the bucket of a stack to its database, once.
+    """Bind the bucket of a stack to its database; does nothing if they are bound already.
 
-    Raises ``BucketBoundElsewhere`` where it belongs to another one, as a bucket of an external S3 server does when the
-    stack's own database was made anew, and the error of a service that has gone away meanwhile.
+    Raises ``BucketBoundElsewhere`` if the bucket is bound to another database, as a bucket of an external S3 server is
+    after the stack's own database was recreated, and the error of a service that has become unreachable.
     """
     from photo_worker.devkit import database, readiness
     from photo_worker.integrity.binding import bind

@@ -1,4 +1,4 @@
-"""Several waits at once, each in a thread of its own; the first that fails ends the others."""
+"""Run several functions at once, each in its own thread; the first failure cancels the others."""
 
 from __future__ import annotations
 
@@ -8,17 +8,17 @@ from collections.abc import Callable, Sequence
 
 
 class Cancelled(Exception):
-    """The wait is over for another reason; this one has no result."""
+    """The function stopped early because another one failed; it has no result."""
 
 
 def run_all(works: Sequence[Callable[[], None]], cancelled: threading.Event) -> None:
-    """Return when every work has returned, or raise the first failure.
+    """Call every function at once; return when all have returned, or raise the first failure.
 
-    ``over`` is set by the first failure and at the end: a work that sees it raises ``Stopped``.
+    ``cancelled`` is set by the first failure and at the end: a function that sees it set raises ``Cancelled``.
     """
     results: queue.SimpleQueue[BaseException | None] = queue.SimpleQueue()
     for work in works:
-        # Daemons: an interrupt must not wait for a client's own timeout.
+        # Daemon threads: an interrupt must not wait for a client's own timeout.
         threading.Thread(target=_report, args=(work, results), daemon=True).start()
     failure: BaseException | None = None
     try:
@@ -34,7 +34,7 @@ def run_all(works: Sequence[Callable[[], None]], cancelled: threading.Event) -> 
 
 
 def _report(work: Callable[[], None], results: queue.SimpleQueue[BaseException | None]) -> None:
-    """Do one work and hand its outcome to the caller's thread."""
+    """Call one function and pass its outcome to the caller's thread."""
     try:
         work()
     except BaseException as error:

@@ -1,8 +1,8 @@
-"""The Docker engine on this machine, asked over its socket.
+"""A client of the local Docker engine, over its Unix socket.
 
-The engine's HTTP API (Docker documentation, "Docker Engine API") answers within milliseconds, where
-its command line takes a tenth of a second to start. By hand, because importing an HTTP client takes a
-good part of what ``photo-worker status`` may.
+The engine's HTTP API (Docker documentation, "Docker Engine API") responds within milliseconds, while
+the ``docker`` command takes a tenth of a second to start. HTTP is written by hand, because importing an
+HTTP client takes a good part of the time that ``photo-worker status`` may take.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from urllib.parse import quote, urlencode
 
 from photo_worker.stack_errors import EngineDenied, EngineElsewhere, EngineFailed, EngineMissing
 
-# That of Docker 25, the oldest that Docker 29 speaks; 20.10 speaks 1.41. What is asked here is in all of them.
+# The API version of Docker 25, the oldest that Docker 29 supports; 20.10 supports 1.41. All have what is used here.
 _VERSION = (1, 44)
 _CONNECT_SECONDS = 2.0
 _ANSWER_SECONDS = 60.0
@@ -32,10 +32,10 @@ _PROXIED = "/var/run/docker.sock"
 
 
 def socket_path(environ: Mapping[str, str] | None = None) -> Path:
-    """Return the engine's socket as Docker's own command line finds it; raises ``EngineElsewhere``.
+    """Return the engine's socket, found in the same order as by the ``docker`` command; raises ``EngineElsewhere``.
 
-    DOCKER_HOST goes first, then DOCKER_CONTEXT or the context that ``docker context use`` chose, then
-    the sockets of a system's, a desktop's and a rootless engine.
+    DOCKER_HOST comes first, then DOCKER_CONTEXT or the context that ``docker context use`` chose, then
+    the sockets of a system-wide, a desktop and a rootless engine.
     """
     environ = os.environ if environ is None else environ
     address = environ.get("DOCKER_HOST", "").strip() or _address_of_context(environ)
@@ -52,7 +52,7 @@ def socket_path(environ: Mapping[str, str] | None = None) -> Path:
 
 
 def container_proxy_exceptions(environ: Mapping[str, str]) -> str:
-    """Return what the caller's Docker gives containers as NO_PROXY (``proxies`` in its configuration), or nothing."""
+    """Return the NO_PROXY that the caller's Docker configuration (``proxies``) gives to containers, or nothing."""
     with suppress(OSError, ValueError, AttributeError, TypeError):
         proxies = json.loads((_configuration(environ) / "config.json").read_text()).get("proxies") or {}
         chosen = proxies.get("default")
@@ -81,18 +81,18 @@ def _address_of_context(environ: Mapping[str, str]) -> str:
 
 @dataclass(frozen=True)
 class EngineResponse:
-    """What the engine said."""
+    """A response of the engine: HTTP status and raw body."""
 
     status: int
     body: bytes = field(repr=False)
 
     def json(self) -> Any:
-        """Return the body's value; None where there is none."""
+        """Return the body's JSON value; None if the body is empty."""
         return json.loads(self.body) if self.body.strip() else None
 
     @property
     def message(self) -> str:
-        """The engine's own words about what went wrong."""
+        """The engine's error message."""
         try:
             return str(json.loads(self.body)["message"]).strip()
         except (ValueError, KeyError, TypeError):
@@ -100,7 +100,7 @@ class EngineResponse:
 
 
 class ContainerEngine:
-    """One engine, by its socket. Every method raises ``EngineMissing`` and ``EngineDenied``."""
+    """A client of the engine at one socket. Every method raises ``EngineMissing`` and ``EngineDenied``."""
 
     def __init__(self, path: Path | None = None, *, seconds: float = _ANSWER_SECONDS) -> None:
         self.path = path or socket_path()
@@ -109,13 +109,13 @@ class ContainerEngine:
 
     @property
     def address(self) -> str:
-        """The engine as DOCKER_HOST names it."""
+        """The engine's address in the form of DOCKER_HOST."""
         return f"unix://{self.path}"
 
     def ask(
         self, method: str, path: str, query: Mapping[str, object] | None = None, body: object = None
     ) -> EngineResponse:
-        """Send a request, with ``body`` as JSON, and return the answer, whatever its status."""
+        """Send a request, with ``body`` as JSON, and return the response, whatever its status."""
         content = b"" if body is None else json.dumps(body).encode()
         with self._requested(method, path, query, len(content), "application/json") as (connection, reader):
             if content:
@@ -124,7 +124,7 @@ class ContainerEngine:
             return EngineResponse(status, b"".join(_body(reader, headers, status)))
 
     def get(self, path: str, query: Mapping[str, object] | None = None) -> Any:
-        """Return what a GET finds; raises ``EngineFailed`` where its status is none of 2xx."""
+        """Return the JSON value of a GET; raises ``EngineFailed`` if the status is not 2xx."""
         return self.do("GET", path, query, doing=f"answer {path}").json()
 
     def do(
@@ -137,15 +137,15 @@ class ContainerEngine:
         doing: str,
         fine: tuple[int, ...] = (),
     ) -> EngineResponse:
-        """Send a request; raises ``EngineFailed`` where its status is neither 2xx, 304 nor one of ``fine``."""
+        """Send a request; raises ``EngineFailed`` if the status is not 2xx, 304 or one of ``fine``."""
         answer = self.ask(method, path, query, body)
-        # 304: it is so already, such as a container to stop that is stopped.
+        # 304: nothing to do, for example stopping a container that is stopped already.
         if not (200 <= answer.status < 300 or answer.status == 304 or answer.status in fine):
             raise EngineFailed(doing=doing, reason=answer.message)
         return answer
 
     def download(self, path: str, query: Mapping[str, object], target: IO[bytes], *, doing: str) -> None:
-        """Write what a GET finds to a file, block by block."""
+        """Write the body of a GET response to a file, block by block."""
         with self._requested("GET", path, query, 0, None) as (_, reader):
             status, headers = self._head(reader)
             blocks = _body(reader, headers, status)
@@ -159,7 +159,7 @@ class ContainerEngine:
         size = source.seek(0, os.SEEK_END)
         source.seek(0)
         with self._requested("PUT", path, query, size, "application/x-tar") as (connection, reader):
-            # An engine that refuses answers before it has read all; what it says counts, not the broken pipe.
+            # An engine that refuses the upload responds before it has read all: report that, not the broken pipe.
             with suppress(BrokenPipeError, ConnectionResetError):
                 connection.sendfile(source)
             status, headers = self._head(reader)
@@ -169,7 +169,7 @@ class ContainerEngine:
 
     @contextmanager
     def stream(self, path: str, query: Mapping[str, object]) -> Iterator[tuple[socket.socket, Iterator[bytes]]]:
-        """Open an answer that goes on, as the connection and its blocks; none where it is an error's."""
+        """Open a streaming response; yield the connection and the body's blocks, none if it is an error."""
         with self._requested("GET", path, query, 0, None) as (connection, reader):
             status, headers = self._head(reader)
             connection.settimeout(None)
@@ -196,7 +196,7 @@ class ContainerEngine:
             raise EngineMissing(address=self.address, reason=error.strerror or str(error)) from error
 
     def _speaks(self, path: str) -> str:
-        """Return what stands before a path: the version of the API that this engine is asked in."""
+        """Return the prefix of request paths: the API version to use with this engine."""
         if path == "/version":
             return ""
         if self._prefix is None:

@@ -32,33 +32,33 @@ class Container:
     state: str
     """The engine's word: created, running, paused, restarting, removing, exited or dead."""
     health: str | None
-    """starting, healthy or unhealthy; None where the image has no check, or the container does not run."""
+    """starting, healthy or unhealthy; None if the image has no health check, or the container does not run."""
     exit_code: int | None
     image: str
     stand_in: bool
-    """Whether its image was built on this machine to stand in for one that could not be pulled."""
+    """Whether its image was built on this machine as a substitute for one that could not be pulled."""
 
     @property
     def is_running(self) -> bool:
-        """Whether it has a process."""
+        """Whether the container has a live process, paused ones included."""
         return self.state in _LIVING
 
 
 def project_name(paths: StackPaths) -> str:
-    """Return the name of a stack's project: another one for each directory, so that worktrees never share one."""
+    """Return the name of a stack's Compose project; it differs by directory, so that worktrees never share one."""
     return f"photo-worker-{paths.name}-{paths.key[:8]}"
 
 
 def containers(engine: ContainerEngine, project: str) -> dict[str, Container]:
-    """Return the containers of a project by service; one that Compose ran for a single command is none of them."""
+    """Return the containers of a project by service, without those of ``docker compose run``."""
     found = engine.get("/containers/json", {"all": True, "filters": {"label": [f"{PROJECT_LABEL}={project}"]}})
     known = [_container(entry) for entry in found if entry["Labels"].get(_ONE_OFF_LABEL, "False") != "True"]
-    # While Compose replaces a container there are two of a service; the one that runs counts.
+    # While Compose replaces a container, the service has two: prefer the one that runs.
     return {entry.service: entry for entry in sorted(known, key=lambda entry: entry.is_running)}
 
 
 def is_up(paths: StackPaths) -> bool:
-    """Say whether containers of the stack run. One question to the engine; an engine that is not there runs none."""
+    """Return whether any container of the stack runs, by one request; False if the engine is unreachable."""
     with suppress(StackError):
         found = containers(ContainerEngine(seconds=_QUICK_SECONDS), project_name(paths))
         return any(entry.is_running for entry in found.values())
@@ -66,7 +66,7 @@ def is_up(paths: StackPaths) -> bool:
 
 
 def is_there(paths: StackPaths) -> bool:
-    """Say whether anything of the stack is left, stopped containers and volumes included; as quick as ``is_up``."""
+    """Return whether the stack has containers, stopped ones included, or volumes; as quick as ``is_up``."""
     with suppress(StackError):
         engine, project = ContainerEngine(seconds=_QUICK_SECONDS), project_name(paths)
         return bool(containers(engine, project) or project_volumes(engine, project))
@@ -75,10 +75,10 @@ def is_there(paths: StackPaths) -> bool:
 
 @dataclass(frozen=True)
 class Details:
-    """What only a closer look at a container tells."""
+    """What inspecting a container adds to its entry in the list."""
 
     pid: int | None
-    """Its first process, by the number that the engine's machine gives it."""
+    """The pid of its first process on the engine's machine."""
     started: datetime | None
     health_said: str | None
     """The output of its last health check."""
@@ -87,7 +87,7 @@ class Details:
 
 
 def details(engine: ContainerEngine, entries: Iterable[Container]) -> dict[str, Details]:
-    """Look at several containers at once; those that are gone meanwhile are left out."""
+    """Inspect several containers at once; those removed in the meantime are left out."""
     known = list(entries)
     if not known:
         return {}
@@ -98,10 +98,10 @@ def details(engine: ContainerEngine, entries: Iterable[Container]) -> dict[str, 
 
 
 def remove(engine: ContainerEngine, project: str, *, grace: float, volumes: bool) -> bool:
-    """Stop and remove all that a project has but its volumes, which go as well where asked.
+    """Stop and remove a project's containers and networks, and its volumes if ``volumes`` is set.
 
-    Each container has ``grace`` seconds to end by itself, all at the same time; 0 kills. False where
-    none ran. What is gone already is no error.
+    Each container has ``grace`` seconds to end by itself, all at the same time; 0 kills. Returns False if
+    none ran. Anything removed already is no error.
     """
     label = {"label": [f"{PROJECT_LABEL}={project}"]}
     found = engine.get("/containers/json", {"all": True, "filters": label})
@@ -111,7 +111,7 @@ def remove(engine: ContainerEngine, project: str, *, grace: float, volumes: bool
         name = entry["Names"][0].lstrip("/") if entry["Names"] else entry["Id"]
         path = f"/containers/{entry['Id']}"
         if entry["State"] == "paused":
-            # A paused process hears no signal, and the engine stops none.
+            # A paused process handles no signal, and the engine cannot stop a paused container.
             engine.do("POST", f"{path}/unpause", doing=f"let {name} go on", fine=(404, 409, 500))
         if grace > 0 and entry["State"] in _LIVING:
             engine.do("POST", f"{path}/stop", {"t": int(grace)}, doing=f"stop {name}", fine=(404,))
@@ -135,7 +135,7 @@ def project_volumes(engine: ContainerEngine, project: str) -> dict[str, dict[str
 
 
 def publisher_of(engine: ContainerEngine, port: int) -> str | None:
-    """Name the container that publishes a port of this machine; None where none does."""
+    """Return the name of the container that publishes a port of this machine, or None."""
     for entry in engine.get("/containers/json"):
         if any(published.get("PublicPort") == port for published in entry["Ports"]):
             return f"container {entry['Names'][0].lstrip('/')}"
@@ -143,7 +143,7 @@ def publisher_of(engine: ContainerEngine, port: int) -> str | None:
 
 
 def _container(entry: dict[str, Any]) -> Container:
-    # The list says these in words alone, such as "Exited (137) 5 seconds ago" and "Up 3 minutes (healthy)".
+    # The list has these only as text, such as "Exited (137) 5 seconds ago" and "Up 3 minutes (healthy)".
     status = entry["Status"]
     ended = re.match(r"Exited \((\d+)\)", status)
     health = re.search(r"\((?:health: )?(starting|healthy|unhealthy)\)", status)
@@ -172,7 +172,7 @@ def _details(found: dict[str, Any]) -> Details:
 
 
 def _time(text: str) -> datetime | None:
-    """Read the engine's times, which have nanoseconds; None for its year 1, which means never."""
+    """Parse the engine's times, which have nanoseconds; None for its year 1, which means never."""
     found = re.match(r"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d)", text)
     if found is None or text.startswith("0001"):
         return None

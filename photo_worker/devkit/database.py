@@ -1,8 +1,8 @@
-"""The stack's database: made from a migrated template, looked at, and emptied while the server runs.
+"""The stack's database: created from a migrated template, probed, and emptied while the server runs.
 
-The template is a database of its own, ``<name>_pristine``, which nobody can connect to. It carries
-a digest of the steps that made it as its comment, so a template that is half made, or made by other
-steps, is known and made again. It is made without Alembic, which takes half a second to import.
+The template is a separate database, ``<name>_pristine``, which accepts no connections. Its comment is a
+digest of the migrations that made it, so a template that is incomplete, or was made by other migrations,
+is detected and made again. It is made without Alembic, which takes half a second to import.
 """
 
 from __future__ import annotations
@@ -32,10 +32,10 @@ _OVER_THE_SHELL = {
     "gssencmode": "disable",
     "channel_binding": "disable",
     "target_session_attrs": "any",
-    # Not empty: that would count as not given.
+    # A space, because an empty value would count as not given.
     "options": " ",
 }
-# What a server has from its beginning has a lower object id (PostgreSQL's FirstNormalObjectId).
+# Objects that initdb made have lower ids (PostgreSQL's FirstNormalObjectId).
 _FIRST_OF_USERS = 16_384
 _SERVER_WIDE: LiteralString = """
     SELECT EXISTS (SELECT FROM pg_roles WHERE oid >= %(first)s)
@@ -53,19 +53,19 @@ _IN_A_DATABASE: LiteralString = """
         OR EXISTS (SELECT FROM pg_extension WHERE oid >= %(first)s)
         OR EXISTS (SELECT FROM pg_largeobject_metadata)
 """
-# Databases that every server has; template0 takes no connections, so nobody writes to it.
+# Databases that every server has; template0 accepts no connections, so it cannot be changed.
 _OWN = ("postgres", "template1")
 
 
 def migrate_and_query(env: dict[str, str]) -> None:
-    """Create the database where it is missing, bring its schema up to date, and query it; raises ``NotReady``."""
+    """Create the database if it is missing, migrate its schema, and query it; raises ``NotReady``."""
     import psycopg
 
     from photo_worker.errors import DatabaseUnavailable
     from photo_worker.stack_errors import DataMismatch
 
-    # The stack is ready when a worker could start, and a worker needs the schema. Beside it, `binding` alone
-    # uses adapters of the application.
+    # The stack is ready when a worker could start, and a worker needs the schema. Apart from this import, only
+    # `binding` uses adapters of the application.
     from photo_worker.storage import migrate
 
     url = settled(env["DATABASE_URL"])
@@ -76,7 +76,7 @@ def migrate_and_query(env: dict[str, str]) -> None:
             if not _is_there(server, name) or _dropped_untouched(server, url):
                 _create(server, url, steps)
         with _connected(url, name) as connection:
-            # Left by the last start: with the same steps there is nothing to do, and Alembic stays out.
+            # The last start set the comment: if the steps are the same, skip the migration and the import of Alembic.
             if _comment_of(connection, name) != steps:
                 migrate.upgrade(url)
                 _set_comment(connection, name, steps)
@@ -84,14 +84,14 @@ def migrate_and_query(env: dict[str, str]) -> None:
     except (psycopg.OperationalError, DatabaseUnavailable) as error:
         raise NotReady(str(error).strip()) from error
     except psycopg.ProgrammingError as error:
-        # The steps were applied once and a table is gone: waiting does not bring it back.
+        # The steps were applied and a table is missing: waiting does not bring it back.
         raise DataMismatch(path=f"database {name}", reason=str(error).strip().splitlines()[0]) from error
 
 
 def migrate_in_place(url: str) -> None:
-    """Bring a database that is somebody else's up to date, and query it; it is never created. Raises ``NotReady``.
+    """Migrate an external database and query it; it is never created. Raises ``NotReady``.
 
-    Nothing else of its server is touched: no template is made, and no comment written.
+    Nothing else on its server is changed: no template is made, and no comment is written.
     Raises ``DatabaseMissing``, ``ServiceRefused`` and ``SchemaUnknown``.
     """
     import psycopg
@@ -110,8 +110,8 @@ def migrate_in_place(url: str) -> None:
 def empty(env: dict[str, str]) -> None:
     """Drop every database but the template; ``migrate_and_query`` makes the stack's own again.
 
-    Raises ``NotEmptied`` where more was changed than that takes back: users, settings or tablespaces
-    of the server, or what somebody put into the databases that every server has.
+    Raises ``ResetFailed`` if that does not undo all changes: the server has users, settings or tablespaces
+    of its own, or the databases that every server has contain added objects.
     """
     import psycopg
     from psycopg import sql
@@ -137,7 +137,7 @@ def _is_there(server: _Connection, database: str) -> bool:
 
 
 def _dropped_untouched(server: _Connection, url: str) -> bool:
-    """Drop the stack's database where it is empty, as a container's image makes it; say whether it was dropped."""
+    """Drop the stack's database if it is empty, as a container's image creates it; return whether it was dropped."""
     from psycopg import sql
 
     name = _name_in(url)
@@ -151,7 +151,7 @@ def _dropped_untouched(server: _Connection, url: str) -> bool:
 
 
 def _create(server: _Connection, url: str, steps: str) -> None:
-    """Create the stack's database as a copy of the template, which is made where it is missing or old."""
+    """Create the stack's database as a copy of the template, which is made first if it is missing or outdated."""
     from psycopg import sql
 
     name = _name_in(url)
@@ -188,9 +188,9 @@ def _of(url: str, database: str) -> str:
 
 
 def settled(url: str) -> str:
-    """Return the URL of a database on this machine with all that libpq would otherwise take from PG* variables.
+    """Return the URL of a local database with all parameters that libpq would otherwise take from PG* variables.
 
-    A shell that knows of a database elsewhere (PGHOSTADDR, PGSSLMODE) must not reach into the stack.
+    A shell's variables for another database (PGHOSTADDR, PGSSLMODE) must not affect the stack.
     """
     parts = urlsplit(url)
     if parts.hostname != LOOPBACK:
@@ -221,7 +221,7 @@ def _set_comment(connection: _Connection, database: str, text: str) -> None:
 
 
 def _digest(directory: Path) -> str:
-    """Return a digest of a directory's Python and SQL files: their names and what is in them."""
+    """Return a digest of the names and contents of a directory's Python and SQL files."""
     digest = hashlib.sha256()
     for file in sorted([*directory.rglob("*.py"), *directory.rglob("*.sql")]):
         digest.update(str(file.relative_to(directory)).encode() + b"\0" + file.read_bytes() + b"\0")

@@ -1,4 +1,4 @@
-"""What ``photo-worker doctor`` says of one thing that it looked at."""
+"""A finding of ``photo-worker doctor``."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ State = Literal["ok", "warning", "problem"]
 
 @dataclass(frozen=True)
 class Diagnosis:
-    """One thing that was looked at. ``hint`` says what to do, and is None where all is well."""
+    """The result of one check. ``hint`` says what to do, and is None if ``state`` is ok."""
 
     check: str
     state: State

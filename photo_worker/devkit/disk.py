@@ -1,4 +1,4 @@
-"""Room on the disk: asked for before a start, and named as the cause where the lack of it explains a failure."""
+"""Free disk space: required before a start, and named as the cause if the lack of it explains a failure."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from photo_worker.errors import StackError
 from photo_worker.stack_errors import DataUnwritable, DiskFull
 
 MEGABYTE = 1024 * 1024
-# A start on no data writes some 80 MB, Postgres' files above all; one on data needs room to work in.
+# A start without data writes some 80 MB, mostly Postgres' files; one with data needs only working space.
 NEEDED_WITHOUT_DATA = 120 * MEGABYTE
 NEEDED_WITH_DATA = 24 * MEGABYTE
-# What file systems keep back or cannot hand out in one piece.
+# With less than this free, a disk counts as full: file systems reserve some space and fragment the rest.
 _NOTHING = 1 * MEGABYTE
 
 
 def require_space(directory: Path, needed: int) -> None:
-    """Raise ``DiskFull`` where a directory's disk has fewer than ``needed`` bytes for this user."""
+    """Raise ``DiskFull`` if a directory's disk has fewer than ``needed`` bytes free for this user."""
     free = free_bytes(directory)
     if free < needed:
         reason = f"{free // MEGABYTE} MB are free, and a start needs {needed // MEGABYTE}"
@@ -27,14 +27,14 @@ def require_space(directory: Path, needed: int) -> None:
 
 
 def free_bytes(directory: Path) -> int:
-    """Return what this user may still write on the disk of a directory, or of its nearest parent that exists."""
+    """Return the bytes that are free for this user on the disk of a directory or of its nearest existing parent."""
     while not directory.exists():
         directory = directory.parent
     return shutil.disk_usage(directory).free
 
 
 def explain(error: StackError | OSError, directory: Path) -> StackError | OSError:
-    """Return what to tell a user: ``DiskFull`` where that is the cause, ``DataUnwritable`` for another file's error."""
+    """Return the error to report: ``DiskFull`` if that is the cause, ``DataUnwritable`` for other file errors."""
     if isinstance(error, DiskFull):
         return error
     if isinstance(error, OSError) and error.errno in {errno.ENOSPC, errno.EDQUOT}:

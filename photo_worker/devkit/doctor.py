@@ -1,4 +1,4 @@
-"""What keeps this machine from running the stack, with what to do about each; nothing is changed by looking."""
+"""Checks of whether this machine can run the stack, each with a hint; they change nothing."""
 
 from __future__ import annotations
 
@@ -22,15 +22,15 @@ from photo_worker.devkit.state import Processes, StackRecord
 from photo_worker.errors import StackError
 from photo_worker.stack_errors import S3ServerUnfit
 
-# What CI runs; a newer one may well do.
+# The newest version that CI tests; newer ones may work.
 _NEWEST_PYTHON = (3, 14)
 _MACHINES = ("x86_64", "amd64", "arm64", "aarch64")
 _PROGRAM_SECONDS = 10
 _MEGABYTE = 1024 * 1024
-# A stack that holds nothing takes 80 MB; Postgres keeps up to 256 MB of its log.
+# An empty stack takes 80 MB; Postgres keeps up to 256 MB of write-ahead log.
 _DISK_NEEDED = 500 * _MEGABYTE
 _DISK_ADVISED = 2048 * _MEGABYTE
-# The emulator's own imports; the other services' programs are looked for where they are started from.
+# The emulator's imports by package; other services' programs are found by the functions that start them.
 _EMULATOR_MODULES = {
     "starlette": "starlette",
     "uvicorn": "uvicorn",
@@ -43,7 +43,7 @@ _EMULATOR_MODULES = {
     "ocrust": "ocrust",
     "psutil": "psutil",
 }
-# What a worker opens documents with.
+# The packages with which a worker opens documents, by module.
 _DECODERS = {"pi_heif": "pi-heif", "PIL": "pillow", "pypdfium2": "pypdfium2"}
 _INSTALL = "Install the development kit: pip install 'photo-worker[devkit]'."
 
@@ -52,9 +52,9 @@ _HINTS = {"s3": "Get it with `photo-worker prefetch --s3 seaweedfs` or `--s3 min
 
 
 def examine(paths: StackPaths, options: StackOptions | None = None) -> list[Diagnosis]:
-    """Look at everything that a start of this stack needs, in the order in which it would meet them.
+    """Check everything that a start of this stack needs, in the order in which the start would need it.
 
-    ``wishes`` are those that the start would be asked for; without them, it is the stack as it was last. Raises
+    ``options`` are those that the start would be given; without them, the stack is checked as it last ran. Raises
     ``S3ServerUnfit``.
     """
     options = options or StackOptions()
@@ -88,7 +88,7 @@ def _record_as_it_would_start(paths: StackPaths, options: StackOptions) -> Stack
     try:
         known = StackRecord.load(paths)
     except StackError:
-        # Said by the look at the state.
+        # Reported by the check of the state.
         known = None
     record = known or StackRecord.new(paths.name, derived_base(paths.home, paths.name), durable=True)
     kind = options.kind or record.kind
@@ -104,7 +104,7 @@ def _record_as_it_would_start(paths: StackPaths, options: StackOptions) -> Stack
 
 
 def _externals(record: StackRecord) -> Iterator[Diagnosis]:
-    """Knock at the doors of the services that are somebody else's."""
+    """Probe the external services."""
     for entry in external.of(record):
         if entry.is_alive():
             yield Diagnosis(entry.name, "ok", f"external, at {entry.url}")
@@ -142,7 +142,7 @@ def _platform() -> Iterator[Diagnosis]:
 
 
 def _decoders() -> Iterator[Diagnosis]:
-    """Say which packages a worker here opens documents with: without pi-heif, jobs with a HEIC wait for another one."""
+    """Check the packages that open documents: without pi-heif, a job with a HEIC waits for another worker."""
     missing = sorted(package for module, package in _DECODERS.items() if find_spec(module) is None)
     if missing:
         hint = f"Install what the worker needs: pip install {' '.join(missing)}."
@@ -153,7 +153,7 @@ def _decoders() -> Iterator[Diagnosis]:
 
 
 def programs(record: StackRecord) -> Iterator[Diagnosis]:
-    """Find the program of each service of a native stack, and run it."""
+    """Find the program of each service of a native stack, and run it for its version."""
     modules = {"aws": {"ministack": "ministack"}, "textract": _EMULATOR_MODULES}
     runs: dict[str, tuple[Callable[[], Path], str]] = {
         "temporal": (services.temporal_program, "--version"),
@@ -175,7 +175,7 @@ def programs(record: StackRecord) -> Iterator[Diagnosis]:
 
 
 def _runs(service: Service, find: Callable[[], Path], argument: str) -> Diagnosis:
-    """Run a program: one that is there may be of another machine, or lack a library."""
+    """Run a program: one that exists may be built for another machine, or lack a library."""
     hint = _HINTS.get(service.name, _INSTALL)
     try:
         program = find()
@@ -260,7 +260,7 @@ def _state(paths: StackPaths) -> Iterator[Diagnosis]:
 
 
 def _left_by(processes: Processes) -> Iterator[str]:
-    """Name the services of an earlier run whose processes still live."""
+    """Yield the names of services of an earlier run whose processes are still alive."""
     if find_spec("psutil") is None:
         return
     from photo_worker.devkit.processes import ProcessId
@@ -277,7 +277,7 @@ def _data_of_other_postgres(paths: StackPaths) -> Iterator[Path]:
         wanted = f"postgres-{postgres.find_postgres().major}"
         user = postgres.User.for_postgres()
     except (StackError, KeyError):
-        # Said by the looks at the programs and at the user.
+        # Reported by the checks of the programs and of the user.
         return
     closed = user is not None and not postgres.reachable(paths.data / "postgres", user)
     for parent in postgres.shared_data(paths) if closed else [paths.data]:
@@ -290,7 +290,7 @@ def _ports(paths: StackPaths, record: StackRecord) -> Iterator[Diagnosis]:
     try:
         running = Processes.load(paths).alive
     except StackError:
-        # Said by the look at the state.
+        # Reported by the check of the state.
         running = False
     numbers = {
         record.ports[use]: service.name
@@ -312,9 +312,9 @@ def _ports(paths: StackPaths, record: StackRecord) -> Iterator[Diagnosis]:
 
 
 def _proxies() -> Iterator[Diagnosis]:
-    """Say whether an SDK would ask a proxy for what is on this machine: it asks these two functions.
+    """Check whether an SDK would use a proxy for loopback; SDKs decide by these two functions of ``urllib``.
 
-    The project's own clients ask no proxy for loopback, whatever is set.
+    The project's own clients never use a proxy for loopback.
     """
     from urllib.request import getproxies, proxy_bypass
 

@@ -13,9 +13,9 @@ from photo_worker.devkit.state import DATABASE, DATABASE_USER, TASK_QUEUE, Proce
 
 ACCOUNT = "000000000000"
 AWS_SERVICES = ("s3", "sns", "sqs", "textract")
-# Those that listen on a port of their own; the others' S3 is served beside SNS and SQS.
+# S3 servers with a port of their own; the others serve S3 on the port of SNS and SQS.
 _S3_APART = ("seaweedfs", "minio")
-# As long as those of AWS.
+# The length of AWS secret keys.
 _SECRET_LENGTH = 40
 _CREDENTIALS = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN")
 
@@ -23,7 +23,7 @@ _CREDENTIALS = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN
 def environment_of(record: StackRecord) -> dict[str, str]:
     """Return the variables of a stack, whether it runs or not.
 
-    Where an AWS service is somebody else's, the credentials are those of this process' environment, where it has some.
+    If an AWS service is external, the credentials are those of this process' environment, if it has any.
     """
     ports, external, region = record.ports, record.external, record.region
     aws = f"http://{LOOPBACK}:{ports['aws']}"
@@ -31,10 +31,10 @@ def environment_of(record: StackRecord) -> dict[str, str]:
     artifacts = f"{record.prefix}-artifacts"
     database = (
         f"postgresql://{DATABASE_USER}:{quote(record.password, safe='')}@{LOOPBACK}:{ports['postgres']}/{DATABASE}"
-        # A shell's PGSSLMODE would otherwise ask a server on this machine for TLS, which it has not.
+        # Without this, a shell's PGSSLMODE could demand TLS, which the local server does not offer.
         "?sslmode=disable"
     )
-    # Nobody knows where the UI of a server is that is somebody else's.
+    # The address of an external server's UI is unknown.
     ui = {} if "temporal" in external else {"TEMPORAL_UI_URL": f"http://{LOOPBACK}:{ports['temporal-ui']}"}
     return {
         "TEMPORAL_TARGET": external.get("temporal", f"{LOOPBACK}:{ports['temporal']}"),
@@ -63,19 +63,19 @@ def _credentials(record: StackRecord) -> dict[str, str]:
         service in record.external for service in AWS_SERVICES
     ):
         return given
-    # LocalStack checks a signed URL against this very secret.
+    # LocalStack checks presigned URLs against exactly this secret.
     key, secret = ("test", "test") if record.s3 == "localstack" else ("local", "local")
     if record.s3 in _S3_APART:
-        # These take whatever is signed well: with a secret that every page knows, what a page has signed.
+        # These accept every valid signature: with a well-known secret, a web page could sign requests.
         secret = hashlib.sha256(f"s3 {record.password}".encode()).hexdigest()[:_SECRET_LENGTH]
     return {"AWS_ACCESS_KEY_ID": key, "AWS_SECRET_ACCESS_KEY": secret}
 
 
 def stack_environment(name: str | None = None, home: Path | None = None) -> dict[str, str] | None:
-    """Return the variables of a stack that runs, or None where none runs.
+    """Return the variables of a running stack, or None if it does not run.
 
-    Cheap: two small files and a lock, no probe; of containers, one question to their engine. ``home`` is the
-    directory of stacks (``.photo-worker`` in the worktree by default), ``name`` the stack in it.
+    Cheap: reads two small files and a lock, without a probe; for containers, one request to the engine. ``home`` is
+    the directory of stacks (``.photo-worker`` in the worktree by default), ``name`` the stack in it.
     """
     paths = StackPaths(home or default_home(), check_name(name or DEFAULT_NAME))
     record = StackRecord.load(paths)

@@ -1,7 +1,7 @@
-"""Services that are somebody else's: an endpoint stands in the place of a process of the stack.
+"""External services: the stack uses an endpoint instead of running the service itself.
 
-They are used for real, as the stack's own are, and what the stack needs is made in them. Nothing in them is ever
-deleted from here, and none is started or stopped.
+They are probed like the stack's own services, and the resources that the stack needs are created in them. Nothing
+in them is ever deleted, and they are never started or stopped.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from photo_worker.devkit.status import ServiceStatus
     from photo_worker.devkit.timeline import Timeline
 
-# How to name each; in the order in which they are shown.
+# The form of each service's endpoint; in the order in which services are shown.
 FORMS = {
     "temporal": "HOST:PORT",
     "postgres": "postgresql://USER:PASSWORD@HOST:PORT/DATABASE",
@@ -36,13 +36,13 @@ FORMS = {
 }
 _DEFAULT_PORTS = {"http": 80, "https": 443, "postgresql": 5432, "postgres": 5432}
 _HOST_AND_PORT = re.compile(r"(?:\[[0-9A-Fa-f:.]+\]|[^\s/:@\[\]]+):\d{1,5}")
-# Whoever starts it may be starting it now; longer than this, somebody waits for a mistake.
+# The service may be starting right now; a longer wait would only delay the error.
 PATIENCE_SECONDS = 10.0
 _ANSWER_SECONDS = 1.0
 
 
 def parse(service: str, endpoint: str) -> str:
-    """Return an endpoint as it stands in variables; raises ``ExternalInvalid``, which never shows what was given."""
+    """Return an endpoint in the form used in variables; raises ``ExternalInvalid``, which never shows the input."""
     form = FORMS.get(service)
     if form is None:
         raise ExternalInvalid(service=service, reason=f"the stack has {', '.join(FORMS)}")
@@ -67,14 +67,14 @@ def parse(service: str, endpoint: str) -> str:
 
 
 def require_whole(endpoints: Mapping[str, str]) -> None:
-    """Raise ``ExternalInvalid`` where only one of SNS and SQS is named: a topic delivers to no queue of elsewhere."""
+    """Raise ``ExternalInvalid`` if only one of SNS and SQS is external: topic and queue need the same server."""
     for one, other in (("sns", "sqs"), ("sqs", "sns")):
         if one in endpoints and other not in endpoints:
             raise ExternalInvalid(service=one, reason=f"{one} and {other} belong together: name {other} too")
 
 
 def refuse_offline(endpoints: Mapping[str, str]) -> None:
-    """Raise ``OfflineRefused`` for the first endpoint that is not this machine's; no name is looked up for it."""
+    """Raise ``OfflineRefused`` for the first endpoint that is not on loopback; does no DNS lookup."""
     for service, endpoint in endpoints.items():
         host = _split(service, endpoint).hostname or ""
         if not is_loopback(host):
@@ -82,19 +82,19 @@ def refuse_offline(endpoints: Mapping[str, str]) -> None:
 
 
 def of(record: StackRecord) -> list[External]:
-    """Return the services of a stack that are somebody else's."""
+    """Return the external services of a stack."""
     return [External(name, record.external[name], record) for name in FORMS if name in record.external]
 
 
 def make_ready(record: StackRecord, timeline: Timeline) -> StackRecord:
-    """Use each external service once, all at the same time, and return the record with what they chose.
+    """Probe all external services at the same time, and return the record with the names that they chose.
 
-    Raises ``ServiceFailed`` where one cannot be used within ``PATIENCE_SECONDS``, and whatever error says more.
+    Raises ``ServiceFailed`` if one cannot be used within ``PATIENCE_SECONDS``, or a more specific error.
     """
     externals = of(record)
     outcomes: queue.SimpleQueue[dict[str, str] | BaseException] = queue.SimpleQueue()
     for external in externals:
-        # Daemons: an interrupt must not wait for a client's own timeout.
+        # Daemon threads: an interrupt must not wait for a client's own timeout.
         threading.Thread(target=_report, args=(external, timeline, outcomes), daemon=True).start()
     found: dict[str, str] = {}
     for _ in externals:
@@ -131,7 +131,7 @@ def _made_ready(external: External, timeline: Timeline) -> dict[str, str]:
 
 @dataclass(frozen=True)
 class External:
-    """One service of somebody else."""
+    """One external service."""
 
     name: str
     endpoint: str = field(repr=False)
@@ -139,25 +139,25 @@ class External:
 
     @property
     def url(self) -> str:
-        """Where it is, without a password."""
+        """The endpoint as a URL without its password."""
         url = _split(self.name, self.endpoint)
         if url.password is None:
             return self.endpoint
         host = f"[{url.hostname}]" if ":" in (url.hostname or "") else url.hostname
         at = host if url.port is None else f"{host}:{url.port}"
-        # What follows a question mark may hold a password as well.
+        # The query may hold a password as well.
         return urlunsplit(url._replace(netloc=f"{url.username}@{at}", query=""))
 
     @property
     def port(self) -> int:
-        """Its port, the usual one where none is named."""
+        """The endpoint's port; the scheme's default if none is given."""
         url = _split(self.name, self.endpoint)
         return url.port or _DEFAULT_PORTS[url.scheme]
 
     def probe_ready(self) -> dict[str, str]:
-        """Use it once for real, making what the stack needs in it; return the variables that it chose.
+        """Do one real round trip, creating what the stack needs; return the variables whose values the service chose.
 
-        Raises ``NotReady``, or an error of its own where asking again is of no use.
+        Raises ``NotReady``, or a specific error if a retry cannot help.
         """
         from photo_worker.devkit import readiness
 
@@ -175,14 +175,14 @@ class External:
         elif self.name == "sns":
             return readiness.deliver(env)
         elif self.name == "sqs":
-            # Its use is the other end of the delivery.
+            # The delivery through SNS has probed it.
             return {}
         else:
             readiness.read_an_image(env)
         return {}
 
     def is_alive(self) -> bool:
-        """Say whether something there answers, in at most a second."""
+        """Return whether the service responds within one second."""
         url = _split(self.name, self.endpoint)
         host = url.hostname or ""
         if self.name == "temporal":
@@ -194,7 +194,7 @@ class External:
         return probes.says_anything(host, self.port, greeting, tls=url.scheme == "https", timeout=_ANSWER_SECONDS)
 
     def status(self) -> ServiceStatus:
-        """Return its line of ``photo-worker status``: running or silent, of no process."""
+        """Return its line of ``photo-worker status``: running or silent, without a process."""
         from photo_worker.devkit.status import ServiceStatus
 
         return ServiceStatus(
@@ -210,7 +210,7 @@ class External:
 
 
 def describe(endpoints: Iterable[str]) -> str:
-    """Name services for a sentence: a, b and c."""
+    """Join service names for a sentence: a, b and c."""
     names = [name for name in FORMS if name in set(endpoints)]
     return " and ".join([", ".join(names[:-1]), names[-1]] if len(names) > 1 else names)
 

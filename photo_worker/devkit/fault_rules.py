@@ -1,4 +1,4 @@
-"""Talks to the Textract emulator about its fault script: ``/_emulator/faults``."""
+"""A client of the Textract emulator's fault script, ``/_emulator/faults``."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ _TIMEOUT_SECONDS = 3.0
 
 
 class NoAnswer(Exception):
-    """The emulator does not do what it was asked; the text says why, in its own words where it has any."""
+    """The request failed; the text says why, with the emulator's own message if it sent one."""
 
 
 class Refused(NoAnswer):
-    """The emulator takes no such rule, and says why."""
+    """The emulator refused the rule as invalid; the text is its message."""
 
 
 def end_rules(endpoint: str) -> None:
-    """Have an emulator forget its rules; nothing happens where none answers, which using it will tell."""
+    """Delete an emulator's rules; does nothing if it does not respond, which its probe will report."""
     try:
         ask(endpoint, "DELETE")
     except NoAnswer:
@@ -28,9 +28,9 @@ def end_rules(endpoint: str) -> None:
 
 
 def ask(endpoint: str, method: str, script: object = None) -> Any:
-    """Send a request about the script and return the JSON answer: seed and rules. Raises ``NoAnswer``, ``Refused``.
+    """Send a request about the script and return the JSON response: seed and rules. Raises ``NoAnswer``, ``Refused``.
 
-    By hand: `photo-worker status` asks too, and importing an HTTP client takes a good part of its time.
+    HTTP by hand, because `photo-worker status` calls this, and importing an HTTP client takes a good part of its time.
     """
     url = urlsplit(endpoint)
     content = b"" if script is None else json.dumps(script).encode()

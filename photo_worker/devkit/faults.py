@@ -1,7 +1,7 @@
-"""What goes wrong in a local stack because somebody asked for it: Textract's fault script, and paused services.
+"""Fault injection in a local stack: Textract's fault script, and paused services.
 
-Nothing is kept here. Which rules are set is asked of the emulator, which forgets them when it ends, and
-what is paused is asked of the stack.
+This module stores nothing. The emulator holds the rules, and loses them when it ends; the stack knows
+which services are paused.
 """
 
 from __future__ import annotations
@@ -23,24 +23,24 @@ PAUSED = "paused"
 
 @dataclass(frozen=True)
 class Fault:
-    """One thing that goes wrong; ``rule`` is the emulator's, None for a pause."""
+    """One injected fault; ``rule`` is the emulator's rule, None for a pause."""
 
     service: str
     fault: str
     """``paused``, or the rule's kind."""
     since: str | None
-    """ISO 8601 in UTC; None where nobody noted it."""
+    """ISO 8601 in UTC; None if it was not recorded."""
     rule: Mapping[str, Any] | None = None
 
 
 @dataclass(frozen=True)
 class StackFaults:
-    """All that goes wrong in a stack; ``seed`` is what draws Textract's, None where there is no rule."""
+    """All faults of a stack; ``seed`` is that of Textract's random draws, None if there is no rule."""
 
     faults: list[Fault] = field(default_factory=list)
     seed: int | None = None
     unknown: str | None = None
-    """Why it is not known which rules Textract has; None where they are known."""
+    """Why Textract's rules could not be read; None if they were."""
 
 
 def pause(stack: LocalStack, service: str) -> None:
@@ -49,35 +49,35 @@ def pause(stack: LocalStack, service: str) -> None:
 
 
 def set_rule(stack: LocalStack, rule: Mapping[str, Any], *, seed: int | None = None) -> None:
-    """Add a rule to those that the stack's Textract emulator follows; a ``seed`` counts for all of them.
+    """Add a rule to the stack's Textract emulator; a ``seed`` applies to all of its rules.
 
-    Raises ``FaultNotSet`` with the emulator's own words where it refuses the rule, ``ServiceUnknown`` where
-    Textract is somebody else's, and ``StackNotRunning``.
+    Raises ``FaultNotSet`` with the emulator's message if it refuses the rule, ``ServiceUnknown`` if
+    Textract is external, and ``StackNotRunning``.
     """
     script = {"rules": [rule]} if seed is None else {"seed": seed, "rules": [rule]}
     try:
         _tell(stack, "PATCH", script)
     except FaultNotSet as error:
-        # There is one rule, and whoever gave it knows of no list.
+        # The caller gave one rule and knows of no list, so drop the list index from the message.
         reason = str(error.context["reason"]).removeprefix("rules[0]").lstrip(".: ")
         said = FaultNotSet(service=TEXTRACT, reason=reason)
         raise (said.from_option() if error.wrong_use else said) from error
 
 
 def set_script(stack: LocalStack, script: object) -> None:
-    """Put a whole fault script, a JSON value, in the place of the rules there are; raises what ``set_rule`` does."""
+    """Replace all rules by a fault script, a JSON value; raises what ``set_rule`` raises."""
     _tell(stack, "PUT", script)
 
 
 def clear(stack: LocalStack, service: str | None = None) -> StackFaults:
-    """End the faults of a service, or all of them, and return what there was to end.
+    """End the faults of one service, or all faults, and return those that were ended.
 
-    A stack that does not run has none. Raises ``ServiceUnknown``, and ``FaultNotSet`` where Textract
-    cannot be asked to forget its rules.
+    A stack that does not run has none. Raises ``ServiceUnknown``, and ``FaultNotSet`` if Textract
+    does not delete its rules.
     """
     if service is not None:
         _require(stack, service)
-    # Resumed first: what is paused does not answer.
+    # Resume first: a paused emulator does not respond.
     held = [Fault(name, PAUSED, since) for name, since in stack.paused().items() if service in {None, name}]
     for fault in held:
         stack.resume(fault.service)
@@ -89,9 +89,9 @@ def clear(stack: LocalStack, service: str | None = None) -> StackFaults:
 
 
 def faults_of(stack: LocalStack, status: StackStatus | None = None) -> StackFaults:
-    """Return what is set now; nothing where the stack does not run. Waits 3 seconds for a Textract that is silent.
+    """Return the current faults; none if the stack does not run. Waits 3 seconds if Textract does not respond.
 
-    With the ``status`` of a moment ago, nobody is asked what that tells.
+    A recent ``status`` saves the requests whose results it contains.
     """
     states = {service.name: service.state for service in status.services} if status is not None else {}
     try:

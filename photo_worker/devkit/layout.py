@@ -1,4 +1,4 @@
-"""Where a stack lives on disk, and how it is created and deleted there.
+"""A stack's files and directories on disk: paths, creation, deletion and locks.
 
 A stack is one directory, ``<home>/<name>``. The home is ``.photo-worker`` in the worktree, so that
 two worktrees of the same project never share a stack.
@@ -26,7 +26,7 @@ from photo_worker.stack_errors import DataUnwritable, InvalidStackName, StackBus
 DEFAULT_NAME = "dev"
 HOME_VARIABLE = "PHOTO_WORKER_HOME"
 
-# Short enough that every name made from it (bucket: 63 characters) stays legal.
+# Short enough that every name derived from it (bucket: 63 characters) stays legal.
 _NAME = re.compile(r"[a-z0-9]([a-z0-9-]{0,28}[a-z0-9])?")
 _ROOT_SIGNS = (".git", "pyproject.toml")
 _MARKER = ".photo-worker-stack"
@@ -50,14 +50,14 @@ def default_home() -> Path:
 
 
 def check_name(name: str) -> str:
-    """Return the name, or raise ``InvalidStackName``."""
+    """Return the name; raises ``InvalidStackName`` unless it has 1 to 30 of a-z, 0-9 and inner hyphens."""
     if not _NAME.fullmatch(name):
         raise InvalidStackName(name=cut(name), reason="it needs 1 to 30 of a-z, 0-9 and inner hyphens")
     return name
 
 
 def stack_names(home: Path) -> list[str]:
-    """Return the names of the stacks in a home, sorted; none where it cannot be read."""
+    """Return the sorted names of the stacks in a home; an empty list if it cannot be read."""
     try:
         return sorted(path.name for path in home.iterdir() if (path / _MARKER).is_file())
     except OSError:
@@ -78,32 +78,32 @@ class StackPaths:
 
     @property
     def record(self) -> Path:
-        """What the stack is: ports, names, password (mode 0600)."""
+        """The file with the stack's ports, options and password (mode 0600)."""
         return self.root / "stack.json"
 
     @property
     def processes(self) -> Path:
-        """What the supervisor last wrote of its processes."""
+        """The list of processes that the supervisor last wrote."""
         return self.root / "processes.json"
 
     @property
     def command_lock(self) -> Path:
-        """Held by the one command that changes the stack."""
+        """The lock file that a command holds while it changes the stack."""
         return self.root / "command.lock"
 
     @property
     def supervisor_lock(self) -> Path:
-        """Held by the supervisor for as long as it lives."""
+        """The lock file that the supervisor holds for as long as it lives."""
         return self.root / "supervisor.lock"
 
     @property
     def data(self) -> Path:
-        """What the services store."""
+        """The directory of the services' data."""
         return self.root / "data"
 
     @property
     def logs(self) -> Path:
-        """One log file a service."""
+        """One log file per service."""
         return self.root / "logs"
 
     @property
@@ -123,12 +123,12 @@ class StackPaths:
     def create(self) -> None:
         """Make the directories; raises ``DataUnwritable`` and ``UnsafeStackPath``.
 
-        Root runs Postgres as another user, who has to pass through the stack's directory; for
-        everyone else it is private.
+        The directory is private, except that root lets other users pass through it, because root's
+        Postgres runs as another user.
         """
         try:
             self.home.mkdir(parents=True, exist_ok=True)
-            # The data never shows up in `git status`, whatever the project ignores.
+            # Keeps the data out of `git status` without an entry in the project's own .gitignore.
             with contextlib.suppress(FileExistsError), (self.home / ".gitignore").open("x") as ignore:
                 ignore.write("*\n")
             self.refuse_symlink()
@@ -145,13 +145,13 @@ class StackPaths:
             raise DataUnwritable(path=error.filename or str(self.root), reason=error.strerror or str(error)) from error
 
     def _refuse_others(self) -> None:
-        """Raise ``StackNotOwned`` where the stack is another user's: what root writes there, its owner cannot read."""
+        """Raise ``StackNotOwned`` if another user owns the stack: the owner could not read what root writes there."""
         with contextlib.suppress(FileNotFoundError):
             if self.root.stat().st_uid != os.geteuid():
                 raise StackNotOwned(path=str(self.root), owner=owner_of(self.root))
 
     def refuse_symlink(self) -> None:
-        """Raise ``UnsafeStackPath`` where the stack's directory, or one inside that it fills, is a symbolic link."""
+        """Raise ``UnsafeStackPath`` if the stack's root, data, logs or run directory is a symbolic link."""
         for path in (self.root, self.data, self.logs, self.run):
             if path.is_symlink():
                 raise UnsafeStackPath(path=str(path), reason="it is a symbolic link")
@@ -170,18 +170,18 @@ class StackPaths:
         discard_tree(self.data)
         for directory in (self.logs, self.run):
             delete_tree(directory)
-        # Last: as long as there is data, there is the password for it.
+        # The record goes last: it holds the password for the data.
         for file in (self.processes, self.record):
             file.unlink(missing_ok=True)
 
 
 def set_aside(path: Path) -> Path:
-    """Return the name that a directory has while it is deleted."""
+    """Return the path that a directory has while it is being deleted."""
     return path.with_name(f".{path.name}.deleted")
 
 
 def discard_tree(path: Path) -> None:
-    """Delete a directory so that an interruption leaves all of it or nothing under its name."""
+    """Rename a directory and delete it, so that an interruption leaves all of it or nothing under its name."""
     if not path.is_dir() or path.is_symlink():
         delete_tree(path)
         return
@@ -210,10 +210,10 @@ def delete_tree(path: Path) -> None:
 
 @contextlib.contextmanager
 def exclusive(path: Path, *, timeout: float, doing: str, prepare: Callable[[], None] | None = None) -> Iterator[None]:
-    """Hold a lock file; raises ``StackBusy`` where another process still holds it after ``timeout`` seconds.
+    """Hold a lock file; raises ``StackBusy`` if another process still holds it after ``timeout`` seconds.
 
-    The kernel drops the lock when its holder dies, however it dies. ``prepare`` makes the file's directory, again
-    where somebody deleted it while this waited: a lock on a file without a name keeps nobody off.
+    The kernel releases the lock when its holder dies, however it dies. ``prepare`` makes the file's directory, and
+    makes it again if it was deleted during the wait: a lock on a deleted file excludes no other process.
     """
     deadline = time.monotonic() + timeout
     while True:
@@ -243,7 +243,7 @@ def _try_lock(handle: IO[str]) -> bool:
 
 @contextlib.contextmanager
 def block_signals() -> Iterator[None]:
-    """Hold back Ctrl-C and its like for a few renames that belong together."""
+    """Block SIGINT, SIGTERM and SIGHUP, for a few renames that belong together."""
     before = signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGINT, signal.SIGTERM, signal.SIGHUP))
     try:
         yield
@@ -252,7 +252,7 @@ def block_signals() -> Iterator[None]:
 
 
 def owner_of(path: Path) -> str:
-    """Return the name of the user whom a file belongs to, or the user's number where it has no name."""
+    """Return the name of a file's owner, or the user id if it has no name."""
     number = path.stat().st_uid
     try:
         return pwd.getpwuid(number).pw_name
@@ -261,7 +261,7 @@ def owner_of(path: Path) -> str:
 
 
 def is_locked(path: Path) -> bool:
-    """Say whether a living process holds this lock file exclusively."""
+    """Return whether a live process holds this lock file exclusively."""
     try:
         handle = path.open("r")
     except FileNotFoundError:

@@ -1,4 +1,4 @@
-"""The one interface of every local stack, and the one place that decides which kind of stack a name means."""
+"""The interface of every local stack, and the function that decides of which kind the stack of a name is."""
 
 from __future__ import annotations
 
@@ -21,75 +21,75 @@ __all__ = ["Kind", "LocalStack", "S3Server", "StackOptions", "local_stack"]
 
 
 class LocalStack(Protocol):
-    """A stack, whatever runs it. Methods may be called from several processes at once; they take turns."""
+    """A stack of either kind. Several processes may call methods at once; the calls take turns."""
 
     @property
     def name(self) -> str:
-        """Its name."""
+        """The stack's name in its home."""
 
     @property
     def paths(self) -> StackPaths:
-        """Its directory and what lies in it."""
+        """The stack's files and directories."""
 
     @property
     def services(self) -> tuple[str, ...]:
-        """The names of its services."""
+        """The names of the services that the stack runs itself."""
 
     def up(self) -> UpReport:
-        """Start what does not run and wait until all of it is usable; raises ``StackError``."""
+        """Start what does not run, and wait until every service is ready; raises ``StackError``."""
 
     def down(self) -> bool:
-        """Stop it; false where nothing ran. Its data stays."""
+        """Stop the stack and keep its data; returns False if nothing ran."""
 
     def reset(self) -> UpReport:
-        """Delete its data and logs, and leave it running."""
+        """Delete the stack's data and logs, and leave it running."""
 
     def delete(self) -> None:
-        """Stop it and remove all of it, its directory included."""
+        """Stop the stack and delete all of it, its directory included."""
 
     def env(self) -> dict[str, str]:
-        """Return the variables that point at it; raises ``StackNotRunning``."""
+        """Return the variables that point at the stack; raises ``StackNotRunning``."""
 
     def status(self) -> StackStatus:
-        """Ask every service."""
+        """Probe every service and return its state."""
 
     def wait(self, seconds: float) -> StackStatus:
-        """Wait until it is usable; starts nothing. Raises ``StackNotReady`` and ``ServiceFailed``."""
+        """Wait until the stack is ready; starts nothing. Raises ``StackNotReady`` and ``ServiceFailed``."""
 
     def save_snapshot(self, name: str) -> Snapshot:
-        """Copy what it stores."""
+        """Save a copy of the stack's data."""
 
     def load_snapshot(self, name: str) -> UpReport:
-        """Put a snapshot in the place of what it stores, and start it."""
+        """Replace the stack's data by a snapshot, and start the stack."""
 
     def pause(self, service: str) -> None:
-        """Stop a service in the middle of whatever it does, so that it neither answers nor ends."""
+        """Suspend a service's processes, so that it neither responds nor ends."""
 
     def resume(self, service: str) -> None:
-        """Let a paused service go on; no error where it is not paused."""
+        """Resume a paused service; no error if it is not paused."""
 
     def paused(self) -> Mapping[str, str | None]:
-        """Return the paused services, each with the time since when (ISO 8601, UTC) or None where nobody noted it."""
+        """Return when each paused service was paused (ISO 8601, UTC), by name; None if the time was not recorded."""
 
     def tail(self, service: str, lines: int) -> list[str]:
         """Return the last lines of a service's log."""
 
     def follow(self, services: Sequence[str], stop: Callable[[], bool]) -> Iterator[tuple[str, str]]:
-        """Yield (service, line) as the services write, until ``stop`` says so."""
+        """Yield (service, line) as the services write, until ``stop`` returns true."""
 
 
 def local_stack(
     name: str | None = None, options: StackOptions | None = None, *, home: Path | None = None
 ) -> LocalStack:
-    """Return the stack of this name in ``home``, by default this worktree's, of the kind that is asked for or recorded.
+    """Return the stack of this name in ``home`` (default: this worktree's), of the requested or recorded kind.
 
-    A stack that never ran is native. One whose record is lost is what its containers say, where they run; one whose
-    record is damaged or newer is what is left of it, stopped or not.
+    A stack that never ran is native. If the record is lost, running containers decide the kind; if the record is
+    damaged or newer, whatever is left of the stack decides, stopped or not.
     """
     options = options or StackOptions()
     paths = StackPaths((home or default_home()).expanduser().absolute(), check_name(name or DEFAULT_NAME))
     if options.kind is None:
-        # Of a damaged record tell the commands that need it: `down` and `reset` do not.
+        # Commands that need the record report a damaged one; `down` and `reset` work without it.
         record = StackRecord.load_whole(paths)
         kind = _kind_without_record(paths) if record is None else record.kind
     else:
@@ -119,13 +119,13 @@ def _kind_without_record(paths: StackPaths) -> Kind:
     said = _kind_of_useless_record(paths)
     if said is not None:
         return said
-    # A stack that has run as both has data of both: nothing tells which is meant, unless one runs.
+    # A stack that has run as both kinds has data of both: only a running one decides the kind.
     only_elsewhere = paths.record.exists() and not (paths.data.is_dir() and any(paths.data.iterdir()))
     return "compose" if (is_there if only_elsewhere else is_up)(paths) else "native"
 
 
 def _kind_of_useless_record(paths: StackPaths) -> Kind | None:
-    """Return the kind that a damaged record, or one of another version, still tells."""
+    """Return the kind if it can still be read from a damaged record or one of another version."""
     with suppress(DataMismatch):
         values = read_json(paths.record)
         kinds: tuple[Kind, ...] = ("native", "compose")

@@ -1,4 +1,4 @@
-"""What the services wrote, for people."""
+"""Reading, rotating and following the services' logs."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _POLL_SECONDS = 0.2
 
 
 def rotate(path: Path) -> None:
-    """Set the log of the run before aside as ``.log.1``, so that a log tells of one run alone."""
+    """Rename the previous run's log to ``.log.1``, so that a log covers a single run."""
     with contextlib.suppress(FileNotFoundError):
         path.replace(path.with_suffix(".log.1"))
 
@@ -25,14 +25,14 @@ def erase(directory: Path, writing: Iterable[str]) -> None:
     kept = {f"{service}.log" for service in writing}
     for path in directory.iterdir():
         if path.name in kept:
-            # Services append, so the next line goes to the beginning.
+            # Services open their logs for appending, so the next line goes to the beginning.
             os.truncate(path, 0)
         else:
             path.unlink()
 
 
 def tail(path: Path, lines: int) -> list[str]:
-    """Return a log's last lines, whole and without control characters; none where there is no log."""
+    """Return a log's last lines, whole and without control characters; an empty list if there is no log."""
     if lines <= 0:
         return []
     blocks: list[bytes] = []
@@ -51,9 +51,9 @@ def tail(path: Path, lines: int) -> list[str]:
 
 
 def follow(paths: StackPaths, services: Iterable[str], stop: Callable[[], bool]) -> Iterator[tuple[str, str]]:
-    """Return each complete line that is written from now on as (service, line), until ``stop`` says so.
+    """Yield each complete line that is written from now on as (service, line), until ``stop`` returns true.
 
-    A log that was replaced or cut short is read from its beginning.
+    A log that was replaced or truncated is read from its beginning.
     """
     return _lines_of([Tailed(service, paths.log(service)) for service in services], stop)
 
@@ -70,7 +70,7 @@ def _lines_of(tailed: list[Tailed], stop: Callable[[], bool]) -> Iterator[tuple[
 
 
 class Tailed:
-    """A log that is read from its present end on."""
+    """A log that is read from its current end onwards."""
 
     def __init__(self, service: str, path: Path) -> None:
         self.service = service
@@ -101,6 +101,6 @@ def _size(path: Path) -> int:
 
 
 def printable(line: bytes) -> str:
-    """Decode a line and drop what could steer a terminal: a service may log what a client sent."""
+    """Decode a line and replace control characters: a service may log input that would control a terminal."""
     text = line.decode("utf-8", errors="replace").rstrip("\r\n")
     return "".join(character if character.isprintable() or character == "\t" else "\ufffd" for character in text)

@@ -1,8 +1,8 @@
-"""Services that are held in the middle of whatever they do: which, since when, and how they go on.
+"""Pausing and resuming services, with a list of the paused ones.
 
-A stopped process handles no signal but SIGKILL, so whoever ends a service has to let it go on first.
-What is stopped is therefore noted in the stack's ``run`` directory, where the supervisor and its reaper
-look as well: children of Postgres lead process groups of their own, and would stay stopped for ever.
+A stopped process handles no signal but SIGKILL, so a service has to be resumed before it is ended. The
+stopped processes are therefore listed in the stack's ``run`` directory, which the supervisor and its reaper
+read as well: children of Postgres lead process groups of their own, and would stay stopped for ever.
 """
 
 from __future__ import annotations
@@ -22,23 +22,23 @@ from photo_worker.errors import StackError
 if TYPE_CHECKING:
     from psutil import Process
 
-# The reaper, which has the standard library alone, knows this name too.
+# The reaper, which uses the standard library only, repeats this name.
 FILE = "paused.json"
 _STOP_SECONDS = 2.0
 
 
 @dataclass(frozen=True)
 class Paused:
-    """A service that was stopped: when (ISO 8601, UTC), and its processes by number and start time, the first first."""
+    """A paused service: since when (ISO 8601, UTC), and its processes by pid and start time, its main process first."""
 
     since: str
     processes: list[tuple[int, float]]
 
 
 def pause(paths: StackPaths, service: str, pid: int) -> None:
-    """Stop a service's first process and all below it; no error where it is stopped already.
+    """Stop a service's main process and all its descendants; no error if they are stopped already.
 
-    Raises ``DataUnwritable``, and ``StackError`` where the process has ended.
+    Raises ``DataUnwritable``, and ``StackError`` if the process has ended.
     """
     import psutil
 
@@ -47,12 +47,12 @@ def pause(paths: StackPaths, service: str, pid: int) -> None:
     stopped: dict[tuple[int, float], Process] = {}
     try:
         first = psutil.Process(pid)
-        # The first is stopped first: from then on nothing but its children can start anything.
+        # The main process is stopped first: from then on only its descendants can start new processes.
         while new := {
             identity: process for identity, process in _process_tree(first).items() if identity not in stopped
         }:
             stopped |= new
-            # Noted before it is done: killed in between, this leaves nothing stopped that nobody knows of.
+            # Saved before the processes are stopped: if this process is killed in between, every stopped one is listed.
             _save(paths, {**noted, service: Paused(began, list(stopped))})
             for process in new.values():
                 with suppress(psutil.NoSuchProcess):
@@ -65,17 +65,17 @@ def pause(paths: StackPaths, service: str, pid: int) -> None:
 
 
 def record_paused(paths: StackPaths, service: str) -> None:
-    """Note that a service is paused from now on, for whoever pauses it by other means. Raises ``DataUnwritable``."""
+    """Record a service as paused now, for callers that pause it by other means. Raises ``DataUnwritable``."""
     _save(paths, {**_noted(paths), service: Paused(_now(), [])})
 
 
 def paused_since(paths: StackPaths) -> dict[str, str]:
-    """Return since when each service is paused, as noted: whether it still is, this does not ask."""
+    """Return since when each service is paused according to the list, without checking its processes."""
     return {name: entry.since for name, entry in _noted(paths).items()}
 
 
 def resume(paths: StackPaths, service: str | None = None) -> None:
-    """Let a service go on, or all of them; no error where none is stopped. Raises ``DataUnwritable``."""
+    """Resume one service, or all, and update the list; no error if none is paused. Raises ``DataUnwritable``."""
     noted = _noted(paths)
     chosen = [name for name in noted if service in {None, name}]
     if not chosen:
@@ -85,7 +85,7 @@ def resume(paths: StackPaths, service: str | None = None) -> None:
 
 
 def resume_processes(paths: StackPaths, service: str | None = None) -> None:
-    """Continue the processes of a service, or of all, and leave the list as it is: for whoever is about to end them."""
+    """Resume the processes of one service, or of all, and keep the list: for callers that are about to end them."""
     from photo_worker.devkit.processes import ProcessId
 
     for name, entry in _noted(paths).items():
@@ -101,12 +101,12 @@ def resume_processes(paths: StackPaths, service: str | None = None) -> None:
 
 
 def resume_process_tree(pid: int) -> None:
-    """Continue a process that is stopped, and all below it."""
+    """Resume a stopped process and all its descendants."""
     import psutil
 
     with suppress(psutil.NoSuchProcess):
         first = psutil.Process(pid)
-        # Looking for children asks every process of the machine.
+        # Finding descendants reads every process of the machine, so do it only if needed.
         if first.status() == psutil.STATUS_STOPPED:
             for process in _process_tree(first).values():
                 with suppress(psutil.NoSuchProcess):
@@ -114,7 +114,7 @@ def resume_process_tree(pid: int) -> None:
 
 
 def paused(paths: StackPaths) -> dict[str, str]:
-    """Return since when each service is stopped, by its name; only of those whose first process really is."""
+    """Return since when each paused service is paused, by name; only if its main process is really stopped."""
     return {name: entry.since for name, entry in _noted(paths).items() if _is_stopped(entry)}
 
 
@@ -130,7 +130,7 @@ def _is_stopped(entry: Paused) -> bool:
 
 
 def _process_tree(first: Process) -> dict[tuple[int, float], Process]:
-    """Return a process and all below it, the first first; raises ``psutil.NoSuchProcess`` where that has ended."""
+    """Return a process and its descendants, itself first; raises ``psutil.NoSuchProcess`` if it has ended."""
     import psutil
 
     family = {(first.pid, first.create_time()): first}
@@ -149,7 +149,7 @@ def _file(paths: StackPaths) -> Path:
 
 
 def _noted(paths: StackPaths) -> dict[str, Paused]:
-    """Read the list. One that is damaged counts as empty: it is a hint, and deleted at the next start."""
+    """Read the list. A damaged one counts as empty: it is only a hint, and deleted at the next start."""
     with suppress(StackError):
         return dict(_entries(read_json(_file(paths))))
     return {}
@@ -165,7 +165,7 @@ def _entries(values: object) -> Iterator[tuple[str, Paused]]:
 
 def _save(paths: StackPaths, entries: dict[str, Paused]) -> None:
     if not entries:
-        # Of no use any more, and of no harm: what it names is not stopped.
+        # If the file cannot be deleted, it does no harm: the processes it names are not stopped.
         with suppress(OSError):
             _file(paths).unlink(missing_ok=True)
         return

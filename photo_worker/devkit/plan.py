@@ -1,4 +1,4 @@
-"""What the supervisor is told to run: plain data that crosses a pipe as one line of JSON."""
+"""The plan that the supervisor runs: plain data, sent through a pipe as one line of JSON."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from typing import Any
 class Preparation:
     """A command that fills a directory once, before the service's first start.
 
-    It fills ``into``, which becomes ``creates`` when the command has succeeded, so a preparation
-    that was interrupted leaves nothing that looks finished. ``secret`` is deleted afterwards.
+    It fills ``into``, which is renamed to ``creates`` when the command has succeeded, so an interrupted
+    preparation leaves nothing that looks finished. The file ``secret`` is deleted afterwards.
     """
 
     argv: list[str]
@@ -22,7 +22,7 @@ class Preparation:
 
 @dataclass(frozen=True)
 class ServicePlan:
-    """One service's process."""
+    """How to run one service's process."""
 
     name: str
     argv: list[str]
@@ -31,17 +31,17 @@ class ServicePlan:
     log: str
     stop_signal: int
     stop_stage: int
-    """Services of a lower stage end before those of a higher one are asked to."""
+    """Services of a lower stage have ended before those of a higher stage are stopped."""
     user: tuple[int, int] | None = None
     """User and group id to run as; None for the supervisor's own."""
     prepare: Preparation | None = None
     discard: str | None = None
-    """The directory that is emptied, with the service stopped, where the supervisor is asked to renew it."""
+    """The directory to empty, with the service stopped, when the supervisor renews the service."""
 
 
 @dataclass(frozen=True)
 class StackPlan:
-    """All services of a start, and the files that the supervisor keeps."""
+    """All services of a start, and the paths of the files that the supervisor holds and writes."""
 
     token: str
     lock: str

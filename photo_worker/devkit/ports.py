@@ -1,7 +1,7 @@
 """The stack's TCP ports: one block per stack, always on loopback.
 
-Blocks lie below the ranges that Linux (from 32768) and macOS (from 49152) hand out to outgoing
-connections, so that no connection takes a stack's port while the stack is down.
+Blocks lie below the ephemeral port ranges of Linux (from 32768) and macOS (from 49152), so that no
+outgoing connection takes a stack's port while the stack is down.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ _OFFSETS = {
     "postgres": 4,
     "aws": 5,
     "textract": 6,
-    # An S3 server beside the one of "aws"; SeaweedFS is five servers in one process, each with two ports.
+    # An S3 server separate from "aws"; SeaweedFS is five servers in one process, each with two ports.
     "s3": 7,
     "s3-grpc": 8,
     "s3-master": 9,
@@ -46,7 +46,7 @@ _OFFSETS = {
 
 
 class _Connection(Protocol):
-    """What psutil's two kinds of connection have in common."""
+    """The attributes that psutil's two kinds of connection share."""
 
     @property
     def status(self) -> str: ...
@@ -66,13 +66,13 @@ class StackPorts:
 
 
 def derived_base(worktree: Path, name: str) -> int:
-    """Return the block that belongs to a worktree and a stack name; the same in every run."""
+    """Return the first port of the block for a worktree and a stack name; the same in every run."""
     digest = hashlib.sha256(os.fsencode(worktree) + b"\0" + name.encode()).digest()
     return _LOWEST + BLOCK * (int.from_bytes(digest[:8], "big") % _BLOCKS)
 
 
 def free_base() -> int:
-    """Return a random block of which every port is free now; raises ``NoFreePorts``."""
+    """Return the first port of a random block whose ports are all free now; raises ``NoFreePorts``."""
     generator = random.SystemRandom()
     for _ in range(200):
         base = _LOWEST + BLOCK * generator.randrange(_BLOCKS)
@@ -82,10 +82,10 @@ def free_base() -> int:
 
 
 def is_taken(port: int) -> bool:
-    """Say whether a socket listens on this loopback port.
+    """Return whether a socket is bound to this loopback port.
 
-    Both halves are needed: where a listener holds the wildcard address, macOS still lets another
-    bind loopback; where one is bound and does not listen yet, connecting tells nothing.
+    Connecting and binding are both needed: if a listener holds the wildcard address, macOS still lets another
+    socket bind loopback; if a socket is bound and does not listen yet, connecting fails.
     """
     with socket.socket() as client:
         client.settimeout(0.5)
@@ -109,7 +109,7 @@ def require_free(ports: StackPorts, uses: dict[str, str]) -> None:
 
 
 def owner_of(port: int) -> str:
-    """Name the process that listens on a port, as far as the system tells this user."""
+    """Return a description of the process that listens on a port, as far as this user may see it."""
     import psutil
 
     with contextlib.suppress(psutil.Error):
@@ -117,7 +117,7 @@ def owner_of(port: int) -> str:
             if connection.pid and _listens_on(connection, port):
                 return _describe(connection.pid)
         return _UNKNOWN_OWNER
-    # macOS lists all connections for root only; one's own processes can still be asked one by one.
+    # macOS lists all connections for root only; a user's own processes can still be read one by one.
     for process in psutil.process_iter():
         with contextlib.suppress(psutil.Error):
             if any(_listens_on(connection, port) for connection in process.net_connections("tcp")):
@@ -126,7 +126,7 @@ def owner_of(port: int) -> str:
 
 
 def has_port(process: psutil.Process, port: int) -> bool:
-    """Say whether a process listens on a port; raises ``psutil.NoSuchProcess``. One that may not be asked counts."""
+    """Return whether a process listens on a port, true if access is denied; raises ``psutil.NoSuchProcess``."""
     import psutil
 
     try:

@@ -1,7 +1,7 @@
 """Finding Postgres' programs, and running them as a user that Postgres accepts.
 
-Postgres refuses to run as root. Root therefore runs it as ``nobody``, who has to be able to reach
-both the programs and the data: where a directory on the way is closed to others (a root-only home,
+Postgres refuses to run as root. Root therefore runs it as the user ``nobody``, which has to be able to
+reach both the programs and the data: if a parent directory is closed to other users (a root-only home,
 say), the programs are copied and the data is kept below ``/var/lib/photo-worker``. The modes of
 directories that the stack did not make are never changed.
 """
@@ -27,22 +27,22 @@ from photo_worker.stack_errors import DataMismatch, DataUnwritable, ServiceMissi
 
 BIN_VARIABLE = "PHOTO_PG_BIN"
 _UNPRIVILEGED = "nobody"
-# Above the highest number that Linux (4194304) and macOS (99999) give.
+# Above the highest pid of Linux (4194304) and macOS (99999).
 _NO_PROCESS = 2_000_000_000
-# /var/lib is root's own; the other may be squatted by another user, which `_shared_root` refuses.
+# /var/lib belongs to root; another user may have created the second, which `_shared_root` then refuses.
 _SHARED_ROOTS = (Path("/var/lib/photo-worker"), Path("/var/tmp/photo-worker"))  # noqa: S108
 
 
 @dataclass(frozen=True)
 class User:
-    """A system user."""
+    """A system user's numeric user and group ids."""
 
     uid: int
     gid: int
 
     @classmethod
     def for_postgres(cls) -> User | None:
-        """Return the user that Postgres has to run as, or None for the present one."""
+        """Return the user that Postgres has to run as, or None for the current one."""
         if os.geteuid() != 0:
             return None
         entry = pwd.getpwnam(_UNPRIVILEGED)
@@ -58,7 +58,7 @@ class Postgres:
 
     @property
     def major(self) -> int:
-        """The major version; a data directory belongs to one."""
+        """The major version; a data directory works with one only."""
         return int(self.version.partition(".")[0])
 
 
@@ -106,9 +106,9 @@ def _inspect(directory: Path) -> Postgres:
 
 
 def reachable(path: Path, user: User, *, stop: Path | None = None) -> bool:
-    """Say whether ``user`` may pass through every directory above ``path`` (below ``stop``, where given).
+    """Return whether ``user`` may pass through every parent directory of ``path`` (up to ``stop``, if given).
 
-    ``path`` itself does not have to exist. Access lists are not looked at, only modes.
+    ``path`` itself does not have to exist. Only modes are checked, not access control lists.
     """
     resolved = path.resolve()
     for directory in resolved.parents:
@@ -128,14 +128,14 @@ def _passable(facts: os.stat_result, user: User) -> bool:
 
 
 def shared_data(paths: StackPaths) -> list[Path]:
-    """Return the directories outside the stack's own in which its data may be kept for root's Postgres."""
+    """Return the directories outside the stack's own that may hold the data of root's Postgres."""
     return [root / paths.key for root in _SHARED_ROOTS]
 
 
 def data_directory(paths: StackPaths, postgres: Postgres, user: User | None) -> Path:
-    """Return where this stack's data for this major version is kept, its parent made.
+    """Return the directory of this stack's data for this major version, and make its parent.
 
-    Raises ``DataMismatch`` where the stack has data of other versions only, and ``DataUnwritable``.
+    Raises ``DataMismatch`` if the stack has data of other versions only, and ``DataUnwritable``.
     """
     parent = paths.data
     if user is not None and not reachable(paths.data / "postgres", user):
@@ -143,7 +143,7 @@ def data_directory(paths: StackPaths, postgres: Postgres, user: User | None) -> 
         parent.mkdir(mode=0o711, exist_ok=True)
         parent.chmod(0o711)
     wanted = parent / f"postgres-{postgres.major}"
-    # Not what an interrupted preparation leaves: a half-made directory and the password for it.
+    # The pattern excludes what an interrupted preparation leaves: an incomplete directory and its password file.
     present = sorted(path.name for path in parent.glob("postgres-*") if re.fullmatch(r"postgres-\d+", path.name))
     if present and wanted.name not in present:
         raise DataMismatch(path=str(parent / present[-1]), reason=f"Postgres {postgres.version} does not read it")
@@ -179,7 +179,7 @@ def _shared_root(user: User) -> Path:
 
 
 def reachable_programs(postgres: Postgres, user: User | None) -> Path:
-    """Return a directory of the programs that ``user`` can run, copying them once where needed."""
+    """Return a directory of programs that ``user`` can run; copies them once if needed."""
     if user is None or reachable(postgres.bin / "postgres", user):
         return postgres.bin
     package = postgres.bin.parent
@@ -190,7 +190,7 @@ def reachable_programs(postgres: Postgres, user: User | None) -> Path:
             try:
                 (Path(temporary) / "copy").rename(copy)
             except OSError as error:
-                # Another start was quicker; its copy is the same.
+                # A concurrent start has made the same copy first.
                 if not copy.exists():
                     raise DataUnwritable(path=str(copy), reason=error.strerror or str(error)) from error
     inside = Path(package.parent.name, package.name) if _is_wheel(package) else Path()
@@ -202,7 +202,7 @@ def _is_wheel(package: Path) -> bool:
 
 
 def _copy_programs(package: Path, target: Path) -> None:
-    """Copy an installation; a wheel's programs find its libraries beside the package, by a relative path."""
+    """Copy an installation; a wheel's programs find their libraries beside the package, by a relative path."""
     skip = shutil.ignore_patterns("include", "__pycache__")
     if not _is_wheel(package):
         shutil.copytree(package, target, symlinks=True, ignore=skip)
@@ -218,7 +218,7 @@ def preparation(programs: Path, major: int, data: Path, password_file: Path, *, 
     """Return the initdb run that makes a data directory with password-only access."""
     locale = ["--locale=C"]
     if major >= 17:
-        # Sorting and letter case by code point, the same on Linux and macOS, whatever the system's locales.
+        # Sort order and case mapping by code point, the same on Linux and macOS, whatever locales the system has.
         locale += ["--locale-provider=builtin", "--builtin-locale=C.UTF-8"]
     into = data.with_name(f"{data.name}.new")
     argv = [str(programs / "initdb"), "-D", str(into), "-U", DATABASE_USER, f"--pwfile={password_file}"]
@@ -229,10 +229,10 @@ def preparation(programs: Path, major: int, data: Path, password_file: Path, *, 
 
 
 def forget_reused_pid(data: Path) -> None:
-    """Let Postgres start where a crash left its pid file and the number in it belongs to another process by now.
+    """Let Postgres start after a crash if the pid in its pid file now belongs to another process.
 
-    Postgres refuses where any process of its user has that number. Only the number is replaced, by one that no
-    process can have: the rest of the file lets Postgres find out by itself whether a child of the old server lives.
+    Postgres refuses to start if any process of its user has that pid. Only the pid is replaced, by one that no
+    process can have: from the rest of the file, Postgres detects whether a child of the old server is still alive.
     """
     import psutil
 
@@ -243,17 +243,17 @@ def forget_reused_pid(data: Path) -> None:
         with contextlib.suppress(psutil.Error):
             if str(data) in psutil.Process(pid).cmdline():
                 return
-        # Written in place, for the owner and the mode.
+        # Written in place, to keep the owner and the mode.
         file.write_text(f"{_NO_PROCESS}{separator}{rest}", encoding="ascii")
     except (FileNotFoundError, ValueError):
-        # What is no pid file, Postgres reports.
+        # Postgres itself reports a file that is not a valid pid file.
         return
     except OSError as error:
         raise DataUnwritable(path=str(file), reason=error.strerror or str(error)) from error
 
 
 def make_owned(directory: Path, user: User | None) -> None:
-    """Give Postgres an empty directory of its own for its data to be made in."""
+    """Replace a directory by an empty one that belongs to Postgres' user."""
     delete_tree(directory)
     directory.mkdir(mode=0o700)
     if user is not None:
@@ -263,13 +263,13 @@ def make_owned(directory: Path, user: User | None) -> None:
 def server_arguments(programs: Path, data: Path, port: int, *, durable: bool) -> list[str]:
     """Return the server's command line.
 
-    ``durable=False`` is for tests: what a power cut would lose is not worth their waiting for.
+    ``durable=False`` is for tests: it is faster, and a power cut may lose data.
     """
     settings = {
         "listen_addresses": "127.0.0.1",
         "port": str(port),
         "unix_socket_directories": "",
-        # A worker takes as many as it has activities at once, and a crash session runs dozens of workers.
+        # A worker uses one per concurrent activity, and a crash test session runs dozens of workers.
         "max_connections": "300",
         "shared_buffers": "32MB",
         "max_wal_size": "256MB",

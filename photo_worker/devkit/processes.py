@@ -1,4 +1,4 @@
-"""Processes that are told apart from others that got the same number later."""
+"""Finding and ending processes, safe against pids that the system has reused."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from dataclasses import dataclass
 
 import psutil
 
-# A clock that is set while the stack runs moves the start times that Linux reports a little.
+# Setting the clock while the stack runs slightly shifts the start times that Linux reports.
 _CLOCK_SLACK = 2.0
 
 
 @dataclass(frozen=True)
 class ProcessId:
-    """A process by number and start time (seconds since 1970)."""
+    """A process by pid and start time (seconds since 1970)."""
 
     pid: int
     started: float
@@ -27,7 +27,7 @@ class ProcessId:
         return cls(pid, psutil.Process(pid).create_time())
 
     def process(self) -> psutil.Process | None:
-        """Return the process where it still runs and is the recorded one."""
+        """Return the process if it still runs and is the recorded one, else None."""
         try:
             process = psutil.Process(self.pid)
             same = abs(process.create_time() - self.started) < _CLOCK_SLACK
@@ -37,7 +37,7 @@ class ProcessId:
 
 
 def find(pid: int | None, *arguments: str) -> psutil.Process | None:
-    """Return a process that still runs, where its command line has all of these arguments.
+    """Return the process of a pid if it runs and its command line has all of these arguments, else None.
 
     Unlike a start time, a command line does not depend on the clock.
     """
@@ -61,7 +61,7 @@ def search(*arguments: str) -> list[psutil.Process]:
 
 
 def end_politely(process: psutil.Process, *, timeout: float) -> None:
-    """Ask a process to end and kill it where it has not after ``timeout`` seconds; no error where it is gone."""
+    """Terminate a process, and kill it if it has not ended after ``timeout`` seconds; no error if it is gone."""
     with suppress(psutil.NoSuchProcess):
         process.terminate()
         if not wait_gone(process, timeout=timeout):
@@ -69,9 +69,9 @@ def end_politely(process: psutil.Process, *, timeout: float) -> None:
 
 
 def end(processes: Iterable[psutil.Process], *, grace: float) -> list[int]:
-    """End processes and what they started: SIGTERM, then SIGKILL after ``grace`` seconds.
+    """End processes and their descendants: SIGTERM, then SIGKILL after ``grace`` seconds.
 
-    Returns the pids of those that had to be ended.
+    Returns the sorted pids of all of them.
     """
     family: dict[int, psutil.Process] = {}
     for process in processes:
@@ -90,7 +90,7 @@ def end(processes: Iterable[psutil.Process], *, grace: float) -> list[int]:
 
 
 def wait_gone(process: psutil.Process, *, timeout: float) -> bool:
-    """Wait until a process has ended; false where it still runs after ``timeout`` seconds."""
+    """Wait until a process has ended; returns False if it still runs after ``timeout`` seconds."""
     deadline = time.monotonic() + timeout
     while _runs(process):
         if time.monotonic() > deadline:

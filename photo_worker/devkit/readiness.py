@@ -1,8 +1,8 @@
-"""One real round trip through each service, which also makes what the stack needs in it.
+"""Readiness probes: one real round trip through each service, which also creates what the stack needs in it.
 
-A service that listens may still be of no use; these find out. All raise ``NotReady``, with the
-reason, where asking again may help. Clients are imported where they are used: each costs more time
-than its service needs to start, and they are imported while the services start.
+A service that listens may still not work; these probes find out. All raise ``NotReady``, with the
+reason, if a retry may help. Clients are imported in functions: importing one takes longer than its
+service takes to start, so the imports run while the services start.
 """
 
 from __future__ import annotations
@@ -23,23 +23,23 @@ from photo_worker.loopback import is_loopback
 
 _COMMAND_SECONDS = 5
 _DELIVERY_SECONDS = 5
-# How long closed runs stay in a namespace that is made here; a development server keeps its own for a day.
+# How long a namespace created here keeps closed runs; a development server keeps those of its own for a day.
 _RETENTION = "72h"
 _SHOWN_WORDS = "READY 2468"
 
 
 class NotReady(Exception):
-    """A service does not do its work yet; the text says what was seen."""
+    """A service does not work yet; the text says what the probe saw."""
 
 
 class ResetFailed(Exception):
-    """A service cannot be emptied while it runs; the text says why. It has to start anew, on no data."""
+    """A service cannot be emptied while it runs; the text says why. It has to be restarted without data."""
 
 
 def describe_namespace(env: dict[str, str], program: Path) -> None:
-    """Ask Temporal for the stack's namespace over gRPC, by its own command line.
+    """Describe the stack's namespace over gRPC with Temporal's command line.
 
-    The Python client would do, but takes several times longer to import than this takes to run.
+    Importing the Python client would take several times longer than running this.
     """
     answer = _ask_temporal(env, program, "describe", "--output", "json")
     if json.loads(answer)["namespaceInfo"]["state"] != "NAMESPACE_STATE_REGISTERED":
@@ -47,7 +47,7 @@ def describe_namespace(env: dict[str, str], program: Path) -> None:
 
 
 def make_namespace(env: dict[str, str], program: Path) -> None:
-    """Ask a Temporal server that nobody started for this stack for its namespace; made where it is missing."""
+    """Describe the stack's namespace on an external Temporal server, and create it if it is missing."""
     try:
         describe_namespace(env, program)
     except NotReady as error:
@@ -58,7 +58,7 @@ def make_namespace(env: dict[str, str], program: Path) -> None:
 
 
 def _ask_temporal(env: dict[str, str], program: Path, verb: str, *options: str) -> str:
-    """Return what Temporal's command line answers about the stack's namespace; raises ``NotReady``."""
+    """Run a namespace command of Temporal's command line and return its output; raises ``NotReady``."""
     argv = [str(program), "operator", "namespace", verb, "--disable-config-file", "--disable-config-env"]
     argv += ["--address", env["TEMPORAL_TARGET"], "--namespace", env["TEMPORAL_NAMESPACE"]]
     argv += ["--command-timeout", f"{_COMMAND_SECONDS}s", *options]
@@ -72,13 +72,13 @@ def _ask_temporal(env: dict[str, str], program: Path, verb: str, *options: str) 
 
 
 def store_and_deliver(env: dict[str, str]) -> None:
-    """Do what ``store`` and ``deliver`` do."""
+    """Probe S3 by ``store``, then SNS and SQS by ``deliver``."""
     store(env)
     deliver(env)
 
 
 def store(env: dict[str, str]) -> None:
-    """Make the bucket where it is missing, and put, get and delete an object in it."""
+    """Create the bucket if it is missing, and put, get and delete an object in it."""
     from botocore.exceptions import BotoCoreError, ClientError
 
     try:
@@ -88,9 +88,9 @@ def store(env: dict[str, str]) -> None:
 
 
 def deliver(env: dict[str, str]) -> dict[str, str]:
-    """Make the topic and the queue, and have a message delivered; return their variables as the service names them.
+    """Create the topic and the queue, and deliver a message; return the variables with the names that were chosen.
 
-    The message goes through a topic and a queue of its own, so that no consumer ever sees it.
+    The message goes through a separate topic and queue, so that no consumer ever receives it.
     """
     from botocore.exceptions import BotoCoreError, ClientError
 
@@ -106,7 +106,7 @@ def deliver(env: dict[str, str]) -> dict[str, str]:
 
 
 def read_an_image(env: dict[str, str]) -> None:
-    """Have a small picture of known text read."""
+    """Have Textract read a small image of known text."""
     from botocore.exceptions import BotoCoreError, ClientError
 
     try:
@@ -120,7 +120,7 @@ def read_an_image(env: dict[str, str]) -> None:
 
 
 def aws_session(env: dict[str, str]) -> Any:
-    """Return a botocore session that sees nothing of the user's own AWS configuration."""
+    """Return a botocore session that ignores the user's own AWS configuration."""
     import os
 
     import botocore.session
@@ -139,18 +139,18 @@ def aws_session(env: dict[str, str]) -> Any:
 
 @cache
 def _descriptions() -> Any:
-    """Return what reads the services' descriptions, megabytes of JSON, once for all sessions."""
+    """Return one loader of the service models for all sessions: they are megabytes of JSON."""
     from botocore.loaders import create_loader
 
     return create_loader()
 
 
 def aws_client(session: Any, service: str, env: dict[str, str]) -> Any:
-    """Return a client of one service; it tries nothing twice."""
+    """Return a client of one service that does not retry."""
     from botocore.config import Config
 
     endpoint = env[f"AWS_ENDPOINT_URL_{service.upper()}"]
-    # No retries: the caller asks again, and knows when to stop. No proxy ever knows loopback.
+    # The caller retries, and knows when to stop. A proxy cannot reach this machine's loopback.
     proxies: dict[str, str] | None = {} if is_loopback(urlsplit(endpoint).hostname or "") else None
     return session.create_client(
         service,
@@ -172,7 +172,7 @@ def _round_trip_s3(client: Any, bucket: str, region: str) -> None:
 
 
 def _make_bucket(client: Any, bucket: str, region: str) -> None:
-    """Make a bucket where it is missing. Asked for by name: a key may be allowed one bucket and not the list of all."""
+    """Create a bucket if it is missing. HEAD, not a list: a key may be allowed one bucket and not to list all."""
     from botocore.exceptions import ClientError
 
     try:
@@ -180,19 +180,19 @@ def _make_bucket(client: Any, bucket: str, region: str) -> None:
     except ClientError as error:
         if error.response["ResponseMetadata"]["HTTPStatusCode"] != HTTPStatus.NOT_FOUND:
             raise NotReady(f"the bucket {bucket} cannot be used: {error}") from error
-        # The default region of AWS is the one that must not be named.
+        # AWS refuses its default region as a LocationConstraint.
         elsewhere = {} if region == REGION else {"CreateBucketConfiguration": {"LocationConstraint": region}}
         client.create_bucket(Bucket=bucket, **elsewhere)
 
 
 def _connect_queue(sns: Any, sqs: Any, name: str) -> tuple[str, str]:
-    """Make a topic, a queue and the subscription between them; all are no-ops where they exist."""
+    """Create a topic, a queue and the subscription between them; each is a no-op if it exists."""
     topic = sns.create_topic(Name=name)["TopicArn"]
     queue = sqs.create_queue(QueueName=name)["QueueUrl"]
     attributes = sqs.get_queue_attributes(QueueUrl=queue, AttributeNames=["QueueArn", "Policy"])["Attributes"]
     arn = attributes["QueueArn"]
     if not attributes.get("Policy"):
-        # AWS delivers to no queue that does not say so (SNS developer guide, "Fanout to Amazon SQS queues").
+        # AWS delivers only to a queue whose policy allows it (SNS developer guide, "Fanout to Amazon SQS queues").
         allowed = {
             "Effect": "Allow",
             "Principal": {"Service": "sns.amazonaws.com"},
@@ -207,7 +207,7 @@ def _connect_queue(sns: Any, sqs: Any, name: str) -> tuple[str, str]:
 
 
 def _deliver(sns: Any, sqs: Any, topic: str, queue: str) -> None:
-    """Send a message and wait for it, removing what earlier checks left behind."""
+    """Publish a message and wait for it, deleting the messages that earlier probes left in the queue."""
     token = secrets.token_hex(8)
     sns.publish(TopicArn=topic, Message=token)
     deadline = time.monotonic() + _DELIVERY_SECONDS

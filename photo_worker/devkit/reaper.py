@@ -1,11 +1,11 @@
 """Ends the services of a supervisor that was killed.
 
-A supervisor killed by SIGKILL cannot end its children, and macOS has no way to tie their lives to
-its own. So each child writes its number into this process's pipe before it becomes the service:
-``+<pid> <signal>``; the supervisor writes ``-<pid>`` once it has seen the service end, and ``?`` when
-a child ended before it told its number, so that those that are gone leave the list. When the pipe
-closes, nobody is left who could write, and what is still listed is ended. Standard library only,
-started by path with ``-I -S``: it should cost next to nothing.
+A supervisor killed by SIGKILL cannot end its children, and macOS cannot tie a child's life to its
+parent's. So each child writes its pid into this process's pipe before it becomes the service:
+``+<pid> <signal>``; the supervisor writes ``-<pid>`` once it has seen the service end, and ``?`` if
+a child ended before the supervisor knew its pid, so that ended ones are dropped from the list. When the
+pipe closes, all its writers have ended, and the reaper ends the services still listed. It uses the
+standard library only and is started by path with ``-I -S``, to cost next to nothing.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ _GRACE_SECONDS = 6.0
 
 
 def main() -> None:
-    """Read the pipe on stdin until it closes, then end what it lists."""
-    # A terminal's Ctrl-C or a polite `kill` must not remove the net before the trapeze is empty.
+    """Read the pipe on stdin until it closes, then end the listed process groups."""
+    # Ctrl-C in a terminal or a plain `kill` must not end the reaper before the services.
     for ignored in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(ignored, signal.SIG_IGN)
     running: dict[int, int] = {}
@@ -36,7 +36,7 @@ def main() -> None:
 
 
 def paused_processes(directory: str) -> list[int]:
-    """Return the numbers of the processes that are noted as paused in a stack's directory; none without a note."""
+    """Return the pids listed as paused in a stack's directory; an empty list if there is no usable list."""
     import json
 
     try:
@@ -49,7 +49,7 @@ def paused_processes(directory: str) -> list[int]:
 def end_groups(groups: dict[int, int], *, grace: float, paused: list[int] | None = None) -> None:
     """Send each process group its signal, then SIGKILL to those left after ``grace`` seconds.
 
-    The ``paused`` processes go on: until then they would not end, some of them not even with their group.
+    The ``paused`` processes are resumed: stopped ones would not end, and some are in other process groups.
     """
     for group, number in groups.items():
         signal_group(group, number)
@@ -68,13 +68,13 @@ def end_groups(groups: dict[int, int], *, grace: float, paused: list[int] | None
 
 
 def signal_group(group: int, number: int) -> bool:
-    """Signal a process group; false where nothing of it is left."""
+    """Signal a process group; returns False if no live process is left in it."""
     try:
         os.killpg(group, number)
     except ProcessLookupError:
         return False
     except PermissionError:
-        # What macOS says of a group in which only zombies are left.
+        # macOS raises this for a group in which only zombies are left.
         return False
     return True
 

@@ -1,7 +1,7 @@
-"""Make the bucket, the topic and the queue, and use each once: ``python -m photo_worker.devkit.resources``.
+"""Create the bucket, the topic and the queue, and probe each: ``python -m photo_worker.devkit.resources``.
 
-For the one-shot of ``compose/docker-compose.yml``; reads the variables that the worker reads. Exit codes: 0, or 1
-with the reason on standard error.
+Run by the one-shot service of ``compose/docker-compose.yml``; reads the same variables as the worker. Exit codes: 0,
+or 1 with the reason on standard error.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from photo_worker.devkit import readiness
 
 
 def main() -> int:
-    """Make what is missing."""
+    """Create the missing resources; return the exit code."""
     try:
         readiness.store_and_deliver(dict(os.environ))
     except readiness.NotReady as error:

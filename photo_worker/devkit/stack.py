@@ -1,4 +1,4 @@
-"""Starting, stopping and looking at a stack. The command line and the tests both use ``Stack``."""
+"""Native stacks: start, stop, reset, status and snapshots. The command line and the tests both use ``Stack``."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ from photo_worker.stack_errors import (
 if TYPE_CHECKING:
     from photo_worker.devkit.snapshots import Snapshot
 
-# Two stages, each asked and then killed within the supervisor's own limits.
+# The supervisor stops two stages; in each it signals the services, then kills them, with a time limit for both.
 _STOP_SECONDS = 25.0
 _GRACE_SECONDS = 5.0
 _LIST_SECONDS = 3.0
@@ -53,11 +53,11 @@ _SHOWN_LINES = 20
 class Stack:
     """One stack: a directory below ``home`` and the processes that belong to it.
 
-    ``base_port`` is the first of its twenty ports: None for the ones it had, or those that its path
-    and name give; 0 for a free block, kept from then on. ``s3`` and ``external`` stay as they were where
-    they are None. ``durable=False`` trades safety against power cuts for speed, for tests. ``timeout``
-    (seconds) bounds each service's start, and ``services`` replaces those that the rest gives. Methods
-    may be called from several processes at once; they take turns.
+    ``base_port`` is the first of its twenty ports: None for the recorded ones, or else those derived from
+    path and name; 0 for a free block, kept from then on. ``s3`` and ``external`` are those recorded if
+    None. ``durable=False`` trades safety against power cuts for speed, for tests. ``timeout`` (seconds)
+    bounds each service's start, and ``services`` replaces those that follow from the other arguments.
+    Several processes may call methods at once; the calls take turns.
     """
 
     def __init__(
@@ -84,12 +84,12 @@ class Stack:
 
     @property
     def name(self) -> str:
-        """The stack's name."""
+        """The stack's name in its home."""
         return self.paths.name
 
     @property
     def services(self) -> tuple[str, ...]:
-        """The names of the services that it runs itself."""
+        """The names of the services that the stack runs itself."""
         return tuple(service.name for service in self._services)
 
     @property
@@ -101,17 +101,17 @@ class Stack:
         return select_services(*self._choices(self._known_record()))
 
     def up(self) -> UpReport:
-        """Start what does not run and wait until all of it is usable.
+        """Start the stack unless it runs completely, and wait until every service is ready.
 
-        Raises ``StackError``. ``ServiceFailed`` leaves the other services up; after an interrupt
-        nothing stays.
+        Raises ``StackError``. After ``ServiceFailed`` the other services stay up; after an interrupt
+        no process is left.
         """
         timeline = Timeline()
         with self._alone("up"):
             return self._up(timeline)
 
     def down(self) -> bool:
-        """Stop the stack; false where nothing ran. Its data stays. Bounded by about a minute."""
+        """Stop the stack and keep its data; returns False if nothing ran. Takes at most about a minute."""
         if not self.paths.root.exists():
             return self._end_without_directory()
         with self._alone("down", seconds=_STOP_SECONDS):
@@ -120,8 +120,8 @@ class Stack:
     def reset(self) -> UpReport:
         """Delete the stack's data and logs, and leave it running; its ports and its password stay.
 
-        Services that run are emptied, which takes a third of the time of starting them on no data.
-        They are started on no data where one does not run, or does not let itself be emptied whole.
+        Running services are emptied, which takes a third of the time of a start without data. If one does
+        not run, or cannot be emptied completely, all are restarted without data.
         """
         timeline = Timeline()
         with self._alone("reset"):
@@ -136,7 +136,7 @@ class Stack:
             return self._up(timeline)
 
     def delete(self) -> None:
-        """Stop the stack and remove all of it, its directory included."""
+        """Stop the stack and delete all of it, its directory included."""
         if not self.paths.root.exists():
             return
         with self._alone("delete"):
@@ -152,7 +152,7 @@ class Stack:
         return environment_of(record)
 
     def status(self) -> StackStatus:
-        """Ask every service; takes at most some 200 ms."""
+        """Probe every service and return its state; takes at most some 200 ms."""
         from concurrent.futures import ThreadPoolExecutor
 
         record = StackRecord.load(self.paths)
@@ -171,9 +171,9 @@ class Stack:
         return StackStatus(self.name, self.paths.root, running, lines, problem_of(processes))
 
     def save_snapshot(self, name: str) -> Snapshot:
-        """Copy what the stack stores. A stack that runs is stopped for it, and started again whatever comes of it.
+        """Save a copy of the stack's data. A running stack is stopped for it, and restarted even if the copy fails.
 
-        Raises ``SnapshotExists``, ``InvalidSnapshotName``, and ``StackError`` where it stores nothing yet.
+        Raises ``SnapshotExists``, ``InvalidSnapshotName``, and ``StackError`` if there is no data yet.
         """
         from photo_worker.devkit import snapshots
 
@@ -191,11 +191,11 @@ class Stack:
                     self._up(Timeline())
 
     def load_snapshot(self, name: str) -> UpReport:
-        """Put a snapshot in the place of what the stack stores, and start it. Its ports stay.
+        """Replace the stack's data by a snapshot, and start the stack. Its ports stay.
 
-        The snapshot is copied before the stack is stopped, so that a full disk costs nothing. Raises
-        ``SnapshotMissing``, and ``DataMismatch`` for one that this version cannot use. What served S3 when it was
-        made does so again.
+        The snapshot is copied before the stack is stopped, so that a full disk does no harm. The stack then has
+        the S3 server that the snapshot was made with. Raises ``SnapshotMissing``, and ``DataMismatch`` if this
+        version cannot use the snapshot.
         """
         from photo_worker.devkit import snapshots
 
@@ -208,7 +208,7 @@ class Stack:
                     snapshots.stage(self.paths, name)
                 with timeline.span("stack", "stop"):
                     self._down()
-                # The password first: it is of no use without the data, and the data none without it.
+                # The snapshot's password goes with its data: neither works without the other.
                 record = self._new_record(self._known_record()).with_(password=snapshot.password, s3=snapshot.s3)
                 with block_signals():
                     record.save(self.paths)
@@ -218,15 +218,15 @@ class Stack:
             return self._up(timeline)
 
     def wait(self, seconds: float) -> StackStatus:
-        """Wait until the stack is usable: every service answers, and no command is still at work on it.
+        """Wait until the stack is ready: every service responds, and no command is still at work on it.
 
-        Starts nothing. Raises ``StackNotReady`` after ``seconds``, and at once ``ServiceFailed`` where a service
-        has ended and nobody is starting it.
+        Starts nothing. Raises ``StackNotReady`` after ``seconds``, and ``ServiceFailed`` at once if a service
+        has ended and no command is starting it.
         """
         deadline = time.monotonic() + seconds
         while True:
             processes = Processes.load(self.paths)
-            # `up` keeps the supervisor when all is made and usable; a reset empties what runs and is kept.
+            # `up` tells the supervisor to stay ("kept") once all is ready; a reset empties services in that phase.
             busy = is_locked(self.paths.command_lock)
             settled = processes.alive and processes.phase == "kept" and not busy
             status = self.status()
@@ -244,10 +244,10 @@ class Stack:
             time.sleep(_POLL_SECONDS)
 
     def pause(self, service: str) -> None:
-        """Stop a service in the middle of whatever it does, its processes whole, until ``resume`` or the next command.
+        """Suspend all processes of a service until ``resume`` or the next command.
 
-        ``up``, ``down``, ``reset`` and the snapshot commands let it go on. Raises ``ServiceUnknown``,
-        ``StackNotRunning``, and ``FaultNotSet`` where the service itself does not run.
+        ``up``, ``down``, ``reset`` and the snapshot commands resume it. Raises ``ServiceUnknown``,
+        ``StackNotRunning``, and ``FaultNotSet`` if the service itself does not run.
         """
         self._require(service)
         with self._alone("faults set"):
@@ -261,14 +261,14 @@ class Stack:
             pausing.pause(self.paths, service, entry.pid)
 
     def resume(self, service: str) -> None:
-        """Let a paused service go on; no error where it is not paused. Raises ``ServiceUnknown``."""
+        """Resume a paused service; no error if it is not paused. Raises ``ServiceUnknown``."""
         self._require(service)
         if self.paths.root.exists():
             with self._alone("faults clear"):
                 pausing.resume(self.paths, service)
 
     def paused(self) -> dict[str, str]:
-        """Return since when (ISO 8601, UTC) each paused service is paused, by its name."""
+        """Return since when (ISO 8601, UTC) each paused service is paused, by name."""
         return pausing.paused(self.paths)
 
     def _require(self, service: str) -> None:
@@ -280,12 +280,12 @@ class Stack:
         return logs.tail(self.paths.log(service), lines)
 
     def follow(self, services: Sequence[str], stop: Callable[[], bool]) -> Iterator[tuple[str, str]]:
-        """Yield (service, line) as the services write, until ``stop`` says so."""
+        """Yield (service, line) as the services write, until ``stop`` returns true."""
         return logs.follow(self.paths, services, stop)
 
     @contextmanager
     def _alone(self, doing: str, *, seconds: float | None = None) -> Iterator[None]:
-        """Keep other commands off this stack, after waiting for the one at work; by default as long as a start."""
+        """Hold the stack's command lock, after waiting ``seconds`` for it; by default as long as a start may take."""
         limit = self._timeout + _STOP_SECONDS if seconds is None else seconds
         try:
             with exclusive(self.paths.command_lock, timeout=limit, doing=doing, prepare=self.paths.create):
@@ -297,7 +297,7 @@ class Stack:
             raise cause from error
 
     def _emptied(self, record: StackRecord, timeline: Timeline) -> bool:
-        """Empty the services that run and make what the stack needs in them; false where they have to start anew."""
+        """Empty the running services and create what the stack needs; returns False if they must be restarted."""
         from photo_worker.devkit.readiness import ResetFailed
 
         processes = self._settled()
@@ -321,7 +321,7 @@ class Stack:
         return True
 
     def _renew(self, known: Processes) -> None:
-        """Have the supervisor start those services without data that cannot be emptied; raises ``NotEmptied``."""
+        """Have the supervisor restart, without data, the services that cannot be emptied; raises ``ResetFailed``."""
         from photo_worker.devkit import processes as system
         from photo_worker.devkit.readiness import ResetFailed
         from photo_worker.devkit.supervisor import RENEW
@@ -342,11 +342,11 @@ class Stack:
         snapshots.unstage(self.paths)
         for directory in postgres.shared_data(self.paths):
             discard_tree(directory)
-        # The password for what was deleted goes last.
+        # This deletes the record, whose password belongs to the data, last.
         self.paths.delete_contents()
 
     def _delete_leftovers(self) -> None:
-        """Delete what an interrupted reset or load has left."""
+        """Delete what an interrupted reset or snapshot load has left."""
         from photo_worker.devkit import snapshots
 
         snapshots.unstage(self.paths)
@@ -360,17 +360,17 @@ class Stack:
             if self._base_port and self._base_port != record.base_port:
                 raise StackMoved(name=self.name, base_port=record.base_port, asked=self._base_port)
             if self._all_run(processes):
-                # The supervisor may learn of a death only now; and what runs and does not answer is of no more use.
+                # The supervisor may not have noticed an exit yet; and a service may run without responding.
                 try:
                     self._finish(self._start(record, timeline).make_ready(), timeline)
                     return UpReport(self.status(), started=False, seconds=timeline.elapsed(), timeline=timeline)
                 except ServiceFailed as error:
-                    # A restart of the stack's own services mends none of others, and costs what they have in memory.
+                    # Restarting own services does not repair an external one, and loses what they hold in memory.
                     if error.context["service"] in record.external:
                         raise
-        # While nothing is stopped yet; what runs needs no program any more.
+        # Checked before anything is stopped; a running server needs no program any more.
         self._require_server(*self._choices(record))
-        # A stack of which a part has died, or hangs, starts as a whole: what one service lost, another may rely on.
+        # If one service has died or hangs, all are restarted: another may rely on what that one lost.
         self._down()
         self._delete_leftovers()
         record = self._new_record(record)
@@ -382,7 +382,7 @@ class Stack:
         return UpReport(self.status(), started=True, seconds=timeline.elapsed(), timeline=timeline)
 
     def _refuse(self, record: StackRecord | None, *, running: bool) -> None:
-        """Raise where this start is not possible, or not what runs; before anything is started or stopped."""
+        """Raise if this start is impossible or conflicts with the running stack; starts and stops nothing."""
         from photo_worker.devkit.containers import is_up
 
         if record is not None and record.kind == "compose" and is_up(self.paths):
@@ -395,14 +395,14 @@ class Stack:
             raise StackDiffers(name=self.name, running=running_with, asked=asked)
 
     def _require_server(self, s3: str, endpoints: Container[str] = ()) -> None:
-        """Raise ``S3ServerUnfit`` or ``S3ServerMissing`` where this machine cannot serve S3 that way."""
+        """Raise ``S3ServerUnfit`` or ``S3ServerMissing`` if this machine cannot run that S3 server."""
         from photo_worker.devkit.service_registry import require_s3_server
 
         if self._fixed is None and "s3" not in endpoints:
             require_s3_server(s3)
 
     def _finish(self, record: StackRecord, timeline: Timeline) -> None:
-        """Write down what external services chose, and bind the bucket to the database."""
+        """Save the names that external services chose, and bind the bucket to the database."""
         if record != StackRecord.load(self.paths):
             record.save(self.paths)
         if self._fixed is None:
@@ -412,7 +412,7 @@ class Stack:
                 bind_bucket(environment_of(record))
 
     def _choices(self, record: StackRecord | None) -> tuple[str, dict[str, str]]:
-        """Return the S3 server and the external endpoints: as asked for, else as they were, else by default."""
+        """Return the S3 server and the external endpoints: as requested, else as recorded, else the defaults."""
         from photo_worker.devkit.service_registry import S3_SERVERS
 
         known = record is not None and record.s3 in S3_SERVERS
@@ -421,7 +421,7 @@ class Stack:
         return s3, dict(endpoints)
 
     def _end_faults(self, record: StackRecord) -> None:
-        """Let paused services go on and Textract work as it should: ``up`` is about to use them."""
+        """Resume paused services and delete Textract's fault rules, because ``up`` is about to probe them."""
         from photo_worker.devkit import fault_rules
 
         pausing.resume(self.paths)
@@ -435,13 +435,13 @@ class Stack:
         return Start(self.paths, record, self._services, timeline, self._timeout)
 
     def _settled(self) -> Processes:
-        """Return the processes once a supervisor that nobody waits for has ended by itself."""
+        """Return the processes, after an abandoned supervisor, if any, has ended by itself."""
         began = time.monotonic()
         while True:
             processes = Processes.load(self.paths)
-            # A supervisor writes its list within a moment; one that is not there by now is lost or damaged.
+            # A supervisor writes its list at once; if it is not there by now, it is lost or damaged.
             limit = _STOP_SECONDS if processes.pid is not None else _LIST_SECONDS
-            # We hold the command lock: whoever started a supervisor that is not kept is gone.
+            # This process holds the command lock, so the `up` that started a supervisor that is not kept has ended.
             if not processes.alive or processes.phase == "kept" or time.monotonic() > began + limit:
                 return processes
             time.sleep(0.05)
@@ -467,7 +467,7 @@ class Stack:
         )
 
     def _known_record(self) -> StackRecord | None:
-        """Return what to keep over a reset; None where the record is missing or of no use any more."""
+        """Return the record to keep over a reset; None if it is missing or unusable."""
         with suppress(StackError):
             return StackRecord.load(self.paths)
         return None
@@ -487,18 +487,18 @@ class Stack:
         return bool(supervisors)
 
     def _down(self) -> bool:
-        """End the supervisor and, should it have been killed, what it left."""
+        """End the supervisor and, if it was killed, the processes that it left."""
         from photo_worker.devkit import processes as system
 
         known = self._settled()
         pausing.resume(self.paths)
         directory = str(self.paths.root)
-        # Looked for by name too: its files may have been deleted or damaged while it ran.
+        # Searched by command line too: its files may have been deleted or damaged while it ran.
         named = system.find(known.pid, _SUPERVISOR, *([] if known.alive else [directory]))
         supervisors = [named] if named is not None else system.search(_SUPERVISOR, directory)
         for supervisor in supervisors:
             system.end_politely(supervisor, timeout=_STOP_SECONDS)
-        # After a killed supervisor, its reaper ends the services one last time and then itself.
+        # If the supervisor was killed, its reaper ends the services and then itself.
         reaper = system.find(known.reaper, directory)
         if reaper is not None:
             system.wait_gone(reaper, timeout=_STOP_SECONDS)
@@ -515,17 +515,17 @@ class Stack:
 
 
 def parsed(endpoints: Mapping[str, str]) -> dict[str, str]:
-    """Return external endpoints as they stand in variables; raises ``ExternalInvalid``."""
+    """Return external endpoints in the form used in variables; raises ``ExternalInvalid``."""
     external.require_whole(endpoints)
     return {service: external.parse(service, endpoint) for service, endpoint in endpoints.items()}
 
 
 def described(s3: str, endpoints: Mapping[str, str]) -> str:
-    """Name what a stack runs with, for a sentence."""
+    """Describe a stack's S3 server and external services for a sentence."""
     return f"S3 by {s3} and {external.describe(endpoints) or 'nothing'} external"
 
 
 def caller_region() -> str | None:
-    """Return the AWS region of the caller's environment."""
+    """Return the AWS region of the caller's environment, or None."""
     given = (os.environ.get(name, "").strip() for name in ("AWS_REGION", "AWS_DEFAULT_REGION"))
     return next((region for region in given if region), None)

@@ -1,4 +1,4 @@
-"""What is asked of a stack."""
+"""The options that a caller gives for a stack."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ S3Server = Literal["ministack", "localstack", "seaweedfs", "minio"]
 
 @dataclass(frozen=True)
 class StackOptions:
-    """What a caller asks of a stack; what is None stays as the stack has it, or as its kind has it by default."""
+    """Options for a stack; None keeps the recorded value, or else the default of the stack's kind."""
 
     kind: Kind | None = None
     base_port: int | None = None
-    """The first of its ports; 0 for a free block, kept from then on."""
+    """The first of the stack's ports; 0 for a free block, kept from then on."""
     s3: S3Server | None = None
     external: Mapping[str, str] | None = field(default=None, repr=False)
-    """Endpoints of services that are somebody else's, by service; empty to have all of them be the stack's own."""
+    """Endpoints of external services, by service; empty if the stack shall run all services itself."""
     offline: bool = False
-    """Refuse whatever would open a socket to anywhere but this machine."""
+    """Refuse everything that would connect to another machine."""
     durable: bool = True

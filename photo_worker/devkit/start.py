@@ -1,4 +1,4 @@
-"""One start of a stack: launching its supervisor and waiting until every service is usable."""
+"""One start of a stack: launch its supervisor and wait until every service is ready."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ _SHOWN_LINES = 20
 
 
 class Start:
-    """Brings a stack's services to the point where each has done a real round trip."""
+    """Launches a stack's services and probes each until it completes a real round trip."""
 
     def __init__(
         self, paths: StackPaths, record: StackRecord, services: Sequence[Service], timeline: Timeline, timeout: float
@@ -48,8 +48,8 @@ class Start:
     def launch_and_make_ready(self) -> StackRecord:
         """Start the supervisor, wait for the services, and let the supervisor stay; return what ``make_ready`` does.
 
-        If this process dies first, or is interrupted, the supervisor ends everything; a service that
-        fails leaves the others up.
+        If this process dies before that, or is interrupted, the supervisor ends everything; if a service
+        fails, the others stay up.
         """
         with self._timeline.span("stack", "plan"):
             plan = self._plan()
@@ -68,14 +68,14 @@ class Start:
         return record
 
     def empty_and_make_ready(self) -> None:
-        """Delete what the services store, while they run, and use each once; raises ``NotEmptied``."""
+        """Delete the services' data while they run, and probe each; raises ``ResetFailed``."""
         self._empties = True
         self.make_ready()
 
     def make_ready(self) -> StackRecord:
-        """Use every service once, all at the same time; raises the first failure, ``ServiceFailed`` mostly.
+        """Probe all services at the same time; raises the first failure, mostly ``ServiceFailed``.
 
-        Returns the record with what services that are somebody else's have chosen.
+        Returns the record with the names that external services chose.
         """
         works = [partial(self._make_one_ready, service) for service in self._services]
         run_all([*works, self._make_external_ready], self._cancelled)
@@ -119,7 +119,7 @@ class Start:
         try:
             lifeline.write(json.dumps(asdict(plan)).encode() + b"\n")
             lifeline.flush()
-            # The child forks the supervisor and ends at once, so that nobody is left with a zombie.
+            # The child forks the supervisor and exits at once, so that no caller is left with a zombie.
             code = child.wait(timeout=_LAUNCH_SECONDS)
             if code != 0 or not self._is_launched():
                 raise BrokenPipeError
@@ -183,12 +183,12 @@ class Start:
                 else:
                     if self._listens_itself(service, port):
                         return
-                    # Somebody was quicker on the port, and answers as this service would.
+                    # Another process took the port first, and responds as this service would.
                     self._give_up(service, deadline, f"another process listens on port {port}")
                     time.sleep(0.02)
 
     def _listens_itself(self, service: Service, port: int) -> bool:
-        """Say whether it is the service's own process, or a child of it, that has the port."""
+        """Return whether the service's own process or a descendant of it has the port."""
         import psutil
 
         entry = Processes.load(self._paths).services.get(service.name)
@@ -201,14 +201,14 @@ class Start:
             return False
 
     def _refuse_taken_ports(self, service: Service) -> None:
-        """Raise ``PortTaken`` where somebody listens in the place of a service that has ended."""
+        """Raise ``PortTaken`` if another process listens on a port of a service that has ended."""
         for use in service.uses:
             port = self._record.ports[use]
             if probes.listens(port):
                 raise PortTaken(port=port, service=service.name, owner=owner_of(port))
 
     def _give_up(self, service: Service, deadline: float, reason: str) -> None:
-        """Raise where waiting longer is of no use."""
+        """Raise if waiting longer cannot help: cancelled, exited, or past the deadline."""
         if self._cancelled.is_set():
             raise Cancelled
         processes = Processes.load(self._paths)

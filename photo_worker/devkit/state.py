@@ -1,8 +1,8 @@
-"""What a stack writes down about itself.
+"""The files in which a stack records its state.
 
 Two files, each with one writer: the record, by the command that starts the stack, and the list of
-processes, by the supervisor. Both are hints: whether a supervisor lives is told by its lock, and
-whether a service works by asking the service.
+processes, by the supervisor. Both are hints: whether the supervisor is alive is decided by its lock,
+and whether a service works by probing the service.
 """
 
 from __future__ import annotations
@@ -38,25 +38,25 @@ class StackRecord:
     durable: bool = True
     versions: dict[str, str] = field(default_factory=dict)
     kind: str = "native"
-    """What runs it: processes (native) or containers (compose)."""
+    """How the services run: as processes (native) or containers (compose)."""
     s3: str = "ministack"
-    """The server of S3; SNS and SQS are always those of ministack (native) or LocalStack (compose)."""
+    """The S3 server; SNS and SQS are always those of ministack (native) or LocalStack (compose)."""
     external: dict[str, str] = field(default_factory=dict, repr=False)
-    """Endpoints, by service, of those that are somebody else's."""
+    """Endpoints of external services, by service."""
     region: str = REGION
-    """The AWS region: the stack's own, or the caller's where an AWS service is somebody else's."""
+    """The AWS region: the stack's own, or the caller's if an AWS service is external."""
     found: dict[str, str] = field(default_factory=dict)
     """Variables whose values an external service chose: the topic's ARN, the queue's URL."""
     format: int = FORMAT
 
     @property
     def ports(self) -> StackPorts:
-        """The stack's ports."""
+        """The stack's ports, by use."""
         return StackPorts(self.base_port)
 
     @property
     def prefix(self) -> str:
-        """What the names of the stack's namespace, bucket, topic and queue begin with."""
+        """The prefix of the names of the stack's namespace, bucket, topic and queue."""
         return "photo-worker" if self.name == DEFAULT_NAME else f"photo-worker-{self.name}"
 
     @classmethod
@@ -65,7 +65,7 @@ class StackRecord:
         return cls(name=name, base_port=base_port, password=secrets.token_urlsafe(24), durable=durable)
 
     def with_(self, **changes: Any) -> StackRecord:
-        """Return a copy with some facts replaced."""
+        """Return a copy with some fields replaced."""
         return replace(self, **changes)
 
     def save(self, paths: StackPaths) -> None:
@@ -74,7 +74,7 @@ class StackRecord:
 
     @classmethod
     def load(cls, paths: StackPaths) -> StackRecord | None:
-        """Read the record; raises ``DataMismatch`` where this version cannot know what it means."""
+        """Read the record; raises ``DataMismatch`` if this version cannot interpret it."""
         values = read_json(paths.record)
         if values is None:
             return None
@@ -90,14 +90,14 @@ class StackRecord:
 
     @classmethod
     def load_whole(cls, paths: StackPaths) -> StackRecord | None:
-        """Read the record; None also where it is damaged, for commands that stop a stack or delete it."""
+        """Read the record; None also if it is damaged, for commands that stop a stack or delete it."""
         try:
             return cls.load(paths)
         except DataMismatch:
             return None
 
     def _is_whole(self) -> bool:
-        """Say whether every fact is of its kind: another program may have written the file."""
+        """Return whether every field has the right type: another program may have written the file."""
         texts = (self.name, self.password, self.kind, self.s3, self.region)
         tables = (self.versions, self.external, self.found)
         return (
@@ -111,7 +111,7 @@ class StackRecord:
 
 @dataclass(frozen=True)
 class ServiceProcess:
-    """A service's process as the supervisor knows it."""
+    """A service's process as the supervisor recorded it."""
 
     name: str
     state: str
@@ -122,7 +122,7 @@ class ServiceProcess:
 
 @dataclass(frozen=True)
 class Processes:
-    """What the supervisor last wrote; ``alive`` is the truth of its lock, asked now."""
+    """The list that the supervisor last wrote; ``alive`` says whether its lock was held at the time of reading."""
 
     alive: bool
     token: str = ""
@@ -130,12 +130,12 @@ class Processes:
     phase: str = "ended"
     reaper: int | None = None
     renewals: int | None = None
-    """How often services were started anew without data; None from a supervisor that does not know how."""
+    """How often services were restarted without data; None if the supervisor's version cannot do that."""
     services: dict[str, ServiceProcess] = field(default_factory=dict)
 
     @classmethod
     def load(cls, paths: StackPaths) -> Processes:
-        """Read the list and ask the lock; a list that is missing or damaged counts as empty."""
+        """Read the list and check the lock; a list that is missing or damaged counts as empty."""
         alive = is_locked(paths.supervisor_lock)
         try:
             values = read_json(paths.processes)
@@ -156,7 +156,7 @@ class Processes:
 
 
 def read_json(path: Path) -> Any:
-    """Return a JSON file's value, or None where the file is missing; raises ``DataMismatch``."""
+    """Return a JSON file's value, or None if the file is missing; raises ``DataMismatch`` and ``StackNotOwned``."""
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
@@ -168,10 +168,10 @@ def read_json(path: Path) -> Any:
 
 
 def write_private(path: Path, value: object) -> None:
-    """Replace a JSON file in one step, readable by its owner alone; raises ``DataUnwritable``."""
+    """Replace a JSON file atomically, with mode 0600; raises ``DataUnwritable``."""
     temporary = ""
     try:
-        # mkstemp makes the file with mode 0600 before anything is in it.
+        # mkstemp creates the file with mode 0600 before anything is written.
         descriptor, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
         with os.fdopen(descriptor, "w", encoding="utf-8") as handle:
             json.dump(value, handle, indent=1)

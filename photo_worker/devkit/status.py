@@ -1,4 +1,4 @@
-"""What a stack is at the moment, and what a start of it did."""
+"""The current state of a stack and its services, and the report of a start."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class ServiceStatus:
 
     name: str
     state: str
-    """running, starting, paused, silent (its process lives but does not answer), exited or stopped."""
+    """running, starting, paused, silent (the process is alive but does not respond), exited or stopped."""
     version: str | None
     url: str
     port: int
@@ -34,25 +34,25 @@ class StackStatus:
     name: str
     directory: Path
     running: bool
-    """Whether every service answers."""
+    """Whether every service responds."""
     services: list[ServiceStatus]
     problem: str | None = None
-    """What is wrong with the stack itself, for people: its supervisor was killed, its files are damaged."""
+    """What is wrong with the stack itself, as a message: its supervisor was killed, its files are damaged."""
 
 
 @dataclass(frozen=True)
 class UpReport:
-    """What ``up`` did."""
+    """The result of ``up``."""
 
     status: StackStatus
     started: bool
-    """False where the stack ran already."""
+    """False if the stack ran already."""
     seconds: float
     timeline: Timeline = field(repr=False)
 
 
 def problem_of(processes: Processes) -> str | None:
-    """Return what is wrong with a native stack itself, for people."""
+    """Return a message about what is wrong with a native stack itself, or None."""
     if processes.alive and processes.pid is None:
         return "the list of its processes is missing or damaged; `photo-worker up` starts it anew, with its data"
     if not processes.alive and processes.phase != "ended":
@@ -64,7 +64,7 @@ def problem_of(processes: Processes) -> str | None:
 
 
 def what_is_missing(status: StackStatus, *, busy: bool) -> str:
-    """Return why a stack is not usable, for people; ``busy`` where a command is at work on it."""
+    """Return a message about why a stack is not ready; ``busy`` says whether a command is at work on it."""
     missing = [f"{service.name} is {service.state}" for service in status.services if service.state != "running"]
     if len(missing) == len(status.services) and not busy:
         return "nothing has started it"
@@ -72,7 +72,7 @@ def what_is_missing(status: StackStatus, *, busy: bool) -> str:
 
 
 def status_of(service: Service, record: StackRecord, processes: Processes, held: Container[str]) -> ServiceStatus:
-    """Ask one native service; ``held`` names those that are paused."""
+    """Probe one native service and return its state; ``held`` contains the names of paused services."""
     entry = processes.services.get(service.name) if processes.alive else None
     state = (
         "stopped"
@@ -80,7 +80,7 @@ def status_of(service: Service, record: StackRecord, processes: Processes, held:
         else {"failed": "exited", "waiting": "starting", "preparing": "starting"}.get(entry.state, entry.state)
     )
     if processes.alive and processes.pid is None and service.is_alive(record):
-        # Nothing is known of its process, and it runs all the same.
+        # Its process is unknown, but the service responds.
         state = "running"
     elif state == "running" and service.name in held:
         state = "paused"

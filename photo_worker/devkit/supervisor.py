@@ -1,9 +1,9 @@
-"""The process that owns a running stack's services.
+"""The process that starts, watches and stops a stack's services.
 
-``up`` starts it and writes the plan, one line of JSON, to its stdin, and keeps that pipe open. The
-line ``keep`` says that the stack is up and stays; if the pipe closes without it, ``up`` was
-interrupted or killed and everything ends again. One thread, the standard library and psutil, no
-work while the services run.
+``up`` starts it, writes the plan, one line of JSON, to its stdin, and keeps that pipe open. The line
+``keep`` says that the stack is up and stays; if the pipe closes without it, ``up`` was interrupted or
+killed, and the supervisor ends everything. It has one thread, uses the standard library and psutil, and
+does no work while the services run.
 """
 
 from __future__ import annotations
@@ -29,12 +29,12 @@ from photo_worker.devkit.layout import StackPaths
 from photo_worker.devkit.plan import ServicePlan, StackPlan
 
 _STAGE_SECONDS = 6.0
-# Asks for services to be started anew without their data; `up` reads from `renewals` that it is understood.
+# Signal to restart services without their data; a reset sees from `renewals` that it was handled.
 RENEW = signal.SIGUSR1
 
 
 class _Service:
-    """A service's current process and how it got there."""
+    """A service's plan, state and current process."""
 
     def __init__(self, plan: ServicePlan) -> None:
         self.plan = plan
@@ -45,7 +45,7 @@ class _Service:
 
     @property
     def runs(self) -> bool:
-        """Whether its process, the preparation's included, is not known to have ended."""
+        """Whether the service's process, or that of its preparation, is not known to have ended."""
         return self.process is not None and self.exit_code is None
 
     def report(self) -> dict[str, Any]:
@@ -59,7 +59,7 @@ class _Service:
 
 
 class Supervisor:
-    """Starts the services of a plan, notes what they do, and ends them."""
+    """Starts the services of a plan, records their states, and ends them."""
 
     def __init__(self, plan: StackPlan) -> None:
         self._plan = plan
@@ -96,21 +96,21 @@ class Supervisor:
         self._stop()
 
     def request_stop(self, *_: object) -> None:
-        """Note that the stack has to end; safe in a signal handler."""
+        """Request the end of the stack; safe in a signal handler."""
         self._stopping = True
 
     def request_renewal(self, *_: object) -> None:
-        """Note that services have to begin without data; safe in a signal handler."""
+        """Request a restart of services without data; safe in a signal handler."""
         self._renewals_asked += 1
 
     def _renew(self) -> None:
-        """Kill the services that keep data which may be thrown away, throw it away, and start them again."""
+        """Kill the services whose plan has a directory to discard, empty it, and restart them."""
         if self._renewals == self._renewals_asked or self._stopping:
             return
         asked = self._renewals_asked
         for service in self._services:
             if service.plan.discard is not None:
-                # Nothing is worth an orderly end: all that it would write is deleted.
+                # No orderly shutdown: all that the service would write is deleted.
                 self._end([service], signal.SIGKILL)
                 self._start_without_data(service, Path(service.plan.discard))
         self._renewals = asked
@@ -159,15 +159,15 @@ class Supervisor:
             _append(Path(plan.log), f"{argv[0]}: {error}\n")
             return
         service.state = state
-        # macOS does not tell of a process that has ended already.
+        # macOS has no start time of a process that has ended already.
         with contextlib.suppress(psutil.Error):
             service.started = psutil.Process(service.process.pid).create_time()
 
     def _enlist(self, number: int) -> Callable[[], None]:
-        """Return what a child does before it becomes a service: it tells the reaper of itself.
+        """Return a function that the child calls before it becomes the service: it reports its pid to the reaper.
 
-        Told by the supervisor instead, a child that was just forked would be unknown to the reaper
-        if the supervisor were killed in that moment.
+        If the supervisor reported it instead, and were killed just after the fork, the reaper would not
+        know the child.
         """
         pipe = self._reaper.stdin
         if pipe is None:
@@ -180,7 +180,7 @@ class Supervisor:
         return enlist
 
     def _collect(self) -> None:
-        """Take note of processes that ended."""
+        """Record the processes that have ended."""
         for service in self._services:
             process = service.process
             if process is None or not service.runs or process.poll() is None:
@@ -215,7 +215,7 @@ class Supervisor:
 
     def _start_reaper(self) -> subprocess.Popen[bytes]:
         process = subprocess.Popen(
-            # The directory is for people who look at a list of processes.
+            # The reaper reads paused processes from the directory, which also identifies it in a list of processes.
             [sys.executable, "-I", "-S", str(Path(reaper.__file__)), str(Path(self._plan.lock).parent)],
             stdin=subprocess.PIPE,
             stdout=subprocess.DEVNULL,
@@ -231,13 +231,13 @@ class Supervisor:
 
     def _tell_reaper(self, line: str) -> None:
         if self._reaper.stdin is not None:
-            # A reaper that has just died is replaced in the same round.
+            # A reaper that has just died is replaced by `_collect`, and the new one gets the current list.
             with contextlib.suppress(BrokenPipeError):
                 self._reaper.stdin.write(f"{line}\n".encode())
                 self._reaper.stdin.flush()
 
     def _stop(self) -> None:
-        """End the services stage by stage, each within a bounded time."""
+        """End the services stage by stage, each stage within a time limit."""
         self._phase = "stopping"
         self._save()
         for stage in sorted({service.plan.stop_stage for service in self._services}):
@@ -252,7 +252,7 @@ class Supervisor:
             self._reaper.wait(timeout=_STAGE_SECONDS)
 
     def _end(self, members: list[_Service], number: signal.Signals | None) -> None:
-        """Signal those that still run, by default each with its own signal, and wait a bounded time."""
+        """Signal the services that still run, by default each with its own stop signal, and wait at most 6 seconds."""
         for service in members:
             if service.runs and service.process is not None:
                 reaper.signal_group(service.process.pid, number or service.plan.stop_signal)
@@ -264,15 +264,15 @@ class Supervisor:
                 self._collect()
 
     def _let_go_on(self, service: _Service) -> None:
-        """Continue what is stopped of a service that ends: what is stopped cannot even notice."""
+        """Resume the stopped processes of a service that is to end: stopped ones handle no signal."""
         root = Path(self._plan.lock).parent
         pausing.resume_processes(StackPaths(root.parent, root.name), service.plan.name)
-        # Noted or not: somebody may have stopped it by hand, or have damaged the note.
+        # Listed as paused or not: it may have been stopped by hand, or the list may be damaged.
         if service.process is not None:
             pausing.resume_process_tree(service.process.pid)
 
     def _save(self) -> None:
-        """Replace the list of processes in one step. A full disk must not end the services."""
+        """Replace the list of processes atomically. A full disk must not end the services."""
         value = {
             "token": self._plan.token,
             "pid": os.getpid(),
@@ -292,7 +292,7 @@ class Supervisor:
 
 def main() -> None:
     """Detach, take the stack's lock, read the plan from stdin and run it."""
-    # A child of `up` would stay a zombie of whichever process called it, for as long as that lives.
+    # As a child of `up`, an ended supervisor would stay a zombie for as long as the calling process lives.
     if os.fork() > 0:
         os._exit(0)
     os.setsid()
@@ -310,14 +310,14 @@ def main() -> None:
         supervisor = Supervisor(plan)
         signal.signal(signal.SIGTERM, supervisor.request_stop)
         signal.signal(RENEW, supervisor.request_renewal)
-        # Not SIG_IGN: what is ignored stays ignored in every service that is started from here.
+        # Not SIG_IGN: services would inherit ignored signals.
         for number in (signal.SIGINT, signal.SIGHUP, signal.SIGCHLD):
             signal.signal(number, lambda *_: None)
         supervisor.run(0, wakeup)
 
 
 def _note(text: str) -> None:
-    """Write a line to this process's log, which is its stderr. A full disk must not end the services."""
+    """Write a line to stderr, the supervisor's log. A full disk must not end the services."""
     with contextlib.suppress(OSError):
         sys.stderr.write(f"{text}\n")
         sys.stderr.flush()
@@ -332,7 +332,7 @@ def _append(log: Path, text: str) -> None:
 
 
 def _read_line(descriptor: int) -> bytes:
-    """Read up to a newline and not a byte more; empty where the pipe closes before it."""
+    """Read up to a newline and not a byte more; returns an empty value if the pipe closes before it."""
     received = bytearray()
     while not received.endswith(b"\n"):
         piece = os.read(descriptor, 1)

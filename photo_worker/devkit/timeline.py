@@ -1,4 +1,4 @@
-"""When each step of a start began and ended, for ``up --timings``."""
+"""Durations of the steps of a start, for ``up --timings``."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Span:
-    """A step; times in seconds since the start of the command."""
+    """A step; ``offset`` is in seconds since the start of the command, ``duration`` in seconds."""
 
     group: str
     step: str
@@ -30,7 +30,7 @@ class Timeline:
 
     @contextmanager
     def span(self, group: str, step: str) -> Iterator[None]:
-        """Record how long the block takes, however it ends."""
+        """Record how long the block takes, even if it raises."""
         start = time.monotonic()
         try:
             yield
@@ -43,7 +43,7 @@ class Timeline:
             self._spans.append(Span(group, step, offset, duration))
 
     def offset_of(self, wall_clock: float) -> float:
-        """Return a wall-clock time as an offset; never negative."""
+        """Return a wall-clock time (seconds since 1970) as an offset; never negative."""
         return max(0.0, wall_clock - self._begin_wall)
 
     def elapsed(self) -> float:

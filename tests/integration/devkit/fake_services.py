@@ -1,6 +1,6 @@
-"""Services that start in no time and behave as badly as a test asks, and a way to see what is left of them.
+"""Fake services that start at once and misbehave as a test requests, and helpers that find their processes.
 
-Run as a program, this module brings a stack of one toy up, so that a test can kill that `up`.
+Run as a program, this module starts a stack of one fake service, so that a test can kill that `up`.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ while True:
 
 @dataclass(frozen=True)
 class FakeService:
-    """A service of a test. Modes: serves, fails, missing, deaf, parent, never (ready), empties (when it is told to)."""
+    """A fake service. Modes: serves, fails, missing, deaf (to SIGTERM), parent, never (ready), empties (on a reset)."""
 
     name: str = "toy"
     mode: str = "serves"
@@ -91,7 +91,7 @@ class FakeService:
 
 
 def processes_of(root: Path) -> list[psutil.Process]:
-    """Return the processes that mention a stack's directory, this one's helpers aside."""
+    """Return the live processes that mention a directory in their command line or environment."""
     found = []
     for process in psutil.process_iter():
         try:
@@ -104,7 +104,7 @@ def processes_of(root: Path) -> list[psutil.Process]:
 
 
 def has_ended(pid: int) -> bool:
-    """Say whether a process is gone, or waits for nothing but to be collected."""
+    """Return whether a process is gone or a zombie."""
     try:
         return psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
     except psutil.NoSuchProcess:
@@ -112,7 +112,7 @@ def has_ended(pid: int) -> bool:
 
 
 def wait_until(condition: Callable[[], bool], what: str, *, seconds: float = 30.0) -> None:
-    """Ask again and again until a condition holds; fail the test where it never does."""
+    """Poll until a condition holds; raises ``AssertionError`` if it does not within ``seconds``."""
     deadline = time.monotonic() + seconds
     while not condition():
         if time.monotonic() > deadline:
@@ -121,7 +121,7 @@ def wait_until(condition: Callable[[], bool], what: str, *, seconds: float = 30.
 
 
 def main() -> None:
-    """Bring up a stack: the home, the name and the toy's mode are the arguments."""
+    """Start a stack; the arguments are its home, its name and the fake service's mode."""
     home, name, mode = sys.argv[1:]
     try:
         Stack(Path(home), name, base_port=0, services=[FakeService(mode=mode)]).up()

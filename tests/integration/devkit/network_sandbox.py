@@ -1,7 +1,7 @@
-"""Runs commands in a network namespace of which every packet that wants out is counted, and says which did.
+"""Runs commands in a network namespace and reports every packet that would leave the machine.
 
-Run as root, as a program, in a network and mount namespace of its own: the arguments are a folder for a file or
-two, and the commands as JSON, a list of lists. What comes out is JSON as well.
+Run as root, as a program, in a separate network and mount namespace: the arguments are a directory for temporary
+files, and the commands as JSON, a list of lists. The output is JSON: control, answers and packets.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _CONTROL_SECONDS = 10.0
 
 
 def main() -> None:
-    """Seal, run, and print what was seen."""
+    """Set up the network, run the commands, and print the packets that were seen."""
     folder, commands = Path(sys.argv[1]), json.loads(sys.argv[2])
     _make_a_way_out(folder)
     packets: list[str] = []
@@ -44,12 +44,12 @@ def main() -> None:
 
 
 def _make_a_way_out(folder: Path) -> None:
-    """Make a network card with a gateway and a name server behind it, so that whatever is sent really leaves."""
+    """Make a network interface with a gateway and a name server behind it, so that packets really leave."""
     _ip("link", "set", "lo", "up")
     try:
         _ip("link", "add", _DEVICE, "type", "dummy")
     except subprocess.CalledProcessError:
-        # Not every kernel has the dummy driver; one end of a cable does as well.
+        # Not every kernel has the dummy driver; one end of a veth pair works too.
         _ip("link", "add", _DEVICE, "type", "veth", "peer", "name", "out1")
         _ip("link", "set", "out1", "up")
     _ip("addr", "add", "10.255.0.1/24", "dev", _DEVICE)
@@ -61,7 +61,7 @@ def _make_a_way_out(folder: Path) -> None:
         _ip("-6", "addr", "add", "fd00::1/64", "dev", _DEVICE, "nodad")
         _ip("-6", "neigh", "add", _GATEWAY_6, "lladdr", _GATEWAY_MAC, "dev", _DEVICE, "nud", "permanent")
         _ip("-6", "route", "add", "default", "via", _GATEWAY_6)
-    # A name server on loopback would answer for this machine, and its own questions would not be seen.
+    # With a name server on loopback, lookups would not leave this namespace and not be seen.
     resolver = folder / "resolv.conf"
     resolver.write_text(f"nameserver {_GATEWAY}\noptions timeout:1 attempts:1\n")
     subprocess.run(["mount", "--bind", str(resolver), "/etc/resolv.conf"], check=True)
@@ -82,20 +82,20 @@ def _count(tap: socket.socket, packets: list[str], over: threading.Event) -> Non
 
 
 def _describe(frame: bytes) -> str | None:
-    """Return where a packet goes; None for what the kernel itself sends to find its neighbours."""
+    """Return a packet's destination; None for the kernel's own neighbour discovery."""
     (kind,) = struct.unpack(">H", frame[12:14])
     packet = frame[14:]
     if kind == _IPV4:
         ports = packet[(packet[0] & 15) * 4 :]
         return f"{socket.inet_ntop(socket.AF_INET, packet[16:20])} port {int.from_bytes(ports[2:4])}"
     if kind == _IPV6:
-        # Reports of multicast groups come behind a header of their own, number 0.
+        # Multicast listener reports have a hop-by-hop header, number 0.
         return None if packet[6] in {_ICMPV6, 0} else socket.inet_ntop(socket.AF_INET6, packet[24:40])
     return None
 
 
 def _provoke(packets: list[str]) -> list[str]:
-    """Send a packet and look a name up, and return what was seen of both: a tap that sees nothing proves nothing."""
+    """Send a packet and look a name up, and return the packets seen: proof that the tap works."""
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sender:
         sender.sendto(b"out", ("192.0.2.1", 9))
     with contextlib.suppress(OSError):

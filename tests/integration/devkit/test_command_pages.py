@@ -1,4 +1,4 @@
-"""Commands do what their pages say: no other file, no other variable, the keys that are shown."""
+"""Commands write the files, read the variables and print the keys that their pages list, and no others."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ TOYS = (FakeService(mode="empties", discards=True), FakeService(name="second", u
 
 
 class ToyStack(Stack):
-    """What the commands take for a native stack."""
+    """The stack of fake services that the commands use as a native stack."""
 
     def __init__(self, home: Path, name: str = "dev", **given: Any) -> None:
         super().__init__(home, name, **{**given, "base_port": given.get("base_port") or 0, "services": TOYS})
@@ -29,7 +29,7 @@ class ToyStack(Stack):
 
 @pytest.fixture
 def watched(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Watched:
-    """Commands on a stack of toys, everything that they could write to being watched."""
+    """Commands on a stack of fake services, with every directory that they could write to being watched."""
     roots = {"<home>": "stacks", "<stack>": "stacks/dev", "~": "home", "<tmp>": "tmp", "<cwd>": "here"}
     paths = {name: tmp_path / folder for name, folder in roots.items()}
     for name in ("~", "<tmp>", "<cwd>"):
@@ -51,7 +51,7 @@ def test_the_stacks_commands_do_what_their_pages_say(watched: Watched) -> None:
     finally:
         ToyStack(watched.roots["<home>"]).delete()
     assert sorted(set(watched.complaints)) == []
-    # What each is known to write, so that a page that allows all of it is not all there is to the test.
+    # Files that commands are known to write: otherwise a watcher that sees nothing would pass.
     assert "<stack>/stack.json" in watched.changed["up"]
     assert "<stack>/processes.json" in watched.changed["down"]
     assert "<stack>/snapshots/seeded/snapshot.json" in watched.changed["snapshot-save"]
@@ -62,7 +62,7 @@ def test_the_stacks_commands_do_what_their_pages_say(watched: Watched) -> None:
 
 def _use_every_command(watched: Watched) -> None:
     root = watched.roots["<stack>"]
-    # Which findings it has depends on the machine.
+    # Its findings depend on the machine.
     watched.run("doctor", codes=(0, 1))
     watched.run("status", codes=(1,))
     watched.run("up", "--timings")
@@ -113,7 +113,7 @@ async def test_the_jobs_commands_do_what_their_pages_say(
 
 
 def test_other_keys_and_other_files_are_seen(watched: Watched) -> None:
-    """The check itself: what it would complain of."""
+    """The check of this module itself: which differences it reports."""
     shown = {"jobs": [{"id": 1, "error": None}], "rule": {"a": 1}, "at": {}}
     assert (
         list(differences(shown, {"jobs": [{"id": 2, "error": {"code": 3}}], "rule": {"b": 1}, "at": {}}, ("rule",)))

@@ -1,4 +1,4 @@
-"""A stack of services that are all somebody else's: here the run's shared stack, of which nothing may be lost."""
+"""Stacks of external services: here those of the test run's shared stack, which must not lose anything."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ pytestmark = [pytest.mark.stack, pytest.mark.timeout(180)]
 
 @pytest.fixture
 def database(stack_env: dict[str, str]) -> Iterator[str]:
-    """The URL of an empty database of its own on the shared server."""
+    """The URL of an empty, separate database on the shared server."""
     server = stack_env["DATABASE_URL"]
     name = create_database(server)
     yield f"{server.rpartition('/')[0]}/{name}"
@@ -80,7 +80,7 @@ async def test_everything_may_be_external_and_nothing_of_it_is_lost(
     assert password not in run("status").output
     assert stack.paths.record.stat().st_mode & 0o777 == 0o600
 
-    # The application finds all that it needs there, where the variables say.
+    # The application finds all that it needs at the endpoints in the variables.
     env = answer("env")["data"]
     assert env == made["data"]["env"]
     assert env["TEMPORAL_TARGET"] == endpoints["temporal"]
@@ -105,7 +105,7 @@ async def test_everything_may_be_external_and_nothing_of_it_is_lost(
         assert warning.startswith("temporal, postgres, s3, sns, sqs and textract are external: "), command
     assert not stack.status().running
     assert [service.state for service in stack.status().services] == ["running"] * 6
-    # Remembered, and still whole.
+    # The endpoints were recorded, and the external data is intact.
     assert answer("up")["data"]["env"] == env
     assert s3.get_object(Bucket=bucket, Key="theirs")["Body"].read() == b"kept"
     with psycopg.connect(env["DATABASE_URL"]) as connection:
@@ -122,7 +122,7 @@ async def test_everything_may_be_external_and_nothing_of_it_is_lost(
 def test_a_new_database_does_not_take_an_external_bucket_by_itself(
     stack: Stack, endpoints: dict[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A reset empties the stack's own database, and leaves what is in S3 of elsewhere, its photos included."""
+    """A reset empties the stack's own database, and keeps the external bucket, its photos included."""
     given = [f"--external={name}={endpoints[name]}" for name in ("temporal", "s3", "sns", "sqs", "textract")]
     base = str(Stack(stack.paths.home, "other", base_port=0)._fresh_base())
     run("up", "--base-port", base, *given)
@@ -171,7 +171,7 @@ def test_an_external_service_that_does_not_answer_is_named_without_its_password(
 def test_an_external_service_that_does_not_answer_costs_nothing_of_what_runs(
     stack: Stack, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The stack's own S3 may have its objects in memory alone."""
+    """A restart could lose data: a service of the stack may keep it in memory only."""
     monkeypatch.setattr("photo_worker.devkit.external.PATIENCE_SECONDS", 0.1)
     missing = {"postgres": "postgresql://me:secret@127.0.0.1:1/recipes"}
     used = Stack(stack.paths.home, stack.name, base_port=0, external=missing, services=[FakeService()])

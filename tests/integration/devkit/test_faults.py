@@ -1,4 +1,4 @@
-"""Faults: services that stand still and go on, Textract's rules, and that whatever ends a stack ends them."""
+"""Faults: pausing and resuming services, Textract's rules, and that ending a stack ends them."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from photo_worker.stack_errors import FaultNotSet, ServiceUnknown, StackNotReady
 from tests.integration.devkit.fake_services import FakeService, processes_of, wait_until
 from tests.support.harness import FIXTURES, open_harness
 
-# As Postgres does: the child leads a session of its own, and ends when it sees that its parent has.
+# As in Postgres, the child leads its own session, and ends when it sees that its parent has ended.
 _FAMILY = """
 import os, signal, socket, subprocess, sys, time
 CHILD = "import os, sys, time\\nwhile os.getppid() == int(sys.argv[1]): time.sleep(0.02)"
@@ -48,7 +48,7 @@ while True:
 
 @dataclass(frozen=True)
 class Family(FakeService):
-    """A toy of two processes that are no process group together, as those of Postgres are none."""
+    """A fake service of two processes in different process groups, as in Postgres."""
 
     mode: str = "empties"
 
@@ -59,7 +59,7 @@ class Family(FakeService):
 
 @pytest.fixture
 def stack(tmp_path: Path) -> Iterator[Stack]:
-    """A stack of a family and a toy beside it, running."""
+    """A running stack of a ``Family`` and a second fake service."""
     toys = (Family(), FakeService(name="second", uses=("postgres",), mode="empties"))
     made = Stack(tmp_path, f"t-{secrets.token_hex(4)}", base_port=0, services=toys, timeout=30.0)
     made.up()
@@ -72,7 +72,7 @@ def stack(tmp_path: Path) -> Iterator[Stack]:
 
 
 def family(stack: Stack) -> list[psutil.Process]:
-    """Return the two processes of the toy, once there are two."""
+    """Return the two processes of ``toy``, once both exist."""
     entry = Processes.load(stack.paths).services["toy"]
     assert entry.pid is not None
     first = psutil.Process(entry.pid)
@@ -180,7 +180,7 @@ def listed() -> list[tuple[str, str]]:
 @pytest.mark.stack
 @pytest.mark.io_bound
 async def test_a_job_meets_the_faults_and_loses_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """On the real services: throttled calls are tried again, a paused Postgres delays, and clear ends both."""
+    """On the real services: throttled calls are retried, a paused Postgres delays the job, and clear ends both."""
     name = f"t-{secrets.token_hex(4)}"
     monkeypatch.setenv("PHOTO_WORKER_HOME", str(tmp_path))
     monkeypatch.setenv("PHOTO_WORKER_STACK", name)

@@ -1,4 +1,4 @@
-"""ministack as the native stack runs it: what it says it has stored is there when it starts again."""
+"""ministack as the native stack runs it: objects that it reports as stored survive a restart."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from tests.integration.devkit.fake_services import wait_until
 pytestmark = [pytest.mark.stack, pytest.mark.timeout(120)]
 
 MEGABYTE = 1024 * 1024
-# No file grows beyond a megabyte: to the process that is a full disk, and it is alone with it.
+# No file of this process may exceed a megabyte: that acts as a full disk for it alone.
 LIMITED = f"""
 import os, resource, sys
 resource.setrlimit(resource.RLIMIT_FSIZE, ({MEGABYTE}, {MEGABYTE}))
@@ -33,7 +33,7 @@ WHOLE = "import os, sys; os.execv(sys.executable, [sys.executable, '-m', 'photo_
 
 @contextmanager
 def ministack(folder: Path, program: str) -> Iterator[Any]:
-    """Yield a client of S3, whose objects lie in a folder."""
+    """Run ministack with its data in a directory, and yield an S3 client of it."""
     port = free_base()
     env = {name: os.environ[name] for name in ("PATH", "PYTHONPATH") if name in os.environ}
     env |= {"BIND_HOST": "127.0.0.1", "GATEWAY_PORT": str(port), "SERVICES": "s3", "S3_PERSIST": "1"}
@@ -70,7 +70,7 @@ def test_what_a_full_disk_cannot_keep_is_refused(tmp_path: Path) -> None:
         with pytest.raises(ClientError) as put:
             s3.put_object(Bucket="photos", Key="large", Body=bytes(2 * MEGABYTE))
         assert missing(s3, "large")
-        # That it has the object, as 412 says, is what a program takes for done.
+        # A status 412 would say that the object exists, and a client would take that for success.
         with pytest.raises(ClientError) as repeated:
             s3.put_object(Bucket="photos", Key="large", Body=bytes(2 * MEGABYTE), IfNoneMatch="*")
         with pytest.raises(ClientError) as replaced:
@@ -82,7 +82,7 @@ def test_what_a_full_disk_cannot_keep_is_refused(tmp_path: Path) -> None:
         parts = {"Parts": [{"PartNumber": 1, "ETag": sent["ETag"]}]}
         with pytest.raises(ClientError) as completed:
             s3.complete_multipart_upload(Bucket="photos", Key="parts", UploadId=upload, MultipartUpload=parts)
-        # Clients try again, and take it for the service's trouble.
+        # Status 5xx: clients retry, and blame the service.
         for refused in (put, repeated, replaced, completed):
             assert refused.value.response["ResponseMetadata"]["HTTPStatusCode"] >= 500
         assert missing(s3, "parts")

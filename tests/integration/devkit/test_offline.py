@@ -1,4 +1,4 @@
-"""Nothing of a stack wants out of the machine: it runs, and does its work, in a network where every packet is seen."""
+"""An offline stack sends nothing out: it works in a network namespace in which every packet is recorded."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _SEALED = ("unshare", "--net", "--mount")
 
 
 def why_not(s3: str) -> str | None:
-    """Return why this machine cannot show it."""
+    """Return why this machine cannot run the test, or None."""
     if sys.platform != "linux" or os.geteuid() != 0:
         return "needs root on Linux"
     for program in ("unshare", "ip", "mount"):
@@ -38,7 +38,7 @@ def why_not(s3: str) -> str | None:
             s3_servers.seaweedfs_program()
         except S3ServerMissing as error:
             return error.message
-    # A container's root may not have this right.
+    # Root in a container may lack this permission.
     done = subprocess.run([*_SEALED, "ip", "link", "set", "lo", "up"], capture_output=True, text=True, check=False)
     return done.stderr.strip() if done.returncode else None
 
@@ -46,7 +46,7 @@ def why_not(s3: str) -> str | None:
 @pytest.fixture
 def home() -> Iterator[Path]:
     home = Path(tempfile.mkdtemp(prefix="photo-worker-offline-"))
-    # Root's Postgres runs as another user: behind a closed door its data would be kept elsewhere.
+    # Root's Postgres runs as another user: if it could not pass, its data would be kept elsewhere.
     home.chmod(0o711)
     yield home
     Stack(home).delete()
@@ -72,7 +72,7 @@ def test_a_photo_is_read_and_not_one_packet_wants_out(s3: str, home: Path, tmp_p
         json.dumps(commands),
     ]
     env = {name: value for name, value in os.environ.items() if name in {"PATH", "HOME", "LANG"}}
-    # What a shell may hold that would lead out.
+    # Variables that a shell may have, and that would lead to other machines.
     env |= {"PHOTO_WORKER_HOME": str(home), "HTTPS_PROXY": "http://192.0.2.2:3128"}
     env |= {"AWS_CONFIG_FILE": os.devnull, "AWS_SHARED_CREDENTIALS_FILE": os.devnull}
     done = subprocess.run(sealed, cwd=ROOT, env=env, capture_output=True, text=True, check=False, timeout=280)

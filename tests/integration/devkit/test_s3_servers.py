@@ -1,4 +1,4 @@
-"""SeaweedFS and MinIO in the place of ministack's S3: what they keep and forget, where they listen, and to whom."""
+"""SeaweedFS and MinIO instead of ministack's S3: what they keep, where they listen, and what they refuse."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def server(request: pytest.FixtureRequest) -> str:
 
 @pytest.fixture
 def stack(tmp_path: Path, server: str) -> Iterator[Stack]:
-    """A stack of S3, SNS and SQS alone: the other services have nothing to do with which S3 there is."""
+    """A stack of S3, SNS and SQS only: the other services do not depend on the S3 server."""
     services = select_services(server, {"temporal", "postgres", "textract"})
     stack = Stack(
         tmp_path / "home", f"t-{secrets.token_hex(4)}", base_port=0, s3=server, durable=False, services=services
@@ -59,7 +59,7 @@ def client(stack: Stack, monkeypatch: pytest.MonkeyPatch, **changes: str) -> S3C
 
 
 def listeners(stack: Stack) -> dict[str, set[tuple[str, int]]]:
-    """Return where each service listens, its children included."""
+    """Return the addresses on which each service and its children listen."""
     found = {}
     for service in stack.status().services:
         assert service.pid is not None
@@ -77,7 +77,7 @@ def test_it_keeps_what_it_stored_until_a_reset(stack: Stack, server: str, monkey
     assert record.s3 == server
     assert stack.services == ("s3", "aws")
 
-    # On loopback alone, and nowhere outside the stack's own block of ports.
+    # They listen only on loopback, within the stack's own block of ports.
     for name, places in listeners(stack).items():
         assert places, name
         for host, port in places:
@@ -88,16 +88,16 @@ def test_it_keeps_what_it_stored_until_a_reset(stack: Stack, server: str, monkey
     s3.put_object(Bucket=bucket, Key="kept", Body=b"what is kept")
     with pytest.raises(ClientError, match="SignatureDoesNotMatch"):
         client(stack, monkeypatch, AWS_SECRET_ACCESS_KEY="another-secret").list_objects_v2(Bucket=bucket)
-    # S3 is that server's alone: ministack would keep objects that nobody finds again.
+    # ministack must not serve S3 as well: objects stored there would be lost to the stack.
     with pytest.raises(ClientError):
         client(stack, monkeypatch, AWS_ENDPOINT_URL_S3=stack.env()["AWS_ENDPOINT_URL_SNS"]).list_buckets()
 
-    # Down and up again, as it is remembered to be.
+    # Saving a snapshot stops the stack and starts it again with the recorded server.
     saved = stack.save_snapshot("full")
     assert saved.s3 == server
     assert s3.get_object(Bucket=bucket, Key="kept")["Body"].read() == b"what is kept"
 
-    # Processes of before that still run have not been stopped.
+    # A reset restarts S3, which cannot be emptied, and keeps the process of aws.
     before = {service.name: service.pid for service in stack.status().services}
     stack.reset()
     after = {service.name: service.pid for service in stack.status().services}
@@ -111,7 +111,7 @@ def test_it_keeps_what_it_stored_until_a_reset(stack: Stack, server: str, monkey
 
 
 def test_a_web_page_reads_and_writes_nothing_in_it(stack: Stack, server: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Pages may ask, and even sign: with the credentials that everybody's stack had, and anybody's may have."""
+    """Pages may send requests, and even sign them with well-known default credentials."""
     stack.up()
     env, s3 = stack.env(), client(stack, monkeypatch)
     bucket, url = env["S3_BUCKET"], env["AWS_ENDPOINT_URL_S3"]
@@ -123,7 +123,7 @@ def test_a_web_page_reads_and_writes_nothing_in_it(stack: Stack, server: str, mo
     assert url in own
 
     known = {secret: client(stack, monkeypatch, AWS_SECRET_ACCESS_KEY=secret) for secret in ("local", "local-secret")}
-    # What has been presigned is a plain GET or PUT to a page.
+    # To a page, a presigned URL is a plain GET or PUT.
     place = {"Bucket": bucket, "Key": "photo"}
     asked = [(each.generate_presigned_url("get_object", Params=place), "GET", b"") for each in known.values()]
     asked += [(each.generate_presigned_url("put_object", Params=place), "PUT", b"evil") for each in known.values()]

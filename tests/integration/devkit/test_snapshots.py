@@ -1,4 +1,4 @@
-"""What a stack stores is set aside and put back whole, or not at all, and a stack that ran runs afterwards."""
+"""Snapshots are saved and loaded completely or not at all, and a stack that ran runs afterwards."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def password(stack: Stack) -> str:
 
 
 def full_disk(monkeypatch: pytest.MonkeyPatch, directory: Path) -> None:
-    """Let every copy fail halfway, as on a full disk."""
+    """Make every copy fail halfway, as on a full disk."""
     directory.mkdir()
     program = directory / "cp"
     program.write_text(

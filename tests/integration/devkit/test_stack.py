@@ -1,4 +1,4 @@
-"""The real services: what a stack stores and keeps, who can reach it, and that it goes as it came."""
+"""Stacks of the real services: what they store and keep, access to them, and that nothing is left of them."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ as_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root runs commands 
 
 @pytest.fixture
 def home() -> Iterator[Path]:
-    """A short path that other users can pass through, as most worktrees are."""
+    """A short path that other users can pass through, like most worktrees."""
     directory = Path(tempfile.mkdtemp(prefix="pw-")).resolve()
     directory.chmod(0o755)
     yield directory
@@ -67,7 +67,7 @@ def cli(*arguments: str, home: Path) -> subprocess.CompletedProcess[str]:
 
 
 def cli_as_nobody(*arguments: str, home: Path) -> subprocess.CompletedProcess[str]:
-    """Run a command as a user without rights, with an interpreter of this version that the user can reach."""
+    """Run a command as an unprivileged user, with an interpreter of this version that the user can reach."""
     user = User(NOBODY, NOBODY)
     name = f"python{sys.version_info.major}.{sys.version_info.minor}"
     candidates = [Path(sys.executable), *(Path(directory, name) for directory in ("/usr/bin", "/usr/local/bin"))]
@@ -101,7 +101,7 @@ def client(service: str, env: Mapping[str, str]) -> Any:
 
 
 def deployment(env: Mapping[str, str]) -> str:
-    """Return the id that database and bucket agree on: they are bound to each other."""
+    """Return the deployment id, after checking that database and bucket have the same one."""
     marker = json.loads(client("s3", env).get_object(Bucket=env["S3_BUCKET"], Key=MARKER_KEY)["Body"].read())
     with psycopg.connect(env["DATABASE_URL"]) as connection:
         assert connection.execute("SELECT id::text FROM deployment").fetchall() == [(marker["deployment"],)]
@@ -148,7 +148,7 @@ def test_the_life_of_a_stack(home: Path) -> None:
     s3, sqs, sns = client("s3", env), client("sqs", env), client("sns", env)
     first = deployment(env)
     s3.put_object(Bucket=env["S3_BUCKET"], Key="kept/é +.txt", Body=b"bytes")
-    # The job fails, since this is no document, and is a job that is kept all the same.
+    # The job fails, since this is no document, but a failed job is kept as well.
     textract = client("textract", env)
     location = {"S3Object": {"Bucket": env["S3_BUCKET"], "Name": "kept/é +.txt"}}
     job = textract.start_document_text_detection(DocumentLocation=location)["JobId"]
@@ -164,7 +164,7 @@ def test_the_life_of_a_stack(home: Path) -> None:
     workflows.start(env, "kept")
     assert workflows.is_kept(env, "kept")
 
-    # ministack forgets queues and subscriptions when it is killed; the next `up` has to bring them back.
+    # ministack loses queues and subscriptions when it is killed; the next `up` has to create them again.
     victim = Processes.load(stack.paths).services["aws"].pid
     assert victim is not None
     os.kill(victim, signal.SIGKILL)
@@ -231,7 +231,7 @@ def test_the_life_of_a_stack(home: Path) -> None:
     ):
         with server(env) as connection:
             connection.execute(change)
-        # Then a reset starts Postgres on new data, as it does where it cannot empty another service.
+        # A reset then restarts Postgres without data, as it does with every service that it cannot empty.
         with pytest.raises(ResetFailed):
             database.empty(env)
         with server(env) as connection:
@@ -269,7 +269,7 @@ def test_the_commands_agree_on_a_running_stack(stack_env: dict[str, str]) -> Non
     assert text.splitlines()[0].split() == ["SERVICE", "STATE", "VERSION", "URL", "PORT", "PID", "UPTIME"]
     assert json.loads(cli("env", "--name", name, "-o", "json", home=home).stdout)["data"] == stack_env
     assert "TEMPORAL_NAMESPACE=" in cli("up", "--name", name, "-o", "env", home=home).stdout
-    # What it says to run next is about this stack.
+    # The suggested next commands name this stack.
     assert f"stop it: photo-worker down --name {name}\n" in cli("up", "--name", name, home=home).stdout
     assert "database system is ready" in cli("logs", "--name", name, "-n", "100000", "postgres", home=home).stdout
 

@@ -1,4 +1,4 @@
-"""No process outlives its stack, whoever is killed when."""
+"""No process outlives its stack, whichever process is killed at whichever moment."""
 
 from __future__ import annotations
 
@@ -127,7 +127,7 @@ def test_an_up_that_is_killed_at_any_moment_leaves_nothing(tmp_path: Path, name:
     if up.stdout:
         up.stdout.close()
     wait_until(lambda: processes_of(stack.paths.root) == [], "all processes ended")
-    # What is left on disk is no obstacle.
+    # The files left on disk do not prevent another start.
     assert stack.up().started
     stack.down()
 
@@ -159,7 +159,7 @@ def test_down_ends_what_a_killed_supervisor_and_reaper_left(tmp_path: Path, name
     stack.up()
     pid, reaper = service_pid(stack), supervised(stack).reaper
     assert reaper is not None
-    # Stopped first: neither may see the other's end.
+    # Both are stopped first, so that neither can react to the other's end.
     for victim in (supervisor_pid(stack), reaper):
         os.kill(victim, signal.SIGSTOP)
     for victim in (reaper, supervisor_pid(stack)):
@@ -177,7 +177,7 @@ def test_down_leaves_a_process_alone_that_only_has_the_recorded_number(tmp_path:
     stack.down()
     bystander = subprocess.Popen([sys.executable, "-I", "-S", "-c", "import time; time.sleep(600)"])
     try:
-        # As after a restart of the machine: the numbers are taken by others now.
+        # As after a restart of the machine: other processes have the recorded pids.
         values = json.loads(stack.paths.processes.read_text())
         known = values["services"][0]
         values |= {"pid": bystander.pid, "phase": "kept", "reaper": bystander.pid}
@@ -219,7 +219,7 @@ def test_a_service_that_fails_is_named_with_its_last_words_and_the_others_stay(t
     assert "toy | the disk of the toy is on fire" in failure.value.message
     second, toy = stack.status().services
     assert (toy.name, toy.state, toy.exit_code) == ("toy", "exited", 3)
-    # Nobody has waited for it: it may be starting still.
+    # `up` did not wait for it after the failure: it may still be starting.
     assert (second.name, second.exit_code) == ("second", None)
     wait_until(lambda: stack.status().services[0].state == "running", "the other one serves")
     assert stack.env()["TEMPORAL_NAMESPACE"] == f"photo-worker-{name}"
@@ -256,11 +256,11 @@ def test_up_replaces_a_stack_of_which_a_part_has_died(tmp_path: Path, name: str)
 def test_up_right_after_a_death_replaces_the_stack_too(tmp_path: Path, name: str) -> None:
     stack = toy_stack(tmp_path, name, FakeService(), SECOND)
     stack.up()
-    # Held, so that the supervisor cannot write the death down before `up` has looked.
+    # The supervisor is stopped, so that it cannot record the exit before `up` reads the list.
     os.kill(supervisor_pid(stack), signal.SIGSTOP)
     second = psutil.Process(service_pid(stack, "second"))
     second.kill()
-    # On a busy machine a killed process lives on for a moment.
+    # On a busy machine, a killed process stays alive for a moment.
     wait_until(lambda: second.status() == psutil.STATUS_ZOMBIE, "the service is dead")
     release = threading.Timer(0.5, os.kill, (supervisor_pid(stack), signal.SIGCONT))
     release.start()
@@ -270,7 +270,7 @@ def test_up_right_after_a_death_replaces_the_stack_too(tmp_path: Path, name: str
 
 
 def test_up_replaces_a_stack_of_which_a_part_hangs(tmp_path: Path, name: str) -> None:
-    """It runs and takes connections, and whatever comes of them is of no use: nothing but a new start helps."""
+    """The service runs and accepts connections but does not work: only a restart helps."""
     hanging: list[int | None] = []
 
     class Hanging(FakeService):
@@ -350,7 +350,7 @@ def test_reset_empties_what_runs_and_starts_anew_what_cannot_forget(tmp_path: Pa
     assert stack.tail("elephant", 10) == ["toy starts empties"], "of the new process alone"
     assert stack.tail("toy", 10) == []
     assert not stack.paths.log("worker").exists()
-    # What the reaper knows is what runs now.
+    # The reaper knows the processes that run now.
     os.kill(supervisor, signal.SIGKILL)
     wait_until(lambda: processes_of(stack.paths.root) == [], "the services ended")
     assert stack.reset().status.running, "a stack that does not run is started empty"
@@ -399,7 +399,7 @@ def test_wait_returns_when_the_stack_that_another_starts_is_usable(tmp_path: Pat
     stack.up()
     assert waiting.result(timeout=30).running
     with exclusive(stack.paths.command_lock, timeout=5, doing="reset"), pytest.raises(StackNotReady) as busy:
-        # Services may answer and still be halfway through a reset.
+        # Services may respond while a reset is still going on.
         stack.wait(0.2)
     assert "still at work" in busy.value.message
     os.kill(service_pid(stack), signal.SIGKILL)
@@ -417,7 +417,7 @@ def test_wait_gives_up_on_a_stack_that_nobody_starts(tmp_path: Path, name: str) 
 
 
 def start_waiting(stack: Stack) -> Future[StackStatus]:
-    """Wait in a thread that ends with the wait."""
+    """Call ``wait`` in a thread, and return a future of its result."""
     future: Future[StackStatus] = Future()
 
     def wait() -> None:

@@ -1,4 +1,4 @@
-"""What a page in a developer's browser can do to the stack beside it: nothing; programs do all that they did."""
+"""A web page in a developer's browser can do nothing to a local stack; programs can use it as before."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from tests.support import workflows
 pytestmark = [pytest.mark.stack, pytest.mark.timeout(240)]
 
 SIGNED = "AWS4-HMAC-SHA256 Credential=a/20260101/us-east-1/textract/aws4_request, SignedHeaders=host, Signature=s"
-# "Bad port" in the Fetch Standard, as far as stacks use it.
+# Those "bad ports" of the Fetch Standard that stacks may use.
 REFUSED_BY_BROWSERS = {1719, 1720, 1723, 2049, 3659, 4045, 4190, 5060, 5061, 6000, 6566, 6679, 6697, 10_080}
 REFUSED_BY_BROWSERS |= {6665, 6666, 6667, 6668, 6669, 77, 87, 95, 526, 530, 531, 532, 540, 556, 601}
 PLAIN = {"Content-Type": "text/plain"}
@@ -37,7 +37,7 @@ FORM = {"Content-Type": "application/x-www-form-urlencoded"}
 
 
 class Asked(NamedTuple):
-    """A request that a page makes, but for what the browser adds to it."""
+    """A request by a page, without the headers that the browser adds."""
 
     use: str
     method: str
@@ -69,7 +69,7 @@ def env(stack: Stack) -> dict[str, str]:
 
 def port_of(stack: Stack, use: str) -> int:
     if use == "temporal-http":
-        # It is for no client: the server alone knows where it is.
+        # No client uses it, so its port is only in the server's arguments.
         arguments = psutil.Process(Processes.load(stack.paths).services["temporal"].pid).cmdline()
         return int(arguments[arguments.index("--http-port") + 1])
     record = StackRecord.load(stack.paths)
@@ -78,7 +78,7 @@ def port_of(stack: Stack, use: str) -> int:
 
 
 def pages(port: int) -> dict[str, dict[str, str]]:
-    """Return the headers that a browser adds, by what the page is."""
+    """Return the headers that a browser adds, by the kind of page."""
     return {
         "of another site": {"Origin": "https://evil.example", "Sec-Fetch-Site": "cross-site"},
         "of another site, in an old browser": {"Origin": "https://evil.example"},
@@ -189,7 +189,7 @@ def textract(env: Mapping[str, str]) -> list[Asked]:
 
 
 def csrf_token(port: int) -> str:
-    """Return what the UI gives to every visitor, and what a page under a rebound name read."""
+    """Return the CSRF token that the UI gives to every client; a page under a rebound name could read it."""
     answer = send(port, Asked("temporal-ui", "GET", "/api/v1/namespaces"), {})
     found = re.search(r"_csrf=([a-f0-9]+)", answer.headers["set-cookie"])
     assert found is not None
@@ -219,7 +219,7 @@ def test_no_page_reaches_a_service(stack: Stack, env: dict[str, str]) -> None:
         with pytest.raises(TimeoutError):
             listener.accept()
 
-    # First the harm: it says more than a status.
+    # Check for harm first: it tells more than a status.
     assert s3.get_object(Bucket=env["S3_BUCKET"], Key="raw/photo")["Body"].read() == b"a photo"
     keys = [entry["Key"] for entry in s3.list_objects_v2(Bucket=env["S3_BUCKET"])["Contents"]]
     assert keys == [".photo-worker/deployment.json", "raw/photo"]
@@ -244,7 +244,7 @@ def listening(stack: Stack) -> set[tuple[str, int]]:
 
 
 def said_to_a_page(host: str, port: int) -> bytes:
-    """Return what a socket says to a page whose name was pointed here, as far as a browser would read on."""
+    """Return the first bytes of a socket's response to a page under a rebound name; empty if there is none."""
     request = f"GET /metrics HTTP/1.1\r\nHost: evil.example:{port}\r\nConnection: close\r\n\r\n"
     with socket.create_connection((host, port), timeout=5) as connection:
         connection.sendall(request.encode())
@@ -255,7 +255,7 @@ def said_to_a_page(host: str, port: int) -> bytes:
 
 
 def test_no_socket_of_the_stack_serves_a_page(stack: Stack) -> None:
-    """Those that nobody thinks of included: metrics, and what Temporal's own parts listen on."""
+    """Including those that are easily overlooked: metrics, and the ports of Temporal's internal services."""
     sockets = listening(stack)
     assert len(sockets) >= 7
     served = []
@@ -269,12 +269,12 @@ def test_no_socket_of_the_stack_serves_a_page(stack: Stack) -> None:
             served.append((host, port, said))
     assert served == []
     assert set(BAD_PORTS) <= REFUSED_BY_BROWSERS
-    # Temporal's own UI, its HTTP API and its metrics are what had to go there.
+    # Temporal's own UI, its HTTP API and its metrics listen on bad ports.
     assert len([port for _, port in sockets if port in REFUSED_BY_BROWSERS]) == 3
 
 
 def test_no_page_sends_a_task_to_a_worker(stack: Stack, env: dict[str, str]) -> None:
-    """Temporal's HTTP API takes Nexus tasks for workers, and asks for neither Host nor Origin."""
+    """Temporal's HTTP API accepts Nexus tasks for workers, and checks neither Host nor Origin."""
     queue = f"nexus-{secrets.token_hex(4)}"
     place = f"/namespaces/{env['TEMPORAL_NAMESPACE']}/task-queues/{queue}/nexus-services/service"
 
@@ -331,7 +331,7 @@ def test_programs_use_the_services_as_before(stack: Stack, env: dict[str, str]) 
         pass
     with urlopen(s3.generate_presigned_url("get_object", Params=place)) as answer:  # noqa: S310
         assert answer.read() == b"signed"
-    # One connection for all, by each name of this machine.
+    # One connection for all requests, by each name of this machine.
     url = urlsplit(env["AWS_ENDPOINT_URL_S3"])
     connection = http.client.HTTPConnection(f"{url.hostname}:{url.port}", timeout=30)
     for host in (f"localhost:{url.port}", "127.0.0.1"):
@@ -343,7 +343,7 @@ def test_programs_use_the_services_as_before(stack: Stack, env: dict[str, str]) 
 
 
 def test_a_link_that_a_person_follows_opens_an_object_and_does_nothing(stack: Stack, env: dict[str, str]) -> None:
-    """Also where a page has led there: by a redirect from an address that was typed, or by a link in a mail."""
+    """Also if a page led there: by a redirect from a typed address, or by a link in a mail."""
     s3, sqs, bucket = client("s3", env), client("sqs", env), env["S3_BUCKET"]
     s3.put_object(Bucket=bucket, Key="opened/text", Body=b"a text")
     opened = {
@@ -429,7 +429,7 @@ def test_a_forwarder_that_dies_is_replaced(stack: Stack) -> None:
     assert not stack.up().started
 
 
-# Listens where the server's UI, its HTTP API and its metrics are told to, as the server does.
+# A fake server: listens on the given ports of the UI, the HTTP API and the metrics.
 LISTENS = """
 import socket, sys
 from itertools import pairwise
@@ -444,8 +444,8 @@ print(told["--ui-ip"], told["--ui-port"])
 @pytest.mark.skipif(sys.platform != "linux", reason="no other system has all of 127.0.0.0/8")
 @pytest.mark.parametrize("taken", BAD_PORTS[:3])
 def test_the_ui_starts_beside_a_program_that_has_such_a_port(taken: int) -> None:
-    """A chat server that listens on all addresses has one of them, also of the address that is the stack's own."""
-    # The list is tried from another place by each stack: here from its first.
+    """For example, a chat server that listens on all addresses has one of the bad ports on the stack's address too."""
+    # Each stack tries the list from another position: this one from the first.
     number = secrets.randbelow(100) * 20 * len(BAD_PORTS)
     with socket.create_server((ui_host(number), taken)), socket.create_server(("127.0.0.1", 0)) as free:
         ui_port = free.getsockname()[1]

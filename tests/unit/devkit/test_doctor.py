@@ -1,4 +1,4 @@
-"""Each thing that keeps the stack from running is found, named, and comes with what to do; looking changes nothing."""
+"""``doctor`` reports each obstacle to a stack with a hint, and changes nothing."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ Patch = pytest.MonkeyPatch
 
 @pytest.fixture(autouse=True)
 def _healthy(monkeypatch: Patch, tmp_path: Path) -> None:
-    """What the machine of this test has nothing to do with: disk, proxies, and which user it is."""
+    """Make disk space, proxies and the user independent of the machine that runs the tests."""
     for name in list(os.environ):
         if name.lower().endswith("_proxy"):
             monkeypatch.delenv(name)
@@ -49,7 +49,7 @@ def paths(tmp_path: Path) -> StackPaths:
 
 
 def made(paths: StackPaths) -> StackRecord:
-    """Make a stack's directory, with ports that nobody has."""
+    """Create a stack's directory and a record with free ports."""
     paths.create()
     record = StackRecord.new("dev", free_base(), durable=True)
     record.save(paths)
@@ -57,14 +57,14 @@ def made(paths: StackPaths) -> StackRecord:
 
 
 def found(paths: StackPaths, check: str) -> Diagnosis:
-    """Return the worst that a check has found."""
+    """Return the most severe finding of a check."""
     order = ("ok", "warning", "problem")
     return max((entry for entry in doctor.examine(paths) if entry.check == check), key=lambda e: order.index(e.state))
 
 
 def test_a_machine_in_order_has_no_problem_and_looking_makes_nothing(paths: StackPaths) -> None:
     findings = doctor.examine(paths)
-    # Another stack may have the ports that this path gives.
+    # Another stack may have the ports derived from this path.
     assert {entry.state for entry in findings if entry.check != "ports"} == {"ok"}
     assert {entry.hint for entry in findings if entry.state == "ok"} == {None}
     assert "ministack" in found(paths, "aws").what
@@ -84,7 +84,7 @@ def test_what_opens_documents_is_said_and_what_is_missing(paths: StackPaths, mon
 
 
 def test_a_module_of_another_distribution_opens_documents_as_well(paths: StackPaths, monkeypatch: Patch) -> None:
-    """As Pillow of an optimised build does, whose version is known under no name that is looked for."""
+    """For example an optimised build of Pillow, which is a distribution of another name."""
 
     def unknown(package: str) -> str:
         raise metadata.PackageNotFoundError(package)
@@ -313,7 +313,7 @@ def test_an_s3_server_that_is_asked_for_and_missing_comes_with_the_command_that_
     (server,) = [finding for finding in findings if finding.check == "s3"]
     assert server.state == "problem"
     assert "photo-worker prefetch --s3 minio" in server.what
-    # What is not asked for is not looked for.
+    # A server that is not requested is not checked.
     assert not [finding for finding in doctor.examine(paths) if finding.check == "s3"]
     with pytest.raises(S3ServerUnfit, match="it has localstack, minio"):
         doctor.examine(paths, StackOptions(kind="compose", s3="seaweedfs"))

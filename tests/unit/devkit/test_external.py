@@ -1,4 +1,4 @@
-"""How a service of somebody else is named, refused and shown."""
+"""How an external service is given, refused and shown."""
 
 from __future__ import annotations
 
@@ -130,7 +130,7 @@ def test_offline_asks_no_name_server(monkeypatch: pytest.MonkeyPatch, tmp_path: 
 
 
 def test_no_variable_names_an_external_service(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What is named is migrated and written to, so a variable that some shell has must not be enough."""
+    """External services are migrated and written to, so a variable left in a shell must not select one."""
     from photo_worker.cli.stack import up
 
     option = next(entry for entry in up.params if entry.name == "external")
@@ -155,7 +155,7 @@ def test_credentials_are_the_callers_where_an_aws_service_is_external(monkeypatc
     for name, value in mine.items():
         monkeypatch.setenv(name, value)
     assert mine.items() <= environment_of(a_record(textract="https://textract.example")).items()
-    # A stack of its own never sees them.
+    # A stack without external AWS services never uses them.
     own = environment_of(a_record(temporal="127.0.0.1:7233"))
     assert (own["AWS_ACCESS_KEY_ID"], own["AWS_SECRET_ACCESS_KEY"]) == ("local", "local")
     assert "AWS_SESSION_TOKEN" not in own
@@ -165,7 +165,7 @@ def test_credentials_are_the_callers_where_an_aws_service_is_external(monkeypatc
 
 @contextmanager
 def listener(answer: bytes | None) -> Iterator[int]:
-    """Something that accepts connections and says this, or nothing at all."""
+    """A server that accepts one connection and sends ``answer``, or nothing."""
     with socket.create_server(("127.0.0.1", 0)) as server:
         asked, over = threading.Event(), threading.Event()
 
@@ -208,7 +208,7 @@ def test_the_region_is_the_callers_where_an_aws_service_is_external_and_stays(
     record = stack._new_record(None)
     assert record.region == "eu-west-1"
     assert environment_of(record)["SNS_TOPIC_ARN"].startswith("arn:aws:sns:eu-west-1:")
-    # From another shell, and for a stack without such a service.
+    # From another shell the recorded region stays; without such a service it is the default.
     monkeypatch.delenv("AWS_DEFAULT_REGION")
     assert stack._new_record(record).region == "eu-west-1"
     monkeypatch.setenv("AWS_REGION", "eu-west-1")

@@ -46,7 +46,7 @@ def test_a_new_stack_is_private_and_invisible_to_git(tmp_path: Path) -> None:
     paths.create()
     paths.create()
     mode = stat.S_IMODE(paths.root.stat().st_mode)
-    # Root's Postgres runs as another user, who passes through but cannot look around.
+    # Root's Postgres runs as another user, which may pass through the directory but not list it.
     assert mode == (0o711 if os.geteuid() == 0 else 0o700)
     assert stat.S_IMODE(paths.logs.stat().st_mode) == 0o700
     assert (tmp_path / "home" / ".gitignore").read_text() == "*\n"

@@ -1,4 +1,4 @@
-"""Which processes a stack has, and what the S3 servers among them are started with."""
+"""Which services a native stack runs, and how its S3 servers are started."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def paths(tmp_path: Path) -> StackPaths:
 
 @pytest.fixture
 def programs(tmp_path: Path, monkeypatch: Patch) -> Path:
-    """A folder on PATH with programs of the servers' names; the wheel is not there, and nothing was built."""
+    """A directory on PATH with programs of the servers' names; no wheel is installed, and nothing was built."""
     folder = tmp_path / "bin"
     folder.mkdir()
     for name in ("weed", "minio"):
@@ -47,7 +47,7 @@ def _no_distribution(name: str) -> None:
     raise PackageNotFoundError(name)
 
 
-# One stack: each new one has a password, and so credentials, of its own.
+# One record for all: a new one would have another password, and so other credentials.
 RECORD = StackRecord.new("dev", 20_000, durable=True)
 
 
@@ -92,7 +92,7 @@ def test_a_server_that_a_native_stack_does_not_have_is_refused() -> None:
 def test_seaweedfs_stays_on_loopback_in_its_block_and_tells_nobody(paths: StackPaths) -> None:
     argv = plan_of("seaweedfs", paths).argv
     assert {"-ip=127.0.0.1", "-ip.bind=127.0.0.1", "-master.telemetry=false"} <= set(argv)
-    # S3's own behaviour: a put makes no bucket.
+    # As in S3, a put creates no bucket.
     assert {"-s3.autoCreateBucket=false", "-s3.allowDeleteBucketNotEmpty=false"} <= set(argv)
     numbers = [int(value) for option in argv if ".port" in option and (value := option.partition("=")[2]) != "0"]
     assert len(numbers) == len(set(numbers)) == 10

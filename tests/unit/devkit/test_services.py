@@ -1,4 +1,4 @@
-"""What the services are started with, and that a check does not take an answer for a round trip."""
+"""How the services are started, and that a probe does not accept just any response."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ RECORD = StackRecord.new("dev", 20_000, durable=True)
 
 @pytest.fixture
 def paths(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> StackPaths:
-    # Root would keep Postgres' data outside of pytest's directory, which only root can reach.
+    # As root, Postgres' data would be kept outside pytest's directory, because only root can reach that.
     monkeypatch.setattr(User, "for_postgres", lambda: None)
     paths = StackPaths(tmp_path / "home", "dev")
     paths.create()
@@ -71,7 +71,7 @@ def test_the_services_are_told_to_stay_on_loopback_and_quiet(paths: StackPaths) 
     made = plans(paths)
     assert made["aws"].env["BIND_HOST"] == "127.0.0.1"
     assert made["aws"].env["SERVICES"] == "s3,sns,sqs"
-    # With others, or none, it refuses every URL that the stack's own credentials signed.
+    # With other keys, or none, it refuses URLs presigned with the stack's own credentials.
     signed_by = environment_of(RECORD)["AWS_SECRET_ACCESS_KEY"]
     assert made["aws"].env["AWS_SECRET_ACCESS_KEY"] == signed_by
     assert not Path(made["aws"].env["DOCKER_HOST"].removeprefix("unix://")).exists()
