@@ -53,8 +53,8 @@ def _bucket(application: Application) -> Check:
 
     def check() -> None:
         try:
-            # A worker needs the bucket and s3:GetObject in it for every photo. If its bucket is not the one that other
-            # workers use, results end up where the manifests do not point.
+            # A worker needs the bucket and s3:GetObject in it for every photo. If other workers use another bucket, its
+            # results would be stored in a bucket that the manifests do not name.
             require_own_bucket(store, application.repository, bucket, must_read=True)
             _require_writing(store, bucket)
         except ObjectForbidden:

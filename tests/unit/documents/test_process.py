@@ -81,7 +81,7 @@ def test_every_end_of_the_process_has_its_meaning(code: str, error: type[PhotoWo
 @pytest.mark.parametrize(
     "code",
     [
-        # A processor that the wheels were not built for, a library that is broken, a sandbox that forbids a call.
+        # A processor that the wheels do not support, a broken library, or a sandbox that forbids a system call.
         "os.kill(os.getpid(), signal.SIGILL)",
         "os.abort()",
         "os.kill(os.getpid(), signal.SIGSYS)",
@@ -105,7 +105,7 @@ def test_what_breaks_on_a_sound_document_as_well_is_the_worker_s_fault(code: str
 def test_a_library_that_cannot_be_loaded_ends_no_job(
     kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Where a native library is cut off or of another platform, loading it raises what a damaged file raises too."""
+    """Loading a truncated native library, or one of another platform, raises the same errors as a damaged file."""
     for name in ("pypdfium2", "pi_heif", "PIL"):
         (tmp_path / f"{name}.py").write_text('raise OSError("lib.so: failed to map segment from shared object")\n')
     monkeypatch.setenv("PYTHONPATH", f"{tmp_path}{os.pathsep}{ROOT}")
