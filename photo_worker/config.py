@@ -1,4 +1,4 @@
-"""Settings: the environment, a .env file, and Temporal's own profiles.
+"""Settings from the environment, a .env file, and Temporal's own profiles.
 
 AWS settings are botocore's and keep their names (AWS_REGION, AWS_PROFILE, AWS_ENDPOINT_URL_S3 ...);
 Temporal's connection is read by ``temporalio.envconfig`` (TEMPORAL_PROFILE, TEMPORAL_CONFIG_FILE,
@@ -25,11 +25,11 @@ DEFAULT_TASK_QUEUE = "recipe-process"
 DEFAULT_TEMPORAL_TARGET = "localhost:7233"
 
 
-# The names that OCR backends have, and the same in words.
+# The form of an OCR backend's name, as a pattern and in words.
 ENGINE_NAME = r"^[a-z][a-z0-9_-]{0,63}$"
 ENGINE_FORM = "a-z, then at most 63 of a-z, 0-9, '-' and '_'"
 
-# What a value must look like where it must match a pattern, which says little to who does not read such.
+# The form of values that must match a pattern, in words for users who do not read patterns.
 _FORMS = {
     "TEMPORAL_TARGET": "must be HOST:PORT, such as localhost:7233",
     "S3_BUCKET": "must be a bucket's name: 3 to 63 of a-z, 0-9, '.' and '-', such as photo-worker",
@@ -39,7 +39,7 @@ _FORMS = {
 
 
 class Settings(BaseModel):
-    """What the application reads. Each field's alias is its variable's name."""
+    """The application's settings. Each field's alias is the name of its environment variable."""
 
     model_config = ConfigDict(frozen=True, populate_by_name=True, extra="ignore", str_strip_whitespace=True)
 
@@ -73,7 +73,7 @@ class Settings(BaseModel):
     @field_validator("s3_sse_kms_key_id")
     @classmethod
     def _is_for_kms(cls, value: str | None, others: ValidationInfo) -> str | None:
-        # S3 refuses a key beside AES256, and beside nothing; the bucket's own default key needs no setting.
+        # S3 refuses a key with AES256 or without encryption; the bucket's own default key needs no setting.
         if value is not None and not str(others.data.get("s3_server_side_encryption")).startswith("aws:kms"):
             raise ValueError("goes with S3_SERVER_SIDE_ENCRYPTION=aws:kms or aws:kms:dsse")
         return value
@@ -89,7 +89,7 @@ class Settings(BaseModel):
         return value
 
     def require_database_url(self) -> str:
-        """Return the database URL, or raise ``ConfigurationError`` where none is set."""
+        """Return the database URL. Raises ``ConfigurationError`` if none is set."""
         if self.database_url is None:
             raise ConfigurationError(problems="DATABASE_URL is not set")
         return self.database_url.get_secret_value()
@@ -97,7 +97,7 @@ class Settings(BaseModel):
 
 @dataclass(frozen=True)
 class Origin:
-    """Where a value came from; a file with the line, counted from 1."""
+    """The source of a value. ``file`` and ``line`` (from 1) are set if it is a file."""
 
     kind: Literal["environment", "file", "stack", "profile", "default"]
     file: str | None = None
@@ -116,7 +116,7 @@ class Origin:
 
 @dataclass(frozen=True)
 class Environment:
-    """Variables with where each came from, the environment before the file."""
+    """Variables and the origin of each; the environment takes precedence over the file."""
 
     variables: Mapping[str, str]
     origins: Mapping[str, Origin]
@@ -125,8 +125,8 @@ class Environment:
 def read_environment(environ: Mapping[str, str], env_file: Path | None, *, required: bool = False) -> Environment:
     """Merge the process environment over a .env file.
 
-    An empty variable counts as not set. Raises ``ConfigurationError`` where the file cannot be
-    read or has a line that is no assignment, naming the line. ``required`` says that the file was asked for by name.
+    An empty variable counts as not set. ``required`` means that the user named the file, so it must exist. Raises
+    ``ConfigurationError`` if the file cannot be read or has a line that is not an assignment; the error names the line.
     """
     variables: dict[str, str] = {}
     origins: dict[str, Origin] = {}
@@ -150,7 +150,7 @@ def _parse(path: Path) -> dict[str, tuple[str, int]]:
         raise ConfigurationError(problems=f"{path} is not UTF-8 text (byte {error.start})") from error
     values: dict[str, tuple[str, int]] = {}
     for binding in parse_stream(io.StringIO(text)):
-        # A binding begins with the empty lines before it.
+        # python-dotenv counts the empty lines before an assignment as part of it.
         text = binding.original.string
         line = binding.original.line + text[: len(text) - len(text.lstrip())].count("\n")
         if binding.error or (binding.key is not None and binding.value is None):
@@ -161,17 +161,17 @@ def _parse(path: Path) -> dict[str, tuple[str, int]]:
 
 
 def _said(name: str, fault: ErrorDetails) -> str:
-    """Return what is wrong with a value in our words, and in pydantic's where those are plain."""
+    """Return what is wrong with a value: in our words for patterns, otherwise in pydantic's."""
     if fault["type"] == "string_pattern_mismatch" and name in _FORMS:
         return _FORMS[name]
     return fault["msg"].removeprefix("Value error, ")
 
 
 def load_settings(environment: Environment) -> Settings:
-    """Validate the settings; raises ``ConfigurationError`` that names each bad variable and its origin.
+    """Validate the settings. Raises a ``ConfigurationError`` that names each invalid variable and its origin.
 
-    Values are left out of the message: a bad value may be a misplaced secret. An empty variable
-    counts as not set.
+    The message contains no values, since an invalid value may be a misplaced secret. An empty variable counts as not
+    set.
     """
     given = {name: value for name, value in environment.variables.items() if value.strip()}
     try:

@@ -1,7 +1,7 @@
-"""The named moments at which a process may die, so that tests can make one die there.
+"""Named points at which a process may crash, so that tests can make it crash there.
 
-Each point stands around one effect on the world outside the process and is used in exactly one place.
-Nothing happens at a point unless a test has armed it: then entering and leaving the block is one look at a variable.
+Each point surrounds one external effect and is used in exactly one place. Nothing happens at a point unless a test has
+armed a trigger; without one, entering and leaving the block costs one check of a variable.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import TypeAlias
 
 
 class CrashPoint(StrEnum):
-    """An effect that may be lost or doubled."""
+    """External effects that a crash may lose or repeat."""
 
     PHOTO_HASHED = "photo-hashed"
     RAW_OBJECT_STORED = "raw-object-stored"
@@ -38,21 +38,21 @@ class CrashPoint(StrEnum):
 
 
 class Phase(StrEnum):
-    """On which side of the effect."""
+    """The side of the effect on which a trigger is called."""
 
     BEFORE = "before"
     AFTER = "after"
-    """The effect is done; whoever waits for this process has not heard of it."""
+    """The effect is done, and no other process has been told of it."""
 
 
 Trigger: TypeAlias = Callable[[CrashPoint, Phase], None]
 
-# The last one counts; empty outside of tests.
+# Only the last trigger is called; empty outside of tests.
 _triggers: list[Trigger] = []
 
 
 class crash_point:
-    """The block around a point's effect. The second phase is not reached where the effect raises."""
+    """Context manager around a point's effect. ``Phase.AFTER`` is skipped if the effect raises."""
 
     __slots__ = ("_point",)
 

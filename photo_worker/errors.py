@@ -1,11 +1,9 @@
-"""Every error a user can meet, in one tree.
+"""Every error that is shown to users, in one class hierarchy.
 
-The docstring of a class is the message its user reads: a format string over the
-keyword arguments the error is raised with. ``code`` is stable and may be matched
-by programs, ``hint`` says what to do, and ``retryable`` says whether the same
-call may succeed later by itself. ``fault`` says what is wrong: this job, a service, this
-worker (its settings, credentials or permissions), or the program. Only what is wrong with
-the job itself ends the job.
+The docstring of a class is the message that the user reads: a format string for the keyword arguments with which the
+error is raised. ``code`` is stable, and programs may match it; ``hint`` says what to do; ``retryable`` says whether the
+same call may succeed later by itself. ``fault`` says what is at fault: this job, a service, this worker (its settings,
+credentials or permissions), or the program. Only a fault of the job itself ends the job.
 
     PhotoWorkerError
     ├── InputError            the caller's input is wrong; never retried
@@ -13,9 +11,9 @@ the job itself ends the job.
     ├── ConfigurationError    the settings are wrong; the process does not start, a job waits for a right worker
     └── StackError            the local development stack; its kinds are in ``stack_errors``
 
-Those that commands alone meet are in ``command_errors``, those of the replay gate in ``replay_errors``, Temporal's own
-in ``temporal_errors``, those of what a submission asks for in ``submission_errors``, those of refused permissions
-in ``permission_errors``.
+Errors of commands alone are in ``command_errors``, of the replay gate in ``replay_errors``, of Temporal in
+``temporal_errors``, of a submission's options in ``submission_errors``, and of missing permissions in
+``permission_errors``.
 """
 
 from __future__ import annotations
@@ -38,17 +36,17 @@ class PhotoWorkerError(Exception):
     hint: ClassVar[str] = "Run the command again with --debug to see the details."
 
     in_histories: ClassVar[bool] = False
-    """Workflow code makes it: its words stand in histories, where one full stop fewer is another failure."""
+    """Whether workflow code raises it: histories then contain the message, which must not change by a full stop."""
 
     wrong_use: bool = False
-    """Whether an option or an argument of the command is what is wrong: the command ends with 2 then, else with 1."""
+    """Whether an option or an argument of the command is wrong: the command then exits with 2, otherwise with 1."""
 
     retry_after_seconds: float | None = None
-    """How long to wait before the next attempt: what the service asks for, or where soon would be too soon."""
+    """Seconds to wait before the next attempt: the service's Retry-After, or a minimum; None for the usual backoff."""
 
     @property
     def passes(self) -> bool:
-        """Tell whether a job waits for this to end: a service or a worker is at fault, not the job."""
+        """Tell whether jobs wait for the error to pass: a service or a worker is at fault, not the job."""
         return self.fault in {"service", "worker"}
 
     def __init__(self, **context: object) -> None:
@@ -58,7 +56,7 @@ class PhotoWorkerError(Exception):
         super().__init__(self.message)
 
     def from_option(self) -> Self:
-        """Say that the value came from an option or an argument, where the same error may have other causes."""
+        """Mark the error as caused by an option or an argument, and return it; it may have other causes elsewhere."""
         self.wrong_use = True
         return self
 
@@ -567,16 +565,16 @@ class StackError(PhotoWorkerError):
 
 
 def fault_of(code: str) -> Fault:
-    """Return what an error's code says is wrong; an unknown code counts as a defect."""
+    """Return the fault that belongs to an error code; an unknown code counts as a defect."""
     return next((kind.fault for kind in _tree(PhotoWorkerError) if kind.code == code), "defect")
 
 
-# An operator ended the job's workflow; no class stands for it.
+# The code of a workflow that an operator terminated; it has no error class.
 TERMINATED = "terminated"
 
 
 def ends_job(code: str) -> bool:
-    """Tell whether a reason is the job's own, or an operator's will: the job is not to be set going again."""
+    """Tell whether a failure with this code is final: the job or an operator is its cause, so it is not restarted."""
     return code == TERMINATED or fault_of(code) == "job"
 
 

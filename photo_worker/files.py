@@ -1,4 +1,4 @@
-"""Reading a file that a user names: a regular one only, and no more of it than was agreed."""
+"""Reading files that a user names: only regular files, and at most a given number of bytes."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from typing import BinaryIO
 
 
 class NotRegular(OSError):
-    """A folder, a pipe, a socket or a device: it may have no end, or none before something writes to it."""
+    """The path is a directory, pipe, socket or device: reading it may block, or never end."""
 
 
 class TooLong(OSError):
-    """More bytes than the caller takes; ``size_bytes`` is how many there are at least."""
+    """The file exceeds the caller's limit; it has at least ``size_bytes``."""
 
     def __init__(self, size_bytes: int, limit_bytes: int) -> None:
         super().__init__(errno.EFBIG, f"it has more than {limit_bytes} bytes")
@@ -24,9 +24,9 @@ class TooLong(OSError):
 
 
 def read_regular(path: Path, limit_bytes: int) -> bytes:
-    """Return a regular file's bytes. Raises ``NotRegular``, ``TooLong`` and any other ``OSError``.
+    """Return a regular file's bytes. Raises ``NotRegular``, ``TooLong`` or another ``OSError``.
 
-    Neither trusts the size that the file system tells, which a growing file outruns and which is 0 for some.
+    The limit holds whatever size the file system reports: a file may grow, and some report 0.
     """
     with _opened(path) as file:
         size = os.fstat(file.fileno()).st_size
@@ -41,16 +41,16 @@ def read_regular(path: Path, limit_bytes: int) -> bytes:
 
 
 def read_head(path: Path, length: int) -> bytes:
-    """Return a regular file's first bytes. Raises ``NotRegular`` and any other ``OSError``."""
+    """Return a regular file's first bytes. Raises ``NotRegular`` or another ``OSError``."""
     with _opened(path) as file:
         return file.read(length)
 
 
 @contextmanager
 def _opened(path: Path) -> Iterator[BinaryIO]:
-    # Opening a device may do something, so that it is looked at first.
+    # Opening a device may have an effect, so the type is checked before.
     _require_regular(path.stat())
-    # Without it, opening a pipe that has taken the file's place waits for a writer.
+    # O_NONBLOCK: if a pipe has replaced the file meanwhile, opening it must not wait for a writer.
     with open(os.open(path, os.O_RDONLY | os.O_NONBLOCK), "rb") as file:  # noqa: PTH123
         _require_regular(os.fstat(file.fileno()))
         yield file

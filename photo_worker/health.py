@@ -1,12 +1,11 @@
-"""Whether this machine's worker does its job, for a container's health check: ``python -m photo_worker.health``.
+"""Health check of a container with a worker: ``python -m photo_worker.health``.
 
-A process can be alive and do nothing. Temporal knows better: DescribeTaskQueue lists the workers that
-have asked for work lately, by identity, and the SDK's identity is ``PID@HOST``. In a container the host
-name is the container's own. A worker that waits for a service or a permission does what it should, and is
-healthy: starting it again would not bring that back, and would cut what runs.
+A process can be alive and do nothing, so the check asks Temporal: DescribeTaskQueue lists the workers that have polled
+lately by identity, which the SDK sets to ``PID@HOST``. In a container the host name is the container's own. A worker
+that waits for a service or a permission is healthy: a restart would not help and would interrupt running activities.
 
-Exit codes: 0 healthy, with what the worker waits for on standard output; 1 not healthy with the reason on
-standard error.
+Exit codes: 0 if healthy, with what the worker waits for on standard output; 1 if not, with the reason on standard
+error.
 """
 
 from __future__ import annotations
@@ -30,9 +29,9 @@ from photo_worker.orchestration.pollers import workers_of
 async def check(
     variables: Mapping[str, str], env_file: Path | None, host: str, say: Callable[[str], object] = lambda text: None
 ) -> str:
-    """Return why the worker is not healthy; nothing where it is. Raises ``PhotoWorkerError``.
+    """Return why the worker is not healthy, or an empty string if it is. Raises ``PhotoWorkerError``.
 
-    ``say`` is told what a healthy worker waits for.
+    ``say`` is called with a line about what a healthy worker waits for, if it waits.
     """
     environment = read_environment(variables, env_file)
     settings = load_settings(environment)
@@ -51,7 +50,7 @@ async def check(
 
 
 def main() -> None:
-    """Exit with 0 where the worker is healthy."""
+    """Exit with 0 if the worker is healthy, otherwise with 1."""
     try:
         reason = asyncio.run(check(os.environ, Path(".env"), socket.gethostname(), sys.stdout.write))
     except PhotoWorkerError as error:
@@ -60,8 +59,8 @@ def main() -> None:
         sys.stderr.write(f"{reason}\n")
         sys.stderr.flush()
     sys.stdout.flush()
-    # The SDK's threads may still be letting go of the interpreter after a refused connection; an
-    # orderly end races with them and aborts the process now and then (temporalio 1.35).
+    # After a refused connection the SDK's threads may still use the interpreter; a normal exit races with them and
+    # sometimes aborts the process (temporalio 1.35).
     os._exit(1 if reason else 0)
 
 

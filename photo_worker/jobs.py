@@ -1,4 +1,4 @@
-"""What a user does with jobs: submit assets, wait for them, look at one. No terminal, no adapter."""
+"""Use cases of jobs: submit an asset, wait for a job, report it. Independent of terminal and adapters."""
 
 from __future__ import annotations
 
@@ -51,10 +51,10 @@ from photo_worker.printable import cut
 from photo_worker.sources import Source
 from photo_worker.submission_errors import InvalidEngine
 
-# An upload is read into memory once; what is larger than this no OCR reads anyway.
+# An upload is read into memory once; no OCR backend reads a larger one anyway.
 UPLOAD_LIMIT_BYTES = 64 * 1024 * 1024
 
-# Of a bucket name that is too long, what an error repeats.
+# Characters of a too long bucket name that an error repeats.
 _SHOWN = 80
 
 
@@ -69,9 +69,9 @@ class Submission:
 
 @dataclass(frozen=True)
 class JobReport:
-    """A job's row with what its OCR answer says. Confidence is Textract's, 0 to 100.
+    """A job record with the text of its OCR response. Confidence is Textract's, 0 to 100.
 
-    ``converted`` is where the copy lies that OCR read in the photo's place, None where it read the photo itself.
+    ``converted`` is the location of the copy that OCR read instead of the photo, None if OCR read the photo itself.
     """
 
     recipe: JobRecord
@@ -128,10 +128,10 @@ class JobService:
         lifetime_seconds: int | None = None,
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
-        """``orchestrator`` may be left out where rows alone are reported.
+        """``orchestrator`` may be None for a service that only reports rows.
 
-        ``lifetime_seconds`` is how long a new job waits for services that are away; the policies' own without it.
-        ``now`` is the clock that a row's age is taken from.
+        ``lifetime_seconds`` is how long a new job waits for unavailable services; the default is in ``policies``.
+        ``now`` is the clock that determines a row's age.
         """
         self._store = store
         self._repository = repository
@@ -148,14 +148,13 @@ class JobService:
         engine: str | None = None,
         expected_content_type: str | None = None,
     ) -> Submission:
-        """Upload a file where one is given, record the job as queued, and start it.
+        """Upload the source if it is a file, record the job as queued, and start its workflow.
 
-        In this order every crash leaves something that the same call completes: an object under
-        the hash of its bytes, a queued row, a workflow that is joined. Raises ``JobConflict``
-        where the id belongs to another asset and ``JobErased`` where the job was erased, be it
-        meanwhile; nothing is left under the id then, and no object that no other job uses. Raises ``InvalidBucket``,
-        ``InvalidEngine`` or ``InvalidContract`` before anything is written, and ``JobEndedWithoutRow`` where the id's
-        workflow has ended and left its row open: nothing would run.
+        In this order the same call completes whatever a crash leaves: an object under the hash of its bytes, a queued
+        row, or a workflow, which is joined. Raises ``JobConflict`` if the id belongs to another asset, ``JobErased`` if
+        the job was erased before or meanwhile; nothing is left under the id then, and no upload that no other job uses.
+        Raises ``InvalidBucket``, ``InvalidEngine`` or ``InvalidContract`` before anything is written, and
+        ``JobEndedWithoutRow`` if the id's workflow has ended and left its row open, since nothing would run.
         """
         check_engine(engine)
         chosen = job_id or uuid4()
@@ -184,7 +183,7 @@ class JobService:
         orchestrator = self._started()
         with crash_point(CrashPoint.WORKFLOW_STARTED):
             handle = await orchestrator.start_image_processing(request)
-        # An erasure either finds the workflow, or has left its mark before the workflow was started.
+        # An erasure either finds the workflow, or has marked the job before the workflow started.
         if await asyncio.to_thread(self._repository.is_erased, chosen):
             await orchestrator.erase(chosen)
             if source.path is not None:
@@ -195,11 +194,12 @@ class JobService:
         return Submission(source.label, chosen, joined=handle.joined)
 
     async def workflow_of(self, job_id: UUID) -> WorkflowState | None:
-        """Return what Temporal knows of a job's workflow.
+        """Return the state of a job's workflow, None if Temporal has none.
 
-        Raises ``JobEndedWithoutRow`` where it has ended although the job's row is open: a row is final before its
-        workflow closes. Raises ``JobWithoutWorkflow`` where Temporal knows none of an open row that is older than
-        ``SUBMISSION_TIME``: a submission writes the row first. Raises ``JobErased`` where the job is erased meanwhile.
+        Raises ``JobEndedWithoutRow`` if the workflow has ended and the job's row is still open: normally a row is final
+        before its workflow closes. Raises ``JobWithoutWorkflow`` if an open row older than ``SUBMISSION_TIME`` has no
+        workflow; a younger row may be in submission, which writes the row first. Raises ``JobErased`` if the job is
+        erased meanwhile.
         """
         state = await self._started().state(job_id)
         if state is not None and state.is_open:
@@ -215,7 +215,7 @@ class JobService:
         raise JobEndedWithoutRow(job_id=job_id, status=state.status, reason=reason, row=row.status)
 
     async def _raise_without_workflow(self, row: JobRecord) -> NoReturn:
-        # An erasure takes the workflow first and the row last.
+        # An erasure deletes the workflow first and the row last.
         if await asyncio.to_thread(self._repository.is_erased, row.id):
             raise JobErased(job_id=row.id)
         since = f"{row.updated_at.astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC"
@@ -230,15 +230,14 @@ class JobService:
             await asyncio.to_thread(self._write_raw, photo)
 
     def _write_raw(self, photo: _Photo) -> None:
-        """Write a photo once: of each write Textract would be charged anew, and a bucket may keep a version of each.
+        """Write a photo once: after a second write Textract would charge again, and a bucket may keep both versions.
 
-        What is there under its name but has another size was torn, and is written again. Whether the bytes are right
-        is what the job's verification looks at.
+        An existing object of another size is a partial write and is replaced. The job's verification checks the bytes.
         """
         try:
             written = self._store.put_new(self._bucket, photo.key, photo.body, content_type=photo.content_type)
         except StorageUnavailable:
-            # Of two that write a new key at the same moment, S3 sends one away.
+            # If two clients write a new key at the same moment, S3 refuses one of them.
             if self._size_of(photo.key) is None:
                 raise
             written = False
@@ -252,9 +251,9 @@ class JobService:
             return None
 
     async def _keep_raw(self, job_id: UUID, photo: _Photo) -> None:
-        """Store a queued job's photo again where the erasure of another job with the same one took it.
+        """Store a queued job's photo again if the erasure of another job with the same photo has deleted it.
 
-        From now on no other job's erasure takes it: the row says that it is used.
+        From now on the job's row keeps other jobs' erasures from deleting the photo.
         """
         try:
             await asyncio.to_thread(self._store.head, self._bucket, photo.key)
@@ -264,16 +263,16 @@ class JobService:
             await self._store_raw(photo)
 
     def _withdraw(self, job_id: UUID, key: str) -> None:
-        """Take an upload back that came to nothing, unless another job uses the same photo."""
+        """Delete the upload of a refused submission, unless another job uses the same photo."""
         with self._repository.sole_user(job_id, bucket=self._bucket, key=key) as sole:
             if sole:
                 self._store.delete(self._bucket, key)
 
     async def wait(self, job_id: UUID) -> JobReport:
-        """Wait for a job's end, however it ends, and report it. Raises ``JobErased`` where it is erased meanwhile.
+        """Wait for a job's end, whatever its outcome, and report it. Raises ``JobErased`` if it is erased meanwhile.
 
-        Raises ``JobWithoutWorkflow`` where Temporal knows none although the row is open, and ``JobMissing`` where there
-        is no row either. A run that ended because the job was reset, or set going again, is not the job's end.
+        Raises ``JobWithoutWorkflow`` if the row is open and Temporal has no workflow, and ``JobMissing`` if there is no
+        row either. A run that ended because the job was reset or restarted is not the job's end.
         """
         recipe = await asyncio.to_thread(self._repository.get, job_id)
         while recipe is None or recipe.status not in FINAL_STATUSES:
@@ -288,7 +287,7 @@ class JobService:
                 if latest_row.status not in FINAL_STATUSES:
                     await self._raise_without_workflow(latest_row)
             except (JobFailed, JobCancelled) as error:
-                # Any other error says nothing of the job.
+                # Any other error says nothing about the job.
                 latest = await self._started().state(job_id)
                 if latest is not None and latest.is_open:
                     continue
@@ -299,10 +298,9 @@ class JobService:
         return await asyncio.to_thread(self.report, job_id)
 
     def _settle(self, job_id: UUID, error: PhotoWorkerError) -> bool:
-        """Write down the reason of a job that could not do so itself, such as one that was terminated.
+        """Record the failure of a job that could not do so itself, such as a terminated one.
 
-        Where a service or a worker was at fault the row stays open, and the job can be set going again: then return
-        False.
+        Returns False if a service or a worker was at fault: the row stays open and the job can be restarted.
         """
         recipe = self._repository.get(job_id)
         if recipe is None or recipe.status in FINAL_STATUSES:
@@ -320,7 +318,7 @@ class JobService:
         return True
 
     def report(self, job_id: UUID) -> JobReport:
-        """Report a job as it is now. Raises ``JobMissing``, and ``JobErased`` from the moment its erasure begins."""
+        """Report a job's current state. Raises ``JobMissing``, or ``JobErased`` as soon as its erasure has begun."""
         if self._repository.is_erased(job_id):
             raise JobErased(job_id=job_id)
         recipe = self._repository.get(job_id)
@@ -332,7 +330,7 @@ class JobService:
         return _with_text(recipe, response, self._converted(recipe.s3_bucket, recipe.s3_manifest_key))
 
     def _converted(self, bucket: str, manifest_key: str | None) -> str | None:
-        """Return where the copy lies that a manifest names; a manifest that is gone is a finding of the check."""
+        """Return the location of the copy that a manifest names; ``check`` reports a missing manifest."""
         if manifest_key is None:
             return None
         try:
@@ -350,7 +348,7 @@ class JobService:
 
 @dataclass(frozen=True)
 class _Photo:
-    """A file as it is stored."""
+    """A file's bytes with the key, hash and content type under which they are stored."""
 
     key: str
     sha256: str
@@ -359,7 +357,7 @@ class _Photo:
 
 
 def check_engine(engine: str | None) -> None:
-    """Raise ``InvalidEngine`` where no OCR backend can have this name; None leaves the choice to the worker."""
+    """Raise ``InvalidEngine`` if no OCR backend can have this name; None leaves the choice to the worker."""
     if engine is not None and not re.fullmatch(ENGINE_NAME, engine):
         raise InvalidEngine(engine=cut(engine), reason=f"the name of an engine is {ENGINE_FORM}")
 
@@ -367,12 +365,12 @@ def check_engine(engine: str | None) -> None:
 def _request(job_id: UUID, bucket: str, key: str, options: Mapping[str, str | int | None]) -> ImageProcessingInput:
     """Return the workflow's input.
 
-    Raises ``InvalidBucket`` or ``InvalidContract`` where the contract does not take it, which the caller's arguments
-    are to blame for: the settings' own bucket is always one that it takes.
+    Raises ``InvalidBucket`` or ``InvalidContract`` if the contract refuses a value. The caller's arguments are at fault
+    then: the contract accepts the bucket of the settings.
 
-    Made before anything is written: a value that is too long must not leave a photo and a row that no job ever reads.
-    In a row no bucket stands for the worker's own, as the first rows have it: a job without one would be about another
-    object there, and its erasure would delete that one.
+    It is built before anything is written, so that a too long value leaves no photo and no row that no job ever reads.
+    An empty bucket is refused because in the oldest rows it stands for the worker's own bucket: such a job would refer
+    to another object there, and its erasure would delete that object.
     """
     if not bucket:
         raise InvalidBucket(bucket=bucket, reason="it is empty").from_option()

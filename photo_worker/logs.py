@@ -1,4 +1,4 @@
-"""Structured logs on stderr: one JSON object a line, or coloured text on a terminal.
+"""Structured logs on stderr: one JSON object per line, or coloured text on a terminal.
 
 Records made inside a workflow or activity carry workflow_id, run_id and activity_id, taken from
 what Temporal's loggers add to each record.
@@ -33,13 +33,13 @@ def _temporal_context(_: WrappedLogger, __: str, event: EventDict) -> EventDict:
 
 
 def _tracebacks() -> Processor:
-    # By default each frame comes with its variables: passwords, and the text of documents. The console's is plain
-    # for the same reason.
+    # By default each frame lists its local variables, which may hold passwords and the text of documents. The console
+    # uses plain tracebacks for the same reason.
     return structlog.processors.ExceptionRenderer(structlog.tracebacks.ExceptionDictTransformer(show_locals=False))
 
 
 class _Formatter(structlog.stdlib.ProcessorFormatter):
-    """Takes the passwords of addresses out of every line: what libraries raise is not written for logs."""
+    """Removes user names and passwords of URLs from every line: messages of libraries may contain them."""
 
     def format(self, record: logging.LogRecord) -> str:
         """Render a record."""
@@ -48,7 +48,7 @@ class _Formatter(structlog.stdlib.ProcessorFormatter):
 
 def configure_logging(level: str, style: Literal["json", "console"]) -> None:
     """Send every log record of this process to stderr in one style."""
-    # Temporal appends its context to the message as text as well; the fields say it once.
+    # Temporal also appends its context to the message as text; the fields already have it.
     from temporalio import activity, workflow
 
     activity.logger.activity_info_on_message = False
@@ -77,6 +77,6 @@ def configure_logging(level: str, style: Literal["json", "console"]) -> None:
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(level)
-    # Both log every request at INFO or DEBUG, with signed headers at DEBUG: secrets stay out of logs.
+    # These log every request at INFO or DEBUG, with signed headers at DEBUG, which are secrets.
     for noisy in ("botocore", "boto3", "urllib3", "s3transfer"):
         logging.getLogger(noisy).setLevel(logging.WARNING)

@@ -1,4 +1,4 @@
-"""This machine's own addresses, which no proxy can reach for anybody."""
+"""Loopback addresses and proxies: a client must not use a proxy for them, because the proxy cannot reach them."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _Client = TypeVar("_Client")
 
 
 def is_loopback(host: str) -> bool:
-    """Say whether a host is this machine without asking anybody: an address of loopback, or the name localhost."""
+    """Tell, without a DNS query, whether a host is this machine: a loopback address or the name localhost."""
     try:
         return ip_address(host).is_loopback
     except ValueError:
@@ -25,10 +25,10 @@ def is_loopback(host: str) -> bool:
 
 
 def direct_client(create: Callable[..., _Client], config: Any) -> _Client:
-    """Return the client of boto3 that ``create`` makes of a ``Config``; no proxy is asked for an endpoint on loopback.
+    """Return the boto3 client that ``create`` makes from a ``Config``, without proxies if its endpoint is loopback.
 
-    Which endpoint it has, variables and profiles decide while it is made. Nor is one asked where NO_PROXY has a star,
-    which boto3 itself takes for a name in a list.
+    The endpoint is known only after creation, since variables and profiles determine it. Proxies are also disabled if
+    NO_PROXY contains a star, which boto3 itself treats as a host name when it is one of several entries.
     """
     from urllib.request import getproxies
 
@@ -42,17 +42,17 @@ def direct_client(create: Callable[..., _Client], config: Any) -> _Client:
 
 
 def proxy_exceptions(environ: Mapping[str, str]) -> dict[str, str]:
-    """Return NO_PROXY in both spellings, with loopback added to what it names; nothing where no proxy is set."""
-    # Python's own clients take the names of proxies in any spelling.
+    """Return NO_PROXY and no_proxy with the loopback names added, or an empty dict if no proxy is set."""
+    # Python's own clients accept the names of the proxy variables in any case.
     if not any(value.strip() and name.lower() in _PROXIES for name, value in environ.items()):
         return {}
     return dict.fromkeys(EXCEPTIONS, joined([*(environ.get(name, "") for name in EXCEPTIONS), *_NAMES]))
 
 
 def joined(lists: Iterable[str]) -> str:
-    """Return one list of what several name, each of them as NO_PROXY has it."""
+    """Merge several comma-separated NO_PROXY values into one."""
     parts = _parts(lists)
-    # Alone, it means every host. In a list, to most programs, it means nothing.
+    # Alone a star means every host; as one of several entries most programs ignore it.
     return _EVERYTHING if _EVERYTHING in parts else ",".join(parts)
 
 

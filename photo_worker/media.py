@@ -1,4 +1,4 @@
-"""What a file is, by its first bytes: media type and pixel size. Nothing is decoded."""
+"""Media type and pixel size of a file from its first bytes, without decoding it."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ PDF = "application/pdf"
 HEIC = "image/heic"
 WEBP = "image/webp"
 
-# What Textract reads (Amazon Textract quotas).
+# Types that Textract reads (Amazon Textract quotas).
 DOCUMENT_TYPES = frozenset({PNG, JPEG, TIFF, PDF})
 
-# What is converted before OCR sees it: what phones and messengers send.
+# Types of phones and messengers that are converted before OCR.
 CONVERTED_TYPES = frozenset({HEIC, WEBP})
 
-# Kin of these that nothing here reads, told apart so that a refusal can name them.
+# Related types that are not supported; they are distinguished so that a refusal can name them.
 BIG_TIFF = "image/x-bigtiff"
 JPEG_LS = "image/jls"
 OTHER_JPEG = "image/x-jpeg-other"
@@ -48,10 +48,10 @@ _NAMES = {
     "application/zip": "a ZIP archive",
 }
 
-# What stores and uploaders say where nobody told them the type.
+# Content types that stores and uploaders use if the type is not known.
 UNDECLARED_TYPES = frozenset({"", "application/octet-stream", "binary/octet-stream"})
 
-# The first bytes that tell a type: PDF's may stand behind others.
+# Bytes that suffice to detect a type; a PDF's header may follow other bytes.
 HEAD_BYTES = 4096
 
 # A PDF may begin with other bytes; readers look for its header in the first 1,024 (ISO 32000-1, annex H.3).
@@ -65,7 +65,7 @@ _ALIASES |= {"image/heif": HEIC, "image/heif-sequence": HEIC_SEQUENCE, "image/x-
 _HEIC_BRANDS = frozenset({b"heic", b"heix", b"heim", b"heis", b"mif1", b"mif2"})
 _HEIC_SEQUENCE_BRANDS = frozenset({b"hevc", b"hevx", b"hevm", b"hevs", b"msf1"})
 _AVIF_BRANDS = frozenset({b"avif", b"avis"})
-# They name the container alone; the codec stands among the compatible brands.
+# These name only the container; the codec is among the compatible brands.
 _PLAIN_BRANDS = frozenset({b"mif1", b"mif2", b"msf1"})
 _BRANDS_BYTES = 512
 
@@ -78,13 +78,13 @@ _JPEG_BARE = frozenset({0x01, *range(0xD0, 0xD9)})
 
 
 def media_type(declared: str) -> str:
-    """Return a Content-Type header's type alone: lower case, no parameters, common aliases resolved."""
+    """Return the media type of a Content-Type header in lower case, without parameters, common aliases resolved."""
     plain = declared.partition(";")[0].strip().lower()
     return _ALIASES.get(plain, plain)
 
 
 def sniff(head: bytes) -> str | None:
-    """Return the media type that the first bytes show, or None where they show none that we know."""
+    """Return the media type that the first bytes show, or None if they match no known signature."""
     return next(_matches(head), None)
 
 
@@ -107,7 +107,7 @@ def _matches(head: bytes) -> Iterator[str]:
 
 
 def _foreign(head: bytes) -> Iterator[str]:
-    """Yield what is never read, so that a refusal can name it."""
+    """Yield matching types that are not supported, so that a refusal can name them."""
     if head.startswith((b"GIF87a", b"GIF89a")):
         yield "image/gif"
     if head.startswith(b"BM"):
@@ -128,12 +128,12 @@ def _foreign(head: bytes) -> Iterator[str]:
 
 
 def described(kind: str) -> str:
-    """Return a media type as a message names it."""
+    """Return the name of a media type for messages, such as "a GIF"."""
     return _NAMES.get(kind, kind)
 
 
 def _jpeg_kind(head: bytes) -> str:
-    """Return what kind of JPEG the first frame header tells; JPEG where it stands further behind."""
+    """Return the kind of JPEG by its first frame header; plain JPEG if that header is not within ``head``."""
     at = 2
     while at + 4 <= len(head) and head[at] == 0xFF:
         marker = head[at + 1]
@@ -153,7 +153,7 @@ def _jpeg_kind(head: bytes) -> str:
 
 
 def _zip_kind(head: bytes) -> str:
-    """Return what a ZIP archive is by its first entry (ISO/IEC 29500-2; OpenDocument 1.3, part 2; EPUB OCF)."""
+    """Return a ZIP archive's type by its first entry (ISO/IEC 29500-2; OpenDocument 1.3, part 2; EPUB OCF)."""
     name_bytes, extra_bytes = int.from_bytes(head[26:28], "little"), int.from_bytes(head[28:30], "little")
     name, content = head[30 : 30 + name_bytes], head[30 + name_bytes + extra_bytes :]
     if name in {b"[Content_Types].xml", b"_rels/.rels"} or name.startswith((b"word/", b"xl/", b"ppt/")):
@@ -164,7 +164,7 @@ def _zip_kind(head: bytes) -> str:
 
 
 def _iso_kind(head: bytes) -> str:
-    """Return what an ISO base media file is by its brands; the first decides unless it names the container alone."""
+    """Return an ISO base media file's type by its brands; the major one decides unless it names only the container."""
     size = min(int.from_bytes(head[:4]), _BRANDS_BYTES, len(head))
     major, others = head[8:12], {head[at : at + 4] for at in range(16, size - 3, 4)}
     if major in _AVIF_BRANDS or (major in _PLAIN_BRANDS and others & _AVIF_BRANDS):
@@ -175,14 +175,14 @@ def _iso_kind(head: bytes) -> str:
 
 
 def dimensions(head: bytes) -> tuple[int, int] | None:
-    """Return an image's (width, height) in pixels from its header, or None where the header does not show it."""
-    # It brings an HTTP client along, which most programs that know media types have no use for.
+    """Return an image's (width, height) in pixels from its header, or None if the header does not show it."""
+    # imagesize imports an HTTP client, which most programs that use media types do not need.
     import imagesize
 
     try:
         width, height = imagesize.get(io.BytesIO(head))
     except Exception:
-        # Whatever a broken header does to the parser, its size is unknown; decoding reports the damage itself.
+        # The parser may raise anything on a broken header. The size is unknown then, and decoding reports the damage.
         return None
     if width <= 0 or height <= 0:
         return None

@@ -1,4 +1,4 @@
-"""What the worker's own credentials lack a permission for: part of the tree of ``photo_worker.errors``."""
+"""Errors of missing permissions of the worker's own credentials: part of the hierarchy of ``photo_worker.errors``."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The small interfaces that the application depends on, and the values that cross them.
+"""Ports: the interfaces that the application depends on, and the values that they exchange.
 
 Adapters live in ``storage``, ``ocr`` and ``orchestration``; ``bootstrap`` chooses them.
 Every port has one contract test suite that each of its adapters passes.
@@ -14,16 +14,16 @@ from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 from uuid import UUID
 
 if TYPE_CHECKING:
-    # At run time this would load pydantic, which the dev kit's start has no use for.
+    # At run time this would import pydantic, which the dev kit does not need at its start.
     from photo_worker.contracts.image import ImageProcessingInput, ImageProcessingResult
 
 
 @dataclass(frozen=True)
 class Revision:
-    """Which of the objects that a key has had one after the other: what the store says of it. Empty where not known.
+    """Identifies one of the objects that a key has had over time. A field is empty if it is not known.
 
-    A version's id names its bytes for good. Without versions there are ETag and time of writing (ISO 8601, to the
-    second, as S3 tells it): the same bytes written again have another time.
+    A version id always names the same bytes. Without versions there are the ETag and the time of writing (ISO 8601, to
+    the second, as S3 reports it), which differs if the same bytes are written again.
     """
 
     version_id: str = ""
@@ -31,15 +31,15 @@ class Revision:
     modified_at: str = ""
 
     def __bool__(self) -> bool:
-        """Tell whether anything is known."""
+        """Tell whether the object is identified at all."""
         return bool(self.version_id or self.etag)
 
 
 @dataclass(frozen=True)
 class ObjectInfo:
-    """What the store says of an object without sending its bytes.
+    """An object's properties without its bytes.
 
-    ``version_id`` is empty where the bucket keeps no versions of it.
+    ``version_id`` is empty if the bucket keeps no versions of it.
     """
 
     bucket: str
@@ -53,14 +53,14 @@ class ObjectInfo:
 
     @property
     def revision(self) -> Revision:
-        """Which of the key's objects this is."""
+        """Identifies this object among those that the key has had."""
         written = "" if self.modified_at is None else self.modified_at.replace(microsecond=0).isoformat()
         return Revision(self.version_id, self.etag, written)
 
 
 @dataclass(frozen=True)
 class ObjectEntry:
-    """What a listing says of an object. ``version_id`` is set behind a delete marker: that of the newest version."""
+    """An object in a listing. ``version_id`` is set only if a delete marker hides the object: its newest version."""
 
     bucket: str
     key: str
@@ -70,18 +70,18 @@ class ObjectEntry:
 
     @property
     def hidden(self) -> bool:
-        """Tell whether only its version's id reaches it."""
+        """Tell whether a delete marker hides it, so that only its version id reaches it."""
         return bool(self.version_id)
 
 
 class ObjectStore(Protocol):
     """Objects by bucket and key. Methods raise ``InputError`` or ``StorageUnavailable``.
 
-    Where reading takes a ``version_id``, empty means the newest; an unknown one is ``ObjectMissing``.
+    An empty ``version_id`` means the newest version; an unknown one raises ``ObjectMissing``.
     """
 
     def describe(self) -> str:
-        """Name the store for messages, without credentials."""
+        """Return the store's name for messages, without credentials."""
 
     def head(self, bucket: str, key: str, *, version_id: str = "") -> ObjectInfo:
         """Return an object's size, type and metadata."""
@@ -89,20 +89,20 @@ class ObjectStore(Protocol):
     def open(
         self, bucket: str, key: str, *, version_id: str = ""
     ) -> AbstractContextManager[tuple[ObjectInfo, Iterator[bytes]]]:
-        """Stream an object in pieces of at most 1 MiB; one request for information and bytes."""
+        """Stream an object in chunks of at most 1 MiB; one request returns its properties and its bytes."""
 
     def get(self, bucket: str, key: str, *, limit_bytes: int, version_id: str = "") -> bytes:
-        """Return an object's bytes, or raise ``DocumentTooLarge`` where it has more than the limit."""
+        """Return an object's bytes. Raises ``DocumentTooLarge`` if it has more than ``limit_bytes``."""
 
     def put(
         self, bucket: str, key: str, body: bytes, *, content_type: str, metadata: Mapping[str, str] | None = None
     ) -> None:
-        """Write an object whole; a second write of the same key replaces it."""
+        """Write an object atomically; a second write of the same key replaces it."""
 
     def put_new(
         self, bucket: str, key: str, body: bytes, *, content_type: str, metadata: Mapping[str, str] | None = None
     ) -> bool:
-        """Write an object whole where the key has none, and tell whether it was written: of many writers one wins."""
+        """Write an object atomically if the key has none, and tell whether it was written: only one writer succeeds."""
 
     def replace(
         self,
@@ -114,28 +114,28 @@ class ObjectStore(Protocol):
         content_type: str,
         metadata: Mapping[str, str] | None = None,
     ) -> bool:
-        """Write an object whole in place of the one with this ETag, and tell whether it was written."""
+        """Replace the object that has this ETag atomically, and tell whether it was written."""
 
     def list(self, bucket: str, prefix: str) -> Iterator[ObjectEntry]:
-        """List the objects whose keys begin with ``prefix``, by key, page after page."""
+        """Yield the objects whose keys begin with ``prefix``, in key order, one page per request."""
 
     def list_hidden(self, bucket: str, prefix: str) -> Iterator[ObjectEntry]:
-        """List what ``list`` leaves out: of each key whose newest is a delete marker the newest version, by key."""
+        """Yield what ``list`` omits, in key order: the newest version of each key that a delete marker hides."""
 
     def delete(self, bucket: str, key: str) -> int:
-        """Delete an object with every version and marker of it; return how many there were."""
+        """Delete an object with all its versions and delete markers; return how many there were."""
 
     def ensure_bucket(self, bucket: str) -> None:
-        """Create the bucket where it is missing."""
+        """Create the bucket if it is missing."""
 
 
-# A row's status that never changes back.
+# Statuses of a row that never change again.
 FINAL_STATUSES = frozenset({"succeeded", "failed"})
 
 
 @dataclass(frozen=True)
 class JobRecord:
-    """One job's row, joined with its OCR row where there is one."""
+    """One job's row, joined with its OCR row if there is one."""
 
     id: UUID
     status: str
@@ -156,7 +156,7 @@ class JobRecord:
 
 @dataclass(frozen=True)
 class OcrRecord:
-    """What is stored of a finished OCR run."""
+    """A finished OCR run as it is recorded in the database."""
 
     s3_bucket: str
     s3_ocr_key: str
@@ -167,28 +167,28 @@ class OcrRecord:
 
 
 class JobRepository(Protocol):
-    """Job rows. Each write is one upsert that may run again, also beside a late copy of itself.
+    """Job rows. Each write is one idempotent upsert, also if a late copy of it runs concurrently.
 
-    A final status (succeeded, failed) never changes back. Methods raise ``JobConflict`` where
-    the job id belongs to another asset, and ``DatabaseUnavailable``.
+    A final status (succeeded, failed) never changes again. Methods raise ``JobConflict`` if the job id belongs to
+    another asset, and ``DatabaseUnavailable``.
     """
 
     def describe(self) -> str:
-        """Name the database for messages, without its password."""
+        """Return the database's name for messages, without its password."""
 
     def deployment_id(self) -> UUID | None:
-        """Return the database's own random id, None before it was made. A copy of the database has the same one."""
+        """Return the database's random id, None if it has none yet. A copy of the database has the same id."""
 
     def make_deployment_id(self) -> UUID:
-        """Return the database's id, made where it has none; of many callers at once all get the same."""
+        """Return the database's id; create it if there is none. Concurrent callers all get the same id."""
 
     def queue(self, job_id: UUID, *, bucket: str, key: str, sha256: str = "") -> JobRecord:
         """Record a job as queued, or return the row it has."""
 
     def start(self, job_id: UUID, *, bucket: str, key: str, sha256: str, instead_of: str = "") -> JobRecord:
-        """Record that a job runs and what its bytes hash to.
+        """Record that a job runs, and the hash of its bytes.
 
-        A job that is not final may give up the hash ``instead_of`` for another one, where its object was replaced.
+        If the object was replaced, ``instead_of`` is the old hash, which a job that is not final may exchange.
         """
 
     def succeed(self, job_id: UUID, *, bucket: str, key: str, sha256: str, ocr: OcrRecord) -> JobRecord:
@@ -198,37 +198,37 @@ class JobRepository(Protocol):
         """Record a job's final failure with its reason."""
 
     def get(self, job_id: UUID) -> JobRecord | None:
-        """Return a job's row."""
+        """Return a job's row, or None."""
 
     def all(self, *, page: int = 1000) -> Iterator[JobRecord]:
-        """Return every job's row by id, ``page`` rows a round trip, none held for longer than that."""
+        """Yield every job's row in order of id, ``page`` rows per query; only one page is held in memory."""
 
     def mark_erased(self, job_id: UUID) -> None:
-        """Write down that the job is erased: from now on its id raises ``JobErased`` at every write.
+        """Mark the job as erased: from now on every write with its id raises ``JobErased``.
 
-        What is kept is a digest of the id and the time, nothing of the job.
+        The mark holds a digest of the id and the time, and nothing else of the job.
         """
 
     def is_erased(self, job_id: UUID) -> bool:
         """Tell whether the job was marked as erased."""
 
     def earlier_hashes(self, job_id: UUID) -> frozenset[str]:
-        """Return what a job's bytes hashed to before what its row says now, and those of deleted jobs of its place.
+        """Return the hashes that a job's bytes had before the current one, and those of deleted jobs of its object.
 
-        An empty one among them says that there may have been others: the row is from before they were kept. Of a job
-        without a row there are none.
+        An empty hash among them means that there may have been more: the row is older than this record. A job without a
+        row has none.
         """
 
     def delete(self, job_id: UUID) -> bool:
         """Delete a job's rows; tell whether there were any.
 
-        Another job of the same object that is not erased, where there is one, takes over its hashes.
+        Its earlier hashes pass to another job of the same object that is not erased, if there is one.
         """
 
     def sole_user(self, job_id: UUID, *, bucket: str, key: str, sha256: str = "") -> AbstractContextManager[bool]:
-        """Tell whether no other job's row refers to an object, or to these bytes of it where a hash is given.
+        """Tell whether no other job's row refers to an object, or to these bytes of it if a hash is given.
 
-        While the block runs, no other job can be queued for it: who queues one waits until the block ends.
+        While the block runs, no other job can be queued for the object: ``queue`` waits until the block ends.
         """
 
 
@@ -247,13 +247,12 @@ class DocumentRef:
 class DocumentDecoder(Protocol):
     """Opens documents that may be hostile, without harm to the caller.
 
-    Methods raise the ``InputError`` that says what is wrong with the document, ``DecoderUnavailable`` where trying
-    again may help, and ``DecoderMissing``. ``kind`` is the media type that the first bytes show, ``name`` is for
-    messages.
+    Methods raise an ``InputError`` that says what is wrong with the document, ``DecoderUnavailable`` if a retry may
+    help, and ``DecoderMissing``. ``kind`` is the media type that the first bytes show; ``name`` is for messages.
     """
 
     def check(self, content: bytes, kind: str, name: str) -> None:
-        """Refuse a PDF or TIFF that OCR refuses: of several pages, protected, damaged, too large, of unusual depth."""
+        """Refuse a PDF or TIFF that OCR refuses: several pages, protected, damaged, too large, or an unusual depth."""
 
     def convert(self, content: bytes, kind: str, name: str) -> bytes:
         """Return the first image of a HEIC or WebP as an upright JPEG within the limits of OCR."""
@@ -261,11 +260,10 @@ class DocumentDecoder(Protocol):
 
 @dataclass(frozen=True)
 class DetectedText:
-    """A document's text in the structure that Textract's DetectDocumentText answers with.
+    """A document's text in the structure of Textract's DetectDocumentText response.
 
-    ``response`` has the keys DocumentMetadata, Blocks and DetectDocumentTextModelVersion; no
-    ResponseMetadata. The same document gives the same response, block ids included, wherever
-    the backend decides them.
+    ``response`` has the keys DocumentMetadata, Blocks and DetectDocumentTextModelVersion, and no ResponseMetadata. The
+    same document gives the same response, including the block ids if the backend assigns them.
     """
 
     response: Mapping[str, Any]
@@ -273,18 +271,18 @@ class DetectedText:
 
     @property
     def page_count(self) -> int:
-        """How many pages were read."""
+        """Number of pages that were read."""
         return int(self.response["DocumentMetadata"]["Pages"])
 
 
 class AttemptNotes(Protocol):
-    """What an attempt leaves for the next attempt of its step: JSON data. It may be lost, and then reads as None."""
+    """A note (JSON data) from one attempt of an activity to the next. It may be lost, and then reads as None."""
 
     def read(self) -> Any:
-        """Return what was written last, by this attempt or by the one before it."""
+        """Return the note that was written last, by this attempt or by the previous one."""
 
     def write(self, note: Mapping[str, Any]) -> None:
-        """Replace what is there."""
+        """Replace the note."""
 
 
 class OcrBackend(Protocol):
@@ -292,7 +290,7 @@ class OcrBackend(Protocol):
 
     @property
     def engine(self) -> str:
-        """The backend's name, as it stands in a job's ``engine`` and in ``ocr_engine``."""
+        """The backend's name, as in a job's ``engine`` and in ``ocr_engine``."""
 
     def detect_text(self, document: DocumentRef) -> DetectedText:
         """Return the document's PAGE, LINE and WORD blocks."""
@@ -300,15 +298,15 @@ class OcrBackend(Protocol):
 
 @runtime_checkable
 class RequiresUsable(Protocol):
-    """A backend that can tell that it reads no document at all, before one is given to it."""
+    """An OCR backend that can tell, before it gets a document, whether it can read any."""
 
     def require_usable(self) -> None:
-        """Raise the ``PhotoWorkerError`` that keeps every document from being read. Costs nothing."""
+        """Raise the ``PhotoWorkerError`` that keeps it from reading any document, if there is one. Costs nothing."""
 
 
 @dataclass(frozen=True)
 class JobHandle:
-    """Where a started (or joined) job runs."""
+    """The workflow run of a job that was started, or joined if it ran already."""
 
     job_id: UUID
     run_id: str
@@ -317,7 +315,7 @@ class JobHandle:
 
 @dataclass(frozen=True)
 class WaitingAttempt:
-    """A step whose last attempt failed: what it waits for, the next attempt's number, and when that is due.
+    """An activity that Temporal retries: the error of its last attempt, the next attempt's number and when it is due.
 
     ``next_at`` is None while the attempt runs.
     """
@@ -331,10 +329,10 @@ class WaitingAttempt:
 
 @dataclass(frozen=True)
 class WorkflowState:
-    """What Temporal knows of a job's workflow.
+    """State of a job's workflow in Temporal.
 
     ``status`` is running, completed, failed, cancelled, terminated, timed_out or continued. ``reason`` says why a
-    failed or terminated one closed; its code is in ``reason_code``.
+    failed or terminated workflow closed; ``reason_code`` is its error code.
     """
 
     status: str
@@ -352,45 +350,45 @@ class WorkflowState:
 
 @dataclass(frozen=True)
 class QueueState:
-    """What waits for workers: tasks of a task queue that nobody has taken, and the age of the oldest in seconds."""
+    """A task queue's backlog: the number of tasks that no worker has taken, and the age of the oldest in seconds."""
 
     name: str
     backlog: int
     oldest_seconds: float
     has_worker: bool
     waits_for: tuple[str, ...] = ()
-    """The codes of what the workers wait for; empty where one takes work."""
+    """Error codes of what the workers wait for; empty if at least one takes work."""
 
 
 class WorkflowOrchestrator(Protocol):
-    """Starts workflows and waits for them, whatever engine runs them."""
+    """Starts workflows, waits for them and reports on them."""
 
     async def start_image_processing(self, request: ImageProcessingInput) -> JobHandle:
-        """Start the job, or join the one that has this id."""
+        """Start the job's workflow, or join it if it exists."""
 
     async def start_again(self, job_id: UUID) -> JobHandle:
-        """Start a job whose workflow has ended without a result once more, with the input it had."""
+        """Restart a job whose workflow has ended without a result, with the same input."""
 
     async def result(self, job_id: UUID) -> ImageProcessingResult:
-        """Wait for the job's end; raises the ``PhotoWorkerError`` it failed with."""
+        """Wait for the job's end and return its result. Raises the ``PhotoWorkerError`` that it failed with."""
 
     async def cancel(self, job_id: UUID) -> None:
-        """Ask a running job to stop; its row ends as failed with code ``job_cancelled``."""
+        """Request the cancellation of a running job; its row ends as failed with code ``job_cancelled``."""
 
     async def has_worker(self) -> bool:
-        """Tell whether a worker has asked for work lately: without one, jobs wait."""
+        """Tell whether a worker has polled lately: without one, jobs wait."""
 
     async def state(self, job_id: UUID) -> WorkflowState | None:
-        """Return what Temporal knows of a job's workflow, None where it knows none."""
+        """Return the state of a job's workflow, None if Temporal has none."""
 
     def open_jobs(self) -> AsyncIterator[str]:
-        """Return the workflow ids of all image processing that runs now."""
+        """Yield the workflow ids of all running image processing workflows of the task queue."""
 
     async def queue_state(self) -> QueueState:
-        """Return what waits for workers."""
+        """Return the state of the task queue."""
 
     async def erase(self, job_id: UUID) -> bool:
-        """Terminate a job's workflow where it runs, delete its history, and wait until it is gone.
+        """Terminate a job's workflow if it runs, delete its history, and wait until it is gone.
 
-        Tell whether there was one.
+        Returns whether there was one.
         """

@@ -1,4 +1,4 @@
-"""Text of others, such as a file's name, as a message or a table may hold it."""
+"""Makes untrusted text, such as a file name, safe to print in messages and tables."""
 
 from __future__ import annotations
 
@@ -6,14 +6,14 @@ import re
 import unicodedata
 from collections.abc import Mapping
 
-# Of input that is too long to be right, what a message repeats.
+# Characters of too long input that a message repeats.
 _REPEATED = 80
 
 
 def printable(text: str, *, keep: str = "") -> str:
-    """Return the text with what a terminal would obey or break a line at written as an escape, as ``repr`` does.
+    """Return the text with control characters and line breaks escaped as ``repr`` does.
 
-    ``keep`` names characters that stay. Spaces stay, those of other scripts too.
+    ``keep`` lists characters that stay. Spaces of all scripts stay too.
     """
     if text.isprintable():
         return text
@@ -26,12 +26,12 @@ def printable(text: str, *, keep: str = "") -> str:
 
 
 def cut(text: str, length: int = _REPEATED) -> str:
-    """Return the text, or of one that is longer its beginning and how many characters it has."""
+    """Return the text; if it is longer than ``length``, its beginning and its number of characters."""
     return text if len(text) <= length else f"{text[:length]}... ({len(text)} characters)"
 
 
 def before_points(template: str, values: Mapping[str, object]) -> dict[str, object]:
-    """Return the values without their full stop where the template has one: services write whole sentences."""
+    """Return the values without their full stop if the template adds one: services write whole sentences."""
     return {
         name: value[:-1]
         if isinstance(value, str) and re.search(r"(?<!\.)\.\Z", value) and f"{{{name}}}." in template

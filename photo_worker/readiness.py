@@ -1,8 +1,8 @@
-"""What every job needs of a worker, looked at before the worker takes one, and whenever an attempt raises a doubt.
+"""Readiness checks: what every job needs of a worker. They run before the first job and after failed attempts.
 
-Each check asks with the worker's own credentials, and changes and costs nothing. It raises the ``PhotoWorkerError``
-that an activity would have met. Also what writes is asked for, in forms that write nothing: a worker that could not
-store what it does would have it paid for first.
+Each check uses the worker's own credentials, changes nothing and costs nothing. It raises the ``PhotoWorkerError`` that
+an activity would raise. Write permissions are checked too, by requests that write nothing: a worker that cannot store
+results would pay for OCR first.
 """
 
 from __future__ import annotations
@@ -25,16 +25,16 @@ from photo_worker.integrity.binding import MARKER_KEY, require_own_bucket
 from photo_worker.permission_errors import WorkerBucketForbidden
 from photo_worker.ports import ObjectStore
 
-# Objects of no job, named as those of jobs are, for policies that allow these names alone.
+# Keys that belong to no job, in the form of jobs' keys, because policies may allow only such keys.
 _NEVER_WRITTEN = (ocr_key(UUID(int=0)), converted_key("none", "none", "0" * 64))
-# No object's: an MD5 digest, or that with the number of parts.
+# An ETag that no object has: real ones are an MD5 digest, or a digest with the number of parts.
 _NO_ETAG = "0" * 32
 
 
 def checks_of(application: Application, backends: BackendRegistry | None = None) -> list[Check]:
-    """Return the checks of a worker with these settings: database with its schema, bucket, and its own OCR backend.
+    """Return the checks of a worker: database with its schema, bucket, and the configured OCR backend.
 
-    ``backends`` are those that its activities use; without them the checks make their own.
+    ``backends`` is the registry that the worker's activities use; without it the checks create their own.
     """
     settings = application.settings
     registry = backends or BackendRegistry(settings, application.store)
@@ -53,8 +53,8 @@ def _bucket(application: Application) -> Check:
 
     def check() -> None:
         try:
-            # What a worker needs for every photo: the bucket, and s3:GetObject in it. Beside workers with another
-            # bucket it would store answers where their manifests do not say.
+            # A worker needs the bucket and s3:GetObject in it for every photo. If other workers use another bucket, its
+            # results would be stored in a bucket that the manifests do not name.
             require_own_bucket(store, application.repository, bucket, must_read=True)
             _require_writing(store, bucket)
         except ObjectForbidden:
@@ -67,9 +67,9 @@ def _bucket(application: Application) -> Check:
 
 
 def _require_writing(store: ObjectStore, bucket: str) -> None:
-    """Raise ``WorkerBucketForbidden`` where S3 refuses writes under the worker's prefixes. Nothing is written.
+    """Raise ``WorkerBucketForbidden`` if S3 refuses writes under the worker's prefixes. Nothing is written.
 
-    Asks to replace objects that there cannot be. S3 looks at the permission first, then at the condition.
+    It requests to replace objects that cannot exist: S3 checks the permission first, then the condition.
     """
     for key in _NEVER_WRITTEN:
         try:
@@ -77,8 +77,8 @@ def _require_writing(store: ObjectStore, bucket: str) -> None:
         except ObjectForbidden as error:
             if _tells_what_is_missing(store, bucket, key):
                 raise WorkerBucketForbidden(bucket=bucket, key=key) from error
-            # Without s3:ListBucket, or with one for prefixes alone, S3 calls what is missing forbidden: that says
-            # nothing of writing.
+            # Without s3:ListBucket, or if it is limited to prefixes, S3 reports a missing object as forbidden. That
+            # says nothing about the permission to write.
             return
 
 
@@ -101,6 +101,6 @@ def _may_list(store: ObjectStore, bucket: str, prefix: str) -> bool:
 
 
 def _require_listing(store: ObjectStore, bucket: str) -> None:
-    """Raise ``ListingForbidden`` where S3 calls what is not there forbidden, as it does without s3:ListBucket."""
+    """Raise ``ListingForbidden`` if the worker lacks s3:ListBucket, without which S3 reports missing as forbidden."""
     if not _may_list(store, bucket, MARKER_KEY):
         raise ListingForbidden(bucket=bucket, key=MARKER_KEY)

@@ -1,4 +1,4 @@
-"""Every error of the replay gate and of recording histories: a part of the tree of ``photo_worker.errors``."""
+"""Errors of the replay gate and of recording histories: part of the hierarchy of ``photo_worker.errors``."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a user submits: local files, and objects that are in a bucket already."""
+"""Sources of a submission: local files, and objects that are already in a bucket."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from photo_worker.errors import SourceMissing, SourceUnreadable
 from photo_worker.files import NotRegular, read_head
 from photo_worker.printable import cut, printable
 
-# Of what a folder holds beside its photos, what a message names.
+# Number of left-out entries of a directory that a message names.
 _NAMED = 5
 
 
@@ -29,18 +29,18 @@ class Source:
 
 @dataclass(frozen=True)
 class Expanded:
-    """What arguments stand for; ``left_out`` says for each folder what of it is not submitted, and why."""
+    """The sources that arguments name. ``left_out`` has a line per directory with the entries left out, and why."""
 
     sources: list[Source] = field(default_factory=list)
     left_out: list[str] = field(default_factory=list)
 
 
 def expand_sources(arguments: Sequence[str]) -> Expanded:
-    """Return the sources that paths, glob patterns, folders and s3:// locations name, in order.
+    """Return the sources that paths, glob patterns, directories and s3:// locations name, in order.
 
-    A folder stands for the photos and documents in it, by what they hold; its folders and hidden files are not looked
-    at. What is named itself, or matches a pattern, is taken as it is. Raises ``SourceMissing`` where an argument names
-    nothing, ``SourceUnreadable`` where it cannot be looked up, and ``InvalidKey`` for an s3:// key that cannot be used.
+    A directory stands for the photos and documents in it, by their content; subdirectories and hidden files are left
+    out. A file that is named, or that matches a pattern, is taken whatever it contains. Raises ``SourceMissing`` if an
+    argument names nothing, ``SourceUnreadable`` if it cannot be looked up, ``InvalidKey`` for an unusable s3:// key.
     """
     expanded = Expanded()
     for argument in arguments:
@@ -57,7 +57,7 @@ def expand_sources(arguments: Sequence[str]) -> Expanded:
 
 def _found(argument: str, left_out: list[str]) -> list[Path]:
     if not argument or "\0" in argument:
-        # Of nothing at all pathlib makes the current folder.
+        # pathlib turns an empty path into the current directory.
         raise SourceMissing(path=argument, reason="an empty argument names no file")
     path = Path(argument)
     if path.is_dir():
@@ -74,7 +74,7 @@ def _found(argument: str, left_out: list[str]) -> list[Path]:
 
 
 def _photos_in(folder: Path, left_out: list[str]) -> list[Path]:
-    """Return a folder's photos and documents; add to ``left_out`` what else it holds."""
+    """Return a directory's photos and documents; append a line about its other entries to ``left_out``."""
     entries = sorted(entry for entry in folder.iterdir() if not entry.name.startswith("."))
     reasons = {entry: _unfit(entry) for entry in entries}
     photos = [entry for entry in entries if reasons[entry] is None]
@@ -89,7 +89,7 @@ def _photos_in(folder: Path, left_out: list[str]) -> list[Path]:
 
 
 def _unfit(entry: Path) -> str | None:
-    """Return why no job can succeed with what lies there; None where one may."""
+    """Return why a job with this entry cannot succeed, or None if it may."""
     try:
         head = read_head(entry, media.HEAD_BYTES)
     except NotRegular:
@@ -97,7 +97,7 @@ def _unfit(entry: Path) -> str | None:
     except FileNotFoundError:
         return "a link that leads nowhere"
     except OSError:
-        # Nothing is known of it: that it cannot be read is its own error.
+        # Its content is not known; the submission reports that it cannot be read.
         return None
     if not head:
         return "empty"
@@ -108,7 +108,7 @@ def _unfit(entry: Path) -> str | None:
 
 
 def _s3_source(location: str) -> Source:
-    """Take an s3:// location apart. The key is everything behind the bucket, to the letter: no URL decoding."""
+    """Split an s3:// location. The key is everything after the bucket, verbatim: there is no URL decoding."""
     bucket, _, key = location.removeprefix("s3://").partition("/")
     validate_key(key)
     return Source(label=location, bucket=bucket, key=key)

@@ -1,4 +1,4 @@
-"""Every error that a user can meet with the local stack and its demo: part of the tree of ``photo_worker.errors``."""
+"""Errors of the local stack and its demo: part of the hierarchy of ``photo_worker.errors``."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is wrong with the options of a submission: part of the tree of ``photo_worker.errors``."""
+"""Errors in the options of a submission: part of the hierarchy of ``photo_worker.errors``."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Every error of Temporal itself that a user can meet: part of the tree of ``photo_worker.errors``."""
+"""Errors of Temporal itself: part of the hierarchy of ``photo_worker.errors``."""
 
 from __future__ import annotations
 

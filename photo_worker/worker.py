@@ -1,4 +1,4 @@
-"""The worker process: polls one task queue until it is told to stop, then lets running work finish."""
+"""The worker process: polls one task queue until it is told to stop, then drains running activities."""
 
 from __future__ import annotations
 
@@ -26,14 +26,14 @@ from photo_worker.orchestration.rpc_errors import translate_bridge
 
 logger = logging.getLogger(__name__)
 
-# After the grace period activities are cancelled; a thread that does not notice within this
-# many seconds more never will (threads cannot be ended), and must not keep the process alive.
+# After the grace period activities are cancelled. A thread that does not react within this time probably never will;
+# threads cannot be ended, and it must not keep the process alive.
 _CANCEL_SECONDS = 5.0
 
-# How temporalio begins the message of what kept a worker from polling.
+# The beginning of temporalio's message if a worker cannot start to poll.
 _REFUSED = "Worker validation failed"
 
-# The SDK sends heartbeats at four fifths of their timeout: one that is late then costs the attempt.
+# By default the SDK throttles heartbeats to one per four fifths of the timeout, so a single late one costs the attempt.
 _HEARTBEAT_INTERVAL = timedelta(seconds=10)
 
 
@@ -47,8 +47,8 @@ def build_worker(
 ) -> Worker:
     """Return a worker with the settings' limits, in the sandboxed workflow runner.
 
-    Activities are plain functions on ``executor``'s threads, because boto3 and psycopg's pool are
-    made for threads. It polls for activities while ``admission`` is open; always, without one.
+    Activities are synchronous functions that run on ``executor``'s threads, because boto3 and psycopg's pool are made
+    for threads. The worker polls for activities while ``admission`` is open, or always if it is None.
     """
     slots = FixedSizeSlotSupplier(settings.max_activities)
     interceptors: list[Interceptor] = [ErrorBoundary(settings.s3_bucket), OverdueLog()]
@@ -82,9 +82,9 @@ async def run_until_stopped(
 ) -> None:
     """Run the worker until ``stop`` is set, then drain it.
 
-    ``watching`` must not end meanwhile: where it does, the worker is drained, and what ended it is raised, so that the
-    process is started again. ``give_up`` ends the process when the drain takes longer than ``limit_seconds``: Temporal
-    gives what was running to another worker when its timeout passes.
+    ``watching`` must not end before: if it does, the worker is drained and the task's error raised, so that the process
+    is restarted. ``give_up`` ends the process if the drain takes longer than ``limit_seconds``: Temporal gives the
+    activities that were running to another worker after their timeout.
     """
     running = asyncio.create_task(worker.run())
     stopping = asyncio.create_task(stop.wait())
@@ -97,7 +97,7 @@ async def run_until_stopped(
         try:
             await running
         except RuntimeError as error:
-            # Core looks at the namespace once more before it polls, and has no type for what it meets there.
+            # Temporal's core checks the namespace again before it polls, and reports failures as a RuntimeError.
             if not str(error).startswith(_REFUSED):
                 raise
             config = worker.client.service_client.config
@@ -120,7 +120,7 @@ async def run_until_stopped(
 
 
 def _watch_stdin(loop: asyncio.AbstractEventLoop, stop: asyncio.Event) -> None:
-    # os.read, not sys.stdin: a thread inside a buffered reader breaks the interpreter's shutdown.
+    # os.read instead of sys.stdin: a thread inside a buffered reader breaks the interpreter's shutdown.
     while os.read(0, 1024):
         pass
     with contextlib.suppress(RuntimeError):
@@ -140,8 +140,8 @@ async def serve(
 
     It begins to poll when all ``checks`` pass, and takes no new activity while one of them fails.
 
-    ``stop_on_eof`` also stops it when standard input ends, so that it cannot outlive a parent
-    that holds the other end, however that parent dies.
+    ``stop_on_eof`` also stops it at the end of standard input, so that it cannot outlive a parent that holds the other
+    end of the pipe, however the parent dies.
     """
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
@@ -177,7 +177,7 @@ async def _work(
     admission: Admission,
     stop: asyncio.Event,
 ) -> None:
-    """Poll until ``stop`` is set, and drain."""
+    """Poll until ``stop`` is set, then drain."""
     with ThreadPoolExecutor(settings.max_activities, thread_name_prefix="activity") as executor:
         worker = build_worker(client, settings, workflows, activities, executor, admission)
         logger.info(
@@ -199,7 +199,7 @@ async def _work(
 
 
 async def _before(work: Coroutine[Any, Any, None], stop: asyncio.Event) -> bool:
-    """Await ``work`` unless the worker is told to stop first; tell whether it was done."""
+    """Await ``work`` until ``stop`` is set; tell whether ``work`` was done before."""
     working, stopping = asyncio.create_task(work), asyncio.create_task(stop.wait())
     await asyncio.wait({working, stopping}, return_when=asyncio.FIRST_COMPLETED)
     stopping.cancel()

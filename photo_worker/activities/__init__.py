@@ -1,1 +1,1 @@
-"""Idempotent units of work: a class per concern that holds its ports."""
+"""Idempotent Temporal activities: one class per concern, which holds its ports."""

@@ -1,4 +1,4 @@
-"""Finding the asset of a job and proving that it is what it says."""
+"""Activity that locates a job's asset, verifies and hashes it, and converts what OCR cannot read."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ from photo_worker.policies import (
 )
 from photo_worker.ports import FINAL_STATUSES, DocumentDecoder, JobRepository, ObjectInfo, ObjectStore
 
-# Their pages are counted before OCR is paid for them.
+# The pages of these types are counted before OCR is paid for.
 _COUNTED_TYPES = frozenset({media.PDF, media.TIFF})
 
 
@@ -43,25 +43,24 @@ class AssetActivities:
     """Activities that read the raw asset."""
 
     def __init__(self, store: ObjectStore, repository: JobRepository, decoder: DocumentDecoder, bucket: str) -> None:
-        """``bucket`` is where copies of what OCR cannot read are kept."""
+        """``bucket`` stores the converted copies of assets that OCR cannot read."""
         self._store = store
         self._repository = repository
         self._decoder = decoder
         self._bucket = bucket
 
-    # An exception that a cancellation throws into the thread could break a connection that others use after it.
+    # An exception that a cancellation throws into the thread could break a pooled connection.
     @activity.defn(no_thread_cancel_exception=True)
     def verify_and_locate_asset(self, request: LocateAssetInput) -> LocatedAsset:
         """Check an asset's existence, type, size and pages, hash it, and convert what OCR cannot read.
 
-        Writes the job's row as running first, and with the hash when all is checked, so that whoever looks
-        sees that the job has begun. JPEG and PNG pass in constant memory; a PDF or TIFF, and what is converted, is
-        held while it is looked at. Raises ``InputError`` for an asset that can never be processed and ``JobErased``
-        for a job that was erased, ``SourceReplaced`` where another attempt has found other bytes meanwhile,
-        ``StorageUnavailable``, ``DatabaseUnavailable`` and ``DecoderUnavailable`` for what may pass, and
-        ``DecoderMissing`` where this worker lacks a package.
+        Marks the job's row as running first, so that users see that the job has begun, and adds the hash after all
+        checks. JPEG and PNG are read in constant memory; PDF, TIFF and converted types are held in memory. Raises
+        ``InputError`` if the asset can never be processed, ``JobErased`` if the job was erased, ``SourceReplaced`` if
+        another attempt has found other bytes meanwhile, ``StorageUnavailable``, ``DatabaseUnavailable`` or
+        ``DecoderUnavailable`` for a temporary fault, and ``DecoderMissing`` if this worker lacks a package.
         """
-        # Every wait for a service counts: the row's and that for the first piece take a minute between them.
+        # Heartbeats cover all waiting: for the row and for the first chunk together it may take a minute.
         with heartbeating():
             return self._verified(request)
 
@@ -102,9 +101,9 @@ class AssetActivities:
         return located.model_copy(update={"converted": self._converted(job_id, located, read.content)})
 
     def _converted(self, job_id: UUID, original: LocatedAsset, content: bytes) -> ConvertedCopy:
-        """Return the copy of an original that OCR cannot read, and make it where there is none.
+        """Return the converted copy of an original that OCR cannot read; create it if there is none.
 
-        The row has the original's hash by now: from then on no erasure of another job takes the copy away.
+        The row already has the original's hash, so the erasure of another job no longer deletes the copy.
         """
         key = converted_key(original.bucket, original.key, original.sha256)
         known = self._known_copy(key, original)
@@ -124,9 +123,9 @@ class AssetActivities:
             known = self._known_copy(key, original)
             if known is not None:
                 return known
-            # Left by something else.
+            # The object under this key is not such a copy.
             self._store.put(self._bucket, key, body, content_type=media.JPEG, metadata=metadata)
-        # Asked after the writing: an erasure either finds the copy, or has left its mark before.
+        # Checked after the write: an erasure either finds the copy, or has marked the job before.
         if self._repository.is_erased(job_id):
             with self._repository.sole_user(
                 job_id, bucket=original.bucket, key=original.key, sha256=original.sha256
@@ -137,9 +136,9 @@ class AssetActivities:
         return ConvertedCopy(bucket=self._bucket, key=key, content_type=media.JPEG, size_bytes=len(body), sha256=sha256)
 
     def _give_up_copy(self, job_id: UUID, request: LocateAssetInput, sha256: str) -> None:
-        """Delete the copy of bytes that were replaced, which an attempt may have made before: nothing names it now.
+        """Delete the copy of replaced bytes that an earlier attempt may have made: nothing refers to it any more.
 
-        One that stays, because this attempt dies here or the store is away, is found by the check, and by an erasure.
+        If this attempt dies here or the store is unavailable, ``check`` and an erasure find the copy.
         """
         try:
             with self._repository.sole_user(job_id, bucket=request.bucket, key=request.key, sha256=sha256) as sole:
@@ -149,7 +148,7 @@ class AssetActivities:
             activity.logger.warning("the copy of replaced bytes stays: [%s] %s", error.code, error.message)
 
     def _known_copy(self, key: str, original: LocatedAsset) -> ConvertedCopy | None:
-        """Return the copy that an attempt or another job with the same bytes has stored."""
+        """Return the copy that an earlier attempt or another job with the same bytes has stored, or None."""
         try:
             info = self._store.head(self._bucket, key)
         except ObjectMissing:
@@ -162,9 +161,9 @@ class AssetActivities:
         )
 
     def _record(self, job_id: UUID, request: LocateAssetInput, sha256: str, known: str) -> None:
-        """Write the hash in place of the one that the row had when this attempt began.
+        """Replace ``known``, the hash that the row had when this attempt began, by ``sha256``.
 
-        An attempt that comes too late meets the hash of the one that has overtaken it, and leaves it.
+        If a newer attempt has written another hash meanwhile, that hash stays. Raises ``SourceReplaced`` then.
         """
         place = {"bucket": request.bucket, "key": request.key}
         try:
@@ -177,7 +176,7 @@ class AssetActivities:
 
 
 class _Read:
-    """What has been read of an object: its hash, its first bytes, and all of them where they are opened."""
+    """What was read of an object: its hash, its first bytes, and all bytes if the document has to be opened."""
 
     def __init__(self, info: ObjectInfo) -> None:
         self.digest = hashlib.sha256()
@@ -189,11 +188,11 @@ class _Read:
 
     @property
     def content(self) -> bytes:
-        """All bytes of a document that is counted or converted."""
+        """All bytes of a document whose pages are counted or that is converted; otherwise empty."""
         return b"".join(self._kept)
 
     def take(self, chunk: bytes) -> None:
-        """Take the next bytes. Raises ``DocumentTooLarge`` as soon as the first ones tell that it is."""
+        """Add the next bytes. Raises ``DocumentTooLarge`` as soon as the first bytes show the type that limits it."""
         self.digest.update(chunk)
         self.size += len(chunk)
         if len(self.head) < SNIFF_BYTES:
@@ -210,7 +209,7 @@ class _Read:
 
 
 def _check_declared(info: ObjectInfo, expected: str | None) -> str:
-    """Refuse an empty, wrongly labelled or too large object before its bytes travel; return its declared type."""
+    """Refuse an empty, wrongly labelled or too large object before it is downloaded; return its declared type."""
     if info.size_bytes == 0:
         raise EmptyObject(bucket=info.bucket, key=info.key)
     declared = media.media_type(info.content_type)
@@ -224,7 +223,7 @@ def _check_declared(info: ObjectInfo, expected: str | None) -> str:
 
 
 def check_content(info: ObjectInfo, head: bytes, declared: str, expected: str | None) -> str:
-    """Return the type that the first bytes show, or raise the ``InputError`` that says what is wrong with them."""
+    """Return the media type that the first bytes show. Raises an ``InputError`` if the type is not accepted."""
     found = media.sniff(head)
     accepted = media.DOCUMENT_TYPES | media.CONVERTED_TYPES
     if found is None and declared in accepted:

@@ -1,4 +1,4 @@
-"""Where an activity's error becomes Temporal's: type, retryable or not, code and hint."""
+"""Translates an activity's error into Temporal's ``ApplicationError``: type, retryable or not, code and hint."""
 
 from __future__ import annotations
 
@@ -26,20 +26,20 @@ from photo_worker.permission_errors import WorkerBucketForbidden
 from photo_worker.policies import UNEXPECTED
 from photo_worker.userinfo import without_userinfo
 
-# What the system says that has no more threads, as CPython words it.
+# CPython's messages if the system has no thread left.
 _NO_THREAD = ("can't start new thread", "can't allocate lock")
-# No more open files, memory, processes or disk, or a disk that takes no more.
+# No open files, memory, processes or disk space left, or a disk that accepts no writes.
 _EXHAUSTED = frozenset(
     {errno.EAGAIN, errno.EDQUOT, errno.EIO, errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOSPC, errno.EROFS}
 )
 
-# Temporal keeps a pending activity's last failure up to 4 KiB in all and replaces a longer one, so that nothing shows
-# why the activity waits (limit.mutableStateActivityFailureSize).
+# Temporal keeps at most 4 KiB of a pending activity's last failure and replaces a longer one, which would hide why the
+# activity waits (limit.mutableStateActivityFailureSize).
 _MESSAGE_BYTES = 1500
 
 
 def to_application_error(error: PhotoWorkerError) -> ApplicationError:
-    """Return the error as it travels through history: its code is the type, its hint the first detail."""
+    """Return the error in the form that histories record: its code is the type, its hint the first detail."""
     wait = error.retry_after_seconds
     return ApplicationError(
         _cut(error.message),
@@ -51,12 +51,12 @@ def to_application_error(error: PhotoWorkerError) -> ApplicationError:
 
 
 def unexpected(error: BaseException) -> ApplicationError:
-    """Return an error for which no code stands: its class and text, without the chain of its causes."""
+    """Return the form of an error that has no code: its class and text, without the chain of its causes."""
     return ApplicationError(_cut(without_userinfo(f"{type(error).__name__}: {error}")), type=UNEXPECTED)
 
 
 def worker_fault(error: BaseException) -> PhotoWorkerError | None:
-    """Return what an error without a code says of this worker, whatever job it has: another one may do it."""
+    """Return the fault of this worker that an error without a code shows, or None: another worker may succeed."""
     reason = f"{type(error).__name__}: {error}"
     if isinstance(error, ImportError):
         return WorkerIncomplete(reason=reason)
@@ -72,11 +72,11 @@ def _cut(text: str) -> str:
 
 
 class ErrorBoundary(Interceptor):
-    """Turns every error of an activity into ``ApplicationError``, so that no activity has to.
+    """Turns every error of an activity into an ``ApplicationError``.
 
-    ``bucket`` is the worker's own: that it is missing, or refuses what jobs store there, is no fault of a job.
-    ``heard`` is told how each attempt ended: the activity's type, and the error unless it succeeded or is the job's
-    own; an unexpected one as ``StepFailed``.
+    ``bucket`` is the worker's own bucket: if it is missing or refuses writes, the worker is at fault, not the job.
+    ``heard`` is called after each attempt with the activity's type and the error; None means that the attempt succeeded
+    or that the job is at fault. An unexpected error is passed as ``StepFailed``.
     """
 
     def __init__(
@@ -102,16 +102,16 @@ class _Inbound(ActivityInboundInterceptor):
         except PhotoWorkerError as error:
             raise self._explained(kind, error) from None
         except (FailureError, _CompleteAsyncError):
-            # Temporal's own: a cancellation, or a payload that breaks its contract.
+            # Temporal's own errors: a cancellation, or a payload that breaks its contract.
             raise
         except Exception as error:
-            # The log has the whole of it: a history carries no more than its words.
+            # The log gets the traceback; the history records only class and message.
             activity.logger.exception("activity failed unexpectedly")
             known = worker_fault(error)
             if known is not None:
                 raise self._explained(kind, known) from None
             told = unexpected(error)
-            # A worker on which everything breaks must not pull the backlog into final failures.
+            # A worker on which every activity fails must not pull the backlog into final failures.
             self._boundary.heard(kind, StepFailed(step=kind, reason=told.message))
             raise told from None
         self._boundary.heard(kind, None)
@@ -129,6 +129,6 @@ class _Inbound(ActivityInboundInterceptor):
         return to_application_error(error)
 
     def _is_own(self, error: ObjectForbidden) -> bool:
-        """Tell whether the refused object is one that workers make, in the worker's own bucket."""
+        """Tell whether the refused object is in the worker's own bucket, under a prefix that workers write."""
         key = str(error.context.get("key"))
         return error.context.get("bucket") == self._boundary.bucket and key.startswith(WORKER_PREFIXES)

@@ -1,4 +1,4 @@
-"""Signs of life of a step that waits long for somebody else."""
+"""Heartbeats of an activity that waits for a service, and the notes that they carry to the next attempt."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from typing import Any
 from temporalio import activity
 from temporalio.exceptions import CancelledError
 
-# Four chances within a timeout of 30 s, of which one must arrive.
+# One of these heartbeats must arrive within each heartbeat timeout.
 _BEATS_A_TIMEOUT = 4
 _LONGEST_SECONDS = 5.0
 
 
 @dataclass
 class _Details:
-    """What the heartbeats of an attempt say; shared by the attempt's thread and that of the beats."""
+    """The details of an attempt's heartbeats; shared by the attempt's thread and the heartbeat thread."""
 
     values: Sequence[Any]
 
@@ -31,13 +31,13 @@ _details: contextvars.ContextVar[_Details] = contextvars.ContextVar("heartbeat_d
 
 @contextmanager
 def heartbeating(*, also_cancelled: bool = False) -> Iterator[None]:
-    """Send heartbeats from a thread while the block runs, where the attempt has a heartbeat timeout.
+    """Send heartbeats from a thread while the block runs, if the attempt has a heartbeat timeout.
 
-    They say that the process runs, not that the block gets on: a process that is killed or stopped is noticed
-    after the heartbeat timeout, a block that hangs after the attempt's own. Once the attempt is cancelled, or
-    another one has taken its place, the beats end; ``also_cancelled`` is for a block that a cancellation does not
-    end, and whose end the workflow waits for. Each beat repeats what ``HeartbeatNotes`` holds, since Temporal keeps
-    the details of the last one alone.
+    They show that the process runs, not that the block makes progress: a killed or stopped process is noticed after
+    the heartbeat timeout, a hanging block after the attempt's own timeout. The heartbeats end when the attempt is
+    cancelled or replaced by another one; ``also_cancelled`` continues them for a block that a cancellation does not end
+    and whose end the workflow awaits. Each heartbeat repeats what ``HeartbeatNotes`` holds, because Temporal keeps only
+    the details of the last one.
     """
     info = activity.info()
     before = _details.set(_Details(info.heartbeat_details))
@@ -55,7 +55,7 @@ def _heartbeat_thread(timeout: timedelta | None, also_cancelled: bool) -> Iterat
         return
     ended = threading.Event()
     seconds = min(timeout.total_seconds() / _BEATS_A_TIMEOUT, _LONGEST_SECONDS)
-    # The SDK keeps the attempt in a context variable, and a thread begins without any.
+    # The SDK keeps the attempt in a context variable, and a new thread has an empty context.
     beat = contextvars.copy_context()
     thread = threading.Thread(
         target=beat.run, args=(_heartbeat_until, ended, seconds, also_cancelled), name="heartbeat", daemon=True
@@ -73,7 +73,7 @@ def _heartbeat_until(ended: threading.Event, seconds: float, also_cancelled: boo
         try:
             activity.heartbeat(*_details.get().values)
         except TimeoutError:
-            # The worker's event loop is busy; the next beat may reach it.
+            # The worker's event loop is busy; the next heartbeat may reach it.
             continue
         except RuntimeError:
             # The event loop is closed: the process is about to end.
@@ -81,15 +81,15 @@ def _heartbeat_until(ended: threading.Event, seconds: float, also_cancelled: boo
 
 
 class HeartbeatNotes:
-    """``ports.AttemptNotes`` as the details of heartbeats, within ``beating``. Outside of it there are none."""
+    """``ports.AttemptNotes`` in the details of heartbeats, within ``heartbeating``. Outside of it there are none."""
 
     def read(self) -> Any:
-        """Return what the attempt before this one wrote, or this one since."""
+        """Return the note that this attempt, or else the previous one, wrote last; None if there is none."""
         found = _details.get(None)
         return found.values[0] if found is not None and found.values else None
 
     def write(self, note: Mapping[str, Any]) -> None:
-        """Send the note, and with every beat again. That it does not arrive is no error: the next attempt has none."""
+        """Send the note now and with every heartbeat. If it does not arrive, the next attempt reads None."""
         found = _details.get(None)
         if found is None:
             return
@@ -97,14 +97,14 @@ class HeartbeatNotes:
         try:
             activity.heartbeat(*found.values)
         except TimeoutError:
-            # The worker's event loop is busy; the next beat may reach it.
+            # The worker's event loop is busy; the next heartbeat may reach it.
             return
 
 
 def wait(seconds: float) -> None:
-    """Pass some seconds in an attempt, and end the attempt where it is cancelled meanwhile.
+    """Sleep in an attempt. Raises ``CancelledError`` if the attempt is cancelled meanwhile.
 
-    For waiting for what goes on without the attempt and is found again by the next one.
+    For work that continues in a service without the attempt and that the next attempt finds again.
     """
     if not activity.in_activity():
         time.sleep(seconds)
@@ -114,6 +114,6 @@ def wait(seconds: float) -> None:
 
 
 def stop_if_cancelled() -> None:
-    """End the attempt where somebody has cancelled it."""
+    """Raise ``CancelledError`` if the attempt was cancelled."""
     if activity.is_cancelled():
         raise CancelledError("Cancelled")

@@ -1,4 +1,4 @@
-"""Where an attempt is put back before it begins, because its step fails again and again on this worker."""
+"""Interceptor that rejects an attempt before it begins if its activity type keeps failing on this worker."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from photo_worker.errors import PhotoWorkerError
 
 
 class HoldBack(Interceptor):
-    """Puts back what ``admission`` does not let through: Temporal offers it again as it would after a failure.
+    """Fails attempts that ``admission`` does not admit: Temporal retries them as it does after any failure.
 
-    Which step a task is of is known only once it is taken, so this cannot be left to not asking for it.
+    The worker learns a task's activity type only after it has taken the task, so it cannot simply stop polling.
     """
 
     def __init__(self, admission: Admission) -> None:
@@ -36,7 +36,7 @@ class _Inbound(ActivityInboundInterceptor):
         kind, job_id = info.activity_type, info.workflow_id or ""
         held = None if _is_counted(info) else self._admission.held_back(kind, job_id)
         if held is not None:
-            # Said once, by the admission: no attempt has failed here.
+            # Not logged here: nothing was attempted, and the admission has logged the cause once.
             raise ApplicationError(held.message, held.hint, type=held.code, category=ApplicationErrorCategory.BENIGN)
         failed = False
         try:
@@ -49,5 +49,5 @@ class _Inbound(ActivityInboundInterceptor):
 
 
 def _is_counted(info: activity.Info) -> bool:
-    """Tell whether the run's attempts are counted, as those were that began before jobs had a lifetime."""
+    """Tell whether the run limits its attempts, as runs do that began before jobs had a lifetime."""
     return info.retry_policy is not None and info.retry_policy.maximum_attempts > 0

@@ -1,4 +1,4 @@
-"""Reading an asset's text."""
+"""Activity that reads a document's text with an OCR backend and stores the response."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ OCR_CONTENT_TYPE = "application/json"
 
 
 class OcrActivities:
-    """Activities that run an OCR backend and keep its whole answer in the object store."""
+    """Activities that run an OCR backend and store its whole response in the object store."""
 
     def __init__(
         self,
@@ -48,22 +48,22 @@ class OcrActivities:
         backends: Callable[[str], OcrBackend],
         bucket: str,
     ) -> None:
-        """``backends`` returns the backend of an engine's name, or raises ``BackendMissing``."""
+        """``backends`` returns the backend with an engine's name, or raises ``BackendMissing``."""
         self._store = store
         self._repository = repository
         self._backends = backends
         self._bucket = bucket
 
-    # An exception that a cancellation throws into the thread could land between Textract's answer and its storing.
+    # An exception that a cancellation throws into the thread could arrive before Textract's response is stored.
     @activity.defn(no_thread_cancel_exception=True)
     def ocr_textract(self, request: OcrInput) -> OcrResult:
-        """Read the document and write the full OCR answer to ``artifacts/{job_id}/textract.json``.
+        """Read the document and write the full OCR response to ``artifacts/{job_id}/textract.json``.
 
-        The name stands in recorded histories, whichever backend runs. Of several attempts that end, the first stored
-        answer is the job's, and the others report it: what an earlier one has reported never changes under it. Each
-        looks first for that of one before it: after an unexpected error Temporal counts attempts from 1 again. Raises
-        ``JobErased`` where the job was erased meanwhile; nothing of it is left then. Raises ``SourceReplaced`` where
-        what was read may be another object than the one that was verified; nothing of its text is stored then.
+        Recorded histories contain the activity's name, whichever backend runs. The response that is stored first is the
+        job's, and later attempts return it, so a result that was reported never changes. Each attempt looks for a
+        stored response first, also the attempt with number 1: after an unexpected error Temporal counts from 1 again.
+        Raises ``JobErased`` if the job was erased meanwhile, and leaves nothing of it. Raises ``SourceReplaced`` if the
+        object that was read may differ from the verified one, and stores no text.
         """
         with heartbeating():
             return self._read(request)
@@ -81,23 +81,24 @@ class OcrActivities:
                     name=document.key, size_bytes=document.size_bytes, limit_bytes=SYNC_OCR_LIMIT_BYTES
                 )
             result = self._keep(job_id, document, backend.engine, self._detected(backend, document))
-        # Asked after the writing: an erasure either finds the object, or has left its mark before.
+        # Checked after the write: an erasure either finds the object, or has marked the job before.
         if self._repository.is_erased(job_id):
             self._store.delete(self._bucket, key)
             raise JobErased(job_id=job_id)
         return result
 
     def _detected(self, backend: OcrBackend, document: DocumentRef) -> DetectedText:
-        """Return the backend's answer, once it is sure that it is about the bytes that were verified."""
-        # An upload is read without its version, so that its token outlives it: what is there is looked at as elsewhere.
+        """Return the backend's response, after making sure that it is about the verified bytes."""
+        # An upload is read without its version, so that its request token outlives the version. Its current object is
+        # compared as in a bucket without versions.
         has_versions = bool(document.revision.version_id) and not is_upload_of(document.key, document.sha256)
         if document.revision and not has_versions:
-            # What has been replaced by now is not paid for.
+            # OCR of an object that was replaced would be charged for nothing.
             self._require_unchanged(document)
         try:
             detected = backend.detect_text(document)
         except (OcrRefused, InputError):
-            # Textract calls what is not there refused, and what is wrong with a document may be wrong with another one.
+            # Textract reports a missing object as refused, and the fault may be in a document that replaced this one.
             self._require_unchanged(document)
             raise
         if document.revision and not has_versions:
@@ -105,7 +106,7 @@ class OcrActivities:
         return detected
 
     def _require_unchanged(self, document: DocumentRef) -> None:
-        """Raise ``SourceReplaced`` where the object that was verified is not what its key has now."""
+        """Raise ``SourceReplaced`` if the key no longer has the object that was verified."""
         revision = document.revision
         try:
             upload = is_upload_of(document.key, document.sha256)
@@ -119,7 +120,7 @@ class OcrActivities:
             raise SourceReplaced(bucket=document.bucket, key=document.key)
 
     def _keep(self, job_id: UUID, document: DocumentRef, engine: str, detected: DetectedText) -> OcrResult:
-        """Store an answer where the job has none for these bytes, and report the one that is stored."""
+        """Store the response unless the job has one for these bytes, and return the result of the stored one."""
         key = ocr_key(job_id)
         body = encode_response(detected.response)
         metadata = {
@@ -135,20 +136,20 @@ class OcrActivities:
             kept = _answer_for(document, about)
             if kept is not None:
                 return kept
-            # Left by something else: the answer for other bytes, or for bytes that nobody had hashed.
+            # The stored response is for other bytes, or for bytes whose hash was not known.
             self._require_current(job_id, document)
             written = self._store.replace(
                 self._bucket, key, body, etag=about.etag, content_type=OCR_CONTENT_TYPE, metadata=metadata
             )
             if not written:
-                # By one that is ahead: what it stored is the job's, if it is about the same bytes.
+                # Another attempt was faster: its response is the job's if it is about the same bytes.
                 raise StorageUnavailable(store=self._store.describe(), reason="another attempt stores its answer")
         return OcrResult(
             ocr_engine=engine, ocr_version=detected.ocr_version, s3_ocr_key=key, page_count=detected.page_count
         )
 
     def _require_current(self, job_id: UUID, document: DocumentRef) -> None:
-        """Raise ``SourceReplaced`` where the job has gone on with other bytes than this attempt has read."""
+        """Raise ``SourceReplaced`` if the job's row has the hash of other bytes than this attempt has read."""
         row = self._repository.get(job_id)
         if row is not None and document.sha256 and row.content_sha256 not in {"", document.sha256}:
             raise SourceReplaced(bucket=document.bucket, key=document.key)
@@ -169,13 +170,13 @@ class OcrActivities:
         )
 
     def _kept(self, key: str, document: DocumentRef) -> OcrResult | None:
-        """Return what an attempt stored for the same bytes, by whatever engine: its worker may be set up otherwise."""
+        """Return the stored result for the same bytes, of whatever engine: another worker may use another one."""
         try:
             return _answer_for(document, self._store.head(self._bucket, key))
         except ObjectMissing:
             return None
         except ObjectForbidden:
-            # S3 says so of what is missing to those who may not list the bucket, and a first attempt rarely has one.
+            # Without s3:ListBucket S3 reports a missing object as forbidden, and a first attempt rarely finds one.
             if activity.info().attempt > 1:
                 raise
             return None
@@ -194,11 +195,11 @@ def _answer_for(document: DocumentRef, stored: ObjectInfo) -> OcrResult | None:
 
 
 def encode_response(response: Any) -> bytes:
-    """Return an OCR answer as the bytes that are stored: compact UTF-8 JSON in the answer's own key order."""
+    """Return an OCR response as it is stored: compact UTF-8 JSON in the response's own key order."""
     return json.dumps(response, ensure_ascii=False, separators=(",", ":")).encode()
 
 
 def load_response(store: ObjectStore, bucket: str, key: str) -> dict[str, Any]:
-    """Read a stored OCR answer back."""
+    """Return a stored OCR response."""
     answer: dict[str, Any] = json.loads(store.get(bucket, key, limit_bytes=OCR_RESULT_LIMIT_BYTES))
     return answer

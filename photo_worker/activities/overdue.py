@@ -1,7 +1,7 @@
-"""Tells of attempts that Temporal has given up and whose thread still runs.
+"""Logs attempts that Temporal has given up while their thread still runs.
 
-A thread cannot be ended from outside. One that waits for a service without an end keeps its slot, the worker takes
-that much less work, and nothing else would say so.
+A thread cannot be ended from outside. If it waits for a service forever, it keeps its slot and the worker takes less
+work, and nothing else would show that.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ from temporalio.worker import (
 
 logger = logging.getLogger(__name__)
 
-# How often attempts are looked at, and for how long one may take to notice that it is over.
+# How often attempts are checked, and how long an attempt may take to notice that it is over.
 LOOK_SECONDS = 5.0
 GRACE_SECONDS = 5.0
 
 
 class OverdueLog(Interceptor):
-    """Logs once for each attempt that goes on after its end, and again when its thread has ended."""
+    """Logs each attempt that goes on after its timeout or cancellation once, and again when its thread has ended."""
 
     def __init__(self, *, look_seconds: float = LOOK_SECONDS, grace_seconds: float = GRACE_SECONDS) -> None:
         self._look = look_seconds
@@ -38,7 +38,7 @@ class OverdueLog(Interceptor):
 
 
 class _Watched(ActivityInboundInterceptor):
-    """One attempt."""
+    """Runs one attempt and checks it at intervals."""
 
     def __init__(self, next: ActivityInboundInterceptor, look_seconds: float, grace_seconds: float) -> None:
         super().__init__(next)
@@ -65,7 +65,7 @@ class _Watched(ActivityInboundInterceptor):
                 self._log(logging.INFO, "an attempt that was given up has ended, and its slot is free", loop)
 
     def _look_later(self, loop: asyncio.AbstractEventLoop) -> None:
-        # The handle keeps the attempt's context, in which the SDK has put the attempt.
+        # The timer handle keeps the context variables, in which the SDK has stored the attempt.
         self._next_look = loop.call_later(self._look_seconds, self._look, loop)
 
     def _look(self, loop: asyncio.AbstractEventLoop) -> None:
@@ -78,7 +78,7 @@ class _Watched(ActivityInboundInterceptor):
             self._look_later(loop)
 
     def _reason(self, now: float) -> str:
-        """Return why the attempt is over; nothing where it may still go on."""
+        """Return why the attempt is over, or an empty string if it may still go on."""
         info = activity.info()
         if self._cancelled is None and activity.is_cancelled():
             self._cancelled = now
@@ -103,7 +103,7 @@ class _Watched(ActivityInboundInterceptor):
 
 
 class _Beats(ActivityOutboundInterceptor):
-    """Notes an attempt's heartbeats."""
+    """Records the time of an attempt's last heartbeat."""
 
     def __init__(self, next: ActivityOutboundInterceptor, watched: _Watched) -> None:
         super().__init__(next)

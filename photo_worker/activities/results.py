@@ -1,4 +1,4 @@
-"""Writing down how a job ended."""
+"""Activities that record how a job ended."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ class ResultActivities:
     # An exception that a cancellation throws into the thread could land in the middle of a commit.
     @activity.defn(no_thread_cancel_exception=True)
     def persist_artifacts(self, request: PersistInput) -> PersistResult:
-        """Write the manifest, then the rows: a row that says succeeded always has its objects.
+        """Write the manifest, then the rows, so that a row with status succeeded always has its objects.
 
-        Raises ``JobErased`` where the job was erased meanwhile; the manifest is taken away again then.
+        Raises ``JobErased`` if the job was erased meanwhile, after deleting the manifest.
         """
         with heartbeating(also_cancelled=True):
             return self._persist(request)
@@ -73,7 +73,7 @@ class ResultActivities:
     # An exception that a cancellation throws into the thread could land in the middle of a commit.
     @activity.defn(no_thread_cancel_exception=True)
     def record_failure(self, request: FailureInput) -> FailureResult:
-        """Write why a job ended without a result, unless its row is final already; return the row's status."""
+        """Record why a job ended without a result, unless its row is final already; return the row's status."""
         with crash_point(CrashPoint.FAILURE_RECORDED):
             recipe = self._repository.fail(
                 parse_job_id(request.job_id),

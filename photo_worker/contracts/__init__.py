@@ -1,1 +1,1 @@
-"""Models that cross a process boundary. No I/O."""
+"""Models that are exchanged between processes. No I/O."""

@@ -1,4 +1,4 @@
-"""What a workflow was started with, as its contract. Temporal's UI and CLI start one with any arguments."""
+"""Validates the arguments of a workflow: Temporal's UI and CLI can start one with any arguments."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ _Model = TypeVar("_Model", bound=BaseModel)
 
 
 def only_argument(given: Sequence[object], contract: type[_Model]) -> _Model:
-    """Return the one argument of a call as its contract.
+    """Return the only argument of a call, validated as ``contract``.
 
-    Raises ``InvalidContract`` where there is none, another one beside it, or something else in its place.
+    Raises ``InvalidContract`` if there is not exactly one argument, or if it does not fit the contract.
     """
     if len(given) != 1:
         raise InvalidContract(contract=contract.__name__, reason=f"there are {len(given)} arguments instead of one")
@@ -29,7 +29,7 @@ def only_argument(given: Sequence[object], contract: type[_Model]) -> _Model:
 
 
 def faults_of(error: ValidationError) -> str:
-    """Return what a value has wrong, field by field; values are left out."""
+    """Return a validation error's faults field by field, without the values."""
     return "; ".join(
         f"{'.'.join(str(part) for part in fault['loc']) or 'value'}: {fault['msg']}"
         for fault in error.errors(include_url=False, include_input=False, include_context=False)

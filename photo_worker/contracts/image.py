@@ -1,8 +1,8 @@
-"""Contracts of image processing: one model in, one out, for the workflow and each activity.
+"""Contracts of image processing: one input and one result model for the workflow and each activity.
 
-These are a wire format: they stand in workflow histories. Fields are added with a default,
-never renamed or removed. Large results travel as object keys, and every string is bounded, so
-that an oversized payload fails where it is made.
+These are a wire format and part of workflow histories. New fields have a default; fields are never renamed or removed.
+Large results are passed as object keys, and every string has a maximum length, so that an oversized payload fails where
+it is made.
 """
 
 from __future__ import annotations
@@ -30,15 +30,15 @@ LifetimeSeconds = Annotated[int, Field(ge=0, le=31_536_000)]
 
 Revision = Annotated[str, StringConstraints(max_length=1024)]
 
-# Fields that came later, and are left out where nothing is known: what earlier releases wrote stays as it was.
+# Fields of later releases. They are omitted if they are None, so that payloads stay as earlier releases wrote them.
 _LATER = frozenset({"version_id", "etag", "modified_at"})
 
-# The engine of a job that names none: whichever backend the worker is configured with.
+# The engine of a job that names none: the worker uses the backend in its settings.
 CONFIGURED_ENGINE = "configured"
 
 
 class Contract(BaseModel):
-    """A model whose instances do not change; unknown fields of a newer release are ignored."""
+    """An immutable model; unknown fields of a newer release are ignored."""
 
     model_config = ConfigDict(frozen=True, extra="ignore")
 
@@ -48,15 +48,15 @@ class Contract(BaseModel):
 
 
 class ImageProcessingInput(Contract):
-    """Start of ``image_processing_workflow``. ``job_id`` is the workflow id and the database key.
+    """Input of ``image_processing_workflow``. ``job_id`` is the workflow id and the database key.
 
-    It is the workflow's one argument. A start with none, with two or with anything else ends the workflow as
-    ``contract_invalid``, without a row.
+    It is the workflow's only argument. A start with another number of arguments or with another type ends the workflow
+    with ``contract_invalid`` and without a row.
 
-    ``job_id`` and ``key`` are only bounded here; the workflow checks their form, so that a bad
-    one ends the job with a reason instead of an undecodable payload. ``lifetime_seconds`` is how long the job
-    waits for services that are away, counted from its first workflow task; the policies' own without it. Its bounds
-    are a year's, as of the setting: a time that no calendar holds would fail the workflow's first task without end.
+    Only the length of ``job_id`` and ``key`` is limited here; the workflow checks their form, so that a malformed one
+    ends the job with a reason instead of an undecodable payload. ``lifetime_seconds`` is how long the job waits for
+    unavailable services, counted from its first workflow task; the default is in ``policies``. It is at most a year,
+    like the setting: a date out of range would fail the workflow's first task forever.
     """
 
     job_id: JobId
@@ -68,7 +68,7 @@ class ImageProcessingInput(Contract):
 
 
 class ImageProcessingResult(Contract):
-    """The small manifest that a finished job returns."""
+    """Result of ``image_processing_workflow``: the keys and hashes of a finished job."""
 
     job_id: JobId
     status: Literal["succeeded"]
@@ -82,7 +82,7 @@ class ImageProcessingResult(Contract):
 
 
 class LocateAssetInput(Contract):
-    """Start of ``verify_and_locate_asset``."""
+    """Input of ``verify_and_locate_asset``."""
 
     bucket: Bucket
     key: Key
@@ -91,9 +91,9 @@ class LocateAssetInput(Contract):
 
 
 class ConvertedCopy(Contract):
-    """The copy of an asset in a form that OCR reads, with the hash of its own bytes.
+    """The copy of an asset in a format that OCR reads, with the hash of its own bytes.
 
-    Its name is made of what it was made from and it is written once, so that it has no revision to compare.
+    Its key is derived from the asset, and it is written once, so there is no revision to compare.
     """
 
     bucket: Bucket
@@ -103,16 +103,15 @@ class ConvertedCopy(Contract):
     sha256: Sha256
 
 
-# Of a photo that needs no copy nothing is said, so that its payloads are those that earlier releases wrote.
+# Omitted for a photo that needs no copy, so that its payloads stay as earlier releases wrote them.
 _LEFT_OUT = Field(default=None, exclude_if=lambda value: value is None)
 
 
 class LocatedAsset(Contract):
-    """An asset that exists, has the type it says, and hashes to ``sha256`` (hex).
+    """Result of ``verify_and_locate_asset``: an asset that exists, has the declared type, and has the hash ``sha256``.
 
-    ``version_id``, ``etag`` and ``modified_at`` are what S3 says of the object that was read: its version's id where
-    the bucket keeps versions, its ETag, and when it was written. ``converted`` is what OCR reads in its place; None
-    where OCR reads the asset itself.
+    ``version_id`` (if the bucket keeps versions), ``etag`` and ``modified_at`` identify the object that was read, as S3
+    reports it. ``converted`` is the copy that OCR reads instead; None if OCR reads the asset itself.
     """
 
     bucket: Bucket
@@ -127,7 +126,7 @@ class LocatedAsset(Contract):
 
 
 class OcrInput(Contract):
-    """Start of ``ocr_textract``. The optional fields spare a second look at the object.
+    """Input of ``ocr_textract``. The optional fields save a second request for the object's properties.
 
     ``engine`` is a backend's name, or ``CONFIGURED_ENGINE``.
     """
@@ -145,7 +144,7 @@ class OcrInput(Contract):
 
 
 class OcrResult(Contract):
-    """Where the full OCR result lies, and what made it."""
+    """Result of ``ocr_textract``: the key of the full OCR response, and the engine that made it."""
 
     ocr_engine: Name
     ocr_version: Name
@@ -154,7 +153,7 @@ class OcrResult(Contract):
 
 
 class PersistInput(Contract):
-    """Start of ``persist_artifacts``. ``converted`` is what OCR read, where that was not the asset itself."""
+    """Input of ``persist_artifacts``. ``converted`` is the copy that OCR read, if it did not read the asset itself."""
 
     job_id: JobId
     s3_raw_key: Key
@@ -173,13 +172,13 @@ class PersistInput(Contract):
 
 
 class PersistResult(Contract):
-    """End of ``persist_artifacts``."""
+    """Result of ``persist_artifacts``."""
 
     s3_manifest_key: Key
 
 
 class FailureInput(Contract):
-    """Start of ``record_failure``: why a job ended without a result."""
+    """Input of ``record_failure``: why a job ended without a result."""
 
     job_id: JobId
     bucket: Bucket
@@ -189,16 +188,15 @@ class FailureInput(Contract):
 
 
 class FailureResult(Contract):
-    """End of ``record_failure``: the status that the job's row has now."""
+    """Result of ``record_failure``: the status that the job's row has now."""
 
     status: Name
 
 
 class Manifest(Contract):
-    """``artifacts/{job_id}/manifest.json``: what a job read and what it made.
+    """``artifacts/{job_id}/manifest.json``: what a job read and what it produced.
 
-    The raw object with its ``sha256`` is the original; ``converted`` is the copy of it that OCR read, where there is
-    one.
+    The raw object with its ``sha256`` is the original; ``converted`` is the copy of it that OCR read, if there is one.
     """
 
     schema_version: Literal[1] = 1

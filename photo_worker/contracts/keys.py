@@ -1,4 +1,4 @@
-"""Names that a job's objects have, and the form that keys and job ids must have. No I/O."""
+"""The keys of a job's objects, and the valid form of keys and job ids. No I/O."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ _SUFFIX = re.compile(r"\.[a-z0-9]{1,8}")
 def parse_job_id(text: str) -> UUID:
     """Return the UUID of a job id in canonical form (RFC 9562: 36 characters, lower case).
 
-    Other forms are refused because the text itself is the workflow id and stands in object
-    keys: two spellings would be two jobs for one row. Raises ``InvalidJobId``.
+    Raises ``InvalidJobId`` for other forms: the text itself is the workflow id and part of object keys, so two
+    spellings would be two jobs with one row.
     """
     if not _JOB_ID.fullmatch(text):
         raise InvalidJobId(job_id=cut(text))
@@ -30,10 +30,10 @@ def parse_job_id(text: str) -> UUID:
 
 
 def validate_key(key: str) -> None:
-    """Raise ``InvalidKey`` unless the key means one object to every client, proxy and file system.
+    """Raise ``InvalidKey`` unless the key means the same object to every client, proxy and file system.
 
-    S3 takes any 1 to 1,024 bytes of UTF-8, but says itself that a '.' or '..' segment and control
-    characters go wrong on the way ("Naming Amazon S3 objects" in its user guide).
+    S3 accepts any 1 to 1,024 bytes of UTF-8, but warns of '.' and '..' segments and of control characters ("Naming
+    Amazon S3 objects" in its user guide).
     """
     reason = _key_problem(key)
     if reason is not None:
@@ -59,9 +59,8 @@ def _key_problem(key: str) -> str | None:
 def raw_key(sha256: str, suffix: str = "") -> str:
     """Return the key of an uploaded asset: ``raw/{sha256}{suffix}``, the same for the same bytes.
 
-    ``suffix`` is a file name's last part, such as ``.JPG``; it is written in lower case, and left
-    out where it is more than a dot and 1 to 8 letters or digits. Raises ``InvalidKey`` where
-    ``sha256`` is not 64 lower-case hexadecimal digits.
+    ``suffix`` is a file name's extension, such as ``.JPG``. It is converted to lower case, and omitted unless it is a
+    dot and 1 to 8 letters or digits. Raises ``InvalidKey`` if ``sha256`` is not 64 lower-case hexadecimal digits.
     """
     if not _SHA256.fullmatch(sha256):
         raise InvalidKey(key=sha256, reason="a raw key is made of a sha256 in lower-case hexadecimal")
@@ -70,23 +69,23 @@ def raw_key(sha256: str, suffix: str = "") -> str:
 
 
 def converted_key(bucket: str, key: str, sha256: str) -> str:
-    """Return the key of the copy of an asset that OCR cannot read.
+    """Return the key of the converted copy of an asset that OCR cannot read.
 
     It is ``converted/{the asset's sha256}-{digest of its bucket and key}.jpg``.
 
-    All jobs that read the same bytes at the same place share it, and no others: the users of a copy are those of
-    the asset's place, which is what a row can be asked for.
+    Jobs that read the same bytes of the same object share it, and no others: the rows with the asset's bucket and key
+    are therefore all users of the copy.
     """
     place = hashlib.sha256(json.dumps([bucket, key]).encode()).hexdigest()
     return f"converted/{sha256}-{place[:32]}.jpg"
 
 
 def is_upload_of(key: str, sha256: str) -> bool:
-    """Tell whether a key is an upload's whose bytes have this hash: it never stands for others."""
+    """Tell whether a key is that of an upload with this hash; such a key never stands for other bytes."""
     return bool(_SHA256.fullmatch(sha256)) and key.startswith(raw_key(sha256))
 
 
-# Below these a worker writes, and nothing else does.
+# Only workers write under these prefixes.
 WORKER_PREFIXES = ("artifacts/", "converted/")
 
 

@@ -1,1 +1,1 @@
-"""Opening documents in a process of their own: what OCR would refuse is refused, what it cannot read is converted."""
+"""Opens documents in a separate process: refuses what OCR would refuse, and converts what OCR cannot read."""

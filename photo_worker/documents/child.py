@@ -1,9 +1,9 @@
-"""The process that opens one document: hostile bytes are parsed here, where they can break nothing else.
+"""The process that opens one document: it parses hostile bytes and can damage nothing but itself.
 
 ``python -P -m photo_worker.documents.child check|convert|measure KIND PARENT CPU_SECONDS WALL_SECONDS MEMORY_BYTES``
-reads the document from standard input and writes a line of JSON, and behind it the converted image where there is one.
-``measure`` tells whether the memory is there that opening a document may take. PARENT is the id of the process that
-started this one, and that it does not outlive.
+reads the document from standard input and writes a line of JSON, followed by the converted image if there is one.
+``measure`` tells whether the process can get the memory that opening a document may take. PARENT is the id of the
+parent process; this process ends soon after it.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ from photo_worker.errors import DocumentTooCostly, PhotoWorkerError
 
 
 def main(arguments: list[str]) -> int:
-    """Open one document."""
+    """Open one document and return the exit status, which is 0 also for a refused document."""
     operation, kind = arguments[:2]
     parent, cpu_seconds, wall_seconds, memory_bytes = map(int, arguments[2:])
     child_limits.limit_memory(memory_bytes)
     child_limits.limit_time(cpu_seconds, wall_seconds)
     child_limits.end_with(parent)
-    # What libraries print must not get between the answer's bytes.
+    # The output of libraries must not mix with the response.
     answers = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)
     header, body = _answer(operation, kind, memory_bytes)
@@ -36,7 +36,7 @@ def main(arguments: list[str]) -> int:
 
 
 def _answer(operation: str, kind: str, memory_bytes: int) -> tuple[dict[str, Any], bytes]:
-    # The document's name stays with the parent, which puts it into the message.
+    # The parent knows the document's name and adds it to the message.
     try:
         decoding.load(kind)
         if operation == "measure":
@@ -50,7 +50,7 @@ def _answer(operation: str, kind: str, memory_bytes: int) -> tuple[dict[str, Any
     except MemoryError:
         return {"error": DocumentTooCostly.code, "context": {"what": "memory"}}, b""
     except Exception as error:
-        # No parser should raise this; the parent writes it into the log.
+        # No parser should raise this; the parent logs it.
         return {"defect": f"{type(error).__name__}: {error}", "trace": traceback.format_exc()}, b""
     return {}, b""
 

@@ -1,6 +1,6 @@
-"""What is done with the bytes of a document: counting its pages, and converting what OCR cannot read.
+"""Checks documents and converts images that OCR cannot read.
 
-Native libraries parse hostile bytes here, so that this runs in a process of its own (``documents.child``).
+Native libraries parse hostile bytes here, so this code runs in a separate process (``documents.child``).
 """
 
 from __future__ import annotations
@@ -32,13 +32,13 @@ if TYPE_CHECKING:
 JPEG_QUALITIES = (95, 90, 80)
 _SHRINK = 0.75
 
-# Pages are counted so far and no further: one is read.
+# Counting stops at this number of pages; only documents of one page are accepted anyway.
 _COUNTED_PAGES = 3000
 
 # TIFF 6.0, section 8 and "Data Sample Format": bits of each sample, and what they mean.
 _BITS_PER_SAMPLE, _SAMPLE_FORMAT = 258, 339
 _USUAL_BITS = frozenset({1, 2, 4, 8, 16})
-# Unsigned integers, and samples of which the writer says nothing.
+# Unsigned integers, and undefined.
 _USUAL_FORMATS = frozenset({1, 4})
 
 # What parsers raise for damaged files.
@@ -56,9 +56,9 @@ _DAMAGE = (
 
 
 def load(kind: str) -> None:
-    """Load what opens documents of a type, before one is opened: what breaks here is no document's fault.
+    """Import the libraries that open documents of a type. It runs before any document, so no document is at fault.
 
-    Raises ``DecoderMissing``, also where a native library cannot be loaded or was built without the type.
+    Raises ``DecoderMissing`` if a package is missing, or if its native library cannot be loaded or lacks the type.
     """
     try:
         if kind == media.PDF:
@@ -66,7 +66,7 @@ def load(kind: str) -> None:
         else:
             from PIL import Image, ImageOps, JpegImagePlugin, TiffImagePlugin, features  # noqa: F401
 
-            # Without it Pillow finds no image in the file.
+            # Without WebP support Pillow reports that the file contains no image.
             if kind == media.WEBP and not features.check("webp"):
                 raise ImportError("Pillow was built without WebP")
         if kind == media.HEIC:
@@ -76,7 +76,7 @@ def load(kind: str) -> None:
 
 
 def check(content: bytes, kind: str, name: str) -> None:
-    """Refuse a PDF or TIFF that OCR refuses. Nothing is drawn. See ``ports.DocumentDecoder``."""
+    """Refuse a PDF or TIFF that OCR refuses, without rendering it. See ``ports.DocumentDecoder``."""
     load(kind)
     with _installed():
         if kind == media.PDF:
@@ -88,8 +88,8 @@ def check(content: bytes, kind: str, name: str) -> None:
 def convert(content: bytes, kind: str, name: str) -> bytes:
     """Return the image of a HEIC or WebP as an upright JPEG within the limits of OCR. See ``ports.DocumentDecoder``.
 
-    Of a HEIC with several images it is the primary one, which viewers show. A sequence or animation is refused: the
-    text of its later images would be lost without a word.
+    A HEIC with several images yields the primary one, which viewers show. A sequence or animation is refused, because
+    the text of its later images would be lost silently.
     """
     load(kind)
     with _installed(), _damage(name):
@@ -119,7 +119,7 @@ def _check_tiff(content: bytes, name: str) -> None:
         raise UnsupportedDocument(name=name, actual=f"a TIFF of {pages} pages")
     with _damage(name):
         _check_samples(content, name)
-        # Its header alone is read.
+        # Image.open reads only the header.
         try:
             with Image.open(io.BytesIO(content), formats=("TIFF",)) as image:
                 check_size(*image.size, name)
@@ -162,23 +162,23 @@ def _webp(content: bytes, name: str) -> Image.Image:
         if frames > 1:
             raise UnsupportedDocument(name=name, actual=f"an animated WebP of {frames} images")
         image.load()
-    # What it was decoded from is let go of here, before there is a second image.
+    # The file is closed here, which frees its memory before a second image is made.
     try:
         return ImageOps.exif_transpose(image)
     except _DAMAGE:
-        # What is broken in the data about the photo is no matter of its pixels.
+        # Damaged EXIF data does not affect the pixels.
         return image.copy()
 
 
 def _webp_size(content: bytes) -> tuple[int, int] | None:
-    """Return the size that a WebP claims (RFC 9649, 2.5 to 2.7): opening it takes memory for all of it."""
+    """Return the size that a WebP's header claims (RFC 9649, 2.5 to 2.7): opening the file allocates that much."""
     kind, head = content[12:16], content[20:30]
     if len(head) < 10:
         return None
     if kind == b"VP8X":
         return 1 + int.from_bytes(head[4:7], "little"), 1 + int.from_bytes(head[7:10], "little")
     if kind == b"VP8L":
-        # 14 bits each, behind a byte of signature.
+        # 14 bits each, after one signature byte.
         bits = int.from_bytes(head[1:5], "little")
         return 1 + (bits & 0x3FFF), 1 + (bits >> 14 & 0x3FFF)
     if kind == b"VP8 ":
@@ -195,7 +195,7 @@ def _heic(content: bytes, name: str) -> Image.Image:
     options.THUMBNAILS = options.DEPTH_IMAGES = options.AUX_IMAGES = False
     try:
         file = pi_heif.open_heif(io.BytesIO(content), convert_hdr_to_8bit=True)
-        # libheif turns and mirrors as the container says, and cuts to the size that it names.
+        # libheif applies the container's rotation, mirroring and cropping.
         width, height = file.size
         _check_area(width, height, name, IMAGE_PIXEL_LIMIT)
         image: Image.Image = file.to_pillow()
@@ -217,9 +217,9 @@ def _check_area(width: int, height: int, name: str, most: int) -> None:
 
 
 def _jpeg(image: Image.Image) -> bytes:
-    """Return the image as the best JPEG that OCR takes: no side too long, not too many bytes, colour not thinned out.
+    """Return the image as the best JPEG within OCR's limits of side and bytes, without chroma subsampling.
 
-    The same pixels give the same bytes. What the file says about the photo, such as where it was taken, is left out.
+    The same pixels give the same bytes. Metadata, such as the place where the photo was taken, is left out.
     """
     from PIL import Image as Pillow
 
@@ -237,7 +237,7 @@ def _jpeg(image: Image.Image) -> bytes:
 
 
 def _flatten(image: Image.Image) -> Image.Image:
-    """Return RGB pixels without anything else; what is transparent becomes white paper."""
+    """Return an RGB image without metadata; transparent pixels become white."""
     from PIL import Image as Pillow
 
     if "A" in image.mode or "a" in image.mode or "transparency" in image.info:
@@ -245,7 +245,7 @@ def _flatten(image: Image.Image) -> Image.Image:
         paper = Pillow.new("RGB", over.size, "white")
         paper.paste(over, mask=over.getchannel("A"))
         return paper
-    # A copy would be one more of the largest things here.
+    # A copy of an RGB image would double the peak memory.
     plain = image if image.mode == "RGB" else image.convert("RGB")
     plain.info = {}
     return plain
@@ -261,11 +261,11 @@ def _installed() -> Iterator[None]:
 
 @contextmanager
 def _damage(name: str) -> Iterator[None]:
-    """Raise what a parser raises for a hostile file as the document's error."""
+    """Translate what a parser raises for a hostile file into an error of the document."""
     from PIL import Image, UnidentifiedImageError
 
     try:
-        # Sizes are looked at by themselves; what else a parser warns of, it goes on with.
+        # Sizes are checked separately; parsers continue after everything else that they warn of.
         with warnings.catch_warnings(action="ignore"):
             yield
     except Image.DecompressionBombError as error:

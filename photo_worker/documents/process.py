@@ -1,4 +1,4 @@
-"""The worker's end of the process that opens a document: its start, its limits, and what its end means."""
+"""The worker's side of the process that opens a document: starts it, limits it and interprets its exit."""
 
 from __future__ import annotations
 
@@ -41,10 +41,10 @@ from photo_worker.errors import (
     UnsupportedDocument,
 )
 
-# In an attempt, each record says which job's it is.
+# Within an activity the adapter adds the job's id to each record.
 logger = activity.LoggerAdapter(logging.getLogger(__name__), None)
 
-# -P: the folder that a worker was started in is no place to import from.
+# -P: modules must not be imported from the worker's current directory.
 PROGRAM = (sys.executable, "-P", "-m", "photo_worker.documents.child")
 
 _ERRORS: dict[str, type[PhotoWorkerError]] = {
@@ -63,11 +63,11 @@ _ERRORS: dict[str, type[PhotoWorkerError]] = {
 
 @dataclass(frozen=True)
 class OpeningLimits:
-    """What opening a document may cost: seconds of a processor, seconds in all, and bytes of memory.
+    """Limits of opening a document: processor seconds, elapsed seconds, and bytes of memory.
 
-    Beside these bytes there are the parts of its libraries that it reads: together less than 1 GB. The largest ordinary
-    photos take 870 MB (``tests/unit/documents/test_memory.py``); rare forms, such as 10 bits without thinned-out
-    colour, take more for each pixel.
+    With the library code that is mapped in addition, a process stays below 1 GB. The largest ordinary photos take
+    870 MB (``tests/unit/documents/test_memory.py``); rare forms, such as 10 bits without chroma subsampling, take more
+    per pixel.
     """
 
     cpu_seconds: int = 60
@@ -76,13 +76,14 @@ class OpeningLimits:
 
 
 def _go_on() -> None:
-    """Let the process work."""
+    """Do nothing, so that the process goes on."""
 
 
 class ProcessDecoder:
-    """``ports.DocumentDecoder`` with a process for each document. Thread-safe.
+    """``ports.DocumentDecoder`` that starts one process per document. Thread-safe.
 
-    As many run at once as this one may use processors and memory for: each may take that of a large photo.
+    The number of concurrent processes is limited by the processors and the memory that this process may use: each one
+    may take as much memory as a large photo needs.
     """
 
     def __init__(
@@ -93,7 +94,7 @@ class ProcessDecoder:
         program: Sequence[str] = PROGRAM,
         parallel: int | None = None,
     ) -> None:
-        """``look`` is called twice a second while a process works, and may raise to end it."""
+        """``look`` is called twice per second while a process works; if it raises, the process is ended."""
         self._look = look
         self._bounds = bounds or OpeningLimits()
         self._program = tuple(program)
@@ -116,7 +117,7 @@ class ProcessDecoder:
                 if ended.header.get("error") == DocumentTooCostly.code:
                     self._require_memory(kind)
                 return _result(ended, name)
-            # What a library prints may hold text of the document.
+            # The output of a library may contain text of the document, so it is logged at DEBUG only.
             logger.debug("a process broke on a document: %s", ended.how, extra={"photo": {"stderr": ended.said}})
             if ended.from_outside:
                 raise DecoderUnavailable(reason=f"the process that opens documents was {ended.how}")
@@ -136,12 +137,12 @@ class ProcessDecoder:
         raise UnreadableDocument(name=name, reason=ended.defect or f"the program that opens it was {ended.how}")
 
     def _require_sound(self, operation: str, kind: str) -> None:
-        """Raise ``DecoderUnavailable`` or ``DecoderMissing`` where a sound document is not opened here either."""
+        """Raise ``DecoderUnavailable`` or ``DecoderMissing`` if this worker cannot open a valid document either."""
         sample = self._talk([operation, kind], SAMPLES[kind])
         if sample.answered and not sample.header:
             return
         how = sample.defect or sample.header.get("error") or sample.how
-        # Nothing of a job's document can be in this.
+        # The output is about the sample, so it contains no text of a job's document.
         logger.error(
             "the worker cannot open documents: %s",
             how,
@@ -153,7 +154,7 @@ class ProcessDecoder:
         raise DecoderUnavailable(reason="; ".join([f"a sound document is not opened either: {how}", *last]))
 
     def _require_memory(self, kind: str) -> None:
-        """Raise ``DecoderUnavailable`` where the machine does not give what a document may take."""
+        """Raise ``DecoderUnavailable`` if the machine does not provide the memory that a document may take."""
         measured = self._talk(["measure", kind], b"")
         if measured.header.get("has_memory") is False or not measured.answered:
             raise DecoderUnavailable(
@@ -162,7 +163,7 @@ class ProcessDecoder:
             )
 
     def _talk(self, arguments: Sequence[str], content: bytes) -> _Ended:
-        """Let a process open a document, and return how it ended; it is gone then, whatever happened."""
+        """Open a document in a new process and return how the process ended. It never outlives this call."""
         bounds = self._bounds
         limits = (os.getpid(), bounds.cpu_seconds, bounds.wall_seconds, bounds.memory_bytes)
         reads, writes = os.pipe()
@@ -172,7 +173,7 @@ class ProcessDecoder:
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=writes,
-                # A terminal's interrupt is the worker's to answer.
+                # Ctrl-C in a terminal must reach the worker alone.
                 start_new_session=True,
                 env=child_environment(),
             )
@@ -185,7 +186,7 @@ class ProcessDecoder:
         answer = InThread(lambda: process.communicate(content)[0], "opens")
         said = InThread(lambda: end_of(reads), "opens")
         try:
-            # Python 3.11 forgets what was left to send where communicate is called again after its timeout.
+            # communicate runs in a thread: in Python 3.11 a second call after a timeout loses input that was not sent.
             answer.start()
             said.start()
             look_seconds = process.look_seconds(bounds.memory_bytes, LOOK_SECONDS)
@@ -205,7 +206,7 @@ class ProcessDecoder:
         finally:
             process.kill()
             process.wait()
-            # Where there was no thread to be had, one of them was never started.
+            # If the system had no thread left, one or both were never started.
             if answer.ident is not None:
                 answer.join()
             if said.ident is not None:
@@ -219,13 +220,13 @@ class ProcessDecoder:
 
 @dataclass(frozen=True)
 class _Ended:
-    """How a process ended, what it answered, and the end of what it said on standard error."""
+    """A process's exit status, its response, and the last part of its standard error."""
 
     status: int
     output: bytes
     said: str
     filled: bool
-    """Whether it had all the memory that it may have."""
+    """Whether it used all the memory that it may have."""
 
     @cached_property
     def _line(self) -> dict[str, Any] | None:
@@ -237,32 +238,32 @@ class _Ended:
 
     @property
     def header(self) -> dict[str, Any]:
-        """The first line of an answer; empty where there is none, or where it says that all is well."""
+        """The response's first line as an object; empty if there is none or if the document was opened."""
         return self._line or {}
 
     @property
     def body(self) -> bytes:
-        """What is behind the first line."""
+        """The bytes after the response's first line: the converted image."""
         return self.output.partition(b"\n")[2]
 
     @property
     def defect(self) -> str:
-        """What no parser should have raised."""
+        """Class and text of an exception that no parser should raise; otherwise empty."""
         return str(self.header.get("defect", ""))
 
     @property
     def answered(self) -> bool:
-        """Whether it has said what comes of the document, in its own words."""
+        """Whether the process reported an outcome: the document was opened, or refused with an error code."""
         return self.status == 0 and self._line is not None and not self.defect
 
     @property
     def from_outside(self) -> bool:
-        """Whether the system or a person ended it."""
+        """Whether the system or a person ended the process."""
         return -self.status in ENDED_FROM_OUTSIDE
 
     @property
     def how(self) -> str:
-        """How it ended, behind "was"."""
+        """How the process ended, worded to follow "was"."""
         return how_ended(self.status)
 
 

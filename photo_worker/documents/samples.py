@@ -1,4 +1,4 @@
-"""A small sound document of each type that is opened here, to tell a broken decoder from a broken document."""
+"""A small valid document of each supported type, to distinguish a broken decoder from a broken document."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""Orchestration only: deterministic, replayable, no I/O."""
+"""Temporal workflows: deterministic and replayable, without I/O."""

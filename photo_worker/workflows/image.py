@@ -1,7 +1,6 @@
 """``image_processing_workflow``: one uploaded photo, from the object store through OCR to durable rows.
 
-Its type name and those of its activities stand in recorded histories. Behaviour changes go
-under ``workflow.patched``.
+Recorded histories contain its type name and those of its activities. Behaviour changes go under ``workflow.patched``.
 """
 
 from __future__ import annotations
@@ -46,16 +45,16 @@ with workflow.unsafe.imports_passed_through():
 _In = TypeVar("_In")
 _Out = TypeVar("_Out")
 
-# Runs that began before this wait for a service only for a number of attempts.
+# Patch id. Runs that began before it retry only a limited number of times if a service is unavailable.
 LIFETIME = "job-lifetime"
 
-# A contract bounds its strings; a longer reason is cut, not refused.
+# The contract's limit for a reason; a longer one is cut instead of refused.
 _REASON_LENGTH = 4000
 
 
 @workflow.defn(name="image_processing_workflow")
 class ImageProcessingWorkflow:
-    """Verify, read and persist one photo. Ends with a manifest, or with a reason in the job's row."""
+    """Verifies, reads and persists one photo. Ends with a manifest, or with a reason in the job's row."""
 
     def __init__(self) -> None:
         self._located: LocatedAsset | None = None
@@ -64,14 +63,15 @@ class ImageProcessingWorkflow:
 
     @workflow.run
     async def run(self, *given: Any) -> ImageProcessingResult:
-        """Process the photo that the one argument, an ``ImageProcessingInput``, points at.
+        """Process the photo that the only argument, an ``ImageProcessingInput``, names.
 
-        Any number is taken: the SDK would fail the task of a call that does not fit, again and again without end.
+        The signature accepts any number of arguments, because the SDK would fail and retry the workflow task of a start
+        with other arguments forever.
         """
         try:
             request = only_argument(given, ImageProcessingInput)
         except InputError as error:
-            # As the data converter ends what it cannot make a contract of: histories have no cause there.
+            # As the data converter does, without a cause: recorded histories of such errors have none.
             raise to_application_error(error) from None
         try:
             parse_job_id(request.job_id)
@@ -86,7 +86,7 @@ class ImageProcessingWorkflow:
             reason = _reason(error)
             status = await _await_ignoring_cancellation(self._record_failure(request, reason))
             if status == "succeeded" and self._located and self._ocr:
-                # The last step's transaction was committed although its reply was lost.
+                # The last activity has committed its transaction, and its response was lost.
                 return _result(request, self._located, self._ocr)
             if is_cancelled_exception(error):
                 raise
@@ -99,7 +99,7 @@ class ImageProcessingWorkflow:
                 located, ocr = await self._read(request)
                 break
             except ActivityError as error:
-                # No job that an earlier release began comes here: it had no such error.
+                # Runs of earlier releases have no such error in their histories.
                 if not _is_replaced(error) or not workflow.patched("source-replaced"):
                     raise
                 if self._is_late(readings):
@@ -109,11 +109,11 @@ class ImageProcessingWorkflow:
         return await self._persist(request, located, ocr)
 
     def _is_late(self, readings: int) -> bool:
-        """Tell whether no reading follows the ``readings`` (from 1) that have come to nothing.
+        """Tell whether the job stops after ``readings`` (from 1) readings that have failed.
 
-        A run that began before lifetimes reads for as long as the policies' own, counted from its start. It may have
-        gone on for longer under an earlier release, and has no marker there: each reading asks under a name of its
-        own, so that one which is replayed as "go on" does not decide for those that are still to come.
+        A run that began before jobs had a lifetime reads for at most ``policies.JOB_LIFETIME``, counted from its start.
+        Under an earlier release it may have gone on for longer, without a patch marker: each reading has its own patch
+        id, so that a replayed "go on" does not decide for later readings.
         """
         if self._deadline is not None:
             return workflow.now() > self._deadline
@@ -133,7 +133,7 @@ class ImageProcessingWorkflow:
             policies.VERIFY,
             policies.COUNTED.verify,
         )
-        # OCR reads the copy of a photo that it cannot read itself.
+        # If OCR cannot read the photo itself, it reads the converted copy.
         read = self._located.converted or self._located
         revision = None if self._located.converted else self._located
         self._ocr = await self._step(
@@ -178,7 +178,7 @@ class ImageProcessingWorkflow:
             ),
             policies.PERSIST,
             policies.COUNTED.persist,
-            # The result is there and is being written: a cancellation comes too late to be of use.
+            # The result exists and is being written, so a cancellation comes too late.
             cancellation=workflow.ActivityCancellationType.WAIT_CANCELLATION_COMPLETED,
         )
         return _result(request, located, ocr)
@@ -194,9 +194,9 @@ class ImageProcessingWorkflow:
     ) -> _Out:
         """Run one activity to its end.
 
-        Temporal tries again what is wrong with a service or a worker until the job's lifetime is over. An unexpected
-        error ends the activity at once, and is counted and tried again here. ``counted`` is for runs that began
-        before jobs had a lifetime.
+        Temporal retries a fault of a service or a worker until the job's lifetime is over. An unexpected error ends the
+        activity at once; it is counted and retried here. ``counted`` is the policy of runs that began before jobs had a
+        lifetime.
         """
         if self._deadline is None:
             return await _execute(method, argument, counted, _counting(counted), cancellation=cancellation)
@@ -249,12 +249,12 @@ async def _execute(
 
 
 async def _await_ignoring_cancellation(work: Coroutine[Any, Any, str]) -> str:
-    """Wait for ``work`` even where the workflow is cancelled meanwhile: a row must not stay "running"."""
+    """Wait for ``work`` even if the workflow is cancelled meanwhile: a row must not stay "running"."""
     task = asyncio.ensure_future(work)
     try:
         return await asyncio.shield(task)
     except asyncio.CancelledError:
-        # Temporal takes one cancellation request a run, so nothing interrupts this second wait.
+        # Temporal accepts one cancellation request per run, so nothing interrupts this second wait.
         return await task
 
 
@@ -291,16 +291,16 @@ def _reason(error: BaseException) -> ApplicationError:
 
 
 def _is_over(error: ActivityError) -> bool:
-    """Tell whether the job's lifetime ended the activity, not the activity itself."""
+    """Tell whether the end of the job's lifetime ended the activity."""
     cause = error.cause
     late = isinstance(cause, TimeoutError) and cause.type is TimeoutType.SCHEDULE_TO_CLOSE
     return late or error.retry_state is RetryState.TIMEOUT
 
 
 def _last(cause: BaseException | None) -> str:
-    """Say how the last attempt ended."""
+    """Return how the last attempt ended, for the message of ``JobExpired``."""
     if isinstance(cause, TimeoutError):
-        # The time ran out during an attempt; the failure of the one before is the reason for waiting.
+        # The time ran out during an attempt; the failure of the previous one is why the job waited.
         cause = cause.cause
     if isinstance(cause, ApplicationError):
         return f"until the end, last with [{cause.type}] {cause.message}"

@@ -1,4 +1,4 @@
-"""Whatever is submitted, the job ends failed with its reason, and the worker goes on with the next."""
+"""A job with any invalid input ends as failed with its error code, and the worker goes on with the next job."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ pytestmark = pytest.mark.stack
 
 PHOTO = sorted((FIXTURES / "photos").glob("*.png"))[0]
 
-# The engines' own names for each bad file, but for what verification finds before an engine sees it.
+# The codes of the OCR engines, except where the verification refuses the file before.
 CODES = BAD_CODES | {
     "zero bytes": "object_empty",
     "text named PNG": "content_mismatch",
@@ -58,7 +58,7 @@ def assert_failed(harness: Harness, report: JobReport, code: str) -> None:
     recipe = report.recipe
     assert (recipe.status, recipe.error_code) == ("failed", code), recipe.error_message
     assert recipe.error_message
-    # Nothing half-written: no result without its success.
+    # No partial result: result keys are set only together with success.
     assert recipe.s3_ocr_key is None
     assert recipe.s3_manifest_key is None
 
@@ -110,7 +110,7 @@ async def test_traversing_keys_are_refused(running: Harness, key: str) -> None:
 
 
 async def test_unknown_recording(running: Harness) -> None:
-    # A valid photo with a byte behind its end: nobody recorded that one.
+    # A valid photo with one more byte, for which there is no recording.
     await put(running, "other.png", PHOTO.read_bytes() + b"\0", "image/png")
     assert_failed(running, await process(running, "other.png"), "recording_missing")
 
@@ -127,7 +127,7 @@ async def test_the_same_job_id_with_another_asset(running: Harness) -> None:
 
 
 class _Refusing(BaseHTTPRequestHandler):
-    """Answers as S3 does to credentials without permission; the emulated S3 grants everything."""
+    """Responds as S3 does to credentials without permission; the emulated S3 grants everything."""
 
     protocol_version = "HTTP/1.1"
 
@@ -165,7 +165,7 @@ async def test_no_permission(
         open_harness(stack_variables | {"AWS_ENDPOINT_URL_S3": refusing_s3}, monkeypatch) as harness,
         harness.worker(),
     ):
-        # What may be granted is waited for: the job does not end by it.
+        # A missing permission may be granted later, so the job waits and does not end.
         source = Source("photo.png", bucket=harness.settings.s3_bucket, key="photo.png")
         submission = await harness.service.submit(source, engine="recorded")
         waiting = await waiting_for(harness, submission.job_id, 1)

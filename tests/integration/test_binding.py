@@ -38,7 +38,7 @@ UNREACHABLE = "http://127.0.0.1:9"
 
 @dataclass
 class Ended:
-    """What a command said, and its exit code."""
+    """A command's output and exit code."""
 
     returncode: int
     stdout: str
@@ -79,7 +79,7 @@ def run(
 
 @pytest.fixture
 def other(stack_env: dict[str, str], template_database: str) -> Iterator[dict[str, str]]:
-    """What deployment B's settings differ in from A's: database and task queue. The bucket is the same."""
+    """The settings of deployment B that differ from A's: database and task queue. The bucket is the same."""
     server = stack_env["DATABASE_URL"]
     name = create_database(server, template=template_database)
     yield {
@@ -105,7 +105,7 @@ def unbind(store: BotoObjectStore, bucket: str) -> None:
 
 
 def never_bound(variables: dict[str, str]) -> None:
-    """Leave a database as it is before the first binding."""
+    """Put a database into its state before the first binding."""
     with psycopg.connect(variables["DATABASE_URL"], autocommit=True) as connection:
         connection.execute("DELETE FROM deployment")
 
@@ -114,7 +114,7 @@ def never_bound(variables: dict[str, str]) -> None:
 def test_with_another_s_photos_in_the_bucket_repair_deletes_none(
     run: Run, other: dict[str, str], store: BotoObjectStore, bucket: str, marker: str
 ) -> None:
-    """B has three photos queued. A has more rows with objects in the bucket than there are orphans for it."""
+    """B has three queued photos. A has more rows with objects in the bucket than there are orphans."""
     for number in range(5):
         photo = Path(f"a{number}.png")
         photo.write_bytes(PHOTOS[0].read_bytes() + bytes([number]))
@@ -144,7 +144,7 @@ def test_submit_uploads_nothing_into_another_database_s_bucket(
 def test_submit_uploads_nothing_into_a_bucket_that_the_database_was_not_bound_to(
     run: Run, store: BotoObjectStore, bucket: str
 ) -> None:
-    """Its worker would not find it, or with the same setting not begin."""
+    """Its worker would not find the upload, or would not start with the same setting."""
     unbind(store, bucket)
     ended = run("submit", str(PHOTOS[0]), "-o", "json")
     assert list(store.list(bucket, "raw/")) == []
@@ -152,7 +152,7 @@ def test_submit_uploads_nothing_into_a_bucket_that_the_database_was_not_bound_to
 
 
 def test_migrate_binds_a_second_bucket_on_purpose_alone(run: Run, store: BotoObjectStore, bucket: str) -> None:
-    """A deployment migrates before its workers start, with the same S3_BUCKET, wrong or right."""
+    """A deployment runs migrate before its workers start, with the same S3_BUCKET, whether that is right or wrong."""
     unbind(store, bucket)
     ended = run("migrate")
     assert marker_of(store, bucket) is None
@@ -196,7 +196,7 @@ def test_erase_deletes_nothing_in_a_bucket_without_the_marker_and_says_how_to_bi
     assert (ended.returncode, ended.error) == (1, code)
     assert "photo-worker migrate" in ended.stderr
     assert run("show", job["job_id"]).returncode == 0, "the job was begun to be erased"
-    # As the message says.
+    # The commands that the error message names.
     assert run("migrate", *([] if known == "never bound" else ["--bind"]), S3_BUCKET=named).returncode == 0
     assert run("erase", job["job_id"], "--yes", "-o", "json", S3_BUCKET=named).returncode == 0
     assert answer not in [entry.key for entry in store.list(named, "")]
@@ -257,14 +257,14 @@ def test_without_s3_the_schema_is_migrated_and_the_command_says_what_is_left(
     assert (found.returncode, found.data["bucket"]["bound"], found.data["bucket"]["code"]) == (0, False, code)
     wanted = run("migrate", "--bind", "-o", "json", DATABASE_URL=url, **changes)
     assert (wanted.returncode, wanted.error) == (1, code)
-    # The first migration that finds S3 binds.
+    # The first migration that can reach S3 binds the bucket.
     assert run("migrate", "-o", "json", DATABASE_URL=url, S3_BUCKET=other_bucket).data["bucket"]["bound"]
 
 
 def test_a_database_that_was_restored_from_a_dump_keeps_its_bucket(
     run: Run, store: BotoObjectStore, bucket: str, stack_env: dict[str, str], stack_variables: dict[str, str]
 ) -> None:
-    """Copied whole into a database of another name, as a restore is."""
+    """The database is copied into one of another name, as a restore does."""
     run("migrate")
     server = stack_env["DATABASE_URL"]
     own = urlsplit(stack_variables["DATABASE_URL"]).path.lstrip("/")
@@ -311,7 +311,7 @@ def test_a_marker_that_cannot_be_read_is_written_over_on_purpose_alone(
 
 
 def at_a_terminal(variables: dict[str, str], cwd: Path, answer: str, *arguments: str) -> tuple[int, str]:
-    """Run a command whose standard input is a terminal, and answer it."""
+    """Run a command with a terminal as its standard input, and type ``answer``."""
     ours, theirs = pty.openpty()
     try:
         process = subprocess.Popen(
@@ -332,7 +332,7 @@ def at_a_terminal(variables: dict[str, str], cwd: Path, answer: str, *arguments:
 
 
 def test_the_table_of_the_id_is_empty_at_first_and_holds_one_row(database_url: str) -> None:
-    """Databases that are copied from a migrated one get ids of their own."""
+    """Databases that are copied from a migrated template get their own ids."""
     with psycopg.connect(database_url) as connection:
         assert connection.execute("SELECT count(*) FROM deployment").fetchone() == (0,)
         connection.execute("INSERT INTO deployment DEFAULT VALUES")

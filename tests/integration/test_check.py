@@ -1,4 +1,4 @@
-"""``photo-worker check`` on the real stack: every damage is found by its rule alone, and looking changes nothing."""
+"""``photo-worker check`` on the real stack: each damage breaks exactly one rule, and a check changes nothing."""
 
 from __future__ import annotations
 
@@ -43,13 +43,13 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.stack
 
 PHOTOS = sorted(path for path in (FIXTURES / "photos").iterdir() if path.suffix in {".png", ".jpg", ".jpeg"})
-# Later than the grace time and than every policy allows: what has not moved since now is stuck then.
+# Beyond the grace period and every policy's limit: a job that has not progressed by then counts as stuck.
 LATER = timedelta(hours=3)
 ORPHAN = raw_key("ab" * 32, ".png")
 
 
 class Site:
-    """A deployment with two finished jobs and a failed one, and somebody who checks it."""
+    """A deployment with two finished jobs and a failed one, and the means to check and repair it."""
 
     def __init__(self, harness: Harness) -> None:
         self.harness = harness
@@ -60,7 +60,7 @@ class Site:
         self.jobs: list[UUID] = []
 
     async def process(self) -> None:
-        """Fill it with a worker that goes away again."""
+        """Process the jobs with a worker that is stopped afterwards."""
         async with self.harness.worker():
             for photo in PHOTOS[:2]:
                 submitted = await self.harness.service.submit(Source(label=photo.name, path=photo), engine="recorded")
@@ -68,7 +68,7 @@ class Site:
             missing = await self.harness.service.submit(Source(label="no", bucket=self.bucket, key="no/such.png"))
             self.jobs.append(missing.job_id)
             reports = [await self.harness.service.wait(job_id) for job_id in self.jobs]
-            # A row is final a moment before its workflow closes.
+            # A row is final shortly before its workflow closes.
             await eventually(self.all_closed)
         assert [report.recipe.status for report in reports] == ["succeeded", "succeeded", "failed"]
 
@@ -99,7 +99,7 @@ class Site:
             assert connection.execute(statement, values).rowcount == 1
 
     def age(self, job_id: UUID, by: timedelta) -> None:
-        """Let a row have been written so much earlier."""
+        """Backdate a row's last change."""
         with psycopg.connect(self.harness.settings.require_database_url()) as connection:
             connection.execute("ALTER TABLE recipes DISABLE TRIGGER USER")
             connection.execute("UPDATE recipes SET updated_at = updated_at - %s WHERE id = %s", [by, job_id])
@@ -109,7 +109,7 @@ class Site:
         self.store.put(self.bucket, key, body, content_type="application/octet-stream")
 
     async def dump(self) -> dict[str, Any]:
-        """Everything there is: each row as text, each object's bytes, type and metadata, each workflow's last event."""
+        """Return the whole state: rows as text, objects with bytes, type and metadata, each workflow's last event."""
         seen: dict[str, Any] = {}
         with psycopg.connect(self.harness.settings.require_database_url()) as connection:
             for table in ("recipes", "recipe_ocr", "erasures"):
@@ -128,7 +128,7 @@ class Site:
 
 @pytest.fixture
 async def site(stack_variables: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Site]:
-    # What a repair starts is read by the worker's own engine, and what that reads is not the matter here.
+    # Jobs that a repair starts use the worker's own engine; the text that it reads does not matter here.
     async with open_harness(stack_variables | {"OCR_ENGINE": "recorded"}, monkeypatch) as harness:
         made = Site(harness)
         await made.process()
@@ -141,7 +141,7 @@ def codes(report: ScanReport) -> list[str]:
 
 @asynccontextmanager
 async def found(site: Site, code: str, *, later: timedelta = LATER) -> AsyncIterator[None]:
-    """Damage something in the block: exactly this rule is broken, and looking changes nothing."""
+    """Damage something in the block: then exactly this rule is broken, and the check changes nothing."""
     yield
     before = await site.dump()
     report = await site.check(later)
@@ -176,7 +176,7 @@ async def test_each_damage_to_an_object_is_found_by_its_rule_alone(site: Site, s
             site.put(key, other)
         site.store.put(site.bucket, key, body, content_type=kept.content_type, metadata=kept.metadata)
         assert codes(await site.check()) == []
-    # A manifest that is one, and lies.
+    # A valid manifest with a wrong hash.
     body = site.store.get(site.bucket, manifest_key(job_id), limit_bytes=1 << 20)
     async with found(site, "manifest_differs"):
         site.put(manifest_key(job_id), body.replace(row.content_sha256.encode(), b"0" * 64))
@@ -201,7 +201,7 @@ async def test_each_damage_to_a_row_is_found_by_its_rule_alone(site: Site) -> No
     assert codes(await site.check()) == []
     async with found(site, "running_without_workflow"):
         site.repository.start(uuid4(), bucket="their-bucket", key="a photo.png", sha256="")
-    # Textract has forgotten by then what it may have read: reading it once more costs money.
+    # Textract no longer remembers the job by then, so reading again would be charged.
     assert ("running_without_workflow", "done") not in (await site.repair(timedelta(days=8)))[0]
 
 
@@ -238,7 +238,7 @@ async def test_what_has_no_owner_is_found_when_it_is_old_and_deleted_by_repair(s
 
 
 async def test_a_job_without_its_workflow_is_started_again(site: Site) -> None:
-    """As it is left by a process that ended between the row and the start."""
+    """The state that a process leaves if it dies between writing the row and starting the workflow."""
     job_id = uuid4()
     row = site.repository.get(site.jobs[0])
     assert row is not None
@@ -261,7 +261,7 @@ async def test_a_job_without_its_workflow_is_started_again(site: Site) -> None:
 async def test_a_job_whose_run_temporal_has_deleted_is_told_of_and_started_again_under_its_id(
     site: Site, status: str
 ) -> None:
-    """As where its workflow ended without the row, and is past the namespace's retention."""
+    """The state after a workflow has ended without its row and the namespace's retention is over."""
     submitted = await site.harness.service.submit(Source(label="a", path=PHOTOS[0]), engine="recorded")
     job_id = submitted.job_id
     row = site.repository.get(job_id)
@@ -275,7 +275,7 @@ async def test_a_job_whose_run_temporal_has_deleted_is_told_of_and_started_again
         ended = await asyncio.to_thread(CliRunner().invoke, cli.cli, arguments, env=site.harness.variables)
         return ended.exit_code, ended.stdout, ended.stderr
 
-    # As another process sees a job that is just being submitted.
+    # What another process sees while the job is being submitted.
     code, said, _ = await show()
     assert (code, status in said) == (0, True)
     site.age(job_id, timedelta(hours=1))
@@ -332,7 +332,7 @@ async def test_traces_of_an_erased_job_are_found_and_erased(site: Site) -> None:
     steps, left = await site.repair()
     assert (steps, codes(left), codes(await site.check())) == ([("erased_traces", "done")], [], [])
     assert (site.repository.get(job_id), await site.orchestrator.state(job_id)) == (None, None)
-    # A worker that was paused meanwhile goes on.
+    # A worker that was suspended during the erasure continues.
     async with found(site, "erased_traces"):
         site.put(ocr_key(job_id), b"{}")
     steps, left = await site.repair()
@@ -346,7 +346,7 @@ async def test_traces_of_an_erased_job_are_found_and_erased(site: Site) -> None:
 async def test_the_copy_of_a_late_attempt_is_found_and_deleted_with_all_its_versions(
     site: Site, s3_client: S3Client, hidden: bool
 ) -> None:
-    """It was paused before it stored the copy, its job was erased meanwhile, and it died behind the storing."""
+    """The attempt was suspended before storing the copy, its job was erased, and it died after storing the copy."""
     s3_client.put_bucket_versioning(Bucket=site.bucket, VersioningConfiguration={"Status": "Enabled"})
     job_id, key = uuid4(), "inbox/photo.heic"
     request = LocateAssetInput(bucket=site.bucket, key=key, job_id=str(job_id))
@@ -395,7 +395,7 @@ async def test_tasks_that_no_worker_takes(harness: Harness) -> None:
 
 @pytest.mark.io_bound
 async def test_jobs_that_run_meanwhile_are_no_findings(harness: Harness) -> None:
-    """Check again and again while jobs are submitted, processed, cancelled and erased."""
+    """Check repeatedly while jobs are submitted, processed, cancelled and erased."""
     site = Site(harness)
     checks = 0
 
@@ -430,7 +430,7 @@ Run = Callable[..., "Ended"]
 
 @dataclass
 class Ended:
-    """What a command said, and its exit code."""
+    """A command's output and exit code."""
 
     returncode: int
     stdout: str
@@ -445,7 +445,7 @@ def run(
     tmp_path: Path,
 ) -> Run:
     """Run a command with this test's settings, some of them changed."""
-    # The command writes this one into the process environment; here it must not outlive the test.
+    # The command sets this variable in the process environment; it must not outlive the test.
     monkeypatch.setenv("AWS_DEFAULT_REGION", stack_variables["AWS_REGION"])
     monkeypatch.chdir(tmp_path)
 
@@ -499,7 +499,7 @@ def test_the_command_repairs(run: Run, bucket: str, s3_client: S3Client, stack_v
     lines = mended.stdout.splitlines()
     assert lines[0].startswith("begun     photo_without_row, s3://")
     assert lines[1].endswith(": deleted")
-    # The job itself waits: nobody works here.
+    # The job itself waits, because no worker runs.
     assert mended.returncode == 1
     assert "error [queue_without_worker]" in mended.stdout
     answer = json.loads(run("check", "--job", job["job_id"], "-o", "json").stdout)

@@ -1,4 +1,4 @@
-"""The job commands as a user runs them: real processes over the real stack."""
+"""The job commands as users run them: as processes on the real stack."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ PHOTO = sorted((FIXTURES / "photos").glob("*.png"))[0]
 def photo_worker(
     *arguments: str | Path, variables: dict[str, str], cwd: Path, timeout: float = 100
 ) -> subprocess.CompletedProcess[str]:
-    """Run a command to its end, with nothing in its environment but what it needs."""
+    """Run a command to its end with a minimal environment."""
     return subprocess.run(
         [sys.executable, "-m", "photo_worker.cli", *map(str, arguments)],
         env=clean(variables),
@@ -52,7 +52,7 @@ def clean(variables: dict[str, str]) -> dict[str, str]:
 
 
 def documents_asked_for(variables: dict[str, str]) -> dict[str, Any]:
-    """Return the emulator's counts by the sha256 of each document that somebody asked it to read."""
+    """Return the emulator's counters by the sha256 of each document that it was asked to read."""
     with urlopen(f"{variables['AWS_ENDPOINT_URL_TEXTRACT']}/_emulator/counters", timeout=10) as answer:  # noqa: S310
         documents: dict[str, Any] = json.load(answer)["documents"]
     return documents
@@ -231,7 +231,7 @@ def test_an_engine_that_is_none_is_refused_before_anything_is_written(
     done = photo_worker("submit", PHOTO, "--engine", engine, "-o", "json", variables=stack_variables, cwd=tmp_path)
     assert done.returncode == 2
     assert json.loads(done.stdout)["error"]["code"] == "engine_invalid"
-    # In words, and without a word of waiting for a worker that has it.
+    # The message describes the form, and does not suggest waiting for another worker.
     assert "the name of an engine is a-z, then at most 63 of a-z, 0-9, '-' and '_'" in done.stderr
     assert "such as textract" in done.stderr
     assert "wait" not in done.stderr
@@ -251,7 +251,7 @@ def test_a_bad_env_file_is_named_with_its_line(stack_variables: dict[str, str], 
 
 async def test_sigterm_lets_running_work_finish(stack_variables: dict[str, str], tmp_path: Path) -> None:
     log = tmp_path / "worker.log"
-    # A document that nobody has read before: a cached answer would come too fast to stop in its middle.
+    # A document that was never read before: a cached response would come too fast to be interrupted.
     photo = tmp_path / "photo.png"
     photo.write_bytes((FIXTURES / "photos" / "clean-print.png").read_bytes() + uuid4().bytes)
     submitted = photo_worker("submit", photo, "-o", "json", variables=stack_variables, cwd=tmp_path)
@@ -263,10 +263,10 @@ async def test_sigterm_lets_running_work_finish(stack_variables: dict[str, str],
     digest = hashlib.sha256(photo.read_bytes()).hexdigest()
 
     async def textract_reads() -> bool:
-        # That Temporal gave the activity away does not say that the worker has it yet; that Textract was asked does.
+        # Temporal's dispatch of the activity does not prove that the worker has it yet; a request at Textract does.
         return digest in await asyncio.to_thread(documents_asked_for, stack_variables)
 
-    # As long as a loaded machine may take to read.
+    # Long enough for the read on a loaded machine.
     patient = stack_variables | {"GRACEFUL_SHUTDOWN_SECONDS": "60"}
     with worker_process(patient, log) as process:
         await eventually(textract_reads, seconds=60)
@@ -278,7 +278,7 @@ async def test_sigterm_lets_running_work_finish(stack_variables: dict[str, str],
         done = [event for event in history.events if event.HasField("activity_task_completed_event_attributes")]
         return [len(done)] if len(done) >= 2 else []
 
-    # The answer of the activity that ran was delivered, so that nobody reads the photo again.
+    # The running activity's result was delivered, so the photo is not read again.
     assert await eventually(ocr_attempts) == [2]
     records = [json.loads(line) for line in log.read_text().splitlines()]
     assert records[-1]["event"] == "worker stopped"

@@ -1,4 +1,4 @@
-"""A bucket whose policy refuses writes that do not name their encryption, as AWS' own examples of policies do."""
+"""A bucket whose policy refuses writes without an encryption header, as in AWS' example policies."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ pytestmark = pytest.mark.stack
 
 PHOTO = FIXTURES / "photos" / "clean-print.png"
 HEADER = "x-amz-server-side-encryption"
-# The connection's own, which are not passed on.
+# Hop-by-hop headers, which are not forwarded.
 _HOP = {"connection", "transfer-encoding", "content-length", "date", "server", "etag"}
 
 
 def behind_a_policy(endpoint: str, wanted: str) -> Callable[[Request], Answer]:
-    """Pass requests on to the S3 server, but refuse writes without the header."""
+    """Forward requests to the S3 server, but refuse writes without the header."""
     upstream = urlsplit(endpoint)
 
     def answer(request: Request) -> Answer:
@@ -63,7 +63,7 @@ async def test_every_write_of_a_deployment_passes_the_policy(
     tmp_path: Path,
     s3_client: S3Client,
 ) -> None:
-    """From the bucket's marker over the photo to its answer and manifest."""
+    """The bucket's marker, the photo, its OCR response and its manifest."""
     bucket = stack_variables["S3_BUCKET"]
     s3_client.delete_object(Bucket=bucket, Key=MARKER_KEY)
     variables = stack_variables | {

@@ -1,4 +1,4 @@
-"""After an erase nothing of the job is left anywhere, whenever it comes and whoever goes on afterwards."""
+"""After an erasure nothing of the job is left, whenever it runs and whichever process continues afterwards."""
 
 from __future__ import annotations
 
@@ -82,7 +82,7 @@ def left_by(steps: list[ErasureStep]) -> list[Part]:
 
 @contextmanager
 def held_at(point: CrashPoint, phase: Phase) -> Iterator[tuple[threading.Event, threading.Event]]:
-    """Hold the first that comes to a point there, until the second event is set; the first tells that it is there."""
+    """Block the first caller that reaches a crash point until the second event is set; the first event reports it."""
     reached, released = threading.Event(), threading.Event()
     taken = threading.Lock()
 
@@ -100,7 +100,7 @@ def held_at(point: CrashPoint, phase: Phase) -> Iterator[tuple[threading.Event, 
 
 @pytest.mark.io_bound
 async def test_nothing_is_left_of_jobs_that_have_ended(harness: Harness, s3_client: S3Client, tmp_path: Path) -> None:
-    """One finished in a bucket that keeps versions, one failed, and two with the same photo."""
+    """One job finished in a bucket that keeps versions, one failed, and two have the same photo."""
     s3_client.put_bucket_versioning(Bucket=harness.settings.s3_bucket, VersioningConfiguration={"Status": "Enabled"})
     damaged = tmp_path / "damaged.png"
     damaged.write_bytes(PHOTOS[0].read_bytes()[:2000])
@@ -114,7 +114,7 @@ async def test_nothing_is_left_of_jobs_that_have_ended(harness: Harness, s3_clie
     finished, failed, one, other = jobs
     assert [report.recipe.status for report in reports] == ["succeeded", "failed", "succeeded", "succeeded"]
     text = max(reports[0].lines, key=len)
-    # An artifact that somebody deleted by hand: its text is still there, behind a delete marker.
+    # The artifact was deleted by hand: its text is still stored behind a delete marker.
     s3_client.delete_object(Bucket=harness.settings.s3_bucket, Key=ocr_key(finished))
     needles = [*names_of(finished)[:1], text, shas[0], str(failed), shas[1], str(one), shas[2]]
     assert await left_of(harness, s3_client, *needles) == needles
@@ -125,7 +125,7 @@ async def test_nothing_is_left_of_jobs_that_have_ended(harness: Harness, s3_clie
     needles = [*names_of(finished), text, shas[0], *names_of(failed), shas[1], *names_of(one)]
     assert await left_of(harness, s3_client, *needles) == []
 
-    # The other job with the photo is whole.
+    # The other job with the photo is intact.
     assert harness.service.report(other) == reports[3]
     assert left_by(await erasure.erase(other)) == []
     assert await left_of(harness, s3_client, *names_of(other), shas[2], max(reports[3].lines, key=len)) == []
@@ -158,7 +158,7 @@ async def test_a_job_that_nobody_has_begun_is_erased_at_once(harness: Harness, s
 async def test_an_attempt_that_goes_on_afterwards_leaves_nothing(
     harness: Harness, s3_client: S3Client, point: CrashPoint, phase: Phase
 ) -> None:
-    """It was stopped in the middle of its work, and does not know that its job is no more."""
+    """The attempt was suspended in the middle of its work, and does not know that its job was erased."""
     path = PHOTOS[0]
     engine = "textract" if point is CrashPoint.TEXTRACT_STARTED else "recorded"
     with held_at(point, phase) as (reached, released):
@@ -175,10 +175,10 @@ async def test_an_attempt_that_goes_on_afterwards_leaves_nothing(
 
 
 async def test_a_submission_that_goes_on_afterwards_leaves_nothing(harness: Harness, s3_client: S3Client) -> None:
-    """The erase found no workflow; the one that is started afterwards goes as well."""
+    """The erasure found no workflow; the one that is started afterwards is deleted as well."""
     job_id = uuid4()
     with held_at(CrashPoint.WORKFLOW_STARTED, Phase.BEFORE) as (reached, released):
-        # The submission is held inside the event loop: it has one of its own.
+        # The submission blocks an event loop, so it runs in one of its own.
         submitting = asyncio.create_task(asyncio.to_thread(_submit, harness.variables, job_id))
         assert await asyncio.to_thread(reached.wait, 60)
         await erasure_of(harness).erase(job_id)
@@ -248,7 +248,7 @@ async def test_the_command(harness: Harness, tmp_path: Path) -> None:
     assert (data["job_id"], data["left"]) == (str(job_id), [])
     assert [step["part"] for step in data["steps"]] == [part.value for part in Part]
 
-    # Nothing is left to lose, so nobody is asked.
+    # Nothing is left to delete, so no confirmation is required.
     again = run("erase", str(job_id))
     assert again.returncode == 0, again.stderr
     assert f"Job {job_id} is erased." in again.stdout
@@ -294,7 +294,7 @@ async def test_on_a_terminal_it_shows_what_goes_and_asks(harness: Harness, tmp_p
 
 
 def test_the_names_of_artifacts_hold_the_id() -> None:
-    """What the search above looks for by the id alone."""
+    """The searches above rely on it: they look for the id alone."""
     job_id = uuid4()
     assert str(job_id) in ocr_key(job_id)
     assert str(job_id) in manifest_key(job_id)

@@ -1,4 +1,4 @@
-"""Textract's jobs that fail for no fault of the photo's: the photo is read all the same, and charged once."""
+"""Textract jobs that fail through no fault of the photo: the photo is read anyway, and charged once."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ INTERNAL = "Internal server error"
 
 
 def jobs_fail(harness: Harness, photo: Photo, message: str, times: int) -> None:
-    """Have the next jobs of a photo fail, later than at once: as the real service's do."""
+    """Let the next Textract jobs of a photo fail after a delay, as the real service's do."""
     rule = {"operation": "StartDocumentTextDetection", "document": raw_key(photo.sha256, ".png"), "times": times}
     rules = [rule | {"kind": "job-slow", "seconds": 0.3}, rule | {"kind": "job-fails", "message": message}]
     url = f"{harness.variables['AWS_ENDPOINT_URL_TEXTRACT']}/_emulator/faults"
@@ -35,7 +35,7 @@ def jobs_fail(harness: Harness, photo: Photo, message: str, times: int) -> None:
 
 
 async def attempts(harness: Harness, job_id: UUID) -> list[int]:
-    """Return the number of the attempt in which each reading ended."""
+    """Return the attempt number of each OCR activity that ended."""
     history = await harness.client.get_workflow_handle(str(job_id)).fetch_history()
     names: dict[int, Any] = {}
     found = []
@@ -60,15 +60,15 @@ async def running(harness: Harness, monkeypatch: pytest.MonkeyPatch) -> AsyncIte
 async def test_a_photo_whose_jobs_failed_is_read_by_the_next_attempts(
     running: Harness, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, message: str
 ) -> None:
-    # Hours, where nothing is known of the cause.
+    # By default it is hours if the cause is unknown.
     monkeypatch.setattr("photo_worker.ocr.textract_jobs._FIRST_UNEXPLAINED_WAIT_SECONDS", 0.02)
     photo = a_photo(tmp_path)
     jobs_fail(running, photo, message, 3)
     submission = await submit(running, photo)
     report = await running.service.wait(submission.job_id)
     assert (report.recipe.status, report.recipe.error_code) == ("succeeded", None)
-    # Each that is seen to fail ends its attempt, with Temporal's wait behind it. A busy machine may look at a job for
-    # the first time when it has failed, and passes it by as one of before.
+    # Each observed failure ends the attempt, and Temporal waits before the next one. A busy machine may first poll a
+    # job after it has failed; the attempt then treats it as an old job and starts the next one.
     (attempt,) = await attempts(running, submission.job_id)
     assert 2 <= attempt <= 4
     assert billed(running, photo) == 1
@@ -80,7 +80,7 @@ async def test_a_new_job_succeeds_when_what_was_wrong_has_been_mended(
 ) -> None:
     quick_retries(monkeypatch)
     photo = a_photo(tmp_path)
-    # More than attempts were once counted.
+    # More than the former limit of attempts.
     jobs_fail(harness, photo, message, 7)
     async with harness.worker():
         first = await submit(harness, photo)
@@ -89,7 +89,7 @@ async def test_a_new_job_succeeds_when_what_was_wrong_has_been_mended(
         again = await asyncio.gather(*(submit(harness, photo) for _ in range(2)))
         reports = [await harness.service.wait(one.job_id) for one in (first, *again)]
     assert [report.recipe.status for report in reports] == ["succeeded"] * 3
-    # Failed jobs cost nothing, and who walks past them meets the one that succeeds.
+    # Failed Textract jobs are not charged, and a job that skips them finds the one that succeeds.
     assert billed(harness, photo) == 1
 
 

@@ -1,4 +1,4 @@
-"""Jobs that fail again and again, each by something of its own, beside a healthy one on the same worker."""
+"""Jobs that keep failing, each for its own reason, beside a healthy job on the same worker."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ pytestmark = [pytest.mark.stack, pytest.mark.io_bound]
 PHOTO = FIXTURES / "photos" / "clean-print.png"
 NEIGHBOURS = 20
 
-# Without neighbours it takes less than one.
+# Without failing jobs it takes less than one second.
 SOON_SECONDS = 20
 
 
@@ -44,7 +44,7 @@ class Refusing(BotoObjectStore):
 
 
 class FailingForSome:
-    """OCR that reads documents, and fails for some of them each time."""
+    """An OCR backend that always fails for some documents."""
 
     def __init__(self, backend: OcrBackend) -> None:
         self._backend = backend
@@ -61,7 +61,7 @@ class FailingForSome:
 
 @asynccontextmanager
 async def watched_worker(harness: Harness, client: S3Client) -> AsyncIterator[None]:
-    """Run a worker that takes work as ``photo-worker worker`` does."""
+    """Run a worker with admission, as ``photo-worker worker`` does."""
     admission = Admission(checks_of(harness.application))
     await admission.first_look()
     watching = asyncio.create_task(admission.watch())

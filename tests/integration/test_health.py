@@ -44,7 +44,7 @@ async def test_a_worker_that_waits_for_a_service_is_healthy_and_says_for_which(h
     async def healthy() -> bool:
         return not await check(harness.variables, None, socket.gethostname(), said.append)
 
-    # Closed from its beginning on, as another is when it has not asked for an activity for a while.
+    # The admission is closed from the start, like that of a worker that has not polled for activities for a while.
     admission = Admission([database])
     looking = asyncio.create_task(admission.first_look())
     queue = harness.settings.temporal_task_queue
@@ -73,7 +73,7 @@ async def says(healthy: Callable[[], Awaitable[bool]], said: list[str]) -> bool:
 
 def test_no_temporal_is_one_line_and_exit_code_1(tmp_path: Path) -> None:
     with socket.socket() as taken:
-        # Bound and not listening: nothing answers there, and nobody else can take it.
+        # Bound but not listening: connections are refused, and no other program can take the port.
         taken.bind(("127.0.0.1", 0))
         target = f"127.0.0.1:{taken.getsockname()[1]}"
         environment = {"PATH": os.environ["PATH"], "TEMPORAL_TARGET": target}

@@ -1,4 +1,4 @@
-"""Whatever dies, doubles or comes at once: one execution, one charge, one row. Charges are the emulator's count."""
+"""After any crash, duplicate or race there is one execution, one charge and one row. The emulator counts charges."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ pytestmark = pytest.mark.stack
 
 STARTS = 100
 
-# Where an attempt may end within the worker, and what it has done then that the next one must not do again.
+# The points at which an attempt may end in the worker, after effects that the next attempt must not repeat.
 ENDS = [
     (point, phase)
     for point in (
@@ -55,7 +55,7 @@ ENDS = [
 
 
 class AttemptEndsError(Exception):
-    """An attempt that gets no further."""
+    """Ends an attempt at a crash point."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -69,7 +69,7 @@ class Photo:
 
 
 def a_photo(folder: Path) -> Photo:
-    """Return a small photo that nobody had read before."""
+    """Return a small photo that was never read before."""
     image = Image.new("L", (240, 80), 235)
     ImageDraw.Draw(image).text((20, 30), f"2 eggs {secrets.token_hex(4)}", fill=20)
     buffer = io.BytesIO()
@@ -121,7 +121,7 @@ async def test_a_hundred_starts_at_once_are_one_job(running: Harness, tmp_path: 
         query = f"TaskQueue = '{running.settings.temporal_task_queue}' AND ExecutionStatus = 'Completed'"
         return [execution async for execution in running.client.list_workflows(query)]
 
-    # Executions are listed a little later than they are there.
+    # Executions appear in listings with a delay.
     assert [execution.id for execution in await eventually(executions)] == [str(job_id)]
 
 
@@ -158,7 +158,7 @@ async def test_jobs_with_the_same_photo_are_charged_once_and_read_alike(running:
 
 
 def read_in(harness: Harness, request: OcrInput, attempt: int) -> OcrResult:
-    """Read as an attempt in a process of its own would: nothing is shared but the services."""
+    """Run an attempt as a separate process would: it shares nothing but the services."""
     application = harness.application
     environment = ActivityEnvironment()
     environment.info = dataclasses.replace(
@@ -171,7 +171,7 @@ def read_in(harness: Harness, request: OcrInput, attempt: int) -> OcrResult:
 
 
 async def stored(harness: Harness, photo: Photo) -> OcrInput:
-    """Return what an attempt is given for a photo that is stored and verified."""
+    """Return the input of an attempt for a photo that is stored and verified."""
     key = raw_key(photo.sha256, ".png")
     bucket = harness.settings.s3_bucket
     await asyncio.to_thread(harness.application.store.put, bucket, key, photo.body, content_type="image/png")
@@ -192,7 +192,7 @@ async def test_attempts_beside_each_other_are_charged_once_and_tell_the_same(har
     together = threading.Barrier(2, timeout=30)
 
     def meet(point: CrashPoint, phase: Phase) -> None:
-        # Both have started before either looks, and both have the answer before either stores it.
+        # Both start a Textract job before either polls, and both have the response before either stores it.
         if (point, phase) in {
             (CrashPoint.TEXTRACT_STARTED, Phase.AFTER),
             (CrashPoint.RESULT_OBJECT_STORED, Phase.BEFORE),
@@ -231,7 +231,7 @@ async def test_an_attempt_that_was_stopped_for_long_changes_nothing(harness: Har
 async def test_the_synchronous_api_is_charged_again(
     harness: Harness, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    # What the setting's documentation says it gives up: were it not so, nobody would need jobs.
+    # The setting's documentation says so: without this cost the asynchronous API would not be needed.
     photo = a_photo(tmp_path)
     request = await stored(harness, photo)
     settings = harness.settings.model_copy(update={"textract_api": "sync"})

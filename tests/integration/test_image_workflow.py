@@ -1,4 +1,4 @@
-"""The image workflow on the real stack: every way it ends."""
+"""The image workflow on the real stack, with each of its outcomes."""
 
 from __future__ import annotations
 
@@ -141,7 +141,7 @@ class TestFailure:
             ([GOOD, GOOD], "there are 2 arguments instead of one"),
             ([42], "the argument is no JSON object"),
             ([[GOOD]], "the argument is no JSON object"),
-            # Temporal's encoding of nothing, of bytes, and of what its UI sends for the other one that it offers.
+            # Temporal's encoding of null, of bytes, and of what its UI sends for its other encoding.
             ([None], "the argument is no JSON object"),
             ([b"a photo"], "the argument is no JSON object"),
             ([RawValue(Payload(metadata={"encoding": b"json/protobuf"}, data=b"{}"))], "Unknown Protobuf type"),
@@ -218,7 +218,7 @@ async def test_a_run_from_before_lifetimes_does_not_read_without_end(
         earlier.setattr(workflow, "patched", lambda name: name != LIFETIME and patched(name))
         async with harness.worker():
             await eventually(lambda: _has_read(harness, submission.job_id, times=4))
-    # Its readings so far are late by now, and are replayed as they were.
+    # Its readings so far exceed the lifetime now, and are replayed as they were recorded.
     monkeypatch.setattr(policies, "JOB_LIFETIME", timedelta(seconds=1))
     async with harness.worker():
         recipe = (await asyncio.wait_for(harness.service.wait(submission.job_id), 60)).recipe
@@ -232,21 +232,21 @@ async def _has_read(harness: Harness, job_id: UUID, *, times: int) -> bool:
 
 
 def quick_retries(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Shorten the waits between attempts."""
+    """Shorten the waits between attempts to milliseconds."""
     for name in ("VERIFY", "OCR", "PERSIST", "RECORD_FAILURE"):
         policy = getattr(policies, name)
         quick = dataclasses.replace(
             policy, initial_interval=timedelta(milliseconds=20), maximum_interval=timedelta(milliseconds=100)
         )
         monkeypatch.setattr(policies, name, quick)
-    # The sandbox imports the product's modules anew, constants and all; this one it takes from here.
+    # The workflow sandbox imports modules again, with their original constants; this module is passed through.
     restrictions = SandboxRestrictions.default.with_passthrough_modules(policies.__name__)
     quick_worker = functools.partial(Worker, workflow_runner=SandboxedWorkflowRunner(restrictions))
     monkeypatch.setattr("photo_worker.worker.Worker", quick_worker)
 
 
 async def ends_of(harness: Harness, job_id: UUID, activity: str) -> int:
-    """Return how often an activity ended with a failure, from the job's history."""
+    """Return how many times an activity ended with a failure, from the job's history."""
     events = (await harness.client.get_workflow_handle(str(job_id)).fetch_history()).events
     scheduled = {
         event.event_id
@@ -324,7 +324,7 @@ async def test_a_terminated_job_is_settled_by_who_waits_for_it(harness: Harness)
 async def test_a_job_that_is_reset_while_somebody_waits_for_it_ends_as_its_last_run_does(
     harness: Harness, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Temporal terminates the run that was waited for, and begins another in the same moment."""
+    """A reset terminates the awaited run and starts another one at once."""
     reads = RecordedBackend.detect_text
 
     def away(self: object, document: DocumentRef) -> DetectedText:
@@ -344,7 +344,7 @@ async def test_a_job_that_is_reset_while_somebody_waits_for_it_ends_as_its_last_
 
 
 async def reset(harness: Harness, job_id: UUID) -> None:
-    """Have a job begin anew behind its first workflow task, as an operator does."""
+    """Reset a job to its first workflow task, as an operator does."""
     handle = harness.client.get_workflow_handle(str(job_id))
     events = (await handle.fetch_history()).events
     (first, *_) = [event.event_id for event in events if event.HasField("workflow_task_completed_event_attributes")]
@@ -361,12 +361,12 @@ async def reset(harness: Harness, job_id: UUID) -> None:
 
 @pytest.mark.io_bound
 class TestOutages:
-    """A service that goes away, by a forwarder that is cut; the worker goes on in every case."""
+    """Outages of a service behind a proxy that is cut; the worker goes on in every case."""
 
     @pytest.mark.parametrize(
         ("variable", "code", "attempts"),
         [
-            # A connection pool waits seconds for a database that is away.
+            # The connection pool waits for seconds if the database is unavailable.
             ("DATABASE_URL", "database_unavailable", 6),
             ("AWS_ENDPOINT_URL_S3", "storage_unavailable", 12),
             ("AWS_ENDPOINT_URL_TEXTRACT", "ocr_unavailable", 12),
@@ -446,7 +446,7 @@ class TestOutages:
 
 
 async def retrying_activity(harness: Harness, job_id: UUID) -> None:
-    """Wait until an attempt of the job's running step has failed."""
+    """Wait until an attempt of a pending activity of the job has failed."""
 
     async def probe() -> bool:
         description = await harness.client.get_workflow_handle(str(job_id)).describe()
@@ -455,7 +455,7 @@ async def retrying_activity(harness: Harness, job_id: UUID) -> None:
     await eventually(probe, seconds=60)
 
 
-# A task that was on its way to the worker as it went away is given out again after its step's own timeout.
+# A task that was in flight to the stopped worker is dispatched again only after its timeout.
 @pytest.mark.timeout(300)
 async def test_a_worker_that_dies_is_replaced_by_another(harness: Harness) -> None:
     submission = await harness.service.submit(a_photo(), engine="recorded")

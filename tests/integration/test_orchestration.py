@@ -1,4 +1,4 @@
-"""What Temporal is asked about jobs and their task queue, and that it forgets what it is told to."""
+"""Queries about jobs and their task queue, and the deletion of workflows, against a real Temporal."""
 
 from __future__ import annotations
 
@@ -164,7 +164,7 @@ async def test_an_erased_running_job_is_gone_at_once(orchestrator: TemporalOrche
 
 @pytest.mark.io_bound
 async def test_every_run_of_an_erased_job_is_deleted(orchestrator: TemporalOrchestrator, client: Client) -> None:
-    """A second run under the same id is what an operator's start by hand leaves."""
+    """A second run with the same id is what an operator's manual start leaves."""
     job_id = await start(orchestrator)
     handles: list[WorkflowHandle[object, object]] = [client.get_workflow_handle(str(job_id))]
     await handles[0].terminate(reason="by hand")

@@ -1,4 +1,4 @@
-"""The worker says which attempt goes on after its end, once, and when it has ended."""
+"""The worker logs an attempt that goes on after its end once, and logs when it has ended."""
 
 from __future__ import annotations
 
@@ -26,18 +26,18 @@ _RELEASE = threading.Event()
 
 @activity.defn
 def stuck() -> None:
-    """Wait like a call that the network has swallowed."""
+    """Block like a call whose network connection is dead."""
     _RELEASE.wait(60)
 
 
 @activity.defn
 def quick() -> None:
-    """End at once."""
+    """Return at once."""
 
 
 @workflow.defn
 class StuckWorkflow:
-    """One attempt that ends, and one that does not."""
+    """Runs one activity that ends, and one that blocks."""
 
     @workflow.run
     async def run(self, heartbeat_seconds: float | None) -> None:
@@ -83,7 +83,7 @@ async def test_an_attempt_that_goes_on_is_told_once(
                     async def both_heard() -> bool:
                         return {facts["job_id"] for _, facts in told(caplog)} == {job_id, later}
 
-                    # When a later attempt was waited for as well, the first has been looked at many times more.
+                    # While the later attempt was awaited, the first one was checked many more times.
                     with pytest.raises(WorkflowFailureError):
                         await harness.client.execute_workflow(StuckWorkflow.run, heartbeat, id=later, task_queue=queue)
                     await eventually(both_heard)

@@ -1,4 +1,4 @@
-"""Photos as phones send them are read like any other, and nothing is charged for what is refused."""
+"""Photos in the formats of phones are read like any other, and refused documents are not charged."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def stored(folder: Path, name: str, body: bytes) -> Path:
 
 
 async def begun(harness: Harness) -> Counter[str]:
-    """Count the jobs that the service has begun, whatever became of them, by document of this test's bucket."""
+    """Count the Textract jobs that were started, whatever their outcome, by document of this test's bucket."""
     jobs = (await asyncio.to_thread(emulator, harness.variables, "jobs"))["jobs"]
     own = f"s3://{harness.settings.s3_bucket}/"
     return Counter(str(job["Document"]) for job in jobs if str(job["Document"]).startswith(own))
@@ -77,7 +77,7 @@ async def test_a_photo_of_a_phone_is_read(
     report = await process(running, path)
     assert report.recipe.status == "succeeded", report.recipe.error_message
     assert words <= set(" ".join(report.lines).split())
-    # The original is the raw object, and the manifest names it and its copy, each with its hash.
+    # The raw object is the original. The manifest names the original and its copy, each with its hash.
     assert store.get(bucket, report.recipe.s3_raw_key, limit_bytes=1 << 20) == body
     assert report.recipe.s3_manifest_key is not None
     manifest = Manifest.model_validate_json(store.get(bucket, report.recipe.s3_manifest_key, limit_bytes=1 << 20))
@@ -87,7 +87,7 @@ async def test_a_photo_of_a_phone_is_read(
     assert hashlib.sha256(store.get(copy.bucket, copy.key, limit_bytes=10 << 20)).hexdigest() == copy.sha256
     assert report.as_dict()["converted"] == f"s3://{copy.bucket}/{copy.key}"
 
-    # A second job shares the copy, and the charge.
+    # A second job shares the copy and the charge.
     again = await process(running, path)
     assert again.lines == report.lines
     assert await begun(running) == {f"s3://{copy.bucket}/{copy.key}": 1}

@@ -1,4 +1,4 @@
-"""A job behind a company's proxy: nothing of it is on the proxy's side, so nothing asks the proxy."""
+"""Jobs on a machine with a proxy: every service is local, so no client uses the proxy."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ NAMES = ("http_proxy", "https_proxy", "all_proxy", "grpc_proxy")
 
 
 class Recorder:
-    """A listener that notes who comes; it is no proxy."""
+    """A listener that records connections and is no proxy."""
 
     def __init__(self) -> None:
         self._server = socket.create_server(("127.0.0.1", 0))
@@ -55,7 +55,7 @@ def recorder() -> Iterator[Recorder]:
 
 
 def behind(port: int) -> dict[str, str]:
-    """Return this process' environment with a proxy in each variable that a client may read, and no exception."""
+    """Return this process's environment with a proxy in each variable that a client may read, and without NO_PROXY."""
     kept = {name: value for name, value in os.environ.items() if name.lower() != "no_proxy"}
     proxy = f"http://127.0.0.1:{port}"
     kept["PHOTO_WORKER_HOME"] = kept["PHOTO_WORKER_TEST_HOME"]
@@ -90,7 +90,7 @@ def test_a_job_goes_through_beside_a_proxy(
     photos.mkdir()
     (photos / "photo.jpg").write_bytes(PHOTO.read_bytes())
     env = behind(recorder.port if proxy == "that listens" else free_port())
-    # Worker, client, storage, OCR by the emulator, and the database: all that a job needs.
+    # A job needs the worker, the client, storage, the emulator's OCR and the database.
     done = photo_worker("demo", "--fixtures", str(photos), "--fresh", "--name", stack(env), "-o", "json", env=env)
     assert done.returncode == 0, done.stdout + done.stderr
     (job,) = json.loads(done.stdout)["data"]["jobs"]

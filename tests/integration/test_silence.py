@@ -1,4 +1,4 @@
-"""Postgres' old connections die without a word: the worker goes on, says what happened, and no command hangs."""
+"""Old connections to Postgres die silently: the worker goes on and logs it, and no command hangs."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from tests.support.proxy import Proxy, proxy_to
 
 pytestmark = pytest.mark.stack
 
-# A statement's answer is waited for 18 s. `check` is left out: it asks three times again, which takes minutes.
+# A statement times out after 18 s. `check` is left out: it retries three times, which takes minutes.
 BOUND_SECONDS = 90
 
 
@@ -54,7 +54,7 @@ def test_a_worker_whose_connections_died_does_its_work(stack_variables: dict[str
 
 @pytest.mark.timeout(300)
 def test_no_command_hangs_without_a_word(stack_variables: dict[str, str], tmp_path: Path) -> None:
-    """The connection dies as the first statement is on its way."""
+    """The connection dies while the first statement is in flight."""
     commands = [("submit", str(PHOTO), "--engine", "recorded"), ("show", str(uuid4()))]
     with proxy_to(*address(stack_variables)) as proxy:
         proxy.swallow_at(b"recipe")
@@ -80,7 +80,7 @@ def test_no_command_hangs_without_a_word(stack_variables: dict[str, str], tmp_pa
 
 @pytest.mark.timeout(300)
 def test_a_command_without_postgres_says_so_soon_and_once(stack_variables: dict[str, str], tmp_path: Path) -> None:
-    """Nothing listens where Postgres should; nothing but the error and its hint is printed."""
+    """No server listens at the address of Postgres; the command prints only the error and its hint."""
     with socket.socket() as held:
         held.bind(("127.0.0.1", 0))
         away = stack_variables | {"DATABASE_URL": f"postgresql://photo@127.0.0.1:{held.getsockname()[1]}/photo"}
@@ -107,5 +107,5 @@ def test_a_command_without_postgres_says_so_soon_and_once(stack_variables: dict[
         first, hint = process.stderr.splitlines()
         assert first.startswith("error [database_unavailable]: "), (command, process.stderr)
         assert hint.startswith("hint: "), (command, process.stderr)
-        # It takes five seconds and a start; what is asked three times again takes a minute.
+        # One try takes five seconds and the start of Python; three more tries take a minute.
         assert seconds < 45, command

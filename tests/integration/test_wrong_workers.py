@@ -1,4 +1,4 @@
-"""Real workers that are set up wrongly, alone and beside a right one: no job is lost by them."""
+"""Misconfigured worker processes, alone and beside a correct one: they lose no job."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def a_photo() -> Source:
 
 @dataclass
 class WorkerProcess:
-    """A worker as an operator starts it."""
+    """A worker process as operators start it."""
 
     process: asyncio.subprocess.Process
     log: Path
@@ -71,7 +71,7 @@ class WorkerProcess:
 
 @asynccontextmanager
 async def worker_with(variables: dict[str, str], folder: Path) -> AsyncIterator[WorkerProcess]:
-    """Run ``photo-worker worker`` with these variables alone."""
+    """Run ``photo-worker worker`` with only these variables."""
     log = folder / f"worker-{uuid4().hex[:8]}.log"
     passed = {name: os.environ[name] for name in ("PATH", "HOME", "PYTHONPATH") if name in os.environ}
     with log.open("wb") as output:
@@ -134,7 +134,7 @@ async def test_a_wrong_worker_takes_no_job_and_leaves_all_to_a_right_one(
             row = harness.application.repository.get(job.job_id)
             assert row is not None
             assert row.status == "queued"
-            # Its lifetime begins with its first workflow task.
+            # The job's lifetime begins with its first workflow task.
             history = await harness.client.get_workflow_handle(str(job.job_id)).fetch_history()
             assert len(history.events) == 2
         submitted = await asyncio.to_thread(
@@ -149,7 +149,7 @@ async def test_a_wrong_worker_takes_no_job_and_leaves_all_to_a_right_one(
 async def test_a_worker_with_an_unbound_bucket_scatters_no_job(
     harness: Harness, other_bucket: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Where both take steps of one job, its answer lies in one bucket and its row names the other."""
+    """If both workers took activities of one job, its response would be in one bucket and its row name the other."""
     variables = harness.variables | {"S3_BUCKET": other_bucket}
     async with open_harness(variables, monkeypatch) as wrong, wrong.admitted_worker() as admission, harness.worker():
         await anything(lambda: admission.is_open or admission.away)
@@ -171,7 +171,7 @@ async def test_a_worker_process_with_an_unbound_bucket_takes_no_job_and_says_why
 
 
 async def none_is_scattered(harness: Harness, other_bucket: str) -> None:
-    """Work on more jobs than one worker of two would have to itself, and look where their objects are."""
+    """Process more jobs than the workers' slots, and check where their objects are."""
     jobs = [await harness.service.submit(a_photo(), engine="recorded") for _ in range(12)]
     ended = [(await harness.service.wait(job.job_id)).recipe.status for job in jobs]
     assert ended == ["succeeded"] * 12
@@ -182,7 +182,7 @@ async def none_is_scattered(harness: Harness, other_bucket: str) -> None:
 
 
 async def anything(probe: Callable[[], object]) -> None:
-    """Wait until ``probe`` returns something true."""
+    """Wait until ``probe`` returns a true value."""
 
     async def found() -> bool:
         return bool(probe())
@@ -202,7 +202,7 @@ async def test_a_bucket_restored_without_its_marker_is_bound_by_the_command_that
 
     async with worker_with(harness.variables, tmp_path) as process:
         await process.says("photo-worker migrate --bind")
-        # With a wrong S3_BUCKET this would make it right.
+        # If S3_BUCKET were wrong, a plain migrate would make it the right one.
         await asyncio.to_thread(migrate)
         row = harness.application.repository.get(job.job_id)
         assert row is not None
@@ -213,7 +213,7 @@ async def test_a_bucket_restored_without_its_marker_is_bound_by_the_command_that
 
 
 async def test_a_worker_begins_before_anything_is_bound(harness: Harness, s3_client: S3Client, tmp_path: Path) -> None:
-    """As where S3 was away at the first migration, or a release from before there was a marker has made both."""
+    """The state if S3 was unavailable at the first migration, or after an older release that had no marker."""
     s3_client.delete_object(Bucket=harness.settings.s3_bucket, Key=MARKER_KEY)
     with psycopg.connect(harness.variables["DATABASE_URL"], autocommit=True) as connection:
         connection.execute("DELETE FROM deployment")
@@ -283,7 +283,7 @@ async def test_a_worker_that_loses_its_password_fails_no_job_and_goes_on_with_th
 async def test_a_worker_whose_database_only_reads_takes_no_job_until_it_writes_again(
     harness: Harness, tmp_path: Path
 ) -> None:
-    """As after a failover, where the old address leads to a standby for a while."""
+    """The state after a failover, while the old address still leads to a standby."""
     admin = harness.variables["DATABASE_URL"]
     with role_in(admin) as role:
         variables = with_password(harness.variables, role.name, role.password)
@@ -300,7 +300,7 @@ async def test_a_worker_whose_database_only_reads_takes_no_job_until_it_writes_a
             assert "standby" in said[0]["photo"]["hint"]
 
             async def all_wait() -> bool:
-                # What was asked for before comes once, and is then due again like all the others.
+                # A task that was already polled for comes once; after it fails, all tasks are in the backlog.
                 queue = await harness.service._started().queue_state()
                 return queue.waits_for == ("database_read_only",) and queue.backlog >= len(jobs)
 
@@ -329,8 +329,8 @@ async def test_a_worker_beside_a_database_that_only_reads_does_not_begin(harness
             assert (await harness.service.wait(job.job_id)).recipe.status == "succeeded"
 
 
-# A permission that a worker lacks for what it writes or has read: service, how the proxy or the role says so, its code,
-# and the OCR backend that shows it.
+# A write or OCR permission that a worker lacks: the service, how the proxy or the role refuses it, its error code,
+# and the OCR backend that needs it.
 LACKS = {
     "select-only": (POSTGRES, FORBIDDEN, "database_forbidden", "recorded"),
     "no-put-object": (S3, READ_ONLY, "worker_bucket_forbidden", "textract"),
@@ -385,14 +385,14 @@ async def test_a_worker_that_loses_a_permission_to_write_stops_and_goes_on_by_it
 
         await eventually(all_wait, seconds=90)
         tried = len(lines_of(process, "activity failed"))
-        # Those of its two slots, and what it pulled until it had looked.
+        # One attempt per slot, and those that were polled before the checks had run.
         assert 1 <= tried <= 8, "it pulls the backlog into attempts that fail"
         jobs += [await harness.service.submit(a_photo(), engine=engine) for _ in range(4)]
         await eventually(all_wait, seconds=90)
         assert len(lines_of(process, "activity failed")) == tried
         rows = [harness.application.repository.get(job.job_id) for job in jobs]
         assert {row.status for row in rows if row} <= {"queued", "running"}
-        # All are left to a right worker, and the wrong one is not in its way.
+        # A correct worker takes all jobs, and the misconfigured one does not interfere.
         async with harness.worker():
             ended = [(await harness.service.wait(job.job_id)).recipe.status for job in jobs]
         assert ended == ["succeeded"] * len(jobs)
@@ -405,13 +405,13 @@ async def test_a_worker_that_loses_a_permission_to_write_stops_and_goes_on_by_it
 
 
 def lines_of(process: WorkerProcess, text: str) -> list[dict[str, Any]]:
-    """Return the lines of a worker's log whose message has ``text``."""
+    """Return the lines of a worker's log whose event contains ``text``."""
     lines = [json.loads(line) for line in process.output().splitlines() if line.startswith("{")]
     return [line for line in lines if text in line["event"]]
 
 
 async def test_a_job_that_an_earlier_release_gave_up_is_told_of_and_set_going_again(harness: Harness) -> None:
-    # As a worker with an old password left it: the workflow failed, and not even its reason could be written.
+    # The state that a worker with an old password left: the workflow failed, and the reason could not be written.
     job = await harness.service.submit(a_photo(), engine="recorded")
     handle = harness.client.get_workflow_handle(str(job.job_id))
     async with gives_up(harness):
@@ -431,7 +431,7 @@ async def test_a_job_that_an_earlier_release_gave_up_is_told_of_and_set_going_ag
 
 @workflow.defn(name="image_processing_workflow", sandboxed=False)
 class GivesUp:
-    """The image workflow as an earlier release ended it where its worker was refused."""
+    """The image workflow of an earlier release, which ended if its worker was refused."""
 
     @workflow.run
     async def run(self, request: dict[str, object]) -> None:
@@ -440,7 +440,7 @@ class GivesUp:
 
 @asynccontextmanager
 async def gives_up(harness: Harness) -> AsyncIterator[None]:
-    """Run a worker of that release."""
+    """Run a worker of the earlier release."""
     queue = harness.settings.temporal_task_queue
     async with running(Worker(harness.client, task_queue=queue, workflows=[GivesUp])):
         yield

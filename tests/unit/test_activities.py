@@ -60,7 +60,7 @@ BUCKET = "photos"
 
 
 class Charging:
-    """The client of a Textract that answers at once, and charges each call."""
+    """A Textract client that responds at once and charges each call."""
 
     meta = SimpleNamespace(endpoint_url="memory")
 
@@ -74,7 +74,7 @@ class Charging:
 
 
 class CountingBackend:
-    """An OCR backend that answers one word and counts its calls."""
+    """An OCR backend that returns an empty page and records the documents."""
 
     engine = "counting"
 
@@ -259,10 +259,10 @@ class TestVerify:
     @pytest.mark.parametrize(
         ("declared", "body", "size", "pieces"),
         [
-            # The type that the store declares is enough.
+            # The content type in the store suffices.
             ("image/png", image(), 300 << 20, 0),
             ("image/heic", documents.heic("turned"), 33 << 20, 0),
-            # Nothing is declared: the first piece tells what it is.
+            # The content type is undeclared: the first chunk shows the type.
             ("binary/octet-stream", image(), 11 << 20, 1),
         ],
     )
@@ -292,7 +292,7 @@ class TestVerify:
     def test_a_heic_of_more_than_ten_megabytes_is_taken(
         self, store: MemoryObjectStore, repository: MemoryJobRepository
     ) -> None:
-        # What follows the last box is nobody's.
+        # The bytes after the last box belong to no image.
         body = documents.heic("turned") + struct.pack(">I4s", 8 + (11 << 20), b"free") + bytes(11 << 20)
         store.put(BUCKET, "k", body, content_type="image/heic")
         found = self.located(store, repository, key="k")
@@ -326,7 +326,7 @@ class TestOcr:
         assert [block["BlockType"] for block in answer["Blocks"]] == ["PAGE"]
         assert (result.page_count, result.ocr_engine, result.ocr_version) == (1, "counting", "1.0")
 
-    # The workflow runs the step as a new activity after an unexpected error, and that begins at attempt 1.
+    # After an unexpected error the workflow runs the activity anew, and its attempts begin at 1.
     @pytest.mark.parametrize("attempt", [1, 2])
     def test_a_later_attempt_takes_the_answer_that_is_there(self, store: MemoryObjectStore, attempt: int) -> None:
         store.put(BUCKET, "k", image(), content_type="image/png")
@@ -334,14 +334,14 @@ class TestOcr:
         client: Any = charging
         backend = TextractBackend(client, api="sync")
         first = self.read(store, backend, job_id=job_id, sha256="a" * 64)
-        # The worker has died behind the storing: nobody has heard of the answer.
+        # The worker died after storing the response and before reporting it.
         again = self.read(store, backend, job_id=job_id, sha256="a" * 64, attempt=attempt)
         assert charging.charges == 1
         assert again == first
 
     def test_a_worker_that_may_not_list_the_bucket_reads_all_the_same(self) -> None:
         class Unlisted(MemoryObjectStore):
-            """S3 to those without s3:ListBucket."""
+            """S3 as it responds without s3:ListBucket."""
 
             def head(self, bucket: str, key: str, *, version_id: str = "") -> ObjectInfo:
                 try:
@@ -361,7 +361,7 @@ class TestOcr:
     def test_the_first_answer_for_the_same_bytes_stays_whatever_engine_gave_it(
         self, store: MemoryObjectStore, attempt: int
     ) -> None:
-        # A worker that is set up for another engine may wake up when the job's row describes this answer.
+        # A worker with another engine may continue after the job's row describes this response.
         store.put(BUCKET, "k", image(), content_type="image/png")
         other, job_id = CountingBackend(), str(uuid4())
         other.engine = "another"
@@ -436,7 +436,7 @@ class TestResults:
 
 
 class TestCancellation:
-    """A cancellation ends an attempt where nothing is half done, not by an exception anywhere in its thread."""
+    """A cancellation ends an attempt between effects, not by an exception anywhere in its thread."""
 
     def attempt(self, job_id: UUID) -> ActivityEnvironment:
         environment = ActivityEnvironment()
@@ -497,7 +497,7 @@ class TestCancellation:
                 AssetActivities(store, repository, InlineDecoder(), BUCKET).verify_and_locate_asset,
                 LocateAssetInput(bucket=BUCKET, key="k", job_id=str(job_id)),
             )
-        # The row was claimed whole, and nobody has recorded a hash of a part.
+        # The row is claimed, and no hash of a partial read is recorded.
         assert (row := repository.get(job_id)) is not None
         assert (row.status, row.content_sha256) == ("running", "")
 
@@ -527,12 +527,12 @@ class TestCancellation:
         environment: ActivityEnvironment,
         monkeypatch: pytest.MonkeyPatch,
     ) -> None:
-        """Have the attempt cancelled while one of the repository's methods runs."""
+        """Cancel the attempt while one of the repository's methods runs."""
         method = getattr(repository, name)
 
         def cancelled(*given: Any, **named: Any) -> Any:
             environment.cancel()
-            # Whatever is thrown into this thread arrives while it runs.
+            # An exception that is thrown into this thread would arrive here.
             hashlib.sha256(b"some work").hexdigest()
             return method(*given, **named)
 

@@ -1,4 +1,4 @@
-"""A worker takes no work while what it needs is away, says so once, and takes work again by itself."""
+"""A worker takes no work during an outage of what it needs, logs it once, and resumes by itself."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ ASKED: Any = None
 
 
 class Needs:
-    """What a worker needs: there, or failing with an error. Counts the looks."""
+    """A check that passes or raises ``error``. Counts its calls."""
 
     def __init__(self) -> None:
         self.error: Exception | None = None
@@ -58,7 +58,7 @@ async def until(condition: Any) -> None:
 
 
 def opened(admission: Admission) -> list[bool]:
-    """Return whether it is open, in a form that says nothing of a second look to the type checker."""
+    """Return whether it is open, in a list, so that the type checker does not narrow the property."""
     return [admission.is_open]
 
 
@@ -116,7 +116,7 @@ async def test_codes_that_alternate_within_one_outage_are_said_once_each(
             looks = needs.looks
             await until(lambda looks=looks: needs.looks > looks)
             needs.error = refused if needs.error is AWAY else AWAY
-        # A later outage is said again.
+        # A later outage is logged again.
         codes = [vars(record)["photo"]["code"] for record in said(caplog, "takes no work")]
         assert sorted(codes) == ["database_unavailable", "service_refused"]
         needs.error = None
@@ -140,7 +140,7 @@ OCR, PERSIST = "ocr_textract", "persist_artifacts"
 
 
 class Clock:
-    """Seconds that pass when the test says so."""
+    """A clock that the test sets, in seconds."""
 
     def __init__(self) -> None:
         self.now = 0
@@ -151,14 +151,14 @@ class Clock:
 
 @dataclass
 class Service:
-    """An OCR service that no check sees failing, and jobs that ask for it as a worker with ``admission`` lets them."""
+    """An OCR service whose failures no check sees, and jobs that use it as ``admission`` allows."""
 
     admission: Admission
     works: Callable[[str], bool] = lambda job: False
     calls: list[str] = field(default_factory=list)
 
     def attempt(self, job: str) -> bool:
-        """Try a job's step, unless it is held back; tell whether it succeeded."""
+        """Attempt a job's OCR unless it is held back; tell whether it succeeded."""
         if self.admission.held_back(OCR, job) is not None:
             return False
         self.calls.append(job)
@@ -177,7 +177,7 @@ async def test_a_step_that_fails_again_and_again_asks_little_and_leaves_the_othe
     for clock.now in range(600):
         for job in jobs:
             service.attempt(job)
-    # Ten minutes with a backlog that is due every second, 24,000 attempts: each job is tried once, then 16 a minute.
+    # A backlog that is due every second for ten minutes, 24,000 attempts: each job is tried once, then 16 a minute.
     assert len(jobs) < len(service.calls) < 300
     assert admission.is_open
     assert admission.held_back(PERSIST, jobs[0]) is None
@@ -190,7 +190,7 @@ async def test_a_service_that_throttles_most_calls_is_told_of_once_a_minute(
     clock = Clock()
     admission = Admission([needs], clock=clock)
     await admission.first_look()
-    # One call in five succeeds, and so ends each row of failures.
+    # One call in five succeeds and so ends each streak of failures.
     calls = itertools.count()
     service = Service(admission, works=lambda job: next(calls) % 5 == 4)
     for clock.now in range(600):
@@ -220,7 +220,7 @@ async def test_a_step_that_begins_to_fail_for_good_within_the_silence_is_told_of
         service.attempt("job")
         assert clock.now >= 60 or len(said(caplog, "takes less work")) == 1
     assert len(said(caplog, "takes less work")) == 2
-    # Another step has lines of its own.
+    # Other activity types are logged separately.
     for _ in range(3):
         admission.heard(PERSIST, AWAY)
     assert len(said(caplog, "takes less work: persist_artifacts")) == 1
@@ -295,7 +295,7 @@ async def test_refused_objects_hold_no_healthy_job_back(needs: Needs) -> None:
 
 
 async def test_a_worker_whose_own_bucket_refuses_what_it_stores_takes_less_work(needs: Needs) -> None:
-    """As where a policy of the bucket refuses what no look sees."""
+    """For example, a bucket policy refuses what no check requests."""
     admission = Admission([needs], clock=lambda: 0.0)
     await admission.first_look()
     for number in range(3):
@@ -320,7 +320,7 @@ async def test_a_check_that_fails_unexpectedly_is_told_of_and_looked_at_again(
     assert "ETag" in str(logged.exc_info)
     needs.error = None
     await until(lambda: admission.is_open)
-    # And it goes on watching.
+    # The watch goes on.
     needs.error = AWAY
     admission.heard(OCR, AWAY)
     await until(lambda: not admission.is_open)
@@ -385,7 +385,7 @@ async def test_what_no_check_sees_is_looked_into_less_and_less_and_something_new
     while loop.time() - began < 2:
         admission.heard(OCR, THROTTLED)
         await asyncio.sleep(0.01)
-    # Every 0.05 s it would be 40.
+    # One check every 0.05 s would be 40.
     assert 3 <= needs.looks <= 9
     needs.error = AWAY
     admission.heard(PERSIST, AWAY)

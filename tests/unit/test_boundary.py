@@ -1,4 +1,4 @@
-"""What Temporal is told of an error decides whether an attempt is made, and paid, again."""
+"""The translation of an activity's error decides whether Temporal retries, and so whether OCR is charged again."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ def test_a_throttled_call_is_tried_again_when_the_service_asks_for_it() -> None:
 
 
 class _Raising(ActivityInboundInterceptor):
-    """An activity that ends with an error."""
+    """An activity that raises an error."""
 
     def __init__(self, error: BaseException) -> None:
         self._error = error
@@ -88,7 +88,7 @@ class _Raising(ActivityInboundInterceptor):
 
 
 async def ends(error: BaseException, boundary: ErrorBoundary) -> ApplicationError:
-    """Return what an activity that raises ``error`` ends with behind the boundary."""
+    """Return the error of an activity that raises ``error`` inside the boundary."""
     inbound = boundary.intercept_activity(_Raising(error))
     given: Any = None
 
@@ -120,7 +120,7 @@ async def test_a_long_chain_of_causes_leaves_the_reason_of_a_pending_activity_re
         told = await ends(error, ErrorBoundary())
     failure = Failure()
     await DataConverter.default.encode_failure(told, failure)
-    # Above this a server replaces the failure by "Failure exceeds size limit." while the activity is pending.
+    # Above this a server replaces the failure of a pending activity by "Failure exceeds size limit.".
     assert failure.ByteSize() < 4096
     assert failure.message.startswith("Postgres does not answer (d): cannot reach")
 
@@ -178,7 +178,7 @@ async def test_what_is_wrong_with_the_machine_is_the_worker_s_and_never_final(er
     "error", [RuntimeError("the list is empty"), FileNotFoundError(errno.ENOENT, "gone"), KeyError("ETag")]
 )
 async def test_other_errors_are_counted_and_heard_all_the_same(error: Exception) -> None:
-    """A worker on which everything breaks has to be noticed: it would pull the backlog into final failures."""
+    """The admission must notice a worker on which every activity fails, or it pulls the backlog into final failures."""
     heard: list[str | None] = []
     boundary = ErrorBoundary(heard=lambda kind, error: heard.append(error.code if error else None))
     told = await ends(error, boundary)

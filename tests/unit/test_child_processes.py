@@ -1,4 +1,4 @@
-"""How many processes with a bound of memory may work at once."""
+"""How many processes with a memory limit may run at once."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ MACHINE = {"SC_PAGE_SIZE": 4096, "SC_PHYS_PAGES": 512 * GB // 4096}
 def test_as_many_as_the_container_has_processors_and_memory_for(
     quota: str, memory: str, most: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A container's limits are its control group's; the machine below it may have many times more."""
+    """A container's limits are those of its control group; the host may have many times more."""
     monkeypatch.setattr("os.sched_getaffinity", lambda _: range(64), raising=False)
     monkeypatch.setattr("os.sysconf", MACHINE.__getitem__)
     if quota:

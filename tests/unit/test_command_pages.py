@@ -1,4 +1,4 @@
-"""The pages of docs/reference/commands say what the program says, and name no code, variable or option that is not."""
+"""The pages of docs/reference/commands agree with the program, and name only existing codes, variables and options."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from scripts import make_command_pages as made
 from scripts.make_command_pages import FACTS, PAGES, ROOT, SHARED, commands, facts_of
 
 COMMANDS = {named.slug: named for named in commands()}
-# Of a free block that is asked for from Python alone.
+# Raised for a free block of ports, which only Python code requests.
 NOT_FROM_A_COMMAND = {"ports_exhausted"}
 
 
@@ -41,7 +41,7 @@ def test_the_exit_codes_are_those_that_the_program_tells_of() -> None:
 
 
 def test_each_error_of_a_page_is_met_in_a_test() -> None:
-    # Not this test's own words, nor those of the pages.
+    # Without the words of this test and of the pages.
     tests = {word for path in (ROOT / "tests").rglob("*.py") for word in re.findall(r"\w+", path.read_text("utf-8"))}
     named = {code for slug in COMMANDS for code in facts_of(slug).errors}
     assert named <= set(made.messages())
@@ -75,7 +75,7 @@ def test_the_examples_are_commands(slug: str) -> None:
             words = words[2:]
         named = COMMANDS[slug]
         assert tuple(words[: len(named.words)]) == named.words
-        # Refuses an option or a value that there is not.
+        # Raises on an unknown option or an invalid value.
         named.command.make_context(slug, words[len(named.words) :], parent=named.context.parent)
 
 
@@ -92,7 +92,7 @@ def _tree(kind: type[PhotoWorkerError]) -> Iterator[type[PhotoWorkerError]]:
 
 
 def _read_names() -> Iterator[str]:
-    """Yield the variables that the code asks the environment for, by name."""
+    """Yield the names of the environment variables that the code reads."""
     yield from (field.alias for field in Settings.model_fields.values() if field.alias)
     for path in sorted((ROOT / "photo_worker").rglob("*.py")):
         yield from _names_in(path)
@@ -110,7 +110,7 @@ def _names_in(path: Path) -> Iterator[str]:
         for target in node.targets
         if isinstance(target, ast.Name)
     }
-    # Outside the dev kit, `variables` are the environment's; in it, those that a stack gives.
+    # Outside the dev kit `variables` is the environment; in it, those that a stack exports.
     environments = ("environ",) if "devkit" in path.parts else ("environ", "variables")
     for node in ast.walk(tree):
         asked: ast.expr | None = None

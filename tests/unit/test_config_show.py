@@ -1,4 +1,4 @@
-"""`config show`: every setting, where it comes from, and nothing of a secret."""
+"""`config show` lists every setting with its origin, and no secrets."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from photo_worker.devkit.state import StackRecord
 
 @pytest.fixture(autouse=True)
 def _elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where neither a .env file nor a stack of this checkout is."""
+    """Run in a directory without a .env file and without a stack."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("PHOTO_WORKER_HOME", str(tmp_path / "stacks"))
 
@@ -45,7 +45,7 @@ def test_each_setting_has_the_origin_that_counts(tmp_path: Path, monkeypatch: py
     found = settings_of(result)
     file = {"origin": "file", "file": ".env"}
     assert found["S3_BUCKET"] == {"name": "S3_BUCKET", "value": "from-file", **file, "line": 3}
-    # An empty variable counts as not set, so the file's value is the one; the level is shown as it is used.
+    # An empty variable counts as not set, so the file's value applies; the level is shown as it is used.
     assert found["LOG_LEVEL"] == {"name": "LOG_LEVEL", "value": "DEBUG", **file, "line": 7}
     by_environment = {"origin": "environment", "file": None, "line": None}
     assert found["OCR_ENGINE"] == {"name": "OCR_ENGINE", "value": "recorded", **by_environment}
@@ -76,7 +76,7 @@ def test_a_stack_that_runs_is_an_origin(tmp_path: Path, monkeypatch: pytest.Monk
     paths.create()
     record = StackRecord.new("dev", 20_000, durable=True)
     record.save(paths)
-    # What a living supervisor holds.
+    # A running supervisor holds this lock.
     with paths.supervisor_lock.open("a") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         result = show("-o", "json")
@@ -115,7 +115,7 @@ def test_what_the_stack_is_made_of_is_shown_as_up_would_make_it(
     assert found["PHOTO_WORKER_OFFLINE"]["value"] == "1"
     assert "hunter2" not in result.output
 
-    # Of another kind, what was recorded is of no use.
+    # The record is of another kind of stack, so it does not apply.
     monkeypatch.setenv("PHOTO_WORKER_STACK_KIND", "compose")
     found = settings_of(show("-o", "json"))
     assert (found["PHOTO_WORKER_S3"]["value"], found["PHOTO_WORKER_S3"]["origin"]) == ("localstack", "default")

@@ -79,7 +79,7 @@ def test_a_payload_that_breaks_its_contract_ends_the_workflow_and_shows_no_value
         ({"encoding": b"json/plain"}, b""),
         ({"encoding": b"json/plain"}, b"1" * 5000),
         ({"encoding": b"binary/null"}, b"something"),
-        # What Temporal's UI sends where its other encoding is chosen.
+        # What Temporal's UI sends if its other encoding is selected.
         ({"encoding": b"json/protobuf"}, b"{}"),
         ({"encoding": b"json/protobuf", "messageType": b"temporal.api.common.v1.Payload"}, b"\xff"),
         ({"encoding": b"json/protobuf", "messageType": b"\xff"}, b"{}"),

@@ -1,4 +1,4 @@
-"""The copy of a photo that OCR cannot read: made once, shared, and taken away with an erased job."""
+"""The converted copy of a photo that OCR cannot read: made once, shared, and deleted with an erased job."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ class TestConverted:
         textract: MemoryTextract,
         located: LocatedAsset,
     ) -> None:
-        """Begin to read the copy of a photo, as another job does."""
+        """Start to read the copy of a photo, as another job does."""
         assert located.converted is not None
         copy = located.converted
         request = OcrInput(**copy.model_dump(), engine="textract", job_id=str(uuid4()))
@@ -79,7 +79,7 @@ class TestConverted:
         body = documents.heic("turned")
         store.put(BUCKET, "inbox/photo.heic", body, content_type="image/heif")
         found = self.located(store, repository)
-        # The original is what the job is about.
+        # The job refers to the original.
         assert (found.key, found.content_type, found.size_bytes) == ("inbox/photo.heic", "image/heic", len(body))
         assert found.sha256 == hashlib.sha256(body).hexdigest()
         copy = found.converted
@@ -146,7 +146,7 @@ class TestConverted:
         store.put(BUCKET, "inbox/photo.heic", documents.heic("turned"), content_type="image/heic")
 
         class Beaten(InlineDecoder):
-            """While it converts, another release's worker stores its copy, of which a byte differs."""
+            """During the conversion a worker of another release stores its copy, which differs by a byte."""
 
             def convert(inner, content: bytes, kind: str, name: str) -> bytes:
                 body = super().convert(content, kind, name)
@@ -164,7 +164,7 @@ class TestConverted:
         late = self.located(store, repository, Beaten())
         self.read(store, repository, textract, late)
         now += timedelta(hours=1)
-        # Both read the same bytes, of which Textract has one job.
+        # Both read the same bytes, so Textract has one job for them.
         assert list(textract.charges.values()) == [1]
         assert late == first[0]
         assert late.converted is not None
@@ -208,7 +208,7 @@ class TestConverted:
     def test_the_copy_of_bytes_that_were_replaced_is_taken_away(
         self, store: MemoryObjectStore, repository: MemoryJobRepository, shared: bool
     ) -> None:
-        """As after an attempt that died behind its copy: a picture that no row and no manifest names."""
+        """An attempt that died after storing the copy leaves an object that no row and no manifest names."""
         job_id = uuid4()
         copies = []
         for words in ("Lemon Curd", "Plum Cake"):

@@ -1,4 +1,4 @@
-"""Named crash points: each in one place, free when off."""
+"""Crash points: each is used in one place, and has no effect unless armed."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The demo beside its jobs: the worker that it starts, where it cannot live, and the photos that it finds."""
+"""The demo's worker process, its failures, and the photos that the demo uses."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from photo_worker.stack_errors import FixturesMissing
 async def test_a_worker_that_always_dies_is_given_up_and_its_log_named(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    # Each start takes most of a second.
+    # Each start takes almost a second.
     monkeypatch.setattr(demo, "_STARTS", 2)
     log = tmp_path / "worker.log"
     with pytest.raises(WorkerFailed, match="ended 2 times in a row") as caught:
@@ -38,7 +38,7 @@ def test_outside_of_a_checkout_the_photos_of_the_package_are_processed(
     assert found.is_relative_to(Path(devkit.__path__[0]))
     packaged = {path.name: path.read_bytes() for path in found.iterdir()}
     assert len(packaged) > 1
-    # The same photos, so that what is recorded of them holds.
+    # The same photos, so that their recordings apply.
     assert packaged == {name: (PHOTOS / name).read_bytes() for name in packaged}
     assert sum(map(len, packaged.values())) < 1_200_000
 

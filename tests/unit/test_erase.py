@@ -1,4 +1,4 @@
-"""An erasure's order, its end whatever dies in between, and what it leaves to whom."""
+"""An erasure's order, its completion after any crash, and what it keeps for other jobs."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ POINTS = [
 
 
 class Workflows:
-    """An orchestrator that knows which workflows there are."""
+    """An orchestrator that only knows which workflows exist."""
 
     def __init__(self, calls: list[str]) -> None:
         self.known: dict[UUID, ImageProcessingInput] = {}
@@ -84,7 +84,7 @@ class Workflows:
 
 
 class World:
-    """A deployment in memory, with what an erasure asks of it in order."""
+    """A deployment in memory that records an erasure's calls in order."""
 
     def __init__(self) -> None:
         self.calls: list[str] = []
@@ -110,7 +110,7 @@ class World:
         return noted
 
     async def finished(self, *, bucket: str = BUCKET, key: str = RAW, before: str = "") -> UUID:
-        """Leave what a finished job leaves; ``before`` is the hash of bytes that were replaced while it ran."""
+        """Create the state that a finished job leaves; ``before`` is the hash of bytes that were replaced meanwhile."""
         job_id = uuid4()
         self.store.ensure_bucket(bucket)
         self.store.put(bucket, key, BODY, content_type="image/png")
@@ -137,7 +137,7 @@ class World:
         return job_id
 
     def persist_again(self, job_id: UUID) -> None:
-        """Do what another attempt of the job's last step does."""
+        """Run another attempt of the job's last activity."""
         request = PersistInput(
             job_id=str(job_id),
             bucket=BUCKET,
@@ -214,7 +214,7 @@ async def test_an_erasure_that_dies_is_completed_by_the_next(world: World, point
     with armed(die), pytest.raises(Died):
         await world.erasure.erase(job_id)
     if (point, phase) != (CrashPoint.ERASURE_MARKED, Phase.BEFORE):
-        # Whatever is left, nobody can bring the job back meanwhile.
+        # Whatever is left, no process can bring the job back meanwhile.
         with pytest.raises(JobErased):
             world.repository.start(job_id, bucket=BUCKET, key=RAW, sha256=SHA)
     await world.erasure.erase(job_id)
@@ -248,7 +248,7 @@ async def test_nothing_is_deleted_before_the_workflow_is_gone(world: World) -> N
 async def test_what_a_worker_stores_as_it_dies_goes_with_the_workflow(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Its step is tried again by nobody, so nobody else looks for the mark and takes the object away."""
+    """Its activity is not retried, so no other attempt finds the mark and deletes the object."""
     job_id = await world.finished()
     stop = world.workflows.erase
 
@@ -264,7 +264,7 @@ async def test_what_a_worker_stores_as_it_dies_goes_with_the_workflow(
 async def test_an_attempt_that_goes_on_meanwhile_brings_nothing_back(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It stores the manifest again just behind the deletion, and takes it away where its job is marked."""
+    """The attempt stores the manifest right after its deletion, and deletes it again when it finds the mark."""
     job_id = await world.finished()
     delete, late = world.store.delete, [job_id]
 
@@ -309,7 +309,7 @@ async def test_the_copy_of_somebody_s_own_photo_goes_at_once(world: World) -> No
     job_id = await world.finished(bucket="somebodys", key="pie.heic")
     copy = converted_key("somebodys", "pie.heic", SHA)
     world.store.put(BUCKET, copy, b"copy", content_type="image/jpeg")
-    # Of the bytes that lie there now; the erased job's are others.
+    # A job of the object's current bytes; those of the erased job are different.
     world.repository.start(uuid4(), bucket="somebodys", key="pie.heic", sha256="c" * 64)
     said = left(await world.erasure.erase(job_id))
     assert world.listing() == []
@@ -322,7 +322,7 @@ async def test_the_copy_of_somebody_s_own_photo_goes_at_once(world: World) -> No
 async def test_copies_of_bytes_that_were_replaced_go_too(
     world: World, monkeypatch: pytest.MonkeyPatch, shared: bool, older: bool
 ) -> None:
-    """An attempt that died behind its copy leaves it, and the next one finds other bytes."""
+    """An attempt that died after storing its copy leaves it, and the next attempt finds other bytes."""
     job_id = await world.finished(bucket="somebodys", key="pie.heic", before="d" * 64)
     if older:
         monkeypatch.setattr(world.repository, "earlier_hashes", lambda job_id: frozenset({""}))
@@ -364,7 +364,7 @@ async def test_erasing_lists_no_copies_of_other_photos(world: World, monkeypatch
 
 
 async def test_a_copy_that_a_waiting_job_may_read_goes_with_that_job(world: World) -> None:
-    """The waiting one may be about the same bytes; it then finds others, and names the copy nowhere."""
+    """The queued job may have the same bytes; it then finds others, and nothing names the copy."""
     job_id = await world.finished(bucket="somebodys", key="pie.heic", before="d" * 64)
     copies = [converted_key("somebodys", "pie.heic", sha256) for sha256 in (SHA, "d" * 64)]
     for copy in copies:

@@ -1,4 +1,4 @@
-"""Pages that are made say what they are made from, and making them mends whatever differs."""
+"""Generated pages name their source, and generating them replaces all that differ."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ def test_every_page_says_what_it_is_made_from() -> None:
 
 
 def test_each_error_has_a_code_of_its_own() -> None:
-    """A code that two errors have would tell a program that matches it nothing."""
+    """Programs match the code, so two errors must not share one."""
     codes = Counter(kind.code for kind in make_reference._tree(PhotoWorkerError))
     assert [code for code, count in codes.items() if count > 1] == []
 
 
 @pytest.fixture
 def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Two of the pages' folders, with one page that is old and one of a command that is no more."""
+    """Directories of two generated pages, with an outdated page and one of a removed command."""
     docs = tmp_path / "docs"
     monkeypatch.setattr(generated_docs, "ROOT", tmp_path)
     monkeypatch.setattr(make_command_pages, "PAGES", docs / "commands")

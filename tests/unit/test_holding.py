@@ -1,4 +1,4 @@
-"""An attempt of a step that fails again and again is put back before it does anything."""
+"""An attempt of an activity that keeps failing is rejected before it does anything."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ LASTING, COUNTED = RetryPolicy(maximum_attempts=0), RetryPolicy(maximum_attempts
 
 
 class Failing(ActivityInboundInterceptor):
-    """An activity that fails, by default because its service asks to slow down. Counts its calls."""
+    """An activity that fails, by default because its service throttles. Counts its calls."""
 
     def __init__(self) -> None:
         self.calls = 0
@@ -41,11 +41,11 @@ class Attempts:
         self.admission = Admission([], clock=lambda: 0.0)
         self.service = Failing()
         boundary = ErrorBoundary("photos", heard=self.admission.heard)
-        # As a worker wraps them: the first interceptor is outermost.
+        # In the worker's order: the first interceptor is outermost.
         self._inbound = boundary.intercept_activity(HoldBack(self.admission).intercept_activity(self.service))
 
     async def fail(self, kind: str, job: str, policy: RetryPolicy = LASTING) -> ApplicationError:
-        """Make an attempt, and return what it ends with."""
+        """Run an attempt and return the error that it ends with."""
         environment = ActivityEnvironment()
         environment.info = replace(environment.info, activity_type=kind, workflow_id=job, retry_policy=policy)
 
@@ -74,13 +74,13 @@ async def test_an_attempt_that_is_put_back_asks_for_nothing_and_says_why(caplog:
 
 
 async def test_a_bucket_that_stores_nothing_is_not_paid_for_again_and_again() -> None:
-    """As where no look sees what refuses the answers: each call would have a document read."""
+    """No check sees that results are refused, and each further call would pay for OCR."""
     attempts = Attempts()
     for _ in range(20):
         job = str(uuid4())
         attempts.service.error = ObjectForbidden(bucket="photos", key=f"artifacts/{job}/textract.json")
         await attempts.fail("ocr_textract", job)
-    # Three that tell, and one job that is tried in this second.
+    # Three failures that start the streak, and one job that is tried in this second.
     assert attempts.service.calls == 4
 
 

@@ -1,4 +1,4 @@
-"""A test that takes too long is left block by block, and a worker that does not end is left behind."""
+"""A test that times out unwinds its blocks, and a worker whose shutdown hangs is abandoned."""
 
 from __future__ import annotations
 
@@ -59,12 +59,12 @@ def test_a_test_that_hangs_leaves_its_blocks(tmp_path: Path) -> None:
     assert "left in order" in done.stdout
     assert "2 failed, 1 passed" in done.stdout
     assert done.stdout.count("TimeoutError") >= 2, done.stdout
-    # What pytest-timeout says.
+    # The message of pytest-timeout.
     assert "Failed: Timeout" not in done.stdout
 
 
 class Endless:
-    """The two calls of a worker's that a block makes, of one whose shutdown ends in no time."""
+    """A stand-in for a worker whose shutdown never ends, as an async context manager."""
 
     async def __aenter__(self) -> None:
         pass

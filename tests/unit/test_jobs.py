@@ -1,4 +1,4 @@
-"""Submitting: what each crash leaves behind, and what the same call makes of it."""
+"""Submission: what each crash leaves, and how the same call completes it."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ KEY = f"raw/{hashlib.sha256(BODY).hexdigest()}.png"
 
 
 class Starts:
-    """A Temporal that starts nothing and remembers ids; ``before`` and ``after`` are what happens around a start."""
+    """An orchestrator that only records ids; ``before`` and ``after`` are hooks around a start."""
 
     def __init__(self) -> None:
         self.before: Callable[[UUID], object] = lambda job_id: None
@@ -85,7 +85,7 @@ class Starts:
 
 
 class Meddled(MemoryJobRepository):
-    """A repository in which something happens right after a job was queued."""
+    """A repository with hooks before and after a job is queued."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -143,7 +143,7 @@ async def test_the_object_is_there_before_its_row_and_the_row_before_its_workflo
 
 
 class DiedError(BaseException):
-    """The process is gone."""
+    """Simulates the death of the process."""
 
 
 async def test_a_process_that_dies_behind_the_row_leaves_a_job_with_a_photo(
@@ -192,7 +192,7 @@ async def test_what_the_workflow_would_not_take_is_refused_before_anything_is_wr
 
 
 async def test_an_object_in_no_bucket_is_refused(service: JobService, repository: Meddled, starts: Starts) -> None:
-    """In a row it would stand for the worker's bucket, and erasing the job would delete what lies there."""
+    """In a row an empty bucket means the worker's bucket, and erasing the job would delete an object there."""
     with pytest.raises(InvalidBucket, match="empty"):
         await service.submit(Source("s3:///theirs.png", bucket="", key="theirs.png"))
     assert (list(repository.all()), starts.known) == ([], [])
@@ -201,7 +201,7 @@ async def test_an_object_in_no_bucket_is_refused(service: JobService, repository
 async def test_waiting_where_temporal_refuses_leaves_the_job_as_it_is(
     service: JobService, repository: Meddled, starts: Starts, photo: Source, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A key that expires while a command waits says nothing of the job."""
+    """A key that expires while a command waits says nothing about the job."""
     submitted = await service.submit(photo)
 
     async def refused(job_id: UUID) -> ImageProcessingResult:
@@ -294,7 +294,7 @@ async def test_waiting_for_a_job_that_a_worker_ended_leaves_its_row_open(
 
 
 def later(store: MemoryObjectStore, repository: Meddled, starts: Starts, seconds: float) -> JobService:
-    """The service as it is called that many seconds later."""
+    """Return the service with a clock that is so many seconds ahead."""
     return JobService(store, repository, starts, BUCKET, now=lambda: datetime.now(UTC) + timedelta(seconds=seconds))
 
 
@@ -302,7 +302,7 @@ def later(store: MemoryObjectStore, repository: Meddled, starts: Starts, seconds
 async def test_an_open_job_of_which_temporal_knows_no_workflow_does_not_pass_for_one_that_waits(
     store: MemoryObjectStore, repository: Meddled, starts: Starts, service: JobService, photo: Source, status: str
 ) -> None:
-    """As where its workflow ended without the row, and Temporal has deleted the run after its retention."""
+    """The workflow ended without the row, and Temporal has deleted the run after its retention."""
     job_id = (await service.submit(photo)).job_id
     if status == "running":
         repository.start(job_id, bucket=BUCKET, key=KEY, sha256=hashlib.sha256(BODY).hexdigest())
@@ -311,7 +311,7 @@ async def test_an_open_job_of_which_temporal_knows_no_workflow_does_not_pass_for
         await later(store, repository, starts, 3600).workflow_of(job_id)
     assert f"its row says {status}" in caught.value.message
     assert "check --repair" in caught.value.hint
-    # It can be set going again under its id, and then runs.
+    # It can be restarted under its id, and then runs.
     assert not (await service.submit(photo, job_id=job_id)).joined
     state = await later(store, repository, starts, 3600).workflow_of(job_id)
     assert state is not None
@@ -321,7 +321,7 @@ async def test_an_open_job_of_which_temporal_knows_no_workflow_does_not_pass_for
 async def test_a_job_that_is_just_being_submitted_is_no_job_without_a_workflow(
     store: MemoryObjectStore, repository: Meddled, starts: Starts, service: JobService, photo: Source
 ) -> None:
-    """Between the row and the start another process looks."""
+    """Another process queries the job between its row and its start."""
     job_id = (await service.submit(photo)).job_id
     starts.known.clear()
     assert await service.workflow_of(job_id) is None
@@ -350,7 +350,7 @@ async def test_a_job_that_is_being_erased_says_so_and_not_that_nothing_runs(
 async def test_waiting_for_a_job_whose_workflow_was_deleted_says_that_nothing_runs(
     repository: Meddled, starts: Starts, service: JobService, photo: Source
 ) -> None:
-    """The row is there: that there is no such job would be wrong."""
+    """The row exists, so JobMissing would be wrong."""
     job_id = (await service.submit(photo)).job_id
     starts.known.clear()
     with pytest.raises(JobWithoutWorkflow):
@@ -373,7 +373,7 @@ async def test_a_photo_that_an_erasure_took_meanwhile_is_stored_again(
 async def test_an_erasure_between_row_and_start_wins(
     store: MemoryObjectStore, repository: Meddled, starts: Starts, photo: Source, when: str
 ) -> None:
-    """The erasure has found no workflow to end, and no photo maybe; what comes behind its back must not stay."""
+    """The erasure has found no workflow, and perhaps no photo; what the submission writes afterwards must not stay."""
 
     def erase(job_id: UUID) -> None:
         repository.mark_erased(job_id)

@@ -1,4 +1,4 @@
-"""Attempts that come too late: beside another one, after the job's end, after its erasure."""
+"""Late attempts: concurrent with another one, after the job's end, and after its erasure."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def repository() -> MemoryJobRepository:
 
 
 class Reading:
-    """A backend that does something while it reads, and answers differently each time, as a real one's ids may."""
+    """A backend with a hook that runs while it reads; block ids differ in each response, as a real one's may."""
 
     engine = "reading"
 
@@ -67,7 +67,7 @@ def environment(job_id: UUID, *, attempt: int = 1, heartbeat_timeout: timedelta 
 
 
 class TestNotes:
-    """What an attempt leaves for the next one travels with its heartbeats, of which Temporal keeps the last."""
+    """An attempt's note for the next one is sent with its heartbeats, of which Temporal keeps the last."""
 
     def test_the_next_attempt_reads_what_the_one_before_it_wrote(self) -> None:
         sent: list[tuple[object, ...]] = []
@@ -180,7 +180,7 @@ class TestReading:
     def test_a_long_attempt_is_not_taken_for_dead(
         self, store: MemoryObjectStore, repository: MemoryJobRepository
     ) -> None:
-        """Temporal gives an attempt up, and begins another, where none of its heartbeats comes within the timeout."""
+        """Temporal gives an attempt up and starts another one if no heartbeat arrives within the timeout."""
         seconds, goes_on, given_up = 5, threading.Event(), threading.Event()
 
         def give_up() -> None:
@@ -202,7 +202,7 @@ class TestReading:
 class TestVerifying:
     @pytest.mark.parametrize("waits_for", ["the row", "the first piece", "the rest"])
     def test_a_slow_service_is_not_taken_for_a_dead_worker(self, waits_for: str) -> None:
-        """Its own limits end a call to a service; that the worker lives is told meanwhile."""
+        """A call to a service ends by its own timeouts; heartbeats show meanwhile that the worker lives."""
         alive = threading.Event()
         told: dict[str, bool] = {}
 
@@ -240,11 +240,11 @@ class TestVerifying:
 
 
 class DiedError(BaseException):
-    """The worker's process is gone."""
+    """Simulates the death of the worker's process."""
 
 
 class Failing(MemoryJobRepository):
-    """A repository that is away as a job's final row is written, or whose client dies right behind it."""
+    """A repository that is unavailable when the final row is written, or whose client dies right afterwards."""
 
     def __init__(self) -> None:
         super().__init__()

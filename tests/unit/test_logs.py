@@ -1,4 +1,4 @@
-"""What a log line says, and what it never does."""
+"""What log lines contain, and what they never contain."""
 
 from __future__ import annotations
 

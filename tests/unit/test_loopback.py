@@ -1,4 +1,4 @@
-"""Proxies and what is on this machine: no client asks the one for the other, and other programs are told not to."""
+"""Proxies and loopback: no client uses a proxy for it, and other programs get the same exceptions."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ PROXIES = ("http_proxy", "https_proxy", "all_proxy", "grpc_proxy")
 
 @pytest.fixture
 def service() -> Iterator[tuple[str, list[str]]]:
-    """A server's address and the paths that it was asked for; it takes every call for a fault of the caller."""
+    """A server's address and the requested paths; it answers every request with status 400."""
     paths: list[str] = []
 
     class Handler(BaseHTTPRequestHandler):
@@ -57,7 +57,7 @@ def service() -> Iterator[tuple[str, list[str]]]:
 
 @pytest.fixture
 def proxied(monkeypatch: pytest.MonkeyPatch) -> Iterator[socket.socket]:
-    """A proxy in every variable, which nothing may ask."""
+    """A listener that is set as the proxy in every variable."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
         for name in PROXIES:
             for spelling in (name, name.upper()):
@@ -120,7 +120,7 @@ def test_no_client_asks_a_proxy_for_loopback(
 
 
 def test_no_photo_for_loopback_is_sent_to_a_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A company's proxy would see it, and say that it cannot reach 127.0.0.1."""
+    """A company's proxy would see the photo, and respond that it cannot reach 127.0.0.1."""
     for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
         monkeypatch.setenv(name, "local")
     for name in ("no_proxy", "NO_PROXY"):
@@ -145,7 +145,7 @@ def test_what_is_elsewhere_still_goes_by_the_proxy(proxied: socket.socket, monke
 def test_a_star_among_names_is_every_host_to_a_client(
     spelling: str, proxied: socket.socket, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """As a container has it where the Compose file is started by hand; Python's own clients take it for a name."""
+    """A container has this value if the Compose file is started by hand; Python's own clients read it as a name."""
     monkeypatch.setenv(spelling, "localhost,aws,*")
     monkeypatch.setenv("AWS_ENDPOINT_URL_S3", "http://s3.example.invalid")
     with closing(s3_boto.make_client(connect_timeout=1, read_timeout=0.2)) as client, pytest.raises(BotoCoreError):
@@ -170,7 +170,7 @@ def test_exceptions_are_added_to_those_there_are() -> None:
         for spelling in (name, name.upper()):
             whole = dict.fromkeys(("NO_PROXY", "no_proxy"), "127.0.0.1,localhost,::1")
             assert proxy_exceptions({spelling: "http://proxy.example"}) == whole
-    # A program reads the one spelling or the other: each gets all.
+    # Programs read one spelling or the other, so both get the whole list.
     given = {"HTTPS_PROXY": "http://p", "NO_PROXY": "corp.example, localhost", "no_proxy": ".intern"}
     all_of_it = "corp.example,localhost,.intern,127.0.0.1,::1"
     assert proxy_exceptions(given) == {"NO_PROXY": all_of_it, "no_proxy": all_of_it}
@@ -178,7 +178,7 @@ def test_exceptions_are_added_to_those_there_are() -> None:
 
 @pytest.mark.parametrize("spelling", ["NO_PROXY", "no_proxy"])
 def test_where_no_host_goes_by_the_proxy_none_does_afterwards(spelling: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Of ``*`` and loopback in one list, Python's clients, and with them boto3, read the latter alone."""
+    """If a list contains ``*`` and loopback, Python's clients, and so boto3, only use the latter."""
     for name in [*PROXIES, "no_proxy"]:
         monkeypatch.delenv(name, raising=False)
         monkeypatch.delenv(name.upper(), raising=False)

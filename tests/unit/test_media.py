@@ -63,7 +63,7 @@ def brands(major: bytes, *others: bytes) -> bytes:
     ("head", "kind"),
     [
         (brands(b"heic", b"mif1", b"heic"), media.HEIC),
-        # A phone's still image beside which it keeps a short film.
+        # A phone's still image that comes with a short film.
         (brands(b"heic", b"mif1", b"msf1", b"hevc"), media.HEIC),
         (brands(b"mif1", b"heic"), media.HEIC),
         (brands(b"heix"), media.HEIC),

@@ -1,4 +1,4 @@
-"""Python's own switches: what takes the texts of errors away is told, in place of errors without a text."""
+"""Python without docstrings is refused with a message, because errors would have no text."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""In which order the tests of this project start."""
+"""The order in which this project's tests start."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tests.support.order import waiting_first
 
 @dataclass(frozen=True)
 class Test:
-    """What the order goes by."""
+    """The properties of a test that determine its order."""
 
     __test__ = False
 

@@ -1,4 +1,4 @@
-"""What others called their files reaches a terminal as text, and long input is cut."""
+"""File names of users reach a terminal as plain text, and long input is cut."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def test_an_error_line_holds_no_escape_sequence(capsys: pytest.CaptureFixture[st
 def test_what_can_be_printed_stays_as_it_is() -> None:
     assert printable("Käse & brûlée 写真.png") == "Käse & brûlée 写真.png"
     assert printable("a\nb\x07", keep="\n") == "a\nb\\x07"
-    # A name that is no UTF-8, as Python has it.
+    # A name that is not valid UTF-8, as Python represents it.
     assert printable("caf\udce9.png").encode() == b"caf\\udce9.png"
 
 

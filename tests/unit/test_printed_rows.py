@@ -1,4 +1,4 @@
-"""What a job's row, its text and other records hold reaches a terminal as text; JSON has it as it is."""
+"""The content of rows, documents and other records reaches a terminal as plain text; JSON has it unchanged."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def test_the_stored_reason_of_a_job_is_text_on_one_line(application: Application
     (line,) = (line for line in shown.splitlines() if line.startswith("error"))
     assert line.endswith(r"[step_failed] no\x1b[2Jsuch\r\nstatus  succeeded\x9b31m\u202e")
     assert "pie\\x1b[1m.png" in shown
-    # No line is made to look like one of the report's own.
+    # No line can imitate one of the report's own.
     assert [line.split() for line in shown.splitlines() if line.startswith("status")] == [["status", "failed"]]
     job = json.loads(show(str(job_id), "-o", "json"))["data"]["job"]
     assert job["error"]["message"] == HOSTILE
@@ -63,7 +63,7 @@ def test_the_text_of_a_photo_is_text(application: Application) -> None:
     application.repository.succeed(job_id, bucket=BUCKET, key="raw/a.png", sha256="0" * 64, ocr=ocr)
     shown = show(str(job_id))
     assert not OBEYED & set(shown)
-    # Spaces of other scripts are what was read.
+    # Spaces of other scripts are kept.
     assert lines[0] in shown.splitlines()
     assert json.loads(show(str(job_id), "-o", "json"))["data"]["job"]["lines"] == lines
 

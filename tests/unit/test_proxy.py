@@ -1,4 +1,4 @@
-"""The proxy of the tests spoils a connection in the way that it is told, and no other."""
+"""The tests' proxy disturbs a connection exactly as it is told."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ import pytest
 from tests.support.proxy import Proxy, proxy_to
 
 PATIENCE_SECONDS = 10.0
-# Long enough for an answer to come on a machine that is busy; nothing shorter proves silence.
+# Long enough for a response on a busy machine; a shorter wait would not prove silence.
 SILENCE_SECONDS = 0.3
 
 
 class _Echo(socketserver.BaseRequestHandler):
-    """Sends back what it gets; tells the server when its client has closed."""
+    """Echoes what it receives, and sets an event when its client has closed."""
 
     def handle(self) -> None:
         while piece := self.request.recv(65536):
@@ -55,14 +55,14 @@ def proxy(echo: _Server) -> Iterator[Proxy]:
 
 
 def connected(proxy: Proxy) -> socket.socket:
-    """Return a connection over which an echo has come back."""
+    """Return a connection on which an echo has come back."""
     client = socket.create_connection(("127.0.0.1", proxy.port), PATIENCE_SECONDS)
     assert said(client, b"hello") == b"hello"
     return client
 
 
 def said(client: socket.socket, words: bytes) -> bytes:
-    """Send words and return as many bytes of the answer."""
+    """Send words and return as many bytes of the response."""
     client.sendall(words)
     answer = b""
     while len(answer) < len(words):
@@ -74,7 +74,7 @@ def said(client: socket.socket, words: bytes) -> bytes:
 
 
 def is_silent(client: socket.socket) -> bool:
-    """Tell whether words are taken, nothing comes back, and the connection stays open."""
+    """Tell whether words are accepted, no response comes, and the connection stays open."""
     client.sendall(b"are you there?")
     client.settimeout(SILENCE_SECONDS)
     try:

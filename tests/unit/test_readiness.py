@@ -1,4 +1,4 @@
-"""What a worker says of its bucket, by the permissions that it has there, and of what it reads documents with."""
+"""Readiness checks of the worker's bucket, by its permissions, and of its OCR backend."""
 
 from __future__ import annotations
 
@@ -36,14 +36,14 @@ FIXTURES = Path(__file__).resolve().parents[2] / "fixtures"
 
 
 class Permitting(MemoryObjectStore):
-    """A store that refuses as S3 does: without s3:ListBucket also what is not there ("HeadObject", permissions)."""
+    """A store that refuses like S3: without s3:ListBucket also a missing object ("HeadObject", permissions)."""
 
     def __init__(self) -> None:
         super().__init__()
         self.permissions = {"s3:GetObject", "s3:ListBucket", "s3:PutObject"}
         self.refused_prefix = ""
         self.lists_by_prefix = False
-        """s3:ListBucket has a condition on the prefix, which requests for one object do not carry."""
+        """s3:ListBucket has a condition on the prefix, which requests for one object do not have."""
         self.requests: list[str] = []
 
     def head(self, bucket: str, key: str, *, version_id: str = "") -> ObjectInfo:
@@ -145,7 +145,7 @@ def test_a_refusal_that_may_mean_a_missing_object_keeps_no_worker_from_working()
 
 
 def engine_check(settings: Settings) -> None:
-    """Look at what a worker with these settings reads documents with."""
+    """Run the OCR backend's check of a worker with these settings."""
     _, application = store_of("s3:GetObject", bound=True)
     readiness.checks_of(replace(application, settings=settings))[-1]()
 

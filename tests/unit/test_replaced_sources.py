@@ -1,4 +1,4 @@
-"""An object of its owner's that is written again while jobs read it: hash and text of a row are of the same bytes."""
+"""An object that its owner replaces while jobs read it: hash and text in a row are of the same bytes."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def sound(body: bytes) -> tuple[str, str]:
 
 
 class Counting(MemoryObjectStore):
-    """A store that tells which versions it has ever made."""
+    """A store that lists all versions that it has created."""
 
     @property
     def versions(self) -> list[tuple[str, str, str]]:
@@ -66,7 +66,7 @@ def test_of_what_was_replaced_before_textract_read_it_nothing_is_stored(place: P
 
 def test_an_answer_that_an_attempt_left_counts_for_its_own_bytes_alone(place: Place) -> None:
     job_id = uuid4()
-    # The worker dies behind the storing of the answer; meanwhile the photo is replaced.
+    # The worker dies after storing the response; meanwhile the photo is replaced.
     place.read(job_id, place.verify(job_id))
     place.write(SECOND)
     place.process(job_id)
@@ -145,7 +145,7 @@ def test_an_attempt_that_comes_too_late_leaves_the_answer_of_the_bytes_that_coun
     steps = place.store.put_new
 
     def overtaken(*args: object, **named: object) -> bool:
-        # Behind the last look at the object, and before the answer is stored.
+        # After the last check of the object, and before the response is stored.
         setattr(place.store, "put_new", steps)  # noqa: B010
         place.write(SECOND)
         place.process(job_id)
@@ -159,7 +159,7 @@ def test_an_attempt_that_comes_too_late_leaves_the_answer_of_the_bytes_that_coun
 
 
 class Lines:
-    """A reader whose text is the simulated Textract's."""
+    """A reader that returns the simulated Textract's text."""
 
     version = "1.0"
 
@@ -171,7 +171,7 @@ def test_the_local_engine_reads_no_other_bytes_than_were_verified(place: Place) 
     job_id, reader = uuid4(), Lines()
     local = LocalBackend(place.store, reader)  # type: ignore[arg-type]
     place.backend = local
-    # All that a run knows which an earlier release has begun, and all that is known of a copy.
+    # Runs of earlier releases, and copies, have no revision.
     located = place.verify(job_id).model_copy(update={"etag": None, "modified_at": None})
     place.write(SECOND)
     place.carry(job_id, located)

@@ -1,4 +1,4 @@
-"""What Temporal refuses, in the product's words: at the connection, at a call, and at a worker's start."""
+"""Temporal's refusals as the product's errors: on connecting, on a call, and at a worker's start."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ async def client_of(target: str) -> Any:
 
 AT_THE_START = [
     *((status, "GetSystemInfo") for status in KINDS if status is not RPCStatusCode.INTERNAL),
-    # Credentials that may not describe the namespace may still start jobs.
+    # Credentials without the right to describe the namespace may still start jobs.
     *((status, "DescribeNamespace") for status in KINDS if status is not RPCStatusCode.PERMISSION_DENIED),
 ]
 
@@ -51,7 +51,7 @@ async def test_a_refused_connection_says_why(status: RPCStatusCode, first: str) 
     assert target in caught.value.message
 
 
-# The client itself tries these again for a while, and then raises them.
+# The client itself retries these for a while before it raises them.
 RETRIED = {RPCStatusCode.RESOURCE_EXHAUSTED, RPCStatusCode.UNAVAILABLE, RPCStatusCode.INTERNAL}
 
 

@@ -1,4 +1,4 @@
-"""What `submit` takes for a photo, and what it never uploads or waits for."""
+"""What `submit` accepts as a photo, and what it neither uploads nor waits for."""
 
 from __future__ import annotations
 
@@ -141,7 +141,7 @@ async def test_a_file_that_is_too_large_is_not_read(folder: Path) -> None:
 
 
 def test_a_file_whose_size_is_not_told_is_read_up_to_the_limit() -> None:
-    """Files of /proc have a size of 0 and content."""
+    """Files in /proc report a size of 0 and have content."""
     path = Path("/proc/self/status")
     if not path.exists():
         pytest.skip("no /proc on this system")
@@ -160,7 +160,7 @@ def test_a_type_that_no_photo_can_have_is_wrong_use(folder: Path, kind: str) -> 
 
 
 def test_an_empty_job_id_is_not_a_new_one(folder: Path) -> None:
-    """An unset variable would make a job that the same call does not join."""
+    """An unset variable would create a job that the same call does not join."""
     (folder / "pie.png").write_bytes(PNG)
     told = CliRunner().invoke(cli, ["submit", str(folder), "--job-id", ""])
     assert told.exit_code == 2

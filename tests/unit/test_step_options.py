@@ -1,4 +1,4 @@
-"""What the workflow asks Temporal for with each step, seen in its own commands while it replays."""
+"""The options of the workflow's activity commands, taken from its commands during a replay."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ MINUTE = timedelta(minutes=1)
 
 
 async def steps(name: str) -> dict[str, ScheduleActivity]:
-    """Return each step that today's workflow asks for in the course of a recorded history."""
+    """Return the activity commands that the current workflow issues when it replays a recorded history."""
     runner = ListeningRunner()
     replayer = Replayer(workflows=[ImageProcessingWorkflow], data_converter=data_converter, workflow_runner=runner)
     text = (HISTORIES / f"{name}.json").read_text(encoding="utf-8")
@@ -41,7 +41,7 @@ async def test_a_worker_that_dies_in_a_step_is_noticed_within_half_a_minute() ->
 @pytest.mark.parametrize("name", ["object-missing", "lifetime-object-missing"])
 async def test_the_reason_of_a_failure_is_written_however_late_the_database_is_back(name: str) -> None:
     last = (await steps(name))["record_failure"]
-    # Zero is no bound, for the number of attempts as for the time of all of them.
+    # Zero means no limit of attempts; without schedule_to_close_timeout their total time has none either.
     assert last.retry_policy.maximum_attempts == 0
     assert not last.HasField("schedule_to_close_timeout")
     assert last.retry_policy.non_retryable_error_types == []

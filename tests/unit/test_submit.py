@@ -1,4 +1,4 @@
-"""What `submit` and `demo` say of a photo: the job's id whatever comes after it, and a bad file's fault as its own."""
+"""What `submit` and `demo` print about a photo: the job's id in any case, and errors of single files."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def test_a_bucket_that_no_job_can_name_is_wrong_use(temporal: Starts, source: st
 
 
 def test_a_job_that_cannot_be_waited_for_is_named(temporal: Starts) -> None:
-    """Without its id the user can neither look at it nor join it, and submitting again pays for another one."""
+    """Without its id the user can neither show nor join the job, and another submission would be charged."""
     temporal.failure = AWAY
     said = submit("--wait")
     (job_id,) = temporal.known
@@ -86,7 +86,7 @@ def test_a_photo_that_became_no_job_is_the_commands_own_error(temporal: Starts) 
 
 @pytest.mark.timeout(30)
 def test_a_demo_file_that_cannot_be_read_gets_an_id_all_the_same(tmp_path: Path) -> None:
-    """Its submission says why; as it is, the others would not be submitted, or the command would wait for ever."""
+    """Its submission reports the error; without an id other files would not be submitted, or the command would hang."""
     os.mkfifo(tmp_path / "pipe.png")
     (tmp_path / "gone.png").symlink_to(tmp_path / "nowhere.png")
     for name in ("pipe.png", "gone.png"):

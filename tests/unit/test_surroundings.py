@@ -1,4 +1,4 @@
-"""What a command finds around it, and what it leaves there for botocore."""
+"""The environment of a command, and the variables that it sets for botocore."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def test_either_variable_names_the_region(
     given: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     file = tmp_path / "worker.env"
-    # The address keeps a stack that may run here out of it.
+    # The explicit address keeps a stack that may run here from being used.
     lines = {**given, "TEMPORAL_TARGET": "127.0.0.1:7233"}
     file.write_text("".join(f"{name}={value}\n" for name, value in lines.items()), "utf-8")
     environ: dict[str, str] = {}

@@ -14,7 +14,7 @@ from photo_worker.worker import run_until_stopped
 
 
 class Draining:
-    """A worker whose drain takes as long as the test wants; the real one is tested on the stack."""
+    """A worker whose drain the test controls; a real worker is tested on the stack."""
 
     def __init__(self) -> None:
         self.drained = asyncio.Event()
@@ -56,12 +56,12 @@ async def test_a_drain_that_hangs_gives_the_process_up() -> None:
 
 
 def test_an_activity_that_hangs_does_not_keep_the_process() -> None:
-    """A deployment waits for the old worker's process; that ends with ``give_up``, or with its last thread."""
+    """A deployment waits for the old worker's process, which ends with ``give_up`` or with its last thread."""
     process_ended, hangs = threading.Event(), threading.Event()
 
     def give_up(code: int) -> None:
         process_ended.set()
-        # A process takes its threads with it.
+        # The end of a process ends its threads.
         hangs.set()
 
     async def drains() -> None:

@@ -1,4 +1,4 @@
-"""A nonsensical value of any option or argument ends a command with 2, says so in one message, and does nothing."""
+"""An invalid value of any option or argument ends a command with 2 and one message, without any effect."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ COMMANDS = {named.slug: named for named in commands()}
 JOB = "8c5b4f0e-7a51-4a52-9f3a-2f6f3c1d9b77"
 PHOTO = str(ROOT / "fixtures" / "photos" / "clean-print.png")
 
-# What a command is given beside the nonsense, by what it asks for in any case.
+# Further arguments of a command that are valid.
 BESIDE: dict[str, list[str]] = {
     "faults-set": ["textract", "throttle"],
     "snapshot-load": ["kept"],
@@ -34,7 +34,7 @@ BESIDE: dict[str, list[str]] = {
 }
 SERVER = ["--from-server"]
 
-# Nonsense of what any text or path could be, as whole arguments in the place of those above where None is not said.
+# Invalid texts and paths, as whole argument lists that replace those above.
 STACK = ["No Name!", "a" * 80]
 WORDS: dict[tuple[str, str], list[list[str]]] = {
     ("demo", "--fixtures"): [["--fixtures", "/no/such/folder"]],
@@ -89,7 +89,7 @@ WORDS: dict[tuple[str, str], list[list[str]]] = {
     ("erase", "job_id"): [["nope", "--yes"], ["nope"]],
 }
 
-# Of these any text may be meant, or a running service has to say: tests with one do.
+# Any text may be valid here, or only a running service can refuse it: tests with a service cover these.
 FREE = {
     ("faults-set", "--operation"),
     ("faults-set", "--document"),
@@ -104,7 +104,7 @@ OF_A_PROCESS = {
 }
 
 
-# How messages name what is wrong that do not repeat all of it.
+# Parts of messages that name the fault without repeating the whole argument.
 TOLD = ("an argument is empty", "The object key", "There is no folder", "The job id", "There is nothing to submit")
 
 
@@ -113,7 +113,7 @@ def opts_of(param: click.Parameter) -> str:
 
 
 def nonsense(slug: str, param: click.Parameter) -> list[list[str]]:
-    """Return the argument lists that a parameter has to refuse."""
+    """Return the argument lists with an invalid value of a parameter."""
     name, beside = opts_of(param), BESIDE.get(slug, [])
     if (slug, name) in WORDS:
         return WORDS[slug, name]
@@ -142,7 +142,7 @@ def cases() -> Iterator[tuple[str, str, list[str]]]:
 
 @pytest.fixture(autouse=True)
 def nowhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A folder without a stack, and settings that lead nowhere."""
+    """Use a directory without a stack, and settings that lead to no service."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("PHOTO_WORKER_HOME", str(tmp_path / "stacks"))
     for name in ENDPOINT_VARIABLES:
@@ -215,7 +215,7 @@ def test_what_stands_in_an_env_file_is_a_setting_and_no_option(tmp_path: Path) -
 
 @pytest.mark.parametrize("arguments", [words for lists in OF_A_PROCESS.values() for words in lists], ids=str)
 def test_the_emulator_refuses_nonsense(arguments: list[str], tmp_path: Path) -> None:
-    """In a process of its own, as it takes the process's signals."""
+    """Runs in a separate process, because the command installs signal handlers."""
     port = [] if "--port" in arguments else ["--port", "0"]
     ended = subprocess.run(
         [sys.executable, "-m", "photo_worker.cli", "textract-emulator", *port, *arguments],

@@ -1,4 +1,4 @@
-"""Laws of keys and job ids."""
+"""Properties of object keys and job ids."""
 
 from __future__ import annotations
 

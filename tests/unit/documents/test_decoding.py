@@ -1,4 +1,4 @@
-"""What becomes of documents once they are opened: upright copies, and refusals that say what is wrong."""
+"""Conversion and checks of documents: upright copies, and refusals that name the reason."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def converted(content: bytes, kind: str = media.WEBP) -> Image.Image:
 
 
 def assert_alike(image: Image.Image, expected: Image.Image) -> None:
-    """Compare pixels as far as compression leaves them."""
+    """Compare pixels within the tolerance of compression."""
     assert image.size == expected.size
     difference = ImageChops.difference(image.convert("L"), expected.convert("L"))
     assert sum(difference.histogram()[64:]) < 0.002 * image.width * image.height
@@ -48,7 +48,7 @@ class TestHeic:
         for number, line in enumerate(("Apple Cake", "3 apples", "200 g flour", "Bake for 40 minutes")):
             ImageDraw.Draw(page).text((40, 40 + number * 90), line, fill=(25, 25, 30), font=ImageFont.load_default(44))
         content = heic("turned")
-        # Phones say it twice: in the container, which counts, and in the EXIF data.
+        # Phones record the rotation twice: in the container, which counts, and in the EXIF data.
         assert b"irot" in content
         assert struct.pack(">HHIH", 0x0112, 3, 1, 6) in content
         assert_alike(converted(content, media.HEIC), page)
@@ -138,7 +138,7 @@ class TestWebp:
         assert opened(copy).width >= 250
 
     def test_a_size_bomb_is_refused_by_its_header(self) -> None:
-        # An extended WebP whose canvas is 16,384 x 16,384 pixels and that holds a picture of 640 x 240.
+        # An extended WebP whose canvas claims 16,384 x 16,384 pixels and that contains an image of 640 x 240.
         exif = Image.Exif()
         exif[0x010F] = "a camera"
         content = encoded(card("Pie"), "WEBP", exif=exif)
@@ -180,7 +180,7 @@ class TestCheck:
 
     def test_signed_samples_are_refused(self) -> None:
         content = bytearray(documents.tiff(mode="I;16"))
-        # The tag's type, count and value (TIFF 6.0, section 2): an entry of one short.
+        # A TIFF entry (TIFF 6.0, section 2): tag, type, count and value, here one short.
         content = content.replace(struct.pack("<HHIH", 258, 3, 1, 16), struct.pack("<HHIH", 339, 3, 1, 2))
         with pytest.raises(UnsupportedDocument, match="no unsigned integers"):
             decoding.check(bytes(content), media.TIFF, "document")
@@ -222,7 +222,7 @@ class TestCheck:
 
 
 def with_tag(tiff: bytes, tag: int, value: int) -> bytes:
-    """Return a little-endian TIFF whose short of this tag has another value."""
+    """Return a little-endian TIFF with another value in the SHORT entry of this tag."""
     content = bytearray(tiff)
     (start,) = struct.unpack_from("<I", content, 4)
     (entries,) = struct.unpack_from("<H", content, start)
@@ -247,7 +247,7 @@ def test_a_sound_tiff_of_a_rare_kind_is_not_called_damaged(tag: int, value: int,
 
 
 def test_no_refusal_of_a_pdf_speaks_of_success() -> None:
-    """A catalogue without pages, of which PDFium says nothing: its last word is about the document before."""
+    """PDFium reports no error for a catalogue without pages: its last error is about the previous document."""
     with pytest.raises(DocumentProtected):
         decoding.check(documents.certificate_pdf(), media.PDF, "secret")
     content = documents.pdf(1).replace(b"/Type /Catalog", b"/Type /Cabalog").replace(b"/Pages ", b"/Sages ")

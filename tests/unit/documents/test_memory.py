@@ -1,4 +1,4 @@
-"""What the process that opens a document holds at its peak: less than 1 GB, whatever the document is or claims."""
+"""Peak memory of the process that opens a document: below 1 GB, whatever the document is or claims to be."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ from tests.support import heif
 from tests.support.documents import encoded
 
 LIMIT_MB = 1000
-# What Python and the libraries take beside the document.
+# Memory of Python and the libraries without the document.
 SMALL_MB = 200
 
-# A process of its own, whose only child is the product's.
+# Runs in a separate process whose only child is the product's.
 MEASURE = """
 import io, json, resource, sys
 from PIL import Image
@@ -60,7 +60,7 @@ Open = Callable[[bytes, str], dict[str, Any]]
 
 
 def filled(heic: bytes) -> bytes:
-    """Return a HEIC with as many bytes as one may have; the last ones are nothing's."""
+    """Return a HEIC that is padded to the largest accepted size with bytes that belong to no image."""
     room = CONVERTED_LIMIT_BYTES - len(heic)
     return heic + struct.pack(">I4s", room, b"free") + bytes(room - 8)
 
@@ -75,7 +75,7 @@ def webp(size: tuple[int, int], mode: str, **options: object) -> bytes:
     ("size", "copy"),
     [
         ((9459, 9459), (9459, 9459)),
-        # Longer than OCR reads, so that it is shrunk.
+        # Longer than OCR accepts, so the copy is scaled down.
         ((16384, 5461), (10000, 3333)),
     ],
 )
@@ -117,7 +117,7 @@ def test_a_webp_above_its_limit_is_refused_before_it_is_opened(opened: Open) -> 
 
 
 def test_a_heic_of_many_photos_gives_its_primary_one(opened: Open) -> None:
-    """As a burst does; 60 photos of this size are 0.1 GB, were all of them decoded."""
+    """A burst: decoding all of its 60 photos would take 0.1 GB."""
     told = opened(heif.burst(60, primary=37), media.HEIC)
     assert told["size"] == [900, 600], "the others are not turned"
     assert told["mb"] < SMALL_MB
@@ -133,9 +133,9 @@ def bare_webp(kind: bytes, content: bytes) -> bytes:
     ("content", "kind", "code"),
     [
         (heif.claiming(60_000, 60_000), media.HEIC, "image_too_large"),
-        # Few enough pixels to be tried.
+        # Few enough pixels to be decoded.
         (heif.claiming(9459, 9459), media.HEIC, "document_unreadable"),
-        # Its grid says otherwise than the photo that it is.
+        # The grid claims another size than its photo has.
         (heif.grid(600, 900, claimed=(60_000, 60_000)), media.HEIC, "document_too_costly"),
         (bare_webp(b"VP8 ", b"\x10\0\0\x9d\x01\x2a\xff\x3f\xff\x3f" + bytes(20)), media.WEBP, "image_too_large"),
         (bare_webp(b"VP8L", b"\x2f\xff\xff\xff\x0f" + bytes(20)), media.WEBP, "image_too_large"),
@@ -151,7 +151,7 @@ def test_a_small_file_that_claims_to_be_huge_is_refused(opened: Open, content: b
 
 
 def test_rare_forms_take_more_for_each_pixel(opened: Open) -> None:
-    """10 bits a sample and no colour thinned out."""
+    """10 bits per sample, without chroma subsampling."""
     told = opened(heif.grid(8192, 6144, heif.DEEP), media.HEIC)
     assert told["size"] == [8192, 6144]
     assert told["mb"] < LIMIT_MB

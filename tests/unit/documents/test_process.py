@@ -1,4 +1,4 @@
-"""Whatever a document does to the process that opens it, the worker goes on and knows whose fault it was."""
+"""Whatever a document does to the process that opens it, the worker goes on and knows what is at fault."""
 
 from __future__ import annotations
 
@@ -32,12 +32,12 @@ ROOT = Path(__file__).resolve().parents[3]
 
 
 def program(code: str) -> Sequence[str]:
-    """Return a program that does this in the place of opening a document."""
+    """Return a program that runs this code instead of opening a document."""
     return (sys.executable, "-P", "-c", f"import os, signal, sys, time\n{code}")
 
 
 def on_the_photo(code: str) -> str:
-    """Return a program's code that does this over the photo alone, and is content with every other document."""
+    """Return code that runs ``code`` for the photo alone, and accepts every other document."""
     return f"if sys.stdin.buffer.read() != b'photo':\n    print('{{}}'), sys.exit()\n{code}"
 
 
@@ -81,7 +81,7 @@ def test_every_end_of_the_process_has_its_meaning(code: str, error: type[PhotoWo
 @pytest.mark.parametrize(
     "code",
     [
-        # A processor that the wheels were not built for, a library that is broken, a sandbox that forbids a call.
+        # A processor that the wheels do not support, a broken library, or a sandbox that forbids a system call.
         "os.kill(os.getpid(), signal.SIGILL)",
         "os.abort()",
         "os.kill(os.getpid(), signal.SIGSYS)",
@@ -105,7 +105,7 @@ def test_what_breaks_on_a_sound_document_as_well_is_the_worker_s_fault(code: str
 def test_a_library_that_cannot_be_loaded_ends_no_job(
     kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Where a native library is cut off or of another platform, loading it raises what a damaged file raises too."""
+    """Loading a truncated native library, or one of another platform, raises the same errors as a damaged file."""
     for name in ("pypdfium2", "pi_heif", "PIL"):
         (tmp_path / f"{name}.py").write_text('raise OSError("lib.so: failed to map segment from shared object")\n')
     monkeypatch.setenv("PYTHONPATH", f"{tmp_path}{os.pathsep}{ROOT}")
@@ -125,7 +125,7 @@ def test_a_process_that_cannot_start_says_why(caplog: pytest.LogCaptureFixture) 
 
 
 def test_what_is_said_over_a_document_is_in_no_log_line_for_operators(caplog: pytest.LogCaptureFixture) -> None:
-    """Libraries quote what they read."""
+    """Messages of libraries may quote the document."""
     caplog.set_level("INFO")
     with pytest.raises(UnreadableDocument):
         run(on_the_photo("print('two cups of flour', file=sys.stderr, flush=True)\nos.abort()"))
@@ -178,7 +178,7 @@ def test_without_a_thread_to_be_had_nothing_is_left_behind(monkeypatch: pytest.M
     with pytest.raises(RuntimeError, match="can't start new thread"):
         run("time.sleep(1000)")
     assert len(list(Path("/dev/fd").iterdir())) <= before
-    # Ended, and waited for.
+    # The process was killed and reaped.
     assert [process.returncode for process in begun] == [-signal.SIGKILL]
 
 
@@ -188,7 +188,7 @@ def test_no_process_to_be_had_is_tried_again() -> None:
 
 
 def test_a_document_that_takes_the_processor_is_ended_by_its_limit() -> None:
-    # The product's own program, with a document that no parser is needed for.
+    # The product's own program, with a document that needs no parser.
     code = (
         "from photo_worker.documents import child, decoding\n"
         "def spin(content, kind, name):\n"
@@ -234,7 +234,7 @@ def test_a_cancelled_attempt_ends_its_process(tmp_path: pytest.TempPathFactory) 
 
 
 def test_a_large_document_is_taken_whole() -> None:
-    # More than a pipe holds, and the process answers late.
+    # More than a pipe buffers, and the process reads late.
     code = "time.sleep(1.2)\ncontent = sys.stdin.buffer.read()\nprint('{}')\nprint(len(content))"
     decoder = ProcessDecoder(program=program(code))
     assert decoder.convert(bytes(20 << 20), media.HEIC, "photo").strip() == str(20 << 20).encode()
@@ -272,14 +272,14 @@ def test_the_program_is_the_product_s_own_module() -> None:
 
 @pytest.mark.skipif(sys.platform == "darwin", reason="macOS keeps to no limit on memory")
 def test_a_pdf_that_unfolds_to_gigabytes_is_too_costly_and_not_damaged() -> None:
-    """PDFium aborts where it gets no more memory."""
+    """PDFium aborts if it gets no more memory."""
     with pytest.raises(DocumentTooCostly, match="more memory"):
         ProcessDecoder().check(hostile_pdfs.greedy_table(), media.PDF, "page")
 
 
 @pytest.mark.skipif(sys.platform == "darwin", reason="macOS keeps to no limit on memory")
 def test_memory_that_the_machine_does_not_give_is_not_the_document_s_fault() -> None:
-    """A narrower limit of the worker's machine ends documents that are opened elsewhere."""
+    """If the worker's machine has a lower memory limit, the document can still be opened elsewhere."""
     code = (
         "import resource\n"
         "resource.setrlimit(resource.RLIMIT_DATA, (250_000_000, 250_000_000))\n"
