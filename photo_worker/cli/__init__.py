@@ -38,29 +38,29 @@ class _Entry(NamedTuple):
 
 
 _COMMANDS = {
-    "demo": _Entry("photo_worker.cli.demo:demo", "Bring up the stack and process the fixture photos."),
-    "up": _Entry("photo_worker.cli.stack:up", "Start the local stack, or report the one that runs."),
-    "down": _Entry("photo_worker.cli.stack:down", "Stop the local stack; its data stays."),
-    "status": _Entry("photo_worker.cli.stack:status", "Show what runs, where, and whether it answers."),
-    "wait": _Entry("photo_worker.cli.stack:wait", "Wait until the local stack is usable."),
-    "logs": _Entry("photo_worker.cli.stack:logs", "Show what the stack's services wrote."),
-    "snapshot": _Entry("photo_worker.cli.snapshot:snapshot", "Set aside what the local stack stores, and put it back."),
-    "faults": _Entry("photo_worker.cli.faults:faults", "Make things go wrong in the local stack, and right again."),
+    "demo": _Entry("photo_worker.cli.demo:demo", "Start the stack and process the fixture photos."),
+    "up": _Entry("photo_worker.cli.stack:up", "Start the local stack, or report the one that is running."),
+    "down": _Entry("photo_worker.cli.stack:down", "Stop the local stack; its data is kept."),
+    "status": _Entry("photo_worker.cli.stack:status", "Show the state and address of each service."),
+    "wait": _Entry("photo_worker.cli.stack:wait", "Wait until the local stack is ready."),
+    "logs": _Entry("photo_worker.cli.stack:logs", "Show the logs of the stack's services."),
+    "snapshot": _Entry("photo_worker.cli.snapshot:snapshot", "Save and restore stack data."),
+    "faults": _Entry("photo_worker.cli.faults:faults", "Inject faults into the local stack, and remove them."),
     "reset": _Entry("photo_worker.cli.stack:reset", "Delete the local stack's data and start it empty."),
-    "env": _Entry("photo_worker.cli.stack:env", "Print the variables that point at the local stack."),
-    "prefetch": _Entry("photo_worker.cli.prefetch:prefetch", "Get everything that up needs, while there is a network."),
-    "doctor": _Entry("photo_worker.cli.doctor:doctor", "Look for what keeps the stack or the worker from running."),
-    "config": _Entry("photo_worker.cli.config:config", "Look at the settings."),
-    "migrate": _Entry("photo_worker.cli.migrate:migrate", "Bring the database schema up to date."),
-    "worker": _Entry("photo_worker.cli.worker:worker", "Run the worker until it is told to stop."),
+    "env": _Entry("photo_worker.cli.stack:env", "Print the environment variables of the local stack."),
+    "prefetch": _Entry("photo_worker.cli.prefetch:prefetch", "Download everything that up needs to work offline."),
+    "doctor": _Entry("photo_worker.cli.doctor:doctor", "Diagnose the local environment."),
+    "config": _Entry("photo_worker.cli.config:config", "Inspect the settings."),
+    "migrate": _Entry("photo_worker.cli.migrate:migrate", "Migrate the database schema and bind the bucket."),
+    "worker": _Entry("photo_worker.cli.worker:worker", "Run the worker until it is stopped."),
     "submit": _Entry("photo_worker.cli.submit:submit", "Submit photos: files, globs or s3:// locations."),
     "textract-emulator": _Entry(
-        "photo_worker.cli.textract_emulator:textract_emulator", "Run an emulated Amazon Textract that reads documents."
+        "photo_worker.cli.textract_emulator:textract_emulator", "Run a Textract emulator that reads documents."
     ),
-    "replay": _Entry("photo_worker.cli.replay:replay", "Check that today's code replays recorded histories."),
+    "replay": _Entry("photo_worker.cli.replay:replay", "Check that the current code replays recorded histories."),
     "show": _Entry("photo_worker.cli.show:show", "Show a job's state, artifacts and text."),
-    "check": _Entry("photo_worker.cli.check:check", "Check rows, objects and workflows against each other; repair."),
-    "erase": _Entry("photo_worker.cli.erase:erase", "Remove every trace of a job."),
+    "check": _Entry("photo_worker.cli.check:check", "Check rows, objects and workflows for consistency; repair."),
+    "erase": _Entry("photo_worker.cli.erase:erase", "Delete every trace of a job."),
 }
 
 
@@ -93,15 +93,15 @@ class _LazyGroup(click.Group):
 @click.command(
     cls=_LazyGroup,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
-    epilog="Exit codes: 0 done, 1 failed, 2 wrong use, 130 interrupted, 129 or 143 ended by SIGHUP or SIGTERM.",
+    epilog="Exit codes: 0 success, 1 failure, 2 usage error, 130 interrupted, 129 or 143 ended by SIGHUP or SIGTERM.",
 )
 @click.version_option(__version__, prog_name=_NAME)
 @click.option(
     "--env-file",
     type=click.Path(path_type=Path),
-    help="Read settings from this file; without it, from .env in this directory where there is one.",
+    help="Read settings from this file.  [default: .env in the working directory, if present]",
 )
-@click.option("--debug", is_flag=True, help="Show a traceback with an error.")
+@click.option("--debug", is_flag=True, help="Show tracebacks of errors.")
 @click.pass_context
 def cli(ctx: click.Context, env_file: Path | None, debug: bool) -> None:
     """Turn recipe photos into durable, structured results, on a laptop or in the cloud."""

@@ -49,15 +49,17 @@ class _Duration(click.ParamType):  # type: ignore[type-arg]
 
 
 @click.command(cls=ErrorReportingCommand)
-@click.option("--repair", is_flag=True, help="Mend what is safe to mend, saying each step; without it nothing changes.")
-@click.option("--job", "job_ids", metavar="JOB", multiple=True, help="Look at this job alone; may be given again.")
-@click.option("--no-hashes", is_flag=True, help="Do not read the photos; their sizes are still compared.")
+@click.option(
+    "--repair", is_flag=True, help="Repair what is safe to repair, reporting each action; without it nothing changes."
+)
+@click.option("--job", "job_ids", metavar="JOB", multiple=True, help="Check only this job; repeatable.")
+@click.option("--no-hashes", is_flag=True, help="Do not read and hash the photos; their sizes are still compared.")
 @click.option(
     "--grace",
     type=_Duration(),
     default="1h",
     show_default=True,
-    help="Objects without a job are no finding while they are younger than this.",
+    help="Do not report objects without a job that are younger than this.",
 )
 @stack_option
 @output_option("text", "json")
@@ -72,10 +74,10 @@ def check(
     stack_name: str | None,
     output: OutputFormat,
 ) -> None:
-    """Check rows, objects, hashes, workflows and queues against each other.
+    """Check that rows, objects, hashes, workflows and queues are consistent.
 
-    Jobs may run meanwhile. Nothing is changed without --repair, which never does what could cost money or lose data.
-    Ends with code 1 where an error or a warning is left. The rules are in docs/reference/check.md.
+    Jobs may run meanwhile. Nothing is changed without --repair, which never does anything that costs money or loses
+    data. Exits with code 1 if an error or a warning remains. The rules are in docs/reference/check.md.
     """
     from photo_worker.contracts.keys import parse_job_id
 

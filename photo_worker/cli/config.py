@@ -45,7 +45,7 @@ class Resolved:
 
 @click.group()
 def config() -> None:
-    """Look at the settings."""
+    """Inspect the settings."""
 
 
 @config.command(cls=ErrorReportingCommand)
@@ -53,12 +53,12 @@ def config() -> None:
 @output_option("text", "json")
 @click.pass_context
 def show(ctx: click.Context, stack_name: str | None, output: OutputFormat) -> None:
-    """Show each setting, its value and where that comes from; secrets stay hidden.
+    """Show each setting, its value and its source; secrets are hidden.
 
-    Those of the application come first, then those that Temporal's and AWS's libraries read, then what the local
-    stack is made of, as `up` would make it.
+    The application's settings come first, then those that the Temporal and AWS libraries read, then the options that
+    `up` would start the local stack with.
 
-    The exit code is 1 where a worker would not start with these settings.
+    Exits with code 1 if a worker would not start with these settings.
     """
     environment, stack = resolve_environment(ctx, os.environ, stack_name=stack_name)
     effective: dict[str, Resolved] = {}

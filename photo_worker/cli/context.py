@@ -34,7 +34,7 @@ stack_option = click.option(
     metavar="STACK",
     envvar="PHOTO_WORKER_STACK",
     shell_complete=complete_stack,
-    help="Use the local stack of this name.",
+    help="Name of the local stack to use.",
 )
 
 

@@ -41,9 +41,9 @@ _STOP_SECONDS = 30.0
 @click.option(
     "--fixtures",
     type=click.Path(path_type=Path),
-    help="Folder of photos; fixtures/photos by default, or the few of the package.",
+    help="Directory of photos.  [default: fixtures/photos, or the sample photos in the package]",
 )
-@click.option("--engine", help="OCR backend: textract (the emulator, by default), local or recorded.")
+@click.option("--engine", help="OCR backend: textract (the emulator; the default), local or recorded.")
 @click.option("--fresh", is_flag=True, help="Process the photos again under new job ids.")
 @stack_option
 @stack_options
@@ -59,10 +59,10 @@ def demo(
     options: StackOptions,
     output: OutputFormat,
 ) -> None:
-    """Bring up the stack, process the fixture photos, and show what came of them.
+    """Start the stack, process the fixture photos, and show the results.
 
-    Starts a worker for as long as it needs one; the stack stays up, to look around. Running it
-    again reports the same jobs, and goes on with those that an interruption left.
+    Starts a worker for as long as it is needed; the stack keeps running, for you to look around. Running
+    the command again reports the same jobs, and resumes those that were interrupted.
     """
     from photo_worker.sources import expand_sources
 

@@ -32,17 +32,17 @@ _ADDRESSES = ("TEMPORAL_TARGET", "TEMPORAL_ADDRESS", "DATABASE_URL")
 
 @click.command(cls=ErrorReportingCommand)
 @click.option(
-    "--name", envvar="PHOTO_WORKER_STACK", shell_complete=complete_stack, help="The stack to look at.  [default: dev]"
+    "--name", envvar="PHOTO_WORKER_STACK", shell_complete=complete_stack, help="Name of the stack.  [default: dev]"
 )
 @kind_option
 @s3_option
 @output_option("text", "json")
 @click.pass_context
 def doctor(ctx: click.Context, name: str | None, kind: Kind | None, s3: S3Server | None, output: OutputFormat) -> None:
-    """Look for what keeps the stack or the worker from running, and say what to do.
+    """Diagnose the local environment: find what keeps the stack or the worker from running, and how to fix it.
 
-    Nothing is started or changed. The exit code is 1 where there is a problem; a warning is none. With --stack or
-    --s3, it is the stack that up would start with them.
+    Nothing is started or changed. Exits with code 1 if there is a problem; warnings do not count. With --stack or
+    --s3, examines the stack that `up` would start with them.
     """
     from photo_worker.devkit.doctor import examine
     from photo_worker.devkit.layout import DEFAULT_NAME, StackPaths, check_name, default_home

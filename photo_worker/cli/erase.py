@@ -22,18 +22,18 @@ if TYPE_CHECKING:
 
 @click.command(cls=ErrorReportingCommand)
 @click.argument("job_id", metavar="JOB")
-@click.option("--with-source", is_flag=True, help="Delete the photo also where it was not uploaded by a submission.")
-@click.option("--yes", is_flag=True, help="Do not ask.")
+@click.option("--with-source", is_flag=True, help="Delete the photo even if it was not uploaded by a submission.")
+@click.option("--yes", is_flag=True, help="Do not ask for confirmation.")
 @stack_option
 @output_option("text", "json")
 @click.pass_context
 def erase(
     ctx: click.Context, job_id: str, with_source: bool, yes: bool, stack_name: str | None, output: OutputFormat
 ) -> None:
-    """Remove every trace of a job: its workflow, objects, photo and rows, running or not.
+    """Delete every trace of a job: its workflow, objects, photo and rows, running or not.
 
-    The photo stays where other jobs use it. The id cannot be used again; a digest of it is kept to
-    recognise it. Where the command was interrupted, the same command completes it.
+    The photo is kept if other jobs use it. The id cannot be used again; a digest of it is kept to
+    recognise it. If the command is interrupted, run it again to complete the erasure.
     """
     from photo_worker.contracts.keys import parse_job_id
 

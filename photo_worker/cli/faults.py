@@ -51,32 +51,41 @@ _name = click.option(
     metavar="STACK",
     envvar="PHOTO_WORKER_STACK",
     shell_complete=complete_stack,
-    help="The stack in which it goes wrong.  [default: dev]",
+    help="Name of the stack.  [default: dev]",
 )
 
 
 @click.group()
 def faults() -> None:
-    """Make things go wrong in the local stack: errors and delays of Textract, and services that stand still."""
+    """Inject faults into the local stack: errors and delays of Textract, and paused services."""
 
 
 @faults.command("set", cls=ErrorReportingCommand)
 @click.argument("service", shell_complete=complete_service)
 @click.argument("kind", required=False, metavar="[FAULT]", type=click.Choice((*KINDS, _TIMEOUT, *CODES)))
-@click.option("--pause", is_flag=True, help="Stop the service where it is: it neither answers nor ends.")
-@click.option("--operation", "operations", multiple=True, help="Of Textract's, a name or pattern: Start*.")
-@click.option("--document", metavar="PATTERN", help="Key or s3://bucket/key of the documents that it is about.")
-@click.option("--probability", type=NumberRange(0, 1), help="The share of calls that it takes.  [default: all of them]")
-@click.option("--call", "calls", type=click.IntRange(1), multiple=True, help="Number of a call that it takes, from 1.")
-@click.option("--times", type=click.IntRange(1), help="How many calls it takes at most.")
-@click.option("--seconds", type=NumberRange(0, 86_400), help="How long, for slow, job-slow and notification-late.")
-@click.option("--message", help="The StatusMessage of a job; goes with job-fails and job-partial.")
-@click.option("--pages", type=click.IntRange(0), help="How many pages are read; goes with job-partial.")
-@click.option("--seed", type=int, help="Which calls a probability takes; the same seed takes the same. Counts for all.")
+@click.option("--pause", is_flag=True, help="Pause the service: it neither responds nor exits.")
+@click.option(
+    "--operation",
+    "operations",
+    multiple=True,
+    help="Textract operation to affect, a name or pattern (Start*); repeatable.",
+)
+@click.option("--document", metavar="PATTERN", help="Key or s3://bucket/key of the documents to affect.")
+@click.option(
+    "--probability", type=NumberRange(0, 1), help="Probability that a matching call is affected.  [default: 1]"
+)
+@click.option(
+    "--call", "calls", type=click.IntRange(1), multiple=True, help="1-based call index to affect; repeatable."
+)
+@click.option("--times", type=click.IntRange(1), help="Maximum number of calls to affect.")
+@click.option("--seconds", type=NumberRange(0, 86_400), help="Delay, for slow, job-slow and notification-late.")
+@click.option("--message", help="StatusMessage of the job, for job-fails and job-partial.")
+@click.option("--pages", type=click.IntRange(0), help="Number of pages that are read, for job-partial.")
+@click.option("--seed", type=int, help="RNG seed for --probability; applies to all rules.")
 @click.option(
     "--script",
     type=click.Path(path_type=Path, dir_okay=False, allow_dash=True),
-    help="A whole fault script as JSON, - for standard input, in the place of the rules there are.",
+    help="JSON file with a whole fault script, - for standard input; replaces the existing rules.",
 )
 @_name
 @output_option("text", "json")
@@ -94,10 +103,10 @@ def set_(
     output: OutputFormat,
     **given: Any,
 ) -> None:
-    """Let SERVICE go wrong: pause it, or let textract answer with a FAULT. What is set adds up until `faults clear`.
+    """Inject a fault into SERVICE: pause it, or make textract respond with a FAULT. Faults add up until `faults clear`.
 
-    A FAULT is a rule of the Textract emulator's. Calls: throttle, provisioned-throughput and internal-error (or AWS's
-    codes for them) fail, slow waits, timeout waits for an hour. Jobs: job-fails, job-partial, job-slow. Notifications:
+    A FAULT is a rule of the Textract emulator. Calls: throttle, provisioned-throughput and internal-error (or the AWS
+    error codes) fail, slow delays, timeout delays by an hour. Jobs: job-fails, job-partial, job-slow. Notifications:
     notification-late, -doubled, -lost and -out-of-order. `up`, `down` and `reset` end all faults.
     """
     rule = {field: value for field, value in given.items() if value not in (None, ())}
@@ -160,7 +169,7 @@ def _read(script: Path) -> object:
 @_name
 @output_option("text", "json")
 def clear(service: str | None, stack_name: str | None, output: OutputFormat) -> None:
-    """End the faults of SERVICE, or all of them: what is paused goes on, and Textract works as it should."""
+    """Remove the faults of SERVICE, or all of them: paused services resume, and Textract works normally."""
     from photo_worker.devkit import faults as kit
     from photo_worker.devkit.local_stack import local_stack
 
@@ -177,7 +186,7 @@ def clear(service: str | None, stack_name: str | None, output: OutputFormat) -> 
 @_name
 @output_option("text", "json")
 def list_(stack_name: str | None, output: OutputFormat) -> None:
-    """Show what is set to go wrong, in which service and since when. A stack that does not run has no faults."""
+    """List the injected faults with service and start time. A stack that does not run has no faults."""
     from photo_worker.devkit import faults as kit
     from photo_worker.devkit.local_stack import local_stack
 

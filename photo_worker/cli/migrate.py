@@ -18,23 +18,25 @@ from photo_worker.errors import BindingUnreadable, BucketBoundElsewhere, BucketN
     "--bind",
     "must_bind",
     is_flag=True,
-    help="Bind the bucket even if the database was bound to one before; fail if that cannot be done.",
+    help="Bind the bucket even if the database was bound to one before; fail if it cannot be bound.",
 )
-@click.option("--rebind", is_flag=True, help="Take the bucket away from the database that it is bound to; asks first.")
-@click.option("--yes", is_flag=True, help="Do not ask.")
+@click.option(
+    "--rebind", is_flag=True, help="Rebind the bucket if it is bound to another database; asks for confirmation."
+)
+@click.option("--yes", is_flag=True, help="Do not ask for confirmation.")
 @stack_option
 @output_option("text", "json")
 @click.pass_context
 def migrate(
     ctx: click.Context, *, must_bind: bool, rebind: bool, yes: bool, stack_name: str | None, output: OutputFormat
 ) -> None:
-    """Bring the database at DATABASE_URL to this release's schema, and bind S3_BUCKET to it.
+    """Migrate the database at DATABASE_URL to this release's schema, and bind S3_BUCKET to it.
 
-    Safe to run at any time and by several at once: migrations take a lock, and those that ran are
-    not run again. The bucket is bound once, by a small object in it; without it, nothing in the bucket
-    is ever deleted by a repair or an erase. Where S3 is not set or does not answer, the schema is migrated all the
-    same, and the command says so; with --bind it then fails. So it does with a further bucket of a
-    database that has been bound: S3_BUCKET may be wrong, and workers take no work until --bind.
+    Safe to run at any time, also concurrently: migrations take a lock, and applied migrations are not run
+    again. The bucket is bound once, by a small object in it; without that object, repair and erase never
+    delete anything in the bucket. If S3 is not configured or does not respond, the schema is migrated all the
+    same, and the command warns; with --bind it then fails. It also warns, and binds nothing, if the database was
+    bound to another bucket before: S3_BUCKET may be wrong, and workers take no work until --bind.
     """
     from photo_worker.storage.migrate import current, upgrade
 

@@ -26,9 +26,9 @@ if TYPE_CHECKING:
 def show(ctx: click.Context, job_id: str, stack_name: str | None, output: OutputFormat) -> None:
     """Show a job's state, artifacts and text.
 
-    A job that has not ended shows what its step waits for, and whether its workflow still runs; where Temporal
-    does not answer, or refuses to, its row alone. Where nothing runs any more although the row is open, it says so
-    and ends with code 1.
+    For a job that has not ended, also shows what its current activity waits for and whether its workflow still
+    runs; if Temporal does not respond, or refuses to, shows only the row. If nothing runs any more although the row
+    is open, reports this and exits with code 1.
     """
     from photo_worker.bootstrap import build_application
     from photo_worker.cli.view import links

@@ -21,19 +21,19 @@ kind_option = click.option(
     "kind",
     envvar="PHOTO_WORKER_STACK_KIND",
     type=click.Choice(("native", "compose")),
-    help="What runs the services: processes, or containers by Docker Compose.  [default: as it was, or native]",
+    help="Runtime of the services: native processes, or Docker Compose containers.  [default: as before, or native]",
 )
 base_port_option = click.option(
     "--base-port",
     type=click.IntRange(1024, 65_516),
-    help="The first of the stack's twenty ports; without it, they follow from the worktree's path and the name.",
+    help="First of the stack's twenty ports.  [default: as before, or derived from the worktree's path and the name]",
 )
 s3_option = click.option(
     "--s3",
     envvar="PHOTO_WORKER_S3",
     type=click.Choice(("ministack", "seaweedfs", "minio", "localstack")),
-    help="What serves S3: ministack, seaweedfs or minio (native); localstack or minio (compose).  "
-    "[default: as it was, or ministack or localstack]",
+    help="S3 server: ministack, seaweedfs or minio (native); localstack or minio (compose).  "
+    "[default: as before, or ministack or localstack]",
 )
 
 
@@ -79,14 +79,14 @@ external_option = click.option(
     metavar="SERVICE=ENDPOINT",
     callback=_endpoints,
     shell_complete=_complete_external,
-    help="Use this one in the place of temporal, postgres, s3, sns, sqs or textract, and make in it what the stack "
-    "needs; nothing in it is ever deleted. Give it again for another service, or none for none.  [default: as it was]",
+    help="Use an existing temporal, postgres, s3, sns, sqs or textract, and create in it what the stack needs; "
+    "nothing in it is ever deleted. Repeatable; the word none uses no external service.  [default: as before]",
 )
 offline_option = click.option(
     "--offline",
     is_flag=True,
     envvar="PHOTO_WORKER_OFFLINE",
-    help="Refuse whatever would open a connection to anywhere but this machine.",
+    help="Refuse anything that would connect to another machine.",
 )
 
 

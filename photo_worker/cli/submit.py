@@ -34,14 +34,14 @@ def _read_type(_: click.Context, __: click.Parameter, value: str | None) -> str 
 
 @click.command(cls=ErrorReportingCommand)
 @click.argument("sources", metavar="PATH|s3://BUCKET/KEY...", nargs=-1, required=True)
-@click.option("--job-id", help="The job's id, a UUID; only with one source. Used again, it joins the first job.")
-@click.option("--engine", help="OCR backend for these jobs: textract, local, recorded, or an installed one.")
+@click.option("--job-id", help="Job id (UUID), only with one source; an id that was used joins its job.")
+@click.option("--engine", help="OCR backend for these jobs: textract, local, recorded, or an installed plug-in.")
 @click.option(
     "--expect",
     "expected_content_type",
     metavar="TYPE",
     callback=_read_type,
-    help="Refuse the asset unless it has this type, such as image/jpeg.",
+    help="Refuse files that are not of this media type, such as image/jpeg.",
 )
 @click.option("--wait", is_flag=True, help="Wait for the results and show them.")
 @stack_option
@@ -57,13 +57,13 @@ def submit(
     stack_name: str | None,
     output: OutputFormat,
 ) -> None:
-    """Submit photos: files, folders, quoted globs, or objects that are in S3 already.
+    """Submit photos: files, directories, quoted globs, or objects in S3.
 
-    Of a folder those files are taken that hold a photo or document; what is left out is said.
+    From a directory, files that hold a photo or document are submitted; skipped files are reported.
 
-    Each becomes a job that a worker processes. With --wait the command ends with code 1 where a
-    job failed. Submitting a job id again never runs it twice: it joins the job, or reports it; where its workflow
-    has ended and left its row open, it says so and ends with code 1.
+    Each becomes a job that a worker processes. With --wait, exits with code 1 if a job failed. Submitting a job id
+    again never runs it twice: it joins the job, or reports it; if its workflow has ended and left its row open,
+    reports this and exits with code 1.
     """
     from photo_worker.contracts.keys import parse_job_id
     from photo_worker.sources import expand_sources
