@@ -47,7 +47,9 @@ def _words(ctx: click.Context) -> str:
 
 def output_option(*formats: OutputFormat) -> Callable[[_F], _F]:
     """Add ``-o/--output`` with the formats that a command knows; the first is the default."""
-    return click.option("-o", "--output", type=click.Choice(formats), default=formats[0], show_default=True)
+    return click.option(
+        "-o", "--output", type=click.Choice(formats), default=formats[0], show_default=True, help="Output format."
+    )
 
 
 def envelope(
