@@ -1,6 +1,6 @@
 """The ``photo-worker`` command.
 
-Commands load when they are called: `photo-worker --help` imports click and nothing else.
+Commands are imported when they are called: `photo-worker --help` imports click and nothing else.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from photo_worker import __version__
 _NAME = "photo-worker"
 _COMPLETE_VARIABLE = "_PHOTO_WORKER_COMPLETE"
 
-# Said here: the text of an error class is gone as well.
+# Written here: without docstrings, an error class has no message either.
 _WITHOUT_DOCSTRINGS = (
     "Python runs with -OO or PYTHONOPTIMIZE=2, which removes docstrings: the texts of errors and of --help.\n"
     "hint: Run photo-worker without it; -O and PYTHONOPTIMIZE=1 may stay."
@@ -31,7 +31,7 @@ _WITHOUT_DOCSTRINGS = (
 
 
 class _Entry(NamedTuple):
-    """Where a command lives, and the line that `--help` shows without importing it."""
+    """The import path of a command, and the line that `--help` shows without importing it."""
 
     target: str
     summary: str
@@ -65,7 +65,7 @@ _COMMANDS = {
 
 
 class _LazyGroup(click.Group):
-    """A group whose commands are imported when they run."""
+    """A group that imports a command when it runs."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(_COMMANDS)
@@ -79,7 +79,7 @@ class _LazyGroup(click.Group):
         return command
 
     def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
-        # Of a command not typed yet, the line that is here is enough: importing all of them takes seconds.
+        # Commands are completed with the summaries above: importing all of them takes seconds.
         names = [
             CompletionItem(name, help=entry.summary) for name, entry in _COMMANDS.items() if name.startswith(incomplete)
         ]
@@ -112,7 +112,7 @@ _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 class _Ended(SystemExit):
-    """What a signal raises that would otherwise end the process on the spot, without any cleaning up."""
+    """Raised by a signal that would otherwise end the process at once, without any cleanup."""
 
     def __init__(self, number: int) -> None:
         self.name = signal.Signals(number).name
@@ -128,20 +128,20 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Run one command and end the process with its exit code."""
     code = 1
     try:
-        # What is ignored was made to be, by nohup for one.
+        # An ignored signal stays ignored: the parent process, such as nohup, asked for it.
         heeded = [number for number in _SIGNALS if signal.getsignal(number) is not signal.SIG_IGN]
         for number in heeded:
             if number != signal.SIGINT:
                 signal.signal(number, _end)
         code = run(arguments)
-        # All is done: what comes now has nothing to clean up, and no traceback to show.
+        # The command is done: a later signal finds nothing to clean up, and must not print a traceback.
         for number in heeded:
             signal.signal(number, signal.SIG_DFL)
     except (KeyboardInterrupt, _Ended) as ended:
         code = ended.exit_code if isinstance(ended, _Ended) else 130
     if "temporalio.bridge" in sys.modules:
-        # Temporal's own threads outlive a connection that failed, and abort the process when they
-        # reach for an interpreter that is being torn down.
+        # Temporal's own threads outlive a failed connection, and abort the process when they access an
+        # interpreter that is being finalised.
         for stream in (sys.stdout, sys.stderr):
             with contextlib.suppress(OSError, ValueError, AttributeError):
                 stream.flush()
@@ -151,14 +151,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 def _say(what: str) -> None:
     with contextlib.suppress(OSError):
-        # The terminal may be what has gone.
+        # The terminal may have been closed.
         click.echo(what, err=True)
 
 
 def run(arguments: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code."""
     if sys.flags.optimize > 1:
-        # A job's reason is such a text too, and would stay in its row as a bare code.
+        # The reason of a failed job is such a text too: its row would keep a bare code.
         _say("error [docstrings_missing]: " + _WITHOUT_DOCSTRINGS)
         return 2
     try:
@@ -178,8 +178,8 @@ def run(arguments: Sequence[str] | None = None) -> int:
         _say(f"ended by {ended.name}")
         return ended.exit_code
     except BrokenPipeError:
-        # The reader of our output (head, less) has gone: nothing is left to say, and the
-        # interpreter's own flush at exit would complain once more.
+        # The reader of the output (head, less) has exited: there is nothing to report, and the interpreter's
+        # flush at exit would raise the error again.
         sys.stdout = None
         return 1
     return outcome if isinstance(outcome, int) else 0

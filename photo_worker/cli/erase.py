@@ -1,4 +1,4 @@
-"""``photo-worker erase``: every trace of a job, removed."""
+"""``photo-worker erase``: delete every trace of a job."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ async def _erase(
         traces = await erasure.traces(job_id)
         if not traces.known:
             raise JobMissing(job_id=job_id)
-        # Of an erased job there is nothing left to lose.
+        # An erased job has nothing left to lose.
         if ask and not traces.gone:
             _confirm(traces, with_source)
 
@@ -90,7 +90,7 @@ def _confirm(traces: Traces, with_source: bool) -> None:
 
 
 def described(traces: Traces, with_source: bool) -> list[str]:
-    """Return what an erasure would delete, and what it would leave, a line each."""
+    """Return one line for each thing that an erasure would delete or keep."""
     lines = [f"objects   s3://{bucket}/{key}" for bucket, key in traces.objects]
     if traces.workflow is not None:
         lines.insert(0, f"workflow  {traces.workflow.status}, with its history")

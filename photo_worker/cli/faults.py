@@ -1,4 +1,4 @@
-"""``faults set``, ``faults clear`` and ``faults list``: what shall go wrong in the local stack."""
+"""``faults set``, ``faults clear`` and ``faults list``: fault injection into the local stack."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from photo_worker.stack_errors import FaultNotSet
 if TYPE_CHECKING:
     from photo_worker.devkit.faults import Fault, StackFaults
 
-# Spelled out, as all that completion and --help need: the emulator's own table takes long to import.
+# Repeated here for completion and --help: the emulator's own table takes long to import.
 KINDS = (
     "throttle",
     "provisioned-throughput",
@@ -34,13 +34,13 @@ KINDS = (
     "notification-lost",
     "notification-out-of-order",
 )
-# What AWS's documentation calls them.
+# The names in AWS's documentation.
 CODES = {
     "ThrottlingException": "throttle",
     "ProvisionedThroughputExceededException": "provisioned-throughput",
     "InternalServerError": "internal-error",
 }
-# Longer than any client waits; 60 seconds are botocore's default.
+# Longer than any client waits; the default of botocore is 60 seconds.
 NEVER_SECONDS = 3600
 _TIMEOUT = "timeout"
 _COLUMNS = ("SERVICE", "FAULT", "SINCE", "RULE")
@@ -134,7 +134,7 @@ def _refuse_nonsense(
     seed: int | None,
     script: Path | None,
 ) -> None:
-    """Refuse what would be ignored; which options go with which kind, the emulator says."""
+    """Refuse options that would be ignored; the emulator checks which options go with which kind."""
     if (kind is not None) + pause + (script is not None) != 1:
         raise click.UsageError("Say one of FAULT, --pause and --script.", ctx)
     if not pause and service != "textract":
@@ -212,7 +212,7 @@ def _data(stack: str, found: StackFaults) -> dict[str, Any]:
 
 
 def rule_text(fault: Fault) -> str:
-    """Return what a rule is about, as ``name=value`` pairs."""
+    """Return the conditions of a rule as ``name=value`` pairs."""
     return " ".join(f"{name}={_shown(value)}" for name, value in (fault.rule or {}).items())
 
 

@@ -1,4 +1,4 @@
-"""``photo-worker migrate``: the database schema, and the bucket that belongs to the database."""
+"""``photo-worker migrate``: migrate the database schema, and bind the bucket to the database."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def migrate(
     after = current(url)
     text = f"schema is at {after}" if before == after else f"schema went from {before or 'empty'} to {after}"
     if output == "text":
-        # Said before the bucket is dealt with: this much is done, whatever comes of that.
+        # Printed before the bucket is bound: the migration is done even if binding fails.
         click.echo(text)
     found = _bind(context, must_bind=must_bind or rebind, rebind=rebind, yes=yes)
     bucket = context.settings.s3_bucket
@@ -73,9 +73,10 @@ def _state(found: dict[str, Any]) -> str:
 
 
 def _bind(context: CommandContext, *, must_bind: bool, rebind: bool, yes: bool) -> dict[str, Any]:
-    """Bind the bucket where that is possible; return whether it is bound, whether that is new, and why it is not.
+    """Bind the bucket if possible; return whether it is bound, whether that changed, and why it is not.
 
-    Raises ``BucketBoundElsewhere``, and with ``must_bind`` whatever keeps it from being bound.
+    Raises ``BucketBoundElsewhere``, ``BindingUnreadable``, ``RebindUnconfirmed``, and with ``must_bind`` any error
+    that keeps it from being bound.
     """
     from photo_worker.bootstrap import build_application
     from photo_worker.integrity.binding import (
@@ -99,7 +100,7 @@ def _bind(context: CommandContext, *, must_bind: bool, rebind: bool, yes: bool) 
                 elif isinstance(found, Unbound) and bound_since(store, bucket) is not None:
                     _confirm(bucket, "that a marker names which cannot be read", repository.describe())
             if not must_bind:
-                # A deployment that runs this before its workers, with the same wrong S3_BUCKET, must not make it right.
+                # Deployments run this before their workers: with a wrong S3_BUCKET it must not bind that bucket.
                 require_own_bucket(store, repository, bucket)
             changed = bind(store, repository, bucket, rebind=rebind)
         finally:

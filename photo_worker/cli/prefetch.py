@@ -1,4 +1,4 @@
-"""``prefetch``: everything that a later ``up`` needs, while there is a network."""
+"""``prefetch``: download everything that a later ``up`` needs to work offline."""
 
 from __future__ import annotations
 

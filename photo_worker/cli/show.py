@@ -1,4 +1,4 @@
-"""``photo-worker show``: one job, whole."""
+"""``photo-worker show``: show all facts of one job."""
 
 from __future__ import annotations
 
@@ -52,9 +52,9 @@ def show(ctx: click.Context, job_id: str, stack_name: str | None, output: Output
 
 
 async def _progress(context: CommandContext, application: Application, job_id: UUID) -> dict[str, object]:
-    """Return what Temporal says of a job that its row calls open.
+    """Return Temporal's state of a job whose row is open.
 
-    Raises ``JobEndedWithoutRow`` or ``JobWithoutWorkflow`` where nothing runs any more.
+    Raises ``JobEndedWithoutRow`` or ``JobWithoutWorkflow`` if its workflow no longer runs.
     """
     from photo_worker.bootstrap import build_orchestrator
     from photo_worker.jobs import JobService

@@ -1,4 +1,4 @@
-"""``snapshot save``, ``snapshot load`` and ``snapshot list``: what a stack stores, set aside and put back."""
+"""``snapshot save``, ``snapshot load`` and ``snapshot list``: save and restore stack data."""
 
 from __future__ import annotations
 
@@ -98,7 +98,7 @@ def list_(stack_name: str | None, output: OutputFormat) -> None:
 
 
 def _as_data(found: Snapshot) -> dict[str, Any]:
-    """Return what programs are shown: all but the database's password."""
+    """Return the JSON form of a snapshot, without the database password."""
     values = asdict(found)
     del values["password"], values["format"]
     return values

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from photo_worker.devkit.timeline import Timeline
 
 _COLUMNS = ("SERVICE", "STATE", "VERSION", "URL", "PORT", "PID", "UPTIME")
-# Spelled out: the table of services need not be imported for `logs --help`.
+# Repeated here so that `logs --help` need not import the table of services.
 _LOGS = ("temporal", "postgres", "s3", "aws", "textract", "supervisor", "worker")
 
 _name = click.option(
@@ -127,7 +127,7 @@ def logs(name: str | None, lines: int, follow: bool, services: tuple[str, ...]) 
     """Show the logs of the services: temporal, postgres, s3, aws, textract, the supervisor, and the demo's worker."""
     stack = local_stack(name)
     chosen = services or _LOGS
-    # Followed from before the old lines are read, so that none falls between.
+    # Following starts before the old lines are read, so that no line is missed in between.
     news = stack.follow(chosen, lambda: False) if follow else None
     width = max(len(service) for service in chosen)
     for service in chosen:
@@ -243,7 +243,7 @@ def _duration(seconds: float) -> str:
 
 
 def _print_timings(timeline: Timeline) -> None:
-    """Print the tree of steps to stderr, where it does not mix with what programs read."""
+    """Print the tree of steps to stderr, so that it does not mix with the output for programs."""
     group = None
     for span in timeline.spans():
         if span.group != group:

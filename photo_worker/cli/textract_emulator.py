@@ -1,4 +1,4 @@
-"""``photo-worker textract-emulator``: the Textract emulator alone, without the rest of the stack."""
+"""``photo-worker textract-emulator``: run the Textract emulator without the rest of the stack."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from photo_worker.cli.output import ErrorReportingCommand
 from photo_worker.printable import cut
 from photo_worker.stack_errors import ExtraMissing
 
-# Of a name, an IPv4 or an IPv6 address; what has other characters is in no Host header.
+# A host name, an IPv4 or an IPv6 address; other characters do not occur in a Host header.
 _HOST = re.compile(r"[\w.:\[\]-]{1,253}", re.ASCII)
 
 
@@ -71,7 +71,7 @@ def textract_emulator(
 
     first = spawn_early()
     try:
-        # Imported while the process loads its engine.
+        # Imported while the child process loads its OCR engine.
         from photo_worker.devkit.textract.command import EmulatorOptions, configure_logging, run
     except ImportError as error:
         raise ExtraMissing(command="textract-emulator", reason=str(error)) from error

@@ -1,4 +1,4 @@
-"""``photo-worker worker``: the worker process."""
+"""``photo-worker worker``: run the worker process."""
 
 from __future__ import annotations
 
