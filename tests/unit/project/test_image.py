@@ -71,7 +71,7 @@ def test_the_emulators_arguments_are_options_that_it_has() -> None:
     assert given == {**defaults, **chosen}
     assert int(last(instructions, "EXPOSE")) == given["port"]
     assert last(instructions, "VOLUME") == str(given["data"])
-    # The health check uses the emulator's path and port.
+    # The health check imports no project package, and uses the emulator's path and port.
     asked = json.loads(last(instructions, "HEALTHCHECK").partition("CMD ")[2])[-1]
     assert f"http://127.0.0.1:{given['port']}{PREFIX}/health" in asked
 
