@@ -59,7 +59,7 @@ _COMMANDS = {
     ),
     "replay": _Entry("photo_worker.cli.replay:replay", "Check that the current code replays recorded histories."),
     "show": _Entry("photo_worker.cli.show:show", "Show a job's state, artifacts and text."),
-    "check": _Entry("photo_worker.cli.check:check", "Check rows, objects and workflows for consistency; repair."),
+    "check": _Entry("photo_worker.cli.check:check", "Check that rows, objects and workflows are consistent."),
     "erase": _Entry("photo_worker.cli.erase:erase", "Delete every trace of a job."),
 }
 

@@ -78,7 +78,9 @@ def faults() -> None:
     "--call", "calls", type=click.IntRange(1), multiple=True, help="1-based call index to affect; repeatable."
 )
 @click.option("--times", type=click.IntRange(1), help="Maximum number of calls to affect.")
-@click.option("--seconds", type=NumberRange(0, 86_400), help="Delay, for slow, job-slow and notification-late.")
+@click.option(
+    "--seconds", type=NumberRange(0, 86_400), help="Delay in seconds, for slow, job-slow and notification-late."
+)
 @click.option("--message", help="StatusMessage of the job, for job-fails and job-partial.")
 @click.option("--pages", type=click.IntRange(0), help="Number of pages that are read, for job-partial.")
 @click.option("--seed", type=int, help="RNG seed for --probability; applies to all rules.")

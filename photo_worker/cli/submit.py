@@ -34,7 +34,7 @@ def _read_type(_: click.Context, __: click.Parameter, value: str | None) -> str 
 
 @click.command(cls=ErrorReportingCommand)
 @click.argument("sources", metavar="PATH|s3://BUCKET/KEY...", nargs=-1, required=True)
-@click.option("--job-id", help="Job id (UUID), only with one source; an id that was used joins its job.")
+@click.option("--job-id", help="Job id (UUID), only with one source; an existing id joins that job.")
 @click.option("--engine", help="OCR backend for these jobs: textract, local, recorded, or an installed plug-in.")
 @click.option(
     "--expect",
