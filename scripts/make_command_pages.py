@@ -34,7 +34,6 @@ INDEX = "README.md"
 
 _DEFAULT = re.compile(r"\s*\[default: (.*)\]\s*$")
 _FIELDS = frozenset({"with", "about", "ok", "reads", "writes", "variables", "network", "processes", "errors", "text"})
-_OUTPUT_HELP = "How the result is printed."
 _OTHER_FIELDS = frozenset({"open", "like", "examples", "failed"})
 
 
@@ -244,7 +243,7 @@ def _options(command: click.Command) -> list[str]:
 
 
 def _row(param: click.Parameter) -> str:
-    text = getattr(param, "help", None) or (_OUTPUT_HELP if param.name == "output" else "")
+    text = getattr(param, "help", None) or ""
     default = ""
     if isinstance(param.default, str | int | float | Path) and not isinstance(param.default, bool):
         default = f"`{param.default}`"

@@ -1,6 +1,6 @@
 """The ``photo-worker`` command.
 
-Commands load when they are called: `photo-worker --help` imports click and nothing else.
+Commands are imported when they are called: `photo-worker --help` imports click and nothing else.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from photo_worker import __version__
 _NAME = "photo-worker"
 _COMPLETE_VARIABLE = "_PHOTO_WORKER_COMPLETE"
 
-# Said here: the text of an error class is gone as well.
+# Written here: without docstrings, an error class has no message either.
 _WITHOUT_DOCSTRINGS = (
     "Python runs with -OO or PYTHONOPTIMIZE=2, which removes docstrings: the texts of errors and of --help.\n"
     "hint: Run photo-worker without it; -O and PYTHONOPTIMIZE=1 may stay."
@@ -31,41 +31,41 @@ _WITHOUT_DOCSTRINGS = (
 
 
 class _Entry(NamedTuple):
-    """Where a command lives, and the line that `--help` shows without importing it."""
+    """The import path of a command, and the line that `--help` shows without importing it."""
 
     target: str
     summary: str
 
 
 _COMMANDS = {
-    "demo": _Entry("photo_worker.cli.demo:demo", "Bring up the stack and process the fixture photos."),
-    "up": _Entry("photo_worker.cli.stack:up", "Start the local stack, or report the one that runs."),
-    "down": _Entry("photo_worker.cli.stack:down", "Stop the local stack; its data stays."),
-    "status": _Entry("photo_worker.cli.stack:status", "Show what runs, where, and whether it answers."),
-    "wait": _Entry("photo_worker.cli.stack:wait", "Wait until the local stack is usable."),
-    "logs": _Entry("photo_worker.cli.stack:logs", "Show what the stack's services wrote."),
-    "snapshot": _Entry("photo_worker.cli.snapshot:snapshot", "Set aside what the local stack stores, and put it back."),
-    "faults": _Entry("photo_worker.cli.faults:faults", "Make things go wrong in the local stack, and right again."),
+    "demo": _Entry("photo_worker.cli.demo:demo", "Start the stack and process the fixture photos."),
+    "up": _Entry("photo_worker.cli.stack:up", "Start the local stack, or report the one that is running."),
+    "down": _Entry("photo_worker.cli.stack:down", "Stop the local stack; its data is kept."),
+    "status": _Entry("photo_worker.cli.stack:status", "Show the state and address of each service."),
+    "wait": _Entry("photo_worker.cli.stack:wait", "Wait until the local stack is ready."),
+    "logs": _Entry("photo_worker.cli.stack:logs", "Show the logs of the stack's services."),
+    "snapshot": _Entry("photo_worker.cli.snapshot:snapshot", "Save and restore stack data."),
+    "faults": _Entry("photo_worker.cli.faults:faults", "Inject faults into the local stack, and remove them."),
     "reset": _Entry("photo_worker.cli.stack:reset", "Delete the local stack's data and start it empty."),
-    "env": _Entry("photo_worker.cli.stack:env", "Print the variables that point at the local stack."),
-    "prefetch": _Entry("photo_worker.cli.prefetch:prefetch", "Get everything that up needs, while there is a network."),
-    "doctor": _Entry("photo_worker.cli.doctor:doctor", "Look for what keeps the stack or the worker from running."),
-    "config": _Entry("photo_worker.cli.config:config", "Look at the settings."),
-    "migrate": _Entry("photo_worker.cli.migrate:migrate", "Bring the database schema up to date."),
-    "worker": _Entry("photo_worker.cli.worker:worker", "Run the worker until it is told to stop."),
+    "env": _Entry("photo_worker.cli.stack:env", "Print the environment variables of the local stack."),
+    "prefetch": _Entry("photo_worker.cli.prefetch:prefetch", "Download everything that up needs to work offline."),
+    "doctor": _Entry("photo_worker.cli.doctor:doctor", "Diagnose the local environment."),
+    "config": _Entry("photo_worker.cli.config:config", "Inspect the settings."),
+    "migrate": _Entry("photo_worker.cli.migrate:migrate", "Migrate the database schema and bind the bucket."),
+    "worker": _Entry("photo_worker.cli.worker:worker", "Run the worker until it is stopped."),
     "submit": _Entry("photo_worker.cli.submit:submit", "Submit photos: files, globs or s3:// locations."),
     "textract-emulator": _Entry(
-        "photo_worker.cli.textract_emulator:textract_emulator", "Run an emulated Amazon Textract that reads documents."
+        "photo_worker.cli.textract_emulator:textract_emulator", "Run a Textract emulator that reads documents."
     ),
-    "replay": _Entry("photo_worker.cli.replay:replay", "Check that today's code replays recorded histories."),
+    "replay": _Entry("photo_worker.cli.replay:replay", "Check that the current code replays recorded histories."),
     "show": _Entry("photo_worker.cli.show:show", "Show a job's state, artifacts and text."),
-    "check": _Entry("photo_worker.cli.check:check", "Check rows, objects and workflows against each other; repair."),
-    "erase": _Entry("photo_worker.cli.erase:erase", "Remove every trace of a job."),
+    "check": _Entry("photo_worker.cli.check:check", "Check that rows, objects and workflows are consistent."),
+    "erase": _Entry("photo_worker.cli.erase:erase", "Delete every trace of a job."),
 }
 
 
 class _LazyGroup(click.Group):
-    """A group whose commands are imported when they run."""
+    """A group that imports a command when it runs."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(_COMMANDS)
@@ -79,7 +79,7 @@ class _LazyGroup(click.Group):
         return command
 
     def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
-        # Of a command not typed yet, the line that is here is enough: importing all of them takes seconds.
+        # Commands are completed with the summaries above: importing all of them takes seconds.
         names = [
             CompletionItem(name, help=entry.summary) for name, entry in _COMMANDS.items() if name.startswith(incomplete)
         ]
@@ -93,15 +93,15 @@ class _LazyGroup(click.Group):
 @click.command(
     cls=_LazyGroup,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
-    epilog="Exit codes: 0 done, 1 failed, 2 wrong use, 130 interrupted, 129 or 143 ended by SIGHUP or SIGTERM.",
+    epilog="Exit codes: 0 success, 1 failure, 2 usage error, 130 interrupted, 129 or 143 ended by SIGHUP or SIGTERM.",
 )
 @click.version_option(__version__, prog_name=_NAME)
 @click.option(
     "--env-file",
     type=click.Path(path_type=Path),
-    help="Read settings from this file; without it, from .env in this directory where there is one.",
+    help="Read settings from this file.  [default: .env in the working directory, if present]",
 )
-@click.option("--debug", is_flag=True, help="Show a traceback with an error.")
+@click.option("--debug", is_flag=True, help="Show tracebacks of errors.")
 @click.pass_context
 def cli(ctx: click.Context, env_file: Path | None, debug: bool) -> None:
     """Turn recipe photos into durable, structured results, on a laptop or in the cloud."""
@@ -112,7 +112,7 @@ _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 class _Ended(SystemExit):
-    """What a signal raises that would otherwise end the process on the spot, without any cleaning up."""
+    """Raised by a signal that would otherwise end the process at once, without any cleanup."""
 
     def __init__(self, number: int) -> None:
         self.name = signal.Signals(number).name
@@ -128,20 +128,20 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Run one command and end the process with its exit code."""
     code = 1
     try:
-        # What is ignored was made to be, by nohup for one.
+        # An ignored signal stays ignored: the parent process, such as nohup, asked for it.
         heeded = [number for number in _SIGNALS if signal.getsignal(number) is not signal.SIG_IGN]
         for number in heeded:
             if number != signal.SIGINT:
                 signal.signal(number, _end)
         code = run(arguments)
-        # All is done: what comes now has nothing to clean up, and no traceback to show.
+        # The command is done: a later signal finds nothing to clean up, and must not print a traceback.
         for number in heeded:
             signal.signal(number, signal.SIG_DFL)
     except (KeyboardInterrupt, _Ended) as ended:
         code = ended.exit_code if isinstance(ended, _Ended) else 130
     if "temporalio.bridge" in sys.modules:
-        # Temporal's own threads outlive a connection that failed, and abort the process when they
-        # reach for an interpreter that is being torn down.
+        # Temporal's own threads outlive a failed connection, and abort the process when they access an
+        # interpreter that is being finalised.
         for stream in (sys.stdout, sys.stderr):
             with contextlib.suppress(OSError, ValueError, AttributeError):
                 stream.flush()
@@ -151,14 +151,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 def _say(what: str) -> None:
     with contextlib.suppress(OSError):
-        # The terminal may be what has gone.
+        # The terminal may have been closed.
         click.echo(what, err=True)
 
 
 def run(arguments: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code."""
     if sys.flags.optimize > 1:
-        # A job's reason is such a text too, and would stay in its row as a bare code.
+        # The reason of a failed job is such a text too: its row would keep a bare code.
         _say("error [docstrings_missing]: " + _WITHOUT_DOCSTRINGS)
         return 2
     try:
@@ -178,8 +178,8 @@ def run(arguments: Sequence[str] | None = None) -> int:
         _say(f"ended by {ended.name}")
         return ended.exit_code
     except BrokenPipeError:
-        # The reader of our output (head, less) has gone: nothing is left to say, and the
-        # interpreter's own flush at exit would complain once more.
+        # The reader of the output (head, less) has exited: there is nothing to report, and the interpreter's
+        # flush at exit would raise the error again.
         sys.stdout = None
         return 1
     return outcome if isinstance(outcome, int) else 0

@@ -1,4 +1,4 @@
-"""``python -m photo_worker.cli``: the same command, where no console script is installed."""
+"""``python -m photo_worker.cli``: the same command without an installed console script."""
 
 from photo_worker.cli import main
 

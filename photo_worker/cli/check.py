@@ -1,4 +1,4 @@
-"""``photo-worker check``: does what must hold hold, on live data?"""
+"""``photo-worker check``: check the invariants on live data, and repair."""
 
 from __future__ import annotations
 
@@ -24,15 +24,15 @@ if TYPE_CHECKING:
     from photo_worker.integrity.repair import RepairResult
     from photo_worker.integrity.scan import ScanProgress, ScanReport
 
-# What a person reads; -o json has all of them.
+# Findings of each rule in the text output; -o json has all of them.
 _SHOWN_PER_RULE = 10
 
-# More requests at once than this wait for each other in the services.
+# With more concurrent requests than this, they only wait for each other in the services.
 _PARALLEL = 16
 
 _UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
 
-# A repair runs an unfinished erase to its end itself, so it need not wait whether it ends by itself.
+# A repair completes an unfinished erasure itself, so it need not wait for the erasure to end.
 _ERASE_SECONDS_BEFORE_REPAIR = 5.0
 
 
@@ -49,15 +49,17 @@ class _Duration(click.ParamType):  # type: ignore[type-arg]
 
 
 @click.command(cls=ErrorReportingCommand)
-@click.option("--repair", is_flag=True, help="Mend what is safe to mend, saying each step; without it nothing changes.")
-@click.option("--job", "job_ids", metavar="JOB", multiple=True, help="Look at this job alone; may be given again.")
-@click.option("--no-hashes", is_flag=True, help="Do not read the photos; their sizes are still compared.")
+@click.option(
+    "--repair", is_flag=True, help="Repair what is safe to repair, reporting each action; without it nothing changes."
+)
+@click.option("--job", "job_ids", metavar="JOB", multiple=True, help="Check only this job; repeatable.")
+@click.option("--no-hashes", is_flag=True, help="Do not read and hash the photos; their sizes are still compared.")
 @click.option(
     "--grace",
     type=_Duration(),
     default="1h",
     show_default=True,
-    help="Objects without a job are no finding while they are younger than this.",
+    help="Do not report objects without a job that are younger than this.",
 )
 @stack_option
 @output_option("text", "json")
@@ -72,10 +74,10 @@ def check(
     stack_name: str | None,
     output: OutputFormat,
 ) -> None:
-    """Check rows, objects, hashes, workflows and queues against each other.
+    """Check that rows, objects, hashes, workflows and queues are consistent.
 
-    Jobs may run meanwhile. Nothing is changed without --repair, which never does what could cost money or lose data.
-    Ends with code 1 where an error or a warning is left. The rules are in docs/reference/check.md.
+    Jobs may run meanwhile. Nothing is changed without --repair, which never does anything that costs money or loses
+    data. Exits with code 1 if an error or a warning remains. The rules are in docs/reference/check.md.
     """
     from photo_worker.contracts.keys import parse_job_id
 
@@ -117,8 +119,8 @@ async def _run(
     try:
         orchestrator = await build_orchestrator(context.settings, context.variables)
         store, repository, bucket = application.store, application.repository, context.settings.s3_bucket
-        # Before anything is patient with a service that is away for a moment, which takes a minute: it may be away
-        # for good.
+        # The scan retries an unavailable service for a minute. This first query fails at once if the database is
+        # down for good.
         await asyncio.to_thread(repository.deployment_id)
         means = InspectionConfig(
             now=lambda: datetime.now(UTC),
@@ -142,7 +144,7 @@ async def _run(
 
 @contextmanager
 def _progress() -> Iterator[Callable[[ScanProgress], None]]:
-    """Show on a terminal how far the survey is; elsewhere nothing, so that a cron job's mail has the findings alone."""
+    """Show the progress of the scan on a terminal; print nothing elsewhere, so that cron mails only the findings."""
     if not sys.stderr.isatty():
         yield lambda progress: None
         return
@@ -158,7 +160,7 @@ def _progress() -> Iterator[Callable[[ScanProgress], None]]:
 
 
 def _sayer(output: OutputFormat) -> Callable[[RepairResult], None]:
-    """Say a repair's steps as they happen: to people as part of the answer, beside JSON to whoever watches."""
+    """Return a function that prints each repair as it happens: to stdout, or to stderr beside JSON output."""
 
     def say(step: RepairResult) -> None:
         subject = f"job {step.finding.job_id}" if step.finding.job_id else step.finding.where

@@ -1,4 +1,4 @@
-"""What shells are offered for the values of options. Light: `photo-worker status` imports it, and may take 200 ms."""
+"""Shell completion of option values. Imports little: `photo-worker status` imports it, and may take 200 ms."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from photo_worker.errors import PhotoWorkerError
 
 
 def complete_stack(_ctx: click.Context, _option: click.Parameter, incomplete: str) -> list[str]:
-    """Return the names of this worktree's stacks that begin so, for a shell."""
+    """Return the names of this worktree's stacks that start with ``incomplete``."""
     try:
         from photo_worker.devkit.layout import default_home, stack_names
     except ImportError:
@@ -17,7 +17,7 @@ def complete_stack(_ctx: click.Context, _option: click.Parameter, incomplete: st
 
 
 def complete_service(ctx: click.Context, _argument: click.Parameter, incomplete: str) -> list[str]:
-    """Return the services that the chosen stack starts, as far as they begin so, for a shell."""
+    """Return the services of the chosen stack whose names start with ``incomplete``."""
     try:
         from photo_worker.devkit.local_stack import local_stack
     except ImportError:
@@ -25,6 +25,6 @@ def complete_service(ctx: click.Context, _argument: click.Parameter, incomplete:
     try:
         services = local_stack(ctx.params.get("stack_name") or ctx.params.get("name")).services
     except PhotoWorkerError:
-        # Of a stack that cannot be looked at; the command itself will say so.
+        # The stack cannot be read; the command itself will report it.
         return []
     return [name for name in services if name.startswith(incomplete)]

@@ -1,4 +1,4 @@
-"""``config show``: what each setting resolves to, and where that comes from."""
+"""``config show``: the resolved value of each setting, and its source."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from photo_worker.errors import ConfigurationError
 HIDDEN = "(hidden)"
 _MASK = "***"
 _SECRET = re.compile(r"SECRET|TOKEN|PASSW|API_KEY|PRIVATE|KEY_DATA|CREDENTIALS?$|ACCESS_KEY")
-# Read by Temporal's and AWS's own libraries, and shown also where they are not set.
+# Read by the Temporal and AWS libraries, and shown even if they are not set.
 _SERVICES = (
     "TEMPORAL_NAMESPACE",
     "TEMPORAL_PROFILE",
@@ -36,7 +36,7 @@ _SERVICE_PREFIXES = ("TEMPORAL_", "AWS_", "SNS_", "SQS_")
 
 @dataclass(frozen=True)
 class Resolved:
-    """A setting as it is; ``value`` is None where it is not set, and without what is secret in it."""
+    """A resolved setting; ``value`` is None if it is not set, and has its secrets removed."""
 
     name: str
     value: str | None
@@ -45,7 +45,7 @@ class Resolved:
 
 @click.group()
 def config() -> None:
-    """Look at the settings."""
+    """Inspect the settings."""
 
 
 @config.command(cls=ErrorReportingCommand)
@@ -53,12 +53,12 @@ def config() -> None:
 @output_option("text", "json")
 @click.pass_context
 def show(ctx: click.Context, stack_name: str | None, output: OutputFormat) -> None:
-    """Show each setting, its value and where that comes from; secrets stay hidden.
+    """Show each setting, its value and its source; secrets are hidden.
 
-    Those of the application come first, then those that Temporal's and AWS's libraries read, then what the local
-    stack is made of, as `up` would make it.
+    The application's settings come first, then those that the Temporal and AWS libraries read, then the options that
+    `up` would start the local stack with.
 
-    The exit code is 1 where a worker would not start with these settings.
+    Exits with code 1 if a worker would not start with these settings.
     """
     environment, stack = resolve_environment(ctx, os.environ, stack_name=stack_name)
     effective: dict[str, Resolved] = {}
@@ -67,7 +67,7 @@ def show(ctx: click.Context, stack_name: str | None, output: OutputFormat) -> No
         settings = load_settings(environment)
         effective = {**_values(settings, environment), **_temporal(settings, environment)}
     except ConfigurationError as problem:
-        # What is given is shown all the same: it may be what makes the mistake plain.
+        # The given values are shown all the same: they may reveal the mistake.
         error = problem
     rows = list(resolved(environment, effective))
     rows += [
@@ -91,10 +91,10 @@ def show(ctx: click.Context, stack_name: str | None, output: OutputFormat) -> No
 
 
 def resolved(environment: Environment, effective: Mapping[str, Resolved]) -> Iterator[Resolved]:
-    """Yield this project's settings in their order, then what the libraries of its services read, by name.
+    """Yield this project's settings in their order, then those that its services' libraries read, by name.
 
-    ``effective`` says what a setting has come to; without it, what was given is shown only where no
-    secret can be in it.
+    ``effective`` has the resolved settings; of a setting that is not in it, the given value is shown only if it
+    cannot hold a secret.
     """
     given = {name: value for name, value in environment.variables.items() if value.strip()}
     own = _own_names()
@@ -103,7 +103,7 @@ def resolved(environment: Environment, effective: Mapping[str, Resolved]) -> Ite
         if name in effective:
             yield effective[name]
         elif name in given:
-            # Not known to be valid: it may be a secret that was put beside its place.
+            # Not validated: it may be a secret that was put into the wrong variable.
             value = HIDDEN if name in own else without_secrets(name, given[name])
             yield Resolved(name, value, environment.origins[name])
         else:
@@ -111,7 +111,7 @@ def resolved(environment: Environment, effective: Mapping[str, Resolved]) -> Ite
 
 
 def without_secrets(name: str, value: str) -> str:
-    """Return a value to show: nothing of a secret, and of a URL neither password nor what its query hides."""
+    """Return a value to show: a secret is hidden, and of a URL the password and secret query parameters are masked."""
     if _SECRET.search(name):
         return HIDDEN
     if "://" not in value:
@@ -132,7 +132,7 @@ def without_secrets(name: str, value: str) -> str:
 
 
 def misspelt(environment: Environment) -> Iterator[str]:
-    """Yield a warning for each name in the .env file that nothing reads and that resembles one that is read."""
+    """Yield a warning for each unknown name in the .env file that resembles a known one."""
     known = {*_own_names(), *_SERVICES}
     for name, origin in environment.origins.items():
         if origin.kind != "file" or name in known or name.startswith((*_SERVICE_PREFIXES, PREFIX)):
@@ -157,7 +157,7 @@ def _values(settings: Settings, environment: Environment) -> dict[str, Resolved]
 
 
 def _temporal(settings: Settings, environment: Environment) -> dict[str, Resolved]:
-    """Resolve what Temporal's library reads from its variables and its profile; takes half a second to import."""
+    """Resolve what the Temporal library reads from its variables and its profile; its import takes half a second."""
     from photo_worker.orchestration.connection import connection_options
 
     options = connection_options(settings, environment.variables)

@@ -1,4 +1,4 @@
-"""What a command knows of its surroundings: settings, and the variables they came from."""
+"""The context that a command runs in: settings, and the variables they came from."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from photo_worker.errors import ConfigurationError
 from photo_worker.loopback import proxy_exceptions
 from photo_worker.stack_errors import StackNotRunning
 
-# One of these says where the services are; then the local stack is not asked.
+# If one of these is set, it locates the services, and the local stack is not used.
 ENDPOINT_VARIABLES = (
     "TEMPORAL_TARGET",
     "TEMPORAL_ADDRESS",
@@ -34,13 +34,13 @@ stack_option = click.option(
     metavar="STACK",
     envvar="PHOTO_WORKER_STACK",
     shell_complete=complete_stack,
-    help="Use the local stack of this name.",
+    help="Name of the local stack to use.",
 )
 
 
 @dataclass(frozen=True)
 class CommandContext:
-    """Settings with the variables behind them; ``stack`` is the local stack in use, where one is."""
+    """Settings with the variables they came from; ``stack`` is the local stack in use, or None."""
 
     settings: Settings
     variables: Mapping[str, str]
@@ -62,21 +62,21 @@ def resolve_context(
 ) -> CommandContext:
     """Resolve the settings: the environment first, then the .env file, then the local stack that runs here.
 
-    The stack is used whole or not at all: as soon as one service's location is set elsewhere, none
-    of its variables counts, so that no job mixes a laptop's credentials with a cloud's endpoints. An
-    explicit ``stack_variables`` or ``--name`` goes before everything.
+    The stack is used whole or not at all: as soon as one service's location is set elsewhere, all of the
+    stack's variables are ignored, so that no job mixes a laptop's credentials with a cloud's endpoints. An
+    explicit ``stack_variables`` or ``--name`` has precedence over everything.
 
-    With the stack in use, NO_PROXY names loopback wherever a proxy is set.
+    If the stack is used and a proxy is set, loopback is added to NO_PROXY.
 
-    What is resolved is put into the process environment, where botocore reads it.
+    The resolved variables are put into the process environment, where botocore reads them.
     """
     target = os.environ if environ is None else environ
     environment, used = resolve_environment(ctx, target, stack_name=stack_name, stack_variables=stack_variables)
     settings = load_settings(environment)
-    # An empty variable counts as not set; botocore would look for a profile without a name.
+    # An empty variable counts as not set; botocore would search for a profile with an empty name.
     target.update({name: value for name, value in environment.variables.items() if value.strip() or name in target})
     if target.get("AWS_REGION", "").strip():
-        # boto3 reads only the second; all other SDKs of AWS, and so most deployments, use the first.
+        # boto3 reads only AWS_DEFAULT_REGION; all other AWS SDKs, and so most deployments, use AWS_REGION.
         target["AWS_DEFAULT_REGION"] = target["AWS_REGION"]
     return CommandContext(settings=settings, variables=environment.variables, stack=used)
 
@@ -89,9 +89,11 @@ def resolve_environment(
     stack_variables: Mapping[str, str] | None = None,
     use_stack: bool = True,
 ) -> tuple[Environment, str | None]:
-    """Return the variables that ``surroundings`` reads settings from, and the local stack in use, where one is.
+    """Return the variables that ``resolve_context`` reads settings from, and the local stack in use, or None.
 
-    Without ``use_stack``, a stack that runs here is left out.
+    Without ``use_stack``, a running stack is ignored.
+
+    Raises ``StackNotRunning`` if the stack was named and does not run.
     """
     asked = env_file_of(ctx)
     environment = _environment(environ, asked)

@@ -1,4 +1,4 @@
-"""``photo-worker demo``: the whole product on a laptop, in one command."""
+"""``photo-worker demo``: run the whole product on a laptop with one command."""
 
 from __future__ import annotations
 
@@ -28,11 +28,11 @@ if TYPE_CHECKING:
     from photo_worker.devkit.local_stack import LocalStack, StackOptions
     from photo_worker.sources import Source
 
-# Job ids of the demo are made from the photos' hashes, so that running it again, or after a
-# crash, goes on with the same jobs instead of adding others.
+# Job ids of the demo are derived from the photos' hashes, so that running it again, or after a
+# crash, resumes the same jobs instead of adding others.
 _JOBS = UUID("5d3b9b3e-6f0c-4a8e-9a55-2f1f6a7f3c11")
 
-# A worker that dies this often does not die of an accident.
+# A worker that dies this often has a persistent fault.
 _STARTS = 5
 _STOP_SECONDS = 30.0
 
@@ -41,9 +41,9 @@ _STOP_SECONDS = 30.0
 @click.option(
     "--fixtures",
     type=click.Path(path_type=Path),
-    help="Folder of photos; fixtures/photos by default, or the few of the package.",
+    help="Directory of photos.  [default: fixtures/photos, or the sample photos in the package]",
 )
-@click.option("--engine", help="OCR backend: textract (the emulator, by default), local or recorded.")
+@click.option("--engine", help="OCR backend: textract (the emulator; the default), local or recorded.")
 @click.option("--fresh", is_flag=True, help="Process the photos again under new job ids.")
 @stack_option
 @stack_options
@@ -59,10 +59,10 @@ def demo(
     options: StackOptions,
     output: OutputFormat,
 ) -> None:
-    """Bring up the stack, process the fixture photos, and show what came of them.
+    """Start the stack, process the fixture photos, and show the results.
 
-    Starts a worker for as long as it needs one; the stack stays up, to look around. Running it
-    again reports the same jobs, and goes on with those that an interruption left.
+    Starts a worker for as long as it is needed; the stack keeps running, for you to look around. Running
+    the command again reports the same jobs, and resumes those that were interrupted.
     """
     from photo_worker.sources import expand_sources
 
@@ -87,7 +87,7 @@ def demo(
 
 
 def _check_engine(engine: str | None) -> None:
-    """Raise ``InvalidEngine``, or ``UnknownEngine`` where this machine, on which the demo's worker runs, has none."""
+    """Raise ``InvalidEngine``, or ``UnknownEngine`` if this machine, which runs the demo's worker, has no such one."""
     from photo_worker.jobs import check_engine
     from photo_worker.ocr.registry import known_engines
 
@@ -97,7 +97,7 @@ def _check_engine(engine: str | None) -> None:
 
 
 def _stack_up(name: str | None, options: StackOptions) -> LocalStack:
-    """Start the stack, or join the one that runs, and say which."""
+    """Start the stack, or use the running one, and report which."""
     from photo_worker.devkit.local_stack import local_stack
 
     stack = local_stack(name, options)
@@ -108,7 +108,7 @@ def _stack_up(name: str | None, options: StackOptions) -> LocalStack:
 
 
 def fixture_folder() -> Path:
-    """Return the checkout's photos, or outside of one those few that the package brings; raises ``FixturesMissing``."""
+    """Return the directory of photos: the checkout's, or the package's samples. Raises ``FixturesMissing``."""
     from photo_worker import devkit
     from photo_worker.devkit.layout import worktree_root
 
@@ -120,7 +120,7 @@ def fixture_folder() -> Path:
 
 
 def _named(source: Source) -> Source:
-    """Label a photo with its file's name: they all lie in one folder."""
+    """Label a photo with its file name: all photos are in one directory."""
     return source if source.path is None else dataclasses.replace(source, label=source.path.name)
 
 
@@ -130,7 +130,7 @@ def _job_id(source: Source) -> UUID:
     try:
         content = read_regular(source.path, UPLOAD_LIMIT_BYTES) if source.path else source.key.encode()
     except OSError:
-        # Its submission says why it cannot be read, and leaves the others alone.
+        # The submission reports why it cannot be read, without affecting the others.
         return uuid4()
     return uuid5(_JOBS, hashlib.sha256(content).hexdigest())
 
@@ -153,7 +153,7 @@ async def _process(
 
 @contextlib.asynccontextmanager
 async def _worker(variables: Mapping[str, str], log: Path) -> AsyncIterator[asyncio.Future[None]]:
-    """Run a worker beside the block, again where it dies; the future ends with why it cannot."""
+    """Run a worker during the block, restarting it if it dies; the future ends with the error if it cannot run."""
     keeper = asyncio.ensure_future(_keep_worker(variables, log))
     try:
         yield keeper
@@ -165,14 +165,14 @@ async def _worker(variables: Mapping[str, str], log: Path) -> AsyncIterator[asyn
 async def _keep_worker(variables: Mapping[str, str], log: Path) -> None:
     for start in range(_STARTS):
         with log.open("ab") as output:
-            # Its standard input is a pipe that ends with this process, however that ends.
+            # Its standard input is a pipe that closes when this process ends, even if it is killed.
             process = await asyncio.create_subprocess_exec(
                 *(sys.executable, "-m", "photo_worker.cli", "worker", "--stop-on-eof"),
                 stdin=asyncio.subprocess.PIPE,
                 stdout=output,
                 stderr=output,
                 env=dict(variables),
-                # A Ctrl-C at the terminal is for this process, which then stops the worker in order.
+                # Only this process receives Ctrl-C from the terminal; it then stops the worker gracefully.
                 start_new_session=True,
             )
         try:

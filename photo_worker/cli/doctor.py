@@ -1,4 +1,4 @@
-"""``doctor``: what keeps this machine from running the stack or the worker, and what to do about it."""
+"""``doctor``: find what keeps this machine from running the stack or the worker, and how to fix it."""
 
 from __future__ import annotations
 
@@ -32,17 +32,17 @@ _ADDRESSES = ("TEMPORAL_TARGET", "TEMPORAL_ADDRESS", "DATABASE_URL")
 
 @click.command(cls=ErrorReportingCommand)
 @click.option(
-    "--name", envvar="PHOTO_WORKER_STACK", shell_complete=complete_stack, help="The stack to look at.  [default: dev]"
+    "--name", envvar="PHOTO_WORKER_STACK", shell_complete=complete_stack, help="Name of the stack.  [default: dev]"
 )
 @kind_option
 @s3_option
 @output_option("text", "json")
 @click.pass_context
 def doctor(ctx: click.Context, name: str | None, kind: Kind | None, s3: S3Server | None, output: OutputFormat) -> None:
-    """Look for what keeps the stack or the worker from running, and say what to do.
+    """Diagnose the local environment: find what keeps the stack or the worker from running, and how to fix it.
 
-    Nothing is started or changed. The exit code is 1 where there is a problem; a warning is none. With --stack or
-    --s3, it is the stack that up would start with them.
+    Nothing is started or changed. Exits with code 1 if there is a problem; warnings do not count. With --stack or
+    --s3, examines the stack that `up` would start with them.
     """
     from photo_worker.devkit.doctor import examine
     from photo_worker.devkit.layout import DEFAULT_NAME, StackPaths, check_name, default_home
@@ -72,11 +72,11 @@ def doctor(ctx: click.Context, name: str | None, kind: Kind | None, s3: S3Server
 
 
 def _settings(ctx: click.Context) -> Iterator[Diagnosis]:
-    """Look at the settings that the environment and the .env file give, and knock at the doors they name."""
+    """Check the settings from the environment and the .env file, and connect to the endpoints they name."""
     from photo_worker.devkit.diagnosis import Diagnosis
 
     try:
-        # Its own stack is looked at by other checks, and without it nothing is asked for.
+        # Other checks examine the stack; here only the settings that the user gave count.
         environment, _ = resolve_environment(ctx, os.environ, use_stack=False)
         load_settings(environment)
     except PhotoWorkerError as error:
@@ -96,7 +96,7 @@ def _settings(ctx: click.Context) -> Iterator[Diagnosis]:
 
 
 def addresses(variables: Mapping[str, str]) -> dict[str, tuple[str, int]]:
-    """Return the host and port of each variable that says where a service is."""
+    """Return the host and port of each variable that locates a service, by its name."""
     found = {}
     for name, value in variables.items():
         if not value.strip() or not (name in _ADDRESSES or name.startswith("AWS_ENDPOINT_URL")):
@@ -105,7 +105,7 @@ def addresses(variables: Mapping[str, str]) -> dict[str, tuple[str, int]]:
             url = urlsplit(value if "://" in value else f"//{value}")
             port = url.port or _DEFAULT_PORTS.get(url.scheme)
         except ValueError:
-            # Several hosts, which libpq knows and this does not.
+            # Several hosts, which libpq supports and urlsplit does not.
             continue
         if url.hostname and port:
             found[name] = (url.hostname, port)
@@ -119,7 +119,7 @@ def _reached(environment: Environment, name: str, address: tuple[str, int]) -> D
     try:
         socket.create_connection(address, timeout=_CONNECT_SECONDS).close()
     except (OSError, UnicodeError) as error:
-        # Python refuses a name that is none before it asks for it.
+        # UnicodeError: Python refuses an invalid host name before it resolves it.
         what = f"{host}:{port}, of {name} in {environment.origins[name]}, cannot be reached: {error}"
         hint = f"Start what should be there, or correct {name}; without it, the stack that runs here is used."
         return Diagnosis("endpoint", "problem", what, hint)

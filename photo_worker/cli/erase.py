@@ -1,4 +1,4 @@
-"""``photo-worker erase``: every trace of a job, removed."""
+"""``photo-worker erase``: delete every trace of a job."""
 
 from __future__ import annotations
 
@@ -22,18 +22,18 @@ if TYPE_CHECKING:
 
 @click.command(cls=ErrorReportingCommand)
 @click.argument("job_id", metavar="JOB")
-@click.option("--with-source", is_flag=True, help="Delete the photo also where it was not uploaded by a submission.")
-@click.option("--yes", is_flag=True, help="Do not ask.")
+@click.option("--with-source", is_flag=True, help="Delete the photo even if it was not uploaded by a submission.")
+@click.option("--yes", is_flag=True, help="Do not ask for confirmation.")
 @stack_option
 @output_option("text", "json")
 @click.pass_context
 def erase(
     ctx: click.Context, job_id: str, with_source: bool, yes: bool, stack_name: str | None, output: OutputFormat
 ) -> None:
-    """Remove every trace of a job: its workflow, objects, photo and rows, running or not.
+    """Delete every trace of a job: its workflow, objects, photo and rows, running or not.
 
-    The photo stays where other jobs use it. The id cannot be used again; a digest of it is kept to
-    recognise it. Where the command was interrupted, the same command completes it.
+    The photo is kept if other jobs use it. The id cannot be used again; a digest of it is kept to
+    recognise it. If the command is interrupted, run it again to complete the erasure.
     """
     from photo_worker.contracts.keys import parse_job_id
 
@@ -62,7 +62,7 @@ async def _erase(
         traces = await erasure.traces(job_id)
         if not traces.known:
             raise JobMissing(job_id=job_id)
-        # Of an erased job there is nothing left to lose.
+        # An erased job has nothing left to lose.
         if ask and not traces.gone:
             _confirm(traces, with_source)
 
@@ -90,7 +90,7 @@ def _confirm(traces: Traces, with_source: bool) -> None:
 
 
 def described(traces: Traces, with_source: bool) -> list[str]:
-    """Return what an erasure would delete, and what it would leave, a line each."""
+    """Return one line for each thing that an erasure would delete or keep."""
     lines = [f"objects   s3://{bucket}/{key}" for bucket, key in traces.objects]
     if traces.workflow is not None:
         lines.insert(0, f"workflow  {traces.workflow.status}, with its history")

@@ -1,4 +1,4 @@
-"""``faults set``, ``faults clear`` and ``faults list``: what shall go wrong in the local stack."""
+"""``faults set``, ``faults clear`` and ``faults list``: fault injection into the local stack."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from photo_worker.stack_errors import FaultNotSet
 if TYPE_CHECKING:
     from photo_worker.devkit.faults import Fault, StackFaults
 
-# Spelled out, as all that completion and --help need: the emulator's own table takes long to import.
+# Repeated here for completion and --help: the emulator's own table takes long to import.
 KINDS = (
     "throttle",
     "provisioned-throughput",
@@ -34,13 +34,13 @@ KINDS = (
     "notification-lost",
     "notification-out-of-order",
 )
-# What AWS's documentation calls them.
+# The names in AWS's documentation.
 CODES = {
     "ThrottlingException": "throttle",
     "ProvisionedThroughputExceededException": "provisioned-throughput",
     "InternalServerError": "internal-error",
 }
-# Longer than any client waits; 60 seconds are botocore's default.
+# Longer than any client waits; the default of botocore is 60 seconds.
 NEVER_SECONDS = 3600
 _TIMEOUT = "timeout"
 _COLUMNS = ("SERVICE", "FAULT", "SINCE", "RULE")
@@ -51,32 +51,43 @@ _name = click.option(
     metavar="STACK",
     envvar="PHOTO_WORKER_STACK",
     shell_complete=complete_stack,
-    help="The stack in which it goes wrong.  [default: dev]",
+    help="Name of the stack.  [default: dev]",
 )
 
 
 @click.group()
 def faults() -> None:
-    """Make things go wrong in the local stack: errors and delays of Textract, and services that stand still."""
+    """Inject faults into the local stack: errors and delays of Textract, and paused services."""
 
 
 @faults.command("set", cls=ErrorReportingCommand)
 @click.argument("service", shell_complete=complete_service)
 @click.argument("kind", required=False, metavar="[FAULT]", type=click.Choice((*KINDS, _TIMEOUT, *CODES)))
-@click.option("--pause", is_flag=True, help="Stop the service where it is: it neither answers nor ends.")
-@click.option("--operation", "operations", multiple=True, help="Of Textract's, a name or pattern: Start*.")
-@click.option("--document", metavar="PATTERN", help="Key or s3://bucket/key of the documents that it is about.")
-@click.option("--probability", type=NumberRange(0, 1), help="The share of calls that it takes.  [default: all of them]")
-@click.option("--call", "calls", type=click.IntRange(1), multiple=True, help="Number of a call that it takes, from 1.")
-@click.option("--times", type=click.IntRange(1), help="How many calls it takes at most.")
-@click.option("--seconds", type=NumberRange(0, 86_400), help="How long, for slow, job-slow and notification-late.")
-@click.option("--message", help="The StatusMessage of a job; goes with job-fails and job-partial.")
-@click.option("--pages", type=click.IntRange(0), help="How many pages are read; goes with job-partial.")
-@click.option("--seed", type=int, help="Which calls a probability takes; the same seed takes the same. Counts for all.")
+@click.option("--pause", is_flag=True, help="Pause the service: it neither responds nor exits.")
+@click.option(
+    "--operation",
+    "operations",
+    multiple=True,
+    help="Textract operation to affect, a name or pattern (Start*); repeatable.",
+)
+@click.option("--document", metavar="PATTERN", help="Key or s3://bucket/key of the documents to affect.")
+@click.option(
+    "--probability", type=NumberRange(0, 1), help="Probability that a matching call is affected.  [default: 1]"
+)
+@click.option(
+    "--call", "calls", type=click.IntRange(1), multiple=True, help="1-based call index to affect; repeatable."
+)
+@click.option("--times", type=click.IntRange(1), help="Maximum number of calls to affect.")
+@click.option(
+    "--seconds", type=NumberRange(0, 86_400), help="Delay in seconds, for slow, job-slow and notification-late."
+)
+@click.option("--message", help="StatusMessage of the job, for job-fails and job-partial.")
+@click.option("--pages", type=click.IntRange(0), help="Number of pages that are read, for job-partial.")
+@click.option("--seed", type=int, help="RNG seed for --probability; applies to all rules.")
 @click.option(
     "--script",
     type=click.Path(path_type=Path, dir_okay=False, allow_dash=True),
-    help="A whole fault script as JSON, - for standard input, in the place of the rules there are.",
+    help="JSON file with a whole fault script, - for standard input; replaces the existing rules.",
 )
 @_name
 @output_option("text", "json")
@@ -94,10 +105,10 @@ def set_(
     output: OutputFormat,
     **given: Any,
 ) -> None:
-    """Let SERVICE go wrong: pause it, or let textract answer with a FAULT. What is set adds up until `faults clear`.
+    """Inject a fault into SERVICE: pause it, or make textract respond with a FAULT. Faults add up until `faults clear`.
 
-    A FAULT is a rule of the Textract emulator's. Calls: throttle, provisioned-throughput and internal-error (or AWS's
-    codes for them) fail, slow waits, timeout waits for an hour. Jobs: job-fails, job-partial, job-slow. Notifications:
+    A FAULT is a rule of the Textract emulator. Calls: throttle, provisioned-throughput and internal-error (or the AWS
+    error codes) fail, slow delays, timeout delays by an hour. Jobs: job-fails, job-partial, job-slow. Notifications:
     notification-late, -doubled, -lost and -out-of-order. `up`, `down` and `reset` end all faults.
     """
     rule = {field: value for field, value in given.items() if value not in (None, ())}
@@ -125,7 +136,7 @@ def _refuse_nonsense(
     seed: int | None,
     script: Path | None,
 ) -> None:
-    """Refuse what would be ignored; which options go with which kind, the emulator says."""
+    """Refuse options that would be ignored; the emulator checks which options go with which kind."""
     if (kind is not None) + pause + (script is not None) != 1:
         raise click.UsageError("Say one of FAULT, --pause and --script.", ctx)
     if not pause and service != "textract":
@@ -160,7 +171,7 @@ def _read(script: Path) -> object:
 @_name
 @output_option("text", "json")
 def clear(service: str | None, stack_name: str | None, output: OutputFormat) -> None:
-    """End the faults of SERVICE, or all of them: what is paused goes on, and Textract works as it should."""
+    """Remove the faults of SERVICE, or all of them: paused services resume, and Textract works normally."""
     from photo_worker.devkit import faults as kit
     from photo_worker.devkit.local_stack import local_stack
 
@@ -177,7 +188,7 @@ def clear(service: str | None, stack_name: str | None, output: OutputFormat) -> 
 @_name
 @output_option("text", "json")
 def list_(stack_name: str | None, output: OutputFormat) -> None:
-    """Show what is set to go wrong, in which service and since when. A stack that does not run has no faults."""
+    """List the injected faults with service and start time. A stack that does not run has no faults."""
     from photo_worker.devkit import faults as kit
     from photo_worker.devkit.local_stack import local_stack
 
@@ -203,7 +214,7 @@ def _data(stack: str, found: StackFaults) -> dict[str, Any]:
 
 
 def rule_text(fault: Fault) -> str:
-    """Return what a rule is about, as ``name=value`` pairs."""
+    """Return the conditions of a rule as ``name=value`` pairs."""
     return " ".join(f"{name}={_shown(value)}" for name, value in (fault.rule or {}).items())
 
 

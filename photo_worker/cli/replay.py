@@ -60,14 +60,14 @@ class _Group(click.Group):
 
 
 _ENDS = (
-    "Exit codes: 0 all replayed, 1 a failure, 2 wrong use, 130 interrupted, 129 or 143 ended by SIGHUP or SIGTERM; "
-    "check then still writes its report. A second signal ends it at once."
+    "Exit codes: 0 all histories replayed, 1 failure, 2 usage error, 130 interrupted, 129 or 143 ended by SIGHUP or "
+    "SIGTERM; check then still writes its report. A second signal ends it at once."
 )
 
 
 @click.group(cls=_Group, epilog=_ENDS)
 def replay() -> None:
-    """Check that the code of today replays what earlier code did, and record new histories."""
+    """Check that the current code replays recorded histories, and record new ones."""
 
 
 class _Format(click.ParamType):  # type: ignore[type-arg]
@@ -111,48 +111,56 @@ _paths = click.argument("paths", metavar="[PATH]...", nargs=-1, type=click.Path(
     multiple=True,
     default=("text",),
     show_default=True,
-    help="text, json, junit or github; with =FILE written there. May be given several times.",
+    help="Report format: text, json, junit or github; with =FILE written to that file. Repeatable.",
 )
-@click.option("--workflow", metavar="TYPE", help="Check the histories of this workflow type alone.")
+@click.option("--workflow", metavar="TYPE", help="Check only histories of this workflow type.")
 @click.option(
     "--workflows",
     metavar="MODULE:ATTRIBUTE",
     default=PRODUCT_WORKFLOWS,
     show_default=True,
-    help="The workflow classes to replay with; looked for from this directory on.",
+    help="Python path of the workflow classes (module:attr), resolved from the working directory.",
 )
 @click.option(
-    "--converter", metavar="MODULE:ATTRIBUTE", default=PRODUCT_CONVERTER, show_default=True, help="The data converter."
+    "--converter",
+    metavar="MODULE:ATTRIBUTE",
+    default=PRODUCT_CONVERTER,
+    show_default=True,
+    help="Python path of the data converter (module:attr), resolved from the working directory.",
 )
 @click.option(
     "--allow",
     type=click.Path(path_type=Path, dir_okay=False),
-    help=f"The allow list; without it, {ALLOW_LIST} beside the folder of histories, where there is one.",
+    help=f"File of allowed drift.  [default: {ALLOW_LIST} beside the directory of histories, if present]",
 )
 @click.option(
     "--limit-seconds",
     type=_Seconds(),
     default=30.0,
     show_default=True,
-    help="How long one history may take before it counts as hanging.",
+    help="Seconds after which the replay of one history counts as hanging.",
 )
 @click.option(
     "--run-limit-seconds",
     type=_Seconds(),
     default=1800.0,
     show_default=True,
-    help="How long the whole run may take; what is not reached by then is named, and red.",
+    help="Seconds after which the whole run ends; histories not reached are named, and the check fails.",
 )
-@click.option("--jobs", type=click.IntRange(1, 64), help="Processes at once; by default as many as there are cores.")
 @click.option(
-    "--coverage/--no-coverage", default=None, help="Whether missing exits are red; by default where PATH is a folder."
+    "--jobs", type=click.IntRange(1, 64), help="Number of parallel processes.  [default: number of CPU cores]"
+)
+@click.option(
+    "--coverage/--no-coverage",
+    default=None,
+    help="Fail if a required exit is not covered.  [default: if PATH is a directory]",
 )
 @click.option(
     "--provenance/--no-provenance",
     default=None,
-    help="Whether a history without provenance is red; by default where PATH is a folder.",
+    help="Fail if a history has no provenance.  [default: if PATH is a directory]",
 )
-@click.option("--static/--no-static", default=True, help="Whether the code is also read without running it.")
+@click.option("--static/--no-static", default=True, help="Also analyse the workflow code statically.")
 @server_options
 @click.pass_context
 def check(
@@ -172,11 +180,11 @@ def check(
     static: bool,
     **given: Any,
 ) -> None:
-    """Replay the histories under PATH (default: tests/replay/histories) with the code of today.
+    """Replay the histories under PATH (default: tests/replay/histories) with the current code.
 
-    Red are: files that are no histories, histories that do not replay or hang, drift that no allow
-    list excuses, missing coverage, code that no replay can repeat, a planted fault that goes
-    unseen, and no histories at all.
+    The check fails for: files that are not histories, histories that do not replay or hang, drift that is not
+    in the allow list, missing coverage, nondeterministic workflow code, a planted fault that is not detected, and
+    no histories at all.
     """
     from photo_worker.replay.clock import Clock, RunOver, heeding_signals
     from photo_worker.replay.gate import GateOptions, ended_early, not_run
@@ -348,7 +356,7 @@ def _rendered(report: GateReport, name: str, file: Path | None, failed: PhotoWor
 @_paths
 @output_option("text", "json")
 def list_histories(paths: tuple[Path, ...], output: OutputFormat) -> None:
-    """List the histories under PATH (default: tests/replay/histories) and what they cover."""
+    """List the histories under PATH (default: tests/replay/histories) and their coverage."""
     from photo_worker.replay.histories import search
     from photo_worker.replay.preflight import inspect, not_taken
     from photo_worker.replay.report import cell, short
@@ -395,7 +403,7 @@ def list_histories(paths: tuple[Path, ...], output: OutputFormat) -> None:
 @output_option("text", "json")
 @click.pass_context
 def show(ctx: click.Context, file: Path, output: OutputFormat) -> None:
-    """Show the events of the history in FILE, with payloads decoded where they are JSON."""
+    """Show the events of the history in FILE, with JSON payloads decoded."""
     from photo_worker.replay.preflight import inspect
     from photo_worker.replay.view import event_line, event_rows, list_row
 

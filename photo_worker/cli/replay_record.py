@@ -29,23 +29,39 @@ _PHOTO = Path("fixtures/photos/clean-print.png")
 @click.argument("names", metavar="[SCENARIO]...", nargs=-1)
 @click.option("--list", "only_list", is_flag=True, help="List the scenarios and record nothing.")
 @click.option(
-    "--missing", is_flag=True, help="Record those alone that have no history in this release, instead of refusing."
+    "--missing",
+    is_flag=True,
+    help="Record only scenarios without a history in this release, instead of failing if one exists.",
 )
-@click.option("--to", "root", type=click.Path(path_type=Path, file_okay=False), default=_HISTORIES, show_default=True)
+@click.option(
+    "--to",
+    "root",
+    type=click.Path(path_type=Path, file_okay=False),
+    default=_HISTORIES,
+    show_default=True,
+    help="Directory to write the histories to.",
+)
 @click.option(
     "--scenarios",
     "target",
     metavar="MODULE:ATTRIBUTE",
-    help="Record this suite's scenarios in place of the product's; looked for from this directory on.",
+    help="Python path of the scenario suite to record (module:attr), resolved from the working directory.  "
+    "[default: the product's]",
 )
 @click.option(
     "--photo",
     type=click.Path(path_type=Path, dir_okay=False),
     default=_PHOTO,
     show_default=True,
-    help="The PNG that the product's scenarios process.",
+    help="PNG file that the product's scenarios process.",
 )
-@click.option("--parallel", type=click.IntRange(1, 32), default=8, show_default=True, help="Scenarios at once.")
+@click.option(
+    "--parallel",
+    type=click.IntRange(1, 32),
+    default=8,
+    show_default=True,
+    help="Number of scenarios to run in parallel.",
+)
 @stack_option
 @output_option("text", "json")
 @click.pass_context
@@ -61,11 +77,11 @@ def record(
     stack_name: str | None,
     output: OutputFormat,
 ) -> None:
-    """Record histories of named scenarios, all of them without a name, on the services in use.
+    """Record the histories of the named scenarios, or of all of them, with the services in use.
 
-    Each scenario is played by a worker of its own on a task queue of its own. Its history is written
-    only if it ended as the scenario says and replays, as recorded and once scrubbed. A history that
-    is there is never written again: recorded histories are evidence of what earlier code did.
+    Each scenario runs with its own worker and its own task queue. Its history is written only if the run
+    ends as the scenario specifies and replays, both as recorded and scrubbed. An existing history is
+    never overwritten: recorded histories are evidence of what earlier code did.
     """
     from photo_worker.replay.record import choose, history_paths, refuse_existing
 

@@ -73,46 +73,50 @@ def server_options(command: _F) -> _F:
         click.option(
             "--from-server",
             is_flag=True,
-            help="Check recent closed and all open runs of the Temporal service in use, not files.",
+            help="Check recent closed and all open runs of the Temporal service in use instead of files.",
         ),
         click.option(
             "--since",
             type=_Duration(),
             default="7d",
             show_default=True,
-            help="With --from-server: how far back closed runs are taken (90m, 12h, 7d, 4w).",
+            help="With --from-server: maximum age of closed runs (90m, 12h, 7d, 4w).",
         ),
         click.option(
             "--cap",
             type=click.IntRange(min=0),
             default=50,
             show_default=True,
-            help="With --from-server: closed runs of each type at most; every way to end is taken in turn.",
+            help="With --from-server: maximum number of closed runs per type; alternates between the close statuses.",
         ),
         click.option(
-            "--cap-of", type=_Cap(), metavar="TYPE=COUNT", multiple=True, help="As --cap, for one workflow type."
+            "--cap-of",
+            type=_Cap(),
+            metavar="TYPE=COUNT",
+            multiple=True,
+            help="As --cap, for one workflow type; repeatable.",
         ),
         click.option(
             "--cap-open",
             type=click.IntRange(min=0),
             default=500,
             show_default=True,
-            help="With --from-server: open runs of each type at most.",
+            help="With --from-server: maximum number of open runs per type.",
         ),
-        click.option("--query", help="With --from-server: one more condition, as Temporal's list filters are written."),
+        click.option("--query", help="With --from-server: additional condition, as a Temporal list filter."),
         click.option(
             "--task-queue",
             metavar="NAME",
             multiple=True,
-            help="With --from-server: open runs of types that the code does not have are red on these queues; by "
-            "default on those of the runs found, and in the whole namespace where none is found.",
+            help="With --from-server: fail for open runs of unknown types on these task queues; repeatable.  "
+            "[default: those of the runs found, or the whole namespace if none is found]",
         ),
         click.option(
             "--keep",
             type=click.Path(path_type=Path, file_okay=False),
-            help="With --from-server: keep the histories in this folder, scrubbed.",
+            help="With --from-server: save the scrubbed histories in this directory.",
         ),
-        click.option("--keep-raw", is_flag=True, help="With --keep: as they are, with all that payloads hold."),
+        click.option("--keep-raw", is_flag=True, help="With --keep: save them unscrubbed, with all payload contents."),
         stack_option,
     ]
     for option in reversed(options):

@@ -1,4 +1,4 @@
-"""``photo-worker show``: one job, whole."""
+"""``photo-worker show``: show all facts of one job."""
 
 from __future__ import annotations
 
@@ -26,9 +26,9 @@ if TYPE_CHECKING:
 def show(ctx: click.Context, job_id: str, stack_name: str | None, output: OutputFormat) -> None:
     """Show a job's state, artifacts and text.
 
-    A job that has not ended shows what its step waits for, and whether its workflow still runs; where Temporal
-    does not answer, or refuses to, its row alone. Where nothing runs any more although the row is open, it says so
-    and ends with code 1.
+    For a job that has not ended, also shows what its current activity waits for and whether its workflow still
+    runs; if Temporal does not respond, or refuses to, shows only the row. If nothing runs any more although the row
+    is open, reports this and exits with code 1.
     """
     from photo_worker.bootstrap import build_application
     from photo_worker.cli.view import links
@@ -52,9 +52,9 @@ def show(ctx: click.Context, job_id: str, stack_name: str | None, output: Output
 
 
 async def _progress(context: CommandContext, application: Application, job_id: UUID) -> dict[str, object]:
-    """Return what Temporal says of a job that its row calls open.
+    """Return Temporal's state of a job whose row is open.
 
-    Raises ``JobEndedWithoutRow`` or ``JobWithoutWorkflow`` where nothing runs any more.
+    Raises ``JobEndedWithoutRow`` or ``JobWithoutWorkflow`` if its workflow no longer runs.
     """
     from photo_worker.bootstrap import build_orchestrator
     from photo_worker.jobs import JobService

@@ -1,4 +1,4 @@
-"""``snapshot save``, ``snapshot load`` and ``snapshot list``: what a stack stores, set aside and put back."""
+"""``snapshot save``, ``snapshot load`` and ``snapshot list``: save and restore stack data."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _name = click.option(
     metavar="STACK",
     envvar="PHOTO_WORKER_STACK",
     shell_complete=complete_stack,
-    help="The stack whose snapshots these are.  [default: dev]",
+    help="Name of the stack.  [default: dev]",
 )
 
 
@@ -38,7 +38,7 @@ def _complete(ctx: click.Context, _argument: click.Parameter, incomplete: str) -
 
 @click.group()
 def snapshot() -> None:
-    """Set aside what the local stack stores, and put it back."""
+    """Save and restore stack data."""
 
 
 @snapshot.command(cls=ErrorReportingCommand)
@@ -46,7 +46,7 @@ def snapshot() -> None:
 @_name
 @output_option("text", "json")
 def save(snapshot_name: str, stack_name: str | None, output: OutputFormat) -> None:
-    """Copy all that the stack stores; one that runs is stopped for the copy, and started again."""
+    """Save a copy of all stack data; a running stack is stopped for the copy, and started again."""
     from photo_worker.devkit.local_stack import local_stack
 
     stack = local_stack(stack_name)
@@ -59,10 +59,10 @@ def save(snapshot_name: str, stack_name: str | None, output: OutputFormat) -> No
 @snapshot.command(cls=ErrorReportingCommand)
 @click.argument("snapshot_name", metavar="SNAPSHOT", shell_complete=_complete)
 @_name
-@click.option("--yes", is_flag=True, help="Do not ask.")
+@click.option("--yes", is_flag=True, help="Do not ask for confirmation.")
 @output_option("text", "json")
 def load(snapshot_name: str, stack_name: str | None, yes: bool, output: OutputFormat) -> None:
-    """Put a snapshot in the place of all that the stack stores, and start the stack."""
+    """Replace all stack data with a snapshot, and start the stack."""
     from photo_worker.devkit import snapshots
     from photo_worker.devkit.local_stack import local_stack
 
@@ -98,7 +98,7 @@ def list_(stack_name: str | None, output: OutputFormat) -> None:
 
 
 def _as_data(found: Snapshot) -> dict[str, Any]:
-    """Return what programs are shown: all but the database's password."""
+    """Return the JSON form of a snapshot, without the database password."""
     values = asdict(found)
     del values["password"], values["format"]
     return values

@@ -26,16 +26,16 @@ if TYPE_CHECKING:
     from photo_worker.devkit.timeline import Timeline
 
 _COLUMNS = ("SERVICE", "STATE", "VERSION", "URL", "PORT", "PID", "UPTIME")
-# Spelled out: the table of services need not be imported for `logs --help`.
+# Repeated here so that `logs --help` need not import the table of services.
 _LOGS = ("temporal", "postgres", "s3", "aws", "textract", "supervisor", "worker")
 
 _name = click.option(
     "--name",
     envvar="PHOTO_WORKER_STACK",
     shell_complete=complete_stack,
-    help="Which stack of this worktree; ports, data and the names of all resources follow from it.  [default: dev]",
+    help="Name of the stack in this worktree; ports, data and resource names depend on it.  [default: dev]",
 )
-_timings = click.option("--timings", is_flag=True, help="Show when each step began and how long it took.")
+_timings = click.option("--timings", is_flag=True, help="Show the start and duration of each step.")
 
 
 @click.command(cls=ErrorReportingCommand)
@@ -44,10 +44,10 @@ _timings = click.option("--timings", is_flag=True, help="Show when each step beg
 @_timings
 @output_option("text", "json", "env")
 def up(name: str | None, options: StackOptions, timings: bool, output: OutputFormat) -> None:
-    """Start the local stack, or report the one that runs.
+    """Start the local stack, or report the one that is running.
 
-    It is ready when every service has done a real round trip. Interrupted, it leaves no process. What it is
-    made of is remembered: the next up, and every other command, needs none of these options.
+    It is ready when every service has completed a real round trip. If interrupted, it leaves no processes. The
+    options are remembered: the next `up`, and every other command, needs none of them.
     """
     stack = local_stack(name, options)
     _emit_up("up", stack, stack.up(), timings, output)
@@ -57,7 +57,7 @@ def up(name: str | None, options: StackOptions, timings: bool, output: OutputFor
 @_name
 @output_option("text", "json")
 def down(name: str | None, output: OutputFormat) -> None:
-    """Stop the local stack; its data stays."""
+    """Stop the local stack; its data is kept."""
     stack = local_stack(name)
     stopped = stack.down()
     text = f"The stack {stack.name} is stopped." if stopped else f"The stack {stack.name} did not run."
@@ -70,9 +70,9 @@ def down(name: str | None, output: OutputFormat) -> None:
 @output_option("text", "json")
 @click.pass_context
 def status(ctx: click.Context, name: str | None, output: OutputFormat) -> None:
-    """Show what runs, where, and whether it answers.
+    """Show the state and address of each service.
 
-    The exit code is 0 where every service answers, and 1 otherwise.
+    Exits with code 0 if every service responds, and 1 otherwise.
     """
     from photo_worker.devkit.faults import faults_of
 
@@ -104,13 +104,13 @@ def status(ctx: click.Context, name: str | None, output: OutputFormat) -> None:
     type=NumberRange(0, 86_400),
     default=120.0,
     show_default=True,
-    help="Seconds after which to give up.",
+    help="Seconds to wait before giving up.",
 )
 @output_option("text", "json")
 def wait(name: str | None, timeout: float, output: OutputFormat) -> None:
-    """Wait until the local stack, which something else starts, is usable.
+    """Wait until the local stack, which another process starts, is ready.
 
-    It is when every service answers and no other command, such as up or reset, is still at work on it.
+    It is ready when every service responds and no other command, such as up or reset, is still working on it.
     """
     found = local_stack(name).wait(timeout)
     emit("wait", output, data=_status_data(found), text=lambda: _print_status(found))
@@ -118,14 +118,16 @@ def wait(name: str | None, timeout: float, output: OutputFormat) -> None:
 
 @click.command(cls=ErrorReportingCommand)
 @_name
-@click.option("-n", "--lines", type=click.IntRange(0, 100_000), default=50, show_default=True, help="Lines a service.")
-@click.option("-f", "--follow", is_flag=True, help="Go on with what is written from now on, until interrupted.")
+@click.option(
+    "-n", "--lines", type=click.IntRange(0, 100_000), default=50, show_default=True, help="Number of lines per service."
+)
+@click.option("-f", "--follow", is_flag=True, help="Stream new log lines until interrupted.")
 @click.argument("services", nargs=-1, type=click.Choice(_LOGS), metavar="[SERVICE]...")
 def logs(name: str | None, lines: int, follow: bool, services: tuple[str, ...]) -> None:
-    """Show what the services wrote: temporal, postgres, s3, aws, textract, the supervisor, and the demo's worker."""
+    """Show the logs of the services: temporal, postgres, s3, aws, textract, the supervisor, and the demo's worker."""
     stack = local_stack(name)
     chosen = services or _LOGS
-    # Followed from before the old lines are read, so that none falls between.
+    # Following starts before the old lines are read, so that no line is missed in between.
     news = stack.follow(chosen, lambda: False) if follow else None
     width = max(len(service) for service in chosen)
     for service in chosen:
@@ -139,7 +141,7 @@ def logs(name: str | None, lines: int, follow: bool, services: tuple[str, ...]) 
 @click.command(cls=ErrorReportingCommand)
 @_name
 @base_port_option
-@click.option("--yes", is_flag=True, help="Do not ask.")
+@click.option("--yes", is_flag=True, help="Do not ask for confirmation.")
 @_timings
 @output_option("text", "json", "env")
 def reset(name: str | None, base_port: int | None, yes: bool, timings: bool, output: OutputFormat) -> None:
@@ -157,10 +159,10 @@ def reset(name: str | None, base_port: int | None, yes: bool, timings: bool, out
 @_name
 @output_option("env", "json")
 def env(name: str | None, output: OutputFormat) -> None:
-    """Print the variables that point at the local stack.
+    """Print the environment variables of the local stack.
 
-    For a shell: set -a; eval "$(photo-worker env)"; set +a. The lines are also a .env file. Where a proxy is set,
-    they have NO_PROXY name loopback, beside what it names already.
+    For a shell: set -a; eval "$(photo-worker env)"; set +a. The output is also a valid .env file. If a proxy is set,
+    NO_PROXY is printed with loopback added to its current value.
     """
     variables = _for_a_shell(local_stack(name).env())
     emit("env", output, data=variables, text="", env=variables)
@@ -241,7 +243,7 @@ def _duration(seconds: float) -> str:
 
 
 def _print_timings(timeline: Timeline) -> None:
-    """Print the tree of steps to stderr, where it does not mix with what programs read."""
+    """Print the tree of steps to stderr, so that it does not mix with the output for programs."""
     group = None
     for span in timeline.spans():
         if span.group != group:

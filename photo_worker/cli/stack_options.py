@@ -1,4 +1,4 @@
-"""The options that say what a stack is made of, for the commands that may start one."""
+"""The options that choose the parts of a stack, for the commands that may start one."""
 
 from __future__ import annotations
 
@@ -21,24 +21,24 @@ kind_option = click.option(
     "kind",
     envvar="PHOTO_WORKER_STACK_KIND",
     type=click.Choice(("native", "compose")),
-    help="What runs the services: processes, or containers by Docker Compose.  [default: as it was, or native]",
+    help="Runtime of the services: native processes, or Docker Compose containers.  [default: as before, or native]",
 )
 base_port_option = click.option(
     "--base-port",
     type=click.IntRange(1024, 65_516),
-    help="The first of the stack's twenty ports; without it, they follow from the worktree's path and the name.",
+    help="First of the stack's twenty ports.  [default: as before, or derived from the worktree's path and the name]",
 )
 s3_option = click.option(
     "--s3",
     envvar="PHOTO_WORKER_S3",
     type=click.Choice(("ministack", "seaweedfs", "minio", "localstack")),
-    help="What serves S3: ministack, seaweedfs or minio (native); localstack or minio (compose).  "
-    "[default: as it was, or ministack or localstack]",
+    help="S3 server: ministack, seaweedfs or minio (native); localstack or minio (compose).  "
+    "[default: as before, or ministack or localstack]",
 )
 
 
 def _endpoints(_ctx: click.Context, _option: click.Parameter, values: tuple[str, ...]) -> dict[str, str] | None:
-    """Return the endpoints by service; None where the option is not there, empty for the word none."""
+    """Return the endpoints by service; None if the option is not given, empty for the word none."""
     if not values:
         return None
     if values == (NONE,):
@@ -49,7 +49,7 @@ def _endpoints(_ctx: click.Context, _option: click.Parameter, values: tuple[str,
     found: dict[str, str] = {}
     for value in values:
         service, given, endpoint = value.partition("=")
-        # Not repeated in the message where it may be a URL with a password.
+        # The message does not repeat the value, which may be a URL with a password.
         if not given or service not in external.FORMS:
             forms = ", ".join(f"{name}={form}" for name, form in external.FORMS.items())
             raise click.BadParameter(f"give one of {forms}; or the one word {NONE}.")
@@ -72,26 +72,26 @@ def _complete_external(_ctx: click.Context, _option: click.Parameter, incomplete
     return [name for name in (*(f"{service}=" for service in external.FORMS), NONE) if name.startswith(incomplete)]
 
 
-# Never from a variable: what it names is migrated and written to, which has to be meant.
+# Never read from a variable: the named services are migrated and written to, which must be intended.
 external_option = click.option(
     "--external",
     multiple=True,
     metavar="SERVICE=ENDPOINT",
     callback=_endpoints,
     shell_complete=_complete_external,
-    help="Use this one in the place of temporal, postgres, s3, sns, sqs or textract, and make in it what the stack "
-    "needs; nothing in it is ever deleted. Give it again for another service, or none for none.  [default: as it was]",
+    help="Use an existing temporal, postgres, s3, sns, sqs or textract, and create in it what the stack needs; "
+    "nothing in it is ever deleted. Repeatable; the word none uses no external service.  [default: as before]",
 )
 offline_option = click.option(
     "--offline",
     is_flag=True,
     envvar="PHOTO_WORKER_OFFLINE",
-    help="Refuse whatever would open a connection to anywhere but this machine.",
+    help="Refuse anything that would connect to another machine.",
 )
 
 
 def stack_options(command: _F) -> _F:
-    """Add the options, and hand them to the command together, as ``wishes``."""
+    """Add the options; the command gets them as one ``StackOptions``, named ``options``."""
 
     @wraps(command)
     def together(*args: Any, **values: Any) -> Any:
@@ -107,7 +107,7 @@ def stack_options(command: _F) -> _F:
 
 
 def kept_elsewhere(stack: LocalStack, what: str) -> list[str]:
-    """Return the warning that services of somebody else were left as they are, where the stack has such."""
+    """Return a warning that external services were left as they are, or nothing if the stack has none."""
     from photo_worker.devkit import external
     from photo_worker.devkit.state import StackRecord
 

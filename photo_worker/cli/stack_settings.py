@@ -1,6 +1,6 @@
-"""What a local stack is made of, as ``config show`` shows it: each choice with where it comes from.
+"""The options of a local stack for ``config show``: each value with its source.
 
-The stack's own variables are read from the environment alone, where click reads the options' as well.
+The stack's own variables are read only from the environment, as click reads those of the options.
 """
 
 from __future__ import annotations
@@ -30,9 +30,9 @@ _RECORD = Origin("stack")
 
 
 def stack_settings(name: str | None, environ: Mapping[str, str]) -> Iterator[tuple[str, str | None, Origin]]:
-    """Yield name, value and origin of each choice, as ``up`` would make it now; none without the dev kit.
+    """Yield name, value and origin of each option that ``up`` would use now; nothing without the dev kit.
 
-    Values may hold passwords, those of external services. An option that has no variable stands under its own name.
+    Values may hold passwords of external services. An option that has no variable is yielded under its own name.
     """
     try:
         from photo_worker.devkit.layout import DEFAULT_NAME, StackPaths, check_name, default_home
@@ -44,11 +44,11 @@ def stack_settings(name: str | None, environ: Mapping[str, str]) -> Iterator[tup
     given = {variable: environ[variable] for variable in _OWN if environ.get(variable, "").strip()}
     home, chosen = default_home(), check_name(name or given.get("PHOTO_WORKER_STACK") or DEFAULT_NAME)
     record: StackRecord | None = None
-    # What cannot be read tells of no choice; `doctor` says what is wrong with it.
+    # An unreadable record is ignored here; `doctor` reports what is wrong with it.
     with suppress(StackError):
         record = StackRecord.load(StackPaths(home, chosen))
     kind = given.get("PHOTO_WORKER_STACK_KIND") or (record.kind if record else "native")
-    # Of another kind than the one that is asked for, the record's server is none to stay with.
+    # The record's S3 server is kept only if the kind stays the same.
     server = record.s3 if record and record.kind == kind else None
     found = {
         "PHOTO_WORKER_HOME": (str(home), _DEFAULT),
@@ -69,7 +69,7 @@ def stack_settings(name: str | None, environ: Mapping[str, str]) -> Iterator[tup
 
 
 def left_out(environment: Environment) -> Iterator[str]:
-    """Yield a warning for each variable of the stack in the .env file, which the stack's commands do not read."""
+    """Yield a warning for each stack variable in the .env file, which the stack's commands do not read."""
     for name, origin in environment.origins.items():
         if origin.kind == "file" and name in _OWN:
             yield f"{name} in {origin} is ignored: the stack's commands read it from the environment alone"

@@ -1,4 +1,4 @@
-"""``photo-worker submit``: photos in, jobs out."""
+"""``photo-worker submit``: submit photos as jobs."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from photo_worker.ports import WorkflowOrchestrator
     from photo_worker.sources import Source
 
-# Enough to keep a worker busy from the first moment, few enough not to flood a laptop's services.
+# Enough to keep a worker busy from the start, few enough not to overload a laptop's services.
 _PARALLEL_SUBMISSIONS = 8
 
 
@@ -34,14 +34,14 @@ def _read_type(_: click.Context, __: click.Parameter, value: str | None) -> str 
 
 @click.command(cls=ErrorReportingCommand)
 @click.argument("sources", metavar="PATH|s3://BUCKET/KEY...", nargs=-1, required=True)
-@click.option("--job-id", help="The job's id, a UUID; only with one source. Used again, it joins the first job.")
-@click.option("--engine", help="OCR backend for these jobs: textract, local, recorded, or an installed one.")
+@click.option("--job-id", help="Job id (UUID), only with one source; an existing id joins that job.")
+@click.option("--engine", help="OCR backend for these jobs: textract, local, recorded, or an installed plug-in.")
 @click.option(
     "--expect",
     "expected_content_type",
     metavar="TYPE",
     callback=_read_type,
-    help="Refuse the asset unless it has this type, such as image/jpeg.",
+    help="Refuse files that are not of this media type, such as image/jpeg.",
 )
 @click.option("--wait", is_flag=True, help="Wait for the results and show them.")
 @stack_option
@@ -57,13 +57,13 @@ def submit(
     stack_name: str | None,
     output: OutputFormat,
 ) -> None:
-    """Submit photos: files, folders, quoted globs, or objects that are in S3 already.
+    """Submit photos: files, directories, quoted globs, or objects in S3.
 
-    Of a folder those files are taken that hold a photo or document; what is left out is said.
+    From a directory, files that hold a photo or document are submitted; skipped files are reported.
 
-    Each becomes a job that a worker processes. With --wait the command ends with code 1 where a
-    job failed. Submitting a job id again never runs it twice: it joins the job, or reports it; where its workflow
-    has ended and left its row open, it says so and ends with code 1.
+    Each becomes a job that a worker processes. With --wait, exits with code 1 if a job failed. Submitting a job id
+    again never runs it twice: it joins the job, or reports it; if its workflow has ended and left its row open,
+    reports this and exits with code 1.
     """
     from photo_worker.contracts.keys import parse_job_id
     from photo_worker.sources import expand_sources
@@ -78,7 +78,7 @@ def submit(
     found = expanded.sources
     if wanted is not None and len(found) != 1:
         raise click.UsageError(f"--job-id goes with one source; {len(found)} were given")
-    # Said before anything is uploaded: it may not be what was meant.
+    # Printed before anything is uploaded: the user may have meant other files.
     for what in expanded.left_out:
         click.echo(f"warning: {what}", err=True)
     context = resolve_context(ctx, stack_name=stack_name)
@@ -106,15 +106,13 @@ async def submit_all(
     wait: bool,
     worker_comes: bool = False,
 ) -> list[JobRow]:
-    """Submit each source under its job id, or a new one; where ``wait`` is set, wait for the results.
+    """Submit each source under its job id, or a new one; if ``wait`` is set, wait for the results.
 
-    Says so where ``engine`` is none of this machine's.
+    Prints a note if ``engine`` is not installed on this machine, and, unless ``worker_comes``, if no worker takes work.
 
-    Raises, before anything is uploaded, ``InvalidEngine``, and what ``require_own_bucket`` raises of the bucket that
-    the uploads go to.
-    Says so where no worker is there to do the work, unless the caller knows that one comes.
-    One source's refusal is its row's error and leaves the others running; a single source's is raised. What goes wrong
-    while a job is waited for is its row's error, always.
+    Raises, before anything is uploaded, ``InvalidEngine``, and what ``require_own_bucket`` raises for the bucket of the
+    uploads. If a source is refused, its row gets the error and the others go on; with a single source the error is
+    raised. An error while waiting for a job always goes to its row.
     """
     from photo_worker.bootstrap import build_application, build_orchestrator
     from photo_worker.cli.view import JobRow, with_progress
@@ -125,7 +123,7 @@ async def submit_all(
     application = build_application(context.settings)
     try:
         _tell_unknown(engine)
-        # Before anything is written: where Temporal is away, nothing is left half-submitted.
+        # Before anything is written: if Temporal is unavailable, no half-submitted job remains.
         orchestrator = await build_orchestrator(context.settings, context.variables)
         bucket = context.settings.s3_bucket
         if any(source.path is not None for source, _ in sources):
@@ -152,7 +150,7 @@ async def submit_all(
                 if wait:
                     row.report = await service.wait(submission.job_id)
             except PhotoWorkerError as error:
-                # A job that is there has an id, which an error alone would not tell.
+                # A submitted job has an id, which an error alone would not show.
                 if len(sources) == 1 and row.job_id is None:
                     raise
                 row.error = error
@@ -165,7 +163,7 @@ async def submit_all(
 
 
 async def _tell_no_work(orchestrator: WorkflowOrchestrator, queue: str) -> None:
-    """Say where no worker takes work, and what those wait for that are there."""
+    """Print a note if no worker takes work, and what the existing workers wait for."""
     if not await orchestrator.has_worker():
         click.echo(f"no worker polls the task queue {queue!r}: start one with `photo-worker worker`", err=True)
     elif waits_for := (await orchestrator.queue_state()).waits_for:
@@ -177,7 +175,7 @@ async def _tell_no_work(orchestrator: WorkflowOrchestrator, queue: str) -> None:
 
 
 def _tell_unknown(engine: str | None) -> None:
-    """Say where there is no such backend on this machine: the jobs wait for a worker that has it, if there is one."""
+    """Print a note if this machine does not have the backend: the jobs wait for a worker that has it."""
     from photo_worker.ocr.registry import known_engines
 
     if engine is not None and engine not in (known := known_engines()):

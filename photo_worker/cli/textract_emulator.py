@@ -1,4 +1,4 @@
-"""``photo-worker textract-emulator``: the Textract emulator alone, without the rest of the stack."""
+"""``photo-worker textract-emulator``: run the Textract emulator without the rest of the stack."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from photo_worker.cli.output import ErrorReportingCommand
 from photo_worker.printable import cut
 from photo_worker.stack_errors import ExtraMissing
 
-# Of a name, an IPv4 or an IPv6 address; what has other characters is in no Host header.
+# A host name, an IPv4 or an IPv6 address; other characters do not occur in a Host header.
 _HOST = re.compile(r"[\w.:\[\]-]{1,253}", re.ASCII)
 
 
@@ -25,20 +25,28 @@ def _names(_ctx: click.Context, _option: click.Parameter, values: tuple[str, ...
 @click.command(cls=ErrorReportingCommand)
 @click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
 @click.option(
-    "--port", type=click.IntRange(0, 65_535), default=8765, show_default=True, help="Port; 0 takes a free one."
+    "--port",
+    type=click.IntRange(0, 65_535),
+    default=8765,
+    show_default=True,
+    help="Port to listen on; 0 selects a free one.",
 )
 @click.option(
     "--data",
     type=click.Path(path_type=Path, file_okay=False),
-    help="Folder that jobs are kept in.  [default: one in your folder for state that follows from the port]",
+    help="Directory to store jobs in.  [default: one for the port in your state directory]",
 )
-@click.option("--processes", type=click.IntRange(1, 64), help="Pages read at once.  [default: one a core]")
+@click.option(
+    "--processes",
+    type=click.IntRange(1, 64),
+    help="Number of pages to read in parallel.  [default: number of CPU cores]",
+)
 @click.option(
     "--most-open-jobs",
     type=click.IntRange(1, 10_000),
     default=100,
     show_default=True,
-    help="Jobs in progress at once; others are refused with LimitExceededException.",
+    help="Maximum number of jobs in progress; others are refused with LimitExceededException.",
 )
 @click.option(
     "--allow-host",
@@ -46,24 +54,24 @@ def _names(_ctx: click.Context, _option: click.Parameter, values: tuple[str, ...
     multiple=True,
     metavar="NAME",
     callback=_names,
-    help="Name that clients may call it by, beside those of loopback: the one that other containers know it by. "
-    "Repeatable; PHOTO_WORKER_ALLOWED_HOSTS names more, separated by commas.",
+    help="Host name that clients may use, besides those of loopback, such as the name in a container network. "
+    "Repeatable; PHOTO_WORKER_ALLOWED_HOSTS adds more, separated by commas.",
 )
 def textract_emulator(
     host: str, port: int, data: Path | None, processes: int | None, most_open_jobs: int, hosts: tuple[str, ...]
 ) -> None:
-    """Run an emulated Amazon Textract that really reads documents, until it is told to stop.
+    """Run a Textract emulator that really reads documents, until it is stopped.
 
-    AWS SDKs use it with AWS_ENDPOINT_URL_TEXTRACT, which the first line names. S3 and SNS are those that
-    AWS_ENDPOINT_URL_S3, AWS_ENDPOINT_URL_SNS and the other standard variables name.
+    AWS SDKs use it through AWS_ENDPOINT_URL_TEXTRACT, which the first line of output shows. It uses S3 and SNS as set
+    by AWS_ENDPOINT_URL_S3, AWS_ENDPOINT_URL_SNS and the other standard variables.
 
-    Requests of web pages are refused, and those whose Host is no name of this machine.
+    Requests from web pages, and requests whose Host is not a name of this machine, are refused.
     """
     from photo_worker.devkit.textract.spawning import spawn_early
 
     first = spawn_early()
     try:
-        # Imported while the process loads its engine.
+        # Imported while the child process loads its OCR engine.
         from photo_worker.devkit.textract.command import EmulatorOptions, configure_logging, run
     except ImportError as error:
         raise ExtraMissing(command="textract-emulator", reason=str(error)) from error

@@ -1,4 +1,4 @@
-"""Types of options that click's own do not have."""
+"""Option types that click does not have."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ import click
 
 
 class NumberRange(click.FloatRange):
-    """Numbers within limits, which ``nan`` is not: it compares with nothing, and would be no limit."""
+    """A number within limits that is not ``nan``, which would pass click's comparisons with the limits."""
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
-        """Return the number, or end with 2."""
+        """Return the number. Raises ``click.BadParameter`` if it is out of range or ``nan``."""
         number = super().convert(value, param, ctx)
         if math.isnan(number):
             self.fail(f"{value!r} is not a number.", param, ctx)

@@ -1,4 +1,4 @@
-"""How jobs look in a terminal: a progress bar on stderr, a table on stdout, and where to look further."""
+"""Jobs in a terminal: a progress bar on stderr, a table on stdout, and links to more."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ from photo_worker.ports import FINAL_STATUSES
 from photo_worker.printable import printable
 
 _T = TypeVar("_T")
-# Wide enough for the whole table where output is no terminal: logs and files do not wrap.
+# Wide enough for the whole table if the output is not a terminal: logs and files do not wrap.
 _PLAIN_WIDTH = 140
 
 
 async def with_progress(label: str, work: Sequence[Awaitable[_T]]) -> list[_T]:
-    """Await all of ``work``, showing how many are done: a bar on a terminal, a line a tenth elsewhere."""
+    """Await all of ``work`` and show how many are done: a bar on a terminal, elsewhere a line per tenth."""
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
@@ -66,7 +66,7 @@ async def _gather(work: Sequence[Awaitable[_T]], on_done: Callable[[], object]) 
 
 @dataclass
 class JobRow:
-    """One submitted asset and what became of it."""
+    """One submitted asset with its job, report or error."""
 
     label: str
     job_id: UUID | None = None
@@ -76,7 +76,7 @@ class JobRow:
 
     @property
     def reason(self) -> tuple[str, str] | None:
-        """Return the code and message of what went wrong, here or in the job."""
+        """Return the code and message of the error of the submission or of the job, or None."""
         if self.error is not None:
             return self.error.code, self.error.message
         if self.report is not None and self.report.recipe.error_code:
@@ -84,7 +84,7 @@ class JobRow:
         return None
 
     def as_dict(self, variables: Mapping[str, str]) -> dict[str, Any]:
-        """Return the row as JSON shows it; keys are always present."""
+        """Return the row for JSON output; keys are always present."""
         reason = self.reason
         return {
             "source": self.label,
@@ -97,7 +97,7 @@ class JobRow:
 
 
 def print_rows(rows: Sequence[JobRow]) -> None:
-    """Print a line for each job: what it was made of, how it ended, and its text in numbers."""
+    """Print a line for each job: its asset, status, duration, word count and confidence; then the errors."""
     from rich.console import Console
     from rich.table import Table
 
@@ -134,7 +134,7 @@ def _cells(row: JobRow) -> tuple[str, str, str, str, str]:
 
 
 def object_link(variables: Mapping[str, str], location: str | None) -> str | None:
-    """Return where a browser finds an object of the local stack, or its s3:// location elsewhere."""
+    """Return an object's URL for a browser if an S3 endpoint is set, otherwise its s3:// location."""
     endpoint = variables.get("AWS_ENDPOINT_URL_S3") or variables.get("AWS_ENDPOINT_URL")
     if location is None or not endpoint:
         return location
@@ -142,7 +142,7 @@ def object_link(variables: Mapping[str, str], location: str | None) -> str | Non
 
 
 def workflow_link(variables: Mapping[str, str], job_id: UUID) -> str | None:
-    """Return a job's page in the Temporal UI, where the surroundings say where that is."""
+    """Return the URL of a job's page in the Temporal UI, or None without TEMPORAL_UI_URL."""
     base = variables.get("TEMPORAL_UI_URL")
     if not base:
         return None
@@ -150,7 +150,7 @@ def workflow_link(variables: Mapping[str, str], job_id: UUID) -> str | None:
 
 
 def links(variables: Mapping[str, str], report: JobReport) -> dict[str, str | None]:
-    """Return where to look at a job: its workflow and each of its objects."""
+    """Return the links to a job's workflow and each of its objects, by name."""
     facts = report.as_dict()
     return {
         "workflow": workflow_link(variables, report.recipe.id),

@@ -1,4 +1,4 @@
-"""``photo-worker worker``: the worker process."""
+"""``photo-worker worker``: run the worker process."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from photo_worker.cli.output import ErrorReportingCommand
 @click.option("--stop-on-eof", is_flag=True, hidden=True, help="Stop when standard input ends.")
 @click.pass_context
 def worker(ctx: click.Context, stack_name: str | None, stop_on_eof: bool) -> None:
-    """Run the worker until it is told to stop.
+    """Run the worker until it is stopped.
 
     It polls the task queue TEMPORAL_TASK_QUEUE. On SIGTERM or Ctrl-C it takes no new work and lets
     running activities finish within GRACEFUL_SHUTDOWN_SECONDS; a second signal ends it at once.
-    It takes work while database, schema, bucket and OCR service are there and take its credentials, and says once
-    what keeps it from it. Without settings for its services it uses the local stack that runs here.
+    It takes work while database, schema, bucket and OCR service are available and accept its credentials, and logs
+    once what prevents it. Without settings for its services it uses the local stack that runs here.
     """
     asyncio.run(_run(resolve_context(ctx, stack_name=stack_name), stop_on_eof))
 

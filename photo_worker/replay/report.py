@@ -20,10 +20,10 @@ _TITLES = {
     "replay": "does not replay",
     "drift": "drift",
     "coverage": "not covered",
-    "control": "the gate is blind",
-    "static": "not repeatable",
-    "gate": "the gate",
-    "additive": "added",
+    "control": "mutation check failed",
+    "static": "nondeterministic code",
+    "gate": "check failed",
+    "additive": "additive change",
     "note": "note",
 }
 

@@ -1,4 +1,4 @@
-"""The README's first command, whole, on a stack of its own; also with the worker killed half-way."""
+"""The README's first command on a separate stack, also with the worker killed midway."""
 
 from __future__ import annotations
 
@@ -29,12 +29,12 @@ INDEX = {Path(entry["file"]).name: entry for entry in json.loads((FIXTURES / "in
 
 @dataclass
 class Checkout:
-    """Runs commands as a user in this worktree would, with the stacks kept elsewhere."""
+    """Runs commands as a user in this worktree would, with the stacks in another directory."""
 
     home: Path
     stack: str
     choice: dict[str, str]
-    """What the stack is made of, by the variables that the commands read."""
+    """The options of the stack, as variables that the commands read."""
 
     def start(self, *arguments: str) -> subprocess.Popen[str]:
         kept = {name: os.environ[name] for name in ("PATH", "HOME", "TMPDIR") if name in os.environ}
@@ -59,7 +59,7 @@ def checkout(tmp_path_factory: pytest.TempPathFactory, stack_choice: dict[str, s
     made = Checkout(tmp_path_factory.mktemp("stacks"), f"e2e-{secrets.token_hex(3)}", stack_choice)
     yield made
     code, _, stderr = made.run("down")
-    # Containers leave volumes behind, which are nowhere below the directory.
+    # Containers leave volumes behind, which are outside the directory.
     local_stack(made.stack, home=made.home).delete()
     assert code == 0, stderr
     here = str(made.home)
@@ -73,7 +73,7 @@ def jobs_of(stdout: str) -> list[dict[str, Any]]:
 
 
 def comparable(jobs: list[dict[str, Any]]) -> list[tuple[Any, ...]]:
-    """Return what two runs of the demo must agree on: everything but ids and times."""
+    """Return the fields that must be equal in two runs of the demo: all but ids and times."""
     return [
         (job["source"], job["report"]["status"], job["report"]["words"], job["report"]["mean_confidence"])
         for job in jobs
@@ -138,7 +138,7 @@ def wait_for_worker(demo: subprocess.Popen[str]) -> psutil.Process:
     deadline = time.monotonic() + 60
     while time.monotonic() < deadline:
         for child in psutil.Process(demo.pid).children():
-            # A child may end between being listed and being asked.
+            # A child may exit after it was listed.
             with contextlib.suppress(psutil.Error):
                 if "worker" in child.cmdline():
                     return child
@@ -147,7 +147,7 @@ def wait_for_worker(demo: subprocess.Popen[str]) -> psutil.Process:
 
 
 def wait_for_work(worker: psutil.Process) -> None:
-    """Wait until the worker talks to its services: it is in the middle of work."""
+    """Wait until the worker has connections to its services, so that it is at work."""
     deadline = time.monotonic() + 60
     while time.monotonic() < deadline:
         if len(worker.net_connections()) >= 4:

@@ -97,8 +97,8 @@ def test_snapshots_and_services_are_those_of_the_stack(tmp_path: Path, monkeypat
 @pytest.mark.parametrize(
     ("shell", "variables", "answer"),
     [
-        ("zsh", {"COMP_WORDS": "photo-worker sta", "COMP_CWORD": "1"}, "plain\nstatus\nShow what runs"),
-        ("fish", {"COMP_WORDS": "photo-worker sta", "COMP_CWORD": "sta"}, "plain\nstatus\nShow what runs"),
+        ("zsh", {"COMP_WORDS": "photo-worker sta", "COMP_CWORD": "1"}, "plain\nstatus\nShow the state"),
+        ("fish", {"COMP_WORDS": "photo-worker sta", "COMP_CWORD": "sta"}, "plain\nstatus\nShow the state"),
     ],
 )
 def test_other_shells_are_told_in_their_own_way(shell: str, variables: dict[str, str], answer: str) -> None:

@@ -1,4 +1,4 @@
-"""A small checkout that dev.py prepares for real: pip, wheels and all, without a network."""
+"""A small checkout for tests of dev.py, which installs it with pip from local wheels, without a network."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[3]
 
-# The smallest build backend there can be: an editable install puts the checkout on the path.
+# A minimal build backend: its editable install puts the checkout on the path.
 _BACKEND = """
 import os, zipfile
 
@@ -54,7 +54,7 @@ version = "1.0"
 
 @dataclass
 class Checkout:
-    """A directory with dev.py, a project, and requirements that a folder of wheels satisfies."""
+    """A directory with dev.py, a project, and requirements that a directory of wheels satisfies."""
 
     root: Path
 
@@ -67,7 +67,7 @@ class Checkout:
         return self.venv / "photo-worker-env.json"
 
     def require(self, version: str, *, file: str = "requirements-devkit.txt", digest: str = "") -> None:
-        """Pin a release of the one dependency, and make its wheel."""
+        """Pin a release of the only dependency, and build its wheel."""
         wheel = self.root / "wheels" / f"tinydep-{version}-py3-none-any.whl"
         wheel.parent.mkdir(exist_ok=True)
         info = f"tinydep-{version}.dist-info/"
@@ -79,14 +79,14 @@ class Checkout:
         files[info + "RECORD"] = "".join(f"{path},,\n" for path in [*files, info + "RECORD"])
         with zipfile.ZipFile(wheel, "w") as archive:
             for path, text in files.items():
-                # Without the time of day: a wheel that is made twice has one hash.
+                # A fixed time stamp: a wheel that is built twice has the same hash.
                 archive.writestr(zipfile.ZipInfo(path), text)
         digest = digest or hashlib.sha256(wheel.read_bytes()).hexdigest()
         pin = f"tinydep=={version} --hash=sha256:{digest}\n"
         (self.root / file).write_text("--no-index\n--find-links wheels\n" + pin, encoding="utf-8")
 
     def run(self, *arguments: str, launcher: Path | None = None, **variables: str) -> subprocess.CompletedProcess[str]:
-        """Run dev.py as a user does, with no settings of this machine but those given."""
+        """Run dev.py as a user does, with PATH, HOME and the given variables alone."""
         environment = {"PATH": os.environ["PATH"], "HOME": str(self.root / "home"), **variables}
         command = [sys.executable, *([str(launcher)] if launcher else []), str(self.root / "dev.py"), *arguments]
         return subprocess.run(
@@ -95,7 +95,7 @@ class Checkout:
 
 
 def make_checkout(root: Path) -> Checkout:
-    """Lay out a checkout in a directory of its own, with release 1.0 of the dependency."""
+    """Create a checkout in a new directory, with release 1.0 of the dependency."""
     root.mkdir()
     (root / "home").mkdir()
     shutil.copy(ROOT / "dev.py", root / "dev.py")

@@ -1,4 +1,4 @@
-"""dev.py on checkouts of its own: what a newcomer meets on the first, the second and a broken call."""
+"""dev.py on separate checkouts: the first call, further calls, and calls after a failure."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def prepared(tmp_path_factory: pytest.TempPathFactory) -> Checkout:
 
 @pytest.fixture
 def checkout(prepared: Checkout, tmp_path: Path) -> Checkout:
-    """A prepared checkout of the test's own. Environments know their place, so a copy has to be told."""
+    """A copy of the prepared checkout for one test. Environments hold absolute paths, which are replaced."""
     root = tmp_path / "own"
     shutil.copytree(prepared.root, root, symlinks=True)
     scripts = [path for path in (root / ".venv" / "bin").iterdir() if not path.is_symlink()]
@@ -45,7 +45,7 @@ def checkout(prepared: Checkout, tmp_path: Path) -> Checkout:
 
 
 class Rehearsal:
-    """dev.py's decisions on a checkout, with the slow steps noted in place of done."""
+    """dev.py on a checkout, with its slow steps recorded instead of executed."""
 
     def __init__(self, root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         self.checkout = make_checkout(root)
@@ -173,7 +173,7 @@ def test_pip_settings_that_lead_elsewhere_do_not_count(checkout: Checkout, tmp_p
 
 
 def hide(folder: Path, *modules: str) -> Path:
-    """Return a launcher under which dev.py does not find some modules, as where a distribution leaves them out."""
+    """Return a launcher that hides modules from dev.py, as on a distribution that leaves them out."""
     launcher = folder / "launcher.py"
     launcher.write_text(
         f"""

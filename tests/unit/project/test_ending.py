@@ -1,4 +1,4 @@
-"""What a measurement started ends with it, however it ends."""
+"""Processes and stacks that a measurement started end with it, even if it is killed."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import pytest
 from photo_worker.devkit.layout import StackPaths
 from tests.unit.project.checkout import ROOT
 
-# Starts a process that would stay, tells of it, and waits to be ended.
+# Starts a long-running process, registers and prints it, and waits for the end of its input.
 _MEASUREMENT = """
 import subprocess, sys, psutil
 from benchmarks.cleanup import ended_in_any_case, exit_on_signals

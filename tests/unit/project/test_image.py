@@ -1,4 +1,4 @@
-"""The Dockerfiles of the worker and of the emulator, as far as they can be judged without a container engine."""
+"""The Dockerfiles of the worker and of the emulator, as far as they can be checked without a container engine."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ def test_the_emulators_arguments_are_options_that_it_has() -> None:
     assert given == {**defaults, **chosen}
     assert int(last(instructions, "EXPOSE")) == given["port"]
     assert last(instructions, "VOLUME") == str(given["data"])
-    # It asks without packages of the project's, at the path and port that there are.
+    # The health check imports no project package, and uses the emulator's path and port.
     asked = json.loads(last(instructions, "HEALTHCHECK").partition("CMD ")[2])[-1]
     assert f"http://127.0.0.1:{given['port']}{PREFIX}/health" in asked
 

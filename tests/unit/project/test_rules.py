@@ -1,4 +1,4 @@
-"""Rules that hold for every file of the project."""
+"""Checks of all files of the project: errors, modules, pins, documents."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ REQUIREMENTS = (
     "requirements-dev.txt",
     "requirements-build.txt",
 )
-# Files whose environments are not the project's own, and the dependency group of each.
+# Requirements files of separate environments, and the dependency group of each.
 APART = {
     "requirements-clients.txt": "clients",
     "requirements-localstack-client.txt": "localstack-client",
@@ -41,7 +41,7 @@ APART = {
 
 
 def script(name: str) -> ModuleType:
-    """Import one of the maintainer's scripts by its path."""
+    """Import a script of scripts/ by its path."""
     spec = importlib.util.spec_from_file_location(f"project_{name}", ROOT / "scripts" / f"{name}.py")
     assert spec is not None
     assert spec.loader is not None
@@ -148,7 +148,7 @@ def pins(name: str) -> dict[str, list[Requirement]]:
 
 
 def asked(name: str) -> list[Requirement]:
-    """Return what pyproject.toml asks of a requirements file, the extras behind an extra included."""
+    """Return the requirements of pyproject.toml that a requirements file must pin, with nested extras."""
     project, groups = PYPROJECT["project"], PYPROJECT["dependency-groups"]
     extras = project["optional-dependencies"]
     if name in APART:

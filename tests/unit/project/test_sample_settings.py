@@ -1,4 +1,4 @@
-""".env.local and .env.prod: true to what the application reads."""
+""".env.local and .env.prod name exactly the variables that the application reads."""
 
 from __future__ import annotations
 
@@ -51,5 +51,5 @@ def test_every_group_of_variables_has_a_comment(name: str) -> None:
 
 @pytest.mark.parametrize("name", FILES)
 def test_nothing_is_set_to_an_empty_value(name: str) -> None:
-    # botocore takes an empty AWS_PROFILE for the name of a profile.
+    # botocore takes an empty AWS_PROFILE as the name of a profile.
     assert [key for key, value in read_environment({}, ROOT / name, required=True).variables.items() if not value] == []

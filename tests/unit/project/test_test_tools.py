@@ -1,4 +1,4 @@
-"""What tests use beside the project's environment is pinned, and only what has no wheel is built."""
+"""Test tools outside the project's environment are pinned, and built only if they have no wheel."""
 
 from __future__ import annotations
 
