@@ -50,13 +50,13 @@ def _photo_problems(photos: dict[str, int]) -> list[str]:
 
 def demo_problems() -> list[str]:
     """Say what `demo` lacks in a directory that is no checkout's."""
-    from photo_worker.cli.demo import fixture_folder
+    from photo_worker.cli.demo import fixture_directory
     from photo_worker.errors import PhotoWorkerError
     from photo_worker.sources import expand_sources
 
     try:
         with TemporaryDirectory() as elsewhere, chdir(elsewhere):
-            sources = expand_sources([str(fixture_folder())]).sources
+            sources = expand_sources([str(fixture_directory())]).sources
     except PhotoWorkerError as error:
         return [f"demo: {error.message}"]
     return [] if len(sources) > 1 else ["demo has no photos"]

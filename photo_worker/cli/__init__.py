@@ -111,7 +111,7 @@ def cli(ctx: click.Context, env_file: Path | None, debug: bool) -> None:
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
-class _Ended(SystemExit):
+class _EndedBySignal(SystemExit):
     """Raised by a signal that would otherwise end the process at once, without any cleanup."""
 
     def __init__(self, number: int) -> None:
@@ -121,7 +121,7 @@ class _Ended(SystemExit):
 
 
 def _end(number: int, _frame: object) -> None:
-    raise _Ended(number)
+    raise _EndedBySignal(number)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -137,8 +137,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         # The command is done: a later signal finds nothing to clean up, and must not print a traceback.
         for number in heeded:
             signal.signal(number, signal.SIG_DFL)
-    except (KeyboardInterrupt, _Ended) as ended:
-        code = ended.exit_code if isinstance(ended, _Ended) else 130
+    except (KeyboardInterrupt, _EndedBySignal) as ended:
+        code = ended.exit_code if isinstance(ended, _EndedBySignal) else 130
     if "temporalio.bridge" in sys.modules:
         # Temporal's own threads outlive a failed connection, and abort the process when they access an
         # interpreter that is being finalised.
@@ -149,7 +149,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     sys.exit(code)
 
 
-def _say(what: str) -> None:
+def _echo_error(what: str) -> None:
     with contextlib.suppress(OSError):
         # The terminal may have been closed.
         click.echo(what, err=True)
@@ -159,7 +159,7 @@ def run(arguments: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code."""
     if sys.flags.optimize > 1:
         # The reason of a failed job is such a text too: its row would keep a bare code.
-        _say("error [docstrings_missing]: " + _WITHOUT_DOCSTRINGS)
+        _echo_error("error [docstrings_missing]: " + _WITHOUT_DOCSTRINGS)
         return 2
     try:
         outcome = cli.main(
@@ -172,10 +172,10 @@ def run(arguments: Sequence[str] | None = None) -> int:
         error.show()
         return error.exit_code
     except (click.Abort, KeyboardInterrupt):
-        _say("interrupted")
+        _echo_error("interrupted")
         return 130
-    except _Ended as ended:
-        _say(f"ended by {ended.name}")
+    except _EndedBySignal as ended:
+        _echo_error(f"ended by {ended.name}")
         return ended.exit_code
     except BrokenPipeError:
         # The reader of the output (head, less) has exited: there is nothing to report, and the interpreter's

@@ -84,7 +84,7 @@ def check(
     wanted = [parse_job_id(job_id) for job_id in job_ids]
     context = resolve_context(ctx, stack_name=stack_name)
     begun = time.monotonic()
-    say = _sayer(output)
+    say = _repair_printer(output)
     report, steps = asyncio.run(_run(context, wanted, hashes=not no_hashes, grace=grace, repair=repair, say=say))
     failed = any(found.severity != "notice" for found in report.findings)
     seconds = time.monotonic() - begun
@@ -122,15 +122,15 @@ async def _run(
         # The scan retries an unavailable service for a minute. This first query fails at once if the database is
         # down for good.
         await asyncio.to_thread(repository.deployment_id)
-        means = InspectionConfig(
+        config = InspectionConfig(
             now=lambda: datetime.now(UTC),
             hashes=hashes,
             grace=grace,
             parallel=min(_PARALLEL, context.settings.max_activities),
         )
         if repair:
-            means = means.with_erase_seconds(_ERASE_SECONDS_BEFORE_REPAIR)
-        async with open_scanner(InspectionPorts(store, repository, orchestrator, bucket), means) as scanner:
+            config = config.with_erase_seconds(_ERASE_SECONDS_BEFORE_REPAIR)
+        async with open_scanner(InspectionPorts(store, repository, orchestrator, bucket), config) as scanner:
             with _progress() as progress:
                 report = await (scanner.scan_jobs(wanted, progress) if wanted else scanner.scan_all(progress))
             if not repair:
@@ -159,7 +159,7 @@ def _progress() -> Iterator[Callable[[ScanProgress], None]]:
         yield lambda now: bar.update(task, completed=now.share, description=f"{now.done:,} {labels[now.stage]}")
 
 
-def _sayer(output: OutputFormat) -> Callable[[RepairResult], None]:
+def _repair_printer(output: OutputFormat) -> Callable[[RepairResult], None]:
     """Return a function that prints each repair as it happens: to stdout, or to stderr beside JSON output."""
 
     def say(step: RepairResult) -> None:

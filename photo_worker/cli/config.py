@@ -15,7 +15,7 @@ from pydantic import SecretStr
 
 from photo_worker.cli.context import resolve_environment, stack_option
 from photo_worker.cli.output import ErrorReportingCommand, OutputFormat, emit, emit_error, output_option, table
-from photo_worker.cli.stack_settings import PREFIX, left_out, stack_settings
+from photo_worker.cli.stack_settings import PREFIX, ignored_stack_variables, stack_settings
 from photo_worker.config import DEFAULT_TEMPORAL_TARGET, Environment, Origin, Settings, load_settings
 from photo_worker.errors import ConfigurationError
 
@@ -69,7 +69,7 @@ def show(ctx: click.Context, stack_name: str | None, output: OutputFormat) -> No
     except ConfigurationError as problem:
         # The given values are shown all the same: they may reveal the mistake.
         error = problem
-    rows = list(resolved(environment, effective))
+    rows = list(resolved_settings(environment, effective))
     rows += [
         Resolved(name, None if value is None else without_secrets(name, value), origin)
         for name, value, origin in stack_settings(stack_name, os.environ)
@@ -84,13 +84,19 @@ def show(ctx: click.Context, stack_name: str | None, output: OutputFormat) -> No
         for line in table([("SETTING", "VALUE", "FROM"), *shown]):
             click.echo(line)
 
-    emit("config show", output, data=data, text=text, warnings=[*misspelt(environment), *left_out(environment)])
+    emit(
+        "config show",
+        output,
+        data=data,
+        text=text,
+        warnings=[*misspelled_variables(environment), *ignored_stack_variables(environment)],
+    )
     if error is not None:
         emit_error("config show", output, error)
         ctx.exit(1)
 
 
-def resolved(environment: Environment, effective: Mapping[str, Resolved]) -> Iterator[Resolved]:
+def resolved_settings(environment: Environment, effective: Mapping[str, Resolved]) -> Iterator[Resolved]:
     """Yield this project's settings in their order, then those that its services' libraries read, by name.
 
     ``effective`` has the resolved settings; of a setting that is not in it, the given value is shown only if it
@@ -131,7 +137,7 @@ def without_secrets(name: str, value: str) -> str:
     return f"{url.scheme}://{user}{host}{port}{url.path}{rest}"
 
 
-def misspelt(environment: Environment) -> Iterator[str]:
+def misspelled_variables(environment: Environment) -> Iterator[str]:
     """Yield a warning for each unknown name in the .env file that resembles a known one."""
     known = {*_own_names(), *_SERVICES}
     for name, origin in environment.origins.items():

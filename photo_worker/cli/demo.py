@@ -24,7 +24,7 @@ from photo_worker.printable import printable
 from photo_worker.stack_errors import FixturesMissing
 
 if TYPE_CHECKING:
-    from photo_worker.cli.view import JobRow
+    from photo_worker.cli.job_view import JobRow
     from photo_worker.devkit.local_stack import LocalStack, StackOptions
     from photo_worker.sources import Source
 
@@ -67,7 +67,7 @@ def demo(
     from photo_worker.sources import expand_sources
 
     _check_engine(engine)
-    folder = fixtures or fixture_folder()
+    folder = fixtures or fixture_directory()
     found = expand_sources([str(folder)])
     for what in found.left_out:
         click.echo(what, err=True)
@@ -107,7 +107,7 @@ def _stack_up(name: str | None, options: StackOptions) -> LocalStack:
     return stack
 
 
-def fixture_folder() -> Path:
+def fixture_directory() -> Path:
     """Return the directory of photos: the checkout's, or the package's samples. Raises ``FixturesMissing``."""
     from photo_worker import devkit
     from photo_worker.devkit.layout import worktree_root
@@ -154,7 +154,7 @@ async def _process(
 @contextlib.asynccontextmanager
 async def _worker(variables: Mapping[str, str], log: Path) -> AsyncIterator[asyncio.Future[None]]:
     """Run a worker during the block, restarting it if it dies; the future ends with the error if it cannot run."""
-    keeper = asyncio.ensure_future(_keep_worker(variables, log))
+    keeper = asyncio.ensure_future(_supervise_worker(variables, log))
     try:
         yield keeper
     finally:
@@ -162,7 +162,7 @@ async def _worker(variables: Mapping[str, str], log: Path) -> AsyncIterator[asyn
         await asyncio.gather(keeper, return_exceptions=True)
 
 
-async def _keep_worker(variables: Mapping[str, str], log: Path) -> None:
+async def _supervise_worker(variables: Mapping[str, str], log: Path) -> None:
     for start in range(_STARTS):
         with log.open("ab") as output:
             # Its standard input is a pipe that closes when this process ends, even if it is killed.
@@ -197,7 +197,7 @@ async def _stop(process: asyncio.subprocess.Process) -> None:
 
 
 def _print(variables: Mapping[str, str], rows: Sequence[JobRow]) -> None:
-    from photo_worker.cli.view import links, print_rows
+    from photo_worker.cli.job_view import links, print_rows
 
     click.echo("Where to look")
     for row in rows:

@@ -14,7 +14,7 @@ import click
 
 from photo_worker.cli.completion import complete_stack
 from photo_worker.cli.context import ENDPOINT_VARIABLES, resolve_environment
-from photo_worker.cli.output import ErrorReportingCommand, OutputFormat, emit, output_option, say
+from photo_worker.cli.output import ErrorReportingCommand, OutputFormat, echo_printable, emit, output_option
 from photo_worker.cli.stack_options import kind_option, s3_option
 from photo_worker.config import load_settings
 from photo_worker.errors import PhotoWorkerError
@@ -55,9 +55,9 @@ def doctor(ctx: click.Context, name: str | None, kind: Kind | None, s3: S3Server
 
     def text() -> None:
         for finding in findings:
-            say(f"{_MARKS[finding.state]}  {finding.check:<10}  {finding.what}")
+            echo_printable(f"{_MARKS[finding.state]}  {finding.check:<10}  {finding.what}")
             if finding.hint is not None:
-                say(f"{'':<21}{finding.hint}")
+                echo_printable(f"{'':<21}{finding.hint}")
         summary = f"{_amount(counts['problem'], 'problem')}, {_amount(counts['warning'], 'warning')}."
         click.echo(f"\n{summary.capitalize()}")
 
@@ -89,13 +89,13 @@ def _settings(ctx: click.Context) -> Iterator[Diagnosis]:
     if given and "DATABASE_URL" not in given:
         what = f"{given[0]} in {environment.origins[given[0]]} leaves the stack out, and DATABASE_URL is not set"
         yield Diagnosis("settings", "problem", what, f"Set DATABASE_URL too, or unset {given[0]} to use the stack.")
-    named = addresses(environment.variables)
+    named = endpoint_addresses(environment.variables)
     if named:
         with ThreadPoolExecutor(len(named)) as pool:
-            yield from pool.map(lambda entry: _reached(environment, *entry), named.items())
+            yield from pool.map(lambda entry: _check_endpoint(environment, *entry), named.items())
 
 
-def addresses(variables: Mapping[str, str]) -> dict[str, tuple[str, int]]:
+def endpoint_addresses(variables: Mapping[str, str]) -> dict[str, tuple[str, int]]:
     """Return the host and port of each variable that locates a service, by its name."""
     found = {}
     for name, value in variables.items():
@@ -112,7 +112,7 @@ def addresses(variables: Mapping[str, str]) -> dict[str, tuple[str, int]]:
     return found
 
 
-def _reached(environment: Environment, name: str, address: tuple[str, int]) -> Diagnosis:
+def _check_endpoint(environment: Environment, name: str, address: tuple[str, int]) -> Diagnosis:
     from photo_worker.devkit.diagnosis import Diagnosis
 
     host, port = address

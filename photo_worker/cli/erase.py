@@ -84,12 +84,12 @@ def _confirm(traces: Traces, with_source: bool) -> None:
     if not sys.stdin.isatty():
         raise ConfirmationRequired(what=f"every trace of job {traces.job_id}")
     click.echo(f"Job {traces.job_id} has:", err=True)
-    for line in described(traces, with_source):
+    for line in describe_traces(traces, with_source):
         click.echo(f"  {printable(line)}", err=True)
     click.confirm("Delete all of this for good? Nobody can use the id again.", abort=True, err=True)
 
 
-def described(traces: Traces, with_source: bool) -> list[str]:
+def describe_traces(traces: Traces, with_source: bool) -> list[str]:
     """Return one line for each thing that an erasure would delete or keep."""
     lines = [f"objects   s3://{bucket}/{key}" for bucket, key in traces.objects]
     if traces.workflow is not None:

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from photo_worker.cli.completion import complete_service, complete_stack
+from photo_worker.cli.option_types import NumberRange
 from photo_worker.cli.output import ErrorReportingCommand, OutputFormat, emit, output_option, table
-from photo_worker.cli.values import NumberRange
 from photo_worker.errors import SourceUnreadable
 from photo_worker.stack_errors import FaultNotSet
 
@@ -112,7 +112,7 @@ def set_(
     notification-late, -doubled, -lost and -out-of-order. `up`, `down` and `reset` end all faults.
     """
     rule = {field: value for field, value in given.items() if value not in (None, ())}
-    _refuse_nonsense(ctx, service, kind, rule, pause=pause, seed=seed, script=script)
+    _check_combination(ctx, service, kind, rule, pause=pause, seed=seed, script=script)
     from photo_worker.devkit import faults as kit
     from photo_worker.devkit.local_stack import local_stack
 
@@ -126,7 +126,7 @@ def set_(
     _emit("faults set", stack.name, kit.faults_of(stack), output)
 
 
-def _refuse_nonsense(
+def _check_combination(
     ctx: click.Context,
     service: str,
     kind: str | None,

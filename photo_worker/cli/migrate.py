@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from photo_worker.cli.context import CommandContext, resolve_context, stack_option
-from photo_worker.cli.output import ErrorReportingCommand, OutputFormat, emit, output_option, say
+from photo_worker.cli.output import ErrorReportingCommand, OutputFormat, echo_printable, emit, output_option
 from photo_worker.command_errors import RebindUnconfirmed
 from photo_worker.errors import BindingUnreadable, BucketBoundElsewhere, BucketNotBound, PhotoWorkerError
 
@@ -117,7 +117,7 @@ def _bind(context: CommandContext, *, must_bind: bool, rebind: bool, yes: bool) 
 def _confirm(bucket: str, known: str, own: str) -> None:
     if not sys.stdin.isatty():
         raise RebindUnconfirmed(bucket=bucket, known=known)
-    say(f"Bucket {bucket} is bound to the database {known}.", err=True)
+    echo_printable(f"Bucket {bucket} is bound to the database {known}.", err=True)
     click.confirm(
         f"Bind it to {own}? Where the first one is still in use, `check --repair` will take its photos for orphans.",
         abort=True,

@@ -33,11 +33,11 @@ class ErrorReportingCommand(click.Command):
                 import traceback
 
                 traceback.print_exception(error)
-            emit_error(_words(ctx), ctx.params.get("output", "text"), error)
+            emit_error(_command_name(ctx), ctx.params.get("output", "text"), error)
             ctx.exit(2 if error.wrong_use else 1)
 
 
-def _words(ctx: click.Context) -> str:
+def _command_name(ctx: click.Context) -> str:
     """Return the full name of a command with its groups, as its output names it: ``faults set``."""
     words = [ctx.info_name or ""]
     while (ctx := ctx.parent or ctx).parent is not None:
@@ -92,9 +92,9 @@ def emit(
     elif callable(text):
         text()
     else:
-        say(text)
+        echo_printable(text)
     for warning in warnings:
-        say(f"warning: {warning}", err=True)
+        echo_printable(f"warning: {warning}", err=True)
 
 
 def emit_error(
@@ -103,11 +103,11 @@ def emit_error(
     """Print an error: the envelope on stdout for programs, the message and its hint on stderr for people."""
     if output == "json":
         click.echo(json.dumps(envelope(command, status="failed", data=data, error=error), indent=2, default=str))
-    say(f"error [{error.code}]: {error.message}", err=True)
-    say(f"hint: {error.hint}", err=True)
+    echo_printable(f"error [{error.code}]: {error.message}", err=True)
+    echo_printable(f"hint: {error.hint}", err=True)
 
 
-def say(text: str, *, err: bool = False) -> None:
+def echo_printable(text: str, *, err: bool = False) -> None:
     """Print text that may hold untrusted parts: control characters other than newline and tab are escaped."""
     click.echo(printable(text, keep="\n\t"), err=err)
 

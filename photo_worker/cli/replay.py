@@ -13,7 +13,15 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from photo_worker.cli.output import ErrorReportingCommand, OutputFormat, emit, emit_error, envelope, output_option, say
+from photo_worker.cli.output import (
+    ErrorReportingCommand,
+    OutputFormat,
+    echo_printable,
+    emit,
+    emit_error,
+    envelope,
+    output_option,
+)
 from photo_worker.cli.replay_server import FromServerOptions, fetched, server_options, take
 from photo_worker.errors import PhotoWorkerError
 from photo_worker.printable import printable
@@ -410,15 +418,15 @@ def show(ctx: click.Context, file: Path, output: OutputFormat) -> None:
     history, faults = inspect(file)
     if history is None:
         for fault in faults:
-            say(f"error [{fault.code}]: {fault.file}: {fault.what}", err=True)
-            say(f"hint: {fault.fix}", err=True)
+            echo_printable(f"error [{fault.code}]: {fault.file}: {fault.what}", err=True)
+            echo_printable(f"hint: {fault.fix}", err=True)
         ctx.exit(1)
     rows = event_rows(history)
     facts = list_row(history) | {"workflow_id": history.workflow_id, "run_id": history.run_id}
 
     def text() -> None:
         for name, value in facts.items():
-            say(f"{name:<14}{value if value not in (None, []) else '-'}")
+            echo_printable(f"{name:<14}{value if value not in (None, []) else '-'}")
         click.echo()
         width = max(len(row["type"]) for row in rows)
         for row in rows:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import click
 
 from photo_worker.cli.context import CommandContext, resolve_context, stack_option
-from photo_worker.cli.output import ErrorReportingCommand, OutputFormat, emit, output_option, say
+from photo_worker.cli.output import ErrorReportingCommand, OutputFormat, echo_printable, emit, output_option
 from photo_worker.errors import PhotoWorkerError
 from photo_worker.replay_errors import ScenariosUnusable
 
@@ -177,8 +177,8 @@ def _say(one: RecordedHistory) -> None:
         for path in one.paths:
             click.echo(f"recorded  {path}")
         return
-    say(f"failed    {one.scenario.name} [{one.error.code}]: {one.error.message}", err=True)
-    say(f"hint: {one.error.hint}", err=True)
+    echo_printable(f"failed    {one.scenario.name} [{one.error.code}]: {one.error.message}", err=True)
+    echo_printable(f"hint: {one.error.hint}", err=True)
 
 
 def _as_dict(one: RecordedHistory) -> dict[str, object]:

@@ -10,7 +10,7 @@ from uuid import UUID
 import click
 
 from photo_worker.cli.context import CommandContext, resolve_context, stack_option
-from photo_worker.cli.output import ErrorReportingCommand, OutputFormat, emit, output_option, say
+from photo_worker.cli.output import ErrorReportingCommand, OutputFormat, echo_printable, emit, output_option
 from photo_worker.errors import ConfigurationError, DependencyError
 from photo_worker.printable import printable
 
@@ -31,7 +31,7 @@ def show(ctx: click.Context, job_id: str, stack_name: str | None, output: Output
     is open, reports this and exits with code 1.
     """
     from photo_worker.bootstrap import build_application
-    from photo_worker.cli.view import links
+    from photo_worker.cli.job_view import links
     from photo_worker.contracts.keys import parse_job_id
     from photo_worker.jobs import JobService
     from photo_worker.ports import FINAL_STATUSES
@@ -64,7 +64,7 @@ async def _progress(context: CommandContext, application: Application, job_id: U
         service = JobService(application.store, application.repository, orchestrator, context.settings.s3_bucket)
         state = await service.workflow_of(job_id)
     except (ConfigurationError, DependencyError) as error:
-        say(f"only the row is shown: [{error.code}] {error.message}", err=True)
+        echo_printable(f"only the row is shown: [{error.code}] {error.message}", err=True)
         return {"workflow": None, "waiting": None}
     waiting = None if state is None else state.waiting
     return {

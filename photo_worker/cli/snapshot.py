@@ -10,7 +10,7 @@ import click
 
 from photo_worker.cli.completion import complete_stack
 from photo_worker.cli.output import ErrorReportingCommand, OutputFormat, emit, output_option, table
-from photo_worker.cli.stack_options import kept_elsewhere
+from photo_worker.cli.stack_options import external_services_warnings
 from photo_worker.command_errors import ConfirmationRequired
 
 if TYPE_CHECKING:
@@ -52,7 +52,7 @@ def save(snapshot_name: str, stack_name: str | None, output: OutputFormat) -> No
     stack = local_stack(stack_name)
     saved = stack.save_snapshot(snapshot_name)
     text = f"The snapshot {saved.name} holds {saved.bytes // _MEGABYTE} MB."
-    warnings = kept_elsewhere(stack, "what is stored there is not in the snapshot")
+    warnings = external_services_warnings(stack, "what is stored there is not in the snapshot")
     emit("snapshot save", output, data=_as_data(saved), text=text, warnings=warnings)
 
 
@@ -75,7 +75,7 @@ def load(snapshot_name: str, stack_name: str | None, yes: bool, output: OutputFo
     report = stack.load_snapshot(snapshot_name)
     text = f"The stack {stack.name} is up with the data of {found.created} after {report.seconds:.1f} s."
     data = {**_as_data(found), "seconds": round(report.seconds, 3)}
-    warnings = kept_elsewhere(stack, "what is stored there is as it was before")
+    warnings = external_services_warnings(stack, "what is stored there is as it was before")
     emit("snapshot load", output, data=data, text=text, warnings=warnings)
 
 

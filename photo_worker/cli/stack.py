@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from photo_worker.cli.completion import complete_stack
+from photo_worker.cli.option_types import NumberRange
 from photo_worker.cli.output import ErrorReportingCommand, OutputFormat, emit, output_option, table
-from photo_worker.cli.stack_options import base_port_option, kept_elsewhere, stack_options
-from photo_worker.cli.values import NumberRange
+from photo_worker.cli.stack_options import base_port_option, external_services_warnings, stack_options
 from photo_worker.command_errors import ConfirmationRequired
 from photo_worker.devkit.layout import DEFAULT_NAME
 from photo_worker.devkit.local_stack import StackOptions, local_stack
@@ -61,7 +61,7 @@ def down(name: str | None, output: OutputFormat) -> None:
     stack = local_stack(name)
     stopped = stack.down()
     text = f"The stack {stack.name} is stopped." if stopped else f"The stack {stack.name} did not run."
-    warnings = kept_elsewhere(stack, "nothing there was stopped") if stopped else []
+    warnings = external_services_warnings(stack, "nothing there was stopped") if stopped else []
     emit("down", output, data={"name": stack.name, "stopped": stopped}, text=text, warnings=warnings)
 
 
@@ -152,7 +152,7 @@ def reset(name: str | None, base_port: int | None, yes: bool, timings: bool, out
             raise ConfirmationRequired(what=f"the data of the stack {stack.name!r}")
         click.confirm(f"Delete the data of the stack {stack.name} in {stack.paths.root}?", abort=True, err=True)
     report = stack.reset()
-    _emit_up("reset", stack, report, timings, output, kept_elsewhere(stack, "nothing there was deleted"))
+    _emit_up("reset", stack, report, timings, output, external_services_warnings(stack, "nothing there was deleted"))
 
 
 @click.command(cls=ErrorReportingCommand)

@@ -37,7 +37,7 @@ s3_option = click.option(
 )
 
 
-def _endpoints(_ctx: click.Context, _option: click.Parameter, values: tuple[str, ...]) -> dict[str, str] | None:
+def _parse_external(_ctx: click.Context, _option: click.Parameter, values: tuple[str, ...]) -> dict[str, str] | None:
     """Return the endpoints by service; None if the option is not given, empty for the word none."""
     if not values:
         return None
@@ -77,7 +77,7 @@ external_option = click.option(
     "--external",
     multiple=True,
     metavar="SERVICE=ENDPOINT",
-    callback=_endpoints,
+    callback=_parse_external,
     shell_complete=_complete_external,
     help="Use an existing temporal, postgres, s3, sns, sqs or textract, and create in it what the stack needs; "
     "nothing in it is ever deleted. Repeatable; the word none uses no external service.  [default: as before]",
@@ -106,7 +106,7 @@ def stack_options(command: _F) -> _F:
     return result
 
 
-def kept_elsewhere(stack: LocalStack, what: str) -> list[str]:
+def external_services_warnings(stack: LocalStack, what: str) -> list[str]:
     """Return a warning that external services were left as they are, or nothing if the stack has none."""
     from photo_worker.devkit import external
     from photo_worker.devkit.state import StackRecord

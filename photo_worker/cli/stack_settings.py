@@ -68,7 +68,7 @@ def stack_settings(name: str | None, environ: Mapping[str, str]) -> Iterator[tup
         yield f"--external {service}", endpoint, _RECORD
 
 
-def left_out(environment: Environment) -> Iterator[str]:
+def ignored_stack_variables(environment: Environment) -> Iterator[str]:
     """Yield a warning for each stack variable in the .env file, which the stack's commands do not read."""
     for name, origin in environment.origins.items():
         if origin.kind == "file" and name in _OWN:

@@ -15,7 +15,7 @@ from photo_worker.errors import InputError, PhotoWorkerError
 from photo_worker.printable import cut
 
 if TYPE_CHECKING:
-    from photo_worker.cli.view import JobRow
+    from photo_worker.cli.job_view import JobRow
     from photo_worker.ports import WorkflowOrchestrator
     from photo_worker.sources import Source
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 _PARALLEL_SUBMISSIONS = 8
 
 
-def _read_type(_: click.Context, __: click.Parameter, value: str | None) -> str | None:
+def _parse_content_type(_: click.Context, __: click.Parameter, value: str | None) -> str | None:
     from photo_worker import media
 
     accepted = media.DOCUMENT_TYPES | media.CONVERTED_TYPES
@@ -40,7 +40,7 @@ def _read_type(_: click.Context, __: click.Parameter, value: str | None) -> str 
     "--expect",
     "expected_content_type",
     metavar="TYPE",
-    callback=_read_type,
+    callback=_parse_content_type,
     help="Refuse files that are not of this media type, such as image/jpeg.",
 )
 @click.option("--wait", is_flag=True, help="Wait for the results and show them.")
@@ -115,14 +115,14 @@ async def submit_all(
     raised. An error while waiting for a job always goes to its row.
     """
     from photo_worker.bootstrap import build_application, build_orchestrator
-    from photo_worker.cli.view import JobRow, with_progress
+    from photo_worker.cli.job_view import JobRow, with_progress
     from photo_worker.integrity.binding import require_own_bucket
     from photo_worker.jobs import JobService, check_engine
 
     check_engine(engine)
     application = build_application(context.settings)
     try:
-        _tell_unknown(engine)
+        _note_unknown_backend(engine)
         # Before anything is written: if Temporal is unavailable, no half-submitted job remains.
         orchestrator = await build_orchestrator(context.settings, context.variables)
         bucket = context.settings.s3_bucket
@@ -136,7 +136,7 @@ async def submit_all(
             lifetime_seconds=context.settings.job_lifetime_seconds,
         )
         if not worker_comes:
-            await _tell_no_work(orchestrator, context.settings.temporal_task_queue)
+            await _note_no_worker(orchestrator, context.settings.temporal_task_queue)
         gate = asyncio.Semaphore(_PARALLEL_SUBMISSIONS)
 
         async def one(source: Source, job_id: UUID | None) -> JobRow:
@@ -162,7 +162,7 @@ async def submit_all(
         application.close()
 
 
-async def _tell_no_work(orchestrator: WorkflowOrchestrator, queue: str) -> None:
+async def _note_no_worker(orchestrator: WorkflowOrchestrator, queue: str) -> None:
     """Print a note if no worker takes work, and what the existing workers wait for."""
     if not await orchestrator.has_worker():
         click.echo(f"no worker polls the task queue {queue!r}: start one with `photo-worker worker`", err=True)
@@ -174,7 +174,7 @@ async def _tell_no_work(orchestrator: WorkflowOrchestrator, queue: str) -> None:
         )
 
 
-def _tell_unknown(engine: str | None) -> None:
+def _note_unknown_backend(engine: str | None) -> None:
     """Print a note if this machine does not have the backend: the jobs wait for a worker that has it."""
     from photo_worker.ocr.registry import known_engines
 
@@ -187,7 +187,7 @@ def _tell_unknown(engine: str | None) -> None:
 
 
 def _print(context: CommandContext, rows: Sequence[JobRow], wait: bool) -> None:
-    from photo_worker.cli.view import print_rows
+    from photo_worker.cli.job_view import print_rows
 
     print_rows(rows)
     if not wait and any(row.job_id for row in rows):

@@ -20,7 +20,7 @@ async def test_a_worker_that_always_dies_is_given_up_and_its_log_named(
     monkeypatch.setattr(demo, "_STARTS", 2)
     log = tmp_path / "worker.log"
     with pytest.raises(WorkerFailed, match="ended 2 times in a row") as caught:
-        await demo._keep_worker({"PATH": os.environ["PATH"], "MAX_ACTIVITIES": "many"}, log)
+        await demo._supervise_worker({"PATH": os.environ["PATH"], "MAX_ACTIVITIES": "many"}, log)
     assert str(log) in caught.value.message
     assert log.read_text().count("error [config_invalid]") == 2
     assert capsys.readouterr().err.count("the worker ended with code 1") == 2
@@ -32,9 +32,9 @@ PHOTOS = Path(__file__).resolve().parents[2] / "fixtures" / "photos"
 def test_outside_of_a_checkout_the_photos_of_the_package_are_processed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert demo.fixture_folder() == PHOTOS
+    assert demo.fixture_directory() == PHOTOS
     monkeypatch.chdir(tmp_path)
-    found = demo.fixture_folder()
+    found = demo.fixture_directory()
     assert found.is_relative_to(Path(devkit.__path__[0]))
     packaged = {path.name: path.read_bytes() for path in found.iterdir()}
     assert len(packaged) > 1
@@ -47,5 +47,5 @@ def test_without_any_photos_the_message_says_how_to_name_some(tmp_path: Path, mo
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(devkit, "__path__", [str(tmp_path)])
     with pytest.raises(FixturesMissing) as caught:
-        demo.fixture_folder()
+        demo.fixture_directory()
     assert "--fixtures" in caught.value.hint

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from photo_worker.cli.job_view import JobRow, print_rows
 from photo_worker.cli.output import emit_error
-from photo_worker.cli.view import JobRow, print_rows
 from photo_worker.contracts.keys import parse_job_id, validate_key
 from photo_worker.devkit.layout import check_name
 from photo_worker.errors import (

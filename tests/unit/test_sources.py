@@ -14,7 +14,7 @@ import pytest
 from click.testing import CliRunner
 
 from photo_worker.cli import cli
-from photo_worker.cli.view import JobRow
+from photo_worker.cli.job_view import JobRow
 from photo_worker.errors import DocumentTooLarge, SourceMissing, SourceUnreadable
 from photo_worker.files import TooLong, read_regular
 from photo_worker.jobs import UPLOAD_LIMIT_BYTES, JobService

@@ -40,8 +40,8 @@ def _mains() -> dict[str, Callable[[Sequence[str]], int]]:
     import botocore.session
     import sqlalchemy.dialects.postgresql  # noqa: F401
 
+    import photo_worker.cli.job_view
     import photo_worker.cli.submit
-    import photo_worker.cli.view
     import photo_worker.jobs
     import photo_worker.ocr.registry
     import photo_worker.ocr.textract

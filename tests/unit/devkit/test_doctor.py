@@ -18,7 +18,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from photo_worker.cli import cli
-from photo_worker.cli.doctor import addresses
+from photo_worker.cli.doctor import endpoint_addresses
 from photo_worker.devkit import doctor, postgres, services
 from photo_worker.devkit.diagnosis import Diagnosis
 from photo_worker.devkit.layout import StackPaths
@@ -284,7 +284,7 @@ def test_settings_that_no_worker_can_start_with_are_a_problem(paths: StackPaths,
 
 
 def test_an_address_is_read_as_its_reader_would() -> None:
-    found = addresses(
+    found = endpoint_addresses(
         {
             "TEMPORAL_TARGET": "temporal.example:7233",
             "DATABASE_URL": "postgresql://u:p@db.example/d",
@@ -300,7 +300,7 @@ def test_an_address_is_read_as_its_reader_would() -> None:
         "AWS_ENDPOINT_URL_S3": ("s3.example", 443),
         "AWS_ENDPOINT_URL": ("::1", 4566),
     }
-    assert addresses({"DATABASE_URL": "postgresql://a:1,b:2/d"}) == {}
+    assert endpoint_addresses({"DATABASE_URL": "postgresql://a:1,b:2/d"}) == {}
 
 
 def test_an_s3_server_that_is_asked_for_and_missing_comes_with_the_command_that_gets_it(

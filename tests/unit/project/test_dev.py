@@ -44,7 +44,7 @@ def checkout(prepared: Checkout, tmp_path: Path) -> Checkout:
     return Checkout(root)
 
 
-class Rehearsal:
+class RecordedSetup:
     """dev.py on a checkout, with its slow steps recorded instead of executed."""
 
     def __init__(self, root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -73,15 +73,17 @@ class Rehearsal:
 
 
 @pytest.fixture
-def rehearsal(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Rehearsal:
-    made = Rehearsal(tmp_path / "own", monkeypatch)
+def rehearsal(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> RecordedSetup:
+    made = RecordedSetup(tmp_path / "own", monkeypatch)
     assert made.call() == ["create", "requirements-devkit.txt", "."]
     assert made.call() == []
     return made
 
 
 @pytest.mark.parametrize("change", [{"python": [3, 9]}, {"base": "/nowhere"}, {"venv": "/elsewhere/.venv"}])
-def test_an_environment_of_another_python_or_place_is_rebuilt(rehearsal: Rehearsal, change: dict[str, object]) -> None:
+def test_an_environment_of_another_python_or_place_is_rebuilt(
+    rehearsal: RecordedSetup, change: dict[str, object]
+) -> None:
     marker = rehearsal.checkout.marker
     marker.write_text(json.dumps(json.loads(marker.read_text(encoding="utf-8")) | change), encoding="utf-8")
     assert rehearsal.call() == ["create", "requirements-devkit.txt", "."]
@@ -89,23 +91,23 @@ def test_an_environment_of_another_python_or_place_is_rebuilt(rehearsal: Rehears
 
 
 @pytest.mark.parametrize("text", ["", "[]", '{"python"', "\x00"])
-def test_a_marker_that_cannot_be_read_counts_as_none(rehearsal: Rehearsal, text: str) -> None:
+def test_a_marker_that_cannot_be_read_counts_as_none(rehearsal: RecordedSetup, text: str) -> None:
     rehearsal.checkout.marker.write_text(text, encoding="utf-8")
     assert rehearsal.call()[0] == "create"
 
 
-def test_an_environment_whose_python_is_gone_is_rebuilt(rehearsal: Rehearsal) -> None:
+def test_an_environment_whose_python_is_gone_is_rebuilt(rehearsal: RecordedSetup) -> None:
     rehearsal.environment.python.unlink()
     assert rehearsal.call()[0] == "create"
 
 
-def test_a_changed_project_file_is_installed_again_in_place(rehearsal: Rehearsal) -> None:
+def test_a_changed_project_file_is_installed_again_in_place(rehearsal: RecordedSetup) -> None:
     with (rehearsal.checkout.root / "pyproject.toml").open("a", encoding="utf-8") as file:
         file.write("# more\n")
     assert rehearsal.call() == ["requirements-devkit.txt", "."]
 
 
-def test_the_larger_environment_is_kept_whole(rehearsal: Rehearsal) -> None:
+def test_the_larger_environment_is_kept_whole(rehearsal: RecordedSetup) -> None:
     assert rehearsal.call("requirements-dev.txt") == ["requirements-dev.txt", "."]
     assert rehearsal.call("requirements-devkit.txt") == []
     rehearsal.checkout.require("2.0", file="requirements-dev.txt")
