@@ -32,7 +32,7 @@ def _complete(ctx: click.Context, _argument: click.Parameter, incomplete: str) -
     from photo_worker.devkit import snapshots
     from photo_worker.devkit.local_stack import local_stack
 
-    found = snapshots.listed(local_stack(ctx.params.get("stack_name")).paths)
+    found = snapshots.list_snapshots(local_stack(ctx.params.get("stack_name")).paths)
     return [snapshot.name for snapshot in found if snapshot.name.startswith(incomplete)]
 
 
@@ -87,7 +87,7 @@ def list_(stack_name: str | None, output: OutputFormat) -> None:
     from photo_worker.devkit import snapshots
     from photo_worker.devkit.local_stack import local_stack
 
-    found = snapshots.listed(local_stack(stack_name).paths)
+    found = snapshots.list_snapshots(local_stack(stack_name).paths)
 
     def text() -> None:
         rows = [(entry.name, entry.created, str(entry.bytes // _MEGABYTE)) for entry in found]

@@ -60,7 +60,7 @@ def _parse_external(_ctx: click.Context, _option: click.Parameter, values: tuple
         except ExternalInvalid as error:
             raise click.BadParameter(error.message) from error
     try:
-        external.require_whole(found)
+        external.require_sns_with_sqs(found)
     except ExternalInvalid as error:
         raise click.BadParameter(error.message) from error
     return found

@@ -15,5 +15,5 @@ def bind_bucket(env: dict[str, str]) -> None:
     from photo_worker.storage.s3_boto import BotoObjectStore
 
     client = readiness.aws_client(readiness.aws_session(env), "s3", env)
-    with make_pool(database.settled(env["DATABASE_URL"]), max_size=1) as pool:
+    with make_pool(database.with_explicit_parameters(env["DATABASE_URL"]), max_size=1) as pool:
         bind(BotoObjectStore(client), PostgresJobRepository(pool), env["S3_BUCKET"])

@@ -11,18 +11,18 @@ class Cancelled(Exception):
     """The function stopped early because another one failed; it has no result."""
 
 
-def run_all(works: Sequence[Callable[[], None]], cancelled: threading.Event) -> None:
+def run_all(functions: Sequence[Callable[[], None]], cancelled: threading.Event) -> None:
     """Call every function at once; return when all have returned, or raise the first failure.
 
     ``cancelled`` is set by the first failure and at the end: a function that sees it set raises ``Cancelled``.
     """
     results: queue.SimpleQueue[BaseException | None] = queue.SimpleQueue()
-    for work in works:
+    for work in functions:
         # Daemon threads: an interrupt must not wait for a client's own timeout.
         threading.Thread(target=_report, args=(work, results), daemon=True).start()
     failure: BaseException | None = None
     try:
-        for _ in works:
+        for _ in functions:
             outcome = results.get()
             if outcome is not None and not isinstance(outcome, Cancelled):
                 failure = failure or outcome

@@ -68,7 +68,7 @@ def migrate_and_query(env: dict[str, str]) -> None:
     # `binding` uses adapters of the application.
     from photo_worker.storage import migrate
 
-    url = settled(env["DATABASE_URL"])
+    url = with_explicit_parameters(env["DATABASE_URL"])
     name = _name_in(url)
     steps = _digest(migrate.STEPS)
     try:
@@ -88,7 +88,7 @@ def migrate_and_query(env: dict[str, str]) -> None:
         raise DataMismatch(path=f"database {name}", reason=str(error).strip().splitlines()[0]) from error
 
 
-def migrate_in_place(url: str) -> None:
+def migrate_external(url: str) -> None:
     """Migrate an external database and query it; it is never created. Raises ``NotReady``.
 
     Nothing else on its server is changed: no template is made, and no comment is written.
@@ -116,7 +116,7 @@ def empty(env: dict[str, str]) -> None:
     import psycopg
     from psycopg import sql
 
-    url = settled(env["DATABASE_URL"])
+    url = with_explicit_parameters(env["DATABASE_URL"])
     kept = [*_OWN, "template0", _template(_name_in(url))]
     try:
         with _connected(url, "postgres") as server:
@@ -187,7 +187,7 @@ def _of(url: str, database: str) -> str:
     return urlunsplit(urlsplit(url)._replace(path=f"/{database}"))
 
 
-def settled(url: str) -> str:
+def with_explicit_parameters(url: str) -> str:
     """Return the URL of a local database with all parameters that libpq would otherwise take from PG* variables.
 
     A shell's variables for another database (PGHOSTADDR, PGSSLMODE) must not affect the stack.

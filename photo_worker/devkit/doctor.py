@@ -105,7 +105,7 @@ def _record_as_it_would_start(paths: StackPaths, options: StackOptions) -> Stack
 
 def _externals(record: StackRecord) -> Iterator[Diagnosis]:
     """Probe the external services."""
-    for entry in external.of(record):
+    for entry in external.external_services(record):
         if entry.is_alive():
             yield Diagnosis(entry.name, "ok", f"external, at {entry.url}")
         else:

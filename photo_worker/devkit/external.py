@@ -66,7 +66,7 @@ def parse(service: str, endpoint: str) -> str:
     return text
 
 
-def require_whole(endpoints: Mapping[str, str]) -> None:
+def require_sns_with_sqs(endpoints: Mapping[str, str]) -> None:
     """Raise ``ExternalInvalid`` if only one of SNS and SQS is external: topic and queue need the same server."""
     for one, other in (("sns", "sqs"), ("sqs", "sns")):
         if one in endpoints and other not in endpoints:
@@ -81,9 +81,9 @@ def refuse_offline(endpoints: Mapping[str, str]) -> None:
             raise OfflineRefused(what=f"{service} at {host}")
 
 
-def of(record: StackRecord) -> list[External]:
+def external_services(record: StackRecord) -> list[ExternalService]:
     """Return the external services of a stack."""
-    return [External(name, record.external[name], record) for name in FORMS if name in record.external]
+    return [ExternalService(name, record.external[name], record) for name in FORMS if name in record.external]
 
 
 def make_ready(record: StackRecord, timeline: Timeline) -> StackRecord:
@@ -91,7 +91,7 @@ def make_ready(record: StackRecord, timeline: Timeline) -> StackRecord:
 
     Raises ``ServiceFailed`` if one cannot be used within ``PATIENCE_SECONDS``, or a more specific error.
     """
-    externals = of(record)
+    externals = external_services(record)
     outcomes: queue.SimpleQueue[dict[str, str] | BaseException] = queue.SimpleQueue()
     for external in externals:
         # Daemon threads: an interrupt must not wait for a client's own timeout.
@@ -106,7 +106,7 @@ def make_ready(record: StackRecord, timeline: Timeline) -> StackRecord:
 
 
 def _report(
-    external: External, timeline: Timeline, outcomes: queue.SimpleQueue[dict[str, str] | BaseException]
+    external: ExternalService, timeline: Timeline, outcomes: queue.SimpleQueue[dict[str, str] | BaseException]
 ) -> None:
     try:
         outcomes.put(_made_ready(external, timeline))
@@ -114,7 +114,7 @@ def _report(
         outcomes.put(error)
 
 
-def _made_ready(external: External, timeline: Timeline) -> dict[str, str]:
+def _made_ready(external: ExternalService, timeline: Timeline) -> dict[str, str]:
     from photo_worker.devkit.readiness import NotReady
 
     deadline = time.monotonic() + PATIENCE_SECONDS
@@ -130,7 +130,7 @@ def _made_ready(external: External, timeline: Timeline) -> dict[str, str]:
 
 
 @dataclass(frozen=True)
-class External:
+class ExternalService:
     """One external service."""
 
     name: str
@@ -165,20 +165,20 @@ class External:
         if self.name == "temporal":
             from photo_worker.devkit.services import temporal_program
 
-            readiness.make_namespace(env, temporal_program())
+            readiness.ensure_namespace(env, temporal_program())
         elif self.name == "postgres":
             from photo_worker.devkit import database
 
-            database.migrate_in_place(env["DATABASE_URL"])
+            database.migrate_external(env["DATABASE_URL"])
         elif self.name == "s3":
-            readiness.store(env)
+            readiness.probe_s3(env)
         elif self.name == "sns":
-            return readiness.deliver(env)
+            return readiness.probe_sns_and_sqs(env)
         elif self.name == "sqs":
             # The delivery through SNS has probed it.
             return {}
         else:
-            readiness.read_an_image(env)
+            readiness.probe_textract(env)
         return {}
 
     def is_alive(self) -> bool:
@@ -186,12 +186,12 @@ class External:
         url = _split(self.name, self.endpoint)
         host = url.hostname or ""
         if self.name == "temporal":
-            greeting = probes.HTTP2_GREETING
+            greeting = probes.HTTP2_PREFACE
         elif self.name == "postgres":
             greeting = probes.startup_message(unquote(url.username or ""), unquote(url.path.lstrip("/")))
         else:
             greeting = f"GET / HTTP/1.1\r\nHost: {url.netloc}\r\nConnection: close\r\n\r\n".encode("ascii", "replace")
-        return probes.says_anything(host, self.port, greeting, tls=url.scheme == "https", timeout=_ANSWER_SECONDS)
+        return probes.responds(host, self.port, greeting, tls=url.scheme == "https", timeout=_ANSWER_SECONDS)
 
     def status(self) -> ServiceStatus:
         """Return its line of ``photo-worker status``: running or silent, without a process."""

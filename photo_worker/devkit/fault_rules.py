@@ -11,23 +11,23 @@ _PATH = "/_emulator/faults"
 _TIMEOUT_SECONDS = 3.0
 
 
-class NoAnswer(Exception):
+class NoResponse(Exception):
     """The request failed; the text says why, with the emulator's own message if it sent one."""
 
 
-class Refused(NoAnswer):
+class Refused(NoResponse):
     """The emulator refused the rule as invalid; the text is its message."""
 
 
-def end_rules(endpoint: str) -> None:
+def delete_rules(endpoint: str) -> None:
     """Delete an emulator's rules; does nothing if it does not respond, which its probe will report."""
     try:
-        ask(endpoint, "DELETE")
-    except NoAnswer:
+        send_request(endpoint, "DELETE")
+    except NoResponse:
         return
 
 
-def ask(endpoint: str, method: str, script: object = None) -> Any:
+def send_request(endpoint: str, method: str, script: object = None) -> Any:
     """Send a request about the script and return the JSON response: seed and rules. Raises ``NoAnswer``, ``Refused``.
 
     HTTP by hand, because `photo-worker status` calls this, and importing an HTTP client takes a good part of its time.
@@ -44,7 +44,7 @@ def ask(endpoint: str, method: str, script: object = None) -> Any:
             while piece := connection.recv(65_536):
                 received += piece
     except OSError as error:
-        raise NoAnswer(f"the emulator at {endpoint} does not answer: {error}") from error
+        raise NoResponse(f"the emulator at {endpoint} does not answer: {error}") from error
     status, _, rest = bytes(received).partition(b"\r\n")
     try:
         code = int(status.split()[1])
@@ -53,5 +53,5 @@ def ask(endpoint: str, method: str, script: object = None) -> Any:
             return answer
         reason = str(answer["message"])
     except (ValueError, IndexError, KeyError, TypeError) as error:
-        raise NoAnswer(f"what answers at {endpoint} is not this version's emulator") from error
-    raise Refused(reason) if code == 400 else NoAnswer(reason)
+        raise NoResponse(f"what answers at {endpoint} is not this version's emulator") from error
+    raise Refused(reason) if code == 400 else NoResponse(reason)

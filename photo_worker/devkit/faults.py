@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from photo_worker.devkit.fault_rules import NoAnswer, Refused, ask
+from photo_worker.devkit.fault_rules import NoResponse, Refused, send_request
 from photo_worker.stack_errors import FaultNotSet, ServiceUnknown, StackNotRunning
 
 if TYPE_CHECKING:
@@ -106,9 +106,9 @@ def faults_of(stack: LocalStack, status: StackStatus | None = None) -> StackFaul
     if TEXTRACT in held or not textract_answers:
         return StackFaults(paused, unknown="it is paused" if TEXTRACT in held else "it does not answer")
     try:
-        script = ask(endpoint, "GET")
+        script = send_request(endpoint, "GET")
         rules = [_fault_of(rule) for rule in script["rules"]]
-    except NoAnswer as error:
+    except NoResponse as error:
         return StackFaults(paused, unknown=str(error))
     return StackFaults([*paused, *rules], script["seed"] if rules else None)
 
@@ -129,8 +129,8 @@ def _tell(stack: LocalStack, method: str, script: object) -> None:
     if TEXTRACT in stack.paused():
         raise FaultNotSet(service=TEXTRACT, reason="it is paused; end that first with `photo-worker faults clear`")
     try:
-        ask(endpoint, method, script)
+        send_request(endpoint, method, script)
     except Refused as error:
         raise FaultNotSet(service=TEXTRACT, reason=str(error)).from_option() from error
-    except NoAnswer as error:
+    except NoResponse as error:
         raise FaultNotSet(service=TEXTRACT, reason=str(error)) from error

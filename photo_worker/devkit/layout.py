@@ -148,7 +148,7 @@ class StackPaths:
         """Raise ``StackNotOwned`` if another user owns the stack: the owner could not read what root writes there."""
         with contextlib.suppress(FileNotFoundError):
             if self.root.stat().st_uid != os.geteuid():
-                raise StackNotOwned(path=str(self.root), owner=owner_of(self.root))
+                raise StackNotOwned(path=str(self.root), owner=owner_name(self.root))
 
     def refuse_symlink(self) -> None:
         """Raise ``UnsafeStackPath`` if the stack's root, data, logs or run directory is a symbolic link."""
@@ -251,7 +251,7 @@ def block_signals() -> Iterator[None]:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
-def owner_of(path: Path) -> str:
+def owner_name(path: Path) -> str:
     """Return the name of a file's owner, or the user id if it has no name."""
     number = path.stat().st_uid
     try:

@@ -55,10 +55,10 @@ def follow(paths: StackPaths, services: Iterable[str], stop: Callable[[], bool])
 
     A log that was replaced or truncated is read from its beginning.
     """
-    return _lines_of([Tailed(service, paths.log(service)) for service in services], stop)
+    return _lines_of([LogReader(service, paths.log(service)) for service in services], stop)
 
 
-def _lines_of(tailed: list[Tailed], stop: Callable[[], bool]) -> Iterator[tuple[str, str]]:
+def _lines_of(tailed: list[LogReader], stop: Callable[[], bool]) -> Iterator[tuple[str, str]]:
     while not stop():
         quiet = True
         for log in tailed:
@@ -69,7 +69,7 @@ def _lines_of(tailed: list[Tailed], stop: Callable[[], bool]) -> Iterator[tuple[
             time.sleep(_POLL_SECONDS)
 
 
-class Tailed:
+class LogReader:
     """A log that is read from its current end onwards."""
 
     def __init__(self, service: str, path: Path) -> None:

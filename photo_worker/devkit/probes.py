@@ -12,7 +12,7 @@ from photo_worker.devkit.ports import LOOPBACK
 TIMEOUT_SECONDS = 1.0
 _LONGEST_ANSWER = 4096
 # The HTTP/2 preface and an empty SETTINGS frame (RFC 9113, 3.4): a gRPC server responds with its own settings.
-HTTP2_GREETING = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + b"\0\0\0\x04\0\0\0\0\0"
+HTTP2_PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + b"\0\0\0\x04\0\0\0\0\0"
 
 
 def http_ok(port: int, path: str, *, method: str = "GET", timeout: float = TIMEOUT_SECONDS) -> bool:
@@ -32,7 +32,7 @@ def http_ok(port: int, path: str, *, method: str = "GET", timeout: float = TIMEO
 
 def grpc_answers(port: int) -> bool:
     """Return whether a gRPC server responds on a loopback port."""
-    return says_anything(LOOPBACK, port, HTTP2_GREETING, timeout=TIMEOUT_SECONDS)
+    return responds(LOOPBACK, port, HTTP2_PREFACE, timeout=TIMEOUT_SECONDS)
 
 
 def postgres_asks_for_password(port: int, user: str, database: str) -> bool:
@@ -50,7 +50,7 @@ def postgres_asks_for_password(port: int, user: str, database: str) -> bool:
     return answer.startswith(b"R")
 
 
-def says_anything(host: str, port: int, greeting: bytes, *, timeout: float, tls: bool = False) -> bool:
+def responds(host: str, port: int, greeting: bytes, *, timeout: float, tls: bool = False) -> bool:
     """Return whether a listener sends anything in response to a greeting.
 
     Connecting is not enough: the kernel accepts connections for a stopped process, which then sends nothing.

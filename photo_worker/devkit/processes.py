@@ -60,7 +60,7 @@ def search(*arguments: str) -> list[psutil.Process]:
     return found
 
 
-def end_politely(process: psutil.Process, *, timeout: float) -> None:
+def terminate(process: psutil.Process, *, timeout: float) -> None:
     """Terminate a process, and kill it if it has not ended after ``timeout`` seconds; no error if it is gone."""
     with suppress(psutil.NoSuchProcess):
         process.terminate()

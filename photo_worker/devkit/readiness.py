@@ -46,7 +46,7 @@ def describe_namespace(env: dict[str, str], program: Path) -> None:
         raise NotReady(f"the namespace {env['TEMPORAL_NAMESPACE']} is not registered")
 
 
-def make_namespace(env: dict[str, str], program: Path) -> None:
+def ensure_namespace(env: dict[str, str], program: Path) -> None:
     """Describe the stack's namespace on an external Temporal server, and create it if it is missing."""
     try:
         describe_namespace(env, program)
@@ -71,13 +71,13 @@ def _ask_temporal(env: dict[str, str], program: Path, verb: str, *options: str) 
     return answer.stdout
 
 
-def store_and_deliver(env: dict[str, str]) -> None:
+def probe_aws(env: dict[str, str]) -> None:
     """Probe S3 by ``store``, then SNS and SQS by ``deliver``."""
-    store(env)
-    deliver(env)
+    probe_s3(env)
+    probe_sns_and_sqs(env)
 
 
-def store(env: dict[str, str]) -> None:
+def probe_s3(env: dict[str, str]) -> None:
     """Create the bucket if it is missing, and put, get and delete an object in it."""
     from botocore.exceptions import BotoCoreError, ClientError
 
@@ -87,7 +87,7 @@ def store(env: dict[str, str]) -> None:
         raise NotReady(str(error)) from error
 
 
-def deliver(env: dict[str, str]) -> dict[str, str]:
+def probe_sns_and_sqs(env: dict[str, str]) -> dict[str, str]:
     """Create the topic and the queue, and deliver a message; return the variables with the names that were chosen.
 
     The message goes through a separate topic and queue, so that no consumer ever receives it.
@@ -105,7 +105,7 @@ def deliver(env: dict[str, str]) -> dict[str, str]:
     return {"SNS_TOPIC_ARN": topic, "SQS_QUEUE_URL": queue}
 
 
-def read_an_image(env: dict[str, str]) -> None:
+def probe_textract(env: dict[str, str]) -> None:
     """Have Textract read a small image of known text."""
     from botocore.exceptions import BotoCoreError, ClientError
 

@@ -15,7 +15,7 @@ from photo_worker.devkit import readiness
 def main() -> int:
     """Create the missing resources; return the exit code."""
     try:
-        readiness.store_and_deliver(dict(os.environ))
+        readiness.probe_aws(dict(os.environ))
     except readiness.NotReady as error:
         sys.stderr.write(f"{error}\n")
         return 1

@@ -94,7 +94,7 @@ class _SeaweedFS:
     def probe_ready(self, record: StackRecord) -> None:
         from photo_worker.devkit import readiness
 
-        readiness.store(environment_of(record))
+        readiness.probe_s3(environment_of(record))
 
     def wipe(self, record: StackRecord, paths: StackPaths) -> None:
         return
@@ -148,7 +148,7 @@ class _MinIO:
     def probe_ready(self, record: StackRecord) -> None:
         from photo_worker.devkit import readiness
 
-        readiness.store(environment_of(record))
+        readiness.probe_s3(environment_of(record))
 
     def wipe(self, record: StackRecord, paths: StackPaths) -> None:
         return

@@ -228,9 +228,9 @@ class _Aws:
 
         env = environment_of(record)
         if "s3" in self._serves:
-            readiness.store(env)
+            readiness.probe_s3(env)
         if "sns" in self._serves:
-            readiness.deliver(env)
+            readiness.probe_sns_and_sqs(env)
 
     def wipe(self, record: StackRecord, paths: StackPaths) -> None:
         _post(self.name, record, "/_ministack/reset")
@@ -272,7 +272,7 @@ class _Textract:
     def probe_ready(self, record: StackRecord) -> None:
         from photo_worker.devkit import readiness
 
-        readiness.read_an_image(environment_of(record))
+        readiness.probe_textract(environment_of(record))
 
     def wipe(self, record: StackRecord, paths: StackPaths) -> None:
         _post(self.name, record, "/_emulator/reset")

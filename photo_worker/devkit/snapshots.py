@@ -49,7 +49,7 @@ class Snapshot:
     format: int = FORMAT
 
 
-def listed(paths: StackPaths) -> list[Snapshot]:
+def list_snapshots(paths: StackPaths) -> list[Snapshot]:
     """Return the stack's snapshots, oldest first."""
     if not _home(paths).is_dir():
         return []
@@ -72,7 +72,7 @@ def require(paths: StackPaths, name: str, *, kind: str | None = None) -> Snapsho
     """
     directory = directory_of(paths, name)
     if not (directory / _FACTS).is_file():
-        known = ", ".join(snapshot.name for snapshot in listed(paths)) or "none"
+        known = ", ".join(snapshot.name for snapshot in list_snapshots(paths)) or "none"
         raise SnapshotMissing(name=name, known=known)
     snapshot = _read(directory)
     if kind is not None and snapshot.kind != kind:

@@ -22,9 +22,9 @@ from photo_worker.devkit.layout import (
     is_locked,
 )
 from photo_worker.devkit.services import Service
-from photo_worker.devkit.start import Start
+from photo_worker.devkit.start import StackStart
 from photo_worker.devkit.state import REGION, Processes, StackRecord
-from photo_worker.devkit.status import StackStatus, UpReport, problem_of, status_of, what_is_missing
+from photo_worker.devkit.status import StackStatus, UpReport, not_ready_reason, problem_of, status_of
 from photo_worker.devkit.timeline import Timeline
 from photo_worker.errors import StackError
 from photo_worker.stack_errors import (
@@ -107,14 +107,14 @@ class Stack:
         no process is left.
         """
         timeline = Timeline()
-        with self._alone("up"):
+        with self._exclusive("up"):
             return self._up(timeline)
 
     def down(self) -> bool:
         """Stop the stack and keep its data; returns False if nothing ran. Takes at most about a minute."""
         if not self.paths.root.exists():
             return self._end_without_directory()
-        with self._alone("down", seconds=_STOP_SECONDS):
+        with self._exclusive("down", seconds=_STOP_SECONDS):
             return self._down()
 
     def reset(self) -> UpReport:
@@ -124,9 +124,9 @@ class Stack:
         not run, or cannot be emptied completely, all are restarted without data.
         """
         timeline = Timeline()
-        with self._alone("reset"):
+        with self._exclusive("reset"):
             known = self._known_record()
-            if known is not None and self._emptied(known, timeline):
+            if known is not None and self._try_reset_in_place(known, timeline):
                 return UpReport(self.status(), started=True, seconds=timeline.elapsed(), timeline=timeline)
             with timeline.span("stack", "stop and delete"):
                 self._down()
@@ -139,7 +139,7 @@ class Stack:
         """Stop the stack and delete all of it, its directory included."""
         if not self.paths.root.exists():
             return
-        with self._alone("delete"):
+        with self._exclusive("delete"):
             self._down()
             self._delete_contents()
             delete_tree(self.paths.root)
@@ -161,7 +161,7 @@ class Stack:
             s3, endpoints = self._choices(None)
             record = StackRecord.new(self.name, self._fresh_base(), durable=self._durable)
             record = record.with_(s3=s3, external=endpoints)
-        known, services, externals = record, self._services, external.of(record)
+        known, services, externals = record, self._services, external.external_services(record)
         held = self.paused()
         with ThreadPoolExecutor(len(services) + len(externals) or 1) as pool:
             others = [pool.submit(one.status) for one in externals]
@@ -181,7 +181,7 @@ class Stack:
         record = StackRecord.load(self.paths)
         if record is None:
             raise StackError(reason=f"{self.name} has nothing to save: it was never started, or was reset")
-        with self._alone("snapshot save"):
+        with self._exclusive("snapshot save"):
             ran = self._settled().alive
             try:
                 self._down()
@@ -201,7 +201,7 @@ class Stack:
 
         timeline = Timeline()
         snapshot = snapshots.require(self.paths, name, kind="native")
-        with self._alone("snapshot load"):
+        with self._exclusive("snapshot load"):
             self._require_server(snapshot.s3)
             try:
                 with timeline.span("stack", "copy"):
@@ -239,7 +239,7 @@ class Stack:
                 raise ServiceFailed(service=ended[0].name, reason=f"it ended with code {ended[0].exit_code}", log=log)
             if time.monotonic() > deadline:
                 raise StackNotReady(
-                    name=self.name, seconds=seconds, reason=status.problem or what_is_missing(status, busy=busy)
+                    name=self.name, seconds=seconds, reason=status.problem or not_ready_reason(status, busy=busy)
                 )
             time.sleep(_POLL_SECONDS)
 
@@ -250,7 +250,7 @@ class Stack:
         ``StackNotRunning``, and ``FaultNotSet`` if the service itself does not run.
         """
         self._require(service)
-        with self._alone("faults set"):
+        with self._exclusive("faults set"):
             known = self._settled()
             if not known.alive:
                 raise StackNotRunning(name=self.name)
@@ -264,7 +264,7 @@ class Stack:
         """Resume a paused service; no error if it is not paused. Raises ``ServiceUnknown``."""
         self._require(service)
         if self.paths.root.exists():
-            with self._alone("faults clear"):
+            with self._exclusive("faults clear"):
                 pausing.resume(self.paths, service)
 
     def paused(self) -> dict[str, str]:
@@ -284,7 +284,7 @@ class Stack:
         return logs.follow(self.paths, services, stop)
 
     @contextmanager
-    def _alone(self, doing: str, *, seconds: float | None = None) -> Iterator[None]:
+    def _exclusive(self, doing: str, *, seconds: float | None = None) -> Iterator[None]:
         """Hold the stack's command lock, after waiting ``seconds`` for it; by default as long as a start may take."""
         limit = self._timeout + _STOP_SECONDS if seconds is None else seconds
         try:
@@ -296,7 +296,7 @@ class Stack:
                 raise
             raise cause from error
 
-    def _emptied(self, record: StackRecord, timeline: Timeline) -> bool:
+    def _try_reset_in_place(self, record: StackRecord, timeline: Timeline) -> bool:
         """Empty the running services and create what the stack needs; returns False if they must be restarted."""
         from photo_worker.devkit.readiness import ResetFailed
 
@@ -426,13 +426,13 @@ class Stack:
 
         pausing.resume(self.paths)
         if "textract" in self.services:
-            fault_rules.end_rules(environment_of(record)["AWS_ENDPOINT_URL_TEXTRACT"])
+            fault_rules.delete_rules(environment_of(record)["AWS_ENDPOINT_URL_TEXTRACT"])
 
     def _all_run(self, processes: Processes) -> bool:
         return set(self.services) <= {entry.name for entry in processes.services.values() if entry.state == "running"}
 
-    def _start(self, record: StackRecord, timeline: Timeline) -> Start:
-        return Start(self.paths, record, self._services, timeline, self._timeout)
+    def _start(self, record: StackRecord, timeline: Timeline) -> StackStart:
+        return StackStart(self.paths, record, self._services, timeline, self._timeout)
 
     def _settled(self) -> Processes:
         """Return the processes, after an abandoned supervisor, if any, has ended by itself."""
@@ -483,7 +483,7 @@ class Stack:
 
         supervisors = system.search(_SUPERVISOR, str(self.paths.root))
         for supervisor in supervisors:
-            system.end_politely(supervisor, timeout=_STOP_SECONDS)
+            system.terminate(supervisor, timeout=_STOP_SECONDS)
         return bool(supervisors)
 
     def _down(self) -> bool:
@@ -497,7 +497,7 @@ class Stack:
         named = system.find(known.pid, _SUPERVISOR, *([] if known.alive else [directory]))
         supervisors = [named] if named is not None else system.search(_SUPERVISOR, directory)
         for supervisor in supervisors:
-            system.end_politely(supervisor, timeout=_STOP_SECONDS)
+            system.terminate(supervisor, timeout=_STOP_SECONDS)
         # If the supervisor was killed, its reaper ends the services and then itself.
         reaper = system.find(known.reaper, directory)
         if reaper is not None:
@@ -516,7 +516,7 @@ class Stack:
 
 def parsed(endpoints: Mapping[str, str]) -> dict[str, str]:
     """Return external endpoints in the form used in variables; raises ``ExternalInvalid``."""
-    external.require_whole(endpoints)
+    external.require_sns_with_sqs(endpoints)
     return {service: external.parse(service, endpoint) for service, endpoint in endpoints.items()}
 
 

@@ -30,7 +30,7 @@ _STOP_SECONDS = 25.0
 _SHOWN_LINES = 20
 
 
-class Start:
+class StackStart:
     """Launches a stack's services and probes each until it completes a real round trip."""
 
     def __init__(
@@ -77,8 +77,8 @@ class Start:
 
         Returns the record with the names that external services chose.
         """
-        works = [partial(self._make_one_ready, service) for service in self._services]
-        run_all([*works, self._make_external_ready], self._cancelled)
+        functions = [partial(self._make_one_ready, service) for service in self._services]
+        run_all([*functions, self._make_external_ready], self._cancelled)
         return self._record
 
     def _plan(self) -> StackPlan:

@@ -15,7 +15,7 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from photo_worker.devkit.layout import DEFAULT_NAME, StackPaths, is_locked, owner_of
+from photo_worker.devkit.layout import DEFAULT_NAME, StackPaths, is_locked, owner_name
 from photo_worker.devkit.ports import BLOCK, StackPorts
 from photo_worker.stack_errors import DataMismatch, DataUnwritable, StackNotOwned
 
@@ -162,7 +162,7 @@ def read_json(path: Path) -> Any:
     except FileNotFoundError:
         return None
     except PermissionError as error:
-        raise StackNotOwned(path=str(path), owner=owner_of(path)) from error
+        raise StackNotOwned(path=str(path), owner=owner_name(path)) from error
     except (OSError, ValueError) as error:
         raise DataMismatch(path=str(path), reason="it cannot be read") from error
 

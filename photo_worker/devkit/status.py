@@ -63,7 +63,7 @@ def problem_of(processes: Processes) -> str | None:
     return None
 
 
-def what_is_missing(status: StackStatus, *, busy: bool) -> str:
+def not_ready_reason(status: StackStatus, *, busy: bool) -> str:
     """Return a message about why a stack is not ready; ``busy`` says whether a command is at work on it."""
     missing = [f"{service.name} is {service.state}" for service in status.services if service.state != "running"]
     if len(missing) == len(status.services) and not busy:

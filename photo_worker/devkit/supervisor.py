@@ -186,7 +186,7 @@ class Supervisor:
             if process is None or not service.runs or process.poll() is None:
                 continue
             reaper.signal_group(process.pid, signal.SIGKILL)
-            self._let_go_on(service)
+            self._resume(service)
             self._tell_reaper(f"-{process.pid}")
             if service.state == "preparing":
                 self._finish_preparing(service, process.returncode)
@@ -256,14 +256,14 @@ class Supervisor:
         for service in members:
             if service.runs and service.process is not None:
                 reaper.signal_group(service.process.pid, number or service.plan.stop_signal)
-                self._let_go_on(service)
+                self._resume(service)
         deadline = time.monotonic() + _STAGE_SECONDS
         while any(service.runs for service in members) and time.monotonic() < deadline:
             time.sleep(0.01)
             if any(service.runs and service.process and service.process.poll() is not None for service in members):
                 self._collect()
 
-    def _let_go_on(self, service: _Service) -> None:
+    def _resume(self, service: _Service) -> None:
         """Resume the stopped processes of a service that is to end: stopped ones handle no signal."""
         root = Path(self._plan.lock).parent
         pausing.resume_processes(StackPaths(root.parent, root.name), service.plan.name)

@@ -78,7 +78,7 @@ def duration(stack: LedgerStack, arguments: list[str]) -> float:
 
 
 def snapshot_names(stack: LedgerStack) -> set[str]:
-    return {snapshot.name for snapshot in snapshots.listed(stack.paths)}
+    return {snapshot.name for snapshot in snapshots.list_snapshots(stack.paths)}
 
 
 def nothing(_stack: LedgerStack) -> None:

@@ -64,7 +64,7 @@ def test_what_comes_second_waits_for_its_turn(
     if not runs:
         assert processes_of(stack.paths.root) == []
     if SAVE in (first, second):
-        assert [snapshot.name for snapshot in snapshots.listed(stack.paths)] == ["made"]
+        assert [snapshot.name for snapshot in snapshots.list_snapshots(stack.paths)] == ["made"]
     stack.up()
     assert lines(stack) == ([[], []] if RESET in (first, second) else NEW)
 

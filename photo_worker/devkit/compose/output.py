@@ -14,7 +14,7 @@ from datetime import datetime
 
 from photo_worker.devkit.container_engine import ContainerEngine
 from photo_worker.devkit.containers import Container, containers
-from photo_worker.devkit.logs import Tailed, printable
+from photo_worker.devkit.logs import LogReader, printable
 from photo_worker.errors import StackError
 
 # A frame's head: the stream it belongs to, three bytes of nothing, and the payload's length (Docker documentation,
@@ -48,7 +48,7 @@ class Follower:
     """
 
     def __init__(
-        self, engine: ContainerEngine, project: str, services: Collection[str], files: Sequence[Tailed] = ()
+        self, engine: ContainerEngine, project: str, services: Collection[str], files: Sequence[LogReader] = ()
     ) -> None:
         self._engine = engine
         self._project = project

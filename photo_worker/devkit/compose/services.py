@@ -66,7 +66,7 @@ def _migrate_and_query(record: StackRecord) -> None:
 def _store(record: StackRecord) -> None:
     from photo_worker.devkit import readiness
 
-    readiness.store(environment_of(record))
+    readiness.probe_s3(environment_of(record))
 
 
 def _deliver(record: StackRecord) -> None:
@@ -74,15 +74,15 @@ def _deliver(record: StackRecord) -> None:
     from photo_worker.devkit import readiness
 
     if record.s3 == LOCALSTACK and "s3" not in record.external:
-        readiness.store(environment_of(record))
+        readiness.probe_s3(environment_of(record))
     if "sqs" not in record.external:
-        readiness.deliver(environment_of(record))
+        readiness.probe_sns_and_sqs(environment_of(record))
 
 
 def _read_an_image(record: StackRecord) -> None:
     from photo_worker.devkit import readiness
 
-    readiness.read_an_image(environment_of(record))
+    readiness.probe_textract(environment_of(record))
 
 
 _BOTOCORE = ("photo_worker.devkit.readiness", "botocore.session", "botocore.config")

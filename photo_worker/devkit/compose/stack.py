@@ -30,7 +30,7 @@ from photo_worker.devkit.layout import StackPaths, delete_tree, discard_tree, ex
 from photo_worker.devkit.signals import ignore_signals
 from photo_worker.devkit.stack import caller_region, described, parsed
 from photo_worker.devkit.state import REGION, Processes, StackRecord
-from photo_worker.devkit.status import StackStatus, UpReport, what_is_missing
+from photo_worker.devkit.status import StackStatus, UpReport, not_ready_reason
 from photo_worker.devkit.timeline import Timeline
 from photo_worker.errors import PhotoWorkerError, StackError
 from photo_worker.stack_errors import (
@@ -99,14 +99,14 @@ class ComposeStack:
         A failure leaves the containers up to be looked at; after an interrupt nothing stays of a start.
         """
         timeline = Timeline()
-        with self._alone("up"):
+        with self._exclusive("up"):
             return self._up(timeline)
 
     def down(self) -> bool:
         """Remove the containers and the network; the volumes stay. False where nothing ran."""
         if not self.paths.root.exists():
             return remove(ContainerEngine(), self.project, grace=_GRACE_SECONDS, volumes=False)
-        with self._alone("down"):
+        with self._exclusive("down"):
             return self._down(ContainerEngine())
 
     def reset(self) -> UpReport:
@@ -115,10 +115,10 @@ class ComposeStack:
         Where all of it runs, only Temporal and MinIO start anew and the rest is emptied; else everything starts anew.
         """
         timeline = Timeline()
-        with self._alone("reset"):
+        with self._exclusive("reset"):
             known = self._known_record()
             self._refuse(known, running=False)
-            if known is not None and self._emptied(known, timeline):
+            if known is not None and self._try_reset_in_place(known, timeline):
                 return UpReport(self.status(), started=True, seconds=timeline.elapsed(), timeline=timeline)
             with timeline.span("stack", "stop and delete"):
                 remove(ContainerEngine(), self.project, grace=0, volumes=True)
@@ -135,7 +135,7 @@ class ComposeStack:
 
         remove(ContainerEngine(), self.project, grace=0, volumes=True)
         if self.paths.root.exists():
-            with self._alone("delete"):
+            with self._exclusive("delete"):
                 # The same stack may have run natively before.
                 for directory in postgres.shared_data(self.paths):
                     discard_tree(directory)
@@ -173,7 +173,7 @@ class ComposeStack:
                 reason = f"its container ended with code {ended[0].exit_code}"
                 raise ServiceFailed(service=ended[0].name, reason=reason, log=self._shown(ended[0].name))
             if time.monotonic() > deadline:
-                reason = status.problem or what_is_missing(status, busy=busy)
+                reason = status.problem or not_ready_reason(status, busy=busy)
                 raise StackNotReady(name=self.name, seconds=seconds, reason=reason)
             time.sleep(_POLL_SECONDS)
 
@@ -192,7 +192,7 @@ class ComposeStack:
         if record is None or record.kind != KIND or not project_volumes(engine, self.project):
             raise StackError(reason=f"{self.name} has nothing to save: it was never started, or was reset")
         self._require_keeping(record)
-        with self._alone("snapshot save"):
+        with self._exclusive("snapshot save"):
             ran = any(entry.is_running for entry in containers(engine, self.project).values())
             try:
                 self._down(engine)
@@ -215,7 +215,7 @@ class ComposeStack:
 
         timeline = Timeline()
         snapshot = snapshots.require(self.paths, name, kind=KIND)
-        with self._alone("snapshot load"):
+        with self._exclusive("snapshot load"):
             known = self._known_record()
             self._refuse(known, running=False)
             engine = ContainerEngine()
@@ -248,7 +248,7 @@ class ComposeStack:
         Raises ``ServiceUnknown``, ``StackNotRunning``, and ``FaultNotSet`` where the service itself does not run.
         """
         self._require(service)
-        with self._alone("faults set"):
+        with self._exclusive("faults set"):
             engine = ContainerEngine()
             found = containers(engine, self.project)
             if not any(entry.is_running for entry in found.values()):
@@ -267,7 +267,7 @@ class ComposeStack:
         """Let a paused service go on; no error where it is not paused. Raises ``ServiceUnknown``."""
         self._require(service)
         if self.paths.root.exists():
-            with self._alone("faults clear"):
+            with self._exclusive("faults clear"):
                 engine = ContainerEngine()
                 entry = containers(engine, self.project).get(service)
                 _resume(engine, [] if entry is None else [entry])
@@ -293,7 +293,7 @@ class ComposeStack:
 
         # Processes beside the containers, such as the demo's worker, write files.
         own = set(self.services)
-        files = [logs.Tailed(name, self.paths.log(name)) for name in services if name not in own]
+        files = [logs.LogReader(name, self.paths.log(name)) for name in services if name not in own]
         return Follower(ContainerEngine(), self.project, services, files).lines(stop)
 
     @property
@@ -337,7 +337,7 @@ class ComposeStack:
         record.save(self.paths)
         return self._start(engine, record, timeline)
 
-    def _emptied(self, record: StackRecord, timeline: Timeline) -> bool:
+    def _try_reset_in_place(self, record: StackRecord, timeline: Timeline) -> bool:
         """Empty a stack that runs as it would start; false where it has to start on no data."""
         from photo_worker.devkit.compose import reset
         from photo_worker.devkit.readiness import ResetFailed
@@ -432,7 +432,7 @@ class ComposeStack:
         """Let paused services go on and Textract work as it should: ``up`` is about to use them."""
         _resume(engine, found.values())
         if "textract" in own_services(record):
-            fault_rules.end_rules(environment_of(record)["AWS_ENDPOINT_URL_TEXTRACT"])
+            fault_rules.delete_rules(environment_of(record)["AWS_ENDPOINT_URL_TEXTRACT"])
 
     def _refuse(self, record: StackRecord | None, *, running: bool) -> None:
         """Raise where this start is not possible, or not what runs; before anything is started or stopped."""
@@ -508,7 +508,7 @@ class ComposeStack:
         return "".join(f"\n  {service} | {line}" for line in lines)
 
     @contextmanager
-    def _alone(self, doing: str) -> Iterator[None]:
+    def _exclusive(self, doing: str) -> Iterator[None]:
         """Keep other commands off this stack, after waiting for the one at work."""
         limit = _READY_SECONDS + _LOCK_SECONDS
         try:

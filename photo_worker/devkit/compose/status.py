@@ -20,7 +20,7 @@ from photo_worker.errors import StackError
 
 def look(paths: StackPaths, record: StackRecord) -> StackStatus:
     """Ask every service, and the engine for its container; an engine that is away is the stack's problem."""
-    own, others = services(own_services(record)), external.of(record)
+    own, others = services(own_services(record)), external.external_services(record)
     try:
         engine = ContainerEngine()
         found = containers(engine, project_name(paths))

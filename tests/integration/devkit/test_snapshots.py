@@ -73,7 +73,7 @@ def test_what_was_saved_is_loaded_with_its_password(stack: Stack) -> None:
     assert password(stack) == first
     stack.reset()
     assert not kept.exists()
-    assert [entry.name for entry in snapshots.listed(stack.paths)] == ["seeded"], "a reset leaves it alone"
+    assert [entry.name for entry in snapshots.list_snapshots(stack.paths)] == ["seeded"], "a reset leaves it alone"
     stack.load_snapshot("seeded")
     assert kept.read_text() == "saved"
 
@@ -103,7 +103,7 @@ def test_a_copy_that_fails_costs_nothing(stack: Stack, tmp_path: Path, monkeypat
             stack.save_snapshot("bad")
     assert stack.status().running
     assert kept.read_text() == "second"
-    assert [entry.name for entry in snapshots.listed(stack.paths)] == ["good"]
+    assert [entry.name for entry in snapshots.list_snapshots(stack.paths)] == ["good"]
     assert sorted(path.name for path in (stack.paths.root / "snapshots").iterdir()) == ["good"]
     assert not stack.paths.data.with_name("data.loading").exists()
 

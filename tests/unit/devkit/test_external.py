@@ -81,7 +81,7 @@ def test_whatever_is_given_is_an_endpoint_or_an_error_of_ours(service: str, text
         accepted = external.parse(service, text)
     except ExternalInvalid:
         return
-    shown = external.of(a_record(**{service: accepted}))[0]
+    shown = external.external_services(a_record(**{service: accepted}))[0]
     assert shown.url
     assert shown.port >= 0
 
@@ -143,7 +143,7 @@ def test_no_variable_names_an_external_service(tmp_path: Path, monkeypatch: pyte
 
 def test_a_password_is_never_shown() -> None:
     url = "postgresql://me:secret@db.example:6543/recipes?password=secret&sslmode=require"
-    (entry,) = external.of(a_record(postgres=url))
+    (entry,) = external.external_services(a_record(postgres=url))
     assert entry.url == "postgresql://me@db.example:6543/recipes"
     assert entry.port == 6543
     assert "secret" not in repr(entry)
@@ -192,7 +192,7 @@ def test_what_is_connected_to_and_says_nothing_is_silent(service: str, monkeypat
     states = []
     for answer in (b"anything", None):
         with listener(answer) as port:
-            (entry,) = external.of(a_record(**{service: form[service].format(port)}))
+            (entry,) = external.external_services(a_record(**{service: form[service].format(port)}))
             status = entry.status()
             states.append(status.state)
             assert (status.pid, status.version, status.port) == (None, "external", port)

@@ -157,10 +157,10 @@ def test_the_emulator_has_to_read_what_is_written(
     env = environment_of(server[1])
     assert service("textract").is_alive(server[1])
     if fits:
-        readiness.read_an_image(env)
+        readiness.probe_textract(env)
     else:
         with pytest.raises(readiness.NotReady, match="READY 2468"):
-            readiness.read_an_image(env)
+            readiness.probe_textract(env)
 
 
 def test_a_port_that_nobody_listens_on_is_not_ready_and_says_why() -> None:
