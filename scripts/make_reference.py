@@ -22,7 +22,7 @@ from photo_worker.integrity.finding import REPAIRS
 from photo_worker.integrity.rules import PROMISES, all_rules
 from photo_worker.replay.histories import attributes, discover, exit_of, patch_ids
 from photo_worker.replay.image_scenarios import SCENARIOS
-from photo_worker.replay.image_scenarios_counted import BETWEEN_SCENARIOS, COUNTED_SCENARIOS
+from photo_worker.replay.image_scenarios_before_lifetime import ACROSS_RELEASES_SCENARIOS, BEFORE_LIFETIME_SCENARIOS
 from photo_worker.replay.outcomes import activity_outcomes, failure_type
 
 HISTORIES = Path(__file__).resolve().parents[1] / "tests" / "replay"
@@ -197,7 +197,10 @@ def _replay_coverage() -> str:
         "Read from the histories themselves. `photo-worker replay check` replays all of them, and",
         "`photo-worker replay record` makes new ones.",
     ]
-    about = {scenario.name: scenario.about for scenario in (*COUNTED_SCENARIOS, *BETWEEN_SCENARIOS, *SCENARIOS)}
+    about = {
+        scenario.name: scenario.about
+        for scenario in (*BEFORE_LIFETIME_SCENARIOS, *ACROSS_RELEASES_SCENARIOS, *SCENARIOS)
+    }
     for title, folder in (
         ("The product's workflows", HISTORIES / "histories"),
         ("Workflows for what the product does not use yet", HISTORIES / "features" / "histories"),

@@ -34,7 +34,7 @@ from photo_worker.replay_errors import (
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from photo_worker.replay.clock import Clock
+    from photo_worker.replay.clock import RunClock
     from photo_worker.replay.gate import GateOptions, GateReport
 
 HISTORIES = Path("tests/replay/histories")
@@ -194,7 +194,7 @@ def check(
     in the allow list, missing coverage, nondeterministic workflow code, a planted fault that is not detected, and
     no histories at all.
     """
-    from photo_worker.replay.clock import Clock, RunOver, heeding_signals
+    from photo_worker.replay.clock import RunClock, RunOver, stopping_on_signals
     from photo_worker.replay.gate import GateOptions, ended_early, not_run
     from photo_worker.replay.replay_pool import CodeUnderTest
 
@@ -218,9 +218,9 @@ def check(
         provenance=provenance,
         static=static,
     )
-    clock = Clock(run_limit_seconds)
+    clock = RunClock(run_limit_seconds)
     failed: PhotoWorkerError | None = None
-    with heeding_signals(clock):
+    with stopping_on_signals(clock):
         try:
             report = _report_of(ctx, options, server, clock)
         except RunOver as over:
@@ -246,7 +246,7 @@ def check(
     ctx.exit(0 if report.green else 1)
 
 
-def _report_of(ctx: click.Context, options: GateOptions, server: FromServerOptions, clock: Clock) -> GateReport:
+def _report_of(ctx: click.Context, options: GateOptions, server: FromServerOptions, clock: RunClock) -> GateReport:
     """Run the gate on files or on a service's runs. Raises ``PhotoWorkerError`` and ``RunOver``."""
     from photo_worker.replay.gate import check as run
 
@@ -366,7 +366,7 @@ def _rendered(report: GateReport, name: str, file: Path | None, failed: PhotoWor
 def list_histories(paths: tuple[Path, ...], output: OutputFormat) -> None:
     """List the histories under PATH (default: tests/replay/histories) and their coverage."""
     from photo_worker.replay.histories import search
-    from photo_worker.replay.preflight import inspect, not_taken
+    from photo_worker.replay.preflight import inspect, search_findings
     from photo_worker.replay.report import cell, short
     from photo_worker.replay.view import list_row, recorded_coverage
 
@@ -375,7 +375,7 @@ def list_histories(paths: tuple[Path, ...], output: OutputFormat) -> None:
     looked = [(path, *inspect(path)) for path in there.histories]
     histories = [history for _, history, _ in looked if history is not None]
     rows = [list_row(history) for history in histories]
-    found = [fault for _, _, faults_of in looked for fault in faults_of] + not_taken(there)
+    found = [fault for _, _, faults_of in looked for fault in faults_of] + search_findings(there)
     faults = [fault.as_dict() for fault in found]
     coverage = recorded_coverage(histories)
 

@@ -160,9 +160,9 @@ async def _record(
     application = build_application(settings) if suite.application else None
     try:
         client = await connect(settings, context.variables)
-        stage = ScenarioRunner(client, settings, build_worker, suite, application)
+        runner = ScenarioRunner(client, settings, build_worker, suite, application)
         ended = []
-        async for one in record_all(stage, chosen, root, parallel=parallel):
+        async for one in record_all(runner, chosen, root, parallel=parallel):
             ended.append(one)
             if not quiet:
                 _say(one)

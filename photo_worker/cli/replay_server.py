@@ -18,7 +18,7 @@ from click.core import ParameterSource
 from photo_worker.cli.context import resolve_context, stack_option
 
 if TYPE_CHECKING:
-    from photo_worker.replay.clock import Clock
+    from photo_worker.replay.clock import RunClock
     from photo_worker.replay.findings import Finding
     from photo_worker.replay.replay_pool import CodeUnderTest
     from photo_worker.replay.server import FetchedHistories, Selection
@@ -140,7 +140,7 @@ def take(ctx: click.Context, given: dict[str, Any]) -> FromServerOptions:
 
 @contextmanager
 def fetched(
-    ctx: click.Context, server: FromServerOptions, code: CodeUnderTest, workflow: str | None, clock: Clock
+    ctx: click.Context, server: FromServerOptions, code: CodeUnderTest, workflow: str | None, clock: RunClock
 ) -> Iterator[tuple[Path, tuple[Finding, ...]]]:
     """Download the selected histories into a directory that exists during the block; print a summary on stderr.
 
@@ -150,9 +150,9 @@ def fetched(
     """
     from photo_worker.orchestration.connection import connect
     from photo_worker.replay.clock import LONGEST_SECONDS, RunOver
-    from photo_worker.replay.preflight import looked_for_on, unknown_on_server
+    from photo_worker.replay.preflight import open_runs_of_unknown_type, unknown_type_notes
     from photo_worker.replay.replay_pool import ReplayPool
-    from photo_worker.replay.server import ELSEWHERE_LOOKED_AT, Selection, download
+    from photo_worker.replay.server import OTHER_QUEUES_LIMIT, Selection, download
     from photo_worker.replay_errors import ServerOptionInvalid
 
     context = resolve_context(ctx, stack_name=server.stack_name)
@@ -197,9 +197,9 @@ def fetched(
             click.echo(line, err=True)
         if server.keep is not None:
             _keep(found, server.keep, raw=server.keep_raw)
-        extra = [unknown_on_server(each, count, found.namespace) for each, count in found.unknown.items()]
+        extra = [open_runs_of_unknown_type(each, count, found.namespace) for each, count in found.unknown.items()]
         if workflow is None:
-            extra += looked_for_on(found.queues, found.elsewhere, found.namespace, ELSEWHERE_LOOKED_AT)
+            extra += unknown_type_notes(found.queues, found.elsewhere, found.namespace, OTHER_QUEUES_LIMIT)
         yield Path(name), tuple(extra)
 
 

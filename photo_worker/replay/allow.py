@@ -32,7 +32,7 @@ _DEEPEST = 100
 
 
 @dataclass(frozen=True)
-class Entry:
+class AllowListEntry:
     """One entry of the allow list.
 
     ``where``, ``what``, ``was`` and ``now`` are those of a drift finding, the last two as JSON text;
@@ -66,7 +66,7 @@ def _plain(text: str | None) -> str:
     return json.dumps(whole, sort_keys=True)
 
 
-def read(path: Path) -> list[Entry]:
+def read(path: Path) -> list[AllowListEntry]:
     """Read an allow list. Raises ``AllowListInvalid``, which names the invalid entry."""
     try:
         document = tomllib.loads(read_regular(path, _LIMIT_BYTES).decode("utf-8"))
@@ -96,7 +96,7 @@ def read(path: Path) -> list[Entry]:
                 raise AllowListInvalid(path=str(path), reason=f"[[{table}]] {number} has an empty or non-text value")
             for name in ("was", "now") if table == "drift" else ():
                 _check_json(path, f"{name} of [[drift]] {number}", row[name])
-            entries.append(Entry(table=table, **row))
+            entries.append(AllowListEntry(table=table, **row))
     return entries
 
 
@@ -122,10 +122,10 @@ def _levels(value: Any) -> int:
 
 
 def apply(
-    entries: Sequence[Entry],
+    entries: Sequence[AllowListEntry],
     findings: Sequence[Finding],
     path: Path,
-    misses: Callable[[Entry], bool] = lambda entry: True,
+    misses: Callable[[AllowListEntry], bool] = lambda entry: True,
 ) -> tuple[list[Finding], list[Finding]]:
     """Split findings into those that stay and those that the entries excuse.
 

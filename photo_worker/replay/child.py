@@ -36,7 +36,7 @@ from photo_worker.replay.drift import compare
 from photo_worker.replay.findings import Finding
 from photo_worker.replay.mutations import MutationInterceptor
 from photo_worker.replay.target import Target, TargetInvalid, load, patches_in
-from photo_worker.replay.trace import ListeningRunner, Trace
+from photo_worker.replay.trace import Trace, TracingRunner
 
 Answer = dict[str, Any]
 
@@ -51,7 +51,7 @@ async def prepare(target: Target) -> None:
     """Prepare each workflow as a worker does at its start. Raises ``RuntimeError`` if that fails."""
     if doubled := len(target.workflows) - len(target.types):
         raise RuntimeError(f"{doubled} of the workflow classes have the type name of another one")
-    runner = ListeningRunner.within(target.made_with.restrictions)
+    runner = TracingRunner.within(target.worker_options.restrictions)
     for name, cls in target.types.items():
         try:
             runner.prepare_workflow(workflow._Definition.must_from_class(cls))
@@ -64,19 +64,19 @@ class _Replays:
     """One Replayer that gets its histories one by one, with or without a mutation."""
 
     def __init__(self, target: Target, mutation: Any) -> None:
-        made_with = target.made_with
-        self._runner = ListeningRunner.within(made_with.restrictions)
+        options = target.worker_options
+        self._runner = TracingRunner.within(options.restrictions)
         self._histories: asyncio.Queue[WorkflowHistory] = asyncio.Queue()
         self._results: AsyncIterator[WorkflowReplayResult] | None = None
         self._stack = AsyncExitStack()
-        self._converter = made_with.converter
+        self._converter = options.converter
         self._planted = None if mutation is None else MutationInterceptor(mutation)
         self._replayer = Replayer(
             workflows=target.workflows,
-            data_converter=made_with.converter,
+            data_converter=options.converter,
             workflow_runner=self._runner,
-            interceptors=[*made_with.interceptors, *([] if self._planted is None else [self._planted])],
-            workflow_failure_exception_types=made_with.failure_types,
+            interceptors=[*options.interceptors, *([] if self._planted is None else [self._planted])],
+            workflow_failure_exception_types=options.failure_types,
         )
 
     async def _feed(self) -> AsyncIterator[WorkflowHistory]:

@@ -23,7 +23,7 @@ class RunOver(Exception):
     """The time limit of the whole run has passed, or a signal has ended the run."""
 
 
-class Clock:
+class RunClock:
     """The time limit of one run. Its callbacks run in a signal handler and must not wait."""
 
     def __init__(self, limit_seconds: float = DEFAULT_RUN_LIMIT_SECONDS) -> None:
@@ -55,7 +55,7 @@ class Clock:
 
 
 @contextlib.contextmanager
-def heeding_signals(clock: Clock) -> Iterator[None]:
+def stopping_on_signals(clock: RunClock) -> Iterator[None]:
     """Stop ``clock`` at the first SIGINT, SIGTERM or SIGHUP; a second signal acts as it did before the block."""
     if threading.current_thread() is not threading.main_thread():
         # Only the main thread may set handlers; a caller that runs the gate in another thread has its own.

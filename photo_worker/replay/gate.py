@@ -11,8 +11,8 @@ from typing import Any
 
 from photo_worker.errors import PhotoWorkerError
 from photo_worker.replay import allow, coverage, mutations, preflight
-from photo_worker.replay.allow import Entry
-from photo_worker.replay.clock import DEFAULT_RUN_LIMIT_SECONDS, Clock, RunOver
+from photo_worker.replay.allow import AllowListEntry
+from photo_worker.replay.clock import DEFAULT_RUN_LIMIT_SECONDS, RunClock, RunOver
 from photo_worker.replay.findings import Finding
 from photo_worker.replay.histories import HistoryFile, is_folder, search
 from photo_worker.replay.replay_pool import (
@@ -59,7 +59,7 @@ class GateOptions:
         """Whether missing exits are red."""
         return self.corpus if self.coverage is None else self.coverage
 
-    def misses(self, entry: Entry) -> bool:
+    def misses(self, entry: AllowListEntry) -> bool:
         """Tell whether an allow list entry is red if it matches nothing: only if all that it may excuse is checked."""
         return self.covers if entry.table == "coverage" else self.corpus and not self.sample
 
@@ -110,7 +110,7 @@ class GateReport:
 def check(
     options: GateOptions,
     on_progress: Callable[[int, int], None] = lambda done, total: None,
-    clock: Clock | None = None,
+    clock: RunClock | None = None,
 ) -> GateReport:
     """Run the gate. If ``clock`` is given, it replaces ``run_limit_seconds``.
 
@@ -119,7 +119,7 @@ def check(
     """
     began = time.monotonic()
     allowances = allow.read(options.allow) if options.allow is not None else []
-    clock = clock or Clock(options.run_limit_seconds)
+    clock = clock or RunClock(options.run_limit_seconds)
     limits: dict[str, Any] = {"limit_seconds": options.limit_seconds, "jobs": options.jobs, "clock": clock}
     with ReplayPool(options.code, **limits) as pool, ReplayPool(options.code, **limits, hash_seed=OTHER_SEED) as other:
         pool.warm_up()
@@ -151,7 +151,7 @@ def not_run(error: PhotoWorkerError) -> GateReport:
     return GateReport(findings=[Finding("gate", error.code, error.message, why, error.hint)])
 
 
-def ended_early(clock: Clock, at: str = _IMPORTING, seconds: float = 0.0) -> GateReport:
+def ended_early(clock: RunClock, at: str = _IMPORTING, seconds: float = 0.0) -> GateReport:
     """Return the report of a run that was over before any history was replayed; ``at`` tells why."""
     return GateReport(findings=[_too_long(clock, [f"all of it, {at}"])], seconds=seconds)
 
@@ -163,7 +163,7 @@ def _files(options: GateOptions) -> list[_File]:
     need = options.corpus if options.provenance is None else options.provenance
     there = search(options.paths)
     files: list[_File] = [(path, *preflight.inspect(path, need_provenance=need)) for path in there.histories]
-    files += [(Path(str(fault.file)), None, [fault]) for fault in preflight.not_taken(there)]
+    files += [(Path(str(fault.file)), None, [fault]) for fault in preflight.search_findings(there)]
     if options.workflow is None:
         return files
     return [entry for entry in files if entry[1] is None or entry[1].workflow_type == options.workflow]
@@ -171,7 +171,7 @@ def _files(options: GateOptions) -> list[_File]:
 
 def _run(
     options: GateOptions,
-    clock: Clock,
+    clock: RunClock,
     pool: ReplayPool,
     other: ReplayPool,
     files: Sequence[_File],
@@ -308,7 +308,7 @@ def _by_order(one: ReplayOutcome, other: ReplayOutcome) -> Finding:
     )
 
 
-def _too_long(clock: Clock, unreached: Sequence[str]) -> Finding:
+def _too_long(clock: RunClock, unreached: Sequence[str]) -> Finding:
     listed = ", ".join(unreached) or "nothing"
     if clock.ended_by is not None:
         return Finding(
@@ -391,7 +391,7 @@ def _control(
                 (history,) = [each for each in histories if each.path == outcome.task.path]
                 findings.append(mutations.mutation_survived(history, mutation, said))
     if histories and not mutated:
-        findings.append(mutations.none_planted())
+        findings.append(mutations.no_mutation_possible())
     return findings
 
 
@@ -423,7 +423,7 @@ def _nothing(options: GateOptions) -> Finding:
     )
 
 
-def _excuse(report: GateReport, entries: Sequence[Entry], options: GateOptions) -> None:
+def _excuse(report: GateReport, entries: Sequence[AllowListEntry], options: GateOptions) -> None:
     wanted = [entry for entry in entries if options.workflow in {None, entry.workflow}]
     path = options.allow or Path()
     left, report.allowed = allow.apply(wanted, report.findings, path, options.misses)

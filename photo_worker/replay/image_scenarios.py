@@ -40,7 +40,7 @@ from photo_worker.replay.image_scenario_parts import (
     throttled,
     unavailable,
 )
-from photo_worker.replay.image_scenarios_counted import COUNTED_SCENARIOS
+from photo_worker.replay.image_scenarios_before_lifetime import BEFORE_LIFETIME_SCENARIOS
 from photo_worker.replay.scenarios import ActivityOutcome, Cancel, FaultInjection, Scenario, ScenarioSuite, WaitForEvent
 from photo_worker.replay_errors import ScenariosUnusable
 
@@ -178,9 +178,9 @@ _OTHERWISE: tuple[Scenario, ...] = (
 )
 
 SCENARIOS: tuple[Scenario, ...] = (
-    *(_with_lifetime(one) for one in COUNTED_SCENARIOS if one.name not in _CHANGED | _WITHOUT_MARK),
+    *(_with_lifetime(one) for one in BEFORE_LIFETIME_SCENARIOS if one.name not in _CHANGED | _WITHOUT_MARK),
     *map(_with_lifetime, _OTHERWISE),
-    *(one for one in COUNTED_SCENARIOS if one.name in _WITHOUT_MARK),
+    *(one for one in BEFORE_LIFETIME_SCENARIOS if one.name in _WITHOUT_MARK),
 )
 
 

@@ -146,7 +146,7 @@ def mutation_left_out(workflow_type: str, mutation: Mutation, histories: Iterabl
 _NAMED = 10
 
 
-def none_planted() -> Finding:
+def no_mutation_possible() -> Finding:
     """Return the finding for a run of the gate in which no history could be mutated."""
     return Finding(
         "control",

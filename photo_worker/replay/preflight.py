@@ -96,7 +96,7 @@ def duplicates(histories: Sequence[HistoryFile]) -> list[Finding]:
     return faults
 
 
-def orphan(provenance: Path) -> Finding:
+def lost_history(provenance: Path) -> Finding:
     """Return the finding for a provenance file whose history is missing."""
     return Finding(
         "preflight",
@@ -132,11 +132,11 @@ def not_searched(path: Path, reason: str) -> Finding:
     )
 
 
-def not_taken(there: Searched) -> list[Finding]:
+def search_findings(there: Searched) -> list[Finding]:
     """Return a finding for each path that a search found and did not read as a history."""
     return [
         *map(not_read, there.left_out),
-        *map(orphan, there.orphans),
+        *map(lost_history, there.orphans),
         *(not_searched(path, reason) for path, reason in there.unread),
     ]
 
@@ -156,7 +156,7 @@ def unknown_type(history: HistoryFile, known: Sequence[str]) -> Finding | None:
     )
 
 
-def unknown_on_server(workflow_type: str, count: int, namespace: str) -> Finding:
+def open_runs_of_unknown_type(workflow_type: str, count: int, namespace: str) -> Finding:
     """Return the finding for open runs of a type that the code to be deployed does not have."""
     return Finding(
         "preflight",
@@ -173,7 +173,7 @@ def unknown_on_server(workflow_type: str, count: int, namespace: str) -> Finding
 _NAMED_ELSEWHERE = 20
 
 
-def looked_for_on(
+def unknown_type_notes(
     queues: Sequence[str], elsewhere: Mapping[tuple[str, str], int], namespace: str, limit: int
 ) -> list[Finding]:
     """Return notes about the queues that were searched for open runs of unknown types, and about such runs elsewhere.

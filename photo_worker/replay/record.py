@@ -79,38 +79,38 @@ def refuse_existing(root: Path, scenarios: Sequence[Scenario], release: str = __
 
 
 async def record(
-    stage: ScenarioRunner, scenarios: Sequence[Scenario], root: Path, *, release: str = __version__, parallel: int = 4
+    runner: ScenarioRunner, scenarios: Sequence[Scenario], root: Path, *, release: str = __version__, parallel: int = 4
 ) -> AsyncIterator[RecordedHistory]:
     """Record the scenarios under ``root`` and yield the result of each as it ends.
 
     Raises ``HistoryExists`` before any scenario runs if a history of one of them exists.
     """
     refuse_existing(root, scenarios, release)
-    if stage.suite.setup is not None:
-        await stage.suite.setup(stage.client)
+    if runner.suite.setup is not None:
+        await runner.suite.setup(runner.client)
     gate = asyncio.Semaphore(parallel)
 
     async def one(scenario: Scenario) -> RecordedHistory:
         async with gate:
             try:
-                return RecordedHistory(scenario, await _record(stage, scenario, root, release))
+                return RecordedHistory(scenario, await _record(runner, scenario, root, release))
             except PhotoWorkerError as error:
                 return RecordedHistory(scenario, error=error)
             except RPCError as error:
-                target = stage.client.service_client.config.target_host
+                target = runner.client.service_client.config.target_host
                 return RecordedHistory(scenario, error=TemporalUnavailable(target=target, reason=error.message))
 
     for ended in asyncio.as_completed([one(scenario) for scenario in scenarios]):
         yield await ended
 
 
-async def _record(stage: ScenarioRunner, scenario: Scenario, root: Path, release: str) -> list[Path]:
-    raw = [history.to_json_dict() for history in await stage.run(scenario)]
+async def _record(runner: ScenarioRunner, scenario: Scenario, root: Path, release: str) -> list[Path]:
+    raw = [history.to_json_dict() for history in await runner.run(scenario)]
     if problem := difference_from_expected(scenario.expected, raw):
         raise ScenarioDeviated(name=scenario.name, reason=problem)
-    scrubbed = [scrub(history, task_queues=stage.queues, keep=scenario.keep) for history in raw]
+    scrubbed = [scrub(history, task_queues=runner.queues, keep=scenario.keep) for history in raw]
     for form, histories in (("as recorded", raw), ("once scrubbed", scrubbed)):
-        if reason := await asyncio.to_thread(replay_problem, stage.suite.code, histories):
+        if reason := await asyncio.to_thread(replay_problem, runner.suite.code, histories):
             raise RecordingUnfit(name=scenario.name, form=form, reason=reason)
     paths = history_paths(root, scenario, release)
     for path, history in zip(paths, scrubbed, strict=True):

@@ -15,9 +15,9 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from photo_worker.replay.clock import Clock, RunOver
+from photo_worker.replay.child_process import ChildGone, ChildProcess
+from photo_worker.replay.clock import RunClock, RunOver
 from photo_worker.replay.findings import Finding
-from photo_worker.replay.process import Child, Gone
 from photo_worker.replay.target_names import PRODUCT_CONVERTER, PRODUCT_WORKFLOWS
 from photo_worker.replay_errors import ReplayTargetBroken, ReplayTargetInvalid
 
@@ -88,19 +88,19 @@ class ReplayPool:
         *,
         limit_seconds: float = DEFAULT_LIMIT_SECONDS,
         jobs: int | None = None,
-        clock: Clock | None = None,
+        clock: RunClock | None = None,
         hash_seed: int = SEED,
     ) -> None:
         """Start no child yet. ``limit_seconds`` limits one replay, ``clock`` the whole run."""
-        self._clock = clock or Clock()
+        self._clock = clock or RunClock()
         self._hash_seed = hash_seed
         self._code = code
         self._limit = limit_seconds
         self._jobs = jobs
-        self._spare: deque[Child] = deque()
+        self._spare: deque[ChildProcess] = deque()
         self._lock = threading.Lock()
-        self._children: set[Child] = set()
-        self._starting: tuple[Child, dict[str, dict[str, str]]] | None = None
+        self._children: set[ChildProcess] = set()
+        self._starting: tuple[ChildProcess, dict[str, dict[str, str]]] | None = None
 
     def __enter__(self) -> ReplayPool:
         self._clock.on_stop(self._kill)
@@ -122,23 +122,23 @@ class ReplayPool:
         """Start the first child, which imports the code while the caller reads files."""
         self._spare.append(self._spawn(first=True))
 
-    def _spawn(self, *, first: bool = False) -> Child:
+    def _spawn(self, *, first: bool = False) -> ChildProcess:
         # Whether a worker accepts the code is the same in every child, so only the first one checks it.
         about = {"workflows": self._code.workflows, "converter": self._code.converter, "prepare": first}
-        child = Child(about, self._code.path, self._hash_seed)
+        child = ChildProcess(about, self._code.path, self._hash_seed)
         with self._lock:
             self._children.add(child)
         return child
 
-    def _discard(self, child: Child) -> None:
+    def _discard(self, child: ChildProcess) -> None:
         with self._lock:
             self._children.discard(child)
         child.end()
 
-    def _ready(self, child: Child) -> dict[str, dict[str, str]]:
+    def _ready(self, child: ChildProcess) -> dict[str, dict[str, str]]:
         try:
             return child.receive(self._clock.within(START_LIMIT_SECONDS), _types_of)
-        except Gone as gone:
+        except ChildGone as gone:
             self._discard(child)
             if self._clock.is_over():
                 raise RunOver("because the code was still being imported") from gone
@@ -167,7 +167,7 @@ class ReplayPool:
         child = first[0] if first else self._take()
         try:
             found = child.request({"static": True}, self._clock.within(START_LIMIT_SECONDS), _findings_of)
-        except Gone as gone:
+        except ChildGone as gone:
             self._discard(child)
             if self._clock.is_over():
                 raise RunOver from gone
@@ -187,7 +187,7 @@ class ReplayPool:
         errors: list[BaseException] = []
         lock = threading.Lock()
 
-        def serve(child: Child | None) -> None:
+        def serve(child: ChildProcess | None) -> None:
             try:
                 while True:
                     with lock:
@@ -224,13 +224,13 @@ class ReplayPool:
         wanted = self._jobs or min(os.cpu_count() or 1, 4)
         return max(1, min(wanted, -(-count // _WORTH_A_CHILD) if self._jobs is None else count))
 
-    def _take(self) -> Child:
+    def _take(self) -> ChildProcess:
         try:
             return self._spare.popleft()
         except IndexError:
             return self._fresh()
 
-    def _replay(self, task: ReplayTask, child: Child | None) -> tuple[ReplayOutcome, Child | None]:
+    def _replay(self, task: ReplayTask, child: ChildProcess | None) -> tuple[ReplayOutcome, ChildProcess | None]:
         began = time.monotonic()
         fresh = False
         while True:
@@ -250,7 +250,7 @@ class ReplayPool:
                     about, self._clock.within(self._limit), lambda answer: _outcome_of(task, answer)
                 )
                 child.done += 1
-            except Gone as gone:
+            except ChildGone as gone:
                 self._discard(child)
                 child = None
                 if self._clock.is_over():
@@ -263,13 +263,13 @@ class ReplayPool:
                 return ReplayOutcome(task, (_lost(gone, self._limit),), seconds=seconds), None
             return replace(outcome, seconds=time.monotonic() - began), child
 
-    def _fresh(self) -> Child:
+    def _fresh(self) -> ChildProcess:
         child = self._spawn()
         self._ready(child)
         return child
 
 
-# A child may respond with anything: for a malformed response these raise errors that ``Child.receive`` handles.
+# A child may respond with anything: for a malformed response these raise errors that ``ChildProcess.receive`` handles.
 
 
 def _types_of(answer: Any) -> dict[str, dict[str, str]]:
@@ -307,7 +307,7 @@ def _no_process(error: ReplayTargetBroken) -> Finding:
     )
 
 
-def _lost(gone: Gone, limit: float) -> Finding:
+def _lost(gone: ChildGone, limit: float) -> Finding:
     said = f" Its last words: {gone.said}." if gone.said else ""
     if gone.timed_out:
         return Finding(

@@ -34,7 +34,7 @@ _UNKNOWN_LOOKED_AT = 10_000
 
 # The same on other task queues, which only gives a note: in a shared namespace there may be many such runs, and they
 # may belong to another application.
-ELSEWHERE_LOOKED_AT = 1_000
+OTHER_QUEUES_LIMIT = 1_000
 
 # The order in which the newest runs of each status are taken in turn, so that rare statuses are not crowded out.
 _ENDS = (
@@ -103,7 +103,7 @@ class FetchedHistories:
     runs whose history the service deleted meanwhile. ``left_out`` counts open runs above the cap, by type, and
     ``unknown`` open runs of types that the code does not have, on ``queues`` or, if that is empty, in the whole
     namespace. ``elsewhere`` counts such runs on other task queues, by type and queue, and at most
-    ``ELSEWHERE_LOOKED_AT``. If the selection has no ``known_types``, ``unknown`` and ``elsewhere`` are empty.
+    ``OTHER_QUEUES_LIMIT``. If the selection has no ``known_types``, ``unknown`` and ``elsewhere`` are empty.
     """
 
     runs: tuple[FetchedRun, ...]
@@ -165,7 +165,7 @@ async def download(
             chosen.update({run.run_id: run for run in (*opened, *closed)})
         queues = selection.task_queues or tuple(sorted({run.task_queue for run in chosen.values()}))
         unknown = await _unknown_types(client, selection, "IN", queues, _UNKNOWN_LOOKED_AT)
-        elsewhere = await _unknown_types(client, selection, "NOT IN", queues, ELSEWHERE_LOOKED_AT) if queues else {}
+        elsewhere = await _unknown_types(client, selection, "NOT IN", queues, OTHER_QUEUES_LIMIT) if queues else {}
         limit = asyncio.Semaphore(_AT_ONCE)
         fetched = await asyncio.gather(*(_fetch(client, run, folder, limit) for run in chosen.values()))
     except RPCError as error:

@@ -23,7 +23,7 @@ class TargetInvalid(Exception):
 
 
 @dataclass(frozen=True)
-class MadeWith:
+class WorkerOptions:
     """The options of a worker, beside its workflows, on which a replay depends.
 
     ``failure_types`` are the exceptions that fail a workflow and not only its task.
@@ -40,7 +40,7 @@ class Target:
     """The code under test: its workflow classes and the worker options."""
 
     workflows: tuple[type, ...]
-    made_with: MadeWith
+    worker_options: WorkerOptions
 
     @property
     def types(self) -> dict[str, type]:
@@ -68,10 +68,10 @@ def load(workflows: str = PRODUCT_WORKFLOWS, converter: str = PRODUCT_CONVERTER)
     for cls in classes:
         if not isinstance(cls, type) or workflow._Definition.from_class(cls) is None:
             raise TargetInvalid(f"{workflows} holds {cls!r}, which is no class with @workflow.defn")
-    return Target(classes, made_with(converter))
+    return Target(classes, worker_options(converter))
 
 
-def made_with(converter: str = PRODUCT_CONVERTER) -> MadeWith:
+def worker_options(converter: str = PRODUCT_CONVERTER) -> WorkerOptions:
     """Return the worker options: the named data converter, and the product's values for the rest.
 
     The product's worker has interceptors only for activities, the SDK's sandbox, and no failure types.
@@ -80,7 +80,7 @@ def made_with(converter: str = PRODUCT_CONVERTER) -> MadeWith:
     data_converter = _attribute(converter)
     if not isinstance(data_converter, DataConverter):
         raise TargetInvalid(f"{converter} is {type(data_converter).__name__}, not a temporalio DataConverter")
-    return MadeWith(data_converter)
+    return WorkerOptions(data_converter)
 
 
 def _attribute(path: str) -> Any:

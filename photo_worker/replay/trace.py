@@ -79,7 +79,7 @@ def user_source(frame: FrameType | None) -> str | None:
     return None
 
 
-class _ListeningInstance(_WorkflowInstanceImpl):
+class _TracingInstance(_WorkflowInstanceImpl):
     # The SDK's class is abstract only by declaration. Every command begins in _add_command, while the
     # workflow's frames are still on the stack. A test in tests/replay checks that the SDK has both methods.
     def __init__(self, details: WorkflowInstanceDetails) -> None:
@@ -116,17 +116,17 @@ class _ListeningInstance(_WorkflowInstanceImpl):
         return converter
 
 
-class _ListeningInnerRunner(WorkflowRunner):
+class _TracingInnerRunner(WorkflowRunner):
     def prepare_workflow(self, defn: Any) -> None:
         """Do nothing: the sandbox around this has validated the workflow."""
 
     def create_instance(self, det: WorkflowInstanceDetails) -> WorkflowInstance:
         """Return the SDK's workflow instance, extended by the tracing."""
-        return _ListeningInstance(det)  # type: ignore[abstract]
+        return _TracingInstance(det)  # type: ignore[abstract]
 
 
 @dataclass(frozen=True)
-class ListeningRunner(SandboxedWorkflowRunner):
+class TracingRunner(SandboxedWorkflowRunner):
     """Production's sandboxed runner that also records what workflows do, in ``traces`` by run id."""
 
     # The same restrictions as in production, plus passthrough for the gate's own modules.
@@ -136,7 +136,7 @@ class ListeningRunner(SandboxedWorkflowRunner):
     traces: dict[str, Trace] = field(default_factory=dict)
 
     @classmethod
-    def within(cls, restrictions: SandboxRestrictions) -> ListeningRunner:
+    def within(cls, restrictions: SandboxRestrictions) -> TracingRunner:
         """Return a runner with the worker's restrictions, plus passthrough for the gate's own modules."""
         return cls(restrictions=restrictions.with_passthrough_modules("photo_worker.replay"))
 
@@ -152,7 +152,7 @@ class ListeningRunner(SandboxedWorkflowRunner):
         }
         self.traces[det.info.run_id] = trace
         # The SDK creates the runner inside the sandbox from the name of its class.
-        inner = SandboxedWorkflowRunner(restrictions=self.restrictions, runner_class=_ListeningInnerRunner)
+        inner = SandboxedWorkflowRunner(restrictions=self.restrictions, runner_class=_TracingInnerRunner)
         instance = inner.create_instance(dataclasses.replace(det, extern_functions=extern))
         activate = instance.activate
 

@@ -81,7 +81,7 @@ GATE: tuple[Safeguard, ...] = (
         "the child's own process is ended, and not its group",
         (
             Mutation(
-                "photo_worker/replay/process.py",
+                "photo_worker/replay/child_process.py",
                 "            os.killpg(self._process.pid, signal.SIGKILL)\n",
                 "            os.kill(self._process.pid, signal.SIGKILL)\n",
             ),

@@ -18,7 +18,7 @@ with workflow.unsafe.imports_passed_through():
     from photo_worker.contracts.arguments import only_argument
     from photo_worker.contracts.image import ImageProcessingInput, ImageProcessingResult
     from photo_worker.replay.image_scenarios import scenario_suite
-    from photo_worker.replay.image_scenarios_counted import BETWEEN_SCENARIOS
+    from photo_worker.replay.image_scenarios_before_lifetime import ACROSS_RELEASES_SCENARIOS
     from photo_worker.workflows.image import ImageProcessingWorkflow, _await_ignoring_cancellation, _reason
     from tests.support.harness import FIXTURES
 
@@ -43,6 +43,6 @@ class BetweenReleases(ImageProcessingWorkflow):
 
 PLAYBOOK = replace(
     scenario_suite(FIXTURES / "photos" / "clean-print.png"),
-    scenarios=BETWEEN_SCENARIOS,
+    scenarios=ACROSS_RELEASES_SCENARIOS,
     workflows=lambda: [BetweenReleases],
 )

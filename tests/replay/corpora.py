@@ -11,7 +11,7 @@ from typing import Any
 from photo_worker.bootstrap import workflow_types
 from photo_worker.replay.histories import discover
 from photo_worker.replay.image_scenarios import SCENARIOS as IMAGE_SCENARIOS
-from photo_worker.replay.image_scenarios_counted import BETWEEN_SCENARIOS, COUNTED_SCENARIOS
+from photo_worker.replay.image_scenarios_before_lifetime import ACROSS_RELEASES_SCENARIOS, BEFORE_LIFETIME_SCENARIOS
 from photo_worker.replay.record import history_paths
 from photo_worker.replay.scenarios import Scenario
 from tests.replay.features.scenarios import SCENARIOS as FEATURE_SCENARIOS
@@ -37,7 +37,7 @@ class Corpus:
                 yield paths
 
 
-_IMAGE_SCENARIOS = {one.name: one for one in (*COUNTED_SCENARIOS, *BETWEEN_SCENARIOS, *IMAGE_SCENARIOS)}
+_IMAGE_SCENARIOS = {one.name: one for one in (*BEFORE_LIFETIME_SCENARIOS, *ACROSS_RELEASES_SCENARIOS, *IMAGE_SCENARIOS)}
 PRODUCT = Corpus(HERE / "histories", tuple(_IMAGE_SCENARIOS.values()), workflow_types())
 FEATURES = Corpus(HERE / "features" / "histories", FEATURE_SCENARIOS, WORKFLOWS)
 CORPORA = (PRODUCT, FEATURES)

@@ -12,8 +12,8 @@ from pathlib import Path
 import psutil
 import pytest
 
+from photo_worker.replay.child_process import LOG_BYTES, ChildGone, ChildProcess
 from photo_worker.replay.gate import GateOptions, check
-from photo_worker.replay.process import LOG_BYTES, Child, Gone
 from photo_worker.replay.replay_pool import CodeUnderTest
 from tests.replay.test_gate import GOOD, codec, codes, copy, loose
 
@@ -61,9 +61,9 @@ def test_what_a_child_prints_without_end_is_bounded(tmp_path: Path) -> None:
     text = "while True:\n    print('x' * 60000, flush=True)\n"
     (tmp_path / "loud_without_end.py").write_text(text, encoding="utf-8")
     about = {"workflows": "loud_without_end:W", "converter": "loud_without_end:C"}
-    child = Child(about, (str(tmp_path),), 0)
+    child = ChildProcess(about, (str(tmp_path),), 0)
     try:
-        with pytest.raises(Gone) as gone:
+        with pytest.raises(ChildGone) as gone:
             child.receive(10.0, dict)
         assert gone.value.timed_out
         assert 0 < len(child._log) <= LOG_BYTES

@@ -14,7 +14,7 @@ import pytest
 
 from photo_worker.replay import preflight
 from photo_worker.replay.histories import Provenance, discover, exit_of, provenance_path, sha256_of
-from photo_worker.replay.preflight import duplicates, inspect, looked_for_on, unknown_type
+from photo_worker.replay.preflight import duplicates, inspect, unknown_type, unknown_type_notes
 
 GOOD = Path(__file__).parent / "planted" / "kitchen.json"
 Events = list[dict[str, Any]]
@@ -222,7 +222,7 @@ class TestProvenance:
 
 @pytest.mark.parametrize(("limit", "says"), [(9, "8 open runs in"), (8, "8 open runs or more in")])
 def test_a_count_that_came_to_its_limit_says_so(limit: int, says: str) -> None:
-    _, note = looked_for_on(["own"], {("Ours", "a"): 3, ("Theirs", "b"): 5}, "shared", limit)
+    _, note = unknown_type_notes(["own"], {("Ours", "a"): 3, ("Theirs", "b"): 5}, "shared", limit)
     assert note.code == "open_runs_on_other_queues"
     assert note.what.startswith(f"Not checked: {says}")
     assert note.what.endswith("'Theirs' on b (5), 'Ours' on a (3).")

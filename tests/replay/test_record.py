@@ -42,7 +42,7 @@ PHOTO = FIXTURES / "photos" / "clean-print.png"
 
 
 @pytest.fixture
-def stage(harness: Harness) -> ScenarioRunner:
+def runner(harness: Harness) -> ScenarioRunner:
     return ScenarioRunner(harness.client, harness.settings, build_worker, scenario_suite(PHOTO), harness.application)
 
 
@@ -61,7 +61,7 @@ async def all_of(recording: AsyncIterator[RecordedHistory]) -> list[RecordedHist
 @pytest.mark.stack
 class TestOnTheStack:
     async def test_what_is_recorded_today_is_what_stands_in_the_repository(
-        self, stage: ScenarioRunner, tmp_path: Path
+        self, runner: ScenarioRunner, tmp_path: Path
     ) -> None:
         wanted = [
             "lifetime-success-configured-engine",
@@ -69,38 +69,38 @@ class TestOnTheStack:
             "lifetime-cancelled-in-ocr",
             "lifetime-worker-restarted",
         ]
-        stage.suite = dataclasses.replace(stage.suite, scenarios=choose(SCENARIOS, wanted))
-        stage.settings = stage.settings.model_copy(update={"ocr_engine": "recorded"})
-        assert stage.application is not None
-        stage.application.settings = stage.settings
-        ended = await all_of(record(stage, stage.suite.scenarios, tmp_path))
+        runner.suite = dataclasses.replace(runner.suite, scenarios=choose(SCENARIOS, wanted))
+        runner.settings = runner.settings.model_copy(update={"ocr_engine": "recorded"})
+        assert runner.application is not None
+        runner.application.settings = runner.settings
+        ended = await all_of(record(runner, runner.suite.scenarios, tmp_path))
         assert {one.scenario.name: one.error for one in ended} == dict.fromkeys(wanted)
         for one in ended:
             (path,) = one.paths
             provenance = Provenance.from_json(provenance_path(path).read_text(encoding="utf-8"))
             assert (provenance.scenario, provenance.exit) == (one.scenario.name, one.scenario.expected.exit)
-            assert str(stage.settings.s3_bucket) not in path.read_text(encoding="utf-8")
+            assert str(runner.settings.s3_bucket) not in path.read_text(encoding="utf-8")
         again = [named("lifetime-success-configured-engine")]
         with pytest.raises(HistoryExists):
-            await all_of(record(stage, again, tmp_path))
+            await all_of(record(runner, again, tmp_path))
 
-    async def test_raw_and_scrubbed_replay_alike(self, stage: ScenarioRunner) -> None:
+    async def test_raw_and_scrubbed_replay_alike(self, runner: ScenarioRunner) -> None:
         for name in ("lifetime-type-not-expected", "lifetime-cancelled-in-verify"):
-            raw = [history.to_json_dict() for history in await stage.run(named(name))]
-            scrubbed = [scrub(history, task_queues=stage.queues) for history in raw]
+            raw = [history.to_json_dict() for history in await runner.run(named(name))]
+            scrubbed = [scrub(history, task_queues=runner.queues) for history in raw]
             assert raw != scrubbed
-            assert replay_problem(stage.suite.code, raw) is None
-            assert replay_problem(stage.suite.code, scrubbed) is None
+            assert replay_problem(runner.suite.code, raw) is None
+            assert replay_problem(runner.suite.code, scrubbed) is None
 
     async def test_a_chain_is_recorded_run_by_run(self, harness: Harness, tmp_path: Path) -> None:
-        stage = ScenarioRunner(harness.client, harness.settings, build_worker, PLAYBOOK)
-        (ended,) = await all_of(record(stage, [named("batch-success")], tmp_path))
+        runner = ScenarioRunner(harness.client, harness.settings, build_worker, PLAYBOOK)
+        (ended,) = await all_of(record(runner, [named("batch-success")], tmp_path))
         assert ended.error is None
         assert [path.name for path in ended.paths] == [f"batch-success-run{number}.json" for number in (1, 2, 3)]
 
-    async def test_a_scenario_that_ends_otherwise_writes_nothing(self, stage: ScenarioRunner, tmp_path: Path) -> None:
+    async def test_a_scenario_that_ends_otherwise_writes_nothing(self, runner: ScenarioRunner, tmp_path: Path) -> None:
         wrong = dataclasses.replace(named("lifetime-object-missing"), expected=Expected("success"))
-        (ended,) = await all_of(record(stage, [wrong], tmp_path))
+        (ended,) = await all_of(record(runner, [wrong], tmp_path))
         assert isinstance(ended.error, ScenarioDeviated)
         assert "failure instead of success" in ended.error.message
         assert not written(tmp_path)
@@ -108,8 +108,8 @@ class TestOnTheStack:
     async def test_a_constant_that_scrubbing_would_change_writes_nothing(
         self, harness: Harness, tmp_path: Path
     ) -> None:
-        stage = ScenarioRunner(harness.client, harness.settings, build_worker, PLAYBOOK)
-        (ended,) = await all_of(record(stage, [dataclasses.replace(named("patched-failure"), keep=())], tmp_path))
+        runner = ScenarioRunner(harness.client, harness.settings, build_worker, PLAYBOOK)
+        (ended,) = await all_of(record(runner, [dataclasses.replace(named("patched-failure"), keep=())], tmp_path))
         assert isinstance(ended.error, RecordingUnfit)
         assert "once scrubbed" in ended.error.message
         assert not written(tmp_path)

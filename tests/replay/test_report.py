@@ -12,7 +12,7 @@ import pytest
 from rich.console import Console
 
 from photo_worker.cli import run
-from photo_worker.replay.clock import Clock
+from photo_worker.replay.clock import RunClock
 from photo_worker.replay.coverage import Coverage
 from photo_worker.replay.findings import Finding
 from photo_worker.replay.gate import CheckedHistory, GateOptions, GateReport, check
@@ -106,7 +106,7 @@ class TestJunit:
     def test_a_history_that_was_not_reached_is_skipped(self, tmp_path: Path) -> None:
         copies = [copy(tmp_path, f"run{number}") for number in range(3)]
         # The run is over as soon as its first history has been replayed.
-        clock = Clock()
+        clock = RunClock()
         options = GateOptions(tuple(copies), CodeUnderTest(TARGET[1]), jobs=1, coverage=False, provenance=False)
         report = check(options, lambda done, total: clock.stop(signal.SIGTERM), clock)
         assert [entry.replayed for entry in report.checked] == [True, False, False]

@@ -12,7 +12,7 @@ from temporalio.worker import Replayer
 
 from photo_worker import policies
 from photo_worker.orchestration.converter import data_converter
-from photo_worker.replay.trace import ListeningRunner
+from photo_worker.replay.trace import TracingRunner
 from photo_worker.workflows.image import ImageProcessingWorkflow
 
 HISTORIES = Path(__file__).resolve().parents[1] / "replay" / "histories" / "image_processing_workflow" / "0.1.0"
@@ -21,7 +21,7 @@ MINUTE = timedelta(minutes=1)
 
 async def steps(name: str) -> dict[str, ScheduleActivity]:
     """Return the activity commands that the current workflow issues when it replays a recorded history."""
-    runner = ListeningRunner()
+    runner = TracingRunner()
     replayer = Replayer(workflows=[ImageProcessingWorkflow], data_converter=data_converter, workflow_runner=runner)
     text = (HISTORIES / f"{name}.json").read_text(encoding="utf-8")
     await replayer.replay_workflow(WorkflowHistory.from_json("any", text))

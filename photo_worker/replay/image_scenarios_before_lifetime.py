@@ -41,7 +41,7 @@ from photo_worker.replay.scenarios import (
     WaitUntilBlocked,
 )
 
-COUNTED_SCENARIOS: tuple[Scenario, ...] = (
+BEFORE_LIFETIME_SCENARIOS: tuple[Scenario, ...] = (
     succeeded("success", "A photo is verified, read by Textract and persisted.", photo=Photo(engine="textract")),
     succeeded("success-configured-engine", "The job names no engine.", photo=Photo(engine=None)),
     succeeded("success-expected-type", "The job says what it expects.", photo=Photo(expect="image/png")),
@@ -249,7 +249,7 @@ COUNTED_SCENARIOS: tuple[Scenario, ...] = (
 )
 
 # The release before lifetimes runs the beginning and the first reading of these, today's code the rest.
-BETWEEN_SCENARIOS: tuple[Scenario, ...] = (
+ACROSS_RELEASES_SCENARIOS: tuple[Scenario, ...] = (
     failed(
         "rereading-ends",
         "The run is older than a day: under the release before it read on once, and ends with its next reading.",

@@ -35,7 +35,7 @@ _END_SECONDS = 10.0
 _CHUNK = 65536
 
 
-class Gone(Exception):
+class ChildGone(Exception):
     """The child died, or had to be ended. ``said`` holds its exit status or signal, and the last line of its output."""
 
     def __init__(self, timed_out: bool, said: str) -> None:
@@ -44,7 +44,7 @@ class Gone(Exception):
         self.said = said
 
 
-class Child:
+class ChildProcess:
     """The child, in a session and process group of its own. ``done`` counts the histories it has replayed."""
 
     def __init__(self, about: dict[str, Any], path: tuple[str, ...], hash_seed: int) -> None:
@@ -102,7 +102,7 @@ class Child:
     def receive(self, limit: float, read: Callable[[Any], _T]) -> _T:
         """Return the next response, converted by ``read``.
 
-        Raises ``Gone`` after ``limit`` seconds, if the child dies, or if the response is malformed.
+        Raises ``ChildGone`` after ``limit`` seconds, if the child dies, or if the response is malformed.
         """
         try:
             line = self._lines.get(timeout=max(0.0, limit))
@@ -114,14 +114,16 @@ class Child:
             return read(json.loads(line))
         except (AttributeError, LookupError, RecursionError, TypeError, ValueError) as error:
             self.end()
-            raise Gone(False, f"it answered with what is none: {cut(line.decode('utf-8', 'replace'))!r}") from error
+            raise ChildGone(
+                False, f"it answered with what is none: {cut(line.decode('utf-8', 'replace'))!r}"
+            ) from error
 
     def request(self, message: dict[str, Any], limit: float, read: Callable[[Any], _T]) -> _T:
-        """Send a request and return its response as ``receive`` does. Raises ``Gone``."""
+        """Send a request and return its response as ``receive`` does. Raises ``ChildGone``."""
         self._send(message)
         return self.receive(limit, read)
 
-    def _gone(self, timed_out: bool) -> Gone:
+    def _gone(self, timed_out: bool) -> ChildGone:
         if not timed_out:
             # The child closed its pipes; wait briefly for its exit status.
             with contextlib.suppress(subprocess.TimeoutExpired):
@@ -129,7 +131,7 @@ class Child:
         self.end()
         status = self._process.returncode
         how = "" if timed_out or status is None else f"exit status {status}" if status >= 0 else f"signal {-status}"
-        return Gone(timed_out, "; ".join(part for part in (how, self._last_words()) if part))
+        return ChildGone(timed_out, "; ".join(part for part in (how, self._last_words()) if part))
 
     def _last_words(self) -> str:
         lines = self._log.decode("utf-8", "replace").strip().splitlines()
