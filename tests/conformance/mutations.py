@@ -272,7 +272,7 @@ class _NothingIsKept(ResponseMutation):
 NOTHING = "nothing"
 """The mutation that changes nothing: a control for the mechanism of mutations itself."""
 
-PLANTS: dict[str, tuple[type[ResponseMutation], str]] = {
+MUTATIONS: dict[str, tuple[type[ResponseMutation], str]] = {
     "token ignored": (_without("ClientRequestToken"), "job.token.StartDocumentTextDetection"),
     "token ignored, 16 at once": (_without("ClientRequestToken"), "job.16-starts"),
     "token without its request": (
@@ -309,7 +309,7 @@ PLANTS: dict[str, tuple[type[ResponseMutation], str]] = {
 """Each mutation by the promise that it breaks, with the check that must fail."""
 
 
-def planted(app: App, plant: ResponseMutation) -> App:
+def mutated(app: App, mutation: ResponseMutation) -> App:
     """Return the emulator's app with a mutation around its JSON calls."""
 
     async def around(scope: Message, receive: Receive, send: Send) -> None:
@@ -320,7 +320,7 @@ def planted(app: App, plant: ResponseMutation) -> App:
             return
         body = await _whole(receive)
         exchange = Exchange(target.removeprefix("Textract."), json.loads(body))
-        plant.before(exchange)
+        mutation.before(exchange)
         started: Message = {
             "type": "http.response.start",
             "headers": [(b"content-type", b"application/x-amz-json-1.1")],
@@ -328,7 +328,7 @@ def planted(app: App, plant: ResponseMutation) -> App:
         if exchange.answer is None:
             started, exchange.answer = await _asked(app, scope, receive, exchange)
             exchange.status = started["status"]
-        plant.after(exchange)
+        mutation.after(exchange)
         content = json.dumps(exchange.answer).encode()
         kept = [(name, value) for name, value in started["headers"] if name.lower() != b"content-length"]
         length = (b"content-length", str(len(content)).encode())
@@ -372,11 +372,11 @@ def main() -> int:
     from photo_worker.devkit.textract.__main__ import main as emulator
 
     name = sys.argv.pop(1)
-    plant = ResponseMutation() if name == NOTHING else PLANTS[name][0]()
+    mutation = ResponseMutation() if name == NOTHING else MUTATIONS[name][0]()
     sound = uvicorn.Config.__init__
 
     def broken(config: uvicorn.Config, app: Any, **options: Any) -> None:
-        sound(config, planted(app, plant), **options)
+        sound(config, mutated(app, mutation), **options)
 
     setattr(uvicorn.Config, "__init__", broken)  # noqa: B010
     return emulator()

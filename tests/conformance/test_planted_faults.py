@@ -9,7 +9,7 @@ import pytest
 
 from tests.conformance import target
 from tests.conformance.expectations import named
-from tests.conformance.mutations import NOTHING, PLANTS
+from tests.conformance.mutations import MUTATIONS, NOTHING
 from tests.conformance.service import Service
 
 pytestmark = [
@@ -18,11 +18,11 @@ pytestmark = [
 ]
 
 
-@pytest.mark.parametrize("plant", PLANTS)
-def test_a_broken_promise_turns_its_check_red(stack_env: dict[str, str], tmp_path: Path, plant: str) -> None:
-    check = named(PLANTS[plant][1]).check
+@pytest.mark.parametrize("mutation", MUTATIONS)
+def test_a_broken_promise_turns_its_check_red(stack_env: dict[str, str], tmp_path: Path, mutation: str) -> None:
+    check = named(MUTATIONS[mutation][1]).check
     with (
-        target.emulated(stack_env, tmp_path, "-m", "tests.conformance.mutations", plant) as broken,
+        target.emulated(stack_env, tmp_path, "-m", "tests.conformance.mutations", mutation) as broken,
         pytest.raises(AssertionError),
     ):
         check(broken)
@@ -36,6 +36,6 @@ def unbroken(stack_env: dict[str, str], tmp_path_factory: pytest.TempPathFactory
         yield made
 
 
-@pytest.mark.parametrize("check", sorted({check for _, check in PLANTS.values()}))
+@pytest.mark.parametrize("check", sorted({check for _, check in MUTATIONS.values()}))
 def test_the_check_is_green_where_nothing_is_broken(unbroken: Service, check: str) -> None:
     named(check).check(unbroken)

@@ -15,7 +15,7 @@ import pytest
 from botocore.exceptions import BotoCoreError, ClientError
 from botocore.parsers import ResponseParserError
 
-from photo_worker.devkit.textract.jobs.aws import Clients
+from photo_worker.devkit.textract.jobs.aws import AwsClients
 from photo_worker.errors import PhotoWorkerError
 from photo_worker.loopback import is_loopback, proxy_exceptions
 from photo_worker.ocr import textract
@@ -97,9 +97,9 @@ def ask_for_job(client: Any) -> None:
     [
         pytest.param(s3_boto.make_client, read_object, id="s3"),
         pytest.param(textract.make_client, ask_for_job, id="textract"),
-        pytest.param(lambda: Clients().s3(), read_object, id="the emulator's s3"),
+        pytest.param(lambda: AwsClients().s3(), read_object, id="the emulator's s3"),
         pytest.param(
-            lambda: Clients().sns("arn:aws:sns:us-east-1:000000000000:t"), list_topics, id="the emulator's sns"
+            lambda: AwsClients().sns("arn:aws:sns:us-east-1:000000000000:t"), list_topics, id="the emulator's sns"
         ),
     ],
 )

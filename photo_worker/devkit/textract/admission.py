@@ -71,10 +71,10 @@ class AdmissionLimiter:
 
 
 @dataclass
-class Room:
+class BodySlot:
     """The memory that one request's body uses of the total for all."""
 
-    bodies: Bodies
+    bodies: BodyLimiter
     size: int = 0
     counted: int = 0
 
@@ -96,16 +96,16 @@ class Room:
 
 
 @dataclass
-class Bodies:
+class BodyLimiter:
     """The request bodies in memory: ``size`` bytes, not counting the first ``_FREE_BYTES`` of each."""
 
     most_bytes: int = MOST_BODY_BYTES
     size: int = field(default=0, init=False)
 
     @contextmanager
-    def room(self) -> Iterator[Room]:
+    def room(self) -> Iterator[BodySlot]:
         """Give a request room until the end of the block, or until it is released."""
-        room = Room(self)
+        room = BodySlot(self)
         try:
             yield room
         finally:

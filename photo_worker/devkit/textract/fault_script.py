@@ -11,15 +11,15 @@ from photo_worker.devkit.textract.faults import (
     DEFAULT_STATUS_MESSAGE,
     REQUEST_KINDS,
     TIMED_KINDS,
+    FaultKind,
     FaultRule,
-    Kind,
-    Script,
+    FaultScript,
 )
 
 MOST_RULES = 1000
 MOST_SECONDS = 86_400
 
-_FAILING_JOBS = frozenset({Kind.JOB_FAILS, Kind.JOB_PARTIAL})
+_FAILING_JOBS = frozenset({FaultKind.JOB_FAILS, FaultKind.JOB_PARTIAL})
 _FIELDS = (
     "kind",
     "operation",
@@ -38,7 +38,7 @@ class WrongScript(Exception):
     """A script is invalid; the text names the field and the reason."""
 
 
-def read_script(given: object, operations: Sequence[str]) -> Script:
+def read_script(given: object, operations: Sequence[str]) -> FaultScript:
     """Return the script of a JSON value; ``operations`` are the names that rules may be about.
 
     Raises ``WrongScript``.
@@ -46,7 +46,7 @@ def read_script(given: object, operations: Sequence[str]) -> Script:
     script = _object(given, "the script", ("seed", "rules"))
     rules = _list(script.get("rules", []), "rules")
     check_amount(len(rules))
-    return Script(
+    return FaultScript(
         seed=_integer(script.get("seed", 0), "seed", least=-(1 << 63)),
         rules=tuple(_rule(rule, f"rules[{index}]", operations) for index, rule in enumerate(rules)),
     )
@@ -60,12 +60,12 @@ def check_amount(rules: int) -> None:
 
 def _rule(given: object, where: str, operations: Sequence[str]) -> FaultRule:
     rule = _object(given, where, _FIELDS)
-    kinds = ", ".join(Kind)
+    kinds = ", ".join(FaultKind)
     if "kind" not in rule:
         raise WrongScript(f"{where}: kind is missing; it is one of {kinds}")
-    if rule["kind"] not in list(Kind):
+    if rule["kind"] not in list(FaultKind):
         raise WrongScript(f"{where}.kind: {_shown(rule['kind'])} is none of {kinds}")
-    kind = Kind(rule["kind"])
+    kind = FaultKind(rule["kind"])
     _meaningful(rule, kind, where)
     return FaultRule(
         kind=kind,
@@ -83,7 +83,7 @@ def _rule(given: object, where: str, operations: Sequence[str]) -> FaultRule:
     )
 
 
-def _meaningful(rule: Mapping[str, Any], kind: Kind, where: str) -> None:
+def _meaningful(rule: Mapping[str, Any], kind: FaultKind, where: str) -> None:
     """Raise if a field would be ignored: a test with a rule that does less than it says passes by mistake."""
     if "calls" in rule and "probability" in rule:
         raise WrongScript(f"{where}: calls and probability exclude each other")
@@ -98,7 +98,7 @@ def _meaningful(rule: Mapping[str, Any], kind: Kind, where: str) -> None:
         raise WrongScript(f"{where}.message: {kind} has no use for it")
     if rule.get("message") == "":
         raise WrongScript(f"{where}.message: must not be empty; clients read it")
-    if "pages" in rule and kind is not Kind.JOB_PARTIAL:
+    if "pages" in rule and kind is not FaultKind.JOB_PARTIAL:
         raise WrongScript(f"{where}.pages: {kind} has no use for it")
 
 

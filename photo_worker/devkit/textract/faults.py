@@ -24,7 +24,7 @@ from photo_worker.devkit.textract.failures import (
 )
 
 
-class Kind(StrEnum):
+class FaultKind(StrEnum):
     """The kinds of faults."""
 
     THROTTLE = "throttle"
@@ -40,15 +40,15 @@ class Kind(StrEnum):
     NOTIFICATION_OUT_OF_ORDER = "notification-out-of-order"
 
 
-_FAILURES: Mapping[Kind, ErrorResponse] = {
-    Kind.THROTTLE: THROTTLED,
-    Kind.PROVISIONED_THROUGHPUT: PROVISIONED_THROUGHPUT_EXCEEDED,
-    Kind.INTERNAL_ERROR: INTERNAL_FAULT,
+_FAILURES: Mapping[FaultKind, ErrorResponse] = {
+    FaultKind.THROTTLE: THROTTLED,
+    FaultKind.PROVISIONED_THROUGHPUT: PROVISIONED_THROUGHPUT_EXCEEDED,
+    FaultKind.INTERNAL_ERROR: INTERNAL_FAULT,
 }
-REQUEST_KINDS = frozenset({*_FAILURES, Kind.SLOW})
-JOB_KINDS = frozenset({Kind.JOB_FAILS, Kind.JOB_PARTIAL, Kind.JOB_SLOW})
-NOTIFICATION_KINDS = frozenset(Kind) - REQUEST_KINDS - JOB_KINDS
-TIMED_KINDS = frozenset({Kind.SLOW, Kind.JOB_SLOW, Kind.NOTIFICATION_LATE})
+REQUEST_KINDS = frozenset({*_FAILURES, FaultKind.SLOW})
+JOB_KINDS = frozenset({FaultKind.JOB_FAILS, FaultKind.JOB_PARTIAL, FaultKind.JOB_SLOW})
+NOTIFICATION_KINDS = frozenset(FaultKind) - REQUEST_KINDS - JOB_KINDS
+TIMED_KINDS = frozenset({FaultKind.SLOW, FaultKind.JOB_SLOW, FaultKind.NOTIFICATION_LATE})
 
 # The real service's message for a failed job is not known.
 DEFAULT_STATUS_MESSAGE = "The emulator was told to fail this job"
@@ -97,7 +97,7 @@ class FaultRule:
     ``s3://bucket/key``. ``seconds``, ``message`` and ``pages`` are for the kinds that use them.
     """
 
-    kind: Kind
+    kind: FaultKind
     operations: tuple[str, ...] = ()
     document: str = ""
     probability: float = 1.0
@@ -107,7 +107,7 @@ class FaultRule:
     message: str = DEFAULT_STATUS_MESSAGE
     pages: int = 1
 
-    def about(self, operation: str, document: str | None) -> bool:
+    def matches(self, operation: str, document: str | None) -> bool:
         """Return whether the rule matches a call of an operation, and its document if that is known."""
         if self.operations and operation not in self.operations:
             return False
@@ -129,7 +129,7 @@ class _Progress:
 
 
 @dataclass(frozen=True)
-class Script:
+class FaultScript:
     """A seed and rules in their order of precedence."""
 
     seed: int = 0
@@ -139,18 +139,18 @@ class Script:
 class FaultInjector:
     """A script and the counts of its rules. Not thread-safe: call it from the event loop."""
 
-    def __init__(self, script: Script | None = None) -> None:
-        self.script = script or Script()
+    def __init__(self, script: FaultScript | None = None) -> None:
+        self.script = script or FaultScript()
         self._progress = [_Progress() for _ in self.script.rules]
 
-    def replace(self, script: Script) -> None:
+    def replace(self, script: FaultScript) -> None:
         """Start another script with all counts at zero."""
         self.script = script
         self._progress = [_Progress() for _ in script.rules]
 
-    def extend(self, script: Script, *, seed: int | None) -> None:
+    def extend(self, script: FaultScript, *, seed: int | None) -> None:
         """Append a script's rules; the others keep their counts. A ``seed`` replaces that of all rules."""
-        self.script = Script(self.script.seed if seed is None else seed, (*self.script.rules, *script.rules))
+        self.script = FaultScript(self.script.seed if seed is None else seed, (*self.script.rules, *script.rules))
         self._progress += [_Progress() for _ in script.rules]
 
     def for_request(self, operation: str) -> RequestFault | None:
@@ -167,9 +167,9 @@ class FaultInjector:
         seconds = 0.0
         for rule in self._taken(JOB_KINDS, operation, document_name):
             match rule.kind:
-                case Kind.JOB_FAILS:
+                case FaultKind.JOB_FAILS:
                     return JobFault(seconds, "FAILED", rule.message)
-                case Kind.JOB_PARTIAL:
+                case FaultKind.JOB_PARTIAL:
                     return JobFault(seconds, "PARTIAL_SUCCESS", rule.message, rule.pages)
             seconds += rule.seconds
         return JobFault(seconds) if seconds else None
@@ -180,11 +180,11 @@ class FaultInjector:
         rules = list(self._taken(NOTIFICATION_KINDS, operation, document_name))
         for rule in rules:
             match rule.kind:
-                case Kind.NOTIFICATION_LOST:
+                case FaultKind.NOTIFICATION_LOST:
                     copies = 0
-                case Kind.NOTIFICATION_DOUBLED:
+                case FaultKind.NOTIFICATION_DOUBLED:
                     copies = 2 * copies
-                case Kind.NOTIFICATION_OUT_OF_ORDER:
+                case FaultKind.NOTIFICATION_OUT_OF_ORDER:
                     held = True
             seconds += rule.seconds
         return NotificationFault(seconds, copies, held) if rules else None
@@ -199,10 +199,10 @@ class FaultInjector:
             ],
         }
 
-    def _taken(self, kinds: frozenset[Kind], operation: str, document: str | None) -> Iterable[FaultRule]:
+    def _taken(self, kinds: frozenset[FaultKind], operation: str, document: str | None) -> Iterable[FaultRule]:
         """Yield the rules that apply to this call, and count it; rules after the last one consumed do not count it."""
         for index, (rule, progress) in enumerate(zip(self.script.rules, self._progress, strict=True)):
-            if rule.kind not in kinds or not rule.about(operation, document):
+            if rule.kind not in kinds or not rule.matches(operation, document):
                 continue
             progress.seen += 1
             subject = f"{operation} {document or ''}"
@@ -244,8 +244,8 @@ def _shown(rule: FaultRule) -> dict[str, Any]:
         shown["times"] = rule.times
     if rule.kind in TIMED_KINDS:
         shown["seconds"] = rule.seconds
-    if rule.kind in {Kind.JOB_FAILS, Kind.JOB_PARTIAL}:
+    if rule.kind in {FaultKind.JOB_FAILS, FaultKind.JOB_PARTIAL}:
         shown["message"] = rule.message
-    if rule.kind is Kind.JOB_PARTIAL:
+    if rule.kind is FaultKind.JOB_PARTIAL:
         shown["pages"] = rule.pages
     return shown

@@ -47,7 +47,7 @@ class Work:
     """The last process that received it."""
     before: float = 0.0
     """The CPU seconds of this process before the work began."""
-    gives_way: bool = False
+    is_preempted: bool = False
     """Whether its process is being ended for lack of memory; the work is then queued again."""
 
     @property
@@ -102,7 +102,7 @@ class _Queue:
             self._turns[turn] = waiting
         return work
 
-    def hurry(self, work: Work) -> None:
+    def make_urgent(self, work: Work) -> None:
         if self._leave_turn(work):
             work.urgent = True
             self._urgent.append(work)
@@ -180,7 +180,7 @@ class ReadingPool:
         loop = asyncio.get_running_loop()
         self._keepers = [loop.create_task(self._keep()), loop.create_task(self._watch())]
 
-    async def up(self) -> None:
+    async def wait_until_ready(self) -> None:
         """Wait until a process can read. Raises ``ReaderUnavailable``."""
         tried = bool(self._starting)
         while not self.ready:
@@ -197,12 +197,12 @@ class ReadingPool:
         """
         work = Work(request, turn, urgent, asyncio.get_running_loop().create_future())
         self._queue.put(work)
-        self._pump()
+        self._dispatch()
         return work
 
-    def hurry(self, work: Work) -> None:
+    def make_urgent(self, work: Work) -> None:
         """Make queued work urgent."""
-        self._queue.hurry(work)
+        self._queue.make_urgent(work)
 
     def drop(self, work: Work) -> None:
         """Cancel work whose answer is not needed any more; if a process is reading it, end that process."""
@@ -236,7 +236,7 @@ class ReadingPool:
         first = [] if self._first is None else [self._first]
         return [*first, *self._idle, *(child for child, _ in self._busy.values()), *self._starting.values()]
 
-    def _pump(self) -> None:
+    def _dispatch(self) -> None:
         """Give work to idle processes, and start another process if all are busy."""
         self._bury()
         while self._idle and self._has_room(self._idle[-1]):
@@ -353,8 +353,8 @@ class ReadingPool:
     def _take_back(self, child: ReadingChild, work: Work) -> None:
         """End a process whose task was cancelled, possibly before its first step, and queue or fail its work."""
         self._let_go(child)
-        if work.gives_way:
-            work.gives_way, work.began = False, None
+        if work.is_preempted:
+            work.is_preempted, work.began = False, None
             self._queue.put_first(work)
         elif not work.done.done():
             work.done.set_exception(ReaderUnavailable("the server ends"))
@@ -367,7 +367,7 @@ class ReadingPool:
             return
         if not self._children() and self.problem is None:
             self._spawn()
-        self._pump()
+        self._dispatch()
 
     def _broken(self, error: ReaderUnavailable) -> None:
         logger.error("[%s] %s %s", error.code, error.problem, error.hint or error.trace)
@@ -386,15 +386,15 @@ class ReadingPool:
             if self._idle:
                 self._let_go(self._idle.pop(0))
                 continue
-            self._make_way()
+            self._preempt()
 
-    def _make_way(self) -> None:
+    def _preempt(self) -> None:
         """End the process whose page began last; the page that began first continues in any case."""
         serving = [(task, work) for task, (_, work) in self._busy.items() if not task.done()]
         task, work = max(serving, key=lambda each: each[1].began or 0.0)
-        if len(serving) > 1 and not work.gives_way:
+        if len(serving) > 1 and not work.is_preempted:
             logger.warning("reading %r is begun again later: memory is short", work.request.get("name"))
-            work.gives_way = True
+            work.is_preempted = True
             task.cancel()
 
     def _fail_all(self, error: ReaderUnavailable) -> None:
@@ -407,7 +407,7 @@ class ReadingPool:
         while True:
             await asyncio.sleep(min(self.bounds.idle_seconds / 4, 1.0))
             # Queued work may only need that a page counts as slow by now, or that memory was freed.
-            self._pump()
+            self._dispatch()
             if not self._children() and self.problem is None:
                 self._spawn()
             rested = time.monotonic() - self.bounds.idle_seconds

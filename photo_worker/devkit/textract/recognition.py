@@ -179,7 +179,7 @@ class PageRecogniser:
     async def warm(self) -> None:
         """Wait until a page can be read. Raises ``EngineUnavailable``."""
         try:
-            await self.pool.up()
+            await self.pool.wait_until_ready()
         except ReaderUnavailable as error:
             raise EngineUnavailable(engine=self.identity[0] or "the reader's", reason=error.problem) from error
 
@@ -299,7 +299,7 @@ class PageRecogniser:
         elif urgent and not reading.urgent:
             reading.urgent = True
             if reading.work is not None:
-                self.pool.hurry(reading.work)
+                self.pool.make_urgent(reading.work)
         reading.callers += 1
         try:
             async with asyncio.timeout_at(deadline) as time_left:
@@ -385,7 +385,7 @@ class PageRecogniser:
     async def _identified(self, deadline: float | None) -> None:
         try:
             async with asyncio.timeout_at(deadline):
-                await self.pool.up()
+                await self.pool.wait_until_ready()
         except ReaderUnavailable as error:
             raise _unavailable(error) from error
         except TimeoutError as error:

@@ -22,7 +22,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from photo_worker import __version__
 from photo_worker.devkit.guard.rules import OriginRules
 from photo_worker.devkit.textract import control, wire
-from photo_worker.devkit.textract.admission import MOST_OPEN_JOBS, Bodies, Room
+from photo_worker.devkit.textract.admission import MOST_OPEN_JOBS, BodyLimiter, BodySlot
 from photo_worker.devkit.textract.codecs import Codec
 from photo_worker.devkit.textract.counters import Counters
 from photo_worker.devkit.textract.documents import ASYNC, DocumentSource
@@ -36,7 +36,7 @@ from photo_worker.devkit.textract.failures import (
     without_frames,
 )
 from photo_worker.devkit.textract.fault_script import check_amount
-from photo_worker.devkit.textract.faults import FaultInjector, Script
+from photo_worker.devkit.textract.faults import FaultInjector, FaultScript
 from photo_worker.devkit.textract.jobs import Jobs
 from photo_worker.devkit.textract.model import TextractModel, WrongType
 from photo_worker.devkit.textract.operations import SYNCHRONOUS, Call, Operations
@@ -85,7 +85,7 @@ class Emulator:
             most_open=most_open_jobs,
         )
         self._operations = Operations(self._model, self._documents, recogniser, self._jobs)
-        self._bodies = Bodies()
+        self._bodies = BodyLimiter()
         self._warming: asyncio.Task[None] | None = None
         self._defect = ""
         self.app = Starlette(
@@ -141,7 +141,7 @@ class Emulator:
                 counters.asked(operation)
                 wire.require_signature(request)
                 if body is None:
-                    await self._fail(operation)
+                    await self._inject_fault(operation)
                     raise self._operations.oversized(operation, "too many bytes")
                 wire.require_content_type(request, codec)
                 answering = self._answer(operation, _Body(body, room), counters, codec)
@@ -175,7 +175,7 @@ class Emulator:
         )
         return response
 
-    async def _fail(self, operation: str) -> None:
+    async def _inject_fault(self, operation: str) -> None:
         """Apply the fault script to a call: wait, and raise ``ServiceError`` if the fault has a failure."""
         fault = self._faults.for_request(operation)
         if fault is None:
@@ -185,7 +185,7 @@ class Emulator:
             raise ServiceError(fault.failure, "the fault script says so")
 
     async def _answer(self, operation: str, body: _Body, counters: Counters, codec: Codec) -> bytes:
-        await self._fail(operation)
+        await self._inject_fault(operation)
         arrived = asyncio.get_running_loop().time()
         content = body.content
         if len(content) > _HASHED_INLINE_BYTES:
@@ -200,7 +200,7 @@ class Emulator:
         else:
             given = self._parse(operation, content, codec)
         del content
-        body.let_go()
+        body.release()
         deadline = arrived + self._recogniser.pool.bounds.call_seconds
         return await self._operations.answer(Call(operation, given, counters, codec, asked, deadline))
 
@@ -242,11 +242,11 @@ class Emulator:
         """Return the fault script and the counts of its rules."""
         return self._faults.shown()
 
-    def replace_faults(self, script: Script) -> None:
+    def replace_faults(self, script: FaultScript) -> None:
         """Replace the fault script."""
         self._faults.replace(script)
 
-    def extend_faults(self, script: Script, *, seed: int | None) -> None:
+    def extend_faults(self, script: FaultScript, *, seed: int | None) -> None:
         """Append a script's rules to the current ones. Raises ``WrongScript`` if there are too many in all."""
         check_amount(len(self._faults.script.rules) + len(script.rules))
         self._faults.extend(script, seed=seed)
@@ -262,7 +262,7 @@ class Emulator:
     async def reset(self) -> None:
         """Return to the state after a start with an empty directory; calls in progress use the old counters."""
         self._counters = Counters()
-        self._faults.replace(Script())
+        self._faults.replace(FaultScript())
         await self._jobs.reset()
         self._recogniser.forget()
         self._operations.forget()
@@ -271,10 +271,10 @@ class Emulator:
 class _Body:
     """A request's body, and the memory reserved for it."""
 
-    def __init__(self, content: bytes, room: Room) -> None:
+    def __init__(self, content: bytes, room: BodySlot) -> None:
         self.content, self._room = content, room
 
-    def let_go(self) -> None:
+    def release(self) -> None:
         """Release the body and its memory, once it is parsed."""
         self.content = b""
         self._room.release()

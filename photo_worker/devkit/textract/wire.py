@@ -13,7 +13,7 @@ from uuid import uuid4
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 
-from photo_worker.devkit.textract.admission import Room
+from photo_worker.devkit.textract.admission import BodySlot
 from photo_worker.devkit.textract.codecs import CBOR, JSON, Codec
 from photo_worker.devkit.textract.failures import (
     INCOMPLETE_SIGNATURE,
@@ -74,7 +74,7 @@ async def _gone(request: Request) -> None:
 _SIGNATURE_PARTS = ("Credential", "SignedHeaders", "Signature")
 
 
-async def read_body(request: Request, room: Room | None = None) -> bytes | None:
+async def read_body(request: Request, room: BodySlot | None = None) -> bytes | None:
     """Return a request's body, or None if it is larger than any valid one.
 
     Raises ``ServiceError`` if the client disconnects before the end, if it takes too long, and if there is no ``room``

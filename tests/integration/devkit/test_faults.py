@@ -271,7 +271,7 @@ def test_a_script_that_cannot_be_read_is_named(tmp_path: Path, monkeypatch: pyte
 
 def test_the_names_are_those_of_the_emulator() -> None:
     from photo_worker.cli.faults import CODES, KINDS
-    from photo_worker.devkit.textract.faults import _FAILURES, Kind
+    from photo_worker.devkit.textract.faults import _FAILURES, FaultKind
 
-    assert list(KINDS) == list(Kind)
+    assert list(KINDS) == list(FaultKind)
     assert {kind: failure.code for kind, failure in _FAILURES.items()} == {kind: code for code, kind in CODES.items()}

@@ -20,7 +20,7 @@ from pathlib import Path
 
 from photo_worker.devkit.textract.command import EmulatorOptions, run
 from photo_worker.devkit.textract.spawning import ReadingLimits
-from tests.integration.textract.obedient import DEADLINE_SECONDS, FACTORY, MAGIC, document
+from tests.integration.textract.scripted_reader import DEADLINE_SECONDS, FACTORY, MAGIC, document
 
 __all__ = ["DEADLINE_SECONDS", "MAGIC", "ROOT", "Running", "document", "running", "until"]
 

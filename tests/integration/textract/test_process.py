@@ -14,7 +14,7 @@ import psutil
 import pytest
 
 import photo_worker
-from tests.integration.textract import obedient
+from tests.integration.textract import scripted_reader
 from tests.integration.textract.conftest import call, send
 from tests.integration.textract.emulator import DEADLINE_SECONDS, ROOT, Running, document, running, until
 from tests.integration.textract.test_protocol import DETECT, EMULATED, sent
@@ -43,7 +43,7 @@ def test_health_names_the_engine(emulator: Running) -> None:
 
 
 def test_an_engine_that_cannot_load_shows_in_health_and_in_the_log(tmp_path: Path) -> None:
-    with running(tmp_path, {obedient.BROKEN: "1"}) as started:
+    with running(tmp_path, {scripted_reader.BROKEN: "1"}) as started:
         until(lambda: send(started.port, "GET", "/_emulator/health").status == 503)
         told = send(started.port, "GET", "/_emulator/health").json
         assert (told["ready"], "its weights are missing" in told["problem"]) == (False, True)

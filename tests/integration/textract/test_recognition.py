@@ -18,9 +18,9 @@ from photo_worker.devkit.textract.recognition import PageRecogniser, make
 from photo_worker.devkit.textract.spawning import MIB, ReadingLimits
 from photo_worker.errors import EngineUnavailable
 from photo_worker.ocr.analysis.request import Analysis
-from tests.integration.textract import obedient
+from tests.integration.textract import scripted_reader
 from tests.integration.textract.emulator import ROOT
-from tests.integration.textract.obedient import DEADLINE_SECONDS, FACTORY, document
+from tests.integration.textract.scripted_reader import DEADLINE_SECONDS, FACTORY, document
 
 TABLES = Analysis(frozenset({"TABLES"}))
 Make = Callable[..., PageRecogniser]
@@ -273,7 +273,7 @@ async def test_a_document_is_judged_by_the_limits_of_its_call(made: Make) -> Non
 
 
 async def test_an_engine_that_is_missing_is_the_servers_fault(made: Make, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv(obedient.BROKEN, "1")
+    monkeypatch.setenv(scripted_reader.BROKEN, "1")
     ours = made()
     with pytest.raises(EngineUnavailable, match="its weights are missing"):
         await ours.warm()
@@ -281,7 +281,7 @@ async def test_an_engine_that_is_missing_is_the_servers_fault(made: Make, monkey
     error = await refused(read(ours, doc()))
     assert (error.failure.code, error.failure.status) == ("InternalServerError", 500)
     # The engine is available now; no restart is needed.
-    monkeypatch.delenv(obedient.BROKEN)
+    monkeypatch.delenv(scripted_reader.BROKEN)
     assert await read(ours, doc()) == "a"
     assert (ours.ready, ours.problem) == (True, "")
 
@@ -289,7 +289,7 @@ async def test_an_engine_that_is_missing_is_the_servers_fault(made: Make, monkey
 @pytest.mark.parametrize(
     ("reader", "problem"),
     [
-        ("tests.integration.textract.obedient:Nobody", "AttributeError"),
+        ("tests.integration.textract.scripted_reader:Nobody", "AttributeError"),
         ("tests.integration.textract.nowhere:Reader", "ModuleNotFoundError"),
     ],
 )
@@ -299,7 +299,7 @@ async def test_a_reader_that_is_not_there_is_said_so(made: Make, reader: str, pr
 
 
 async def test_a_process_that_dies_while_it_starts_is_said_so(made: Make, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv(obedient.DIES, "1")
+    monkeypatch.setenv(scripted_reader.DIES, "1")
     ours = made()
     with pytest.raises(EngineUnavailable, match="SIGSEGV while it started"):
         await ours.warm()

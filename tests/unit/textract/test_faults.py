@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from photo_worker.devkit.textract.failures import THROTTLED
 from photo_worker.devkit.textract.fault_script import MOST_RULES, WrongScript, read_script
-from photo_worker.devkit.textract.faults import FaultInjector, JobFault, Kind, NotificationFault, RequestFault
+from photo_worker.devkit.textract.faults import FaultInjector, FaultKind, JobFault, NotificationFault, RequestFault
 from photo_worker.devkit.textract.model import TextractModel
 
 OPERATIONS = TextractModel().operations
@@ -145,7 +145,7 @@ def test_the_ends_of_probability(probability: float, taken: int) -> None:
 
 
 def test_every_kind_can_be_told_and_shown() -> None:
-    for kind in Kind:
+    for kind in FaultKind:
         rule = {
             "kind": kind.value,
             **({"seconds": 1} if kind.value in {"slow", "job-slow", "notification-late"} else {}),

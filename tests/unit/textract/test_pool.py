@@ -52,7 +52,7 @@ async def pool(made: list[Child], monkeypatch: pytest.MonkeyPatch) -> AsyncItera
     monkeypatch.setattr(module, "ReadingChild", lambda *_: Child(made))
     ours = ReadingPool("none", ReadingLimits(processes=2, idle_seconds=60))
     ours.start()
-    await ours.up()
+    await ours.wait_until_ready()
     yield ours
     await ours.close()
     assert all(child.ended for child in made)
@@ -79,7 +79,7 @@ async def test_a_page_that_gives_way_before_it_has_begun_is_read_later(pool: Rea
     slow, held = await with_one_idle(pool)
     late, gate = submit(pool, "late")
     # The memory check may run in this very iteration of the event loop.
-    pool._make_way()
+    pool._preempt()
     gate.set()
     async with asyncio.timeout(DEADLINE_SECONDS):
         assert (await late.done)[0] == {"pages": 1}

@@ -25,7 +25,7 @@ _FALLBACK_REGION = "us-east-1"
 _Result = TypeVar("_Result")
 
 
-class Clients:
+class AwsClients:
     """Creates clients when they are first needed, which takes longer than most calls, and calls them in threads."""
 
     def __init__(self) -> None:

@@ -17,8 +17,8 @@ from typing import Any
 
 from photo_worker.devkit.textract.failures import INVALID_PARAMETER, DiskFails, ServiceError
 from photo_worker.devkit.textract.faults import NotificationFault
-from photo_worker.devkit.textract.jobs.aws import Clients
-from photo_worker.devkit.textract.jobs.records import AnalysisJob, Status
+from photo_worker.devkit.textract.jobs.aws import AwsClients
+from photo_worker.devkit.textract.jobs.records import AnalysisJob, JobStatus
 from photo_worker.devkit.textract.jobs.store import NewNotification, Notification
 from photo_worker.devkit.textract.jobs.thread import Clock, StoreThread
 from photo_worker.devkit.textract.service_calls import BrokenOff, is_final, no_answer
@@ -30,7 +30,7 @@ _LONGEST_RETRY_SECONDS = 60.0
 
 
 def notification_of(
-    job: AnalysisJob, status: Status, ended: float, fault: NotificationFault | None
+    job: AnalysisJob, status: JobStatus, ended: float, fault: NotificationFault | None
 ) -> NewNotification | None:
     """Return the notification of a job that ends at ``ended`` (seconds since 1970), None if none was requested."""
     channel = job.given.get("NotificationChannel")
@@ -39,7 +39,7 @@ def notification_of(
     stored = job.location["S3Object"]
     message: dict[str, Any] = {
         "JobId": job.id,
-        "Status": (Status.FAILED if status is Status.FAILED else Status.SUCCEEDED).value,
+        "Status": (JobStatus.FAILED if status is JobStatus.FAILED else JobStatus.SUCCEEDED).value,
         "API": job.operation,
     }
     if "JobTag" in job.given:
@@ -59,7 +59,7 @@ class Notifier:
     retried until the job expires.
     """
 
-    def __init__(self, store: StoreThread, clients: Clients, clock: Clock) -> None:
+    def __init__(self, store: StoreThread, clients: AwsClients, clock: Clock) -> None:
         self._store = store
         self._clients = clients
         self._clock = clock

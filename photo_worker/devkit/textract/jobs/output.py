@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from photo_worker.devkit.textract.failures import INTERNAL_ERROR, INVALID_KMS_KEY, INVALID_S3_OBJECT, ServiceError
-from photo_worker.devkit.textract.jobs.aws import Clients
+from photo_worker.devkit.textract.jobs.aws import AwsClients
 from photo_worker.devkit.textract.service_calls import BrokenOff, is_final, no_answer
 
 DEFAULT_PREFIX = "textract_output"
@@ -22,7 +22,7 @@ ACCESS_CHECK = ".s3_access_check"
 class Output:
     """Writes to the bucket of a job's OutputConfig, encrypted with its KMSKeyId if it has one."""
 
-    def __init__(self, clients: Clients) -> None:
+    def __init__(self, clients: AwsClients) -> None:
         self._clients = clients
 
     async def check(self, job_id: str, given: Mapping[str, Any]) -> None:

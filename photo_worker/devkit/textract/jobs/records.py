@@ -14,7 +14,7 @@ EXPIRY_SECONDS = 7 * 24 * 3600
 """How long a job and its ClientRequestToken are valid after the start of the job (D: StartDocumentAnalysis)."""
 
 
-class Status(StrEnum):
+class JobStatus(StrEnum):
     """The values of JobStatus."""
 
     IN_PROGRESS = "IN_PROGRESS"
@@ -49,7 +49,7 @@ class AnalysisJob:
     operation: str
     given: Mapping[str, Any]
     created: float
-    status: Status
+    status: JobStatus
     fault: JobFault | None = None
     hold_until: float = 0.0
     engine: str = ""

@@ -13,7 +13,7 @@ from collections import defaultdict
 from collections.abc import Mapping
 from typing import Any
 
-from photo_worker.devkit.textract.jobs.records import AnalysisJob, Status
+from photo_worker.devkit.textract.jobs.records import AnalysisJob, JobStatus
 
 MODEL_VERSION = "1.0"
 
@@ -27,7 +27,11 @@ def unfinished(job: AnalysisJob) -> dict[str, Any]:
 
 
 def finished(
-    job: AnalysisJob, status: Status, message: str | None, blocks: list[dict[str, Any]], next_token: str | None = None
+    job: AnalysisJob,
+    status: JobStatus,
+    message: str | None,
+    blocks: list[dict[str, Any]],
+    next_token: str | None = None,
 ) -> dict[str, Any]:
     """Return the answer with some of a job's blocks and the given status."""
     answer: dict[str, Any] = {"DocumentMetadata": {"Pages": job.pages or 0}, "JobStatus": status.value}

@@ -20,7 +20,7 @@ from photo_worker.devkit.textract.jobs.document_store import DocumentStore
 from photo_worker.devkit.textract.jobs.notifications import Notifier, notification_of
 from photo_worker.devkit.textract.jobs.output import Output
 from photo_worker.devkit.textract.jobs.ports import Documents, JobFaults, Pages
-from photo_worker.devkit.textract.jobs.records import ANALYSIS, AnalysisJob, Status
+from photo_worker.devkit.textract.jobs.records import ANALYSIS, AnalysisJob, JobStatus
 from photo_worker.devkit.textract.jobs.responses import finished, warning_code
 from photo_worker.devkit.textract.jobs.thread import Clock, StoreThread, run_until_done
 from photo_worker.ocr.analysis.request import Analysis
@@ -42,7 +42,7 @@ _Result = TypeVar("_Result")
 
 @dataclass(frozen=True)
 class _Ending:
-    status: Status
+    status: JobStatus
     message: str | None = None
 
 
@@ -97,14 +97,14 @@ class Runner:
 
     async def _run(self, job_id: str, counters: Counters) -> None:
         async with self._slots:
-            job = await self._store.insist(lambda store: store.job(job_id, self._clock()))
-            if job is None or job.status is not Status.IN_PROGRESS:
+            job = await self._store.retry(lambda store: store.job(job_id, self._clock()))
+            if job is None or job.status is not JobStatus.IN_PROGRESS:
                 return
             try:
                 ending = await self._carry_out(job, counters)
             except Exception as error:
                 logger.exception("job %s meets a defect", job_id)
-                ending = _Ending(Status.FAILED, f"The emulator has a defect: {type(_cause(error)).__name__}")
+                ending = _Ending(JobStatus.FAILED, f"The emulator has a defect: {type(_cause(error)).__name__}")
         # Outside of the slot: a job that only waits must not delay others.
         await asyncio.sleep(max(0.0, job.hold_until - self._clock()))
         await self._end(job_id, ending, counters)
@@ -113,32 +113,32 @@ class Runner:
         """Read the missing pages, and return how the job ends."""
         fault = job.fault
         if fault is not None and fault.status == "FAILED":
-            return _Ending(Status.FAILED, fault.status_message)
+            return _Ending(JobStatus.FAILED, fault.status_message)
         try:
             document = await self._document(job)
             counters.requested(document.sha256)
             pages = await run_until_done(lambda: self._recogniser.pages(document, self._limits))
         except ServiceError as refusal:
             logger.info("job %s cannot read its document: %s", job.id, refusal)
-            return _Ending(Status.FAILED, refusal.status_message)
+            return _Ending(JobStatus.FAILED, refusal.status_message)
         engine = " ".join(self._recogniser.identity)
-        await self._store.insist(lambda store: store.begin_document(job.id, engine, document.sha256, pages))
+        await self._store.retry(lambda store: store.begin_document(job.id, engine, document.sha256, pages))
         last = pages
         if fault is not None and fault.status == "PARTIAL_SUCCESS":
             last = min(fault.pages, pages)
         problem = await self._read(job, document, range(1, last + 1), counters)
         for number in range(last + 1, pages + 1):
             code = warning_code(INTERNAL_ERROR.code)
-            await self._store.insist(lambda store, number=number, code=code: store.put_unread(job.id, number, code))  # type: ignore[misc]
+            await self._store.retry(lambda store, number=number, code=code: store.put_unread(job.id, number, code))  # type: ignore[misc]
         if fault is not None and fault.status == "PARTIAL_SUCCESS":
-            return _Ending(Status.PARTIAL_SUCCESS, fault.status_message)
-        done = await self._store.insist(lambda store: store.done(job.id))
+            return _Ending(JobStatus.PARTIAL_SUCCESS, fault.status_message)
+        done = await self._store.retry(lambda store: store.done(job.id))
         unread = [number for number, code in done.items() if code is not None]
         if len(unread) == pages:
-            return _Ending(Status.FAILED, problem or "No page could be read")
+            return _Ending(JobStatus.FAILED, problem or "No page could be read")
         if unread:
-            return _Ending(Status.PARTIAL_SUCCESS, problem or "Some pages could not be read")
-        return _Ending(Status.SUCCEEDED)
+            return _Ending(JobStatus.PARTIAL_SUCCESS, problem or "Some pages could not be read")
+        return _Ending(JobStatus.SUCCEEDED)
 
     async def _document(self, job: AnalysisJob) -> Document:
         """Return the stored document of the job, or download and store it."""
@@ -146,8 +146,8 @@ class Runner:
             kept = await asyncio.to_thread(self._kept.get, job)
             if kept is not None:
                 return kept
-            document = await _patiently(lambda: self._documents.get(job.location, self._limits))
-            await _to_its_end(asyncio.to_thread(self._kept.keep, job.id, document))
+            document = await _retry_s3(lambda: self._documents.get(job.location, self._limits))
+            await _wait_even_if_cancelled(asyncio.to_thread(self._kept.keep, job.id, document))
         except OSError as error:
             raise DiskFails(error.strerror or str(error)) from error
         return document
@@ -156,7 +156,7 @@ class Runner:
         self, job: AnalysisJob, document: Document, numbers: Iterable[int], counters: Counters
     ) -> str | None:
         """Read the missing pages, some at a time; return the problem of the first unreadable one, or None."""
-        done = await self._store.insist(lambda store: store.done(job.id))
+        done = await self._store.retry(lambda store: store.done(job.id))
         analysis = Analysis.of(job.given) if job.kind is ANALYSIS else None
         left = iter([number for number in numbers if number not in done])
         problems: dict[int, str] = {}
@@ -174,11 +174,11 @@ class Runner:
                     logger.warning("job %s cannot read page %d: %s", job.id, number, refusal)
                     problems[number] = refusal.status_message
                     code = warning_code(refusal.failure.code)
-                    await self._store.insist(
+                    await self._store.retry(
                         lambda store, number=number, code=code: store.put_unread(job.id, number, code)  # type: ignore[misc]
                     )
                 else:
-                    await self._store.insist(
+                    await self._store.retry(
                         lambda store, number=number, blocks=blocks: store.put_page(job.id, number, blocks)  # type: ignore[misc]
                     )
 
@@ -189,44 +189,42 @@ class Runner:
 
     async def _end(self, job_id: str, ending: _Ending, counters: Counters) -> None:
         """Write the output, then save the job's end for Get and its notification, and only then send that."""
-        if ending.status is not Status.FAILED:
-            total = await self._store.insist(lambda store: store.count_blocks(job_id))
+        if ending.status is not JobStatus.FAILED:
+            total = await self._store.retry(lambda store: store.count_blocks(job_id))
             try:
                 await self._write_output(job_id, ending, total)
             except ServiceError as refusal:
                 logger.warning("job %s cannot write its output: %s", job_id, refusal)
-                ending = _Ending(Status.FAILED, refusal.message)
-        job = await self._store.insist(lambda store: store.job(job_id, self._clock()))
+                ending = _Ending(JobStatus.FAILED, refusal.message)
+        job = await self._store.retry(lambda store: store.job(job_id, self._clock()))
         if job is None:
             return
         fault = None
         if "NotificationChannel" in job.given:
             fault = self._faults.for_notification(job.operation, job.document_name)
         notification = notification_of(job, ending.status, self._clock(), fault)
-        if not await self._store.insist(
-            lambda store: store.finish(job_id, ending.status, ending.message, notification)
-        ):
+        if not await self._store.retry(lambda store: store.finish(job_id, ending.status, ending.message, notification)):
             return
         # Before the next await: once Get reports the end, the counters must include it.
-        if ending.status is not Status.FAILED:
+        if ending.status is not JobStatus.FAILED:
             counters.billed(job.sha256)
         logger.info("job %s of %s ends: %s", job_id, job.document_name, ending.status.value)
         self._notifier.look()
         await asyncio.to_thread(self._kept.remove, [job_id])
 
     async def _write_output(self, job_id: str, ending: _Ending, total: int) -> None:
-        job = await self._store.insist(lambda store: store.job(job_id, self._clock()))
+        job = await self._store.retry(lambda store: store.job(job_id, self._clock()))
         if job is None or "OutputConfig" not in job.given:
             return
         for number, first in enumerate(range(0, max(total, 1), BLOCKS_AN_ANSWER), start=1):
-            blocks = await self._store.insist(lambda store, first=first: store.blocks(job_id, first, BLOCKS_AN_ANSWER))  # type: ignore[misc]
+            blocks = await self._store.retry(lambda store, first=first: store.blocks(job_id, first, BLOCKS_AN_ANSWER))  # type: ignore[misc]
             answer = finished(job, ending.status, ending.message, blocks)
-            await _patiently(
+            await _retry_s3(
                 lambda number=number, answer=answer: self._output.write(job_id, job.given, number, answer)  # type: ignore[misc]
             )
 
 
-async def _to_its_end(work: Coroutine[Any, Any, None]) -> None:
+async def _wait_even_if_cancelled(work: Coroutine[Any, Any, None]) -> None:
     """Wait for work in a thread even if the caller is cancelled, since the thread does not stop."""
     task = asyncio.create_task(work)
     try:
@@ -243,7 +241,7 @@ def _cause(error: Exception) -> Exception:
     return error
 
 
-async def _patiently(work: Callable[[], Awaitable[_Result]]) -> _Result:
+async def _retry_s3(work: Callable[[], Awaitable[_Result]]) -> _Result:
     """Await ``work``, and retry it while it raises InternalServerError, as when S3 does not respond."""
     for seconds in _RETRY_SECONDS:
         try:

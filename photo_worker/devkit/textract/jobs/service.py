@@ -17,15 +17,15 @@ from photo_worker.devkit.textract.admission import MOST_OPEN_JOBS
 from photo_worker.devkit.textract.counters import Counters
 from photo_worker.devkit.textract.documents import DocumentLimits
 from photo_worker.devkit.textract.failures import INVALID_JOB_ID, DiskFails, ServiceError
-from photo_worker.devkit.textract.jobs.aws import Clients
+from photo_worker.devkit.textract.jobs.aws import AwsClients
 from photo_worker.devkit.textract.jobs.document_store import DocumentStore
 from photo_worker.devkit.textract.jobs.notifications import Notifier
 from photo_worker.devkit.textract.jobs.output import Output
 from photo_worker.devkit.textract.jobs.ports import Documents, JobFaults, Pages
-from photo_worker.devkit.textract.jobs.records import KINDS, AnalysisJob, Status, name_of
+from photo_worker.devkit.textract.jobs.records import KINDS, AnalysisJob, JobStatus, name_of
 from photo_worker.devkit.textract.jobs.responses import finished, unfinished
 from photo_worker.devkit.textract.jobs.runner import BLOCKS_AN_ANSWER, Runner
-from photo_worker.devkit.textract.jobs.store import Store
+from photo_worker.devkit.textract.jobs.store import JobStore
 from photo_worker.devkit.textract.jobs.thread import Clock, StoreThread
 from photo_worker.devkit.textract.jobs.tokens import PageTokens
 from photo_worker.devkit.textract.spool import Spool
@@ -63,10 +63,10 @@ class Jobs:
         self._limits = limits
         self._most_open = most_open
         self._clock = clock
-        self._clients = Clients()
+        self._clients = AwsClients()
         self._output = Output(self._clients)
         self._folder = data / "jobs"
-        self._store = StoreThread(Store(self._folder))
+        self._store = StoreThread(JobStore(self._folder))
         self._kept = DocumentStore(self._folder / "documents", spool)
         self._notifier = Notifier(self._store, self._clients, clock)
         self._runner = Runner(
@@ -89,10 +89,10 @@ class Jobs:
     async def open(self) -> None:
         """Lock the directory and continue the jobs in progress. Raises like ``Store.open``."""
         try:
-            await self._store.do(Store.open)
-            self._tokens = PageTokens(await self._store.do(Store.page_token_key))
+            await self._store.do(JobStore.open)
+            self._tokens = PageTokens(await self._store.do(JobStore.page_token_key))
             await self._store.do(lambda store: store.expire(self._clock()))
-            open_ids = [job.id for job in await self._store.do(Store.jobs) if job.status is Status.IN_PROGRESS]
+            open_ids = [job.id for job in await self._store.do(JobStore.jobs) if job.status is JobStatus.IN_PROGRESS]
             await asyncio.to_thread(self._kept.open, open_ids)
         except OSError as error:
             await self._store.close()
@@ -157,7 +157,7 @@ class Jobs:
         if job is None or job.operation != _START_OF[operation]:
             raise ServiceError(INVALID_JOB_ID, "there is no such job" if job is None else f"{job.operation} began it")
         first = self._tokens.read(given["NextToken"], job_id) if "NextToken" in given else 0
-        if job.blocks is None or job.status in {Status.IN_PROGRESS, Status.FAILED}:
+        if job.blocks is None or job.status in {JobStatus.IN_PROGRESS, JobStatus.FAILED}:
             return unfinished(job)
         most = min(given.get("MaxResults", BLOCKS_AN_ANSWER), BLOCKS_AN_ANSWER)
         blocks = await self._store.do(lambda store: store.blocks(job_id, first, most))
@@ -174,14 +174,14 @@ class Jobs:
     async def reset(self) -> None:
         """Stop and delete all jobs."""
         await self._runner.stop()
-        ids = [job.id for job in await self._store.do(Store.jobs)]
-        await self._store.do(Store.clear)
+        ids = [job.id for job in await self._store.do(JobStore.jobs)]
+        await self._store.do(JobStore.clear)
         await asyncio.to_thread(self._kept.remove, ids)
 
     async def shown(self) -> list[dict[str, Any]]:
         """Return all jobs as JSON data, the oldest first, for users and tests."""
 
-        def look(store: Store) -> list[dict[str, Any]]:
+        def look(store: JobStore) -> list[dict[str, Any]]:
             return [_shown(job, len(store.done(job.id))) for job in store.jobs()]
 
         return await self._store.do(look)
@@ -192,7 +192,7 @@ class Jobs:
         now = self._clock()
         fault = self._faults.for_job(operation, name_of(told))
         hold_until = now + fault.seconds if fault is not None else now
-        job = AnalysisJob(job_id, operation, told, now, Status.IN_PROGRESS, fault, hold_until)
+        job = AnalysisJob(job_id, operation, told, now, JobStatus.IN_PROGRESS, fault, hold_until)
         begun = await self._store.do(lambda store: store.begin(job, token, self._most_open))
         if begun == job_id:
             self._runner.start(job_id, counters)

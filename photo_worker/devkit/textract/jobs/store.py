@@ -21,7 +21,7 @@ from photo_worker.devkit.textract.faults import JobFault
 from photo_worker.devkit.textract.jobs.records import (
     EXPIRY_SECONDS,
     AnalysisJob,
-    Status,
+    JobStatus,
     canonical,
     fault_from_json,
     fault_to_json,
@@ -100,7 +100,7 @@ class NewNotification:
     held: bool = False
 
 
-class Store:
+class JobStore:
     """The database. All methods must be called in the thread that opens it."""
 
     def __init__(self, folder: Path) -> None:
@@ -169,7 +169,7 @@ class Store:
     def require_room(self, most_open: int, now: float) -> None:
         """Raise LimitExceededException if ``most_open`` jobs are in progress."""
         counted = "SELECT count(*) FROM jobs WHERE status = ? AND created > ?"
-        if self._one(counted, Status.IN_PROGRESS, now - EXPIRY_SECONDS)[0] >= most_open:
+        if self._one(counted, JobStatus.IN_PROGRESS, now - EXPIRY_SECONDS)[0] >= most_open:
             raise ServiceError(LIMIT_EXCEEDED, f"{most_open} jobs are in progress")
 
     def begin(self, job: AnalysisJob, token: str | None, most_open: int) -> str:
@@ -245,16 +245,16 @@ class Store:
             found += page[max(0, first - start) : first + most - start]
         return found
 
-    def finish(self, job_id: str, status: Status, message: str | None, notification: NewNotification | None) -> bool:
+    def finish(self, job_id: str, status: JobStatus, message: str | None, notification: NewNotification | None) -> bool:
         """End a job and queue its notification; return False if the job is not in progress."""
         with self._transaction():
             changed = self._run(
                 "UPDATE jobs SET status = ?, status_message = ? WHERE id = ? AND status = ?",
-                *(status, message, job_id, Status.IN_PROGRESS),
+                *(status, message, job_id, JobStatus.IN_PROGRESS),
             )
             if not changed.rowcount:
                 return False
-            if status is Status.FAILED:
+            if status is JobStatus.FAILED:
                 self._run("DELETE FROM pages WHERE job = ?", job_id)
             if notification is not None and notification.copies:
                 self._run(
@@ -330,7 +330,7 @@ class Store:
         known_fault: JobFault | None = fault_from_json(fault)
         hold_until, engine, sha256, message, pages, blocks, notified = rest
         return AnalysisJob(
-            *(job_id, operation, json.loads(given), created, Status(status), known_fault, hold_until),
+            *(job_id, operation, json.loads(given), created, JobStatus(status), known_fault, hold_until),
             *(engine, sha256, message, pages, blocks, dict(unread), notified),
         )
 
@@ -338,7 +338,7 @@ class Store:
         self._run(
             "INSERT OR REPLACE INTO pages (job, number, error, count, blocks)"
             " SELECT id, ?, ?, ?, ? FROM jobs WHERE id = ? AND status = ?",
-            *(number, code, count, packed, job_id, Status.IN_PROGRESS),
+            *(number, code, count, packed, job_id, JobStatus.IN_PROGRESS),
         )
 
     def _delete_expired(self, now: float) -> list[str]:

@@ -10,7 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
 from photo_worker.devkit.textract.failures import DiskFails
-from photo_worker.devkit.textract.jobs.store import Store
+from photo_worker.devkit.textract.jobs.store import JobStore
 
 logger = logging.getLogger(__name__)
 
@@ -40,12 +40,12 @@ async def run_until_done(work: Callable[[], Awaitable[_Result]]) -> _Result:
 class StoreThread:
     """Runs functions with the store in its thread, in the order of the calls."""
 
-    def __init__(self, store: Store) -> None:
+    def __init__(self, store: JobStore) -> None:
         self._store = store
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="jobs")
         self._closed = False
 
-    async def do(self, work: Callable[[Store], _Result]) -> _Result:
+    async def do(self, work: Callable[[JobStore], _Result]) -> _Result:
         """Return what ``work`` returns. Raises ``DiskFails``. Cancelling the caller does not stop ``work``."""
         try:
             return await asyncio.get_running_loop().run_in_executor(self._thread, work, self._store)
@@ -55,7 +55,7 @@ class StoreThread:
                 raise DiskFails(str(error)) from error
             raise
 
-    async def insist(self, work: Callable[[Store], _Result]) -> _Result:
+    async def retry(self, work: Callable[[JobStore], _Result]) -> _Result:
         """Return what ``do`` returns, retried until the disk works: a failing disk must not end a job."""
         return await run_until_done(lambda: self.do(work))
 
@@ -64,5 +64,5 @@ class StoreThread:
         if self._closed:
             return
         self._closed = True
-        await self.do(Store.close)
+        await self.do(JobStore.close)
         self._thread.shutdown(wait=True)

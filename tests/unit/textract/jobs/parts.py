@@ -30,7 +30,7 @@ async def until(condition: Callable[[], Awaitable[bool]]) -> None:
             await asyncio.sleep(0.005)
 
 
-def given(name: str = "scan.pdf", **members: Any) -> dict[str, Any]:
+def start_input(name: str = "scan.pdf", **members: Any) -> dict[str, Any]:
     """The input of a Start operation."""
     return {"DocumentLocation": {"S3Object": {"Bucket": "scans", "Name": name}}, **members}
 
@@ -67,7 +67,7 @@ class Objects:
         return Document.of(self.content[name], name)
 
 
-class Obedient:
+class FakeReader:
     """Reads the documents of ``Objects.put``. Pages wait while ``gate`` is not set."""
 
     def __init__(self, spool: Spool) -> None:
@@ -132,7 +132,7 @@ class Emulated:
     ) -> None:
         self.objects = objects
         self.spool = Spool(folder / "spool")
-        self.reader = Obedient(self.spool)
+        self.reader = FakeReader(self.spool)
         self.reader.identity = ("obedient", version)
         self.clock = Clock()
         self.clock.now += later
@@ -151,7 +151,7 @@ class Emulated:
         )
 
     async def start(self, operation: str = TEXT, /, **members: Any) -> str:
-        job_id = (await self.jobs.start(operation, given(**members), self.counters))["JobId"]
+        job_id = (await self.jobs.start(operation, start_input(**members), self.counters))["JobId"]
         assert isinstance(job_id, str)
         return job_id
 

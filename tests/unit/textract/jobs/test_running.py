@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from photo_worker.devkit.textract.failures import BAD_DOCUMENT, INTERNAL_ERROR, INVALID_JOB_ID, DiskFails, ServiceError
-from photo_worker.devkit.textract.faults import FaultInjector, FaultRule, Kind, Script
+from photo_worker.devkit.textract.faults import FaultInjector, FaultKind, FaultRule, FaultScript
 from photo_worker.devkit.textract.jobs import runner, thread
 from photo_worker.devkit.textract.jobs.records import EXPIRY_SECONDS
 from photo_worker.devkit.textract.jobs.responses import warning_code
@@ -20,7 +20,7 @@ FAILED = ["JobStatus", "StatusMessage", "DetectDocumentTextModelVersion"]
 
 
 def script(faults: FaultInjector, *rules: FaultRule) -> None:
-    faults.replace(Script(rules=rules))
+    faults.replace(FaultScript(rules=rules))
 
 
 async def until_read(emulated: Emulated, pages: int) -> None:
@@ -166,7 +166,7 @@ async def test_what_is_forgotten_is_not_worked_on(
 
 async def test_a_script_fails_a_job_without_reading_it(emulated: Emulated, objects: Objects) -> None:
     sha256 = objects.put()
-    script(emulated.faults, FaultRule(Kind.JOB_FAILS, calls=(1,), message="out of paper"))
+    script(emulated.faults, FaultRule(FaultKind.JOB_FAILS, calls=(1,), message="out of paper"))
     answer = await emulated.ended(await emulated.start())
     assert list(answer) == FAILED
     assert (answer["JobStatus"], answer["StatusMessage"]) == ("FAILED", "out of paper")
@@ -179,7 +179,7 @@ async def test_a_script_leaves_pages_unread(
     emulated: Emulated, objects: Objects, pages: int, unread: list[int]
 ) -> None:
     objects.put(pages=[2, 1, 1])
-    script(emulated.faults, FaultRule(Kind.JOB_PARTIAL, pages=pages, message="out of paper"))
+    script(emulated.faults, FaultRule(FaultKind.JOB_PARTIAL, pages=pages, message="out of paper"))
     answer = await emulated.ended(await emulated.start())
     assert (answer["JobStatus"], answer["StatusMessage"]) == ("PARTIAL_SUCCESS", "out of paper")
     assert answer["DocumentMetadata"] == {"Pages": 3}
@@ -190,7 +190,7 @@ async def test_a_script_leaves_pages_unread(
 async def test_a_script_keeps_a_job_in_progress_also_over_a_restart(opened: Open, objects: Objects) -> None:
     emulated = await opened()
     objects.put()
-    script(emulated.faults, FaultRule(Kind.JOB_SLOW, seconds=3600))
+    script(emulated.faults, FaultRule(FaultKind.JOB_SLOW, seconds=3600))
     job_id = await emulated.start()
     await until_read(emulated, 1)
     again = await opened()
@@ -203,7 +203,7 @@ async def test_a_script_keeps_a_job_in_progress_also_over_a_restart(opened: Open
 async def test_jobs_that_only_wait_keep_nobody_waiting(emulated: Emulated, objects: Objects) -> None:
     objects.put()
     objects.put("quick.pdf")
-    script(emulated.faults, FaultRule(Kind.JOB_SLOW, document="scan.pdf", seconds=3600))
+    script(emulated.faults, FaultRule(FaultKind.JOB_SLOW, document="scan.pdf", seconds=3600))
     for _ in range(40):
         await emulated.start()
     assert (await emulated.ended(await emulated.start(name="quick.pdf")))["JobStatus"] == "SUCCEEDED"

@@ -18,7 +18,7 @@ from photo_worker.devkit.textract.failures import (
 from photo_worker.devkit.textract.faults import JobFault
 from photo_worker.devkit.textract.jobs.records import EXPIRY_SECONDS
 from tests.unit.textract.jobs.conftest import Open
-from tests.unit.textract.jobs.parts import ANALYSIS, TEXT, Emulated, Objects, given, until
+from tests.unit.textract.jobs.parts import ANALYSIS, TEXT, Emulated, Objects, start_input, until
 
 
 async def refused(emulated: Emulated, failure: ErrorResponse, operation: str = TEXT, /, **members: Any) -> None:
@@ -98,7 +98,7 @@ async def test_features_and_queries_belong_to_the_input(
 
 async def test_the_order_of_members_is_no_other_input(emulated: Emulated, objects: Objects) -> None:
     objects.put()
-    there = {**given(), "JobTag": "a", "ClientRequestToken": "t"}
+    there = {**start_input(), "JobTag": "a", "ClientRequestToken": "t"}
     back = dict(reversed(list(there.items())))
     first = await emulated.jobs.start(TEXT, there, emulated.counters)
     assert await emulated.jobs.start(TEXT, back, emulated.counters) == first

@@ -15,8 +15,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from photo_worker.devkit.textract.jobs.records import EXPIRY_SECONDS, AnalysisJob, Status
-from photo_worker.devkit.textract.jobs.store import NewNotification, Notification, Store
+from photo_worker.devkit.textract.jobs.records import EXPIRY_SECONDS, AnalysisJob, JobStatus
+from photo_worker.devkit.textract.jobs.store import JobStore, NewNotification, Notification
 from photo_worker.stack_errors import DataInUse, DataMismatch, DataUnwritable
 
 NOW = 1_800_000_000.0
@@ -24,12 +24,12 @@ GIVEN = {"DocumentLocation": {"S3Object": {"Bucket": "scans", "Name": "scan.pdf"
 
 
 def job(job_id: str, *, created: float = NOW) -> AnalysisJob:
-    return AnalysisJob(job_id, "StartDocumentTextDetection", GIVEN, created, Status.IN_PROGRESS)
+    return AnalysisJob(job_id, "StartDocumentTextDetection", GIVEN, created, JobStatus.IN_PROGRESS)
 
 
 @contextmanager
-def store_in(folder: Path) -> Iterator[Store]:
-    store = Store(folder)
+def store_in(folder: Path) -> Iterator[JobStore]:
+    store = JobStore(folder)
     store.open()
     try:
         yield store
@@ -39,7 +39,7 @@ def store_in(folder: Path) -> Iterator[Store]:
 
 def test_a_second_one_on_the_same_folder_is_refused_until_the_first_is_gone(tmp_path: Path) -> None:
     with store_in(tmp_path), pytest.raises(DataInUse) as raised:
-        Store(tmp_path).open()
+        JobStore(tmp_path).open()
     assert str(tmp_path) in raised.value.message
     with store_in(tmp_path):
         pass
@@ -54,7 +54,7 @@ def test_a_process_that_is_killed_leaves_the_folder_to_the_next(tmp_path: Path) 
         assert process.stdout is not None
         assert process.stdout.readline() == "open\n"
         with pytest.raises(DataInUse):
-            Store(tmp_path).open()
+            JobStore(tmp_path).open()
         process.kill()
     with store_in(tmp_path) as store:
         assert store.jobs() == []
@@ -64,7 +64,7 @@ def test_what_is_no_database_is_left_as_it_is(tmp_path: Path) -> None:
     content = b"not what it seems" * 100
     (tmp_path / "jobs.sqlite3").write_bytes(content)
     with pytest.raises(DataMismatch):
-        Store(tmp_path).open()
+        JobStore(tmp_path).open()
     assert (tmp_path / "jobs.sqlite3").read_bytes() == content
 
 
@@ -76,13 +76,13 @@ def test_the_form_of_a_later_release_is_refused(tmp_path: Path) -> None:
     database.close()
     for _ in range(2):
         with pytest.raises(DataMismatch, match="99"):
-            Store(tmp_path).open()
+            JobStore(tmp_path).open()
 
 
 def test_a_folder_that_is_a_file_is_said_to_be_unusable(tmp_path: Path) -> None:
     (tmp_path / "data").write_text("a file")
     with pytest.raises(DataUnwritable):
-        Store(tmp_path / "data").open()
+        JobStore(tmp_path / "data").open()
 
 
 def test_only_its_owner_can_look_into_a_folder_that_it_makes(tmp_path: Path) -> None:
@@ -116,7 +116,7 @@ def test_a_page_of_a_job_that_is_gone_or_has_ended_is_not_kept(tmp_path: Path) -
         store.put_page("never", 1, [{"Id": "x"}])
         assert store.done("never") == {}
         store.begin(job("a"), None, 100)
-        store.finish("a", Status.FAILED, "no", None)
+        store.finish("a", JobStatus.FAILED, "no", None)
         store.put_page("a", 1, [{"Id": "x"}])
         assert store.done("a") == {}
 
@@ -125,9 +125,9 @@ def test_a_job_ends_once(tmp_path: Path) -> None:
     with store_in(tmp_path) as store:
         store.begin(job("a"), None, 100)
         notification = NewNotification("topic", "message", NOW)
-        assert store.finish("a", Status.SUCCEEDED, None, notification)
-        assert not store.finish("a", Status.FAILED, "late", notification)
-        assert [found.status for found in store.jobs()] == [Status.SUCCEEDED]
+        assert store.finish("a", JobStatus.SUCCEEDED, None, notification)
+        assert not store.finish("a", JobStatus.FAILED, "late", notification)
+        assert [found.status for found in store.jobs()] == [JobStatus.SUCCEEDED]
         assert _outgoing(store) == ["message"]
 
 
@@ -162,7 +162,7 @@ def _database_bytes(folder: Path) -> int:
     return sum(path.stat().st_size for path in folder.glob("jobs.sqlite3*"))
 
 
-def _outgoing(store: Store, now: float = NOW) -> list[str]:
+def _outgoing(store: JobStore, now: float = NOW) -> list[str]:
     sent: list[Notification] = []
     while len(sent) < 20:
         notification, _ = store.next_notification(now)
@@ -177,7 +177,7 @@ def test_notifications_go_out_as_often_and_as_late_as_they_are_told(tmp_path: Pa
     with store_in(tmp_path) as store:
         for name, copies, late in (("lost", 0, 0), ("plain", 1, 0), ("doubled", 2, 0), ("late", 1, 60)):
             store.begin(job(name), None, 100)
-            store.finish(name, Status.SUCCEEDED, None, NewNotification("topic", name, NOW + late, copies))
+            store.finish(name, JobStatus.SUCCEEDED, None, NewNotification("topic", name, NOW + late, copies))
         assert _outgoing(store) == ["plain", "doubled", "doubled"]
         assert store.next_notification(NOW) == (None, NOW + 60)
         assert _outgoing(store, NOW + 60) == ["late"]
@@ -189,7 +189,7 @@ def test_a_held_notification_follows_the_next_one(tmp_path: Path) -> None:
         for name, held in (("first", True), ("second", False)):
             assert _outgoing(store) == []
             store.begin(job(name), None, 100)
-            store.finish(name, Status.SUCCEEDED, None, NewNotification("topic", name, NOW, held=held))
+            store.finish(name, JobStatus.SUCCEEDED, None, NewNotification("topic", name, NOW, held=held))
         assert _outgoing(store) == ["second", "first"]
 
 
@@ -197,7 +197,7 @@ def test_a_postponed_notification_lets_others_pass(tmp_path: Path) -> None:
     with store_in(tmp_path) as store:
         for name in ("first", "second"):
             store.begin(job(name), None, 100)
-            store.finish(name, Status.SUCCEEDED, None, NewNotification("topic", name, NOW))
+            store.finish(name, JobStatus.SUCCEEDED, None, NewNotification("topic", name, NOW))
         notification, _ = store.next_notification(NOW)
         assert notification is not None
         store.postpone(notification, NOW + 5)

@@ -16,7 +16,7 @@ from photo_worker import errors
 from photo_worker.ocr.document import DocumentLimits
 from photo_worker.ocr.reader import PageAnswer, PageRequest
 
-FACTORY = "tests.integration.textract.obedient:ObedientReader"
+FACTORY = "tests.integration.textract.scripted_reader:ObedientReader"
 MAGIC = b"\x89PNG\r\n\x1a\n"
 DEADLINE_SECONDS = 60
 
