@@ -86,7 +86,7 @@ class Admission:
     def __init__(self, checks: Sequence[Check], *, clock: Callable[[], float] = time.monotonic) -> None:
         self._checks = checks
         self._clock = clock
-        self._failing: defaultdict[str, _Failing] = defaultdict(_Failing)
+        self._failing: defaultdict[str, _FailureStreak] = defaultdict(_FailureStreak)
         self._told_of: set[str] = set()
         """Activity types that were logged as failing and have not succeeded since."""
         self._silent_until: defaultdict[str, float] = defaultdict(float)
@@ -98,7 +98,7 @@ class Admission:
         self.away: PhotoWorkerError | None = None
         """The error that keeps the worker from taking work, or None."""
 
-    def heard(self, activity_type: str, error: PhotoWorkerError | None) -> None:
+    def record_outcome(self, activity_type: str, error: PhotoWorkerError | None) -> None:
         """Record the outcome of an attempt: ``error`` if a service or the worker is at fault, otherwise None."""
         if error is None:
             self._failing.pop(activity_type, None)
@@ -146,7 +146,7 @@ class Admission:
         if activity_type in self._failing:
             self._failing[activity_type].let_go(job_id)
 
-    async def first_look(self) -> None:
+    async def wait_until_ready(self) -> None:
         """Wait until every check passes, then open."""
         await self._recover(await self._look())
         self._open.set()
@@ -227,7 +227,7 @@ class Admission:
         return found
 
 
-class _Failing:
+class _FailureStreak:
     """A streak of failed attempts of one activity type.
 
     During a streak, jobs that have not failed here are tried one at a time, one per second: they show soonest whether

@@ -57,7 +57,7 @@ def limit_time(cpu_seconds: int, wall_seconds: int) -> None:
     signal.alarm(wall_seconds + _GRACE_SECONDS)
 
 
-def end_with(parent: int) -> None:
+def exit_with_parent(parent: int) -> None:
     """End this process soon after its parent, whose process id is ``parent``, however the parent ends."""
 
     def watch() -> None:
@@ -82,7 +82,7 @@ def has_memory(memory_bytes: int) -> bool:
     return True
 
 
-def take_streams() -> tuple[BinaryIO, BinaryIO]:
+def claim_standard_streams() -> tuple[BinaryIO, BinaryIO]:
     """Return stdin and stdout as files for messages alone; what libraries print goes to standard error from now on."""
     requests, answers = os.dup(0), os.dup(1)
     nothing = os.open(os.devnull, os.O_RDONLY)

@@ -25,7 +25,7 @@ LOOK_SECONDS = 0.5
 _KEPT_BYTES = 1024
 
 # Signals by which the system or a person ends a process; its document is not the cause.
-ENDED_FROM_OUTSIDE = frozenset({signal.SIGKILL, signal.SIGTERM, signal.SIGALRM, signal.SIGHUP, signal.SIGINT})
+EXTERNAL_SIGNALS = frozenset({signal.SIGKILL, signal.SIGTERM, signal.SIGALRM, signal.SIGHUP, signal.SIGINT})
 
 _FINE_LOOK_SECONDS = 0.01
 
@@ -38,7 +38,7 @@ _PEAK_UNIT = 1 if sys.platform == "darwin" else 1024
 _OTHERS_BYTES = 512 * 1024**2
 
 
-def most_at_once(memory_bytes: int, root: Path = Path("/sys/fs/cgroup")) -> int:
+def max_processes(memory_bytes: int, root: Path = Path("/sys/fs/cgroup")) -> int:
     """Return how many processes with this memory limit may run at once, at least one.
 
     It is the number of processors that this process may use, or less if memory is short: the machine's, and on Linux
@@ -74,7 +74,7 @@ def _words(path: Path) -> list[str]:
         return []
 
 
-class BoundedProcess(subprocess.Popen[bytes]):
+class LimitedProcess(subprocess.Popen[bytes]):
     """A process with limits that records its peak memory, which tells whether it used all that it may have."""
 
     peak_bytes = 0
@@ -116,7 +116,7 @@ def _peak_bytes(of: int) -> int:
     return resource.getrusage(of).ru_maxrss * _PEAK_UNIT
 
 
-class InThread(threading.Thread, Generic[T]):
+class ThreadedCall(threading.Thread, Generic[T]):
     """Runs a blocking call to a process in a thread. ``does`` is the verb for the error message, such as "opens"."""
 
     def __init__(self, call: Callable[[], T], does: str) -> None:
@@ -141,7 +141,7 @@ class InThread(threading.Thread, Generic[T]):
         return self._outcome[0]
 
 
-def end_of(descriptor: int) -> bytes:
+def read_tail(descriptor: int) -> bytes:
     """Read a pipe to its end and return the last bytes."""
     kept = b""
     with open(descriptor, "rb", buffering=0) as file:
@@ -150,7 +150,7 @@ def end_of(descriptor: int) -> bytes:
     return kept
 
 
-def how_ended(status: int) -> str:
+def describe_exit(status: int) -> str:
     """Return how a process ended, worded to follow "was"."""
     if status < 0:
         return f"ended by signal {-status}"

@@ -22,7 +22,7 @@ import inspect
 from collections.abc import Iterator
 from typing import ClassVar, Literal, Self
 
-from photo_worker.printable import before_points
+from photo_worker.printable import without_full_stops
 
 Fault = Literal["job", "service", "worker", "defect"]
 
@@ -52,7 +52,7 @@ class PhotoWorkerError(Exception):
     def __init__(self, **context: object) -> None:
         self.context = context
         template = inspect.cleandoc(type(self).__doc__ or self.code).replace("\n", " ")
-        self.message = template.format(**(context if self.in_histories else before_points(template, context)))
+        self.message = template.format(**(context if self.in_histories else without_full_stops(template, context)))
         super().__init__(self.message)
 
     def from_option(self) -> Self:

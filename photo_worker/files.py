@@ -11,11 +11,11 @@ from pathlib import Path
 from typing import BinaryIO
 
 
-class NotRegular(OSError):
+class NotRegularFile(OSError):
     """The path is a directory, pipe, socket or device: reading it may block, or never end."""
 
 
-class TooLong(OSError):
+class FileTooLarge(OSError):
     """The file exceeds the caller's limit; it has at least ``size_bytes``."""
 
     def __init__(self, size_bytes: int, limit_bytes: int) -> None:
@@ -31,12 +31,12 @@ def read_regular(path: Path, limit_bytes: int) -> bytes:
     with _opened(path) as file:
         size = os.fstat(file.fileno()).st_size
         if size > limit_bytes:
-            raise TooLong(size, limit_bytes)
+            raise FileTooLarge(size, limit_bytes)
         content = file.read(size + 1)
         if len(content) > size:
             content += file.read(limit_bytes + 1 - len(content))
         if len(content) > limit_bytes:
-            raise TooLong(len(content), limit_bytes)
+            raise FileTooLarge(len(content), limit_bytes)
         return content
 
 
@@ -58,6 +58,6 @@ def _opened(path: Path) -> Iterator[BinaryIO]:
 
 def _require_regular(about: os.stat_result) -> None:
     if stat.S_ISDIR(about.st_mode):
-        raise NotRegular(errno.EISDIR, "it is a folder, not a file")
+        raise NotRegularFile(errno.EISDIR, "it is a folder, not a file")
     if not stat.S_ISREG(about.st_mode):
-        raise NotRegular(errno.EINVAL, "it is a pipe, a socket or a device, not a file")
+        raise NotRegularFile(errno.EINVAL, "it is a pipe, a socket or a device, not a file")

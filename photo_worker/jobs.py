@@ -37,7 +37,7 @@ from photo_worker.errors import (
     StorageUnavailable,
     ends_job,
 )
-from photo_worker.files import TooLong, read_regular
+from photo_worker.files import FileTooLarge, read_regular
 from photo_worker.policies import OCR_RESULT_LIMIT_BYTES, SUBMISSION_TIME
 from photo_worker.ports import (
     FINAL_STATUSES,
@@ -74,7 +74,7 @@ class JobReport:
     ``converted`` is the location of the copy that OCR read instead of the photo, None if OCR read the photo itself.
     """
 
-    recipe: JobRecord
+    record: JobRecord
     converted: str | None = None
     lines: Sequence[str] = ()
     words: int | None = None
@@ -83,11 +83,11 @@ class JobReport:
     @property
     def seconds(self) -> float:
         """Seconds from the row's first to its last change: for a finished job, how long it took."""
-        return (self.recipe.updated_at - self.recipe.created_at).total_seconds()
+        return (self.record.updated_at - self.record.created_at).total_seconds()
 
     def as_dict(self) -> dict[str, Any]:
         """Return the report as JSON shows it; keys are always present."""
-        recipe = self.recipe
+        recipe = self.record
         return {
             "job_id": str(recipe.id),
             "status": recipe.status,
@@ -180,7 +180,7 @@ class JobService:
                 raise
         if recipe.status in FINAL_STATUSES:
             return Submission(source.label, chosen, joined=True)
-        orchestrator = self._started()
+        orchestrator = self._require_orchestrator()
         with crash_point(CrashPoint.WORKFLOW_STARTED):
             handle = await orchestrator.start_image_processing(request)
         # An erasure either finds the workflow, or has marked the job before the workflow started.
@@ -201,7 +201,7 @@ class JobService:
         workflow; a younger row may be in submission, which writes the row first. Raises ``JobErased`` if the job is
         erased meanwhile.
         """
-        state = await self._started().state(job_id)
+        state = await self._require_orchestrator().state(job_id)
         if state is not None and state.is_open:
             return state
         row = await asyncio.to_thread(self._repository.get, job_id)
@@ -277,7 +277,7 @@ class JobService:
         recipe = await asyncio.to_thread(self._repository.get, job_id)
         while recipe is None or recipe.status not in FINAL_STATUSES:
             try:
-                await self._started().result(job_id)
+                await self._require_orchestrator().result(job_id)
             except JobMissing as error:
                 if await asyncio.to_thread(self._repository.is_erased, job_id):
                     raise JobErased(job_id=job_id) from error
@@ -288,7 +288,7 @@ class JobService:
                     await self._raise_without_workflow(latest_row)
             except (JobFailed, JobCancelled) as error:
                 # Any other error says nothing about the job.
-                latest = await self._started().state(job_id)
+                latest = await self._require_orchestrator().state(job_id)
                 if latest is not None and latest.is_open:
                     continue
                 succeeded = latest is not None and latest.status == "completed"
@@ -340,7 +340,7 @@ class JobService:
             return None
         return _location(copy.bucket, copy.key) if copy else None
 
-    def _started(self) -> WorkflowOrchestrator:
+    def _require_orchestrator(self) -> WorkflowOrchestrator:
         if self._orchestrator is None:
             raise RuntimeError("this service was made without an orchestrator: it only reports")
         return self._orchestrator
@@ -388,7 +388,7 @@ def _request(job_id: UUID, bucket: str, key: str, options: Mapping[str, str | in
 def _read(path: Path) -> _Photo:
     try:
         body = read_regular(path, UPLOAD_LIMIT_BYTES)
-    except TooLong as error:
+    except FileTooLarge as error:
         raise DocumentTooLarge(name=str(path), size_bytes=error.size_bytes, limit_bytes=UPLOAD_LIMIT_BYTES) from error
     except OSError as error:
         raise SourceUnreadable(path=str(path), reason=error.strerror or str(error)) from error
@@ -402,7 +402,7 @@ def _with_text(recipe: JobRecord, response: dict[str, Any], converted: str | Non
     blocks = response["Blocks"]
     confidences = [block["Confidence"] for block in blocks if block["BlockType"] == "WORD"]
     return JobReport(
-        recipe=recipe,
+        record=recipe,
         converted=converted,
         lines=[block["Text"] for block in blocks if block["BlockType"] == "LINE"],
         words=len(confidences),

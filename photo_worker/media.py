@@ -127,7 +127,7 @@ def _foreign(head: bytes) -> Iterator[str]:
         yield "image/svg+xml"
 
 
-def described(kind: str) -> str:
+def describe_type(kind: str) -> str:
     """Return the name of a media type for messages, such as "a GIF"."""
     return _NAMES.get(kind, kind)
 

@@ -30,7 +30,7 @@ def cut(text: str, length: int = _REPEATED) -> str:
     return text if len(text) <= length else f"{text[:length]}... ({len(text)} characters)"
 
 
-def before_points(template: str, values: Mapping[str, object]) -> dict[str, object]:
+def without_full_stops(template: str, values: Mapping[str, object]) -> dict[str, object]:
     """Return the values without their full stop if the template adds one: services write whole sentences."""
     return {
         name: value[:-1]

@@ -31,7 +31,7 @@ _NEVER_WRITTEN = (ocr_key(UUID(int=0)), converted_key("none", "none", "0" * 64))
 _NO_ETAG = "0" * 32
 
 
-def checks_of(application: Application, backends: BackendRegistry | None = None) -> list[Check]:
+def readiness_checks(application: Application, backends: BackendRegistry | None = None) -> list[Check]:
     """Return the checks of a worker: database with its schema, bucket, and the configured OCR backend.
 
     ``backends`` is the registry that the worker's activities use; without it the checks create their own.

@@ -10,7 +10,7 @@ from pathlib import Path
 from photo_worker import media
 from photo_worker.contracts.keys import validate_key
 from photo_worker.errors import SourceMissing, SourceUnreadable
-from photo_worker.files import NotRegular, read_head
+from photo_worker.files import NotRegularFile, read_head
 from photo_worker.printable import cut, printable
 
 # Number of left-out entries of a directory that a message names.
@@ -92,7 +92,7 @@ def _unfit(entry: Path) -> str | None:
     """Return why a job with this entry cannot succeed, or None if it may."""
     try:
         head = read_head(entry, media.HEAD_BYTES)
-    except NotRegular:
+    except NotRegularFile:
         return "a folder" if entry.is_dir() else "no file"
     except FileNotFoundError:
         return "a link that leads nowhere"
@@ -104,7 +104,7 @@ def _unfit(entry: Path) -> str | None:
     kind = media.sniff(head)
     if kind is None:
         return "no photo or document"
-    return None if kind in media.DOCUMENT_TYPES | media.CONVERTED_TYPES else f"{media.described(kind)}, not read"
+    return None if kind in media.DOCUMENT_TYPES | media.CONVERTED_TYPES else f"{media.describe_type(kind)}, not read"
 
 
 def _s3_source(location: str) -> Source:

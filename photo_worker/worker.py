@@ -17,8 +17,8 @@ from temporalio.client import Client
 from temporalio.worker import FixedSizeSlotSupplier, Interceptor, Worker, WorkerTuner
 
 from photo_worker.activities.boundary import ErrorBoundary
-from photo_worker.activities.holding import HoldBack
-from photo_worker.activities.overdue import OverdueLog
+from photo_worker.activities.hold_back import HoldBackInterceptor
+from photo_worker.activities.overdue import OverdueInterceptor
 from photo_worker.admission import Admission, AdmittedSlots, Check
 from photo_worker.config import Settings
 from photo_worker.orchestration.pollers import tell_waiting
@@ -51,9 +51,13 @@ def build_worker(
     for threads. The worker polls for activities while ``admission`` is open, or always if it is None.
     """
     slots = FixedSizeSlotSupplier(settings.max_activities)
-    interceptors: list[Interceptor] = [ErrorBoundary(settings.s3_bucket), OverdueLog()]
+    interceptors: list[Interceptor] = [ErrorBoundary(settings.s3_bucket), OverdueInterceptor()]
     if admission is not None:
-        interceptors = [ErrorBoundary(settings.s3_bucket, admission.heard), HoldBack(admission), OverdueLog()]
+        interceptors = [
+            ErrorBoundary(settings.s3_bucket, admission.record_outcome),
+            HoldBackInterceptor(admission),
+            OverdueInterceptor(),
+        ]
     return Worker(
         client,
         task_queue=settings.temporal_task_queue,
@@ -162,7 +166,7 @@ async def serve(
         )
     )
     try:
-        if await _before(admission.first_look(), stop):
+        if await _before(admission.wait_until_ready(), stop):
             await _work(client, settings, workflows, activities, admission, stop)
     finally:
         told.cancel()

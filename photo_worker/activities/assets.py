@@ -71,7 +71,7 @@ class AssetActivities:
             known = self._repository.start(job_id, bucket=request.bucket, key=request.key, sha256="").content_sha256
         with self._store.open(request.bucket, request.key) as (info, chunks):
             declared = _check_declared(info, request.expected_content_type)
-            read = _Read(info)
+            read = _AssetContent(info)
             for chunk in chunks:
                 read.take(chunk)
                 stop_if_cancelled()
@@ -175,7 +175,7 @@ class AssetActivities:
             raise SourceReplaced(**place) from None
 
 
-class _Read:
+class _AssetContent:
     """What was read of an object: its hash, its first bytes, and all bytes if the document has to be opened."""
 
     def __init__(self, info: ObjectInfo) -> None:
@@ -230,7 +230,7 @@ def check_content(info: ObjectInfo, head: bytes, declared: str, expected: str | 
         raise ContentMismatch(key=info.key, declared=declared, actual="something else (no known signature)")
     actual = found or declared or "of an unknown type"
     if actual not in accepted:
-        raise UnsupportedDocument(name=info.key, actual=media.described(actual))
+        raise UnsupportedDocument(name=info.key, actual=media.describe_type(actual))
     if declared not in media.UNDECLARED_TYPES and declared != actual:
         raise ContentMismatch(key=info.key, declared=declared, actual=actual)
     if expected and media.media_type(expected) != actual:

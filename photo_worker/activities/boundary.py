@@ -80,10 +80,12 @@ class ErrorBoundary(Interceptor):
     """
 
     def __init__(
-        self, bucket: str = "", heard: Callable[[str, PhotoWorkerError | None], None] = lambda kind, error: None
+        self,
+        bucket: str = "",
+        record_outcome: Callable[[str, PhotoWorkerError | None], None] = lambda kind, error: None,
     ) -> None:
         self.bucket = bucket
-        self.heard = heard
+        self.record_outcome = record_outcome
 
     def intercept_activity(self, next: ActivityInboundInterceptor) -> ActivityInboundInterceptor:
         """Wrap an activity's execution."""
@@ -112,9 +114,9 @@ class _Inbound(ActivityInboundInterceptor):
                 raise self._explained(kind, known) from None
             told = unexpected(error)
             # A worker on which every activity fails must not pull the backlog into final failures.
-            self._boundary.heard(kind, StepFailed(step=kind, reason=told.message))
+            self._boundary.record_outcome(kind, StepFailed(step=kind, reason=told.message))
             raise told from None
-        self._boundary.heard(kind, None)
+        self._boundary.record_outcome(kind, None)
         return result
 
     def _explained(self, kind: str, error: PhotoWorkerError) -> ApplicationError:
@@ -125,7 +127,7 @@ class _Inbound(ActivityInboundInterceptor):
         activity.logger.warning(
             "activity failed: %s", error.message, extra={"photo": {"code": error.code, "final": not error.passes}}
         )
-        self._boundary.heard(kind, error if error.passes else None)
+        self._boundary.record_outcome(kind, error if error.passes else None)
         return to_application_error(error)
 
     def _is_own(self, error: ObjectForbidden) -> bool:

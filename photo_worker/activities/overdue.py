@@ -25,7 +25,7 @@ LOOK_SECONDS = 5.0
 GRACE_SECONDS = 5.0
 
 
-class OverdueLog(Interceptor):
+class OverdueInterceptor(Interceptor):
     """Logs each attempt that goes on after its timeout or cancellation once, and again when its thread has ended."""
 
     def __init__(self, *, look_seconds: float = LOOK_SECONDS, grace_seconds: float = GRACE_SECONDS) -> None:

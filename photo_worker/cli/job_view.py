@@ -79,8 +79,8 @@ class JobRow:
         """Return the code and message of the error of the submission or of the job, or None."""
         if self.error is not None:
             return self.error.code, self.error.message
-        if self.report is not None and self.report.recipe.error_code:
-            return self.report.recipe.error_code, self.report.recipe.error_message or ""
+        if self.report is not None and self.report.record.error_code:
+            return self.report.record.error_code, self.report.record.error_message or ""
         return None
 
     def as_dict(self, variables: Mapping[str, str]) -> dict[str, Any]:
@@ -125,8 +125,8 @@ def _cells(row: JobRow) -> tuple[str, str, str, str, str]:
         return ("refused" if row.job_id is None else submitted), "-", "-", "-", job
     report = row.report
     return (
-        report.recipe.status,
-        f"{report.seconds:.1f}" if report.recipe.status in FINAL_STATUSES else "-",
+        report.record.status,
+        f"{report.seconds:.1f}" if report.record.status in FINAL_STATUSES else "-",
         "-" if report.words is None else str(report.words),
         "-" if report.mean_confidence is None else f"{report.mean_confidence:.1f}",
         job,
@@ -153,7 +153,7 @@ def links(variables: Mapping[str, str], report: JobReport) -> dict[str, str | No
     """Return the links to a job's workflow and each of its objects, by name."""
     facts = report.as_dict()
     return {
-        "workflow": workflow_link(variables, report.recipe.id),
+        "workflow": workflow_link(variables, report.record.id),
         "photo": object_link(variables, facts["raw"]),
         "text": object_link(variables, facts["ocr"]),
         "manifest": object_link(variables, facts["manifest"]),

@@ -43,7 +43,7 @@ def show(ctx: click.Context, job_id: str, stack_name: str | None, output: Output
         service = JobService(application.store, application.repository, None, context.settings.s3_bucket)
         report = service.report(wanted)
         facts = report.as_dict()
-        if report.recipe.status not in FINAL_STATUSES:
+        if report.record.status not in FINAL_STATUSES:
             facts |= asyncio.run(_progress(context, application, wanted))
     finally:
         application.close()

@@ -29,7 +29,7 @@ async def _run(context: CommandContext, stop_on_eof: bool) -> None:
     from photo_worker.bootstrap import BackendRegistry, build_activities, build_application, workflow_types
     from photo_worker.logs import configure_logging
     from photo_worker.orchestration.connection import connect
-    from photo_worker.readiness import checks_of
+    from photo_worker.readiness import readiness_checks
     from photo_worker.worker import serve
 
     configure_logging(context.settings.log_level, context.settings.log_format)
@@ -43,7 +43,7 @@ async def _run(context: CommandContext, stop_on_eof: bool) -> None:
             context.settings,
             workflow_types(),
             activities,
-            checks=checks_of(application, backends),
+            checks=readiness_checks(application, backends),
             stop_on_eof=stop_on_eof,
         )
     finally:

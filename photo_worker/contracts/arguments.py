@@ -25,10 +25,10 @@ def only_argument(given: Sequence[object], contract: type[_Model]) -> _Model:
     try:
         return contract.model_validate(fields)
     except ValidationError as error:
-        raise InvalidContract(contract=contract.__name__, reason=faults_of(error)) from None
+        raise InvalidContract(contract=contract.__name__, reason=validation_problems(error)) from None
 
 
-def faults_of(error: ValidationError) -> str:
+def validation_problems(error: ValidationError) -> str:
     """Return a validation error's faults field by field, without the values."""
     return "; ".join(
         f"{'.'.join(str(part) for part in fault['loc']) or 'value'}: {fault['msg']}"

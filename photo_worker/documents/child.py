@@ -25,7 +25,7 @@ def main(arguments: list[str]) -> int:
     parent, cpu_seconds, wall_seconds, memory_bytes = map(int, arguments[2:])
     child_limits.limit_memory(memory_bytes)
     child_limits.limit_time(cpu_seconds, wall_seconds)
-    child_limits.end_with(parent)
+    child_limits.exit_with_parent(parent)
     # The output of libraries must not mix with the response.
     answers = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)

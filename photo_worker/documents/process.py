@@ -20,13 +20,13 @@ from temporalio import activity
 
 from photo_worker.child_environment import child_environment
 from photo_worker.child_processes import (
-    ENDED_FROM_OUTSIDE,
+    EXTERNAL_SIGNALS,
     LOOK_SECONDS,
-    BoundedProcess,
-    InThread,
-    end_of,
-    how_ended,
-    most_at_once,
+    LimitedProcess,
+    ThreadedCall,
+    describe_exit,
+    max_processes,
+    read_tail,
 )
 from photo_worker.documents.samples import SAMPLES
 from photo_worker.errors import (
@@ -98,7 +98,7 @@ class ProcessDecoder:
         self._look = look
         self._bounds = bounds or OpeningLimits()
         self._program = tuple(program)
-        self._slots = threading.BoundedSemaphore(parallel or most_at_once(self._bounds.memory_bytes))
+        self._slots = threading.BoundedSemaphore(parallel or max_processes(self._bounds.memory_bytes))
 
     def check(self, content: bytes, kind: str, name: str) -> None:
         """Refuse a PDF or TIFF that OCR refuses."""
@@ -162,13 +162,13 @@ class ProcessDecoder:
                 "that it may take"
             )
 
-    def _talk(self, arguments: Sequence[str], content: bytes) -> _Ended:
+    def _talk(self, arguments: Sequence[str], content: bytes) -> _Exit:
         """Open a document in a new process and return how the process ended. It never outlives this call."""
         bounds = self._bounds
         limits = (os.getpid(), bounds.cpu_seconds, bounds.wall_seconds, bounds.memory_bytes)
         reads, writes = os.pipe()
         try:
-            process = BoundedProcess(
+            process = LimitedProcess(
                 [*self._program, *arguments, *map(str, limits)],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
@@ -183,8 +183,8 @@ class ProcessDecoder:
         finally:
             os.close(writes)
         deadline = time.monotonic() + bounds.wall_seconds
-        answer = InThread(lambda: process.communicate(content)[0], "opens")
-        said = InThread(lambda: end_of(reads), "opens")
+        answer = ThreadedCall(lambda: process.communicate(content)[0], "opens")
+        said = ThreadedCall(lambda: read_tail(reads), "opens")
         try:
             # communicate runs in a thread: in Python 3.11 a second call after a timeout loses input that was not sent.
             answer.start()
@@ -197,7 +197,7 @@ class ProcessDecoder:
                     output = answer.result()
                     said.join()
                     filled = process.has_filled(bounds.memory_bytes)
-                    return _Ended(process.returncode, output, said.result().decode(errors="replace"), filled)
+                    return _Exit(process.returncode, output, said.result().decode(errors="replace"), filled)
                 if time.monotonic() > deadline:
                     raise DecoderUnavailable(
                         reason=f"a document was not opened within {bounds.wall_seconds} s, and took little of them"
@@ -219,7 +219,7 @@ class ProcessDecoder:
 
 
 @dataclass(frozen=True)
-class _Ended:
+class _Exit:
     """A process's exit status, its response, and the last part of its standard error."""
 
     status: int
@@ -259,15 +259,15 @@ class _Ended:
     @property
     def from_outside(self) -> bool:
         """Whether the system or a person ended the process."""
-        return -self.status in ENDED_FROM_OUTSIDE
+        return -self.status in EXTERNAL_SIGNALS
 
     @property
     def how(self) -> str:
         """How the process ended, worded to follow "was"."""
-        return how_ended(self.status)
+        return describe_exit(self.status)
 
 
-def _result(ended: _Ended, name: str) -> bytes:
+def _result(ended: _Exit, name: str) -> bytes:
     if "error" in ended.header:
         raise _ERRORS[ended.header["error"]](**ended.header["context"] | {"name": name})
     return ended.body

@@ -94,7 +94,7 @@ def open_document(source: Path | bytes, name: str, limits: DocumentLimits = SYNC
         kind = media.sniff(head)
         if kind not in media.DOCUMENT_TYPES:
             raise UnsupportedDocument(
-                name=name, actual=odd_images.signature(head) or media.described(kind or "of an unknown type")
+                name=name, actual=odd_images.signature(head) or media.describe_type(kind or "of an unknown type")
             )
         if size > limits.bytes_of(kind):
             raise DocumentTooLarge(name=name, size_bytes=size, limit_bytes=limits.bytes_of(kind))

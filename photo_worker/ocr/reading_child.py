@@ -35,10 +35,10 @@ def main(arguments: list[str]) -> int:
     """Serve requests until the input ends or the process has been idle too long. Returns the exit status."""
     parent, cpu_seconds, wall_seconds, memory_bytes = map(int, arguments[:4])
     idle_seconds = float(arguments[4])
-    requests, answers = child_limits.take_streams()
+    requests, answers = child_limits.claim_standard_streams()
     child_limits.limit_memory(memory_bytes)
     child_limits.limit_time(cpu_seconds, wall_seconds)
-    child_limits.end_with(parent)
+    child_limits.exit_with_parent(parent)
     try:
         # Checked before anything uses some of it.
         has_memory = child_limits.has_memory(memory_bytes)

@@ -19,13 +19,13 @@ from typing import Any, TypeVar
 from photo_worker import media
 from photo_worker.child_environment import child_environment
 from photo_worker.child_processes import (
-    ENDED_FROM_OUTSIDE,
+    EXTERNAL_SIGNALS,
     LOOK_SECONDS,
-    BoundedProcess,
-    InThread,
-    end_of,
-    how_ended,
-    most_at_once,
+    LimitedProcess,
+    ThreadedCall,
+    describe_exit,
+    max_processes,
+    read_tail,
 )
 from photo_worker.errors import (
     DecoderUnavailable,
@@ -106,7 +106,7 @@ class ReadingProcesses:
         self._look = look
         self._bounds = bounds or ReadingBounds()
         self._program = tuple(program)
-        most = most_at_once(self._bounds.memory_bytes)
+        most = max_processes(self._bounds.memory_bytes)
         self._slots = threading.BoundedSemaphore(min(most, parallel or most))
         self._idle: list[_Process] = []
         self._version = ""
@@ -215,7 +215,7 @@ class ReadingProcesses:
         Afterwards the process is idle or ended, or with ``keep`` still the caller's. If an error is raised, it has
         ended. Raises ``DecoderUnavailable`` after ``seconds``.
         """
-        talk = InThread(call, "reads")
+        talk = ThreadedCall(call, "reads")
         deadline = time.monotonic() + seconds
         done = False
         try:
@@ -315,12 +315,12 @@ class _Ended:
     @property
     def from_outside(self) -> bool:
         """Whether the system or a person ended the process."""
-        return not self.header and -self.status in ENDED_FROM_OUTSIDE
+        return not self.header and -self.status in EXTERNAL_SIGNALS
 
     @property
     def how(self) -> str:
         """How the process ended, behind "was"."""
-        return how_ended(self.status)
+        return describe_exit(self.status)
 
 
 class _Process:
@@ -330,7 +330,7 @@ class _Process:
         """Raises ``DecoderUnavailable`` if no process can be started."""
         reads, writes = os.pipe()
         try:
-            self._process = BoundedProcess(
+            self._process = LimitedProcess(
                 command,
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
@@ -347,7 +347,7 @@ class _Process:
         self.has_read = False
         self.has_memory = True
         self.holds_bytes: int | None = None
-        self._said = InThread(lambda: end_of(reads), "reads")
+        self._said = ThreadedCall(lambda: read_tail(reads), "reads")
         try:
             self._said.start()
         except BaseException:
@@ -363,7 +363,7 @@ class _Process:
     @property
     def how(self) -> str:
         """How it ended, behind "was"."""
-        return how_ended(self._process.wait())
+        return describe_exit(self._process.wait())
 
     @property
     def said(self) -> str:

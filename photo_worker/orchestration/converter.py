@@ -16,7 +16,7 @@ from temporalio.converter import (
 )
 from temporalio.exceptions import ApplicationError
 
-from photo_worker.contracts.arguments import faults_of
+from photo_worker.contracts.arguments import validation_problems
 from photo_worker.errors import InvalidContract
 from photo_worker.printable import cut
 
@@ -37,7 +37,7 @@ class _ContractJsonConverter(PydanticJSONPlainPayloadConverter):
         try:
             return super().from_payload(payload, type_hint)
         except ValidationError as error:
-            raise _broken(contract, faults_of(error)) from None
+            raise _broken(contract, validation_problems(error)) from None
 
 
 class ContractPayloadConverter(CompositePayloadConverter):

@@ -18,7 +18,7 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any, Literal
 
-from photo_worker.files import NotRegular, read_head
+from photo_worker.files import NotRegularFile, read_head
 
 PROVENANCE_SUFFIX = ".provenance.json"
 
@@ -193,7 +193,7 @@ def _may_be_history(entry: Path) -> bool:
     """Tell whether a file begins like a history, whatever its name; True also if it cannot be read."""
     try:
         head = read_head(entry, _HEAD_BYTES)
-    except NotRegular:
+    except NotRegularFile:
         return False
     except OSError:
         return True

@@ -14,7 +14,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from photo_worker.files import NotRegular, TooLong, read_regular
+from photo_worker.files import FileTooLarge, NotRegularFile, read_regular
 from photo_worker.replay.findings import Finding
 from photo_worker.replay.histories import (
     PROVENANCE_SUFFIX,
@@ -225,11 +225,11 @@ def _content(path: Path) -> bytes:
         raise _Faulty("history_not_a_file", "It is a folder, not a file.", fix="Name a file, or the folder above it.")
     try:
         return read_regular(path, SIZE_LIMIT_BYTES)
-    except NotRegular as error:
+    except NotRegularFile as error:
         raise _Faulty(
             "history_not_a_file", "It is a pipe, a socket or a device, not a file.", fix="Name a file."
         ) from error
-    except TooLong as error:
+    except FileTooLarge as error:
         raise _Faulty(
             "history_too_large",
             f"It has {error.size_bytes} bytes, more than the {SIZE_LIMIT_BYTES} that a run of 50 MiB can need.",

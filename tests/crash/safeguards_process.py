@@ -60,7 +60,7 @@ SUBMISSION: tuple[Safeguard, ...] = (
         (
             Mutation(
                 "photo_worker/jobs.py",
-                "        if recipe.status in FINAL_STATUSES:\n            return Submission(",
+                "        if record.status in FINAL_STATUSES:\n            return Submission(",
                 "        if False:\n            return Submission(",
             ),
         ),

@@ -51,11 +51,11 @@ async def put(harness: Harness, key: str, body: bytes, content_type: str) -> Non
 async def assert_worker_goes_on(harness: Harness) -> None:
     key = f"good/{uuid4()}.png"
     await put(harness, key, PHOTO.read_bytes(), "image/png")
-    assert (await process(harness, key)).recipe.status == "succeeded"
+    assert (await process(harness, key)).record.status == "succeeded"
 
 
 def assert_failed(harness: Harness, report: JobReport, code: str) -> None:
-    recipe = report.recipe
+    recipe = report.record
     assert (recipe.status, recipe.error_code) == ("failed", code), recipe.error_message
     assert recipe.error_message
     # No partial result: result keys are set only together with success.
@@ -100,8 +100,8 @@ async def test_wrong_type_against_expected(running: Harness) -> None:
 async def test_unusual_keys_work(running: Harness, key: str, engine: str) -> None:
     await put(running, key, PHOTO.read_bytes(), "image/png")
     report = await process(running, key, engine=engine)
-    assert report.recipe.status == "succeeded", report.recipe.error_message
-    assert report.recipe.content_sha256 == hashlib.sha256(PHOTO.read_bytes()).hexdigest()
+    assert report.record.status == "succeeded", report.record.error_message
+    assert report.record.content_sha256 == hashlib.sha256(PHOTO.read_bytes()).hexdigest()
 
 
 @pytest.mark.parametrize("key", ["../secret.png", "a/../b.png", "a/./b.png"])
@@ -123,7 +123,7 @@ async def test_the_same_job_id_with_another_asset(running: Harness) -> None:
     with pytest.raises(JobConflict):
         await running.service.submit(Source("two", bucket=bucket, key="two.png"), job_id=job_id, engine="recorded")
     report = await running.service.wait(job_id)
-    assert (report.recipe.status, report.recipe.s3_raw_key) == ("succeeded", "one.png")
+    assert (report.record.status, report.record.s3_raw_key) == ("succeeded", "one.png")
 
 
 class _Refusing(BaseHTTPRequestHandler):
@@ -173,4 +173,4 @@ async def test_no_permission(
         row = harness.application.repository.get(submission.job_id)
         assert row is not None
         assert row.status == "running"
-        await harness.service._started().cancel(submission.job_id)
+        await harness.service._require_orchestrator().cancel(submission.job_id)

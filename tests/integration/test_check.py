@@ -70,7 +70,7 @@ class Site:
             reports = [await self.harness.service.wait(job_id) for job_id in self.jobs]
             # A row is final shortly before its workflow closes.
             await eventually(self.all_closed)
-        assert [report.recipe.status for report in reports] == ["succeeded", "succeeded", "failed"]
+        assert [report.record.status for report in reports] == ["succeeded", "succeeded", "failed"]
 
     async def all_closed(self) -> bool:
         states = [await self.orchestrator.state(job_id) for job_id in self.jobs]
@@ -250,7 +250,7 @@ async def test_a_job_without_its_workflow_is_started_again(site: Site) -> None:
     assert (await site.repair(timedelta(minutes=2)))[0] == []
     async with site.harness.worker():
         report = await site.harness.service.wait(job_id)
-    assert report.recipe.status == "succeeded"
+    assert report.record.status == "succeeded"
     site.jobs.append(job_id)
     await eventually(site.all_closed)
     assert codes(await site.check()) == []
@@ -289,7 +289,7 @@ async def test_a_job_whose_run_temporal_has_deleted_is_told_of_and_started_again
     async with site.harness.worker():
         steps, left = await site.repair(timedelta())
         assert (steps, codes(left)) == ([(f"{status}_without_workflow", "done")], [])
-        assert (await site.harness.service.wait(job_id)).recipe.status == "succeeded"
+        assert (await site.harness.service.wait(job_id)).record.status == "succeeded"
         site.jobs.append(job_id)
         await eventually(site.all_closed)
     assert (await show())[0] == 0

@@ -112,7 +112,7 @@ async def test_nothing_is_left_of_jobs_that_have_ended(harness: Harness, s3_clie
         ]
         reports = await asyncio.gather(*(harness.service.wait(job_id) for job_id in jobs))
     finished, failed, one, other = jobs
-    assert [report.recipe.status for report in reports] == ["succeeded", "failed", "succeeded", "succeeded"]
+    assert [report.record.status for report in reports] == ["succeeded", "failed", "succeeded", "succeeded"]
     text = max(reports[0].lines, key=len)
     # The artifact was deleted by hand: its text is still stored behind a delete marker.
     s3_client.delete_object(Bucket=harness.settings.s3_bucket, Key=ocr_key(finished))
@@ -240,7 +240,7 @@ async def test_the_command(harness: Harness, tmp_path: Path) -> None:
     refused = run("erase", str(job_id))
     assert (refused.returncode, refused.stdout) == (1, "")
     assert f"error [confirmation_required]: This deletes every trace of job {job_id}" in refused.stderr
-    assert harness.service.report(job_id).recipe.status == "queued"
+    assert harness.service.report(job_id).record.status == "queued"
 
     done = run("erase", str(job_id), "--yes", "-o", "json")
     assert done.returncode == 0, done.stderr
@@ -287,7 +287,7 @@ async def test_on_a_terminal_it_shows_what_goes_and_asks(harness: Harness, tmp_p
     assert asked.returncode == 130
     assert f"photo     s3://{source.bucket}/{source.key} (stays: it was not uploaded by a submission)" in asked.stderr
     assert "workflow  running" in asked.stderr
-    assert harness.service.report(job_id).recipe.status == "queued"
+    assert harness.service.report(job_id).record.status == "queued"
     assert erase(b"y\n").returncode == 0
     with pytest.raises(JobErased):
         harness.service.report(job_id)

@@ -66,7 +66,7 @@ async def test_a_photo_whose_jobs_failed_is_read_by_the_next_attempts(
     jobs_fail(running, photo, message, 3)
     submission = await submit(running, photo)
     report = await running.service.wait(submission.job_id)
-    assert (report.recipe.status, report.recipe.error_code) == ("succeeded", None)
+    assert (report.record.status, report.record.error_code) == ("succeeded", None)
     # Each observed failure ends the attempt, and Temporal waits before the next one. A busy machine may first poll a
     # job after it has failed; the attempt then treats it as an old job and starts the next one.
     (attempt,) = await attempts(running, submission.job_id)
@@ -88,7 +88,7 @@ async def test_a_new_job_succeeds_when_what_was_wrong_has_been_mended(
         assert waiting.code == code
         again = await asyncio.gather(*(submit(harness, photo) for _ in range(2)))
         reports = [await harness.service.wait(one.job_id) for one in (first, *again)]
-    assert [report.recipe.status for report in reports] == ["succeeded"] * 3
+    assert [report.record.status for report in reports] == ["succeeded"] * 3
     # Failed Textract jobs are not charged, and a job that skips them finds the one that succeeds.
     assert billed(harness, photo) == 1
 
@@ -99,6 +99,6 @@ async def test_a_reason_that_is_the_photos_stays_final(running: Harness, tmp_pat
     for _ in range(2):
         submission = await submit(running, photo)
         report = await running.service.wait(submission.job_id)
-        assert report.recipe.error_code == "document_unsupported"
+        assert report.record.error_code == "document_unsupported"
         assert await attempts(running, submission.job_id) == [1]
     assert billed(running, photo) == 0

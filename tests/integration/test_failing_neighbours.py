@@ -15,7 +15,7 @@ from photo_worker.admission import Admission
 from photo_worker.bootstrap import BackendRegistry
 from photo_worker.errors import ObjectForbidden, OcrUnavailable
 from photo_worker.ports import DetectedText, DocumentRef, ObjectInfo, OcrBackend
-from photo_worker.readiness import checks_of
+from photo_worker.readiness import readiness_checks
 from photo_worker.sources import Source
 from photo_worker.storage.s3_boto import BotoObjectStore
 from tests.support.harness import FIXTURES, Harness, waiting_for
@@ -62,8 +62,8 @@ class FailingForSome:
 @asynccontextmanager
 async def watched_worker(harness: Harness, client: S3Client) -> AsyncIterator[None]:
     """Run a worker with admission, as ``photo-worker worker`` does."""
-    admission = Admission(checks_of(harness.application))
-    await admission.first_look()
+    admission = Admission(readiness_checks(harness.application))
+    await admission.wait_until_ready()
     watching = asyncio.create_task(admission.watch())
     registry = BackendRegistry(harness.settings, harness.application.store)
     refusing = replace(harness, application=replace(harness.application, store=Refusing(client)))
@@ -90,4 +90,4 @@ async def test_a_healthy_job_does_not_wait_for_jobs_that_fail_by_themselves(
         for number in range(3):
             async with asyncio.timeout(SOON_SECONDS):
                 report = await harness.service.wait(await submitted(harness, f"healthy/{number}.png"))
-            assert report.recipe.status == "succeeded"
+            assert report.record.status == "succeeded"

@@ -46,7 +46,7 @@ async def test_a_worker_that_waits_for_a_service_is_healthy_and_says_for_which(h
 
     # The admission is closed from the start, like that of a worker that has not polled for activities for a while.
     admission = Admission([database])
-    looking = asyncio.create_task(admission.first_look())
+    looking = asyncio.create_task(admission.wait_until_ready())
     queue = harness.settings.temporal_task_queue
     async with harness.worker(admission=admission):
         await eventually(healthy)

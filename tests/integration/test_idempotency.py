@@ -106,7 +106,7 @@ async def test_a_hundred_starts_at_once_are_one_job(running: Harness, tmp_path: 
     assert {submission.job_id for submission in submissions} == {job_id}
     assert sum(not submission.joined for submission in submissions) == 1
     report = await running.service.wait(job_id)
-    assert report.recipe.status == "succeeded"
+    assert report.record.status == "succeeded"
     assert billed(running, photo) == 1
     assert [row.id for row in running.application.repository.all()] == [job_id]
     store, bucket = running.application.store, running.settings.s3_bucket
@@ -143,7 +143,7 @@ async def test_attempts_that_end_anywhere_are_charged_once(running: Harness, tmp
         await asyncio.gather(*(submit(running, photo, job_id) for job_id, photo in photos.items()))
         reports = await asyncio.gather(*(running.service.wait(job_id) for job_id in jobs))
     assert sorted(ended.values()) == sorted(ENDS)
-    assert {report.recipe.status for report in reports} == {"succeeded"}
+    assert {report.record.status for report in reports} == {"succeeded"}
     charges = {jobs[job_id]: billed(running, photo) for job_id, photo in photos.items()}
     assert charges == dict.fromkeys(ENDS, 1)
 
@@ -152,7 +152,7 @@ async def test_jobs_with_the_same_photo_are_charged_once_and_read_alike(running:
     photo = a_photo(tmp_path)
     submissions = await asyncio.gather(*(submit(running, photo) for _ in range(4)))
     reports = await asyncio.gather(*(running.service.wait(submission.job_id) for submission in submissions))
-    assert {report.recipe.status for report in reports} == {"succeeded"}
+    assert {report.record.status for report in reports} == {"succeeded"}
     assert billed(running, photo) == 1
     assert len({answer_of(running, submission.job_id) for submission in submissions}) == 1
 

@@ -64,7 +64,7 @@ class TestSuccess:
     async def test_a_photo_ends_as_rows_and_objects(self, running: Harness) -> None:
         submission = await running.service.submit(a_photo(), engine="recorded")
         report = await running.service.wait(submission.job_id)
-        recipe = report.recipe
+        recipe = report.record
         assert (recipe.status, recipe.error_code, recipe.ocr_engine) == ("succeeded", None, "recorded")
         assert recipe.s3_ocr_key == f"artifacts/{submission.job_id}/textract.json"
         assert report.words is not None
@@ -100,7 +100,7 @@ class TestSuccess:
         first = await running.service.wait(job_id)
         again = await running.service.submit(a_photo(), job_id=job_id, engine="recorded")
         assert again.joined
-        assert (await running.service.wait(job_id)).recipe == first.recipe
+        assert (await running.service.wait(job_id)).record == first.record
         runs = [execution async for execution in running.client.list_workflows(f"WorkflowId = '{job_id}'")]
         assert len(runs) <= 1
 
@@ -109,7 +109,7 @@ class TestSuccess:
     ) -> None:
         async with open_harness(stack_variables | {"OCR_ENGINE": "recorded"}, monkeypatch) as harness, harness.worker():
             submission = await harness.service.submit(a_photo())
-            assert (await harness.service.wait(submission.job_id)).recipe.ocr_engine == "recorded"
+            assert (await harness.service.wait(submission.job_id)).record.ocr_engine == "recorded"
 
 
 class TestFailure:
@@ -181,7 +181,7 @@ class TestFailure:
     async def test_the_orchestrator_raises_the_reason(self, running: Harness) -> None:
         source = Source("s3", bucket=running.settings.s3_bucket, key="absent.png")
         submission = await running.service.submit(source)
-        orchestrator = running.service._started()
+        orchestrator = running.service._require_orchestrator()
         with pytest.raises(JobFailed) as caught:
             await orchestrator.result(submission.job_id)
         assert caught.value.context["reason_code"] == "object_missing"
@@ -196,7 +196,7 @@ class TestFailure:
         quick_retries(monkeypatch)
         async with harness.worker():
             submission = await harness.service.submit(a_photo(), engine="recorded")
-            recipe = (await harness.service.wait(submission.job_id)).recipe
+            recipe = (await harness.service.wait(submission.job_id)).record
         assert (recipe.status, recipe.error_code) == ("failed", "step_failed")
         assert "ocr_textract" in (recipe.error_message or "")
         assert "ZeroDivisionError" in (recipe.error_message or "")
@@ -221,7 +221,7 @@ async def test_a_run_from_before_lifetimes_does_not_read_without_end(
     # Its readings so far exceed the lifetime now, and are replayed as they were recorded.
     monkeypatch.setattr(policies, "JOB_LIFETIME", timedelta(seconds=1))
     async with harness.worker():
-        recipe = (await asyncio.wait_for(harness.service.wait(submission.job_id), 60)).recipe
+        recipe = (await asyncio.wait_for(harness.service.wait(submission.job_id), 60)).record
     assert (recipe.status, recipe.error_code) == ("failed", "source_replaced")
     description = await harness.client.get_workflow_handle(str(submission.job_id)).describe()
     assert description.status == WorkflowExecutionStatus.FAILED
@@ -260,10 +260,10 @@ async def ends_of(harness: Harness, job_id: UUID, activity: str) -> int:
 class TestCancellation:
     async def test_before_a_worker_ran(self, harness: Harness) -> None:
         submission = await harness.service.submit(a_photo(), engine="recorded")
-        await harness.service._started().cancel(submission.job_id)
+        await harness.service._require_orchestrator().cancel(submission.job_id)
         async with harness.worker():
             with pytest.raises(JobCancelled):
-                await harness.service._started().result(submission.job_id)
+                await harness.service._require_orchestrator().result(submission.job_id)
         recipe = await row(harness, submission.job_id)
         assert (recipe.status, recipe.error_code) == ("failed", "job_cancelled")
 
@@ -281,9 +281,9 @@ class TestCancellation:
             submission = await harness.service.submit(a_photo(), engine="recorded")
             await asyncio.wait_for(entered.wait(), 30)
             assert await status_of(harness, submission.job_id) == "running"
-            await harness.service._started().cancel(submission.job_id)
+            await harness.service._require_orchestrator().cancel(submission.job_id)
             with pytest.raises(JobCancelled):
-                await harness.service._started().result(submission.job_id)
+                await harness.service._require_orchestrator().result(submission.job_id)
             leave.set()
         recipe = await row(harness, submission.job_id)
         assert (recipe.status, recipe.error_code) == ("failed", "job_cancelled")
@@ -307,9 +307,9 @@ class TestCancellation:
         async with harness.worker():
             submission = await harness.service.submit(a_photo(), engine="recorded")
             await asyncio.wait_for(entered.wait(), 30)
-            await harness.service._started().cancel(submission.job_id)
+            await harness.service._require_orchestrator().cancel(submission.job_id)
             leave.set()
-            result = await harness.service._started().result(submission.job_id)
+            result = await harness.service._require_orchestrator().result(submission.job_id)
         assert result.status == "succeeded"
         assert (await row(harness, submission.job_id)).status == "succeeded"
 
@@ -317,7 +317,7 @@ class TestCancellation:
 async def test_a_terminated_job_is_settled_by_who_waits_for_it(harness: Harness) -> None:
     submission = await harness.service.submit(a_photo(), engine="recorded")
     await harness.client.get_workflow_handle(str(submission.job_id)).terminate("by hand")
-    recipe = (await harness.service.wait(submission.job_id)).recipe
+    recipe = (await harness.service.wait(submission.job_id)).record
     assert (recipe.status, recipe.error_code) == ("failed", "terminated")
 
 
@@ -340,7 +340,7 @@ async def test_a_job_that_is_reset_while_somebody_waits_for_it_ends_as_its_last_
         assert not done, (await row(harness, submission.job_id)).error_message
         monkeypatch.setattr(RecordedBackend, "detect_text", reads)
         report = await asyncio.wait_for(waiting, 60)
-    assert (report.recipe.status, report.recipe.error_code) == ("succeeded", None)
+    assert (report.record.status, report.record.error_code) == ("succeeded", None)
 
 
 async def reset(harness: Harness, job_id: UUID) -> None:
@@ -393,7 +393,7 @@ class TestOutages:
                     assert waiting.code == code
                     proxy.up()
                     report = await harness.service.wait(submission.job_id)
-                    assert (report.recipe.status, report.recipe.error_code) == ("succeeded", None)
+                    assert (report.record.status, report.record.error_code) == ("succeeded", None)
 
     async def test_a_job_that_outlives_its_lifetime_says_what_it_waited_for(
         self, stack_variables: dict[str, str], monkeypatch: pytest.MonkeyPatch
@@ -410,7 +410,7 @@ class TestOutages:
                 submission = await harness.service.submit(a_photo())
                 proxy.down()
                 async with harness.worker():
-                    recipe = (await harness.service.wait(submission.job_id)).recipe
+                    recipe = (await harness.service.wait(submission.job_id)).record
         assert (recipe.status, recipe.error_code) == ("failed", "job_expired")
         assert "[ocr_unavailable]" in (recipe.error_message or "")
 
@@ -428,7 +428,7 @@ class TestOutages:
                 async with harness.worker():
                     await asyncio.wait_for(retrying_activity(harness, submission.job_id), 60)
                     proxy.up()
-                    assert (await harness.service.wait(submission.job_id)).recipe.status == "succeeded"
+                    assert (await harness.service.wait(submission.job_id)).record.status == "succeeded"
 
     async def test_temporal_away_in_the_middle(
         self, stack_variables: dict[str, str], monkeypatch: pytest.MonkeyPatch
@@ -442,7 +442,7 @@ class TestOutages:
                     submission = await direct.service.submit(a_photo(), engine="recorded")
                     assert await status_of(direct, submission.job_id) == "queued"
                     proxy.up()
-                    assert (await direct.service.wait(submission.job_id)).recipe.status == "succeeded"
+                    assert (await direct.service.wait(submission.job_id)).record.status == "succeeded"
 
 
 async def retrying_activity(harness: Harness, job_id: UUID) -> None:
@@ -462,7 +462,7 @@ async def test_a_worker_that_dies_is_replaced_by_another(harness: Harness) -> No
     async with harness.worker():
         await eventually(lambda: _is_running_or_done(harness, submission.job_id))
     async with harness.worker():
-        assert (await harness.service.wait(submission.job_id)).recipe.status == "succeeded"
+        assert (await harness.service.wait(submission.job_id)).record.status == "succeeded"
 
 
 async def _is_running_or_done(harness: Harness, job_id: UUID) -> bool:

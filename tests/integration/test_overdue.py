@@ -15,7 +15,7 @@ from temporalio.client import WorkflowFailureError
 from temporalio.common import RetryPolicy
 from temporalio.worker import UnsandboxedWorkflowRunner, Worker
 
-from photo_worker.activities.overdue import OverdueLog
+from photo_worker.activities.overdue import OverdueInterceptor
 from tests.support.harness import Harness, eventually
 from tests.support.workers import running
 
@@ -72,7 +72,7 @@ async def test_an_attempt_that_goes_on_is_told_once(
             activities=[stuck, quick],
             activity_executor=executor,
             workflow_runner=UnsandboxedWorkflowRunner(),
-            interceptors=[OverdueLog(look_seconds=0.1, grace_seconds=0.5)],
+            interceptors=[OverdueInterceptor(look_seconds=0.1, grace_seconds=0.5)],
         )
         try:
             async with running(worker):

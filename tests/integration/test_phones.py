@@ -75,13 +75,13 @@ async def test_a_photo_of_a_phone_is_read(
     body, store, bucket = make(), running.application.store, running.settings.s3_bucket
     path = stored(tmp_path, name, body)
     report = await process(running, path)
-    assert report.recipe.status == "succeeded", report.recipe.error_message
+    assert report.record.status == "succeeded", report.record.error_message
     assert words <= set(" ".join(report.lines).split())
     # The raw object is the original. The manifest names the original and its copy, each with its hash.
-    assert store.get(bucket, report.recipe.s3_raw_key, limit_bytes=1 << 20) == body
-    assert report.recipe.s3_manifest_key is not None
-    manifest = Manifest.model_validate_json(store.get(bucket, report.recipe.s3_manifest_key, limit_bytes=1 << 20))
-    assert manifest.sha256 == report.recipe.content_sha256 == hashlib.sha256(body).hexdigest()
+    assert store.get(bucket, report.record.s3_raw_key, limit_bytes=1 << 20) == body
+    assert report.record.s3_manifest_key is not None
+    manifest = Manifest.model_validate_json(store.get(bucket, report.record.s3_manifest_key, limit_bytes=1 << 20))
+    assert manifest.sha256 == report.record.content_sha256 == hashlib.sha256(body).hexdigest()
     copy = manifest.converted
     assert copy is not None
     assert hashlib.sha256(store.get(copy.bucket, copy.key, limit_bytes=10 << 20)).hexdigest() == copy.sha256
@@ -95,10 +95,10 @@ async def test_a_photo_of_a_phone_is_read(
 
     orchestrator = TemporalOrchestrator(running.client, running.settings.temporal_task_queue, erase_seconds=90)
     erasure = Erasure(store, running.application.repository, orchestrator, bucket)
-    await erasure.erase(report.recipe.id)
+    await erasure.erase(report.record.id)
     assert store.head(copy.bucket, copy.key)
     assert await findings(running) == []
-    await erasure.erase(again.recipe.id)
+    await erasure.erase(again.record.id)
     assert [entry.key for entry in store.list(bucket, "")] == [MARKER_KEY]
 
 
@@ -123,23 +123,23 @@ async def test_nothing_is_charged_for_what_is_refused(running: Harness, tmp_path
 
     for name, report in await asyncio.gather(*map(one, refused)):
         _, code, said = refused[name]
-        assert (report.recipe.status, report.recipe.error_code) == ("failed", code), (name, report.recipe.error_message)
-        assert said in (report.recipe.error_message or ""), name
+        assert (report.record.status, report.record.error_code) == ("failed", code), (name, report.record.error_message)
+        assert said in (report.record.error_message or ""), name
     assert await begun(running) == {}
     good = await process(running, stored(tmp_path, "good.webp", documents.webp("Pie")), engine)
-    assert good.recipe.status == "succeeded"
+    assert good.record.status == "succeeded"
 
 
 async def test_the_commands_know_the_copy(running: Harness, tmp_path: Path) -> None:
     path = stored(tmp_path, "IMG_0002.HEIC", documents.heic("transparent"))
     report = await process(running, path, "local")
     shown = await asyncio.to_thread(
-        photo_worker, "show", str(report.recipe.id), "-o", "json", variables=running.variables, cwd=tmp_path
+        photo_worker, "show", str(report.record.id), "-o", "json", variables=running.variables, cwd=tmp_path
     )
     copy = json.loads(shown.stdout)["data"]["job"]["converted"]
-    assert copy.startswith(f"s3://{running.settings.s3_bucket}/converted/{report.recipe.content_sha256}-")
+    assert copy.startswith(f"s3://{running.settings.s3_bucket}/converted/{report.record.content_sha256}-")
     told = await asyncio.to_thread(
-        photo_worker, "erase", str(report.recipe.id), "--yes", variables=running.variables, cwd=tmp_path
+        photo_worker, "erase", str(report.record.id), "--yes", variables=running.variables, cwd=tmp_path
     )
     assert told.returncode == 0, told.stderr
     assert "copy      deleted" in told.stdout

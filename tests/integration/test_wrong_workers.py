@@ -124,7 +124,7 @@ async def test_a_wrong_worker_takes_no_job_and_leaves_all_to_a_right_one(
         await process.says(f'"{code}"')
 
         async def told() -> bool:
-            return (await harness.service._started().queue_state()).waits_for == (code,)
+            return (await harness.service._require_orchestrator().queue_state()).waits_for == (code,)
 
         await eventually(told)
         assert not await health.check(variables, None, socket.gethostname()), "starting it again would mend nothing"
@@ -142,7 +142,7 @@ async def test_a_wrong_worker_takes_no_job_and_leaves_all_to_a_right_one(
         )
         assert f"takes no work at this moment, it waits: {code}" in submitted.stderr
         async with harness.worker():
-            ended = [(await harness.service.wait(job.job_id)).recipe.status for job in jobs]
+            ended = [(await harness.service.wait(job.job_id)).record.status for job in jobs]
         assert ended == ["succeeded"] * 4
 
 
@@ -173,7 +173,7 @@ async def test_a_worker_process_with_an_unbound_bucket_takes_no_job_and_says_why
 async def none_is_scattered(harness: Harness, other_bucket: str) -> None:
     """Process more jobs than the workers' slots, and check where their objects are."""
     jobs = [await harness.service.submit(a_photo(), engine="recorded") for _ in range(12)]
-    ended = [(await harness.service.wait(job.job_id)).recipe.status for job in jobs]
+    ended = [(await harness.service.wait(job.job_id)).record.status for job in jobs]
     assert ended == ["succeeded"] * 12
     checked = await asyncio.to_thread(CliRunner().invoke, cli, ["check", "-o", "json"], env=harness.variables)
     findings = json.loads(checked.output)["data"]["findings"]
@@ -208,7 +208,7 @@ async def test_a_bucket_restored_without_its_marker_is_bound_by_the_command_that
         assert row is not None
         assert row.status == "queued"
         await asyncio.to_thread(migrate, "--bind")
-        assert (await harness.service.wait(job.job_id)).recipe.status == "succeeded"
+        assert (await harness.service.wait(job.job_id)).record.status == "succeeded"
         assert "takes work again" in process.output()
 
 
@@ -220,7 +220,7 @@ async def test_a_worker_begins_before_anything_is_bound(harness: Harness, s3_cli
     async with worker_with(harness.variables, tmp_path) as process:
         await process.says("worker polls")
         job = await harness.service.submit(a_photo(), engine="recorded")
-        assert (await harness.service.wait(job.job_id)).recipe.status == "succeeded"
+        assert (await harness.service.wait(job.job_id)).record.status == "succeeded"
 
 
 async def test_a_job_waits_for_the_worker_that_has_the_backend_it_names(harness: Harness) -> None:
@@ -237,7 +237,7 @@ async def test_a_job_waits_for_the_worker_that_has_the_backend_it_names(harness:
         assert (await waiting_for(harness, UUID(job["job_id"]), 2)).code == "backend_missing"
     registry = BackendRegistry(harness.settings, harness.application.store)
     async with harness.worker(lambda engine: registry("recorded" if engine == "theirs" else engine)):
-        assert (await harness.service.wait(UUID(job["job_id"]))).recipe.status == "succeeded"
+        assert (await harness.service.wait(UUID(job["job_id"]))).record.status == "succeeded"
 
 
 async def test_a_worker_that_loses_its_password_fails_no_job_and_goes_on_with_the_new_one(
@@ -265,7 +265,7 @@ async def test_a_worker_that_loses_its_password_fails_no_job_and_goes_on_with_th
         async with worker_with(with_password(harness.variables, role, password), tmp_path) as process:
             await process.says("worker polls")
             first = await harness.service.submit(a_photo(), engine="recorded")
-            assert (await harness.service.wait(first.job_id)).recipe.status == "succeeded"
+            assert (await harness.service.wait(first.job_id)).record.status == "succeeded"
             run(set_password("another"), cut)
             jobs = [await harness.service.submit(a_photo(), engine="recorded") for _ in range(12)]
             await process.says("takes no work")
@@ -273,7 +273,7 @@ async def test_a_worker_that_loses_its_password_fails_no_job_and_goes_on_with_th
             assert {row.status for row in rows if row} <= {"queued", "running"}
             run(set_password(password))
             await process.says("takes work again")
-            ended = [(await harness.service.wait(job.job_id)).recipe.status for job in jobs]
+            ended = [(await harness.service.wait(job.job_id)).record.status for job in jobs]
             assert ended == ["succeeded"] * 12
             assert process.output().count("takes no work") == 1
     finally:
@@ -290,7 +290,7 @@ async def test_a_worker_whose_database_only_reads_takes_no_job_until_it_writes_a
         async with worker_with(variables, tmp_path) as process:
             await process.says("worker polls")
             first = await harness.service.submit(a_photo(), engine="recorded")
-            assert (await harness.service.wait(first.job_id)).recipe.status == "succeeded"
+            assert (await harness.service.wait(first.job_id)).record.status == "succeeded"
             role.begin(READ_ONLY)
             jobs = [await harness.service.submit(a_photo(), engine="recorded") for _ in range(12)]
             await process.says("takes no work")
@@ -301,7 +301,7 @@ async def test_a_worker_whose_database_only_reads_takes_no_job_until_it_writes_a
 
             async def all_wait() -> bool:
                 # A task that was already polled for comes once; after it fails, all tasks are in the backlog.
-                queue = await harness.service._started().queue_state()
+                queue = await harness.service._require_orchestrator().queue_state()
                 return queue.waits_for == ("database_read_only",) and queue.backlog >= len(jobs)
 
             await eventually(all_wait, seconds=60)
@@ -313,7 +313,7 @@ async def test_a_worker_whose_database_only_reads_takes_no_job_until_it_writes_a
             assert {row.status for row in rows if row} == {"queued"}
             role.end(READ_ONLY)
             await process.says("takes work again")
-            ended = [(await harness.service.wait(job.job_id)).recipe.status for job in jobs]
+            ended = [(await harness.service.wait(job.job_id)).record.status for job in jobs]
             assert ended == ["succeeded"] * 16
             assert len(lines_of(process, "takes no work")) == 1
 
@@ -326,7 +326,7 @@ async def test_a_worker_beside_a_database_that_only_reads_does_not_begin(harness
             await process.says("worker takes no work", "worker polls")
             assert "worker polls" not in process.output()
             role.end(READ_ONLY)
-            assert (await harness.service.wait(job.job_id)).recipe.status == "succeeded"
+            assert (await harness.service.wait(job.job_id)).record.status == "succeeded"
 
 
 # A write or OCR permission that a worker lacks: the service, how the proxy or the role refuses it, its error code,
@@ -352,7 +352,7 @@ async def test_a_worker_that_may_only_read_takes_no_job_and_leaves_all_to_a_righ
                 history = await harness.client.get_workflow_handle(str(job.job_id)).fetch_history()
                 assert len(history.events) == 2
             async with harness.worker():
-                ended = [(await harness.service.wait(job.job_id)).recipe.status for job in jobs]
+                ended = [(await harness.service.wait(job.job_id)).record.status for job in jobs]
             assert ended == ["succeeded"] * len(jobs)
             assert [line["photo"]["code"] for line in lines_of(process, "takes no work")] == [code]
             assert not lines_of(process, "worker polls")
@@ -360,7 +360,7 @@ async def test_a_worker_that_may_only_read_takes_no_job_and_leaves_all_to_a_righ
             await asyncio.to_thread(reach.end, kind)
             await process.says("worker polls")
             late = await harness.service.submit(a_photo(), engine=engine)
-            assert (await harness.service.wait(late.job_id)).recipe.status == "succeeded"
+            assert (await harness.service.wait(late.job_id)).record.status == "succeeded"
 
 
 @pytest.mark.parametrize("lack", LACKS)
@@ -374,13 +374,13 @@ async def test_a_worker_that_loses_a_permission_to_write_stops_and_goes_on_by_it
     ):
         await process.says("worker polls")
         first = await harness.service.submit(a_photo(), engine=engine)
-        assert (await harness.service.wait(first.job_id)).recipe.status == "succeeded"
+        assert (await harness.service.wait(first.job_id)).record.status == "succeeded"
         await asyncio.to_thread(reach.begin, kind)
         jobs = [await harness.service.submit(a_photo(), engine=engine) for _ in range(12)]
         await process.says("takes no work")
 
         async def all_wait() -> bool:
-            queue = await harness.service._started().queue_state()
+            queue = await harness.service._require_orchestrator().queue_state()
             return queue.waits_for == (code,) and queue.backlog >= len(jobs)
 
         await eventually(all_wait, seconds=90)
@@ -394,13 +394,13 @@ async def test_a_worker_that_loses_a_permission_to_write_stops_and_goes_on_by_it
         assert {row.status for row in rows if row} <= {"queued", "running"}
         # A correct worker takes all jobs, and the misconfigured one does not interfere.
         async with harness.worker():
-            ended = [(await harness.service.wait(job.job_id)).recipe.status for job in jobs]
+            ended = [(await harness.service.wait(job.job_id)).record.status for job in jobs]
         assert ended == ["succeeded"] * len(jobs)
         assert [line["photo"]["code"] for line in lines_of(process, "takes no work")] == [code]
         assert not lines_of(process, "takes work again")
         await asyncio.to_thread(reach.end, kind)
         late = await harness.service.submit(a_photo(), engine=engine)
-        assert (await harness.service.wait(late.job_id)).recipe.status == "succeeded"
+        assert (await harness.service.wait(late.job_id)).record.status == "succeeded"
         assert lines_of(process, "takes work again")
 
 
@@ -426,7 +426,7 @@ async def test_a_job_that_an_earlier_release_gave_up_is_told_of_and_set_going_ag
         assert "job_ended_without_row" in shown.output
         mended = await asyncio.to_thread(CliRunner().invoke, cli, arguments, env=harness.variables)
         assert mended.exit_code == 0, mended.output
-        assert (await harness.service.wait(job.job_id)).recipe.status == "succeeded"
+        assert (await harness.service.wait(job.job_id)).record.status == "succeeded"
 
 
 @workflow.defn(name="image_processing_workflow", sandboxed=False)

@@ -26,7 +26,7 @@ from photo_worker.jobs import JobService
 from photo_worker.orchestration.connection import connect
 from photo_worker.orchestration.temporal import TemporalOrchestrator
 from photo_worker.ports import OcrBackend, WaitingAttempt
-from photo_worker.readiness import checks_of
+from photo_worker.readiness import readiness_checks
 from photo_worker.storage.postgres import PostgresJobRepository, make_pool
 from photo_worker.storage.s3_boto import BotoObjectStore
 from photo_worker.worker import build_worker
@@ -74,12 +74,12 @@ class Harness:
     @asynccontextmanager
     async def admitted_worker(self) -> AsyncIterator[Admission]:
         """Run a worker that polls for activities when its first look finds nothing amiss, as the process does."""
-        admission = Admission(checks_of(self.application))
+        admission = Admission(readiness_checks(self.application))
         with ThreadPoolExecutor(self.settings.max_activities) as executor:
             worker = build_worker(
                 self.client, self.settings, workflow_types(), build_activities(self.application), executor, admission
             )
-            looking = asyncio.create_task(admission.first_look())
+            looking = asyncio.create_task(admission.wait_until_ready())
             try:
                 async with running(worker):
                     yield admission

@@ -72,7 +72,7 @@ async def test_a_worker_whose_database_is_away_begins_when_it_is_back(
     caplog.set_level(logging.INFO)
     needs.error = AWAY
     admission = Admission([needs])
-    looking = asyncio.create_task(admission.first_look())
+    looking = asyncio.create_task(admission.wait_until_ready())
     await until(lambda: needs.looks > 5)
     assert opened(admission) == [False]
     assert len(said(caplog, "takes no work")) == 1
@@ -86,17 +86,17 @@ async def test_a_worker_that_loses_its_credentials_stops_and_goes_on(
     needs: Needs, caplog: pytest.LogCaptureFixture
 ) -> None:
     admission = Admission([needs])
-    await admission.first_look()
+    await admission.wait_until_ready()
     watching = asyncio.create_task(admission.watch())
     needs.error = ServiceRefused(service="S3", reason="ExpiredToken")
     for _ in range(20):
-        admission.heard("verify_and_locate_asset", ServiceRefused(service="S3", reason="ExpiredToken"))
+        admission.record_outcome("verify_and_locate_asset", ServiceRefused(service="S3", reason="ExpiredToken"))
     await until(lambda: admission.away is not None)
     assert not admission.is_open
     (record,) = said(caplog, "takes no work")
     assert record.levelno == logging.ERROR
     needs.error = None
-    admission.heard("verify_and_locate_asset", None)
+    admission.record_outcome("verify_and_locate_asset", None)
     await until(lambda: admission.is_open)
     watching.cancel()
 
@@ -110,7 +110,7 @@ async def test_codes_that_alternate_within_one_outage_are_said_once_each(
     for _ in range(2):
         caplog.clear()
         needs.error = AWAY
-        looking = asyncio.create_task(admission.first_look())
+        looking = asyncio.create_task(admission.wait_until_ready())
         began = needs.looks
         while needs.looks < began + 20:
             looks = needs.looks
@@ -126,10 +126,10 @@ async def test_codes_that_alternate_within_one_outage_are_said_once_each(
 
 async def test_one_refused_object_does_not_stop_a_worker(needs: Needs) -> None:
     admission = Admission([needs])
-    await admission.first_look()
+    await admission.wait_until_ready()
     watching = asyncio.create_task(admission.watch())
     looks = needs.looks
-    admission.heard("verify_and_locate_asset", ServiceRefused(service="S3", reason="AccessDenied"))
+    admission.record_outcome("verify_and_locate_asset", ServiceRefused(service="S3", reason="AccessDenied"))
     await until(lambda: needs.looks > looks)
     assert admission.is_open
     watching.cancel()
@@ -164,14 +164,14 @@ class Service:
         self.calls.append(job)
         worked = self.works(job)
         self.admission.ended(OCR, job, failed=not worked)
-        self.admission.heard(OCR, None if worked else THROTTLED)
+        self.admission.record_outcome(OCR, None if worked else THROTTLED)
         return worked
 
 
 async def test_a_step_that_fails_again_and_again_asks_little_and_leaves_the_others_alone(needs: Needs) -> None:
     clock = Clock()
     admission = Admission([needs], clock=clock)
-    await admission.first_look()
+    await admission.wait_until_ready()
     service = Service(admission)
     jobs = [f"job-{number}" for number in range(40)]
     for clock.now in range(600):
@@ -189,7 +189,7 @@ async def test_a_service_that_throttles_most_calls_is_told_of_once_a_minute(
     caplog.set_level(logging.INFO)
     clock = Clock()
     admission = Admission([needs], clock=clock)
-    await admission.first_look()
+    await admission.wait_until_ready()
     # One call in five succeeds and so ends each streak of failures.
     calls = itertools.count()
     service = Service(admission, works=lambda job: next(calls) % 5 == 4)
@@ -207,7 +207,7 @@ async def test_a_step_that_begins_to_fail_for_good_within_the_silence_is_told_of
     caplog.set_level(logging.INFO)
     clock = Clock()
     admission = Admission([needs], clock=clock)
-    await admission.first_look()
+    await admission.wait_until_ready()
     service = Service(admission)
     for clock.now in range(10):
         service.attempt("job")
@@ -222,13 +222,13 @@ async def test_a_step_that_begins_to_fail_for_good_within_the_silence_is_told_of
     assert len(said(caplog, "takes less work")) == 2
     # Other activity types are logged separately.
     for _ in range(3):
-        admission.heard(PERSIST, AWAY)
+        admission.record_outcome(PERSIST, AWAY)
     assert len(said(caplog, "takes less work: persist_artifacts")) == 1
 
 
 async def test_single_failures_hold_nothing_back(needs: Needs) -> None:
     admission = Admission([needs], clock=lambda: 0.0)
-    await admission.first_look()
+    await admission.wait_until_ready()
     service = Service(admission)
     for number in range(100):
         service.works = lambda job: False
@@ -241,7 +241,7 @@ async def test_single_failures_hold_nothing_back(needs: Needs) -> None:
 async def test_when_the_service_works_again_every_job_is_tried_at_once(needs: Needs) -> None:
     clock = Clock()
     admission = Admission([needs], clock=clock)
-    await admission.first_look()
+    await admission.wait_until_ready()
     service = Service(admission)
     jobs = [f"job-{number}" for number in range(40)]
     for clock.now in range(300):
@@ -256,7 +256,7 @@ async def test_when_the_service_works_again_every_job_is_tried_at_once(needs: Ne
 async def test_documents_that_always_fail_do_not_keep_a_healthy_one_waiting(needs: Needs) -> None:
     clock = Clock()
     admission = Admission([needs], clock=clock)
-    await admission.first_look()
+    await admission.wait_until_ready()
     service = Service(admission, works=lambda job: job.startswith("fine"))
     for clock.now in range(300):
         for number in range(20):
@@ -271,7 +271,7 @@ async def test_documents_that_always_fail_do_not_keep_a_healthy_one_waiting(need
 
 async def test_refused_objects_keep_no_other_job_waiting(needs: Needs) -> None:
     admission = Admission([needs], clock=lambda: 0.0)
-    await admission.first_look()
+    await admission.wait_until_ready()
     slots = AdmittedSlots(admission, 2)
     for number in range(200):
         for error in (
@@ -280,27 +280,27 @@ async def test_refused_objects_keep_no_other_job_waiting(needs: Needs) -> None:
             RequestTokenTaken(service="textract", name=f"{number}.jpg", reason="other input"),
             BackendMissing(engine="theirs", known="local"),
         ):
-            admission.heard(OCR, error)
+            admission.record_outcome(OCR, error)
     assert slots.try_reserve_slot(ASKED) is not None
     await asyncio.wait_for(slots.reserve_slot(ASKED), 1)
 
 
 async def test_refused_objects_hold_no_healthy_job_back(needs: Needs) -> None:
     admission = Admission([needs], clock=lambda: 0.0)
-    await admission.first_look()
+    await admission.wait_until_ready()
     for number in range(200):
         admission.ended(OCR, f"refused-{number}", failed=True)
-        admission.heard(OCR, ObjectForbidden(bucket="theirs", key=f"{number}.jpg"))
+        admission.record_outcome(OCR, ObjectForbidden(bucket="theirs", key=f"{number}.jpg"))
     assert [admission.held_back(OCR, f"healthy-{number}") for number in range(20)] == [None] * 20
 
 
 async def test_a_worker_whose_own_bucket_refuses_what_it_stores_takes_less_work(needs: Needs) -> None:
     """For example, a bucket policy refuses what no check requests."""
     admission = Admission([needs], clock=lambda: 0.0)
-    await admission.first_look()
+    await admission.wait_until_ready()
     for number in range(3):
         admission.ended(OCR, f"job-{number}", failed=True)
-        admission.heard(OCR, WorkerBucketForbidden(bucket="ours", key=f"artifacts/{number}/textract.json"))
+        admission.record_outcome(OCR, WorkerBucketForbidden(bucket="ours", key=f"artifacts/{number}/textract.json"))
     assert admission.held_back(OCR, "job-0") is not None
 
 
@@ -309,10 +309,10 @@ async def test_a_check_that_fails_unexpectedly_is_told_of_and_looked_at_again(
 ) -> None:
     caplog.set_level(logging.INFO)
     admission = Admission([needs])
-    await admission.first_look()
+    await admission.wait_until_ready()
     watching = asyncio.create_task(admission.watch())
     needs.error = KeyError("ETag")
-    admission.heard(OCR, AWAY)
+    admission.record_outcome(OCR, AWAY)
     await until(lambda: needs.looks > 5)
     assert opened(admission) == [False]
     assert len(said(caplog, "takes no work")) == 1
@@ -322,7 +322,7 @@ async def test_a_check_that_fails_unexpectedly_is_told_of_and_looked_at_again(
     await until(lambda: admission.is_open)
     # The watch goes on.
     needs.error = AWAY
-    admission.heard(OCR, AWAY)
+    admission.record_outcome(OCR, AWAY)
     await until(lambda: not admission.is_open)
     watching.cancel()
 
@@ -334,7 +334,7 @@ async def test_a_machine_without_a_thread_to_spare_ends_no_watch(needs: Needs, m
     admission = Admission([needs])
     with monkeypatch.context() as patch:
         patch.setattr(threading.Thread, "start", start)
-        looking = asyncio.create_task(admission.first_look())
+        looking = asyncio.create_task(admission.wait_until_ready())
         await until(lambda: admission.away is not None)
     await asyncio.wait_for(looking, 10)
     assert admission.is_open
@@ -343,12 +343,12 @@ async def test_a_machine_without_a_thread_to_spare_ends_no_watch(needs: Needs, m
 async def test_a_worker_that_says_it_takes_work_again_does(needs: Needs, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO)
     admission = Admission([needs], clock=lambda: 0.0)
-    await admission.first_look()
+    await admission.wait_until_ready()
     slots = AdmittedSlots(admission, 2)
     watching = asyncio.create_task(admission.watch())
     needs.error = AWAY
     for _ in range(20):
-        admission.heard(OCR, AWAY)
+        admission.record_outcome(OCR, AWAY)
     await until(lambda: said(caplog, "takes no work"))
     needs.error = None
     await until(lambda: said(caplog, "takes work again"))
@@ -358,12 +358,12 @@ async def test_a_worker_that_says_it_takes_work_again_does(needs: Needs, caplog:
 
 async def test_a_job_that_met_the_outage_is_tried_when_it_is_over(needs: Needs) -> None:
     admission = Admission([needs], clock=lambda: 0.0)
-    await admission.first_look()
+    await admission.wait_until_ready()
     watching = asyncio.create_task(admission.watch())
     needs.error = AWAY
     for _ in range(20):
         admission.ended(OCR, "job", failed=True)
-        admission.heard(OCR, AWAY)
+        admission.record_outcome(OCR, AWAY)
     await until(lambda: admission.away is not None)
     assert admission.held_back(OCR, "job") is not None
     needs.error = None
@@ -378,17 +378,17 @@ async def test_what_no_check_sees_is_looked_into_less_and_less_and_something_new
     monkeypatch.setattr(module, "FIRST_LOOK_SECONDS", 0.05)
     monkeypatch.setattr(module, "LONGEST_LOOK_SECONDS", 2.0)
     admission = Admission([needs])
-    await admission.first_look()
+    await admission.wait_until_ready()
     watching = asyncio.create_task(admission.watch())
     loop = asyncio.get_running_loop()
     began = loop.time()
     while loop.time() - began < 2:
-        admission.heard(OCR, THROTTLED)
+        admission.record_outcome(OCR, THROTTLED)
         await asyncio.sleep(0.01)
     # One check every 0.05 s would be 40.
     assert 3 <= needs.looks <= 9
     needs.error = AWAY
-    admission.heard(PERSIST, AWAY)
+    admission.record_outcome(PERSIST, AWAY)
     began = loop.time()
     await until(lambda: not admission.is_open)
     assert loop.time() - began < 1
@@ -398,7 +398,7 @@ async def test_what_no_check_sees_is_looked_into_less_and_less_and_something_new
 class TestSlots:
     async def test_no_more_slots_are_given_than_there_are(self, needs: Needs) -> None:
         admission = Admission([needs])
-        await admission.first_look()
+        await admission.wait_until_ready()
         slots = AdmittedSlots(admission, 2)
         await slots.reserve_slot(ASKED)
         assert slots.try_reserve_slot(ASKED) is not None
@@ -415,7 +415,7 @@ class TestSlots:
     async def test_no_slot_is_given_while_a_service_is_away(self, needs: Needs) -> None:
         needs.error = AWAY
         admission = Admission([needs])
-        looking = asyncio.create_task(admission.first_look())
+        looking = asyncio.create_task(admission.wait_until_ready())
         slots = AdmittedSlots(admission, 2)
         waiting = asyncio.create_task(slots.reserve_slot(ASKED))
         await until(lambda: needs.looks > 3)

@@ -136,7 +136,7 @@ async def test_the_worker_s_own_bucket_is_not_the_job_s_to_miss() -> None:
 @pytest.mark.parametrize("key", ["artifacts/1/textract.json", "converted/1.jpg"])
 async def test_what_the_worker_may_not_store_in_its_own_bucket_is_its_fault(key: str) -> None:
     heard: list[str | None] = []
-    boundary = ErrorBoundary("photos", heard=lambda kind, error: heard.append(error.code if error else None))
+    boundary = ErrorBoundary("photos", record_outcome=lambda kind, error: heard.append(error.code if error else None))
     told = await ends(ObjectForbidden(bucket="photos", key=key), boundary)
     assert (told.type, told.non_retryable) == ("worker_bucket_forbidden", False)
     await ends(ObjectForbidden(bucket="theirs", key=key), boundary)
@@ -146,7 +146,7 @@ async def test_what_the_worker_may_not_store_in_its_own_bucket_is_its_fault(key:
 
 async def test_what_a_service_or_the_worker_is_at_fault_for_is_heard() -> None:
     heard: list[tuple[str, str | None]] = []
-    boundary = ErrorBoundary(heard=lambda kind, error: heard.append((kind, error.code if error else None)))
+    boundary = ErrorBoundary(record_outcome=lambda kind, error: heard.append((kind, error.code if error else None)))
     await ends(ServiceRefused(service="S3", reason="ExpiredToken"), boundary)
     await ends(ObjectMissing(bucket="photos", key="a"), boundary)
     assert [code for _, code in heard] == ["service_refused", None]
@@ -168,7 +168,7 @@ async def test_what_a_service_or_the_worker_is_at_fault_for_is_heard() -> None:
 )
 async def test_what_is_wrong_with_the_machine_is_the_worker_s_and_never_final(error: Exception, code: str) -> None:
     heard: list[str | None] = []
-    boundary = ErrorBoundary(heard=lambda kind, error: heard.append(error.code if error else None))
+    boundary = ErrorBoundary(record_outcome=lambda kind, error: heard.append(error.code if error else None))
     told = await ends(error, boundary)
     assert (told.type, told.non_retryable, heard) == (code, False, [code])
     assert type(error).__name__ in told.message
@@ -180,7 +180,7 @@ async def test_what_is_wrong_with_the_machine_is_the_worker_s_and_never_final(er
 async def test_other_errors_are_counted_and_heard_all_the_same(error: Exception) -> None:
     """The admission must notice a worker on which every activity fails, or it pulls the backlog into final failures."""
     heard: list[str | None] = []
-    boundary = ErrorBoundary(heard=lambda kind, error: heard.append(error.code if error else None))
+    boundary = ErrorBoundary(record_outcome=lambda kind, error: heard.append(error.code if error else None))
     told = await ends(error, boundary)
     assert (told.type, heard) == ("unexpected", ["step_failed"])
 

@@ -32,4 +32,4 @@ def test_as_many_as_the_container_has_processors_and_memory_for(
     if quota:
         (tmp_path / "cpu.max").write_text(quota + "\n")
         (tmp_path / "memory.max").write_text(memory + "\n")
-    assert child_processes.most_at_once(GB, tmp_path) == most
+    assert child_processes.max_processes(GB, tmp_path) == most

@@ -14,7 +14,7 @@ from temporalio.testing import ActivityEnvironment
 from temporalio.worker import ActivityInboundInterceptor, ExecuteActivityInput
 
 from photo_worker.activities.boundary import ErrorBoundary
-from photo_worker.activities.holding import HoldBack
+from photo_worker.activities.hold_back import HoldBackInterceptor
 from photo_worker.admission import Admission
 from photo_worker.errors import ObjectForbidden, OcrThrottled, PhotoWorkerError
 
@@ -40,9 +40,11 @@ class Attempts:
     def __init__(self) -> None:
         self.admission = Admission([], clock=lambda: 0.0)
         self.service = Failing()
-        boundary = ErrorBoundary("photos", heard=self.admission.heard)
+        boundary = ErrorBoundary("photos", record_outcome=self.admission.record_outcome)
         # In the worker's order: the first interceptor is outermost.
-        self._inbound = boundary.intercept_activity(HoldBack(self.admission).intercept_activity(self.service))
+        self._inbound = boundary.intercept_activity(
+            HoldBackInterceptor(self.admission).intercept_activity(self.service)
+        )
 
     async def fail(self, kind: str, job: str, policy: RetryPolicy = LASTING) -> ApplicationError:
         """Run an attempt and return the error that it ends with."""

@@ -356,7 +356,7 @@ async def test_waiting_for_a_job_whose_workflow_was_deleted_says_that_nothing_ru
     with pytest.raises(JobWithoutWorkflow):
         await service.wait(job_id)
     repository.fail(job_id, bucket=BUCKET, key=KEY, code="object_missing", message="There is no object.")
-    assert (await service.wait(job_id)).recipe.status == "failed"
+    assert (await service.wait(job_id)).record.status == "failed"
     with pytest.raises(JobMissing):
         await service.wait(uuid4())
 

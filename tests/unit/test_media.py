@@ -120,5 +120,5 @@ def zipped(*entries: tuple[str, bytes]) -> bytes:
 def test_what_offices_and_phones_send_beside_photos_has_a_name(content: bytes, named: str) -> None:
     kind = media.sniff(content)
     assert kind is not None
-    assert media.described(kind).startswith(named)
+    assert media.describe_type(kind).startswith(named)
     assert kind not in media.DOCUMENT_TYPES | media.CONVERTED_TYPES

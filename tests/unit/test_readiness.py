@@ -147,7 +147,7 @@ def test_a_refusal_that_may_mean_a_missing_object_keeps_no_worker_from_working()
 def engine_check(settings: Settings) -> None:
     """Run the OCR backend's check of a worker with these settings."""
     _, application = store_of("s3:GetObject", bound=True)
-    readiness.checks_of(replace(application, settings=settings))[-1]()
+    readiness.readiness_checks(replace(application, settings=settings))[-1]()
 
 
 def test_a_worker_whose_setting_names_no_backend_waits_and_says_which_there_are() -> None:

@@ -16,7 +16,7 @@ from click.testing import CliRunner
 from photo_worker.cli import cli
 from photo_worker.cli.job_view import JobRow
 from photo_worker.errors import DocumentTooLarge, SourceMissing, SourceUnreadable
-from photo_worker.files import TooLong, read_regular
+from photo_worker.files import FileTooLarge, read_regular
 from photo_worker.jobs import UPLOAD_LIMIT_BYTES, JobService
 from photo_worker.sources import Source, expand_sources
 from photo_worker.storage.memory import MemoryJobRepository, MemoryObjectStore
@@ -146,7 +146,7 @@ def test_a_file_whose_size_is_not_told_is_read_up_to_the_limit() -> None:
     if not path.exists():
         pytest.skip("no /proc on this system")
     assert b"VmRSS" in read_regular(path, 100_000)
-    with pytest.raises(TooLong) as caught:
+    with pytest.raises(FileTooLarge) as caught:
         read_regular(path, 100)
     assert caught.value.size_bytes == 101
 

@@ -24,7 +24,7 @@ from pathlib import Path
 from queue import SimpleQueue
 from typing import Any, BinaryIO, Protocol
 
-from photo_worker.child_limits import take_streams
+from photo_worker.child_limits import claim_standard_streams
 from photo_worker.devkit.textract.protocol import HEAD
 from photo_worker.errors import PhotoWorkerError
 from photo_worker.ocr.analysis.request import Analysis
@@ -74,7 +74,7 @@ def own_reader() -> PageReader:
 def main(arguments: list[str]) -> int:
     """Serve until the input is closed. Returns 1 if the reader cannot be loaded."""
     name, page_seconds, clock_seconds, memory_bytes = arguments[0], *map(float, arguments[1:3]), int(arguments[3])
-    requests, answers = take_streams()
+    requests, answers = claim_standard_streams()
     _limit(memory_bytes)
     waiting: SimpleQueue[Mapping[str, Any]] = SimpleQueue()
     threading.Thread(target=_listen, args=(requests, waiting), daemon=True).start()

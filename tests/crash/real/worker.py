@@ -17,7 +17,7 @@ from photo_worker.crash_points import armed
 from photo_worker.errors import PhotoWorkerError
 from photo_worker.logs import configure_logging
 from photo_worker.orchestration.connection import connect
-from photo_worker.readiness import checks_of
+from photo_worker.readiness import readiness_checks
 from photo_worker.worker import serve
 from tests.crash.real import scaled
 from tests.crash.real.arming import tripwire_of
@@ -50,7 +50,9 @@ async def _run(variables: dict[str, str]) -> None:
     try:
         activities = build_activities(application)
         client = await connect(settings, variables)
-        await serve(client, settings, workflow_types(), activities, checks=checks_of(application), stop_on_eof=True)
+        await serve(
+            client, settings, workflow_types(), activities, checks=readiness_checks(application), stop_on_eof=True
+        )
     finally:
         application.close()
 

@@ -208,7 +208,7 @@ async def _meet_faults(stack: Stack, monkeypatch: pytest.MonkeyPatch) -> None:
         (source,) = expand_sources([str(photo)]).sources
         job = await harness.service.submit(source, engine="textract")
         report = await harness.service.wait(job.job_id)
-        assert report.recipe.status == "succeeded"
+        assert report.record.status == "succeeded"
         throttle, slow = json.loads(run("list", "-o", "json").stdout)["data"]["faults"]
         assert throttle["rule"]["taken"] == 2, "both were met and got over"
         assert slow["rule"]["taken"] >= 1
@@ -226,7 +226,7 @@ async def _meet_faults(stack: Stack, monkeypatch: pytest.MonkeyPatch) -> None:
         cleared = json.loads(run("clear", "-o", "json").stdout)["data"]
         assert (len(cleared["ended"]), cleared["faults"]) == (3, [])
         report = await harness.service.wait((await submitted).job_id)
-        assert report.recipe.status == "succeeded"
+        assert report.record.status == "succeeded"
     with psycopg.connect(stack.env()["DATABASE_URL"]) as connection:
         assert connection.execute("SELECT count(*) FROM recipes").fetchone() == (2,)
 

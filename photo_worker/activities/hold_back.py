@@ -12,7 +12,7 @@ from photo_worker.admission import Admission
 from photo_worker.errors import PhotoWorkerError
 
 
-class HoldBack(Interceptor):
+class HoldBackInterceptor(Interceptor):
     """Fails attempts that ``admission`` does not admit: Temporal retries them as it does after any failure.
 
     The worker learns a task's activity type only after it has taken the task, so it cannot simply stop polling.
