@@ -22,8 +22,8 @@ from photo_worker.errors import (
     UnsupportedDocument,
 )
 from photo_worker.ocr.document import SYNC, check_size, open_document
-from photo_worker.ocr.odd_images import odd_tiff
-from photo_worker.ocr.pdf import pdf_damage
+from photo_worker.ocr.pdf import pdfium_errors
+from photo_worker.ocr.unsupported_images import describe_tiff
 from photo_worker.policies import IMAGE_PIXEL_LIMIT, IMAGE_SIDE_LIMIT_PX, SYNC_OCR_LIMIT_BYTES, WEBP_PIXEL_LIMIT
 
 if TYPE_CHECKING:
@@ -99,7 +99,7 @@ def convert(content: bytes, kind: str, name: str) -> bytes:
 def _check_pdf(content: bytes, name: str) -> None:
     import pypdfium2
 
-    with pdf_damage(name, io.BytesIO(content)), closing(pypdfium2.PdfDocument(content)) as document:
+    with pdfium_errors(name, io.BytesIO(content)), closing(pypdfium2.PdfDocument(content)) as document:
         pages = len(document)
         width, height = document.get_page_size(0) if pages else (0, 0)
     if pages > 1:
@@ -125,7 +125,7 @@ def _check_tiff(content: bytes, name: str) -> None:
                 check_size(*image.size, name)
         except (UnidentifiedImageError, KeyError) as error:
             (start,) = struct.unpack("<I" if content[:2] == b"II" else ">I", content[4:8])
-            actual = odd_tiff(io.BytesIO(content), start)
+            actual = describe_tiff(io.BytesIO(content), start)
             if actual is None:
                 raise
             raise UnsupportedDocument(name=name, actual=actual) from error

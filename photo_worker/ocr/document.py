@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, BinaryIO, Protocol
 
 from photo_worker import media
 from photo_worker.errors import DocumentTooLarge, ImageTooLarge, UnreadableDocument, UnsupportedDocument
-from photo_worker.ocr import odd_images
+from photo_worker.ocr import unsupported_images
 from photo_worker.ocr.metadata import without_metadata
 from photo_worker.ocr.pdf import Pdf
 from photo_worker.ocr.pixels import READING_SIDE, page_of
@@ -94,7 +94,8 @@ def open_document(source: Path | bytes, name: str, limits: DocumentLimits = SYNC
         kind = media.sniff(head)
         if kind not in media.DOCUMENT_TYPES:
             raise UnsupportedDocument(
-                name=name, actual=odd_images.signature(head) or media.describe_type(kind or "of an unknown type")
+                name=name,
+                actual=unsupported_images.describe_signature(head) or media.describe_type(kind or "of an unknown type"),
             )
         if size > limits.bytes_of(kind):
             raise DocumentTooLarge(name=name, size_bytes=size, limit_bytes=limits.bytes_of(kind))
@@ -152,7 +153,7 @@ class _Picture:
     def __init__(self, file: BinaryIO, name: str, kind: str) -> None:
         """Raises ``UnsupportedDocument`` for a JPEG of a rare process."""
         self._file, self._name, self._kind = file, name, kind
-        odd = odd_images.odd_jpeg(file) if kind == media.JPEG else None
+        odd = unsupported_images.describe_jpeg(file) if kind == media.JPEG else None
         if odd:
             raise UnsupportedDocument(name=name, actual=odd)
 
@@ -167,7 +168,10 @@ class _Picture:
             check_size(*size, self._name)
         file = without_metadata(self._file, self._name) if self._kind == media.PNG else self._file
         file.seek(0)
-        with _damage(self._name, self._kind, self._odd), Image.open(file, formats=(_NAMES[self._kind],)) as image:
+        with (
+            _pillow_errors(self._name, self._kind, self._odd),
+            Image.open(file, formats=(_NAMES[self._kind],)) as image,
+        ):
             if number > 1:
                 image.seek(number - 1)
             check_size(*image.size, self._name)
@@ -195,7 +199,7 @@ class _Tiff(_Picture):
         self.pages = max(len(self._starts), 1)
 
     def _odd(self) -> str | None:
-        descriptions = (odd_images.odd_tiff(self._file, start) for start in self._starts[:1])
+        descriptions = (unsupported_images.describe_tiff(self._file, start) for start in self._starts[:1])
         return next(descriptions, None)
 
 
@@ -222,7 +226,7 @@ def _at(file: BinaryIO, place: int, size: int) -> bytes:
 
 
 @contextmanager
-def _damage(name: str, kind: str, odd: Callable[[], str | None]) -> Iterator[None]:
+def _pillow_errors(name: str, kind: str, odd: Callable[[], str | None]) -> Iterator[None]:
     """Translate Pillow's errors for a hostile file into the document's ``InputError``.
 
     ``odd`` describes an image that Pillow cannot identify, or returns None.

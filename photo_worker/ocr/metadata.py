@@ -36,7 +36,7 @@ def without_metadata(file: BinaryIO, name: str) -> io.BytesIO:
     """
     file.seek(0)
     content = file.read()
-    kept, place, unfolding = [content[:_SIGNATURE_BYTES]], _SIGNATURE_BYTES, _Unfolding()
+    kept, place, unfolding = [content[:_SIGNATURE_BYTES]], _SIGNATURE_BYTES, _UnpackBudget()
     while len(header := content[place : place + 8]) == 8:
         size, kind = struct.unpack(">I4s", header)
         end = place + 12 + size
@@ -55,7 +55,7 @@ def without_metadata(file: BinaryIO, name: str) -> io.BytesIO:
     return io.BytesIO(b"".join(kept))
 
 
-def _is_needed(kind: bytes, data: memoryview, unfolding: _Unfolding) -> bool:
+def _is_needed(kind: bytes, data: memoryview, unfolding: _UnpackBudget) -> bool:
     # The first letter of a critical chunk's type is upper case (PNG, 5.4).
     if not kind[0] & 0x20 or kind in _NEEDED:
         return True
@@ -70,7 +70,7 @@ def _bomb(kind: bytes, name: str) -> UnreadableDocument:
     return UnreadableDocument(name=name, reason=reason)
 
 
-class _Unfolding:
+class _UnpackBudget:
     """Measures the unpacked sizes of one file's chunks; it unpacks at most ``_FILE_BYTES`` in all."""
 
     def __init__(self) -> None:

@@ -15,11 +15,11 @@ from typing import TYPE_CHECKING, Any
 from photo_worker.errors import EngineUnavailable
 from photo_worker.ocr.engine import EngineReading, EngineWord, Frame
 from photo_worker.ocr.ink import Ink, fit_height, fit_to_ink
-from photo_worker.ocr.no_memory import memory_errors
+from photo_worker.ocr.long_lines import read_long_lines, straighten
+from photo_worker.ocr.memory_errors import memory_errors
 from photo_worker.ocr.normalization import is_supported_text, normalize_text
 from photo_worker.ocr.pixels import READING_SIDE, at_most
 from photo_worker.ocr.recogniser import LineRecogniser
-from photo_worker.ocr.strips import read_long_lines, straighten
 from photo_worker.ocr.telemetry import disable_onnxruntime_telemetry
 from photo_worker.ocr.word_refinement import refine_words
 

@@ -56,7 +56,7 @@ class Pdf:
         import pypdfium2
 
         self._file, self._name = file, name
-        with _PDFIUM, pdf_damage(name, file):
+        with _PDFIUM, pdfium_errors(name, file):
             self._document = pypdfium2.PdfDocument(source if isinstance(source, bytes) else file)
             try:
                 # PDFium draws the values of form fields only if the form is initialised before its pages.
@@ -75,7 +75,7 @@ class Pdf:
         if self.pages == 1:
             # If there are several pages, only drawing shows which of them a picture belongs to.
             _check_file(self._file, self._name)
-        with _PDFIUM, pdf_damage(self._name, self._file), closing(self._document[number - 1]) as page:
+        with _PDFIUM, pdfium_errors(self._name, self._file), closing(self._document[number - 1]) as page:
             return at_most(_draw(page, self._name), READING_SIDE)
 
     def close(self) -> None:
@@ -86,7 +86,7 @@ class Pdf:
 
 
 @contextmanager
-def pdf_damage(name: str, file: BinaryIO) -> Iterator[None]:
+def pdfium_errors(name: str, file: BinaryIO) -> Iterator[None]:
     """Translate PDFium's errors into ``DocumentProtected`` and ``UnreadableDocument``."""
     import pypdfium2
     import pypdfium2.raw as pdfium

@@ -44,7 +44,7 @@ class PageRequest:
 
 
 @dataclass(frozen=True)
-class PageAnswer:
+class PageResult:
     """A page's blocks as a synchronous response has them, without ``Page``.
 
     ``reading`` is what to keep, so that the next request for the page needs no OCR; None if the kept reading is
@@ -98,7 +98,7 @@ class DocumentReader:
         with closing(open_document(path, name, limits)) as document:
             return document.pages
 
-    def page(self, request: PageRequest) -> PageAnswer:
+    def page(self, request: PageRequest) -> PageResult:
         """Return one page's blocks. Raises the errors of ``open_document``, and ``EngineUnavailable``.
 
         The page is read again if its kept reading cannot be used. If the kept reading has text alone, an analysis
@@ -116,7 +116,7 @@ class DocumentReader:
         except ImportError as error:
             raise EngineUnavailable(engine=self.engine, reason=str(error)) from error
         new = None if reading is known else reading.to_json()
-        return PageAnswer(blocks, new, recognised=known is None)
+        return PageResult(blocks, new, recognised=known is None)
 
     def _look(self, request: PageRequest, known: PageReading | None) -> PageReading:
         from photo_worker.ocr.analysis.reading import PageReading
@@ -150,7 +150,7 @@ def _straight(image: Image.Image, frame: Frame) -> Image.Image:
     """Return the image scaled and straightened to the engine's frame."""
     from PIL import Image as Pillow
 
-    from photo_worker.ocr.strips import straighten
+    from photo_worker.ocr.long_lines import straighten
 
     size = round(frame.width), round(frame.height)
     return straighten(image if image.size == size else image.resize(size, Pillow.Resampling.LANCZOS), frame)

@@ -137,45 +137,45 @@ class ReadingProcesses:
         """
         kind = media.sniff(content[: media.HEAD_BYTES]) or ""
         with self._slot():
-            ended, was_fresh = self._asked({}, content)
-            if ended.may_differ and not was_fresh:
+            outcome, was_fresh = self._asked({}, content)
+            if outcome.may_differ and not was_fresh:
                 # The cause may be what earlier documents left in the process, not this document.
-                ended, _ = self._asked({}, content, fresh=True)
-            if ended.from_outside or ended.status > 0:
-                raise DecoderUnavailable(reason=f"the process that reads documents was {ended.how}")
-            if not ended.is_told:
+                outcome, _ = self._asked({}, content, fresh=True)
+            if outcome.from_outside or outcome.status > 0:
+                raise DecoderUnavailable(reason=f"the process that reads documents was {outcome.how}")
+            if not outcome.is_explained:
                 self._require_sound(kind)
-        if ended.defect:
+        if outcome.defect:
             logger.error(
-                "reading a document failed unexpectedly", extra={"photo": {"trace": ended.header.get("trace")}}
+                "reading a document failed unexpectedly", extra={"photo": {"trace": outcome.header.get("trace")}}
             )
-            raise UnreadableDocument(name=name, reason=ended.defect)
-        if "error" in ended.header:
-            context = ended.header["context"]
-            raise _ERRORS[ended.header["error"]](**context | ({"name": name} if "engine" not in context else {}))
-        if "read" in ended.header:
-            response: dict[str, Any] = json.loads(ended.body)
+            raise UnreadableDocument(name=name, reason=outcome.defect)
+        if "error" in outcome.header:
+            context = outcome.header["context"]
+            raise _ERRORS[outcome.header["error"]](**context | ({"name": name} if "engine" not in context else {}))
+        if "read" in outcome.header:
+            response: dict[str, Any] = json.loads(outcome.body)
             return response
         # What a library prints may contain text of the document.
-        logger.debug("a process broke on a document: %s", ended.how, extra={"photo": {"stderr": ended.said}})
-        if ended.status == -signal.SIGXCPU:
+        logger.debug("a process broke on a document: %s", outcome.how, extra={"photo": {"stderr": outcome.said}})
+        if outcome.status == -signal.SIGXCPU:
             raise DocumentTooCostly(name=name, what="processor time")
-        if ended.filled:
+        if outcome.filled:
             raise DocumentTooCostly(name=name, what="memory")
-        raise UnreadableDocument(name=name, reason=f"the program that reads it was {ended.how}")
+        raise UnreadableDocument(name=name, reason=f"the program that reads it was {outcome.how}")
 
     def _slot(self) -> _Slot:
         return _Slot(self._slots, self._look, self._bounds.slot_seconds)
 
-    def _asked(self, header: dict[str, Any], content: bytes, *, fresh: bool = False) -> tuple[_Ended, bool]:
+    def _asked(self, header: dict[str, Any], content: bytes, *, fresh: bool = False) -> tuple[_Outcome, bool]:
         """Send a request; return its outcome, and whether the process had read nothing before."""
         for _ in range(_MOST_LOSSES):
             process = self._taken(fresh)
             was_fresh = not process.has_read
-            ended = self._watched(process, lambda p=process: p.asked(header, content), self._bounds.wall_seconds)  # type: ignore[misc]
-            if ended is not None:
+            outcome = self._watched(process, lambda p=process: p.asked(header, content), self._bounds.wall_seconds)  # type: ignore[misc]
+            if outcome is not None:
                 filled = process.has_filled(self._bounds.memory_bytes)
-                return replace(ended, filled=filled), was_fresh
+                return replace(outcome, filled=filled), was_fresh
         raise DecoderUnavailable(reason=f"the process that reads documents was {process.how} before it had begun")
 
     def _taken(self, fresh: bool) -> _Process:
@@ -193,7 +193,7 @@ class ReadingProcesses:
         bounds = self._bounds
         limits = (bounds.cpu_seconds, bounds.wall_seconds, bounds.memory_bytes, bounds.idle_seconds)
         process = _Process([*self._program, *map(str, (os.getpid(), *limits))])
-        told = self._watched(process, process.told_of_start, bounds.start_seconds, keep=True)
+        told = self._watched(process, process.first_message, bounds.start_seconds, keep=True)
         if told.get("ready") is True:
             self._version = str(told.get("version"))
             process.has_memory = bool(told.get("has_memory", True))
@@ -287,7 +287,7 @@ class _Slot:
 
 
 @dataclass(frozen=True)
-class _Ended:
+class _Outcome:
     """The outcome of a request: a response, or the end of its process with ``status``."""
 
     header: dict[str, Any]
@@ -303,14 +303,14 @@ class _Ended:
         return str(self.header.get("defect", ""))
 
     @property
-    def is_told(self) -> bool:
+    def is_explained(self) -> bool:
         """Whether it is a response, or a refusal that says what is wrong with the document."""
         return "read" in self.header or self.header.get("error", DocumentTooCostly.code) != DocumentTooCostly.code
 
     @property
     def may_differ(self) -> bool:
         """Whether a process that has read nothing before may have another outcome."""
-        return not self.is_told and not self.from_outside and self.status != -signal.SIGXCPU
+        return not self.is_explained and not self.from_outside and self.status != -signal.SIGXCPU
 
     @property
     def from_outside(self) -> bool:
@@ -371,7 +371,7 @@ class _Process:
         self._said.join()
         return self._said.result().decode(errors="replace")
 
-    def told_of_start(self) -> dict[str, Any]:
+    def first_message(self) -> dict[str, Any]:
         """Return the first message of the process; an empty one if it ended without."""
         try:
             header, _ = receive(self._process.stdout, OCR_RESULT_LIMIT_BYTES)  # type: ignore[arg-type]
@@ -379,7 +379,7 @@ class _Process:
             return {}
         return header
 
-    def asked(self, header: dict[str, Any], content: bytes) -> _Ended | None:
+    def asked(self, header: dict[str, Any], content: bytes) -> _Outcome | None:
         """Send a request and return its outcome, or None if the process ended before it began to read."""
         told: dict[str, Any] = {}
         body = b""
@@ -399,10 +399,10 @@ class _Process:
             self._process.wait()
             self.end()
         held = told.pop("holds_bytes", None)
-        ended = _Ended(told, body, self._process.poll() or 0, "" if told else self.said)
-        if isinstance(held, int) and ended.is_told:
+        outcome = _Outcome(told, body, self._process.poll() or 0, "" if told else self.said)
+        if isinstance(held, int) and outcome.is_explained:
             self.holds_bytes = held
-        return ended if begun else None
+        return outcome if begun else None
 
     def look_seconds(self, memory_bytes: int) -> float:
         """Return the seconds between calls of ``look`` while the process reads."""

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
 from photo_worker.errors import EngineUnavailable
-from photo_worker.ocr.no_memory import memory_errors
+from photo_worker.ocr.memory_errors import memory_errors
 from photo_worker.ocr.telemetry import disable_onnxruntime_telemetry
 
 if TYPE_CHECKING:

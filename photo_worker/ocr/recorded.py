@@ -68,17 +68,17 @@ class RecordedBackend:
 
     def _play(self, path: Path) -> DetectedText:
         try:
-            answer = _load(path)
+            response = _load(path)
         except FileNotFoundError:
             raise
         except PermissionError as error:
             raise ConfigurationError(problems=f"OCR_RECORDED_DIR: {path}: {error.strerror}") from error
         except (OSError, ValueError, RecursionError) as error:
             raise RecordingInvalid(path=str(path), reason=f"{error}") from error
-        flaw = response_defect(answer)
+        flaw = response_defect(response)
         if flaw:
             raise RecordingInvalid(path=str(path), reason=flaw)
-        return DetectedText(answer, answer["DetectDocumentTextModelVersion"])
+        return DetectedText(response, response["DetectDocumentTextModelVersion"])
 
 
 def _load(path: Path) -> Any:

@@ -150,17 +150,19 @@ class TextractBackend:
     def detect_text(self, document: DocumentRef) -> DetectedText:
         """Return the service's response without ResponseMetadata, which differs from call to call."""
         try:
-            answer = self._answer(document)
+            response = self._answer(document)
         except ConfigurationError:
             self._may_read = False
             raise
-        flaw = response_defect(answer)
+        flaw = response_defect(response)
         if flaw:
             raise OcrUnavailable(engine=self._service, reason=f"its answer cannot be used: {flaw}")
-        return DetectedText(answer, answer["DetectDocumentTextModelVersion"])
+        return DetectedText(response, response["DetectDocumentTextModelVersion"])
 
     def _detect(self, document: DocumentRef) -> dict[str, Any]:
         with explained(self._service, document):
-            answer: dict[str, Any] = dict(self._client.detect_document_text(Document={"S3Object": s3_object(document)}))
-        answer.pop("ResponseMetadata", None)
-        return answer
+            response: dict[str, Any] = dict(
+                self._client.detect_document_text(Document={"S3Object": s3_object(document)})
+            )
+        response.pop("ResponseMetadata", None)
+        return response

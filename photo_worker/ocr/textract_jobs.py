@@ -179,24 +179,24 @@ class TextDetectionJobs:
         while True:
             token = request_token(document, place.generation) if place.generation else first_token
             job_id = self._start(document, token)
-            look = _Look(self, document, job_id, waits(token), deadline)
-            first = look.at_end()
+            poll = _JobPoll(self, document, job_id, waits(token), deadline)
+            first = poll.await_end()
             if first["JobStatus"] == "SUCCEEDED":
-                return look.whole(first)
-            place, failure = self._failed(document, place, first, had_ended=look.had_ended)
+                return poll.whole(first)
+            place, failure = self._failed(document, place, first, had_ended=poll.had_ended)
             if not failure.retryable:
                 raise failure
             self._notes.write({"token": first_token, **asdict(place)})
-            if not look.had_ended:
+            if not poll.had_ended:
                 raise failure
             self.pause(next(steps), deadline, failure)
 
     def _failed(
-        self, document: DocumentRef, place: _Place, answer: Mapping[str, Any], *, had_ended: bool
+        self, document: DocumentRef, place: _Place, response: Mapping[str, Any], *, had_ended: bool
     ) -> tuple[_Place, PhotoWorkerError]:
         """Return the place after a generation that failed, and the error for it."""
-        reason = str(answer.get("StatusMessage", "")) or "it gives no reason"
-        if answer["JobStatus"] == "PARTIAL_SUCCESS":
+        reason = str(response.get("StatusMessage", "")) or "it gives no reason"
+        if response["JobStatus"] == "PARTIAL_SUCCESS":
             return place, UnreadableDocument(name=document.key, reason=f"Textract read a part of it alone: {reason}")
         behind = replace(place, generation=place.generation + 1)
         what = too_costly(reason)
@@ -229,11 +229,11 @@ class TextDetectionJobs:
 
     def _start(self, document: DocumentRef, token: str) -> str:
         with explained(self._service, document), crash_point(CrashPoint.TEXTRACT_STARTED):
-            answer = self._client.start_document_text_detection(
+            response = self._client.start_document_text_detection(
                 DocumentLocation={"S3Object": s3_object(document)},
                 ClientRequestToken=token,
             )
-        job_id = answer.get("JobId")
+        job_id = response.get("JobId")
         if not job_id:
             raise self.unusable("it has no JobId")
         return job_id
@@ -263,7 +263,7 @@ class TextDetectionJobs:
         return OcrUnavailable(engine=self._service, reason=f"its answer cannot be used: {flaw}")
 
 
-class _Look:
+class _JobPoll:
     """One attempt's polls of one job."""
 
     def __init__(
@@ -280,16 +280,16 @@ class _Look:
         A new job that fails even sooner counts as such a job and is passed within the attempt.
         """
 
-    def at_end(self) -> dict[str, Any]:
+    def await_end(self) -> dict[str, Any]:
         """Poll until the job has ended, and return that response."""
         while True:
-            answer = self._get(None)
-            match answer.get("JobStatus"):
+            response = self._get(None)
+            match response.get("JobStatus"):
                 case "IN_PROGRESS":
                     self.had_ended = False
                     self._jobs.pause(next(self._waits), self._deadline)
                 case "SUCCEEDED" | "PARTIAL_SUCCESS" | "FAILED":
-                    return answer
+                    return response
                 case other:
                     raise self._jobs.unusable(f"JobStatus is {other!r}")
 
@@ -306,9 +306,9 @@ class _Look:
             if next_token in seen or len(seen) >= _MOST_ANSWERS:
                 raise self._jobs.unusable("its pages have no end")
             seen.add(next_token)
-            answer = self._get(next_token)
-            blocks += answer.get("Blocks") or []
-            next_token = answer.get("NextToken")
+            response = self._get(next_token)
+            blocks += response.get("Blocks") or []
+            next_token = response.get("NextToken")
         return {
             "DocumentMetadata": first.get("DocumentMetadata"),
             # A synchronous response has one page and does not number it.

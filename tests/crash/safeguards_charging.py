@@ -149,7 +149,7 @@ CHARGING: tuple[Safeguard, ...] = (
         "a fault of seconds uses up every job that a document may have before it is over",
         (2, 11),
         "the next generation is begun at once",
-        (Mutation(_FILE, "            if not look.had_ended:\n", "            if False:\n"),),
+        (Mutation(_FILE, "            if not poll.had_ended:\n", "            if False:\n"),),
         (_ATTEMPTS + "test_a_fault_of_seconds_leaves_a_photo_to_be_read",),
     ),
     Safeguard(
@@ -158,7 +158,7 @@ CHARGING: tuple[Safeguard, ...] = (
         "a photo whose jobs failed while a permission was missing needs as many attempts again before it is read",
         (2, 11),
         "a job that had failed ends the attempt too",
-        (Mutation(_FILE, "            if not look.had_ended:\n", "            if True:\n"),),
+        (Mutation(_FILE, "            if not poll.had_ended:\n", "            if True:\n"),),
         (_ATTEMPTS + "test_a_photo_whose_jobs_failed_before_is_read_at_the_first_attempt",),
     ),
     Safeguard(
@@ -191,7 +191,7 @@ CHARGING: tuple[Safeguard, ...] = (
         "a document with many words is stored without its end",
         (5,),
         "the second page counts as the last",
-        (Mutation(_FILE, '            next_token = answer.get("NextToken")\n', "            next_token = None\n"),),
+        (Mutation(_FILE, '            next_token = response.get("NextToken")\n', "            next_token = None\n"),),
         (_ATTEMPTS + "test_a_document_is_read_to_its_end",),
     ),
     Safeguard(

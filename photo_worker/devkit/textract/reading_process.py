@@ -29,7 +29,7 @@ from photo_worker.devkit.textract.protocol import HEAD
 from photo_worker.errors import PhotoWorkerError
 from photo_worker.ocr.analysis.request import Analysis
 from photo_worker.ocr.document import DocumentLimits
-from photo_worker.ocr.reader import DocumentReader, PageAnswer, PageRequest
+from photo_worker.ocr.reader import DocumentReader, PageRequest, PageResult
 
 # The parent ends the process first and reports why; these timers are for a process without a parent.
 _GRACE_SECONDS = 5
@@ -58,7 +58,7 @@ class PageReader(Protocol):
     def pages(self, path: Path, name: str, limits: DocumentLimits, /) -> int:
         """Return how many pages a document has. Raises as ``page`` does."""
 
-    def page(self, request: PageRequest, /) -> PageAnswer:
+    def page(self, request: PageRequest, /) -> PageResult:
         """Return one page's blocks.
 
         Raises ``UnsupportedDocument``, ``UnreadableDocument``, ``DocumentTooLarge``, ``ImageTooLarge`` or

@@ -123,16 +123,16 @@ def _is_ring(part: Mask) -> bool:
 def _frame(box: Box, part: Mask) -> CheckBox:
     rim = _rim(part) + 1
     inside = part[rim:-rim, rim:-rim]
-    return _told(box, float(inside.mean()) if inside.size else 0.0, is_round=False)
+    return _measured_box(box, float(inside.mean()) if inside.size else 0.0, is_round=False)
 
 
 def _button(box: Box, part: Mask) -> CheckBox:
     height, width = part.shape
     inside = part[height // 3 : height - height // 3, width // 3 : width - width // 3]
-    return _told(box, float(inside.mean()) / 4 if inside.size else 0.0, is_round=True)
+    return _measured_box(box, float(inside.mean()) / 4 if inside.size else 0.0, is_round=True)
 
 
-def _told(box: Box, inked: float, *, is_round: bool) -> CheckBox:
+def _measured_box(box: Box, inked: float, *, is_round: bool) -> CheckBox:
     selected = inked > _MARKED
     # The confidence grows with the distance of the ink's share from the threshold.
     distance = (inked - _MARKED) / (2 * _MARKED) if selected else (_MARKED - inked) / _MARKED

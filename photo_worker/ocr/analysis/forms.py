@@ -76,10 +76,10 @@ class Field:
 
 def find_fields(page: Page, tables: Sequence[Table]) -> list[Field]:
     """Return the fields of a page, in the order of their keys."""
-    return _Finder(page, tables).find()
+    return _FieldFinder(page, tables).find()
 
 
-class _Finder:
+class _FieldFinder:
     def __init__(self, page: Page, tables: Sequence[Table]) -> None:
         self._page = page
         self._tables = tables

@@ -92,7 +92,7 @@ def find_regions(page: Page, tables: Sequence[Table], fields: Sequence[Field]) -
     forms, free = _forms(page, free, fields)
     regions += forms
     groups = [_in_rows(group) for group in _groups(page, free, fields)]
-    regions += [_told(page, group, groups, fields) for group in groups]
+    regions += [_classify(page, group, groups, fields) for group in groups]
     regions = _with_one_title(regions, by_line)
     return in_reading_order(regions)
 
@@ -235,7 +235,7 @@ def _in_rows(group: Sequence[Passage]) -> list[Passage]:
 # Kinds of groups
 
 
-def _told(page: Page, group: list[Passage], groups: Sequence[list[Passage]], fields: Sequence[Field]) -> Region:
+def _classify(page: Page, group: list[Passage], groups: Sequence[list[Passage]], fields: Sequence[Field]) -> Region:
     items = _items(group)
     if items:
         return Region(

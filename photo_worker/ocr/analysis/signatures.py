@@ -73,7 +73,7 @@ def _in_strokes(page: Page) -> list[Signature]:
         return []
     return [
         Signature(ink, _SURE)
-        for ink in _together(page.reading.marks.strokes, _STROKES * letter)
+        for ink in _join_strokes(page.reading.marks.strokes, _STROKES * letter)
         if _is_handwriting(ink, letter) and any(_asks(label, ink, letter) for label in labels)
     ]
 
@@ -99,7 +99,7 @@ def _asks(label: Box, ink: Box, letter: float) -> bool:
     return below or beside or above
 
 
-def _together(strokes: Iterable[Box], near: float) -> Sequence[Box]:
+def _join_strokes(strokes: Iterable[Box], near: float) -> Sequence[Box]:
     """Join strokes that lie near each other on one row: a name has several strokes."""
     joined: list[Box] = []
     for stroke in sorted(strokes, key=lambda box: box.left):

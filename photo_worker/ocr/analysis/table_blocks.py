@@ -32,7 +32,7 @@ def table_blocks(
     ``geometry`` turns a box of the straightened page into a block's Geometry, ``confidence`` turns a confidence of
     0 to 1 into a block's, and ``new_id`` returns a new id with each call.
     """
-    making = _Making(word_ids, check_box_ids, geometry, confidence, new_id)
+    making = _TableBlockBuilder(word_ids, check_box_ids, geometry, confidence, new_id)
     made = [making.table(table) for table in tables]
     return [
         *(block for each in made for block in (each.table, *each.cells)),
@@ -42,7 +42,7 @@ def table_blocks(
     ]
 
 
-class _Made:
+class _TableBlocks:
     """The blocks of one table by kind."""
 
     def __init__(
@@ -51,7 +51,7 @@ class _Made:
         self.table, self.cells, self.merged, self.titles, self.footers = table, cells, merged, titles, footers
 
 
-class _Making:
+class _TableBlockBuilder:
     def __init__(
         self,
         word_ids: Sequence[Sequence[str]],
@@ -66,7 +66,7 @@ class _Making:
         self._confidence = confidence
         self._new_id = new_id
 
-    def table(self, table: Table) -> _Made:
+    def table(self, table: Table) -> _TableBlocks:
         table_id = self._new_id()
         cells = [self._cell(cell) for cell in table.cells]
         merged = [
@@ -95,7 +95,7 @@ class _Making:
             ],
             "EntityTypes": [table.kind],
         }
-        return _Made(block, cells, merged, titles, footers)
+        return _TableBlocks(block, cells, merged, titles, footers)
 
     def _cell(self, cell: Cell) -> Block:
         children = [self._check_box_ids[index] for index in cell.check_boxes]

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from photo_worker.ocr.analysis.marks import PageMarks
-from photo_worker.ocr.analysis.open_tables import open_drafts
 from photo_worker.ocr.analysis.ruled_tables import ruled_drafts
 from photo_worker.ocr.analysis.shapes import Box, around
 from photo_worker.ocr.analysis.table_drafts import Draft
 from photo_worker.ocr.analysis.table_model import Table
 from photo_worker.ocr.analysis.table_roles import footers_of, roles_of, titles_of, with_roles
 from photo_worker.ocr.analysis.table_words import Placed, letter_height, placed_words
+from photo_worker.ocr.analysis.unruled_tables import open_drafts
 from photo_worker.ocr.layout import Line
 
 # A page of more words than this is noise.

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from photo_worker.ocr.blocks import Ids
 from photo_worker.ocr.document import DocumentLimits, open_document
-from photo_worker.ocr.reader import PageAnswer, PageRequest
+from photo_worker.ocr.reader import PageRequest, PageResult
 
 FACTORY = "tests.integration.textract.decode_only_reader:DecodeOnlyReader"
 CORNERS = [{"X": x, "Y": y} for x, y in ((0.0, 0.0), (1.0, 0.0), (1.0, 1.0), (0.0, 1.0))]
@@ -30,11 +30,11 @@ class DecodeOnlyReader:
         with closing(open_document(path, name, limits)) as document:
             return document.pages
 
-    def page(self, request: PageRequest, /) -> PageAnswer:
+    def page(self, request: PageRequest, /) -> PageResult:
         with closing(open_document(request.path, request.name, request.limits)) as document:
             image = document.image(request.number)
         # As for the engine: the whole image in its own mode.
         assert image.mode == "RGB"
         image.tobytes()
         block = {"BlockType": "PAGE", "Geometry": WHOLE, "Id": Ids(request.seed, request.number).next()}
-        return PageAnswer([block], None, recognised=True)
+        return PageResult([block], None, recognised=True)

@@ -14,7 +14,7 @@ from typing import Any
 
 from photo_worker import errors
 from photo_worker.ocr.document import DocumentLimits
-from photo_worker.ocr.reader import PageAnswer, PageRequest
+from photo_worker.ocr.reader import PageRequest, PageResult
 
 FACTORY = "tests.integration.textract.scripted_reader:ObedientReader"
 MAGIC = b"\x89PNG\r\n\x1a\n"
@@ -51,7 +51,7 @@ class ObedientReader:
         pages: int = _told(path, name, limits).get("pages", 1)
         return pages
 
-    def page(self, request: PageRequest, /) -> PageAnswer:
+    def page(self, request: PageRequest, /) -> PageResult:
         told = _told(request.path, request.name, request.limits)
         if "log" in told:
             with Path(told["log"]).open("a", encoding="utf-8") as log:
@@ -77,7 +77,7 @@ class ObedientReader:
         line = _block("LINE", text, children=words)
         blocks = [_block("PAGE", None, children=[line]), line, *words]
         recognised = request.kept is None or told.get("never_kept", False)
-        return PageAnswer(blocks, b"kept" if recognised else None, recognised)
+        return PageResult(blocks, b"kept" if recognised else None, recognised)
 
 
 def _told(path: Path, name: str, limits: DocumentLimits) -> dict[str, Any]:

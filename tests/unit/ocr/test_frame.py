@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from photo_worker.ocr.engine import EngineWord, Frame, Point
-from photo_worker.ocr.strips import straighten
+from photo_worker.ocr.long_lines import straighten
 from tests.unit.ocr.pages import frame, recipe_page
 
 _sides = st.floats(20, 10_000)

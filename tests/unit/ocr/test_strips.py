@@ -9,8 +9,8 @@ from PIL import Image, ImageDraw
 
 from photo_worker.ocr.engine import EngineWord
 from photo_worker.ocr.ink import Ink
+from photo_worker.ocr.long_lines import read_long_lines
 from photo_worker.ocr.reader import DocumentReader
-from photo_worker.ocr.strips import read_long_lines
 from tests.unit.ocr.pages import encoded, font, recipe_page
 
 # These tests cover pixels and the engine's wheel; test_reader and test_blocks read pages on the other Pythons.

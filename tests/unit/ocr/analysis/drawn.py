@@ -13,7 +13,7 @@ from photo_worker.ocr.analysis.table_model import Table
 from photo_worker.ocr.analysis.tables import find_tables
 from photo_worker.ocr.engine import EngineWord
 from photo_worker.ocr.layout import Line, lines_of
-from photo_worker.ocr.strips import straighten
+from photo_worker.ocr.long_lines import straighten
 from tests.unit.ocr.pages import font, frame
 
 Colour = str | tuple[int, int, int]

@@ -24,12 +24,12 @@ _PACKINGS = {6: "old-style JPEG", 32908: "Pixar film", 34661: "JBIG", 34712: "JP
 _SAMPLE_FORMATS = {2: "signed ", 3: "floating-point ", 5: "complex ", 6: "complex "}
 
 
-def signature(head: bytes) -> str | None:
+def describe_signature(head: bytes) -> str | None:
     """Describe a file of an unsupported type by its first bytes, or return None."""
     return "a BigTIFF" if head.startswith((b"II+\0", b"MM\0+")) else None
 
 
-def odd_jpeg(file: BinaryIO) -> str | None:
+def describe_jpeg(file: BinaryIO) -> str | None:
     """Describe a JPEG of a rare process, or return None if the decoder reads it."""
     place = 2
     for _ in range(_MOST_SEGMENTS):
@@ -49,7 +49,7 @@ def odd_jpeg(file: BinaryIO) -> str | None:
     return None
 
 
-def odd_tiff(file: BinaryIO, start: int) -> str | None:
+def describe_tiff(file: BinaryIO, start: int) -> str | None:
     """Describe the image of a TIFF's directory, or return None if no software could read it."""
     file.seek(0)
     order = "<" if file.read(2) == b"II" else ">"
