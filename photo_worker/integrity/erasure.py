@@ -61,7 +61,7 @@ class ErasureStep:
 
 @dataclass(frozen=True)
 class Traces:
-    """What exists of a job.
+    """The traces of a job: its mark, row, workflow, objects, photo and copies.
 
     ``photo`` is the location of its photo, None if neither row nor manifest names it. ``uploaded`` tells whether
     ``submit`` stored it under the hash of its bytes; other photos belong to their owners. ``copies`` are the photo's
@@ -101,7 +101,7 @@ class Erasure:
         self._bucket = bucket
 
     async def traces(self, job_id: UUID) -> Traces:
-        """Return what exists of a job, without changing anything. Raises what ``erase`` raises about buckets."""
+        """Return the traces of a job, without changing anything. Raises what ``erase`` raises about buckets."""
         await asyncio.to_thread(self._require_own_buckets, job_id)
         workflow = await self._orchestrator.state(job_id)
         return await asyncio.to_thread(self._look, job_id, workflow)
@@ -109,7 +109,7 @@ class Erasure:
     async def erase(
         self, job_id: UUID, *, with_source: bool = False, told: Callable[[ErasureStep], None] = lambda step: None
     ) -> list[ErasureStep]:
-        """Delete every trace of a job, whatever exists of it, and return what was deleted and what was left.
+        """Delete every trace of a job, and return for each step what was deleted and what was left.
 
         ``told`` is called with each finished step. ``with_source`` also deletes a photo that ``submit`` did not
         upload. Calls may be repeated at any time and may overlap. Raises what ``require_bound`` raises, before any

@@ -17,7 +17,7 @@ from photo_worker.ports import JobRecord, QueueState, WorkflowState
 Location: TypeAlias = tuple[str, str]
 """A bucket and a key."""
 
-# Folders whose objects belong to the job that their second segment names.
+# Prefixes of keys whose second segment is the id of the job that the object belongs to.
 JOB_FOLDERS = ("artifacts/", "tags/")
 RAW_FOLDER = "raw/"
 CONVERTED_FOLDER = "converted/"
@@ -125,7 +125,7 @@ class JobEvidence:
     objects: tuple[StoredObject, ...]
     workflow: WorkflowState | None
     workflow_known: bool
-    """Whether Temporal was asked; only then does ``workflow`` of None mean that there is none."""
+    """Whether the workflow was requested from Temporal; only then does None mean that there is none."""
     erased: bool
 
 

@@ -20,13 +20,13 @@ from photo_worker.ports import QueueState
 # Within this time Textract does not charge again for a document that it has read, whichever run requests it.
 TOKENS_KEPT = timedelta(days=7)
 
-# What a busy service may add to the times that the policies allow.
+# The time that a busy service may add to the times that the policies allow.
 SLACK = timedelta(minutes=10)
 
 # A worker takes a task within milliseconds. If one waits this long, more tasks arrive than the workers do.
 QUEUE_WAIT = timedelta(minutes=15)
 
-# What a closed workflow means for its job if Temporal gives no reason; codes and words as a waiting client gets them.
+# Code and reason of a job by its workflow's status, if Temporal gives no reason; the same as a waiting client gets.
 _ENDS = {
     "failed": ("unknown", "the workflow failed"),
     "cancelled": (JobCancelled.code, JobCancelled().message),

@@ -64,7 +64,7 @@ def failed_without_reason(job: JobEvidence) -> Iterator[RuleBreach]:
 
 
 def succeeded_with_error(job: JobEvidence) -> Iterator[RuleBreach]:
-    """A success has no error."""
+    """A succeeded job's row has no error."""
     row = job.row
     if row and row.status == "succeeded" and (row.error_code or row.error_message):
         yield RuleBreach(
@@ -76,7 +76,7 @@ def succeeded_with_error(job: JobEvidence) -> Iterator[RuleBreach]:
 
 
 def succeeded_without_result(job: JobEvidence) -> Iterator[RuleBreach]:
-    """A success names its result and the hash of what was read."""
+    """A succeeded job's row has its result and the hash of the photo."""
     row = job.row
     if row and row.status == "succeeded":
         named = {

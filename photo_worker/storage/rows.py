@@ -31,7 +31,7 @@ def asset(bucket: str, key: str, sha256: str) -> str:
 def storable(text: str) -> str:
     """Replace what Postgres cannot hold: NUL and lone surrogates become U+FFFD.
 
-    A job whose key is invalid still gets a row that says so.
+    So that a job with an invalid key still gets a row with its failure.
     """
     return text.replace("\x00", "\ufffd").encode("utf-16", "surrogatepass").decode("utf-16", "replace")
 

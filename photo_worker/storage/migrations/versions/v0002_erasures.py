@@ -65,6 +65,6 @@ STATEMENTS = (
 
 
 def upgrade() -> None:
-    """Create the table, the trigger with its functions, and the index that looks for an object's jobs."""
+    """Create the table, the trigger with its functions, and the index for finding an object's jobs."""
     for statement in STATEMENTS:
         op.execute(statement)
