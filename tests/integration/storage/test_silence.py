@@ -76,7 +76,7 @@ def repository(behind: str, proxy: Proxy) -> Iterator[PostgresJobRepository]:
 
 @contextmanager
 def bounded(proxy: Proxy) -> Iterator[ThreadPoolExecutor]:
-    """Yield threads, and cut their connections at the end: a call that hangs then fails the test and does not hang it."""
+    """Yield threads, and cut their connections at the end: a call that hangs fails the test and does not hang it."""
     with ThreadPoolExecutor(8) as threads:
         try:
             yield threads
