@@ -19,7 +19,7 @@ from psycopg.abc import PQGen
 from psycopg.errors import _WaitTimeout
 from psycopg.rows import BaseRowFactory, Row, TupleRow
 
-# Shown in pg_stat_activity, and usable in log filters.
+# Shown in pg_stat_activity; limits and log filters can tell the worker's sessions by it.
 APPLICATION_NAME = "photo-worker"
 
 CONNECT_TIMEOUT_SECONDS = 5

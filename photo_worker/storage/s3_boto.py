@@ -237,7 +237,7 @@ class BotoObjectStore:
                     if item["Key"] in markers:
                         markers.discard(item["Key"])
                         yield ObjectEntry(bucket, item["Key"], item["Size"], item["LastModified"], item["VersionId"])
-                # The next page has more versions of the page's last key alone.
+                # Only the page's last key can have more versions on the next page.
                 marked = max(markers, default="")
         except s3_errors.FAILURES as error:
             if isinstance(error, ClientError) and s3_errors.status_of(error) == s3_errors.NOT_IMPLEMENTED:
