@@ -1,1 +1,1 @@
-"""What must hold between rows, objects and workflows: rules, a survey that looks, and repairs that are safe."""
+"""Integrity of rows, objects and workflows: rules, a scan that finds their breaches, safe repairs, and erasure."""

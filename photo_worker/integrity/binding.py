@@ -1,9 +1,9 @@
-"""Which database a bucket belongs to: one small object in the bucket, the marker, holds the database's own identity.
+"""Which database a bucket belongs to: one small object in the bucket, the marker, holds the database's identity.
 
-The identity is a random id in the database itself, so that it comes along when the database is dumped and restored,
-renamed or moved to another server. The bucket is bound once, at the first ``migrate`` or ``up``. Whatever deletes, and
-whatever begins to write, looks at the marker first: a setting that names another deployment's bucket or database is
-then found before it does harm.
+The identity is a random id in the database itself, so that it stays with the database when that is dumped and restored,
+renamed or moved to another server. The bucket is bound once, at the first ``migrate`` or ``up``. Commands that delete,
+and workers and submissions before they write, read the marker first: a setting that names another deployment's bucket
+or database is then found before it does harm.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ _LIMIT_BYTES = 16 * 1024
 
 @dataclass(frozen=True)
 class Marker:
-    """What a bucket's marker says: the database's id, and its name for people when the bucket was bound."""
+    """The content of a bucket's marker: the database's id, and its name when the bucket was bound, for messages."""
 
     deployment: UUID
     database: str
@@ -55,7 +55,7 @@ class Bound:
 
 
 class Lack(Enum):
-    """Why nothing says which database a bucket belongs to."""
+    """Why it is unknown which database a bucket belongs to."""
 
     MISSING = "missing"
     FORBIDDEN = "forbidden"
@@ -64,7 +64,7 @@ class Lack(Enum):
 
 @dataclass(frozen=True)
 class Unbound:
-    """Nothing says which database the bucket belongs to. ``reason`` is a sentence without its full stop.
+    """It is unknown which database the bucket belongs to. ``reason`` is a sentence without its full stop.
 
     ``deployment`` is the database's id, None before it was ever bound.
     """
@@ -86,10 +86,10 @@ Binding: TypeAlias = Bound | Unbound | BoundElsewhere
 
 
 def read_binding(store: ObjectStore, repository: JobRepository, bucket: str) -> Binding:
-    """Tell whether ``bucket`` belongs to the repository's database; one request to each, and nothing is written.
+    """Tell whether ``bucket`` belongs to the repository's database, with one request to each and no write.
 
-    Raises ``BucketMissing``, ``SchemaMissing``, and the errors of a service that is away or refuses the credentials.
-    A marker that may not be read counts as none.
+    Raises ``BucketMissing``, ``SchemaMissing``, and the errors of a service that is down or refuses the credentials.
+    A marker that these credentials may not read counts as none.
     """
     found = _read_marker(store, bucket)
     own = repository.deployment_id()
@@ -99,12 +99,11 @@ def read_binding(store: ObjectStore, repository: JobRepository, bucket: str) -> 
 
 
 def require_own_bucket(store: ObjectStore, repository: JobRepository, bucket: str, *, must_read: bool = False) -> None:
-    """Raise where ``bucket`` is not the one that the repository's database was bound to.
+    """Raise unless ``bucket`` is bound to the repository's database, or neither was ever bound.
 
-    Raises ``BucketBoundElsewhere``; of a database that was bound before, also ``BucketNotBound`` and
-    ``BindingUnreadable`` where the bucket has no marker or one that says nothing; else what ``read_binding`` raises.
-    A database that was never bound passes with a bucket that is not either, as does a marker that these credentials
-    may not read; with ``must_read`` that raises ``ObjectForbidden``.
+    Raises ``BucketBoundElsewhere``; if the database was bound before, ``BucketNotBound`` if the bucket has no marker
+    and ``BindingUnreadable`` if the marker is damaged; and what ``read_binding`` raises. A marker that these
+    credentials may not read is accepted, or raises ``ObjectForbidden`` with ``must_read``.
     """
     found = read_binding(store, repository, bucket)
     if must_read and isinstance(found, Unbound) and found.lack is Lack.FORBIDDEN:
@@ -119,7 +118,7 @@ def require_own_bucket(store: ObjectStore, repository: JobRepository, bucket: st
 
 
 def require_bound(store: ObjectStore, repository: JobRepository, bucket: str) -> None:
-    """Raise where ``bucket`` has no marker of the repository's database that can be read: nothing is deleted then.
+    """Raise unless ``bucket`` has a readable marker of the repository's database: without it nothing may be deleted.
 
     Raises ``BucketBoundElsewhere``, ``BucketNotBound``, ``BucketNeverBound``, ``BindingUnreadable``,
     ``ObjectForbidden``, and what ``read_binding`` raises.
@@ -132,7 +131,7 @@ def require_bound(store: ObjectStore, repository: JobRepository, bucket: str) ->
 
 
 def unbound(bucket: str, repository: JobRepository, found: Unbound) -> PhotoWorkerError:
-    """Return the error that says so, and how to bind the two."""
+    """Return the error for a bucket without a readable marker; its hint tells how to bind bucket and database."""
     if found.lack is Lack.FORBIDDEN:
         return ObjectForbidden(bucket=bucket, key=MARKER_KEY)
     if found.lack is Lack.UNREADABLE:
@@ -143,19 +142,19 @@ def unbound(bucket: str, repository: JobRepository, found: Unbound) -> PhotoWork
 
 
 def elsewhere(bucket: str, repository: JobRepository, found: BoundElsewhere) -> BucketBoundElsewhere:
-    """Return the error that says so."""
+    """Return the error for a bucket that belongs to another database."""
     return BucketBoundElsewhere(bucket=bucket, known=found.marker.database, database=repository.describe())
 
 
 def not_bound(bucket: str, repository: JobRepository, found: Unbound) -> BucketNotBound:
-    """Return the error that says so."""
+    """Return the error for a bucket whose marker is missing, of a database that was bound before."""
     return BucketNotBound(bucket=bucket, database=repository.describe(), reason=found.reason)
 
 
 def bind(store: ObjectStore, repository: JobRepository, bucket: str, *, rebind: bool = False) -> bool:
-    """Bind ``bucket`` to the repository's database; tell whether that is new. Of many callers at once, one writes.
+    """Bind ``bucket`` to the repository's database; tell whether it was not bound before. Of parallel calls one writes.
 
-    ``rebind`` takes the bucket away from another database, or from a marker that cannot be read. Without it these raise
+    ``rebind`` takes the bucket away from another database, or replaces a damaged marker; without it these raise
     ``BucketBoundElsewhere`` and ``BindingUnreadable``. Raises what ``read_binding`` raises, and what writing raises.
     """
     found = read_binding(store, repository, bucket)
@@ -184,7 +183,7 @@ def bind(store: ObjectStore, repository: JobRepository, bucket: str, *, rebind: 
 
 
 def bound_since(store: ObjectStore, bucket: str) -> datetime | None:
-    """Return when the marker was written, by the store's own clock; None where there is none."""
+    """Return when the marker was written, by the store's own clock; None if there is no marker."""
     found = (entry.modified_at for entry in store.list(bucket, MARKER_KEY) if entry.key == MARKER_KEY)
     return next(found, None)
 
@@ -203,7 +202,7 @@ def _read_marker(store: ObjectStore, bucket: str) -> Marker | Unbound:
 
 
 def _parsed(body: bytes) -> Marker | str:
-    """Return the marker, or why the body is none."""
+    """Return the marker, or the reason why the body is not one."""
     try:
         values = json.loads(body)
         if values["format"] != FORMAT:

@@ -1,4 +1,4 @@
-"""Copies of photos in a form that OCR reads: whose they are, and whether anybody uses them."""
+"""Copies of photos in a format that OCR reads: which jobs they belong to, and whether any job uses them."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from photo_worker.ports import JobRepository, ObjectEntry, ObjectStore
 
 @contextmanager
 def alone(store: ObjectStore, repository: JobRepository, bucket: str, key: str) -> Iterator[bool]:
-    """Tell whether no job uses a photo or a copy; while the block runs, no job can be queued for it.
+    """Yield whether no job uses a photo or a copy; while the block runs, no job can be queued for it.
 
-    A copy's users are those of its original, whose place stands in its metadata; one without that is not the
-    worker's, and counts as used. Raises ``ObjectMissing`` where there is none, not even behind a delete marker.
+    The users of a copy are those of its original, whose location is in the copy's metadata; a copy without it is not
+    the worker's, and counts as used. Raises ``ObjectMissing`` if there is no object, not even behind a delete marker.
     """
     about = _metadata(store, bucket, key)
     sha256 = ""
@@ -40,19 +40,19 @@ def _metadata(store: ObjectStore, bucket: str, key: str) -> Mapping[str, str]:
                 try:
                     return store.head(bucket, key, version_id=entry.version_id).metadata
                 except ObjectForbidden:
-                    # Without s3:GetObjectVersion nothing tells whose it is.
+                    # Without s3:GetObjectVersion the original is unknown.
                     return {}
         raise
 
 
 def hidden_from(store: ObjectStore, bucket: str, prefix: str) -> Iterator[ObjectEntry]:
-    """List what is behind delete markers; nothing where these credentials may not list a bucket's versions."""
+    """List what is behind delete markers; nothing if these credentials may not list a bucket's versions."""
     with suppress(BucketForbidden):
         yield from store.list_hidden(bucket, prefix)
 
 
 def copies_of(job: JobEvidence, manifest: Manifest | None) -> set[Location]:
-    """Return where the copy lies that a job's OCR read, or would have read had its photo needed one."""
+    """Return the location of the copy that a job's OCR read, or would have read if its photo needed a copy."""
     found = set()
     row = job.row
     if row is not None and row.content_sha256:

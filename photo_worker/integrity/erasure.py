@@ -1,8 +1,8 @@
-"""Removing every trace of a job. Each step may run again: what is interrupted, the same call completes.
+"""Deletes every trace of a job. Each step may run again: the same call completes an interrupted erasure.
 
-The order is what makes it complete. The mark comes first: from then on no write of the job's row is taken, and whoever
-stores one of its objects finds the mark and takes the object away again. Then the workflow, so that nobody begins
-anything for the job; then what it has stored; and the rows last, because they name the photo.
+The order makes it complete. First the mark: from then on the database refuses every write of the job's row, and an
+attempt that stores one of its objects finds the mark and deletes the object again. Then the workflow, so that no new
+attempt begins; then the stored objects; and the rows last, because they name the photo.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ _ANOTHERS = "another database's; erase it there, or delete it by hand if it is n
 
 
 class Part(StrEnum):
-    """What an erasure deals with, in its order."""
+    """The parts of an erasure, in the order in which they are erased."""
 
     MARK = "mark"
     WORKFLOW = "workflow"
@@ -48,7 +48,7 @@ class Part(StrEnum):
 
 @dataclass(frozen=True)
 class ErasureStep:
-    """One step: what was ``done``, and what was ``left`` and why. Both are sentences without their full stop."""
+    """One step: what was ``done``, and what was ``left`` and why. Both are sentences without the full stop."""
 
     part: Part
     done: str = ""
@@ -61,11 +61,11 @@ class ErasureStep:
 
 @dataclass(frozen=True)
 class Traces:
-    """What there is of a job.
+    """The traces of a job: its mark, row, workflow, objects, photo and copies.
 
-    ``photo`` is where its photo lies, None where nothing says it. ``uploaded`` tells whether the worker put it there
-    under the hash of its bytes; others belong to somebody else. ``copies`` are the photo's copies in a form that OCR
-    reads. ``shared`` tells whether other jobs use the photo.
+    ``photo`` is the location of its photo, None if neither row nor manifest names it. ``uploaded`` tells whether
+    ``submit`` stored it under the hash of its bytes; other photos belong to their owners. ``copies`` are the photo's
+    copies in a format that OCR reads. ``shared`` tells whether other jobs use the photo.
     """
 
     job_id: UUID
@@ -80,17 +80,17 @@ class Traces:
 
     @property
     def known(self) -> bool:
-        """Tell whether there ever was such a job, as far as can be seen."""
+        """Tell whether anything shows that the job exists or existed."""
         return bool(self.marked or self.row or self.workflow or self.objects)
 
     @property
     def gone(self) -> bool:
-        """Tell whether the job was erased and nothing is left of it."""
+        """Tell whether the job is marked as erased and nothing of it is left."""
         return self.marked and not (self.row or self.workflow or self.objects)
 
 
 class Erasure:
-    """Erases jobs of one deployment. ``bucket`` is the worker's own."""
+    """Erases jobs of one deployment. ``bucket`` is the worker's bucket."""
 
     def __init__(
         self, store: ObjectStore, repository: JobRepository, orchestrator: WorkflowOrchestrator, bucket: str
@@ -101,7 +101,7 @@ class Erasure:
         self._bucket = bucket
 
     async def traces(self, job_id: UUID) -> Traces:
-        """Look what there is of a job, without changing anything. Raises what ``erase`` raises of buckets."""
+        """Return the traces of a job, without changing anything. Raises what ``erase`` raises about buckets."""
         await asyncio.to_thread(self._require_own_buckets, job_id)
         workflow = await self._orchestrator.state(job_id)
         return await asyncio.to_thread(self._look, job_id, workflow)
@@ -109,14 +109,14 @@ class Erasure:
     async def erase(
         self, job_id: UUID, *, with_source: bool = False, told: Callable[[ErasureStep], None] = lambda step: None
     ) -> list[ErasureStep]:
-        """Remove every trace of a job, whatever there is of it, and return what was done and left.
+        """Delete every trace of a job, and return for each step what was deleted and what was left.
 
-        ``told`` hears of each step when it is done. ``with_source`` also deletes a photo that is somebody's own. It
-        may be called again at any time, also beside itself. Raises what ``require_bound`` raises, before anything is
-        done, where the worker's bucket, or the one that was the worker's when the job was done, has no marker of this
-        database; the second may be another database's, and is left then. Raises ``StorageUnavailable``,
-        ``DatabaseUnavailable`` or ``TemporalUnavailable`` where a service is away; the same call then completes what
-        was begun.
+        ``told`` is called with each finished step. ``with_source`` also deletes a photo that ``submit`` did not
+        upload. Calls may be repeated at any time and may overlap. Raises what ``require_bound`` raises, before any
+        change, if the worker's bucket, or the one that was the worker's when the job ran, has no marker of this
+        database; if the marker of the second names another database, its objects are left. Raises
+        ``StorageUnavailable``, ``DatabaseUnavailable`` or ``TemporalUnavailable`` if a service is down; the same call
+        then completes the erasure.
         """
         steps: list[ErasureStep] = []
 
@@ -147,7 +147,7 @@ class Erasure:
         require_bound(self._store, self._repository, self._bucket)
         row = self._repository.get(job_id)
         before = row.s3_bucket if row is not None else None
-        # Once the row is gone, nothing tells any more that something of the job lies there.
+        # Once the row is deleted, nothing records that objects of the job are in that bucket.
         if before and isinstance(found := self._binding_of(before), Unbound):
             raise unbound(before, self._repository, found)
 
@@ -165,7 +165,7 @@ class Erasure:
                 with crash_point(CrashPoint.ARTIFACT_ERASED):
                     deleted += bool(self._store.delete(bucket, key))
             except InvalidKey:
-                # Such a name is none of ours, and different programs delete different objects by it.
+                # The worker gives no such names, and different programs delete different objects by them.
                 foreign.append(f"s3://{bucket}/{key}")
         left = [f"of names that no worker gives, delete them by hand: {', '.join(foreign)}"] if foreign else []
         if row is not None and row.s3_bucket and self._is_elsewhere(row.s3_bucket):
@@ -175,7 +175,7 @@ class Erasure:
         )
 
     def _erase_copies(self, job_id: UUID, photo: Location | None, named: Sequence[Location]) -> ErasureStep:
-        """Delete the copies that OCR read, also behind a delete marker: they are the worker's, the photo may not be."""
+        """Delete the copies that OCR read, also behind a delete marker: the worker made them, of foreign photos too."""
         versions = 0
         kept = []
         for place, name in named:
@@ -192,12 +192,12 @@ class Erasure:
     def _copies(
         self, job_id: UUID, photo: Location | None, sha256: str, own: Sequence[str], *, has_row: bool
     ) -> Sequence[Location]:
-        """Return where copies of a photo may lie: of the bytes that the row names, and of others at its place.
+        """Return the locations of possible copies of a photo: of the bytes that the row names, and of earlier bytes.
 
-        An attempt that ended between storing a copy and its reply, or that was overtaken, has left one of bytes that
-        the photo's owner has replaced since. An upload's are never replaced. Those of other bytes that another job
-        reads are its own. All are known by name but those of a job whose row is lost, or older than the record of
-        replaced bytes: for these alone the folder is listed.
+        An attempt that ended between storing a copy and its reply, or that was overtaken, may have left a copy of
+        bytes that the photo's owner has replaced since. The bytes of an upload are never replaced. A copy of other
+        bytes that another job reads belongs to that job. The row and the record of replaced bytes give all names; only
+        for a job whose row is lost, or is older than that record, the prefix is listed.
         """
         if photo is None:
             return []
@@ -250,7 +250,7 @@ class Erasure:
                     Part.PHOTO, left=f"{where} is the photo of other jobs too; it goes with the last of them"
                 )
             versions = 0
-            # A name that S3 cannot have made its job fail; there is nothing to delete.
+            # S3 cannot hold an object of an invalid name: the job failed for it, and there is nothing to delete.
             with (
                 crash_point(CrashPoint.RAW_OBJECT_ERASED),
                 contextlib.suppress(BucketMissing, InvalidBucket, InvalidKey),
@@ -281,10 +281,10 @@ class Erasure:
         )
 
     def _own_buckets(self, row: JobRecord | None) -> Sequence[str]:
-        """Return the worker's bucket, and the one that was the worker's when the job was done.
+        """Return the worker's bucket, and the one that was the worker's when the job ran.
 
-        Not one that is another database's by now: its rows cannot be asked whether they use the same photo, and in a
-        database that was copied they are about jobs of the same ids.
+        Without the second if it belongs to another database by now: that database cannot be asked whether its jobs use
+        the same photo, and if it is a copy of this one, its jobs have the same ids.
         """
         before = row.s3_bucket if row is not None else None
         if before and before != self._bucket and isinstance(self._binding_of(before), Bound):
@@ -292,11 +292,11 @@ class Erasure:
         return [self._bucket]
 
     def _is_elsewhere(self, bucket: str) -> bool:
-        """Tell whether a bucket other than the worker's, which was looked at first, is another database's."""
+        """Tell whether a bucket belongs to another database; the worker's own was checked at the beginning."""
         return bucket != self._bucket and isinstance(self._binding_of(bucket), BoundElsewhere)
 
     def _binding_of(self, bucket: str) -> Binding | None:
-        """Return which database a bucket belongs to, None where there is no such bucket."""
+        """Return which database a bucket belongs to, None if there is no such bucket."""
         try:
             return read_binding(self._store, self._repository, bucket)
         except (BucketMissing, InvalidBucket):
@@ -314,21 +314,21 @@ class Erasure:
         return found
 
     def _objects(self, job_id: UUID, row: JobRecord | None) -> list[Location]:
-        """Return the job's objects, first those that every job has: a version behind a delete marker is not listed."""
+        """Return the job's objects, first those of fixed names: a listing omits versions behind a delete marker."""
         listed = self._listed(job_id, row)
         buckets = {self._bucket, *(bucket for bucket, _ in listed)}
         named = [(bucket, key) for bucket in sorted(buckets) for key in (ocr_key(job_id), manifest_key(job_id))]
         return list(dict.fromkeys([*named, *listed]))
 
     def _photo(self, job_id: UUID, row: JobRecord | None) -> tuple[Location | None, str]:
-        """Return where a job's photo lies and what its bytes hash to, as far as anything says it."""
+        """Return the location of a job's photo and the hash of its bytes, from the row or else from the manifest."""
         if row is not None:
             return (row.s3_raw_bucket or self._bucket, row.s3_raw_key), row.content_sha256
         try:
             text = self._store.get(self._bucket, manifest_key(job_id), limit_bytes=OCR_RESULT_LIMIT_BYTES)
             manifest = Manifest.model_validate_json(text)
         except (ObjectMissing, DocumentTooLarge, ValueError):
-            # Not there, or not a manifest of ours.
+            # It is missing, or no manifest of this program.
             return None, ""
         return (manifest.s3_raw_bucket or self._bucket, manifest.s3_raw_key), manifest.sha256
 

@@ -1,4 +1,4 @@
-"""What was seen of a deployment at one time: all that the rules know. No I/O."""
+"""What was observed of a deployment at one time: the input of the rules. No I/O."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from photo_worker.ports import JobRecord, QueueState, WorkflowState
 Location: TypeAlias = tuple[str, str]
 """A bucket and a key."""
 
-# Folders whose objects belong to the job that their second segment names.
+# Prefixes of keys whose second segment is the id of the job that the object belongs to.
 JOB_FOLDERS = ("artifacts/", "tags/")
 RAW_FOLDER = "raw/"
 CONVERTED_FOLDER = "converted/"
@@ -29,7 +29,7 @@ _RAW_NAME = re.compile(r"raw/([0-9a-f]{64})(?:\.[a-z0-9]{1,8})?")
 
 
 def owner_of(key: str) -> UUID | None:
-    """Return the job that an object's name says it belongs to (``artifacts/{job id}/...``), None for other names."""
+    """Return the job that an object's name puts it under (``artifacts/{job id}/...``), None for other names."""
     folder = next((folder for folder in JOB_FOLDERS if key.startswith(folder)), None)
     if folder is None:
         return None
@@ -54,9 +54,9 @@ def converted_sha256(key: str) -> str | None:
 
 @dataclass(frozen=True)
 class StoredObject:
-    """An object. What has not been asked for is None: its metadata, its whole body, its bytes' hash in hexadecimal.
+    """An object. ``metadata``, ``body`` and ``sha256`` (hexadecimal) are None if they were not requested.
 
-    ``etag`` is S3's, without quotes; ``hidden`` tells that it is behind a delete marker.
+    ``etag`` is S3's, without quotes; ``hidden`` tells that the object is behind a delete marker.
     """
 
     bucket: str
@@ -77,16 +77,16 @@ class StoredObject:
 
 @dataclass(frozen=True)
 class Evidence:
-    """Rows, objects and workflows of some jobs, or of all, with the time of looking.
+    """Rows, objects and workflows of some jobs or of all, with the time of observation.
 
-    ``objects`` holds what is there, ``unreadable`` what was asked for and could not be read, with the reason; what is
-    in neither was not asked for. A workflow of None is one that Temporal does not know; an id that is not in
-    ``workflows`` was not asked for.
+    ``objects`` holds the objects that exist, ``unreadable`` those that were requested and could not be read, with the
+    error; an object in neither was not requested. A workflow of None is one that Temporal does not know; an id that is
+    not in ``workflows`` was not requested.
 
-    ``binding`` tells whether the bucket belongs to the database, None where it was not asked.
+    ``binding`` tells whether the bucket belongs to the database, None if that was not requested.
 
     ``referenced`` holds the location of every raw object that a row refers to, and of its copy for OCR, or is None
-    where ``rows`` are all there are. Objects without an owner are young, and no finding, up to an age of ``grace``.
+    if ``rows`` are the rows of all jobs. Objects without an owner are young, and no finding, up to an age of ``grace``.
     """
 
     looked_at: datetime
@@ -102,22 +102,22 @@ class Evidence:
     grace: timedelta = DEFAULT_GRACE
 
     def raw_location(self, row: JobRecord) -> Location:
-        """Return where a row's photo lies; a row without a bucket means the worker's."""
+        """Return the location of a row's photo; a row without a bucket means the worker's."""
         return row.s3_raw_bucket or self.bucket, row.s3_raw_key
 
     def uploaded(self, row: JobRecord) -> bool:
-        """Tell whether a row's photo was put there by ``submit``, rather than by its owner."""
+        """Tell whether ``submit`` stored a row's photo, rather than its owner."""
         bucket, key = self.raw_location(row)
         return bucket == self.bucket and uploaded_sha256(key) is not None
 
     def age(self, moment: datetime) -> timedelta:
-        """Return how long ago something happened."""
+        """Return the time from ``moment`` to the observation."""
         return self.looked_at - moment
 
 
 @dataclass(frozen=True)
 class JobEvidence:
-    """One job's share of the evidence. ``objects`` are those that its name owns, not the photo it reads."""
+    """One job's share of the evidence. ``objects`` are those under its id, not the photo that it reads."""
 
     whole: Evidence
     job_id: UUID
@@ -125,12 +125,12 @@ class JobEvidence:
     objects: tuple[StoredObject, ...]
     workflow: WorkflowState | None
     workflow_known: bool
-    """Whether Temporal was asked; only then does ``workflow`` of None mean that there is none."""
+    """Whether the workflow was requested from Temporal; only then does None mean that there is none."""
     erased: bool
 
 
 def jobs_of(evidence: Evidence) -> Iterable[JobEvidence]:
-    """Return every job that anything in the evidence names, by id."""
+    """Return every job of which the evidence has a row, an object or a workflow, by id."""
     owned: dict[UUID, list[StoredObject]] = {}
     for found in evidence.objects.values():
         owner = owner_of(found.key) if found.bucket == evidence.bucket else None

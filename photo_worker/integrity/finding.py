@@ -1,4 +1,4 @@
-"""What a rule says where it does not hold."""
+"""Rules, their breaches and the findings that a check reports."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ class Severity(StrEnum):
     """How much a finding matters."""
 
     ERROR = "error"
-    """Something that was promised does not hold."""
+    """A promise of the worker does not hold."""
     WARNING = "warning"
-    """Somebody should look: it may become an error, or hides one."""
+    """An operator should look at it: it may become an error, or hide one."""
     NOTICE = "notice"
-    """Worth knowing, and nobody's fault; it does not make a check fail."""
+    """Worth knowing, and no fault of the deployment; it does not make a check fail."""
 
 
 class Repair(StrEnum):
-    """What may be done about a finding without a person's decision: it costs and loses nothing, and may run again."""
+    """A repair that needs no decision of an operator: it costs nothing, loses nothing and may run again."""
 
     START_WORKFLOW = "start_workflow"
     START_AGAIN = "start_again"
@@ -48,7 +48,7 @@ REPAIRS = {
 
 @dataclass(frozen=True)
 class RuleBreach:
-    """A rule's words: where, what is wrong, why that can be, and what to do about it."""
+    """A breach as the rule words it: where, the problem, its possible causes, and what to do about it."""
 
     where: str
     problem: str
@@ -59,7 +59,7 @@ class RuleBreach:
 
 @dataclass(frozen=True)
 class IntegrityFinding:
-    """A problem with the rule that it breaks. ``job_id`` is None for what is nobody's job."""
+    """A problem with the rule that it breaks. ``job_id`` is None if the problem belongs to no job."""
 
     code: str
     severity: Severity
@@ -86,10 +86,10 @@ class IntegrityFinding:
 
 @dataclass(frozen=True)
 class Rule(Generic[_E]):
-    """One rule: its name, what holds where it is kept, and the function that looks.
+    """One rule: its code, the statement that holds unless it is broken, and the function that finds breaches.
 
-    ``invariant`` is the number of the promise that it belongs to (``rules.PROMISES``). ``repair`` says
-    what a finding may offer; a single finding may still offer nothing.
+    ``invariant`` is the number of the promise that it belongs to (``rules.PROMISES``). ``repair`` is the repair that
+    its findings may offer; a single finding may still offer none.
     """
 
     code: str
@@ -100,7 +100,7 @@ class Rule(Generic[_E]):
     repair: Repair | None = None
 
     def findings(self, evidence: _E, job_id: UUID | None = None) -> Iterator[IntegrityFinding]:
-        """Return what breaks the rule."""
+        """Return a finding for each breach of the rule."""
         for found in self.check(evidence):
             yield IntegrityFinding(
                 self.code,

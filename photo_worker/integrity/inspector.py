@@ -1,4 +1,4 @@
-"""Looking at one job: everything that the ports know of it, in an order that no job in progress can confuse."""
+"""Gathers the evidence of one job from all ports, in an order in which a job in progress looks consistent."""
 
 from __future__ import annotations
 
@@ -27,13 +27,13 @@ _MANIFEST_LIMIT_BYTES = 64 * 1024
 # Photos that many jobs share are hashed once while they are remembered.
 _REMEMBERED_HASHES = 4096
 
-# A check of hours does not end because one request of a million failed.
+# A check that runs for hours must not end because one request of a million failed.
 PAUSES_SECONDS = (1.0, 5.0, 15.0)
 
 
 @dataclass(frozen=True)
 class InspectionPorts:
-    """What is looked at. ``bucket`` is the worker's own."""
+    """The services to inspect. ``bucket`` is the worker's bucket."""
 
     store: ObjectStore
     repository: JobRepository
@@ -43,10 +43,10 @@ class InspectionPorts:
 
 @dataclass(frozen=True)
 class InspectionConfig:
-    """How it is looked at: whether photos are read and hashed, the age up to which orphans are young, and the clock.
+    """How to inspect: whether photos are read and hashed, the age up to which orphans are young, and the clock.
 
-    ``wait`` sleeps a number of seconds; ``parallel`` jobs are looked at at once. An erase that may still run is given
-    ``erase_seconds``: Temporal takes a minute or two to delete the history of a job that has just ended.
+    ``wait`` sleeps a number of seconds; ``parallel`` jobs are inspected at once. A scan waits ``erase_seconds`` for
+    erases that may still run: Temporal takes a minute or two to delete the history of a job that has just ended.
     """
 
     now: Callable[[], datetime]
@@ -57,12 +57,12 @@ class InspectionConfig:
     erase_seconds: float = 150.0
 
     def with_erase_seconds(self, erase_seconds: float) -> InspectionConfig:
-        """Return the same means with another time for erases."""
+        """Return a copy with another time to wait for erases, in seconds."""
         return replace(self, erase_seconds=erase_seconds)
 
 
 class JobInspector:
-    """Gathers evidence of single jobs, with the threads of the caller's executor."""
+    """Gathers evidence of single jobs; blocking calls run in the caller's executor."""
 
     def __init__(self, ports: InspectionPorts, config: InspectionConfig, executor: Executor) -> None:
         self.ports = ports
@@ -75,14 +75,14 @@ class JobInspector:
     async def inspect(
         self, job_id: UUID, row: JobRecord | None, entries: Sequence[ObjectEntry], queues: tuple[QueueState, ...]
     ) -> Evidence:
-        """Look at a job whose row and objects a listing has shown; both may be older than the rest."""
+        """Gather evidence of a job with the row and the objects of a listing; both may be older than the rest."""
         return await self._inspect(job_id, queues, lambda: (row, entries), remember=True)
 
     async def reinspect(self, job_id: UUID, queues: tuple[QueueState, ...]) -> Evidence:
-        """Look at a job anew: the workflow, then the row, then the objects, then whether it is erased.
+        """Gather all evidence of a job anew: the workflow, the row, the objects, then whether it is erased.
 
-        A row is final before its workflow closes, its objects are there before it is final, and an erase marks the
-        job before it takes anything away. Seen in this order, a job in progress looks whole.
+        A row is final before its workflow closes, its objects exist before it is final, and an erase marks the job
+        before it deletes anything. Read in this order, a job in progress looks consistent.
         """
 
         def read() -> tuple[JobRecord | None, Sequence[ObjectEntry]]:
@@ -122,15 +122,15 @@ class JobInspector:
         return await self.in_thread(rest)
 
     async def in_thread(self, work: Callable[[], _T]) -> _T:
-        """Run what blocks in the executor, again where a service was away for a moment."""
+        """Run a blocking call in the executor, with retries if a service is down for a moment."""
         return await self.with_retries(lambda: self.once_in_thread(work))
 
     async def once_in_thread(self, work: Callable[[], _T]) -> _T:
-        """Run what blocks in the executor."""
+        """Run a blocking call in the executor, without retries."""
         return await asyncio.get_running_loop().run_in_executor(self._executor, work)
 
     async def with_retries(self, ask: Callable[[], Awaitable[_T]]) -> _T:
-        """Ask, and ask again after a pause where a service was away for a moment."""
+        """Call ``ask``, and again after each of ``PAUSES_SECONDS`` while it raises a retryable error."""
         for pause in PAUSES_SECONDS:
             try:
                 return await ask()
@@ -143,7 +143,7 @@ class JobInspector:
     def _objects(
         self, evidence: Evidence, job_id: UUID, row: JobRecord | None, entries: Sequence[ObjectEntry], *, remember: bool
     ) -> tuple[dict[Location, StoredObject], dict[Location, PhotoWorkerError]]:
-        """Ask for the objects that the row names, for the manifest in any case, and for the copy that it names."""
+        """Read the objects that the row names, the manifest even without a row, and the copy that it names."""
         hashed = self._remembered if remember else self._hashed
         objects = {(entry.bucket, entry.key): of_entry(entry) for entry in entries}
         unreadable: dict[Location, PhotoWorkerError] = {}
@@ -169,7 +169,7 @@ class JobInspector:
                 unreadable[location] = error
                 continue
             objects[location] = replace(found, modified_at=listed.modified_at if listed else None)
-            # The list grows while it is gone through: which copy there is stands in the manifest alone.
+            # The list grows during the loop: only the manifest names the copy.
             about = read_manifest(found) if location == manifest else None
             if row is not None and about is not None and about.converted is not None:
                 copy = (about.converted.bucket, about.converted.key)
@@ -177,13 +177,13 @@ class JobInspector:
         return objects, unreadable
 
     def _is_owned(self, location: Location) -> bool:
-        """Tell whether the store takes these credentials in the object's bucket: a refusal is the object's own then."""
+        """Tell whether these credentials may use the object's bucket: then a refusal is about the object alone."""
         try:
             next(iter(self.ports.store.list(*location)), None)
         except ServiceRefused:
             return False
         except InputError:
-            # The bucket may be read and not listed.
+            # The credentials may read the bucket and not list it.
             return True
         return True
 

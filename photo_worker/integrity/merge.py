@@ -1,4 +1,4 @@
-"""Rows and objects side by side, without holding either: both come in the order of the job's id."""
+"""Merges rows and objects by job while they are listed: both come in the order of the job's id, and neither is held."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ from photo_worker.ports import JobRecord, ObjectEntry
 
 @dataclass(frozen=True)
 class Group:
-    """A row and the objects whose names say that they are its job's. ``job_id`` is None where they name no job.
+    """A row and the objects under its job's id. ``job_id`` is None for objects whose names hold no job id.
 
-    ``name`` is what groups are in order of: the id as text, or what stands in its place.
+    Groups are ordered by ``name``: the id as text, or the key's second segment if that is no id.
     """
 
     name: str
@@ -31,9 +31,9 @@ class Group:
 def by_job(rows: Iterable[JobRecord], *listings: Iterable[ObjectEntry]) -> Iterator[Group]:
     """Merge rows by id and listings by key into one group a job.
 
-    S3 lists by key and Postgres sorts UUIDs by their bytes, which for ids in canonical form is one order. Names that
-    are not canonical, or a store that lists otherwise, may split a group: whoever uses them looks at a job again
-    before saying that something is missing.
+    S3 lists by key and Postgres sorts UUIDs by their bytes, which is the same order for ids in canonical form. Names
+    that are not canonical, or a store with another order, may split a group: the caller has to inspect a job again
+    before it reports that something is missing.
     """
     streams: list[Iterator[tuple[str, JobRecord | ObjectEntry]]] = [((str(row.id), row) for row in rows)]
     streams += [_named(listing) for listing in listings]
@@ -53,16 +53,16 @@ def by_job(rows: Iterable[JobRecord], *listings: Iterable[ObjectEntry]) -> Itera
 
 
 def _named(listing: Iterable[ObjectEntry]) -> Iterator[tuple[str, ObjectEntry]]:
-    """Put before each object the second segment of its key, which for a job's object is the job's id."""
+    """Yield each object after the second segment of its key, which for a job's object is the job's id."""
     for entry in listing:
         yield entry.key.partition("/")[2].partition("/")[0], entry
 
 
 class LocationIndex:
-    """A set of locations in 8 bytes each: their hashes, sorted at the first question.
+    """A set of locations in 8 bytes each: their hashes, sorted at the first lookup.
 
-    A location that is not among a million others seems to be with a probability of 5e-14; then an orphan is
-    overlooked, nothing more.
+    A location that was not added to a set of a million is found in it with a probability of 5e-14; the only effect is
+    an overlooked orphan.
     """
 
     def __init__(self) -> None:
@@ -70,7 +70,7 @@ class LocationIndex:
         self._sorted = True
 
     def add(self, location: Location) -> None:
-        """Take a location in."""
+        """Add a location, in amortised constant time."""
         self._hashes.append(_hash(location))
         self._sorted = False
 

@@ -1,6 +1,6 @@
-"""Telling whether the Temporal namespace of the settings is the one in which a database's jobs run.
+"""Tells whether the Temporal namespace of the settings is the one in which a database's jobs run.
 
-Nothing ties the two together but the jobs themselves: a workflow has its job's id.
+Only the jobs themselves connect the two: a workflow has its job's id.
 """
 
 from __future__ import annotations
@@ -10,14 +10,14 @@ from uuid import UUID
 
 from photo_worker.integrity.inspector import JobInspector
 
-# Those that changed last: Temporal keeps a closed workflow for a day at least, and forgets it later.
+# How many jobs, those that changed last: Temporal keeps a closed workflow for a day at least, and deletes it later.
 ASKED = 100
 
 
 async def foreign_reason(inspector: JobInspector) -> str | None:
-    """Return why the namespace may be another deployment's, None where a job of the database has a workflow in it.
+    """Return why the namespace may be another deployment's, None if a job of the database has a workflow in it.
 
-    Also None where no job has ever begun: then no workflow can be expected. Reads every row, and asks Temporal about at
+    Also None if no job has ever begun: then no workflow can be expected. Reads every row, and asks Temporal about at
     most twice ``ASKED`` jobs.
     """
     begun, queued = await inspector.in_thread(lambda: _newest(inspector))
@@ -34,7 +34,7 @@ async def foreign_reason(inspector: JobInspector) -> str | None:
 
 
 def _newest(inspector: JobInspector) -> tuple[list[UUID], list[UUID]]:
-    """Return the jobs that a worker has begun, and those that wait, the latest first."""
+    """Return the ids of the jobs that a worker has begun, and of the queued ones, the latest first."""
 
     def newest(*, queued: bool) -> list[UUID]:
         rows = (row for row in inspector.ports.repository.all() if (row.status == "queued") is queued)

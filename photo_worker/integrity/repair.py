@@ -1,6 +1,6 @@
-"""Mending what is safe to mend: each step may run again, costs nothing, loses nothing, and is said before and after.
+"""Repairs what is safe to repair: each step may run again, costs and loses nothing, and is reported before and after.
 
-Between the survey and a repair the world has moved on, so every step looks again first and acts on what it sees then.
+Between the scan and a repair the deployment changes, so every step inspects the job again first and acts on the result.
 """
 
 from __future__ import annotations
@@ -24,20 +24,20 @@ from photo_worker.integrity.rules_results import read_manifest
 from photo_worker.integrity.scan import Scanner, ScanReport
 from photo_worker.ports import OcrRecord
 
-# A job's reason is cut to what its contract holds, as the workflow cuts it.
+# A job's reason is cut to the length that its contract allows, as the workflow cuts it.
 _REASON_LENGTH = 4000
 
-# What belongs to no row, and is deleted for that; and these together with what belongs to an erased job.
+# Repairs that delete objects because no row refers to them; and these with the one that deletes an erased job's traces.
 _ORPHANS = frozenset({Repair.DELETE_ARTIFACTS, Repair.DELETE_PHOTO})
 _DELETIONS = _ORPHANS | {Repair.ERASE_TRACES}
 
-# Each of these says that rows may have been lost; then what nobody owns may be theirs.
+# Findings that show that rows may have been lost; orphans may then belong to those rows.
 _LOST_ROWS = frozenset({"result_without_row", "workflow_without_row", "result_not_recorded"})
 
 
 @dataclass(frozen=True)
 class RepairResult:
-    """One repair. ``outcome`` is begun, done, unneeded, refused or failed; ``detail`` says more."""
+    """One report of a repair. ``outcome`` is begun, done, unneeded, refused or failed; ``detail`` says more."""
 
     finding: IntegrityFinding
     outcome: str
@@ -56,10 +56,10 @@ class RepairResult:
 
 
 class Repairer:
-    """Does what findings offer.
+    """Performs the repairs that findings offer.
 
-    ``erase`` runs a job's erase to its end. ``lifetime_seconds`` is what a job gets that is started, as a submission
-    gives it; the policies' own without it.
+    ``erase`` runs a job's erase to its end. ``lifetime_seconds`` is the lifetime of the jobs that it starts, as with a
+    submission; None means that of the policies.
     """
 
     def __init__(
@@ -81,7 +81,10 @@ class Repairer:
         }
 
     async def repair(self, report: ScanReport, say: Callable[[RepairResult], None]) -> list[RepairResult]:
-        """Repair what the report offers, saying each step before and after, and put into it what is left."""
+        """Perform the repairs that the report's findings offer, and replace its findings by those that are left.
+
+        ``say`` is called before and after each step; the results after the steps are returned.
+        """
         steps: list[RepairResult] = []
         for finding in [one for one in report.findings if one.repair is not None]:
             refusal = _refusal(finding, report) or await self._not_ours(finding)
@@ -115,7 +118,7 @@ class Repairer:
         return ""
 
     async def _look_again(self, report: ScanReport, mended: list[IntegrityFinding]) -> None:
-        """Replace the findings of every job that was touched by what is wrong with it now."""
+        """Replace the findings of every repaired job and photo by those that hold now."""
         jobs = {finding.job_id for finding in mended if finding.job_id is not None}
         photos = {finding.where for finding in mended if finding.repair is Repair.DELETE_PHOTO}
         kept = [one for one in report.findings if one.job_id not in jobs and one.where not in photos]
@@ -127,9 +130,9 @@ class Repairer:
         report.findings = kept
 
     async def _not_ours(self, finding: IntegrityFinding) -> str | None:
-        """Return why nothing of this may be touched, started or deleted: it may be another deployment's.
+        """Return why a repair is refused because its job or objects may be another deployment's, None if they are not.
 
-        Asked before each step, as a bucket may be bound anew at any time.
+        Called before each step, because a bucket may be bound anew at any time.
         """
         binding = await self._scanner.binding()
         if isinstance(binding, BoundElsewhere):
@@ -148,15 +151,15 @@ class Repairer:
         return await self._inspector.in_thread(lambda: self._too_old(finding))
 
     async def _foreign_namespace(self) -> str | None:
-        """Return why nothing is started in this namespace, asked once: the settings stay as they are."""
+        """Return why no workflow is started in this namespace; determined once, because the settings do not change."""
         if self._foreign is None:
             self._foreign = (await foreign_reason(self._inspector),)
         return self._foreign[0]
 
     def _too_old(self, finding: IntegrityFinding) -> str | None:
-        """Return why an orphan stays that is not younger than the binding.
+        """Return why an orphan is kept if it is not newer than the binding, else None.
 
-        Before it, another deployment may have used the bucket; since then, none can that looks at the marker.
+        Before the binding, another deployment may have used the bucket; since then, the marker keeps others out.
         """
         store, bucket = self._ports.store, self._ports.bucket
         since = bound_since(store, bucket)
@@ -236,7 +239,7 @@ class Repairer:
         bucket, key = _location(finding)
 
         def delete() -> str:
-            # Nobody can be queued for the photo while this holds; a submission that waits puts it again.
+            # While the lock is held no job can be queued for the photo; a submission that waits stores it again.
             try:
                 with alone(self._ports.store, self._ports.repository, bucket, key) as unused:
                     return "deleted" if unused and self._ports.store.delete(bucket, key) else ""
@@ -252,9 +255,9 @@ def _location(finding: IntegrityFinding) -> tuple[str, str]:
 
 
 def _refusal(finding: IntegrityFinding, report: ScanReport) -> str | None:
-    """Return why a step that is safe by itself is not, beside what else was seen.
+    """Return why the rest of the report makes a repair unsafe, None if it does not.
 
-    With the settings of another deployment everything looks wrong, and all of it would be mended away.
+    With the settings of another deployment every job and object looks wrong, and repairs would destroy all of it.
     """
     if finding.repair in {Repair.START_WORKFLOW, Repair.START_AGAIN}:
         for queue in report.queues:

@@ -20,8 +20,8 @@ PROMISES = {
     9: "Of an erased job nothing is left.",
     10: "Rows and workflows count the same jobs.",
 }
-"""What the worker promises whatever dies, as far as it can be seen from outside while jobs run; numbered as the crash
-tests number all of it."""
+"""What the worker promises even if processes or services fail, as far as it can be observed while jobs run; with the
+numbers of the crash tests."""
 
 _ERROR, _WARNING, _NOTICE = Severity.ERROR, Severity.WARNING, Severity.NOTICE
 
@@ -126,7 +126,7 @@ JOB_RULES: tuple[Rule[JobEvidence], ...] = (
     Rule("workflow_without_row", 10, _WARNING, "A running workflow has a row", progress.workflow_without_row),
 )
 
-# Queues of messages and their dead letters belong here as soon as the worker has any: Evidence.queues holds them.
+# Rules about message queues and dead letters belong here once the worker has any: Evidence.queues holds them.
 DEPLOYMENT_RULES: tuple[Rule[Evidence], ...] = (
     Rule(
         "bucket_bound_elsewhere",
@@ -159,21 +159,21 @@ DEPLOYMENT_RULES: tuple[Rule[Evidence], ...] = (
 
 
 def findings(evidence: Evidence) -> Iterator[IntegrityFinding]:
-    """Return everything in the evidence that breaks a rule, jobs by id and then the rest."""
+    """Return every breach of a rule: first those of jobs, by id, then those of the deployment."""
     for job in jobs_of(evidence):
         yield from job_findings(job)
     yield from deployment_findings(evidence)
 
 
 def job_findings(job: JobEvidence) -> Iterator[IntegrityFinding]:
-    """Return what is wrong with one job. An erased one breaks one rule alone: that there is something of it."""
+    """Return the findings of one job. Of an erased job the only finding is that something of it is left."""
     for rule in JOB_RULES:
         if not job.erased or rule.repair is Repair.ERASE_TRACES:
             yield from rule.findings(job, job.job_id)
 
 
 def deployment_findings(evidence: Evidence) -> Iterator[IntegrityFinding]:
-    """Return what is wrong beside the jobs. Needs ``evidence.referenced``, or the rows of all jobs."""
+    """Return the findings that belong to no job. Needs ``evidence.referenced``, or the rows of all jobs."""
     for rule in DEPLOYMENT_RULES:
         yield from rule.findings(evidence)
 

@@ -1,4 +1,4 @@
-"""Rules about bucket and database as a whole: do they belong together?"""
+"""Rules about whether the bucket and the database belong together."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from photo_worker.integrity.finding import RuleBreach
 
 
 def bucket_not_bound(evidence: Evidence) -> Iterator[RuleBreach]:
-    """The bucket says which database it belongs to."""
+    """The bucket has a marker that names a database."""
     if isinstance(evidence.binding, Unbound):
         yield RuleBreach(
             f"s3://{evidence.bucket}",
@@ -22,7 +22,7 @@ def bucket_not_bound(evidence: Evidence) -> Iterator[RuleBreach]:
 
 
 def bucket_bound_elsewhere(evidence: Evidence) -> Iterator[RuleBreach]:
-    """The bucket is not another database's."""
+    """The bucket does not belong to another database."""
     found = evidence.binding
     if isinstance(found, BoundElsewhere):
         yield RuleBreach(

@@ -1,4 +1,4 @@
-"""Rules about what nobody owns, and about what must be gone."""
+"""Rules about objects that belong to no job, and about traces of erased jobs."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from photo_worker.integrity.rules_results import read_manifest, s3
 
 
 def erased_traces(job: JobEvidence) -> Iterator[RuleBreach]:
-    """Of an erased job, nothing is left."""
+    """An erased job has no objects, row or workflow."""
     if not job.erased:
         return
     traces = [s3(found.location) for found in job.objects]
@@ -44,7 +44,7 @@ def erased_traces(job: JobEvidence) -> Iterator[RuleBreach]:
 
 
 def artifact_without_row(job: JobEvidence) -> Iterator[RuleBreach]:
-    """Every artifact has a row, or is young."""
+    """Every artifact belongs to a job with a row, or is young."""
     if is_orphan(job) and not is_young(job) and not _has_result(job):
         yield RuleBreach(
             _folder(job),
@@ -56,7 +56,7 @@ def artifact_without_row(job: JobEvidence) -> Iterator[RuleBreach]:
 
 
 def result_without_row(job: JobEvidence) -> Iterator[RuleBreach]:
-    """Every finished result has a row, or is young."""
+    """Every finished result belongs to a job with a row, or is young."""
     if is_orphan(job) and not is_young(job) and _has_result(job):
         yield RuleBreach(
             _folder(job),
@@ -68,7 +68,7 @@ def result_without_row(job: JobEvidence) -> Iterator[RuleBreach]:
 
 
 def photo_without_row(evidence: Evidence) -> Iterator[RuleBreach]:
-    """Every uploaded photo is some row's, or is young."""
+    """A row refers to every uploaded photo that is not young."""
     for found in orphan_photos(evidence):
         if not is_young_object(evidence, found):
             yield RuleBreach(
@@ -81,7 +81,7 @@ def photo_without_row(evidence: Evidence) -> Iterator[RuleBreach]:
 
 
 def copy_without_row(evidence: Evidence) -> Iterator[RuleBreach]:
-    """Every copy of a photo is some row's, or is young."""
+    """A row refers to the photo of every copy that is not young."""
     for found in orphan_copies(evidence):
         if not is_young_object(evidence, found):
             yield RuleBreach(
@@ -95,7 +95,7 @@ def copy_without_row(evidence: Evidence) -> Iterator[RuleBreach]:
 
 
 def name_unknown(evidence: Evidence) -> Iterator[RuleBreach]:
-    """Every object under artifacts/, tags/, converted/ and raw/ has a name as the worker gives them."""
+    """Every object under artifacts/, tags/, converted/ and raw/ has a name that the worker gives."""
     used = references(evidence)
     for found in evidence.objects.values():
         if found.bucket != evidence.bucket or is_named_here(found.key) or found.location in used:
@@ -109,7 +109,7 @@ def name_unknown(evidence: Evidence) -> Iterator[RuleBreach]:
 
 
 def is_named_here(key: str) -> bool:
-    """Tell whether the worker gives such names, or does not care for the folder."""
+    """Tell whether the worker gives such names, or stores nothing under the key's prefix."""
     if key.startswith(JOB_FOLDERS):
         return owner_of(key) is not None
     if key.startswith(CONVERTED_FOLDER):
@@ -118,7 +118,7 @@ def is_named_here(key: str) -> bool:
 
 
 def is_orphan(job: JobEvidence) -> bool:
-    """Tell whether there are objects of a job and nothing else: no row, no erase, no workflow that may still write."""
+    """Tell whether a job has objects and nothing else: no row, no erase, no workflow that may still write."""
     running = job.workflow is not None and job.workflow.is_open
     return bool(job.objects) and job.row is None and not job.erased and not running
 
@@ -129,7 +129,7 @@ def is_young(job: JobEvidence) -> bool:
 
 
 def is_young_object(evidence: Evidence, found: StoredObject) -> bool:
-    """Tell whether an object is younger than the grace time; one whose age is not known counts as young."""
+    """Tell whether an object is younger than the grace time; one of unknown age counts as young."""
     return found.modified_at is None or evidence.age(found.modified_at) < evidence.grace
 
 
@@ -150,16 +150,16 @@ def orphan_copies(evidence: Evidence) -> Iterator[StoredObject]:
 
 
 def references(evidence: Evidence) -> Container[Location]:
-    """Return where the photos of all rows lie, with their copies, and those of results whose row is lost."""
+    """Return the locations of the photos of all rows, with their copies, and of those of results whose row is lost."""
     if evidence.referenced is not None:
         return evidence.referenced
     return {location for job in jobs_of(evidence) for location in references_of(job)}
 
 
 def references_of(job: JobEvidence) -> set[Location]:
-    """Return where the photo of a job's row lies, and the one that its manifest names, each with its copy.
+    """Return the locations of the photos that a job's row and its manifest name, each with its copy.
 
-    An erased job's row still counts: its erase takes the photo away, before the row.
+    An erased job's row still counts: its erase deletes the photo, before the row.
     """
     found = set()
     if job.row is not None:

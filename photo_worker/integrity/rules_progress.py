@@ -1,7 +1,7 @@
-"""Rules about rows and the workflows that move them, and about the queues in between.
+"""Rules about rows, the workflows that change them, and the task queues.
 
 Evidence is gathered in this order: workflow, row, objects. A row is final before its workflow closes, so a closed
-workflow beside an open row is no matter of who was looked at first.
+workflow beside an open row is not an effect of the order of reading.
 """
 
 from __future__ import annotations
@@ -17,16 +17,16 @@ from photo_worker.integrity.finding import Repair, RuleBreach
 from photo_worker.integrity.rules_results import OPEN_STATUSES, read_manifest, row_of, s3
 from photo_worker.ports import QueueState
 
-# Within this time a document that Textract has read already is not charged again, whichever run asks for it.
+# Within this time Textract does not charge again for a document that it has read, whichever run requests it.
 TOKENS_KEPT = timedelta(days=7)
 
-# What a busy service may add to the times that the policies allow.
+# The time that a busy service may add to the times that the policies allow.
 SLACK = timedelta(minutes=10)
 
-# A worker takes a task within milliseconds. After this long, more arrives than is done.
+# A worker takes a task within milliseconds. If one waits this long, more tasks arrive than the workers do.
 QUEUE_WAIT = timedelta(minutes=15)
 
-# What a closed workflow means for its job where Temporal gives no reason; codes and words as a waiting client has them.
+# Code and reason of a job by its workflow's status, if Temporal gives no reason; the same as a waiting client gets.
 _ENDS = {
     "failed": ("unknown", "the workflow failed"),
     "cancelled": (JobCancelled.code, JobCancelled().message),
@@ -36,16 +36,16 @@ _ENDS = {
 
 
 def longest(policy: policies.ActivityPolicy) -> timedelta:
-    """Return how long a step takes at most while the services answer: its attempts and the waits between them.
+    """Return the longest time that a step takes while the services answer: its attempts and the waits between them.
 
-    One that waits for a service that is away takes as long as its job lives, which somebody should know.
+    A step that waits for a service that is down takes as long as its job lives, which an operator should know.
     """
     waits = [policy.wait_before(attempt) for attempt in range(2, policy.maximum_attempts + 1)]
     return sum(waits, policy.start_to_close_timeout * policy.maximum_attempts)
 
 
 def end_of(job: JobEvidence) -> tuple[str, str] | None:
-    """Return the code and the reason of a job whose workflow ended without a result, None where it did not."""
+    """Return the code and the reason if a job's workflow ended without a result, else None."""
     state = job.workflow
     if state is None or state.status not in _ENDS:
         return None
@@ -71,7 +71,7 @@ def running_without_workflow(job: JobEvidence) -> Iterator[RuleBreach]:
     """Every running job has a workflow."""
     row = job.row
     if row and row.status == "running" and _has_none(job):
-        # The step that reads a document begins after the row's last change, and its request token with it.
+        # The OCR step, and with it its request token, begins after the row's last change.
         read = (job.whole.bucket, ocr_key(job.job_id)) in job.whole.objects
         free = read or job.whole.age(row.updated_at) < TOKENS_KEPT
         yield RuleBreach(
@@ -87,7 +87,7 @@ def running_without_workflow(job: JobEvidence) -> Iterator[RuleBreach]:
 
 
 def workflow_ended_without_row(job: JobEvidence) -> Iterator[RuleBreach]:
-    """A workflow that was ended, or ended by what is wrong with its job, leaves its reason in the row."""
+    """A workflow that an operator ended, or that failed because of its job, leaves its reason in the row."""
     row, end = job.row, end_of(job)
     if row and row.status in OPEN_STATUSES and end and ends_job(end[0]) and job.workflow:
         yield RuleBreach(
@@ -102,7 +102,7 @@ def workflow_ended_without_row(job: JobEvidence) -> Iterator[RuleBreach]:
 
 
 def workflow_gave_up(job: JobEvidence) -> Iterator[RuleBreach]:
-    """A workflow ends without a result only by what is wrong with its job."""
+    """A workflow ends without a result only because of a fault in its job."""
     row, end = job.row, end_of(job)
     if row and row.status in OPEN_STATUSES and end and not ends_job(end[0]) and job.workflow:
         yield RuleBreach(
@@ -137,11 +137,11 @@ def result_not_recorded(job: JobEvidence) -> Iterator[RuleBreach]:
 
 
 def workflow_contradicts_row(job: JobEvidence) -> Iterator[RuleBreach]:
-    """A final row and a closed workflow tell the same story."""
+    """A final row and a closed workflow agree on how the job ended."""
     row, state = job.row, job.workflow
     if row is None or state is None:
         return
-    # A workflow that is terminated after its row was written is no contradiction.
+    # A workflow that was terminated after its row was written does not contradict it.
     told = {"succeeded": {"failed", "cancelled"}, "failed": {"completed"}}
     if state.status in told.get(row.status, ()):
         yield RuleBreach(
@@ -160,7 +160,7 @@ def job_stuck(job: JobEvidence) -> Iterator[RuleBreach]:
     since = row.updated_at
     allowed = _allowed(job, row.status, bool(row.content_sha256))
     if row.status in OPEN_STATUSES and state.started_at > since:
-        # Of a job that was set going again the row may be old, and its photo is looked at once more.
+        # The row of a restarted job may be old, and its photo is verified once more.
         since = state.started_at
         allowed += longest(policies.VERIFY) if row.status == "running" else timedelta()
     stood = job.whole.age(since)
@@ -192,7 +192,7 @@ def workflow_without_row(job: JobEvidence) -> Iterator[RuleBreach]:
 
 
 def queue_without_worker(evidence: Evidence) -> Iterator[RuleBreach]:
-    """Where tasks wait, a worker asks for them."""
+    """If tasks wait, a worker polls for them."""
     for queue in evidence.queues:
         if queue.backlog and not queue.has_worker:
             yield RuleBreach(
@@ -241,20 +241,20 @@ def _has_none(job: JobEvidence) -> bool:
 
 
 def _allowed(job: JobEvidence, status: str, read: bool) -> timedelta:
-    """Return how long a row may stay as it is: the steps up to its next change, and their waits for a worker."""
+    """Return how long a row may stay unchanged: the steps up to its next change, and their waits for a worker."""
     if status == "running" and read:
         steps = longest(policies.OCR) + longest(policies.PERSIST)
     elif status in OPEN_STATUSES:
         steps = longest(policies.VERIFY)
     else:
-        # The result is written; its reply was lost, and the step runs again.
+        # The row has the result, but the reply was lost, and the step runs again.
         steps = longest(policies.PERSIST)
     waiting = max((queue.oldest_seconds for queue in job.whole.queues), default=0.0)
     return steps + SLACK + 3 * timedelta(seconds=waiting)
 
 
 def _say(time: timedelta) -> str:
-    """Say a time to the precision that matters."""
+    """Format a duration in its largest unit of which there are at least two."""
     seconds = round(time.total_seconds())
     for unit, size in (("d", 86400), ("h", 3600), ("min", 60)):
         if seconds >= 2 * size:

@@ -15,12 +15,12 @@ from photo_worker.ports import JobRecord
 
 OPEN_STATUSES = frozenset({"queued", "running"})
 
-# Failures that say themselves that the photo was not there to be read.
+# Codes of failures whose reason is that the photo could not be read.
 _ABSENCE = frozenset(
     {"object_missing", "bucket_missing", "object_forbidden", "bucket_forbidden", "key_invalid", "bucket_invalid"}
 )
 
-# Other rules speak of an object that is not there, and of a manifest that is none.
+# Other rules report a missing object and an invalid manifest.
 _SAID_ELSEWHERE = (ObjectMissing, BucketMissing, DocumentTooLarge)
 
 # Longer than any hash or version, shorter than a page.
@@ -31,17 +31,17 @@ _AGAIN = "or submit the photo as a new job, which reads it again, and erase this
 
 
 def s3(location: Location) -> str:
-    """Name an object as S3's own tools do."""
+    """Return an object's URL as S3's own tools write it."""
     return f"s3://{location[0]}/{location[1]}"
 
 
 def row_of(job: JobEvidence) -> str:
-    """Name a job's row in a message."""
+    """Return a job's row as messages name it."""
     return f"recipes row {job.job_id}"
 
 
 def read_manifest(found: StoredObject | None) -> Manifest | None:
-    """Return what a manifest says, None where it is not there, was not read, or is no manifest."""
+    """Parse a manifest; None if it is missing, was not read or is invalid."""
     if found is None or found.body is None:
         return None
     try:
@@ -51,7 +51,7 @@ def read_manifest(found: StoredObject | None) -> Manifest | None:
 
 
 def failed_without_reason(job: JobEvidence) -> Iterator[RuleBreach]:
-    """A failure says why."""
+    """A failed job's row has a code and a message."""
     row = job.row
     if row and row.status == "failed" and not (row.error_code and row.error_message):
         missing = "error_code" if not row.error_code else "error_message"
@@ -64,7 +64,7 @@ def failed_without_reason(job: JobEvidence) -> Iterator[RuleBreach]:
 
 
 def succeeded_with_error(job: JobEvidence) -> Iterator[RuleBreach]:
-    """A success has no error."""
+    """A succeeded job's row has no error."""
     row = job.row
     if row and row.status == "succeeded" and (row.error_code or row.error_message):
         yield RuleBreach(
@@ -76,7 +76,7 @@ def succeeded_with_error(job: JobEvidence) -> Iterator[RuleBreach]:
 
 
 def succeeded_without_result(job: JobEvidence) -> Iterator[RuleBreach]:
-    """A success names its result and the hash of what was read."""
+    """A succeeded job's row has its result and the hash of the photo."""
     row = job.row
     if row and row.status == "succeeded":
         named = {
@@ -95,7 +95,7 @@ def succeeded_without_result(job: JobEvidence) -> Iterator[RuleBreach]:
 
 
 def photo_name_differs(job: JobEvidence) -> Iterator[RuleBreach]:
-    """An uploaded photo's name is the hash of its bytes, so that the same photo is known again."""
+    """An uploaded photo's name is the hash of its bytes, so that the same photo is recognised."""
     row = job.row
     if row and row.content_sha256 and job.whole.uploaded(row):
         named = uploaded_sha256(row.s3_raw_key)
@@ -110,7 +110,7 @@ def photo_name_differs(job: JobEvidence) -> Iterator[RuleBreach]:
 
 
 def photo_missing(job: JobEvidence) -> Iterator[RuleBreach]:
-    """The uploaded photo of every row is there."""
+    """The uploaded photo of every row exists."""
     row = job.row
     if row is None or not job.whole.uploaded(row) or not _is_absent(job, job.whole.raw_location(row)):
         return
@@ -127,7 +127,7 @@ def photo_missing(job: JobEvidence) -> Iterator[RuleBreach]:
 
 
 def photo_differs(job: JobEvidence) -> Iterator[RuleBreach]:
-    """An uploaded photo still has the bytes that its name and its row say."""
+    """An uploaded photo still has the bytes whose hash its name and its row hold."""
     row = job.row
     if row is None or not job.whole.uploaded(row):
         return
@@ -143,7 +143,7 @@ def photo_differs(job: JobEvidence) -> Iterator[RuleBreach]:
 
 
 def source_missing(job: JobEvidence) -> Iterator[RuleBreach]:
-    """The object that a finished job read, where its owner keeps it."""
+    """The object of its owner's that a finished job read still exists."""
     row = job.row
     if row is None or row.status != "succeeded" or job.whole.uploaded(row):
         return
@@ -157,7 +157,7 @@ def source_missing(job: JobEvidence) -> Iterator[RuleBreach]:
 
 
 def source_differs(job: JobEvidence) -> Iterator[RuleBreach]:
-    """The object that a finished job read still has the bytes that it read."""
+    """The object of its owner's that a finished job read is unchanged."""
     row = job.row
     if row is None or row.status != "succeeded" or job.whole.uploaded(row):
         return
@@ -173,7 +173,7 @@ def source_differs(job: JobEvidence) -> Iterator[RuleBreach]:
 
 
 def copy_missing(job: JobEvidence) -> Iterator[RuleBreach]:
-    """The copy that a success' OCR read is there."""
+    """The copy that the OCR of a succeeded job read exists."""
     copy = _copy(job)
     if copy and _is_absent(job, (copy.bucket, copy.key)):
         yield RuleBreach(
@@ -185,7 +185,7 @@ def copy_missing(job: JobEvidence) -> Iterator[RuleBreach]:
 
 
 def copy_differs(job: JobEvidence) -> Iterator[RuleBreach]:
-    """The copy that a success' OCR read still has the bytes that it read."""
+    """The copy that the OCR of a succeeded job read is unchanged."""
     copy = _copy(job)
     found = job.whole.objects.get((copy.bucket, copy.key)) if copy else None
     if copy is None or found is None:
@@ -204,7 +204,7 @@ def copy_differs(job: JobEvidence) -> Iterator[RuleBreach]:
 
 
 def ocr_missing(job: JobEvidence) -> Iterator[RuleBreach]:
-    """The OCR answer of every success is there."""
+    """The OCR response of every succeeded job exists."""
     location = ocr_location(job)
     if location and _is_absent(job, location):
         yield RuleBreach(
@@ -216,7 +216,7 @@ def ocr_missing(job: JobEvidence) -> Iterator[RuleBreach]:
 
 
 def ocr_differs(job: JobEvidence) -> Iterator[RuleBreach]:
-    """The OCR answer says of itself what the row says of it."""
+    """The metadata of the OCR response agree with the row."""
     row, location = job.row, ocr_location(job)
     found = job.whole.objects.get(location) if location else None
     if row is None or found is None or found.metadata is None:
@@ -240,7 +240,7 @@ def ocr_differs(job: JobEvidence) -> Iterator[RuleBreach]:
 
 
 def manifest_missing(job: JobEvidence) -> Iterator[RuleBreach]:
-    """The manifest of every success is there."""
+    """The manifest of every succeeded job exists."""
     location = manifest_location(job)
     if location and _is_absent(job, location):
         yield RuleBreach(
@@ -252,7 +252,7 @@ def manifest_missing(job: JobEvidence) -> Iterator[RuleBreach]:
 
 
 def manifest_differs(job: JobEvidence) -> Iterator[RuleBreach]:
-    """The manifest says what the row says."""
+    """The manifest agrees with the row."""
     row, location = job.row, manifest_location(job)
     if row is None or location is None:
         return
@@ -283,7 +283,7 @@ def manifest_differs(job: JobEvidence) -> Iterator[RuleBreach]:
 
 
 def object_unreadable(job: JobEvidence) -> Iterator[RuleBreach]:
-    """Every object that a finished row names can be read by these credentials."""
+    """These credentials can read every object that a finished job's row names."""
     row = job.row
     if row is None or row.status in OPEN_STATUSES:
         return
@@ -303,7 +303,7 @@ def object_unreadable(job: JobEvidence) -> Iterator[RuleBreach]:
 
 
 def ocr_location(job: JobEvidence) -> Location | None:
-    """Return where the OCR answer of a success lies."""
+    """Return the location of a succeeded job's OCR response."""
     row = job.row
     if row is None or row.status != "succeeded" or not row.s3_ocr_key:
         return None
@@ -311,7 +311,7 @@ def ocr_location(job: JobEvidence) -> Location | None:
 
 
 def manifest_location(job: JobEvidence) -> Location | None:
-    """Return where the manifest of a success lies."""
+    """Return the location of a succeeded job's manifest."""
     row = job.row
     if row is None or row.status != "succeeded" or not row.s3_manifest_key:
         return None
@@ -323,7 +323,7 @@ def _is_absent(job: JobEvidence, location: Location) -> bool:
 
 
 def _difference(job: JobEvidence, row: JobRecord, found: StoredObject | None, sha256: str) -> str:
-    """Say how a photo differs from what was read: by its hash, or where that was not taken by its size or ETag."""
+    """Say how a photo differs from the bytes that OCR read: by its hash or, without one, by its ETag or size."""
     if found is None:
         return ""
     if found.sha256 is not None:
@@ -342,7 +342,7 @@ def _sizes(found: StoredObject, size: int | None) -> str:
 
 
 def _read_sha256(job: JobEvidence, row: JobRecord) -> str:
-    """Return the hash of what OCR read: of the photo, or of its copy. Empty where only a lost manifest would tell."""
+    """Return the hash of the photo or copy that OCR read; empty if the manifest, which alone knows, is lost."""
     location = manifest_location(job)
     manifest = read_manifest(job.whole.objects.get(location)) if location else None
     if manifest is None:
@@ -351,14 +351,14 @@ def _read_sha256(job: JobEvidence, row: JobRecord) -> str:
 
 
 def _copy(job: JobEvidence) -> ConvertedCopy | None:
-    """Return the copy that a success' OCR read in the photo's place, as its manifest says."""
+    """Return the copy that a succeeded job's OCR read in place of the photo, from its manifest."""
     location = manifest_location(job)
     manifest = read_manifest(job.whole.objects.get(location)) if location else None
     return manifest.converted if manifest else None
 
 
 def _differing(expected: Mapping[str, object], actual: Mapping[str, object]) -> str:
-    """Say which values differ; an expectation that is empty, as older rows may have it, expects nothing."""
+    """Say which values differ; an empty expectation, which older rows may have, matches every value."""
     return ", ".join(
         f"{name} is {_short(actual.get(name))}, not {_short(value)}"
         for name, value in expected.items()
@@ -367,7 +367,7 @@ def _differing(expected: Mapping[str, object], actual: Mapping[str, object]) -> 
 
 
 def _short(value: object) -> str:
-    """Show a value that somebody else may have written."""
+    """Format a value that another program may have written, cut to ``_SHOWN_LENGTH``."""
     if value is None:
         return "missing"
     shown = repr(value)

@@ -1,8 +1,8 @@
-"""Looking at a whole deployment, or at single jobs, without changing anything.
+"""Scans a whole deployment, or single jobs, without changing anything.
 
-Rows and objects are merged by job as they are listed, so that what is held is a page of each, 16 bytes for every job's
-photo and its copy, the ids of the workflows that run, and the findings. Live data move: whatever looks wrong is looked
-at again, in an order that a job in progress cannot confuse, and reported only if it is still so.
+Rows and objects are merged by job as they are listed, so that memory holds a page of each, 16 bytes for every job's
+photo and its copy, the ids of the running workflows, and the findings. Live data change: a suspect job is inspected
+again, in an order in which a job in progress looks consistent, and reported only if it still breaks a rule.
 """
 
 from __future__ import annotations
@@ -57,9 +57,9 @@ _LONGEST_PAUSE_SECONDS = 15.0
 
 @dataclass(frozen=True)
 class ScanProgress:
-    """How far a survey is: with jobs, with photos, or waiting for erases to end.
+    """The progress of a scan. ``stage`` is jobs, photos or erases, for which the scan waits.
 
-    Ids and hashes are spread evenly, so that the value of the last one tells the share that is done.
+    Ids and hashes are spread evenly, so that ``share`` follows from the value of the last one.
     """
 
     stage: str
@@ -69,11 +69,11 @@ class ScanProgress:
 
 @dataclass
 class ScanReport:
-    """What a survey saw. ``young`` counts objects without an owner that are too young to be a finding.
+    """The result of a scan. ``young`` counts objects without an owner that are too young to be a finding.
 
     ``linked`` counts the rows with an object in the worker's bucket: they show that the database belongs to it.
     ``rowless`` counts running workflows without a row, whatever their age: they may be about any photo.
-    ``passing`` counts what looked wrong at first and was right when it was looked at again.
+    ``passing`` counts jobs and objects that broke a rule at first and broke none when they were inspected again.
     """
 
     findings: list[IntegrityFinding] = field(default_factory=list)
@@ -89,18 +89,18 @@ class ScanReport:
 
 
 def _ignore(progress: ScanProgress) -> None:
-    """Take no notice."""
+    """Ignore the progress."""
 
 
 @asynccontextmanager
 async def open_scanner(ports: InspectionPorts, config: InspectionConfig) -> AsyncIterator[Scanner]:
-    """Return a survey with threads of its own for what blocks."""
+    """Yield a scanner with a thread pool of its own for blocking calls."""
     with ThreadPoolExecutor(config.parallel, thread_name_prefix="check") as executor:
         yield Scanner(JobInspector(ports, config, executor))
 
 
 class Scanner:
-    """Looks, and reports what breaks a rule."""
+    """Scans jobs and objects, and reports the breaches of rules."""
 
     def __init__(self, inspector: JobInspector) -> None:
         self.inspector = inspector
@@ -108,10 +108,10 @@ class Scanner:
         self._config = inspector.config
 
     async def scan_all(self, progress: Callable[[ScanProgress], None] = _ignore) -> ScanReport:
-        """Look at every row, every object of the worker's bucket and every running workflow.
+        """Inspect every row, every object of the worker's bucket and every running workflow.
 
-        Raises ``DependencyError`` where a service stays away, ``ConfigurationError`` or ``BucketMissing`` where the
-        settings lead nowhere.
+        Raises ``DependencyError`` if a service stays down, ``ConfigurationError`` or ``BucketMissing`` if the settings
+        are wrong.
         """
         report = ScanReport(queues=(await self.inspector.with_retries(self._ports.orchestrator.queue_state),))
         await self._look_at_binding(report)
@@ -138,9 +138,9 @@ class Scanner:
     async def scan_jobs(
         self, job_ids: Iterable[UUID], progress: Callable[[ScanProgress], None] = _ignore
     ) -> ScanReport:
-        """Look at these jobs alone. Raises ``JobMissing`` for one of which there is and was nothing."""
+        """Inspect these jobs alone. Raises ``JobMissing`` if one does not exist and was never erased."""
         report = ScanReport(queues=(await self.inspector.with_retries(self._ports.orchestrator.queue_state),))
-        # A bucket that is not there must not look like objects that are gone.
+        # A missing bucket must not look like missing objects.
         await self.inspector.in_thread(lambda: next(self._ports.store.list(self._ports.bucket, RAW_FOLDER), None))
         await self._look_at_binding(report)
         suspects: list[UUID] = []
@@ -158,14 +158,14 @@ class Scanner:
         return report
 
     async def confirm(self, job_id: UUID, codes: set[str] | None = None) -> list[IntegrityFinding]:
-        """Look at a job anew and return what is wrong with it, of these codes or of any."""
+        """Inspect a job anew and return its findings, of these codes or of any."""
         seen = await self.inspector.reinspect(
             job_id, (await self.inspector.with_retries(self._ports.orchestrator.queue_state),)
         )
         return [found for job in jobs_of(seen) for found in job_findings(job) if codes is None or found.code in codes]
 
     async def is_orphan(self, bucket: str, key: str) -> bool:
-        """Tell whether an object is there and no row refers to it, asking the database about it alone."""
+        """Tell whether an object exists and no row refers to it, with a database query for this object."""
 
         def ask() -> bool:
             try:
@@ -190,15 +190,15 @@ class Scanner:
         return by_job(self._ports.repository.all(), *listings)
 
     async def _rowless(self, job_id: UUID) -> Group:
-        """Return a running workflow's job, whose row may have come since rows were listed."""
+        """Return the job of a running workflow that had no row; one may have been written since rows were listed."""
         row = await self.inspector.in_thread(lambda: self._ports.repository.get(job_id))
         return Group(str(job_id), job_id, row, ())
 
     def _photo_entries(self) -> Iterator[ObjectEntry]:
-        # In the order of their names, which is how a listing that broke off is found again.
+        # In the order of their names, so that an interrupted listing can be resumed.
         store, bucket = self._ports.store, self._ports.bucket
         for folder in (CONVERTED_FOLDER, RAW_FOLDER):
-            # What others have deleted of names that are not the worker's is no concern of its.
+            # Hidden objects with names that the worker does not give are ignored: other programs deleted them.
             hidden = (entry for entry in hidden_from(store, bucket, folder) if is_named_here(entry.key))
             yield from heapq.merge(store.list(bucket, folder), hidden, key=lambda entry: entry.key)
 
@@ -208,14 +208,17 @@ class Scanner:
             try:
                 found.add(parse_job_id(workflow_id))
             except InvalidJobId:
-                # Such a workflow ends at its first step, with that reason.
+                # Such a workflow fails at its first step, with that reason.
                 continue
         return found
 
     async def _batches(
         self, begin: Callable[[], Iterator[_T]], position: Callable[[_T], str]
     ) -> AsyncIterator[list[_T]]:
-        """Return what ``begin`` iterates over, by batches; ``position`` grows from one to the next."""
+        """Yield the items of ``begin`` in batches, and resume behind the last one after an error.
+
+        ``position`` grows from one item to the next.
+        """
         items = begin()
         last = ""
         pauses = iter(PAUSES_SECONDS)
@@ -227,7 +230,7 @@ class Scanner:
                 if not error.retryable or pause is None:
                     raise
                 await self._config.wait(pause)
-                # An iterator that has raised is at its end, which must not look like the end of what there is.
+                # An iterator that has raised is exhausted, which must not look like the end of the listing.
                 items = _behind(last, begin(), position)
                 continue
             if not batch:
@@ -239,7 +242,7 @@ class Scanner:
     async def _look_at(
         self, batch: Sequence[Group], report: ScanReport, used: LocationIndex, suspects: list[UUID]
     ) -> list[Evidence]:
-        """Look at a batch once; remember the photos in use, and the jobs that need a second look."""
+        """Inspect a batch once; record the photos in use, and the jobs to inspect again."""
 
         async def look(group: Group) -> Evidence | None:
             if group.job_id is None:
@@ -257,7 +260,7 @@ class Scanner:
         return seen
 
     async def _each(self, work: Callable[[_A], Awaitable[_T]], items: Sequence[_A]) -> list[_T]:
-        """Do the same for all, some at once; raise what the first one to fail raises when the others have stopped."""
+        """Call ``work`` for all items, ``parallel`` at once; raise the first error when the others have stopped."""
         gate = asyncio.Semaphore(self._config.parallel)
 
         async def one(item: _A) -> _T:
@@ -273,14 +276,14 @@ class Scanner:
             await asyncio.gather(*tasks, return_exceptions=True)
 
     async def _orphans(self, objects: Sequence[StoredObject], report: ScanReport) -> list[StoredObject]:
-        """Return the objects that no row refers to now, whatever was seen before."""
+        """Return the objects that no row refers to now, even if an earlier read showed otherwise."""
         unused = await self._each(lambda found: self.is_orphan(*found.location), objects)
         kept = [found for found, nobodys in zip(objects, unused, strict=True) if nobodys]
         report.passing += len(objects) - len(kept)
         return kept
 
     def _note(self, job: JobEvidence, report: ScanReport, used: LocationIndex, suspects: list[UUID]) -> None:
-        """Count a job, remember which photo it uses, and whether it needs a second look."""
+        """Count a job, record the photo that it uses, and whether it has to be inspected again."""
         for location in references_of(job):
             used.add(location)
         report.linked += job.row is not None and any(bucket == self._ports.bucket for bucket, _ in job.whole.objects)
@@ -292,7 +295,7 @@ class Scanner:
     async def _confirm(
         self, suspects: Sequence[UUID], report: ScanReport, progress: Callable[[ScanProgress], None]
     ) -> None:
-        """Look again at what looked wrong; an erase that runs meanwhile gets the time to end."""
+        """Inspect suspect jobs again, and wait for running erases to end, for ``erase_seconds`` at most."""
         erasing: list[UUID] = []
         for first in range(0, len(suspects), _BATCH):
             part = suspects[first : first + _BATCH]
@@ -321,13 +324,13 @@ class Scanner:
         evidence = self._evidence_of([of_entry(entry) for entry in entries], used)
         young = [photo for photo in orphan_photos(evidence) if is_young_object(evidence, photo)]
         report.young += len(young)
-        # Rows that came while the survey ran are not in the index.
+        # Rows that were written during the scan are not in the index.
         doubted = {found.where for found in deployment_findings(evidence)}
         objects = [found for found in evidence.objects.values() if s3(found.location) in doubted]
         report.findings += deployment_findings(self._evidence_of(await self._orphans(objects, report)))
 
     async def _look_at_queues(self, report: ScanReport) -> None:
-        """Judge the queues as they are now, where they were already so at the beginning."""
+        """Report what is wrong with the queues if it was already so at the beginning of the scan."""
         before = {found.code for found in deployment_findings(self._evidence_of((), queues=report.queues))}
         report.queues = (await self.inspector.with_retries(self._ports.orchestrator.queue_state),)
         now = deployment_findings(self._evidence_of((), queues=report.queues))
@@ -351,7 +354,7 @@ class Scanner:
 
 
 async def collect(ports: InspectionPorts, config: InspectionConfig) -> Evidence:
-    """Return everything as one evidence, for deployments that fit into memory and stand still, as those of tests do."""
+    """Return all evidence at once, for deployments that fit into memory and do not change, as those of tests."""
     whole = Evidence(looked_at=config.now(), bucket=ports.bucket, grace=config.grace)
     objects, unreadable = dict(whole.objects), dict(whole.unreadable)
     rows, workflows, erased = dict(whole.rows), dict(whole.workflows), set[UUID]()

@@ -16,7 +16,7 @@ from photo_worker.orchestration import rpc_errors
 from photo_worker.orchestration.converter import data_converter
 from photo_worker.temporal_errors import TemporalUnavailable
 
-# A server that needs longer for its first answer is as good as down for whoever waits at a prompt.
+# For a user at a prompt, a server that needs longer for its first response is as good as down.
 CONNECT_TIMEOUT_SECONDS = 10.0
 
 
@@ -42,10 +42,10 @@ def connection_options(settings: Settings, variables: Mapping[str, str]) -> dict
 
 
 async def connect(settings: Settings, variables: Mapping[str, str]) -> Client:
-    """Connect, and look whether the namespace is there.
+    """Connect, and check that the namespace exists.
 
-    Raises ``TemporalUnavailable`` within ``CONNECT_TIMEOUT_SECONDS``, ``TemporalNamespaceMissing``, and what else
-    ``rpc_errors`` makes of a refusal.
+    Raises ``TemporalUnavailable`` within ``CONNECT_TIMEOUT_SECONDS``, ``TemporalNamespaceMissing``, and the other
+    errors into which ``rpc_errors`` translates a refusal.
     """
     options = connection_options(settings, variables)
     target, namespace = str(options["target_host"]), str(options["namespace"])
@@ -63,10 +63,10 @@ async def connect(settings: Settings, variables: Mapping[str, str]) -> Client:
 
 
 async def _require_namespace(client: Client) -> None:
-    """Raise ``RPCError`` where the namespace is not there.
+    """Raise ``RPCError`` if the namespace does not exist.
 
-    Otherwise the first answer about a job would be that there is none. Credentials that may start jobs and not describe
-    the namespace are enough.
+    Without this check the first request for a job would report that the job does not exist. Credentials that may start
+    jobs but not describe the namespace pass.
     """
     try:
         await client.workflow_service.describe_namespace(DescribeNamespaceRequest(namespace=client.namespace))

@@ -1,4 +1,4 @@
-"""How contracts become payloads: pydantic JSON, with a clear error where a payload breaks its contract."""
+"""Converts contracts to payloads and back: pydantic JSON, with a clear error if a payload breaks its contract."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ from photo_worker.contracts.arguments import validation_problems
 from photo_worker.errors import InvalidContract
 from photo_worker.printable import cut
 
-# In the place of a contract, where none is known yet.
+# Named in errors in place of a contract if the contract is not known yet.
 _ENCODING = "its encoding"
 
 
 def _broken(contract: str, reason: str) -> ApplicationError:
-    # A plain exception here would fail the workflow task, which Temporal tries again for ever; an ApplicationError
-    # ends the workflow with its reason.
+    # A plain exception here would fail the workflow task, which Temporal retries for ever; an ApplicationError ends the
+    # workflow with its reason.
     problem = InvalidContract(contract=contract, reason=reason)
     return ApplicationError(problem.message, problem.hint, type=problem.code, non_retryable=True)
 
@@ -44,9 +44,9 @@ class ContractPayloadConverter(CompositePayloadConverter):
     """Temporal's default converters with JSON done by pydantic."""
 
     def from_payloads(self, payloads: Sequence[Payload], type_hints: list[type] | None = None) -> list[Any]:
-        """Decode payloads into values; raises a final ``ApplicationError`` where one is not what its encoding says.
+        """Decode payloads into values; raises a final ``ApplicationError`` if one does not match its encoding.
 
-        An encoding that is unknown here raises ``KeyError``: another worker may have a codec for it.
+        Raises ``KeyError`` for an unknown encoding: another worker may have a codec for it.
         """
         if not all("encoding" in payload.metadata for payload in payloads):
             raise _broken(_ENCODING, "it names none")

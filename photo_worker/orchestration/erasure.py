@@ -12,18 +12,18 @@ from temporalio.api.workflowservice.v1 import DeleteWorkflowExecutionRequest
 from temporalio.client import Client
 from temporalio.service import RPCError, RPCStatusCode
 
-# Temporal deletes a run that is open at once, and one that is closed when its queues have been confirmed up to its
-# close, which they are every half minute or so, and then tries again after a growing pause.
+# Temporal deletes an open run at once, and a closed one when its internal queues are acknowledged up to the close: that
+# happens about every half minute, and Temporal retries after a growing pause.
 ERASE_SECONDS = 300.0
 
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.05, 2.0
 
 
 async def erase_runs(client: Client, workflow_id: str, *, seconds: float) -> bool:
-    """Delete all runs of a workflow id and wait until neither service nor visibility store knows one; tell of any.
+    """Delete all runs of a workflow id, and wait until service and visibility store know none; tell if any existed.
 
-    A run that is open is terminated by being deleted. There may be several: an operator's reset begins another one.
-    Raises ``TimeoutError`` where some are left after ``seconds``, and ``RPCError``.
+    Deleting an open run terminates it. There may be several runs: an operator's reset begins another one. Raises
+    ``TimeoutError`` if some are left after ``seconds``, and ``RPCError``.
     """
     deadline = time.monotonic() + seconds
     asked: set[str] = set()

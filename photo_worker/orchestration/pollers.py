@@ -1,4 +1,4 @@
-"""Which workers ask Temporal for work or wait to, and what waits for them: all of it is DescribeTaskQueue's."""
+"""Which workers poll Temporal or wait for a service, and which tasks wait for them, all from DescribeTaskQueue."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ from temporalio.api.workflowservice.v1 import (
 from temporalio.client import Client
 from temporalio.service import RPCError
 
-# A poll that finds no work lasts a minute, and only its start is noted.
+# A poll without a task lasts a minute, and Temporal records only its start.
 RECENT_POLL = timedelta(seconds=90)
 
 _TIMEOUT = timedelta(seconds=10)
 
 
-# How long a worker that takes no work asks each time where it is seen to wait.
+# How long each poll lasts by which a waiting worker shows that it waits.
 _WAITING_POLL = timedelta(seconds=15)
 
-# Two of these polls, and what a busy server takes.
+# Two of these polls, and some time for a busy server.
 _RECENT_WAIT = timedelta(seconds=40)
 
 _PAUSE_SECONDS = 1.0
@@ -35,9 +35,9 @@ _PAUSE_SECONDS = 1.0
 
 @dataclass(frozen=True)
 class Workers:
-    """What the workers of a task queue do: when one was last seen, and the codes of what those wait for that wait.
+    """The workers of a task queue: when one was last seen, and the error codes for which waiting workers wait.
 
-    ``take_work`` tells whether one has asked for an activity lately and does not wait.
+    ``take_work`` tells whether a worker has polled for activities within ``RECENT_POLL`` and does not wait.
     """
 
     last_seen: datetime | None
@@ -51,7 +51,7 @@ class Workers:
 
 
 async def workers_of(client: Client, task_queue: str, host: str | None = None) -> Workers:
-    """Return what the workers of a task queue do, or those of one host. Raises ``RPCError``.
+    """Return the state of a task queue's workers, or of those on one host. Raises ``RPCError``.
 
     The SDK's identity of a worker is ``PID@HOST``.
     """
@@ -72,11 +72,11 @@ async def workers_of(client: Client, task_queue: str, host: str | None = None) -
 
 
 async def tell_waiting(client: Client, task_queue: str, waits_for: Callable[[], str | None]) -> None:
-    """Let ``workers_of`` see what this worker waits for, as long as ``waits_for`` returns a code; until cancelled.
+    """Show ``workers_of`` what this worker waits for while ``waits_for`` returns a code. Runs until it is cancelled.
 
-    Temporal keeps of a worker what it polls with, and nothing else. So this polls a task queue that has no tasks, with
-    the code in its identity. A worker that waits does not poll for workflows before it has been usable once: the jobs'
-    lifetimes would begin, and a release whose schema is not there yet would leave its marks in their histories.
+    Temporal records of a worker only its polls. So this polls a task queue without tasks, with the code in its
+    identity. A waiting worker does not poll for workflows before it has been usable once: the jobs' lifetimes would
+    begin, and a release whose schema is missing would write its markers into their histories.
     """
     while True:
         code = waits_for()
@@ -106,7 +106,7 @@ def _polls(answer: DescribeTaskQueueResponse, host: str | None) -> dict[str, dat
 
 
 async def backlog(client: Client, task_queue: str) -> tuple[int, timedelta]:
-    """Return how many tasks of both types nobody has taken, and how long the oldest has waited. Raises ``RPCError``.
+    """Return how many tasks of both types no worker has taken, and how long the oldest has waited. Raises ``RPCError``.
 
     Temporal keeps these counts for the partitions of a task queue that are in memory, and calls them approximate.
     """

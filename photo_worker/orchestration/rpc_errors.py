@@ -1,7 +1,7 @@
-"""What Temporal's client raises, in the words of ``photo_worker.errors``.
+"""Translates the errors of Temporal's client into ``photo_worker.errors``.
 
-Statuses are gRPC's. What may pass by itself is ``TemporalUnavailable`` or ``TemporalThrottled``; what is wrong with the
-namespace, the credentials or the request is a ``ConfigurationError``: the same call would be refused again.
+Statuses are gRPC's. A fault that may pass by itself becomes ``TemporalUnavailable`` or ``TemporalThrottled``; a wrong
+namespace, wrong credentials or a wrong request become a ``ConfigurationError``: the same call would be refused again.
 """
 
 from __future__ import annotations
@@ -23,14 +23,14 @@ from photo_worker.temporal_errors import (
 
 _REASON_LENGTH = 300
 
-# The bridge reports what a new connection or a new worker meets as RuntimeError, with the status in its text.
+# The SDK's bridge reports errors of a new connection or worker as RuntimeError, with the status in its text.
 _CODE = re.compile(r"Status \{ code: '?([A-Z][A-Za-z ]+?)'?, message: \"((?:[^\"\\]|\\.)*)\"")
 _STATUSES = {status.name.replace("_", "").lower(): status for status in RPCStatusCode}
 _NAMESPACE = re.compile(r"[Nn]amespace \S+ (?:is|was) not found")
 
 
 def is_namespace_missing(error: RPCError) -> bool:
-    """Tell whether it is the namespace that is not found, and not what was asked for in it."""
+    """Tell whether NOT_FOUND is about the namespace, and not about the object requested in it."""
     if error.status is not RPCStatusCode.NOT_FOUND:
         return False
     details = error.grpc_status.details
@@ -38,7 +38,7 @@ def is_namespace_missing(error: RPCError) -> bool:
 
 
 def is_not_there(error: RPCError) -> bool:
-    """Tell whether the namespace is there and what was asked for is not."""
+    """Tell whether the namespace exists and the object requested in it does not."""
     return error.status is RPCStatusCode.NOT_FOUND and not is_namespace_missing(error)
 
 
@@ -50,7 +50,7 @@ def translate(error: RPCError, *, target: str, namespace: str) -> PhotoWorkerErr
 
 
 def translate_bridge(error: RuntimeError, *, target: str, namespace: str) -> PhotoWorkerError:
-    """Return the error to raise in place of one that a connection or a worker met at its start."""
+    """Return the error to raise in place of the bridge's error at the start of a connection or a worker."""
     text = str(error)
     reason = (text.splitlines() or [type(error).__name__])[0]
     if _NAMESPACE.search(text):

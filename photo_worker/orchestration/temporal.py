@@ -42,7 +42,7 @@ _STATUSES = {
 
 _WITHOUT_REASON = frozenset({WorkflowExecutionStatus.COMPLETED, WorkflowExecutionStatus.CONTINUED_AS_NEW})
 
-# As the class says it: the name stands in recorded histories.
+# The same as in the workflow's class: recorded histories hold this name.
 WORKFLOW_TYPE = "image_processing_workflow"
 
 _PLAIN = re.compile(r"[\w./:@ -]+")
@@ -51,11 +51,11 @@ _PLAIN = re.compile(r"[\w./:@ -]+")
 class TemporalOrchestrator:
     """Starts image processing with the job id as the workflow id, at most once for each id.
 
-    Methods raise ``TemporalUnavailable`` or ``TemporalThrottled`` where the same call may succeed later, and where it
-    will not ``TemporalNamespaceMissing``, ``TemporalUnauthenticated``, ``TemporalForbidden`` or
-    ``TemporalRequestInvalid``.
+    Methods raise ``TemporalUnavailable`` or ``TemporalThrottled`` if the same call may succeed later, and
+    ``TemporalNamespaceMissing``, ``TemporalUnauthenticated``, ``TemporalForbidden`` or ``TemporalRequestInvalid`` if it
+    will not.
 
-    ``erase_seconds`` is how long ``erase`` waits for Temporal to have deleted a history.
+    ``erase_seconds`` is how long ``erase`` waits for Temporal to delete a history.
     """
 
     def __init__(self, client: Client, task_queue: str, *, erase_seconds: float = ERASE_SECONDS) -> None:
@@ -66,7 +66,7 @@ class TemporalOrchestrator:
     async def start_image_processing(self, request: ImageProcessingInput) -> JobHandle:
         """Start the job, or join the one that has this id, running or closed.
 
-        Raises ``TemporalUnavailable``; starting again with the same id is then safe.
+        Raises ``TemporalUnavailable``; calling it again with the same id is then safe.
         """
         try:
             handle = await self._client.start_workflow(
@@ -85,10 +85,10 @@ class TemporalOrchestrator:
         return JobHandle(UUID(request.job_id), handle.result_run_id or "", joined=False)
 
     async def start_again(self, job_id: UUID) -> JobHandle:
-        """Start a job whose workflow has ended without a result once more, with the input it had.
+        """Start a job whose workflow has ended without a result once more, with the same input.
 
-        Joins it where it runs, or has been started again meanwhile. Raises ``JobMissing`` where Temporal has no
-        history of it, and ``TemporalUnavailable``.
+        Joins the job if it runs or has been restarted meanwhile. Raises ``JobMissing`` if Temporal has no history of
+        it, and ``TemporalUnavailable``.
         """
         try:
             first = await anext(self._client.get_workflow_handle(str(job_id)).fetch_history_events(page_size=1))
@@ -125,7 +125,7 @@ class TemporalOrchestrator:
             raise self._translated(error) from error
 
     async def cancel(self, job_id: UUID) -> None:
-        """Ask a running job to stop; a closed one stays as it is."""
+        """Request that a running job is cancelled; a closed one does not change. Raises ``JobMissing``."""
         try:
             await self._client.get_workflow_handle(str(job_id)).cancel()
         except RPCError as error:
@@ -134,7 +134,7 @@ class TemporalOrchestrator:
             raise self._translated(error) from error
 
     async def has_worker(self) -> bool:
-        """Tell whether a worker has polled the task queue, or has said that it waits to, within ``RECENT_POLL``."""
+        """Tell whether a worker has polled the task queue, or reported that it waits, within ``RECENT_POLL``."""
         return (await self._workers()).are_there
 
     async def _workers(self) -> Workers:
@@ -144,7 +144,7 @@ class TemporalOrchestrator:
             raise self._translated(error) from error
 
     async def state(self, job_id: UUID) -> WorkflowState | None:
-        """Return what Temporal knows of a job's workflow, None where it knows none; its reason where it has failed."""
+        """Return the state of a job's workflow, with the reason if it failed; None if Temporal knows no workflow."""
         try:
             found = await self._client.get_workflow_handle(str(job_id)).describe()
             reason = await self._reason(job_id, found)
@@ -153,7 +153,7 @@ class TemporalOrchestrator:
                 return None
             raise self._translated(error) from error
         return WorkflowState(
-            # What a newer server calls otherwise, such as a paused workflow, has not ended.
+            # A status that is unknown here, such as a newer server's paused, means that the workflow has not ended.
             status=_STATUSES.get(found.status, "running") if found.status is not None else "running",
             started_at=found.start_time,
             closed_at=found.close_time,
@@ -173,13 +173,14 @@ class TemporalOrchestrator:
         return None
 
     async def open_jobs(self) -> AsyncIterator[str]:
-        """Return the workflow ids of the image processing that runs now on this task queue.
+        """Yield the workflow ids of the image processing that runs now on this task queue.
 
-        From Temporal's visibility store, which may be a moment behind. Other deployments may share the namespace.
+        They come from Temporal's visibility store, which may be a moment behind. Other deployments may share the
+        namespace.
         """
         query = f"WorkflowType = '{WORKFLOW_TYPE}' AND ExecutionStatus = 'Running'"
         if _PLAIN.fullmatch(self._task_queue):
-            # Servers differ in how they read quotes and backslashes in a filter.
+            # Servers differ in how they parse quotes and backslashes in a filter.
             query += f" AND TaskQueue = '{self._task_queue}'"
         try:
             async for found in self._client.list_workflows(query):
@@ -189,7 +190,7 @@ class TemporalOrchestrator:
             raise self._translated(error) from error
 
     async def queue_state(self) -> QueueState:
-        """Return how many workflow tasks and activities wait for a worker, and for how long the oldest of them has.
+        """Return how many workflow tasks and activities wait for a worker, and how long the oldest has waited.
 
         Temporal calls both approximate.
         """
@@ -209,8 +210,8 @@ class TemporalOrchestrator:
     async def erase(self, job_id: UUID) -> bool:
         """Delete every run of a job's workflow, terminating the one that runs, and wait until none is left.
 
-        A history that closed a moment ago takes Temporal a minute or two. Raises ``TemporalUnavailable`` where it is
-        still there after ``erase_seconds``; Temporal goes on deleting, and erasing again then waits again.
+        Temporal needs a minute or two for a history that closed a moment ago. Raises ``TemporalUnavailable`` if the
+        history still exists after ``erase_seconds``; Temporal goes on deleting, and calling this again waits again.
         """
         try:
             return await erase_runs(self._client, str(job_id), seconds=self._erase_seconds)
@@ -228,7 +229,7 @@ class TemporalOrchestrator:
 
 
 def _waiting(found: WorkflowExecutionDescription) -> WaitingAttempt | None:
-    """Return what the job's present step waits for, where an attempt of it has failed."""
+    """Return what the job's current step waits for, None if no attempt of it has failed."""
     for pending in found.raw_description.pending_activities:
         if pending.HasField("last_failure"):
             failure = pending.last_failure
@@ -248,7 +249,7 @@ def _failure(job_id: UUID, error: WorkflowFailureError) -> PhotoWorkerError:
     if isinstance(cause, CancelledError):
         return JobCancelled()
     if isinstance(cause, ActivityError):
-        # Not even the reason could be written down.
+        # The activity that records a failure has failed itself.
         cause = cause.cause
     if isinstance(cause, ApplicationError):
         return JobFailed(job_id=job_id, reason_code=cause.type or "", reason=cause.message)

@@ -1,4 +1,4 @@
-"""Adapters whose state lives in the instance: for tests, and for trying things out without a stack."""
+"""Adapters that hold their state in memory: for tests, and for experiments without a stack."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from photo_worker.storage.rows import FINAL, asset, job_digest, same_asset, stor
 
 CHUNK_BYTES = 1 << 20
 LIST_PAGE = 1000
-# What Postgres allows a statement that waits for a lock.
+# The time that Postgres allows a statement that waits for a lock.
 PATIENCE_SECONDS = 15.0
 
 
@@ -44,10 +44,10 @@ class _StoredObject:
 
 
 class MemoryObjectStore:
-    """``ports.ObjectStore`` in memory. Thread-safe; buckets exist once they are ensured.
+    """``ports.ObjectStore`` in memory. Thread-safe; buckets exist after ``ensure_bucket``.
 
-    ``now`` tells the time of a write, ``page`` how many keys a listing takes at once, ``versions`` whether buckets
-    keep what is overwritten.
+    ``now`` returns the time of a write; ``page`` is how many keys a listing reads at once; ``versions`` tells whether
+    buckets keep overwritten versions.
     """
 
     def __init__(
@@ -62,7 +62,7 @@ class MemoryObjectStore:
         self._written = 0
 
     def describe(self) -> str:
-        """Name the store."""
+        """Return the name of the store for messages."""
         return "memory"
 
     def head(self, bucket: str, key: str, *, version_id: str = "") -> ObjectInfo:
@@ -76,7 +76,7 @@ class MemoryObjectStore:
         yield found.info, (found.body[at : at + CHUNK_BYTES] for at in range(0, len(found.body), CHUNK_BYTES))
 
     def get(self, bucket: str, key: str, *, limit_bytes: int, version_id: str = "") -> bytes:
-        """Return an object's bytes, or raise ``DocumentTooLarge`` where it has more than the limit."""
+        """Return an object's bytes. Raises ``DocumentTooLarge`` if it has more than the limit."""
         found = self._find(bucket, key, version_id)
         if len(found.body) > limit_bytes:
             raise DocumentTooLarge(name=key, size_bytes=len(found.body), limit_bytes=limit_bytes)
@@ -93,7 +93,7 @@ class MemoryObjectStore:
     def put_new(
         self, bucket: str, key: str, body: bytes, *, content_type: str, metadata: Mapping[str, str] | None = None
     ) -> bool:
-        """Write an object whole where the key has none, and tell whether it was written."""
+        """Write an object whole if the key has none, and tell whether it was written."""
         made = self._made(bucket, key, body, content_type, metadata)
         with self._lock:
             if key in self._objects(bucket):
@@ -111,7 +111,7 @@ class MemoryObjectStore:
         content_type: str,
         metadata: Mapping[str, str] | None = None,
     ) -> bool:
-        """Write an object whole in place of the one with this ETag, and tell whether it was written."""
+        """Write an object whole if the key has one with this ETag, and tell whether it was written."""
         made = self._made(bucket, key, body, content_type, metadata)
         with self._lock:
             found = self._objects(bucket).get(key)
@@ -157,14 +157,14 @@ class MemoryObjectStore:
             yield ObjectEntry(bucket, key, len(found.body), found.modified_at, found.info.version_id)
 
     def hide(self, bucket: str, key: str) -> None:
-        """Put a delete marker over an object, as other programs' DELETE does in a bucket that keeps versions."""
+        """Put a delete marker over an object, as another program's DELETE does in a bucket with versions."""
         with self._lock:
             self._objects(bucket).pop(key, None)
             if self._versions is not None:
                 self._markers[bucket, key] += 1
 
     def delete(self, bucket: str, key: str) -> int:
-        """Delete an object with every version and marker of it, and tell how many there were."""
+        """Delete an object with all its versions and delete markers, and return how many there were."""
         validate_key(key)
         with self._lock:
             gone = 0 if self._objects(bucket).pop(key, None) is None else 1
@@ -179,7 +179,7 @@ class MemoryObjectStore:
         self, bucket: str, key: str, body: bytes, content_type: str, metadata: Mapping[str, str] | None
     ) -> _StoredObject:
         validate_key(key)
-        # Names are checked as S3's adapter checks them.
+        # Checks the names as S3's adapter does.
         encode_metadata(metadata or {})
         now = self._now()
         info = ObjectInfo(
@@ -194,7 +194,7 @@ class MemoryObjectStore:
         return _StoredObject(info, bytes(body), now)
 
     def ensure_bucket(self, bucket: str) -> None:
-        """Create the bucket where it is missing."""
+        """Create the bucket if it is missing."""
         if not bucket or "/" in bucket:
             raise InvalidBucket(bucket=bucket, reason="it is empty or has a slash")
         with self._lock:
@@ -217,10 +217,10 @@ class MemoryObjectStore:
 
 
 class MemoryJobRepository:
-    """``ports.RecipeRepository`` in memory. Thread-safe; ``now`` tells the time of a write.
+    """``ports.JobRepository`` in memory. Thread-safe; ``now`` returns the time of a write.
 
-    Who waits for the end of somebody's ``sole_user`` waits ``patience_seconds`` at most, and then meets
-    ``DatabaseUnavailable``, as with Postgres.
+    A call that waits for the end of another's ``sole_user`` raises ``DatabaseUnavailable`` after ``patience_seconds``,
+    as with Postgres.
     """
 
     def __init__(self, now: Callable[[], datetime] = _utc_now, *, patience_seconds: float = PATIENCE_SECONDS) -> None:
@@ -234,26 +234,26 @@ class MemoryJobRepository:
         self._held: set[str] = set()
 
     def describe(self) -> str:
-        """Name the database."""
+        """Return the name of the database for messages."""
         return "memory"
 
     def deployment_id(self) -> UUID | None:
-        """Return the random id, None before it was made."""
+        """Return the random id, None before it is made."""
         with self._lock:
             return self._deployment
 
     def make_deployment_id(self) -> UUID:
-        """Return the random id, made where there is none."""
+        """Return the random id, and make it first if there is none."""
         with self._lock:
             self._deployment = self._deployment or uuid4()
             return self._deployment
 
     def queue(self, job_id: UUID, *, bucket: str, key: str, sha256: str = "") -> JobRecord:
-        """Record a job as queued, or return the row it has."""
+        """Record a job as queued, or return its row if it has one."""
         return self._upsert(job_id, bucket, key, sha256, lambda row: row)
 
     def start(self, job_id: UUID, *, bucket: str, key: str, sha256: str, instead_of: str = "") -> JobRecord:
-        """Record that a job runs and what its bytes hash to; ``instead_of`` is a hash that it gives up for it."""
+        """Record that a job runs and the hash of its bytes; ``instead_of`` is the earlier hash that it replaces."""
         return self._upsert(
             job_id, bucket, key, sha256, lambda row: replace(row, status="running"), instead_of=instead_of
         )
@@ -304,7 +304,7 @@ class MemoryJobRepository:
             after = rows[-1].id
 
     def mark_erased(self, job_id: UUID) -> None:
-        """Write down that the job is erased; from now on its id raises ``JobErased`` at every write."""
+        """Mark the job as erased; from now on every write with its id raises ``JobErased``."""
         with self._lock:
             self._erased.setdefault(job_digest(job_id), self._now())
             self._lock.notify_all()
@@ -315,12 +315,12 @@ class MemoryJobRepository:
             return job_digest(job_id) in self._erased
 
     def earlier_hashes(self, job_id: UUID) -> frozenset[str]:
-        """Return the hashes that a job has given up, and those that were handed on to it."""
+        """Return the replaced hashes of a job, and those that deleted jobs passed on to it."""
         with self._lock:
             return self._earlier.get(job_id, frozenset())
 
     def delete(self, job_id: UUID) -> bool:
-        """Delete a job's row, and hand its hashes on; tell whether there was one."""
+        """Delete a job's row, and pass its hashes on to another job of the object; tell whether there was a row."""
         with self._lock:
             gone = self._rows.pop(job_id, None)
             earlier = self._earlier.pop(job_id, frozenset())
@@ -341,9 +341,9 @@ class MemoryJobRepository:
 
     @contextmanager
     def sole_user(self, job_id: UUID, *, bucket: str, key: str, sha256: str = "") -> Iterator[bool]:
-        """Tell whether no other job's row refers to an object; writes of others about it wait meanwhile.
+        """Yield whether no other job's row refers to an object; other jobs' first writes about it wait meanwhile.
 
-        With a hash, a row counts where it has that one or none yet.
+        With a hash, only rows with this hash or none yet count.
         """
         bucket, key = storable(bucket), storable(key)
         with self._lock:

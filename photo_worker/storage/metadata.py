@@ -1,7 +1,7 @@
-"""User metadata of objects: HTTP headers, so ASCII on the wire and any text for the caller.
+"""User metadata of objects: ASCII in HTTP headers, any text for the caller.
 
-Other text is written as one RFC 2047 encoded word, the form in which S3 itself returns metadata
-that is not ASCII ("Working with object metadata" in its user guide).
+Text that is not printable ASCII becomes one RFC 2047 encoded word, the form in which S3 itself returns metadata that
+is not ASCII ("Working with object metadata" in its user guide).
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ _PLAIN = re.compile(r"[\x21-\x7e]([\x20-\x7e]*[\x21-\x7e])?")
 
 
 def encode_metadata(metadata: Mapping[str, str]) -> dict[str, str]:
-    """Return the headers' values. Raises ``ValueError`` for a name that S3 would not give back as it is."""
+    """Return the headers' values. Raises ``ValueError`` for a name that S3 would return changed."""
     for name in metadata:
         if not _NAME.fullmatch(name):
             raise ValueError(f"metadata names are lower-case ASCII letters, digits and hyphens: {name!r}")
@@ -25,7 +25,7 @@ def encode_metadata(metadata: Mapping[str, str]) -> dict[str, str]:
 
 
 def decode_metadata(headers: Mapping[str, str]) -> dict[str, str]:
-    """Return what ``encode_metadata`` was given; names in lower case, as S3 stores them."""
+    """Reverse ``encode_metadata``; names are in lower case, as S3 stores them."""
     return {name.lower(): _decode(value) for name, value in headers.items()}
 
 
@@ -42,5 +42,5 @@ def _decode(value: str) -> str:
         parts = decode_header(value)
         return "".join(part.decode(charset or "ascii") if isinstance(part, bytes) else part for part, charset in parts)
     except (HeaderParseError, LookupError, UnicodeDecodeError):
-        # Whoever wrote it meant something else by these characters.
+        # Another program wrote these characters with another meaning.
         return value

@@ -1,8 +1,8 @@
 """Brings a database to this release's schema, with Alembic and the steps in ``storage/migrations``.
 
-Alembic and SQLAlchemy are imported where they are used: they cost more start-up time than the
-rest of the command line together. Steps go forward only. All of it is one transaction with a lock of its own, so
-that a pooler in transaction mode may stand between.
+Functions import Alembic and SQLAlchemy when they need them: these cost more start-up time than the rest of the command
+line together. Steps go forward only. A migration is one transaction with its own lock, so that it also works through a
+pooler in transaction mode.
 """
 
 from __future__ import annotations
@@ -32,16 +32,16 @@ if TYPE_CHECKING:
 
 LOCK_TIMEOUT_SECONDS = 60
 _ANSWER_SECONDS = 5
-# How long a step may wait for a table, with all statements behind it; and the pause before it asks again.
+# How long a step may wait for a table lock, while later statements queue behind it; and the pause before the next try.
 _TABLE_LOCK_SECONDS = 2.0
 _TABLE_PAUSE_SECONDS = 1.0
 # "photo-wk": advisory locks of one database share a space of 64-bit numbers.
 LOCK_ID = 0x70686F746F2D776B
 STEPS = Path(__file__).parent / "migrations"
-# Locks no row. A server that only reads refuses it as it refuses a write, and a pooler that sends writes to one server
-# and reads to others sends it where writes go.
+# Locks no row. A read-only server refuses it like a write, and a pooler that splits writes and reads sends it to the
+# server for writes.
 _WRITABLE = "SELECT FROM recipes WHERE false FOR UPDATE"
-# The statements of a worker that need privileges of their own; EXPLAIN checks the privileges and runs none of them.
+# The worker's statements that need different privileges; EXPLAIN checks the privileges and runs none of them.
 _EXPLAINED: tuple[LiteralString, ...] = (
     statements.WRITE_RESULT,
     statements.IS_ERASED,
@@ -59,13 +59,13 @@ SCHEMA = STEPS / "schema.sql"
 
 
 def upgrade(database_url: str, *, lock_timeout_seconds: float = LOCK_TIMEOUT_SECONDS) -> None:
-    """Apply the steps that the database lacks; all of them, or none where one fails.
+    """Apply the steps that the database lacks; all of them, or none if one fails.
 
-    Safe to run twice at once: the second waits for the first, at most ``lock_timeout_seconds``,
-    and then finds nothing to do. Jobs may run: a table that others use is asked for again and again, for a short
-    time each, since all statements that come after a waiting step wait behind it. Raises ``DatabaseUnavailable``,
-    also where a table has been in use for ``lock_timeout_seconds``, ``DatabaseMissing``, ``ServiceRefused``, or
-    ``SchemaUnknown`` where a newer release was here before.
+    Safe to run twice at once: the second run waits for the first, at most ``lock_timeout_seconds``, and then finds
+    nothing to do. Jobs may run: a step waits for a table in use only for a short time and tries again, because all
+    later statements queue behind a waiting step. Raises ``DatabaseUnavailable``, also if a table has been in use for
+    ``lock_timeout_seconds``, ``DatabaseMissing``, ``ServiceRefused``, and ``SchemaUnknown`` if a newer release has
+    migrated the database.
     """
     database = describe_database(database_url)
     until = time.monotonic() + lock_timeout_seconds
@@ -77,19 +77,19 @@ def upgrade(database_url: str, *, lock_timeout_seconds: float = LOCK_TIMEOUT_SEC
 
 
 def _upgraded(database_url: str, database: str, lock_timeout_seconds: float) -> bool:
-    """Apply the steps that the database lacks; tell whether none had to wait for a table for too long."""
+    """Apply the steps that the database lacks; return False, with none applied, if one waited too long for a table."""
     from alembic import command
     from alembic.util import CommandError
     from sqlalchemy.exc import DBAPIError
 
     with translated(database):
-        # Behind a pooler with one server connection, it is this one that another migration keeps others waiting for.
+        # Behind a pooler with one server connection, connecting itself waits for another migration.
         raw = connect(database_url, patience=lock_timeout_seconds + _ANSWER_SECONDS)
     try:
         with closing(raw), _over(raw) as connection, connection.begin():
             _lock(connection, database, lock_timeout_seconds)
             _limit_waiting(connection, min(_TABLE_LOCK_SECONDS, lock_timeout_seconds))
-            # A step takes as long as the tables are large.
+            # The time of a step grows with the size of the tables, so that no limit fits.
             raw.patience = None
             config = _config()
             config.attributes["connection"] = connection
@@ -107,10 +107,11 @@ def _upgraded(database_url: str, database: str, lock_timeout_seconds: float) -> 
 
 
 def create(database_url: str) -> None:
-    """Make this release's schema in an empty database that nobody else uses yet: all of it, or nothing.
+    """Make this release's schema in an empty database that is not in use yet: all of it, or nothing.
 
-    Leaves what ``upgrade`` leaves, in a tenth of its time, as Alembic stays out. Raises ``DatabaseUnavailable``,
-    ``DatabaseMissing`` and ``ServiceRefused``, and psycopg's own error where the database is not empty.
+    The result is that of ``upgrade``, in a tenth of its time, because Alembic is not loaded. Raises
+    ``DatabaseUnavailable``, ``DatabaseMissing`` and ``ServiceRefused``, and psycopg's own error if the database is not
+    empty.
     """
     schema = SCHEMA.read_bytes()
     with translated(describe_database(database_url)), connect(database_url) as connection:
@@ -118,7 +119,7 @@ def create(database_url: str) -> None:
 
 
 def rendered() -> str:
-    """Return the SQL of all steps, one after the other, with the table in which Alembic keeps the step."""
+    """Return the SQL of all steps in order, with the table in which Alembic records the current step."""
     from alembic.runtime.environment import EnvironmentContext
     from alembic.script import ScriptDirectory
 
@@ -131,10 +132,10 @@ def rendered() -> str:
     with EnvironmentContext(config, script, fn=steps, as_sql=True, destination_rev="head") as environment:
         environment.configure(
             dialect_name="postgresql",
-            # Otherwise percent signs are doubled.
+            # Other parameter styles double the percent signs.
             dialect_opts={"paramstyle": "named"},
             output_buffer=written,
-            # One transaction for all, which the connection makes.
+            # The connection begins the one transaction for all steps.
             transactional_ddl=False,
         )
         environment.run_migrations()
@@ -142,7 +143,7 @@ def rendered() -> str:
 
 
 def current(database_url: str) -> str | None:
-    """Return the step that the database is at, or None where none ran. Cheap: no Alembic."""
+    """Return the step that the database is at, or None if none was applied. Fast: does not load Alembic."""
     with translated(describe_database(database_url)), connect(database_url) as connection:
         return _step_of(connection)
 
@@ -158,11 +159,11 @@ def head() -> str:
 
 
 def require_usable(database_url: str) -> None:
-    """Raise what keeps a worker from writing jobs into the database; one connection, and nothing is written.
+    """Raise if a worker cannot write jobs into the database. Opens one connection, and writes nothing.
 
-    Raises ``SchemaMissing`` where it lacks a step of this release (a newer schema is fine), ``DatabaseReadOnly`` where
-    it is a standby or otherwise takes no writes, ``DatabaseForbidden`` where this role lacks a privilege that a job
-    needs, and what connecting raises.
+    Raises ``SchemaMissing`` if the database lacks a step of this release (a newer schema is accepted),
+    ``DatabaseReadOnly`` if it is a standby or otherwise takes no writes, ``DatabaseForbidden`` if this role lacks a
+    privilege that a job needs, and the errors of connecting.
     """
     from alembic.script import ScriptDirectory
 
@@ -190,7 +191,7 @@ def _config() -> Config:
     from alembic.config import Config
 
     config = Config()
-    # Alembic's options are read with interpolation, in which a percent sign of the path is special.
+    # Alembic interpolates its options, so that a percent sign in the path has to be doubled.
     config.set_main_option("script_location", str(STEPS).replace("%", "%%"))
     config.set_main_option("path_separator", "os")
     return config
@@ -198,7 +199,7 @@ def _config() -> Config:
 
 @contextmanager
 def _over(raw: LimitedConnection[TupleRow]) -> Iterator[Connection]:
-    """Give SQLAlchemy a connection that was made by libpq's own reading of the URL, which knows more forms."""
+    """Yield an SQLAlchemy connection over one of libpq, which parses more forms of the URL than SQLAlchemy."""
     from sqlalchemy import create_engine
     from sqlalchemy.pool import StaticPool
 
@@ -211,7 +212,7 @@ def _over(raw: LimitedConnection[TupleRow]) -> Iterator[Connection]:
 
 
 def _limit_waiting(connection: Connection, seconds: float) -> None:
-    """Bound how long each statement of the transaction may wait for a lock."""
+    """Limit how long each statement of the transaction may wait for a lock."""
     from sqlalchemy import text
 
     connection.execute(text("SELECT set_config('lock_timeout', :limit, true)"), {"limit": f"{seconds:.3f}s"})

@@ -1,9 +1,9 @@
-"""Connections to Postgres that end by themselves: what dies without a word, and what a pooler must not remember.
+"""Connections to Postgres that notice a dead peer, and that leave no state in a server session.
 
-Nothing here is kept at the server beyond a transaction. A pooler in transaction mode, such as PgBouncer, gives each
-transaction any server connection, and with it whatever its last user left there: prepared statements, which every
-psycopg names alike, and settings. So values are put into the statement's text on this side, and the limit of a
-statement travels with it.
+No state is kept at the server beyond a transaction. A pooler in transaction mode, such as PgBouncer, gives each
+transaction any server connection, with the state that its last client left there: settings, and prepared statements,
+which psycopg names alike in every process. So the client puts values into the statement's text, and sends the
+statement's timeout with it.
 """
 
 from __future__ import annotations
@@ -19,16 +19,16 @@ from psycopg.abc import PQGen
 from psycopg.errors import _WaitTimeout
 from psycopg.rows import BaseRowFactory, Row, TupleRow
 
-# Shown in pg_stat_activity, and what limits and log filters of a role can be told by.
+# Shown in pg_stat_activity; limits and log filters can tell the worker's sessions by it.
 APPLICATION_NAME = "photo-worker"
 
 CONNECT_TIMEOUT_SECONDS = 5
 STATEMENT_TIMEOUT_SECONDS = 15
-# The server's own limit comes first wherever the server can still say so.
+# Longer than the server's own limit, which ends a statement first if the server can still respond.
 ANSWER_TIMEOUT_SECONDS = 18
 
-# An idle connection whose peer is gone ends after 25 s, and one with bytes on their way after 20. Linux would take
-# two hours and a quarter of one. TCP_USER_TIMEOUT is Linux's alone; elsewhere libpq ignores it (PostgreSQL
+# An idle connection whose peer is gone ends after 25 s, and one with unacknowledged bytes after 20 s. Linux's defaults
+# are two hours and a quarter of an hour. Only Linux has TCP_USER_TIMEOUT; elsewhere libpq ignores it (PostgreSQL
 # manual, "Database Connection Control Functions").
 LIVENESS: Mapping[str, int] = {
     "keepalives": 1,
@@ -40,7 +40,8 @@ LIVENESS: Mapping[str, int] = {
 
 _SIGNAL_SECONDS = 0.1
 
-# Of the transaction that the server makes of one message; PostgreSQL manual, "Multiple Statements in a Simple Query".
+# The server runs one message as one transaction (PostgreSQL manual, "Multiple Statements in a Simple Query"), so that
+# the setting ends with it.
 _LIMIT: LiteralString = "SET LOCAL statement_timeout = %(statement_timeout)s;"
 
 _Result = TypeVar("_Result")
@@ -48,14 +49,14 @@ _Record = TypeVar("_Record")
 
 
 class Unanswered(psycopg.OperationalError):
-    """The server has not answered in time; the connection is closed."""
+    """The server has not responded in time; the connection is closed."""
 
 
 class LimitedConnection(psycopg.Connection[Row]):
-    """A connection whose every wait for the server ends, also where the bytes are swallowed on their way.
+    """A connection whose every wait for the server ends, even if bytes are dropped on the way.
 
-    ``patience`` is how many seconds one wait may take, None for ever. TCP's own limits do not see a peer that takes
-    every byte and passes none on, as a proxy does that has lost its other side.
+    ``patience`` is how many seconds one wait may take, None means without limit. TCP's own limits do not notice a peer
+    that acknowledges every byte and forwards none, such as a proxy that has lost its server.
     """
 
     patience: float | None = ANSWER_TIMEOUT_SECONDS
@@ -67,7 +68,7 @@ class LimitedConnection(psycopg.Connection[Row]):
 
     @contextmanager
     def limited(self, seconds: float) -> Iterator[None]:
-        """Give all waits of the block these seconds together."""
+        """Limit all waits in the block to ``seconds`` in total."""
         self._until = time.monotonic() + seconds
         try:
             yield
@@ -82,7 +83,7 @@ class LimitedConnection(psycopg.Connection[Row]):
         *,
         timeout: float = STATEMENT_TIMEOUT_SECONDS,
     ) -> list[_Record]:
-        """Run a statement with its limit in one message, as one transaction; return what it returns.
+        """Run a statement with its timeout in one message, as one transaction; return its rows.
 
         Raises psycopg's errors, and ``Unanswered``.
         """
@@ -93,20 +94,20 @@ class LimitedConnection(psycopg.Connection[Row]):
             return cursor.fetchall()
 
     def wait(self, gen: PQGen[_Result], interval: float = _SIGNAL_SECONDS, timeout: float | None = None) -> _Result:
-        """Wait for the server; psycopg passes every wait of an open connection through here."""
+        """Wait for the server; psycopg calls this for every wait of an open connection."""
         left = self.patience if self._until is None else max(self._until - time.monotonic(), 0)
         if left is None or (timeout is not None and timeout <= left):
             return super().wait(gen, interval, timeout)
         try:
             return super().wait(gen, interval, left)
         except _WaitTimeout:
-            # What may still come would be taken for the answer to something else.
+            # A late response would be taken for that to the next statement.
             self.pgconn.finish()
             raise Unanswered(f"the server has not answered within {left:.3g} s") from None
 
 
 def options(conninfo: str, *, connect_timeout: int = CONNECT_TIMEOUT_SECONDS) -> dict[str, Any]:
-    """Return what a connection is opened with; what the string itself says goes first."""
+    """Return the arguments for opening a connection; parameters in the connection string take precedence."""
     said = pg_conninfo.conninfo_to_dict(conninfo)
     ours = {**LIVENESS, "connect_timeout": connect_timeout, "application_name": APPLICATION_NAME}
     return {
@@ -118,7 +119,7 @@ def options(conninfo: str, *, connect_timeout: int = CONNECT_TIMEOUT_SECONDS) ->
 def connect(
     conninfo: str, *, autocommit: bool = False, patience: float | None = ANSWER_TIMEOUT_SECONDS
 ) -> LimitedConnection[TupleRow]:
-    """Open a connection outside of the pool. Raises psycopg's errors."""
+    """Open a connection outside the pool. Raises psycopg's errors."""
     connection: LimitedConnection[TupleRow] = LimitedConnection.connect(
         conninfo, autocommit=autocommit, **options(conninfo)
     )

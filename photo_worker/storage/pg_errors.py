@@ -1,11 +1,10 @@
-"""What psycopg raises, in the words of ``photo_worker.errors``.
+"""Translates psycopg's errors into ``photo_worker.errors``.
 
-SQLSTATEs are those of the Postgres manual, appendix A. An attempt to connect that fails carries
-no SQLSTATE in psycopg 3, so that there the server's message decides; a message in another
-language falls back to the retryable error, never to a wrong one.
+SQLSTATEs are those of the Postgres manual, appendix A. A failed attempt to connect carries no SQLSTATE in psycopg 3,
+so that the server's message decides; a message in another language becomes the retryable error, never a wrong one.
 
-PgBouncer says all of its own as 08P01, a protocol violation, or while connecting without any SQLSTATE. What it says
-of its server (away, a login that failed) and of its room may pass, whatever the server's words in it: the worker's own
+PgBouncer reports its own errors as 08P01, a protocol violation, or without a SQLSTATE while connecting. Those about its
+server (down, a failed login) and its limits may pass, even if they quote a refusal of the server: the worker's own
 login was not refused.
 """
 
@@ -34,17 +33,17 @@ READ_ONLY_SERVER = "25006"
 INSUFFICIENT_PRIVILEGE = "42501"
 DATABASE_UNKNOWN = "3D000"
 
-# What another client of a pooler has prepared, or has not, on the server connection that this one was given.
+# A prepared statement that another client of a pooler has left, or has not made, on this server connection.
 ANOTHERS_PREPARED_STATEMENT = frozenset({"26000", "42P05"})
 # The server has ended a transaction that was idle or open for too long, and the connection with it.
 TRANSACTION_TIMEOUTS = frozenset({"25P03", "25P04"})
-# By class they are defects of a statement; here they are a server's state.
+# Their classes mean a defect of the statement; here they come from the state of the server.
 MAY_PASS = frozenset({READ_ONLY_SERVER}) | ANOTHERS_PREPARED_STATEMENT | TRANSACTION_TIMEOUTS
-# Class XX: a page or an index that is damaged, and with some poolers whatever they have to say.
+# Class XX: a damaged page or index, and the errors of some poolers.
 INTERNAL_ERROR = "XX"
 
 _UNKNOWN_DATABASE_MESSAGE = re.compile(r'FATAL: +(database ".*" does not exist|no such database: )')
-# Of libpq, where `target_session_attrs` asks for a server that takes writes and there is none.
+# libpq's messages if `target_session_attrs` asks for a server that takes writes and there is none.
 _NO_PRIMARY = re.compile(r"session is read-only|server is in hot standby mode")
 _POOLER_WITHOUT_SERVER = re.compile(
     r"server login (failed|has been failing)|pgbouncer cannot connect|server_login_retry"
@@ -58,7 +57,7 @@ _REFUSED_MESSAGE = re.compile(
 
 
 def describe_database(conninfo: str) -> str:
-    """Name a database as user@host:port/name: the parts of a connection string that are no secret."""
+    """Return a database's name as user@host:port/name: the parts of a connection string that are not secret."""
     try:
         parts = pg_conninfo.conninfo_to_dict(conninfo)
     except psycopg.ProgrammingError:
@@ -70,7 +69,7 @@ def describe_database(conninfo: str) -> str:
 
 
 def translate(error: psycopg.Error, database: str) -> PhotoWorkerError | None:
-    """Return the error to raise in place of ``error``, or None where it is a defect of ours."""
+    """Return the error to raise in place of ``error``, or None if it is a defect of this program."""
     reason = " ".join(str(error).split())
     state = error.sqlstate
     read_only = state == READ_ONLY_SERVER or (state is None and bool(_NO_PRIMARY.search(reason)))
@@ -83,7 +82,7 @@ def translate(error: psycopg.Error, database: str) -> PhotoWorkerError | None:
         kind = DatabaseReadOnly if read_only else DatabaseUnavailable
         return kind(database=database, reason=reason)
     if state in UNDEFINED_NAMES:
-        # Behind its first line, the server shows the statement.
+        # The server quotes the statement after the first line.
         return SchemaMissing(database=database, reason=str(error).partition("\n")[0])
     if state == DATABASE_UNKNOWN or (state is None and _UNKNOWN_DATABASE_MESSAGE.search(reason)):
         return DatabaseMissing(database=database)
@@ -100,7 +99,7 @@ def translate(error: psycopg.Error, database: str) -> PhotoWorkerError | None:
 
 @contextmanager
 def translated(database: str) -> Iterator[None]:
-    """Raise what ``translate`` says in place of psycopg's errors; others pass."""
+    """Raise the errors of ``translate`` in place of psycopg's; others pass unchanged."""
     try:
         yield
     except psycopg.Error as error:

@@ -1,4 +1,4 @@
-"""Why there is no connection: asked once, however many callers wait to hear it."""
+"""Finds out why connecting to Postgres fails, with one attempt for all callers that wait for the reason."""
 
 from __future__ import annotations
 
@@ -11,10 +11,9 @@ from photo_worker.storage.pg_connection import connect
 
 
 class Explainer:
-    """Opens a connection to see what comes of it. One at a time: callers that come meanwhile share its outcome.
+    """Opens a connection to see which error it raises. One at a time: concurrent callers share its outcome.
 
-    Each caller with a connection of its own would take those that the server has left, in the moment in which it
-    is slow or short of them.
+    If each caller opened a connection, they would take the last ones of a server that is slow or short of them.
     """
 
     def __init__(self, database_url: str) -> None:
@@ -23,7 +22,7 @@ class Explainer:
         self._asked: Future[psycopg.Error | None] | None = None
 
     def ask(self) -> psycopg.Error | None:
-        """Return what connecting raises, or None where it works; takes as long as connecting may take."""
+        """Return the error that connecting raises, or None if it works; takes up to the timeout for connecting."""
         with self._lock:
             asked = self._asked
             if asked is None:

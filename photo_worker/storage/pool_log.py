@@ -1,4 +1,4 @@
-"""What psycopg's pool logs by itself, a line for each attempt: kept for those who log everything."""
+"""Lowers the level of the log of psycopg's pool, which writes a line for each attempt to connect, to DEBUG."""
 
 from __future__ import annotations
 
@@ -6,13 +6,13 @@ import logging
 
 
 def quiet_pool() -> None:
-    """Make the pool's records ones of level DEBUG. Why there is no connection says the error that a caller gets."""
+    """Give the pool's log records the level DEBUG: the error that a caller gets says why there is no connection."""
     pool = logging.getLogger("psycopg.pool")
     if _for_debugging not in pool.filters:
         pool.addFilter(_for_debugging)
 
 
 def _for_debugging(record: logging.LogRecord) -> bool:
-    # A logger asks for levels before its filters, and handlers by their own alone.
+    # A logger checks the level before its filters run, and handlers check only their own.
     record.levelno, record.levelname = logging.DEBUG, logging.getLevelName(logging.DEBUG)
     return logging.getLogger().isEnabledFor(logging.DEBUG)

@@ -1,9 +1,9 @@
 """Job rows in Postgres, over psycopg 3 and its pool.
 
-Each write is one statement, sent with its limit in one message, so one round trip and one transaction;
-nothing is kept for a session, so that a pooler may give each statement another one (see ``pg_connection``).
-Because every statement may run again, a connection that turns out to be dead is answered by
-running the statement once more on a new one, instead of testing each connection before each use.
+Each write is one statement, sent with its timeout in one message: one round trip and one transaction. No state is kept
+in a session, so that a pooler may run each statement on another connection (see ``pg_connection``). Because every
+statement may run again, a statement whose connection turns out to be dead runs once more on a new one, instead of a
+test of each connection before each use.
 """
 
 from __future__ import annotations
@@ -41,21 +41,20 @@ from photo_worker.storage.rows import asset, storable
 logger = logging.getLogger(__name__)
 
 POOL_TIMEOUT_SECONDS = 5
-# The longest that one round trip of the repository takes: for a connection, for the answer, and for the reason why
-# there is no connection.
+# The longest time of one round trip of the repository: the waits for a connection, for the response, and for the reason
+# why there is no connection.
 CALL_SECONDS = POOL_TIMEOUT_SECONDS + ANSWER_TIMEOUT_SECONDS + CONNECT_TIMEOUT_SECONDS
-# The pool doubles its wait between attempts up to this: how long a worker may lag behind a
-# Postgres that has come back.
+# The pool doubles its wait between attempts up to this: the longest time until a worker finds Postgres up again.
 RECONNECT_TIMEOUT_SECONDS = 5
 
-# Between two log lines that say the same of the connections.
+# Between two log lines about replaced connections.
 SILENCE_SECONDS = 60.0
 
 _Row = TypeVar("_Row")
 
 _LAST_ID = UUID(int=(1 << 128) - 1)
 
-# Where the server ends transactions that do nothing, the lock would end before the object is deleted.
+# A server that ends idle transactions would end the lock before the object is deleted.
 _LIMITS: LiteralString = """
     SELECT set_config('statement_timeout', %(statement)s, true),
         set_config('idle_in_transaction_session_timeout', '0', true)"""
@@ -93,24 +92,24 @@ class LimitedPool(ConnectionPool[LimitedConnection[TupleRow]]):
         self._renewed = time.monotonic()
         self._count = threading.Lock()
         self.in_use = 0
-        """How many connections are lent at this moment."""
+        """How many connections are in use at this moment."""
         self._silent_until = 0.0
 
     def getconn(self, timeout: float | None = None) -> LimitedConnection[TupleRow]:
-        """Lend a connection. Raises ``PoolTimeout``."""
+        """Take a connection out of the pool, and count it. Raises ``PoolTimeout``."""
         connection = super().getconn(timeout)
         with self._count:
             self.in_use += 1
         return connection
 
     def putconn(self, conn: LimitedConnection[TupleRow]) -> None:
-        """Take a connection back."""
+        """Put a connection back into the pool."""
         with self._count:
             self.in_use -= 1
         super().putconn(conn)
 
     def may_say(self) -> bool:
-        """Tell whether to say that connections are replaced: where every new one is as the old, once a minute."""
+        """Tell whether to log that connections are replaced: once a minute even if every new one is as bad."""
         with self._count:
             now = time.monotonic()
             if now < self._silent_until:
@@ -119,9 +118,9 @@ class LimitedPool(ConnectionPool[LimitedConnection[TupleRow]]):
             return True
 
     def renew(self, lost: LimitedConnection[TupleRow]) -> bool:
-        """Replace every connection that is as old as a lost one; tell whether that was still to do.
+        """Replace every connection that is as old as a lost one; tell whether this call replaced them.
 
-        They are closed without being asked whether they live: one whose bytes are swallowed would not say.
+        They are closed without a test: one whose bytes are dropped on the way would not respond to it.
         """
         with self._renewing:
             if lost.opened < self._renewed:
@@ -141,12 +140,12 @@ def make_pool(
     statement_timeout: float = STATEMENT_TIMEOUT_SECONDS,
     answer_timeout: float = ANSWER_TIMEOUT_SECONDS,
 ) -> LimitedPool:
-    """Return a pool that opens at its first use, so that a process starts while Postgres is away.
+    """Return a pool that opens at its first use, so that a process can start while Postgres is down.
 
-    ``max_size`` bounds the statements at once; times are seconds: how long a caller waits for a
-    connection, a connection for the server, a statement for its end at the server, and this side for the
-    server's answer. The caller closes it.
-    Raises ``ConfigurationError`` where ``database_url`` is not a connection string.
+    ``max_size`` bounds the parallel statements. Times are seconds: ``timeout`` for a free connection,
+    ``connect_timeout`` for a new one, ``statement_timeout`` for a statement at the server, and ``answer_timeout`` for
+    its response at the client. The caller closes the pool. Raises ``ConfigurationError`` if ``database_url`` is not a
+    connection string.
     """
     describe_database(database_url)
     quiet_pool()
@@ -162,10 +161,10 @@ def make_pool(
 
 
 class PostgresJobRepository:
-    """``ports.RecipeRepository`` over a pool whose connections are in autocommit mode. Thread-safe.
+    """``ports.JobRepository`` over a pool whose connections are in autocommit mode. Thread-safe.
 
-    Raises ``JobConflict``, ``JobErased``, ``DatabaseUnavailable`` where trying again may help, and where it
-    will not ``SchemaMissing``, ``DatabaseMissing`` or ``ServiceRefused``.
+    Raises ``JobConflict``, ``JobErased``, ``DatabaseUnavailable`` if a retry may help, and ``SchemaMissing``,
+    ``DatabaseMissing`` or ``ServiceRefused`` if it will not.
     """
 
     def __init__(self, pool: LimitedPool) -> None:
@@ -174,15 +173,15 @@ class PostgresJobRepository:
         self._explainer = Explainer(pool.database_url)
 
     def describe(self) -> str:
-        """Name the database as user@host:port/name."""
+        """Return the database's name for messages, as user@host:port/name."""
         return self._name
 
     def deployment_id(self) -> UUID | None:
-        """Return the database's own random id, None before it was made."""
+        """Return the database's own random id, None before it is made."""
         return next(iter(self._run(statements.READ_DEPLOYMENT, {}, scalar_row)), None)
 
     def make_deployment_id(self) -> UUID:
-        """Return the database's own random id, made where it has none."""
+        """Return the database's own random id, and make it first if there is none."""
         known = self.deployment_id()
         while known is None:
             self._run(statements.MAKE_DEPLOYMENT, {}, scalar_row)
@@ -190,11 +189,11 @@ class PostgresJobRepository:
         return known
 
     def queue(self, job_id: UUID, *, bucket: str, key: str, sha256: str = "") -> JobRecord:
-        """Record a job as queued, or return the row it has."""
+        """Record a job as queued, or return its row if it has one."""
         return self._write(job_id, bucket, key, sha256=sha256, status="queued")
 
     def start(self, job_id: UUID, *, bucket: str, key: str, sha256: str, instead_of: str = "") -> JobRecord:
-        """Record that a job runs and what its bytes hash to; a final status stays, and with it the hash."""
+        """Record that a job runs and the hash of its bytes; a final status stays, and with it the hash."""
         return self._write(job_id, bucket, key, sha256=sha256, status="running", instead_of=instead_of)
 
     def succeed(self, job_id: UUID, *, bucket: str, key: str, sha256: str, ocr: OcrRecord) -> JobRecord:
@@ -212,7 +211,7 @@ class PostgresJobRepository:
         return self._read(statements.READ, {"id": job_id})
 
     def all(self, *, page: int = 1000) -> Iterator[JobRecord]:
-        """Return every job's row by id, ``page`` rows a round trip, as they are when their page is read."""
+        """Yield every job's row by id, ``page`` rows a round trip, each as it is when its page is read."""
         first = UUID(int=0)
         while True:
             rows = self._run(statements.READ_PAGE, {"first": first, "page": page}, class_row(JobRecord))
@@ -222,7 +221,7 @@ class PostgresJobRepository:
             first = UUID(int=rows[-1].id.int + 1)
 
     def mark_erased(self, job_id: UUID) -> None:
-        """Write down that the job is erased, once no writer runs that has not seen it."""
+        """Mark the job as erased, after every write that began before the mark has ended."""
         self._run(statements.MARK_ERASED, {"id": job_id}, scalar_row)
 
     def is_erased(self, job_id: UUID) -> bool:
@@ -230,7 +229,7 @@ class PostgresJobRepository:
         return bool(self._run(statements.IS_ERASED, {"id": job_id}, scalar_row)[0])
 
     def earlier_hashes(self, job_id: UUID) -> frozenset[str]:
-        """Return the hashes that a job has given up, an empty one where there may have been others."""
+        """Return the replaced hashes of a job, with an empty one if there may have been others."""
         return frozenset(self._run(statements.EARLIER_HASHES, {"id": job_id}, scalar_row))
 
     def delete(self, job_id: UUID) -> bool:
@@ -239,19 +238,19 @@ class PostgresJobRepository:
 
     @contextmanager
     def sole_user(self, job_id: UUID, *, bucket: str, key: str, sha256: str = "") -> Iterator[bool]:
-        """Tell whether no other job's row refers to an object; writes of others about it wait meanwhile.
+        """Yield whether no other job's row refers to an object; other jobs' first writes about it wait meanwhile.
 
-        With a hash, a row counts where it has that one or none yet.
+        With a hash, only rows with this hash or none yet count.
 
-        The lock is the open transaction of a connection of its own, so that it ends with this process
-        and needs no place in the pool. Who waits for it longer than a statement may take meets
-        ``DatabaseUnavailable``. Where the connection is lost during the block, so is the lock: the block's end
-        then raises ``DatabaseUnavailable``, because a job may have been queued for the object meanwhile.
+        The lock is the open transaction of a separate connection, so that it ends with this process and takes no
+        connection of the pool. A call that waits for it longer than a statement's timeout raises
+        ``DatabaseUnavailable``. If the connection is lost during the block, so is the lock: the block's end then raises
+        ``DatabaseUnavailable``, because a job may have been queued for the object meanwhile.
         """
         values = {"id": job_id, "bucket": storable(bucket), "key": storable(key), "sha256": sha256}
         with translated(self._name):
             connection = connect(self._pool.database_url, autocommit=True)
-        # Closing it rolls back, which lets go of the lock.
+        # Closing the connection rolls back, which releases the lock.
         with closing(connection):
             with translated(self._name):
                 connection.execute("BEGIN")
@@ -281,11 +280,11 @@ class PostgresJobRepository:
             if known is not None:
                 has = asset(known.s3_raw_bucket, known.s3_raw_key, known.content_sha256)
                 raise JobConflict(job_id=job_id, known=has, asked=asset(bucket, key, sha256))
-            # The row that was in the way has been erased since.
+            # The conflicting row has been deleted since.
             row = self._read(statement, values | columns)
         if row.status == "succeeded" and row.s3_ocr_key is None:
-            # Another writer finished the job while this statement waited for the row; its join
-            # still saw the time before.
+            # Another writer finished the job while this statement waited for the row; its join still read the earlier
+            # snapshot.
             return self.get(job_id) or row
         return row
 
@@ -318,7 +317,7 @@ class PostgresJobRepository:
 
     @contextmanager
     def _connection(self, until: float) -> Iterator[LimitedConnection[TupleRow]]:
-        """Lend a connection of the pool for one statement, ``until`` a monotonic time at most."""
+        """Yield a connection of the pool for one statement, until the monotonic time ``until`` at most."""
         left = until - time.monotonic()
         with self._pool.connection(min(self._pool.timeout, left)) as connection:
             left = min(self._pool.answer_timeout, until - time.monotonic())
@@ -347,16 +346,16 @@ class PostgresJobRepository:
         if busy:
             reason = f"all {self._pool.max_size} connections are busy: {timeout}"
         else:
-            # It answers again, and the pool waits between its own attempts.
+            # Postgres is up again, and the pool waits between its attempts to reconnect.
             reason = f"the worker has not reconnected yet: {timeout}"
         return DatabaseUnavailable(database=self._name, reason=reason)
 
 
 def _is_lost(error: psycopg.DatabaseError) -> bool:
-    """Tell whether a new connection may help: this one is gone, or leads to a server that is no primary any more.
+    """Tell whether a new connection may help: this one is lost, or leads to a server that is no primary any more.
 
-    Gone is what has no SQLSTATE, class 08, or 57P (shutdown). One that was not answered is gone as well, but its
-    caller has waited long enough.
+    An operational error without SQLSTATE, of class 08 or of 57P (shutdown) means a lost connection. One without a
+    response is lost as well, but its caller has waited long enough.
     """
     if isinstance(error, Unanswered):
         return False

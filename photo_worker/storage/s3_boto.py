@@ -1,4 +1,4 @@
-"""Objects in S3, or in what speaks its protocol, over boto3."""
+"""Objects in S3, or in a store with its protocol, over boto3."""
 
 from __future__ import annotations
 
@@ -40,7 +40,8 @@ if TYPE_CHECKING:
 
 CHUNK_BYTES = 1 << 20
 CONNECT_TIMEOUT_SECONDS = 5
-# Of silence, not of a whole answer. With the one above it fits into an attempt of any step, see ``policies``.
+# For a wait without a byte, not for a whole response. With the connect timeout it fits into an attempt of any step (see
+# ``policies``).
 READ_TIMEOUT_SECONDS = 20
 # What S3 stores for an object that was uploaded without a Content-Type.
 DEFAULT_CONTENT_TYPE = "binary/octet-stream"
@@ -57,12 +58,11 @@ def make_client(
     connect_timeout: float = CONNECT_TIMEOUT_SECONDS,
     read_timeout: float = READ_TIMEOUT_SECONDS,
 ) -> S3Client:
-    """Return an S3 client; what is not given comes from the standard AWS variables and profiles.
+    """Return an S3 client; other settings come from the standard AWS variables and profiles.
 
-    It tries once: the workflow's retry policy does the retrying, where it is seen and counted.
-    boto3 itself addresses buckets by path where an endpoint is set. ``max_pool_connections`` is how
-    many threads can call at once without opening a connection each time; timeouts are seconds.
-    Raises ``ConfigurationError``.
+    It sends each request once: the workflow's retry policy retries, visibly and counted. boto3 itself addresses buckets
+    by path if an endpoint is set. ``max_pool_connections`` is how many threads can call at once without opening a
+    connection each time; timeouts are seconds. Raises ``ConfigurationError``.
     """
     import boto3
     from botocore.config import Config
@@ -72,7 +72,7 @@ def make_client(
         read_timeout=read_timeout,
         max_pool_connections=max_pool_connections,
         retries={"total_max_attempts": 1},
-        # put sends Content-MD5; checksums in trailers are not known to every store.
+        # put sends Content-MD5; some stores do not support checksums in trailers.
         request_checksum_calculation="when_required",
         tcp_keepalive=True,
     )
@@ -84,7 +84,7 @@ def make_client(
 
 
 class _Read(TypedDict):
-    """What names an object that is read."""
+    """The parameters that name an object to read."""
 
     Bucket: str
     Key: str
@@ -94,9 +94,9 @@ class _Read(TypedDict):
 class BotoObjectStore:
     """``ports.ObjectStore`` over a boto3 S3 client. Thread-safe, as the client is.
 
-    ``page`` is how many keys a request lists, 1,000 at most. ``encryption`` and ``kms_key_id`` go with every write, as
-    ``x-amz-server-side-encryption`` and ``x-amz-server-side-encryption-aws-kms-key-id``; without them the bucket's own
-    default holds. Reading needs neither.
+    ``page`` is how many keys a request lists, 1,000 at most. Every write sends ``encryption`` and ``kms_key_id`` as
+    ``x-amz-server-side-encryption`` and ``x-amz-server-side-encryption-aws-kms-key-id``; without them the bucket's
+    default applies. Reads need neither.
     """
 
     def __init__(
@@ -113,16 +113,15 @@ class BotoObjectStore:
         self._paging: PaginatorConfigTypeDef = {"PageSize": page}
 
     def describe(self) -> str:
-        """Name the store by its endpoint."""
+        """Return the store's name for messages, with its endpoint."""
         parts = urlsplit(self._client.meta.endpoint_url)
         return f"S3 at {parts.scheme}://{parts.netloc.rpartition('@')[2]}"
 
     def head(self, bucket: str, key: str, *, version_id: str = "") -> ObjectInfo:
         """Return an object's size, type and metadata. A version by its id needs s3:GetObjectVersion.
 
-        The answer to HEAD has no body, so that only its status tells what is wrong; where that is
-        not enough one more request asks. S3 answers 403 for a missing object to those who may not
-        list the bucket.
+        The response to HEAD has no body, so that only its status tells what is wrong; if that is not enough, one more
+        request finds out. For a missing object S3 responds with 403 if the credentials may not list the bucket.
         """
         validate_key(key)
         try:
@@ -133,10 +132,10 @@ class BotoObjectStore:
 
     @contextmanager
     def open(self, bucket: str, key: str, *, version_id: str = "") -> Iterator[tuple[ObjectInfo, Iterator[bytes]]]:
-        """Stream an object in pieces of at most 1 MiB; one request for information and bytes.
+        """Stream an object in pieces of at most 1 MiB, with one request for information and bytes.
 
-        A connection that is cut, or bytes that do not match the object's own checksum, raise
-        ``StorageUnavailable`` from the iterator.
+        The iterator raises ``StorageUnavailable`` if the connection is cut, or if the bytes do not match the object's
+        checksum.
         """
         validate_key(key)
         try:
@@ -147,7 +146,7 @@ class BotoObjectStore:
             yield self._info(bucket, key, answer), self._pieces(body.read, bucket, key)
 
     def get(self, bucket: str, key: str, *, limit_bytes: int, version_id: str = "") -> bytes:
-        """Return an object's bytes; one over the limit is refused before it is read."""
+        """Return an object's bytes. Raises ``DocumentTooLarge`` before reading an object over the limit."""
         with self.open(bucket, key, version_id=version_id) as (info, pieces):
             if info.size_bytes > limit_bytes:
                 raise DocumentTooLarge(name=key, size_bytes=info.size_bytes, limit_bytes=limit_bytes)
@@ -156,7 +155,7 @@ class BotoObjectStore:
     def put(
         self, bucket: str, key: str, body: bytes, *, content_type: str, metadata: Mapping[str, str] | None = None
     ) -> None:
-        """Write an object whole; the store refuses a body that was torn on its way."""
+        """Write an object whole; the store refuses a body that was damaged on the way."""
         try:
             answer = self._client.put_object(**self._upload(bucket, key, body, content_type, metadata))
         except s3_errors.FAILURES as error:
@@ -166,10 +165,10 @@ class BotoObjectStore:
     def put_new(
         self, bucket: str, key: str, body: bytes, *, content_type: str, metadata: Mapping[str, str] | None = None
     ) -> bool:
-        """Write an object whole where the key has none, and tell whether it was written.
+        """Write an object whole if the key has none, and tell whether it was written.
 
-        The store decides, by ``If-None-Match: *``: of many writers one wins ("Conditional writes" in S3's user
-        guide). False may also mean that an earlier call of this writer got through and its reply was lost.
+        The store decides, by ``If-None-Match: *``: of many writers one wins ("Conditional writes" in S3's user guide).
+        False may also mean that an earlier call of this writer succeeded and its response was lost.
         """
         request = self._upload(bucket, key, body, content_type, metadata)
         request["IfNoneMatch"] = "*"
@@ -192,9 +191,9 @@ class BotoObjectStore:
         content_type: str,
         metadata: Mapping[str, str] | None = None,
     ) -> bool:
-        """Write an object whole in place of the one with this ETag, and tell whether it was written.
+        """Write an object whole if the key has one with this ETag, and tell whether it was written.
 
-        The store decides, by ``If-Match``. Some answer 404 where the object is gone, some 412.
+        The store decides, by ``If-Match``. If the object is gone, some stores respond with 404, some with 412.
         """
         request = self._upload(bucket, key, body, content_type, metadata)
         request["IfMatch"] = f'"{etag}"'
@@ -224,8 +223,8 @@ class BotoObjectStore:
     def list_hidden(self, bucket: str, prefix: str) -> Iterator[ObjectEntry]:
         """List the newest versions behind delete markers, by key. Needs s3:ListBucketVersions.
 
-        A key's versions and markers come newest first, and may go on behind their page. A server that keeps no
-        versions may not know the request; it has nothing behind a marker.
+        A key's versions and markers come newest first, and may continue on the next page. A server without versions
+        may not implement the request; it has nothing behind a marker.
         """
         lists = self._client.get_paginator("list_object_versions")
         pages = lists.paginate(Bucket=bucket, Prefix=prefix, PaginationConfig=self._paging)
@@ -238,7 +237,7 @@ class BotoObjectStore:
                     if item["Key"] in markers:
                         markers.discard(item["Key"])
                         yield ObjectEntry(bucket, item["Key"], item["Size"], item["LastModified"], item["VersionId"])
-                # Of the keys before the page's last one, every version has been seen.
+                # Only the page's last key can have more versions on the next page.
                 marked = max(markers, default="")
         except s3_errors.FAILURES as error:
             if isinstance(error, ClientError) and s3_errors.status_of(error) == s3_errors.NOT_IMPLEMENTED:
@@ -246,10 +245,10 @@ class BotoObjectStore:
             raise self._explain(error, bucket, None) from error
 
     def delete(self, bucket: str, key: str) -> int:
-        """Delete an object with every version and delete marker of it; return how many there were.
+        """Delete an object with all its versions and delete markers; return how many there were.
 
         Needs s3:ListBucketVersions and s3:DeleteObjectVersion. In a bucket without versions, the object is the one
-        version that S3 calls null. What is written to the key while this runs may stay.
+        version that S3 calls null. A version that is written to the key during the call may stay.
         """
         validate_key(key)
         deleted = 0
@@ -273,7 +272,7 @@ class BotoObjectStore:
         return found
 
     def ensure_bucket(self, bucket: str) -> None:
-        """Create the bucket where it is missing, in the client's region."""
+        """Create the bucket if it is missing, in the client's region."""
         try:
             self._client.head_bucket(Bucket=bucket)
         except s3_errors.FAILURES as error:
@@ -298,7 +297,7 @@ class BotoObjectStore:
     def _upload(
         self, bucket: str, key: str, body: bytes, content_type: str, metadata: Mapping[str, str] | None
     ) -> PutObjectRequestTypeDef:
-        """Return the request of every write."""
+        """Return the parameters that every write sends."""
         validate_key(key)
         digest = hashlib.md5(body, usedforsecurity=False).digest()
         request: PutObjectRequestTypeDef = {
@@ -334,26 +333,27 @@ class BotoObjectStore:
             content_type=answer.get("ContentType") or DEFAULT_CONTENT_TYPE,
             etag=answer["ETag"].strip('"'),
             metadata=decode_metadata(answer.get("Metadata", {})),
-            # "null" is that of an object without versions: what is written over it gets the same id.
+            # Without versions the id is "null", also of the next object under the key: it identifies no bytes.
             version_id=answer.get("VersionId", "").removeprefix("null"),
             modified_at=answer.get("LastModified"),
         )
 
     def _require_s3(self, answer: Mapping[str, Any], *members: str) -> None:
-        """Refuse what a proxy or a maintenance page answers with status 200 in the store's place.
+        """Raise ``StorageUnavailable`` if a proxy or a maintenance page responds with status 200 in the store's place.
 
-        S3 says the ETag of every object that it gives or takes, its length, and the bucket's name with every list.
+        S3 sends the ETag of every object that it returns or stores, the length of those that it returns, and the
+        bucket's name with every listing.
         """
         for name in members:
             if answer.get(name) in {None, ""}:
                 raise StorageUnavailable(store=self.describe(), reason=f"an answer that is not S3's: it has no {name}")
 
     def _explain(self, error: Exception, bucket: str, key: str | None, version_id: str = "") -> PhotoWorkerError:
-        """Return what to raise for ``error``; asks the store again where its answer is not enough."""
+        """Return the error to raise for ``error``; sends another request if the response does not tell the cause."""
         code = s3_errors.code_of(error) if isinstance(error, ClientError) else ""
         if key is not None and version_id and s3_errors.names_no_version(error):
             return ObjectMissing(bucket=bucket, key=key)
-        # A write must not be explained by what reading its key says: that the object is missing would end the job.
+        # A failed write must not be explained by a read of its key: that the object is missing would end the job.
         is_head = isinstance(error, ClientError) and error.operation_name.startswith("Head")
         if is_head and code in s3_errors.OPAQUE_CODES:
             error = self._ask_again(bucket, key, version_id) or error
@@ -365,7 +365,7 @@ class BotoObjectStore:
         return explained
 
     def _ask_again(self, bucket: str, key: str | None, version_id: str) -> ClientError | None:
-        """Repeat a refused HEAD in a form whose answer has a body, and return that answer's error."""
+        """Repeat a refused HEAD as a request whose response has a body, and return the error of that response."""
         try:
             if key is None:
                 self._client.list_objects_v2(Bucket=bucket, MaxKeys=1)
@@ -379,7 +379,7 @@ class BotoObjectStore:
         return None
 
     def _bucket_problem(self, bucket: str) -> PhotoWorkerError | None:
-        """Return what is wrong with a missing object's bucket; that it may not be looked at is nothing."""
+        """Return what is wrong with a missing object's bucket, None if nothing is or the bucket may not be read."""
         try:
             self._client.head_bucket(Bucket=bucket)
         except s3_errors.FAILURES as error:

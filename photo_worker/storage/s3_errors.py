@@ -1,9 +1,8 @@
-"""What botocore raises for S3, in the words of ``photo_worker.errors``.
+"""Translates botocore's errors about S3 into ``photo_worker.errors``.
 
-Codes are those of "Error responses" in the Amazon S3 API reference. The rule behind the table:
-what may pass by itself is ``StorageUnavailable``, what is wrong with one job's bucket or key is
-an ``InputError``, and what is wrong with the credentials, the region or the request is
-``ServiceRefused``, which is not retried, because the same call would be refused again.
+Codes are those of "Error responses" in the Amazon S3 API reference. A fault that may pass by itself becomes
+``StorageUnavailable``, a fault in one job's bucket or key an ``InputError``, and wrong credentials, a wrong region or a
+wrong request ``ServiceRefused``, which is not retried, because the same call would be refused again.
 """
 
 from __future__ import annotations
@@ -50,13 +49,13 @@ TRANSIENT_CODES = frozenset(
         "KMS.ThrottlingException",
     }
 )
-# Of these the service asks to slow down (Amazon S3 API reference, error responses).
+# By these codes the service asks for fewer requests (Amazon S3 API reference, error responses).
 THROTTLED_CODES = frozenset(
     {"KMS.ThrottlingException", "SlowDown", "Throttling", "ThrottlingException", "TooManyRequestsException"}
 )
-# boto3 reports the bare HTTP status as the code where the answer has no body.
+# boto3 reports the bare HTTP status as the code if the response has no body.
 FORBIDDEN_CODES = frozenset({"AccessDenied", "AllAccessDisabled", "Forbidden", "403"})
-# S3 hands on what KMS says of an object's key, a throttled KMS excepted ("Error responses", AWS KMS API reference).
+# S3 passes on KMS's errors about an object's key, except throttling ("Error responses", AWS KMS API reference).
 KMS_CODES = "KMS."
 OPAQUE_CODES = frozenset({"400", "403", "Bad Request", "Forbidden"})
 
@@ -69,7 +68,7 @@ UNREACHABLE = (
     boto.IncompleteReadError,
     boto.FlexibleChecksumError,
     boto.MetadataRetrievalError,
-    # Such as a page of HTML with status 200, in place of a list.
+    # For example an HTML page with status 200 in place of a listing.
     ResponseParserError,
     HTTPError,
     OSError,
@@ -78,19 +77,19 @@ FAILURES = (boto.BotoCoreError, boto.ClientError, ResponseParserError, HTTPError
 
 
 def code_of(error: boto.ClientError) -> str:
-    """Return the S3 error code, or the HTTP status where the answer had no body."""
+    """Return the S3 error code, or the HTTP status if the response had no body."""
     return str(error.response.get("Error", {}).get("Code", ""))
 
 
 def status_of(error: boto.ClientError) -> int:
-    """Return the HTTP status, 0 where there was none."""
+    """Return the HTTP status, 0 if there was none."""
     return int(error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0))
 
 
 def names_no_version(error: Exception) -> bool:
-    """Tell whether an answer to a request with a version's id says that there is no such version.
+    """Tell whether the response to a request with a version id means that there is no such version.
 
-    What is no id that this bucket could have given is an invalid argument to S3 ("GetObject" in its API reference).
+    S3 reports an id that the bucket cannot have given as an invalid argument ("GetObject" in its API reference).
     """
     return isinstance(error, boto.ClientError) and code_of(error) in {"NoSuchVersion", "InvalidArgument"}
 
@@ -98,17 +97,17 @@ def names_no_version(error: Exception) -> bool:
 def translate(error: Exception, *, store: str, bucket: str, key: str | None) -> PhotoWorkerError:
     """Return the error to raise in place of ``error``, one of ``FAILURES``.
 
-    ``key`` is None where the request was for the bucket. A bare 404 counts as the object's; who
-    has asked with HEAD must look at the bucket first.
+    ``key`` is None if the request was about the bucket. A bare 404 is taken to be about the object: after a HEAD the
+    caller has to check the bucket first.
     """
     if isinstance(error, boto.ClientError):
         return _translate_answer(error, store=store, bucket=bucket, key=key)
-    # It may quote the endpoint or the proxy.
+    # The text may quote the endpoint or the proxy with their credentials.
     reason = without_userinfo(" ".join(str(error).split()))
     if isinstance(error, boto.ParamValidationError) and "bucket" in reason.lower():
         return InvalidBucket(bucket=bucket, reason=reason.removeprefix("Parameter validation failed: "))
     if isinstance(error, boto.ReadTimeoutError):
-        # Where it happens in the middle of a body, botocore's own text names no endpoint.
+        # In the middle of a body botocore's own text names no endpoint.
         return StorageUnavailable(store=store, reason="it sent nothing within the read timeout")
     if isinstance(error, UNREACHABLE):
         return StorageUnavailable(store=store, reason=reason or type(error).__name__)
@@ -138,7 +137,7 @@ def _translate_answer(error: boto.ClientError, *, store: str, bucket: str, key: 
         found = ObjectForbidden(bucket=bucket, key=key)
     elif code == "InvalidObjectState" and key is not None:
         found = ObjectArchived(bucket=bucket, key=key, reason=reason)
-        # It takes minutes at least, hours mostly.
+        # A restore takes minutes at least, hours mostly.
         found.retry_after_seconds = LONGEST_SECONDS
     elif code.startswith(KMS_CODES) and key is not None:
         found = ObjectKeyUnusable(bucket=bucket, key=key, reason=reason)

@@ -1,9 +1,8 @@
 """The statements of the Postgres repository: constants, composed of constants.
 
-Each is one round trip. An empty bucket or hash means "not known yet", on either side (see
-``rows.same_asset``), and ``instead_of`` is a hash that a job gives up while it runs. Where the row
-is another asset's, nothing is written and no row comes back.
-Every write of an erased job is refused with ``JOB_ERASED`` by the schema itself (step 0002).
+Each is one round trip. An empty bucket or hash means "not known yet", on either side (see ``rows.same_asset``), and
+``instead_of`` is a hash that a running job replaces. If the row is about another asset, the statement writes nothing
+and returns no row. The schema itself refuses every write of an erased job with ``JOB_ERASED`` (step 0002).
 """
 # ruff: noqa: S608
 
@@ -59,14 +58,14 @@ WRITE_RESULT: LiteralString = f"""
 
 READ_DEPLOYMENT: LiteralString = "SELECT id FROM deployment"
 
-# Another caller's row that is not committed yet is waited for.
+# Waits for another caller's row that is not committed yet.
 MAKE_DEPLOYMENT: LiteralString = "INSERT INTO deployment DEFAULT VALUES ON CONFLICT DO NOTHING RETURNING id"
 
 READ: LiteralString = f"""
     SELECT {_COLUMNS} FROM recipes AS job LEFT JOIN recipe_ocr AS ocr ON ocr.recipe_id = job.id
     WHERE job.id = %(id)s"""
 
-# A job id may be all zeros, so that the first page begins at it and not behind it.
+# A job id may be all zeros, so that the first page includes it.
 READ_PAGE: LiteralString = f"""
     SELECT {_COLUMNS} FROM recipes AS job LEFT JOIN recipe_ocr AS ocr ON ocr.recipe_id = job.id
     WHERE job.id >= %(first)s ORDER BY job.id LIMIT %(page)s"""
@@ -86,10 +85,10 @@ EARLIER_HASHES: LiteralString = """
 
 DELETE: LiteralString = "DELETE FROM recipes WHERE id = %(id)s RETURNING true"
 
-# A statement of its own: the next one then sees every row that was written under the shared lock.
+# A separate statement, so that the next one sees every row that was written under the shared lock.
 LOCK_OBJECT: LiteralString = "SELECT pg_advisory_xact_lock(recipes_object_lock(%(key)s))"
 
-# A job that is being erased uses nothing any more, or two with one photo would keep it for each other.
+# A job that is being erased does not count: two such jobs with one photo would keep it for each other.
 IS_SOLE_USER: LiteralString = """
     SELECT NOT EXISTS (
         SELECT FROM recipes

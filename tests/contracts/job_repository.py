@@ -1,4 +1,4 @@
-"""What every ``RecipeRepository`` does. A subclass gives the fixture ``repository``."""
+"""The contract of every ``JobRepository``. A subclass provides the fixture ``repository``."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ _Answer = TypeVar("_Answer")
 
 
 def step(repository: JobRepository, name: str, job_id: UUID, *, sha256: str = SHA) -> JobRecord:
-    """Make one of the writes, always about the same asset."""
+    """Call one of the writing methods, always with the same asset."""
     if name == "queue":
         return repository.queue(job_id, bucket=BUCKET, key=KEY)
     if name == "start":
@@ -146,7 +146,7 @@ class RecipeRepositoryContract:
         repository.start(job_id, bucket=BUCKET, key=KEY, sha256=one)
         row = repository.start(job_id, bucket=BUCKET, key=KEY, sha256=other, instead_of=one)
         assert (row.status, row.content_sha256) == ("running", other)
-        # Again, as after a reply that was lost.
+        # Once more, as after a lost response.
         again = repository.start(job_id, bucket=BUCKET, key=KEY, sha256=other, instead_of=one)
         assert again.content_sha256 == other
 
@@ -372,7 +372,7 @@ class RecipeRepositoryContract:
         assert repository.delete(job_id) is False
         assert repository.get(job_id) is None
         assert list(repository.all()) == [kept]
-        # It was not marked as erased: its id may begin anew, without a result.
+        # The job was not marked as erased: a new job may use its id, and starts without a result.
         assert step(repository, "start", job_id).s3_ocr_key is None
 
     @pytest.mark.parametrize("name", STEPS)
@@ -412,7 +412,7 @@ class RecipeRepositoryContract:
             repository.queue(job_id, bucket="elsewhere", key="raw/cake.jpg")
 
     def test_no_write_slips_through_beside_a_mark(self, repository: JobRepository) -> None:
-        """What was written before the mark is there to be deleted after it; what comes later is refused."""
+        """Rows written before the mark are deleted after it, and later writes are refused."""
 
         def write(job_id: UUID, name: str) -> JobRecord | None:
             try:
@@ -482,7 +482,7 @@ class RecipeRepositoryContract:
             with repository.sole_user(job_id, bucket=BUCKET, key=KEY) as sole:
                 assert sole
                 waiting = pool.submit(step, repository, "queue", uuid4())
-                # Other objects are free.
+                # Other objects are not locked.
                 pool.submit(repository.queue, uuid4(), bucket=BUCKET, key="raw/cake.jpg").result(timeout=10)
                 with pytest.raises(NotYet):
                     waiting.result(timeout=0.2)

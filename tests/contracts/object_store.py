@@ -1,6 +1,6 @@
-"""What every ``ObjectStore`` does.
+"""The contract of every ``ObjectStore``.
 
-A subclass gives the fixture ``store``, which lists ``PAGE`` keys at once, and ``bucket`` where it cleans up.
+A subclass provides the fixture ``store``, which lists ``PAGE`` keys at once, and ``bucket`` if it has to clean up.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ KEYS = [
 
 
 def hide(store: ObjectStore, bucket: str, key: str) -> None:
-    """Delete an object as other programs do: what a bucket with versions keeps is behind a marker then."""
+    """Delete an object as other programs do: a bucket with versions keeps it behind a delete marker."""
     if isinstance(store, MemoryObjectStore):
         store.hide(bucket, key)
     else:
@@ -61,7 +61,7 @@ class ObjectStoreContract:
 
     @pytest.fixture
     def keeping(self) -> tuple[ObjectStore, str]:
-        """A store, and a bucket of it that keeps what is overwritten."""
+        """A store, and a bucket of it that keeps overwritten versions."""
         raise NotImplementedError
 
     @pytest.mark.parametrize("key", KEYS)
@@ -317,7 +317,7 @@ class ObjectStoreContract:
         store, bucket = keeping
         hidden = [f"a/{number:02}" for number in range(0, 20, 2)]
         for key in [*(f"a/{number:02}" for number in range(20)), "b/00"]:
-            # More than a page of versions of one key, too.
+            # One key has more than a page of versions.
             for body in [b"first", b"second"] + [b"third"] * (PAGE if key == hidden[3] else 1):
                 store.put(bucket, key, body, content_type="image/png", metadata={"key": key[2:]})
         newest = {key: store.head(bucket, key) for key in hidden}

@@ -1,4 +1,4 @@
-"""Runs the steps on the connection that ``photo_worker.storage.migrate`` hands over.
+"""Runs the steps on the connection that ``photo_worker.storage.migrate`` passes in.
 
 The caller owns the transaction, so that the lock it holds and every step end together.
 """

@@ -1,4 +1,4 @@
-"""What the tests of S3 behaviours have in their hands: a client, a bucket, and how to ask for more."""
+"""What the tests of S3 behaviours share: clients, a bucket, plain HTTP requests, and checks of refusals."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ REGION = "us-east-1"
 
 @dataclass(frozen=True)
 class Endpoint:
-    """A server that speaks S3, or SNS and SQS, and the credentials that it knows.
+    """A server for S3, or for SNS and SQS, and its credentials.
 
-    Its clients are made once and shared: making one takes longer than most tests.
+    Clients are made once and shared: making one takes longer than most tests.
     """
 
     name: str
@@ -74,7 +74,7 @@ class Endpoint:
 
 @dataclass(frozen=True)
 class Answer:
-    """What an HTTP request was answered; header names in lower case."""
+    """An HTTP response; header names are in lower case."""
 
     status: int
     headers: Mapping[str, str]
@@ -96,7 +96,7 @@ def request(method: str, url: str, body: bytes = b"", headers: Mapping[str, str]
 
 @contextmanager
 def refused(status: int, *codes: str) -> Iterator[None]:
-    """Fail unless the block is refused with this HTTP status and, where codes are given, one of these codes."""
+    """Fail unless the block is refused with this HTTP status and, if codes are given, one of these codes."""
     with pytest.raises(ClientError) as caught:
         yield
     assert caught.value.response["ResponseMetadata"]["HTTPStatusCode"] == status
@@ -113,8 +113,8 @@ def new_bucket(s3: S3Client) -> str:
 class S3Suite:
     """The fixtures of every group.
 
-    Who runs them gives ``server``, the S3 server under test, and ``messages``, the SNS and SQS that
-    stand beside it, which often are the same server: both as ``Endpoint``.
+    A subclass provides the fixtures ``server``, the S3 server under test, and ``messages``, the SNS and SQS beside it,
+    often on the same server: both as ``Endpoint``.
     """
 
     @pytest.fixture
@@ -123,14 +123,14 @@ class S3Suite:
 
     @pytest.fixture
     def bucket(self, s3: S3Client) -> Iterator[str]:
-        """A fresh bucket; what a test leaves in it goes with it."""
+        """A fresh bucket, which is deleted with its content after the test."""
         name = new_bucket(s3)
         yield name
         delete_bucket(s3, name)
 
 
 def delete_bucket(s3: S3Client, name: str) -> None:
-    """Delete a bucket with everything in it: versions, and uploads that nobody has completed."""
+    """Delete a bucket with everything in it: versions, and uncompleted multipart uploads."""
     for upload in s3.list_multipart_uploads(Bucket=name).get("Uploads", []):
         s3.abort_multipart_upload(Bucket=name, Key=upload["Key"], UploadId=upload["UploadId"])
     for page in s3.get_paginator("list_object_versions").paginate(Bucket=name):

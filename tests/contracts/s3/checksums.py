@@ -1,4 +1,4 @@
-"""What a store knows of the bytes that it was sent ("Checking object integrity" in the Amazon S3 user guide)."""
+"""Checksums of uploaded bytes ("Checking object integrity" in the Amazon S3 user guide)."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ class ChecksumBehaviours(S3Suite):
 
     def test_boto3s_own_checksums_are_taken(self, checking: S3Client, bucket: str) -> None:
         checking.put_object(Bucket=bucket, Key="bytes", Body=BODY)
-        # boto3 sends a file in pieces, with the checksum behind the last.
+        # boto3 sends a file in chunks, with the checksum in a trailer.
         checking.put_object(Bucket=bucket, Key="file", Body=io.BytesIO(BODY), ChecksumAlgorithm="SHA256")
         checking.upload_fileobj(io.BytesIO(BODY), bucket, "uploaded")
         for key in ("bytes", "file", "uploaded"):

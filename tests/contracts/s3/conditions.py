@@ -1,4 +1,4 @@
-"""Writes and reads that hold only under a condition ("Conditional requests" in the Amazon S3 user guide)."""
+"""Conditional writes and reads ("Conditional requests" in the Amazon S3 user guide)."""
 
 from __future__ import annotations
 
@@ -106,7 +106,7 @@ class ConditionBehaviours(S3Suite):
 
     @pytest.mark.parametrize("versions", [False, True], ids=["without versions", "with versions"])
     def test_if_match_writes_nothing_where_nothing_is(self, s3: S3Client, bucket: str, versions: bool) -> None:
-        # Servers differ in what they answer: that the key has nothing, or that the condition does not hold.
+        # Servers differ in their response: that the key does not exist, or that the condition does not hold.
         if versions:
             s3.put_bucket_versioning(Bucket=bucket, VersioningConfiguration={"Status": "Enabled"})
         etag = s3.put_object(Bucket=bucket, Key="deleted", Body=b"x")["ETag"]
@@ -134,9 +134,9 @@ class ConditionBehaviours(S3Suite):
 
 
 def only_winner(write: Callable[[bytes], None]) -> bytes:
-    """Have many write at the same moment, each a body of its own; return that of the only one that succeeds.
+    """Write different bodies from ``WRITERS`` threads at once; return the body of the only writer that succeeds.
 
-    A writer that lost may also be told 409, that another request ran at the same moment.
+    The others get 412, or 409 because another request ran at the same moment.
     """
     bodies = [b"%d" % writer * 50_000 for writer in range(WRITERS)]
     barrier = Barrier(WRITERS)

@@ -1,4 +1,4 @@
-"""What a bucket tells others ("Amazon S3 Event Notifications" in its user guide)."""
+"""Notifications that a bucket sends ("Amazon S3 Event Notifications" in its user guide)."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _SECONDS = 20.0
 
 
 class Queue:
-    """A queue of the test's own, on the SQS beside the server."""
+    """A queue for one test, on the SQS beside the server."""
 
     def __init__(self, sqs: SQSClient) -> None:
         self._sqs = sqs
@@ -35,7 +35,7 @@ class Queue:
         self._sqs.set_queue_attributes(QueueUrl=self.url, Attributes={"Policy": policy})
 
     def messages(self) -> Iterator[str]:
-        """Yield bodies as they come; fail where none comes any more within the time that a test may wait."""
+        """Yield bodies as they arrive; fail the test if none arrives for ``_SECONDS``."""
         deadline = time.monotonic() + _SECONDS
         while time.monotonic() < deadline:
             got = self._sqs.receive_message(QueueUrl=self.url, MaxNumberOfMessages=10, WaitTimeSeconds=1)
@@ -49,7 +49,7 @@ class Queue:
 
 
 def records(bodies: Iterator[str]) -> Iterator[dict[str, Any]]:
-    """Yield the events of messages, out of SNS's envelope where they are in one; the test event has none."""
+    """Yield the events of messages, without SNS's envelope if they have one; the test event has no records."""
     for body in bodies:
         content = json.loads(body)
         if "Message" in content and "TopicArn" in content:

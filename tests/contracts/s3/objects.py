@@ -40,7 +40,7 @@ class ObjectBehaviours(S3Suite):
             assert head["ETag"] == answer["ETag"] == put["ETag"]
             assert head["LastModified"] == answer["LastModified"]
             told = {put.get("VersionId"), head.get("VersionId"), answer.get("VersionId")}
-            # What a bucket without versions calls "null" names no bytes.
+            # The version id "null" of a bucket without versions identifies no bytes.
             assert len(told) == 1 if kept else told <= {None, "null"}
             assert kept is (told.pop() not in {None, "null"})
 
@@ -170,7 +170,7 @@ class ObjectBehaviours(S3Suite):
     def test_an_upload_in_parts_is_listed_and_given_up(self, s3: S3Client, bucket: str) -> None:
         upload = s3.create_multipart_upload(Bucket=bucket, Key="up/k")["UploadId"]
         s3.upload_part(Bucket=bucket, Key="up/k", UploadId=upload, PartNumber=1, Body=b"x")
-        # MinIO lists the uploads of one key alone; asking for it by its whole name is the same on S3.
+        # MinIO lists only the uploads of one key; with the whole key as prefix S3 gives the same response.
         listed = s3.list_multipart_uploads(Bucket=bucket, Prefix="up/k")["Uploads"]
         assert [(found["Key"], found["UploadId"]) for found in listed] == [("up/k", upload)]
         s3.abort_multipart_upload(Bucket=bucket, Key="up/k", UploadId=upload)
@@ -204,7 +204,7 @@ def _content(s3: S3Client, bucket: str, key: str) -> str:
     try:
         return s3.get_object(Bucket=bucket, Key=key)["Body"].read().decode()
     except ConnectionClosedError as error:
-        # SeaweedFS closes the connection behind an answer whose bytes it has lost; the next request may be on its way.
+        # SeaweedFS closes the connection after a response whose bytes it has lost; the next request may be in transit.
         raise AssertionError(f"{key!r} is not answered") from error
 
 
@@ -215,6 +215,6 @@ def _come_back_and_are_listed(s3: S3Client, bucket: str, keys: list[str]) -> Non
         assert [_content(s3, bucket, key) for key in keys] == keys
         assert [entry["Key"] for entry in s3.list_objects_v2(Bucket=bucket)["Contents"]] == keys
     finally:
-        # A server that does not list one of them could not have its bucket emptied.
+        # On a server that omits one of them from listings, the fixture could not empty the bucket.
         for key in reversed(keys):
             s3.delete_object(Bucket=bucket, Key=key)

@@ -1,4 +1,4 @@
-"""What a signature allows, and to whom."""
+"""What presigned URLs, forms and signatures allow."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ class SignatureBehaviours(S3Suite):
     def test_an_expired_url_is_refused(self, server: Endpoint, s3: S3Client, bucket: str) -> None:
         s3.put_object(Bucket=bucket, Key="k", Body=b"photo")
         assert _signed_long_ago(server, bucket, expires=60).status in {400, 403}
-        # The same signature while it holds, or the refusal could be one of every old signature.
+        # The same signature with a longer validity, to show that not every old signature is refused.
         assert _signed_long_ago(server, bucket, expires=7 * 24 * 3600 - 1).status == 200
 
     def test_a_tampered_signature_is_refused(self, s3: S3Client, bucket: str) -> None:

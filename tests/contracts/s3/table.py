@@ -12,14 +12,14 @@ from botocore.exceptions import ClientError
 
 from photo_worker.errors import StorageUnavailable
 
-# What a deviation looks like; a server that has died, or a mistake in a test, is neither.
+# The errors of a deviation; those of a dead server or of a mistake in a test are none of these.
 DEVIATES = (AssertionError, KeyError, ClientError, StorageUnavailable, pytest.fail.Exception)
 FILE = Path(__file__).with_name("behaviours.toml")
 
 
 @dataclass(frozen=True)
 class Server:
-    """``title`` and ``version`` for people; ``messages`` says whether it has SNS and SQS as well."""
+    """``title``, ``version`` and ``about`` are for the documentation; ``messages`` tells whether it has SNS and SQS."""
 
     title: str
     version: str
@@ -29,10 +29,10 @@ class Server:
 
 @dataclass(frozen=True)
 class Behaviour:
-    """What S3 does. The test of the same name, behind ``test_``, in the group's suite tries it.
+    """A behaviour of S3. The test of the same name, with ``test_`` before it, in the group's suite tests it.
 
-    ``needed`` says what the application needs it for, where it does. ``not_kept`` says by server
-    what happens instead, and what that means for a user; a server that is not in it keeps it.
+    ``needed`` says what the application needs the behaviour for, empty if it does not. ``not_kept`` says by server what
+    happens instead, and what that means for a user; a server that is not in it keeps the behaviour.
     """
 
     group: str
@@ -52,18 +52,18 @@ def _read() -> tuple[dict[str, Server], dict[str, Behaviour], dict[str, dict[str
     return servers, behaviours, content["object_store"]
 
 
-# OBJECT_STORE is by test of the port's contract and by server why it does not hold.
+# OBJECT_STORE gives, by test of the port's contract and by server, the reason why it does not hold.
 SERVERS, BEHAVIOURS, OBJECT_STORE = _read()
 
 
 def why_not_kept(name: str, server: str) -> str | None:
-    """Return why a server does not keep a behaviour, or a test of the port's contract; None where it does."""
+    """Return why a server does not keep a behaviour, or fails a test of the port's contract; None if it does not."""
     found = BEHAVIOURS[name].not_kept if name in BEHAVIOURS else OBJECT_STORE.get(name, {})
     return found.get(server)
 
 
 def expect_deviations(items: Iterable[pytest.Item], server_of: Callable[[pytest.Function], str]) -> None:
-    """Expect a failure where the table says that a server does otherwise; a success is then a failure."""
+    """Expect a failure if the table says that a server deviates; a success is then a failure."""
     for item in items:
         if isinstance(item, pytest.Function):
             why = why_not_kept(item.originalname.removeprefix("test_"), server_of(item))

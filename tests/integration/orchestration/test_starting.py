@@ -1,4 +1,4 @@
-"""A job's id is its workflow's id, and is used once."""
+"""Starting a job: its id is its workflow's id, and is used once."""
 
 from __future__ import annotations
 

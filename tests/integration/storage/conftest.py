@@ -1,4 +1,4 @@
-"""Expects of the run's own S3 server what the table of S3 behaviours says of it."""
+"""Expects from the stack's S3 server the deviations that the table of S3 behaviours lists."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The adapters of the real services keep the contracts."""
+"""The contracts of the ports, with the adapters of the real services."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class TestBotoObjectStore(ObjectStoreContract):
 
 @pytest.mark.stack
 class TestBotoObjectStoreWithVersions(ObjectStoreContract):
-    """A bucket that keeps what is overwritten and deleted."""
+    """The contract in a bucket that keeps overwritten and deleted versions."""
 
     @pytest.fixture
     def store(self, s3_client: S3Client) -> BotoObjectStore:

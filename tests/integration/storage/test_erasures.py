@@ -1,4 +1,4 @@
-"""Marks of erasure beside statements that are on their way: every order, forced and not hoped for."""
+"""Erasures beside concurrent statements: locks force every order, so that no test depends on timing."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ INSERT = (
 
 
 def has_to_wait(work: Future[Any], database_url: str) -> bool:
-    """Tell whether a statement of the pool ends up waiting for a lock, before ``work`` is done without."""
+    """Wait until a statement of the pool waits for a lock, and return True, or False if ``work`` ends without that."""
     waits = (
         "SELECT 1 FROM pg_stat_activity WHERE datname = current_database()"
         " AND application_name = 'photo-worker' AND wait_event_type = 'Lock'"
@@ -49,7 +49,7 @@ def has_to_wait(work: Future[Any], database_url: str) -> bool:
 
 
 def test_a_mark_waits_for_a_writer_that_has_not_seen_it(database_url: str) -> None:
-    """Otherwise the rows are deleted before that writer commits, and come back with it."""
+    """Otherwise the erasure deletes the rows before that writer commits, and the commit brings them back."""
     job_id = uuid4()
     with (
         make_pool(database_url) as pool,
@@ -69,7 +69,7 @@ def test_a_mark_waits_for_a_writer_that_has_not_seen_it(database_url: str) -> No
 
 
 def test_a_writer_that_waited_for_the_mark_sees_it(database_url: str) -> None:
-    """Its statement began before the mark was there; what counts is what is there when it looks."""
+    """The statement begins before the mark exists, and checks for the mark after its wait."""
     job_id = uuid4()
     with make_pool(database_url) as pool, psycopg.connect(database_url) as marker, ThreadPoolExecutor(1) as threads:
         repository = PostgresJobRepository(pool)
@@ -84,7 +84,7 @@ def test_a_writer_that_waited_for_the_mark_sees_it(database_url: str) -> None:
 
 
 def test_a_writer_that_has_not_seen_the_mark_does_not_bring_the_job_back(database_url: str) -> None:
-    """It commits only when the erasure has deleted the rows, or has to wait for it."""
+    """The writer commits only after the erasure has deleted the rows or has to wait for the writer."""
     job_id = uuid4()
     with make_pool(database_url) as pool, psycopg.connect(database_url) as writer, ThreadPoolExecutor(1) as threads:
         repository = PostgresJobRepository(pool)
@@ -118,13 +118,13 @@ def test_a_writer_that_begins_beside_the_mark_does_not_bring_the_job_back(databa
         with suppress(psycopg.DatabaseError):
             writing.result(timeout=10)
         repository.delete(job_id)
-        # Where its statement was refused, there is nothing to commit.
+        # If the statement was refused, there is nothing to commit.
         writer.commit()
         assert repository.get(job_id) is None
 
 
 class Meanwhile(MemoryObjectStore):
-    """A store in memory; ``deleting`` is called just before an object of these is deleted, once."""
+    """A store in memory that calls ``deleting`` once, just before it deletes a photo."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -139,7 +139,7 @@ class Meanwhile(MemoryObjectStore):
 
 
 class Place:
-    """Submissions and erasures over the real rows."""
+    """Submits and erases jobs with rows in Postgres and objects in memory."""
 
     def __init__(self, repository: PostgresJobRepository, photo: Path) -> None:
         self.repository = repository
@@ -183,7 +183,7 @@ def test_jobs_with_one_photo_that_are_erased_at_once_leave_nothing_of_it(
     jobs = [place.submit(), place.submit()]
     for job_id in jobs:
         place.repository.mark_erased(job_id)
-    # Both have looked before the rows of either are gone.
+    # Both erasures check for other users before either job's row is deleted.
     delete = place.repository.delete
     monkeypatch.setattr(place.repository, "delete", lambda job_id: True)
     for job_id in jobs:
@@ -211,7 +211,7 @@ def test_a_photo_that_is_submitted_while_it_is_deleted_is_there_for_its_job(plac
 
 
 def test_an_erasure_whose_lock_was_lost_keeps_the_rows_that_name_the_photo(place: Place, database_url: str) -> None:
-    """A job may have been queued for the photo meanwhile, so the erasure is not done and says so."""
+    """A job may have been queued for the photo meanwhile, so the erasure raises and is not complete."""
     job_id = place.submit()
 
     def cut() -> None:
@@ -240,7 +240,7 @@ def test_no_object_outlives_its_job_behind_the_first_page_of_a_listing(s3_client
 
 
 class Listed:
-    """Counts the keys that requests of an S3 client have listed in the folder of copies."""
+    """Counts the keys under ``converted/`` in the listings that an S3 client has requested."""
 
     def __init__(self, client: S3Client) -> None:
         self.keys = 0
@@ -256,7 +256,7 @@ class Listed:
 async def test_copies_are_found_among_many_of_other_photos(
     database_url: str, s3_client: S3Client, versioned_bucket: str, older: bool
 ) -> None:
-    """Of bytes before and now, one behind a delete marker; only of an old row does anything have to be listed."""
+    """The copies are of earlier and current bytes, one behind a delete marker. Only an old row requires a listing."""
     place = ("somebodys", "pie.heic")
     job_id, before, now = uuid4(), "1" * 64, "2" * 64
     mine = [converted_key(*place, sha256) for sha256 in (before, now)]
@@ -283,5 +283,5 @@ async def test_copies_are_found_among_many_of_other_photos(
     assert sorted(entry["Key"] for entry in left["Versions"]) == sorted(others)
     assert not left.get("DeleteMarkers")
     if not older:
-        # Those of its own copies: three versions and a marker.
+        # The versions of its own copies: three, and a delete marker.
         assert gone_through == 4, "the copies of other photos were gone through"

@@ -1,9 +1,9 @@
-"""Connections whose packets are lost without a word, as where a firewall forgets a flow: what waits ends all the same.
+"""Connections whose packets are dropped silently, as by a firewall that has lost a flow: every wait still ends.
 
 Each limit has a test with it and one without, which shows that nothing else ends the wait.
 
-A migration's steps take as long as the tables are large, so that ``migrate`` waits for their answers without a limit.
-There the kernel alone finds out that nothing will come any more. Calls to S3 and Textract have limits of their own.
+The time of a migration's step grows with the tables, so that ``migrate`` waits for its response without a limit. There
+only the kernel notices that no response will arrive. Calls to S3 and Textract have their own limits.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from tests.support.resources import session_of
 
 pytestmark = [pytest.mark.stack, pytest.mark.io_bound]
 
-# The product's limits, shorter: 20 and 25 s are long for a test.
+# The product's limits, shortened: 20 and 25 s are too long for a test.
 SHORT = {
     "keepalives": 1,
     "keepalives_idle": 1,
@@ -43,7 +43,7 @@ SHORT = {
 }
 # The longest of the short limits is 3 s.
 LIMIT_SECONDS = 8.0
-# What a machine that is busy with other things adds where a call ends by itself.
+# The time that a busy machine may add to a call that ends by itself.
 PATIENCE_SECONDS = 30.0
 
 # A step on a large table.
@@ -52,12 +52,12 @@ LONG_STEP = """
     CREATE EVENT TRIGGER takes_long ON ddl_command_start EXECUTE FUNCTION takes_long()"""
 RUNS = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event = 'PgSleep'"
 
-# Of Linux's ``struct tcp_info``: how many segments wait for their acknowledgement.
+# The field of Linux's ``struct tcp_info`` with the number of unacknowledged segments.
 _UNACKNOWLEDGED = struct.Struct("=24xI")
 
 
 class Shortened(Protocol):
-    """Gives the product's limits their short values, without those whose name begins with ``without``."""
+    """Sets the product's limits to their short values, and removes those whose names begin with ``without``."""
 
     def __call__(self, without: str | None = None) -> None: ...
 
@@ -79,7 +79,7 @@ def shortened(monkeypatch: pytest.MonkeyPatch) -> Shortened:
 
 @contextmanager
 def wire_of(connection: psycopg.Connection[Any]) -> Iterator[Dropping]:
-    """Give the means to lose a connection's packets; what still waits for them in the end is set free."""
+    """Yield a switch that drops a connection's packets; at the end, shut the connection down so that waits end."""
     with (
         closing(socket.fromfd(connection.pgconn.socket, socket.AF_INET, socket.SOCK_STREAM)) as copy,
         dropping(copy.getsockname()[1]) as wire,
@@ -87,14 +87,14 @@ def wire_of(connection: psycopg.Connection[Any]) -> Iterator[Dropping]:
         try:
             yield wire
         finally:
-            # The kernel may have given it up already.
+            # The kernel may have closed it already.
             with suppress(OSError):
                 copy.shutdown(socket.SHUT_RDWR)
 
 
 @contextmanager
 def long_migration(url: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[Future[None], Dropping]]:
-    """Run a migration whose step is at work in the server."""
+    """Run a migration whose step keeps running at the server."""
     opened: list[LimitedConnection[TupleRow]] = []
 
     def kept(*arguments: Any, **named: Any) -> LimitedConnection[TupleRow]:
@@ -115,7 +115,7 @@ def long_migration(url: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[
 
 
 def all_acknowledged(connection: psycopg.Connection[Any], deadline: float) -> None:
-    """Wait until nothing that was sent is on its way any more: the kernel acknowledges some 40 ms late."""
+    """Wait until all sent bytes are acknowledged: the kernel delays acknowledgements by some 40 ms."""
     with closing(socket.fromfd(connection.pgconn.socket, socket.AF_INET, socket.SOCK_STREAM)) as copy:
         while _UNACKNOWLEDGED.unpack(copy.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _UNACKNOWLEDGED.size))[0]:
             assert time.monotonic() < deadline
@@ -139,7 +139,7 @@ def test_a_migration_ends_where_its_step_s_answer_is_lost(
 def test_without_keepalives_a_migration_hangs_where_its_step_s_answer_is_lost(
     empty_database_url: str, shortened: Shortened, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The limit on what is on its way does not help: nothing is."""
+    """``tcp_user_timeout`` does not help, because no bytes are in transit."""
     shortened(without="keepalives")
     with long_migration(empty_database_url, monkeypatch) as (call, wire):
         wire.begin()
@@ -150,7 +150,7 @@ def test_without_keepalives_a_migration_hangs_where_its_step_s_answer_is_lost(
 def test_a_statement_that_is_lost_on_its_way_ends_by_the_limit_on_that(
     database_url: str, shortened: Shortened, without: str | None, ends: bool
 ) -> None:
-    """A migration's next step. While something is on its way no keepalive is sent."""
+    """As a migration's next step. While bytes are unacknowledged the kernel sends no keepalives."""
     shortened(without=without)
     with ThreadPoolExecutor(1) as threads, connect(database_url, autocommit=True, patience=None) as connection:
         connection.execute("SELECT 1")
@@ -201,7 +201,7 @@ def test_a_call_to_textract_ends_by_its_limit(stack_env: dict[str, str], bucket:
 
 @contextmanager
 def lost_behind(endpoint: str) -> Iterator[tuple[str, Dropping]]:
-    """Give a way to a service whose packets can be lost and no other connection's."""
+    """Yield the URL of a proxy to a service, and a switch that drops only the packets of this proxy."""
     parts = urlsplit(endpoint)
     with proxy_to(str(parts.hostname), int(parts.port or 80)) as proxy, dropping(proxy.port) as wire:
         yield f"http://127.0.0.1:{proxy.port}", wire
@@ -210,9 +210,9 @@ def lost_behind(endpoint: str) -> Iterator[tuple[str, Dropping]]:
 def ended(
     call: Callable[[], None], wire: Dropping, *, before: Callable[[], None] | None, ends: bool
 ) -> BaseException | None:
-    """Return what ``call`` raises when its packets are lost; where it is not to end, see that it does not and free it.
+    """Return what ``call`` raises when its packets are dropped; without ``ends``, assert that it hangs, then end it.
 
-    ``before`` runs while nothing is lost yet.
+    ``before`` runs before any packet is dropped.
     """
     with ThreadPoolExecutor(1) as threads:
         if before is not None:
@@ -222,6 +222,6 @@ def ended(
         try:
             assert has_ended(waiting, PATIENCE_SECONDS if ends else LIMIT_SECONDS) == ends
         finally:
-            # Its segments are sent again, and come.
+            # The kernel sends its segments again, and they arrive.
             wire.end()
         return waiting.exception(timeout=PATIENCE_SECONDS)

@@ -1,4 +1,4 @@
-"""A large object passes through the worker in constant memory."""
+"""The worker streams a large object in constant memory."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Migrations: from nothing, again, twice at once, after a newer release, and what the tables promise."""
+"""Migrations: of empty databases, repeated, concurrent, after a newer release; and the constraints of the tables."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def test_an_empty_database_comes_to_the_head(empty_database_url: str) -> None:
 
 @pytest.fixture
 def role(database_url: str) -> Iterator[tuple[Callable[[str], None], str]]:
-    """Make a role without privileges, and return what runs a statement with its name for ``{}``, and its URL."""
+    """Make a role without privileges; yield a function that runs a statement with its name for ``{}``, and its URL."""
     name, password = f"pw_{secrets.token_hex(6)}", secrets.token_hex(8)
     with psycopg.connect(database_url, autocommit=True) as owner:
 
@@ -80,7 +80,7 @@ def test_a_role_that_may_not_write_is_refused(database_url: str, role: tuple[Cal
     run("GRANT INSERT, UPDATE ON recipes, recipe_ocr TO {}")
     migrate.require_usable(url)
     for privilege in ("INSERT ON recipes", "UPDATE ON recipe_ocr"):
-        # The second is what a worker meets only when it has a result.
+        # A worker needs the second only when it has a result.
         run(f"REVOKE {privilege} FROM {{}}")
         with pytest.raises(DatabaseForbidden, match="permission denied"):
             migrate.require_usable(url)
@@ -93,7 +93,7 @@ def test_a_role_that_may_not_write_is_refused(database_url: str, role: tuple[Cal
 def test_a_role_of_the_release_before_goes_on_after_the_step(
     database_url: str, role: tuple[Callable[[str], None], str]
 ) -> None:
-    """Its privileges were granted table by table, and it has none on a table of a later step."""
+    """The role's privileges were granted table by table, and it has none on a table of a later step."""
     run, url = role
     run("GRANT SELECT ON recipes, recipe_ocr, erasures TO {}")
     run("GRANT INSERT, UPDATE, DELETE ON recipes TO {}")
@@ -207,7 +207,7 @@ def test_a_percent_sign_in_the_url_is_nothing_special(empty_database_url: str) -
 
 
 def test_of_rows_from_before_they_were_kept_not_all_hashes_are_known(empty_database_url: str) -> None:
-    """What their attempts may have left can lie anywhere, and has to be looked for everywhere."""
+    """Their earlier attempts may have left copies of unknown hashes, so that an erasure has to list all copies."""
     old, heir, new = (uuid4() for _ in range(3))
     to_step(empty_database_url, "0003")
     with psycopg.connect(empty_database_url) as connection:
@@ -220,7 +220,7 @@ def test_of_rows_from_before_they_were_kept_not_all_hashes_are_known(empty_datab
     with make_pool(empty_database_url) as pool:
         repository = PostgresJobRepository(pool)
         assert repository.earlier_hashes(old) == {""}
-        # Its attempts go on under the new schema.
+        # The job's attempts continue under the new schema.
         repository.start(old, bucket="b", key=f"{old}.heic", sha256="c1", instead_of="c0")
         assert repository.earlier_hashes(old) == {"", "c0"}
         repository.queue(new, bucket="b", key=f"{old}.heic")
@@ -318,7 +318,7 @@ def test_looking_at_a_schema_does_not_load_the_migration_tools(database_url: str
     assert subprocess.run([sys.executable, "-c", code, database_url], check=False).returncode == 0
 
 
-# What the release before step 0002 sends, to the letter; its workers run beside new ones during a deploy.
+# The exact statement of the release before step 0002, whose workers run beside new ones during a deploy.
 PREVIOUS_RELEASE = """
     WITH job AS (
     INSERT INTO recipes (id, s3_raw_bucket, s3_raw_key, content_sha256, status, error_code, error_message)
@@ -357,7 +357,7 @@ def upgrade_to(database_url: str, step: str) -> None:
     engine.dispose()
 
 
-# What rows held before later steps added columns.
+# The columns that rows had before later steps added others.
 ROWS_OF_0001 = """
     SELECT to_jsonb(r) - 'hashes_kept', to_jsonb(o) FROM recipes r LEFT JOIN recipe_ocr o ON o.recipe_id = id
 """
@@ -412,7 +412,7 @@ def test_a_mark_says_nothing_of_the_job(database_url: str) -> None:
 
 
 def test_a_step_that_waits_for_a_table_lets_workers_go_on(empty_database_url: str) -> None:
-    """A dump or an open transaction holds the table for a while; statements that come after the step wait behind it."""
+    """A dump or an open transaction holds the table for a while; later statements queue behind a waiting step."""
     upgrade_to(empty_database_url, "0003")
     waits: list[float] = []
     with psycopg.connect(empty_database_url) as holder, ThreadPoolExecutor(1) as threads:

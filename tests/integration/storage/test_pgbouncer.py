@@ -1,4 +1,4 @@
-"""Behind PgBouncer in transaction mode, where clients share server connections, rows stay what they are."""
+"""The repository behind PgBouncer in transaction mode, in which clients share server connections."""
 
 from __future__ import annotations
 
@@ -28,9 +28,9 @@ pytestmark = pytest.mark.stack
 
 _T = TypeVar("_T")
 
-# What a lock's transaction, one that waits for it and one that does not need at once.
+# Connections for a lock's transaction, for one that waits for the lock, and for one that does not.
 SEVERAL = 3
-# Tests that hold the lock of an object, and do other things meanwhile.
+# Tests that make other calls while they hold the lock of an object.
 LOCKING = {
     "test_another_jobs_row_about_an_object_is_seen",
     "test_jobs_that_are_erased_at_once_do_not_keep_their_object_for_each_other",
@@ -55,7 +55,7 @@ def several_connections(stack_env: dict[str, str]) -> Iterator[PgBouncer]:
 
 
 class Alternating:
-    """Two processes' repositories as one: each call is the other's turn, as the server connection is."""
+    """The repositories of two processes as one: each call goes to the other one, over the same server connection."""
 
     def __init__(self, *repositories: JobRepository) -> None:
         self._repositories = repositories
@@ -66,10 +66,10 @@ class Alternating:
 
 
 class TestBehindPgBouncer(RecipeRepositoryContract):
-    """The whole contract, by two clients that share one server connection of the pooler.
+    """The whole contract, with two clients that share one server connection of the pooler.
 
-    But for the six tests of ``LOCKING``, which have three server connections: ``sole_user`` holds its transaction open
-    while the test does other things, and a transaction has its server connection for itself.
+    Only the six tests of ``LOCKING`` have three server connections: ``sole_user`` keeps its transaction open while the
+    test makes other calls, and a transaction occupies its server connection.
     """
 
     @pytest.fixture
@@ -88,7 +88,7 @@ class TestBehindPgBouncer(RecipeRepositoryContract):
 
 
 def test_no_reader_deletes_a_live_row(database_url: str, one_connection: PgBouncer) -> None:
-    """Statements of readers and deleters that a server knows by one name are mistaken for each other."""
+    """If the prepared statements of readers and deleters had the same name, a server would run one for the other."""
     url = one_connection.url(database_url)
     live = [uuid4() for _ in range(20)]
     with make_pool(database_url) as pool:
@@ -104,7 +104,7 @@ def test_no_reader_deletes_a_live_row(database_url: str, one_connection: PgBounc
             try:
                 call()
             except Exception as error:
-                # What a client is told is one thing; what becomes of the rows is looked at first.
+                # Errors are asserted last: the loss of rows matters more.
                 failed.append(error)
 
     with ExitStack() as pools:
@@ -131,7 +131,7 @@ def test_no_reader_deletes_a_live_row(database_url: str, one_connection: PgBounc
 
 
 def test_the_limit_of_a_statement_is_nobody_elses(database_url: str, one_connection: PgBouncer) -> None:
-    """Others' statements on the same server connection take as long as they like, and ours do not."""
+    """The worker's timeout does not apply to other clients' statements on the same server connection."""
     url = one_connection.url(database_url)
     with make_pool(url, statement_timeout=0.3) as pool, psycopg.connect(url, autocommit=True) as other:
         repository = PostgresJobRepository(pool)
@@ -206,7 +206,7 @@ def eventually(call: Callable[[], _T], *, seconds: float = 40, unless: type[Exce
 
 
 def only_client(url: str, *, seconds: float = 40) -> psycopg.Connection[Any]:
-    """Connect once PgBouncer has let go of the client that looked whether it is up."""
+    """Connect as soon as PgBouncer has released the connection of its readiness probe."""
     deadline = time.monotonic() + seconds
     while True:
         try:
@@ -219,14 +219,14 @@ def only_client(url: str, *, seconds: float = 40) -> psycopg.Connection[Any]:
 
 @pytest.fixture
 def proxy(database_url: str) -> Iterator[Proxy]:
-    """What stands between PgBouncer and Postgres."""
+    """The proxy between PgBouncer and Postgres."""
     parts: dict[str, Any] = conninfo.conninfo_to_dict(database_url)
     with proxy_to(str(parts["host"]), int(parts["port"])) as made:
         yield made
 
 
 def test_its_postgres_away_may_pass(database_url: str, proxy: Proxy) -> None:
-    """PgBouncer remembers a failed login for a while, and tells each client so as a protocol violation."""
+    """PgBouncer remembers a failed login for a while, and reports it to each client as a protocol violation."""
     with (
         pgbouncer(database_url, server_port=proxy.port, server_login_retry=1) as pooler,
         make_pool(pooler.url(database_url), timeout=1) as pool,
@@ -245,7 +245,7 @@ def test_its_postgres_away_may_pass(database_url: str, proxy: Proxy) -> None:
 def test_no_room_for_clients_may_pass(database_url: str) -> None:
     with pgbouncer(database_url, max_client_conn=1) as pooler:
         url = pooler.url(database_url)
-        # The pool comes second: it would take the only place itself, and keep it.
+        # The pool is made second: it would take the only client connection, and keep it.
         with only_client(url) as other, make_pool(url, timeout=0.5) as pool:
             with pytest.raises(DatabaseUnavailable, match="no more connections allowed"):
                 queue(PostgresJobRepository(pool))

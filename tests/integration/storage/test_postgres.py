@@ -1,4 +1,4 @@
-"""The Postgres repository where the server is away, restarts, refuses or lacks its tables."""
+"""The Postgres repository with a server that is down, restarts, refuses connections or lacks its tables."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def eventually(call: Callable[[], JobRecord], *, seconds: float = 20) -> JobReco
 
 
 def backends(database_url: str) -> list[int]:
-    """Return the server processes of the pool's connections."""
+    """Return the ids of the server processes behind the pool's connections."""
     with psycopg.connect(database_url) as connection:
         found = connection.execute(
             "SELECT pid FROM pg_stat_activity WHERE datname = current_database() AND application_name = 'photo-worker'"
@@ -110,7 +110,7 @@ def test_a_restart_that_is_over_goes_unnoticed(database_url: str) -> None:
 
 
 def test_the_connection_string_s_own_name_and_patience_go_first(database_url: str) -> None:
-    """An operator finds the worker's sessions by the name that was given to them."""
+    """An operator finds the worker's sessions by the name in the connection string."""
     name = f"kitchen-{uuid4().hex[:8]}"
     theirs = conninfo.make_conninfo(database_url, application_name=name, connect_timeout=30)
     with make_pool(theirs) as pool, make_pool(database_url) as plain:
@@ -181,7 +181,7 @@ def test_the_description_holds_no_password(database_url: str) -> None:
 
 
 def test_no_statement_goes_on_waiting_for_a_lock_when_its_caller_has_given_up(database_url: str) -> None:
-    """Each attempt would leave a session behind, until Postgres takes no more of them."""
+    """Otherwise each attempt would leave a session behind, until Postgres accepts no more."""
     waiting = (
         "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database()"
         " AND application_name = 'photo-worker' AND wait_event_type = 'Lock'"
@@ -198,7 +198,7 @@ def test_no_statement_goes_on_waiting_for_a_lock_when_its_caller_has_given_up(da
 
 
 def test_the_result_of_a_job_finished_meanwhile_comes_back_whole(database_url: str) -> None:
-    """A late ``start`` waits for the row that ``succeed`` holds, and then returns what that wrote."""
+    """A late ``start`` waits for the row that ``succeed`` has locked, and then returns the result in it."""
     job_id = uuid4()
     with make_pool(database_url) as pool, psycopg.connect(database_url) as other:
         repository = PostgresJobRepository(pool)
@@ -235,7 +235,7 @@ def test_a_row_erased_while_a_conflict_is_looked_at_is_written_anew(database_url
 
 
 def test_a_write_is_one_statement_and_one_transaction(database_url: str) -> None:
-    """The rows of a job that succeeded carry the same transaction id, also where both are new."""
+    """The rows of a succeeded job have the same transaction id, even if both are new."""
     job_id = uuid4()
     with make_pool(database_url) as pool, psycopg.connect(database_url) as other:
         PostgresJobRepository(pool).succeed(job_id, bucket="photos", key="pie.jpg", sha256="", ocr=OCR)
@@ -246,7 +246,7 @@ def test_a_write_is_one_statement_and_one_transaction(database_url: str) -> None
 
 
 def terminate_idle(database_url: str) -> int:
-    """End the server processes whose transactions wait for their client, as a network that is cut does."""
+    """End the server processes with idle transactions, as a cut network does; return how many there were."""
     with psycopg.connect(database_url, autocommit=True) as connection:
         found = connection.execute(
             "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity WHERE datname = current_database()"
@@ -256,7 +256,7 @@ def terminate_idle(database_url: str) -> int:
 
 
 def test_who_loses_the_lock_hears_of_it(database_url: str) -> None:
-    """Another job may have been queued for the object meanwhile: that must not look like success."""
+    """Another job may have been queued for the object meanwhile: the block must not end without an error."""
     with make_pool(database_url) as pool, ExitStack() as block:
         repository = PostgresJobRepository(pool)
         assert block.enter_context(repository.sole_user(uuid4(), bucket="photos", key="pie.jpg"))
@@ -268,7 +268,7 @@ def test_who_loses_the_lock_hears_of_it(database_url: str) -> None:
 
 
 def test_a_transaction_that_the_server_ends_is_no_defect(database_url: str) -> None:
-    """Its COMMIT meets 25P04; Postgres has that limit since 17."""
+    """The COMMIT fails with 25P04; Postgres has this limit since 17."""
     name = sql.Identifier(str(conninfo.conninfo_to_dict(database_url)["dbname"]))
     with psycopg.connect(database_url, autocommit=True) as owner:
         if owner.info.server_version < 170000:
@@ -294,7 +294,7 @@ def backends_in_transaction(connection: psycopg.Connection[Any]) -> int:
 
 
 def test_the_lock_on_an_object_ends_with_its_holder(database_url: str) -> None:
-    """A holder that is killed does not keep the photo from others."""
+    """A process that is killed with the lock does not keep the photo locked."""
     holder = (
         "import os, sys, uuid; from photo_worker.storage.postgres import PostgresRecipeRepository, make_pool\n"
         "repository = PostgresRecipeRepository(make_pool(sys.argv[1]))\n"

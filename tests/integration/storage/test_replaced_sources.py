@@ -1,4 +1,4 @@
-"""Attempts that verify one job's object beside each other, over the real rows, while its owner replaces it."""
+"""Concurrent attempts that verify one job's object while its owner replaces it, with rows in Postgres."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def place(database_url: str) -> Iterator[Place]:
 
 
 class Overtaken(MemoryObjectStore):
-    """A store whose reader is overtaken between its first byte and its last."""
+    """A store that calls ``meanwhile`` while an object is read, so that another attempt overtakes the reader."""
 
     def __init__(self, inner: MemoryObjectStore, meanwhile: Any) -> None:
         self.__dict__ = dict(inner.__dict__)

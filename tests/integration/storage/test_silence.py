@@ -1,4 +1,4 @@
-"""Connections that die without a word, crawl or stall: every call ends within its limit, and says why."""
+"""Connections that die silently, trickle or stall: every call ends within its limit, with an error that says why."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ pytestmark = pytest.mark.stack
 
 ANSWER_SECONDS = 1.0
 POOL_SECONDS = 1.0
-# What a machine that is busy with other things adds.
+# The time that a busy machine may add.
 PATIENCE_SECONDS = 15.0
 
 
@@ -76,7 +76,7 @@ def repository(behind: str, proxy: Proxy) -> Iterator[PostgresJobRepository]:
 
 @contextmanager
 def bounded(proxy: Proxy) -> Iterator[ThreadPoolExecutor]:
-    """Give threads that are cut off in the end: what hangs fails a test, and does not hang it."""
+    """Yield threads, and cut their connections at the end: a call that hangs fails the test and does not hang it."""
     with ThreadPoolExecutor(8) as threads:
         try:
             yield threads
@@ -94,7 +94,7 @@ def test_connections_that_died_cost_one_call_each_and_no_slot(
         error = first.exception(timeout=PATIENCE_SECONDS)
         assert isinstance(error, DatabaseUnavailable)
         assert "has not answered within 1 s" in error.message
-        # None of the other three is met: they were as old.
+        # The pool has replaced the other three connections: they were as old.
         again = [threads.submit(repository.get, row.id) for _ in range(8)]
         assert [call.result(timeout=PATIENCE_SECONDS) for call in again] == [row] * 8
     assert "connections to Postgres are replaced" in caplog.text
@@ -117,7 +117,7 @@ def test_a_call_ends_where_new_connections_are_swallowed_too(repository: Postgre
 
 
 def test_a_call_ends_where_its_answer_crawls(repository: PostgresJobRepository, proxy: Proxy) -> None:
-    """Bytes keep coming, so that no limit on silence would end it."""
+    """Bytes keep arriving, so that a limit on the wait for the next byte would not end the call."""
     row = queue(repository)
     proxy.slow(20)
     with bounded(proxy) as threads:
@@ -132,7 +132,7 @@ def test_a_call_is_one_round_trip(behind: str, proxy: Proxy) -> None:
         proxy.delay(0.5)
         began = time.monotonic()
         assert repository.get(row.id) == row
-        # Two would take two seconds.
+        # Two round trips would take two seconds.
         assert 1.0 <= time.monotonic() - began < 1.9
 
 
@@ -156,7 +156,7 @@ def test_the_lock_on_an_object_ends_where_its_connection_died(
 
 
 def test_connections_to_a_server_that_lost_its_role_are_replaced(database_url: str) -> None:
-    """After a failover the old connections may lead to a server that only reads; the address leads to the new one."""
+    """After a failover old connections may lead to a read-only server, and the address to the new primary."""
     name = conninfo.conninfo_to_dict(database_url)["dbname"]
     with psycopg.connect(database_url, autocommit=True) as owner:
         owner.execute(f'ALTER DATABASE "{name}" SET default_transaction_read_only = on'.encode())
@@ -200,7 +200,7 @@ def test_a_server_that_libpq_passes_over_as_it_only_reads_is_called_so(database_
 def test_a_pool_that_has_not_reconnected_is_not_called_busy(
     behind: str, proxy: Proxy, database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Postgres is back for who asks now, and the pool's own attempt of before still waits for its answer."""
+    """Postgres accepts new connections again, while the pool's earlier attempt still waits for its response."""
     monkeypatch.setattr(postgres, "Explainer", lambda _: Explainer(database_url))
     with make_pool(behind, max_size=7, timeout=1, connect_timeout=5) as pool:
         proxy.swallow(new=True)
@@ -213,7 +213,7 @@ def test_a_pool_that_has_not_reconnected_is_not_called_busy(
 
 
 def test_the_kernel_is_asked_to_notice_a_peer_that_is_gone(database_url: str) -> None:
-    """A peer that acknowledges nothing is noticed without a call; the connection string's own word goes first."""
+    """The kernel notices a dead peer without a call; options in the connection string take precedence."""
     with connect(database_url) as connection:
         assert kernel(connection, socket.SO_KEEPALIVE, socket.SOL_SOCKET) == 1
         assert kernel(connection, socket.TCP_KEEPINTVL) == LIVENESS["keepalives_interval"]
@@ -242,7 +242,7 @@ def test_a_stall_opens_no_connections_of_its_own(database_url: str, behind: str,
             while not ended.is_set():
                 found = watcher.execute(
                     "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database()"
-                    # Postgres' own autovacuum has a process there now and then.
+                    # Postgres' autovacuum has a process there now and then.
                     " AND pid <> pg_backend_pid() AND backend_type = 'client backend'"
                 ).fetchone()
                 assert found is not None
@@ -294,12 +294,12 @@ def test_many_that_wait_for_a_server_that_is_away_ask_it_one_by_one(behind: str,
             calls = [threads.submit(queue, repository) for _ in range(100)]
             for call in calls:
                 assert isinstance(call.exception(timeout=60), DatabaseUnavailable)
-            # The pool's own attempts, and an explanation or two.
+            # The pool's own attempts, and one or two that ask for the reason.
             assert proxy.accepted - before < 20
 
 
 def ends(call: Callable[[], object], proxy: Proxy) -> tuple[BaseException | None, float]:
-    """Return what a call raises, and after how many seconds."""
+    """Return the error that a call raises, and its duration in seconds."""
     with bounded(proxy) as threads:
         began = time.monotonic()
         error = threads.submit(call).exception(timeout=PATIENCE_SECONDS)
@@ -347,7 +347,7 @@ def test_a_call_to_textract_ends(stack_env: dict[str, str], bucket: str, new: bo
     "seconds", [postgres.CALL_SECONDS, s3_boto.CONNECT_TIMEOUT_SECONDS + s3_boto.READ_TIMEOUT_SECONDS]
 )
 def test_a_call_to_a_dead_service_ends_before_its_attempt_does(seconds: float) -> None:
-    """Otherwise the thread would outlive its attempt, and its slot be blocked."""
+    """Otherwise the thread would outlive its attempt, and block its slot."""
     limits = [
         limit
         for policy in (policies.VERIFY, policies.OCR, policies.PERSIST, policies.RECORD_FAILURE)

@@ -1,4 +1,4 @@
-"""Which database a bucket belongs to, and that nothing of another deployment is deleted."""
+"""Binding a bucket to a database, so that no object of another deployment is deleted."""
 
 from __future__ import annotations
 
@@ -132,7 +132,7 @@ def test_a_marker_that_says_nothing_binds_nothing_and_is_not_written_over(
     assert isinstance(read_binding(store, rows, BUCKET), Unbound)
     with pytest.raises(BindingUnreadable, match="Nothing can be learnt"):
         bind(store, rows, BUCKET)
-    # What was never bound asks for no marker yet.
+    # A database that was never bound requires no marker yet.
     require_own_bucket(store, rows, BUCKET)
     assert store.get(BUCKET, MARKER_KEY, limit_bytes=1 << 20) == body
     assert bind(store, rows, BUCKET, rebind=True)
@@ -161,7 +161,7 @@ def test_a_database_asks_for_its_marker_from_its_first_binding_on(store: MemoryO
 def test_a_database_counts_as_bound_once_the_store_has_answered(
     store: MemoryObjectStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Else its workers would ask for a marker that a migration without S3 could not write."""
+    """Otherwise its workers would require a marker that a migration without S3 could not write."""
     rows = MemoryJobRepository()
 
     def away(bucket: str, key: str, *, limit_bytes: int) -> bytes:
@@ -237,11 +237,11 @@ def test_the_time_of_the_binding_is_the_store_s(store: MemoryObjectStore) -> Non
 
 
 class Neighbours:
-    """A, which checks, and B, with its own database and namespace, whose three photos wait in the same bucket."""
+    """Deployment A, which checks, and B, with its own database and namespace and three photos in the same bucket."""
 
     def __init__(self) -> None:
         self.ours = Deployment()
-        # Until a release that knows of markers, both used the bucket.
+        # Both used the bucket before the first release with markers.
         self.ours.store.delete(BUCKET, MARKER_KEY)
         for number in range(10):
             self.ours.succeeded(uuid4(), body=b"photo %d of A" % number)
@@ -256,7 +256,7 @@ class Neighbours:
         self.ours.time += LONG
 
     async def repair(self) -> Sequence[tuple[str, str, str]]:
-        """``check --repair --grace 1s`` with A's settings; what was said of each step."""
+        """Run ``check --repair --grace 1s`` with A's settings; return code, outcome and detail of each step."""
         erasure = Erasure(self.ours.store, self.ours.rows, self.ours.temporal, BUCKET)
         said: list[RepairResult] = []
         async with open_scanner(self.ours.ports, self.ours.means(grace=GRACE)) as scanner:
@@ -377,7 +377,7 @@ async def test_an_interrupted_erase_is_completed_only_where_the_bucket_is_ours(f
 
 @pytest.mark.parametrize(("foreign", "outcome"), [(True, "refused"), (False, "done")])
 async def test_no_job_is_started_into_another_deployment_s_bucket(foreign: bool, outcome: str) -> None:
-    """Without a marker it is started: that loses nothing."""
+    """Without a marker the job is started: that loses nothing."""
     deployment = Deployment()
     deployment.queued(JOB)
     deployment.time += LONG
@@ -393,7 +393,7 @@ async def test_no_job_is_started_into_another_deployment_s_bucket(foreign: bool,
 
 
 async def test_erase_by_id_touches_nothing_where_the_bucket_is_another_database_s() -> None:
-    """The id may be a job of both, as after a restore of one from the other's backup."""
+    """Both may have a job of this id, as after a restore of one database from the other's backup."""
     deployment = Deployment()
     deployment.succeeded(JOB)
     bind(deployment.store, MemoryJobRepository(), BUCKET, rebind=True)
@@ -423,7 +423,7 @@ MARKERS: dict[str, tuple[bytes | None, type[PhotoWorkerError], str]] = {
 async def test_erase_deletes_nothing_where_no_marker_says_that_the_bucket_is_this_database_s(
     monkeypatch: pytest.MonkeyPatch, marker: str, where: str
 ) -> None:
-    """What is there under the job's id may be another deployment's, as after a slip in S3_BUCKET."""
+    """The objects under the job's id may be another deployment's, for example with a wrong S3_BUCKET."""
     body, error, todo = MARKERS[marker]
     deployment = Deployment()
     deployment.succeeded(JOB)
@@ -460,7 +460,7 @@ async def test_erase_deletes_nothing_where_no_marker_says_that_the_bucket_is_thi
     assert deployment.temporal.states[JOB] == WorkflowState("completed", deployment.time, deployment.time)
     if marker == "never bound":
         assert bind(store, deployment.rows, own)
-    # The bucket of a deployment that is older than the binding, or that lost its marker, is bound, and then erased.
+    # Once the bucket of an older deployment, or of one that lost its marker, is bound, the erasure works.
     monkeypatch.undo()
     bind(store, deployment.rows, BUCKET, rebind=True)
     await erasure.erase(JOB)
@@ -468,7 +468,7 @@ async def test_erase_deletes_nothing_where_no_marker_says_that_the_bucket_is_thi
 
 
 async def test_a_photo_that_was_submitted_from_a_bucket_without_a_marker_goes_only_where_it_is_asked_for() -> None:
-    """Of the owner's own bucket nothing says whose it is, nor need it."""
+    """The bucket of a photo's owner has no marker and needs none."""
     for asked in (False, True):
         deployment = Deployment()
         deployment.succeeded(JOB, at=(FOREIGN, "pie.png"))
@@ -480,7 +480,7 @@ async def test_a_photo_that_was_submitted_from_a_bucket_without_a_marker_goes_on
 
 @pytest.mark.parametrize("bound", [True, False])
 async def test_erase_leaves_what_lies_in_a_former_bucket_that_is_another_database_s_by_now(bound: bool) -> None:
-    """As in a copy of the database that got a bucket of its own: the other one has jobs of the same ids."""
+    """As in a copy of the database with a new bucket: the other database has jobs of the same ids."""
     deployment = Deployment()
     deployment.succeeded(JOB)
     key = next(deployment.store.list(BUCKET, "raw/")).key

@@ -1,4 +1,4 @@
-"""What ``photo-worker check`` shows, without a deployment to look at."""
+"""The output of ``photo-worker check``, without a deployment."""
 
 from __future__ import annotations
 

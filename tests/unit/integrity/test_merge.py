@@ -1,4 +1,4 @@
-"""Rows and listings by job, and a set of locations that takes little room."""
+"""Merging rows and listings by job, and the compact set of locations."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is mended without a person's decision, and what is not."""
+"""Which findings ``check --repair`` repairs without an operator's decision, and which it does not."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class Repaired:
 async def repair(
     deployment: Deployment, *only: UUID, ports: InspectionPorts | None = None, between: Any = None
 ) -> Repaired:
-    """Check and repair; ``between`` happens after the survey."""
+    """Scan and repair; ``between`` is called after the scan."""
     erased: list[UUID] = []
 
     async def erase(job_id: UUID) -> None:
@@ -91,7 +91,7 @@ async def test_a_running_job_whose_workflow_is_gone_is_started_once_under_its_id
 
 @pytest.mark.parametrize("sign", ["no worker", "no workflow of any job", "young"])
 async def test_a_running_job_is_not_started_where_a_queued_one_would_not_be(sign: str) -> None:
-    """Its workflow may run in the right namespace, and the settings name another one."""
+    """The job's workflow may run in the right namespace while the settings name another one."""
     deployment = Deployment()
     deployment.succeeded(OTHER, b"shows whose namespace it is")
     deployment.rows.start(JOB, bucket=BUCKET, key=deployment.queued(JOB), sha256="")
@@ -118,7 +118,7 @@ async def test_nothing_is_started_where_no_worker_shows_that_the_namespace_is_ri
 
 @pytest.mark.parametrize("named", [False, True])
 async def test_nothing_is_started_where_the_database_s_jobs_have_no_workflows(named: bool) -> None:
-    """As with the namespace of another deployment, whose workers would process the photos into another database."""
+    """The settings may name another deployment's namespace, whose workers would write the results to its database."""
     deployment = Deployment()
     for number in range(3):
         deployment.succeeded(uuid4(), f"photo {number}".encode())
@@ -132,7 +132,7 @@ async def test_nothing_is_started_where_the_database_s_jobs_have_no_workflows(na
     assert deployment.temporal.started == [], "photos are processed in another deployment's namespace"
     assert done.said == [("queued_without_workflow", "refused")] * 2
     assert "TEMPORAL_NAMESPACE" in done.details[0]
-    # One that Temporal still knows shows whose namespace it is.
+    # One workflow that Temporal still knows proves that the namespace is right.
     deployment.temporal.states |= dict(list(known.items())[:1])
     done = await repair(deployment, *only)
     assert done.said == mended("queued_without_workflow") * 2
@@ -194,7 +194,7 @@ async def test_a_job_that_a_worker_or_a_service_ended_is_set_going_again(code: s
 async def test_a_repair_does_what_show_and_submit_say_that_it_does(
     state: WorkflowState, said: str, row_says: str
 ) -> None:
-    """That a terminated job is not set going again is an operator's will."""
+    """A terminated job is not restarted, because an operator terminated it on purpose."""
     deployment = Deployment()
     deployment.queued(JOB)
     deployment.temporal.states[JOB] = state
@@ -277,7 +277,7 @@ async def test_a_copy_of_nobody_s_photo_is_deleted_and_one_that_is_in_use_again_
 
 @pytest.mark.parametrize("hidden", [False, True], ids=["shown", "behind a delete marker"])
 async def test_what_a_late_attempt_stored_behind_an_erase_goes_with_all_its_versions(hidden: bool) -> None:
-    """The attempt was paused before it stored the copy, and died before it asked whether its job is erased."""
+    """The attempt was paused before it stored the copy, and died before it checked whether its job is erased."""
     deployment = Deployment(versions=True)
     place, sha256 = (FOREIGN, "inbox/photo.heic"), "ab" * 32
     deployment.succeeded(OTHER, b"other photo", at=(FOREIGN, "inbox/other.heic"), copy=b"its copy")
@@ -374,7 +374,7 @@ async def test_with_another_deployment_s_database_nothing_is_deleted() -> None:
 
 
 async def test_after_a_restore_of_the_database_nothing_is_deleted() -> None:
-    """The photo of nobody may be that of a job whose row is lost, as a result's row is."""
+    """The orphaned photo may belong to a lost row, since the row of a result is lost too."""
     deployment = Deployment()
     for number in range(9):
         deployment.succeeded(uuid4(), body=b"photo %d" % number)
@@ -390,7 +390,7 @@ async def test_after_a_restore_of_the_database_nothing_is_deleted() -> None:
 
 
 async def test_nothing_is_deleted_while_a_workflow_has_no_row_yet() -> None:
-    """It may be about the photo that seems to be nobody's, and wait for a worker."""
+    """The workflow may be about the photo that seems orphaned, and wait for a worker."""
     deployment = Deployment()
     deployment.succeeded(OTHER)
     deployment.photo(b"of the workflow")
@@ -432,7 +432,7 @@ async def test_a_job_that_was_put_right_since_is_left_alone() -> None:
 
 
 async def test_a_result_whose_row_is_back_by_then_stays() -> None:
-    """As after a restore of the database that ends between check and repair."""
+    """As after a restore of the database that ends between scan and repair."""
     deployment = Deployment()
     deployment.succeeded(OTHER)
     deployment.store.put(BUCKET, ocr_key(JOB), b"{}", content_type="application/json")
@@ -482,7 +482,7 @@ async def test_what_costs_money_or_loses_data_is_told_and_not_done() -> None:
     deployment.store.delete(BUCKET, ocr_key(JOB))
     deployment.queued(OTHER, b"other")
     deployment.rows.start(OTHER, bucket=BUCKET, key=deployment.photo(b"other")[0], sha256="")
-    # Textract has forgotten by then what it may have read for it.
+    # By then Textract would charge again for what it may have read for the job.
     deployment.time += timedelta(days=8)
     done = await repair(deployment)
     assert done.said == []

@@ -1,4 +1,4 @@
-"""Each rule on evidence that was damaged at one place: exactly that rule is broken."""
+"""Rules on sound evidence with one damage each: exactly the rule of that damage is broken."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ Damage = Callable[[Evidence], Evidence]
 
 
 async def sound() -> Evidence:
-    """A finished job and a failed one, a day ago."""
+    """Evidence of a succeeded and a failed job, both a day old."""
     deployment = Deployment()
     deployment.succeeded(JOB, copy=COPY)
     deployment.failed(OTHER)
@@ -447,7 +447,7 @@ async def test_what_a_sound_deployment_may_show_is_no_finding(name: str) -> None
 
 
 async def test_a_lost_row_s_photo_is_not_nobody_s() -> None:
-    """After a restore of the database the photos of lost results must not look like rubbish."""
+    """After a restore of the database the photos of lost results must not be reported as orphans."""
     found = list(findings(no_row(await sound())))
     assert [one.code for one in found] == ["result_without_row"]
 

@@ -1,4 +1,4 @@
-"""Looking at a deployment that moves meanwhile."""
+"""Scans of deployments that change meanwhile."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def codes(report: ScanReport) -> list[str]:
 
 
 class Refusing(Deployment):
-    """A deployment whose store refuses to read some keys, and where "" is one of them, to list the foreign bucket."""
+    """A deployment whose store refuses to read some keys and, if "" is one of them, to list the foreign bucket."""
 
     def __init__(self, refusal: PhotoWorkerError, keys: set[str]) -> None:
         super().__init__()
@@ -223,7 +223,7 @@ async def test_a_bucket_that_is_not_there_is_an_error_and_no_finding() -> None:
 
 
 class _Watched(MemoryObjectStore):
-    """A store that lets something happen as soon as a listing of photos or artifacts has begun."""
+    """A store that calls ``then`` once, when it has read the first listing of ``prefix``."""
 
     def __init__(self, inner: MemoryObjectStore, prefix: str, then: Callable[[], object]) -> None:
         self.__dict__ = inner.__dict__
@@ -239,7 +239,7 @@ class _Watched(MemoryObjectStore):
 
 
 class _Stale(MemoryObjectStore):
-    """A store whose next request fails, as often as it is told."""
+    """A store whose next ``failures`` requests of ``head`` fail."""
 
     failures = 0
 
@@ -306,7 +306,7 @@ async def test_an_erase_that_begins_between_two_reads_is_not_taken_for_a_loss() 
 
 
 class _Torn(MemoryObjectStore):
-    """A store whose listings end with an error after some objects, as often as it is told."""
+    """A store whose next ``failures`` listings end with an error after ``after`` objects."""
 
     def __init__(self, inner: MemoryObjectStore, failures: int, after: int) -> None:
         self.__dict__ = inner.__dict__
@@ -345,7 +345,7 @@ async def test_a_listing_that_never_ends_well_is_an_error() -> None:
 
 
 async def test_a_job_that_ends_while_it_is_looked_at_is_no_finding() -> None:
-    """Its row is listed as running, and its workflow has completed when Temporal is asked."""
+    """The listing shows the row as running, and the workflow has completed when the scan asks Temporal."""
     deployment = Deployment()
     key = deployment.queued(JOB)
     deployment.temporal.states[JOB] = WorkflowState("running", deployment.time)
@@ -448,7 +448,7 @@ async def test_looking_changes_nothing() -> None:
 
 
 def dump(deployment: Deployment) -> tuple[list[JobRecord], list[tuple[str, bytes]], dict[UUID, WorkflowState]]:
-    """Everything there is."""
+    """Return all rows, objects and workflows."""
     keys = [entry.key for entry in deployment.store.list(BUCKET, "")]
     objects = [(key, deployment.store.get(BUCKET, key, limit_bytes=1 << 20)) for key in keys]
     return list(deployment.rows.all()), objects, dict(deployment.temporal.states)

@@ -1,4 +1,4 @@
-"""The in-memory adapters keep the contracts."""
+"""The contracts of the ports, with the in-memory adapters."""
 
 from __future__ import annotations
 

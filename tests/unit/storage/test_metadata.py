@@ -1,4 +1,4 @@
-"""Any text goes through the headers of user metadata, and other writers' values stay what they are."""
+"""User metadata: any text survives the headers, and values of other writers are not changed."""
 
 from __future__ import annotations
 

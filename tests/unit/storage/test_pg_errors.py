@@ -1,4 +1,4 @@
-"""What Postgres' errors become, and what of a connection string is shown."""
+"""The translation of Postgres' errors, and the parts of a connection string that messages show."""
 
 from __future__ import annotations
 
@@ -53,10 +53,10 @@ FATAL = 'connection failed: connection to server at "127.0.0.1", port 1 failed: 
         (psycopg.OperationalError(FATAL + 'database "photo" does not exist'), DatabaseMissing),
         (psycopg.OperationalError(FATAL + "the database system is starting up"), DatabaseUnavailable),
         (psycopg.OperationalError(FATAL + "sorry, too many clients already"), DatabaseUnavailable),
-        # libpq's own words, where target_session_attrs finds no server that takes writes.
+        # libpq's own messages if target_session_attrs finds no server that takes writes.
         (psycopg.OperationalError("connection failed: session is read-only"), DatabaseReadOnly),
         (psycopg.OperationalError("connection failed: server is in hot standby mode"), DatabaseReadOnly),
-        # PgBouncer's words, from its source.
+        # PgBouncer's messages, from its source.
         (psycopg.OperationalError(FATAL + "no such database: photo"), DatabaseMissing),
         (psycopg.OperationalError(FATAL + "SASL authentication failed"), ServiceRefused),
         (psycopg.OperationalError(FATAL + "unsupported startup parameter: options"), ServiceRefused),

@@ -1,4 +1,4 @@
-"""How S3's refusals, and a network that fails, reach the user."""
+"""The errors that a caller gets for S3's refusals and for network failures."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ MIB = 1 << 20
 
 @cache
 def session(region: str = "us-east-1") -> boto3.Session:
-    """Kept, because reading the service's description takes longer than most tests."""
+    """Return a cached session: reading the service's description takes longer than most tests."""
     return boto3.Session(aws_access_key_id=ACCESS_KEY, aws_secret_access_key=SECRET_KEY, region_name=region)
 
 
@@ -80,7 +80,7 @@ CALLS: dict[str, Callable[[BotoObjectStore], object]] = {
     "delete": lambda store: store.delete("photos", "pie.jpg"),
 }
 
-# The same table holds for HEAD, whose answers have a status and nothing else.
+# The same table holds for HEAD, whose responses have only a status.
 REFUSALS: list[tuple[Answer, type[PhotoWorkerError], str]] = [
     (refusal(403, "AccessDenied", "Access Denied"), ObjectForbidden, "pie.jpg"),
     (refusal(403, "InvalidAccessKeyId", "no such key id"), ServiceRefused, "InvalidAccessKeyId"),
@@ -119,7 +119,7 @@ def test_a_refusal_has_its_own_error_whichever_call_meets_it(
 
 @pytest.mark.parametrize("call", ["put", "put_new", "replace"])
 def test_a_write_that_is_refused_without_a_word_is_not_explained_by_what_is_missing(call: str) -> None:
-    """As a gateway refuses: that there is no object yet would end the job."""
+    """A gateway may refuse so. The error that the object is missing would end the job."""
     calls = CALLS | {"replace": lambda store: store.replace("photos", "pie.jpg", b"", etag="0", content_type="a/b")}
 
     def answer(asked: Request) -> Answer:
@@ -132,7 +132,7 @@ def test_a_write_that_is_refused_without_a_word_is_not_explained_by_what_is_miss
 @pytest.mark.parametrize("body", [b"<html>We are back soon</html>", b"<html>We are <br>back soon</html>"])
 @pytest.mark.parametrize("call", ["head", "open", "get", "put", "put_new", "list"])
 def test_a_page_in_the_store_s_place_is_no_answer(call: str, body: bytes) -> None:
-    """A proxy or a maintenance page that answers everything with 200: nothing is read from it, nothing stored."""
+    """A proxy or a maintenance page may respond to every request with 200; this is neither an object nor a write."""
     page = Answer(200, body, {"Content-Type": "text/html", "ETag": ""})
     calls = CALLS | {"list": lambda store: list(store.list("photos", "raw/"))}
     with store_answering(lambda _: page) as (store, _), pytest.raises(StorageUnavailable):
@@ -270,7 +270,7 @@ def test_a_body_that_was_torn_on_its_way_there_is_sent_again_later() -> None:
 
 @pytest.mark.parametrize("damage", [lambda body: body[:-1] + b"?", lambda body: body[: len(body) // 2]])
 def test_a_body_that_changes_on_its_way_is_not_stored(damage: Callable[[bytes], bytes]) -> None:
-    """By a store that compares what came with Content-MD5, as S3 does, and knows no other digest."""
+    """The store compares the body with Content-MD5, as S3 does, and supports no other digest."""
     kept: list[bytes] = []
 
     def take(request: Request) -> Answer:
@@ -390,7 +390,7 @@ def test_the_description_holds_no_credentials() -> None:
 
 
 def test_an_endpoint_s_password_is_in_no_message(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Messages go into logs, rows and histories."""
+    """Error messages are written to logs, rows and histories."""
     address = f"http://kitchen:{SECRET_KEY}@127.0.0.1:1"
     with store_at(address) as store, pytest.raises(StorageUnavailable) as away:
         store.head("photos", "pie.jpg")

@@ -1,4 +1,4 @@
-"""The schema in one piece says what the steps say."""
+"""The schema file equals the result of all migration steps."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
 """The tables ``recipes`` and ``recipe_ocr``.
 
-``content_sha256`` is the empty string until the job has read the asset's bytes, ``s3_raw_bucket``
-where the writer did not say. ``updated_at`` is kept by a trigger, so that it is right for every
-writer, and moves only where a column really changes. Plain SQL for Postgres 15 to 18, without extensions.
+``content_sha256`` is the empty string until the job has read the asset's bytes, ``s3_raw_bucket`` if the writer did not
+give it. A trigger sets ``updated_at``, so that it is right for every writer, and only if a column really changes. Plain
+SQL for Postgres 15 to 18, without extensions.
 """
 
 from __future__ import annotations

@@ -1,19 +1,19 @@
 """The table ``erasures``, and the trigger that keeps an erased job from coming back.
 
-Of an erased job its id's sha256 and the time are kept: enough to recognise the id when a late writer comes with it, and
-nothing that says what the job was.
+The table keeps the sha256 of an erased job's id and the time: enough to recognise the id in a late write, and nothing
+that describes the job.
 
 The trigger runs within every statement that writes a job, whichever release sends it, a worker of the release before
-this one included. It holds two locks until the statement's transaction ends, both shared, so that writers do not wait
-for each other: on the job, which marking takes alone (a mark is not written while a writer that has not seen it still
-runs), and on the raw object's key, which ``sole_user`` takes alone. A job that has its row needs no lock on the object:
-who looks for users of it sees the row, and a job that runs must not wait for an erasure that stands still. A statement
-sees the rows that were there when it began, but each query of a volatile function those that are there when that query
-begins; so a writer that waited for the mark sees it.
+this one included. It takes two locks until the statement's transaction ends, both shared, so that writers do not wait
+for each other: one on the job, which marking takes exclusively (a mark is not written while a writer that has not seen
+it still runs), and one on the raw object's key, which ``sole_user`` takes exclusively. A job that has its row needs no
+lock on the object: ``sole_user`` sees the row, and a running job must not wait for an erasure that hangs. A statement
+sees the rows that existed when it began, but each query of a volatile function those that exist when that query begins;
+so a writer that waited for the mark sees it.
 
-SQLSTATE PW001 is of no class that the standard or Postgres uses. Its message leaves the id out, because it stands in
-the server's log. The index is a hash, because a key that S3 itself would refuse has its row too, and a tree's entry has
-a limit. Plain SQL for Postgres 15 to 18, without extensions.
+SQLSTATE PW001 is of no class that the standard or Postgres uses. Its message omits the id, because the server logs it.
+The index is a hash index, because a key that S3 itself would refuse has its row too, and the entries of a B-tree have a
+size limit. Plain SQL for Postgres 15 to 18, without extensions.
 """
 
 from __future__ import annotations
@@ -65,6 +65,6 @@ STATEMENTS = (
 
 
 def upgrade() -> None:
-    """Create the table, the trigger with its functions, and the index that looks for an object's jobs."""
+    """Create the table, the trigger with its functions, and the index for finding an object's jobs."""
     for statement in STATEMENTS:
         op.execute(statement)

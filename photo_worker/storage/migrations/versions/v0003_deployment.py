@@ -1,9 +1,9 @@
 """The table ``deployment``: the database's own identity, which the marker object in its bucket repeats.
 
 A table and not the server's system identifier or the database's name: the id has to survive a dump and a restore, a
-rename and a move to another server. It holds one row at most, and none before the bucket is bound for the first time,
-so that databases that are made as copies of a migrated template get ids of their own. Releases before this one do not
-know the table and go on beside it. Plain SQL for Postgres 15 to 18, without extensions.
+rename and a move to another server. The table has one row at most, and none before the bucket is bound for the first
+time, so that copies of a migrated template database get different ids. Earlier releases ignore the table and keep
+working. Plain SQL for Postgres 15 to 18, without extensions.
 """
 
 from __future__ import annotations

@@ -1,13 +1,13 @@
-"""The table ``earlier_hashes``: what the bytes at a job's place hashed to before, which its row names no more.
+"""The table ``earlier_hashes``: the replaced hashes of a job's photo, which its row no longer holds.
 
-A photo that OCR cannot read has a copy whose key is made of the photo's place and hash. An attempt that was overtaken,
-because its photo was replaced, may leave the copy of bytes whose hash the row has given up. With the hashes of all
-bytes that a job has read, an erasure knows the keys of all copies and lists nothing. A hash is in the row before its
-copy is stored, so that it is here whichever release's worker stored the copy: triggers write it.
+A photo in a format that OCR cannot read has a copy whose key contains the photo's location and hash. An attempt that
+was overtaken, because its photo was replaced, may leave the copy of bytes whose hash the row no longer holds. With the
+hashes of all bytes that a job has read, an erasure knows the keys of all copies and lists nothing. A hash is in the row
+before its copy is stored, and triggers write this table, so that it is complete whichever release stored the copy.
 
-A job's hashes are handed on to another job of the same place where there is one: a copy that the other might read
-stays when this job is erased, and then goes with the other. ``recipes.hashes_kept`` is false of the rows from before
-this step, and an empty hash stands for what such a row has handed on: which hashes those had is not known in full.
+When a job's row is deleted, its hashes pass on to another job with the same location, if there is one: a copy that the
+other job might read stays when this job is erased, and is deleted with the other. ``recipes.hashes_kept`` is false for
+rows from before this step, and an empty hash stands for the unknown ones that such a row has passed on.
 Plain SQL for Postgres 15 to 18, without extensions.
 """
 
