@@ -21,7 +21,7 @@ from photo_worker.activities.hold_back import HoldBackInterceptor
 from photo_worker.activities.overdue import OverdueInterceptor
 from photo_worker.admission import Admission, AdmittedSlots, Check
 from photo_worker.config import Settings
-from photo_worker.orchestration.pollers import tell_waiting
+from photo_worker.orchestration.pollers import announce_waiting
 from photo_worker.orchestration.rpc_errors import translate_bridge
 
 logger = logging.getLogger(__name__)
@@ -161,7 +161,7 @@ async def serve(
         loop.add_signal_handler(number, on_signal)
     admission = Admission(checks)
     told = asyncio.create_task(
-        tell_waiting(
+        announce_waiting(
             client, settings.temporal_task_queue, lambda: admission.away.code if admission.away is not None else None
         )
     )

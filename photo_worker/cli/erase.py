@@ -66,7 +66,7 @@ async def _erase(
         if ask and not traces.gone:
             _confirm(traces, with_source)
 
-        def told(step: ErasureStep) -> None:
+        def on_step(step: ErasureStep) -> None:
             if output == "text":
                 said = [step.done, f"left: {step.left}" if step.left else ""]
                 click.echo(f"{step.part:<9} {printable('; '.join(filter(None, said)))}")
@@ -75,7 +75,7 @@ async def _erase(
             click.echo(
                 "Temporal deletes the history of a job that ended a moment ago within a minute or two.", err=True
             )
-        return await erasure.erase(job_id, with_source=with_source, told=told)
+        return await erasure.erase(job_id, with_source=with_source, on_step=on_step)
     finally:
         application.close()
 

@@ -54,7 +54,7 @@ class Bound:
     deployment: UUID
 
 
-class Lack(Enum):
+class UnboundCause(Enum):
     """Why it is unknown which database a bucket belongs to."""
 
     MISSING = "missing"
@@ -70,7 +70,7 @@ class Unbound:
     """
 
     reason: str
-    lack: Lack = Lack.MISSING
+    cause: UnboundCause = UnboundCause.MISSING
     deployment: UUID | None = None
 
 
@@ -106,14 +106,14 @@ def require_own_bucket(store: ObjectStore, repository: JobRepository, bucket: st
     credentials may not read is accepted, or raises ``ObjectForbidden`` with ``must_read``.
     """
     found = read_binding(store, repository, bucket)
-    if must_read and isinstance(found, Unbound) and found.lack is Lack.FORBIDDEN:
+    if must_read and isinstance(found, Unbound) and found.cause is UnboundCause.FORBIDDEN:
         raise ObjectForbidden(bucket=bucket, key=MARKER_KEY)
     if isinstance(found, BoundElsewhere):
-        raise elsewhere(bucket, repository, found)
+        raise bound_elsewhere_error(bucket, repository, found)
     if isinstance(found, Unbound) and found.deployment is not None:
-        if found.lack is Lack.MISSING:
-            raise not_bound(bucket, repository, found)
-        if found.lack is Lack.UNREADABLE:
+        if found.cause is UnboundCause.MISSING:
+            raise not_bound_error(bucket, repository, found)
+        if found.cause is UnboundCause.UNREADABLE:
             raise BindingUnreadable(bucket=bucket, reason=found.reason)
 
 
@@ -125,28 +125,28 @@ def require_bound(store: ObjectStore, repository: JobRepository, bucket: str) ->
     """
     found = read_binding(store, repository, bucket)
     if isinstance(found, BoundElsewhere):
-        raise elsewhere(bucket, repository, found)
+        raise bound_elsewhere_error(bucket, repository, found)
     if isinstance(found, Unbound):
-        raise unbound(bucket, repository, found)
+        raise unbound_error(bucket, repository, found)
 
 
-def unbound(bucket: str, repository: JobRepository, found: Unbound) -> PhotoWorkerError:
+def unbound_error(bucket: str, repository: JobRepository, found: Unbound) -> PhotoWorkerError:
     """Return the error for a bucket without a readable marker; its hint tells how to bind bucket and database."""
-    if found.lack is Lack.FORBIDDEN:
+    if found.cause is UnboundCause.FORBIDDEN:
         return ObjectForbidden(bucket=bucket, key=MARKER_KEY)
-    if found.lack is Lack.UNREADABLE:
+    if found.cause is UnboundCause.UNREADABLE:
         return BindingUnreadable(bucket=bucket, reason=found.reason)
     if found.deployment is None:
         return BucketNeverBound(bucket=bucket, database=repository.describe(), reason=found.reason)
-    return not_bound(bucket, repository, found)
+    return not_bound_error(bucket, repository, found)
 
 
-def elsewhere(bucket: str, repository: JobRepository, found: BoundElsewhere) -> BucketBoundElsewhere:
+def bound_elsewhere_error(bucket: str, repository: JobRepository, found: BoundElsewhere) -> BucketBoundElsewhere:
     """Return the error for a bucket that belongs to another database."""
     return BucketBoundElsewhere(bucket=bucket, known=found.marker.database, database=repository.describe())
 
 
-def not_bound(bucket: str, repository: JobRepository, found: Unbound) -> BucketNotBound:
+def not_bound_error(bucket: str, repository: JobRepository, found: Unbound) -> BucketNotBound:
     """Return the error for a bucket whose marker is missing, of a database that was bound before."""
     return BucketNotBound(bucket=bucket, database=repository.describe(), reason=found.reason)
 
@@ -161,8 +161,8 @@ def bind(store: ObjectStore, repository: JobRepository, bucket: str, *, rebind: 
     if isinstance(found, Bound):
         return False
     if isinstance(found, BoundElsewhere) and not rebind:
-        raise elsewhere(bucket, repository, found)
-    if isinstance(found, Unbound) and found.lack is Lack.UNREADABLE and not rebind:
+        raise bound_elsewhere_error(bucket, repository, found)
+    if isinstance(found, Unbound) and found.cause is UnboundCause.UNREADABLE and not rebind:
         raise BindingUnreadable(bucket=bucket, reason=found.reason)
     # Not before this can succeed: a database with an id counts as bound, and its workers ask for the marker.
     marker = Marker(repository.make_deployment_id(), repository.describe())
@@ -179,7 +179,7 @@ def bind(store: ObjectStore, repository: JobRepository, bucket: str, *, rebind: 
         return False
     if isinstance(found, Unbound):
         raise BindingUnreadable(bucket=bucket, reason=found.reason)
-    raise elsewhere(bucket, repository, found)
+    raise bound_elsewhere_error(bucket, repository, found)
 
 
 def bound_since(store: ObjectStore, bucket: str) -> datetime | None:
@@ -194,11 +194,11 @@ def _read_marker(store: ObjectStore, bucket: str) -> Marker | Unbound:
     except ObjectMissing:
         return Unbound(f"it has no object {MARKER_KEY}")
     except ObjectForbidden as error:
-        return Unbound(error.message.rstrip("."), Lack.FORBIDDEN)
+        return Unbound(error.message.rstrip("."), UnboundCause.FORBIDDEN)
     except DocumentTooLarge as error:
-        return Unbound(error.message.rstrip("."), Lack.UNREADABLE)
+        return Unbound(error.message.rstrip("."), UnboundCause.UNREADABLE)
     marker = _parsed(body)
-    return Unbound(f"its object {MARKER_KEY} {marker}", Lack.UNREADABLE) if isinstance(marker, str) else marker
+    return Unbound(f"its object {MARKER_KEY} {marker}", UnboundCause.UNREADABLE) if isinstance(marker, str) else marker
 
 
 def _parsed(body: bytes) -> Marker | str:

@@ -14,7 +14,7 @@ from photo_worker.ports import JobRepository, ObjectEntry, ObjectStore
 
 
 @contextmanager
-def alone(store: ObjectStore, repository: JobRepository, bucket: str, key: str) -> Iterator[bool]:
+def lock_object(store: ObjectStore, repository: JobRepository, bucket: str, key: str) -> Iterator[bool]:
     """Yield whether no job uses a photo or a copy; while the block runs, no job can be queued for it.
 
     The users of a copy are those of its original, whose location is in the copy's metadata; a copy without it is not
@@ -35,7 +35,7 @@ def _metadata(store: ObjectStore, bucket: str, key: str) -> Mapping[str, str]:
     try:
         return store.head(bucket, key).metadata
     except ObjectMissing:
-        for entry in hidden_from(store, bucket, key):
+        for entry in list_hidden(store, bucket, key):
             if entry.key == key:
                 try:
                     return store.head(bucket, key, version_id=entry.version_id).metadata
@@ -45,7 +45,7 @@ def _metadata(store: ObjectStore, bucket: str, key: str) -> Mapping[str, str]:
         raise
 
 
-def hidden_from(store: ObjectStore, bucket: str, prefix: str) -> Iterator[ObjectEntry]:
+def list_hidden(store: ObjectStore, bucket: str, prefix: str) -> Iterator[ObjectEntry]:
     """List what is behind delete markers; nothing if these credentials may not list a bucket's versions."""
     with suppress(BucketForbidden):
         yield from store.list_hidden(bucket, prefix)

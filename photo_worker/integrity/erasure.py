@@ -20,8 +20,16 @@ from photo_worker.contracts.image import Manifest
 from photo_worker.contracts.keys import converted_key, manifest_key, ocr_key
 from photo_worker.crash_points import CrashPoint, crash_point
 from photo_worker.errors import BucketMissing, DocumentTooLarge, InvalidBucket, InvalidKey, ObjectMissing
-from photo_worker.integrity.binding import Binding, Bound, BoundElsewhere, Unbound, read_binding, require_bound, unbound
-from photo_worker.integrity.copies import hidden_from
+from photo_worker.integrity.binding import (
+    Binding,
+    Bound,
+    BoundElsewhere,
+    Unbound,
+    read_binding,
+    require_bound,
+    unbound_error,
+)
+from photo_worker.integrity.copies import list_hidden
 from photo_worker.integrity.evidence import (
     CONVERTED_FOLDER,
     JOB_FOLDERS,
@@ -104,14 +112,14 @@ class Erasure:
         """Return the traces of a job, without changing anything. Raises what ``erase`` raises about buckets."""
         await asyncio.to_thread(self._require_own_buckets, job_id)
         workflow = await self._orchestrator.state(job_id)
-        return await asyncio.to_thread(self._look, job_id, workflow)
+        return await asyncio.to_thread(self._read_traces, job_id, workflow)
 
     async def erase(
-        self, job_id: UUID, *, with_source: bool = False, told: Callable[[ErasureStep], None] = lambda step: None
+        self, job_id: UUID, *, with_source: bool = False, on_step: Callable[[ErasureStep], None] = lambda step: None
     ) -> list[ErasureStep]:
         """Delete every trace of a job, and return for each step what was deleted and what was left.
 
-        ``told`` is called with each finished step. ``with_source`` also deletes a photo that ``submit`` did not
+        ``on_step`` is called with each finished step. ``with_source`` also deletes a photo that ``submit`` did not
         upload. Calls may be repeated at any time and may overlap. Raises what ``require_bound`` raises, before any
         change, if the worker's bucket, or the one that was the worker's when the job ran, has no marker of this
         database; if the marker of the second names another database, its objects are left. Raises
@@ -122,7 +130,7 @@ class Erasure:
 
         def tell(step: ErasureStep) -> None:
             steps.append(step)
-            told(step)
+            on_step(step)
 
         await asyncio.to_thread(self._require_own_buckets, job_id)
         tell(await asyncio.to_thread(self._mark, job_id))
@@ -149,7 +157,7 @@ class Erasure:
         before = row.s3_bucket if row is not None else None
         # Once the row is deleted, nothing records that objects of the job are in that bucket.
         if before and isinstance(found := self._binding_of(before), Unbound):
-            raise unbound(before, self._repository, found)
+            raise unbound_error(before, self._repository, found)
 
     def _mark(self, job_id: UUID) -> ErasureStep:
         known = self._repository.is_erased(job_id)
@@ -211,7 +219,7 @@ class Erasure:
             for place in own:
                 with contextlib.suppress(BucketMissing):
                     both = chain(
-                        self._store.list(place, CONVERTED_FOLDER), hidden_from(self._store, place, CONVERTED_FOLDER)
+                        self._store.list(place, CONVERTED_FOLDER), list_hidden(self._store, place, CONVERTED_FOLDER)
                     )
                     names = (entry.key for entry in both)
                     others += [(place, name) for name in names if name.endswith(ending) and converted_sha256(name)]
@@ -258,7 +266,7 @@ class Erasure:
                 versions = self._store.delete(bucket, key)
         return ErasureStep(Part.PHOTO, done=_counted(where, versions))
 
-    def _look(self, job_id: UUID, workflow: WorkflowState | None) -> Traces:
+    def _read_traces(self, job_id: UUID, workflow: WorkflowState | None) -> Traces:
         row = self._repository.get(job_id)
         photo, sha256 = self._photo(job_id, row)
         shared = False

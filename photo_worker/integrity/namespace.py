@@ -14,7 +14,7 @@ from photo_worker.integrity.inspector import JobInspector
 ASKED = 100
 
 
-async def foreign_reason(inspector: JobInspector) -> str | None:
+async def find_namespace_mismatch(inspector: JobInspector) -> str | None:
     """Return why the namespace may be another deployment's, None if a job of the database has a workflow in it.
 
     Also None if no job has ever begun: then no workflow can be expected. Reads every row, and asks Temporal about at

@@ -14,10 +14,10 @@ from photo_worker.contracts.image import ImageProcessingInput
 from photo_worker.contracts.keys import manifest_key
 from photo_worker.errors import ObjectMissing, PhotoWorkerError
 from photo_worker.integrity.binding import BoundElsewhere, Unbound, bound_since
-from photo_worker.integrity.copies import alone, hidden_from
+from photo_worker.integrity.copies import list_hidden, lock_object
 from photo_worker.integrity.evidence import JOB_FOLDERS, JobEvidence, jobs_of
 from photo_worker.integrity.finding import REPAIRS, IntegrityFinding, Repair
-from photo_worker.integrity.namespace import foreign_reason
+from photo_worker.integrity.namespace import find_namespace_mismatch
 from photo_worker.integrity.rules import job_findings
 from photo_worker.integrity.rules_progress import end_of
 from photo_worker.integrity.rules_results import read_manifest
@@ -87,7 +87,7 @@ class Repairer:
         """
         steps: list[RepairResult] = []
         for finding in [one for one in report.findings if one.repair is not None]:
-            refusal = _refusal(finding, report) or await self._not_ours(finding)
+            refusal = _refusal(finding, report) or await self._foreign_reason(finding)
             if refusal is None:
                 say(RepairResult(finding, "begun", REPAIRS[finding.repair] if finding.repair else ""))
                 step = await self._step(finding)
@@ -95,7 +95,7 @@ class Repairer:
                 step = RepairResult(finding, "refused", refusal)
             say(step)
             steps.append(step)
-        await self._look_again(report, [step.finding for step in steps if step.outcome != "refused"])
+        await self._refresh_findings(report, [step.finding for step in steps if step.outcome != "refused"])
         return steps
 
     async def _step(self, finding: IntegrityFinding) -> RepairResult:
@@ -117,19 +117,19 @@ class Repairer:
                 return await self._actions[finding.repair](job)
         return ""
 
-    async def _look_again(self, report: ScanReport, mended: list[IntegrityFinding]) -> None:
+    async def _refresh_findings(self, report: ScanReport, repaired: list[IntegrityFinding]) -> None:
         """Replace the findings of every repaired job and photo by those that hold now."""
-        jobs = {finding.job_id for finding in mended if finding.job_id is not None}
-        photos = {finding.where for finding in mended if finding.repair is Repair.DELETE_PHOTO}
+        jobs = {finding.job_id for finding in repaired if finding.job_id is not None}
+        photos = {finding.where for finding in repaired if finding.repair is Repair.DELETE_PHOTO}
         kept = [one for one in report.findings if one.job_id not in jobs and one.where not in photos]
-        for finding in mended:
+        for finding in repaired:
             if finding.repair is Repair.DELETE_PHOTO and await self._scanner.is_orphan(*_location(finding)):
                 kept.append(finding)
         for job_id in sorted(jobs):
             kept += await self._scanner.confirm(job_id)
         report.findings = kept
 
-    async def _not_ours(self, finding: IntegrityFinding) -> str | None:
+    async def _foreign_reason(self, finding: IntegrityFinding) -> str | None:
         """Return why a repair is refused because its job or objects may be another deployment's, None if they are not.
 
         Called before each step, because a bucket may be bound anew at any time.
@@ -153,7 +153,7 @@ class Repairer:
     async def _foreign_namespace(self) -> str | None:
         """Return why no workflow is started in this namespace; determined once, because the settings do not change."""
         if self._foreign is None:
-            self._foreign = (await foreign_reason(self._inspector),)
+            self._foreign = (await find_namespace_mismatch(self._inspector),)
         return self._foreign[0]
 
     def _too_old(self, finding: IntegrityFinding) -> str | None:
@@ -168,7 +168,7 @@ class Repairer:
         else:
             prefixes = [f"{folder}{finding.job_id}/" for folder in JOB_FOLDERS]
         for prefix in prefixes:
-            for entry in chain(store.list(bucket, prefix), hidden_from(store, bucket, prefix)):
+            for entry in chain(store.list(bucket, prefix), list_hidden(store, bucket, prefix)):
                 if since is None or entry.modified_at <= since:
                     return (
                         f"s3://{bucket}/{entry.key} was there before the bucket was bound to this database, and may be"
@@ -241,7 +241,7 @@ class Repairer:
         def delete() -> str:
             # While the lock is held no job can be queued for the photo; a submission that waits stores it again.
             try:
-                with alone(self._ports.store, self._ports.repository, bucket, key) as unused:
+                with lock_object(self._ports.store, self._ports.repository, bucket, key) as unused:
                     return "deleted" if unused and self._ports.store.delete(bucket, key) else ""
             except ObjectMissing:
                 return ""

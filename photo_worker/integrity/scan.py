@@ -21,7 +21,7 @@ from uuid import UUID
 from photo_worker.contracts.keys import parse_job_id
 from photo_worker.errors import InvalidJobId, JobMissing, ObjectMissing, PhotoWorkerError
 from photo_worker.integrity.binding import Binding, read_binding
-from photo_worker.integrity.copies import alone, hidden_from
+from photo_worker.integrity.copies import list_hidden, lock_object
 from photo_worker.integrity.evidence import (
     CONVERTED_FOLDER,
     JOB_FOLDERS,
@@ -119,11 +119,11 @@ class Scanner:
         used = LocationIndex()
         suspects: list[UUID] = []
         async for batch in self._batches(self._groups, lambda group: group.name):
-            for evidence in await self._look_at(batch, report, used, suspects):
+            for evidence in await self._inspect_batch(batch, report, used, suspects):
                 running.difference_update(evidence.rows)
             progress(ScanProgress("jobs", _share_of_ids(batch), report.jobs))
         left = await self._each(self._rowless, sorted(running))
-        for evidence in await self._look_at(left, report, used, suspects):
+        for evidence in await self._inspect_batch(left, report, used, suspects):
             report.rowless += not evidence.rows and any(
                 state and state.is_open for state in evidence.workflows.values()
             )
@@ -151,7 +151,7 @@ class Scanner:
             report.jobs += 1
             report.objects += len(seen.objects)
             for job in jobs_of(seen):
-                self._note(job, report, LocationIndex(), suspects)
+                self._record_job(job, report, LocationIndex(), suspects)
         await self._confirm(suspects, report, progress)
         await self._look_at_queues(report)
         report.hashed_bytes = self.inspector.hashed_bytes
@@ -169,7 +169,7 @@ class Scanner:
 
         def ask() -> bool:
             try:
-                with alone(self._ports.store, self._ports.repository, bucket, key) as unused:
+                with lock_object(self._ports.store, self._ports.repository, bucket, key) as unused:
                     return unused
             except ObjectMissing:
                 return False
@@ -199,7 +199,7 @@ class Scanner:
         store, bucket = self._ports.store, self._ports.bucket
         for folder in (CONVERTED_FOLDER, RAW_FOLDER):
             # Hidden objects with names that the worker does not give are ignored: other programs deleted them.
-            hidden = (entry for entry in hidden_from(store, bucket, folder) if is_named_here(entry.key))
+            hidden = (entry for entry in list_hidden(store, bucket, folder) if is_named_here(entry.key))
             yield from heapq.merge(store.list(bucket, folder), hidden, key=lambda entry: entry.key)
 
     async def _running(self) -> set[UUID]:
@@ -231,7 +231,7 @@ class Scanner:
                     raise
                 await self._config.wait(pause)
                 # An iterator that has raised is exhausted, which must not look like the end of the listing.
-                items = _behind(last, begin(), position)
+                items = _resume_after(last, begin(), position)
                 continue
             if not batch:
                 return
@@ -239,7 +239,7 @@ class Scanner:
             pauses = iter(PAUSES_SECONDS)
             yield batch
 
-    async def _look_at(
+    async def _inspect_batch(
         self, batch: Sequence[Group], report: ScanReport, used: LocationIndex, suspects: list[UUID]
     ) -> list[Evidence]:
         """Inspect a batch once; record the photos in use, and the jobs to inspect again."""
@@ -254,7 +254,7 @@ class Scanner:
         for evidence in seen:
             for job in jobs_of(evidence):
                 report.jobs += 1
-                self._note(job, report, used, suspects)
+                self._record_job(job, report, used, suspects)
         strange = [of_entry(entry) for group in batch if group.job_id is None for entry in group.entries]
         report.findings += deployment_findings(self._evidence_of(await self._orphans(strange, report)))
         return seen
@@ -282,7 +282,7 @@ class Scanner:
         report.passing += len(objects) - len(kept)
         return kept
 
-    def _note(self, job: JobEvidence, report: ScanReport, used: LocationIndex, suspects: list[UUID]) -> None:
+    def _record_job(self, job: JobEvidence, report: ScanReport, used: LocationIndex, suspects: list[UUID]) -> None:
         """Count a job, record the photo that it uses, and whether it has to be inspected again."""
         for location in references_of(job):
             used.add(location)
@@ -388,7 +388,7 @@ def _batch_of(items: Iterator[_T]) -> list[_T]:
     return list(islice(items, _BATCH))
 
 
-def _behind(last: str, items: Iterator[_T], position: Callable[[_T], str]) -> Iterator[_T]:
+def _resume_after(last: str, items: Iterator[_T], position: Callable[[_T], str]) -> Iterator[_T]:
     return dropwhile(lambda item: position(item) <= last, items)
 
 

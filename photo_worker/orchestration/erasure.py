@@ -30,7 +30,7 @@ async def erase_runs(client: Client, workflow_id: str, *, seconds: float) -> boo
     pause = _FIRST_PAUSE
     while runs := await _runs(client, workflow_id):
         for run_id in sorted(runs - asked):
-            with _gone_is_fine():
+            with _ignore_not_found():
                 await client.workflow_service.delete_workflow_execution(
                     DeleteWorkflowExecutionRequest(
                         namespace=client.namespace,
@@ -52,13 +52,13 @@ async def _runs(client: Client, workflow_id: str) -> set[str]:
     ``workflow_id`` is a job id, so that it needs no quoting.
     """
     found = {run.run_id async for run in client.list_workflows(f"WorkflowId = '{workflow_id}'")}
-    with _gone_is_fine():
+    with _ignore_not_found():
         found.add((await client.get_workflow_handle(workflow_id).describe()).run_id)
     return found
 
 
 @contextlib.contextmanager
-def _gone_is_fine() -> Iterator[None]:
+def _ignore_not_found() -> Iterator[None]:
     try:
         yield
     except RPCError as error:

@@ -34,7 +34,7 @@ _PAUSE_SECONDS = 1.0
 
 
 @dataclass(frozen=True)
-class Workers:
+class WorkersState:
     """The workers of a task queue: when one was last seen, and the error codes for which waiting workers wait.
 
     ``take_work`` tells whether a worker has polled for activities within ``RECENT_POLL`` and does not wait.
@@ -50,7 +50,7 @@ class Workers:
         return self.last_seen is not None and datetime.now(UTC) - self.last_seen < RECENT_POLL
 
 
-async def workers_of(client: Client, task_queue: str, host: str | None = None) -> Workers:
+async def workers_of(client: Client, task_queue: str, host: str | None = None) -> WorkersState:
     """Return the state of a task queue's workers, or of those on one host. Raises ``RPCError``.
 
     The SDK's identity of a worker is ``PID@HOST``.
@@ -64,14 +64,14 @@ async def workers_of(client: Client, task_queue: str, host: str | None = None) -
         if datetime.now(UTC) - at < _RECENT_WAIT and at > activities.get(worker, datetime.min.replace(tzinfo=UTC)):
             waiting[worker] = code
     now = datetime.now(UTC)
-    return Workers(
+    return WorkersState(
         last_seen=max([*activities.values(), *workflows.values(), *told.values()], default=None),
         take_work=any(now - at < RECENT_POLL for worker, at in activities.items() if worker not in waiting),
         waits_for=tuple(sorted(set(waiting.values()))),
     )
 
 
-async def tell_waiting(client: Client, task_queue: str, waits_for: Callable[[], str | None]) -> None:
+async def announce_waiting(client: Client, task_queue: str, waits_for: Callable[[], str | None]) -> None:
     """Show ``workers_of`` what this worker waits for while ``waits_for`` returns a code. Runs until it is cancelled.
 
     Temporal records of a worker only its polls. So this polls a task queue without tasks, with the code in its

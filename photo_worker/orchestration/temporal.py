@@ -24,7 +24,7 @@ from photo_worker.contracts.image import ImageProcessingInput, ImageProcessingRe
 from photo_worker.errors import TERMINATED, JobCancelled, JobFailed, JobMissing, PhotoWorkerError
 from photo_worker.orchestration import rpc_errors
 from photo_worker.orchestration.erasure import ERASE_SECONDS, erase_runs
-from photo_worker.orchestration.pollers import Workers, backlog, workers_of
+from photo_worker.orchestration.pollers import WorkersState, backlog, workers_of
 from photo_worker.ports import JobHandle, QueueState, WaitingAttempt, WorkflowState
 from photo_worker.temporal_errors import TemporalUnavailable
 from photo_worker.workflows.image import ImageProcessingWorkflow
@@ -137,7 +137,7 @@ class TemporalOrchestrator:
         """Tell whether a worker has polled the task queue, or reported that it waits, within ``RECENT_POLL``."""
         return (await self._workers()).are_there
 
-    async def _workers(self) -> Workers:
+    async def _workers(self) -> WorkersState:
         try:
             return await workers_of(self._client, self._task_queue)
         except RPCError as error:

@@ -24,7 +24,7 @@ from photo_worker.errors import (
 )
 from photo_worker.ports import JobRecord, ObjectEntry, ObjectInfo, OcrRecord
 from photo_worker.storage.metadata import encode_metadata
-from photo_worker.storage.rows import FINAL, asset, job_digest, same_asset, storable
+from photo_worker.storage.rows import FINAL, describe_asset, job_digest, same_asset, storable
 
 CHUNK_BYTES = 1 << 20
 LIST_PAGE = 1000
@@ -388,9 +388,11 @@ class MemoryJobRepository:
             if known is None:
                 known = JobRecord(job_id, "queued", bucket, key, sha256, now, now)
             elif not same_asset(known, bucket, key, sha256, instead_of):
-                asked = asset(bucket, key, sha256)
+                asked = describe_asset(bucket, key, sha256)
                 raise JobConflict(
-                    job_id=job_id, known=asset(known.s3_raw_bucket, known.s3_raw_key, known.content_sha256), asked=asked
+                    job_id=job_id,
+                    known=describe_asset(known.s3_raw_bucket, known.s3_raw_key, known.content_sha256),
+                    asked=asked,
                 )
             row = replace(
                 known,

@@ -86,7 +86,7 @@ def _upgraded(database_url: str, database: str, lock_timeout_seconds: float) -> 
         # Behind a pooler with one server connection, connecting itself waits for another migration.
         raw = connect(database_url, patience=lock_timeout_seconds + _ANSWER_SECONDS)
     try:
-        with closing(raw), _over(raw) as connection, connection.begin():
+        with closing(raw), _sqlalchemy_connection(raw) as connection, connection.begin():
             _lock(connection, database, lock_timeout_seconds)
             _limit_waiting(connection, min(_TABLE_LOCK_SECONDS, lock_timeout_seconds))
             # The time of a step grows with the size of the tables, so that no limit fits.
@@ -198,7 +198,7 @@ def _config() -> Config:
 
 
 @contextmanager
-def _over(raw: LimitedConnection[TupleRow]) -> Iterator[Connection]:
+def _sqlalchemy_connection(raw: LimitedConnection[TupleRow]) -> Iterator[Connection]:
     """Yield an SQLAlchemy connection over one of libpq, which parses more forms of the URL than SQLAlchemy."""
     from sqlalchemy import create_engine
     from sqlalchemy.pool import StaticPool

@@ -30,7 +30,7 @@ ANSWER_TIMEOUT_SECONDS = 18
 # An idle connection whose peer is gone ends after 25 s, and one with unacknowledged bytes after 20 s. Linux's defaults
 # are two hours and a quarter of an hour. Only Linux has TCP_USER_TIMEOUT; elsewhere libpq ignores it (PostgreSQL
 # manual, "Database Connection Control Functions").
-LIVENESS: Mapping[str, int] = {
+KEEPALIVE_OPTIONS: Mapping[str, int] = {
     "keepalives": 1,
     "keepalives_idle": 10,
     "keepalives_interval": 5,
@@ -48,7 +48,7 @@ _Result = TypeVar("_Result")
 _Record = TypeVar("_Record")
 
 
-class Unanswered(psycopg.OperationalError):
+class ResponseTimeout(psycopg.OperationalError):
     """The server has not responded in time; the connection is closed."""
 
 
@@ -103,13 +103,13 @@ class LimitedConnection(psycopg.Connection[Row]):
         except _WaitTimeout:
             # A late response would be taken for that to the next statement.
             self.pgconn.finish()
-            raise Unanswered(f"the server has not answered within {left:.3g} s") from None
+            raise ResponseTimeout(f"the server has not answered within {left:.3g} s") from None
 
 
 def options(conninfo: str, *, connect_timeout: int = CONNECT_TIMEOUT_SECONDS) -> dict[str, Any]:
     """Return the arguments for opening a connection; parameters in the connection string take precedence."""
     said = pg_conninfo.conninfo_to_dict(conninfo)
-    ours = {**LIVENESS, "connect_timeout": connect_timeout, "application_name": APPLICATION_NAME}
+    ours = {**KEEPALIVE_OPTIONS, "connect_timeout": connect_timeout, "application_name": APPLICATION_NAME}
     return {
         **{name: value for name, value in ours.items() if name not in said},
         "prepare_threshold": None,

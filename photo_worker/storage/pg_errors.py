@@ -38,7 +38,7 @@ ANOTHERS_PREPARED_STATEMENT = frozenset({"26000", "42P05"})
 # The server has ended a transaction that was idle or open for too long, and the connection with it.
 TRANSACTION_TIMEOUTS = frozenset({"25P03", "25P04"})
 # Their classes mean a defect of the statement; here they come from the state of the server.
-MAY_PASS = frozenset({READ_ONLY_SERVER}) | ANOTHERS_PREPARED_STATEMENT | TRANSACTION_TIMEOUTS
+RETRYABLE_STATES = frozenset({READ_ONLY_SERVER}) | ANOTHERS_PREPARED_STATEMENT | TRANSACTION_TIMEOUTS
 # Class XX: a damaged page or index, and the errors of some poolers.
 INTERNAL_ERROR = "XX"
 
@@ -75,7 +75,7 @@ def translate(error: psycopg.Error, database: str) -> PhotoWorkerError | None:
     read_only = state == READ_ONLY_SERVER or (state is None and bool(_NO_PRIMARY.search(reason)))
     if (
         read_only
-        or state in MAY_PASS
+        or state in RETRYABLE_STATES
         or (state or "").startswith(INTERNAL_ERROR)
         or _POOLER_WITHOUT_SERVER.search(reason)
     ):

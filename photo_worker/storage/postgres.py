@@ -29,14 +29,14 @@ from photo_worker.storage.pg_connection import (
     CONNECT_TIMEOUT_SECONDS,
     STATEMENT_TIMEOUT_SECONDS,
     LimitedConnection,
-    Unanswered,
+    ResponseTimeout,
     connect,
     options,
 )
 from photo_worker.storage.pg_errors import READ_ONLY_SERVER, describe_database, translate, translated
 from photo_worker.storage.pg_explain import Explainer
 from photo_worker.storage.pool_log import quiet_pool
-from photo_worker.storage.rows import asset, storable
+from photo_worker.storage.rows import describe_asset, storable
 
 logger = logging.getLogger(__name__)
 
@@ -108,7 +108,7 @@ class LimitedPool(ConnectionPool[LimitedConnection[TupleRow]]):
             self.in_use -= 1
         super().putconn(conn)
 
-    def may_say(self) -> bool:
+    def may_log_renewal(self) -> bool:
         """Tell whether to log that connections are replaced: once a minute even if every new one is as bad."""
         with self._count:
             now = time.monotonic()
@@ -278,8 +278,8 @@ class PostgresJobRepository:
         while row is None:
             known = self.get(job_id)
             if known is not None:
-                has = asset(known.s3_raw_bucket, known.s3_raw_key, known.content_sha256)
-                raise JobConflict(job_id=job_id, known=has, asked=asset(bucket, key, sha256))
+                has = describe_asset(known.s3_raw_bucket, known.s3_raw_key, known.content_sha256)
+                raise JobConflict(job_id=job_id, known=has, asked=describe_asset(bucket, key, sha256))
             # The conflicting row has been deleted since.
             row = self._read(statement, values | columns)
         if row.status == "succeeded" and row.s3_ocr_key is None:
@@ -326,8 +326,8 @@ class PostgresJobRepository:
                     yield connection
             except psycopg.DatabaseError as error:
                 # A restart, a failover or a silent firewall leaves the pool full of dead connections.
-                lost = _is_lost(error) or isinstance(error, Unanswered)
-                if lost and self._pool.renew(connection) and self._pool.may_say():
+                lost = _is_lost(error) or isinstance(error, ResponseTimeout)
+                if lost and self._pool.renew(connection) and self._pool.may_log_renewal():
                     read_only = error.sqlstate == READ_ONLY_SERVER
                     logger.warning(
                         "the connections to Postgres are replaced, because one %s: %s",
@@ -357,7 +357,7 @@ def _is_lost(error: psycopg.DatabaseError) -> bool:
     An operational error without SQLSTATE, of class 08 or of 57P (shutdown) means a lost connection. One without a
     response is lost as well, but its caller has waited long enough.
     """
-    if isinstance(error, Unanswered):
+    if isinstance(error, ResponseTimeout):
         return False
     if error.sqlstate is None:
         return isinstance(error, psycopg.OperationalError)

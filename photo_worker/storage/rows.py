@@ -23,7 +23,7 @@ def same_asset(row: JobRecord, bucket: str, key: str, sha256: str, instead_of: s
     )
 
 
-def asset(bucket: str, key: str, sha256: str) -> str:
+def describe_asset(bucket: str, key: str, sha256: str) -> str:
     """Return an asset's URL and hash as messages name it."""
     return f"s3://{bucket}/{key}" + (f" with sha256 {sha256}" if sha256 else "")
 

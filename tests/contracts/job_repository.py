@@ -58,7 +58,7 @@ def in_parallel(calls: Sequence[Callable[[], _Answer]]) -> list[_Answer]:
         return list(pool.map(call, calls))
 
 
-class RecipeRepositoryContract:
+class JobRepositoryContract:
     @pytest.fixture
     def repository(self) -> JobRepository:
         raise NotImplementedError

@@ -78,7 +78,7 @@ ERASING: tuple[Safeguard, ...] = (
         "the trigger of a deletion writes nothing",
         (Mutation(_V0004, "FROM heir, known", "FROM heir, known WHERE false"),),
         (
-            "tests/integration/storage/test_contracts.py::TestPostgresRecipeRepository"
+            "tests/integration/storage/test_contracts.py::TestPostgresJobRepository"
             "::test_a_deleted_jobs_hashes_go_to_one_other_of_its_object[1]",
         ),
     ),
@@ -316,7 +316,11 @@ CHECKING: tuple[Safeguard, ...] = (
         "with another deployment's bucket in the settings `--repair` deletes the photos that wait in it",
         (4,),
         "the marker is not looked at",
-        (Mutation(_REPAIR, "_refusal(finding, report) or await self._not_ours(finding)", "_refusal(finding, report)"),),
+        (
+            Mutation(
+                _REPAIR, "_refusal(finding, report) or await self._foreign_reason(finding)", "_refusal(finding, report)"
+            ),
+        ),
         (_BINDINGS + "test_what_another_deployment_has_in_the_bucket_is_not_deleted",),
     ),
     Safeguard(
@@ -373,10 +377,12 @@ CHECKING: tuple[Safeguard, ...] = (
         (
             Mutation(
                 _BINDING,
-                "        raise unbound(bucket, repository, found)\n",
+                "        raise unbound_error(bucket, repository, found)\n",
                 "        return\n",
             ),
-            Mutation(_ERASE, "            raise unbound(before, self._repository, found)\n", "            return\n"),
+            Mutation(
+                _ERASE, "            raise unbound_error(before, self._repository, found)\n", "            return\n"
+            ),
             Mutation(_ERASE, "isinstance(self._binding_of(before), Bound)", "not self._is_elsewhere(before)"),
         ),
         (_BINDINGS + "test_erase_deletes_nothing_where_no_marker_says_that_the_bucket_is_this_database_s",),
@@ -414,7 +420,7 @@ CHECKING: tuple[Safeguard, ...] = (
         "a store that was away for a moment hides what is damaged behind that place, and the check says nothing of it",
         (4,),
         "the end of what came is taken for the end of what there is",
-        (Mutation(_SURVEY, "items = _behind(last, begin(), position)", "items = iter(())"),),
+        (Mutation(_SURVEY, "items = _resume_after(last, begin(), position)", "items = iter(())"),),
         (_SURVEYS + "test_a_listing_that_breaks_off_is_no_end",),
     ),
     Safeguard(

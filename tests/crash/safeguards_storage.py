@@ -5,7 +5,7 @@ from __future__ import annotations
 from tests.crash.mutants import Mutation
 from tests.crash.safeguard import Safeguard
 
-_POSTGRES = "tests/integration/storage/test_contracts.py::TestPostgresRecipeRepository::"
+_POSTGRES = "tests/integration/storage/test_contracts.py::TestPostgresJobRepository::"
 _POSTGRES_FAULTS = "tests/integration/storage/test_postgres.py::"
 _TEMPORAL = "tests/integration/test_orchestration.py::"
 _ERASURES = "tests/integration/storage/test_erasures.py::"

@@ -15,7 +15,7 @@ import pytest
 from photo_worker.admission import Admission
 from photo_worker.errors import DatabaseUnavailable
 from photo_worker.health import check
-from photo_worker.orchestration.pollers import tell_waiting, workers_of
+from photo_worker.orchestration.pollers import announce_waiting, workers_of
 from tests.support.harness import Harness, eventually
 
 pytestmark = pytest.mark.stack
@@ -50,7 +50,7 @@ async def test_a_worker_that_waits_for_a_service_is_healthy_and_says_for_which(h
     queue = harness.settings.temporal_task_queue
     async with harness.worker(admission=admission):
         await eventually(healthy)
-        telling = asyncio.create_task(tell_waiting(harness.client, queue, lambda: DatabaseUnavailable.code))
+        telling = asyncio.create_task(announce_waiting(harness.client, queue, lambda: DatabaseUnavailable.code))
         await eventually(lambda: says(healthy, said))
         assert said[-1] == "the worker takes no work, it waits: database_unavailable\n"
         telling.cancel()

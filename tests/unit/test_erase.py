@@ -171,7 +171,7 @@ async def test_everything_goes_and_the_rows_that_name_it_go_last(world: World, m
     job_id = await world.finished()
     world.observe(monkeypatch)
     heard: list[ErasureStep] = []
-    steps = await world.erasure.erase(job_id, told=heard.append)
+    steps = await world.erasure.erase(job_id, on_step=heard.append)
     assert steps == heard
     assert [step.part for step in steps] == list(Part)
     assert left(steps) == {}

@@ -86,7 +86,7 @@ STORE = Answers(
 
 ROWS = Answers(
     away=lambda: _rows(psycopg.OperationalError("connection refused")),
-    silent=lambda: _rows(pg_connection.Unanswered("the server has not answered within 18 s")),
+    silent=lambda: _rows(pg_connection.ResponseTimeout("the server has not answered within 18 s")),
     limit=postgres.CALL_SECONDS,
     refused=lambda: _rows(psycopg.OperationalError('FATAL:  password authentication failed for user "worker"')),
     forbidden=lambda: _rows(psycopg.errors.InsufficientPrivilege("permission denied for table recipes")),

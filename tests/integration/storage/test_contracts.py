@@ -11,7 +11,7 @@ import pytest
 from photo_worker.errors import ObjectMissing
 from photo_worker.storage.postgres import PostgresJobRepository, make_pool
 from photo_worker.storage.s3_boto import BotoObjectStore
-from tests.contracts.job_repository import RecipeRepositoryContract
+from tests.contracts.job_repository import JobRepositoryContract
 from tests.contracts.object_store import PAGE, ObjectStoreContract
 from tests.support.resources import empty
 
@@ -92,7 +92,7 @@ class TestBotoObjectStoreWithVersions(ObjectStoreContract):
 
 
 @pytest.mark.stack
-class TestPostgresRecipeRepository(RecipeRepositoryContract):
+class TestPostgresJobRepository(JobRepositoryContract):
     @pytest.fixture
     def repository(self, database_url: str) -> Iterator[PostgresJobRepository]:
         with make_pool(database_url) as pool:

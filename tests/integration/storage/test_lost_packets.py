@@ -71,8 +71,8 @@ def possible() -> None:
 @pytest.fixture
 def shortened(monkeypatch: pytest.MonkeyPatch) -> Shortened:
     def shorten(without: str | None = None) -> None:
-        kept = [name for name in pg_connection.LIVENESS if without is None or not name.startswith(without)]
-        monkeypatch.setattr(pg_connection, "LIVENESS", {name: SHORT[name] for name in kept})
+        kept = [name for name in pg_connection.KEEPALIVE_OPTIONS if without is None or not name.startswith(without)]
+        monkeypatch.setattr(pg_connection, "KEEPALIVE_OPTIONS", {name: SHORT[name] for name in kept})
 
     return shorten
 

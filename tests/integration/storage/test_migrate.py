@@ -236,7 +236,11 @@ def to_step(database_url: str, step: str) -> None:
     from alembic import command
 
     config = migrate._config()
-    with closing(psycopg.connect(database_url)) as raw, migrate._over(raw) as connection, connection.begin():  # type: ignore[arg-type]
+    with (
+        closing(psycopg.connect(database_url)) as raw,
+        migrate._sqlalchemy_connection(raw) as connection,
+        connection.begin(),
+    ):  # type: ignore[arg-type]
         config.attributes["connection"] = connection
         command.upgrade(config, step)
 

@@ -20,7 +20,7 @@ from photo_worker.ports import JobRecord, JobRepository
 from photo_worker.storage import migrate
 from photo_worker.storage.pg_errors import translate
 from photo_worker.storage.postgres import PostgresJobRepository, make_pool
-from tests.contracts.job_repository import RecipeRepositoryContract
+from tests.contracts.job_repository import JobRepositoryContract
 from tests.support.pgbouncer import PgBouncer, pgbouncer
 from tests.support.proxy import Proxy, proxy_to
 
@@ -65,7 +65,7 @@ class Alternating:
         return getattr(self._repositories[next(self._calls) % len(self._repositories)], name)
 
 
-class TestBehindPgBouncer(RecipeRepositoryContract):
+class TestBehindPgBouncer(JobRepositoryContract):
     """The whole contract, with two clients that share one server connection of the pooler.
 
     Only the six tests of ``LOCKING`` have three server connections: ``sole_user`` keeps its transaction open while the

@@ -296,8 +296,8 @@ def backends_in_transaction(connection: psycopg.Connection[Any]) -> int:
 def test_the_lock_on_an_object_ends_with_its_holder(database_url: str) -> None:
     """A process that is killed with the lock does not keep the photo locked."""
     holder = (
-        "import os, sys, uuid; from photo_worker.storage.postgres import PostgresRecipeRepository, make_pool\n"
-        "repository = PostgresRecipeRepository(make_pool(sys.argv[1]))\n"
+        "import os, sys, uuid; from photo_worker.storage.postgres import PostgresJobRepository, make_pool\n"
+        "repository = PostgresJobRepository(make_pool(sys.argv[1]))\n"
         "with repository.sole_user(uuid.uuid4(), bucket='photos', key='pie.jpg'):\n"
         "    print('held', flush=True); sys.stdin.read()\n"
     )

@@ -28,7 +28,7 @@ from photo_worker.errors import (
 from photo_worker.ocr import textract
 from photo_worker.ports import DocumentRef, JobRecord, JobRepository
 from photo_worker.storage import migrate, postgres, s3_boto
-from photo_worker.storage.pg_connection import LIVENESS, connect
+from photo_worker.storage.pg_connection import KEEPALIVE_OPTIONS, connect
 from photo_worker.storage.pg_explain import Explainer
 from photo_worker.storage.postgres import PostgresJobRepository, make_pool
 from tests.support.proxy import Proxy, proxy_to
@@ -216,14 +216,14 @@ def test_the_kernel_is_asked_to_notice_a_peer_that_is_gone(database_url: str) ->
     """The kernel notices a dead peer without a call; options in the connection string take precedence."""
     with connect(database_url) as connection:
         assert kernel(connection, socket.SO_KEEPALIVE, socket.SOL_SOCKET) == 1
-        assert kernel(connection, socket.TCP_KEEPINTVL) == LIVENESS["keepalives_interval"]
-        assert kernel(connection, socket.TCP_KEEPCNT) == LIVENESS["keepalives_count"]
+        assert kernel(connection, socket.TCP_KEEPINTVL) == KEEPALIVE_OPTIONS["keepalives_interval"]
+        assert kernel(connection, socket.TCP_KEEPCNT) == KEEPALIVE_OPTIONS["keepalives_count"]
         if hasattr(socket, "TCP_USER_TIMEOUT"):
-            assert kernel(connection, socket.TCP_USER_TIMEOUT) == LIVENESS["tcp_user_timeout"]
+            assert kernel(connection, socket.TCP_USER_TIMEOUT) == KEEPALIVE_OPTIONS["tcp_user_timeout"]
     with connect(conninfo.make_conninfo(database_url, keepalives_count=7)) as connection:
         assert kernel(connection, socket.TCP_KEEPCNT) == 7
     with make_pool(database_url) as pool, pool.connection() as pooled:
-        assert kernel(pooled, socket.TCP_KEEPCNT) == LIVENESS["keepalives_count"]
+        assert kernel(pooled, socket.TCP_KEEPCNT) == KEEPALIVE_OPTIONS["keepalives_count"]
 
 
 def kernel(connection: psycopg.Connection[Any], option: int, level: int = socket.IPPROTO_TCP) -> int:

@@ -61,7 +61,7 @@ async def repair(
     )
 
 
-def mended(code: str) -> list[tuple[str, str]]:
+def repaired(code: str) -> list[tuple[str, str]]:
     return [(code, "begun"), (code, "done")]
 
 
@@ -70,7 +70,7 @@ async def test_a_queued_job_without_a_workflow_is_started_once() -> None:
     key = deployment.queued(JOB)
     deployment.time += LONG
     done = await repair(deployment)
-    assert (done.said, done.left) == (mended("queued_without_workflow"), [])
+    assert (done.said, done.left) == (repaired("queued_without_workflow"), [])
     (request,) = deployment.temporal.started
     assert (request.job_id, request.bucket, request.key) == (str(JOB), BUCKET, key)
     assert (await repair(deployment)).said == []
@@ -83,7 +83,7 @@ async def test_a_running_job_whose_workflow_is_gone_is_started_once_under_its_id
     deployment.rows.start(JOB, bucket=BUCKET, key=key, sha256="")
     deployment.time += LONG
     done = await repair(deployment)
-    assert (done.said, done.left) == (mended("running_without_workflow"), [])
+    assert (done.said, done.left) == (repaired("running_without_workflow"), [])
     (request,) = deployment.temporal.started
     assert (request.job_id, request.bucket, request.key) == (str(JOB), BUCKET, key)
     assert (await repair(deployment)).said == []
@@ -135,7 +135,7 @@ async def test_nothing_is_started_where_the_database_s_jobs_have_no_workflows(na
     # One workflow that Temporal still knows proves that the namespace is right.
     deployment.temporal.states |= dict(list(known.items())[:1])
     done = await repair(deployment, *only)
-    assert done.said == mended("queued_without_workflow") * 2
+    assert done.said == repaired("queued_without_workflow") * 2
 
 
 async def test_a_job_that_waits_shows_whose_namespace_it_is_where_all_others_are_past_their_retention() -> None:
@@ -147,7 +147,7 @@ async def test_a_job_that_waits_shows_whose_namespace_it_is_where_all_others_are
     deployment.temporal.states[OTHER] = WorkflowState("running", START)
     deployment.time += timedelta(minutes=2)
     done = await repair(deployment)
-    assert done.said == mended("queued_without_workflow")
+    assert done.said == repaired("queued_without_workflow")
 
 
 @pytest.mark.parametrize(("status", "code"), [("terminated", "terminated"), ("cancelled", "job_cancelled")])
@@ -156,7 +156,7 @@ async def test_a_workflow_s_end_is_written_into_its_row(status: str, code: str) 
     deployment.queued(JOB)
     deployment.temporal.states[JOB] = WorkflowState(status, START, START)
     done = await repair(deployment)
-    assert (done.said, done.left) == (mended("workflow_ended_without_row"), [])
+    assert (done.said, done.left) == (repaired("workflow_ended_without_row"), [])
     row = deployment.rows.get(JOB)
     assert row is not None
     assert (row.status, row.error_code) == ("failed", code)
@@ -170,7 +170,7 @@ async def test_a_job_that_a_worker_or_a_service_ended_is_set_going_again(code: s
     deployment.queued(JOB)
     deployment.temporal.states[JOB] = WorkflowState("failed", START, START, code, "it was refused")
     done = await repair(deployment)
-    assert (done.said, done.left) == (mended("workflow_gave_up"), [])
+    assert (done.said, done.left) == (repaired("workflow_gave_up"), [])
     row = deployment.rows.get(JOB)
     assert row is not None
     assert (row.status, row.error_code) == ("queued", None)
@@ -226,7 +226,7 @@ async def test_a_result_that_the_database_lost_is_written_again() -> None:
     deployment.rows.delete(JOB)
     deployment.rows.queue(JOB, bucket=BUCKET, key=row.s3_raw_key)
     done = await repair(deployment)
-    assert (done.said, done.left) == (mended("result_not_recorded"), [])
+    assert (done.said, done.left) == (repaired("result_not_recorded"), [])
     again = deployment.rows.get(JOB)
     assert again is not None
     assert (again.status, again.s3_ocr_key, again.content_sha256) == ("succeeded", row.s3_ocr_key, row.content_sha256)
@@ -237,7 +237,7 @@ async def test_traces_of_an_erased_job_are_erased() -> None:
     deployment.succeeded(JOB)
     deployment.rows.mark_erased(JOB)
     done = await repair(deployment)
-    assert (done.said, done.erased) == (mended("erased_traces"), [JOB])
+    assert (done.said, done.erased) == (repaired("erased_traces"), [JOB])
     assert done.left == []
 
 
@@ -251,7 +251,7 @@ async def test_orphans_are_deleted_where_bucket_and_database_belong_together() -
     deployment.store.put(BUCKET, "artifacts/strange", b"{}", content_type="application/json")
     deployment.time += LONG
     done = await repair(deployment)
-    assert done.said == [*mended("artifact_without_row"), *mended("photo_without_row")]
+    assert done.said == [*repaired("artifact_without_row"), *repaired("photo_without_row")]
     assert done.left == ["name_unknown"]
     assert {entry.key for entry in deployment.store.list(BUCKET, "")} == kept | {"artifacts/strange"}
 
@@ -291,7 +291,7 @@ async def test_what_a_late_attempt_stored_behind_an_erase_goes_with_all_its_vers
     deployment.time += LONG
     kept = [entry.key for entry in deployment.store.list(BUCKET, "converted/") if entry.key != name]
     done = await repair(deployment)
-    assert (done.said, done.left) == (mended("copy_without_row"), [])
+    assert (done.said, done.left) == (repaired("copy_without_row"), [])
     assert deployment.store.delete(BUCKET, name) == 0, "versions are left"
     assert [entry.key for entry in deployment.store.list(BUCKET, "converted/")] == kept
     assert (await repair(deployment)).said == []
@@ -355,7 +355,7 @@ async def test_a_check_that_may_not_list_versions_sees_what_is_shown(monkeypatch
     deployment.time += LONG
     deployment.succeeded(JOB)
     done = await repair(deployment)
-    assert (done.said, done.left) == (mended("copy_without_row"), [])
+    assert (done.said, done.left) == (repaired("copy_without_row"), [])
     with pytest.raises(ObjectMissing):
         deployment.store.head(BUCKET, name)
 
@@ -472,7 +472,7 @@ async def test_only_the_named_jobs_are_mended() -> None:
         deployment.queued(job_id, str(job_id).encode())
     deployment.time += LONG
     done = await repair(deployment, JOB)
-    assert done.said == mended("queued_without_workflow")
+    assert done.said == repaired("queued_without_workflow")
     assert [request.job_id for request in deployment.temporal.started] == [str(JOB)]
 
 

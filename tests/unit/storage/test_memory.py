@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from photo_worker.storage.memory import MemoryJobRepository, MemoryObjectStore
-from tests.contracts.job_repository import RecipeRepositoryContract
+from tests.contracts.job_repository import JobRepositoryContract
 from tests.contracts.object_store import PAGE, ObjectStoreContract
 
 
@@ -21,7 +21,7 @@ class TestMemoryObjectStore(ObjectStoreContract):
         return store, "photos"
 
 
-class TestMemoryRecipeRepository(RecipeRepositoryContract):
+class TestMemoryJobRepository(JobRepositoryContract):
     @pytest.fixture
     def repository(self) -> MemoryJobRepository:
         return MemoryJobRepository()
