@@ -1,4 +1,4 @@
-"""The rules in front of a service: what a web page sends does not reach it, what a program sends does."""
+"""The rules in front of a service: requests of web pages do not reach it, requests of programs do."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ HOST = ("Host", "127.0.0.1:15005")
 
 
 class Service:
-    """An application that notes what it was asked to do."""
+    """An application that records its requests."""
 
     def __init__(self) -> None:
         self.done: list[str] = []
@@ -27,7 +27,7 @@ class Service:
 async def call(
     service: Service, *headers: tuple[str, str], hosts: Iterable[str] = (), method: str = "DELETE", query: bytes = b""
 ) -> object:
-    """Ask the service behind the rules to do something; return the status of its answer."""
+    """Send a request to the service behind the rules; return the status of the response."""
     sent: list[Message] = []
 
     async def receive() -> Message:

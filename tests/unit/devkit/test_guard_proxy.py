@@ -1,4 +1,4 @@
-"""The forwarder: what it refuses to read, and that it neither holds back, nor changes, nor answers for a service."""
+"""The forwarder: which requests it refuses, and that it neither buffers, changes nor invents responses."""
 
 from __future__ import annotations
 
@@ -57,14 +57,14 @@ def service() -> Iterator[socket.socket]:
 
 @pytest.fixture
 def forwarder(service: socket.socket) -> Iterator[int]:
-    """The port of a forwarder to ``service``, a process as in a container."""
+    """The port of a forwarder to ``service``, in its own process as in a container."""
     with forwarding(service) as port:
         yield port
 
 
 @contextmanager
 def forwarding(service: socket.socket, files: int | None = None) -> Iterator[int]:
-    """Yield the port of a forwarder to ``service``, a process that may have so many files open."""
+    """Yield the port of a forwarder process to ``service`` that may have ``files`` open files."""
     port = free_port()
     argv = [sys.executable, "-m", "photo_worker.devkit.guard.proxy", "--listen", f"127.0.0.1:{port}"]
     if files is not None:
@@ -73,7 +73,7 @@ def forwarding(service: socket.socket, files: int | None = None) -> Iterator[int
     with subprocess.Popen([*argv, "--to", target], env={**os.environ}) as process:
         try:
             deadline = time.monotonic() + SECONDS
-            # Connected and closed without a word; the service meets that as well.
+            # Connected and closed without a request; the service accepts this connection too.
             while True:
                 try:
                     socket.create_connection(("127.0.0.1", port), timeout=1).close()
@@ -116,10 +116,10 @@ def connect(port: int) -> socket.socket:
         "GET  / HTTP/1.1\r\nHost: 127.0.0.1",
         " / HTTP/1.1\r\nHost: 127.0.0.1",
         "GET HTTP/1.1\r\nHost: 127.0.0.1",
-        # What it names counts before the Host (RFC 9112, 3.2.2).
+        # The target's host takes precedence over the Host header (RFC 9112, 3.2.2).
         "GET http://evil.example/ HTTP/1.1\r\nHost: 127.0.0.1",
         "CONNECT evil.example:80 HTTP/1.1\r\nHost: 127.0.0.1",
-        # The one reads a body there, and the other the next request (RFC 9112, 6.1).
+        # One parser reads a body here, and another the next request (RFC 9112, 6.1).
         "POST / HTTP/1.0\r\nHost: 127.0.0.1\r\nConnection: keep-alive\r\nTransfer-Encoding: chunked",
         "POST / HTTP/1.1\r\nHost: 127.0.0.1\r\nTransfer-Encoding\x01: chunked",
         "POST / HTTP/1.1\r\nHost: 127.0.0.1\r\nContent Length: 1",
@@ -143,10 +143,10 @@ def test_a_body_passes_while_it_is_still_being_sent(forwarder: int, service: soc
             assert recv_until(inner, lambda got: got.endswith(b"\r\n\r\n")).startswith(b"PUT /k HTTP/1.1\r\n")
             inner.sendall(b"HTTP/1.1 100 Continue\r\n\r\n")
             assert client.recv(100) == b"HTTP/1.1 100 Continue\r\n\r\n"
-            # A gigabyte is to come: what has come is passed on.
+            # A gigabyte is announced: the bytes so far are forwarded.
             client.sendall(b"first piece")
             assert recv_until(inner, lambda got: len(got) >= 11) == b"first piece"
-            # And an answer, before the request has ended.
+            # And a response before the request has ended.
             inner.sendall(b"HTTP/1.1 413 Content Too Large\r\nConnection: close\r\n\r\n")
             assert client.recv(100).startswith(b"HTTP/1.1 413")
 
@@ -168,7 +168,7 @@ def test_requests_follow_each_other_on_one_connection(forwarder: int, service: s
             assert recv_until(inner, lambda got, body=body: len(got) >= len(body)) == body  # type: ignore[misc]
             inner.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")
             assert recv_until(client, lambda got: got.endswith(b"ok")).endswith(b"\r\n\r\nok")
-        # The second page of a connection is no better than the first.
+        # A later request on a connection is checked like the first.
         client.sendall(
             b"POST /evil HTTP/1.1\r\nHost: localhost\r\nOrigin: https://evil.example\r\nContent-Length: 0\r\n\r\n"
         )
@@ -211,7 +211,7 @@ def test_no_request_is_hidden_in_the_first_line_of_another(forwarder: int, servi
 def test_a_refusal_is_read_also_behind_a_large_body(forwarder: int) -> None:
     connection = http.client.HTTPConnection("127.0.0.1", forwarder, timeout=SECONDS)
     with closing(connection):
-        # The whole body is sent before the answer is looked for.
+        # The client sends the whole body before it reads the response.
         connection.request("POST", "/", bytes(5_000_000), {"Origin": "https://evil.example"})
         answer = connection.getresponse()
         assert answer.status == 403
@@ -267,7 +267,7 @@ def test_a_refusal_says_what_why_and_what_to_do(forwarder: int, service: socket.
 
 @asynccontextmanager
 async def serving(limits: ProxyLimits) -> AsyncIterator[tuple[int, asyncio.Task[None]]]:
-    """Yield the port and the task of a forwarder with these limits, to a service that answers each head with ``ok``."""
+    """Yield the port and the task of a forwarder with these limits, to a service that responds ``ok`` to each head."""
 
     async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         with suppress(EOFError, OSError):
@@ -288,7 +288,7 @@ async def serving(limits: ProxyLimits) -> AsyncIterator[tuple[int, asyncio.Task[
 
 
 async def asked(port: int) -> bytes:
-    """Return what a whole request is answered on a connection of its own."""
+    """Send a complete request on a new connection and return the response."""
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
     writer.write(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n")
     with suppress(OSError):
@@ -335,7 +335,7 @@ async def test_a_connection_with_a_request_may_be_silent() -> None:
         request = b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n"
         writer.write(request)
         assert b"200 OK" in await reader.readuntil(b"ok")
-        # The one beside it, without a request, has had its time by then.
+        # The other connection, without a request, has reached its limit by then.
         assert await silent.read() == b""
         writer.write(request)
         assert b"200 OK" in await reader.readuntil(b"ok")
@@ -353,12 +353,12 @@ async def test_one_connection_too_many_is_closed_until_another_has_ended() -> No
         async def taken() -> bool:
             return b"200 OK" in await asked(port)
 
-        # Their ends have yet to be noticed.
+        # The forwarder may not have noticed their end yet.
         await eventually(taken)
 
 
 async def test_connections_that_are_kept_open_shut_out_no_new_one(caplog: pytest.LogCaptureFixture) -> None:
-    """A page that is left open keeps its own; the idlest makes way, and those in use stay."""
+    """An open page keeps its connections; the idlest one is closed, and those in use stay."""
     request = b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n"
     caplog.set_level(logging.WARNING)
     async with serving(ProxyLimits(connections=3, idle_seconds=0.0)) as (port, _), asyncio.timeout(SECONDS):
@@ -381,7 +381,7 @@ async def test_connections_that_are_kept_open_shut_out_no_new_one(caplog: pytest
 
 
 def test_where_few_files_may_be_open_connections_that_are_kept_shut_out_no_new_one(service: socket.socket) -> None:
-    """macOS lets a process have 256 by default: fewer than the connections there may be need."""
+    """macOS allows 256 open files by default: fewer than the maximum of connections needs."""
 
     def serve_one(inner: socket.socket) -> None:
         with inner, suppress(OSError):
@@ -411,7 +411,7 @@ def test_where_few_files_may_be_open_connections_that_are_kept_shut_out_no_new_o
         said = b""
         while b"200 OK" not in said:
             assert time.monotonic() < deadline
-            # The idlest of them makes way when it has been idle for its time.
+            # The idlest connection is closed after its minimum idle time.
             with connect(port) as client:
                 client.settimeout(1)
                 with suppress(TimeoutError):

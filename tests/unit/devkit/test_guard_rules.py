@@ -1,4 +1,4 @@
-"""Which requests the rules take: each header that tells of a page of another origin, and what programs send."""
+"""Which requests the rules accept: headers that reveal a page of another origin, and requests of programs."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def test_programs_call_by_the_names_of_loopback(host: str) -> None:
 def test_any_other_host_is_refused_and_the_way_out_named(host: str) -> None:
     told = refusal(OriginRules(), ("Host", host))
     if host == "127.0.0.1 ":
-        # Space around a value is no part of it (RFC 9110, 5.5).
+        # Whitespace around a value does not belong to it (RFC 9110, 5.5).
         assert told is None
         return
     assert told is not None
@@ -99,13 +99,13 @@ def test_a_services_own_page_may_call_it_where_it_has_pages() -> None:
     own = [("Host", HOST), ("Origin", f"http://{HOST}"), ("Sec-Fetch-Site", "same-origin")]
     assert refusal(OriginRules(same_origin=True), *own) is None
     assert refusal(OriginRules(), *own) is not None
-    # By a name that its owner has pointed here, the page is of the same origin to the browser.
+    # DNS rebinding: to the browser, the page has the same origin.
     rebound = [("Host", "evil.example:15005"), ("Origin", "http://evil.example:15005")]
     assert refusal(OriginRules(same_origin=True), *rebound) is not None
 
 
 def test_an_object_that_a_person_opens_may_not_call_the_service_that_stores_it() -> None:
-    """Of the same origin, its plain GETs carry no Origin: ``?Action=`` would be SNS' or SQS'."""
+    """A same-origin page's plain GETs have no Origin: SNS or SQS would execute ``?Action=``."""
     assert refusal(OriginRules(), ("Host", HOST), ("Sec-Fetch-Site", "none")) is None
     told = refusal(
         OriginRules(), ("Host", HOST), ("Sec-Fetch-Site", "same-origin"), ("Referer", f"http://{HOST}/b/page.html")
@@ -119,7 +119,7 @@ BROWSER = "Mozilla/5.0 (X11; Linux x86_64; rv:140.0) Gecko/20100101 Firefox/140.
 
 @pytest.mark.parametrize("query", [b"Action=CreateQueue&QueueName=evil", b"x=%FF\xff&%41ction", b"a=b&action="])
 def test_nothing_is_done_for_a_person_who_was_led_there(query: bytes) -> None:
-    """A link in a mail, and a redirect from an address that was typed, are the person's own to a browser."""
+    """A browser treats a link in a mail, and a redirect from a typed address, as the user's own request."""
     opened = [(b"host", HOST.encode()), (b"sec-fetch-site", b"none"), (b"sec-fetch-mode", b"navigate")]
     told = OriginRules().refusal(opened, query)
     assert told is not None
@@ -136,7 +136,7 @@ def test_nothing_is_done_for_a_person_who_was_led_there(query: bytes) -> None:
     [("User-Agent", BROWSER), ("Accept", "text/html,*/*;q=0.8"), ("Referer", "https://evil.example/")],
 )
 def test_nothing_is_done_for_a_browser_that_does_not_say_who_sent_it(host: str, name: str, value: str) -> None:
-    """Safari before 16.4 sends no Sec-Fetch-Site, and no browser does to a name that it does not trust."""
+    """Safari before 16.4 sends no Sec-Fetch-Site, and no browser sends it to an untrustworthy name."""
     sent = [(b"host", host.encode()), (name.lower().encode(), value.encode())]
     told = OriginRules().refusal(sent, b"Action=CreateQueue&QueueName=evil")
     assert told is not None
@@ -170,7 +170,7 @@ def test_two_origins_are_refused_whichever_comes_last() -> None:
 )
 @pytest.mark.parametrize("host", ["localhost.localstack.cloud:4566", "dev.box", "10.0.0.7:8765"])
 def test_by_a_name_that_is_not_loopbacks_no_browser_is_taken(host: str, name: str, value: str) -> None:
-    """An image's GET carries neither Origin nor Sec-Fetch-Site there, and creates a queue all the same."""
+    """The GET of an image has neither Origin nor Sec-Fetch-Site there, and would still create a queue."""
     rules = OriginRules(["localhost.localstack.cloud", "dev.box", "10.0.0.7"])
     told = refusal(rules, ("Host", host), (name, value))
     assert told is not None
@@ -185,7 +185,7 @@ def test_by_a_name_that_is_not_loopbacks_no_browser_is_taken(host: str, name: st
         ("Boto3/1.40 md/Botocore#1.40", "*/*"),
         ("curl/8.14.1", "*/*"),
         ("aws-sdk-go-v2/1.39", "application/json"),
-        # Java's own client, where a program says nothing else; the first form is that of older releases.
+        # The default of Java's own client; older releases send the first form.
         ("aws-sdk-java/2.34 UrlConnection", "text/html, image/gif, image/jpeg, *; q=.2, */*; q=.2"),
         ("aws-sdk-java/2.34 UrlConnection", "text/html, image/gif, image/jpeg, */*; q=0.2"),
     ],
@@ -220,5 +220,5 @@ def test_names_are_added_one_by_one() -> None:
         assert refusal(rules, ("Host", host)) is None, host
     for host in ("aws:4566", "evil.textract", "textract.evil.example"):
         assert refusal(rules, ("Host", host)) is not None, host
-    # A name says who is asked, not who asks.
+    # The name identifies the service, not the sender.
     assert refusal(rules, ("Host", "textract:8765"), ("Origin", "http://evil.example")) is not None
