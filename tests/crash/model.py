@@ -316,7 +316,7 @@ class Deployment(RuleBasedStateMachine):
         assert not open_commands, f"seed {self._seed}: no answer to {open_commands}\n  {self._again}"
         left = self._watch.at_rest(self._accepted(), self._erased())
         if left and self._lost_a_step() and all(violation.invariant == 9 for violation in left):
-            # A step that was lost while its job was erased takes its object away no more, and nobody tries it again:
+            # An attempt that was lost while its job was erased does not delete its object and is not retried:
             # that is left to the check.
             self._tally["repairs"] += 1
             self._world.now += timedelta(hours=1)
