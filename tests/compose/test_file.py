@@ -285,10 +285,7 @@ def usable(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> ModuleType:
 
 @contextmanager
 def localstack(broken: str) -> Iterator[str]:
-    """Serve like LocalStack with one broken service; if ``broken`` is ``rules``, accept web pages' requests.
-
-    Where that is ``rules``, it lets web pages in.
-    """
+    """Serve like LocalStack with one broken service; if ``broken`` is ``rules``, accept web pages' requests."""
     answers = {"s3": b"<ListAllMyBucketsResult/>", "sns": b"<ListTopicsResult/>", "sqs": b"{}"}
 
     class Handler(BaseHTTPRequestHandler):

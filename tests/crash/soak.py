@@ -95,7 +95,7 @@ class Soak:
             await self._calm()
             limit = time.monotonic() + _END_SECONDS + _END_SECONDS_A_JOB * len(self.schedule.uploads)
             # The verdict names jobs that have not ended by then.
-            while not await self._all_ended() and time.monotonic() < limit:  # noqa: ASYNC110 - the server tells nobody
+            while not await self._all_ended() and time.monotonic() < limit:  # noqa: ASYNC110 - the server sends no event
                 await asyncio.sleep(0.3)
         finally:
             self._over.set()

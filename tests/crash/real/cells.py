@@ -275,7 +275,7 @@ async def _is_acknowledged(world: World, answer: str, job_id: UUID) -> bool:
 async def _until(look: Callable[[], Awaitable[bool]], about: Callable[[], str] | None = None) -> None:
     try:
         async with asyncio.timeout(_PATIENCE_SECONDS):
-            while not await look():  # noqa: ASYNC110 - a process and a server tell nobody
+            while not await look():  # noqa: ASYNC110 - processes and servers send no event
                 await asyncio.sleep(0.03)
     except TimeoutError:
         raise TimeoutError(about() if about else "nothing happened") from None

@@ -138,7 +138,7 @@ async def cut_inside(world: World, cutter: Cutter, job_id: UUID) -> None:
             async with await psycopg.AsyncConnection.connect(
                 world.variables["DATABASE_URL"], autocommit=True
             ) as inspector:
-                while not await waiting(inspector):  # noqa: ASYNC110 - the server tells nobody
+                while not await waiting(inspector):  # noqa: ASYNC110 - the server sends no event
                     await asyncio.sleep(0.02)
             cutter.cut.set()
             await cutter.done.wait()

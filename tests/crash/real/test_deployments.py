@@ -214,7 +214,7 @@ async def says(child: Child, text: str) -> None:
 async def until(look: Callable[[], Awaitable[bool]], child: Child) -> None:
     try:
         async with asyncio.timeout(_PATIENCE_SECONDS):
-            while not await look():  # noqa: ASYNC110 - processes and servers tell nobody
+            while not await look():  # noqa: ASYNC110 - processes and servers send no event
                 await asyncio.sleep(0.1)
     except TimeoutError:
         raise TimeoutError(f"nothing happened: {child.output()[-2000:]}") from None

@@ -176,7 +176,7 @@ async def all_held(holds: Holds, worker: Child) -> None:
     """Wait until every job is held at its place."""
     try:
         async with asyncio.timeout(_PATIENCE_SECONDS):
-            while not holds.held():  # noqa: ASYNC110 - files tell nobody
+            while not holds.held():  # noqa: ASYNC110 - files send no event
                 await asyncio.sleep(0.05)
     except TimeoutError:
         raise TimeoutError(f"the jobs did not come to their places: {worker.output()[-2000:]}") from None
